@@ -1,0 +1,67 @@
+//! Turns the protocol files into Rust, records the git revision, and tells the runner where libtorch lies.
+
+use std::path::PathBuf;
+use std::{env, fs, process::Command};
+
+const PROTOS: &[&str] = &[
+    "torchd/v1/spec.proto",
+    "torchd/v1/job.proto",
+    "torchd/v1/system.proto",
+    "torchd/journal/v1/journal.proto",
+    "tensorboard/event.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    compile_protos()?;
+    record_revision();
+    if env::var_os("CARGO_FEATURE_RUNNER").is_some() {
+        set_runner_library_path();
+    }
+    Ok(())
+}
+
+/// protox is a protocol compiler in Rust: nobody has to install protoc.
+fn compile_protos() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let set = protox::compile(PROTOS, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&set))?;
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
+    tonic_prost_build::configure().compile_fds_with_config(set, config)?;
+    Ok(())
+}
+
+fn record_revision() {
+    println!("cargo:rerun-if-env-changed=TORCHD_REVISION");
+    for path in [".git/HEAD", ".git/index"] {
+        if fs::exists(path).unwrap_or(false) {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    let from_git = || {
+        let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let revision = env::var("TORCHD_REVISION").ok().or_else(from_git).unwrap_or_default();
+    println!("cargo:rustc-env=TORCHD_REVISION={revision}");
+    let rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()))
+        .arg("--version")
+        .output()
+        .ok()
+        .and_then(|output| String::from_utf8(output.stdout).ok())
+        .unwrap_or_default();
+    println!("cargo:rustc-env=TORCHD_RUSTC={}", rustc.trim());
+}
+
+/// The rpath that torch-sys asks for does not reach our program, so it is set here, for that one program: first
+/// the places of an installation, then the folder this build was linked against.
+fn set_runner_library_path() {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    let mut places = vec!["$ORIGIN/../lib/torchd/libtorch/lib".to_owned(), "$ORIGIN/libtorch/lib".to_owned()];
+    if let Some(libtorch) = env::var_os("LIBTORCH") {
+        places.push(PathBuf::from(libtorch).join("lib").display().to_string());
+    }
+    println!("cargo:rustc-link-arg-bin=torchd-runner=-Wl,--enable-new-dtags,-rpath,{}", places.join(":"));
+}

@@ -1,0 +1,202 @@
+//! A set of grey images with a label each, from a pair of IDX files.
+
+use std::path::Path;
+
+use super::idx::{IdxError, IdxFile};
+
+/// Below this size on disk a file is read whole when a request is judged; above it the header has to do.
+pub const WHOLE_BELOW_BYTES: u64 = 64_000_000;
+/// And so it is where a small gzip file promises more than this.
+const WHOLE_BELOW_VALUES: u64 = 1 << 30;
+
+/// The set in memory.
+pub struct LabelledImages {
+    /// What it holds.
+    pub facts: Facts,
+    /// Shape `[examples, height, width]`, 0 to 255.
+    pub images: Vec<u8>,
+    /// Shape `[examples]`.
+    pub labels: Vec<u8>,
+}
+
+/// What a set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Images, and as many labels.
+    pub examples: u64,
+    /// Pixels from top to bottom.
+    pub height: u32,
+    /// Pixels from left to right.
+    pub width: u32,
+    /// The highest label and the place where it stands first; None where the labels were not read.
+    pub highest_label: Option<(u8, u64)>,
+}
+
+/// One of the two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The images.
+    Images,
+    /// The labels.
+    Labels,
+}
+
+/// What is wrong with a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// With which of its files.
+    pub part: Part,
+    /// In a user's words, beginning with the path.
+    pub what: String,
+}
+
+/// Judges a set without keeping it: small files whole, large ones by their headers.
+pub fn inspect(images: &Path, labels: &Path) -> Result<Facts, Vec<Problem>> {
+    let image_check = open(images, Part::Images).and_then(|mut file| {
+        if is_small(images, &file) {
+            file.each_block(|_| {}).map_err(|error| problem(images, Part::Images, &error))?;
+        }
+        Ok(file.dimensions)
+    });
+    let label_check = open(labels, Part::Labels).and_then(|mut file| {
+        let mut highest = None;
+        if is_small(labels, &file) {
+            let mut place = 0;
+            file.each_block(|block| highest = highest_label(highest, &mut place, block))
+                .map_err(|error| problem(labels, Part::Labels, &error))?;
+        }
+        Ok((file.dimensions, highest))
+    });
+    let (dimensions, (label_dimensions, highest)) = both(image_check, label_check)?;
+    agree(images, labels, &dimensions, &label_dimensions, highest)
+}
+
+/// Reads a set.
+pub fn load(images: &Path, labels: &Path) -> Result<LabelledImages, Vec<Problem>> {
+    let read = |path: &Path, part| {
+        let file = open(path, part)?;
+        let dimensions = file.dimensions.clone();
+        file.read().map(|values| (dimensions, values)).map_err(|error| problem(path, part, &error))
+    };
+    let ((dimensions, image_values), (label_dimensions, label_values)) =
+        both(read(images, Part::Images), read(labels, Part::Labels))?;
+    let highest = highest_label(None, &mut 0, &label_values);
+    let facts = agree(images, labels, &dimensions, &label_dimensions, highest)?;
+    Ok(LabelledImages { facts, images: image_values, labels: label_values })
+}
+
+fn open(path: &Path, part: Part) -> Result<IdxFile, Problem> {
+    let dimensions = match part {
+        Part::Images => 3,
+        Part::Labels => 1,
+    };
+    IdxFile::open(path, dimensions).map_err(|error| problem(path, part, &error))
+}
+
+fn is_small(path: &Path, file: &IdxFile) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.len() < WHOLE_BELOW_BYTES)
+        && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
+}
+
+fn problem(path: &Path, part: Part, error: &IdxError) -> Problem {
+    Problem { part, what: format!("{} {error}", path.display()) }
+}
+
+fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
+    match (images, labels) {
+        (Ok(images), Ok(labels)) => Ok((images, labels)),
+        (images, labels) => Err(images.err().into_iter().chain(labels.err()).collect()),
+    }
+}
+
+fn highest_label(so_far: Option<(u8, u64)>, place: &mut u64, block: &[u8]) -> Option<(u8, u64)> {
+    let mut highest = so_far;
+    for &label in block {
+        if highest.is_none_or(|(value, _)| label > value) {
+            highest = Some((label, *place));
+        }
+        *place += 1;
+    }
+    highest
+}
+
+fn agree(
+    images: &Path,
+    labels: &Path,
+    dimensions: &[u32],
+    label_dimensions: &[u32],
+    highest_label: Option<(u8, u64)>,
+) -> Result<Facts, Vec<Problem>> {
+    let (&[count, height, width], &[label_count]) = (dimensions, label_dimensions) else {
+        unreachable!("opened with 3 dimensions and with 1");
+    };
+    let refuse = |part, what| Err(vec![Problem { part, what }]);
+    if count != label_count {
+        return refuse(
+            Part::Labels,
+            format!(
+                "{} has {label_count} labels for the {count} images of {}; there must be one each",
+                labels.display(),
+                images.display()
+            ),
+        );
+    }
+    if count == 0 || height == 0 || width == 0 {
+        return refuse(Part::Images, format!("{} is empty: [{count}, {height}, {width}]", images.display()));
+    }
+    Ok(Facts { examples: u64::from(count), height, width, highest_label })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let (image_path, label_path) = (folder.path().join("images"), folder.path().join("labels"));
+        let mut images = vec![0, 0, 8, 3];
+        for size in [count, 2, 2] {
+            images.extend_from_slice(&size.to_be_bytes());
+        }
+        images.extend((0..count * 4).map(|value| value as u8));
+        let mut label_file = vec![0, 0, 8, 1];
+        label_file.extend_from_slice(&(labels.len() as u32).to_be_bytes());
+        label_file.extend_from_slice(labels);
+        fs::write(&image_path, images).unwrap();
+        fs::write(&label_path, label_file).unwrap();
+        (folder, image_path, label_path)
+    }
+
+    #[test]
+    fn a_set_is_judged_as_it_is_loaded() {
+        let (_folder, images, labels) = pair(3, &[1, 9, 9]);
+        let facts = Facts { examples: 3, height: 2, width: 2, highest_label: Some((9, 1)) };
+        assert_eq!(inspect(&images, &labels), Ok(facts));
+        let set = load(&images, &labels).ok().unwrap();
+        assert_eq!((set.facts, set.labels.as_slice(), set.images.len()), (facts, &[1, 9, 9][..], 12));
+    }
+
+    #[test]
+    fn counts_that_differ_are_told() {
+        let (_folder, images, labels) = pair(3, &[1, 2]);
+        let problems = inspect(&images, &labels).unwrap_err();
+        assert_eq!(problems[0].part, Part::Labels);
+        assert!(problems[0].what.contains("2 labels for the 3 images"), "{problems:?}");
+    }
+
+    #[test]
+    fn an_empty_set_is_refused() {
+        let (_folder, images, labels) = pair(0, &[]);
+        assert!(inspect(&images, &labels).unwrap_err()[0].what.contains("is empty: [0, 2, 2]"));
+    }
+
+    #[test]
+    fn both_files_are_judged_at_once() {
+        let (_folder, images, labels) = pair(1, &[1]);
+        let problems = inspect(&labels, &images).unwrap_err();
+        assert_eq!(problems.iter().map(|problem| problem.part).collect::<Vec<_>>(), [Part::Images, Part::Labels]);
+    }
+}

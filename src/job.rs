@@ -1,0 +1,44 @@
+//! What a job is: its identity, its spec and the rules for it, its states, its end, and the order that a runner gets.
+//! Pure: nothing here reads a clock, a file or a socket.
+
+pub mod end;
+pub mod id;
+pub mod order;
+pub mod spec;
+pub mod state;
+pub mod violation;
+
+use std::time::SystemTime;
+
+use crate::proto::v1;
+pub use id::JobId;
+pub use order::Inputs;
+pub use state::State;
+pub use violation::{Violation, Violations};
+
+/// A job as the daemon keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Its identity, and the name of its folder.
+    pub id: JobId,
+    /// The request, defaults filled in.
+    pub spec: v1::JobSpec,
+    /// The files that the request names, found under the data roots.
+    pub inputs: Inputs,
+    /// Where it stands.
+    pub state: State,
+    /// Rises with every change of state.
+    pub generation: u64,
+    /// Starts of a runner so far.
+    pub attempt: u32,
+    /// When it was taken.
+    pub created: SystemTime,
+    /// When its runner was started.
+    pub started: Option<SystemTime>,
+    /// When it ended.
+    pub ended: Option<SystemTime>,
+    /// How it ended.
+    pub end: Option<v1::JobEnd>,
+    /// How far it was when it ended. While it runs, the journal tells.
+    pub final_progress: Option<v1::JobProgress>,
+}

@@ -1,0 +1,155 @@
+//! Why a job ended: names for programs, and what a user reads when the runner could not tell.
+
+use crate::proto::v1::{JobEndReason, RunnerEnded};
+
+use super::state::Outcome;
+
+/// How a runner's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited by itself.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It was not our child, so nobody saw how: only that it is gone.
+    Unknown,
+}
+
+/// Why a runner was asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// A user cancelled the job.
+    Cancel,
+    /// The daemon ends.
+    Shutdown,
+}
+
+/// What the end of a runner means for its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// For the state machine.
+    pub outcome: Outcome,
+    /// For programs.
+    pub reason: JobEndReason,
+    /// For people.
+    pub message: String,
+}
+
+/// Judges an end: `said` is the runner's last record if it wrote one, `stop` why it was asked to end if it was.
+///
+/// The runner's own word counts, with two exceptions: one that ended because it was told to was cancelled or interrupted,
+/// and one that says that it finished but did not exit with 0 did not finish.
+pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, started: bool) -> Verdict {
+    let own_word = said.filter(|said| said.reason() != JobEndReason::Interrupted);
+    match (own_word, exit) {
+        (Some(said), Exit::Code(0) | Exit::Unknown) if said.reason() == JobEndReason::Finished => {
+            return Verdict {
+                outcome: Outcome::Finished,
+                reason: JobEndReason::Finished,
+                message: said.message.clone(),
+            };
+        }
+        (Some(said), _) if said.reason() != JobEndReason::Finished => {
+            return Verdict { outcome: Outcome::Failed, reason: said.reason(), message: said.message.clone() };
+        }
+        _ => {}
+    }
+    match (stop, exit) {
+        (Some(StopCause::Cancel), _) => {
+            let how = if said.is_some() { "after the step in hand" } else { "before it had saved anything new" };
+            Verdict {
+                outcome: Outcome::Cancelled,
+                reason: JobEndReason::Cancelled,
+                message: format!("cancelled; the runner stopped {how}"),
+            }
+        }
+        (Some(StopCause::Shutdown), _) => {
+            failed(JobEndReason::Interrupted, "the daemon was stopped while the job ran".into())
+        }
+        (None, _) if said.is_some_and(|said| said.reason() == JobEndReason::Interrupted) => {
+            failed(JobEndReason::Interrupted, "somebody other than the daemon stopped the runner with SIGTERM".into())
+        }
+        (None, Exit::Signal(signal)) => failed(
+            JobEndReason::KilledBySignal,
+            format!("signal {signal} ({}) ended the runner{}", signal_name(signal), signal_hint(signal)),
+        ),
+        (None, Exit::Code(code)) if !started => failed(
+            JobEndReason::StartFailed,
+            format!("the runner exited with code {code} before it could begin; its log tells why"),
+        ),
+        (None, Exit::Code(code)) => failed(
+            JobEndReason::Internal,
+            format!("the runner exited with code {code} without saying why; its log may tell"),
+        ),
+        (None, Exit::Unknown) => {
+            failed(JobEndReason::Interrupted, "the daemon died while the job ran; its runner was ended".into())
+        }
+    }
+}
+
+fn failed(reason: JobEndReason, message: String) -> Verdict {
+    Verdict { outcome: Outcome::Failed, reason, message }
+}
+
+/// The name of a signal, such as `SIGKILL`.
+pub fn signal_name(signal: i32) -> &'static str {
+    nix::sys::signal::Signal::try_from(signal).map_or("unknown", nix::sys::signal::Signal::as_str)
+}
+
+fn signal_hint(signal: i32) -> &'static str {
+    match signal {
+        9 => "; the kernel does so when memory runs out, and so does `kill -9`",
+        11 | 7 | 4 | 8 => "; that is a fault in native code",
+        6 => "; native code aborted, the log tells why",
+        _ => "",
+    }
+}
+
+/// The name of a reason in metrics and logs, such as `out_of_memory`.
+pub fn label(reason: JobEndReason) -> String {
+    reason.as_str_name().trim_start_matches("JOB_END_REASON_").to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(reason: JobEndReason) -> RunnerEnded {
+        RunnerEnded { reason: reason.into(), message: "word".into(), step: 1 }
+    }
+
+    #[test]
+    fn the_end_of_a_runner_is_judged() {
+        use JobEndReason::{BadData, Cancelled, Finished, Internal, Interrupted, KilledBySignal, StartFailed};
+        let cases = [
+            (Exit::Code(0), Some(Finished), None, Finished),
+            (Exit::Code(0), Some(Finished), Some(StopCause::Cancel), Finished),
+            (Exit::Signal(11), Some(Finished), None, KilledBySignal),
+            (Exit::Code(1), Some(BadData), None, BadData),
+            (Exit::Code(1), Some(BadData), Some(StopCause::Cancel), BadData),
+            (Exit::Code(0), Some(Interrupted), Some(StopCause::Cancel), Cancelled),
+            (Exit::Signal(9), None, Some(StopCause::Cancel), Cancelled),
+            (Exit::Code(0), Some(Interrupted), Some(StopCause::Shutdown), Interrupted),
+            (Exit::Code(0), Some(Interrupted), None, Interrupted),
+            (Exit::Signal(9), None, None, KilledBySignal),
+            (Exit::Code(101), None, None, Internal),
+            (Exit::Unknown, None, None, Interrupted),
+        ];
+        for (exit, word, stop, reason) in cases {
+            let verdict = judge(exit, word.map(said).as_ref(), stop, true);
+            assert_eq!(verdict.reason, reason, "{exit:?} {word:?} {stop:?}");
+        }
+        assert_eq!(judge(Exit::Code(127), None, None, false).reason, StartFailed);
+    }
+
+    #[test]
+    fn a_signal_is_told_by_number_and_name() {
+        let message = judge(Exit::Signal(9), None, None, true).message;
+        assert!(message.contains("signal 9 (SIGKILL)"), "{message}");
+    }
+
+    #[test]
+    fn reasons_have_short_labels() {
+        assert_eq!(label(JobEndReason::OutOfMemory), "out_of_memory");
+    }
+}

@@ -1,0 +1,58 @@
+//! What a runner is told: `attempts/<n>.json` in its job's folder, written before the runner is started. The spec beside it
+//! says what the user wants; the order says what this attempt gets.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The order of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Which attempt, from 1. A runner that was started for another one leaves at once.
+    pub attempt: u32,
+    /// What part of the machine it has.
+    pub lease: Lease,
+    /// The files to read.
+    pub inputs: Inputs,
+}
+
+/// A part of the machine, held by one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lease {
+    /// Where to compute.
+    pub device: LeasedDevice,
+    /// Threads of computation.
+    pub cpu_threads: u32,
+}
+
+/// Where a job computes, decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeasedDevice {
+    /// The CPU.
+    Cpu,
+    /// The CUDA device of that index.
+    Cuda(u32),
+}
+
+/// The files of a job, as canonical paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inputs {
+    /// Examples to learn from.
+    pub train: IdxFiles,
+    /// Examples to judge by.
+    pub validation: Option<IdxFiles>,
+}
+
+/// A pair of IDX files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdxFiles {
+    /// The images.
+    pub images: PathBuf,
+    /// The labels.
+    pub labels: PathBuf,
+}

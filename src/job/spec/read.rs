@@ -1,0 +1,291 @@
+//! From the message of a client to a `Spec`. Every mistake is told, not only the first.
+
+use super::{Data, Device, IdxPaths, Length, Model, Optimizer, Resources, Spec};
+use crate::job::Violations;
+use crate::proto::v1;
+
+/// What came of reading a message.
+pub struct Reading {
+    /// The data section, if it alone is right: its files can be judged although other sections are wrong.
+    pub data: Option<Data>,
+    /// The spec, if everything is right.
+    pub spec: Option<Spec>,
+    /// What is wrong.
+    pub mistakes: Violations,
+}
+
+/// Longest name for people, in characters.
+const MAX_DISPLAY_NAME: usize = 128;
+
+/// Reads a message.
+pub fn read(message: &v1::JobSpec) -> Reading {
+    let mut wrong = Violations::default();
+    let model = read_model(message.model.as_ref(), &mut wrong);
+    let data = read_data(message.data.as_ref(), &mut wrong);
+    let training = read_training(message.training.as_ref(), &mut wrong);
+    let optimizer = read_optimizer(message.optimizer.as_ref(), &mut wrong);
+    let checkpoint_every_epochs = at_least_one(
+        "checkpoint.every_epochs",
+        message.checkpoint.as_ref().and_then(|checkpoint| checkpoint.every_epochs),
+        1,
+        &mut wrong,
+    );
+    let scalar_every_steps = at_least_one(
+        "logging.scalar_every_steps",
+        message.logging.as_ref().and_then(|logging| logging.scalar_every_steps),
+        10,
+        &mut wrong,
+    );
+    let resources = read_resources(message.resources.as_ref(), &mut wrong);
+    let length = message.display_name.chars().count();
+    if length > MAX_DISPLAY_NAME {
+        wrong.add("display_name", format!("has {length} characters; at most {MAX_DISPLAY_NAME} are kept"));
+    }
+    if let Some(control) = message.display_name.chars().find(|character| character.is_control()) {
+        wrong.add("display_name", format!("holds the control character {control:?}; it is shown on terminals"));
+    }
+    let (Some(model), Some(data), Some((length, batch_size, validation_batch_size)), Some(optimizer), true) =
+        (model, data.clone(), training, optimizer, wrong.0.is_empty())
+    else {
+        return Reading { data, spec: None, mistakes: wrong };
+    };
+    let display_name = match message.display_name.as_str() {
+        "" => model.name().to_owned(),
+        name => name.to_owned(),
+    };
+    let spec = Spec {
+        display_name,
+        seed: message.seed,
+        model,
+        data: data.clone(),
+        length,
+        batch_size,
+        validation_batch_size,
+        optimizer,
+        checkpoint_every_epochs,
+        scalar_every_steps,
+        resources,
+    };
+    Reading { data: Some(data), spec: Some(spec), mistakes: wrong }
+}
+
+fn read_model(message: Option<&v1::Model>, wrong: &mut Violations) -> Option<Model> {
+    match message.and_then(|model| model.family.as_ref()) {
+        Some(v1::model::Family::MnistCnn(v1::MnistCnn { dropout })) => {
+            let dropout = dropout.unwrap_or(0.5);
+            if !(0.0..1.0).contains(&dropout) {
+                wrong.add(
+                    "model.mnist_cnn.dropout",
+                    format!("is {dropout}; a probability of at least 0 and below 1 is needed"),
+                );
+                return None;
+            }
+            Some(Model::MnistCnn { dropout })
+        }
+        None => {
+            wrong.add("model", "is missing; choose a network: mnist_cnn");
+            None
+        }
+    }
+}
+
+fn read_data(message: Option<&v1::Data>, wrong: &mut Violations) -> Option<Data> {
+    let before = wrong.0.len();
+    let Some(v1::Data { train, validation, normalize, shuffle }) = message else {
+        wrong.add("data", "is missing; data.train at least is needed");
+        return None;
+    };
+    let paths = match train {
+        Some(train) => read_dataset("data.train", train, wrong),
+        None => {
+            wrong.add("data.train", "is missing; name the examples to learn from, for example data.train.idx");
+            None
+        }
+    };
+    let validation = validation.as_ref().map(|dataset| read_dataset("data.validation", dataset, wrong));
+    let normalize = normalize.clone().unwrap_or_default();
+    let mean = one_channel("data.normalize.mean", &normalize.mean, 0.0, wrong);
+    let std = one_channel("data.normalize.std", &normalize.std, 1.0, wrong);
+    if !mean.is_finite() {
+        wrong.add("data.normalize.mean[0]", format!("is {mean}; a finite number is needed"));
+    }
+    if !(std.is_finite() && std > 0.0) {
+        wrong.add("data.normalize.std[0]", format!("is {std}; a finite number above 0 is needed"));
+    }
+    if wrong.0.len() > before {
+        return None;
+    }
+    Some(Data { train: paths?, validation: validation.flatten(), mean, std, shuffle: shuffle.unwrap_or(true) })
+}
+
+fn one_channel(field: &str, values: &[f64], default: f64, wrong: &mut Violations) -> f64 {
+    if values.len() > 1 {
+        wrong.add(field, format!("has {} values; IDX images have one channel", values.len()));
+    }
+    values.first().copied().unwrap_or(default)
+}
+
+fn read_dataset(field: &str, message: &v1::Dataset, wrong: &mut Violations) -> Option<IdxPaths> {
+    let Some(v1::dataset::Format::Idx(v1::IdxDataset { images, labels })) = &message.format else {
+        wrong.add(field, "names no format; choose one: idx");
+        return None;
+    };
+    for (name, path) in [("images", images), ("labels", labels)] {
+        if path.is_empty() {
+            wrong.add(format!("{field}.idx.{name}"), "is missing; name a file under the data roots");
+        } else if path.contains('\0') {
+            wrong.add(format!("{field}.idx.{name}"), "holds a zero byte, which no path can");
+        }
+    }
+    Some(IdxPaths { images: images.clone(), labels: labels.clone() })
+}
+
+fn read_training(message: Option<&v1::Training>, wrong: &mut Violations) -> Option<(Length, u32, Option<u32>)> {
+    let Some(v1::Training { length, batch_size, validation_batch_size }) = message else {
+        wrong.add("training", "is missing; training.epochs or training.max_steps is needed");
+        return None;
+    };
+    let length = match *length {
+        Some(v1::training::Length::Epochs(epochs)) if epochs >= 1 => Some(Length::Epochs(epochs)),
+        Some(v1::training::Length::MaxSteps(steps)) if steps >= 1 => Some(Length::Steps(steps)),
+        Some(v1::training::Length::Epochs(_)) => {
+            wrong.add("training.epochs", "is 0; at least 1 is needed");
+            None
+        }
+        Some(v1::training::Length::MaxSteps(_)) => {
+            wrong.add("training.max_steps", "is 0; at least 1 is needed");
+            None
+        }
+        None => {
+            wrong.add("training", "says not how long to train; set epochs or max_steps");
+            None
+        }
+    };
+    let batch_size = at_least_one("training.batch_size", *batch_size, 64, wrong);
+    if *validation_batch_size == Some(0) {
+        wrong.add("training.validation_batch_size", "is 0; at least 1 is needed");
+    }
+    Some((length?, batch_size, *validation_batch_size))
+}
+
+fn read_optimizer(message: Option<&v1::Optimizer>, wrong: &mut Violations) -> Option<Optimizer> {
+    let Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate, momentum })) =
+        message.and_then(|optimizer| optimizer.kind.as_ref())
+    else {
+        wrong.add("optimizer", "is missing; choose one: sgd");
+        return None;
+    };
+    let learning_rate = match *learning_rate {
+        Some(rate) if rate.is_finite() && rate > 0.0 => Some(rate),
+        Some(rate) => {
+            wrong.add("optimizer.sgd.learning_rate", format!("is {rate}; a finite number above 0 is needed"));
+            None
+        }
+        None => {
+            wrong.add("optimizer.sgd.learning_rate", "is missing; a finite number above 0 is needed, for example 0.01");
+            None
+        }
+    };
+    if !(0.0..1.0).contains(momentum) {
+        wrong.add("optimizer.sgd.momentum", format!("is {momentum}; at least 0 and below 1 is needed"));
+        return None;
+    }
+    Some(Optimizer::Sgd { learning_rate: learning_rate?, momentum: *momentum })
+}
+
+fn read_resources(message: Option<&v1::Resources>, wrong: &mut Violations) -> Resources {
+    let message = message.copied().unwrap_or_default();
+    let device = match v1::Device::try_from(message.device) {
+        Ok(v1::Device::Unspecified | v1::Device::Auto) => Device::Auto,
+        Ok(v1::Device::Cpu) => Device::Cpu,
+        Ok(v1::Device::Cuda) => Device::Cuda,
+        Err(_) => {
+            wrong.add("resources.device", format!("is {}; auto, cpu or cuda is needed", message.device));
+            Device::Auto
+        }
+    };
+    match (message.gpu_count, device) {
+        (Some(count @ 2..), _) => wrong.add(
+            "resources.gpu_count",
+            format!("is {count}; this version trains on one GPU, there is no data-parallel training"),
+        ),
+        (Some(0), Device::Cuda) => wrong.add("resources.gpu_count", "is 0 while resources.device is cuda; 1 is needed"),
+        (Some(1), Device::Cpu) => wrong.add("resources.gpu_count", "is 1 while resources.device is cpu; 0 is needed"),
+        _ => {}
+    }
+    if message.cpu_threads == Some(0) {
+        wrong.add("resources.cpu_threads", "is 0; at least 1 is needed");
+    }
+    Resources { device, gpu_count: message.gpu_count, cpu_threads: message.cpu_threads }
+}
+
+fn at_least_one(field: &str, value: Option<u32>, default: u32, wrong: &mut Violations) -> u32 {
+    if value == Some(0) {
+        wrong.add(field, "is 0; at least 1 is needed");
+    }
+    value.unwrap_or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> v1::JobSpec {
+        let idx = |name: &str| v1::Dataset {
+            format: Some(v1::dataset::Format::Idx(v1::IdxDataset { images: name.into(), labels: name.into() })),
+        };
+        v1::JobSpec {
+            model: Some(v1::Model { family: Some(v1::model::Family::MnistCnn(v1::MnistCnn { dropout: None })) }),
+            data: Some(v1::Data { train: Some(idx("t")), validation: Some(idx("v")), normalize: None, shuffle: None }),
+            training: Some(v1::Training {
+                length: Some(v1::training::Length::Epochs(3)),
+                batch_size: None,
+                validation_batch_size: None,
+            }),
+            optimizer: Some(v1::Optimizer {
+                kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(0.1), momentum: 0.5 })),
+            }),
+            ..v1::JobSpec::default()
+        }
+    }
+
+    #[test]
+    fn defaults_are_filled_in_and_read_back_the_same() {
+        let spec = read(&good()).spec.unwrap();
+        assert_eq!((spec.display_name.as_str(), spec.batch_size, spec.scalar_every_steps), ("mnist_cnn", 64, 10));
+        assert_eq!(spec.model, Model::MnistCnn { dropout: 0.5 });
+        assert_eq!(read(&spec.to_proto()).spec.unwrap(), spec);
+    }
+
+    #[test]
+    fn an_empty_request_names_everything_that_is_missing() {
+        let mistakes = read(&v1::JobSpec::default()).mistakes;
+        let fields: Vec<_> = mistakes.0.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, ["model", "data", "training", "optimizer"]);
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused() {
+        for rate in [f64::NAN, f64::INFINITY, -0.1, 0.0] {
+            let mut spec = good();
+            spec.optimizer = Some(v1::Optimizer {
+                kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(rate), momentum: f64::NAN })),
+            });
+            let fields: Vec<_> = read(&spec).mistakes.0.into_iter().map(|violation| violation.field).collect();
+            assert_eq!(fields, ["optimizer.sgd.learning_rate", "optimizer.sgd.momentum"], "{rate}");
+        }
+    }
+
+    #[test]
+    fn data_files_can_be_judged_although_the_optimizer_is_wrong() {
+        let reading = read(&v1::JobSpec { optimizer: None, ..good() });
+        assert!(reading.spec.is_none() && reading.data.is_some());
+    }
+
+    #[test]
+    fn two_gpus_are_refused() {
+        let mut spec = good();
+        spec.resources = Some(v1::Resources { gpu_count: Some(2), ..v1::Resources::default() });
+        assert!(read(&spec).mistakes.to_string().contains("resources.gpu_count: is 2"));
+    }
+}

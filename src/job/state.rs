@@ -1,0 +1,236 @@
+//! The states of a job, and the one function that tells which may follow which.
+//!
+//! ```text
+//!  create ─▶ QUEUED ─▶ STARTING ─▶ RUNNING ─▶ STOPPING ─┬▶ CANCELLED
+//!              │          │ │         │ │               └▶ SUCCEEDED or FAILED (it ended first)
+//!              │          │ └─────────│─┴─▶ SUCCEEDED or FAILED
+//!              │          └───────────┴─▶ STOPPING
+//!              └─▶ CANCELLED
+//! ```
+//!
+//! SUCCEEDED, FAILED and CANCELLED are final: nothing leads out of them.
+
+use std::fmt;
+
+use crate::proto::v1::JobState;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Waits for its turn.
+    Queued,
+    /// Its runner was started and loads.
+    Starting,
+    /// Trains.
+    Running,
+    /// Was asked to end.
+    Stopping,
+    /// Trained to the end.
+    Succeeded,
+    /// Ended otherwise.
+    Failed,
+    /// Ended because it was cancelled.
+    Cancelled,
+}
+
+/// What happens to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It has a slot, its runner is being started.
+    Assigned,
+    /// Its runner has loaded everything.
+    Started,
+    /// A user asks it to end, or the daemon does.
+    StopRequested,
+    /// Its runner is gone.
+    Ended(Outcome),
+}
+
+/// How a runner ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It trained to the end.
+    Finished,
+    /// It ended because it was asked to, on behalf of a user.
+    Cancelled,
+    /// It ended in any other way.
+    Failed,
+}
+
+/// Why an event does not fit a state, in a user's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It has ended, and not by being cancelled.
+    #[error("the job has {0}; only a job that has not ended can be cancelled")]
+    AlreadyEnded(State),
+    /// It has not ended.
+    #[error("the job is {0}; only a job that has ended can be deleted: cancel it first")]
+    NotEnded(State),
+    /// The event cannot happen in this state: a fault of torchd.
+    #[error("a job that is {state} cannot be {event:?}")]
+    Impossible {
+        /// The state.
+        state: State,
+        /// The event.
+        event: Event,
+    },
+}
+
+/// The state after `event`. The same state means that nothing changes: asking twice is fine.
+pub fn next(state: State, event: Event) -> Result<State, Refusal> {
+    use Event::{Assigned, Ended, Started, StopRequested};
+    use State::{Cancelled, Failed, Queued, Running, Starting, Stopping, Succeeded};
+    match (state, event) {
+        (Queued, Assigned) => Ok(Starting),
+        (Queued, StopRequested) => Ok(Cancelled),
+        (Starting, Started) => Ok(Running),
+        (Stopping, Started) => Ok(Stopping),
+        (Starting | Running | Stopping, StopRequested) => Ok(Stopping),
+        (Starting | Running | Stopping, Ended(Outcome::Finished)) => Ok(Succeeded),
+        (Starting | Running | Stopping, Ended(Outcome::Failed)) => Ok(Failed),
+        (Stopping, Ended(Outcome::Cancelled)) => Ok(Cancelled),
+        (Cancelled, StopRequested) => Ok(Cancelled),
+        (Succeeded | Failed, StopRequested) => Err(Refusal::AlreadyEnded(state)),
+        (Queued | Running | Succeeded | Failed | Cancelled, Started)
+        | (Starting | Running | Stopping | Succeeded | Failed | Cancelled, Assigned)
+        | (Queued | Succeeded | Failed | Cancelled, Ended(_))
+        | (Starting | Running, Ended(Outcome::Cancelled)) => Err(Refusal::Impossible { state, event }),
+    }
+}
+
+impl State {
+    /// Every state, in the order of a job's life.
+    pub const ALL: [Self; 7] =
+        [Self::Queued, Self::Starting, Self::Running, Self::Stopping, Self::Succeeded, Self::Failed, Self::Cancelled];
+
+    /// Nothing leads out of it.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// A runner exists, or is being started.
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Stopping)
+    }
+
+    /// The name in metrics, logs and the database.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that label.
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.label() == label)
+    }
+}
+
+impl From<State> for JobState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Queued => Self::Queued,
+            State::Starting => Self::Starting,
+            State::Running => Self::Running,
+            State::Stopping => Self::Stopping,
+            State::Succeeded => Self::Succeeded,
+            State::Failed => Self::Failed,
+            State::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl TryFrom<JobState> for State {
+    type Error = ();
+
+    fn try_from(state: JobState) -> Result<Self, ()> {
+        match state {
+            JobState::Unspecified => Err(()),
+            JobState::Queued => Ok(Self::Queued),
+            JobState::Starting => Ok(Self::Starting),
+            JobState::Running => Ok(Self::Running),
+            JobState::Stopping => Ok(Self::Stopping),
+            JobState::Succeeded => Ok(Self::Succeeded),
+            JobState::Failed => Ok(Self::Failed),
+            JobState::Cancelled => Ok(Self::Cancelled),
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EVENTS: [Event; 6] = [
+        Event::Assigned,
+        Event::Started,
+        Event::StopRequested,
+        Event::Ended(Outcome::Finished),
+        Event::Ended(Outcome::Cancelled),
+        Event::Ended(Outcome::Failed),
+    ];
+
+    #[test]
+    fn cancelling_twice_is_fine_and_cancelling_what_ended_is_not() {
+        assert_eq!(next(State::Cancelled, Event::StopRequested), Ok(State::Cancelled));
+        assert_eq!(next(State::Stopping, Event::StopRequested), Ok(State::Stopping));
+        for state in [State::Succeeded, State::Failed] {
+            assert_eq!(next(state, Event::StopRequested), Err(Refusal::AlreadyEnded(state)));
+        }
+    }
+
+    #[test]
+    fn a_job_that_ends_before_it_is_stopped_keeps_its_own_end() {
+        assert_eq!(next(State::Stopping, Event::Ended(Outcome::Finished)), Ok(State::Succeeded));
+        assert_eq!(next(State::Stopping, Event::Ended(Outcome::Failed)), Ok(State::Failed));
+    }
+
+    #[test]
+    fn every_state_has_a_label_and_a_protocol_value_of_its_own() {
+        for state in State::ALL {
+            assert_eq!(State::from_label(state.label()), Some(state));
+            assert_eq!(State::try_from(JobState::from(state)), Ok(state));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_history_leads_out_of_a_final_state_or_back(events in prop::collection::vec(0..EVENTS.len(), 0..40)) {
+            let mut state = State::Queued;
+            let rank = |state: State| match state {
+                State::Queued => 0, State::Starting => 1, State::Running => 2, State::Stopping => 3, _ => 4,
+            };
+            for event in events {
+                if let Ok(after) = next(state, EVENTS[event]) {
+                    prop_assert!(rank(after) >= rank(state), "{state} to {after}");
+                    prop_assert!(!state.is_final() || after == state, "{state} to {after}");
+                    prop_assert!(after == State::Cancelled || after == state || state != State::Queued || after == State::Starting);
+                    state = after;
+                }
+            }
+        }
+
+        #[test]
+        fn every_live_state_can_be_cancelled(events in prop::collection::vec(0..EVENTS.len(), 0..40)) {
+            let state = events.into_iter().fold(State::Queued, |state, event| next(state, EVENTS[event]).unwrap_or(state));
+            if !state.is_final() {
+                let stopping = next(state, Event::StopRequested).unwrap();
+                prop_assert!(matches!(stopping, State::Stopping | State::Cancelled));
+            }
+        }
+    }
+}

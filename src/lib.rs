@@ -1,0 +1,12 @@
+//! torchd, a training daemon for one machine. ARCHITECTURE.md is the map; the modules stand in layer order here: each uses
+//! only what stands above it, and `tests/layers.rs` checks that.
+
+pub mod proto;
+
+pub mod record;
+
+pub mod dataset;
+
+pub mod job;
+
+pub mod tensorboard;

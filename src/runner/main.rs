@@ -1,0 +1,5 @@
+//! The runner.
+
+fn main() {
+    println!("{}", tch::Cuda::is_available());
+}
