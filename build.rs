@@ -27,7 +27,7 @@ fn compile_protos() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&set))?;
     let mut config = tonic_prost_build::Config::new();
-    config.enable_type_names();
+    config.enable_type_names().btree_map(["."]);
     tonic_prost_build::configure().compile_fds_with_config(set, config)?;
     Ok(())
 }

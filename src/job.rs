@@ -4,6 +4,7 @@
 pub mod end;
 pub mod id;
 pub mod order;
+pub mod probe;
 pub mod spec;
 pub mod state;
 pub mod violation;

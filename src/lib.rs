@@ -10,3 +10,5 @@ pub mod dataset;
 pub mod job;
 
 pub mod tensorboard;
+
+pub mod journal;

@@ -10,6 +10,7 @@ const MAX_DATA_BYTES: u64 = 1 << 30;
 const CHUNK: usize = 1 << 16;
 
 /// Reads records. `Torn` and `End` are not for ever: when the source has grown, the next call goes on.
+#[derive(Debug)]
 pub struct RecordReader<R> {
     source: R,
     buffer: Vec<u8>,

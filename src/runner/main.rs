@@ -1,5 +1,51 @@
-//! The runner.
+//! torchd-runner: trains one job and leaves. It is started by the daemon with a job's folder, and tells what happens in
+//! the journal there; nothing but signals comes back: SIGTERM means checkpoint and stop.
+//!
+//! This tree alone names libtorch. It may crash, leak or run out of memory: that ends one job and nothing else.
 
-fn main() {
-    println!("{}", tch::Cuda::is_available());
+mod batches;
+mod checkpoint;
+mod cuda;
+mod failure;
+mod model;
+mod optimizer;
+mod probe;
+mod report;
+mod run;
+mod seed;
+mod stop;
+mod train;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about = "Trains one job for torchd; not meant to be started by hand")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train the job in a folder
+    Run {
+        /// The job's folder
+        #[arg(long)]
+        job: PathBuf,
+        /// Which attempt; its order must be there
+        #[arg(long)]
+        attempt: u32,
+    },
+    /// Load libtorch, and CUDA if it is there, and tell what was found as JSON
+    Probe,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { job, attempt } => run::run(job, attempt),
+        Command::Probe => probe::probe(),
+    }
 }

@@ -1,0 +1,25 @@
+//! What `torchd-runner probe` tells: the daemon asks it which libraries a runner finds, since it loads none itself.
+
+use serde::{Deserialize, Serialize};
+
+/// What a runner finds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// libtorch.
+    pub libtorch: Found,
+    /// The CUDA half of libtorch, and whether it works.
+    pub cuda: Found,
+    /// CUDA devices that a job can use.
+    pub cuda_devices: u32,
+}
+
+/// A library: its version and file, or why it is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Empty where it is absent or does not tell.
+    pub version: String,
+    /// The file; empty where it is absent.
+    pub path: String,
+    /// Why it cannot be used; empty where it can.
+    pub absent_reason: String,
+}

@@ -1,0 +1,19 @@
+//! The job's folder: the wire between the daemon and a runner.
+//!
+//! Owns: where things lie in the folder, the journal that a runner appends to and the daemon tails, the lock that tells
+//! who lives, and what the records add up to. The journal ends with the runner's `ended` record, or, when the runner died,
+//! with whatever whole record is last: a tail is torn only once the lock is free.
+
+mod exit_note;
+mod folder;
+mod lock;
+mod progress;
+mod tail;
+mod writer;
+
+pub use exit_note::ExitNote;
+pub use folder::{JobFolder, sync_folder, write_whole};
+pub use lock::{JobLock, Runner};
+pub use progress::ProgressFold;
+pub use tail::{JournalError, JournalTail};
+pub use writer::JournalWriter;

@@ -1,0 +1,123 @@
+//! Where things lie in `jobs/<id>/`. A person finds their way in there with `ls`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::job::order::Order;
+use crate::proto::{json, v1};
+
+/// The folder of one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFolder {
+    path: PathBuf,
+}
+
+impl JobFolder {
+    /// The job's folder at that path; it need not be there yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The request, defaults filled in; never changed.
+    pub fn spec(&self) -> PathBuf {
+        self.path.join("spec.json")
+    }
+
+    /// The job as the database has it, so that the folders alone can rebuild the database.
+    pub fn job(&self) -> PathBuf {
+        self.path.join("job.json")
+    }
+
+    /// The order of one attempt.
+    pub fn order(&self, attempt: u32) -> PathBuf {
+        self.path.join("attempts").join(format!("{attempt}.json"))
+    }
+
+    /// What happened, record by record.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    /// Locked by the runner while it lives; holds who that is.
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// How the last runner ended.
+    pub fn exit(&self) -> PathBuf {
+        self.path.join("exit.json")
+    }
+
+    /// Event files.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// One folder a checkpoint.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// The folder of the checkpoint after that many steps, relative to the job's.
+    pub fn checkpoint_name(step: u64) -> String {
+        format!("checkpoints/step-{step}")
+    }
+
+    /// Results: the final weights.
+    pub fn artifacts(&self) -> PathBuf {
+        self.path.join("artifacts")
+    }
+
+    /// Standard output and standard error of the runner.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("runner.log")
+    }
+
+    /// Makes the folder with its spec. Durable when it returns.
+    pub fn create(&self, spec: &v1::JobSpec) -> io::Result<()> {
+        for folder in [self.path.join("attempts"), self.tensorboard(), self.checkpoints(), self.artifacts()] {
+            fs::create_dir_all(folder)?;
+        }
+        let text = json::to_string(spec, false).map_err(io::Error::other)?;
+        write_whole(&self.spec(), text.as_bytes())?;
+        sync_folder(self.path.parent().unwrap_or(&self.path))
+    }
+
+    /// The spec.
+    pub fn read_spec(&self) -> io::Result<v1::JobSpec> {
+        json::from_str(&fs::read_to_string(self.spec())?).map_err(io::Error::other)
+    }
+
+    /// Leaves the order of an attempt.
+    pub fn write_order(&self, order: &Order) -> io::Result<()> {
+        write_whole(&self.order(order.attempt), &serde_json::to_vec_pretty(order)?)
+    }
+
+    /// The order of an attempt.
+    pub fn read_order(&self, attempt: u32) -> io::Result<Order> {
+        Ok(serde_json::from_slice(&fs::read(self.order(attempt))?)?)
+    }
+}
+
+/// Writes a file so that it is there whole or as it was before, also after a power cut.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = folder.join(format!(".{name}.new"));
+    let mut file = File::create(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    sync_folder(folder)
+}
+
+/// Waits until the disk has the names in a folder.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

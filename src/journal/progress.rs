@@ -1,0 +1,136 @@
+//! What the records of a job add up to: how far it is, how fast, how long it will take.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use crate::proto::v1::{self, job_record::What};
+
+/// Speed is taken over this much of the past.
+const SPEED_WINDOW: Duration = Duration::from_secs(10);
+
+/// Adds up records, in order.
+#[derive(Debug, Clone, Default)]
+pub struct ProgressFold {
+    started: Option<v1::RunnerStarted>,
+    total_epochs: u32,
+    step: u64,
+    examples_per_second: Option<f64>,
+    latest: BTreeMap<String, f64>,
+    window: VecDeque<(SystemTime, u64)>,
+    ended: Option<v1::RunnerEnded>,
+}
+
+impl ProgressFold {
+    /// Adds a record.
+    pub fn add(&mut self, record: &v1::JobRecord) {
+        let time = record.time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
+        match &record.what {
+            Some(What::Started(started)) => {
+                let epochs = started.total_steps.div_ceil(started.steps_per_epoch.max(1));
+                self.total_epochs = u32::try_from(epochs).unwrap_or(u32::MAX);
+                self.started = Some(started.clone());
+                self.window.clear();
+                self.advance(time, self.step);
+            }
+            Some(What::Scalars(scalars)) => {
+                for value in &scalars.values {
+                    if value.tag == "throughput/examples_per_second" {
+                        self.examples_per_second = Some(value.value);
+                    }
+                    self.latest.insert(value.tag.clone(), value.value);
+                }
+                self.advance(time, scalars.step);
+            }
+            Some(What::Progress(progress)) => {
+                self.examples_per_second = Some(progress.examples_per_second);
+                self.advance(time, progress.step);
+            }
+            Some(What::Checkpoint(checkpoint)) => self.advance(time, checkpoint.step),
+            Some(What::Ended(ended)) => {
+                self.advance(time, ended.step);
+                self.ended = Some(ended.clone());
+            }
+            None => {}
+        }
+    }
+
+    fn advance(&mut self, time: SystemTime, step: u64) {
+        self.step = self.step.max(step);
+        self.window.push_back((time, self.step));
+        while let Some(&(oldest, _)) = self.window.front()
+            && self.window.len() > 2
+            && time.duration_since(oldest).is_ok_and(|age| age > SPEED_WINDOW)
+        {
+            self.window.pop_front();
+        }
+    }
+
+    /// The runner's first record, once it is there.
+    pub fn started(&self) -> Option<&v1::RunnerStarted> {
+        self.started.as_ref()
+    }
+
+    /// The runner's last record, once it is there.
+    pub fn ended(&self) -> Option<&v1::RunnerEnded> {
+        self.ended.as_ref()
+    }
+
+    /// How far the job is; None before its runner has begun.
+    pub fn progress(&self) -> Option<v1::JobProgress> {
+        let started = self.started.as_ref()?;
+        let epoch = (self.step / started.steps_per_epoch.max(1)).saturating_add(1);
+        Some(v1::JobProgress {
+            step: self.step,
+            total_steps: started.total_steps,
+            epoch: u32::try_from(epoch).unwrap_or(u32::MAX).min(self.total_epochs),
+            total_epochs: self.total_epochs,
+            progress_ratio: self.step as f64 / started.total_steps.max(1) as f64,
+            examples_per_second: self.examples_per_second,
+            remaining: self.remaining(started.total_steps).and_then(|remaining| remaining.try_into().ok()),
+            latest_scalars: self.latest.clone(),
+        })
+    }
+
+    fn remaining(&self, total: u64) -> Option<Duration> {
+        if self.ended.is_some() {
+            return None;
+        }
+        let (&(from, first), &(to, last)) = (self.window.front()?, self.window.back()?);
+        let seconds = to.duration_since(from).ok()?.as_secs_f64();
+        let steps = (last - first) as f64;
+        if steps == 0.0 {
+            return None;
+        }
+        Duration::try_from_secs_f64(total.saturating_sub(last) as f64 * seconds / steps).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(seconds: u64, what: What) -> v1::JobRecord {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        v1::JobRecord { sequence: 0, time: Some(time.into()), what: Some(what) }
+    }
+
+    #[test]
+    fn records_add_up_to_progress() {
+        let mut fold = ProgressFold::default();
+        assert_eq!(fold.progress(), None);
+        fold.add(&record(
+            100,
+            What::Started(v1::RunnerStarted { total_steps: 100, steps_per_epoch: 30, ..Default::default() }),
+        ));
+        assert_eq!(fold.progress().unwrap().remaining, None);
+        let values = vec![v1::ScalarValue { tag: "loss/train".into(), value: 0.5 }];
+        fold.add(&record(102, What::Scalars(v1::ScalarValues { step: 40, values })));
+        let progress = fold.progress().unwrap();
+        assert_eq!((progress.step, progress.epoch, progress.total_epochs), (40, 2, 4));
+        assert_eq!(progress.remaining.unwrap().seconds, 3);
+        assert_eq!(progress.latest_scalars["loss/train"], 0.5);
+        fold.add(&record(105, What::Ended(v1::RunnerEnded { step: 100, ..Default::default() })));
+        let progress = fold.progress().unwrap();
+        assert_eq!((progress.epoch, progress.progress_ratio, progress.remaining), (4, 1.0, None));
+    }
+}

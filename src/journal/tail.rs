@@ -1,0 +1,139 @@
+//! The daemon's side of the journal: reads on from where it stopped.
+
+use std::fs::File;
+use std::io;
+
+use prost::Message;
+
+use super::folder::JobFolder;
+use crate::proto::{journal, v1};
+use crate::record::{FrameError, Next, RecordReader};
+
+/// Reads the records of a journal with their sequence numbers. The journal need not be there yet.
+#[derive(Debug)]
+pub struct JournalTail {
+    folder: JobFolder,
+    reader: Option<RecordReader<File>>,
+    sequence: u64,
+}
+
+/// Why a journal cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The system refuses.
+    #[error("the journal cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// A record is damaged.
+    #[error("the journal is damaged: {0}")]
+    Frame(FrameError),
+    /// A record is whole and holds something else.
+    #[error("record {sequence} of the journal cannot be understood: {cause}")]
+    Unknown {
+        /// Its number.
+        sequence: u64,
+        /// The decoder's words.
+        cause: prost::DecodeError,
+    },
+}
+
+impl JournalTail {
+    /// Reads from the first record.
+    pub fn new(folder: JobFolder) -> Self {
+        Self { folder, reader: None, sequence: 0 }
+    }
+
+    /// The number of the last record that was read.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The records that are there now, at most `limit`; none where the journal has not grown.
+    pub fn read(&mut self, limit: usize) -> Result<Vec<v1::JobRecord>, JournalError> {
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            None => match File::open(self.folder.journal()) {
+                Ok(file) => self.reader.insert(RecordReader::new(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let mut records = Vec::new();
+        while records.len() < limit {
+            let record = match reader.next() {
+                Ok(Next::Record(data)) => journal::Record::decode(data),
+                Ok(Next::End | Next::Torn) => break,
+                Err(FrameError::Io(error)) => return Err(error.into()),
+                Err(damaged) => return Err(JournalError::Frame(damaged)),
+            };
+            self.sequence += 1;
+            let sequence = self.sequence;
+            records.push(public(sequence, record.map_err(|cause| JournalError::Unknown { sequence, cause })?));
+        }
+        Ok(records)
+    }
+
+    /// Passes over records up to and including that number; false where the journal ends before it.
+    pub fn skip_to(&mut self, sequence: u64) -> Result<bool, JournalError> {
+        while self.sequence < sequence {
+            let missing = usize::try_from(sequence - self.sequence).unwrap_or(usize::MAX);
+            if self.read(missing.min(10_000))?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A record as clients see it.
+fn public(sequence: u64, record: journal::Record) -> v1::JobRecord {
+    use journal::record::What as Private;
+    use v1::job_record::What as Public;
+    let what = record.what.map(|what| match what {
+        Private::Started(started) => Public::Started(started),
+        Private::Scalars(scalars) => Public::Scalars(scalars),
+        Private::Progress(progress) => Public::Progress(progress),
+        Private::Checkpoint(checkpoint) => Public::Checkpoint(checkpoint),
+        Private::Ended(ended) => Public::Ended(ended),
+    });
+    v1::JobRecord { sequence, time: record.time, what }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::SystemTime;
+
+    use super::super::{JobLock, JournalWriter};
+    use super::*;
+    use crate::proto::journal::record::What;
+
+    fn step(step: u64) -> What {
+        What::Progress(v1::StepProgress { step, examples_per_second: 1.0 })
+    }
+
+    #[test]
+    fn a_tail_follows_a_writer_and_a_later_writer_cuts_what_was_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(folder.path().into());
+        let mut tail = JournalTail::new(folder.clone());
+        assert!(tail.read(10).unwrap().is_empty());
+        let lock = JobLock::take(&folder).unwrap().unwrap();
+        let mut writer = JournalWriter::open(&folder, &lock, 1).unwrap();
+        for number in 0..3 {
+            writer.append(SystemTime::now(), step(number)).unwrap();
+        }
+        assert_eq!(tail.read(2).unwrap().len(), 2);
+        assert_eq!(tail.read(10).unwrap()[0].sequence, 3);
+        drop(writer);
+
+        std::fs::OpenOptions::new().append(true).open(folder.journal()).unwrap().write_all(b"half").unwrap();
+        assert!(tail.read(10).unwrap().is_empty());
+        let mut writer = JournalWriter::open(&folder, &lock, 2).unwrap();
+        writer.append(SystemTime::now(), step(3)).unwrap();
+
+        let mut other = JournalTail::new(folder);
+        assert!(other.skip_to(3).unwrap());
+        assert_eq!(other.read(10).unwrap()[0].sequence, 4);
+        assert!(!other.skip_to(5).unwrap());
+    }
+}

@@ -1,0 +1,56 @@
+//! Why a run ends before its last step: a reason for programs and words for people.
+
+use std::fmt;
+use std::io;
+
+use tch::TchError;
+use torchd::proto::v1::JobEndReason;
+
+/// Why training cannot go on.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: JobEndReason,
+    pub(crate) message: String,
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub(crate) fn new(reason: JobEndReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    /// A file of the job's folder could not be written.
+    pub(crate) fn storage(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::new(JobEndReason::Storage, format!("{what}: {error}"))
+    }
+}
+
+impl From<TchError> for Failure {
+    fn from(error: TchError) -> Self {
+        let text = error.to_string();
+        // libtorch appends a stack trace of C++; the first line says what happened.
+        let message = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message").to_owned();
+        let is_memory = ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc"];
+        let reason = if is_memory.iter().any(|words| text.contains(words)) {
+            JobEndReason::OutOfMemory
+        } else {
+            JobEndReason::Internal
+        };
+        Self { reason, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libtorch_says_of_memory_is_told_apart() {
+        let cpu = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried";
+        assert_eq!(Failure::from(TchError::Torch(cpu.into())).reason, JobEndReason::OutOfMemory);
+        let shape = Failure::from(TchError::Torch("shape '[2]' is invalid\nframe #0: c10::Error".into()));
+        assert_eq!(shape.reason, JobEndReason::Internal);
+        assert!(shape.message.contains("shape '[2]'") && !shape.message.contains("frame"));
+    }
+}

@@ -1,0 +1,102 @@
+//! What the runner tells: records to the journal, the same scalars to the event file, lines to the log.
+//!
+//! The journal is the truth. An event file that cannot be written is told once and given up; the job goes on.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use torchd::journal::JournalWriter;
+use torchd::proto::journal::record::What;
+use torchd::proto::v1::{CheckpointSaved, RunnerEnded, RunnerStarted, ScalarValue, ScalarValues, StepProgress};
+use torchd::tensorboard::EventFileWriter;
+
+use crate::failure::{Failure, Result};
+
+/// Between scalars, progress is told this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Tells what happens.
+pub(crate) struct Report {
+    journal: JournalWriter,
+    events: Option<EventFileWriter>,
+    told: Instant,
+    told_examples: u64,
+}
+
+impl Report {
+    pub(crate) fn new(journal: JournalWriter, events: EventFileWriter) -> Self {
+        Self { journal, events: Some(events), told: Instant::now(), told_examples: 0 }
+    }
+
+    /// Everything is loaded.
+    pub(crate) fn started(&mut self, started: RunnerStarted) -> Result<()> {
+        self.told = Instant::now();
+        self.append(What::Started(started))
+    }
+
+    /// Values at a step, in order. The event file holds steps in 63 bits, which the spec's rules promise.
+    pub(crate) fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        let now = SystemTime::now();
+        if let Some(events) = &mut self.events {
+            let mut write = || {
+                for &(tag, value) in values {
+                    events.scalar(now, step as i64, tag, value as f32)?;
+                }
+                events.flush_if_due()
+            };
+            if let Err(error) = write() {
+                self.give_up_events(&error);
+            }
+        }
+        let values = values.iter().map(|&(tag, value)| ScalarValue { tag: tag.into(), value }).collect();
+        self.told = Instant::now();
+        self.append(What::Scalars(ScalarValues { step, values }))
+    }
+
+    /// A step without scalars: told if nothing was told for a while. `examples` are those of training so far.
+    pub(crate) fn progress(&mut self, step: u64, examples: u64) -> Result<()> {
+        let elapsed = self.told.elapsed();
+        if elapsed < PROGRESS_EVERY {
+            return Ok(());
+        }
+        let examples_per_second = (examples - self.told_examples) as f64 / elapsed.as_secs_f64();
+        self.told = Instant::now();
+        self.told_examples = examples;
+        self.append(What::Progress(StepProgress { step, examples_per_second }))
+    }
+
+    /// The examples of training up to the scalars that were just told.
+    pub(crate) fn mark(&mut self, examples: u64) {
+        self.told_examples = examples;
+    }
+
+    /// A checkpoint is on disk; so is everything that was told before it.
+    pub(crate) fn checkpoint(&mut self, checkpoint: CheckpointSaved) -> Result<()> {
+        self.append(What::Checkpoint(checkpoint))?;
+        self.sync()
+    }
+
+    /// The last word.
+    pub(crate) fn ended(&mut self, ended: RunnerEnded) -> Result<()> {
+        if let Err(error) = self.events.as_mut().map_or(Ok(()), EventFileWriter::sync) {
+            self.give_up_events(&error);
+        }
+        self.append(What::Ended(ended))?;
+        self.sync()
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        if let Some(Err(error)) = self.events.as_mut().map(EventFileWriter::flush) {
+            self.give_up_events(&error);
+        }
+        self.journal.sync().map_err(Failure::storage("the journal could not be synced"))
+    }
+
+    fn append(&mut self, what: What) -> Result<()> {
+        self.journal.append(SystemTime::now(), what).map_err(Failure::storage("the journal could not be written"))
+    }
+
+    fn give_up_events(&mut self, error: &std::io::Error) {
+        tracing::error!(%error, "the event file could not be written; TensorBoard will miss the rest, the journal has it");
+        self.events = None;
+    }
+}

@@ -1,0 +1,366 @@
+//! The training loop: passes over the training set, a validation pass after each, scalars on the way, checkpoints.
+
+use std::time::{Duration, Instant};
+
+use tch::{Device, Kind, Reduction, Tensor};
+use torchd::job::spec::{Plan, Spec};
+use torchd::journal::JobFolder;
+use torchd::proto::v1::JobEndReason;
+
+use crate::batches::{Batch, Examples};
+use crate::checkpoint;
+use crate::failure::{Failure, Result};
+use crate::model::Network;
+use crate::optimizer::{Sgd, gradient_norm};
+use crate::report::Report;
+use crate::seed::{Stream, derive, shuffled};
+use crate::stop::Stop;
+
+/// A job that is loaded.
+pub(crate) struct Training {
+    pub(crate) spec: Spec,
+    pub(crate) plan: Plan,
+    pub(crate) folder: JobFolder,
+    pub(crate) device: Device,
+    pub(crate) train: Examples,
+    pub(crate) validation: Option<Examples>,
+    pub(crate) network: Network,
+    pub(crate) optimizer: Sgd,
+    /// Optimizer steps done.
+    pub(crate) step: u64,
+}
+
+/// How training ended, if it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// After the last step.
+    Complete,
+    /// After the step in hand, because we were asked to.
+    Stopped,
+}
+
+/// Sums since the last scalars. They stay on the device, so that a step on a GPU waits for nothing.
+pub(crate) struct Sums {
+    loss: Tensor,
+    correct: Tensor,
+    examples: i64,
+    /// Time spent training, without validation and checkpoints.
+    since: Instant,
+    apart: Duration,
+}
+
+impl Sums {
+    pub(crate) fn new(device: Device) -> Result<Self> {
+        let zero = || Tensor::f_zeros([], (Kind::Double, device));
+        Ok(Self { loss: zero()?, correct: zero()?, examples: 0, since: Instant::now(), apart: Duration::ZERO })
+    }
+
+    fn add(&mut self, loss: &Tensor, output: &Tensor, batch: &Batch) -> Result<()> {
+        let _ = self.loss.f_add_(&loss.detach().f_mul_scalar(batch.size as f64)?)?;
+        let _ = self.correct.f_add_(&correct(output, &batch.labels)?)?;
+        self.examples += batch.size;
+        Ok(())
+    }
+
+    fn mean(&self, sum: &Tensor) -> Result<f64> {
+        Ok(f64::try_from(sum)? / self.examples as f64)
+    }
+
+    fn examples_per_second(&self) -> f64 {
+        self.examples as f64 / (self.since.elapsed().saturating_sub(self.apart)).as_secs_f64().max(1e-9)
+    }
+}
+
+impl Training {
+    /// Trains to the end, or until we are asked to stop.
+    pub(crate) fn run(&mut self, report: &mut Report, stop: &mut Stop) -> Result<Finish> {
+        if stop.is_asked() {
+            return Ok(Finish::Stopped);
+        }
+        let batch_size = i64::from(self.spec.batch_size);
+        let mut sums = Sums::new(self.device)?;
+        let mut examples = 0;
+        while self.step < self.plan.total_steps {
+            let epoch = self.step / self.plan.steps_per_epoch;
+            let order = self.order(epoch)?;
+            while self.step < self.plan.total_steps && self.step / self.plan.steps_per_epoch == epoch {
+                let start = (self.step % self.plan.steps_per_epoch) as i64 * batch_size;
+                let batch = match &order {
+                    Some(order) => {
+                        self.train.at(&order.f_narrow(0, start, batch_size.min(self.train.count() - start))?)?
+                    }
+                    None => self.train.range(start, batch_size)?,
+                };
+                let due = (self.step + 1).is_multiple_of(u64::from(self.spec.scalar_every_steps));
+                let norm = self.train_step(&batch, &mut sums, due)?;
+                examples += batch.size as u64;
+                match norm {
+                    Some(norm) => {
+                        self.tell(report, &sums, norm)?;
+                        report.mark(examples);
+                        sums = Sums::new(self.device)?;
+                    }
+                    None => report.progress(self.step, examples)?,
+                }
+                if stop.is_asked() {
+                    report.checkpoint(checkpoint::save(&self.folder, &self.network, self.step)?)?;
+                    return Ok(Finish::Stopped);
+                }
+            }
+            let pause = Instant::now();
+            self.end_epoch(epoch + 1, report)?;
+            sums.apart += pause.elapsed();
+        }
+        checkpoint::save_result(&self.folder, &self.network, self.step)?;
+        Ok(Finish::Complete)
+    }
+
+    /// One optimizer step; the norm of the gradients where it is wanted.
+    pub(crate) fn train_step(&mut self, batch: &Batch, sums: &mut Sums, want_norm: bool) -> Result<Option<f64>> {
+        tch::manual_seed(derive(self.spec.seed, Stream::Step(self.step)) as i64);
+        let output = self.network.forward(&batch.images, true)?;
+        let loss = nll_loss(&output, &batch.labels, Reduction::Mean)?;
+        let parameters: Vec<&Tensor> = self.network.parameters.iter().map(|(_, tensor)| tensor).collect();
+        let gradients = Tensor::f_run_backward(&[&loss], &parameters, false, false)?;
+        let norm = if want_norm { Some(gradient_norm(&gradients)?) } else { None };
+        self.optimizer.step(&self.network.parameters, gradients)?;
+        sums.add(&loss, &output, batch)?;
+        self.step += 1;
+        Ok(norm)
+    }
+
+    fn order(&self, epoch: u64) -> Result<Option<Tensor>> {
+        if !self.spec.data.shuffle {
+            return Ok(None);
+        }
+        let order = shuffled(self.train.count() as u64, self.spec.seed, epoch);
+        Ok(Some(Tensor::f_from_slice(&order)?.f_to_device(self.device)?))
+    }
+
+    fn tell(&self, report: &mut Report, sums: &Sums, gradient_norm: f64) -> Result<()> {
+        let loss = sums.mean(&sums.loss)?;
+        report.scalars(
+            self.step,
+            &[
+                ("loss/train", loss),
+                ("accuracy/train", sums.mean(&sums.correct)?),
+                ("learning_rate", self.optimizer.learning_rate()),
+                ("gradient_norm", gradient_norm),
+                ("throughput/examples_per_second", sums.examples_per_second()),
+                ("process/rss_bytes", resident_bytes()),
+            ],
+        )?;
+        if loss.is_finite() && gradient_norm.is_finite() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            JobEndReason::Diverged,
+            format!(
+                "at step {} the loss was {loss} and the gradient norm {gradient_norm}; a smaller learning rate may help",
+                self.step
+            ),
+        ))
+    }
+
+    /// Validation and checkpoint, where they are due. `epoch` counts from 1; the last one may be a part of one.
+    fn end_epoch(&self, epoch: u64, report: &mut Report) -> Result<()> {
+        let of = self.plan.total_epochs;
+        if let Some(examples) = &self.validation {
+            let (loss, accuracy) = self.validate(examples)?;
+            report.scalars(self.step, &[("loss/validation", loss), ("accuracy/validation", accuracy)])?;
+            tracing::info!(step = self.step, "epoch {epoch}/{of}: validation loss {loss:.4}, accuracy {accuracy:.4}");
+        } else {
+            tracing::info!(step = self.step, "epoch {epoch}/{of}");
+        }
+        if epoch.is_multiple_of(u64::from(self.spec.checkpoint_every_epochs)) || self.step == self.plan.total_steps {
+            report.checkpoint(checkpoint::save(&self.folder, &self.network, self.step)?)?;
+        }
+        Ok(())
+    }
+
+    /// Mean loss and accuracy over a set, without dropout.
+    pub(crate) fn validate(&self, examples: &Examples) -> Result<(f64, f64)> {
+        let size = i64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
+        let zero = || Tensor::f_zeros([], (Kind::Double, self.device));
+        let (mut loss, mut hits) = (zero()?, zero()?);
+        tch::no_grad(|| -> Result<()> {
+            let mut start = 0;
+            while start < examples.count() {
+                let batch = examples.range(start, size)?;
+                let output = self.network.forward(&batch.images, false)?;
+                let sum = nll_loss(&output, &batch.labels, Reduction::Sum)?;
+                let _ = loss.f_add_(&sum)?;
+                let _ = hits.f_add_(&correct(&output, &batch.labels)?)?;
+                start += size;
+            }
+            Ok(())
+        })?;
+        let count = examples.count() as f64;
+        Ok((f64::try_from(&loss)? / count, f64::try_from(&hits)? / count))
+    }
+}
+
+/// The negative log-likelihood of the labels.
+fn nll_loss(output: &Tensor, labels: &Tensor, reduction: Reduction) -> Result<Tensor> {
+    /// No label means "leave this one out": PyTorch's default.
+    const IGNORE: i64 = -100;
+    Ok(output.f_nll_loss(labels, None::<Tensor>, reduction, IGNORE)?)
+}
+
+/// How many of a batch are recognised.
+fn correct(output: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    Ok(output.detach().f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Double)?)
+}
+
+/// Memory of this process: field 2 of `/proc/self/statm`, in pages.
+fn resident_bytes() -> f64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|statm| statm.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    (pages * page as u64) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use torchd::dataset::labelled_images;
+    use torchd::job::spec::{self, DataFacts};
+    use torchd::proto::v1;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        loss: Vec<f64>,
+        gradient_norm: Vec<f64>,
+        logprobs_first_8_validation: Vec<Vec<f64>>,
+        validation_after_20: GoldenValidation,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct GoldenValidation {
+        loss: f64,
+        accuracy: f64,
+    }
+
+    /// The request of the golden values: the notebook's, without dropout and in the order of the files.
+    fn request() -> v1::JobSpec {
+        let paths = || v1::IdxDataset { images: "i".into(), labels: "l".into() };
+        let set = || Some(v1::Dataset { format: Some(v1::dataset::Format::Idx(paths())) });
+        v1::JobSpec {
+            model: Some(v1::Model { family: Some(v1::model::Family::MnistCnn(v1::MnistCnn { dropout: Some(0.0) })) }),
+            data: Some(v1::Data {
+                train: set(),
+                validation: set(),
+                normalize: Some(v1::Normalize { mean: vec![0.1307], std: vec![0.3081] }),
+                shuffle: Some(false),
+            }),
+            training: Some(v1::Training {
+                length: Some(v1::training::Length::MaxSteps(20)),
+                batch_size: Some(64),
+                validation_batch_size: None,
+            }),
+            optimizer: Some(v1::Optimizer {
+                kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(0.01), momentum: 0.5 })),
+            }),
+            ..v1::JobSpec::default()
+        }
+    }
+
+    fn golden_training() -> Training {
+        let load = |name: &str| {
+            let file = |kind: &str| format!("examples/mnist-5k/{name}-{kind}-ubyte.gz");
+            labelled_images::load(Path::new(&file("images-idx3")), Path::new(&file("labels-idx1"))).unwrap()
+        };
+        let (train, validation) = (load("train"), load("t10k"));
+        let facts = DataFacts { train: train.facts, validation: Some(validation.facts) };
+        let spec = spec::read(&request()).spec.unwrap().fit(&facts).unwrap();
+        let device = Device::Cpu;
+        let network = Network::new(spec.model, spec.seed, device).unwrap();
+        checkpoint::load(Path::new("tests/data/golden/mnist_cnn_init.safetensors"), &network).unwrap();
+        Training {
+            train: Examples::new(&train, &spec.data, device).unwrap(),
+            validation: Some(Examples::new(&validation, &spec.data, device).unwrap()),
+            optimizer: Sgd::new(spec.optimizer),
+            plan: spec.plan(train.facts.examples).unwrap(),
+            folder: JobFolder::new("unused".into()),
+            network,
+            device,
+            spec,
+            step: 0,
+        }
+    }
+
+    fn is_close(ours: f64, theirs: f64, relative: f64) -> bool {
+        (ours - theirs).abs() <= relative * theirs.abs()
+    }
+
+    #[test]
+    fn twenty_steps_give_the_numbers_of_pytorch() {
+        let golden: Golden =
+            serde_json::from_str(&std::fs::read_to_string("tests/data/golden/mnist_cnn_steps.json").unwrap()).unwrap();
+        assert_eq!(
+            (golden.loss.len(), golden.gradient_norm.len(), golden.logprobs_first_8_validation.len()),
+            (20, 20, 8)
+        );
+        let mut training = golden_training();
+
+        let eight = training.validation.as_ref().unwrap().range(0, 8).unwrap();
+        let ours =
+            Vec::<Vec<f64>>::try_from(training.network.forward(&eight.images, false).unwrap().to_kind(Kind::Double))
+                .unwrap();
+        for (ours, theirs) in ours.iter().flatten().zip(golden.logprobs_first_8_validation.iter().flatten()) {
+            assert!(is_close(*ours, *theirs, 1e-4), "log-probability {ours}, PyTorch {theirs}");
+        }
+
+        for (step, (loss, norm)) in golden.loss.iter().zip(&golden.gradient_norm).enumerate() {
+            let batch = training.train.range(step as i64 * 64, 64).unwrap();
+            let mut sums = Sums::new(training.device).unwrap();
+            let our_norm = training.train_step(&batch, &mut sums, true).unwrap().unwrap();
+            let our_loss = sums.mean(&sums.loss).unwrap();
+            assert!(is_close(our_loss, *loss, 1e-4), "loss of step {step}: {our_loss}, PyTorch {loss}");
+            assert!(is_close(our_norm, *norm, 1e-4), "norm of step {step}: {our_norm}, PyTorch {norm}");
+        }
+
+        let theirs = Network::new(training.spec.model, 0, Device::Cpu).unwrap();
+        checkpoint::load(Path::new("tests/data/golden/mnist_cnn_after_20_steps.safetensors"), &theirs).unwrap();
+        for ((name, ours), (_, theirs)) in training.network.parameters.iter().zip(&theirs.parameters) {
+            let apart = (ours - theirs).abs().max().double_value(&[]);
+            let scale = theirs.abs().max().double_value(&[]);
+            assert!(apart <= 1e-5 * scale, "{name} is {apart} apart, its largest weight is {scale}");
+        }
+
+        let validation = training.validation.as_ref().unwrap();
+        let (loss, accuracy) = training.validate(validation).unwrap();
+        assert!(is_close(loss, golden.validation_after_20.loss, 1e-4), "{loss}");
+        assert!(is_close(accuracy, golden.validation_after_20.accuracy, 1e-6), "{accuracy}");
+    }
+
+    #[test]
+    fn initial_weights_have_the_names_shapes_and_ranges_of_pytorch() {
+        let spec = spec::read(&request()).spec.unwrap();
+        let network = Network::new(spec.model, 3, Device::Cpu).unwrap();
+        assert_eq!(network.parameter_count(), 21_840);
+        let golden = std::fs::read("tests/data/golden/mnist_cnn_init.safetensors").unwrap();
+        let golden = safetensors::SafeTensors::deserialize(&golden).unwrap();
+        for (name, tensor) in &network.parameters {
+            let shape: Vec<i64> = golden.tensor(name).unwrap().shape().iter().map(|&size| size as i64).collect();
+            assert_eq!(tensor.size(), shape, "{name}");
+            let fan_in = if name.starts_with("conv1") {
+                25.0
+            } else if name.starts_with("conv2") {
+                250.0
+            } else if name.starts_with("fc1") {
+                320.0
+            } else {
+                50.0
+            };
+            let largest = tensor.abs().max().double_value(&[]);
+            let bound = 1.0 / f64::sqrt(fan_in);
+            assert!(largest <= bound && largest > 0.5 * bound, "{name}: {largest}, bound {bound}");
+        }
+    }
+}
