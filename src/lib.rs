@@ -3,6 +3,12 @@
 
 pub mod proto;
 
+pub mod config;
+
+pub mod metrics;
+
+pub mod node;
+
 pub mod record;
 
 pub mod dataset;
@@ -12,3 +18,9 @@ pub mod job;
 pub mod tensorboard;
 
 pub mod journal;
+
+pub mod store;
+
+pub mod scheduler;
+
+pub mod supervisor;

@@ -1,0 +1,66 @@
+//! The daemon's settings: raw in, typed out, every mistake reported at once.
+//!
+//! Sources, the later ones win: the settings file, `TORCHD__SECTION__KEY` in the environment, flags. The `config` crate
+//! merges them and remembers where each value came from; `keys` reads the values one by one, because serde would stop
+//! at the first mistake.
+
+mod keys;
+mod print;
+mod read;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use print::to_toml;
+pub use read::{DEFAULT_FILE, Flags, Invalid, load};
+
+/// What the environment holds, as given to us: tests give their own.
+pub type Environment = BTreeMap<String, String>;
+
+/// Settings that are right.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Database and job folders.
+    pub state_dir: PathBuf,
+    /// Where gRPC is served.
+    pub grpc_listen: SocketAddr,
+    /// Largest request that is read, in bytes.
+    pub grpc_max_message_bytes: usize,
+    /// Where `/metrics` is served.
+    pub http_listen: SocketAddr,
+    /// Addresses that are not loopback are meant, although anybody who reaches them may use the daemon.
+    pub allow_unauthenticated_remote: bool,
+    /// Folders that data files may lie in.
+    pub data_roots: Vec<PathBuf>,
+    /// Name of the Databricks runtime, where the environment does not tell it.
+    pub cluster_runtime: Option<String>,
+    /// The runner; None to look beside the executable and in `../lib/torchd/`.
+    pub runner_path: Option<PathBuf>,
+    /// Folder with the libraries of a libtorch; None for the one that the runner was built with.
+    pub runner_libtorch_dir: Option<PathBuf>,
+    /// From SIGTERM to SIGKILL.
+    pub runner_stop_grace: Duration,
+    /// Jobs that may wait.
+    pub jobs_max_queued: usize,
+    /// CPU cores that jobs may take together.
+    pub jobs_cpu_slots: u32,
+    /// An ordered shutdown takes no longer.
+    pub shutdown_timeout: Duration,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines are written: a level, or directives as tracing-subscriber's EnvFilter has them.
+    pub log_level: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `Human` on a terminal, `Json` otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,71 @@
+//! The effective settings as a settings file: what `--check-config` prints.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{LogFormat, Settings};
+
+/// The settings as TOML that reads back the same. What is found at run time stays out, as a comment.
+pub fn to_toml(settings: &Settings) -> String {
+    let time = |duration: Duration| quoted(&humantime::format_duration(duration).to_string());
+    let path = |path: &Path| quoted(&path.display().to_string());
+    let chosen = |name: &str, value: Option<String>, otherwise: &str| match value {
+        Some(value) => format!("{name} = {value}\n"),
+        None => format!("# {name} is not set: {otherwise}\n"),
+    };
+    let roots: Vec<_> = settings.data_roots.iter().map(|root| path(root)).collect();
+    let format = match settings.log_format {
+        LogFormat::Auto => "auto",
+        LogFormat::Human => "human",
+        LogFormat::Json => "json",
+    };
+    [
+        format!("state_dir = {}\n", path(&settings.state_dir)),
+        format!("\n[grpc]\nlisten = {}\n", quoted(&settings.grpc_listen.to_string())),
+        format!("max_message_bytes = {}\n", settings.grpc_max_message_bytes),
+        format!("\n[http]\nlisten = {}\n", quoted(&settings.http_listen.to_string())),
+        format!("\n[security]\nallow_unauthenticated_remote = {}\n", settings.allow_unauthenticated_remote),
+        format!("\n[data]\nroots = [{}]\n", roots.join(", ")),
+        "\n[cluster]\nworkers = 0\nrole = \"driver\"\n".to_owned(),
+        chosen("runtime", settings.cluster_runtime.as_deref().map(quoted), "taken from DATABRICKS_RUNTIME_VERSION"),
+        "\n[runner]\n".to_owned(),
+        chosen("path", settings.runner_path.as_deref().map(path), "beside the executable, else in ../lib/torchd/"),
+        chosen(
+            "libtorch_dir",
+            settings.runner_libtorch_dir.as_deref().map(path),
+            "the one that the runner was built with",
+        ),
+        format!("stop_grace = {}\n", time(settings.runner_stop_grace)),
+        format!("\n[jobs]\nmax_queued = {}\ncpu_slots = {}\n", settings.jobs_max_queued, settings.jobs_cpu_slots),
+        format!("\n[shutdown]\ntimeout = {}\n", time(settings.shutdown_timeout)),
+        format!("\n[log]\nformat = {}\nlevel = {}\n", quoted(format), quoted(&settings.log_level)),
+    ]
+    .concat()
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Environment, Flags, load};
+    use super::*;
+
+    #[test]
+    fn what_is_printed_reads_back_the_same() {
+        let environment: Environment = [
+            ("HOME", "/home/a \"quoted\""),
+            ("TORCHD__RUNNER__STOP_GRACE", "1min 30s"),
+            ("TORCHD__DATA__ROOTS", "/tmp:/usr"),
+            ("TORCHD__CLUSTER__RUNTIME", "15.4.x-gpu-ml-scala2.12"),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into();
+        let settings = load(&Flags { config: Some("/dev/null".into()), ..Flags::default() }, &environment, 4).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), to_toml(&settings)).unwrap();
+        let again = load(&Flags { config: Some(file.path().into()), ..Flags::default() }, &Environment::new(), 4);
+        assert_eq!(again.unwrap(), settings);
+    }
+}

@@ -1,0 +1,357 @@
+//! From sources to settings.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{Config, File, FileFormat, Value, ValueKind};
+
+use super::keys::{Keys, Mistake, parsed, text};
+use super::{Environment, LogFormat, Settings};
+
+/// The settings file that is read where no other is named.
+pub const DEFAULT_FILE: &str = "/etc/torchd/torchd.toml";
+
+/// What flags say; None and empty where they say nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// `--grpc-listen`
+    pub grpc_listen: Option<String>,
+    /// `--http-listen`
+    pub http_listen: Option<String>,
+    /// `--data-root`
+    pub data_roots: Vec<PathBuf>,
+}
+
+/// Settings that are wrong: all mistakes.
+#[derive(Debug)]
+pub struct Invalid(pub Vec<Mistake>);
+
+/// Reads, merges and judges all sources. `cpus` is what this machine has.
+pub fn load(flags: &Flags, environment: &Environment, cpus: u32) -> Result<Settings, Invalid> {
+    let merged = merge(flags, environment).map_err(|error| {
+        Invalid(vec![Mistake { key: "settings".into(), origin: String::new(), what: error.to_string() }])
+    })?;
+    let mut keys = Keys::new(&merged).map_err(|error| {
+        Invalid(vec![Mistake { key: "settings".into(), origin: String::new(), what: error.to_string() }])
+    })?;
+    let settings = read(&mut keys, environment, cpus);
+    match (settings, keys.finish()) {
+        (Some(settings), mistakes) if mistakes.is_empty() => Ok(settings),
+        (_, mistakes) => Err(Invalid(mistakes)),
+    }
+}
+
+fn merge(flags: &Flags, environment: &Environment) -> Result<Config, config::ConfigError> {
+    let (file, is_required) = match &flags.config {
+        Some(file) => (file.as_path(), true),
+        None => (Path::new(DEFAULT_FILE), false),
+    };
+    let mut builder = Config::builder();
+    if is_required || file.exists() {
+        // Read by us: the crate would look for other endings of the name, and its error hides the cause.
+        let content = std::fs::read_to_string(file)
+            .map_err(|error| config::ConfigError::Message(format!("{} cannot be read: {error}", file.display())))?;
+        let parsed = Config::builder().add_source(File::from_str(&content, FileFormat::Toml)).build();
+        parsed.map_err(|error| config::ConfigError::Message(format!("{}: {error}", file.display())))?;
+        builder = builder.add_source(FromFile { path: file.display().to_string(), content });
+    }
+    for (name, value) in environment {
+        if let Some(rest) = name.strip_prefix("TORCHD__").filter(|rest| !rest.is_empty()) {
+            let key = rest.replace("__", ".").to_lowercase();
+            builder = builder.set_override(key, set_by(name, value.as_str()))?;
+        }
+    }
+    let set = [
+        ("state_dir", "--state-dir", flags.state_dir.as_ref().map(|path| path.display().to_string())),
+        ("grpc.listen", "--grpc-listen", flags.grpc_listen.clone()),
+        ("http.listen", "--http-listen", flags.http_listen.clone()),
+    ];
+    for (key, flag, value) in set {
+        if let Some(value) = value {
+            builder = builder.set_override(key, set_by(flag, value))?;
+        }
+    }
+    if !flags.data_roots.is_empty() {
+        let roots: Vec<Value> =
+            flags.data_roots.iter().map(|root| set_by("--data-root", root.display().to_string())).collect();
+        builder = builder.set_override("data.roots", set_by("--data-root", ValueKind::Array(roots)))?;
+    }
+    builder.build()
+}
+
+fn set_by(origin: &str, value: impl Into<ValueKind>) -> Value {
+    Value::new(Some(&origin.to_owned()), value)
+}
+
+/// The settings file, each value with the file's name as its origin.
+#[derive(Debug, Clone)]
+struct FromFile {
+    path: String,
+    content: String,
+}
+
+impl config::Source for FromFile {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<config::Map<String, Value>, config::ConfigError> {
+        fn mark(value: &Value, path: &String) -> Value {
+            let kind = match &value.kind {
+                ValueKind::Table(table) => {
+                    ValueKind::Table(table.iter().map(|(name, value)| (name.clone(), mark(value, path))).collect())
+                }
+                other => other.clone(),
+            };
+            Value::new(Some(path), kind)
+        }
+        let values =
+            Config::builder().add_source(File::from_str(&self.content, FileFormat::Toml)).build()?.collect()?;
+        Ok(values.iter().map(|(name, value)| (name.clone(), mark(value, &self.path))).collect())
+    }
+}
+
+fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Settings> {
+    let grpc_listen = keys.take("grpc.listen", address);
+    let http_listen = keys.take("http.listen", address);
+    let allow_unauthenticated_remote =
+        keys.take("security.allow_unauthenticated_remote", parsed("true or false is needed")).unwrap_or(false);
+    for (key, listen) in [("grpc.listen", grpc_listen), ("http.listen", http_listen)] {
+        if let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback() && !allow_unauthenticated_remote) {
+            keys.add(
+                key,
+                format!(
+                    "is {listen}, which other machines can reach, and nobody is asked who they are; use 127.0.0.1, or set \
+                     security.allow_unauthenticated_remote = true if that is meant"
+                ),
+            );
+        }
+    }
+    let grpc_max_message_bytes = keys.take("grpc.max_message_bytes", in_range(1024, 1 << 30, "bytes"));
+    let state_dir = keys.take("state_dir", path);
+    let data_roots = keys.take("data.roots", paths).unwrap_or_default();
+    for root in &data_roots {
+        if !root.is_dir() {
+            keys.add("data.roots", format!("names {}, which is no folder", root.display()));
+        }
+    }
+    read_cluster(keys, environment);
+    let cluster_runtime = keys.take("cluster.runtime", text).filter(|runtime| !runtime.is_empty());
+    let runner_path = keys.take("runner.path", path);
+    let runner_libtorch_dir = keys.take("runner.libtorch_dir", path);
+    for (key, named, what) in
+        [("runner.path", &runner_path, "file"), ("runner.libtorch_dir", &runner_libtorch_dir, "folder")]
+    {
+        if let Some(path) = named.as_ref().filter(|path| if what == "file" { !path.is_file() } else { !path.is_dir() })
+        {
+            keys.add(key, format!("is {}, which is no {what}", path.display()));
+        }
+    }
+    let runner_stop_grace = keys.take("runner.stop_grace", duration);
+    let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
+    let jobs_cpu_slots = keys.take("jobs.cpu_slots", in_range(1, 4096, "cores"));
+    let shutdown_timeout = keys.take("shutdown.timeout", duration);
+    let log_format = keys.take("log.format", log_format);
+    let log_level = keys.take("log.level", log_level);
+    let state_dir = state_dir.or_else(|| default_state_dir(environment));
+    if state_dir.is_none() {
+        keys.add("state_dir", "is not set, and neither STATE_DIRECTORY nor HOME tells where to keep state".into());
+    }
+    Some(Settings {
+        state_dir: state_dir?,
+        grpc_listen: grpc_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7080))),
+        grpc_max_message_bytes: grpc_max_message_bytes.unwrap_or(4 << 20),
+        http_listen: http_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7081))),
+        allow_unauthenticated_remote,
+        data_roots,
+        cluster_runtime,
+        runner_path,
+        runner_libtorch_dir,
+        runner_stop_grace: runner_stop_grace.unwrap_or(Duration::from_secs(10)),
+        jobs_max_queued: jobs_max_queued.unwrap_or(100),
+        jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
+        shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(30)),
+        log_format: log_format.unwrap_or(LogFormat::Auto),
+        log_level: log_level.unwrap_or_else(|| "info".into()),
+    })
+}
+
+/// torchd runs on the one node of a driver-only cluster. Both ways of saying otherwise are refused.
+fn read_cluster(keys: &mut Keys, environment: &Environment) {
+    let workers: Option<u64> = keys.take("cluster.workers", parsed("only 0 is right"));
+    if let Some(workers) = workers.filter(|&workers| workers > 0) {
+        keys.add(
+            "cluster.workers",
+            format!(
+                "is {workers}; torchd runs on the driver of a driver-only cluster, which has 0 workers, and does not \
+                 spread training over machines"
+            ),
+        );
+    }
+    let role = keys.take("cluster.role", |value| match text(value)?.as_str() {
+        "driver" => Ok("driver"),
+        "worker" => Ok("worker"),
+        other => Err(format!("is {other:?}; driver is right")),
+    });
+    let is_worker = "this node is a worker; start torchd on the driver";
+    if role == Some("worker") {
+        keys.add("cluster.role", format!("says that {is_worker}"));
+    }
+    if environment.get("DB_IS_DRIVER").is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+        keys.add("cluster.role", format!("is not what Databricks says: DB_IS_DRIVER is FALSE, so {is_worker}"));
+    }
+}
+
+/// `$STATE_DIRECTORY` as systemd sets it (the first where it names several), else the user's own.
+fn default_state_dir(environment: &Environment) -> Option<PathBuf> {
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    let systemd = set("STATE_DIRECTORY").and_then(|folders| folders.split(':').next()).map(PathBuf::from);
+    systemd.or_else(|| set("HOME").map(|home| Path::new(home).join(".local/state/torchd")))
+}
+
+fn address(value: &Value) -> Result<SocketAddr, String> {
+    let text = text(value)?;
+    let right = "host:port is needed, for example 127.0.0.1:7080, with port 0 for a free one";
+    let mut found = text.to_socket_addrs().map_err(|_| format!("is {text:?}; {right}"))?;
+    found.next().ok_or_else(|| format!("is {text:?}, which names no address; {right}"))
+}
+
+fn path(value: &Value) -> Result<PathBuf, String> {
+    let text = text(value)?;
+    if text.is_empty() { Err("is empty; a path is needed".into()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// A list, or what the environment can hold: paths with colons between them.
+fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
+    match &value.kind {
+        ValueKind::Array(items) => items.iter().map(path).collect(),
+        ValueKind::String(list) => Ok(list.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect()),
+        other => Err(format!("is {other}; a list of folders is needed")),
+    }
+}
+
+fn duration(value: &Value) -> Result<Duration, String> {
+    let right = "a time with its unit is needed, for example \"10s\" or \"2min\"";
+    let text = text(value).map_err(|_| format!("is {}; {right}", value.kind))?;
+    humantime::parse_duration(&text).map_err(|_| format!("is {text:?}; {right}"))
+}
+
+fn in_range(least: usize, most: usize, unit: &'static str) -> impl Fn(&Value) -> Result<usize, String> {
+    move |value| {
+        let number: usize = parsed("a whole number is needed")(value)?;
+        if (least..=most).contains(&number) {
+            Ok(number)
+        } else {
+            Err(format!("is {number}; {least} to {most} {unit} are right"))
+        }
+    }
+}
+
+fn log_format(value: &Value) -> Result<LogFormat, String> {
+    match text(value)?.as_str() {
+        "auto" => Ok(LogFormat::Auto),
+        "human" => Ok(LogFormat::Human),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("is {other:?}; auto, human or json is right")),
+    }
+}
+
+fn log_level(value: &Value) -> Result<String, String> {
+    let text = text(value)?;
+    let levels = "error, warn, info, debug or trace is right";
+    match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) if text.contains(['=', ',', '[']) || text.parse::<tracing::Level>().is_ok() => Ok(text),
+        _ => Err(format!("is {text:?}; {levels}")),
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        write!(f, "the settings have {count} mistake{}:", if count == 1 { "" } else { "s" })?;
+        for Mistake { key, origin, what } in &self.0 {
+            let origin = if origin.is_empty() { String::new() } else { format!(" (from {origin})") };
+            write!(f, "\n  {key}{origin}: {what}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_file(content: &str, environment: &[(&str, &str)], flags: Flags) -> Result<Settings, Invalid> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let environment: Environment =
+            [("HOME", "/home/a")].iter().chain(environment).map(|&(k, v)| (k.into(), v.into())).collect();
+        load(&Flags { config: Some(file.path().into()), ..flags }, &environment, 8)
+    }
+
+    fn mistakes(content: &str, environment: &[(&str, &str)]) -> Vec<String> {
+        let invalid = with_file(content, environment, Flags::default()).unwrap_err();
+        invalid.0.into_iter().map(|mistake| mistake.key).collect()
+    }
+
+    #[test]
+    fn without_any_settings_the_defaults_of_the_contract_come_out() {
+        let settings = with_file("", &[], Flags::default()).unwrap();
+        assert_eq!(settings.grpc_listen.to_string(), "127.0.0.1:7080");
+        assert_eq!(settings.http_listen.to_string(), "127.0.0.1:7081");
+        assert_eq!(settings.state_dir, Path::new("/home/a/.local/state/torchd"));
+        assert_eq!(settings.jobs_cpu_slots, 8);
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        let file = "state_dir = '/file'\n[grpc]\nlisten = '127.0.0.1:1'\n[jobs]\nmax_queued = 5";
+        let environment =
+            [("TORCHD__GRPC__LISTEN", "127.0.0.1:2"), ("TORCHD__STATE_DIR", "/env"), ("STATE_DIRECTORY", "/sd")];
+        let flags = Flags { grpc_listen: Some("127.0.0.1:3".into()), ..Flags::default() };
+        let settings = with_file(file, &environment, flags).unwrap();
+        assert_eq!(settings.grpc_listen.port(), 3);
+        assert_eq!(settings.state_dir, Path::new("/env"));
+        assert_eq!(settings.jobs_max_queued, 5);
+        let settings = with_file("", &[("STATE_DIRECTORY", "/sd:/other")], Flags::default()).unwrap();
+        assert_eq!(settings.state_dir, Path::new("/sd"));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_with_their_origin() {
+        let file = "[grpc]\nlisten = 'nowhere'\n[http]\nlitsen = '127.0.0.1:1'\n[runner]\nstop_grace = 5\n[cluster]\nworkers = 2";
+        let keys = mistakes(file, &[("TORCHD__JOBS__MAX_QUEUED", "many")]);
+        assert_eq!(keys, ["grpc.listen", "cluster.workers", "runner.stop_grace", "jobs.max_queued", "http.litsen"]);
+        let text = with_file(file, &[("TORCHD__JOBS__MAX_QUEUED", "many")], Flags::default()).unwrap_err().to_string();
+        assert!(text.contains("5 mistakes") && text.contains("(from TORCHD__JOBS__MAX_QUEUED)"), "{text}");
+        assert!(text.contains("the nearest is http.listen"), "{text}");
+    }
+
+    #[test]
+    fn an_address_that_others_can_reach_has_to_be_meant() {
+        let open = "[grpc]\nlisten = '0.0.0.0:7080'\n";
+        assert_eq!(mistakes(open, &[]), ["grpc.listen"]);
+        let meant = format!("{open}[security]\nallow_unauthenticated_remote = true");
+        assert!(with_file(&meant, &[], Flags::default()).is_ok());
+    }
+
+    #[test]
+    fn a_worker_node_is_refused() {
+        assert_eq!(mistakes("", &[("DB_IS_DRIVER", "FALSE")]), ["cluster.role"]);
+        assert_eq!(mistakes("[cluster]\nrole = 'worker'", &[]), ["cluster.role"]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_told_with_its_place() {
+        let text = with_file("[grpc\n", &[], Flags::default()).unwrap_err().to_string();
+        assert!(text.contains("line 1"), "{text}");
+    }
+}

@@ -1,0 +1,80 @@
+//! The database of jobs: SQLite in WAL mode with synchronous=FULL, so a change that was told is on disk. All SQL lives here.
+//!
+//! One named thread owns the connection; callers hand it closures and wait. It holds no step progress: journals do. It ends
+//! when the last handle is gone.
+
+mod error;
+mod jobs;
+mod migrations;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+pub use error::StoreError;
+pub use jobs::{ListQuery, Page, Stored};
+
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A handle on the database; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    thread: Arc<StoreThread>,
+}
+
+struct StoreThread {
+    /// None once the last handle is being dropped.
+    sender: Option<mpsc::UnboundedSender<Work>>,
+    handle: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Opens the database, made and brought to the newest form where needed.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        // Another program that looks into the database, such as sqlite3, may hold it for a moment.
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        migrations::apply(&mut connection)?;
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Work>();
+        let handle = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || {
+                while let Some(work) = receiver.blocking_recv() {
+                    work(&mut connection);
+                }
+            })
+            .map_err(StoreError::Thread)?;
+        Ok(Self { thread: Arc::new(StoreThread { sender: Some(sender), handle: Mutex::new(Some(handle)) }) })
+    }
+
+    /// Runs `work` on the database's thread.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let task: Work = Box::new(move |connection| {
+            // Nobody waits any more: the caller was cancelled, the work is done all the same.
+            let _ = reply.send(work(connection));
+        });
+        let sender = self.thread.sender.as_ref().ok_or(StoreError::Gone)?;
+        sender.send(task).map_err(|_| StoreError::Gone)?;
+        answer.await.map_err(|_| StoreError::Gone)?
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(handle) = self.handle.lock().ok().and_then(|mut handle| handle.take()) {
+            // SQLite closes in that thread; a panic there has been printed already.
+            let _ = handle.join();
+        }
+    }
+}

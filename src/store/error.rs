@@ -1,0 +1,41 @@
+//! What can go wrong with the database.
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite's own words.
+    #[error("the database failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The thread could not be started.
+    #[error("the database's thread could not be started: {0}")]
+    Thread(std::io::Error),
+    /// The thread has ended.
+    #[error("the database has been closed")]
+    Gone,
+    /// The job was changed by somebody else in between.
+    #[error("job {id} is no longer at generation {expected}")]
+    Conflict {
+        /// The job.
+        id: String,
+        /// The generation that the change was based on.
+        expected: u64,
+    },
+    /// A row that this version cannot have written.
+    #[error("the database holds something odd for job {id}: {what}")]
+    Odd {
+        /// The job.
+        id: String,
+        /// What.
+        what: String,
+    },
+    /// The database was written by a later version.
+    #[error(
+        "the database has form {found}, and this version knows forms up to {known}; start the version that wrote it"
+    )]
+    TooNew {
+        /// Its form.
+        found: usize,
+        /// The newest form of this version.
+        known: usize,
+    },
+}

@@ -1,0 +1,306 @@
+//! Jobs in the database.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Store, StoreError};
+use crate::job::{Job, JobId, State};
+use crate::proto::json;
+
+/// A job and its place in the order of all jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// Rises from job to job.
+    pub seq: i64,
+    /// The job.
+    pub job: Job,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListQuery {
+    /// Only these states; empty for all.
+    pub states: Vec<State>,
+    /// Only jobs before that place; None from the newest on.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Jobs, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+    /// Where the next page begins; None at the end.
+    pub next: Option<i64>,
+}
+
+const COLUMNS: &str = "seq, id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress";
+
+impl Store {
+    /// Adds a job.
+    pub async fn insert(&self, job: Job) -> Result<(), StoreError> {
+        self.call(move |connection| {
+            let row = Encoded::new(&job)?;
+            connection.execute(
+                "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                params![
+                    job.id.as_str(),
+                    job.state.label(),
+                    job.generation as i64,
+                    job.attempt,
+                    micros(job.created),
+                    job.started.map(micros),
+                    job.ended.map(micros),
+                    row.spec,
+                    row.inputs,
+                    row.end,
+                    row.final_progress
+                ],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes a job whose generation has risen by one; refused where the database has another one.
+    pub async fn update(&self, job: Job) -> Result<(), StoreError> {
+        self.call(move |connection| {
+            let row = Encoded::new(&job)?;
+            let expected = job.generation - 1;
+            let changed = connection.execute(
+                "UPDATE job SET state = ?2, generation = ?3, attempt = ?4, started = ?5, ended = ?6, end = ?7,
+                     final_progress = ?8 WHERE id = ?1 AND generation = ?9",
+                params![
+                    job.id.as_str(),
+                    job.state.label(),
+                    job.generation as i64,
+                    job.attempt,
+                    job.started.map(micros),
+                    job.ended.map(micros),
+                    row.end,
+                    row.final_progress,
+                    expected as i64
+                ],
+            )?;
+            if changed == 1 { Ok(()) } else { Err(StoreError::Conflict { id: job.id.to_string(), expected }) }
+        })
+        .await
+    }
+
+    /// The job of that id.
+    pub async fn get(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.call(move |connection| {
+            let sql = format!("SELECT {COLUMNS} FROM job WHERE id = ?1");
+            let found = connection.query_row(&sql, [id.as_str()], |row| Ok(decode(row))).optional()?;
+            found.transpose().map(|stored| stored.map(|stored| stored.job))
+        })
+        .await
+    }
+
+    /// Jobs, newest first.
+    pub async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
+        self.call(move |connection| {
+            let marks = vec!["?"; query.states.len()].join(", ");
+            let states = if query.states.is_empty() { String::new() } else { format!("AND state IN ({marks})") };
+            let sql = format!("SELECT {COLUMNS} FROM job WHERE seq < ? {states} ORDER BY seq DESC LIMIT ?");
+            let mut values: Vec<rusqlite::types::Value> = vec![query.before.unwrap_or(i64::MAX).into()];
+            values.extend(query.states.iter().map(|state| state.label().to_owned().into()));
+            // One more than asked for tells whether there is a next page.
+            values.push((query.limit as i64 + 1).into());
+            let mut stored = select(connection, &sql, rusqlite::params_from_iter(values))?;
+            let next = (stored.len() > query.limit).then(|| {
+                stored.truncate(query.limit);
+                stored.last().map_or(0, |last| last.seq)
+            });
+            Ok(Page { jobs: stored.into_iter().map(|stored| stored.job).collect(), next })
+        })
+        .await
+    }
+
+    /// Jobs that have not ended, oldest first.
+    pub async fn unfinished(&self) -> Result<Vec<Job>, StoreError> {
+        self.call(|connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM job WHERE state IN ('queued', 'starting', 'running', 'stopping') ORDER BY seq"
+            );
+            Ok(select(connection, &sql, [])?.into_iter().map(|stored| stored.job).collect())
+        })
+        .await
+    }
+
+    /// Jobs in each state that has any.
+    pub async fn counts(&self) -> Result<Vec<(State, u64)>, StoreError> {
+        self.call(|connection| {
+            let mut statement = connection.prepare_cached("SELECT state, count(*) FROM job GROUP BY state")?;
+            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+            let mut counts = Vec::new();
+            for row in rows {
+                let (label, count) = row?;
+                let odd = || StoreError::Odd { id: "any".into(), what: format!("the state {label:?}") };
+                counts.push((State::from_label(&label).ok_or_else(odd)?, count as u64));
+            }
+            Ok(counts)
+        })
+        .await
+    }
+
+    /// Removes a job.
+    pub async fn delete(&self, id: JobId) -> Result<(), StoreError> {
+        self.call(move |connection| {
+            connection.execute("DELETE FROM job WHERE id = ?1", [id.as_str()])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn select(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Stored>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(values)?;
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        jobs.push(decode(row)?);
+    }
+    Ok(jobs)
+}
+
+/// The columns that hold JSON.
+struct Encoded {
+    spec: String,
+    inputs: String,
+    end: Option<String>,
+    final_progress: Option<String>,
+}
+
+impl Encoded {
+    fn new(job: &Job) -> Result<Self, StoreError> {
+        let odd = |what: String| StoreError::Odd { id: job.id.to_string(), what };
+        Ok(Self {
+            spec: json::to_string(&job.spec, false).map_err(|error| odd(error.to_string()))?,
+            inputs: serde_json::to_string(&job.inputs).map_err(|error| odd(error.to_string()))?,
+            end: job.end.as_ref().map(|end| json::to_string(end, false)).transpose().map_err(|e| odd(e.to_string()))?,
+            final_progress: job
+                .final_progress
+                .as_ref()
+                .map(|progress| json::to_string(progress, false))
+                .transpose()
+                .map_err(|error| odd(error.to_string()))?,
+        })
+    }
+}
+
+fn decode(row: &Row<'_>) -> Result<Stored, StoreError> {
+    let id: String = row.get("id")?;
+    let odd = |what: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: what.to_string() };
+    let state: String = row.get("state")?;
+    let (end, progress): (Option<String>, Option<String>) = (row.get("end")?, row.get("final_progress")?);
+    let job = Job {
+        id: id.parse().map_err(|error| odd(&error))?,
+        spec: json::from_str(&row.get::<_, String>("spec")?).map_err(|error| odd(&error))?,
+        inputs: serde_json::from_str(&row.get::<_, String>("inputs")?).map_err(|error| odd(&error))?,
+        state: State::from_label(&state).ok_or_else(|| odd(&format!("the state {state:?}")))?,
+        generation: row.get::<_, i64>("generation")? as u64,
+        attempt: row.get("attempt")?,
+        created: time(row.get("created")?),
+        started: row.get::<_, Option<i64>>("started")?.map(time),
+        ended: row.get::<_, Option<i64>>("ended")?.map(time),
+        end: end.map(|text| json::from_str(&text)).transpose().map_err(|error| odd(&error))?,
+        final_progress: progress.map(|text| json::from_str(&text)).transpose().map_err(|error| odd(&error))?,
+    };
+    Ok(Stored { seq: row.get("seq")?, job })
+}
+
+fn micros(time: SystemTime) -> i64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+fn time(micros: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(micros.max(0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Inputs;
+    use crate::job::order::IdxFiles;
+    use crate::proto::v1;
+
+    fn job(number: u32) -> Job {
+        let train = IdxFiles { images: "/i".into(), labels: "/l".into() };
+        Job {
+            id: JobId::new(time(1_795_454_095_000_000), number),
+            spec: v1::JobSpec { display_name: format!("job {number}"), seed: u64::MAX, ..v1::JobSpec::default() },
+            inputs: Inputs { train, validation: None },
+            state: State::Queued,
+            generation: 1,
+            attempt: 0,
+            created: time(1_795_454_095_123_456),
+            started: None,
+            ended: None,
+            end: None,
+            final_progress: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_comes_back_after_the_database_was_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("torchd.db");
+        let mut expected = job(1);
+        {
+            let store = Store::open(&path).unwrap();
+            store.insert(expected.clone()).await.unwrap();
+            expected.state = State::Failed;
+            expected.generation = 2;
+            expected.end = Some(v1::JobEnd { message: "no".into(), signal: Some(9), ..v1::JobEnd::default() });
+            expected.final_progress = Some(v1::JobProgress { examples_per_second: Some(2.5), ..Default::default() });
+            store.update(expected.clone()).await.unwrap();
+        }
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.get(expected.id.clone()).await.unwrap(), Some(expected));
+        assert_eq!(store.counts().await.unwrap(), [(State::Failed, 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_not_based_on_the_newest_form_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("torchd.db")).unwrap();
+        store.insert(job(1)).await.unwrap();
+        let changed = Job { generation: 2, state: State::Starting, ..job(1) };
+        store.update(changed.clone()).await.unwrap();
+        assert!(matches!(store.update(changed).await, Err(StoreError::Conflict { expected: 1, .. })));
+    }
+
+    #[tokio::test]
+    async fn pages_cover_every_job_once_newest_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("torchd.db")).unwrap();
+        for number in 0..7 {
+            store.insert(job(number)).await.unwrap();
+        }
+        let (mut names, mut before) = (Vec::new(), None);
+        loop {
+            let page = store.list(ListQuery { states: vec![State::Queued], before, limit: 3 }).await.unwrap();
+            names.extend(page.jobs.into_iter().map(|job| job.spec.display_name));
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(names, (0..7).rev().map(|number| format!("job {number}")).collect::<Vec<_>>());
+        assert_eq!(store.unfinished().await.unwrap()[0].spec.display_name, "job 0");
+    }
+
+    #[test]
+    fn a_database_of_a_later_version_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("torchd.db");
+        drop(Store::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::TooNew { found: 99, .. })));
+    }
+}

@@ -1,0 +1,80 @@
+//! Starts, stops and buries runners: the only code that touches processes.
+//!
+//! A runner has a cleared environment, a process group of its own, all of its output drained, and is told to end by SIGTERM
+//! and after the grace time by SIGKILL to its group. It is always reaped, and how it ended stands in `exit.json`, which is
+//! written while the job's lock is held: whoever declares a runner dead holds the lock. A supervised runner ends with one
+//! `Ended` event, whatever happens.
+
+mod environment;
+mod leftover;
+mod log;
+mod probe;
+mod runner;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::job::JobId;
+use crate::job::end::Exit;
+use crate::journal::ProgressFold;
+pub use leftover::end_leftover;
+pub use log::last_lines;
+pub use probe::ProbeError;
+pub use runner::RunnerHandle;
+
+/// How runners are started.
+#[derive(Debug, Clone)]
+pub struct RunnerSettings {
+    /// The program.
+    pub program: PathBuf,
+    /// Folder of the libraries to prefer; None for those that the program was built with.
+    pub libtorch_dir: Option<PathBuf>,
+    /// From SIGTERM to SIGKILL.
+    pub stop_grace: Duration,
+}
+
+/// What a runner did.
+#[derive(Debug, Clone)]
+pub struct RunnerEvent {
+    /// Its job.
+    pub id: JobId,
+    /// What.
+    pub what: RunnerNews,
+}
+
+/// What a runner did.
+#[derive(Debug, Clone)]
+pub enum RunnerNews {
+    /// Its journal has grown.
+    Progress {
+        /// What all records add up to.
+        fold: Box<ProgressFold>,
+        /// The number of the last record.
+        sequence: u64,
+    },
+    /// It is gone, reaped, and its journal is read to the end.
+    Ended {
+        /// How.
+        exit: Exit,
+        /// Why it could not be started or its journal not be read, if so.
+        fault: Option<String>,
+        /// The last lines of its log.
+        log_tail: Vec<String>,
+    },
+}
+
+/// Starts runners and asks them.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    settings: RunnerSettings,
+    events: mpsc::Sender<RunnerEvent>,
+}
+
+impl Supervisor {
+    /// A supervisor that tells what happens to `events`.
+    pub fn new(settings: RunnerSettings, events: mpsc::Sender<RunnerEvent>) -> Self {
+        Self { settings, events }
+    }
+}

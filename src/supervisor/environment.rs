@@ -1,0 +1,51 @@
+//! What a runner sees of our environment: what programs and libraries need, and nothing of systemd's.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+const NAMES: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ"];
+const PREFIXES: [&str; 4] = ["CUDA_", "NVIDIA_", "OMP_", "MKL_"];
+
+/// Our environment, cleared of everything that is not meant for a runner. `libraries` go before what LD_LIBRARY_PATH has.
+pub(super) fn of_runner(
+    ours: impl Iterator<Item = (OsString, OsString)>,
+    libraries: Option<&Path>,
+) -> Vec<(OsString, OsString)> {
+    let mut kept: Vec<_> = ours
+        .filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            NAMES.contains(&name.as_ref()) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        })
+        .collect();
+    if let Some(libraries) = libraries {
+        let place = kept.iter().position(|(name, _)| name == "LD_LIBRARY_PATH");
+        let mut path = OsString::from(libraries);
+        if let Some(place) = place {
+            let (_, before) = kept.swap_remove(place);
+            path.push(":");
+            path.push(before);
+        }
+        kept.push(("LD_LIBRARY_PATH".into(), path));
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_meant_for_a_runner_is_handed_on() {
+        let ours = [
+            ("PATH", "/bin"),
+            ("NOTIFY_SOCKET", "/n"),
+            ("OMP_SCHEDULE", "static"),
+            ("SECRET", "x"),
+            ("LD_LIBRARY_PATH", "/a"),
+        ];
+        let ours = ours.map(|(name, value)| (name.into(), value.into())).into_iter();
+        let kept = of_runner(ours, Some(Path::new("/libtorch/lib")));
+        let kept: Vec<_> = kept.iter().map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap())).collect();
+        assert_eq!(kept, [("PATH", "/bin"), ("OMP_SCHEDULE", "static"), ("LD_LIBRARY_PATH", "/libtorch/lib:/a")]);
+    }
+}

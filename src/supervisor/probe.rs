@@ -1,0 +1,66 @@
+//! Asks a runner which libraries it finds.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::{Supervisor, environment};
+use crate::job::probe::ProbeReport;
+
+/// A probe that takes longer hangs, in a driver most likely.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a runner could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// It could not be started.
+    #[error("{program} cannot be started: {cause}")]
+    Start {
+        /// The program.
+        program: String,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+    /// It did not answer in time.
+    #[error("{program} probe did not answer within {LIMIT:?}")]
+    Silent {
+        /// The program.
+        program: String,
+    },
+    /// It ended otherwise than with an answer.
+    #[error("{program} probe ended with {status}: {words}")]
+    Failed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// The end of what it said.
+        words: String,
+    },
+}
+
+impl Supervisor {
+    /// What a runner finds now.
+    pub async fn probe(&self) -> Result<ProbeReport, ProbeError> {
+        let program = self.settings.program.display().to_string();
+        let output = Command::new(&self.settings.program)
+            .arg("probe")
+            .env_clear()
+            .envs(environment::of_runner(std::env::vars_os(), self.settings.libtorch_dir.as_deref()))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = match tokio::time::timeout(LIMIT, output).await {
+            Ok(Ok(output)) => output,
+            Ok(Err(cause)) => return Err(ProbeError::Start { program, cause }),
+            Err(_) => return Err(ProbeError::Silent { program }),
+        };
+        let failed = |words: String| ProbeError::Failed { program: program.clone(), status: output.status, words };
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            return Err(failed(words.trim().lines().last().unwrap_or("it said nothing").to_owned()));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| failed(format!("its answer is not understood: {error}")))
+    }
+}
