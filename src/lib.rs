@@ -24,3 +24,11 @@ pub mod store;
 pub mod scheduler;
 
 pub mod supervisor;
+
+pub mod manager;
+
+pub mod exporter;
+
+pub mod services;
+
+pub mod daemon;

@@ -58,6 +58,8 @@ pub fn plan(queue: &[Request], held: &[Lease], machine: &Machine) -> Plan {
                 "needs {} of the machine's {} CPU slots, {free_slots} are free",
                 request.cpu_threads, machine.cpu_slots
             ))
+        } else if request.gpu && machine.gpus == 0 {
+            Some("needs a GPU, and CUDA does not work on this machine any more".to_owned())
         } else if request.gpu && free_gpus.is_empty() {
             Some(format!("needs a GPU, and all {} are taken", machine.gpus))
         } else {

@@ -1,0 +1,161 @@
+//! The composition root: puts the rooms together, serves, and takes them apart again in order.
+//!
+//! Shutdown: health says NOT_SERVING, runners are told to stop and waited for, then the servers end what they have in hand.
+//! All of that within `shutdown.timeout`; a second signal ends the daemon at once.
+
+mod arguments;
+mod listeners;
+mod logging;
+mod startup;
+mod systemd;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Environment, Invalid, Settings};
+use crate::exporter::Exporter;
+use crate::job::end;
+use crate::manager::{Manager, ManagerSettings};
+use crate::metrics::Metrics;
+use crate::node::NodeSource;
+use crate::proto::v1::JobEndReason;
+use crate::services::{self, AnswerLayer};
+use crate::store::Store;
+use crate::supervisor::RunnerSettings;
+use arguments::Arguments;
+use startup::{Failure, StateDir};
+
+/// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is unavailable), 70 (internal).
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { startup::EXIT_SETTINGS } else { 0 });
+        }
+    };
+    let environment: Environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
+    let settings = match config::load(&arguments.flags(), &environment, cpus) {
+        Ok(settings) => settings,
+        Err(invalid) => return refuse(&invalid),
+    };
+    if let Err(invalid) = startup::check_state_dir(&settings) {
+        return refuse(&invalid);
+    }
+    if arguments.check_config {
+        print!("{}", config::to_toml(&settings));
+        return ExitCode::SUCCESS;
+    }
+    logging::start(&settings);
+    // A daemon mostly waits; two threads keep it small on machines with many cores.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("torchd").enable_all().build();
+    let ended = runtime
+        .map_err(|error| Failure::internal("the threads of the daemon cannot be started", error))
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(settings, environment, cpus, &arguments));
+            // Whatever still blocks was given its time.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            ended
+        });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn refuse(invalid: &Invalid) -> ExitCode {
+    eprintln!("torchd: {invalid}");
+    ExitCode::from(startup::EXIT_SETTINGS)
+}
+
+async fn run(settings: Settings, environment: Environment, cpus: u32, arguments: &Arguments) -> Result<(), Failure> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| Failure::internal("SIGTERM cannot be received", error))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| Failure::internal("SIGINT cannot be received", error))?;
+    let state = StateDir::open(&settings.state_dir)?;
+    let listeners = listeners::bind(&settings).await?;
+    let runner = RunnerSettings {
+        program: startup::find_runner(settings.runner_path.as_deref())?,
+        libtorch_dir: settings.runner_libtorch_dir.clone(),
+        stop_grace: settings.runner_stop_grace,
+    };
+    let reasons: Vec<_> = (1..).map_while(|number| JobEndReason::try_from(number).ok()).map(end::label).collect();
+    let methods = services::methods();
+    let metrics =
+        Metrics::new(&reasons, &methods).map_err(|error| Failure::internal("metrics cannot be made", error))?;
+    let store = Store::open(&state.database())
+        .map_err(|error| Failure::unavailable(&format!("{}", state.database().display()), error))?;
+    let manager_settings = ManagerSettings {
+        jobs_dir: state.jobs(),
+        max_queued: settings.jobs_max_queued,
+        cpu_slots: settings.jobs_cpu_slots,
+        data_roots: startup::data_roots(&settings)?,
+        runner,
+    };
+    let manager = Manager::start(manager_settings, store, metrics.clone())
+        .await
+        .map_err(|error| Failure::unavailable("what the last daemon left behind", error))?;
+
+    let node = NodeSource::new(environment, settings.cluster_runtime.clone());
+    let (routes, health) = services::routes(manager.clone(), node, cpus, settings.grpc_max_message_bytes)
+        .await
+        .map_err(|error| Failure::internal("reflection cannot be served", error))?;
+    let exporter = Exporter::new(manager.clone(), metrics.clone());
+    let addresses = listeners.addresses;
+    let stop = CancellationToken::new();
+    let mut servers =
+        listeners.serve(routes, AnswerLayer::new(metrics, methods), exporter.clone().router(), stop.clone());
+
+    for service in ["", "torchd.v1.JobService", "torchd.v1.SystemService"] {
+        health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+    }
+    exporter.set_ready(true);
+    if let Some(path) = &arguments.ready_file {
+        startup::write_ready_file(path, &addresses)?;
+    }
+    tracing::info!(grpc = %addresses.grpc, http = %addresses.http, state_dir = %settings.state_dir.display(), "torchd serves");
+    systemd::ready(&addresses);
+
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+        Some(ended) = servers.join_next() => {
+            let error = ended.map_err(|error| error.to_string()).and_then(|served| served).err();
+            return Err(Failure::internal("a server ended by itself", error.unwrap_or_else(|| "without an error".into())));
+        }
+    }
+    systemd::stopping();
+    exporter.set_ready(false);
+    for service in ["", "torchd.v1.JobService", "torchd.v1.SystemService"] {
+        health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+    }
+    let orderly = async {
+        if let Err(error) = manager.shutdown().await {
+            tracing::error!(%error, "runners could not be stopped in order");
+        }
+        stop.cancel();
+        while servers.join_next().await.is_some() {}
+    };
+    tokio::select! {
+        () = orderly => tracing::info!("torchd has shut down"),
+        () = tokio::time::sleep(settings.shutdown_timeout) => {
+            return Err(Failure::internal("shutdown took longer than shutdown.timeout", settings.shutdown_timeout.as_secs_f64()));
+        }
+        _ = terminate.recv() => tracing::warn!("a second signal: leaving at once"),
+        _ = interrupt.recv() => tracing::warn!("a second signal: leaving at once"),
+    }
+    Ok(())
+}

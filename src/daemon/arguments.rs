@@ -1,0 +1,51 @@
+//! The daemon's flags.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::config::{DEFAULT_FILE, Flags};
+
+/// A training daemon for one machine.
+#[derive(Debug, Parser)]
+#[command(name = "torchd", version = version(), about)]
+pub(super) struct Arguments {
+    /// Settings file, instead of /etc/torchd/torchd.toml
+    #[arg(long, value_name = "FILE", help = format!("Settings file, instead of {DEFAULT_FILE}"))]
+    config: Option<PathBuf>,
+    /// Where to keep the database and the jobs' folders
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where to serve gRPC, as host:port; port 0 for a free one
+    #[arg(long, value_name = "ADDR")]
+    grpc_listen: Option<String>,
+    /// Where to serve /metrics, as host:port; port 0 for a free one
+    #[arg(long, value_name = "ADDR")]
+    http_listen: Option<String>,
+    /// A folder that data files may lie in; may be given several times
+    #[arg(long = "data-root", value_name = "DIR")]
+    data_roots: Vec<PathBuf>,
+    /// Write the bound addresses to this file once the daemon serves
+    #[arg(long, value_name = "PATH")]
+    pub(super) ready_file: Option<PathBuf>,
+    /// Print the effective settings and leave
+    #[arg(long)]
+    pub(super) check_config: bool,
+}
+
+impl Arguments {
+    /// What the flags say about settings.
+    pub(super) fn flags(&self) -> Flags {
+        Flags {
+            config: self.config.clone(),
+            state_dir: self.state_dir.clone(),
+            grpc_listen: self.grpc_listen.clone(),
+            http_listen: self.http_listen.clone(),
+            data_roots: self.data_roots.clone(),
+        }
+    }
+}
+
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("TORCHD_REVISION"), ")")
+}

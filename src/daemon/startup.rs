@@ -1,0 +1,123 @@
+//! What has to be there before the daemon can serve, and how its absence is told.
+
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::listeners::Addresses;
+use crate::config::{Invalid, Mistake, Settings};
+use crate::dataset::DataRoots;
+use crate::journal::write_whole;
+use crate::node::unsuitable_filesystem;
+
+/// The settings are wrong (EX_USAGE of sysexits.h).
+pub(super) const EXIT_SETTINGS: u8 = 64;
+/// An address or a needed part is unavailable (EX_UNAVAILABLE).
+const EXIT_UNAVAILABLE: u8 = 69;
+/// Anything else (EX_SOFTWARE).
+const EXIT_INTERNAL: u8 = 70;
+
+/// Why the daemon ends.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) code: u8,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn unavailable(what: &str, why: impl fmt::Display) -> Self {
+        Self { code: EXIT_UNAVAILABLE, message: format!("{what}: {why}") }
+    }
+
+    pub(super) fn internal(what: &str, why: impl fmt::Display) -> Self {
+        Self { code: EXIT_INTERNAL, message: format!("{what}: {why}") }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// The folder of all state, held by one daemon.
+pub(super) struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the folder where needed and takes it.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let cannot = |error: std::io::Error| Failure::unavailable(&format!("state_dir = {}", path.display()), error);
+        std::fs::create_dir_all(path.join("jobs")).map_err(cannot)?;
+        // Relative paths would mean something else to runners, which work in their jobs' folders.
+        let path = path.canonicalize().map_err(cannot)?;
+        let lock = File::create(path.join("torchd.lock")).map_err(cannot)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Failure::unavailable(
+                &format!("state_dir = {}", path.display()),
+                "another torchd uses it; stop that one, or give this one a --state-dir of its own",
+            )),
+            Err(TryLockError::Error(error)) => Err(cannot(error)),
+        }
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join("torchd.db")
+    }
+
+    pub(super) fn jobs(&self) -> PathBuf {
+        self.path.join("jobs")
+    }
+}
+
+/// SQLite, locks and synced appends need a local file system.
+pub(super) fn check_state_dir(settings: &Settings) -> Result<(), Invalid> {
+    match unsuitable_filesystem(&settings.state_dir) {
+        None => Ok(()),
+        Some(kind) => Err(Invalid(vec![Mistake {
+            key: "state_dir".into(),
+            origin: String::new(),
+            what: format!("is {}, on {kind}; a local file system is needed", settings.state_dir.display()),
+        }])),
+    }
+}
+
+/// The runner: the one of the settings, else beside this program, else where packages put it.
+pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    let own =
+        std::env::current_exe().map_err(|error| Failure::internal("the path of this program is unknown", error))?;
+    let folder = own.parent().unwrap_or(Path::new("/"));
+    let places = match chosen {
+        Some(path) => vec![path.to_owned()],
+        None => vec![folder.join("torchd-runner"), folder.join("../lib/torchd/torchd-runner")],
+    };
+    let found = places.iter().find(|place| place.is_file());
+    let found = found.and_then(|place| place.canonicalize().ok());
+    found.ok_or_else(|| {
+        let looked: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        Failure::unavailable(
+            "torchd-runner is missing",
+            format!("looked for {}; set runner.path", looked.join(" and ")),
+        )
+    })
+}
+
+/// The data roots as canonical paths.
+pub(super) fn data_roots(settings: &Settings) -> Result<DataRoots, Failure> {
+    DataRoots::new(settings.data_roots.iter().cloned())
+        .map_err(|(root, error)| Failure::unavailable(&format!("data.roots names {}", root.display()), error))
+}
+
+/// Tells whoever started us where we are.
+pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(), Failure> {
+    let ready = serde_json::json!({
+        "grpc": addresses.grpc.to_string(),
+        "http": addresses.http.to_string(),
+        "pid": std::process::id(),
+    });
+    write_whole(path, ready.to_string().as_bytes())
+        .map_err(|error| Failure::unavailable(&format!("--ready-file {}", path.display()), error))
+}

@@ -1,0 +1,31 @@
+//! What systemd is told, where it asks: NOTIFY_SOCKET and WATCHDOG_USEC say so, and without them nothing happens.
+
+use sd_notify::NotifyState;
+
+use super::listeners::Addresses;
+
+/// The daemon serves. Keeps the watchdog content from here on.
+pub(super) fn ready(addresses: &Addresses) {
+    let status = format!("gRPC on {}, metrics on {}", addresses.grpc, addresses.http);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    if let Some(patience) = sd_notify::watchdog_enabled() {
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(patience / 2);
+            loop {
+                ticks.tick().await;
+                notify(&[NotifyState::Watchdog]);
+            }
+        });
+    }
+}
+
+/// The daemon shuts down.
+pub(super) fn stopping() {
+    notify(&[NotifyState::Stopping]);
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd could not be notified");
+    }
+}

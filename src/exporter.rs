@@ -1,0 +1,117 @@
+//! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process answers) and `/readyz` (jobs are taken) for whoever
+//! restarts and routes. Counters come from `metrics`; what is state is collected here at each scrape.
+
+mod jobs;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
+
+use crate::manager::Manager;
+use crate::metrics::Metrics;
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub struct Exporter {
+    manager: Manager,
+    metrics: Metrics,
+    ready: Arc<AtomicBool>,
+    last_success: Arc<std::sync::Mutex<Option<f64>>>,
+}
+
+impl Exporter {
+    /// An exporter that is not ready yet.
+    pub fn new(manager: Manager, metrics: Metrics) -> Self {
+        Self { manager, metrics, ready: Arc::default(), last_success: Arc::default() }
+    }
+
+    /// Whether `/readyz` says yes.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// The pages.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz))
+            .with_state(self)
+    }
+
+    /// Everything as Prometheus reads it.
+    async fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let scrape = Registry::new();
+        let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<GaugeVec, prometheus::Error> {
+            let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
+            scrape.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let build = gauge(
+            "torchd_build_info",
+            "Version of torchd and of its compiler; always 1.",
+            &["version", "revision", "rustc"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("TORCHD_REVISION"), env!("TORCHD_RUSTC")]).set(1.0);
+        let begun = Instant::now();
+        let collected = jobs::collect(&self.manager, &scrape).await;
+        let success =
+            gauge("torchd_collector_success", "Whether the collector's last run worked, 1 or 0.", &["collector"])?;
+        success.with_label_values(&["jobs"]).set(f64::from(u8::from(collected.is_ok())));
+        let duration =
+            gauge("torchd_collector_duration_seconds", "How long the collector's last run took.", &["collector"])?;
+        duration.with_label_values(&["jobs"]).set(begun.elapsed().as_secs_f64());
+        let last = gauge(
+            "torchd_collector_last_success_timestamp_seconds",
+            "When the collector last worked, in seconds since 1970.",
+            &["collector"],
+        )?;
+        if let Ok(mut last_success) = self.last_success.lock() {
+            match &collected {
+                Ok(()) => {
+                    *last_success = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|now| now.as_secs_f64())
+                }
+                Err(error) => tracing::error!(%error, "jobs could not be collected for a scrape"),
+            }
+            if let Some(time) = *last_success {
+                last.with_label_values(&["jobs"]).set(time);
+            }
+        }
+        let mut families = self.metrics.registry.gather();
+        families.extend(scrape.gather());
+        families.sort_by(|one, other| one.name().cmp(other.name()));
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&families, &mut page)?;
+        Ok(page)
+    }
+}
+
+async fn metrics(State(exporter): State<Exporter>) -> Response {
+    match exporter.render().await {
+        Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics could not be written");
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+        }
+    }
+}
+
+async fn readyz(State(exporter): State<Exporter>) -> Response {
+    match (exporter.ready.load(Ordering::Relaxed), exporter.manager.probe()) {
+        (true, Some(Ok(_))) => "ready\n".into_response(),
+        (true, Some(Err(reason))) => unready(&format!("no job can run here: {reason}")),
+        (true, None) => unready("the runner is being asked which libraries it finds"),
+        (false, _) => unready("torchd is starting or shutting down"),
+    }
+}
+
+fn unready(why: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response()
+}

@@ -1,0 +1,199 @@
+//! The one task that changes jobs: decide, persist, act, publish, in that order. Everybody else holds a cheap handle, asks
+//! by message, and observes by `watch`. The task ends when it was told to shut down and every runner is gone.
+
+mod admission;
+mod error;
+mod recovery;
+mod task;
+mod view;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::dataset::DataRoots;
+use crate::job::probe::ProbeReport;
+use crate::job::{Job, JobId, State};
+use crate::journal::JobFolder;
+use crate::metrics::Metrics;
+use crate::proto::v1;
+use crate::store::{ListQuery, Store};
+use crate::supervisor::{RunnerSettings, Supervisor};
+pub use admission::Admitted;
+pub use error::JobError;
+pub use view::View;
+
+/// What the probe of the runner told; None while it runs.
+pub type ProbeState = Option<Result<ProbeReport, String>>;
+
+type LiveViews = Arc<HashMap<JobId, watch::Receiver<View>>>;
+
+/// What the manager needs to know.
+#[derive(Debug, Clone)]
+pub struct ManagerSettings {
+    /// Holds one folder a job.
+    pub jobs_dir: PathBuf,
+    /// Jobs that may wait.
+    pub max_queued: usize,
+    /// CPU cores that jobs may take together.
+    pub cpu_slots: u32,
+    /// Where data may lie.
+    pub data_roots: DataRoots,
+    /// How runners are started.
+    pub runner: RunnerSettings,
+}
+
+/// A handle on the manager; cheap to clone.
+#[derive(Clone)]
+pub struct Manager {
+    commands: mpsc::Sender<Command>,
+    live: watch::Receiver<LiveViews>,
+    probe: watch::Receiver<ProbeState>,
+    store: Store,
+    settings: Arc<ManagerSettings>,
+}
+
+/// What can be asked of the task.
+enum Command {
+    Create { admitted: Box<Admitted>, reply: oneshot::Sender<Result<View, JobError>> },
+    Cancel { id: JobId, reply: oneshot::Sender<Result<View, JobError>> },
+    Delete { id: JobId, reply: oneshot::Sender<Result<(), JobError>> },
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+/// Jobs, newest first.
+#[derive(Debug, Clone)]
+pub struct JobPage {
+    /// The jobs.
+    pub jobs: Vec<View>,
+    /// Where the next page begins; None at the end.
+    pub next: Option<i64>,
+}
+
+impl Manager {
+    /// Takes up where the last daemon stopped, and starts the task.
+    pub async fn start(settings: ManagerSettings, store: Store, metrics: Metrics) -> Result<Self, JobError> {
+        let (commands, receiver) = mpsc::channel(64);
+        let (events, runner_events) = mpsc::channel(256);
+        let (probe_sender, probe) = watch::channel(None);
+        let supervisor = Supervisor::new(settings.runner.clone(), events);
+        let prober = supervisor.clone();
+        tokio::spawn(async move {
+            let report = prober.probe().await.map_err(|error| error.to_string());
+            match &report {
+                Ok(report) => tracing::info!(
+                    libtorch.version = report.libtorch.version,
+                    cuda.devices = report.cuda_devices,
+                    "the runner was probed"
+                ),
+                Err(error) => tracing::error!(%error, "the runner does not work; jobs are refused"),
+            }
+            probe_sender.send_replace(Some(report));
+        });
+        let settings = Arc::new(settings);
+        let (live_sender, live) = watch::channel(LiveViews::default());
+        let task = task::Task::recover(settings.clone(), store.clone(), supervisor, metrics, live_sender).await?;
+        tokio::spawn(task.run(receiver, runner_events, probe.clone()));
+        Ok(Self { commands, live, probe, store, settings })
+    }
+
+    /// Judges a request and queues it.
+    pub async fn create(&self, spec: &v1::JobSpec) -> Result<View, JobError> {
+        let admitted = Box::new(self.admit(spec).await?);
+        self.ask(|reply| Command::Create { admitted, reply }).await?
+    }
+
+    /// Judges a request.
+    pub async fn admit(&self, spec: &v1::JobSpec) -> Result<Admitted, JobError> {
+        let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
+        admission::admit(spec.clone(), self.settings.clone(), probe).await
+    }
+
+    /// A job as it is now.
+    pub async fn get(&self, id: &JobId) -> Result<View, JobError> {
+        if let Some(view) = self.live.borrow().get(id) {
+            return Ok(view.borrow().clone());
+        }
+        self.stored(id).await
+    }
+
+    /// Observes a job. The sender is gone once the job has ended; the last value is its end.
+    pub async fn observe(&self, id: &JobId) -> Result<watch::Receiver<View>, JobError> {
+        if let Some(view) = self.live.borrow().get(id) {
+            return Ok(view.clone());
+        }
+        Ok(watch::channel(self.stored(id).await?).1)
+    }
+
+    /// Jobs, newest first.
+    pub async fn list(&self, query: ListQuery) -> Result<JobPage, JobError> {
+        let page = self.store.list(query).await?;
+        let live = self.live.borrow();
+        let view = |job: Job| live.get(&job.id).map_or_else(|| View::of_stored(job), |view| view.borrow().clone());
+        Ok(JobPage { jobs: page.jobs.into_iter().map(view).collect(), next: page.next })
+    }
+
+    /// Jobs in each state.
+    pub async fn counts(&self) -> Result<Vec<(State, u64)>, JobError> {
+        Ok(self.store.counts().await?)
+    }
+
+    /// Jobs that have not ended.
+    pub fn live(&self) -> Vec<View> {
+        self.live.borrow().values().map(|view| view.borrow().clone()).collect()
+    }
+
+    /// Asks a job to end.
+    pub async fn cancel(&self, id: JobId) -> Result<View, JobError> {
+        self.ask(|reply| Command::Cancel { id, reply }).await?
+    }
+
+    /// Removes an ended job and its folder.
+    pub async fn delete(&self, id: JobId) -> Result<(), JobError> {
+        self.ask(|reply| Command::Delete { id, reply }).await?
+    }
+
+    /// Stops all runners and waits until they are gone. Nothing is started any more.
+    pub async fn shutdown(&self) -> Result<(), JobError> {
+        self.ask(|reply| Command::Shutdown { reply }).await
+    }
+
+    /// What the probe has told so far.
+    pub fn probe(&self) -> ProbeState {
+        self.probe.borrow().clone()
+    }
+
+    /// What the probe tells, once it has.
+    pub async fn probed(&self) -> Result<Result<ProbeReport, String>, JobError> {
+        let mut probe = self.probe.clone();
+        let told = probe.wait_for(Option::is_some).await.map_err(|_| JobError::Gone)?;
+        told.clone().ok_or(JobError::Gone)
+    }
+
+    /// Cores that jobs may take together.
+    pub fn cpu_slots(&self) -> u32 {
+        self.settings.cpu_slots
+    }
+
+    /// The folder of a job.
+    pub fn folder(&self, id: &JobId) -> JobFolder {
+        folder(&self.settings.jobs_dir, id)
+    }
+
+    async fn stored(&self, id: &JobId) -> Result<View, JobError> {
+        let job = self.store.get(id.clone()).await?;
+        job.map(View::of_stored).ok_or_else(|| JobError::Unknown(id.clone()))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, JobError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| JobError::Gone)?;
+        answer.await.map_err(|_| JobError::Gone)
+    }
+}
+
+fn folder(jobs_dir: &Path, id: &JobId) -> JobFolder {
+    JobFolder::new(jobs_dir.join(id.as_str()))
+}

@@ -1,0 +1,119 @@
+//! Judges a request: everything that can be known before training is told here, all mistakes at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{JobError, ManagerSettings};
+use crate::dataset::{DataRoots, Facts, Part, labelled_images};
+use crate::job::order::IdxFiles;
+use crate::job::probe::ProbeReport;
+use crate::job::spec::{self, DataFacts, Device, IdxPaths, Plan, Spec, set_field};
+use crate::job::{Inputs, Violations};
+use crate::proto::v1;
+
+/// A request that can be run here.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    /// The request, every default filled in.
+    pub spec: v1::JobSpec,
+    /// Its files.
+    pub inputs: Inputs,
+    /// What they hold.
+    pub facts: DataFacts,
+    /// How long it is.
+    pub plan: Plan,
+}
+
+/// Judges a request on a thread of its own: data files are read.
+pub(super) async fn admit(
+    message: v1::JobSpec,
+    settings: Arc<ManagerSettings>,
+    probe: ProbeReport,
+) -> Result<Admitted, JobError> {
+    let judged = tokio::task::spawn_blocking(move || judge(&message, &settings.data_roots, settings.cpu_slots, &probe));
+    judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
+}
+
+fn judge(
+    message: &v1::JobSpec,
+    roots: &DataRoots,
+    cpu_slots: u32,
+    probe: &ProbeReport,
+) -> Result<Admitted, Violations> {
+    let spec::Reading { data, spec, mistakes: mut wrong } = spec::read(message);
+    let sets = data.map(|data| {
+        let train = judge_set("data.train", &data.train, roots, &mut wrong);
+        let validation = data.validation.map(|paths| judge_set("data.validation", &paths, roots, &mut wrong));
+        (train, validation)
+    });
+    let spec = spec.map(|spec| place(spec, cpu_slots, probe, &mut wrong));
+    let (Some(spec), Some((Some((train, train_facts)), validation))) = (spec, sets) else { return Err(wrong) };
+    let (validation, validation_facts) = match validation {
+        Some(Some((files, facts))) => (Some(files), Some(facts)),
+        Some(None) => return Err(wrong),
+        None => (None, None),
+    };
+    let facts = DataFacts { train: train_facts, validation: validation_facts };
+    let fitted = spec.fit(&facts).map_err(|more| {
+        wrong.0.extend(more.0);
+        wrong.clone()
+    })?;
+    let plan = fitted.plan(facts.train.examples);
+    let admitted =
+        plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs: Inputs { train, validation }, facts, plan });
+    wrong.or(admitted)
+}
+
+/// Finds the files of a set and judges them; None where there are mistakes.
+fn judge_set(field: &str, paths: &IdxPaths, roots: &DataRoots, wrong: &mut Violations) -> Option<(IdxFiles, Facts)> {
+    let mut find = |part| -> Option<PathBuf> {
+        let path = paths.of(part);
+        match roots.resolve(path) {
+            Ok(found) => Some(found),
+            Err(problem) => {
+                wrong.add(set_field(field, part), problem.to_string());
+                None
+            }
+        }
+    };
+    let (images, labels) = (find(Part::Images), find(Part::Labels));
+    let files = IdxFiles { images: images?, labels: labels? };
+    match labelled_images::inspect(&files.images, &files.labels) {
+        Ok(facts) => Some((files, facts)),
+        Err(problems) => {
+            for problem in problems {
+                wrong.add(set_field(field, problem.part), problem.what);
+            }
+            None
+        }
+    }
+}
+
+/// Decides which part of this machine the job will take.
+fn place(mut spec: Spec, cpu_slots: u32, probe: &ProbeReport, wrong: &mut Violations) -> Spec {
+    let resources = &mut spec.resources;
+    let wants_gpu = resources.device == Device::Cuda || resources.gpu_count == Some(1);
+    let has_gpu = probe.cuda_devices > 0;
+    if wants_gpu && !has_gpu {
+        let field = if resources.device == Device::Cuda { "resources.device" } else { "resources.gpu_count" };
+        let asked = if resources.device == Device::Cuda { "is cuda" } else { "is 1" };
+        wrong.add(
+            field,
+            format!(
+                "{asked}, and CUDA does not work on this machine: {}; use device = cpu or auto",
+                probe.cuda.absent_reason
+            ),
+        );
+    }
+    let on_gpu = wants_gpu || (resources.device == Device::Auto && resources.gpu_count.is_none() && has_gpu);
+    resources.gpu_count = Some(u32::from(on_gpu));
+    match resources.cpu_threads {
+        Some(threads) if threads > cpu_slots => {
+            wrong
+                .add("resources.cpu_threads", format!("is {threads}; jobs may take {cpu_slots} cores on this machine"));
+        }
+        Some(_) => {}
+        None => resources.cpu_threads = Some(if on_gpu { 1 } else { cpu_slots }),
+    }
+    spec
+}

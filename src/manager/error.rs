@@ -1,0 +1,60 @@
+//! What can go wrong with a request about jobs.
+
+use std::io;
+
+use crate::job::state::Refusal;
+use crate::job::{JobId, Violations};
+use crate::store::StoreError;
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The request has mistakes.
+    #[error("the spec has mistakes: {0}")]
+    Invalid(Violations),
+    /// The queue is full.
+    #[error("the queue is full: {limit} jobs wait, and jobs.max_queued in the settings is {limit}")]
+    QueueFull {
+        /// Jobs that may wait.
+        limit: usize,
+    },
+    /// There is no such job.
+    #[error("there is no job {}", .0.name())]
+    Unknown(JobId),
+    /// The job is in a state that does not allow it.
+    #[error("{}: {refusal}", id.name())]
+    Refused {
+        /// The job.
+        id: JobId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The runner does not work on this machine.
+    #[error("no job can run here: {0}")]
+    RunnerBroken(String),
+    /// The daemon is shutting down.
+    #[error("torchd is shutting down and takes no more jobs")]
+    ShuttingDown,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A job's folder could not be read or written.
+    #[error("{what}: {cause}")]
+    Folder {
+        /// What was being done.
+        what: String,
+        /// The system's words.
+        cause: io::Error,
+    },
+    /// The manager has ended.
+    #[error("torchd has shut down")]
+    Gone,
+}
+
+impl JobError {
+    /// A folder could not be read or written.
+    pub(super) fn folder(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |cause| Self::Folder { what, cause }
+    }
+}

@@ -1,0 +1,43 @@
+//! A job as observers see it.
+
+use crate::job::Job;
+use crate::journal::JobFolder;
+use crate::proto::v1;
+
+/// A job as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// The job.
+    pub job: Job,
+    /// Why it waits, in words; empty unless it is queued.
+    pub waiting: String,
+    /// How far it is.
+    pub progress: Option<v1::JobProgress>,
+    /// The number of the last journal record that `progress` knows.
+    pub sequence: u64,
+}
+
+impl View {
+    /// A job that nothing happens to any more.
+    pub fn of_stored(job: Job) -> Self {
+        Self { progress: job.final_progress.clone(), waiting: String::new(), sequence: 0, job }
+    }
+
+    /// The message that clients get.
+    pub fn to_proto(&self, folder: &JobFolder) -> v1::Job {
+        let Job { id, spec, state, generation, created, started, ended, end, .. } = &self.job;
+        v1::Job {
+            name: id.name(),
+            spec: Some(spec.clone()),
+            state: v1::JobState::from(*state).into(),
+            generation: *generation,
+            create_time: Some((*created).into()),
+            start_time: started.map(Into::into),
+            end_time: ended.map(Into::into),
+            waiting_reason: self.waiting.clone(),
+            progress: self.progress.clone(),
+            end: end.clone(),
+            directory: folder.path().display().to_string(),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! gRPC adapters: convert, call one method, convert back. No SQL, no state logic, no processes.
+
+mod job_log;
+mod jobs;
+mod layer;
+mod paging;
+mod scalars;
+mod status;
+mod system;
+mod watch;
+
+use tonic::service::Routes;
+
+use crate::manager::Manager;
+use crate::metrics::Method;
+use crate::node::NodeSource;
+use crate::proto::{self, v1};
+pub use layer::{AnswerLayer, AnswerService};
+
+/// All services, with health and reflection, and the handle that tells health.
+pub async fn routes(
+    manager: Manager,
+    node: NodeSource,
+    cpus: u32,
+    max_message_bytes: usize,
+) -> Result<(Routes, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let jobs = jobs::Jobs::new(manager.clone());
+    let system = system::System::new(manager, node, cpus);
+    let gzip = tonic::codec::CompressionEncoding::Gzip;
+    let mut routes = Routes::builder();
+    routes
+        .add_service(
+            v1::job_service_server::JobServiceServer::new(jobs)
+                .max_decoding_message_size(max_message_bytes)
+                .accept_compressed(gzip)
+                .send_compressed(gzip),
+        )
+        .add_service(
+            v1::system_service_server::SystemServiceServer::new(system)
+                .max_decoding_message_size(max_message_bytes)
+                .accept_compressed(gzip)
+                .send_compressed(gzip),
+        )
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok((routes.routes(), health))
+}
+
+/// Every method that is served, for metrics that are there from the first scrape on.
+pub fn methods() -> Vec<Method> {
+    let ours = proto::descriptors().services().flat_map(|service| {
+        let methods: Vec<_> = service
+            .methods()
+            .map(|method| Method {
+                kind: match (method.is_client_streaming(), method.is_server_streaming()) {
+                    (false, false) => "unary",
+                    (true, false) => "client_stream",
+                    (false, true) => "server_stream",
+                    (true, true) => "bidi_stream",
+                },
+                service: service.full_name().to_owned(),
+                name: method.name().to_owned(),
+            })
+            .collect();
+        methods
+    });
+    let standard = [
+        ("unary", "grpc.health.v1.Health", "Check"),
+        ("server_stream", "grpc.health.v1.Health", "Watch"),
+        ("bidi_stream", "grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),
+        ("bidi_stream", "grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo"),
+    ];
+    let standard =
+        standard.map(|(kind, service, name)| Method { kind, service: service.to_owned(), name: name.to_owned() });
+    ours.chain(standard).collect()
+}

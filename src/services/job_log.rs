@@ -1,0 +1,172 @@
+//! ReadJobLog: the runner's output from a byte or from its last lines on, and what is added to it.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::status;
+use crate::job::JobId;
+use crate::manager::{Manager, View};
+use crate::proto::v1;
+
+/// Bytes in one message, at most.
+const BLOCK: usize = 64 << 10;
+/// A followed log is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+type Answer = Result<v1::ReadJobLogResponse, Status>;
+
+/// A stream of a job's log.
+pub(super) async fn read(
+    manager: Manager,
+    id: JobId,
+    request: v1::ReadJobLogRequest,
+) -> Result<ReceiverStream<Answer>, Status> {
+    let views = manager.observe(&id).await.map_err(status::of)?;
+    let log = manager.folder(&id).log();
+    let v1::ReadJobLogRequest { offset_bytes, tail_lines, follow, .. } = request;
+    if offset_bytes > 0 && tail_lines > 0 {
+        return Err(status::invalid_field(
+            "tail_lines",
+            "is set, and so is offset_bytes; only one can say where to begin",
+        ));
+    }
+    let path = log.clone();
+    let start = blocking(move || match tail_lines {
+        0 => Ok((offset_bytes, length(&path)?)),
+        lines => Ok((start_of_last_lines(&path, lines)?, u64::MAX)),
+    });
+    let (start, end) = start.await?;
+    if start > end {
+        let message = format!("is {start}, and the log of {} has {end} bytes", id.name());
+        return Err(status::out_of_range("offset_bytes", message));
+    }
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        if let Err(error) = send_log(log, start, follow, views, &sender).await {
+            // The client has gone away where this fails.
+            let _ = sender.send(Err(error)).await;
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+async fn send_log(
+    log: PathBuf,
+    mut offset: u64,
+    follow: bool,
+    views: tokio::sync::watch::Receiver<View>,
+    sender: &mpsc::Sender<Answer>,
+) -> Result<(), Status> {
+    loop {
+        // Asked before reading: what the log holds once the job has ended is all that it will hold.
+        let is_complete = !follow || views.borrow().job.state.is_final();
+        loop {
+            let path = log.clone();
+            let bytes = blocking(move || block(&path, offset)).await?;
+            let whole = if bytes.len() < BLOCK && is_complete { bytes.len() } else { whole_characters(&bytes) };
+            if whole == 0 {
+                break;
+            }
+            offset += whole as u64;
+            let text = String::from_utf8_lossy(&bytes[..whole]).into_owned();
+            if sender.send(Ok(v1::ReadJobLogResponse { text, next_offset_bytes: offset })).await.is_err() {
+                return Ok(());
+            }
+        }
+        if is_complete {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = sender.closed() => return Ok(()),
+        }
+    }
+}
+
+/// How many bytes hold whole characters: a character that is cut off at the end is left for the next message.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    }
+}
+
+fn block(log: &Path, offset: u64) -> io::Result<Vec<u8>> {
+    let Some(mut file) = open(log)? else { return Ok(Vec::new()) };
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.take(BLOCK as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn length(log: &Path) -> io::Result<u64> {
+    open(log)?.map_or(Ok(0), |file| Ok(file.metadata()?.len()))
+}
+
+/// A log that is not there yet is empty.
+fn open(log: &Path) -> io::Result<Option<File>> {
+    match File::open(log) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn start_of_last_lines(log: &Path, lines: u32) -> io::Result<u64> {
+    let Some(mut file) = open(log)? else { return Ok(0) };
+    let mut end = file.metadata()?.len();
+    let (mut missing, mut is_last_byte) = (u64::from(lines), true);
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK as u64);
+        let mut bytes = vec![0; (end - start) as usize];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut bytes)?;
+        for (place, byte) in bytes.iter().enumerate().rev() {
+            // The newline that ends the last line begins no further one.
+            if *byte == b'\n' && !is_last_byte {
+                missing -= 1;
+                if missing == 0 {
+                    return Ok(start + place as u64 + 1);
+                }
+            }
+            is_last_byte = false;
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Status> {
+    let result = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
+    result.map_err(|error| status::internal("STORAGE_FAILED", format!("the log cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_begin_where_they_begin() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "one\ntwo\nthree\n").unwrap();
+        for (lines, start) in [(1, 8), (2, 4), (3, 0), (9, 0)] {
+            assert_eq!(start_of_last_lines(file.path(), lines).unwrap(), start, "{lines}");
+        }
+        std::fs::write(file.path(), "one\ntwo").unwrap();
+        assert_eq!(start_of_last_lines(file.path(), 1).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_character_is_never_cut_in_two() {
+        let text = "aé€".as_bytes();
+        let whole: Vec<_> = (0..=text.len()).map(|length| whole_characters(&text[..length])).collect();
+        assert_eq!(whole, [0, 1, 1, 3, 3, 3, 6]);
+        assert_eq!(whole_characters(b"a\xffb"), 3);
+    }
+}

@@ -1,0 +1,136 @@
+//! JobService.
+
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{job_log, paging, scalars, status, watch};
+use crate::job::{JobId, State};
+use crate::manager::{Manager, View};
+use crate::proto::v1::{self, job_service_server::JobService};
+use crate::store::ListQuery;
+
+/// The service.
+pub(super) struct Jobs {
+    manager: Manager,
+}
+
+impl Jobs {
+    pub(super) fn new(manager: Manager) -> Self {
+        Self { manager }
+    }
+
+    fn message(&self, view: &View) -> v1::Job {
+        view.to_proto(&self.manager.folder(&view.job.id))
+    }
+}
+
+/// The job that a request names.
+pub(super) fn job_id(name: &str) -> Result<JobId, Status> {
+    let is_name = name.starts_with("jobs/");
+    match name.parse() {
+        Ok(id) if is_name => Ok(id),
+        _ if name.is_empty() => Err(status::invalid_field("name", "is missing; jobs/{id} is needed")),
+        Ok(_) => Err(status::invalid_field("name", format!("is {name:?}; jobs/{name} is right"))),
+        Err(error) => Err(status::invalid_field("name", error.to_string())),
+    }
+}
+
+fn spec(spec: Option<v1::JobSpec>) -> Result<v1::JobSpec, Status> {
+    spec.ok_or_else(|| status::invalid_field("spec", "is missing"))
+}
+
+#[tonic::async_trait]
+impl JobService for Jobs {
+    type WatchJobStream = ReceiverStream<Result<v1::WatchJobResponse, Status>>;
+    type ReadJobLogStream = ReceiverStream<Result<v1::ReadJobLogResponse, Status>>;
+
+    async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let spec = spec(request.into_inner().spec)?;
+        let view = self.manager.create(&spec).await.map_err(status::of)?;
+        Ok(Response::new(self.message(&view)))
+    }
+
+    async fn validate_job(
+        &self,
+        request: Request<v1::ValidateJobRequest>,
+    ) -> Result<Response<v1::ValidateJobResponse>, Status> {
+        let spec = spec(request.into_inner().spec)?;
+        let admitted = self.manager.admit(&spec).await.map_err(status::of)?;
+        Ok(Response::new(v1::ValidateJobResponse {
+            spec: Some(admitted.spec),
+            train_examples: admitted.facts.train.examples,
+            validation_examples: admitted.facts.validation.map_or(0, |set| set.examples),
+            total_steps: admitted.plan.total_steps,
+        }))
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let view = self.manager.get(&job_id(&request.get_ref().name)?).await.map_err(status::of)?;
+        Ok(Response::new(self.message(&view)))
+    }
+
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let v1::ListJobsRequest { page_size, page_token, states } = request.into_inner();
+        let state = |(place, state): (usize, &i32)| {
+            let known = v1::JobState::try_from(*state).ok().and_then(|state| State::try_from(state).ok());
+            known.ok_or_else(|| {
+                status::invalid_field(&format!("states[{place}]"), format!("is {state}, which is no state of a job"))
+            })
+        };
+        let query = ListQuery {
+            states: states.iter().enumerate().map(state).collect::<Result<_, _>>()?,
+            before: paging::token(&page_token)?,
+            limit: paging::size(page_size, 50, 1000)?,
+        };
+        let page = self.manager.list(query).await.map_err(status::of)?;
+        Ok(Response::new(v1::ListJobsResponse {
+            jobs: page.jobs.iter().map(|view| self.message(view)).collect(),
+            next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+        let v1::WatchJobRequest { name, after_sequence } = request.into_inner();
+        let stream = watch::watch(self.manager.clone(), job_id(&name)?, after_sequence).await?;
+        Ok(Response::new(stream))
+    }
+
+    async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let view = self.manager.cancel(job_id(&request.get_ref().name)?).await.map_err(status::of)?;
+        Ok(Response::new(self.message(&view)))
+    }
+
+    async fn delete_job(&self, request: Request<v1::DeleteJobRequest>) -> Result<Response<()>, Status> {
+        self.manager.delete(job_id(&request.get_ref().name)?).await.map_err(status::of)?;
+        Ok(Response::new(()))
+    }
+
+    async fn read_job_log(
+        &self,
+        request: Request<v1::ReadJobLogRequest>,
+    ) -> Result<Response<Self::ReadJobLogStream>, Status> {
+        let request = request.into_inner();
+        let id = job_id(&request.name)?;
+        Ok(Response::new(job_log::read(self.manager.clone(), id, request).await?))
+    }
+
+    async fn list_scalar_tags(
+        &self,
+        request: Request<v1::ListScalarTagsRequest>,
+    ) -> Result<Response<v1::ListScalarTagsResponse>, Status> {
+        let request = request.into_inner();
+        let id = job_id(&request.name)?;
+        self.manager.get(&id).await.map_err(status::of)?;
+        Ok(Response::new(scalars::tags(self.manager.folder(&id), request).await?))
+    }
+
+    async fn read_scalars(
+        &self,
+        request: Request<v1::ReadScalarsRequest>,
+    ) -> Result<Response<v1::ReadScalarsResponse>, Status> {
+        let request = request.into_inner();
+        let id = job_id(&request.name)?;
+        self.manager.get(&id).await.map_err(status::of)?;
+        Ok(Response::new(scalars::points(self.manager.folder(&id), request).await?))
+    }
+}

@@ -1,0 +1,221 @@
+//! What every RPC goes through: metrics, the client's deadline, and details for the errors that tonic answers by itself.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as HttpBody, Frame};
+use pin_project_lite::pin_project;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::status::plain;
+use crate::metrics::{GRPC_CODES, Method, Metrics};
+
+/// Puts the service around all others.
+#[derive(Clone)]
+pub struct AnswerLayer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    metrics: Metrics,
+    methods: HashMap<String, Method>,
+}
+
+impl AnswerLayer {
+    /// A layer that counts these methods.
+    pub fn new(metrics: Metrics, methods: Vec<Method>) -> Self {
+        let methods =
+            methods.into_iter().map(|method| (format!("/{}/{}", method.service, method.name), method)).collect();
+        Self { shared: Arc::new(Shared { metrics, methods }) }
+    }
+}
+
+impl<S> Layer<S> for AnswerLayer {
+    type Service = AnswerService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AnswerService { inner, shared: self.shared.clone() }
+    }
+}
+
+/// Counts, bounds and completes what the inner service answers.
+#[derive(Clone)]
+pub struct AnswerService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Service<Request<Body>> for AnswerService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut count = Count::begin(&self.shared, request.uri().path());
+        let deadline = deadline(request.headers());
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = match deadline {
+                Some(limit) => match tokio::time::timeout(limit, answer).await {
+                    Ok(answer) => answer?,
+                    Err(_) => {
+                        let message = format!("the client's deadline of {limit:?} has passed");
+                        plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into_http()
+                    }
+                },
+                None => answer.await?,
+            };
+            complete(&mut response);
+            // An answer without a body has its status in the headers.
+            count.code = code(response.headers());
+            let (parts, body) = response.into_parts();
+            Ok(Response::from_parts(parts, Body::new(Counted { body, count })))
+        })
+    }
+}
+
+/// tonic has a timer of its own for the client's deadline, whose answer has no details; ours ends a moment before it.
+const BEFORE_TONIC: Duration = Duration::from_millis(2);
+
+/// The header of gRPC over HTTP/2: at most eight digits and a unit.
+fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    let limit = match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    };
+    Some(limit.saturating_sub(BEFORE_TONIC))
+}
+
+/// Gives an error that tonic answered by itself an ErrorInfo like any other. A message that is too large becomes
+/// RESOURCE_EXHAUSTED, which is what other gRPC servers answer.
+fn complete(response: &mut Response<Body>) {
+    let Some(status) = Status::from_header_map(response.headers()) else { return };
+    if status.code() == Code::Ok || !status.details().is_empty() {
+        return;
+    }
+    let completed = if status.message().contains("message length too large") {
+        let message = format!(
+            "the request is too large: {}; grpc.max_message_bytes in the settings is the limit",
+            status.message().trim_start_matches("Error, ")
+        );
+        plain(Code::ResourceExhausted, "REQUEST_TOO_LARGE", message)
+    } else {
+        let reason = match status.code() {
+            Code::Unimplemented => "UNIMPLEMENTED",
+            Code::DeadlineExceeded | Code::Cancelled => "DEADLINE_EXCEEDED",
+            Code::InvalidArgument | Code::OutOfRange => "MALFORMED_REQUEST",
+            _ => "TRANSPORT",
+        };
+        let message = match status.code() {
+            Code::Unimplemented if status.message().is_empty() => "there is no such method",
+            _ => status.message(),
+        };
+        plain(status.code(), reason, message)
+    };
+    *response = completed.into_http();
+}
+
+fn code(headers: &HeaderMap) -> Option<usize> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// One RPC in the metrics. Dropped without an end it was given up by the client.
+struct Count {
+    shared: Arc<Shared>,
+    path: String,
+    begun: Instant,
+    code: Option<usize>,
+}
+
+impl Count {
+    fn begin(shared: &Arc<Shared>, path: &str) -> Self {
+        if let Some(Method { kind, service, name }) = shared.methods.get(path) {
+            shared.metrics.grpc_started.with_label_values(&[*kind, service, name]).inc();
+        }
+        Self { shared: shared.clone(), path: path.to_owned(), begun: Instant::now(), code: None }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        // A path that is no method of ours is not counted: its label could be anything.
+        let Some(Method { kind, service, name }) = self.shared.methods.get(&self.path) else { return };
+        let code = self.code.and_then(|code| GRPC_CODES.get(code)).unwrap_or(&"Canceled");
+        self.shared.metrics.grpc_handled.with_label_values(&[*kind, service, name, code]).inc();
+        let seconds = self.begun.elapsed().as_secs_f64();
+        self.shared.metrics.grpc_seconds.with_label_values(&[*kind, service, name]).observe(seconds);
+    }
+}
+
+pin_project! {
+    /// A body that sees its trailers pass: the status of an RPC that answered something stands there.
+    struct Counted {
+        #[pin]
+        body: Body,
+        count: Count,
+    }
+}
+
+impl HttpBody for Counted {
+    type Data = <Body as HttpBody>::Data;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.body.poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            this.count.code = code(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read_as_grpc_writes_them() {
+        let read = |text: &str| {
+            deadline(&HeaderMap::from_iter([(http::HeaderName::from_static("grpc-timeout"), text.parse().unwrap())]))
+        };
+        assert_eq!(read("1S"), Some(Duration::from_millis(998)));
+        assert_eq!(read("250m"), Some(Duration::from_millis(248)));
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600) - BEFORE_TONIC));
+        for text in ["", "S", "1x", "123456789S"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}

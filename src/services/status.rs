@@ -1,0 +1,112 @@
+//! The one map from what can go wrong to what a client sees: a canonical code, a message for people, details for programs.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+
+use crate::job::state::Refusal;
+use crate::job::{Violation, Violations};
+use crate::journal::JournalError;
+use crate::manager::JobError;
+
+/// The domain of every ErrorInfo.
+pub(super) const DOMAIN: &str = "torchd";
+
+/// A client that found the queue full may ask again after this.
+const RETRY_FULL_QUEUE: Duration = Duration::from_secs(5);
+
+/// An error with its ErrorInfo and more.
+fn status(code: Code, reason: &str, message: impl Into<String>, mut details: ErrorDetails) -> Status {
+    details.set_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
+}
+
+/// An error that has nothing but its ErrorInfo.
+pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    status(code, reason, message, ErrorDetails::new())
+}
+
+/// Mistakes in a request, each with the path of its field.
+pub(super) fn invalid(violations: &Violations, prefix: &str) -> Status {
+    let fields: Vec<_> = violations
+        .0
+        .iter()
+        .map(|Violation { field, description }| FieldViolation::new(format!("{prefix}{field}"), description.clone()))
+        .collect();
+    let count = fields.len();
+    let first = fields.first().map(|first| format!("{} {}", first.field, first.description)).unwrap_or_default();
+    let message = match count {
+        1 => first,
+        _ => format!("{count} mistakes, the first: {first}"),
+    };
+    status(Code::InvalidArgument, "INVALID_REQUEST", message, ErrorDetails::with_bad_request(fields))
+}
+
+/// One mistake in a request.
+pub(super) fn invalid_field(field: &str, description: impl Into<String>) -> Status {
+    let mut violations = Violations::default();
+    violations.add(field, description);
+    invalid(&violations, "")
+}
+
+/// Something that is not there.
+pub(super) fn not_found(kind: &str, name: &str, message: String) -> Status {
+    status(Code::NotFound, "NOT_FOUND", message.clone(), ErrorDetails::with_resource_info(kind, name, "", message))
+}
+
+/// A position behind the end of something.
+pub(super) fn out_of_range(field: &str, message: String) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(field, message.clone());
+    status(Code::OutOfRange, "BEYOND_THE_END", message, details)
+}
+
+/// What a client sees of an error of the manager.
+pub(super) fn of(error: JobError) -> Status {
+    let message = error.to_string();
+    match error {
+        JobError::Invalid(violations) => invalid(&violations, "spec."),
+        JobError::QueueFull { .. } => status(
+            Code::ResourceExhausted,
+            "QUEUE_FULL",
+            message,
+            ErrorDetails::with_retry_info(Some(RETRY_FULL_QUEUE)),
+        ),
+        JobError::Unknown(id) => not_found("torchd.v1.Job", &id.name(), message),
+        JobError::Refused { id, refusal } => {
+            let kind = match refusal {
+                Refusal::AlreadyEnded(_) => "JOB_ENDED",
+                Refusal::NotEnded(_) => "JOB_NOT_ENDED",
+                Refusal::Impossible { .. } => return plain(Code::Internal, "INTERNAL", message),
+            };
+            let violation = PreconditionViolation::new(kind, id.name(), refusal.to_string());
+            status(Code::FailedPrecondition, kind, message, ErrorDetails::with_precondition_failure(vec![violation]))
+        }
+        JobError::RunnerBroken(what) => {
+            let violation = PreconditionViolation::new("RUNNER", "torchd-runner", what);
+            let details = ErrorDetails::with_precondition_failure(vec![violation]);
+            status(Code::FailedPrecondition, "RUNNER_BROKEN", message, details)
+        }
+        JobError::ShuttingDown | JobError::Gone => plain(Code::Unavailable, "SHUTTING_DOWN", message),
+        JobError::Store(_) => internal("STORE_FAILED", message),
+        JobError::Folder { .. } => internal("STORAGE_FAILED", message),
+    }
+}
+
+/// What a client sees of a journal that cannot be read.
+pub(super) fn of_journal(error: JournalError) -> Status {
+    match error {
+        JournalError::Io(_) => internal("STORAGE_FAILED", error.to_string()),
+        JournalError::Frame(_) | JournalError::Unknown { .. } => {
+            plain(Code::DataLoss, "JOURNAL_DAMAGED", error.to_string())
+        }
+    }
+}
+
+/// Something that is not the client's fault; logged, because nobody else will tell.
+pub(super) fn internal(reason: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    tracing::error!(reason, "{message}");
+    plain(Code::Internal, reason, message)
+}
