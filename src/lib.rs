@@ -32,3 +32,5 @@ pub mod exporter;
 pub mod services;
 
 pub mod daemon;
+
+pub mod cli;

@@ -1,3 +1,7 @@
 //! The command-line client.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    torchd::cli::main(std::env::args_os())
+}

@@ -1,0 +1,65 @@
+//! torchctl: a client of the protocol like any other, for people and their scripts. Knows nothing of the daemon but `proto`.
+
+mod arguments;
+mod cluster;
+mod connection;
+mod failure;
+mod job_commands;
+mod output;
+mod scalars;
+mod spec_file;
+mod table;
+mod watch;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use connection::Connection;
+use failure::Failure;
+use output::Output;
+
+/// Runs a command and tells how it ended: 0; 1 for a job that did not succeed and for other refusals; 64 for a mistake in
+/// the request; 69 where the daemon cannot be reached.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(failure::EXIT_MISTAKE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::Other(format!("cannot start: {error}")).print(),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(code) => code,
+        Err(failure) => failure.print(),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { server, output, command } = arguments;
+    let output = Output::new(output);
+    let connection = || Connection::open(&server);
+    match command {
+        Command::Submit { spec, set, watch } => {
+            job_commands::submit(connection().await?, output, &spec, &set, watch).await
+        }
+        Command::Validate { spec, set } => job_commands::validate(connection().await?, output, &spec, &set).await,
+        Command::Jobs { states, limit } => job_commands::list(connection().await?, output, &states, limit).await,
+        Command::Show { job } => job_commands::show(connection().await?, output, &job).await,
+        Command::Watch { job, after } => watch::watch(connection().await?, output, &job, after).await,
+        Command::Logs { job, follow, tail } => {
+            job_commands::logs(connection().await?, output, &job, follow, tail).await
+        }
+        Command::Cancel { job } => job_commands::cancel(connection().await?, output, &job).await,
+        Command::Delete { job } => job_commands::delete(connection().await?, output, &job).await,
+        Command::Scalars { job, tag } => scalars::scalars(connection().await?, output, &job, tag.as_deref()).await,
+        Command::Version => cluster::version(connection().await?, output).await,
+        Command::Cluster => cluster::cluster(connection().await?, output).await,
+    }
+}

@@ -1,0 +1,69 @@
+//! What runs where: versions and the machine.
+
+use std::process::ExitCode;
+
+use super::connection::Connection;
+use super::failure::Failure;
+use super::output::Output;
+use super::table;
+use crate::proto::v1;
+
+pub(super) async fn version(connection: Connection, output: Output) -> Result<ExitCode, Failure> {
+    let answer = connection.system().get_version(v1::GetVersionRequest {}).await?.into_inner();
+    output.print(&answer, |answer| {
+        let library = |library: &Option<v1::LibraryVersion>| match library {
+            Some(found) if found.absent_reason.is_empty() => format!("{}, from {}", found.version, found.path),
+            Some(absent) => format!("absent: {}", absent.absent_reason),
+            None => String::new(),
+        };
+        let revision = |revision: &str| if revision.is_empty() { String::new() } else { format!(" ({revision})") };
+        table::facts(&[
+            ("torchctl", format!("{}{}", env!("CARGO_PKG_VERSION"), revision(env!("TORCHD_REVISION")))),
+            ("torchd", format!("{}{}", answer.torchd_version, revision(&answer.revision))),
+            ("rustc", answer.rustc_version.clone()),
+            ("libtorch", library(&answer.libtorch)),
+            ("CUDA", library(&answer.cuda)),
+        ])
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn cluster(connection: Connection, output: Output) -> Result<ExitCode, Failure> {
+    let cluster = connection.system().get_cluster(v1::GetClusterRequest {}).await?.into_inner();
+    output.print(&cluster, describe)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(cluster: &v1::Cluster) -> String {
+    let node = cluster.driver.clone().unwrap_or_default();
+    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let gpus: Vec<_> =
+        node.gpus.iter().map(|gpu| format!("{} at {}, {}", gpu.model, gpu.pci_address, gpu.uuid)).collect();
+    let presence = |presence: &Option<v1::Presence>| {
+        let found = presence.clone().unwrap_or_default();
+        let is = if found.present { "present" } else { "absent" };
+        let version = if found.version.is_empty() { String::new() } else { format!(" {}", found.version) };
+        format!("{is}{version} ({})\n{}", found.evidence, found.meaning)
+    };
+    let mut text = table::facts(&[
+        ("mode", cluster.mode().as_str_name().trim_start_matches("CLUSTER_MODE_").to_lowercase().replace('_', "-")),
+        ("workers", cluster.workers.to_string()),
+        ("driver", node.hostname.clone()),
+        ("system", format!("{}, kernel {}, {}", node.os, node.kernel, node.architecture)),
+        ("CPUs", format!("{} {}", node.cpu_count, node.cpu_model)),
+        ("memory", format!("{}, {} available", gigabytes(node.memory_bytes), gigabytes(node.memory_available_bytes))),
+        ("GPUs", if gpus.is_empty() { "none".into() } else { gpus.join("\n") }),
+        ("NVIDIA driver", node.nvidia_driver_version.clone()),
+        ("Databricks runtime", presence(&cluster.databricks_runtime)),
+        ("Spark", presence(&cluster.spark)),
+    ]);
+    text.push('\n');
+    let rows: Vec<_> = cluster
+        .capabilities
+        .iter()
+        .map(|capability| {
+            [capability.name.clone(), if capability.available { "yes" } else { "no" }.into(), capability.reason.clone()]
+        })
+        .collect();
+    text + &table::columns(["CAPABILITY", "HERE", "WHY"], &rows)
+}

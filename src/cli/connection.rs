@@ -1,0 +1,52 @@
+//! The way to the daemon.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+use super::failure::Failure;
+use crate::proto::v1::job_service_client::JobServiceClient;
+use crate::proto::v1::system_service_client::SystemServiceClient;
+
+/// An open connection.
+pub(super) struct Connection {
+    channel: Channel,
+}
+
+impl Connection {
+    /// Connects to `host:port`, `http://host:port` or `unix:path`.
+    pub(super) async fn open(server: &str) -> Result<Self, Failure> {
+        let wrong =
+            |why: String| Failure::Mistake(format!("--server {server}: {why}; host:port or unix:PATH is right"));
+        if server.starts_with("https://") {
+            return Err(wrong("this version of torchd has no TLS".into()));
+        }
+        let address = match server {
+            _ if server.starts_with("http://") || server.starts_with("unix:") => server.to_owned(),
+            _ if server.contains(':') => format!("http://{server}"),
+            _ => return Err(wrong("the port is missing".into())),
+        };
+        let endpoint = Endpoint::from_shared(address).map_err(|error| wrong(error.to_string()))?;
+        let channel = endpoint.connect_timeout(Duration::from_secs(10)).connect().await;
+        let channel =
+            channel.map_err(|error| Failure::Unreachable { server: server.to_owned(), cause: root(&error) })?;
+        Ok(Self { channel })
+    }
+
+    pub(super) fn jobs(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    }
+
+    pub(super) fn system(&self) -> SystemServiceClient<Channel> {
+        SystemServiceClient::new(self.channel.clone())
+    }
+}
+
+/// The innermost cause says what happened; the outer ones say "transport error".
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

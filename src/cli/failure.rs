@@ -1,0 +1,85 @@
+//! What went wrong, for people: the cause and the remedy.
+
+use std::process::ExitCode;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// The request has a mistake (EX_USAGE of sysexits.h).
+pub(super) const EXIT_MISTAKE: u8 = 64;
+/// The daemon cannot be reached (EX_UNAVAILABLE).
+const EXIT_UNREACHABLE: u8 = 69;
+
+/// Why a command was not done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A mistake that shows before the daemon is asked.
+    Mistake(String),
+    /// Mistakes in a spec.
+    Spec { file: String, mistakes: Vec<String> },
+    /// The daemon cannot be reached.
+    Unreachable { server: String, cause: String },
+    /// The daemon refused.
+    Refused(Box<Status>),
+    /// Anything else.
+    Other(String),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+impl Failure {
+    /// Prints the failure; the exit code that it means.
+    pub(super) fn print(&self) -> ExitCode {
+        match self {
+            Self::Mistake(message) => {
+                eprintln!("torchctl: {message}");
+                ExitCode::from(EXIT_MISTAKE)
+            }
+            Self::Spec { file, mistakes } => {
+                eprintln!("torchctl: {file} has {}:", count(mistakes.len()));
+                mistakes.iter().for_each(|mistake| eprintln!("  {mistake}"));
+                ExitCode::from(EXIT_MISTAKE)
+            }
+            Self::Unreachable { server, cause } => {
+                eprintln!("torchctl: torchd cannot be reached at {server}: {cause}");
+                eprintln!(
+                    "  is it running? `systemctl status torchd` tells; another address is given by --server or TORCHD_SERVER"
+                );
+                ExitCode::from(EXIT_UNREACHABLE)
+            }
+            Self::Refused(status) => print_status(status),
+            Self::Other(message) => {
+                eprintln!("torchctl: {message}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn print_status(status: &Status) -> ExitCode {
+    let fields = status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
+    if status.code() == Code::InvalidArgument && !fields.is_empty() {
+        eprintln!("torchctl: the request has {}:", count(fields.len()));
+        for field in fields {
+            eprintln!("  {} {}", field.field.trim_start_matches("spec."), field.description);
+        }
+        return ExitCode::from(EXIT_MISTAKE);
+    }
+    eprintln!("torchctl: {}", status.message());
+    if let Some(delay) = status.get_details_retry_info().and_then(|retry| retry.retry_delay) {
+        eprintln!("  try again in {} seconds", delay.as_secs());
+    }
+    match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => ExitCode::from(EXIT_MISTAKE),
+        Code::Unavailable => ExitCode::from(EXIT_UNREACHABLE),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn count(mistakes: usize) -> String {
+    if mistakes == 1 { "a mistake".into() } else { format!("{mistakes} mistakes") }
+}

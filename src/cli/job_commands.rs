@@ -1,0 +1,168 @@
+//! Commands about jobs.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use super::arguments::StateFilter;
+use super::connection::Connection;
+use super::failure::Failure;
+use super::output::{Output, write};
+use super::{spec_file, table, watch};
+use crate::proto::{json, v1};
+
+type Done = Result<ExitCode, Failure>;
+
+/// `jobs/{id}`, from that or from the bare id.
+pub(super) fn name(job: &str) -> String {
+    if job.starts_with("jobs/") { job.to_owned() } else { format!("jobs/{job}") }
+}
+
+pub(super) async fn submit(connection: Connection, output: Output, spec: &Path, set: &[String], watch: bool) -> Done {
+    let spec = Some(spec_file::read(spec, set)?);
+    let job = connection.jobs().create_job(v1::CreateJobRequest { spec }).await?.into_inner();
+    if !watch {
+        output.print(&job, |job| format!("{} is {}\n", job.name, waiting_state(job)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !output.is_json() {
+        write(&format!("{} in {}\n", job.name, job.directory))?;
+    }
+    watch::watch(connection, output, &job.name, 0).await
+}
+
+pub(super) async fn validate(connection: Connection, output: Output, spec: &Path, set: &[String]) -> Done {
+    let spec = Some(spec_file::read(spec, set)?);
+    let answer = connection.jobs().validate_job(v1::ValidateJobRequest { spec }).await?.into_inner();
+    output.print(&answer, |answer| {
+        table::facts(&[
+            ("verdict", "the job can run here".into()),
+            ("training examples", answer.train_examples.to_string()),
+            ("validation examples", answer.validation_examples.to_string()),
+            ("steps", answer.total_steps.to_string()),
+        ])
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn list(connection: Connection, output: Output, states: &[StateFilter], limit: usize) -> Done {
+    let mut all = v1::ListJobsResponse::default();
+    let states: Vec<i32> = states.iter().map(|state| job_state(*state).into()).collect();
+    while all.jobs.len() < limit {
+        let page_size = i32::try_from((limit - all.jobs.len()).min(1000)).unwrap_or(1000);
+        let request = v1::ListJobsRequest { page_size, page_token: all.next_page_token, states: states.clone() };
+        let page = connection.jobs().list_jobs(request).await?.into_inner();
+        all.jobs.extend(page.jobs);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() {
+            break;
+        }
+    }
+    output.print(&all, |all| {
+        let rows: Vec<_> = all.jobs.iter().map(row).collect();
+        table::columns(["JOB", "NAME", "STATE", "PROGRESS", "AGE", "NOTE"], &rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn job_state(filter: StateFilter) -> v1::JobState {
+    match filter {
+        StateFilter::Queued => v1::JobState::Queued,
+        StateFilter::Starting => v1::JobState::Starting,
+        StateFilter::Running => v1::JobState::Running,
+        StateFilter::Stopping => v1::JobState::Stopping,
+        StateFilter::Succeeded => v1::JobState::Succeeded,
+        StateFilter::Failed => v1::JobState::Failed,
+        StateFilter::Cancelled => v1::JobState::Cancelled,
+    }
+}
+
+fn row(job: &v1::Job) -> [String; 6] {
+    let age = job.create_time.and_then(|time| SystemTime::try_from(time).ok()).and_then(|time| time.elapsed().ok());
+    let note = match &job.end {
+        Some(end) if job.state() == v1::JobState::Succeeded => {
+            let accuracy =
+                job.progress.as_ref().and_then(|progress| progress.latest_scalars.get("accuracy/validation"));
+            accuracy.map_or_else(
+                || end.message.clone(),
+                |accuracy| format!("validation accuracy {:.2} %", accuracy * 100.0),
+            )
+        }
+        Some(end) => end.message.clone(),
+        None => job.waiting_reason.clone(),
+    };
+    [
+        job.name.clone(),
+        job.spec.as_ref().map(|spec| spec.display_name.clone()).unwrap_or_default(),
+        table::state(job.state()),
+        job.progress.as_ref().map(|progress| format!("{:.0} %", progress.progress_ratio * 100.0)).unwrap_or_default(),
+        age.map(table::duration).unwrap_or_default(),
+        note,
+    ]
+}
+
+fn waiting_state(job: &v1::Job) -> String {
+    match job.waiting_reason.as_str() {
+        "" => table::state(job.state()),
+        reason => format!("{}: {reason}", table::state(job.state())),
+    }
+}
+
+pub(super) async fn show(connection: Connection, output: Output, job: &str) -> Done {
+    let job = connection.jobs().get_job(v1::GetJobRequest { name: name(job) }).await?.into_inner();
+    output.print(&job, describe)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(job: &v1::Job) -> String {
+    let mut facts = vec![
+        ("job", job.name.clone()),
+        ("name", job.spec.as_ref().map(|spec| spec.display_name.clone()).unwrap_or_default()),
+        ("state", waiting_state(job)),
+        ("created", table::time(job.create_time)),
+        ("started", table::time(job.start_time)),
+        ("ended", table::time(job.end_time)),
+    ];
+    if let Some(progress) = &job.progress {
+        facts.push(("step", format!("{} of {}", progress.step, progress.total_steps)));
+        facts.push(("epoch", format!("{} of {}", progress.epoch, progress.total_epochs)));
+        let values: Vec<_> =
+            progress.latest_scalars.iter().map(|(tag, value)| format!("{tag} {}", table::number(*value))).collect();
+        facts.push(("scalars", values.join("\n")));
+    }
+    if let Some(end) = &job.end {
+        let signal = end.signal.map(|signal| format!(", signal {signal}"));
+        let code = end.exit_code.map(|code| format!(", exit code {code}"));
+        let how = signal.or(code).unwrap_or_default();
+        facts.push(("end", format!("{}{how}: {}", table::reason(end.reason()), end.message)));
+        if job.state() == v1::JobState::Failed {
+            facts.push(("last log lines", end.log_tail.join("\n")));
+        }
+    }
+    facts.push(("folder", job.directory.clone()));
+    let spec = job.spec.as_ref().and_then(|spec| json::to_value(spec, false).ok());
+    facts.push(("spec", spec.and_then(|spec| serde_json::to_string_pretty(&spec).ok()).unwrap_or_default()));
+    table::facts(&facts)
+}
+
+pub(super) async fn logs(connection: Connection, output: Output, job: &str, follow: bool, tail_lines: u32) -> Done {
+    let request = v1::ReadJobLogRequest { name: name(job), offset_bytes: 0, tail_lines, follow };
+    let mut log = connection.jobs().read_job_log(request).await?.into_inner();
+    while let Some(piece) = log.message().await? {
+        output.print(&piece, |piece| piece.text.clone())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn cancel(connection: Connection, output: Output, job: &str) -> Done {
+    let job = connection.jobs().cancel_job(v1::CancelJobRequest { name: name(job) }).await?.into_inner();
+    output.print(&job, |job| format!("{} is {}\n", job.name, table::state(job.state())))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn delete(connection: Connection, output: Output, job: &str) -> Done {
+    let name = name(job);
+    connection.jobs().delete_job(v1::DeleteJobRequest { name: name.clone() }).await?;
+    write(&if output.is_json() { "{}\n".to_owned() } else { format!("{name} is deleted\n") })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,146 @@
+//! Following a job: a progress bar on a terminal, a line an epoch elsewhere, every message as JSON for scripts.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr};
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::connection::Connection;
+use super::failure::Failure;
+use super::job_commands::name;
+use super::output::{Output, write};
+use super::table;
+use crate::proto::v1::{self, job_record::What, watch_event::Event};
+
+/// Follows a job to its end.
+pub(super) async fn watch(
+    connection: Connection,
+    output: Output,
+    job: &str,
+    after_sequence: u64,
+) -> Result<ExitCode, Failure> {
+    let request = v1::WatchJobRequest { name: name(job), after_sequence };
+    let mut stream = connection.jobs().watch_job(request).await?.into_inner();
+    let mut screen = Screen::new(output);
+    let mut last: Option<v1::Job> = None;
+    while let Some(message) = stream.message().await? {
+        if output.is_json() {
+            output.print(&message, |_| String::new())?;
+        }
+        for event in message.events.into_iter().filter_map(|event| event.event) {
+            match event {
+                Event::Snapshot(job) => {
+                    screen.snapshot(&job);
+                    last = Some(job);
+                }
+                Event::Record(record) => screen.record(&record)?,
+            }
+        }
+    }
+    screen.finish();
+    let job = last.ok_or_else(|| Failure::Other("torchd ended the watch without telling the end of the job".into()))?;
+    if !output.is_json() {
+        write(&ending(&job))?;
+    }
+    Ok(if job.state() == v1::JobState::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn ending(job: &v1::Job) -> String {
+    let end = job.end.clone().unwrap_or_default();
+    let mut text = format!("{} {}: {}\n", job.name, table::state(job.state()), end.message);
+    let latest = job.progress.as_ref().map(|progress| &progress.latest_scalars);
+    if let Some(accuracy) = latest.and_then(|latest| latest.get("accuracy/validation")) {
+        text += &format!("validation accuracy {:.2} %\n", accuracy * 100.0);
+    }
+    if job.state() == v1::JobState::Failed {
+        end.log_tail.iter().for_each(|line| text += &format!("  {line}\n"));
+    }
+    text
+}
+
+/// What people see while they wait.
+struct Screen {
+    bar: ProgressBar,
+    is_live: bool,
+    is_silent: bool,
+    latest: BTreeMap<String, f64>,
+    steps_per_epoch: u64,
+    waiting: String,
+}
+
+impl Screen {
+    fn new(output: Output) -> Self {
+        let is_live = stderr().is_terminal() && !output.is_json();
+        let target = if is_live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        // The template is ours and right; if it were not, the bar would have its default looks.
+        if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len}  {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        let latest = BTreeMap::new();
+        Self { bar, is_live, is_silent: output.is_json(), latest, steps_per_epoch: 0, waiting: String::new() }
+    }
+
+    fn snapshot(&mut self, job: &v1::Job) {
+        if job.waiting_reason != self.waiting {
+            self.waiting.clone_from(&job.waiting_reason);
+            if !self.is_silent && !self.waiting.is_empty() {
+                self.bar.suspend(|| eprintln!("queued: {}", self.waiting));
+            }
+        }
+        let Some(progress) = &job.progress else { return };
+        self.bar.set_length(progress.total_steps);
+        self.bar.set_position(progress.step);
+        self.bar.set_prefix(format!("epoch {}/{}", progress.epoch, progress.total_epochs));
+        let mut words = Vec::new();
+        for (tag, label) in [("loss/train", "loss"), ("accuracy/train", "accuracy")] {
+            if let Some(value) = progress.latest_scalars.get(tag) {
+                words.push(format!("{label} {value:.4}"));
+            }
+        }
+        if let Some(speed) = progress.examples_per_second {
+            words.push(format!("{speed:.0} examples/s"));
+        }
+        if let Some(left) = progress.remaining.and_then(|left| left.try_into().ok()) {
+            words.push(format!("{} left", table::duration(left)));
+        }
+        self.bar.set_message(words.join("  "));
+    }
+
+    fn record(&mut self, record: &v1::JobRecord) -> Result<(), Failure> {
+        match &record.what {
+            Some(What::Started(started)) => self.steps_per_epoch = started.steps_per_epoch.max(1),
+            Some(What::Scalars(scalars)) => {
+                for value in &scalars.values {
+                    self.latest.insert(value.tag.clone(), value.value);
+                }
+                let is_validation = scalars.values.iter().any(|value| value.tag.ends_with("/validation"));
+                if is_validation && !self.is_live && !self.is_silent {
+                    return write(&self.epoch_line(scalars.step));
+                }
+            }
+            Some(What::Progress(_) | What::Checkpoint(_) | What::Ended(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn epoch_line(&self, step: u64) -> String {
+        let epoch = step.div_ceil(self.steps_per_epoch.max(1));
+        let words = [
+            ("loss/train", "loss"),
+            ("accuracy/train", "accuracy"),
+            ("loss/validation", "validation loss"),
+            ("accuracy/validation", "validation accuracy"),
+        ];
+        let words: Vec<_> =
+            words.iter().filter_map(|(tag, label)| Some(format!("{label} {:.4}", self.latest.get(*tag)?))).collect();
+        format!("epoch {epoch}, step {step}: {}\n", words.join(", "))
+    }
+
+    fn finish(&self) {
+        if self.is_live && self.bar.length().is_some() {
+            self.bar.abandon();
+        }
+    }
+}
