@@ -30,6 +30,9 @@ use crate::supervisor::RunnerSettings;
 use arguments::Arguments;
 use startup::{Failure, StateDir};
 
+/// Once the runners are gone, answers in hand get this long to reach clients that read them.
+const CONNECTION_GRACE: Duration = Duration::from_secs(1);
+
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is unavailable), 70 (internal).
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -147,7 +150,10 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
             tracing::error!(%error, "runners could not be stopped in order");
         }
         stop.cancel();
-        while servers.join_next().await.is_some() {}
+        let drained = async { while servers.join_next().await.is_some() {} };
+        if tokio::time::timeout(CONNECTION_GRACE, drained).await.is_err() {
+            tracing::info!("a client keeps its connection open; it is cut");
+        }
     };
     tokio::select! {
         () = orderly => tracing::info!("torchd has shut down"),

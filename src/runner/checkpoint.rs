@@ -17,7 +17,7 @@ pub(crate) const MODEL_FILE: &str = "model.safetensors";
 
 /// Saves a checkpoint. Its folder is whole or absent: it is made aside and renamed when the disk has it.
 pub(crate) fn save(folder: &JobFolder, network: &Network, step: u64) -> Result<CheckpointSaved> {
-    let bytes = encode(network, step)?;
+    let bytes = encode(network)?;
     let name = JobFolder::checkpoint_name(step);
     let place = folder.path().join(&name);
     let aside = folder.checkpoints().join(format!(".step-{step}"));
@@ -35,12 +35,12 @@ pub(crate) fn save(folder: &JobFolder, network: &Network, step: u64) -> Result<C
 }
 
 /// Saves the final weights.
-pub(crate) fn save_result(folder: &JobFolder, network: &Network, step: u64) -> Result<()> {
+pub(crate) fn save_result(folder: &JobFolder, network: &Network) -> Result<()> {
     let path = folder.artifacts().join(MODEL_FILE);
-    write_whole(&path, &encode(network, step)?).map_err(Failure::storage("the final weights could not be saved"))
+    write_whole(&path, &encode(network)?).map_err(Failure::storage("the final weights could not be saved"))
 }
 
-fn encode(network: &Network, step: u64) -> Result<Vec<u8>> {
+fn encode(network: &Network) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for (name, tensor) in &network.parameters {
         let tensor = tensor.detach().f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
@@ -54,8 +54,8 @@ fn encode(network: &Network, step: u64) -> Result<Vec<u8>> {
         .iter()
         .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(internal)?)))
         .collect::<Result<Vec<_>>>()?;
-    // `format` is what Hugging Face's loaders look for.
-    let about = HashMap::from([("format".into(), "pt".into()), ("torchd.step".into(), step.to_string())]);
+    // What Hugging Face's loaders look for. One entry: the library writes several in an order that changes from run to run.
+    let about = HashMap::from([("format".into(), "pt".into())]);
     safetensors::serialize(views, Some(about)).map_err(internal)
 }
 

@@ -111,7 +111,7 @@ impl Training {
             self.end_epoch(epoch + 1, report)?;
             sums.apart += pause.elapsed();
         }
-        checkpoint::save_result(&self.folder, &self.network, self.step)?;
+        checkpoint::save_result(&self.folder, &self.network)?;
         Ok(Finish::Complete)
     }
 

@@ -1,0 +1,183 @@
+//! What dies, and what goes on.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use torchd::proto::v1;
+
+use super::daemon::{Setup, wait_for};
+use super::spec;
+
+/// A program in the runner's place that answers the probe as the real one, and does something else with a job.
+fn odd_runner(folder: &Path, script: &str) -> PathBuf {
+    let path = folder.join("odd-runner");
+    let runner = env!("CARGO_BIN_EXE_torchd-runner");
+    fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = probe ] && exec {runner} probe\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn is_gone(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
+}
+
+#[tokio::test]
+async fn a_killed_runner_ends_its_own_job_and_nothing_else() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "2").start();
+    let (victim, other) = (daemon.create(spec::endless()).await, daemon.create(spec::endless()).await);
+    let pid = daemon.runner_pid(&victim.name).await;
+    daemon.watch_until(&other.name, |job| job.state() == v1::JobState::Running).await;
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let ended = daemon.watch_to_end(&victim.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!(
+        (ended.state(), end.reason(), end.signal),
+        (v1::JobState::Failed, v1::JobEndReason::KilledBySignal, Some(9))
+    );
+    assert!(end.message.contains("SIGKILL"), "{}", end.message);
+    assert!(end.log_tail.iter().any(|line| line.contains("training for")), "{:?}", end.log_tail);
+    let note: serde_json::Value =
+        serde_json::from_slice(&fs::read(daemon.job_folder(&victim.name).join("exit.json")).unwrap()).unwrap();
+    assert_eq!(note, serde_json::json!({"attempt": 1, "signal": 9}));
+
+    let before = daemon.watch_until(&other.name, |job| job.progress.is_some()).await.progress.unwrap().step;
+    daemon
+        .watch_until(&other.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > before + 10))
+        .await;
+}
+
+#[tokio::test]
+async fn the_runner_of_a_daemon_that_died_is_ended_and_its_job_is_interrupted() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let running = daemon.create(spec::endless()).await;
+    let waiting = daemon.create(v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() }).await;
+    let pid = daemon.runner_pid(&running.name).await;
+    let seen =
+        daemon.watch_until(&running.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 5)).await;
+    let (state_dir, _guard) = daemon.crash();
+    assert!(!is_gone(pid), "the runner outlives its daemon");
+
+    let daemon = Setup::in_state(&state_dir).set("jobs.cpu_slots", "1").start();
+    // It is reaped by whoever adopted it, which need not be at once.
+    wait_for("the end of the runner", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+        stat.is_none_or(|stat| stat.contains(") Z ")).then_some(())
+    });
+    let job = daemon.watch_to_end(&running.name).await;
+    let end = job.end.clone().unwrap();
+    assert_eq!((job.state(), end.reason()), (v1::JobState::Failed, v1::JobEndReason::Interrupted));
+    assert!(job.progress.unwrap().step >= seen.progress.unwrap().step, "what the journal holds is kept");
+    assert_eq!(daemon.watch_to_end(&waiting.name).await.state(), v1::JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_shutdown_stops_runners_in_order() {
+    let daemon = Setup::new().start();
+    let job = daemon.create(spec::endless()).await;
+    let pid = daemon.runner_pid(&job.name).await;
+    let folder = daemon.job_folder(&job.name);
+    let (status, state_dir, _guard) = daemon.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(is_gone(pid));
+    let saved = fs::read_dir(folder.join("checkpoints")).unwrap().count();
+    assert!(saved > 0, "the runner saved a checkpoint before it left");
+    let daemon = Setup::in_state(&state_dir).start();
+    let job = daemon.watch_to_end(&job.name).await;
+    assert_eq!(job.end.unwrap().message, "the daemon was stopped while the job ran");
+}
+
+#[tokio::test]
+async fn a_runner_that_does_not_stop_is_killed_with_its_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let children = folder.path().join("children");
+    let script = format!(
+        "trap '' TERM\nsleep 1000 &\necho $! > {0}.new; mv {0}.new {0}\nwhile :; do sleep 1000; done",
+        children.display()
+    );
+    let runner = odd_runner(folder.path(), &script);
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("runner.stop_grace", "100ms").start();
+    let job = daemon.create(spec::short()).await;
+    let child: i32 = wait_for("the runner's child", || fs::read_to_string(&children).ok()?.trim().parse().ok());
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone() }).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!((ended.state(), ended.end.as_ref().unwrap().signal), (v1::JobState::Cancelled, Some(9)));
+    wait_for("the end of the runner's child", || {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).ok();
+        stat.is_none_or(|stat| stat.contains(") Z ")).then_some(())
+    });
+}
+
+#[tokio::test]
+async fn a_runner_that_cannot_begin_fails_its_job_with_its_last_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = odd_runner(folder.path(), "echo 'libtorch is not here' >&2; exit 127");
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).start();
+    let job = daemon.create(spec::short()).await;
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!(
+        (ended.state(), end.reason(), end.exit_code),
+        (v1::JobState::Failed, v1::JobEndReason::StartFailed, Some(127))
+    );
+    assert_eq!(end.log_tail, ["libtorch is not here"]);
+}
+
+#[tokio::test]
+async fn a_runner_that_does_not_work_at_all_is_told_at_the_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken");
+    fs::write(&path, "#!/bin/sh\necho 'error while loading shared libraries: libc10.so' >&2\nexit 127\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = Setup::new().set("runner.path", path.to_str().unwrap()).start();
+    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec::short()) }).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    assert!(status.message().contains("libc10.so"), "{}", status.message());
+    let (code, page) = daemon.page("/readyz");
+    assert!(code == 503 && page.contains("libc10.so"), "{page}");
+    let version = daemon.system().await.get_version(v1::GetVersionRequest {}).await.unwrap().into_inner();
+    assert!(version.libtorch.unwrap().absent_reason.contains("libc10.so"));
+}
+
+#[tokio::test]
+async fn a_loss_that_is_no_number_ends_the_job_as_diverged() {
+    let daemon = Setup::new().start();
+    let spec = v1::JobSpec { optimizer: Some(spec::sgd(1e30, 0.0)), ..spec::short() };
+    let job = daemon.create(spec).await;
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!((ended.state(), end.reason()), (v1::JobState::Failed, v1::JobEndReason::Diverged), "{}", end.message);
+    assert!(end.message.contains("learning rate"), "{}", end.message);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_daemon_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let marker = folder.path().join("begun");
+    let runner =
+        odd_runner(folder.path(), &format!("trap '' TERM\ntouch {}\nwhile :; do sleep 0.1; done", marker.display()));
+    let mut daemon = Setup::new()
+        .set("runner.path", runner.to_str().unwrap())
+        .set("runner.stop_grace", "1h")
+        .set("shutdown.timeout", "1h")
+        .start();
+    let job = daemon.create(spec::short()).await;
+    wait_for("the runner", || marker.exists().then_some(()));
+    daemon.signal(Signal::SIGTERM);
+    wait_for("the shutdown to begin", || daemon.log().contains("shutting down").then_some(()));
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait().code(), Some(0));
+    // The runner is a shell of ours that nobody ended: it is in a group of its own.
+    let stat = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let folder = entry.ok()?.path();
+        let line = fs::read(folder.join("cmdline")).ok()?;
+        let is_ours = String::from_utf8_lossy(&line).contains(&daemon.job_folder(&job.name).display().to_string());
+        is_ours.then(|| folder.file_name()?.to_str()?.parse::<i32>().ok()).flatten()
+    });
+    for pid in stat {
+        let _ = nix::sys::signal::killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}

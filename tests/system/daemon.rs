@@ -1,0 +1,242 @@
+//! A daemon for a test: started on free ports, ended when the test is over.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+use torchd::proto::v1;
+use torchd::proto::v1::job_service_client::JobServiceClient;
+use torchd::proto::v1::system_service_client::SystemServiceClient;
+
+/// Nothing takes this long; a test that waits for it has found a fault.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    child: Child,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+    state: Option<TempDir>,
+    pub(crate) state_dir: PathBuf,
+}
+
+/// How to start one.
+pub(crate) struct Setup {
+    command: Command,
+    state: Option<TempDir>,
+    state_dir: PathBuf,
+}
+
+impl Setup {
+    /// The examples' data, port 0, a temporary state folder, nothing of ours in the environment.
+    pub(crate) fn new() -> Self {
+        let state = TempDir::new().unwrap();
+        let state_dir = state.path().join("state");
+        let mut setup = Self::in_state(&state_dir);
+        setup.state = Some(state);
+        setup
+    }
+
+    /// The same in a state folder that stays.
+    pub(crate) fn in_state(state_dir: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", state_dir);
+        command.args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.args(["--config", "/dev/null", "--data-root", "examples"]).arg("--state-dir").arg(state_dir);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self { command, state: None, state_dir: state_dir.to_owned() }
+    }
+
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        self.command.env(format!("TORCHD__{}", key.replace('.', "__").to_uppercase()), value);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn data_root(mut self, folder: &Path) -> Self {
+        self.command.arg("--data-root").arg(folder);
+        self
+    }
+
+    /// Starts the daemon and waits until it serves.
+    pub(crate) fn start(mut self) -> Daemon {
+        fs::create_dir_all(&self.state_dir).unwrap();
+        let ready_file = self.state_dir.join("ready.json");
+        let _ = fs::remove_file(&ready_file);
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.state_dir.join("daemon.log")).unwrap();
+        let mut child = self.command.arg("--ready-file").arg(&ready_file).stderr(log).spawn().unwrap();
+        let ready: serde_json::Value = wait_for("the ready file", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                let log = fs::read_to_string(self.state_dir.join("daemon.log")).unwrap();
+                panic!("torchd ended with {status}:\n{log}");
+            }
+            serde_json::from_slice(&fs::read(&ready_file).ok()?).ok()
+        });
+        let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
+        Daemon { grpc: address("grpc"), http: address("http"), child, state: self.state, state_dir: self.state_dir }
+    }
+
+    /// Starts a daemon that should end by itself.
+    pub(crate) fn run(mut self) -> Output {
+        self.command.stderr(Stdio::piped()).stdout(Stdio::piped()).output().unwrap()
+    }
+
+    /// Adds a flag.
+    pub(crate) fn arg(mut self, arg: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+}
+
+/// Asks until there is an answer.
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < LIMIT, "{what} did not come");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+impl Daemon {
+    pub(crate) fn start() -> Self {
+        Setup::new().start()
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.grpc)).unwrap().connect().await.unwrap()
+    }
+
+    pub(crate) async fn jobs(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn system(&self) -> SystemServiceClient<Channel> {
+        SystemServiceClient::new(self.channel().await)
+    }
+
+    /// Runs torchctl against this daemon.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_torchctl"));
+        command.env_clear().env("TORCHD_SERVER", self.grpc.to_string()).args(arguments).output().unwrap()
+    }
+
+    /// A page of its HTTP server.
+    pub(crate) fn page(&self, path: &str) -> (u16, String) {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Waits until the daemon has ended.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait_for("the end of torchd", || self.child.try_wait().unwrap())
+    }
+
+    /// Ends the daemon in order; its state folder stays as long as the returned guard.
+    pub(crate) fn stop(mut self) -> (ExitStatus, PathBuf, Option<TempDir>) {
+        self.signal(Signal::SIGTERM);
+        let status = self.wait();
+        (status, self.state_dir.clone(), self.state.take())
+    }
+
+    /// Ends the daemon as a crash would.
+    pub(crate) fn crash(mut self) -> (PathBuf, Option<TempDir>) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.state_dir.clone(), self.state.take())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.state_dir.join("daemon.log")).unwrap()
+    }
+
+    pub(crate) fn job_folder(&self, name: &str) -> PathBuf {
+        self.state_dir.join(name)
+    }
+
+    /// Queues a job.
+    pub(crate) async fn create(&self, spec: v1::JobSpec) -> v1::Job {
+        self.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap().into_inner()
+    }
+
+    /// Follows a job until a snapshot is as wanted.
+    pub(crate) async fn watch_until(&self, name: &str, is_wanted: impl Fn(&v1::Job) -> bool) -> v1::Job {
+        let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+        let mut stream = self.jobs().await.watch_job(request).await.unwrap().into_inner();
+        let follow = async {
+            while let Some(message) = stream.message().await.unwrap() {
+                for event in message.events {
+                    if let Some(v1::watch_event::Event::Snapshot(job)) = event.event
+                        && is_wanted(&job)
+                    {
+                        return job;
+                    }
+                }
+            }
+            panic!("the watch of {name} ended");
+        };
+        tokio::time::timeout(LIMIT, follow)
+            .await
+            .unwrap_or_else(|_| panic!("{name} did not get there:\n{}", self.log()))
+    }
+
+    /// Follows a job to its end.
+    pub(crate) async fn watch_to_end(&self, name: &str) -> v1::Job {
+        self.watch_until(name, |job| job.end.is_some()).await
+    }
+
+    /// The process id of a job's runner.
+    pub(crate) async fn runner_pid(&self, name: &str) -> i32 {
+        let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+        let mut stream = self.jobs().await.watch_job(request).await.unwrap().into_inner();
+        while let Some(message) = stream.message().await.unwrap() {
+            for event in message.events {
+                if let Some(v1::watch_event::Event::Record(record)) = event.event
+                    && let Some(v1::job_record::What::Started(started)) = record.what
+                {
+                    return started.pid as i32;
+                }
+            }
+        }
+        panic!("the runner of {name} has not begun");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal(Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of torchd\n{}", self.log());
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The real programs over real gRPC: every test starts a daemon of its own on free ports with a state folder of its own,
+//! and waits for events, never for time.
+
+mod bad_data;
+mod bad_requests;
+mod crash;
+mod daemon;
+mod deploy;
+mod first_job;
+mod prometheus;
+mod protocol;
+mod queue;
+mod settings;
+mod spec;
+mod tensorboard;
+mod tools;
+mod torchctl;

@@ -1,0 +1,75 @@
+//! Who runs and who waits.
+
+use torchd::proto::v1;
+
+use super::daemon::{Daemon, Setup};
+use super::spec;
+
+async fn get(daemon: &Daemon, name: &str) -> v1::Job {
+    daemon.jobs().await.get_job(v1::GetJobRequest { name: name.into() }).await.unwrap().into_inner()
+}
+
+async fn cancel(daemon: &Daemon, name: &str) -> v1::Job {
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: name.into() }).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn jobs_beyond_the_slots_wait_in_order_and_say_why() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "2").start();
+    let running = [daemon.create(spec::endless()).await, daemon.create(spec::endless()).await];
+    for job in &running {
+        daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Running).await;
+    }
+    let third = daemon.create(v1::JobSpec { resources: Some(spec::threads(2)), ..spec::endless() }).await;
+    let fourth = daemon.create(v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() }).await;
+    assert_eq!(get(&daemon, &third.name).await.waiting_reason, "needs 2 of the machine's 2 CPU slots, 0 are free");
+    let reason = get(&daemon, &fourth.name).await.waiting_reason;
+    assert!(reason.contains("1 job is ahead") && reason.contains(&third.name), "{reason}");
+
+    cancel(&daemon, &running[0].name).await;
+    daemon.watch_to_end(&running[0].name).await;
+    assert_eq!(get(&daemon, &fourth.name).await.state(), v1::JobState::Queued, "nobody is overtaken");
+    cancel(&daemon, &running[1].name).await;
+    daemon.watch_until(&third.name, |job| job.state() == v1::JobState::Running).await;
+    cancel(&daemon, &third.name).await;
+    assert_eq!(daemon.watch_to_end(&fourth.name).await.state(), v1::JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_waiting_job_is_cancelled_at_once_and_a_running_one_after_its_step() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let running = daemon.create(spec::endless()).await;
+    let waiting = daemon.create(spec::endless()).await;
+    let cancelled = cancel(&daemon, &waiting.name).await;
+    assert_eq!(cancelled.state(), v1::JobState::Cancelled);
+    daemon.watch_until(&running.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 5)).await;
+    cancel(&daemon, &running.name).await;
+    let ended = daemon.watch_to_end(&running.name).await;
+    assert_eq!(
+        (ended.state(), ended.end.as_ref().unwrap().reason()),
+        (v1::JobState::Cancelled, v1::JobEndReason::Cancelled)
+    );
+    let step = ended.progress.unwrap().step;
+    let saved = daemon.job_folder(&running.name).join(format!("checkpoints/step-{step}/model.safetensors"));
+    assert!(saved.exists(), "what was trained is kept: {}", saved.display());
+    let again = cancel(&daemon, &running.name).await;
+    assert_eq!((again.state(), again.generation), (v1::JobState::Cancelled, ended.generation));
+}
+
+#[tokio::test]
+async fn a_queue_survives_a_restart() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let running = daemon.create(spec::endless()).await;
+    let waiting = daemon.create(v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() }).await;
+    daemon.watch_until(&running.name, |job| job.state() == v1::JobState::Running).await;
+    let (status, state_dir, _guard) = daemon.stop();
+    assert_eq!(status.code(), Some(0));
+
+    let daemon = Setup::in_state(&state_dir).set("jobs.cpu_slots", "1").start();
+    let stopped = get(&daemon, &running.name).await;
+    assert_eq!(
+        (stopped.state(), stopped.end.as_ref().unwrap().reason()),
+        (v1::JobState::Failed, v1::JobEndReason::Interrupted)
+    );
+    assert_eq!(daemon.watch_to_end(&waiting.name).await.state(), v1::JobState::Succeeded);
+}

@@ -1,0 +1,49 @@
+//! Specs for tests.
+
+use torchd::proto::v1;
+
+/// The example job, with that length.
+pub(crate) fn mnist(length: v1::training::Length) -> v1::JobSpec {
+    let set = |name: &str| {
+        let file = |kind: &str| format!("mnist-5k/{name}-{kind}-ubyte.gz");
+        idx(&file("images-idx3"), &file("labels-idx1"))
+    };
+    v1::JobSpec {
+        display_name: "mnist-cnn".into(),
+        seed: 1,
+        model: Some(v1::Model { family: Some(v1::model::Family::MnistCnn(v1::MnistCnn { dropout: None })) }),
+        data: Some(v1::Data {
+            train: Some(set("train")),
+            validation: Some(set("t10k")),
+            normalize: Some(v1::Normalize { mean: vec![0.1307], std: vec![0.3081] }),
+            shuffle: None,
+        }),
+        training: Some(v1::Training { length: Some(length), batch_size: Some(64), validation_batch_size: Some(1000) }),
+        optimizer: Some(sgd(0.01, 0.5)),
+        ..v1::JobSpec::default()
+    }
+}
+
+/// Few steps.
+pub(crate) fn short() -> v1::JobSpec {
+    mnist(v1::training::Length::MaxSteps(20))
+}
+
+/// More steps than any test waits for, on one core.
+pub(crate) fn endless() -> v1::JobSpec {
+    v1::JobSpec { resources: Some(threads(1)), ..mnist(v1::training::Length::MaxSteps(10_000_000)) }
+}
+
+pub(crate) fn threads(cpu_threads: u32) -> v1::Resources {
+    v1::Resources { device: v1::Device::Cpu.into(), gpu_count: None, cpu_threads: Some(cpu_threads) }
+}
+
+pub(crate) fn idx(images: &str, labels: &str) -> v1::Dataset {
+    v1::Dataset {
+        format: Some(v1::dataset::Format::Idx(v1::IdxDataset { images: images.into(), labels: labels.into() })),
+    }
+}
+
+pub(crate) fn sgd(learning_rate: f64, momentum: f64) -> v1::Optimizer {
+    v1::Optimizer { kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(learning_rate), momentum })) }
+}
