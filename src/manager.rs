@@ -127,9 +127,9 @@ impl Manager {
         Ok(watch::channel(self.stored(id).await?).1)
     }
 
-    /// Jobs, newest first.
-    pub async fn list(&self, query: ListQuery) -> Result<JobPage, JobError> {
-        let page = self.store.list(query).await?;
+    /// Jobs in these states (none for all), newest first, from before that place on.
+    pub async fn list(&self, states: Vec<State>, before: Option<i64>, limit: usize) -> Result<JobPage, JobError> {
+        let page = self.store.list(ListQuery { states, before, limit }).await?;
         let live = self.live.borrow();
         let view = |job: Job| live.get(&job.id).map_or_else(|| View::of_stored(job), |view| view.borrow().clone());
         Ok(JobPage { jobs: page.jobs.into_iter().map(view).collect(), next: page.next })

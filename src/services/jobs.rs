@@ -7,7 +7,6 @@ use super::{job_log, paging, scalars, status, watch};
 use crate::job::{JobId, State};
 use crate::manager::{Manager, View};
 use crate::proto::v1::{self, job_service_server::JobService};
-use crate::store::ListQuery;
 
 /// The service.
 pub(super) struct Jobs {
@@ -77,12 +76,9 @@ impl JobService for Jobs {
                 status::invalid_field(&format!("states[{place}]"), format!("is {state}, which is no state of a job"))
             })
         };
-        let query = ListQuery {
-            states: states.iter().enumerate().map(state).collect::<Result<_, _>>()?,
-            before: paging::token(&page_token)?,
-            limit: paging::size(page_size, 50, 1000)?,
-        };
-        let page = self.manager.list(query).await.map_err(status::of)?;
+        let states = states.iter().enumerate().map(state).collect::<Result<_, _>>()?;
+        let (before, limit) = (paging::token(&page_token)?, paging::size(page_size, 50, 1000)?);
+        let page = self.manager.list(states, before, limit).await.map_err(status::of)?;
         Ok(Response::new(v1::ListJobsResponse {
             jobs: page.jobs.iter().map(|view| self.message(view)).collect(),
             next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),

@@ -1,1 +1,134 @@
-//! To come.
+//! Data that cannot be trained on is told at the request, with the field and the file.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use tonic::Code;
+use tonic_types::StatusExt;
+use torchd::proto::v1;
+
+use super::daemon::{Daemon, Setup};
+use super::spec;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+fn images(count: u32, height: u32, width: u32) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, 3];
+    [count, height, width].iter().for_each(|size| bytes.extend_from_slice(&size.to_be_bytes()));
+    bytes.resize(bytes.len() + (count * height * width) as usize, 7);
+    bytes
+}
+
+fn labels(values: &[u8]) -> Vec<u8> {
+    [&[0, 0, 8, 1][..], &(values.len() as u32).to_be_bytes(), values].concat()
+}
+
+/// A folder of good and bad files, and one outside of it.
+fn files(root: &Path, outside: &Path) {
+    let put = |name: &str, bytes: &[u8]| fs::write(root.join(name), bytes).unwrap();
+    put("images", &images(80, 28, 28));
+    put("labels", &labels(&[3; 80]));
+    put("images.gz", &gzip(&images(80, 28, 28)));
+    put("cut.gz", &gzip(&images(80, 28, 28))[..60]);
+    put("cut", &images(80, 28, 28)[..1000]);
+    put("text", b"this is no IDX file");
+    put("nothing", b"");
+    put("labels-79", &labels(&[3; 79]));
+    put("labels-10", &labels(&[&[3; 40][..], &[10], &[3; 39]].concat()));
+    put("no-images", &images(0, 28, 28));
+    put("no-labels", &labels(&[]));
+    put("large", &images(80, 32, 32));
+    fs::create_dir(root.join("folder")).unwrap();
+    fs::write(outside.join("secret"), images(80, 28, 28)).unwrap();
+    symlink(outside.join("secret"), root.join("link")).unwrap();
+    // Cannot be read by anybody, root included.
+    symlink(root.join("loop"), root.join("loop")).unwrap();
+}
+
+async fn refusal(daemon: &Daemon, train: v1::Dataset) -> tonic::Status {
+    let mut spec = spec::short();
+    spec.data = Some(v1::Data { train: Some(train), validation: None, normalize: None, shuffle: None });
+    let request = v1::ValidateJobRequest { spec: Some(spec.clone()) };
+    let validated = daemon.jobs().await.validate_job(request).await.unwrap_err();
+    let created = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    assert_eq!((created.code(), created.message()), (validated.code(), validated.message()), "both judge alike");
+    created
+}
+
+#[tokio::test]
+async fn every_fault_of_a_data_file_is_told_at_the_request() {
+    let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    files(root.path(), outside.path());
+    let daemon = Setup::new().data_root(root.path()).start();
+    let dots = format!("../{}/secret", outside.path().file_name().unwrap().to_str().unwrap());
+    let secret = outside.path().join("secret");
+    let cases = [
+        ("missing", "labels", "images", "is not there; looked in"),
+        ("folder", "labels", "images", "is a folder, and a file is needed"),
+        ("loop", "labels", "images", "cannot be read: Too many levels of symbolic links"),
+        ("cut.gz", "labels", "images", "is cut off: its header says 62720 values"),
+        ("cut", "labels", "images", "is cut off: its header says 62720 values, 984 are there"),
+        (
+            "text",
+            "labels",
+            "images",
+            "begins with 0x74686973, where an IDX file of 3-dimensional unsigned bytes begins with 0x00000803",
+        ),
+        ("labels", "labels", "images", "begins with 0x00000801, where"),
+        (
+            "images",
+            "images",
+            "labels",
+            "begins with 0x00000803, where an IDX file of 1-dimensional unsigned bytes begins with 0x00000801",
+        ),
+        ("nothing", "labels", "images", "not even its header is complete"),
+        ("images", "labels-79", "labels", "has 79 labels for the 80 images of"),
+        ("images.gz", "labels-79", "labels", "has 79 labels for the 80 images of"),
+        ("images", "labels-10", "labels", "holds the label 10 at place 40, counted from 0; mnist_cnn takes 0 to 9"),
+        ("no-images", "no-labels", "images", "is empty: [0, 28, 28]"),
+        ("large", "labels", "images", "holds images of 32x32; mnist_cnn takes 28x28"),
+        ("link", "labels", "images", "leads out of the data roots"),
+        (&dots, "labels", "images", "leads out of the data roots"),
+        (secret.to_str().unwrap(), "labels", "images", "leads out of the data roots"),
+        ("", "labels", "images", "is missing; name a file"),
+    ];
+    for (images, labels, part, words) in cases {
+        let status = refusal(&daemon, spec::idx(images, labels)).await;
+        assert_eq!(status.code(), Code::InvalidArgument, "{images} {labels}: {status:?}");
+        assert_eq!(status.get_details_error_info().unwrap().reason, "INVALID_REQUEST");
+        let fields = status.get_details_bad_request().unwrap().field_violations;
+        let [field] = fields.as_slice() else { panic!("{images} {labels}: {fields:?}") };
+        assert_eq!(field.field, format!("spec.data.train.idx.{part}"), "{images} {labels}");
+        assert!(field.description.contains(words), "{words}: {}", field.description);
+    }
+    let listed = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner();
+    assert!(listed.jobs.is_empty(), "what was refused is no job");
+}
+
+#[tokio::test]
+async fn data_that_went_bad_after_the_request_ends_the_job_as_bad_data() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path(), tempfile::tempdir().unwrap().path());
+    let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "1").start();
+    let first = daemon.create(spec::endless()).await;
+    let mut spec = spec::short();
+    spec.resources = Some(spec::threads(1));
+    spec.data =
+        Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
+    let second = daemon.create(spec).await;
+    fs::write(root.path().join("labels"), labels(&[3; 5])).unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name }).await.unwrap();
+    let ended = daemon.watch_to_end(&second.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!(
+        (ended.state(), end.reason(), end.exit_code),
+        (v1::JobState::Failed, v1::JobEndReason::BadData, Some(1))
+    );
+    assert!(end.message.contains("5 labels for the 80 images"), "{}", end.message);
+}

@@ -1,1 +1,70 @@
-//! To come.
+//! The protocol as clients in other languages meet it.
+
+use prost::Message;
+use torchd::proto;
+
+use super::daemon::Daemon;
+use super::tools;
+
+#[tokio::test]
+async fn a_python_client_that_knows_only_reflection_runs_a_job() {
+    for version in ["v1", "v1alpha"] {
+        let Some(mut python) = tools::python() else { return };
+        let daemon = Daemon::start();
+        let output =
+            python.args(["tests/python/reflection_client.py", version, &daemon.grpc.to_string()]).output().unwrap();
+        assert!(output.status.success(), "{version}: {}", String::from_utf8_lossy(&output.stderr));
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(told["health"], "SERVING");
+        assert_eq!(told["state"], "JOB_STATE_SUCCEEDED");
+        assert_eq!(told["steps"], 20);
+        for service in ["torchd.v1.JobService", "torchd.v1.SystemService", "grpc.health.v1.Health"] {
+            assert!(told["services"].as_array().unwrap().contains(&service.into()), "{told}");
+        }
+    }
+}
+
+/// Every service, method, message, field, enum and value says what it is for.
+#[test]
+fn every_name_of_the_protocol_has_a_comment() {
+    let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
+    let (mut commented, mut bare) = (0, Vec::new());
+    for file in set.file.iter().filter(|file| !file.package().starts_with("google")) {
+        let info = file.source_code_info.as_ref().unwrap();
+        let mut check = |path: Vec<i32>, name: String| {
+            let comment =
+                info.location.iter().find(|location| location.path == path).map(|found| found.leading_comments());
+            if comment.is_some_and(|comment| !comment.trim().is_empty()) { commented += 1 } else { bare.push(name) }
+        };
+        // The numbers are those of FileDescriptorProto and its kin in descriptor.proto.
+        for (place, service) in (0..).zip(&file.service) {
+            check(vec![6, place], service.name().into());
+            for (method_place, method) in (0..).zip(&service.method) {
+                check(vec![6, place, 2, method_place], format!("{}.{}", service.name(), method.name()));
+            }
+        }
+        let mut messages: Vec<_> =
+            (0..).zip(&file.message_type).map(|(place, message)| (vec![4, place], message)).collect();
+        let mut enums: Vec<_> = (0..).zip(&file.enum_type).map(|(place, kind)| (vec![5, place], kind)).collect();
+        while let Some((path, message)) = messages.pop() {
+            if message.options.as_ref().is_some_and(|options| options.map_entry()) {
+                continue;
+            }
+            let below = |kind: i32, place: i32| [path.as_slice(), &[kind, place]].concat();
+            for (place, field) in (0..).zip(&message.field) {
+                check(below(2, place), format!("{}.{}", message.name(), field.name()));
+            }
+            messages.extend((0..).zip(&message.nested_type).map(|(place, inner)| (below(3, place), inner)));
+            enums.extend((0..).zip(&message.enum_type).map(|(place, inner)| (below(4, place), inner)));
+            check(path, message.name().into());
+        }
+        for (path, kind) in enums {
+            for (place, value) in (0..).zip(&kind.value) {
+                check([path.as_slice(), &[2, place]].concat(), format!("{}.{}", kind.name(), value.name()));
+            }
+            check(path, kind.name().into());
+        }
+    }
+    assert!(bare.is_empty(), "without a comment: {bare:?}");
+    assert!(commented > 150, "{commented}");
+}

@@ -1,1 +1,89 @@
-//! To come.
+//! Settings that are wrong, and what stands in the way of a start.
+
+use std::fs;
+
+use super::daemon::{Daemon, Setup};
+
+fn refused(setup: Setup) -> (i32, String) {
+    let output = setup.run();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_file_with_five_mistakes_is_told_all_five() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("torchd.toml");
+    let content = "state_dir = 7\n[grpc]\nlisten = 'localhost'\nmax_mesage_bytes = 5\n[cluster]\nworkers = 3\n[runner]\nstop_grace = 10\n";
+    fs::write(&file, content).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_torchd"))
+        .env_clear()
+        .env("HOME", folder.path())
+        .arg("--config")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let words = String::from_utf8(output.stderr).unwrap();
+    let expected = [
+        "5 mistakes",
+        "state_dir (from",
+        "grpc.listen (from",
+        "is \"localhost\"; host:port is needed",
+        "grpc.max_mesage_bytes (from",
+        "the nearest is grpc.max_message_bytes",
+        "cluster.workers (from",
+        "is 3; torchd runs on the driver of a driver-only cluster",
+        "runner.stop_grace (from",
+        "is 10; a time with its unit is needed",
+    ];
+    for expected in expected {
+        assert!(words.contains(expected), "{expected}:\n{words}");
+    }
+    assert!(words.contains(file.to_str().unwrap()));
+}
+
+#[test]
+fn a_worker_node_is_refused() {
+    let (code, words) = refused(Setup::new().env("DB_IS_DRIVER", "FALSE"));
+    assert_eq!(code, 64);
+    assert!(words.contains("this node is a worker; start torchd on the driver"), "{words}");
+    let (code, words) = refused(Setup::new().set("cluster.workers", "2"));
+    assert!(code == 64 && words.contains("cluster.workers (from TORCHD__CLUSTER__WORKERS): is 2"), "{words}");
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_refused_unless_it_is_meant() {
+    let (code, words) = refused(Setup::new().arg("--grpc-listen=0.0.0.0:0"));
+    assert_eq!(code, 64, "{words}");
+    let open = Setup::new().set("grpc.listen", "0.0.0.0:0").set("http.listen", "0.0.0.0:0").arg("--check-config");
+    // The flags of the harness say loopback, and flags win over the environment.
+    assert_eq!(refused(open).0, 0);
+}
+
+#[test]
+fn what_is_in_the_way_of_a_start_is_named() {
+    let daemon = Daemon::start();
+    let (code, words) = refused(Setup::in_state(&daemon.state_dir));
+    assert!(code == 69 && words.contains("another torchd uses it"), "{code} {words}");
+
+    let address = daemon.grpc.to_string();
+    let taken = std::process::Command::new(env!("CARGO_BIN_EXE_torchd"))
+        .args(["--config", "/dev/null", "--http-listen", "127.0.0.1:0", "--grpc-listen", &address, "--state-dir"])
+        .arg(daemon.state_dir.join("other"))
+        .output()
+        .unwrap();
+    let words = String::from_utf8(taken.stderr).unwrap();
+    assert!(taken.status.code() == Some(69) && words.contains("grpc.listen = ") && words.contains("in use"), "{words}");
+
+    let (code, words) = refused(Setup::new().set("runner.path", "/nonexistent/runner"));
+    assert!(code == 64 && words.contains("runner.path") && words.contains("is no file"), "{words}");
+    let (code, words) = refused(Setup::new().arg("--no-such-flag"));
+    assert!(code == 64 && words.contains("--no-such-flag"), "{words}");
+}
+
+#[test]
+fn effective_settings_are_printed() {
+    let output = Setup::new().set("jobs.max_queued", "7").arg("--check-config").run();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && printed.contains("max_queued = 7\n"), "{printed}");
+}

@@ -1,1 +1,169 @@
-//! To come.
+//! torchctl, as people and scripts use it.
+
+use std::fs;
+use std::process::Output;
+
+use super::daemon::{Daemon, Setup};
+use super::spec;
+
+fn told(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+const SHORT: [&str; 2] = ["--set", "training.max_steps=20"];
+
+#[test]
+fn a_job_is_submitted_and_followed_to_its_end() {
+    let daemon = Daemon::start();
+    let (code, out, err) =
+        told(&daemon.ctl(&["submit", "examples/mnist.toml", "--watch", "--set", "training.epochs=1"]));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("epoch 1, step 63: loss ") && out.contains("succeeded: trained to the end"), "{out}");
+    assert!(out.contains("validation accuracy "), "{out}");
+
+    let name = out.split_whitespace().next().unwrap().to_owned();
+    let id = name.strip_prefix("jobs/").unwrap();
+    let (_, out, _) = told(&daemon.ctl(&["jobs"]));
+    assert!(out.starts_with("JOB") && out.contains(&name) && out.contains("succeeded"), "{out}");
+    let shown = json(&daemon.ctl(&["show", id, "-o", "json"]));
+    assert_eq!((shown["name"].as_str(), shown["state"].as_str()), (Some(name.as_str()), Some("JOB_STATE_SUCCEEDED")));
+    assert_eq!(shown["waiting_reason"], "", "defaults are printed");
+    assert_eq!(shown["spec"]["training"]["epochs"], 1);
+    let (_, out, _) = told(&daemon.ctl(&["scalars", id]));
+    assert!(out.contains("loss/validation") && out.contains("LAST VALUE"), "{out}");
+    let points = json(&daemon.ctl(&["-o", "json", "scalars", &name, "--tag", "loss/train"]));
+    assert_eq!(points["points"].as_array().unwrap().len(), 6);
+    let (_, log, _) = told(&daemon.ctl(&["logs", id]));
+    assert!(log.contains("training for 63 steps") && log.contains("trained to the end"), "{log}");
+    let (_, last, _) = told(&daemon.ctl(&["logs", id, "--tail", "1"]));
+    assert_eq!(last.lines().collect::<Vec<_>>(), log.lines().last().into_iter().collect::<Vec<_>>());
+    let watched = daemon.ctl(&["watch", id, "-o", "json"]);
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8(watched.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.last().unwrap()["events"].as_array().unwrap().last().unwrap()["snapshot"].is_object());
+
+    let (code, _, err) = told(&daemon.ctl(&["cancel", id]));
+    assert!(code == 1 && err.contains("the job has succeeded"), "{err}");
+    assert_eq!(told(&daemon.ctl(&["delete", id])).0, 0);
+    let (code, _, err) = told(&daemon.ctl(&["show", id]));
+    assert!(code == 1 && err.contains("there is no job"), "{err}");
+}
+
+#[test]
+fn a_job_that_fails_is_told_by_exit_code_and_reason() {
+    let daemon = Daemon::start();
+    let output = daemon.ctl(&[
+        "submit",
+        "examples/mnist.toml",
+        "--watch",
+        SHORT[0],
+        SHORT[1],
+        "--set",
+        "optimizer.sgd.learning_rate=1e30",
+    ]);
+    let (code, out, _) = told(&output);
+    assert_eq!(code, 1);
+    assert!(out.contains("failed: ") && out.contains("a smaller learning rate may help"), "{out}");
+    let (_, out, _) = told(&daemon.ctl(&["jobs", "--state", "failed"]));
+    assert_eq!(out.lines().count(), 2, "{out}");
+    assert_eq!(told(&daemon.ctl(&["jobs", "--state", "running"])).1.lines().count(), 1);
+}
+
+#[test]
+fn mistakes_of_a_spec_file_are_told_before_and_by_the_daemon() {
+    let daemon = Daemon::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("job.toml");
+    let good = fs::read_to_string("examples/mnist.toml").unwrap();
+    let two_optimizers = good.replace("[optimizer.sgd]", "[optimizer.adam]\n[optimizer.sgd]");
+    fs::write(
+        &file,
+        two_optimizers.replace("batch_size = 64", "batchsize = 64").replace("[model.mnist_cnn]", "[model.resnet]"),
+    )
+    .unwrap();
+    let (code, _, err) = told(&daemon.ctl(&["submit", file.to_str().unwrap()]));
+    assert_eq!(code, 64);
+    for words in [
+        "has 3 mistakes",
+        "training.batchsize: no such field; did you mean batch_size?",
+        "model.resnet: no such field; there are mnist_cnn",
+        "optimizer.adam: no such field",
+    ] {
+        assert!(err.contains(words), "{words}:\n{err}");
+    }
+    let (code, _, err) = told(&daemon.ctl(&[
+        "validate",
+        "examples/mnist.toml",
+        "--set",
+        "optimizer.sgd.learning_rate=nan",
+        "--set",
+        "seed=-1",
+    ]));
+    assert!(code == 64 && err.contains("seed: is -1, a whole number from 0"), "{err}");
+    let (code, _, err) =
+        told(&daemon.ctl(&["validate", "examples/mnist.toml", "--set", "optimizer.sgd.learning_rate=nan"]));
+    assert!(code == 64 && err.contains("optimizer.sgd.learning_rate is NaN"), "{err}");
+    let (code, out, _) = told(&daemon.ctl(&["validate", "examples/mnist.toml"]));
+    assert!(code == 0 && out.contains("4000") && out.contains("630"), "{out}");
+    let (code, _, err) = told(&daemon.ctl(&["submit", "no-such-file.toml"]));
+    assert!(code == 64 && err.contains("no-such-file.toml cannot be read"), "{err}");
+    fs::write(&file, "[model").unwrap();
+    let (code, _, err) = told(&daemon.ctl(&["submit", file.to_str().unwrap()]));
+    assert!(code == 64 && err.contains("is no TOML") && err.contains("line 1"), "{err}");
+}
+
+#[test]
+fn two_members_of_a_choice_are_refused() {
+    let daemon = Daemon::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("job.json");
+    fs::write(&file, r#"{"training": {"epochs": 1, "maxSteps": 2}}"#).unwrap();
+    let (code, _, err) = told(&daemon.ctl(&["validate", file.to_str().unwrap()]));
+    assert!(code == 64 && err.contains("training has epochs already, and only one of the two can be"), "{err}");
+}
+
+#[tokio::test]
+async fn a_log_is_followed_until_the_job_has_ended() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let job = daemon.create(spec::endless()).await;
+    let follower = std::process::Command::new(env!("CARGO_BIN_EXE_torchctl"))
+        .env("TORCHD_SERVER", daemon.grpc.to_string())
+        .args(["logs", "-f", &job.name])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 3)).await;
+    assert_eq!(told(&daemon.ctl(&["cancel", &job.name])).0, 0);
+    let output = follower.wait_with_output().unwrap();
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && log.contains("training for") && log.contains("stopped after step"), "{log}");
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_told_with_the_remedy() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_torchctl"))
+        .args(["--server", "127.0.0.1:1", "jobs"])
+        .output()
+        .unwrap();
+    let (code, _, err) = told(&output);
+    assert!(
+        code == 69 && err.contains("cannot be reached at 127.0.0.1:1") && err.contains("systemctl status torchd"),
+        "{err}"
+    );
+}
+
+#[test]
+fn versions_and_the_cluster_are_shown() {
+    let daemon = Daemon::start();
+    let (code, out, _) = told(&daemon.ctl(&["version"]));
+    assert!(code == 0 && out.contains("libtorch  2.11.0, from ") && out.contains("torchd    0."), "{out}");
+    let (code, out, _) = told(&daemon.ctl(&["cluster"]));
+    assert!(code == 0 && out.contains("driver-only") && out.contains("workers             0"), "{out}");
+    let cluster = json(&daemon.ctl(&["cluster", "-o", "json"]));
+    assert_eq!((cluster["mode"].as_str(), cluster["workers"].as_u64()), (Some("CLUSTER_MODE_DRIVER_ONLY"), Some(0)));
+}
