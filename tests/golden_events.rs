@@ -1,6 +1,8 @@
 //! Event files against those of PyTorch's own SummaryWriter: what it wrote we read, and for the same scalars we write the
 //! same bytes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 

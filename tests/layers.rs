@@ -1,5 +1,7 @@
 //! The layers of the house: a module uses only what stands above it in `src/lib.rs`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,130 @@
+//! What the example job costs, through the real programs: accuracy and throughput by seed, the time from CreateJob to the
+//! first step, and the memory of an idle daemon.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use torchd::proto::v1::{self, job_record::What, job_service_client::JobServiceClient, watch_event::Event};
+
+const EPOCHS: u32 = 10;
+const SEEDS: [u64; 3] = [1, 2, 3];
+
+fn main() {
+    let state = tempfile::tempdir().expect("a temporary folder");
+    let ready_file = state.path().join("ready.json");
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_torchd"))
+        .args(["--config", "/dev/null", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+        .args(["--data-root", "examples", "--ready-file"])
+        .arg(&ready_file)
+        .arg("--state-dir")
+        .arg(state.path().join("state"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("torchd starts");
+    let ready: serde_json::Value = loop {
+        if let Some(ready) = fs::read(&ready_file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            break ready;
+        }
+        sleep(Duration::from_millis(5));
+    };
+    let address = format!("http://{}", ready["grpc"].as_str().expect("an address"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(measure(address, daemon.id()));
+    let pid = nix::unistd::Pid::from_raw(daemon.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("torchd is ours");
+    daemon.wait().expect("torchd ends");
+}
+
+async fn measure(address: String, pid: u32) {
+    let mut client = JobServiceClient::connect(address).await.expect("torchd serves");
+    // The first answer that needs the probe means that the daemon has nothing to do.
+    client.validate_job(v1::ValidateJobRequest { spec: Some(spec(1)) }).await.expect("the example is right");
+    println!("idle daemon: {:.1} MB resident", resident_bytes(pid) as f64 / 1e6);
+    let mut accuracies = Vec::new();
+    for seed in SEEDS {
+        let asked = SystemTime::now();
+        let begun = Instant::now();
+        let job = client.create_job(v1::CreateJobRequest { spec: Some(spec(seed)) }).await.expect("a job").into_inner();
+        let request = v1::WatchJobRequest { name: job.name, after_sequence: 0 };
+        let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
+        let (mut first_step, mut started, mut ended) = (None, None, None);
+        let (mut accuracy, mut speeds) = (0.0, Vec::new());
+        while let Some(message) = stream.message().await.expect("the watch goes on") {
+            for event in message.events {
+                let Some(Event::Record(record)) = event.event else { continue };
+                let time = record.time.and_then(|time| SystemTime::try_from(time).ok()).expect("a time");
+                match record.what {
+                    Some(What::Started(_)) => started = Some(time),
+                    Some(What::Ended(_)) => ended = Some(time),
+                    Some(What::Scalars(scalars)) => {
+                        first_step.get_or_insert(time);
+                        for value in scalars.values {
+                            match value.tag.as_str() {
+                                "accuracy/validation" => accuracy = value.value,
+                                "throughput/examples_per_second" => speeds.push(value.value),
+                                _ => {}
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let since =
+            |time: Option<SystemTime>| time.and_then(|time| time.duration_since(asked).ok()).unwrap_or_default();
+        let span = since(ended).saturating_sub(since(started)).as_secs_f64();
+        speeds.sort_by(f64::total_cmp);
+        println!(
+            "seed {seed}: validation accuracy {:.2} %; CreateJob to training {:.3} s, to the first step's scalars {:.3} s; \
+             {:.0} examples/s in training (median), {:.0} with validation and checkpoints; {:.2} s in all",
+            accuracy * 100.0,
+            since(started).as_secs_f64(),
+            since(first_step).as_secs_f64(),
+            speeds[speeds.len() / 2],
+            f64::from(EPOCHS) * 4000.0 / span,
+            begun.elapsed().as_secs_f64(),
+        );
+        accuracies.push(accuracy);
+    }
+    println!("mean accuracy: {:.2} %", accuracies.iter().sum::<f64>() * 100.0 / accuracies.len() as f64);
+    println!("daemon after {} jobs: {:.1} MB resident", SEEDS.len(), resident_bytes(pid) as f64 / 1e6);
+}
+
+/// `examples/mnist.toml` with another seed, and scalars from the first step on.
+fn spec(seed: u64) -> v1::JobSpec {
+    let set = |name: &str| {
+        let file = |kind: &str| format!("mnist-5k/{name}-{kind}-ubyte.gz");
+        let idx = v1::IdxDataset { images: file("images-idx3"), labels: file("labels-idx1") };
+        Some(v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) })
+    };
+    v1::JobSpec {
+        seed,
+        model: Some(v1::Model { family: Some(v1::model::Family::MnistCnn(v1::MnistCnn { dropout: None })) }),
+        data: Some(v1::Data {
+            train: set("train"),
+            validation: set("t10k"),
+            normalize: Some(v1::Normalize { mean: vec![0.1307], std: vec![0.3081] }),
+            shuffle: None,
+        }),
+        training: Some(v1::Training {
+            length: Some(v1::training::Length::Epochs(EPOCHS)),
+            batch_size: Some(64),
+            validation_batch_size: Some(1000),
+        }),
+        optimizer: Some(v1::Optimizer {
+            kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(0.01), momentum: 0.5 })),
+        }),
+        logging: Some(v1::Logging { scalar_every_steps: Some(1) }),
+        ..v1::JobSpec::default()
+    }
+}
+
+fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("torchd runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
+    line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
