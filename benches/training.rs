@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use torchd::proto::json;
 use torchd::proto::v1::{self, job_record::What, job_service_client::JobServiceClient, watch_event::Event};
 
-const EPOCHS: u32 = 10;
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 fn main() {
@@ -85,7 +85,7 @@ async fn measure(address: String, pid: u32) {
             since(started).as_secs_f64(),
             since(first_step).as_secs_f64(),
             speeds[speeds.len() / 2],
-            f64::from(EPOCHS) * 4000.0 / span,
+            10.0 * 4000.0 / span,
             begun.elapsed().as_secs_f64(),
         );
         accuracies.push(accuracy);
@@ -96,31 +96,11 @@ async fn measure(address: String, pid: u32) {
 
 /// `examples/mnist.toml` with another seed, and scalars from the first step on.
 fn spec(seed: u64) -> v1::JobSpec {
-    let set = |name: &str| {
-        let file = |kind: &str| format!("mnist-5k/{name}-{kind}-ubyte.gz");
-        let idx = v1::IdxDataset { images: file("images-idx3"), labels: file("labels-idx1") };
-        Some(v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) })
-    };
-    v1::JobSpec {
-        seed,
-        model: Some(v1::Model { family: Some(v1::model::Family::MnistCnn(v1::MnistCnn { dropout: None })) }),
-        data: Some(v1::Data {
-            train: set("train"),
-            validation: set("t10k"),
-            normalize: Some(v1::Normalize { mean: vec![0.1307], std: vec![0.3081] }),
-            shuffle: None,
-        }),
-        training: Some(v1::Training {
-            length: Some(v1::training::Length::Epochs(EPOCHS)),
-            batch_size: Some(64),
-            validation_batch_size: Some(1000),
-        }),
-        optimizer: Some(v1::Optimizer {
-            kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(0.01), momentum: 0.5 })),
-        }),
-        logging: Some(v1::Logging { scalar_every_steps: Some(1) }),
-        ..v1::JobSpec::default()
-    }
+    let text = fs::read_to_string("examples/mnist.toml").expect("the example lies in the project");
+    let table: toml::Table = text.parse().expect("the example is TOML");
+    let text = serde_json::to_string(&table).expect("a TOML table is a JSON object");
+    let example = json::from_str::<v1::JobSpec>(&text).expect("the example is a spec");
+    v1::JobSpec { seed, logging: Some(v1::Logging { scalar_every_steps: Some(1) }), ..example }
 }
 
 fn resident_bytes(pid: u32) -> u64 {
