@@ -220,3 +220,23 @@ async fn what_the_library_answers_by_itself_has_details_too() {
     let status = client.unary(request, path, codec).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
 }
+
+/// The clients of tonic and grpcio give up by themselves, so this one speaks HTTP/2.
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_told() {
+    let daemon = Daemon::start();
+    let stream = tokio::net::TcpStream::connect(daemon.grpc).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{}/torchd.v1.JobService/GetJob", daemon.grpc))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", "10m")
+        .body(())
+        .unwrap();
+    // The message never comes.
+    let (answer, _body) = client.ready().await.unwrap().send_request(request, false).unwrap();
+    let answer = answer.await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+}

@@ -53,11 +53,20 @@ fn a_worker_node_is_refused() {
 
 #[test]
 fn an_address_that_others_can_reach_is_refused_unless_it_is_meant() {
-    let (code, words) = refused(Setup::new().arg("--grpc-listen=0.0.0.0:0"));
-    assert_eq!(code, 64, "{words}");
-    let open = Setup::new().set("grpc.listen", "0.0.0.0:0").set("http.listen", "0.0.0.0:0").arg("--check-config");
-    // The flags of the harness say loopback, and flags win over the environment.
-    assert_eq!(refused(open).0, 0);
+    let check = |meant: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_torchd"))
+            .args(["--config", "/dev/null", "--check-config", "--grpc-listen", "0.0.0.0:7080"])
+            .env("TORCHD__SECURITY__ALLOW_UNAUTHENTICATED_REMOTE", meant)
+            .output()
+            .unwrap()
+    };
+    let refused = check("false");
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(words.contains("grpc.listen") && words.contains("allow_unauthenticated_remote"), "{words}");
+    let meant = check("true");
+    assert_eq!(meant.status.code(), Some(0));
+    assert!(String::from_utf8(meant.stdout).unwrap().contains("0.0.0.0:7080"));
 }
 
 #[test]
