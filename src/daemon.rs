@@ -10,6 +10,7 @@ mod startup;
 mod systemd;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return refuse(&invalid);
     }
     if arguments.check_config {
-        print!("{}", config::to_toml(&settings));
+        // Whoever has stopped reading has seen enough.
+        let _ = std::io::stdout().write_all(config::to_toml(&settings).as_bytes());
         return ExitCode::SUCCESS;
     }
     logging::start(&settings);
@@ -79,7 +81,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn refuse(invalid: &Invalid) -> ExitCode {
-    eprintln!("torchd: {invalid}");
+    let _ = writeln!(std::io::stderr(), "torchd: {invalid}");
     ExitCode::from(startup::EXIT_SETTINGS)
 }
 
@@ -88,7 +90,14 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         signal(SignalKind::terminate()).map_err(|error| Failure::internal("SIGTERM cannot be received", error))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| Failure::internal("SIGINT cannot be received", error))?;
+    // Closing the terminal ends a daemon that was started there, in order.
+    let mut hangup =
+        signal(SignalKind::hangup()).map_err(|error| Failure::internal("SIGHUP cannot be received", error))?;
     let state = StateDir::open(&settings.state_dir)?;
+    if let Some(path) = &arguments.ready_file {
+        // Of a daemon before us: whoever waits for the file waits for us.
+        startup::remove_ready_file(path)?;
+    }
     let listeners = listeners::bind(&settings).await?;
     let runner = RunnerSettings {
         program: startup::find_runner(settings.runner_path.as_deref())?,
@@ -135,6 +144,10 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
         _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+        _ = hangup.recv() => tracing::info!("SIGHUP: shutting down"),
+        () = manager.gone() => {
+            return Err(Failure::internal("the jobs are looked after no more", "their task ended by itself"));
+        }
         Some(ended) = servers.join_next() => {
             let error = ended.map_err(|error| error.to_string()).and_then(|served| served).err();
             return Err(Failure::internal("a server ended by itself", error.unwrap_or_else(|| "without an error".into())));

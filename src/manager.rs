@@ -2,7 +2,9 @@
 //! by message, and observes by `watch`. The task ends when it was told to shut down and every runner is gone.
 
 mod admission;
+mod changes;
 mod error;
+mod live;
 mod recovery;
 mod task;
 mod view;
@@ -10,6 +12,7 @@ mod view;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -24,6 +27,11 @@ use crate::supervisor::{RunnerSettings, Supervisor};
 pub use admission::Admitted;
 pub use error::JobError;
 pub use view::View;
+
+/// A runner that does not work is asked again after this, then after twice as long, ...
+const PROBE_AGAIN: Duration = Duration::from_secs(1);
+/// ... and so on up to this.
+const PROBE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
 /// What the probe of the runner told; None while it runs.
 pub type ProbeState = Option<Result<ProbeReport, String>>;
@@ -80,18 +88,7 @@ impl Manager {
         let (probe_sender, probe) = watch::channel(None);
         let supervisor = Supervisor::new(settings.runner.clone(), events);
         let prober = supervisor.clone();
-        tokio::spawn(async move {
-            let report = prober.probe().await.map_err(|error| error.to_string());
-            match &report {
-                Ok(report) => tracing::info!(
-                    libtorch.version = report.libtorch.version,
-                    cuda.devices = report.cuda_devices,
-                    "the runner was probed"
-                ),
-                Err(error) => tracing::error!(%error, "the runner does not work; jobs are refused"),
-            }
-            probe_sender.send_replace(Some(report));
-        });
+        tokio::spawn(probe_until_it_works(prober, probe_sender));
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
         let task = task::Task::recover(settings.clone(), store.clone(), supervisor, metrics, live_sender).await?;
@@ -121,10 +118,18 @@ impl Manager {
 
     /// Observes a job. The sender is gone once the job has ended; the last value is its end.
     pub async fn observe(&self, id: &JobId) -> Result<watch::Receiver<View>, JobError> {
-        if let Some(view) = self.live.borrow().get(id) {
-            return Ok(view.clone());
+        let mut live = self.live.clone();
+        loop {
+            if let Some(view) = live.borrow_and_update().get(id) {
+                return Ok(view.clone());
+            }
+            let stored = self.stored(id).await?;
+            if stored.job.state.is_final() {
+                return Ok(watch::channel(stored).1);
+            }
+            // It was committed a moment ago and is about to be told.
+            live.changed().await.map_err(|_| JobError::Gone)?;
         }
-        Ok(watch::channel(self.stored(id).await?).1)
     }
 
     /// Jobs in these states (none for all), newest first, from before that place on.
@@ -160,6 +165,11 @@ impl Manager {
         self.ask(|reply| Command::Shutdown { reply }).await
     }
 
+    /// Returns when the task that owns the jobs is gone, which it may only be after a shutdown.
+    pub async fn gone(&self) {
+        self.commands.closed().await;
+    }
+
     /// What the probe has told so far.
     pub fn probe(&self) -> ProbeState {
         self.probe.borrow().clone()
@@ -191,6 +201,30 @@ impl Manager {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| JobError::Gone)?;
         answer.await.map_err(|_| JobError::Gone)
+    }
+}
+
+/// Asks the runner which libraries it finds, and again while it does not work: somebody may mend it.
+async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState>) {
+    let mut pause = PROBE_AGAIN;
+    loop {
+        match prober.probe().await {
+            Ok(report) => {
+                tracing::info!(
+                    libtorch.version = report.libtorch.version,
+                    cuda.devices = report.cuda_devices,
+                    "the runner was probed"
+                );
+                told.send_replace(Some(Ok(report)));
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the runner does not work; jobs wait and new ones are refused");
+                told.send_replace(Some(Err(format!("the runner does not work and will be asked again: {error}"))));
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PROBE_AT_LEAST_EVERY);
     }
 }
 

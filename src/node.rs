@@ -114,7 +114,9 @@ mod tests {
         write(root.path(), "proc/meminfo", "MemTotal:       64000000 kB\nMemAvailable:   32000000 kB\n");
         write(root.path(), "proc/cpuinfo", "processor : 0\nmodel name\t: AMD EPYC 7V13\n");
         write(root.path(), "etc/os-release", "NAME=x\nPRETTY_NAME=\"Ubuntu 22.04.4 LTS\"\n");
-        write(root.path(), "sys/fs/cgroup/memory.max", "32000000000\n");
+        write(root.path(), "proc/self/cgroup", "0::/system.slice/torchd.service\n");
+        write(root.path(), "sys/fs/cgroup/system.slice/memory.max", "max\n");
+        write(root.path(), "sys/fs/cgroup/system.slice/torchd.service/memory.max", "32000000000\n");
         write(root.path(), "databricks/spark/VERSION", "3.5.0\n");
         write(
             root.path(),

@@ -42,13 +42,33 @@ fn named(file: &Path, prefix: &str) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
     for (place, _) in code.match_indices(prefix) {
         let rest = &code[place + prefix.len()..];
-        let group = rest.strip_prefix('{').map(|group| group.split('}').next().unwrap_or_default());
-        for name in group.unwrap_or(rest).split(if group.is_some() { ',' } else { '\0' }) {
-            let name: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            modules.insert(name);
+        for name in members(rest) {
+            modules.insert(name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
         }
     }
     modules
+}
+
+/// `{a, b::{c, d}}` has the members `a` and `b::{c, d}`; anything else is one itself.
+fn members(path: &str) -> Vec<String> {
+    let Some(group) = path.strip_prefix('{') else { return vec![path.chars().take(100).collect()] };
+    let (mut depth, mut members) = (0, vec![String::new()]);
+    for character in group.chars() {
+        match character {
+            '}' if depth == 0 => break,
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => members.push(String::new()),
+            other => members.last_mut().unwrap().push(other),
+        }
+    }
+    members
+}
+
+#[test]
+fn groups_within_groups_are_read() {
+    assert_eq!(members("{journal::{A, B}, store}; x, y"), ["journal::A, B", " store"]);
+    assert_eq!(members("store::Store;"), ["store::Store;"]);
 }
 
 /// The modules in the order of `src/lib.rs`.

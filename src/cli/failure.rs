@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::output::tell;
+
 /// The request has a mistake (EX_USAGE of sysexits.h).
 pub(super) const EXIT_MISTAKE: u8 = 64;
 /// The daemon cannot be reached (EX_UNAVAILABLE).
@@ -36,24 +38,24 @@ impl Failure {
     pub(super) fn print(&self) -> ExitCode {
         match self {
             Self::Mistake(message) => {
-                eprintln!("torchctl: {message}");
+                tell(&format!("torchctl: {message}"));
                 ExitCode::from(EXIT_MISTAKE)
             }
             Self::Spec { file, mistakes } => {
-                eprintln!("torchctl: {file} has {}:", count(mistakes.len()));
-                mistakes.iter().for_each(|mistake| eprintln!("  {mistake}"));
+                tell(&format!("torchctl: {file} has {}:", count(mistakes.len())));
+                mistakes.iter().for_each(|mistake| tell(&format!("  {mistake}")));
                 ExitCode::from(EXIT_MISTAKE)
             }
             Self::Unreachable { server, cause } => {
-                eprintln!("torchctl: torchd cannot be reached at {server}: {cause}");
-                eprintln!(
-                    "  is it running? `systemctl status torchd` tells; another address is given by --server or TORCHD_SERVER"
+                tell(&format!("torchctl: torchd cannot be reached at {server}: {cause}"));
+                tell(
+                    "  is it running? `systemctl status torchd` tells; another address is given by --server or TORCHD_SERVER",
                 );
                 ExitCode::from(EXIT_UNREACHABLE)
             }
             Self::Refused(status) => print_status(status),
             Self::Other(message) => {
-                eprintln!("torchctl: {message}");
+                tell(&format!("torchctl: {message}"));
                 ExitCode::FAILURE
             }
         }
@@ -63,15 +65,15 @@ impl Failure {
 fn print_status(status: &Status) -> ExitCode {
     let fields = status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
     if status.code() == Code::InvalidArgument && !fields.is_empty() {
-        eprintln!("torchctl: the request has {}:", count(fields.len()));
+        tell(&format!("torchctl: the request has {}:", count(fields.len())));
         for field in fields {
-            eprintln!("  {} {}", field.field.trim_start_matches("spec."), field.description);
+            tell(&format!("  {} {}", field.field.trim_start_matches("spec."), field.description));
         }
         return ExitCode::from(EXIT_MISTAKE);
     }
-    eprintln!("torchctl: {}", status.message());
+    tell(&format!("torchctl: {}", status.message()));
     if let Some(delay) = status.get_details_retry_info().and_then(|retry| retry.retry_delay) {
-        eprintln!("  try again in {} seconds", delay.as_secs());
+        tell(&format!("  try again in {} seconds", delay.as_secs()));
     }
     match status.code() {
         Code::InvalidArgument | Code::OutOfRange => ExitCode::from(EXIT_MISTAKE),

@@ -34,12 +34,20 @@ impl Output {
     }
 }
 
-/// Writes to standard output. That nobody reads any more, as behind `head`, is no mistake: the program ends.
+/// What a shell makes of a program that nobody reads any more: 128 and SIGPIPE.
+const EXIT_UNREAD: i32 = 141;
+
+/// Writes to standard output. Where nobody reads any more, as behind `head`, the program ends without a word.
 pub(super) fn write(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(EXIT_UNREAD),
         Err(error) => Err(Failure::Other(format!("standard output cannot be written: {error}"))),
     }
+}
+
+/// Writes a line to standard error. Where nobody reads it, nothing is lost.
+pub(super) fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -87,12 +87,17 @@ fn parse_set(set: &str) -> Result<Table, String> {
 fn fill(message: &mut DynamicMessage, table: &Table, path: &str, mistakes: &mut Vec<String>) {
     let descriptor = message.descriptor();
     let mut chosen: HashMap<String, String> = HashMap::new();
+    let mut given: HashMap<u32, &String> = HashMap::new();
     for (key, value) in table {
         let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let Some(field) = descriptor.get_field_by_name(key).or_else(|| descriptor.get_field_by_json_name(key)) else {
             mistakes.push(format!("{at}: no such field{}", nearest(&descriptor, key)));
             continue;
         };
+        if let Some(other) = given.insert(field.number(), key) {
+            mistakes.push(format!("{at}: is given a second time, as {other} and as {key}"));
+            continue;
+        }
         if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())
             && let Some(other) = chosen.insert(oneof.full_name().to_owned(), key.clone())
         {

@@ -9,9 +9,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::connection::Connection;
 use super::failure::Failure;
 use super::job_commands::name;
-use super::output::{Output, write};
+use super::output::{Output, tell, write};
 use super::table;
 use crate::proto::v1::{self, job_record::What, watch_event::Event};
+
+/// What a shell makes of a program that Ctrl-C ended: 128 and SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// Follows a job to its end.
 pub(super) async fn watch(
@@ -24,7 +27,16 @@ pub(super) async fn watch(
     let mut stream = connection.jobs().watch_job(request).await?.into_inner();
     let mut screen = Screen::new(output);
     let mut last: Option<v1::Job> = None;
-    while let Some(message) = stream.message().await? {
+    loop {
+        let message = tokio::select! {
+            message = stream.message() => message?,
+            _ = tokio::signal::ctrl_c() => {
+                screen.finish();
+                tell(&format!("{0} goes on: `torchctl watch {0}` follows it, `torchctl cancel {0}` ends it", name(job)));
+                return Ok(ExitCode::from(EXIT_INTERRUPTED));
+            }
+        };
+        let Some(message) = message else { break };
         if output.is_json() {
             output.print(&message, |_| String::new())?;
         }
@@ -86,7 +98,7 @@ impl Screen {
         if job.waiting_reason != self.waiting {
             self.waiting.clone_from(&job.waiting_reason);
             if !self.is_silent && !self.waiting.is_empty() {
-                self.bar.suspend(|| eprintln!("queued: {}", self.waiting));
+                self.bar.suspend(|| tell(&format!("queued: {}", self.waiting)));
             }
         }
         let Some(progress) = &job.progress else { return };

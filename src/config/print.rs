@@ -57,6 +57,7 @@ mod tests {
         let environment: Environment = [
             ("HOME", "/home/a \"quoted\""),
             ("TORCHD__RUNNER__STOP_GRACE", "1min 30s"),
+            ("TORCHD__SHUTDOWN__TIMEOUT", "2min"),
             ("TORCHD__DATA__ROOTS", "/tmp:/usr"),
             ("TORCHD__CLUSTER__RUNTIME", "15.4.x-gpu-ml-scala2.12"),
         ]

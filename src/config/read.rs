@@ -34,20 +34,22 @@ pub struct Invalid(pub Vec<Mistake>);
 
 /// Reads, merges and judges all sources. `cpus` is what this machine has.
 pub fn load(flags: &Flags, environment: &Environment, cpus: u32) -> Result<Settings, Invalid> {
-    let merged = merge(flags, environment).map_err(|error| {
+    let mut odd = Vec::new();
+    let merged = merge(flags, environment, &mut odd).map_err(|error| {
         Invalid(vec![Mistake { key: "settings".into(), origin: String::new(), what: error.to_string() }])
     })?;
     let mut keys = Keys::new(&merged).map_err(|error| {
         Invalid(vec![Mistake { key: "settings".into(), origin: String::new(), what: error.to_string() }])
     })?;
     let settings = read(&mut keys, environment, cpus);
-    match (settings, keys.finish()) {
-        (Some(settings), mistakes) if mistakes.is_empty() => Ok(settings),
-        (_, mistakes) => Err(Invalid(mistakes)),
+    odd.extend(keys.finish());
+    match settings {
+        Some(settings) if odd.is_empty() => Ok(settings),
+        _ => Err(Invalid(odd)),
     }
 }
 
-fn merge(flags: &Flags, environment: &Environment) -> Result<Config, config::ConfigError> {
+fn merge(flags: &Flags, environment: &Environment, odd: &mut Vec<Mistake>) -> Result<Config, config::ConfigError> {
     let (file, is_required) = match &flags.config {
         Some(file) => (file.as_path(), true),
         None => (Path::new(DEFAULT_FILE), false),
@@ -64,6 +66,12 @@ fn merge(flags: &Flags, environment: &Environment) -> Result<Config, config::Con
     for (name, value) in environment {
         if let Some(rest) = name.strip_prefix("TORCHD__").filter(|rest| !rest.is_empty()) {
             let key = rest.replace("__", ".").to_lowercase();
+            let is_name = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if !key.split('.').all(is_name) {
+                let what = "no such setting; TORCHD__SECTION__KEY is the form, in letters, digits and _".to_owned();
+                odd.push(Mistake { key, origin: name.clone(), what });
+                continue;
+            }
             builder = builder.set_override(key, set_by(name, value.as_str()))?;
         }
     }
@@ -153,10 +161,22 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
             keys.add(key, format!("is {}, which is no {what}", path.display()));
         }
     }
-    let runner_stop_grace = keys.take("runner.stop_grace", duration);
+    // Runners work in folders of their own, where a relative path would mean something else.
+    let runner_libtorch_dir = runner_libtorch_dir.and_then(|folder| folder.canonicalize().ok());
+    if let Some(folder) = runner_libtorch_dir.as_ref().filter(|folder| !folder.join("libtorch_cpu.so").is_file()) {
+        keys.add("runner.libtorch_dir", format!("is {}, which holds no libtorch_cpu.so", folder.display()));
+    }
+    let runner_stop_grace = keys.take("runner.stop_grace", duration).unwrap_or(Duration::from_secs(10));
     let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
     let jobs_cpu_slots = keys.take("jobs.cpu_slots", in_range(1, 4096, "cores"));
-    let shutdown_timeout = keys.take("shutdown.timeout", duration);
+    let shutdown_timeout = keys.take("shutdown.timeout", duration).unwrap_or(Duration::from_secs(30));
+    if shutdown_timeout <= runner_stop_grace {
+        let (timeout, grace) =
+            (humantime::format_duration(shutdown_timeout), humantime::format_duration(runner_stop_grace));
+        let found =
+            format!("is {timeout}, and runners may take runner.stop_grace = {grace} to stop; it has to be longer");
+        keys.add("shutdown.timeout", found);
+    }
     let log_format = keys.take("log.format", log_format);
     let log_level = keys.take("log.level", log_level);
     let state_dir = state_dir.or_else(|| default_state_dir(environment));
@@ -173,10 +193,10 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         cluster_runtime,
         runner_path,
         runner_libtorch_dir,
-        runner_stop_grace: runner_stop_grace.unwrap_or(Duration::from_secs(10)),
+        runner_stop_grace,
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
         jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
-        shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(30)),
+        shutdown_timeout,
         log_format: log_format.unwrap_or(LogFormat::Auto),
         log_level: log_level.unwrap_or_else(|| "info".into()),
     })
@@ -236,10 +256,14 @@ fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
     }
 }
 
+/// Longer times are mistakes.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 fn duration(value: &Value) -> Result<Duration, String> {
     let right = "a time with its unit is needed, for example \"10s\" or \"2min\"";
     let text = text(value).map_err(|_| format!("is {}; {right}", value.kind))?;
-    humantime::parse_duration(&text).map_err(|_| format!("is {text:?}; {right}"))
+    let duration = humantime::parse_duration(&text).map_err(|_| format!("is {text:?}; {right}"))?;
+    if duration > LONGEST { Err(format!("is {text:?}; at most one day is right")) } else { Ok(duration) }
 }
 
 fn in_range(least: usize, most: usize, unit: &'static str) -> impl Fn(&Value) -> Result<usize, String> {
@@ -347,6 +371,24 @@ mod tests {
     fn a_worker_node_is_refused() {
         assert_eq!(mistakes("", &[("DB_IS_DRIVER", "FALSE")]), ["cluster.role"]);
         assert_eq!(mistakes("[cluster]\nrole = 'worker'", &[]), ["cluster.role"]);
+    }
+
+    #[test]
+    fn times_are_bounded_and_runners_get_theirs_before_the_daemon_gives_up() {
+        assert_eq!(mistakes("[runner]\nstop_grace = '5000years'", &[]), ["runner.stop_grace"]);
+        assert_eq!(mistakes("[runner]\nstop_grace = '30s'", &[]), ["shutdown.timeout"]);
+        assert!(with_file("[shutdown]\ntimeout = '11s'", &[], Flags::default()).is_ok());
+    }
+
+    #[test]
+    fn a_variable_that_can_name_no_setting_hides_no_other_mistake() {
+        let keys = mistakes("", &[("TORCHD__A B", "1"), ("TORCHD__GRPC__", "1"), ("TORCHD__GRPC__LISTEN", "bad")]);
+        assert_eq!(keys, ["a b", "grpc.", "grpc.listen"]);
+    }
+
+    #[test]
+    fn a_folder_without_libtorch_is_refused() {
+        assert_eq!(mistakes("[runner]\nlibtorch_dir = '/etc'", &[]), ["runner.libtorch_dir"]);
     }
 
     #[test]

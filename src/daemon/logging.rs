@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, Settings};
 
-/// From here on log lines are written.
+/// From here on log lines are written. Where nobody reads them they are lost, and nothing else is.
 pub(super) fn start(settings: &Settings) {
     let filter = EnvFilter::new(&settings.log_level);
     let is_human = match settings.log_format {
@@ -14,7 +14,7 @@ pub(super) fn start(settings: &Settings) {
         LogFormat::Json => false,
         LogFormat::Auto => stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     if is_human {
         let is_coloured = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         lines.with_ansi(is_coloured).with_target(false).init();

@@ -111,6 +111,16 @@ pub(super) fn data_roots(settings: &Settings) -> Result<DataRoots, Failure> {
         .map_err(|(root, error)| Failure::unavailable(&format!("data.roots names {}", root.display()), error))
 }
 
+/// Removes what an earlier daemon told.
+pub(super) fn remove_ready_file(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::unavailable(&format!("--ready-file {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Tells whoever started us where we are.
 pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(), Failure> {
     let ready = serde_json::json!({

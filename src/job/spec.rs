@@ -5,7 +5,7 @@ mod fit;
 mod read;
 
 use crate::proto::v1;
-pub use fit::{DataFacts, Plan, set_field};
+pub use fit::{DataFacts, Demands, Plan, set_field};
 pub use read::{Reading, read};
 
 /// A request that can be trained.

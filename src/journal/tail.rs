@@ -1,7 +1,7 @@
 //! The daemon's side of the journal: reads on from where it stopped.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 
 use prost::Message;
 
@@ -14,6 +14,8 @@ use crate::record::{FrameError, Next, RecordReader};
 pub struct JournalTail {
     folder: JobFolder,
     reader: Option<RecordReader<File>>,
+    /// Where the next record begins.
+    offset: u64,
     sequence: u64,
 }
 
@@ -39,7 +41,7 @@ pub enum JournalError {
 impl JournalTail {
     /// Reads from the first record.
     pub fn new(folder: JobFolder) -> Self {
-        Self { folder, reader: None, sequence: 0 }
+        Self { folder, reader: None, offset: 0, sequence: 0 }
     }
 
     /// The number of the last record that was read.
@@ -49,27 +51,47 @@ impl JournalTail {
 
     /// The records that are there now, at most `limit`; none where the journal has not grown.
     pub fn read(&mut self, limit: usize) -> Result<Vec<v1::JobRecord>, JournalError> {
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
-            None => match File::open(self.folder.journal()) {
-                Ok(file) => self.reader.insert(RecordReader::new(file)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-                Err(error) => return Err(error.into()),
-            },
-        };
         let mut records = Vec::new();
+        let mut is_second_look = false;
         while records.len() < limit {
+            let Some(reader) = self.reader()? else { break };
             let record = match reader.next() {
                 Ok(Next::Record(data)) => journal::Record::decode(data),
-                Ok(Next::End | Next::Torn) => break,
+                Ok(Next::End) => break,
+                // Its writer may cut a torn record off and write another: the next look begins with the record again.
+                Ok(Next::Torn) => {
+                    self.reader = None;
+                    break;
+                }
                 Err(FrameError::Io(error)) => return Err(error.into()),
+                // We may have read while the writer did just that.
+                Err(FrameError::Damaged { .. }) if !is_second_look => {
+                    self.reader = None;
+                    is_second_look = true;
+                    continue;
+                }
                 Err(damaged) => return Err(JournalError::Frame(damaged)),
             };
+            self.offset = reader.offset();
             self.sequence += 1;
             let sequence = self.sequence;
             records.push(public(sequence, record.map_err(|cause| JournalError::Unknown { sequence, cause })?));
         }
         Ok(records)
+    }
+
+    /// A reader that stands at the next record; None where there is no journal.
+    fn reader(&mut self) -> io::Result<Option<&mut RecordReader<File>>> {
+        if self.reader.is_none() {
+            let mut file = match File::open(self.folder.journal()) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            file.seek(io::SeekFrom::Start(self.offset))?;
+            self.reader = Some(RecordReader::at(file, self.offset));
+        }
+        Ok(self.reader.as_mut())
     }
 
     /// Passes over records up to and including that number; false where the journal ends before it.
@@ -109,6 +131,27 @@ mod tests {
 
     fn step(step: u64) -> What {
         What::Progress(v1::StepProgress { step, examples_per_second: 1.0 })
+    }
+
+    #[test]
+    fn a_record_that_its_writer_cut_off_and_wrote_anew_is_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(folder.path().into());
+        let lock = JobLock::take(&folder).unwrap().unwrap();
+        let mut writer = JournalWriter::open(&folder, &lock, 1).unwrap();
+        writer.append(SystemTime::now(), step(1)).unwrap();
+        let whole = std::fs::metadata(folder.journal()).unwrap().len();
+        let mut tail = JournalTail::new(folder.clone());
+        assert_eq!(tail.read(10).unwrap().len(), 1);
+        writer.append(SystemTime::now(), step(2)).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(folder.journal()).unwrap();
+        file.set_len(whole + 20).unwrap();
+        assert!(tail.read(10).unwrap().is_empty());
+        drop(writer);
+        let mut writer = JournalWriter::open(&folder, &lock, 1).unwrap();
+        writer.append(SystemTime::now(), step(3)).unwrap();
+        let read = tail.read(10).unwrap();
+        assert!(matches!(&read[0].what, Some(v1::job_record::What::Progress(progress)) if progress.step == 3));
     }
 
     #[test]

@@ -3,13 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::{JobError, ManagerSettings};
 use crate::dataset::{DataRoots, Facts, Part, labelled_images};
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
-use crate::job::spec::{self, DataFacts, Device, IdxPaths, Plan, Spec, set_field};
+use crate::job::spec::{self, DataFacts, Device, IdxPaths, Plan, Resources, Spec, set_field};
 use crate::job::{Inputs, Violations};
 use crate::proto::v1;
+
+/// Requests that are judged at the same time; the others wait.
+static JUDGED_AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// A request that can be run here.
 #[derive(Debug, Clone)]
@@ -30,6 +35,8 @@ pub(super) async fn admit(
     settings: Arc<ManagerSettings>,
     probe: ProbeReport,
 ) -> Result<Admitted, JobError> {
+    // Data files are read and unpacked: many requests at once would take the memory, and the threads that others need.
+    let _turn = JUDGED_AT_ONCE.acquire().await.map_err(|_| JobError::Gone)?;
     let judged = tokio::task::spawn_blocking(move || judge(&message, &settings.data_roots, settings.cpu_slots, &probe));
     judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
 }
@@ -40,24 +47,18 @@ fn judge(
     cpu_slots: u32,
     probe: &ProbeReport,
 ) -> Result<Admitted, Violations> {
-    let spec::Reading { data, spec, mistakes: mut wrong } = spec::read(message);
-    let sets = data.map(|data| {
-        let train = judge_set("data.train", &data.train, roots, &mut wrong);
-        let validation = data.validation.map(|paths| judge_set("data.validation", &paths, roots, &mut wrong));
-        (train, validation)
-    });
-    let spec = spec.map(|spec| place(spec, cpu_slots, probe, &mut wrong));
-    let (Some(spec), Some((Some((train, train_facts)), validation))) = (spec, sets) else { return Err(wrong) };
-    let (validation, validation_facts) = match validation {
-        Some(Some((files, facts))) => (Some(files), Some(facts)),
-        Some(None) => return Err(wrong),
-        None => (None, None),
-    };
+    let spec::Reading { data, mut resources, demands, spec, mistakes: mut wrong } = spec::read(message);
+    let (mut train, mut validation) = (None, None);
+    if let Some(data) = &data {
+        train = judge_set("data.train", &data.train, roots, &mut wrong);
+        validation = data.validation.as_ref().and_then(|paths| judge_set("data.validation", paths, roots, &mut wrong));
+    }
+    place(&mut resources, cpu_slots, probe, &mut wrong);
+    demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
+    let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
+    let (validation, validation_facts) = validation.unzip();
     let facts = DataFacts { train: train_facts, validation: validation_facts };
-    let fitted = spec.fit(&facts).map_err(|more| {
-        wrong.0.extend(more.0);
-        wrong.clone()
-    })?;
+    let fitted = Spec { resources, ..spec }.fit(&facts)?;
     let plan = fitted.plan(facts.train.examples);
     let admitted =
         plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs: Inputs { train, validation }, facts, plan });
@@ -90,8 +91,7 @@ fn judge_set(field: &str, paths: &IdxPaths, roots: &DataRoots, wrong: &mut Viola
 }
 
 /// Decides which part of this machine the job will take.
-fn place(mut spec: Spec, cpu_slots: u32, probe: &ProbeReport, wrong: &mut Violations) -> Spec {
-    let resources = &mut spec.resources;
+fn place(resources: &mut Resources, cpu_slots: u32, probe: &ProbeReport, wrong: &mut Violations) {
     let wants_gpu = resources.device == Device::Cuda || resources.gpu_count == Some(1);
     let has_gpu = probe.cuda_devices > 0;
     if wants_gpu && !has_gpu {
@@ -115,5 +115,4 @@ fn place(mut spec: Spec, cpu_slots: u32, probe: &ProbeReport, wrong: &mut Violat
         Some(_) => {}
         None => resources.cpu_threads = Some(if on_gpu { 1 } else { cpu_slots }),
     }
-    spec
 }

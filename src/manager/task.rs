@@ -3,63 +3,41 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
 
+use super::live::{Ending, Live};
 use super::recovery::{self, DELETED};
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder};
 use crate::job::end::{self, Exit, StopCause, Verdict};
-use crate::job::order::{Lease, Order};
-use crate::job::state::{Event, Refusal, next};
+use crate::job::order::Lease;
+use crate::job::state::{Event, Outcome, Refusal, next};
 use crate::job::{Job, JobId, State};
-use crate::journal::{JobFolder, ProgressFold, write_whole};
+use crate::journal::JobFolder;
 use crate::metrics::Metrics;
-use crate::proto::{json, v1};
+use crate::proto::v1;
 use crate::scheduler::{self, Machine, Request};
 use crate::store::Store;
-use crate::supervisor::{RunnerEvent, RunnerHandle, RunnerNews, Supervisor};
+use crate::supervisor::{RunnerEvent, RunnerNews, Supervisor};
 
-/// A job that has not ended.
-struct Live {
-    job: Job,
-    waiting: String,
-    fold: ProgressFold,
-    sequence: u64,
-    lease: Option<Lease>,
-    runner: Option<RunnerHandle>,
-    stop: Option<StopCause>,
-    view: watch::Sender<View>,
-}
-
-impl Live {
-    fn new(job: Job) -> Self {
-        let view = watch::channel(View::of_stored(job.clone())).0;
-        let fold = ProgressFold::default();
-        Self { job, waiting: String::new(), fold, sequence: 0, lease: None, runner: None, stop: None, view }
-    }
-
-    fn view(&self) -> View {
-        let progress = self.job.final_progress.clone().or_else(|| self.fold.progress());
-        View { job: self.job.clone(), waiting: self.waiting.clone(), progress, sequence: self.sequence }
-    }
-
-    fn publish(&self) {
-        self.view.send_replace(self.view());
-    }
-}
+/// What the database refused is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Owns the jobs.
 pub(super) struct Task {
     settings: Arc<ManagerSettings>,
-    store: Store,
-    supervisor: Supervisor,
-    metrics: Metrics,
+    pub(super) store: Store,
+    pub(super) supervisor: Supervisor,
+    pub(super) metrics: Metrics,
     /// Jobs that have not ended, in order of arrival.
     live: Vec<Live>,
     views: watch::Sender<LiveViews>,
-    /// None until the runner has been probed; nothing is started before.
-    gpus: Option<u32>,
+    /// GPUs that jobs can use, or why nothing can be started: the runner has not been probed yet, or does not work.
+    gpus: Result<u32, String>,
+    /// The database refused something that has to be tried again.
+    is_behind: bool,
     closing: Vec<oneshot::Sender<()>>,
 }
 
@@ -74,8 +52,17 @@ impl Task {
     ) -> Result<Self, JobError> {
         recovery::tidy(&settings.jobs_dir, &store).await?;
         let unfinished = store.unfinished().await?;
-        let mut task =
-            Self { settings, store, supervisor, metrics, live: Vec::new(), views, gpus: None, closing: Vec::new() };
+        let mut task = Self {
+            settings,
+            store,
+            supervisor,
+            metrics,
+            live: Vec::new(),
+            views,
+            gpus: Err("the runner is being asked which libraries it finds".into()),
+            is_behind: false,
+            closing: Vec::new(),
+        };
         for job in unfinished {
             let mut live = Live::new(job);
             if live.job.state == State::Queued {
@@ -83,13 +70,11 @@ impl Task {
                 continue;
             }
             let (job, place) = (live.job.clone(), task.folder(&live.job.id));
-            let found = tokio::task::spawn_blocking(move || recovery::find_out(&job, &place)).await;
-            let recovery::Found { verdict, exit, fold, log_tail } = found
-                .map_err(std::io::Error::other)
-                .flatten()
-                .map_err(JobError::folder(format!("the leftovers of {} cannot be cleared", live.job.id.name())))?;
+            let found = blocking(move || recovery::find_out(&job, &place)).await;
+            let recovery::Found { ending, fold } =
+                found.map_err(JobError::folder(format!("what {} left behind cannot be ended", live.job.id.name())))?;
             live.fold = fold;
-            task.end(&mut live, verdict, exit, log_tail).await?;
+            task.end(&mut live, ending).await?;
         }
         task.publish_all();
         Ok(task)
@@ -102,22 +87,25 @@ impl Task {
         mut events: mpsc::Receiver<RunnerEvent>,
         mut probe: watch::Receiver<ProbeState>,
     ) {
+        let mut ticks = interval(TRY_AGAIN);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.schedule().await;
-        loop {
-            if !self.closing.is_empty() && !self.live.iter().any(|live| live.job.state.is_active()) {
-                break;
-            }
+        // An end that the database refused to the last is told by the folder to the next daemon.
+        while self.closing.is_empty() || self.live.iter().any(|live| live.runner.is_some()) {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     None => break,
                 },
                 Some(event) = events.recv() => self.hear(event).await,
-                Ok(()) = probe.changed(), if self.gpus.is_none() => {
+                Ok(()) = probe.changed(), if self.gpus.is_err() => {
                     let told = probe.borrow_and_update().clone();
-                    self.gpus = told.map(|report| report.map_or(0, |report| report.cuda_devices));
-                    self.schedule().await;
+                    if let Some(told) = told {
+                        self.gpus = told.map(|report| report.cuda_devices);
+                        self.schedule().await;
+                    }
                 }
+                _ = ticks.tick(), if self.is_behind => self.catch_up().await,
             }
         }
         for reply in self.closing {
@@ -187,18 +175,20 @@ impl Task {
         self.store.insert(job.clone()).await?;
         tracing::info!(job.id = %job.id, job.state = %job.state, "job created");
         let live = Live::new(job);
-        self.mirror(&live).await;
         let view = live.view.subscribe();
         self.live.push(live);
-        self.schedule().await;
         self.publish_all();
+        if let Some(live) = self.live.last() {
+            self.mirror(live).await;
+        }
+        self.schedule().await;
         let now = view.borrow().clone();
         Ok(now)
     }
 
     async fn cancel(&mut self, id: &JobId) -> Result<View, JobError> {
         let Some(place) = self.live.iter().position(|live| live.job.id == *id) else {
-            let job = self.store.get(id.clone()).await?.ok_or_else(|| JobError::Unknown(id.clone()))?;
+            let job = self.stored(id).await?;
             let refused = |refusal| JobError::Refused { id: id.clone(), refusal };
             next(job.state, Event::StopRequested).map_err(refused)?;
             return Ok(View::of_stored(job));
@@ -206,88 +196,89 @@ impl Task {
         let mut live = self.live.remove(place);
         let result = self.cancel_live(&mut live).await;
         let view = live.view();
-        if live.job.state.is_final() {
-            self.publish_all();
-        } else {
-            self.live.insert(place, live);
-        }
+        self.keep(place, live);
         result.map(|()| view)
     }
 
     async fn cancel_live(&mut self, live: &mut Live) -> Result<(), JobError> {
         let refused = |refusal| JobError::Refused { id: live.job.id.clone(), refusal };
-        match next(live.job.state, Event::StopRequested).map_err(refused)? {
-            State::Cancelled => {
-                let verdict = Verdict {
-                    outcome: crate::job::state::Outcome::Cancelled,
-                    reason: v1::JobEndReason::Cancelled,
-                    message: "cancelled while it waited".into(),
-                };
-                self.finish(live, State::Cancelled, verdict, Exit::Unknown, Vec::new()).await
-            }
-            state => {
-                live.stop.get_or_insert(StopCause::Cancel);
-                if state != live.job.state {
-                    self.advance(live, state).await?;
-                }
-                if let Some(runner) = &live.runner {
-                    runner.stop();
-                }
-                Ok(())
-            }
+        let state = next(live.job.state, Event::StopRequested).map_err(refused)?;
+        if state == State::Cancelled {
+            let verdict = Verdict {
+                outcome: Outcome::Cancelled,
+                reason: v1::JobEndReason::Cancelled,
+                message: "cancelled while it waited".into(),
+            };
+            let ending = Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() };
+            return self.finish(live, Event::StopRequested, ending).await;
         }
+        if state != live.job.state {
+            self.advance(live, Event::StopRequested, |_| ()).await?;
+        }
+        live.stop.get_or_insert(StopCause::Cancel);
+        if let Some(runner) = &live.runner {
+            runner.stop();
+        }
+        Ok(())
     }
 
     async fn delete(&mut self, id: &JobId) -> Result<(), JobError> {
-        if let Some(live) = self.live.iter().find(|live| live.job.id == *id) {
-            return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(live.job.state) });
+        let state = self.stored(id).await?.state;
+        if !state.is_final() || self.live.iter().any(|live| live.job.id == *id) {
+            return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(state) });
         }
-        self.store.get(id.clone()).await?.ok_or_else(|| JobError::Unknown(id.clone()))?;
-        let (folder, jobs_dir, name) = (self.folder(id), self.settings.jobs_dir.clone(), format!("{DELETED}{id}"));
-        let aside = jobs_dir.join(name);
-        let cannot = format!("the folder of {} cannot be removed", id.name());
-        let renamed = aside.clone();
+        let aside = self.settings.jobs_dir.join(format!("{DELETED}{id}"));
+        let (folder, renamed) = (self.folder(id), aside.clone());
         let moved = blocking(move || match std::fs::rename(folder.path(), &renamed) {
             // Somebody removed it by hand; the row goes too.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             other => other,
         });
-        moved.await.map_err(JobError::folder(cannot.clone()))?;
+        moved.await.map_err(JobError::folder(format!("the folder of {} cannot be removed", id.name())))?;
         self.store.delete(id.clone()).await?;
         tracing::info!(job.id = %id, "job deleted");
-        let removed = blocking(move || match std::fs::remove_dir_all(&aside) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        // It may be large, and others wait for this task. What is left of it the next start removes.
+        let id = id.clone();
+        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::error!(job.id = %id, %error, "the folder of a deleted job cannot be removed");
+            }
+            _ => {}
         });
-        removed.await.map_err(JobError::folder(cannot))
+        Ok(())
+    }
+
+    async fn stored(&self, id: &JobId) -> Result<Job, JobError> {
+        self.store.get(id.clone()).await?.ok_or_else(|| JobError::Unknown(id.clone()))
     }
 
     async fn hear(&mut self, RunnerEvent { id, what }: RunnerEvent) {
         let Some(place) = self.live.iter().position(|live| live.job.id == id) else { return };
         let mut live = self.live.remove(place);
-        match what {
+        let done = match what {
             RunnerNews::Progress { fold, sequence } => {
                 live.fold = *fold;
                 live.sequence = sequence;
-                if live.job.state == State::Starting && live.fold.started().is_some() {
-                    let advanced = self.advance(&mut live, State::Running).await;
-                    log_failure(&id, advanced);
-                }
+                let is_news = live.job.state == State::Starting && live.fold.started().is_some();
+                let advanced = if is_news { self.advance(&mut live, Event::Started, |_| ()).await } else { Ok(()) };
                 live.publish();
-                self.live.insert(place, live);
+                advanced
             }
             RunnerNews::Ended { exit, fault, log_tail } => {
                 let is_started = live.fold.started().is_some();
                 let mut verdict = end::judge(exit, live.fold.ended(), live.stop, is_started);
                 if let Some(fault) = fault {
                     let reason = if is_started { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
-                    verdict = Verdict { outcome: crate::job::state::Outcome::Failed, reason, message: fault };
+                    verdict = Verdict { outcome: Outcome::Failed, reason, message: fault };
                 }
-                let ended = self.end(&mut live, verdict, exit, log_tail).await;
-                log_failure(&id, ended);
-                self.publish_all();
-                self.schedule().await;
+                self.end(&mut live, Ending { verdict, exit, log_tail }).await
             }
+        };
+        let has_slot = live.lease.is_some();
+        self.keep(place, live);
+        self.note(&id, done);
+        if !has_slot {
+            self.schedule().await;
         }
     }
 
@@ -296,18 +287,14 @@ impl Task {
         if !self.closing.is_empty() {
             return;
         }
-        let plan = match self.gpus {
-            None => {
-                let reason = "the runner is being asked which libraries it finds";
-                let queued = self.live.iter().filter(|live| live.job.state == State::Queued);
-                scheduler::Plan {
-                    start: Vec::new(),
-                    wait: queued.map(|live| (live.job.id.clone(), reason.into())).collect(),
-                }
-            }
-            Some(gpus) => {
-                let machine = Machine { cpu_slots: self.settings.cpu_slots, gpus };
-                let queued = self.live.iter().filter(|live| live.job.state == State::Queued);
+        let queued = self.live.iter().filter(|live| live.job.state == State::Queued);
+        let plan = match &self.gpus {
+            Err(reason) => scheduler::Plan {
+                start: Vec::new(),
+                wait: queued.map(|live| (live.job.id.clone(), reason.clone())).collect(),
+            },
+            Ok(gpus) => {
+                let machine = Machine { cpu_slots: self.settings.cpu_slots, gpus: *gpus };
                 let queue: Vec<Request> = queued.map(|live| self.request(&live.job)).collect();
                 let held: Vec<Lease> = self.live.iter().filter_map(|live| live.lease.clone()).collect();
                 scheduler::plan(&queue, &held, &machine)
@@ -317,17 +304,15 @@ impl Task {
             let Some(place) = self.live.iter().position(|live| live.job.id == id) else { continue };
             let mut live = self.live.remove(place);
             let started = self.start(&mut live, lease).await;
-            if live.job.state.is_final() {
-                self.publish_all();
-            } else {
-                self.live.insert(place, live);
+            if let (Err(error), State::Queued) = (&started, live.job.state) {
+                live.waits_for(&format!("it could not be started and will be tried again: {error}"));
             }
-            log_failure(&id, started);
+            self.keep(place, live);
+            self.note(&id, started);
         }
         for (id, reason) in plan.wait {
-            if let Some(live) = self.live.iter_mut().find(|live| live.job.id == id && live.waiting != reason) {
-                live.waiting = reason;
-                live.publish();
+            if let Some(live) = self.live.iter_mut().find(|live| live.job.id == id) {
+                live.waits_for(&reason);
             }
         }
     }
@@ -342,97 +327,39 @@ impl Task {
         }
     }
 
-    async fn start(&mut self, live: &mut Live, lease: Lease) -> Result<(), JobError> {
-        let folder = self.folder(&live.job.id);
-        let attempt = live.job.attempt + 1;
-        let order = Order { attempt, lease: lease.clone(), inputs: live.job.inputs.clone() };
-        let place = folder.clone();
-        let written = blocking(move || place.write_order(&order)).await;
-        let state = next(live.job.state, Event::Assigned)
-            .map_err(|refusal| JobError::Refused { id: live.job.id.clone(), refusal })?;
-        let now = SystemTime::now();
-        live.job.attempt = attempt;
-        live.job.started = Some(now);
-        live.waiting.clear();
-        self.advance(live, state).await?;
-        if let Err(error) = written {
-            let verdict = Verdict {
-                outcome: crate::job::state::Outcome::Failed,
-                reason: v1::JobEndReason::Storage,
-                message: format!("the order could not be written: {error}"),
-            };
-            return self.end(live, verdict, Exit::Unknown, Vec::new()).await;
+    /// Tells the database what it refused before.
+    async fn catch_up(&mut self) {
+        self.is_behind = false;
+        for place in 0..self.live.len() {
+            let Some(ending) = self.live.get_mut(place).and_then(|live| live.untold_end.take()) else { continue };
+            let mut live = self.live.remove(place);
+            let (id, ended) = (live.job.id.clone(), self.end(&mut live, ending).await);
+            self.live.insert(place, live);
+            self.note(&id, ended);
         }
-        self.metrics.queue_wait.observe(seconds(live.job.created, now));
-        live.runner = Some(self.supervisor.start(live.job.id.clone(), folder, attempt));
-        live.lease = Some(lease);
-        Ok(())
+        self.live.retain(|live| !live.job.state.is_final());
+        self.publish_all();
+        self.schedule().await;
     }
 
-    /// The end of a job that had a runner.
-    async fn end(&mut self, live: &mut Live, verdict: Verdict, exit: Exit, log: Vec<String>) -> Result<(), JobError> {
-        let state = next(live.job.state, Event::Ended(verdict.outcome))
-            .map_err(|refusal| JobError::Refused { id: live.job.id.clone(), refusal })?;
-        self.finish(live, state, verdict, exit, log).await
-    }
-
-    async fn finish(
-        &mut self,
-        live: &mut Live,
-        state: State,
-        verdict: Verdict,
-        exit: Exit,
-        log_tail: Vec<String>,
-    ) -> Result<(), JobError> {
-        let now = SystemTime::now();
-        let (exit_code, signal) = match exit {
-            Exit::Code(code) => (Some(code), None),
-            Exit::Signal(signal) => (None, Some(signal)),
-            Exit::Unknown => (None, None),
-        };
-        let Verdict { reason, message, .. } = verdict;
-        let label = end::label(reason);
-        tracing::info!(job.id = %live.job.id, reason = label, exit_code, signal, "job ended: {message}");
-        live.job.end = Some(v1::JobEnd { reason: reason.into(), message, exit_code, signal, log_tail });
-        live.job.ended = Some(now);
-        live.job.final_progress = live.fold.progress();
-        live.waiting.clear();
-        live.lease = None;
-        live.runner = None;
-        self.metrics.jobs_finished.with_label_values(&[label.as_str()]).inc();
-        if let Some(started) = live.job.started {
-            self.metrics.job_duration.observe(seconds(started, now));
-        }
-        // Where the database fails, the folder still tells the end to the next daemon.
-        self.advance(live, state).await
-    }
-
-    /// Commits a state, then tells it.
-    async fn advance(&mut self, live: &mut Live, state: State) -> Result<(), JobError> {
-        live.job.state = state;
-        live.job.generation += 1;
-        let committed = self.store.update(live.job.clone()).await;
-        tracing::info!(job.id = %live.job.id, job.state = %state, job.generation = live.job.generation, "job changed");
-        self.mirror(live).await;
-        live.publish();
-        Ok(committed?)
-    }
-
-    /// Writes job.json, from which a lost database can be rebuilt. The database is the truth while it is there.
-    async fn mirror(&self, live: &Live) {
-        let folder = self.folder(&live.job.id);
-        let mirrored = json::to_value(&live.view().to_proto(&folder), false).map_err(std::io::Error::other);
-        let (attempt, inputs) = (live.job.attempt, serde_json::to_value(&live.job.inputs).unwrap_or_default());
-        let written = blocking(move || {
-            let whole = serde_json::json!({ "job": mirrored?, "attempt": attempt, "inputs": inputs });
-            write_whole(&folder.job(), &serde_json::to_vec_pretty(&whole)?)
-        });
-        if let Err(error) = written.await {
-            tracing::error!(job.id = %live.job.id, %error, "job.json cannot be written");
+    /// Puts a job back to its place unless it has ended.
+    fn keep(&mut self, place: usize, live: Live) {
+        if live.job.state.is_final() {
+            self.publish_all();
+        } else {
+            self.live.insert(place, live);
         }
     }
 
-    fn folder(&self, id: &JobId) -> JobFolder {
+    /// Logs a change that could not be made, and remembers to come back to it.
+    fn note(&mut self, id: &JobId, result: Result<(), JobError>) {
+        if let Err(error) = result {
+            self.is_behind = true;
+            tracing::error!(job.id = %id, %error, "a change of the job could not be made and will be tried again");
+        }
+    }
+
+    pub(super) fn folder(&self, id: &JobId) -> JobFolder {
         folder(&self.settings.jobs_dir, id)
     }
 
@@ -444,16 +371,8 @@ impl Task {
 }
 
 /// Runs what blocks on a thread that may.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other).flatten()
-}
-
-fn seconds(from: SystemTime, to: SystemTime) -> f64 {
-    to.duration_since(from).unwrap_or_default().as_secs_f64()
-}
-
-fn log_failure(id: &JobId, result: Result<(), JobError>) {
-    if let Err(error) = result {
-        tracing::error!(job.id = %id, %error, "a change of the job could not be completed");
-    }
 }

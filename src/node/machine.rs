@@ -32,13 +32,22 @@ fn memory(source: &NodeSource) -> (u64, u64) {
         value.trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
     };
     let (total, available) = (bytes("MemTotal"), bytes("MemAvailable"));
-    let limit = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .find_map(|path| source.file(path)?.trim().parse::<u64>().ok());
-    match limit {
+    match memory_limit(source) {
         Some(limit) if limit < total => (limit, available.min(limit)),
         _ => (total, available),
     }
+}
+
+/// The lowest limit of the control groups that we are in: our own and those above it (cgroup v2), or the container's (v1).
+fn memory_limit(source: &NodeSource) -> Option<u64> {
+    let groups = source.file("/proc/self/cgroup").unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let above = std::path::Path::new(own).ancestors().map(|group| {
+        let group = group.display().to_string();
+        format!("/sys/fs/cgroup{}/memory.max", group.trim_end_matches('/'))
+    });
+    let paths = above.chain(["/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned()]);
+    paths.filter_map(|path| source.file(&path)?.trim().parse().ok()).min()
 }
 
 fn os_name(source: &NodeSource) -> String {

@@ -33,8 +33,8 @@ impl Report {
         self.append(What::Started(started))
     }
 
-    /// Values at a step, in order. The event file holds steps in 63 bits, which the spec's rules promise.
-    pub(crate) fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
+    /// Values at a step, in order, after that many examples of training. The event file holds steps in 63 bits, which the spec's rules promise.
+    pub(crate) fn scalars(&mut self, step: u64, examples: u64, values: &[(&str, f64)]) -> Result<()> {
         let now = SystemTime::now();
         if let Some(events) = &mut self.events {
             let mut write = || {
@@ -49,6 +49,7 @@ impl Report {
         }
         let values = values.iter().map(|&(tag, value)| ScalarValue { tag: tag.into(), value }).collect();
         self.told = Instant::now();
+        self.told_examples = examples;
         self.append(What::Scalars(ScalarValues { step, values }))
     }
 
@@ -62,11 +63,6 @@ impl Report {
         self.told = Instant::now();
         self.told_examples = examples;
         self.append(What::Progress(StepProgress { step, examples_per_second }))
-    }
-
-    /// The examples of training up to the scalars that were just told.
-    pub(crate) fn mark(&mut self, examples: u64) {
-        self.told_examples = examples;
     }
 
     /// A checkpoint is on disk; so is everything that was told before it.

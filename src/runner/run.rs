@@ -1,6 +1,6 @@
 //! `torchd-runner run`: takes the job's lock, reads its order, loads, trains, and says how it ended.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tch::Device;
@@ -26,7 +26,13 @@ const NOT_MINE: u8 = 75;
 
 /// Trains the job in a folder.
 pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    // Whoever reads the log may go away, with the daemon; the job goes on.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false)
+        .init();
     // Before any thread exists.
     let mut stop = match Stop::new() {
         Ok(stop) => stop,
@@ -58,12 +64,13 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         Err(Failure { reason, message }) => (reason, message),
     };
     let good = matches!(reason, JobEndReason::Finished | JobEndReason::Interrupted);
+    let told = report.ended(RunnerEnded { reason: reason.into(), message: message.clone(), step });
     if good {
         tracing::info!(step, "{message}");
     } else {
         tracing::error!(step, reason = torchd::job::end::label(reason), "{message}");
     }
-    match report.ended(RunnerEnded { reason: reason.into(), message, step }) {
+    match told {
         Ok(()) if good => ExitCode::SUCCESS,
         Ok(()) => ExitCode::FAILURE,
         Err(Failure { message, .. }) => refuse(&message, 1),
@@ -130,6 +137,9 @@ fn device_name(device: Device) -> String {
 /// headers), and moves everything to the device.
 fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device) -> Result<Training> {
     let read = |files: &IdxFiles| {
+        for path in [&files.images, &files.labels] {
+            still_there(path).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
+        }
         labelled_images::load(&files.images, &files.labels).map_err(|problems| {
             let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
             Failure::new(JobEndReason::BadData, words.join("; "))
@@ -153,6 +163,19 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device) -> Result
         spec,
         step: 0,
     })
+}
+
+/// The request was judged with this path, which is canonical and lies under a data root. What has become a link since, or no
+/// file, is not read.
+fn still_there(path: &Path) -> std::result::Result<(), String> {
+    match path.canonicalize() {
+        Ok(found) if found != path => {
+            Err(format!("{} leads to {} now; it did not when the job was taken", path.display(), found.display()))
+        }
+        Ok(found) if !found.is_file() => Err(format!("{} is no file any more", path.display())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+    }
 }
 
 fn refuse(message: &str, code: u8) -> ExitCode {

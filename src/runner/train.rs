@@ -96,8 +96,7 @@ impl Training {
                 examples += batch.size as u64;
                 match norm {
                     Some(norm) => {
-                        self.tell(report, &sums, norm)?;
-                        report.mark(examples);
+                        self.tell(report, &sums, norm, examples)?;
                         sums = Sums::new(self.device)?;
                     }
                     None => report.progress(self.step, examples)?,
@@ -108,7 +107,8 @@ impl Training {
                 }
             }
             let pause = Instant::now();
-            self.end_epoch(epoch + 1, report)?;
+            self.judge(&sums)?;
+            self.end_epoch(epoch + 1, examples, report)?;
             sums.apart += pause.elapsed();
         }
         checkpoint::save_result(&self.folder, &self.network)?;
@@ -137,10 +137,11 @@ impl Training {
         Ok(Some(Tensor::f_from_slice(&order)?.f_to_device(self.device)?))
     }
 
-    fn tell(&self, report: &mut Report, sums: &Sums, gradient_norm: f64) -> Result<()> {
+    fn tell(&self, report: &mut Report, sums: &Sums, gradient_norm: f64, examples: u64) -> Result<()> {
         let loss = sums.mean(&sums.loss)?;
         report.scalars(
             self.step,
+            examples,
             &[
                 ("loss/train", loss),
                 ("accuracy/train", sums.mean(&sums.correct)?),
@@ -153,21 +154,37 @@ impl Training {
         if loss.is_finite() && gradient_norm.is_finite() {
             return Ok(());
         }
-        Err(Failure::new(
-            JobEndReason::Diverged,
-            format!(
-                "at step {} the loss was {loss} and the gradient norm {gradient_norm}; a smaller learning rate may help",
-                self.step
-            ),
-        ))
+        Err(self.diverged(&format!("the loss was {loss} and the gradient norm {gradient_norm}")))
+    }
+
+    /// Fails where training has gone astray between the scalars, before anything is saved or called a success.
+    fn judge(&self, sums: &Sums) -> Result<()> {
+        let loss = f64::try_from(&sums.loss)?;
+        if !loss.is_finite() {
+            return Err(self.diverged(&format!("the loss was {loss}")));
+        }
+        for (name, tensor) in &self.network.parameters {
+            if !f64::try_from(tensor.detach().f_abs()?.f_max()?)?.is_finite() {
+                return Err(self.diverged(&format!("{name} held numbers that are not finite")));
+            }
+        }
+        Ok(())
+    }
+
+    fn diverged(&self, found: &str) -> Failure {
+        let message = format!("at step {} {found}; a smaller learning rate may help", self.step);
+        Failure::new(JobEndReason::Diverged, message)
     }
 
     /// Validation and checkpoint, where they are due. `epoch` counts from 1; the last one may be a part of one.
-    fn end_epoch(&self, epoch: u64, report: &mut Report) -> Result<()> {
+    fn end_epoch(&self, epoch: u64, trained: u64, report: &mut Report) -> Result<()> {
         let of = self.plan.total_epochs;
         if let Some(examples) = &self.validation {
             let (loss, accuracy) = self.validate(examples)?;
-            report.scalars(self.step, &[("loss/validation", loss), ("accuracy/validation", accuracy)])?;
+            report.scalars(self.step, trained, &[("loss/validation", loss), ("accuracy/validation", accuracy)])?;
+            if !loss.is_finite() {
+                return Err(self.diverged(&format!("the validation loss was {loss}")));
+            }
             tracing::info!(step = self.step, "epoch {epoch}/{of}: validation loss {loss:.4}, accuracy {accuracy:.4}");
         } else {
             tracing::info!(step = self.step, "epoch {epoch}/{of}");

@@ -1,6 +1,8 @@
 //! JobService.
 
+use std::collections::HashSet;
 use tokio_stream::wrappers::ReceiverStream;
+
 use tonic::{Request, Response, Status};
 
 use super::{job_log, paging, scalars, status, watch};
@@ -76,9 +78,9 @@ impl JobService for Jobs {
                 status::invalid_field(&format!("states[{place}]"), format!("is {state}, which is no state of a job"))
             })
         };
-        let states = states.iter().enumerate().map(state).collect::<Result<_, _>>()?;
+        let states: HashSet<State> = states.iter().enumerate().map(state).collect::<Result<_, _>>()?;
         let (before, limit) = (paging::token(&page_token)?, paging::size(page_size, 50, 1000)?);
-        let page = self.manager.list(states, before, limit).await.map_err(status::of)?;
+        let page = self.manager.list(states.into_iter().collect(), before, limit).await.map_err(status::of)?;
         Ok(Response::new(v1::ListJobsResponse {
             jobs: page.jobs.iter().map(|view| self.message(view)).collect(),
             next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),

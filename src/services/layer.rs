@@ -115,7 +115,8 @@ fn complete(response: &mut Response<Body>) {
     if status.code() == Code::Ok || !status.details().is_empty() {
         return;
     }
-    let completed = if status.message().contains("message length too large") {
+    let is_too_large = ["message length too large", "Error decompressing: size limit"];
+    let completed = if is_too_large.iter().any(|words| status.message().contains(words)) {
         let message = format!(
             "the request is too large: {}; grpc.max_message_bytes in the settings is the limit",
             status.message().trim_start_matches("Error, ")

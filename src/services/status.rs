@@ -17,10 +17,31 @@ pub(super) const DOMAIN: &str = "torchd";
 /// A client that found the queue full may ask again after this.
 const RETRY_FULL_QUEUE: Duration = Duration::from_secs(5);
 
+/// An error travels in headers, of which clients take 8 kilobytes: a text gets so many bytes ...
+const TEXT_BYTES: usize = 500;
+/// ... and the mistakes of a request together so many.
+const VIOLATIONS_BYTES: usize = 3500;
+
+/// A text that is short enough, without its middle where it was not.
+fn abridged(text: impl Into<String>) -> String {
+    let text = text.into();
+    if text.len() <= TEXT_BYTES {
+        return text;
+    }
+    let boundary = |mut place: usize| {
+        while !text.is_char_boundary(place) {
+            place -= 1;
+        }
+        place
+    };
+    let (head, tail) = (boundary(TEXT_BYTES / 2), boundary(text.len() - TEXT_BYTES / 2));
+    format!("{} [{} bytes left out] {}", &text[..head], tail - head, &text[tail..])
+}
+
 /// An error with its ErrorInfo and more.
 fn status(code: Code, reason: &str, message: impl Into<String>, mut details: ErrorDetails) -> Status {
     details.set_error_info(reason, DOMAIN, HashMap::new());
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(code, abridged(message), details)
 }
 
 /// An error that has nothing but its ErrorInfo.
@@ -30,16 +51,24 @@ pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Sta
 
 /// Mistakes in a request, each with the path of its field.
 pub(super) fn invalid(violations: &Violations, prefix: &str) -> Status {
+    let told = |Violation { field, description }: &Violation| {
+        FieldViolation::new(abridged(format!("{prefix}{field}")), abridged(description))
+    };
+    let mut bytes = 0;
     let fields: Vec<_> = violations
         .0
         .iter()
-        .map(|Violation { field, description }| FieldViolation::new(format!("{prefix}{field}"), description.clone()))
+        .map(told)
+        .take_while(|violation| {
+            bytes += violation.field.len() + violation.description.len();
+            bytes <= VIOLATIONS_BYTES
+        })
         .collect();
-    let count = fields.len();
     let first = fields.first().map(|first| format!("{} {}", first.field, first.description)).unwrap_or_default();
-    let message = match count {
+    let message = match violations.0.len() {
         1 => first,
-        _ => format!("{count} mistakes, the first: {first}"),
+        count if count > fields.len() => format!("{count} mistakes, {} of them told; the first: {first}", fields.len()),
+        count => format!("{count} mistakes, the first: {first}"),
     };
     status(Code::InvalidArgument, "INVALID_REQUEST", message, ErrorDetails::with_bad_request(fields))
 }
@@ -53,12 +82,13 @@ pub(super) fn invalid_field(field: &str, description: impl Into<String>) -> Stat
 
 /// Something that is not there.
 pub(super) fn not_found(kind: &str, name: &str, message: String) -> Status {
-    status(Code::NotFound, "NOT_FOUND", message.clone(), ErrorDetails::with_resource_info(kind, name, "", message))
+    let details = ErrorDetails::with_resource_info(kind, abridged(name), "", abridged(&message));
+    status(Code::NotFound, "NOT_FOUND", message, details)
 }
 
 /// A position behind the end of something.
 pub(super) fn out_of_range(field: &str, message: String) -> Status {
-    let details = ErrorDetails::with_bad_request_violation(field, message.clone());
+    let details = ErrorDetails::with_bad_request_violation(field, abridged(&message));
     status(Code::OutOfRange, "BEYOND_THE_END", message, details)
 }
 
@@ -84,7 +114,7 @@ pub(super) fn of(error: JobError) -> Status {
             status(Code::FailedPrecondition, kind, message, ErrorDetails::with_precondition_failure(vec![violation]))
         }
         JobError::RunnerBroken(what) => {
-            let violation = PreconditionViolation::new("RUNNER", "torchd-runner", what);
+            let violation = PreconditionViolation::new("RUNNER", "torchd-runner", abridged(what));
             let details = ErrorDetails::with_precondition_failure(vec![violation]);
             status(Code::FailedPrecondition, "RUNNER_BROKEN", message, details)
         }

@@ -22,20 +22,21 @@ pub fn end_leftover(folder: &JobFolder, attempt: u32) -> io::Result<Exit> {
         if let Some(lock) = JobLock::take(folder)? {
             break lock;
         }
-        if let Some(runner) = Runner::read(folder)? {
+        // A signature that is being written, or that nobody can read, is looked at again.
+        if let Ok(Some(runner)) = Runner::read(folder) {
             kill(&runner)?;
         }
         if begun.elapsed() > LIMIT {
-            return Err(io::Error::other(format!(
-                "somebody still holds {}; `lsof` tells who",
-                folder.lock().display()
-            )));
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!("somebody still holds {}; `lsof` tells who", folder.lock().display()),
+            ));
         }
         // Between the taking of the lock and its signature, and between the end of a process and that of its files.
         sleep(Duration::from_millis(10));
     };
-    let exit = match ExitNote::read(folder)? {
-        Some(note) if note.attempt == attempt => note.exit(),
+    let exit = match ExitNote::read(folder) {
+        Ok(Some(note)) if note.attempt == attempt => note.exit(),
         _ => {
             ExitNote::new(attempt, Exit::Unknown).write(folder)?;
             Exit::Unknown

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
@@ -11,10 +12,25 @@ const MAX_BYTES: u64 = 64 << 20;
 /// A tail looks at no more than this.
 const TAIL_BYTES: u64 = 64 << 10;
 
-/// Copies output to the end into a log that is there already, in the order it arrives.
-pub(super) async fn drain(mut output: impl AsyncRead + Unpin, log: &Path) -> io::Result<()> {
-    let mut file = tokio::fs::OpenOptions::new().append(true).create(true).open(log).await?;
-    let mut kept = file.metadata().await?.len();
+/// Bytes that a log holds, counted for all that write to it.
+pub(super) struct Kept(AtomicU64);
+
+impl Kept {
+    /// What a log holds now.
+    pub(super) fn of(log: &Path) -> Self {
+        Self(AtomicU64::new(std::fs::metadata(log).map_or(0, |metadata| metadata.len())))
+    }
+
+    /// How many of so many bytes still have room, which is taken.
+    fn take(&self, wanted: u64) -> u64 {
+        MAX_BYTES.saturating_sub(self.0.fetch_add(wanted, Ordering::Relaxed)).min(wanted)
+    }
+}
+
+/// Copies output to the end into a log that is there already, in the order it arrives. Output that cannot be written is read
+/// on all the same, so that the runner never blocks and never finds its pipe closed; the first error is returned at the end.
+pub(super) async fn drain(mut output: impl AsyncRead + Unpin, log: &Path, kept: &Kept) -> io::Result<()> {
+    let mut file = tokio::fs::OpenOptions::new().append(true).create(true).open(log).await;
     let mut dropped = 0u64;
     let mut block = vec![0; 16 << 10];
     loop {
@@ -22,22 +38,25 @@ pub(super) async fn drain(mut output: impl AsyncRead + Unpin, log: &Path) -> io:
         if count == 0 {
             break;
         }
-        let room = usize::try_from(MAX_BYTES.saturating_sub(kept)).unwrap_or(usize::MAX).min(count);
-        if room > 0 {
-            file.write_all(&block[..room]).await?;
-            file.flush().await?;
-        }
-        kept += room as u64;
+        let room = kept.take(count as u64) as usize;
         dropped += (count - room) as u64;
+        if let Ok(open) = &mut file
+            && let Err(error) = write(open, &block[..room]).await
+        {
+            file = Err(error);
+        }
     }
+    let mut file = file?;
     if dropped > 0 {
-        file.write_all(
-            format!("\n[torchd: the log is full, {dropped} bytes after this point were dropped]\n").as_bytes(),
-        )
-        .await?;
-        file.flush().await?;
+        let words = format!("\n[torchd: the log is full, {dropped} bytes after this point were dropped]\n");
+        write(&mut file, words.as_bytes()).await?;
     }
     Ok(())
+}
+
+async fn write(file: &mut tokio::fs::File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes).await?;
+    file.flush().await
 }
 
 /// The last lines of a log, at most `count`; none where there is no log.

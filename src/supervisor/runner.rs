@@ -1,11 +1,15 @@
 //! One runner from its start to its end.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{RunnerEvent, RunnerNews, Supervisor, environment, log};
 use crate::job::JobId;
 use crate::job::end::Exit;
-use crate::journal::{ExitNote, JobFolder, JobLock, JournalError, JournalTail, ProgressFold};
+use crate::journal::{ExitNote, JobFolder, JobLock, JournalTail, ProgressFold};
 
 /// The journal is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -41,19 +45,33 @@ impl Supervisor {
     /// Starts the runner of an attempt whose order lies in the folder. Everything else comes as events.
     pub fn start(&self, id: JobId, folder: JobFolder, attempt: u32) -> RunnerHandle {
         let stop = CancellationToken::new();
-        tokio::spawn(self.clone().supervise(id, folder, attempt, stop.clone()));
+        let (this, token) = (self.clone(), stop.clone());
+        tokio::spawn(async move {
+            let supervised = tokio::spawn(this.clone().supervise(id.clone(), folder, attempt, token)).await;
+            let news = supervised.unwrap_or_else(|error| RunnerNews::Ended {
+                exit: Exit::Unknown,
+                fault: Some(format!("the runner could not be supervised: {error}")),
+                log_tail: Vec::new(),
+            });
+            this.tell(&id, news).await;
+        });
         RunnerHandle { stop }
     }
 
-    async fn supervise(self, id: JobId, folder: JobFolder, attempt: u32, stop: CancellationToken) {
-        let mut tail = Tail { journal: Some(JournalTail::new(folder.clone())), fold: ProgressFold::default() };
+    /// Sees a runner through, and returns how it ended.
+    async fn supervise(self, id: JobId, folder: JobFolder, attempt: u32, stop: CancellationToken) -> RunnerNews {
+        let journal = Some(JournalTail::new(folder.clone()));
+        let mut tail = Tail { journal, fold: ProgressFold::default(), fault: None };
         let (exit, mut fault) = match self.spawn(&folder, attempt) {
             Ok(child) => (self.follow(&id, &folder, child, stop, &mut tail).await, None),
             Err(error) => {
                 (Exit::Unknown, Some(format!("{} cannot be started: {error}", self.settings.program.display())))
             }
         };
-        while let Ok(true) = self.look(&id, &mut tail).await {}
+        while self.look(&id, &mut tail).await {}
+        if fault.is_none() {
+            fault = tail.fault;
+        }
         let burial = tokio::task::spawn_blocking({
             let folder = folder.clone();
             move || -> std::io::Result<Vec<String>> {
@@ -70,7 +88,7 @@ impl Supervisor {
                 Vec::new()
             }
         };
-        self.tell(&id, RunnerNews::Ended { exit, fault, log_tail }).await;
+        RunnerNews::Ended { exit, fault, log_tail }
     }
 
     fn spawn(&self, folder: &JobFolder, attempt: u32) -> std::io::Result<Child> {
@@ -86,6 +104,8 @@ impl Supervisor {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
+            // Where the daemon has to leave without having waited for it.
+            .kill_on_drop(true)
             .spawn()
     }
 
@@ -100,19 +120,23 @@ impl Supervisor {
     ) -> Exit {
         let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
         let (stdout, stderr, log) = (child.stdout.take(), child.stderr.take(), folder.log());
+        let kept = log::Kept::of(&log);
         let drained = tokio::spawn(async move {
-            let one = async { if let Some(output) = stdout { log::drain(output, &log).await } else { Ok(()) } };
-            let other = async { if let Some(output) = stderr { log::drain(output, &log).await } else { Ok(()) } };
+            let one = async { if let Some(output) = stdout { log::drain(output, &log, &kept).await } else { Ok(()) } };
+            let other =
+                async { if let Some(output) = stderr { log::drain(output, &log, &kept).await } else { Ok(()) } };
             let (one, other) = tokio::join!(one, other);
             one.and(other)
         });
+        // It tells the end of the process before that is reaped: until then its id, and its group's, is not used again.
+        let process = child.id().and_then(|pid| watch_process(pid).ok());
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut kill_at: Option<Instant> = None;
-        let exit = loop {
+        loop {
             tokio::select! {
-                status = child.wait() => break status.map_or(Exit::Unknown, exit_of),
-                _ = ticks.tick() => { let _ = self.look(id, tail).await; }
+                () = ended(process.as_ref(), &mut child) => break,
+                _ = ticks.tick() => { self.look(id, tail).await; }
                 () = stop.cancelled(), if kill_at.is_none() => {
                     kill_at = Some(Instant::now() + self.settings.stop_grace);
                     signal(group, Signal::SIGTERM);
@@ -124,8 +148,9 @@ impl Supervisor {
                     kill_at = Some(Instant::now() + Duration::from_secs(3600));
                 }
             }
-        };
+        }
         signal(group, Signal::SIGKILL);
+        let exit = child.wait().await.map_or(Exit::Unknown, exit_of);
         match tokio::time::timeout(DRAIN_LIMIT, drained).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::error!(job.id = %id, %error, "the runner's log could not be written"),
@@ -136,20 +161,21 @@ impl Supervisor {
     }
 
     /// Reads what the journal has; whether there may be more at once.
-    async fn look(&self, id: &JobId, tail: &mut Tail) -> Result<bool, JournalError> {
-        let Some(mut journal) = tail.journal.take() else { return Ok(false) };
+    async fn look(&self, id: &JobId, tail: &mut Tail) -> bool {
+        let Some(mut journal) = tail.journal.take() else { return false };
         let read = tokio::task::spawn_blocking(move || {
             let records = journal.read(RECORDS_AT_ONCE);
             (journal, records)
         });
-        let Ok((journal, records)) = read.await else { return Ok(false) };
+        let Ok((journal, records)) = read.await else { return false };
         let sequence = journal.sequence();
         let records = match records {
             Ok(records) => records,
             Err(error) => {
                 // The journal is not looked at again; the runner goes on and ends as it ends.
                 tracing::error!(job.id = %id, %error, "the journal cannot be read on");
-                return Err(error);
+                tail.fault = Some(error.to_string());
+                return false;
             }
         };
         tail.journal = Some(journal);
@@ -159,7 +185,7 @@ impl Supervisor {
         if !records.is_empty() {
             self.tell(id, RunnerNews::Progress { fold: Box::new(tail.fold.clone()), sequence }).await;
         }
-        Ok(records.len() == RECORDS_AT_ONCE)
+        records.len() == RECORDS_AT_ONCE
     }
 
     async fn tell(&self, id: &JobId, what: RunnerNews) {
@@ -173,6 +199,24 @@ struct Tail {
     /// None once it cannot be read on.
     journal: Option<JournalTail>,
     fold: ProgressFold,
+    /// Why it cannot be read on.
+    fault: Option<String>,
+}
+
+fn watch_process(pid: u32) -> std::io::Result<AsyncFd<OwnedFd>> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| std::io::Error::other("no process id"))?;
+    let process = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    // SAFETY: the descriptor is owned by what is registered, always the same one, and open until that is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }?)
+}
+
+/// Returns when the process has ended. Where it cannot be watched it is reaped.
+async fn ended(process: Option<&AsyncFd<OwnedFd>>, child: &mut Child) {
+    match process {
+        Some(process) => drop(process.readable().await),
+        None => drop(child.wait().await),
+    }
 }
 
 fn exit_of(status: ExitStatus) -> Exit {

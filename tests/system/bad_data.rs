@@ -54,6 +54,7 @@ fn files(root: &Path, outside: &Path) {
 async fn refusal(daemon: &Daemon, train: v1::Dataset) -> tonic::Status {
     let mut spec = spec::short();
     spec.data = Some(v1::Data { train: Some(train), validation: None, normalize: None, shuffle: None });
+    spec.training.as_mut().unwrap().validation_batch_size = None;
     let request = v1::ValidateJobRequest { spec: Some(spec.clone()) };
     let validated = daemon.jobs().await.validate_job(request).await.unwrap_err();
     let created = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
@@ -121,6 +122,7 @@ async fn data_that_went_bad_after_the_request_ends_the_job_as_bad_data() {
     spec.resources = Some(spec::threads(1));
     spec.data =
         Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
+    spec.training.as_mut().unwrap().validation_batch_size = None;
     let second = daemon.create(spec).await;
     fs::write(root.path().join("labels"), labels(&[3; 5])).unwrap();
     daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name }).await.unwrap();
@@ -131,4 +133,25 @@ async fn data_that_went_bad_after_the_request_ends_the_job_as_bad_data() {
         (v1::JobState::Failed, v1::JobEndReason::BadData, Some(1))
     );
     assert!(end.message.contains("5 labels for the 80 images"), "{}", end.message);
+}
+
+#[tokio::test]
+async fn a_file_that_became_a_link_after_the_request_is_not_followed() {
+    let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    files(root.path(), outside.path());
+    let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "1").start();
+    let first = daemon.create(spec::endless()).await;
+    let mut spec = spec::short();
+    spec.resources = Some(spec::threads(1));
+    spec.data =
+        Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
+    spec.training.as_mut().unwrap().validation_batch_size = None;
+    let second = daemon.create(spec).await;
+    let (labels, elsewhere) = (root.path().join("labels"), outside.path().join("elsewhere"));
+    fs::rename(&labels, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &labels).unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name }).await.unwrap();
+    let end = daemon.watch_to_end(&second.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::BadData);
+    assert!(end.message.contains("leads to") && end.message.contains("elsewhere"), "{}", end.message);
 }

@@ -86,6 +86,10 @@ async fn all_mistakes_are_told_at_once() {
     spec.optimizer = Some(spec::sgd(f64::INFINITY, -1.0));
     spec.data.as_mut().unwrap().validation = Some(spec::idx("nowhere", "mnist-5k/t10k-labels-idx1-ubyte.gz"));
     spec.checkpoint = Some(v1::Checkpoint { every_epochs: Some(0) });
+    // What the machine and what the data decide is told besides.
+    spec.training.as_mut().unwrap().batch_size = Some(4001);
+    spec.resources =
+        Some(v1::Resources { device: v1::Device::Cuda.into(), gpu_count: None, cpu_threads: Some(99_999) });
     let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
     let mut told: Vec<_> = fields(&status).into_iter().map(|(field, _)| field).collect();
     told.sort();
@@ -94,6 +98,9 @@ async fn all_mistakes_are_told_at_once() {
         "spec.data.validation.idx.images",
         "spec.optimizer.sgd.learning_rate",
         "spec.optimizer.sgd.momentum",
+        "spec.resources.cpu_threads",
+        "spec.resources.device",
+        "spec.training.batch_size",
         "spec.training.epochs",
     ];
     assert_eq!(told, expected);
@@ -239,4 +246,28 @@ async fn a_deadline_that_has_passed_is_told() {
     let answer = answer.await.unwrap();
     let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+}
+
+#[tokio::test]
+async fn an_error_about_something_long_is_short() {
+    let daemon = Daemon::start();
+    let mut spec = spec::short();
+    spec.data.as_mut().unwrap().train = Some(spec::idx(&"a/".repeat(10_000), "ä".repeat(10_000).as_str()));
+    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_REQUEST"));
+    assert!(status.message().len() < 800 && status.message().contains("bytes left out"), "{}", status.message());
+    assert_eq!(fields(&status).len(), 2);
+    let states = vec![v1::JobState::Queued.into(); 40_000];
+    daemon.jobs().await.list_jobs(v1::ListJobsRequest { states, ..Default::default() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_validation_batch_without_a_validation_set_is_refused() {
+    let daemon = Daemon::start();
+    let mut spec = spec::short();
+    spec.data.as_mut().unwrap().validation = None;
+    spec.training.as_mut().unwrap().validation_batch_size = Some(10);
+    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    let (field, words) = fields(&status).remove(0);
+    assert!(field == "spec.training.validation_batch_size" && words.contains("no data.validation"), "{field} {words}");
 }

@@ -67,6 +67,7 @@ async fn the_runner_of_a_daemon_that_died_is_ended_and_its_job_is_interrupted() 
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
         stat.is_none_or(|stat| stat.contains(") Z ")).then_some(())
     });
+    assert!(daemon.log().contains("ending the runner of a daemon that died"), "{}", daemon.log());
     let job = daemon.watch_to_end(&running.name).await;
     let end = job.end.clone().unwrap();
     assert_eq!((job.state(), end.reason()), (v1::JobState::Failed, v1::JobEndReason::Interrupted));
@@ -145,12 +146,22 @@ async fn a_runner_that_does_not_work_at_all_is_told_at_the_request() {
 #[tokio::test]
 async fn a_loss_that_is_no_number_ends_the_job_as_diverged() {
     let daemon = Setup::new().start();
-    let spec = v1::JobSpec { optimizer: Some(spec::sgd(1e30, 0.0)), ..spec::short() };
-    let job = daemon.create(spec).await;
-    let ended = daemon.watch_to_end(&job.name).await;
-    let end = ended.end.clone().unwrap();
-    assert_eq!((ended.state(), end.reason()), (v1::JobState::Failed, v1::JobEndReason::Diverged), "{}", end.message);
-    assert!(end.message.contains("learning rate"), "{}", end.message);
+    // Also where no scalars are due before the end.
+    for scalar_every_steps in [10, 1000] {
+        let logging = Some(v1::Logging { scalar_every_steps: Some(scalar_every_steps) });
+        let spec = v1::JobSpec { optimizer: Some(spec::sgd(1e30, 0.0)), logging, ..spec::short() };
+        let job = daemon.create(spec).await;
+        let ended = daemon.watch_to_end(&job.name).await;
+        let end = ended.end.clone().unwrap();
+        assert_eq!(
+            (ended.state(), end.reason()),
+            (v1::JobState::Failed, v1::JobEndReason::Diverged),
+            "{}",
+            end.message
+        );
+        assert!(end.message.contains("learning rate"), "{}", end.message);
+        assert!(!daemon.job_folder(&job.name).join("artifacts/model.safetensors").exists());
+    }
 }
 
 #[tokio::test]
@@ -162,7 +173,7 @@ async fn a_second_signal_ends_the_daemon_at_once() {
     let mut daemon = Setup::new()
         .set("runner.path", runner.to_str().unwrap())
         .set("runner.stop_grace", "1h")
-        .set("shutdown.timeout", "1h")
+        .set("shutdown.timeout", "2h")
         .start();
     let job = daemon.create(spec::short()).await;
     wait_for("the runner", || marker.exists().then_some(()));
@@ -170,14 +181,12 @@ async fn a_second_signal_ends_the_daemon_at_once() {
     wait_for("the shutdown to begin", || daemon.log().contains("shutting down").then_some(()));
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait().code(), Some(0));
-    // The runner is a shell of ours that nobody ended: it is in a group of its own.
-    let stat = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let folder = entry.ok()?.path();
-        let line = fs::read(folder.join("cmdline")).ok()?;
-        let is_ours = String::from_utf8_lossy(&line).contains(&daemon.job_folder(&job.name).display().to_string());
-        is_ours.then(|| folder.file_name()?.to_str()?.parse::<i32>().ok()).flatten()
+    wait_for("the end of the runner, which the daemon does not leave behind", || {
+        let folder = daemon.job_folder(&job.name).display().to_string();
+        let mut programs = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let line = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
+            String::from_utf8_lossy(&line).contains(&folder).then_some(())
+        });
+        programs.next().is_none().then_some(())
     });
-    for pid in stat {
-        let _ = nix::sys::signal::killpg(Pid::from_raw(pid), Signal::SIGKILL);
-    }
 }

@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     command: Command,
     state: Option<TempDir>,
     state_dir: PathBuf,
+    is_unread: bool,
 }
 
 impl Setup {
@@ -51,7 +52,7 @@ impl Setup {
         command.args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.args(["--config", "/dev/null", "--data-root", "examples"]).arg("--state-dir").arg(state_dir);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        Self { command, state: None, state_dir: state_dir.to_owned() }
+        Self { command, state: None, state_dir: state_dir.to_owned(), is_unread: false }
     }
 
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
@@ -69,13 +70,21 @@ impl Setup {
         self
     }
 
+    /// Nobody reads its log.
+    pub(crate) fn unread(mut self) -> Self {
+        self.is_unread = true;
+        self
+    }
+
     /// Starts the daemon and waits until it serves.
     pub(crate) fn start(mut self) -> Daemon {
         fs::create_dir_all(&self.state_dir).unwrap();
         let ready_file = self.state_dir.join("ready.json");
         let _ = fs::remove_file(&ready_file);
         let log = fs::OpenOptions::new().create(true).append(true).open(self.state_dir.join("daemon.log")).unwrap();
-        let mut child = self.command.arg("--ready-file").arg(&ready_file).stderr(log).spawn().unwrap();
+        let stderr = if self.is_unread { Stdio::piped() } else { log.into() };
+        let mut child = self.command.arg("--ready-file").arg(&ready_file).stderr(stderr).spawn().unwrap();
+        drop(child.stderr.take());
         let ready: serde_json::Value = wait_for("the ready file", || {
             if let Some(status) = child.try_wait().unwrap() {
                 let log = fs::read_to_string(self.state_dir.join("daemon.log")).unwrap();

@@ -8,6 +8,7 @@ mod bad_requests;
 mod crash;
 mod daemon;
 mod deploy;
+mod endurance;
 mod first_job;
 mod prometheus;
 mod protocol;

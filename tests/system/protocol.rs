@@ -24,6 +24,20 @@ async fn a_python_client_that_knows_only_reflection_runs_a_job() {
     }
 }
 
+#[tokio::test]
+async fn the_python_client_of_the_readme_runs_as_it_stands() {
+    let Some(mut python) = tools::python() else { return };
+    let daemon = Daemon::start();
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let blocks = readme.split("```python\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let program = blocks.filter(|block| block.contains("insecure_channel")).collect::<String>();
+    let program = program.replace("127.0.0.1:7080", &daemon.grpc.to_string());
+    let output = python.args(["-c", &program]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.lines().any(|line| line.starts_with("189 accuracy/validation 0.")), "{told}");
+}
+
 /// Every service, method, message, field, enum and value says what it is for.
 #[test]
 fn every_name_of_the_protocol_has_a_comment() {

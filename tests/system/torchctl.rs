@@ -125,6 +125,9 @@ fn two_members_of_a_choice_are_refused() {
     fs::write(&file, r#"{"training": {"epochs": 1, "maxSteps": 2}}"#).unwrap();
     let (code, _, err) = told(&daemon.ctl(&["validate", file.to_str().unwrap()]));
     assert!(code == 64 && err.contains("training has epochs already, and only one of the two can be"), "{err}");
+    fs::write(&file, r#"{"training": {"batch_size": 1, "batchSize": 2}}"#).unwrap();
+    let (code, _, err) = told(&daemon.ctl(&["validate", file.to_str().unwrap()]));
+    assert!(code == 64 && err.contains("is given a second time, as batchSize and as batch_size"), "{err}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Whether a spec fits its data, and how long it makes the training.
 
-use super::{IdxPaths, Length, Spec};
+use super::{IdxPaths, Length, Model, Spec};
 use crate::dataset::{Facts, Part};
 use crate::job::Violations;
 
@@ -27,67 +27,97 @@ pub struct Plan {
 /// Validation batches are no larger than this by default.
 const DEFAULT_VALIDATION_BATCH: u64 = 1000;
 
+/// What of a spec depends on the data; None where it is not right by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Demands {
+    /// The network.
+    pub model: Option<Model>,
+    /// How long to train.
+    pub length: Option<Length>,
+    /// Examples a step.
+    pub batch_size: u32,
+    /// Examples at a time in validation, if the client said.
+    pub validation_batch_size: Option<u32>,
+}
+
+impl Demands {
+    /// Adds what does not fit the sets that are known.
+    pub fn judge(&self, train: Option<&Facts>, validation: Option<&Facts>, wrong: &mut Violations) {
+        for (field, facts) in [("data.train", train), ("data.validation", validation)] {
+            if let (Some(facts), Some(model)) = (facts, self.model) {
+                judge_set(model, field, facts, wrong);
+            }
+        }
+        if let Some(examples) = train.map(|set| set.examples) {
+            let found = self.batch_size;
+            if u64::from(found) > examples {
+                wrong.add("training.batch_size", format!("is {found}, and the training set has {examples} examples"));
+            }
+            if self.length.is_some_and(|length| plan(length, found, examples).is_none()) {
+                wrong.add("training", "makes more steps than can be counted");
+            }
+        }
+        if let (Some(set), Some(size)) = (validation, self.validation_batch_size)
+            && u64::from(size) > set.examples
+        {
+            wrong.add(
+                "training.validation_batch_size",
+                format!("is {size}, and the validation set has {} examples", set.examples),
+            );
+        }
+    }
+}
+
 impl Spec {
     /// The spec with what only the data can tell filled in, or why it does not fit.
     pub fn fit(mut self, facts: &DataFacts) -> Result<Self, Violations> {
         let mut wrong = Violations::default();
-        self.judge_set("data.train", &facts.train, &mut wrong);
-        if let Some(validation) = &facts.validation {
-            self.judge_set("data.validation", validation, &mut wrong);
-        }
-        let train = facts.train.examples;
-        if u64::from(self.batch_size) > train {
-            let found = self.batch_size;
-            wrong.add("training.batch_size", format!("is {found}, and the training set has {train} examples"));
-        }
-        match (facts.validation, self.validation_batch_size) {
-            (Some(set), Some(size)) if u64::from(size) > set.examples => wrong.add(
-                "training.validation_batch_size",
-                format!("is {size}, and the validation set has {} examples", set.examples),
-            ),
-            (Some(set), None) => {
-                self.validation_batch_size = u32::try_from(set.examples.min(DEFAULT_VALIDATION_BATCH)).ok();
-            }
-            _ => {}
-        }
-        if self.plan(train).is_none() {
-            wrong.add("training", "makes more steps than can be counted");
+        let demands = Demands {
+            model: Some(self.model),
+            length: Some(self.length),
+            batch_size: self.batch_size,
+            validation_batch_size: self.validation_batch_size,
+        };
+        demands.judge(Some(&facts.train), facts.validation.as_ref(), &mut wrong);
+        if let (Some(set), None) = (facts.validation, self.validation_batch_size) {
+            self.validation_batch_size = u32::try_from(set.examples.min(DEFAULT_VALIDATION_BATCH)).ok();
         }
         wrong.or(Some(self))
     }
 
-    fn judge_set(&self, field: &str, facts: &Facts, wrong: &mut Violations) {
-        let (height, width) = self.model.image_size();
-        if (facts.height, facts.width) != (height, width) {
-            let field = set_field(field, Part::Images);
-            let found = format!("{}x{}", facts.height, facts.width);
-            wrong.add(field, format!("holds images of {found}; {} takes {height}x{width}", self.model.name()));
-        }
-        let classes = self.model.classes();
-        if let Some((label, place)) = facts.highest_label
-            && label >= classes
-        {
-            wrong.add(
-                set_field(field, Part::Labels),
-                format!(
-                    "holds the label {label} at place {place}, counted from 0; {} takes 0 to {}",
-                    self.model.name(),
-                    classes - 1
-                ),
-            );
-        }
-    }
-
     /// How long the job is on that many training examples; None where that cannot be counted.
     pub fn plan(&self, train_examples: u64) -> Option<Plan> {
-        let steps_per_epoch = train_examples.div_ceil(u64::from(self.batch_size)).max(1);
-        let (total_steps, total_epochs) = match self.length {
-            Length::Epochs(epochs) => (steps_per_epoch.checked_mul(u64::from(epochs))?, epochs),
-            Length::Steps(steps) => (steps, u32::try_from(steps.div_ceil(steps_per_epoch)).ok()?),
-        };
-        // Event files count steps in 63 bits.
-        i64::try_from(total_steps).ok()?;
-        Some(Plan { steps_per_epoch, total_steps, total_epochs })
+        plan(self.length, self.batch_size, train_examples)
+    }
+}
+
+fn plan(length: Length, batch_size: u32, train_examples: u64) -> Option<Plan> {
+    let steps_per_epoch = train_examples.div_ceil(u64::from(batch_size)).max(1);
+    let (total_steps, total_epochs) = match length {
+        Length::Epochs(epochs) => (steps_per_epoch.checked_mul(u64::from(epochs))?, epochs),
+        Length::Steps(steps) => (steps, u32::try_from(steps.div_ceil(steps_per_epoch)).ok()?),
+    };
+    // Event files count steps in 63 bits.
+    i64::try_from(total_steps).ok()?;
+    Some(Plan { steps_per_epoch, total_steps, total_epochs })
+}
+
+fn judge_set(model: Model, field: &str, facts: &Facts, wrong: &mut Violations) {
+    let (height, width) = model.image_size();
+    if (facts.height, facts.width) != (height, width) {
+        let field = set_field(field, Part::Images);
+        let found = format!("{}x{}", facts.height, facts.width);
+        wrong.add(field, format!("holds images of {found}; {} takes {height}x{width}", model.name()));
+    }
+    let classes = model.classes();
+    if let Some((label, place)) = facts.highest_label
+        && label >= classes
+    {
+        let (name, last) = (model.name(), classes - 1);
+        wrong.add(
+            set_field(field, Part::Labels),
+            format!("holds the label {label} at place {place}, counted from 0; {name} takes 0 to {last}"),
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the message of a client to a `Spec`. Every mistake is told, not only the first.
 
-use super::{Data, Device, IdxPaths, Length, Model, Optimizer, Resources, Spec};
+use super::{Data, Demands, Device, IdxPaths, Length, Model, Optimizer, Resources, Spec};
 use crate::job::Violations;
 use crate::proto::v1;
 
@@ -8,6 +8,10 @@ use crate::proto::v1;
 pub struct Reading {
     /// The data section, if it alone is right: its files can be judged although other sections are wrong.
     pub data: Option<Data>,
+    /// What is wanted of the machine, as far as it is right.
+    pub resources: Resources,
+    /// What is wanted of the data, as far as it is right.
+    pub demands: Demands,
     /// The spec, if everything is right.
     pub spec: Option<Spec>,
     /// What is wrong.
@@ -44,10 +48,17 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     if let Some(control) = message.display_name.chars().find(|character| character.is_control()) {
         wrong.add("display_name", format!("holds the control character {control:?}; it is shown on terminals"));
     }
-    let (Some(model), Some(data), Some((length, batch_size, validation_batch_size)), Some(optimizer), true) =
-        (model, data.clone(), training, optimizer, wrong.0.is_empty())
+    let Lengths { length, batch_size, validation_batch_size } = training;
+    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
+    if let Some(size) = validation_batch_size.filter(|_| message.data.is_some() && !has_validation) {
+        let found = format!("is {size}, and there is no data.validation; name a validation set, or leave this out");
+        wrong.add("training.validation_batch_size", found);
+    }
+    let demands = Demands { model, length, batch_size, validation_batch_size };
+    let (Some(model), Some(data), Some(length), Some(optimizer), true) =
+        (model, data.clone(), length, optimizer, wrong.0.is_empty())
     else {
-        return Reading { data, spec: None, mistakes: wrong };
+        return Reading { data, resources, demands, spec: None, mistakes: wrong };
     };
     let display_name = match message.display_name.as_str() {
         "" => model.name().to_owned(),
@@ -66,7 +77,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         scalar_every_steps,
         resources,
     };
-    Reading { data: Some(data), spec: Some(spec), mistakes: wrong }
+    Reading { data: Some(data), resources, demands, spec: Some(spec), mistakes: wrong }
 }
 
 fn read_model(message: Option<&v1::Model>, wrong: &mut Violations) -> Option<Model> {
@@ -140,10 +151,17 @@ fn read_dataset(field: &str, message: &v1::Dataset, wrong: &mut Violations) -> O
     Some(IdxPaths { images: images.clone(), labels: labels.clone() })
 }
 
-fn read_training(message: Option<&v1::Training>, wrong: &mut Violations) -> Option<(Length, u32, Option<u32>)> {
+/// The training section, as far as it is right.
+struct Lengths {
+    length: Option<Length>,
+    batch_size: u32,
+    validation_batch_size: Option<u32>,
+}
+
+fn read_training(message: Option<&v1::Training>, wrong: &mut Violations) -> Lengths {
     let Some(v1::Training { length, batch_size, validation_batch_size }) = message else {
         wrong.add("training", "is missing; training.epochs or training.max_steps is needed");
-        return None;
+        return Lengths { length: None, batch_size: 1, validation_batch_size: None };
     };
     let length = match *length {
         Some(v1::training::Length::Epochs(epochs)) if epochs >= 1 => Some(Length::Epochs(epochs)),
@@ -165,7 +183,7 @@ fn read_training(message: Option<&v1::Training>, wrong: &mut Violations) -> Opti
     if *validation_batch_size == Some(0) {
         wrong.add("training.validation_batch_size", "is 0; at least 1 is needed");
     }
-    Some((length?, batch_size, *validation_batch_size))
+    Lengths { length, batch_size: batch_size.max(1), validation_batch_size: *validation_batch_size }
 }
 
 fn read_optimizer(message: Option<&v1::Optimizer>, wrong: &mut Violations) -> Option<Optimizer> {

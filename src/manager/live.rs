@@ -1,0 +1,67 @@
+//! A job that has not ended, as the task holds it.
+
+use tokio::sync::watch;
+
+use super::View;
+use crate::job::Job;
+use crate::job::end::{Exit, StopCause, Verdict};
+use crate::job::order::Lease;
+use crate::journal::ProgressFold;
+use crate::supervisor::RunnerHandle;
+
+/// A job that has not ended.
+pub(super) struct Live {
+    /// As it stands in the database.
+    pub(super) job: Job,
+    pub(super) waiting: String,
+    pub(super) fold: ProgressFold,
+    pub(super) sequence: u64,
+    pub(super) lease: Option<Lease>,
+    pub(super) runner: Option<RunnerHandle>,
+    pub(super) stop: Option<StopCause>,
+    /// Its runner is gone, and the database has refused to be told so far.
+    pub(super) untold_end: Option<Ending>,
+    pub(super) view: watch::Sender<View>,
+}
+
+/// How a job ended.
+#[derive(Clone)]
+pub(super) struct Ending {
+    pub(super) verdict: Verdict,
+    pub(super) exit: Exit,
+    pub(super) log_tail: Vec<String>,
+}
+
+impl Live {
+    pub(super) fn new(job: Job) -> Self {
+        let view = watch::channel(View::of_stored(job.clone())).0;
+        Self {
+            job,
+            waiting: String::new(),
+            fold: ProgressFold::default(),
+            sequence: 0,
+            lease: None,
+            runner: None,
+            stop: None,
+            untold_end: None,
+            view,
+        }
+    }
+
+    pub(super) fn view(&self) -> View {
+        let progress = self.job.final_progress.clone().or_else(|| self.fold.progress());
+        View { job: self.job.clone(), waiting: self.waiting.clone(), progress, sequence: self.sequence }
+    }
+
+    pub(super) fn publish(&self) {
+        self.view.send_replace(self.view());
+    }
+
+    /// Tells why it waits, if that is news.
+    pub(super) fn waits_for(&mut self, reason: &str) {
+        if self.waiting != reason {
+            reason.clone_into(&mut self.waiting);
+            self.publish();
+        }
+    }
+}

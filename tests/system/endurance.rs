@@ -1,0 +1,136 @@
+//! What goes wrong around the daemon, and what it makes of that: nothing is lost, and nothing stands still for ever.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use torchd::proto::v1;
+
+use super::daemon::{Setup, wait_for};
+use super::spec;
+
+#[tokio::test]
+async fn a_daemon_whose_log_nobody_reads_goes_on() {
+    let daemon = Setup::new().unread().start();
+    for _ in 0..2 {
+        let job = daemon.create(spec::short()).await;
+        assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    }
+}
+
+#[tokio::test]
+async fn a_runner_whose_daemon_died_goes_on() {
+    let daemon = Setup::new().start();
+    let job = daemon.create(spec::endless()).await;
+    daemon.watch_until(&job.name, |job| job.progress.is_some()).await;
+    let checkpoints = daemon.job_folder(&job.name).join("checkpoints");
+    let (state_dir, _guard) = daemon.crash();
+    // Each epoch writes a line to a log that nobody drains any more.
+    let count = || fs::read_dir(&checkpoints).map_or(0, Iterator::count);
+    let before = count();
+    wait_for("two more epochs", || (count() >= before + 2).then_some(()));
+    let daemon = Setup::in_state(&state_dir).start();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.end.unwrap().reason(), v1::JobEndReason::Interrupted);
+}
+
+#[tokio::test]
+async fn what_a_locked_database_refuses_is_told_to_it_later() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let running = daemon.create(spec::endless()).await;
+    let mut next = spec::short();
+    next.resources = Some(spec::threads(1));
+    let waiting = daemon.create(next).await;
+    let pid = daemon.runner_pid(&running.name).await;
+
+    let database = rusqlite::Connection::open(daemon.state_dir.join("torchd.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    wait_for("the refusal", || daemon.log().contains("will be tried again").then_some(()));
+    let delete = v1::DeleteJobRequest { name: running.name.clone() };
+    let refusal = daemon.jobs().await.delete_job(delete.clone()).await.unwrap_err();
+    assert_eq!(refusal.code(), tonic::Code::FailedPrecondition, "{refusal}");
+    database.execute_batch("ROLLBACK").unwrap();
+
+    let ended = daemon.watch_to_end(&running.name).await;
+    assert_eq!(ended.end.unwrap().reason(), v1::JobEndReason::KilledBySignal);
+    assert_eq!(daemon.watch_to_end(&waiting.name).await.state(), v1::JobState::Succeeded);
+    daemon.jobs().await.delete_job(delete).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_whose_folder_was_removed_does_not_keep_the_daemon_from_starting() {
+    let daemon = Setup::new().start();
+    let job = daemon.create(spec::endless()).await;
+    let pid = daemon.runner_pid(&job.name).await;
+    let folder = daemon.job_folder(&job.name);
+    let (state_dir, _guard) = daemon.crash();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    fs::remove_dir_all(folder).unwrap();
+    let daemon = Setup::in_state(&state_dir).start();
+    let get = v1::GetJobRequest { name: job.name };
+    let end = daemon.jobs().await.get_job(get).await.unwrap().into_inner().end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::Interrupted);
+    assert!(end.message.contains("folder cannot be used"), "{}", end.message);
+}
+
+#[tokio::test]
+async fn jobs_wait_for_a_runner_that_does_not_work_until_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mended) = (folder.path().join("runner"), folder.path().join("mended"));
+    let script = |broken: &str| {
+        let runner = env!("CARGO_BIN_EXE_torchd-runner");
+        fs::write(&path, format!("#!/bin/sh\n[ -e {} ] && exec {runner} \"$@\"\n{broken}\n", mended.display()))
+            .unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    script(&format!("[ \"$1\" = probe ] && exec {} probe\nexec sleep 1000", env!("CARGO_BIN_EXE_torchd-runner")));
+    let daemon = Setup::new().set("runner.path", path.to_str().unwrap()).set("jobs.cpu_slots", "1").start();
+    let resources = Some(spec::threads(1));
+    daemon.create(v1::JobSpec { resources, ..spec::short() }).await;
+    let waiting = daemon.create(v1::JobSpec { resources, ..spec::short() }).await;
+    let (_, state_dir, _guard) = daemon.stop();
+
+    script("echo 'libtorch_cpu.so: cannot open shared object file' >&2; exit 127");
+    let daemon = Setup::in_state(&state_dir).set("runner.path", path.to_str().unwrap()).start();
+    let held = daemon.watch_until(&waiting.name, |job| job.waiting_reason.contains("libtorch_cpu.so")).await;
+    assert_eq!(held.state(), v1::JobState::Queued);
+    fs::write(&mended, "").unwrap();
+    assert_eq!(daemon.watch_to_end(&waiting.name).await.state(), v1::JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_job_is_watched_from_the_moment_that_it_is_listed() {
+    let daemon = Setup::new().start();
+    let mut jobs = daemon.jobs().await;
+    let mut watched = std::collections::HashSet::new();
+    let created = tokio::spawn({
+        let mut jobs = daemon.jobs().await;
+        async move {
+            for _ in 0..8 {
+                jobs.create_job(v1::CreateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+            }
+        }
+    });
+    while watched.len() < 8 {
+        for job in jobs.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs {
+            if watched.insert(job.name.clone()) {
+                let watch = v1::WatchJobRequest { name: job.name, after_sequence: 0 };
+                let mut stream = jobs.watch_job(watch).await.unwrap().into_inner();
+                stream.message().await.unwrap().unwrap();
+            }
+        }
+    }
+    created.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_closed_ends_the_daemon_in_order() {
+    let mut daemon = Setup::new().start();
+    let job = daemon.create(spec::endless()).await;
+    daemon.watch_until(&job.name, |job| job.progress.is_some()).await;
+    daemon.signal(Signal::SIGHUP);
+    assert_eq!(daemon.wait().code(), Some(0));
+    assert!(daemon.log().contains("torchd has shut down"), "{}", daemon.log());
+}
