@@ -15,6 +15,8 @@ pub mod dataset;
 
 pub mod job;
 
+pub mod compat;
+
 pub mod tensorboard;
 
 pub mod journal;

@@ -1,0 +1,162 @@
+//! The libraries on disk: whether libtorch can be loaded, and whether it is the right one.
+
+use super::Case;
+use crate::compat::{Catalogue, Reason, Version, finding};
+use crate::proto::v1::Finding;
+
+pub(super) fn judge(case: &mut Case<'_>) {
+    let torch = &case.facts.torch;
+    if !torch.load_error.is_empty() {
+        let found = explain(case.catalogue, &torch.load_error, Reason::LibtorchNotLoadable);
+        case.add(found);
+    } else if torch.version.is_none() {
+        let found = finding(Reason::TorchUnknown, "The version of PyTorch is not known").found("no torch.version");
+        let ask = "python3 -c 'import torch; print(torch.__version__)'".to_owned();
+        case.add(found.needed("a version such as 2.11.0+cu126").remedy("Ask PyTorch itself.", &[ask]));
+    }
+    if !torch.cuda_load_error.is_empty() {
+        let found = explain(case.catalogue, &torch.cuda_load_error, Reason::LibtorchCudaNotLoadable);
+        case.add(found);
+    }
+    if let (Some(version), Some(built_for)) = (&torch.version, &torch.built_for)
+        && version != built_for
+    {
+        let found = finding(
+            Reason::LibtorchVersionMismatch,
+            "The runner finds another libtorch than the one it was built for",
+        )
+        .found(format!("libtorch {version}"))
+        .needed(format!("libtorch {built_for}"))
+        .remedy(
+            format!(
+                "Install libtorch {built_for}, or let runner.libtorch_dir in the settings name the folder that has it."
+            ),
+            &[],
+        )
+        .sources(case.catalogue, &["tch-readme"]);
+        case.add(found);
+    }
+    system(case);
+}
+
+/// The C and the C++ library.
+fn system(case: &mut Case<'_>) {
+    let Some(release) = case.release else { return };
+    let torch = case.torch();
+    let checks = [
+        (&case.facts.glibc, &release.glibc, Reason::GlibcTooOld, "C library (glibc)", "GLIBC_"),
+        (&case.facts.glibcxx, &release.glibcxx, Reason::LibstdcxxTooOld, "C++ library (libstdc++)", "GLIBCXX_"),
+    ];
+    let mut found = Vec::new();
+    for (has, needs, reason, library, prefix) in checks {
+        if let (Some(has), Some(needs)) = (has, needs)
+            && has < needs
+        {
+            found.push(
+                finding(reason, format!("The system's {library} is too old for {torch}"))
+                    .found(format!("{prefix}{has}"))
+                    .needed(format!("{prefix}{needs}"))
+                    .remedy(
+                        "Move to a newer release of the operating system: these libraries cannot be exchanged alone.",
+                        &[],
+                    )
+                    .sources(case.catalogue, &release.sources),
+            );
+        }
+    }
+    case.findings.extend(found);
+}
+
+/// What the dynamic loader said, as a finding: None where it did not say that a library cannot be loaded.
+pub fn explain_loader(catalogue: &Catalogue, text: &str) -> Option<Finding> {
+    let says = [
+        "cannot open shared object file",
+        "' not found (required by",
+        "undefined symbol",
+        "file too short",
+        "invalid ELF header",
+    ];
+    let line = text.lines().find(|line| says.iter().any(|words| line.contains(words)))?;
+    Some(explain(catalogue, line, Reason::LibtorchNotLoadable))
+}
+
+fn explain(catalogue: &Catalogue, text: &str, reason: Reason) -> Finding {
+    let what = if reason == Reason::LibtorchCudaNotLoadable { "The CUDA half of libtorch" } else { "libtorch" };
+    if let Some(name) = missing_library(text) {
+        let found = finding(reason, format!("{what} cannot be loaded: {name} is missing"))
+            .found(text.trim())
+            .needed(name.clone());
+        let row = catalogue.libraries.iter().find(|row| row.file == name);
+        return match row {
+            Some(row) => found.remedy(row.from.clone(), &row.commands).sources(catalogue, &row.sources),
+            None => found.remedy(
+                format!("Install what brings {name} where the loader looks, or beside libtorch_cpu.so; `ldconfig -p` lists what it knows."),
+                &[],
+            ),
+        };
+    }
+    if let Some((symbol, library)) = missing_version(text) {
+        let reason = if symbol.starts_with("GLIBCXX_") { Reason::LibstdcxxTooOld } else { Reason::GlibcTooOld };
+        return finding(reason, format!("{what} cannot be loaded: {library} is older than it needs"))
+            .found(text.trim())
+            .needed(symbol)
+            .remedy(
+                "Move to a newer release of the operating system: these libraries cannot be exchanged alone.",
+                &[],
+            );
+    }
+    finding(reason, format!("{what} cannot be loaded"))
+        .found(text.trim())
+        .needed("libraries of one build")
+        .remedy("Its libraries may be of several builds, or damaged: install PyTorch anew into an empty folder.", &[])
+}
+
+/// `libX.so.1: cannot open shared object file: ...`
+fn missing_library(text: &str) -> Option<String> {
+    let before = text.split(": cannot open shared object file").next().filter(|before| before.len() < text.len())?;
+    let path = before.rsplit(": ").next()?.trim();
+    Some(path.rsplit('/').next().unwrap_or(path).to_owned())
+}
+
+/// ``/lib/libc.so.6: version `GLIBC_2.34' not found (required by ...)``
+fn missing_version(text: &str) -> Option<(String, String)> {
+    let (library, rest) = text.split_once(": version `")?;
+    let symbol = rest.split('\'').next()?;
+    let number = symbol.rsplit('_').next()?;
+    number.parse::<Version>().ok()?;
+    Some((symbol.to_owned(), library.rsplit([' ', '/']).next().unwrap_or(library).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_loader_are_understood() {
+        let catalogue = Catalogue::load(&[]).unwrap();
+        let cases = [
+            (
+                "torchd-runner: error while loading shared libraries: libtorch_cpu.so: cannot open shared object file: No such file or directory",
+                "LIBTORCH_NOT_LOADABLE",
+                "libtorch_cpu.so is missing",
+            ),
+            (
+                "/opt/torchd-runner: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.34' not found (required by /opt/libtorch_cpu.so)",
+                "GLIBC_TOO_OLD",
+                "libc.so.6 is older",
+            ),
+            (
+                "/x: /usr/lib/libstdc++.so.6: version `GLIBCXX_3.4.30' not found (required by /x)",
+                "LIBSTDCXX_TOO_OLD",
+                "libstdc++.so.6 is older",
+            ),
+            ("/x: symbol lookup error: /x: undefined symbol: _ZN2at4_ops", "LIBTORCH_NOT_LOADABLE", "cannot be loaded"),
+        ];
+        for (text, code, words) in cases {
+            let found = explain_loader(&catalogue, &format!("some line\n{text}\n")).unwrap();
+            assert_eq!(found.reason, code, "{found:#?}");
+            assert!(found.summary.contains(words) && !found.remedies.is_empty(), "{found:#?}");
+        }
+        assert!(explain_loader(&catalogue, "Killed\nnot found").is_none());
+    }
+}
