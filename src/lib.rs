@@ -17,6 +17,8 @@ pub mod job;
 
 pub mod compat;
 
+pub mod gpu;
+
 pub mod tensorboard;
 
 pub mod journal;

@@ -4,6 +4,7 @@
 mod databricks;
 mod filesystem;
 mod gpus;
+mod libraries;
 mod machine;
 mod spark;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Environment;
 use crate::proto::v1;
 pub use filesystem::unsuitable_filesystem;
+pub use libraries::SystemLibraries;
 
 /// Where facts come from: the root of the file system and the environment. Tests have roots of their own.
 #[derive(Debug, Clone)]
@@ -20,6 +22,8 @@ pub struct NodeSource {
     environment: Environment,
     /// The runtime by the settings, for services: systemd does not hand on the variable that tells it.
     runtime: Option<String>,
+    /// The type of the virtual machine by the settings.
+    node_type: Option<String>,
 }
 
 impl NodeSource {
@@ -30,7 +34,28 @@ impl NodeSource {
 
     /// Facts of a machine whose files lie under `root`.
     pub fn at(root: PathBuf, environment: Environment, runtime: Option<String>) -> Self {
-        Self { root, environment, runtime }
+        Self { root, environment, runtime, node_type: None }
+    }
+
+    /// The same with the type of the virtual machine, where the settings tell it.
+    pub fn with_node_type(mut self, node_type: Option<String>) -> Self {
+        self.node_type = node_type;
+        self
+    }
+
+    /// What of the system's libraries and devices compatibility depends on.
+    pub fn libraries(&self) -> SystemLibraries {
+        libraries::read(self)
+    }
+
+    /// The name of the Databricks runtime and of the operating system; empty where they are not known.
+    pub fn runtime_and_os(&self) -> (String, String) {
+        (databricks::presence(self).version, machine::os_name(self))
+    }
+
+    /// What the kernel driver lists: its version, and the GPUs' models.
+    pub fn nvidia_driver(&self) -> (String, Vec<String>) {
+        (gpus::driver_version(self), gpus::list(self).into_iter().map(|gpu| gpu.model).collect())
     }
 
     /// The cluster as it is now. `cuda` is what the runner found: None while it has not been asked.

@@ -322,8 +322,9 @@ fn minor(python: &Version) -> String {
 impl super::catalogue::PythonRange {
     /// Whether there are wheels for a Python.
     fn has(&self, python: &Version) -> bool {
-        let in_range =
-            self.min.as_ref().is_none_or(|min| python.minor() >= min.minor()) && python.minor() <= self.max.minor();
+        // Where the first is not known, only of the last there is a source.
+        let first = self.min.as_ref().unwrap_or(&self.max);
+        let in_range = (first.minor()..=self.max.minor()).contains(&python.minor());
         in_range || self.experimental.iter().any(|experimental| python.is_of(experimental))
     }
 }

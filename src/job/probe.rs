@@ -11,6 +11,24 @@ pub struct ProbeReport {
     pub cuda: Found,
     /// CUDA devices that a job can use.
     pub cuda_devices: u32,
+    /// The CUDA half lies beside libtorch, whether it can be loaded or not.
+    #[serde(default)]
+    pub has_cuda_half: bool,
+    /// Why it cannot be loaded, in the loader's words; empty where it can or is not there.
+    #[serde(default)]
+    pub cuda_load_error: String,
+    /// What the CUDA runtime returned when it was asked for devices; None where it is not loaded.
+    #[serde(default)]
+    pub cuda_error: Option<u32>,
+    /// cuDNN.
+    #[serde(default)]
+    pub cudnn: Found,
+    /// NCCL.
+    #[serde(default)]
+    pub nccl: Found,
+    /// The version of libtorch that the runner was built for.
+    #[serde(default)]
+    pub built_for: String,
 }
 
 /// A library: its version and file, or why it is absent.

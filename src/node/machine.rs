@@ -50,7 +50,7 @@ fn memory_limit(source: &NodeSource) -> Option<u64> {
     paths.filter_map(|path| source.file(&path)?.trim().parse().ok()).min()
 }
 
-fn os_name(source: &NodeSource) -> String {
+pub(super) fn os_name(source: &NodeSource) -> String {
     let release = source.file("/etc/os-release").unwrap_or_default();
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or_default();
     name.trim_matches(['"', '\'']).to_owned()

@@ -12,9 +12,17 @@ const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 /// What came of opening CUDA.
 pub(crate) struct Cuda {
     /// The library that was opened, or why there is none.
-    pub(crate) library: Result<PathBuf, String>,
+    pub(crate) library: Result<PathBuf, Absent>,
     /// CUDA devices that libtorch can use.
     pub(crate) devices: u32,
+}
+
+/// Why the CUDA half is not loaded.
+pub(crate) enum Absent {
+    /// This libtorch has none.
+    NotThere(String),
+    /// It is there and cannot be loaded: the loader's words.
+    NotLoadable(String),
 }
 
 impl Cuda {
@@ -31,7 +39,7 @@ impl Cuda {
     /// Why no job can compute on CUDA; None where one can.
     pub(crate) fn absence(&self) -> Option<String> {
         match &self.library {
-            Err(reason) => Some(reason.clone()),
+            Err(Absent::NotThere(reason) | Absent::NotLoadable(reason)) => Some(reason.clone()),
             Ok(path) if self.devices == 0 => Some(format!(
                 "{} was loaded and finds no usable GPU; `nvidia-smi` tells whether the driver is there and new enough",
                 path.display()
@@ -41,11 +49,14 @@ impl Cuda {
     }
 }
 
-fn open_library() -> Result<PathBuf, String> {
-    let cpu = loaded("libtorch_cpu.so").ok_or("libtorch_cpu.so is not mapped into this process")?;
+fn open_library() -> Result<PathBuf, Absent> {
+    let cpu = loaded("libtorch_cpu.so");
+    let cpu = cpu.ok_or_else(|| Absent::NotThere("libtorch_cpu.so is not mapped into this process".into()))?;
     let path = cpu.with_file_name(CUDA_LIBRARY);
     if !path.exists() {
-        return Err(format!("libtorch in {} is a build without CUDA: there is no {CUDA_LIBRARY} in it", folder(&cpu)));
+        let folder = folder(&cpu);
+        let reason = format!("libtorch in {folder} is a build without CUDA: there is no {CUDA_LIBRARY} in it");
+        return Err(Absent::NotThere(reason));
     }
     // SAFETY: it is libtorch's own library and runs its static initialisers, as linking it would. It is never closed.
     match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
@@ -53,7 +64,7 @@ fn open_library() -> Result<PathBuf, String> {
             std::mem::forget(library);
             Ok(path)
         }
-        Err(error) => Err(format!("{} cannot be loaded: {error}", path.display())),
+        Err(error) => Err(Absent::NotLoadable(format!("{} cannot be loaded: {error}", path.display()))),
     }
 }
 
@@ -61,11 +72,11 @@ fn folder(path: &Path) -> String {
     path.parent().unwrap_or(path).display().to_string()
 }
 
-/// The file of a library that this process has loaded.
+/// The file of a library that this process has loaded, by the beginning of its name.
 pub(crate) fn loaded(name: &str) -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines()
         .filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])))
-        .find(|path| path.file_name().is_some_and(|file| file == name))
+        .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)))
         .map(Path::to_owned)
 }

@@ -5,23 +5,32 @@ use std::process::ExitCode;
 use libloading::os::unix::Library;
 use torchd::job::probe::{Found, ProbeReport};
 
-use crate::cuda::{self, Cuda};
+use crate::cuda::{self, Absent, Cuda};
+
+/// The version of libtorch that tch 0.24.0 binds. (tch-rs, README)
+const BUILT_FOR: &str = "2.11.0";
 
 /// Prints what a runner finds.
 pub(crate) fn probe() -> ExitCode {
     let cuda = Cuda::open();
+    let is_loaded = cuda.library.is_ok();
     let report = ProbeReport {
-        libtorch: Found {
-            version: libtorch_version(),
-            path: cuda::loaded("libtorch_cpu.so").map(|path| path.display().to_string()).unwrap_or_default(),
-            absent_reason: String::new(),
-        },
+        libtorch: Found { version: libtorch_version(), path: path_of("libtorch_cpu.so"), absent_reason: String::new() },
         cuda: Found {
-            version: if cuda.library.is_ok() { cuda_version() } else { String::new() },
+            version: if is_loaded { cuda_version() } else { String::new() },
             path: cuda.library.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
             absent_reason: cuda.absence().unwrap_or_default(),
         },
         cuda_devices: cuda.devices,
+        has_cuda_half: !matches!(cuda.library, Err(Absent::NotThere(_))),
+        cuda_load_error: match &cuda.library {
+            Err(Absent::NotLoadable(words)) => words.clone(),
+            _ => String::new(),
+        },
+        cuda_error: if is_loaded { cuda_error() } else { None },
+        cudnn: library_of_cuda("libcudnn.so", is_loaded, cudnn_version),
+        nccl: library_of_cuda("libnccl.so", is_loaded, nccl_version),
+        built_for: BUILT_FOR.into(),
     };
     match serde_json::to_string(&report) {
         Ok(text) => {
@@ -42,6 +51,58 @@ pub(crate) fn libtorch_version() -> String {
         Library::this().get::<unsafe extern "C" fn() -> u64>(b"aoti_torch_abi_version\0").map(|version| version())
     };
     packed.map(|packed| format!("{}.{}.{}", packed >> 56, packed >> 48 & 0xff, packed >> 40 & 0xff)).unwrap_or_default()
+}
+
+/// The file of a library that is loaded, by the beginning of its name; empty where it is not.
+fn path_of(name: &str) -> String {
+    cuda::loaded(name).map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+/// A library that comes with the CUDA half.
+fn library_of_cuda(name: &str, is_cuda_loaded: bool, version: fn() -> Option<String>) -> Found {
+    match (is_cuda_loaded, path_of(name)) {
+        (false, _) => Found {
+            absent_reason: "it comes with the CUDA half of libtorch, which is not loaded".into(),
+            ..Found::default()
+        },
+        (true, path) if path.is_empty() => Found { absent_reason: format!("no {name} is loaded"), ..Found::default() },
+        (true, path) => Found { version: version().unwrap_or_default(), path, absent_reason: String::new() },
+    }
+}
+
+/// `size_t cudnnGetVersion()`: 91900 is 9.19.0, 8907 is 8.9.7.
+fn cudnn_version() -> Option<String> {
+    // SAFETY: it takes nothing and touches nothing.
+    let number =
+        unsafe { Library::this().get::<unsafe extern "C" fn() -> usize>(b"cudnnGetVersion\0").ok().map(|get| get())? };
+    let major = if number >= 10_000 { 10_000 } else { 1_000 };
+    Some(format!("{}.{}.{}", number / major, number % major / 100, number % 100))
+}
+
+/// `ncclResult_t ncclGetVersion(int *)`: 22809 is 2.28.9.
+fn nccl_version() -> Option<String> {
+    let mut number = 0;
+    // SAFETY: it writes one int.
+    let status = unsafe {
+        Library::this()
+            .get::<unsafe extern "C" fn(*mut i32) -> i32>(b"ncclGetVersion\0")
+            .ok()
+            .map(|get| get(&raw mut number))?
+    };
+    (status == 0).then(|| format!("{}.{}.{}", number / 10_000, number % 10_000 / 100, number % 100))
+}
+
+/// What `cudaError_t cudaGetDeviceCount(int *)` returns; None where there is no CUDA runtime.
+fn cuda_error() -> Option<u32> {
+    let mut count = 0;
+    // SAFETY: it writes one int.
+    let status = unsafe {
+        Library::this()
+            .get::<unsafe extern "C" fn(*mut i32) -> i32>(b"cudaGetDeviceCount\0")
+            .ok()
+            .map(|get| get(&raw mut count))?
+    };
+    u32::try_from(status).ok()
 }
 
 /// The version of the CUDA runtime that is loaded, such as `13.0`.
