@@ -35,6 +35,16 @@ pub struct Settings {
     pub allow_unauthenticated_remote: bool,
     /// Folders that data files may lie in.
     pub data_roots: Vec<PathBuf>,
+    /// Type of the virtual machine, where the environment does not tell it.
+    pub cluster_node_type: Option<String>,
+    /// Folder with rows of the catalogue that add to ours or take their place.
+    pub catalogue_dir: Option<PathBuf>,
+    /// A folder with mistakes is told, and the catalogue that is built in is used; otherwise the daemon does not start.
+    pub catalogue_falls_back: bool,
+    /// This machine is checked so often.
+    pub check_interval: Duration,
+    /// The library of NVML; None for the one that the loader finds.
+    pub nvml_library: Option<PathBuf>,
     /// Name of the Databricks runtime, where the environment does not tell it.
     pub cluster_runtime: Option<String>,
     /// The runner; None to look beside the executable and in `../lib/torchd/`.

@@ -12,27 +12,31 @@ mod systemd;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::compat::Date;
 use crate::config::{self, Environment, Invalid, Settings};
 use crate::exporter::Exporter;
 use crate::job::end;
 use crate::manager::{Manager, ManagerSettings};
 use crate::metrics::Metrics;
-use crate::node::NodeSource;
+use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
 use crate::store::Store;
-use crate::supervisor::RunnerSettings;
+use crate::supervisor::Supervisor;
 use arguments::Arguments;
 use startup::{Failure, StateDir};
 
 /// Once the runners are gone, answers in hand get this long to reach clients that read them.
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
+
+/// What health tells of: the server, and each service.
+const SERVICES: [&str; 4] = ["", "torchd.v1.JobService", "torchd.v1.SystemService", "torchd.v1.CompatibilityService"];
 
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is unavailable), 70 (internal).
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -59,6 +63,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let _ = std::io::stdout().write_all(config::to_toml(&settings).as_bytes());
         return ExitCode::SUCCESS;
     }
+    if arguments.check_machine {
+        return check_machine(&settings, environment);
+    }
     logging::start(&settings);
     // A daemon mostly waits; two threads keep it small on machines with many cores.
     let runtime =
@@ -80,6 +87,33 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Judges this machine without serving anything, for `torchctl check` where no daemon runs.
+fn check_machine(settings: &Settings, environment: Environment) -> ExitCode {
+    let judged = async {
+        let checkup = startup::checkup(settings, environment, startup::catalogue(settings)?);
+        let probe = match startup::runner_settings(settings) {
+            Ok(runner) => {
+                Supervisor::new(runner, tokio::sync::mpsc::channel(1).0).probe().await.map_err(|e| e.to_string())
+            }
+            Err(failure) => Err(failure.to_string()),
+        };
+        let report = checkup.judge(&probe, Date::of(SystemTime::now())).await;
+        json::to_string(&report, true).map_err(|error| Failure::internal("the report cannot be written", error))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let printed = runtime
+        .map_err(|error| Failure::internal("the threads cannot be started", error))
+        .and_then(|runtime| runtime.block_on(judged))
+        .map(|report| writeln!(std::io::stdout(), "{report}"));
+    match printed {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "torchd: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
 fn refuse(invalid: &Invalid) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "torchd: {invalid}");
     ExitCode::from(startup::EXIT_SETTINGS)
@@ -93,17 +127,14 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
     // Closing the terminal ends a daemon that was started there, in order.
     let mut hangup =
         signal(SignalKind::hangup()).map_err(|error| Failure::internal("SIGHUP cannot be received", error))?;
+    let catalogue = startup::catalogue(&settings)?;
     let state = StateDir::open(&settings.state_dir)?;
     if let Some(path) = &arguments.ready_file {
         // Of a daemon before us: whoever waits for the file waits for us.
         startup::remove_ready_file(path)?;
     }
     let listeners = listeners::bind(&settings).await?;
-    let runner = RunnerSettings {
-        program: startup::find_runner(settings.runner_path.as_deref())?,
-        libtorch_dir: settings.runner_libtorch_dir.clone(),
-        stop_grace: settings.runner_stop_grace,
-    };
+    let runner = startup::runner_settings(&settings)?;
     let reasons: Vec<_> = (1..).map_while(|number| JobEndReason::try_from(number).ok()).map(end::label).collect();
     let methods = services::methods();
     let metrics =
@@ -116,22 +147,26 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         cpu_slots: settings.jobs_cpu_slots,
         data_roots: startup::data_roots(&settings)?,
         runner,
+        catalogue: catalogue.clone(),
     };
     let manager = Manager::start(manager_settings, store, metrics.clone())
         .await
         .map_err(|error| Failure::unavailable("what the last daemon left behind", error))?;
 
-    let node = NodeSource::new(environment, settings.cluster_runtime.clone());
-    let (routes, health) = services::routes(manager.clone(), node, cpus, settings.grpc_max_message_bytes)
-        .await
-        .map_err(|error| Failure::internal("reflection cannot be served", error))?;
-    let exporter = Exporter::new(manager.clone(), metrics.clone());
+    let node = startup::node(&settings, environment.clone());
+    let checkup = startup::checkup(&settings, environment, catalogue);
+    tokio::spawn(checkup.clone().watch(manager.clone(), settings.check_interval));
+    let (routes, health) =
+        services::routes(manager.clone(), checkup.clone(), node, cpus, settings.grpc_max_message_bytes)
+            .await
+            .map_err(|error| Failure::internal("reflection cannot be served", error))?;
+    let exporter = Exporter::new(manager.clone(), checkup, metrics.clone());
     let addresses = listeners.addresses;
     let stop = CancellationToken::new();
     let mut servers =
         listeners.serve(routes, AnswerLayer::new(metrics, methods), exporter.clone().router(), stop.clone());
 
-    for service in ["", "torchd.v1.JobService", "torchd.v1.SystemService"] {
+    for service in SERVICES {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
     }
     exporter.set_ready(true);
@@ -155,7 +190,7 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
     }
     systemd::stopping();
     exporter.set_ready(false);
-    for service in ["", "torchd.v1.JobService", "torchd.v1.SystemService"] {
+    for service in SERVICES {
         health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
     let orderly = async {

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
 
+use crate::checkup::Checkup;
 use crate::manager::Manager;
 use crate::metrics::Metrics;
 
@@ -21,6 +22,7 @@ use crate::metrics::Metrics;
 #[derive(Clone)]
 pub struct Exporter {
     manager: Manager,
+    checkup: Checkup,
     metrics: Metrics,
     ready: Arc<AtomicBool>,
     last_success: Arc<std::sync::Mutex<Option<f64>>>,
@@ -28,8 +30,8 @@ pub struct Exporter {
 
 impl Exporter {
     /// An exporter that is not ready yet.
-    pub fn new(manager: Manager, metrics: Metrics) -> Self {
-        Self { manager, metrics, ready: Arc::default(), last_success: Arc::default() }
+    pub fn new(manager: Manager, checkup: Checkup, metrics: Metrics) -> Self {
+        Self { manager, checkup, metrics, ready: Arc::default(), last_success: Arc::default() }
     }
 
     /// Whether `/readyz` says yes.
@@ -60,6 +62,15 @@ impl Exporter {
             &["version", "revision", "rustc"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("TORCHD_REVISION"), env!("TORCHD_RUSTC")]).set(1.0);
+        let findings = gauge(
+            "torchd_compatibility_finding",
+            "What the last check of this machine found; 1 for each finding, absent where there is none.",
+            &["severity", "reason"],
+        )?;
+        for finding in self.checkup.latest().map(|report| report.findings).unwrap_or_default() {
+            let severity = finding.severity().as_str_name().trim_start_matches("SEVERITY_").to_ascii_lowercase();
+            findings.with_label_values(&[severity, finding.reason]).set(1.0);
+        }
         let begun = Instant::now();
         let collected = jobs::collect(&self.manager, &scrape).await;
         let success =

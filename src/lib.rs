@@ -31,6 +31,8 @@ pub mod supervisor;
 
 pub mod manager;
 
+pub mod checkup;
+
 pub mod exporter;
 
 pub mod services;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
 use crate::job::probe::ProbeReport;
 use crate::job::{Job, JobId, State};
@@ -51,6 +52,8 @@ pub struct ManagerSettings {
     pub data_roots: DataRoots,
     /// How runners are started.
     pub runner: RunnerSettings,
+    /// What is known of versions, for explaining why a runner cannot begin.
+    pub catalogue: Arc<Catalogue>,
 }
 
 /// A handle on the manager; cheap to clone.
@@ -59,6 +62,8 @@ pub struct Manager {
     commands: mpsc::Sender<Command>,
     live: watch::Receiver<LiveViews>,
     probe: watch::Receiver<ProbeState>,
+    /// Why jobs cannot use GPUs, although the runner may see some.
+    gpu_block: Arc<watch::Sender<Option<String>>>,
     store: Store,
     settings: Arc<ManagerSettings>,
 }
@@ -88,12 +93,14 @@ impl Manager {
         let (probe_sender, probe) = watch::channel(None);
         let supervisor = Supervisor::new(settings.runner.clone(), events);
         let prober = supervisor.clone();
-        tokio::spawn(probe_until_it_works(prober, probe_sender));
+        tokio::spawn(probe_until_it_works(prober, probe_sender, settings.catalogue.clone()));
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
         let task = task::Task::recover(settings.clone(), store.clone(), supervisor, metrics, live_sender).await?;
-        tokio::spawn(task.run(receiver, runner_events, probe.clone()));
-        Ok(Self { commands, live, probe, store, settings })
+        let gpu_block = watch::Sender::new(None);
+        tokio::spawn(task.run(receiver, runner_events, probe.clone(), gpu_block.subscribe()));
+        let gpu_block = Arc::new(gpu_block);
+        Ok(Self { commands, live, probe, gpu_block, store, settings })
     }
 
     /// Judges a request and queues it.
@@ -105,7 +112,8 @@ impl Manager {
     /// Judges a request.
     pub async fn admit(&self, spec: &v1::JobSpec) -> Result<Admitted, JobError> {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
-        admission::admit(spec.clone(), self.settings.clone(), probe).await
+        let block = self.gpu_block.borrow().clone();
+        admission::admit(spec.clone(), self.settings.clone(), probe, block).await
     }
 
     /// A job as it is now.
@@ -170,6 +178,20 @@ impl Manager {
         self.commands.closed().await;
     }
 
+    /// What the probe tells, as it changes.
+    pub fn probes(&self) -> watch::Receiver<ProbeState> {
+        self.probe.clone()
+    }
+
+    /// Keeps jobs that need a GPU out of the queue and those in it waiting, for that reason; None lets them on.
+    pub fn block_gpus(&self, reason: Option<String>) {
+        self.gpu_block.send_if_modified(|now| {
+            let is_news = *now != reason;
+            *now = reason;
+            is_news
+        });
+    }
+
     /// What the probe has told so far.
     pub fn probe(&self) -> ProbeState {
         self.probe.borrow().clone()
@@ -205,7 +227,7 @@ impl Manager {
 }
 
 /// Asks the runner which libraries it finds, and again while it does not work: somebody may mend it.
-async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState>) {
+async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState>, catalogue: Arc<Catalogue>) {
     let mut pause = PROBE_AGAIN;
     loop {
         match prober.probe().await {
@@ -219,13 +241,19 @@ async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState
                 return;
             }
             Err(error) => {
-                tracing::error!(%error, "the runner does not work; jobs wait and new ones are refused");
-                told.send_replace(Some(Err(format!("the runner does not work and will be asked again: {error}"))));
+                let words = explained(&catalogue, &error.to_string());
+                tracing::error!("the runner does not work; jobs wait and new ones are refused: {words}");
+                told.send_replace(Some(Err(format!("the runner does not work and will be asked again: {words}"))));
             }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PROBE_AT_LEAST_EVERY);
     }
+}
+
+/// What a program said when it could not begin: in our words with the remedy, where the loader said it.
+fn explained(catalogue: &Catalogue, text: &str) -> String {
+    explain_loader(catalogue, text).map_or_else(|| text.to_owned(), |finding| finding.in_words())
 }
 
 fn folder(jobs_dir: &Path, id: &JobId) -> JobFolder {

@@ -58,6 +58,11 @@ impl NodeSource {
         (gpus::driver_version(self), gpus::list(self).into_iter().map(|gpu| gpu.model).collect())
     }
 
+    /// Addresses of NVIDIA display and 3D controllers on the PCI bus, with a driver or without.
+    pub fn nvidia_pci_devices(&self) -> Vec<String> {
+        gpus::on_the_bus(self)
+    }
+
     /// The cluster as it is now. `cuda` is what the runner found: None while it has not been asked.
     pub fn cluster(&self, cpus: u32, cuda: Option<Result<u32, String>>) -> v1::Cluster {
         let node = machine::node(self, cpus);

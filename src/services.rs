@@ -1,5 +1,6 @@
 //! gRPC adapters: convert, call one method, convert back. No SQL, no state logic, no processes.
 
+mod compatibility;
 mod job_log;
 mod jobs;
 mod layer;
@@ -11,6 +12,7 @@ mod watch;
 
 use tonic::service::Routes;
 
+use crate::checkup::Checkup;
 use crate::manager::Manager;
 use crate::metrics::Method;
 use crate::node::NodeSource;
@@ -20,6 +22,7 @@ pub use layer::{AnswerLayer, AnswerService};
 /// All services, with health and reflection, and the handle that tells health.
 pub async fn routes(
     manager: Manager,
+    checkup: Checkup,
     node: NodeSource,
     cpus: u32,
     max_message_bytes: usize,
@@ -32,7 +35,8 @@ pub async fn routes(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let jobs = jobs::Jobs::new(manager.clone());
-    let system = system::System::new(manager, node, cpus);
+    let compatibility = compatibility::Compatibility::new(manager.clone(), checkup.clone());
+    let system = system::System::new(manager, checkup, node, cpus);
     let gzip = tonic::codec::CompressionEncoding::Gzip;
     let mut routes = Routes::builder();
     routes
@@ -44,6 +48,12 @@ pub async fn routes(
         )
         .add_service(
             v1::system_service_server::SystemServiceServer::new(system)
+                .max_decoding_message_size(max_message_bytes)
+                .accept_compressed(gzip)
+                .send_compressed(gzip),
+        )
+        .add_service(
+            v1::compatibility_service_server::CompatibilityServiceServer::new(compatibility)
                 .max_decoding_message_size(max_message_bytes)
                 .accept_compressed(gzip)
                 .send_compressed(gzip),

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 pub(super) use rows::{
-    Build, CudaErrorCode, Gpu, InstallForm, Library, NodeType, PythonRange, Release, RuntimeRow, SourceRow, Toolkit,
+    Build, Conflict, CudaErrorCode, Gpu, InstallForm, Library, NodeType, PythonRange, Release, RuntimeRow, SourceRow,
+    Toolkit,
 };
 
 /// Everything that is known, each list in order of its key.

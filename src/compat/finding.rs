@@ -118,6 +118,16 @@ pub fn finding(reason: Reason, summary: impl Into<String>) -> v1::Finding {
 }
 
 impl v1::Finding {
+    /// In a line: what it is, what was found, and the first way out.
+    pub fn in_words(&self) -> String {
+        let found = if self.found.is_empty() { String::new() } else { format!(" (found: {})", self.found) };
+        let remedy = self.remedies.first().map(|remedy| match remedy.commands.first() {
+            Some(command) => format!(". {} `{command}`", remedy.text),
+            None => format!(". {}", remedy.text),
+        });
+        format!("{}{found}{}", self.summary, remedy.unwrap_or_default())
+    }
+
     /// What was found.
     pub(super) fn found(mut self, found: impl Into<String>) -> Self {
         self.found = found.into();

@@ -163,6 +163,41 @@ impl RuntimeRow {
     }
 }
 
+impl RuntimeRow {
+    /// The message of a runtime, judged on a day.
+    pub fn to_proto(&self, catalogue: &Catalogue, day: Date) -> v1::Runtime {
+        let text = |version: &Option<Version>| version.as_ref().map(ToString::to_string).unwrap_or_default();
+        let date = |date: Option<Date>| date.map(|date| date.to_string()).unwrap_or_default();
+        let support = self.support(day);
+        let conflict = |conflict: &super::catalogue::Conflict| v1::Conflict {
+            field: conflict.field.clone(),
+            value: conflict.value.clone(),
+            source: catalogue.sources_of(&[&conflict.source]).pop(),
+            counts: conflict.counts.clone(),
+        };
+        v1::Runtime {
+            name: self.name.resource(),
+            display_name: self.name.to_string(),
+            lts: self.name.lts,
+            python_version: text(&self.python),
+            pytorch_version: text(&self.pytorch),
+            pytorch_cuda_variant: self.pytorch_build.clone().unwrap_or_default(),
+            torchvision_version: text(&self.torchvision),
+            cuda_version: text(&self.cuda),
+            cudnn_version: text(&self.cudnn),
+            nccl_version: text(&self.nccl),
+            standard_python_version: text(&self.standard_python),
+            release_date: date(self.released),
+            end_of_support_date: date(self.end_of_support),
+            support: support.status.into(),
+            support_reason: support.reason,
+            notes: self.notes.clone(),
+            conflicts: self.conflicts.iter().map(conflict).collect(),
+            sources: catalogue.sources_of(&self.sources),
+        }
+    }
+}
+
 impl Catalogue {
     /// The runtime for machine learning of that number.
     pub fn runtime(&self, query: &RuntimeQuery) -> Result<&RuntimeRow, UnknownRuntime> {

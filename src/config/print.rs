@@ -28,6 +28,13 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("\n[data]\nroots = [{}]\n", roots.join(", ")),
         "\n[cluster]\nworkers = 0\nrole = \"driver\"\n".to_owned(),
         chosen("runtime", settings.cluster_runtime.as_deref().map(quoted), "taken from DATABRICKS_RUNTIME_VERSION"),
+        chosen("node_type", settings.cluster_node_type.as_deref().map(quoted), "taken from DB_INSTANCE_TYPE"),
+        "\n[compatibility]\n".to_owned(),
+        chosen("catalogue_dir", settings.catalogue_dir.as_deref().map(path), "the catalogue that is built in"),
+        format!("on_catalogue_error = \"{}\"\n", if settings.catalogue_falls_back { "embedded" } else { "refuse" }),
+        format!("check_interval = {}\n", time(settings.check_interval)),
+        "\n[gpu]\n".to_owned(),
+        chosen("nvml_library", settings.nvml_library.as_deref().map(path), "libnvidia-ml.so.1, as the loader finds it"),
         "\n[runner]\n".to_owned(),
         chosen("path", settings.runner_path.as_deref().map(path), "beside the executable, else in ../lib/torchd/"),
         chosen(

@@ -151,6 +151,21 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     }
     read_cluster(keys, environment);
     let cluster_runtime = keys.take("cluster.runtime", text).filter(|runtime| !runtime.is_empty());
+    let cluster_node_type = keys.take("cluster.node_type", text).filter(|kind| !kind.is_empty());
+    let catalogue_dir = keys.take("compatibility.catalogue_dir", path);
+    if let Some(folder) = catalogue_dir.as_ref().filter(|folder| !folder.is_dir()) {
+        keys.add("compatibility.catalogue_dir", format!("is {}, which is no folder", folder.display()));
+    }
+    let catalogue_falls_back = keys.take("compatibility.on_catalogue_error", |value| match text(value)?.as_str() {
+        "refuse" => Ok(false),
+        "embedded" => Ok(true),
+        other => Err(format!("is {other:?}; refuse or embedded is right")),
+    });
+    let check_interval = keys.take("compatibility.check_interval", duration);
+    if check_interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
+        keys.add("compatibility.check_interval", "is shorter than 1s, the shortest that is right".into());
+    }
+    let nvml_library = keys.take("gpu.nvml_library", path);
     let runner_path = keys.take("runner.path", path);
     let runner_libtorch_dir = keys.take("runner.libtorch_dir", path);
     for (key, named, what) in
@@ -191,6 +206,11 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         allow_unauthenticated_remote,
         data_roots,
         cluster_runtime,
+        cluster_node_type,
+        catalogue_dir,
+        catalogue_falls_back: catalogue_falls_back.unwrap_or(false),
+        check_interval: check_interval.unwrap_or(Duration::from_secs(3600)),
+        nvml_library,
         runner_path,
         runner_libtorch_dir,
         runner_stop_grace,

@@ -31,6 +31,9 @@ pub(super) struct Arguments {
     /// Print the effective settings and leave
     #[arg(long)]
     pub(super) check_config: bool,
+    /// Check whether driver, CUDA and libtorch work together here, print the report as JSON and leave
+    #[arg(long)]
+    pub(super) check_machine: bool,
 }
 
 impl Arguments {

@@ -3,12 +3,17 @@
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::listeners::Addresses;
-use crate::config::{Invalid, Mistake, Settings};
+use crate::checkup::Checkup;
+use crate::compat::{Catalogue, CatalogueFile};
+use crate::config::{Environment, Invalid, Mistake, Settings};
 use crate::dataset::DataRoots;
+use crate::gpu::NvmlSource;
 use crate::journal::write_whole;
-use crate::node::unsuitable_filesystem;
+use crate::node::{NodeSource, unsuitable_filesystem};
+use crate::supervisor::RunnerSettings;
 
 /// The settings are wrong (EX_USAGE of sysexits.h).
 pub(super) const EXIT_SETTINGS: u8 = 64;
@@ -103,6 +108,58 @@ pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
             format!("looked for {}; set runner.path", looked.join(" and ")),
         )
     })
+}
+
+/// How runners are started.
+pub(super) fn runner_settings(settings: &Settings) -> Result<RunnerSettings, Failure> {
+    Ok(RunnerSettings {
+        program: find_runner(settings.runner_path.as_deref())?,
+        libtorch_dir: settings.runner_libtorch_dir.clone(),
+        stop_grace: settings.runner_stop_grace,
+    })
+}
+
+/// The node that we are on.
+pub(super) fn node(settings: &Settings, environment: Environment) -> NodeSource {
+    NodeSource::new(environment, settings.cluster_runtime.clone()).with_node_type(settings.cluster_node_type.clone())
+}
+
+/// What looks at this machine.
+pub(super) fn checkup(settings: &Settings, environment: Environment, catalogue: Arc<Catalogue>) -> Checkup {
+    Checkup::new(catalogue, node(settings, environment), NvmlSource { library: settings.nvml_library.clone() })
+}
+
+/// The catalogue, with the operator's files over ours. It is taken whole, or as the settings say.
+pub(super) fn catalogue(settings: &Settings) -> Result<Arc<Catalogue>, Failure> {
+    let key = "compatibility.catalogue_dir";
+    let files = match &settings.catalogue_dir {
+        Some(folder) => catalogue_files(folder)
+            .map_err(|error| Failure::unavailable(&format!("{key} = {}", folder.display()), error))?,
+        None => Vec::new(),
+    };
+    match Catalogue::load(&files) {
+        Ok(catalogue) => Ok(Arc::new(catalogue)),
+        Err(error) if settings.catalogue_falls_back => {
+            tracing::error!(%error, "the files of {key} are not used; the catalogue that is built in is");
+            let embedded =
+                Catalogue::load(&[]).map_err(|error| Failure::internal("the catalogue that is built in", error))?;
+            Ok(Arc::new(embedded))
+        }
+        Err(error) => Err(Failure { code: EXIT_SETTINGS, message: format!("{key}: {error}") }),
+    }
+}
+
+fn catalogue_files(folder: &Path) -> std::io::Result<Vec<CatalogueFile>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.push(CatalogueFile { name, text: std::fs::read_to_string(&path)? });
+        }
+    }
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(files)
 }
 
 /// The data roots as canonical paths.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What a runner finds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// libtorch.
     pub libtorch: Found,

@@ -34,10 +34,14 @@ pub(super) async fn admit(
     message: v1::JobSpec,
     settings: Arc<ManagerSettings>,
     probe: ProbeReport,
+    gpu_block: Option<String>,
 ) -> Result<Admitted, JobError> {
     // Data files are read and unpacked: many requests at once would take the memory, and the threads that others need.
     let _turn = JUDGED_AT_ONCE.acquire().await.map_err(|_| JobError::Gone)?;
-    let judged = tokio::task::spawn_blocking(move || judge(&message, &settings.data_roots, settings.cpu_slots, &probe));
+    let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
+    let judged = tokio::task::spawn_blocking(move || {
+        judge(&message, &settings.data_roots, settings.cpu_slots, no_gpu.as_deref())
+    });
     judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
 }
 
@@ -45,7 +49,7 @@ fn judge(
     message: &v1::JobSpec,
     roots: &DataRoots,
     cpu_slots: u32,
-    probe: &ProbeReport,
+    no_gpu: Option<&str>,
 ) -> Result<Admitted, Violations> {
     let spec::Reading { data, mut resources, demands, spec, mistakes: mut wrong } = spec::read(message);
     let (mut train, mut validation) = (None, None);
@@ -53,7 +57,7 @@ fn judge(
         train = judge_set("data.train", &data.train, roots, &mut wrong);
         validation = data.validation.as_ref().and_then(|paths| judge_set("data.validation", paths, roots, &mut wrong));
     }
-    place(&mut resources, cpu_slots, probe, &mut wrong);
+    place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
     let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.unzip();
@@ -90,20 +94,15 @@ fn judge_set(field: &str, paths: &IdxPaths, roots: &DataRoots, wrong: &mut Viola
     }
 }
 
-/// Decides which part of this machine the job will take.
-fn place(resources: &mut Resources, cpu_slots: u32, probe: &ProbeReport, wrong: &mut Violations) {
+/// Decides which part of this machine the job will take. `no_gpu` is why it can be no GPU.
+fn place(resources: &mut Resources, cpu_slots: u32, no_gpu: Option<&str>, wrong: &mut Violations) {
     let wants_gpu = resources.device == Device::Cuda || resources.gpu_count == Some(1);
-    let has_gpu = probe.cuda_devices > 0;
-    if wants_gpu && !has_gpu {
+    let has_gpu = no_gpu.is_none();
+    if let Some(reason) = no_gpu.filter(|_| wants_gpu) {
         let field = if resources.device == Device::Cuda { "resources.device" } else { "resources.gpu_count" };
         let asked = if resources.device == Device::Cuda { "is cuda" } else { "is 1" };
-        wrong.add(
-            field,
-            format!(
-                "{asked}, and CUDA does not work on this machine: {}; use device = cpu or auto",
-                probe.cuda.absent_reason
-            ),
-        );
+        wrong
+            .add(field, format!("{asked}, and CUDA does not work on this machine: {reason}; use device = cpu or auto"));
     }
     let on_gpu = wants_gpu || (resources.device == Device::Auto && resources.gpu_count.is_none() && has_gpu);
     resources.gpu_count = Some(u32::from(on_gpu));

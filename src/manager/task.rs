@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::live::{Ending, Live};
 use super::recovery::{self, DELETED};
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder};
+use crate::compat::explain_loader;
 use crate::job::end::{self, Exit, StopCause, Verdict};
 use crate::job::order::Lease;
 use crate::job::state::{Event, Outcome, Refusal, next};
@@ -36,6 +37,8 @@ pub(super) struct Task {
     views: watch::Sender<LiveViews>,
     /// GPUs that jobs can use, or why nothing can be started: the runner has not been probed yet, or does not work.
     gpus: Result<u32, String>,
+    /// Why jobs that need a GPU wait, although there may be some.
+    gpu_block: Option<String>,
     /// The database refused something that has to be tried again.
     is_behind: bool,
     closing: Vec<oneshot::Sender<()>>,
@@ -60,6 +63,7 @@ impl Task {
             live: Vec::new(),
             views,
             gpus: Err("the runner is being asked which libraries it finds".into()),
+            gpu_block: None,
             is_behind: false,
             closing: Vec::new(),
         };
@@ -86,6 +90,7 @@ impl Task {
         mut commands: mpsc::Receiver<Command>,
         mut events: mpsc::Receiver<RunnerEvent>,
         mut probe: watch::Receiver<ProbeState>,
+        mut gpu_block: watch::Receiver<Option<String>>,
     ) {
         let mut ticks = interval(TRY_AGAIN);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,6 +109,10 @@ impl Task {
                         self.gpus = told.map(|report| report.cuda_devices);
                         self.schedule().await;
                     }
+                }
+                Ok(()) = gpu_block.changed() => {
+                    self.gpu_block.clone_from(&gpu_block.borrow_and_update());
+                    self.schedule().await;
                 }
                 _ = ticks.tick(), if self.is_behind => self.catch_up().await,
             }
@@ -267,6 +276,12 @@ impl Task {
             RunnerNews::Ended { exit, fault, log_tail } => {
                 let is_started = live.fold.started().is_some();
                 let mut verdict = end::judge(exit, live.fold.ended(), live.stop, is_started);
+                // A runner that could not be loaded leaves the loader's words, and these say what to do.
+                if verdict.reason == v1::JobEndReason::StartFailed
+                    && let Some(finding) = explain_loader(&self.settings.catalogue, &log_tail.join("\n"))
+                {
+                    verdict.message = finding.in_words();
+                }
                 if let Some(fault) = fault {
                     let reason = if is_started { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
                     verdict = Verdict { outcome: Outcome::Failed, reason, message: fault };
@@ -296,8 +311,14 @@ impl Task {
             Ok(gpus) => {
                 let machine = Machine { cpu_slots: self.settings.cpu_slots, gpus: *gpus };
                 let queue: Vec<Request> = queued.map(|live| self.request(&live.job)).collect();
+                // Jobs that cannot run hold back nobody.
+                let (queue, blocked): (Vec<_>, Vec<_>) =
+                    queue.into_iter().partition(|request| !request.gpu || self.gpu_block.is_none());
                 let held: Vec<Lease> = self.live.iter().filter_map(|live| live.lease.clone()).collect();
-                scheduler::plan(&queue, &held, &machine)
+                let mut plan = scheduler::plan(&queue, &held, &machine);
+                let reason = self.gpu_block.clone().unwrap_or_default();
+                plan.wait.extend(blocked.into_iter().map(|request| (request.id, reason.clone())));
+                plan
             }
         };
         for (id, lease) in plan.start {

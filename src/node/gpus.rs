@@ -30,3 +30,18 @@ pub(super) fn driver_version(source: &NodeSource) -> String {
     let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
     text.lines().next().unwrap_or_default().split_whitespace().find(is_version).unwrap_or_default().to_owned()
 }
+
+/// PCI devices of NVIDIA whose class is a display controller. (PCI Code and ID Assignment: class 03)
+pub(super) fn on_the_bus(source: &NodeSource) -> Vec<String> {
+    let Ok(folder) = source.path("/sys/bus/pci/devices").read_dir() else { return Vec::new() };
+    let is_gpu = |path: &std::path::Path| {
+        let holds = |file: &str, prefix: &str| {
+            std::fs::read_to_string(path.join(file)).is_ok_and(|text| text.trim().starts_with(prefix))
+        };
+        holds("vendor", "0x10de") && holds("class", "0x03")
+    };
+    let gpus = folder.flatten().filter(|entry| is_gpu(&entry.path()));
+    let mut addresses: Vec<_> = gpus.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    addresses.sort();
+    addresses
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
+use crate::compat::UnknownRuntime;
 use crate::job::state::Refusal;
 use crate::job::{Violation, Violations};
 use crate::journal::JournalError;
@@ -84,6 +85,11 @@ pub(super) fn invalid_field(field: &str, description: impl Into<String>) -> Stat
 pub(super) fn not_found(kind: &str, name: &str, message: String) -> Status {
     let details = ErrorDetails::with_resource_info(kind, abridged(name), "", abridged(&message));
     status(Code::NotFound, "NOT_FOUND", message, details)
+}
+
+/// A runtime that the catalogue does not have.
+pub(super) fn unknown_runtime(unknown: &UnknownRuntime) -> Status {
+    not_found("torchd.v1.Runtime", &unknown.asked, unknown.to_string())
 }
 
 /// A position behind the end of something.

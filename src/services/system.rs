@@ -3,7 +3,8 @@
 use tonic::{Request, Response, Status};
 
 use super::status;
-use crate::job::probe::Found;
+use crate::checkup::Checkup;
+use crate::job::probe::{Found, ProbeReport};
 use crate::manager::Manager;
 use crate::node::NodeSource;
 use crate::proto::v1::{self, system_service_server::SystemService};
@@ -11,13 +12,14 @@ use crate::proto::v1::{self, system_service_server::SystemService};
 /// The service.
 pub(super) struct System {
     manager: Manager,
+    checkup: Checkup,
     node: NodeSource,
     cpus: u32,
 }
 
 impl System {
-    pub(super) fn new(manager: Manager, node: NodeSource, cpus: u32) -> Self {
-        Self { manager, node, cpus }
+    pub(super) fn new(manager: Manager, checkup: Checkup, node: NodeSource, cpus: u32) -> Self {
+        Self { manager, checkup, node, cpus }
     }
 }
 
@@ -32,19 +34,31 @@ impl SystemService for System {
         &self,
         _request: Request<v1::GetVersionRequest>,
     ) -> Result<Response<v1::GetVersionResponse>, Status> {
-        let (libtorch, cuda) = match self.manager.probed().await.map_err(status::of)? {
-            Ok(report) => (report.libtorch, report.cuda),
-            Err(reason) => {
-                let absent = Found { absent_reason: reason, ..Found::default() };
-                (absent.clone(), absent)
-            }
+        let absent = |absent_reason: String| Found { absent_reason, ..Found::default() };
+        let (probe, nvml) = tokio::join!(self.manager.probed(), self.checkup.nvml());
+        let report = probe.map_err(status::of)?.unwrap_or_else(|reason| ProbeReport {
+            libtorch: absent(reason.clone()),
+            cuda: absent(reason.clone()),
+            cudnn: absent(reason.clone()),
+            nccl: absent(reason),
+            ..ProbeReport::default()
+        });
+        let driver = match (nvml.driver_version.as_str(), self.checkup.driver_version()) {
+            ("", kernel) if kernel.is_empty() => absent("the kernel has no NVIDIA driver loaded".into()),
+            ("", kernel) => Found { version: kernel, path: "/proc/driver/nvidia/version".into(), ..Found::default() },
+            (told, _) => Found { version: told.to_owned(), path: nvml.library.clone(), ..Found::default() },
         };
+        let nvml = Found { version: nvml.version, path: nvml.library, absent_reason: nvml.absent_reason };
         Ok(Response::new(v1::GetVersionResponse {
             torchd_version: env!("CARGO_PKG_VERSION").into(),
             revision: env!("TORCHD_REVISION").into(),
             rustc_version: env!("TORCHD_RUSTC").into(),
-            libtorch: Some(library(libtorch)),
-            cuda: Some(library(cuda)),
+            libtorch: Some(library(report.libtorch)),
+            cuda: Some(library(report.cuda)),
+            cudnn: Some(library(report.cudnn)),
+            nccl: Some(library(report.nccl)),
+            nvidia_driver: Some(library(driver)),
+            nvml: Some(library(nvml)),
         }))
     }
 
