@@ -14,6 +14,9 @@ use crate::manager::Manager;
 use crate::node::NodeSource;
 use crate::proto::v1::{self, CompatibilityReport, Severity, Verdict};
 
+/// NVML's library is there, and no driver. (nvml.h, nvmlReturn_t)
+const NVML_DRIVER_NOT_LOADED: u32 = 9;
+
 /// Looks at this machine; cheap to clone.
 #[derive(Clone)]
 pub struct Checkup {
@@ -70,19 +73,20 @@ impl Checkup {
         let (nvml, gathered) = tokio::join!(self.nvml.read(), gathered);
         let (libraries, (runtime, os), (kernel_driver, kernel_gpus), pci) = gathered.unwrap_or_default();
         let describe = |name: String, compute_capability: String| v1::GpuDescription { name, compute_capability };
-        let gpus = match (&nvml.gpus, kernel_gpus.is_empty()) {
-            (Some(gpus), _) => {
-                gpus.iter().map(|gpu| describe(gpu.name.clone(), gpu.compute_capability.clone())).collect()
+        let gpus: Vec<_> = match &nvml.gpus {
+            Some(gpus) => gpus.iter().map(|gpu| describe(gpu.name.clone(), gpu.compute_capability.clone())).collect(),
+            None if !kernel_gpus.is_empty() => {
+                kernel_gpus.into_iter().map(|name| describe(name, String::new())).collect()
             }
-            (None, false) => kernel_gpus.into_iter().map(|name| describe(name, String::new())).collect(),
             // Without a driver the bus alone knows of them.
-            (None, true) => {
-                pci.into_iter().map(|place| describe(format!("NVIDIA GPU at {place}"), String::new())).collect()
-            }
+            None => pci.into_iter().map(|place| describe(format!("NVIDIA GPU at {place}"), String::new())).collect(),
         };
+        // A driver that is there and fails hides its GPUs: then nobody knows whether there are any.
+        let is_hidden = nvml.code.is_some_and(|code| code != 0 && code != NVML_DRIVER_NOT_LOADED);
+        let gpus = (!gpus.is_empty() || !is_hidden).then_some(v1::GpuList { gpus });
         let driver_version = if nvml.driver_version.is_empty() { kernel_driver } else { nvml.driver_version };
         v1::MachineFacts {
-            gpus: Some(v1::GpuList { gpus }),
+            gpus,
             driver_version,
             nvml_error: nvml.code,
             torch: Some(torch(probe)),

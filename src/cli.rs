@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cluster;
+mod compatibility;
 mod connection;
 mod failure;
 mod job_commands;
@@ -21,8 +22,10 @@ use connection::Connection;
 use failure::Failure;
 use output::Output;
 
+use crate::proto::v1;
+
 /// Runs a command and tells how it ended: 0; 1 for a job that did not succeed and for other refusals; 64 for a mistake in
-/// the request; 69 where the daemon cannot be reached.
+/// the request; 69 where the daemon cannot be reached. `check` and `doctor` end by their verdict: 0 to 3.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -59,6 +62,21 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Cancel { job } => job_commands::cancel(connection().await?, output, &job).await,
         Command::Delete { job } => job_commands::delete(connection().await?, output, &job).await,
         Command::Scalars { job, tag } => scalars::scalars(connection().await?, output, &job, tag.as_deref()).await,
+        Command::Runtimes { as_of, pytorch, supported, lts } => {
+            let request = v1::ListRuntimesRequest {
+                pytorch_version: pytorch.unwrap_or_default(),
+                as_of: as_of.unwrap_or_default(),
+                supported_only: supported,
+                lts_only: lts,
+                ..v1::ListRuntimesRequest::default()
+            };
+            compatibility::runtimes(connection().await?, output, request).await
+        }
+        Command::PlanInstall(arguments) => compatibility::plan(connection().await?, output, arguments).await,
+        Command::Check { facts, as_of, local } => {
+            compatibility::check(&server, output, facts.as_deref(), as_of.unwrap_or_default(), local).await
+        }
+        Command::Doctor => compatibility::doctor(connection().await?, output).await,
         Command::Version => cluster::version(connection().await?, output).await,
         Command::Cluster => cluster::cluster(connection().await?, output).await,
     }

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Talks to torchd: submits training jobs and shows how they go.
 ///
 /// Exit codes: 0; 1 where a job did not succeed or a request was refused; 64 for a mistake in the request; 69 where torchd
-/// cannot be reached.
+/// cannot be reached. check and doctor: 0 where everything fits, 1 where less is possible, 2 where something does not work,
+/// 3 where that is not known.
 #[derive(Debug, Parser)]
 #[command(name = "torchctl", version = version(), about)]
 pub(super) struct Arguments {
@@ -102,10 +103,76 @@ pub(super) enum Command {
         #[arg(long)]
         tag: Option<String>,
     },
+    /// List Databricks runtimes: which PyTorch, and whether they are supported
+    Runtimes {
+        /// Judge support on this day, as YYYY-MM-DD, instead of today
+        #[arg(long, value_name = "DATE")]
+        as_of: Option<String>,
+        /// Only runtimes with this PyTorch; 2.7 means every 2.7
+        #[arg(long, value_name = "VERSION")]
+        pytorch: Option<String>,
+        /// Only runtimes that are supported
+        #[arg(long)]
+        supported: bool,
+        /// Only runtimes with long-term support
+        #[arg(long)]
+        lts: bool,
+    },
+    /// Tell how to install PyTorch on a runtime or a bare Python
+    PlanInstall(PlanArguments),
+    /// Judge whether driver, CUDA and libtorch work together here, or on a machine whose facts are given
+    Check {
+        /// File with the facts of another machine (torchd.v1.MachineFacts), TOML or JSON
+        #[arg(long, value_name = "FILE")]
+        facts: Option<PathBuf>,
+        /// Judge support on this day, as YYYY-MM-DD, instead of today
+        #[arg(long, value_name = "DATE")]
+        as_of: Option<String>,
+        /// Do not ask a daemon: let `torchd --check-machine` look at this machine
+        #[arg(long, conflicts_with_all = ["facts", "as_of"])]
+        local: bool,
+    },
+    /// One page: what is wrong here and what to do, then what is here
+    Doctor,
     /// Print versions
     Version,
     /// Print what torchd knows of its machine
     Cluster,
+}
+
+/// What to plan for.
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    /// Version of PyTorch; without it the newest that fits
+    #[arg(long, value_name = "VERSION")]
+    pub(super) pytorch: Option<String>,
+    /// What to compute on
+    #[arg(long, value_enum)]
+    pub(super) accelerator: AcceleratorChoice,
+    /// Version of Python; needed without a runtime, and with one whose Python is not known
+    #[arg(long, value_name = "VERSION")]
+    pub(super) python: Option<String>,
+    /// Databricks runtime, such as "7.3 LTS ML" or 7.3.x-scala2.12
+    #[arg(long, value_name = "NAME")]
+    pub(super) runtime: Option<String>,
+    /// CUDA build, such as cu126; without it the one that fits best
+    #[arg(long, value_name = "VARIANT")]
+    pub(super) cuda: Option<String>,
+    /// Version of the NVIDIA driver there
+    #[arg(long, value_name = "VERSION")]
+    pub(super) driver: Option<String>,
+    /// Compute capability of the GPU there, such as 8.6
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(super) compute: Option<String>,
+}
+
+/// What to compute on.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum AcceleratorChoice {
+    /// NVIDIA GPUs.
+    Gpu,
+    /// The CPU.
+    Cpu,
 }
 
 /// A state to filter by.

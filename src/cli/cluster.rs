@@ -10,22 +10,29 @@ use crate::proto::v1;
 
 pub(super) async fn version(connection: Connection, output: Output) -> Result<ExitCode, Failure> {
     let answer = connection.system().get_version(v1::GetVersionRequest {}).await?.into_inner();
-    output.print(&answer, |answer| {
-        let library = |library: &Option<v1::LibraryVersion>| match library {
-            Some(found) if found.absent_reason.is_empty() => format!("{}, from {}", found.version, found.path),
-            Some(absent) => format!("absent: {}", absent.absent_reason),
-            None => String::new(),
-        };
-        let revision = |revision: &str| if revision.is_empty() { String::new() } else { format!(" ({revision})") };
-        table::facts(&[
-            ("torchctl", format!("{}{}", env!("CARGO_PKG_VERSION"), revision(env!("TORCHD_REVISION")))),
-            ("torchd", format!("{}{}", answer.torchd_version, revision(&answer.revision))),
-            ("rustc", answer.rustc_version.clone()),
-            ("libtorch", library(&answer.libtorch)),
-            ("CUDA", library(&answer.cuda)),
-        ])
-    })?;
+    output.print(&answer, versions)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is loaded from where, and why not.
+pub(super) fn versions(answer: &v1::GetVersionResponse) -> String {
+    let library = |library: &Option<v1::LibraryVersion>| match library {
+        Some(found) if found.absent_reason.is_empty() => format!("{}, from {}", found.version, found.path),
+        Some(absent) => format!("absent: {}", absent.absent_reason),
+        None => String::new(),
+    };
+    let revision = |revision: &str| if revision.is_empty() { String::new() } else { format!(" ({revision})") };
+    table::facts(&[
+        ("torchctl", format!("{}{}", env!("CARGO_PKG_VERSION"), revision(env!("TORCHD_REVISION")))),
+        ("torchd", format!("{}{}", answer.torchd_version, revision(&answer.revision))),
+        ("rustc", answer.rustc_version.clone()),
+        ("libtorch", library(&answer.libtorch)),
+        ("CUDA", library(&answer.cuda)),
+        ("cuDNN", library(&answer.cudnn)),
+        ("NCCL", library(&answer.nccl)),
+        ("NVIDIA driver", library(&answer.nvidia_driver)),
+        ("NVML", library(&answer.nvml)),
+    ])
 }
 
 pub(super) async fn cluster(connection: Connection, output: Output) -> Result<ExitCode, Failure> {
@@ -58,6 +65,11 @@ fn describe(cluster: &v1::Cluster) -> String {
         ("Spark", presence(&cluster.spark)),
     ]);
     text.push('\n');
+    text + &capabilities(cluster)
+}
+
+/// What can and what cannot be done here.
+pub(super) fn capabilities(cluster: &v1::Cluster) -> String {
     let rows: Vec<_> = cluster
         .capabilities
         .iter()
@@ -65,5 +77,5 @@ fn describe(cluster: &v1::Cluster) -> String {
             [capability.name.clone(), if capability.available { "yes" } else { "no" }.into(), capability.reason.clone()]
         })
         .collect();
-    text + &table::columns(["CAPABILITY", "HERE", "WHY"], &rows)
+    table::columns(["CAPABILITY", "HERE", "WHY"], &rows)
 }

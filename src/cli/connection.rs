@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
 use super::failure::Failure;
+use crate::proto::v1::compatibility_service_client::CompatibilityServiceClient;
 use crate::proto::v1::job_service_client::JobServiceClient;
 use crate::proto::v1::system_service_client::SystemServiceClient;
 
@@ -35,6 +36,10 @@ impl Connection {
 
     pub(super) fn jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    }
+
+    pub(super) fn compatibility(&self) -> CompatibilityServiceClient<Channel> {
+        CompatibilityServiceClient::new(self.channel.clone())
     }
 
     pub(super) fn system(&self) -> SystemServiceClient<Channel> {

@@ -1,17 +1,18 @@
-//! Spec files: TOML or JSON in the JSON mapping of JobSpec. Every mistake is told with its path, and an unknown field with the
+//! Messages in files: TOML or JSON in their JSON mapping, such as the spec of a job. Every mistake is told with its path, and an unknown field with the
 //! known one that is nearest.
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use prost::Name;
 use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
 use toml::Table;
 
 use super::failure::Failure;
-use crate::proto::{json, v1};
+use crate::proto::json;
 
-/// Reads a spec and changes what `--set` says.
-pub(super) fn read(file: &Path, sets: &[String]) -> Result<v1::JobSpec, Failure> {
+/// Reads a message and changes what `--set` says.
+pub(super) fn read<M: Name + Default>(file: &Path, sets: &[String]) -> Result<M, Failure> {
     let name = file.display().to_string();
     let text =
         std::fs::read_to_string(file).map_err(|error| Failure::Mistake(format!("{name} cannot be read: {error}")))?;
@@ -20,7 +21,7 @@ pub(super) fn read(file: &Path, sets: &[String]) -> Result<v1::JobSpec, Failure>
     let table = table.map_err(|error| {
         Failure::Mistake(format!("{name} is no {}: {error}", if is_json { "JSON" } else { "TOML" }))
     })?;
-    let descriptor = json::descriptor::<v1::JobSpec>().map_err(|error| Failure::Other(error.to_string()))?;
+    let descriptor = json::descriptor::<M>().map_err(|error| Failure::Other(error.to_string()))?;
     let mut message = DynamicMessage::new(descriptor);
     let mut mistakes = Vec::new();
     fill(&mut message, &table, "", &mut mistakes);
@@ -181,7 +182,12 @@ fn scalar(kind: &Kind, value: &toml::Value, at: &str) -> Result<Value, String> {
             enum_number(descriptor, value).ok_or_else(|| wrong(&choices(descriptor))).map(Value::EnumNumber)
         }
         Kind::Bytes => Err(wrong("nothing that a spec file can hold")),
-        Kind::Message(_) => Err(wrong("a table")),
+        Kind::Message(descriptor) => {
+            let toml::Value::Table(table) = value else { return Err(wrong("a table")) };
+            let (mut message, mut mistakes) = (DynamicMessage::new(descriptor.clone()), Vec::new());
+            fill(&mut message, table, at, &mut mistakes);
+            if mistakes.is_empty() { Ok(Value::Message(message)) } else { Err(mistakes.join("\n  ")) }
+        }
     }
 }
 
@@ -223,6 +229,7 @@ fn describe(value: &toml::Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::v1;
 
     fn spec(text: &str, ending: &str, sets: &[&str]) -> Result<v1::JobSpec, Vec<String>> {
         let file = tempfile::Builder::new().suffix(ending).tempfile().unwrap();

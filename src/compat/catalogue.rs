@@ -193,7 +193,7 @@ fn take<T: Row>(
     }
     rows.retain(|old| read.iter().all(|new| new.row.key() != old.row.key()));
     rows.append(&mut read);
-    rows.sort_by(|one, other| one.row.key().cmp(&other.row.key()));
+    rows.sort_by_key(|row| row.row.key());
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

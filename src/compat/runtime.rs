@@ -139,7 +139,7 @@ impl RuntimeRow {
     pub fn support(&self, day: Date) -> SupportOn {
         let told = |status, reason: String| SupportOn { status, reason };
         if let Some(released) = self.released.filter(|released| day < *released) {
-            return told(v1::Support::NotReleased, format!("released on {released}"));
+            return told(v1::Support::NotReleased, format!("not released before {released}"));
         }
         match (self.released, self.end_of_support) {
             (_, Some(end)) if day > end => told(v1::Support::Ended, format!("support ended on {end}")),

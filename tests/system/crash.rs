@@ -131,7 +131,7 @@ async fn a_runner_that_cannot_begin_fails_its_job_with_its_last_words() {
 async fn a_runner_that_does_not_work_at_all_is_told_at_the_request() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken");
-    fs::write(&path, "#!/bin/sh\necho 'error while loading shared libraries: libc10.so' >&2\nexit 127\n").unwrap();
+    fs::write(&path, "#!/bin/sh\necho 'error while loading shared libraries: libc10.so: cannot open shared object file' >&2\nexit 127\n").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let daemon = Setup::new().set("runner.path", path.to_str().unwrap()).start();
     let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec::short()) }).await.unwrap_err();

@@ -64,13 +64,23 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
     // With its comments taken off the file says the same in words, apart from what depends on the machine.
     let shown = fs::read_to_string("deploy/torchd.toml").unwrap();
     let is_value = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
-    let depends = ["#state_dir", "#roots", "#runtime", "#path", "#libtorch_dir", "#cpu_slots"];
+    let depends = [
+        "#state_dir",
+        "#roots",
+        "#runtime",
+        "#node_type",
+        "#catalogue_dir",
+        "#nvml_library",
+        "#path",
+        "#libtorch_dir",
+        "#cpu_slots",
+    ];
     let mut compared = 0;
     for line in shown.lines().filter(|line| is_value(line) && !depends.iter().any(|name| line.starts_with(name))) {
         assert!(defaults.contains(&format!("\n{}\n", &line[1..])), "{line}\n{defaults}");
         compared += 1;
     }
-    assert_eq!(compared, 11);
+    assert_eq!(compared, 13);
     let all: String =
         shown.lines().map(|line| if is_value(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n");
     let file = folder.path().join("all.toml");

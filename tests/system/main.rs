@@ -5,6 +5,7 @@
 
 mod bad_data;
 mod bad_requests;
+mod compatibility;
 mod crash;
 mod daemon;
 mod deploy;

@@ -164,7 +164,7 @@ fn a_daemon_that_is_not_there_is_told_with_the_remedy() {
 fn versions_and_the_cluster_are_shown() {
     let daemon = Daemon::start();
     let (code, out, _) = told(&daemon.ctl(&["version"]));
-    assert!(code == 0 && out.contains("libtorch  2.11.0, from ") && out.contains("torchd    0."), "{out}");
+    assert!(code == 0 && out.contains("libtorch       2.11.0, from ") && out.contains("torchd         0."), "{out}");
     let (code, out, _) = told(&daemon.ctl(&["cluster"]));
     assert!(code == 0 && out.contains("driver-only") && out.contains("workers             0"), "{out}");
     let cluster = json(&daemon.ctl(&["cluster", "-o", "json"]));
