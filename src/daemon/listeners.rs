@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use super::startup::Failure;
 use crate::config::Settings;
@@ -55,12 +55,14 @@ impl Listeners {
         let mut servers = JoinSet::new();
         let stopped = stop.clone();
         servers.spawn(async move {
+            // An answer is several small writes; held back until the first is acknowledged they would take 40 ms.
+            let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
             Server::builder()
                 .http2_keepalive_interval(Some(KEEPALIVE))
                 .http2_keepalive_timeout(Some(KEEPALIVE))
                 .layer(layer)
                 .add_routes(routes)
-                .serve_with_incoming_shutdown(TcpListenerStream::new(self.grpc), stopped.cancelled_owned())
+                .serve_with_incoming_shutdown(incoming, stopped.cancelled_owned())
                 .await
                 .map_err(|error| format!("gRPC: {error}"))
         });
