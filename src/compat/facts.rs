@@ -79,6 +79,12 @@ impl Facts {
                 (None, None)
             }
         };
+        if let Some(build) = build.as_ref().filter(|build| !torch.variant.is_empty() && **build != torch.variant) {
+            wrong.add(
+                "torch.variant",
+                format!("is {:?}, and torch.version says {build:?}; leave one out", torch.variant),
+            );
+        }
         let variant = Some(torch.variant.clone()).filter(|variant| !variant.is_empty()).or(build);
         if let Some(variant) = variant.as_ref().filter(|variant| !is_variant(variant)) {
             wrong.add("torch.variant", format!("is {variant:?}; cpu, or a CUDA build such as cu126, is needed"));
@@ -167,6 +173,19 @@ mod tests {
                 "runtime"
             ]
         );
+    }
+
+    #[test]
+    fn a_build_is_told_once_or_twice_the_same() {
+        let catalogue = Catalogue::load(&[]).unwrap();
+        let read = |version: &str, variant: &str| {
+            let torch = v1::TorchFacts { version: version.into(), variant: variant.into(), ..Default::default() };
+            Facts::read(&v1::MachineFacts { torch: Some(torch), ..Default::default() }, &catalogue)
+        };
+        assert_eq!(read("2.11.0+cu126", "").unwrap().torch.variant.as_deref(), Some("cu126"));
+        assert_eq!(read("2.11.0", "cu126").unwrap().torch.variant.as_deref(), Some("cu126"));
+        let wrong = read("2.11.0+cu126", "cpu").unwrap_err();
+        assert!(wrong.to_string().contains("torch.variant: is \"cpu\", and torch.version says \"cu126\""), "{wrong}");
     }
 
     #[test]

@@ -308,7 +308,18 @@ mod tests {
         assert!(field == "python_version" && words.contains("3.5 to 3.14"), "{words}");
         let driver =
             v1::PlanInstallRequest { driver_version: "450.0".into(), ..ask("", "3.12", Accelerator::Gpu, "2.11.0") };
-        assert!(refused(&driver).1.contains("525.60.13"));
+        let (field, words) = refused(&driver);
+        assert!(field == "driver_version" && words.contains("525.60.13"), "{words}");
+        let cpu = refused(&ask("", "3.12", Accelerator::Cpu, "2.14")).1;
+        assert!(cpu.contains("the nearest that fits is PyTorch 2.13.0 (cpu)"), "{cpu}");
+        let ptx = v1::PlanInstallRequest {
+            driver_version: "525.60.13".into(),
+            compute_capability: "13.0".into(),
+            cuda_variant: "cu129".into(),
+            ..ask("", "3.12", Accelerator::Gpu, "2.8.0")
+        };
+        let (field, words) = refused(&ptx);
+        assert!(field == "driver_version" && words.contains("cannot compile"), "{field} {words}");
     }
 
     #[test]

@@ -31,9 +31,8 @@ impl<'a> Wish<'a> {
             ));
         };
         if !release.python.has(&self.python) {
-            let place = |version: &Version| self.catalogue.releases.partition_point(|other| other.version < *version);
             let other = self.catalogue.releases.iter().filter(|release| release.python.has(&self.python));
-            let nearest = other.min_by_key(|release| place(&release.version).abs_diff(place(wanted)));
+            let nearest = other.min_by_key(|release| self.steps_between(&release.version, wanted));
             let nearest = nearest.map(|release| {
                 format!("; the nearest release with wheels for {} is {}", minor(&self.python), release.version)
             });
@@ -48,7 +47,26 @@ impl<'a> Wish<'a> {
                 ),
             ));
         }
-        self.build_of(release).map(|build| (release, build)).map_err(|(field, why)| one(field, why))
+        self.build_of(release).map(|build| (release, build)).map_err(|(field, why)| {
+            let nearest = if field == "cuda_variant" { None } else { self.nearest(wanted) };
+            let nearest = nearest.map(|(release, build)| {
+                format!("; the nearest that fits is PyTorch {} ({})", release.version, build.variant)
+            });
+            one(field, format!("{why}{}", nearest.unwrap_or_default()))
+        })
+    }
+
+    /// What fits and is nearest to a release.
+    fn nearest(&self, wanted: &Version) -> Option<(&'a Release, &'a Build)> {
+        let with_python = self.catalogue.releases.iter().filter(|release| release.python.has(&self.python));
+        let fitting = with_python.filter_map(|release| Some((release, self.build_of(release).ok()?)));
+        fitting.min_by_key(|(release, _)| self.steps_between(&release.version, wanted))
+    }
+
+    /// How many releases lie between two versions.
+    fn steps_between(&self, one: &Version, other: &Version) -> usize {
+        let place = |version: &Version| self.catalogue.releases.partition_point(|release| release.version < *version);
+        place(one).abs_diff(place(other))
     }
 
     /// The newest release that fits.
@@ -133,7 +151,14 @@ impl<'a> Wish<'a> {
             .filter(|_| !build.compute.is_empty())
             .map(|coverage| coverage.fit(compute));
         match fit {
-            Some(Fit::Binary | Fit::Ptx) => Ok(()),
+            Some(Fit::Binary) => Ok(()),
+            Some(Fit::Ptx) => match (&self.driver, toolkit) {
+                (Some(driver), Some(toolkit)) if !toolkit.is_known_to(driver) => Err((
+                    "driver_version",
+                    format!("is {driver}, which cannot compile the code of {} for {compute}", build.variant),
+                )),
+                _ => Ok(()),
+            },
             Some(Fit::None) => Err((
                 "compute_capability",
                 format!("is {compute}, and {} holds code for {}", build.variant, build.compute.join(", ")),
