@@ -110,10 +110,7 @@ fn floor(case: &mut Case<'_>) {
         )
         .found(format!("driver {driver}"))
         .needed(format!("driver {floor} or newer"))
-        .remedy(
-            format!("Update the NVIDIA driver to {floor} or newer. On Databricks it comes with the runtime: choose a newer one."),
-            &[],
-        );
+        .remedy(format!("Update the NVIDIA driver to {floor} or newer."), &[]);
         for (text, command) in other_builds(case, &Wanted { driver: Some(driver), gpus }) {
             found = found.remedy(text, &[command]);
         }
