@@ -47,6 +47,11 @@ impl Checkup {
         self.nvml.read().await
     }
 
+    /// What led to NVML's library.
+    pub fn nvml_found_by(&self) -> &'static str {
+        if self.nvml.library.is_some() { "gpu.nvml_library" } else { "the loader's own search" }
+    }
+
     /// The version of the kernel's driver for NVIDIA GPUs; empty where there is none.
     pub fn driver_version(&self) -> String {
         self.node.nvidia_driver().0

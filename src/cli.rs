@@ -6,6 +6,7 @@ mod compatibility;
 mod connection;
 mod failure;
 mod job_commands;
+mod licenses;
 mod output;
 mod scalars;
 mod spec_file;
@@ -77,7 +78,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             compatibility::check(&server, output, facts.as_deref(), as_of.unwrap_or_default(), local).await
         }
         Command::Doctor => compatibility::doctor(connection().await?, output).await,
-        Command::Version => cluster::version(connection().await?, output).await,
+        Command::Version { licenses: true } => licenses::print(output),
+        Command::Version { licenses: false } => cluster::version(connection().await?, output).await,
         Command::Cluster => cluster::cluster(connection().await?, output).await,
     }
 }

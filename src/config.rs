@@ -37,6 +37,8 @@ pub struct Settings {
     pub data_roots: Vec<PathBuf>,
     /// Type of the virtual machine, where the environment does not tell it.
     pub cluster_node_type: Option<String>,
+    /// The Python whose PyTorch is told; None for the one of PYSPARK_PYTHON or the PATH.
+    pub cluster_python: Option<PathBuf>,
     /// Folder with rows of the catalogue that add to ours or take their place.
     pub catalogue_dir: Option<PathBuf>,
     /// A folder with mistakes is told, and the catalogue that is built in is used; otherwise the daemon does not start.

@@ -147,6 +147,7 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         cpu_slots: settings.jobs_cpu_slots,
         data_roots: startup::data_roots(&settings)?,
         runner,
+        python: settings.cluster_python.clone(),
         catalogue: catalogue.clone(),
     };
     let manager = Manager::start(manager_settings, store, metrics.clone())

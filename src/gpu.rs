@@ -30,6 +30,8 @@ pub struct NvmlReading {
     pub version: String,
     /// Version of the driver.
     pub driver_version: String,
+    /// The newest CUDA that the driver speaks, such as `13.0`; empty where NVML does not tell.
+    pub cuda_driver_version: String,
     /// The GPUs; None where it cannot be used.
     pub gpus: Option<Vec<GpuIdentity>>,
 }

@@ -24,7 +24,8 @@ use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::proto::v1;
 use crate::store::{ListQuery, Store};
-use crate::supervisor::{RunnerSettings, Supervisor};
+pub use crate::supervisor::PythonReport;
+use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
 pub use error::JobError;
 pub use view::View;
@@ -52,6 +53,8 @@ pub struct ManagerSettings {
     pub data_roots: DataRoots,
     /// How runners are started.
     pub runner: RunnerSettings,
+    /// The Python whose PyTorch is told; None to look for one.
+    pub python: Option<PathBuf>,
     /// What is known of versions, for explaining why a runner cannot begin.
     pub catalogue: Arc<Catalogue>,
 }
@@ -202,6 +205,11 @@ impl Manager {
         let mut probe = self.probe.clone();
         let told = probe.wait_for(Option::is_some).await.map_err(|_| JobError::Gone)?;
         told.clone().ok_or(JobError::Gone)
+    }
+
+    /// Python and PyTorch of this machine, asked anew.
+    pub async fn python(&self) -> PythonReport {
+        ask_python(self.settings.python.as_deref()).await
     }
 
     /// Cores that jobs may take together.

@@ -9,6 +9,7 @@ mod environment;
 mod leftover;
 mod log;
 mod probe;
+mod python;
 mod runner;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use crate::journal::ProgressFold;
 pub use leftover::end_leftover;
 pub use log::last_lines;
 pub use probe::ProbeError;
+pub use python::{PythonReport, ask_python};
 pub use runner::RunnerHandle;
 
 /// How runners are started.

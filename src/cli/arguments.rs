@@ -135,7 +135,11 @@ pub(super) enum Command {
     /// One page: what is wrong here and what to do, then what is here
     Doctor,
     /// Print versions
-    Version,
+    Version {
+        /// Print the licences of torchd's parts and of libtorch instead, with where to read them; asks no daemon
+        #[arg(long)]
+        licenses: bool,
+    },
     /// Print what torchd knows of its machine
     Cluster,
 }

@@ -17,7 +17,12 @@ pub(super) async fn version(connection: Connection, output: Output) -> Result<Ex
 /// What is loaded from where, and why not.
 pub(super) fn versions(answer: &v1::GetVersionResponse) -> String {
     let library = |library: &Option<v1::LibraryVersion>| match library {
-        Some(found) if found.absent_reason.is_empty() => format!("{}, from {}", found.version, found.path),
+        Some(found) if found.absent_reason.is_empty() && found.found_by.is_empty() => {
+            format!("{}, from {}", found.version, found.path)
+        }
+        Some(found) if found.absent_reason.is_empty() => {
+            format!("{}, from {} ({})", found.version, found.path, found.found_by)
+        }
         Some(absent) => format!("absent: {}", absent.absent_reason),
         None => String::new(),
     };
@@ -31,7 +36,10 @@ pub(super) fn versions(answer: &v1::GetVersionResponse) -> String {
         ("cuDNN", library(&answer.cudnn)),
         ("NCCL", library(&answer.nccl)),
         ("NVIDIA driver", library(&answer.nvidia_driver)),
+        ("CUDA of the driver", library(&answer.cuda_driver)),
         ("NVML", library(&answer.nvml)),
+        ("Python", library(&answer.python)),
+        ("PyTorch", library(&answer.pytorch)),
     ])
 }
 

@@ -161,6 +161,13 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         "embedded" => Ok(true),
         other => Err(format!("is {other:?}; refuse or embedded is right")),
     });
+    let cluster_python = keys.take("cluster.python", path);
+    if let Some(path) = cluster_python.as_ref().filter(|path| !path.is_file()) {
+        keys.add(
+            "cluster.python",
+            format!("is {}, which is no file; an interpreter of Python is right", path.display()),
+        );
+    }
     let check_interval = keys.take("compatibility.check_interval", duration);
     if check_interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
         keys.add("compatibility.check_interval", "is shorter than 1s, the shortest that is right".into());
@@ -207,6 +214,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         data_roots,
         cluster_runtime,
         cluster_node_type,
+        cluster_python,
         catalogue_dir,
         catalogue_falls_back: catalogue_falls_back.unwrap_or(false),
         check_interval: check_interval.unwrap_or(Duration::from_secs(3600)),

@@ -40,6 +40,11 @@ pub(super) fn read(library: Option<&Path>) -> NvmlReading {
         library: loaded(path),
         version: nvml.sys_nvml_version().unwrap_or_default(),
         driver_version: nvml.sys_driver_version().unwrap_or_default(),
+        // 13000 is 13.0, 12040 is 12.4. (nvml.h, nvmlSystemGetCudaDriverVersion_v2)
+        cuda_driver_version: nvml
+            .sys_cuda_driver_version()
+            .map(|number| format!("{}.{}", number / 1000, number % 1000 / 10))
+            .unwrap_or_default(),
         gpus: Some(gpus.map(describe).collect()),
     }
 }

@@ -40,4 +40,7 @@ pub struct Found {
     pub path: String,
     /// Why it cannot be used; empty where it can.
     pub absent_reason: String,
+    /// What led there; empty where that is not known.
+    #[serde(default)]
+    pub found_by: String,
 }

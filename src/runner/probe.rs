@@ -15,11 +15,12 @@ pub(crate) fn probe() -> ExitCode {
     let cuda = Cuda::open();
     let is_loaded = cuda.library.is_ok();
     let report = ProbeReport {
-        libtorch: Found { version: libtorch_version(), path: path_of("libtorch_cpu.so"), absent_reason: String::new() },
+        libtorch: Found { version: libtorch_version(), path: path_of("libtorch_cpu.so"), ..Found::default() },
         cuda: Found {
             version: if is_loaded { cuda_version() } else { String::new() },
             path: cuda.library.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
             absent_reason: cuda.absence().unwrap_or_default(),
+            found_by: if is_loaded { "it lies beside libtorch".into() } else { String::new() },
         },
         cuda_devices: cuda.devices,
         has_cuda_half: !matches!(cuda.library, Err(Absent::NotThere(_))),
@@ -66,7 +67,7 @@ fn library_of_cuda(name: &str, is_cuda_loaded: bool, version: fn() -> Option<Str
             ..Found::default()
         },
         (true, path) if path.is_empty() => Found { absent_reason: format!("no {name} is loaded"), ..Found::default() },
-        (true, path) => Found { version: version().unwrap_or_default(), path, absent_reason: String::new() },
+        (true, path) => Found { version: version().unwrap_or_default(), path, ..Found::default() },
     }
 }
 

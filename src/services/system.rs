@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use super::status;
 use crate::checkup::Checkup;
 use crate::job::probe::{Found, ProbeReport};
-use crate::manager::Manager;
+use crate::manager::{Manager, PythonReport};
 use crate::node::NodeSource;
 use crate::proto::v1::{self, system_service_server::SystemService};
 
@@ -24,8 +24,8 @@ impl System {
 }
 
 fn library(found: Found) -> v1::LibraryVersion {
-    let Found { version, path, absent_reason } = found;
-    v1::LibraryVersion { version, path, absent_reason }
+    let Found { version, path, absent_reason, found_by } = found;
+    v1::LibraryVersion { version, path, absent_reason, found_by }
 }
 
 #[tonic::async_trait]
@@ -35,7 +35,8 @@ impl SystemService for System {
         _request: Request<v1::GetVersionRequest>,
     ) -> Result<Response<v1::GetVersionResponse>, Status> {
         let absent = |absent_reason: String| Found { absent_reason, ..Found::default() };
-        let (probe, nvml) = tokio::join!(self.manager.probed(), self.checkup.nvml());
+        let (probe, nvml, PythonReport { python, pytorch }) =
+            tokio::join!(self.manager.probed(), self.checkup.nvml(), self.manager.python());
         let report = probe.map_err(status::of)?.unwrap_or_else(|reason| ProbeReport {
             libtorch: absent(reason.clone()),
             cuda: absent(reason.clone()),
@@ -48,7 +49,13 @@ impl SystemService for System {
             ("", kernel) => Found { version: kernel, path: "/proc/driver/nvidia/version".into(), ..Found::default() },
             (told, _) => Found { version: told.to_owned(), path: nvml.library.clone(), ..Found::default() },
         };
-        let nvml = Found { version: nvml.version, path: nvml.library, absent_reason: nvml.absent_reason };
+        let cuda_driver = match nvml.cuda_driver_version.as_str() {
+            "" if nvml.absent_reason.is_empty() => absent("NVML does not tell it".into()),
+            "" => absent(format!("NVML would tell it: {}", nvml.absent_reason)),
+            version => Found { version: version.to_owned(), path: nvml.library.clone(), ..Found::default() },
+        };
+        let found_by = if nvml.library.is_empty() { String::new() } else { self.checkup.nvml_found_by().into() };
+        let nvml = Found { version: nvml.version, path: nvml.library, absent_reason: nvml.absent_reason, found_by };
         Ok(Response::new(v1::GetVersionResponse {
             torchd_version: env!("CARGO_PKG_VERSION").into(),
             revision: env!("TORCHD_REVISION").into(),
@@ -59,6 +66,9 @@ impl SystemService for System {
             nccl: Some(library(report.nccl)),
             nvidia_driver: Some(library(driver)),
             nvml: Some(library(nvml)),
+            cuda_driver: Some(library(cuda_driver)),
+            python: Some(library(python)),
+            pytorch: Some(library(pytorch)),
         }))
     }
 

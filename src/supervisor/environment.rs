@@ -6,6 +6,17 @@ use std::path::Path;
 const NAMES: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ"];
 const PREFIXES: [&str; 4] = ["CUDA_", "NVIDIA_", "OMP_", "MKL_"];
 
+/// What an interpreter of Python needs to find its packages, too.
+const PYTHON_PREFIXES: [&str; 3] = ["PYTHON", "PYENV_", "VIRTUAL_ENV"];
+
+/// What a Python sees of our environment.
+pub(super) fn of_python(ours: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    let is_kept = |name: &str| {
+        NAMES.contains(&name) || PREFIXES.iter().chain(&PYTHON_PREFIXES).any(|prefix| name.starts_with(prefix))
+    };
+    ours.filter(|(name, _)| is_kept(&name.to_string_lossy())).collect()
+}
+
 /// Our environment, cleared of everything that is not meant for a runner. `libraries` go before what LD_LIBRARY_PATH has.
 pub(super) fn of_runner(
     ours: impl Iterator<Item = (OsString, OsString)>,

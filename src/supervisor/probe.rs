@@ -1,5 +1,6 @@
 //! Asks a runner which libraries it finds.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -61,6 +62,23 @@ impl Supervisor {
             let words = String::from_utf8_lossy(&output.stderr);
             return Err(failed(words.trim().lines().last().unwrap_or("it said nothing").to_owned()));
         }
-        serde_json::from_slice(&output.stdout).map_err(|error| failed(format!("its answer is not understood: {error}")))
+        let mut report: ProbeReport = serde_json::from_slice(&output.stdout)
+            .map_err(|error| failed(format!("its answer is not understood: {error}")))?;
+        report.libtorch.found_by = self.found_by(&report.libtorch.path);
+        Ok(report)
+    }
+
+    /// What led the loader to a library, in the order in which it looks.
+    fn found_by(&self, library: &str) -> String {
+        let folder = Path::new(library).parent().and_then(|folder| folder.canonicalize().ok());
+        let is_folder = |path: &Path| folder.is_some() && path.canonicalize().ok() == folder;
+        let path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+        if self.settings.libtorch_dir.as_deref().is_some_and(is_folder) {
+            "runner.libtorch_dir".into()
+        } else if std::env::split_paths(&path).any(|entry| is_folder(&entry)) {
+            "LD_LIBRARY_PATH".into()
+        } else {
+            "the runner's own library path".into()
+        }
     }
 }

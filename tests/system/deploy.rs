@@ -69,6 +69,7 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
         "#roots",
         "#runtime",
         "#node_type",
+        "#python",
         "#catalogue_dir",
         "#nvml_library",
         "#path",

@@ -1,7 +1,7 @@
 //! torchctl, as people and scripts use it.
 
 use std::fs;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use super::daemon::{Daemon, Setup};
 use super::spec;
@@ -164,9 +164,43 @@ fn a_daemon_that_is_not_there_is_told_with_the_remedy() {
 fn versions_and_the_cluster_are_shown() {
     let daemon = Daemon::start();
     let (code, out, _) = told(&daemon.ctl(&["version"]));
-    assert!(code == 0 && out.contains("libtorch       2.11.0, from ") && out.contains("torchd         0."), "{out}");
+    let starts = |name: &str, value: &str| out.lines().any(|line| line.starts_with(name) && line.contains(value));
+    assert!(code == 0 && starts("libtorch  ", " 2.11.0, from ") && starts("torchd  ", " 0."), "{out}");
+    assert!(starts("CUDA of the driver  ", " absent: ") && starts("Python  ", " "), "{out}");
     let (code, out, _) = told(&daemon.ctl(&["cluster"]));
     assert!(code == 0 && out.contains("driver-only") && out.contains("workers             0"), "{out}");
     let cluster = json(&daemon.ctl(&["cluster", "-o", "json"]));
     assert_eq!((cluster["mode"].as_str(), cluster["workers"].as_u64()), (Some("CLUSTER_MODE_DRIVER_ONLY"), Some(0)));
+}
+
+#[test]
+fn python_and_its_pytorch_are_found_without_importing_it() {
+    let packages = tempfile::tempdir().unwrap();
+    let metadata = packages.path().join("torch-2.5.1+cu124.dist-info");
+    std::fs::create_dir(&metadata).unwrap();
+    std::fs::write(metadata.join("METADATA"), "Metadata-Version: 2.1\nName: torch\nVersion: 2.5.1+cu124\n").unwrap();
+    let daemon = Setup::new().env("PYTHONPATH", packages.path()).start();
+    let version = json(&daemon.ctl(&["version", "-o", "json"]));
+    assert!(version["python"]["version"].as_str().unwrap().starts_with("3."), "{version}");
+    assert_eq!(version["python"]["found_by"], "PATH");
+    assert_eq!(version["pytorch"]["version"], "2.5.1+cu124");
+    assert_eq!(version["pytorch"]["path"], packages.path().join("torch").to_str().unwrap());
+
+    let daemon = Setup::new().set("cluster.python", "/usr/bin/false").start();
+    let version = json(&daemon.ctl(&["version", "-o", "json"]));
+    let reason = version["python"]["absent_reason"].as_str().unwrap();
+    assert!(reason.contains("/usr/bin/false (cluster.python) ended with exit status: 1"), "{reason}");
+    assert!(version["pytorch"]["absent_reason"].as_str().unwrap().contains("no Python to ask"), "{version}");
+}
+
+#[test]
+fn licences_are_told_without_a_daemon() {
+    let ctl = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_torchctl")).args(arguments).output().unwrap();
+    let (code, out, _) = told(&ctl(&["version", "--licenses"]));
+    let line =
+        |part: &str| out.lines().find(|line| line.starts_with(&format!("{part}  "))).unwrap_or_default().to_owned();
+    assert!(code == 0 && line("tokio").contains("MIT") && line("torchd").contains("Apache-2.0"), "{out}");
+    assert!(line("libtorch").contains("BSD-3-Clause") && line("libtorch").contains("licenses/torch-2.11.0"), "{out}");
+    let (_, out, _) = told(&ctl(&["version", "--licenses", "-o", "json"]));
+    assert!(out.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{out}");
 }

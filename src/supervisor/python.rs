@@ -1,0 +1,93 @@
+//! Asks a Python which PyTorch it has, without importing it: that takes seconds and could fail.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::environment;
+use crate::job::probe::Found;
+
+/// An interpreter that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Prints two lines each for Python and for PyTorch: version and file. The metadata of packages is read, nothing is imported.
+const QUESTION: &str = r#"
+import sys, importlib.metadata as metadata
+print(sys.version.split()[0], sys.executable, sep="\n")
+try:
+    torch = metadata.distribution("torch")
+    print(torch.version, torch.locate_file("torch"), sep="\n")
+except metadata.PackageNotFoundError:
+    pass
+"#;
+
+/// Python and PyTorch of this machine, or why they are absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PythonReport {
+    /// The interpreter.
+    pub python: Found,
+    /// The package `torch` that it would import.
+    pub pytorch: Found,
+}
+
+/// Where to look for a Python: the file of the settings, else `$PYSPARK_PYTHON`, which Databricks sets to the Python of its runtime,
+/// else `python3` on the `PATH`.
+pub async fn ask_python(chosen: Option<&Path>) -> PythonReport {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let (program, found_by): (OsString, _) = match (chosen, variable("PYSPARK_PYTHON")) {
+        (Some(path), _) => (path.into(), "cluster.python"),
+        (None, Some(named)) => (named, "PYSPARK_PYTHON"),
+        (None, None) => ("python3".into(), "PATH"),
+    };
+    match ask(&program).await {
+        Ok(answer) => report(&answer, found_by, &program),
+        Err(reason) => absent(&format!("{} ({found_by}) {reason}", Path::new(&program).display())),
+    }
+}
+
+async fn ask(program: &OsStr) -> Result<String, String> {
+    let output = Command::new(program)
+        .args(["-c", QUESTION])
+        .env_clear()
+        .envs(environment::of_python(std::env::vars_os()))
+        // Where it looks for packages first; there are none.
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = match tokio::time::timeout(LIMIT, output).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(format!("cannot be started: {error}")),
+        Err(_) => return Err(format!("did not answer within {LIMIT:?}")),
+    };
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        let last = words.trim().lines().last().unwrap_or("it said nothing").to_owned();
+        return Err(format!("ended with {}: {last}", output.status));
+    }
+    String::from_utf8(output.stdout).map_err(|_| "answered in no text".to_owned())
+}
+
+fn report(answer: &str, found_by: &str, program: &OsStr) -> PythonReport {
+    let mut lines = answer.lines();
+    let mut next = || Some((lines.next()?.to_owned(), lines.next()?.to_owned()));
+    let Some((version, path)) = next() else {
+        return absent(&format!("{} ({found_by}) did not tell its version", Path::new(program).display()));
+    };
+    let pytorch = match next() {
+        Some((version, path)) => {
+            Found { version, path, found_by: "packages of that Python".into(), ..Found::default() }
+        }
+        None => Found { absent_reason: format!("{path} has no package torch"), ..Found::default() },
+    };
+    PythonReport { python: Found { version, path, found_by: found_by.into(), ..Found::default() }, pytorch }
+}
+
+fn absent(reason: &str) -> PythonReport {
+    let absent = Found { absent_reason: reason.to_owned(), ..Found::default() };
+    let pytorch = Found { absent_reason: format!("no Python to ask: {reason}"), ..Found::default() };
+    PythonReport { python: absent, pytorch }
+}
