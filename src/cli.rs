@@ -5,6 +5,7 @@ mod cluster;
 mod compatibility;
 mod connection;
 mod failure;
+mod gpus;
 mod job_commands;
 mod licenses;
 mod output;
@@ -80,6 +81,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Doctor => compatibility::doctor(connection().await?, output).await,
         Command::Version { licenses: true } => licenses::print(output),
         Command::Version { licenses: false } => cluster::version(connection().await?, output).await,
+        Command::Gpus(arguments) => gpus::gpus(connection().await?, output, arguments).await,
         Command::Cluster => cluster::cluster(connection().await?, output).await,
     }
 }

@@ -47,6 +47,22 @@ pub struct Settings {
     pub check_interval: Duration,
     /// The library of NVML; None for the one that the loader finds.
     pub nvml_library: Option<PathBuf>,
+    /// From one sample of the GPUs to the next.
+    pub gpu_sample_interval: Duration,
+    /// Reads PCIe throughput with each sample.
+    pub gpu_pcie_throughput: bool,
+    /// The profile to replay instead of watching the machine's GPUs: a name or a file.
+    pub gpu_replay: Option<PathBuf>,
+    /// Processes that belong to no job are shown to clients, with their numbers.
+    pub gpu_show_foreign_processes: bool,
+    /// GPUs on which processes of no job compute are given to jobs all the same.
+    pub gpu_share_with_foreign_processes: bool,
+    /// Exports the names of dcgm-exporter too.
+    pub metrics_dcgm_names: bool,
+    /// The name of their label for the machine: `Hostname`, or `hostname` as newer versions have it.
+    pub metrics_dcgm_hostname_label: String,
+    /// The folder in which dcgm-exporter looks for the jobs of GPUs.
+    pub metrics_hpc_job_mapping_dir: Option<PathBuf>,
     /// Name of the Databricks runtime, where the environment does not tell it.
     pub cluster_runtime: Option<String>,
     /// The runner; None to look beside the executable and in `../lib/torchd/`.

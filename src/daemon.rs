@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compat::Date;
 use crate::config::{self, Environment, Invalid, Settings};
-use crate::exporter::Exporter;
+use crate::exporter::{self, Exporter};
 use crate::job::end;
 use crate::manager::{Manager, ManagerSettings};
 use crate::metrics::Metrics;
@@ -36,7 +36,8 @@ use startup::{Failure, StateDir};
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
 
 /// What health tells of: the server, and each service.
-const SERVICES: [&str; 4] = ["", "torchd.v1.JobService", "torchd.v1.SystemService", "torchd.v1.CompatibilityService"];
+const SERVICES: [&str; 5] =
+    ["", "torchd.v1.JobService", "torchd.v1.SystemService", "torchd.v1.CompatibilityService", "torchd.v1.GpuService"];
 
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is unavailable), 70 (internal).
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -141,27 +142,44 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         Metrics::new(&reasons, &methods).map_err(|error| Failure::internal("metrics cannot be made", error))?;
     let store = Store::open(&state.database())
         .map_err(|error| Failure::unavailable(&format!("{}", state.database().display()), error))?;
+    let watcher = startup::watcher(&settings)?;
+    tokio::spawn(watcher.clone().log_changes());
+    if let Some(folder) = &settings.metrics_hpc_job_mapping_dir {
+        tokio::spawn(exporter::keep_job_mapping(watcher.clone(), folder.clone()));
+    }
     let manager_settings = ManagerSettings {
         jobs_dir: state.jobs(),
         max_queued: settings.jobs_max_queued,
         cpu_slots: settings.jobs_cpu_slots,
         data_roots: startup::data_roots(&settings)?,
         runner,
+        share_with_foreign: settings.gpu_share_with_foreign_processes,
+        nvml_library: settings.nvml_library.clone(),
+        visible_devices: environment.get("CUDA_VISIBLE_DEVICES").cloned(),
         python: settings.cluster_python.clone(),
         catalogue: catalogue.clone(),
     };
-    let manager = Manager::start(manager_settings, store, metrics.clone())
+    let manager = Manager::start(manager_settings, store, metrics.clone(), watcher.clone())
         .await
         .map_err(|error| Failure::unavailable("what the last daemon left behind", error))?;
 
     let node = startup::node(&settings, environment.clone());
     let checkup = startup::checkup(&settings, environment, catalogue);
     tokio::spawn(checkup.clone().watch(manager.clone(), settings.check_interval));
+    let parts = services::Parts {
+        manager: manager.clone(),
+        checkup: checkup.clone(),
+        watcher: watcher.clone(),
+        show_foreign_processes: settings.gpu_show_foreign_processes,
+        node,
+        cpus,
+        max_message_bytes: settings.grpc_max_message_bytes,
+    };
     let (routes, health) =
-        services::routes(manager.clone(), checkup.clone(), node, cpus, settings.grpc_max_message_bytes)
-            .await
-            .map_err(|error| Failure::internal("reflection cannot be served", error))?;
-    let exporter = Exporter::new(manager.clone(), checkup, metrics.clone());
+        services::routes(parts).await.map_err(|error| Failure::internal("reflection cannot be served", error))?;
+    let dcgm = settings.metrics_dcgm_names.then(|| settings.metrics_dcgm_hostname_label.clone());
+    let exporter =
+        Exporter::new(manager.clone(), checkup, watcher.clone(), metrics.clone(), dcgm, &startup::hostname());
     let addresses = listeners.addresses;
     let stop = CancellationToken::new();
     let mut servers =
@@ -198,6 +216,9 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         if let Err(error) = manager.shutdown().await {
             tracing::error!(%error, "runners could not be stopped in order");
         }
+        // Ends NVML before we leave: a driver may wait for those who go without a word.
+        let watching = watcher.clone();
+        let _ = tokio::task::spawn_blocking(move || watching.stop()).await;
         stop.cancel();
         let drained = async { while servers.join_next().await.is_some() {} };
         if tokio::time::timeout(CONNECTION_GRACE, drained).await.is_err() {

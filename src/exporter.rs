@@ -1,10 +1,15 @@
 //! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process answers) and `/readyz` (jobs are taken) for whoever
 //! restarts and routes. Counters come from `metrics`; what is state is collected here at each scrape.
 
+mod dcgm;
+mod gpu;
 mod jobs;
+mod mapping;
+mod text;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -15,23 +20,54 @@ use axum::routing::get;
 use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
 
 use crate::checkup::Checkup;
+use crate::gpu::{Holder, Snapshot, Watcher, xid};
 use crate::manager::Manager;
 use crate::metrics::Metrics;
+use crate::proto::v1::{self, GpuSourceState};
+pub use mapping::keep as keep_job_mapping;
 
 /// What the pages are made from.
 #[derive(Clone)]
 pub struct Exporter {
     manager: Manager,
     checkup: Checkup,
+    watcher: Watcher,
     metrics: Metrics,
+    /// How dcgm-exporter's label for the machine is spelled, where its names are wanted.
+    dcgm: Option<&'static str>,
+    host: Arc<str>,
+    readings: Arc<Mutex<Option<Readings>>>,
     ready: Arc<AtomicBool>,
     last_success: Arc<std::sync::Mutex<Option<f64>>>,
 }
 
+/// The text of a sample's readings, which many scrapes get.
+struct Readings {
+    of: (Arc<Snapshot>, Arc<Vec<Holder>>),
+    text: Arc<str>,
+}
+
 impl Exporter {
-    /// An exporter that is not ready yet.
-    pub fn new(manager: Manager, checkup: Checkup, metrics: Metrics) -> Self {
-        Self { manager, checkup, metrics, ready: Arc::default(), last_success: Arc::default() }
+    /// An exporter that is not ready yet. `dcgm` is the label of dcgm-exporter for the machine, where its names are wanted too.
+    pub fn new(
+        manager: Manager,
+        checkup: Checkup,
+        watcher: Watcher,
+        metrics: Metrics,
+        dcgm: Option<String>,
+        host: &str,
+    ) -> Self {
+        Self {
+            manager,
+            checkup,
+            watcher,
+            metrics,
+            dcgm: dcgm.map(|label| if label == "hostname" { "hostname" } else { "Hostname" }),
+            host: host.into(),
+            readings: Arc::default(),
+            ready: Arc::default(),
+            last_success: Arc::default(),
+        }
     }
 
     /// Whether `/readyz` says yes.
@@ -95,12 +131,66 @@ impl Exporter {
                 last.with_label_values(&["jobs"]).set(time);
             }
         }
+        let source = self.watcher.source();
+        // A machine without NVML has no such collector.
+        let is_on = !matches!(source.state(), GpuSourceState::NoLibrary | GpuSourceState::Starting);
+        if is_on {
+            let snapshot = self.watcher.latest();
+            let is_read = matches!(source.state(), GpuSourceState::Watching | GpuSourceState::NoGpu) && !source.stale;
+            success.with_label_values(&["gpu"]).set(f64::from(u8::from(is_read)));
+            duration.with_label_values(&["gpu"]).set(snapshot.took.as_secs_f64());
+            if let Some(time) = snapshot.last_success {
+                last.with_label_values(&["gpu"]).set(gpu::timestamp(time));
+            }
+        }
         let mut families = self.metrics.registry.gather();
         families.extend(scrape.gather());
         families.sort_by(|one, other| one.name().cmp(other.name()));
         let mut page = Vec::new();
         TextEncoder::new().encode(&families, &mut page)?;
+        let mut told = text::Page::default();
+        gpu::about(&mut told, &source, &self.watcher.events().xids());
+        page.extend_from_slice(told.0.as_bytes());
+        if !source.stale {
+            page.extend_from_slice(self.readings(&source).as_bytes());
+        }
         Ok(page)
+    }
+
+    /// The readings of the newest sample, made once for all scrapes of it.
+    fn readings(&self, source: &v1::GpuSource) -> Arc<str> {
+        let (snapshot, holders) = (self.watcher.latest(), self.watcher.holders());
+        let mut made = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Readings { of, text }) = made.as_ref()
+            && Arc::ptr_eq(&of.0, &snapshot)
+            && Arc::ptr_eq(&of.1, &holders)
+        {
+            return text.clone();
+        }
+        let (gpus, _) = snapshot.joined(&holders);
+        let mut page = text::Page::default();
+        gpu::readings(&mut page, &gpus, source);
+        if let Some(label) = self.dcgm {
+            let driver_version = source.driver_version.clone();
+            let host = dcgm::Host { label, name: self.host.to_string(), driver_version };
+            dcgm::readings(&mut page, &gpus, &host, &self.last_xids());
+        }
+        let text: Arc<str> = page.0.into();
+        *made = Some(Readings { of: (snapshot, holders), text: text.clone() });
+        text
+    }
+
+    /// The newest Xid of each GPU, with its words.
+    fn last_xids(&self) -> Vec<(String, u64, String)> {
+        let mut newest: BTreeMap<String, (SystemTime, u64)> = BTreeMap::new();
+        for ((uuid, number), seen) in self.watcher.events().xids() {
+            let entry = newest.entry(uuid).or_insert((seen.last, number));
+            if seen.last > entry.0 {
+                *entry = (seen.last, number);
+            }
+        }
+        let words = |number| xid(number).map_or_else(|| "Unknown Error".to_owned(), |known| known.name.clone());
+        newest.into_iter().map(|(uuid, (_, number))| (uuid, number, words(number))).collect()
     }
 }
 

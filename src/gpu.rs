@@ -1,67 +1,110 @@
-//! GPUs as NVML tells of them. So far: what compatibility depends on, read when it is asked for.
+//! GPUs: what the driver's library NVML tells of them, watched by a thread of its own.
 //!
-//! NVML is foreign code that may hang in a driver: it gets a thread of its own, and whoever asks waits no longer than a limit.
+//! NVML is foreign code that may hang in a driver, so nobody but that thread calls it: it samples at an interval and publishes
+//! snapshots, and everybody else reads the newest. Behind the narrow traits `Driver` and `Session` stand NVML itself and replayed
+//! profiles. The messages of the protocol are the readings: one shape from the driver to the client. What a GPU cannot tell
+//! is absent with a reason, and one reading that fails hides no other.
+//!
+//! What compatibility depends on is read apart, when it is asked for (`NvmlSource`): also where nothing can be watched.
 
+mod events;
+mod health;
+mod holders;
+mod meter;
 mod nvml;
+mod process;
+mod replay;
+mod slots;
+mod snapshot;
+mod watcher;
+mod xids;
 
-use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// A driver that does not answer within this hangs.
-const LIMIT: Duration = Duration::from_secs(10);
+use crate::proto::v1::{self, GpuSourceState};
+pub use events::{EventLog, XidCount};
+pub use holders::Holder;
+pub use meter::{Meter, MeterReading};
+use nvml::reductions as nvml_reductions;
+pub use nvml::{GpuIdentity, Nvml, NvmlOptions, NvmlReading, NvmlSource};
+pub use replay::{ProfileError, Replay, profile_names};
+pub use slots::{GpuSlot, restricted, slots};
+pub use snapshot::Snapshot;
+pub use watcher::{Watcher, WatcherSettings};
+pub use xids::{Xid, xid};
 
-/// Where NVML is.
-#[derive(Debug, Clone, Default)]
-pub struct NvmlSource {
-    /// The library; None for the one that the loader finds.
-    pub library: Option<PathBuf>,
+/// What can be watched: NVML, or a profile.
+pub trait Driver: Send {
+    /// Connects. What is wrong is told as a state, with words and remedies.
+    fn open(&self) -> Result<Box<dyn Session>, Unavailable>;
 }
 
-/// What NVML told.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NvmlReading {
-    /// What its initialisation returned (nvmlReturn_t); None where there is no library, or where it hangs.
-    pub code: Option<u32>,
-    /// Why it cannot be used; empty where it can.
-    pub absent_reason: String,
-    /// The file of the library; empty where there is none.
-    pub library: String,
-    /// Version of the library.
-    pub version: String,
-    /// Version of the driver.
+/// A connection to a driver.
+pub trait Session: Send {
+    /// Versions, and whether this is a replay.
+    fn facts(&self) -> DriverFacts;
+
+    /// One pass over all GPUs. An error means that the connection is of no use any more.
+    fn sample(&mut self) -> Result<Sample, Unavailable>;
+
+    /// What tells events, for a thread of its own; or why there is nothing that does.
+    fn events(&self) -> Result<Box<dyn EventSource>, String>;
+}
+
+/// Tells what happens to GPUs.
+pub trait EventSource: Send {
+    /// Waits for events and tells them, until `stop` is set or the connection breaks, which it says in words.
+    fn watch(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(DriverEvent)) -> Result<(), String>;
+}
+
+/// Versions of what is watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DriverFacts {
+    /// Of the kernel's driver.
     pub driver_version: String,
-    /// The newest CUDA that the driver speaks, such as `13.0`; empty where NVML does not tell.
+    /// Of NVML.
+    pub nvml_version: String,
+    /// Of the newest CUDA that the driver speaks, such as `13.0`.
     pub cuda_driver_version: String,
-    /// The GPUs; None where it cannot be used.
-    pub gpus: Option<Vec<GpuIdentity>>,
+    /// The name of a replayed profile; empty for real GPUs.
+    pub replayed_profile: String,
 }
 
-/// A GPU as compatibility sees it.
+/// One pass over all GPUs.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    /// The GPUs, without health and jobs.
+    pub gpus: Vec<v1::Gpu>,
+    /// GPUs that the driver lists and cannot reach, by uuid.
+    pub lost: Vec<String>,
+    /// The processes on them, without jobs.
+    pub processes: Vec<v1::GpuProcess>,
+}
+
+/// Why GPUs cannot be watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GpuIdentity {
-    /// Such as `NVIDIA A10`.
-    pub name: String,
-    /// Such as `8.6`; empty where NVML does not tell.
-    pub compute_capability: String,
+pub struct Unavailable {
+    /// For programs.
+    pub state: GpuSourceState,
+    /// For people.
+    pub message: String,
+    /// What to do.
+    pub remedies: Vec<String>,
 }
 
-impl NvmlSource {
-    /// Asks NVML.
-    pub async fn read(&self) -> NvmlReading {
-        let absent = |absent_reason: String| NvmlReading { absent_reason, ..NvmlReading::default() };
-        let (sender, answer) = tokio::sync::oneshot::channel();
-        let library = self.library.clone();
-        let started = std::thread::Builder::new().name("nvml".into()).spawn(move || {
-            // Nobody waits any more where this fails.
-            let _ = sender.send(nvml::read(library.as_deref()));
-        });
-        if let Err(error) = started {
-            return absent(format!("a thread for NVML cannot be started: {error}"));
-        }
-        match tokio::time::timeout(LIMIT, answer).await {
-            Ok(Ok(reading)) => reading,
-            Ok(Err(_)) => absent("the thread that asked NVML has died".into()),
-            Err(_) => absent(format!("NVML did not answer within {LIMIT:?}: the driver hangs; its log is in `dmesg`")),
-        }
-    }
+/// What a driver tells of by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverEvent {
+    /// The GPU's uuid; empty where the event is of none.
+    pub uuid: String,
+    /// What kind.
+    pub kind: v1::GpuEventKind,
+    /// The number of an Xid, or what the driver tells beside the kind.
+    pub data: u64,
 }
+
+/// The shortest time from one sample to the next.
+pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest.
+pub const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);

@@ -4,6 +4,7 @@
 mod admission;
 mod changes;
 mod error;
+mod gpus;
 mod live;
 mod recovery;
 mod task;
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
+use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
@@ -53,6 +55,12 @@ pub struct ManagerSettings {
     pub data_roots: DataRoots,
     /// How runners are started.
     pub runner: RunnerSettings,
+    /// GPUs on which processes of no job compute are given to jobs all the same.
+    pub share_with_foreign: bool,
+    /// The library that tells of GPUs; None for the one that the loader finds.
+    pub nvml_library: Option<PathBuf>,
+    /// CUDA_VISIBLE_DEVICES of the daemon: jobs get no other GPUs.
+    pub visible_devices: Option<String>,
     /// The Python whose PyTorch is told; None to look for one.
     pub python: Option<PathBuf>,
     /// What is known of versions, for explaining why a runner cannot begin.
@@ -67,6 +75,8 @@ pub struct Manager {
     probe: watch::Receiver<ProbeState>,
     /// Why jobs cannot use GPUs, although the runner may see some.
     gpu_block: Arc<watch::Sender<Option<String>>>,
+    /// GPUs that jobs can lease.
+    slots: watch::Receiver<Vec<GpuSlot>>,
     store: Store,
     settings: Arc<ManagerSettings>,
 }
@@ -90,20 +100,30 @@ pub struct JobPage {
 
 impl Manager {
     /// Takes up where the last daemon stopped, and starts the task.
-    pub async fn start(settings: ManagerSettings, store: Store, metrics: Metrics) -> Result<Self, JobError> {
+    pub async fn start(
+        settings: ManagerSettings,
+        store: Store,
+        metrics: Metrics,
+        watcher: Watcher,
+    ) -> Result<Self, JobError> {
         let (commands, receiver) = mpsc::channel(64);
         let (events, runner_events) = mpsc::channel(256);
         let (probe_sender, probe) = watch::channel(None);
         let supervisor = Supervisor::new(settings.runner.clone(), events);
         let prober = supervisor.clone();
         tokio::spawn(probe_until_it_works(prober, probe_sender, settings.catalogue.clone()));
+        let (slots_sender, slots) = watch::channel(Vec::new());
+        let visible = settings.visible_devices.clone();
+        tokio::spawn(gpus::keep(watcher.clone(), probe.clone(), visible, slots_sender));
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
-        let task = task::Task::recover(settings.clone(), store.clone(), supervisor, metrics, live_sender).await?;
+        let task =
+            task::Task::recover(settings.clone(), store.clone(), supervisor, metrics, watcher, live_sender).await?;
         let gpu_block = watch::Sender::new(None);
-        tokio::spawn(task.run(receiver, runner_events, probe.clone(), gpu_block.subscribe()));
+        let hints = task::Hints { probe: probe.clone(), gpu_block: gpu_block.subscribe(), slots: slots.clone() };
+        tokio::spawn(task.run(receiver, runner_events, hints));
         let gpu_block = Arc::new(gpu_block);
-        Ok(Self { commands, live, probe, gpu_block, store, settings })
+        Ok(Self { commands, live, probe, gpu_block, slots, store, settings })
     }
 
     /// Judges a request and queues it.
@@ -116,7 +136,8 @@ impl Manager {
     pub async fn admit(&self, spec: &v1::JobSpec) -> Result<Admitted, JobError> {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
         let block = self.gpu_block.borrow().clone();
-        admission::admit(spec.clone(), self.settings.clone(), probe, block).await
+        let slots = self.slots.borrow().clone();
+        admission::admit(spec.clone(), self.settings.clone(), probe, block, slots).await
     }
 
     /// A job as it is now.

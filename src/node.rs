@@ -76,6 +76,8 @@ impl NodeSource {
             databricks_runtime: Some(runtime),
             spark: Some(spark),
             capabilities,
+            // What watches GPUs is not of this room.
+            gpu_source: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! mapping need. Nothing here is written by hand but the JSON mapping.
 
 pub mod json;
+pub mod text;
 
 use std::sync::LazyLock;
 

@@ -1,18 +1,22 @@
 //! Who runs next: a pure plan from the queue, what runs, and what the machine has.
 //!
 //! Strictly first come, first served: a job that does not fit holds back those behind it, so that a large job is never
-//! overtaken for ever by small ones. Each waiting job is told why it waits.
+//! overtaken for ever by small ones. A job that waits for something other than jobs (a GPU that has failed, or that others compute on)
+//! holds back nobody. Each waiting job is told why it waits.
 
+use crate::gpu::GpuSlot;
 use crate::job::JobId;
-use crate::job::order::{Lease, LeasedDevice};
+use crate::job::order::{Lease, LeasedDevice, LeasedGpu};
 
 /// What the machine has for jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// CPU cores that jobs may take together.
     pub cpu_slots: u32,
-    /// GPUs that libtorch can use.
-    pub gpus: u32,
+    /// GPUs, and instances of GPUs, that libtorch can use.
+    pub gpus: Vec<GpuSlot>,
+    /// GPUs on which processes of no job compute are given away all the same.
+    pub share_with_foreign: bool,
 }
 
 /// What a waiting job needs.
@@ -22,8 +26,15 @@ pub struct Request {
     pub id: JobId,
     /// Cores.
     pub cpu_threads: u32,
-    /// A GPU of its own.
-    pub gpu: bool,
+    /// A GPU, if one is needed.
+    pub gpu: Option<GpuWish>,
+}
+
+/// What a job needs of a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuWish {
+    /// Memory within which it stays on a GPU that it shares, in bytes; None for a GPU of its own.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What to do now.
@@ -35,49 +46,142 @@ pub struct Plan {
     pub wait: Vec<(JobId, String)>,
 }
 
+/// Why there is no GPU for a job.
+enum NoGpu {
+    /// Jobs have them all.
+    Taken(String),
+    /// Nothing that jobs could change.
+    Unusable(String),
+}
+
 /// Plans: `queue` is in order of arrival, `held` what running jobs have.
 pub fn plan(queue: &[Request], held: &[Lease], machine: &Machine) -> Plan {
     let mut plan = Plan::default();
     let mut free_slots = machine.cpu_slots.saturating_sub(held.iter().map(|lease| lease.cpu_threads).sum());
-    let mut free_gpus: Vec<u32> =
-        (0..machine.gpus).filter(|gpu| !held.iter().any(|lease| lease.device == LeasedDevice::Cuda(*gpu))).collect();
-    free_gpus.reverse();
+    let mut held: Vec<LeasedGpu> = held.iter().filter_map(|lease| lease.gpu.clone()).collect();
     let mut blocked: Option<&JobId> = None;
+    let mut waiting = 0;
     for request in queue {
         if let Some(first) = blocked {
-            let jobs = match plan.wait.len() {
+            let jobs = match waiting {
                 1 => "1 job is".to_owned(),
                 ahead => format!("{ahead} jobs are"),
             };
+            waiting += 1;
             plan.wait
                 .push((request.id.clone(), format!("{jobs} ahead of it in the queue; the first is {}", first.name())));
             continue;
         }
-        let reason = if request.cpu_threads > free_slots {
-            Some(format!(
+        let gpu = match request.gpu.map(|wish| choose(wish, &held, machine)).transpose() {
+            Ok(gpu) => gpu,
+            Err(NoGpu::Unusable(reason)) => {
+                plan.wait.push((request.id.clone(), reason));
+                continue;
+            }
+            Err(NoGpu::Taken(reason)) => {
+                (blocked, waiting) = (Some(&request.id), 1);
+                plan.wait.push((request.id.clone(), reason));
+                continue;
+            }
+        };
+        if request.cpu_threads > free_slots {
+            let reason = format!(
                 "needs {} of the machine's {} CPU slots, {free_slots} are free",
                 request.cpu_threads, machine.cpu_slots
-            ))
-        } else if request.gpu && machine.gpus == 0 {
-            Some("needs a GPU, and CUDA does not work on this machine any more".to_owned())
-        } else if request.gpu && free_gpus.is_empty() {
-            Some(format!("needs a GPU, and all {} are taken", machine.gpus))
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            blocked = Some(&request.id);
+            );
+            (blocked, waiting) = (Some(&request.id), 1);
             plan.wait.push((request.id.clone(), reason));
             continue;
         }
         free_slots -= request.cpu_threads;
-        let device = match request.gpu {
-            true => free_gpus.pop().map_or(LeasedDevice::Cpu, LeasedDevice::Cuda),
-            false => LeasedDevice::Cpu,
-        };
-        plan.start.push((request.id.clone(), Lease { device, cpu_threads: request.cpu_threads }));
+        let device = if gpu.is_some() { LeasedDevice::Cuda } else { LeasedDevice::Cpu };
+        held.extend(gpu.clone());
+        plan.start.push((request.id.clone(), Lease { device, cpu_threads: request.cpu_threads, gpu }));
     }
     plan
+}
+
+/// A GPU for a job: the first that is free, or, for one that shares, the fullest that has room for it.
+fn choose(wish: GpuWish, held: &[LeasedGpu], machine: &Machine) -> Result<LeasedGpu, NoGpu> {
+    let mut obstacles = Vec::new();
+    let mut could_be = 0;
+    let mut best: Option<(u64, &GpuSlot)> = None;
+    for slot in &machine.gpus {
+        if let Some(obstacle) = obstacle(wish, slot, machine.share_with_foreign) {
+            obstacles.push(obstacle);
+            continue;
+        }
+        could_be += 1;
+        let on_it: Vec<&LeasedGpu> = held.iter().filter(|leased| leased.visible == slot.uuid).collect();
+        match wish.memory_bytes {
+            None if on_it.is_empty() => return Ok(lease(wish, slot)),
+            None => {}
+            Some(wanted) => {
+                let promised: Option<u64> = on_it.iter().map(|leased| leased.memory_bytes).sum();
+                // One of them has it for itself, or its size is not known.
+                let (Some(promised), Some(all)) = (promised, slot.memory_bytes) else { continue };
+                let room = all.saturating_sub(promised).saturating_sub(slot.foreign_memory_bytes);
+                if room >= wanted && best.is_none_or(|(least, _)| room < least) {
+                    best = Some((room, slot));
+                }
+            }
+        }
+    }
+    if let Some((_, slot)) = best {
+        return Ok(lease(wish, slot));
+    }
+    let needs = match wish.memory_bytes {
+        None => "needs a GPU".to_owned(),
+        Some(bytes) => format!("needs {} of a GPU's memory", gigabytes(bytes)),
+    };
+    match could_be {
+        0 if machine.gpus.is_empty() => Err(NoGpu::Unusable(format!("{needs}, and there is none now"))),
+        0 => Err(NoGpu::Unusable(format!("{needs}, and {}", obstacles.join("; ")))),
+        _ => {
+            let others = if obstacles.is_empty() {
+                String::new()
+            } else {
+                format!(", apart from that {}", obstacles.join("; "))
+            };
+            let taken = match (wish.memory_bytes, could_be) {
+                (None, 1) => "the only one is taken".to_owned(),
+                (None, count) => format!("all {count} are taken"),
+                (Some(_), _) => "no one has so much left".to_owned(),
+            };
+            Err(NoGpu::Taken(format!("{needs}, and {taken}{others}")))
+        }
+    }
+}
+
+/// Why a job could not have this GPU even if no other job had it.
+fn obstacle(wish: GpuWish, slot: &GpuSlot, share_with_foreign: bool) -> Option<String> {
+    if let Some(reason) = &slot.unusable {
+        return Some(reason.clone());
+    }
+    let held = gigabytes(slot.foreign_memory_bytes);
+    match wish.memory_bytes {
+        None if slot.foreign_processes > 0 && !share_with_foreign => Some(match slot.foreign_processes {
+            1 => format!("a process of no job computes on {} and holds {held}", slot.label),
+            count => format!("{count} processes of no job compute on {} and hold {held}", slot.label),
+        }),
+        None => None,
+        Some(wanted) => match slot.memory_bytes {
+            None => Some(format!("how much memory {} has is not known", slot.label)),
+            Some(all) if all < wanted => Some(format!("{} has {}", slot.label, gigabytes(all))),
+            Some(all) if all.saturating_sub(slot.foreign_memory_bytes) < wanted => {
+                Some(format!("others than jobs hold {held} of the {} of {}", gigabytes(all), slot.label))
+            }
+            Some(_) => None,
+        },
+    }
+}
+
+fn lease(wish: GpuWish, slot: &GpuSlot) -> LeasedGpu {
+    LeasedGpu { visible: slot.uuid.clone(), index: slot.index, memory_bytes: wish.memory_bytes }
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 #[cfg(test)]
@@ -88,14 +192,44 @@ mod tests {
 
     use super::*;
 
+    const GB: u64 = 1_000_000_000;
+
     fn request(number: u32, cpu_threads: u32, gpu: bool) -> Request {
+        let gpu = gpu.then_some(GpuWish { memory_bytes: None });
         Request { id: JobId::new(SystemTime::UNIX_EPOCH, number), cpu_threads, gpu }
+    }
+
+    fn sharing(number: u32, gigabytes: u64) -> Request {
+        let gpu = Some(GpuWish { memory_bytes: Some(gigabytes * GB) });
+        Request { id: JobId::new(SystemTime::UNIX_EPOCH, number), cpu_threads: 1, gpu }
+    }
+
+    fn slot(index: u32) -> GpuSlot {
+        GpuSlot {
+            uuid: format!("GPU-{index}"),
+            gpu_uuid: format!("GPU-{index}"),
+            label: format!("GPU {index} (NVIDIA A10)"),
+            index,
+            memory_bytes: Some(24 * GB),
+            foreign_processes: 0,
+            foreign_memory_bytes: 0,
+            unusable: None,
+            lost: None,
+        }
+    }
+
+    fn machine(cpu_slots: u32, gpus: u32) -> Machine {
+        Machine { cpu_slots, gpus: (0..gpus).map(slot).collect(), share_with_foreign: false }
+    }
+
+    fn leased(plan: &Plan) -> Vec<&str> {
+        plan.start.iter().map(|(_, lease)| lease.gpu.as_ref().map_or("cpu", |gpu| gpu.visible.as_str())).collect()
     }
 
     #[test]
     fn as_many_jobs_run_as_there_are_slots_and_the_rest_wait_in_order() {
         let queue = [request(1, 1, false), request(2, 1, false), request(3, 2, false), request(4, 1, false)];
-        let plan = plan(&queue, &[], &Machine { cpu_slots: 3, gpus: 0 });
+        let plan = plan(&queue, &[], &machine(3, 0));
         assert_eq!(plan.start.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&queue[0].id, &queue[1].id]);
         assert_eq!(plan.wait[0].1, "needs 2 of the machine's 3 CPU slots, 1 are free");
         assert!(
@@ -107,28 +241,79 @@ mod tests {
     #[test]
     fn every_gpu_is_given_once() {
         let queue = [request(1, 1, true), request(2, 1, true), request(3, 1, true)];
-        let held = [Lease { device: LeasedDevice::Cuda(1), cpu_threads: 1 }];
-        let plan = plan(&queue, &held, &Machine { cpu_slots: 9, gpus: 3 });
-        let devices: Vec<_> = plan.start.iter().map(|(_, lease)| lease.device).collect();
-        assert_eq!(devices, [LeasedDevice::Cuda(0), LeasedDevice::Cuda(2)]);
+        let gpu = Some(LeasedGpu { visible: "GPU-1".into(), index: 1, memory_bytes: None });
+        let held = [Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpu }];
+        let plan = plan(&queue, &held, &machine(9, 3));
+        assert_eq!(leased(&plan), ["GPU-0", "GPU-2"]);
         assert_eq!(plan.wait[0].1, "needs a GPU, and all 3 are taken");
+    }
+
+    #[test]
+    fn jobs_that_name_their_memory_share_the_fullest_gpu_that_has_room() {
+        let queue = [sharing(1, 10), sharing(2, 10), sharing(3, 10), request(4, 1, true)];
+        let plan = plan(&queue, &[], &machine(9, 2));
+        assert_eq!(leased(&plan), ["GPU-0", "GPU-0", "GPU-1"]);
+        assert_eq!(plan.wait[0].1, "needs a GPU, and all 2 are taken");
+        let alone = super::plan(&[request(1, 1, true), sharing(2, 1)], &[], &machine(9, 1));
+        assert_eq!(leased(&alone), ["GPU-0"]);
+        assert_eq!(alone.wait[0].1, "needs 1.0 GB of a GPU's memory, and no one has so much left");
+    }
+
+    #[test]
+    fn what_others_hold_is_the_reason_to_wait_and_holds_back_nobody() {
+        let mut machine = machine(9, 2);
+        machine.gpus[0].foreign_processes = 1;
+        machine.gpus[0].foreign_memory_bytes = 20 * GB;
+        machine.gpus[1].unusable = Some("GPU 1 (NVIDIA A10) has failed: Xid 79".into());
+        let queue = [request(1, 1, true), sharing(2, 5), sharing(3, 3), request(4, 1, false)];
+        let plan = plan(&queue, &[], &machine);
+        assert_eq!(leased(&plan), ["GPU-0", "cpu"]);
+        assert_eq!(
+            plan.wait[0].1,
+            "needs a GPU, and a process of no job computes on GPU 0 (NVIDIA A10) and holds 20.0 GB; GPU 1 (NVIDIA A10) has \
+             failed: Xid 79"
+        );
+        assert!(plan.wait[1].1.contains("others than jobs hold 20.0 GB of the 24.0 GB of GPU 0"), "{}", plan.wait[1].1);
+        machine.share_with_foreign = true;
+        assert_eq!(leased(&super::plan(&queue[..1], &[], &machine)), ["GPU-0"]);
+        machine.gpus.clear();
+        let none = super::plan(&queue[..1], &[], &machine);
+        assert_eq!(none.wait[0].1, "needs a GPU, and there is none now");
     }
 
     proptest! {
         #[test]
         fn nothing_is_given_twice_and_nobody_is_overtaken(
-            wants in prop::collection::vec((1..5u32, any::<bool>()), 0..12), slots in 1..8u32, gpus in 0..4u32,
+            wants in prop::collection::vec((1..5u32, prop::option::of(prop::option::of(1..30u64))), 0..12),
+            slots in 1..8u32,
+            gpus in 1..4u32,
         ) {
-            let queue: Vec<_> =
-                wants.iter().enumerate().map(|(number, &(threads, gpu))| request(number as u32, threads, gpu)).collect();
-            let plan = plan(&queue, &[], &Machine { cpu_slots: slots, gpus });
-            let order: Vec<_> = plan.start.iter().map(|(id, _)| id).chain(plan.wait.iter().map(|(id, _)| id)).collect();
-            prop_assert_eq!(order, queue.iter().map(|request| &request.id).collect::<Vec<_>>());
+            let queue: Vec<_> = wants
+                .iter()
+                .enumerate()
+                .map(|(number, &(cpu_threads, gpu))| {
+                    let gpu = gpu.map(|memory| GpuWish { memory_bytes: memory.map(|memory| memory * GB) });
+                    Request { id: JobId::new(SystemTime::UNIX_EPOCH, number as u32), cpu_threads, gpu }
+                })
+                .collect();
+            let plan = plan(&queue, &[], &machine(slots, gpus));
+            prop_assert_eq!(plan.start.len() + plan.wait.len(), queue.len());
             prop_assert!(plan.start.iter().map(|(_, lease)| lease.cpu_threads).sum::<u32>() <= slots);
-            let mut given: Vec<_> = plan.start.iter().filter(|(_, lease)| lease.device != LeasedDevice::Cpu).map(|(_, lease)| lease.device).collect();
-            prop_assert!(given.len() <= gpus as usize);
-            given.dedup();
-            prop_assert_eq!(given.len(), plan.start.iter().filter(|(_, lease)| lease.device != LeasedDevice::Cpu).count());
+            for gpu in 0..gpus {
+                let uuid = format!("GPU-{gpu}");
+                let leases = plan.start.iter().filter_map(|(_, lease)| lease.gpu.as_ref());
+                let on_it: Vec<_> = leases.filter(|leased| leased.visible == uuid).collect();
+                let alone = on_it.iter().filter(|leased| leased.memory_bytes.is_none()).count();
+                prop_assert!(alone == 0 || on_it.len() == 1);
+                prop_assert!(on_it.iter().filter_map(|leased| leased.memory_bytes).sum::<u64>() <= 24 * GB);
+            }
+            // Behind the first job that waits for others nobody starts; a wish that no GPU can grant holds back nobody.
+            let is_hopeless = |request: &Request| {
+                request.gpu.is_some_and(|wish| wish.memory_bytes.is_some_and(|bytes| bytes > 24 * GB))
+            };
+            let waits = |request: &&Request| plan.wait.iter().any(|(id, _)| *id == request.id);
+            let first = queue.iter().position(|request| waits(&request) && !is_hopeless(request)).unwrap_or(queue.len());
+            prop_assert!(queue[first..].iter().all(|request| waits(&request)));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! gRPC adapters: convert, call one method, convert back. No SQL, no state logic, no processes.
 
 mod compatibility;
+mod gpu;
 mod job_log;
 mod jobs;
 mod layer;
@@ -13,19 +14,34 @@ mod watch;
 use tonic::service::Routes;
 
 use crate::checkup::Checkup;
+use crate::gpu::Watcher;
 use crate::manager::Manager;
 use crate::metrics::Method;
 use crate::node::NodeSource;
 use crate::proto::{self, v1};
 pub use layer::{AnswerLayer, AnswerService};
 
+/// What the services adapt.
+pub struct Parts {
+    /// The jobs.
+    pub manager: Manager,
+    /// The machine's judgement.
+    pub checkup: Checkup,
+    /// The GPUs.
+    pub watcher: Watcher,
+    /// Callers may see processes on GPUs that belong to no job.
+    pub show_foreign_processes: bool,
+    /// The machine.
+    pub node: NodeSource,
+    /// CPUs that the daemon may use.
+    pub cpus: u32,
+    /// Largest request that is read, in bytes.
+    pub max_message_bytes: usize,
+}
+
 /// All services, with health and reflection, and the handle that tells health.
 pub async fn routes(
-    manager: Manager,
-    checkup: Checkup,
-    node: NodeSource,
-    cpus: u32,
-    max_message_bytes: usize,
+    parts: Parts,
 ) -> Result<(Routes, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
@@ -34,9 +50,11 @@ pub async fn routes(
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let Parts { manager, checkup, watcher, show_foreign_processes, node, cpus, max_message_bytes } = parts;
     let jobs = jobs::Jobs::new(manager.clone());
+    let gpus = gpu::Gpus::new(watcher.clone(), show_foreign_processes);
     let compatibility = compatibility::Compatibility::new(manager.clone(), checkup.clone());
-    let system = system::System::new(manager, checkup, node, cpus);
+    let system = system::System::new(manager, checkup, watcher, node, cpus);
     let gzip = tonic::codec::CompressionEncoding::Gzip;
     let mut routes = Routes::builder();
     routes
@@ -54,6 +72,12 @@ pub async fn routes(
         )
         .add_service(
             v1::compatibility_service_server::CompatibilityServiceServer::new(compatibility)
+                .max_decoding_message_size(max_message_bytes)
+                .accept_compressed(gzip)
+                .send_compressed(gzip),
+        )
+        .add_service(
+            v1::gpu_service_server::GpuServiceServer::new(gpus)
                 .max_decoding_message_size(max_message_bytes)
                 .accept_compressed(gzip)
                 .send_compressed(gzip),

@@ -49,6 +49,11 @@ pub struct RunnerEvent {
 /// What a runner did.
 #[derive(Debug, Clone)]
 pub enum RunnerNews {
+    /// It was started.
+    Spawned {
+        /// The process group that it leads.
+        process_group: u32,
+    },
     /// Its journal has grown.
     Progress {
         /// What all records add up to.

@@ -142,6 +142,25 @@ pub(super) enum Command {
     },
     /// Print what torchd knows of its machine
     Cluster,
+    /// Show the GPUs: how busy, how full, how hot, why their clocks are reduced, which jobs hold them
+    Gpus(GpuArguments),
+}
+
+/// What to show of GPUs.
+#[derive(Debug, Args)]
+pub(super) struct GpuArguments {
+    /// Go on, until Ctrl-C
+    #[arg(short, long)]
+    pub(super) watch: bool,
+    /// With --watch: from one page to the next, 100ms to 1h; by default as torchd samples
+    #[arg(long, value_name = "TIME", requires = "watch")]
+    pub(super) interval: Option<humantime::Duration>,
+    /// List the processes on them instead
+    #[arg(long, conflicts_with_all = ["watch", "events"])]
+    pub(super) processes: bool,
+    /// List what has happened to them instead, newest first
+    #[arg(long, conflicts_with = "watch")]
+    pub(super) events: bool,
 }
 
 /// What to plan for.

@@ -1,65 +1,37 @@
-//! Messages in files: TOML or JSON in their JSON mapping, such as the spec of a job. Every mistake is told with its path, and an unknown field with the
-//! known one that is nearest.
+//! The spec of a job and facts of a machine in files, with what `--set` changes.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use prost::Name;
-use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
 use toml::Table;
 
 use super::failure::Failure;
-use crate::proto::json;
+use crate::proto::text;
 
 /// Reads a message and changes what `--set` says.
 pub(super) fn read<M: Name + Default>(file: &Path, sets: &[String]) -> Result<M, Failure> {
     let name = file.display().to_string();
-    let text =
+    let content =
         std::fs::read_to_string(file).map_err(|error| Failure::Mistake(format!("{name} cannot be read: {error}")))?;
     let is_json = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
-    let table = if is_json { from_json(&text) } else { text.parse::<Table>().map_err(|error| error.to_string()) };
-    let table = table.map_err(|error| {
+    let table = text::to_table(&content, is_json).map_err(|error| {
         Failure::Mistake(format!("{name} is no {}: {error}", if is_json { "JSON" } else { "TOML" }))
     })?;
-    let descriptor = json::descriptor::<M>().map_err(|error| Failure::Other(error.to_string()))?;
-    let mut message = DynamicMessage::new(descriptor);
-    let mut mistakes = Vec::new();
-    fill(&mut message, &table, "", &mut mistakes);
+    let mut tables = vec![table];
+    let mut wrong_sets = Vec::new();
     for set in sets {
         match parse_set(set) {
-            Ok(table) => fill(&mut message, &table, "", &mut mistakes),
-            Err(mistake) => mistakes.push(mistake),
+            Ok(table) => tables.push(table),
+            Err(mistake) => wrong_sets.push(mistake),
         }
     }
-    if !mistakes.is_empty() {
-        return Err(Failure::Spec { file: name, mistakes });
-    }
-    message.transcode_to().map_err(|error| Failure::Other(error.to_string()))
-}
-
-fn from_json(text: &str) -> Result<Table, String> {
-    fn convert(value: serde_json::Value) -> Option<toml::Value> {
-        Some(match value {
-            // In the JSON mapping null is the same as absent.
-            serde_json::Value::Null => return None,
-            serde_json::Value::Bool(value) => value.into(),
-            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(number), _) => number.into(),
-                // TOML has no numbers beyond 63 bits; the mapping takes them as text too.
-                (None, Some(number)) => number.to_string().into(),
-                (None, None) => number.as_f64()?.into(),
-            },
-            serde_json::Value::String(text) => text.into(),
-            serde_json::Value::Array(items) => toml::Value::Array(items.into_iter().filter_map(convert).collect()),
-            serde_json::Value::Object(fields) => toml::Value::Table(table(fields)),
-        })
-    }
-    fn table(fields: serde_json::Map<String, serde_json::Value>) -> Table {
-        fields.into_iter().filter_map(|(name, value)| Some((name, convert(value)?))).collect()
-    }
-    match serde_json::from_str(text).map_err(|error| error.to_string())? {
-        serde_json::Value::Object(fields) => Ok(table(fields)),
-        _ => Err("an object is needed".into()),
+    match text::message(&tables) {
+        Ok(message) if wrong_sets.is_empty() => Ok(message),
+        Ok(_) => Err(Failure::Spec { file: name, mistakes: wrong_sets }),
+        Err(mut mistakes) => {
+            mistakes.extend(wrong_sets);
+            Err(Failure::Spec { file: name, mistakes })
+        }
     }
 }
 
@@ -81,149 +53,6 @@ fn parse_set(set: &str) -> Result<Table, String> {
         .into_iter()
         .rev()
         .fold(innermost, |inner, name| Table::from_iter([(name.to_owned(), toml::Value::Table(inner))])))
-}
-
-/// Puts a table into a message: messages are merged, everything else is replaced, and a member of a oneof takes the place of
-/// the one that was there, unless the same table names two.
-fn fill(message: &mut DynamicMessage, table: &Table, path: &str, mistakes: &mut Vec<String>) {
-    let descriptor = message.descriptor();
-    let mut chosen: HashMap<String, String> = HashMap::new();
-    let mut given: HashMap<u32, &String> = HashMap::new();
-    for (key, value) in table {
-        let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let Some(field) = descriptor.get_field_by_name(key).or_else(|| descriptor.get_field_by_json_name(key)) else {
-            mistakes.push(format!("{at}: no such field{}", nearest(&descriptor, key)));
-            continue;
-        };
-        if let Some(other) = given.insert(field.number(), key) {
-            mistakes.push(format!("{at}: is given a second time, as {other} and as {key}"));
-            continue;
-        }
-        if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())
-            && let Some(other) = chosen.insert(oneof.full_name().to_owned(), key.clone())
-        {
-            let place = if path.is_empty() { "the spec" } else { path };
-            mistakes.push(format!("{at}: {place} has {other} already, and only one of the two can be"));
-            continue;
-        }
-        match (field.kind(), value) {
-            (Kind::Message(_), toml::Value::Table(inner)) if !field.is_list() && !field.is_map() => {
-                if let Some(inner_message) = message.get_field_mut(&field).as_message_mut() {
-                    fill(inner_message, inner, &at, mistakes);
-                }
-            }
-            _ => match convert(&field, value, &at) {
-                Ok(value) => message.set_field(&field, value),
-                Err(mistake) => mistakes.push(mistake),
-            },
-        }
-    }
-}
-
-fn nearest(descriptor: &MessageDescriptor, key: &str) -> String {
-    let names: Vec<_> = descriptor.fields().map(|field| field.name().to_owned()).collect();
-    let likeness = |name: &String| strsim::jaro_winkler(name, key);
-    match names.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other))) {
-        Some(best) if likeness(best) > 0.7 => format!("; did you mean {best}?"),
-        Some(_) => format!("; there are {}", names.join(", ")),
-        None => "; nothing can be set here".into(),
-    }
-}
-
-fn convert(field: &FieldDescriptor, value: &toml::Value, at: &str) -> Result<Value, String> {
-    if !field.is_list() {
-        return scalar(&field.kind(), value, at);
-    }
-    match value {
-        toml::Value::Array(items) => {
-            let item = |(place, item)| scalar(&field.kind(), item, &format!("{at}[{place}]"));
-            Ok(Value::List(items.iter().enumerate().map(item).collect::<Result<_, _>>()?))
-        }
-        other => Err(format!("{at}: is {}, a list is needed", describe(other))),
-    }
-}
-
-/// A single value, as the JSON mapping has it: numbers also as text, enums by their full name or in short.
-fn scalar(kind: &Kind, value: &toml::Value, at: &str) -> Result<Value, String> {
-    let wrong = |needed: &str| format!("{at}: is {}, {needed} is needed", describe(value));
-    let whole = |least: i128, most: i128| {
-        let number = match value {
-            toml::Value::Integer(number) => Some(i128::from(*number)),
-            // 10.0 is a whole number in JSON's eyes.
-            toml::Value::Float(number) if number.fract() == 0.0 => Some(*number as i128),
-            toml::Value::String(text) => text.parse().ok(),
-            _ => None,
-        };
-        number
-            .filter(|number| (least..=most).contains(number))
-            .ok_or_else(|| wrong(&format!("a whole number from {least} to {most}")))
-    };
-    let real = || match value {
-        toml::Value::Float(number) => Ok(*number),
-        toml::Value::Integer(number) => Ok(*number as f64),
-        toml::Value::String(text) => match text.as_str() {
-            "NaN" => Ok(f64::NAN),
-            "Infinity" => Ok(f64::INFINITY),
-            "-Infinity" => Ok(f64::NEG_INFINITY),
-            other => other.parse().map_err(|_| wrong("a number")),
-        },
-        _ => Err(wrong("a number")),
-    };
-    match kind {
-        Kind::Double => Ok(Value::F64(real()?)),
-        Kind::Float => Ok(Value::F32(real()? as f32)),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Ok(Value::I32(whole(i32::MIN.into(), i32::MAX.into())? as i32)),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Ok(Value::I64(whole(i64::MIN.into(), i64::MAX.into())? as i64)),
-        Kind::Uint32 | Kind::Fixed32 => Ok(Value::U32(whole(0, u32::MAX.into())? as u32)),
-        Kind::Uint64 | Kind::Fixed64 => Ok(Value::U64(whole(0, u64::MAX.into())? as u64)),
-        Kind::Bool => value.as_bool().map(Value::Bool).ok_or_else(|| wrong("true or false")),
-        Kind::String => value.as_str().map(|text| Value::String(text.to_owned())).ok_or_else(|| wrong("text")),
-        Kind::Enum(descriptor) => {
-            enum_number(descriptor, value).ok_or_else(|| wrong(&choices(descriptor))).map(Value::EnumNumber)
-        }
-        Kind::Bytes => Err(wrong("nothing that a spec file can hold")),
-        Kind::Message(descriptor) => {
-            let toml::Value::Table(table) = value else { return Err(wrong("a table")) };
-            let (mut message, mut mistakes) = (DynamicMessage::new(descriptor.clone()), Vec::new());
-            fill(&mut message, table, at, &mut mistakes);
-            if mistakes.is_empty() { Ok(Value::Message(message)) } else { Err(mistakes.join("\n  ")) }
-        }
-    }
-}
-
-fn enum_number(descriptor: &EnumDescriptor, value: &toml::Value) -> Option<i32> {
-    let name = value.as_str()?;
-    descriptor
-        .values()
-        .find(|known| known.name() == name || short(descriptor, known.name()) == name)
-        .map(|known| known.number())
-}
-
-fn choices(descriptor: &EnumDescriptor) -> String {
-    let names: Vec<_> =
-        descriptor.values().filter(|value| value.number() != 0).map(|value| short(descriptor, value.name())).collect();
-    names.join(" or ")
-}
-
-/// DEVICE_CUDA of Device is cuda.
-fn short(descriptor: &EnumDescriptor, name: &str) -> String {
-    let mut prefix = String::new();
-    for character in descriptor.name().chars() {
-        if character.is_ascii_uppercase() && !prefix.is_empty() {
-            prefix.push('_');
-        }
-        prefix.push(character.to_ascii_uppercase());
-    }
-    prefix.push('_');
-    name.strip_prefix(&prefix).unwrap_or(name).to_lowercase()
-}
-
-fn describe(value: &toml::Value) -> String {
-    match value {
-        toml::Value::Table(_) => "a table".into(),
-        toml::Value::Array(_) => "a list".into(),
-        single => single.to_string(),
-    }
 }
 
 #[cfg(test)]

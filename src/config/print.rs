@@ -36,6 +36,18 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("check_interval = {}\n", time(settings.check_interval)),
         "\n[gpu]\n".to_owned(),
         chosen("nvml_library", settings.nvml_library.as_deref().map(path), "libnvidia-ml.so.1, as the loader finds it"),
+        format!("sample_interval = {}\n", time(settings.gpu_sample_interval)),
+        format!("pcie_throughput = {}\n", settings.gpu_pcie_throughput),
+        chosen("replay", settings.gpu_replay.as_deref().map(path), "the machine's own GPUs are watched"),
+        format!("show_foreign_processes = {}\n", settings.gpu_show_foreign_processes),
+        format!("share_with_foreign_processes = {}\n", settings.gpu_share_with_foreign_processes),
+        format!("\n[metrics]\ndcgm_names = {}\n", settings.metrics_dcgm_names),
+        format!("dcgm_hostname_label = {}\n", quoted(&settings.metrics_dcgm_hostname_label)),
+        chosen(
+            "hpc_job_mapping_dir",
+            settings.metrics_hpc_job_mapping_dir.as_deref().map(path),
+            "no files are written for dcgm-exporter",
+        ),
         "\n[runner]\n".to_owned(),
         chosen("path", settings.runner_path.as_deref().map(path), "beside the executable, else in ../lib/torchd/"),
         chosen(

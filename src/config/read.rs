@@ -173,6 +173,25 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         keys.add("compatibility.check_interval", "is shorter than 1s, the shortest that is right".into());
     }
     let nvml_library = keys.take("gpu.nvml_library", path);
+    let gpu_sample_interval = keys.take("gpu.sample_interval", duration);
+    if let Some(interval) = gpu_sample_interval.filter(|interval| !GPU_INTERVALS.contains(interval)) {
+        let interval = humantime::format_duration(interval);
+        keys.add("gpu.sample_interval", format!("is {interval}; 100ms to 1h is right"));
+    }
+    let switch = parsed("true or false is needed");
+    let gpu_pcie_throughput = keys.take("gpu.pcie_throughput", &switch);
+    let gpu_replay = keys.take("gpu.replay", path);
+    let gpu_show_foreign_processes = keys.take("gpu.show_foreign_processes", &switch);
+    let gpu_share_with_foreign_processes = keys.take("gpu.share_with_foreign_processes", &switch);
+    let metrics_dcgm_names = keys.take("metrics.dcgm_names", &switch);
+    let metrics_dcgm_hostname_label = keys.take("metrics.dcgm_hostname_label", |value| match text(value)?.as_str() {
+        label @ ("Hostname" | "hostname") => Ok(label.to_owned()),
+        other => Err(format!("is {other:?}; Hostname or hostname is right")),
+    });
+    let metrics_hpc_job_mapping_dir = keys.take("metrics.hpc_job_mapping_dir", path);
+    if let Some(folder) = metrics_hpc_job_mapping_dir.as_ref().filter(|folder| !folder.is_dir()) {
+        keys.add("metrics.hpc_job_mapping_dir", format!("is {}, which is no folder", folder.display()));
+    }
     let runner_path = keys.take("runner.path", path);
     let runner_libtorch_dir = keys.take("runner.libtorch_dir", path);
     for (key, named, what) in
@@ -219,6 +238,14 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         catalogue_falls_back: catalogue_falls_back.unwrap_or(false),
         check_interval: check_interval.unwrap_or(Duration::from_secs(3600)),
         nvml_library,
+        gpu_sample_interval: gpu_sample_interval.unwrap_or(Duration::from_secs(1)),
+        gpu_pcie_throughput: gpu_pcie_throughput.unwrap_or(false),
+        gpu_replay,
+        gpu_show_foreign_processes: gpu_show_foreign_processes.unwrap_or(false),
+        gpu_share_with_foreign_processes: gpu_share_with_foreign_processes.unwrap_or(false),
+        metrics_dcgm_names: metrics_dcgm_names.unwrap_or(false),
+        metrics_dcgm_hostname_label: metrics_dcgm_hostname_label.unwrap_or_else(|| "Hostname".into()),
+        metrics_hpc_job_mapping_dir,
         runner_path,
         runner_libtorch_dir,
         runner_stop_grace,
@@ -283,6 +310,9 @@ fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
         other => Err(format!("is {other}; a list of folders is needed")),
     }
 }
+
+/// Intervals at which GPUs can be sampled.
+const GPU_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// Longer times are mistakes.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);

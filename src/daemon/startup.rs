@@ -10,7 +10,7 @@ use crate::checkup::Checkup;
 use crate::compat::{Catalogue, CatalogueFile};
 use crate::config::{Environment, Invalid, Mistake, Settings};
 use crate::dataset::DataRoots;
-use crate::gpu::NvmlSource;
+use crate::gpu::{self, NvmlOptions, NvmlSource, Watcher, WatcherSettings};
 use crate::journal::write_whole;
 use crate::node::{NodeSource, unsuitable_filesystem};
 use crate::supervisor::RunnerSettings;
@@ -119,9 +119,32 @@ pub(super) fn runner_settings(settings: &Settings) -> Result<RunnerSettings, Fai
     })
 }
 
+/// The name of this machine.
+pub(super) fn hostname() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// The node that we are on.
 pub(super) fn node(settings: &Settings, environment: Environment) -> NodeSource {
     NodeSource::new(environment, settings.cluster_runtime.clone()).with_node_type(settings.cluster_node_type.clone())
+}
+
+/// What watches GPUs: those of this machine, or a profile.
+pub(super) fn watcher(settings: &Settings) -> Result<Watcher, Failure> {
+    let driver: Box<dyn gpu::Driver> = match &settings.gpu_replay {
+        Some(profile) => {
+            let replay = gpu::Replay::load(profile)
+                .map_err(|error| Failure { code: EXIT_SETTINGS, message: format!("gpu.replay: {error}") })?;
+            tracing::warn!(profile = %profile.display(), "GPUs are replayed from a profile: they are not those of this machine");
+            Box::new(replay)
+        }
+        None => Box::new(gpu::Nvml::new(NvmlOptions {
+            library: settings.nvml_library.clone(),
+            pcie_throughput: settings.gpu_pcie_throughput,
+        })),
+    };
+    Watcher::start(driver, WatcherSettings { interval: settings.gpu_sample_interval })
+        .map_err(|error| Failure::internal("the thread that watches GPUs cannot be started", error))
 }
 
 /// What looks at this machine.

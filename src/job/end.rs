@@ -22,6 +22,8 @@ pub enum StopCause {
     Cancel,
     /// The daemon ends.
     Shutdown,
+    /// The GPU that it computes on has failed.
+    GpuLost,
 }
 
 /// What the end of a runner means for its job.
@@ -66,6 +68,7 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
         (Some(StopCause::Shutdown), _) => {
             failed(JobEndReason::Interrupted, "the daemon was stopped while the job ran".into())
         }
+        (Some(StopCause::GpuLost), _) => failed(JobEndReason::GpuLost, "the GPU has failed".into()),
         (None, _) if said.is_some_and(|said| said.reason() == JobEndReason::Interrupted) => {
             failed(JobEndReason::Interrupted, "somebody other than the daemon stopped the runner with SIGTERM".into())
         }
@@ -84,6 +87,28 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
         (None, Exit::Unknown) => {
             failed(JobEndReason::Interrupted, "the daemon died while the job ran; its runner was ended".into())
         }
+    }
+}
+
+/// The end of a job whose GPU has failed, as `fault` says: what looked like another failure came of that.
+pub fn gpu_lost(verdict: Verdict, fault: &str) -> Verdict {
+    match (verdict.outcome, verdict.reason) {
+        // What its own words explain has other causes, and what went well went well.
+        (Outcome::Finished | Outcome::Cancelled, _) => verdict,
+        (
+            Outcome::Failed,
+            JobEndReason::BadData
+            | JobEndReason::OutOfMemory
+            | JobEndReason::Diverged
+            | JobEndReason::Storage
+            | JobEndReason::Interrupted,
+        ) => verdict,
+        (Outcome::Failed, JobEndReason::GpuLost) => Verdict { message: fault.to_owned(), ..verdict },
+        (Outcome::Failed, _) => Verdict {
+            reason: JobEndReason::GpuLost,
+            message: format!("{fault}; the runner: {}", verdict.message),
+            ..verdict
+        },
     }
 }
 
@@ -140,6 +165,21 @@ mod tests {
             assert_eq!(verdict.reason, reason, "{exit:?} {word:?} {stop:?}");
         }
         assert_eq!(judge(Exit::Code(127), None, None, false).reason, StartFailed);
+    }
+
+    #[test]
+    fn a_failure_on_a_failed_gpu_is_that_of_the_gpu() {
+        let verdict = |exit, word: Option<JobEndReason>, stop| judge(exit, word.map(said).as_ref(), stop, true);
+        let lost = |verdict| gpu_lost(verdict, "Xid 79");
+        let told = lost(verdict(Exit::Signal(6), None, None));
+        assert_eq!(told.reason, JobEndReason::GpuLost);
+        assert!(told.message.starts_with("Xid 79; the runner: signal 6"), "{}", told.message);
+        let stopped = lost(verdict(Exit::Signal(9), None, Some(StopCause::GpuLost)));
+        assert_eq!((stopped.reason, stopped.message.as_str()), (JobEndReason::GpuLost, "Xid 79"));
+        let finished = lost(verdict(Exit::Code(0), Some(JobEndReason::Finished), Some(StopCause::GpuLost)));
+        assert_eq!(finished.reason, JobEndReason::Finished);
+        let memory = lost(verdict(Exit::Code(1), Some(JobEndReason::OutOfMemory), None));
+        assert_eq!(memory.reason, JobEndReason::OutOfMemory);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Order {
     pub lease: Lease,
     /// The files to read.
     pub inputs: Inputs,
+    /// The library that tells of its GPU; None for the one that the loader finds.
+    pub nvml_library: Option<PathBuf>,
 }
 
 /// A part of the machine, held by one job.
@@ -25,6 +27,20 @@ pub struct Lease {
     pub device: LeasedDevice,
     /// Threads of computation.
     pub cpu_threads: u32,
+    /// The GPU, on CUDA.
+    pub gpu: Option<LeasedGpu>,
+}
+
+/// A GPU, or an instance of one, that a job holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeasedGpu {
+    /// What CUDA_VISIBLE_DEVICES is set to: its uuid, or its number where nobody knows that.
+    pub visible: String,
+    /// The driver's number of the GPU.
+    pub index: u32,
+    /// What the job has promised to stay within, in bytes; None where it has the GPU for itself.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Where a job computes, decided.
@@ -33,8 +49,8 @@ pub struct Lease {
 pub enum LeasedDevice {
     /// The CPU.
     Cpu,
-    /// The CUDA device of that index.
-    Cuda(u32),
+    /// The one CUDA device that is visible.
+    Cuda,
 }
 
 /// The files of a job, as canonical paths.

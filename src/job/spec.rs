@@ -99,6 +99,8 @@ pub struct Resources {
     pub gpu_count: Option<u32>,
     /// Threads, if the client said.
     pub cpu_threads: Option<u32>,
+    /// Memory on the GPU within which the job stays, if it shares one.
+    pub gpu_memory_bytes: Option<u64>,
 }
 
 /// Where to compute.
@@ -180,6 +182,7 @@ impl Spec {
                 .into(),
                 gpu_count: self.resources.gpu_count,
                 cpu_threads: self.resources.cpu_threads,
+                gpu_memory_bytes: self.resources.gpu_memory_bytes,
             }),
         }
     }

@@ -88,7 +88,28 @@ impl ProgressFold {
             examples_per_second: self.examples_per_second,
             remaining: self.remaining(started.total_steps).and_then(|remaining| remaining.try_into().ok()),
             latest_scalars: self.latest.clone(),
+            gpu: self.gpu_share(),
         })
+    }
+
+    /// What the scalars of the GPU say, which have its number in their tags.
+    fn gpu_share(&self) -> Option<v1::GpuShare> {
+        let mut share: Option<v1::GpuShare> = None;
+        for (tag, &value) in &self.latest {
+            let Some((index, reading)) = tag.strip_prefix("gpu/").and_then(|rest| rest.split_once('/')) else {
+                continue;
+            };
+            let Ok(index) = index.parse() else { continue };
+            let share = share.get_or_insert_default();
+            share.index = index;
+            match reading {
+                "utilization_ratio" => share.utilization_ratio = Some(value),
+                "memory_used_bytes" => share.memory_used_bytes = Some(value as u64),
+                "energy_joules" => share.energy_joules = Some(value),
+                _ => {}
+            }
+        }
+        share
     }
 
     fn remaining(&self, total: u64) -> Option<Duration> {
@@ -129,6 +150,17 @@ mod tests {
         assert_eq!((progress.step, progress.epoch, progress.total_epochs), (40, 2, 4));
         assert_eq!(progress.remaining.unwrap().seconds, 3);
         assert_eq!(progress.latest_scalars["loss/train"], 0.5);
+        assert_eq!(progress.gpu, None);
+        let values = [("gpu/1/utilization_ratio", 0.9), ("gpu/1/memory_used_bytes", 2e9), ("gpu/1/energy_joules", 7.5)];
+        let values = values.map(|(tag, value)| v1::ScalarValue { tag: tag.into(), value }).to_vec();
+        fold.add(&record(103, What::Scalars(v1::ScalarValues { step: 41, values })));
+        let share = v1::GpuShare {
+            index: 1,
+            utilization_ratio: Some(0.9),
+            memory_used_bytes: Some(2_000_000_000),
+            energy_joules: Some(7.5),
+        };
+        assert_eq!(fold.progress().unwrap().gpu, Some(share));
         fold.add(&record(105, What::Ended(v1::RunnerEnded { step: 100, ..Default::default() })));
         let progress = fold.progress().unwrap();
         assert_eq!((progress.epoch, progress.progress_ratio, progress.remaining), (4, 1.0, None));

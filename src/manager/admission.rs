@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::{JobError, ManagerSettings};
 use crate::dataset::{DataRoots, Facts, Part, labelled_images};
+use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::{self, DataFacts, Device, IdxPaths, Plan, Resources, Spec, set_field};
@@ -35,12 +36,13 @@ pub(super) async fn admit(
     settings: Arc<ManagerSettings>,
     probe: ProbeReport,
     gpu_block: Option<String>,
+    slots: Vec<GpuSlot>,
 ) -> Result<Admitted, JobError> {
     // Data files are read and unpacked: many requests at once would take the memory, and the threads that others need.
     let _turn = JUDGED_AT_ONCE.acquire().await.map_err(|_| JobError::Gone)?;
     let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
     let judged = tokio::task::spawn_blocking(move || {
-        judge(&message, &settings.data_roots, settings.cpu_slots, no_gpu.as_deref())
+        judge(&message, &settings.data_roots, settings.cpu_slots, no_gpu.as_deref(), &slots)
     });
     judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
 }
@@ -50,6 +52,7 @@ fn judge(
     roots: &DataRoots,
     cpu_slots: u32,
     no_gpu: Option<&str>,
+    slots: &[GpuSlot],
 ) -> Result<Admitted, Violations> {
     let spec::Reading { data, mut resources, demands, spec, mistakes: mut wrong } = spec::read(message);
     let (mut train, mut validation) = (None, None);
@@ -58,6 +61,7 @@ fn judge(
         validation = data.validation.as_ref().and_then(|paths| judge_set("data.validation", paths, roots, &mut wrong));
     }
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
+    judge_memory(resources, slots, &mut wrong);
     demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
     let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.unzip();
@@ -91,6 +95,20 @@ fn judge_set(field: &str, paths: &IdxPaths, roots: &DataRoots, wrong: &mut Viola
             }
             None
         }
+    }
+}
+
+/// No GPU of this machine will ever have more than all of its memory.
+fn judge_memory(resources: Resources, slots: &[GpuSlot], wrong: &mut Violations) {
+    let Some(wanted) = resources.gpu_memory_bytes else { return };
+    if resources.gpu_count == Some(0) {
+        let found = format!("is {wanted}, and the job computes on the CPU, as there is no GPU that it could use");
+        wrong.add("resources.gpu_memory_bytes", found);
+        return;
+    }
+    let largest = slots.iter().filter_map(|slot| Some((slot.memory_bytes?, &slot.label))).max();
+    if let Some((most, label)) = largest.filter(|(most, _)| *most < wanted) {
+        wrong.add("resources.gpu_memory_bytes", format!("is {wanted}; the most on this machine is {most}, on {label}"));
     }
 }
 

@@ -26,7 +26,9 @@ impl Task {
         .await?;
         live.lease = Some(lease.clone());
         let folder = self.folder(&live.job.id);
-        let order = Order { attempt, lease, inputs: live.job.inputs.clone() };
+        let visible = lease.gpu.as_ref().map(|gpu| gpu.visible.clone());
+        let nvml_library = self.settings.nvml_library.clone();
+        let order = Order { attempt, lease, inputs: live.job.inputs.clone(), nvml_library };
         let place = folder.clone();
         if let Err(error) = blocking(move || place.write_order(&order)).await {
             let verdict = Verdict {
@@ -37,7 +39,7 @@ impl Task {
             return self.end(live, Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() }).await;
         }
         self.metrics.queue_wait.observe(seconds(live.job.created, now));
-        live.runner = Some(self.supervisor.start(live.job.id.clone(), folder, attempt));
+        live.runner = Some(self.supervisor.start(live.job.id.clone(), folder, attempt, visible));
         Ok(())
     }
 
@@ -45,6 +47,7 @@ impl Task {
     pub(super) async fn end(&mut self, live: &mut Live, ending: Ending) -> Result<(), JobError> {
         live.runner = None;
         live.lease = None;
+        live.process_group = None;
         let event = Event::Ended(ending.verdict.outcome);
         let finished = self.finish(live, event, ending.clone()).await;
         live.untold_end = finished.is_err().then_some(ending);

@@ -17,6 +17,8 @@ pub(super) struct Live {
     pub(super) fold: ProgressFold,
     pub(super) sequence: u64,
     pub(super) lease: Option<Lease>,
+    /// The process group of its runner, once it was started.
+    pub(super) process_group: Option<u32>,
     pub(super) runner: Option<RunnerHandle>,
     pub(super) stop: Option<StopCause>,
     /// Its runner is gone, and the database has refused to be told so far.
@@ -41,6 +43,7 @@ impl Live {
             fold: ProgressFold::default(),
             sequence: 0,
             lease: None,
+            process_group: None,
             runner: None,
             stop: None,
             untold_end: None,

@@ -12,6 +12,7 @@ use super::live::{Ending, Live};
 use super::recovery::{self, DELETED};
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder};
 use crate::compat::explain_loader;
+use crate::gpu::{GpuSlot, Holder, Watcher};
 use crate::job::end::{self, Exit, StopCause, Verdict};
 use crate::job::order::Lease;
 use crate::job::state::{Event, Outcome, Refusal, next};
@@ -19,7 +20,7 @@ use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::proto::v1;
-use crate::scheduler::{self, Machine, Request};
+use crate::scheduler::{self, GpuWish, Machine, Request};
 use crate::store::Store;
 use crate::supervisor::{RunnerEvent, RunnerNews, Supervisor};
 
@@ -28,20 +29,30 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Owns the jobs.
 pub(super) struct Task {
-    settings: Arc<ManagerSettings>,
+    pub(super) settings: Arc<ManagerSettings>,
     pub(super) store: Store,
     pub(super) supervisor: Supervisor,
     pub(super) metrics: Metrics,
     /// Jobs that have not ended, in order of arrival.
     live: Vec<Live>,
     views: watch::Sender<LiveViews>,
-    /// GPUs that jobs can use, or why nothing can be started: the runner has not been probed yet, or does not work.
-    gpus: Result<u32, String>,
+    watcher: Watcher,
+    /// Nothing, or why nothing can be started: the runner has not been probed yet, or does not work.
+    runner: Result<(), String>,
+    /// GPUs that jobs can lease.
+    slots: Vec<GpuSlot>,
     /// Why jobs that need a GPU wait, although there may be some.
     gpu_block: Option<String>,
     /// The database refused something that has to be tried again.
     is_behind: bool,
     closing: Vec<oneshot::Sender<()>>,
+}
+
+/// What the task hears of the machine.
+pub(super) struct Hints {
+    pub(super) probe: watch::Receiver<ProbeState>,
+    pub(super) gpu_block: watch::Receiver<Option<String>>,
+    pub(super) slots: watch::Receiver<Vec<GpuSlot>>,
 }
 
 impl Task {
@@ -51,6 +62,7 @@ impl Task {
         store: Store,
         supervisor: Supervisor,
         metrics: Metrics,
+        watcher: Watcher,
         views: watch::Sender<LiveViews>,
     ) -> Result<Self, JobError> {
         recovery::tidy(&settings.jobs_dir, &store).await?;
@@ -62,7 +74,9 @@ impl Task {
             metrics,
             live: Vec::new(),
             views,
-            gpus: Err("the runner is being asked which libraries it finds".into()),
+            watcher,
+            runner: Err("the runner is being asked which libraries it finds".into()),
+            slots: Vec::new(),
             gpu_block: None,
             is_behind: false,
             closing: Vec::new(),
@@ -89,9 +103,9 @@ impl Task {
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut events: mpsc::Receiver<RunnerEvent>,
-        mut probe: watch::Receiver<ProbeState>,
-        mut gpu_block: watch::Receiver<Option<String>>,
+        hints: Hints,
     ) {
+        let Hints { mut probe, mut gpu_block, mut slots } = hints;
         let mut ticks = interval(TRY_AGAIN);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.schedule().await;
@@ -103,12 +117,17 @@ impl Task {
                     None => break,
                 },
                 Some(event) = events.recv() => self.hear(event).await,
-                Ok(()) = probe.changed(), if self.gpus.is_err() => {
+                Ok(()) = probe.changed(), if self.runner.is_err() => {
                     let told = probe.borrow_and_update().clone();
                     if let Some(told) = told {
-                        self.gpus = told.map(|report| report.cuda_devices);
+                        self.runner = told.map(|_| ());
                         self.schedule().await;
                     }
+                }
+                Ok(()) = slots.changed() => {
+                    self.slots.clone_from(&slots.borrow_and_update());
+                    self.end_jobs_of_lost_gpus();
+                    self.schedule().await;
                 }
                 Ok(()) = gpu_block.changed() => {
                     self.gpu_block.clone_from(&gpu_block.borrow_and_update());
@@ -273,6 +292,10 @@ impl Task {
                 live.publish();
                 advanced
             }
+            RunnerNews::Spawned { process_group } => {
+                live.process_group = Some(process_group);
+                Ok(())
+            }
             RunnerNews::Ended { exit, fault, log_tail } => {
                 let is_started = live.fold.started().is_some();
                 let mut verdict = end::judge(exit, live.fold.ended(), live.stop, is_started);
@@ -286,14 +309,65 @@ impl Task {
                     let reason = if is_started { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
                     verdict = Verdict { outcome: Outcome::Failed, reason, message: fault };
                 }
+                if let Some(fault) = self.gpu_fault(&live) {
+                    verdict = end::gpu_lost(verdict, &fault);
+                }
                 self.end(&mut live, Ending { verdict, exit, log_tail }).await
             }
         };
         let has_slot = live.lease.is_some();
         self.keep(place, live);
         self.note(&id, done);
+        self.tell_holders();
         if !has_slot {
             self.schedule().await;
+        }
+    }
+
+    /// Tells the watcher of GPUs which jobs hold which.
+    fn tell_holders(&self) {
+        let holder = |live: &Live| {
+            let gpu = live.lease.as_ref()?.gpu.as_ref()?;
+            Some(Holder {
+                job: live.job.id.name(),
+                gpus: vec![gpu.visible.clone()],
+                process_group: live.process_group,
+                ended: None,
+            })
+        };
+        self.watcher.hold(self.live.iter().filter_map(holder).collect());
+    }
+
+    /// Why the GPU of a job has failed since the job has it; None where it has not.
+    fn gpu_fault(&self, live: &Live) -> Option<String> {
+        let leased = live.lease.as_ref()?.gpu.as_ref()?;
+        let slot = self.slots.iter().find(|slot| slot.uuid == leased.visible)?;
+        let since = live.job.started?;
+        let is_it = |event: &v1::GpuEvent| {
+            let time = event.time.and_then(|time| SystemTime::try_from(time).ok());
+            event.effect() == v1::GpuHealthState::Failed && time.is_some_and(|time| time >= since)
+        };
+        // The first one names the cause; what follows are its consequences.
+        let events = self.watcher.events().list(&format!("gpus/{}", slot.gpu_uuid), None, 100);
+        let event = events.iter().rev().find(|event| is_it(event));
+        event.map(|event| format!("{}: {}", slot.label, event.message)).or_else(|| slot.lost.clone())
+    }
+
+    /// Stops the runners whose GPU has failed under them.
+    fn end_jobs_of_lost_gpus(&mut self) {
+        for place in 0..self.live.len() {
+            let is_lost = self.live.get(place).is_some_and(|live| {
+                let leased = live.lease.as_ref().and_then(|lease| lease.gpu.as_ref());
+                leased.is_some_and(|leased| {
+                    self.slots.iter().any(|slot| slot.uuid == leased.visible && slot.lost.is_some())
+                })
+            });
+            let Some(live) = self.live.get_mut(place).filter(|live| is_lost && live.stop.is_none()) else { continue };
+            if let Some(runner) = &live.runner {
+                tracing::error!(job.id = %live.job.id, "the GPU of the job has failed; its runner is stopped");
+                live.stop = Some(StopCause::GpuLost);
+                runner.stop();
+            }
         }
     }
 
@@ -303,17 +377,21 @@ impl Task {
             return;
         }
         let queued = self.live.iter().filter(|live| live.job.state == State::Queued);
-        let plan = match &self.gpus {
+        let plan = match &self.runner {
             Err(reason) => scheduler::Plan {
                 start: Vec::new(),
                 wait: queued.map(|live| (live.job.id.clone(), reason.clone())).collect(),
             },
-            Ok(gpus) => {
-                let machine = Machine { cpu_slots: self.settings.cpu_slots, gpus: *gpus };
+            Ok(()) => {
+                let machine = Machine {
+                    cpu_slots: self.settings.cpu_slots,
+                    gpus: self.slots.clone(),
+                    share_with_foreign: self.settings.share_with_foreign,
+                };
                 let queue: Vec<Request> = queued.map(|live| self.request(&live.job)).collect();
                 // Jobs that cannot run hold back nobody.
                 let (queue, blocked): (Vec<_>, Vec<_>) =
-                    queue.into_iter().partition(|request| !request.gpu || self.gpu_block.is_none());
+                    queue.into_iter().partition(|request| request.gpu.is_none() || self.gpu_block.is_none());
                 let held: Vec<Lease> = self.live.iter().filter_map(|live| live.lease.clone()).collect();
                 let mut plan = scheduler::plan(&queue, &held, &machine);
                 let reason = self.gpu_block.clone().unwrap_or_default();
@@ -331,6 +409,7 @@ impl Task {
             self.keep(place, live);
             self.note(&id, started);
         }
+        self.tell_holders();
         for (id, reason) in plan.wait {
             if let Some(live) = self.live.iter_mut().find(|live| live.job.id == id) {
                 live.waits_for(&reason);
@@ -344,7 +423,7 @@ impl Task {
             id: job.id.clone(),
             // The machine may have become smaller since the job was taken.
             cpu_threads: resources.cpu_threads.unwrap_or(1).min(self.settings.cpu_slots),
-            gpu: resources.gpu_count == Some(1),
+            gpu: (resources.gpu_count == Some(1)).then_some(GpuWish { memory_bytes: resources.gpu_memory_bytes }),
         }
     }
 

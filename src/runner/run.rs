@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use tch::Device;
 use torchd::dataset::labelled_images;
+use torchd::gpu::Meter;
 use torchd::job::order::{IdxFiles, LeasedDevice, Order};
 use torchd::job::spec::{self, DataFacts, Plan, Spec};
 use torchd::journal::{ExitNote, JobFolder, JobLock, JournalWriter};
@@ -93,16 +94,22 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
     let reading = spec::read(&message);
     let spec = reading.spec.ok_or_else(|| Failure::new(JobEndReason::Internal, reading.mistakes.to_string()))?;
     let mut training = load(spec, order, folder, device)?;
+    if let Some(gpu) = &order.lease.gpu {
+        match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {
+            Ok(meter) => training.meter = Some((gpu.index, meter)),
+            Err(error) => tracing::warn!(%error, "the GPU's readings will be missing: no thread can be started"),
+        }
+    }
     report.started(RunnerStarted {
         pid: std::process::id(),
-        device: device_name(device),
+        device: device_name(device, order),
         cpu_threads: u32::try_from(tch::get_num_threads()).unwrap_or(0),
         libtorch_version: libtorch_version(),
         total_steps: training.plan.total_steps,
         steps_per_epoch: training.plan.steps_per_epoch,
         parameter_count: training.network.parameter_count(),
     })?;
-    tracing::info!(device = device_name(device), "training for {} steps", training.plan.total_steps);
+    tracing::info!(device = device_name(device, order), "training for {} steps", training.plan.total_steps);
     let finish = training.run(report, stop);
     *step = training.step;
     finish
@@ -112,23 +119,19 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
 fn device(order: &Order) -> Result<Device> {
     match order.lease.device {
         LeasedDevice::Cpu => Ok(Device::Cpu),
-        LeasedDevice::Cuda(index) => {
-            let cuda = Cuda::open();
-            match cuda.absence() {
-                Some(reason) => Err(Failure::new(JobEndReason::DeviceUnavailable, reason)),
-                None if index >= cuda.devices => Err(Failure::new(
-                    JobEndReason::DeviceUnavailable,
-                    format!("GPU {index} is not there: libtorch sees {}", cuda.devices),
-                )),
-                None => Ok(Device::Cuda(index as usize)),
-            }
-        }
+        LeasedDevice::Cuda => match Cuda::open().absence() {
+            Some(reason) => Err(Failure::new(JobEndReason::DeviceUnavailable, reason)),
+            // The one that CUDA_VISIBLE_DEVICES leaves.
+            None => Ok(Device::Cuda(0)),
+        },
     }
 }
 
-fn device_name(device: Device) -> String {
-    match device {
-        Device::Cuda(index) => format!("cuda:{index}"),
+/// With the driver's number of the GPU, which is not the one that CUDA gives the only GPU that it shows.
+fn device_name(device: Device, order: &Order) -> String {
+    match (device, &order.lease.gpu) {
+        (Device::Cuda(_), Some(gpu)) => format!("cuda:{}", gpu.index),
+        (Device::Cuda(index), None) => format!("cuda:{index}"),
         _ => "cpu".to_owned(),
     }
 }
@@ -162,6 +165,7 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device) -> Result
         device,
         spec,
         step: 0,
+        meter: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Reduction, Tensor};
+use torchd::gpu::Meter;
 use torchd::job::spec::{Plan, Spec};
 use torchd::journal::JobFolder;
 use torchd::proto::v1::JobEndReason;
@@ -28,6 +29,8 @@ pub(crate) struct Training {
     pub(crate) optimizer: Sgd,
     /// Optimizer steps done.
     pub(crate) step: u64,
+    /// The GPU's number, and what reads it.
+    pub(crate) meter: Option<(u32, Meter)>,
 }
 
 /// How training ended, if it did not fail.
@@ -139,22 +142,35 @@ impl Training {
 
     fn tell(&self, report: &mut Report, sums: &Sums, gradient_norm: f64, examples: u64) -> Result<()> {
         let loss = sums.mean(&sums.loss)?;
-        report.scalars(
-            self.step,
-            examples,
-            &[
-                ("loss/train", loss),
-                ("accuracy/train", sums.mean(&sums.correct)?),
-                ("learning_rate", self.optimizer.learning_rate()),
-                ("gradient_norm", gradient_norm),
-                ("throughput/examples_per_second", sums.examples_per_second()),
-                ("process/rss_bytes", resident_bytes()),
-            ],
-        )?;
+        let mut values = vec![
+            ("loss/train", loss),
+            ("accuracy/train", sums.mean(&sums.correct)?),
+            ("learning_rate", self.optimizer.learning_rate()),
+            ("gradient_norm", gradient_norm),
+            ("throughput/examples_per_second", sums.examples_per_second()),
+            ("process/rss_bytes", resident_bytes()),
+        ];
+        let share = self.gpu_share();
+        values.extend(share.iter().map(|(tag, value)| (tag.as_str(), *value)));
+        report.scalars(self.step, examples, &values)?;
         if loss.is_finite() && gradient_norm.is_finite() {
             return Ok(());
         }
         Err(self.diverged(&format!("the loss was {loss} and the gradient norm {gradient_norm}")))
+    }
+
+    /// The newest readings of the GPU, as scalars. What the driver does not tell is left out.
+    fn gpu_share(&self) -> Vec<(String, f64)> {
+        let Some((index, reading)) = self.meter.as_ref().and_then(|(index, meter)| Some((index, meter.latest()?)))
+        else {
+            return Vec::new();
+        };
+        let readings = [
+            ("utilization_ratio", reading.utilization_ratio),
+            ("memory_used_bytes", reading.memory_used_bytes.map(|bytes| bytes as f64)),
+            ("energy_joules", reading.energy_joules),
+        ];
+        readings.into_iter().filter_map(|(name, value)| Some((format!("gpu/{index}/{name}"), value?))).collect()
     }
 
     /// Fails where training has gone astray between the scalars, before anything is saved or called a success.
@@ -308,6 +324,7 @@ mod tests {
             device,
             spec,
             step: 0,
+            meter: None,
         }
     }
 

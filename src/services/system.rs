@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::status;
 use crate::checkup::Checkup;
+use crate::gpu::Watcher;
 use crate::job::probe::{Found, ProbeReport};
 use crate::manager::{Manager, PythonReport};
 use crate::node::NodeSource;
@@ -13,13 +14,14 @@ use crate::proto::v1::{self, system_service_server::SystemService};
 pub(super) struct System {
     manager: Manager,
     checkup: Checkup,
+    watcher: Watcher,
     node: NodeSource,
     cpus: u32,
 }
 
 impl System {
-    pub(super) fn new(manager: Manager, checkup: Checkup, node: NodeSource, cpus: u32) -> Self {
-        Self { manager, checkup, node, cpus }
+    pub(super) fn new(manager: Manager, checkup: Checkup, watcher: Watcher, node: NodeSource, cpus: u32) -> Self {
+        Self { manager, checkup, watcher, node, cpus }
     }
 }
 
@@ -81,6 +83,14 @@ impl SystemService for System {
         let (node, cpus) = (self.node.clone(), self.cpus);
         let cluster = tokio::task::spawn_blocking(move || node.cluster(cpus, cuda)).await;
         let failed = |error| status::internal("INTERNAL", format!("reading the node's facts failed: {error}"));
-        Ok(Response::new(cluster.map_err(failed)?))
+        let mut cluster = cluster.map_err(failed)?;
+        let source = self.watcher.source();
+        cluster.capabilities.push(v1::Capability {
+            name: "gpu_watching".into(),
+            available: source.state() == v1::GpuSourceState::Watching,
+            reason: [vec![source.message.clone()], source.remedies.clone()].concat().join("; "),
+        });
+        cluster.gpu_source = Some(source);
+        Ok(Response::new(cluster))
     }
 }

@@ -42,12 +42,13 @@ impl RunnerHandle {
 }
 
 impl Supervisor {
-    /// Starts the runner of an attempt whose order lies in the folder. Everything else comes as events.
-    pub fn start(&self, id: JobId, folder: JobFolder, attempt: u32) -> RunnerHandle {
+    /// Starts the runner of an attempt whose order lies in the folder. Everything else comes as events. `visible` is the GPU that CUDA
+    /// shows it, if any.
+    pub fn start(&self, id: JobId, folder: JobFolder, attempt: u32, visible: Option<String>) -> RunnerHandle {
         let stop = CancellationToken::new();
         let (this, token) = (self.clone(), stop.clone());
         tokio::spawn(async move {
-            let supervised = tokio::spawn(this.clone().supervise(id.clone(), folder, attempt, token)).await;
+            let supervised = tokio::spawn(this.clone().supervise(id.clone(), folder, attempt, visible, token)).await;
             let news = supervised.unwrap_or_else(|error| RunnerNews::Ended {
                 exit: Exit::Unknown,
                 fault: Some(format!("the runner could not be supervised: {error}")),
@@ -59,11 +60,23 @@ impl Supervisor {
     }
 
     /// Sees a runner through, and returns how it ended.
-    async fn supervise(self, id: JobId, folder: JobFolder, attempt: u32, stop: CancellationToken) -> RunnerNews {
+    async fn supervise(
+        self,
+        id: JobId,
+        folder: JobFolder,
+        attempt: u32,
+        visible: Option<String>,
+        stop: CancellationToken,
+    ) -> RunnerNews {
         let journal = Some(JournalTail::new(folder.clone()));
         let mut tail = Tail { journal, fold: ProgressFold::default(), fault: None };
-        let (exit, mut fault) = match self.spawn(&folder, attempt) {
-            Ok(child) => (self.follow(&id, &folder, child, stop, &mut tail).await, None),
+        let (exit, mut fault) = match self.spawn(&folder, attempt, visible) {
+            Ok(child) => {
+                if let Some(process_group) = child.id() {
+                    self.tell(&id, RunnerNews::Spawned { process_group }).await;
+                }
+                (self.follow(&id, &folder, child, stop, &mut tail).await, None)
+            }
             Err(error) => {
                 (Exit::Unknown, Some(format!("{} cannot be started: {error}", self.settings.program.display())))
             }
@@ -91,7 +104,7 @@ impl Supervisor {
         RunnerNews::Ended { exit, fault, log_tail }
     }
 
-    fn spawn(&self, folder: &JobFolder, attempt: u32) -> std::io::Result<Child> {
+    fn spawn(&self, folder: &JobFolder, attempt: u32, visible: Option<String>) -> std::io::Result<Child> {
         Command::new(&self.settings.program)
             .arg("run")
             .arg("--job")
@@ -99,6 +112,7 @@ impl Supervisor {
             .args(["--attempt", &attempt.to_string()])
             .env_clear()
             .envs(environment::of_runner(std::env::vars_os(), self.settings.libtorch_dir.as_deref()))
+            .envs(visible.map(|visible| ("CUDA_VISIBLE_DEVICES", visible)))
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -28,7 +28,7 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
         v1::JobSpec { training: Some(training), ..spec::short() }
     };
     let on = |device: v1::Device, gpu_count, cpu_threads| {
-        let resources = v1::Resources { device: device.into(), gpu_count, cpu_threads };
+        let resources = v1::Resources { device: device.into(), gpu_count, cpu_threads, gpu_memory_bytes: None };
         v1::JobSpec { resources: Some(resources), ..spec::short() }
     };
     let rate = |rate| v1::JobSpec { optimizer: Some(spec::sgd(rate, 0.5)), ..spec::short() };
@@ -88,8 +88,12 @@ async fn all_mistakes_are_told_at_once() {
     spec.checkpoint = Some(v1::Checkpoint { every_epochs: Some(0) });
     // What the machine and what the data decide is told besides.
     spec.training.as_mut().unwrap().batch_size = Some(4001);
-    spec.resources =
-        Some(v1::Resources { device: v1::Device::Cuda.into(), gpu_count: None, cpu_threads: Some(99_999) });
+    spec.resources = Some(v1::Resources {
+        device: v1::Device::Cuda.into(),
+        gpu_count: None,
+        cpu_threads: Some(99_999),
+        gpu_memory_bytes: None,
+    });
     let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
     let mut told: Vec<_> = fields(&status).into_iter().map(|(field, _)| field).collect();
     told.sort();

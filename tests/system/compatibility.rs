@@ -1,7 +1,6 @@
 //! Versions that end in a verdict, as clients get them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tonic::transport::Channel;
@@ -11,7 +10,7 @@ use torchd::proto::v1::compatibility_service_client::CompatibilityServiceClient;
 use torchd::proto::v1::{self, Support, Verdict};
 
 use super::daemon::{Daemon, Setup, wait_for};
-use super::{spec, tools};
+use super::{nvml, spec, tools};
 
 async fn client(daemon: &Daemon) -> CompatibilityServiceClient<Channel> {
     CompatibilityServiceClient::new(daemon.channel().await)
@@ -131,18 +130,10 @@ async fn this_machine_is_judged_by_what_is_on_it() {
     assert_eq!(report.cpu_verdict(), Verdict::Ok, "{:#?}", report.findings);
 }
 
-/// A library of NVML's interface, made by the C++ compiler that the build needs anyway.
-fn fake_nvml(folder: &Path) -> PathBuf {
-    let library = folder.join("libnvidia-ml.so.1");
-    let made = Command::new("c++").args(["-shared", "-fPIC", "-o"]).arg(&library).arg("tests/native/nvml.cpp").status();
-    assert!(made.unwrap().success());
-    library
-}
-
 #[tokio::test]
 async fn a_gpu_that_cuda_cannot_use_keeps_gpu_jobs_out_and_lets_cpu_jobs_on() {
     let folder = tempfile::tempdir().unwrap();
-    let library = fake_nvml(folder.path());
+    let library = nvml::build(folder.path(), &[]);
     let daemon = Setup::new().set("gpu.nvml_library", library.to_str().unwrap()).start();
     let report = client(&daemon).await.check_compatibility(v1::CheckCompatibilityRequest::default()).await.unwrap();
     let report = report.into_inner();
@@ -172,7 +163,7 @@ async fn a_gpu_that_cuda_cannot_use_keeps_gpu_jobs_out_and_lets_cpu_jobs_on() {
 #[tokio::test]
 async fn a_driver_that_was_upgraded_under_a_running_machine_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let library = fake_nvml(folder.path());
+    let library = nvml::build(folder.path(), &[]);
     let setup = Setup::new().set("gpu.nvml_library", library.to_str().unwrap());
     let daemon = setup.set("compatibility.check_interval", "1s").env("NVML_FAKE_INIT", "18").start();
     let report = client(&daemon).await.check_compatibility(v1::CheckCompatibilityRequest::default()).await.unwrap();

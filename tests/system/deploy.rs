@@ -72,6 +72,8 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
         "#python",
         "#catalogue_dir",
         "#nvml_library",
+        "#replay",
+        "#hpc_job_mapping_dir",
         "#path",
         "#libtorch_dir",
         "#cpu_slots",
@@ -81,7 +83,7 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
         assert!(defaults.contains(&format!("\n{}\n", &line[1..])), "{line}\n{defaults}");
         compared += 1;
     }
-    assert_eq!(compared, 13);
+    assert_eq!(compared, 19);
     let all: String =
         shown.lines().map(|line| if is_value(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n");
     let file = folder.path().join("all.toml");

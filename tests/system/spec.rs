@@ -35,7 +35,7 @@ pub(crate) fn endless() -> v1::JobSpec {
 }
 
 pub(crate) fn threads(cpu_threads: u32) -> v1::Resources {
-    v1::Resources { device: v1::Device::Cpu.into(), gpu_count: None, cpu_threads: Some(cpu_threads) }
+    v1::Resources { device: v1::Device::Cpu.into(), cpu_threads: Some(cpu_threads), ..Default::default() }
 }
 
 pub(crate) fn idx(images: &str, labels: &str) -> v1::Dataset {

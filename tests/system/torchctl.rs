@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use super::daemon::{Daemon, Setup};
 use super::spec;
 
-fn told(output: &Output) -> (i32, String, String) {
+pub(crate) fn told(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }

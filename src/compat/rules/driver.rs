@@ -143,7 +143,9 @@ fn floor(case: &mut Case<'_>) {
 
 fn uvm(case: &mut Case<'_>) {
     let works = case.facts.nvml_error.is_none_or(|code| code == 0) && case.facts.driver.is_some();
-    if case.facts.has_uvm == Some(false) && case.facts.has_gpus() == Some(true) && works {
+    // Where CUDA has found its devices, the module is there, whatever the name of its device.
+    let cuda_works = case.facts.torch.cuda_error == Some(0);
+    if case.facts.has_uvm == Some(false) && case.facts.has_gpus() == Some(true) && works && !cuda_works {
         let commands = ["sudo modprobe nvidia_uvm", "sudo nvidia-modprobe -u -c=0"].map(str::to_owned);
         let found = finding(
             Reason::NvidiaUvmMissing,

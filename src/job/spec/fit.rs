@@ -157,7 +157,7 @@ mod tests {
             optimizer: Optimizer::Sgd { learning_rate: 0.01, momentum: 0.5 },
             checkpoint_every_epochs: 1,
             scalar_every_steps: 10,
-            resources: Resources { device: Device::Auto, gpu_count: None, cpu_threads: None },
+            resources: Resources { device: Device::Auto, gpu_count: None, cpu_threads: None, gpu_memory_bytes: None },
         }
     }
 

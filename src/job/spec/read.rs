@@ -234,7 +234,18 @@ fn read_resources(message: Option<&v1::Resources>, wrong: &mut Violations) -> Re
     if message.cpu_threads == Some(0) {
         wrong.add("resources.cpu_threads", "is 0; at least 1 is needed");
     }
-    Resources { device, gpu_count: message.gpu_count, cpu_threads: message.cpu_threads }
+    if message.gpu_memory_bytes == Some(0) {
+        wrong.add("resources.gpu_memory_bytes", "is 0; leave it out for a GPU of the job's own");
+    }
+    if message.gpu_memory_bytes.is_some() && (device == Device::Cpu || message.gpu_count == Some(0)) {
+        wrong.add("resources.gpu_memory_bytes", "is set, and the job computes on the CPU");
+    }
+    Resources {
+        device,
+        gpu_count: message.gpu_count,
+        cpu_threads: message.cpu_threads,
+        gpu_memory_bytes: message.gpu_memory_bytes,
+    }
 }
 
 fn at_least_one(field: &str, value: Option<u32>, default: u32, wrong: &mut Violations) -> u32 {
