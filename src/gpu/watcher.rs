@@ -5,9 +5,11 @@
 //! nobody: readers see that the newest snapshot is old, and that the driver does not answer. Both threads end when the last
 //! handle is gone, or at `stop`; one that hangs in the driver is left behind.
 
+mod thread;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,20 +17,15 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 use super::events::{self, EventLog};
-use super::health::{self, Mark};
-use super::holders::{Holder, Seen};
+use super::health::Mark;
+use super::holders::Holder;
 use super::snapshot::Snapshot;
-use super::{Driver, DriverEvent, Sample, Session, Unavailable};
-use crate::proto::v1::{self, GpuEventKind, GpuHealthState, GpuRecoveryAction, GpuSourceState as State};
+use super::{Driver, DriverEvent, Unavailable};
+use crate::proto::v1::{self, GpuEventKind, GpuHealthState, GpuSourceState as State};
+use thread::Thread;
 
-/// The first pause before the driver is asked again.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A call that takes longer hangs, and readings that are older are stale.
 const HANGS_AFTER: Duration = Duration::from_secs(5);
-/// Memory that a runner held is given back within this, or it is left behind.
-const MEMORY_COMES_BACK: Duration = Duration::from_secs(5);
 /// At the end the threads get this long.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
@@ -248,251 +245,5 @@ impl Shared {
             marks.push(mark);
         }
         self.events.add(told);
-    }
-}
-
-/// The thread that samples.
-struct Thread {
-    driver: Box<dyn Driver>,
-    shared: Arc<Shared>,
-    publish: watch::Sender<Arc<Snapshot>>,
-    stopped: mpsc::Receiver<()>,
-    /// The GPUs of the last sample, and whether they could be reached; None before the first.
-    told: Option<BTreeSet<(String, bool)>>,
-    /// Processes whose job has ended, told once: GPU and pid.
-    left: BTreeSet<(String, u32)>,
-}
-
-impl Thread {
-    fn run(mut self) {
-        let mut pause = FIRST_PAUSE;
-        let mut last_success = None;
-        loop {
-            self.shared.busy();
-            let opened = self.driver.open();
-            self.shared.idle();
-            let (state, is_over) = match opened {
-                Ok(session) => {
-                    pause = FIRST_PAUSE;
-                    self.watch(session, &mut last_success)
-                }
-                Err(unavailable) => (Some(unavailable), false),
-            };
-            if let Some(state) = state {
-                self.publish.send_replace(Arc::new(Snapshot { last_success, ..Snapshot::unavailable(state) }));
-            }
-            if is_over || self.wait(pause) {
-                return;
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Waits; whether we have to end.
-    fn wait(&self, time: Duration) -> bool {
-        !matches!(self.stopped.recv_timeout(time), Err(RecvTimeoutError::Timeout))
-    }
-
-    /// Samples until the connection breaks, which is told, or we have to end.
-    fn watch(
-        &mut self,
-        mut session: Box<dyn Session>,
-        last_success: &mut Option<SystemTime>,
-    ) -> (Option<Unavailable>, bool) {
-        // What was heard of GPUs under another driver does not count under this one.
-        self.shared.marks.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let facts = session.facts();
-        let _events = EventThread::start(session.as_ref(), &self.shared);
-        let mut known: BTreeMap<String, v1::Gpu> = BTreeMap::new();
-        loop {
-            let begun = Instant::now();
-            self.shared.busy();
-            let sampled = session.sample();
-            self.shared.idle();
-            let sample = match sampled {
-                Ok(sample) => sample,
-                Err(unavailable) => return (Some(unavailable), false),
-            };
-            let took = begun.elapsed();
-            let taken = (SystemTime::now(), Instant::now());
-            *last_success = Some(taken.0);
-            let snapshot = self.snapshot(sample, &mut known);
-            let replayed = match facts.replayed_profile.as_str() {
-                "" => String::new(),
-                profile => format!(" (replayed from the profile {profile}: not the GPUs of this machine)"),
-            };
-            let state = match snapshot.gpus.len() {
-                0 => Unavailable {
-                    state: State::NoGpu,
-                    message: format!("driver {} is there, and no GPU{replayed}", facts.driver_version),
-                    remedies: vec!["lspci -d 10de: tells whether the machine has one".into()],
-                },
-                1 => watching(format!("1 GPU is watched, driver {}{replayed}", facts.driver_version)),
-                count => watching(format!("{count} GPUs are watched, driver {}{replayed}", facts.driver_version)),
-            };
-            let snapshot = Snapshot {
-                state,
-                facts: facts.clone(),
-                taken: Some(taken),
-                took,
-                last_success: *last_success,
-                ..snapshot
-            };
-            self.publish.send_replace(Arc::new(snapshot));
-            if self.wait(self.shared.interval.saturating_sub(begun.elapsed())) {
-                return (None, true);
-            }
-        }
-    }
-
-    /// A sample with health, and events for what has changed in it.
-    fn snapshot(&mut self, sample: Sample, known: &mut BTreeMap<String, v1::Gpu>) -> Snapshot {
-        let Sample { mut gpus, lost, processes } = sample;
-        for gpu in &gpus {
-            known.insert(gpu.uuid.clone(), identity(gpu));
-        }
-        for uuid in &lost {
-            let unknown = || v1::Gpu { uuid: uuid.clone(), name: format!("gpus/{uuid}"), ..v1::Gpu::default() };
-            gpus.push(known.get(uuid).cloned().unwrap_or_else(unknown));
-        }
-        known.retain(|uuid, _| gpus.iter().any(|gpu| gpu.uuid == *uuid));
-        gpus.sort_by_key(|gpu| gpu.index);
-        {
-            let mut all = self.shared.marks.lock().unwrap_or_else(PoisonError::into_inner);
-            for gpu in &mut gpus {
-                let marks = all.entry(gpu.uuid.clone()).or_default();
-                match gpu.recovery_action.map(GpuRecoveryAction::try_from) {
-                    Some(Ok(GpuRecoveryAction::None)) if marks.action_asked => *marks = Marks::default(),
-                    Some(Ok(GpuRecoveryAction::None)) | None => {}
-                    Some(_) => marks.action_asked = !marks.marks.is_empty(),
-                }
-                gpu.health = Some(health::judge(gpu, &marks.marks, lost.contains(&gpu.uuid)));
-            }
-        }
-        let now: BTreeSet<_> = gpus.iter().map(|gpu| (gpu.uuid.clone(), !lost.contains(&gpu.uuid))).collect();
-        let before = self.told.take();
-        let is_first = before.is_none();
-        let before = before.unwrap_or_default();
-        for (uuid, is_reached) in now.difference(&before) {
-            let kind = if *is_reached { GpuEventKind::Appeared } else { GpuEventKind::Lost };
-            // What is there from the start has not just come.
-            if !(is_first && *is_reached) {
-                self.shared.hear(&DriverEvent { uuid: uuid.clone(), kind, data: 0 });
-            }
-        }
-        for (uuid, _) in &before {
-            if !now.iter().any(|(known, _)| known == uuid) {
-                self.shared.hear(&DriverEvent { uuid: uuid.clone(), kind: GpuEventKind::Disappeared, data: 0 });
-            }
-        }
-        self.told = Some(now);
-        let processes: Vec<Seen> = processes.into_iter().map(Seen::look).collect();
-        self.look_for_memory_left_behind(&processes);
-        Snapshot { gpus, processes, ..Snapshot::starting() }
-    }
-
-    /// Tells of memory that the runners of ended jobs still hold, and forgets jobs that hold none.
-    fn look_for_memory_left_behind(&mut self, processes: &[Seen]) {
-        let now = SystemTime::now();
-        let has_processes = |holder: &Holder| {
-            processes.iter().any(|process| process.group.is_some() && process.group == holder.process_group)
-        };
-        self.shared.holders.send_if_modified(|holders| {
-            let is_gone = |holder: &Holder| holder.ended.is_some_and(|at| at < now) && !has_processes(holder);
-            let is_news = holders.iter().any(is_gone);
-            if is_news {
-                *holders = Arc::new(holders.iter().filter(|holder| !is_gone(holder)).cloned().collect());
-            }
-            is_news
-        });
-        let holders = self.shared.holders.borrow().clone();
-        for holder in holders.iter() {
-            let is_late = |at: SystemTime| now.duration_since(at).is_ok_and(|since| since > MEMORY_COMES_BACK);
-            if !holder.ended.is_some_and(is_late) {
-                continue;
-            }
-            for Seen { told, group } in processes {
-                if *group != holder.process_group || !self.left.insert((told.gpu.clone(), told.pid)) {
-                    continue;
-                }
-                let bytes = told.used_memory_bytes.unwrap_or(0);
-                let message = format!(
-                    "process {} of {}, which has ended, still holds {} MiB of memory",
-                    told.pid,
-                    holder.job,
-                    bytes >> 20
-                );
-                tracing::warn!(gpu.uuid = told.gpu.trim_start_matches("gpus/"), "GPU: {message}");
-                self.shared.events.add(v1::GpuEvent {
-                    time: Some(now.into()),
-                    gpu: told.gpu.clone(),
-                    kind: GpuEventKind::MemoryLeftBehind.into(),
-                    message,
-                    remedy: format!("sudo kill -9 {}", told.pid),
-                    effect: GpuHealthState::Healthy.into(),
-                    jobs: vec![holder.job.clone()],
-                    ..v1::GpuEvent::default()
-                });
-            }
-        }
-        self.left.retain(|(gpu, pid)| processes.iter().any(|seen| seen.told.gpu == *gpu && seen.told.pid == *pid));
-    }
-}
-
-fn watching(message: String) -> Unavailable {
-    Unavailable { state: State::Watching, message, remedies: Vec::new() }
-}
-
-/// What stays true of a GPU that cannot be reached.
-fn identity(gpu: &v1::Gpu) -> v1::Gpu {
-    v1::Gpu {
-        name: gpu.name.clone(),
-        uuid: gpu.uuid.clone(),
-        index: gpu.index,
-        minor_number: gpu.minor_number,
-        model: gpu.model.clone(),
-        serial: gpu.serial.clone(),
-        pci_bus_id: gpu.pci_bus_id.clone(),
-        board_part_number: gpu.board_part_number.clone(),
-        vbios_version: gpu.vbios_version.clone(),
-        compute_capability: gpu.compute_capability.clone(),
-        architecture: gpu.architecture.clone(),
-        sample_time: gpu.sample_time,
-        ..v1::Gpu::default()
-    }
-}
-
-/// The thread that waits for events. It ends soon after it is dropped.
-struct EventThread {
-    stop: Arc<AtomicBool>,
-}
-
-impl EventThread {
-    fn start(session: &dyn Session, shared: &Arc<Shared>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (flag, shared) = (stop.clone(), shared.clone());
-        match session.events() {
-            Ok(mut source) => {
-                shared.events.set_absent_reason("");
-                let hearer = shared.clone();
-                let started = std::thread::Builder::new().name("gpu-events".into()).spawn(move || {
-                    if let Err(reason) = source.watch(&flag, &mut |event| hearer.hear(&event)) {
-                        tracing::warn!("events of GPUs cannot be seen: {reason}");
-                        hearer.events.set_absent_reason(&reason);
-                    }
-                });
-                if let Err(error) = started {
-                    shared.events.set_absent_reason(&format!("a thread for them cannot be started: {error}"));
-                }
-            }
-            Err(reason) => shared.events.set_absent_reason(&reason),
-        }
-        Self { stop }
-    }
-}
-
-impl Drop for EventThread {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }

@@ -43,19 +43,20 @@ impl FakeGpus {
     pub(crate) fn tell(&self, scenario: &str) {
         let aside = self.folder.path().join("aside");
         fs::write(&aside, scenario).unwrap();
-        fs::rename(aside, self.scenario()).unwrap();
+        fs::rename(aside, self.path("scenario")).unwrap();
     }
 
     /// A daemon that watches these GPUs ten times a second.
     pub(crate) fn setup(&self) -> Setup {
         Setup::new()
-            .env("NVML_FAKE", self.scenario())
+            .env("NVML_FAKE", self.path("scenario"))
             .set("gpu.nvml_library", self.library.to_str().unwrap())
             .set("gpu.sample_interval", "100ms")
     }
 
-    fn scenario(&self) -> PathBuf {
-        self.folder.path().join("scenario")
+    /// A file in a folder of its own; `scenario` is what the library reads.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 }
 

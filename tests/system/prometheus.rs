@@ -100,8 +100,10 @@ async fn prometheus_scrapes_us_with_the_configuration_that_is_deployed() {
     if !tools::is_there("prometheus", INSTALL) {
         return;
     }
-    let daemon = Daemon::start();
+    let daemon = Setup::new().set("gpu.replay", "8xh100:load").set("metrics.dcgm_names", "true").start();
     let folder = tempfile::tempdir().unwrap();
+    let rules = "torchd.rules.yml";
+    fs::copy(format!("deploy/prometheus/{rules}"), folder.path().join(rules)).unwrap();
     let configuration = fs::read_to_string("deploy/prometheus/prometheus.yml").unwrap();
     assert!(configuration.contains("127.0.0.1:7081") && configuration.contains("15s"));
     let configuration = configuration.replace("127.0.0.1:7081", &daemon.http.to_string()).replace("15s", "100ms");
@@ -117,14 +119,15 @@ async fn prometheus_scrapes_us_with_the_configuration_that_is_deployed() {
         .spawn()
         .unwrap();
     let mut server = Server(child);
-    let ask = |query: &str| -> Option<serde_json::Value> {
+    let http = |path: &str| -> Option<serde_json::Value> {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-        write!(stream, "GET /api/v1/query?query={query} HTTP/1.0\r\nHost: a\r\n\r\n").ok()?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: a\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
     };
+    let ask = |query: &str| http(&format!("/api/v1/query?query={query}"));
     let found = wait_for("the first scrape", || {
         assert_eq!(server.0.try_wait().unwrap(), None, "prometheus has ended");
         let answer = ask("torchd_build_info")?;
@@ -134,4 +137,27 @@ async fn prometheus_scrapes_us_with_the_configuration_that_is_deployed() {
     assert_eq!(found[0]["metric"]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(found[0]["metric"]["job"], "torchd");
     assert_eq!(ask("up").unwrap()["data"]["result"][0]["value"][1], "1");
+
+    // The GPUs, as people ask for them: values, sums, rates of energy that are power, and the rules that are deployed.
+    let number = |query: &str| -> Option<f64> {
+        ask(query)?["data"]["result"][0]["value"][1].as_str().and_then(|value| value.parse().ok())
+    };
+    assert_eq!(number("count(torchd_gpu_info)"), Some(8.0));
+    let uuid = "GPU-00000000-0000-4000-8000-0001a9000000";
+    assert_eq!(number(&format!("torchd_gpu_power_watts%7Buuid=%22{uuid}%22%7D")), Some(631.95));
+    assert_eq!(number("sum(torchd_gpu_memory_total_bytes)"), Some(8.0 * 85_520_809_984.0));
+    assert_eq!(number("max(DCGM_FI_DEV_GPU_TEMP)"), Some(59.0));
+    // Once the counter has grown for the whole window, it grows by the power that is shown.
+    wait_for("the rate of the energy", || {
+        let rate = format!("rate(torchd_gpu_energy_joules_total%7Buuid=%22{uuid}%22%7D%5B5s%5D)");
+        number(&rate).filter(|watts| (550.0..720.0).contains(watts))
+    });
+    let rules = wait_for("the rules", || {
+        let answer = http("/api/v1/rules")?;
+        let groups = answer["data"]["groups"].as_array()?.clone();
+        (groups.len() == 2).then_some(groups)
+    });
+    for rule in rules.iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+        assert_ne!(rule["health"], "err", "{rule}");
+    }
 }
