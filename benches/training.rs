@@ -3,40 +3,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 
+#[path = "harness/daemon.rs"]
+mod daemon;
+
 use std::fs;
-use std::process::{Command, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use daemon::Daemon;
 use torchd::proto::json;
 use torchd::proto::v1::{self, job_record::What, job_service_client::JobServiceClient, watch_event::Event};
 
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 fn main() {
-    let state = tempfile::tempdir().expect("a temporary folder");
-    let ready_file = state.path().join("ready.json");
-    let mut daemon = Command::new(env!("CARGO_BIN_EXE_torchd"))
-        .args(["--config", "/dev/null", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
-        .args(["--data-root", "examples", "--ready-file"])
-        .arg(&ready_file)
-        .arg("--state-dir")
-        .arg(state.path().join("state"))
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("torchd starts");
-    let ready: serde_json::Value = loop {
-        if let Some(ready) = fs::read(&ready_file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-            break ready;
-        }
-        sleep(Duration::from_millis(5));
-    };
-    let address = format!("http://{}", ready["grpc"].as_str().expect("an address"));
+    let daemon = Daemon::start(&["--data-root", "examples"], &[]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(measure(address, daemon.id()));
-    let pid = nix::unistd::Pid::from_raw(daemon.id() as i32);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("torchd is ours");
-    daemon.wait().expect("torchd ends");
+    runtime.block_on(measure(daemon.grpc(), daemon.pid()));
 }
 
 async fn measure(address: String, pid: u32) {

@@ -1,0 +1,60 @@
+//! A daemon for a bench: on free ports, with a state folder of its own, ended with the bench.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    child: Child,
+    ready: serde_json::Value,
+    _state: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Starts one with these flags and settings, and waits until it serves.
+    pub(crate) fn start(flags: &[&str], settings: &[(&str, &str)]) -> Self {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let ready_file = state.path().join("ready.json");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
+        command.args(["--config", "/dev/null", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.args(flags).arg("--ready-file").arg(&ready_file).arg("--state-dir").arg(state.path().join("state"));
+        for (key, value) in settings {
+            command.env(format!("TORCHD__{}", key.replace('.', "__").to_uppercase()), value);
+        }
+        let child = command.stderr(Stdio::null()).spawn().expect("torchd starts");
+        let ready = loop {
+            if let Some(ready) = fs::read(&ready_file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                break ready;
+            }
+            sleep(Duration::from_millis(5));
+        };
+        Self { child, ready, _state: state }
+    }
+
+    /// Where it serves gRPC.
+    pub(crate) fn grpc(&self) -> String {
+        format!("http://{}", self.ready["grpc"].as_str().expect("an address"))
+    }
+
+    /// Where it serves HTTP, as `host:port`.
+    #[allow(dead_code, reason = "not every bench asks for pages")]
+    pub(crate) fn http(&self) -> String {
+        self.ready["http"].as_str().expect("an address").to_owned()
+    }
+
+    /// Its process.
+    #[allow(dead_code, reason = "not every bench looks at the process")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("torchd is ours");
+        self.child.wait().expect("torchd ends");
+    }
+}
