@@ -7,7 +7,7 @@
 mod daemon;
 
 use std::fs;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use daemon::Daemon;
 use torchd::proto::json;

@@ -121,8 +121,7 @@ impl EventSource for NvmlEvents {
                 OK => {}
                 TIMEOUT => continue,
                 GPU_LOST => {
-                    tell(DriverEvent { uuid: String::new(), kind: GpuEventKind::Lost, data: 0 });
-                    // The set may tell so again at once.
+                    // It does not say which; the next sample does. The set may say so again at once.
                     std::thread::sleep(Duration::from_secs(1));
                     continue;
                 }

@@ -1,6 +1,6 @@
 //! MIG instances, and the activity of GPUs and instances by NVML's GPM: differences between two samples, on Hopper and later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use nvml_wrapper::enums::gpm::GpmMetricId;
@@ -76,6 +76,14 @@ impl Activities {
                 }
                 None
             }
+        }
+    }
+
+    /// Forgets GPUs and instances that are gone.
+    pub(super) fn keep(&mut self, there: &HashSet<&str>) {
+        for (_, handle) in self.last.extract_if(|uuid, _| !there.contains(uuid.as_str())) {
+            // SAFETY: the handle came out of `into_handle` in `next`, of a sample of this `nvml`, and is out of the map: freed once.
+            drop(unsafe { GpmSample::from_handle(&self.nvml, handle.0) });
         }
     }
 

@@ -71,11 +71,15 @@ pub(super) fn quick(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absence
             .map(|told| ratio(told.utilization)),
     });
     gpu.memory = memory(device, absent);
-    let fields = fields(
+    let [memory_temperature, average, instant, action] = fields(
         device,
-        &[field_id::NVML_FI_DEV_MEMORY_TEMP, field_id::NVML_FI_DEV_POWER_AVERAGE, field_id::NVML_FI_DEV_POWER_INSTANT],
+        &[
+            field_id::NVML_FI_DEV_MEMORY_TEMP,
+            field_id::NVML_FI_DEV_POWER_AVERAGE,
+            field_id::NVML_FI_DEV_POWER_INSTANT,
+            field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION,
+        ],
     );
-    let [memory_temperature, average, instant] = fields;
     // What this call tells is the average on most GPUs, and the only power that old drivers know.
     let average = average.or_else(|_| device.power_usage().map(f64::from));
     let power = gpu.power.get_or_insert_default();
@@ -102,6 +106,22 @@ pub(super) fn quick(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absence
     // 32 means that the driver does not know. (nvml.h, NVML_PSTATE_UNKNOWN)
     let state = state.and_then(|state| if state < 32 { Ok(state) } else { Err(NvmlError::NoData) });
     gpu.performance_state = absent.take("performance_state", state);
+    // What decides about jobs is never old.
+    let action = absent.take("recovery_action", action);
+    gpu.recovery_action = action.and_then(|told| i32::try_from(whole(told) + 1).ok());
+    let mig = device.mig_mode();
+    let modes = gpu.modes.get_or_insert_default();
+    (modes.mig, modes.mig_after_reset) = match absent.take("modes.mig", mig) {
+        Some(mode) => {
+            absent.reasons.remove("modes.mig_after_reset");
+            (Some(mode.current == 1), Some(mode.pending == 1))
+        }
+        None => {
+            let reason = absent.reasons.get("modes.mig").cloned().unwrap_or_default();
+            absent.explain("modes.mig_after_reset", &reason);
+            (None, None)
+        }
+    };
 }
 
 /// Memory of a GPU or of an instance.
@@ -143,7 +163,7 @@ pub(super) fn slow(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences
     }
     lost_time(device, gpu, absent);
     gpu.ecc.get_or_insert_default().counts = ecc_counts(device, absent);
-    let [corrected, uncorrected, pending, failed, transmitted, received, action] = fields(
+    let [corrected, uncorrected, pending, failed, transmitted, received] = fields(
         device,
         &[
             field_id::NVML_FI_DEV_REMAPPED_COR,
@@ -152,7 +172,6 @@ pub(super) fn slow(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences
             field_id::NVML_FI_DEV_REMAPPED_FAILURE,
             field_id::NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX,
             field_id::NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX,
-            field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION,
         ],
     );
     let pages = |cause| device.retired_pages(cause).map(|pages| pages.len() as u64);
@@ -170,26 +189,12 @@ pub(super) fn slow(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences
         transmitted_bytes: absent.take("nvlink_traffic.transmitted_bytes", transmitted).map(|kib| whole(kib * 1024.0)),
         received_bytes: absent.take("nvlink_traffic.received_bytes", received).map(|kib| whole(kib * 1024.0)),
     });
-    let action = absent.take("recovery_action", action);
-    gpu.recovery_action = action.and_then(|told| i32::try_from(whole(told) + 1).ok());
     let pcie = gpu.pcie.get_or_insert_default();
     pcie.generation = absent.take("pcie.generation", device.current_pcie_link_gen());
     pcie.width = absent.take("pcie.width", device.current_pcie_link_width());
     pcie.replays = absent.take("pcie.replays", device.pcie_replay_counter().map(u64::from));
     gpu.nvlinks = nvlinks(device, absent);
-    let mig = device.mig_mode();
     let modes = gpu.modes.get_or_insert_default();
-    (modes.mig, modes.mig_after_reset) = match absent.take("modes.mig", mig) {
-        Some(mode) => {
-            absent.reasons.remove("modes.mig_after_reset");
-            (Some(mode.current == 1), Some(mode.pending == 1))
-        }
-        None => {
-            let reason = absent.reasons.get("modes.mig").cloned().unwrap_or_default();
-            absent.explain("modes.mig_after_reset", &reason);
-            (None, None)
-        }
-    };
     modes.drain = absent.take("modes.drain", device.is_drain_enabled(None));
 }
 

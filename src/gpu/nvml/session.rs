@@ -97,9 +97,9 @@ impl Session for NvmlSession {
             let found = nvml.device_by_index(index).and_then(|device| Ok((device.uuid()?, device)));
             let (uuid, device) = match found {
                 Ok(found) => found,
-                Err(NvmlError::DriverNotLoaded | NvmlError::Uninitialized | NvmlError::LibRmVersionMismatch) => {
-                    return Err(broken(&NvmlError::DriverNotLoaded));
-                }
+                Err(
+                    error @ (NvmlError::DriverNotLoaded | NvmlError::Uninitialized | NvmlError::LibRmVersionMismatch),
+                ) => return Err(broken(&error)),
                 Err(error) => {
                     let uuid = before.unwrap_or_else(|| format!("index-{index}"));
                     tracing::debug!(gpu.uuid = uuid, %error, "a GPU cannot be reached");
@@ -118,6 +118,8 @@ impl Session for NvmlSession {
             }
         }
         self.known.retain(|uuid, _| order.contains(uuid));
+        let instances = sample.gpus.iter().flat_map(|gpu| &gpu.mig_instances).map(|instance| instance.uuid.as_str());
+        self.activities.keep(&order.iter().map(String::as_str).chain(instances).collect());
         self.order = order;
         Ok(sample)
     }
