@@ -149,7 +149,7 @@ pub(super) fn watcher(settings: &Settings) -> Result<Watcher, Failure> {
 
 /// What looks at this machine.
 pub(super) fn checkup(settings: &Settings, environment: Environment, catalogue: Arc<Catalogue>) -> Checkup {
-    Checkup::new(catalogue, node(settings, environment), NvmlSource { library: settings.nvml_library.clone() })
+    Checkup::new(catalogue, node(settings, environment), NvmlSource::new(settings.nvml_library.clone()))
 }
 
 /// The catalogue, with the operator's files over ours. It is taken whole, or as the settings say.

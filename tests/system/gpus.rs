@@ -436,3 +436,58 @@ fn the_alert_rules_that_are_deployed_do_what_their_tests_say() {
     }
     assert!(count >= 8, "{count}");
 }
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_misses_samples_and_delays_nobody() {
+    let daemon = Setup::new().set("gpu.replay", "8xh100:load").set("gpu.sample_interval", "100ms").start();
+    let watch = async || {
+        let interval = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
+        // As much as HTTP/2 has by default goes ahead of the reader, and not the megabytes of this client.
+        let endpoint = Channel::from_shared(format!("http://{}", daemon.grpc)).unwrap();
+        let channel = endpoint.initial_stream_window_size(65_535).connect().await.unwrap();
+        GpuServiceClient::new(channel).watch_gpus(v1::WatchGpusRequest { interval }).await.unwrap().into_inner()
+    };
+    let time = |answer: &v1::WatchGpusResponse| {
+        let time = answer.source.as_ref().unwrap().sample_time.unwrap();
+        (time.seconds, time.nanos)
+    };
+    let (mut slow, mut quick) = (watch().await, watch().await);
+    let mut last = (0, 0);
+    for _ in 0..30 {
+        let now = time(&quick.message().await.unwrap().unwrap());
+        assert!(now > last, "each sample is new");
+        last = now;
+    }
+    // What waited for the slow one is little and old; then it is where the others are.
+    let mut waited = 0;
+    while time(&slow.message().await.unwrap().unwrap()) < last {
+        waited += 1;
+    }
+    assert!((1..20).contains(&waited), "{waited} of 30 samples waited for it");
+}
+
+#[tokio::test]
+async fn torchctl_goes_on_showing_gpus_and_refuses_what_makes_no_sense() {
+    use std::io::BufRead;
+    let daemon = Setup::new().set("gpu.replay", "h100-mig:load").start();
+    watch_until(&daemon, "the GPU", has_gpus(1)).await;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_torchctl"))
+        .env("TORCHD_SERVER", daemon.grpc.to_string())
+        .args(["gpus", "--watch", "--interval", "100ms", "-o", "json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in lines.take(2) {
+        let answer: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert_eq!(answer["gpus"][0]["mig_instances"].as_array().unwrap().len(), 7);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (code, out, _) = super::torchctl::told(&daemon.ctl(&["gpus"]));
+    assert!(code == 0 && out.contains("└ 6  MIG 1g.10gb"), "{out}");
+    let (code, _, err) = super::torchctl::told(&daemon.ctl(&["gpus", "--watch", "--interval", "1ms"]));
+    assert!(code == 64 && err.contains("0.1 s to 3600 s"), "{code}: {err}");
+    let (code, _, err) = super::torchctl::told(&daemon.ctl(&["gpus", "--interval", "1s"]));
+    assert!(code == 64 && err.contains("--watch"), "{code}: {err}");
+}

@@ -1,6 +1,8 @@
 //! What compatibility depends on, read when it is asked for, on a thread of its own: whoever asks waits no longer than a limit.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nvml_wrapper::error::NvmlError;
@@ -10,11 +12,13 @@ use super::{cuda_version, error, load, path_of};
 /// A driver that does not answer within this hangs.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Where NVML is.
+/// Where NVML is; clones share what they know of a driver that hangs.
 #[derive(Debug, Clone, Default)]
 pub struct NvmlSource {
     /// The library; None for the one that the loader finds.
     pub library: Option<PathBuf>,
+    /// A thread has asked and got no answer yet, for longer than the limit.
+    hangs: Arc<AtomicBool>,
 }
 
 /// What NVML told.
@@ -46,14 +50,26 @@ pub struct GpuIdentity {
 }
 
 impl NvmlSource {
-    /// Asks NVML.
+    /// NVML by this library, or by the one that the loader finds.
+    pub fn new(library: Option<PathBuf>) -> Self {
+        Self { library, hangs: Arc::default() }
+    }
+
+    /// Asks NVML. While an earlier question hangs in the driver, no other thread is sent after it.
     pub async fn read(&self) -> NvmlReading {
         let absent = |absent_reason: String| NvmlReading { absent_reason, ..NvmlReading::default() };
+        let silent =
+            || absent(format!("NVML did not answer within {LIMIT:?}: the driver hangs; its log is in `dmesg`"));
+        if self.hangs.load(Ordering::Acquire) {
+            return silent();
+        }
         let (sender, answer) = tokio::sync::oneshot::channel();
-        let library = self.library.clone();
+        let (library, hangs) = (self.library.clone(), self.hangs.clone());
         let started = std::thread::Builder::new().name("nvml".into()).spawn(move || {
             // Nobody waits any more where this fails.
-            let _ = sender.send(read(library.as_deref()));
+            if sender.send(read(library.as_deref())).is_err() {
+                hangs.store(false, Ordering::Release);
+            }
         });
         if let Err(error) = started {
             return absent(format!("a thread for NVML cannot be started: {error}"));
@@ -61,7 +77,10 @@ impl NvmlSource {
         match tokio::time::timeout(LIMIT, answer).await {
             Ok(Ok(reading)) => reading,
             Ok(Err(_)) => absent("the thread that asked NVML has died".into()),
-            Err(_) => absent(format!("NVML did not answer within {LIMIT:?}: the driver hangs; its log is in `dmesg`")),
+            Err(_) => {
+                self.hangs.store(true, Ordering::Release);
+                silent()
+            }
         }
     }
 }
