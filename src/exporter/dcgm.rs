@@ -1,24 +1,9 @@
 //! GPUs under the names of NVIDIA's dcgm-exporter, so that dashboards and alert rules that were written for it work here: names,
 //! units and labels are its own. What NVML cannot tell is absent. (dcgm-exporter, etc/default-counters.csv)
 
+use super::gpu::{Family, counter, gauge};
 use super::text::{Kind, Page, Series};
 use crate::proto::v1;
-
-/// A family, by dcgm-exporter's list.
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: Kind,
-    value: fn(&v1::Gpu) -> Option<f64>,
-}
-
-const fn gauge(name: &'static str, help: &'static str, value: fn(&v1::Gpu) -> Option<f64>) -> Family {
-    Family { name, help, kind: Kind::Gauge, value }
-}
-
-const fn counter(name: &'static str, help: &'static str, value: fn(&v1::Gpu) -> Option<f64>) -> Family {
-    Family { name, help, kind: Kind::Counter, value }
-}
 
 fn megahertz(hertz: Option<u64>) -> Option<f64> {
     hertz.map(|hertz| hertz as f64 / 1e6)
@@ -160,7 +145,9 @@ pub(super) struct Host {
 pub(super) fn readings(page: &mut Page, gpus: &[v1::Gpu], host: &Host, last_xids: &[(String, u64, String)]) {
     for Family { name, help, kind, value } in FAMILIES {
         let whole = gpus.iter().filter_map(|gpu| Some((gpu, value(gpu)?)));
-        let whole = whole.flat_map(|(gpu, value)| each_job(labels(gpu, host), &gpu.jobs, value));
+        // A counter whose labels change with each job begins anew each time, so that no rate of it is right.
+        let jobs_of = |gpu: &v1::Gpu| if kind == Kind::Gauge { gpu.jobs.clone() } else { Vec::new() };
+        let whole = whole.flat_map(|(gpu, value)| each_job(labels(gpu, host), &jobs_of(gpu), value));
         page.family(name, help, kind, whole.chain(instances(name, gpus, host)));
     }
     let xids = gpus.iter().map(|gpu| {
@@ -208,7 +195,8 @@ fn labels(gpu: &v1::Gpu, host: &Host) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// As dcgm-exporter has it: a series for each job on the GPU, and one without the label where there is none.
+/// As dcgm-exporter has it: a series for each job on the GPU, and one without the label where there is none. Unlike there, on gauges
+/// alone.
 fn each_job(labels: Vec<(&'static str, String)>, jobs: &[String], value: f64) -> Vec<Series> {
     if jobs.is_empty() {
         return vec![(labels, value)];

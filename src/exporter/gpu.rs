@@ -9,18 +9,18 @@ use crate::gpu::XidCount;
 use crate::proto::v1::{self, ClockReduction, GpuHealthState, GpuSourceState};
 
 /// A family with one series a GPU.
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: Kind,
-    value: fn(&v1::Gpu) -> Option<f64>,
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: Kind,
+    pub(super) value: fn(&v1::Gpu) -> Option<f64>,
 }
 
-const fn gauge(name: &'static str, help: &'static str, value: fn(&v1::Gpu) -> Option<f64>) -> Family {
+pub(super) const fn gauge(name: &'static str, help: &'static str, value: fn(&v1::Gpu) -> Option<f64>) -> Family {
     Family { name, help, kind: Kind::Gauge, value }
 }
 
-const fn counter(name: &'static str, help: &'static str, value: fn(&v1::Gpu) -> Option<f64>) -> Family {
+pub(super) const fn counter(name: &'static str, help: &'static str, value: fn(&v1::Gpu) -> Option<f64>) -> Family {
     Family { name, help, kind: Kind::Counter, value }
 }
 

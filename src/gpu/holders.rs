@@ -69,7 +69,9 @@ pub(super) fn join(gpus: &mut [v1::Gpu], seen: &[Seen], holders: &[Holder]) -> V
         }
         processes.push(told);
     }
-    for gpu in gpus.iter_mut() {
+    // Where the driver does not tell of processes, nobody knows that there are none.
+    let is_told = |gpu: &&mut v1::Gpu| !gpu.absent.iter().any(|absent| absent.field == "process_count");
+    for gpu in gpus.iter_mut().filter(is_told) {
         let on_it = || processes.iter().filter(|process| process.gpu == gpu.name);
         let foreign = || on_it().filter(|process| process.job.is_empty() || process.left_behind);
         gpu.process_count = Some(v1::GpuProcessCount {

@@ -242,6 +242,10 @@ async fn the_jobs_of_gpus_are_written_for_a_dcgm_exporter_that_is_there() {
     assert_eq!(read("1").as_deref(), Some(""));
     let label = format!("hpc_job=\"{id}\"");
     wait_for("the label", || daemon.page("/metrics").1.contains(&label).then_some(()));
+    let page = daemon.page("/metrics").1;
+    let line = |name: &str| page.lines().find(|line| line.starts_with(&format!("{name}{{gpu=\"0\""))).unwrap();
+    assert!(line("DCGM_FI_DEV_GPU_UTIL").contains(&label));
+    assert!(!line("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION").contains("hpc_job"), "no job on a counter");
     cancel(&daemon, &job).await;
     wait_for("the empty file", || read("0")?.is_empty().then_some(()));
 }

@@ -257,7 +257,8 @@ async fn the_library_of_an_old_driver_tells_what_it_can() {
     let gpu = &answer.gpus[0];
     assert_eq!(gpu.utilization.unwrap().gpu_ratio, Some(0.5));
     assert_eq!(gpu.memory, None);
-    for field in ["memory.total_bytes", "memory.used_bytes", "modes.mig", "activity.sm_ratio"] {
+    assert_eq!(gpu.process_count, None, "nobody knows that there are none");
+    for field in ["memory.total_bytes", "memory.used_bytes", "modes.mig", "activity.sm_ratio", "process_count"] {
         assert_eq!(reason(gpu, field), "this driver is too old to tell it", "{field}");
     }
 }

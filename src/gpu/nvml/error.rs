@@ -57,6 +57,8 @@ pub(super) fn absence(error: &NvmlError) -> String {
         NvmlError::NotSupported => "not supported by this GPU".into(),
         NvmlError::NoPermission => "not permitted to this user".into(),
         NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound => "this driver is too old to tell it".into(),
+        // So drivers answer for values that are newer than they are.
+        NvmlError::InvalidArg => "this driver does not know it".into(),
         NvmlError::GpuLost => "the GPU is lost".into(),
         NvmlError::NoData => "the driver has nothing to tell yet".into(),
         other => format!("the driver failed: {other}"),
