@@ -10,8 +10,6 @@ use std::process::Command;
 use serde_json::Value;
 
 const LIST: &str = "src/cli/licenses.tsv";
-/// Every package that Cargo fetches has a page there, with its licence files.
-const REGISTRY: &str = "https://crates.io/crates";
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
@@ -50,7 +48,10 @@ fn packages() -> Vec<String> {
         let (name, version) = (text(package, "name"), text(package, "version"));
         let place = match name {
             "torchd" => "LICENSE, beside the sources of torchd".to_owned(),
-            _ => format!("{REGISTRY}/{name}/{version}"),
+            _ => match text(package, "repository") {
+                "" => "the package's own files".to_owned(),
+                repository => repository.trim_end_matches('/').to_owned(),
+            },
         };
         // Older packages write A/B where SPDX has A OR B.
         let license = text(package, "license").replace('/', " OR ");
