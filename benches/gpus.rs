@@ -134,7 +134,10 @@ async fn fill_queue(address: String) -> u32 {
     spec.training.as_mut().expect("it says how long").length = Some(v1::training::Length::Epochs(1_000_000));
     let mut first = None;
     for _ in 0..JOBS {
-        let job = client.create_job(v1::CreateJobRequest { spec: Some(spec.clone()) }).await.expect("a job");
+        let job = client
+            .create_job(v1::CreateJobRequest { spec: Some(spec.clone()), ..Default::default() })
+            .await
+            .expect("a job");
         first.get_or_insert(job.into_inner().name);
     }
     let request = v1::WatchJobRequest { name: first.expect("a job"), after_sequence: 0 };

@@ -30,7 +30,11 @@ async fn measure(address: String, pid: u32) {
     for seed in SEEDS {
         let asked = SystemTime::now();
         let begun = Instant::now();
-        let job = client.create_job(v1::CreateJobRequest { spec: Some(spec(seed)) }).await.expect("a job").into_inner();
+        let job = client
+            .create_job(v1::CreateJobRequest { spec: Some(spec(seed)), ..Default::default() })
+            .await
+            .expect("a job")
+            .into_inner();
         let request = v1::WatchJobRequest { name: job.name, after_sequence: 0 };
         let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
         let (mut first_step, mut started, mut ended) = (None, None, None);

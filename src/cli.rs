@@ -51,8 +51,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let output = Output::new(output);
     let connection = || Connection::open(&server);
     match command {
-        Command::Submit { spec, set, watch } => {
-            job_commands::submit(connection().await?, output, &spec, &set, watch).await
+        Command::Submit { spec, set, watch, request_id } => {
+            job_commands::submit(connection().await?, output, &spec, &set, watch, request_id).await
         }
         Command::Validate { spec, set } => job_commands::validate(connection().await?, output, &spec, &set).await,
         Command::Jobs { states, limit } => job_commands::list(connection().await?, output, &states, limit).await,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use keys::Mistake;
 pub use print::to_toml;
-pub use read::{DEFAULT_FILE, Flags, Invalid, load};
+pub use read::{DEFAULT_FILE, Flags, Invalid, LONGEST_SOCKET, load};
 
 /// What the environment holds, as given to us: tests give their own.
 pub type Environment = BTreeMap<String, String>;
@@ -29,6 +29,10 @@ pub struct Settings {
     pub grpc_listen: SocketAddr,
     /// Largest request that is read, in bytes.
     pub grpc_max_message_bytes: usize,
+    /// The Unix socket that serves gRPC too; None to put it into the runtime directory or the state folder.
+    pub grpc_unix_socket: Option<PathBuf>,
+    /// Who may use that socket, as the bits of a file's mode.
+    pub grpc_unix_socket_mode: u32,
     /// Where `/metrics` is served.
     pub http_listen: SocketAddr,
     /// Addresses that are not loopback are meant, although anybody who reaches them may use the daemon.

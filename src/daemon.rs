@@ -11,6 +11,7 @@ mod systemd;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -134,7 +135,9 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         // Of a daemon before us: whoever waits for the file waits for us.
         startup::remove_ready_file(path)?;
     }
-    let listeners = listeners::bind(&settings).await?;
+    let socket_dir = environment.get("RUNTIME_DIRECTORY").and_then(|folders| folders.split(':').next());
+    let socket_dir = socket_dir.filter(|folder| !folder.is_empty()).map_or(settings.state_dir.as_path(), Path::new);
+    let listeners = listeners::bind(&settings, socket_dir).await?;
     let runner = startup::runner_settings(&settings)?;
     let reasons: Vec<_> = (1..).map_while(|number| JobEndReason::try_from(number).ok()).map(end::label).collect();
     let methods = services::methods();
@@ -180,7 +183,7 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
     let dcgm = settings.metrics_dcgm_names.then(|| settings.metrics_dcgm_hostname_label.clone());
     let exporter =
         Exporter::new(manager.clone(), checkup, watcher.clone(), metrics.clone(), dcgm, &startup::hostname());
-    let addresses = listeners.addresses;
+    let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
     let mut servers =
         listeners.serve(routes, AnswerLayer::new(metrics, methods), exporter.clone().router(), stop.clone());
@@ -220,6 +223,10 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         let watching = watcher.clone();
         let _ = tokio::task::spawn_blocking(move || watching.stop()).await;
         stop.cancel();
+        if let Some(path) = &addresses.unix {
+            // Whoever connects from now on would wait for nobody.
+            let _ = std::fs::remove_file(path);
+        }
         let drained = async { while servers.join_next().await.is_some() {} };
         if tokio::time::timeout(CONNECTION_GRACE, drained).await.is_err() {
             tracing::info!("a client keeps its connection open; it is cut");

@@ -24,8 +24,8 @@ use crate::job::probe::ProbeReport;
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
-use crate::proto::v1;
-use crate::store::{ListQuery, Store};
+use crate::proto::{json, v1};
+use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
@@ -83,7 +83,7 @@ pub struct Manager {
 
 /// What can be asked of the task.
 enum Command {
-    Create { admitted: Box<Admitted>, reply: oneshot::Sender<Result<View, JobError>> },
+    Create { admitted: Box<Admitted>, asked: Option<Asked>, reply: oneshot::Sender<Result<View, JobError>> },
     Cancel { id: JobId, reply: oneshot::Sender<Result<View, JobError>> },
     Delete { id: JobId, reply: oneshot::Sender<Result<(), JobError>> },
     Shutdown { reply: oneshot::Sender<()> },
@@ -126,10 +126,24 @@ impl Manager {
         Ok(Self { commands, live, probe, gpu_block, slots, store, settings })
     }
 
-    /// Judges a request and queues it.
-    pub async fn create(&self, spec: &v1::JobSpec) -> Result<View, JobError> {
+    /// Judges a request and queues it. One that was made before under this id (none where it is empty) gets the job of then, whatever has
+    /// become of the data since.
+    pub async fn create(&self, spec: &v1::JobSpec, request_id: String) -> Result<View, JobError> {
+        let asked = if request_id.is_empty() {
+            None
+        } else {
+            let text = json::to_string(spec, false).map_err(|error| {
+                JobError::folder("the spec cannot be written")(std::io::Error::other(error.to_string()))
+            })?;
+            Some(Asked { request_id, spec: text })
+        };
+        if let Some(asked) = &asked
+            && let Some(id) = task::made_before(&self.store, asked).await?
+        {
+            return self.get(&id).await;
+        }
         let admitted = Box::new(self.admit(spec).await?);
-        self.ask(|reply| Command::Create { admitted, reply }).await?
+        self.ask(|reply| Command::Create { admitted, asked, reply }).await?
     }
 
     /// Judges a request.

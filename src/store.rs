@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::StoreError;
-pub use jobs::{ListQuery, Page, Stored};
+pub use jobs::{Asked, ListQuery, Page, Stored};
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 

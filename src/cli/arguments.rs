@@ -43,6 +43,9 @@ pub(super) enum Command {
         /// Follow the job; exit with 0 only if it succeeds
         #[arg(long)]
         watch: bool,
+        /// Make one job, however often this is asked with the same id and spec
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        request_id: String,
     },
     /// Judge a spec without running it
     Validate {

@@ -18,9 +18,16 @@ pub(super) fn name(job: &str) -> String {
     if job.starts_with("jobs/") { job.to_owned() } else { format!("jobs/{job}") }
 }
 
-pub(super) async fn submit(connection: Connection, output: Output, spec: &Path, set: &[String], watch: bool) -> Done {
+pub(super) async fn submit(
+    connection: Connection,
+    output: Output,
+    spec: &Path,
+    set: &[String],
+    watch: bool,
+    request_id: String,
+) -> Done {
     let spec = Some(spec_file::read(spec, set)?);
-    let job = connection.jobs().create_job(v1::CreateJobRequest { spec }).await?.into_inner();
+    let job = connection.jobs().create_job(v1::CreateJobRequest { spec, request_id }).await?.into_inner();
     if !watch {
         output.print(&job, |job| format!("{} is {}\n", job.name, waiting_state(job)))?;
         return Ok(ExitCode::SUCCESS);

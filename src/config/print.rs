@@ -23,6 +23,12 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("state_dir = {}\n", path(&settings.state_dir)),
         format!("\n[grpc]\nlisten = {}\n", quoted(&settings.grpc_listen.to_string())),
         format!("max_message_bytes = {}\n", settings.grpc_max_message_bytes),
+        chosen(
+            "unix_socket",
+            settings.grpc_unix_socket.as_deref().map(path),
+            "torchd.sock in $RUNTIME_DIRECTORY, else in the state folder",
+        ),
+        format!("unix_socket_mode = \"{:04o}\"\n", settings.grpc_unix_socket_mode),
         format!("\n[http]\nlisten = {}\n", quoted(&settings.http_listen.to_string())),
         format!("\n[security]\nallow_unauthenticated_remote = {}\n", settings.allow_unauthenticated_remote),
         format!("\n[data]\nroots = [{}]\n", roots.join(", ")),

@@ -161,6 +161,12 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         "embedded" => Ok(true),
         other => Err(format!("is {other:?}; refuse or embedded is right")),
     });
+    let grpc_unix_socket = keys.take("grpc.unix_socket", path);
+    if let Some(path) = grpc_unix_socket.as_ref().filter(|path| path.as_os_str().len() > LONGEST_SOCKET) {
+        let length = path.as_os_str().len();
+        keys.add("grpc.unix_socket", format!("has {length} bytes; a socket's path has at most {LONGEST_SOCKET}"));
+    }
+    let grpc_unix_socket_mode = keys.take("grpc.unix_socket_mode", mode);
     let cluster_python = keys.take("cluster.python", path);
     if let Some(path) = cluster_python.as_ref().filter(|path| !path.is_file()) {
         keys.add(
@@ -228,6 +234,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         state_dir: state_dir?,
         grpc_listen: grpc_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7080))),
         grpc_max_message_bytes: grpc_max_message_bytes.unwrap_or(4 << 20),
+        grpc_unix_socket,
+        grpc_unix_socket_mode: grpc_unix_socket_mode.unwrap_or(0o660),
         http_listen: http_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7081))),
         allow_unauthenticated_remote,
         data_roots,
@@ -313,6 +321,17 @@ fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
 
 /// Intervals at which GPUs can be sampled.
 const GPU_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// The longest path of a Unix socket, without the byte that ends it. (unix(7), sun_path)
+pub const LONGEST_SOCKET: usize = 107;
+
+/// The mode of a file, as chmod takes it.
+fn mode(value: &Value) -> Result<u32, String> {
+    let right = "the mode of a file in octal is needed, such as \"0660\"";
+    let text = text(value).map_err(|_| format!("is {}; {right}", value.kind))?;
+    let bits = u32::from_str_radix(&text, 8).ok().filter(|bits| *bits <= 0o777);
+    bits.ok_or_else(|| format!("is {text:?}; {right}"))
+}
 
 /// Longer times are mistakes.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);

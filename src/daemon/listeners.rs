@@ -1,46 +1,84 @@
 //! The addresses: bound before anything else is touched, served once everything is there.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
 
 use super::startup::Failure;
-use crate::config::Settings;
+use crate::config::{LONGEST_SOCKET, Settings};
 use crate::services::AnswerLayer;
 
 /// Bound, not served yet.
 pub(super) struct Listeners {
     grpc: TcpListener,
+    unix: Option<UnixListener>,
     http: TcpListener,
     pub(super) addresses: Addresses,
 }
 
 /// Where the daemon can be reached.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Addresses {
     pub(super) grpc: SocketAddr,
+    /// The Unix socket; None where its path would be too long.
+    pub(super) unix: Option<PathBuf>,
     pub(super) http: SocketAddr,
 }
 
 /// A client that does not answer a ping within this is gone, and its watches end.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Binds all addresses.
-pub(super) async fn bind(settings: &Settings) -> Result<Listeners, Failure> {
+/// Binds all addresses. `socket_dir` is where the Unix socket lies if the settings name no other place.
+pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Listeners, Failure> {
     let listen = async |key: &str, address: SocketAddr| {
         let bound = TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
         bound.map_err(|error| Failure::unavailable(&format!("{key} = {address}"), error))
     };
     let (grpc_address, grpc) = listen("grpc.listen", settings.grpc_listen).await?;
     let (http_address, http) = listen("http.listen", settings.http_listen).await?;
-    Ok(Listeners { grpc, http, addresses: Addresses { grpc: grpc_address, http: http_address } })
+    let place = settings.grpc_unix_socket.clone().unwrap_or_else(|| socket_dir.join("torchd.sock"));
+    let (unix, place) = if place.as_os_str().len() > LONGEST_SOCKET {
+        tracing::warn!(path = %place.display(), "no Unix socket: its path is too long; grpc.unix_socket names another");
+        (None, None)
+    } else {
+        let bound = bind_unix(&place, settings.grpc_unix_socket_mode);
+        let bound =
+            bound.map_err(|error| Failure::unavailable(&format!("grpc.unix_socket = {}", place.display()), error));
+        (Some(bound?), Some(place))
+    };
+    let addresses = Addresses { grpc: grpc_address, unix: place, http: http_address };
+    Ok(Listeners { grpc, unix, http, addresses })
+}
+
+/// Binds a Unix socket that nobody reaches before it has its mode: it is made aside and renamed. One that a daemon before us has left is
+/// replaced, one that somebody listens on is not.
+fn bind_unix(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "somebody listens on it already"));
+    }
+    // The shortest name: a path that fits as it is may not fit with more.
+    let aside = path.with_file_name(".t");
+    match std::fs::remove_file(&aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&aside)?;
+    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(mode))?;
+    std::fs::rename(&aside, path)?;
+    Ok(listener)
 }
 
 impl Listeners {
@@ -53,23 +91,37 @@ impl Listeners {
         stop: CancellationToken,
     ) -> JoinSet<Result<(), String>> {
         let mut servers = JoinSet::new();
-        let stopped = stop.clone();
-        servers.spawn(async move {
-            // An answer is several small writes; held back until the first is acknowledged they would take 40 ms.
-            let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
-            Server::builder()
-                .http2_keepalive_interval(Some(KEEPALIVE))
-                .http2_keepalive_timeout(Some(KEEPALIVE))
-                .layer(layer)
-                .add_routes(routes)
-                .serve_with_incoming_shutdown(incoming, stopped.cancelled_owned())
-                .await
-                .map_err(|error| format!("gRPC: {error}"))
-        });
+        if let Some(unix) = self.unix {
+            servers.spawn(serve_grpc(UnixListenerStream::new(unix), routes.clone(), layer.clone(), stop.clone()));
+        }
+        // An answer is several small writes; held back until the first is acknowledged they would take 40 ms.
+        let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
+        servers.spawn(serve_grpc(incoming, routes, layer, stop.clone()));
         servers.spawn(async move {
             let served = axum::serve(self.http, pages).with_graceful_shutdown(stop.cancelled_owned()).await;
             served.map_err(|error| format!("HTTP: {error}"))
         });
         servers
     }
+}
+
+/// The same API on any kind of connection.
+async fn serve_grpc<I, C>(
+    incoming: I,
+    routes: Routes,
+    layer: AnswerLayer,
+    stop: CancellationToken,
+) -> Result<(), String>
+where
+    I: Stream<Item = std::io::Result<C>> + Send + 'static,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .layer(layer)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await
+        .map_err(|error| format!("gRPC: {error}"))
 }

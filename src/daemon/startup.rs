@@ -206,6 +206,7 @@ pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(),
     let ready = serde_json::json!({
         "grpc": addresses.grpc.to_string(),
         "http": addresses.http.to_string(),
+        "unix": addresses.unix,
         "pid": std::process::id(),
     });
     write_whole(path, ready.to_string().as_bytes())

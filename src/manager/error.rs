@@ -18,6 +18,14 @@ pub enum JobError {
         /// Jobs that may wait.
         limit: usize,
     },
+    /// The id of the request belongs to another one.
+    #[error("request_id is {request_id}, with which {} was asked for by another spec; take a new one", job.name())]
+    RequestTaken {
+        /// The id.
+        request_id: String,
+        /// The job of the other request.
+        job: JobId,
+    },
     /// There is no such job.
     #[error("there is no job {}", .0.name())]
     Unknown(JobId),

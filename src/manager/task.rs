@@ -21,7 +21,7 @@ use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::proto::v1;
 use crate::scheduler::{self, GpuWish, Machine, Request};
-use crate::store::Store;
+use crate::store::{Asked, Store};
 use crate::supervisor::{RunnerEvent, RunnerNews, Supervisor};
 
 /// What the database refused is tried again after this.
@@ -145,8 +145,8 @@ impl Task {
     async fn obey(&mut self, command: Command) {
         // A client that has gone away does not undo what it asked for.
         match command {
-            Command::Create { admitted, reply } => {
-                let _ = reply.send(self.create(*admitted).await);
+            Command::Create { admitted, asked, reply } => {
+                let _ = reply.send(self.create(*admitted, asked).await);
             }
             Command::Cancel { id, reply } => {
                 let _ = reply.send(self.cancel(&id).await);
@@ -167,7 +167,17 @@ impl Task {
         }
     }
 
-    async fn create(&mut self, admitted: Admitted) -> Result<View, JobError> {
+    async fn create(&mut self, admitted: Admitted, asked: Option<Asked>) -> Result<View, JobError> {
+        // Two of the same may have been judged at once.
+        if let Some(asked) = &asked
+            && let Some(id) = made_before(&self.store, asked).await?
+        {
+            let live = self.live.iter().find(|live| live.job.id == id);
+            return match live {
+                Some(live) => Ok(live.view()),
+                None => Ok(View::of_stored(self.stored(&id).await?)),
+            };
+        }
         if !self.closing.is_empty() {
             return Err(JobError::ShuttingDown);
         }
@@ -200,7 +210,7 @@ impl Task {
         blocking(move || folder.create(&spec))
             .await
             .map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())))?;
-        self.store.insert(job.clone()).await?;
+        self.store.insert(job.clone(), asked).await?;
         tracing::info!(job.id = %job.id, job.state = %job.state, "job created");
         let live = Live::new(job);
         let view = live.view.subscribe();
@@ -467,6 +477,16 @@ impl Task {
     fn publish_all(&self) {
         let views: HashMap<_, _> = self.live.iter().map(|live| (live.job.id.clone(), live.view.subscribe())).collect();
         self.views.send_replace(Arc::new(views));
+    }
+}
+
+/// The job that a request of this id has made; refused where that asked for another spec.
+pub(super) async fn made_before(store: &Store, asked: &Asked) -> Result<Option<JobId>, JobError> {
+    match store.requested(asked.request_id.clone()).await? {
+        Some((job, spec)) if spec != asked.spec => {
+            Err(JobError::RequestTaken { request_id: asked.request_id.clone(), job })
+        }
+        found => Ok(found.map(|(job, _)| job)),
     }
 }
 

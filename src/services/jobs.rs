@@ -10,6 +10,9 @@ use crate::job::{JobId, State};
 use crate::manager::{Manager, View};
 use crate::proto::v1::{self, job_service_server::JobService};
 
+/// The longest id of a request.
+const LONGEST_REQUEST_ID: usize = 128;
+
 /// The service.
 pub(super) struct Jobs {
     manager: Manager,
@@ -46,8 +49,12 @@ impl JobService for Jobs {
     type ReadJobLogStream = ReceiverStream<Result<v1::ReadJobLogResponse, Status>>;
 
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let spec = spec(request.into_inner().spec)?;
-        let view = self.manager.create(&spec).await.map_err(status::of)?;
+        let v1::CreateJobRequest { spec: asked, request_id } = request.into_inner();
+        if request_id.len() > LONGEST_REQUEST_ID || !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let right = format!("at most {LONGEST_REQUEST_ID} visible ASCII characters without spaces are right");
+            return Err(status::invalid_field("request_id", format!("is {request_id:?}; {right}")));
+        }
+        let view = self.manager.create(&spec(asked)?, request_id).await.map_err(status::of)?;
         Ok(Response::new(self.message(&view)))
     }
 

@@ -109,6 +109,10 @@ pub(super) fn of(error: JobError) -> Status {
             message,
             ErrorDetails::with_retry_info(Some(RETRY_FULL_QUEUE)),
         ),
+        JobError::RequestTaken { job, .. } => {
+            let details = ErrorDetails::with_resource_info("torchd.v1.Job", job.name(), "", abridged(&message));
+            status(Code::AlreadyExists, "REQUEST_ID_TAKEN", message, details)
+        }
         JobError::Unknown(id) => not_found("torchd.v1.Job", &id.name(), message),
         JobError::Refused { id, refusal } => {
             let kind = match refusal {

@@ -17,6 +17,15 @@ pub struct Stored {
     pub job: Job,
 }
 
+/// A request that can be told apart from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What the client calls it.
+    pub request_id: String,
+    /// The spec as it was asked for, in its JSON mapping.
+    pub spec: String,
+}
+
 /// Which jobs to list.
 #[derive(Debug, Clone, Default)]
 pub struct ListQuery {
@@ -40,11 +49,12 @@ pub struct Page {
 const COLUMNS: &str = "seq, id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress";
 
 impl Store {
-    /// Adds a job.
-    pub async fn insert(&self, job: Job) -> Result<(), StoreError> {
+    /// Adds a job, with the request that asked for it if that had an id.
+    pub async fn insert(&self, job: Job, request: Option<Asked>) -> Result<(), StoreError> {
         self.call(move |connection| {
             let row = Encoded::new(&job)?;
-            connection.execute(
+            let transaction = connection.transaction()?;
+            transaction.execute(
                 "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
@@ -61,7 +71,26 @@ impl Store {
                     row.final_progress
                 ],
             )?;
+            if let Some(Asked { request_id, spec }) = request {
+                transaction.execute(
+                    "INSERT INTO request (id, job_id, asked) VALUES (?1, ?2, ?3)",
+                    params![request_id, job.id.as_str(), spec],
+                )?;
+            }
+            transaction.commit()?;
             Ok(())
+        })
+        .await
+    }
+
+    /// The job that a request of that id has made, and the spec that it asked for.
+    pub async fn requested(&self, request_id: String) -> Result<Option<(JobId, String)>, StoreError> {
+        self.call(move |connection| {
+            let sql = "SELECT job_id, asked FROM request WHERE id = ?1";
+            let row = connection.query_row(sql, [&request_id], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
+            let Some((id, asked)) = row.optional()? else { return Ok(None) };
+            let odd = |error: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: error.to_string() };
+            Ok(Some((id.parse().map_err(|error| odd(&error))?, asked)))
         })
         .await
     }
@@ -151,6 +180,7 @@ impl Store {
     /// Removes a job.
     pub async fn delete(&self, id: JobId) -> Result<(), StoreError> {
         self.call(move |connection| {
+            // Its request goes with it.
             connection.execute("DELETE FROM job WHERE id = ?1", [id.as_str()])?;
             Ok(())
         })
@@ -253,7 +283,7 @@ mod tests {
         let mut expected = job(1);
         {
             let store = Store::open(&path).unwrap();
-            store.insert(expected.clone()).await.unwrap();
+            store.insert(expected.clone(), None).await.unwrap();
             expected.state = State::Failed;
             expected.generation = 2;
             expected.end = Some(v1::JobEnd { message: "no".into(), signal: Some(9), ..v1::JobEnd::default() });
@@ -269,7 +299,7 @@ mod tests {
     async fn a_change_that_is_not_based_on_the_newest_form_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("torchd.db")).unwrap();
-        store.insert(job(1)).await.unwrap();
+        store.insert(job(1), None).await.unwrap();
         let changed = Job { generation: 2, state: State::Starting, ..job(1) };
         store.update(changed.clone()).await.unwrap();
         assert!(matches!(store.update(changed).await, Err(StoreError::Conflict { expected: 1, .. })));
@@ -280,7 +310,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("torchd.db")).unwrap();
         for number in 0..7 {
-            store.insert(job(number)).await.unwrap();
+            store.insert(job(number), None).await.unwrap();
         }
         let (mut names, mut before) = (Vec::new(), None);
         loop {

@@ -4,8 +4,9 @@ use rusqlite::Connection;
 
 use super::StoreError;
 
-/// Times are microseconds since 1970; `spec`, `end` and `final_progress` are messages of torchd.v1 in their JSON mapping.
-const MIGRATIONS: &[&str] = &["
+/// Times are microseconds since 1970; `spec`, `end`, `final_progress` and `asked` are messages of torchd.v1 in their JSON mapping.
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE job (
         seq            INTEGER PRIMARY KEY AUTOINCREMENT,
         id             TEXT    NOT NULL UNIQUE,
@@ -21,7 +22,15 @@ const MIGRATIONS: &[&str] = &["
         final_progress TEXT
     ) STRICT;
     CREATE INDEX job_by_state ON job (state, seq);
-"];
+",
+    "
+    CREATE TABLE request (
+        id     TEXT NOT NULL PRIMARY KEY,
+        job_id TEXT NOT NULL UNIQUE REFERENCES job (id) ON DELETE CASCADE,
+        asked  TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Brings a database to the newest form.
 pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
@@ -37,4 +46,28 @@ pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as u32)?;
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_each_earlier_form_is_brought_to_the_newest_and_keeps_its_jobs() {
+        for earlier in 1..MIGRATIONS.len() {
+            let mut connection = Connection::open_in_memory().unwrap();
+            for migration in &MIGRATIONS[..earlier] {
+                connection.execute_batch(migration).unwrap();
+            }
+            connection.pragma_update(None, "user_version", earlier as u32).unwrap();
+            let job = "INSERT INTO job (id, state, generation, attempt, created, spec, inputs)
+                       VALUES ('a', 'queued', 1, 0, 1, '{}', '{}')";
+            connection.execute(job, []).unwrap();
+            apply(&mut connection).unwrap();
+            let jobs: u32 = connection.query_row("SELECT count(*) FROM job", [], |row| row.get(0)).unwrap();
+            let form: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            assert_eq!((jobs, form as usize), (1, MIGRATIONS.len()), "from {earlier}");
+            connection.execute("INSERT INTO request (id, job_id, asked) VALUES ('r', 'a', '{}')", []).unwrap();
+        }
+    }
 }

@@ -57,7 +57,12 @@ async fn refusal(daemon: &Daemon, train: v1::Dataset) -> tonic::Status {
     spec.training.as_mut().unwrap().validation_batch_size = None;
     let request = v1::ValidateJobRequest { spec: Some(spec.clone()) };
     let validated = daemon.jobs().await.validate_job(request).await.unwrap_err();
-    let created = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    let created = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!((created.code(), created.message()), (validated.code(), validated.message()), "both judge alike");
     created
 }

@@ -70,7 +70,12 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
         (v1::JobSpec { display_name: "\u{1b}[2J".into(), ..spec::short() }, "display_name", "control character"),
     ];
     for (spec, field, words) in cases {
-        let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+        let status = daemon
+            .jobs()
+            .await
+            .create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() })
+            .await
+            .unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_REQUEST"), "{field}");
         let told = fields(&status);
         assert_eq!(told.len(), 1, "{field}: {told:?}");
@@ -94,7 +99,12 @@ async fn all_mistakes_are_told_at_once() {
         cpu_threads: Some(99_999),
         gpu_memory_bytes: None,
     });
-    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    let status = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() })
+        .await
+        .unwrap_err();
     let mut told: Vec<_> = fields(&status).into_iter().map(|(field, _)| field).collect();
     told.sort();
     let expected = [
@@ -108,7 +118,8 @@ async fn all_mistakes_are_told_at_once() {
         "spec.training.epochs",
     ];
     assert_eq!(told, expected);
-    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: None }).await.unwrap_err();
+    let status =
+        daemon.jobs().await.create_job(v1::CreateJobRequest { spec: None, ..Default::default() }).await.unwrap_err();
     assert_eq!(fields(&status), [("spec".to_owned(), "is missing".to_owned())]);
 }
 
@@ -118,8 +129,12 @@ async fn a_full_queue_says_when_to_ask_again() {
     let running = daemon.create(spec::endless()).await;
     daemon.watch_until(&running.name, |job| job.state() == v1::JobState::Running).await;
     let waiting = daemon.create(spec::endless()).await;
-    let status =
-        daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec::endless()) }).await.unwrap_err();
+    let status = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec::endless()), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
     assert!(status.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
     assert!(status.message().contains("jobs.max_queued"), "{}", status.message());
@@ -214,7 +229,12 @@ async fn pages_that_make_no_sense_are_refused() {
 async fn a_request_of_20_megabytes_is_refused_and_the_daemon_goes_on() {
     let daemon = Daemon::start();
     let spec = v1::JobSpec { display_name: "x".repeat(20_000_000), ..spec::short() };
-    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    let status = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
     assert!(status.message().contains("the limit is: 4194304 bytes"), "{}", status.message());
     daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap();
@@ -257,7 +277,12 @@ async fn an_error_about_something_long_is_short() {
     let daemon = Daemon::start();
     let mut spec = spec::short();
     spec.data.as_mut().unwrap().train = Some(spec::idx(&"a/".repeat(10_000), "ä".repeat(10_000).as_str()));
-    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    let status = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_REQUEST"));
     assert!(status.message().len() < 800 && status.message().contains("bytes left out"), "{}", status.message());
     assert_eq!(fields(&status).len(), 2);
@@ -271,7 +296,12 @@ async fn a_validation_batch_without_a_validation_set_is_refused() {
     let mut spec = spec::short();
     spec.data.as_mut().unwrap().validation = None;
     spec.training.as_mut().unwrap().validation_batch_size = Some(10);
-    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    let status = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() })
+        .await
+        .unwrap_err();
     let (field, words) = fields(&status).remove(0);
     assert!(field == "spec.training.validation_batch_size" && words.contains("no data.validation"), "{field} {words}");
 }

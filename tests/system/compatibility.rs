@@ -151,7 +151,12 @@ async fn a_gpu_that_cuda_cannot_use_keeps_gpu_jobs_out_and_lets_cpu_jobs_on() {
     wait_for("the finding in the metrics", || daemon.page("/metrics").1.contains(series).then_some(()));
     let mut spec = spec::short();
     spec.resources = Some(v1::Resources { device: v1::Device::Cuda.into(), ..Default::default() });
-    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    let status = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() })
+        .await
+        .unwrap_err();
     let (name, words) = field(&status);
     assert!(name == "spec.resources.device" && words.contains("nvidia_uvm") && words.contains("modprobe"), "{words}");
     let job = daemon.create(spec::short()).await;
@@ -198,7 +203,12 @@ async fn a_runner_that_cannot_load_its_libraries_is_told_in_the_same_words_every
     assert!(end.message.contains(expected) && end.message.contains("runner.libtorch_dir"), "{}", end.message);
 
     let daemon = start();
-    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec::short()) }).await.unwrap_err();
+    let status = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() })
+        .await
+        .unwrap_err();
     assert!(status.message().contains(expected), "{}", status.message());
     let report = client(&daemon).await.check_compatibility(v1::CheckCompatibilityRequest::default()).await.unwrap();
     let report = report.into_inner();

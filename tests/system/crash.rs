@@ -134,7 +134,12 @@ async fn a_runner_that_does_not_work_at_all_is_told_at_the_request() {
     fs::write(&path, "#!/bin/sh\necho 'error while loading shared libraries: libc10.so: cannot open shared object file' >&2\nexit 127\n").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let daemon = Setup::new().set("runner.path", path.to_str().unwrap()).start();
-    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec::short()) }).await.unwrap_err();
+    let status = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), tonic::Code::FailedPrecondition);
     assert!(status.message().contains("libc10.so"), "{}", status.message());
     let (code, page) = daemon.page("/readyz");

@@ -23,6 +23,7 @@ pub(crate) struct Daemon {
     child: Child,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) unix: PathBuf,
     state: Option<TempDir>,
     pub(crate) state_dir: PathBuf,
 }
@@ -93,7 +94,14 @@ impl Setup {
             serde_json::from_slice(&fs::read(&ready_file).ok()?).ok()
         });
         let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
-        Daemon { grpc: address("grpc"), http: address("http"), child, state: self.state, state_dir: self.state_dir }
+        Daemon {
+            grpc: address("grpc"),
+            http: address("http"),
+            unix: ready["unix"].as_str().unwrap().into(),
+            child,
+            state: self.state,
+            state_dir: self.state_dir,
+        }
     }
 
     /// Starts a daemon that should end by itself.
@@ -188,7 +196,12 @@ impl Daemon {
 
     /// Queues a job.
     pub(crate) async fn create(&self, spec: v1::JobSpec) -> v1::Job {
-        self.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap().into_inner()
+        self.jobs()
+            .await
+            .create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() })
+            .await
+            .unwrap()
+            .into_inner()
     }
 
     /// Follows a job until a snapshot is as wanted.

@@ -109,7 +109,9 @@ async fn a_job_is_watched_from_the_moment_that_it_is_listed() {
         let mut jobs = daemon.jobs().await;
         async move {
             for _ in 0..8 {
-                jobs.create_job(v1::CreateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+                jobs.create_job(v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() })
+                    .await
+                    .unwrap();
             }
         }
     });

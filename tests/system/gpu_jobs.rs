@@ -85,7 +85,8 @@ async fn jobs_that_name_their_memory_share_a_gpu_as_far_as_it_holds_them() {
     let fake = FakeGpus::new(&gpus(1));
     let daemon = setup(&fake, 1).set("jobs.cpu_slots", "4").start();
     watch_until(&daemon, "the GPU", |answer| answer.gpus.len() == 1).await;
-    let create = |memory| v1::CreateJobRequest { spec: Some(on_gpu(spec::endless(), Some(memory))) };
+    let create =
+        |memory| v1::CreateJobRequest { spec: Some(on_gpu(spec::endless(), Some(memory))), ..Default::default() };
     // What no GPU of this machine will ever have is refused, once it is known what there is.
     let status = loop {
         match daemon.jobs().await.create_job(create(90 * GB)).await {

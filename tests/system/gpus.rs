@@ -346,7 +346,12 @@ async fn a_replay_is_marked_wherever_it_is_shown_and_jobs_get_none_of_its_gpus()
     assert!(daemon.log().contains("not those of this machine"));
     let mut spec = spec::short();
     spec.resources = Some(v1::Resources { device: v1::Device::Cuda.into(), ..Default::default() });
-    let status = daemon.jobs().await.create_job(v1::CreateJobRequest { spec: Some(spec) }).await.unwrap_err();
+    let status = daemon
+        .jobs()
+        .await
+        .create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "spec.resources.device");
     let printed: serde_json::Value = serde_json::from_slice(&daemon.ctl(&["gpus", "-o", "json"]).stdout).unwrap();
     assert_eq!(printed["gpus"].as_array().unwrap().len(), 8);

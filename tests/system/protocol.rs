@@ -3,7 +3,7 @@
 use prost::Message;
 use torchd::proto;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, Setup};
 use super::tools;
 
 #[tokio::test]
@@ -81,4 +81,49 @@ fn every_name_of_the_protocol_has_a_comment() {
     }
     assert!(bare.is_empty(), "without a comment: {bare:?}");
     assert!(commented > 150, "{commented}");
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_the_same_to_those_whom_its_mode_lets_in() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let daemon = Setup::new().set("grpc.unix_socket_mode", "0600").start();
+    assert_eq!(daemon.unix, daemon.state_dir.join("torchd.sock"));
+    let file = std::fs::metadata(&daemon.unix).unwrap();
+    assert!(file.file_type().is_socket());
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    let server = format!("unix:{}", daemon.unix.display());
+    let ctl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_torchctl"));
+        command.env_clear().args(["--server", &server]).args(arguments).output().unwrap()
+    };
+    let (code, out, err) =
+        super::torchctl::told(&ctl(&["submit", "examples/mnist.toml", "--set", "training.max_steps=5"]));
+    assert_eq!(code, 0, "{out}{err}");
+    let (_, jobs, _) = super::torchctl::told(&daemon.ctl(&["jobs"]));
+    assert!(jobs.contains("mnist-cnn"), "the same jobs: {jobs}");
+    let place = daemon.unix.clone();
+    let (_, state_dir, _guard) = daemon.stop();
+    assert!(!place.exists(), "it goes with the daemon");
+
+    // One that a crash has left is replaced, and RUNTIME_DIRECTORY is where systemd wants it.
+    let (state_dir, _guard2) = Setup::in_state(&state_dir).start().crash();
+    assert!(place.exists());
+    let again = Setup::in_state(&state_dir).start();
+    assert_eq!(again.unix, place);
+    drop(again);
+    let runtime = tempfile::tempdir().unwrap();
+    let elsewhere = Setup::new().env("RUNTIME_DIRECTORY", runtime.path()).start();
+    assert_eq!(elsewhere.unix, runtime.path().join("torchd.sock"));
+}
+
+#[test]
+fn a_socket_that_cannot_be_is_refused() {
+    let refused = |key: &str, value: &str, words: &str| {
+        let output = Setup::new().set(key, value).run();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(64) && told.contains(key) && told.contains(words), "{told}");
+    };
+    refused("grpc.unix_socket_mode", "rw", "octal");
+    refused("grpc.unix_socket_mode", "1777", "octal");
+    refused("grpc.unix_socket", &format!("/tmp/{}", "x".repeat(120)), "at most 107");
 }

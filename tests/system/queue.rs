@@ -1,5 +1,6 @@
 //! Who runs and who waits.
 
+use tonic_types::StatusExt;
 use torchd::proto::v1;
 
 use super::daemon::{Daemon, Setup};
@@ -72,4 +73,42 @@ async fn a_queue_survives_a_restart() {
         (v1::JobState::Failed, v1::JobEndReason::Interrupted)
     );
     assert_eq!(daemon.watch_to_end(&waiting.name).await.state(), v1::JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_request_with_an_id_makes_one_job_however_often_it_is_asked() {
+    let daemon = Daemon::start();
+    let ask = async |daemon: &Daemon, spec: v1::JobSpec, id: &str| {
+        let request = v1::CreateJobRequest { spec: Some(spec), request_id: id.into() };
+        daemon.jobs().await.create_job(request).await.map(tonic::Response::into_inner)
+    };
+    // All at once, as clients do that lose patience.
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut client = daemon.jobs().await;
+        let request = v1::CreateJobRequest { spec: Some(spec::short()), request_id: "5f0c62d5-one".into() };
+        asked.spawn(async move { client.create_job(request).await.unwrap().into_inner().name });
+    }
+    let mut names = asked.join_all().await;
+    names.dedup();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let other = ask(&daemon, spec::short(), "another").await.unwrap();
+    assert_ne!(other.name, names[0]);
+    let mut changed = spec::short();
+    changed.seed = 99;
+    let status = ask(&daemon, changed, "5f0c62d5-one").await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::AlreadyExists, "{status:?}");
+    assert!(status.message().contains(&names[0]) && status.message().contains("5f0c62d5-one"), "{}", status.message());
+    for wrong in ["with space", "ü", &"x".repeat(129)] {
+        let status = ask(&daemon, spec::short(), wrong).await.unwrap_err();
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "request_id");
+    }
+    // It holds for an ended job, in a daemon that comes later, and until the job is deleted.
+    daemon.watch_to_end(&names[0]).await;
+    daemon.watch_to_end(&other.name).await;
+    let (_, state_dir, _guard) = daemon.stop();
+    let daemon = Setup::in_state(&state_dir).start();
+    assert_eq!(ask(&daemon, spec::short(), "5f0c62d5-one").await.unwrap().name, names[0]);
+    daemon.jobs().await.delete_job(v1::DeleteJobRequest { name: names[0].clone() }).await.unwrap();
+    assert_ne!(ask(&daemon, spec::short(), "5f0c62d5-one").await.unwrap().name, names[0]);
 }
