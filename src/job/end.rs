@@ -24,6 +24,8 @@ pub enum StopCause {
     Shutdown,
     /// The GPU that it computes on has failed.
     GpuLost,
+    /// It has run as long as it may.
+    MaxDuration,
 }
 
 /// What the end of a runner means for its job.
@@ -68,6 +70,10 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
         (Some(StopCause::Shutdown), _) => {
             failed(JobEndReason::Interrupted, "the daemon was stopped while the job ran".into())
         }
+        (Some(StopCause::MaxDuration), _) => {
+            let how = if said.is_some() { "stopped after the step in hand" } else { "had to be killed" };
+            failed(JobEndReason::MaxDuration, format!("it ran as long as its max_duration allows; the runner {how}"))
+        }
         (Some(StopCause::GpuLost), _) => failed(JobEndReason::GpuLost, "the GPU has failed".into()),
         (None, _) if said.is_some_and(|said| said.reason() == JobEndReason::Interrupted) => {
             failed(JobEndReason::Interrupted, "somebody other than the daemon stopped the runner with SIGTERM".into())
@@ -101,6 +107,7 @@ pub fn gpu_lost(verdict: Verdict, fault: &str) -> Verdict {
             | JobEndReason::OutOfMemory
             | JobEndReason::Diverged
             | JobEndReason::Storage
+            | JobEndReason::MaxDuration
             | JobEndReason::Interrupted,
         ) => verdict,
         (Outcome::Failed, JobEndReason::GpuLost) => Verdict { message: fault.to_owned(), ..verdict },
@@ -145,7 +152,9 @@ mod tests {
 
     #[test]
     fn the_end_of_a_runner_is_judged() {
-        use JobEndReason::{BadData, Cancelled, Finished, Internal, Interrupted, KilledBySignal, StartFailed};
+        use JobEndReason::{
+            BadData, Cancelled, Finished, Internal, Interrupted, KilledBySignal, MaxDuration, StartFailed,
+        };
         let cases = [
             (Exit::Code(0), Some(Finished), None, Finished),
             (Exit::Code(0), Some(Finished), Some(StopCause::Cancel), Finished),
@@ -157,6 +166,9 @@ mod tests {
             (Exit::Code(0), Some(Interrupted), Some(StopCause::Shutdown), Interrupted),
             (Exit::Code(0), Some(Interrupted), None, Interrupted),
             (Exit::Signal(9), None, None, KilledBySignal),
+            (Exit::Code(0), Some(Interrupted), Some(StopCause::MaxDuration), MaxDuration),
+            (Exit::Signal(9), None, Some(StopCause::MaxDuration), MaxDuration),
+            (Exit::Code(0), Some(Finished), Some(StopCause::MaxDuration), Finished),
             (Exit::Code(101), None, None, Internal),
             (Exit::Unknown, None, None, Interrupted),
         ];

@@ -4,6 +4,8 @@
 mod fit;
 mod read;
 
+use std::time::Duration;
+
 use crate::proto::v1;
 pub use fit::{DataFacts, Demands, Plan, set_field};
 pub use read::{Reading, read};
@@ -33,6 +35,8 @@ pub struct Spec {
     pub scalar_every_steps: u32,
     /// What part of the machine is wanted.
     pub resources: Resources,
+    /// How long it may run; None for no limit.
+    pub max_duration: Option<Duration>,
 }
 
 /// A network.
@@ -149,6 +153,7 @@ impl Spec {
         let Model::MnistCnn { dropout } = self.model;
         let Optimizer::Sgd { learning_rate, momentum } = self.optimizer;
         v1::JobSpec {
+            max_duration: self.max_duration.and_then(|limit| limit.try_into().ok()),
             display_name: self.display_name.clone(),
             seed: self.seed,
             model: Some(v1::Model {

@@ -1,7 +1,9 @@
 //! The changes of a job: each is committed first, and acted on, mirrored, published and logged only then. What the database
 //! refuses has not happened: memory holds what the database holds.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use super::JobError;
 use super::live::{Ending, Live};
@@ -39,6 +41,8 @@ impl Task {
             return self.end(live, Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() }).await;
         }
         self.metrics.queue_wait.observe(seconds(live.job.created, now));
+        let limit = live.job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok());
+        live.deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         live.runner = Some(self.supervisor.start(live.job.id.clone(), folder, attempt, visible));
         Ok(())
     }
@@ -46,6 +50,7 @@ impl Task {
     /// The end of a job that had a runner, which is gone. After an error the end is kept and told later.
     pub(super) async fn end(&mut self, live: &mut Live, ending: Ending) -> Result<(), JobError> {
         live.runner = None;
+        live.deadline = None;
         live.lease = None;
         live.process_group = None;
         let event = Event::Ended(ending.verdict.outcome);

@@ -1,6 +1,7 @@
 //! A job that has not ended, as the task holds it.
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::View;
 use crate::job::Job;
@@ -21,6 +22,8 @@ pub(super) struct Live {
     pub(super) process_group: Option<u32>,
     pub(super) runner: Option<RunnerHandle>,
     pub(super) stop: Option<StopCause>,
+    /// When it has run as long as it may.
+    pub(super) deadline: Option<Instant>,
     /// Its runner is gone, and the database has refused to be told so far.
     pub(super) untold_end: Option<Ending>,
     pub(super) view: watch::Sender<View>,
@@ -46,6 +49,7 @@ impl Live {
             process_group: None,
             runner: None,
             stop: None,
+            deadline: None,
             untold_end: None,
             view,
         }

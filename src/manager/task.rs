@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::live::{Ending, Live};
 use super::recovery::{self, DELETED};
@@ -111,7 +111,11 @@ impl Task {
         self.schedule().await;
         // An end that the database refused to the last is told by the folder to the next daemon.
         while self.closing.is_empty() || self.live.iter().any(|live| live.runner.is_some()) {
+            let deadline = self.live.iter().filter(|live| live.stop.is_none()).filter_map(|live| live.deadline).min();
             tokio::select! {
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    self.end_jobs_that_ran_too_long();
+                }
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     None => break,
@@ -361,6 +365,19 @@ impl Task {
         let events = self.watcher.events().list(&format!("gpus/{}", slot.gpu_uuid), None, 100);
         let event = events.iter().rev().find(|event| is_it(event));
         event.map(|event| format!("{}: {}", slot.label, event.message)).or_else(|| slot.lost.clone())
+    }
+
+    /// Stops the runners that have run as long as their jobs may.
+    fn end_jobs_that_ran_too_long(&mut self) {
+        let now = Instant::now();
+        let is_over = |live: &&mut Live| live.stop.is_none() && live.deadline.is_some_and(|deadline| deadline <= now);
+        for live in self.live.iter_mut().filter(is_over) {
+            live.stop = Some(StopCause::MaxDuration);
+            if let Some(runner) = &live.runner {
+                tracing::warn!(job.id = %live.job.id, "the job has run as long as its max_duration allows; its runner is stopped");
+                runner.stop();
+            }
+        }
     }
 
     /// Stops the runners whose GPU has failed under them.

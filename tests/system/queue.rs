@@ -112,3 +112,24 @@ async fn a_request_with_an_id_makes_one_job_however_often_it_is_asked() {
     daemon.jobs().await.delete_job(v1::DeleteJobRequest { name: names[0].clone() }).await.unwrap();
     assert_ne!(ask(&daemon, spec::short(), "5f0c62d5-one").await.unwrap().name, names[0]);
 }
+
+#[tokio::test]
+async fn a_job_runs_no_longer_than_it_may_and_keeps_what_it_has() {
+    let daemon = Daemon::start();
+    let limit = |seconds, nanos| v1::JobSpec {
+        max_duration: Some(prost_types::Duration { seconds, nanos }),
+        ..spec::endless()
+    };
+    for (seconds, nanos) in [(0, 500_000_000), (-3, 0)] {
+        let request = v1::CreateJobRequest { spec: Some(limit(seconds, nanos)), ..Default::default() };
+        let status = daemon.jobs().await.create_job(request).await.unwrap_err();
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "spec.max_duration");
+    }
+    let job = daemon.create(limit(2, 0)).await;
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!((ended.state(), end.reason()), (v1::JobState::Failed, v1::JobEndReason::MaxDuration), "{end:?}");
+    assert!(end.message.contains("max_duration") && end.message.contains("after the step in hand"), "{}", end.message);
+    let checkpoints = std::fs::read_dir(daemon.job_folder(&job.name).join("checkpoints")).unwrap().count();
+    assert!(checkpoints >= 1, "what it had is saved");
+}

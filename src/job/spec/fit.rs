@@ -158,6 +158,7 @@ mod tests {
             checkpoint_every_epochs: 1,
             scalar_every_steps: 10,
             resources: Resources { device: Device::Auto, gpu_count: None, cpu_threads: None, gpu_memory_bytes: None },
+            max_duration: None,
         }
     }
 

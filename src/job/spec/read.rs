@@ -1,5 +1,7 @@
 //! From the message of a client to a `Spec`. Every mistake is told, not only the first.
 
+use std::time::Duration;
+
 use super::{Data, Demands, Device, IdxPaths, Length, Model, Optimizer, Resources, Spec};
 use crate::job::Violations;
 use crate::proto::v1;
@@ -41,6 +43,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         &mut wrong,
     );
     let resources = read_resources(message.resources.as_ref(), &mut wrong);
+    let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     let length = message.display_name.chars().count();
     if length > MAX_DISPLAY_NAME {
         wrong.add("display_name", format!("has {length} characters; at most {MAX_DISPLAY_NAME} are kept"));
@@ -76,8 +79,19 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         checkpoint_every_epochs,
         scalar_every_steps,
         resources,
+        max_duration,
     };
     Reading { data: Some(data), resources, demands, spec: Some(spec), mistakes: wrong }
+}
+
+fn read_max_duration(message: Option<&prost_types::Duration>, wrong: &mut Violations) -> Option<Duration> {
+    let message = message?;
+    let limit = Duration::try_from(*message).ok().filter(|limit| *limit >= Duration::from_secs(1));
+    if limit.is_none() {
+        let found = message.seconds as f64 + f64::from(message.nanos) / 1e9;
+        wrong.add("max_duration", format!("is {found} s; at least 1s is needed, and none for no limit"));
+    }
+    limit
 }
 
 fn read_model(message: Option<&v1::Model>, wrong: &mut Violations) -> Option<Model> {
