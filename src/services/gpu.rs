@@ -14,6 +14,9 @@ use crate::proto::v1::{self, gpu_service_server::GpuService};
 /// Answers that wait for a slow client; it misses those that come then.
 const ANSWERS_AHEAD: usize = 1;
 
+/// While a driver does not answer, watchers are told so this often.
+const STALE_NEWS: Duration = Duration::from_secs(5);
+
 /// The service.
 pub(super) struct Gpus {
     watcher: Watcher,
@@ -88,11 +91,15 @@ impl GpuService for Gpus {
             changes.mark_changed();
             loop {
                 let begun = Instant::now();
-                tokio::select! {
-                    changed = changes.changed() => if changed.is_err() { return },
+                let is_new = tokio::select! {
+                    changed = changes.changed() => if changed.is_err() { return } else { true },
+                    () = tokio::time::sleep(STALE_NEWS) => false,
                     () = sender.closed() => return,
-                }
+                };
                 changes.borrow_and_update();
+                if !is_new && !watcher.source().stale {
+                    continue;
+                }
                 let answer = v1::WatchGpusResponse { gpus: watcher.joined().0, source: Some(watcher.source()) };
                 // Waits for this client alone; meanwhile the newest sample goes on being the newest.
                 if sender.send(Ok(answer)).await.is_err() {

@@ -176,16 +176,10 @@ async fn a_call_that_hangs_is_noticed_and_the_daemon_goes_on() {
     let daemon = fake.setup().start();
     watch_until(&daemon, "the GPU", has_gpus(1)).await;
     fake.tell(&(gpus(1) + "hang nvmlDeviceGetPowerUsage\n"));
-    let mut gpu_client = client(&daemon).await;
-    let source = loop {
-        let answer = gpu_client.list_gpus(v1::ListGpusRequest::default()).await.unwrap().into_inner();
-        let source = answer.source.unwrap();
-        if source.state() == GpuSourceState::NotAnswering {
-            assert_eq!(answer.gpus.len(), 1, "the last readings are still told");
-            break source;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    };
+    let told = watch_until(&daemon, "the silence", |answer| is_in(answer, GpuSourceState::NotAnswering)).await;
+    assert_eq!(told.gpus.len(), 1, "the last readings are still told");
+    let answer = client(&daemon).await.list_gpus(v1::ListGpusRequest::default()).await.unwrap().into_inner();
+    let source = answer.source.unwrap();
     assert!(source.stale && source.message.contains("has not answered for"), "{source:?}");
     let (_, page) = daemon.page("/metrics");
     assert_eq!(value(&page, "torchd_collector_success{collector=\"gpu\"}"), Some(0.0));
@@ -273,7 +267,9 @@ async fn instances_are_children_of_their_gpu_and_may_change_at_any_time() {
     };
     let fake = FakeGpus::new(&mig(&[("1g.10gb", 7), ("2g.20gb", 3)]));
     let daemon = fake.setup().start();
-    let has = |count| move |answer: &v1::WatchGpusResponse| answer.gpus[0].mig_instances.len() == count;
+    let has = |count| {
+        move |answer: &v1::WatchGpusResponse| answer.gpus.first().is_some_and(|gpu| gpu.mig_instances.len() == count)
+    };
     let answer = watch_until(&daemon, "two instances", has(2)).await;
     let instance = &answer.gpus[0].mig_instances[1];
     assert_eq!((instance.profile.as_str(), instance.gpu_instance_id), ("2g.20gb", Some(3)));
