@@ -55,7 +55,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             job_commands::submit(connection().await?, output, &spec, &set, watch, request_id).await
         }
         Command::Validate { spec, set } => job_commands::validate(connection().await?, output, &spec, &set).await,
-        Command::Jobs { states, limit } => job_commands::list(connection().await?, output, &states, limit).await,
+        Command::Jobs { states, labels, limit } => {
+            job_commands::list(connection().await?, output, &states, labels, limit).await
+        }
         Command::Show { job } => job_commands::show(connection().await?, output, &job).await,
         Command::Watch { job, after } => watch::watch(connection().await?, output, &job, after).await,
         Command::Logs { job, follow, tail } => {

@@ -10,7 +10,7 @@ mod recovery;
 mod task;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,9 +178,15 @@ impl Manager {
         }
     }
 
-    /// Jobs in these states (none for all), newest first, from before that place on.
-    pub async fn list(&self, states: Vec<State>, before: Option<i64>, limit: usize) -> Result<JobPage, JobError> {
-        let page = self.store.list(ListQuery { states, before, limit }).await?;
+    /// Jobs in these states (none for all) with all of these labels, newest first, from before that place on.
+    pub async fn list(
+        &self,
+        states: Vec<State>,
+        labels: BTreeMap<String, String>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<JobPage, JobError> {
+        let page = self.store.list(ListQuery { states, labels, before, limit }).await?;
         let live = self.live.borrow();
         let view = |job: Job| live.get(&job.id).map_or_else(|| View::of_stored(job), |view| view.borrow().clone());
         Ok(JobPage { jobs: page.jobs.into_iter().map(view).collect(), next: page.next })

@@ -60,6 +60,9 @@ pub(super) enum Command {
         /// Only jobs in this state; may be given several times
         #[arg(long = "state", value_enum)]
         states: Vec<StateFilter>,
+        /// Only jobs with this label, for example team=vision; may be given several times
+        #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+        labels: Vec<(String, String)>,
         /// At most so many
         #[arg(long, default_value_t = 50)]
         limit: usize,
@@ -211,6 +214,11 @@ pub(super) enum StateFilter {
     Succeeded,
     Failed,
     Cancelled,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed, for example team=vision")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn version() -> &'static str {

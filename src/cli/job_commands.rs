@@ -1,5 +1,6 @@
 //! Commands about jobs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -52,12 +53,20 @@ pub(super) async fn validate(connection: Connection, output: Output, spec: &Path
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn list(connection: Connection, output: Output, states: &[StateFilter], limit: usize) -> Done {
+pub(super) async fn list(
+    connection: Connection,
+    output: Output,
+    states: &[StateFilter],
+    labels: Vec<(String, String)>,
+    limit: usize,
+) -> Done {
+    let labels: BTreeMap<String, String> = labels.into_iter().collect();
     let mut all = v1::ListJobsResponse::default();
     let states: Vec<i32> = states.iter().map(|state| job_state(*state).into()).collect();
     while all.jobs.len() < limit {
         let page_size = i32::try_from((limit - all.jobs.len()).min(1000)).unwrap_or(1000);
-        let request = v1::ListJobsRequest { page_size, page_token: all.next_page_token, states: states.clone() };
+        let (states, labels) = (states.clone(), labels.clone());
+        let request = v1::ListJobsRequest { page_size, page_token: all.next_page_token, states, labels };
         let page = connection.jobs().list_jobs(request).await?.into_inner();
         all.jobs.extend(page.jobs);
         all.next_page_token = page.next_page_token;

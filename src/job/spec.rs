@@ -4,11 +4,12 @@
 mod fit;
 mod read;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::proto::v1;
 pub use fit::{DataFacts, Demands, Plan, set_field};
-pub use read::{Reading, read};
+pub use read::{Reading, judge_labels, read};
 
 /// A request that can be trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,8 @@ pub struct Spec {
     pub resources: Resources,
     /// How long it may run; None for no limit.
     pub max_duration: Option<Duration>,
+    /// What it is found by.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A network.
@@ -154,6 +157,7 @@ impl Spec {
         let Optimizer::Sgd { learning_rate, momentum } = self.optimizer;
         v1::JobSpec {
             max_duration: self.max_duration.and_then(|limit| limit.try_into().ok()),
+            labels: self.labels.clone(),
             display_name: self.display_name.clone(),
             seed: self.seed,
             model: Some(v1::Model {

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use prost::Name;
-use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{
+    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
+};
 use toml::Table;
 
 use super::json;
@@ -82,6 +84,22 @@ fn fill(message: &mut DynamicMessage, table: &Table, path: &str, mistakes: &mut 
                 if let Some(inner_message) = message.get_field_mut(&field).as_message_mut() {
                     fill(inner_message, inner, &at, mistakes);
                 }
+            }
+            (Kind::Message(entry), toml::Value::Table(inner)) if field.is_map() => {
+                let kind = entry.map_entry_value_field().kind();
+                for (name, value) in inner {
+                    match scalar(&kind, value, &format!("{at}.{name}")) {
+                        Ok(value) => {
+                            if let Some(map) = message.get_field_mut(&field).as_map_mut() {
+                                map.insert(MapKey::String(name.clone()), value);
+                            }
+                        }
+                        Err(mistake) => mistakes.push(mistake),
+                    }
+                }
+            }
+            (Kind::Message(_), other) if field.is_map() => {
+                mistakes.push(format!("{at}: is {}, a table of names and values is needed", describe(other)));
             }
             _ => match convert(&field, value, &at) {
                 Ok(value) => message.set_field(&field, value),

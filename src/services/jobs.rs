@@ -6,7 +6,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{job_log, paging, scalars, status, watch};
-use crate::job::{JobId, State};
+use crate::job::spec::judge_labels;
+use crate::job::{JobId, State, Violations};
 use crate::manager::{Manager, View};
 use crate::proto::v1::{self, job_service_server::JobService};
 
@@ -78,7 +79,12 @@ impl JobService for Jobs {
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let v1::ListJobsRequest { page_size, page_token, states } = request.into_inner();
+        let v1::ListJobsRequest { page_size, page_token, states, labels } = request.into_inner();
+        let mut wrong = Violations::default();
+        judge_labels(&labels, &mut wrong);
+        if !wrong.0.is_empty() {
+            return Err(status::invalid(&wrong, ""));
+        }
         let state = |(place, state): (usize, &i32)| {
             let known = v1::JobState::try_from(*state).ok().and_then(|state| State::try_from(state).ok());
             known.ok_or_else(|| {
@@ -87,7 +93,7 @@ impl JobService for Jobs {
         };
         let states: HashSet<State> = states.iter().enumerate().map(state).collect::<Result<_, _>>()?;
         let (before, limit) = (paging::token(&page_token)?, paging::size(page_size, 50, 1000)?);
-        let page = self.manager.list(states.into_iter().collect(), before, limit).await.map_err(status::of)?;
+        let page = self.manager.list(states.into_iter().collect(), labels, before, limit).await.map_err(status::of)?;
         Ok(Response::new(v1::ListJobsResponse {
             jobs: page.jobs.iter().map(|view| self.message(view)).collect(),
             next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),

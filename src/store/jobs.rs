@@ -1,5 +1,6 @@
 //! Jobs in the database.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -31,6 +32,8 @@ pub struct Asked {
 pub struct ListQuery {
     /// Only these states; empty for all.
     pub states: Vec<State>,
+    /// Only jobs with all of these labels.
+    pub labels: BTreeMap<String, String>,
     /// Only jobs before that place; None from the newest on.
     pub before: Option<i64>,
     /// At most so many.
@@ -135,9 +138,15 @@ impl Store {
         self.call(move |connection| {
             let marks = vec!["?"; query.states.len()].join(", ");
             let states = if query.states.is_empty() { String::new() } else { format!("AND state IN ({marks})") };
-            let sql = format!("SELECT {COLUMNS} FROM job WHERE seq < ? {states} ORDER BY seq DESC LIMIT ?");
+            // The names cannot hold what would end a path within JSON: they have been judged.
+            let label = "AND json_extract(spec, '$.labels.\"' || ? || '\"') = ?";
+            let labels = vec![label; query.labels.len()].join(" ");
+            let sql = format!("SELECT {COLUMNS} FROM job WHERE seq < ? {states} {labels} ORDER BY seq DESC LIMIT ?");
             let mut values: Vec<rusqlite::types::Value> = vec![query.before.unwrap_or(i64::MAX).into()];
             values.extend(query.states.iter().map(|state| state.label().to_owned().into()));
+            for (name, value) in &query.labels {
+                values.extend([name.clone().into(), value.clone().into()]);
+            }
             // One more than asked for tells whether there is a next page.
             values.push((query.limit as i64 + 1).into());
             let mut stored = select(connection, &sql, rusqlite::params_from_iter(values))?;
@@ -314,7 +323,10 @@ mod tests {
         }
         let (mut names, mut before) = (Vec::new(), None);
         loop {
-            let page = store.list(ListQuery { states: vec![State::Queued], before, limit: 3 }).await.unwrap();
+            let page = store
+                .list(ListQuery { states: vec![State::Queued], before, limit: 3, ..ListQuery::default() })
+                .await
+                .unwrap();
             names.extend(page.jobs.into_iter().map(|job| job.spec.display_name));
             before = page.next;
             if before.is_none() {

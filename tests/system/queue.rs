@@ -133,3 +133,41 @@ async fn a_job_runs_no_longer_than_it_may_and_keeps_what_it_has() {
     let checkpoints = std::fs::read_dir(daemon.job_folder(&job.name).join("checkpoints")).unwrap().count();
     assert!(checkpoints >= 1, "what it had is saved");
 }
+
+#[tokio::test]
+async fn jobs_are_found_by_their_labels() {
+    let daemon = Daemon::start();
+    let labelled = |labels: &[(&str, &str)]| v1::JobSpec {
+        labels: labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        ..spec::short()
+    };
+    let one = daemon.create(labelled(&[("team", "vision"), ("example.org/run", "a\"b ü")])).await;
+    let other = daemon.create(labelled(&[("team", "speech")])).await;
+    daemon.create(spec::short()).await;
+    assert_eq!(one.spec.as_ref().unwrap().labels["team"], "vision", "they are part of what comes back");
+    let find = async |labels: &[(&str, &str)]| {
+        let request = v1::ListJobsRequest { labels: labelled(labels).labels, ..Default::default() };
+        let answer = daemon.jobs().await.list_jobs(request).await.map(tonic::Response::into_inner);
+        answer.map(|answer| answer.jobs.into_iter().map(|job| job.name).collect::<Vec<_>>())
+    };
+    let only = std::slice::from_ref(&one.name);
+    assert_eq!(find(&[("team", "vision")]).await.unwrap(), only);
+    assert_eq!(find(&[("example.org/run", "a\"b ü"), ("team", "vision")]).await.unwrap(), only);
+    assert_eq!(find(&[("team", "speech")]).await.unwrap(), [other.name]);
+    assert_eq!(find(&[("team", "speech"), ("example.org/run", "a")]).await.unwrap(), Vec::<String>::new());
+    assert_eq!(find(&[]).await.unwrap().len(), 3);
+    for name in ["", "with space", "quote\"", &"x".repeat(64)] {
+        let status = find(&[(name, "v")]).await.unwrap_err();
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "labels", "{name}");
+        let request = v1::CreateJobRequest { spec: Some(labelled(&[(name, "v")])), ..Default::default() };
+        let status = daemon.jobs().await.create_job(request).await.unwrap_err();
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "spec.labels", "{name}");
+    }
+    let submit = ["submit", "examples/mnist.toml", "--set", "labels.team=shell", "--set", "labels.n=\"1\""];
+    let (code, _, err) = super::torchctl::told(&daemon.ctl(&submit));
+    assert_eq!(code, 0, "{err}");
+    let (_, out, _) = super::torchctl::told(&daemon.ctl(&["jobs", "--label", "team=shell", "--label", "n=1"]));
+    assert_eq!(out.lines().count(), 2, "{out}");
+    let (code, _, err) = super::torchctl::told(&daemon.ctl(&["jobs", "--label", "team"]));
+    assert!(code == 64 && err.contains("NAME=VALUE"), "{err}");
+}

@@ -159,6 +159,7 @@ mod tests {
             scalar_every_steps: 10,
             resources: Resources { device: Device::Auto, gpu_count: None, cpu_threads: None, gpu_memory_bytes: None },
             max_duration: None,
+            labels: std::collections::BTreeMap::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! From the message of a client to a `Spec`. Every mistake is told, not only the first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Data, Demands, Device, IdxPaths, Length, Model, Optimizer, Resources, Spec};
@@ -19,6 +20,11 @@ pub struct Reading {
     /// What is wrong.
     pub mistakes: Violations,
 }
+
+/// Labels of a job.
+const MOST_LABELS: usize = 16;
+/// Longest name or value of a label, in characters.
+const LONGEST_LABEL: usize = 63;
 
 /// Longest name for people, in characters.
 const MAX_DISPLAY_NAME: usize = 128;
@@ -43,6 +49,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         &mut wrong,
     );
     let resources = read_resources(message.resources.as_ref(), &mut wrong);
+    judge_labels(&message.labels, &mut wrong);
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     let length = message.display_name.chars().count();
     if length > MAX_DISPLAY_NAME {
@@ -80,8 +87,27 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         scalar_every_steps,
         resources,
         max_duration,
+        labels: message.labels.clone(),
     };
     Reading { data: Some(data), resources, demands, spec: Some(spec), mistakes: wrong }
+}
+
+/// Labels that can be: mistakes are told for each.
+pub fn judge_labels(labels: &BTreeMap<String, String>, wrong: &mut Violations) {
+    if labels.len() > MOST_LABELS {
+        wrong.add("labels", format!("has {} entries; at most {MOST_LABELS} are kept", labels.len()));
+    }
+    let is_name = |character: char| character.is_ascii_alphanumeric() || ".-_/".contains(character);
+    for (name, value) in labels {
+        if name.is_empty() || name.len() > LONGEST_LABEL || !name.chars().all(is_name) {
+            let right = format!("1 to {LONGEST_LABEL} letters, digits, '.', '_', '-' and '/' are right");
+            wrong.add("labels", format!("has the name {name:?}; {right}"));
+        }
+        if value.chars().count() > LONGEST_LABEL || value.chars().any(char::is_control) {
+            let right = format!("at most {LONGEST_LABEL} characters, none of them for control, are right");
+            wrong.add("labels", format!("has the value {value:?} for {name:?}; {right}"));
+        }
+    }
 }
 
 fn read_max_duration(message: Option<&prost_types::Duration>, wrong: &mut Violations) -> Option<Duration> {
