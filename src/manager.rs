@@ -3,6 +3,7 @@
 
 mod admission;
 mod changes;
+mod dispatch;
 mod error;
 mod gpus;
 mod live;

@@ -12,15 +12,13 @@ use super::live::{Ending, Live};
 use super::recovery::{self, DELETED};
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder};
 use crate::compat::explain_loader;
-use crate::gpu::{GpuSlot, Holder, Watcher};
+use crate::gpu::{GpuSlot, Watcher};
 use crate::job::end::{self, Exit, StopCause, Verdict};
-use crate::job::order::Lease;
 use crate::job::state::{Event, Outcome, Refusal, next};
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::proto::v1;
-use crate::scheduler::{self, GpuWish, Machine, Request};
 use crate::store::{Asked, Store};
 use crate::supervisor::{RunnerEvent, RunnerNews, Supervisor};
 
@@ -34,18 +32,18 @@ pub(super) struct Task {
     pub(super) supervisor: Supervisor,
     pub(super) metrics: Metrics,
     /// Jobs that have not ended, in order of arrival.
-    live: Vec<Live>,
+    pub(super) live: Vec<Live>,
     views: watch::Sender<LiveViews>,
-    watcher: Watcher,
+    pub(super) watcher: Watcher,
     /// Nothing, or why nothing can be started: the runner has not been probed yet, or does not work.
-    runner: Result<(), String>,
+    pub(super) runner: Result<(), String>,
     /// GPUs that jobs can lease.
-    slots: Vec<GpuSlot>,
+    pub(super) slots: Vec<GpuSlot>,
     /// Why jobs that need a GPU wait, although there may be some.
-    gpu_block: Option<String>,
+    pub(super) gpu_block: Option<String>,
     /// The database refused something that has to be tried again.
     is_behind: bool,
-    closing: Vec<oneshot::Sender<()>>,
+    pub(super) closing: Vec<oneshot::Sender<()>>,
 }
 
 /// What the task hears of the machine.
@@ -338,122 +336,6 @@ impl Task {
         }
     }
 
-    /// Tells the watcher of GPUs which jobs hold which.
-    fn tell_holders(&self) {
-        let holder = |live: &Live| {
-            let gpu = live.lease.as_ref()?.gpu.as_ref()?;
-            Some(Holder {
-                job: live.job.id.name(),
-                gpus: vec![gpu.visible.clone()],
-                process_group: live.process_group,
-                ended: None,
-            })
-        };
-        self.watcher.hold(self.live.iter().filter_map(holder).collect());
-    }
-
-    /// Why the GPU of a job has failed since the job has it; None where it has not.
-    fn gpu_fault(&self, live: &Live) -> Option<String> {
-        let leased = live.lease.as_ref()?.gpu.as_ref()?;
-        let slot = self.slots.iter().find(|slot| slot.uuid == leased.visible)?;
-        let since = live.job.started?;
-        let is_it = |event: &v1::GpuEvent| {
-            let time = event.time.and_then(|time| SystemTime::try_from(time).ok());
-            event.effect() == v1::GpuHealthState::Failed && time.is_some_and(|time| time >= since)
-        };
-        // The first one names the cause; what follows are its consequences.
-        let events = self.watcher.events().list(&format!("gpus/{}", slot.gpu_uuid), None, 100);
-        let event = events.iter().rev().find(|event| is_it(event));
-        event.map(|event| format!("{}: {}", slot.label, event.message)).or_else(|| slot.lost.clone())
-    }
-
-    /// Stops the runners that have run as long as their jobs may.
-    fn end_jobs_that_ran_too_long(&mut self) {
-        let now = Instant::now();
-        let is_over = |live: &&mut Live| live.stop.is_none() && live.deadline.is_some_and(|deadline| deadline <= now);
-        for live in self.live.iter_mut().filter(is_over) {
-            live.stop = Some(StopCause::MaxDuration);
-            if let Some(runner) = &live.runner {
-                tracing::warn!(job.id = %live.job.id, "the job has run as long as its max_duration allows; its runner is stopped");
-                runner.stop();
-            }
-        }
-    }
-
-    /// Stops the runners whose GPU has failed under them.
-    fn end_jobs_of_lost_gpus(&mut self) {
-        for place in 0..self.live.len() {
-            let is_lost = self.live.get(place).is_some_and(|live| {
-                let leased = live.lease.as_ref().and_then(|lease| lease.gpu.as_ref());
-                leased.is_some_and(|leased| {
-                    self.slots.iter().any(|slot| slot.uuid == leased.visible && slot.lost.is_some())
-                })
-            });
-            let Some(live) = self.live.get_mut(place).filter(|live| is_lost && live.stop.is_none()) else { continue };
-            if let Some(runner) = &live.runner {
-                tracing::error!(job.id = %live.job.id, "the GPU of the job has failed; its runner is stopped");
-                live.stop = Some(StopCause::GpuLost);
-                runner.stop();
-            }
-        }
-    }
-
-    /// Starts what fits, and tells the others why they wait.
-    async fn schedule(&mut self) {
-        if !self.closing.is_empty() {
-            return;
-        }
-        let queued = self.live.iter().filter(|live| live.job.state == State::Queued);
-        let plan = match &self.runner {
-            Err(reason) => scheduler::Plan {
-                start: Vec::new(),
-                wait: queued.map(|live| (live.job.id.clone(), reason.clone())).collect(),
-            },
-            Ok(()) => {
-                let machine = Machine {
-                    cpu_slots: self.settings.cpu_slots,
-                    gpus: self.slots.clone(),
-                    share_with_foreign: self.settings.share_with_foreign,
-                };
-                let queue: Vec<Request> = queued.map(|live| self.request(&live.job)).collect();
-                // Jobs that cannot run hold back nobody.
-                let (queue, blocked): (Vec<_>, Vec<_>) =
-                    queue.into_iter().partition(|request| request.gpu.is_none() || self.gpu_block.is_none());
-                let held: Vec<Lease> = self.live.iter().filter_map(|live| live.lease.clone()).collect();
-                let mut plan = scheduler::plan(&queue, &held, &machine);
-                let reason = self.gpu_block.clone().unwrap_or_default();
-                plan.wait.extend(blocked.into_iter().map(|request| (request.id, reason.clone())));
-                plan
-            }
-        };
-        for (id, lease) in plan.start {
-            let Some(place) = self.live.iter().position(|live| live.job.id == id) else { continue };
-            let mut live = self.live.remove(place);
-            let started = self.start(&mut live, lease).await;
-            if let (Err(error), State::Queued) = (&started, live.job.state) {
-                live.waits_for(&format!("it could not be started and will be tried again: {error}"));
-            }
-            self.keep(place, live);
-            self.note(&id, started);
-        }
-        self.tell_holders();
-        for (id, reason) in plan.wait {
-            if let Some(live) = self.live.iter_mut().find(|live| live.job.id == id) {
-                live.waits_for(&reason);
-            }
-        }
-    }
-
-    fn request(&self, job: &Job) -> Request {
-        let resources = job.spec.resources.unwrap_or_default();
-        Request {
-            id: job.id.clone(),
-            // The machine may have become smaller since the job was taken.
-            cpu_threads: resources.cpu_threads.unwrap_or(1).min(self.settings.cpu_slots),
-            gpu: (resources.gpu_count == Some(1)).then_some(GpuWish { memory_bytes: resources.gpu_memory_bytes }),
-        }
-    }
-
     /// Tells the database what it refused before.
     async fn catch_up(&mut self) {
         self.is_behind = false;
@@ -470,7 +352,7 @@ impl Task {
     }
 
     /// Puts a job back to its place unless it has ended.
-    fn keep(&mut self, place: usize, live: Live) {
+    pub(super) fn keep(&mut self, place: usize, live: Live) {
         if live.job.state.is_final() {
             self.publish_all();
         } else {
@@ -479,7 +361,7 @@ impl Task {
     }
 
     /// Logs a change that could not be made, and remembers to come back to it.
-    fn note(&mut self, id: &JobId, result: Result<(), JobError>) {
+    pub(super) fn note(&mut self, id: &JobId, result: Result<(), JobError>) {
         if let Err(error) = result {
             self.is_behind = true;
             tracing::error!(job.id = %id, %error, "a change of the job could not be made and will be tried again");
@@ -491,7 +373,7 @@ impl Task {
     }
 
     /// Tells which jobs are live.
-    fn publish_all(&self) {
+    pub(super) fn publish_all(&self) {
         let views: HashMap<_, _> = self.live.iter().map(|live| (live.job.id.clone(), live.view.subscribe())).collect();
         self.views.send_replace(Arc::new(views));
     }
