@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::{env, fs, process::Command};
 
 const PROTOS: &[&str] = &[
+    "torchd/v1/end.proto",
     "torchd/v1/spec.proto",
     "torchd/v1/job.proto",
     "torchd/v1/system.proto",

@@ -1,6 +1,7 @@
 //! torchctl: a client of the protocol like any other, for people and their scripts. Knows nothing of the daemon but `proto`.
 
 mod arguments;
+mod artifacts;
 mod cluster;
 mod compatibility;
 mod connection;
@@ -63,7 +64,11 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Logs { job, follow, tail } => {
             job_commands::logs(connection().await?, output, &job, follow, tail).await
         }
-        Command::Cancel { job } => job_commands::cancel(connection().await?, output, &job).await,
+        Command::Cancel { job, now } => job_commands::cancel(connection().await?, output, &job, now).await,
+        Command::Pause { job } => job_commands::pause(connection().await?, output, &job).await,
+        Command::Resume(arguments) => job_commands::resume(connection().await?, output, arguments).await,
+        Command::Checkpoints { job } => artifacts::checkpoints(connection().await?, output, &job).await,
+        Command::Download(arguments) => artifacts::download(connection().await?, output, arguments).await,
         Command::Delete { job } => job_commands::delete(connection().await?, output, &job).await,
         Command::Scalars { job, tag } => scalars::scalars(connection().await?, output, &job, tag.as_deref()).await,
         Command::Runtimes { as_of, pytorch, supported, lts } => {

@@ -79,12 +79,27 @@ pub struct Settings {
     pub jobs_max_queued: usize,
     /// CPU cores that jobs may take together.
     pub jobs_cpu_slots: u32,
+    /// Runners stop by themselves when there has been no daemon for so long.
+    pub jobs_orphan_timeout: Duration,
+    /// What the log of a job keeps, in bytes.
+    pub jobs_log_max_bytes: u64,
+    /// What becomes of runners when the daemon is stopped by SIGTERM.
+    pub shutdown_runners: ShutdownRunners,
     /// An ordered shutdown takes no longer.
     pub shutdown_timeout: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written: a level, or directives as tracing-subscriber's EnvFilter has them.
     pub log_level: String,
+}
+
+/// What becomes of runners when the daemon is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutdownRunners {
+    /// They go on, and the next daemon looks after them.
+    Leave,
+    /// They save a checkpoint and end; their jobs go back to the queue.
+    Stop,
 }
 
 /// How log lines look.

@@ -1,7 +1,7 @@
 //! The composition root: puts the rooms together, serves, and takes them apart again in order.
 //!
-//! Shutdown: health says NOT_SERVING, runners are told to stop and waited for, then the servers end what they have in hand.
-//! All of that within `shutdown.timeout`; a second signal ends the daemon at once.
+//! Shutdown: health says NOT_SERVING, runners are left to the next daemon, or told to stop and waited for, as the settings say, then the
+//! servers end what they have in hand. All of that within `shutdown.timeout`; a second signal ends the daemon at once.
 
 mod arguments;
 mod listeners;
@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::compat::Date;
-use crate::config::{self, Environment, Invalid, Settings};
+use crate::config::{self, Environment, Invalid, Settings, ShutdownRunners};
 use crate::exporter::{self, Exporter};
 use crate::job::end;
 use crate::manager::{Manager, ManagerSettings};
@@ -29,7 +29,7 @@ use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
 use crate::store::Store;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{ShimArguments, Supervisor, shim};
 use arguments::Arguments;
 use startup::{Failure, StateDir};
 
@@ -42,6 +42,10 @@ const SERVICES: [&str; 5] =
 
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is unavailable), 70 (internal).
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.get(1).is_some_and(|first| first == "--shim") {
+        return run_shim(arguments);
+    }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -85,6 +89,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(failure) => {
             tracing::error!("{failure}");
             ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// We are not the daemon but the parent of one runner.
+fn run_shim(mut arguments: Vec<OsString>) -> ExitCode {
+    arguments.remove(1);
+    match ShimArguments::try_parse_from(arguments) {
+        Ok(arguments) => shim(arguments),
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::from(startup::EXIT_SETTINGS)
         }
     }
 }
@@ -198,10 +214,20 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
     tracing::info!(grpc = %addresses.grpc, http = %addresses.http, state_dir = %settings.state_dir.display(), "torchd serves");
     systemd::ready(&addresses);
 
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
-        _ = hangup.recv() => tracing::info!("SIGHUP: shutting down"),
+    // A person at a terminal who ends the daemon wants everything to end; a service manager wants what the settings say.
+    let leave_runners = tokio::select! {
+        _ = terminate.recv() => {
+            tracing::info!("SIGTERM: shutting down");
+            settings.shutdown_runners == ShutdownRunners::Leave
+        }
+        _ = interrupt.recv() => {
+            tracing::info!("SIGINT: shutting down");
+            false
+        }
+        _ = hangup.recv() => {
+            tracing::info!("SIGHUP: shutting down");
+            false
+        }
         () = manager.gone() => {
             return Err(Failure::internal("the jobs are looked after no more", "their task ended by itself"));
         }
@@ -209,14 +235,14 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
             let error = ended.map_err(|error| error.to_string()).and_then(|served| served).err();
             return Err(Failure::internal("a server ended by itself", error.unwrap_or_else(|| "without an error".into())));
         }
-    }
+    };
     systemd::stopping();
     exporter.set_ready(false);
     for service in SERVICES {
         health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
     let orderly = async {
-        if let Err(error) = manager.shutdown().await {
+        if let Err(error) = manager.shutdown(leave_runners).await {
             tracing::error!(%error, "runners could not be stopped in order");
         }
         // Ends NVML before we leave: a driver may wait for those who go without a word.
@@ -232,13 +258,23 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
             tracing::info!("a client keeps its connection open; it is cut");
         }
     };
-    tokio::select! {
-        () = orderly => tracing::info!("torchd has shut down"),
-        () = tokio::time::sleep(settings.shutdown_timeout) => {
-            return Err(Failure::internal("shutdown took longer than shutdown.timeout", settings.shutdown_timeout.as_secs_f64()));
+    let ended = tokio::select! {
+        () = orderly => {
+            tracing::info!("torchd has shut down");
+            return Ok(());
         }
-        _ = terminate.recv() => tracing::warn!("a second signal: leaving at once"),
-        _ = interrupt.recv() => tracing::warn!("a second signal: leaving at once"),
+        () = tokio::time::sleep(settings.shutdown_timeout) => {
+            Err(Failure::internal("shutdown took longer than shutdown.timeout", settings.shutdown_timeout.as_secs_f64()))
+        }
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    if ended.is_ok() {
+        tracing::warn!("a second signal: leaving at once");
     }
-    Ok(())
+    if !leave_runners {
+        manager.kill_runners().await;
+        let _ = tokio::time::timeout(CONNECTION_GRACE, manager.gone()).await;
+    }
+    ended
 }

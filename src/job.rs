@@ -1,10 +1,13 @@
 //! What a job is: its identity, its spec and the rules for it, its states, its end, and the order that a runner gets.
 //! Pure: nothing here reads a clock, a file or a socket.
 
+pub mod course;
 pub mod end;
 pub mod id;
 pub mod order;
 pub mod probe;
+pub mod retention;
+pub mod retry;
 pub mod spec;
 pub mod state;
 pub mod violation;
@@ -12,6 +15,7 @@ pub mod violation;
 use std::time::SystemTime;
 
 use crate::proto::v1;
+pub use course::Course;
 pub use id::JobId;
 pub use order::Inputs;
 pub use state::State;
@@ -22,7 +26,7 @@ pub use violation::{Violation, Violations};
 pub struct Job {
     /// Its identity, and the name of its folder.
     pub id: JobId,
-    /// The request, defaults filled in.
+    /// The request, defaults filled in, with the edits of resumes.
     pub spec: v1::JobSpec,
     /// The files that the request names, found under the data roots.
     pub inputs: Inputs,
@@ -34,12 +38,14 @@ pub struct Job {
     pub attempt: u32,
     /// When it was taken.
     pub created: SystemTime,
-    /// When its runner was started.
+    /// When its newest runner was started.
     pub started: Option<SystemTime>,
     /// When it ended.
     pub ended: Option<SystemTime>,
     /// How it ended.
     pub end: Option<v1::JobEnd>,
-    /// How far it was when it ended. While it runs, the journal tells.
+    /// How far it was when its last runner ended. While one runs, the journal tells.
     pub final_progress: Option<v1::JobProgress>,
+    /// What it carries from one attempt to the next.
+    pub course: Course,
 }

@@ -4,6 +4,8 @@
 //! who lives, and what the records add up to. The journal ends with the runner's `ended` record, or, when the runner died,
 //! with whatever whole record is last: a tail is torn only once the lock is free.
 
+mod artifacts;
+mod checkpoint;
 mod exit_note;
 mod folder;
 mod lock;
@@ -11,9 +13,11 @@ mod progress;
 mod tail;
 mod writer;
 
-pub use exit_note::ExitNote;
+pub use artifacts::{Artifact, artifact_path, artifacts};
+pub use checkpoint::{Checkpoint, Context, FileSum, Manifest, checkpoints, sha256_of};
+pub use exit_note::{ExitNote, ExitRoom};
 pub use folder::{JobFolder, sync_folder, write_whole};
-pub use lock::{JobLock, Runner};
+pub use lock::{JobLock, Runner, is_held};
 pub use progress::ProgressFold;
 pub use tail::{JournalError, JournalTail};
 pub use writer::JournalWriter;

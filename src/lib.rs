@@ -7,6 +7,8 @@ pub mod config;
 
 pub mod metrics;
 
+pub mod fault;
+
 pub mod node;
 
 pub mod record;

@@ -1,13 +1,16 @@
 //! The one task that changes jobs: decide, persist, act, publish, in that order. Everybody else holds a cheap handle, asks
-//! by message, and observes by `watch`. The task ends when it was told to shut down and every runner is gone.
+//! by message, and observes by `watch`. The task ends when it was told to shut down; runners end before it, or are left to the next
+//! daemon, as it was told.
 
 mod admission;
+mod attempts;
 mod changes;
 mod dispatch;
 mod error;
 mod gpus;
 mod live;
 mod recovery;
+mod requests;
 mod task;
 mod view;
 
@@ -22,6 +25,7 @@ use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
+use crate::job::spec::edited;
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
@@ -85,9 +89,12 @@ pub struct Manager {
 /// What can be asked of the task.
 enum Command {
     Create { admitted: Box<Admitted>, asked: Option<Asked>, reply: oneshot::Sender<Result<View, JobError>> },
-    Cancel { id: JobId, reply: oneshot::Sender<Result<View, JobError>> },
+    Cancel { id: JobId, now: bool, reply: oneshot::Sender<Result<View, JobError>> },
+    Pause { id: JobId, reply: oneshot::Sender<Result<View, JobError>> },
+    Resume { id: JobId, edits: Option<v1::JobEdits>, reply: oneshot::Sender<Result<View, JobError>> },
     Delete { id: JobId, reply: oneshot::Sender<Result<(), JobError>> },
-    Shutdown { reply: oneshot::Sender<()> },
+    Shutdown { leave_runners: bool, reply: oneshot::Sender<()> },
+    KillRunners,
 }
 
 /// Jobs, newest first.
@@ -203,9 +210,23 @@ impl Manager {
         self.live.borrow().values().map(|view| view.borrow().clone()).collect()
     }
 
-    /// Asks a job to end.
-    pub async fn cancel(&self, id: JobId) -> Result<View, JobError> {
-        self.ask(|reply| Command::Cancel { id, reply }).await?
+    /// Asks a job to end, in order or at once.
+    pub async fn cancel(&self, id: JobId, now: bool) -> Result<View, JobError> {
+        self.ask(|reply| Command::Cancel { id, now, reply }).await?
+    }
+
+    /// Takes a job off the machine, with a checkpoint if it runs.
+    pub async fn pause(&self, id: JobId) -> Result<View, JobError> {
+        self.ask(|reply| Command::Pause { id, reply }).await?
+    }
+
+    /// Puts a paused job back into the queue. With edits it is judged as a new job would be.
+    pub async fn resume(&self, id: JobId, edits: Option<v1::JobEdits>) -> Result<View, JobError> {
+        if let Some(edits) = &edits {
+            let spec = edited(self.get(&id).await?.job.spec, edits);
+            self.admit(&spec).await?;
+        }
+        self.ask(|reply| Command::Resume { id, edits, reply }).await?
     }
 
     /// Removes an ended job and its folder.
@@ -213,9 +234,15 @@ impl Manager {
         self.ask(|reply| Command::Delete { id, reply }).await?
     }
 
-    /// Stops all runners and waits until they are gone. Nothing is started any more.
-    pub async fn shutdown(&self) -> Result<(), JobError> {
-        self.ask(|reply| Command::Shutdown { reply }).await
+    /// Ends the task: leaves all runners to the next daemon, or stops them and waits until they are gone. Nothing is started any more.
+    pub async fn shutdown(&self, leave_runners: bool) -> Result<(), JobError> {
+        self.ask(|reply| Command::Shutdown { leave_runners, reply }).await
+    }
+
+    /// Kills what a shutdown waits for. Their jobs go back to the queue all the same.
+    pub async fn kill_runners(&self) {
+        // A task that is gone has none.
+        let _ = self.commands.send(Command::KillRunners).await;
     }
 
     /// Returns when the task that owns the jobs is gone, which it may only be after a shutdown.

@@ -1,7 +1,7 @@
 //! Counters and histograms, injected where things happen; what is state is collected at scrape by `exporter`. There is no
 //! global registry.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
 /// The daemon's metrics.
 #[derive(Debug, Clone)]
@@ -10,6 +10,8 @@ pub struct Metrics {
     pub registry: Registry,
     /// Ends of jobs by reason.
     pub jobs_finished: IntCounterVec,
+    /// Restarts after failures.
+    pub runner_restarts: IntCounter,
     /// Seconds from creation to the start of a runner.
     pub queue_wait: prometheus::Histogram,
     /// Seconds from the start of a runner to the end of the job.
@@ -71,6 +73,10 @@ impl Metrics {
                 Opts::new("torchd_jobs_finished_total", "Jobs that ended, by reason."),
                 &["reason"],
             )?,
+            runner_restarts: IntCounter::new(
+                "torchd_runner_restarts_total",
+                "Restarts of runners after failures; interruptions do not count.",
+            )?,
             queue_wait: histogram("torchd_job_queue_wait_seconds", "Time from creation of a job to its start.", waits)?,
             job_duration: histogram("torchd_job_duration_seconds", "Time from start of a job to its end.", durations)?,
             grpc_started: IntCounterVec::new(
@@ -90,8 +96,9 @@ impl Metrics {
             )?,
             registry,
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 6] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 7] = [
             Box::new(metrics.jobs_finished.clone()),
+            Box::new(metrics.runner_restarts.clone()),
             Box::new(metrics.queue_wait.clone()),
             Box::new(metrics.job_duration.clone()),
             Box::new(metrics.grpc_started.clone()),

@@ -1,5 +1,6 @@
 //! gRPC adapters: convert, call one method, convert back. No SQL, no state logic, no processes.
 
+mod artifacts;
 mod compatibility;
 mod gpu;
 mod job_log;

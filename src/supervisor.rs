@@ -1,9 +1,9 @@
-//! Starts, stops and buries runners: the only code that touches processes.
+//! Starts, adopts, stops and buries runners: the only code that touches processes.
 //!
-//! A runner has a cleared environment, a process group of its own, all of its output drained, and is told to end by SIGTERM
-//! and after the grace time by SIGKILL to its group. It is always reaped, and how it ended stands in `exit.json`, which is
-//! written while the job's lock is held: whoever declares a runner dead holds the lock. A supervised runner ends with one
-//! `Ended` event, whatever happens.
+//! A runner has a shim for a parent, a cleared environment, a process group of its own, all of its output drained, and is told to end
+//! by SIGTERM and after the grace time by SIGKILL to everything that it started. It is always reaped, by the shim, and how it ended stands
+//! in `exit.json`, which is written while the job's lock is held: whoever declares a runner dead holds the lock. Both live on when the
+//! daemon dies. A supervised runner ends with one `Ended` event, whatever happens.
 
 mod environment;
 mod leftover;
@@ -11,6 +11,7 @@ mod log;
 mod probe;
 mod python;
 mod runner;
+mod shim;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,11 +21,10 @@ use tokio::sync::mpsc;
 use crate::job::JobId;
 use crate::job::end::Exit;
 use crate::journal::ProgressFold;
-pub use leftover::end_leftover;
-pub use log::last_lines;
 pub use probe::ProbeError;
 pub use python::{PythonReport, ask_python};
 pub use runner::RunnerHandle;
+pub use shim::{ShimArguments, shim};
 
 /// How runners are started.
 #[derive(Debug, Clone)]
@@ -35,6 +35,14 @@ pub struct RunnerSettings {
     pub libtorch_dir: Option<PathBuf>,
     /// From SIGTERM to SIGKILL.
     pub stop_grace: Duration,
+    /// The program that is the parent of runners: torchd itself.
+    pub shim: PathBuf,
+    /// The file that we have locked while we live.
+    pub daemon_lock: PathBuf,
+    /// Runners stop by themselves when there has been no daemon for so long.
+    pub orphan_timeout: Duration,
+    /// What a job's log keeps.
+    pub log_max_bytes: u64,
 }
 
 /// What a runner did.

@@ -3,11 +3,13 @@
 //!
 //! The framing is `record`'s; the meaning of a tag is the business of whoever writes it.
 
+mod cut;
 mod events;
 mod file_name;
 mod reader;
 mod writer;
 
+pub use cut::cut_after;
 pub use events::{FILE_VERSION, WRITER, file_version, scalar, session_start};
 pub use reader::{EventError, EventReader};
 pub use writer::{EventFileWriter, MARK};

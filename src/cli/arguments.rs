@@ -95,7 +95,24 @@ pub(super) enum Command {
     Cancel {
         /// jobs/{id}, or the bare id
         job: String,
+        /// Kill its runner at once, without a last checkpoint
+        #[arg(long)]
+        now: bool,
     },
+    /// Take a job off the machine; it can be resumed
+    Pause {
+        /// jobs/{id}, or the bare id
+        job: String,
+    },
+    /// Put a paused job back into the queue
+    Resume(ResumeArguments),
+    /// List the checkpoints of a job, newest first
+    Checkpoints {
+        /// jobs/{id}, or the bare id
+        job: String,
+    },
+    /// List the files that a job has left, or fetch one of them
+    Download(DownloadArguments),
     /// Remove an ended job with its folder
     Delete {
         /// jobs/{id}, or the bare id
@@ -150,6 +167,37 @@ pub(super) enum Command {
     Cluster,
     /// Show the GPUs: how busy, how full, how hot, why their clocks are reduced, which jobs hold them
     Gpus(GpuArguments),
+}
+
+/// What is different when a job goes on.
+#[derive(Debug, Args)]
+pub(super) struct ResumeArguments {
+    /// jobs/{id}, or the bare id
+    pub(super) job: String,
+    /// Train for so many epochs in all
+    #[arg(long, conflicts_with = "max_steps")]
+    pub(super) epochs: Option<u32>,
+    /// Train for so many steps in all
+    #[arg(long)]
+    pub(super) max_steps: Option<u64>,
+    /// Go on with this step size
+    #[arg(long)]
+    pub(super) learning_rate: Option<f64>,
+    /// Go on with so many examples a step
+    #[arg(long)]
+    pub(super) batch_size: Option<u32>,
+}
+
+/// What to fetch.
+#[derive(Debug, Args)]
+pub(super) struct DownloadArguments {
+    /// jobs/{id}, or the bare id
+    pub(super) job: String,
+    /// The file, such as artifacts/model.safetensors; without it the files are listed
+    pub(super) path: Option<String>,
+    /// Where to put it; by default under its own name here
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub(super) to: Option<PathBuf>,
 }
 
 /// What to show of GPUs.
@@ -214,6 +262,7 @@ pub(super) enum StateFilter {
     Succeeded,
     Failed,
     Cancelled,
+    Paused,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

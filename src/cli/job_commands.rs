@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use super::arguments::StateFilter;
+use super::arguments::{ResumeArguments, StateFilter};
 use super::connection::Connection;
 use super::failure::Failure;
 use super::output::{Output, write};
@@ -90,6 +90,7 @@ fn job_state(filter: StateFilter) -> v1::JobState {
         StateFilter::Succeeded => v1::JobState::Succeeded,
         StateFilter::Failed => v1::JobState::Failed,
         StateFilter::Cancelled => v1::JobState::Cancelled,
+        StateFilter::Paused => v1::JobState::Paused,
     }
 }
 
@@ -105,6 +106,9 @@ fn row(job: &v1::Job) -> [String; 6] {
             )
         }
         Some(end) => end.message.clone(),
+        None if job.state() == v1::JobState::Paused => {
+            job.last_attempt_end.as_ref().map(|end| end.message.clone()).unwrap_or_default()
+        }
         None => job.waiting_reason.clone(),
     };
     [
@@ -146,6 +150,15 @@ fn describe(job: &v1::Job) -> String {
             progress.latest_scalars.iter().map(|(tag, value)| format!("{tag} {}", table::number(*value))).collect();
         facts.push(("scalars", values.join("\n")));
     }
+    if job.attempt > 1 || job.restarts > 0 {
+        facts.push(("attempt", format!("{}, restarts after failures: {}", job.attempt, job.restarts)));
+    }
+    if let Some(end) = job.last_attempt_end.as_ref().filter(|_| job.end.is_none()) {
+        facts.push(("attempt before", format!("{}: {}", table::reason(end.reason()), end.message)));
+    }
+    if let Some(point) = &job.resume_from {
+        facts.push(("resumes from", format!("step {}", point.step)));
+    }
     if let Some(end) = &job.end {
         let signal = end.signal.map(|signal| format!(", signal {signal}"));
         let code = end.exit_code.map(|code| format!(", exit code {code}"));
@@ -170,9 +183,30 @@ pub(super) async fn logs(connection: Connection, output: Output, job: &str, foll
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn cancel(connection: Connection, output: Output, job: &str) -> Done {
-    let job = connection.jobs().cancel_job(v1::CancelJobRequest { name: name(job) }).await?.into_inner();
+pub(super) async fn cancel(connection: Connection, output: Output, job: &str, now: bool) -> Done {
+    let job = connection.jobs().cancel_job(v1::CancelJobRequest { name: name(job), now }).await?.into_inner();
     output.print(&job, |job| format!("{} is {}\n", job.name, table::state(job.state())))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn pause(connection: Connection, output: Output, job: &str) -> Done {
+    let job = connection.jobs().pause_job(v1::PauseJobRequest { name: name(job) }).await?.into_inner();
+    output.print(&job, |job| format!("{} is {}\n", job.name, table::state(job.state())))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn resume(connection: Connection, output: Output, arguments: ResumeArguments) -> Done {
+    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size } = arguments;
+    let length = epochs.map(v1::job_edits::Length::Epochs).or(max_steps.map(v1::job_edits::Length::MaxSteps));
+    let edits = Some(v1::JobEdits { length, learning_rate, batch_size });
+    let job = connection.jobs().resume_job(v1::ResumeJobRequest { name: name(&job), edits }).await?.into_inner();
+    output.print(&job, |job| {
+        let from = match &job.resume_from {
+            Some(point) => format!("goes on from step {}", point.step),
+            None => "had saved nothing yet and begins anew".to_owned(),
+        };
+        format!("{} is {}; it {from}\n", job.name, waiting_state(job))
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

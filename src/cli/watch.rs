@@ -79,6 +79,7 @@ struct Screen {
     latest: BTreeMap<String, f64>,
     steps_per_epoch: u64,
     waiting: String,
+    was_paused: bool,
 }
 
 impl Screen {
@@ -91,7 +92,8 @@ impl Screen {
             bar.set_style(style.progress_chars("=> "));
         }
         let latest = BTreeMap::new();
-        Self { bar, is_live, is_silent: output.is_json(), latest, steps_per_epoch: 0, waiting: String::new() }
+        let is_silent = output.is_json();
+        Self { bar, is_live, is_silent, latest, steps_per_epoch: 0, waiting: String::new(), was_paused: false }
     }
 
     fn snapshot(&mut self, job: &v1::Job) {
@@ -101,6 +103,13 @@ impl Screen {
                 self.bar.suspend(|| tell(&format!("queued: {}", self.waiting)));
             }
         }
+        let is_paused = job.state() == v1::JobState::Paused;
+        if is_paused && !self.was_paused && !self.is_silent {
+            let why = job.last_attempt_end.as_ref().map(|end| end.message.clone()).unwrap_or_default();
+            self.bar
+                .suspend(|| tell(&format!("paused: {why} `torchctl resume {}` puts it back into the queue", job.name)));
+        }
+        self.was_paused = is_paused;
         let Some(progress) = &job.progress else { return };
         self.bar.set_length(progress.total_steps);
         self.bar.set_position(progress.step);
@@ -130,6 +139,14 @@ impl Screen {
                 let is_validation = scalars.values.iter().any(|value| value.tag.ends_with("/validation"));
                 if is_validation && !self.is_live && !self.is_silent {
                     return write(&self.epoch_line(scalars.step));
+                }
+            }
+            Some(What::Resumed(resumed)) => {
+                self.latest.clear();
+                if !self.is_silent {
+                    let from =
+                        if resumed.path.is_empty() { "anew".to_owned() } else { format!("from step {}", resumed.step) };
+                    self.bar.suspend(|| tell(&format!("attempt {} begins {from}", record.attempt)));
                 }
             }
             Some(What::Progress(_) | What::Checkpoint(_) | What::Ended(_)) | None => {}

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{LogFormat, Settings};
+use super::{LogFormat, Settings, ShutdownRunners};
 
 /// The settings as TOML that reads back the same. What is found at run time stays out, as a comment.
 pub fn to_toml(settings: &Settings) -> String {
@@ -18,6 +18,10 @@ pub fn to_toml(settings: &Settings) -> String {
         LogFormat::Auto => "auto",
         LogFormat::Human => "human",
         LogFormat::Json => "json",
+    };
+    let runners = match settings.shutdown_runners {
+        ShutdownRunners::Leave => "leave",
+        ShutdownRunners::Stop => "stop",
     };
     [
         format!("state_dir = {}\n", path(&settings.state_dir)),
@@ -63,7 +67,10 @@ pub fn to_toml(settings: &Settings) -> String {
         ),
         format!("stop_grace = {}\n", time(settings.runner_stop_grace)),
         format!("\n[jobs]\nmax_queued = {}\ncpu_slots = {}\n", settings.jobs_max_queued, settings.jobs_cpu_slots),
+        format!("orphan_timeout = {}\n", time(settings.jobs_orphan_timeout)),
+        format!("log_max_bytes = {}\n", settings.jobs_log_max_bytes),
         format!("\n[shutdown]\ntimeout = {}\n", time(settings.shutdown_timeout)),
+        format!("runners = \"{runners}\"\n"),
         format!("\n[log]\nformat = {}\nlevel = {}\n", quoted(format), quoted(&settings.log_level)),
     ]
     .concat()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::{Config, File, FileFormat, Value, ValueKind};
 
 use super::keys::{Keys, Mistake, parsed, text};
-use super::{Environment, LogFormat, Settings};
+use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
 /// The settings file that is read where no other is named.
 pub const DEFAULT_FILE: &str = "/etc/torchd/torchd.toml";
@@ -216,6 +216,13 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let runner_stop_grace = keys.take("runner.stop_grace", duration).unwrap_or(Duration::from_secs(10));
     let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
     let jobs_cpu_slots = keys.take("jobs.cpu_slots", in_range(1, 4096, "cores"));
+    let jobs_orphan_timeout = keys.take("jobs.orphan_timeout", duration);
+    let jobs_log_max_bytes = keys.take("jobs.log_max_bytes", in_range(4096, 1 << 40, "bytes"));
+    let shutdown_runners = keys.take("shutdown.runners", |value| match text(value)?.as_str() {
+        "leave" => Ok(ShutdownRunners::Leave),
+        "stop" => Ok(ShutdownRunners::Stop),
+        other => Err(format!("is {other:?}; leave or stop is right")),
+    });
     let shutdown_timeout = keys.take("shutdown.timeout", duration).unwrap_or(Duration::from_secs(30));
     if shutdown_timeout <= runner_stop_grace {
         let (timeout, grace) =
@@ -259,6 +266,9 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_stop_grace,
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
         jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
+        jobs_orphan_timeout: jobs_orphan_timeout.unwrap_or(Duration::from_secs(3600)),
+        jobs_log_max_bytes: jobs_log_max_bytes.map_or(64 << 20, |bytes| bytes as u64),
+        shutdown_runners: shutdown_runners.unwrap_or(ShutdownRunners::Leave),
         shutdown_timeout,
         log_format: log_format.unwrap_or(LogFormat::Auto),
         log_level: log_level.unwrap_or_else(|| "info".into()),

@@ -1,7 +1,6 @@
 //! What has to be there before the daemon can serve, and how its absence is told.
 
 use std::fmt;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use crate::compat::{Catalogue, CatalogueFile};
 use crate::config::{Environment, Invalid, Mistake, Settings};
 use crate::dataset::DataRoots;
 use crate::gpu::{self, NvmlOptions, NvmlSource, Watcher, WatcherSettings};
-use crate::journal::write_whole;
+use crate::journal::{JobLock, Runner, write_whole};
 use crate::node::{NodeSource, unsuitable_filesystem};
 use crate::supervisor::RunnerSettings;
 
@@ -21,6 +20,9 @@ pub(super) const EXIT_SETTINGS: u8 = 64;
 const EXIT_UNAVAILABLE: u8 = 69;
 /// Anything else (EX_SOFTWARE).
 const EXIT_INTERNAL: u8 = 70;
+
+/// Locked in the state folder by the daemon that uses it.
+const LOCK: &str = "torchd.lock";
 
 /// Why the daemon ends.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl fmt::Display for Failure {
 /// The folder of all state, held by one daemon.
 pub(super) struct StateDir {
     path: PathBuf,
-    _lock: File,
+    _lock: JobLock,
 }
 
 impl StateDir {
@@ -58,14 +60,22 @@ impl StateDir {
         std::fs::create_dir_all(path.join("jobs")).map_err(cannot)?;
         // Relative paths would mean something else to runners, which work in their jobs' folders.
         let path = path.canonicalize().map_err(cannot)?;
-        let lock = File::create(path.join("torchd.lock")).map_err(cannot)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(Failure::unavailable(
-                &format!("state_dir = {}", path.display()),
-                "another torchd uses it; stop that one, or give this one a --state-dir of its own",
-            )),
-            Err(TryLockError::Error(error)) => Err(cannot(error)),
+        let place = path.join(LOCK);
+        match JobLock::take_file(&place).map_err(cannot)? {
+            Some(lock) => {
+                // Process id, boot and start time; there are no attempts at being a daemon.
+                lock.sign(0).map_err(cannot)?;
+                Ok(Self { path, _lock: lock })
+            }
+            None => {
+                let other = Runner::read_file(&place).ok().flatten();
+                let who =
+                    other.map_or("another torchd".to_owned(), |other| format!("the torchd of process {}", other.pid));
+                Err(Failure::unavailable(
+                    &format!("state_dir = {}", path.display()),
+                    format!("{who} uses it; stop that one, or give this one a --state-dir of its own"),
+                ))
+            }
         }
     }
 
@@ -112,7 +122,15 @@ pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
 
 /// How runners are started.
 pub(super) fn runner_settings(settings: &Settings) -> Result<RunnerSettings, Failure> {
+    let shim =
+        std::env::current_exe().map_err(|error| Failure::internal("the path of this program is unknown", error))?;
     Ok(RunnerSettings {
+        shim,
+        daemon_lock: std::path::absolute(&settings.state_dir)
+            .map_err(|error| Failure::internal("the path of the state folder is unknown", error))?
+            .join(LOCK),
+        orphan_timeout: settings.jobs_orphan_timeout,
+        log_max_bytes: settings.jobs_log_max_bytes,
         program: find_runner(settings.runner_path.as_deref())?,
         libtorch_dir: settings.runner_libtorch_dir.clone(),
         stop_grace: settings.runner_stop_grace,

@@ -1,5 +1,7 @@
 //! Why a job ended: names for programs, and what a user reads when the runner could not tell.
 
+use serde::{Deserialize, Serialize};
+
 use crate::proto::v1::{JobEndReason, RunnerEnded};
 
 use super::state::Outcome;
@@ -11,21 +13,42 @@ pub enum Exit {
     Code(i32),
     /// A signal ended it.
     Signal(i32),
+    /// The kernel killed it because memory ran out.
+    OutOfMemory,
     /// It was not our child, so nobody saw how: only that it is gone.
     Unknown,
 }
 
+impl Exit {
+    /// Exit code and signal, as far as there are any.
+    pub fn code_and_signal(self) -> (Option<i32>, Option<i32>) {
+        match self {
+            Self::Code(code) => (Some(code), None),
+            Self::Signal(signal) => (None, Some(signal)),
+            Self::OutOfMemory => (None, Some(nix::libc::SIGKILL)),
+            Self::Unknown => (None, None),
+        }
+    }
+}
+
 /// Why a runner was asked to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopCause {
     /// A user cancelled the job.
     Cancel,
-    /// The daemon ends.
+    /// A user paused the job.
+    Pause,
+    /// The daemon ends, and its settings say that runners end with it.
     Shutdown,
+    /// A job of a higher priority needs the room.
+    Preempt,
     /// The GPU that it computes on has failed.
     GpuLost,
     /// It has run as long as it may.
     MaxDuration,
+    /// It has told nothing for longer than its spec allows.
+    Stalled,
 }
 
 /// What the end of a runner means for its job.
@@ -39,9 +62,12 @@ pub struct Verdict {
     pub message: String,
 }
 
+/// Exit code of a runner that could not write its last word into the journal (EX_IOERR of sysexits.h).
+pub const EXIT_STORAGE: i32 = 74;
+
 /// Judges an end: `said` is the runner's last record if it wrote one, `stop` why it was asked to end if it was.
 ///
-/// The runner's own word counts, with two exceptions: one that ended because it was told to was cancelled or interrupted,
+/// The runner's own word counts, with two exceptions: one that ended because it was told to was cancelled, paused or interrupted,
 /// and one that says that it finished but did not exit with 0 did not finish.
 pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, started: bool) -> Verdict {
     let own_word = said.filter(|said| said.reason() != JobEndReason::Interrupted);
@@ -58,29 +84,50 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
         }
         _ => {}
     }
+    let how = if said.is_some() { "stopped after the step in hand" } else { "had to be killed" };
+    let verdict = |outcome, reason, message| Verdict { outcome, reason, message };
     match (stop, exit) {
         (Some(StopCause::Cancel), _) => {
             let how = if said.is_some() { "after the step in hand" } else { "before it had saved anything new" };
-            Verdict {
-                outcome: Outcome::Cancelled,
-                reason: JobEndReason::Cancelled,
-                message: format!("cancelled; the runner stopped {how}"),
-            }
+            let message = format!("cancelled; the runner stopped {how}");
+            verdict(Outcome::Cancelled, JobEndReason::Cancelled, message)
+        }
+        (Some(StopCause::Pause), _) => {
+            verdict(Outcome::Paused, JobEndReason::Paused, format!("paused; the runner {how}"))
         }
         (Some(StopCause::Shutdown), _) => {
-            failed(JobEndReason::Interrupted, "the daemon was stopped while the job ran".into())
+            let message = format!("the daemon was stopped while the job ran; the runner {how}");
+            verdict(Outcome::Requeued, JobEndReason::Interrupted, message)
+        }
+        (Some(StopCause::Preempt), _) => {
+            let message = format!("a job of a higher priority needs its place; the runner {how}");
+            verdict(Outcome::Requeued, JobEndReason::Preempted, message)
         }
         (Some(StopCause::MaxDuration), _) => {
-            let how = if said.is_some() { "stopped after the step in hand" } else { "had to be killed" };
             failed(JobEndReason::MaxDuration, format!("it ran as long as its max_duration allows; the runner {how}"))
         }
         (Some(StopCause::GpuLost), _) => failed(JobEndReason::GpuLost, "the GPU has failed".into()),
+        (Some(StopCause::Stalled), _) => failed(
+            JobEndReason::Stalled,
+            format!("the runner told nothing for longer than retry.stall_timeout allows and {how}"),
+        ),
         (None, _) if said.is_some_and(|said| said.reason() == JobEndReason::Interrupted) => {
-            failed(JobEndReason::Interrupted, "somebody other than the daemon stopped the runner with SIGTERM".into())
+            let message =
+                "somebody other than the daemon stopped the runner with SIGTERM, or the daemon was gone for too long";
+            verdict(Outcome::Requeued, JobEndReason::Interrupted, message.into())
         }
+        (None, Exit::OutOfMemory) => failed(
+            JobEndReason::OutOfMemory,
+            "the kernel killed the runner because memory ran out (SIGKILL, and its count of such kills has risen)"
+                .into(),
+        ),
         (None, Exit::Signal(signal)) => failed(
             JobEndReason::KilledBySignal,
             format!("signal {signal} ({}) ended the runner{}", signal_name(signal), signal_hint(signal)),
+        ),
+        (None, Exit::Code(EXIT_STORAGE)) => failed(
+            JobEndReason::Storage,
+            "the runner could not write into the job's folder; its log may tell more".into(),
         ),
         (None, Exit::Code(code)) if !started => failed(
             JobEndReason::StartFailed,
@@ -91,7 +138,8 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
             format!("the runner exited with code {code} without saying why; its log may tell"),
         ),
         (None, Exit::Unknown) => {
-            failed(JobEndReason::Interrupted, "the daemon died while the job ran; its runner was ended".into())
+            let message = "the runner was lost and nobody saw how, as when the machine goes down";
+            verdict(Outcome::Requeued, JobEndReason::Interrupted, message.into())
         }
     }
 }
@@ -100,7 +148,7 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
 pub fn gpu_lost(verdict: Verdict, fault: &str) -> Verdict {
     match (verdict.outcome, verdict.reason) {
         // What its own words explain has other causes, and what went well went well.
-        (Outcome::Finished | Outcome::Cancelled, _) => verdict,
+        (Outcome::Finished | Outcome::Cancelled | Outcome::Paused | Outcome::Requeued, _) => verdict,
         (
             Outcome::Failed,
             JobEndReason::BadData
@@ -153,7 +201,8 @@ mod tests {
     #[test]
     fn the_end_of_a_runner_is_judged() {
         use JobEndReason::{
-            BadData, Cancelled, Finished, Internal, Interrupted, KilledBySignal, MaxDuration, StartFailed,
+            BadData, Cancelled, Finished, Internal, Interrupted, KilledBySignal, MaxDuration, OutOfMemory, Paused,
+            Preempted, Stalled, StartFailed, Storage,
         };
         let cases = [
             (Exit::Code(0), Some(Finished), None, Finished),
@@ -169,6 +218,13 @@ mod tests {
             (Exit::Code(0), Some(Interrupted), Some(StopCause::MaxDuration), MaxDuration),
             (Exit::Signal(9), None, Some(StopCause::MaxDuration), MaxDuration),
             (Exit::Code(0), Some(Finished), Some(StopCause::MaxDuration), Finished),
+            (Exit::Code(0), Some(Interrupted), Some(StopCause::Pause), Paused),
+            (Exit::Signal(9), None, Some(StopCause::Pause), Paused),
+            (Exit::Code(0), Some(Finished), Some(StopCause::Pause), Finished),
+            (Exit::Code(0), Some(Interrupted), Some(StopCause::Preempt), Preempted),
+            (Exit::Signal(9), None, Some(StopCause::Stalled), Stalled),
+            (Exit::OutOfMemory, None, None, OutOfMemory),
+            (Exit::Code(74), None, None, Storage),
             (Exit::Code(101), None, None, Internal),
             (Exit::Unknown, None, None, Interrupted),
         ];

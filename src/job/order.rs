@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proto::{json, v1};
+
 /// The order of one attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
     /// Which attempt, from 1. A runner that was started for another one leaves at once.
@@ -17,6 +19,12 @@ pub struct Order {
     pub inputs: Inputs,
     /// The library that tells of its GPU; None for the one that the loader finds.
     pub nvml_library: Option<PathBuf>,
+    /// The checkpoint to go on from; None to begin anew. Where it is damaged, an earlier one is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_step: Option<u64>,
+    /// What resumes have changed of the spec, all together.
+    #[serde(default, with = "json::optional", skip_serializing_if = "Option::is_none")]
+    pub edits: Option<v1::JobEdits>,
 }
 
 /// A part of the machine, held by one job.

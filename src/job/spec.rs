@@ -1,14 +1,18 @@
 //! The spec of a job as types that cannot be wrong, and every rule for it. `read` takes the message of a client, `fit`
 //! holds the result against the data files; what comes out can be trained, and says again what every default became.
 
+mod edit;
 mod fit;
 mod read;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::job::retention::Checkpoints;
+use crate::job::retry::Retry;
 use crate::proto::v1;
-pub use fit::{DataFacts, Demands, Plan, set_field};
+pub use edit::{edited, merged};
+pub use fit::{DataFacts, Demands, Place, Plan, set_field};
 pub use read::{Reading, judge_labels, read};
 
 /// A request that can be trained.
@@ -30,8 +34,8 @@ pub struct Spec {
     pub validation_batch_size: Option<u32>,
     /// What turns gradients into new weights.
     pub optimizer: Optimizer,
-    /// Epochs between checkpoints.
-    pub checkpoint_every_epochs: u32,
+    /// When checkpoints are saved, and how many are kept.
+    pub checkpoints: Checkpoints,
     /// Steps between scalars.
     pub scalar_every_steps: u32,
     /// What part of the machine is wanted.
@@ -40,6 +44,8 @@ pub struct Spec {
     pub max_duration: Option<Duration>,
     /// What it is found by.
     pub labels: BTreeMap<String, String>,
+    /// What to do when its runner fails.
+    pub retry: Retry,
 }
 
 /// A network.
@@ -158,6 +164,7 @@ impl Spec {
         v1::JobSpec {
             max_duration: self.max_duration.and_then(|limit| limit.try_into().ok()),
             labels: self.labels.clone(),
+            retry: Some(self.retry.to_proto()),
             display_name: self.display_name.clone(),
             seed: self.seed,
             model: Some(v1::Model {
@@ -180,7 +187,7 @@ impl Spec {
             optimizer: Some(v1::Optimizer {
                 kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(learning_rate), momentum })),
             }),
-            checkpoint: Some(v1::Checkpoint { every_epochs: Some(self.checkpoint_every_epochs) }),
+            checkpoint: Some(self.checkpoints.to_proto()),
             logging: Some(v1::Logging { scalar_every_steps: Some(self.scalar_every_steps) }),
             resources: Some(v1::Resources {
                 device: match self.resources.device {

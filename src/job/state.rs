@@ -1,14 +1,17 @@
 //! The states of a job, and the one function that tells which may follow which.
 //!
 //! ```text
-//!  create ─▶ QUEUED ─▶ STARTING ─▶ RUNNING ─▶ STOPPING ─┬▶ CANCELLED
-//!              │          │ │         │ │               └▶ SUCCEEDED or FAILED (it ended first)
-//!              │          │ └─────────│─┴─▶ SUCCEEDED or FAILED
-//!              │          └───────────┴─▶ STOPPING
-//!              └─▶ CANCELLED
+//!  create ─▶ QUEUED ─▶ STARTING ─▶ RUNNING ─▶ STOPPING ─┬▶ PAUSED ─▶ QUEUED   (resume)
+//!             │  │          │ │         │ │               ├▶ CANCELLED
+//!             │  │          │ │         │ │               └▶ SUCCEEDED or FAILED (it ended first)
+//!             │  │          │ └─────────│─┴─▶ SUCCEEDED or FAILED, QUEUED again (a restart, an interruption),
+//!             │  │          │           │     PAUSED (its disk is full)
+//!             │  │          └───────────┴─▶ STOPPING
+//!             │  └─▶ PAUSED ─▶ CANCELLED
+//!             └─▶ CANCELLED
 //! ```
 //!
-//! SUCCEEDED, FAILED and CANCELLED are final: nothing leads out of them.
+//! SUCCEEDED, FAILED and CANCELLED are final: nothing leads out of them. Each way from QUEUED to STARTING is an attempt.
 
 use std::fmt;
 
@@ -31,6 +34,8 @@ pub enum State {
     Failed,
     /// Ended because it was cancelled.
     Cancelled,
+    /// Taken off the machine until somebody resumes it.
+    Paused,
 }
 
 /// What happens to a job.
@@ -40,8 +45,12 @@ pub enum Event {
     Assigned,
     /// Its runner has loaded everything.
     Started,
-    /// A user asks it to end, or the daemon does.
+    /// A user asks it to end.
     StopRequested,
+    /// A user asks it to pause.
+    PauseRequested,
+    /// A user asks it to go on.
+    ResumeRequested,
     /// Its runner is gone.
     Ended(Outcome),
 }
@@ -53,6 +62,10 @@ pub enum Outcome {
     Finished,
     /// It ended because it was asked to, on behalf of a user.
     Cancelled,
+    /// It ended because it was asked to pause, or cannot go on before somebody makes room.
+    Paused,
+    /// The job goes on in another attempt.
+    Requeued,
     /// It ended in any other way.
     Failed,
 }
@@ -66,6 +79,15 @@ pub enum Refusal {
     /// It has not ended.
     #[error("the job is {0}; only a job that has ended can be deleted: cancel it first")]
     NotEnded(State),
+    /// It has ended, and cannot be paused.
+    #[error("the job has {0}; only a job that has not ended can be paused")]
+    EndedBeforePause(State),
+    /// It is being cancelled, and cannot be paused.
+    #[error("the job is being cancelled and cannot be paused any more")]
+    BeingCancelled,
+    /// It is not paused.
+    #[error("the job is {0}; only a paused job can be resumed")]
+    NotPaused(State),
     /// The event cannot happen in this state: a fault of torchd.
     #[error("a job that is {state} cannot be {event:?}")]
     Impossible {
@@ -78,30 +100,46 @@ pub enum Refusal {
 
 /// The state after `event`. The same state means that nothing changes: asking twice is fine.
 pub fn next(state: State, event: Event) -> Result<State, Refusal> {
-    use Event::{Assigned, Ended, Started, StopRequested};
-    use State::{Cancelled, Failed, Queued, Running, Starting, Stopping, Succeeded};
+    use Event::{Assigned, Ended, PauseRequested, ResumeRequested, Started, StopRequested};
+    use State::{Cancelled, Failed, Paused, Queued, Running, Starting, Stopping, Succeeded};
     match (state, event) {
         (Queued, Assigned) => Ok(Starting),
-        (Queued, StopRequested) => Ok(Cancelled),
+        (Queued | Paused | Cancelled, StopRequested) => Ok(Cancelled),
+        (Queued | Paused, PauseRequested) => Ok(Paused),
+        (Paused, ResumeRequested) => Ok(Queued),
         (Starting, Started) => Ok(Running),
         (Stopping, Started) => Ok(Stopping),
-        (Starting | Running | Stopping, StopRequested) => Ok(Stopping),
+        (Starting | Running | Stopping, StopRequested | PauseRequested) => Ok(Stopping),
         (Starting | Running | Stopping, Ended(Outcome::Finished)) => Ok(Succeeded),
         (Starting | Running | Stopping, Ended(Outcome::Failed)) => Ok(Failed),
+        (Starting | Running | Stopping, Ended(Outcome::Paused)) => Ok(Paused),
+        (Starting | Running, Ended(Outcome::Requeued)) => Ok(Queued),
         (Stopping, Ended(Outcome::Cancelled)) => Ok(Cancelled),
-        (Cancelled, StopRequested) => Ok(Cancelled),
         (Succeeded | Failed, StopRequested) => Err(Refusal::AlreadyEnded(state)),
-        (Queued | Running | Succeeded | Failed | Cancelled, Started)
-        | (Starting | Running | Stopping | Succeeded | Failed | Cancelled, Assigned)
-        | (Queued | Succeeded | Failed | Cancelled, Ended(_))
+        (Succeeded | Failed | Cancelled, PauseRequested) => Err(Refusal::EndedBeforePause(state)),
+        (Queued | Starting | Running | Stopping | Succeeded | Failed | Cancelled, ResumeRequested) => {
+            Err(Refusal::NotPaused(state))
+        }
+        (Queued | Running | Paused | Succeeded | Failed | Cancelled, Started)
+        | (Starting | Running | Stopping | Paused | Succeeded | Failed | Cancelled, Assigned)
+        | (Queued | Paused | Succeeded | Failed | Cancelled, Ended(_))
+        | (Stopping, Ended(Outcome::Requeued))
         | (Starting | Running, Ended(Outcome::Cancelled)) => Err(Refusal::Impossible { state, event }),
     }
 }
 
 impl State {
     /// Every state, in the order of a job's life.
-    pub const ALL: [Self; 7] =
-        [Self::Queued, Self::Starting, Self::Running, Self::Stopping, Self::Succeeded, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Paused,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
 
     /// Nothing leads out of it.
     pub fn is_final(self) -> bool {
@@ -123,6 +161,7 @@ impl State {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Paused => "paused",
         }
     }
 
@@ -142,6 +181,7 @@ impl From<State> for JobState {
             State::Succeeded => Self::Succeeded,
             State::Failed => Self::Failed,
             State::Cancelled => Self::Cancelled,
+            State::Paused => Self::Paused,
         }
     }
 }
@@ -159,6 +199,7 @@ impl TryFrom<JobState> for State {
             JobState::Succeeded => Ok(Self::Succeeded),
             JobState::Failed => Ok(Self::Failed),
             JobState::Cancelled => Ok(Self::Cancelled),
+            JobState::Paused => Ok(Self::Paused),
         }
     }
 }
@@ -175,12 +216,16 @@ mod tests {
 
     use super::*;
 
-    const EVENTS: [Event; 6] = [
+    const EVENTS: [Event; 10] = [
         Event::Assigned,
         Event::Started,
         Event::StopRequested,
+        Event::PauseRequested,
+        Event::ResumeRequested,
         Event::Ended(Outcome::Finished),
         Event::Ended(Outcome::Cancelled),
+        Event::Ended(Outcome::Paused),
+        Event::Ended(Outcome::Requeued),
         Event::Ended(Outcome::Failed),
     ];
 
@@ -200,6 +245,18 @@ mod tests {
     }
 
     #[test]
+    fn only_a_paused_job_is_resumed_and_only_one_that_has_not_ended_is_paused() {
+        for state in State::ALL {
+            let resumed = next(state, Event::ResumeRequested);
+            assert_eq!(
+                resumed,
+                if state == State::Paused { Ok(State::Queued) } else { Err(Refusal::NotPaused(state)) }
+            );
+            assert_eq!(next(state, Event::PauseRequested).is_err(), state.is_final(), "{state}");
+        }
+    }
+
+    #[test]
     fn every_state_has_a_label_and_a_protocol_value_of_its_own() {
         for state in State::ALL {
             assert_eq!(State::from_label(state.label()), Some(state));
@@ -209,16 +266,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_history_leads_out_of_a_final_state_or_back(events in prop::collection::vec(0..EVENTS.len(), 0..40)) {
+        fn no_history_leads_out_of_a_final_state_and_every_attempt_begins_in_the_queue(
+            events in prop::collection::vec(0..EVENTS.len(), 0..60),
+        ) {
             let mut state = State::Queued;
-            let rank = |state: State| match state {
-                State::Queued => 0, State::Starting => 1, State::Running => 2, State::Stopping => 3, _ => 4,
-            };
             for event in events {
                 if let Ok(after) = next(state, EVENTS[event]) {
-                    prop_assert!(rank(after) >= rank(state), "{state} to {after}");
                     prop_assert!(!state.is_final() || after == state, "{state} to {after}");
-                    prop_assert!(after == State::Cancelled || after == state || state != State::Queued || after == State::Starting);
+                    prop_assert!(after != State::Starting || state == State::Queued, "{state} to {after}");
+                    prop_assert!(after != State::Running || state == State::Starting, "{state} to {after}");
+                    // A runner is gone only by its end.
+                    let is_end = matches!(EVENTS[event], Event::Ended(_));
+                    prop_assert!(!state.is_active() || after.is_active() || is_end, "{state} to {after}");
                     state = after;
                 }
             }

@@ -1,12 +1,17 @@
 //! `exit.json`: how a runner ended, as its parent saw it.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::{JobFolder, write_whole};
+use super::folder::{JobFolder, sync_folder, write_whole};
 use crate::job::end::Exit;
+
+/// A note is shorter than this; what is left are spaces, which JSON allows.
+const NOTE_BYTES: usize = 256;
 
 /// How the runner of one attempt ended. Neither code nor signal means that nobody saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,22 +25,50 @@ pub struct ExitNote {
     /// The signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
+    /// The signal was SIGKILL, and the kernel's count of processes killed for want of memory has risen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_memory: bool,
+}
+
+/// The file of a note, made before anything else can take the room on the disk.
+#[derive(Debug)]
+pub struct ExitRoom {
+    file: File,
+    aside: PathBuf,
+    note: PathBuf,
+}
+
+impl ExitRoom {
+    /// Takes room for a note.
+    pub fn take(folder: &JobFolder) -> io::Result<Self> {
+        let aside = folder.path().join(".exit.json.room");
+        let file = File::create(&aside)?;
+        (&file).write_all(&[b' '; NOTE_BYTES])?;
+        file.sync_all()?;
+        Ok(Self { file, aside, note: folder.exit() })
+    }
+
+    /// Leaves the note, also on a disk that is full now.
+    pub fn write(self, note: &ExitNote) -> io::Result<()> {
+        let text = serde_json::to_vec(note)?;
+        self.file.write_all_at(&text, 0)?;
+        self.file.sync_all()?;
+        fs::rename(&self.aside, &self.note)?;
+        sync_folder(self.note.parent().unwrap_or(Path::new(".")))
+    }
 }
 
 impl ExitNote {
     /// A note of how an attempt ended.
     pub fn new(attempt: u32, exit: Exit) -> Self {
-        let (code, signal) = match exit {
-            Exit::Code(code) => (Some(code), None),
-            Exit::Signal(signal) => (None, Some(signal)),
-            Exit::Unknown => (None, None),
-        };
-        Self { attempt, code, signal }
+        let (code, signal) = exit.code_and_signal();
+        Self { attempt, code, signal, out_of_memory: exit == Exit::OutOfMemory }
     }
 
     /// How it ended.
     pub fn exit(&self) -> Exit {
         match (self.code, self.signal) {
+            (_, Some(_)) if self.out_of_memory => Exit::OutOfMemory,
             (_, Some(signal)) => Exit::Signal(signal),
             (Some(code), None) => Exit::Code(code),
             (None, None) => Exit::Unknown,

@@ -49,6 +49,11 @@ impl JobFolder {
         self.path.join("lock")
     }
 
+    /// Locked by the runner's parent while it lives; holds who that is.
+    pub fn shim(&self) -> PathBuf {
+        self.path.join("shim")
+    }
+
     /// How the last runner ended.
     pub fn exit(&self) -> PathBuf {
         self.path.join("exit.json")

@@ -5,6 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -34,10 +35,15 @@ pub struct JobLock {
 }
 
 impl JobLock {
-    /// Takes the lock; None where somebody else has it.
+    /// Takes the lock of a job; None where somebody else has it.
     pub fn take(folder: &JobFolder) -> io::Result<Option<Self>> {
+        Self::take_file(&folder.lock())
+    }
+
+    /// Takes the lock of a file; None where somebody else has it.
+    pub fn take_file(path: &Path) -> io::Result<Option<Self>> {
         // Not truncated: the words of the holder stand in it.
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.lock())?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
             Ok(_) => Ok(Some(Self { file })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
@@ -63,7 +69,12 @@ impl Runner {
 
     /// Who last signed the lock of a job, alive or not.
     pub fn read(folder: &JobFolder) -> io::Result<Option<Self>> {
-        match fs::read(folder.lock()) {
+        Self::read_file(&folder.lock())
+    }
+
+    /// Who last signed a lock, alive or not.
+    pub fn read_file(path: &Path) -> io::Result<Option<Self>> {
+        match fs::read(path) {
             Ok(bytes) if bytes.is_empty() => Ok(None),
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -76,6 +87,19 @@ impl Runner {
         boot_id().is_ok_and(|boot| boot == self.boot_id)
             && start_time(self.pid).is_ok_and(|start| start == self.start_time)
     }
+}
+
+/// Whether somebody holds the lock of a file. Asked, never tried by taking it: who asks keeps nobody from it. A file that is not there
+/// is held by nobody.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut asked = whole_file(libc::F_WRLCK);
+    fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut asked))?;
+    Ok(asked.l_type != libc::F_UNLCK as libc::c_short)
 }
 
 fn whole_file(kind: libc::c_int) -> libc::flock {
@@ -111,11 +135,14 @@ mod tests {
     fn a_lock_is_held_once_and_free_when_its_holder_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let folder = JobFolder::new(folder.path().into());
+        assert!(!is_held(&folder.lock()).unwrap(), "not even there");
         let lock = JobLock::take(&folder).unwrap().unwrap();
         assert!(JobLock::take(&folder).unwrap().is_none());
+        assert!(is_held(&folder.lock()).unwrap());
         let signed = lock.sign(3).unwrap();
         assert!(signed.is_running());
         drop(lock);
+        assert!(!is_held(&folder.lock()).unwrap());
         assert!(JobLock::take(&folder).unwrap().is_some());
         assert_eq!(Runner::read(&folder).unwrap(), Some(signed));
     }

@@ -11,24 +11,39 @@ const SPEED_WINDOW: Duration = Duration::from_secs(10);
 /// Adds up records, in order.
 #[derive(Debug, Clone, Default)]
 pub struct ProgressFold {
-    started: Option<v1::RunnerStarted>,
-    total_epochs: u32,
+    /// The attempt of the newest record.
+    attempt: u32,
+    /// What the newest runner that began said, and its attempt.
+    started: Option<(u32, v1::RunnerStarted)>,
     step: u64,
     examples_per_second: Option<f64>,
-    latest: BTreeMap<String, f64>,
+    /// The newest value of each tag, with its step.
+    latest: BTreeMap<String, (u64, f64)>,
     window: VecDeque<(SystemTime, u64)>,
     ended: Option<v1::RunnerEnded>,
+    /// When the newest record was written.
+    heard: Option<SystemTime>,
 }
 
 impl ProgressFold {
     /// Adds a record.
     pub fn add(&mut self, record: &v1::JobRecord) {
         let time = record.time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
+        self.heard = Some(time);
+        if self.attempt != record.attempt {
+            // What an earlier attempt was is over; how far it came stays until the next one says where it begins.
+            self.attempt = record.attempt;
+            self.ended = None;
+            self.examples_per_second = None;
+            self.window.clear();
+        }
         match &record.what {
+            Some(What::Resumed(resumed)) => {
+                self.step = resumed.step;
+                self.latest.retain(|_, (step, _)| *step <= resumed.step);
+            }
             Some(What::Started(started)) => {
-                let epochs = started.total_steps.div_ceil(started.steps_per_epoch.max(1));
-                self.total_epochs = u32::try_from(epochs).unwrap_or(u32::MAX);
-                self.started = Some(started.clone());
+                self.started = Some((record.attempt, started.clone()));
                 self.window.clear();
                 self.advance(time, self.step);
             }
@@ -37,15 +52,18 @@ impl ProgressFold {
                     if value.tag == "throughput/examples_per_second" {
                         self.examples_per_second = Some(value.value);
                     }
-                    self.latest.insert(value.tag.clone(), value.value);
+                    self.latest.insert(value.tag.clone(), (scalars.step, value.value));
                 }
                 self.advance(time, scalars.step);
             }
             Some(What::Progress(progress)) => {
-                self.examples_per_second = Some(progress.examples_per_second);
+                if progress.examples_per_second > 0.0 {
+                    self.examples_per_second = Some(progress.examples_per_second);
+                }
                 self.advance(time, progress.step);
             }
-            Some(What::Checkpoint(checkpoint)) => self.advance(time, checkpoint.step),
+            // It is told once the disk has it, some steps later.
+            Some(What::Checkpoint(_)) => {}
             Some(What::Ended(ended)) => {
                 self.advance(time, ended.step);
                 self.ended = Some(ended.clone());
@@ -65,29 +83,39 @@ impl ProgressFold {
         }
     }
 
-    /// The runner's first record, once it is there.
-    pub fn started(&self) -> Option<&v1::RunnerStarted> {
-        self.started.as_ref()
+    /// What the runner of that attempt said when it began, once it has.
+    pub fn started(&self, attempt: u32) -> Option<&v1::RunnerStarted> {
+        self.started.as_ref().filter(|(of, _)| *of == attempt).map(|(_, started)| started)
     }
 
-    /// The runner's last record, once it is there.
-    pub fn ended(&self) -> Option<&v1::RunnerEnded> {
-        self.ended.as_ref()
+    /// What the runner of that attempt said when it ended, once it has.
+    pub fn ended(&self, attempt: u32) -> Option<&v1::RunnerEnded> {
+        self.ended.as_ref().filter(|_| self.attempt == attempt)
     }
 
-    /// How far the job is; None before its runner has begun.
+    /// When the runner of that attempt last told anything, once it trains.
+    pub fn heard(&self, attempt: u32) -> Option<SystemTime> {
+        self.started(attempt).and(self.heard)
+    }
+
+    /// How far the job is; None before its first runner has begun.
     pub fn progress(&self) -> Option<v1::JobProgress> {
-        let started = self.started.as_ref()?;
-        let epoch = (self.step / started.steps_per_epoch.max(1)).saturating_add(1);
+        let (_, started) = self.started.as_ref()?;
+        let done = self.step.saturating_sub(started.first_step);
+        let further_epochs = match done.checked_sub(started.steps_left_in_epoch) {
+            None => 0,
+            Some(beyond) => 1 + beyond / started.steps_per_epoch.max(1),
+        };
+        let epoch = u64::from(started.first_epoch).saturating_add(further_epochs);
         Some(v1::JobProgress {
             step: self.step,
             total_steps: started.total_steps,
-            epoch: u32::try_from(epoch).unwrap_or(u32::MAX).min(self.total_epochs),
-            total_epochs: self.total_epochs,
+            epoch: u32::try_from(epoch).unwrap_or(u32::MAX).min(started.total_epochs),
+            total_epochs: started.total_epochs,
             progress_ratio: self.step as f64 / started.total_steps.max(1) as f64,
             examples_per_second: self.examples_per_second,
             remaining: self.remaining(started.total_steps).and_then(|remaining| remaining.try_into().ok()),
-            latest_scalars: self.latest.clone(),
+            latest_scalars: self.latest.iter().map(|(tag, (_, value))| (tag.clone(), *value)).collect(),
             gpu: self.gpu_share(),
         })
     }
@@ -95,7 +123,7 @@ impl ProgressFold {
     /// What the scalars of the GPU say, which have its number in their tags.
     fn gpu_share(&self) -> Option<v1::GpuShare> {
         let mut share: Option<v1::GpuShare> = None;
-        for (tag, &value) in &self.latest {
+        for (tag, &(_, value)) in &self.latest {
             let Some((index, reading)) = tag.strip_prefix("gpu/").and_then(|rest| rest.split_once('/')) else {
                 continue;
             };
@@ -132,7 +160,7 @@ mod tests {
 
     fn record(seconds: u64, what: What) -> v1::JobRecord {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        v1::JobRecord { sequence: 0, time: Some(time.into()), what: Some(what) }
+        v1::JobRecord { sequence: 0, time: Some(time.into()), what: Some(what), attempt: 1 }
     }
 
     #[test]
@@ -141,7 +169,14 @@ mod tests {
         assert_eq!(fold.progress(), None);
         fold.add(&record(
             100,
-            What::Started(v1::RunnerStarted { total_steps: 100, steps_per_epoch: 30, ..Default::default() }),
+            What::Started(v1::RunnerStarted {
+                total_steps: 100,
+                steps_per_epoch: 30,
+                first_epoch: 1,
+                steps_left_in_epoch: 30,
+                total_epochs: 4,
+                ..Default::default()
+            }),
         ));
         assert_eq!(fold.progress().unwrap().remaining, None);
         let values = vec![v1::ScalarValue { tag: "loss/train".into(), value: 0.5 }];
@@ -164,5 +199,40 @@ mod tests {
         fold.add(&record(105, What::Ended(v1::RunnerEnded { step: 100, ..Default::default() })));
         let progress = fold.progress().unwrap();
         assert_eq!((progress.epoch, progress.progress_ratio, progress.remaining), (4, 1.0, None));
+    }
+
+    #[test]
+    fn a_later_attempt_goes_back_to_where_it_resumes_and_forgets_what_was_beyond() {
+        let mut fold = ProgressFold::default();
+        let of = |attempt: u32, seconds: u64, what: What| v1::JobRecord { attempt, ..record(seconds, what) };
+        let started = |first_step, first_epoch, steps_left_in_epoch| {
+            What::Started(v1::RunnerStarted {
+                total_steps: 100,
+                steps_per_epoch: 30,
+                first_step,
+                first_epoch,
+                steps_left_in_epoch,
+                total_epochs: 4,
+                ..Default::default()
+            })
+        };
+        let scalar = |step, tag: &str| {
+            What::Scalars(v1::ScalarValues { step, values: vec![v1::ScalarValue { tag: tag.into(), value: 1.0 }] })
+        };
+        fold.add(&of(1, 1, started(0, 1, 30)));
+        fold.add(&of(1, 2, scalar(30, "loss/validation")));
+        fold.add(&of(1, 3, scalar(50, "loss/train")));
+        fold.add(&of(1, 4, What::Ended(v1::RunnerEnded { step: 50, ..Default::default() })));
+        assert!(fold.ended(1).is_some() && fold.started(1).is_some() && fold.ended(2).is_none());
+
+        fold.add(&of(2, 10, What::Resumed(v1::RunnerResumed { step: 40, path: "checkpoints/step-40".into() })));
+        assert!(fold.ended(2).is_none() && fold.started(2).is_none() && fold.heard(2).is_none());
+        let progress = fold.progress().unwrap();
+        assert_eq!((progress.step, progress.latest_scalars.len()), (40, 1));
+        fold.add(&of(2, 11, started(40, 2, 20)));
+        assert!(fold.started(2).is_some());
+        fold.add(&of(2, 12, scalar(61, "loss/train")));
+        let progress = fold.progress().unwrap();
+        assert_eq!((progress.step, progress.epoch, progress.remaining.unwrap().seconds), (61, 3, 1));
     }
 }

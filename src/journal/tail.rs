@@ -116,8 +116,9 @@ fn public(sequence: u64, record: journal::Record) -> v1::JobRecord {
         Private::Progress(progress) => Public::Progress(progress),
         Private::Checkpoint(checkpoint) => Public::Checkpoint(checkpoint),
         Private::Ended(ended) => Public::Ended(ended),
+        Private::Resumed(resumed) => Public::Resumed(resumed),
     });
-    v1::JobRecord { sequence, time: record.time, what }
+    v1::JobRecord { sequence, time: record.time, what, attempt: record.attempt }
 }
 
 #[cfg(test)]

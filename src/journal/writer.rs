@@ -48,6 +48,11 @@ impl JournalWriter {
         Ok(())
     }
 
+    /// The file, for somebody who syncs it.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Waits until the disk has every record.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()

@@ -10,7 +10,7 @@ use crate::dataset::{DataRoots, Facts, Part, labelled_images};
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
-use crate::job::spec::{self, DataFacts, Device, IdxPaths, Plan, Resources, Spec, set_field};
+use crate::job::spec::{self, DataFacts, Device, IdxPaths, Place, Plan, Resources, Spec, set_field};
 use crate::job::{Inputs, Violations};
 use crate::proto::v1;
 
@@ -67,7 +67,7 @@ fn judge(
     let (validation, validation_facts) = validation.unzip();
     let facts = DataFacts { train: train_facts, validation: validation_facts };
     let fitted = Spec { resources, ..spec }.fit(&facts)?;
-    let plan = fitted.plan(facts.train.examples);
+    let plan = fitted.plan(facts.train.examples, Place::default());
     let admitted =
         plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs: Inputs { train, validation }, facts, plan });
     wrong.or(admitted)

@@ -1,82 +1,53 @@
 //! The changes of a job: each is committed first, and acted on, mirrored, published and logged only then. What the database
 //! refuses has not happened: memory holds what the database holds.
 
-use std::time::{Duration, SystemTime};
-
-use tokio::time::Instant;
+use std::time::SystemTime;
 
 use super::JobError;
+use super::attempts::seconds;
 use super::live::{Ending, Live};
 use super::task::{Task, blocking};
-use crate::job::Job;
-use crate::job::end::{self, Exit, Verdict};
-use crate::job::order::{Lease, Order};
+use crate::fault;
+use crate::job::end::{self, Verdict};
 use crate::job::state::{Event, Outcome, State, next};
+use crate::job::{Course, Job};
 use crate::journal::write_whole;
 use crate::proto::{json, v1};
 use crate::store::StoreError;
 
 impl Task {
-    /// Gives a waiting job its part of the machine and starts its runner. After an error it still waits.
-    pub(super) async fn start(&mut self, live: &mut Live, lease: Lease) -> Result<(), JobError> {
+    /// Tells the end of an attempt, and of its job where that ends with it.
+    pub(super) async fn finish(
+        &mut self,
+        live: &mut Live,
+        event: Event,
+        ending: Ending,
+        mut course: Course,
+    ) -> Result<(), JobError> {
+        let Ending { verdict: Verdict { outcome, reason, message }, exit, log_tail } = ending;
         let now = SystemTime::now();
-        let attempt = live.job.attempt + 1;
-        self.advance(live, Event::Assigned, |job| {
-            job.attempt = attempt;
-            job.started = Some(now);
-        })
-        .await?;
-        live.lease = Some(lease.clone());
-        let folder = self.folder(&live.job.id);
-        let visible = lease.gpu.as_ref().map(|gpu| gpu.visible.clone());
-        let nvml_library = self.settings.nvml_library.clone();
-        let order = Order { attempt, lease, inputs: live.job.inputs.clone(), nvml_library };
-        let place = folder.clone();
-        if let Err(error) = blocking(move || place.write_order(&order)).await {
-            let verdict = Verdict {
-                outcome: Outcome::Failed,
-                reason: v1::JobEndReason::Storage,
-                message: format!("the order could not be written: {error}"),
-            };
-            return self.end(live, Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() }).await;
-        }
-        self.metrics.queue_wait.observe(seconds(live.job.created, now));
-        let limit = live.job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok());
-        live.deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        live.runner = Some(self.supervisor.start(live.job.id.clone(), folder, attempt, visible));
-        Ok(())
-    }
-
-    /// The end of a job that had a runner, which is gone. After an error the end is kept and told later.
-    pub(super) async fn end(&mut self, live: &mut Live, ending: Ending) -> Result<(), JobError> {
-        live.runner = None;
-        live.deadline = None;
-        live.lease = None;
-        live.process_group = None;
-        let event = Event::Ended(ending.verdict.outcome);
-        let finished = self.finish(live, event, ending.clone()).await;
-        live.untold_end = finished.is_err().then_some(ending);
-        finished
-    }
-
-    /// Ends a job.
-    pub(super) async fn finish(&mut self, live: &mut Live, event: Event, ending: Ending) -> Result<(), JobError> {
-        let Ending { verdict: Verdict { reason, message, .. }, exit, log_tail } = ending;
-        let now = SystemTime::now();
-        let (exit_code, signal) = match exit {
-            Exit::Code(code) => (Some(code), None),
-            Exit::Signal(signal) => (None, Some(signal)),
-            Exit::Unknown => (None, None),
-        };
+        let (exit_code, signal) = exit.code_and_signal();
         let label = end::label(reason);
         let words = message.clone();
-        let progress = live.fold.progress();
+        let progress = live.fold.progress().or_else(|| live.job.final_progress.clone());
+        let end = v1::JobEnd { reason: reason.into(), message, exit_code, signal, log_tail };
+        let is_final = matches!(outcome, Outcome::Finished | Outcome::Failed | Outcome::Cancelled);
+        if !is_final {
+            course.last_end = Some(end.clone());
+        }
         self.advance(live, event, |job| {
-            job.end = Some(v1::JobEnd { reason: reason.into(), message, exit_code, signal, log_tail });
-            job.ended = Some(now);
             job.final_progress = progress;
+            job.course = course;
+            if is_final {
+                job.end = Some(end);
+                job.ended = Some(now);
+            }
         })
         .await?;
+        if !is_final {
+            tracing::warn!(job.id = %live.job.id, reason = label, exit_code, signal, "attempt {} ended: {words}", live.job.attempt);
+            return Ok(());
+        }
         tracing::info!(job.id = %live.job.id, reason = label, exit_code, signal, "job ended: {words}");
         self.metrics.jobs_finished.with_label_values(&[label.as_str()]).inc();
         if let Some(started) = live.job.started {
@@ -105,6 +76,7 @@ impl Task {
             return Err(error.into());
         }
         live.job = job;
+        fault::point("job-committed");
         if live.job.state != State::Queued {
             live.waiting.clear();
         }
@@ -118,17 +90,14 @@ impl Task {
     pub(super) async fn mirror(&self, live: &Live) {
         let folder = self.folder(&live.job.id);
         let mirrored = json::to_value(&live.view().to_proto(&folder), false).map_err(std::io::Error::other);
-        let (attempt, inputs) = (live.job.attempt, serde_json::to_value(&live.job.inputs).unwrap_or_default());
+        let inputs = serde_json::to_value(&live.job.inputs).unwrap_or_default();
+        let course = serde_json::to_value(&live.job.course).unwrap_or_default();
         let written = blocking(move || {
-            let whole = serde_json::json!({ "job": mirrored?, "attempt": attempt, "inputs": inputs });
+            let whole = serde_json::json!({ "job": mirrored?, "inputs": inputs, "course": course });
             write_whole(&folder.job(), &serde_json::to_vec_pretty(&whole)?)
         });
         if let Err(error) = written.await {
             tracing::error!(job.id = %live.job.id, %error, "job.json cannot be written");
         }
     }
-}
-
-fn seconds(from: SystemTime, to: SystemTime) -> f64 {
-    to.duration_since(from).unwrap_or_default().as_secs_f64()
 }

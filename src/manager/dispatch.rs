@@ -79,7 +79,12 @@ impl Task {
         if !self.closing.is_empty() {
             return;
         }
-        let queued = self.live.iter().filter(|live| live.job.state == State::Queued);
+        let now = SystemTime::now();
+        let is_early = |live: &&Live| live.job.course.not_before.is_some_and(|time| time > now);
+        let waiting = || self.live.iter().filter(|live| live.job.state == State::Queued);
+        let queued = waiting().filter(|live| !is_early(live));
+        let early: Vec<_> =
+            waiting().filter(is_early).map(|live| (live.job.id.clone(), before_restart(&live.job, now))).collect();
         let plan = match &self.runner {
             Err(reason) => scheduler::Plan {
                 start: Vec::new(),
@@ -113,7 +118,7 @@ impl Task {
             self.note(&id, started);
         }
         self.tell_holders();
-        for (id, reason) in plan.wait {
+        for (id, reason) in plan.wait.into_iter().chain(early) {
             if let Some(live) = self.live.iter_mut().find(|live| live.job.id == id) {
                 live.waits_for(&reason);
             }
@@ -129,4 +134,14 @@ impl Task {
             gpu: (resources.gpu_count == Some(1)).then_some(GpuWish { memory_bytes: resources.gpu_memory_bytes }),
         }
     }
+}
+
+/// Why a job that failed waits before it is started again.
+fn before_restart(job: &Job, now: SystemTime) -> String {
+    let wait = job.course.not_before.and_then(|time| time.duration_since(now).ok()).unwrap_or_default();
+    // Whole seconds: the reason changes no more often than that.
+    let wait = humantime::format_duration(std::time::Duration::from_secs(wait.as_secs_f64().ceil() as u64));
+    let most = job.spec.retry.as_ref().map_or(0, |retry| retry.max_restarts);
+    let why = job.course.last_end.as_ref().map(|end| end.message.clone()).unwrap_or_default();
+    format!("restart {} of {most} follows in {wait}, after this: {why}", job.course.restarts)
 }

@@ -56,7 +56,12 @@ impl Live {
     }
 
     pub(super) fn view(&self) -> View {
-        let progress = self.job.final_progress.clone().or_else(|| self.fold.progress());
+        let stored = self.job.final_progress.clone();
+        let progress = if self.job.state.is_active() {
+            self.fold.progress().or(stored)
+        } else {
+            stored.or_else(|| self.fold.progress())
+        };
         View { job: self.job.clone(), waiting: self.waiting.clone(), progress, sequence: self.sequence }
     }
 

@@ -9,18 +9,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::live::{Ending, Live};
-use super::recovery::{self, DELETED};
+use super::recovery;
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
-use crate::job::end::{self, Exit, StopCause, Verdict};
-use crate::job::state::{Event, Outcome, Refusal, next};
-use crate::job::{Job, JobId, State};
+use crate::job::end::{self, StopCause, Verdict};
+use crate::job::state::{Event, Outcome};
+use crate::job::{Course, Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::proto::v1;
 use crate::store::{Asked, Store};
-use crate::supervisor::{RunnerEvent, RunnerNews, Supervisor};
+use crate::supervisor::{RunnerEvent, RunnerHandle, RunnerNews, Supervisor};
 
 /// What the database refused is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ pub(super) struct Task {
     /// The database refused something that has to be tried again.
     is_behind: bool,
     pub(super) closing: Vec<oneshot::Sender<()>>,
+    /// Runners go on when we end.
+    leaves_runners: bool,
 }
 
 /// What the task hears of the machine.
@@ -54,7 +56,7 @@ pub(super) struct Hints {
 }
 
 impl Task {
-    /// Takes up where the last daemon stopped: ends what it left running, keeps what waits.
+    /// Takes up where the last daemon stopped: looks after what runs, keeps what waits.
     pub(super) async fn recover(
         settings: Arc<ManagerSettings>,
         store: Store,
@@ -78,25 +80,22 @@ impl Task {
             gpu_block: None,
             is_behind: false,
             closing: Vec::new(),
+            leaves_runners: false,
         };
         for job in unfinished {
             let mut live = Live::new(job);
-            if live.job.state == State::Queued {
-                task.live.push(live);
-                continue;
+            if live.job.state.is_active() {
+                task.adopt(&mut live).await?;
             }
-            let (job, place) = (live.job.clone(), task.folder(&live.job.id));
-            let found = blocking(move || recovery::find_out(&job, &place)).await;
-            let recovery::Found { ending, fold } =
-                found.map_err(JobError::folder(format!("what {} left behind cannot be ended", live.job.id.name())))?;
-            live.fold = fold;
-            task.end(&mut live, ending).await?;
+            if !live.job.state.is_final() {
+                task.live.push(live);
+            }
         }
         task.publish_all();
         Ok(task)
     }
 
-    /// Serves until it is told to shut down and every runner is gone.
+    /// Serves until it is told to shut down and, where runners are to end too, every one of them is gone.
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
@@ -108,12 +107,14 @@ impl Task {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.schedule().await;
         // An end that the database refused to the last is told by the folder to the next daemon.
-        while self.closing.is_empty() || self.live.iter().any(|live| live.runner.is_some()) {
+        while self.closing.is_empty() || (!self.leaves_runners && self.live.iter().any(|live| live.runner.is_some())) {
             let deadline = self.live.iter().filter(|live| live.stop.is_none()).filter_map(|live| live.deadline).min();
+            let restart = self.next_restart();
             tokio::select! {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.end_jobs_that_ran_too_long();
                 }
+                () = sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => self.schedule().await,
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     None => break,
@@ -135,7 +136,12 @@ impl Task {
                     self.gpu_block.clone_from(&gpu_block.borrow_and_update());
                     self.schedule().await;
                 }
-                _ = ticks.tick(), if self.is_behind => self.catch_up().await,
+                _ = ticks.tick() => {
+                    self.end_stalled_jobs();
+                    if self.is_behind {
+                        self.catch_up().await;
+                    }
+                }
             }
         }
         for reply in self.closing {
@@ -150,16 +156,28 @@ impl Task {
             Command::Create { admitted, asked, reply } => {
                 let _ = reply.send(self.create(*admitted, asked).await);
             }
-            Command::Cancel { id, reply } => {
-                let _ = reply.send(self.cancel(&id).await);
+            Command::Cancel { id, now, reply } => {
+                let _ = reply.send(self.cancel(&id, now).await);
+                self.schedule().await;
+            }
+            Command::Pause { id, reply } => {
+                let _ = reply.send(self.pause(&id).await);
+                self.schedule().await;
+            }
+            Command::Resume { id, edits, reply } => {
+                let _ = reply.send(self.resume(&id, edits).await);
                 self.schedule().await;
             }
             Command::Delete { id, reply } => {
                 let _ = reply.send(self.delete(&id).await);
             }
-            Command::Shutdown { reply } => {
+            Command::KillRunners => {
+                self.live.iter().filter_map(|live| live.runner.as_ref()).for_each(RunnerHandle::kill)
+            }
+            Command::Shutdown { leave_runners, reply } => {
                 self.closing.push(reply);
-                for live in &mut self.live {
+                self.leaves_runners = leave_runners;
+                for live in self.live.iter_mut().filter(|_| !leave_runners) {
                     if let Some(runner) = &live.runner {
                         live.stop.get_or_insert(StopCause::Shutdown);
                         runner.stop();
@@ -207,6 +225,7 @@ impl Task {
             ended: None,
             end: None,
             final_progress: None,
+            course: Course::default(),
         };
         let (folder, spec) = (self.folder(&job.id), job.spec.clone());
         blocking(move || folder.create(&spec))
@@ -226,69 +245,7 @@ impl Task {
         Ok(now)
     }
 
-    async fn cancel(&mut self, id: &JobId) -> Result<View, JobError> {
-        let Some(place) = self.live.iter().position(|live| live.job.id == *id) else {
-            let job = self.stored(id).await?;
-            let refused = |refusal| JobError::Refused { id: id.clone(), refusal };
-            next(job.state, Event::StopRequested).map_err(refused)?;
-            return Ok(View::of_stored(job));
-        };
-        let mut live = self.live.remove(place);
-        let result = self.cancel_live(&mut live).await;
-        let view = live.view();
-        self.keep(place, live);
-        result.map(|()| view)
-    }
-
-    async fn cancel_live(&mut self, live: &mut Live) -> Result<(), JobError> {
-        let refused = |refusal| JobError::Refused { id: live.job.id.clone(), refusal };
-        let state = next(live.job.state, Event::StopRequested).map_err(refused)?;
-        if state == State::Cancelled {
-            let verdict = Verdict {
-                outcome: Outcome::Cancelled,
-                reason: v1::JobEndReason::Cancelled,
-                message: "cancelled while it waited".into(),
-            };
-            let ending = Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() };
-            return self.finish(live, Event::StopRequested, ending).await;
-        }
-        if state != live.job.state {
-            self.advance(live, Event::StopRequested, |_| ()).await?;
-        }
-        live.stop.get_or_insert(StopCause::Cancel);
-        if let Some(runner) = &live.runner {
-            runner.stop();
-        }
-        Ok(())
-    }
-
-    async fn delete(&mut self, id: &JobId) -> Result<(), JobError> {
-        let state = self.stored(id).await?.state;
-        if !state.is_final() || self.live.iter().any(|live| live.job.id == *id) {
-            return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(state) });
-        }
-        let aside = self.settings.jobs_dir.join(format!("{DELETED}{id}"));
-        let (folder, renamed) = (self.folder(id), aside.clone());
-        let moved = blocking(move || match std::fs::rename(folder.path(), &renamed) {
-            // Somebody removed it by hand; the row goes too.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        });
-        moved.await.map_err(JobError::folder(format!("the folder of {} cannot be removed", id.name())))?;
-        self.store.delete(id.clone()).await?;
-        tracing::info!(job.id = %id, "job deleted");
-        // It may be large, and others wait for this task. What is left of it the next start removes.
-        let id = id.clone();
-        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&aside) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::error!(job.id = %id, %error, "the folder of a deleted job cannot be removed");
-            }
-            _ => {}
-        });
-        Ok(())
-    }
-
-    async fn stored(&self, id: &JobId) -> Result<Job, JobError> {
+    pub(super) async fn stored(&self, id: &JobId) -> Result<Job, JobError> {
         self.store.get(id.clone()).await?.ok_or_else(|| JobError::Unknown(id.clone()))
     }
 
@@ -299,7 +256,8 @@ impl Task {
             RunnerNews::Progress { fold, sequence } => {
                 live.fold = *fold;
                 live.sequence = sequence;
-                let is_news = live.job.state == State::Starting && live.fold.started().is_some();
+                let has_begun = live.fold.started(live.job.attempt).is_some();
+                let is_news = live.job.state == State::Starting && has_begun;
                 let advanced = if is_news { self.advance(&mut live, Event::Started, |_| ()).await } else { Ok(()) };
                 live.publish();
                 advanced
@@ -309,8 +267,9 @@ impl Task {
                 Ok(())
             }
             RunnerNews::Ended { exit, fault, log_tail } => {
-                let is_started = live.fold.started().is_some();
-                let mut verdict = end::judge(exit, live.fold.ended(), live.stop, is_started);
+                let attempt = live.job.attempt;
+                let is_started = live.fold.started(attempt).is_some();
+                let mut verdict = end::judge(exit, live.fold.ended(attempt), live.stop, is_started);
                 // A runner that could not be loaded leaves the loader's words, and these say what to do.
                 if verdict.reason == v1::JobEndReason::StartFailed
                     && let Some(finding) = explain_loader(&self.settings.catalogue, &log_tail.join("\n"))

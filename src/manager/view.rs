@@ -25,7 +25,7 @@ impl View {
 
     /// The message that clients get.
     pub fn to_proto(&self, folder: &JobFolder) -> v1::Job {
-        let Job { id, spec, state, generation, created, started, ended, end, .. } = &self.job;
+        let Job { id, spec, state, generation, created, started, ended, end, attempt, course, .. } = &self.job;
         v1::Job {
             name: id.name(),
             spec: Some(spec.clone()),
@@ -38,6 +38,10 @@ impl View {
             progress: self.progress.clone(),
             end: end.clone(),
             directory: folder.path().display().to_string(),
+            attempt: *attempt,
+            restarts: course.restarts,
+            last_attempt_end: course.last_end.clone(),
+            resume_from: course.resume_from.clone(),
         }
     }
 }

@@ -38,6 +38,26 @@ pub fn descriptor<M: Name>() -> Result<MessageDescriptor, JsonError> {
     super::descriptors().get_message_by_name(&name).ok_or_else(|| fault::<M>(&"no such message in this build"))
 }
 
+/// For serde: a message, or none, as a field of something else that is JSON.
+pub mod optional {
+    use prost::Name;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes the message in its JSON mapping.
+    pub fn serialize<M: Name, S: Serializer>(message: &Option<M>, serializer: S) -> Result<S::Ok, S::Error> {
+        let value = message.as_ref().map(|message| super::to_value(message, false)).transpose();
+        value.map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    /// Reads it back.
+    pub fn deserialize<'de, M: Name + Default, D: Deserializer<'de>>(deserializer: D) -> Result<Option<M>, D::Error> {
+        let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+        value.map(|value| super::from_str(&value.to_string())).transpose().map_err(D::Error::custom)
+    }
+}
+
 fn fault<M: Name>(cause: &dyn std::fmt::Display) -> JsonError {
     JsonError { message: M::full_name(), cause: cause.to_string() }
 }

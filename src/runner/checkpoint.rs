@@ -1,75 +1,310 @@
-//! Weights on disk, as safetensors with PyTorch's names: `safetensors.torch.load_file` and `load_state_dict` take them.
+//! Checkpoints: everything that training needs to go on, bit for bit. Tensors are copied to the CPU one by one, so that saving does
+//! not raise the memory of a GPU by the model's size; the files are written by a thread of their own, beside training.
+//!
+//! Weights are saved as safetensors with PyTorch's names: `safetensors.torch.load_file` and `load_state_dict` take them. What else
+//! there is, the optimizer's state and the sums behind the next scalars, lies in a file beside them.
 
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
 
-use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use tch::{Device, Kind};
-use torchd::journal::{JobFolder, sync_folder, write_whole};
+use safetensors::{Dtype, SafeTensors};
+use tch::{Device, Kind, Tensor};
+use torchd::fault;
+use torchd::job::retention::{Checkpoints, Kept};
+use torchd::journal::{Checkpoint, FileSum, JobFolder, Manifest, checkpoints, sync_folder, write_whole};
 use torchd::proto::v1::{CheckpointSaved, JobEndReason};
 
 use crate::failure::{Failure, Result};
 use crate::model::Network;
 
-/// The file in a checkpoint's folder, and among the artifacts.
+/// The weights, in a checkpoint's folder and among the artifacts.
 pub(crate) const MODEL_FILE: &str = "model.safetensors";
+/// What else training needs, in a checkpoint's folder.
+pub(crate) const STATE_FILE: &str = "state.safetensors";
 
-/// Saves a checkpoint. Its folder is whole or absent: it is made aside and renamed when the disk has it.
-pub(crate) fn save(folder: &JobFolder, network: &Network, step: u64) -> Result<CheckpointSaved> {
-    let bytes = encode(network)?;
-    let name = JobFolder::checkpoint_name(step);
-    let place = folder.path().join(&name);
-    let aside = folder.checkpoints().join(format!(".step-{step}"));
-    let write = || {
-        fs::create_dir_all(&aside)?;
-        write_whole(&aside.join(MODEL_FILE), &bytes)?;
-        if place.exists() {
-            fs::remove_dir_all(&place)?;
-        }
-        fs::rename(&aside, &place)?;
-        sync_folder(&folder.checkpoints())
-    };
-    write().map_err(Failure::storage(format!("the checkpoint {name} could not be saved")))?;
-    Ok(CheckpointSaved { step, path: name, size_bytes: bytes.len() as u64 })
+/// Tensors on the CPU, as bytes.
+pub(crate) struct Snapshot(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
+
+impl Snapshot {
+    /// Copies of these tensors: 32-bit floats for weights, 64-bit ones for sums.
+    pub(crate) fn of<'a>(tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<Self> {
+        let copy = |(name, tensor): (String, &Tensor)| {
+            let dtype = match tensor.kind() {
+                Kind::Float => Dtype::F32,
+                Kind::Double => Dtype::F64,
+                other => {
+                    return Err(Failure::new(
+                        JobEndReason::Internal,
+                        format!("{name} is {other:?}, which is not saved"),
+                    ));
+                }
+            };
+            let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
+            let mut bytes = vec![0; tensor.numel() * dtype.bitsize() / 8];
+            let on_cpu = tensor.detach().f_to_device(Device::Cpu)?.f_contiguous()?;
+            on_cpu.f_copy_data_u8(&mut bytes, tensor.numel())?;
+            Ok((name, dtype, shape, bytes))
+        };
+        Ok(Self(tensors.into_iter().map(copy).collect::<Result<_>>()?))
+    }
+
+    /// A safetensors file.
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let views = self
+            .0
+            .iter()
+            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
+            .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(io::Error::other)?;
+        // What Hugging Face's loaders look for. One entry: the library writes several in an order that changes from run to run.
+        let about = HashMap::from([("format".into(), "pt".into())]);
+        safetensors::serialize(views, Some(about)).map_err(io::Error::other)
+    }
+}
+
+/// The weights of a network.
+pub(crate) fn weights(network: &Network) -> Result<Snapshot> {
+    Snapshot::of(network.parameters.iter().map(|(name, tensor)| ((*name).to_owned(), tensor)))
 }
 
 /// Saves the final weights.
 pub(crate) fn save_result(folder: &JobFolder, network: &Network) -> Result<()> {
     let path = folder.artifacts().join(MODEL_FILE);
-    write_whole(&path, &encode(network)?).map_err(Failure::storage("the final weights could not be saved"))
+    let bytes = weights(network)?.encode();
+    bytes.and_then(|bytes| write_whole(&path, &bytes)).map_err(Failure::storage("the final weights could not be saved"))
 }
 
-fn encode(network: &Network) -> Result<Vec<u8>> {
-    let mut tensors = Vec::new();
-    for (name, tensor) in &network.parameters {
-        let tensor = tensor.detach().f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-        let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
-        let mut bytes = vec![0; tensor.numel() * 4];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        tensors.push((*name, shape, bytes));
+/// A checkpoint to be written.
+pub(crate) struct Request {
+    pub(crate) weights: Snapshot,
+    pub(crate) state: Snapshot,
+    /// All but the files.
+    pub(crate) manifest: Manifest,
+}
+
+/// Writes checkpoints on a thread of its own, one after the other.
+pub(crate) struct Saver {
+    /// None once it is being dropped.
+    requests: Option<SyncSender<Request>>,
+    saved: Receiver<io::Result<CheckpointSaved>>,
+    /// Requests that have no answer yet.
+    waiting: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Saver {
+    /// `before` are files that the disk must have before a checkpoint counts: what was told up to its step.
+    pub(crate) fn start(folder: JobFolder, policy: Checkpoints, before: Vec<File>) -> io::Result<Self> {
+        // A second snapshot waits for the first to be written: memory holds no more than one that waits and one in hand.
+        let (requests, inbox) = sync_channel::<Request>(0);
+        let (answers, saved) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(move || {
+            for request in inbox {
+                let done = write(&folder, &policy, &before, request);
+                if answers.send(done).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { requests: Some(requests), saved, waiting: 0, thread: Some(thread) })
     }
-    let internal = |error| Failure::new(JobEndReason::Internal, format!("safetensors: {error}"));
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(internal)?)))
-        .collect::<Result<Vec<_>>>()?;
-    // What Hugging Face's loaders look for. One entry: the library writes several in an order that changes from run to run.
-    let about = HashMap::from([("format".into(), "pt".into())]);
-    safetensors::serialize(views, Some(about)).map_err(internal)
+
+    /// Hands a checkpoint over. Those before have to be finished.
+    pub(crate) fn save(&mut self, request: Request) -> Result<()> {
+        let sent = self.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
+        if !sent {
+            return Err(Failure::new(JobEndReason::Internal, "the thread that writes checkpoints has ended"));
+        }
+        self.waiting += 1;
+        Ok(())
+    }
+
+    /// One that is finished, if there is any.
+    pub(crate) fn poll(&mut self) -> Result<Option<CheckpointSaved>> {
+        if self.waiting == 0 {
+            return Ok(None);
+        }
+        match self.saved.try_recv() {
+            Ok(done) => self.take(done).map(Some),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => {
+                Err(Failure::new(JobEndReason::Internal, "the thread that writes checkpoints has ended"))
+            }
+        }
+    }
+
+    /// Waits for all that were handed over.
+    pub(crate) fn finish(&mut self) -> Result<Vec<CheckpointSaved>> {
+        let mut all = Vec::new();
+        while self.waiting > 0 {
+            let done = self
+                .saved
+                .recv()
+                .map_err(|_| Failure::new(JobEndReason::Internal, "the thread that writes checkpoints has ended"))?;
+            all.push(self.take(done)?);
+        }
+        Ok(all)
+    }
+
+    fn take(&mut self, done: io::Result<CheckpointSaved>) -> Result<CheckpointSaved> {
+        self.waiting -= 1;
+        done.map_err(Failure::storage("the checkpoint could not be saved"))
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        self.requests = None;
+        // It writes no longer than one checkpoint takes; a panic there has been printed already.
+        while self.saved.try_recv().is_ok() {}
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Writes a checkpoint: whole or absent, whenever we die.
+fn write(folder: &JobFolder, policy: &Checkpoints, before: &[File], request: Request) -> io::Result<CheckpointSaved> {
+    let Request { weights, state, mut manifest } = request;
+    let step = manifest.place.step;
+    let name = JobFolder::checkpoint_name(step);
+    let (place, aside) = (folder.path().join(&name), folder.checkpoints().join(format!(".step-{step}")));
+    for file in before {
+        file.sync_data()?;
+    }
+    if aside.exists() {
+        fs::remove_dir_all(&aside)?;
+    }
+    fs::create_dir_all(&aside)?;
+    fault::point("checkpoint-begun");
+    for (file, snapshot) in [(MODEL_FILE, weights), (STATE_FILE, state)] {
+        let bytes = snapshot.encode()?;
+        manifest.files.push(FileSum::of(file, &bytes));
+        let written = File::create(aside.join(file))?;
+        io::Write::write_all(&mut &written, &bytes)?;
+        written.sync_all()?;
+        fault::point("checkpoint-file");
+    }
+    write_whole(&Manifest::path(&aside), &serde_json::to_vec_pretty(&manifest)?)?;
+    fault::point("checkpoint-manifest");
+    if place.exists() {
+        // An attempt that came to the same step again; what stands there is not whole or was superseded.
+        fs::rename(&place, folder.checkpoints().join(format!(".old-{step}")))?;
+    }
+    fs::rename(&aside, &place)?;
+    sync_folder(&folder.checkpoints())?;
+    fault::point("checkpoint-renamed");
+    tidy(folder, policy)?;
+    fault::point("checkpoint-tidied");
+    Ok(CheckpointSaved { step, path: name, size_bytes: manifest.size_bytes() })
+}
+
+/// Removes the checkpoints that are not kept, and what was left half-done.
+fn tidy(folder: &JobFolder, policy: &Checkpoints) -> io::Result<()> {
+    let metric = policy.keep_best.map(|best| best.metric.tag());
+    let kept = |checkpoint: &Checkpoint| Kept {
+        step: checkpoint.step(),
+        value: metric.and_then(|tag| checkpoint.manifest.metrics.get(tag).copied()),
+    };
+    let present: Vec<Kept> = checkpoints(folder)?.iter().map(kept).collect();
+    for step in policy.to_remove(&present) {
+        set_aside(folder, step)?;
+    }
+    for entry in fs::read_dir(folder.checkpoints())? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".old-")) {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes a checkpoint's name away at once, so that nobody finds it half-removed.
+fn set_aside(folder: &JobFolder, step: u64) -> io::Result<()> {
+    let old = folder.checkpoints().join(format!(".old-{step}"));
+    if old.exists() {
+        fs::remove_dir_all(&old)?;
+    }
+    fs::rename(folder.path().join(JobFolder::checkpoint_name(step)), old)
+}
+
+/// What a good checkpoint holds.
+pub(crate) struct Loaded {
+    pub(crate) manifest: Manifest,
+    pub(crate) weights: BTreeMap<String, Tensor>,
+    pub(crate) state: BTreeMap<String, Tensor>,
+}
+
+/// The newest good checkpoint at or before that step, on the CPU. Those that are damaged are told and passed over, and every later one
+/// is set aside: it was superseded.
+pub(crate) fn newest_good(folder: &JobFolder, up_to: u64) -> Result<Option<Loaded>> {
+    let cannot = || Failure::storage("the checkpoints cannot be read");
+    let mut found = None;
+    for checkpoint in checkpoints(folder).map_err(cannot())? {
+        let step = checkpoint.step();
+        if found.is_some() {
+            break;
+        }
+        if step <= up_to {
+            match load(&checkpoint) {
+                Ok(loaded) => {
+                    found = Some(loaded);
+                    continue;
+                }
+                Err(Failure { message, .. }) => tracing::error!(step, "a checkpoint is passed over: {message}"),
+            }
+        }
+        set_aside(folder, step).map_err(cannot())?;
+    }
+    Ok(found)
+}
+
+fn load(checkpoint: &Checkpoint) -> Result<Loaded> {
+    let file = |name: &str| {
+        let bytes = checkpoint.read(name).map_err(Failure::storage(name))?;
+        tensors(&bytes).map_err(|what| Failure::new(JobEndReason::Storage, format!("{name}: {what}")))
+    };
+    Ok(Loaded { manifest: checkpoint.manifest.clone(), weights: file(MODEL_FILE)?, state: file(STATE_FILE)? })
+}
+
+/// The tensors of a safetensors file, on the CPU.
+pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let tensor = |(name, view): (String, TensorView<'_>)| {
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F64 => Kind::Double,
+            other => return Err(format!("{name} is {other:?}; 32-bit floats are needed")),
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| error.to_string())?;
+        Ok((name, tensor))
+    };
+    file.tensors().into_iter().map(tensor).collect()
+}
+
+/// Puts weights into a network. Names and shapes have to be its own.
+pub(crate) fn put(weights: &BTreeMap<String, Tensor>, network: &Network) -> std::result::Result<(), String> {
+    for (name, parameter) in &network.parameters {
+        let Some(values) = weights.get(*name) else { return Err(format!("{name} is missing")) };
+        let (found, needed) = (values.size(), parameter.size());
+        if found != needed || values.kind() != Kind::Float {
+            return Err(format!("{name} is {found:?} of {:?}; {needed:?} of floats is needed", values.kind()));
+        }
+        tch::no_grad(|| parameter.shallow_clone().f_copy_(values)).map_err(|error| error.to_string())?;
+    }
+    match weights.keys().find(|name| network.parameters.iter().all(|(known, _)| known != name)) {
+        Some(name) => Err(format!("{name} is no weight of this network")),
+        None => Ok(()),
+    }
 }
 
 /// Puts weights from a file into a network.
 #[cfg(test)]
-pub(crate) fn load(path: &std::path::Path, network: &Network) -> Result<()> {
-    let bytes = fs::read(path).map_err(Failure::storage(path.display()))?;
-    let file = safetensors::SafeTensors::deserialize(&bytes)
-        .map_err(|error| Failure::new(JobEndReason::Internal, error.to_string()))?;
-    for (name, parameter) in &network.parameters {
-        let view = file.tensor(name).map_err(|error| Failure::new(JobEndReason::Internal, error.to_string()))?;
-        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-        let values = tch::Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?;
-        tch::no_grad(|| parameter.shallow_clone().f_copy_(&values))?;
-    }
-    Ok(())
+pub(crate) fn load_weights(path: &std::path::Path, network: &Network) {
+    put(&tensors(&fs::read(path).unwrap()).unwrap(), network).unwrap();
 }

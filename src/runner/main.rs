@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod seed;
 mod stop;
+mod sums;
 mod train;
 
 use std::path::PathBuf;

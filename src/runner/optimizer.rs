@@ -1,5 +1,7 @@
 //! Stochastic gradient descent with momentum, by PyTorch's formula (`torch.optim.SGD`, dampening 0, no Nesterov).
 
+use std::collections::BTreeMap;
+
 use tch::{TchError, Tensor};
 use torchd::job::spec::Optimizer;
 
@@ -16,6 +18,33 @@ impl Sgd {
     pub(crate) fn new(settings: Optimizer) -> Self {
         let Optimizer::Sgd { learning_rate, momentum } = settings;
         Self { learning_rate, momentum, velocities: Vec::new() }
+    }
+
+    /// What a checkpoint needs of it, by name: one velocity a parameter, none before the first step.
+    pub(crate) fn state<'a>(&'a self, parameters: &'a [(&str, Tensor)]) -> impl Iterator<Item = (String, &'a Tensor)> {
+        parameters.iter().zip(&self.velocities).map(|((name, _), velocity)| (velocity_name(name), velocity))
+    }
+
+    /// Takes up what a checkpoint holds: velocities for all of these parameters, or for none.
+    pub(crate) fn restore(
+        &mut self,
+        state: &BTreeMap<String, Tensor>,
+        parameters: &[(&str, Tensor)],
+    ) -> Result<(), String> {
+        let saved: Vec<_> = parameters.iter().map(|(name, _)| state.get(&velocity_name(name))).collect();
+        if saved.iter().all(Option::is_none) {
+            self.velocities = Vec::new();
+            return Ok(());
+        }
+        let take = |((name, parameter), saved): (&(&str, Tensor), Option<&Tensor>)| {
+            let saved = saved.ok_or_else(|| format!("{} is missing", velocity_name(name)))?;
+            if saved.size() != parameter.size() || saved.kind() != parameter.kind() {
+                return Err(format!("{} is {:?}; {:?} is needed", velocity_name(name), saved.size(), parameter.size()));
+            }
+            saved.f_to_device(parameter.device()).map_err(|error| error.to_string())
+        };
+        self.velocities = parameters.iter().zip(saved).map(take).collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     /// The step size.
@@ -46,6 +75,10 @@ impl Sgd {
         }
         Ok(())
     }
+}
+
+fn velocity_name(parameter: &str) -> String {
+    format!("velocity.{parameter}")
 }
 
 /// The length of all gradients taken as one vector.

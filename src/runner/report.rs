@@ -2,17 +2,22 @@
 //!
 //! The journal is the truth. An event file that cannot be written is told once and given up; the job goes on.
 
+use std::fs::File;
 use std::time::{Duration, Instant, SystemTime};
 
 use torchd::journal::JournalWriter;
 use torchd::proto::journal::record::What;
-use torchd::proto::v1::{CheckpointSaved, RunnerEnded, RunnerStarted, ScalarValue, ScalarValues, StepProgress};
+use torchd::proto::v1::{
+    CheckpointSaved, RunnerEnded, RunnerResumed, RunnerStarted, ScalarValue, ScalarValues, StepProgress,
+};
 use torchd::tensorboard::EventFileWriter;
 
 use crate::failure::{Failure, Result};
 
 /// Between scalars, progress is told this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// During validation we say so often that we live.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Tells what happens.
 pub(crate) struct Report {
@@ -23,8 +28,16 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(journal: JournalWriter, events: EventFileWriter) -> Self {
-        Self { journal, events: Some(events), told: Instant::now(), told_examples: 0 }
+    pub(crate) fn new(journal: JournalWriter) -> Self {
+        Self { journal, events: None, told: Instant::now(), told_examples: 0 }
+    }
+
+    /// Writes scalars to this event file too.
+    pub(crate) fn write_events(&mut self, events: std::io::Result<EventFileWriter>) {
+        match events {
+            Ok(events) => self.events = Some(events),
+            Err(error) => self.give_up_events(&error),
+        }
     }
 
     /// Everything is loaded.
@@ -65,10 +78,37 @@ impl Report {
         self.append(What::Progress(StepProgress { step, examples_per_second }))
     }
 
-    /// A checkpoint is on disk; so is everything that was told before it.
+    /// This attempt goes on where another one was.
+    pub(crate) fn resumed(&mut self, resumed: RunnerResumed) -> Result<()> {
+        self.append(What::Resumed(resumed))
+    }
+
+    /// Something that takes longer than a step goes on.
+    pub(crate) fn alive(&mut self, step: u64) -> Result<()> {
+        if self.told.elapsed() < ALIVE_EVERY {
+            return Ok(());
+        }
+        self.told = Instant::now();
+        self.append(What::Progress(StepProgress { step, examples_per_second: 0.0 }))
+    }
+
+    /// A checkpoint is on disk; so is everything that was told before its step.
     pub(crate) fn checkpoint(&mut self, checkpoint: CheckpointSaved) -> Result<()> {
-        self.append(What::Checkpoint(checkpoint))?;
-        self.sync()
+        self.append(What::Checkpoint(checkpoint))
+    }
+
+    /// Hands everything that was told to the files, whose syncing is somebody else's.
+    pub(crate) fn flush(&mut self) {
+        if let Some(Err(error)) = self.events.as_mut().map(EventFileWriter::flush) {
+            self.give_up_events(&error);
+        }
+    }
+
+    /// The files that hold what was told, for somebody else to sync.
+    pub(crate) fn files(&self) -> std::io::Result<Vec<File>> {
+        let mut files = vec![self.journal.file()?];
+        files.extend(self.events.as_ref().map(EventFileWriter::file).transpose()?);
+        Ok(files)
     }
 
     /// The last word.
@@ -81,9 +121,7 @@ impl Report {
     }
 
     fn sync(&mut self) -> Result<()> {
-        if let Some(Err(error)) = self.events.as_mut().map(EventFileWriter::flush) {
-            self.give_up_events(&error);
-        }
+        self.flush();
         self.journal.sync().map_err(Failure::storage("the journal could not be synced"))
     }
 

@@ -3,16 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use tch::Device;
 use torchd::dataset::labelled_images;
+use torchd::fault;
 use torchd::gpu::Meter;
+use torchd::job::end::EXIT_STORAGE;
 use torchd::job::order::{IdxFiles, LeasedDevice, Order};
-use torchd::job::spec::{self, DataFacts, Plan, Spec};
-use torchd::journal::{ExitNote, JobFolder, JobLock, JournalWriter};
-use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerStarted};
-use torchd::tensorboard::EventFileWriter;
+use torchd::job::spec::{self, DataFacts, Place, Plan, Spec};
+use torchd::journal::{Context, ExitNote, JobFolder, JobLock, JournalWriter, is_held};
+use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
+use torchd::tensorboard::{EventFileWriter, cut_after};
 
 use crate::batches::Examples;
+use crate::checkpoint::{self, Loaded, Saver};
 use crate::cuda::Cuda;
 use crate::failure::{Failure, Result};
 use crate::model::Network;
@@ -20,6 +25,7 @@ use crate::optimizer::Sgd;
 use crate::probe::libtorch_version;
 use crate::report::Report;
 use crate::stop::Stop;
+use crate::sums::Sums;
 use crate::train::{Finish, Training};
 
 /// Exit code of a runner that has no business here: another one holds the lock, or the attempt is over.
@@ -40,6 +46,13 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         Err(error) => return refuse(&format!("signals cannot be received: {error}"), 1),
     };
     let folder = JobFolder::new(job);
+    // A shim that dies takes us along in order: nobody else would tell how we end.
+    let is_looked_after = prctl::set_pdeathsig(Signal::SIGTERM).map_err(std::io::Error::from);
+    match is_looked_after.and_then(|()| is_held(&folder.shim())) {
+        Ok(true) => {}
+        Ok(false) => return refuse("nobody looks after this runner; the daemon starts it, not a person", NOT_MINE),
+        Err(error) => return refuse(&format!("{} cannot be asked: {error}", folder.shim().display()), 1),
+    }
     let lock = match JobLock::take(&folder) {
         Ok(Some(lock)) => lock,
         Ok(None) => return refuse("another runner holds the lock of this job", NOT_MINE),
@@ -50,13 +63,10 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         Ok(None) => return refuse(&format!("attempt {attempt} of this job is over"), NOT_MINE),
         Err(error) => return refuse(&format!("the order of attempt {attempt} cannot be read: {error}"), 1),
     };
-    let opened = lock
-        .sign(attempt)
-        .and_then(|_| JournalWriter::open(&folder, &lock, attempt))
-        .and_then(|journal| Ok(Report::new(journal, EventFileWriter::create(&folder.tensorboard(), 0)?)));
+    let opened = lock.sign(attempt).and_then(|_| JournalWriter::open(&folder, &lock, attempt)).map(Report::new);
     let mut report = match opened {
         Ok(report) => report,
-        Err(error) => return refuse(&format!("the job's folder cannot be written: {error}"), 1),
+        Err(error) => return refuse(&format!("the job's folder cannot be written: {error}"), EXIT_STORAGE as u8),
     };
     let mut step = 0;
     let (reason, message) = match train(&folder, &order, &mut report, &mut stop, &mut step) {
@@ -74,7 +84,8 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
     match told {
         Ok(()) if good => ExitCode::SUCCESS,
         Ok(()) => ExitCode::FAILURE,
-        Err(Failure { message, .. }) => refuse(&message, 1),
+        // The journal cannot hold it, so the exit code says it.
+        Err(Failure { message, .. }) => refuse(&message, EXIT_STORAGE as u8),
     }
 }
 
@@ -87,32 +98,70 @@ fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>>
 }
 
 fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop, step: &mut u64) -> Result<Finish> {
+    // Told before anything can go wrong: what was written beyond that step does not count from here on.
+    let (loaded, resumed) = resume(folder, order)?;
+    *step = resumed.step;
+    if order.attempt > 1 {
+        report.resumed(resumed.clone())?;
+        fault::point("resumed");
+    }
+    let events = cut_after(&folder.tensorboard(), resumed.step as i64)
+        .and_then(|()| EventFileWriter::create(&folder.tensorboard(), resumed.step as i64 + 1));
+    report.write_events(events);
     let device = device(order)?;
     tch::set_num_threads(i32::try_from(order.lease.cpu_threads).unwrap_or(i32::MAX));
     tch::set_num_interop_threads(1);
-    let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
+    let mut message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
+    if let Some(edits) = &order.edits {
+        message = spec::edited(message, edits);
+    }
     let reading = spec::read(&message);
     let spec = reading.spec.ok_or_else(|| Failure::new(JobEndReason::Internal, reading.mistakes.to_string()))?;
-    let mut training = load(spec, order, folder, device)?;
+    let mut training = load(spec, order, folder, device, loaded)?;
     if let Some(gpu) = &order.lease.gpu {
         match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {
             Ok(meter) => training.meter = Some((gpu.index, meter)),
             Err(error) => tracing::warn!(%error, "the GPU's readings will be missing: no thread can be started"),
         }
     }
+    let Plan { total_steps, steps_per_epoch, total_epochs, left_in_epoch } = training.plan;
     report.started(RunnerStarted {
         pid: std::process::id(),
         device: device_name(device, order),
         cpu_threads: u32::try_from(tch::get_num_threads()).unwrap_or(0),
         libtorch_version: libtorch_version(),
-        total_steps: training.plan.total_steps,
-        steps_per_epoch: training.plan.steps_per_epoch,
+        total_steps,
+        steps_per_epoch,
         parameter_count: training.network.parameter_count(),
+        first_step: training.place.step,
+        first_epoch: u32::try_from(training.place.epoch + 1).unwrap_or(u32::MAX),
+        steps_left_in_epoch: left_in_epoch,
+        total_epochs,
     })?;
-    tracing::info!(device = device_name(device, order), "training for {} steps", training.plan.total_steps);
-    let finish = training.run(report, stop);
-    *step = training.step;
+    tracing::info!(device = device_name(device, order), step = training.place.step, "training for {total_steps} steps");
+    let saver = report.files().and_then(|files| Saver::start(folder.clone(), training.spec.checkpoints, files));
+    let mut saver = saver.map_err(|error| {
+        Failure::new(JobEndReason::Internal, format!("the thread that writes checkpoints cannot be started: {error}"))
+    })?;
+    let finish = training.run(report, &mut saver, stop);
+    *step = training.place.step;
     finish
+}
+
+/// The checkpoint to go on from, and what is to be told of it.
+fn resume(folder: &JobFolder, order: &Order) -> Result<(Option<Loaded>, RunnerResumed)> {
+    let loaded = match order.resume_step {
+        Some(step) => checkpoint::newest_good(folder, step)?,
+        None => None,
+    };
+    let resumed = loaded.as_ref().map_or_else(RunnerResumed::default, |loaded| {
+        let step = loaded.manifest.place.step;
+        RunnerResumed { step, path: JobFolder::checkpoint_name(step) }
+    });
+    if order.attempt > 1 {
+        tracing::info!(step = resumed.step, "attempt {} goes on from step {}", order.attempt, resumed.step);
+    }
+    Ok((loaded, resumed))
 }
 
 /// The device of the order. CUDA is opened only for a job that has a GPU.
@@ -138,7 +187,7 @@ fn device_name(device: Device, order: &Order) -> String {
 
 /// Reads the data, judges it once more (it may have changed since the request, and large files were judged by their
 /// headers), and moves everything to the device.
-fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device) -> Result<Training> {
+fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: Option<Loaded>) -> Result<Training> {
     let read = |files: &IdxFiles| {
         for path in [&files.images, &files.labels] {
             still_there(path).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
@@ -153,9 +202,10 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device) -> Result
     let facts = DataFacts { train: train.facts, validation: validation.as_ref().map(|set| set.facts) };
     let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
     let spec = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
+    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
     let plan: Plan =
-        spec.plan(train.facts.examples).ok_or_else(|| bad_data("more steps than can be counted".into()))?;
-    Ok(Training {
+        spec.plan(train.facts.examples, place).ok_or_else(|| bad_data("more steps than can be counted".into()))?;
+    let mut training = Training {
         train: Examples::new(&train, &spec.data, device)?,
         validation: validation.map(|set| Examples::new(&set, &spec.data, device)).transpose()?,
         network: Network::new(spec.model, spec.seed, device)?,
@@ -164,9 +214,31 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device) -> Result
         folder: folder.clone(),
         device,
         spec,
-        step: 0,
+        place,
+        sums: Sums::new(device)?,
+        attempt: order.attempt,
+        context: context(device, order),
         meter: None,
-    })
+    };
+    if let Some(loaded) = loaded {
+        training.restore(&loaded)?;
+    }
+    Ok(training)
+}
+
+/// What has to be the same for the numbers to be the same.
+fn context(device: Device, order: &Order) -> Context {
+    let cpu = || {
+        let facts = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let named = facts.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        named.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned())
+    };
+    let (kind, processor) = match (device, &order.lease.gpu) {
+        (Device::Cuda(_), Some(gpu)) => ("cuda", gpu.visible.clone()),
+        _ => ("cpu", cpu()),
+    };
+    let cpu_threads = u32::try_from(tch::get_num_threads()).unwrap_or(0);
+    Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor }
 }
 
 /// The request was judged with this path, which is canonical and lies under a data root. What has become a link since, or no

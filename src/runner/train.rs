@@ -1,21 +1,24 @@
 //! The training loop: passes over the training set, a validation pass after each, scalars on the way, checkpoints.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime};
 
 use tch::{Device, Kind, Reduction, Tensor};
+use torchd::fault;
 use torchd::gpu::Meter;
-use torchd::job::spec::{Plan, Spec};
-use torchd::journal::JobFolder;
+use torchd::job::spec::{Place, Plan, Spec};
+use torchd::journal::{Context, JobFolder, Manifest};
 use torchd::proto::v1::JobEndReason;
 
 use crate::batches::{Batch, Examples};
-use crate::checkpoint;
+use crate::checkpoint::{self, Saver, Snapshot};
 use crate::failure::{Failure, Result};
 use crate::model::Network;
 use crate::optimizer::{Sgd, gradient_norm};
 use crate::report::Report;
 use crate::seed::{Stream, derive, shuffled};
 use crate::stop::Stop;
+use crate::sums::{Sums, correct};
 
 /// A job that is loaded.
 pub(crate) struct Training {
@@ -27,8 +30,13 @@ pub(crate) struct Training {
     pub(crate) validation: Option<Examples>,
     pub(crate) network: Network,
     pub(crate) optimizer: Sgd,
-    /// Optimizer steps done.
-    pub(crate) step: u64,
+    /// How far training is.
+    pub(crate) place: Place,
+    /// The sums behind the next scalars.
+    pub(crate) sums: Sums,
+    pub(crate) attempt: u32,
+    /// What the numbers depend on besides the spec.
+    pub(crate) context: Context,
     /// The GPU's number, and what reads it.
     pub(crate) meter: Option<(u32, Meter)>,
 }
@@ -42,93 +50,129 @@ pub(crate) enum Finish {
     Stopped,
 }
 
-/// Sums since the last scalars. They stay on the device, so that a step on a GPU waits for nothing.
-pub(crate) struct Sums {
-    loss: Tensor,
-    correct: Tensor,
-    examples: i64,
-    /// Time spent training, without validation and checkpoints.
-    since: Instant,
-    apart: Duration,
-}
-
-impl Sums {
-    pub(crate) fn new(device: Device) -> Result<Self> {
-        let zero = || Tensor::f_zeros([], (Kind::Double, device));
-        Ok(Self { loss: zero()?, correct: zero()?, examples: 0, since: Instant::now(), apart: Duration::ZERO })
-    }
-
-    fn add(&mut self, loss: &Tensor, output: &Tensor, batch: &Batch) -> Result<()> {
-        let _ = self.loss.f_add_(&loss.detach().f_mul_scalar(batch.size as f64)?)?;
-        let _ = self.correct.f_add_(&correct(output, &batch.labels)?)?;
-        self.examples += batch.size;
-        Ok(())
-    }
-
-    fn mean(&self, sum: &Tensor) -> Result<f64> {
-        Ok(f64::try_from(sum)? / self.examples as f64)
-    }
-
-    fn examples_per_second(&self) -> f64 {
-        self.examples as f64 / (self.since.elapsed().saturating_sub(self.apart)).as_secs_f64().max(1e-9)
-    }
-}
-
 impl Training {
     /// Trains to the end, or until we are asked to stop.
-    pub(crate) fn run(&mut self, report: &mut Report, stop: &mut Stop) -> Result<Finish> {
+    pub(crate) fn run(&mut self, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<Finish> {
+        let finish = self.steps(report, saver, stop)?;
+        for saved in saver.finish()? {
+            report.checkpoint(saved)?;
+        }
+        if finish == Finish::Complete {
+            fault::point("trained");
+            checkpoint::save_result(&self.folder, &self.network)?;
+            fault::point("result-saved");
+        }
+        Ok(finish)
+    }
+
+    fn steps(&mut self, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<Finish> {
         if stop.is_asked() {
             return Ok(Finish::Stopped);
         }
+        let count = self.train.count();
         let batch_size = i64::from(self.spec.batch_size);
-        let mut sums = Sums::new(self.device)?;
         let mut examples = 0;
-        while self.step < self.plan.total_steps {
-            let epoch = self.step / self.plan.steps_per_epoch;
-            let order = self.order(epoch)?;
-            while self.step < self.plan.total_steps && self.step / self.plan.steps_per_epoch == epoch {
-                let start = (self.step % self.plan.steps_per_epoch) as i64 * batch_size;
+        while self.place.step < self.plan.total_steps {
+            let order = self.order(self.place.epoch)?;
+            loop {
+                let start = self.place.examples as i64;
+                let size = batch_size.min(count - start);
                 let batch = match &order {
-                    Some(order) => {
-                        self.train.at(&order.f_narrow(0, start, batch_size.min(self.train.count() - start))?)?
-                    }
-                    None => self.train.range(start, batch_size)?,
+                    Some(order) => self.train.at(&order.f_narrow(0, start, size)?)?,
+                    None => self.train.range(start, size)?,
                 };
-                let due = (self.step + 1).is_multiple_of(u64::from(self.spec.scalar_every_steps));
-                let norm = self.train_step(&batch, &mut sums, due)?;
+                let due = (self.place.step + 1).is_multiple_of(u64::from(self.spec.scalar_every_steps));
+                let norm = self.train_step(&batch, due)?;
                 examples += batch.size as u64;
                 match norm {
                     Some(norm) => {
-                        self.tell(report, &sums, norm, examples)?;
-                        sums = Sums::new(self.device)?;
+                        self.tell(report, norm, examples)?;
+                        self.sums = Sums::new(self.device)?;
                     }
-                    None => report.progress(self.step, examples)?,
+                    None => report.progress(self.place.step, examples)?,
                 }
-                if stop.is_asked() {
-                    report.checkpoint(checkpoint::save(&self.folder, &self.network, self.step)?)?;
+                fault::point("step");
+                if let Some(saved) = saver.poll()? {
+                    report.checkpoint(saved)?;
+                }
+                if self.place.step == self.plan.total_steps || self.place.examples >= count as u64 {
+                    break;
+                }
+                let is_due =
+                    self.spec.checkpoints.every_steps.is_some_and(|every| self.place.step.is_multiple_of(every));
+                if is_due {
+                    self.judge()?;
+                }
+                let is_asked = stop.is_asked();
+                if is_due || is_asked {
+                    self.save(BTreeMap::new(), report, saver)?;
+                }
+                if is_asked {
                     return Ok(Finish::Stopped);
                 }
             }
             let pause = Instant::now();
-            self.judge(&sums)?;
-            self.end_epoch(epoch + 1, examples, report)?;
-            sums.apart += pause.elapsed();
+            self.judge()?;
+            self.end_epoch(examples, report, saver, stop)?;
+            self.sums.apart += pause.elapsed();
+            if stop.is_asked() && self.place.step < self.plan.total_steps {
+                return Ok(Finish::Stopped);
+            }
         }
-        checkpoint::save_result(&self.folder, &self.network)?;
         Ok(Finish::Complete)
     }
 
+    /// Takes a checkpoint of this place and hands it over to be written.
+    fn save(&self, metrics: BTreeMap<String, f64>, report: &mut Report, saver: &mut Saver) -> Result<()> {
+        // The one before is written before memory holds another.
+        for saved in saver.finish()? {
+            report.checkpoint(saved)?;
+        }
+        report.flush();
+        let request = checkpoint::Request {
+            weights: checkpoint::weights(&self.network)?,
+            state: Snapshot::of(self.optimizer.state(&self.network.parameters).chain(self.sums.state()))?,
+            manifest: Manifest {
+                place: self.place,
+                attempt: self.attempt,
+                time: SystemTime::now(),
+                summed_examples: self.sums.examples as u64,
+                metrics,
+                context: self.context.clone(),
+                files: Vec::new(),
+            },
+        };
+        saver.save(request)
+    }
+
+    /// Goes on from a checkpoint.
+    pub(crate) fn restore(&mut self, loaded: &checkpoint::Loaded) -> Result<()> {
+        let damaged = |what| Failure::new(JobEndReason::Storage, format!("the checkpoint does not fit: {what}"));
+        checkpoint::put(&loaded.weights, &self.network).map_err(damaged)?;
+        self.optimizer.restore(&loaded.state, &self.network.parameters).map_err(damaged)?;
+        self.sums.restore(&loaded.state, loaded.manifest.summed_examples)?;
+        self.place = loaded.manifest.place;
+        if loaded.manifest.context != self.context {
+            let (then, now) = (&loaded.manifest.context, &self.context);
+            tracing::warn!(
+                "the checkpoint was made with {then:?}, and this is {now:?}: the numbers will not be the same bit for bit"
+            );
+        }
+        Ok(())
+    }
+
     /// One optimizer step; the norm of the gradients where it is wanted.
-    pub(crate) fn train_step(&mut self, batch: &Batch, sums: &mut Sums, want_norm: bool) -> Result<Option<f64>> {
-        tch::manual_seed(derive(self.spec.seed, Stream::Step(self.step)) as i64);
+    pub(crate) fn train_step(&mut self, batch: &Batch, want_norm: bool) -> Result<Option<f64>> {
+        tch::manual_seed(derive(self.spec.seed, Stream::Step(self.place.step)) as i64);
         let output = self.network.forward(&batch.images, true)?;
         let loss = nll_loss(&output, &batch.labels, Reduction::Mean)?;
         let parameters: Vec<&Tensor> = self.network.parameters.iter().map(|(_, tensor)| tensor).collect();
         let gradients = Tensor::f_run_backward(&[&loss], &parameters, false, false)?;
         let norm = if want_norm { Some(gradient_norm(&gradients)?) } else { None };
         self.optimizer.step(&self.network.parameters, gradients)?;
-        sums.add(&loss, &output, batch)?;
-        self.step += 1;
+        self.sums.add(&loss, &output, batch)?;
+        self.place.step += 1;
+        self.place.examples += batch.size as u64;
         Ok(norm)
     }
 
@@ -140,7 +184,8 @@ impl Training {
         Ok(Some(Tensor::f_from_slice(&order)?.f_to_device(self.device)?))
     }
 
-    fn tell(&self, report: &mut Report, sums: &Sums, gradient_norm: f64, examples: u64) -> Result<()> {
+    fn tell(&self, report: &mut Report, gradient_norm: f64, examples: u64) -> Result<()> {
+        let sums = &self.sums;
         let loss = sums.mean(&sums.loss)?;
         let mut values = vec![
             ("loss/train", loss),
@@ -152,7 +197,7 @@ impl Training {
         ];
         let share = self.gpu_share();
         values.extend(share.iter().map(|(tag, value)| (tag.as_str(), *value)));
-        report.scalars(self.step, examples, &values)?;
+        report.scalars(self.place.step, examples, &values)?;
         if loss.is_finite() && gradient_norm.is_finite() {
             return Ok(());
         }
@@ -174,8 +219,8 @@ impl Training {
     }
 
     /// Fails where training has gone astray between the scalars, before anything is saved or called a success.
-    fn judge(&self, sums: &Sums) -> Result<()> {
-        let loss = f64::try_from(&sums.loss)?;
+    fn judge(&self) -> Result<()> {
+        let loss = f64::try_from(&self.sums.loss)?;
         if !loss.is_finite() {
             return Err(self.diverged(&format!("the loss was {loss}")));
         }
@@ -188,31 +233,44 @@ impl Training {
     }
 
     fn diverged(&self, found: &str) -> Failure {
-        let message = format!("at step {} {found}; a smaller learning rate may help", self.step);
+        let message = format!("at step {} {found}; a smaller learning rate may help", self.place.step);
         Failure::new(JobEndReason::Diverged, message)
     }
 
-    /// Validation and checkpoint, where they are due. `epoch` counts from 1; the last one may be a part of one.
-    fn end_epoch(&self, epoch: u64, trained: u64, report: &mut Report) -> Result<()> {
-        let of = self.plan.total_epochs;
+    /// Validation and checkpoint, where they are due, and on to the next epoch. The last one may be a part of one. Who asks us to stop
+    /// now waits for the validation: what a resumed job would do again would be told twice.
+    fn end_epoch(&mut self, trained: u64, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<()> {
+        let (step, epoch, of) = (self.place.step, self.place.epoch + 1, self.plan.total_epochs);
+        let mut metrics = BTreeMap::new();
         if let Some(examples) = &self.validation {
-            let (loss, accuracy) = self.validate(examples)?;
-            report.scalars(self.step, trained, &[("loss/validation", loss), ("accuracy/validation", accuracy)])?;
+            let (loss, accuracy) = self.validate(examples, || report.alive(step))?;
+            let values = [("loss/validation", loss), ("accuracy/validation", accuracy)];
+            report.scalars(step, trained, &values)?;
+            metrics.extend(values.map(|(tag, value)| (tag.to_owned(), value)));
             if !loss.is_finite() {
                 return Err(self.diverged(&format!("the validation loss was {loss}")));
             }
-            tracing::info!(step = self.step, "epoch {epoch}/{of}: validation loss {loss:.4}, accuracy {accuracy:.4}");
+            tracing::info!(step, "epoch {epoch}/{of}: validation loss {loss:.4}, accuracy {accuracy:.4}");
         } else {
-            tracing::info!(step = self.step, "epoch {epoch}/{of}");
+            tracing::info!(step, "epoch {epoch}/{of}");
         }
-        if epoch.is_multiple_of(u64::from(self.spec.checkpoint_every_epochs)) || self.step == self.plan.total_steps {
-            report.checkpoint(checkpoint::save(&self.folder, &self.network, self.step)?)?;
+        fault::point("epoch");
+        if self.place.examples >= self.train.count() as u64 {
+            self.place.epoch = epoch;
+            self.place.examples = 0;
+        }
+        let policy = &self.spec.checkpoints;
+        let is_due = epoch.is_multiple_of(u64::from(policy.every_epochs))
+            || policy.every_steps.is_some_and(|every| step.is_multiple_of(every))
+            || step == self.plan.total_steps;
+        if is_due || stop.is_asked() {
+            self.save(metrics, report, saver)?;
         }
         Ok(())
     }
 
     /// Mean loss and accuracy over a set, without dropout.
-    pub(crate) fn validate(&self, examples: &Examples) -> Result<(f64, f64)> {
+    pub(crate) fn validate(&self, examples: &Examples, mut alive: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
         let size = i64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
         let zero = || Tensor::f_zeros([], (Kind::Double, self.device));
         let (mut loss, mut hits) = (zero()?, zero()?);
@@ -225,6 +283,7 @@ impl Training {
                 let _ = loss.f_add_(&sum)?;
                 let _ = hits.f_add_(&correct(&output, &batch.labels)?)?;
                 start += size;
+                alive()?;
             }
             Ok(())
         })?;
@@ -238,11 +297,6 @@ fn nll_loss(output: &Tensor, labels: &Tensor, reduction: Reduction) -> Result<Te
     /// No label means "leave this one out": PyTorch's default.
     const IGNORE: i64 = -100;
     Ok(output.f_nll_loss(labels, None::<Tensor>, reduction, IGNORE)?)
-}
-
-/// How many of a batch are recognised.
-fn correct(output: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    Ok(output.detach().f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Double)?)
 }
 
 /// Memory of this process: field 2 of `/proc/self/statm`, in pages.
@@ -313,17 +367,20 @@ mod tests {
         let spec = spec::read(&request()).spec.unwrap().fit(&facts).unwrap();
         let device = Device::Cpu;
         let network = Network::new(spec.model, spec.seed, device).unwrap();
-        checkpoint::load(Path::new("tests/data/golden/mnist_cnn_init.safetensors"), &network).unwrap();
+        checkpoint::load_weights(Path::new("tests/data/golden/mnist_cnn_init.safetensors"), &network);
         Training {
             train: Examples::new(&train, &spec.data, device).unwrap(),
             validation: Some(Examples::new(&validation, &spec.data, device).unwrap()),
             optimizer: Sgd::new(spec.optimizer),
-            plan: spec.plan(train.facts.examples).unwrap(),
+            plan: spec.plan(train.facts.examples, Place::default()).unwrap(),
+            place: Place::default(),
+            sums: Sums::new(device).unwrap(),
+            attempt: 1,
+            context: Context::default(),
             folder: JobFolder::new("unused".into()),
             network,
             device,
             spec,
-            step: 0,
             meter: None,
         }
     }
@@ -352,15 +409,15 @@ mod tests {
 
         for (step, (loss, norm)) in golden.loss.iter().zip(&golden.gradient_norm).enumerate() {
             let batch = training.train.range(step as i64 * 64, 64).unwrap();
-            let mut sums = Sums::new(training.device).unwrap();
-            let our_norm = training.train_step(&batch, &mut sums, true).unwrap().unwrap();
-            let our_loss = sums.mean(&sums.loss).unwrap();
+            training.sums = Sums::new(training.device).unwrap();
+            let our_norm = training.train_step(&batch, true).unwrap().unwrap();
+            let our_loss = training.sums.mean(&training.sums.loss).unwrap();
             assert!(is_close(our_loss, *loss, 1e-4), "loss of step {step}: {our_loss}, PyTorch {loss}");
             assert!(is_close(our_norm, *norm, 1e-4), "norm of step {step}: {our_norm}, PyTorch {norm}");
         }
 
         let theirs = Network::new(training.spec.model, 0, Device::Cpu).unwrap();
-        checkpoint::load(Path::new("tests/data/golden/mnist_cnn_after_20_steps.safetensors"), &theirs).unwrap();
+        checkpoint::load_weights(Path::new("tests/data/golden/mnist_cnn_after_20_steps.safetensors"), &theirs);
         for ((name, ours), (_, theirs)) in training.network.parameters.iter().zip(&theirs.parameters) {
             let apart = (ours - theirs).abs().max().double_value(&[]);
             let scale = theirs.abs().max().double_value(&[]);
@@ -368,7 +425,7 @@ mod tests {
         }
 
         let validation = training.validation.as_ref().unwrap();
-        let (loss, accuracy) = training.validate(validation).unwrap();
+        let (loss, accuracy) = training.validate(validation, || Ok(())).unwrap();
         assert!(is_close(loss, golden.validation_after_20.loss, 1e-4), "{loss}");
         assert!(is_close(accuracy, golden.validation_after_20.accuracy, 1e-6), "{accuracy}");
     }

@@ -5,7 +5,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use tonic::{Request, Response, Status};
 
-use super::{job_log, paging, scalars, status, watch};
+use super::{artifacts, job_log, paging, scalars, status, watch};
 use crate::job::spec::judge_labels;
 use crate::job::{JobId, State, Violations};
 use crate::manager::{Manager, View};
@@ -47,6 +47,7 @@ fn spec(spec: Option<v1::JobSpec>) -> Result<v1::JobSpec, Status> {
 #[tonic::async_trait]
 impl JobService for Jobs {
     type WatchJobStream = ReceiverStream<Result<v1::WatchJobResponse, Status>>;
+    type DownloadArtifactStream = ReceiverStream<Result<v1::DownloadArtifactResponse, Status>>;
     type ReadJobLogStream = ReceiverStream<Result<v1::ReadJobLogResponse, Status>>;
 
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
@@ -107,7 +108,20 @@ impl JobService for Jobs {
     }
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let view = self.manager.cancel(job_id(&request.get_ref().name)?).await.map_err(status::of)?;
+        let v1::CancelJobRequest { name, now } = request.into_inner();
+        let view = self.manager.cancel(job_id(&name)?, now).await.map_err(status::of)?;
+        Ok(Response::new(self.message(&view)))
+    }
+
+    async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let view = self.manager.pause(job_id(&request.get_ref().name)?).await.map_err(status::of)?;
+        Ok(Response::new(self.message(&view)))
+    }
+
+    async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let v1::ResumeJobRequest { name, edits } = request.into_inner();
+        let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
+        let view = self.manager.resume(job_id(&name)?, edits).await.map_err(status::of)?;
         Ok(Response::new(self.message(&view)))
     }
 
@@ -143,5 +157,26 @@ impl JobService for Jobs {
         let id = job_id(&request.name)?;
         self.manager.get(&id).await.map_err(status::of)?;
         Ok(Response::new(scalars::points(self.manager.folder(&id), request).await?))
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: Request<v1::ListCheckpointsRequest>,
+    ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
+        Ok(Response::new(artifacts::checkpoints(&self.manager, request.into_inner()).await?))
+    }
+
+    async fn list_artifacts(
+        &self,
+        request: Request<v1::ListArtifactsRequest>,
+    ) -> Result<Response<v1::ListArtifactsResponse>, Status> {
+        Ok(Response::new(artifacts::list(&self.manager, request.into_inner()).await?))
+    }
+
+    async fn download_artifact(
+        &self,
+        request: Request<v1::DownloadArtifactRequest>,
+    ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
+        Ok(Response::new(artifacts::download(&self.manager, request.into_inner()).await?))
     }
 }

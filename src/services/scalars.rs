@@ -52,7 +52,11 @@ pub(super) async fn points(
 
 fn all_tags(folder: &JobFolder) -> Result<BTreeMap<String, v1::ScalarTag>, JournalError> {
     let mut tags = BTreeMap::<String, v1::ScalarTag>::new();
-    each_scalars(JournalTail::new(folder.clone()), |_, time, scalars| {
+    let resumes = Resumes::of(folder)?;
+    each_scalars(JournalTail::new(folder.clone()), |sequence, time, scalars| {
+        if resumes.is_superseded(sequence, scalars.step) {
+            return true;
+        }
         for value in &scalars.values {
             let point = v1::ScalarPoint { step: scalars.step, time, value: value.value };
             let entry = tags.entry(value.tag.clone()).or_insert_with(|| v1::ScalarTag {
@@ -71,10 +75,14 @@ fn all_tags(folder: &JobFolder) -> Result<BTreeMap<String, v1::ScalarTag>, Journ
 type Points = (Vec<v1::ScalarPoint>, Option<u64>);
 
 fn points_of(folder: JobFolder, tag: &str, after: u64, size: usize) -> Result<Points, JournalError> {
+    let resumes = Resumes::of(&folder)?;
     let mut tail = JournalTail::new(folder);
     tail.skip_to(after)?;
     let (mut points, mut last, mut is_more) = (Vec::new(), after, false);
     each_scalars(tail, |sequence, time, scalars| {
+        if resumes.is_superseded(sequence, scalars.step) {
+            return true;
+        }
         for value in scalars.values.iter().filter(|value| value.tag == tag) {
             is_more = points.len() == size;
             if is_more {
@@ -86,6 +94,33 @@ fn points_of(folder: JobFolder, tag: &str, after: u64, size: usize) -> Result<Po
         true
     })?;
     Ok((points, is_more.then_some(last)))
+}
+
+/// Where later attempts took up: what was told before and lies beyond does not count any more.
+struct Resumes(Vec<(u64, u64)>);
+
+impl Resumes {
+    /// The number of each such record, with the step that it goes back to.
+    fn of(folder: &JobFolder) -> Result<Self, JournalError> {
+        let mut found = Vec::new();
+        // A second attempt has an order; without one there is nothing to look for in what may be a long journal.
+        let mut tail = JournalTail::new(folder.clone());
+        while folder.order(2).exists() {
+            let records = tail.read(RECORDS_AT_ONCE)?;
+            if records.is_empty() {
+                break;
+            }
+            found.extend(records.iter().filter_map(|record| match &record.what {
+                Some(What::Resumed(resumed)) => Some((record.sequence, resumed.step)),
+                _ => None,
+            }));
+        }
+        Ok(Self(found))
+    }
+
+    fn is_superseded(&self, sequence: u64, step: u64) -> bool {
+        self.0.iter().any(|&(later, from)| later > sequence && from < step)
+    }
 }
 
 /// Hands out the scalars behind a tail, until `take` has enough.

@@ -117,7 +117,10 @@ pub(super) fn of(error: JobError) -> Status {
         JobError::Refused { id, refusal } => {
             let kind = match refusal {
                 Refusal::AlreadyEnded(_) => "JOB_ENDED",
+                Refusal::EndedBeforePause(_) => "JOB_ENDED",
                 Refusal::NotEnded(_) => "JOB_NOT_ENDED",
+                Refusal::BeingCancelled => "JOB_BEING_CANCELLED",
+                Refusal::NotPaused(_) => "JOB_NOT_PAUSED",
                 Refusal::Impossible { .. } => return plain(Code::Internal, "INTERNAL", message),
             };
             let violation = PreconditionViolation::new(kind, id.name(), refusal.to_string());

@@ -49,7 +49,8 @@ pub struct Page {
     pub next: Option<i64>,
 }
 
-const COLUMNS: &str = "seq, id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress";
+const COLUMNS: &str =
+    "seq, id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course";
 
 impl Store {
     /// Adds a job, with the request that asked for it if that had an id.
@@ -58,8 +59,8 @@ impl Store {
             let row = Encoded::new(&job)?;
             let transaction = connection.transaction()?;
             transaction.execute(
-                "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                 params![
                     job.id.as_str(),
                     job.state.label(),
@@ -71,7 +72,8 @@ impl Store {
                     row.spec,
                     row.inputs,
                     row.end,
-                    row.final_progress
+                    row.final_progress,
+                    row.course
                 ],
             )?;
             if let Some(Asked { request_id, spec }) = request {
@@ -105,7 +107,7 @@ impl Store {
             let expected = job.generation - 1;
             let changed = connection.execute(
                 "UPDATE job SET state = ?2, generation = ?3, attempt = ?4, started = ?5, ended = ?6, end = ?7,
-                     final_progress = ?8 WHERE id = ?1 AND generation = ?9",
+                     final_progress = ?8, spec = ?9, course = ?10 WHERE id = ?1 AND generation = ?11",
                 params![
                     job.id.as_str(),
                     job.state.label(),
@@ -115,6 +117,8 @@ impl Store {
                     job.ended.map(micros),
                     row.end,
                     row.final_progress,
+                    row.spec,
+                    row.course,
                     expected as i64
                 ],
             )?;
@@ -163,7 +167,7 @@ impl Store {
     pub async fn unfinished(&self) -> Result<Vec<Job>, StoreError> {
         self.call(|connection| {
             let sql = format!(
-                "SELECT {COLUMNS} FROM job WHERE state IN ('queued', 'starting', 'running', 'stopping') ORDER BY seq"
+                "SELECT {COLUMNS} FROM job WHERE state IN ('queued', 'starting', 'running', 'stopping', 'paused') ORDER BY seq"
             );
             Ok(select(connection, &sql, [])?.into_iter().map(|stored| stored.job).collect())
         })
@@ -213,6 +217,7 @@ struct Encoded {
     inputs: String,
     end: Option<String>,
     final_progress: Option<String>,
+    course: String,
 }
 
 impl Encoded {
@@ -221,6 +226,7 @@ impl Encoded {
         Ok(Self {
             spec: json::to_string(&job.spec, false).map_err(|error| odd(error.to_string()))?,
             inputs: serde_json::to_string(&job.inputs).map_err(|error| odd(error.to_string()))?,
+            course: serde_json::to_string(&job.course).map_err(|error| odd(error.to_string()))?,
             end: job.end.as_ref().map(|end| json::to_string(end, false)).transpose().map_err(|e| odd(e.to_string()))?,
             final_progress: job
                 .final_progress
@@ -249,6 +255,7 @@ fn decode(row: &Row<'_>) -> Result<Stored, StoreError> {
         ended: row.get::<_, Option<i64>>("ended")?.map(time),
         end: end.map(|text| json::from_str(&text)).transpose().map_err(|error| odd(&error))?,
         final_progress: progress.map(|text| json::from_str(&text)).transpose().map_err(|error| odd(&error))?,
+        course: serde_json::from_str(&row.get::<_, String>("course")?).map_err(|error| odd(&error))?,
     };
     Ok(Stored { seq: row.get("seq")?, job })
 }
@@ -264,8 +271,9 @@ fn time(micros: i64) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Inputs;
+    use crate::job::end::StopCause;
     use crate::job::order::IdxFiles;
+    use crate::job::{Course, Inputs};
     use crate::proto::v1;
 
     fn job(number: u32) -> Job {
@@ -282,6 +290,7 @@ mod tests {
             ended: None,
             end: None,
             final_progress: None,
+            course: Course::default(),
         }
     }
 
@@ -297,6 +306,16 @@ mod tests {
             expected.generation = 2;
             expected.end = Some(v1::JobEnd { message: "no".into(), signal: Some(9), ..v1::JobEnd::default() });
             expected.final_progress = Some(v1::JobProgress { examples_per_second: Some(2.5), ..Default::default() });
+            expected.course = Course {
+                restarts: 2,
+                fruitless: 1,
+                ran: Duration::from_nanos(1_500_000_001),
+                not_before: Some(time(1_795_454_095_123_457)),
+                stop: Some(StopCause::Pause),
+                last_end: Some(v1::JobEnd { exit_code: Some(0), ..v1::JobEnd::default() }),
+                edits: Some(v1::JobEdits { learning_rate: Some(0.1), ..v1::JobEdits::default() }),
+                resume_from: Some(v1::ResumePoint { step: 7, checkpoint: "jobs/a/checkpoints/step-7".into() }),
+            };
             store.update(expected.clone()).await.unwrap();
         }
         let store = Store::open(&path).unwrap();

@@ -30,6 +30,10 @@ const MIGRATIONS: &[&str] = &[
         asked  TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
+    // What a job carries from one attempt to the next, as JSON.
+    "
+    ALTER TABLE job ADD COLUMN course TEXT NOT NULL DEFAULT '{}';
+",
 ];
 
 /// Brings a database to the newest form.

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-const NAMES: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ"];
+// The last one means something in debug builds only: see `fault`.
+const NAMES: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "TORCHD_FAULT"];
 const PREFIXES: [&str; 4] = ["CUDA_", "NVIDIA_", "OMP_", "MKL_"];
 
 /// What an interpreter of Python needs to find its packages, too.

@@ -1,66 +1,92 @@
-//! The runner's output: drained to the end, so that it never blocks, and kept up to a limit, so that it never fills a disk.
+//! The runner's output: read to the end, so that it never blocks, and kept up to a limit, so that it never fills a disk.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-
-/// A log keeps so much; what comes later is read, counted and dropped.
-const MAX_BYTES: u64 = 64 << 20;
 /// A tail looks at no more than this.
 const TAIL_BYTES: u64 = 64 << 10;
+/// Room for the line that says how much is missing.
+const MARK_BYTES: u64 = 128;
 
-/// Bytes that a log holds, counted for all that write to it.
-pub(super) struct Kept(AtomicU64);
-
-impl Kept {
-    /// What a log holds now.
-    pub(super) fn of(log: &Path) -> Self {
-        Self(AtomicU64::new(std::fs::metadata(log).map_or(0, |metadata| metadata.len())))
-    }
-
-    /// How many of so many bytes still have room, which is taken.
-    fn take(&self, wanted: u64) -> u64 {
-        MAX_BYTES.saturating_sub(self.0.fetch_add(wanted, Ordering::Relaxed)).min(wanted)
-    }
+/// The log of a job, written to by the shim. What cannot be kept is counted, and a line says so where it is missing.
+pub(super) struct Log {
+    path: PathBuf,
+    /// None while it cannot be opened.
+    file: Option<File>,
+    /// Bytes in it.
+    length: u64,
+    limit: u64,
+    /// Bytes since the last one that was kept.
+    dropped: u64,
 }
 
-/// Copies output to the end into a log that is there already, in the order it arrives. Output that cannot be written is read
-/// on all the same, so that the runner never blocks and never finds its pipe closed; the first error is returned at the end.
-pub(super) async fn drain(mut output: impl AsyncRead + Unpin, log: &Path, kept: &Kept) -> io::Result<()> {
-    let mut file = tokio::fs::OpenOptions::new().append(true).create(true).open(log).await;
-    let mut dropped = 0u64;
-    let mut block = vec![0; 16 << 10];
-    loop {
-        let count = output.read(&mut block).await?;
-        if count == 0 {
-            break;
-        }
-        let room = kept.take(count as u64) as usize;
-        dropped += (count - room) as u64;
-        if let Ok(open) = &mut file
-            && let Err(error) = write(open, &block[..room]).await
-        {
-            file = Err(error);
-        }
+impl Log {
+    /// Opens a log behind what it holds.
+    pub(super) fn open(path: &Path, limit: u64) -> Self {
+        let mut log = Self { path: path.to_owned(), file: None, length: 0, limit, dropped: 0 };
+        log.reopen();
+        log
     }
-    let mut file = file?;
-    if dropped > 0 {
-        let words = format!("\n[torchd: the log is full, {dropped} bytes after this point were dropped]\n");
-        write(&mut file, words.as_bytes()).await?;
-    }
-    Ok(())
-}
 
-async fn write(file: &mut tokio::fs::File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes).await?;
-    file.flush().await
+    fn reopen(&mut self) {
+        self.file = OpenOptions::new().append(true).create(true).open(&self.path).ok();
+        self.length = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
+    }
+
+    /// Adds some output, as far as there is room.
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        if self.file.is_none() {
+            self.reopen();
+        }
+        let room = self.limit.saturating_sub(self.length).min(bytes.len() as u64) as usize;
+        if room == 0 || !self.mark() {
+            self.dropped += bytes.len() as u64;
+            return;
+        }
+        let kept = self.append(&bytes[..room]);
+        self.dropped += (bytes.len() - kept) as u64;
+    }
+
+    /// Ends the log, with a line about what is missing at its end.
+    pub(super) fn close(mut self) {
+        self.mark();
+    }
+
+    /// Says how much is missing here; false where that cannot be written either.
+    fn mark(&mut self) -> bool {
+        if self.dropped == 0 {
+            return true;
+        }
+        let why = if self.length >= self.limit { "the log is full" } else { "the log could not be written" };
+        let line = format!("\n[torchd: {why}, {} bytes are missing here]\n", self.dropped);
+        // A log that is full has room for this line.
+        let is_room = self.length + line.len() as u64 <= self.limit + MARK_BYTES;
+        if !is_room || self.append(line.as_bytes()) < line.len() {
+            return false;
+        }
+        self.dropped = 0;
+        true
+    }
+
+    /// How much of that the log has taken.
+    fn append(&mut self, bytes: &[u8]) -> usize {
+        let Some(file) = &mut self.file else { return 0 };
+        let mut written = 0;
+        while written < bytes.len() {
+            match file.write(&bytes[written..]) {
+                Ok(count) if count > 0 => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        self.length += written as u64;
+        written
+    }
 }
 
 /// The last lines of a log, at most `count`; none where there is no log.
-pub fn last_lines(log: &Path, count: usize) -> Vec<String> {
+pub(super) fn last_lines(log: &Path, count: usize) -> Vec<String> {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
         let length = file.metadata()?.len();
@@ -72,4 +98,36 @@ pub fn last_lines(log: &Path, count: usize) -> Vec<String> {
     let text = String::from_utf8_lossy(&read().unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].iter().map(|&line| line.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_log_says_once_how_much_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runner.log");
+        let mut log = Log::open(&path, 10);
+        for _ in 0..3 {
+            log.write(b"12345678");
+        }
+        log.close();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "1234567812\n[torchd: the log is full, 14 bytes are missing here]\n");
+        assert_eq!(last_lines(&path, 1), ["[torchd: the log is full, 14 bytes are missing here]"]);
+    }
+
+    #[test]
+    fn a_log_that_can_be_written_again_says_what_is_missing_between() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("no/runner.log");
+        let mut log = Log::open(&path, 1000);
+        log.write(b"lost");
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        log.write(b"kept");
+        log.close();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "\n[torchd: the log could not be written, 4 bytes are missing here]\nkept");
+    }
 }

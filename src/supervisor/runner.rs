@@ -1,23 +1,18 @@
-//! One runner from its start to its end.
+//! One runner from its start, or from where we find it, to its end. Whoever started it: what is known of it is what lies in the job's
+//! folder, and what the locks there say.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use rustix::process::{PidfdFlags, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
 
-use super::{RunnerEvent, RunnerNews, Supervisor, environment, log};
+use super::leftover::{self, Alive};
+use super::{RunnerEvent, RunnerNews, Supervisor, environment, log, shim};
 use crate::job::JobId;
 use crate::job::end::Exit;
-use crate::journal::{ExitNote, JobFolder, JobLock, JournalTail, ProgressFold};
+use crate::journal::{JobFolder, JournalTail, ProgressFold};
 
 /// The journal is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -25,30 +20,68 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const RECORDS_AT_ONCE: usize = 10_000;
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;
-/// After the group was killed, its output ends; a process that left the group may keep the pipe.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+/// A shim kills at once what it is told to kill; where it does not, we do.
+const SHIM_GRACE: Duration = Duration::from_secs(5);
 
-/// A runner that was started. Dropping it changes nothing: the supervisor reaps the runner anyway.
+/// How a runner is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    No,
+    Gently,
+    AtOnce,
+}
+
+/// A runner that is looked after. Dropping it changes nothing.
 #[derive(Debug)]
 pub struct RunnerHandle {
-    stop: CancellationToken,
+    stop: watch::Sender<Stop>,
 }
 
 impl RunnerHandle {
     /// Asks the runner to end: SIGTERM now, SIGKILL after the grace time. Asking twice is fine.
     pub fn stop(&self) {
-        self.stop.cancel();
+        self.ask(Stop::Gently);
     }
+
+    /// Kills the runner with everything that it started.
+    pub fn kill(&self) {
+        self.ask(Stop::AtOnce);
+    }
+
+    fn ask(&self, wanted: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let is_news = wanted > *stop;
+            *stop = wanted.max(*stop);
+            is_news
+        });
+    }
+}
+
+/// Where a runner comes from.
+enum Origin {
+    /// We start it; CUDA shows it this GPU, if any.
+    New { visible: Option<String> },
+    /// An earlier daemon has.
+    Found,
 }
 
 impl Supervisor {
     /// Starts the runner of an attempt whose order lies in the folder. Everything else comes as events. `visible` is the GPU that CUDA
     /// shows it, if any.
     pub fn start(&self, id: JobId, folder: JobFolder, attempt: u32, visible: Option<String>) -> RunnerHandle {
-        let stop = CancellationToken::new();
-        let (this, token) = (self.clone(), stop.clone());
+        self.look_after(id, folder, attempt, Origin::New { visible })
+    }
+
+    /// Looks after the runner that an earlier daemon has started, whether it still lives or not.
+    pub fn adopt(&self, id: JobId, folder: JobFolder, attempt: u32) -> RunnerHandle {
+        self.look_after(id, folder, attempt, Origin::Found)
+    }
+
+    fn look_after(&self, id: JobId, folder: JobFolder, attempt: u32, origin: Origin) -> RunnerHandle {
+        let (stop, asked) = watch::channel(Stop::No);
+        let this = self.clone();
         tokio::spawn(async move {
-            let supervised = tokio::spawn(this.clone().supervise(id.clone(), folder, attempt, visible, token)).await;
+            let supervised = tokio::spawn(this.clone().supervise(id.clone(), folder, attempt, origin, asked)).await;
             let news = supervised.unwrap_or_else(|error| RunnerNews::Ended {
                 exit: Exit::Unknown,
                 fault: Some(format!("the runner could not be supervised: {error}")),
@@ -65,113 +98,137 @@ impl Supervisor {
         id: JobId,
         folder: JobFolder,
         attempt: u32,
-        visible: Option<String>,
-        stop: CancellationToken,
+        origin: Origin,
+        asked: watch::Receiver<Stop>,
     ) -> RunnerNews {
         let journal = Some(JournalTail::new(folder.clone()));
         let mut tail = Tail { journal, fold: ProgressFold::default(), fault: None };
-        let (exit, mut fault) = match self.spawn(&folder, attempt, visible) {
-            Ok(child) => {
-                if let Some(process_group) = child.id() {
-                    self.tell(&id, RunnerNews::Spawned { process_group }).await;
-                }
-                (self.follow(&id, &folder, child, stop, &mut tail).await, None)
-            }
+        let mut fault = None;
+        match origin {
+            Origin::Found => self.follow(&id, &folder, attempt, None, asked, &mut tail).await,
+            Origin::New { visible } => match self.spawn(&folder, attempt, visible) {
+                Ok(child) => self.follow(&id, &folder, attempt, Some(child), asked, &mut tail).await,
+                Err(error) => fault = Some(format!("{} cannot be started: {error}", self.settings.shim.display())),
+            },
+        }
+        let place = folder.clone();
+        let burial = tokio::task::spawn_blocking(move || leftover::end(&place, attempt));
+        let exit = match burial.await.map_err(std::io::Error::other).flatten() {
+            Ok(exit) => exit,
             Err(error) => {
-                (Exit::Unknown, Some(format!("{} cannot be started: {error}", self.settings.program.display())))
+                fault.get_or_insert(format!("the end of the runner could not be noted: {error}"));
+                Exit::Unknown
             }
         };
         while self.look(&id, &mut tail).await {}
-        if fault.is_none() {
-            fault = tail.fault;
-        }
-        let burial = tokio::task::spawn_blocking({
-            let folder = folder.clone();
-            move || -> std::io::Result<Vec<String>> {
-                // Held while the note is written. Somebody else's lock means that the runner was not ours: the note is still true.
-                let _lock = JobLock::take(&folder)?;
-                ExitNote::new(attempt, exit).write(&folder)?;
-                Ok(log::last_lines(&folder.log(), TAIL_LINES))
-            }
-        });
-        let log_tail = match burial.await.map_err(std::io::Error::other).flatten() {
-            Ok(lines) => lines,
-            Err(error) => {
-                fault.get_or_insert(format!("the end of the runner could not be noted: {error}"));
-                Vec::new()
-            }
-        };
-        RunnerNews::Ended { exit, fault, log_tail }
+        let log = folder.log();
+        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&log, TAIL_LINES)).await;
+        RunnerNews::Ended { exit, fault: fault.or(tail.fault), log_tail: log_tail.unwrap_or_default() }
     }
 
+    /// Starts a shim, which starts the runner.
     fn spawn(&self, folder: &JobFolder, attempt: u32, visible: Option<String>) -> std::io::Result<Child> {
-        Command::new(&self.settings.program)
-            .arg("run")
+        let settings = &self.settings;
+        Command::new(&settings.shim)
+            .arg("--shim")
             .arg("--job")
             .arg(folder.path())
             .args(["--attempt", &attempt.to_string()])
+            .arg("--daemon-lock")
+            .arg(&settings.daemon_lock)
+            .args(["--orphan-timeout", &settings.orphan_timeout.as_secs_f64().to_string()])
+            .args(["--grace", &settings.stop_grace.as_secs_f64().to_string()])
+            .args(["--log-max-bytes", &settings.log_max_bytes.to_string()])
+            .arg("--runner")
+            .arg(&settings.program)
             .env_clear()
-            .envs(environment::of_runner(std::env::vars_os(), self.settings.libtorch_dir.as_deref()))
+            .envs(environment::of_runner(std::env::vars_os(), settings.libtorch_dir.as_deref()))
             .envs(visible.map(|visible| ("CUDA_VISIBLE_DEVICES", visible)))
             .current_dir(folder.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(shim::log_for_shim(&folder.log())?)
+            // A terminal that ends the daemon does not end it.
             .process_group(0)
-            // Where the daemon has to leave without having waited for it.
-            .kill_on_drop(true)
             .spawn()
     }
 
-    /// Follows a runner until it is reaped, its group is gone and its output is drained.
+    /// Follows a runner until nobody looks after it any more and it is gone.
     async fn follow(
         &self,
         id: &JobId,
         folder: &JobFolder,
-        mut child: Child,
-        stop: CancellationToken,
+        attempt: u32,
+        mut child: Option<Child>,
+        mut asked: watch::Receiver<Stop>,
         tail: &mut Tail,
-    ) -> Exit {
-        let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-        let (stdout, stderr, log) = (child.stdout.take(), child.stderr.take(), folder.log());
-        let kept = log::Kept::of(&log);
-        let drained = tokio::spawn(async move {
-            let one = async { if let Some(output) = stdout { log::drain(output, &log, &kept).await } else { Ok(()) } };
-            let other =
-                async { if let Some(output) = stderr { log::drain(output, &log, &kept).await } else { Ok(()) } };
-            let (one, other) = tokio::join!(one, other);
-            one.and(other)
-        });
-        // It tells the end of the process before that is reaped: until then its id, and its group's, is not used again.
-        let process = child.id().and_then(|pid| watch_process(pid).ok());
+    ) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut kill_at: Option<Instant> = None;
+        let mut is_group_told = false;
+        let mut done = Stop::No;
+        let mut next: Option<(Instant, Stop)> = None;
+        let mut is_last_resort = false;
         loop {
+            let mut wanted = None;
             tokio::select! {
-                () = ended(process.as_ref(), &mut child) => break,
-                _ = ticks.tick() => { self.look(id, tail).await; }
-                () = stop.cancelled(), if kill_at.is_none() => {
-                    kill_at = Some(Instant::now() + self.settings.stop_grace);
-                    signal(group, Signal::SIGTERM);
+                // While it runs nobody else can tell us of its end any sooner.
+                _ = ended(&mut child) => child = None,
+                _ = ticks.tick() => {
+                    self.look(id, tail).await;
+                    if !is_group_told && let Some(process_group) = runner_group(folder, attempt).await {
+                        self.tell(id, RunnerNews::Spawned { process_group }).await;
+                        is_group_told = true;
+                    }
                 }
-                () = tokio::time::sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
-                    tracing::warn!(job.id = %id, "the runner did not stop in time and is killed");
-                    signal(group, Signal::SIGKILL);
-                    // Once is enough; waiting goes on.
-                    kill_at = Some(Instant::now() + Duration::from_secs(3600));
+                Ok(()) = asked.changed() => wanted = Some(*asked.borrow_and_update()),
+                () = tokio::time::sleep_until(next.map_or_else(Instant::now, |(at, _)| at)), if next.is_some() => {
+                    wanted = next.take().map(|(_, stop)| stop);
+                    is_last_resort = done == Stop::AtOnce;
+                    if done == Stop::Gently {
+                        tracing::warn!(job.id = %id, "the runner did not stop in time and is killed");
+                    }
+                }
+            }
+            match wanted {
+                Some(Stop::Gently) if done < Stop::Gently => {
+                    next = Some((Instant::now() + self.settings.stop_grace, Stop::AtOnce));
+                    done = Stop::Gently;
+                    self.signal(id, folder, child.as_ref(), leftover::Signal::Stop).await;
+                }
+                Some(Stop::AtOnce) if is_last_resort => {
+                    tracing::error!(job.id = %id, "the shim of the runner does not answer; both are killed");
+                    self.signal(id, folder, child.as_ref(), leftover::Signal::KillBoth).await;
+                }
+                Some(Stop::AtOnce) => {
+                    next = Some((Instant::now() + SHIM_GRACE, Stop::AtOnce));
+                    done = Stop::AtOnce;
+                    self.signal(id, folder, child.as_ref(), leftover::Signal::Kill).await;
+                }
+                Some(Stop::Gently | Stop::No) | None => {}
+            }
+            if child.is_none() {
+                let place = folder.clone();
+                let alive = tokio::task::spawn_blocking(move || leftover::alive(&place)).await;
+                match alive.map_err(std::io::Error::other).flatten() {
+                    Ok(Alive::Nobody) => return,
+                    Ok(Alive::Shim | Alive::RunnerAlone) => {}
+                    Err(error) => {
+                        // Whoever comes after us finds out; a folder that is gone has nobody in it.
+                        tracing::error!(job.id = %id, %error, "the locks of the job cannot be asked");
+                        return;
+                    }
                 }
             }
         }
-        signal(group, Signal::SIGKILL);
-        let exit = child.wait().await.map_or(Exit::Unknown, exit_of);
-        match tokio::time::timeout(DRAIN_LIMIT, drained).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(job.id = %id, %error, "the runner's log could not be written"),
-            Ok(Err(error)) => tracing::error!(job.id = %id, %error, "the runner's log was given up"),
-            Err(_) => tracing::warn!(job.id = %id, "a process that the runner left behind keeps its output open"),
+    }
+
+    async fn signal(&self, id: &JobId, folder: &JobFolder, child: Option<&Child>, signal: leftover::Signal) {
+        let (place, shim) = (folder.clone(), child.and_then(Child::id));
+        let sent = tokio::task::spawn_blocking(move || leftover::signal(&place, shim, signal)).await;
+        if let Err(error) = sent.map_err(std::io::Error::other).flatten() {
+            tracing::error!(job.id = %id, %error, "the runner could not be signalled");
         }
-        exit
     }
 
     /// Reads what the journal has; whether there may be more at once.
@@ -217,33 +274,17 @@ struct Tail {
     fault: Option<String>,
 }
 
-fn watch_process(pid: u32) -> std::io::Result<AsyncFd<OwnedFd>> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let pid = pid.ok_or_else(|| std::io::Error::other("no process id"))?;
-    let process = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    // SAFETY: the descriptor is owned by what is registered, always the same one, and open until that is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }?)
-}
-
-/// Returns when the process has ended. Where it cannot be watched it is reaped.
-async fn ended(process: Option<&AsyncFd<OwnedFd>>, child: &mut Child) {
-    match process {
-        Some(process) => drop(process.readable().await),
-        None => drop(child.wait().await),
+/// Returns when a shim that we started has ended, and is reaped; never where there is none.
+async fn ended(child: &mut Option<Child>) {
+    match child {
+        Some(child) => drop(child.wait().await),
+        None => std::future::pending().await,
     }
 }
 
-fn exit_of(status: ExitStatus) -> Exit {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::Unknown,
-    }
-}
-
-/// Signals a runner's group. That it is gone already is fine.
-fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        let _ = killpg(group, signal);
-    }
+/// The process group of the runner of that attempt, once it has signed the lock.
+async fn runner_group(folder: &JobFolder, attempt: u32) -> Option<u32> {
+    let place = folder.clone();
+    let signed = tokio::task::spawn_blocking(move || crate::journal::Runner::read(&place)).await.ok()?.ok()??;
+    (signed.attempt == attempt).then_some(signed.pid)
 }

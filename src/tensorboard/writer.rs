@@ -52,6 +52,11 @@ impl EventFileWriter {
         &self.path
     }
 
+    /// The file, for somebody who syncs it.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Adds one value of one tag.
     pub fn scalar(&mut self, now: SystemTime, step: i64, tag: &str, value: f32) -> io::Result<()> {
         self.append(&events::scalar(now, step, tag, value))

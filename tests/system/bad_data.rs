@@ -130,7 +130,7 @@ async fn data_that_went_bad_after_the_request_ends_the_job_as_bad_data() {
     spec.training.as_mut().unwrap().validation_batch_size = None;
     let second = daemon.create(spec).await;
     fs::write(root.path().join("labels"), labels(&[3; 5])).unwrap();
-    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name }).await.unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name, now: false }).await.unwrap();
     let ended = daemon.watch_to_end(&second.name).await;
     let end = ended.end.clone().unwrap();
     assert_eq!(
@@ -155,7 +155,7 @@ async fn a_file_that_became_a_link_after_the_request_is_not_followed() {
     let (labels, elsewhere) = (root.path().join("labels"), outside.path().join("elsewhere"));
     fs::rename(&labels, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &labels).unwrap();
-    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name }).await.unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name, now: false }).await.unwrap();
     let end = daemon.watch_to_end(&second.name).await.end.unwrap();
     assert_eq!(end.reason(), v1::JobEndReason::BadData);
     assert!(end.message.contains("leads to") && end.message.contains("elsewhere"), "{}", end.message);

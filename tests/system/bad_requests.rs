@@ -90,7 +90,7 @@ async fn all_mistakes_are_told_at_once() {
     let mut spec = spec::mnist(Length::Epochs(0));
     spec.optimizer = Some(spec::sgd(f64::INFINITY, -1.0));
     spec.data.as_mut().unwrap().validation = Some(spec::idx("nowhere", "mnist-5k/t10k-labels-idx1-ubyte.gz"));
-    spec.checkpoint = Some(v1::Checkpoint { every_epochs: Some(0) });
+    spec.checkpoint = Some(v1::Checkpoint { every_epochs: Some(0), ..v1::Checkpoint::default() });
     // What the machine and what the data decide is told besides.
     spec.training.as_mut().unwrap().batch_size = Some(4001);
     spec.resources = Some(v1::Resources {
@@ -138,7 +138,7 @@ async fn a_full_queue_says_when_to_ask_again() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
     assert!(status.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
     assert!(status.message().contains("jobs.max_queued"), "{}", status.message());
-    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: waiting.name }).await.unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: waiting.name, now: false }).await.unwrap();
     daemon.create(spec::endless()).await;
 }
 
@@ -149,7 +149,7 @@ async fn a_job_that_is_not_there_or_not_in_the_right_state_is_told() {
     let unknown = "jobs/20200101-000000-0000";
     let mut refusals = vec![
         client.get_job(v1::GetJobRequest { name: unknown.into() }).await.unwrap_err(),
-        client.cancel_job(v1::CancelJobRequest { name: unknown.into() }).await.unwrap_err(),
+        client.cancel_job(v1::CancelJobRequest { name: unknown.into(), now: false }).await.unwrap_err(),
         client.delete_job(v1::DeleteJobRequest { name: unknown.into() }).await.unwrap_err(),
         client.watch_job(v1::WatchJobRequest { name: unknown.into(), after_sequence: 0 }).await.unwrap_err(),
         client.read_job_log(v1::ReadJobLogRequest { name: unknown.into(), ..Default::default() }).await.unwrap_err(),
@@ -192,9 +192,10 @@ async fn a_job_that_is_not_there_or_not_in_the_right_state_is_told() {
         violation.description
     );
 
-    client.cancel_job(v1::CancelJobRequest { name: job.name.clone() }).await.unwrap();
+    client.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap();
     daemon.watch_to_end(&job.name).await;
-    let again = client.cancel_job(v1::CancelJobRequest { name: job.name.clone() }).await.unwrap().into_inner();
+    let again =
+        client.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap().into_inner();
     assert_eq!(again.state(), v1::JobState::Cancelled);
     client.delete_job(v1::DeleteJobRequest { name: job.name.clone() }).await.unwrap();
     assert!(!daemon.job_folder(&job.name).exists());
@@ -203,7 +204,7 @@ async fn a_job_that_is_not_there_or_not_in_the_right_state_is_told() {
 
     let done = daemon.create(spec::short()).await;
     daemon.watch_to_end(&done.name).await;
-    let status = client.cancel_job(v1::CancelJobRequest { name: done.name.clone() }).await.unwrap_err();
+    let status = client.cancel_job(v1::CancelJobRequest { name: done.name.clone(), now: false }).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "JOB_ENDED"));
     assert!(status.message().contains("the job has succeeded"), "{}", status.message());
     let request = v1::ReadScalarsRequest { name: done.name, tag: "loss/trian".into(), ..Default::default() };

@@ -4,25 +4,20 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use torchd::proto::v1;
 
-use super::daemon::{Setup, wait_for};
+use super::daemon::{Setup, is_gone, wait_for};
 use super::spec;
 
 /// A program in the runner's place that answers the probe as the real one, and does something else with a job.
-fn odd_runner(folder: &Path, script: &str) -> PathBuf {
+pub(crate) fn odd_runner(folder: &Path, script: &str) -> PathBuf {
     let path = folder.join("odd-runner");
     let runner = env!("CARGO_BIN_EXE_torchd-runner");
     fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = probe ] && exec {runner} probe\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
-}
-
-fn is_gone(pid: i32) -> bool {
-    kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }
 
 #[tokio::test]
@@ -51,47 +46,6 @@ async fn a_killed_runner_ends_its_own_job_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_runner_of_a_daemon_that_died_is_ended_and_its_job_is_interrupted() {
-    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
-    let running = daemon.create(spec::endless()).await;
-    let waiting = daemon.create(v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() }).await;
-    let pid = daemon.runner_pid(&running.name).await;
-    let seen =
-        daemon.watch_until(&running.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 5)).await;
-    let (state_dir, _guard) = daemon.crash();
-    assert!(!is_gone(pid), "the runner outlives its daemon");
-
-    let daemon = Setup::in_state(&state_dir).set("jobs.cpu_slots", "1").start();
-    // It is reaped by whoever adopted it, which need not be at once.
-    wait_for("the end of the runner", || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-        stat.is_none_or(|stat| stat.contains(") Z ")).then_some(())
-    });
-    assert!(daemon.log().contains("ending the runner of a daemon that died"), "{}", daemon.log());
-    let job = daemon.watch_to_end(&running.name).await;
-    let end = job.end.clone().unwrap();
-    assert_eq!((job.state(), end.reason()), (v1::JobState::Failed, v1::JobEndReason::Interrupted));
-    assert!(job.progress.unwrap().step >= seen.progress.unwrap().step, "what the journal holds is kept");
-    assert_eq!(daemon.watch_to_end(&waiting.name).await.state(), v1::JobState::Succeeded);
-}
-
-#[tokio::test]
-async fn a_shutdown_stops_runners_in_order() {
-    let daemon = Setup::new().start();
-    let job = daemon.create(spec::endless()).await;
-    let pid = daemon.runner_pid(&job.name).await;
-    let folder = daemon.job_folder(&job.name);
-    let (status, state_dir, _guard) = daemon.stop();
-    assert_eq!(status.code(), Some(0));
-    assert!(is_gone(pid));
-    let saved = fs::read_dir(folder.join("checkpoints")).unwrap().count();
-    assert!(saved > 0, "the runner saved a checkpoint before it left");
-    let daemon = Setup::in_state(&state_dir).start();
-    let job = daemon.watch_to_end(&job.name).await;
-    assert_eq!(job.end.unwrap().message, "the daemon was stopped while the job ran");
-}
-
-#[tokio::test]
 async fn a_runner_that_does_not_stop_is_killed_with_its_group() {
     let folder = tempfile::tempdir().unwrap();
     let children = folder.path().join("children");
@@ -103,13 +57,10 @@ async fn a_runner_that_does_not_stop_is_killed_with_its_group() {
     let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("runner.stop_grace", "100ms").start();
     let job = daemon.create(spec::short()).await;
     let child: i32 = wait_for("the runner's child", || fs::read_to_string(&children).ok()?.trim().parse().ok());
-    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone() }).await.unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap();
     let ended = daemon.watch_to_end(&job.name).await;
     assert_eq!((ended.state(), ended.end.as_ref().unwrap().signal), (v1::JobState::Cancelled, Some(9)));
-    wait_for("the end of the runner's child", || {
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).ok();
-        stat.is_none_or(|stat| stat.contains(") Z ")).then_some(())
-    });
+    assert!(is_gone(child), "before the job is told to be over");
 }
 
 #[tokio::test]

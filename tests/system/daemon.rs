@@ -52,6 +52,8 @@ impl Setup {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", state_dir);
         command.args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.args(["--config", "/dev/null", "--data-root", "examples"]).arg("--state-dir").arg(state_dir);
+        // Tests that want runners to go on without their daemon say so; where a test fails in between, none does so for long.
+        command.env("TORCHD__SHUTDOWN__RUNNERS", "stop").env("TORCHD__JOBS__ORPHAN_TIMEOUT", "60s");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Self { command, state: None, state_dir: state_dir.to_owned(), is_unread: false }
     }
@@ -128,6 +130,12 @@ pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Whether a process has ended, reaped or not.
+pub(crate) fn is_gone(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    stat.is_none_or(|stat| stat.contains(") Z "))
+}
+
 impl Daemon {
     pub(crate) fn start() -> Self {
         Setup::new().start()
@@ -161,6 +169,10 @@ impl Daemon {
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -228,6 +240,25 @@ impl Daemon {
     /// Follows a job to its end.
     pub(crate) async fn watch_to_end(&self, name: &str) -> v1::Job {
         self.watch_until(name, |job| job.end.is_some()).await
+    }
+
+    /// A job as it is now.
+    pub(crate) async fn get(&self, name: &str) -> v1::Job {
+        self.jobs().await.get_job(v1::GetJobRequest { name: name.into() }).await.unwrap().into_inner()
+    }
+
+    /// Who has signed a lock of a job.
+    pub(crate) fn signed(&self, name: &str, lock: &str) -> i32 {
+        wait_for("a signature", || {
+            let text = fs::read(self.job_folder(name).join(lock)).ok()?;
+            let signed: serde_json::Value = serde_json::from_slice(&text).ok()?;
+            i32::try_from(signed["pid"].as_i64()?).ok()
+        })
+    }
+
+    /// Kills the runner of a job that runs.
+    pub(crate) fn kill_runner(&self, name: &str) {
+        kill(Pid::from_raw(self.signed(name, "lock")), Signal::SIGKILL).unwrap();
     }
 
     /// The process id of a job's runner.

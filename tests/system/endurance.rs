@@ -20,22 +20,6 @@ async fn a_daemon_whose_log_nobody_reads_goes_on() {
 }
 
 #[tokio::test]
-async fn a_runner_whose_daemon_died_goes_on() {
-    let daemon = Setup::new().start();
-    let job = daemon.create(spec::endless()).await;
-    daemon.watch_until(&job.name, |job| job.progress.is_some()).await;
-    let checkpoints = daemon.job_folder(&job.name).join("checkpoints");
-    let (state_dir, _guard) = daemon.crash();
-    // Each epoch writes a line to a log that nobody drains any more.
-    let count = || fs::read_dir(&checkpoints).map_or(0, Iterator::count);
-    let before = count();
-    wait_for("two more epochs", || (count() >= before + 2).then_some(()));
-    let daemon = Setup::in_state(&state_dir).start();
-    let ended = daemon.watch_to_end(&job.name).await;
-    assert_eq!(ended.end.unwrap().reason(), v1::JobEndReason::Interrupted);
-}
-
-#[tokio::test]
 async fn what_a_locked_database_refuses_is_told_to_it_later() {
     let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
     let running = daemon.create(spec::endless()).await;

@@ -149,7 +149,7 @@ async fn the_event_file_holds_what_the_journal_holds() {
     let [file] = files.as_slice() else { panic!("{files:?}") };
     let events = EventReader::new(File::open(file).unwrap()).read_all().unwrap();
     assert!(matches!(&events[0].what, Some(event::What::FileVersion(version)) if version == tensorboard::FILE_VERSION));
-    assert!(matches!(&events[1].what, Some(event::What::SessionLog(log)) if log.status == 1 && events[1].step == 0));
+    assert!(matches!(&events[1].what, Some(event::What::SessionLog(log)) if log.status == 1 && events[1].step == 1));
     let mut written: BTreeMap<String, Vec<(u64, f32)>> = BTreeMap::new();
     for event in &events[2..] {
         let Some(event::What::Summary(summary)) = &event.what else { panic!("{event:?}") };

@@ -42,7 +42,7 @@ fn visible(daemon: &Daemon, job: &v1::Job) -> String {
 }
 
 async fn cancel(daemon: &Daemon, job: &v1::Job) {
-    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone() }).await.unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap();
     daemon.watch_to_end(&job.name).await;
 }
 

@@ -48,7 +48,7 @@ async fn metrics_follow_a_job_through_its_life() {
 
     let mut client = daemon.jobs().await;
     for name in [&waiting.name, &job.name] {
-        client.cancel_job(v1::CancelJobRequest { name: name.clone() }).await.unwrap();
+        client.cancel_job(v1::CancelJobRequest { name: name.clone(), now: false }).await.unwrap();
         daemon.watch_to_end(name).await;
     }
     let _ = client.get_job(v1::GetJobRequest { name: "jobs/20200101-000000-0000".into() }).await.unwrap_err();

@@ -11,7 +11,7 @@ async fn get(daemon: &Daemon, name: &str) -> v1::Job {
 }
 
 async fn cancel(daemon: &Daemon, name: &str) -> v1::Job {
-    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: name.into() }).await.unwrap().into_inner()
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: name.into(), now: false }).await.unwrap().into_inner()
 }
 
 #[tokio::test]
@@ -67,11 +67,12 @@ async fn a_queue_survives_a_restart() {
     assert_eq!(status.code(), Some(0));
 
     let daemon = Setup::in_state(&state_dir).set("jobs.cpu_slots", "1").start();
-    let stopped = get(&daemon, &running.name).await;
-    assert_eq!(
-        (stopped.state(), stopped.end.as_ref().unwrap().reason()),
-        (v1::JobState::Failed, v1::JobEndReason::Interrupted)
-    );
+    // What ran goes first, and from where it was; nobody overtakes it.
+    let again = daemon.watch_until(&running.name, |job| job.state() == v1::JobState::Running).await;
+    assert_eq!((again.attempt, again.restarts), (2, 0));
+    assert_eq!(again.last_attempt_end.unwrap().reason(), v1::JobEndReason::Interrupted);
+    assert_eq!(get(&daemon, &waiting.name).await.state(), v1::JobState::Queued);
+    cancel(&daemon, &running.name).await;
     assert_eq!(daemon.watch_to_end(&waiting.name).await.state(), v1::JobState::Succeeded);
 }
 

@@ -73,7 +73,8 @@ fn an_address_that_others_can_reach_is_refused_unless_it_is_meant() {
 fn what_is_in_the_way_of_a_start_is_named() {
     let daemon = Daemon::start();
     let (code, words) = refused(Setup::in_state(&daemon.state_dir));
-    assert!(code == 69 && words.contains("another torchd uses it"), "{code} {words}");
+    let who = format!("the torchd of process {} uses it", daemon.pid());
+    assert!(code == 69 && words.contains(&who), "{code} {words}");
 
     let address = daemon.grpc.to_string();
     let taken = std::process::Command::new(env!("CARGO_BIN_EXE_torchd"))

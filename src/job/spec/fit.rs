@@ -13,6 +13,18 @@ pub struct DataFacts {
     pub validation: Option<Facts>,
 }
 
+/// Where training stands in its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: u64,
+    /// Examples used of the epoch in hand.
+    pub examples: u64,
+}
+
 /// How long a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -22,6 +34,8 @@ pub struct Plan {
     pub total_steps: u64,
     /// Epochs in all; the last may be a part of one.
     pub total_epochs: u32,
+    /// Optimizer steps that are left of the epoch in hand.
+    pub left_in_epoch: u64,
 }
 
 /// Validation batches are no larger than this by default.
@@ -53,7 +67,7 @@ impl Demands {
             if u64::from(found) > examples {
                 wrong.add("training.batch_size", format!("is {found}, and the training set has {examples} examples"));
             }
-            if self.length.is_some_and(|length| plan(length, found, examples).is_none()) {
+            if self.length.is_some_and(|length| plan(length, found, examples, Place::default()).is_none()) {
                 wrong.add("training", "makes more steps than can be counted");
             }
         }
@@ -85,21 +99,34 @@ impl Spec {
         wrong.or(Some(self))
     }
 
-    /// How long the job is on that many training examples; None where that cannot be counted.
-    pub fn plan(&self, train_examples: u64) -> Option<Plan> {
-        plan(self.length, self.batch_size, train_examples)
+    /// How long the job is on that many training examples from `place` on; None where that cannot be counted.
+    pub fn plan(&self, train_examples: u64, place: Place) -> Option<Plan> {
+        plan(self.length, self.batch_size, train_examples, place)
     }
 }
 
-fn plan(length: Length, batch_size: u32, train_examples: u64) -> Option<Plan> {
-    let steps_per_epoch = train_examples.div_ceil(u64::from(batch_size)).max(1);
+fn plan(length: Length, batch_size: u32, train_examples: u64, place: Place) -> Option<Plan> {
+    let steps = |examples: u64| examples.div_ceil(u64::from(batch_size));
+    let steps_per_epoch = steps(train_examples).max(1);
+    let left_in_epoch = steps(train_examples.saturating_sub(place.examples)).max(1);
     let (total_steps, total_epochs) = match length {
-        Length::Epochs(epochs) => (steps_per_epoch.checked_mul(u64::from(epochs))?, epochs),
-        Length::Steps(steps) => (steps, u32::try_from(steps.div_ceil(steps_per_epoch)).ok()?),
+        Length::Epochs(epochs) => {
+            let left = match u64::from(epochs).checked_sub(place.epoch) {
+                None | Some(0) => 0,
+                Some(epochs) => steps_per_epoch.checked_mul(epochs - 1)?.checked_add(left_in_epoch)?,
+            };
+            (place.step.checked_add(left)?, epochs)
+        }
+        Length::Steps(total) => {
+            let after_this_epoch = total.saturating_sub(place.step).saturating_sub(left_in_epoch);
+            let begun = u64::from(total > place.step || place.examples > 0);
+            let epochs = place.epoch.checked_add(begun)?.checked_add(after_this_epoch.div_ceil(steps_per_epoch))?;
+            (total.max(place.step), u32::try_from(epochs).ok()?)
+        }
     };
     // Event files count steps in 63 bits.
     i64::try_from(total_steps).ok()?;
-    Some(Plan { steps_per_epoch, total_steps, total_epochs })
+    Some(Plan { steps_per_epoch, total_steps, total_epochs, left_in_epoch })
 }
 
 fn judge_set(model: Model, field: &str, facts: &Facts, wrong: &mut Violations) {
@@ -155,7 +182,8 @@ mod tests {
             batch_size: 64,
             validation_batch_size: None,
             optimizer: Optimizer::Sgd { learning_rate: 0.01, momentum: 0.5 },
-            checkpoint_every_epochs: 1,
+            checkpoints: Default::default(),
+            retry: Default::default(),
             scalar_every_steps: 10,
             resources: Resources { device: Device::Auto, gpu_count: None, cpu_threads: None, gpu_memory_bytes: None },
             max_duration: None,
@@ -169,10 +197,32 @@ mod tests {
 
     #[test]
     fn the_last_batch_of_an_epoch_may_be_smaller() {
-        assert_eq!(spec().plan(4000), Some(Plan { steps_per_epoch: 63, total_steps: 630, total_epochs: 10 }));
+        let plan = |spec: &Spec, place| spec.plan(4000, place).map(|plan| (plan.total_steps, plan.total_epochs));
+        let anew = Place::default();
+        assert_eq!(plan(&spec(), anew), Some((630, 10)));
         let steps = Spec { length: Length::Steps(64), ..spec() };
-        assert_eq!(steps.plan(4000), Some(Plan { steps_per_epoch: 63, total_steps: 64, total_epochs: 2 }));
-        assert_eq!(Spec { length: Length::Steps(u64::MAX), ..spec() }.plan(4000), None);
+        assert_eq!(plan(&steps, anew), Some((64, 2)));
+        assert_eq!(plan(&Spec { length: Length::Steps(u64::MAX), ..spec() }, anew), None);
+    }
+
+    #[test]
+    fn a_resumed_job_is_as_long_as_one_that_was_never_stopped_and_other_batches_change_what_is_left() {
+        let (steps, epochs) = (Spec { length: Length::Steps(640), ..spec() }, spec());
+        for place in [
+            Place { step: 1, epoch: 0, examples: 64 },
+            Place { step: 62, epoch: 0, examples: 62 * 64 },
+            Place { step: 63, epoch: 1, examples: 0 },
+            Place { step: 640, epoch: 10, examples: 640 },
+        ] {
+            let plan = steps.plan(4000, place).unwrap();
+            assert_eq!((plan.total_steps, plan.total_epochs), (640, 11), "{place:?}");
+            let plan = epochs.plan(4000, place).unwrap();
+            assert_eq!((plan.total_steps, plan.total_epochs), (place.step.max(630), 10), "{place:?}");
+        }
+        let larger = Spec { batch_size: 128, ..spec() };
+        let plan = larger.plan(4000, Place { step: 63 + 10, epoch: 1, examples: 640 }).unwrap();
+        // 3360 examples are left of the second epoch, and eight epochs of 32 steps follow.
+        assert_eq!((plan.left_in_epoch, plan.total_steps), (27, 73 + 27 + 8 * 32));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::{Data, Demands, Device, IdxPaths, Length, Model, Optimizer, Resources, Spec};
 use crate::job::Violations;
+use crate::job::retention::Checkpoints;
+use crate::job::retry::Retry;
 use crate::proto::v1;
 
 /// What came of reading a message.
@@ -36,12 +38,9 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let data = read_data(message.data.as_ref(), &mut wrong);
     let training = read_training(message.training.as_ref(), &mut wrong);
     let optimizer = read_optimizer(message.optimizer.as_ref(), &mut wrong);
-    let checkpoint_every_epochs = at_least_one(
-        "checkpoint.every_epochs",
-        message.checkpoint.as_ref().and_then(|checkpoint| checkpoint.every_epochs),
-        1,
-        &mut wrong,
-    );
+    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
+    let checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
+    let retry = Retry::read(message.retry.as_ref(), &mut wrong);
     let scalar_every_steps = at_least_one(
         "logging.scalar_every_steps",
         message.logging.as_ref().and_then(|logging| logging.scalar_every_steps),
@@ -59,7 +58,6 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         wrong.add("display_name", format!("holds the control character {control:?}; it is shown on terminals"));
     }
     let Lengths { length, batch_size, validation_batch_size } = training;
-    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
     if let Some(size) = validation_batch_size.filter(|_| message.data.is_some() && !has_validation) {
         let found = format!("is {size}, and there is no data.validation; name a validation set, or leave this out");
         wrong.add("training.validation_batch_size", found);
@@ -83,11 +81,12 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         batch_size,
         validation_batch_size,
         optimizer,
-        checkpoint_every_epochs,
+        checkpoints,
         scalar_every_steps,
         resources,
         max_duration,
         labels: message.labels.clone(),
+        retry,
     };
     Reading { data: Some(data), resources, demands, spec: Some(spec), mistakes: wrong }
 }

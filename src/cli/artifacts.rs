@@ -1,0 +1,165 @@
+//! Checkpoints and files of jobs, and fetching them: a download that broke off goes on where it stopped, and what arrived is held
+//! against its checksum before it gets its name.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write, stderr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sha2::{Digest, Sha256};
+
+use super::arguments::DownloadArguments;
+use super::connection::Connection;
+use super::failure::Failure;
+use super::job_commands::name;
+use super::output::Output;
+use super::table;
+use crate::proto::v1::{self, download_artifact_response::Part};
+
+type Done = Result<ExitCode, Failure>;
+
+/// Lists the checkpoints of a job.
+pub(super) async fn checkpoints(connection: Connection, output: Output, job: &str) -> Done {
+    let mut all = v1::ListCheckpointsResponse::default();
+    loop {
+        let request = v1::ListCheckpointsRequest { name: name(job), page_size: 1000, page_token: all.next_page_token };
+        let page = connection.jobs().list_checkpoints(request).await?.into_inner();
+        all.checkpoints.extend(page.checkpoints);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() {
+            break;
+        }
+    }
+    output.print(&all, |all| {
+        let row = |saved: &v1::SavedCheckpoint| {
+            let metrics: Vec<_> =
+                saved.metrics.iter().map(|(tag, value)| format!("{tag} {}", table::number(*value))).collect();
+            [
+                saved.name.clone(),
+                saved.step.to_string(),
+                saved.epochs.to_string(),
+                size(saved.size_bytes),
+                table::time(saved.create_time),
+                metrics.join(", "),
+            ]
+        };
+        let rows: Vec<_> = all.checkpoints.iter().map(row).collect();
+        table::columns(["CHECKPOINT", "STEP", "EPOCHS", "SIZE", "SAVED", "METRICS"], &rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists the files of a job, or fetches one.
+pub(super) async fn download(connection: Connection, output: Output, arguments: DownloadArguments) -> Done {
+    let DownloadArguments { job, path, to } = arguments;
+    match path {
+        None => list(connection, output, &job).await,
+        Some(path) => {
+            let own = Path::new(&path).file_name().map(PathBuf::from);
+            let to = to.or(own).ok_or_else(|| Failure::Mistake(format!("{path:?} names no file")))?;
+            fetch(connection, output, &format!("{}/{path}", name(&job)), &to).await
+        }
+    }
+}
+
+async fn list(connection: Connection, output: Output, job: &str) -> Done {
+    let name = name(job);
+    let mut all = v1::ListArtifactsResponse::default();
+    loop {
+        let request = v1::ListArtifactsRequest { name: name.clone(), page_size: 1000, page_token: all.next_page_token };
+        let page = connection.jobs().list_artifacts(request).await?.into_inner();
+        all.artifacts.extend(page.artifacts);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() {
+            break;
+        }
+    }
+    output.print(&all, |all| {
+        let path = |artifact: &v1::Artifact| artifact.name.trim_start_matches(&format!("{name}/")).to_owned();
+        let row =
+            |artifact: &v1::Artifact| [path(artifact), size(artifact.size_bytes), table::time(artifact.update_time)];
+        let rows: Vec<_> = all.artifacts.iter().map(row).collect();
+        table::columns(["FILE", "SIZE", "WRITTEN"], &rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches a file into one beside its place, and moves it there once it is whole and right.
+async fn fetch(connection: Connection, output: Output, name: &str, to: &Path) -> Done {
+    let cannot = |error: io::Error| Failure::Other(format!("{} cannot be written: {error}", to.display()));
+    let mut part = to.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let mut digest = Sha256::new();
+    let mut have = match File::open(&part) {
+        Ok(mut begun) => io::copy(&mut begun, &mut digest).map_err(cannot)?,
+        Err(_) => 0,
+    };
+    let mut stream = match begin(&connection, name, have).await {
+        // What is there is longer than the file is now: another file.
+        Err(status) if status.code() == tonic::Code::OutOfRange => {
+            (have, digest) = (0, Sha256::new());
+            begin(&connection, name, 0).await?
+        }
+        other => other?,
+    };
+    let file = OpenOptions::new().write(true).create(true).truncate(have == 0).open(&part).map_err(cannot)?;
+    let mut file = io::BufWriter::new(file);
+    io::Seek::seek(&mut file, io::SeekFrom::Start(have)).map_err(cannot)?;
+    let mut about = v1::Artifact::default();
+    let bar = bar(output);
+    while let Some(message) = stream.message().await? {
+        match message.part {
+            Some(Part::Artifact(artifact)) => {
+                bar.set_length(artifact.size_bytes);
+                bar.set_position(have);
+                about = artifact;
+            }
+            Some(Part::Data(data)) => {
+                file.write_all(&data).map_err(cannot)?;
+                digest.update(&data);
+                have += data.len() as u64;
+                bar.set_position(have);
+            }
+            None => {}
+        }
+    }
+    bar.finish_and_clear();
+    file.into_inner().map_err(|error| cannot(error.into_error()))?.sync_all().map_err(cannot)?;
+    let found: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if found != about.sha256 || have != about.size_bytes {
+        // Another file of this name was begun earlier; the next try starts anew.
+        fs::remove_file(&part).map_err(cannot)?;
+        let told =
+            format!("{have} bytes of {}, with the checksum {found} instead of {}", about.size_bytes, about.sha256);
+        return Err(Failure::Other(format!("{name} did not arrive as it is there: {told}; ask again")));
+    }
+    fs::rename(&part, to).map_err(cannot)?;
+    output.print(&about, |about| format!("{}: {}, sha256 {}\n", to.display(), size(about.size_bytes), about.sha256))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn begin(
+    connection: &Connection,
+    name: &str,
+    offset_bytes: u64,
+) -> Result<tonic::Streaming<v1::DownloadArtifactResponse>, tonic::Status> {
+    let request = v1::DownloadArtifactRequest { name: name.to_owned(), offset_bytes };
+    Ok(connection.jobs().download_artifact(request).await?.into_inner())
+}
+
+fn bar(output: Output) -> ProgressBar {
+    let is_live = stderr().is_terminal() && !output.is_json();
+    let target = if is_live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    // The template is ours and right; if it were not, the bar would have its default looks.
+    if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+fn size(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}

@@ -1,0 +1,35 @@
+//! How a job got where it is: its attempts so far, and what is to be remembered for the next one.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::end::StopCause;
+use crate::proto::{json, v1};
+
+/// What a job carries from one attempt to the next.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Course {
+    /// Restarts after failures, of those that the spec allows.
+    pub restarts: u32,
+    /// Interruptions in a row that came before anything new was saved.
+    pub fruitless: u32,
+    /// How long the attempts that are over ran, together.
+    pub ran: Duration,
+    /// The next attempt does not begin before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<SystemTime>,
+    /// Why a user wants its runner to end; None while nobody does. Other causes do not outlive the daemon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopCause>,
+    /// How the attempt before ended.
+    #[serde(with = "json::optional", skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<v1::JobEnd>,
+    /// What resumes have changed, all together.
+    #[serde(with = "json::optional", skip_serializing_if = "Option::is_none")]
+    pub edits: Option<v1::JobEdits>,
+    /// Where the newest attempt began, or the next one will.
+    #[serde(with = "json::optional", skip_serializing_if = "Option::is_none")]
+    pub resume_from: Option<v1::ResumePoint>,
+}

@@ -1,0 +1,213 @@
+//! From one attempt to the next: where a runner begins, and what its end means for its job.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::JobError;
+use super::live::{Ending, Live};
+use super::task::{Task, blocking};
+use crate::fault;
+use crate::job::end::{Exit, StopCause, Verdict};
+use crate::job::order::{Lease, Order};
+use crate::job::retry::{self, Retry};
+use crate::job::state::{Event, Outcome, State};
+use crate::job::{Job, Violations};
+use crate::journal::{JobFolder, checkpoints};
+use crate::proto::v1;
+
+impl Task {
+    /// Gives a waiting job its part of the machine and starts its runner. After an error it still waits.
+    pub(super) async fn start(&mut self, live: &mut Live, lease: Lease) -> Result<(), JobError> {
+        let now = SystemTime::now();
+        let attempt = live.job.attempt + 1;
+        let place = self.folder(&live.job.id);
+        let resume_from = newest_checkpoint(&live.job, &place).await?;
+        let resume_step = resume_from.as_ref().map(|point| point.step);
+        self.advance(live, Event::Assigned, |job| {
+            job.attempt = attempt;
+            job.started = Some(now);
+            job.course.not_before = None;
+            job.course.resume_from = resume_from;
+        })
+        .await?;
+        fault::point("job-assigned");
+        live.lease = Some(lease.clone());
+        let visible = lease.gpu.as_ref().map(|gpu| gpu.visible.clone());
+        let order = Order {
+            attempt,
+            lease,
+            inputs: live.job.inputs.clone(),
+            nvml_library: self.settings.nvml_library.clone(),
+            resume_step,
+            edits: live.job.course.edits,
+        };
+        let to = place.clone();
+        if let Err(error) = blocking(move || to.write_order(&order)).await {
+            let verdict = Verdict {
+                outcome: Outcome::Failed,
+                reason: v1::JobEndReason::Storage,
+                message: format!("the order could not be written: {error}"),
+            };
+            return self.end(live, Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() }).await;
+        }
+        fault::point("order-written");
+        if attempt == 1 {
+            self.metrics.queue_wait.observe(seconds(live.job.created, now));
+        }
+        live.deadline = deadline(&live.job);
+        live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, visible));
+        fault::point("shim-started");
+        Ok(())
+    }
+
+    /// Takes a job over whose runner an earlier daemon has started.
+    pub(super) async fn adopt(&mut self, live: &mut Live) -> Result<(), JobError> {
+        let place = self.folder(&live.job.id);
+        let (from, attempt) = (place.clone(), live.job.attempt);
+        match blocking(move || from.read_order(attempt)).await {
+            Ok(order) => {
+                live.lease = Some(order.lease);
+                live.stop = live.job.course.stop;
+                live.deadline = deadline(&live.job);
+                tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
+                let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
+                if live.stop.is_some() {
+                    runner.stop();
+                }
+                live.runner = Some(runner);
+                Ok(())
+            }
+            Err(error) => {
+                let is_gone = !place.path().exists();
+                let verdict = if is_gone || error.kind() != std::io::ErrorKind::NotFound {
+                    tracing::error!(job.id = %live.job.id, %error, "the job's folder cannot be used");
+                    Verdict {
+                        outcome: Outcome::Failed,
+                        reason: v1::JobEndReason::Interrupted,
+                        message: format!(
+                            "the daemon died while the job ran, and the job's folder cannot be used: {error}"
+                        ),
+                    }
+                } else {
+                    // It died before it had told the runner what to do, so that there is none.
+                    crate::job::end::judge(Exit::Unknown, None, live.job.course.stop, false)
+                };
+                self.end(live, Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() }).await
+            }
+        }
+    }
+
+    /// The end of an attempt, whose runner is gone: the end of its job, or not. After an error the end is kept and told later.
+    pub(super) async fn end(&mut self, live: &mut Live, ending: Ending) -> Result<(), JobError> {
+        live.runner = None;
+        live.deadline = None;
+        live.lease = None;
+        live.process_group = None;
+        let finished = self.conclude(live, ending.clone()).await;
+        live.untold_end = finished.is_err().then_some(ending);
+        if finished.is_ok() {
+            live.stop = None;
+        }
+        finished
+    }
+
+    async fn conclude(&mut self, live: &mut Live, mut ending: Ending) -> Result<(), JobError> {
+        let now = SystemTime::now();
+        let place = self.folder(&live.job.id);
+        let resume_from = match newest_checkpoint(&live.job, &place).await {
+            Ok(point) => point,
+            // It is looked for again when the job is started.
+            Err(_) => live.job.course.resume_from.clone(),
+        };
+        let mut course = live.job.course.clone();
+        course.ran += live.job.started.and_then(|started| now.duration_since(started).ok()).unwrap_or_default();
+        course.stop = None;
+        let has_saved =
+            resume_from.as_ref().map(|point| point.step) > course.resume_from.as_ref().map(|point| point.step);
+        let verdict = &mut ending.verdict;
+        match verdict.outcome {
+            Outcome::Failed => {
+                let retry = Retry::read(live.job.spec.retry.as_ref(), &mut Violations::default());
+                // A user who wants it off the machine wants no restart.
+                let wait = match live.stop {
+                    Some(StopCause::Cancel) => None,
+                    _ => retry.after(verdict.reason, &course),
+                };
+                match (wait, live.job.state) {
+                    (Some(_), State::Stopping) => verdict.outcome = Outcome::Paused,
+                    (Some(wait), _) => {
+                        course.restarts += 1;
+                        course.fruitless = 0;
+                        course.not_before = now.checked_add(wait);
+                        verdict.outcome = Outcome::Requeued;
+                        self.metrics.runner_restarts.inc();
+                    }
+                    (None, _) => {}
+                }
+            }
+            Outcome::Requeued if live.stop.is_none() => {
+                course.fruitless = if has_saved { 0 } else { course.fruitless + 1 };
+                if !retry::goes_on(&course) {
+                    verdict.outcome = Outcome::Failed;
+                    verdict.message = format!(
+                        "interrupted {} times in a row without saving anything new; the last time: {}",
+                        course.fruitless, verdict.message
+                    );
+                }
+            }
+            // A runner that was lost while a user wanted it to stop.
+            Outcome::Requeued if live.job.state == State::Stopping => verdict.outcome = Outcome::Paused,
+            Outcome::Requeued | Outcome::Finished | Outcome::Cancelled | Outcome::Paused => {}
+        }
+        course.resume_from = resume_from;
+        self.finish(live, Event::Ended(ending.verdict.outcome), ending, course).await
+    }
+
+    /// When the next job may begin its restart.
+    pub(super) fn next_restart(&self) -> Option<Instant> {
+        let now = SystemTime::now();
+        let times = self.live.iter().filter(|live| live.job.state == State::Queued);
+        let earliest = times.filter_map(|live| live.job.course.not_before).filter(|time| *time > now).min()?;
+        Instant::now().checked_add(earliest.duration_since(now).ok()?)
+    }
+
+    /// Stops the runners that have told nothing for longer than their specs allow.
+    pub(super) fn end_stalled_jobs(&mut self) {
+        let now = SystemTime::now();
+        for live in self.live.iter_mut().filter(|live| live.stop.is_none() && live.runner.is_some()) {
+            let timeout = live.job.spec.retry.as_ref().and_then(|retry| retry.stall_timeout);
+            let Some(timeout) = timeout.and_then(|timeout| Duration::try_from(timeout).ok()) else { continue };
+            let Some(heard) = live.fold.heard(live.job.attempt) else { continue };
+            if let Some(silent) = now.duration_since(heard).ok().filter(|silent| *silent > timeout)
+                && let Some(runner) = &live.runner
+            {
+                tracing::error!(job.id = %live.job.id, silent = silent.as_secs_f64(), "the runner tells nothing any more and is stopped");
+                live.stop = Some(StopCause::Stalled);
+                runner.stop();
+            }
+        }
+    }
+}
+
+/// When a job has run as long as it may.
+fn deadline(job: &Job) -> Option<Instant> {
+    let limit = job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
+    let running = job.started.and_then(|started| started.elapsed().ok()).unwrap_or_default();
+    Instant::now().checked_add(limit.saturating_sub(job.course.ran).saturating_sub(running))
+}
+
+/// The newest checkpoint of a job that looks whole.
+pub(super) async fn newest_checkpoint(job: &Job, place: &JobFolder) -> Result<Option<v1::ResumePoint>, JobError> {
+    let (name, from) = (job.id.name(), place.clone());
+    let found = blocking(move || checkpoints(&from)).await;
+    let found = found.map_err(JobError::folder(format!("the checkpoints of {name} cannot be read")))?;
+    Ok(found.first().map(|newest| {
+        let step = newest.step();
+        v1::ResumePoint { step, checkpoint: format!("{name}/{}", JobFolder::checkpoint_name(step)) }
+    }))
+}
+
+pub(super) fn seconds(from: SystemTime, to: SystemTime) -> f64 {
+    to.duration_since(from).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,143 @@
+//! What users ask of their jobs.
+
+use super::live::{Ending, Live};
+use super::recovery::DELETED;
+use super::task::{Task, blocking};
+use super::{JobError, View};
+use crate::job::end::{Exit, StopCause, Verdict};
+use crate::job::spec::{edited, merged};
+use crate::job::state::{Event, Outcome, Refusal, next};
+use crate::job::{Course, Job, JobId, State};
+use crate::proto::v1;
+
+impl Task {
+    /// Asks a job to end: in order, or at once.
+    pub(super) async fn cancel(&mut self, id: &JobId, now: bool) -> Result<View, JobError> {
+        let Some(place) = self.live.iter().position(|live| live.job.id == *id) else {
+            let job = self.stored(id).await?;
+            self.judged(&job, Event::StopRequested)?;
+            return Ok(View::of_stored(job));
+        };
+        let mut live = self.live.remove(place);
+        let result = self.cancel_live(&mut live, now).await;
+        let view = live.view();
+        self.keep(place, live);
+        result.map(|()| view)
+    }
+
+    async fn cancel_live(&mut self, live: &mut Live, now: bool) -> Result<(), JobError> {
+        let state = self.judged(&live.job, Event::StopRequested)?;
+        if state == State::Cancelled {
+            let verdict = Verdict {
+                outcome: Outcome::Cancelled,
+                reason: v1::JobEndReason::Cancelled,
+                message: format!("cancelled while it was {}", live.job.state),
+            };
+            let ending = Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() };
+            let course = live.job.course.clone();
+            return self.finish(live, Event::StopRequested, ending, course).await;
+        }
+        // Whoever wanted it paused before wants it gone now.
+        if state != live.job.state || live.job.course.stop != Some(StopCause::Cancel) {
+            self.advance(live, Event::StopRequested, |job| job.course.stop = Some(StopCause::Cancel)).await?;
+        }
+        live.stop = Some(StopCause::Cancel);
+        if let Some(runner) = &live.runner {
+            if now { runner.kill() } else { runner.stop() }
+        }
+        Ok(())
+    }
+
+    /// Takes a job off the machine.
+    pub(super) async fn pause(&mut self, id: &JobId) -> Result<View, JobError> {
+        let Some(place) = self.live.iter().position(|live| live.job.id == *id) else {
+            let job = self.stored(id).await?;
+            self.judged(&job, Event::PauseRequested)?;
+            return Ok(View::of_stored(job));
+        };
+        let mut live = self.live.remove(place);
+        let result = self.pause_live(&mut live).await;
+        let view = live.view();
+        self.keep(place, live);
+        result.map(|()| view)
+    }
+
+    async fn pause_live(&mut self, live: &mut Live) -> Result<(), JobError> {
+        let state = self.judged(&live.job, Event::PauseRequested)?;
+        if live.job.course.stop == Some(StopCause::Cancel) {
+            return Err(JobError::Refused { id: live.job.id.clone(), refusal: Refusal::BeingCancelled });
+        }
+        if state == live.job.state {
+            return Ok(());
+        }
+        let is_active = live.job.state.is_active();
+        self.advance(live, Event::PauseRequested, |job| {
+            job.course.stop = is_active.then_some(StopCause::Pause);
+            job.course.not_before = None;
+        })
+        .await?;
+        if let Some(runner) = &live.runner {
+            live.stop.get_or_insert(StopCause::Pause);
+            runner.stop();
+        }
+        Ok(())
+    }
+
+    /// Puts a paused job back into the queue, with edits that have been judged.
+    pub(super) async fn resume(&mut self, id: &JobId, edits: Option<v1::JobEdits>) -> Result<View, JobError> {
+        let Some(place) = self.live.iter().position(|live| live.job.id == *id) else {
+            let state = self.stored(id).await?.state;
+            return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotPaused(state) });
+        };
+        let mut live = self.live.remove(place);
+        let result = self.resume_live(&mut live, edits).await;
+        let view = live.view();
+        self.live.insert(place, live);
+        result.map(|()| view)
+    }
+
+    async fn resume_live(&mut self, live: &mut Live, edits: Option<v1::JobEdits>) -> Result<(), JobError> {
+        self.judged(&live.job, Event::ResumeRequested)?;
+        let resume_from = super::attempts::newest_checkpoint(&live.job, &self.folder(&live.job.id)).await?;
+        self.advance(live, Event::ResumeRequested, |job| {
+            if let Some(edits) = &edits {
+                job.spec = edited(job.spec.clone(), edits);
+                job.course.edits = Some(merged(job.course.edits, edits));
+            }
+            job.course = Course { fruitless: 0, resume_from, stop: None, ..job.course.clone() };
+        })
+        .await
+    }
+
+    /// Removes an ended job with its folder.
+    pub(super) async fn delete(&mut self, id: &JobId) -> Result<(), JobError> {
+        let state = self.stored(id).await?.state;
+        if !state.is_final() || self.live.iter().any(|live| live.job.id == *id) {
+            return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(state) });
+        }
+        let aside = self.settings.jobs_dir.join(format!("{DELETED}{id}"));
+        let (folder, renamed) = (self.folder(id), aside.clone());
+        let moved = blocking(move || match std::fs::rename(folder.path(), &renamed) {
+            // Somebody removed it by hand; the row goes too.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        });
+        moved.await.map_err(JobError::folder(format!("the folder of {} cannot be removed", id.name())))?;
+        self.store.delete(id.clone()).await?;
+        tracing::info!(job.id = %id, "job deleted");
+        // It may be large, and others wait for this task. What is left of it the next start removes.
+        let id = id.clone();
+        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::error!(job.id = %id, %error, "the folder of a deleted job cannot be removed");
+            }
+            _ => {}
+        });
+        Ok(())
+    }
+
+    /// The state after an event, or why there is none.
+    fn judged(&self, job: &Job, event: Event) -> Result<State, JobError> {
+        next(job.state, event).map_err(|refusal| JobError::Refused { id: job.id.clone(), refusal })
+    }
+}

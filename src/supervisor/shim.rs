@@ -1,0 +1,352 @@
+//! The shim: the parent of one runner, which outlives the daemon. It keeps the runner's log, hands signals on, sees how the runner
+//! ends, leaves nothing of it behind, and notes the end in `exit.json`; then it leaves. It holds the lock of the file `shim` in the
+//! job's folder all that time, so that a new daemon knows that somebody looks after the runner.
+//!
+//! SIGTERM, SIGINT and SIGHUP ask the runner to checkpoint and stop; SIGUSR1 kills it with everything that it started. A daemon that
+//! stays away for too long is the same as a SIGTERM. It is one thread that waits for descriptors: no libtorch, no tokio.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+
+use super::log::Log;
+use crate::fault;
+use crate::job::end::Exit;
+use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
+
+/// Exit code of a shim that has no business here: another one is there, or the attempt is over (EX_TEMPFAIL).
+const NOT_MINE: u8 = 75;
+/// Exit code in the note where the runner cannot be started, as shells have it.
+const CANNOT_START: i32 = 127;
+/// The daemon is looked for so often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What a runner has left behind is killed and reaped within this, or stuck in the kernel.
+const REAP_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a shim is told. `torchd --shim` is not meant for people.
+#[derive(Debug, Parser)]
+#[command(name = "torchd --shim")]
+pub struct ShimArguments {
+    /// The job's folder
+    #[arg(long)]
+    job: PathBuf,
+    /// Which attempt
+    #[arg(long)]
+    attempt: u32,
+    /// The file that a daemon locks while it lives
+    #[arg(long)]
+    daemon_lock: PathBuf,
+    /// Without a daemon for so many seconds the runner is stopped
+    #[arg(long)]
+    orphan_timeout: f64,
+    /// From asking a runner to stop for that reason to killing it, in seconds
+    #[arg(long)]
+    grace: f64,
+    /// The log keeps so much
+    #[arg(long)]
+    log_max_bytes: u64,
+    /// The runner
+    #[arg(long)]
+    runner: PathBuf,
+}
+
+/// Runs a shim to the end of its runner.
+pub fn shim(arguments: ShimArguments) -> ExitCode {
+    match run(&arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // Our standard error is the job's log.
+            let _ = writeln!(io::stderr(), "[torchd: the runner cannot be looked after: {error}]");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &ShimArguments) -> io::Result<u8> {
+    let folder = JobFolder::new(arguments.job.clone());
+    let signals = signals()?;
+    let Some(held) = JobLock::take_file(&folder.shim())? else { return Ok(NOT_MINE) };
+    held.sign(arguments.attempt)?;
+    if is_over(&folder, arguments.attempt)? {
+        return Ok(NOT_MINE);
+    }
+    fault::point("shim-locked");
+    let room = ExitRoom::take(&folder)?;
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let kills_before = memory_kills();
+    let mut log = Log::open(&folder.log(), arguments.log_max_bytes);
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    set_nonblocking(&reader)?;
+    let mut shim = match start(arguments, writer) {
+        Ok(child) => Shim { pid: Pid::from_raw(child.id() as i32), signals, output: Some(reader), was_killed: false },
+        Err(error) => {
+            log.write(format!("{} cannot be started: {error}\n", arguments.runner.display()).as_bytes());
+            log.close();
+            note(&folder, room, ExitNote::new(arguments.attempt, Exit::Code(CANNOT_START)))?;
+            return Ok(0);
+        }
+    };
+    // The kernel takes a runner before it takes a daemon; raising one's own share is allowed to all.
+    let _ = fs::write(format!("/proc/{}/oom_score_adj", shim.pid), "500");
+    shim.follow(arguments, &mut log)?;
+    fault::point("runner-ended");
+    let mut exit = shim.bury(&mut log)?;
+    if exit == Exit::Signal(nix::libc::SIGKILL) && !shim.was_killed && memory_kills() > kills_before {
+        exit = Exit::OutOfMemory;
+    }
+    log.close();
+    fault::point("runner-buried");
+    note(&folder, room, ExitNote::new(arguments.attempt, exit))?;
+    fault::point("exit-noted");
+    Ok(0)
+}
+
+/// A runner that was started.
+struct Shim {
+    /// Its process, and its group. We are its parent: the id is its own until we have reaped it.
+    pid: Pid,
+    signals: SignalFd,
+    /// The end of its output that we read; None once that has ended.
+    output: Option<OwnedFd>,
+    /// By us, so that it was not the kernel.
+    was_killed: bool,
+}
+
+impl Shim {
+    /// Hands on what comes until the runner has ended. It is not reaped yet.
+    fn follow(&mut self, arguments: &ShimArguments, log: &mut Log) -> io::Result<()> {
+        let mut alone = Alone::new(arguments);
+        loop {
+            self.wait_for_news()?;
+            self.drain(log)?;
+            while let Some(signal) = self.signals.read_signal()? {
+                match Signal::try_from(signal.ssi_signo as i32) {
+                    Ok(Signal::SIGUSR1) => self.kill(),
+                    Ok(Signal::SIGCHLD) | Err(_) => {}
+                    // It may have ended just now.
+                    Ok(_) => self.stop(),
+                }
+            }
+            if self.reap_others()? {
+                return Ok(());
+            }
+            match alone.judge() {
+                Alas::Nothing => {}
+                Alas::Stop(words) => {
+                    log.write(words.as_bytes());
+                    self.stop();
+                }
+                Alas::Kill => self.kill(),
+            }
+        }
+    }
+
+    fn wait_for_news(&self) -> io::Result<()> {
+        let mut descriptors = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        descriptors.extend(self.output.as_ref().map(|output| PollFd::new(output.as_fd(), PollFlags::POLLIN)));
+        let timeout = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::NONE);
+        match poll(&mut descriptors, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads what the runner has said so far.
+    fn drain(&mut self, log: &mut Log) -> io::Result<()> {
+        let mut block = [0; 16 << 10];
+        while let Some(output) = &self.output {
+            match nix::unistd::read(output, &mut block) {
+                Ok(0) => self.output = None,
+                Ok(count) => log.write(&block[..count]),
+                Err(Errno::EAGAIN) => break,
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&self) {
+        // That it is gone already is fine.
+        let _ = kill(self.pid, Signal::SIGTERM);
+    }
+
+    fn kill(&mut self) {
+        self.was_killed = true;
+        // That it is gone already is fine.
+        let _ = killpg(self.pid, Signal::SIGKILL);
+    }
+
+    /// Reaps what the runner has left to us so far; whether the runner itself has ended.
+    fn reap_others(&self) -> io::Result<bool> {
+        loop {
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            match waitid(Id::All, flags) {
+                Ok(status) => match status.pid() {
+                    Some(pid) if pid == self.pid => return Ok(true),
+                    Some(pid) => drop(waitpid(pid, None)),
+                    None => return Ok(false),
+                },
+                Err(Errno::ECHILD) => return Ok(true),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Kills everything that the ended runner has left behind, its group and whatever has left that, and takes the rest of its output.
+    fn bury(&mut self, log: &mut Log) -> io::Result<Exit> {
+        // Until we reap the runner, the id of its group is not used again.
+        let _ = killpg(self.pid, Signal::SIGKILL);
+        let exit = match waitpid(self.pid, None) {
+            Ok(WaitStatus::Exited(_, code)) => Exit::Code(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal as i32),
+            Ok(_) | Err(_) => Exit::Unknown,
+        };
+        let begun = Instant::now();
+        while begun.elapsed() < REAP_LIMIT {
+            for pid in children() {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Err(Errno::ECHILD) => break,
+                Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(2)),
+                _ => {}
+            }
+        }
+        self.drain(log)?;
+        Ok(exit)
+    }
+}
+
+/// How long there has been no daemon.
+struct Alone<'a> {
+    arguments: &'a ShimArguments,
+    looked: Instant,
+    since: Option<Instant>,
+    told: Option<Instant>,
+}
+
+/// What follows of having no daemon.
+enum Alas {
+    Nothing,
+    Stop(String),
+    Kill,
+}
+
+impl<'a> Alone<'a> {
+    fn new(arguments: &'a ShimArguments) -> Self {
+        Self { arguments, looked: Instant::now(), since: None, told: None }
+    }
+
+    fn judge(&mut self) -> Alas {
+        let now = Instant::now();
+        if now - self.looked < LOOK_EVERY {
+            return Alas::Nothing;
+        }
+        self.looked = now;
+        // A lock that cannot be asked for is nobody's.
+        if is_held(&self.arguments.daemon_lock).unwrap_or(false) {
+            self.since = None;
+            return Alas::Nothing;
+        }
+        let alone = now - *self.since.get_or_insert(now);
+        match self.told {
+            None if alone.as_secs_f64() >= self.arguments.orphan_timeout => {
+                self.told = Some(now);
+                let seconds = self.arguments.orphan_timeout;
+                Alas::Stop(format!("[torchd: there has been no daemon for {seconds} s; the runner is asked to stop]\n"))
+            }
+            Some(told) if (now - told).as_secs_f64() >= self.arguments.grace => Alas::Kill,
+            _ => Alas::Nothing,
+        }
+    }
+}
+
+/// The signals that mean something to us, as a descriptor. Blocked for us; whoever we start begins with none blocked.
+fn signals() -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+        mask.add(signal);
+    }
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
+    Command::new(&arguments.runner)
+        .arg("run")
+        .arg("--job")
+        .arg(&arguments.job)
+        .args(["--attempt", &arguments.attempt.to_string()])
+        .current_dir(&arguments.job)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .process_group(0)
+        .spawn()
+}
+
+/// Whether somebody has said already that the attempt is over.
+fn is_over(folder: &JobFolder, attempt: u32) -> io::Result<bool> {
+    Ok(ExitNote::read(folder)?.is_some_and(|note| note.attempt >= attempt) || folder.order(attempt + 1).exists())
+}
+
+/// Notes the end, holding the job's lock, unless somebody was before us.
+fn note(folder: &JobFolder, room: ExitRoom, note: ExitNote) -> io::Result<()> {
+    let begun = Instant::now();
+    let _lock = loop {
+        match JobLock::take(folder)? {
+            Some(lock) => break lock,
+            None if begun.elapsed() > REAP_LIMIT => {
+                return Err(io::Error::other("somebody else holds the lock of the job"));
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    if is_over(folder, note.attempt)? {
+        return Ok(());
+    }
+    room.write(&note)
+}
+
+fn set_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Our children, as the kernel lists them.
+fn children() -> Vec<Pid> {
+    let list = fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
+}
+
+/// Processes that the kernel has killed because memory ran out: on this machine, and in our control group.
+fn memory_kills() -> u64 {
+    let count = |path: &Path| {
+        let text = fs::read_to_string(path).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
+    };
+    let group = fs::read_to_string("/proc/self/cgroup").ok();
+    let group = group.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("0::/")));
+    let in_group = group.and_then(|group| count(&Path::new("/sys/fs/cgroup").join(group).join("memory.events")));
+    count(Path::new("/proc/vmstat")).unwrap_or(0) + in_group.unwrap_or(0)
+}
+
+/// The log of a job, for what the shim itself cannot say elsewhere.
+pub(super) fn log_for_shim(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}

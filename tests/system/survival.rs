@@ -1,0 +1,267 @@
+//! What happens to the daemon, the shim and the runner while a job runs, and what the user sees of it: nothing but its true end.
+
+use std::fs;
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use torchd::proto::v1;
+use torchd::proto::v1::watch_event::Event;
+
+use super::crash::odd_runner;
+use super::daemon::{Daemon, Setup, is_gone, wait_for};
+use super::spec;
+
+fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+fn length(steps: u64) -> v1::JobSpec {
+    let mut spec = spec::endless();
+    spec.training.as_mut().unwrap().length = Some(v1::training::Length::MaxSteps(steps));
+    spec
+}
+
+fn at_once() -> v1::Retry {
+    v1::Retry { max_restarts: 1, initial_backoff: Some(prost_types::Duration::default()), ..v1::Retry::default() }
+}
+
+/// The numbers of the records of a job behind `after`, as far as a watcher gets them before the stream ends, or `most`.
+async fn sequences(daemon: &Daemon, name: &str, after: u64, most: usize) -> Vec<u64> {
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: after };
+    let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();
+    let mut numbers = Vec::new();
+    while let Ok(Some(message)) = stream.message().await {
+        numbers.extend(message.events.into_iter().filter_map(|event| match event.event {
+            Some(Event::Record(record)) => Some(record.sequence),
+            _ => None,
+        }));
+        if numbers.len() >= most {
+            break;
+        }
+    }
+    numbers
+}
+
+#[tokio::test]
+async fn a_runner_outlives_its_daemon_and_a_new_one_takes_it_over() {
+    let daemon = Setup::new().set("shutdown.runners", "leave").start();
+    let job = daemon.create(length(3000)).await;
+    let mut seen = sequences(&daemon, &job.name, 0, 30).await;
+    let (shim, runner) = (daemon.signed(&job.name, "shim"), daemon.signed(&job.name, "lock"));
+    let (state, _guard) = daemon.crash();
+    assert!(!is_gone(shim) && !is_gone(runner));
+
+    // A second daemon dies too, and a third is stopped in order.
+    let daemon = Setup::in_state(&state).set("shutdown.runners", "leave").start();
+    seen.extend(sequences(&daemon, &job.name, *seen.last().unwrap(), 30).await);
+    assert_eq!(daemon.get(&job.name).await.attempt, 1);
+    daemon.crash();
+    let daemon = Setup::in_state(&state).set("shutdown.runners", "leave").start();
+    seen.extend(sequences(&daemon, &job.name, *seen.last().unwrap(), 30).await);
+    let (status, ..) = daemon.stop();
+    assert!(status.success() && !is_gone(runner), "an upgrade does not touch training");
+
+    let daemon = Setup::in_state(&state).start();
+    assert_eq!(daemon.signed(&job.name, "lock"), runner);
+    seen.extend(sequences(&daemon, &job.name, *seen.last().unwrap(), usize::MAX).await);
+    let expected: Vec<u64> = (1..=seen.len() as u64).collect();
+    assert_eq!(seen, expected, "every record once, in order, across four daemons");
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!((ended.state(), ended.attempt, end.exit_code), (v1::JobState::Succeeded, 1, Some(0)));
+    assert_eq!(ended.progress.unwrap().step, 3000);
+    wait_for("the end of the shim", || is_gone(shim).then_some(()));
+}
+
+#[tokio::test]
+async fn a_runner_that_ends_while_there_is_no_daemon_gets_its_true_end() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "3").start();
+    let finishes = daemon.create(length(700)).await;
+    let (cancelled, killed) = (daemon.create(spec::endless()).await, daemon.create(spec::endless()).await);
+    for job in [&finishes, &cancelled, &killed] {
+        daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 0)).await;
+    }
+    let folders = [&finishes, &cancelled, &killed].map(|job| daemon.job_folder(&job.name));
+    let dead = daemon.signed(&killed.name, "lock");
+    let request = v1::CancelJobRequest { name: cancelled.name.clone(), now: false };
+    daemon.jobs().await.cancel_job(request).await.unwrap();
+    let (state, _guard) = daemon.crash();
+    signal(dead, Signal::SIGABRT);
+    for folder in [&folders[0], &folders[2]] {
+        wait_for("the end of the runner", || folder.join("exit.json").exists().then_some(()));
+    }
+
+    let daemon = Setup::in_state(&state).start();
+    let ended = daemon.watch_to_end(&finishes.name).await;
+    assert_eq!((ended.state(), ended.progress.unwrap().step), (v1::JobState::Succeeded, 700));
+    let end = daemon.watch_to_end(&killed.name).await.end.unwrap();
+    assert_eq!((end.reason(), end.signal), (v1::JobEndReason::KilledBySignal, Some(6)), "{end:?}");
+    assert!(end.log_tail.iter().any(|line| line.contains("training for")), "{:?}", end.log_tail);
+    assert_eq!(daemon.watch_to_end(&cancelled.name).await.state(), v1::JobState::Cancelled);
+}
+
+#[tokio::test]
+async fn a_runner_whose_daemon_does_not_come_back_saves_and_leaves_and_its_job_goes_on_later() {
+    let daemon = Setup::new().set("jobs.orphan_timeout", "1s").start();
+    let job = daemon.create(spec::endless()).await;
+    daemon.watch_until(&job.name, |job| job.progress.is_some()).await;
+    let (folder, runner) = (daemon.job_folder(&job.name), daemon.signed(&job.name, "lock"));
+    let (state, _guard) = daemon.crash();
+    wait_for("the end of the runner", || folder.join("exit.json").exists().then_some(()));
+    assert!(is_gone(runner), "no orphan holds a GPU for ever");
+    let log = fs::read_to_string(folder.join("runner.log")).unwrap();
+    assert!(log.contains("there has been no daemon for 1 s"), "{log}");
+    let daemon = Setup::in_state(&state).start();
+    let again = daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Running && job.attempt == 2).await;
+    assert_eq!((again.restarts, again.last_attempt_end.unwrap().reason()), (0, v1::JobEndReason::Interrupted));
+    assert!(again.resume_from.unwrap().step > 0);
+}
+
+#[tokio::test]
+async fn a_runner_that_somebody_stops_is_interrupted_and_costs_no_restart() {
+    let daemon = Daemon::start();
+    let job = daemon.create(spec::endless()).await;
+    for attempt in 1..=2 {
+        let running = |job: &v1::Job| {
+            job.attempt == attempt
+                && job.state() == v1::JobState::Running
+                && job.progress.as_ref().is_some_and(|p| p.step > 5)
+        };
+        let before = daemon.watch_until(&job.name, running).await;
+        // The runner itself, and its shim, as a shutdown of the machine does.
+        let who = if attempt == 1 { "lock" } else { "shim" };
+        signal(daemon.signed(&job.name, who), Signal::SIGTERM);
+        let again = daemon.watch_until(&job.name, |job| job.attempt == attempt + 1).await;
+        assert_eq!((again.restarts, again.last_attempt_end.unwrap().reason()), (0, v1::JobEndReason::Interrupted));
+        assert!(again.resume_from.unwrap().step >= before.progress.unwrap().step, "nothing is lost");
+    }
+}
+
+#[tokio::test]
+async fn a_runner_whose_shim_is_killed_stops_in_order_and_goes_on_in_another_attempt() {
+    let daemon = Daemon::start();
+    let job = daemon.create(spec::endless()).await;
+    let before = daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|p| p.step > 5)).await;
+    let runner = daemon.signed(&job.name, "lock");
+    signal(daemon.signed(&job.name, "shim"), Signal::SIGKILL);
+    let again = daemon.watch_until(&job.name, |job| job.attempt == 2).await;
+    assert!(is_gone(runner), "two never train at once");
+    assert!(again.resume_from.unwrap().step >= before.progress.unwrap().step);
+    assert_eq!(again.last_attempt_end.unwrap().reason(), v1::JobEndReason::Interrupted);
+}
+
+#[tokio::test]
+async fn a_runner_that_hangs_is_noticed_and_started_again() {
+    let daemon = Setup::new().set("runner.stop_grace", "200ms").start();
+    let stall_timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let job = v1::JobSpec { retry: Some(v1::Retry { stall_timeout, ..at_once() }), ..spec::endless() };
+    let job = daemon.create(job).await;
+    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|p| p.step > 5)).await;
+    let runner = daemon.signed(&job.name, "lock");
+    signal(runner, Signal::SIGSTOP);
+    let again = daemon.watch_until(&job.name, |job| job.attempt == 2).await;
+    let end = again.last_attempt_end.clone().unwrap();
+    assert_eq!((again.restarts, end.reason()), (1, v1::JobEndReason::Stalled), "{end:?}");
+    assert!(is_gone(runner));
+    // And once more: no restart is left.
+    daemon.watch_until(&job.name, |job| job.attempt == 2 && job.state() == v1::JobState::Running).await;
+    let second = wait_for("the second runner", || Some(daemon.signed(&job.name, "lock")).filter(|pid| *pid != runner));
+    signal(second, Signal::SIGSTOP);
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!((ended.state(), end.reason()), (v1::JobState::Failed, v1::JobEndReason::Stalled));
+    assert!(end.message.contains("retry.stall_timeout"), "{}", end.message);
+}
+
+#[tokio::test]
+async fn a_failed_attempt_waits_before_the_next_and_says_so_and_what_cannot_succeed_has_none() {
+    let daemon = Daemon::start();
+    let minutes = Some(prost_types::Duration { seconds: 120, nanos: 0 });
+    let retry = Some(v1::Retry { initial_backoff: minutes, ..at_once() });
+    let job = daemon.create(v1::JobSpec { retry: retry.clone(), ..spec::endless() }).await;
+    daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Running).await;
+    daemon.kill_runner(&job.name);
+    let waits = daemon.watch_until(&job.name, |job| job.waiting_reason.contains("restart 1 of 1 follows in")).await;
+    assert!(waits.waiting_reason.contains("SIGKILL"), "{}", waits.waiting_reason);
+    assert_eq!(waits.state(), v1::JobState::Queued);
+    // It holds back nobody, and survives a restart of the daemon.
+    assert_eq!(daemon.watch_to_end(&daemon.create(spec::short()).await.name).await.state(), v1::JobState::Succeeded);
+    let (_, state, _guard) = daemon.stop();
+    let daemon = Setup::in_state(&state).start();
+    let still = daemon.watch_until(&job.name, |job| job.waiting_reason.contains("restart 1 of 1")).await;
+    assert_eq!((still.attempt, still.restarts), (1, 1));
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), now: false };
+    assert_eq!(daemon.jobs().await.cancel_job(cancel).await.unwrap().into_inner().state(), v1::JobState::Cancelled);
+
+    let diverges = v1::JobSpec { optimizer: Some(spec::sgd(1e30, 0.0)), retry, ..spec::short() };
+    let ended = daemon.watch_to_end(&daemon.create(diverges).await.name).await;
+    assert_eq!((ended.end.unwrap().reason(), ended.attempt), (v1::JobEndReason::Diverged, 1));
+}
+
+#[tokio::test]
+async fn a_job_is_killed_at_once_where_that_is_asked_for_with_everything_that_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let children = folder.path().join("children");
+    // One child in its group, and one that has left it.
+    let script = format!(
+        "trap '' TERM\nsleep 1000 &\na=$!\nsetsid sleep 1000 &\necho $a $! > {0}.new; mv {0}.new {0}\nwhile :; do sleep 1000; done",
+        children.display()
+    );
+    let runner = odd_runner(folder.path(), &script);
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("runner.stop_grace", "1min");
+    let daemon = daemon.set("shutdown.timeout", "2min").start();
+    let job = daemon.create(spec::short()).await;
+    let left: String = wait_for("the runner's children", || fs::read_to_string(&children).ok());
+    let request = v1::CancelJobRequest { name: job.name.clone(), now: true };
+    daemon.jobs().await.cancel_job(request).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!((ended.state(), ended.end.unwrap().signal), (v1::JobState::Cancelled, Some(9)));
+    let pids: Vec<i32> = left.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    assert!(pids.len() == 2 && pids.iter().all(|pid| is_gone(*pid)), "before the job is told to be over");
+}
+
+#[tokio::test]
+async fn the_log_is_kept_up_to_its_limit_and_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = odd_runner(folder.path(), "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; exit 3");
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("jobs.log_max_bytes", "4096").start();
+    let job = daemon.create(spec::short()).await;
+    let ended = daemon.watch_to_end(&job.name).await;
+    let last = ended.end.unwrap().log_tail.pop().unwrap();
+    assert!(last.contains("the log is full") && last.contains("bytes are missing here"), "{last}");
+    let kept = fs::metadata(daemon.job_folder(&job.name).join("runner.log")).unwrap().len();
+    assert!((4096..4096 + 200).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn a_job_that_is_interrupted_again_and_again_without_saving_anything_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = odd_runner(folder.path(), "kill -KILL $PPID; sleep 1000");
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).start();
+    let job = daemon.create(spec::short()).await;
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!((ended.state(), end.reason()), (v1::JobState::Failed, v1::JobEndReason::Interrupted));
+    assert!(end.message.contains("5 times in a row") && ended.attempt == 5, "{} {}", end.message, ended.attempt);
+}
+
+#[tokio::test]
+async fn a_person_who_starts_a_runner_by_hand_is_told_who_does_that() {
+    let daemon = Daemon::start();
+    let job = daemon.create(spec::endless()).await;
+    daemon.watch_until(&job.name, |job| job.progress.is_some()).await;
+    let folder = daemon.job_folder(&job.name);
+    let by_hand = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_torchd-runner"));
+        command.arg("run").arg("--job").arg(&folder).args(["--attempt", "1"]).output().unwrap()
+    };
+    let output = by_hand();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(75) && words.contains("another runner holds the lock"), "{words}");
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), now: false };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
+    daemon.watch_to_end(&job.name).await;
+    let words = String::from_utf8(by_hand().stderr).unwrap();
+    assert!(words.contains("nobody looks after this runner"), "{words}");
+}
