@@ -7,6 +7,7 @@
 mod artifacts;
 mod checkpoint;
 mod exit_note;
+mod file_lock;
 mod folder;
 mod lock;
 mod progress;
@@ -16,8 +17,9 @@ mod writer;
 pub use artifacts::{Artifact, artifact_path, artifacts};
 pub use checkpoint::{Checkpoint, Context, FileSum, Manifest, checkpoints, sha256_of};
 pub use exit_note::{ExitNote, ExitRoom};
+pub use file_lock::{FileLock, Holder, is_held};
 pub use folder::{JobFolder, sync_folder, write_whole};
-pub use lock::{JobLock, Runner, is_held};
+pub use lock::{JobLock, Runner};
 pub use progress::ProgressFold;
 pub use tail::{JournalError, JournalTail};
 pub use writer::JournalWriter;

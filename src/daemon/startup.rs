@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::listeners::Addresses;
 use crate::checkup::Checkup;
@@ -10,7 +11,7 @@ use crate::compat::{Catalogue, CatalogueFile};
 use crate::config::{Environment, Invalid, Mistake, Settings};
 use crate::dataset::DataRoots;
 use crate::gpu::{self, NvmlOptions, NvmlSource, Watcher, WatcherSettings};
-use crate::journal::{JobLock, Runner, write_whole};
+use crate::journal::{FileLock, Holder, write_whole};
 use crate::node::{NodeSource, unsuitable_filesystem};
 use crate::supervisor::RunnerSettings;
 
@@ -20,9 +21,6 @@ pub(super) const EXIT_SETTINGS: u8 = 64;
 const EXIT_UNAVAILABLE: u8 = 69;
 /// Anything else (EX_SOFTWARE).
 const EXIT_INTERNAL: u8 = 70;
-
-/// Locked in the state folder by the daemon that uses it.
-const LOCK: &str = "torchd.lock";
 
 /// Why the daemon ends.
 #[derive(Debug)]
@@ -50,7 +48,7 @@ impl fmt::Display for Failure {
 /// The folder of all state, held by one daemon.
 pub(super) struct StateDir {
     path: PathBuf,
-    _lock: JobLock,
+    _lock: FileLock,
 }
 
 impl StateDir {
@@ -60,23 +58,16 @@ impl StateDir {
         std::fs::create_dir_all(path.join("jobs")).map_err(cannot)?;
         // Relative paths would mean something else to runners, which work in their jobs' folders.
         let path = path.canonicalize().map_err(cannot)?;
-        let place = path.join(LOCK);
-        match JobLock::take_file(&place).map_err(cannot)? {
-            Some(lock) => {
-                // Process id, boot and start time; there are no attempts at being a daemon.
-                lock.sign(0).map_err(cannot)?;
-                Ok(Self { path, _lock: lock })
-            }
-            None => {
-                let other = Runner::read_file(&place).ok().flatten();
-                let who =
-                    other.map_or("another torchd".to_owned(), |other| format!("the torchd of process {}", other.pid));
-                Err(Failure::unavailable(
-                    &format!("state_dir = {}", path.display()),
-                    format!("{who} uses it; stop that one, or give this one a --state-dir of its own"),
-                ))
-            }
-        }
+        let file = lock_file(&path);
+        let Some(lock) = FileLock::take(&file).map_err(cannot)? else {
+            let who = holder(&file).map_or_else(String::new, |pid| format!(", with pid {pid}"));
+            return Err(Failure::unavailable(
+                &format!("state_dir = {}", path.display()),
+                format!("another torchd uses it{who}; stop that one, or give this one a --state-dir of its own"),
+            ));
+        };
+        Holder::this_process().and_then(|this| lock.sign(&this)).map_err(cannot)?;
+        Ok(Self { path, _lock: lock })
     }
 
     pub(super) fn database(&self) -> PathBuf {
@@ -86,6 +77,23 @@ impl StateDir {
     pub(super) fn jobs(&self) -> PathBuf {
         self.path.join("jobs")
     }
+}
+
+/// Held by the daemon of a state folder as long as it lives.
+pub(super) fn lock_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("torchd.lock")
+}
+
+/// The process that holds the lock; None where it does not say.
+pub(super) fn holder(lock: &Path) -> Option<u32> {
+    // Between the taking of the lock and its signature, the words of the holder before stand in it, or none.
+    for _ in 0..100 {
+        if let Some(holder) = Holder::read(lock).ok().flatten().filter(Holder::is_running) {
+            return Some(holder.pid);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
 }
 
 /// SQLite, locks and synced appends need a local file system.
@@ -126,9 +134,8 @@ pub(super) fn runner_settings(settings: &Settings) -> Result<RunnerSettings, Fai
         std::env::current_exe().map_err(|error| Failure::internal("the path of this program is unknown", error))?;
     Ok(RunnerSettings {
         shim,
-        daemon_lock: std::path::absolute(&settings.state_dir)
-            .map_err(|error| Failure::internal("the path of the state folder is unknown", error))?
-            .join(LOCK),
+        daemon_lock: std::path::absolute(lock_file(&settings.state_dir))
+            .map_err(|error| Failure::internal("the path of the state folder is unknown", error))?,
         orphan_timeout: settings.jobs_orphan_timeout,
         log_max_bytes: settings.jobs_log_max_bytes,
         program: find_runner(settings.runner_path.as_deref())?,

@@ -17,6 +17,7 @@ mod nvml;
 mod prometheus;
 mod protocol;
 mod queue;
+mod repair;
 mod resume;
 mod settings;
 mod spec;

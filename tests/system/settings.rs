@@ -73,7 +73,7 @@ fn an_address_that_others_can_reach_is_refused_unless_it_is_meant() {
 fn what_is_in_the_way_of_a_start_is_named() {
     let daemon = Daemon::start();
     let (code, words) = refused(Setup::in_state(&daemon.state_dir));
-    let who = format!("the torchd of process {} uses it", daemon.pid());
+    let who = format!("another torchd uses it, with pid {}", daemon.pid());
     assert!(code == 69 && words.contains(&who), "{code} {words}");
 
     let address = daemon.grpc.to_string();

@@ -1,0 +1,156 @@
+//! A lock on a file that tells who lives: an open-file-description lock (fcntl(2), F_OFD_SETLK). It is free the moment its
+//! holder is gone, however it went. Whether it is held can be asked without taking it (F_OFD_GETLK), so that asking disturbs
+//! nobody. The kernel does not tell who holds it; the holder writes that into the file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The lock, held until it is dropped.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+}
+
+impl FileLock {
+    /// Takes the lock on a file, which is made where it is not there; None where somebody else has it.
+    pub fn take(path: &Path) -> io::Result<Option<Self>> {
+        // Not truncated: the words of the holder stand in it.
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+            Ok(_) => Ok(Some(Self { file })),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes who we are into the lock that we hold.
+    pub fn sign(&self, who: &impl Serialize) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(&serde_json::to_vec(who)?, 0)
+    }
+}
+
+/// Whether somebody holds the lock on a file, asked and not tried. A file that is not there is not held.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut answer = whole_file(libc::F_WRLCK);
+    fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut answer))?;
+    Ok(i32::from(answer.l_type) != libc::F_UNLCK)
+}
+
+/// Who last signed the lock on a file, alive or not; None where nobody has.
+pub(super) fn read_signature<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) if bytes.is_empty() => Ok(None),
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A process, as it signs. A process id alone is not enough: ids are used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// Process id.
+    pub pid: u32,
+    /// `/proc/sys/kernel/random/boot_id` when it began.
+    pub boot_id: String,
+    /// Clock ticks from boot to its start, field 22 of `/proc/<pid>/stat`.
+    pub start_time: u64,
+}
+
+impl Holder {
+    /// This process.
+    pub fn this_process() -> io::Result<Self> {
+        let pid = std::process::id();
+        Ok(Self { pid, boot_id: boot_id()?, start_time: start_time(pid)? })
+    }
+
+    /// Who last signed the lock on a file, alive or not; None where nobody has.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        read_signature(path)
+    }
+
+    /// Whether the process of that id is still the one that signed.
+    pub fn is_running(&self) -> bool {
+        is_running(self.pid, &self.boot_id, self.start_time)
+    }
+}
+
+/// Whether the process of that id is still the one that began then.
+pub(super) fn is_running(pid: u32, boot: &str, start: u64) -> bool {
+    boot_id().is_ok_and(|now| now == boot) && start_time(pid).is_ok_and(|found| found == start)
+}
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold anything; the state follows the last one and is field 3.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    after_name
+        .split_whitespace()
+        .nth(22 - 3)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has no start time")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_tells_whether_a_lock_is_held_and_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert!(!is_held(&path).unwrap());
+        assert!(!path.exists(), "asking makes no file");
+        let lock = FileLock::take(&path).unwrap().unwrap();
+        assert!(is_held(&path).unwrap());
+        assert!(FileLock::take(&path).unwrap().is_none());
+        drop(lock);
+        assert!(!is_held(&path).unwrap());
+        assert!(FileLock::take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_signed_can_be_read_and_a_shorter_signature_leaves_nothing_of_a_longer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert_eq!(Holder::read(&path).unwrap(), None);
+        let lock = FileLock::take(&path).unwrap().unwrap();
+        assert_eq!(Holder::read(&path).unwrap(), None);
+        let this = Holder::this_process().unwrap();
+        lock.sign(&Holder { boot_id: "0".repeat(1000), ..this.clone() }).unwrap();
+        lock.sign(&this).unwrap();
+        assert_eq!(Holder::read(&path).unwrap(), Some(this.clone()));
+        assert!(this.is_running());
+        assert!(!Holder { start_time: this.start_time + 1, ..this }.is_running());
+    }
+}
