@@ -28,7 +28,6 @@ use crate::metrics::Metrics;
 use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
-use crate::store::Store;
 use crate::supervisor::{ShimArguments, Supervisor, shim};
 use arguments::Arguments;
 use startup::{Failure, StateDir};
@@ -159,8 +158,7 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
     let methods = services::methods();
     let metrics =
         Metrics::new(&reasons, &methods).map_err(|error| Failure::internal("metrics cannot be made", error))?;
-    let store = Store::open(&state.database())
-        .map_err(|error| Failure::unavailable(&format!("{}", state.database().display()), error))?;
+    let store = state.open_store()?;
     let watcher = startup::watcher(&settings)?;
     tokio::spawn(watcher.clone().log_changes());
     if let Some(folder) = &settings.metrics_hpc_job_mapping_dir {

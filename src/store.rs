@@ -3,6 +3,8 @@
 //! One named thread owns the connection; callers hand it closures and wait. It holds no step progress: journals do. It ends
 //! when the last handle is gone.
 
+mod backup;
+mod check;
 mod error;
 mod jobs;
 mod migrations;
@@ -32,14 +34,21 @@ struct StoreThread {
 }
 
 impl Store {
-    /// Opens the database, made and brought to the newest form where needed.
+    /// Opens the database, made and brought to the newest form where needed. One that is damaged, of a later version or of another
+    /// program is refused and left as it is; one of an earlier form is copied before it is changed.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
+        // Another program that looks into the database, such as sqlite3, may hold it for a moment.
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        check::sound(&connection)?;
+        let form = migrations::form(&connection)?;
+        if (1..migrations::NEWEST).contains(&form) {
+            let copy = backup::make(&connection, path, form)?;
+            tracing::info!(from = form, to = migrations::NEWEST, copy = %copy.display(), "the database gets a newer form");
+        }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
-        // Another program that looks into the database, such as sqlite3, may hold it for a moment.
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
         migrations::apply(&mut connection)?;
         let (sender, mut receiver) = mpsc::unbounded_channel::<Work>();
         let handle = std::thread::Builder::new()

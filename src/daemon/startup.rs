@@ -11,8 +11,9 @@ use crate::compat::{Catalogue, CatalogueFile};
 use crate::config::{Environment, Invalid, Mistake, Settings};
 use crate::dataset::DataRoots;
 use crate::gpu::{self, NvmlOptions, NvmlSource, Watcher, WatcherSettings};
-use crate::journal::{FileLock, Holder, write_whole};
+use crate::journal::{FileLock, Holder, JobFolder, write_whole};
 use crate::node::{NodeSource, unsuitable_filesystem};
+use crate::store::{Store, StoreError};
 use crate::supervisor::RunnerSettings;
 
 /// The settings are wrong (EX_USAGE of sysexits.h).
@@ -76,6 +77,29 @@ impl StateDir {
 
     pub(super) fn jobs(&self) -> PathBuf {
         self.path.join("jobs")
+    }
+
+    /// Opens the database. One that is damaged, and one that is gone while jobs are there, has to be rebuilt first.
+    pub(super) fn open_store(&self) -> Result<Store, Failure> {
+        let path = self.database();
+        let cannot = |why: &dyn fmt::Display| Failure::unavailable(&path.display().to_string(), why);
+        let way_out =
+            format!("`torchd doctor --repair --state-dir {}` rebuilds it from the jobs' folders", self.path.display());
+        if std::fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
+            // An empty one would be made, and the jobs forgotten.
+            let folders = JobFolder::all(&self.jobs()).map_err(|error| cannot(&error))?.len();
+            if folders > 0 {
+                let found = if path.exists() { "empty" } else { "missing" };
+                return Err(cannot(&format!(
+                    "{found}, and {} holds {folders} job folders; {way_out}",
+                    self.jobs().display()
+                )));
+            }
+        }
+        Store::open(&path).map_err(|error| match &error {
+            StoreError::Damaged { .. } | StoreError::Foreign { .. } => cannot(&format!("{error}; {way_out}")),
+            _ => cannot(&error),
+        })
     }
 }
 

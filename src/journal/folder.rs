@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::job::JobId;
 use crate::job::order::Order;
 use crate::proto::{json, v1};
 
@@ -17,6 +18,20 @@ impl JobFolder {
     /// The job's folder at that path; it need not be there yet.
     pub fn new(path: PathBuf) -> Self {
         Self { path }
+    }
+
+    /// The folders of all jobs in the folder that holds them, by name. What is named otherwise is none.
+    pub fn all(jobs_dir: &Path) -> io::Result<Vec<(JobId, Self)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(jobs_dir)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if let Ok(id) = name.parse::<JobId>() {
+                found.push((id, Self::new(path)));
+            }
+        }
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(found)
     }
 
     /// The folder itself.

@@ -28,6 +28,26 @@ pub enum StoreError {
         /// What.
         what: String,
     },
+    /// The file is damaged, or is no database.
+    #[error("damaged, or no database; SQLite says: {what}")]
+    Damaged {
+        /// SQLite's own words.
+        what: String,
+    },
+    /// The file is a database of something else.
+    #[error("a database of another program: it holds {table:?} and no jobs")]
+    Foreign {
+        /// One of its tables.
+        table: String,
+    },
+    /// The copy that is made before a change of form could not be made.
+    #[error("the copy {path}, without which the database is not changed, cannot be made: {cause}", path = path.display())]
+    Backup {
+        /// Where it should lie.
+        path: std::path::PathBuf,
+        /// Why not.
+        cause: String,
+    },
     /// The database was written by a later version.
     #[error(
         "the database has form {found}, and this version knows forms up to {known}; start the version that wrote it"

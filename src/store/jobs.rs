@@ -270,6 +270,7 @@ fn time(micros: i64) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use super::super::migrations;
     use super::*;
     use crate::job::end::StopCause;
     use crate::job::order::IdxFiles;
@@ -363,5 +364,47 @@ mod tests {
         drop(Store::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         assert!(matches!(Store::open(&path), Err(StoreError::TooNew { found: 99, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_database_of_an_earlier_form_is_copied_before_it_is_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("torchd.db");
+        let copy = super::super::backup::path_of(&path, 1);
+        std::fs::write(&copy, "of an earlier attempt").unwrap();
+        migrations::make_of_form(&path, 1);
+        let earlier = Connection::open(&path).unwrap();
+        let sql = "INSERT INTO job (seq, id, state, generation, attempt, created, spec, inputs)
+                   VALUES (7, '20261123-171455-k7qm', 'failed', 4, 1, 5, '{}', '{\"train\": {\"images\": \"/i\", \"labels\": \"/l\"}, \"validation\": null}')";
+        earlier.execute(sql, []).unwrap();
+        drop(earlier);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.counts().await.unwrap(), [(State::Failed, 1)]);
+        assert_eq!(copy.file_name().unwrap(), "torchd.db.v1.bak");
+        let copied = Connection::open(&copy).unwrap();
+        let form: u32 = copied.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let seq: i64 = copied.query_row("SELECT seq FROM job", [], |row| row.get(0)).unwrap();
+        assert_eq!((form, seq), (1, 7));
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");
+    }
+
+    #[test]
+    fn what_is_no_whole_database_of_jobs_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("torchd.db");
+        std::fs::write(&path, "Once there was a database, and it was long enough to be one of SQLite's. ".repeat(20))
+            .unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let refused = Store::open(&path).err().unwrap();
+        assert!(
+            matches!(refused, StoreError::Damaged { .. }) && refused.to_string().contains("not a database"),
+            "{refused}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+
+        std::fs::remove_file(&path).unwrap();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE recipe (name TEXT)").unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Foreign { table }) if table == "recipe"));
     }
 }

@@ -1,6 +1,6 @@
 //! The forms of the database. Append-only: a migration that has been released is never changed.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::StoreError;
 
@@ -36,20 +36,45 @@ const MIGRATIONS: &[&str] = &[
 ",
 ];
 
+/// The newest form.
+pub(super) const NEWEST: usize = MIGRATIONS.len();
+
+/// The form of a database, 0 where it holds nothing yet; refused where it is not ours or of a later version.
+pub(super) fn form(connection: &Connection) -> Result<usize, StoreError> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found = found as usize;
+    if found > NEWEST {
+        return Err(StoreError::TooNew { found, known: NEWEST });
+    }
+    if found == 0 {
+        let first = "SELECT name FROM sqlite_schema ORDER BY name LIMIT 1";
+        if let Some(table) = connection.query_row(first, [], |row| row.get(0)).optional()? {
+            return Err(StoreError::Foreign { table });
+        }
+    }
+    Ok(found)
+}
+
 /// Brings a database to the newest form.
 pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let found = found as usize;
-    if found > MIGRATIONS.len() {
-        return Err(StoreError::TooNew { found, known: MIGRATIONS.len() });
-    }
+    let found = form(&transaction)?;
     for migration in &MIGRATIONS[found..] {
         transaction.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as u32)?;
+    transaction.pragma_update(None, "user_version", NEWEST as u32)?;
     transaction.commit()?;
     Ok(())
+}
+
+/// Makes a database as an earlier version left it.
+#[cfg(test)]
+pub(super) fn make_of_form(path: &std::path::Path, form: usize) {
+    let connection = Connection::open(path).unwrap();
+    for migration in &MIGRATIONS[..form] {
+        connection.execute_batch(migration).unwrap();
+    }
+    connection.pragma_update(None, "user_version", form as u32).unwrap();
 }
 
 #[cfg(test)]

@@ -1,0 +1,37 @@
+//! A copy of the database before it is brought to a newer form, so that the version before can be put back.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// Where the copy of a database of that form lies: `torchd.db.v1.bak`.
+pub(super) fn path_of(database: &Path, form: usize) -> PathBuf {
+    let mut name = database.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".v{form}.bak"));
+    database.with_file_name(name)
+}
+
+/// Copies the database of that form beside itself; a copy of the same form is replaced. Durable when it returns.
+pub(super) fn make(connection: &Connection, database: &Path, form: usize) -> Result<PathBuf, StoreError> {
+    let path = path_of(database, form);
+    let failed = |cause: &dyn std::fmt::Display| StoreError::Backup { path: path.clone(), cause: cause.to_string() };
+    let aside = path.with_extension("bak.new");
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
+        _ => {}
+    }
+    let name = aside.to_str().ok_or_else(|| failed(&"its path is no UTF-8, which SQLite needs"))?;
+    connection.execute("VACUUM INTO ?1", [name]).map_err(|error| failed(&error))?;
+    // SQLite does not wait for the disk here.
+    let made = File::open(&aside)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::rename(&aside, &path))
+        .and_then(|()| File::open(path.parent().unwrap_or(Path::new("."))))
+        .and_then(|folder| folder.sync_all());
+    made.map_err(|error| failed(&error))?;
+    Ok(path)
+}
