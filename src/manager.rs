@@ -9,6 +9,7 @@ mod dispatch;
 mod error;
 mod gpus;
 mod live;
+mod mirror;
 mod recovery;
 mod requests;
 mod task;
@@ -35,6 +36,7 @@ pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
 pub use error::JobError;
+pub use mirror::{MirrorError, Mirrored};
 pub use view::View;
 
 /// A runner that does not work is asked again after this, then after twice as long, ...

@@ -3,16 +3,15 @@
 
 use std::time::SystemTime;
 
-use super::JobError;
 use super::attempts::seconds;
 use super::live::{Ending, Live};
 use super::task::{Task, blocking};
+use super::{JobError, Mirrored};
 use crate::fault;
 use crate::job::end::{self, Verdict};
 use crate::job::state::{Event, Outcome, State, next};
 use crate::job::{Course, Job};
-use crate::journal::write_whole;
-use crate::proto::{json, v1};
+use crate::proto::v1;
 use crate::store::StoreError;
 
 impl Task {
@@ -88,15 +87,12 @@ impl Task {
 
     /// Writes job.json, from which a lost database can be rebuilt. The database is the truth while it is there.
     pub(super) async fn mirror(&self, live: &Live) {
-        let folder = self.folder(&live.job.id);
-        let mirrored = json::to_value(&live.view().to_proto(&folder), false).map_err(std::io::Error::other);
-        let inputs = serde_json::to_value(&live.job.inputs).unwrap_or_default();
-        let course = serde_json::to_value(&live.job.course).unwrap_or_default();
-        let written = blocking(move || {
-            let whole = serde_json::json!({ "job": mirrored?, "inputs": inputs, "course": course });
-            write_whole(&folder.job(), &serde_json::to_vec_pretty(&whole)?)
-        });
-        if let Err(error) = written.await {
+        let (folder, job) = (self.folder(&live.job.id), live.job.clone());
+        let written = match self.store.request_of(job.id.clone()).await {
+            Ok(request) => blocking(move || Mirrored { job, request }.write(&folder)).await,
+            Err(error) => Err(std::io::Error::other(error)),
+        };
+        if let Err(error) = written {
             tracing::error!(job.id = %live.job.id, %error, "job.json cannot be written");
         }
     }

@@ -100,6 +100,16 @@ impl Store {
         .await
     }
 
+    /// The request that made a job, if that had an id.
+    pub async fn request_of(&self, id: JobId) -> Result<Option<Asked>, StoreError> {
+        self.call(move |connection| {
+            let sql = "SELECT id, asked FROM request WHERE job_id = ?1";
+            let asked = |row: &Row<'_>| Ok(Asked { request_id: row.get(0)?, spec: row.get(1)? });
+            Ok(connection.query_row(sql, [id.as_str()], asked).optional()?)
+        })
+        .await
+    }
+
     /// Changes a job whose generation has risen by one; refused where the database has another one.
     pub async fn update(&self, job: Job) -> Result<(), StoreError> {
         self.call(move |connection| {

@@ -1,0 +1,232 @@
+//! `job.json`: a job as the database has it, both ways, so that the jobs' folders alone can rebuild a lost database. The job is the
+//! message that clients get; beside it stands what the daemon keeps and clients do not see. A new field of `Job` is one line in each
+//! direction, and nothing builds until it has them.
+
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+
+use super::View;
+use crate::job::{Course, Inputs, Job, State};
+use crate::journal::{JobFolder, write_whole};
+use crate::proto::{json, v1};
+use crate::store::Asked;
+
+/// A job with the request that made it, if that had an id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mirrored {
+    /// The job.
+    pub job: Job,
+    /// The request.
+    pub request: Option<Asked>,
+}
+
+/// Why a job.json tells nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// It is not there.
+    #[error("job.json is missing")]
+    Missing,
+    /// The system refuses.
+    #[error("job.json cannot be read: {0}")]
+    Io(io::Error),
+    /// It is cut off or overwritten.
+    #[error("job.json is damaged: {0}")]
+    Damaged(String),
+    /// It is whole and holds something that this version does not know.
+    #[error("job.json is whole and holds what this version of torchd does not know: {0}")]
+    Unknown(String),
+}
+
+/// The file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    job: serde_json::Value,
+    inputs: Inputs,
+    course: Course,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request: Option<Request>,
+}
+
+/// The request that made the job.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    request_id: String,
+    /// To the letter: a second request is held against it.
+    spec: String,
+}
+
+impl Mirrored {
+    /// Writes job.json. Durable when it returns.
+    pub fn write(&self, folder: &JobFolder) -> io::Result<()> {
+        let Self { job, request } = self;
+        let message = View::of_stored(job.clone()).to_proto(folder);
+        let form = Form {
+            job: json::to_value(&message, false).map_err(io::Error::other)?,
+            inputs: job.inputs.clone(),
+            course: job.course.clone(),
+            request: request.clone().map(|Asked { request_id, spec }| Request { request_id, spec }),
+        };
+        write_whole(&folder.job(), &serde_json::to_vec_pretty(&form)?)
+    }
+
+    /// Reads job.json.
+    pub fn read(folder: &JobFolder) -> Result<Self, MirrorError> {
+        let bytes = fs::read(folder.job()).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => MirrorError::Missing,
+            _ => MirrorError::Io(error),
+        })?;
+        let value: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|error| MirrorError::Damaged(error.to_string()))?;
+        let unknown = |error: &dyn std::fmt::Display| MirrorError::Unknown(error.to_string());
+        let Form { job: message, inputs, course, request } =
+            serde_json::from_value(value).map_err(|error| unknown(&error))?;
+        let message: v1::Job = json::from_str(&message.to_string()).map_err(|error| unknown(&error))?;
+        let job = to_job(message, inputs, course).map_err(|what| unknown(&what))?;
+        let request = request.map(|Request { request_id, spec }| Asked { request_id, spec });
+        Ok(Self { job, request })
+    }
+}
+
+/// The job that the message shows.
+fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, String> {
+    // Named one by one, so that nothing that is written is forgotten here.
+    let v1::Job {
+        name,
+        spec,
+        state,
+        generation,
+        create_time,
+        start_time,
+        end_time,
+        // Said anew where the job waits and lies.
+        waiting_reason: _,
+        progress,
+        end,
+        directory: _,
+        attempt,
+        // What follows is in the course too, which is whole.
+        restarts: _,
+        last_attempt_end: _,
+        resume_from: _,
+    } = message;
+    let time = |what: &str, time: prost_types::Timestamp| {
+        std::time::SystemTime::try_from(time).map_err(|error| format!("{what}: {error}"))
+    };
+    let state = v1::JobState::try_from(state).ok().and_then(|state| State::try_from(state).ok());
+    Ok(Job {
+        id: name.parse().map_err(|error| format!("name: {error}"))?,
+        spec: spec.ok_or("it has no spec")?,
+        inputs,
+        state: state.ok_or("it has no state")?,
+        generation,
+        attempt,
+        created: time("create_time", create_time.ok_or("it has no create_time")?)?,
+        started: start_time.map(|start| time("start_time", start)).transpose()?,
+        ended: end_time.map(|end| time("end_time", end)).transpose()?,
+        end,
+        final_progress: progress,
+        course,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::job::end::StopCause;
+    use crate::job::order::IdxFiles;
+
+    /// A job in which no field is as it is by default.
+    fn full() -> Job {
+        let files = |name: &str| IdxFiles { images: format!("/{name}/i").into(), labels: format!("/{name}/l").into() };
+        let time = |seconds| SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);
+        Job {
+            id: "20261123-171455-k7qm".parse().unwrap(),
+            spec: v1::JobSpec {
+                display_name: "all of it".into(),
+                seed: u64::MAX,
+                labels: [("team".to_owned(), "vision".to_owned())].into(),
+                data: Some(v1::Data {
+                    normalize: Some(v1::Normalize { mean: vec![0.1, 0.1 + 0.2], std: vec![1e-300] }),
+                    ..v1::Data::default()
+                }),
+                ..v1::JobSpec::default()
+            },
+            inputs: Inputs { train: files("train"), validation: Some(files("t10k")) },
+            state: State::Failed,
+            generation: 9,
+            attempt: 2,
+            created: time(1_795_454_095),
+            started: Some(time(1_795_454_096)),
+            ended: Some(time(1_795_454_099)),
+            end: Some(v1::JobEnd {
+                reason: v1::JobEndReason::KilledBySignal.into(),
+                message: "signal 9".into(),
+                exit_code: None,
+                signal: Some(9),
+                log_tail: vec!["one \u{fffd}".into(), "two".into()],
+            }),
+            final_progress: Some(v1::JobProgress {
+                step: 7,
+                examples_per_second: Some(0.1 + 0.2),
+                latest_scalars: [("loss/train".to_owned(), f64::NAN)].into(),
+                ..v1::JobProgress::default()
+            }),
+            course: Course {
+                restarts: 2,
+                fruitless: 1,
+                ran: Duration::from_nanos(1_500_000_001),
+                not_before: Some(time(7)),
+                stop: Some(StopCause::Pause),
+                last_end: Some(v1::JobEnd { exit_code: Some(0), ..v1::JobEnd::default() }),
+                edits: Some(v1::JobEdits { learning_rate: Some(0.1), ..v1::JobEdits::default() }),
+                resume_from: Some(v1::ResumePoint { step: 7, checkpoint: "jobs/a/checkpoints/step-7".into() }),
+            },
+        }
+    }
+
+    fn in_folder() -> (tempfile::TempDir, JobFolder) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = JobFolder::new(folder.path().into());
+        (folder, place)
+    }
+
+    #[test]
+    fn every_field_comes_back_from_job_json() {
+        let (_guard, folder) = in_folder();
+        let asked = Asked { request_id: "r-1".into(), spec: r#"{"seed":"1"}"#.into() };
+        let mirrored = Mirrored { job: full(), request: Some(asked) };
+        mirrored.write(&folder).unwrap();
+        let read = Mirrored::read(&folder).unwrap();
+        // NaN is equal to nothing, so the words are compared.
+        assert_eq!(format!("{read:#?}"), format!("{mirrored:#?}"));
+
+        let plain = Job { started: None, ended: None, end: None, final_progress: None, ..full() };
+        for state in State::ALL {
+            let mirrored = Mirrored { job: Job { state, ..plain.clone() }, request: None };
+            mirrored.write(&folder).unwrap();
+            assert_eq!(Mirrored::read(&folder).unwrap(), mirrored);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_damaged_and_unknown_is_told_apart() {
+        let (_guard, folder) = in_folder();
+        assert!(matches!(Mirrored::read(&folder), Err(MirrorError::Missing)));
+        Mirrored { job: full(), request: None }.write(&folder).unwrap();
+        let whole = fs::read_to_string(folder.job()).unwrap();
+        for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
+            fs::write(folder.job(), &whole[..cut]).unwrap();
+            assert!(matches!(Mirrored::read(&folder), Err(MirrorError::Damaged(_))), "{cut}");
+        }
+        fs::write(folder.job(), whole.replace("generation", "regeneration")).unwrap();
+        let error = Mirrored::read(&folder).unwrap_err();
+        assert!(matches!(&error, MirrorError::Unknown(what) if what.contains("regeneration")), "{error}");
+        fs::write(folder.job(), whole.replace("JOB_STATE_FAILED", "JOB_STATE_UNSPECIFIED")).unwrap();
+        assert!(matches!(Mirrored::read(&folder), Err(MirrorError::Unknown(_))));
+    }
+}
