@@ -100,7 +100,10 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
 fn the_daemon_and_the_client_link_no_libtorch() {
     for program in [env!("CARGO_BIN_EXE_torchd"), env!("CARGO_BIN_EXE_torchctl")] {
         let output = Command::new("ldd").arg(program).output().unwrap();
-        let libraries = String::from_utf8_lossy(&output.stdout);
+        // Names only: an address may hold any letters.
+        let text = String::from_utf8_lossy(&output.stdout);
+        let names: Vec<_> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        let libraries = names.join("\n");
         assert!(output.status.success() && libraries.contains("libc.so"), "{libraries}");
         for library in ["torch", "c10", "cuda", "stdc++"] {
             assert!(!libraries.contains(library), "{program} links {library}:\n{libraries}");
