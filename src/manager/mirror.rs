@@ -173,7 +173,9 @@ mod tests {
             final_progress: Some(v1::JobProgress {
                 step: 7,
                 examples_per_second: Some(0.1 + 0.2),
-                latest_scalars: [("loss/train".to_owned(), f64::NAN)].into(),
+                // The second comes back as another number from a reader of JSON that is in a hurry.
+                latest_scalars: [("loss/train".into(), f64::NAN), ("loss/validation".into(), 2.2882074117660522)]
+                    .into(),
                 ..v1::JobProgress::default()
             }),
             course: Course {
