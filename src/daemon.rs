@@ -4,6 +4,7 @@
 //! servers end what they have in hand. All of that within `shutdown.timeout`; a second signal ends the daemon at once.
 
 mod arguments;
+mod doctor;
 mod listeners;
 mod logging;
 mod startup;
@@ -29,7 +30,7 @@ use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
 use crate::supervisor::{ShimArguments, Supervisor, shim};
-use arguments::Arguments;
+use arguments::{Arguments, Command};
 use startup::{Failure, StateDir};
 
 /// Once the runners are gone, answers in hand get this long to reach clients that read them.
@@ -70,6 +71,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if arguments.check_machine {
         return check_machine(&settings, environment);
+    }
+    if let Some(Command::Doctor { repair }) = arguments.command {
+        return doctor::main(&settings, repair);
     }
     logging::start(&settings);
     // A daemon mostly waits; two threads keep it small on machines with many cores.

@@ -49,3 +49,23 @@ pub struct Job {
     /// What it carries from one attempt to the next.
     pub course: Course,
 }
+
+impl Job {
+    /// A job that has just been taken and waits.
+    pub fn queued(id: JobId, spec: v1::JobSpec, inputs: Inputs, created: SystemTime) -> Self {
+        Self {
+            id,
+            spec,
+            inputs,
+            state: State::Queued,
+            generation: 1,
+            attempt: 0,
+            created,
+            started: None,
+            ended: None,
+            end: None,
+            final_progress: None,
+            course: Course::default(),
+        }
+    }
+}

@@ -33,6 +33,8 @@ pub mod supervisor;
 
 pub mod manager;
 
+pub mod doctor;
+
 pub mod checkup;
 
 pub mod exporter;

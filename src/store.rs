@@ -8,16 +8,22 @@ mod check;
 mod error;
 mod jobs;
 mod migrations;
+mod offline;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::StoreError;
 pub use jobs::{Asked, ListQuery, Page, Stored};
+pub use offline::{Contents, born, look, make};
+
+/// Another program that looks into the database, such as sqlite3, may hold it for a moment.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -25,6 +31,7 @@ type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Clone)]
 pub struct Store {
     thread: Arc<StoreThread>,
+    born: Option<SystemTime>,
 }
 
 struct StoreThread {
@@ -38,8 +45,7 @@ impl Store {
     /// program is refused and left as it is; one of an earlier form is copied before it is changed.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
-        // Another program that looks into the database, such as sqlite3, may hold it for a moment.
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.busy_timeout(PATIENCE)?;
         check::sound(&connection)?;
         let form = migrations::form(&connection)?;
         if (1..migrations::NEWEST).contains(&form) {
@@ -59,7 +65,13 @@ impl Store {
                 }
             })
             .map_err(StoreError::Thread)?;
-        Ok(Self { thread: Arc::new(StoreThread { sender: Some(sender), handle: Mutex::new(Some(handle)) }) })
+        let thread = Arc::new(StoreThread { sender: Some(sender), handle: Mutex::new(Some(handle)) });
+        Ok(Self { thread, born: born(path) })
+    }
+
+    /// When the database was made, where the file system tells. It knows nothing of what was before.
+    pub fn born(&self) -> Option<SystemTime> {
+        self.born
     }
 
     /// Runs `work` on the database's thread.

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::job::JobId;
 use crate::job::end::Exit;
 use crate::journal::ProgressFold;
+pub use log::last_lines;
 pub use probe::ProbeError;
 pub use python::{PythonReport, ask_python};
 pub use runner::RunnerHandle;

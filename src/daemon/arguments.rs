@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::config::{DEFAULT_FILE, Flags};
 
@@ -11,10 +11,10 @@ use crate::config::{DEFAULT_FILE, Flags};
 #[command(name = "torchd", version = version(), about)]
 pub(super) struct Arguments {
     /// Settings file, instead of /etc/torchd/torchd.toml
-    #[arg(long, value_name = "FILE", help = format!("Settings file, instead of {DEFAULT_FILE}"))]
+    #[arg(long, global = true, value_name = "FILE", help = format!("Settings file, instead of {DEFAULT_FILE}"))]
     config: Option<PathBuf>,
     /// Where to keep the database and the jobs' folders
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Where to serve gRPC, as host:port; port 0 for a free one
     #[arg(long, value_name = "ADDR")]
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ADDR")]
     http_listen: Option<String>,
     /// A folder that data files may lie in; may be given several times
-    #[arg(long = "data-root", value_name = "DIR")]
+    #[arg(long = "data-root", global = true, value_name = "DIR")]
     data_roots: Vec<PathBuf>,
     /// Write the bound addresses to this file once the daemon serves
     #[arg(long, value_name = "PATH")]
@@ -34,6 +34,19 @@ pub(super) struct Arguments {
     /// Check whether driver, CUDA and libtorch work together here, print the report as JSON and leave
     #[arg(long)]
     pub(super) check_machine: bool,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+/// What else the program does than to serve.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(super) enum Command {
+    /// Look over the database and the jobs' folders; the exit code is 0 if all is well and 1 if not
+    Doctor {
+        /// Make the database anew from the jobs' folders if something is wrong; the old one is set aside
+        #[arg(long)]
+        repair: bool,
+    },
 }
 
 impl Arguments {

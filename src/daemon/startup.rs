@@ -10,6 +10,7 @@ use crate::checkup::Checkup;
 use crate::compat::{Catalogue, CatalogueFile};
 use crate::config::{Environment, Invalid, Mistake, Settings};
 use crate::dataset::DataRoots;
+use crate::doctor::Places;
 use crate::gpu::{self, NvmlOptions, NvmlSource, Watcher, WatcherSettings};
 use crate::journal::{FileLock, Holder, JobFolder, write_whole};
 use crate::node::{NodeSource, unsuitable_filesystem};
@@ -71,29 +72,21 @@ impl StateDir {
         Ok(Self { path, _lock: lock })
     }
 
-    pub(super) fn database(&self) -> PathBuf {
-        self.path.join("torchd.db")
-    }
-
     pub(super) fn jobs(&self) -> PathBuf {
-        self.path.join("jobs")
+        places(&self.path).jobs
     }
 
     /// Opens the database. One that is damaged, and one that is gone while jobs are there, has to be rebuilt first.
     pub(super) fn open_store(&self) -> Result<Store, Failure> {
-        let path = self.database();
+        let Places { database: path, jobs } = places(&self.path);
         let cannot = |why: &dyn fmt::Display| Failure::unavailable(&path.display().to_string(), why);
-        let way_out =
-            format!("`torchd doctor --repair --state-dir {}` rebuilds it from the jobs' folders", self.path.display());
+        let way_out = format!("{} rebuilds it from the job folders", way_out(&self.path));
         if std::fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
             // An empty one would be made, and the jobs forgotten.
-            let folders = JobFolder::all(&self.jobs()).map_err(|error| cannot(&error))?.len();
+            let folders = JobFolder::all(&jobs).map_err(|error| cannot(&error))?.len();
             if folders > 0 {
                 let found = if path.exists() { "empty" } else { "missing" };
-                return Err(cannot(&format!(
-                    "{found}, and {} holds {folders} job folders; {way_out}",
-                    self.jobs().display()
-                )));
+                return Err(cannot(&format!("{found}, and {} holds {folders} job folders; {way_out}", jobs.display())));
             }
         }
         Store::open(&path).map_err(|error| match &error {
@@ -101,6 +94,16 @@ impl StateDir {
             _ => cannot(&error),
         })
     }
+}
+
+/// Where things lie in a state folder.
+pub(super) fn places(state_dir: &Path) -> Places {
+    Places { database: state_dir.join("torchd.db"), jobs: state_dir.join("jobs") }
+}
+
+/// What mends a state folder.
+pub(super) fn way_out(state_dir: &Path) -> String {
+    format!("`torchd doctor --repair --state-dir {}`", state_dir.display())
 }
 
 /// Held by the daemon of a state folder as long as it lives.

@@ -29,6 +29,13 @@ impl JobId {
         Self(format!("{}-{}-{tail}", &digits[..8], &digits[8..14]))
     }
 
+    /// When the job was taken, to the second; None where the digits are no time.
+    pub fn taken(&self) -> Option<SystemTime> {
+        let part = |from: usize, to: usize| self.0.get(from..to).unwrap_or_default();
+        let (day, time) = ([part(0, 4), part(4, 6), part(6, 8)], [part(9, 11), part(11, 13), part(13, 15)]);
+        humantime::parse_rfc3339(&format!("{}T{}Z", day.join("-"), time.join(":"))).ok()
+    }
+
     /// The bare id.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -75,6 +82,8 @@ mod tests {
     fn an_id_tells_its_time_and_reads_back() {
         let id = JobId::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095), 0xffff_ffff);
         assert_eq!(id.as_str(), "20261123-171455-zzzz");
+        assert_eq!(id.taken(), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095)));
+        assert_eq!("20261399-171455-k7qm".parse::<JobId>().unwrap().taken(), None);
         assert_eq!(id.name().parse::<JobId>().unwrap(), id);
         assert_eq!(id.as_str().parse::<JobId>().unwrap(), id);
     }

@@ -3,7 +3,10 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use super::exit_note::ExitNote;
+use super::lock::Runner;
 use crate::job::JobId;
 use crate::job::order::Order;
 use crate::proto::{json, v1};
@@ -72,6 +75,25 @@ impl JobFolder {
     /// How the last runner ended.
     pub fn exit(&self) -> PathBuf {
         self.path.join("exit.json")
+    }
+
+    /// The last attempt that the folder knows of; 0 where its job was never started.
+    pub fn last_attempt(&self) -> u32 {
+        let orders = fs::read_dir(self.path.join("attempts")).into_iter().flatten();
+        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok();
+        let ordered = orders.filter_map(|entry| number(entry.ok()?)).max();
+        let signed = Runner::read(self).ok().flatten().map(|runner| runner.attempt);
+        let noted = ExitNote::read(self).ok().flatten().map(|note| note.attempt);
+        // Only a runner begins a journal.
+        let begun = u32::from(fs::metadata(self.journal()).is_ok_and(|journal| journal.len() > 0));
+        [ordered, signed, noted].into_iter().flatten().fold(begun, u32::max)
+    }
+
+    /// Whether the folder, of which a database tells nothing that was made at `born`, is left over from a request that was never answered.
+    /// An older one may be that of a job whose database was lost, and so may one where nobody knows its age.
+    pub fn is_unanswered(&self, id: &JobId, born: Option<SystemTime>) -> bool {
+        let is_younger = id.taken().zip(born).is_some_and(|(taken, born)| taken > born);
+        is_younger && !self.job().exists() && self.last_attempt() == 0
     }
 
     /// Event files.

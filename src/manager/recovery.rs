@@ -23,7 +23,7 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
                 true
             }
             // The row is written after the folder and before the mirror, and a client is answered after both.
-            (None, Ok(id)) => !folder(jobs_dir, &id).job().exists() && store.get(id).await?.is_none(),
+            (None, Ok(id)) => folder(jobs_dir, &id).is_unanswered(&id, store.born()) && store.get(id).await?.is_none(),
             (None, Err(_)) => false,
         };
         if is_orphan && let Err(error) = std::fs::remove_dir_all(&path) {

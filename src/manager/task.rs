@@ -15,7 +15,7 @@ use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::end::{self, StopCause, Verdict};
 use crate::job::state::{Event, Outcome};
-use crate::job::{Course, Job, JobId, State};
+use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::proto::v1;
@@ -213,20 +213,7 @@ impl Task {
                 break id;
             }
         };
-        let job = Job {
-            id,
-            spec,
-            inputs,
-            state: State::Queued,
-            generation: 1,
-            attempt: 0,
-            created: now,
-            started: None,
-            ended: None,
-            end: None,
-            final_progress: None,
-            course: Course::default(),
-        };
+        let job = Job::queued(id, spec, inputs, now);
         let (folder, spec) = (self.folder(&job.id), job.spec.clone());
         blocking(move || folder.create(&spec))
             .await

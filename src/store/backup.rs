@@ -35,3 +35,33 @@ pub(super) fn make(connection: &Connection, database: &Path, form: usize) -> Res
     made.map_err(|error| failed(&error))?;
     Ok(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Store, migrations};
+    use super::*;
+    use crate::job::State;
+
+    #[tokio::test]
+    async fn a_database_of_an_earlier_form_is_copied_before_it_is_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("torchd.db");
+        let copy = path_of(&path, 1);
+        fs::write(&copy, "of an earlier attempt").unwrap();
+        migrations::make_of_form(&path, 1);
+        let earlier = Connection::open(&path).unwrap();
+        let sql = "INSERT INTO job (seq, id, state, generation, attempt, created, spec, inputs)
+                   VALUES (7, '20261123-171455-k7qm', 'failed', 4, 1, 5, '{}', '{\"train\": {\"images\": \"/i\", \"labels\": \"/l\"}, \"validation\": null}')";
+        earlier.execute(sql, []).unwrap();
+        drop(earlier);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.counts().await.unwrap(), [(State::Failed, 1)]);
+        assert_eq!(copy.file_name().unwrap(), "torchd.db.v1.bak");
+        let copied = Connection::open(&copy).unwrap();
+        let form: u32 = copied.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let seq: i64 = copied.query_row("SELECT seq FROM job", [], |row| row.get(0)).unwrap();
+        assert_eq!((form, seq), (1, 7));
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");
+    }
+}

@@ -53,6 +53,7 @@ pub(super) fn damaged(error: rusqlite::Error) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Store;
     use super::*;
 
     #[test]
@@ -68,5 +69,24 @@ mod tests {
         connection.execute("INSERT INTO request VALUES ('gone')", []).unwrap();
         let words = sound(&connection).unwrap_err().to_string();
         assert!(words.contains("a row of request refers to a row of job that is not there"), "{words}");
+    }
+
+    #[test]
+    fn what_is_no_whole_database_of_jobs_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("torchd.db");
+        std::fs::write(&path, "Once there was a database, and it was long enough to be one of SQLite's. ".repeat(20))
+            .unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let refused = Store::open(&path).err().unwrap();
+        assert!(
+            matches!(refused, StoreError::Damaged { .. }) && refused.to_string().contains("not a database"),
+            "{refused}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+
+        std::fs::remove_file(&path).unwrap();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE recipe (name TEXT)").unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Foreign { table }) if table == "recipe"));
     }
 }

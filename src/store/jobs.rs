@@ -1,6 +1,6 @@
 //! Jobs in the database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -56,32 +56,8 @@ impl Store {
     /// Adds a job, with the request that asked for it if that had an id.
     pub async fn insert(&self, job: Job, request: Option<Asked>) -> Result<(), StoreError> {
         self.call(move |connection| {
-            let row = Encoded::new(&job)?;
             let transaction = connection.transaction()?;
-            transaction.execute(
-                "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-                params![
-                    job.id.as_str(),
-                    job.state.label(),
-                    job.generation as i64,
-                    job.attempt,
-                    micros(job.created),
-                    job.started.map(micros),
-                    job.ended.map(micros),
-                    row.spec,
-                    row.inputs,
-                    row.end,
-                    row.final_progress,
-                    row.course
-                ],
-            )?;
-            if let Some(Asked { request_id, spec }) = request {
-                transaction.execute(
-                    "INSERT INTO request (id, job_id, asked) VALUES (?1, ?2, ?3)",
-                    params![request_id, job.id.as_str(), spec],
-                )?;
-            }
+            insert(&transaction, &job, request.as_ref())?;
             transaction.commit()?;
             Ok(())
         })
@@ -211,6 +187,50 @@ impl Store {
     }
 }
 
+/// Adds a job, with the request that asked for it if that had an id.
+pub(super) fn insert(connection: &Connection, job: &Job, request: Option<&Asked>) -> Result<(), StoreError> {
+    let row = Encoded::new(job)?;
+    connection.execute(
+        "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        params![
+            job.id.as_str(),
+            job.state.label(),
+            job.generation as i64,
+            job.attempt,
+            micros(job.created),
+            job.started.map(micros),
+            job.ended.map(micros),
+            row.spec,
+            row.inputs,
+            row.end,
+            row.final_progress,
+            row.course
+        ],
+    )?;
+    if let Some(Asked { request_id, spec }) = request {
+        let sql = "INSERT INTO request (id, job_id, asked) VALUES (?1, ?2, ?3)";
+        connection.execute(sql, params![request_id, job.id.as_str(), spec])?;
+    }
+    Ok(())
+}
+
+/// Every job in order of arrival, with the request that made it if that had an id.
+pub(super) fn all(connection: &Connection) -> Result<Vec<(Job, Option<Asked>)>, StoreError> {
+    let mut statement = connection.prepare("SELECT job_id, id, asked FROM request")?;
+    let requests = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, Asked { request_id: row.get(1)?, spec: row.get(2)? })))?;
+    let mut requests: HashMap<String, Asked> = requests.collect::<Result<_, _>>()?;
+    let jobs = select(connection, &format!("SELECT {COLUMNS} FROM job ORDER BY seq"), [])?;
+    Ok(jobs
+        .into_iter()
+        .map(|Stored { job, .. }| {
+            let request = requests.remove(job.id.as_str());
+            (job, request)
+        })
+        .collect())
+}
+
 fn select(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Stored>, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(values)?;
@@ -280,7 +300,6 @@ fn time(micros: i64) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
-    use super::super::migrations;
     use super::*;
     use crate::job::end::StopCause;
     use crate::job::order::IdxFiles;
@@ -374,47 +393,5 @@ mod tests {
         drop(Store::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         assert!(matches!(Store::open(&path), Err(StoreError::TooNew { found: 99, .. })));
-    }
-
-    #[tokio::test]
-    async fn a_database_of_an_earlier_form_is_copied_before_it_is_changed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("torchd.db");
-        let copy = super::super::backup::path_of(&path, 1);
-        std::fs::write(&copy, "of an earlier attempt").unwrap();
-        migrations::make_of_form(&path, 1);
-        let earlier = Connection::open(&path).unwrap();
-        let sql = "INSERT INTO job (seq, id, state, generation, attempt, created, spec, inputs)
-                   VALUES (7, '20261123-171455-k7qm', 'failed', 4, 1, 5, '{}', '{\"train\": {\"images\": \"/i\", \"labels\": \"/l\"}, \"validation\": null}')";
-        earlier.execute(sql, []).unwrap();
-        drop(earlier);
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.counts().await.unwrap(), [(State::Failed, 1)]);
-        assert_eq!(copy.file_name().unwrap(), "torchd.db.v1.bak");
-        let copied = Connection::open(&copy).unwrap();
-        let form: u32 = copied.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        let seq: i64 = copied.query_row("SELECT seq FROM job", [], |row| row.get(0)).unwrap();
-        assert_eq!((form, seq), (1, 7));
-        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");
-    }
-
-    #[test]
-    fn what_is_no_whole_database_of_jobs_is_refused_and_left_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("torchd.db");
-        std::fs::write(&path, "Once there was a database, and it was long enough to be one of SQLite's. ".repeat(20))
-            .unwrap();
-        let before = std::fs::read(&path).unwrap();
-        let refused = Store::open(&path).err().unwrap();
-        assert!(
-            matches!(refused, StoreError::Damaged { .. }) && refused.to_string().contains("not a database"),
-            "{refused}"
-        );
-        assert_eq!(std::fs::read(&path).unwrap(), before);
-
-        std::fs::remove_file(&path).unwrap();
-        Connection::open(&path).unwrap().execute_batch("CREATE TABLE recipe (name TEXT)").unwrap();
-        assert!(matches!(Store::open(&path), Err(StoreError::Foreign { table }) if table == "recipe"));
     }
 }

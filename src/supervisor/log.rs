@@ -86,7 +86,7 @@ impl Log {
 }
 
 /// The last lines of a log, at most `count`; none where there is no log.
-pub(super) fn last_lines(log: &Path, count: usize) -> Vec<String> {
+pub fn last_lines(log: &Path, count: usize) -> Vec<String> {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
         let length = file.metadata()?.len();

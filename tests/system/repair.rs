@@ -1,11 +1,17 @@
 //! State folders that two want, and databases that are damaged, lost or of another version.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
 use torchd::proto::v1;
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::{Daemon, Setup, wait_for};
+use super::spec;
 
 /// The exit code and the words of a daemon that should not start.
 fn refused(setup: Setup) -> (i32, String) {
@@ -78,4 +84,223 @@ fn a_database_of_a_later_version_is_refused_by_name() {
     let (code, words) = refused(Setup::in_state(&state_dir));
     assert!(code == 69 && words.contains(database.to_str().unwrap()) && words.contains("form 4711"), "{code} {words}");
     assert!(words.contains("start the version that wrote it") && !words.contains("--repair"), "{words}");
+}
+
+/// `torchd doctor`, as the words of a daemon that refuses to start tell it.
+fn doctor(state_dir: &Path, flags: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
+    command
+        .env_clear()
+        .env("TORCHD__DATA__ROOTS", "examples")
+        .arg("doctor")
+        .args(flags)
+        .arg("--state-dir")
+        .arg(state_dir);
+    let output = command.args(["--config", "/dev/null"]).output().unwrap();
+    let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code().unwrap(), words)
+}
+
+/// A daemon that can start nothing: jobs that wait stay as they are.
+fn idle(state_dir: &Path) -> Daemon {
+    let runner = state_dir.join("broken-runner");
+    fs::write(&runner, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&runner, fs::Permissions::from_mode(0o755)).unwrap();
+    Setup::in_state(state_dir).set("runner.path", runner.to_str().unwrap()).start()
+}
+
+async fn list(daemon: &Daemon) -> Vec<v1::Job> {
+    let mut jobs = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+    // Said anew by each daemon.
+    jobs.iter_mut().for_each(|job| job.waiting_reason.clear());
+    jobs
+}
+
+fn one_core() -> v1::JobSpec {
+    v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() }
+}
+
+/// A request that can be told apart from others.
+fn asked() -> v1::CreateJobRequest {
+    v1::CreateJobRequest { spec: Some(one_core()), request_id: "once".into() }
+}
+
+/// A state folder with a job in each state that a job can stay in while no daemon runs.
+async fn lived_in() -> (PathBuf, Option<TempDir>) {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let succeeded = daemon.jobs().await.create_job(asked()).await.unwrap().into_inner();
+    let diverged = daemon.create(v1::JobSpec { optimizer: Some(spec::sgd(1e30, 0.0)), ..one_core() }).await;
+    let running = daemon.create(spec::endless()).await;
+    let cancelled = daemon.create(one_core()).await;
+    let waiting = daemon.create(one_core()).await;
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: cancelled.name.clone(), now: false }).await.unwrap();
+    assert_eq!(daemon.watch_to_end(&succeeded.name).await.state(), v1::JobState::Succeeded);
+    assert_eq!(daemon.watch_to_end(&diverged.name).await.state(), v1::JobState::Failed);
+    daemon.watch_until(&running.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 5)).await;
+    assert_eq!(list(&daemon).await[0].name, waiting.name);
+    let (status, state_dir, guard) = daemon.stop();
+    assert_eq!(status.code(), Some(0));
+    (state_dir, guard)
+}
+
+fn write_into(path: &Path, offset: u64, bytes: &[u8]) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, offset).unwrap();
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_the_database_it_is_made_anew_from_the_job_folders() {
+    let (state_dir, _guard) = lived_in().await;
+    let database = state_dir.join("torchd.db");
+    let daemon = idle(&state_dir);
+    let before = list(&daemon).await;
+    assert_eq!(before.len(), 5);
+    drop(daemon);
+    let (code, words) = doctor(&state_dir, &[]);
+    assert!(code == 0 && words.contains("all is well") && words.contains("5 of 5"), "{code} {words}");
+
+    let size = fs::metadata(&database).unwrap().len();
+    let damages: [(&str, &str, &dyn Fn()); 5] = [
+        ("a page", "SQLite says", &|| write_into(&database, size / 4096 / 2 * 4096, &[0xa5; 4096])),
+        ("its end", "SQLite says", &|| {
+            fs::OpenOptions::new().write(true).open(&database).unwrap().set_len(size / 2).unwrap();
+        }),
+        ("all of it", "empty", &|| fs::write(&database, "").unwrap()),
+        ("its kind", "not a database", &|| fs::write(&database, "no database ".repeat(1000)).unwrap()),
+        ("its name", "missing", &|| fs::remove_file(&database).unwrap()),
+    ];
+    for (lost, expected, damage) in damages {
+        damage();
+        let (code, words) = refused(Setup::in_state(&state_dir));
+        let way_out = format!("`torchd doctor --repair --state-dir {}`", state_dir.display());
+        for expected in [database.to_str().unwrap(), expected, &way_out] {
+            assert!(code == 69 && words.contains(expected), "{lost}: {expected}: {code} {words}");
+        }
+        let (code, words) = doctor(&state_dir, &[]);
+        assert!(code == 1 && words.contains(expected) && words.contains("1 problem\n"), "{lost}: {code} {words}");
+        let (code, words) = doctor(&state_dir, &["--repair"]);
+        assert!(code == 0 && words.contains("5 jobs rebuilt\n"), "{lost}: {code} {words}");
+        assert_eq!(words.contains("the old database is now"), lost != "its name", "{lost}: {words}");
+        let daemon = idle(&state_dir);
+        // A loss that is no number is equal to nothing.
+        assert_eq!(format!("{:#?}", list(&daemon).await), format!("{before:#?}"), "{lost}");
+        drop(daemon);
+        let (code, words) = doctor(&state_dir, &[]);
+        assert!(code == 0 && words.contains("all is well"), "{lost}: {code} {words}");
+    }
+    let names = fs::read_dir(&state_dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let is_old =
+        |name: &String| name.starts_with("torchd.db.corrupt-") && !name.ends_with("-wal") && !name.ends_with("-shm");
+    assert_eq!(names.filter(is_old).count(), 4, "nothing is thrown away");
+
+    let daemon = Setup::in_state(&state_dir).start();
+    let again = daemon.jobs().await.create_job(asked()).await.unwrap().into_inner();
+    assert_eq!(again.name, before[4].name, "the request is known");
+    assert_eq!(daemon.watch_to_end(&before[0].name).await.state(), v1::JobState::Succeeded, "what waited runs");
+}
+
+#[tokio::test]
+async fn a_job_without_its_job_json_is_told_by_the_rest_of_its_folder_and_none_is_made_up() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let done = daemon.create(one_core()).await;
+    daemon.watch_to_end(&done.name).await;
+    let running = daemon.create(spec::endless()).await;
+    let pid = daemon.runner_pid(&running.name).await;
+    let (waiting, lost) = (daemon.create(one_core()).await, daemon.create(one_core()).await);
+    let (state_dir, _guard) = daemon.crash();
+    let folder = |job: &v1::Job| state_dir.join(&job.name);
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    let lock = folder(&running).join("lock");
+    wait_for("the end of the runner", || (!torchd::journal::is_held(&lock).unwrap()).then_some(()));
+
+    // A power cut leaves such files: of the right length, and without what was written.
+    fs::write(folder(&done).join("job.json"), [0; 900]).unwrap();
+    fs::remove_file(folder(&running).join("job.json")).unwrap();
+    fs::remove_file(folder(&waiting).join("job.json")).unwrap();
+    fs::write(folder(&lost).join("job.json"), "{").unwrap();
+    fs::write(folder(&lost).join("spec.json"), "").unwrap();
+    fs::write(state_dir.join("torchd.db"), "no database").unwrap();
+    // It holds what the database lacks since the crash.
+    fs::remove_file(state_dir.join("torchd.db-wal")).unwrap();
+
+    let (code, words) = doctor(&state_dir, &["--repair"]);
+    assert!(code == 1 && words.contains("3 jobs rebuilt\n") && words.contains("1 job not rebuilt"), "{code} {words}");
+    for (job, expected) in [
+        (&done, "from spec.json, now succeeded: job.json is damaged"),
+        (&running, "from spec.json, now failed: job.json is missing"),
+        (&waiting, "from spec.json, now queued: job.json is missing"),
+        (&lost, "spec.json cannot be read either"),
+    ] {
+        let line = words.lines().find(|line| line.starts_with(&format!("  {}: ", job.name)));
+        assert!(line.is_some_and(|line| line.contains(expected)), "{}: {expected}:\n{words}", job.name);
+    }
+    assert_eq!(fs::read(folder(&lost).join("job.json")).unwrap(), b"{", "what cannot be rebuilt is left as it is");
+
+    let daemon = Setup::in_state(&state_dir).start();
+    let names: Vec<_> = list(&daemon).await.into_iter().map(|job| job.name).collect();
+    assert_eq!(
+        names.iter().collect::<std::collections::BTreeSet<_>>(),
+        [&done.name, &running.name, &waiting.name].into()
+    );
+    let (told, end) = (daemon.watch_to_end(&done.name).await, |job: &v1::Job| job.end.clone().unwrap());
+    assert_eq!((told.state(), end(&told).reason()), (v1::JobState::Succeeded, v1::JobEndReason::Finished));
+    assert_eq!(told.progress.unwrap().step, 20);
+    let told = daemon.watch_to_end(&running.name).await;
+    let reason = end(&told).reason();
+    assert!(
+        told.state() == v1::JobState::Failed
+            && matches!(reason, v1::JobEndReason::Interrupted | v1::JobEndReason::KilledBySignal),
+        "{reason:?}"
+    );
+    assert!(end(&told).message.contains("whose job.json was lost"), "{}", end(&told).message);
+    assert_eq!(daemon.watch_to_end(&waiting.name).await.state(), v1::JobState::Succeeded);
+    drop(daemon);
+    assert!(folder(&lost).is_dir(), "a folder that is older than the database is not removed");
+    let (code, words) = doctor(&state_dir, &[]);
+    assert!(code == 1 && words.contains(&format!("! {}: job.json is damaged", lost.name)), "{code} {words}");
+    assert!(words.contains("1 problem\n"), "{words}");
+}
+
+#[tokio::test]
+async fn doctor_finds_nothing_wrong_beside_a_daemon_and_repairs_nothing_then() {
+    let daemon = Daemon::start();
+    let job = daemon.create(spec::short()).await;
+    daemon.watch_to_end(&job.name).await;
+    let (code, words) = doctor(&daemon.state_dir, &[]);
+    let pid = daemon.pid();
+    assert!(code == 0 && words.contains(&format!("the torchd with pid {pid} uses it")), "{code} {words}");
+    assert!(words.contains("all is well"), "{words}");
+    let (code, words) = doctor(&daemon.state_dir, &["--repair"]);
+    assert!(code == 69 && words.contains(&format!("with pid {pid}")), "{code} {words}");
+    let (_, state_dir, _guard) = daemon.stop();
+
+    let before = fs::read(state_dir.join("torchd.db")).unwrap();
+    let (code, words) = doctor(&state_dir, &["--repair"]);
+    assert!(code == 0 && words.contains("nothing was changed"), "{code} {words}");
+    assert_eq!(fs::read(state_dir.join("torchd.db")).unwrap(), before);
+
+    let (code, words) = doctor(&state_dir.join("typo"), &["--repair"]);
+    assert!(code == 69 && words.contains("typo"), "{code} {words}");
+    assert!(!state_dir.join("typo").exists());
+}
+
+#[tokio::test]
+async fn what_only_the_database_knows_is_put_back_into_the_folders() {
+    let daemon = Daemon::start();
+    let job = daemon.jobs().await.create_job(asked()).await.unwrap().into_inner();
+    let ended = daemon.watch_to_end(&job.name).await;
+    let (_, state_dir, _guard) = daemon.stop();
+    let mirror = state_dir.join(&job.name).join("job.json");
+    let whole = fs::read(&mirror).unwrap();
+    fs::write(&mirror, &whole[..whole.len() / 2]).unwrap();
+    fs::remove_file(state_dir.join(&job.name).join("spec.json")).unwrap();
+    let (code, words) = doctor(&state_dir, &[]);
+    assert!(code == 1 && words.contains(&format!("! {}: job.json is damaged", job.name)), "{code} {words}");
+    let (code, words) = doctor(&state_dir, &["--repair"]);
+    assert!(code == 0 && words.contains("from the old database: job.json is damaged"), "{code} {words}");
+    let (code, words) = doctor(&state_dir, &[]);
+    assert!(code == 0 && words.contains("all is well"), "{code} {words}");
+    let daemon = Setup::in_state(&state_dir).start();
+    let told = list(&daemon).await.remove(0);
+    assert_eq!((told.generation, told.end, told.progress), (ended.generation, ended.end, ended.progress));
+    assert_eq!(daemon.jobs().await.create_job(asked()).await.unwrap().into_inner().name, job.name);
 }

@@ -1,0 +1,133 @@
+//! What can be said of the state without changing it: whether the database is whole, each folder readable, and both of one mind.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use super::Places;
+use crate::job::{Job, JobId};
+use crate::journal::JobFolder;
+use crate::manager::{MirrorError, Mirrored};
+use crate::store::{self, Contents, StoreError};
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What is well, in words.
+    pub well: Vec<String>,
+    /// What is not.
+    pub problems: Vec<String>,
+    /// The database is of a later version, and only that version can help.
+    pub is_too_new: bool,
+}
+
+/// Looks at the database and at every job's folder. An error only where the folders cannot be listed.
+pub fn examine(places: &Places) -> io::Result<Findings> {
+    let mut findings = Findings::default();
+    let folders = JobFolder::all(&places.jobs)?;
+    let rows = look_at_database(places, folders.len(), &mut findings);
+    let born = store::born(&places.database);
+    let mut sound = 0;
+    for (id, folder) in &folders {
+        match look_at_folder(id, folder, rows.as_ref(), born) {
+            Ok(None) => sound += 1,
+            Ok(Some(note)) => findings.well.push(format!("{}: {note}", id.name())),
+            Err(problem) => findings.problems.push(format!("{}: {problem}", id.name())),
+        }
+    }
+    let agreed = if rows.is_some() { ", and the database tells the same of them" } else { "" };
+    findings.well.push(format!("job folders: {sound} of {} can be read{agreed}", folders.len()));
+    for id in rows.iter().flat_map(BTreeMap::keys) {
+        if folders.binary_search_by(|(other, _)| other.cmp(id)).is_err() {
+            findings.problems.push(format!("{}: the database has it, and its folder is gone", id.name()));
+        }
+    }
+    Ok(findings)
+}
+
+/// The rows of the database; None where they cannot be had.
+fn look_at_database(places: &Places, folders: usize, findings: &mut Findings) -> Option<BTreeMap<JobId, Mirrored>> {
+    let path = places.database.display();
+    match store::look(&places.database) {
+        Ok(Contents::Jobs(jobs)) => {
+            findings.well.push(format!("{path}: whole, {} jobs", jobs.len()));
+            return Some(by_id(jobs));
+        }
+        Ok(Contents::Earlier { form }) => findings
+            .well
+            .push(format!("{path}: whole, of the earlier form {form}, which the next start of torchd changes")),
+        Ok(Contents::Nothing) if folders == 0 => {
+            findings.well.push(format!("{path}: not there yet; torchd makes it when it starts"));
+        }
+        Ok(Contents::Nothing) => {
+            let found = if places.database.exists() { "empty" } else { "missing" };
+            findings.problems.push(format!("{path}: {found}, although there are job folders"));
+        }
+        Err(error) => {
+            findings.is_too_new = matches!(error, StoreError::TooNew { .. });
+            findings.problems.push(format!("{path}: {error}"));
+        }
+    }
+    None
+}
+
+/// The rows of a database by job.
+pub(super) fn by_id(jobs: Vec<(Job, Option<store::Asked>)>) -> BTreeMap<JobId, Mirrored> {
+    jobs.into_iter().map(|(job, request)| (job.id.clone(), Mirrored { job, request })).collect()
+}
+
+/// Nothing where all is well, words where there is something to know, an error where something is wrong.
+fn look_at_folder(
+    id: &JobId,
+    folder: &JobFolder,
+    rows: Option<&BTreeMap<JobId, Mirrored>>,
+    born: Option<SystemTime>,
+) -> Result<Option<String>, String> {
+    let row = rows.map(|rows| rows.get(id));
+    let mirrored = match Mirrored::read(folder) {
+        Err(MirrorError::Missing) if row == Some(None) && folder.is_unanswered(id, born) => {
+            let note = "left by a request that was never answered; the next start of torchd removes it";
+            return Ok(Some(note.into()));
+        }
+        read => read.map_err(|error| error.to_string())?,
+    };
+    folder.read_spec().map_err(|error| format!("spec.json cannot be read: {error}"))?;
+    if mirrored.job.id != *id {
+        return Err(format!("its job.json is that of {}", mirrored.job.id.name()));
+    }
+    match row {
+        None => Ok(None),
+        Some(None) => Err("the database does not have it".into()),
+        Some(Some(row)) => differences(&mirrored, row).map_or(Ok(None), Err),
+    }
+}
+
+/// How a job.json and the row of the same job differ, in words; None where they do not.
+fn differences(mirrored: &Mirrored, row: &Mirrored) -> Option<String> {
+    let mirrored = as_stored(mirrored);
+    let facts = |job: &Job| format!("{}, generation {}, attempt {}", job.state, job.generation, job.attempt);
+    let (told, stored) = (facts(&mirrored.job), facts(&row.job));
+    if told != stored {
+        return Some(format!("job.json says {told}, and the database {stored}"));
+    }
+    // Values that are not numbers are equal to nothing, so the words are compared.
+    if format!("{:?}", mirrored.job) != format!("{:?}", row.job) {
+        return Some("job.json and the database differ in what they tell of it".into());
+    }
+    // A version that did not keep requests in job.json may have written it.
+    let is_told = mirrored.request.is_none() || mirrored.request == row.request;
+    (!is_told).then(|| "job.json and the database differ in the request that made it".into())
+}
+
+/// The database keeps times to the microsecond.
+fn as_stored(mirrored: &Mirrored) -> Mirrored {
+    let rounded = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    };
+    let mut stored = mirrored.clone();
+    stored.job.created = rounded(stored.job.created);
+    stored.job.started = stored.job.started.map(rounded);
+    stored.job.ended = stored.job.ended.map(rounded);
+    stored
+}

@@ -1,0 +1,183 @@
+//! A job from what its folder holds. `job.json` is the job; where that is lost, spec, orders, journal, lock and exit note tell what can be
+//! told, and nothing is made up: a job whose end nobody noted has been interrupted.
+
+use std::fs;
+use std::time::SystemTime;
+
+use crate::dataset::DataRoots;
+use crate::job::end::{self, Exit};
+use crate::job::order::IdxFiles;
+use crate::job::spec::{self, IdxPaths};
+use crate::job::state::Outcome;
+use crate::job::{Inputs, Job, JobId, State};
+use crate::journal::{ExitNote, JobFolder, JournalTail, ProgressFold, is_held};
+use crate::manager::{MirrorError, Mirrored};
+use crate::proto::v1;
+use crate::supervisor::last_lines;
+
+/// Lines of the log that go with an end.
+const TAIL_LINES: usize = 20;
+/// Changes of state that an attempt may have gone through, and more: the generation of a job must not fall below what was seen.
+const GENERATIONS_PER_ATTEMPT: u64 = 8;
+
+/// A job that was rebuilt.
+#[derive(Debug)]
+pub(super) struct Rebuilt {
+    pub(super) mirrored: Mirrored,
+    /// What it was put together from; None where its job.json was taken as it is.
+    pub(super) how: Option<String>,
+}
+
+/// What the old database tells of a job, where it can be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Old<'a> {
+    pub(super) row: Option<&'a Mirrored>,
+    /// When the database was made, where the file system tells.
+    pub(super) born: Option<SystemTime>,
+}
+
+/// Rebuilds a job; None where the folder holds none that anybody was promised. An error says why it cannot be done.
+pub(super) fn rebuild(
+    id: &JobId,
+    folder: &JobFolder,
+    old: Option<Old<'_>>,
+    roots: &DataRoots,
+) -> Result<Option<Rebuilt>, String> {
+    let row = old.and_then(|old| old.row);
+    let error = match Mirrored::read(folder) {
+        Ok(mirrored) if mirrored.job.id != *id => {
+            return Err(format!("its job.json is that of {}", mirrored.job.id.name()));
+        }
+        Ok(mirrored) => return Ok(Some(brought_up(mirrored, row, folder))),
+        Err(error) => error,
+    };
+    if let Some(row) = row {
+        return Ok(Some(patched(row.clone(), format!("from the old database: {error}"))));
+    }
+    if !matches!(error, MirrorError::Missing | MirrorError::Damaged(_)) {
+        return Err(format!(
+            "{error}; start the version that wrote it, or take job.json away to rebuild the job from spec.json"
+        ));
+    }
+    if old.is_some_and(|old| folder.is_unanswered(id, old.born)) {
+        return Ok(None);
+    }
+    let job = from_spec(id, folder, roots).map_err(|why| format!("{error}; {why}"))?;
+    let how = format!("from spec.json, now {}: {error}", job.state);
+    Ok(Some(patched(Mirrored { job, request: None }, how)))
+}
+
+/// A job.json is written after the row: where the daemon died in between, what it lacks is known elsewhere.
+fn brought_up(mut mirrored: Mirrored, row: Option<&Mirrored>, folder: &JobFolder) -> Rebuilt {
+    if let Some(row) = row.filter(|row| row.job.generation > mirrored.job.generation) {
+        return patched(row.clone(), "from the old database: job.json is behind it".into());
+    }
+    let attempt = folder.last_attempt();
+    if mirrored.job.state == State::Queued && attempt > mirrored.job.attempt {
+        mirrored.job.state = State::Starting;
+        mirrored.job.attempt = attempt;
+        mirrored.job.generation += 1;
+        let how = format!("from job.json, which does not know of attempt {attempt}");
+        return patched(mirrored, how);
+    }
+    let request = row.and_then(|row| row.request.clone()).filter(|_| mirrored.request.is_none());
+    if request.is_some() {
+        mirrored.request = request;
+        let how = "from job.json, with its request from the old database".into();
+        return patched(mirrored, how);
+    }
+    Rebuilt { mirrored, how: None }
+}
+
+fn patched(mirrored: Mirrored, how: String) -> Rebuilt {
+    Rebuilt { mirrored, how: Some(how) }
+}
+
+/// The job of a folder without a job.json.
+fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, String> {
+    let spec = folder.read_spec().map_err(|error| format!("spec.json cannot be read either: {error}"))?;
+    let created = id.taken().ok_or("its name tells no time")?;
+    let attempt = folder.last_attempt();
+    // What the last attempt read, else what another one would.
+    let ordered = (1..=attempt).rev().find_map(|attempt| folder.read_order(attempt).ok());
+    let edits = ordered.as_ref().and_then(|order| order.edits);
+    let spec = match &edits {
+        Some(edits) => spec::edited(spec, edits),
+        None => spec,
+    };
+    let inputs = ordered.map_or_else(|| find_inputs(&spec, roots), |order| Ok(order.inputs))?;
+    let mut job = Job::queued(id.clone(), spec, inputs, created);
+    job.course.edits = edits;
+    if attempt == 0 {
+        return Ok(job);
+    }
+    let (fold, span) = read_journal(folder);
+    job.attempt = attempt;
+    job.generation = 1 + GENERATIONS_PER_ATTEMPT * u64::from(attempt);
+    job.started = span.map(|(first, _)| first);
+    let is_alive = is_held(&folder.shim()).and_then(|held| Ok(held || is_held(&folder.lock())?));
+    let is_started = fold.started(attempt).is_some();
+    if is_alive.map_err(|error| format!("whether it runs cannot be told: {error}"))? {
+        // The daemon finds its runner when it starts.
+        job.state = if is_started { State::Running } else { State::Starting };
+        return Ok(job);
+    }
+    let note = ExitNote::read(folder).ok().flatten().filter(|note| note.attempt == attempt);
+    let exit = note.map_or(Exit::Unknown, |note| note.exit());
+    let verdict = end::judge(exit, fold.ended(attempt), None, is_started);
+    job.state = match verdict.outcome {
+        Outcome::Finished => State::Succeeded,
+        Outcome::Cancelled | Outcome::Failed => State::Failed,
+        // Nobody knows whether it was meant to end: its user does.
+        Outcome::Paused | Outcome::Requeued => State::Paused,
+    };
+    let end = v1::JobEnd {
+        reason: verdict.reason.into(),
+        message: format!("{}; told by the job's folder, whose job.json was lost", verdict.message),
+        exit_code: note.and_then(|note| note.code),
+        signal: note.and_then(|note| note.signal),
+        log_tail: last_lines(&folder.log(), TAIL_LINES),
+    };
+    job.final_progress = fold.progress();
+    if job.state == State::Paused {
+        job.course.last_end = Some(end);
+        return Ok(job);
+    }
+    job.end = Some(end);
+    job.ended = span.map(|(_, last)| last).or_else(|| fs::metadata(folder.exit()).ok()?.modified().ok());
+    Ok(job)
+}
+
+/// What the journal adds up to as far as it can be read, when its last attempt began, and when its last record was written.
+fn read_journal(folder: &JobFolder) -> (ProgressFold, Option<(SystemTime, SystemTime)>) {
+    let (mut fold, mut span) = (ProgressFold::default(), None::<(SystemTime, SystemTime)>);
+    let mut tail = JournalTail::new(folder.clone());
+    while let Ok(records) = tail.read(10_000) {
+        if records.is_empty() {
+            break;
+        }
+        for record in &records {
+            fold.add(record);
+            let Some(time) = record.time.and_then(|time| SystemTime::try_from(time).ok()) else { continue };
+            let is_begin = matches!(record.what, Some(v1::job_record::What::Started(_)));
+            let first = span.filter(|_| !is_begin).map_or(time, |(first, _)| first);
+            span = Some((first, time));
+        }
+    }
+    (fold, span)
+}
+
+/// The files that a spec names, found as they were when the job was taken.
+fn find_inputs(spec: &v1::JobSpec, roots: &DataRoots) -> Result<Inputs, String> {
+    let data = spec::read(spec).data.ok_or("no order is left, and spec.json names no data that can be read")?;
+    let files = |paths: &IdxPaths| -> Result<IdxFiles, String> {
+        let find = |path: &str| {
+            let missing =
+                |error| format!("no order is left, and its data is not found: {error} (--data-root names more)");
+            roots.resolve(path).map_err(missing)
+        };
+        Ok(IdxFiles { images: find(&paths.images)?, labels: find(&paths.labels)? })
+    };
+    let validation = data.validation.as_ref().map(&files).transpose()?;
+    Ok(Inputs { train: files(&data.train)?, validation })
+}
