@@ -18,3 +18,230 @@ pub struct Places {
     /// Holds one folder a job.
     pub jobs: PathBuf,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::dataset::DataRoots;
+    use crate::job::order::{IdxFiles, Lease, LeasedDevice, Order};
+    use crate::job::{Inputs, Job, JobId, State};
+    use crate::journal::{JobFolder, JobLock};
+    use crate::manager::Mirrored;
+    use crate::proto::v1;
+    use crate::store::{self, Asked, Contents};
+
+    struct Folders {
+        _guard: tempfile::TempDir,
+        places: Places,
+        roots: DataRoots,
+    }
+
+    impl Folders {
+        fn new() -> Self {
+            let guard = tempfile::tempdir().unwrap();
+            let places = Places { database: guard.path().join("torchd.db"), jobs: guard.path().join("jobs") };
+            fs::create_dir(&places.jobs).unwrap();
+            for name in ["images", "labels"] {
+                fs::write(guard.path().join(name), "").unwrap();
+            }
+            let roots = DataRoots::new([guard.path().to_owned()]).unwrap();
+            Self { _guard: guard, places, roots }
+        }
+
+        fn folder(&self, id: &JobId) -> JobFolder {
+            JobFolder::new(self.places.jobs.join(id.as_str()))
+        }
+
+        /// A job taken so many seconds after the first, with its folder.
+        fn add(&self, seconds: u64) -> Job {
+            let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095 + seconds);
+            let set = v1::IdxDataset { images: "images".into(), labels: "labels".into() };
+            let data = v1::Data {
+                train: Some(v1::Dataset { format: Some(v1::dataset::Format::Idx(set)) }),
+                normalize: Some(v1::Normalize { mean: vec![0.5], std: vec![0.5] }),
+                ..v1::Data::default()
+            };
+            let spec = v1::JobSpec { data: Some(data), ..v1::JobSpec::default() };
+            let inputs = Inputs { train: self.files(), validation: None };
+            let job = Job::queued(JobId::new(created, 7), spec, inputs, created);
+            self.folder(&job.id).create(&job.spec).unwrap();
+            self.mirror(&job, None);
+            job
+        }
+
+        fn files(&self) -> IdxFiles {
+            let root = self.places.database.parent().unwrap().canonicalize().unwrap();
+            IdxFiles { images: root.join("images"), labels: root.join("labels") }
+        }
+
+        fn mirror(&self, job: &Job, request: Option<&str>) {
+            let request = request.map(|id| Asked { request_id: id.into(), spec: "{}".into() });
+            Mirrored { job: job.clone(), request }.write(&self.folder(&job.id)).unwrap();
+        }
+
+        fn order(&self, job: &Job, attempt: u32) {
+            let lease = Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None };
+            let order = Order {
+                attempt,
+                lease,
+                inputs: job.inputs.clone(),
+                nvml_library: None,
+                resume_step: None,
+                edits: None,
+            };
+            self.folder(&job.id).write_order(&order).unwrap();
+        }
+
+        fn examine(&self) -> Vec<String> {
+            examine(&self.places).unwrap().problems
+        }
+
+        fn repair(&self) -> Repaired {
+            repair(&self.places, &self.roots, SystemTime::now()).unwrap()
+        }
+
+        fn rows(&self) -> Vec<(Job, Option<Asked>)> {
+            match store::look(&self.places.database).unwrap() {
+                Contents::Jobs(jobs) => jobs,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn set_aside(folder: &Path, name: &str) -> usize {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|found| found.starts_with(&format!("{name}.corrupt-"))).count()
+    }
+
+    #[test]
+    fn jobs_come_back_in_the_order_of_their_creation_with_their_requests() {
+        let state = Folders::new();
+        let (second, first) = (state.add(20), state.add(10));
+        state.mirror(&second, Some("r"));
+        assert!(state.examine()[0].contains("missing, although there are job folders"));
+        let repaired = state.repair();
+        assert_eq!((repaired.rebuilt, repaired.notes.len(), repaired.left.len()), (2, 0, 0));
+        assert_eq!(repaired.aside, None);
+        let request = Asked { request_id: "r".into(), spec: "{}".into() };
+        assert_eq!(state.rows(), [(first, None), (second, Some(request))]);
+        assert_eq!(state.examine(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_copied_folder_takes_neither_the_name_nor_the_request_of_a_job() {
+        let state = Folders::new();
+        let (first, second) = (state.add(1), state.add(2));
+        state.mirror(&first, Some("r"));
+        state.mirror(&second, Some("r"));
+        let third = state.add(3);
+        fs::copy(state.folder(&first.id).job(), state.folder(&third.id).job()).unwrap();
+        let repaired = state.repair();
+        assert_eq!(repaired.rebuilt, 2);
+        assert!(repaired.left[0].contains("is that of jobs/"), "{:?}", repaired.left);
+        assert!(repaired.notes[0].contains("keeps it"), "{:?}", repaired.notes);
+        let rows = state.rows();
+        assert!(rows[0].1.is_some() && rows[1].1.is_none());
+    }
+
+    #[test]
+    fn a_job_that_runs_stays_one_and_one_that_was_started_unknown_to_its_job_json_does_too() {
+        let state = Folders::new();
+        let (running, behind) = (state.add(1), state.add(2));
+        state.order(&running, 3);
+        fs::remove_file(state.folder(&running.id).job()).unwrap();
+        let lock = JobLock::take(&state.folder(&running.id)).unwrap().unwrap();
+        state.order(&behind, 1);
+        assert_eq!(state.repair().rebuilt, 2);
+        drop(lock);
+        let told: Vec<_> = state.rows().into_iter().map(|(job, _)| (job.state, job.attempt)).collect();
+        assert_eq!(told, [(State::Starting, 3), (State::Starting, 1)]);
+        assert_eq!(set_aside(state.folder(&behind.id).path(), "job.json"), 1);
+        assert_eq!(state.examine(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_job_whose_end_nobody_noted_waits_for_the_word_of_its_user() {
+        let state = Folders::new();
+        let job = state.add(1);
+        state.order(&job, 1);
+        fs::write(state.folder(&job.id).job(), "").unwrap();
+        assert_eq!(state.repair().rebuilt, 1);
+        let told = state.rows().remove(0).0;
+        assert_eq!((told.state, told.end), (State::Paused, None));
+        assert_eq!(told.course.last_end.unwrap().reason(), v1::JobEndReason::Interrupted);
+    }
+
+    #[test]
+    fn a_job_that_waited_needs_its_data_and_is_left_alone_without() {
+        let state = Folders::new();
+        let job = state.add(1);
+        fs::remove_file(state.folder(&job.id).job()).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let roots = DataRoots::new([elsewhere.path().to_owned()]).unwrap();
+        let repaired = repair(&state.places, &roots, SystemTime::now()).unwrap();
+        assert!(repaired.rebuilt == 0 && repaired.left[0].contains("its data is not found"), "{:?}", repaired.left);
+        assert!(state.folder(&job.id).spec().exists());
+        fs::remove_file(&state.places.database).unwrap();
+        assert_eq!(state.repair().rebuilt, 1);
+        assert_eq!(state.rows().remove(0).0, job);
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_not_guessed_at() {
+        let state = Folders::new();
+        let job = state.add(1);
+        let text = fs::read_to_string(state.folder(&job.id).job()).unwrap();
+        fs::write(state.folder(&job.id).job(), text.replace("\"inputs\"", "\"outputs\"")).unwrap();
+        let repaired = state.repair();
+        assert!(repaired.rebuilt == 0 && repaired.left[0].contains("outputs"), "{:?}", repaired.left);
+
+        let database = rusqlite::Connection::open(&state.places.database).unwrap();
+        database.pragma_update(None, "user_version", 4711).unwrap();
+        let findings = examine(&state.places).unwrap();
+        assert!(findings.is_too_new && findings.problems[0].contains("form 4711"), "{findings:?}");
+        let refused = repair(&state.places, &state.roots, SystemTime::now());
+        assert!(matches!(refused, Err(RepairError::TooNew(_))));
+    }
+
+    #[test]
+    fn folder_and_row_that_differ_are_told_and_the_later_one_is_kept() {
+        let state = Folders::new();
+        let (one, other) = (state.add(1), state.add(2));
+        state.repair();
+        let later = Job { state: State::Cancelled, generation: 2, ..one.clone() };
+        state.mirror(&later, None);
+        fs::remove_dir_all(state.folder(&other.id).path()).unwrap();
+        let problems = state.examine();
+        let differ =
+            "job.json says cancelled, generation 2, attempt 0, and the database queued, generation 1, attempt 0";
+        assert!(problems[0].ends_with(differ) && problems[1].contains("its folder is gone"), "{problems:?}");
+        let repaired = state.repair();
+        assert!(repaired.left[0].contains("only the old database has it"), "{:?}", repaired.left);
+        assert_eq!(state.rows(), [(later, None)]);
+        assert_eq!(set_aside(state.places.database.parent().unwrap(), "torchd.db"), 1);
+
+        state.mirror(&one, None);
+        assert!(state.repair().notes[0].contains("job.json is behind it"));
+        assert_eq!(state.rows()[0].0.generation, 2);
+    }
+
+    #[test]
+    fn a_folder_without_job_and_row_is_left_over_only_if_the_database_is_older() {
+        let born = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095);
+        let state = Folders::new();
+        let (before, after) = (state.add(0).id, state.add(1).id);
+        for id in [&before, &after] {
+            fs::remove_file(state.folder(id).job()).unwrap();
+        }
+        assert!(state.folder(&after).is_unanswered(&after, Some(born)));
+        assert!(!state.folder(&before).is_unanswered(&before, Some(born)));
+        assert!(!state.folder(&after).is_unanswered(&after, None));
+        let old = super::rebuild::Old { row: None, born: Some(born) };
+        let rebuilt = super::rebuild::rebuild(&after, &state.folder(&after), Some(old), &state.roots);
+        assert!(rebuilt.unwrap().is_none());
+    }
+}
