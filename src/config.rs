@@ -79,6 +79,10 @@ pub struct Settings {
     pub jobs_max_queued: usize,
     /// CPU cores that jobs may take together.
     pub jobs_cpu_slots: u32,
+    /// Running jobs make room for one of a higher priority.
+    pub jobs_preemption: bool,
+    /// Ended jobs are removed after this, where their specs do not say; None for never.
+    pub jobs_ttl_after_end: Option<Duration>,
     /// Runners stop by themselves when there has been no daemon for so long.
     pub jobs_orphan_timeout: Duration,
     /// What the log of a job keeps, in bytes.

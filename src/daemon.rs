@@ -175,6 +175,8 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         data_roots: startup::data_roots(&settings)?,
         runner,
         share_with_foreign: settings.gpu_share_with_foreign_processes,
+        preempts: settings.jobs_preemption,
+        ttl_after_end: settings.jobs_ttl_after_end,
         nvml_library: settings.nvml_library.clone(),
         visible_devices: environment.get("CUDA_VISIBLE_DEVICES").cloned(),
         python: settings.cluster_python.clone(),

@@ -14,8 +14,10 @@ mod recovery;
 mod requests;
 mod task;
 mod view;
+mod warm_start;
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +66,10 @@ pub struct ManagerSettings {
     pub runner: RunnerSettings,
     /// GPUs on which processes of no job compute are given to jobs all the same.
     pub share_with_foreign: bool,
+    /// Running jobs make room for one of a higher priority.
+    pub preempts: bool,
+    /// Ended jobs are removed after this, where their specs do not say.
+    pub ttl_after_end: Option<Duration>,
     /// The library that tells of GPUs; None for the one that the loader finds.
     pub nvml_library: Option<PathBuf>,
     /// CUDA_VISIBLE_DEVICES of the daemon: jobs get no other GPUs.
@@ -90,12 +96,34 @@ pub struct Manager {
 
 /// What can be asked of the task.
 enum Command {
-    Create { admitted: Box<Admitted>, asked: Option<Asked>, reply: oneshot::Sender<Result<View, JobError>> },
-    Cancel { id: JobId, now: bool, reply: oneshot::Sender<Result<View, JobError>> },
-    Pause { id: JobId, reply: oneshot::Sender<Result<View, JobError>> },
-    Resume { id: JobId, edits: Option<v1::JobEdits>, reply: oneshot::Sender<Result<View, JobError>> },
-    Delete { id: JobId, reply: oneshot::Sender<Result<(), JobError>> },
-    Shutdown { leave_runners: bool, reply: oneshot::Sender<()> },
+    Create {
+        admitted: Box<Admitted>,
+        asked: Option<Asked>,
+        staged: Option<PathBuf>,
+        reply: oneshot::Sender<Result<View, JobError>>,
+    },
+    Cancel {
+        id: JobId,
+        now: bool,
+        reply: oneshot::Sender<Result<View, JobError>>,
+    },
+    Pause {
+        id: JobId,
+        reply: oneshot::Sender<Result<View, JobError>>,
+    },
+    Resume {
+        id: JobId,
+        edits: Option<v1::JobEdits>,
+        reply: oneshot::Sender<Result<View, JobError>>,
+    },
+    Delete {
+        id: JobId,
+        reply: oneshot::Sender<Result<(), JobError>>,
+    },
+    Shutdown {
+        leave_runners: bool,
+        reply: oneshot::Sender<()>,
+    },
     KillRunners,
 }
 
@@ -153,7 +181,21 @@ impl Manager {
             return self.get(&id).await;
         }
         let admitted = Box::new(self.admit(spec).await?);
-        self.ask(|reply| Command::Create { admitted, asked, reply }).await?
+        let staged = match admitted.warm.clone() {
+            None => None,
+            Some(warm) => {
+                let (jobs_dir, number) = (self.settings.jobs_dir.clone(), RandomState::new().build_hasher().finish());
+                let staged = task::blocking(move || warm_start::stage(&warm, &jobs_dir, number)).await;
+                Some(staged.map_err(JobError::folder("what the job begins with cannot be copied"))?)
+            }
+        };
+        let aside = staged.clone();
+        let created = self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?;
+        if let Some(aside) = aside {
+            // It is gone unless the job was not taken, or was there already.
+            let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(aside)).await;
+        }
+        created
     }
 
     /// Judges a request.

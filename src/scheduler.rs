@@ -1,8 +1,9 @@
 //! Who runs next: a pure plan from the queue, what runs, and what the machine has.
 //!
-//! Strictly first come, first served: a job that does not fit holds back those behind it, so that a large job is never
-//! overtaken for ever by small ones. A job that waits for something other than jobs (a GPU that has failed, or that others compute on)
-//! holds back nobody. Each waiting job is told why it waits.
+//! The highest priority first, and among equals strictly first come, first served: a job that does not fit holds back those behind it, so
+//! that a large job is never overtaken for ever by small ones. A job that waits for something other than jobs (a GPU that has failed, or
+//! that others compute on) holds back nobody. Each waiting job is told why it waits. Where the settings want it, running jobs of a lower
+//! priority make room for the first that waits.
 
 use crate::gpu::GpuSlot;
 use crate::job::JobId;
@@ -17,6 +18,21 @@ pub struct Machine {
     pub gpus: Vec<GpuSlot>,
     /// GPUs on which processes of no job compute are given away all the same.
     pub share_with_foreign: bool,
+    /// Running jobs make room for one of a higher priority.
+    pub preempts: bool,
+}
+
+/// What a running job has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The job.
+    pub id: JobId,
+    /// The higher the longer it stays.
+    pub priority: i32,
+    /// Its part of the machine.
+    pub lease: Lease,
+    /// It was asked to end, and what it has will be free.
+    pub is_leaving: bool,
 }
 
 /// What a waiting job needs.
@@ -24,6 +40,8 @@ pub struct Machine {
 pub struct Request {
     /// The job.
     pub id: JobId,
+    /// The higher the earlier.
+    pub priority: i32,
     /// Cores.
     pub cpu_threads: u32,
     /// A GPU, if one is needed.
@@ -44,6 +62,8 @@ pub struct Plan {
     pub start: Vec<(JobId, Lease)>,
     /// Jobs that wait, with the reason in words.
     pub wait: Vec<(JobId, String)>,
+    /// Running jobs that have to make room.
+    pub preempt: Vec<JobId>,
 }
 
 /// Why there is no GPU for a job.
@@ -55,12 +75,14 @@ enum NoGpu {
 }
 
 /// Plans: `queue` is in order of arrival, `held` what running jobs have.
-pub fn plan(queue: &[Request], held: &[Lease], machine: &Machine) -> Plan {
+pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
     let mut plan = Plan::default();
-    let mut free_slots = machine.cpu_slots.saturating_sub(held.iter().map(|lease| lease.cpu_threads).sum());
-    let mut held: Vec<LeasedGpu> = held.iter().filter_map(|lease| lease.gpu.clone()).collect();
+    let mut free_slots = free_slots(running.iter().map(|held| &held.lease), machine);
+    let mut held: Vec<LeasedGpu> = running.iter().filter_map(|held| held.lease.gpu.clone()).collect();
     let mut blocked: Option<&JobId> = None;
     let mut waiting = 0;
+    let mut queue: Vec<&Request> = queue.iter().collect();
+    queue.sort_by_key(|request| std::cmp::Reverse(request.priority));
     for request in queue {
         if let Some(first) = blocked {
             let jobs = match waiting {
@@ -80,7 +102,7 @@ pub fn plan(queue: &[Request], held: &[Lease], machine: &Machine) -> Plan {
             }
             Err(NoGpu::Taken(reason)) => {
                 (blocked, waiting) = (Some(&request.id), 1);
-                plan.wait.push((request.id.clone(), reason));
+                plan.wait_for_room(request, reason, running, machine);
                 continue;
             }
         };
@@ -90,7 +112,7 @@ pub fn plan(queue: &[Request], held: &[Lease], machine: &Machine) -> Plan {
                 request.cpu_threads, machine.cpu_slots
             );
             (blocked, waiting) = (Some(&request.id), 1);
-            plan.wait.push((request.id.clone(), reason));
+            plan.wait_for_room(request, reason, running, machine);
             continue;
         }
         free_slots -= request.cpu_threads;
@@ -99,6 +121,45 @@ pub fn plan(queue: &[Request], held: &[Lease], machine: &Machine) -> Plan {
         plan.start.push((request.id.clone(), Lease { device, cpu_threads: request.cpu_threads, gpu }));
     }
     plan
+}
+
+impl Plan {
+    /// The first job that waits for others: who of them makes room.
+    fn wait_for_room(&mut self, request: &Request, reason: String, running: &[Held], machine: &Machine) {
+        self.preempt = if machine.preempts { in_the_way(request, &self.start, running, machine) } else { Vec::new() };
+        let names: Vec<_> = self.preempt.iter().map(JobId::name).collect();
+        let makes_room = if names.is_empty() { String::new() } else { format!("; {} makes room", names.join(" and ")) };
+        self.wait.push((request.id.clone(), reason + &makes_room));
+    }
+}
+
+/// The fewest running jobs of lower priorities without which a job fits, the lowest and newest first; none where it fits once those have
+/// ended that were asked to, and none where it would not fit all the same.
+fn in_the_way(request: &Request, started: &[(JobId, Lease)], running: &[Held], machine: &Machine) -> Vec<JobId> {
+    let fits = |without: &[&Held]| {
+        let stays = running.iter().filter(|held| !held.is_leaving && without.iter().all(|gone| gone.id != held.id));
+        let leases: Vec<&Lease> = stays.map(|held| &held.lease).chain(started.iter().map(|(_, lease)| lease)).collect();
+        let gpus: Vec<LeasedGpu> = leases.iter().filter_map(|lease| lease.gpu.clone()).collect();
+        request.cpu_threads <= free_slots(leases.iter().copied(), machine)
+            && request.gpu.is_none_or(|wish| choose(wish, &gpus, machine).is_ok())
+    };
+    let mut lower: Vec<&Held> =
+        running.iter().filter(|held| !held.is_leaving && held.priority < request.priority).collect();
+    lower.sort_by(|one, other| one.priority.cmp(&other.priority).then(other.id.as_str().cmp(one.id.as_str())));
+    let Some(count) = (0..=lower.len()).find(|&count| fits(&lower[..count])) else { return Vec::new() };
+    // Some of them may hold nothing that it needs: the highest of those stay.
+    let mut leave = lower[..count].to_vec();
+    for place in (0..leave.len()).rev() {
+        let spared = leave.remove(place);
+        if !fits(&leave) {
+            leave.insert(place, spared);
+        }
+    }
+    leave.into_iter().map(|held| held.id.clone()).collect()
+}
+
+fn free_slots<'a>(leases: impl Iterator<Item = &'a Lease>, machine: &Machine) -> u32 {
+    machine.cpu_slots.saturating_sub(leases.map(|lease| lease.cpu_threads).sum())
 }
 
 /// A GPU for a job: the first that is free, or, for one that shares, the fullest that has room for it.
@@ -196,12 +257,16 @@ mod tests {
 
     fn request(number: u32, cpu_threads: u32, gpu: bool) -> Request {
         let gpu = gpu.then_some(GpuWish { memory_bytes: None });
-        Request { id: JobId::new(SystemTime::UNIX_EPOCH, number), cpu_threads, gpu }
+        Request { id: JobId::new(SystemTime::UNIX_EPOCH, number), priority: 0, cpu_threads, gpu }
+    }
+
+    fn held(number: u32, priority: i32, lease: Lease) -> Held {
+        Held { id: JobId::new(SystemTime::UNIX_EPOCH, number), priority, lease, is_leaving: false }
     }
 
     fn sharing(number: u32, gigabytes: u64) -> Request {
         let gpu = Some(GpuWish { memory_bytes: Some(gigabytes * GB) });
-        Request { id: JobId::new(SystemTime::UNIX_EPOCH, number), cpu_threads: 1, gpu }
+        Request { id: JobId::new(SystemTime::UNIX_EPOCH, number), priority: 0, cpu_threads: 1, gpu }
     }
 
     fn slot(index: u32) -> GpuSlot {
@@ -219,7 +284,7 @@ mod tests {
     }
 
     fn machine(cpu_slots: u32, gpus: u32) -> Machine {
-        Machine { cpu_slots, gpus: (0..gpus).map(slot).collect(), share_with_foreign: false }
+        Machine { cpu_slots, gpus: (0..gpus).map(slot).collect(), share_with_foreign: false, preempts: false }
     }
 
     fn leased(plan: &Plan) -> Vec<&str> {
@@ -242,10 +307,40 @@ mod tests {
     fn every_gpu_is_given_once() {
         let queue = [request(1, 1, true), request(2, 1, true), request(3, 1, true)];
         let gpu = Some(LeasedGpu { visible: "GPU-1".into(), index: 1, memory_bytes: None });
-        let held = [Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpu }];
-        let plan = plan(&queue, &held, &machine(9, 3));
+        let running = [held(9, 0, Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpu })];
+        let plan = plan(&queue, &running, &machine(9, 3));
         assert_eq!(leased(&plan), ["GPU-0", "GPU-2"]);
         assert_eq!(plan.wait[0].1, "needs a GPU, and all 3 are taken");
+    }
+
+    #[test]
+    fn a_higher_priority_goes_first_and_does_not_wait_behind_a_blocked_job() {
+        let high = |number, cpu_threads| Request { priority: 5, ..request(number, cpu_threads, false) };
+        let queue = [request(1, 3, false), request(2, 1, false), high(3, 1), high(4, 1)];
+        let plan = plan(&queue, &[], &machine(2, 0));
+        let started: Vec<_> = plan.start.iter().map(|(id, _)| id.clone()).collect();
+        assert_eq!(started, [queue[2].id.clone(), queue[3].id.clone()]);
+        assert_eq!(plan.wait[0].0, queue[0].id);
+        assert!(plan.preempt.is_empty());
+    }
+
+    #[test]
+    fn the_lowest_and_newest_make_room_and_no_more_than_needed() {
+        let on = |cpu_threads| Lease { device: LeasedDevice::Cpu, cpu_threads, gpu: None };
+        let mut running = vec![held(1, 0, on(2)), held(2, 0, on(1)), held(3, 1, on(1)), held(4, 5, on(1))];
+        let machine = Machine { preempts: true, ..machine(5, 0) };
+        let wanted = |cpu_threads| [Request { priority: 5, ..request(9, cpu_threads, false) }];
+        let names = |plan: Plan| plan.preempt.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
+        let name = |number| JobId::new(SystemTime::UNIX_EPOCH, number).as_str().to_owned();
+        let told = plan(&wanted(1), &running, &machine);
+        assert!(told.wait[0].1.ends_with(&format!("jobs/{} makes room", name(2))), "{}", told.wait[0].1);
+        assert_eq!(names(told), [name(2)]);
+        assert_eq!(names(plan(&wanted(2), &running, &machine)), [name(1)], "one is enough");
+        assert_eq!(names(plan(&wanted(4), &running, &machine)), [name(2), name(1), name(3)]);
+        assert!(names(plan(&wanted(5), &running, &machine)).is_empty(), "equals stay, and it would not fit");
+        running[1].is_leaving = true;
+        assert!(names(plan(&wanted(1), &running, &machine)).is_empty(), "somebody leaves already");
+        assert!(names(plan(&wanted(1), &running, &Machine { preempts: false, ..machine.clone() })).is_empty());
     }
 
     #[test]
@@ -293,7 +388,7 @@ mod tests {
                 .enumerate()
                 .map(|(number, &(cpu_threads, gpu))| {
                     let gpu = gpu.map(|memory| GpuWish { memory_bytes: memory.map(|memory| memory * GB) });
-                    Request { id: JobId::new(SystemTime::UNIX_EPOCH, number as u32), cpu_threads, gpu }
+                    Request { id: JobId::new(SystemTime::UNIX_EPOCH, number as u32), priority: 0, cpu_threads, gpu }
                 })
                 .collect();
             let plan = plan(&queue, &[], &machine(slots, gpus));

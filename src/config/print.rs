@@ -67,6 +67,8 @@ pub fn to_toml(settings: &Settings) -> String {
         ),
         format!("stop_grace = {}\n", time(settings.runner_stop_grace)),
         format!("\n[jobs]\nmax_queued = {}\ncpu_slots = {}\n", settings.jobs_max_queued, settings.jobs_cpu_slots),
+        format!("preemption = {}\n", settings.jobs_preemption),
+        chosen("ttl_after_end", settings.jobs_ttl_after_end.map(time), "ended jobs stay until somebody deletes them"),
         format!("orphan_timeout = {}\n", time(settings.jobs_orphan_timeout)),
         format!("log_max_bytes = {}\n", settings.jobs_log_max_bytes),
         format!("\n[shutdown]\ntimeout = {}\n", time(settings.shutdown_timeout)),

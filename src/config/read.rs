@@ -216,6 +216,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let runner_stop_grace = keys.take("runner.stop_grace", duration).unwrap_or(Duration::from_secs(10));
     let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
     let jobs_cpu_slots = keys.take("jobs.cpu_slots", in_range(1, 4096, "cores"));
+    let jobs_preemption = keys.take("jobs.preemption", &switch);
+    let jobs_ttl_after_end = keys.take("jobs.ttl_after_end", any_duration);
     let jobs_orphan_timeout = keys.take("jobs.orphan_timeout", duration);
     let jobs_log_max_bytes = keys.take("jobs.log_max_bytes", in_range(4096, 1 << 40, "bytes"));
     let shutdown_runners = keys.take("shutdown.runners", |value| match text(value)?.as_str() {
@@ -266,6 +268,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_stop_grace,
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
         jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
+        jobs_preemption: jobs_preemption.unwrap_or(false),
+        jobs_ttl_after_end,
         jobs_orphan_timeout: jobs_orphan_timeout.unwrap_or(Duration::from_secs(3600)),
         jobs_log_max_bytes: jobs_log_max_bytes.map_or(64 << 20, |bytes| bytes as u64),
         shutdown_runners: shutdown_runners.unwrap_or(ShutdownRunners::Leave),
@@ -347,10 +351,15 @@ fn mode(value: &Value) -> Result<u32, String> {
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 fn duration(value: &Value) -> Result<Duration, String> {
+    let duration = any_duration(value)?;
+    let found = humantime::format_duration(duration);
+    if duration > LONGEST { Err(format!("is {found}; at most one day is right")) } else { Ok(duration) }
+}
+
+fn any_duration(value: &Value) -> Result<Duration, String> {
     let right = "a time with its unit is needed, for example \"10s\" or \"2min\"";
     let text = text(value).map_err(|_| format!("is {}; {right}", value.kind))?;
-    let duration = humantime::parse_duration(&text).map_err(|_| format!("is {text:?}; {right}"))?;
-    if duration > LONGEST { Err(format!("is {text:?}; at most one day is right")) } else { Ok(duration) }
+    humantime::parse_duration(&text).map_err(|_| format!("is {text:?}; {right}"))
 }
 
 fn in_range(least: usize, most: usize, unit: &'static str) -> impl Fn(&Value) -> Result<usize, String> {

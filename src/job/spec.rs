@@ -46,6 +46,32 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
     /// What to do when its runner fails.
     pub retry: Retry,
+    /// The higher the earlier.
+    pub priority: i32,
+    /// It is removed so long after its end; None for never.
+    pub ttl_after_end: Option<Duration>,
+    /// Where the weights come from; None for random ones.
+    pub warm_start: Option<WarmStart>,
+    /// A job whose folder cannot be written is paused; otherwise it fails.
+    pub pauses_on_storage_failure: bool,
+}
+
+/// Where weights come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmStart {
+    /// What the client named.
+    pub source: WarmSource,
+    /// The optimizer's state and the place in the data come along.
+    pub resume: bool,
+}
+
+/// What a client names to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WarmSource {
+    /// `jobs/{id}`, or one of its checkpoints.
+    Checkpoint(String),
+    /// A file, or the folder of a checkpoint.
+    File(String),
 }
 
 /// A network.
@@ -150,6 +176,16 @@ impl Model {
     }
 }
 
+impl WarmStart {
+    fn to_proto(&self) -> v1::WarmStart {
+        let source = match &self.source {
+            WarmSource::Checkpoint(name) => v1::warm_start::Source::Checkpoint(name.clone()),
+            WarmSource::File(path) => v1::warm_start::Source::File(path.clone()),
+        };
+        v1::WarmStart { source: Some(source), resume: self.resume }
+    }
+}
+
 impl Spec {
     /// The message that this spec was read from, every default filled in.
     pub fn to_proto(&self) -> v1::JobSpec {
@@ -165,6 +201,14 @@ impl Spec {
             max_duration: self.max_duration.and_then(|limit| limit.try_into().ok()),
             labels: self.labels.clone(),
             retry: Some(self.retry.to_proto()),
+            priority: self.priority,
+            ttl_after_end: self.ttl_after_end.and_then(|time| time.try_into().ok()),
+            warm_start: self.warm_start.as_ref().map(WarmStart::to_proto),
+            on_storage_failure: if self.pauses_on_storage_failure {
+                v1::OnStorageFailure::Pause.into()
+            } else {
+                v1::OnStorageFailure::Fail.into()
+            },
             display_name: self.display_name.clone(),
             seed: self.seed,
             model: Some(v1::Model {

@@ -18,6 +18,11 @@ pub struct JobFolder {
 }
 
 impl JobFolder {
+    /// The weights, in a checkpoint's folder and among the artifacts.
+    pub const MODEL_FILE: &str = "model.safetensors";
+    /// The weights to begin with, where those are not random.
+    pub const WARM_START: &str = "warm_start.safetensors";
+
     /// The job's folder at that path; it need not be there yet.
     pub fn new(path: PathBuf) -> Self {
         Self { path }

@@ -44,6 +44,8 @@ impl ProgressFold {
             }
             Some(What::Started(started)) => {
                 self.started = Some((record.attempt, started.clone()));
+                // A job that begins with another one's checkpoint begins there.
+                self.step = self.step.max(started.first_step);
                 self.window.clear();
                 self.advance(time, self.step);
             }

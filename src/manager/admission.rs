@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings};
 use crate::dataset::{DataRoots, Facts, Part, labelled_images};
 use crate::gpu::GpuSlot;
@@ -28,6 +29,8 @@ pub struct Admitted {
     pub facts: DataFacts,
     /// How long it is.
     pub plan: Plan,
+    /// What it begins with.
+    pub(super) warm: Option<Warm>,
 }
 
 /// Judges a request on a thread of its own: data files are read.
@@ -41,20 +44,18 @@ pub(super) async fn admit(
     // Data files are read and unpacked: many requests at once would take the memory, and the threads that others need.
     let _turn = JUDGED_AT_ONCE.acquire().await.map_err(|_| JobError::Gone)?;
     let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
-    let judged = tokio::task::spawn_blocking(move || {
-        judge(&message, &settings.data_roots, settings.cpu_slots, no_gpu.as_deref(), &slots)
-    });
+    let judged = tokio::task::spawn_blocking(move || judge(&message, &settings, no_gpu.as_deref(), &slots));
     judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
 }
 
 fn judge(
     message: &v1::JobSpec,
-    roots: &DataRoots,
-    cpu_slots: u32,
+    settings: &ManagerSettings,
     no_gpu: Option<&str>,
     slots: &[GpuSlot],
 ) -> Result<Admitted, Violations> {
     let spec::Reading { data, mut resources, demands, spec, mistakes: mut wrong } = spec::read(message);
+    let (roots, cpu_slots) = (&settings.data_roots, settings.cpu_slots);
     let (mut train, mut validation) = (None, None);
     if let Some(data) = &data {
         train = judge_set("data.train", &data.train, roots, &mut wrong);
@@ -63,13 +64,16 @@ fn judge(
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
     demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
+    let wanted = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
+    let warm = wanted.and_then(|wanted| warm_start::find(wanted, settings, &mut wrong));
     let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.unzip();
     let facts = DataFacts { train: train_facts, validation: validation_facts };
-    let fitted = Spec { resources, ..spec }.fit(&facts)?;
+    let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
+    let fitted = Spec { resources, ttl_after_end, ..spec }.fit(&facts)?;
     let plan = fitted.plan(facts.train.examples, Place::default());
     let admitted =
-        plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs: Inputs { train, validation }, facts, plan });
+        plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs: Inputs { train, validation }, facts, plan, warm });
     wrong.or(admitted)
 }
 

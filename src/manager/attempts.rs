@@ -143,6 +143,14 @@ impl Task {
                         verdict.outcome = Outcome::Requeued;
                         self.metrics.runner_restarts.inc();
                     }
+                    // Its disk may have room again some day.
+                    (None, _)
+                        if verdict.reason == v1::JobEndReason::Storage
+                            && live.stop != Some(StopCause::Cancel)
+                            && live.job.spec.on_storage_failure() != v1::OnStorageFailure::Fail =>
+                    {
+                        verdict.outcome = Outcome::Paused;
+                    }
                     (None, _) => {}
                 }
             }

@@ -8,10 +8,9 @@ use super::live::Live;
 use super::task::Task;
 use crate::gpu::Holder;
 use crate::job::end::StopCause;
-use crate::job::order::Lease;
 use crate::job::{Job, State};
 use crate::proto::v1;
-use crate::scheduler::{self, GpuWish, Machine, Request};
+use crate::scheduler::{self, GpuWish, Held, Machine, Request};
 
 impl Task {
     /// Tells the watcher of GPUs which jobs hold which.
@@ -89,18 +88,20 @@ impl Task {
             Err(reason) => scheduler::Plan {
                 start: Vec::new(),
                 wait: queued.map(|live| (live.job.id.clone(), reason.clone())).collect(),
+                preempt: Vec::new(),
             },
             Ok(()) => {
                 let machine = Machine {
                     cpu_slots: self.settings.cpu_slots,
                     gpus: self.slots.clone(),
                     share_with_foreign: self.settings.share_with_foreign,
+                    preempts: self.settings.preempts,
                 };
                 let queue: Vec<Request> = queued.map(|live| self.request(&live.job)).collect();
                 // Jobs that cannot run hold back nobody.
                 let (queue, blocked): (Vec<_>, Vec<_>) =
                     queue.into_iter().partition(|request| request.gpu.is_none() || self.gpu_block.is_none());
-                let held: Vec<Lease> = self.live.iter().filter_map(|live| live.lease.clone()).collect();
+                let held: Vec<Held> = self.live.iter().filter_map(held).collect();
                 let mut plan = scheduler::plan(&queue, &held, &machine);
                 let reason = self.gpu_block.clone().unwrap_or_default();
                 plan.wait.extend(blocked.into_iter().map(|request| (request.id, reason.clone())));
@@ -118,6 +119,13 @@ impl Task {
             self.note(&id, started);
         }
         self.tell_holders();
+        for live in self.live.iter_mut().filter(|live| plan.preempt.contains(&live.job.id)) {
+            if let Some(runner) = live.runner.as_ref().filter(|_| live.stop.is_none()) {
+                tracing::info!(job.id = %live.job.id, "the job makes room for one of a higher priority");
+                live.stop = Some(StopCause::Preempt);
+                runner.stop();
+            }
+        }
         for (id, reason) in plan.wait.into_iter().chain(early) {
             if let Some(live) = self.live.iter_mut().find(|live| live.job.id == id) {
                 live.waits_for(&reason);
@@ -129,11 +137,18 @@ impl Task {
         let resources = job.spec.resources.unwrap_or_default();
         Request {
             id: job.id.clone(),
+            priority: job.spec.priority,
             // The machine may have become smaller since the job was taken.
             cpu_threads: resources.cpu_threads.unwrap_or(1).min(self.settings.cpu_slots),
             gpu: (resources.gpu_count == Some(1)).then_some(GpuWish { memory_bytes: resources.gpu_memory_bytes }),
         }
     }
+}
+
+/// What a job has of the machine.
+fn held(live: &Live) -> Option<Held> {
+    let lease = live.lease.clone()?;
+    Some(Held { id: live.job.id.clone(), priority: live.job.spec.priority, lease, is_leaving: live.stop.is_some() })
 }
 
 /// Why a job that failed waits before it is started again.

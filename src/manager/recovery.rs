@@ -17,6 +17,13 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
         let path = entry.map_err(cannot())?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let deleted = name.strip_prefix(DELETED).and_then(|id| id.parse::<JobId>().ok());
+        if name.starts_with(super::warm_start::STAGED) {
+            // Of a request that was never answered.
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::error!(path = %path.display(), %error, "what was made ready for a job cannot be removed");
+            }
+            continue;
+        }
         let is_orphan = match (&deleted, name.parse::<JobId>()) {
             (Some(id), _) => {
                 store.delete(id.clone()).await?;

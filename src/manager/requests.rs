@@ -1,5 +1,9 @@
 //! What users ask of their jobs.
 
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
 use super::live::{Ending, Live};
 use super::recovery::DELETED;
 use super::task::{Task, blocking};
@@ -9,6 +13,9 @@ use crate::job::spec::{edited, merged};
 use crate::job::state::{Event, Outcome, Refusal, next};
 use crate::job::{Course, Job, JobId, State};
 use crate::proto::v1;
+
+/// Expired jobs are looked for so often.
+const EXPIRED_EVERY: Duration = Duration::from_secs(5);
 
 impl Task {
     /// Asks a job to end: in order, or at once.
@@ -134,6 +141,24 @@ impl Task {
             _ => {}
         });
         Ok(())
+    }
+
+    /// Removes the jobs whose time after their end is over.
+    pub(super) async fn remove_expired_jobs(&mut self) {
+        if self.looked_for_expired.is_some_and(|looked| looked.elapsed() < EXPIRED_EVERY) {
+            return;
+        }
+        self.looked_for_expired = Some(Instant::now());
+        let expired = match self.store.expired(SystemTime::now()).await {
+            Ok(expired) => expired,
+            Err(error) => return tracing::error!(%error, "which jobs have expired cannot be told"),
+        };
+        for id in expired {
+            match self.delete(&id).await {
+                Ok(()) => tracing::info!(job.id = %id, "the job's ttl_after_end is over"),
+                Err(error) => tracing::error!(job.id = %id, %error, "an expired job cannot be removed"),
+            }
+        }
     }
 
     /// The state after an event, or why there is none.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::live::{Ending, Live};
 use super::recovery;
-use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder};
+use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder, warm_start};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::end::{self, StopCause, Verdict};
@@ -46,6 +47,8 @@ pub(super) struct Task {
     pub(super) closing: Vec<oneshot::Sender<()>>,
     /// Runners go on when we end.
     leaves_runners: bool,
+    /// When the database was last asked which jobs have expired.
+    pub(super) looked_for_expired: Option<Instant>,
 }
 
 /// What the task hears of the machine.
@@ -81,6 +84,7 @@ impl Task {
             is_behind: false,
             closing: Vec::new(),
             leaves_runners: false,
+            looked_for_expired: None,
         };
         for job in unfinished {
             let mut live = Live::new(job);
@@ -138,6 +142,7 @@ impl Task {
                 }
                 _ = ticks.tick() => {
                     self.end_stalled_jobs();
+                    self.remove_expired_jobs().await;
                     if self.is_behind {
                         self.catch_up().await;
                     }
@@ -153,8 +158,8 @@ impl Task {
     async fn obey(&mut self, command: Command) {
         // A client that has gone away does not undo what it asked for.
         match command {
-            Command::Create { admitted, asked, reply } => {
-                let _ = reply.send(self.create(*admitted, asked).await);
+            Command::Create { admitted, asked, staged, reply } => {
+                let _ = reply.send(self.create(*admitted, asked, staged).await);
             }
             Command::Cancel { id, now, reply } => {
                 let _ = reply.send(self.cancel(&id, now).await);
@@ -187,7 +192,12 @@ impl Task {
         }
     }
 
-    async fn create(&mut self, admitted: Admitted, asked: Option<Asked>) -> Result<View, JobError> {
+    async fn create(
+        &mut self,
+        admitted: Admitted,
+        asked: Option<Asked>,
+        staged: Option<PathBuf>,
+    ) -> Result<View, JobError> {
         // Two of the same may have been judged at once.
         if let Some(asked) = &asked
             && let Some(id) = made_before(&self.store, asked).await?
@@ -215,9 +225,11 @@ impl Task {
         };
         let job = Job::queued(id, spec, inputs, now);
         let (folder, spec) = (self.folder(&job.id), job.spec.clone());
-        blocking(move || folder.create(&spec))
-            .await
-            .map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())))?;
+        let made = move || {
+            folder.create(&spec)?;
+            staged.map_or(Ok(()), |staged| warm_start::hand_over(&staged, &folder))
+        };
+        blocking(made).await.map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())))?;
         self.store.insert(job.clone(), asked).await?;
         tracing::info!(job.id = %job.id, job.state = %job.state, "job created");
         let live = Live::new(job);

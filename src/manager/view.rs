@@ -1,5 +1,7 @@
 //! A job as observers see it.
 
+use std::time::{Duration, SystemTime};
+
 use crate::job::Job;
 use crate::journal::JobFolder;
 use crate::proto::v1;
@@ -23,6 +25,12 @@ impl View {
         Self { progress: job.final_progress.clone(), waiting: String::new(), sequence: 0, job }
     }
 
+    /// When it will be removed, if it will.
+    fn expires(&self) -> Option<SystemTime> {
+        let ttl = self.job.spec.ttl_after_end.and_then(|ttl| Duration::try_from(ttl).ok())?;
+        self.job.ended?.checked_add(ttl)
+    }
+
     /// The message that clients get.
     pub fn to_proto(&self, folder: &JobFolder) -> v1::Job {
         let Job { id, spec, state, generation, created, started, ended, end, attempt, course, .. } = &self.job;
@@ -42,6 +50,7 @@ impl View {
             restarts: course.restarts,
             last_attempt_end: course.last_end.clone(),
             resume_from: course.resume_from.clone(),
+            expire_time: self.expires().map(Into::into),
         }
     }
 }

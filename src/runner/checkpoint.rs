@@ -22,9 +22,9 @@ use crate::failure::{Failure, Result};
 use crate::model::Network;
 
 /// The weights, in a checkpoint's folder and among the artifacts.
-pub(crate) const MODEL_FILE: &str = "model.safetensors";
+const MODEL_FILE: &str = JobFolder::MODEL_FILE;
 /// What else training needs, in a checkpoint's folder.
-pub(crate) const STATE_FILE: &str = "state.safetensors";
+const STATE_FILE: &str = "state.safetensors";
 
 /// Tensors on the CPU, as bytes.
 pub(crate) struct Snapshot(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
@@ -230,6 +230,19 @@ fn set_aside(folder: &JobFolder, step: u64) -> io::Result<()> {
         fs::remove_dir_all(&old)?;
     }
     fs::rename(folder.path().join(JobFolder::checkpoint_name(step)), old)
+}
+
+/// The weights that a job begins with, where those are not random.
+pub(crate) fn warm_start(folder: &JobFolder) -> Result<Option<BTreeMap<String, Tensor>>> {
+    let path = folder.path().join(JobFolder::WARM_START);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::storage(path.display())(error)),
+    };
+    let bad =
+        |what| Failure::new(JobEndReason::BadData, format!("warm_start names no weights that can be used: {what}"));
+    tensors(&bytes).map(Some).map_err(bad)
 }
 
 /// What a good checkpoint holds.

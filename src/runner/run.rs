@@ -222,6 +222,8 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
     };
     if let Some(loaded) = loaded {
         training.restore(&loaded)?;
+    } else if let Some(weights) = checkpoint::warm_start(folder)? {
+        checkpoint::put(&weights, &training.network).map_err(|what| bad_data(format!("warm_start: {what}")))?;
     }
     Ok(training)
 }

@@ -147,7 +147,7 @@ impl Training {
 
     /// Goes on from a checkpoint.
     pub(crate) fn restore(&mut self, loaded: &checkpoint::Loaded) -> Result<()> {
-        let damaged = |what| Failure::new(JobEndReason::Storage, format!("the checkpoint does not fit: {what}"));
+        let damaged = |what| Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: {what}"));
         checkpoint::put(&loaded.weights, &self.network).map_err(damaged)?;
         self.optimizer.restore(&loaded.state, &self.network.parameters).map_err(damaged)?;
         self.sums.restore(&loaded.state, loaded.manifest.summed_examples)?;

@@ -160,6 +160,25 @@ impl Store {
         .await
     }
 
+    /// Ended jobs whose `ttl_after_end` is over, at most a hundred.
+    pub async fn expired(&self, now: SystemTime) -> Result<Vec<JobId>, StoreError> {
+        self.call(move |connection| {
+            // A duration is seconds with an `s` behind them in the JSON mapping.
+            let sql = "SELECT id FROM job WHERE ended IS NOT NULL AND json_extract(spec, '$.ttl_after_end') IS NOT NULL
+                       AND ended + 1e6 * CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) <= ?1 LIMIT 100";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([micros(now)], |row| row.get::<_, String>(0))?;
+            let mut found = Vec::new();
+            for id in rows {
+                let id = id?;
+                let odd = |error: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: error.to_string() };
+                found.push(id.parse().map_err(|error| odd(&error))?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Jobs in each state that has any.
     pub async fn counts(&self) -> Result<Vec<(State, u64)>, StoreError> {
         self.call(|connection| {

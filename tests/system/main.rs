@@ -25,3 +25,5 @@ mod survival;
 mod tensorboard;
 mod tools;
 mod torchctl;
+mod turns;
+mod warm_start;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Data, Demands, Device, IdxPaths, Length, Model, Optimizer, Resources, Spec};
+use super::{Data, Demands, Device, IdxPaths, Length, Model, Optimizer, Resources, Spec, WarmSource, WarmStart};
 use crate::job::Violations;
 use crate::job::retention::Checkpoints;
 use crate::job::retry::Retry;
@@ -23,6 +23,8 @@ pub struct Reading {
     pub mistakes: Violations,
 }
 
+/// Priorities that can be given.
+const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
 /// Labels of a job.
 const MOST_LABELS: usize = 16;
 /// Longest name or value of a label, in characters.
@@ -41,6 +43,16 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
     let checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
     let retry = Retry::read(message.retry.as_ref(), &mut wrong);
+    if !PRIORITIES.contains(&message.priority) {
+        let (least, most) = (PRIORITIES.start(), PRIORITIES.end());
+        wrong.add("priority", format!("is {}; {least} to {most} are right", message.priority));
+    }
+    let ttl_after_end = read_ttl(message.ttl_after_end.as_ref(), &mut wrong);
+    let warm_start = message.warm_start.as_ref().and_then(|warm| read_warm_start(warm, &mut wrong));
+    let on_storage_failure = v1::OnStorageFailure::try_from(message.on_storage_failure);
+    if on_storage_failure.is_err() {
+        wrong.add("on_storage_failure", format!("is {}; pause or fail is right", message.on_storage_failure));
+    }
     let scalar_every_steps = at_least_one(
         "logging.scalar_every_steps",
         message.logging.as_ref().and_then(|logging| logging.scalar_every_steps),
@@ -87,6 +99,10 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         max_duration,
         labels: message.labels.clone(),
         retry,
+        priority: message.priority,
+        ttl_after_end,
+        warm_start,
+        pauses_on_storage_failure: on_storage_failure != Ok(v1::OnStorageFailure::Fail),
     };
     Reading { data: Some(data), resources, demands, spec: Some(spec), mistakes: wrong }
 }
@@ -107,6 +123,31 @@ pub fn judge_labels(labels: &BTreeMap<String, String>, wrong: &mut Violations) {
             wrong.add("labels", format!("has the value {value:?} for {name:?}; {right}"));
         }
     }
+}
+
+fn read_ttl(message: Option<&prost_types::Duration>, wrong: &mut Violations) -> Option<Duration> {
+    let message = message?;
+    let time = Duration::try_from(*message).ok();
+    if time.is_none() {
+        wrong.add("ttl_after_end", format!("is {} s; 0s or more is needed, and none to keep the job", message.seconds));
+    }
+    time
+}
+
+fn read_warm_start(message: &v1::WarmStart, wrong: &mut Violations) -> Option<WarmStart> {
+    let (source, field, text) = match &message.source {
+        Some(v1::warm_start::Source::Checkpoint(name)) => (WarmSource::Checkpoint(name.clone()), "checkpoint", name),
+        Some(v1::warm_start::Source::File(path)) => (WarmSource::File(path.clone()), "file", path),
+        None => {
+            wrong.add("warm_start", "names nothing to begin with; choose one: checkpoint, file");
+            return None;
+        }
+    };
+    if text.is_empty() || text.contains('\0') {
+        wrong.add(format!("warm_start.{field}"), format!("is {text:?}, which names nothing"));
+        return None;
+    }
+    Some(WarmStart { source, resume: message.resume })
 }
 
 fn read_max_duration(message: Option<&prost_types::Duration>, wrong: &mut Violations) -> Option<Duration> {

@@ -1,0 +1,80 @@
+//! Whose turn it is: priorities, making room, and how long jobs stay once they have ended.
+
+use torchd::proto::v1;
+
+use super::daemon::{Daemon, Setup, wait_for};
+use super::spec;
+
+fn with_priority(priority: i32, spec: v1::JobSpec) -> v1::JobSpec {
+    v1::JobSpec { priority, resources: Some(spec::threads(1)), ..spec }
+}
+
+async fn cancel(daemon: &Daemon, name: &str) {
+    let request = v1::CancelJobRequest { name: name.into(), now: true };
+    daemon.jobs().await.cancel_job(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_higher_priority_goes_first_and_nobody_is_stopped_for_it_unless_the_settings_say_so() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let running = daemon.create(with_priority(0, spec::endless())).await;
+    daemon.watch_until(&running.name, |job| job.state() == v1::JobState::Running).await;
+    let low = daemon.create(with_priority(-1, spec::short())).await;
+    let high = daemon.create(with_priority(7, spec::endless())).await;
+    assert!(daemon.get(&low.name).await.waiting_reason.contains(&high.name));
+    assert_eq!(daemon.get(&running.name).await.state(), v1::JobState::Running);
+    cancel(&daemon, &running.name).await;
+    daemon.watch_until(&high.name, |job| job.state() == v1::JobState::Running).await;
+    assert_eq!(daemon.get(&low.name).await.state(), v1::JobState::Queued);
+    cancel(&daemon, &high.name).await;
+    assert_eq!(daemon.watch_to_end(&low.name).await.state(), v1::JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_job_of_a_lower_priority_makes_room_and_goes_on_where_it_was() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").set("jobs.preemption", "true").start();
+    let low = daemon.create(with_priority(0, spec::endless())).await;
+    let before = daemon.watch_until(&low.name, |job| job.progress.as_ref().is_some_and(|p| p.step > 20)).await;
+    let high = daemon.create(with_priority(1, spec::short())).await;
+    assert_eq!(daemon.watch_to_end(&high.name).await.state(), v1::JobState::Succeeded);
+    let again = daemon.watch_until(&low.name, |job| job.attempt == 2 && job.state() == v1::JobState::Running).await;
+    assert_eq!((again.restarts, again.last_attempt_end.unwrap().reason()), (0, v1::JobEndReason::Preempted));
+    assert!(again.resume_from.unwrap().step >= before.progress.unwrap().step);
+    // Its equals wait.
+    let equal = daemon.create(with_priority(0, spec::short())).await;
+    assert!(!daemon.get(&equal.name).await.waiting_reason.contains("makes room"));
+}
+
+#[tokio::test]
+async fn a_job_is_removed_when_its_time_after_its_end_is_over() {
+    let daemon = Setup::new().set("jobs.ttl_after_end", "1h").start();
+    let ttl = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let kept = daemon.create(spec::short()).await;
+    assert_eq!(kept.spec.as_ref().unwrap().ttl_after_end, ttl(3600), "the default is part of the spec");
+    let removed = daemon.create(v1::JobSpec { ttl_after_end: ttl(0), ..spec::short() }).await;
+    let folder = daemon.job_folder(&removed.name);
+    let ended = daemon.watch_to_end(&kept.name).await;
+    let (end, expires) = (ended.end_time.unwrap(), ended.expire_time.unwrap());
+    assert_eq!(expires.seconds - end.seconds, 3600);
+    wait_for("the job to be removed", || (!folder.exists()).then_some(()));
+    let get = v1::GetJobRequest { name: removed.name };
+    assert_eq!(daemon.jobs().await.get_job(get).await.unwrap_err().code(), tonic::Code::NotFound);
+    assert!(daemon.job_folder(&kept.name).exists());
+}
+
+#[tokio::test]
+async fn priorities_and_times_that_cannot_be_are_named() {
+    use tonic_types::StatusExt;
+    let daemon = Daemon::start();
+    let wrong = v1::JobSpec {
+        priority: 1001,
+        ttl_after_end: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+        on_storage_failure: 9,
+        ..spec::short()
+    };
+    let request = v1::CreateJobRequest { spec: Some(wrong), ..Default::default() };
+    let status = daemon.jobs().await.create_job(request).await.unwrap_err();
+    let fields: Vec<_> =
+        status.get_details_bad_request().unwrap().field_violations.into_iter().map(|wrong| wrong.field).collect();
+    assert_eq!(fields, ["spec.priority", "spec.ttl_after_end", "spec.on_storage_failure"]);
+}
