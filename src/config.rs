@@ -79,6 +79,10 @@ pub struct Settings {
     pub jobs_max_queued: usize,
     /// CPU cores that jobs may take together.
     pub jobs_cpu_slots: u32,
+    /// Folders that results may be copied to.
+    pub output_mirror_roots: Vec<PathBuf>,
+    /// What is new of a job's results is copied so often.
+    pub output_mirror_interval: Duration,
     /// Running jobs make room for one of a higher priority.
     pub jobs_preemption: bool,
     /// Ended jobs are removed after this, where their specs do not say; None for never.

@@ -176,6 +176,8 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         runner,
         share_with_foreign: settings.gpu_share_with_foreign_processes,
         preempts: settings.jobs_preemption,
+        mirror_roots: settings.output_mirror_roots.clone(),
+        mirror_interval: settings.output_mirror_interval,
         ttl_after_end: settings.jobs_ttl_after_end,
         nvml_library: settings.nvml_library.clone(),
         visible_devices: environment.get("CUDA_VISIBLE_DEVICES").cloned(),

@@ -25,6 +25,8 @@ pub mod tensorboard;
 
 pub mod journal;
 
+pub mod mirror;
+
 pub mod store;
 
 pub mod scheduler;

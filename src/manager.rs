@@ -8,8 +8,9 @@ mod changes;
 mod dispatch;
 mod error;
 mod gpus;
+mod job_json;
 mod live;
-mod mirror;
+mod mirrors;
 mod recovery;
 mod requests;
 mod task;
@@ -38,7 +39,8 @@ pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
 pub use error::JobError;
-pub use mirror::{MirrorError, Mirrored};
+pub use job_json::{MirrorError, Mirrored};
+use mirrors::Mirrors;
 pub use view::View;
 
 /// A runner that does not work is asked again after this, then after twice as long, ...
@@ -66,6 +68,10 @@ pub struct ManagerSettings {
     pub runner: RunnerSettings,
     /// GPUs on which processes of no job compute are given to jobs all the same.
     pub share_with_foreign: bool,
+    /// Folders that results may be copied to.
+    pub mirror_roots: Vec<PathBuf>,
+    /// What is new is copied so often.
+    pub mirror_interval: Duration,
     /// Running jobs make room for one of a higher priority.
     pub preempts: bool,
     /// Ended jobs are removed after this, where their specs do not say.
@@ -91,6 +97,7 @@ pub struct Manager {
     /// GPUs that jobs can lease.
     slots: watch::Receiver<Vec<GpuSlot>>,
     store: Store,
+    mirrors: Mirrors,
     settings: Arc<ManagerSettings>,
 }
 
@@ -155,13 +162,14 @@ impl Manager {
         tokio::spawn(gpus::keep(watcher.clone(), probe.clone(), visible, slots_sender));
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
-        let task =
-            task::Task::recover(settings.clone(), store.clone(), supervisor, metrics, watcher, live_sender).await?;
+        let mirrors = Mirrors::new(settings.mirror_interval);
+        let parts = task::Parts { supervisor, metrics, watcher, mirrors: mirrors.clone() };
+        let task = task::Task::recover(settings.clone(), store.clone(), parts, live_sender).await?;
         let gpu_block = watch::Sender::new(None);
         let hints = task::Hints { probe: probe.clone(), gpu_block: gpu_block.subscribe(), slots: slots.clone() };
         tokio::spawn(task.run(receiver, runner_events, hints));
         let gpu_block = Arc::new(gpu_block);
-        Ok(Self { commands, live, probe, gpu_block, slots, store, settings })
+        Ok(Self { commands, live, probe, gpu_block, slots, store, mirrors, settings })
     }
 
     /// Judges a request and queues it. One that was made before under this id (none where it is empty) gets the job of then, whatever has
@@ -328,6 +336,15 @@ impl Manager {
     /// Cores that jobs may take together.
     pub fn cpu_slots(&self) -> u32 {
         self.settings.cpu_slots
+    }
+
+    /// The message that clients get of a job.
+    pub fn message(&self, view: &View) -> v1::Job {
+        let folder = self.folder(&view.job.id);
+        let wanted = view.job.spec.output.as_ref().is_some_and(|output| !output.mirror.is_empty());
+        let mirror =
+            if wanted { self.mirrors.state(&view.job.id).or_else(|| mirrors::complete(&folder)) } else { None };
+        v1::Job { mirror, ..view.to_proto(&folder) }
     }
 
     /// The folder of a job.

@@ -168,6 +168,14 @@ fn describe(job: &v1::Job) -> String {
             facts.push(("last log lines", end.log_tail.join("\n")));
         }
     }
+    if let Some(copy) = &job.mirror {
+        let state = match (copy.complete, copy.error.as_str()) {
+            (true, _) => "complete".to_owned(),
+            (false, "") => format!("last written {}", table::time(copy.last_success_time)),
+            (false, error) => format!("cannot be written: {error}"),
+        };
+        facts.push(("copy", format!("{}: {state}", copy.folder)));
+    }
     facts.push(("folder", job.directory.clone()));
     let spec = job.spec.as_ref().and_then(|spec| json::to_value(spec, false).ok());
     facts.push(("spec", spec.and_then(|spec| serde_json::to_string_pretty(&spec).ok()).unwrap_or_default()));

@@ -19,6 +19,7 @@ pub fn to_toml(settings: &Settings) -> String {
         LogFormat::Human => "human",
         LogFormat::Json => "json",
     };
+    let mirrors: Vec<_> = settings.output_mirror_roots.iter().map(|root| path(root)).collect();
     let runners = match settings.shutdown_runners {
         ShutdownRunners::Leave => "leave",
         ShutdownRunners::Stop => "stop",
@@ -71,6 +72,8 @@ pub fn to_toml(settings: &Settings) -> String {
         chosen("ttl_after_end", settings.jobs_ttl_after_end.map(time), "ended jobs stay until somebody deletes them"),
         format!("orphan_timeout = {}\n", time(settings.jobs_orphan_timeout)),
         format!("log_max_bytes = {}\n", settings.jobs_log_max_bytes),
+        format!("\n[output]\nmirror_roots = [{}]\n", mirrors.join(", ")),
+        format!("mirror_interval = {}\n", time(settings.output_mirror_interval)),
         format!("\n[shutdown]\ntimeout = {}\n", time(settings.shutdown_timeout)),
         format!("runners = \"{runners}\"\n"),
         format!("\n[log]\nformat = {}\nlevel = {}\n", quoted(format), quoted(&settings.log_level)),

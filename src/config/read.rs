@@ -216,6 +216,14 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let runner_stop_grace = keys.take("runner.stop_grace", duration).unwrap_or(Duration::from_secs(10));
     let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
     let jobs_cpu_slots = keys.take("jobs.cpu_slots", in_range(1, 4096, "cores"));
+    let output_mirror_roots = keys.take("output.mirror_roots", paths).unwrap_or_default();
+    for root in output_mirror_roots.iter().filter(|root| !root.is_absolute()) {
+        keys.add("output.mirror_roots", format!("names {}; absolute paths are needed", root.display()));
+    }
+    let output_mirror_interval = keys.take("output.mirror_interval", duration);
+    if output_mirror_interval.is_some_and(|interval| interval < Duration::from_millis(100)) {
+        keys.add("output.mirror_interval", "is shorter than 100ms, the shortest that is right".into());
+    }
     let jobs_preemption = keys.take("jobs.preemption", &switch);
     let jobs_ttl_after_end = keys.take("jobs.ttl_after_end", any_duration);
     let jobs_orphan_timeout = keys.take("jobs.orphan_timeout", duration);
@@ -268,6 +276,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_stop_grace,
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
         jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
+        output_mirror_roots,
+        output_mirror_interval: output_mirror_interval.unwrap_or(Duration::from_secs(30)),
         jobs_preemption: jobs_preemption.unwrap_or(false),
         jobs_ttl_after_end,
         jobs_orphan_timeout: jobs_orphan_timeout.unwrap_or(Duration::from_secs(3600)),

@@ -52,6 +52,8 @@ pub struct Spec {
     pub ttl_after_end: Option<Duration>,
     /// Where the weights come from; None for random ones.
     pub warm_start: Option<WarmStart>,
+    /// Where its results are copied to, as the client named it.
+    pub mirror: Option<String>,
     /// A job whose folder cannot be written is paused; otherwise it fails.
     pub pauses_on_storage_failure: bool,
 }
@@ -202,6 +204,7 @@ impl Spec {
             labels: self.labels.clone(),
             retry: Some(self.retry.to_proto()),
             priority: self.priority,
+            output: self.mirror.clone().map(|mirror| v1::Output { mirror }),
             ttl_after_end: self.ttl_after_end.and_then(|time| time.try_into().ok()),
             warm_start: self.warm_start.as_ref().map(WarmStart::to_proto),
             on_storage_failure: if self.pauses_on_storage_failure {

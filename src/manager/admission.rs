@@ -13,6 +13,7 @@ use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::{self, DataFacts, Device, IdxPaths, Place, Plan, Resources, Spec, set_field};
 use crate::job::{Inputs, Violations};
+use crate::mirror;
 use crate::proto::v1;
 
 /// Requests that are judged at the same time; the others wait.
@@ -64,13 +65,20 @@ fn judge(
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
     demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
+    let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
+    let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
+    let copy = copy.unwrap_or_else(|what| {
+        wrong.add("output.mirror", what);
+        None
+    });
     let wanted = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
     let warm = wanted.and_then(|wanted| warm_start::find(wanted, settings, &mut wrong));
     let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.unzip();
     let facts = DataFacts { train: train_facts, validation: validation_facts };
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
-    let fitted = Spec { resources, ttl_after_end, ..spec }.fit(&facts)?;
+    let mirror = copy.map(|path| path.display().to_string());
+    let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
     let plan = fitted.plan(facts.train.examples, Place::default());
     let admitted =
         plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs: Inputs { train, validation }, facts, plan, warm });

@@ -48,6 +48,7 @@ impl Task {
             return Ok(());
         }
         tracing::info!(job.id = %live.job.id, reason = label, exit_code, signal, "job ended: {words}");
+        self.mirrors.keep(&live.job, self.folder(&live.job.id));
         self.metrics.jobs_finished.with_label_values(&[label.as_str()]).inc();
         if let Some(started) = live.job.started {
             self.metrics.job_duration.observe(seconds(started, now));

@@ -131,6 +131,7 @@ impl Task {
         });
         moved.await.map_err(JobError::folder(format!("the folder of {} cannot be removed", id.name())))?;
         self.store.delete(id.clone()).await?;
+        self.mirrors.forget(id);
         tracing::info!(job.id = %id, "job deleted");
         // It may be large, and others wait for this task. What is left of it the next start removes.
         let id = id.clone();
@@ -154,6 +155,10 @@ impl Task {
             Err(error) => return tracing::error!(%error, "which jobs have expired cannot be told"),
         };
         for id in expired {
+            // What is not copied yet is all that there is.
+            if self.mirrors.state(&id).is_some_and(|state| !state.complete) {
+                continue;
+            }
             match self.delete(&id).await {
                 Ok(()) => tracing::info!(job.id = %id, "the job's ttl_after_end is over"),
                 Err(error) => tracing::error!(job.id = %id, %error, "an expired job cannot be removed"),

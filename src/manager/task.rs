@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::live::{Ending, Live};
+use super::mirrors::Mirrors;
 use super::recovery;
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder, warm_start};
 use crate::compat::explain_loader;
@@ -19,6 +20,7 @@ use crate::job::state::{Event, Outcome};
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
+use crate::mirror;
 use crate::proto::v1;
 use crate::store::{Asked, Store};
 use crate::supervisor::{RunnerEvent, RunnerHandle, RunnerNews, Supervisor};
@@ -32,6 +34,7 @@ pub(super) struct Task {
     pub(super) store: Store,
     pub(super) supervisor: Supervisor,
     pub(super) metrics: Metrics,
+    pub(super) mirrors: Mirrors,
     /// Jobs that have not ended, in order of arrival.
     pub(super) live: Vec<Live>,
     views: watch::Sender<LiveViews>,
@@ -51,6 +54,14 @@ pub(super) struct Task {
     pub(super) looked_for_expired: Option<Instant>,
 }
 
+/// What the task works with.
+pub(super) struct Parts {
+    pub(super) supervisor: Supervisor,
+    pub(super) metrics: Metrics,
+    pub(super) watcher: Watcher,
+    pub(super) mirrors: Mirrors,
+}
+
 /// What the task hears of the machine.
 pub(super) struct Hints {
     pub(super) probe: watch::Receiver<ProbeState>,
@@ -63,11 +74,10 @@ impl Task {
     pub(super) async fn recover(
         settings: Arc<ManagerSettings>,
         store: Store,
-        supervisor: Supervisor,
-        metrics: Metrics,
-        watcher: Watcher,
+        parts: Parts,
         views: watch::Sender<LiveViews>,
     ) -> Result<Self, JobError> {
+        let Parts { supervisor, metrics, watcher, mirrors } = parts;
         recovery::tidy(&settings.jobs_dir, &store).await?;
         let unfinished = store.unfinished().await?;
         let mut task = Self {
@@ -75,6 +85,7 @@ impl Task {
             store,
             supervisor,
             metrics,
+            mirrors,
             live: Vec::new(),
             views,
             watcher,
@@ -86,7 +97,14 @@ impl Task {
             leaves_runners: false,
             looked_for_expired: None,
         };
+        for job in task.store.ended_with_mirror().await? {
+            let folder = task.folder(&job.id);
+            if !mirror::is_done(&folder) {
+                task.mirrors.keep(&job, folder);
+            }
+        }
         for job in unfinished {
+            task.mirrors.keep(&job, task.folder(&job.id));
             let mut live = Live::new(job);
             if live.job.state.is_active() {
                 task.adopt(&mut live).await?;
@@ -232,6 +250,7 @@ impl Task {
         blocking(made).await.map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())))?;
         self.store.insert(job.clone(), asked).await?;
         tracing::info!(job.id = %job.id, job.state = %job.state, "job created");
+        self.mirrors.keep(&job, self.folder(&job.id));
         let live = Live::new(job);
         let view = live.view.subscribe();
         self.live.push(live);

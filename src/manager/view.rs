@@ -51,6 +51,8 @@ impl View {
             last_attempt_end: course.last_end.clone(),
             resume_from: course.resume_from.clone(),
             expire_time: self.expires().map(Into::into),
+            // Known elsewhere.
+            mirror: None,
         }
     }
 }

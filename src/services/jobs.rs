@@ -25,7 +25,7 @@ impl Jobs {
     }
 
     fn message(&self, view: &View) -> v1::Job {
-        view.to_proto(&self.manager.folder(&view.job.id))
+        self.manager.message(view)
     }
 }
 

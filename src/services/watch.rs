@@ -50,7 +50,7 @@ async fn follow(
     mut tail: JournalTail,
     sender: &mpsc::Sender<Answer>,
 ) -> Result<(), Status> {
-    let snapshot = |view: &View| Event::Snapshot(view.to_proto(&manager.folder(&view.job.id)));
+    let snapshot = |view: &View| Event::Snapshot(manager.message(view));
     let first = views.borrow().clone();
     let mut told = first.clone();
     if send(sender, vec![snapshot(&first)]).await.is_err() {

@@ -160,6 +160,17 @@ impl Store {
         .await
     }
 
+    /// Ended jobs that want a copy of their results.
+    pub async fn ended_with_mirror(&self) -> Result<Vec<Job>, StoreError> {
+        self.call(|connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM job WHERE ended IS NOT NULL AND json_extract(spec, '$.output.mirror') IS NOT NULL"
+            );
+            Ok(select(connection, &sql, [])?.into_iter().map(|stored| stored.job).collect())
+        })
+        .await
+    }
+
     /// Ended jobs whose `ttl_after_end` is over, at most a hundred.
     pub async fn expired(&self, now: SystemTime) -> Result<Vec<JobId>, StoreError> {
         self.call(move |connection| {

@@ -13,6 +13,7 @@ mod endurance;
 mod first_job;
 mod gpu_jobs;
 mod gpus;
+mod mirror;
 mod nvml;
 mod prometheus;
 mod protocol;

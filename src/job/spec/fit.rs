@@ -187,6 +187,7 @@ mod tests {
             priority: 0,
             ttl_after_end: None,
             warm_start: None,
+            mirror: None,
             pauses_on_storage_failure: true,
             scalar_every_steps: 10,
             resources: Resources { device: Device::Auto, gpu_count: None, cpu_threads: None, gpu_memory_bytes: None },

@@ -102,6 +102,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         priority: message.priority,
         ttl_after_end,
         warm_start,
+        mirror: message.output.as_ref().map(|output| output.mirror.clone()).filter(|mirror| !mirror.is_empty()),
         pauses_on_storage_failure: on_storage_failure != Ok(v1::OnStorageFailure::Fail),
     };
     Reading { data: Some(data), resources, demands, spec: Some(spec), mistakes: wrong }

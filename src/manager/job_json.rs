@@ -112,6 +112,7 @@ fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, Strin
         last_attempt_end: _,
         resume_from: _,
         expire_time: _,
+        mirror: _,
     } = message;
     let time = |what: &str, time: prost_types::Timestamp| {
         std::time::SystemTime::try_from(time).map_err(|error| format!("{what}: {error}"))

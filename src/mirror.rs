@@ -1,0 +1,240 @@
+//! Copies of what jobs leave, in a folder that outlives the machine, such as `/Volumes/...` or `/dbfs/...`. Nothing is appended to there,
+//! renamed or locked, since such file systems do none of it: files are written whole, read back and compared. `mirror.json` is written
+//! last and lists what is whole, with sizes and checksums; of a checkpoint `checkpoint.json` is written last.
+//!
+//! A copy that fails leaves everything as it is for the next pass. Nothing here decides when that is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::journal::{JobFolder, artifacts, sha256_of};
+
+/// What lists the files of a copy.
+const LIST: &str = "mirror.json";
+/// Says in a job's own folder that its copy is complete.
+const DONE: &str = "mirrored";
+
+/// The copy of one job.
+#[derive(Debug)]
+pub struct Mirror {
+    folder: JobFolder,
+    target: PathBuf,
+    /// What was copied, with the size and the time that it had.
+    copied: BTreeMap<String, (u64, SystemTime, Copied)>,
+}
+
+/// A file of a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Its bytes.
+    pub size_bytes: u64,
+    /// SHA-256 in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+impl Mirror {
+    /// The copy of a job in a folder of its own under `root`.
+    pub fn new(folder: JobFolder, root: &Path, id: &str) -> Self {
+        Self { folder, target: root.join(id), copied: BTreeMap::new() }
+    }
+
+    /// Where the copy lies.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Copies what is new, and removes checkpoints that the job has removed. With `is_last` everything that there is: the job has ended.
+    /// Returns how many files were copied. Blocks.
+    pub fn pass(&mut self, is_last: bool) -> io::Result<usize> {
+        fs::create_dir_all(&self.target)?;
+        let present = artifacts(&self.folder)?;
+        let mut wanted: Vec<String> = present.into_iter().map(|artifact| artifact.path).collect();
+        // What tells of a checkpoint comes behind what it tells of.
+        wanted.sort_by_key(|path| (path.ends_with("/checkpoint.json"), path.clone()));
+        wanted.push("spec.json".into());
+        if is_last {
+            wanted.extend(["journal", "runner.log", "exit.json"].map(str::to_owned));
+        }
+        wanted.push("job.json".into());
+        let mut count = 0;
+        for path in &wanted {
+            count += usize::from(self.copy(path)?);
+        }
+        let gone = self.remove_old(&wanted.iter().map(String::as_str).collect())?;
+        if count > 0 || gone {
+            let list: BTreeMap<_, _> = self.copied.iter().map(|(path, (.., copied))| (path, copied)).collect();
+            write_and_compare(&self.target.join(LIST), &mut serde_json::to_vec_pretty(&list)?.as_slice())?;
+        }
+        if is_last {
+            fs::write(self.folder.path().join(DONE), self.target.to_string_lossy().as_bytes())?;
+        }
+        Ok(count)
+    }
+
+    /// Copies a file unless it was; whether it was needed. One that is not there any more is passed over.
+    fn copy(&mut self, path: &str) -> io::Result<bool> {
+        let from = self.folder.path().join(path);
+        let about = match fs::metadata(&from) {
+            Ok(about) => about,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let stamp = (about.len(), about.modified()?);
+        if self.copied.get(path).is_some_and(|(size, time, _)| (*size, *time) == stamp) {
+            return Ok(false);
+        }
+        let to = self.target.join(path);
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        // As long as it was when we looked: an event file may grow meanwhile.
+        let copied = write_and_compare(&to, &mut File::open(&from)?.take(stamp.0))?;
+        self.copied.insert(path.to_owned(), (stamp.0, stamp.1, copied));
+        Ok(true)
+    }
+
+    /// Removes the checkpoints of the copy that the job does not have any more; whether there were any.
+    fn remove_old(&mut self, wanted: &BTreeSet<&str>) -> io::Result<bool> {
+        let folder = self.target.join("checkpoints");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut is_any = false;
+        for entry in entries {
+            let path = entry?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let prefix = format!("checkpoints/{name}/");
+            if !name.starts_with("step-") || wanted.iter().any(|path| path.starts_with(&prefix)) {
+                continue;
+            }
+            // Without it the rest is no checkpoint.
+            match fs::remove_file(path.join("checkpoint.json")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => fs::remove_dir_all(&path)?,
+            }
+            self.copied.retain(|path, _| !path.starts_with(&prefix));
+            is_any = true;
+        }
+        Ok(is_any)
+    }
+}
+
+/// Whether the copy of a job is complete.
+pub fn is_done(folder: &JobFolder) -> bool {
+    folder.path().join(DONE).exists()
+}
+
+/// Where the complete copy of a job lies, and since when; None where it is not complete.
+pub fn done(folder: &JobFolder) -> Option<(String, SystemTime)> {
+    let path = folder.path().join(DONE);
+    Some((fs::read_to_string(&path).ok()?, fs::metadata(&path).ok()?.modified().ok()?))
+}
+
+/// Judges where a request wants its copy: an absolute path under one of the roots, whatever links there are on the way.
+pub fn judge(wanted: &str, roots: &[PathBuf]) -> Result<PathBuf, String> {
+    let names = || roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ");
+    if roots.is_empty() {
+        return Err(format!("is {wanted:?}, and the settings name no output.mirror_roots"));
+    }
+    let path = Path::new(wanted);
+    let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute() || !is_plain {
+        return Err(format!("is {wanted:?}; an absolute path without \"..\" is needed, under {}", names()));
+    }
+    // What is there already decides where it leads; the rest is made later.
+    let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    let (part, real) = there.ok_or_else(|| format!("is {wanted:?}, which leads nowhere"))?;
+    let full = real.join(path.strip_prefix(part).unwrap_or(Path::new("")));
+    let is_inside = roots.iter().any(|root| root.canonicalize().is_ok_and(|root| full.starts_with(root)));
+    if is_inside { Ok(full) } else { Err(format!("is {wanted:?}, which does not lie under {}", names())) }
+}
+
+/// Writes a file whole, reads it back, and tells its checksum.
+fn write_and_compare(to: &Path, from: &mut impl Read) -> io::Result<Copied> {
+    let mut file = File::create(to)?;
+    let (mut digest, mut size) = (Sha256::new(), 0u64);
+    let mut block = vec![0; 1 << 20];
+    loop {
+        let count = from.read(&mut block)?;
+        if count == 0 {
+            break;
+        }
+        file.write_all(&block[..count])?;
+        digest.update(&block[..count]);
+        size += count as u64;
+    }
+    match file.sync_all() {
+        // Some of these file systems have no such thing.
+        Err(error) if !matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
+            return Err(error);
+        }
+        _ => {}
+    }
+    drop(file);
+    let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = sha256_of(&mut File::open(to)?)?;
+    if found != sha256 {
+        return Err(io::Error::other(format!("{} does not read back as it was written", to.display())));
+    }
+    Ok(Copied { size_bytes: size, sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_is_copied_and_what_was_removed_goes() {
+        let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let put = |path: &str, text: &str| {
+            let path = own.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for path in ["spec.json", "job.json", "journal", "checkpoints/step-1/model", "checkpoints/.step-2/model"] {
+            put(path, path);
+        }
+        let folder = JobFolder::new(own.path().into());
+        let mut mirror = Mirror::new(folder.clone(), other.path(), "a");
+        assert_eq!(mirror.pass(false).unwrap(), 3);
+        assert_eq!(mirror.pass(false).unwrap(), 0, "nothing is new");
+        put("tensorboard/events", "one");
+        put("checkpoints/step-3/model", "new");
+        fs::remove_dir_all(own.path().join("checkpoints/step-1")).unwrap();
+        assert_eq!(mirror.pass(false).unwrap(), 2);
+        assert!(!other.path().join("a/checkpoints/step-1").exists() && !is_done(&folder));
+        assert_eq!(mirror.pass(true).unwrap(), 1);
+        assert!(is_done(&folder));
+        let list: BTreeMap<String, Copied> =
+            serde_json::from_slice(&fs::read(other.path().join("a/mirror.json")).unwrap()).unwrap();
+        let paths: Vec<_> = list.keys().map(String::as_str).collect();
+        assert_eq!(paths, ["checkpoints/step-3/model", "job.json", "journal", "spec.json", "tensorboard/events"]);
+        assert_eq!(list["checkpoints/step-3/model"].size_bytes, 3);
+    }
+
+    #[test]
+    fn a_copy_stays_under_its_roots() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
+        let roots = [root.path().to_owned()];
+        let inside = root.path().join("runs/one");
+        assert_eq!(
+            judge(inside.to_str().unwrap(), &roots).unwrap(),
+            root.path().canonicalize().unwrap().join("runs/one")
+        );
+        for wrong in
+            ["runs", "/etc", root.path().join("../x").to_str().unwrap(), root.path().join("link/x").to_str().unwrap()]
+        {
+            assert!(judge(wrong, &roots).is_err(), "{wrong}");
+        }
+        assert!(judge("/x", &[]).unwrap_err().contains("output.mirror_roots"));
+    }
+}

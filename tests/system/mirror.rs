@@ -1,0 +1,132 @@
+//! Results that outlive the machine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tonic_types::StatusExt;
+use torchd::mirror::Copied;
+use torchd::proto::v1;
+
+use super::daemon::{Daemon, LIMIT, Setup, wait_for};
+use super::spec;
+
+fn copied_to(folder: &Path, spec: v1::JobSpec) -> v1::JobSpec {
+    v1::JobSpec { output: Some(v1::Output { mirror: folder.display().to_string() }), ..spec }
+}
+
+async fn complete(daemon: &Daemon, name: &str) -> v1::MirrorState {
+    until(daemon, name, |state| state.complete).await
+}
+
+/// Asks until the copy is as wanted.
+async fn until(daemon: &Daemon, name: &str, is_wanted: impl Fn(&v1::MirrorState) -> bool) -> v1::MirrorState {
+    let asked = async {
+        loop {
+            let state = daemon.get(name).await.mirror.unwrap();
+            if is_wanted(&state) {
+                return state;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, asked).await.unwrap()
+}
+
+fn setup(root: &Path) -> Setup {
+    Setup::new().set("output.mirror_roots", root.to_str().unwrap()).set("output.mirror_interval", "100ms")
+}
+
+#[tokio::test]
+async fn what_a_job_leaves_is_copied_while_it_runs_and_whole_when_it_has_ended() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let job = daemon.create(copied_to(&root.path().join("runs"), spec::endless())).await;
+    let id = job.name.trim_start_matches("jobs/");
+    let copy = root.path().canonicalize().unwrap().join("runs").join(id);
+    let list = || -> Option<BTreeMap<String, Copied>> {
+        serde_json::from_slice(&fs::read(copy.join("mirror.json")).ok()?).ok()
+    };
+    wait_for("a checkpoint in the copy", || {
+        list()?.keys().any(|path| path.ends_with("/checkpoint.json")).then_some(())
+    });
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap();
+    daemon.watch_to_end(&job.name).await;
+    let state = complete(&daemon, &job.name).await;
+    assert_eq!((state.folder.as_str(), state.error.as_str()), (copy.to_str().unwrap(), ""));
+    // Byte for byte, as sha256sum sees it, and nothing that the job has removed.
+    for (path, told) in list().unwrap() {
+        let output = Command::new("sha256sum").arg(copy.join(&path)).output().unwrap();
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with(&told.sha256), "{path}");
+        let own = daemon.job_folder(&job.name).join(&path);
+        assert!(fs::read(&own).unwrap() == fs::read(copy.join(&path)).unwrap(), "{path}");
+    }
+    let names = |folder: &Path| {
+        let mut names: Vec<_> =
+            fs::read_dir(folder.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&copy), names(&daemon.job_folder(&job.name)));
+    let end: serde_json::Value = serde_json::from_slice(&fs::read(copy.join("job.json")).unwrap()).unwrap();
+    assert_eq!(end["job"]["state"], "JOB_STATE_CANCELLED");
+    assert!(copy.join("journal").exists() && copy.join("runner.log").exists());
+
+    // The next daemon still knows; and another machine goes on from the copy.
+    let (_, state_dir, _guard) = daemon.stop();
+    let daemon = Setup::in_state(&state_dir).start();
+    assert!(daemon.get(&job.name).await.mirror.unwrap().complete);
+    let other = Setup::new().data_root(root.path()).start();
+    let newest = names(&copy)
+        .into_iter()
+        .max_by_key(|name| name.to_str().unwrap().trim_start_matches("step-").parse::<u64>().unwrap());
+    let step: u64 = newest.unwrap().to_str().unwrap().trim_start_matches("step-").parse().unwrap();
+    let file = format!("runs/{id}/checkpoints/step-{step}");
+    let warm = v1::WarmStart { source: Some(v1::warm_start::Source::File(file)), resume: true };
+    let length = v1::training::Length::MaxSteps(step + 5);
+    let again = other.create(v1::JobSpec { warm_start: Some(warm), ..spec::mnist(length) }).await;
+    let ended = other.watch_to_end(&again.name).await;
+    assert_eq!((ended.state(), ended.progress.unwrap().step), (v1::JobState::Succeeded, step + 5));
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_written_is_told_and_tried_until_it_can_and_the_job_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let in_the_way = root.path().join("volume");
+    fs::write(&in_the_way, "not mounted").unwrap();
+    let ttl_after_end = Some(prost_types::Duration::default());
+    let spec = v1::JobSpec { ttl_after_end, ..copied_to(&in_the_way, spec::short()) };
+    let job = daemon.create(spec).await;
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    let error = until(&daemon, &job.name, |state| !state.error.is_empty()).await.error;
+    assert!(error.contains("ot a directory") || error.contains("exists"), "{error}");
+    // It is not removed before it is copied, also where the daemon is another one by then.
+    let (_, state_dir, _guard) = daemon.stop();
+    let daemon = Setup::in_state(&state_dir).set("output.mirror_roots", root.path().to_str().unwrap()).start();
+    assert!(daemon.job_folder(&job.name).exists());
+    fs::remove_file(&in_the_way).unwrap();
+    let copy = in_the_way.join(job.name.trim_start_matches("jobs/"));
+    wait_for("the copy", || copy.join("artifacts/model.safetensors").exists().then_some(()));
+    wait_for("the job to be removed", || (!daemon.job_folder(&job.name).exists()).then_some(()));
+    assert!(copy.join("mirror.json").exists());
+}
+
+#[tokio::test]
+async fn a_copy_goes_nowhere_but_under_its_roots() {
+    let root = tempfile::tempdir().unwrap();
+    let refused = async |daemon: &Daemon, folder: &str| {
+        let spec = copied_to(Path::new(folder), spec::short());
+        let request = v1::CreateJobRequest { spec: Some(spec), ..Default::default() };
+        let status = daemon.jobs().await.create_job(request).await.unwrap_err();
+        let wrong = status.get_details_bad_request().unwrap().field_violations.remove(0);
+        assert_eq!(wrong.field, "spec.output.mirror");
+        wrong.description
+    };
+    let daemon = Daemon::start();
+    assert!(refused(&daemon, "/Volumes/a").await.contains("the settings name no output.mirror_roots"));
+    let daemon = setup(root.path()).start();
+    for folder in ["/etc/torchd", "runs", root.path().join("../x").to_str().unwrap()] {
+        refused(&daemon, folder).await;
+    }
+}
