@@ -7,6 +7,7 @@
 mod keys;
 mod print;
 mod read;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +16,8 @@ use std::time::Duration;
 
 pub use keys::Mistake;
 pub use print::to_toml;
-pub use read::{DEFAULT_FILE, Flags, Invalid, LONGEST_SOCKET, load};
+pub use read::{DEFAULT_FILE, Flags, Invalid, load};
+pub use values::LONGEST_SOCKET;
 
 /// What the environment holds, as given to us: tests give their own.
 pub type Environment = BTreeMap<String, String>;

@@ -1,0 +1,90 @@
+//! What single values have to be.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use config::{Value, ValueKind};
+
+use super::LogFormat;
+use super::keys::{parsed, text};
+
+pub(super) fn address(value: &Value) -> Result<SocketAddr, String> {
+    let text = text(value)?;
+    let right = "host:port is needed, for example 127.0.0.1:7080, with port 0 for a free one";
+    let mut found = text.to_socket_addrs().map_err(|_| format!("is {text:?}; {right}"))?;
+    found.next().ok_or_else(|| format!("is {text:?}, which names no address; {right}"))
+}
+
+pub(super) fn path(value: &Value) -> Result<PathBuf, String> {
+    let text = text(value)?;
+    if text.is_empty() { Err("is empty; a path is needed".into()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// A list, or what the environment can hold: paths with colons between them.
+pub(super) fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
+    match &value.kind {
+        ValueKind::Array(items) => items.iter().map(path).collect(),
+        ValueKind::String(list) => Ok(list.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect()),
+        other => Err(format!("is {other}; a list of folders is needed")),
+    }
+}
+
+/// Intervals at which GPUs can be sampled.
+pub(super) const GPU_INTERVALS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// The longest path of a Unix socket, without the byte that ends it. (unix(7), sun_path)
+pub const LONGEST_SOCKET: usize = 107;
+
+/// The mode of a file, as chmod takes it.
+pub(super) fn mode(value: &Value) -> Result<u32, String> {
+    let right = "the mode of a file in octal is needed, such as \"0660\"";
+    let text = text(value).map_err(|_| format!("is {}; {right}", value.kind))?;
+    let bits = u32::from_str_radix(&text, 8).ok().filter(|bits| *bits <= 0o777);
+    bits.ok_or_else(|| format!("is {text:?}; {right}"))
+}
+
+/// Longer times are mistakes.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn duration(value: &Value) -> Result<Duration, String> {
+    let duration = any_duration(value)?;
+    let found = humantime::format_duration(duration);
+    if duration > LONGEST { Err(format!("is {found}; at most one day is right")) } else { Ok(duration) }
+}
+
+pub(super) fn any_duration(value: &Value) -> Result<Duration, String> {
+    let right = "a time with its unit is needed, for example \"10s\" or \"2min\"";
+    let text = text(value).map_err(|_| format!("is {}; {right}", value.kind))?;
+    humantime::parse_duration(&text).map_err(|_| format!("is {text:?}; {right}"))
+}
+
+pub(super) fn in_range(least: usize, most: usize, unit: &'static str) -> impl Fn(&Value) -> Result<usize, String> {
+    move |value| {
+        let number: usize = parsed("a whole number is needed")(value)?;
+        if (least..=most).contains(&number) {
+            Ok(number)
+        } else {
+            Err(format!("is {number}; {least} to {most} {unit} are right"))
+        }
+    }
+}
+
+pub(super) fn log_format(value: &Value) -> Result<LogFormat, String> {
+    match text(value)?.as_str() {
+        "auto" => Ok(LogFormat::Auto),
+        "human" => Ok(LogFormat::Human),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("is {other:?}; auto, human or json is right")),
+    }
+}
+
+pub(super) fn log_level(value: &Value) -> Result<String, String> {
+    let text = text(value)?;
+    let levels = "error, warn, info, debug or trace is right";
+    match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) if text.contains(['=', ',', '[']) || text.parse::<tracing::Level>().is_ok() => Ok(text),
+        _ => Err(format!("is {text:?}; {levels}")),
+    }
+}
