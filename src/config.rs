@@ -31,6 +31,8 @@ pub struct Settings {
     pub grpc_listen: SocketAddr,
     /// Largest request that is read, in bytes.
     pub grpc_max_message_bytes: usize,
+    /// Calls that a connection may have in hand at once.
+    pub grpc_max_streams: u32,
     /// The Unix socket that serves gRPC too; None to put it into the runtime directory or the state folder.
     pub grpc_unix_socket: Option<PathBuf>,
     /// Who may use that socket, as the bits of a file's mode.

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod doctor;
+mod handshake;
 mod listeners;
 mod logging;
 mod startup;

@@ -28,6 +28,7 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("state_dir = {}\n", path(&settings.state_dir)),
         format!("\n[grpc]\nlisten = {}\n", quoted(&settings.grpc_listen.to_string())),
         format!("max_message_bytes = {}\n", settings.grpc_max_message_bytes),
+        format!("max_streams = {}\n", settings.grpc_max_streams),
         chosen(
             "unix_socket",
             settings.grpc_unix_socket.as_deref().map(path),

@@ -145,6 +145,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         }
     }
     let grpc_max_message_bytes = keys.take("grpc.max_message_bytes", in_range(1024, 1 << 30, "bytes"));
+    let grpc_max_streams = keys.take("grpc.max_streams", in_range(1, 1 << 20, "calls"));
     let state_dir = keys.take("state_dir", path);
     let data_roots = keys.take("data.roots", paths).unwrap_or_default();
     for root in &data_roots {
@@ -254,6 +255,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         state_dir: state_dir?,
         grpc_listen: grpc_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7080))),
         grpc_max_message_bytes: grpc_max_message_bytes.unwrap_or(4 << 20),
+        grpc_max_streams: grpc_max_streams.map_or(1000, |calls| calls as u32),
         grpc_unix_socket,
         grpc_unix_socket_mode: grpc_unix_socket_mode.unwrap_or(0o660),
         http_listen: http_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7081))),

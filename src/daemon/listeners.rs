@@ -10,13 +10,14 @@ use axum::Router;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
-use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
 
+use super::handshake::Punctual;
 use super::startup::Failure;
 use crate::config::{LONGEST_SOCKET, Settings};
 use crate::services::AnswerLayer;
@@ -27,6 +28,8 @@ pub(super) struct Listeners {
     unix: Option<UnixListener>,
     http: TcpListener,
     pub(super) addresses: Addresses,
+    /// Calls that a connection may have in hand at once.
+    max_streams: u32,
 }
 
 /// Where the daemon can be reached.
@@ -60,7 +63,7 @@ pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Liste
         (Some(bound?), Some(place))
     };
     let addresses = Addresses { grpc: grpc_address, unix: place, http: http_address };
-    Ok(Listeners { grpc, unix, http, addresses })
+    Ok(Listeners { grpc, unix, http, addresses, max_streams: settings.grpc_max_streams })
 }
 
 /// Binds a Unix socket that nobody reaches before it has its mode: it is made aside and renamed. One that a daemon before us has left is
@@ -90,13 +93,13 @@ impl Listeners {
         pages: Router,
         stop: CancellationToken,
     ) -> JoinSet<Result<(), String>> {
-        let mut servers = JoinSet::new();
+        let (mut servers, max) = (JoinSet::new(), self.max_streams);
         if let Some(unix) = self.unix {
-            servers.spawn(serve_grpc(UnixListenerStream::new(unix), routes.clone(), layer.clone(), stop.clone()));
+            servers.spawn(serve_grpc(UnixListenerStream::new(unix), routes.clone(), layer.clone(), max, stop.clone()));
         }
         // An answer is several small writes; held back until the first is acknowledged they would take 40 ms.
         let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
-        servers.spawn(serve_grpc(incoming, routes, layer, stop.clone()));
+        servers.spawn(serve_grpc(incoming, routes, layer, max, stop.clone()));
         servers.spawn(async move {
             let served = axum::serve(self.http, pages).with_graceful_shutdown(stop.cancelled_owned()).await;
             served.map_err(|error| format!("HTTP: {error}"))
@@ -110,13 +113,16 @@ async fn serve_grpc<I, C>(
     incoming: I,
     routes: Routes,
     layer: AnswerLayer,
+    max_streams: u32,
     stop: CancellationToken,
 ) -> Result<(), String>
 where
     I: Stream<Item = std::io::Result<C>> + Send + 'static,
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
+    let incoming = incoming.map(|accepted| accepted.map(Punctual::new));
     Server::builder()
+        .max_concurrent_streams(Some(max_streams))
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .layer(layer)
