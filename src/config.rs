@@ -95,6 +95,10 @@ pub struct Settings {
     pub jobs_orphan_timeout: Duration,
     /// What the log of a job keeps, in bytes.
     pub jobs_log_max_bytes: u64,
+    /// What the event files of a job may hold, in bytes.
+    pub jobs_max_event_bytes: u64,
+    /// No job is taken while the jobs' folders together hold more, in bytes; None for no limit.
+    pub jobs_max_state_bytes: Option<u64>,
     /// What becomes of runners when the daemon is stopped by SIGTERM.
     pub shutdown_runners: ShutdownRunners,
     /// An ordered shutdown takes no longer.

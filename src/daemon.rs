@@ -177,6 +177,8 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
         runner,
         share_with_foreign: settings.gpu_share_with_foreign_processes,
         preempts: settings.jobs_preemption,
+        max_state_bytes: settings.jobs_max_state_bytes,
+        max_event_bytes: settings.jobs_max_event_bytes,
         mirror_roots: settings.output_mirror_roots.clone(),
         mirror_interval: settings.output_mirror_interval,
         ttl_after_end: settings.jobs_ttl_after_end,

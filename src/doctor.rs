@@ -90,6 +90,7 @@ mod tests {
                 lease,
                 inputs: job.inputs.clone(),
                 nvml_library: None,
+                max_event_bytes: u64::MAX,
                 resume_step: None,
                 edits: None,
             };

@@ -13,6 +13,7 @@ mod live;
 mod mirrors;
 mod recovery;
 mod requests;
+mod room;
 mod task;
 mod view;
 mod warm_start;
@@ -68,6 +69,10 @@ pub struct ManagerSettings {
     pub runner: RunnerSettings,
     /// GPUs on which processes of no job compute are given to jobs all the same.
     pub share_with_foreign: bool,
+    /// The jobs' folders together hold no more when another job is taken, in bytes; None for no limit.
+    pub max_state_bytes: Option<u64>,
+    /// What the event files of a job may hold, in bytes.
+    pub max_event_bytes: u64,
     /// Folders that results may be copied to.
     pub mirror_roots: Vec<PathBuf>,
     /// What is new is copied so often.
@@ -98,6 +103,8 @@ pub struct Manager {
     slots: watch::Receiver<Vec<GpuSlot>>,
     store: Store,
     mirrors: Mirrors,
+    /// What the jobs' folders hold, as last measured.
+    held_bytes: watch::Receiver<u64>,
     settings: Arc<ManagerSettings>,
 }
 
@@ -160,6 +167,8 @@ impl Manager {
         let (slots_sender, slots) = watch::channel(Vec::new());
         let visible = settings.visible_devices.clone();
         tokio::spawn(gpus::keep(watcher.clone(), probe.clone(), visible, slots_sender));
+        let (held_sender, held_bytes) = watch::channel(0);
+        tokio::spawn(room::measure(settings.jobs_dir.clone(), held_sender));
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
         let mirrors = Mirrors::new(settings.mirror_interval);
@@ -169,7 +178,7 @@ impl Manager {
         let hints = task::Hints { probe: probe.clone(), gpu_block: gpu_block.subscribe(), slots: slots.clone() };
         tokio::spawn(task.run(receiver, runner_events, hints));
         let gpu_block = Arc::new(gpu_block);
-        Ok(Self { commands, live, probe, gpu_block, slots, store, mirrors, settings })
+        Ok(Self { commands, live, probe, gpu_block, slots, store, mirrors, held_bytes, settings })
     }
 
     /// Judges a request and queues it. One that was made before under this id (none where it is empty) gets the job of then, whatever has
@@ -187,6 +196,12 @@ impl Manager {
             && let Some(id) = task::made_before(&self.store, asked).await?
         {
             return self.get(&id).await;
+        }
+        if let Some(limit) = self.settings.max_state_bytes
+            && let held = *self.held_bytes.borrow()
+            && held > limit
+        {
+            return Err(JobError::StateFull { held, limit });
         }
         let admitted = Box::new(self.admit(spec).await?);
         let staged = match admitted.warm.clone() {
@@ -255,6 +270,11 @@ impl Manager {
     /// Jobs in each state.
     pub async fn counts(&self) -> Result<Vec<(State, u64)>, JobError> {
         Ok(self.store.counts().await?)
+    }
+
+    /// What the jobs' folders hold in bytes, as last measured.
+    pub fn held_bytes(&self) -> u64 {
+        *self.held_bytes.borrow()
     }
 
     /// Jobs that have not ended.

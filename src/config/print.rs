@@ -73,6 +73,8 @@ pub fn to_toml(settings: &Settings) -> String {
         chosen("ttl_after_end", settings.jobs_ttl_after_end.map(time), "ended jobs stay until somebody deletes them"),
         format!("orphan_timeout = {}\n", time(settings.jobs_orphan_timeout)),
         format!("log_max_bytes = {}\n", settings.jobs_log_max_bytes),
+        format!("max_event_bytes = {}\n", settings.jobs_max_event_bytes),
+        chosen("max_state_bytes", settings.jobs_max_state_bytes.map(|bytes| bytes.to_string()), "no limit"),
         format!("\n[output]\nmirror_roots = [{}]\n", mirrors.join(", ")),
         format!("mirror_interval = {}\n", time(settings.output_mirror_interval)),
         format!("\n[shutdown]\ntimeout = {}\n", time(settings.shutdown_timeout)),

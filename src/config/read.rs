@@ -232,6 +232,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let jobs_ttl_after_end = keys.take("jobs.ttl_after_end", any_duration);
     let jobs_orphan_timeout = keys.take("jobs.orphan_timeout", duration);
     let jobs_log_max_bytes = keys.take("jobs.log_max_bytes", in_range(4096, 1 << 40, "bytes"));
+    let jobs_max_event_bytes = keys.take("jobs.max_event_bytes", in_range(4096, 1 << 40, "bytes"));
+    let jobs_max_state_bytes = keys.take("jobs.max_state_bytes", in_range(1, 1 << 50, "bytes"));
     let shutdown_runners = keys.take("shutdown.runners", |value| match text(value)?.as_str() {
         "leave" => Ok(ShutdownRunners::Leave),
         "stop" => Ok(ShutdownRunners::Stop),
@@ -287,6 +289,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         jobs_ttl_after_end,
         jobs_orphan_timeout: jobs_orphan_timeout.unwrap_or(Duration::from_secs(3600)),
         jobs_log_max_bytes: jobs_log_max_bytes.map_or(64 << 20, |bytes| bytes as u64),
+        jobs_max_event_bytes: jobs_max_event_bytes.map_or(256 << 20, |bytes| bytes as u64),
+        jobs_max_state_bytes: jobs_max_state_bytes.map(|bytes| bytes as u64),
         shutdown_runners: shutdown_runners.unwrap_or(ShutdownRunners::Leave),
         shutdown_timeout,
         log_format: log_format.unwrap_or(LogFormat::Auto),

@@ -19,12 +19,19 @@ pub struct Order {
     pub inputs: Inputs,
     /// The library that tells of its GPU; None for the one that the loader finds.
     pub nvml_library: Option<PathBuf>,
+    /// What its event files may hold together, in bytes.
+    #[serde(default = "no_limit")]
+    pub max_event_bytes: u64,
     /// The checkpoint to go on from; None to begin anew. Where it is damaged, an earlier one is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_step: Option<u64>,
     /// What resumes have changed of the spec, all together.
     #[serde(default, with = "json::optional", skip_serializing_if = "Option::is_none")]
     pub edits: Option<v1::JobEdits>,
+}
+
+fn no_limit() -> u64 {
+    u64::MAX
 }
 
 /// A part of the machine, held by one job.

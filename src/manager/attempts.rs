@@ -39,6 +39,7 @@ impl Task {
             lease,
             inputs: live.job.inputs.clone(),
             nvml_library: self.settings.nvml_library.clone(),
+            max_event_bytes: self.settings.max_event_bytes,
             resume_step,
             edits: live.job.course.edits,
         };

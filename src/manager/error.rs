@@ -18,6 +18,17 @@ pub enum JobError {
         /// Jobs that may wait.
         limit: usize,
     },
+    /// The jobs' folders hold more than the settings allow.
+    #[error(
+        "the jobs' folders hold {held} bytes, and jobs.max_state_bytes in the settings is {limit}; delete jobs that nobody needs, or \
+         give jobs a ttl_after_end"
+    )]
+    StateFull {
+        /// What they hold.
+        held: u64,
+        /// What they may hold.
+        limit: u64,
+    },
     /// The id of the request belongs to another one.
     #[error("request_id is {request_id}, with which {} was asked for by another spec; take a new one", job.name())]
     RequestTaken {

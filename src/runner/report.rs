@@ -23,17 +23,20 @@ const ALIVE_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Report {
     journal: JournalWriter,
     events: Option<EventFileWriter>,
+    /// What the event file may hold.
+    event_bytes: u64,
     told: Instant,
     told_examples: u64,
 }
 
 impl Report {
     pub(crate) fn new(journal: JournalWriter) -> Self {
-        Self { journal, events: None, told: Instant::now(), told_examples: 0 }
+        Self { journal, events: None, event_bytes: u64::MAX, told: Instant::now(), told_examples: 0 }
     }
 
-    /// Writes scalars to this event file too.
-    pub(crate) fn write_events(&mut self, events: std::io::Result<EventFileWriter>) {
+    /// Writes scalars to this event file too, up to that many bytes.
+    pub(crate) fn write_events(&mut self, events: std::io::Result<EventFileWriter>, most_bytes: u64) {
+        self.event_bytes = most_bytes;
         match events {
             Ok(events) => self.events = Some(events),
             Err(error) => self.give_up_events(&error),
@@ -58,6 +61,13 @@ impl Report {
             };
             if let Err(error) = write() {
                 self.give_up_events(&error);
+            } else if events.length() > self.event_bytes {
+                self.flush();
+                tracing::warn!(
+                    step,
+                    "the event files hold as much as jobs.max_event_bytes allows; TensorBoard ends here, the journal has the rest"
+                );
+                self.events = None;
             }
         }
         let values = values.iter().map(|&(tag, value)| ScalarValue { tag: tag.into(), value }).collect();

@@ -107,7 +107,9 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
     }
     let events = cut_after(&folder.tensorboard(), resumed.step as i64)
         .and_then(|()| EventFileWriter::create(&folder.tensorboard(), resumed.step as i64 + 1));
-    report.write_events(events);
+    let earlier = std::fs::read_dir(folder.tensorboard()).into_iter().flatten().flatten();
+    let held: u64 = earlier.filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum();
+    report.write_events(events, order.max_event_bytes.saturating_sub(held));
     let device = device(order)?;
     tch::set_num_threads(i32::try_from(order.lease.cpu_threads).unwrap_or(i32::MAX));
     tch::set_num_interop_threads(1);

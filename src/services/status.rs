@@ -18,6 +18,9 @@ pub(super) const DOMAIN: &str = "torchd";
 /// A client that found the queue full may ask again after this.
 const RETRY_FULL_QUEUE: Duration = Duration::from_secs(5);
 
+/// A client that found the state folder full may ask again after this.
+const RETRY_FULL_STATE: Duration = Duration::from_secs(60);
+
 /// An error travels in headers, of which clients take 8 kilobytes: a text gets so many bytes ...
 const TEXT_BYTES: usize = 500;
 /// ... and the mistakes of a request together so many.
@@ -108,6 +111,12 @@ pub(super) fn of(error: JobError) -> Status {
             "QUEUE_FULL",
             message,
             ErrorDetails::with_retry_info(Some(RETRY_FULL_QUEUE)),
+        ),
+        JobError::StateFull { .. } => status(
+            Code::ResourceExhausted,
+            "STATE_FULL",
+            message,
+            ErrorDetails::with_retry_info(Some(RETRY_FULL_STATE)),
         ),
         JobError::RequestTaken { job, .. } => {
             let details = ErrorDetails::with_resource_info("torchd.v1.Job", job.name(), "", abridged(&message));

@@ -52,6 +52,11 @@ impl EventFileWriter {
         &self.path
     }
 
+    /// Bytes so far, those that wait included.
+    pub fn length(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
     /// The file, for somebody who syncs it.
     pub fn file(&self) -> io::Result<File> {
         self.file.try_clone()

@@ -265,3 +265,33 @@ async fn a_person_who_starts_a_runner_by_hand_is_told_who_does_that() {
     let words = String::from_utf8(by_hand().stderr).unwrap();
     assert!(words.contains("nobody looks after this runner"), "{words}");
 }
+
+#[tokio::test]
+async fn event_files_and_the_state_folder_grow_no_further_than_they_may_and_say_so() {
+    let daemon = Setup::new().set("jobs.max_event_bytes", "4096").start();
+    let logging = Some(v1::Logging { scalar_every_steps: Some(1) });
+    let job = daemon.create(v1::JobSpec { logging, ..spec::short() }).await;
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    let folder = daemon.job_folder(&job.name);
+    let written = super::resume::event_steps(&folder)["loss/train"].len();
+    assert!((1..20).contains(&written), "{written}");
+    let log = fs::read_to_string(folder.join("runner.log")).unwrap();
+    assert!(log.contains("jobs.max_event_bytes"), "{log}");
+    let request = v1::ReadScalarsRequest { name: job.name.clone(), tag: "loss/train".into(), ..Default::default() };
+    assert_eq!(daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points.len(), 20);
+
+    let (_, state, _guard) = daemon.stop();
+    let daemon = Setup::in_state(&state).set("jobs.max_state_bytes", "1000").start();
+    let refused = async {
+        loop {
+            // The folders are measured a moment after the start.
+            let request = v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
+            if let Err(status) = daemon.jobs().await.create_job(request).await {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(super::daemon::LIMIT, refused).await.unwrap();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    assert!(status.message().contains("jobs.max_state_bytes in the settings is 1000"), "{}", status.message());
+}
