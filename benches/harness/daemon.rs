@@ -9,17 +9,25 @@ use std::time::Duration;
 pub(crate) struct Daemon {
     child: Child,
     ready: serde_json::Value,
-    _state: tempfile::TempDir,
+    state: Option<tempfile::TempDir>,
 }
 
 impl Daemon {
     /// Starts one with these flags and settings, and waits until it serves.
     pub(crate) fn start(flags: &[&str], settings: &[(&str, &str)]) -> Self {
-        let state = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), flags, settings)
+    }
+
+    /// The same in a state folder that is there already.
+    pub(crate) fn start_in(state: tempfile::TempDir, flags: &[&str], settings: &[(&str, &str)]) -> Self {
         let ready_file = state.path().join("ready.json");
+        // Of a daemon before, if there was one.
+        let _ = fs::remove_file(&ready_file);
         let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
         command.args(["--config", "/dev/null", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.args(flags).arg("--ready-file").arg(&ready_file).arg("--state-dir").arg(state.path().join("state"));
+        // Where a bench is ended from outside, its runners do not go on for long.
+        command.env("TORCHD__JOBS__ORPHAN_TIMEOUT", "20s");
         for (key, value) in settings {
             command.env(format!("TORCHD__{}", key.replace('.', "__").to_uppercase()), value);
         }
@@ -30,7 +38,15 @@ impl Daemon {
             }
             sleep(Duration::from_millis(5));
         };
-        Self { child, ready, _state: state }
+        Self { child, ready, state: Some(state) }
+    }
+
+    /// Ends it as a crash would, and returns its state folder.
+    #[allow(dead_code, reason = "not every bench lets it crash")]
+    pub(crate) fn crash(mut self) -> tempfile::TempDir {
+        self.child.kill().expect("torchd is ours");
+        self.child.wait().expect("torchd ends");
+        self.state.take().expect("it has a state folder")
     }
 
     /// Where it serves gRPC.
@@ -53,8 +69,11 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if self.state.is_none() {
+            return;
+        }
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("torchd is ours");
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("torchd is ours");
         self.child.wait().expect("torchd ends");
     }
 }

@@ -253,8 +253,9 @@ impl Task {
         self.mirrors.keep(&job, self.folder(&job.id));
         let live = Live::new(job);
         let view = live.view.subscribe();
+        // One of many: the others are told already.
+        self.views.send_modify(|views| drop(Arc::make_mut(views).insert(live.job.id.clone(), live.view.subscribe())));
         self.live.push(live);
-        self.publish_all();
         if let Some(live) = self.live.last() {
             self.mirror(live).await;
         }
@@ -331,7 +332,7 @@ impl Task {
     /// Puts a job back to its place unless it has ended.
     pub(super) fn keep(&mut self, place: usize, live: Live) {
         if live.job.state.is_final() {
-            self.publish_all();
+            self.views.send_modify(|views| drop(Arc::make_mut(views).remove(&live.job.id)));
         } else {
             self.live.insert(place, live);
         }

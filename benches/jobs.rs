@@ -1,0 +1,279 @@
+//! What surviving costs, through the real programs: a restart with many jobs, a long queue, many watchers, checkpoints.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
+
+#[path = "harness/daemon.rs"]
+mod daemon;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use daemon::Daemon;
+use tonic::transport::Channel;
+use torchd::proto::v1::{self, job_record::What, job_service_client::JobServiceClient, watch_event::Event};
+
+type Client = JobServiceClient<Channel>;
+
+/// Jobs of the restart.
+const RUNNING: usize = 50;
+const QUEUED: usize = 1_000;
+/// Jobs of the long queue.
+const LONG_QUEUE: usize = 10_000;
+/// Watchers of one job.
+const WATCHERS: usize = 1_000;
+/// Throughput is measured for so long at a time, in turns.
+const SPAN: Duration = Duration::from_secs(10);
+const TURNS: usize = 3;
+
+fn main() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    // `cargo bench --bench jobs -- queue restart` runs these two alone.
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|wanted| wanted == name);
+    runtime.block_on(async {
+        if is_chosen("checkpoints") {
+            checkpoints().await;
+        }
+        if is_chosen("watchers") {
+            watchers().await;
+        }
+        if is_chosen("queue") {
+            long_queue().await;
+        }
+        if is_chosen("restart") {
+            restart().await;
+        }
+    });
+}
+
+fn data() -> [&'static str; 2] {
+    ["--data-root", "examples"]
+}
+
+async fn connect(daemon: &Daemon) -> Client {
+    JobServiceClient::connect(daemon.grpc()).await.expect("torchd serves")
+}
+
+/// A job on one core that does not end by itself.
+fn spec(every_steps: Option<u64>, scalar_every_steps: u32) -> v1::JobSpec {
+    let set = |name: &str| v1::Dataset {
+        format: Some(v1::dataset::Format::Idx(v1::IdxDataset {
+            images: format!("mnist-5k/{name}-images-idx3-ubyte.gz"),
+            labels: format!("mnist-5k/{name}-labels-idx1-ubyte.gz"),
+        })),
+    };
+    v1::JobSpec {
+        model: Some(v1::Model { family: Some(v1::model::Family::MnistCnn(v1::MnistCnn::default())) }),
+        data: Some(v1::Data { train: Some(set("train")), ..v1::Data::default() }),
+        training: Some(v1::Training {
+            length: Some(v1::training::Length::MaxSteps(100_000_000)),
+            batch_size: Some(64),
+            validation_batch_size: None,
+        }),
+        optimizer: Some(v1::Optimizer {
+            kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(0.01), momentum: 0.5 })),
+        }),
+        resources: Some(v1::Resources {
+            device: v1::Device::Cpu.into(),
+            cpu_threads: Some(1),
+            ..v1::Resources::default()
+        }),
+        checkpoint: Some(v1::Checkpoint { every_epochs: Some(1_000_000), every_steps, ..v1::Checkpoint::default() }),
+        logging: Some(v1::Logging { scalar_every_steps: Some(scalar_every_steps) }),
+        ..v1::JobSpec::default()
+    }
+}
+
+async fn create(client: &mut Client, spec: v1::JobSpec) -> String {
+    let request = v1::CreateJobRequest { spec: Some(spec), ..v1::CreateJobRequest::default() };
+    client.create_job(request).await.expect("a job").into_inner().name
+}
+
+async fn end(client: &mut Client, name: &str) {
+    client.cancel_job(v1::CancelJobRequest { name: name.into(), now: true }).await.expect("it is ours");
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+    let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
+    while stream.message().await.expect("the watch goes on").is_some() {}
+}
+
+/// The step of a job, once it is past that.
+async fn step(client: &mut Client, name: &str, past: u64) -> u64 {
+    loop {
+        let job = client.get_job(v1::GetJobRequest { name: name.into() }).await.expect("it is there").into_inner();
+        match job.progress {
+            Some(progress) if progress.step > past => return progress.step,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Steps a second over a span.
+async fn speed(client: &mut Client, name: &str) -> f64 {
+    let (from, begun) = (step(client, name, 0).await, Instant::now());
+    tokio::time::sleep(SPAN).await;
+    let to = step(client, name, from).await;
+    (to - from) as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn megabytes(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("torchd runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
+    line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<f64>().ok()).unwrap_or(0.0) / 1e3
+}
+
+/// One job at a time, with a checkpoint every ten steps and with none, in turns.
+async fn checkpoints() {
+    let daemon = Daemon::start(&data(), &[]);
+    let mut client = connect(&daemon).await;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        for (every_steps, speeds) in [(Some(10), &mut with), (None, &mut without)] {
+            let name = create(&mut client, spec(every_steps, 10)).await;
+            speeds.push(speed(&mut client, &name).await);
+            end(&mut client, &name).await;
+        }
+    }
+    let (with, without) = (median(with), median(without));
+    let milliseconds = (1.0 / with - 1.0 / without) * 10.0 * 1e3;
+    println!(
+        "checkpoints: {without:.0} steps/s without, {with:.0} with one every 10 steps ({:.1} %): {milliseconds:.2} ms of training a checkpoint",
+        (with / without - 1.0) * 100.0
+    );
+}
+
+/// A job that logs every step, with many watchers and with none, in turns.
+async fn watchers() {
+    let daemon = Daemon::start(&data(), &[("grpc.max_streams", "2000")]);
+    let mut client = connect(&daemon).await;
+    let name = create(&mut client, spec(None, 1)).await;
+    step(&mut client, &name, 0).await;
+    let idle = megabytes(daemon.pid());
+    let (mut watched, mut alone, mut records, mut most) = (Vec::new(), Vec::new(), 0u64, 0.0f64);
+    for _ in 0..TURNS {
+        alone.push(speed(&mut client, &name).await);
+        let job = client.get_job(v1::GetJobRequest { name: name.clone() }).await.expect("it is there").into_inner();
+        // From where it is now on: nobody reads what is past.
+        let after = last_record(&mut client, &name, job.progress.map_or(0, |progress| progress.step)).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..WATCHERS {
+            let request = v1::WatchJobRequest { name: name.clone(), after_sequence: after };
+            let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
+            tasks.spawn(async move {
+                let mut count = 0u64;
+                while let Ok(Some(message)) = stream.message().await {
+                    count += message.events.len() as u64;
+                    COUNT.fetch_add(message.events.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                }
+                count
+            });
+        }
+        let before = COUNT.load(std::sync::atomic::Ordering::Relaxed);
+        watched.push(speed(&mut client, &name).await);
+        records += COUNT.load(std::sync::atomic::Ordering::Relaxed) - before;
+        most = most.max(megabytes(daemon.pid()));
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+    }
+    end(&mut client, &name).await;
+    let (watched, alone) = (median(watched), median(alone));
+    println!(
+        "watchers: {alone:.0} steps/s without, {watched:.0} with {WATCHERS} ({:.1} %), which got {:.0} thousand events a second; daemon {idle:.1} MB \
+         before, {most:.1} MB at most",
+        (watched / alone - 1.0) * 100.0,
+        records as f64 / (TURNS as f64 * SPAN.as_secs_f64()) / 1e3,
+    );
+}
+
+static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// The number of the record that tells of a step.
+async fn last_record(client: &mut Client, name: &str, step: u64) -> u64 {
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+    let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
+    while let Some(message) = stream.message().await.expect("the watch goes on") {
+        for event in message.events {
+            if let Some(Event::Record(record)) = event.event
+                && let Some(What::Scalars(scalars)) = record.what
+                && scalars.step >= step
+            {
+                return record.sequence;
+            }
+        }
+    }
+    0
+}
+
+/// Many jobs that wait behind one.
+async fn long_queue() {
+    let daemon = Daemon::start(&data(), &[("jobs.max_queued", "20000"), ("jobs.cpu_slots", "1")]);
+    let mut client = connect(&daemon).await;
+    let first = create(&mut client, spec(None, 1000)).await;
+    let before = megabytes(daemon.pid());
+    let begun = Instant::now();
+    let mut times = Vec::new();
+    for _ in 0..LONG_QUEUE {
+        let begun = Instant::now();
+        create(&mut client, spec(None, 10)).await;
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    let all = begun.elapsed().as_secs_f64();
+    let last: Vec<f64> = times[LONG_QUEUE - 100..].to_vec();
+    println!(
+        "queue: {LONG_QUEUE} jobs in {all:.1} s; CreateJob {:.2} ms in the middle, {:.2} ms for the last hundred; daemon {before:.1} MB before, \
+         {:.1} MB after",
+        median(times),
+        median(last),
+        megabytes(daemon.pid())
+    );
+    let (mut pages, mut jobs, mut token) = (Vec::new(), 0, String::new());
+    loop {
+        let begun = Instant::now();
+        let request = v1::ListJobsRequest { page_size: 1000, page_token: token, ..v1::ListJobsRequest::default() };
+        let page = client.list_jobs(request).await.expect("a page").into_inner();
+        pages.push(begun.elapsed().as_secs_f64() * 1e3);
+        jobs += page.jobs.len();
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    println!("list: {jobs} jobs in {} pages, {:.0} ms a page in the middle", pages.len(), median(pages));
+    end(&mut client, &first).await;
+}
+
+/// The daemon dies with many jobs, and another one takes over.
+async fn restart() {
+    let slots = RUNNING.to_string();
+    let settings = [("jobs.max_queued", "20000"), ("jobs.cpu_slots", slots.as_str())];
+    let daemon = Daemon::start(&data(), &settings);
+    let mut client = connect(&daemon).await;
+    let mut running = Vec::new();
+    for _ in 0..RUNNING {
+        running.push(create(&mut client, spec(None, 1000)).await);
+    }
+    for _ in 0..QUEUED {
+        create(&mut client, spec(None, 1000)).await;
+    }
+    for name in &running {
+        step(&mut client, name, 0).await;
+    }
+    let state = daemon.crash();
+    let begun = Instant::now();
+    let daemon = Daemon::start_in(state, &data(), &settings);
+    let ready = begun.elapsed().as_secs_f64();
+    let mut client = connect(&daemon).await;
+    for name in &running {
+        step(&mut client, name, 0).await;
+    }
+    println!(
+        "restart with {RUNNING} running and {QUEUED} queued jobs: {ready:.2} s to ready, {:.2} s until the progress of all is known; {:.1} MB",
+        begun.elapsed().as_secs_f64(),
+        megabytes(daemon.pid())
+    );
+}
