@@ -52,6 +52,11 @@ impl Report {
     /// Values at a step, in order, after that many examples of training. The event file holds steps in 63 bits, which the spec's rules promise.
     pub(crate) fn scalars(&mut self, step: u64, examples: u64, values: &[(&str, f64)]) -> Result<()> {
         let now = SystemTime::now();
+        // The journal first: the event file never holds what the journal does not.
+        let told = values.iter().map(|&(tag, value)| ScalarValue { tag: tag.into(), value }).collect();
+        self.told = Instant::now();
+        self.told_examples = examples;
+        self.append(What::Scalars(ScalarValues { step, values: told }))?;
         if let Some(events) = &mut self.events {
             let mut write = || {
                 for &(tag, value) in values {
@@ -70,10 +75,7 @@ impl Report {
                 self.events = None;
             }
         }
-        let values = values.iter().map(|&(tag, value)| ScalarValue { tag: tag.into(), value }).collect();
-        self.told = Instant::now();
-        self.told_examples = examples;
-        self.append(What::Scalars(ScalarValues { step, values }))
+        Ok(())
     }
 
     /// A step without scalars: told if nothing was told for a while. `examples` are those of training so far.

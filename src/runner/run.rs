@@ -101,12 +101,13 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
     // Told before anything can go wrong: what was written beyond that step does not count from here on.
     let (loaded, resumed) = resume(folder, order)?;
     *step = resumed.step;
+    // Before it is told: event files may lag behind the journal where we die in between, and never hold what does not count.
+    let cut = cut_after(&folder.tensorboard(), resumed.step as i64);
     if order.attempt > 1 {
         report.resumed(resumed.clone())?;
         fault::point("resumed");
     }
-    let events = cut_after(&folder.tensorboard(), resumed.step as i64)
-        .and_then(|()| EventFileWriter::create(&folder.tensorboard(), resumed.step as i64 + 1));
+    let events = cut.and_then(|()| EventFileWriter::create(&folder.tensorboard(), resumed.step as i64 + 1));
     let earlier = std::fs::read_dir(folder.tensorboard()).into_iter().flatten().flatten();
     let held: u64 = earlier.filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum();
     report.write_events(events, order.max_event_bytes.saturating_sub(held));
