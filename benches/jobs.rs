@@ -6,9 +6,14 @@
 mod daemon;
 
 use std::fs;
+use std::io::{BufRead, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use daemon::Daemon;
+use prost::bytes::Buf;
+use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic::transport::Channel;
 use torchd::proto::v1::{self, job_record::What, job_service_client::JobServiceClient, watch_event::Event};
 
@@ -21,6 +26,8 @@ const QUEUED: usize = 1_000;
 const LONG_QUEUE: usize = 10_000;
 /// Watchers of one job.
 const WATCHERS: usize = 1_000;
+/// What they share.
+const CONNECTIONS: usize = 20;
 /// Throughput is measured for so long at a time, in turns.
 const SPAN: Duration = Duration::from_secs(10);
 const TURNS: usize = 3;
@@ -31,6 +38,11 @@ fn main() {
     // `cargo bench --bench jobs -- queue restart` runs these two alone.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|wanted| wanted == name);
+    if let [what, address, name] = chosen.as_slice()
+        && what == "clients"
+    {
+        return runtime.block_on(clients(address.clone(), name.clone()));
+    }
     runtime.block_on(async {
         if is_chosen("checkpoints") {
             checkpoints().await;
@@ -147,50 +159,152 @@ async fn checkpoints() {
     );
 }
 
-/// A job that logs every step, with many watchers and with none, in turns.
+/// A job that logs every step, with many watchers and with none, in turns. The watchers' clients are a process of its own that gets what the
+/// others leave of the processor: they are on other machines as a rule, and what they cost there is theirs.
 async fn watchers() {
-    let daemon = Daemon::start(&data(), &[("grpc.max_streams", "2000")]);
+    let daemon = Daemon::start(&data(), &[]);
     let mut client = connect(&daemon).await;
     let name = create(&mut client, spec(None, 1)).await;
     step(&mut client, &name, 0).await;
     let idle = megabytes(daemon.pid());
-    let (mut watched, mut alone, mut records, mut most) = (Vec::new(), Vec::new(), 0u64, 0.0f64);
+    let (mut watched, mut alone, mut busy, mut messages, mut bytes, mut most) =
+        (Vec::new(), Vec::new(), 0.0, 0, 0, 0.0f64);
     for _ in 0..TURNS {
         alone.push(speed(&mut client, &name).await);
-        let job = client.get_job(v1::GetJobRequest { name: name.clone() }).await.expect("it is there").into_inner();
-        // From where it is now on: nobody reads what is past.
-        let after = last_record(&mut client, &name, job.progress.map_or(0, |progress| progress.step)).await;
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..WATCHERS {
-            let request = v1::WatchJobRequest { name: name.clone(), after_sequence: after };
-            let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
-            tasks.spawn(async move {
-                let mut count = 0u64;
-                while let Ok(Some(message)) = stream.message().await {
-                    count += message.events.len() as u64;
-                    COUNT.fetch_add(message.events.len() as u64, std::sync::atomic::Ordering::Relaxed);
-                }
-                count
-            });
-        }
-        let before = COUNT.load(std::sync::atomic::Ordering::Relaxed);
+        let mut clients = Clients::start(&daemon, &name).await;
+        let before = (clients.counts(), processor_seconds(daemon.pid()));
         watched.push(speed(&mut client, &name).await);
-        records += COUNT.load(std::sync::atomic::Ordering::Relaxed) - before;
+        let after = (clients.counts(), processor_seconds(daemon.pid()));
+        messages += after.0.0 - before.0.0;
+        bytes += after.0.1 - before.0.1;
+        busy += after.1 - before.1;
         most = most.max(megabytes(daemon.pid()));
-        tasks.abort_all();
-        while tasks.join_next().await.is_some() {}
     }
     end(&mut client, &name).await;
     let (watched, alone) = (median(watched), median(alone));
+    let seconds = TURNS as f64 * SPAN.as_secs_f64();
     println!(
-        "watchers: {alone:.0} steps/s without, {watched:.0} with {WATCHERS} ({:.1} %), which got {:.0} thousand events a second; daemon {idle:.1} MB \
-         before, {most:.1} MB at most",
+        "watchers: {alone:.0} steps/s without, {watched:.0} with {WATCHERS} ({:+.1} %); together they got {:.1} thousand messages and {:.0} MB a \
+         second, for {:.0} % of a core in the daemon; {idle:.1} MB before, {most:.1} MB at most",
         (watched / alone - 1.0) * 100.0,
-        records as f64 / (TURNS as f64 * SPAN.as_secs_f64()) / 1e3,
+        messages as f64 / seconds / 1e3,
+        bytes as f64 / seconds / 1e6,
+        busy / seconds * 100.0,
     );
 }
 
-static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+/// The process of the watchers' clients.
+struct Clients {
+    child: Child,
+    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+}
+
+impl Clients {
+    /// Starts it and waits until all of them watch.
+    async fn start(daemon: &Daemon, name: &str) -> Self {
+        let program = std::env::current_exe().expect("a bench is a program");
+        let mut child = Command::new("nice")
+            .args(["-n", "19"])
+            .arg(program)
+            .args(["clients", &daemon.grpc(), name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("nice is there");
+        let mut lines = std::io::BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        lines.next().expect("they begin").expect("they begin");
+        Self { child, lines }
+    }
+
+    /// Messages and bytes that they got so far.
+    fn counts(&mut self) -> (u64, u64) {
+        self.child.stdin.as_mut().expect("it is piped").write_all(b"?\n").expect("they are there");
+        let line = self.lines.next().expect("they answer").expect("they answer");
+        let (messages, bytes) = line.split_once(' ').expect("two numbers");
+        (messages.parse().expect("a number"), bytes.parse().expect("a number"))
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.child.stdin = None;
+        self.child.wait().expect("they are ours");
+    }
+}
+
+/// The other side of `Clients`: watches until nobody asks any more.
+async fn clients(address: String, name: String) {
+    static MESSAGES: AtomicU64 = AtomicU64::new(0);
+    static BYTES: AtomicU64 = AtomicU64::new(0);
+    let mut first = JobServiceClient::connect(address.clone()).await.expect("torchd serves");
+    // From where it is now on: nobody reads what is past.
+    let job = first.get_job(v1::GetJobRequest { name: name.clone() }).await.expect("it is there").into_inner();
+    let after = last_record(&mut first, &name, job.progress.map_or(0, |progress| progress.step)).await;
+    for _ in 0..CONNECTIONS {
+        let endpoint = Channel::from_shared(address.clone()).expect("an address");
+        let mut grpc = tonic::client::Grpc::new(endpoint.connect().await.expect("torchd serves"));
+        for _ in 0..WATCHERS / CONNECTIONS {
+            let request = v1::WatchJobRequest { name: name.clone(), after_sequence: after };
+            let path = http::uri::PathAndQuery::from_static("/torchd.v1.JobService/WatchJob");
+            grpc.ready().await.expect("torchd serves");
+            let answer = grpc.server_streaming(tonic::Request::new(request), path, Uncoded).await;
+            let mut stream = answer.expect("a watch").into_inner();
+            tokio::spawn(async move {
+                while let Ok(Some(count)) = stream.message().await {
+                    MESSAGES.fetch_add(1, Ordering::Relaxed);
+                    BYTES.fetch_add(count as u64, Ordering::Relaxed);
+                }
+            });
+        }
+    }
+    println!("they watch");
+    tokio::task::spawn_blocking(|| {
+        for _ in std::io::stdin().lines() {
+            println!("{} {}", MESSAGES.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
+        }
+        std::process::exit(0);
+    });
+    std::future::pending().await
+}
+
+/// Takes messages without looking into them.
+#[derive(Clone, Copy, Default)]
+struct Uncoded;
+
+impl Codec for Uncoded {
+    type Encode = v1::WatchJobRequest;
+    type Decode = usize;
+    type Encoder = <tonic_prost::ProstCodec<v1::WatchJobRequest, v1::WatchJobRequest> as Codec>::Encoder;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        tonic_prost::ProstCodec::<v1::WatchJobRequest, v1::WatchJobRequest>::default().encoder()
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Decoder for Uncoded {
+    type Item = usize;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<usize>, tonic::Status> {
+        let count = bytes.remaining();
+        bytes.advance(count);
+        Ok(Some(count))
+    }
+}
+
+/// Seconds that a process has had a processor: fields 14 and 15 of `/proc/<pid>/stat`, in ticks.
+fn processor_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("torchd runs");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace().collect();
+    let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().expect("a number")).sum();
+    let a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    ticks / a_second as f64
+}
 
 /// The number of the record that tells of a step.
 async fn last_record(client: &mut Client, name: &str, step: u64) -> u64 {

@@ -11,6 +11,7 @@ mod file_lock;
 mod folder;
 mod lock;
 mod progress;
+mod recent;
 mod tail;
 mod writer;
 
@@ -21,5 +22,6 @@ pub use file_lock::{FileLock, Holder, is_held};
 pub use folder::{JobFolder, sync_folder, write_whole};
 pub use lock::{JobLock, Runner};
 pub use progress::ProgressFold;
-pub use tail::{JournalError, JournalTail};
+pub use recent::{Batch, Recent};
+pub use tail::{JournalError, JournalTail, Position};
 pub use writer::JournalWriter;

@@ -9,11 +9,13 @@ mod dispatch;
 mod error;
 mod gpus;
 mod job_json;
+mod known_data;
 mod live;
 mod mirrors;
 mod recovery;
 mod requests;
 mod room;
+mod roster;
 mod task;
 mod view;
 mod warm_start;
@@ -41,6 +43,7 @@ use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
 pub use error::JobError;
 pub use job_json::{MirrorError, Mirrored};
+use known_data::KnownData;
 use mirrors::Mirrors;
 pub use view::View;
 
@@ -52,7 +55,7 @@ const PROBE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// What the probe of the runner told; None while it runs.
 pub type ProbeState = Option<Result<ProbeReport, String>>;
 
-type LiveViews = Arc<HashMap<JobId, watch::Receiver<View>>>;
+type LiveViews = Arc<HashMap<JobId, watch::Receiver<Arc<View>>>>;
 
 /// What the manager needs to know.
 #[derive(Debug, Clone)]
@@ -103,6 +106,7 @@ pub struct Manager {
     slots: watch::Receiver<Vec<GpuSlot>>,
     store: Store,
     mirrors: Mirrors,
+    known: Arc<KnownData>,
     /// What the jobs' folders hold, as last measured.
     held_bytes: watch::Receiver<u64>,
     settings: Arc<ManagerSettings>,
@@ -114,21 +118,21 @@ enum Command {
         admitted: Box<Admitted>,
         asked: Option<Asked>,
         staged: Option<PathBuf>,
-        reply: oneshot::Sender<Result<View, JobError>>,
+        reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Cancel {
         id: JobId,
         now: bool,
-        reply: oneshot::Sender<Result<View, JobError>>,
+        reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Pause {
         id: JobId,
-        reply: oneshot::Sender<Result<View, JobError>>,
+        reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Resume {
         id: JobId,
         edits: Option<v1::JobEdits>,
-        reply: oneshot::Sender<Result<View, JobError>>,
+        reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Delete {
         id: JobId,
@@ -145,7 +149,7 @@ enum Command {
 #[derive(Debug, Clone)]
 pub struct JobPage {
     /// The jobs.
-    pub jobs: Vec<View>,
+    pub jobs: Vec<Arc<View>>,
     /// Where the next page begins; None at the end.
     pub next: Option<i64>,
 }
@@ -178,12 +182,23 @@ impl Manager {
         let hints = task::Hints { probe: probe.clone(), gpu_block: gpu_block.subscribe(), slots: slots.clone() };
         tokio::spawn(task.run(receiver, runner_events, hints));
         let gpu_block = Arc::new(gpu_block);
-        Ok(Self { commands, live, probe, gpu_block, slots, store, mirrors, held_bytes, settings })
+        Ok(Self {
+            commands,
+            live,
+            probe,
+            gpu_block,
+            slots,
+            store,
+            mirrors,
+            known: Arc::default(),
+            held_bytes,
+            settings,
+        })
     }
 
     /// Judges a request and queues it. One that was made before under this id (none where it is empty) gets the job of then, whatever has
     /// become of the data since.
-    pub async fn create(&self, spec: &v1::JobSpec, request_id: String) -> Result<View, JobError> {
+    pub async fn create(&self, spec: &v1::JobSpec, request_id: String) -> Result<Arc<View>, JobError> {
         let asked = if request_id.is_empty() {
             None
         } else {
@@ -226,11 +241,11 @@ impl Manager {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
         let block = self.gpu_block.borrow().clone();
         let slots = self.slots.borrow().clone();
-        admission::admit(spec.clone(), self.settings.clone(), probe, block, slots).await
+        admission::admit(spec.clone(), self.settings.clone(), probe, block, slots, self.known.clone()).await
     }
 
     /// A job as it is now.
-    pub async fn get(&self, id: &JobId) -> Result<View, JobError> {
+    pub async fn get(&self, id: &JobId) -> Result<Arc<View>, JobError> {
         if let Some(view) = self.live.borrow().get(id) {
             return Ok(view.borrow().clone());
         }
@@ -238,7 +253,7 @@ impl Manager {
     }
 
     /// Observes a job. The sender is gone once the job has ended; the last value is its end.
-    pub async fn observe(&self, id: &JobId) -> Result<watch::Receiver<View>, JobError> {
+    pub async fn observe(&self, id: &JobId) -> Result<watch::Receiver<Arc<View>>, JobError> {
         let mut live = self.live.clone();
         loop {
             if let Some(view) = live.borrow_and_update().get(id) {
@@ -263,7 +278,11 @@ impl Manager {
     ) -> Result<JobPage, JobError> {
         let page = self.store.list(ListQuery { states, labels, before, limit }).await?;
         let live = self.live.borrow();
-        let view = |job: Job| live.get(&job.id).map_or_else(|| View::of_stored(job), |view| view.borrow().clone());
+        let stored = |job: Job| Arc::new(View::of_stored(Arc::new(job)));
+        let view = |job: Job| match live.get(&job.id) {
+            Some(view) => view.borrow().clone(),
+            None => stored(job),
+        };
         Ok(JobPage { jobs: page.jobs.into_iter().map(view).collect(), next: page.next })
     }
 
@@ -278,24 +297,24 @@ impl Manager {
     }
 
     /// Jobs that have not ended.
-    pub fn live(&self) -> Vec<View> {
+    pub fn live(&self) -> Vec<Arc<View>> {
         self.live.borrow().values().map(|view| view.borrow().clone()).collect()
     }
 
     /// Asks a job to end, in order or at once.
-    pub async fn cancel(&self, id: JobId, now: bool) -> Result<View, JobError> {
+    pub async fn cancel(&self, id: JobId, now: bool) -> Result<Arc<View>, JobError> {
         self.ask(|reply| Command::Cancel { id, now, reply }).await?
     }
 
     /// Takes a job off the machine, with a checkpoint if it runs.
-    pub async fn pause(&self, id: JobId) -> Result<View, JobError> {
+    pub async fn pause(&self, id: JobId) -> Result<Arc<View>, JobError> {
         self.ask(|reply| Command::Pause { id, reply }).await?
     }
 
     /// Puts a paused job back into the queue. With edits it is judged as a new job would be.
-    pub async fn resume(&self, id: JobId, edits: Option<v1::JobEdits>) -> Result<View, JobError> {
+    pub async fn resume(&self, id: JobId, edits: Option<v1::JobEdits>) -> Result<Arc<View>, JobError> {
         if let Some(edits) = &edits {
-            let spec = edited(self.get(&id).await?.job.spec, edits);
+            let spec = edited(self.get(&id).await?.job.spec.clone(), edits);
             self.admit(&spec).await?;
         }
         self.ask(|reply| Command::Resume { id, edits, reply }).await?
@@ -372,9 +391,9 @@ impl Manager {
         folder(&self.settings.jobs_dir, id)
     }
 
-    async fn stored(&self, id: &JobId) -> Result<View, JobError> {
+    async fn stored(&self, id: &JobId) -> Result<Arc<View>, JobError> {
         let job = self.store.get(id.clone()).await?;
-        job.map(View::of_stored).ok_or_else(|| JobError::Unknown(id.clone()))
+        job.map(|job| Arc::new(View::of_stored(Arc::new(job)))).ok_or_else(|| JobError::Unknown(id.clone()))
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, JobError> {

@@ -5,6 +5,9 @@
 //! that others compute on) holds back nobody. Each waiting job is told why it waits. Where the settings want it, running jobs of a lower
 //! priority make room for the first that waits.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::gpu::GpuSlot;
 use crate::job::JobId;
 use crate::job::order::{Lease, LeasedDevice, LeasedGpu};
@@ -60,10 +63,38 @@ pub struct GpuWish {
 pub struct Plan {
     /// Jobs to start, with what they get.
     pub start: Vec<(JobId, Lease)>,
-    /// Jobs that wait, with the reason in words.
-    pub wait: Vec<(JobId, String)>,
+    /// Jobs that wait, and why.
+    pub wait: Vec<(JobId, Wait)>,
     /// Running jobs that have to make room.
     pub preempt: Vec<JobId>,
+}
+
+/// Why a job waits. Cheap to clone and to compare: thousands may wait for the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait {
+    /// For something, in words.
+    For(Arc<str>),
+    /// For the jobs ahead of it.
+    Behind {
+        /// The first of them.
+        first: JobId,
+        /// How many they are.
+        jobs: usize,
+    },
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::For(words) => f.write_str(words),
+            Self::Behind { first, jobs: 1 } => {
+                write!(f, "1 job is ahead of it in the queue; the first is {}", first.name())
+            }
+            Self::Behind { first, jobs } => {
+                write!(f, "{jobs} jobs are ahead of it in the queue; the first is {}", first.name())
+            }
+        }
+    }
 }
 
 /// Why there is no GPU for a job.
@@ -85,19 +116,14 @@ pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
     queue.sort_by_key(|request| std::cmp::Reverse(request.priority));
     for request in queue {
         if let Some(first) = blocked {
-            let jobs = match waiting {
-                1 => "1 job is".to_owned(),
-                ahead => format!("{ahead} jobs are"),
-            };
+            plan.wait.push((request.id.clone(), Wait::Behind { first: first.clone(), jobs: waiting }));
             waiting += 1;
-            plan.wait
-                .push((request.id.clone(), format!("{jobs} ahead of it in the queue; the first is {}", first.name())));
             continue;
         }
         let gpu = match request.gpu.map(|wish| choose(wish, &held, machine)).transpose() {
             Ok(gpu) => gpu,
             Err(NoGpu::Unusable(reason)) => {
-                plan.wait.push((request.id.clone(), reason));
+                plan.wait.push((request.id.clone(), Wait::For(reason.into())));
                 continue;
             }
             Err(NoGpu::Taken(reason)) => {
@@ -129,7 +155,7 @@ impl Plan {
         self.preempt = if machine.preempts { in_the_way(request, &self.start, running, machine) } else { Vec::new() };
         let names: Vec<_> = self.preempt.iter().map(JobId::name).collect();
         let makes_room = if names.is_empty() { String::new() } else { format!("; {} makes room", names.join(" and ")) };
-        self.wait.push((request.id.clone(), reason + &makes_room));
+        self.wait.push((request.id.clone(), Wait::For((reason + &makes_room).into())));
     }
 }
 
@@ -287,6 +313,10 @@ mod tests {
         Machine { cpu_slots, gpus: (0..gpus).map(slot).collect(), share_with_foreign: false, preempts: false }
     }
 
+    fn why(plan: &Plan, place: usize) -> String {
+        plan.wait[place].1.to_string()
+    }
+
     fn leased(plan: &Plan) -> Vec<&str> {
         plan.start.iter().map(|(_, lease)| lease.gpu.as_ref().map_or("cpu", |gpu| gpu.visible.as_str())).collect()
     }
@@ -296,9 +326,9 @@ mod tests {
         let queue = [request(1, 1, false), request(2, 1, false), request(3, 2, false), request(4, 1, false)];
         let plan = plan(&queue, &[], &machine(3, 0));
         assert_eq!(plan.start.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&queue[0].id, &queue[1].id]);
-        assert_eq!(plan.wait[0].1, "needs 2 of the machine's 3 CPU slots, 1 are free");
+        assert_eq!(why(&plan, 0), "needs 2 of the machine's 3 CPU slots, 1 are free");
         assert!(
-            plan.wait[1].1.starts_with("1 job is ahead") && plan.wait[1].1.contains(queue[2].id.as_str()),
+            why(&plan, 1).starts_with("1 job is ahead") && why(&plan, 1).contains(queue[2].id.as_str()),
             "{plan:?}"
         );
     }
@@ -310,7 +340,7 @@ mod tests {
         let running = [held(9, 0, Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpu })];
         let plan = plan(&queue, &running, &machine(9, 3));
         assert_eq!(leased(&plan), ["GPU-0", "GPU-2"]);
-        assert_eq!(plan.wait[0].1, "needs a GPU, and all 3 are taken");
+        assert_eq!(why(&plan, 0), "needs a GPU, and all 3 are taken");
     }
 
     #[test]
@@ -333,7 +363,7 @@ mod tests {
         let names = |plan: Plan| plan.preempt.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
         let name = |number| JobId::new(SystemTime::UNIX_EPOCH, number).as_str().to_owned();
         let told = plan(&wanted(1), &running, &machine);
-        assert!(told.wait[0].1.ends_with(&format!("jobs/{} makes room", name(2))), "{}", told.wait[0].1);
+        assert!(why(&told, 0).ends_with(&format!("jobs/{} makes room", name(2))), "{}", why(&told, 0));
         assert_eq!(names(told), [name(2)]);
         assert_eq!(names(plan(&wanted(2), &running, &machine)), [name(1)], "one is enough");
         assert_eq!(names(plan(&wanted(4), &running, &machine)), [name(2), name(1), name(3)]);
@@ -348,10 +378,10 @@ mod tests {
         let queue = [sharing(1, 10), sharing(2, 10), sharing(3, 10), request(4, 1, true)];
         let plan = plan(&queue, &[], &machine(9, 2));
         assert_eq!(leased(&plan), ["GPU-0", "GPU-0", "GPU-1"]);
-        assert_eq!(plan.wait[0].1, "needs a GPU, and all 2 are taken");
+        assert_eq!(why(&plan, 0), "needs a GPU, and all 2 are taken");
         let alone = super::plan(&[request(1, 1, true), sharing(2, 1)], &[], &machine(9, 1));
         assert_eq!(leased(&alone), ["GPU-0"]);
-        assert_eq!(alone.wait[0].1, "needs 1.0 GB of a GPU's memory, and no one has so much left");
+        assert_eq!(why(&alone, 0), "needs 1.0 GB of a GPU's memory, and no one has so much left");
     }
 
     #[test]
@@ -364,16 +394,16 @@ mod tests {
         let plan = plan(&queue, &[], &machine);
         assert_eq!(leased(&plan), ["GPU-0", "cpu"]);
         assert_eq!(
-            plan.wait[0].1,
+            why(&plan, 0),
             "needs a GPU, and a process of no job computes on GPU 0 (NVIDIA A10) and holds 20.0 GB; GPU 1 (NVIDIA A10) has \
              failed: Xid 79"
         );
-        assert!(plan.wait[1].1.contains("others than jobs hold 20.0 GB of the 24.0 GB of GPU 0"), "{}", plan.wait[1].1);
+        assert!(why(&plan, 1).contains("others than jobs hold 20.0 GB of the 24.0 GB of GPU 0"), "{}", why(&plan, 1));
         machine.share_with_foreign = true;
         assert_eq!(leased(&super::plan(&queue[..1], &[], &machine)), ["GPU-0"]);
         machine.gpus.clear();
         let none = super::plan(&queue[..1], &[], &machine);
-        assert_eq!(none.wait[0].1, "needs a GPU, and there is none now");
+        assert_eq!(why(&none, 0), "needs a GPU, and there is none now");
     }
 
     proptest! {

@@ -19,7 +19,7 @@ use crate::gpu::Watcher;
 use crate::manager::Manager;
 use crate::metrics::Method;
 use crate::node::NodeSource;
-use crate::proto::{self, v1};
+use crate::proto::{self, server};
 pub use layer::{AnswerLayer, AnswerService};
 
 /// What the services adapt.
@@ -60,25 +60,25 @@ pub async fn routes(
     let mut routes = Routes::builder();
     routes
         .add_service(
-            v1::job_service_server::JobServiceServer::new(jobs)
+            server::job_service_server::JobServiceServer::new(jobs)
                 .max_decoding_message_size(max_message_bytes)
                 .accept_compressed(gzip)
                 .send_compressed(gzip),
         )
         .add_service(
-            v1::system_service_server::SystemServiceServer::new(system)
+            server::system_service_server::SystemServiceServer::new(system)
                 .max_decoding_message_size(max_message_bytes)
                 .accept_compressed(gzip)
                 .send_compressed(gzip),
         )
         .add_service(
-            v1::compatibility_service_server::CompatibilityServiceServer::new(compatibility)
+            server::compatibility_service_server::CompatibilityServiceServer::new(compatibility)
                 .max_decoding_message_size(max_message_bytes)
                 .accept_compressed(gzip)
                 .send_compressed(gzip),
         )
         .add_service(
-            v1::gpu_service_server::GpuServiceServer::new(gpus)
+            server::gpu_service_server::GpuServiceServer::new(gpus)
                 .max_decoding_message_size(max_message_bytes)
                 .accept_compressed(gzip)
                 .send_compressed(gzip),

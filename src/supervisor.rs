@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::job::JobId;
 use crate::job::end::Exit;
-use crate::journal::ProgressFold;
+use crate::journal::{Batch, ProgressFold};
 pub use log::last_lines;
 pub use probe::ProbeError;
 pub use python::{PythonReport, ask_python};
@@ -69,6 +69,8 @@ pub enum RunnerNews {
         fold: Box<ProgressFold>,
         /// The number of the last record.
         sequence: u64,
+        /// The new records; None where they are too many to be kept in memory.
+        batch: Option<Batch>,
     },
     /// It is gone, reaped, and its journal is read to the end.
     Ended {

@@ -35,7 +35,7 @@ pub(super) async fn collect(manager: &Manager, scrape: &Registry) -> Result<(), 
     let speed = gauge("torchd_job_examples_per_second", "Training examples per second of a running job.", &["job"])?;
     let ratio = gauge("torchd_job_progress_ratio", "Share of its steps that a running job has done.", &["job"])?;
     for view in manager.live() {
-        let Some(progress) = view.progress.filter(|_| view.job.state.is_active()) else { continue };
+        let Some(progress) = view.progress.as_ref().filter(|_| view.job.state.is_active()) else { continue };
         let job = view.job.id.as_str();
         step.with_label_values(&[job]).set(progress.step as f64);
         epoch.with_label_values(&[job]).set(f64::from(progress.epoch));

@@ -3,14 +3,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Crockford's base 32 in lower case: no i, l, o or u.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// Identity of a job.
+/// Identity of a job; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId(String);
+pub struct JobId(Arc<str>);
 
 /// Why a text names no job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +27,7 @@ impl JobId {
         let stamp = humantime::format_rfc3339_seconds(now).to_string();
         let digits: String = stamp.chars().filter(char::is_ascii_digit).collect();
         let tail: String = (0..4).map(|place| char::from(ALPHABET[(random >> (5 * place)) as usize & 31])).collect();
-        Self(format!("{}-{}-{tail}", &digits[..8], &digits[8..14]))
+        Self(format!("{}-{}-{tail}", &digits[..8], &digits[8..14]).into())
     }
 
     /// When the job was taken, to the second; None where the digits are no time.
@@ -59,7 +60,7 @@ impl FromStr for JobId {
             _ => ALPHABET.contains(&byte),
         };
         if id.len() == 20 && id.bytes().enumerate().all(shape) {
-            Ok(Self(id.to_owned()))
+            Ok(Self(id.into()))
         } else {
             Err(InvalidJobId { found: text.chars().take(80).collect() })
         }

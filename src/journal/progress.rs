@@ -21,15 +21,12 @@ pub struct ProgressFold {
     latest: BTreeMap<String, (u64, f64)>,
     window: VecDeque<(SystemTime, u64)>,
     ended: Option<v1::RunnerEnded>,
-    /// When the newest record was written.
-    heard: Option<SystemTime>,
 }
 
 impl ProgressFold {
     /// Adds a record.
     pub fn add(&mut self, record: &v1::JobRecord) {
         let time = record.time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
-        self.heard = Some(time);
         if self.attempt != record.attempt {
             // What an earlier attempt was is over; how far it came stays until the next one says where it begins.
             self.attempt = record.attempt;
@@ -93,11 +90,6 @@ impl ProgressFold {
     /// What the runner of that attempt said when it ended, once it has.
     pub fn ended(&self, attempt: u32) -> Option<&v1::RunnerEnded> {
         self.ended.as_ref().filter(|_| self.attempt == attempt)
-    }
-
-    /// When the runner of that attempt last told anything, once it trains.
-    pub fn heard(&self, attempt: u32) -> Option<SystemTime> {
-        self.started(attempt).and(self.heard)
     }
 
     /// How far the job is; None before its first runner has begun.
@@ -228,7 +220,7 @@ mod tests {
         assert!(fold.ended(1).is_some() && fold.started(1).is_some() && fold.ended(2).is_none());
 
         fold.add(&of(2, 10, What::Resumed(v1::RunnerResumed { step: 40, path: "checkpoints/step-40".into() })));
-        assert!(fold.ended(2).is_none() && fold.started(2).is_none() && fold.heard(2).is_none());
+        assert!(fold.ended(2).is_none() && fold.started(2).is_none());
         let progress = fold.progress().unwrap();
         assert_eq!((progress.step, progress.latest_scalars.len()), (40, 1));
         fold.add(&of(2, 11, started(40, 2, 20)));

@@ -9,14 +9,21 @@ use super::folder::JobFolder;
 use crate::proto::{journal, v1};
 use crate::record::{FrameError, Next, RecordReader};
 
+/// A place between two records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// The number of the last record before it.
+    pub sequence: u64,
+    /// Where the next record begins, in bytes.
+    pub offset: u64,
+}
+
 /// Reads the records of a journal with their sequence numbers. The journal need not be there yet.
 #[derive(Debug)]
 pub struct JournalTail {
     folder: JobFolder,
     reader: Option<RecordReader<File>>,
-    /// Where the next record begins.
-    offset: u64,
-    sequence: u64,
+    at: Position,
 }
 
 /// Why a journal cannot be read on.
@@ -41,27 +48,51 @@ pub enum JournalError {
 impl JournalTail {
     /// Reads from the first record.
     pub fn new(folder: JobFolder) -> Self {
-        Self { folder, reader: None, offset: 0, sequence: 0 }
+        Self::from(folder, Position::default())
+    }
+
+    /// Reads on from a position where an earlier tail was.
+    pub fn from(folder: JobFolder, at: Position) -> Self {
+        Self { folder, reader: None, at }
     }
 
     /// The number of the last record that was read.
     pub fn sequence(&self) -> u64 {
-        self.sequence
+        self.at.sequence
+    }
+
+    /// Where the next record begins.
+    pub fn position(&self) -> Position {
+        self.at
     }
 
     /// The records that are there now, at most `limit`; none where the journal has not grown.
     pub fn read(&mut self, limit: usize) -> Result<Vec<v1::JobRecord>, JournalError> {
         let mut records = Vec::new();
+        while records.len() < limit
+            && let Some(record) = self.next(|sequence, data| {
+                let record = journal::Record::decode(data);
+                Ok(public(sequence, record.map_err(|cause| JournalError::Unknown { sequence, cause })?))
+            })?
+        {
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// Goes past the next record, if it is there whole, and hands out what `take` makes of its number and its data.
+    fn next<T>(&mut self, take: impl FnOnce(u64, &[u8]) -> Result<T, JournalError>) -> Result<Option<T>, JournalError> {
         let mut is_second_look = false;
-        while records.len() < limit {
-            let Some(reader) = self.reader()? else { break };
-            let record = match reader.next() {
-                Ok(Next::Record(data)) => journal::Record::decode(data),
-                Ok(Next::End) => break,
+        loop {
+            let sequence = self.at.sequence + 1;
+            let Some(reader) = self.reader()? else { return Ok(None) };
+            let taken = match reader.next() {
+                Ok(Next::Record(data)) => take(sequence, data)?,
+                Ok(Next::End) => return Ok(None),
                 // Its writer may cut a torn record off and write another: the next look begins with the record again.
                 Ok(Next::Torn) => {
                     self.reader = None;
-                    break;
+                    return Ok(None);
                 }
                 Err(FrameError::Io(error)) => return Err(error.into()),
                 // We may have read while the writer did just that.
@@ -72,12 +103,9 @@ impl JournalTail {
                 }
                 Err(damaged) => return Err(JournalError::Frame(damaged)),
             };
-            self.offset = reader.offset();
-            self.sequence += 1;
-            let sequence = self.sequence;
-            records.push(public(sequence, record.map_err(|cause| JournalError::Unknown { sequence, cause })?));
+            self.at = Position { sequence, offset: reader.offset() };
+            return Ok(Some(taken));
         }
-        Ok(records)
     }
 
     /// A reader that stands at the next record; None where there is no journal.
@@ -88,17 +116,16 @@ impl JournalTail {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             };
-            file.seek(io::SeekFrom::Start(self.offset))?;
-            self.reader = Some(RecordReader::at(file, self.offset));
+            file.seek(io::SeekFrom::Start(self.at.offset))?;
+            self.reader = Some(RecordReader::at(file, self.at.offset));
         }
         Ok(self.reader.as_mut())
     }
 
-    /// Passes over records up to and including that number; false where the journal ends before it.
+    /// Passes over records up to and including that number, without looking into them; false where the journal ends before it.
     pub fn skip_to(&mut self, sequence: u64) -> Result<bool, JournalError> {
-        while self.sequence < sequence {
-            let missing = usize::try_from(sequence - self.sequence).unwrap_or(usize::MAX);
-            if self.read(missing.min(10_000))?.is_empty() {
+        while self.at.sequence < sequence {
+            if self.next(|_, _| Ok(()))?.is_none() {
                 return Ok(false);
             }
         }

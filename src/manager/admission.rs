@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings};
-use crate::dataset::{DataRoots, Facts, Part, labelled_images};
+use crate::dataset::{DataRoots, Facts, Part};
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
@@ -41,11 +42,12 @@ pub(super) async fn admit(
     probe: ProbeReport,
     gpu_block: Option<String>,
     slots: Vec<GpuSlot>,
+    known: Arc<KnownData>,
 ) -> Result<Admitted, JobError> {
     // Data files are read and unpacked: many requests at once would take the memory, and the threads that others need.
     let _turn = JUDGED_AT_ONCE.acquire().await.map_err(|_| JobError::Gone)?;
     let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
-    let judged = tokio::task::spawn_blocking(move || judge(&message, &settings, no_gpu.as_deref(), &slots));
+    let judged = tokio::task::spawn_blocking(move || judge(&message, &settings, no_gpu.as_deref(), &slots, &known));
     judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
 }
 
@@ -54,13 +56,15 @@ fn judge(
     settings: &ManagerSettings,
     no_gpu: Option<&str>,
     slots: &[GpuSlot],
+    known: &KnownData,
 ) -> Result<Admitted, Violations> {
     let spec::Reading { data, mut resources, demands, spec, mistakes: mut wrong } = spec::read(message);
     let (roots, cpu_slots) = (&settings.data_roots, settings.cpu_slots);
     let (mut train, mut validation) = (None, None);
     if let Some(data) = &data {
-        train = judge_set("data.train", &data.train, roots, &mut wrong);
-        validation = data.validation.as_ref().and_then(|paths| judge_set("data.validation", paths, roots, &mut wrong));
+        let mut judge = |field, paths| judge_set(field, paths, roots, known, &mut wrong);
+        train = judge("data.train", &data.train);
+        validation = data.validation.as_ref().and_then(|paths| judge("data.validation", paths));
     }
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
@@ -86,7 +90,13 @@ fn judge(
 }
 
 /// Finds the files of a set and judges them; None where there are mistakes.
-fn judge_set(field: &str, paths: &IdxPaths, roots: &DataRoots, wrong: &mut Violations) -> Option<(IdxFiles, Facts)> {
+fn judge_set(
+    field: &str,
+    paths: &IdxPaths,
+    roots: &DataRoots,
+    known: &KnownData,
+    wrong: &mut Violations,
+) -> Option<(IdxFiles, Facts)> {
     let mut find = |part| -> Option<PathBuf> {
         let path = paths.of(part);
         match roots.resolve(path) {
@@ -99,7 +109,7 @@ fn judge_set(field: &str, paths: &IdxPaths, roots: &DataRoots, wrong: &mut Viola
     };
     let (images, labels) = (find(Part::Images), find(Part::Labels));
     let files = IdxFiles { images: images?, labels: labels? };
-    match labelled_images::inspect(&files.images, &files.labels) {
+    match known.inspect(&files) {
         Ok(facts) => Some((files, facts)),
         Err(problems) => {
             for problem in problems {

@@ -176,22 +176,25 @@ impl Task {
     /// When the next job may begin its restart.
     pub(super) fn next_restart(&self) -> Option<Instant> {
         let now = SystemTime::now();
-        let times = self.live.iter().filter(|live| live.job.state == State::Queued);
-        let earliest = times.filter_map(|live| live.job.course.not_before).filter(|time| *time > now).min()?;
+        let times = self.live.early().filter_map(|live| live.job.course.not_before);
+        let earliest = times.filter(|time| *time > now).min()?;
         Instant::now().checked_add(earliest.duration_since(now).ok()?)
     }
 
     /// Stops the runners that have told nothing for longer than their specs allow.
     pub(super) fn end_stalled_jobs(&mut self) {
-        let now = SystemTime::now();
-        for live in self.live.iter_mut().filter(|live| live.stop.is_none() && live.runner.is_some()) {
+        for id in self.live.busy_ids() {
+            let Some(live) = self.live.get_mut(&id) else { continue };
             let timeout = live.job.spec.retry.as_ref().and_then(|retry| retry.stall_timeout);
             let Some(timeout) = timeout.and_then(|timeout| Duration::try_from(timeout).ok()) else { continue };
-            let Some(heard) = live.fold.heard(live.job.attempt) else { continue };
-            if let Some(silent) = now.duration_since(heard).ok().filter(|silent| *silent > timeout)
+            // Loading may take its time. By our own clock: that of the machine may be set while it trains.
+            let is_training = live.fold.started(live.job.attempt).is_some();
+            let Some(silent) = live.heard.filter(|_| is_training).map(|heard| heard.elapsed()) else { continue };
+            if silent > timeout
+                && live.stop.is_none()
                 && let Some(runner) = &live.runner
             {
-                tracing::error!(job.id = %live.job.id, silent = silent.as_secs_f64(), "the runner tells nothing any more and is stopped");
+                tracing::error!(job.id = %id, silent = silent.as_secs_f64(), "the runner tells nothing any more and is stopped");
                 live.stop = Some(StopCause::Stalled);
                 runner.stop();
             }

@@ -1,6 +1,7 @@
 //! The changes of a job: each is committed first, and acted on, mirrored, published and logged only then. What the database
 //! refuses has not happened: memory holds what the database holds.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::attempts::seconds;
@@ -64,21 +65,22 @@ impl Task {
         change: impl FnOnce(&mut Job),
     ) -> Result<(), JobError> {
         let refused = |refusal| JobError::Refused { id: live.job.id.clone(), refusal };
-        let mut job = live.job.clone();
+        let mut job = (*live.job).clone();
         job.state = next(job.state, event).map_err(refused)?;
         job.generation += 1;
         change(&mut job);
+        let job = Arc::new(job);
         if let Err(error) = self.store.update(job.clone()).await {
             // The database is the truth, also where it took a change and failed to say so.
-            if let (StoreError::Conflict { .. }, Ok(Some(stored))) = (&error, self.store.get(job.id).await) {
-                live.job = stored;
+            if let (StoreError::Conflict { .. }, Ok(Some(stored))) = (&error, self.store.get(job.id.clone()).await) {
+                live.job = Arc::new(stored);
             }
             return Err(error.into());
         }
         live.job = job;
         fault::point("job-committed");
         if live.job.state != State::Queued {
-            live.waiting.clear();
+            live.waiting = None;
         }
         tracing::info!(job.id = %live.job.id, job.state = %live.job.state, job.generation = live.job.generation, "job changed");
         self.mirror(live).await;
@@ -88,7 +90,7 @@ impl Task {
 
     /// Writes job.json, from which a lost database can be rebuilt. The database is the truth while it is there.
     pub(super) async fn mirror(&self, live: &Live) {
-        let (folder, job) = (self.folder(&live.job.id), live.job.clone());
+        let (folder, job) = (self.folder(&live.job.id), (*live.job).clone());
         let written = match self.store.request_of(job.id.clone()).await {
             Ok(request) => blocking(move || Mirrored { job, request }.write(&folder)).await,
             Err(error) => Err(std::io::Error::other(error)),

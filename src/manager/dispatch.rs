@@ -10,7 +10,7 @@ use crate::gpu::Holder;
 use crate::job::end::StopCause;
 use crate::job::{Job, State};
 use crate::proto::v1;
-use crate::scheduler::{self, GpuWish, Held, Machine, Request};
+use crate::scheduler::{self, GpuWish, Held, Machine, Request, Wait};
 
 impl Task {
     /// Tells the watcher of GPUs which jobs hold which.
@@ -24,7 +24,7 @@ impl Task {
                 ended: None,
             })
         };
-        self.watcher.hold(self.live.iter().filter_map(holder).collect());
+        self.watcher.hold(self.live.busy().filter_map(holder).collect());
     }
 
     /// Why the GPU of a job has failed since the job has it; None where it has not.
@@ -45,11 +45,14 @@ impl Task {
     /// Stops the runners that have run as long as their jobs may.
     pub(super) fn end_jobs_that_ran_too_long(&mut self) {
         let now = Instant::now();
-        let is_over = |live: &&mut Live| live.stop.is_none() && live.deadline.is_some_and(|deadline| deadline <= now);
-        for live in self.live.iter_mut().filter(is_over) {
-            live.stop = Some(StopCause::MaxDuration);
-            if let Some(runner) = &live.runner {
-                tracing::warn!(job.id = %live.job.id, "the job has run as long as its max_duration allows; its runner is stopped");
+        for id in self.live.busy_ids() {
+            let Some(live) = self.live.get_mut(&id) else { continue };
+            if live.stop.is_none()
+                && live.deadline.is_some_and(|deadline| deadline <= now)
+                && let Some(runner) = &live.runner
+            {
+                tracing::warn!(job.id = %id, "the job has run as long as its max_duration allows; its runner is stopped");
+                live.stop = Some(StopCause::MaxDuration);
                 runner.stop();
             }
         }
@@ -57,16 +60,16 @@ impl Task {
 
     /// Stops the runners whose GPU has failed under them.
     pub(super) fn end_jobs_of_lost_gpus(&mut self) {
-        for place in 0..self.live.len() {
-            let is_lost = self.live.get(place).is_some_and(|live| {
-                let leased = live.lease.as_ref().and_then(|lease| lease.gpu.as_ref());
-                leased.is_some_and(|leased| {
-                    self.slots.iter().any(|slot| slot.uuid == leased.visible && slot.lost.is_some())
-                })
-            });
-            let Some(live) = self.live.get_mut(place).filter(|live| is_lost && live.stop.is_none()) else { continue };
-            if let Some(runner) = &live.runner {
-                tracing::error!(job.id = %live.job.id, "the GPU of the job has failed; its runner is stopped");
+        for id in self.live.busy_ids() {
+            let Some(live) = self.live.get_mut(&id) else { continue };
+            let leased = live.lease.as_ref().and_then(|lease| lease.gpu.as_ref());
+            let is_lost = leased
+                .is_some_and(|leased| self.slots.iter().any(|slot| slot.uuid == leased.visible && slot.lost.is_some()));
+            if is_lost
+                && live.stop.is_none()
+                && let Some(runner) = &live.runner
+            {
+                tracing::error!(job.id = %id, "the GPU of the job has failed; its runner is stopped");
                 live.stop = Some(StopCause::GpuLost);
                 runner.stop();
             }
@@ -82,14 +85,18 @@ impl Task {
         let is_early = |live: &&Live| live.job.course.not_before.is_some_and(|time| time > now);
         let waiting = || self.live.iter().filter(|live| live.job.state == State::Queued);
         let queued = waiting().filter(|live| !is_early(live));
-        let early: Vec<_> =
-            waiting().filter(is_early).map(|live| (live.job.id.clone(), before_restart(&live.job, now))).collect();
+        let early: Vec<_> = waiting()
+            .filter(is_early)
+            .map(|live| (live.job.id.clone(), Wait::For(before_restart(&live.job, now).into())))
+            .collect();
         let plan = match &self.runner {
-            Err(reason) => scheduler::Plan {
-                start: Vec::new(),
-                wait: queued.map(|live| (live.job.id.clone(), reason.clone())).collect(),
-                preempt: Vec::new(),
-            },
+            Err(reason) => {
+                let wait = Wait::For(reason.as_str().into());
+                scheduler::Plan {
+                    wait: queued.map(|live| (live.job.id.clone(), wait.clone())).collect(),
+                    ..Default::default()
+                }
+            }
             Ok(()) => {
                 let machine = Machine {
                     cpu_slots: self.settings.cpu_slots,
@@ -101,34 +108,35 @@ impl Task {
                 // Jobs that cannot run hold back nobody.
                 let (queue, blocked): (Vec<_>, Vec<_>) =
                     queue.into_iter().partition(|request| request.gpu.is_none() || self.gpu_block.is_none());
-                let held: Vec<Held> = self.live.iter().filter_map(held).collect();
+                let held: Vec<Held> = self.live.busy().filter_map(held).collect();
                 let mut plan = scheduler::plan(&queue, &held, &machine);
-                let reason = self.gpu_block.clone().unwrap_or_default();
-                plan.wait.extend(blocked.into_iter().map(|request| (request.id, reason.clone())));
+                let wait = Wait::For(self.gpu_block.as_deref().unwrap_or_default().into());
+                plan.wait.extend(blocked.into_iter().map(|request| (request.id, wait.clone())));
                 plan
             }
         };
         for (id, lease) in plan.start {
-            let Some(place) = self.live.iter().position(|live| live.job.id == id) else { continue };
-            let mut live = self.live.remove(place);
+            let Some((place, mut live)) = self.live.take(&id) else { continue };
             let started = self.start(&mut live, lease).await;
             if let (Err(error), State::Queued) = (&started, live.job.state) {
-                live.waits_for(&format!("it could not be started and will be tried again: {error}"));
+                let words = format!("it could not be started and will be tried again: {error}");
+                live.waits_for(Wait::For(words.into()));
             }
             self.keep(place, live);
             self.note(&id, started);
         }
         self.tell_holders();
-        for live in self.live.iter_mut().filter(|live| plan.preempt.contains(&live.job.id)) {
+        for id in plan.preempt {
+            let Some(live) = self.live.get_mut(&id) else { continue };
             if let Some(runner) = live.runner.as_ref().filter(|_| live.stop.is_none()) {
                 tracing::info!(job.id = %live.job.id, "the job makes room for one of a higher priority");
                 live.stop = Some(StopCause::Preempt);
                 runner.stop();
             }
         }
-        for (id, reason) in plan.wait.into_iter().chain(early) {
-            if let Some(live) = self.live.iter_mut().find(|live| live.job.id == id) {
-                live.waits_for(&reason);
+        for (id, wait) in plan.wait.into_iter().chain(early) {
+            if let Some(live) = self.live.get_mut(&id) {
+                live.waits_for(wait);
             }
         }
     }

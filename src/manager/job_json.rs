@@ -2,6 +2,7 @@
 //! message that clients get; beside it stands what the daemon keeps and clients do not see. A new field of `Job` is one line in each
 //! direction, and nothing builds until it has them.
 
+use std::sync::Arc;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,7 @@ impl Mirrored {
     /// Writes job.json. Durable when it returns.
     pub fn write(&self, folder: &JobFolder) -> io::Result<()> {
         let Self { job, request } = self;
-        let message = View::of_stored(job.clone()).to_proto(folder);
+        let message = View::of_stored(Arc::new(job.clone())).to_proto(folder);
         let form = Form {
             job: json::to_value(&message, false).map_err(io::Error::other)?,
             inputs: job.inputs.clone(),

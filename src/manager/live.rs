@@ -1,5 +1,7 @@
 //! A job that has not ended, as the task holds it.
 
+use std::sync::{Arc, OnceLock};
+
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -7,16 +9,22 @@ use super::View;
 use crate::job::Job;
 use crate::job::end::{Exit, StopCause, Verdict};
 use crate::job::order::Lease;
-use crate::journal::ProgressFold;
+use crate::journal::{ProgressFold, Recent};
+use crate::scheduler::Wait;
 use crate::supervisor::RunnerHandle;
 
 /// A job that has not ended.
 pub(super) struct Live {
     /// As it stands in the database.
-    pub(super) job: Job,
-    pub(super) waiting: String,
+    pub(super) job: Arc<Job>,
+    /// Why it waits, if it does.
+    pub(super) waiting: Option<Wait>,
     pub(super) fold: ProgressFold,
     pub(super) sequence: u64,
+    /// What its runner has told lately.
+    pub(super) recent: Arc<Recent>,
+    /// When the daemon last heard of its runner.
+    pub(super) heard: Option<Instant>,
     pub(super) lease: Option<Lease>,
     /// The process group of its runner, once it was started.
     pub(super) process_group: Option<u32>,
@@ -26,7 +34,7 @@ pub(super) struct Live {
     pub(super) deadline: Option<Instant>,
     /// Its runner is gone, and the database has refused to be told so far.
     pub(super) untold_end: Option<Ending>,
-    pub(super) view: watch::Sender<View>,
+    pub(super) view: watch::Sender<Arc<View>>,
 }
 
 /// How a job ended.
@@ -39,12 +47,15 @@ pub(super) struct Ending {
 
 impl Live {
     pub(super) fn new(job: Job) -> Self {
-        let view = watch::channel(View::of_stored(job.clone())).0;
+        let job = Arc::new(job);
+        let view = watch::channel(Arc::new(View::of_stored(job.clone()))).0;
         Self {
             job,
-            waiting: String::new(),
+            waiting: None,
             fold: ProgressFold::default(),
             sequence: 0,
+            recent: Arc::default(),
+            heard: None,
             lease: None,
             process_group: None,
             runner: None,
@@ -62,17 +73,24 @@ impl Live {
         } else {
             stored.or_else(|| self.fold.progress())
         };
-        View { job: self.job.clone(), waiting: self.waiting.clone(), progress, sequence: self.sequence }
+        View {
+            job: self.job.clone(),
+            waiting: self.waiting.as_ref().map(Wait::to_string).unwrap_or_default(),
+            progress,
+            sequence: self.sequence,
+            recent: self.recent.clone(),
+            encoded: OnceLock::new(),
+        }
     }
 
     pub(super) fn publish(&self) {
-        self.view.send_replace(self.view());
+        self.view.send_replace(Arc::new(self.view()));
     }
 
     /// Tells why it waits, if that is news.
-    pub(super) fn waits_for(&mut self, reason: &str) {
-        if self.waiting != reason {
-            reason.clone_into(&mut self.waiting);
+    pub(super) fn waits_for(&mut self, wait: Wait) {
+        if self.waiting.as_ref() != Some(&wait) {
+            self.waiting = Some(wait);
             self.publish();
         }
     }

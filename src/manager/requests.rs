@@ -1,5 +1,6 @@
 //! What users ask of their jobs.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -19,15 +20,14 @@ const EXPIRED_EVERY: Duration = Duration::from_secs(5);
 
 impl Task {
     /// Asks a job to end: in order, or at once.
-    pub(super) async fn cancel(&mut self, id: &JobId, now: bool) -> Result<View, JobError> {
-        let Some(place) = self.live.iter().position(|live| live.job.id == *id) else {
+    pub(super) async fn cancel(&mut self, id: &JobId, now: bool) -> Result<Arc<View>, JobError> {
+        let Some((place, mut live)) = self.live.take(id) else {
             let job = self.stored(id).await?;
             self.judged(&job, Event::StopRequested)?;
-            return Ok(View::of_stored(job));
+            return Ok(Arc::new(View::of_stored(Arc::new(job))));
         };
-        let mut live = self.live.remove(place);
         let result = self.cancel_live(&mut live, now).await;
-        let view = live.view();
+        let view = Arc::new(live.view());
         self.keep(place, live);
         result.map(|()| view)
     }
@@ -56,15 +56,14 @@ impl Task {
     }
 
     /// Takes a job off the machine.
-    pub(super) async fn pause(&mut self, id: &JobId) -> Result<View, JobError> {
-        let Some(place) = self.live.iter().position(|live| live.job.id == *id) else {
+    pub(super) async fn pause(&mut self, id: &JobId) -> Result<Arc<View>, JobError> {
+        let Some((place, mut live)) = self.live.take(id) else {
             let job = self.stored(id).await?;
             self.judged(&job, Event::PauseRequested)?;
-            return Ok(View::of_stored(job));
+            return Ok(Arc::new(View::of_stored(Arc::new(job))));
         };
-        let mut live = self.live.remove(place);
         let result = self.pause_live(&mut live).await;
-        let view = live.view();
+        let view = Arc::new(live.view());
         self.keep(place, live);
         result.map(|()| view)
     }
@@ -91,15 +90,14 @@ impl Task {
     }
 
     /// Puts a paused job back into the queue, with edits that have been judged.
-    pub(super) async fn resume(&mut self, id: &JobId, edits: Option<v1::JobEdits>) -> Result<View, JobError> {
-        let Some(place) = self.live.iter().position(|live| live.job.id == *id) else {
+    pub(super) async fn resume(&mut self, id: &JobId, edits: Option<v1::JobEdits>) -> Result<Arc<View>, JobError> {
+        let Some((place, mut live)) = self.live.take(id) else {
             let state = self.stored(id).await?.state;
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotPaused(state) });
         };
-        let mut live = self.live.remove(place);
         let result = self.resume_live(&mut live, edits).await;
-        let view = live.view();
-        self.live.insert(place, live);
+        let view = Arc::new(live.view());
+        self.live.put(place, live);
         result.map(|()| view)
     }
 
@@ -119,7 +117,7 @@ impl Task {
     /// Removes an ended job with its folder.
     pub(super) async fn delete(&mut self, id: &JobId) -> Result<(), JobError> {
         let state = self.stored(id).await?.state;
-        if !state.is_final() || self.live.iter().any(|live| live.job.id == *id) {
+        if !state.is_final() || self.live.contains(id) {
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(state) });
         }
         let aside = self.settings.jobs_dir.join(format!("{DELETED}{id}"));

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
 use super::recovery;
+use super::roster::{Place, Roster};
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder, warm_start};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
@@ -36,7 +37,7 @@ pub(super) struct Task {
     pub(super) metrics: Metrics,
     pub(super) mirrors: Mirrors,
     /// Jobs that have not ended, in order of arrival.
-    pub(super) live: Vec<Live>,
+    pub(super) live: Roster,
     views: watch::Sender<LiveViews>,
     pub(super) watcher: Watcher,
     /// Nothing, or why nothing can be started: the runner has not been probed yet, or does not work.
@@ -86,7 +87,7 @@ impl Task {
             supervisor,
             metrics,
             mirrors,
-            live: Vec::new(),
+            live: Roster::default(),
             views,
             watcher,
             runner: Err("the runner is being asked which libraries it finds".into()),
@@ -129,8 +130,8 @@ impl Task {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.schedule().await;
         // An end that the database refused to the last is told by the folder to the next daemon.
-        while self.closing.is_empty() || (!self.leaves_runners && self.live.iter().any(|live| live.runner.is_some())) {
-            let deadline = self.live.iter().filter(|live| live.stop.is_none()).filter_map(|live| live.deadline).min();
+        while self.closing.is_empty() || (!self.leaves_runners && self.live.busy().any(|live| live.runner.is_some())) {
+            let deadline = self.live.busy().filter(|live| live.stop.is_none()).filter_map(|live| live.deadline).min();
             let restart = self.next_restart();
             tokio::select! {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -195,12 +196,13 @@ impl Task {
                 let _ = reply.send(self.delete(&id).await);
             }
             Command::KillRunners => {
-                self.live.iter().filter_map(|live| live.runner.as_ref()).for_each(RunnerHandle::kill)
+                self.live.busy().filter_map(|live| live.runner.as_ref()).for_each(RunnerHandle::kill)
             }
             Command::Shutdown { leave_runners, reply } => {
                 self.closing.push(reply);
                 self.leaves_runners = leave_runners;
-                for live in self.live.iter_mut().filter(|_| !leave_runners) {
+                for id in self.live.busy_ids().into_iter().filter(|_| !leave_runners) {
+                    let Some(live) = self.live.get_mut(&id) else { continue };
                     if let Some(runner) = &live.runner {
                         live.stop.get_or_insert(StopCause::Shutdown);
                         runner.stop();
@@ -215,22 +217,21 @@ impl Task {
         admitted: Admitted,
         asked: Option<Asked>,
         staged: Option<PathBuf>,
-    ) -> Result<View, JobError> {
+    ) -> Result<Arc<View>, JobError> {
         // Two of the same may have been judged at once.
         if let Some(asked) = &asked
             && let Some(id) = made_before(&self.store, asked).await?
         {
-            let live = self.live.iter().find(|live| live.job.id == id);
-            return match live {
-                Some(live) => Ok(live.view()),
-                None => Ok(View::of_stored(self.stored(&id).await?)),
+            return match self.live.get(&id) {
+                Some(live) => Ok(Arc::new(live.view())),
+                None => Ok(Arc::new(View::of_stored(Arc::new(self.stored(&id).await?)))),
             };
         }
         if !self.closing.is_empty() {
             return Err(JobError::ShuttingDown);
         }
         let limit = self.settings.max_queued;
-        if self.live.iter().filter(|live| live.job.state == State::Queued).count() >= limit {
+        if self.live.queued() >= limit {
             return Err(JobError::QueueFull { limit });
         }
         let Admitted { spec, inputs, .. } = admitted;
@@ -255,10 +256,8 @@ impl Task {
         let view = live.view.subscribe();
         // One of many: the others are told already.
         self.views.send_modify(|views| drop(Arc::make_mut(views).insert(live.job.id.clone(), live.view.subscribe())));
+        self.mirror(&live).await;
         self.live.push(live);
-        if let Some(live) = self.live.last() {
-            self.mirror(live).await;
-        }
         self.schedule().await;
         let now = view.borrow().clone();
         Ok(now)
@@ -269,12 +268,17 @@ impl Task {
     }
 
     async fn hear(&mut self, RunnerEvent { id, what }: RunnerEvent) {
-        let Some(place) = self.live.iter().position(|live| live.job.id == id) else { return };
-        let mut live = self.live.remove(place);
+        let Some((place, mut live)) = self.live.take(&id) else { return };
         let done = match what {
-            RunnerNews::Progress { fold, sequence } => {
+            RunnerNews::Progress { fold, sequence, batch } => {
                 live.fold = *fold;
                 live.sequence = sequence;
+                live.heard = Some(Instant::now());
+                let recent = Arc::make_mut(&mut live.recent);
+                match batch {
+                    Some(batch) => recent.push(batch),
+                    None => recent.clear(),
+                }
                 let has_begun = live.fold.started(live.job.attempt).is_some();
                 let is_news = live.job.state == State::Starting && has_begun;
                 let advanced = if is_news { self.advance(&mut live, Event::Started, |_| ()).await } else { Ok(()) };
@@ -317,24 +321,24 @@ impl Task {
     /// Tells the database what it refused before.
     async fn catch_up(&mut self) {
         self.is_behind = false;
-        for place in 0..self.live.len() {
-            let Some(ending) = self.live.get_mut(place).and_then(|live| live.untold_end.take()) else { continue };
-            let mut live = self.live.remove(place);
-            let (id, ended) = (live.job.id.clone(), self.end(&mut live, ending).await);
-            self.live.insert(place, live);
+        for id in self.live.busy_ids() {
+            let Some((place, mut live)) = self.live.take(&id) else { continue };
+            let ended = match live.untold_end.take() {
+                Some(ending) => self.end(&mut live, ending).await,
+                None => Ok(()),
+            };
+            self.keep(place, live);
             self.note(&id, ended);
         }
-        self.live.retain(|live| !live.job.state.is_final());
-        self.publish_all();
         self.schedule().await;
     }
 
     /// Puts a job back to its place unless it has ended.
-    pub(super) fn keep(&mut self, place: usize, live: Live) {
+    pub(super) fn keep(&mut self, place: Place, live: Box<Live>) {
         if live.job.state.is_final() {
             self.views.send_modify(|views| drop(Arc::make_mut(views).remove(&live.job.id)));
         } else {
-            self.live.insert(place, live);
+            self.live.put(place, live);
         }
     }
 

@@ -1,28 +1,47 @@
 //! A job as observers see it.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use prost::bytes::Bytes;
+
 use crate::job::Job;
-use crate::journal::JobFolder;
+use crate::journal::{JobFolder, Recent};
 use crate::proto::v1;
 
 /// A job as it is now.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct View {
     /// The job.
-    pub job: Job,
+    pub job: Arc<Job>,
     /// Why it waits, in words; empty unless it is queued.
     pub waiting: String,
     /// How far it is.
     pub progress: Option<v1::JobProgress>,
     /// The number of the last journal record that `progress` knows.
     pub sequence: u64,
+    /// The newest records, for those who watch.
+    pub recent: Arc<Recent>,
+    /// The message that watchers get, once the first of them has made it.
+    pub(super) encoded: OnceLock<Bytes>,
 }
 
 impl View {
     /// A job that nothing happens to any more.
-    pub fn of_stored(job: Job) -> Self {
-        Self { progress: job.final_progress.clone(), waiting: String::new(), sequence: 0, job }
+    pub fn of_stored(job: Arc<Job>) -> Self {
+        Self {
+            progress: job.final_progress.clone(),
+            waiting: String::new(),
+            sequence: 0,
+            recent: Arc::default(),
+            encoded: OnceLock::new(),
+            job,
+        }
+    }
+
+    /// What `encode` makes of it, made once for all who ask.
+    pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.encoded.get_or_init(|| encode(self)).clone()
     }
 
     /// When it will be removed, if it will.
@@ -33,7 +52,7 @@ impl View {
 
     /// The message that clients get.
     pub fn to_proto(&self, folder: &JobFolder) -> v1::Job {
-        let Job { id, spec, state, generation, created, started, ended, end, attempt, course, .. } = &self.job;
+        let Job { id, spec, state, generation, created, started, ended, end, attempt, course, .. } = &*self.job;
         v1::Job {
             name: id.name(),
             spec: Some(spec.clone()),

@@ -8,7 +8,8 @@ use super::{paging, status};
 use crate::checkup::Checkup;
 use crate::compat::{self, Date, Facts, PlanError, RuntimeFilter, RuntimeQuery, Version};
 use crate::manager::Manager;
-use crate::proto::v1::{self, compatibility_service_server::CompatibilityService};
+use crate::proto::server::compatibility_service_server::CompatibilityService;
+use crate::proto::v1;
 
 /// The service.
 pub(super) struct Compatibility {

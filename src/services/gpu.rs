@@ -9,7 +9,8 @@ use tonic::{Request, Response, Status};
 
 use super::{paging, status};
 use crate::gpu::{LONGEST_INTERVAL, SHORTEST_INTERVAL, Watcher};
-use crate::proto::v1::{self, gpu_service_server::GpuService};
+use crate::proto::server::gpu_service_server::GpuService;
+use crate::proto::v1;
 
 /// Answers that wait for a slow client; it misses those that come then.
 const ANSWERS_AHEAD: usize = 1;

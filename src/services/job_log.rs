@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -60,7 +61,7 @@ async fn send_log(
     log: PathBuf,
     mut offset: u64,
     follow: bool,
-    views: tokio::sync::watch::Receiver<View>,
+    views: tokio::sync::watch::Receiver<Arc<View>>,
     sender: &mpsc::Sender<Answer>,
 ) -> Result<(), Status> {
     loop {

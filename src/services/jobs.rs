@@ -9,7 +9,8 @@ use super::{artifacts, job_log, paging, scalars, status, watch};
 use crate::job::spec::judge_labels;
 use crate::job::{JobId, State, Violations};
 use crate::manager::{Manager, View};
-use crate::proto::v1::{self, job_service_server::JobService};
+use crate::proto::server::job_service_server::JobService;
+use crate::proto::v1;
 
 /// The longest id of a request.
 const LONGEST_REQUEST_ID: usize = 128;
@@ -46,7 +47,7 @@ fn spec(spec: Option<v1::JobSpec>) -> Result<v1::JobSpec, Status> {
 
 #[tonic::async_trait]
 impl JobService for Jobs {
-    type WatchJobStream = ReceiverStream<Result<v1::WatchJobResponse, Status>>;
+    type WatchJobStream = watch::Watch;
     type DownloadArtifactStream = ReceiverStream<Result<v1::DownloadArtifactResponse, Status>>;
     type ReadJobLogStream = ReceiverStream<Result<v1::ReadJobLogResponse, Status>>;
 

@@ -8,7 +8,8 @@ use crate::gpu::Watcher;
 use crate::job::probe::{Found, ProbeReport};
 use crate::manager::{Manager, PythonReport};
 use crate::node::NodeSource;
-use crate::proto::v1::{self, system_service_server::SystemService};
+use crate::proto::server::system_service_server::SystemService;
+use crate::proto::v1;
 
 /// The service.
 pub(super) struct System {

@@ -1,106 +1,134 @@
-//! WatchJob: each watcher reads the journal by itself, woken when the manager has seen it grow. Nothing is kept in memory for
-//! slow watchers, and nothing is lost.
+//! WatchJob: first a snapshot, then every record behind a number, in order, and snapshots where the job has changed. Whoever keeps up gets
+//! what all others get, in the same bytes; whoever does not reads the journal by itself, where nothing is lost. A watcher works when its
+//! client takes the message before, so that a slow one holds no more than that.
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+
+use futures_util::stream::{Stream, try_unfold};
+use prost::bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::sync::watch::Receiver;
 use tonic::Status;
 
 use super::status;
 use crate::job::JobId;
-use crate::journal::{JournalError, JournalTail};
-use crate::manager::{Manager, View};
-use crate::proto::v1::{self, watch_event::Event};
+use crate::journal::{JobFolder, JournalError, JournalTail, Position};
+use crate::manager::{JobError, Manager, View};
+use crate::proto::EncodedWatch;
+use crate::proto::v1::watch_event::Event;
 
-/// Records in one message.
-const RECORDS_AT_ONCE: usize = 1000;
-/// Messages that wait for a slow client before reading stops.
-const MESSAGES_AHEAD: usize = 4;
+/// Records that are read from a journal for one message.
+const RECORDS_AT_ONCE: u64 = 250;
+/// Watchers that read journals at the same time; the others wait. A thousand that come back after a restart leave the jobs their cores.
+static READING_AT_ONCE: Semaphore = Semaphore::const_new(2);
 
-type Answer = Result<v1::WatchJobResponse, Status>;
+/// What a watcher gets.
+pub(super) type Watch = Pin<Box<dyn Stream<Item = Result<EncodedWatch, Status>> + Send>>;
 
 /// A stream of what happens to a job after a record.
-pub(super) async fn watch(manager: Manager, id: JobId, after: u64) -> Result<ReceiverStream<Answer>, Status> {
+pub(super) async fn watch(manager: Manager, id: JobId, after: u64) -> Result<Watch, Status> {
     let views = manager.observe(&id).await.map_err(status::of)?;
     let folder = manager.folder(&id);
-    let skipped = tokio::task::spawn_blocking(move || {
-        let mut tail = JournalTail::new(folder);
-        tail.skip_to(after).map(|is_there| (tail, is_there))
+    let place = folder.clone();
+    let skipped = reading(move || {
+        let mut tail = JournalTail::new(place);
+        let is_there = tail.skip_to(after)?;
+        Ok((is_there, tail.position()))
     });
-    let (tail, is_there) = join(skipped).await?.map_err(status::of_journal)?;
+    let (is_there, position) = skipped.await?;
     if !is_there {
-        let end = tail.sequence();
+        let end = position.sequence;
         return Err(status::out_of_range(
             "after_sequence",
             format!("is {after}, and the journal of {} ends with record {end}", id.name()),
         ));
     }
-    let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD);
-    tokio::spawn(async move {
-        if let Err(error) = follow(&manager, views, tail, &sender).await {
-            // The client has gone away where this fails.
-            let _ = sender.send(Err(error)).await;
-        }
-    });
-    Ok(ReceiverStream::new(receiver))
+    let watcher = Watcher { manager, folder, views, position, told: None, is_over: false };
+    Ok(Box::pin(try_unfold(watcher, Watcher::next)))
 }
 
-async fn follow(
-    manager: &Manager,
-    mut views: tokio::sync::watch::Receiver<View>,
-    mut tail: JournalTail,
-    sender: &mpsc::Sender<Answer>,
-) -> Result<(), Status> {
-    let snapshot = |view: &View| Event::Snapshot(manager.message(view));
-    let first = views.borrow().clone();
-    let mut told = first.clone();
-    if send(sender, vec![snapshot(&first)]).await.is_err() {
-        return Ok(());
+struct Watcher {
+    manager: Manager,
+    folder: JobFolder,
+    views: Receiver<Arc<View>>,
+    /// What was told so far.
+    position: Position,
+    /// The newest snapshot that was told; not kept alive by us.
+    told: Option<Weak<View>>,
+    is_over: bool,
+}
+
+impl Watcher {
+    /// The next message; None after the last.
+    async fn next(mut self) -> Result<Option<(EncodedWatch, Self)>, Status> {
+        while !self.is_over {
+            let now = self.views.borrow_and_update().clone();
+            let mut pieces = Vec::new();
+            if self.told.is_some() {
+                let is_level = self.records(&now, &mut pieces).await?;
+                // What the journal holds once the end is known is all that it will hold.
+                self.is_over = is_level && now.job.state.is_final();
+                if is_level && (self.is_over || !self.has_told(&now)) {
+                    pieces.push(self.snapshot(&now));
+                }
+            } else {
+                pieces.push(self.snapshot(&now));
+            }
+            let message = EncodedWatch::new(pieces);
+            if !message.is_empty() {
+                return Ok(Some((message, self)));
+            }
+            if !self.is_over && self.views.changed().await.is_err() && !self.views.borrow().job.state.is_final() {
+                return Err(status::of(JobError::Gone));
+            }
+        }
+        Ok(None)
     }
-    loop {
-        // What the journal holds once the end is known is all that it will hold.
-        let now = views.borrow_and_update().clone();
-        let is_final = now.job.state.is_final();
-        loop {
-            let (tail_after, records) = read(tail).await?;
-            tail = tail_after;
-            let is_last = records.len() < RECORDS_AT_ONCE;
-            let mut events: Vec<_> = records.into_iter().map(Event::Record).collect();
-            if is_last && (is_final || now != told) {
-                events.push(snapshot(&now));
-                told = now.clone();
-            }
-            if !events.is_empty() && send(sender, events).await.is_err() {
-                return Ok(());
-            }
-            if is_last {
-                break;
-            }
+
+    /// Adds the records that come next; whether these are all that `now` knows of.
+    async fn records(&mut self, now: &View, pieces: &mut Vec<Bytes>) -> Result<bool, Status> {
+        if let Some((recent, position)) = now.recent.behind(self.position) {
+            pieces.extend(recent);
+            self.position = position;
         }
-        if is_final {
-            return Ok(());
+        // While somebody follows the journal, no further than that: so we come to where the newest batches begin.
+        let follows = now.job.state.is_active();
+        let missing = if follows { now.sequence.saturating_sub(self.position.sequence) } else { u64::MAX };
+        let wanted = missing.min(RECORDS_AT_ONCE);
+        if wanted == 0 || !pieces.is_empty() && follows {
+            return Ok(wanted == 0);
         }
-        tokio::select! {
-            changed = views.changed() => if changed.is_err() && !views.borrow().job.state.is_final() {
-                return Err(status::of(crate::manager::JobError::Gone));
-            },
-            () = sender.closed() => return Ok(()),
-        }
+        let (folder, from) = (self.folder.clone(), self.position);
+        let read = reading(move || {
+            let mut tail = JournalTail::from(folder, from);
+            let records = tail.read(wanted as usize)?;
+            Ok((records.len() as u64, EncodedWatch::piece(records.into_iter().map(Event::Record)), tail.position()))
+        });
+        let (count, piece, position) = read.await?;
+        pieces.push(piece);
+        self.position = position;
+        Ok(count == missing || count < wanted)
+    }
+
+    fn has_told(&self, view: &Arc<View>) -> bool {
+        self.told.as_ref().is_some_and(|told| std::ptr::eq(told.as_ptr(), Arc::as_ptr(view)))
+    }
+
+    /// The job as it is, encoded once for all its watchers.
+    fn snapshot(&mut self, now: &Arc<View>) -> Bytes {
+        self.told = Some(Arc::downgrade(now));
+        now.encoded(|view| EncodedWatch::piece([Event::Snapshot(self.manager.message(view))]))
     }
 }
 
-async fn read(mut tail: JournalTail) -> Result<(JournalTail, Vec<v1::JobRecord>), Status> {
-    let read = tokio::task::spawn_blocking(move || {
-        let records: Result<_, JournalError> = tail.read(RECORDS_AT_ONCE);
-        records.map(|records| (tail, records))
-    });
-    join(read).await?.map_err(status::of_journal)
-}
-
-async fn join<T>(task: tokio::task::JoinHandle<T>) -> Result<T, Status> {
-    task.await.map_err(|error| status::internal("INTERNAL", format!("reading the journal failed: {error}")))
-}
-
-async fn send(sender: &mpsc::Sender<Answer>, events: Vec<Event>) -> Result<(), mpsc::error::SendError<Answer>> {
-    let events = events.into_iter().map(|event| v1::WatchEvent { event: Some(event) }).collect();
-    sender.send(Ok(v1::WatchJobResponse { events })).await
+/// Reads a journal on a thread that may block, when it is our turn.
+async fn reading<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
+) -> Result<T, Status> {
+    let failed =
+        |error: &dyn std::fmt::Display| status::internal("INTERNAL", format!("reading the journal failed: {error}"));
+    let _turn = READING_AT_ONCE.acquire().await.map_err(|error| failed(&error))?;
+    let read = tokio::task::spawn_blocking(work).await;
+    read.map_err(|error| failed(&error))?.map_err(status::of_journal)
 }

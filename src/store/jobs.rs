@@ -1,6 +1,7 @@
 //! Jobs in the database.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -54,7 +55,8 @@ const COLUMNS: &str =
 
 impl Store {
     /// Adds a job, with the request that asked for it if that had an id.
-    pub async fn insert(&self, job: Job, request: Option<Asked>) -> Result<(), StoreError> {
+    pub async fn insert(&self, job: impl Into<Arc<Job>>, request: Option<Asked>) -> Result<(), StoreError> {
+        let job = job.into();
         self.call(move |connection| {
             let transaction = connection.transaction()?;
             insert(&transaction, &job, request.as_ref())?;
@@ -87,7 +89,8 @@ impl Store {
     }
 
     /// Changes a job whose generation has risen by one; refused where the database has another one.
-    pub async fn update(&self, job: Job) -> Result<(), StoreError> {
+    pub async fn update(&self, job: impl Into<Arc<Job>>) -> Result<(), StoreError> {
+        let job = job.into();
         self.call(move |connection| {
             let row = Encoded::new(&job)?;
             let expected = job.generation - 1;

@@ -12,12 +12,16 @@ use super::leftover::{self, Alive};
 use super::{RunnerEvent, RunnerNews, Supervisor, environment, log, shim};
 use crate::job::JobId;
 use crate::job::end::Exit;
-use crate::journal::{JobFolder, JournalTail, ProgressFold};
+use crate::journal::{Batch, JobFolder, JournalError, JournalTail, ProgressFold};
+use crate::proto::EncodedWatch;
+use crate::proto::v1::watch_event::Event;
 
 /// The journal is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Records read at a time: a fast job does not starve the signals.
-const RECORDS_AT_ONCE: usize = 10_000;
+/// Records read at a time.
+const RECORDS_AT_ONCE: usize = 1_000;
+/// Records read before signals are looked at again: a long journal does not starve them.
+const MOST_RECORDS: usize = 100_000;
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;
 /// A shim kills at once what it is told to kill; where it does not, we do.
@@ -231,38 +235,70 @@ impl Supervisor {
         }
     }
 
-    /// Reads what the journal has; whether there may be more at once.
+    /// Reads what the journal has, up to a limit; whether there may be more at once.
     async fn look(&self, id: &JobId, tail: &mut Tail) -> bool {
-        let Some(mut journal) = tail.journal.take() else { return false };
-        let read = tokio::task::spawn_blocking(move || {
-            let records = journal.read(RECORDS_AT_ONCE);
-            (journal, records)
-        });
-        let Ok((journal, records)) = read.await else { return false };
+        let Some(journal) = tail.journal.take() else { return false };
+        let fold = std::mem::take(&mut tail.fold);
+        let Ok(looked) = tokio::task::spawn_blocking(move || look(journal, fold)).await else { return false };
+        let Looked { journal, fold, count, batch, fault } = looked;
         let sequence = journal.sequence();
-        let records = match records {
-            Ok(records) => records,
-            Err(error) => {
-                // The journal is not looked at again; the runner goes on and ends as it ends.
+        tail.fold = fold;
+        match fault {
+            // The journal is not looked at again; the runner goes on and ends as it ends.
+            Some(error) => {
                 tracing::error!(job.id = %id, %error, "the journal cannot be read on");
                 tail.fault = Some(error.to_string());
-                return false;
             }
-        };
-        tail.journal = Some(journal);
-        for record in &records {
-            tail.fold.add(record);
+            None => tail.journal = Some(journal),
         }
-        if !records.is_empty() {
-            self.tell(id, RunnerNews::Progress { fold: Box::new(tail.fold.clone()), sequence }).await;
+        if count > 0 {
+            self.tell(id, RunnerNews::Progress { fold: Box::new(tail.fold.clone()), sequence, batch }).await;
         }
-        records.len() == RECORDS_AT_ONCE
+        count == MOST_RECORDS
     }
 
     async fn tell(&self, id: &JobId, what: RunnerNews) {
         // The manager is gone only when the daemon ends.
         let _ = self.events.send(RunnerEvent { id: id.clone(), what }).await;
     }
+}
+
+/// What one look at a journal has brought.
+struct Looked {
+    journal: JournalTail,
+    fold: ProgressFold,
+    /// Records that were read.
+    count: usize,
+    batch: Option<Batch>,
+    fault: Option<JournalError>,
+}
+
+/// Reads what a journal has. Records that are many are old news, which watchers read for themselves.
+fn look(mut journal: JournalTail, mut fold: ProgressFold) -> Looked {
+    let from = journal.position();
+    let (mut count, mut batch, mut fault) = (0, None, None);
+    while count < MOST_RECORDS {
+        match journal.read(RECORDS_AT_ONCE) {
+            Ok(records) => {
+                records.iter().for_each(|record| fold.add(record));
+                let (is_first, read) = (count == 0, records.len());
+                count += read;
+                if read < RECORDS_AT_ONCE {
+                    batch = (is_first && read > 0).then(|| Batch {
+                        from,
+                        to: journal.position(),
+                        piece: EncodedWatch::piece(records.into_iter().map(Event::Record)),
+                    });
+                    break;
+                }
+            }
+            Err(error) => {
+                fault = Some(error);
+                break;
+            }
+        }
+    }
+    Looked { journal, fold, count, batch, fault }
 }
 
 /// The journal as far as it was read.

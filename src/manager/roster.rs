@@ -1,0 +1,96 @@
+//! The jobs that have not ended, in order of arrival. Thousands may wait while a few run: whoever looks after those that run does not walk
+//! past those that wait.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::live::Live;
+use crate::job::{JobId, State};
+
+/// The jobs that have not ended.
+#[derive(Default)]
+pub(super) struct Roster {
+    jobs: BTreeMap<Place, Box<Live>>,
+    places: HashMap<JobId, Place>,
+    next: u64,
+    /// Those that a runner works for, or that the database has still to be told the end of.
+    busy: BTreeSet<Place>,
+    /// Those that wait for a time.
+    early: BTreeSet<Place>,
+    queued: usize,
+}
+
+/// Where a job stands in the order of arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Place(u64);
+
+impl Roster {
+    /// Adds a job behind all others.
+    pub(super) fn push(&mut self, live: Live) {
+        let place = Place(self.next);
+        self.next += 1;
+        self.put(place, Box::new(live));
+    }
+
+    /// Takes a job out to change it. It is put back, or it has ended.
+    pub(super) fn take(&mut self, id: &JobId) -> Option<(Place, Box<Live>)> {
+        let place = self.places.remove(id)?;
+        self.busy.remove(&place);
+        self.early.remove(&place);
+        let live = self.jobs.remove(&place)?;
+        self.queued -= usize::from(live.job.state == State::Queued);
+        Some((place, live))
+    }
+
+    /// Puts a job where it was.
+    pub(super) fn put(&mut self, place: Place, live: Box<Live>) {
+        if live.runner.is_some() || live.untold_end.is_some() || live.lease.is_some() || live.job.state.is_active() {
+            self.busy.insert(place);
+        }
+        if live.job.state == State::Queued && live.job.course.not_before.is_some() {
+            self.early.insert(place);
+        }
+        self.queued += usize::from(live.job.state == State::Queued);
+        self.places.insert(live.job.id.clone(), place);
+        self.jobs.insert(place, live);
+    }
+
+    /// Whether a job has not ended.
+    pub(super) fn contains(&self, id: &JobId) -> bool {
+        self.places.contains_key(id)
+    }
+
+    /// A job.
+    pub(super) fn get(&self, id: &JobId) -> Option<&Live> {
+        self.jobs.get(self.places.get(id)?).map(Box::as_ref)
+    }
+
+    /// A job, for changes that neither give it a runner nor take one away.
+    pub(super) fn get_mut(&mut self, id: &JobId) -> Option<&mut Live> {
+        self.jobs.get_mut(self.places.get(id)?).map(Box::as_mut)
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Live> {
+        self.jobs.values().map(Box::as_ref)
+    }
+
+    /// Those that a runner works for, or that the database has still to be told the end of.
+    pub(super) fn busy(&self) -> impl Iterator<Item = &Live> {
+        self.busy.iter().filter_map(|place| self.jobs.get(place).map(Box::as_ref))
+    }
+
+    /// The same, by name.
+    pub(super) fn busy_ids(&self) -> Vec<JobId> {
+        self.busy().map(|live| live.job.id.clone()).collect()
+    }
+
+    /// Those that wait for a time.
+    pub(super) fn early(&self) -> impl Iterator<Item = &Live> {
+        self.early.iter().filter_map(|place| self.jobs.get(place).map(Box::as_ref))
+    }
+
+    /// How many wait in the queue.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+}
