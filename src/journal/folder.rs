@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::exit_note::ExitNote;
-use super::lock::Runner;
+use super::lock::{JobLock, Runner};
 use crate::job::JobId;
 use crate::job::order::Order;
 use crate::proto::{json, v1};
@@ -136,6 +136,19 @@ impl JobFolder {
         sync_folder(self.path.parent().unwrap_or(&self.path))
     }
 
+    /// Removes what whoever ran for the job has left half-written. Nobody may run for it: the caller holds its lock.
+    pub fn sweep(&self, _held: &JobLock) -> io::Result<()> {
+        remove_from(&self.path, |name| name.starts_with(".exit.json."))?;
+        remove_from(&self.checkpoints(), |name| name.starts_with('.'))?;
+        remove_from(&self.artifacts(), |name| name.starts_with('.'))
+    }
+
+    /// Removes what an earlier daemon has left half-written. Nobody but a daemon writes these, and there is one at a time.
+    pub fn sweep_after_daemon(&self) -> io::Result<()> {
+        remove_from(&self.path, |name| [".job.json.new", ".spec.json.new"].contains(&name))?;
+        remove_from(&self.path.join("attempts"), |name| name.starts_with('.'))
+    }
+
     /// The spec.
     pub fn read_spec(&self) -> io::Result<v1::JobSpec> {
         json::from_str(&fs::read_to_string(self.spec())?).map_err(io::Error::other)
@@ -150,6 +163,25 @@ impl JobFolder {
     pub fn read_order(&self, attempt: u32) -> io::Result<Order> {
         Ok(serde_json::from_slice(&fs::read(self.order(attempt))?)?)
     }
+}
+
+/// Removes what has such names from a folder, which need not be there.
+fn remove_from(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if is_wanted(&entry.file_name().to_string_lossy()) {
+            match entry.file_type()?.is_dir() {
+                true => fs::remove_dir_all(entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file so that it is there whole or as it was before, also after a power cut.
@@ -167,4 +199,35 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Waits until the disk has the names in a folder.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_half_written_goes_and_what_the_daemon_writes_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(place.path().into());
+        let lock = JobLock::take(&folder).unwrap().unwrap();
+        let (gone, stays) = (
+            ["checkpoints/.step-3/model", "checkpoints/.old-2/model", "artifacts/.model.new", ".exit.json.room"],
+            ["checkpoints/step-3/model", "artifacts/model", ".job.json.new", "exit.json", "lock"],
+        );
+        for path in gone.iter().chain(&stays) {
+            let path = place.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        fs::create_dir(place.path().join("attempts")).unwrap();
+        fs::write(place.path().join("attempts/.2.json.new"), "").unwrap();
+        folder.sweep(&lock).unwrap();
+        assert!(gone.iter().all(|path| !place.path().join(path).exists()));
+        assert!(stays.iter().all(|path| place.path().join(path).exists()));
+        assert!(
+            !place.path().join("checkpoints/.step-3").exists() && place.path().join("attempts/.2.json.new").exists()
+        );
+        folder.sweep_after_daemon().unwrap();
+        assert!(!place.path().join("attempts/.2.json.new").exists() && !place.path().join(".job.json.new").exists());
+    }
 }

@@ -83,20 +83,50 @@ impl Task {
             live.waiting = None;
         }
         tracing::info!(job.id = %live.job.id, job.state = %live.job.state, job.generation = live.job.generation, "job changed");
-        self.mirror(live).await;
+        let job = live.job.clone();
+        self.mirror(&job).await;
         live.publish();
         Ok(())
     }
 
-    /// Writes job.json, from which a lost database can be rebuilt. The database is the truth while it is there.
-    pub(super) async fn mirror(&self, live: &Live) {
-        let (folder, job) = (self.folder(&live.job.id), (*live.job).clone());
-        let written = match self.store.request_of(job.id.clone()).await {
-            Ok(request) => blocking(move || Mirrored { job, request }.write(&folder)).await,
-            Err(error) => Err(std::io::Error::other(error)),
-        };
-        if let Err(error) = written {
-            tracing::error!(job.id = %live.job.id, %error, "job.json cannot be written");
+    /// Writes job.json, from which a lost database can be rebuilt. The database is the truth while it is there; what cannot be written is
+    /// written later.
+    pub(super) async fn mirror(&mut self, job: &Arc<Job>) {
+        match self.write_mirror(job.clone()).await {
+            Ok(()) => drop(self.unmirrored.remove(&job.id)),
+            Err(error) => {
+                if self.unmirrored.insert(job.id.clone()) {
+                    tracing::error!(job.id = %job.id, %error, "job.json cannot be written and will be tried again");
+                }
+            }
+        }
+    }
+
+    async fn write_mirror(&self, job: Arc<Job>) -> std::io::Result<()> {
+        let folder = self.folder(&job.id);
+        let request = self.store.request_of(job.id.clone()).await.map_err(std::io::Error::other)?;
+        blocking(move || Mirrored { job: (*job).clone(), request }.write(&folder)).await
+    }
+
+    /// Writes what could not be written before, as far as that works now.
+    pub(super) async fn mirror_again(&mut self) {
+        while let Some(id) = self.unmirrored.first().cloned() {
+            let job = match self.live.get(&id) {
+                Some(live) => Ok(Some(live.job.clone())),
+                None => self.store.get(id.clone()).await.map(|job| job.map(Arc::new)),
+            };
+            match job {
+                // Somebody has removed it.
+                Ok(Some(job)) if !self.folder(&job.id).path().exists() => drop(self.unmirrored.remove(&id)),
+                Ok(None) => drop(self.unmirrored.remove(&id)),
+                Ok(Some(job)) => {
+                    if self.write_mirror(job).await.is_err() {
+                        return;
+                    }
+                    self.unmirrored.remove(&id);
+                }
+                Err(_) => return,
+            }
         }
     }
 }

@@ -91,6 +91,20 @@ impl Mirrored {
     }
 }
 
+/// Which change of the job job.json tells of; None where it tells of none.
+pub(super) fn generation_told(folder: &JobFolder) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Glance {
+        job: Told,
+    }
+    #[derive(Deserialize)]
+    struct Told {
+        generation: String,
+    }
+    let glance: Glance = serde_json::from_slice(&fs::read(folder.job()).ok()?).ok()?;
+    glance.job.generation.parse().ok()
+}
+
 /// The job that the message shows.
 fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, String> {
     // Named one by one, so that nothing that is written is forgotten here.

@@ -1,13 +1,42 @@
 //! What the last daemon left half-done in the folder of jobs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::job_json::generation_told;
+use super::task::blocking;
 use super::{JobError, folder};
-use crate::job::JobId;
+use crate::job::{Job, JobId};
 use crate::store::Store;
 
 /// The name of a folder whose job is being deleted.
 pub(super) const DELETED: &str = ".deleted-";
+
+/// Jobs that had ended and whose job.json is looked at. The last daemon may have died between the two; of the jobs that ended before the
+/// newest ones it had written it.
+const NEWEST_ENDED: usize = 100;
+
+/// The jobs whose job.json tells of an earlier state than the database: the last daemon died, or its disk was full, in between.
+pub(super) async fn unmirrored(
+    jobs_dir: &Path,
+    store: &Store,
+    unfinished: &[Job],
+) -> Result<BTreeSet<JobId>, JobError> {
+    let ended = store.newest_ended(NEWEST_ENDED).await?;
+    let jobs: Vec<_> = unfinished.iter().chain(&ended).map(|job| (job.id.clone(), job.generation)).collect();
+    let jobs_dir = jobs_dir.to_owned();
+    let look = move || {
+        let is_behind = |(id, generation): &(JobId, u64)| {
+            let folder = folder(&jobs_dir, id);
+            if let Err(error) = folder.sweep_after_daemon() {
+                tracing::warn!(job.id = %id, %error, "what the last daemon has left half-written cannot be removed");
+            }
+            generation_told(&folder) != Some(*generation)
+        };
+        Ok(jobs.into_iter().filter(is_behind).map(|(id, _)| id).collect())
+    };
+    blocking(look).await.map_err(JobError::folder("the jobs' folders cannot be read"))
+}
 
 /// Finishes what was interrupted: deletions that had begun, and folders of jobs that were never promised to anybody.
 pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError> {

@@ -1,6 +1,6 @@
 //! The task that owns the jobs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(super) struct Task {
     pub(super) gpu_block: Option<String>,
     /// The database refused something that has to be tried again.
     is_behind: bool,
+    /// Jobs whose job.json does not tell what the database does.
+    pub(super) unmirrored: BTreeSet<JobId>,
     pub(super) closing: Vec<oneshot::Sender<()>>,
     /// Runners go on when we end.
     leaves_runners: bool,
@@ -81,6 +83,7 @@ impl Task {
         let Parts { supervisor, metrics, watcher, mirrors } = parts;
         recovery::tidy(&settings.jobs_dir, &store).await?;
         let unfinished = store.unfinished().await?;
+        let unmirrored = recovery::unmirrored(&settings.jobs_dir, &store, &unfinished).await?;
         let mut task = Self {
             settings,
             store,
@@ -94,6 +97,7 @@ impl Task {
             slots: Vec::new(),
             gpu_block: None,
             is_behind: false,
+            unmirrored,
             closing: Vec::new(),
             leaves_runners: false,
             looked_for_expired: None,
@@ -162,6 +166,7 @@ impl Task {
                 _ = ticks.tick() => {
                     self.end_stalled_jobs();
                     self.remove_expired_jobs().await;
+                    self.mirror_again().await;
                     if self.is_behind {
                         self.catch_up().await;
                     }
@@ -256,7 +261,8 @@ impl Task {
         let view = live.view.subscribe();
         // One of many: the others are told already.
         self.views.send_modify(|views| drop(Arc::make_mut(views).insert(live.job.id.clone(), live.view.subscribe())));
-        self.mirror(&live).await;
+        let job = live.job.clone();
+        self.mirror(&job).await;
         self.live.push(live);
         self.schedule().await;
         let now = view.borrow().clone();

@@ -163,6 +163,15 @@ impl Store {
         .await
     }
 
+    /// The jobs that ended last.
+    pub async fn newest_ended(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+        self.call(move |connection| {
+            let sql = format!("SELECT {COLUMNS} FROM job WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT ?1");
+            Ok(select(connection, &sql, [limit as i64])?.into_iter().map(|stored| stored.job).collect())
+        })
+        .await
+    }
+
     /// Ended jobs that want a copy of their results.
     pub async fn ended_with_mirror(&self) -> Result<Vec<Job>, StoreError> {
         self.call(|connection| {

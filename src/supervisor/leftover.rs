@@ -145,6 +145,9 @@ pub(super) fn end(folder: &JobFolder, attempt: u32) -> io::Result<Exit> {
             Exit::Unknown
         }
     };
+    if let Err(error) = folder.sweep(&lock) {
+        tracing::warn!(attempt, %error, "what the runner has left half-written cannot be removed");
+    }
     drop(lock);
     Ok(exit)
 }
