@@ -1,6 +1,7 @@
 //! What the runner tells: records to the journal, the same scalars to the event file, lines to the log.
 //!
-//! The journal is the truth. An event file that cannot be written is told once and given up; the job goes on.
+//! The journal is the truth. Where an event file cannot be written the disk is full or gone, and the attempt ends: it is taken up at its last
+//! checkpoint, up to which the disk has everything, so that TensorBoard's curve has no gap.
 
 use std::fs::File;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use torchd::journal::JournalWriter;
 use torchd::proto::journal::record::What;
 use torchd::proto::v1::{
-    CheckpointSaved, RunnerEnded, RunnerResumed, RunnerStarted, ScalarValue, ScalarValues, StepProgress,
+    CheckpointSaved, JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted, ScalarValue, ScalarValues, StepProgress,
 };
 use torchd::tensorboard::EventFileWriter;
 
@@ -18,6 +19,8 @@ use crate::failure::{Failure, Result};
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// During validation we say so often that we live.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+const EVENTS: &str = "the event file could not be written";
 
 /// Tells what happens.
 pub(crate) struct Report {
@@ -35,12 +38,9 @@ impl Report {
     }
 
     /// Writes scalars to this event file too, up to that many bytes.
-    pub(crate) fn write_events(&mut self, events: std::io::Result<EventFileWriter>, most_bytes: u64) {
+    pub(crate) fn write_events(&mut self, events: EventFileWriter, most_bytes: u64) {
         self.event_bytes = most_bytes;
-        match events {
-            Ok(events) => self.events = Some(events),
-            Err(error) => self.give_up_events(&error),
-        }
+        self.events = Some(events);
     }
 
     /// Everything is loaded.
@@ -64,10 +64,9 @@ impl Report {
                 }
                 events.flush_if_due()
             };
-            if let Err(error) = write() {
-                self.give_up_events(&error);
-            } else if events.length() > self.event_bytes {
-                self.flush();
+            write().map_err(Failure::storage(EVENTS))?;
+            if events.length() > self.event_bytes {
+                events.flush().map_err(Failure::storage(EVENTS))?;
                 tracing::warn!(
                     step,
                     "the event files hold as much as jobs.max_event_bytes allows; TensorBoard ends here, the journal has the rest"
@@ -110,10 +109,8 @@ impl Report {
     }
 
     /// Hands everything that was told to the files, whose syncing is somebody else's.
-    pub(crate) fn flush(&mut self) {
-        if let Some(Err(error)) = self.events.as_mut().map(EventFileWriter::flush) {
-            self.give_up_events(&error);
-        }
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.events.as_mut().map_or(Ok(()), EventFileWriter::flush).map_err(Failure::storage(EVENTS))
     }
 
     /// The files that hold what was told, for somebody else to sync.
@@ -123,26 +120,20 @@ impl Report {
         Ok(files)
     }
 
-    /// The last word.
+    /// The last word. Where the event file cannot hold what it should, it is that.
     pub(crate) fn ended(&mut self, ended: RunnerEnded) -> Result<()> {
-        if let Err(error) = self.events.as_mut().map_or(Ok(()), EventFileWriter::sync) {
-            self.give_up_events(&error);
-        }
+        let synced = self.events.as_mut().map_or(Ok(()), EventFileWriter::sync).map_err(Failure::storage(EVENTS));
+        let is_good = matches!(ended.reason(), JobEndReason::Finished | JobEndReason::Interrupted);
+        let ended = match synced {
+            Err(Failure { reason, message }) if is_good => RunnerEnded { reason: reason.into(), message, ..ended },
+            // The first failure counts.
+            _ => ended,
+        };
         self.append(What::Ended(ended))?;
-        self.sync()
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.flush();
         self.journal.sync().map_err(Failure::storage("the journal could not be synced"))
     }
 
     fn append(&mut self, what: What) -> Result<()> {
         self.journal.append(SystemTime::now(), what).map_err(Failure::storage("the journal could not be written"))
-    }
-
-    fn give_up_events(&mut self, error: &std::io::Error) {
-        tracing::error!(%error, "the event file could not be written; TensorBoard will miss the rest, the journal has it");
-        self.events = None;
     }
 }

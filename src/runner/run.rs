@@ -108,6 +108,7 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
         fault::point("resumed");
     }
     let events = cut.and_then(|()| EventFileWriter::create(&folder.tensorboard(), resumed.step as i64 + 1));
+    let events = events.map_err(Failure::storage("the event file could not be made"))?;
     let earlier = std::fs::read_dir(folder.tensorboard()).into_iter().flatten().flatten();
     let held: u64 = earlier.filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum();
     report.write_events(events, order.max_event_bytes.saturating_sub(held));

@@ -128,7 +128,7 @@ impl Training {
         for saved in saver.finish()? {
             report.checkpoint(saved)?;
         }
-        report.flush();
+        report.flush()?;
         let request = checkpoint::Request {
             weights: checkpoint::weights(&self.network)?,
             state: Snapshot::of(self.optimizer.state(&self.network.parameters).chain(self.sums.state()))?,
