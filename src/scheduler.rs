@@ -406,7 +406,73 @@ mod tests {
         assert_eq!(why(&none, 0), "needs a GPU, and there is none now");
     }
 
+    /// What a plan starts where jobs have GPUs for themselves and none has failed, in the fewest words.
+    fn model(queue: &[Request], running: &[Held], slots: u32, gpus: usize) -> Vec<JobId> {
+        let mut slots = slots - running.iter().map(|held| held.lease.cpu_threads).sum::<u32>();
+        let mut gpus = gpus - running.iter().filter(|held| held.lease.gpu.is_some()).count();
+        let mut started = Vec::new();
+        for priority in (0..3).rev() {
+            for request in queue.iter().filter(|request| request.priority == priority) {
+                let wanted = usize::from(request.gpu.is_some());
+                if request.cpu_threads > slots || wanted > gpus {
+                    return started;
+                }
+                slots -= request.cpu_threads;
+                gpus -= wanted;
+                started.push(request.id.clone());
+            }
+        }
+        started
+    }
+
     proptest! {
+        #[test]
+        fn jobs_start_as_in_the_model_make_room_only_for_higher_ones_and_all_come_to_their_end(
+            jobs in prop::collection::vec((0..3i32, 1..4u32, any::<bool>(), 0..20u32, 1..6u32), 1..20),
+            slots in 3..6u32,
+            gpus in 1..3u32,
+            preempts in any::<bool>(),
+        ) {
+            let machine = Machine { preempts, ..machine(slots, gpus) };
+            let number = |id: &JobId| jobs.iter().enumerate().position(|(number, _)| *id == request(number as u32, 1, false).id).unwrap();
+            let mut left: Vec<u32> = jobs.iter().map(|&(.., length)| length).collect();
+            let mut running: Vec<Held> = Vec::new();
+            for now in 0.. {
+                prop_assert!(now < 20 + 6 * 20 * 20, "jobs wait for ever: {left:?}");
+                // Who was asked to leave has left, and who is done has ended.
+                running.retain(|held| !held.is_leaving && left[number(&held.id)] > 0);
+                if left.iter().all(|left| *left == 0) {
+                    break;
+                }
+                let waits = |place: usize| left[place] > 0 && jobs[place].3 <= now && running.iter().all(|held| number(&held.id) != place);
+                let queue: Vec<Request> = (0..jobs.len())
+                    .filter(|place| waits(*place))
+                    .map(|place| Request { priority: jobs[place].0, ..request(place as u32, jobs[place].1, jobs[place].2) })
+                    .collect();
+                let plan = plan(&queue, &running, &machine);
+                let started: Vec<JobId> = plan.start.iter().map(|(id, _)| id.clone()).collect();
+                prop_assert_eq!(&started, &model(&queue, &running, slots, gpus as usize));
+                prop_assert_eq!(started.len() + plan.wait.len(), queue.len());
+                let first = plan.wait.first().map(|(id, _)| jobs[number(id)].0);
+                for id in &plan.preempt {
+                    prop_assert!(preempts && first.is_some_and(|first| jobs[number(id)].0 < first), "{id} makes room for an equal");
+                }
+                for held in &mut running {
+                    held.is_leaving = plan.preempt.contains(&held.id);
+                }
+                for (id, lease) in plan.start {
+                    running.push(Held { priority: jobs[number(&id)].0, id, lease, is_leaving: false });
+                }
+                prop_assert!(running.iter().map(|held| held.lease.cpu_threads).sum::<u32>() <= slots);
+                let mut given: Vec<_> = running.iter().filter_map(|held| held.lease.gpu.as_ref()).map(|gpu| &gpu.visible).collect();
+                given.sort();
+                prop_assert!(given.windows(2).all(|two| two[0] != two[1]), "a GPU was given twice: {given:?}");
+                for held in &running {
+                    left[number(&held.id)] -= 1;
+                }
+            }
+        }
+
         #[test]
         fn nothing_is_given_twice_and_nobody_is_overtaken(
             wants in prop::collection::vec((1..5u32, prop::option::of(prop::option::of(1..30u64))), 0..12),

@@ -65,3 +65,85 @@ fn into_io(error: FrameError) -> io::Error {
         damaged @ FrameError::Damaged { .. } => io::Error::new(io::ErrorKind::InvalidData, damaged),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{JournalError, JournalTail};
+    use super::*;
+    use crate::proto::v1::{JobRecord, RunnerEnded, RunnerStarted, ScalarValue, ScalarValues, StepProgress};
+
+    /// A journal with a record of each kind, and where each of them ends.
+    fn journal(folder: &JobFolder, lock: &JobLock) -> Vec<u64> {
+        let mut writer = JournalWriter::open(folder, lock, 1).unwrap();
+        let values = vec![ScalarValue { tag: "loss/train".into(), value: 0.1 + 0.2 }];
+        let records = [
+            What::Started(RunnerStarted { pid: 4711, device: "cpu".into(), ..RunnerStarted::default() }),
+            What::Scalars(ScalarValues { step: 10, values }),
+            What::Progress(StepProgress { step: 12, examples_per_second: 2.5 }),
+            What::Ended(RunnerEnded { message: "trained to the end".into(), step: 20, ..RunnerEnded::default() }),
+        ];
+        let append = |record| {
+            writer.append(SystemTime::UNIX_EPOCH, record).unwrap();
+            writer.length
+        };
+        records.into_iter().map(append).collect()
+    }
+
+    fn read(folder: &JobFolder) -> (Vec<JobRecord>, Option<JournalError>) {
+        let (mut tail, mut records) = (JournalTail::new(folder.clone()), Vec::new());
+        loop {
+            match tail.read(1) {
+                Ok(read) if read.is_empty() => return (records, None),
+                Ok(read) => records.extend(read),
+                Err(error) => return (records, Some(error)),
+            }
+        }
+    }
+
+    fn folder() -> (tempfile::TempDir, JobFolder, JobLock) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(place.path().into());
+        let lock = JobLock::take(&folder).unwrap().unwrap();
+        (place, folder, lock)
+    }
+
+    #[test]
+    fn a_journal_cut_at_any_byte_has_the_records_that_are_whole_and_is_written_on_behind_them() {
+        let (_place, folder, lock) = folder();
+        let ends = journal(&folder, &lock);
+        let (bytes, (all, _)) = (fs::read(folder.journal()).unwrap(), read(&folder));
+        for cut in 0..=bytes.len() {
+            fs::write(folder.journal(), &bytes[..cut]).unwrap();
+            let whole = ends.iter().filter(|end| **end <= cut as u64).count();
+            let (records, error) = read(&folder);
+            assert!(error.is_none() && records == all[..whole], "cut at {cut}: {error:?}");
+
+            let mut writer = JournalWriter::open(&folder, &lock, 2).unwrap();
+            writer.append(SystemTime::UNIX_EPOCH, What::Progress(StepProgress::default())).unwrap();
+            let (records, error) = read(&folder);
+            assert!(error.is_none() && records[..whole] == all[..whole], "cut at {cut}: {error:?}");
+            let further: Vec<_> = records[whole..].iter().map(|record| (record.sequence, record.attempt)).collect();
+            assert_eq!(further, [(whole as u64 + 1, 2)], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_hides_no_record_before_it_and_changes_none() {
+        let (_place, folder, lock) = folder();
+        let ends = journal(&folder, &lock);
+        let (bytes, (all, _)) = (fs::read(folder.journal()).unwrap(), read(&folder));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(folder.journal(), &damaged).unwrap();
+            let before = ends.iter().filter(|end| **end <= bit as u64 / 8).count();
+            let (records, error) = read(&folder);
+            assert!(error.is_some() && records == all[..before], "bit {bit}: {error:?}");
+            // Nobody writes behind what cannot be read, and nothing is cut away that somebody may mend.
+            assert!(JournalWriter::open(&folder, &lock, 2).is_err(), "bit {bit}");
+            assert!(fs::read(folder.journal()).unwrap() == damaged, "bit {bit}");
+        }
+    }
+}
