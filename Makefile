@@ -1,10 +1,11 @@
 # make demo          trains a network through the daemon and shows what came of it; KEEP=1 leaves the daemon running
 # make test          sets up what the tests need and runs them all
+# make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
 # make libtorch      fetches libtorch, which the other targets do by themselves
 
-.PHONY: demo test lint bench libtorch prerequisites
+.PHONY: demo test chaos lint bench libtorch prerequisites
 
 demo: libtorch
 	cargo build --release --locked
@@ -14,6 +15,9 @@ test: libtorch
 	@scripts/python-tools
 	cargo build --locked
 	@scripts/test
+
+chaos: libtorch
+	CHAOS_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),CHAOS_SEED=$(SEED)) cargo test --locked --test chaos -- --nocapture
 
 lint: libtorch
 	cargo fmt --check

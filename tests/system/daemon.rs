@@ -80,7 +80,16 @@ impl Setup {
     }
 
     /// Starts the daemon and waits until it serves.
-    pub(crate) fn start(mut self) -> Daemon {
+    pub(crate) fn start(self) -> Daemon {
+        let state_dir = self.state_dir.clone();
+        self.try_start().unwrap_or_else(|status| {
+            let log = fs::read_to_string(state_dir.join("daemon.log")).unwrap();
+            panic!("torchd ended with {status}:\n{log}");
+        })
+    }
+
+    /// Starts the daemon and waits until it serves, or ends before it does.
+    pub(crate) fn try_start(mut self) -> Result<Daemon, ExitStatus> {
         fs::create_dir_all(&self.state_dir).unwrap();
         let ready_file = self.state_dir.join("ready.json");
         let _ = fs::remove_file(&ready_file);
@@ -90,20 +99,19 @@ impl Setup {
         drop(child.stderr.take());
         let ready: serde_json::Value = wait_for("the ready file", || {
             if let Some(status) = child.try_wait().unwrap() {
-                let log = fs::read_to_string(self.state_dir.join("daemon.log")).unwrap();
-                panic!("torchd ended with {status}:\n{log}");
+                return Some(Err(status));
             }
-            serde_json::from_slice(&fs::read(&ready_file).ok()?).ok()
-        });
+            serde_json::from_slice(&fs::read(&ready_file).ok()?).ok().map(Ok)
+        })?;
         let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
-        Daemon {
+        Ok(Daemon {
             grpc: address("grpc"),
             http: address("http"),
             unix: ready["unix"].as_str().unwrap().into(),
             child,
             state: self.state,
             state_dir: self.state_dir,
-        }
+        })
     }
 
     /// Starts a daemon that should end by itself.
@@ -179,6 +187,11 @@ impl Daemon {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
+    /// Whether the daemon has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits until the daemon has ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait_for("the end of torchd", || self.child.try_wait().unwrap())
@@ -186,14 +199,17 @@ impl Daemon {
 
     /// Ends the daemon in order; its state folder stays as long as the returned guard.
     pub(crate) fn stop(mut self) -> (ExitStatus, PathBuf, Option<TempDir>) {
-        self.signal(Signal::SIGTERM);
+        if !self.has_ended() {
+            self.signal(Signal::SIGTERM);
+        }
         let status = self.wait();
         (status, self.state_dir.clone(), self.state.take())
     }
 
     /// Ends the daemon as a crash would.
     pub(crate) fn crash(mut self) -> (PathBuf, Option<TempDir>) {
-        self.child.kill().unwrap();
+        // It may have ended by itself.
+        let _ = self.child.kill();
         self.child.wait().unwrap();
         (self.state_dir.clone(), self.state.take())
     }

@@ -1,0 +1,175 @@
+//! What holds after every round.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+
+use torchd::journal::{self, JobFolder, JournalTail, is_held};
+use torchd::proto::tensorboard::event;
+use torchd::proto::v1::{self, JobEndReason, JobState, job_record::What};
+use torchd::tensorboard::EventReader;
+
+use super::follower::Seen;
+use super::reference::{Points, Reference, SCALARS_EVERY, STEPS, scalars};
+use super::round::{Round, Subject};
+
+/// What the daemon tells is true, and is what its followers were told.
+pub(crate) async fn check_served(round: &mut Round, seen: &[(usize, Seen)], reference: &Reference) {
+    for (place, seen) in seen {
+        assert!(seen.wrong.is_empty(), "{:#?}", seen.wrong);
+        let subject = &round.subjects[*place];
+        let name = subject.name.clone();
+        if subject.is_deleted {
+            continue;
+        }
+        let job = round.daemon().get(&name).await;
+        let told = seen.job.as_ref().unwrap();
+        assert_eq!((&told.end, told.generation, told.state), (&job.end, job.generation, job.state), "{name}");
+        assert_is_true_end(subject, &job);
+        let found = scalars(round.daemon(), &name).await;
+        assert_is_reference(&name, &found, job.state() == JobState::Succeeded, reference);
+        assert_events(&round.folder(&name), &name, &found, job.state() == JobState::Succeeded);
+        let end = job.end.as_ref().unwrap();
+        round.count(&format!("jobs that ended as {:?} for {:?}", job.state(), end.reason()));
+        *round.attempts() += u64::from(job.attempt);
+    }
+}
+
+/// Only what was done to a job may have ended it.
+fn assert_is_true_end(subject: &Subject, job: &v1::Job) {
+    let end = job.end.as_ref().unwrap();
+    let is_true = match (job.state(), end.reason()) {
+        (JobState::Succeeded, JobEndReason::Finished) => job.progress.as_ref().is_some_and(|p| p.step == STEPS),
+        (JobState::Cancelled, JobEndReason::Cancelled) => subject.is_cancel_asked,
+        (JobState::Failed, JobEndReason::KilledBySignal | JobEndReason::Stalled) => {
+            job.restarts == subject.max_restarts
+        }
+        (JobState::Failed, JobEndReason::Interrupted) => end.message.contains("times in a row"),
+        _ => false,
+    };
+    assert!(is_true, "{}: {:?} with {} restarts: {end:?}", job.name, job.state(), job.restarts);
+}
+
+/// What was computed is what an unbroken job computes, bit for bit, or the beginning of it.
+fn assert_is_reference(name: &str, found: &BTreeMap<String, Points>, is_whole: bool, reference: &Reference) {
+    for (tag, points) in found {
+        let expected = &reference.scalars[tag];
+        assert!(
+            points.len() <= expected.len() && points == &expected[..points.len()],
+            "{name}: {tag} is something else"
+        );
+    }
+    if is_whole {
+        assert!(*found == reference.scalars, "{name}: scalars are missing");
+    }
+}
+
+/// The event files hold what ReadScalars tells, each step once; of a runner that was killed perhaps not the last steps.
+fn assert_events(folder: &Path, name: &str, found: &BTreeMap<String, Points>, is_whole: bool) {
+    let mut files: Vec<_> =
+        fs::read_dir(folder.join("tensorboard")).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let mut written: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for file in files {
+        for event in EventReader::new(File::open(file).unwrap()).read_all().unwrap() {
+            let Some(event::What::Summary(summary)) = event.what else { continue };
+            for value in summary.value {
+                written.entry(value.tag).or_default().push(event.step as u64);
+            }
+        }
+    }
+    for (tag, points) in found {
+        let steps: Vec<u64> = points.iter().map(|(step, _)| *step).collect();
+        let written = written.get(tag).map(Vec::as_slice).unwrap_or_default();
+        let is_there = written.len() <= steps.len() && written == &steps[..written.len()];
+        assert!(is_there && (!is_whole || written.len() == steps.len()), "{name}: {tag}: {written:?} {steps:?}");
+    }
+}
+
+/// What lies in the folders is whole and of one mind with the database, and nobody works there any more.
+pub(crate) fn check_left(round: &mut Round, seen: &[(usize, Seen)], reference: &Reference) {
+    let processes = round.processes();
+    assert!(processes.is_empty(), "left behind: {processes:#?}");
+    for (place, seen) in seen {
+        let subject = &round.subjects[*place];
+        let folder = JobFolder::new(round.folder(&subject.name));
+        if !folder.path().exists() {
+            assert!(subject.is_deleted, "{} is gone", subject.name);
+            continue;
+        }
+        if !subject.is_deleted {
+            let last = assert_journal(&subject.name, &folder);
+            assert_eq!(seen.sequence, last, "{}: its follower has every record", subject.name);
+        }
+        for lock in [folder.lock(), folder.shim()] {
+            assert!(!is_held(&lock).unwrap(), "{} is held", lock.display());
+        }
+        assert_nothing_half_written(folder.path());
+        assert_checkpoints(&folder);
+        let result = folder.artifacts().join("model.safetensors");
+        if result.exists() {
+            assert!(fs::read(&result).unwrap() == reference.result, "{}: the weights differ", subject.name);
+        }
+    }
+    let doctor = Command::new(env!("CARGO_BIN_EXE_torchd"))
+        .args(["doctor", "--config", "/dev/null", "--state-dir"])
+        .arg(&round.state_dir)
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.status.success() && words.ends_with("all is well\n"), "{words}");
+}
+
+/// No step twice, none missing; returns the number of the last record.
+fn assert_journal(name: &str, folder: &JobFolder) -> u64 {
+    let mut tail = JournalTail::new(folder.clone());
+    let mut steps: Vec<u64> = Vec::new();
+    let mut attempt = 0;
+    loop {
+        let records = tail.read(1000).unwrap();
+        if records.is_empty() {
+            return tail.sequence();
+        }
+        for record in records {
+            assert!(record.attempt >= attempt, "{name}: a record of attempt {} after {attempt}", record.attempt);
+            attempt = record.attempt;
+            match record.what.unwrap() {
+                What::Resumed(resumed) => steps.retain(|step| *step <= resumed.step),
+                What::Scalars(scalars) if scalars.values.iter().any(|value| value.tag == "loss/train") => {
+                    let last = steps.last().copied().unwrap_or(0);
+                    let sequence = record.sequence;
+                    assert_eq!(scalars.step, last + u64::from(SCALARS_EVERY), "{name}, record {sequence}");
+                    steps.push(scalars.step);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What is written aside has been put in its place or removed, and what has its name can be read.
+fn assert_nothing_half_written(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(!name.starts_with('.'), "{} was left", path.display());
+        if path.is_dir() {
+            assert_nothing_half_written(&path);
+        } else if name.ends_with(".json") {
+            let text = fs::read(&path).unwrap();
+            let read: Result<serde_json::Value, _> = serde_json::from_slice(&text);
+            assert!(read.is_ok(), "{}: {}", path.display(), String::from_utf8_lossy(&text));
+        }
+    }
+}
+
+/// Every folder of a checkpoint is one. Bits that the harness has flipped are in the weights alone.
+fn assert_checkpoints(folder: &JobFolder) {
+    let found = journal::checkpoints(folder).unwrap();
+    let folders = fs::read_dir(folder.checkpoints()).unwrap().count();
+    assert_eq!(found.len(), folders, "{}: not all are whole", folder.checkpoints().display());
+    for checkpoint in found {
+        checkpoint.read("state.safetensors").unwrap();
+    }
+}
