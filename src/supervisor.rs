@@ -76,11 +76,34 @@ pub enum RunnerNews {
     Ended {
         /// How.
         exit: Exit,
-        /// Why it could not be started or its journal not be read, if so.
-        fault: Option<String>,
+        /// What went wrong around it, if anything did.
+        fault: Option<Fault>,
         /// The last lines of its log.
         log_tail: Vec<String>,
     },
+}
+
+/// What went wrong around a runner: it could not be started, its end not be noted, its journal not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The job's folder could not be read or written, so that it is not the runner's.
+    pub is_storage: bool,
+    /// What, in words.
+    pub words: String,
+}
+
+impl Fault {
+    fn of(what: &str, error: &std::io::Error) -> Self {
+        Self { is_storage: is_of_disk(error), words: format!("{what}: {error}") }
+    }
+}
+
+/// Whether an error says that a disk is full, or not to be written any more.
+fn is_of_disk(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    // The last one is EIO, which has no kind.
+    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
+        || error.raw_os_error() == Some(nix::libc::EIO)
 }
 
 /// Starts runners and asks them.

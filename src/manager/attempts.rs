@@ -15,6 +15,7 @@ use crate::job::state::{Event, Outcome, State};
 use crate::job::{Job, Violations};
 use crate::journal::{JobFolder, checkpoints};
 use crate::proto::v1;
+use crate::scheduler::Wait;
 
 impl Task {
     /// Gives a waiting job its part of the machine and starts its runner. After an error it still waits.
@@ -107,8 +108,15 @@ impl Task {
         live.process_group = None;
         let finished = self.conclude(live, ending.clone()).await;
         live.untold_end = finished.is_err().then_some(ending);
-        if finished.is_ok() {
-            live.stop = None;
+        match &finished {
+            Ok(()) => live.stop = None,
+            Err(error) => {
+                let end = live.untold_end.as_ref().map(|ending| ending.verdict.message.as_str()).unwrap_or_default();
+                let words = format!(
+                    "its runner has ended ({end}), which cannot be written down and will be tried again: {error}"
+                );
+                live.waits_for(Wait::For(words.into()));
+            }
         }
         finished
     }

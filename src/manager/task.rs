@@ -305,9 +305,14 @@ impl Task {
                 {
                     verdict.message = finding.in_words();
                 }
-                if let Some(fault) = fault {
-                    let reason = if is_started { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
-                    verdict = Verdict { outcome: Outcome::Failed, reason, message: fault };
+                // What the runner said of its end, and what somebody wanted, holds whatever else is wrong.
+                let said = live.fold.ended(attempt).map(v1::RunnerEnded::reason);
+                let is_settled = matches!(verdict.outcome, Outcome::Finished | Outcome::Cancelled | Outcome::Paused)
+                    || said.is_some_and(|said| said != v1::JobEndReason::Interrupted);
+                if let Some(fault) = fault.filter(|_| !is_settled) {
+                    let is_storage = fault.is_storage || is_started;
+                    let reason = if is_storage { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
+                    verdict = Verdict { outcome: Outcome::Failed, reason, message: fault.words };
                 }
                 if let Some(fault) = self.gpu_fault(&live) {
                     verdict = end::gpu_lost(verdict, &fault);

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::leftover::{self, Alive};
-use super::{RunnerEvent, RunnerNews, Supervisor, environment, log, shim};
+use super::{Fault, RunnerEvent, RunnerNews, Supervisor, environment, log, shim};
 use crate::job::JobId;
-use crate::job::end::Exit;
+use crate::job::end::{EXIT_STORAGE, Exit};
 use crate::journal::{Batch, JobFolder, JournalError, JournalTail, ProgressFold};
 use crate::proto::EncodedWatch;
 use crate::proto::v1::watch_event::Event;
@@ -88,7 +88,7 @@ impl Supervisor {
             let supervised = tokio::spawn(this.clone().supervise(id.clone(), folder, attempt, origin, asked)).await;
             let news = supervised.unwrap_or_else(|error| RunnerNews::Ended {
                 exit: Exit::Unknown,
-                fault: Some(format!("the runner could not be supervised: {error}")),
+                fault: Some(Fault { is_storage: false, words: format!("the runner could not be supervised: {error}") }),
                 log_tail: Vec::new(),
             });
             this.tell(&id, news).await;
@@ -112,7 +112,9 @@ impl Supervisor {
             Origin::Found => self.follow(&id, &folder, attempt, None, asked, &mut tail).await,
             Origin::New { visible } => match self.spawn(&folder, attempt, visible) {
                 Ok(child) => self.follow(&id, &folder, attempt, Some(child), asked, &mut tail).await,
-                Err(error) => fault = Some(format!("{} cannot be started: {error}", self.settings.shim.display())),
+                Err(error) => {
+                    fault = Some(Fault::of(&format!("{} cannot be started", self.settings.shim.display()), &error));
+                }
             },
         }
         let place = folder.clone();
@@ -120,7 +122,7 @@ impl Supervisor {
         let exit = match burial.await.map_err(std::io::Error::other).flatten() {
             Ok(exit) => exit,
             Err(error) => {
-                fault.get_or_insert(format!("the end of the runner could not be noted: {error}"));
+                fault.get_or_insert(Fault::of("the end of the runner could not be noted", &error));
                 Exit::Unknown
             }
         };
@@ -177,7 +179,12 @@ impl Supervisor {
             let mut wanted = None;
             tokio::select! {
                 // While it runs nobody else can tell us of its end any sooner.
-                _ = ended(&mut child) => child = None,
+                code = ended(&mut child) => {
+                    child = None;
+                    if code == Some(EXIT_STORAGE) {
+                        tail.fault = Some(Fault { is_storage: true, words: shim::NO_ROOM.into() });
+                    }
+                }
                 _ = ticks.tick() => {
                     self.look(id, tail).await;
                     if !is_group_told && let Some(process_group) = runner_group(folder, attempt).await {
@@ -247,7 +254,7 @@ impl Supervisor {
             // The journal is not looked at again; the runner goes on and ends as it ends.
             Some(error) => {
                 tracing::error!(job.id = %id, %error, "the journal cannot be read on");
-                tail.fault = Some(error.to_string());
+                tail.fault = Some(Fault { is_storage: true, words: error.to_string() });
             }
             None => tail.journal = Some(journal),
         }
@@ -306,14 +313,14 @@ struct Tail {
     /// None once it cannot be read on.
     journal: Option<JournalTail>,
     fold: ProgressFold,
-    /// Why it cannot be read on.
-    fault: Option<String>,
+    /// Why it cannot be read on, or why its shim could not work.
+    fault: Option<Fault>,
 }
 
-/// Returns when a shim that we started has ended, and is reaped; never where there is none.
-async fn ended(child: &mut Option<Child>) {
+/// Returns the exit code of a shim that we started when it has ended, and is reaped; never where there is none.
+async fn ended(child: &mut Option<Child>) -> Option<i32> {
     match child {
-        Some(child) => drop(child.wait().await),
+        Some(child) => child.wait().await.ok()?.code(),
         None => std::future::pending().await,
     }
 }

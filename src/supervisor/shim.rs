@@ -21,15 +21,19 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
+use super::is_of_disk;
 use super::log::Log;
 use crate::fault;
-use crate::job::end::Exit;
+use crate::job::end::{EXIT_STORAGE, Exit};
 use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
 
 /// Exit code of a shim that has no business here: another one is there, or the attempt is over (EX_TEMPFAIL).
 const NOT_MINE: u8 = 75;
 /// Exit code in the note where the runner cannot be started, as shells have it.
 const CANNOT_START: i32 = 127;
+/// What a shim that ends with EXIT_STORAGE cannot say itself: its log is on the same disk.
+pub(super) const NO_ROOM: &str =
+    "the job's folder cannot be written, so that no runner could be started or its end not be noted";
 /// The daemon is looked for so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What a runner has left behind is killed and reaped within this, or stuck in the kernel.
@@ -69,7 +73,7 @@ pub fn shim(arguments: ShimArguments) -> ExitCode {
         Err(error) => {
             // Our standard error is the job's log.
             let _ = writeln!(io::stderr(), "[torchd: the runner cannot be looked after: {error}]");
-            ExitCode::FAILURE
+            if is_of_disk(&error) { ExitCode::from(EXIT_STORAGE as u8) } else { ExitCode::FAILURE }
         }
     }
 }

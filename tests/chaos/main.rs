@@ -11,12 +11,13 @@ mod blows;
 #[allow(dead_code, reason = "not everything is needed here")]
 #[path = "../system/daemon.rs"]
 mod daemon;
-mod disk;
 mod follower;
 mod invariants;
 mod random;
 mod reference;
 mod round;
+#[path = "../system/small_disk.rs"]
+mod small_disk;
 #[allow(dead_code, reason = "not everything is needed here")]
 #[path = "../system/spec.rs"]
 mod spec;

@@ -9,7 +9,7 @@ use super::daemon::{Daemon, Setup};
 use super::spec;
 
 /// Steps of a job: an epoch of 500 with its validation, and a part of a second.
-pub(crate) const STEPS: u64 = 700;
+pub(crate) const STEPS: u64 = 560;
 /// Scalars come so often; checkpoints do not meet them.
 pub(crate) const SCALARS_EVERY: u32 = 3;
 

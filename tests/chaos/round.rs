@@ -20,11 +20,11 @@ use torchd::proto::v1::{self, JobState};
 
 use super::blows::{Blow, POINTS};
 use super::daemon::{Daemon, LIMIT, Setup};
-use super::disk::SmallDisk;
 use super::follower::{Seen, follow};
 use super::invariants;
 use super::random::Random;
 use super::reference::{Reference, numbers};
+use super::small_disk::SmallDisk;
 use super::spec;
 
 /// How often what happened.
@@ -64,12 +64,12 @@ pub(crate) struct Round {
 /// Plays a round.
 pub(crate) async fn play(seed: u64, reference: &Reference) -> Tally {
     let mut round = Round::begin(seed);
-    let jobs = 3 + round.random.below(3);
+    let jobs = 2 + round.random.below(3);
     for _ in 0..jobs {
         round.create().await;
     }
     for _ in 0..6 + round.random.below(8) {
-        let pause = Duration::from_millis(round.random.below(250));
+        let pause = Duration::from_millis(round.random.below(200));
         tokio::time::sleep(pause).await;
         let blow = Blow::any(&mut round.random);
         round.strike(blow).await;

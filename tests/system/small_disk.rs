@@ -1,0 +1,114 @@
+//! Disks of their own for state folders, where the machine lets us mount some: a small one, and one that dies.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Room for a round and not for much more.
+const SIZE: &str = "size=64m";
+
+/// A file system in memory, mounted as long as this lives.
+pub(crate) struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// None where only root may mount and we are not root.
+    pub(crate) fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", SIZE, "torchd-chaos"]).arg(folder.path()).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then(|| Self { folder })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
+    }
+
+    /// Takes all the room that is left.
+    pub(crate) fn fill(&self) {
+        let mut file = File::create(self.ballast()).unwrap();
+        for size in [1 << 20, 1 << 12, 1] {
+            let block = vec![0; size];
+            while file.write_all(&block).is_ok() {}
+        }
+    }
+
+    /// Gives it back.
+    pub(crate) fn free(&self) {
+        let _ = fs::remove_file(self.ballast());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a process that is about to end may still be in there.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+/// A file system in a file, which can be made to fail as one on a dying disk does.
+#[allow(dead_code, reason = "not every program of the tests lets a disk die")]
+pub(crate) struct DyingDisk {
+    folder: tempfile::TempDir,
+    device: String,
+}
+
+#[allow(dead_code, reason = "not every program of the tests lets a disk die")]
+impl DyingDisk {
+    /// None where there are no loop devices for us.
+    pub(crate) fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        fs::create_dir(folder.path().join("disk")).unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).arg(&image).stderr(Stdio::null()).output().ok()?;
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        run("mkfs.ext4", &["-q"])?;
+        let device = run("losetup", &["--find", "--show"])?;
+        let disk = Self { folder, device };
+        disk.attach().then_some(disk)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
+    fn attach(&self) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "errors=remount-ro", &self.device]).arg(self.path()).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success())
+    }
+
+    /// The kernel finds an error on it: from now on nothing can be written, and what was not synced is gone.
+    pub(crate) fn fail(&self) {
+        let name = self.device.rsplit('/').next().unwrap();
+        fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").unwrap();
+    }
+
+    /// Somebody mends it. Nobody may use it meanwhile.
+    pub(crate) fn mend(&self) {
+        assert!(Command::new("umount").arg(self.path()).status().unwrap().success(), "somebody uses it");
+        Command::new("e2fsck")
+            .args(["-fy", &self.device])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(self.attach(), "it cannot be mounted again");
+    }
+}
+
+impl Drop for DyingDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+        let _ = Command::new("losetup").args(["--detach", &self.device]).status();
+    }
+}
