@@ -49,19 +49,38 @@ impl JournalTail {
         self.sequence
     }
 
-    /// The records that are there now, at most `limit`; none where the journal has not grown.
+    /// The records that are there now, at most `limit`; none where the journal has not grown. Where it cannot be read on, what stands
+    /// before that is handed out first, and the next call tells why: fewer than `limit` need not be the last.
     pub fn read(&mut self, limit: usize) -> Result<Vec<v1::JobRecord>, JournalError> {
         let mut records = Vec::new();
-        let mut is_second_look = false;
         while records.len() < limit {
-            let Some(reader) = self.reader()? else { break };
+            let before = (self.offset, self.sequence);
+            match self.next() {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => break,
+                Err(error) if records.is_empty() => return Err(error),
+                Err(_) => {
+                    (self.offset, self.sequence) = before;
+                    self.reader = None;
+                    break;
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// The next record; None where it is not there, or not whole. One that cannot be understood is passed over.
+    fn next(&mut self) -> Result<Option<v1::JobRecord>, JournalError> {
+        let mut is_second_look = false;
+        loop {
+            let Some(reader) = self.reader()? else { return Ok(None) };
             let record = match reader.next() {
                 Ok(Next::Record(data)) => journal::Record::decode(data),
-                Ok(Next::End) => break,
+                Ok(Next::End) => return Ok(None),
                 // Its writer may cut a torn record off and write another: the next look begins with the record again.
                 Ok(Next::Torn) => {
                     self.reader = None;
-                    break;
+                    return Ok(None);
                 }
                 Err(FrameError::Io(error)) => return Err(error.into()),
                 // We may have read while the writer did just that.
@@ -75,9 +94,11 @@ impl JournalTail {
             self.offset = reader.offset();
             self.sequence += 1;
             let sequence = self.sequence;
-            records.push(public(sequence, record.map_err(|cause| JournalError::Unknown { sequence, cause })?));
+            return match record {
+                Ok(record) => Ok(Some(public(sequence, record))),
+                Err(cause) => Err(JournalError::Unknown { sequence, cause }),
+            };
         }
-        Ok(records)
     }
 
     /// A reader that stands at the next record; None where there is no journal.
@@ -153,6 +174,38 @@ mod tests {
         writer.append(SystemTime::now(), step(3)).unwrap();
         let read = tail.read(10).unwrap();
         assert!(matches!(&read[0].what, Some(v1::job_record::What::Progress(progress)) if progress.step == 3));
+    }
+
+    #[test]
+    fn what_stands_before_a_damage_is_handed_out_before_the_damage_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(folder.path().into());
+        let lock = JobLock::take(&folder).unwrap().unwrap();
+        let mut writer = JournalWriter::open(&folder, &lock, 1).unwrap();
+        let whole = |number| {
+            let mut bytes = Vec::new();
+            let record = journal::Record { what: Some(step(number)), ..journal::Record::default() };
+            crate::record::append(&mut bytes, |buffer| record.encode_raw(buffer));
+            bytes
+        };
+        let mut unknown = Vec::new();
+        crate::record::append(&mut unknown, |buffer| buffer.extend_from_slice(b"\xff no record"));
+        let mut damaged = whole(4);
+        damaged[14] ^= 1;
+        writer.append(SystemTime::now(), step(1)).unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(folder.journal()).unwrap();
+        file.write_all(&[unknown, whole(3), damaged, whole(5)].concat()).unwrap();
+
+        let mut tail = JournalTail::new(folder);
+        let numbers = |records: Vec<v1::JobRecord>| records.iter().map(|record| record.sequence).collect::<Vec<_>>();
+        assert_eq!(numbers(tail.read(10).unwrap()), [1]);
+        assert_eq!(tail.sequence(), 1);
+        assert!(matches!(tail.read(10), Err(JournalError::Unknown { sequence: 2, .. })));
+        assert_eq!(numbers(tail.read(10).unwrap()), [3]);
+        for _ in 0..2 {
+            assert!(matches!(tail.read(10), Err(JournalError::Frame(_))), "it stays damaged");
+        }
+        assert_eq!(tail.sequence(), 3);
     }
 
     #[test]

@@ -63,7 +63,8 @@ async fn follow(
         loop {
             let (tail_after, records) = read(tail).await?;
             tail = tail_after;
-            let is_last = records.len() < RECORDS_AT_ONCE;
+            // Fewer than were asked for may be followed by a damage, which is told by the next look.
+            let is_last = records.is_empty();
             let mut events: Vec<_> = records.into_iter().map(Event::Record).collect();
             if is_last && (is_final || now != told) {
                 events.push(snapshot(&now));

@@ -256,7 +256,7 @@ impl Supervisor {
         if !records.is_empty() {
             self.tell(id, RunnerNews::Progress { fold: Box::new(tail.fold.clone()), sequence }).await;
         }
-        records.len() == RECORDS_AT_ONCE
+        !records.is_empty()
     }
 
     async fn tell(&self, id: &JobId, what: RunnerNews) {
