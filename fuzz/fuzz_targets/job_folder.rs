@@ -12,11 +12,12 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use torchd::job::JobId;
+use torchd::job::end::{Exit, judge};
 use torchd::journal::{
     Checkpoint, Context, ExitNote, FileSum, Holder, JobFolder, Manifest, Runner, artifact_path, artifacts, checkpoints,
 };
 use torchd::manager::{MirrorError, Mirrored, View};
-use torchd::proto::json;
+use torchd::proto::{json, v1};
 use torchd_fuzz::memory::bounded;
 use torchd_fuzz::scratch;
 
@@ -59,6 +60,19 @@ fn same(one: &impl Debug, other: &impl Debug) {
     assert_eq!(format!("{one:?}"), format!("{other:?}"));
 }
 
+/// What was read of `job.json` is what it holds.
+fn shows(read: &v1::Job, bytes: &[u8]) {
+    let form: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    let told: v1::Job = json::from_str(&form["job"].to_string()).unwrap();
+    let fields = |job: &v1::Job| {
+        let v1::Job { spec, state, generation, attempt, create_time, start_time, end_time, end, progress, .. } = job;
+        format!(
+            "{spec:?} {state} {generation} {attempt} {create_time:?} {start_time:?} {end_time:?} {end:?} {progress:?}"
+        )
+    };
+    assert_eq!(fields(read), fields(&told));
+}
+
 fn file(which: u8, bytes: &[u8]) {
     let Place { folder, again, checkpoint } = &*PLACE;
     match which {
@@ -90,9 +104,15 @@ fn file(which: u8, bytes: &[u8]) {
                 Ok(note) => {
                     let note = note.unwrap();
                     assert!(folder.last_attempt() >= note.attempt);
-                    let _ = torchd::job::end::judge(note.exit(), None, None, true);
+                    let _ = judge(note.exit(), None, None, true);
                     note.write(again).unwrap();
                     assert_eq!(ExitNote::read(again).unwrap(), Some(note));
+                    match note.exit() {
+                        Exit::Unknown => assert_eq!((note.code, note.signal), (None, None)),
+                        Exit::Code(code) => assert_eq!((note.code, note.signal), (Some(code), None)),
+                        Exit::Signal(signal) => assert!(note.signal == Some(signal) && !note.out_of_memory),
+                        Exit::OutOfMemory => assert!(note.signal.is_some() && note.out_of_memory),
+                    }
                     // What the same end would be noted as is the same end.
                     assert_eq!(ExitNote::new(note.attempt, note.exit()).exit(), note.exit());
                 }
@@ -176,6 +196,7 @@ fn file(which: u8, bytes: &[u8]) {
                     mirrored.write(again).expect("what was read can be written");
                     same(&Mirrored::read(again).unwrap(), &mirrored);
                     let message = View::of_stored(mirrored.job).to_proto(folder);
+                    shows(&message, bytes);
                     json::to_string(&message, true).expect("and shown");
                 }
                 Err(MirrorError::Damaged(what) | MirrorError::Unknown(what)) => assert!(!what.is_empty()),

@@ -138,5 +138,8 @@ fn judge(message: &v1::JobSpec) {
         assert!(json::to_string(message, false).is_ok(), "and the request into the database");
         let back: v1::JobSpec = json::from_str(&written).expect("and comes back");
         assert_eq!(read(&back).spec.as_ref(), Some(&fitted), "{written}");
+        let typed: v1::JobSpec =
+            text::message(&[text::to_table(&written, true).unwrap()]).expect("and can be submitted");
+        assert_eq!(read(&typed).spec.as_ref(), Some(&fitted), "{written}");
     }
 }
