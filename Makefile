@@ -3,9 +3,10 @@
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
+# make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
 # make libtorch      fetches libtorch, which the other targets do by themselves
 
-.PHONY: demo test chaos lint bench libtorch prerequisites
+.PHONY: demo test chaos lint bench fuzz libtorch prerequisites
 
 demo: libtorch
 	cargo build --release --locked
@@ -21,11 +22,15 @@ chaos: libtorch
 
 lint: libtorch
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 bench: libtorch
 	cargo bench --locked
+
+fuzz: prerequisites
+	@scripts/fuzz
 
 libtorch: prerequisites
 	@scripts/libtorch

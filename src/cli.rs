@@ -24,6 +24,7 @@ use arguments::{Arguments, Command};
 use connection::Connection;
 use failure::Failure;
 use output::Output;
+pub use spec_file::with_sets;
 
 use crate::proto::v1;
 

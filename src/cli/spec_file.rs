@@ -17,6 +17,11 @@ pub(super) fn read<M: Name + Default>(file: &Path, sets: &[String]) -> Result<M,
     let table = text::to_table(&content, is_json).map_err(|error| {
         Failure::Mistake(format!("{name} is no {}: {error}", if is_json { "JSON" } else { "TOML" }))
     })?;
+    with_sets(table, sets).map_err(|mistakes| Failure::Spec { file: name, mistakes })
+}
+
+/// The message that the table of a file holds, changed by what `--set` says; or all mistakes, each with its path or its `--set`.
+pub fn with_sets<M: Name + Default>(table: Table, sets: &[String]) -> Result<M, Vec<String>> {
     let mut tables = vec![table];
     let mut wrong_sets = Vec::new();
     for set in sets {
@@ -27,13 +32,16 @@ pub(super) fn read<M: Name + Default>(file: &Path, sets: &[String]) -> Result<M,
     }
     match text::message(&tables) {
         Ok(message) if wrong_sets.is_empty() => Ok(message),
-        Ok(_) => Err(Failure::Spec { file: name, mistakes: wrong_sets }),
+        Ok(_) => Err(wrong_sets),
         Err(mut mistakes) => {
             mistakes.extend(wrong_sets);
-            Err(Failure::Spec { file: name, mistakes })
+            Err(mistakes)
         }
     }
 }
+
+/// Names in a key, as a file of TOML may have them: tables within tables take room on the stack.
+const DEEPEST: usize = 80;
 
 /// `a.b=1` as the table that it means. A value is TOML, else text.
 fn parse_set(set: &str) -> Result<Table, String> {
@@ -46,6 +54,9 @@ fn parse_set(set: &str) -> Result<Table, String> {
     let mut names: Vec<&str> = key.split('.').map(str::trim).collect();
     if names.iter().any(|name| name.is_empty()) {
         return Err(wrong());
+    }
+    if names.len() > DEEPEST {
+        return Err(format!("--set {key}: names a field within {} others; no field is so deep", names.len() - 1));
     }
     let last = names.pop().ok_or_else(wrong)?;
     let innermost = Table::from_iter([(last.to_owned(), value)]);
@@ -101,12 +112,28 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_no_name_is_told_in_quotes() {
+        let text = "\"\" = 1\n\"\\u001b[2J\" = 2\n[labels]\n\"a.b\" = 3\n";
+        let mistakes = spec(text, ".toml", &[]).unwrap_err();
+        let expected =
+            [r#""": no such field"#, r#""\u{1b}[2J": no such field"#, r#"labels."a.b": is 3, text is needed"#];
+        assert!(mistakes.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)), "{mistakes:#?}");
+    }
+
+    #[test]
     fn what_is_no_number_arrives_as_such() {
         for text in ["[optimizer.sgd]\nlearning_rate = nan", "[optimizer.sgd]\nlearning_rate = 'NaN'"] {
             let optimizer = spec(text, ".toml", &[]).unwrap().optimizer.unwrap();
             let Some(v1::optimizer::Kind::Sgd(sgd)) = optimizer.kind else { panic!("no sgd") };
             assert!(sgd.learning_rate.unwrap().is_nan());
         }
+    }
+
+    #[test]
+    fn a_key_of_many_names_is_refused() {
+        let deep = format!("{}=1", vec!["a"; 60_000].join("."));
+        let mistakes = spec("", ".toml", &[&deep]).unwrap_err();
+        assert!(mistakes[0].ends_with("within 59999 others; no field is so deep"));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::{Config, File, FileFormat, Value, ValueKind};
+use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
-    GPU_INTERVALS, LONGEST_SOCKET, address, any_duration, duration, in_range, log_format, log_level, mode, path, paths,
+    GPU_INTERVALS, LONGEST_SOCKET, address, duration, in_range, log_format, log_level, long_duration, mode, path, paths,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
@@ -62,15 +62,14 @@ fn merge(flags: &Flags, environment: &Environment, odd: &mut Vec<Mistake>) -> Re
         // Read by us: the crate would look for other endings of the name, and its error hides the cause.
         let content = std::fs::read_to_string(file)
             .map_err(|error| config::ConfigError::Message(format!("{} cannot be read: {error}", file.display())))?;
-        let parsed = Config::builder().add_source(File::from_str(&content, FileFormat::Toml)).build();
-        parsed.map_err(|error| config::ConfigError::Message(format!("{}: {error}", file.display())))?;
-        builder = builder.add_source(FromFile { path: file.display().to_string(), content });
+        let parsed = File::from_str(&content, FileFormat::Toml).collect();
+        let parsed = parsed.map_err(|error| config::ConfigError::Message(format!("{}: {error}", file.display())))?;
+        builder = builder.add_source(FromFile::new(&file.display().to_string(), parsed, odd));
     }
     for (name, value) in environment {
         if let Some(rest) = name.strip_prefix("TORCHD__").filter(|rest| !rest.is_empty()) {
             let key = rest.replace("__", ".").to_lowercase();
-            let is_name = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            if !key.split('.').all(is_name) {
+            if !is_key(&key) {
                 let what = "no such setting; TORCHD__SECTION__KEY is the form, in letters, digits and _".to_owned();
                 odd.push(Mistake { key, origin: name.clone(), what });
                 continue;
@@ -100,31 +99,45 @@ fn set_by(origin: &str, value: impl Into<ValueKind>) -> Value {
     Value::new(Some(&origin.to_owned()), value)
 }
 
-/// The settings file, each value with the file's name as its origin.
-#[derive(Debug, Clone)]
-struct FromFile {
-    path: String,
-    content: String,
+/// Whether the crate takes a key for names alone: to it `a[9]` is the tenth of a list, which it makes that long.
+fn is_key(key: &str) -> bool {
+    let is_name = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    key.split('.').all(is_name)
 }
 
-impl config::Source for FromFile {
-    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+/// The values of the settings file, each with the file's name as its origin.
+#[derive(Debug, Clone)]
+struct FromFile(config::Map<String, Value>);
+
+impl FromFile {
+    fn new(path: &str, parsed: config::Map<String, Value>, odd: &mut Vec<Mistake>) -> Self {
+        fn mark(value: Value, path: &String) -> Value {
+            let kind = match value.kind {
+                ValueKind::Table(table) => {
+                    ValueKind::Table(table.into_iter().map(|(name, value)| (name, mark(value, path))).collect())
+                }
+                other => other,
+            };
+            Value::new(Some(path), kind)
+        }
+        let path = path.to_owned();
+        let (right, wrong): (Vec<_>, Vec<_>) = parsed.into_iter().partition(|(key, _)| is_key(key));
+        odd.extend(wrong.into_iter().map(|(key, _)| Mistake {
+            key: format!("{key:?}"),
+            origin: path.clone(),
+            what: "no such setting; names are letters, digits and _".into(),
+        }));
+        Self(right.into_iter().map(|(key, value)| (key, mark(value, &path))).collect())
+    }
+}
+
+impl Source for FromFile {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
         Box::new(self.clone())
     }
 
     fn collect(&self) -> Result<config::Map<String, Value>, config::ConfigError> {
-        fn mark(value: &Value, path: &String) -> Value {
-            let kind = match &value.kind {
-                ValueKind::Table(table) => {
-                    ValueKind::Table(table.iter().map(|(name, value)| (name.clone(), mark(value, path))).collect())
-                }
-                other => other.clone(),
-            };
-            Value::new(Some(path), kind)
-        }
-        let values =
-            Config::builder().add_source(File::from_str(&self.content, FileFormat::Toml)).build()?.collect()?;
-        Ok(values.iter().map(|(name, value)| (name.clone(), mark(value, &self.path))).collect())
+        Ok(self.0.clone())
     }
 }
 
@@ -229,7 +242,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         keys.add("output.mirror_interval", "is shorter than 100ms, the shortest that is right".into());
     }
     let jobs_preemption = keys.take("jobs.preemption", &switch);
-    let jobs_ttl_after_end = keys.take("jobs.ttl_after_end", any_duration);
+    let jobs_ttl_after_end = keys.take("jobs.ttl_after_end", long_duration);
     let jobs_orphan_timeout = keys.take("jobs.orphan_timeout", duration);
     let jobs_log_max_bytes = keys.take("jobs.log_max_bytes", in_range(4096, 1 << 40, "bytes"));
     let jobs_max_event_bytes = keys.take("jobs.max_event_bytes", in_range(4096, 1 << 40, "bytes"));
@@ -414,12 +427,22 @@ mod tests {
         assert_eq!(mistakes("[runner]\nstop_grace = '5000years'", &[]), ["runner.stop_grace"]);
         assert_eq!(mistakes("[runner]\nstop_grace = '30s'", &[]), ["shutdown.timeout"]);
         assert!(with_file("[shutdown]\ntimeout = '11s'", &[], Flags::default()).is_ok());
+        assert_eq!(mistakes("[jobs]\nttl_after_end = '20000years'", &[]), ["jobs.ttl_after_end"]);
+        assert!(with_file("[jobs]\nttl_after_end = '9000years'", &[], Flags::default()).is_ok());
     }
 
     #[test]
     fn a_variable_that_can_name_no_setting_hides_no_other_mistake() {
         let keys = mistakes("", &[("TORCHD__A B", "1"), ("TORCHD__GRPC__", "1"), ("TORCHD__GRPC__LISTEN", "bad")]);
         assert_eq!(keys, ["a b", "grpc.", "grpc.listen"]);
+    }
+
+    #[test]
+    fn a_key_that_asks_for_a_list_of_gigabytes_is_no_setting() {
+        let file = "'a[99999999999]' = 1\n'jobs[-99999999999].x' = 1\n[jobs]\nmax_queued = 0";
+        let mut keys = mistakes(file, &[("TORCHD__B[99999999999]", "1")]);
+        keys.sort();
+        assert_eq!(keys, ["\"a[99999999999]\"", "\"jobs[-99999999999].x\"", "b[99999999999]", "jobs.max_queued"]);
     }
 
     #[test]

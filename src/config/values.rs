@@ -54,7 +54,17 @@ pub(super) fn duration(value: &Value) -> Result<Duration, String> {
     if duration > LONGEST { Err(format!("is {found}; at most one day is right")) } else { Ok(duration) }
 }
 
-pub(super) fn any_duration(value: &Value) -> Result<Duration, String> {
+/// Longer times cannot be written down in the specs of jobs: 10,000 years. (google/protobuf/duration.proto)
+const LONGEST_IN_SPEC: Duration = Duration::from_secs(315_576_000_000);
+
+/// A time that becomes a part of specs.
+pub(super) fn long_duration(value: &Value) -> Result<Duration, String> {
+    let duration = any_duration(value)?;
+    let found = humantime::format_duration(duration);
+    if duration > LONGEST_IN_SPEC { Err(format!("is {found}; at most 10,000 years are right")) } else { Ok(duration) }
+}
+
+fn any_duration(value: &Value) -> Result<Duration, String> {
     let right = "a time with its unit is needed, for example \"10s\" or \"2min\"";
     let text = text(value).map_err(|_| format!("is {}; {right}", value.kind))?;
     humantime::parse_duration(&text).map_err(|_| format!("is {text:?}; {right}"))

@@ -12,7 +12,7 @@ use crate::job::state::Outcome;
 use crate::job::{Inputs, Job, JobId, State};
 use crate::journal::{ExitNote, JobFolder, JournalTail, ProgressFold, is_held};
 use crate::manager::{MirrorError, Mirrored};
-use crate::proto::v1;
+use crate::proto::{json, v1};
 use crate::supervisor::last_lines;
 
 /// Lines of the log that go with an end.
@@ -158,7 +158,9 @@ fn read_journal(folder: &JobFolder) -> (ProgressFold, Option<(SystemTime, System
         }
         for record in &records {
             fold.add(record);
-            let Some(time) = record.time.and_then(|time| SystemTime::try_from(time).ok()) else { continue };
+            // A time that nothing can be dated with tells nothing.
+            let time = record.time.filter(json::is_time).and_then(|time| SystemTime::try_from(time).ok());
+            let Some(time) = time else { continue };
             let is_begin = matches!(record.what, Some(v1::job_record::What::Started(_)));
             let first = span.filter(|_| !is_begin).map_or(time, |(first, _)| first);
             span = Some((first, time));

@@ -95,6 +95,9 @@ impl Checkpoint {
     pub fn open(path: &Path) -> io::Result<Self> {
         let manifest: Manifest = serde_json::from_slice(&fs::read(path.join(MANIFEST))?)?;
         for file in &manifest.files {
+            if Path::new(&file.name).file_name().is_none_or(|name| name != file.name.as_str()) {
+                return Err(damaged(path, format!("it tells of {:?}, which is no name of a file in it", file.name)));
+            }
             let found = fs::metadata(path.join(&file.name))?.len();
             if found != file.size_bytes {
                 let told = file.size_bytes;
@@ -199,6 +202,24 @@ mod tests {
         let found = checkpoints(&folder).unwrap();
         assert_eq!(found.iter().map(Checkpoint::step).collect::<Vec<_>>(), [100, 20, 9]);
         assert_eq!(found[0].manifest.metrics["loss/validation"], 0.1 + 0.2, "numbers come back bit for bit");
+    }
+
+    #[test]
+    fn a_manifest_that_leads_out_of_its_folder_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(folder.path().into());
+        let path = save(&folder, 1, b"weights");
+        fs::write(folder.path().join("secret"), b"").unwrap();
+        let whole = Checkpoint::open(&path).unwrap().manifest;
+        for name in ["../../secret", "..", ".", "", "/dev/null", "model/", "../step-1/model"] {
+            let size_bytes = fs::metadata(path.join(name)).map_or(0, |found| found.len());
+            let file = FileSum { name: name.into(), size_bytes, ..whole.files[0].clone() };
+            let manifest = Manifest { files: vec![file], ..whole.clone() };
+            fs::write(Manifest::path(&path), serde_json::to_vec(&manifest).unwrap()).unwrap();
+            let error = Checkpoint::open(&path).unwrap_err().to_string();
+            assert!(error.contains("no name of a file in it"), "{name}: {error}");
+            assert!(checkpoints(&folder).unwrap().is_empty());
+        }
     }
 
     #[test]

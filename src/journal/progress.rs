@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
+use crate::proto::json;
 use crate::proto::v1::{self, job_record::What};
 
 /// Speed is taken over this much of the past.
@@ -38,6 +39,8 @@ impl ProgressFold {
             Some(What::Resumed(resumed)) => {
                 self.step = resumed.step;
                 self.latest.retain(|_, (step, _)| *step <= resumed.step);
+                // Steps only rise within it.
+                self.window.clear();
             }
             Some(What::Started(started)) => {
                 self.started = Some((record.attempt, started.clone()));
@@ -98,7 +101,7 @@ impl ProgressFold {
         let done = self.step.saturating_sub(started.first_step);
         let further_epochs = match done.checked_sub(started.steps_left_in_epoch) {
             None => 0,
-            Some(beyond) => 1 + beyond / started.steps_per_epoch.max(1),
+            Some(beyond) => (beyond / started.steps_per_epoch.max(1)).saturating_add(1),
         };
         let epoch = u64::from(started.first_epoch).saturating_add(further_epochs);
         Some(v1::JobProgress {
@@ -108,7 +111,7 @@ impl ProgressFold {
             total_epochs: started.total_epochs,
             progress_ratio: self.step as f64 / started.total_steps.max(1) as f64,
             examples_per_second: self.examples_per_second,
-            remaining: self.remaining(started.total_steps).and_then(|remaining| remaining.try_into().ok()),
+            remaining: self.remaining(started.total_steps),
             latest_scalars: self.latest.iter().map(|(tag, (_, value))| (tag.clone(), *value)).collect(),
             gpu: self.gpu_share(),
         })
@@ -134,7 +137,8 @@ impl ProgressFold {
         share
     }
 
-    fn remaining(&self, total: u64) -> Option<Duration> {
+    /// None where nobody can know, and where it is longer than can be written down.
+    fn remaining(&self, total: u64) -> Option<prost_types::Duration> {
         if self.ended.is_some() {
             return None;
         }
@@ -144,7 +148,8 @@ impl ProgressFold {
         if steps == 0.0 {
             return None;
         }
-        Duration::try_from_secs_f64(total.saturating_sub(last) as f64 * seconds / steps).ok()
+        let remaining = Duration::try_from_secs_f64(total.saturating_sub(last) as f64 * seconds / steps).ok()?;
+        remaining.try_into().ok().filter(json::is_duration)
     }
 }
 
@@ -228,5 +233,27 @@ mod tests {
         fold.add(&of(2, 12, scalar(61, "loss/train")));
         let progress = fold.progress().unwrap();
         assert_eq!((progress.step, progress.epoch, progress.remaining.unwrap().seconds), (61, 3, 1));
+    }
+
+    #[test]
+    fn numbers_that_no_runner_tells_add_up_to_what_can_be_written_down() {
+        let started =
+            v1::RunnerStarted { total_steps: u64::MAX, steps_per_epoch: 1, total_epochs: 3, ..Default::default() };
+        let progress = |step| What::Progress(v1::StepProgress { step, examples_per_second: 1.0 });
+        let mut fold = ProgressFold::default();
+        for (second, what) in [
+            (100, What::Started(started)),
+            (101, progress(9)),
+            (102, What::Resumed(v1::RunnerResumed { step: 5, path: String::new() })),
+            (103, progress(6)),
+            (104, progress(7)),
+        ] {
+            fold.add(&record(second, what));
+        }
+        let told = fold.progress().unwrap();
+        assert_eq!((told.step, told.remaining), (7, None), "600 billion years are not written down");
+        assert_eq!(json::from_str::<v1::JobProgress>(&json::to_string(&told, false).unwrap()).unwrap(), told);
+        fold.add(&record(105, progress(u64::MAX)));
+        assert_eq!(fold.progress().unwrap().epoch, 3);
     }
 }

@@ -66,28 +66,39 @@ impl JournalTail {
         self.at
     }
 
-    /// The records that are there now, at most `limit`; none where the journal has not grown.
+    /// The records that are there now, at most `limit`; none where the journal has not grown. Where it cannot be read on, what stands
+    /// before that is handed out first, and the next call tells why: fewer than `limit` need not be the last.
     pub fn read(&mut self, limit: usize) -> Result<Vec<v1::JobRecord>, JournalError> {
         let mut records = Vec::new();
-        while records.len() < limit
-            && let Some(record) = self.next(|sequence, data| {
-                let record = journal::Record::decode(data);
-                Ok(public(sequence, record.map_err(|cause| JournalError::Unknown { sequence, cause })?))
-            })?
-        {
-            records.push(record);
+        while records.len() < limit {
+            let before = self.at;
+            let record = self.next(|sequence, data| match journal::Record::decode(data) {
+                Ok(record) => Ok(public(sequence, record)),
+                Err(cause) => Err(JournalError::Unknown { sequence, cause }),
+            });
+            match record {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => break,
+                Err(error) if records.is_empty() => return Err(error),
+                Err(_) => {
+                    self.at = before;
+                    self.reader = None;
+                    break;
+                }
+            }
         }
         Ok(records)
     }
 
-    /// Goes past the next record, if it is there whole, and hands out what `take` makes of its number and its data.
+    /// Goes past the next record, if it is there whole, and hands out what `take` makes of its number and its data. One that cannot be
+    /// understood is passed over.
     fn next<T>(&mut self, take: impl FnOnce(u64, &[u8]) -> Result<T, JournalError>) -> Result<Option<T>, JournalError> {
         let mut is_second_look = false;
         loop {
             let sequence = self.at.sequence + 1;
             let Some(reader) = self.reader()? else { return Ok(None) };
             let taken = match reader.next() {
-                Ok(Next::Record(data)) => take(sequence, data)?,
+                Ok(Next::Record(data)) => take(sequence, data),
                 Ok(Next::End) => return Ok(None),
                 // Its writer may cut a torn record off and write another: the next look begins with the record again.
                 Ok(Next::Torn) => {
@@ -104,7 +115,7 @@ impl JournalTail {
                 Err(damaged) => return Err(JournalError::Frame(damaged)),
             };
             self.at = Position { sequence, offset: reader.offset() };
-            return Ok(Some(taken));
+            return taken.map(Some);
         }
     }
 
@@ -180,6 +191,38 @@ mod tests {
         writer.append(SystemTime::now(), step(3)).unwrap();
         let read = tail.read(10).unwrap();
         assert!(matches!(&read[0].what, Some(v1::job_record::What::Progress(progress)) if progress.step == 3));
+    }
+
+    #[test]
+    fn what_stands_before_a_damage_is_handed_out_before_the_damage_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(folder.path().into());
+        let lock = JobLock::take(&folder).unwrap().unwrap();
+        let mut writer = JournalWriter::open(&folder, &lock, 1).unwrap();
+        let whole = |number| {
+            let mut bytes = Vec::new();
+            let record = journal::Record { what: Some(step(number)), ..journal::Record::default() };
+            crate::record::append(&mut bytes, |buffer| record.encode_raw(buffer));
+            bytes
+        };
+        let mut unknown = Vec::new();
+        crate::record::append(&mut unknown, |buffer| buffer.extend_from_slice(b"\xff no record"));
+        let mut damaged = whole(4);
+        damaged[14] ^= 1;
+        writer.append(SystemTime::now(), step(1)).unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(folder.journal()).unwrap();
+        file.write_all(&[unknown, whole(3), damaged, whole(5)].concat()).unwrap();
+
+        let mut tail = JournalTail::new(folder);
+        let numbers = |records: Vec<v1::JobRecord>| records.iter().map(|record| record.sequence).collect::<Vec<_>>();
+        assert_eq!(numbers(tail.read(10).unwrap()), [1]);
+        assert_eq!(tail.sequence(), 1);
+        assert!(matches!(tail.read(10), Err(JournalError::Unknown { sequence: 2, .. })));
+        assert_eq!(numbers(tail.read(10).unwrap()), [3]);
+        for _ in 0..2 {
+            assert!(matches!(tail.read(10), Err(JournalError::Frame(_))), "it stays damaged");
+        }
+        assert_eq!(tail.sequence(), 3);
     }
 
     #[test]

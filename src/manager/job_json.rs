@@ -233,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_is_kept_beyond_the_calendar_has_a_job_json() {
+        let (_guard, folder) = in_folder();
+        let mut job = full();
+        job.spec.ttl_after_end =
+            Some(prost_types::Duration { seconds: json::LONGEST_DURATION as i64, nanos: 999_999_999 });
+        let mirrored = Mirrored { job, request: None };
+        mirrored.write(&folder).unwrap();
+        assert_eq!(Mirrored::read(&folder).unwrap().job.spec, mirrored.job.spec);
+        assert_eq!(View::of_stored(Arc::new(mirrored.job)).to_proto(&folder).expire_time, None);
+    }
+
+    #[test]
     fn what_is_missing_damaged_and_unknown_is_told_apart() {
         let (_guard, folder) = in_folder();
         assert!(matches!(Mirrored::read(&folder), Err(MirrorError::Missing)));

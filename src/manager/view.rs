@@ -1,13 +1,13 @@
 //! A job as observers see it.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use prost::bytes::Bytes;
 
 use crate::job::Job;
 use crate::journal::{JobFolder, Recent};
-use crate::proto::v1;
+use crate::proto::{json, v1};
 
 /// A job as it is now.
 #[derive(Debug)]
@@ -44,10 +44,10 @@ impl View {
         self.encoded.get_or_init(|| encode(self)).clone()
     }
 
-    /// When it will be removed, if it will.
-    fn expires(&self) -> Option<SystemTime> {
+    /// When it will be removed, if it will, and if that can be written down.
+    fn expires(&self) -> Option<prost_types::Timestamp> {
         let ttl = self.job.spec.ttl_after_end.and_then(|ttl| Duration::try_from(ttl).ok())?;
-        self.job.ended?.checked_add(ttl)
+        self.job.ended?.checked_add(ttl).map(Into::into).filter(json::is_time)
     }
 
     /// The message that clients get.
@@ -69,7 +69,7 @@ impl View {
             restarts: course.restarts,
             last_attempt_end: course.last_end.clone(),
             resume_from: course.resume_from.clone(),
-            expire_time: self.expires().map(Into::into),
+            expire_time: self.expires(),
             // Known elsewhere.
             mirror: None,
         }

@@ -63,7 +63,7 @@ fn fill(message: &mut DynamicMessage, table: &Table, path: &str, mistakes: &mut 
     let mut chosen: HashMap<String, String> = HashMap::new();
     let mut given: HashMap<u32, &String> = HashMap::new();
     for (key, value) in table {
-        let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let at = if path.is_empty() { shown(key) } else { format!("{path}.{}", shown(key)) };
         let Some(field) = descriptor.get_field_by_name(key).or_else(|| descriptor.get_field_by_json_name(key)) else {
             mistakes.push(format!("{at}: no such field{}", nearest(&descriptor, key)));
             continue;
@@ -88,7 +88,7 @@ fn fill(message: &mut DynamicMessage, table: &Table, path: &str, mistakes: &mut 
             (Kind::Message(entry), toml::Value::Table(inner)) if field.is_map() => {
                 let kind = entry.map_entry_value_field().kind();
                 for (name, value) in inner {
-                    match scalar(&kind, value, &format!("{at}.{name}")) {
+                    match scalar(&kind, value, &format!("{at}.{}", shown(name))) {
                         Ok(value) => {
                             if let Some(map) = message.get_field_mut(&field).as_map_mut() {
                                 map.insert(MapKey::String(name.clone()), value);
@@ -107,6 +107,12 @@ fn fill(message: &mut DynamicMessage, table: &Table, path: &str, mistakes: &mut 
             },
         }
     }
+}
+
+/// A key as it stands in messages: in quotes where it is not one that needs none, since messages are shown on terminals.
+fn shown(key: &str) -> String {
+    let is_bare = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
+    if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { format!("{key:?}") }
 }
 
 fn nearest(descriptor: &MessageDescriptor, key: &str) -> String {

@@ -108,7 +108,8 @@ impl Watcher {
         let (count, piece, position) = read.await?;
         pieces.push(piece);
         self.position = position;
-        Ok(count == missing || count < wanted)
+        // Fewer than were asked for may be followed by a damage, which is told by the next look.
+        Ok(count == missing || count == 0)
     }
 
     fn has_told(&self, view: &Arc<View>) -> bool {

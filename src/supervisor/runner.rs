@@ -261,7 +261,7 @@ impl Supervisor {
         if count > 0 {
             self.tell(id, RunnerNews::Progress { fold: Box::new(tail.fold.clone()), sequence, batch }).await;
         }
-        count == MOST_RECORDS
+        count >= MOST_RECORDS
     }
 
     async fn tell(&self, id: &JobId, what: RunnerNews) {
@@ -286,18 +286,13 @@ fn look(mut journal: JournalTail, mut fold: ProgressFold) -> Looked {
     let (mut count, mut batch, mut fault) = (0, None, None);
     while count < MOST_RECORDS {
         match journal.read(RECORDS_AT_ONCE) {
+            Ok(records) if records.is_empty() => break,
             Ok(records) => {
                 records.iter().for_each(|record| fold.add(record));
-                let (is_first, read) = (count == 0, records.len());
-                count += read;
-                if read < RECORDS_AT_ONCE {
-                    batch = (is_first && read > 0).then(|| Batch {
-                        from,
-                        to: journal.position(),
-                        piece: EncodedWatch::piece(records.into_iter().map(Event::Record)),
-                    });
-                    break;
-                }
+                let (is_first, to) = (count == 0, journal.position());
+                count += records.len();
+                let piece = || EncodedWatch::piece(records.into_iter().map(Event::Record));
+                batch = is_first.then(|| Batch { from, to, piece: piece() });
             }
             Err(error) => {
                 fault = Some(error);

@@ -16,7 +16,7 @@ pub(super) fn next(folder: &Path, now: SystemTime, host: &str, process: u32) -> 
         newest = newest.max(entry?.file_name().to_str().and_then(seconds));
     }
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let seconds = newest.map_or(now, |newest| now.max(newest + 1));
+    let seconds = newest.map_or(now, |newest| now.max(newest.saturating_add(1)));
     let host: String =
         host.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
     Ok(format!("{PREFIX}{seconds:010}.{host}.{process}.0"))
@@ -42,5 +42,13 @@ mod tests {
         }
         assert_eq!(names[0], "events.out.tfevents.1700000000.a_b.99.0");
         assert!(names.is_sorted(), "{names:?}");
+    }
+
+    #[test]
+    fn a_file_of_the_last_second_that_can_be_counted_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(format!("{PREFIX}{}.a.1.0", u64::MAX)), "").unwrap();
+        let name = next(folder.path(), SystemTime::now(), "a", 2).unwrap();
+        assert_eq!(name, format!("{PREFIX}{}.a.2.0", u64::MAX));
     }
 }

@@ -135,6 +135,32 @@ async fn a_watch_goes_on_after_the_record_that_a_client_has() {
 }
 
 #[tokio::test]
+async fn a_watch_tells_every_record_before_a_damage_and_then_the_damage() {
+    let daemon = Daemon::start();
+    let job = daemon.create(spec::short()).await;
+    daemon.watch_to_end(&job.name).await;
+    let whole = watch(&daemon, &job.name, 0).await;
+    let whole = records(&whole);
+    let path = daemon.job_folder(&job.name).join("journal");
+    let mut bytes = fs::read(&path).unwrap();
+    let in_the_last_record = bytes.len() - 6;
+    bytes[in_the_last_record] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let request = v1::WatchJobRequest { name: job.name.clone(), after_sequence: 0 };
+    let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();
+    let mut found = Vec::new();
+    let status = loop {
+        match stream.message().await {
+            Ok(message) => found.extend(message.expect("the damage is told before the end").events),
+            Err(status) => break status,
+        }
+    };
+    let found: Vec<_> = found.into_iter().filter_map(|event| event.event).collect();
+    assert_eq!(records(&found), whole[..whole.len() - 1]);
+    assert_eq!(status.code(), tonic::Code::DataLoss, "{status:?}");
+}
+
+#[tokio::test]
 async fn the_event_file_holds_what_the_journal_holds() {
     let daemon = Daemon::start();
     let job = daemon.create(v1::JobSpec {

@@ -93,6 +93,12 @@ async fn a_request_with_an_id_makes_one_job_however_often_it_is_asked() {
     let mut names = asked.join_all().await;
     names.dedup();
     assert_eq!(names.len(), 1, "{names:?}");
+    let labels = ["team", "kind", "owner", "place", "year"].map(|name| (name.to_owned(), "x".to_owned()));
+    let labelled = v1::JobSpec { labels: labels.into(), ..spec::short() };
+    let first = ask(&daemon, labelled.clone(), "labelled").await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(ask(&daemon, labelled.clone(), "labelled").await.unwrap().name, first.name);
+    }
     let other = ask(&daemon, spec::short(), "another").await.unwrap();
     assert_ne!(other.name, names[0]);
     let mut changed = spec::short();

@@ -7,7 +7,7 @@ use super::{Data, Demands, Device, IdxPaths, Length, Model, Optimizer, Resources
 use crate::job::Violations;
 use crate::job::retention::Checkpoints;
 use crate::job::retry::Retry;
-use crate::proto::v1;
+use crate::proto::{json, v1};
 
 /// What came of reading a message.
 pub struct Reading {
@@ -128,9 +128,10 @@ pub fn judge_labels(labels: &BTreeMap<String, String>, wrong: &mut Violations) {
 
 fn read_ttl(message: Option<&prost_types::Duration>, wrong: &mut Violations) -> Option<Duration> {
     let message = message?;
-    let time = Duration::try_from(*message).ok();
+    let time = Duration::try_from(*message).ok().filter(|_| json::is_duration(message));
     if time.is_none() {
-        wrong.add("ttl_after_end", format!("is {} s; 0s or more is needed, and none to keep the job", message.seconds));
+        let right = format!("0s to {}s is right, and none to keep the job", json::LONGEST_DURATION);
+        wrong.add("ttl_after_end", format!("is {} s; {right}", message.seconds));
     }
     time
 }
@@ -153,10 +154,12 @@ fn read_warm_start(message: &v1::WarmStart, wrong: &mut Violations) -> Option<Wa
 
 fn read_max_duration(message: Option<&prost_types::Duration>, wrong: &mut Violations) -> Option<Duration> {
     let message = message?;
-    let limit = Duration::try_from(*message).ok().filter(|limit| *limit >= Duration::from_secs(1));
+    let limit = Duration::try_from(*message).ok();
+    let limit = limit.filter(|limit| *limit >= Duration::from_secs(1) && json::is_duration(message));
     if limit.is_none() {
         let found = message.seconds as f64 + f64::from(message.nanos) / 1e9;
-        wrong.add("max_duration", format!("is {found} s; at least 1s is needed, and none for no limit"));
+        let right = format!("1s to {}s is right, and none for no limit", json::LONGEST_DURATION);
+        wrong.add("max_duration", format!("is {found} s; {right}"));
     }
     limit
 }
@@ -383,6 +386,18 @@ mod tests {
             });
             let fields: Vec<_> = read(&spec).mistakes.0.into_iter().map(|violation| violation.field).collect();
             assert_eq!(fields, ["optimizer.sgd.learning_rate", "optimizer.sgd.momentum"], "{rate}");
+        }
+    }
+
+    #[test]
+    fn times_that_cannot_be_written_down_are_refused() {
+        let time = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let longest = json::LONGEST_DURATION as i64;
+        for (seconds, is_right) in [(1, true), (longest, true), (longest + 1, false), (i64::MAX, false), (-1, false)] {
+            let message = v1::JobSpec { ttl_after_end: time(seconds), max_duration: time(seconds), ..good() };
+            let fields: Vec<_> = read(&message).mistakes.0.into_iter().map(|mistake| mistake.field).collect();
+            assert_eq!(fields.is_empty(), is_right, "{seconds}: {fields:?}");
+            assert!(!is_right || json::to_string(&read(&message).spec.unwrap().to_proto(), false).is_ok());
         }
     }
 

@@ -1,0 +1,277 @@
+//! IDX files, plain and gzip: what is judged from a pair of them is what is loaded, and a header or a packing that lies costs nothing.
+//!
+//! The first byte chooses between a file of labels as it is, with images to it, and a pair that is made up and then damaged.
+
+#![no_main]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use arbitrary::{Arbitrary, Unstructured};
+use flate2::{Compression, GzBuilder};
+use libfuzzer_sys::fuzz_target;
+use torchd::dataset::idx::IdxFile;
+use torchd::dataset::labelled_images::{inspect, load};
+use torchd::dataset::{Facts, Problem};
+use torchd_fuzz::framed::{self, Damage};
+use torchd_fuzz::memory::bounded;
+use torchd_fuzz::scratch;
+
+#[derive(Arbitrary, Debug)]
+struct Pair {
+    /// The labels' count is that of the images.
+    agrees: bool,
+    images: Set,
+    labels: Set,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Set {
+    header: Header,
+    values: Values,
+    packing: Packing,
+    damages: Vec<Damage>,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Header {
+    /// As many dimensions as there should be, small ones.
+    Small(u8, u8, u8),
+    /// Any.
+    Any(u32, u32, u32),
+    /// Another kind of file.
+    Other([u8; 4]),
+    None,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Values {
+    /// As many as the header says, all of them this.
+    Right(u8),
+    /// That many more or fewer.
+    Off(i8),
+    These(Vec<u8>),
+    /// Megabytes of zeros, which gzip makes kilobytes of.
+    Bomb,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Packing {
+    Plain,
+    /// gzip, in that many members, with what its header may hold.
+    Gzip {
+        level: u8,
+        members: u8,
+        name: Option<Vec<u8>>,
+        comment: Option<Vec<u8>>,
+        extra: Option<Vec<u8>>,
+    },
+    /// gzip, and bytes after its end.
+    Trailed(Vec<u8>),
+}
+
+/// Labels in `examples/mnist-5k/t10k-labels-idx1-ubyte.gz`.
+const LABELS_OF_SEED: u32 = 1000;
+
+const BOMB_BYTES: usize = 2 << 20;
+
+struct Place {
+    images: PathBuf,
+    labels: PathBuf,
+    /// The same set again, as we write it.
+    again: (PathBuf, PathBuf),
+    /// A packed bomb, which takes long to make.
+    bomb: Vec<u8>,
+}
+
+static PLACE: LazyLock<Place> = LazyLock::new(|| {
+    let folder = scratch::folder("idx");
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), Compression::best());
+    bomb.write_all(&vec![0; BOMB_BYTES]).unwrap();
+    Place {
+        images: folder.join("images"),
+        labels: folder.join("labels"),
+        again: (folder.join("images-again"), folder.join("labels-again")),
+        bomb: bomb.finish().unwrap(),
+    }
+});
+
+/// A file as it is on disk, and its content where that is not gone with the packing.
+struct Made {
+    file: Vec<u8>,
+    content: Option<Vec<u8>>,
+}
+
+fn make(set: &Set, dimensions: u8, count: Option<u32>) -> Made {
+    let sizes = match set.header {
+        Header::Small(a, b, c) => [u32::from(a) % 16, u32::from(b) % 16, u32::from(c) % 16],
+        Header::Any(a, b, c) => [a, b, c],
+        Header::Other(_) | Header::None => [0; 3],
+    };
+    let mut sizes = sizes[..usize::from(dimensions)].to_vec();
+    if let Some(count) = count {
+        sizes[0] = count;
+    }
+    let mut content = Vec::new();
+    match set.header {
+        Header::Small(..) | Header::Any(..) => {
+            content.extend_from_slice(&[0, 0, 8, dimensions]);
+            sizes.iter().for_each(|size| content.extend_from_slice(&size.to_be_bytes()));
+        }
+        Header::Other(magic) => content.extend_from_slice(&magic),
+        Header::None => {}
+    }
+    let promised: u64 = sizes.iter().fold(1, |product, &size| product.saturating_mul(size.into()));
+    let promised = promised.min(1 << 16) as usize;
+    let is_bomb = matches!(set.values, Values::Bomb) && !matches!(set.packing, Packing::Plain);
+    match &set.values {
+        Values::Right(value) => content.resize(content.len() + promised, *value),
+        Values::Off(off) => {
+            content.resize(content.len() + promised.saturating_add_signed((*off).into()), 1);
+        }
+        Values::These(values) => content.extend_from_slice(values),
+        Values::Bomb => {}
+    }
+    let gzip = |level: u8, bytes: &[u8], builder: GzBuilder| {
+        let mut packer = builder.write(Vec::new(), Compression::new(u32::from(level) % 10));
+        packer.write_all(bytes).unwrap();
+        packer.finish().unwrap()
+    };
+    let mut file = match &set.packing {
+        Packing::Plain => content.clone(),
+        Packing::Gzip { level, members, name, comment, extra } => {
+            let size = content.len() / (usize::from(*members) % 4 + 1) + 1;
+            let text = |text: &[u8]| text.iter().copied().filter(|&byte| byte != 0).collect::<Vec<_>>();
+            let member = |part: &[u8]| {
+                let mut builder = GzBuilder::new();
+                if let Some(name) = name {
+                    builder = builder.filename(text(name));
+                }
+                if let Some(comment) = comment {
+                    builder = builder.comment(text(comment));
+                }
+                if let Some(extra) = extra {
+                    builder = builder.extra(extra.clone());
+                }
+                gzip(*level, part, builder)
+            };
+            match content.is_empty() {
+                true => member(&[]),
+                false => content.chunks(size).flat_map(member).collect(),
+            }
+        }
+        Packing::Trailed(_) => gzip(1, &content, GzBuilder::new()),
+    };
+    if is_bomb {
+        file.extend_from_slice(&PLACE.bomb);
+    }
+    let mut is_known = !is_bomb && set.damages.is_empty();
+    if let Packing::Trailed(trail) = &set.packing {
+        file.extend_from_slice(trail);
+        is_known &= trail.is_empty();
+    }
+    framed::damage(&mut file, &set.damages);
+    // What is damaged and plain is what it is.
+    if matches!(set.packing, Packing::Plain) && !file.starts_with(&[0x1f, 0x8b]) {
+        return Made { content: Some(file.clone()), file };
+    }
+    // A plain file that begins as gzip does is taken for gzip.
+    is_known &= !matches!(set.packing, Packing::Plain);
+    Made { file, content: is_known.then_some(content) }
+}
+
+/// What an IDX file with that content holds, by the plainest reader.
+fn plain<const N: usize>(content: &[u8]) -> Option<([u32; N], &[u8])> {
+    let (magic, rest) = content.split_at_checked(4)?;
+    let (sizes, values) = rest.split_at_checked(4 * N)?;
+    let mut dimensions = [0; N];
+    for (dimension, size) in dimensions.iter_mut().zip(sizes.chunks(4)) {
+        *dimension = u32::from_be_bytes(size.try_into().unwrap());
+    }
+    let product: u128 = dimensions.iter().map(|&size| u128::from(size)).product();
+    (magic == [0, 0, 8, N as u8] && product == values.len() as u128).then_some((dimensions, values))
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((mode, rest)) = data.split_first() else { return };
+    let place = &*PLACE;
+    let (images, labels) = if mode % 2 == 0 {
+        let mut images = vec![0, 0, 8, 3];
+        [LABELS_OF_SEED, 1, 1].iter().for_each(|size| images.extend_from_slice(&size.to_be_bytes()));
+        images.resize(images.len() + LABELS_OF_SEED as usize, 7);
+        let content = (!rest.starts_with(&[0x1f, 0x8b])).then(|| rest.to_vec());
+        (Made { content: Some(images.clone()), file: images }, Made { content, file: rest.to_vec() })
+    } else {
+        let Ok(pair) = Pair::arbitrary_take_rest(Unstructured::new(rest)) else { return };
+        let images = make(&pair.images, 3, None);
+        let count = match (&pair.images.header, pair.agrees) {
+            (Header::Small(count, ..), true) => Some(u32::from(*count) % 16),
+            (Header::Any(count, ..), true) => Some(*count),
+            _ => None,
+        };
+        (images, make(&pair.labels, 1, count))
+    };
+    fs::write(&place.images, &images.file).unwrap();
+    fs::write(&place.labels, &labels.file).unwrap();
+
+    // To judge takes two buffers and what unpacks, whatever the files promise.
+    let judged = bounded(1 << 20, || inspect(&place.images, &place.labels));
+    // To load takes what is there, and a vector holds up to three times that while it grows. gzip packs 1032 bytes into one at best.
+    let most = (1 << 20) + 3 * 1032 * (images.file.len() + labels.file.len());
+    let loaded = bounded(most, || load(&place.images, &place.labels));
+    match (&judged, &loaded) {
+        (Ok(facts), Ok(set)) => {
+            assert_eq!(*facts, set.facts);
+            let Facts { examples, height, width, .. } = set.facts;
+            assert_eq!(set.images.len() as u64, examples * u64::from(height) * u64::from(width));
+            assert_eq!(set.labels.len() as u64, examples);
+            let (highest, at) = set.facts.highest_label.unwrap();
+            assert_eq!(set.labels.iter().max(), Some(&highest));
+            assert_eq!(set.labels.iter().position(|&label| label == highest), Some(at as usize));
+        }
+        (_, Err(loaded)) => {
+            named(loaded);
+            // Where much is promised the header alone is judged.
+            let promises_much = [(&place.images, 3), (&place.labels, 1)].iter().any(|(path, dimensions)| {
+                IdxFile::open(path, *dimensions)
+                    .is_ok_and(|file| file.value_count().is_some_and(|count| count >= 1 << 30))
+            });
+            assert!(promises_much || judged.as_ref().err() == Some(loaded), "{judged:?} and {loaded:?}");
+        }
+        (Err(problems), Ok(_)) => panic!("{problems:?}, and it can be loaded"),
+    }
+    if let (Some(images), Some(labels)) = (&images.content, &labels.content) {
+        let expected = plain::<3>(images).zip(plain::<1>(labels));
+        let expected = expected.filter(|((images, values), (labels, _))| images[0] == labels[0] && !values.is_empty());
+        match (expected, &loaded) {
+            (Some(((_, images), (_, labels))), Ok(set)) => assert!(set.images == images && set.labels == labels),
+            (None, Err(_)) => {}
+            (_, loaded) => panic!("{:?}", loaded.as_ref().map(|set| set.facts)),
+        }
+    }
+    if let Ok(set) = loaded {
+        let write = |path: &Path, dimensions: &[u32], values: &[u8]| {
+            let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
+            dimensions.iter().for_each(|size| bytes.extend_from_slice(&size.to_be_bytes()));
+            bytes.extend_from_slice(values);
+            fs::write(path, bytes).unwrap();
+        };
+        let Facts { examples, height, width, .. } = set.facts;
+        let (images, labels) = &place.again;
+        write(images, &[examples as u32, height, width], &set.images);
+        write(labels, &[examples as u32], &set.labels);
+        let again = load(images, labels).ok().unwrap();
+        assert!(again.facts == set.facts && again.images == set.images && again.labels == set.labels);
+    }
+});
+
+/// Each problem says with which file, and what is wrong with it.
+fn named(problems: &[Problem]) {
+    assert!(!problems.is_empty());
+    for problem in problems {
+        let rest = [&PLACE.images, &PLACE.labels].iter().find_map(|path| problem.what.strip_prefix(path.to_str()?));
+        assert!(rest.is_some_and(|rest| rest.len() > 5), "{problem:?}");
+    }
+}
