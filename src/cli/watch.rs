@@ -100,7 +100,7 @@ impl Screen {
         if job.waiting_reason != self.waiting {
             self.waiting.clone_from(&job.waiting_reason);
             if !self.is_silent && !self.waiting.is_empty() {
-                self.bar.suspend(|| tell(&format!("queued: {}", self.waiting)));
+                self.bar.suspend(|| tell(&format!("{}: {}", table::state(job.state()), self.waiting)));
             }
         }
         let is_paused = job.state() == v1::JobState::Paused;

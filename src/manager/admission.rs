@@ -45,9 +45,12 @@ pub(super) async fn admit(
     known: Arc<KnownData>,
 ) -> Result<Admitted, JobError> {
     // Data files are read and unpacked: many requests at once would take the memory, and the threads that others need.
-    let _turn = JUDGED_AT_ONCE.acquire().await.map_err(|_| JobError::Gone)?;
+    let turn = JUDGED_AT_ONCE.acquire().await.map_err(|_| JobError::Gone)?;
     let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
-    let judged = tokio::task::spawn_blocking(move || judge(&message, &settings, no_gpu.as_deref(), &slots, &known));
+    let judged = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        judge(&message, &settings, no_gpu.as_deref(), &slots, &known)
+    });
     judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
 }
 

@@ -1,5 +1,6 @@
 //! From one attempt to the next: where a runner begins, and what its end means for its job.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -51,7 +52,7 @@ impl Task {
                 reason: v1::JobEndReason::Storage,
                 message: format!("the order could not be written: {error}"),
             };
-            return self.end(live, Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() }).await;
+            return self.end(live, Ending::without_process(verdict)).await;
         }
         fault::point("order-written");
         if attempt == 1 {
@@ -95,7 +96,7 @@ impl Task {
                     // It died before it had told the runner what to do, so that there is none.
                     crate::job::end::judge(Exit::Unknown, None, live.job.course.stop, false)
                 };
-                self.end(live, Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() }).await
+                self.end(live, Ending::without_process(verdict)).await
             }
         }
     }
@@ -106,10 +107,19 @@ impl Task {
         live.deadline = None;
         live.lease = None;
         live.process_group = None;
+        live.silent = Duration::ZERO;
+        // Whoever watches a job that does not run reads its journal.
+        live.recent = Arc::default();
         let finished = self.conclude(live, ending.clone()).await;
-        live.untold_end = finished.is_err().then_some(ending);
+        // One that the database has turned out to know of already needs not be told.
+        live.untold_end = (finished.is_err() && live.job.state.is_active()).then_some(ending);
         match &finished {
             Ok(()) => live.stop = None,
+            Err(_) if live.untold_end.is_none() => {
+                live.stop = None;
+                live.waiting = None;
+                live.publish();
+            }
             Err(error) => {
                 let end = live.untold_end.as_ref().map(|ending| ending.verdict.message.as_str()).unwrap_or_default();
                 let words = format!(
@@ -122,7 +132,7 @@ impl Task {
     }
 
     async fn conclude(&mut self, live: &mut Live, mut ending: Ending) -> Result<(), JobError> {
-        let now = SystemTime::now();
+        let time = ending.time;
         let place = self.folder(&live.job.id);
         let resume_from = match newest_checkpoint(&live.job, &place).await {
             Ok(point) => point,
@@ -130,12 +140,18 @@ impl Task {
             Err(_) => live.job.course.resume_from.clone(),
         };
         let mut course = live.job.course.clone();
-        course.ran += live.job.started.and_then(|started| now.duration_since(started).ok()).unwrap_or_default();
+        course.ran += live.job.started.and_then(|started| time.duration_since(started).ok()).unwrap_or_default();
         course.stop = None;
         let has_saved =
             resume_from.as_ref().map(|point| point.step) > course.resume_from.as_ref().map(|point| point.step);
         let verdict = &mut ending.verdict;
+        let mut is_restart = false;
         match verdict.outcome {
+            // Cancelled while its end could not be written down.
+            Outcome::Requeued | Outcome::Paused if live.stop == Some(StopCause::Cancel) => {
+                let message = format!("cancelled; its runner had ended before: {}", verdict.message);
+                *verdict = Verdict { outcome: Outcome::Cancelled, reason: v1::JobEndReason::Cancelled, message };
+            }
             Outcome::Failed => {
                 let retry = Retry::read(live.job.spec.retry.as_ref(), &mut Violations::default());
                 // A user who wants it off the machine wants no restart.
@@ -147,10 +163,10 @@ impl Task {
                     (Some(_), State::Stopping) => verdict.outcome = Outcome::Paused,
                     (Some(wait), _) => {
                         course.restarts += 1;
+                        is_restart = true;
                         course.fruitless = 0;
-                        course.not_before = now.checked_add(wait);
+                        course.not_before = time.checked_add(wait);
                         verdict.outcome = Outcome::Requeued;
-                        self.metrics.runner_restarts.inc();
                     }
                     // Its disk may have room again some day.
                     (None, _)
@@ -178,26 +194,34 @@ impl Task {
             Outcome::Requeued | Outcome::Finished | Outcome::Cancelled | Outcome::Paused => {}
         }
         course.resume_from = resume_from;
-        self.finish(live, Event::Ended(ending.verdict.outcome), ending, course).await
+        self.finish(live, Event::Ended(ending.verdict.outcome), ending, course).await?;
+        if is_restart {
+            self.metrics.runner_restarts.inc();
+        }
+        Ok(())
     }
 
     /// When the next job may begin its restart.
     pub(super) fn next_restart(&self) -> Option<Instant> {
-        let now = SystemTime::now();
         let times = self.live.early().filter_map(|live| live.job.course.not_before);
-        let earliest = times.filter(|time| *time > now).min()?;
-        Instant::now().checked_add(earliest.duration_since(now).ok()?)
+        // One whose time came since the last plan, while something else was done, is due now.
+        let earliest = times.filter(|time| *time > self.planned).min()?;
+        Instant::now().checked_add(earliest.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
     /// Stops the runners that have told nothing for longer than their specs allow.
-    pub(super) fn end_stalled_jobs(&mut self) {
+    pub(super) fn end_stalled_jobs(&mut self, since_last_look: Duration) {
         for id in self.live.busy_ids() {
             let Some(live) = self.live.get_mut(&id) else { continue };
             let timeout = live.job.spec.retry.as_ref().and_then(|retry| retry.stall_timeout);
             let Some(timeout) = timeout.and_then(|timeout| Duration::try_from(timeout).ok()) else { continue };
-            // Loading may take its time. By our own clock: that of the machine may be set while it trains.
-            let is_training = live.fold.started(live.job.attempt).is_some();
-            let Some(silent) = live.heard.filter(|_| is_training).map(|heard| heard.elapsed()) else { continue };
+            // Loading may take its time.
+            if live.fold.started(live.job.attempt).is_none() {
+                continue;
+            }
+            // Looks are counted: a clock goes on while the daemon stands still and hears nobody, and may be set.
+            live.silent += since_last_look;
+            let silent = live.silent;
             if silent > timeout
                 && live.stop.is_none()
                 && let Some(runner) = &live.runner

@@ -1,8 +1,8 @@
 //! The changes of a job: each is committed first, and acted on, mirrored, published and logged only then. What the database
 //! refuses has not happened: memory holds what the database holds.
 
+use std::ops::Bound;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::attempts::seconds;
 use super::live::{Ending, Live};
@@ -11,9 +11,12 @@ use super::{JobError, Mirrored};
 use crate::fault;
 use crate::job::end::{self, Verdict};
 use crate::job::state::{Event, Outcome, State, next};
-use crate::job::{Course, Job};
+use crate::job::{Course, Job, JobId};
 use crate::proto::v1;
 use crate::store::StoreError;
+
+/// Files that are written again in one go: others wait for this task.
+const AT_ONCE: usize = 20;
 
 impl Task {
     /// Tells the end of an attempt, and of its job where that ends with it.
@@ -24,8 +27,7 @@ impl Task {
         ending: Ending,
         mut course: Course,
     ) -> Result<(), JobError> {
-        let Ending { verdict: Verdict { outcome, reason, message }, exit, log_tail } = ending;
-        let now = SystemTime::now();
+        let Ending { verdict: Verdict { outcome, reason, message }, exit, log_tail, time } = ending;
         let (exit_code, signal) = exit.code_and_signal();
         let label = end::label(reason);
         let words = message.clone();
@@ -40,7 +42,7 @@ impl Task {
             job.course = course;
             if is_final {
                 job.end = Some(end);
-                job.ended = Some(now);
+                job.ended = Some(time);
             }
         })
         .await?;
@@ -52,7 +54,7 @@ impl Task {
         self.mirrors.keep(&live.job, self.folder(&live.job.id));
         self.metrics.jobs_finished.with_label_values(&[label.as_str()]).inc();
         if let Some(started) = live.job.started {
-            self.metrics.job_duration.observe(seconds(started, now));
+            self.metrics.job_duration.observe(seconds(started, time));
         }
         Ok(())
     }
@@ -108,24 +110,26 @@ impl Task {
         blocking(move || Mirrored { job: (*job).clone(), request }.write(&folder)).await
     }
 
-    /// Writes what could not be written before, as far as that works now.
+    /// Writes some of what could not be written before, as far as that works now. The next call goes on behind them.
     pub(super) async fn mirror_again(&mut self) {
-        while let Some(id) = self.unmirrored.first().cloned() {
+        let after = self.tried_to_mirror.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let next: Vec<JobId> = self.unmirrored.range((after, Bound::Unbounded)).take(AT_ONCE).cloned().collect();
+        if next.len() == AT_ONCE {
+            self.tried_to_mirror = next.last().cloned();
+        }
+        for id in next {
             let job = match self.live.get(&id) {
                 Some(live) => Ok(Some(live.job.clone())),
                 None => self.store.get(id.clone()).await.map(|job| job.map(Arc::new)),
             };
-            match job {
+            let is_done = match job {
                 // Somebody has removed it.
-                Ok(Some(job)) if !self.folder(&job.id).path().exists() => drop(self.unmirrored.remove(&id)),
-                Ok(None) => drop(self.unmirrored.remove(&id)),
-                Ok(Some(job)) => {
-                    if self.write_mirror(job).await.is_err() {
-                        return;
-                    }
-                    self.unmirrored.remove(&id);
-                }
-                Err(_) => return,
+                Ok(None) => true,
+                Ok(Some(job)) => !self.folder(&job.id).path().exists() || self.write_mirror(job).await.is_ok(),
+                Err(_) => false,
+            };
+            if is_done {
+                self.unmirrored.remove(&id);
             }
         }
     }

@@ -78,10 +78,11 @@ impl Task {
 
     /// Starts what fits, and tells the others why they wait.
     pub(super) async fn schedule(&mut self) {
+        let now = SystemTime::now();
+        self.planned = now;
         if !self.closing.is_empty() {
             return;
         }
-        let now = SystemTime::now();
         let is_early = |live: &&Live| live.job.course.not_before.is_some_and(|time| time > now);
         let waiting = || self.live.iter().filter(|live| live.job.state == State::Queued);
         let queued = waiting().filter(|live| !is_early(live));

@@ -1,6 +1,7 @@
 //! A job that has not ended, as the task holds it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,8 +24,8 @@ pub(super) struct Live {
     pub(super) sequence: u64,
     /// What its runner has told lately.
     pub(super) recent: Arc<Recent>,
-    /// When the daemon last heard of its runner.
-    pub(super) heard: Option<Instant>,
+    /// How long its runner has told nothing, as far as the daemon has been awake to hear it.
+    pub(super) silent: Duration,
     pub(super) lease: Option<Lease>,
     /// The process group of its runner, once it was started.
     pub(super) process_group: Option<u32>,
@@ -43,6 +44,15 @@ pub(super) struct Ending {
     pub(super) verdict: Verdict,
     pub(super) exit: Exit,
     pub(super) log_tail: Vec<String>,
+    /// When.
+    pub(super) time: SystemTime,
+}
+
+impl Ending {
+    /// One that no process had a part in.
+    pub(super) fn without_process(verdict: Verdict) -> Self {
+        Self { verdict, exit: Exit::Unknown, log_tail: Vec::new(), time: SystemTime::now() }
+    }
 }
 
 impl Live {
@@ -55,7 +65,7 @@ impl Live {
             fold: ProgressFold::default(),
             sequence: 0,
             recent: Arc::default(),
-            heard: None,
+            silent: Duration::ZERO,
             lease: None,
             process_group: None,
             runner: None,

@@ -12,8 +12,8 @@ use crate::store::Store;
 /// The name of a folder whose job is being deleted.
 pub(super) const DELETED: &str = ".deleted-";
 
-/// Jobs that had ended and whose job.json is looked at. The last daemon may have died between the two; of the jobs that ended before the
-/// newest ones it had written it.
+/// Jobs that had ended and whose job.json is looked at, the newest: the last daemon may have died between the two. Where more of them could
+/// not be written for long, `torchd doctor` tells.
 const NEWEST_ENDED: usize = 100;
 
 /// The jobs whose job.json tells of an earlier state than the database: the last daemon died, or its disk was full, in between.
@@ -22,7 +22,10 @@ pub(super) async fn unmirrored(
     store: &Store,
     unfinished: &[Job],
 ) -> Result<BTreeSet<JobId>, JobError> {
-    let ended = store.newest_ended(NEWEST_ENDED).await?;
+    let ended = store.newest_ended(NEWEST_ENDED).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "whether job.json of the jobs that ended last is up to date cannot be told");
+        Vec::new()
+    });
     let jobs: Vec<_> = unfinished.iter().chain(&ended).map(|job| (job.id.clone(), job.generation)).collect();
     let jobs_dir = jobs_dir.to_owned();
     let look = move || {

@@ -9,7 +9,7 @@ use super::live::{Ending, Live};
 use super::recovery::DELETED;
 use super::task::{Task, blocking};
 use super::{JobError, View};
-use crate::job::end::{Exit, StopCause, Verdict};
+use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::{edited, merged};
 use crate::job::state::{Event, Outcome, Refusal, next};
 use crate::job::{Course, Job, JobId, State};
@@ -40,7 +40,7 @@ impl Task {
                 reason: v1::JobEndReason::Cancelled,
                 message: format!("cancelled while it was {}", live.job.state),
             };
-            let ending = Ending { verdict, exit: Exit::Unknown, log_tail: Vec::new() };
+            let ending = Ending::without_process(verdict);
             let course = live.job.course.clone();
             return self.finish(live, Event::StopRequested, ending, course).await;
         }

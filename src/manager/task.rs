@@ -50,9 +50,13 @@ pub(super) struct Task {
     is_behind: bool,
     /// Jobs whose job.json does not tell what the database does.
     pub(super) unmirrored: BTreeSet<JobId>,
+    /// The last of them that was tried again.
+    pub(super) tried_to_mirror: Option<JobId>,
     pub(super) closing: Vec<oneshot::Sender<()>>,
     /// Runners go on when we end.
     leaves_runners: bool,
+    /// The time of the last plan: who may begin later than that has not been planned for.
+    pub(super) planned: SystemTime,
     /// When the database was last asked which jobs have expired.
     pub(super) looked_for_expired: Option<Instant>,
 }
@@ -98,8 +102,10 @@ impl Task {
             gpu_block: None,
             is_behind: false,
             unmirrored,
+            tried_to_mirror: None,
             closing: Vec::new(),
             leaves_runners: false,
+            planned: SystemTime::UNIX_EPOCH,
             looked_for_expired: None,
         };
         for job in task.store.ended_with_mirror().await? {
@@ -164,7 +170,7 @@ impl Task {
                     self.schedule().await;
                 }
                 _ = ticks.tick() => {
-                    self.end_stalled_jobs();
+                    self.end_stalled_jobs(TRY_AGAIN);
                     self.remove_expired_jobs().await;
                     self.mirror_again().await;
                     if self.is_behind {
@@ -253,8 +259,20 @@ impl Task {
             folder.create(&spec)?;
             staged.map_or(Ok(()), |staged| warm_start::hand_over(&staged, &folder))
         };
-        blocking(made).await.map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())))?;
-        self.store.insert(job.clone(), asked).await?;
+        let made = blocking(made).await;
+        let made = made.map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())));
+        let inserted = match made {
+            Ok(()) => self.store.insert(job.clone(), asked).await.map_err(JobError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = inserted {
+            // Nobody was promised anything. Where the database cannot even be asked, the next start tidies up.
+            if let Ok(None) = self.store.get(job.id.clone()).await {
+                let folder = self.folder(&job.id);
+                let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder.path())).await;
+            }
+            return Err(error);
+        }
         tracing::info!(job.id = %job.id, job.state = %job.state, "job created");
         self.mirrors.keep(&job, self.folder(&job.id));
         let live = Live::new(job);
@@ -279,7 +297,7 @@ impl Task {
             RunnerNews::Progress { fold, sequence, batch } => {
                 live.fold = *fold;
                 live.sequence = sequence;
-                live.heard = Some(Instant::now());
+                live.silent = Duration::ZERO;
                 let recent = Arc::make_mut(&mut live.recent);
                 match batch {
                     Some(batch) => recent.push(batch),
@@ -308,6 +326,7 @@ impl Task {
                 // What the runner said of its end, and what somebody wanted, holds whatever else is wrong.
                 let said = live.fold.ended(attempt).map(v1::RunnerEnded::reason);
                 let is_settled = matches!(verdict.outcome, Outcome::Finished | Outcome::Cancelled | Outcome::Paused)
+                    || verdict.reason == v1::JobEndReason::MaxDuration
                     || said.is_some_and(|said| said != v1::JobEndReason::Interrupted);
                 if let Some(fault) = fault.filter(|_| !is_settled) {
                     let is_storage = fault.is_storage || is_started;
@@ -317,7 +336,7 @@ impl Task {
                 if let Some(fault) = self.gpu_fault(&live) {
                     verdict = end::gpu_lost(verdict, &fault);
                 }
-                self.end(&mut live, Ending { verdict, exit, log_tail }).await
+                self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now() }).await
             }
         };
         let has_slot = live.lease.is_some();

@@ -14,7 +14,7 @@ use crate::proto::{json, v1};
 pub struct View {
     /// The job.
     pub job: Arc<Job>,
-    /// Why it waits, in words; empty unless it is queued.
+    /// Why it waits, in words: for its turn, or for its end to be written down.
     pub waiting: String,
     /// How far it is.
     pub progress: Option<v1::JobProgress>,

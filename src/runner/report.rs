@@ -120,8 +120,8 @@ impl Report {
         Ok(files)
     }
 
-    /// The last word. Where the event file cannot hold what it should, it is that.
-    pub(crate) fn ended(&mut self, ended: RunnerEnded) -> Result<()> {
+    /// The last word, as it was written: where the event file cannot hold what it should, it is that.
+    pub(crate) fn ended(&mut self, ended: RunnerEnded) -> Result<RunnerEnded> {
         let synced = self.events.as_mut().map_or(Ok(()), EventFileWriter::sync).map_err(Failure::storage(EVENTS));
         let is_good = matches!(ended.reason(), JobEndReason::Finished | JobEndReason::Interrupted);
         let ended = match synced {
@@ -129,8 +129,9 @@ impl Report {
             // The first failure counts.
             _ => ended,
         };
-        self.append(What::Ended(ended))?;
-        self.journal.sync().map_err(Failure::storage("the journal could not be synced"))
+        self.append(What::Ended(ended.clone()))?;
+        self.journal.sync().map_err(Failure::storage("the journal could not be synced"))?;
+        Ok(ended)
     }
 
     fn append(&mut self, what: What) -> Result<()> {

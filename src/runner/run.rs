@@ -74,16 +74,15 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         Ok(Finish::Stopped) => (JobEndReason::Interrupted, format!("stopped after step {step}")),
         Err(Failure { reason, message }) => (reason, message),
     };
-    let good = matches!(reason, JobEndReason::Finished | JobEndReason::Interrupted);
-    let told = report.ended(RunnerEnded { reason: reason.into(), message: message.clone(), step });
-    if good {
-        tracing::info!(step, "{message}");
-    } else {
-        tracing::error!(step, reason = torchd::job::end::label(reason), "{message}");
-    }
-    match told {
-        Ok(()) if good => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
+    match report.ended(RunnerEnded { reason: reason.into(), message, step }) {
+        Ok(ended) if matches!(ended.reason(), JobEndReason::Finished | JobEndReason::Interrupted) => {
+            tracing::info!(step, "{}", ended.message);
+            ExitCode::SUCCESS
+        }
+        Ok(ended) => {
+            tracing::error!(step, reason = torchd::job::end::label(ended.reason()), "{}", ended.message);
+            ExitCode::FAILURE
+        }
         // The journal cannot hold it, so the exit code says it.
         Err(Failure { message, .. }) => refuse(&message, EXIT_STORAGE as u8),
     }

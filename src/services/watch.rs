@@ -101,11 +101,17 @@ impl Watcher {
         }
         let (folder, from) = (self.folder.clone(), self.position);
         let read = reading(move || {
-            let mut tail = JournalTail::from(folder, from);
+            let mut tail = JournalTail::from(folder.clone(), from);
             let records = tail.read(wanted as usize)?;
-            Ok((records.len() as u64, EncodedWatch::piece(records.into_iter().map(Event::Record)), tail.position()))
+            let count = records.len() as u64;
+            // What a deleted job has not told yet it will not tell any more.
+            let is_gone = count < wanted && !folder.path().exists();
+            Ok((count, EncodedWatch::piece(records.into_iter().map(Event::Record)), tail.position(), is_gone))
         });
-        let (count, piece, position) = read.await?;
+        let (count, piece, position, is_gone) = read.await?;
+        if is_gone {
+            return Err(status::of(JobError::Unknown(now.job.id.clone())));
+        }
         pieces.push(piece);
         self.position = position;
         // Fewer than were asked for may be followed by a damage, which is told by the next look.
@@ -119,7 +125,10 @@ impl Watcher {
     /// The job as it is, encoded once for all its watchers.
     fn snapshot(&mut self, now: &Arc<View>) -> Bytes {
         self.told = Some(Arc::downgrade(now));
-        now.encoded(|view| EncodedWatch::piece([Event::Snapshot(self.manager.message(view))]))
+        let encode = |view: &View| EncodedWatch::piece([Event::Snapshot(self.manager.message(view))]);
+        // How its copy is doing changes by itself.
+        let has_copy = now.job.spec.output.as_ref().is_some_and(|output| !output.mirror.is_empty());
+        if has_copy { encode(now) } else { now.encoded(encode) }
     }
 }
 
@@ -129,7 +138,12 @@ async fn reading<T: Send + 'static>(
 ) -> Result<T, Status> {
     let failed =
         |error: &dyn std::fmt::Display| status::internal("INTERNAL", format!("reading the journal failed: {error}"));
-    let _turn = READING_AT_ONCE.acquire().await.map_err(|error| failed(&error))?;
-    let read = tokio::task::spawn_blocking(work).await;
+    let turn = READING_AT_ONCE.acquire().await.map_err(|error| failed(&error))?;
+    // A client that goes away does not end its reading, nor the turn for that.
+    let read = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    let read = read.await;
     read.map_err(|error| failed(&error))?.map_err(status::of_journal)
 }

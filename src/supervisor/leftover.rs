@@ -134,20 +134,20 @@ pub(super) fn end(folder: &JobFolder, attempt: u32) -> io::Result<Exit> {
         // Between the taking of the lock and its signature, and between the end of a process and that of its files.
         sleep(Duration::from_millis(10));
     };
-    let exit = match ExitNote::read(folder) {
-        Ok(Some(note)) if note.attempt == attempt => note.exit(),
-        _ => {
-            // A process that ends gives its locks back before its memory, and that on a GPU.
-            if let Some(signed) = Runner::read(folder).ok().flatten().filter(|signed| signed.attempt == attempt) {
-                wait_for_end_of(&signed)?;
-            }
-            ExitNote::new(attempt, Exit::Unknown).write(folder)?;
-            Exit::Unknown
-        }
-    };
+    let noted = ExitNote::read(folder).ok().flatten().filter(|note| note.attempt == attempt);
+    if noted.is_none()
+        && let Some(signed) = Runner::read(folder).ok().flatten().filter(|signed| signed.attempt == attempt)
+    {
+        // A process that ends gives its locks back before its memory, and that on a GPU.
+        wait_for_end_of(&signed)?;
+    }
+    // Before anything is written: the disk may be full of just that.
     if let Err(error) = folder.sweep(&lock) {
         tracing::warn!(attempt, %error, "what the runner has left half-written cannot be removed");
     }
-    drop(lock);
-    Ok(exit)
+    let Some(note) = noted else {
+        ExitNote::new(attempt, Exit::Unknown).write(folder)?;
+        return Ok(Exit::Unknown);
+    };
+    Ok(note.exit())
 }

@@ -22,6 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const RECORDS_AT_ONCE: usize = 1_000;
 /// Records read before signals are looked at again: a long journal does not starve them.
 const MOST_RECORDS: usize = 100_000;
+/// A journal that cannot be read is looked at so often once its runner is gone.
+const LAST_LOOKS: u32 = 10;
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;
 /// A shim kills at once what it is told to kill; where it does not, we do.
@@ -106,7 +108,7 @@ impl Supervisor {
         asked: watch::Receiver<Stop>,
     ) -> RunnerNews {
         let journal = Some(JournalTail::new(folder.clone()));
-        let mut tail = Tail { journal, fold: ProgressFold::default(), fault: None };
+        let mut tail = Tail { journal, fold: ProgressFold::default(), trouble: None, fault: None };
         let mut fault = None;
         match origin {
             Origin::Found => self.follow(&id, &folder, attempt, None, asked, &mut tail).await,
@@ -126,10 +128,16 @@ impl Supervisor {
                 Exit::Unknown
             }
         };
-        while self.look(&id, &mut tail).await {}
+        for _ in 0..LAST_LOOKS {
+            while self.look(&id, &mut tail).await {}
+            if tail.trouble.is_none() {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
         let log = folder.log();
         let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&log, TAIL_LINES)).await;
-        RunnerNews::Ended { exit, fault: fault.or(tail.fault), log_tail: log_tail.unwrap_or_default() }
+        RunnerNews::Ended { exit, fault: fault.or(tail.fault).or(tail.trouble), log_tail: log_tail.unwrap_or_default() }
     }
 
     /// Starts a shim, which starts the runner.
@@ -246,17 +254,34 @@ impl Supervisor {
     async fn look(&self, id: &JobId, tail: &mut Tail) -> bool {
         let Some(journal) = tail.journal.take() else { return false };
         let fold = std::mem::take(&mut tail.fold);
-        let Ok(looked) = tokio::task::spawn_blocking(move || look(journal, fold)).await else { return false };
+        let looked = match tokio::task::spawn_blocking(move || look(journal, fold)).await {
+            Ok(looked) => looked,
+            Err(error) => {
+                tail.fault = Some(Fault { is_storage: false, words: format!("the journal cannot be read: {error}") });
+                return false;
+            }
+        };
         let Looked { journal, fold, count, batch, fault } = looked;
         let sequence = journal.sequence();
         tail.fold = fold;
         match fault {
+            // There may be too many open files just now, or a disk that answers again.
+            Some(JournalError::Io(error)) => {
+                if tail.trouble.is_none() {
+                    tracing::error!(job.id = %id, %error, "the journal cannot be read now");
+                }
+                tail.trouble = Some(Fault::of("the journal cannot be read", &error));
+                tail.journal = Some(journal);
+            }
             // The journal is not looked at again; the runner goes on and ends as it ends.
             Some(error) => {
                 tracing::error!(job.id = %id, %error, "the journal cannot be read on");
                 tail.fault = Some(Fault { is_storage: true, words: error.to_string() });
             }
-            None => tail.journal = Some(journal),
+            None => {
+                tail.trouble = None;
+                tail.journal = Some(journal);
+            }
         }
         if count > 0 {
             self.tell(id, RunnerNews::Progress { fold: Box::new(tail.fold.clone()), sequence, batch }).await;
@@ -308,6 +333,8 @@ struct Tail {
     /// None once it cannot be read on.
     journal: Option<JournalTail>,
     fold: ProgressFold,
+    /// Why the last look has failed.
+    trouble: Option<Fault>,
     /// Why it cannot be read on, or why its shim could not work.
     fault: Option<Fault>,
 }
