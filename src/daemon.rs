@@ -245,14 +245,22 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
             return Err(Failure::internal("a server ended by itself", error.unwrap_or_else(|| "without an error".into())));
         }
     };
-    systemd::stopping();
+    systemd::stopping(settings.shutdown_timeout + 2 * CONNECTION_GRACE);
     exporter.set_ready(false);
     for service in SERVICES {
         health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
+    let begun = tokio::time::Instant::now();
     let orderly = async {
         if let Err(error) = manager.shutdown(leave_runners).await {
             tracing::error!(%error, "runners could not be stopped in order");
+        }
+        // A driver's disk goes with its cluster, and with it the last checkpoints.
+        let left = settings.shutdown_timeout.saturating_sub(begun.elapsed() + 2 * CONNECTION_GRACE);
+        if tokio::time::timeout(left, manager.copy_results()).await.is_err() {
+            tracing::error!(
+                "the copies of results are not up to date: writing them takes longer than shutdown.timeout allows"
+            );
         }
         // Ends NVML before we leave: a driver may wait for those who go without a word.
         let watching = watcher.clone();

@@ -24,4 +24,4 @@ pub use lock::{JobLock, Runner};
 pub use progress::ProgressFold;
 pub use recent::{Batch, Recent};
 pub use tail::{JournalError, JournalTail, Position};
-pub use writer::JournalWriter;
+pub use writer::{JournalWriter, cut_torn_end};

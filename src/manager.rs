@@ -33,7 +33,7 @@ use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
 use crate::job::spec::edited;
-use crate::job::{Job, JobId, State};
+use crate::job::{Job, JobId, State, Violations};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::proto::{json, v1};
@@ -212,19 +212,21 @@ impl Manager {
         {
             return self.get(&id).await;
         }
-        if let Some(limit) = self.settings.max_state_bytes
-            && let held = *self.held_bytes.borrow()
-            && held > limit
-        {
-            return Err(JobError::StateFull { held, limit });
-        }
+        self.room()?;
         let admitted = Box::new(self.admit(spec).await?);
         let staged = match admitted.warm.clone() {
             None => None,
             Some(warm) => {
                 let (jobs_dir, number) = (self.settings.jobs_dir.clone(), RandomState::new().build_hasher().finish());
                 let staged = task::blocking(move || warm_start::stage(&warm, &jobs_dir, number)).await;
-                Some(staged.map_err(JobError::folder("what the job begins with cannot be copied"))?)
+                Some(staged.map_err(|error| match error.kind() {
+                    std::io::ErrorKind::InvalidData => {
+                        let mut wrong = Violations::default();
+                        wrong.add("warm_start", error.to_string());
+                        JobError::Invalid(wrong)
+                    }
+                    _ => JobError::folder("what the job begins with cannot be copied")(error),
+                })?)
             }
         };
         let aside = staged.clone();
@@ -234,6 +236,15 @@ impl Manager {
             let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(aside)).await;
         }
         created
+    }
+
+    /// Refuses what would grow where the jobs' folders hold more than they may.
+    fn room(&self) -> Result<(), JobError> {
+        let held = *self.held_bytes.borrow();
+        match self.settings.max_state_bytes.filter(|limit| held > *limit) {
+            Some(limit) => Err(JobError::StateFull { held, limit }),
+            None => Ok(()),
+        }
     }
 
     /// Judges a request.
@@ -313,6 +324,7 @@ impl Manager {
 
     /// Puts a paused job back into the queue. With edits it is judged as a new job would be.
     pub async fn resume(&self, id: JobId, edits: Option<v1::JobEdits>) -> Result<Arc<View>, JobError> {
+        self.room()?;
         if let Some(edits) = &edits {
             let spec = edited(self.get(&id).await?.job.spec.clone(), edits);
             self.admit(&spec).await?;
@@ -328,6 +340,11 @@ impl Manager {
     /// Ends the task: leaves all runners to the next daemon, or stops them and waits until they are gone. Nothing is started any more.
     pub async fn shutdown(&self, leave_runners: bool) -> Result<(), JobError> {
         self.ask(|reply| Command::Shutdown { leave_runners, reply }).await
+    }
+
+    /// Copies what is new of all jobs to where they want it, and returns when that was tried.
+    pub async fn copy_results(&self) {
+        self.mirrors.flush().await;
     }
 
     /// Kills what a shutdown waits for. Their jobs go back to the queue all the same.

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::journal::{JobFolder, artifacts, sha256_of};
+use crate::journal::{self, JobFolder, artifacts, sha256_of};
 
 /// What lists the files of a copy.
 const LIST: &str = "mirror.json";
@@ -27,6 +27,8 @@ pub struct Mirror {
     target: PathBuf,
     /// What was copied, with the size and the time that it had.
     copied: BTreeMap<String, (u64, SystemTime, Copied)>,
+    /// What an earlier daemon has copied is not known yet.
+    is_first: bool,
 }
 
 /// A file of a copy.
@@ -41,7 +43,7 @@ pub struct Copied {
 impl Mirror {
     /// The copy of a job in a folder of its own under `root`.
     pub fn new(folder: JobFolder, root: &Path, id: &str) -> Self {
-        Self { folder, target: root.join(id), copied: BTreeMap::new() }
+        Self { folder, target: root.join(id), copied: BTreeMap::new(), is_first: true }
     }
 
     /// Where the copy lies.
@@ -53,6 +55,9 @@ impl Mirror {
     /// Returns how many files were copied. Blocks.
     pub fn pass(&mut self, is_last: bool) -> io::Result<usize> {
         fs::create_dir_all(&self.target)?;
+        if std::mem::take(&mut self.is_first) {
+            self.recall();
+        }
         let present = artifacts(&self.folder)?;
         let mut wanted: Vec<String> = present.into_iter().map(|artifact| artifact.path).collect();
         // What tells of a checkpoint comes behind what it tells of.
@@ -77,6 +82,29 @@ impl Mirror {
         Ok(count)
     }
 
+    /// Takes closed checkpoints that an earlier daemon has copied for what they are, instead of writing them anew: a machine that goes in
+    /// between would leave the copy without them.
+    fn recall(&mut self) {
+        let read = || -> io::Result<BTreeMap<String, Copied>> {
+            Ok(serde_json::from_slice(&fs::read(self.target.join(LIST))?)?)
+        };
+        // Where there is no list, everything is copied.
+        let Ok(list) = read() else { return };
+        for checkpoint in journal::checkpoints(&self.folder).unwrap_or_default() {
+            let name = JobFolder::checkpoint_name(checkpoint.step());
+            for file in &checkpoint.manifest.files {
+                let path = format!("{name}/{}", file.name);
+                let copied = Copied { size_bytes: file.size_bytes, sha256: file.sha256.clone() };
+                let about =
+                    fs::metadata(self.folder.path().join(&path)).and_then(|about| Ok((about.len(), about.modified()?)));
+                let is_there = fs::metadata(self.target.join(&path)).is_ok_and(|about| about.len() == file.size_bytes);
+                if let (Ok((size, time)), true, true) = (about, is_there, list.get(&path) == Some(&copied)) {
+                    self.copied.insert(path, (size, time, copied));
+                }
+            }
+        }
+    }
+
     /// Copies a file unless it was; whether it was needed. One that is not there any more is passed over.
     fn copy(&mut self, path: &str) -> io::Result<bool> {
         let from = self.folder.path().join(path);
@@ -92,6 +120,13 @@ impl Mirror {
         let to = self.target.join(path);
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent)?;
+            // While a file of a checkpoint is written it is none.
+            if path.starts_with("checkpoints/") && !path.ends_with("/checkpoint.json") {
+                match fs::remove_file(parent.join("checkpoint.json")) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
         }
         // As long as it was when we looked: an event file may grow meanwhile.
         let copied = write_and_compare(&to, &mut File::open(&from)?.take(stamp.0))?;

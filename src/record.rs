@@ -27,6 +27,16 @@ pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     buffer.extend_from_slice(&footer);
 }
 
+/// Whether a whole record begins anywhere in these bytes.
+pub fn holds_record(bytes: &[u8]) -> bool {
+    let begins = |start: &usize| {
+        let header = &bytes[*start..start + HEADER_BYTES];
+        header[8..] == masked_crc(&header[..8]).to_le_bytes()
+    };
+    let starts = 0..bytes.len().saturating_sub(HEADER_BYTES + FOOTER_BYTES - 1);
+    starts.filter(begins).any(|start| matches!(RecordReader::new(&bytes[start..]).next(), Ok(Next::Record(_))))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -13,7 +13,7 @@ mod offline;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +24,9 @@ pub use offline::{Contents, born, look, make};
 
 /// Another program that looks into the database, such as sqlite3, may hold it for a moment.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What takes longer is told in the log.
+const SLOW: Duration = Duration::from_secs(3);
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -81,8 +84,14 @@ impl Store {
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let task: Work = Box::new(move |connection| {
+            let begun = Instant::now();
+            let done = work(connection);
+            if begun.elapsed() > SLOW {
+                let seconds = begun.elapsed().as_secs_f64();
+                tracing::warn!(seconds, "the disk is slow, or the database locked: it took {seconds:.0} s to answer");
+            }
             // Nobody waits any more: the caller was cancelled, the work is done all the same.
-            let _ = reply.send(work(connection));
+            let _ = reply.send(done);
         });
         let sender = self.thread.sender.as_ref().ok_or(StoreError::Gone)?;
         sender.send(task).map_err(|_| StoreError::Gone)?;

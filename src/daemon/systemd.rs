@@ -1,5 +1,7 @@
 //! What systemd is told, where it asks: NOTIFY_SOCKET and WATCHDOG_USEC say so, and without them nothing happens.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 
 use super::listeners::Addresses;
@@ -19,9 +21,10 @@ pub(super) fn ready(addresses: &Addresses) {
     }
 }
 
-/// The daemon shuts down.
-pub(super) fn stopping() {
-    notify(&[NotifyState::Stopping]);
+/// The daemon shuts down, which takes no longer than that.
+pub(super) fn stopping(timeout: Duration) {
+    let micros = u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX);
+    notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(micros)]);
 }
 
 fn notify(state: &[NotifyState<'_>]) {

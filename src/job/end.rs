@@ -72,7 +72,10 @@ pub const EXIT_STORAGE: i32 = 74;
 pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, started: bool) -> Verdict {
     let own_word = said.filter(|said| said.reason() != JobEndReason::Interrupted);
     match (own_word, exit) {
-        (Some(said), Exit::Code(0) | Exit::Unknown) if said.reason() == JobEndReason::Finished => {
+        // One that was killed after its last word had saved everything before it.
+        (Some(said), Exit::Code(0) | Exit::Unknown | Exit::OutOfMemory | Exit::Signal(nix::libc::SIGKILL))
+            if said.reason() == JobEndReason::Finished =>
+        {
             return Verdict {
                 outcome: Outcome::Finished,
                 reason: JobEndReason::Finished,
@@ -144,6 +147,22 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
     }
 }
 
+/// The end of a job whose own program could not get the memory that it asked for: Rust says so in the log and aborts.
+pub fn no_memory(verdict: Verdict, exit: Exit, log_tail: &[String]) -> Verdict {
+    let told =
+        log_tail.iter().find(|line| line.starts_with("memory allocation of ") && line.ends_with(" bytes failed"));
+    match told {
+        Some(line) if exit == Exit::Signal(nix::libc::SIGABRT) && verdict.reason == JobEndReason::KilledBySignal => {
+            Verdict {
+                reason: JobEndReason::OutOfMemory,
+                message: format!("{line}; the machine has no more memory"),
+                ..verdict
+            }
+        }
+        _ => verdict,
+    }
+}
+
 /// The end of a job whose GPU has failed, as `fault` says: what looked like another failure came of that.
 pub fn gpu_lost(verdict: Verdict, fault: &str) -> Verdict {
     match (verdict.outcome, verdict.reason) {
@@ -208,6 +227,8 @@ mod tests {
             (Exit::Code(0), Some(Finished), None, Finished),
             (Exit::Code(0), Some(Finished), Some(StopCause::Cancel), Finished),
             (Exit::Signal(11), Some(Finished), None, KilledBySignal),
+            (Exit::Signal(9), Some(Finished), None, Finished),
+            (Exit::Signal(9), Some(Finished), Some(StopCause::Stalled), Finished),
             (Exit::Code(1), Some(BadData), None, BadData),
             (Exit::Code(1), Some(BadData), Some(StopCause::Cancel), BadData),
             (Exit::Code(0), Some(Interrupted), Some(StopCause::Cancel), Cancelled),
@@ -248,6 +269,15 @@ mod tests {
         assert_eq!(finished.reason, JobEndReason::Finished);
         let memory = lost(verdict(Exit::Code(1), Some(JobEndReason::OutOfMemory), None));
         assert_eq!(memory.reason, JobEndReason::OutOfMemory);
+    }
+
+    #[test]
+    fn a_program_that_aborts_for_want_of_memory_is_out_of_memory() {
+        let judged = |exit, line: &str| no_memory(judge(exit, None, None, true), exit, &[line.to_owned()]).reason;
+        let line = "memory allocation of 8000000000 bytes failed";
+        assert_eq!(judged(Exit::Signal(6), line), JobEndReason::OutOfMemory);
+        assert_eq!(judged(Exit::Signal(6), "terminate called"), JobEndReason::KilledBySignal);
+        assert_eq!(judged(Exit::Signal(9), line), JobEndReason::KilledBySignal);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The runner's side of the journal.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::time::SystemTime;
 
 use prost::Message;
@@ -26,9 +26,7 @@ impl JournalWriter {
     /// half-written is cut off.
     pub fn open(folder: &JobFolder, _held: &JobLock, attempt: u32) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.journal())?;
-        let mut reader = RecordReader::new(&file);
-        while let Next::Record(_) = reader.next().map_err(into_io)? {}
-        let length = reader.offset();
+        let length = whole_bytes(&file)?;
         file.set_len(length)?;
         file.seek(io::SeekFrom::Start(length))?;
         Ok(Self { file, attempt, length, buffer: Vec::new() })
@@ -57,6 +55,41 @@ impl JournalWriter {
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// Cuts off what a crash has left half-written, so that readers need not stop there; whether there was anything. Nobody may write: the
+/// caller holds the lock.
+pub fn cut_torn_end(folder: &JobFolder, _held: &JobLock) -> io::Result<bool> {
+    let file = match OpenOptions::new().read(true).write(true).open(folder.journal()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let whole = whole_bytes(&file)?;
+    if whole == file.metadata()?.len() {
+        return Ok(false);
+    }
+    file.set_len(whole)?;
+    file.sync_all()?;
+    Ok(true)
+}
+
+/// Where the last whole record ends. When a machine goes down, what was not synced may come back as zeros or as something else: behind that
+/// nothing is whole. A damage with whole records behind it is another matter, and is not cut away.
+fn whole_bytes(mut file: &File) -> io::Result<u64> {
+    let mut reader = RecordReader::new(file);
+    let damage = loop {
+        match reader.next() {
+            Ok(Next::Record(_)) => {}
+            Ok(Next::End | Next::Torn) => return Ok(reader.offset()),
+            Err(error) => break error,
+        }
+    };
+    let FrameError::Damaged { offset, .. } = damage else { return Err(into_io(damage)) };
+    file.seek(io::SeekFrom::Start(offset))?;
+    let mut rest = Vec::new();
+    file.read_to_end(&mut rest)?;
+    if record::holds_record(rest.get(1..).unwrap_or_default()) { Err(into_io(damage)) } else { Ok(offset) }
 }
 
 fn into_io(error: FrameError) -> io::Error {
@@ -130,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_hides_no_record_before_it_and_changes_none() {
+    fn a_flipped_bit_hides_no_record_before_it_changes_none_and_is_cut_away_only_at_the_end() {
         let (_place, folder, lock) = folder();
         let ends = journal(&folder, &lock);
         let (bytes, (all, _)) = (fs::read(folder.journal()).unwrap(), read(&folder));
@@ -141,9 +174,22 @@ mod tests {
             let before = ends.iter().filter(|end| **end <= bit as u64 / 8).count();
             let (records, error) = read(&folder);
             assert!(error.is_some() && records == all[..before], "bit {bit}: {error:?}");
-            // Nobody writes behind what cannot be read, and nothing is cut away that somebody may mend.
-            assert!(JournalWriter::open(&folder, &lock, 2).is_err(), "bit {bit}");
-            assert!(fs::read(folder.journal()).unwrap() == damaged, "bit {bit}");
+            let cut = cut_torn_end(&folder, &lock);
+            if before + 1 == all.len() {
+                // As a machine that went down may have left it.
+                assert!(cut.unwrap(), "bit {bit}");
+                assert!(fs::read(folder.journal()).unwrap() == bytes[..ends[before - 1] as usize], "bit {bit}");
+            } else {
+                // Nobody writes behind what cannot be read, and nothing is cut away that somebody may mend.
+                assert!(cut.is_err() && JournalWriter::open(&folder, &lock, 2).is_err(), "bit {bit}");
+                assert!(fs::read(folder.journal()).unwrap() == damaged, "bit {bit}");
+            }
+        }
+        // Zeros are what a file system makes of what was not synced.
+        for zeros in [1, 11, 12, 100_000] {
+            fs::write(folder.journal(), [bytes.clone(), vec![0; zeros]].concat()).unwrap();
+            assert!(cut_torn_end(&folder, &lock).unwrap() && !cut_torn_end(&folder, &lock).unwrap(), "{zeros}");
+            assert!(fs::read(folder.journal()).unwrap() == bytes);
         }
     }
 }

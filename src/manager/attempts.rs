@@ -14,9 +14,14 @@ use crate::job::order::{Lease, Order};
 use crate::job::retry::{self, Retry};
 use crate::job::state::{Event, Outcome, State};
 use crate::job::{Job, Violations};
-use crate::journal::{JobFolder, checkpoints};
+use crate::journal::{JobFolder, JobLock, checkpoints, cut_torn_end, is_held};
 use crate::proto::v1;
 use crate::scheduler::Wait;
+
+/// A runner that loads may be silent so many times as long as one that trains.
+const LOADING_FACTOR: u32 = 10;
+/// From the last word of a runner to its end it takes no longer than this, or than the grace time where that is longer.
+const LEAVING: Duration = Duration::from_secs(15);
 
 impl Task {
     /// Gives a waiting job its part of the machine and starts its runner. After an error it still waits.
@@ -68,7 +73,17 @@ impl Task {
     pub(super) async fn adopt(&mut self, live: &mut Live) -> Result<(), JobError> {
         let place = self.folder(&live.job.id);
         let (from, attempt) = (place.clone(), live.job.attempt);
-        match blocking(move || from.read_order(attempt)).await {
+        let read = move || {
+            if !is_held(&from.shim())?
+                && let Some(lock) = JobLock::take(&from)?
+                // A machine that went down may have left anything at the end of the journal, which watchers would stumble over.
+                && let Err(error) = cut_torn_end(&from, &lock)
+            {
+                tracing::error!(%error, journal = %from.journal().display(), "the journal cannot be looked through");
+            }
+            from.read_order(attempt)
+        };
+        match blocking(read).await {
             Ok(order) => {
                 live.lease = Some(order.lease);
                 live.stop = live.job.course.stop;
@@ -211,17 +226,25 @@ impl Task {
 
     /// Stops the runners that have told nothing for longer than their specs allow.
     pub(super) fn end_stalled_jobs(&mut self, since_last_look: Duration) {
+        let leaving = self.settings.runner.stop_grace.max(LEAVING);
         for id in self.live.busy_ids() {
             let Some(live) = self.live.get_mut(&id) else { continue };
-            let timeout = live.job.spec.retry.as_ref().and_then(|retry| retry.stall_timeout);
-            let Some(timeout) = timeout.and_then(|timeout| Duration::try_from(timeout).ok()) else { continue };
-            // Loading may take its time.
-            if live.fold.started(live.job.attempt).is_none() {
-                continue;
-            }
             // Looks are counted: a clock goes on while the daemon stands still and hears nobody, and may be set.
             live.silent += since_last_look;
             let silent = live.silent;
+            if live.fold.ended(live.job.attempt).is_some() {
+                // It has said its last word, and everything is on the disk: what does not leave now holds a GPU for nothing.
+                if let Some(runner) = live.runner.as_ref().filter(|_| silent > leaving) {
+                    tracing::warn!(job.id = %id, "the runner has ended its work and does not leave; it is killed");
+                    runner.kill();
+                }
+                continue;
+            }
+            let timeout = live.job.spec.retry.as_ref().and_then(|retry| retry.stall_timeout);
+            let Some(timeout) = timeout.and_then(|timeout| Duration::try_from(timeout).ok()) else { continue };
+            // Loading may take its time.
+            let is_training = live.fold.started(live.job.attempt).is_some();
+            let timeout = if is_training { timeout } else { timeout.saturating_mul(LOADING_FACTOR) };
             if silent > timeout
                 && live.stop.is_none()
                 && let Some(runner) = &live.runner

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::job::{Job, JobId};
 use crate::journal::JobFolder;
@@ -18,6 +18,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// ... and so on up to this.
 const AGAIN_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
+/// Copies that are written at the same time: a file system that hangs takes no more threads than that.
+static COPIED_AT_ONCE: Semaphore = Semaphore::const_new(4);
+
 /// The copies of all jobs; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Mirrors {
@@ -28,6 +31,17 @@ pub(super) struct Mirrors {
 struct Kept {
     state: v1::MirrorState,
     ended: watch::Sender<bool>,
+    /// Passes that somebody waits for, counted.
+    wanted: watch::Sender<u64>,
+    /// The last of these that was made, whether it could write or not.
+    made: watch::Receiver<u64>,
+}
+
+/// What the task of a copy hears and says.
+struct Told {
+    ended: watch::Receiver<bool>,
+    wanted: watch::Receiver<u64>,
+    made: watch::Sender<u64>,
 }
 
 /// The state of a copy that was complete before this daemon began.
@@ -56,8 +70,11 @@ impl Mirrors {
         }
         let mirror = Mirror::new(folder, Path::new(wanted), job.id.as_str());
         let state = v1::MirrorState { folder: mirror.target().display().to_string(), ..v1::MirrorState::default() };
-        let (ended, told) = watch::channel(job.state.is_final());
-        kept.insert(job.id.clone(), Kept { state, ended });
+        let (ended, is_ended) = watch::channel(job.state.is_final());
+        let (wanted, is_wanted) = watch::channel(0);
+        let (is_made, made) = watch::channel(0);
+        kept.insert(job.id.clone(), Kept { state, ended, wanted, made });
+        let told = Told { ended: is_ended, wanted: is_wanted, made: is_made };
         tokio::spawn(self.clone().follow(job.id.clone(), mirror, told));
     }
 
@@ -67,16 +84,36 @@ impl Mirrors {
         kept.get(id).map(|kept| kept.state.clone())
     }
 
+    /// Copies what is new of all jobs now, and returns when that was tried: this machine may be about to go.
+    pub(super) async fn flush(&self) {
+        let waits: Vec<_> = {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let ask = |kept: &Kept| {
+                kept.wanted.send_modify(|wanted| *wanted += 1);
+                (*kept.wanted.borrow(), kept.made.clone())
+            };
+            kept.values().filter(|kept| !kept.state.complete).map(ask).collect()
+        };
+        for (wanted, mut made) in waits {
+            // One that has ended meanwhile is complete.
+            let _ = made.wait_for(|made| *made >= wanted).await;
+        }
+    }
+
     /// Forgets a job that is gone.
     pub(super) fn forget(&self, id: &JobId) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    async fn follow(self, id: JobId, mut mirror: Mirror, mut ended: watch::Receiver<bool>) {
+    async fn follow(self, id: JobId, mut mirror: Mirror, told: Told) {
+        let Told { mut ended, mut wanted, made } = told;
         let mut pause = AGAIN;
         loop {
             let is_last = *ended.borrow_and_update();
+            let number = *wanted.borrow_and_update();
+            let Ok(turn) = COPIED_AT_ONCE.acquire().await else { return };
             let pass = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
                 let done = mirror.pass(is_last);
                 (mirror, done)
             });
@@ -109,9 +146,11 @@ impl Mirrors {
                 }
             };
             let has_failed = done.is_err();
+            made.send_replace(number);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 changed = ended.changed(), if !has_failed => if changed.is_err() { return },
+                changed = wanted.changed() => if changed.is_err() { return },
             }
             if ended.has_changed().is_err() {
                 // The job was deleted.

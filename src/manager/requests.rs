@@ -103,6 +103,10 @@ impl Task {
 
     async fn resume_live(&mut self, live: &mut Live, edits: Option<v1::JobEdits>) -> Result<(), JobError> {
         self.judged(&live.job, Event::ResumeRequested)?;
+        let limit = self.settings.max_queued;
+        if self.live.queued() >= limit {
+            return Err(JobError::QueueFull { limit });
+        }
         let resume_from = super::attempts::newest_checkpoint(&live.job, &self.folder(&live.job.id)).await?;
         self.advance(live, Event::ResumeRequested, |job| {
             if let Some(edits) = &edits {

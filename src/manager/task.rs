@@ -317,6 +317,7 @@ impl Task {
                 let attempt = live.job.attempt;
                 let is_started = live.fold.started(attempt).is_some();
                 let mut verdict = end::judge(exit, live.fold.ended(attempt), live.stop, is_started);
+                verdict = end::no_memory(verdict, exit, &log_tail);
                 // A runner that could not be loaded leaves the loader's words, and these say what to do.
                 if verdict.reason == v1::JobEndReason::StartFailed
                     && let Some(finding) = explain_loader(&self.settings.catalogue, &log_tail.join("\n"))

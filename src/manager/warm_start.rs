@@ -107,7 +107,11 @@ pub(super) fn stage(warm: &Warm, jobs_dir: &Path, number: u64) -> io::Result<Pat
                 let path = entry?.path();
                 copy(&path, &to.join(path.file_name().unwrap_or_default()), jobs_dir)?;
             }
-            sync_folder(&to)
+            sync_folder(&to)?;
+            // What is damaged is told now, and not by a job that begins with something else.
+            let copied = Checkpoint::open(&to)?;
+            let names = copied.manifest.files.iter().map(|file| &file.name);
+            names.into_iter().try_for_each(|name| copied.read(name).map(drop))
         }
     };
     match fill() {

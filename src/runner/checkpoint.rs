@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -25,6 +26,11 @@ use crate::model::Network;
 const MODEL_FILE: &str = JobFolder::MODEL_FILE;
 /// What else training needs, in a checkpoint's folder.
 const STATE_FILE: &str = "state.safetensors";
+
+/// Whoever waits for a checkpoint says so often that it lives.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+/// A checkpoint that takes longer to write is told in the log.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Tensors on the CPU, as bytes.
 pub(crate) struct Snapshot(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
@@ -137,15 +143,17 @@ impl Saver {
         }
     }
 
-    /// Waits for all that were handed over.
-    pub(crate) fn finish(&mut self) -> Result<Vec<CheckpointSaved>> {
+    /// Waits for all that were handed over. `alive` is called every now and then: a disk may be slow.
+    pub(crate) fn finish(&mut self, mut alive: impl FnMut() -> Result<()>) -> Result<Vec<CheckpointSaved>> {
         let mut all = Vec::new();
         while self.waiting > 0 {
-            let done = self
-                .saved
-                .recv()
-                .map_err(|_| Failure::new(JobEndReason::Internal, "the thread that writes checkpoints has ended"))?;
-            all.push(self.take(done)?);
+            match self.saved.recv_timeout(ALIVE_EVERY) {
+                Ok(done) => all.push(self.take(done)?),
+                Err(RecvTimeoutError::Timeout) => alive()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::new(JobEndReason::Internal, "the thread that writes checkpoints has ended"));
+                }
+            }
         }
         Ok(all)
     }
@@ -169,6 +177,7 @@ impl Drop for Saver {
 
 /// Writes a checkpoint: whole or absent, whenever we die.
 fn write(folder: &JobFolder, policy: &Checkpoints, before: &[File], request: Request) -> io::Result<CheckpointSaved> {
+    let begun = Instant::now();
     let Request { weights, state, mut manifest } = request;
     let step = manifest.place.step;
     let name = JobFolder::checkpoint_name(step);
@@ -200,6 +209,10 @@ fn write(folder: &JobFolder, policy: &Checkpoints, before: &[File], request: Req
     fault::point("checkpoint-renamed");
     tidy(folder, policy)?;
     fault::point("checkpoint-tidied");
+    let seconds = begun.elapsed().as_secs_f64();
+    if begun.elapsed() > SLOW {
+        tracing::warn!(step, seconds, "the disk is slow: writing the checkpoint took {seconds:.0} s");
+    }
     Ok(CheckpointSaved { step, path: name, size_bytes: manifest.size_bytes() })
 }
 

@@ -31,7 +31,9 @@ impl From<TchError> for Failure {
         let text = error.to_string();
         // libtorch appends a stack trace of C++; the first line says what happened.
         let message = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message").to_owned();
-        let is_memory = ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc"];
+        // The last ones are cuBLAS and cuDNN.
+        let is_memory =
+            ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "STATUS_ALLOC_FAILED"];
         let reason = if is_memory.iter().any(|words| text.contains(words)) {
             JobEndReason::OutOfMemory
         } else {
@@ -49,6 +51,8 @@ mod tests {
     fn what_libtorch_says_of_memory_is_told_apart() {
         let cpu = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried";
         assert_eq!(Failure::from(TchError::Torch(cpu.into())).reason, JobEndReason::OutOfMemory);
+        let cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`";
+        assert_eq!(Failure::from(TchError::Torch(cublas.into())).reason, JobEndReason::OutOfMemory);
         let shape = Failure::from(TchError::Torch("shape '[2]' is invalid\nframe #0: c10::Error".into()));
         assert_eq!(shape.reason, JobEndReason::Internal);
         assert!(shape.message.contains("shape '[2]'") && !shape.message.contains("frame"));

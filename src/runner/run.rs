@@ -118,6 +118,10 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
     if let Some(edits) = &order.edits {
         message = spec::edited(message, edits);
     }
+    if loaded.is_none() && message.warm_start.as_ref().is_some_and(|warm| warm.resume) {
+        let what = "none of its checkpoints can be read, and warm_start.resume wants it to go on from one; the log tells what is wrong";
+        return Err(Failure::new(JobEndReason::BadData, what));
+    }
     let reading = spec::read(&message);
     let spec = reading.spec.ok_or_else(|| Failure::new(JobEndReason::Internal, reading.mistakes.to_string()))?;
     let mut training = load(spec, order, folder, device, loaded)?;

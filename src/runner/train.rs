@@ -54,7 +54,8 @@ impl Training {
     /// Trains to the end, or until we are asked to stop.
     pub(crate) fn run(&mut self, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<Finish> {
         let finish = self.steps(report, saver, stop)?;
-        for saved in saver.finish()? {
+        let step = self.place.step;
+        for saved in saver.finish(|| report.alive(step))? {
             report.checkpoint(saved)?;
         }
         if finish == Finish::Complete {
@@ -125,7 +126,8 @@ impl Training {
     /// Takes a checkpoint of this place and hands it over to be written.
     fn save(&self, metrics: BTreeMap<String, f64>, report: &mut Report, saver: &mut Saver) -> Result<()> {
         // The one before is written before memory holds another.
-        for saved in saver.finish()? {
+        let step = self.place.step;
+        for saved in saver.finish(|| report.alive(step))? {
             report.checkpoint(saved)?;
         }
         report.flush()?;

@@ -41,6 +41,14 @@ pub(super) fn job_id(name: &str) -> Result<JobId, Status> {
     }
 }
 
+/// A job as it stands in a list: a page of last log lines could be more than a client takes.
+fn without_logs(mut job: v1::Job) -> v1::Job {
+    for end in [&mut job.end, &mut job.last_attempt_end].into_iter().flatten() {
+        end.log_tail.clear();
+    }
+    job
+}
+
 fn spec(spec: Option<v1::JobSpec>) -> Result<v1::JobSpec, Status> {
     spec.ok_or_else(|| status::invalid_field("spec", "is missing"))
 }
@@ -97,7 +105,7 @@ impl JobService for Jobs {
         let (before, limit) = (paging::token(&page_token)?, paging::size(page_size, 50, 1000)?);
         let page = self.manager.list(states.into_iter().collect(), labels, before, limit).await.map_err(status::of)?;
         Ok(Response::new(v1::ListJobsResponse {
-            jobs: page.jobs.iter().map(|view| self.message(view)).collect(),
+            jobs: page.jobs.iter().map(|view| without_logs(self.message(view))).collect(),
             next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),
         }))
     }

@@ -44,9 +44,8 @@ fn foreign_key_check(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 /// An error of SQLite that speaks of the file and not of what was asked.
 pub(super) fn damaged(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure) => {
-            StoreError::Damaged { what: error.to_string() }
-        }
+        // A disk that fails is another matter: the file may be whole on the next one.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged { what: error.to_string() },
         _ => error.into(),
     }
 }

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal as Os, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use crate::job::end::Exit;
-use crate::journal::{ExitNote, JobFolder, JobLock, Runner, is_held};
+use crate::journal::{ExitNote, JobFolder, JobLock, Runner, cut_torn_end, is_held};
 
 /// A killed process is gone within this, or stuck in the kernel.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -140,6 +140,12 @@ pub(super) fn end(folder: &JobFolder, attempt: u32) -> io::Result<Exit> {
     {
         // A process that ends gives its locks back before its memory, and that on a GPU.
         wait_for_end_of(&signed)?;
+    }
+    match cut_torn_end(folder, &lock) {
+        Ok(true) => tracing::warn!(attempt, "the end of the journal was half-written, and was cut off"),
+        Ok(false) => {}
+        // Whoever reads it tells.
+        Err(error) => tracing::error!(attempt, %error, "the journal cannot be looked through"),
     }
     // Before anything is written: the disk may be full of just that.
     if let Err(error) = folder.sweep(&lock) {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// A tail looks at no more than this.
 const TAIL_BYTES: u64 = 64 << 10;
-/// Room for the line that says how much is missing.
-const MARK_BYTES: u64 = 128;
+/// Of what a full log cannot take, so much of the end is kept: the last words tell most.
+const LAST_BYTES: usize = 4 << 10;
 
 /// The log of a job, written to by the shim. What cannot be kept is counted, and a line says so where it is missing.
 pub(super) struct Log {
@@ -19,12 +19,14 @@ pub(super) struct Log {
     limit: u64,
     /// Bytes since the last one that was kept.
     dropped: u64,
+    /// The last of these.
+    last: Vec<u8>,
 }
 
 impl Log {
     /// Opens a log behind what it holds.
     pub(super) fn open(path: &Path, limit: u64) -> Self {
-        let mut log = Self { path: path.to_owned(), file: None, length: 0, limit, dropped: 0 };
+        let mut log = Self { path: path.to_owned(), file: None, length: 0, limit, dropped: 0, last: Vec::new() };
         log.reopen();
         log
     }
@@ -41,31 +43,45 @@ impl Log {
         }
         let room = self.limit.saturating_sub(self.length).min(bytes.len() as u64) as usize;
         if room == 0 || !self.mark() {
-            self.dropped += bytes.len() as u64;
-            return;
+            return self.drop(bytes);
         }
         let kept = self.append(&bytes[..room]);
-        self.dropped += (bytes.len() - kept) as u64;
+        self.drop(&bytes[kept..]);
     }
 
-    /// Ends the log, with a line about what is missing at its end.
+    fn drop(&mut self, bytes: &[u8]) {
+        self.dropped += bytes.len() as u64;
+        self.last.extend_from_slice(bytes);
+        let old = self.last.len().saturating_sub(LAST_BYTES);
+        self.last.drain(..old);
+    }
+
+    /// Ends the log. One that was full gets the last words all the same, behind a line about what is missing before them.
     pub(super) fn close(mut self) {
-        self.mark();
+        let mut last = std::mem::take(&mut self.last);
+        if (last.len() as u64) < self.dropped {
+            // Whole lines.
+            let start = last.iter().position(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+            last.drain(..start);
+        }
+        self.dropped -= last.len() as u64;
+        if self.mark() {
+            self.append(&last);
+        }
     }
 
-    /// Says how much is missing here; false where that cannot be written either.
+    /// Says how much is missing here; false where that cannot be written.
     fn mark(&mut self) -> bool {
         if self.dropped == 0 {
             return true;
         }
         let why = if self.length >= self.limit { "the log is full" } else { "the log could not be written" };
         let line = format!("\n[torchd: {why}, {} bytes are missing here]\n", self.dropped);
-        // A log that is full has room for this line.
-        let is_room = self.length + line.len() as u64 <= self.limit + MARK_BYTES;
-        if !is_room || self.append(line.as_bytes()) < line.len() {
+        if self.append(line.as_bytes()) < line.len() {
             return false;
         }
         self.dropped = 0;
+        self.last.clear();
         true
     }
 
@@ -105,17 +121,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_log_says_once_how_much_is_missing() {
+    fn a_full_log_says_how_much_is_missing_and_has_the_last_words() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runner.log");
         let mut log = Log::open(&path, 10);
-        for _ in 0..3 {
-            log.write(b"12345678");
-        }
+        let lines: Vec<String> = (0..1000).map(|number| format!("line {number}\n")).collect();
+        lines.iter().for_each(|line| log.write(line.as_bytes()));
         log.close();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "1234567812\n[torchd: the log is full, 14 bytes are missing here]\n");
-        assert_eq!(last_lines(&path, 1), ["[torchd: the log is full, 14 bytes are missing here]"]);
+        let (head, tail) = text.split_once("\n[torchd: the log is full, ").unwrap();
+        let (missing, tail) = tail.split_once(" bytes are missing here]\n").unwrap();
+        let all = lines.concat();
+        assert!(head == &all[..10] && all.ends_with(tail) && tail.starts_with("line "), "{head:?} {tail:?}");
+        assert_eq!(missing.parse::<usize>().unwrap(), all.len() - head.len() - tail.len());
+        assert!((LAST_BYTES - 20..=LAST_BYTES).contains(&tail.len()));
+        assert_eq!(last_lines(&path, 1), ["line 999"]);
+    }
+
+    #[test]
+    fn a_log_that_is_full_by_little_misses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runner.log");
+        let mut log = Log::open(&path, 10);
+        log.write(b"first words\nlast words\n");
+        log.close();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first words\nlast words\n");
     }
 
     #[test]

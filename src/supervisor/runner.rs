@@ -26,6 +26,10 @@ const MOST_RECORDS: usize = 100_000;
 const LAST_LOOKS: u32 = 10;
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;
+/// A runner that was asked to stop and has told something so short a time ago is waited for beyond the grace time, ...
+const STILL_HEARD: Duration = Duration::from_secs(3);
+/// ... up to this.
+const MOST_GRACE: Duration = Duration::from_secs(600);
 /// A shim kills at once what it is told to kill; where it does not, we do.
 const SHIM_GRACE: Duration = Duration::from_secs(5);
 
@@ -183,6 +187,7 @@ impl Supervisor {
         let mut done = Stop::No;
         let mut next: Option<(Instant, Stop)> = None;
         let mut is_last_resort = false;
+        let (mut heard, mut begun) = (Instant::now(), Instant::now());
         loop {
             let mut wanted = None;
             tokio::select! {
@@ -194,7 +199,11 @@ impl Supervisor {
                     }
                 }
                 _ = ticks.tick() => {
+                    let before = tail.journal.as_ref().map(JournalTail::sequence);
                     self.look(id, tail).await;
+                    if tail.journal.as_ref().map(JournalTail::sequence) != before {
+                        heard = Instant::now();
+                    }
                     if !is_group_told && let Some(process_group) = runner_group(folder, attempt).await {
                         self.tell(id, RunnerNews::Spawned { process_group }).await;
                         is_group_told = true;
@@ -202,6 +211,11 @@ impl Supervisor {
                 }
                 Ok(()) = asked.changed() => wanted = Some(*asked.borrow_and_update()),
                 () = tokio::time::sleep_until(next.map_or_else(Instant::now, |(at, _)| at)), if next.is_some() => {
+                    // One that tells of a long validation, or of a checkpoint on a slow disk, is on its way.
+                    if done == Stop::Gently && heard.elapsed() < STILL_HEARD && begun.elapsed() < MOST_GRACE {
+                        next = Some((Instant::now() + LOOK_EVERY, Stop::AtOnce));
+                        continue;
+                    }
                     wanted = next.take().map(|(_, stop)| stop);
                     is_last_resort = done == Stop::AtOnce;
                     if done == Stop::Gently {
@@ -213,6 +227,7 @@ impl Supervisor {
                 Some(Stop::Gently) if done < Stop::Gently => {
                     next = Some((Instant::now() + self.settings.stop_grace, Stop::AtOnce));
                     done = Stop::Gently;
+                    begun = Instant::now();
                     self.signal(id, folder, child.as_ref(), leftover::Signal::Stop).await;
                 }
                 Some(Stop::AtOnce) if is_last_resort => {

@@ -99,6 +99,26 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
 }
 
 #[test]
+fn the_unit_leaves_runners_to_torchd_and_gives_it_the_time_that_it_takes() {
+    let unit = fs::read_to_string("deploy/systemd/torchd.service").unwrap();
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap().to_owned();
+    assert_eq!(
+        (value("KillMode"), value("OOMPolicy"), value("Type")),
+        ("process".into(), "continue".into(), "notify".into())
+    );
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_torchd")).args(["--check-config", "--config", "/dev/null"]).output().unwrap();
+    let settings = String::from_utf8(output.stdout).unwrap();
+    let timeout = |key: &str| {
+        let line = settings.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = ")).unwrap();
+        humantime::parse_duration(line.trim_matches('"')).unwrap().as_secs()
+    };
+    // [shutdown] timeout is the only key of that name.
+    let stop: u64 = value("TimeoutStopSec").parse().unwrap();
+    assert!(stop > timeout("timeout") && timeout("timeout") > timeout("stop_grace"), "{settings}");
+}
+
+#[test]
 fn the_daemon_and_the_client_link_no_libtorch() {
     for program in [env!("CARGO_BIN_EXE_torchd"), env!("CARGO_BIN_EXE_torchctl")] {
         let output = Command::new("ldd").arg(program).output().unwrap();

@@ -90,6 +90,36 @@ async fn what_a_job_leaves_is_copied_while_it_runs_and_whole_when_it_has_ended()
 }
 
 #[tokio::test]
+async fn a_daemon_that_ends_copies_what_is_new_and_the_next_one_writes_no_checkpoint_again() {
+    let root = tempfile::tempdir().unwrap();
+    // Nothing is copied by the clock.
+    let daemon = setup(root.path()).set("output.mirror_interval", "1h").start();
+    let job = daemon.create(copied_to(root.path(), spec::endless())).await;
+    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|p| p.step > 5)).await;
+    let copy = root.path().canonicalize().unwrap().join(job.name.trim_start_matches("jobs/"));
+    let (status, state_dir, _guard) = daemon.stop();
+    assert!(status.success());
+    let newest = torchd::journal::checkpoints(&torchd::journal::JobFolder::new(copy.clone())).unwrap().remove(0);
+    for file in &newest.manifest.files {
+        newest.read(&file.name).unwrap();
+    }
+
+    let settings = |setup: Setup| setup.set("output.mirror_roots", root.path().to_str().unwrap());
+    let daemon = settings(Setup::in_state(&state_dir)).start();
+    let running = |job: &v1::Job| job.attempt == 2 && job.state() == v1::JobState::Running;
+    assert_eq!(daemon.watch_until(&job.name, running).await.resume_from.unwrap().step, newest.step());
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
+    daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
+    daemon.stop();
+    let written = |name: &str| fs::metadata(newest.path.join(name)).unwrap().modified().unwrap();
+    let names = || newest.manifest.files.iter().map(|file| file.name.as_str());
+    let before: Vec<_> = names().map(written).collect();
+    let daemon = settings(Setup::in_state(&state_dir)).start();
+    until(&daemon, &job.name, |state| state.last_success_time.is_some()).await;
+    assert_eq!(names().map(written).collect::<Vec<_>>(), before);
+}
+
+#[tokio::test]
 async fn a_copy_that_cannot_be_written_is_told_and_tried_until_it_can_and_the_job_goes_on() {
     let root = tempfile::tempdir().unwrap();
     let daemon = setup(root.path()).start();

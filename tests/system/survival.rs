@@ -175,6 +175,29 @@ async fn a_runner_that_hangs_is_noticed_and_started_again() {
 }
 
 #[tokio::test]
+async fn a_runner_that_never_begins_and_one_that_never_leaves_are_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let stall_timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let job = v1::JobSpec { retry: Some(v1::Retry { stall_timeout, ..v1::Retry::default() }), ..spec::short() };
+    let never_begins = odd_runner(folder.path(), "sleep 1000");
+    let daemon = Setup::new().set("runner.path", never_begins.to_str().unwrap()).set("runner.stop_grace", "200ms");
+    let daemon = daemon.start();
+    let ended = daemon.watch_to_end(&daemon.create(job.clone()).await.name).await;
+    assert_eq!((ended.state(), ended.end.unwrap().reason()), (v1::JobState::Failed, v1::JobEndReason::Stalled));
+
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("{} \"$@\"\nsleep 1000", env!("CARGO_BIN_EXE_torchd-runner"));
+    let never_leaves = odd_runner(folder.path(), &script);
+    let daemon = Setup::new().set("runner.path", never_leaves.to_str().unwrap()).start();
+    let ended = daemon.watch_to_end(&daemon.create(job).await.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!(
+        (ended.state(), end.reason(), end.signal),
+        (v1::JobState::Succeeded, v1::JobEndReason::Finished, Some(9))
+    );
+}
+
+#[tokio::test]
 async fn a_failed_attempt_waits_before_the_next_and_says_so_and_what_cannot_succeed_has_none() {
     let daemon = Daemon::start();
     let minutes = Some(prost_types::Duration { seconds: 120, nanos: 0 });
@@ -228,10 +251,10 @@ async fn the_log_is_kept_up_to_its_limit_and_says_what_is_missing() {
     let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("jobs.log_max_bytes", "4096").start();
     let job = daemon.create(spec::short()).await;
     let ended = daemon.watch_to_end(&job.name).await;
-    let last = ended.end.unwrap().log_tail.pop().unwrap();
-    assert!(last.contains("the log is full") && last.contains("bytes are missing here"), "{last}");
-    let kept = fs::metadata(daemon.job_folder(&job.name).join("runner.log")).unwrap().len();
-    assert!((4096..4096 + 200).contains(&kept), "{kept}");
+    assert_eq!(ended.end.unwrap().log_tail.pop().unwrap(), "line 2999", "the last words are there");
+    let kept = fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap();
+    assert!(kept.contains("[torchd: the log is full, ") && kept.contains("bytes are missing here]"), "{kept}");
+    assert!((4096..2 * 4096 + 200).contains(&kept.len()), "{}", kept.len());
 }
 
 #[tokio::test]

@@ -83,7 +83,18 @@ async fn what_cannot_be_begun_with_is_named_and_leaves_nothing_behind() {
     let daemon = Setup::new().data_root(folder.path()).start();
     let job = daemon.create(spec::short()).await;
     daemon.watch_to_end(&job.name).await;
+    let damaged = folder.path().join("damaged");
+    fs::create_dir(&damaged).unwrap();
+    for entry in fs::read_dir(daemon.job_folder(&job.name).join("checkpoints/step-20")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if path.ends_with("state.safetensors") {
+            *bytes.last_mut().unwrap() ^= 1;
+        }
+        fs::write(damaged.join(path.file_name().unwrap()), bytes).unwrap();
+    }
     let cases = [
+        (Source::File("damaged".into()), true, "spec.warm_start", "checksum"),
         (Source::Checkpoint("jobs/20200101-000000-aaaa".into()), false, "spec.warm_start.checkpoint", "no such job"),
         (
             Source::Checkpoint(format!("{}/checkpoints/step-7", job.name)),
