@@ -71,7 +71,8 @@ impl Mirror {
         for path in &wanted {
             count += usize::from(self.copy(path)?);
         }
-        let gone = self.remove_old(&wanted.iter().map(String::as_str).collect())?;
+        let wanted = wanted.iter().map(String::as_str).collect();
+        let gone = self.remove_old_checkpoints(&wanted)? | self.remove_old_events(&wanted)?;
         if count > 0 || gone {
             let list: BTreeMap<_, _> = self.copied.iter().map(|(path, (.., copied))| (path, copied)).collect();
             write_and_compare(&self.target.join(LIST), &mut serde_json::to_vec_pretty(&list)?.as_slice())?;
@@ -135,16 +136,9 @@ impl Mirror {
     }
 
     /// Removes the checkpoints of the copy that the job does not have any more; whether there were any.
-    fn remove_old(&mut self, wanted: &BTreeSet<&str>) -> io::Result<bool> {
-        let folder = self.target.join("checkpoints");
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
+    fn remove_old_checkpoints(&mut self, wanted: &BTreeSet<&str>) -> io::Result<bool> {
         let mut is_any = false;
-        for entry in entries {
-            let path = entry?.path();
+        for path in entries(&self.target.join("checkpoints"))? {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let prefix = format!("checkpoints/{name}/");
             if !name.starts_with("step-") || wanted.iter().any(|path| path.starts_with(&prefix)) {
@@ -159,6 +153,30 @@ impl Mirror {
             is_any = true;
         }
         Ok(is_any)
+    }
+
+    /// Removes the event files that the job has removed: what stood in them was done again. Whether there were any.
+    fn remove_old_events(&mut self, wanted: &BTreeSet<&str>) -> io::Result<bool> {
+        let mut is_any = false;
+        for path in entries(&self.target.join("tensorboard"))? {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let name = format!("tensorboard/{name}");
+            if !wanted.contains(name.as_str()) {
+                fs::remove_file(&path)?;
+                self.copied.remove(&name);
+                is_any = true;
+            }
+        }
+        Ok(is_any)
+    }
+}
+
+/// What lies in a folder; nothing where that is not there.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -242,9 +260,12 @@ mod tests {
         assert_eq!(mirror.pass(false).unwrap(), 3);
         assert_eq!(mirror.pass(false).unwrap(), 0, "nothing is new");
         put("tensorboard/events", "one");
+        put("tensorboard/superseded", "two");
+        mirror.pass(false).unwrap();
+        fs::remove_file(own.path().join("tensorboard/superseded")).unwrap();
         put("checkpoints/step-3/model", "new");
         fs::remove_dir_all(own.path().join("checkpoints/step-1")).unwrap();
-        assert_eq!(mirror.pass(false).unwrap(), 2);
+        assert_eq!(mirror.pass(false).unwrap(), 1);
         assert!(!other.path().join("a/checkpoints/step-1").exists() && !is_done(&folder));
         assert_eq!(mirror.pass(true).unwrap(), 1);
         assert!(is_done(&folder));

@@ -195,7 +195,7 @@ fn tail(bytes: &[u8], manner: &Manner) -> Vec<v1::JobRecord> {
                     assert_eq!(sequence, found.len() as u64);
                 }
                 Err(error @ JournalError::Frame(_)) => {
-                    assert!(rest == Rest::Damaged && error.to_string().contains("byte"));
+                    assert!(rest == Rest::Damaged && is_within && error.to_string().contains("byte"));
                     is_damaged = true;
                     break;
                 }
@@ -264,9 +264,11 @@ fn progress(records: &[v1::JobRecord]) {
 fn writer(bytes: &[u8]) {
     let (folder, lock) = &*FOLDER;
     let (records, end, rest) = framed::whole_records(bytes);
+    // What a crash has made of the end is cut off; a damage with whole records behind it is not.
+    let is_within = (end + 1..bytes.len()).any(|start| !framed::whole_records(&bytes[start..]).0.is_empty());
     match JournalWriter::open(folder, lock, 7) {
         Ok(mut writer) => {
-            assert_ne!(rest, Rest::Damaged);
+            assert!(rest != Rest::Damaged || !is_within);
             assert_eq!(fs::read(folder.journal()).unwrap(), bytes[..end]);
             let what = What::Progress(v1::StepProgress { step: 42, examples_per_second: 0.5 });
             writer.append(SystemTime::now(), what).unwrap();
@@ -276,7 +278,7 @@ fn writer(bytes: &[u8]) {
             assert_eq!(after[..records.len()], records);
         }
         Err(error) => {
-            assert!(rest == Rest::Damaged && error.to_string().contains(&format!("byte {end}")), "{error}");
+            assert!(rest == Rest::Damaged && is_within && error.to_string().contains(&format!("byte {end}")), "{error}");
             assert_eq!(fs::read(folder.journal()).unwrap(), bytes);
         }
     }

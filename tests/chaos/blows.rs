@@ -37,6 +37,7 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 18] = [
 pub(crate) enum Blow {
     KillDaemon,
     StopDaemon,
+    FreezeDaemon,
     SecondDaemon,
     KillRunner,
     TermRunner,
@@ -57,9 +58,10 @@ pub(crate) enum Blow {
 }
 
 /// As often as they should happen, compared with each other.
-const WEIGHTS: [(Blow, u64); 19] = [
+const WEIGHTS: [(Blow, u64); 20] = [
     (Blow::KillDaemon, 8),
     (Blow::StopDaemon, 3),
+    (Blow::FreezeDaemon, 2),
     (Blow::SecondDaemon, 1),
     (Blow::KillRunner, 8),
     (Blow::TermRunner, 4),

@@ -33,10 +33,20 @@ pub(crate) async fn follow(name: String, mut address: watch::Receiver<Option<Soc
                 seen.wrong.push(format!("the journal of {name} ends before record {}", seen.sequence));
                 return seen;
             }
+            Err(code) if !is_lost(code) => {
+                seen.wrong.push(format!("the watch of {name} ended with {code:?}"));
+                return seen;
+            }
             // The daemon has died, or is about to.
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
+}
+
+/// Whether an answer says that the daemon is gone, and nothing of the job.
+pub(crate) fn is_lost(code: tonic::Code) -> bool {
+    // The last is what a connection that breaks off within a frame looks like; of our own answers none has it while a job is watched.
+    matches!(code, tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled | tonic::Code::Internal)
 }
 
 async fn stream(name: &str, address: SocketAddr, pace: Duration, seen: &mut Seen) -> Result<(), tonic::Code> {

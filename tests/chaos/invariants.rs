@@ -30,9 +30,29 @@ pub(crate) async fn check_served(round: &mut Round, seen: &[(usize, Seen)], refe
         let found = scalars(round.daemon(), &name).await;
         assert_is_reference(&name, &found, job.state() == JobState::Succeeded, reference);
         assert_events(&round.folder(&name), &name, &found, job.state() == JobState::Succeeded);
+        if job.mirror.is_some() {
+            let copy = round.copied(&name).await;
+            assert_copy(&round.folder(&name), &copy);
+            round.count("copies of results");
+        }
         let end = job.end.as_ref().unwrap();
         round.count(&format!("jobs that ended as {:?} for {:?}", job.state(), end.reason()));
         *round.attempts() += u64::from(job.attempt);
+    }
+}
+
+/// A complete copy is that, byte for byte.
+fn assert_copy(folder: &Path, copy: &Path) {
+    let list = fs::read(copy.join("mirror.json")).unwrap();
+    let list: BTreeMap<String, torchd::mirror::Copied> = serde_json::from_slice(&list).unwrap();
+    for path in ["spec.json", "job.json", "journal"] {
+        assert!(list.contains_key(path) || !folder.join(path).exists(), "{}: {path}", copy.display());
+    }
+    for (path, told) in list {
+        let (own, copied) = (fs::read(folder.join(&path)).unwrap(), fs::read(copy.join(&path)).unwrap());
+        // Bits that the harness has flipped may have been copied before or after.
+        assert!(own == copied || path.starts_with("checkpoints/"), "{}: {path} differs", copy.display());
+        assert_eq!(copied.len() as u64, told.size_bytes, "{}: {path}", copy.display());
     }
 }
 

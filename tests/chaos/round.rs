@@ -20,7 +20,7 @@ use torchd::proto::v1::{self, JobState};
 
 use super::blows::{Blow, POINTS};
 use super::daemon::{Daemon, LIMIT, Setup};
-use super::follower::{Seen, follow};
+use super::follower::{Seen, follow, is_lost};
 use super::invariants;
 use super::random::Random;
 use super::reference::{Reference, numbers};
@@ -50,6 +50,8 @@ pub(crate) struct Round {
     address: watch::Sender<Option<SocketAddr>>,
     pub(crate) state_dir: PathBuf,
     state: Option<tempfile::TempDir>,
+    /// Where results are copied to.
+    pub(crate) copies: tempfile::TempDir,
     pub(crate) disk: Option<SmallDisk>,
     settings: Vec<(&'static str, &'static str)>,
     /// The point at which what is started now dies.
@@ -102,6 +104,7 @@ impl Round {
             address: watch::channel(None).0,
             state_dir,
             state,
+            copies: tempfile::tempdir().unwrap(),
             disk,
             settings,
             fault,
@@ -150,6 +153,8 @@ impl Round {
             for (key, value) in &self.settings {
                 setup = setup.set(key, value);
             }
+            setup = setup.set("output.mirror_roots", self.copies.path().to_str().unwrap());
+            setup = setup.set("output.mirror_interval", "300ms");
             if let Some(fault) = &self.fault {
                 setup = setup.env("TORCHD_FAULT", fault);
             }
@@ -205,11 +210,8 @@ impl Round {
         };
         let answer = tokio::time::timeout(LIMIT, asked).await;
         let answer = answer.unwrap_or_else(|_| panic!("the daemon does not answer"));
-        let is_lost = |status: &tonic::Status| {
-            matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled)
-        };
         match answer {
-            Err(status) if is_lost(&status) => {
+            Err(status) if is_lost(status.code()) && status.code() != tonic::Code::Internal => {
                 // Between the death of a process and its end.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 None
@@ -220,14 +222,17 @@ impl Round {
 
     async fn create(&mut self) {
         let max_restarts = *self.random.of(&[0, 1, 100, 100, 100]);
-        let none = Some(prost_types::Duration::default());
+        let backoff = *self.random.of(&[0, 0, 200]);
+        let backoff = Some(prost_types::Duration { seconds: 0, nanos: backoff * 1_000_000 });
+        let mirror = if self.random.once_in(2) { self.copies.path().display().to_string() } else { String::new() };
         let stall_timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
-        let retry = v1::Retry { max_restarts, initial_backoff: none, stall_timeout, ..v1::Retry::default() };
+        let retry = v1::Retry { max_restarts, initial_backoff: backoff, stall_timeout, ..v1::Retry::default() };
         let every_steps = Some(*self.random.of(&[37, 50, 111]));
         let spec = v1::JobSpec {
             retry: Some(retry),
             checkpoint: Some(v1::Checkpoint { every_steps, ..v1::Checkpoint::default() }),
             priority: self.random.below(3) as i32,
+            output: Some(v1::Output { mirror }),
             ..numbers()
         };
         // The same request until somebody answers: it makes one job.
@@ -283,10 +288,22 @@ impl Round {
             }
             Blow::SecondDaemon => {
                 self.revive();
-                let output = Setup::in_state(&self.state_dir).run();
-                let words = String::from_utf8_lossy(&output.stderr).into_owned();
-                let is_refused = output.status.code() == Some(69) && words.contains("another torchd uses it");
-                assert!(is_refused || self.daemon.as_mut().is_some_and(Daemon::has_ended), "{} {words}", output.status);
+                let second = Setup::in_state(&self.state_dir).arg("--ready-file").arg("/dev/null").run_for(LIMIT);
+                let is_dead = self.daemon.as_mut().is_some_and(Daemon::has_ended);
+                match second {
+                    Some((status, words)) => {
+                        let is_refused = status.code() == Some(69) && words.contains("another torchd uses it");
+                        assert!(is_refused || is_dead, "{status} {words}");
+                    }
+                    None => assert!(is_dead, "a second daemon serves"),
+                }
+            }
+            Blow::FreezeDaemon => {
+                self.revive();
+                self.daemon().signal(Signal::SIGSTOP);
+                // Longer than jobs may be silent.
+                tokio::time::sleep(Duration::from_millis(2500)).await;
+                self.daemon().signal(Signal::SIGCONT);
             }
             Blow::KillRunner => self.signal(&name, "lock", Signal::SIGKILL),
             Blow::TermRunner => self.signal(&name, "lock", Signal::SIGTERM),
@@ -446,20 +463,40 @@ impl Round {
             *self.tally.entry("streams of followers".into()).or_default() += seen.streams;
             all.push((place, seen));
         }
+        let mut records = 0;
         for (name, mut child) in std::mem::take(&mut self.clients) {
             let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGCONT);
             let mut last = 0;
             for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
-                let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-                if let Some(sequence) = event["record"]["sequence"].as_str() {
-                    let sequence: u64 = sequence.parse().unwrap();
-                    assert_eq!(sequence, last + 1, "a frozen torchctl that watches {name}");
-                    last = sequence;
+                let message: serde_json::Value = serde_json::from_str(&line).unwrap();
+                for event in message["events"].as_array().unwrap() {
+                    if let Some(sequence) = event["record"]["sequence"].as_str() {
+                        let sequence: u64 = sequence.parse().unwrap();
+                        assert_eq!(sequence, last + 1, "a frozen torchctl that watches {name}");
+                        last = sequence;
+                        records += 1;
+                    }
                 }
             }
             child.wait().unwrap();
         }
+        if records > 0 {
+            *self.tally.entry("records that frozen clients got".into()).or_default() += records;
+        }
         all
+    }
+
+    /// Where the results of a job have been copied to, once all of them are.
+    pub(crate) async fn copied(&mut self, name: &str) -> PathBuf {
+        let begun = Instant::now();
+        loop {
+            let mirror = self.daemon().get(name).await.mirror.unwrap();
+            if mirror.complete {
+                return mirror.folder.into();
+            }
+            assert!(begun.elapsed() < LIMIT, "the copy of {name} does not get complete: {mirror:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn end(&mut self) {

@@ -119,6 +119,24 @@ impl Setup {
         self.command.stderr(Stdio::piped()).stdout(Stdio::piped()).output().unwrap()
     }
 
+    /// Starts a daemon that should end by itself; None where it does not in that time, and had to be ended.
+    pub(crate) fn run_for(mut self, limit: Duration) -> Option<(ExitStatus, String)> {
+        use std::io::Read;
+        let mut child = self.command.stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < limit {
+            if let Some(status) = child.try_wait().unwrap() {
+                let mut words = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+                return Some((status, words));
+            }
+            sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        None
+    }
+
     /// Adds a flag.
     pub(crate) fn arg(mut self, arg: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.arg(arg);
