@@ -103,9 +103,10 @@ impl Resumes {
     /// The number of each such record, with the step that it goes back to.
     fn of(folder: &JobFolder) -> Result<Self, JournalError> {
         let mut found = Vec::new();
-        // A second attempt has an order; without one there is nothing to look for in what may be a long journal.
+        // Without a later attempt there is nothing to look for in what may be a long journal. The second need not have come to its order.
+        let has_later = folder.last_attempt() > 1;
         let mut tail = JournalTail::new(folder.clone());
-        while folder.order(2).exists() {
+        while has_later {
             let records = tail.read(RECORDS_AT_ONCE)?;
             if records.is_empty() {
                 break;
@@ -150,4 +151,36 @@ async fn read<T: Send + 'static>(
     let result = tokio::task::spawn_blocking(move || work(folder)).await;
     let failed = |error| status::internal("INTERNAL", format!("reading the journal failed: {error}"));
     result.map_err(failed)?.map_err(status::of_journal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::journal::{JobLock, JournalWriter};
+    use crate::proto::journal::record::What;
+
+    #[test]
+    fn what_a_later_attempt_does_again_counts_once_also_where_one_in_between_got_no_order() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(place.path().into());
+        std::fs::create_dir(place.path().join("attempts")).unwrap();
+        let lock = JobLock::take(&folder).unwrap().unwrap();
+        let scalar = |step, value| {
+            let values = vec![v1::ScalarValue { tag: "loss/train".into(), value }];
+            What::Scalars(v1::ScalarValues { step, values })
+        };
+        let write = |attempt, records: Vec<What>| {
+            std::fs::write(folder.order(attempt), "{}").unwrap();
+            let mut writer = JournalWriter::open(&folder, &lock, attempt).unwrap();
+            records.into_iter().for_each(|record| writer.append(SystemTime::UNIX_EPOCH, record).unwrap());
+        };
+        write(1, vec![scalar(1, 1.0), scalar(2, 2.0), scalar(3, 3.0)]);
+        write(3, vec![What::Resumed(v1::RunnerResumed { step: 1, ..Default::default() }), scalar(2, 2.5)]);
+        let (points, next) = points_of(folder.clone(), "loss/train", 0, 10).unwrap();
+        let told: Vec<_> = points.iter().map(|point| (point.step, point.value)).collect();
+        assert_eq!((told.as_slice(), next), ([(1, 1.0), (2, 2.5)].as_slice(), None));
+        assert_eq!(all_tags(&folder).unwrap()["loss/train"].point_count, 2);
+    }
 }
