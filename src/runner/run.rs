@@ -106,11 +106,16 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
         report.resumed(resumed.clone())?;
         fault::point("resumed");
     }
-    let events = cut.and_then(|()| EventFileWriter::create(&folder.tensorboard(), resumed.step as i64 + 1));
-    let events = events.map_err(Failure::storage("the event file could not be made"))?;
+    cut.map_err(Failure::storage("the event files of earlier attempts could not be cut"))?;
     let earlier = std::fs::read_dir(folder.tensorboard()).into_iter().flatten().flatten();
     let held: u64 = earlier.filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum();
-    report.write_events(events, order.max_event_bytes.saturating_sub(held));
+    match order.max_event_bytes.checked_sub(held).filter(|left| *left > 0) {
+        Some(left) => {
+            let events = EventFileWriter::create(&folder.tensorboard(), resumed.step as i64 + 1);
+            report.write_events(events.map_err(Failure::storage("the event file could not be made"))?, left);
+        }
+        None => tracing::warn!("the event files hold as much as jobs.max_event_bytes allows; the journal has the rest"),
+    }
     let device = device(order)?;
     tch::set_num_threads(i32::try_from(order.lease.cpu_threads).unwrap_or(i32::MAX));
     tch::set_num_interop_threads(1);

@@ -1,6 +1,7 @@
 //! What every RPC goes through: metrics, the client's deadline, and details for the errors that tonic answers by itself.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -90,7 +92,10 @@ where
             // An answer without a body has its status in the headers.
             count.code = code(response.headers());
             let (parts, body) = response.into_parts();
-            Ok(Response::from_parts(parts, Body::new(Counted { body, count })))
+            // A stream goes on behind its headers, and no longer than its client wants to wait.
+            let left = deadline.map(|limit| limit.saturating_sub(count.begun.elapsed()));
+            let limit = left.map(|left| Box::pin(tokio::time::sleep(left)));
+            Ok(Response::from_parts(parts, Body::new(Counted { body, count, limit, is_over: false })))
         })
     }
 }
@@ -183,6 +188,9 @@ pin_project! {
         #[pin]
         body: Body,
         count: Count,
+        limit: Option<Pin<Box<Sleep>>>,
+        // The deadline has passed, and was told.
+        is_over: bool,
     }
 }
 
@@ -192,7 +200,20 @@ impl HttpBody for Counted {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        let frame = ready!(this.body.poll_frame(cx));
+        if *this.is_over {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(frame) = this.body.poll_frame(cx) else {
+            let Some(limit) = this.limit else { return Poll::Pending };
+            ready!(limit.as_mut().poll(cx));
+            *this.is_over = true;
+            let status = plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the client's deadline has passed");
+            let mut trailers = HeaderMap::new();
+            // A status of ours fits into headers.
+            let _ = status.add_header(&mut trailers);
+            this.count.code = code(&trailers);
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        };
         if let Some(Ok(frame)) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {
@@ -202,7 +223,7 @@ impl HttpBody for Counted {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.is_over || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {

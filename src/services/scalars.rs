@@ -104,9 +104,11 @@ impl Resumes {
     fn of(folder: &JobFolder) -> Result<Self, JournalError> {
         let mut found = Vec::new();
         // Without a later attempt there is nothing to look for in what may be a long journal. The second need not have come to its order.
-        let has_later = folder.last_attempt() > 1;
+        if folder.last_attempt() < 2 {
+            return Ok(Self(found));
+        }
         let mut tail = JournalTail::new(folder.clone());
-        while has_later {
+        loop {
             let records = tail.read(RECORDS_AT_ONCE)?;
             if records.is_empty() {
                 break;

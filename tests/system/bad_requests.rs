@@ -274,6 +274,35 @@ async fn a_deadline_that_has_passed_is_told() {
 }
 
 #[tokio::test]
+async fn a_stream_goes_on_no_longer_than_its_client_wants_to_wait() {
+    let daemon = Daemon::start();
+    let job = daemon.create(spec::endless()).await;
+    let stream = tokio::net::TcpStream::connect(daemon.grpc).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{}/torchd.v1.JobService/WatchJob", daemon.grpc))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", "500m")
+        .body(())
+        .unwrap();
+    let (answer, mut body) = client.ready().await.unwrap().send_request(request, false).unwrap();
+    let message = prost::Message::encode_to_vec(&v1::WatchJobRequest { name: job.name, after_sequence: 0 });
+    let framed = [vec![0], (message.len() as u32).to_be_bytes().to_vec(), message].concat();
+    body.send_data(framed.into(), true).unwrap();
+    let mut events = answer.await.unwrap().into_body();
+    let mut bytes = 0;
+    while let Some(data) = events.data().await {
+        let data = data.unwrap();
+        bytes += data.len();
+        events.flow_control().release_capacity(data.len()).unwrap();
+    }
+    let status = Status::from_header_map(&events.trailers().await.unwrap().unwrap()).unwrap();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert!(bytes > 0, "it watched until then");
+}
+
+#[tokio::test]
 async fn an_error_about_something_long_is_short() {
     let daemon = Daemon::start();
     let mut spec = spec::short();

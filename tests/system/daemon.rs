@@ -120,6 +120,7 @@ impl Setup {
     }
 
     /// Starts a daemon that should end by itself; None where it does not in that time, and had to be ended.
+    #[allow(dead_code, reason = "the fault harness needs it")]
     pub(crate) fn run_for(mut self, limit: Duration) -> Option<(ExitStatus, String)> {
         use std::io::Read;
         let mut child = self.command.stderr(Stdio::piped()).spawn().unwrap();
