@@ -5,12 +5,12 @@
 //! that others compute on) holds back nobody. Each waiting job is told why it waits. Where the settings want it, running jobs of a lower
 //! priority make room for the first that waits.
 
-use std::fmt;
-use std::sync::Arc;
+mod wait;
 
 use crate::gpu::GpuSlot;
 use crate::job::JobId;
 use crate::job::order::{Lease, LeasedDevice, LeasedGpu};
+pub use wait::Wait;
 
 /// What the machine has for jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,34 +67,6 @@ pub struct Plan {
     pub wait: Vec<(JobId, Wait)>,
     /// Running jobs that have to make room.
     pub preempt: Vec<JobId>,
-}
-
-/// Why a job waits. Cheap to clone and to compare: thousands may wait for the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wait {
-    /// For something, in words.
-    For(Arc<str>),
-    /// For the jobs ahead of it.
-    Behind {
-        /// The first of them.
-        first: JobId,
-        /// How many they are.
-        jobs: usize,
-    },
-}
-
-impl fmt::Display for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::For(words) => f.write_str(words),
-            Self::Behind { first, jobs: 1 } => {
-                write!(f, "1 job is ahead of it in the queue; the first is {}", first.name())
-            }
-            Self::Behind { first, jobs } => {
-                write!(f, "{jobs} jobs are ahead of it in the queue; the first is {}", first.name())
-            }
-        }
-    }
 }
 
 /// Why there is no GPU for a job.
