@@ -6,6 +6,7 @@ mod cluster;
 mod compatibility;
 mod connection;
 mod failure;
+mod following;
 mod gpus;
 mod job_commands;
 mod licenses;

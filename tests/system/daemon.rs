@@ -48,9 +48,14 @@ impl Setup {
 
     /// The same in a state folder that stays.
     pub(crate) fn in_state(state_dir: &Path) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), state_dir)
+    }
+
+    /// The same where another daemon was before.
+    pub(crate) fn at(grpc: SocketAddr, state_dir: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", state_dir);
-        command.args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.args(["--grpc-listen", &grpc.to_string(), "--http-listen", "127.0.0.1:0"]);
         command.args(["--config", "/dev/null", "--data-root", "examples"]).arg("--state-dir").arg(state_dir);
         // Tests that want runners to go on without their daemon say so; where a test fails in between, none does so for long.
         command.env("TORCHD__SHUTDOWN__RUNNERS", "stop").env("TORCHD__JOBS__ORPHAN_TIMEOUT", "60s");
