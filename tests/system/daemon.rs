@@ -78,6 +78,17 @@ impl Setup {
         self
     }
 
+    /// With so many descriptors as the usual limit.
+    pub(crate) fn open_files(mut self, count: u64) -> Self {
+        let mut limited = Command::new("sh");
+        let limit = format!("ulimit -S -n {count} && exec \"$0\" \"$@\"");
+        limited.arg("-c").arg(limit).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        limited.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        limited.stdin(Stdio::null()).stdout(Stdio::null());
+        self.command = limited;
+        self
+    }
+
     /// Nobody reads its log.
     pub(crate) fn unread(mut self) -> Self {
         self.is_unread = true;
