@@ -260,6 +260,38 @@ fn python_and_its_pytorch_are_found_without_importing_it() {
 }
 
 #[test]
+fn a_shell_is_told_what_there_is_to_complete() {
+    let ctl = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_torchctl")).args(arguments).output().unwrap();
+    let (_, help, _) = told(&ctl(&["--help"]));
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let commands: Vec<_> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains(&"submit") && commands.contains(&"completions"), "{help}");
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, err) = told(&ctl(&["completions", shell]));
+        assert!(code == 0, "{err}");
+        for command in &commands {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    // What bash itself makes of it.
+    let (_, script, _) = told(&ctl(&["completions", "bash"]));
+    let ask = |line: &str| {
+        let words: Vec<_> = line.split(' ').collect();
+        let place = words.len() - 1;
+        let asked = format!(
+            "{script}\nCOMP_WORDS=({line}); COMP_CWORD={place}; _torchctl torchctl '{0}' '{1}'; echo \"${{COMPREPLY[@]}}\"",
+            words[place],
+            words[place - 1]
+        );
+        told(&Command::new("bash").args(["--norc", "-c", &asked]).output().unwrap())
+    };
+    assert_eq!(ask("torchctl sub").1, "submit\n");
+    assert_eq!(ask("torchctl submit --wa").1, "--watch\n");
+    let (code, _, err) = told(&ctl(&["completions", "tcl"]));
+    assert!(code == 64 && err.contains("bash"), "{err}");
+}
+
+#[test]
 fn licences_are_told_without_a_daemon() {
     let ctl = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_torchctl")).args(arguments).output().unwrap();
     let (code, out, _) = told(&ctl(&["version", "--licenses"]));
