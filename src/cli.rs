@@ -6,6 +6,7 @@ mod cluster;
 mod compatibility;
 mod connection;
 mod failure;
+mod following;
 mod gpus;
 mod job_commands;
 mod licenses;
@@ -18,7 +19,7 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Command};
 use connection::Connection;
@@ -91,5 +92,11 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Version { licenses: false } => cluster::version(connection().await?, output).await,
         Command::Gpus(arguments) => gpus::gpus(connection().await?, output, arguments).await,
         Command::Cluster => cluster::cluster(connection().await?, output).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "torchctl", &mut script);
+            output::write(&String::from_utf8_lossy(&script))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

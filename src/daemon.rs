@@ -4,10 +4,12 @@
 //! servers end what they have in hand. All of that within `shutdown.timeout`; a second signal ends the daemon at once.
 
 mod arguments;
+mod descriptors;
 mod doctor;
 mod handshake;
 mod listeners;
 mod logging;
+mod slow_clients;
 mod startup;
 mod systemd;
 
@@ -77,13 +79,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return doctor::main(&settings, repair);
     }
     logging::start(&settings);
+    let open_files = descriptors::raise();
     // A daemon mostly waits; two threads keep it small on machines with many cores.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("torchd").enable_all().build();
     let ended = runtime
         .map_err(|error| Failure::internal("the threads of the daemon cannot be started", error))
         .and_then(|runtime| {
-            let ended = runtime.block_on(run(settings, environment, cpus, &arguments));
+            let ended = runtime.block_on(run(settings, environment, cpus, open_files, &arguments));
             // Whatever still blocks was given its time.
             runtime.shutdown_timeout(Duration::from_millis(100));
             ended
@@ -113,7 +116,7 @@ fn run_shim(mut arguments: Vec<OsString>) -> ExitCode {
 fn check_machine(settings: &Settings, environment: Environment) -> ExitCode {
     let judged = async {
         let checkup = startup::checkup(settings, environment, startup::catalogue(settings)?);
-        let probe = match startup::runner_settings(settings) {
+        let probe = match startup::runner_settings(settings, None) {
             Ok(runner) => {
                 Supervisor::new(runner, tokio::sync::mpsc::channel(1).0).probe().await.map_err(|e| e.to_string())
             }
@@ -141,7 +144,13 @@ fn refuse(invalid: &Invalid) -> ExitCode {
     ExitCode::from(startup::EXIT_SETTINGS)
 }
 
-async fn run(settings: Settings, environment: Environment, cpus: u32, arguments: &Arguments) -> Result<(), Failure> {
+async fn run(
+    settings: Settings,
+    environment: Environment,
+    cpus: u32,
+    open_files: Option<u64>,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| Failure::internal("SIGTERM cannot be received", error))?;
     let mut interrupt =
@@ -158,7 +167,7 @@ async fn run(settings: Settings, environment: Environment, cpus: u32, arguments:
     let socket_dir = environment.get("RUNTIME_DIRECTORY").and_then(|folders| folders.split(':').next());
     let socket_dir = socket_dir.filter(|folder| !folder.is_empty()).map_or(settings.state_dir.as_path(), Path::new);
     let listeners = listeners::bind(&settings, socket_dir).await?;
-    let runner = startup::runner_settings(&settings)?;
+    let runner = startup::runner_settings(&settings, open_files)?;
     let reasons: Vec<_> = (1..).map_while(|number| JobEndReason::try_from(number).ok()).map(end::label).collect();
     let methods = services::methods();
     let metrics =

@@ -15,7 +15,7 @@ mod recent;
 mod tail;
 mod writer;
 
-pub use artifacts::{Artifact, artifact_path, artifacts};
+pub use artifacts::{Artifact, artifact_path, artifacts, open_artifact};
 pub use checkpoint::{Checkpoint, Context, FileSum, Manifest, checkpoints, sha256_of};
 pub use exit_note::{ExitNote, ExitRoom};
 pub use file_lock::{FileLock, Holder, is_held};

@@ -165,6 +165,11 @@ pub(super) enum Command {
     },
     /// Print what torchd knows of its machine
     Cluster,
+    /// Print a script that lets a shell complete commands and flags; asks no daemon
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Show the GPUs: how busy, how full, how hot, why their clocks are reduced, which jobs hold them
     Gpus(GpuArguments),
 }

@@ -1,7 +1,9 @@
 //! The way to the daemon.
 
+use std::error::Error;
 use std::time::Duration;
 
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::failure::Failure;
@@ -12,6 +14,7 @@ use crate::proto::v1::system_service_client::SystemServiceClient;
 
 /// An open connection.
 pub(super) struct Connection {
+    server: String,
     channel: Channel,
 }
 
@@ -32,7 +35,13 @@ impl Connection {
         let channel = endpoint.connect_timeout(Duration::from_secs(10)).connect().await;
         let channel =
             channel.map_err(|error| Failure::Unreachable { server: server.to_owned(), cause: root(&error) })?;
-        Ok(Self { channel })
+        Ok(Self { server: server.to_owned(), channel })
+    }
+
+    /// A daemon that answered once and does not any more.
+    pub(super) fn lost(&self, status: &Status) -> Failure {
+        let cause = if status.source().is_some() { root(status) } else { status.message().to_owned() };
+        Failure::Unreachable { server: self.server.clone(), cause }
     }
 
     pub(super) fn jobs(&self) -> JobServiceClient<Channel> {
@@ -53,7 +62,7 @@ impl Connection {
 }
 
 /// The innermost cause says what happened; the outer ones say "transport error".
-fn root(error: &dyn std::error::Error) -> String {
+fn root(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

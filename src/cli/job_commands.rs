@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use super::arguments::{ResumeArguments, StateFilter};
 use super::connection::Connection;
 use super::failure::Failure;
-use super::output::{Output, write};
+use super::following::Following;
+use super::output::{Output, tell, write};
 use super::{spec_file, table, watch};
 use crate::proto::{json, v1};
 
@@ -36,7 +37,7 @@ pub(super) async fn submit(
     if !output.is_json() {
         write(&format!("{} in {}\n", job.name, job.directory))?;
     }
-    watch::watch(connection, output, &job.name, 0).await
+    watch::watch_new(connection, output, &job).await
 }
 
 pub(super) async fn validate(connection: Connection, output: Output, spec: &Path, set: &[String]) -> Done {
@@ -184,8 +185,8 @@ fn describe(job: &v1::Job) -> String {
 
 pub(super) async fn logs(connection: Connection, output: Output, job: &str, follow: bool, tail_lines: u32) -> Done {
     let request = v1::ReadJobLogRequest { name: name(job), offset_bytes: 0, tail_lines, follow };
-    let mut log = connection.jobs().read_job_log(request).await?.into_inner();
-    while let Some(piece) = log.message().await? {
+    let mut log = Following::begin(connection, request).await?;
+    while let Some(piece) = log.next(|words| tell(&format!("torchctl: {words}"))).await? {
         output.print(&piece, |piece| piece.text.clone())?;
     }
     Ok(ExitCode::SUCCESS)

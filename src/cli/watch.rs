@@ -1,4 +1,5 @@
-//! Following a job: a progress bar on a terminal, a line an epoch elsewhere, every message as JSON for scripts.
+//! Following a job: a progress bar on a terminal, a line an epoch elsewhere, every message as JSON for scripts. What the daemon sends, and
+//! how it is asked again after a restart, is the business of `following`.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
@@ -8,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::connection::Connection;
 use super::failure::Failure;
+use super::following::{Following, Watched};
 use super::job_commands::name;
 use super::output::{Output, tell, write};
 use super::table;
@@ -23,16 +25,25 @@ pub(super) async fn watch(
     job: &str,
     after_sequence: u64,
 ) -> Result<ExitCode, Failure> {
-    let request = v1::WatchJobRequest { name: name(job), after_sequence };
-    let mut stream = connection.jobs().watch_job(request).await?.into_inner();
+    let name = name(job);
+    let following = Following::begin(connection, Watched::new(name.clone(), after_sequence)).await?;
+    follow(following, output, &name).await
+}
+
+/// Follows a job that the daemon has just taken.
+pub(super) async fn watch_new(connection: Connection, output: Output, job: &v1::Job) -> Result<ExitCode, Failure> {
+    follow(Following::of(connection, Watched::new(job.name.clone(), 0)), output, &job.name).await
+}
+
+async fn follow(mut following: Following<Watched>, output: Output, name: &str) -> Result<ExitCode, Failure> {
     let mut screen = Screen::new(output);
     let mut last: Option<v1::Job> = None;
     loop {
         let message = tokio::select! {
-            message = stream.message() => message?,
+            message = following.next(|words| screen.bar.suspend(|| tell(&format!("torchctl: {words}")))) => message?,
             _ = tokio::signal::ctrl_c() => {
                 screen.finish();
-                tell(&format!("{0} goes on: `torchctl watch {0}` follows it, `torchctl cancel {0}` ends it", name(job)));
+                tell(&format!("{0} goes on: `torchctl watch {0}` follows it, `torchctl cancel {0}` ends it", name));
                 return Ok(ExitCode::from(EXIT_INTERRUPTED));
             }
         };

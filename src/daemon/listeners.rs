@@ -1,5 +1,6 @@
 //! The addresses: bound before anything else is touched, served once everything is there.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -18,6 +19,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
 
 use super::handshake::Punctual;
+use super::slow_clients::Impatient;
 use super::startup::Failure;
 use crate::config::{LONGEST_SOCKET, Settings};
 use crate::services::AnswerLayer;
@@ -43,6 +45,9 @@ pub(super) struct Addresses {
 
 /// A client that does not answer a ping within this is gone, and its watches end.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// From failing to accept a connection to trying again.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Binds all addresses. `socket_dir` is where the Unix socket lies if the settings name no other place.
 pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Listeners, Failure> {
@@ -101,11 +106,25 @@ impl Listeners {
         let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
         servers.spawn(serve_grpc(incoming, routes, layer, max, stop.clone()));
         servers.spawn(async move {
-            let served = axum::serve(self.http, pages).with_graceful_shutdown(stop.cancelled_owned()).await;
+            let served = axum::serve(Impatient(self.http), pages).with_graceful_shutdown(stop.cancelled_owned()).await;
             served.map_err(|error| format!("HTTP: {error}"))
         });
         servers
     }
+}
+
+/// A connection cannot be accepted while there are no descriptors left, and is there again at once: who does not wait then computes for
+/// nothing, and takes the time of those who could give descriptors back.
+fn paced<C>(incoming: impl Stream<Item = std::io::Result<C>>) -> impl Stream<Item = std::io::Result<C>> {
+    incoming.then(async |accepted| {
+        if let Err(error) = &accepted
+            && !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
+        {
+            tracing::error!(%error, "no connection can be accepted");
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+        }
+        accepted
+    })
 }
 
 /// The same API on any kind of connection.
@@ -120,7 +139,7 @@ where
     I: Stream<Item = std::io::Result<C>> + Send + 'static,
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let incoming = incoming.map(|accepted| accepted.map(Punctual::new));
+    let incoming = paced(incoming).map(|accepted| accepted.map(Punctual::new));
     Server::builder()
         .max_concurrent_streams(Some(max_streams))
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -130,4 +149,27 @@ where
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
         .map_err(|error| format!("gRPC: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_to_accept_is_waited_out_and_one_of_a_client_is_not() {
+        let failed = [24, 104, 103].map(|code| Err(Error::from_raw_os_error(code)));
+        let accepted = paced(tokio_stream::iter(failed.into_iter().chain([Ok(7)])));
+        let mut accepted = std::pin::pin!(accepted);
+        let begun = Instant::now();
+        let mut times = Vec::new();
+        while let Some(one) = accepted.next().await {
+            times.push((one.ok(), begun.elapsed().as_secs()));
+        }
+        // EMFILE, ECONNRESET, ECONNABORTED.
+        assert_eq!(times, [(None, 1), (None, 1), (None, 1), (Some(7), 1)]);
+    }
 }

@@ -155,8 +155,8 @@ pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// How runners are started.
-pub(super) fn runner_settings(settings: &Settings) -> Result<RunnerSettings, Failure> {
+/// How runners are started, with `open_files` as their limit of descriptors if it is given.
+pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> Result<RunnerSettings, Failure> {
     let shim =
         std::env::current_exe().map_err(|error| Failure::internal("the path of this program is unknown", error))?;
     Ok(RunnerSettings {
@@ -165,6 +165,7 @@ pub(super) fn runner_settings(settings: &Settings) -> Result<RunnerSettings, Fai
             .map_err(|error| Failure::internal("the path of the state folder is unknown", error))?,
         orphan_timeout: settings.jobs_orphan_timeout,
         log_max_bytes: settings.jobs_log_max_bytes,
+        open_files,
         program: find_runner(settings.runner_path.as_deref())?,
         libtorch_dir: settings.runner_libtorch_dir.clone(),
         stop_grace: settings.runner_stop_grace,

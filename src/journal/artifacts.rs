@@ -1,7 +1,7 @@
 //! The files that a job leaves for its user: results, checkpoints, event files. What is half-written, and what is the daemon's own,
 //! is not among them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -49,6 +49,28 @@ pub fn artifact_path(folder: &JobFolder, path: &str) -> Option<PathBuf> {
     let is_plain = path.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.contains('\0'));
     let is_open = OPEN.iter().any(|open| path.strip_prefix(open).is_some_and(|rest| rest.starts_with('/')));
     (is_plain && is_open).then(|| folder.path().join(path))
+}
+
+/// Opens a file for the user. One that is not theirs is not found, and neither is what a link leads to, a folder or a pipe, whose opening
+/// would wait for somebody who writes.
+pub fn open_artifact(folder: &JobFolder, path: &str) -> io::Result<File> {
+    let missing = || io::Error::from(io::ErrorKind::NotFound);
+    artifact_path(folder, path).ok_or_else(missing)?;
+    let mut place = folder.path().to_owned();
+    let mut is_file = false;
+    for part in path.split('/') {
+        place.push(part);
+        let about = fs::symlink_metadata(&place).map_err(|error| match error.kind() {
+            // No file has such a name, or it lies below one that is no folder.
+            io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => missing(),
+            _ => error,
+        })?;
+        if about.is_symlink() {
+            return Err(missing());
+        }
+        is_file = about.is_file();
+    }
+    if is_file { File::open(place) } else { Err(missing()) }
 }
 
 fn walk(folder: &Path, name: &str, found: &mut Vec<Artifact>) -> io::Result<()> {

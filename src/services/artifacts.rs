@@ -10,7 +10,7 @@ use tonic::Status;
 use super::jobs::job_id;
 use super::{paging, status};
 use crate::job::JobId;
-use crate::journal::{self, Checkpoint, JobFolder, artifact_path, sha256_of};
+use crate::journal::{self, Checkpoint, JobFolder, open_artifact, sha256_of};
 use crate::manager::Manager;
 use crate::proto::v1::{self, download_artifact_response::Part};
 
@@ -99,15 +99,11 @@ pub(super) async fn download(
         let message = format!("{id} has no file {path:?} for you; ListArtifacts tells which there are");
         status::not_found("torchd.v1.Artifact", &name, message)
     };
-    let place = artifact_path(&folder, &path).ok_or_else(missing)?;
+    let asked = path.clone();
     // The file that is open stays the same, whatever becomes of its name.
     let opened = tokio::task::spawn_blocking(move || -> io::Result<_> {
-        let mut file = File::options().read(true).open(&place)?;
+        let mut file = open_artifact(&folder, &asked)?;
         let about = file.metadata()?;
-        // A link of somebody's leads elsewhere.
-        if !std::fs::symlink_metadata(&place)?.is_file() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
         let sha256 = sha256_of(&mut (&mut file).take(about.len()))?;
         Ok((file, about, sha256))
     });

@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::status;
 use crate::job::JobId;
-use crate::manager::{Manager, View};
+use crate::manager::{JobError, Manager, View};
 use crate::proto::v1;
 
 /// Bytes in one message, at most.
@@ -82,6 +82,10 @@ async fn send_log(
         }
         if is_complete {
             return Ok(());
+        }
+        // The daemon shuts down; an end of the stream would be the end of the log.
+        if views.has_changed().is_err() && !views.borrow().job.state.is_final() {
+            return Err(status::of(JobError::Gone));
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}

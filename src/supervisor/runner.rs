@@ -157,6 +157,7 @@ impl Supervisor {
             .args(["--orphan-timeout", &settings.orphan_timeout.as_secs_f64().to_string()])
             .args(["--grace", &settings.stop_grace.as_secs_f64().to_string()])
             .args(["--log-max-bytes", &settings.log_max_bytes.to_string()])
+            .args(settings.open_files.iter().flat_map(|count| ["--open-files".to_owned(), count.to_string()]))
             .arg("--runner")
             .arg(&settings.program)
             .env_clear()

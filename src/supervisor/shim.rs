@@ -20,6 +20,7 @@ use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::is_of_disk;
 use super::log::Log;
@@ -61,6 +62,9 @@ pub struct ShimArguments {
     /// The log keeps so much
     #[arg(long)]
     log_max_bytes: u64,
+    /// The runner, and we, may have so many descriptors open; without it as many as the daemon may
+    #[arg(long)]
+    open_files: Option<u64>,
     /// The runner
     #[arg(long)]
     runner: PathBuf,
@@ -87,6 +91,10 @@ fn run(arguments: &ShimArguments) -> io::Result<u8> {
         return Ok(NOT_MINE);
     }
     fault::point("shim-locked");
+    if let Some(current) = arguments.open_files {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum })?;
+    }
     let room = ExitRoom::take(&folder)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let kills_before = memory_kills();

@@ -1,4 +1,8 @@
-"""Starts TensorBoard on a folder and prints what its HTTP API tells of the scalars: {tag: [[time, step, value], ...]}."""
+"""Starts TensorBoard on a folder and prints what its HTTP API tells of the scalars: {run: {tag: [[time, step, value], ...]}}.
+
+It loads in the background, and --counts tells what has to be there, {run: {tag: points}}: it is asked until each run has its tags with so many
+points or more, and then a little longer, so that what comes too much is seen.
+"""
 
 import argparse
 import json
@@ -12,11 +16,13 @@ import urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("--logdir", required=True)
 parser.add_argument("--load_fast", required=True)
+parser.add_argument("--counts", required=True, type=json.loads)
 arguments = parser.parse_args()
 
 LIMIT = time.monotonic() + 100
+RELOAD = 1
 command = [sys.executable, "-m", "tensorboard.main", "--logdir", arguments.logdir, "--load_fast", arguments.load_fast,
-           "--host", "127.0.0.1", "--port", "0", "--reload_interval", "1"]
+           "--host", "127.0.0.1", "--port", "0", "--reload_interval", str(RELOAD)]
 server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -35,18 +41,26 @@ try:
     else:
         sys.exit("TensorBoard did not start:\n" + "".join(words))
     plugin = found.group(1) + "data/plugin/scalars/"
-    # TensorBoard loads in the background: ask until the last thing that was written is there.
+    whole_since = None
     while True:
-        runs = get(plugin + "tags")
-        if any("accuracy/validation" in tags for tags in runs.values()):
-            shown = {}
-            for run, tags in runs.items():
-                for tag in tags:
-                    shown[tag] = get(plugin + "scalars?" + urllib.parse.urlencode({"run": run, "tag": tag}))
-            if len(shown["accuracy/validation"]) == 2 and len(shown["loss/train"]) == 12:
-                break
+        shown = {
+            run: {tag: get(plugin + "scalars?" + urllib.parse.urlencode({"run": run, "tag": tag})) for tag in tags}
+            for run, tags in get(plugin + "tags").items()
+        }
+        is_whole = all(
+            len(shown.get(run, {}).get(tag, [])) >= count
+            for run, counts in arguments.counts.items()
+            for tag, count in counts.items()
+        )
+        if not is_whole:
+            whole_since = None
+        elif whole_since is None:
+            whole_since = time.monotonic()
+        elif time.monotonic() > whole_since + 2 * RELOAD:
+            break
         if time.monotonic() > LIMIT:
-            sys.exit(f"TensorBoard shows {runs}")
+            counts = {run: {tag: len(points) for tag, points in tags.items()} for run, tags in shown.items()}
+            sys.exit(f"TensorBoard shows {counts}")
         time.sleep(0.1)
     json.dump(shown, sys.stdout)
 finally:

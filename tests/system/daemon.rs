@@ -48,9 +48,14 @@ impl Setup {
 
     /// The same in a state folder that stays.
     pub(crate) fn in_state(state_dir: &Path) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), state_dir)
+    }
+
+    /// The same where another daemon was before.
+    pub(crate) fn at(grpc: SocketAddr, state_dir: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", state_dir);
-        command.args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.args(["--grpc-listen", &grpc.to_string(), "--http-listen", "127.0.0.1:0"]);
         command.args(["--config", "/dev/null", "--data-root", "examples"]).arg("--state-dir").arg(state_dir);
         // Tests that want runners to go on without their daemon say so; where a test fails in between, none does so for long.
         command.env("TORCHD__SHUTDOWN__RUNNERS", "stop").env("TORCHD__JOBS__ORPHAN_TIMEOUT", "60s");
@@ -70,6 +75,17 @@ impl Setup {
 
     pub(crate) fn data_root(mut self, folder: &Path) -> Self {
         self.command.arg("--data-root").arg(folder);
+        self
+    }
+
+    /// With so many descriptors as the usual limit.
+    pub(crate) fn open_files(mut self, count: u64) -> Self {
+        let mut limited = Command::new("sh");
+        let limit = format!("ulimit -S -n {count} && exec \"$0\" \"$@\"");
+        limited.arg("-c").arg(limit).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        limited.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        limited.stdin(Stdio::null()).stdout(Stdio::null());
+        self.command = limited;
         self
     }
 

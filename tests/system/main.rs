@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod artifacts;
 mod bad_data;
 mod bad_requests;
 mod compatibility;

@@ -119,6 +119,24 @@ async fn a_runner_whose_daemon_does_not_come_back_saves_and_leaves_and_its_job_g
 }
 
 #[tokio::test]
+async fn the_daemon_takes_all_descriptors_that_it_may_and_a_runner_gets_the_usual_number() {
+    let limits = |pid: i32| -> [String; 2] {
+        let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let mut words = line.split_whitespace().map(str::to_owned);
+        [words.next().unwrap(), words.next().unwrap()]
+    };
+    let daemon = Setup::new().open_files(200).start();
+    let job = daemon.create(spec::endless()).await;
+    daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Running).await;
+    let [usual, most] = limits(daemon.pid() as i32);
+    assert!(usual == most && most != "200", "{usual} {most}");
+    for who in ["shim", "lock"] {
+        assert_eq!(limits(daemon.signed(&job.name, who)), ["200", &most], "{who}");
+    }
+}
+
+#[tokio::test]
 async fn a_runner_that_somebody_stops_is_interrupted_and_costs_no_restart() {
     let daemon = Daemon::start();
     let job = daemon.create(spec::endless()).await;

@@ -1,44 +1,95 @@
-//! The real TensorBoard reads what we wrote, by both of its loaders.
+//! The real TensorBoard reads what we wrote, by both of its loaders: each step of each tag once, whatever happened to the job.
 
-use torchd::proto::v1::{self, training::Length};
+use std::collections::BTreeMap;
+
+use torchd::proto::v1::{self, JobState, training::Length};
 
 use super::daemon::Daemon;
 use super::{spec, tools};
 
+/// Step and value of each point, by tag. TensorBoard has values of 32 bits.
+type Curves = BTreeMap<String, Vec<(u64, f32)>>;
+/// The same with the time of each point, as TensorBoard's HTTP API has it.
+type Shown = BTreeMap<String, Vec<(f64, u64, f32)>>;
+
+/// Scalars and checkpoints that do not meet, so that what is told after a checkpoint has to be told again.
+fn seams() -> v1::JobSpec {
+    v1::JobSpec {
+        resources: Some(spec::threads(1)),
+        checkpoint: Some(v1::Checkpoint { every_steps: Some(20), ..v1::Checkpoint::default() }),
+        logging: Some(v1::Logging { scalar_every_steps: Some(3) }),
+        ..spec::mnist(Length::Epochs(6))
+    }
+}
+
+/// A job that is paused and goes on.
+async fn paused(daemon: &Daemon) -> String {
+    let name = daemon.create(seams()).await.name;
+    daemon.watch_until(&name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 50)).await;
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: name.clone() }).await.unwrap();
+    daemon.watch_until(&name, |job| job.state() == JobState::Paused).await;
+    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: name.clone(), edits: None }).await.unwrap();
+    name
+}
+
+/// A job whose runner is killed between two checkpoints, and started again.
+async fn killed(daemon: &Daemon) -> String {
+    let at_once = Some(prost_types::Duration::default());
+    let retry = v1::Retry { max_restarts: 1, initial_backoff: at_once, ..v1::Retry::default() };
+    let name = daemon.create(v1::JobSpec { retry: Some(retry), ..seams() }).await.name;
+    daemon.watch_until(&name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 50)).await;
+    daemon.kill_runner(&name);
+    name
+}
+
+/// What the daemon tells of a job.
+async fn curves(daemon: &Daemon, name: &str) -> Curves {
+    let mut client = daemon.jobs().await;
+    let request = v1::ListScalarTagsRequest { name: name.into(), ..Default::default() };
+    let mut curves = Curves::new();
+    for tag in client.list_scalar_tags(request).await.unwrap().into_inner().tags {
+        let request = v1::ReadScalarsRequest { name: name.into(), tag: tag.tag.clone(), ..Default::default() };
+        let points = client.read_scalars(request).await.unwrap().into_inner().points;
+        curves.insert(tag.tag, points.iter().map(|point| (point.step, point.value as f32)).collect());
+    }
+    curves
+}
+
 async fn read_by(loader: &str) {
     let Some(mut python) = tools::python() else { return };
     let daemon = Daemon::start();
-    let job = daemon.create(spec::mnist(Length::Epochs(2))).await;
-    let job = daemon.watch_to_end(&job.name).await;
-    assert_eq!(job.state(), v1::JobState::Succeeded);
+    let jobs = [daemon.create(spec::mnist(Length::Epochs(2))).await.name, paused(&daemon).await, killed(&daemon).await];
+    let mut told = BTreeMap::new();
+    for (name, (attempts, every, last)) in jobs.iter().zip([(1, 10, 126), (2, 3, 378), (2, 3, 378)]) {
+        let job = daemon.watch_to_end(name).await;
+        assert_eq!((job.state(), job.attempt), (JobState::Succeeded, attempts), "{:?}", job.end);
+        let curves = curves(&daemon, name).await;
+        let steps: Vec<_> = curves["loss/train"].iter().map(|(step, _)| *step).collect();
+        assert_eq!(steps, (every..=last).step_by(every as usize).collect::<Vec<_>>(), "none missing, none twice");
+        assert_eq!(curves["accuracy/validation"].len() as u64, last / 63);
+        told.insert(format!("{}/tensorboard", name.strip_prefix("jobs/").unwrap()), curves);
+    }
+
+    let counts: BTreeMap<_, BTreeMap<_, _>> = told
+        .iter()
+        .map(|(run, curves)| (run, curves.iter().map(|(tag, points)| (tag, points.len())).collect()))
+        .collect();
     let output = python
         .arg("tests/python/tensorboard_reads.py")
-        .args(["--load_fast", loader, "--logdir"])
-        .arg(daemon.job_folder(&job.name).join("tensorboard"))
+        .args(["--load_fast", loader, "--counts", &serde_json::to_string(&counts).unwrap(), "--logdir"])
+        .arg(daemon.state_dir.join("jobs"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let shown: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-
-    let mut client = daemon.jobs().await;
-    let request = v1::ListScalarTagsRequest { name: job.name.clone(), ..Default::default() };
-    let tags = client.list_scalar_tags(request).await.unwrap().into_inner().tags;
-    let names: Vec<_> = tags.iter().map(|tag| tag.tag.as_str()).collect();
-    let mut shown_names: Vec<_> = shown.keys().map(String::as_str).collect();
-    shown_names.sort_unstable();
-    assert_eq!(shown_names, names);
-    for tag in names {
-        let request = v1::ReadScalarsRequest { name: job.name.clone(), tag: tag.into(), ..Default::default() };
-        let points = client.read_scalars(request).await.unwrap().into_inner().points;
-        let told: Vec<_> = points.iter().map(|point| (point.step, point.value as f32)).collect();
-        let shown: Vec<_> = shown[tag]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|point| (point[1].as_u64().unwrap(), point[2].as_f64().unwrap() as f32))
-            .collect();
-        assert_eq!(shown, told, "{tag}");
-    }
+    let shown: BTreeMap<String, Shown> = serde_json::from_slice(&output.stdout).unwrap();
+    let shown: BTreeMap<String, Curves> = shown
+        .into_iter()
+        .map(|(run, curves)| {
+            let points = |points: Vec<(f64, u64, f32)>| points.iter().map(|point| (point.1, point.2)).collect();
+            (run, curves.into_iter().map(|(tag, all)| (tag, points(all))).collect())
+        })
+        .collect();
+    assert_eq!(shown, told);
 }
 
 #[tokio::test]

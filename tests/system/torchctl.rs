@@ -1,9 +1,12 @@
 //! torchctl, as people and scripts use it.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use super::daemon::{Daemon, Setup};
+use torchd::proto::v1;
+
+use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
 pub(crate) fn told(output: &Output) -> (i32, String, String) {
@@ -147,6 +150,69 @@ async fn a_log_is_followed_until_the_job_has_ended() {
     assert!(output.status.success() && log.contains("training for") && log.contains("stopped after step"), "{log}");
 }
 
+/// torchctl, with what it writes in reach, while it runs.
+fn begin(daemon: &Daemon, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_torchctl"));
+    command.env("TORCHD_SERVER", daemon.grpc.to_string()).args(arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    (child, out)
+}
+
+/// Reads up to a line that has these words.
+fn read_until(out: &mut BufReader<ChildStdout>, words: &str) -> String {
+    let mut text = String::new();
+    while !text.lines().last().is_some_and(|line| line.contains(words)) {
+        assert!(out.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    text
+}
+
+#[tokio::test]
+async fn who_follows_a_job_goes_on_when_the_daemon_comes_back() {
+    let daemon = Setup::new().set("shutdown.runners", "leave").start();
+    let threads = Some(spec::threads(1));
+    let job = v1::JobSpec { resources: threads, ..spec::mnist(v1::training::Length::MaxSteps(2000)) };
+    let name = daemon.create(job).await.name;
+    let (watcher, mut records) = begin(&daemon, &["watch", &name, "-o", "json"]);
+    let (reader, mut log) = begin(&daemon, &["logs", "-f", &name]);
+    let mut told = read_until(&mut records, "\"scalars\":");
+    let mut logged = read_until(&mut log, "training for");
+    let grpc = daemon.grpc;
+    // Once it dies, and once it is stopped in order.
+    let (state, _guard) = daemon.crash();
+    let daemon = Setup::at(grpc, &state).set("shutdown.runners", "leave").start();
+    for method in ["WatchJob", "ReadJobLog"] {
+        let is_there =
+            |line: &str| line.starts_with("grpc_server_started_total") && line.contains(method) && line.ends_with(" 1");
+        wait_for(method, || daemon.page("/metrics").1.lines().any(is_there).then_some(()));
+    }
+    let (status, ..) = daemon.stop();
+    assert!(status.success());
+    let daemon = Setup::at(grpc, &state).start();
+
+    records.read_to_string(&mut told).unwrap();
+    log.read_to_string(&mut logged).unwrap();
+    for child in [watcher, reader] {
+        let output = child.wait_with_output().unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{words}");
+        let losses = words.lines().filter(|line| line.contains("the connection to torchd is lost")).count();
+        // The second daemon may have gone before its answer was there: then it was one loss.
+        assert!((1..=2).contains(&losses) && words.lines().count() == losses, "{words}");
+    }
+    let messages = told.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let events: Vec<_> = messages.flat_map(|message| message["events"].as_array().unwrap().clone()).collect();
+    let numbers: Vec<u64> =
+        events.iter().filter_map(|event| event["record"]["sequence"].as_str()?.parse().ok()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "every record once, in order");
+    assert!(events.iter().any(|event| event["record"]["ended"].is_object()), "to the last");
+    assert_eq!(events.last().unwrap()["snapshot"]["state"], "JOB_STATE_SUCCEEDED");
+    let twice = events.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    assert_eq!(twice, 0);
+    assert_eq!(logged, fs::read_to_string(daemon.job_folder(&name).join("runner.log")).unwrap());
+}
+
 #[test]
 fn a_daemon_that_is_not_there_is_told_with_the_remedy() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_torchctl"))
@@ -191,6 +257,38 @@ fn python_and_its_pytorch_are_found_without_importing_it() {
     let reason = version["python"]["absent_reason"].as_str().unwrap();
     assert!(reason.contains("/usr/bin/false (cluster.python) ended with exit status: 1"), "{reason}");
     assert!(version["pytorch"]["absent_reason"].as_str().unwrap().contains("no Python to ask"), "{version}");
+}
+
+#[test]
+fn a_shell_is_told_what_there_is_to_complete() {
+    let ctl = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_torchctl")).args(arguments).output().unwrap();
+    let (_, help, _) = told(&ctl(&["--help"]));
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let commands: Vec<_> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains(&"submit") && commands.contains(&"completions"), "{help}");
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, err) = told(&ctl(&["completions", shell]));
+        assert!(code == 0, "{err}");
+        for command in &commands {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    // What bash itself makes of it.
+    let (_, script, _) = told(&ctl(&["completions", "bash"]));
+    let ask = |line: &str| {
+        let words: Vec<_> = line.split(' ').collect();
+        let place = words.len() - 1;
+        let asked = format!(
+            "{script}\nCOMP_WORDS=({line}); COMP_CWORD={place}; _torchctl torchctl '{0}' '{1}'; echo \"${{COMPREPLY[@]}}\"",
+            words[place],
+            words[place - 1]
+        );
+        told(&Command::new("bash").args(["--norc", "-c", &asked]).output().unwrap())
+    };
+    assert_eq!(ask("torchctl sub").1, "submit\n");
+    assert_eq!(ask("torchctl submit --wa").1, "--watch\n");
+    let (code, _, err) = told(&ctl(&["completions", "tcl"]));
+    assert!(code == 64 && err.contains("bash"), "{err}");
 }
 
 #[test]

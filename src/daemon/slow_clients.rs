@@ -1,0 +1,285 @@
+//! HTTP connections whose client keeps us waiting, which would use up the descriptors: whoever does not send the head of a request in time, or
+//! neither asks nor reads for long, is cut off. What the daemon itself needs for an answer does not count. Requests have no body that a page
+//! reads: what comes behind a head is another request.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::serve::Listener;
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// From connecting, and from the first byte of every further request, to the end of its head.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// From the last byte that was taken off us to the next request. Prometheus asks more often, over the same connection.
+const IDLE_LIMIT: Duration = Duration::from_secs(300);
+
+/// Longer than any answer takes: that is not up to the client.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Accepts connections that are cut off when they are slow. Where none can be accepted, axum waits for a second.
+pub(super) struct Impatient(pub(super) TcpListener);
+
+impl Listener for Impatient {
+    type Io = Timed<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (connection, address) = Listener::accept(&mut self.0).await;
+        (Timed::new(connection), address)
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+/// What a connection is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nobody asks.
+    Idle,
+    /// A head comes.
+    Asking,
+    /// The head was there; the answer is ours to give.
+    Answering,
+}
+
+pin_project! {
+    /// A connection with the time that its client has.
+    pub(super) struct Timed<C> {
+        #[pin]
+        inner: C,
+        limit: Pin<Box<Sleep>>,
+        stage: Stage,
+        head: Head,
+    }
+}
+
+impl<C> Timed<C> {
+    /// The time begins now.
+    fn new(inner: C) -> Self {
+        Self { inner, limit: Box::pin(sleep(REQUEST_LIMIT)), stage: Stage::Asking, head: Head::default() }
+    }
+}
+
+/// The head of a request, as far as it has come.
+#[derive(Default)]
+struct Head {
+    has_words: bool,
+    line_has_words: bool,
+}
+
+impl Head {
+    /// Whether this byte ends it: that of an empty line. Those before the first line do not count. (RFC 9112, 2.2)
+    fn ends_with(&mut self, byte: u8) -> bool {
+        match byte {
+            b'\n' if self.has_words && !self.line_has_words => return true,
+            b'\n' => self.line_has_words = false,
+            b'\r' => {}
+            _ => (self.has_words, self.line_has_words) = (true, true),
+        }
+        false
+    }
+}
+
+/// What is waited for while the limit has not passed.
+fn within<T>(limit: &mut Pin<Box<Sleep>>, context: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    if poll.is_pending() && limit.as_mut().poll(context).is_ready() {
+        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+    }
+    poll
+}
+
+impl<C: AsyncRead> AsyncRead for Timed<C> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buffer.filled().len();
+        let read = this.inner.poll_read(context, buffer);
+        for byte in &buffer.filled()[before..] {
+            if *this.stage == Stage::Idle {
+                (*this.stage, *this.head) = (Stage::Asking, Head::default());
+                this.limit.as_mut().reset(Instant::now() + REQUEST_LIMIT);
+            }
+            if *this.stage == Stage::Asking && this.head.ends_with(*byte) {
+                *this.stage = Stage::Answering;
+                this.limit.as_mut().reset(Instant::now() + ANSWER_LIMIT);
+            }
+        }
+        // In every stage: hyper does not read again after a write where the read before had to wait, and is woken by what that waited for.
+        within(this.limit, context, read)
+    }
+}
+
+impl<C> Timed<C> {
+    /// Takes note of a write: one that goes on gives the client new time, one that waits for the client uses it up.
+    fn wrote(
+        limit: &mut Pin<Box<Sleep>>,
+        stage: &mut Stage,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() || *stage == Stage::Answering {
+            *stage = Stage::Idle;
+            limit.as_mut().reset(Instant::now() + IDLE_LIMIT);
+        }
+        within(limit, context, written)
+    }
+}
+
+impl<C: AsyncWrite> AsyncWrite for Timed<C> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let written = this.inner.poll_write(context, bytes);
+        Self::wrote(this.limit, this.stage, context, written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let written = this.inner.poll_write_vectored(context, slices);
+        Self::wrote(this.limit, this.stage, context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    struct Made(mpsc::Receiver<DuplexStream>);
+
+    impl Listener for Made {
+        type Io = Timed<DuplexStream>;
+        type Addr = ();
+
+        async fn accept(&mut self) -> (Self::Io, ()) {
+            match self.0.recv().await {
+                Some(connection) => (Timed::new(connection), ()),
+                None => pending().await,
+            }
+        }
+
+        fn local_addr(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A server with a page that is there at once, one that takes a minute, and a large one.
+    fn serve() -> mpsc::Sender<DuplexStream> {
+        let (connect, connections) = mpsc::channel(1);
+        let slow = async || {
+            sleep(Duration::from_secs(60)).await;
+            "here"
+        };
+        let pages = Router::new().route("/", get(async || "here")).route("/slow", get(slow));
+        let pages = pages.route("/large", get(async || "x".repeat(1 << 20)));
+        tokio::spawn(async move { axum::serve(Made(connections), pages).await });
+        connect
+    }
+
+    /// What is sent in which second.
+    type Sent<'a> = &'a [(u64, &'a str)];
+
+    fn asks(page: &str) -> String {
+        format!("GET {page} HTTP/1.1\r\nHost: here\r\n\r\n")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_keeps_us_waiting_is_cut_off_and_whom_we_keep_waiting_is_not() {
+        let connect = serve();
+        let (whole, half) = (asks("/"), "GET / HTTP/1.1\r\nHost: he");
+        let dribble: Vec<_> = (0..whole.len()).map(|place| (place as u64, &whole[place..=place])).collect();
+        let lines: Vec<_> = (0..40).map(|second| (second, "\r\n")).collect();
+        let both = format!("{whole}{half}");
+        let slow = asks("/slow");
+        // How many answers come before the connection is cut off in which second.
+        let cases: [(&str, Sent, usize, u64); 9] = [
+            ("silence", &[], 0, 10),
+            ("half a request", &[(0, half)], 0, 10),
+            ("a byte a second", &dribble, 0, 10),
+            ("empty lines", &lines, 0, 10),
+            ("a request", &[(9, &whole)], 1, 309),
+            ("another one later", &[(0, &whole), (250, half), (255, &whole[half.len()..])], 2, 555),
+            ("half of another one later", &[(0, &whole), (250, half)], 1, 260),
+            ("half of another one at once", &[(0, &both)], 1, 300),
+            ("a page that takes its time", &[(0, &slow)], 1, 360),
+        ];
+        for (name, sent, answers, end) in cases {
+            let (client, server) = duplex(1 << 16);
+            connect.send(server).await.unwrap();
+            let (mut reader, mut writer) = split(client);
+            let begun = Instant::now();
+            let sending = async {
+                for (second, words) in sent {
+                    tokio::time::sleep_until(begun + Duration::from_secs(*second)).await;
+                    // It may be cut off by now.
+                    let _ = writer.write_all(words.as_bytes()).await;
+                }
+            };
+            let receiving = async {
+                let mut text = String::new();
+                // Where nothing has a time, this one is the next.
+                let end = tokio::time::timeout(2 * ANSWER_LIMIT, reader.read_to_string(&mut text)).await;
+                end.expect(name).unwrap();
+                (text, begun.elapsed().as_secs())
+            };
+            let ((), (text, ended)) = tokio::join!(sending, receiving);
+            assert_eq!((text.matches("200 OK").count(), ended), (answers, end), "{name}: {text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_and_does_not_read_is_cut_off() {
+        let connect = serve();
+        let (mut client, server) = duplex(1 << 16);
+        connect.send(server).await.unwrap();
+        client.write_all(asks("/large").as_bytes()).await.unwrap();
+        sleep(IDLE_LIMIT + Duration::from_secs(1)).await;
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).await.unwrap();
+        assert!(bytes.len() < 1 << 20, "{}", bytes.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_gets_all_of_it() {
+        let connect = serve();
+        let (mut client, server) = duplex(1 << 16);
+        connect.send(server).await.unwrap();
+        client.write_all(asks("/large").as_bytes()).await.unwrap();
+        let (mut count, mut block) = (0, vec![0; 1 << 16]);
+        while count < 1 << 20 {
+            sleep(IDLE_LIMIT / 2).await;
+            let read = client.read(&mut block).await.unwrap();
+            assert!(read > 0, "{count}");
+            count += read;
+        }
+    }
+}
