@@ -278,7 +278,10 @@ fn writer(bytes: &[u8]) {
             assert_eq!(after[..records.len()], records);
         }
         Err(error) => {
-            assert!(rest == Rest::Damaged && is_within && error.to_string().contains(&format!("byte {end}")), "{error}");
+            assert!(
+                rest == Rest::Damaged && is_within && error.to_string().contains(&format!("byte {end}")),
+                "{error}"
+            );
             assert_eq!(fs::read(folder.journal()).unwrap(), bytes);
         }
     }
