@@ -19,14 +19,14 @@ pub(crate) async fn check_served(round: &mut Round, seen: &[(usize, Seen)], refe
     for (place, seen) in seen {
         assert!(seen.wrong.is_empty(), "{:#?}", seen.wrong);
         let subject = &round.subjects[*place];
-        let name = subject.name.clone();
+        let (name, was_full) = (subject.name.clone(), round.disk.is_some());
         if subject.is_deleted {
             continue;
         }
         let job = round.daemon().get(&name).await;
         let told = seen.job.as_ref().unwrap();
         assert_eq!((&told.end, told.generation, told.state), (&job.end, job.generation, job.state), "{name}");
-        assert_is_true_end(subject, &job);
+        assert_is_true_end(subject, &job, was_full);
         let found = scalars(round.daemon(), &name).await;
         assert_is_reference(&name, &found, job.state() == JobState::Succeeded, reference);
         assert_events(&round.folder(&name), &name, &found, job.state() == JobState::Succeeded);
@@ -57,7 +57,7 @@ fn assert_copy(folder: &Path, copy: &Path) {
 }
 
 /// Only what was done to a job may have ended it.
-fn assert_is_true_end(subject: &Subject, job: &v1::Job) {
+fn assert_is_true_end(subject: &Subject, job: &v1::Job, was_full: bool) {
     let end = job.end.as_ref().unwrap();
     let is_true = match (job.state(), end.reason()) {
         (JobState::Succeeded, JobEndReason::Finished) => job.progress.as_ref().is_some_and(|p| p.step == STEPS),
@@ -65,6 +65,8 @@ fn assert_is_true_end(subject: &Subject, job: &v1::Job) {
         (JobState::Failed, JobEndReason::KilledBySignal | JobEndReason::Stalled) => {
             job.restarts == subject.max_restarts
         }
+        // The disk was full before it was cancelled; otherwise it would have been paused, and resumed.
+        (JobState::Failed, JobEndReason::Storage) => was_full && subject.is_cancel_asked,
         (JobState::Failed, JobEndReason::Interrupted) => end.message.contains("times in a row"),
         _ => false,
     };

@@ -300,7 +300,7 @@ async fn what_only_the_database_knows_is_put_back_into_the_folders() {
     let (code, words) = doctor(&state_dir, &[]);
     assert!(code == 0 && words.contains("all is well"), "{code} {words}");
     let daemon = Setup::in_state(&state_dir).start();
-    let told = list(&daemon).await.remove(0);
+    let told = daemon.get(&list(&daemon).await.remove(0).name).await;
     assert_eq!((told.generation, told.end, told.progress), (ended.generation, ended.end, ended.progress));
     assert_eq!(daemon.jobs().await.create_job(asked()).await.unwrap().into_inner().name, job.name);
 }
