@@ -195,7 +195,7 @@ fn file(which: u8, bytes: &[u8]) {
                 Ok(mirrored) => {
                     mirrored.write(again).expect("what was read can be written");
                     same(&Mirrored::read(again).unwrap(), &mirrored);
-                    let message = View::of_stored(mirrored.job).to_proto(folder);
+                    let message = View::of_stored(std::sync::Arc::new(mirrored.job)).to_proto(folder);
                     shows(&message, bytes);
                     json::to_string(&message, true).expect("and shown");
                 }
