@@ -21,6 +21,7 @@ mod small_disk;
 #[allow(dead_code, reason = "not everything is needed here")]
 #[path = "../system/spec.rs"]
 mod spec;
+mod strike;
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
-use torchd::journal::{Runner, is_held};
+use torchd::journal::Runner;
 use torchd::proto::v1::job_service_client::JobServiceClient;
 use torchd::proto::v1::{self, JobState};
 
@@ -43,11 +43,11 @@ pub(crate) struct Subject {
 }
 
 pub(crate) struct Round {
-    random: Random,
+    pub(crate) random: Random,
     seed: u64,
     /// None while a blow takes it away.
-    daemon: Option<Daemon>,
-    address: watch::Sender<Option<SocketAddr>>,
+    pub(crate) daemon: Option<Daemon>,
+    pub(crate) address: watch::Sender<Option<SocketAddr>>,
     pub(crate) state_dir: PathBuf,
     state: Option<tempfile::TempDir>,
     /// Where results are copied to.
@@ -55,10 +55,10 @@ pub(crate) struct Round {
     pub(crate) disk: Option<SmallDisk>,
     settings: Vec<(&'static str, &'static str)>,
     /// The point at which what is started now dies.
-    fault: Option<String>,
+    pub(crate) fault: Option<String>,
     pub(crate) subjects: Vec<Subject>,
-    frozen: Vec<Runner>,
-    clients: Vec<(String, Child)>,
+    pub(crate) frozen: Vec<Runner>,
+    pub(crate) clients: Vec<(String, Child)>,
     tally: Tally,
     log: Vec<String>,
 }
@@ -143,7 +143,7 @@ impl Round {
     }
 
     /// Starts the daemon, again where it dies before it serves.
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         // A daemon that runs lives with a full disk; one that begins may say that it cannot.
         if let Some(disk) = &self.disk {
             disk.free();
@@ -180,7 +180,7 @@ impl Round {
     }
 
     /// Starts another one where the daemon has died.
-    fn revive(&mut self) {
+    pub(crate) fn revive(&mut self) {
         let is_dead = self.daemon.as_mut().is_none_or(Daemon::has_ended);
         if is_dead {
             if let Some(daemon) = self.daemon.take() {
@@ -195,7 +195,7 @@ impl Round {
     }
 
     /// Calls the daemon; None where it dies meanwhile.
-    async fn call<T, F>(
+    pub(crate) async fn call<T, F>(
         &mut self,
         call: impl FnOnce(JobServiceClient<Channel>) -> F,
     ) -> Option<Result<T, tonic::Status>>
@@ -220,7 +220,7 @@ impl Round {
         }
     }
 
-    async fn create(&mut self) {
+    pub(crate) async fn create(&mut self) {
         let max_restarts = *self.random.of(&[0, 1, 100, 100, 100]);
         let backoff = *self.random.of(&[0, 0, 200]);
         let backoff = Some(prost_types::Duration { seconds: 0, nanos: backoff * 1_000_000 });
@@ -263,154 +263,6 @@ impl Round {
             }
         }
         panic!("no job could be created");
-    }
-
-    async fn strike(&mut self, blow: Blow) {
-        if self.disk.is_none() && matches!(blow, Blow::FillDisk | Blow::FreeDisk) {
-            return;
-        }
-        let victim = self.victim(blow);
-        let name = self.subjects[victim].name.clone();
-        self.note(format!("{blow:?} {name}"));
-        self.count(&format!("{blow:?}"));
-        match blow {
-            Blow::KillDaemon => {
-                self.daemon.take().unwrap().crash();
-                self.revive_later().await;
-            }
-            Blow::StopDaemon => {
-                let daemon = self.daemon.take().unwrap();
-                self.address.send_replace(None);
-                let (status, ..) = tokio::task::spawn_blocking(|| daemon.stop()).await.unwrap();
-                // It may have come to its point meanwhile.
-                assert!(status.success() || self.fault.is_some(), "torchd ended with {status}");
-                self.revive_later().await;
-            }
-            Blow::SecondDaemon => {
-                self.revive();
-                let second = Setup::in_state(&self.state_dir).arg("--ready-file").arg("/dev/null").run_for(LIMIT);
-                let is_dead = self.daemon.as_mut().is_some_and(Daemon::has_ended);
-                match second {
-                    Some((status, words)) => {
-                        let is_refused = status.code() == Some(69) && words.contains("another torchd uses it");
-                        assert!(is_refused || is_dead, "{status} {words}");
-                    }
-                    None => assert!(is_dead, "a second daemon serves"),
-                }
-            }
-            Blow::FreezeDaemon => {
-                self.revive();
-                self.daemon().signal(Signal::SIGSTOP);
-                // Longer than jobs may be silent.
-                tokio::time::sleep(Duration::from_millis(2500)).await;
-                self.daemon().signal(Signal::SIGCONT);
-            }
-            Blow::KillRunner => self.signal(&name, "lock", Signal::SIGKILL),
-            Blow::TermRunner => self.signal(&name, "lock", Signal::SIGTERM),
-            Blow::FreezeRunner => self.signal(&name, "lock", Signal::SIGSTOP),
-            Blow::KillShim => self.signal(&name, "shim", Signal::SIGKILL),
-            Blow::TermShim => self.signal(&name, "shim", Signal::SIGTERM),
-            Blow::FreezeShim => self.signal(&name, "shim", Signal::SIGSTOP),
-            Blow::FreezeClient => self.freeze_client(name),
-            Blow::Pause => {
-                let request = v1::PauseJobRequest { name };
-                self.call(async move |mut jobs| jobs.pause_job(request).await).await;
-            }
-            Blow::Resume => {
-                let request = v1::ResumeJobRequest { name, edits: None };
-                self.call(async move |mut jobs| jobs.resume_job(request).await).await;
-            }
-            Blow::Cancel | Blow::CancelNow => {
-                self.subjects[victim].is_cancel_asked = true;
-                let request = v1::CancelJobRequest { name, now: blow == Blow::CancelNow };
-                self.call(async move |mut jobs| jobs.cancel_job(request).await).await;
-            }
-            Blow::Delete => {
-                let request = v1::DeleteJobRequest { name };
-                let answer = self.call(async move |mut jobs| jobs.delete_job(request).await).await;
-                // Where the daemon died it may or may not have been done.
-                self.subjects[victim].is_deleted |= matches!(answer, None | Some(Ok(())));
-            }
-            Blow::Create => self.create().await,
-            Blow::Rot => self.rot(&name),
-            Blow::FillDisk => {
-                self.disk.as_ref().unwrap().fill();
-                self.answers().await;
-            }
-            Blow::FreeDisk => self.disk.as_ref().unwrap().free(),
-        }
-    }
-
-    /// Whom a blow hits: where it is for processes, a job that has one, as long as there is any.
-    fn victim(&mut self, blow: Blow) -> usize {
-        let lock = match blow {
-            Blow::KillRunner | Blow::TermRunner | Blow::FreezeRunner => Some("lock"),
-            Blow::KillShim | Blow::TermShim | Blow::FreezeShim => Some("shim"),
-            _ => None,
-        };
-        let all: Vec<usize> = (0..self.subjects.len()).collect();
-        let has_one = |place: &usize| {
-            lock.is_none_or(|lock| is_held(&self.folder(&self.subjects[*place].name).join(lock)).unwrap_or(false))
-        };
-        let those: Vec<usize> = all.iter().copied().filter(has_one).collect();
-        *self.random.of(if those.is_empty() { &all } else { &those })
-    }
-
-    async fn revive_later(&mut self) {
-        self.address.send_replace(None);
-        let pause = Duration::from_millis(*self.random.of(&[0, 0, 100, 1500]));
-        tokio::time::sleep(pause).await;
-        if self.random.once_in(3) {
-            self.fault = None;
-        }
-        self.start();
-    }
-
-    /// A daemon whose disk is full answers what it is asked.
-    async fn answers(&mut self) {
-        if let Some(answer) = self.call(async |mut jobs| jobs.list_jobs(v1::ListJobsRequest::default()).await).await {
-            let listed = answer.unwrap_or_else(|status| panic!("with a full disk: {status}")).jobs.len();
-            let expected = self.subjects.iter().filter(|subject| !subject.is_deleted).count();
-            assert!(listed >= expected.min(50), "{listed} of {expected} jobs are listed");
-        }
-    }
-
-    /// Signals whoever has signed a lock of a job, if that still runs.
-    fn signal(&mut self, name: &str, lock: &str, signal: Signal) {
-        if let Ok(Some(runner)) = Runner::read_file(&self.folder(name).join(lock))
-            && runner.is_running()
-        {
-            let _ = kill(Pid::from_raw(runner.pid as i32), signal);
-            self.count(&format!("{signal} that hit a {}", if lock == "lock" { "runner" } else { "shim" }));
-            if signal == Signal::SIGSTOP {
-                self.frozen.push(runner);
-            }
-        }
-    }
-
-    /// A torchctl that watches, and whose clock stands still for a while.
-    fn freeze_client(&mut self, name: String) {
-        self.revive();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_torchctl"));
-        command.env_clear().env("TORCHD_SERVER", self.daemon().grpc.to_string());
-        command.args(["watch", &name, "-o", "json"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let child = command.spawn().unwrap();
-        let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGSTOP);
-        self.clients.push((name, child));
-    }
-
-    /// A bit of the newest checkpoint flips.
-    fn rot(&mut self, name: &str) {
-        let newest = torchd::journal::checkpoints(&torchd::journal::JobFolder::new(self.folder(name)));
-        let Some(newest) = newest.ok().and_then(|found| found.into_iter().next()) else { return };
-        let file = newest.path.join("model.safetensors");
-        if let Ok(mut bytes) = fs::read(&file) {
-            let place = self.random.below(bytes.len() as u64) as usize;
-            bytes[place] ^= 1 << self.random.below(8);
-            // In place, as a disk would.
-            let _ = fs::write(&file, bytes);
-            self.count("checkpoints with a flipped bit");
-        }
     }
 
     /// Nothing happens any more: every job comes to its end.
