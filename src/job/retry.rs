@@ -46,13 +46,12 @@ impl Default for Retry {
 impl Retry {
     /// The time to wait before a restart; None where the job ends. `course` is that of the attempts before.
     pub fn after(&self, reason: JobEndReason, course: &Course) -> Option<Duration> {
-        let is_second_in_a_row = course.last_end.as_ref().is_some_and(|end| end.reason() == reason);
         let is_worth_it = if self.never_on.contains(&reason) {
             false
         } else if self.also_on.contains(&reason) {
             true
         } else {
-            is_retried(reason) && !(reason == JobEndReason::OutOfMemory && is_second_in_a_row)
+            is_retried(reason) && !(reason == JobEndReason::OutOfMemory && course.was_out_of_memory)
         };
         if !is_worth_it || course.restarts >= self.max_restarts {
             return None;
@@ -160,37 +159,36 @@ fn is_failure(reason: JobEndReason) -> bool {
 mod tests {
     use super::*;
 
-    fn course(restarts: u32, last: Option<JobEndReason>) -> Course {
-        let last_end = last.map(|reason| v1::JobEnd { reason: reason.into(), ..v1::JobEnd::default() });
-        Course { restarts, last_end, ..Course::default() }
+    fn course(restarts: u32, was_out_of_memory: bool) -> Course {
+        Course { restarts, was_out_of_memory, ..Course::default() }
     }
 
     #[test]
     fn restarts_wait_twice_as_long_each_time_up_to_a_limit_and_end() {
         let retry = Retry { max_restarts: 7, ..Retry::default() };
         let waits =
-            |restarts| retry.after(JobEndReason::KilledBySignal, &course(restarts, None)).map(|time| time.as_secs());
+            |restarts| retry.after(JobEndReason::KilledBySignal, &course(restarts, false)).map(|time| time.as_secs());
         let told: Vec<_> = (0..8).map(waits).collect();
         assert_eq!(told, [10, 20, 40, 80, 160, 300, 300].map(Some).into_iter().chain([None]).collect::<Vec<_>>());
         let many = Retry { max_restarts: 100, ..Retry::default() };
-        assert_eq!(many.after(JobEndReason::Internal, &course(99, None)), Some(Duration::from_secs(300)));
+        assert_eq!(many.after(JobEndReason::Internal, &course(99, false)), Some(Duration::from_secs(300)));
     }
 
     #[test]
     fn what_cannot_succeed_is_not_tried_again_unless_the_spec_says_so() {
         let retry = Retry { max_restarts: 3, ..Retry::default() };
         for reason in [JobEndReason::BadData, JobEndReason::Diverged, JobEndReason::MaxDuration] {
-            assert_eq!(retry.after(reason, &course(0, None)), None, "{reason:?}");
+            assert_eq!(retry.after(reason, &course(0, false)), None, "{reason:?}");
         }
         let memory = JobEndReason::OutOfMemory;
-        assert!(retry.after(memory, &course(0, None)).is_some());
-        assert!(retry.after(memory, &course(1, Some(JobEndReason::Internal))).is_some());
-        assert_eq!(retry.after(memory, &course(1, Some(memory))), None, "twice in a row");
+        assert!(retry.after(memory, &course(0, false)).is_some());
+        assert!(retry.after(memory, &course(1, false)).is_some());
+        assert_eq!(retry.after(memory, &course(1, true)), None, "twice in a row");
         let own =
             Retry { also_on: vec![memory, JobEndReason::Diverged], never_on: vec![JobEndReason::Internal], ..retry };
-        assert!(own.after(memory, &course(1, Some(memory))).is_some());
-        assert!(own.after(JobEndReason::Diverged, &course(0, None)).is_some());
-        assert_eq!(own.after(JobEndReason::Internal, &course(0, None)), None);
+        assert!(own.after(memory, &course(1, true)).is_some());
+        assert!(own.after(JobEndReason::Diverged, &course(0, false)).is_some());
+        assert_eq!(own.after(JobEndReason::Internal, &course(0, false)), None);
     }
 
     #[test]

@@ -174,6 +174,7 @@ impl Task {
                     Some(StopCause::Cancel) => None,
                     _ => retry.after(verdict.reason, &course),
                 };
+                course.was_out_of_memory = verdict.reason == v1::JobEndReason::OutOfMemory;
                 match (wait, live.job.state) {
                     (Some(_), State::Stopping) => verdict.outcome = Outcome::Paused,
                     (Some(wait), _) => {

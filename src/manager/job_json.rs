@@ -201,6 +201,7 @@ mod tests {
                 ran: Duration::from_nanos(1_500_000_001),
                 not_before: Some(time(7)),
                 stop: Some(StopCause::Pause),
+                was_out_of_memory: true,
                 last_end: Some(v1::JobEnd { exit_code: Some(0), ..v1::JobEnd::default() }),
                 edits: Some(v1::JobEdits { learning_rate: Some(0.1), ..v1::JobEdits::default() }),
                 resume_from: Some(v1::ResumePoint { step: 7, checkpoint: "jobs/a/checkpoints/step-7".into() }),

@@ -113,7 +113,10 @@ impl Task {
                 job.spec = edited(job.spec.clone(), edits);
                 job.course.edits = Some(merged(job.course.edits, edits));
             }
-            job.course = Course { fruitless: 0, resume_from, stop: None, ..job.course.clone() };
+            // Another size of batches needs other memory.
+            let was_out_of_memory =
+                job.course.was_out_of_memory && edits.is_none_or(|edits| edits.batch_size.is_none());
+            job.course = Course { fruitless: 0, resume_from, stop: None, was_out_of_memory, ..job.course.clone() };
         })
         .await
     }
