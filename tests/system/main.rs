@@ -15,6 +15,7 @@ mod first_job;
 mod full_disk;
 mod gpu_jobs;
 mod gpus;
+mod memory;
 mod mirror;
 mod nvml;
 mod prometheus;

@@ -1,0 +1,117 @@
+//! Memory that runs out under a runner: its allocator is refused some, or the kernel kills it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use torchd::proto::v1;
+
+use super::daemon::{Daemon, Setup};
+use super::spec;
+
+/// More than a validation pass over 1,000 images may take from now on is not to be had, 86 MB for the first layer's output alone.
+const LIMIT: u64 = 16 << 20;
+
+/// Lets a runner have little more memory than it has.
+fn refuse_memory(runner: i32) {
+    let status = fs::read_to_string(format!("/proc/{runner}/status")).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let kib: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+    let limit = format!("--as={}", (kib << 10) + LIMIT);
+    let done = Command::new("prlimit").args(["--pid", &runner.to_string(), &limit]).status().unwrap();
+    assert!(done.success());
+}
+
+/// A control group in which memory runs out early.
+struct Group(PathBuf);
+
+impl Group {
+    /// None where we may make none.
+    fn make() -> Option<Self> {
+        let name = format!("torchd-test-{}", std::process::id());
+        // Version 2, and version 1.
+        [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")].into_iter().find_map(
+            |(root, limit)| {
+                let group = Self(PathBuf::from(root).join(&name));
+                fs::create_dir(&group.0).ok()?;
+                // A file that is not there is not made: the kernel has them all.
+                fs::OpenOptions::new().write(true).open(group.0.join(limit)).ok()?;
+                fs::write(group.0.join(limit), LIMIT.to_string()).ok()?;
+                Some(group)
+            },
+        )
+    }
+
+    fn take_in(&self, process: i32) {
+        fs::write(self.0.join("cgroup.procs"), process.to_string()).unwrap();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn job(retry: v1::Retry) -> v1::JobSpec {
+    let retry = v1::Retry { max_restarts: 5, initial_backoff: Some(prost_types::Duration::default()), ..retry };
+    let checkpoint = Some(v1::Checkpoint { every_steps: Some(20), ..v1::Checkpoint::default() });
+    v1::JobSpec { retry: Some(retry), checkpoint, ..spec::endless() }
+}
+
+/// The runner of an attempt, once it trains.
+async fn runner(daemon: &Daemon, name: &str, attempt: u32) -> i32 {
+    let trains = |job: &v1::Job| {
+        let has_begun = job.progress.as_ref().is_some_and(|progress| progress.examples_per_second.is_some());
+        job.attempt == attempt && job.state() == v1::JobState::Running && has_begun
+    };
+    daemon.watch_until(name, trains).await;
+    daemon.signed(name, "lock")
+}
+
+#[tokio::test]
+async fn a_job_that_runs_out_of_memory_is_restarted_once_also_where_it_is_paused_in_between() {
+    let daemon = Setup::new().start();
+    let job = daemon.create(job(v1::Retry::default())).await;
+    refuse_memory(runner(&daemon, &job.name, 1).await);
+    let second = runner(&daemon, &job.name, 2).await;
+    let after = daemon.get(&job.name).await;
+    let end = after.last_attempt_end.unwrap();
+    assert_eq!((end.reason(), after.restarts), (v1::JobEndReason::OutOfMemory, 1), "{}", end.message);
+    assert!(end.message.contains("memory"), "{}", end.message);
+
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
+    daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
+    assert!(super::daemon::is_gone(second));
+    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: job.name.clone(), edits: None }).await.unwrap();
+    refuse_memory(runner(&daemon, &job.name, 3).await);
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!((ended.state(), end.reason(), ended.attempt), (v1::JobState::Failed, v1::JobEndReason::OutOfMemory, 3));
+}
+
+#[tokio::test]
+async fn a_runner_that_the_kernel_kills_for_want_of_memory_is_told_from_one_that_was_killed_otherwise() {
+    let Some(group) = Group::make() else { return eprintln!("no control group can be made here") };
+    let daemon = Setup::new().start();
+    let never = vec![v1::JobEndReason::OutOfMemory.into()];
+    let job = daemon.create(job(v1::Retry { never_on: never, ..v1::Retry::default() })).await;
+    group.take_in(runner(&daemon, &job.name, 1).await);
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    let told = (ended.state(), end.reason(), end.signal, ended.attempt);
+    assert_eq!(told, (v1::JobState::Failed, v1::JobEndReason::OutOfMemory, Some(9), 1), "{}", end.message);
+}
+
+#[tokio::test]
+async fn a_spec_can_say_what_is_restarted_besides_the_rules() {
+    let daemon = Setup::new().start();
+    // The rules would let it end at the second time.
+    let also = vec![v1::JobEndReason::OutOfMemory.into()];
+    let patient = daemon.create(job(v1::Retry { also_on: also, ..v1::Retry::default() })).await;
+    for attempt in 1..=3 {
+        refuse_memory(runner(&daemon, &patient.name, attempt).await);
+    }
+    runner(&daemon, &patient.name, 4).await;
+    assert_eq!(daemon.get(&patient.name).await.restarts, 3);
+}
