@@ -1,7 +1,8 @@
 //! The database of jobs: SQLite in WAL mode with synchronous=FULL, so a change that was told is on disk. All SQL lives here.
 //!
-//! One named thread owns the connection; callers hand it closures and wait. It holds no step progress: journals do. It ends
-//! when the last handle is gone.
+//! Two named threads own a connection each, one that writes and one that reads; callers hand them closures and wait. So whoever asks
+//! is answered while a slow disk keeps a change waiting, and sees all changes that were told. It holds no step progress: journals do.
+//! The threads end when the last handle is gone.
 
 mod backup;
 mod check;
@@ -33,11 +34,13 @@ type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 /// A handle on the database; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    thread: Arc<StoreThread>,
+    writer: Arc<Worker>,
+    reader: Arc<Worker>,
     born: Option<SystemTime>,
 }
 
-struct StoreThread {
+/// A thread with a connection.
+struct Worker {
     /// None once the last handle is being dropped.
     sender: Option<mpsc::UnboundedSender<Work>>,
     handle: Mutex<Option<JoinHandle<()>>>,
@@ -59,17 +62,14 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         migrations::apply(&mut connection)?;
-        let (sender, mut receiver) = mpsc::unbounded_channel::<Work>();
-        let handle = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || {
-                while let Some(work) = receiver.blocking_recv() {
-                    work(&mut connection);
-                }
-            })
-            .map_err(StoreError::Thread)?;
-        let thread = Arc::new(StoreThread { sender: Some(sender), handle: Mutex::new(Some(handle)) });
-        Ok(Self { thread, born: born(path) })
+        let reading = Connection::open(path)?;
+        reading.busy_timeout(PATIENCE)?;
+        reading.pragma_update(None, "query_only", "ON")?;
+        Ok(Self {
+            writer: Arc::new(Worker::start("store", connection)?),
+            reader: Arc::new(Worker::start("store-reader", reading)?),
+            born: born(path),
+        })
     }
 
     /// When the database was made, where the file system tells. It knows nothing of what was before.
@@ -77,7 +77,37 @@ impl Store {
         self.born
     }
 
-    /// Runs `work` on the database's thread.
+    /// Runs `work`, which may change something, after all other changes.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.call(work).await
+    }
+
+    /// Runs `work`, which only looks.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.reader.call(work).await
+    }
+}
+
+impl Worker {
+    fn start(name: &str, mut connection: Connection) -> Result<Self, StoreError> {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Work>();
+        let handle = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                while let Some(work) = receiver.blocking_recv() {
+                    work(&mut connection);
+                }
+            })
+            .map_err(StoreError::Thread)?;
+        Ok(Self { sender: Some(sender), handle: Mutex::new(Some(handle)) })
+    }
+
     async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
@@ -93,13 +123,13 @@ impl Store {
             // Nobody waits any more: the caller was cancelled, the work is done all the same.
             let _ = reply.send(done);
         });
-        let sender = self.thread.sender.as_ref().ok_or(StoreError::Gone)?;
+        let sender = self.sender.as_ref().ok_or(StoreError::Gone)?;
         sender.send(task).map_err(|_| StoreError::Gone)?;
         answer.await.map_err(|_| StoreError::Gone)?
     }
 }
 
-impl Drop for StoreThread {
+impl Drop for Worker {
     fn drop(&mut self) {
         self.sender = None;
         if let Some(handle) = self.handle.lock().ok().and_then(|mut handle| handle.take()) {

@@ -57,7 +57,7 @@ impl Store {
     /// Adds a job, with the request that asked for it if that had an id.
     pub async fn insert(&self, job: impl Into<Arc<Job>>, request: Option<Asked>) -> Result<(), StoreError> {
         let job = job.into();
-        self.call(move |connection| {
+        self.write(move |connection| {
             let transaction = connection.transaction()?;
             insert(&transaction, &job, request.as_ref())?;
             transaction.commit()?;
@@ -68,7 +68,7 @@ impl Store {
 
     /// The job that a request of that id has made, and the spec that it asked for.
     pub async fn requested(&self, request_id: String) -> Result<Option<(JobId, String)>, StoreError> {
-        self.call(move |connection| {
+        self.read(move |connection| {
             let sql = "SELECT job_id, asked FROM request WHERE id = ?1";
             let row = connection.query_row(sql, [&request_id], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
             let Some((id, asked)) = row.optional()? else { return Ok(None) };
@@ -80,7 +80,7 @@ impl Store {
 
     /// The request that made a job, if that had an id.
     pub async fn request_of(&self, id: JobId) -> Result<Option<Asked>, StoreError> {
-        self.call(move |connection| {
+        self.read(move |connection| {
             let sql = "SELECT id, asked FROM request WHERE job_id = ?1";
             let asked = |row: &Row<'_>| Ok(Asked { request_id: row.get(0)?, spec: row.get(1)? });
             Ok(connection.query_row(sql, [id.as_str()], asked).optional()?)
@@ -91,7 +91,7 @@ impl Store {
     /// Changes a job whose generation has risen by one; refused where the database has another one.
     pub async fn update(&self, job: impl Into<Arc<Job>>) -> Result<(), StoreError> {
         let job = job.into();
-        self.call(move |connection| {
+        self.write(move |connection| {
             let row = Encoded::new(&job)?;
             let expected = job.generation - 1;
             let changed = connection.execute(
@@ -118,7 +118,7 @@ impl Store {
 
     /// The job of that id.
     pub async fn get(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        self.call(move |connection| {
+        self.read(move |connection| {
             let sql = format!("SELECT {COLUMNS} FROM job WHERE id = ?1");
             let found = connection.query_row(&sql, [id.as_str()], |row| Ok(decode(row))).optional()?;
             found.transpose().map(|stored| stored.map(|stored| stored.job))
@@ -128,7 +128,7 @@ impl Store {
 
     /// Jobs, newest first.
     pub async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
-        self.call(move |connection| {
+        self.read(move |connection| {
             let marks = vec!["?"; query.states.len()].join(", ");
             let states = if query.states.is_empty() { String::new() } else { format!("AND state IN ({marks})") };
             // The names cannot hold what would end a path within JSON: they have been judged.
@@ -154,7 +154,7 @@ impl Store {
 
     /// Jobs that have not ended, oldest first.
     pub async fn unfinished(&self) -> Result<Vec<Job>, StoreError> {
-        self.call(|connection| {
+        self.read(|connection| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM job WHERE state IN ('queued', 'starting', 'running', 'stopping', 'paused') ORDER BY seq"
             );
@@ -165,7 +165,7 @@ impl Store {
 
     /// The jobs that ended last.
     pub async fn newest_ended(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
-        self.call(move |connection| {
+        self.read(move |connection| {
             let sql = format!("SELECT {COLUMNS} FROM job WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT ?1");
             Ok(select(connection, &sql, [limit as i64])?.into_iter().map(|stored| stored.job).collect())
         })
@@ -174,7 +174,7 @@ impl Store {
 
     /// Ended jobs that want a copy of their results.
     pub async fn ended_with_mirror(&self) -> Result<Vec<Job>, StoreError> {
-        self.call(|connection| {
+        self.read(|connection| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM job WHERE ended IS NOT NULL AND json_extract(spec, '$.output.mirror') IS NOT NULL"
             );
@@ -185,7 +185,7 @@ impl Store {
 
     /// Ended jobs whose `ttl_after_end` is over, at most a hundred.
     pub async fn expired(&self, now: SystemTime) -> Result<Vec<JobId>, StoreError> {
-        self.call(move |connection| {
+        self.read(move |connection| {
             // A duration is seconds with an `s` behind them in the JSON mapping.
             let sql = "SELECT id FROM job WHERE ended IS NOT NULL AND json_extract(spec, '$.ttl_after_end') IS NOT NULL
                        AND ended + 1e6 * CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) <= ?1 LIMIT 100";
@@ -204,7 +204,7 @@ impl Store {
 
     /// Jobs in each state that has any.
     pub async fn counts(&self) -> Result<Vec<(State, u64)>, StoreError> {
-        self.call(|connection| {
+        self.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT state, count(*) FROM job GROUP BY state")?;
             let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
             let mut counts = Vec::new();
@@ -220,7 +220,7 @@ impl Store {
 
     /// Removes a job.
     pub async fn delete(&self, id: JobId) -> Result<(), StoreError> {
-        self.call(move |connection| {
+        self.write(move |connection| {
             // Its request goes with it.
             connection.execute("DELETE FROM job WHERE id = ?1", [id.as_str()])?;
             Ok(())
