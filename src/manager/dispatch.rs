@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use super::JobError;
 use super::live::Live;
 use super::task::Task;
 use crate::gpu::Holder;
@@ -123,8 +124,12 @@ impl Task {
                 let words = format!("it could not be started and will be tried again: {error}");
                 live.waits_for(Wait::For(words.into()));
             }
+            let is_hopeless = started.as_ref().is_err_and(JobError::is_of_database);
             self.keep(place, live);
             self.note(&id, started);
+            if is_hopeless {
+                break;
+            }
         }
         self.tell_holders();
         for id in plan.preempt {

@@ -76,4 +76,9 @@ impl JobError {
         let what = what.into();
         move |cause| Self::Folder { what, cause }
     }
+
+    /// Whether the next change is likely to fail as this one has.
+    pub(super) fn is_of_database(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Sqlite(_)))
+    }
 }

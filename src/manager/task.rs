@@ -46,8 +46,8 @@ pub(super) struct Task {
     pub(super) slots: Vec<GpuSlot>,
     /// Why jobs that need a GPU wait, although there may be some.
     pub(super) gpu_block: Option<String>,
-    /// The database refused something that has to be tried again.
-    is_behind: bool,
+    /// When a change that has to be tried again could not be made.
+    behind_since: Option<Instant>,
     /// Jobs whose job.json does not tell what the database does.
     pub(super) unmirrored: BTreeSet<JobId>,
     /// The last of them that was tried again.
@@ -100,7 +100,7 @@ impl Task {
             runner: Err("the runner is being asked which libraries it finds".into()),
             slots: Vec::new(),
             gpu_block: None,
-            is_behind: false,
+            behind_since: None,
             unmirrored,
             tried_to_mirror: None,
             closing: Vec::new(),
@@ -173,7 +173,8 @@ impl Task {
                     self.end_stalled_jobs(TRY_AGAIN);
                     self.remove_expired_jobs().await;
                     self.mirror_again().await;
-                    if self.is_behind {
+                    // Who waits for an answer has a turn in between: each try may take long.
+                    if self.behind_since.is_some_and(|since| since.elapsed() >= TRY_AGAIN) {
                         self.catch_up().await;
                     }
                 }
@@ -351,15 +352,19 @@ impl Task {
 
     /// Tells the database what it refused before.
     async fn catch_up(&mut self) {
-        self.is_behind = false;
+        self.behind_since = None;
         for id in self.live.busy_ids() {
             let Some((place, mut live)) = self.live.take(&id) else { continue };
             let ended = match live.untold_end.take() {
                 Some(ending) => self.end(&mut live, ending).await,
                 None => Ok(()),
             };
+            let is_hopeless = ended.as_ref().is_err_and(JobError::is_of_database);
             self.keep(place, live);
             self.note(&id, ended);
+            if is_hopeless {
+                return;
+            }
         }
         self.schedule().await;
     }
@@ -376,7 +381,7 @@ impl Task {
     /// Logs a change that could not be made, and remembers to come back to it.
     pub(super) fn note(&mut self, id: &JobId, result: Result<(), JobError>) {
         if let Err(error) = result {
-            self.is_behind = true;
+            self.behind_since = Some(Instant::now());
             tracing::error!(job.id = %id, %error, "a change of the job could not be made and will be tried again");
         }
     }
