@@ -22,6 +22,8 @@ pub struct ProgressFold {
     latest: BTreeMap<String, (u64, f64)>,
     window: VecDeque<(SystemTime, u64)>,
     ended: Option<v1::RunnerEnded>,
+    /// For how long training has been waiting for a checkpoint, in seconds.
+    checkpoint_wait: Option<f64>,
 }
 
 impl ProgressFold {
@@ -35,6 +37,10 @@ impl ProgressFold {
             self.examples_per_second = None;
             self.window.clear();
         }
+        self.checkpoint_wait = match &record.what {
+            Some(What::Progress(progress)) => progress.checkpoint_wait_seconds,
+            _ => None,
+        };
         match &record.what {
             Some(What::Resumed(resumed)) => {
                 self.step = resumed.step;
@@ -93,6 +99,11 @@ impl ProgressFold {
     /// What the runner of that attempt said when it ended, once it has.
     pub fn ended(&self, attempt: u32) -> Option<&v1::RunnerEnded> {
         self.ended.as_ref().filter(|_| self.attempt == attempt)
+    }
+
+    /// How long training has been waiting for a checkpoint, where that is what it does.
+    pub fn checkpoint_wait(&self) -> Option<Duration> {
+        self.checkpoint_wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     }
 
     /// How far the job is; None before its first runner has begun.
@@ -239,7 +250,8 @@ mod tests {
     fn numbers_that_no_runner_tells_add_up_to_what_can_be_written_down() {
         let started =
             v1::RunnerStarted { total_steps: u64::MAX, steps_per_epoch: 1, total_epochs: 3, ..Default::default() };
-        let progress = |step| What::Progress(v1::StepProgress { step, examples_per_second: 1.0 });
+        let progress =
+            |step| What::Progress(v1::StepProgress { step, examples_per_second: 1.0, ..v1::StepProgress::default() });
         let mut fold = ProgressFold::default();
         for (second, what) in [
             (100, What::Started(started)),

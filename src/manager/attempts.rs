@@ -231,7 +231,7 @@ impl Task {
         for id in self.live.busy_ids() {
             let Some(live) = self.live.get_mut(&id) else { continue };
             // Looks are counted: a clock goes on while the daemon stands still and hears nobody, and may be set.
-            live.silent += since_last_look;
+            live.add_silence(since_last_look);
             let silent = live.silent;
             if live.fold.ended(live.job.attempt).is_some() {
                 // It has said its last word, and everything is on the disk: what does not leave now holds a GPU for nothing.

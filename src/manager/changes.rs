@@ -4,8 +4,10 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use tokio::time::{Instant, timeout};
+
 use super::attempts::seconds;
-use super::live::{Ending, Live};
+use super::live::{Ending, Live, WORTH_TELLING};
 use super::task::{Task, blocking};
 use super::{JobError, Mirrored};
 use crate::fault;
@@ -13,6 +15,7 @@ use crate::job::end::{self, Verdict};
 use crate::job::state::{Event, Outcome, State, next};
 use crate::job::{Course, Job, JobId};
 use crate::proto::v1;
+use crate::scheduler::Wait;
 use crate::store::StoreError;
 
 /// Files that are written again in one go: others wait for this task.
@@ -72,7 +75,7 @@ impl Task {
         job.generation += 1;
         change(&mut job);
         let job = Arc::new(job);
-        if let Err(error) = self.store.update(job.clone()).await {
+        if let Err(error) = self.write_down(live, job.clone()).await {
             // The database is the truth, also where it took a change and failed to say so.
             if let (StoreError::Conflict { .. }, Ok(Some(stored))) = (&error, self.store.get(job.id.clone()).await) {
                 live.job = Arc::new(stored);
@@ -89,6 +92,26 @@ impl Task {
         self.mirror(&job).await;
         live.publish();
         Ok(())
+    }
+
+    /// Tells the database, and who watches the job for how long that has taken, where it takes long.
+    async fn write_down(&self, live: &mut Live, job: Arc<Job>) -> Result<(), StoreError> {
+        let mut update = std::pin::pin!(self.store.update(job));
+        let (begun, before) = (Instant::now(), live.waiting.clone());
+        loop {
+            if let Ok(done) = timeout(WORTH_TELLING, update.as_mut()).await {
+                if live.waiting != before {
+                    live.waiting = before;
+                    live.publish();
+                }
+                return done;
+            }
+            let seconds = begun.elapsed().as_secs();
+            let words = format!(
+                "a change of it has been on its way into the database for {seconds} s: the disk is slow, or another program holds it"
+            );
+            live.waits_for(Wait::For(words.into()));
+        }
     }
 
     /// Writes job.json, from which a lost database can be rebuilt. The database is the truth while it is there; what cannot be written is

@@ -14,6 +14,11 @@ use crate::journal::{ProgressFold, Recent};
 use crate::scheduler::Wait;
 use crate::supervisor::RunnerHandle;
 
+/// What keeps a job from going on is told once it has lasted so long.
+pub(super) const WORTH_TELLING: Duration = Duration::from_secs(3);
+/// A runner tells something every second, unless a step takes longer.
+const LONG_SILENCE: Duration = Duration::from_secs(5);
+
 /// A job that has not ended.
 pub(super) struct Live {
     /// As it stands in the database.
@@ -85,11 +90,31 @@ impl Live {
         };
         View {
             job: self.job.clone(),
-            waiting: self.waiting.as_ref().map(Wait::to_string).unwrap_or_default(),
+            waiting: self.waiting.as_ref().map(Wait::to_string).or_else(|| self.standstill()).unwrap_or_default(),
             progress,
             sequence: self.sequence,
             recent: self.recent.clone(),
             encoded: OnceLock::new(),
+        }
+    }
+
+    /// Why it does not go on although it trains.
+    fn standstill(&self) -> Option<String> {
+        self.runner.as_ref()?;
+        self.fold.started(self.job.attempt).filter(|_| self.fold.ended(self.job.attempt).is_none())?;
+        if let Some(wait) = self.fold.checkpoint_wait().filter(|wait| *wait >= WORTH_TELLING) {
+            let seconds = wait.as_secs();
+            return Some(format!("training has been waiting for its checkpoint for {seconds} s: the disk is slow"));
+        }
+        let seconds = Some(self.silent).filter(|silent| *silent >= LONG_SILENCE)?.as_secs();
+        Some(format!("its runner has told nothing for {seconds} s: a step takes long, the disk is slow, or it hangs"))
+    }
+
+    /// Its runner has told nothing for so much longer.
+    pub(super) fn add_silence(&mut self, time: Duration) {
+        self.silent += time;
+        if self.silent >= LONG_SILENCE {
+            self.publish();
         }
     }
 

@@ -143,13 +143,14 @@ impl Saver {
         }
     }
 
-    /// Waits for all that were handed over. `alive` is called every now and then: a disk may be slow.
-    pub(crate) fn finish(&mut self, mut alive: impl FnMut() -> Result<()>) -> Result<Vec<CheckpointSaved>> {
+    /// Waits for all that were handed over. `waits` hears every now and then for how long that has been: a disk may be slow.
+    pub(crate) fn finish(&mut self, mut waits: impl FnMut(Duration) -> Result<()>) -> Result<Vec<CheckpointSaved>> {
+        let begun = Instant::now();
         let mut all = Vec::new();
         while self.waiting > 0 {
             match self.saved.recv_timeout(ALIVE_EVERY) {
                 Ok(done) => all.push(self.take(done)?),
-                Err(RecvTimeoutError::Timeout) => alive()?,
+                Err(RecvTimeoutError::Timeout) => waits(begun.elapsed())?,
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::new(JobEndReason::Internal, "the thread that writes checkpoints has ended"));
                 }

@@ -86,7 +86,7 @@ impl Report {
         let examples_per_second = (examples - self.told_examples) as f64 / elapsed.as_secs_f64();
         self.told = Instant::now();
         self.told_examples = examples;
-        self.append(What::Progress(StepProgress { step, examples_per_second }))
+        self.append(What::Progress(StepProgress { step, examples_per_second, checkpoint_wait_seconds: None }))
     }
 
     /// This attempt goes on where another one was.
@@ -100,7 +100,13 @@ impl Report {
             return Ok(());
         }
         self.told = Instant::now();
-        self.append(What::Progress(StepProgress { step, examples_per_second: 0.0 }))
+        self.append(What::Progress(StepProgress { step, ..StepProgress::default() }))
+    }
+
+    /// Training waits for a checkpoint, and has for so long.
+    pub(crate) fn waits_for_checkpoint(&mut self, step: u64, waited: Duration) -> Result<()> {
+        let checkpoint_wait_seconds = Some(waited.as_secs_f64());
+        self.append(What::Progress(StepProgress { step, checkpoint_wait_seconds, ..StepProgress::default() }))
     }
 
     /// A checkpoint is on disk; so is everything that was told before its step.

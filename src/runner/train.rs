@@ -55,7 +55,7 @@ impl Training {
     pub(crate) fn run(&mut self, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<Finish> {
         let finish = self.steps(report, saver, stop)?;
         let step = self.place.step;
-        for saved in saver.finish(|| report.alive(step))? {
+        for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {
             report.checkpoint(saved)?;
         }
         if finish == Finish::Complete {
@@ -127,7 +127,7 @@ impl Training {
     fn save(&self, metrics: BTreeMap<String, f64>, report: &mut Report, saver: &mut Saver) -> Result<()> {
         // The one before is written before memory holds another.
         let step = self.place.step;
-        for saved in saver.finish(|| report.alive(step))? {
+        for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {
             report.checkpoint(saved)?;
         }
         report.flush()?;

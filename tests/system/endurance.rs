@@ -31,6 +31,8 @@ async fn what_a_locked_database_refuses_is_told_to_it_later() {
     let database = rusqlite::Connection::open(daemon.state_dir.join("torchd.db")).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    daemon.watch_until(&running.name, |job| job.waiting_reason.contains("on its way into the database")).await;
+    assert_eq!(daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs.len(), 2);
     wait_for("the refusal", || daemon.log().contains("will be tried again").then_some(()));
     let delete = v1::DeleteJobRequest { name: running.name.clone() };
     let refusal = daemon.jobs().await.delete_job(delete.clone()).await.unwrap_err();

@@ -93,6 +93,13 @@ impl DyingDisk {
         fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").unwrap();
     }
 
+    /// It takes no more writes until what this returns is dropped: who writes has to wait.
+    pub(crate) fn stop(&self) -> Stopped {
+        let stopped = Stopped(self.path());
+        assert!(stopped.freeze("--freeze"), "it cannot be stopped");
+        stopped
+    }
+
     /// Somebody mends it. Nobody may use it meanwhile.
     pub(crate) fn mend(&self) {
         assert!(Command::new("umount").arg(self.path()).status().unwrap().success(), "somebody uses it");
@@ -103,6 +110,22 @@ impl DyingDisk {
             .status()
             .unwrap();
         assert!(self.attach(), "it cannot be mounted again");
+    }
+}
+
+/// A disk that takes no writes.
+#[allow(dead_code, reason = "not every program of the tests stops a disk")]
+pub(crate) struct Stopped(PathBuf);
+
+impl Stopped {
+    fn freeze(&self, how: &str) -> bool {
+        Command::new("fsfreeze").arg(how).arg(&self.0).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.freeze("--unfreeze");
     }
 }
 
