@@ -29,6 +29,7 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("\n[grpc]\nlisten = {}\n", quoted(&settings.grpc_listen.to_string())),
         format!("max_message_bytes = {}\n", settings.grpc_max_message_bytes),
         format!("max_streams = {}\n", settings.grpc_max_streams),
+        format!("keepalive_interval = {}\n", time(settings.grpc_keepalive_interval)),
         chosen(
             "unix_socket",
             settings.grpc_unix_socket.as_deref().map(path),

@@ -9,7 +9,7 @@ use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
-    GPU_INTERVALS, LONGEST_SOCKET, address, duration, in_range, log_format, log_level, long_duration, mode, path, paths,
+    INTERVALS, LONGEST_SOCKET, address, duration, in_range, log_format, log_level, long_duration, mode, path, paths,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
@@ -141,6 +141,15 @@ impl Source for FromFile {
     }
 }
 
+/// How often something is done again.
+fn interval(keys: &mut Keys, key: &'static str) -> Option<Duration> {
+    let interval = keys.take(key, duration);
+    if let Some(interval) = interval.filter(|interval| !INTERVALS.contains(interval)) {
+        keys.add(key, format!("is {}; 100ms to 1h is right", humantime::format_duration(interval)));
+    }
+    interval
+}
+
 fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Settings> {
     let grpc_listen = keys.take("grpc.listen", address);
     let http_listen = keys.take("http.listen", address);
@@ -159,6 +168,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     }
     let grpc_max_message_bytes = keys.take("grpc.max_message_bytes", in_range(1024, 1 << 30, "bytes"));
     let grpc_max_streams = keys.take("grpc.max_streams", in_range(1, 1 << 20, "calls"));
+    let grpc_keepalive_interval = interval(keys, "grpc.keepalive_interval");
     let state_dir = keys.take("state_dir", path);
     let data_roots = keys.take("data.roots", paths).unwrap_or_default();
     for root in &data_roots {
@@ -196,11 +206,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         keys.add("compatibility.check_interval", "is shorter than 1s, the shortest that is right".into());
     }
     let nvml_library = keys.take("gpu.nvml_library", path);
-    let gpu_sample_interval = keys.take("gpu.sample_interval", duration);
-    if let Some(interval) = gpu_sample_interval.filter(|interval| !GPU_INTERVALS.contains(interval)) {
-        let interval = humantime::format_duration(interval);
-        keys.add("gpu.sample_interval", format!("is {interval}; 100ms to 1h is right"));
-    }
+    let gpu_sample_interval = interval(keys, "gpu.sample_interval");
     let switch = parsed("true or false is needed");
     let gpu_pcie_throughput = keys.take("gpu.pcie_throughput", &switch);
     let gpu_replay = keys.take("gpu.replay", path);
@@ -271,6 +277,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         grpc_listen: grpc_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7080))),
         grpc_max_message_bytes: grpc_max_message_bytes.unwrap_or(4 << 20),
         grpc_max_streams: grpc_max_streams.map_or(1000, |calls| calls as u32),
+        grpc_keepalive_interval: grpc_keepalive_interval.unwrap_or(Duration::from_secs(30)),
         grpc_unix_socket,
         grpc_unix_socket_mode: grpc_unix_socket_mode.unwrap_or(0o660),
         http_listen: http_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7081))),

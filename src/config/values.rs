@@ -30,9 +30,8 @@ pub(super) fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
     }
 }
 
-/// Intervals at which GPUs can be sampled.
-pub(super) const GPU_INTERVALS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(3600);
+/// Intervals at which something can be done again.
+pub(super) const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// The longest path of a Unix socket, without the byte that ends it. (unix(7), sun_path)
 pub const LONGEST_SOCKET: usize = 107;

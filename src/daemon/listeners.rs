@@ -30,8 +30,16 @@ pub(super) struct Listeners {
     unix: Option<UnixListener>,
     http: TcpListener,
     pub(super) addresses: Addresses,
-    /// Calls that a connection may have in hand at once.
+    limits: Limits,
+}
+
+/// What a connection may do.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Calls that it may have in hand at once.
     max_streams: u32,
+    /// It is asked so often whether its client lives. One that does not answer within as long again is gone, and its watches end.
+    keepalive: Duration,
 }
 
 /// Where the daemon can be reached.
@@ -42,9 +50,6 @@ pub(super) struct Addresses {
     pub(super) unix: Option<PathBuf>,
     pub(super) http: SocketAddr,
 }
-
-/// A client that does not answer a ping within this is gone, and its watches end.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// From failing to accept a connection to trying again.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -68,7 +73,8 @@ pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Liste
         (Some(bound?), Some(place))
     };
     let addresses = Addresses { grpc: grpc_address, unix: place, http: http_address };
-    Ok(Listeners { grpc, unix, http, addresses, max_streams: settings.grpc_max_streams })
+    let limits = Limits { max_streams: settings.grpc_max_streams, keepalive: settings.grpc_keepalive_interval };
+    Ok(Listeners { grpc, unix, http, addresses, limits })
 }
 
 /// Binds a Unix socket that nobody reaches before it has its mode: it is made aside and renamed. One that a daemon before us has left is
@@ -98,13 +104,19 @@ impl Listeners {
         pages: Router,
         stop: CancellationToken,
     ) -> JoinSet<Result<(), String>> {
-        let (mut servers, max) = (JoinSet::new(), self.max_streams);
+        let (mut servers, limits) = (JoinSet::new(), self.limits);
         if let Some(unix) = self.unix {
-            servers.spawn(serve_grpc(UnixListenerStream::new(unix), routes.clone(), layer.clone(), max, stop.clone()));
+            servers.spawn(serve_grpc(
+                UnixListenerStream::new(unix),
+                routes.clone(),
+                layer.clone(),
+                limits,
+                stop.clone(),
+            ));
         }
         // An answer is several small writes; held back until the first is acknowledged they would take 40 ms.
         let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
-        servers.spawn(serve_grpc(incoming, routes, layer, max, stop.clone()));
+        servers.spawn(serve_grpc(incoming, routes, layer, limits, stop.clone()));
         servers.spawn(async move {
             let served = axum::serve(Impatient(self.http), pages).with_graceful_shutdown(stop.cancelled_owned()).await;
             served.map_err(|error| format!("HTTP: {error}"))
@@ -132,7 +144,7 @@ async fn serve_grpc<I, C>(
     incoming: I,
     routes: Routes,
     layer: AnswerLayer,
-    max_streams: u32,
+    limits: Limits,
     stop: CancellationToken,
 ) -> Result<(), String>
 where
@@ -141,9 +153,9 @@ where
 {
     let incoming = paced(incoming).map(|accepted| accepted.map(Punctual::new));
     Server::builder()
-        .max_concurrent_streams(Some(max_streams))
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(Some(limits.max_streams))
+        .http2_keepalive_interval(Some(limits.keepalive))
+        .http2_keepalive_timeout(Some(limits.keepalive))
         .layer(layer)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())

@@ -127,3 +127,51 @@ fn a_socket_that_cannot_be_is_refused() {
     refused("grpc.unix_socket_mode", "1777", "octal");
     refused("grpc.unix_socket", &format!("/tmp/{}", "x".repeat(120)), "at most 107");
 }
+
+/// Frames of HTTP/2 as far as keep-alive needs them. (RFC 9113, 4.1)
+mod frame {
+    pub(super) const HEAD_BYTES: usize = 9;
+    pub(super) const SETTINGS: u8 = 4;
+    pub(super) const PING: u8 = 6;
+    pub(super) const ACK: u8 = 1;
+
+    pub(super) fn new(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 0], payload].concat()
+    }
+}
+
+#[test]
+fn a_connection_whose_client_does_not_answer_any_more_is_cut() {
+    use std::io::{Read, Write};
+    let daemon = Setup::new().set("grpc.keepalive_interval", "200ms").start();
+    let mut connection = std::net::TcpStream::connect(daemon.grpc).unwrap();
+    connection.set_read_timeout(Some(super::daemon::LIMIT)).unwrap();
+    connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    connection.write_all(&frame::new(frame::SETTINGS, 0, &[])).unwrap();
+    // As long as it answers it stays.
+    const ANSWERED: usize = 5;
+    let mut pings = 0;
+    let mut head = [0; frame::HEAD_BYTES];
+    let end = loop {
+        if let Err(error) = connection.read_exact(&mut head) {
+            break error;
+        }
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        if let Err(error) = connection.read_exact(&mut payload) {
+            break error;
+        }
+        let (kind, is_ack) = (head[3], head[4] & frame::ACK != 0);
+        if kind == frame::SETTINGS && !is_ack {
+            connection.write_all(&frame::new(frame::SETTINGS, frame::ACK, &[])).unwrap();
+        }
+        if kind == frame::PING && !is_ack {
+            pings += 1;
+            if pings <= ANSWERED {
+                connection.write_all(&frame::new(frame::PING, frame::ACK, &payload)).unwrap();
+            }
+        }
+    };
+    let is_cut = matches!(end.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset);
+    assert!(is_cut && pings == ANSWERED + 1, "{pings} {end}");
+}
