@@ -28,6 +28,7 @@ mod slow_disk;
 mod small_disk;
 mod spec;
 mod survival;
+mod systemd;
 mod tensorboard;
 mod tools;
 mod torchctl;
