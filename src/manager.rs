@@ -408,6 +408,15 @@ impl Manager {
         folder(&self.settings.jobs_dir, id)
     }
 
+    /// Refuses a job whose folder is gone because it is deleted; somebody may have removed the folder by hand.
+    pub async fn is_not_deleted(&self, id: &JobId) -> Result<(), JobError> {
+        // It is set aside before the database forgets the job, and removed after that.
+        if recovery::set_aside(&self.settings.jobs_dir, id).exists() {
+            return Err(JobError::Unknown(id.clone()));
+        }
+        self.stored(id).await.map(drop)
+    }
+
     async fn stored(&self, id: &JobId) -> Result<Arc<View>, JobError> {
         let job = self.store.get(id.clone()).await?;
         job.map(|job| Arc::new(View::of_stored(Arc::new(job)))).ok_or_else(|| JobError::Unknown(id.clone()))

@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -36,6 +36,16 @@ impl FileLock {
     pub fn sign(&self, who: &impl Serialize) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.write_all_at(&serde_json::to_vec(who)?, 0)
+    }
+
+    /// Whether its file is no longer the one at `path`: somebody has moved or removed it, and nobody finds the lock any more.
+    pub fn is_lost(&self, path: &Path) -> bool {
+        let place = |file: fs::Metadata| (file.dev(), file.ino());
+        match (self.file.metadata(), fs::metadata(path)) {
+            (Ok(ours), Ok(found)) => place(ours) != place(found),
+            (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
+            (Err(_), Ok(_)) => false,
+        }
     }
 }
 

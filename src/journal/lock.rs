@@ -44,6 +44,11 @@ impl JobLock {
         self.0.sign(&runner)?;
         Ok(runner)
     }
+
+    /// Whether somebody has moved or removed its file, which was `path`.
+    pub fn is_lost(&self, path: &Path) -> bool {
+        self.0.is_lost(path)
+    }
 }
 
 impl Runner {
@@ -81,6 +86,14 @@ mod tests {
         assert!(JobLock::take(&folder).unwrap().is_none());
         let signed = lock.sign(3).unwrap();
         assert!(signed.is_running());
+        assert!(!lock.is_lost(&folder.lock()));
+        let (moved, other) = (folder.path().join("moved"), folder.path().join("other"));
+        std::fs::rename(folder.lock(), &moved).unwrap();
+        assert!(lock.is_lost(&folder.lock()), "moved");
+        std::fs::write(&other, "").unwrap();
+        std::fs::rename(&other, folder.lock()).unwrap();
+        assert!(lock.is_lost(&folder.lock()), "another one in its place");
+        std::fs::rename(&moved, folder.lock()).unwrap();
         drop(lock);
         assert!(JobLock::take(&folder).unwrap().is_some());
         assert_eq!(Runner::read(&folder).unwrap(), Some(signed));

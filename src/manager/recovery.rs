@@ -1,7 +1,7 @@
 //! What the last daemon left half-done in the folder of jobs.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::job_json::generation_told;
 use super::task::blocking;
@@ -10,7 +10,12 @@ use crate::job::{Job, JobId};
 use crate::store::Store;
 
 /// The name of a folder whose job is being deleted.
-pub(super) const DELETED: &str = ".deleted-";
+const DELETED: &str = ".deleted-";
+
+/// Where the folder of a deleted job lies until it is removed.
+pub(super) fn set_aside(jobs_dir: &Path, id: &JobId) -> PathBuf {
+    jobs_dir.join(format!("{DELETED}{id}"))
+}
 
 /// Jobs that had ended and whose job.json is looked at, the newest: the last daemon may have died between the two. Where more of them could
 /// not be written for long, `torchd doctor` tells.

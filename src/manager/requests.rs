@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::live::{Ending, Live};
-use super::recovery::DELETED;
+use super::recovery;
 use super::task::{Task, blocking};
 use super::{JobError, View};
 use crate::job::end::{StopCause, Verdict};
@@ -127,7 +127,7 @@ impl Task {
         if !state.is_final() || self.live.contains(id) {
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(state) });
         }
-        let aside = self.settings.jobs_dir.join(format!("{DELETED}{id}"));
+        let aside = recovery::set_aside(&self.settings.jobs_dir, id);
         let (folder, renamed) = (self.folder(id), aside.clone());
         let moved = blocking(move || match std::fs::rename(folder.path(), &renamed) {
             // Somebody removed it by hand; the row goes too.

@@ -335,6 +335,11 @@ impl Task {
                     let reason = if is_storage { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
                     verdict = Verdict { outcome: Outcome::Failed, reason, message: fault.words };
                 }
+                let folder = self.folder(&live.job.id);
+                if !matches!(verdict.outcome, Outcome::Finished | Outcome::Cancelled) && !folder.path().exists() {
+                    let message = format!("somebody has removed {} while the job ran", folder.path().display());
+                    verdict = Verdict { outcome: Outcome::Failed, reason: v1::JobEndReason::Interrupted, message };
+                }
                 if let Some(fault) = self.gpu_fault(&live) {
                     verdict = end::gpu_lost(verdict, &fault);
                 }

@@ -189,7 +189,8 @@ fn write(folder: &JobFolder, policy: &Checkpoints, before: &[File], request: Req
     if aside.exists() {
         fs::remove_dir_all(&aside)?;
     }
-    fs::create_dir_all(&aside)?;
+    // Not what it lies in: a job whose folder somebody has removed does not come back.
+    fs::create_dir(&aside)?;
     fault::point("checkpoint-begun");
     for (file, snapshot) in [(MODEL_FILE, weights), (STATE_FILE, state)] {
         let bytes = snapshot.encode()?;

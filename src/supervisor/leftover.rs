@@ -95,7 +95,7 @@ fn send(signed: Option<&Runner>, signal: Os) -> io::Result<bool> {
 }
 
 /// Waits until a process has ended, within reason.
-fn wait_for_end_of(signed: &Runner) -> io::Result<()> {
+pub(super) fn wait_for_end_of(signed: &Runner) -> io::Result<()> {
     let Some(pid) = i32::try_from(signed.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(process) if signed.is_running() => wait(&process),

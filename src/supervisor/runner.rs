@@ -12,7 +12,7 @@ use super::leftover::{self, Alive};
 use super::{Fault, RunnerEvent, RunnerNews, Supervisor, environment, log, shim};
 use crate::job::JobId;
 use crate::job::end::{EXIT_STORAGE, Exit};
-use crate::journal::{Batch, JobFolder, JournalError, JournalTail, ProgressFold};
+use crate::journal::{Batch, JobFolder, JournalError, JournalTail, ProgressFold, Runner};
 use crate::proto::EncodedWatch;
 use crate::proto::v1::watch_event::Event;
 
@@ -184,7 +184,7 @@ impl Supervisor {
     ) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_group_told = false;
+        let mut runner: Option<Runner> = None;
         let mut done = Stop::No;
         let mut next: Option<(Instant, Stop)> = None;
         let mut is_last_resort = false;
@@ -205,9 +205,10 @@ impl Supervisor {
                     if tail.journal.as_ref().map(JournalTail::sequence) != before {
                         heard = Instant::now();
                     }
-                    if !is_group_told && let Some(process_group) = runner_group(folder, attempt).await {
-                        self.tell(id, RunnerNews::Spawned { process_group }).await;
-                        is_group_told = true;
+                    if runner.is_none() && let Some(signed) = signed(folder, attempt).await {
+                        // It leads a group of its own.
+                        self.tell(id, RunnerNews::Spawned { process_group: signed.pid }).await;
+                        runner = Some(signed);
                     }
                 }
                 Ok(()) = asked.changed() => wanted = Some(*asked.borrow_and_update()),
@@ -246,14 +247,21 @@ impl Supervisor {
                 let place = folder.clone();
                 let alive = tokio::task::spawn_blocking(move || leftover::alive(&place)).await;
                 match alive.map_err(std::io::Error::other).flatten() {
-                    Ok(Alive::Nobody) => return,
+                    Ok(Alive::Nobody) => break,
                     Ok(Alive::Shim | Alive::RunnerAlone) => {}
                     Err(error) => {
                         // Whoever comes after us finds out; a folder that is gone has nobody in it.
                         tracing::error!(job.id = %id, %error, "the locks of the job cannot be asked");
-                        return;
+                        break;
                     }
                 }
+            }
+        }
+        // Where somebody has removed the locks, its shim needs a moment to notice.
+        if let Some(runner) = runner {
+            let gone = tokio::task::spawn_blocking(move || leftover::wait_for_end_of(&runner)).await;
+            if let Err(error) = gone.map_err(std::io::Error::other).flatten() {
+                tracing::error!(job.id = %id, %error, "whether the runner is gone cannot be told");
             }
         }
     }
@@ -363,9 +371,9 @@ async fn ended(child: &mut Option<Child>) -> Option<i32> {
     }
 }
 
-/// The process group of the runner of that attempt, once it has signed the lock.
-async fn runner_group(folder: &JobFolder, attempt: u32) -> Option<u32> {
+/// The runner of that attempt, once it has signed the lock.
+async fn signed(folder: &JobFolder, attempt: u32) -> Option<Runner> {
     let place = folder.clone();
-    let signed = tokio::task::spawn_blocking(move || crate::journal::Runner::read(&place)).await.ok()?.ok()??;
-    (signed.attempt == attempt).then_some(signed.pid)
+    let signed = tokio::task::spawn_blocking(move || Runner::read(&place)).await.ok()?.ok()??;
+    (signed.attempt == attempt).then_some(signed)
 }

@@ -112,7 +112,7 @@ fn run(arguments: &ShimArguments) -> io::Result<u8> {
     };
     // The kernel takes a runner before it takes a daemon; raising one's own share is allowed to all.
     let _ = fs::write(format!("/proc/{}/oom_score_adj", shim.pid), "500");
-    shim.follow(arguments, &mut log)?;
+    shim.follow(arguments, &held, &mut log)?;
     fault::point("runner-ended");
     let mut exit = shim.bury(&mut log)?;
     if exit == Exit::Signal(nix::libc::SIGKILL) && !shim.was_killed && memory_kills() > kills_before {
@@ -138,8 +138,8 @@ struct Shim {
 
 impl Shim {
     /// Hands on what comes until the runner has ended. It is not reaped yet.
-    fn follow(&mut self, arguments: &ShimArguments, log: &mut Log) -> io::Result<()> {
-        let mut alone = Alone::new(arguments);
+    fn follow(&mut self, arguments: &ShimArguments, held: &JobLock, log: &mut Log) -> io::Result<()> {
+        let mut alone = Alone::new(arguments, held);
         loop {
             self.wait_for_news()?;
             self.drain(log)?;
@@ -243,9 +243,10 @@ impl Shim {
     }
 }
 
-/// How long there has been no daemon.
+/// How long there has been no daemon, and whether one could find us.
 struct Alone<'a> {
     arguments: &'a ShimArguments,
+    held: &'a JobLock,
     looked: Instant,
     since: Option<Instant>,
     told: Option<Instant>,
@@ -259,8 +260,8 @@ enum Alas {
 }
 
 impl<'a> Alone<'a> {
-    fn new(arguments: &'a ShimArguments) -> Self {
-        Self { arguments, looked: Instant::now(), since: None, told: None }
+    fn new(arguments: &'a ShimArguments, held: &'a JobLock) -> Self {
+        Self { arguments, held, looked: Instant::now(), since: None, told: None }
     }
 
     fn judge(&mut self) -> Alas {
@@ -269,6 +270,10 @@ impl<'a> Alone<'a> {
             return Alas::Nothing;
         }
         self.looked = now;
+        // Nobody can know of a runner without its folder, and nothing that it does is kept.
+        if self.held.is_lost(&JobFolder::new(self.arguments.job.clone()).shim()) {
+            return Alas::Kill;
+        }
         // A lock that cannot be asked for is nobody's.
         if is_held(&self.arguments.daemon_lock).unwrap_or(false) {
             self.since = None;

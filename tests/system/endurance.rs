@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use torchd::proto::v1;
 
-use super::daemon::{Setup, wait_for};
+use super::daemon::{Setup, is_gone, wait_for};
 use super::spec;
 
 #[tokio::test]
@@ -121,4 +121,32 @@ async fn a_terminal_that_is_closed_ends_the_daemon_in_order() {
     daemon.signal(Signal::SIGHUP);
     assert_eq!(daemon.wait().code(), Some(0));
     assert!(daemon.log().contains("torchd has shut down"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn a_job_whose_folder_is_removed_while_it_runs_is_over_with_its_runner() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "2").set("shutdown.runners", "leave").start();
+    let (moved, removed) = (daemon.create(spec::endless()).await, daemon.create(spec::endless()).await);
+    let mut processes = Vec::new();
+    for job in [&moved, &removed] {
+        daemon.runner_pid(&job.name).await;
+        processes.extend([daemon.signed(&job.name, "lock"), daemon.signed(&job.name, "shim")]);
+    }
+    let is_told = |job: &v1::Job, processes: &[i32]| {
+        let end = job.end.clone().unwrap();
+        assert_eq!((job.state(), end.reason()), (v1::JobState::Failed, v1::JobEndReason::Interrupted));
+        assert!(end.message.contains("somebody has removed"), "{}", end.message);
+        assert!(is_gone(processes[0]), "before the job is told to be over");
+        wait_for("the end of the shim", || is_gone(processes[1]).then_some(()));
+    };
+    fs::rename(daemon.job_folder(&moved.name), daemon.state_dir.join("moved")).unwrap();
+    is_told(&daemon.watch_to_end(&moved.name).await, &processes[..2]);
+    // By a daemon that has not started it, too.
+    let (_, state_dir, _guard) = daemon.stop();
+    let daemon = Setup::in_state(&state_dir).start();
+    daemon.watch_until(&removed.name, |job| job.state() == v1::JobState::Running).await;
+    fs::rename(daemon.job_folder(&removed.name), daemon.state_dir.join("removed")).unwrap();
+    fs::remove_dir_all(daemon.state_dir.join("removed")).unwrap();
+    is_told(&daemon.watch_to_end(&removed.name).await, &processes[2..]);
+    assert_eq!(daemon.watch_to_end(&daemon.create(spec::short()).await.name).await.state(), v1::JobState::Succeeded);
 }
