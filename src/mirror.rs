@@ -121,9 +121,11 @@ impl Mirror {
         let to = self.target.join(path);
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent)?;
-            // While a file of a checkpoint is written it is none.
+            // While a file of a checkpoint is written it is none; what tells of it is copied again behind it.
             if path.starts_with("checkpoints/") && !path.ends_with("/checkpoint.json") {
-                match fs::remove_file(parent.join("checkpoint.json")) {
+                let about = Path::new(path).with_file_name("checkpoint.json");
+                self.copied.remove(&*about.to_string_lossy());
+                match fs::remove_file(self.target.join(about)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
@@ -264,16 +266,21 @@ mod tests {
         mirror.pass(false).unwrap();
         fs::remove_file(own.path().join("tensorboard/superseded")).unwrap();
         put("checkpoints/step-3/model", "new");
+        put("checkpoints/step-3/checkpoint.json", "about");
         fs::remove_dir_all(own.path().join("checkpoints/step-1")).unwrap();
-        assert_eq!(mirror.pass(false).unwrap(), 1);
+        assert_eq!(mirror.pass(false).unwrap(), 2);
         assert!(!other.path().join("a/checkpoints/step-1").exists() && !is_done(&folder));
+        put("checkpoints/step-3/model", "newer");
+        assert_eq!(mirror.pass(false).unwrap(), 2, "with what tells of it");
+        assert!(other.path().join("a/checkpoints/step-3/checkpoint.json").exists());
         assert_eq!(mirror.pass(true).unwrap(), 1);
         assert!(is_done(&folder));
         let list: BTreeMap<String, Copied> =
             serde_json::from_slice(&fs::read(other.path().join("a/mirror.json")).unwrap()).unwrap();
         let paths: Vec<_> = list.keys().map(String::as_str).collect();
-        assert_eq!(paths, ["checkpoints/step-3/model", "job.json", "journal", "spec.json", "tensorboard/events"]);
-        assert_eq!(list["checkpoints/step-3/model"].size_bytes, 3);
+        let expected = ["checkpoints/step-3/checkpoint.json", "checkpoints/step-3/model"];
+        assert_eq!(paths, [&expected[..], &["job.json", "journal", "spec.json", "tensorboard/events"]].concat());
+        assert_eq!(list["checkpoints/step-3/model"].size_bytes, 5);
     }
 
     #[test]

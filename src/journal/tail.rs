@@ -33,7 +33,9 @@ pub enum JournalError {
     #[error("the journal cannot be read: {0}")]
     Io(#[from] io::Error),
     /// A record is damaged.
-    #[error("the journal is damaged: {0}")]
+    #[error(
+        "the journal is damaged: {0}; a new job with warm_start.checkpoint and warm_start.resume goes on from what was saved"
+    )]
     Frame(FrameError),
     /// A record is whole and holds something else.
     #[error("record {sequence} of the journal cannot be understood: {cause}")]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use torchd::journal::{self, JobFolder, JournalTail, is_held};
@@ -49,7 +49,8 @@ fn assert_copy(folder: &Path, copy: &Path) {
         assert!(list.contains_key(path) || !folder.join(path).exists(), "{}: {path}", copy.display());
     }
     for (path, told) in list {
-        let (own, copied) = (fs::read(folder.join(&path)).unwrap(), fs::read(copy.join(&path)).unwrap());
+        let read = |file: PathBuf| fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let (own, copied) = (read(folder.join(&path)), read(copy.join(&path)));
         // Bits that the harness has flipped may have been copied before or after.
         assert!(own == copied || path.starts_with("checkpoints/"), "{}: {path} differs", copy.display());
         assert_eq!(copied.len() as u64, told.size_bytes, "{}: {path}", copy.display());
