@@ -34,7 +34,7 @@ struct Told {
 enum Event {
     Started { total_steps: u64, steps_per_epoch: u64, first_step: u64, first_epoch: u32, left: u64, total_epochs: u32 },
     Scalars { step: u64, values: Vec<(Tag, f64)> },
-    Progress { step: u64, examples_per_second: f64 },
+    Progress { step: u64, examples_per_second: f64, checkpoint_wait_seconds: Option<f64> },
     Checkpoint { step: u64 },
     Ended { step: u64, reason: u8 },
     Resumed { step: u64 },
@@ -80,8 +80,8 @@ fn encode(told: &Told) -> Vec<u8> {
             step: *step,
             values: values.iter().map(|(name, value)| v1::ScalarValue { tag: tag(name), value: *value }).collect(),
         }),
-        &Event::Progress { step, examples_per_second } => {
-            What::Progress(v1::StepProgress { step, examples_per_second })
+        &Event::Progress { step, examples_per_second, checkpoint_wait_seconds } => {
+            What::Progress(v1::StepProgress { step, examples_per_second, checkpoint_wait_seconds })
         }
         &Event::Checkpoint { step } => {
             What::Checkpoint(v1::CheckpointSaved { step, path: "checkpoints/step-1".into(), size_bytes: step })
@@ -270,7 +270,8 @@ fn writer(bytes: &[u8]) {
         Ok(mut writer) => {
             assert!(rest != Rest::Damaged || !is_within);
             assert_eq!(fs::read(folder.journal()).unwrap(), bytes[..end]);
-            let what = What::Progress(v1::StepProgress { step: 42, examples_per_second: 0.5 });
+            let what =
+                What::Progress(v1::StepProgress { step: 42, examples_per_second: 0.5, checkpoint_wait_seconds: None });
             writer.append(SystemTime::now(), what).unwrap();
             let after = fs::read(folder.journal()).unwrap();
             let (after, _, rest) = framed::whole_records(&after);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 use super::attempts::seconds;
-use super::live::{Ending, Live, WORTH_TELLING};
+use super::live::{Ending, Live, WORTH_TELLING, rung};
 use super::task::{Task, blocking};
 use super::{JobError, Mirrored};
 use crate::fault;
@@ -106,9 +106,9 @@ impl Task {
                 }
                 return done;
             }
-            let seconds = begun.elapsed().as_secs();
+            let Some(seconds) = rung(begun.elapsed(), WORTH_TELLING) else { continue };
             let words = format!(
-                "a change of it has been on its way into the database for {seconds} s: the disk is slow, or another program holds it"
+                "a change of it has been on its way into the database for more than {seconds} s: the disk is slow, or another program holds it"
             );
             live.waits_for(Wait::For(words.into()));
         }

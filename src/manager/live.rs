@@ -17,7 +17,7 @@ use crate::supervisor::RunnerHandle;
 /// What keeps a job from going on is told once it has lasted so long.
 pub(super) const WORTH_TELLING: Duration = Duration::from_secs(3);
 /// A runner tells something every second, unless a step takes longer.
-const LONG_SILENCE: Duration = Duration::from_secs(5);
+const LONG_SILENCE: Duration = Duration::from_secs(10);
 
 /// A job that has not ended.
 pub(super) struct Live {
@@ -102,18 +102,25 @@ impl Live {
     fn standstill(&self) -> Option<String> {
         self.runner.as_ref()?;
         self.fold.started(self.job.attempt).filter(|_| self.fold.ended(self.job.attempt).is_none())?;
-        if let Some(wait) = self.fold.checkpoint_wait().filter(|wait| *wait >= WORTH_TELLING) {
-            let seconds = wait.as_secs();
-            return Some(format!("training has been waiting for its checkpoint for {seconds} s: the disk is slow"));
+        // A disk that hangs keeps the runner from telling on.
+        if let Some(wait) =
+            self.fold.checkpoint_wait().and_then(|wait| rung(wait.saturating_add(self.silent), WORTH_TELLING))
+        {
+            return Some(format!(
+                "training has been waiting for its checkpoint for more than {wait} s: the disk is slow"
+            ));
         }
-        let seconds = Some(self.silent).filter(|silent| *silent >= LONG_SILENCE)?.as_secs();
-        Some(format!("its runner has told nothing for {seconds} s: a step takes long, the disk is slow, or it hangs"))
+        let silent = rung(self.silent, LONG_SILENCE)?;
+        Some(format!(
+            "its runner has told nothing for more than {silent} s: a step takes long, the disk is slow, or it hangs"
+        ))
     }
 
     /// Its runner has told nothing for so much longer.
     pub(super) fn add_silence(&mut self, time: Duration) {
+        let before = self.standstill();
         self.silent += time;
-        if self.silent >= LONG_SILENCE {
+        if self.standstill() != before {
             self.publish();
         }
     }
@@ -128,5 +135,25 @@ impl Live {
             self.waiting = Some(wait);
             self.publish();
         }
+    }
+}
+
+/// How long something has lasted, in seconds, as it is told: `first`, twice as long and so on, so that it is not news every second. None
+/// before `first`.
+pub(super) fn rung(time: Duration, first: Duration) -> Option<u64> {
+    let doubled = std::iter::successors(Some(first), |rung| rung.checked_mul(2));
+    doubled.take_while(|rung| *rung <= time).last().map(|rung| rung.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_is_told_ever_more_seldom() {
+        let told = |seconds| rung(Duration::from_secs(seconds), Duration::from_secs(3));
+        let all: Vec<_> = [0, 2, 3, 5, 6, 11, 12, 3600].map(told).to_vec();
+        assert_eq!(all, [None, None, Some(3), Some(3), Some(6), Some(6), Some(12), Some(3072)]);
+        assert!(rung(Duration::MAX, WORTH_TELLING).is_some());
     }
 }

@@ -166,7 +166,12 @@ impl Task {
             }
             match self.delete(&id).await {
                 Ok(()) => tracing::info!(job.id = %id, "the job's ttl_after_end is over"),
-                Err(error) => tracing::error!(job.id = %id, %error, "an expired job cannot be removed"),
+                Err(error) => {
+                    tracing::error!(job.id = %id, %error, "an expired job cannot be removed");
+                    if error.is_of_database() {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -335,8 +335,13 @@ impl Task {
                     let reason = if is_storage { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
                     verdict = Verdict { outcome: Outcome::Failed, reason, message: fault.words };
                 }
+                // A disk that is gone takes the folder of all jobs with it, and may come back.
                 let folder = self.folder(&live.job.id);
-                if !matches!(verdict.outcome, Outcome::Finished | Outcome::Cancelled) && !folder.path().exists() {
+                let is_removed = || {
+                    matches!(folder.path().try_exists(), Ok(false))
+                        && matches!(self.settings.jobs_dir.try_exists(), Ok(true))
+                };
+                if (!is_settled || verdict.reason == v1::JobEndReason::Storage) && is_removed() {
                     let message = format!("somebody has removed {} while the job ran", folder.path().display());
                     verdict = Verdict { outcome: Outcome::Failed, reason: v1::JobEndReason::Interrupted, message };
                 }
@@ -386,7 +391,7 @@ impl Task {
     /// Logs a change that could not be made, and remembers to come back to it.
     pub(super) fn note(&mut self, id: &JobId, result: Result<(), JobError>) {
         if let Err(error) = result {
-            self.behind_since = Some(Instant::now());
+            self.behind_since.get_or_insert_with(Instant::now);
             tracing::error!(job.id = %id, %error, "a change of the job could not be made and will be tried again");
         }
     }

@@ -104,13 +104,13 @@ impl Watcher {
             let mut tail = JournalTail::from(folder.clone(), from);
             let records = tail.read(wanted as usize)?;
             let count = records.len() as u64;
-            let is_gone = count < wanted && !folder.path().exists();
+            let is_gone = count < wanted && matches!(folder.path().try_exists(), Ok(false));
             Ok((count, EncodedWatch::piece(records.into_iter().map(Event::Record)), tail.position(), is_gone))
         });
         let (count, piece, position, is_gone) = read.await?;
         if is_gone {
             // What a deleted job has not told yet it will not tell any more, and a watch that just ended would hide that.
-            self.manager.is_not_deleted(&now.job.id).await.map_err(status::of)?;
+            self.manager.refuse_deleted(&now.job.id).await.map_err(status::of)?;
         }
         pieces.push(piece);
         self.position = position;

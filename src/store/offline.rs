@@ -1,4 +1,4 @@
-//! The database without its thread, for looking it over and for making it anew while no daemon runs: read whole, written whole.
+//! The database without its threads, for looking it over and for making it anew while no daemon runs: read whole, written whole.
 
 use std::fs;
 use std::path::Path;

@@ -184,7 +184,11 @@ impl Supervisor {
     ) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut runner: Option<Runner> = None;
+        // One that an earlier daemon has started has signed already; whether anybody finds it later is not certain.
+        let mut runner = signed(folder, attempt).await;
+        if let Some(runner) = &runner {
+            self.tell(id, RunnerNews::Spawned { process_group: runner.pid }).await;
+        }
         let mut done = Stop::No;
         let mut next: Option<(Instant, Stop)> = None;
         let mut is_last_resort = false;
@@ -250,7 +254,7 @@ impl Supervisor {
                     Ok(Alive::Nobody) => break,
                     Ok(Alive::Shim | Alive::RunnerAlone) => {}
                     Err(error) => {
-                        // Whoever comes after us finds out; a folder that is gone has nobody in it.
+                        // Whoever comes after us finds out.
                         tracing::error!(job.id = %id, %error, "the locks of the job cannot be asked");
                         break;
                     }

@@ -243,16 +243,17 @@ impl Shim {
     }
 }
 
-/// How long there has been no daemon, and whether one could find us.
+/// How long there has been no daemon, or none that could find us.
 struct Alone<'a> {
     arguments: &'a ShimArguments,
     held: &'a JobLock,
+    is_lost: bool,
     looked: Instant,
     since: Option<Instant>,
     told: Option<Instant>,
 }
 
-/// What follows of having no daemon.
+/// What follows of that.
 enum Alas {
     Nothing,
     Stop(String),
@@ -261,7 +262,7 @@ enum Alas {
 
 impl<'a> Alone<'a> {
     fn new(arguments: &'a ShimArguments, held: &'a JobLock) -> Self {
-        Self { arguments, held, looked: Instant::now(), since: None, told: None }
+        Self { arguments, held, is_lost: false, looked: Instant::now(), since: None, told: None }
     }
 
     fn judge(&mut self) -> Alas {
@@ -270,25 +271,32 @@ impl<'a> Alone<'a> {
             return Alas::Nothing;
         }
         self.looked = now;
-        // Nobody can know of a runner without its folder, and nothing that it does is kept.
-        if self.held.is_lost(&JobFolder::new(self.arguments.job.clone()).shim()) {
-            return Alas::Kill;
-        }
-        // A lock that cannot be asked for is nobody's.
-        if is_held(&self.arguments.daemon_lock).unwrap_or(false) {
-            self.since = None;
-            return Alas::Nothing;
-        }
-        let alone = now - *self.since.get_or_insert(now);
-        match self.told {
-            None if alone.as_secs_f64() >= self.arguments.orphan_timeout => {
+        match (self.told, self.why(now)) {
+            (None, Some(words)) => {
                 self.told = Some(now);
-                let seconds = self.arguments.orphan_timeout;
-                Alas::Stop(format!("[torchd: there has been no daemon for {seconds} s; the runner is asked to stop]\n"))
+                Alas::Stop(format!("[torchd: {words}; the runner is asked to stop]\n"))
             }
-            Some(told) if (now - told).as_secs_f64() >= self.arguments.grace => Alas::Kill,
+            (Some(told), Some(_)) if (now - told).as_secs_f64() >= self.arguments.grace => Alas::Kill,
             _ => Alas::Nothing,
         }
+    }
+
+    /// Why the runner should not go on, if there is a reason.
+    fn why(&mut self, now: Instant) -> Option<String> {
+        let ShimArguments { job, daemon_lock, orphan_timeout, .. } = self.arguments;
+        // Who does not find our lock takes the job for over. What is there again at the next look was not gone.
+        let is_lost = self.held.is_lost(&JobFolder::new(job.clone()).shim());
+        if std::mem::replace(&mut self.is_lost, is_lost) && is_lost {
+            return Some(format!("{} or the lock in it was removed", job.display()));
+        }
+        // A lock that cannot be asked for is nobody's.
+        if is_held(daemon_lock).unwrap_or(false) {
+            self.since = None;
+            return None;
+        }
+        let alone = now - *self.since.get_or_insert(now);
+        let is_long = alone.as_secs_f64() >= *orphan_timeout;
+        is_long.then(|| format!("there has been no daemon for {orphan_timeout} s"))
     }
 }
 

@@ -37,6 +37,12 @@ impl Group {
                 // A file that is not there is not made: the kernel has them all.
                 fs::OpenOptions::new().write(true).open(group.0.join(limit)).ok()?;
                 fs::write(group.0.join(limit), LIMIT.to_string()).ok()?;
+                // Nothing goes to the swap instead, where there is any.
+                for swap in ["memory.swap.max", "memory.swappiness"].map(|name| group.0.join(name)) {
+                    if swap.exists() {
+                        fs::write(swap, "0").ok()?;
+                    }
+                }
                 Some(group)
             },
         )

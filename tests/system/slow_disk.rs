@@ -41,7 +41,9 @@ async fn a_checkpoint_that_takes_long_to_write_is_told_by_the_job() {
         }
     }
     assert_eq!(saved, [20, 40, 60]);
-    assert!(waited.len() >= 3 && waited.is_sorted(), "{waited:?}");
+    // Later ones may have been waited for a little, too.
+    let first: Vec<_> = waited.chunk_by(|one, next| one <= next).next().unwrap_or_default().to_vec();
+    assert!(first.len() >= 2 && first[0] >= 1.0, "{waited:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// Room for a round and not for much more.
 const SIZE: &str = "size=64m";
@@ -95,7 +95,10 @@ impl DyingDisk {
 
     /// It takes no more writes until what this returns is dropped: who writes has to wait.
     pub(crate) fn stop(&self) -> Stopped {
-        let stopped = Stopped(self.path());
+        // Also where the test is killed meanwhile: who waits for a disk cannot even be killed.
+        let again = format!("sleep 120; exec fsfreeze --unfreeze '{}'", self.path().display());
+        let guard = Command::new("setsid").args(["sh", "-c", &again]).stderr(Stdio::null()).spawn().unwrap();
+        let stopped = Stopped { disk: self.path(), guard };
         assert!(stopped.freeze("--freeze"), "it cannot be stopped");
         stopped
     }
@@ -115,17 +118,24 @@ impl DyingDisk {
 
 /// A disk that takes no writes.
 #[allow(dead_code, reason = "not every program of the tests stops a disk")]
-pub(crate) struct Stopped(PathBuf);
+pub(crate) struct Stopped {
+    disk: PathBuf,
+    guard: Child,
+}
 
 impl Stopped {
     fn freeze(&self, how: &str) -> bool {
-        Command::new("fsfreeze").arg(how).arg(&self.0).status().is_ok_and(|status| status.success())
+        Command::new("fsfreeze").arg(how).arg(&self.disk).status().is_ok_and(|status| status.success())
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
         self.freeze("--unfreeze");
+        // With its sleep: it leads a group.
+        let group = nix::unistd::Pid::from_raw(self.guard.id() as i32);
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        let _ = self.guard.wait();
     }
 }
 

@@ -13,21 +13,41 @@ const LIFE: &str = "300";
 
 /// A machine that systemd has booted.
 struct Machine {
-    /// What the kernel kills everything with.
+    /// With it the kernel kills everything in there.
     child: Child,
     /// The first process in there, as it is called out here.
     init: u32,
-    group: String,
+    // Dropped last.
+    _group: Group,
+}
+
+/// Its control groups, in each hierarchy that this machine has.
+struct Group(String);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The kernel takes a moment to forget those who were in there.
+        let mut find = Command::new("find");
+        find.args(["/sys/fs/cgroup", "-maxdepth", "2", "-type", "d", "-name", &self.0]);
+        let found = find.output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        for group in found.unwrap_or_default().lines() {
+            let remove = || {
+                Command::new("find").arg(group).args("-depth -type d -exec rmdir {} +".split(' ')).output().ok()?;
+                (!Path::new(group).exists()).then_some(())
+            };
+            wait_for("the end of the control group", remove);
+        }
+    }
 }
 
 impl Machine {
     fn boot() -> Option<Self> {
-        let group = format!("torchd-test-systemd-{}", std::process::id());
+        let group = Group(format!("torchd-test-systemd-{}", std::process::id()));
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let programs = Path::new(env!("CARGO_BIN_EXE_torchd")).parent().unwrap();
         let libtorch = std::env::var_os("LIBTORCH").map_or_else(|| here.join("libtorch"), PathBuf::from).join("lib");
         let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", LIFE]).arg(here.join("tests/systemd/machine.sh")).arg(&group);
+        command.args(["--signal=KILL", LIFE]).arg(here.join("tests/systemd/machine.sh")).arg(&group.0);
         command.arg(programs).arg(here.join("examples")).arg(libtorch);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         // `timeout` starts `unshare`, and that starts what becomes systemd; it serves its socket once it has booted.
@@ -46,7 +66,7 @@ impl Machine {
             (is_ours && socket.exists()).then_some(Ok(init))
         });
         match booted {
-            Ok(init) => Some(Self { child, init, group }),
+            Ok(init) => Some(Self { child, init, _group: group }),
             Err(status) => {
                 let mut words = String::new();
                 child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
@@ -130,12 +150,10 @@ impl Drop for Machine {
             eprintln!("--- log of torchd\n{}", self.log());
         }
         // With its first process everything in there goes.
-        let init = nix::unistd::Pid::from_raw(self.init as i32);
-        let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
-        let _ = self.child.wait();
-        for hierarchy in ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"] {
-            let group = Path::new(hierarchy).join(&self.group);
-            let _ = Command::new("find").arg(group).args("-depth -type d -exec rmdir {} +".split(' ')).output();
+        if let Ok(None) = self.child.try_wait() {
+            let init = nix::unistd::Pid::from_raw(self.init as i32);
+            let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
+            let _ = self.child.wait();
         }
     }
 }
