@@ -140,7 +140,8 @@ impl Mirror {
     /// Removes the checkpoints of the copy that the job does not have any more; whether there were any.
     fn remove_old_checkpoints(&mut self, wanted: &BTreeSet<&str>) -> io::Result<bool> {
         let mut is_any = false;
-        for path in entries(&self.target.join("checkpoints"))? {
+        for entry in journal::entries(&self.target.join("checkpoints"))? {
+            let path = entry?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let prefix = format!("checkpoints/{name}/");
             if !name.starts_with("step-") || wanted.iter().any(|path| path.starts_with(&prefix)) {
@@ -160,7 +161,8 @@ impl Mirror {
     /// Removes the event files that the job has removed: what stood in them was done again. Whether there were any.
     fn remove_old_events(&mut self, wanted: &BTreeSet<&str>) -> io::Result<bool> {
         let mut is_any = false;
-        for path in entries(&self.target.join("tensorboard"))? {
+        for entry in journal::entries(&self.target.join("tensorboard"))? {
+            let path = entry?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let name = format!("tensorboard/{name}");
             if !wanted.contains(name.as_str()) {
@@ -170,15 +172,6 @@ impl Mirror {
             }
         }
         Ok(is_any)
-    }
-}
-
-/// What lies in a folder; nothing where that is not there.
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
     }
 }
 

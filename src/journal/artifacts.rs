@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::checkpoint::checkpoints;
-use super::folder::JobFolder;
+use super::folder::{JobFolder, entries};
 
 /// Folders of a job's folder whose files are the user's.
 const OPEN: [&str; 3] = ["artifacts", "checkpoints", "tensorboard"];
@@ -74,13 +74,8 @@ pub fn open_artifact(folder: &JobFolder, path: &str) -> io::Result<File> {
 }
 
 fn walk(folder: &Path, name: &str, found: &mut Vec<Artifact>) -> io::Result<()> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        // Retention removes checkpoints while we look.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
+    // Retention removes checkpoints while we look.
+    for entry in entries(folder)? {
         let entry = entry?;
         let Ok(part) = entry.file_name().into_string() else { continue };
         if part.starts_with('.') {

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::folder::JobFolder;
+use super::folder::{JobFolder, entries};
 use crate::job::spec::Place;
 
 /// What tells of a checkpoint, in its folder.
@@ -130,13 +130,8 @@ fn damaged(path: &Path, what: String) -> io::Error {
 
 /// The checkpoints of a job that look whole, newest first; none where there is no such folder.
 pub fn checkpoints(folder: &JobFolder) -> io::Result<Vec<Checkpoint>> {
-    let entries = match fs::read_dir(folder.checkpoints()) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
     let mut found = Vec::new();
-    for entry in entries {
+    for entry in entries(&folder.checkpoints())? {
         let path = entry?.path();
         let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
         // One that cannot be read is not lost by being passed over: somebody may mend it.

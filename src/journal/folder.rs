@@ -165,14 +165,18 @@ impl JobFolder {
     }
 }
 
+/// What lies in a folder; nothing where that is not there.
+pub fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    let found = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other?),
+    };
+    Ok(found.into_iter().flatten())
+}
+
 /// Removes what has such names from a folder, which need not be there.
 fn remove_from(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
+    for entry in entries(folder)? {
         let entry = entry?;
         if is_wanted(&entry.file_name().to_string_lossy()) {
             match entry.file_type()?.is_dir() {
