@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::journal::{self, JobFolder, artifacts, sha256_of};
+use crate::journal::{self, JobFolder, artifacts, sha256_of, write_whole};
 
 /// What lists the files of a copy.
 const LIST: &str = "mirror.json";
@@ -29,6 +29,8 @@ pub struct Mirror {
     copied: BTreeMap<String, (u64, SystemTime, Copied)>,
     /// What an earlier daemon has copied is not known yet.
     is_first: bool,
+    /// The list does not tell yet what the last passes, also those that failed, have done.
+    is_list_due: bool,
 }
 
 /// A file of a copy.
@@ -43,7 +45,7 @@ pub struct Copied {
 impl Mirror {
     /// The copy of a job in a folder of its own under `root`.
     pub fn new(folder: JobFolder, root: &Path, id: &str) -> Self {
-        Self { folder, target: root.join(id), copied: BTreeMap::new(), is_first: true }
+        Self { folder, target: root.join(id), copied: BTreeMap::new(), is_first: true, is_list_due: false }
     }
 
     /// Where the copy lies.
@@ -72,13 +74,15 @@ impl Mirror {
             count += usize::from(self.copy(path)?);
         }
         let wanted = wanted.iter().map(String::as_str).collect();
-        let gone = self.remove_old_checkpoints(&wanted)? | self.remove_old_events(&wanted)?;
-        if count > 0 || gone {
+        self.remove_old_checkpoints(&wanted)?;
+        self.remove_old_events(&wanted)?;
+        if self.is_list_due {
             let list: BTreeMap<_, _> = self.copied.iter().map(|(path, (.., copied))| (path, copied)).collect();
             write_and_compare(&self.target.join(LIST), &mut serde_json::to_vec_pretty(&list)?.as_slice())?;
+            self.is_list_due = false;
         }
         if is_last {
-            fs::write(self.folder.path().join(DONE), self.target.to_string_lossy().as_bytes())?;
+            write_whole(&self.folder.path().join(DONE), self.target.to_string_lossy().as_bytes())?;
         }
         Ok(count)
     }
@@ -131,15 +135,15 @@ impl Mirror {
                 }
             }
         }
+        self.is_list_due = true;
         // As long as it was when we looked: an event file may grow meanwhile.
         let copied = write_and_compare(&to, &mut File::open(&from)?.take(stamp.0))?;
         self.copied.insert(path.to_owned(), (stamp.0, stamp.1, copied));
         Ok(true)
     }
 
-    /// Removes the checkpoints of the copy that the job does not have any more; whether there were any.
-    fn remove_old_checkpoints(&mut self, wanted: &BTreeSet<&str>) -> io::Result<bool> {
-        let mut is_any = false;
+    /// Removes the checkpoints of the copy that the job does not have any more.
+    fn remove_old_checkpoints(&mut self, wanted: &BTreeSet<&str>) -> io::Result<()> {
         for entry in journal::entries(&self.target.join("checkpoints"))? {
             let path = entry?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
@@ -147,43 +151,44 @@ impl Mirror {
             if !name.starts_with("step-") || wanted.iter().any(|path| path.starts_with(&prefix)) {
                 continue;
             }
+            self.is_list_due = true;
+            self.copied.retain(|path, _| !path.starts_with(&prefix));
             // Without it the rest is no checkpoint.
             match fs::remove_file(path.join("checkpoint.json")) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => fs::remove_dir_all(&path)?,
             }
-            self.copied.retain(|path, _| !path.starts_with(&prefix));
-            is_any = true;
         }
-        Ok(is_any)
+        Ok(())
     }
 
-    /// Removes the event files that the job has removed: what stood in them was done again. Whether there were any.
-    fn remove_old_events(&mut self, wanted: &BTreeSet<&str>) -> io::Result<bool> {
-        let mut is_any = false;
+    /// Removes the event files that the job has removed: what stood in them was done again.
+    fn remove_old_events(&mut self, wanted: &BTreeSet<&str>) -> io::Result<()> {
         for entry in journal::entries(&self.target.join("tensorboard"))? {
             let path = entry?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let name = format!("tensorboard/{name}");
             if !wanted.contains(name.as_str()) {
-                fs::remove_file(&path)?;
+                self.is_list_due = true;
                 self.copied.remove(&name);
-                is_any = true;
+                fs::remove_file(&path)?;
             }
         }
-        Ok(is_any)
+        Ok(())
     }
 }
 
 /// Whether the copy of a job is complete.
 pub fn is_done(folder: &JobFolder) -> bool {
-    folder.path().join(DONE).exists()
+    done(folder).is_some()
 }
 
 /// Where the complete copy of a job lies, and since when; None where it is not complete.
 pub fn done(folder: &JobFolder) -> Option<(String, SystemTime)> {
     let path = folder.path().join(DONE);
-    Some((fs::read_to_string(&path).ok()?, fs::metadata(&path).ok()?.modified().ok()?))
+    // An empty one was left by a version that did not write it whole.
+    let target = fs::read_to_string(&path).ok().filter(|target| !target.is_empty())?;
+    Some((target, fs::metadata(&path).ok()?.modified().ok()?))
 }
 
 /// Judges where a request wants its copy: an absolute path under one of the roots, whatever links there are on the way.
@@ -268,12 +273,28 @@ mod tests {
         assert!(other.path().join("a/checkpoints/step-3/checkpoint.json").exists());
         assert_eq!(mirror.pass(true).unwrap(), 1);
         assert!(is_done(&folder));
+        fs::write(own.path().join(DONE), "").unwrap();
+        assert!(!is_done(&folder), "a daemon died while it wrote that");
         let list: BTreeMap<String, Copied> =
             serde_json::from_slice(&fs::read(other.path().join("a/mirror.json")).unwrap()).unwrap();
         let paths: Vec<_> = list.keys().map(String::as_str).collect();
         let expected = ["checkpoints/step-3/checkpoint.json", "checkpoints/step-3/model"];
         assert_eq!(paths, [&expected[..], &["job.json", "journal", "spec.json", "tensorboard/events"]].concat());
         assert_eq!(list["checkpoints/step-3/model"].size_bytes, 5);
+    }
+
+    #[test]
+    fn what_a_pass_that_failed_has_copied_is_listed_by_the_next() {
+        let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(own.path().join("spec.json"), "{}").unwrap();
+        // What is in the way of the list, as a file system that fails would be.
+        let list = other.path().join("a").join(LIST);
+        fs::create_dir_all(&list).unwrap();
+        let mut mirror = Mirror::new(JobFolder::new(own.path().into()), other.path(), "a");
+        mirror.pass(true).unwrap_err();
+        fs::remove_dir(&list).unwrap();
+        assert_eq!(mirror.pass(true).unwrap(), 0);
+        assert!(fs::read_to_string(&list).unwrap().contains("spec.json"));
     }
 
     #[test]

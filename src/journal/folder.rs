@@ -145,7 +145,7 @@ impl JobFolder {
 
     /// Removes what an earlier daemon has left half-written. Nobody but a daemon writes these, and there is one at a time.
     pub fn sweep_after_daemon(&self) -> io::Result<()> {
-        remove_from(&self.path, |name| [".job.json.new", ".spec.json.new"].contains(&name))?;
+        remove_from(&self.path, |name| [".job.json.new", ".spec.json.new", ".mirrored.new"].contains(&name))?;
         remove_from(&self.path.join("attempts"), |name| name.starts_with('.'))
     }
 
