@@ -9,6 +9,8 @@ pub mod metrics;
 
 pub mod fault;
 
+pub mod beneath;
+
 pub mod node;
 
 pub mod record;

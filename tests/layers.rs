@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that all may use, wherever they stand.
-const LEAVES: [&str; 3] = ["config", "metrics", "fault"];
+const LEAVES: [&str; 4] = ["config", "metrics", "fault", "beneath"];
 
 /// Pairs that must not know each other although their places would allow it.
 const FORBIDDEN: [(&str, &str); 6] = [
@@ -20,7 +20,7 @@ const FORBIDDEN: [(&str, &str); 6] = [
 ];
 
 /// What the runner's tree may use of the library.
-const RUNNER: [&str; 8] = ["proto", "job", "dataset", "fault", "gpu", "journal", "record", "tensorboard"];
+const RUNNER: [&str; 9] = ["beneath", "proto", "job", "dataset", "fault", "gpu", "journal", "record", "tensorboard"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

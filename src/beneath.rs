@@ -1,0 +1,332 @@
+//! A folder that is open, and everything beneath it: names are resolved by the kernel from the folder's
+//! descriptor, and no name leads out of it.
+//!
+//! A path that is judged and then opened by name can be swapped between the two. Here a file is opened
+//! once, judged by its descriptor, and used by that descriptor. Links are not followed, pipes and devices
+//! are never waited for. This module must not decide which folders may be read: its callers do.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use rustix::io::Errno;
+
+/// Neither a link nor a way up, and no jump of /proc.
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// A folder that is open.
+#[derive(Debug)]
+pub struct Folder {
+    descriptor: OwnedFd,
+}
+
+/// Device and inode: the same for as long as a file exists, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The file system.
+    pub device: u64,
+    /// The file in it.
+    pub inode: u64,
+}
+
+/// An entry of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name. A name that is not UTF-8 is left out: nothing of ours has one.
+    pub name: String,
+    /// Whether it is a folder itself; a link to one is not.
+    pub is_folder: bool,
+    /// Whether it is a regular file.
+    pub is_file: bool,
+}
+
+impl Folder {
+    /// Opens a folder by its path. Links on the way are followed: the path is the operator's.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { descriptor: openat(CWD, path, flags, Mode::empty())? })
+    }
+
+    /// Which folder this is.
+    pub fn identity(&self) -> io::Result<Identity> {
+        let stat = fstat(&self.descriptor)?;
+        Ok(Identity { device: stat.st_dev, inode: stat.st_ino })
+    }
+
+    /// Opens a folder beneath this one.
+    ///
+    /// # Errors
+    /// `NotADirectory` where it or a part of the way is a link or a file, `InvalidInput` for a path that is
+    /// absolute or has "..".
+    pub fn folder(&self, path: impl AsRef<Path>) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { descriptor: self.open_beneath(path.as_ref(), flags, Mode::empty())? })
+    }
+
+    /// Opens a folder beneath this one, and makes what is missing of the way.
+    pub fn make_folder(&self, path: impl AsRef<Path>) -> io::Result<Self> {
+        let mut at = Self { descriptor: self.descriptor.try_clone()? };
+        for part in parts(path.as_ref())? {
+            at = match at.folder(part) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    match mkdirat(&at.descriptor, part, Mode::from_raw_mode(0o777)) {
+                        Ok(()) | Err(Errno::EXIST) => at.folder(part)?,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                other => other?,
+            };
+        }
+        Ok(at)
+    }
+
+    /// Opens a regular file for reading. Never waits for a pipe or a device.
+    ///
+    /// # Errors
+    /// `InvalidInput` where it is no regular file, with what it is instead.
+    pub fn file(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(self.open_beneath(path.as_ref(), flags, Mode::empty())?);
+        regular(&file, path.as_ref())?;
+        Ok(file)
+    }
+
+    /// Makes a file for writing that is not there yet, with what of `mode` the umask leaves.
+    pub fn create_new(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        Ok(File::from(self.open_beneath(path.as_ref(), flags, Mode::from_raw_mode(mode))?))
+    }
+
+    /// Opens a regular file for writing and empties it, or makes it. A link or a second name (hard link) of a
+    /// file is refused: what it leads to may be anybody's.
+    pub fn overwrite(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
+        let path = path.as_ref();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(self.open_beneath(path, flags, Mode::from_raw_mode(mode))?);
+        if regular(&file, path)?.nlink() > 1 {
+            let what = format!("{} is a hard link, and what it is linked to is not ours to write", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        file.set_len(0)?;
+        Ok(file)
+    }
+
+    /// What lies in this folder, sorted by name.
+    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        for entry in Dir::read_from(&self.descriptor)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                // Some file systems do not say.
+                FileType::Unknown => match rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(error.into()),
+                },
+                kind => kind,
+            };
+            let (is_folder, is_file) = (kind == FileType::Directory, kind == FileType::RegularFile);
+            found.push(Entry { name: name.to_owned(), is_folder, is_file });
+        }
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(found)
+    }
+
+    /// Removes a file, or a link and not its target. One that is not there is no error.
+    pub fn remove_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.remove(path.as_ref(), AtFlags::empty())
+    }
+
+    /// Removes an empty folder. One that is not there is no error.
+    pub fn remove_empty_folder(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.remove(path.as_ref(), AtFlags::REMOVEDIR)
+    }
+
+    fn remove(&self, path: &Path, flags: AtFlags) -> io::Result<()> {
+        let Some((parent, name)) = self.parent(path)? else { return Ok(()) };
+        match rustix::fs::unlinkat(parent.as_ref().unwrap_or(self), name, flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a file another name in this folder's tree; what has that name is replaced.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let (from_folder, from) = self.parent(from.as_ref())?.ok_or_else(gone)?;
+        let (to_folder, to) = self.parent(to.as_ref())?.ok_or_else(gone)?;
+        let (one, other) = (from_folder.as_ref().unwrap_or(self), to_folder.as_ref().unwrap_or(self));
+        Ok(rustix::fs::renameat(one, from, other, to)?)
+    }
+
+    /// Waits until the disk has the names in this folder.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.descriptor)?)
+    }
+
+    /// The folder that holds a name, None for this one, and the name; None where that folder is not there.
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<Option<(Option<Self>, &'a Path)>> {
+        parts(path)?;
+        let name = Path::new(path.file_name().ok_or_else(|| invalid(path))?);
+        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            None => Ok(Some((None, name))),
+            Some(parent) => match self.folder(parent) {
+                Ok(folder) => Ok(Some((Some(folder), name))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn open_beneath(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        parts(path)?;
+        match openat2(&self.descriptor, path, flags | OFlags::NOFOLLOW, mode, RESOLVE) {
+            // Kernels before 5.6 do not have the call, and filters of system calls may refuse it.
+            Err(Errno::NOSYS | Errno::PERM) => self.walk(path, flags, mode),
+            // A link is no folder and no file.
+            Err(Errno::LOOP) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
+            other => Ok(other?),
+        }
+    }
+
+    /// The same part by part: a part that is a link is refused.
+    fn walk(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let mut parts = parts(path)?.into_iter().peekable();
+        let mut at = self.descriptor.try_clone()?;
+        while let Some(part) = parts.next() {
+            let is_last = parts.peek().is_none();
+            let passing = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let (flags, mode) = if is_last { (flags, mode) } else { (passing, Mode::empty()) };
+            at = match openat(&at, part, flags | OFlags::NOFOLLOW, mode) {
+                Err(Errno::LOOP) => return Err(io::Error::from(io::ErrorKind::NotADirectory)),
+                other => other?,
+            };
+        }
+        Ok(at)
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Refuses anything but a regular file, by its descriptor.
+pub fn regular(file: &File, path: &Path) -> io::Result<Metadata> {
+    let about = file.metadata()?;
+    let kind = about.file_type();
+    if kind.is_file() {
+        return Ok(about);
+    }
+    let found = if kind.is_dir() { "a folder" } else { "a pipe, socket or device" };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is {found}, and a file is needed", path.display())))
+}
+
+/// The parts of a path that may lead downwards alone.
+fn parts(path: &Path) -> io::Result<Vec<&Path>> {
+    let parts = path.components().map(|part| match part {
+        Component::Normal(part) => Ok(Path::new(part)),
+        _ => Err(invalid(path)),
+    });
+    let parts = parts.collect::<io::Result<Vec<_>>>()?;
+    if parts.is_empty() { Err(invalid(path)) } else { Ok(parts) }
+}
+
+fn invalid(path: &Path) -> io::Error {
+    let what = format!("{:?} is not a relative path without \"..\"", path.display().to_string());
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{Read, Write};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A folder with `inside/file`, links out of it by a file and by a folder, and a pipe.
+    fn place() -> (tempfile::TempDir, Folder) {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("root");
+        fs::create_dir_all(root.join("inside")).unwrap();
+        fs::write(root.join("inside/file"), "inside").unwrap();
+        fs::create_dir(place.path().join("outside")).unwrap();
+        fs::write(place.path().join("outside/file"), "outside").unwrap();
+        symlink(place.path().join("outside"), root.join("folder")).unwrap();
+        symlink("../outside/file", root.join("link")).unwrap();
+        symlink("inside/file", root.join("own")).unwrap();
+        rustix::fs::mkfifoat(CWD, root.join("pipe"), Mode::from_raw_mode(0o600)).unwrap();
+        let folder = Folder::open(&root).unwrap();
+        (place, folder)
+    }
+
+    #[test]
+    fn a_file_is_read_beneath_the_folder_and_nothing_leads_out_of_it() {
+        let (_place, folder) = place();
+        let mut text = String::new();
+        folder.file("inside/file").unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "inside");
+        let wrong = ["link", "own", "folder/file", "../outside/file", "/etc/passwd", "", "."];
+        for path in wrong {
+            assert!(folder.file(path).is_err(), "{path}");
+            assert!(folder.overwrite(path, 0o600).is_err(), "{path}");
+            assert!(folder.make_folder(path).is_err(), "{path}");
+        }
+        assert!(folder.file("pipe").unwrap_err().to_string().contains("pipe"), "a pipe is not waited for");
+        assert!(folder.file("inside").unwrap_err().to_string().contains("a folder"));
+    }
+
+    #[test]
+    fn the_walk_for_old_kernels_refuses_the_same() {
+        let (_place, folder) = place();
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        folder.walk(Path::new("inside/file"), flags, Mode::empty()).unwrap();
+        for path in ["link", "own", "folder/file"] {
+            assert!(folder.walk(Path::new(path), flags, Mode::empty()).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_have_too_is_not_written() {
+        let (place, folder) = place();
+        fs::hard_link(place.path().join("outside/file"), place.path().join("root/shared")).unwrap();
+        assert!(folder.overwrite("shared", 0o600).is_err());
+        assert_eq!(fs::read_to_string(place.path().join("outside/file")).unwrap(), "outside");
+        folder.overwrite("inside/file", 0o600).unwrap().write_all(b"new").unwrap();
+        assert_eq!(fs::read_to_string(place.path().join("root/inside/file")).unwrap(), "new");
+    }
+
+    #[test]
+    fn what_is_removed_and_renamed_stays_beneath_the_folder() {
+        let (place, folder) = place();
+        assert!(folder.remove_file("folder/file").is_err());
+        assert!(folder.rename("inside/file", "folder/file").is_err());
+        folder.remove_file("link").unwrap();
+        assert_eq!(fs::read_to_string(place.path().join("outside/file")).unwrap(), "outside");
+        folder.rename("inside/file", "moved").unwrap();
+        folder.remove_empty_folder("inside").unwrap();
+        folder.remove_file("inside/file").unwrap();
+        let names: Vec<_> = folder.entries().unwrap().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, ["folder", "moved", "own", "pipe"]);
+    }
+
+    #[test]
+    fn a_folder_is_known_again_by_its_identity() {
+        let (place, folder) = place();
+        let other = Folder::open(&place.path().join("outside")).unwrap();
+        assert_ne!(folder.identity().unwrap(), other.identity().unwrap());
+        let again = Folder::open(&place.path().join("root")).unwrap();
+        assert_eq!(folder.identity().unwrap(), again.identity().unwrap());
+        folder.make_folder("a/b").unwrap();
+        assert!(place.path().join("root/a/b").is_dir());
+    }
+}
