@@ -1,14 +1,26 @@
 //! The rules: facts of a machine against the catalogue. Each rule is a function that adds what it finds.
 
+mod builds;
 mod driver;
 mod gpu;
 mod libraries;
+mod remedy;
 mod runtime;
 
-use super::catalogue::{Build, Release, Toolkit};
+use super::catalogue::{Build, Generation, Release, Toolkit};
+use super::facts::GpuFact;
 use super::{Catalogue, Date, Facts, Version};
 use crate::proto::v1::{self, Concern, Finding, Severity, Verdict};
 pub use libraries::explain_loader;
+use remedy::Way;
+
+/// A finding, and the ways out of it that are still to be judged.
+struct Found {
+    finding: Finding,
+    ways: Vec<Way>,
+    /// Ways that are judged only where none of the others helps.
+    last_resorts: Vec<Way>,
+}
 
 /// What a rule looks at, and what has been found so far.
 struct Case<'a> {
@@ -18,12 +30,31 @@ struct Case<'a> {
     release: Option<&'a Release>,
     build: Option<&'a Build>,
     toolkit: Option<&'a Toolkit>,
-    findings: Vec<Finding>,
+    /// A way out is tried: nobody asks for ways out of what is left.
+    is_trial: bool,
+    findings: Vec<Found>,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    /// Adds a finding whose remedies change nothing that is judged here.
     fn add(&mut self, finding: Finding) {
-        self.findings.push(finding);
+        self.add_with(finding, Vec::new(), Vec::new());
+    }
+
+    fn add_with(&mut self, finding: Finding, ways: Vec<Way>, last_resorts: Vec<Way>) {
+        self.findings.push(Found { finding, ways, last_resorts });
+    }
+
+    /// The Python that PyTorch is installed into.
+    fn python(&self) -> Option<&'a Version> {
+        let of_runtime = || self.catalogue.python_of(self.facts.runtime.as_ref()?);
+        self.facts.python.as_ref().or_else(of_runtime)
+    }
+
+    /// The generation of a GPU, where drivers, toolkits or builds have left it behind.
+    fn generation(&self, gpu: &GpuFact) -> Option<&'a Generation> {
+        let compute = gpu.compute.as_ref()?;
+        self.catalogue.generations.iter().find(|row| (&row.from..=&row.to).contains(&compute))
     }
 
     /// PyTorch as it is called in findings, such as `PyTorch 2.11.0 (cu126)`.
@@ -37,20 +68,9 @@ impl Case<'_> {
 
 /// Judges a machine on a day. The facts are put into the report by the caller, who knows where they came from.
 pub fn check(catalogue: &Catalogue, facts: &Facts, day: Date) -> v1::CompatibilityReport {
-    let torch = &facts.torch;
-    let release = torch.version.as_ref().and_then(|version| catalogue.release(version));
-    let build = release.zip(torch.variant.as_ref()).and_then(|(release, variant)| release.build(variant));
-    let toolkit = match build {
-        Some(build) => build.cuda.as_ref().and_then(|cuda| catalogue.toolkit(cuda)),
-        // A build that the catalogue does not have says its toolkit all the same: cu126 is 12.6.
-        None => torch.variant.as_deref().and_then(toolkit_of_variant).and_then(|cuda| catalogue.toolkit(&cuda)),
-    };
-    let mut case = Case { catalogue, facts, day, release, build, toolkit, findings: Vec::new() };
-    driver::judge(&mut case);
-    gpu::judge(&mut case);
-    libraries::judge(&mut case);
-    runtime::judge(&mut case);
-    let mut findings = case.findings;
+    let mut found = judge(catalogue, facts, day, false);
+    remedy::offer(catalogue, facts, day, &mut found);
+    let mut findings: Vec<Finding> = found.into_iter().map(|found| found.finding).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     v1::CompatibilityReport {
         verdict: verdict(&findings, |_| true).into(),
@@ -62,6 +82,24 @@ pub fn check(catalogue: &Catalogue, facts: &Facts, day: Date) -> v1::Compatibili
         facts: None,
         as_of: day.to_string(),
     }
+}
+
+/// What the rules find. Which of the ways out help is judged by the caller.
+fn judge(catalogue: &Catalogue, facts: &Facts, day: Date, is_trial: bool) -> Vec<Found> {
+    let torch = &facts.torch;
+    let release = torch.version.as_ref().and_then(|version| catalogue.release(version));
+    let build = release.zip(torch.variant.as_ref()).and_then(|(release, variant)| release.build(variant));
+    let toolkit = match build {
+        Some(build) => build.cuda.as_ref().and_then(|cuda| catalogue.toolkit(cuda)),
+        // A build that the catalogue does not have says its toolkit all the same: cu126 is 12.6.
+        None => torch.variant.as_deref().and_then(toolkit_of_variant).and_then(|cuda| catalogue.toolkit(&cuda)),
+    };
+    let mut case = Case { catalogue, facts, day, release, build, toolkit, is_trial, findings: Vec::new() };
+    driver::judge(&mut case);
+    gpu::judge(&mut case);
+    libraries::judge(&mut case);
+    runtime::judge(&mut case);
+    case.findings
 }
 
 /// The worst of the findings about some concerns. What is not known decides only where it is about training.
@@ -368,7 +406,9 @@ mod tests {
         };
         let found = holds(Reason::NodeTypeBreaksMultiGpu, &on(&["NVIDIA A10", "NVIDIA A10"], "2.4.0+cu124"));
         assert!(
-            found.remedies.iter().any(|remedy| remedy.commands.contains(&"pip install torch==1.13.1".to_owned())),
+            found.remedies.iter().any(|remedy| remedy.commands.iter().any(|line| {
+                line.starts_with("pip install torch==1.13.1+cu116 torchvision==0.14.1+cu116 --extra-index-url")
+            })),
             "{found:#?}"
         );
         holds_not(Reason::NodeTypeBreaksMultiGpu, &on(&["NVIDIA A10"], "2.4.0+cu124"));

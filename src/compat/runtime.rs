@@ -210,6 +210,12 @@ impl Catalogue {
         })
     }
 
+    /// Python of a runtime, where that is known.
+    pub(super) fn python_of(&self, query: &RuntimeQuery) -> Option<&Version> {
+        let row = self.runtime(query).ok()?;
+        if query.is_ml { row.python.as_ref() } else { row.standard_python.as_ref() }
+    }
+
     /// Runtimes, newest first.
     pub fn list_runtimes(&self, filter: &RuntimeFilter, day: Date) -> Vec<&RuntimeRow> {
         let is_wanted = |row: &&RuntimeRow| {

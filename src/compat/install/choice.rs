@@ -1,8 +1,8 @@
 //! Which build of which release: the one that was asked for or the newest that fits, or what keeps it from fitting.
 
 use super::minor;
-use crate::compat::catalogue::{Build, InstallForm, PythonRange, Release};
-use crate::compat::gpu_code::{Coverage, Fit};
+use crate::compat::catalogue::{Build, InstallForm, Release};
+use crate::compat::gpu_code::Fit;
 use crate::compat::{Catalogue, Version};
 use crate::job::Violations;
 
@@ -146,27 +146,22 @@ impl<'a> Wish<'a> {
             return Err(("driver_version", format!("is {driver}, and {} needs {floor} or newer", build.variant)));
         }
         let Some(compute) = &self.compute else { return Ok(()) };
-        let fit = Coverage::read(&build.compute)
-            .ok()
-            .filter(|_| !build.compute.is_empty())
-            .map(|coverage| coverage.fit(compute));
-        match fit {
-            Some(Fit::Binary) => Ok(()),
-            Some(Fit::Ptx) => match (&self.driver, toolkit) {
+        let Some(coverage) = &build.compute else {
+            let why = format!("is {compute}, and no source told what {} holds code for", build.variant);
+            return Err(("compute_capability", why));
+        };
+        match coverage.fit(compute) {
+            Fit::Binary => Ok(()),
+            Fit::Ptx => match (&self.driver, toolkit) {
                 (Some(driver), Some(toolkit)) if !toolkit.is_known_to(driver) => Err((
                     "driver_version",
                     format!("is {driver}, which cannot compile the code of {} for {compute}", build.variant),
                 )),
                 _ => Ok(()),
             },
-            Some(Fit::None) => Err((
-                "compute_capability",
-                format!("is {compute}, and {} holds code for {}", build.variant, build.compute.join(", ")),
-            )),
-            None => Err((
-                "compute_capability",
-                format!("is {compute}, and no source told what {} holds code for", build.variant),
-            )),
+            Fit::None => {
+                Err(("compute_capability", format!("is {compute}, and {} holds code for {coverage}", build.variant)))
+            }
         }
     }
 }
@@ -175,14 +170,4 @@ fn one(field: &str, description: String) -> Violations {
     let mut wrong = Violations::default();
     wrong.add(field, description);
     wrong
-}
-
-impl PythonRange {
-    /// Whether there are wheels for a Python.
-    pub(super) fn has(&self, python: &Version) -> bool {
-        // Where the first is not known, only of the last there is a source.
-        let first = self.min.as_ref().unwrap_or(&self.max);
-        let in_range = (first.minor()..=self.max.minor()).contains(&python.minor());
-        in_range || self.experimental.iter().any(|experimental| python.is_of(experimental))
-    }
 }
