@@ -202,6 +202,15 @@ mod tests {
             ("NVIDIA H100 80GB HBM3", Some("9.0")),
             ("NVIDIA L40S", Some("8.9")),
             ("NVIDIA GeForce RTX 5090", Some("12.0")),
+            ("NVIDIA A10G", Some("8.6")),
+            ("NVIDIA GeForce GTX 1080 Ti", Some("6.1")),
+            ("GeForce RTX 2080 Ti", Some("7.5")),
+            ("NVIDIA GeForce RTX 3050 Laptop GPU", Some("8.6")),
+            ("NVIDIA GeForce RTX 4090", Some("8.9")),
+            ("NVIDIA GeForce RTX 5090 D", Some("12.0")),
+            ("Quadro RTX 4000", Some("7.5")),
+            ("NVIDIA RTX 4000 SFF Ada Generation", Some("8.9")),
+            ("NVIDIA RTX 3000 Ada Generation Laptop GPU", None),
             ("NVIDIA A1000 of nobody", None),
         ];
         for (name, expected) in cases {

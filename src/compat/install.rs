@@ -283,7 +283,7 @@ mod tests {
         let is = |version: &str, variant: &str| (version.to_owned(), variant.to_owned());
         assert_eq!(newest("3.7", "", ""), is("1.13.1", "cu116"));
         assert_eq!(newest("3.12", "535.104.05", "7.0"), is("2.14", "cu126"));
-        assert_eq!(newest("3.12", "470.82.01", "8.0"), is("2.5.1", "cu118"));
+        assert_eq!(newest("3.12", "470.82.01", "8.0"), is("2.7.1", "cu118"));
         assert_eq!(newest("3.12", "", "12.0"), is("2.14", "cu132"));
     }
 
@@ -316,6 +316,29 @@ mod tests {
             v1::PlanInstallRequest { driver_version: "450.0".into(), ..ask("", "3.12", Accelerator::Gpu, "2.11.0") };
         let (field, words) = refused(&driver);
         assert!(field == "driver_version" && words.contains("525.60.13"), "{words}");
+        assert!(words.contains("the nearest is PyTorch 2.7.1 (cu118), which needs driver 450.80.02"), "{words}");
+        let newest =
+            v1::PlanInstallRequest { compute_capability: "3.7".into(), ..ask("", "3.14", Accelerator::Gpu, "") };
+        let (field, words) = refused(&newest);
+        assert!(field == "compute_capability" && words.contains("no build for Python 3.14"), "{words}");
+        let volta = v1::PlanInstallRequest {
+            driver_version: "580.95.05".into(),
+            compute_capability: "7.0".into(),
+            cuda_variant: "cu130".into(),
+            ..ask("", "3.12", Accelerator::Gpu, "2.11.0")
+        };
+        let (field, words) = refused(&volta);
+        assert!(field == "compute_capability" && words.ends_with("; the nearest is cu126"), "{words}");
+        let old = v1::PlanInstallRequest {
+            driver_version: "470.82.01".into(),
+            compute_capability: "8.6".into(),
+            ..ask("", "3.12", Accelerator::Gpu, "2.11.0")
+        };
+        let (field, words) = refused(&old);
+        assert!(
+            field == "driver_version" && words.ends_with("; the nearest that fits is PyTorch 2.7.1 (cu118)"),
+            "{words}"
+        );
         let cpu = refused(&ask("", "3.12", Accelerator::Cpu, "2.14")).1;
         assert!(cpu.contains("the nearest that fits is PyTorch 2.13.0 (cpu)"), "{cpu}");
         let ptx = v1::PlanInstallRequest {

@@ -232,6 +232,13 @@ impl Catalogue {
         self.runtimes.iter().filter_map(|row| row.released).min()
     }
 
+    /// The releases that are nearest to a version, the nearest first.
+    pub(super) fn nearest_releases(&self, version: &Version, count: usize) -> Vec<String> {
+        let mut near: Vec<&Version> = self.releases.iter().map(|release| &release.version).collect();
+        near.sort_by_key(|other| other.distance(version));
+        near.iter().take(count).map(ToString::to_string).collect()
+    }
+
     /// The versions of PyTorch that are nearest to one, the nearest first.
     pub fn nearest_pytorch(&self, version: &Version, count: usize) -> Vec<&Version> {
         let shipped = self.runtimes.iter().filter_map(|row| row.pytorch.as_ref());

@@ -12,6 +12,8 @@ struct Wanted<'a> {
     driver: Option<&'a Version>,
     python: Option<&'a Version>,
     gpus: Vec<&'a Version>,
+    /// Code that the driver has to compile will do, too.
+    with_ptx: bool,
 }
 
 impl Wanted<'_> {
@@ -21,7 +23,7 @@ impl Wanted<'_> {
         let Some(coverage) = &build.compute else { return false };
         let has_code = |compute: &&Version| match coverage.fit(compute) {
             Fit::Binary => true,
-            Fit::Ptx => self.driver.is_some_and(|driver| toolkit.is_known_to(driver)),
+            Fit::Ptx => self.with_ptx && self.driver.is_some_and(|driver| toolkit.is_known_to(driver)),
             Fit::None => false,
         };
         runs && self.gpus.iter().all(has_code)
@@ -39,19 +41,23 @@ impl Wanted<'_> {
     }
 }
 
-/// Ways to a build that runs on this driver: of the same release, of the nearest, and of the newest that has one.
-pub(super) fn other_builds(case: &Case<'_>) -> Vec<Way> {
-    chosen(case, case.facts.driver.as_ref(), |_| true)
-        .into_iter()
-        .map(|(release, build)| to_build(case, release, build))
-        .collect()
+/// Ways to other builds, behind ways that are as good: builds with finished code that run on this driver; then those that need another
+/// driver as well; then those whose code this driver has to compile.
+pub(super) fn to_other_builds(case: &Case<'_>, mut as_good: Vec<Way>) -> Vec<Vec<Way>> {
+    let driver = case.facts.driver.as_ref();
+    let ways = |with_ptx: bool| {
+        let chosen = chosen(case, driver, with_ptx, |_| true).into_iter();
+        chosen.map(|(release, build)| to_build(case, release, build)).collect::<Vec<_>>()
+    };
+    as_good.extend(ways(false));
+    vec![as_good, builds_with_driver(case), ways(true)]
 }
 
-/// Ways to a build together with a driver for it that knows the GPUs.
+/// Ways to a build with finished code, together with a driver for it that knows the GPUs.
 pub(super) fn builds_with_driver(case: &Case<'_>) -> Vec<Way> {
     let floor_of = |build: &Build| build.cuda.as_ref().and_then(|cuda| case.catalogue.toolkit(cuda)?.floor().cloned());
     let has_driver = |build: &Build| floor_of(build).is_some_and(|floor| case.has_driver_from(&floor));
-    let ways = chosen(case, None, has_driver).into_iter().filter_map(|(release, build)| {
+    let ways = chosen(case, None, false, has_driver).into_iter().filter_map(|(release, build)| {
         let floor = floor_of(build)?;
         let mut way = to_build(case, release, build);
         way.remedy.text = format!("{}. {}", case.driver_change(&floor), way.remedy.text);
@@ -63,26 +69,28 @@ pub(super) fn builds_with_driver(case: &Case<'_>) -> Vec<Way> {
 
 /// The build of a release that this machine can run, if there is one.
 pub(super) fn build_of<'c>(case: &Case<'c>, release: &'c Release) -> Option<Way> {
-    wanted(case, case.facts.driver.as_ref())
+    wanted(case, case.facts.driver.as_ref(), false)
         .best_of(case.catalogue, release)
         .map(|build| to_build(case, release, build))
 }
 
-fn wanted<'a>(case: &Case<'a>, driver: Option<&'a Version>) -> Wanted<'a> {
+fn wanted<'a>(case: &Case<'a>, driver: Option<&'a Version>, with_ptx: bool) -> Wanted<'a> {
     let gpus = case.facts.gpus.as_deref().unwrap_or_default();
     let gpus = gpus.iter().filter_map(|gpu| gpu.compute.as_ref()).collect();
-    Wanted { driver, python: case.python(), gpus }
+    Wanted { driver, python: case.python(), gpus, with_ptx }
 }
 
+/// Of the same release, of the nearest, and of the newest, the build that meets what is wanted and is possible.
 fn chosen<'a>(
     case: &Case<'a>,
     driver: Option<&'a Version>,
+    with_ptx: bool,
     is_possible: impl Fn(&Build) -> bool,
 ) -> Vec<(&'a Release, &'a Build)> {
     if case.is_trial {
         return Vec::new();
     }
-    let wanted = wanted(case, driver);
+    let wanted = wanted(case, driver, with_ptx);
     let releases = case.catalogue.releases.iter();
     let fitting = releases.filter_map(|release| Some((release, wanted.best_of(case.catalogue, release)?)));
     let fitting: Vec<_> = fitting.filter(|(_, build)| is_possible(build)).collect();

@@ -4,7 +4,7 @@
 //! package lets an older driver run newer ones, on data-center GPUs alone. (NVIDIA, CUDA Compatibility)
 
 use super::Case;
-use super::builds::{builds_with_driver, other_builds};
+use super::builds::{builds_with_driver, to_other_builds};
 use super::remedy::{Change, LastBranch, Way};
 use crate::compat::catalogue::Toolkit;
 use crate::compat::{Reason, finding};
@@ -17,7 +17,6 @@ pub(super) fn judge(case: &mut Case<'_>) {
     generation(case);
     floor(case);
     uvm(case);
-    cuda_error(case);
 }
 
 /// Return codes of NVML. (nvml.h, nvmlReturn_t)
@@ -76,9 +75,8 @@ fn generation(case: &mut Case<'_>) {
             .found(format!("driver {driver}"))
             .needed(format!("a driver of R{branch} or older: no later branch knows {gpu}"))
             .sources(case.catalogue, sources);
-        let ways = case.to_driver(floor.unwrap_or(branch)).into_iter().collect();
-        let last_resorts = builds_with_driver(case);
-        return case.add_with(found, ways, last_resorts);
+        let back = case.to_driver(floor.unwrap_or(branch)).into_iter().collect();
+        return case.add_with(found, vec![back, builds_with_driver(case)]);
     }
     let of_package = case.toolkit.and_then(|toolkit| toolkit.driver.as_ref().or(toolkit.driver_branch.as_ref()));
     let is_used = !case.facts.forward_dir.is_empty() && floor.is_some_and(|floor| driver < floor);
@@ -90,9 +88,8 @@ fn generation(case: &mut Case<'_>) {
         .found(format!("{}, a driver library of R{} or newer", case.facts.forward_dir, newer.major()))
         .needed(format!("driver libraries of R{branch} or older"))
         .sources(case.catalogue, sources);
-        let ways = [without_package(case)].into_iter().chain(other_builds(case)).collect();
-        let last_resorts = builds_with_driver(case);
-        case.add_with(found, ways, last_resorts);
+        let ways = to_other_builds(case, vec![without_package(case)]);
+        case.add_with(found, ways);
     }
 }
 
@@ -133,7 +130,7 @@ fn floor(case: &mut Case<'_>) {
             .found(format!("{dir}, and {}", gpu.name))
             .needed("a data-center GPU, or the driver's own libraries")
             .sources(case.catalogue, &sources);
-            case.add_with(found, vec![without_package(case)], Vec::new());
+            case.add_with(found, vec![vec![without_package(case)]]);
         } else if driver >= floor {
             let found = finding(
                 Reason::ForwardCompatibilityNotNeeded,
@@ -142,7 +139,7 @@ fn floor(case: &mut Case<'_>) {
             .found(format!("{dir}, and driver {driver}"))
             .needed(format!("nothing: driver {driver} runs CUDA {cuda} by itself"))
             .sources(case.catalogue, &sources);
-            case.add_with(found, vec![without_package(case)], Vec::new());
+            case.add_with(found, vec![vec![without_package(case)]]);
         } else if all_allow {
             let found = finding(
                 Reason::ForwardCompatibilityInUse,
@@ -163,12 +160,11 @@ fn floor(case: &mut Case<'_>) {
         .found(format!("driver {driver}"))
         .needed(format!("driver {floor} or newer"))
         .sources(case.catalogue, &sources);
-        let mut ways: Vec<Way> = case.to_driver(floor).into_iter().chain(other_builds(case)).collect();
+        let mut ways = to_other_builds(case, case.to_driver(floor).into_iter().collect());
         if let (Some(package), true, true) = (&toolkit.forward_compatibility_package, all_allow, dir.is_empty()) {
-            ways.push(with_package(package));
+            ways[0].push(with_package(package));
         }
-        let last_resorts = builds_with_driver(case);
-        case.add_with(found, ways, last_resorts);
+        case.add_with(found, ways);
     } else if !toolkit.is_known_to(driver) {
         let newest = match (&toolkit.driver, &toolkit.driver_branch) {
             (Some(own), _) => own.to_string(),
@@ -212,14 +208,22 @@ fn uvm(case: &mut Case<'_>) {
 
 /// Errors that other rules tell better where they know more.
 const INSUFFICIENT_DRIVER: u32 = 35;
+const CALL_REQUIRES_NEWER_DRIVER: u32 = 36;
+const INVALID_DEVICE_FUNCTION: u32 = 98;
 const NO_DEVICE: u32 = 100;
+const NO_KERNEL_IMAGE: u32 = 209;
+const UNSUPPORTED_PTX: u32 = 222;
 
-fn cuda_error(case: &mut Case<'_>) {
+/// What the CUDA runtime says, where no other rule has told it better.
+pub(super) fn cuda_error(case: &mut Case<'_>) {
     let Some(code) = case.facts.torch.cuda_error.filter(|&code| code != 0) else { return };
     let is_told = |reason: Reason| case.findings.iter().any(|found| found.finding.reason == reason.code());
     let is_known = match code {
         INSUFFICIENT_DRIVER => is_told(Reason::DriverTooOld) || case.facts.has_gpus() == Some(false),
         NO_DEVICE => case.facts.has_gpus() == Some(false),
+        CALL_REQUIRES_NEWER_DRIVER => is_told(Reason::DriverTooOld),
+        INVALID_DEVICE_FUNCTION | NO_KERNEL_IMAGE => is_told(Reason::CapabilityNotInBuild),
+        UNSUPPORTED_PTX => is_told(Reason::PtxNeedsNewerDriver),
         804 => is_told(Reason::ForwardCompatibilityUnsupported),
         803 => is_told(Reason::DriverLibraryMismatch),
         _ => false,

@@ -1,7 +1,7 @@
 //! GPUs against the code in a build.
 
 use super::Case;
-use super::builds::{builds_with_driver, other_builds, to_build};
+use super::builds::{to_build, to_other_builds};
 use super::remedy::{Change, Way};
 use crate::compat::catalogue::Release;
 use crate::compat::facts::GpuFact;
@@ -28,7 +28,7 @@ pub(super) fn judge(case: &mut Case<'_>) {
             .found("no GPU")
             .remedy("Nothing has to be done; the build for the CPU is much smaller.", &[]);
             let cpu = case.release.and_then(|release| Some(to_build(case, release, release.build("cpu")?)));
-            case.add_with(found, cpu.into_iter().collect(), Vec::new());
+            case.add_with(found, vec![cpu.into_iter().collect()]);
         }
         (Some(true), Some(false)) => without_cuda(case),
         (Some(true), _) => capabilities(case),
@@ -44,8 +44,8 @@ fn without_cuda(case: &mut Case<'_>) {
         finding(Reason::GpuWithoutCudaBuild, format!("{torch} is built for the CPU and leaves the GPUs unused"))
             .found(names.join(", "))
             .needed("a build for CUDA");
-    let (ways, last_resorts) = (other_builds(case), builds_with_driver(case));
-    case.add_with(found, ways, last_resorts);
+    let ways = to_other_builds(case, Vec::new());
+    case.add_with(found, ways);
 }
 
 fn capabilities(case: &mut Case<'_>) {
@@ -78,16 +78,13 @@ fn capabilities(case: &mut Case<'_>) {
     for gpu in gpus {
         let Some(compute) = gpu.compute.as_ref().filter(|compute| !seen.contains(compute)) else { continue };
         seen.push(compute);
-        let (found, ways, last_resorts) = match coverage.fit(compute) {
+        let (found, ways) = match coverage.fit(compute) {
             Fit::Binary => continue,
-            Fit::None => (without_code(case, gpu, compute), other_builds(case), builds_with_driver(case)),
-            Fit::Ptx => {
-                let (found, ways) = by_ptx(case, gpu, compute);
-                (found, ways, Vec::new())
-            }
+            Fit::None => (without_code(case, gpu, compute), to_other_builds(case, Vec::new())),
+            Fit::Ptx => by_ptx(case, gpu, compute),
         };
         let found = found.found(format!("{}, compute capability {compute}; the build has {coverage}", gpu.name));
-        case.add_with(found.sources(case.catalogue, &sources), ways, last_resorts);
+        case.add_with(found.sources(case.catalogue, &sources), ways);
     }
 }
 
@@ -137,8 +134,8 @@ fn left_behind(case: &mut Case<'_>) -> bool {
         .found(format!("{}, compute capability {compute} ({}); CUDA {cuda}", gpu.name, row.name))
         .needed(format!("a build for CUDA {last} or older: later toolkits have no {}", row.name))
         .sources(case.catalogue, &row.sources);
-    let (ways, last_resorts) = (other_builds(case), builds_with_driver(case));
-    case.add_with(found, ways, last_resorts);
+    let ways = to_other_builds(case, Vec::new());
+    case.add_with(found, ways);
     true
 }
 
@@ -147,7 +144,7 @@ fn without_code(case: &Case<'_>, gpu: &GpuFact, compute: &Version) -> Finding {
     finding(Reason::CapabilityNotInBuild, summary).needed(format!("a build with code for {compute}"))
 }
 
-fn by_ptx(case: &Case<'_>, gpu: &GpuFact, compute: &Version) -> (Finding, Vec<Way>) {
+fn by_ptx(case: &Case<'_>, gpu: &GpuFact, compute: &Version) -> (Finding, Vec<Vec<Way>>) {
     let (torch, name) = (case.torch(), &gpu.name);
     let too_new = case.facts.driver.as_ref().zip(case.toolkit).filter(|(driver, toolkit)| !toolkit.is_known_to(driver));
     let cuda = case.toolkit.map(|toolkit| toolkit.version.to_string()).unwrap_or_default();
@@ -158,7 +155,7 @@ fn by_ptx(case: &Case<'_>, gpu: &GpuFact, compute: &Version) -> (Finding, Vec<Wa
         let text = format!("Update the NVIDIA driver to one that came with CUDA {cuda} or later.");
         let driver = toolkit.driver.as_ref().or(toolkit.driver_branch.as_ref()).cloned();
         let update = driver.map(|driver| Way::new(text, &[], vec![Change::Driver(driver)]));
-        let ways = update.into_iter().chain(other_builds(case)).collect();
+        let ways = to_other_builds(case, update.into_iter().collect());
         (finding(Reason::PtxNeedsNewerDriver, summary).needed(needed), ways)
     } else {
         let summary = format!(

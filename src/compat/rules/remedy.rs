@@ -89,10 +89,8 @@ pub(super) fn offer(catalogue: &Catalogue, facts: &Facts, day: Date, found: &mut
             let fewest = ends.iter().map(|(errors, _)| *errors).min();
             ends.into_iter().filter(|(errors, _)| Some(*errors) == fewest).map(|(_, remedy)| remedy).collect()
         };
-        let mut remedies = helpful(std::mem::take(&mut found.ways));
-        if remedies.is_empty() {
-            remedies = helpful(std::mem::take(&mut found.last_resorts));
-        }
+        let lists = std::mem::take(&mut found.ways).into_iter();
+        let mut remedies = lists.map(helpful).find(|remedies| !remedies.is_empty()).unwrap_or_default();
         remedies.append(&mut found.finding.remedies);
         if remedies.is_empty() {
             let text = "No build in the catalogue runs on these GPUs with a driver that knows them: choose other GPUs, or train on the CPU.";

@@ -113,5 +113,5 @@ fn node(case: &mut Case<'_>) {
             (found, release.and_then(|release| build_of(case, release)))
         })
         .collect();
-    found.into_iter().for_each(|(found, way)| case.add_with(found, way.into_iter().collect(), Vec::new()));
+    found.into_iter().for_each(|(found, way)| case.add_with(found, vec![way.into_iter().collect()]));
 }
