@@ -19,6 +19,7 @@ mod gpus;
 mod memory;
 mod mirror;
 mod nvml;
+mod pip;
 mod prometheus;
 mod protocol;
 mod queue;
