@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::job::{Job, JobId};
 use crate::journal::JobFolder;
-use crate::mirror::{self, Mirror};
+use crate::mirror::{self, Mirror, Pulse, Roots};
 use crate::proto::v1;
 
 /// A pass that failed is tried again after this, then after twice as long, ...
@@ -25,6 +25,7 @@ static COPIED_AT_ONCE: Semaphore = Semaphore::const_new(4);
 #[derive(Clone)]
 pub(super) struct Mirrors {
     kept: Arc<Mutex<HashMap<JobId, Kept>>>,
+    roots: Arc<Roots>,
     interval: Duration,
 }
 
@@ -51,8 +52,8 @@ pub(super) fn complete(folder: &JobFolder) -> Option<v1::MirrorState> {
 }
 
 impl Mirrors {
-    pub(super) fn new(interval: Duration) -> Self {
-        Self { kept: Arc::default(), interval }
+    pub(super) fn new(roots: Arc<Roots>, interval: Duration) -> Self {
+        Self { kept: Arc::default(), roots, interval }
     }
 
     /// Keeps the copy of a job from now on, if it wants one. Asking twice is fine.
@@ -68,7 +69,7 @@ impl Mirrors {
                 .send_if_modified(|ended| std::mem::replace(ended, job.state.is_final()) != job.state.is_final());
             return;
         }
-        let mirror = Mirror::new(folder, Path::new(wanted), job.id.as_str());
+        let mirror = Mirror::new(folder, self.roots.clone(), Path::new(wanted), job.id.as_str());
         let state = v1::MirrorState { folder: mirror.target().display().to_string(), ..v1::MirrorState::default() };
         let (ended, is_ended) = watch::channel(job.state.is_final());
         let (wanted, is_wanted) = watch::channel(0);
@@ -114,7 +115,7 @@ impl Mirrors {
             let Ok(turn) = COPIED_AT_ONCE.acquire().await else { return };
             let pass = tokio::task::spawn_blocking(move || {
                 let _turn = turn;
-                let done = mirror.pass(is_last);
+                let done = mirror.pass(is_last, &Pulse::default());
                 (mirror, done)
             });
             let Ok((same, done)) = pass.await else { return };
