@@ -17,6 +17,7 @@ mod gpu_jobs;
 mod gpus;
 mod memory;
 mod mirror;
+mod mounts;
 mod nvml;
 mod prometheus;
 mod protocol;

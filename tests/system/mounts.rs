@@ -1,0 +1,82 @@
+//! Mounts for tests about copies: a volume below a folder that takes no files, and a file system that does not answer.
+
+use std::fs::{self, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A folder in which nothing can be made, with one volume mounted below it.
+pub(crate) struct Volumes {
+    root: PathBuf,
+}
+
+impl Volumes {
+    /// Mounts the folder `volume` as `root/one`. None where we may not mount.
+    pub(crate) fn mount(root: &Path, volume: &Path) -> Option<Self> {
+        fs::create_dir(root).unwrap();
+        is_done(Command::new("mount").args(["-t", "tmpfs", "volumes"]).arg(root)).then_some(())?;
+        let volumes = Self { root: root.to_owned() };
+        fs::create_dir(volumes.volume()).unwrap();
+        assert!(is_done(Command::new("mount").args(["-o", "remount,ro"]).arg(root)), "it cannot be made read-only");
+        volumes.mount_volume(volume);
+        Some(volumes)
+    }
+
+    /// Where the volume is mounted.
+    pub(crate) fn volume(&self) -> PathBuf {
+        self.root.join("one")
+    }
+
+    pub(crate) fn mount_volume(&self, volume: &Path) {
+        assert!(is_done(Command::new("mount").arg("--bind").args([volume, &self.volume()])), "no volume");
+    }
+
+    /// Leaves an empty folder where the volume was.
+    pub(crate) fn unmount_volume(&self) {
+        assert!(is_done(Command::new("umount").arg(self.volume())), "somebody uses the volume");
+    }
+
+    /// What is below the volume's mount point can be written from now on.
+    pub(crate) fn make_writable(&self) {
+        assert!(is_done(Command::new("mount").args(["-o", "remount,rw"]).arg(&self.root)), "it stays read-only");
+    }
+}
+
+impl Drop for Volumes {
+    fn drop(&mut self) {
+        for folder in [self.volume(), self.root.clone()] {
+            is_done(Command::new("umount").arg("-l").arg(folder));
+        }
+    }
+}
+
+/// A file system whose server never answers: who asks it waits until this is dropped.
+pub(crate) struct SilentDisk {
+    folder: PathBuf,
+    /// The server's end.
+    connection: Option<OwnedFd>,
+}
+
+impl SilentDisk {
+    /// None where we may not mount, or the kernel has no FUSE.
+    pub(crate) fn mount(folder: &Path) -> Option<Self> {
+        let connection = OpenOptions::new().read(true).write(true).open("/dev/fuse").ok()?;
+        // The program that mounts has it as its standard input.
+        let mut mount = Command::new("mount");
+        mount.args(["-i", "-t", "fuse", "-o", "fd=0,rootmode=40000,user_id=0,group_id=0,allow_other", "silent"]);
+        mount.arg(folder).stdin(connection.try_clone().unwrap());
+        is_done(&mut mount).then(|| Self { folder: folder.to_owned(), connection: Some(connection.into()) })
+    }
+}
+
+impl Drop for SilentDisk {
+    fn drop(&mut self) {
+        // Who waits gets an error.
+        drop(self.connection.take());
+        is_done(Command::new("umount").arg("-l").arg(&self.folder));
+    }
+}
+
+fn is_done(command: &mut Command) -> bool {
+    command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
