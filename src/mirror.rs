@@ -92,7 +92,6 @@ impl Mirror {
     /// # Errors
     /// What the file systems say, with the path.
     pub fn pass(&mut self, is_last: bool, pulse: &Pulse) -> io::Result<usize> {
-        pulse.beat(&self.target);
         let from = Folder::open(self.folder.path()).map_err(named(self.folder.path()))?;
         let to = self.roots.open(&self.target)?;
         let open = Open { from, to, pulse };
@@ -219,7 +218,7 @@ impl Mirror {
         // Without it the rest is no checkpoint.
         old.sort_by_key(|path| !is_manifest(path));
         for path in &old {
-            open.pulse.beat(&self.target.join(path));
+            open.pulse.beat(path);
             self.is_list_due = true;
             self.copied.remove(path);
             match open.to.remove_file(path) {
@@ -260,7 +259,7 @@ impl Open<'_> {
         let (mut digest, mut size) = (Sha256::new(), 0u64);
         let mut block = vec![0; 1 << 20];
         loop {
-            self.pulse.beat(Path::new(path));
+            self.pulse.beat(path);
             let count = from.read(&mut block)?;
             if count == 0 {
                 break;
@@ -360,7 +359,7 @@ mod tests {
     }
 
     fn pass(mirror: &mut Mirror, is_last: bool) -> io::Result<usize> {
-        mirror.pass(is_last, &Pulse::default())
+        mirror.pass(is_last, &Pulse::new(PathBuf::new()))
     }
 
     #[test]
@@ -528,8 +527,14 @@ mod tests {
         place.put("job/checkpoints/step-1/model", "one");
         let mut mirror = place.mirror();
         pass(&mut mirror, false).unwrap();
+        let (from, to) = (Folder::open(&place.at("job")).unwrap(), Folder::open(&place.at("root/a")).unwrap());
         fs::rename(place.at("job"), place.at(".deleted-job")).unwrap();
         pass(&mut mirror, true).unwrap_err();
+        // Also where that happens between two looks at it.
+        let open = Open { from, to, pulse: &Pulse::new(PathBuf::new()) };
+        mirror.wanted(&open, true).unwrap_err();
+        fs::create_dir(place.at("job")).unwrap();
+        mirror.wanted(&open, true).unwrap_err();
         assert!(place.at("root/a/checkpoints/step-1/model").exists());
     }
 }

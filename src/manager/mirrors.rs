@@ -176,28 +176,28 @@ impl Mirrors {
         let root = self.roots.named(target);
         let lane = root.and_then(|root| self.lanes.get(root)).unwrap_or(&self.other);
         let mut turn = pin!(lane.clone().acquire_owned());
+        let mut is_told = false;
         let turn = loop {
             match timeout(self.silence(), &mut turn).await {
                 Ok(turn) => break turn.map_err(io::Error::other)?,
                 Err(_) => {
+                    is_told = true;
                     let root = root.unwrap_or(target).display();
-                    self.tell_standstill(
-                        id,
-                        format!("waits for other copies below {root}; {AT_ONCE} are written at once"),
-                    );
+                    let words = format!("waits for other copies below {root}; {AT_ONCE} are written at once");
+                    self.tell_standstill(id, words);
                 }
             }
         };
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::new(Pulse::new(target.to_owned()));
         let mut done = start(mirror.clone(), turn, is_last, pulse.clone())?;
-        let (mut beats, mut has_stood) = (0, false);
+        let mut beats = 0;
         loop {
             match timeout(self.silence(), &mut done).await {
                 Ok(done) => {
                     return done.unwrap_or_else(|_| Err(io::Error::other("the thread that copies has died")));
                 }
                 Err(_) if pulse.beats() == beats => {
-                    has_stood = true;
+                    is_told = true;
                     let (at, silence) = (pulse.at(), self.silence().as_secs());
                     let at = at.display();
                     let words = format!("{at}: has not got on for {silence} s; the file system may not answer");
@@ -205,7 +205,7 @@ impl Mirrors {
                 }
                 Err(_) => {
                     beats = pulse.beats();
-                    if std::mem::take(&mut has_stood) {
+                    if std::mem::take(&mut is_told) {
                         self.tell_error(id, String::new());
                     }
                 }

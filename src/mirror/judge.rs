@@ -45,7 +45,9 @@ pub fn judge(wanted: &str, roots: &Roots) -> Result<PathBuf, String> {
         let rest = full.strip_prefix(root.canonicalize().ok()?).ok()?;
         Some(root.join(rest).components().collect::<PathBuf>())
     };
-    let found = roots.iter().find_map(below);
+    // A root that does not answer is not asked about what lies below another one by its name.
+    let (around, others): (Vec<_>, Vec<_>) = roots.iter().partition(|root| full.starts_with(root));
+    let found = around.into_iter().chain(others).find_map(below);
     let found = found.ok_or_else(|| format!("is {wanted:?}, which does not lie under {}", names()))?;
     // The spec holds it as text.
     if found.to_str().is_some() {
