@@ -8,31 +8,30 @@
 //! follows no link, and removes only files that it has written. This module does not decide when a pass is due.
 
 mod judge;
+mod pass;
 mod pulse;
 mod roots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::beneath::Folder;
-use crate::journal::{self, JobFolder, artifact_path, artifacts, sha256_of, write_whole};
+use crate::journal::{self, JobFolder, artifact_path, artifacts, write_whole};
 
 pub use judge::judge;
+use pass::Pass;
 pub use pulse::Pulse;
 pub use roots::Roots;
 use roots::named;
 
 /// What lists the files of a copy.
 const LIST: &str = "mirror.json";
-/// A list of more bytes is none of ours.
-const MAX_LIST_BYTES: u64 = 64 << 20;
 /// Names, in a job's own folder, the files that its copy was ever given and that were not removed since.
 const GIVEN: &str = "mirror_given.json";
 /// Says in a job's own folder that its copy is complete.
@@ -63,15 +62,6 @@ pub struct Copied {
     pub sha256: String,
 }
 
-/// The folders of one pass, open.
-struct Open<'a> {
-    /// The job's.
-    from: Folder,
-    /// The copy's.
-    to: Folder,
-    pulse: &'a Pulse,
-}
-
 impl Mirror {
     /// The copy of a job in a folder of its own in `wanted`, which was judged once.
     pub fn new(folder: JobFolder, roots: Arc<Roots>, wanted: &Path, id: &str) -> Self {
@@ -94,22 +84,22 @@ impl Mirror {
     pub fn pass(&mut self, is_last: bool, pulse: &Pulse) -> io::Result<usize> {
         let from = Folder::open(self.folder.path()).map_err(named(self.folder.path()))?;
         let to = self.roots.open(&self.target)?;
-        let open = Open { from, to, pulse };
+        let pass = Pass { from, to, pulse };
         if self.is_first {
-            self.recall(&open)?;
+            self.recall(&pass)?;
             self.is_first = false;
         }
-        let wanted = self.wanted(&open, is_last)?;
+        let wanted = self.wanted(&pass, is_last)?;
         self.note(&wanted)?;
         let mut count = 0;
         for path in &wanted {
-            count += usize::from(self.copy(&open, path)?);
+            count += usize::from(self.copy(&pass, path)?);
         }
-        self.remove_old(&open, &wanted.iter().map(String::as_str).collect())?;
+        self.remove_old(&pass, &wanted.iter().map(String::as_str).collect())?;
         if self.is_list_due {
             let list: BTreeMap<_, _> = self.copied.iter().map(|(path, (.., copied))| (path, copied)).collect();
             let text = serde_json::to_vec_pretty(&list)?;
-            open.write_and_compare(LIST, &mut text.as_slice()).map_err(|error| self.told(LIST, error))?;
+            pass.write_and_compare(LIST, &mut text.as_slice()).map_err(|error| self.told(LIST, error))?;
             self.is_list_due = false;
         }
         if is_last {
@@ -119,11 +109,11 @@ impl Mirror {
     }
 
     /// What the copy should have, in the order in which it is copied.
-    fn wanted(&self, open: &Open<'_>, is_last: bool) -> io::Result<Vec<String>> {
+    fn wanted(&self, pass: &Pass<'_>, is_last: bool) -> io::Result<Vec<String>> {
         let mut wanted: Vec<String> = artifacts(&self.folder)?.into_iter().map(|artifact| artifact.path).collect();
         // A job that was deleted meanwhile seems to have removed everything.
         let now = Folder::open(self.folder.path()).map_err(named(self.folder.path()))?;
-        if now.identity()? != open.from.identity()? {
+        if now.identity()? != pass.from.identity()? {
             return Err(io::Error::other(format!("{} is another folder than before", self.folder.path().display())));
         }
         // What tells of a checkpoint comes behind what it tells of.
@@ -138,7 +128,7 @@ impl Mirror {
 
     /// Learns what an earlier daemon has copied. Closed checkpoints are taken for what they are, instead of written
     /// anew: a machine that goes in between would leave the copy without them.
-    fn recall(&mut self, open: &Open<'_>) -> io::Result<()> {
+    fn recall(&mut self, pass: &Pass<'_>) -> io::Result<()> {
         let path = self.folder.path().join(GIVEN);
         match fs::read(&path) {
             Ok(text) => self.given = serde_json::from_slice(&text).map_err(|error| named(&path)(error.into()))?,
@@ -146,7 +136,7 @@ impl Mirror {
             Err(error) => return Err(named(&path)(error)),
         }
         // Where there is no list, everything is copied.
-        let Ok(list) = open.list() else { return Ok(()) };
+        let Ok(list) = pass.list() else { return Ok(()) };
         // Earlier versions have noted nothing else.
         self.given.extend(list.keys().filter(|path| artifact_path(&self.folder, path).is_some()).cloned());
         for checkpoint in journal::checkpoints(&self.folder).unwrap_or_default() {
@@ -154,9 +144,9 @@ impl Mirror {
             for file in &checkpoint.manifest.files {
                 let path = format!("{name}/{}", file.name);
                 let copied = Copied { size_bytes: file.size_bytes, sha256: file.sha256.clone() };
-                let about = open.from.file(&path).and_then(|file| file.metadata());
+                let about = pass.from.file(&path).and_then(|file| file.metadata());
                 let about = about.and_then(|about| Ok((about.len(), about.modified()?)));
-                let there = open.to.file(&path).and_then(|file| file.metadata());
+                let there = pass.to.file(&path).and_then(|file| file.metadata());
                 let is_there = there.is_ok_and(|there| there.len() == file.size_bytes);
                 if let (Ok((size, time)), true, true) = (about, is_there, list.get(&path) == Some(&copied)) {
                     self.copied.insert(path, (size, time, copied));
@@ -180,9 +170,9 @@ impl Mirror {
     }
 
     /// Copies a file unless it was; whether it was needed. One that is not there any more is passed over.
-    fn copy(&mut self, open: &Open<'_>, path: &str) -> io::Result<bool> {
+    fn copy(&mut self, pass: &Pass<'_>, path: &str) -> io::Result<bool> {
         let own = named(&self.folder.path().join(path));
-        let from = match open.from.file(path) {
+        let from = match pass.from.file(path) {
             Ok(from) => from,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(own(error)),
@@ -193,17 +183,17 @@ impl Mirror {
             return Ok(false);
         }
         if let Some(parent) = parent(path) {
-            open.to.make_folder(parent).map_err(|error| self.told(parent, error))?;
+            pass.to.make_folder(parent).map_err(|error| self.told(parent, error))?;
         }
         // While a file of a checkpoint is written it is none; what tells of it is copied again behind it.
         if path.starts_with("checkpoints/") && !is_manifest(path) {
             let about = Path::new(path).with_file_name("checkpoint.json");
             self.copied.remove(&*about.to_string_lossy());
-            open.to.remove_file(&about).map_err(|error| self.told(path, error))?;
+            pass.to.remove_file(&about).map_err(|error| self.told(path, error))?;
         }
         self.is_list_due = true;
         // As long as it was when we looked: an event file may grow meanwhile.
-        let copied = open.write_and_compare(path, &mut from.take(stamp.0));
+        let copied = pass.write_and_compare(path, &mut from.take(stamp.0));
         let copied = copied.map_err(|error| self.told(path, error))?;
         self.copied.insert(path.to_owned(), (stamp.0, stamp.1, copied));
         Ok(true)
@@ -211,17 +201,17 @@ impl Mirror {
 
     /// Removes the checkpoints and event files of the copy that the job does not have any more: of these, what stood
     /// in them was done again. What others have put beside them stays.
-    fn remove_old(&mut self, open: &Open<'_>, wanted: &BTreeSet<&str>) -> io::Result<()> {
+    fn remove_old(&mut self, pass: &Pass<'_>, wanted: &BTreeSet<&str>) -> io::Result<()> {
         let may_go = |path: &str| path.starts_with("checkpoints/") || path.starts_with("tensorboard/");
         let is_old = |path: &&String| may_go(path) && !wanted.contains(path.as_str());
         let mut old: Vec<String> = self.given.iter().filter(is_old).cloned().collect();
         // Without it the rest is no checkpoint.
         old.sort_by_key(|path| !is_manifest(path));
         for path in &old {
-            open.pulse.beat(path);
+            pass.pulse.beat(path);
             self.is_list_due = true;
             self.copied.remove(path);
-            match open.to.remove_file(path) {
+            match pass.to.remove_file(path) {
                 // Somebody has put a folder there, or a link on the way to it: the copy does not have it any more.
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) => {}
                 other => other.map_err(|error| self.told(path, error))?,
@@ -230,7 +220,7 @@ impl Mirror {
         }
         let parents = old.iter().filter_map(|path| parent(path)).filter(|parent| parent.contains('/'));
         for parent in parents.collect::<BTreeSet<_>>().into_iter().rev() {
-            match open.to.remove_empty_folder(parent) {
+            match pass.to.remove_empty_folder(parent) {
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::DirectoryNotEmpty) => {}
                 other => other.map_err(|error| self.told(parent, error))?,
@@ -242,48 +232,6 @@ impl Mirror {
     /// An error at a file of the copy.
     fn told(&self, path: &str, error: io::Error) -> io::Error {
         named(&self.target.join(path))(error)
-    }
-}
-
-impl Open<'_> {
-    /// The list that is there.
-    fn list(&self) -> io::Result<BTreeMap<String, Copied>> {
-        let mut text = Vec::new();
-        self.to.file(LIST)?.take(MAX_LIST_BYTES).read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
-    }
-
-    /// Writes a file of the copy whole, reads back what has its name then, and tells its checksum.
-    fn write_and_compare(&self, path: &str, from: &mut impl Read) -> io::Result<Copied> {
-        let mut file = self.to.overwrite(path, 0o666)?;
-        let (mut digest, mut size) = (Sha256::new(), 0u64);
-        let mut block = vec![0; 1 << 20];
-        loop {
-            self.pulse.beat(path);
-            let count = from.read(&mut block)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(&block[..count])?;
-            digest.update(&block[..count]);
-            size += count as u64;
-        }
-        match file.sync_all() {
-            // Some of these file systems have no such thing.
-            Err(error) if !matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
-                return Err(error);
-            }
-            _ => {}
-        }
-        // Some have it whole once it is closed.
-        drop(file);
-        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        // One byte more than was written tells a file that somebody makes longer meanwhile.
-        let mut again = self.pulse.reader(self.to.file(path)?.take(size + 1));
-        if sha256_of(&mut again)? != sha256 {
-            return Err(io::Error::other("does not read back as it was written"));
-        }
-        Ok(Copied { size_bytes: size, sha256 })
     }
 }
 
@@ -531,10 +479,10 @@ mod tests {
         fs::rename(place.at("job"), place.at(".deleted-job")).unwrap();
         pass(&mut mirror, true).unwrap_err();
         // Also where that happens between two looks at it.
-        let open = Open { from, to, pulse: &Pulse::new(PathBuf::new()) };
-        mirror.wanted(&open, true).unwrap_err();
+        let pass = Pass { from, to, pulse: &Pulse::new(PathBuf::new()) };
+        mirror.wanted(&pass, true).unwrap_err();
         fs::create_dir(place.at("job")).unwrap();
-        mirror.wanted(&open, true).unwrap_err();
+        mirror.wanted(&pass, true).unwrap_err();
         assert!(place.at("root/a/checkpoints/step-1/model").exists());
     }
 }

@@ -173,7 +173,7 @@ impl Mirrors {
 
     /// Waits for a turn and copies what is new, and tells when that does not get on.
     async fn pass(&self, id: &JobId, target: &Path, mirror: &Arc<Mutex<Mirror>>, is_last: bool) -> io::Result<()> {
-        let root = self.roots.named(target);
+        let root = self.roots.root_of(target);
         let lane = root.and_then(|root| self.lanes.get(root)).unwrap_or(&self.other);
         let mut turn = pin!(lane.clone().acquire_owned());
         let mut is_told = false;

@@ -2,8 +2,10 @@
 //!
 //! A volume that is not mounted leaves an ordinary folder at its path, and a copy in there would be lost with
 //! the machine. Device and inode cannot tell: both may change when the same volume is mounted again, on
-//! network and FUSE file systems at any time. So each root is marked by a file with a number of its own, and
-//! the daemon remembers that number in its state folder. A folder without the mark is not written to.
+//! network and FUSE file systems at any time. So each root is marked by a file with a number of its own, as is
+//! each file system that begins below it, and the daemon remembers these numbers in its state folder. Where a
+//! mark is missing nothing is written. A folder that takes no files, such as `/Volumes`, has no mark; then the
+//! first one on the way that takes some has it.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -44,7 +46,7 @@ impl Roots {
 
     /// The root that a judged path lies below, by its name alone: no file system is asked. None where the root
     /// has left the settings, or has another name there.
-    pub fn named(&self, wanted: &Path) -> Option<&Path> {
+    pub fn root_of(&self, wanted: &Path) -> Option<&Path> {
         let around = self.roots.iter().filter(|root| wanted.starts_with(root));
         around.max_by_key(|root| root.components().count()).map(PathBuf::as_path)
     }
@@ -59,23 +61,25 @@ impl Roots {
         let known = self.known()?;
         let full = root.join(&way);
         let mut unseen = known.keys().filter(|path| full.starts_with(path) && path.starts_with(&root)).count();
-        let mut is_marked = unseen > 0;
         let (mut at, mut path) = (Folder::open(&root).map_err(named(&root))?, root);
         let mut parts = way.components();
+        let mut is_due = true;
         loop {
             if let Some(number) = known.get(&path) {
                 self.check(&at, &path, number)?;
-                unseen -= 1;
-            } else if !is_marked {
-                is_marked = self.mark(&at, &path)?;
+                (unseen, is_due) = (unseen - 1, false);
+            } else if is_due && unseen == 0 {
+                is_due = !self.mark(&at, &path)?;
             }
             let Some(part) = parts.next() else { break };
             path.push(part);
             // Above a folder that was marked nothing is made: it would hide that the folder is not there.
             let below = if unseen > 0 { at.folder(part) } else { at.make_folder(part) };
-            at = below.map_err(named(&path))?;
+            let below = below.map_err(named(&path))?;
+            is_due |= below.identity()?.device != at.identity()?.device;
+            at = below;
         }
-        if is_marked {
+        if !is_due {
             return Ok(at);
         }
         let what = format!("no file can be made in {}, nor in a folder above it", path.display());
@@ -84,7 +88,7 @@ impl Roots {
 
     /// The root that a path lies below, and the rest of the path.
     fn split(&self, wanted: &Path) -> io::Result<(PathBuf, PathBuf)> {
-        let by_name = self.named(wanted).map(|root| (root.to_owned(), root.to_owned()));
+        let by_name = self.root_of(wanted).map(|root| (root.to_owned(), root.to_owned()));
         // Earlier versions have stored the path behind the links of the root.
         let by_place = || self.roots.iter().find_map(|root| Some((root.clone(), root.canonicalize().ok()?)));
         let found = by_name.or_else(|| by_place().filter(|(_, place)| wanted.starts_with(place)));

@@ -200,29 +200,39 @@ async fn cancelled(daemon: &Daemon, copy: &Path) -> String {
 #[tokio::test]
 async fn a_volume_that_is_not_mounted_gets_no_copy_until_it_is_back() {
     let place = tempfile::tempdir().unwrap();
-    // Nothing can be made in the folder of the volumes, as on Databricks; the volume in it can be written.
-    let (root, volume) = (place.path().join("volumes"), place.path().join("volume"));
-    fs::create_dir(&volume).unwrap();
-    let Some(volumes) = Volumes::mount(&root, &volume) else {
+    let (root, held) = (place.path().join("root"), place.path().join("held"));
+    fs::create_dir_all(held.join("one")).unwrap();
+    fs::create_dir_all(held.join("two")).unwrap();
+    // Nothing can be made in the folder of the volumes, as on Databricks; the volumes in it can be written.
+    let Some(volumes) = Volumes::mount(&root, &held) else {
         return tools::skip("the right to mount", "sudo make test");
     };
     let daemon = setup(&root).start();
-    let first = cancelled(&daemon, &volumes.volume()).await;
+    let first = cancelled(&daemon, &root.join("one")).await;
     complete(&daemon, &first).await;
-    let (_, state_dir, _guard) = daemon.stop();
-    // The machine starts again, and the volume is missing. Its folder could be written.
-    volumes.unmount_volume();
     volumes.make_writable();
+    let second = cancelled(&daemon, &root.join("two")).await;
+    complete(&daemon, &second).await;
+    let (_, state_dir, _guard) = daemon.stop();
+    // The machine starts again, and the volumes are missing. Their folders could be written.
+    volumes.unmount_volumes();
     let daemon = Setup::in_state(&state_dir).set("output.mirror_roots", root.to_str().unwrap());
     let daemon = daemon.set("output.mirror_interval", "100ms").start();
-    let second = cancelled(&daemon, &volumes.volume()).await;
-    let state = until(&daemon, &second, |state| !state.error.is_empty()).await;
-    assert!(!state.complete && state.error.contains(".torchd-mirror"), "{state:?}");
+    let mut jobs = Vec::new();
+    for name in ["one", "two"] {
+        let job = cancelled(&daemon, &root.join(name)).await;
+        let state = until(&daemon, &job, |state| !state.error.is_empty()).await;
+        assert!(!state.complete && state.error.contains(".torchd-mirror"), "{state:?}");
+        assert_eq!(fs::read_dir(root.join(name)).unwrap().count(), 0);
+        jobs.push((name, job));
+    }
     assert!(daemon.log().contains("may not be mounted there"));
-    assert_eq!(fs::read_dir(volumes.volume()).unwrap().count(), 0);
-    volumes.mount_volume(&volume);
-    let folder = complete(&daemon, &second).await.folder;
-    assert!(volume.join(Path::new(&folder).file_name().unwrap()).join("mirror.json").exists());
+    volumes.mount_volumes();
+    for (name, job) in jobs {
+        complete(&daemon, &job).await;
+        let id = job.trim_start_matches("jobs/");
+        assert!(held.join(name).join(id).join("mirror.json").exists());
+    }
 }
 
 #[tokio::test]

@@ -1,42 +1,50 @@
-//! Mounts for tests about copies: a volume below a folder that takes no files, and a file system that does not answer.
+//! Mounts for tests about copies: volumes below a folder that takes no files, and a file system that does not answer.
 
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A folder in which nothing can be made, with one volume mounted below it.
+/// A folder that holds volumes, in which nothing can be made.
 pub(crate) struct Volumes {
     root: PathBuf,
+    /// What each of them holds, by its name.
+    volumes: PathBuf,
 }
 
 impl Volumes {
-    /// Mounts the folder `volume` as `root/one`. None where we may not mount.
-    pub(crate) fn mount(root: &Path, volume: &Path) -> Option<Self> {
+    /// Mounts each folder in `volumes` below `root`. None where we may not mount.
+    pub(crate) fn mount(root: &Path, volumes: &Path) -> Option<Self> {
         fs::create_dir(root).unwrap();
         is_done(Command::new("mount").args(["-t", "tmpfs", "volumes"]).arg(root)).then_some(())?;
-        let volumes = Self { root: root.to_owned() };
-        fs::create_dir(volumes.volume()).unwrap();
+        let all = Self { root: root.to_owned(), volumes: volumes.to_owned() };
+        for name in all.names() {
+            fs::create_dir(root.join(&name)).unwrap();
+        }
         assert!(is_done(Command::new("mount").args(["-o", "remount,ro"]).arg(root)), "it cannot be made read-only");
-        volumes.mount_volume(volume);
-        Some(volumes)
+        all.mount_volumes();
+        Some(all)
     }
 
-    /// Where the volume is mounted.
-    pub(crate) fn volume(&self) -> PathBuf {
-        self.root.join("one")
+    fn names(&self) -> Vec<std::ffi::OsString> {
+        fs::read_dir(&self.volumes).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
 
-    pub(crate) fn mount_volume(&self, volume: &Path) {
-        assert!(is_done(Command::new("mount").arg("--bind").args([volume, &self.volume()])), "no volume");
+    pub(crate) fn mount_volumes(&self) {
+        for name in self.names() {
+            let (volume, at) = (self.volumes.join(&name), self.root.join(&name));
+            assert!(is_done(Command::new("mount").arg("--bind").args([volume, at])), "{name:?} cannot be mounted");
+        }
     }
 
-    /// Leaves an empty folder where the volume was.
-    pub(crate) fn unmount_volume(&self) {
-        assert!(is_done(Command::new("umount").arg(self.volume())), "somebody uses the volume");
+    /// Leaves an empty folder where each volume was.
+    pub(crate) fn unmount_volumes(&self) {
+        for name in self.names() {
+            assert!(is_done(Command::new("umount").arg(self.root.join(&name))), "somebody uses {name:?}");
+        }
     }
 
-    /// What is below the volume's mount point can be written from now on.
+    /// Files can be made in the folder from now on.
     pub(crate) fn make_writable(&self) {
         assert!(is_done(Command::new("mount").args(["-o", "remount,rw"]).arg(&self.root)), "it stays read-only");
     }
@@ -44,7 +52,7 @@ impl Volumes {
 
 impl Drop for Volumes {
     fn drop(&mut self) {
-        for folder in [self.volume(), self.root.clone()] {
+        for folder in self.names().iter().map(|name| self.root.join(name)).chain([self.root.clone()]) {
             is_done(Command::new("umount").arg("-l").arg(folder));
         }
     }
