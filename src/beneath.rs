@@ -104,13 +104,17 @@ impl Folder {
     /// file is refused: what it leads to may be anybody's.
     pub fn overwrite(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         let path = path.as_ref();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // Some file systems that store whole objects take no file that is read and written at once.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(self.open_beneath(path, flags, Mode::from_raw_mode(mode))?);
-        if regular(&file, path)?.nlink() > 1 {
+        let about = regular(&file, path)?;
+        if about.nlink() > 1 {
             let what = format!("{} is a hard link, and what it is linked to is not ours to write", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        file.set_len(0)?;
+        if about.len() > 0 {
+            file.set_len(0)?;
+        }
         Ok(file)
     }
 

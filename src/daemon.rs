@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
@@ -29,6 +30,7 @@ use crate::exporter::{self, Exporter};
 use crate::job::end;
 use crate::manager::{Manager, ManagerSettings};
 use crate::metrics::Metrics;
+use crate::mirror;
 use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
@@ -188,7 +190,7 @@ async fn run(
         preempts: settings.jobs_preemption,
         max_state_bytes: settings.jobs_max_state_bytes,
         max_event_bytes: settings.jobs_max_event_bytes,
-        mirror_roots: settings.output_mirror_roots.clone(),
+        mirror_roots: Arc::new(mirror::Roots::new(settings.output_mirror_roots.clone(), state.mirror_roots())),
         mirror_interval: settings.output_mirror_interval,
         ttl_after_end: settings.jobs_ttl_after_end,
         nvml_library: settings.nvml_library.clone(),

@@ -36,6 +36,7 @@ use crate::job::spec::edited;
 use crate::job::{Job, JobId, State, Violations};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
+use crate::mirror::Roots;
 use crate::proto::{json, v1};
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
@@ -77,7 +78,7 @@ pub struct ManagerSettings {
     /// What the event files of a job may hold, in bytes.
     pub max_event_bytes: u64,
     /// Folders that results may be copied to.
-    pub mirror_roots: Vec<PathBuf>,
+    pub mirror_roots: Arc<Roots>,
     /// What is new is copied so often.
     pub mirror_interval: Duration,
     /// Running jobs make room for one of a higher priority.
@@ -175,7 +176,7 @@ impl Manager {
         tokio::spawn(room::measure(settings.jobs_dir.clone(), held_sender));
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
-        let mirrors = Mirrors::new(settings.mirror_interval);
+        let mirrors = Mirrors::new(settings.mirror_roots.clone(), settings.mirror_interval);
         let parts = task::Parts { supervisor, metrics, watcher, mirrors: mirrors.clone() };
         let task = task::Task::recover(settings.clone(), store.clone(), parts, live_sender).await?;
         let gpu_block = watch::Sender::new(None);

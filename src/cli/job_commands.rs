@@ -173,7 +173,7 @@ fn describe(job: &v1::Job) -> String {
         let state = match (copy.complete, copy.error.as_str()) {
             (true, _) => "complete".to_owned(),
             (false, "") => format!("last written {}", table::time(copy.last_success_time)),
-            (false, error) => format!("cannot be written: {error}"),
+            (false, error) => format!("not up to date: {error}"),
         };
         facts.push(("copy", format!("{}: {state}", copy.folder)));
     }

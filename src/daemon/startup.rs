@@ -76,6 +76,11 @@ impl StateDir {
         places(&self.path).jobs
     }
 
+    /// Remembers what marks the folders that copies may go to.
+    pub(super) fn mirror_roots(&self) -> PathBuf {
+        self.path.join("mirror_roots.json")
+    }
+
     /// Opens the database. One that is damaged, and one that is gone while jobs are there, has to be rebuilt first.
     pub(super) fn open_store(&self) -> Result<Store, Failure> {
         let Places { database: path, jobs } = places(&self.path);

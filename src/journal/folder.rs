@@ -145,7 +145,8 @@ impl JobFolder {
 
     /// Removes what an earlier daemon has left half-written. Nobody but a daemon writes these, and there is one at a time.
     pub fn sweep_after_daemon(&self) -> io::Result<()> {
-        remove_from(&self.path, |name| [".job.json.new", ".spec.json.new", ".mirrored.new"].contains(&name))?;
+        let left = [".job.json.new", ".spec.json.new", ".mirrored.new", ".mirror_given.json.new"];
+        remove_from(&self.path, |name| left.contains(&name))?;
         remove_from(&self.path.join("attempts"), |name| name.starts_with('.'))
     }
 

@@ -8,6 +8,12 @@ use crate::proto::v1::{self, job_record::What};
 
 /// Speed is taken over this much of the past.
 const SPEED_WINDOW: Duration = Duration::from_secs(10);
+/// Of the steps within so much time the newest stands for all, so that the window holds about a hundred.
+const SPEED_TICK: Duration = Duration::from_millis(100);
+/// Tags whose newest values are kept. Later ones are in the journal alone.
+const MAX_TAGS: usize = 1_000;
+/// Bytes of a tag whose newest value is kept.
+const MAX_TAG_BYTES: usize = 1_000;
 
 /// Adds up records, in order.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +66,7 @@ impl ProgressFold {
                     if value.tag == "throughput/examples_per_second" {
                         self.examples_per_second = Some(value.value);
                     }
-                    self.latest.insert(value.tag.clone(), (scalars.step, value.value));
+                    self.keep_latest(&value.tag, scalars.step, value.value);
                 }
                 self.advance(time, scalars.step);
             }
@@ -80,8 +86,24 @@ impl ProgressFold {
         }
     }
 
+    fn keep_latest(&mut self, tag: &str, step: u64, value: f64) {
+        if let Some(latest) = self.latest.get_mut(tag) {
+            *latest = (step, value);
+        } else if self.latest.len() < MAX_TAGS && tag.len() <= MAX_TAG_BYTES {
+            self.latest.insert(tag.to_owned(), (step, value));
+        }
+    }
+
     fn advance(&mut self, time: SystemTime, step: u64) {
         self.step = self.step.max(step);
+        // Behind a clock that was set back nothing would ever be old enough to go.
+        if self.window.back().is_some_and(|&(newest, _)| time < newest) {
+            self.window.clear();
+        }
+        let before = self.window.len().checked_sub(2).map(|place| self.window[place].0);
+        if before.is_some_and(|before| time.duration_since(before).is_ok_and(|since| since < SPEED_TICK)) {
+            self.window.pop_back();
+        }
         self.window.push_back((time, self.step));
         while let Some(&(oldest, _)) = self.window.front()
             && self.window.len() > 2
@@ -209,6 +231,34 @@ mod tests {
         fold.add(&record(105, What::Ended(v1::RunnerEnded { step: 100, ..Default::default() })));
         let progress = fold.progress().unwrap();
         assert_eq!((progress.epoch, progress.progress_ratio, progress.remaining), (4, 1.0, None));
+    }
+
+    #[test]
+    fn what_is_kept_of_the_past_is_bounded_whatever_the_clock_and_the_tags() {
+        let mut fold = ProgressFold::default();
+        let started = v1::RunnerStarted { total_steps: 1_000_000, ..Default::default() };
+        fold.add(&record(1_000_000, What::Started(started)));
+        let at = |milliseconds: u64, step| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
+            let what = What::Progress(v1::StepProgress { step, ..Default::default() });
+            v1::JobRecord { sequence: 0, time: Some(time.into()), what: Some(what), attempt: 1 }
+        };
+        // The clock is set back by days, then a step takes a millisecond, then the clock stands still.
+        for step in 1..=100_000 {
+            fold.add(&at(step.min(50_000), step));
+            assert!(fold.window.len() <= 103, "{} at step {step}", fold.window.len());
+            if step == 20_000 {
+                let left = fold.progress().unwrap().remaining.unwrap().seconds;
+                assert!((979..=981).contains(&left), "{left}");
+            }
+        }
+        let named = |tag: String| v1::ScalarValue { tag, value: 1.0 };
+        let values = (0..5_000).map(|number| named(number.to_string())).chain([named("a".repeat(1_001))]).collect();
+        fold.add(&record(100, What::Scalars(v1::ScalarValues { step: 100_001, values })));
+        let again = vec![v1::ScalarValue { tag: "7".into(), value: 2.0 }];
+        fold.add(&record(101, What::Scalars(v1::ScalarValues { step: 100_002, values: again })));
+        let latest = fold.progress().unwrap().latest_scalars;
+        assert_eq!((latest.len(), latest["7"]), (1_000, 2.0));
     }
 
     #[test]

@@ -20,6 +20,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// During validation we say so often that we live.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
+/// Bytes of the last word. What libraries say may be of any length, and a record is not.
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
+
 const EVENTS: &str = "the event file could not be written";
 
 /// Tells what happens.
@@ -135,6 +138,11 @@ impl Report {
             // The first failure counts.
             _ => ended,
         };
+        let mut end = ended.message.len().min(MAX_MESSAGE_BYTES);
+        while !ended.message.is_char_boundary(end) {
+            end -= 1;
+        }
+        let ended = RunnerEnded { message: ended.message[..end].to_owned(), ..ended };
         self.append(What::Ended(ended.clone()))?;
         self.journal.sync().map_err(Failure::storage("the journal could not be synced"))?;
         Ok(ended)

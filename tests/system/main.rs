@@ -18,6 +18,7 @@ mod gpu_jobs;
 mod gpus;
 mod memory;
 mod mirror;
+mod mounts;
 mod nvml;
 mod pip;
 mod prometheus;
