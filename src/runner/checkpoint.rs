@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 use torchd::fault;
 use torchd::job::retention::{Checkpoints, Kept};
 use torchd::journal::{Checkpoint, FileSum, JobFolder, Manifest, checkpoints, sync_folder, write_whole};
@@ -32,12 +32,13 @@ const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// A checkpoint that takes longer to write is told in the log.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// Tensors on the CPU, as bytes.
+/// Tensors on the CPU, as bytes. Their numbers are finite: nothing that has diverged can be saved.
 pub(crate) struct Snapshot(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Snapshot {
-    /// Copies of these tensors: 32-bit floats for weights, 64-bit ones for sums.
-    pub(crate) fn of<'a>(tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<Self> {
+    /// Copies of these tensors after that step: 32-bit floats for weights, 64-bit ones for sums. `Diverged` where one holds a number
+    /// that is not finite.
+    pub(crate) fn of<'a>(step: u64, tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<Self> {
         let copy = |(name, tensor): (String, &Tensor)| {
             let dtype = match tensor.kind() {
                 Kind::Float => Dtype::F32,
@@ -52,6 +53,10 @@ impl Snapshot {
             let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
             let mut bytes = vec![0; tensor.numel() * dtype.bitsize() / 8];
             let on_cpu = tensor.detach().f_to_device(Device::Cpu)?.f_contiguous()?;
+            // The copy and not the original: that would take memory of the GPU.
+            if !is_finite(&on_cpu)? {
+                return Err(Failure::diverged(step, &format!("{name} held numbers that are not finite")));
+            }
             on_cpu.f_copy_data_u8(&mut bytes, tensor.numel())?;
             Ok((name, dtype, shape, bytes))
         };
@@ -72,15 +77,20 @@ impl Snapshot {
     }
 }
 
-/// The weights of a network.
-pub(crate) fn weights(network: &Network) -> Result<Snapshot> {
-    Snapshot::of(network.parameters.iter().map(|(name, tensor)| ((*name).to_owned(), tensor)))
+/// Whether every number of a tensor is finite. Waits for the device.
+pub(crate) fn is_finite(tensor: &Tensor) -> std::result::Result<bool, TchError> {
+    Ok(tensor.detach().f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
+}
+
+/// The weights of a network after that step.
+pub(crate) fn weights(step: u64, network: &Network) -> Result<Snapshot> {
+    Snapshot::of(step, network.parameters.iter().map(|(name, tensor)| ((*name).to_owned(), tensor)))
 }
 
 /// Saves the final weights.
-pub(crate) fn save_result(folder: &JobFolder, network: &Network) -> Result<()> {
+pub(crate) fn save_result(folder: &JobFolder, step: u64, network: &Network) -> Result<()> {
     let path = folder.artifacts().join(MODEL_FILE);
-    let bytes = weights(network)?.encode();
+    let bytes = weights(step, network)?.encode();
     bytes.and_then(|bytes| write_whole(&path, &bytes)).map_err(Failure::storage("the final weights could not be saved"))
 }
 
@@ -299,7 +309,7 @@ fn load(checkpoint: &Checkpoint) -> Result<Loaded> {
     Ok(Loaded { manifest: checkpoint.manifest.clone(), weights: file(MODEL_FILE)?, state: file(STATE_FILE)? })
 }
 
-/// The tensors of a safetensors file, on the CPU.
+/// The tensors of a safetensors file, on the CPU. Their numbers are finite: nothing goes on from what has diverged.
 pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let tensor = |(name, view): (String, TensorView<'_>)| {
@@ -310,7 +320,11 @@ pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tens
         };
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| error.to_string())?;
-        Ok((name, tensor))
+        match is_finite(&tensor) {
+            Ok(true) => Ok((name, tensor)),
+            Ok(false) => Err(format!("{name} holds numbers that are not finite")),
+            Err(error) => Err(error.to_string()),
+        }
     };
     file.tensors().into_iter().map(tensor).collect()
 }

@@ -10,6 +10,7 @@ mod compatibility;
 mod crash;
 mod daemon;
 mod deploy;
+mod diverged;
 mod endurance;
 mod first_job;
 mod full_disk;
