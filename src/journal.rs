@@ -12,6 +12,7 @@ mod folder;
 mod lock;
 mod progress;
 mod recent;
+mod survey;
 mod tail;
 mod writer;
 
@@ -23,5 +24,6 @@ pub use folder::{JobFolder, entries, sync_folder, write_whole};
 pub use lock::{JobLock, Runner};
 pub use progress::ProgressFold;
 pub use recent::{Batch, Recent};
+pub use survey::{Damaged, Survey, damage, set_aside};
 pub use tail::{JournalError, JournalTail, Position};
 pub use writer::{JournalWriter, cut_torn_end};
