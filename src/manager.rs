@@ -34,7 +34,7 @@ use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
 use crate::job::spec::edited;
 use crate::job::{Job, JobId, State, Violations};
-use crate::journal::JobFolder;
+use crate::journal::{JobFolder, Survey};
 use crate::metrics::Metrics;
 use crate::proto::{json, v1};
 use crate::store::{Asked, ListQuery, Store};
@@ -132,6 +132,7 @@ enum Command {
     Resume {
         id: JobId,
         edits: Option<v1::JobEdits>,
+        from_scratch: bool,
         reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Delete {
@@ -322,14 +323,49 @@ impl Manager {
         self.ask(|reply| Command::Pause { id, reply }).await?
     }
 
-    /// Puts a paused job back into the queue. With edits it is judged as a new job would be.
-    pub async fn resume(&self, id: JobId, edits: Option<v1::JobEdits>) -> Result<Arc<View>, JobError> {
+    /// Puts a paused job back into the queue, to begin anew where that is wanted. With edits it is judged as a new job would be.
+    pub async fn resume(
+        &self,
+        id: JobId,
+        edits: Option<v1::JobEdits>,
+        from_scratch: bool,
+    ) -> Result<Arc<View>, JobError> {
         self.room()?;
         if let Some(edits) = &edits {
             let spec = edited(self.get(&id).await?.job.spec.clone(), edits);
             self.admit(&spec).await?;
         }
-        self.ask(|reply| Command::Resume { id, edits, reply }).await?
+        if !from_scratch {
+            self.judge_checkpoints(&id).await?;
+        }
+        self.ask(|reply| Command::Resume { id, edits, from_scratch, reply }).await?
+    }
+
+    /// Refuses a paused job that has checkpoints of which none can be used. Their files are read where the last attempt ended
+    /// because of them: somebody may have mended one since.
+    async fn judge_checkpoints(&self, id: &JobId) -> Result<(), JobError> {
+        let job = self.get(id).await?.job.clone();
+        if job.state != State::Paused {
+            return Ok(());
+        }
+        let reason = job.course.last_end.as_ref().map(v1::JobEnd::reason);
+        let is_suspect = reason == Some(v1::JobEndReason::BadCheckpoint);
+        let folder = self.folder(id);
+        let survey = task::blocking(move || {
+            let mut survey = Survey::of(&folder)?;
+            if is_suspect {
+                survey.verify()?;
+            }
+            Ok(survey)
+        });
+        let survey =
+            survey.await.map_err(JobError::folder(format!("the checkpoints of {} cannot be read", id.name())))?;
+        match survey {
+            Survey { whole, damaged } if whole.is_empty() && !damaged.is_empty() => {
+                Err(JobError::BadCheckpoints { id: id.clone(), damaged })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes an ended job and its folder.

@@ -4,6 +4,7 @@
 //! damaged. An error that tells of the machine and not of the checkpoint, such as too many open files, is returned.
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::fs;
 use std::io;
 
@@ -11,6 +12,7 @@ use nix::errno::Errno;
 
 use super::checkpoint::{Checkpoint, Damage, MANIFEST};
 use super::folder::{JobFolder, entries};
+use crate::proto::v1;
 
 /// The checkpoints of a job, newest first.
 #[derive(Debug, Default)]
@@ -28,6 +30,20 @@ pub struct Damaged {
     pub step: u64,
     /// What is wrong with it, in words.
     pub problem: String,
+}
+
+impl Damaged {
+    /// The message that clients get.
+    pub fn to_proto(&self) -> v1::CheckpointDamaged {
+        let Self { step, problem } = self;
+        v1::CheckpointDamaged { step: *step, path: JobFolder::checkpoint_name(*step), problem: problem.clone() }
+    }
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", JobFolder::checkpoint_name(self.step), self.problem)
+    }
 }
 
 impl Survey {
@@ -58,17 +74,35 @@ impl Survey {
         Ok(found)
     }
 
-    /// Reads checkpoints, newest first, until one has the checksums that it was saved with. Those before it that do not are
-    /// damaged.
-    pub fn verified(mut self) -> io::Result<Self> {
-        while let Some(checkpoint) = self.whole.first() {
-            let Err(error) = checkpoint.verify() else { break };
-            let (step, problem) = (checkpoint.step(), damage(error)?);
-            self.damaged.push(Damaged { step, problem });
-            self.whole.remove(0);
+    /// Tries the checkpoints up to a step, newest first, until `load` takes one. Those that it calls damaged, with the problem, are
+    /// damaged from then on.
+    pub fn newest_good<T>(
+        &mut self,
+        up_to: u64,
+        mut load: impl FnMut(&Checkpoint) -> io::Result<Result<T, String>>,
+    ) -> io::Result<Option<T>> {
+        let mut found = None;
+        let place = self.whole.partition_point(|checkpoint| checkpoint.step() > up_to);
+        while found.is_none() && place < self.whole.len() {
+            match load(&self.whole[place])? {
+                Ok(loaded) => found = Some(loaded),
+                Err(problem) => {
+                    let step = self.whole.remove(place).step();
+                    self.damaged.push(Damaged { step, problem });
+                }
+            }
         }
         self.damaged.sort_by_key(|damaged| Reverse(damaged.step));
-        Ok(self)
+        Ok(found)
+    }
+
+    /// Reads checkpoints, newest first, until one has the checksums that it was saved with.
+    pub fn verify(&mut self) -> io::Result<()> {
+        let verified = |checkpoint: &Checkpoint| match checkpoint.verify() {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => damage(error).map(Err),
+        };
+        self.newest_good(u64::MAX, verified).map(drop)
     }
 
     /// The step of the newest, damaged or not.
@@ -154,7 +188,6 @@ mod tests {
         }
         survey.set_aside_after(&folder, Some(400)).unwrap();
         assert_eq!(Survey::of(&folder).unwrap().newest_step(), Some(400));
-        survey.set_aside_after(&folder, None).unwrap_err();
         Survey::of(&folder).unwrap().set_aside_after(&folder, None).unwrap();
         assert_eq!(Survey::of(&folder).unwrap().newest_step(), None);
     }
@@ -168,10 +201,11 @@ mod tests {
         for step in [1, 3, 4] {
             fs::write(folder.checkpoints().join(format!("step-{step}/model")), b"weighty").unwrap();
         }
-        let survey = Survey::of(&folder).unwrap();
+        let mut survey = Survey::of(&folder).unwrap();
         assert_eq!(steps(&survey), (vec![4, 3, 2, 1], vec![]));
+        survey.verify().unwrap();
         let problem = "model does not have the checksum that it was saved with";
-        assert_eq!(steps(&survey.verified().unwrap()), (vec![2, 1], vec![(4, problem), (3, problem)]));
+        assert_eq!(steps(&survey), (vec![2, 1], vec![(4, problem), (3, problem)]));
     }
 
     #[test]

@@ -16,7 +16,9 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::fault;
 use torchd::job::retention::{Checkpoints, Kept};
-use torchd::journal::{Checkpoint, FileSum, JobFolder, Manifest, checkpoints, sync_folder, write_whole};
+use torchd::journal::{
+    Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey, checkpoints, damage, set_aside, sync_folder, write_whole,
+};
 use torchd::proto::v1::{CheckpointSaved, JobEndReason};
 
 use crate::failure::{Failure, Result};
@@ -248,15 +250,6 @@ fn tidy(folder: &JobFolder, policy: &Checkpoints) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a checkpoint's name away at once, so that nobody finds it half-removed.
-fn set_aside(folder: &JobFolder, step: u64) -> io::Result<()> {
-    let old = folder.checkpoints().join(format!(".old-{step}"));
-    if old.exists() {
-        fs::remove_dir_all(&old)?;
-    }
-    fs::rename(folder.path().join(JobFolder::checkpoint_name(step)), old)
-}
-
 /// The weights that a job begins with, where those are not random.
 pub(crate) fn warm_start(folder: &JobFolder) -> Result<Option<BTreeMap<String, Tensor>>> {
     let path = folder.path().join(JobFolder::WARM_START);
@@ -277,36 +270,46 @@ pub(crate) struct Loaded {
     pub(crate) state: BTreeMap<String, Tensor>,
 }
 
-/// The newest good checkpoint at or before that step, on the CPU. Those that are damaged are told and passed over, and every later one
-/// is set aside: it was superseded.
-pub(crate) fn newest_good(folder: &JobFolder, up_to: u64) -> Result<Option<Loaded>> {
+/// The newest good checkpoint up to that step, on the CPU; None for None, which begins anew. Every later one is set aside: it was
+/// superseded. `tell` hears of those that are damaged. Where no other is left nothing is touched, and the attempt ends.
+pub(crate) fn newest_good(
+    folder: &JobFolder,
+    up_to: Option<u64>,
+    mut tell: impl FnMut(&Damaged) -> Result<()>,
+) -> Result<Option<Loaded>> {
     let cannot = || Failure::storage("the checkpoints cannot be read");
+    let mut survey = Survey::of(folder).map_err(cannot())?;
     let mut found = None;
-    for checkpoint in checkpoints(folder).map_err(cannot())? {
-        let step = checkpoint.step();
-        if found.is_some() {
-            break;
+    if let Some(up_to) = up_to {
+        found = survey.newest_good(up_to, load).map_err(cannot())?;
+        let begins = found.as_ref().map_or(0, |loaded| loaded.manifest.place.step);
+        let passed_over: Vec<_> = survey.damaged.iter().filter(|damaged| damaged.step >= begins).collect();
+        for damaged in &passed_over {
+            tracing::error!(step = damaged.step, "a checkpoint is passed over: {}", damaged.problem);
+            tell(damaged)?;
         }
-        if step <= up_to {
-            match load(&checkpoint) {
-                Ok(loaded) => {
-                    found = Some(loaded);
-                    continue;
-                }
-                Err(Failure { message, .. }) => tracing::error!(step, "a checkpoint is passed over: {message}"),
-            }
+        if found.is_none() {
+            let words = match passed_over.as_slice() {
+                [] => format!("that of step {up_to} is not there any more, and no other is"),
+                all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            };
+            return Err(Failure::new(JobEndReason::BadCheckpoint, format!("no checkpoint can be used: {words}")));
         }
-        set_aside(folder, step).map_err(cannot())?;
     }
+    let step = found.as_ref().map(|loaded| loaded.manifest.place.step);
+    survey.set_aside_after(folder, step).map_err(cannot())?;
     Ok(found)
 }
 
-fn load(checkpoint: &Checkpoint) -> Result<Loaded> {
-    let file = |name: &str| {
-        let bytes = checkpoint.read(name).map_err(Failure::storage(name))?;
-        tensors(&bytes).map_err(|what| Failure::new(JobEndReason::Storage, format!("{name}: {what}")))
+/// What a checkpoint holds, or what is wrong with it; an error where the machine cannot read it now.
+fn load(checkpoint: &Checkpoint) -> io::Result<std::result::Result<Loaded, String>> {
+    let file = |name: &str| match checkpoint.read(name) {
+        Ok(bytes) => Ok(tensors(&bytes).map_err(|what| format!("{name}: {what}"))),
+        Err(error) => damage(error).map(Err),
     };
-    Ok(Loaded { manifest: checkpoint.manifest.clone(), weights: file(MODEL_FILE)?, state: file(STATE_FILE)? })
+    let (weights, state) = (file(MODEL_FILE)?, file(STATE_FILE)?);
+    let manifest = checkpoint.manifest.clone();
+    Ok(weights.and_then(|weights| Ok(Loaded { manifest, weights, state: state? })))
 }
 
 /// The tensors of a safetensors file, on the CPU. Their numbers are finite: nothing goes on from what has diverged.

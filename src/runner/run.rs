@@ -98,7 +98,7 @@ fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>>
 
 fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop, step: &mut u64) -> Result<Finish> {
     // Told before anything can go wrong: what was written beyond that step does not count from here on.
-    let (loaded, resumed) = resume(folder, order)?;
+    let (loaded, resumed) = resume(folder, order, report)?;
     *step = resumed.step;
     // Before it is told: event files may lag behind the journal where we die in between, and never hold what does not count.
     let cut = cut_after(&folder.tensorboard(), resumed.step as i64);
@@ -124,8 +124,8 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
         message = spec::edited(message, edits);
     }
     if loaded.is_none() && message.warm_start.as_ref().is_some_and(|warm| warm.resume) {
-        let what = "none of its checkpoints can be read, and warm_start.resume wants it to go on from one; the log tells what is wrong";
-        return Err(Failure::new(JobEndReason::BadData, what));
+        let what = "it has no checkpoint any more, and warm_start.resume wants it to go on from one";
+        return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
     let reading = spec::read(&message);
     let spec = reading.spec.ok_or_else(|| Failure::new(JobEndReason::Internal, reading.mistakes.to_string()))?;
@@ -161,11 +161,8 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
 }
 
 /// The checkpoint to go on from, and what is to be told of it.
-fn resume(folder: &JobFolder, order: &Order) -> Result<(Option<Loaded>, RunnerResumed)> {
-    let loaded = match order.resume_step {
-        Some(step) => checkpoint::newest_good(folder, step)?,
-        None => None,
-    };
+fn resume(folder: &JobFolder, order: &Order, report: &mut Report) -> Result<(Option<Loaded>, RunnerResumed)> {
+    let loaded = checkpoint::newest_good(folder, order.resume_step, |damaged| report.damaged(damaged))?;
     let resumed = loaded.as_ref().map_or_else(RunnerResumed::default, |loaded| {
         let step = loaded.manifest.place.step;
         RunnerResumed { step, path: JobFolder::checkpoint_name(step) }

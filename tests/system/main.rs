@@ -9,6 +9,7 @@ mod bad_requests;
 mod compatibility;
 mod crash;
 mod daemon;
+mod damage;
 mod deploy;
 mod diverged;
 mod endurance;

@@ -120,7 +120,7 @@ async fn pause(daemon: &Daemon, name: &str) -> Result<v1::Job, tonic::Status> {
 }
 
 async fn resume(daemon: &Daemon, name: &str, edits: Option<v1::JobEdits>) -> Result<v1::Job, tonic::Status> {
-    let request = v1::ResumeJobRequest { name: name.into(), edits };
+    let request = v1::ResumeJobRequest { name: name.into(), edits, ..Default::default() };
     daemon.jobs().await.resume_job(request).await.map(tonic::Response::into_inner)
 }
 
