@@ -14,6 +14,7 @@ mod progress;
 mod recent;
 mod survey;
 mod tail;
+mod trained_on;
 mod writer;
 
 pub use artifacts::{Artifact, artifact_path, artifacts, open_artifact};
@@ -26,4 +27,5 @@ pub use progress::ProgressFold;
 pub use recent::{Batch, Recent};
 pub use survey::{Damaged, Survey, damage, set_aside};
 pub use tail::{JournalError, JournalTail, Position};
+pub use trained_on::{Set, TrainedOn};
 pub use writer::{JournalWriter, cut_torn_end};

@@ -32,7 +32,7 @@ use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
-use crate::job::spec::edited;
+use crate::job::spec::{Place, edited};
 use crate::job::{Job, JobId, State, Violations};
 use crate::journal::{JobFolder, Survey};
 use crate::metrics::Metrics;
@@ -331,22 +331,20 @@ impl Manager {
         from_scratch: bool,
     ) -> Result<Arc<View>, JobError> {
         self.room()?;
+        let place = if from_scratch { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
             let spec = edited(self.get(&id).await?.job.spec.clone(), edits);
-            self.admit(&spec).await?;
-        }
-        if !from_scratch {
-            self.judge_checkpoints(&id).await?;
+            admission::judge_edited(&self.admit(&spec).await?, place)?;
         }
         self.ask(|reply| Command::Resume { id, edits, from_scratch, reply }).await?
     }
 
-    /// Refuses a paused job that has checkpoints of which none can be used. Their files are read where the last attempt ended
-    /// because of them: somebody may have mended one since.
-    async fn judge_checkpoints(&self, id: &JobId) -> Result<(), JobError> {
+    /// Where a paused job goes on; the beginning where it has no checkpoint. Refused where it has some and none can be used. Their
+    /// files are read where the last attempt ended because of them: somebody may have mended one since.
+    async fn place_to_go_on(&self, id: &JobId) -> Result<Place, JobError> {
         let job = self.get(id).await?.job.clone();
         if job.state != State::Paused {
-            return Ok(());
+            return Ok(Place::default());
         }
         let reason = job.course.last_end.as_ref().map(v1::JobEnd::reason);
         let is_suspect = reason == Some(v1::JobEndReason::BadCheckpoint);
@@ -360,11 +358,10 @@ impl Manager {
         });
         let survey =
             survey.await.map_err(JobError::folder(format!("the checkpoints of {} cannot be read", id.name())))?;
-        match survey {
-            Survey { whole, damaged } if whole.is_empty() && !damaged.is_empty() => {
-                Err(JobError::BadCheckpoints { id: id.clone(), damaged })
-            }
-            _ => Ok(()),
+        match (survey.whole.first(), survey.damaged) {
+            (Some(newest), _) => Ok(newest.manifest.place),
+            (None, damaged) if damaged.is_empty() => Ok(Place::default()),
+            (None, damaged) => Err(JobError::BadCheckpoints { id: id.clone(), damaged }),
         }
     }
 

@@ -44,11 +44,15 @@ pub(super) async fn validate(connection: Connection, output: Output, spec: &Path
     let spec = Some(spec_file::read(spec, set)?);
     let answer = connection.jobs().validate_job(v1::ValidateJobRequest { spec }).await?.into_inner();
     output.print(&answer, |answer| {
+        let steps = match answer.first_step {
+            0 => answer.total_steps.to_string(),
+            done => format!("{}, of which {done} are done", answer.total_steps),
+        };
         table::facts(&[
             ("verdict", "the job can run here".into()),
             ("training examples", answer.train_examples.to_string()),
             ("validation examples", answer.validation_examples.to_string()),
-            ("steps", answer.total_steps.to_string()),
+            ("steps", steps),
         ])
     })?;
     Ok(ExitCode::SUCCESS)

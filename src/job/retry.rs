@@ -147,7 +147,8 @@ fn is_retried(reason: JobEndReason) -> bool {
         | JobEndReason::MaxDuration
         | JobEndReason::Paused
         | JobEndReason::Preempted
-        | JobEndReason::BadCheckpoint => false,
+        | JobEndReason::BadCheckpoint
+        | JobEndReason::DataChanged => false,
     }
 }
 

@@ -62,7 +62,7 @@ pub enum Outcome {
     Finished,
     /// It ended because it was asked to, on behalf of a user.
     Cancelled,
-    /// It ended because it was asked to pause, or cannot go on before somebody makes room or mends a checkpoint.
+    /// It ended because it was asked to pause, or cannot go on before somebody makes room, mends a checkpoint or puts data back.
     Paused,
     /// The job goes on in another attempt.
     Requeued,

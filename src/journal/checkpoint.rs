@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::folder::JobFolder;
 use super::survey::Survey;
+use super::trained_on::TrainedOn;
 use crate::job::spec::Place;
 
 /// What tells of a checkpoint, in its folder.
@@ -33,6 +34,9 @@ pub struct Manifest {
     pub metrics: BTreeMap<String, f64>,
     /// What has to be the same for a resumed run to be the same bit for bit.
     pub context: Context,
+    /// What it was trained on; None in those of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_on: Option<TrainedOn>,
     /// The other files of the folder.
     pub files: Vec<FileSum>,
 }
@@ -83,6 +87,19 @@ impl Manifest {
     /// The file that it is written to.
     pub fn path(folder: &Path) -> PathBuf {
         folder.join(MANIFEST)
+    }
+
+    /// Whether training can go on from here with the data of now; an error says in words how they differ.
+    pub fn judge_data(&self, now: &TrainedOn) -> Result<(), String> {
+        let difference = self.trained_on.as_ref().and_then(|then| then.difference(now)).or_else(|| {
+            // An epoch that is over begins the next one, so that some of it is always left.
+            let (used, has) = (self.place.examples, now.train.examples);
+            (used >= has).then(|| format!("it has used {used} examples of an epoch, and the training set has {has}"))
+        });
+        let step = self.place.step;
+        difference.map_or(Ok(()), |what| {
+            Err(format!("the data are not those that the checkpoint of step {step} was made with: {what}"))
+        })
     }
 
     /// Bytes of all files, without the manifest.
@@ -194,6 +211,7 @@ pub(super) mod tests {
             summed_examples: 0,
             metrics: BTreeMap::from([("loss/validation".into(), 0.1 + 0.2)]),
             context: Context::default(),
+            trained_on: None,
             files: vec![FileSum::of("model", bytes)],
         };
         fs::write(Manifest::path(&path), serde_json::to_vec(&manifest).unwrap()).unwrap();

@@ -12,7 +12,7 @@ use torchd::gpu::Meter;
 use torchd::job::end::EXIT_STORAGE;
 use torchd::job::order::{IdxFiles, LeasedDevice, Order};
 use torchd::job::spec::{self, DataFacts, Place, Plan, Spec};
-use torchd::journal::{Context, ExitNote, JobFolder, JobLock, JournalWriter, is_held};
+use torchd::journal::{Context, ExitNote, JobFolder, JobLock, JournalWriter, TrainedOn, is_held};
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
 
@@ -210,6 +210,10 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
     let validation = order.inputs.validation.as_ref().map(read).transpose()?;
     let facts = DataFacts { train: train.facts, validation: validation.as_ref().map(|set| set.facts) };
     let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
+    let trained_on = TrainedOn::of(&order.inputs, &facts).map_err(|error| bad_data(error.to_string()))?;
+    if let Some(loaded) = &loaded {
+        loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
+    }
     let spec = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
     let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
     let plan: Plan =
@@ -227,6 +231,7 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
         sums: Sums::new(device)?,
         attempt: order.attempt,
         context: context(device, order),
+        trained_on,
         meter: None,
     };
     if let Some(loaded) = loaded {

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::spec::{Place, Plan, Spec};
-use torchd::journal::{Context, JobFolder, Manifest};
+use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
 use crate::batches::{Batch, Examples};
@@ -37,6 +37,8 @@ pub(crate) struct Training {
     pub(crate) attempt: u32,
     /// What the numbers depend on besides the spec.
     pub(crate) context: Context,
+    /// The data, for whoever goes on from its checkpoints.
+    pub(crate) trained_on: TrainedOn,
     /// The GPU's number, and what reads it.
     pub(crate) meter: Option<(u32, Meter)>,
 }
@@ -141,6 +143,7 @@ impl Training {
                 summed_examples: self.sums.examples as u64,
                 metrics,
                 context: self.context.clone(),
+                trained_on: Some(self.trained_on.clone()),
                 files: Vec::new(),
             },
         };
@@ -319,7 +322,7 @@ mod tests {
 
     use torchd::dataset::labelled_images;
     use torchd::job::spec::{self, DataFacts};
-    use torchd::journal::{JobLock, JournalWriter, checkpoints};
+    use torchd::journal::{JobLock, JournalWriter, Set, checkpoints};
     use torchd::proto::v1;
 
     use super::*;
@@ -382,6 +385,7 @@ mod tests {
             sums: Sums::new(device).unwrap(),
             attempt: 1,
             context: Context::default(),
+            trained_on: TrainedOn { train: Set { examples: train.facts.examples, files: vec![] }, validation: None },
             folder: JobFolder::new("unused".into()),
             network,
             device,

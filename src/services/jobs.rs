@@ -80,6 +80,7 @@ impl JobService for Jobs {
             train_examples: admitted.facts.train.examples,
             validation_examples: admitted.facts.validation.map_or(0, |set| set.examples),
             total_steps: admitted.plan.total_steps,
+            first_step: admitted.first_step,
         }))
     }
 

@@ -6,6 +6,7 @@
 mod artifacts;
 mod bad_data;
 mod bad_requests;
+mod changed_data;
 mod compatibility;
 mod crash;
 mod daemon;

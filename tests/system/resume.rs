@@ -298,6 +298,8 @@ async fn a_paused_job_can_be_edited_and_other_jobs_cannot_be_resumed() {
         (edits(Some(v1::job_edits::Length::Epochs(0)), None, None), "spec.training.epochs"),
         (edits(None, Some(f64::NAN), None), "spec.optimizer.sgd.learning_rate"),
         (edits(None, None, Some(4001)), "spec.training.batch_size"),
+        // What is done already.
+        (edits(Some(v1::job_edits::Length::MaxSteps(at)), None, None), "spec.training.max_steps"),
     ] {
         use tonic_types::StatusExt;
         let status = resume(&daemon, &job.name, wrong).await.unwrap_err();
