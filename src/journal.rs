@@ -12,7 +12,9 @@ mod folder;
 mod lock;
 mod progress;
 mod recent;
+mod survey;
 mod tail;
+mod trained_on;
 mod writer;
 
 pub use artifacts::{Artifact, artifact_path, artifacts, open_artifact};
@@ -23,5 +25,7 @@ pub use folder::{JobFolder, entries, sync_folder, write_whole};
 pub use lock::{JobLock, Runner};
 pub use progress::ProgressFold;
 pub use recent::{Batch, Recent};
+pub use survey::{Damaged, Survey, damage, set_aside};
 pub use tail::{JournalError, JournalTail, Position};
+pub use trained_on::{Set, TrainedOn};
 pub use writer::{JournalWriter, cut_torn_end};

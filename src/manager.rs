@@ -32,9 +32,9 @@ use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
-use crate::job::spec::edited;
+use crate::job::spec::{Place, edited};
 use crate::job::{Job, JobId, State, Violations};
-use crate::journal::JobFolder;
+use crate::journal::{JobFolder, Survey};
 use crate::metrics::Metrics;
 use crate::mirror::Roots;
 use crate::proto::{json, v1};
@@ -133,6 +133,7 @@ enum Command {
     Resume {
         id: JobId,
         edits: Option<v1::JobEdits>,
+        from_scratch: bool,
         reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Delete {
@@ -323,14 +324,46 @@ impl Manager {
         self.ask(|reply| Command::Pause { id, reply }).await?
     }
 
-    /// Puts a paused job back into the queue. With edits it is judged as a new job would be.
-    pub async fn resume(&self, id: JobId, edits: Option<v1::JobEdits>) -> Result<Arc<View>, JobError> {
+    /// Puts a paused job back into the queue, to begin anew where that is wanted. With edits it is judged as a new job would be.
+    pub async fn resume(
+        &self,
+        id: JobId,
+        edits: Option<v1::JobEdits>,
+        from_scratch: bool,
+    ) -> Result<Arc<View>, JobError> {
         self.room()?;
+        let place = if from_scratch { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
             let spec = edited(self.get(&id).await?.job.spec.clone(), edits);
-            self.admit(&spec).await?;
+            admission::judge_edited(&self.admit(&spec).await?, place)?;
         }
-        self.ask(|reply| Command::Resume { id, edits, reply }).await?
+        self.ask(|reply| Command::Resume { id, edits, from_scratch, reply }).await?
+    }
+
+    /// Where a paused job goes on; the beginning where it has no checkpoint. Refused where it has some and none can be used. Their
+    /// files are read where the last attempt ended because of them: somebody may have mended one since.
+    async fn place_to_go_on(&self, id: &JobId) -> Result<Place, JobError> {
+        let job = self.get(id).await?.job.clone();
+        if job.state != State::Paused {
+            return Ok(Place::default());
+        }
+        let reason = job.course.last_end.as_ref().map(v1::JobEnd::reason);
+        let is_suspect = reason == Some(v1::JobEndReason::BadCheckpoint);
+        let folder = self.folder(id);
+        let survey = task::blocking(move || {
+            let mut survey = Survey::of(&folder)?;
+            if is_suspect {
+                survey.verify()?;
+            }
+            Ok(survey)
+        });
+        let survey =
+            survey.await.map_err(JobError::folder(format!("the checkpoints of {} cannot be read", id.name())))?;
+        match (survey.whole.first(), survey.damaged) {
+            (Some(newest), _) => Ok(newest.manifest.place),
+            (None, damaged) if damaged.is_empty() => Ok(Place::default()),
+            (None, damaged) => Err(JobError::BadCheckpoints { id: id.clone(), damaged }),
+        }
     }
 
     /// Removes an ended job and its folder.

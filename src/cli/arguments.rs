@@ -191,6 +191,9 @@ pub(super) struct ResumeArguments {
     /// Go on with so many examples a step
     #[arg(long)]
     pub(super) batch_size: Option<u32>,
+    /// Begin anew and remove the job's checkpoints, damaged or not
+    #[arg(long)]
+    pub(super) from_scratch: bool,
 }
 
 /// What to fetch.

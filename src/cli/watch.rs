@@ -160,6 +160,12 @@ impl Screen {
                     self.bar.suspend(|| tell(&format!("attempt {} begins {from}", record.attempt)));
                 }
             }
+            Some(What::Damaged(damaged)) => {
+                if !self.is_silent {
+                    let v1::CheckpointDamaged { path, problem, .. } = damaged;
+                    self.bar.suspend(|| tell(&format!("{path} is damaged and passed over: {problem}")));
+                }
+            }
             Some(What::Progress(_) | What::Checkpoint(_) | What::Ended(_)) | None => {}
         }
         Ok(())

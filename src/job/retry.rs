@@ -146,7 +146,9 @@ fn is_retried(reason: JobEndReason) -> bool {
         | JobEndReason::Interrupted
         | JobEndReason::MaxDuration
         | JobEndReason::Paused
-        | JobEndReason::Preempted => false,
+        | JobEndReason::Preempted
+        | JobEndReason::BadCheckpoint
+        | JobEndReason::DataChanged => false,
     }
 }
 

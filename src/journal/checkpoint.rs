@@ -2,7 +2,7 @@
 //! `checkpoint.json` in it says what it holds, with a checksum of each file.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,11 +10,13 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::folder::{JobFolder, entries};
+use super::folder::JobFolder;
+use super::survey::Survey;
+use super::trained_on::TrainedOn;
 use crate::job::spec::Place;
 
 /// What tells of a checkpoint, in its folder.
-const MANIFEST: &str = "checkpoint.json";
+pub(super) const MANIFEST: &str = "checkpoint.json";
 
 /// What a checkpoint holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct Manifest {
     pub metrics: BTreeMap<String, f64>,
     /// What has to be the same for a resumed run to be the same bit for bit.
     pub context: Context,
+    /// What it was trained on; None in those of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_on: Option<TrainedOn>,
     /// The other files of the folder.
     pub files: Vec<FileSum>,
 }
@@ -84,6 +89,19 @@ impl Manifest {
         folder.join(MANIFEST)
     }
 
+    /// Whether training can go on from here with the data of now; an error says in words how they differ.
+    pub fn judge_data(&self, now: &TrainedOn) -> Result<(), String> {
+        let difference = self.trained_on.as_ref().and_then(|then| then.difference(now)).or_else(|| {
+            // An epoch that is over begins the next one, so that some of it is always left.
+            let (used, has) = (self.place.examples, now.train.examples);
+            (used >= has).then(|| format!("it has used {used} examples of an epoch, and the training set has {has}"))
+        });
+        let step = self.place.step;
+        difference.map_or(Ok(()), |what| {
+            Err(format!("the data are not those that the checkpoint of step {step} was made with: {what}"))
+        })
+    }
+
     /// Bytes of all files, without the manifest.
     pub fn size_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size_bytes).sum()
@@ -93,12 +111,18 @@ impl Manifest {
 impl Checkpoint {
     /// The checkpoint in a folder, if it is one; its files are there in their sizes, and not read.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let manifest: Manifest = serde_json::from_slice(&fs::read(path.join(MANIFEST))?)?;
+        let missing = |name: &str, error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => damaged(path, format!("{name} is missing")),
+            _ => error,
+        };
+        let bytes = fs::read(path.join(MANIFEST)).map_err(|error| missing(MANIFEST, error))?;
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|error| damaged(path, format!("{MANIFEST} is no description of a checkpoint: {error}")))?;
         for file in &manifest.files {
             if Path::new(&file.name).file_name().is_none_or(|name| name != file.name.as_str()) {
                 return Err(damaged(path, format!("it tells of {:?}, which is no name of a file in it", file.name)));
             }
-            let found = fs::metadata(path.join(&file.name))?.len();
+            let found = fs::metadata(path.join(&file.name)).map_err(|error| missing(&file.name, error))?.len();
             if found != file.size_bytes {
                 let told = file.size_bytes;
                 return Err(damaged(path, format!("{} has {found} bytes and should have {told}", file.name)));
@@ -113,9 +137,23 @@ impl Checkpoint {
         let told = told.ok_or_else(|| damaged(&self.path, format!("it does not tell of {name}")))?;
         let bytes = fs::read(self.path.join(name))?;
         if FileSum::of(name, &bytes) != *told {
-            return Err(damaged(&self.path, format!("{name} does not have the checksum that it was saved with")));
+            return Err(self.differs(name));
         }
         Ok(bytes)
+    }
+
+    /// Holds every file against its checksum, without keeping it.
+    pub(super) fn verify(&self) -> io::Result<()> {
+        for told in &self.manifest.files {
+            if sha256_of(&mut File::open(self.path.join(&told.name))?)? != told.sha256 {
+                return Err(self.differs(&told.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn differs(&self, name: &str) -> io::Error {
+        damaged(&self.path, format!("{name} does not have the checksum that it was saved with"))
     }
 
     /// Optimizer steps done.
@@ -124,25 +162,22 @@ impl Checkpoint {
     }
 }
 
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the checkpoint {} is damaged: {what}", path.display())]
+pub(super) struct Damage {
+    path: PathBuf,
+    /// What is wrong with it.
+    pub(super) what: String,
+}
+
 fn damaged(path: &Path, what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the checkpoint {} is damaged: {what}", path.display()))
+    io::Error::new(io::ErrorKind::InvalidData, Damage { path: path.to_owned(), what })
 }
 
 /// The checkpoints of a job that look whole, newest first; none where there is no such folder.
 pub fn checkpoints(folder: &JobFolder) -> io::Result<Vec<Checkpoint>> {
-    let mut found = Vec::new();
-    for entry in entries(&folder.checkpoints())? {
-        let path = entry?.path();
-        let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
-        // One that cannot be read is not lost by being passed over: somebody may mend it.
-        if let (Some(step), Ok(checkpoint)) = (step, Checkpoint::open(&path))
-            && checkpoint.step() == step
-        {
-            found.push(checkpoint);
-        }
-    }
-    found.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.step()));
-    Ok(found)
+    Ok(Survey::of(folder)?.whole)
 }
 
 /// SHA-256 of everything that a reader has, in lower-case hexadecimal.
@@ -162,10 +197,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn save(folder: &JobFolder, step: u64, bytes: &[u8]) -> PathBuf {
+    pub(in super::super) fn save(folder: &JobFolder, step: u64, bytes: &[u8]) -> PathBuf {
         let path = folder.path().join(JobFolder::checkpoint_name(step));
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("model"), bytes).unwrap();
@@ -176,6 +211,7 @@ mod tests {
             summed_examples: 0,
             metrics: BTreeMap::from([("loss/validation".into(), 0.1 + 0.2)]),
             context: Context::default(),
+            trained_on: None,
             files: vec![FileSum::of("model", bytes)],
         };
         fs::write(Manifest::path(&path), serde_json::to_vec(&manifest).unwrap()).unwrap();

@@ -28,6 +28,8 @@ pub struct ProgressFold {
     latest: BTreeMap<String, (u64, f64)>,
     window: VecDeque<(SystemTime, u64)>,
     ended: Option<v1::RunnerEnded>,
+    /// Checkpoints that the attempt of the newest record has found damaged.
+    damaged: Vec<v1::CheckpointDamaged>,
     /// For how long training has been waiting for a checkpoint, in seconds.
     checkpoint_wait: Option<f64>,
 }
@@ -40,6 +42,7 @@ impl ProgressFold {
             // What an earlier attempt was is over; how far it came stays until the next one says where it begins.
             self.attempt = record.attempt;
             self.ended = None;
+            self.damaged.clear();
             self.examples_per_second = None;
             self.window.clear();
         }
@@ -78,6 +81,7 @@ impl ProgressFold {
             }
             // It is told once the disk has it, some steps later.
             Some(What::Checkpoint(_)) => {}
+            Some(What::Damaged(damaged)) => self.damaged.push(damaged.clone()),
             Some(What::Ended(ended)) => {
                 self.advance(time, ended.step);
                 self.ended = Some(ended.clone());
@@ -121,6 +125,11 @@ impl ProgressFold {
     /// What the runner of that attempt said when it ended, once it has.
     pub fn ended(&self, attempt: u32) -> Option<&v1::RunnerEnded> {
         self.ended.as_ref().filter(|_| self.attempt == attempt)
+    }
+
+    /// The checkpoints that the runner of that attempt has found damaged so far.
+    pub fn damaged(&self, attempt: u32) -> &[v1::CheckpointDamaged] {
+        if self.attempt == attempt { &self.damaged } else { &[] }
     }
 
     /// How long training has been waiting for a checkpoint, where that is what it does.

@@ -12,8 +12,9 @@ use crate::dataset::{DataRoots, Facts, Part};
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
-use crate::job::spec::{self, DataFacts, Device, IdxPaths, Place, Plan, Resources, Spec, set_field};
+use crate::job::spec::{self, DataFacts, Device, IdxPaths, Length, Place, Plan, Resources, Spec, set_field};
 use crate::job::{Inputs, Violations};
+use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
 use crate::proto::v1;
 
@@ -31,6 +32,8 @@ pub struct Admitted {
     pub facts: DataFacts,
     /// How long it is.
     pub plan: Plan,
+    /// Optimizer steps that are done before it begins.
+    pub first_step: u64,
     /// What it begins with.
     pub(super) warm: Option<Warm>,
 }
@@ -86,10 +89,54 @@ fn judge(
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
     let mirror = copy.map(|path| path.display().to_string());
     let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
-    let plan = fitted.plan(facts.train.examples, Place::default());
-    let admitted =
-        plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs: Inputs { train, validation }, facts, plan, warm });
+    let inputs = Inputs { train, validation };
+    let place = match &warm {
+        Some(Warm::Checkpoint(checkpoint)) => {
+            judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
+            checkpoint.manifest.place
+        }
+        Some(Warm::Weights(_)) | None => Place::default(),
+    };
+    let plan = fitted.plan(facts.train.examples, place);
+    if let Some(plan) = plan {
+        judge_length(fitted.length, plan, place, &mut wrong);
+    }
+    let first_step = place.step;
+    let admitted = plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs, facts, plan, first_step, warm });
     wrong.or(admitted)
+}
+
+/// Whether a job can go on from a checkpoint with its data.
+fn judge_data(manifest: &Manifest, inputs: &Inputs, facts: &DataFacts, wrong: &mut Violations) {
+    let judged = TrainedOn::of(inputs, facts).map_err(|error| format!("the data cannot be looked at: {error}"));
+    if let Err(what) = judged.and_then(|now| manifest.judge_data(&now)) {
+        wrong.add("warm_start.resume", format!("is set, and {what}; without it the weights alone are taken"));
+    }
+}
+
+/// Whether anything is left to do for a job that goes on at that place.
+fn judge_length(length: Length, plan: Plan, place: Place, wrong: &mut Violations) {
+    let Place { step, epoch, .. } = place;
+    if step == 0 || plan.total_steps > step {
+        return;
+    }
+    let (field, wanted, done) = match length {
+        Length::Epochs(epochs) => ("training.epochs", u64::from(epochs), epoch),
+        Length::Steps(steps) => ("training.max_steps", steps, step),
+    };
+    let has = format!("the checkpoint that it goes on from has done {done}");
+    wrong.add(field, format!("is {wanted}, and {has}; a number above {done} is needed"));
+}
+
+/// Refuses edits of a job that goes on at that place, where they leave nothing to do.
+pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobError> {
+    let mut wrong = Violations::default();
+    if let Some(spec) = spec::read(&admitted.spec).spec
+        && let Some(plan) = spec.plan(admitted.facts.train.examples, place)
+    {
+        judge_length(spec.length, plan, place, &mut wrong);
+    }
+    if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }
 
 /// Finds the files of a set and judges them; None where there are mistakes.

@@ -14,7 +14,7 @@ use crate::job::order::{Lease, Order};
 use crate::job::retry::{self, Retry};
 use crate::job::state::{Event, Outcome, State};
 use crate::job::{Job, Violations};
-use crate::journal::{JobFolder, JobLock, checkpoints, cut_torn_end, is_held};
+use crate::journal::{JobFolder, JobLock, ProgressFold, Survey, cut_torn_end, is_held};
 use crate::proto::v1;
 use crate::scheduler::Wait;
 
@@ -29,8 +29,7 @@ impl Task {
         let now = SystemTime::now();
         let attempt = live.job.attempt + 1;
         let place = self.folder(&live.job.id);
-        let resume_from = newest_checkpoint(&live.job, &place).await?;
-        let resume_step = resume_from.as_ref().map(|point| point.step);
+        let Saved { newest_whole: resume_from, newest_step: resume_step } = saved(&live.job, &place).await?;
         self.advance(live, Event::Assigned, |job| {
             job.attempt = attempt;
             job.started = Some(now);
@@ -149,8 +148,8 @@ impl Task {
     async fn conclude(&mut self, live: &mut Live, mut ending: Ending) -> Result<(), JobError> {
         let time = ending.time;
         let place = self.folder(&live.job.id);
-        let resume_from = match newest_checkpoint(&live.job, &place).await {
-            Ok(point) => point,
+        let resume_from = match saved(&live.job, &place).await {
+            Ok(saved) => saved.newest_whole,
             // It is looked for again when the job is started.
             Err(_) => live.job.course.resume_from.clone(),
         };
@@ -209,12 +208,28 @@ impl Task {
             Outcome::Requeued if live.job.state == State::Stopping => verdict.outcome = Outcome::Paused,
             Outcome::Requeued | Outcome::Finished | Outcome::Cancelled | Outcome::Paused => {}
         }
-        course.resume_from = resume_from;
+        // One that has ended goes on from nowhere: where its last attempt began stays.
+        if matches!(ending.verdict.outcome, Outcome::Requeued | Outcome::Paused) {
+            course.resume_from = resume_from;
+        }
         self.finish(live, Event::Ended(ending.verdict.outcome), ending, course).await?;
         if is_restart {
             self.metrics.runner_restarts.inc();
         }
         Ok(())
+    }
+
+    /// Counts and logs the checkpoints that a runner has found damaged since the last look. Runners tell of them before they train.
+    pub(super) fn note_damaged_checkpoints(&self, live: &Live, fold: &ProgressFold) {
+        let attempt = live.job.attempt;
+        if live.job.state != State::Starting {
+            return;
+        }
+        for damaged in fold.damaged(attempt).iter().skip(live.fold.damaged(attempt).len()) {
+            let v1::CheckpointDamaged { path, problem, .. } = damaged;
+            self.metrics.checkpoints_damaged.inc();
+            tracing::error!(job.id = %live.job.id, checkpoint = path, "a checkpoint is damaged: {problem}");
+        }
     }
 
     /// When the next job may begin its restart.
@@ -265,15 +280,26 @@ fn deadline(job: &Job) -> Option<Instant> {
     Instant::now().checked_add(limit.saturating_sub(job.course.ran).saturating_sub(running))
 }
 
-/// The newest checkpoint of a job that looks whole.
-pub(super) async fn newest_checkpoint(job: &Job, place: &JobFolder) -> Result<Option<v1::ResumePoint>, JobError> {
+/// What a job has saved.
+pub(super) struct Saved {
+    /// The newest checkpoint that looks whole.
+    pub(super) newest_whole: Option<v1::ResumePoint>,
+    /// The newest, damaged or not.
+    pub(super) newest_step: Option<u64>,
+}
+
+/// The checkpoint of a job at that step.
+pub(super) fn resume_point(job: &Job, step: u64) -> v1::ResumePoint {
+    v1::ResumePoint { step, checkpoint: format!("{}/{}", job.id.name(), JobFolder::checkpoint_name(step)) }
+}
+
+/// Looks at the checkpoints of a job.
+pub(super) async fn saved(job: &Job, place: &JobFolder) -> Result<Saved, JobError> {
     let (name, from) = (job.id.name(), place.clone());
-    let found = blocking(move || checkpoints(&from)).await;
-    let found = found.map_err(JobError::folder(format!("the checkpoints of {name} cannot be read")))?;
-    Ok(found.first().map(|newest| {
-        let step = newest.step();
-        v1::ResumePoint { step, checkpoint: format!("{name}/{}", JobFolder::checkpoint_name(step)) }
-    }))
+    let survey = blocking(move || Survey::of(&from)).await;
+    let survey = survey.map_err(JobError::folder(format!("the checkpoints of {name} cannot be read")))?;
+    let newest_whole = survey.whole.first().map(|newest| resume_point(job, newest.step()));
+    Ok(Saved { newest_whole, newest_step: survey.newest_step() })
 }
 
 pub(super) fn seconds(from: SystemTime, to: SystemTime) -> f64 {

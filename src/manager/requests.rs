@@ -13,6 +13,7 @@ use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::{edited, merged};
 use crate::job::state::{Event, Outcome, Refusal, next};
 use crate::job::{Course, Job, JobId, State};
+use crate::journal::Survey;
 use crate::proto::v1;
 
 /// Expired jobs are looked for so often.
@@ -89,25 +90,46 @@ impl Task {
         Ok(())
     }
 
-    /// Puts a paused job back into the queue, with edits that have been judged.
-    pub(super) async fn resume(&mut self, id: &JobId, edits: Option<v1::JobEdits>) -> Result<Arc<View>, JobError> {
+    /// Puts a paused job back into the queue, with edits that have been judged, to begin anew where that is wanted.
+    pub(super) async fn resume(
+        &mut self,
+        id: &JobId,
+        edits: Option<v1::JobEdits>,
+        from_scratch: bool,
+    ) -> Result<Arc<View>, JobError> {
         let Some((place, mut live)) = self.live.take(id) else {
             let state = self.stored(id).await?.state;
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotPaused(state) });
         };
-        let result = self.resume_live(&mut live, edits).await;
+        let result = self.resume_live(&mut live, edits, from_scratch).await;
         let view = Arc::new(live.view());
         self.live.put(place, live);
         result.map(|()| view)
     }
 
-    async fn resume_live(&mut self, live: &mut Live, edits: Option<v1::JobEdits>) -> Result<(), JobError> {
+    async fn resume_live(
+        &mut self,
+        live: &mut Live,
+        edits: Option<v1::JobEdits>,
+        from_scratch: bool,
+    ) -> Result<(), JobError> {
         self.judged(&live.job, Event::ResumeRequested)?;
         let limit = self.settings.max_queued;
         if self.live.queued() >= limit {
             return Err(JobError::QueueFull { limit });
         }
-        let resume_from = super::attempts::newest_checkpoint(&live.job, &self.folder(&live.job.id)).await?;
+        let folder = self.folder(&live.job.id);
+        if from_scratch {
+            if live.job.spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
+                return Err(JobError::NothingToBeginWith(live.job.id.clone()));
+            }
+            // Before the database is told: a job without checkpoints begins anew also where that fails.
+            let place = folder.clone();
+            let aside = blocking(move || Survey::of(&place)?.set_aside_after(&place, None)).await;
+            let name = live.job.id.name();
+            aside.map_err(JobError::folder(format!("the checkpoints of {name} cannot be removed")))?;
+        }
+        let resume_from = super::attempts::saved(&live.job, &folder).await?.newest_whole;
         self.advance(live, Event::ResumeRequested, |job| {
             if let Some(edits) = &edits {
                 job.spec = edited(job.spec.clone(), edits);

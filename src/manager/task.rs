@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::attempts::resume_point;
 use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
 use super::recovery;
@@ -200,8 +201,8 @@ impl Task {
                 let _ = reply.send(self.pause(&id).await);
                 self.schedule().await;
             }
-            Command::Resume { id, edits, reply } => {
-                let _ = reply.send(self.resume(&id, edits).await);
+            Command::Resume { id, edits, from_scratch, reply } => {
+                let _ = reply.send(self.resume(&id, edits, from_scratch).await);
                 self.schedule().await;
             }
             Command::Delete { id, reply } => {
@@ -296,6 +297,7 @@ impl Task {
         let Some((place, mut live)) = self.live.take(&id) else { return };
         let done = match what {
             RunnerNews::Progress { fold, sequence, batch } => {
+                self.note_damaged_checkpoints(&live, &fold);
                 live.fold = *fold;
                 live.sequence = sequence;
                 live.silent = Duration::ZERO;
@@ -304,9 +306,15 @@ impl Task {
                     Some(batch) => recent.push(batch),
                     None => recent.clear(),
                 }
-                let has_begun = live.fold.started(live.job.attempt).is_some();
-                let is_news = live.job.state == State::Starting && has_begun;
-                let advanced = if is_news { self.advance(&mut live, Event::Started, |_| ()).await } else { Ok(()) };
+                let started = live.fold.started(live.job.attempt).filter(|_| live.job.state == State::Starting);
+                let advanced = match started.map(|started| started.first_step) {
+                    Some(first_step) => {
+                        // It may have passed over a damaged checkpoint.
+                        let began = (first_step > 0).then(|| resume_point(&live.job, first_step));
+                        self.advance(&mut live, Event::Started, |job| job.course.resume_from = began).await
+                    }
+                    None => Ok(()),
+                };
                 live.publish();
                 advanced
             }

@@ -9,7 +9,7 @@ use super::{ManagerSettings, folder};
 use crate::dataset::PathProblem;
 use crate::job::spec::{WarmSource, WarmStart};
 use crate::job::{JobId, Violations};
-use crate::journal::{Checkpoint, JobFolder, checkpoints, sync_folder};
+use crate::journal::{Checkpoint, Damaged, JobFolder, Survey, sync_folder};
 
 /// The name of a folder in which something is made ready for a job that is not there yet.
 pub(super) const STAGED: &str = ".staged-";
@@ -65,10 +65,17 @@ fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, 
     if !place.path().exists() {
         return Err(format!("is {name:?}, and there is no such job"));
     }
-    let saved = checkpoints(&place).map_err(|error| format!("is {name:?}, which cannot be read: {error}"))?;
+    let survey = Survey::of(&place).map_err(|error| format!("is {name:?}, which cannot be read: {error}"))?;
+    let Survey { whole: saved, damaged } = survey;
     let result = place.artifacts().join(JobFolder::MODEL_FILE);
     if step.is_none() && !resume && result.exists() {
         return Ok(Warm::Weights(result));
+    }
+    // An older one than the newest is taken only where it is named.
+    let newest = saved.first().map_or(0, Checkpoint::step);
+    let is_it = |damaged: &&Damaged| step.map_or(damaged.step > newest, |step| damaged.step == step);
+    if let Some(Damaged { step, problem }) = damaged.iter().find(is_it) {
+        return Err(format!("is {name:?}, and its checkpoint of step {step} is damaged: {problem}; name another one"));
     }
     let has: Vec<_> = saved.iter().map(|checkpoint| checkpoint.step().to_string()).collect();
     let found = saved.into_iter().find(|checkpoint| step.is_none_or(|step| checkpoint.step() == step));

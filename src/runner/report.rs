@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::time::{Duration, Instant, SystemTime};
 
-use torchd::journal::JournalWriter;
+use torchd::journal::{Damaged, JournalWriter};
 use torchd::proto::journal::record::What;
 use torchd::proto::v1::{
     CheckpointSaved, JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted, ScalarValue, ScalarValues, StepProgress,
@@ -90,6 +90,11 @@ impl Report {
         self.told = Instant::now();
         self.told_examples = examples;
         self.append(What::Progress(StepProgress { step, examples_per_second, checkpoint_wait_seconds: None }))
+    }
+
+    /// A checkpoint cannot be used.
+    pub(crate) fn damaged(&mut self, damaged: &Damaged) -> Result<()> {
+        self.append(What::Damaged(damaged.to_proto()))
     }
 
     /// This attempt goes on where another one was.

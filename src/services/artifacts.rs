@@ -10,7 +10,7 @@ use tonic::Status;
 use super::jobs::job_id;
 use super::{paging, status};
 use crate::job::JobId;
-use crate::journal::{self, Checkpoint, JobFolder, open_artifact, sha256_of};
+use crate::journal::{self, Checkpoint, Damaged, JobFolder, Survey, open_artifact, sha256_of};
 use crate::manager::Manager;
 use crate::proto::v1::{self, download_artifact_response::Part};
 
@@ -29,7 +29,8 @@ pub(super) async fn checkpoints(
     let (id, folder) = folder_of(manager, &request.name).await?;
     let size = paging::size(request.page_size, 100, 1000)?;
     let before: u64 = paging::token(&request.page_token)?.unwrap_or(u64::MAX);
-    let found = blocking(move || journal::checkpoints(&folder)).await?;
+    let Survey { whole: found, damaged } = blocking(move || Survey::of(&folder)).await?;
+    let is_first_page = request.page_token.is_empty();
     let mut page: Vec<_> = found.iter().filter(|checkpoint| checkpoint.step() < before).take(size + 1).collect();
     let is_more = page.len() > size;
     page.truncate(size);
@@ -37,6 +38,7 @@ pub(super) async fn checkpoints(
     Ok(v1::ListCheckpointsResponse {
         checkpoints: page.into_iter().map(|checkpoint| saved(&id, checkpoint)).collect(),
         next_page_token: next.unwrap_or_default(),
+        damaged: damaged.iter().filter(|_| is_first_page).map(Damaged::to_proto).collect(),
     })
 }
 

@@ -6,10 +6,13 @@
 mod artifacts;
 mod bad_data;
 mod bad_requests;
+mod changed_data;
 mod compatibility;
 mod crash;
 mod daemon;
+mod damage;
 mod deploy;
+mod diverged;
 mod earlier;
 mod endurance;
 mod first_job;

@@ -28,7 +28,7 @@ async fn paused(daemon: &Daemon) -> String {
     daemon.watch_until(&name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 50)).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: name.clone() }).await.unwrap();
     daemon.watch_until(&name, |job| job.state() == JobState::Paused).await;
-    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: name.clone(), edits: None }).await.unwrap();
+    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: name.clone(), ..Default::default() }).await.unwrap();
     name
 }
 

@@ -76,6 +76,49 @@ async fn a_job_goes_on_with_a_copy_of_a_checkpoint_as_on_the_machine_that_is_gon
 }
 
 #[tokio::test]
+async fn a_job_that_goes_on_from_a_checkpoint_is_judged_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Setup::new().data_root(folder.path()).start();
+    let one_core = |length| v1::JobSpec { resources: Some(spec::threads(1)), ..spec::mnist(length) };
+    let teacher = daemon.create(one_core(v1::training::Length::Epochs(1))).await;
+    let ended = daemon.watch_to_end(&teacher.name).await;
+    assert_eq!((ended.progress.unwrap().step, ended.resume_from), (63, None), "it never went on from anywhere");
+    let of = |name: &str, length, batch_size| {
+        let mut spec = one_core(length);
+        spec.training.as_mut().unwrap().batch_size = Some(batch_size);
+        warm(Source::Checkpoint(name.into()), true, spec)
+    };
+    let validate = async |spec| daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec) }).await;
+    // Two epochs of 125 steps are left.
+    let spec = of(&teacher.name, v1::training::Length::Epochs(3), 32);
+    let answer = validate(spec.clone()).await.unwrap().into_inner();
+    assert_eq!((answer.total_steps, answer.first_step), (63 + 2 * 125, 63));
+    let job = daemon.create(spec).await;
+    let progress = daemon.watch_until(&job.name, |job| job.progress.is_some()).await.progress.unwrap();
+    assert_eq!(progress.total_steps, answer.total_steps, "as the runner counts them");
+
+    let wrong = async |spec, field: &str, words: &str| {
+        let status = validate(spec).await.unwrap_err();
+        let wrong = status.get_details_bad_request().unwrap().field_violations.remove(0);
+        assert!(wrong.field == format!("spec.{field}") && wrong.description.contains(words), "{wrong:?}");
+    };
+    for length in [v1::training::Length::Epochs(1), v1::training::Length::MaxSteps(63)] {
+        let field = if length == v1::training::Length::Epochs(1) { "training.epochs" } else { "training.max_steps" };
+        wrong(of(&teacher.name, length, 64), field, "a number above").await;
+    }
+    let mut other = of(&teacher.name, v1::training::Length::Epochs(3), 64);
+    other.data.as_mut().unwrap().train = other.data.as_ref().unwrap().validation.clone();
+    wrong(other, "warm_start.resume", "the training set had 4000 examples and has 1000").await;
+
+    // A damaged one is not passed over for another that nobody has named.
+    let weights = daemon.job_folder(&teacher.name).join("checkpoints/step-63/model.safetensors");
+    // Another file: the job above has a second name for this one.
+    fs::remove_file(&weights).unwrap();
+    let spec = of(&teacher.name, v1::training::Length::Epochs(4), 64);
+    wrong(spec, "warm_start.checkpoint", "checkpoint of step 63 is damaged: model.safetensors is missing").await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_begun_with_is_named_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("weights"), "no weights").unwrap();
@@ -109,7 +152,10 @@ async fn what_cannot_be_begun_with_is_named_and_leaves_nothing_behind() {
         (Source::File("weights".into()), true, "spec.warm_start.resume", "weights alone"),
     ];
     for (source, resume, field, words) in cases {
-        let request = v1::CreateJobRequest { spec: Some(warm(source, resume, spec::short())), ..Default::default() };
+        // More steps than any of these has done.
+        let length = v1::training::Length::MaxSteps(40);
+        let spec = Some(warm(source, resume, spec::mnist(length)));
+        let request = v1::CreateJobRequest { spec, ..Default::default() };
         let status = daemon.jobs().await.create_job(request).await.unwrap_err();
         let wrong = status.get_details_bad_request().unwrap().field_violations.remove(0);
         assert!(wrong.field == field && wrong.description.contains(words), "{wrong:?}");
