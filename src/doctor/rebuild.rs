@@ -176,7 +176,7 @@ fn find_inputs(spec: &v1::JobSpec, roots: &DataRoots) -> Result<Inputs, String> 
         let find = |path: &str| {
             let missing =
                 |error| format!("no order is left, and its data is not found: {error} (--data-root names more)");
-            roots.resolve(path).map_err(missing)
+            roots.open(path).map(|file| file.path().to_owned()).map_err(missing)
         };
         Ok(IdxFiles { images: find(&paths.images)?, labels: find(&paths.labels)? })
     };

@@ -1,6 +1,5 @@
 //! Judges a request: everything that can be known before training is told here, all mistakes at once.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -8,7 +7,7 @@ use tokio::sync::Semaphore;
 use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings};
-use crate::dataset::{DataRoots, Facts, Part};
+use crate::dataset::{DataFile, DataRoots, Facts, Part};
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
@@ -92,7 +91,7 @@ fn judge(
     wrong.or(admitted)
 }
 
-/// Finds the files of a set and judges them; None where there are mistakes.
+/// Opens the files of a set and judges them; None where there are mistakes.
 fn judge_set(
     field: &str,
     paths: &IdxPaths,
@@ -100,20 +99,20 @@ fn judge_set(
     known: &KnownData,
     wrong: &mut Violations,
 ) -> Option<(IdxFiles, Facts)> {
-    let mut find = |part| -> Option<PathBuf> {
+    let mut open = |part| -> Option<DataFile> {
         let path = paths.of(part);
-        match roots.resolve(path) {
-            Ok(found) => Some(found),
+        match roots.open(path) {
+            Ok(file) => Some(file),
             Err(problem) => {
                 wrong.add(set_field(field, part), problem.to_string());
                 None
             }
         }
     };
-    let (images, labels) = (find(Part::Images), find(Part::Labels));
-    let files = IdxFiles { images: images?, labels: labels? };
-    match known.inspect(&files) {
-        Ok(facts) => Some((files, facts)),
+    let (images, labels) = (open(Part::Images), open(Part::Labels));
+    let (images, labels) = (images?, labels?);
+    match known.inspect(&images, &labels) {
+        Ok(facts) => Some((IdxFiles { images: images.path().into(), labels: labels.path().into() }, facts)),
         Err(problems) => {
             for problem in problems {
                 wrong.add(set_field(field, problem.part), problem.what);

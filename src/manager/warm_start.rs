@@ -80,10 +80,10 @@ fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, 
 
 /// A file under the data roots, or the folder of a checkpoint there.
 fn of_path(path: &str, settings: &ManagerSettings) -> Result<Warm, String> {
-    match settings.data_roots.resolve(path) {
-        Ok(file) => Ok(Warm::Weights(file)),
+    match settings.data_roots.open(path) {
+        Ok(file) => Ok(Warm::Weights(file.path().to_owned())),
         Err(PathProblem::NotAFile { .. }) => {
-            let told = settings.data_roots.resolve(&format!("{path}/checkpoint.json"));
+            let told = settings.data_roots.open(&format!("{path}/checkpoint.json")).map(|file| file.path().to_owned());
             let told = told.map_err(|_| format!("is {path:?}, a folder, which holds no checkpoint.json"))?;
             let checkpoint = Checkpoint::open(told.parent().unwrap_or(Path::new("/")));
             checkpoint.map(|checkpoint| Warm::Checkpoint(Box::new(checkpoint))).map_err(|error| error.to_string())

@@ -47,6 +47,7 @@ fn files(root: &Path, outside: &Path) {
     fs::create_dir(root.join("folder")).unwrap();
     fs::write(outside.join("secret"), images(80, 28, 28)).unwrap();
     symlink(outside.join("secret"), root.join("link")).unwrap();
+    nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     // Cannot be read by anybody, root included.
     symlink(root.join("loop"), root.join("loop")).unwrap();
 }
@@ -77,6 +78,7 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
     let cases = [
         ("missing", "labels", "images", "is not there; looked in"),
         ("folder", "labels", "images", "is a folder, and a file is needed"),
+        ("pipe", "labels", "images", "is a pipe, socket or device, and a file is needed"),
         ("loop", "labels", "images", "cannot be read: Too many levels of symbolic links"),
         ("cut.gz", "labels", "images", "is cut off: its header says 62720 values"),
         ("cut", "labels", "images", "is cut off: its header says 62720 values, 984 are there"),
@@ -141,7 +143,7 @@ async fn data_that_went_bad_after_the_request_ends_the_job_as_bad_data() {
 }
 
 #[tokio::test]
-async fn a_file_that_became_a_link_after_the_request_is_not_followed() {
+async fn a_file_that_became_a_link_or_a_pipe_after_the_request_is_neither_followed_nor_waited_for() {
     let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     files(root.path(), outside.path());
     let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "1").start();
@@ -151,12 +153,21 @@ async fn a_file_that_became_a_link_after_the_request_is_not_followed() {
     spec.data =
         Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
     spec.training.as_mut().unwrap().validation_batch_size = None;
-    let second = daemon.create(spec).await;
+    let second = daemon.create(spec.clone()).await;
+    let data = spec.data.as_mut().unwrap();
+    data.train = Some(spec::idx("images.gz", "labels"));
+    let third = daemon.create(spec).await;
     let (labels, elsewhere) = (root.path().join("labels"), outside.path().join("elsewhere"));
     fs::rename(&labels, &elsewhere).unwrap();
-    std::os::unix::fs::symlink(&elsewhere, &labels).unwrap();
+    symlink(&elsewhere, &labels).unwrap();
+    let images = root.path().join("images.gz");
+    fs::remove_file(&images).unwrap();
+    nix::unistd::mkfifo(&images, nix::sys::stat::Mode::S_IRWXU).unwrap();
     daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name, now: false }).await.unwrap();
     let end = daemon.watch_to_end(&second.name).await.end.unwrap();
     assert_eq!(end.reason(), v1::JobEndReason::BadData);
     assert!(end.message.contains("leads to") && end.message.contains("elsewhere"), "{}", end.message);
+    let end = daemon.watch_to_end(&third.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::BadData);
+    assert!(end.message.contains("images.gz is a pipe, socket or device now"), "{}", end.message);
 }
