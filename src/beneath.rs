@@ -238,6 +238,14 @@ impl AsFd for Folder {
     }
 }
 
+/// What was opened; None where it is not there, or where it or a part of the way is a link or a file.
+pub fn present<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Refuses anything but a regular file, by its descriptor.
 pub fn regular(file: &File, path: &Path) -> io::Result<Metadata> {
     let about = file.metadata()?;

@@ -1,8 +1,8 @@
 //! Checkpoints on disk: `checkpoints/step-<n>/`, whole or absent. The folder is made aside and renamed once the disk has all of it;
 //! `checkpoint.json` in it says what it holds, with a checksum of each file.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::folder::{JobFolder, entries};
+use crate::beneath::Folder;
 use crate::job::spec::Place;
 
 /// What tells of a checkpoint, in its folder.
 const MANIFEST: &str = "checkpoint.json";
+/// A manifest is some hundred bytes long, and as much for each of its files.
+const MOST_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// What a checkpoint holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,36 +94,73 @@ impl Manifest {
 }
 
 impl Checkpoint {
-    /// The checkpoint in a folder, if it is one; its files are there in their sizes, and not read.
+    /// The checkpoint in a folder, if it is one; its files are there in their sizes, and not read. Links are not
+    /// followed.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let manifest: Manifest = serde_json::from_slice(&fs::read(path.join(MANIFEST))?)?;
+        Self::open_in(&folder_at(path)?, path)
+    }
+
+    /// The same in a folder that is open already; `path` is its name in messages.
+    pub fn open_in(folder: &Folder, path: &Path) -> io::Result<Self> {
+        let mut text = Vec::new();
+        folder.file(MANIFEST)?.take(MOST_MANIFEST_BYTES + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > MOST_MANIFEST_BYTES {
+            return Err(damaged(path, format!("{MANIFEST} has more than {MOST_MANIFEST_BYTES} bytes")));
+        }
+        let manifest: Manifest = serde_json::from_slice(&text)?;
+        let mut names = BTreeSet::new();
         for file in &manifest.files {
-            if Path::new(&file.name).file_name().is_none_or(|name| name != file.name.as_str()) {
-                return Err(damaged(path, format!("it tells of {:?}, which is no name of a file in it", file.name)));
+            let name = file.name.as_str();
+            if Path::new(name).file_name().is_none_or(|found| found != name) || name == MANIFEST {
+                return Err(damaged(path, format!("it tells of {name:?}, which is no name of a file in it")));
             }
-            let found = fs::metadata(path.join(&file.name))?.len();
-            if found != file.size_bytes {
-                let told = file.size_bytes;
-                return Err(damaged(path, format!("{} has {found} bytes and should have {told}", file.name)));
+            if !names.insert(name) {
+                return Err(damaged(path, format!("it tells of {name} twice")));
             }
         }
-        Ok(Self { path: path.to_owned(), manifest })
+        let checkpoint = Self { path: path.to_owned(), manifest };
+        checkpoint.manifest.files.iter().try_for_each(|file| checkpoint.open_file(folder, file).map(drop))?;
+        Ok(checkpoint)
+    }
+
+    /// Opens one of its files, which has the size that the manifest tells. `folder` is the checkpoint's.
+    pub fn open_file(&self, folder: &Folder, told: &FileSum) -> io::Result<File> {
+        let file = folder.file(&told.name)?;
+        let (found, wanted) = (file.metadata()?.len(), told.size_bytes);
+        if found != wanted {
+            return Err(damaged(&self.path, format!("{} has {found} bytes and should have {wanted}", told.name)));
+        }
+        Ok(file)
     }
 
     /// The bytes of one of its files, held against their checksum.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let told = self.manifest.files.iter().find(|file| file.name == name);
         let told = told.ok_or_else(|| damaged(&self.path, format!("it does not tell of {name}")))?;
-        let bytes = fs::read(self.path.join(name))?;
+        let mut bytes = Vec::new();
+        self.open_file(&folder_at(&self.path)?, told)?.take(told.size_bytes).read_to_end(&mut bytes)?;
         if FileSum::of(name, &bytes) != *told {
-            return Err(damaged(&self.path, format!("{name} does not have the checksum that it was saved with")));
+            return Err(self.wrong_checksum(name));
         }
         Ok(bytes)
+    }
+
+    /// The error for a file that does not have the checksum of the manifest.
+    pub fn wrong_checksum(&self, name: &str) -> io::Error {
+        damaged(&self.path, format!("{name} does not have the checksum that it was saved with"))
     }
 
     /// Optimizer steps done.
     pub fn step(&self) -> u64 {
         self.manifest.place.step
+    }
+}
+
+/// The folder at a path, which is no link itself.
+fn folder_at(path: &Path) -> io::Result<Folder> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => Folder::open(parent)?.folder(name),
+        _ => Folder::open(path),
     }
 }
 
@@ -163,6 +203,8 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn save(folder: &JobFolder, step: u64, bytes: &[u8]) -> PathBuf {
@@ -206,7 +248,7 @@ mod tests {
         let path = save(&folder, 1, b"weights");
         fs::write(folder.path().join("secret"), b"").unwrap();
         let whole = Checkpoint::open(&path).unwrap().manifest;
-        for name in ["../../secret", "..", ".", "", "/dev/null", "model/", "../step-1/model"] {
+        for name in ["../../secret", "..", ".", "", "/dev/null", "model/", "../step-1/model", MANIFEST] {
             let size_bytes = fs::metadata(path.join(name)).map_or(0, |found| found.len());
             let file = FileSum { name: name.into(), size_bytes, ..whole.files[0].clone() };
             let manifest = Manifest { files: vec![file], ..whole.clone() };
@@ -215,6 +257,44 @@ mod tests {
             assert!(error.contains("no name of a file in it"), "{name}: {error}");
             assert!(checkpoints(&folder).unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn links_pipes_doubled_names_and_endless_manifests_are_no_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = JobFolder::new(folder.path().into());
+        let path = save(&job, 1, b"weights");
+        let whole = fs::read(Manifest::path(&path)).unwrap();
+        let refused = || {
+            assert!(checkpoints(&job).unwrap().is_empty());
+            Checkpoint::open(&path).unwrap_err().to_string()
+        };
+        let aside = folder.path().join("aside");
+        fs::rename(path.join("model"), &aside).unwrap();
+        std::os::unix::fs::symlink(&aside, path.join("model")).unwrap();
+        assert!(refused().contains("link"));
+        fs::remove_file(path.join("model")).unwrap();
+        nix::unistd::mkfifo(&path.join("model"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(refused().contains("a pipe"));
+        fs::remove_file(path.join("model")).unwrap();
+        fs::rename(&aside, path.join("model")).unwrap();
+        let mut doubled: Manifest = serde_json::from_slice(&whole).unwrap();
+        doubled.files.push(doubled.files[0].clone());
+        fs::write(Manifest::path(&path), serde_json::to_vec(&doubled).unwrap()).unwrap();
+        assert!(refused().contains("twice"));
+        File::create(Manifest::path(&path)).unwrap().set_len(1 << 40).unwrap();
+        assert!(refused().contains("more than 1048576 bytes"));
+        fs::remove_file(Manifest::path(&path)).unwrap();
+        nix::unistd::mkfifo(&Manifest::path(&path), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(refused().contains("a pipe"));
+        fs::remove_file(Manifest::path(&path)).unwrap();
+        fs::write(Manifest::path(&path), &whole).unwrap();
+        fs::rename(&path, &aside).unwrap();
+        std::os::unix::fs::symlink(&aside, &path).unwrap();
+        refused();
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        Checkpoint::open(&path).unwrap();
     }
 
     #[test]

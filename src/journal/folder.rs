@@ -7,9 +7,13 @@ use std::time::SystemTime;
 
 use super::exit_note::ExitNote;
 use super::lock::{JobLock, Runner};
+use crate::beneath::{Folder, present};
 use crate::job::JobId;
 use crate::job::order::Order;
 use crate::proto::{json, v1};
+
+/// The output of the runner.
+const LOG: &str = "runner.log";
 
 /// The folder of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +127,12 @@ impl JobFolder {
 
     /// Standard output and standard error of the runner.
     pub fn log(&self) -> PathBuf {
-        self.path.join("runner.log")
+        self.path.join(LOG)
+    }
+
+    /// The log, open for reading; None where there is none yet. What is a link or a pipe is no log.
+    pub fn open_log(&self) -> io::Result<Option<File>> {
+        present(Folder::open(&self.path).and_then(|folder| folder.file(LOG)))
     }
 
     /// Makes the folder with its spec. Durable when it returns.
