@@ -14,8 +14,6 @@ use super::folder::{JobFolder, entries};
 use crate::beneath::Folder;
 use crate::job::spec::Place;
 
-/// What tells of a checkpoint, in its folder.
-const MANIFEST: &str = "checkpoint.json";
 /// A manifest is some hundred bytes long, and as much for each of its files.
 const MOST_MANIFEST_BYTES: u64 = 1 << 20;
 
@@ -82,9 +80,37 @@ impl FileSum {
 }
 
 impl Manifest {
+    /// The file that tells of a checkpoint, in its folder.
+    pub const NAME: &str = "checkpoint.json";
+
     /// The file that it is written to.
     pub fn path(folder: &Path) -> PathBuf {
-        folder.join(MANIFEST)
+        folder.join(Self::NAME)
+    }
+
+    /// Reads a manifest that may be anybody's.
+    ///
+    /// # Errors
+    /// `InvalidData`, with what is wrong, where it is none.
+    pub fn read(source: impl Read) -> io::Result<Self> {
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let mut text = Vec::new();
+        source.take(MOST_MANIFEST_BYTES + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > MOST_MANIFEST_BYTES {
+            return Err(wrong(format!("{} has more than {MOST_MANIFEST_BYTES} bytes", Self::NAME)));
+        }
+        let manifest: Self =
+            serde_json::from_slice(&text).map_err(|error| wrong(format!("{}: {error}", Self::NAME)))?;
+        let mut names = BTreeSet::new();
+        for FileSum { name, .. } in &manifest.files {
+            if Path::new(name).file_name().is_none_or(|found| found != name.as_str()) || name == Self::NAME {
+                return Err(wrong(format!("it tells of {name:?}, which is no name of a file in it")));
+            }
+            if !names.insert(name) {
+                return Err(wrong(format!("it tells of {name:?} twice")));
+            }
+        }
+        Ok(manifest)
     }
 
     /// Bytes of all files, without the manifest.
@@ -102,22 +128,10 @@ impl Checkpoint {
 
     /// The same in a folder that is open already; `path` is its name in messages.
     pub fn open_in(folder: &Folder, path: &Path) -> io::Result<Self> {
-        let mut text = Vec::new();
-        folder.file(MANIFEST)?.take(MOST_MANIFEST_BYTES + 1).read_to_end(&mut text)?;
-        if text.len() as u64 > MOST_MANIFEST_BYTES {
-            return Err(damaged(path, format!("{MANIFEST} has more than {MOST_MANIFEST_BYTES} bytes")));
-        }
-        let manifest: Manifest = serde_json::from_slice(&text)?;
-        let mut names = BTreeSet::new();
-        for file in &manifest.files {
-            let name = file.name.as_str();
-            if Path::new(name).file_name().is_none_or(|found| found != name) || name == MANIFEST {
-                return Err(damaged(path, format!("it tells of {name:?}, which is no name of a file in it")));
-            }
-            if !names.insert(name) {
-                return Err(damaged(path, format!("it tells of {name} twice")));
-            }
-        }
+        let manifest = Manifest::read(folder.file(Manifest::NAME)?).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => damaged(path, error.to_string()),
+            _ => error,
+        })?;
         let checkpoint = Self { path: path.to_owned(), manifest };
         checkpoint.manifest.files.iter().try_for_each(|file| checkpoint.open_file(folder, file).map(drop))?;
         Ok(checkpoint)
@@ -140,14 +154,9 @@ impl Checkpoint {
         let mut bytes = Vec::new();
         self.open_file(&folder_at(&self.path)?, told)?.take(told.size_bytes).read_to_end(&mut bytes)?;
         if FileSum::of(name, &bytes) != *told {
-            return Err(self.wrong_checksum(name));
+            return Err(damaged(&self.path, format!("{name} does not have the checksum that it was saved with")));
         }
         Ok(bytes)
-    }
-
-    /// The error for a file that does not have the checksum of the manifest.
-    pub fn wrong_checksum(&self, name: &str) -> io::Error {
-        damaged(&self.path, format!("{name} does not have the checksum that it was saved with"))
     }
 
     /// Optimizer steps done.
@@ -248,7 +257,7 @@ mod tests {
         let path = save(&folder, 1, b"weights");
         fs::write(folder.path().join("secret"), b"").unwrap();
         let whole = Checkpoint::open(&path).unwrap().manifest;
-        for name in ["../../secret", "..", ".", "", "/dev/null", "model/", "../step-1/model", MANIFEST] {
+        for name in ["../../secret", "..", ".", "", "/dev/null", "model/", "../step-1/model", Manifest::NAME] {
             let size_bytes = fs::metadata(path.join(name)).map_or(0, |found| found.len());
             let file = FileSum { name: name.into(), size_bytes, ..whole.files[0].clone() };
             let manifest = Manifest { files: vec![file], ..whole.clone() };

@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 use torchd::proto::v1;
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -117,6 +117,41 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
     }
     let listed = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner();
     assert!(listed.jobs.is_empty(), "what was refused is no job");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_do_not_answer_hold_up_their_own_clients_alone() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path(), tempfile::tempdir().unwrap().path());
+    let hangs = root.path().join("hangs");
+    fs::File::create(&hangs).unwrap();
+    let fault = format!("judging:2@{}", hangs.display());
+    let daemon = Setup::new().data_root(root.path()).env("TORCHD_FAULT", fault).start();
+    let request = || {
+        let train = Some(spec::idx("images", "labels"));
+        let data = Some(v1::Data { train, validation: None, normalize: None, shuffle: None });
+        let mut spec = v1::JobSpec { data, ..spec::short() };
+        spec.training.as_mut().unwrap().validation_batch_size = None;
+        v1::ValidateJobRequest { spec: Some(spec) }
+    };
+    let mut hung: Vec<_> = Vec::new();
+    for _ in 0..2 {
+        let mut jobs = daemon.jobs().await;
+        hung.push(tokio::spawn(async move { jobs.validate_job(request()).await }));
+    }
+    // As many as are judged at once hang, and are seen to: each has a thread for files.
+    let tasks = format!("/proc/{}/task", daemon.pid());
+    let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    let threads = || fs::read_dir(&tasks).unwrap().flatten().filter(|task| name(task) == "files\n").count();
+    wait_for("two judgements that hang", || (threads() == 2).then_some(()));
+    let job = daemon.create(spec::short()).await;
+    assert_eq!(daemon.jobs().await.validate_job(request()).await.unwrap().into_inner().train_examples, 80);
+    assert!(hung.iter().all(|client| !client.is_finished()));
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    fs::remove_file(hangs).unwrap();
+    for client in hung {
+        assert_eq!(client.await.unwrap().unwrap().into_inner().train_examples, 80, "it is answered when they answer");
+    }
 }
 
 #[tokio::test]
