@@ -9,7 +9,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
 use rustix::io::Errno;
@@ -30,6 +30,30 @@ pub struct Identity {
     pub device: u64,
     /// The file in it.
     pub inode: u64,
+}
+
+/// What is neither a file, a folder nor a link.
+const OTHER_KIND: &str = "a pipe, socket or device";
+
+/// Why something was not opened: it is no regular file. Its `io::Error` is of the kind `InvalidInput`.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is {found}, and a file is needed", path.display())]
+pub struct NotAFile {
+    /// The path that was asked for.
+    path: PathBuf,
+    /// What it is instead.
+    pub found: &'static str,
+}
+
+impl NotAFile {
+    fn error(path: &Path, found: &'static str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidInput, Self { path: path.to_owned(), found })
+    }
+
+    /// This refusal, where an error is one.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
 }
 
 /// An entry of a folder.
@@ -86,7 +110,7 @@ impl Folder {
     /// Opens a regular file for reading. Never waits for a pipe or a device.
     ///
     /// # Errors
-    /// `InvalidInput` where it is no regular file, with what it is instead.
+    /// [`NotAFile`] where it is no regular file, `NotADirectory` where it or a part of the way is a link.
     pub fn file(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(self.open_beneath(path.as_ref(), flags, Mode::empty())?);
@@ -194,9 +218,7 @@ impl Folder {
         match openat2(&self.descriptor, path, flags | OFlags::NOFOLLOW, mode, RESOLVE) {
             // Kernels before 5.6 do not have the call, and filters of system calls may refuse it.
             Err(Errno::NOSYS | Errno::PERM) => self.walk(path, flags, mode),
-            // A link is no folder and no file.
-            Err(Errno::LOOP) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
-            other => Ok(other?),
+            other => other.map_err(|error| refused(path, error)),
         }
     }
 
@@ -208,10 +230,7 @@ impl Folder {
             let is_last = parts.peek().is_none();
             let passing = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let (flags, mode) = if is_last { (flags, mode) } else { (passing, Mode::empty()) };
-            at = match openat(&at, part, flags | OFlags::NOFOLLOW, mode) {
-                Err(Errno::LOOP) => return Err(io::Error::from(io::ErrorKind::NotADirectory)),
-                other => other?,
-            };
+            at = openat(&at, part, flags | OFlags::NOFOLLOW, mode).map_err(|error| refused(path, error))?;
         }
         Ok(at)
     }
@@ -223,6 +242,14 @@ impl AsFd for Folder {
     }
 }
 
+/// What was opened; None where it is not there, or where it or a part of the way is a link or a file.
+pub fn present<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Refuses anything but a regular file, by its descriptor.
 pub fn regular(file: &File, path: &Path) -> io::Result<Metadata> {
     let about = file.metadata()?;
@@ -230,8 +257,7 @@ pub fn regular(file: &File, path: &Path) -> io::Result<Metadata> {
     if kind.is_file() {
         return Ok(about);
     }
-    let found = if kind.is_dir() { "a folder" } else { "a pipe, socket or device" };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is {found}, and a file is needed", path.display())))
+    Err(NotAFile::error(path, if kind.is_dir() { "a folder" } else { OTHER_KIND }))
 }
 
 /// The parts of a path that may lead downwards alone.
@@ -242,6 +268,20 @@ fn parts(path: &Path) -> io::Result<Vec<&Path>> {
     });
     let parts = parts.collect::<io::Result<Vec<_>>>()?;
     if parts.is_empty() { Err(invalid(path)) } else { Ok(parts) }
+}
+
+/// The error of an open that the system refused.
+fn refused(path: &Path, error: Errno) -> io::Error {
+    match error {
+        // A link is no folder and no file.
+        Errno::LOOP => {
+            let what = format!("{} is a link, or one is on the way to it", path.display());
+            io::Error::new(io::ErrorKind::NotADirectory, what)
+        }
+        // A socket, or a device without a driver.
+        Errno::NXIO => NotAFile::error(path, OTHER_KIND),
+        other => other.into(),
+    }
 }
 
 fn invalid(path: &Path) -> io::Error {
@@ -275,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_beneath_the_folder_and_nothing_leads_out_of_it() {
-        let (_place, folder) = place();
+        let (place, folder) = place();
         let mut text = String::new();
         folder.file("inside/file").unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "inside");
@@ -285,8 +325,11 @@ mod tests {
             assert!(folder.overwrite(path, 0o600).is_err(), "{path}");
             assert!(folder.make_folder(path).is_err(), "{path}");
         }
-        assert!(folder.file("pipe").unwrap_err().to_string().contains("pipe"), "a pipe is not waited for");
-        assert!(folder.file("inside").unwrap_err().to_string().contains("a folder"));
+        let _socket = std::os::unix::net::UnixListener::bind(place.path().join("root/socket")).unwrap();
+        for (path, found) in [("pipe", OTHER_KIND), ("socket", OTHER_KIND), ("inside", "a folder")] {
+            let error = folder.file(path).unwrap_err();
+            assert_eq!(NotAFile::of(&error).unwrap().found, found, "{path}");
+        }
     }
 
     #[test]

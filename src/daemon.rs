@@ -9,6 +9,7 @@ mod doctor;
 mod handshake;
 mod listeners;
 mod logging;
+mod owner;
 mod slow_clients;
 mod startup;
 mod systemd;

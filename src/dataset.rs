@@ -4,9 +4,11 @@
 //! and no job: whoever asks decides what the facts mean.
 
 pub mod compressed;
+mod data_file;
 pub mod idx;
 pub mod labelled_images;
 pub mod roots;
 
+pub use data_file::DataFile;
 pub use labelled_images::{Facts, LabelledImages, Part, Problem};
 pub use roots::{DataRoots, PathProblem};

@@ -8,7 +8,7 @@ mod repair;
 use std::path::PathBuf;
 
 pub use examine::{Findings, examine};
-pub use repair::{RepairError, Repaired, give_to_owner_of, repair};
+pub use repair::{RepairError, Repaired, repair};
 
 /// Where the state lies.
 #[derive(Debug, Clone)]

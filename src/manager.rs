@@ -7,6 +7,7 @@ mod attempts;
 mod changes;
 mod dispatch;
 mod error;
+mod file_work;
 mod gpus;
 mod job_json;
 mod known_data;
@@ -16,17 +17,19 @@ mod recovery;
 mod requests;
 mod room;
 mod roster;
+mod staging;
 mod task;
 mod view;
 mod warm_start;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
@@ -43,10 +46,13 @@ pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
 pub use error::JobError;
+use file_work::FileWork;
 pub use job_json::{MirrorError, Mirrored};
 use known_data::KnownData;
 use mirrors::Mirrors;
+use staging::Staged;
 pub use view::View;
+use warm_start::Warm;
 
 /// A runner that does not work is asked again after this, then after twice as long, ...
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
@@ -108,6 +114,10 @@ pub struct Manager {
     store: Store,
     mirrors: Mirrors,
     known: Arc<KnownData>,
+    judging: Arc<FileWork>,
+    copying: Arc<FileWork>,
+    /// Requests that may hold open what they will copy.
+    copy_line: Arc<Semaphore>,
     /// What the jobs' folders hold, as last measured.
     held_bytes: watch::Receiver<u64>,
     settings: Arc<ManagerSettings>,
@@ -118,7 +128,7 @@ enum Command {
     Create {
         admitted: Box<Admitted>,
         asked: Option<Asked>,
-        staged: Option<PathBuf>,
+        staged: Option<Staged>,
         reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Cancel {
@@ -193,6 +203,9 @@ impl Manager {
             store,
             mirrors,
             known: Arc::default(),
+            judging: Arc::new(FileWork::new(admission::JUDGING)),
+            copying: Arc::new(FileWork::new(staging::COPYING)),
+            copy_line: Arc::new(Semaphore::new(staging::COPY_LINE)),
             held_bytes,
             settings,
         })
@@ -215,29 +228,45 @@ impl Manager {
             return self.get(&id).await;
         }
         self.room()?;
-        let admitted = Box::new(self.admit(spec).await?);
-        let staged = match admitted.warm.clone() {
+        let line = spec.warm_start.is_some().then(|| self.copy_line.try_acquire());
+        let _in_line = line.transpose().map_err(|_| {
+            let (most, what) = (staging::COPY_LINE, "requests wait for the copies that their jobs begin with");
+            JobError::FilesUnavailable(format!("{most} {what}"))
+        })?;
+        let mut admitted = Box::new(self.admit(spec).await?);
+        let staged = match admitted.warm.take() {
             None => None,
-            Some(warm) => {
-                let (jobs_dir, number) = (self.settings.jobs_dir.clone(), RandomState::new().build_hasher().finish());
-                let staged = task::blocking(move || warm_start::stage(&warm, &jobs_dir, number)).await;
-                Some(staged.map_err(|error| match error.kind() {
-                    std::io::ErrorKind::InvalidData => {
-                        let mut wrong = Violations::default();
-                        wrong.add("warm_start", error.to_string());
-                        JobError::Invalid(wrong)
-                    }
-                    _ => JobError::folder("what the job begins with cannot be copied")(error),
-                })?)
-            }
+            Some(warm) => Some(self.stage(warm).await?),
         };
-        let aside = staged.clone();
-        let created = self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?;
-        if let Some(aside) = aside {
-            // It is gone unless the job was not taken, or was there already.
-            let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(aside)).await;
+        self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?
+    }
+
+    /// Copies what a job will begin with, once it is known that there is room for it and for the job.
+    async fn stage(&self, warm: Warm) -> Result<Staged, JobError> {
+        let limit = self.settings.max_queued;
+        let is_queued = |view: &&watch::Receiver<Arc<View>>| view.borrow().job.state == State::Queued;
+        if self.live.borrow().values().filter(is_queued).count() >= limit {
+            return Err(JobError::QueueFull { limit });
         }
-        created
+        let needed = warm.size_bytes();
+        let free = rustix::fs::statvfs(&self.settings.jobs_dir);
+        let free = free.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)).unwrap_or(u64::MAX);
+        let most = self.settings.max_state_bytes.unwrap_or(u64::MAX);
+        let left = free.min(most.saturating_sub(self.held_bytes()));
+        if needed > left {
+            return Err(JobError::NoRoom { needed, left });
+        }
+        let (jobs_dir, number) = (self.settings.jobs_dir.clone(), RandomState::new().build_hasher().finish());
+        let files = format!("the files in {:?}", warm.place().display().to_string());
+        let staged = self.copying.run(files, move |wanted| staging::stage(&warm, &jobs_dir, number, wanted));
+        staged.await?.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                let mut wrong = Violations::default();
+                wrong.add("warm_start", error.to_string());
+                JobError::Invalid(wrong)
+            }
+            _ => JobError::folder("what the job begins with cannot be copied")(error),
+        })
     }
 
     /// Refuses what would grow where the jobs' folders hold more than they may.
@@ -254,7 +283,8 @@ impl Manager {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
         let block = self.gpu_block.borrow().clone();
         let slots = self.slots.borrow().clone();
-        admission::admit(spec.clone(), self.settings.clone(), probe, block, slots, self.known.clone()).await
+        let (settings, known) = (self.settings.clone(), self.known.clone());
+        admission::admit(spec.clone(), settings, probe, block, slots, known, &self.judging).await
     }
 
     /// A job as it is now.
@@ -334,7 +364,9 @@ impl Manager {
         self.room()?;
         let place = if from_scratch { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
-            let spec = edited(self.get(&id).await?.job.spec.clone(), edits);
+            let mut spec = edited(self.get(&id).await?.job.spec.clone(), edits);
+            // The job has a copy of what it began with; the source may be gone.
+            spec.warm_start = None;
             admission::judge_edited(&self.admit(&spec).await?, place)?;
         }
         self.ask(|reply| Command::Resume { id, edits, from_scratch, reply }).await?

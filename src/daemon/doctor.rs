@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use super::owner::become_owner_of;
 use super::startup::{self, Failure, StateDir};
 use crate::config::Settings;
-use crate::doctor::{Findings, Places, Repaired, examine, give_to_owner_of, repair};
+use crate::doctor::{Findings, Places, Repaired, examine, repair};
 use crate::journal::is_held;
 
 /// A daemon that changes a job writes the database first and the folder then; this is long enough for that.
@@ -71,8 +72,6 @@ fn mend(settings: &Settings) -> Result<(String, bool), Failure> {
     let path = existing(&settings.state_dir)?;
     let roots = startup::data_roots(settings)?;
     let state = StateDir::open(&path)?;
-    let lock = startup::lock_file(&path);
-    give_to_owner_of(&path, &lock).map_err(|error| Failure::unavailable(&lock.display().to_string(), error))?;
     let places = startup::places(&path);
     let findings = found(&places)?;
     let mut words = listed(&findings);
@@ -100,11 +99,14 @@ fn mend(settings: &Settings) -> Result<(String, bool), Failure> {
     Ok((words, left.is_empty()))
 }
 
-/// Nothing is made where a path was mistyped.
+/// The canonical path of a state folder that is there: nothing is made where a path was mistyped. From here on the
+/// process is one of its owner's.
 fn existing(state_dir: &Path) -> Result<std::path::PathBuf, Failure> {
     let what = || format!("state_dir = {}", state_dir.display());
     let cannot = |error| Failure::unavailable(&what(), error);
     let path = state_dir.canonicalize().map_err(cannot)?;
+    become_owner_of(&path)
+        .map_err(|error| Failure::unavailable(&what(), format!("root cannot go on as its owner: {error}")))?;
     match startup::places(&path).jobs.is_dir() {
         true => Ok(path),
         false => Err(Failure::unavailable(&what(), "no torchd has worked there: it holds no folder jobs")),

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
-use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -15,9 +14,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens a file.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+    /// Unpacks a file that is open at its first byte.
+    pub fn new(mut file: File) -> io::Result<Self> {
         let mut magic = [0; 2];
         let is_gzip = match file.read_exact(&mut magic) {
             Ok(()) => magic == [0x1f, 0x8b],

@@ -2,8 +2,8 @@
 //! big-endian u32, then the values, the last dimension fastest.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 
 use super::compressed::Source;
 
@@ -48,10 +48,10 @@ pub enum IdxError {
 }
 
 impl IdxFile {
-    /// Opens a file that should have that many dimensions.
-    pub fn open(path: &Path, dimensions: u8) -> Result<Self, IdxError> {
-        let on_disk = path.metadata().map_err(IdxError::Unreadable)?.len();
-        let mut source = Source::open(path).map_err(IdxError::Unreadable)?;
+    /// Takes a file that should have that many dimensions, and is open at its first byte.
+    pub fn open(file: File, dimensions: u8) -> Result<Self, IdxError> {
+        let on_disk = file.metadata().map_err(IdxError::Unreadable)?.len();
+        let mut source = Source::new(file).map_err(IdxError::Unreadable)?;
         let found = header::<4>(&mut source)?;
         if found != [0, 0, UNSIGNED_BYTE, dimensions] {
             return Err(IdxError::WrongMagic { found, wanted: dimensions });
@@ -144,13 +144,14 @@ impl fmt::Display for IdxError {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Seek, Write};
 
     use super::*;
 
-    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
+    fn file(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
         file
     }
 
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn plain_and_gzip_give_the_same_values() {
         for bytes in [THREE.to_vec(), gzip(THREE)] {
-            let idx = IdxFile::open(file(&bytes).path(), 1).unwrap();
+            let idx = IdxFile::open(file(&bytes), 1).unwrap();
             assert_eq!(idx.dimensions, [3]);
             assert_eq!(idx.read().unwrap(), [7, 8, 9]);
         }
@@ -176,34 +177,34 @@ mod tests {
         let packed = gzip(THREE);
         for cut in 0..THREE.len() {
             let file = file(&THREE[..cut]);
-            assert!(IdxFile::open(file.path(), 1).and_then(IdxFile::read).is_err(), "plain, {cut} bytes");
+            assert!(IdxFile::open(file, 1).and_then(IdxFile::read).is_err(), "plain, {cut} bytes");
         }
         for cut in 0..packed.len() {
             let file = file(&packed[..cut]);
-            assert!(IdxFile::open(file.path(), 1).and_then(IdxFile::read).is_err(), "gzip, {cut} bytes");
+            assert!(IdxFile::open(file, 1).and_then(IdxFile::read).is_err(), "gzip, {cut} bytes");
         }
     }
 
     #[test]
     fn a_wrong_magic_number_is_told_with_the_right_one() {
-        let error = IdxFile::open(file(THREE).path(), 3).err().unwrap().to_string();
+        let error = IdxFile::open(file(THREE), 3).err().unwrap().to_string();
         assert!(error.contains("0x00000801") && error.contains("0x00000803"), "{error}");
     }
 
     #[test]
     fn bytes_after_the_end_are_refused() {
         let longer = [THREE, &[1]].concat();
-        assert!(matches!(IdxFile::open(file(&longer).path(), 1), Err(IdxError::Trailing { wanted: 3 })));
-        let packed = IdxFile::open(file(&gzip(&longer)).path(), 1).unwrap();
+        assert!(matches!(IdxFile::open(file(&longer), 1), Err(IdxError::Trailing { wanted: 3 })));
+        let packed = IdxFile::open(file(&gzip(&longer)), 1).unwrap();
         assert!(matches!(packed.read(), Err(IdxError::Trailing { wanted: 3 })));
     }
 
     #[test]
     fn a_header_that_lies_costs_no_memory() {
         let huge = [&[0, 0, 8, 3][..], &[0xff; 12]].concat();
-        assert!(matches!(IdxFile::open(file(&gzip(&huge)).path(), 3), Err(IdxError::TooLarge)));
+        assert!(matches!(IdxFile::open(file(&gzip(&huge)), 3), Err(IdxError::TooLarge)));
         let large = [&[0, 0, 8, 3][..], &[0x0f; 4], &[0, 0, 0x0f, 0xff], &[0, 0, 0x0f, 0xff], &[1, 2]].concat();
-        let idx = IdxFile::open(file(&gzip(&large)).path(), 3).unwrap();
+        let idx = IdxFile::open(file(&gzip(&large)), 3).unwrap();
         assert!(matches!(idx.read(), Err(IdxError::Truncated { found: 2, .. })));
     }
 }

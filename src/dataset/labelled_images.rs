@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::DataFile;
 use super::idx::{IdxError, IdxFile};
 
 /// Below this size on disk a file is read whole when a request is judged; above it the header has to do.
@@ -51,10 +52,10 @@ pub struct Problem {
 }
 
 /// Judges a set without keeping it: small files whole, large ones by their headers.
-pub fn inspect(images: &Path, labels: &Path) -> Result<Facts, Vec<Problem>> {
+pub fn inspect(images: &DataFile, labels: &DataFile) -> Result<Facts, Vec<Problem>> {
     let image_check = open(images, Part::Images).and_then(|mut file| {
         if is_small(images, &file) {
-            file.each_block(|_| {}).map_err(|error| problem(images, Part::Images, &error))?;
+            file.each_block(|_| {}).map_err(|error| problem(images.path(), Part::Images, &error))?;
         }
         Ok(file.dimensions)
     });
@@ -63,38 +64,39 @@ pub fn inspect(images: &Path, labels: &Path) -> Result<Facts, Vec<Problem>> {
         if is_small(labels, &file) {
             let mut place = 0;
             file.each_block(|block| highest = highest_label(highest, &mut place, block))
-                .map_err(|error| problem(labels, Part::Labels, &error))?;
+                .map_err(|error| problem(labels.path(), Part::Labels, &error))?;
         }
         Ok((file.dimensions, highest))
     });
     let (dimensions, (label_dimensions, highest)) = both(image_check, label_check)?;
-    agree(images, labels, &dimensions, &label_dimensions, highest)
+    agree(images.path(), labels.path(), &dimensions, &label_dimensions, highest)
 }
 
 /// Reads a set.
-pub fn load(images: &Path, labels: &Path) -> Result<LabelledImages, Vec<Problem>> {
-    let read = |path: &Path, part| {
-        let file = open(path, part)?;
+pub fn load(images: &DataFile, labels: &DataFile) -> Result<LabelledImages, Vec<Problem>> {
+    let read = |data: &DataFile, part| {
+        let file = open(data, part)?;
         let dimensions = file.dimensions.clone();
-        file.read().map(|values| (dimensions, values)).map_err(|error| problem(path, part, &error))
+        file.read().map(|values| (dimensions, values)).map_err(|error| problem(data.path(), part, &error))
     };
     let ((dimensions, image_values), (label_dimensions, label_values)) =
         both(read(images, Part::Images), read(labels, Part::Labels))?;
     let highest = highest_label(None, &mut 0, &label_values);
-    let facts = agree(images, labels, &dimensions, &label_dimensions, highest)?;
+    let facts = agree(images.path(), labels.path(), &dimensions, &label_dimensions, highest)?;
     Ok(LabelledImages { facts, images: image_values, labels: label_values })
 }
 
-fn open(path: &Path, part: Part) -> Result<IdxFile, Problem> {
+fn open(data: &DataFile, part: Part) -> Result<IdxFile, Problem> {
     let dimensions = match part {
         Part::Images => 3,
         Part::Labels => 1,
     };
-    IdxFile::open(path, dimensions).map_err(|error| problem(path, part, &error))
+    let file = data.reader().map_err(IdxError::Unreadable);
+    file.and_then(|file| IdxFile::open(file, dimensions)).map_err(|error| problem(data.path(), part, &error))
 }
 
-fn is_small(path: &Path, file: &IdxFile) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.len() < WHOLE_BELOW_BYTES)
+fn is_small(data: &DataFile, file: &IdxFile) -> bool {
+    data.metadata().is_ok_and(|metadata| metadata.len() < WHOLE_BELOW_BYTES)
         && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
 }
 
@@ -150,13 +152,13 @@ fn agree(
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use super::*;
 
-    fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) {
+    fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, DataFile, DataFile) {
         let folder = tempfile::tempdir().unwrap();
-        let (image_path, label_path) = (folder.path().join("images"), folder.path().join("labels"));
+        let place = folder.path().canonicalize().unwrap();
+        let (image_path, label_path) = (place.join("images"), place.join("labels"));
         let mut images = vec![0, 0, 8, 3];
         for size in [count, 2, 2] {
             images.extend_from_slice(&size.to_be_bytes());
@@ -167,7 +169,7 @@ mod tests {
         label_file.extend_from_slice(labels);
         fs::write(&image_path, images).unwrap();
         fs::write(&label_path, label_file).unwrap();
-        (folder, image_path, label_path)
+        (folder, DataFile::open(&image_path).unwrap(), DataFile::open(&label_path).unwrap())
     }
 
     #[test]

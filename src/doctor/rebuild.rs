@@ -136,7 +136,7 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, S
         message: format!("{}; told by the job's folder, whose job.json was lost", verdict.message),
         exit_code: note.and_then(|note| note.code),
         signal: note.and_then(|note| note.signal),
-        log_tail: last_lines(&folder.log(), TAIL_LINES),
+        log_tail: last_lines(folder, TAIL_LINES),
     };
     job.final_progress = fold.progress();
     if job.state == State::Paused {
@@ -176,7 +176,7 @@ fn find_inputs(spec: &v1::JobSpec, roots: &DataRoots) -> Result<Inputs, String> 
         let find = |path: &str| {
             let missing =
                 |error| format!("no order is left, and its data is not found: {error} (--data-root names more)");
-            roots.resolve(path).map_err(missing)
+            roots.open(path).map(|file| file.path().to_owned()).map_err(missing)
         };
         Ok(IdxFiles { images: find(&paths.images)?, labels: find(&paths.labels)? })
     };

@@ -7,9 +7,13 @@ use std::time::SystemTime;
 
 use super::exit_note::ExitNote;
 use super::lock::{JobLock, Runner};
+use crate::beneath::{Folder, present};
 use crate::job::JobId;
 use crate::job::order::Order;
 use crate::proto::{json, v1};
+
+/// The output of the runner.
+const LOG: &str = "runner.log";
 
 /// The folder of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +127,12 @@ impl JobFolder {
 
     /// Standard output and standard error of the runner.
     pub fn log(&self) -> PathBuf {
-        self.path.join("runner.log")
+        self.path.join(LOG)
+    }
+
+    /// The log, open for reading; None where there is none yet. What is a link or a pipe is no log.
+    pub fn open_log(&self) -> io::Result<Option<File>> {
+        present(Folder::open(&self.path).and_then(|folder| folder.file(LOG)))
     }
 
     /// Makes the folder with its spec. Durable when it returns.
@@ -195,7 +204,12 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = folder.join(format!(".{name}.new"));
     let write = || {
-        let mut file = File::create(&aside)?;
+        // What a crash has left there goes, and a link that stands there is not followed.
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::create_new(&aside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&aside, path)
@@ -216,6 +230,20 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_written_whole_whatever_stands_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (outside, path) = (folder.path().join("outside"), folder.path().join("job.json"));
+        fs::write(&outside, "of somebody else").unwrap();
+        std::os::unix::fs::symlink(&outside, folder.path().join(".job.json.new")).unwrap();
+        write_whole(&path, b"ours").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
+        assert_eq!(fs::read(&outside).unwrap(), b"of somebody else");
+        fs::write(folder.path().join(".job.json.new"), "half").unwrap();
+        write_whole(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
 
     #[test]
     fn what_is_half_written_goes_and_what_the_daemon_writes_stays() {

@@ -10,8 +10,9 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::checkpoint::{Checkpoint, Damage, MANIFEST};
+use super::checkpoint::{Checkpoint, Damage};
 use super::folder::{JobFolder, entries};
+use super::manifest::Manifest;
 use crate::proto::v1;
 
 /// The checkpoints of a job, newest first.
@@ -57,7 +58,7 @@ impl Survey {
             match Checkpoint::open(&path) {
                 Ok(checkpoint) if checkpoint.step() == step => found.whole.push(checkpoint),
                 Ok(checkpoint) => {
-                    let problem = format!("{MANIFEST} tells of step {}", checkpoint.step());
+                    let problem = format!("{} tells of step {}", Manifest::NAME, checkpoint.step());
                     found.damaged.push(Damaged { step, problem });
                 }
                 Err(error) => {
@@ -169,7 +170,7 @@ mod tests {
         fs::write(save(&folder, 400, b"weights").join("model"), b"weight").unwrap();
         fs::rename(save(&folder, 500, b"weights"), folder.checkpoints().join("step-501")).unwrap();
         fs::remove_file(save(&folder, 600, b"weights").join("model")).unwrap();
-        let cut = save(&folder, 700, b"weights").join(MANIFEST);
+        let cut = save(&folder, 700, b"weights").join(Manifest::NAME);
         fs::write(&cut, &fs::read(&cut).unwrap()[..40]).unwrap();
         let survey = Survey::of(&folder).unwrap();
         assert_eq!(survey.newest_step(), Some(700));

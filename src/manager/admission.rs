@@ -1,14 +1,15 @@
 //! Judges a request: everything that can be known before training is told here, all mistakes at once.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
+use super::file_work::{FileWork, Limits};
 use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings};
-use crate::dataset::{DataRoots, Facts, Part};
+use crate::dataset::{DataFile, DataRoots, Facts, Part};
+use crate::fault;
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
@@ -18,11 +19,17 @@ use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
 use crate::proto::v1;
 
-/// Requests that are judged at the same time; the others wait.
-static JUDGED_AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// How requests are judged. Files below 64 MB are read and unpacked, which takes seconds at most where they answer.
+pub(super) const JUDGING: Limits = Limits {
+    at_once: 2,
+    turn: Duration::from_secs(2),
+    answer: Duration::from_secs(60),
+    threads: 32,
+    threads_of_same: 4,
+};
 
 /// A request that can be run here.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Admitted {
     /// The request, every default filled in.
     pub spec: v1::JobSpec,
@@ -38,7 +45,7 @@ pub struct Admitted {
     pub(super) warm: Option<Warm>,
 }
 
-/// Judges a request on a thread of its own: data files are read.
+/// Judges a request on a thread for files: data files are read.
 pub(super) async fn admit(
     message: v1::JobSpec,
     settings: Arc<ManagerSettings>,
@@ -46,15 +53,30 @@ pub(super) async fn admit(
     gpu_block: Option<String>,
     slots: Vec<GpuSlot>,
     known: Arc<KnownData>,
+    judging: &FileWork,
 ) -> Result<Admitted, JobError> {
-    // Data files are read and unpacked: many requests at once would take the memory, and the threads that others need.
-    let turn = JUDGED_AT_ONCE.acquire().await.map_err(|_| JobError::Gone)?;
     let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
-    let judged = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+    let judged = judging.run(files(&message), move |_| {
+        fault::point("judging");
         judge(&message, &settings, no_gpu.as_deref(), &slots, &known)
     });
-    judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
+    judged.await?.map_err(JobError::Invalid)
+}
+
+/// The folders that a request reads, in words. Requests for the same ones share a part of the threads.
+fn files(message: &v1::JobSpec) -> String {
+    let data = message.data.iter().flat_map(|data| [&data.train, &data.validation]).flatten();
+    let sets = data.filter_map(|set| set.format.as_ref()).flat_map(|format| match format {
+        v1::dataset::Format::Idx(set) => [&set.images, &set.labels],
+    });
+    let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref()).map(|source| match source {
+        v1::warm_start::Source::File(name) | v1::warm_start::Source::Checkpoint(name) => name,
+    });
+    let folder = |path: &String| Path::new(path).parent().unwrap_or(Path::new("")).display().to_string();
+    let mut folders: Vec<_> = sets.chain(warm).map(folder).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    format!("the files in {:?}", folders.join(", "))
 }
 
 fn judge(
@@ -91,7 +113,7 @@ fn judge(
     let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
     let inputs = Inputs { train, validation };
     let place = match &warm {
-        Some(Warm::Checkpoint(checkpoint)) => {
+        Some(Warm::Checkpoint { checkpoint, .. }) => {
             judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
             checkpoint.manifest.place
         }
@@ -139,7 +161,7 @@ pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobE
     if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }
 
-/// Finds the files of a set and judges them; None where there are mistakes.
+/// Opens the files of a set and judges them; None where there are mistakes.
 fn judge_set(
     field: &str,
     paths: &IdxPaths,
@@ -147,20 +169,20 @@ fn judge_set(
     known: &KnownData,
     wrong: &mut Violations,
 ) -> Option<(IdxFiles, Facts)> {
-    let mut find = |part| -> Option<PathBuf> {
+    let mut open = |part| -> Option<DataFile> {
         let path = paths.of(part);
-        match roots.resolve(path) {
-            Ok(found) => Some(found),
+        match roots.open(path) {
+            Ok(file) => Some(file),
             Err(problem) => {
                 wrong.add(set_field(field, part), problem.to_string());
                 None
             }
         }
     };
-    let (images, labels) = (find(Part::Images), find(Part::Labels));
-    let files = IdxFiles { images: images?, labels: labels? };
-    match known.inspect(&files) {
-        Ok(facts) => Some((files, facts)),
+    let (images, labels) = (open(Part::Images), open(Part::Labels));
+    let (images, labels) = (images?, labels?);
+    match known.inspect(&images, &labels) {
+        Ok(facts) => Some((IdxFiles { images: images.path().into(), labels: labels.path().into() }, facts)),
         Err(problems) => {
             for problem in problems {
                 wrong.add(set_field(field, problem.part), problem.what);

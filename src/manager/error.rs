@@ -30,6 +30,20 @@ pub enum JobError {
         /// What they may hold.
         limit: u64,
     },
+    /// What a job begins with is larger than the room that is left.
+    #[error(
+        "what the job begins with has {needed} bytes, and {left} are left, on the disk of the jobs' folders or of \
+         jobs.max_state_bytes in the settings; delete jobs that nobody needs"
+    )]
+    NoRoom {
+        /// Bytes of the copy.
+        needed: u64,
+        /// Bytes that are left.
+        left: u64,
+    },
+    /// The files that a request names did not answer in time, or too many requests wait for files.
+    #[error("{0}; ask again later")]
+    FilesUnavailable(String),
     /// The id of the request belongs to another one.
     #[error("request_id is {request_id}, with which {} was asked for by another spec; take a new one", job.name())]
     RequestTaken {

@@ -54,7 +54,7 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
         let path = entry.map_err(cannot())?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let deleted = name.strip_prefix(DELETED).and_then(|id| id.parse::<JobId>().ok());
-        if name.starts_with(super::warm_start::STAGED) {
+        if name.starts_with(super::staging::STAGED) {
             // Of a request that was never answered.
             if let Err(error) = std::fs::remove_dir_all(&path) {
                 tracing::error!(path = %path.display(), %error, "what was made ready for a job cannot be removed");

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +13,7 @@ use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
 use super::recovery;
 use super::roster::{Place, Roster};
-use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder, warm_start};
+use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, Staged, View, folder};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::end::{self, StopCause, Verdict};
@@ -229,7 +228,7 @@ impl Task {
         &mut self,
         admitted: Admitted,
         asked: Option<Asked>,
-        staged: Option<PathBuf>,
+        staged: Option<Staged>,
     ) -> Result<Arc<View>, JobError> {
         // Two of the same may have been judged at once.
         if let Some(asked) = &asked
@@ -259,7 +258,7 @@ impl Task {
         let (folder, spec) = (self.folder(&job.id), job.spec.clone());
         let made = move || {
             folder.create(&spec)?;
-            staged.map_or(Ok(()), |staged| warm_start::hand_over(&staged, &folder))
+            staged.map_or(Ok(()), |staged| staged.hand_over(&folder))
         };
         let made = blocking(made).await;
         let made = made.map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())));

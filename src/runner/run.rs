@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use tch::Device;
-use torchd::dataset::labelled_images;
+use torchd::beneath::NotAFile;
+use torchd::dataset::{DataFile, labelled_images};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::end::EXIT_STORAGE;
@@ -198,10 +199,8 @@ fn device_name(device: Device, order: &Order) -> String {
 /// headers), and moves everything to the device.
 fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: Option<Loaded>) -> Result<Training> {
     let read = |files: &IdxFiles| {
-        for path in [&files.images, &files.labels] {
-            still_there(path).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
-        }
-        labelled_images::load(&files.images, &files.labels).map_err(|problems| {
+        let open = |path| open(path).map_err(|what| Failure::new(JobEndReason::BadData, what));
+        labelled_images::load(&open(&files.images)?, &open(&files.labels)?).map_err(|problems| {
             let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
             Failure::new(JobEndReason::BadData, words.join("; "))
         })
@@ -257,17 +256,17 @@ fn context(device: Device, order: &Order) -> Context {
     Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor }
 }
 
-/// The request was judged with this path, which is canonical and lies under a data root. What has become a link since, or no
-/// file, is not read.
-fn still_there(path: &Path) -> std::result::Result<(), String> {
-    match path.canonicalize() {
-        Ok(found) if found != path => {
-            Err(format!("{} leads to {} now; it did not when the job was taken", path.display(), found.display()))
+/// Opens a data file. The request was judged with this path, which is canonical and lies under a data root: a link
+/// that has come into the way since is not followed.
+fn open(path: &Path) -> std::result::Result<DataFile, String> {
+    let place = path.display();
+    DataFile::open(path).map_err(|error| match (NotAFile::of(&error), path.canonicalize()) {
+        (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
+        (None, Ok(found)) if found != path => {
+            format!("{place} leads to {} now; it did not when the job was taken", found.display())
         }
-        Ok(found) if !found.is_file() => Err(format!("{} is no file any more", path.display())),
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
-    }
+        (None, _) => format!("{place} cannot be read: {error}"),
+    })
 }
 
 fn refuse(message: &str, code: u8) -> ExitCode {

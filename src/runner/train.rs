@@ -320,7 +320,7 @@ fn resident_bytes() -> f64 {
 mod tests {
     use std::path::Path;
 
-    use torchd::dataset::labelled_images;
+    use torchd::dataset::{DataFile, labelled_images};
     use torchd::job::spec::{self, DataFacts};
     use torchd::journal::{JobLock, JournalWriter, Set, checkpoints};
     use torchd::proto::v1;
@@ -368,7 +368,8 @@ mod tests {
     fn golden_training() -> Training {
         let load = |name: &str| {
             let file = |kind: &str| format!("examples/mnist-5k/{name}-{kind}-ubyte.gz");
-            labelled_images::load(Path::new(&file("images-idx3")), Path::new(&file("labels-idx1"))).unwrap()
+            let open = |path: &str| DataFile::open(&Path::new(path).canonicalize().unwrap()).unwrap();
+            labelled_images::load(&open(&file("images-idx3")), &open(&file("labels-idx1"))).unwrap()
         };
         let (train, validation) = (load("train"), load("t10k"));
         let facts = DataFacts { train: train.facts, validation: Some(validation.facts) };

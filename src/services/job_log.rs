@@ -1,8 +1,6 @@
 //! ReadJobLog: the runner's output from a byte or from its last lines on, and what is added to it.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +10,7 @@ use tonic::Status;
 
 use super::status;
 use crate::job::JobId;
+use crate::journal::JobFolder;
 use crate::manager::{JobError, Manager, View};
 use crate::proto::v1;
 
@@ -29,7 +28,7 @@ pub(super) async fn read(
     request: v1::ReadJobLogRequest,
 ) -> Result<ReceiverStream<Answer>, Status> {
     let views = manager.observe(&id).await.map_err(status::of)?;
-    let log = manager.folder(&id).log();
+    let folder = manager.folder(&id);
     let v1::ReadJobLogRequest { offset_bytes, tail_lines, follow, .. } = request;
     if offset_bytes > 0 && tail_lines > 0 {
         return Err(status::invalid_field(
@@ -37,10 +36,10 @@ pub(super) async fn read(
             "is set, and so is offset_bytes; only one can say where to begin",
         ));
     }
-    let path = log.clone();
+    let log = folder.clone();
     let start = blocking(move || match tail_lines {
-        0 => Ok((offset_bytes, length(&path)?)),
-        lines => Ok((start_of_last_lines(&path, lines)?, u64::MAX)),
+        0 => Ok((offset_bytes, length(&log)?)),
+        lines => Ok((start_of_last_lines(&log, lines)?, u64::MAX)),
     });
     let (start, end) = start.await?;
     if start > end {
@@ -49,7 +48,7 @@ pub(super) async fn read(
     }
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
-        if let Err(error) = send_log(log, start, follow, views, &sender).await {
+        if let Err(error) = send_log(folder, start, follow, views, &sender).await {
             // The client has gone away where this fails.
             let _ = sender.send(Err(error)).await;
         }
@@ -58,7 +57,7 @@ pub(super) async fn read(
 }
 
 async fn send_log(
-    log: PathBuf,
+    folder: JobFolder,
     mut offset: u64,
     follow: bool,
     views: tokio::sync::watch::Receiver<Arc<View>>,
@@ -68,8 +67,8 @@ async fn send_log(
         // Asked before reading: what the log holds once the job has ended is all that it will hold.
         let is_complete = !follow || views.borrow().job.state.is_final();
         loop {
-            let path = log.clone();
-            let bytes = blocking(move || block(&path, offset)).await?;
+            let log = folder.clone();
+            let bytes = blocking(move || block(&log, offset)).await?;
             let whole = if bytes.len() < BLOCK && is_complete { bytes.len() } else { whole_characters(&bytes) };
             if whole == 0 {
                 break;
@@ -102,29 +101,21 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-fn block(log: &Path, offset: u64) -> io::Result<Vec<u8>> {
-    let Some(mut file) = open(log)? else { return Ok(Vec::new()) };
+fn block(log: &JobFolder, offset: u64) -> io::Result<Vec<u8>> {
+    let Some(mut file) = log.open_log()? else { return Ok(Vec::new()) };
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
     file.take(BLOCK as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn length(log: &Path) -> io::Result<u64> {
-    open(log)?.map_or(Ok(0), |file| Ok(file.metadata()?.len()))
-}
-
 /// A log that is not there yet is empty.
-fn open(log: &Path) -> io::Result<Option<File>> {
-    match File::open(log) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+fn length(log: &JobFolder) -> io::Result<u64> {
+    log.open_log()?.map_or(Ok(0), |file| Ok(file.metadata()?.len()))
 }
 
-fn start_of_last_lines(log: &Path, lines: u32) -> io::Result<u64> {
-    let Some(mut file) = open(log)? else { return Ok(0) };
+fn start_of_last_lines(log: &JobFolder, lines: u32) -> io::Result<u64> {
+    let Some(mut file) = log.open_log()? else { return Ok(0) };
     let mut end = file.metadata()?.len();
     let (mut missing, mut is_last_byte) = (u64::from(lines), true);
     while end > 0 {
@@ -158,13 +149,25 @@ mod tests {
 
     #[test]
     fn the_last_lines_begin_where_they_begin() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "one\ntwo\nthree\n").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let log = JobFolder::new(folder.path().into());
+        std::fs::write(log.log(), "one\ntwo\nthree\n").unwrap();
         for (lines, start) in [(1, 8), (2, 4), (3, 0), (9, 0)] {
-            assert_eq!(start_of_last_lines(file.path(), lines).unwrap(), start, "{lines}");
+            assert_eq!(start_of_last_lines(&log, lines).unwrap(), start, "{lines}");
         }
-        std::fs::write(file.path(), "one\ntwo").unwrap();
-        assert_eq!(start_of_last_lines(file.path(), 1).unwrap(), 4);
+        std::fs::write(log.log(), "one\ntwo").unwrap();
+        assert_eq!(start_of_last_lines(&log, 1).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_log_is_not_waited_for_and_a_link_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = JobFolder::new(folder.path().into());
+        nix::unistd::mkfifo(&log.log(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(block(&log, 0).unwrap_err().to_string().contains("a pipe"));
+        std::fs::remove_file(log.log()).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", log.log()).unwrap();
+        assert!(block(&log, 0).unwrap().is_empty());
     }
 
     #[test]

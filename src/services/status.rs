@@ -18,6 +18,9 @@ pub(super) const DOMAIN: &str = "torchd";
 /// A client that found the queue full may ask again after this.
 const RETRY_FULL_QUEUE: Duration = Duration::from_secs(5);
 
+/// A client whose files did not answer may ask again after this.
+const RETRY_FILES: Duration = Duration::from_secs(10);
+
 /// A client that found the state folder full may ask again after this.
 const RETRY_FULL_STATE: Duration = Duration::from_secs(60);
 
@@ -112,7 +115,10 @@ pub(super) fn of(error: JobError) -> Status {
             message,
             ErrorDetails::with_retry_info(Some(RETRY_FULL_QUEUE)),
         ),
-        JobError::StateFull { .. } => status(
+        JobError::FilesUnavailable(_) => {
+            status(Code::Unavailable, "FILES_UNAVAILABLE", message, ErrorDetails::with_retry_info(Some(RETRY_FILES)))
+        }
+        JobError::StateFull { .. } | JobError::NoRoom { .. } => status(
             Code::ResourceExhausted,
             "STATE_FULL",
             message,

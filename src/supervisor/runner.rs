@@ -139,8 +139,8 @@ impl Supervisor {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let log = folder.log();
-        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&log, TAIL_LINES)).await;
+        let job = folder.clone();
+        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&job, TAIL_LINES)).await;
         RunnerNews::Ended { exit, fault: fault.or(tail.fault).or(tail.trouble), log_tail: log_tail.unwrap_or_default() }
     }
 

@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 use torchd::proto::v1;
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -47,6 +47,7 @@ fn files(root: &Path, outside: &Path) {
     fs::create_dir(root.join("folder")).unwrap();
     fs::write(outside.join("secret"), images(80, 28, 28)).unwrap();
     symlink(outside.join("secret"), root.join("link")).unwrap();
+    nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     // Cannot be read by anybody, root included.
     symlink(root.join("loop"), root.join("loop")).unwrap();
 }
@@ -77,6 +78,7 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
     let cases = [
         ("missing", "labels", "images", "is not there; looked in"),
         ("folder", "labels", "images", "is a folder, and a file is needed"),
+        ("pipe", "labels", "images", "is a pipe, socket or device, and a file is needed"),
         ("loop", "labels", "images", "cannot be read: Too many levels of symbolic links"),
         ("cut.gz", "labels", "images", "is cut off: its header says 62720 values"),
         ("cut", "labels", "images", "is cut off: its header says 62720 values, 984 are there"),
@@ -117,6 +119,41 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
     assert!(listed.jobs.is_empty(), "what was refused is no job");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_do_not_answer_hold_up_their_own_clients_alone() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path(), tempfile::tempdir().unwrap().path());
+    let hangs = root.path().join("hangs");
+    fs::File::create(&hangs).unwrap();
+    let fault = format!("judging:2@{}", hangs.display());
+    let daemon = Setup::new().data_root(root.path()).env("TORCHD_FAULT", fault).start();
+    let request = || {
+        let train = Some(spec::idx("images", "labels"));
+        let data = Some(v1::Data { train, validation: None, normalize: None, shuffle: None });
+        let mut spec = v1::JobSpec { data, ..spec::short() };
+        spec.training.as_mut().unwrap().validation_batch_size = None;
+        v1::ValidateJobRequest { spec: Some(spec) }
+    };
+    let mut hung: Vec<_> = Vec::new();
+    for _ in 0..2 {
+        let mut jobs = daemon.jobs().await;
+        hung.push(tokio::spawn(async move { jobs.validate_job(request()).await }));
+    }
+    // As many as are judged at once hang, and are seen to: each has a thread for files.
+    let tasks = format!("/proc/{}/task", daemon.pid());
+    let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    let threads = || fs::read_dir(&tasks).unwrap().flatten().filter(|task| name(task) == "files\n").count();
+    wait_for("two judgements that hang", || (threads() == 2).then_some(()));
+    let job = daemon.create(spec::short()).await;
+    assert_eq!(daemon.jobs().await.validate_job(request()).await.unwrap().into_inner().train_examples, 80);
+    assert!(hung.iter().all(|client| !client.is_finished()));
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    fs::remove_file(hangs).unwrap();
+    for client in hung {
+        assert_eq!(client.await.unwrap().unwrap().into_inner().train_examples, 80, "it is answered when they answer");
+    }
+}
+
 #[tokio::test]
 async fn data_that_went_bad_after_the_request_ends_the_job_as_bad_data() {
     let root = tempfile::tempdir().unwrap();
@@ -141,7 +178,7 @@ async fn data_that_went_bad_after_the_request_ends_the_job_as_bad_data() {
 }
 
 #[tokio::test]
-async fn a_file_that_became_a_link_after_the_request_is_not_followed() {
+async fn a_file_that_became_a_link_or_a_pipe_after_the_request_is_neither_followed_nor_waited_for() {
     let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     files(root.path(), outside.path());
     let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "1").start();
@@ -151,12 +188,21 @@ async fn a_file_that_became_a_link_after_the_request_is_not_followed() {
     spec.data =
         Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
     spec.training.as_mut().unwrap().validation_batch_size = None;
-    let second = daemon.create(spec).await;
+    let second = daemon.create(spec.clone()).await;
+    let data = spec.data.as_mut().unwrap();
+    data.train = Some(spec::idx("images.gz", "labels"));
+    let third = daemon.create(spec).await;
     let (labels, elsewhere) = (root.path().join("labels"), outside.path().join("elsewhere"));
     fs::rename(&labels, &elsewhere).unwrap();
-    std::os::unix::fs::symlink(&elsewhere, &labels).unwrap();
+    symlink(&elsewhere, &labels).unwrap();
+    let images = root.path().join("images.gz");
+    fs::remove_file(&images).unwrap();
+    nix::unistd::mkfifo(&images, nix::sys::stat::Mode::S_IRWXU).unwrap();
     daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name, now: false }).await.unwrap();
     let end = daemon.watch_to_end(&second.name).await.end.unwrap();
     assert_eq!(end.reason(), v1::JobEndReason::BadData);
     assert!(end.message.contains("leads to") && end.message.contains("elsewhere"), "{}", end.message);
+    let end = daemon.watch_to_end(&third.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::BadData);
+    assert!(end.message.contains("images.gz is a pipe, socket or device now"), "{}", end.message);
 }

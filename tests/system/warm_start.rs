@@ -1,12 +1,16 @@
 //! Jobs that begin with what another one has learnt.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use tonic_types::StatusExt;
 use torchd::proto::v1;
 use torchd::proto::v1::warm_start::Source;
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
 fn warm(source: Source, resume: bool, spec: v1::JobSpec) -> v1::JobSpec {
@@ -73,6 +77,158 @@ async fn a_job_goes_on_with_a_copy_of_a_checkpoint_as_on_the_machine_that_is_gon
         "bit for bit what the first job would have become"
     );
     assert_eq!(first_loss(&other, &job.name).await.step, 70);
+}
+
+/// Names in the folder of jobs that are no jobs'.
+fn staged(daemon: &Daemon) -> Vec<String> {
+    let entries = fs::read_dir(daemon.state_dir.join("jobs")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with('.')).collect()
+}
+
+/// A copy of the only checkpoint of a job that has ended.
+fn copy_of_checkpoint(daemon: &Daemon, name: &str, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(daemon.job_folder(name).join("checkpoints/step-20")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_a_checkpoint_has_its_files_alone_and_shares_none_of_them() {
+    let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let daemon = Setup::new().data_root(root.path()).start();
+    let teacher = daemon.create(spec::short()).await;
+    daemon.watch_to_end(&teacher.name).await;
+    let place = root.path().join("run");
+    copy_of_checkpoint(&daemon, &teacher.name, &place);
+    fs::write(outside.path().join("secret"), "of somebody else").unwrap();
+    symlink(outside.path().join("secret"), place.join("secret")).unwrap();
+    fs::write(place.join("more"), "not of the checkpoint").unwrap();
+    mkfifo(&place.join("pipe"), Mode::S_IRWXU).unwrap();
+    let step = format!("{}/checkpoints/step-20", teacher.name);
+    let longer = || spec::mnist(v1::training::Length::MaxSteps(30));
+    for source in [Source::File("run".into()), Source::Checkpoint(step)] {
+        let job = daemon.create(warm(source, true, longer())).await;
+        let copy = daemon.job_folder(&job.name).join("checkpoints/step-20");
+        let found = fs::read_dir(&copy).unwrap().map(|entry| entry.unwrap());
+        let mut names: Vec<_> = found.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["checkpoint.json", "model.safetensors", "state.safetensors"]);
+        for name in names {
+            let about = fs::symlink_metadata(copy.join(&name)).unwrap();
+            assert!(about.is_file() && about.nlink() == 1, "{name} is its own");
+        }
+        assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    }
+    // Weights alone are a copy too.
+    let job = daemon.create(warm(Source::Checkpoint(teacher.name.clone()), false, spec::short())).await;
+    let about = fs::symlink_metadata(daemon.job_folder(&job.name).join("warm_start.safetensors")).unwrap();
+    assert!(about.is_file() && about.nlink() == 1);
+}
+
+#[tokio::test]
+async fn links_and_pipes_in_the_place_of_a_checkpoints_files_are_refused_at_once() {
+    let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let daemon = Setup::new().data_root(root.path()).start();
+    let teacher = daemon.create(spec::short()).await;
+    daemon.watch_to_end(&teacher.name).await;
+    let put = |folder: &str, name: &str, put: &dyn Fn(&Path)| {
+        copy_of_checkpoint(&daemon, &teacher.name, &root.path().join(folder));
+        let path = root.path().join(folder).join(name);
+        fs::rename(&path, outside.path().join(format!("{folder}-{name}"))).unwrap();
+        put(&path);
+    };
+    let pipe = |path: &Path| mkfifo(path, Mode::S_IRWXU).unwrap();
+    put("linked", "model.safetensors", &|path| {
+        symlink(outside.path().join("linked-model.safetensors"), path).unwrap();
+    });
+    put("linked-manifest", "checkpoint.json", &|path| {
+        symlink(outside.path().join("linked-manifest-checkpoint.json"), path).unwrap();
+    });
+    put("piped", "state.safetensors", &pipe);
+    put("piped-manifest", "checkpoint.json", &pipe);
+    put("endless-manifest", "checkpoint.json", &|path| File::create(path).unwrap().set_len(1 << 40).unwrap());
+    pipe(&root.path().join("pipe"));
+    let cases = [
+        ("linked", "model.safetensors is a link"),
+        ("linked-manifest", "holds no checkpoint.json"),
+        ("piped", "state.safetensors is a pipe"),
+        ("piped-manifest", "checkpoint.json is a pipe"),
+        ("endless-manifest", "more than 1048576 bytes"),
+        ("pipe", "is a pipe, socket or device, and a file is needed"),
+    ];
+    for ((path, words), resume) in cases.into_iter().zip([true, false].into_iter().cycle()) {
+        let spec = Some(warm(Source::File(path.into()), resume, spec::short()));
+        let request = v1::CreateJobRequest { spec, ..Default::default() };
+        let status = daemon.jobs().await.create_job(request).await.unwrap_err();
+        let wrong = status.get_details_bad_request().unwrap().field_violations.remove(0);
+        assert!(wrong.field == "spec.warm_start.file" && wrong.description.contains(words), "{path}: {wrong:?}");
+    }
+    assert!(staged(&daemon).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_copied_for_a_client_that_has_left_is_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let waits = root.path().join("waits");
+    File::create(&waits).unwrap();
+    fs::write(root.path().join("weights"), [0; 1000]).unwrap();
+    let fault = format!("staging@{}", waits.display());
+    let daemon = Setup::new().data_root(root.path()).env("TORCHD_FAULT", fault).start();
+    let mut jobs = daemon.jobs().await;
+    let spec = Some(warm(Source::File("weights".into()), false, spec::short()));
+    let request = v1::CreateJobRequest { spec, ..Default::default() };
+    let client = tokio::spawn(async move { jobs.create_job(request).await });
+    let begun = || (!staged(&daemon).is_empty()).then_some(());
+    wait_for("a copy that has begun", begun);
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    fs::remove_file(waits).unwrap();
+    wait_for("the end of the copy", || staged(&daemon).is_empty().then_some(()));
+    let listed = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner();
+    assert!(listed.jobs.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_copied_for_a_job_that_is_refused_for_want_of_room() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("weights"), [0; 1000]).unwrap();
+    File::create(root.path().join("large")).unwrap().set_len(2 << 30).unwrap();
+    // The point is passed by a copy that begins, and kills the daemon.
+    let setup =
+        Setup::new().data_root(root.path()).env("TORCHD_FAULT", "staging").set("jobs.max_state_bytes", "1000000000");
+    let daemon = setup.set("jobs.cpu_slots", "1").set("jobs.max_queued", "1").start();
+    let request = |path: &str| {
+        let spec = Some(warm(Source::File(path.into()), false, spec::short()));
+        v1::CreateJobRequest { spec, ..Default::default() }
+    };
+    let status = daemon.jobs().await.create_job(request("large")).await.unwrap_err();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "STATE_FULL", "{status:?}");
+    assert!(status.message().contains("has 2147483648 bytes"), "{}", status.message());
+    let running = daemon.create(spec::endless()).await;
+    daemon.watch_until(&running.name, |job| job.state() == v1::JobState::Running).await;
+    daemon.create(spec::endless()).await;
+    let status = daemon.jobs().await.create_job(request("weights")).await.unwrap_err();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "QUEUE_FULL", "{status:?}");
+    assert!(staged(&daemon).is_empty());
+}
+
+#[tokio::test]
+async fn a_job_that_has_its_copy_is_resumed_with_edits_when_the_source_is_gone() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let teacher = daemon.create(spec::short()).await;
+    daemon.watch_to_end(&teacher.name).await;
+    let blocks = daemon.create(spec::endless()).await;
+    let pupil = daemon.create(warm(Source::Checkpoint(teacher.name.clone()), false, spec::short())).await;
+    let name = || pupil.name.clone();
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: name() }).await.unwrap();
+    daemon.jobs().await.delete_job(v1::DeleteJobRequest { name: teacher.name }).await.unwrap();
+    let edits = Some(v1::JobEdits { learning_rate: Some(0.02), ..Default::default() });
+    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: name(), edits, ..Default::default() }).await.unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: blocks.name, now: true }).await.unwrap();
+    assert_eq!(daemon.watch_to_end(&name()).await.state(), v1::JobState::Succeeded);
 }
 
 #[tokio::test]
