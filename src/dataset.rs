@@ -6,7 +6,9 @@
 pub mod compressed;
 pub mod idx;
 pub mod labelled_images;
+pub mod looks;
 pub mod roots;
+pub mod safetensors;
 
 pub use labelled_images::{Facts, LabelledImages, Part, Problem};
 pub use roots::{DataRoots, PathProblem};
