@@ -19,6 +19,7 @@ mod roster;
 mod task;
 mod view;
 mod warm_start;
+mod weights;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};

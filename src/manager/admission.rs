@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
-use super::{JobError, ManagerSettings};
+use super::{JobError, ManagerSettings, weights};
 use crate::dataset::{DataRoots, Facts, Part};
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
@@ -80,6 +80,10 @@ fn judge(
     });
     let wanted = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
     let warm = wanted.and_then(|wanted| warm_start::find(wanted, settings, &mut wrong));
+    if let (Some(warm), Some(wanted)) = (&warm, wanted) {
+        let examples = train.as_ref().map(|set| set.1.examples);
+        weights::judge(warm, wanted.source.field(), demands.model, examples, &mut wrong);
+    }
     let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.unzip();
     let facts = DataFacts { train: train_facts, validation: validation_facts };
