@@ -38,6 +38,10 @@ fn files(root: &Path, outside: &Path) {
     put("cut.gz", &gzip(&images(80, 28, 28))[..60]);
     put("cut", &images(80, 28, 28)[..1000]);
     put("text", b"this is no IDX file");
+    put("page.gz", b"<!DOCTYPE html><html><title>403 Forbidden</title></html>");
+    put("floats", &[&[0, 0, 13, 3][..], &images(80, 28, 28)[4..]].concat());
+    put("padded.gz", &[&gzip(&images(80, 28, 28))[..], &[0; 512]].concat());
+    put("letters", &labels(&[[1; 40], [26; 40]].concat()));
     put("nothing", b"");
     put("labels-79", &labels(&[3; 79]));
     put("labels-10", &labels(&[&[3; 40][..], &[10], &[3; 39]].concat()));
@@ -93,6 +97,11 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
             "labels",
             "begins with 0x00000803, where an IDX file of 1-dimensional unsigned bytes begins with 0x00000801",
         ),
+        ("page.gz", "labels", "images", "it looks like an HTML page"),
+        ("floats", "labels", "images", "it is an IDX file of 32-bit floats in 3 dimensions [80, 28, 28]"),
+        // Null bytes behind a gzip file are no fault, as gzip and Python have it.
+        ("padded.gz", "labels-79", "labels", "has 79 labels for the 80 images of"),
+        ("images", "letters", "labels", "subtract 1 where yours count from 1"),
         ("nothing", "labels", "images", "not even its header is complete"),
         ("images", "labels-79", "labels", "has 79 labels for the 80 images of"),
         ("images.gz", "labels-79", "labels", "has 79 labels for the 80 images of"),
