@@ -1,11 +1,11 @@
 //! Checkpoints on disk: `checkpoints/step-<n>/`, whole or absent. The folder is made aside and renamed once the disk has all of it;
 //! `checkpoint.json` in it says what it holds, with a checksum of each file.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -15,6 +15,15 @@ use crate::job::spec::Place;
 
 /// What tells of a checkpoint, in its folder.
 const MANIFEST: &str = "checkpoint.json";
+
+/// A longer manifest is damaged; ours are about a kilobyte.
+const MOST_BYTES: u64 = 1 << 20;
+/// A manifest tells of so many files, and of so many metrics, at most.
+const MOST_ENTRIES: usize = 64;
+/// A text in a manifest has so many bytes at most.
+const MOST_TEXT: usize = 1024;
+/// The last second of the year 9999, the latest that a Timestamp of protobuf can tell.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
 /// What a checkpoint holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,14 +104,74 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// Reads a manifest that may be anybody's: every number and text of it is in its range.
+    ///
+    /// # Errors
+    /// `InvalidData`, with what is wrong, where it is none.
+    pub fn read(source: impl Read) -> io::Result<Self> {
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let mut bytes = Vec::new();
+        source.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(wrong(format!("{MANIFEST} has more than {MOST_BYTES} bytes")));
+        }
+        let manifest: Self = serde_json::from_slice(&bytes).map_err(|error| wrong(format!("{MANIFEST}: {error}")))?;
+        manifest.judge().map_err(wrong)?;
+        Ok(manifest)
+    }
+
+    fn judge(&self) -> Result<(), String> {
+        let Self { place, attempt: _, time, summed_examples, metrics, context, files } = self;
+        let most = i64::MAX as u64;
+        for (what, found, most) in [
+            ("place.step", place.step, most),
+            // An epoch has a step at least, and a step 2^32 examples at most.
+            ("place.epoch", place.epoch, place.step.min(u32::MAX.into())),
+            ("place.examples", place.examples, place.step.saturating_mul(u32::MAX.into()).min(most)),
+            ("summed_examples", *summed_examples, place.step.saturating_mul(u32::MAX.into()).min(most)),
+            ("the number of files", files.len() as u64, MOST_ENTRIES as u64),
+            ("the number of metrics", metrics.len() as u64, MOST_ENTRIES as u64),
+        ] {
+            if found > most {
+                return Err(format!("{what} is {found}, and can be {most} at most"));
+            }
+        }
+        if time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|time| time > LATEST) {
+            return Err("time lies beyond the year 9999".into());
+        }
+        let Context { libtorch, device, cpu_threads: _, processor } = context;
+        let texts = [libtorch, device, processor].into_iter().chain(metrics.keys());
+        if let Some(text) = texts.into_iter().find(|text| text.len() > MOST_TEXT) {
+            return Err(format!("a text has {} bytes, and can have {MOST_TEXT} at most", text.len()));
+        }
+        let mut names = BTreeSet::new();
+        let mut total = 0u64;
+        for FileSum { name, size_bytes, sha256 } in files {
+            let is_name = Path::new(name).file_name().is_some_and(|last| last == name.as_str());
+            if !is_name || name.len() > MOST_TEXT {
+                return Err(format!("it tells of {name:?}, which is no name of a file in it"));
+            }
+            if !names.insert(name) {
+                return Err(format!("it tells of {name:?} twice"));
+            }
+            if sha256.len() != 64 || !sha256.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+                return Err(format!("the checksum of {name:?} is not 64 hexadecimal digits"));
+            }
+            total = total.checked_add(*size_bytes).filter(|total| *total <= most).ok_or("its files are too large")?;
+        }
+        Ok(())
+    }
+}
+
 impl Checkpoint {
     /// The checkpoint in a folder, if it is one; its files are there in their sizes, and not read.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let manifest: Manifest = serde_json::from_slice(&fs::read(path.join(MANIFEST))?)?;
+        let manifest = Manifest::read(File::open(path.join(MANIFEST))?).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => damaged(path, error.to_string()),
+            _ => error,
+        })?;
         for file in &manifest.files {
-            if Path::new(&file.name).file_name().is_none_or(|name| name != file.name.as_str()) {
-                return Err(damaged(path, format!("it tells of {:?}, which is no name of a file in it", file.name)));
-            }
             let found = fs::metadata(path.join(&file.name))?.len();
             if found != file.size_bytes {
                 let told = file.size_bytes;
@@ -219,6 +288,45 @@ mod tests {
             let error = Checkpoint::open(&path).unwrap_err().to_string();
             assert!(error.contains("no name of a file in it"), "{name}: {error}");
             assert!(checkpoints(&folder).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_manifest_with_a_number_or_a_text_out_of_its_range_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(&JobFolder::new(folder.path().into()), 5, b"weights");
+        let good = fs::read(Manifest::path(&path)).unwrap();
+        let good: serde_json::Value = serde_json::from_slice(&good).unwrap();
+        assert!(Manifest::read(good.to_string().as_bytes()).is_ok());
+        let file = &good["files"][0];
+        let name_of = |name: &str| serde_json::json!({"name": name, "size_bytes": 1, "sha256": file["sha256"]});
+        for (at, value, words) in [
+            ("/place/step", u64::MAX.into(), "place.step is 18446744073709551615, and can be"),
+            ("/place/epoch", 6.into(), "place.epoch is 6, and can be 5 at most"),
+            ("/place/examples", u64::MAX.into(), "place.examples is 18446744073709551615"),
+            ("/summed_examples", u64::MAX.into(), "summed_examples is"),
+            ("/time/secs_since_epoch", i64::MAX.into(), "beyond the year 9999"),
+            ("/time/nanos_since_epoch", (-1).into(), "invalid value"),
+            ("/metrics", (0..65).map(|n| (n.to_string(), n)).collect(), "the number of metrics is 65"),
+            ("/context/processor", "x".repeat(2000).into(), "a text has 2000 bytes"),
+            ("/files", vec![file.clone(); 1000].into(), "the number of files is 1000"),
+            ("/files", vec![file.clone(); 2].into(), "\"model\" twice"),
+            ("/files/0/sha256", "0".into(), "not 64 hexadecimal digits"),
+            ("/files/0/size_bytes", u64::MAX.into(), "too large"),
+            ("/files", (0..3).map(|n| name_of(&n.to_string())).collect::<Vec<_>>().into(), ""),
+            ("/context/processor", "x".repeat(1 << 20).into(), "has more than 1048576 bytes"),
+            ("/attempt", (-1).into(), "checkpoint.json: invalid value"),
+        ] {
+            let mut changed = good.clone();
+            *changed.pointer_mut(at).unwrap() = value;
+            match Manifest::read(changed.to_string().as_bytes()) {
+                Ok(_) => assert!(words.is_empty(), "{at}: {words}"),
+                Err(error) => {
+                    assert!(!words.is_empty() && error.to_string().contains(words), "{at}: {error}");
+                    fs::write(Manifest::path(&path), changed.to_string()).unwrap();
+                    assert!(Checkpoint::open(&path).unwrap_err().to_string().contains("is damaged"), "{at}");
+                }
+            }
         }
     }
 

@@ -74,3 +74,18 @@ impl Sums {
 pub(crate) fn correct(output: &Tensor, labels: &Tensor) -> Result<Tensor> {
     Ok(output.detach().f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Double)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_without_sums_is_bad_data_and_no_fault_of_the_disk() {
+        let mut sums = Sums::new(Device::Cpu).unwrap();
+        let whole = [SUM_LOSS, SUM_CORRECT].map(|name| (name.to_owned(), Tensor::from(2.5f64)));
+        sums.restore(&BTreeMap::from(whole), 7).unwrap();
+        assert_eq!((f64::try_from(&sums.loss).unwrap(), sums.examples), (2.5, 7));
+        let failure = sums.restore(&BTreeMap::new(), 7).unwrap_err();
+        assert!(failure.reason == JobEndReason::BadData && failure.message.contains(SUM_LOSS), "{}", failure.message);
+    }
+}

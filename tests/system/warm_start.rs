@@ -204,3 +204,59 @@ async fn weights_that_do_not_fit_are_told_before_the_job_is_taken() {
     let first = header.iter().find(|(_, told)| told["data_offsets"][0] == 0).unwrap().0;
     assert!(end.reason() == v1::JobEndReason::BadData && end.message.contains(first), "{end:?}");
 }
+
+#[tokio::test]
+async fn a_checkpoint_that_somebody_has_made_up_is_told_before_the_job_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Setup::new().data_root(folder.path()).start();
+    let job = daemon.create(spec::short()).await;
+    daemon.watch_to_end(&job.name).await;
+    let from = daemon.job_folder(&job.name).join("checkpoints/step-20");
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for name in ["model.safetensors", "state.safetensors", "checkpoint.json"] {
+        fs::copy(from.join(name), copy.join(name)).unwrap();
+    }
+    let manifest: Value = serde_json::from_slice(&fs::read(copy.join("checkpoint.json")).unwrap()).unwrap();
+    let state = fs::read(copy.join("state.safetensors")).unwrap();
+    let longer = || {
+        let length = v1::training::Length::MaxSteps(40);
+        Some(warm(Source::File("copy".into()), true, spec::mnist(length)))
+    };
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: longer() }).await.unwrap();
+
+    // The same velocities, and no sums behind them.
+    let (header, values) = split(&state);
+    let (mut without, mut kept) = (serde_json::Map::new(), Vec::new());
+    for (name, told) in header.iter().filter(|(name, _)| !name.starts_with("sums.")) {
+        let [from, to] = [0, 1].map(|index| told["data_offsets"][index].as_u64().unwrap() as usize);
+        let mut moved = told.clone();
+        moved["data_offsets"] = json!([kept.len(), kept.len() + to - from]);
+        without.insert(name.clone(), moved);
+        kept.extend_from_slice(&values[from..to]);
+    }
+    assert_eq!(values.len(), kept.len() + 2 * 8);
+    let bare = safetensors(&without, &kept);
+    let sum_of_bare = serde_json::to_value(torchd::journal::FileSum::of("state.safetensors", &bare)).unwrap();
+
+    let model = manifest["files"].as_array().unwrap().iter().find(|file| file["name"] == "model.safetensors").unwrap();
+    let cases: [(&str, Value, &[u8], &str); 7] = [
+        ("/time/secs_since_epoch", json!(i64::MAX), &state, "beyond the year 9999"),
+        ("/files", json!(vec![model; 1000]), &state, "the number of files is 1000"),
+        ("/files", json!([model]), &state, "has no state.safetensors"),
+        ("/place/examples", json!(u64::MAX), &state, "place.examples is 18446744073709551615"),
+        ("/place/examples", json!(4001), &state, "has used 4001 examples of an epoch, and data.train has 4000"),
+        ("/summed_examples", json!(u64::MAX), &state, "summed_examples is"),
+        ("/files", json!([model, sum_of_bare]), &bare, "needed are sums.correct, sums.loss, velocity.conv1.bias"),
+    ];
+    for (at, value, state, words) in cases {
+        let mut changed = manifest.clone();
+        *changed.pointer_mut(at).unwrap() = value;
+        fs::write(copy.join("checkpoint.json"), changed.to_string()).unwrap();
+        fs::write(copy.join("state.safetensors"), state).unwrap();
+        let status = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: longer() }).await.unwrap_err();
+        let wrong = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!((wrong.len(), wrong[0].field.as_str()), (1, "spec.warm_start.file"), "{at}: {wrong:?}");
+        assert!(wrong[0].description.contains(words), "{words}: {}", wrong[0].description);
+    }
+}
