@@ -37,6 +37,7 @@ use crate::job::spec::edited;
 use crate::job::{Job, JobId, State, Violations};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
+use crate::node::NodeSource;
 use crate::proto::{json, v1};
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
@@ -67,6 +68,8 @@ pub struct ManagerSettings {
     pub max_queued: usize,
     /// CPU cores that jobs may take together.
     pub cpu_slots: u32,
+    /// Facts about this machine.
+    pub node: NodeSource,
     /// Where data may lie.
     pub data_roots: DataRoots,
     /// How runners are started.

@@ -3,6 +3,7 @@
 
 mod edit;
 mod fit;
+mod memory;
 mod read;
 mod weights;
 
@@ -14,6 +15,7 @@ use crate::job::retry::Retry;
 use crate::proto::v1;
 pub use edit::{edited, merged};
 pub use fit::{DataFacts, Demands, Place, Plan, set_field};
+pub use memory::{HostMemory, judge_memory};
 pub use read::{Reading, judge_labels, read};
 pub use weights::{Parameter, SUM_CORRECT, SUM_LOSS, judge_state, judge_weights, velocity_name};
 

@@ -169,3 +169,24 @@ async fn a_file_that_became_a_link_after_the_request_is_not_followed() {
     assert_eq!(end.reason(), v1::JobEndReason::BadData);
     assert!(end.message.contains("leads to") && end.message.contains("elsewhere"), "{}", end.message);
 }
+
+#[tokio::test]
+async fn data_that_no_memory_of_this_machine_can_hold_is_told_at_the_request() {
+    let root = tempfile::tempdir().unwrap();
+    // 3.2 TB that take no room on the disk.
+    let count = 127_551_020u32 * 32;
+    for (name, mut header, values) in
+        [("images", images(0, 28, 28), u64::from(count) * 784), ("labels", labels(&[]), u64::from(count))]
+    {
+        header[4..8].copy_from_slice(&count.to_be_bytes());
+        let file = fs::File::create(root.path().join(name)).unwrap();
+        (&file).write_all(&header).unwrap();
+        file.set_len(header.len() as u64 + values).unwrap();
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    let status = refusal(&daemon, spec::idx("images", "labels")).await;
+    let fields = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!((fields.len(), fields[0].field.as_str()), (1, "spec.data.train.idx.images"), "{fields:?}");
+    let words = format!("holds {count} images of 28x28; to load the data takes");
+    assert!(fields[0].description.starts_with(&words), "{fields:?}");
+}
