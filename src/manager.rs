@@ -16,6 +16,7 @@ mod recovery;
 mod requests;
 mod room;
 mod roster;
+mod runs;
 mod task;
 mod view;
 mod warm_start;
