@@ -181,7 +181,9 @@ async fn run(
     if let Some(folder) = &settings.metrics_hpc_job_mapping_dir {
         tokio::spawn(exporter::keep_job_mapping(watcher.clone(), folder.clone()));
     }
+    let node = startup::node(&settings, environment.clone());
     let manager_settings = ManagerSettings {
+        node: node.clone(),
         jobs_dir: state.jobs(),
         max_queued: settings.jobs_max_queued,
         cpu_slots: settings.jobs_cpu_slots,
@@ -203,7 +205,6 @@ async fn run(
         .await
         .map_err(|error| Failure::unavailable("what the last daemon left behind", error))?;
 
-    let node = startup::node(&settings, environment.clone());
     let checkup = startup::checkup(&settings, environment, catalogue);
     tokio::spawn(checkup.clone().watch(manager.clone(), settings.check_interval));
     let parts = services::Parts {

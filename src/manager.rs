@@ -17,10 +17,12 @@ mod recovery;
 mod requests;
 mod room;
 mod roster;
+mod runs;
 mod staging;
 mod task;
 mod view;
 mod warm_start;
+mod weights;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -40,6 +42,7 @@ use crate::job::{Job, JobId, State, Violations};
 use crate::journal::{JobFolder, Survey};
 use crate::metrics::Metrics;
 use crate::mirror::Roots;
+use crate::node::NodeSource;
 use crate::proto::{json, v1};
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
@@ -73,6 +76,8 @@ pub struct ManagerSettings {
     pub max_queued: usize,
     /// CPU cores that jobs may take together.
     pub cpu_slots: u32,
+    /// Facts about this machine.
+    pub node: NodeSource,
     /// Where data may lie.
     pub data_roots: DataRoots,
     /// How runners are started.

@@ -24,6 +24,8 @@ pub struct JobFolder {
 impl JobFolder {
     /// The weights, in a checkpoint's folder and among the artifacts.
     pub const MODEL_FILE: &str = "model.safetensors";
+    /// What training needs besides the weights, in a checkpoint's folder.
+    pub const STATE_FILE: &str = "state.safetensors";
     /// The weights to begin with, where those are not random.
     pub const WARM_START: &str = "warm_start.safetensors";
 

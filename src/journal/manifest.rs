@@ -159,11 +159,6 @@ impl Manifest {
         })
     }
 
-    /// Whether a file of that name belongs to the checkpoint.
-    pub fn tells_of(&self, name: &str) -> bool {
-        self.files.iter().any(|file| file.name == name)
-    }
-
     /// Bytes of all files, without the manifest.
     pub fn size_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size_bytes).sum()

@@ -7,13 +7,15 @@ use std::time::Duration;
 use super::file_work::{FileWork, Limits};
 use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
-use super::{JobError, ManagerSettings};
+use super::{JobError, ManagerSettings, weights};
 use crate::dataset::{DataFile, DataRoots, Facts, Part};
 use crate::fault;
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
-use crate::job::spec::{self, DataFacts, Device, IdxPaths, Length, Place, Plan, Resources, Spec, set_field};
+use crate::job::spec::{
+    self, DataFacts, Demands, Device, HostMemory, IdxPaths, Length, Place, Plan, Resources, Spec, set_field,
+};
 use crate::job::{Inputs, Violations};
 use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
@@ -96,6 +98,11 @@ fn judge(
     }
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
+    let sets: Vec<_> = [("data.train", &train), ("data.validation", &validation)]
+        .into_iter()
+        .filter_map(|(field, set)| Some((field, set.as_ref()?.1)))
+        .collect();
+    judge_host_memory(&demands, &sets, resources, settings, &mut wrong);
     demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
@@ -105,6 +112,9 @@ fn judge(
     });
     let wanted = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
     let warm = wanted.and_then(|wanted| warm_start::find(wanted, settings, &mut wrong));
+    if let (Some(warm), Some(wanted)) = (&warm, wanted) {
+        weights::judge(warm, wanted.source.field(), demands.model, &mut wrong);
+    }
     let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.unzip();
     let facts = DataFacts { train: train_facts, validation: validation_facts };
@@ -190,6 +200,23 @@ fn judge_set(
             None
         }
     }
+}
+
+/// No job will ever have more memory of the host than all of it, or than a control group leaves.
+fn judge_host_memory(
+    demands: &Demands,
+    sets: &[(&str, Facts)],
+    resources: Resources,
+    settings: &ManagerSettings,
+    wrong: &mut Violations,
+) {
+    let memory = settings.node.memory();
+    let owner = match &memory.limited_by {
+        Some(limit) => format!("the control group of torchd ({limit})"),
+        None => "this machine".into(),
+    };
+    let memory = HostMemory { bytes: memory.total_bytes, owner: &owner };
+    spec::judge_memory(demands, sets, resources.gpu_count == Some(1), memory, wrong);
 }
 
 /// No GPU of this machine will ever have more than all of its memory.

@@ -9,6 +9,7 @@ use super::live::{Ending, Live};
 use super::recovery;
 use super::task::{Task, blocking};
 use super::{JobError, View};
+use crate::fault;
 use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::{edited, merged};
 use crate::job::state::{Event, Outcome, Refusal, next};
@@ -145,18 +146,24 @@ impl Task {
 
     /// Removes an ended job with its folder.
     pub(super) async fn delete(&mut self, id: &JobId) -> Result<(), JobError> {
-        let state = self.stored(id).await?.state;
+        let job = self.stored(id).await?;
+        let state = job.state;
         if !state.is_final() || self.live.contains(id) {
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(state) });
         }
         let aside = recovery::set_aside(&self.settings.jobs_dir, id);
-        let (folder, renamed) = (self.folder(id), aside.clone());
-        let moved = blocking(move || match std::fs::rename(folder.path(), &renamed) {
-            // Somebody removed it by hand; the row goes too.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        let (folder, renamed, runs) = (self.folder(id), aside.clone(), self.runs.clone());
+        let moved = blocking(move || {
+            runs.remove(&job.id, &job.spec.display_name);
+            match std::fs::rename(folder.path(), &renamed) {
+                // Somebody removed it by hand; the row goes too.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
         });
         moved.await.map_err(JobError::folder(format!("the folder of {} cannot be removed", id.name())))?;
+        // The row goes last: a start that finds the folder set aside finishes the deletion.
+        fault::point("job-set-aside");
         self.store.delete(id.clone()).await?;
         self.mirrors.forget(id);
         tracing::info!(job.id = %id, "job deleted");

@@ -13,6 +13,7 @@ use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
 use super::recovery;
 use super::roster::{Place, Roster};
+use super::runs::Runs;
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, Staged, View, folder};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
@@ -36,6 +37,7 @@ pub(super) struct Task {
     pub(super) supervisor: Supervisor,
     pub(super) metrics: Metrics,
     pub(super) mirrors: Mirrors,
+    pub(super) runs: Runs,
     /// Jobs that have not ended, in order of arrival.
     pub(super) live: Roster,
     views: watch::Sender<LiveViews>,
@@ -86,6 +88,11 @@ impl Task {
     ) -> Result<Self, JobError> {
         let Parts { supervisor, metrics, watcher, mirrors } = parts;
         recovery::tidy(&settings.jobs_dir, &store).await?;
+        let runs = Runs::beside(&settings.jobs_dir);
+        let repaired = runs.clone();
+        if let Err(error) = blocking(move || repaired.repair()).await {
+            tracing::warn!(%error, "the links for TensorBoard cannot be made right");
+        }
         let unfinished = store.unfinished().await?;
         let unmirrored = recovery::unmirrored(&settings.jobs_dir, &store, &unfinished).await?;
         let mut task = Self {
@@ -94,6 +101,7 @@ impl Task {
             supervisor,
             metrics,
             mirrors,
+            runs,
             live: Roster::default(),
             views,
             watcher,
@@ -255,9 +263,10 @@ impl Task {
             }
         };
         let job = Job::queued(id, spec, inputs, now);
-        let (folder, spec) = (self.folder(&job.id), job.spec.clone());
+        let (folder, spec, id, runs) = (self.folder(&job.id), job.spec.clone(), job.id.clone(), self.runs.clone());
         let made = move || {
             folder.create(&spec)?;
+            runs.add(&id, &spec.display_name);
             staged.map_or(Ok(()), |staged| staged.hand_over(&folder))
         };
         let made = blocking(made).await;
@@ -269,8 +278,12 @@ impl Task {
         if let Err(error) = inserted {
             // Nobody was promised anything. Where the database cannot even be asked, the next start tidies up.
             if let Ok(None) = self.store.get(job.id.clone()).await {
-                let folder = self.folder(&job.id);
-                let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder.path())).await;
+                let (folder, runs) = (self.folder(&job.id), self.runs.clone());
+                let remove = move || {
+                    runs.remove(&job.id, &job.spec.display_name);
+                    std::fs::remove_dir_all(folder.path())
+                };
+                let _ = tokio::task::spawn_blocking(remove).await;
             }
             return Err(error);
         }

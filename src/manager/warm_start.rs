@@ -79,9 +79,9 @@ impl Warm {
 
 /// Finds what a request names; None where there are mistakes.
 pub(super) fn find(wanted: &WarmStart, settings: &ManagerSettings, wrong: &mut Violations) -> Option<Warm> {
-    let (field, found) = match &wanted.source {
-        WarmSource::Checkpoint(name) => ("warm_start.checkpoint", of_job(name, wanted.resume, settings)),
-        WarmSource::File(path) => ("warm_start.file", of_path(path, settings)),
+    let found = match &wanted.source {
+        WarmSource::Checkpoint(name) => of_job(name, wanted.resume, settings),
+        WarmSource::File(path) => of_path(path, settings),
     };
     let found = found.and_then(|warm| match warm {
         Warm::Checkpoint { folder, checkpoint } if !wanted.resume => weights_of(&folder, &checkpoint),
@@ -94,7 +94,7 @@ pub(super) fn find(wanted: &WarmStart, settings: &ManagerSettings, wrong: &mut V
         }
         Ok(warm) => Some(warm),
         Err(what) => {
-            wrong.add(field, what);
+            wrong.add(wanted.source.field(), what);
             None
         }
     }

@@ -27,7 +27,7 @@ use crate::model::Network;
 /// The weights, in a checkpoint's folder and among the artifacts.
 const MODEL_FILE: &str = JobFolder::MODEL_FILE;
 /// What else training needs, in a checkpoint's folder.
-const STATE_FILE: &str = "state.safetensors";
+const STATE_FILE: &str = JobFolder::STATE_FILE;
 
 /// Whoever waits for a checkpoint says so often that it lives.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
@@ -332,13 +332,18 @@ pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tens
     file.tensors().into_iter().map(tensor).collect()
 }
 
-/// Puts weights into a network. Names and shapes have to be its own.
+/// Puts weights into a network. Names and shapes have to be its own, and every value finite: a file may be larger than
+/// what is read whole when a request is judged, or have changed since.
 pub(crate) fn put(weights: &BTreeMap<String, Tensor>, network: &Network) -> std::result::Result<(), String> {
     for (name, parameter) in &network.parameters {
         let Some(values) = weights.get(*name) else { return Err(format!("{name} is missing")) };
         let (found, needed) = (values.size(), parameter.size());
         if found != needed || values.kind() != Kind::Float {
             return Err(format!("{name} is {found:?} of {:?}; {needed:?} of floats is needed", values.kind()));
+        }
+        let is_finite = values.f_isfinite().and_then(|told| bool::try_from(told.f_all()?));
+        if !is_finite.map_err(|error| error.to_string())? {
+            return Err(format!("{name} holds a NaN or an infinity; every value must be finite"));
         }
         tch::no_grad(|| parameter.shallow_clone().f_copy_(values)).map_err(|error| error.to_string())?;
     }
