@@ -12,6 +12,7 @@ mod job_json;
 mod known_data;
 mod live;
 mod mirrors;
+mod rebuild;
 mod recovery;
 mod requests;
 mod room;
@@ -45,6 +46,7 @@ pub use error::JobError;
 pub use job_json::{MirrorError, Mirrored};
 use known_data::KnownData;
 use mirrors::Mirrors;
+pub use rebuild::{Old, Rebuilt, rebuild};
 pub use view::View;
 
 /// A runner that does not work is asked again after this, then after twice as long, ...

@@ -10,11 +10,10 @@ use std::time::SystemTime;
 
 use super::Places;
 use super::examine::by_id;
-use super::rebuild::{Old, Rebuilt, rebuild};
 use crate::dataset::DataRoots;
 use crate::job::JobId;
 use crate::journal::{JobFolder, sync_folder, write_whole};
-use crate::manager::Mirrored;
+use crate::manager::{Mirrored, Old, Rebuilt, rebuild};
 use crate::proto::json;
 use crate::store::{self, Contents, StoreError};
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
-use super::recovery;
+use super::recovery::{self, Reconciled};
 use super::roster::{Place, Roster};
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder, warm_start};
 use crate::compat::explain_loader;
@@ -86,8 +86,8 @@ impl Task {
     ) -> Result<Self, JobError> {
         let Parts { supervisor, metrics, watcher, mirrors } = parts;
         recovery::tidy(&settings.jobs_dir, &store).await?;
-        let unfinished = store.unfinished().await?;
-        let unmirrored = recovery::unmirrored(&settings.jobs_dir, &store, &unfinished).await?;
+        let Reconciled { unfinished, unmirrored, strays } =
+            recovery::reconcile(&settings.jobs_dir, &settings.data_roots, &store).await?;
         let mut task = Self {
             settings,
             store,
@@ -108,6 +108,10 @@ impl Task {
             planned: SystemTime::UNIX_EPOCH,
             looked_for_expired: None,
         };
+        for (id, attempt) in strays {
+            // It saves and ends, and with it the claim to its part of the machine; nobody hears of its end.
+            task.supervisor.adopt(id.clone(), task.folder(&id), attempt).stop();
+        }
         for job in task.store.ended_with_mirror().await? {
             let folder = task.folder(&job.id);
             if !mirror::is_done(&folder) {

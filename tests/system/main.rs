@@ -18,6 +18,7 @@ mod gpus;
 mod memory;
 mod mirror;
 mod nvml;
+mod old_database;
 mod prometheus;
 mod protocol;
 mod queue;
