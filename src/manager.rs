@@ -7,6 +7,7 @@ mod attempts;
 mod changes;
 mod dispatch;
 mod error;
+mod expiry;
 mod gpus;
 mod job_json;
 mod known_data;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -101,6 +102,20 @@ impl Holder {
     }
 }
 
+/// How long ago a process began, by the clock of the kernel, which nobody sets; None where it began before this boot.
+pub(super) fn age(boot: &str, start: u64) -> io::Result<Option<Duration>> {
+    if boot_id()? != boot {
+        return Ok(None);
+    }
+    let odd = |what: &str| io::Error::other(format!("{what} cannot be told"));
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.filter(|ticks| *ticks > 0);
+    let began = start as f64 / ticks.ok_or_else(|| odd("the ticks of a second"))? as f64;
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    let uptime = uptime.split_whitespace().next().and_then(|seconds| seconds.parse::<f64>().ok());
+    let age = uptime.ok_or_else(|| odd("the time since boot"))? - began;
+    Ok(Some(Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default()))
+}
+
 /// Whether the process of that id is still the one that began then.
 pub(super) fn is_running(pid: u32, boot: &str, start: u64) -> bool {
     boot_id().is_ok_and(|now| now == boot) && start_time(pid).is_ok_and(|found| found == start)
@@ -161,6 +176,9 @@ mod tests {
         lock.sign(&this).unwrap();
         assert_eq!(Holder::read(&path).unwrap(), Some(this.clone()));
         assert!(this.is_running());
+        assert!(age(&this.boot_id, this.start_time).unwrap().is_some_and(|age| age < Duration::from_secs(3600)));
+        assert!(age(&this.boot_id, 0).unwrap() > age(&this.boot_id, this.start_time).unwrap());
+        assert_eq!(age("another boot", this.start_time).unwrap(), None);
         assert!(!Holder { start_time: this.start_time + 1, ..this }.is_running());
     }
 }

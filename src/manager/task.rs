@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::expiry::Expiry;
 use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
 use super::recovery::{self, Reconciled};
@@ -56,9 +57,8 @@ pub(super) struct Task {
     /// Runners go on when we end.
     leaves_runners: bool,
     /// The time of the last plan: who may begin later than that has not been planned for.
-    pub(super) planned: SystemTime,
-    /// When the database was last asked which jobs have expired.
-    pub(super) looked_for_expired: Option<Instant>,
+    pub(super) planned: Instant,
+    pub(super) expiry: Expiry,
 }
 
 /// What the task works with.
@@ -105,8 +105,8 @@ impl Task {
             tried_to_mirror: None,
             closing: Vec::new(),
             leaves_runners: false,
-            planned: SystemTime::UNIX_EPOCH,
-            looked_for_expired: None,
+            planned: Instant::now(),
+            expiry: Expiry::default(),
         };
         for (id, attempt) in strays {
             // It saves and ends, and with it the claim to its part of the machine; nobody hears of its end.
@@ -352,7 +352,8 @@ impl Task {
                 if let Some(fault) = self.gpu_fault(&live) {
                     verdict = end::gpu_lost(verdict, &fault);
                 }
-                self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now() }).await
+                let ran = Some(live.ran());
+                self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now(), ran }).await
             }
         };
         let has_slot = live.lease.is_some();

@@ -222,12 +222,12 @@ impl Store {
         .await
     }
 
-    /// Ended jobs whose `ttl_after_end` is over, at most a hundred.
+    /// Ended jobs whose `ttl_after_end` is over at that time.
     pub async fn expired(&self, now: SystemTime) -> Result<Vec<JobId>, StoreError> {
         self.read(move |connection| {
             // A duration is seconds with an `s` behind them in the JSON mapping.
             let sql = "SELECT id FROM job WHERE ended IS NOT NULL AND json_extract(spec, '$.ttl_after_end') IS NOT NULL
-                       AND ended + 1e6 * CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) <= ?1 LIMIT 100";
+                       AND ended + 1e6 * CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) <= ?1";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map([micros(now)], |row| row.get::<_, String>(0))?;
             let mut found = Vec::new();

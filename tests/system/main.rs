@@ -6,6 +6,7 @@
 mod artifacts;
 mod bad_data;
 mod bad_requests;
+mod clock;
 mod compatibility;
 mod crash;
 mod daemon;
