@@ -9,6 +9,7 @@ mod doctor;
 mod handshake;
 mod listeners;
 mod logging;
+mod modes;
 mod slow_clients;
 mod startup;
 mod systemd;
@@ -33,7 +34,9 @@ use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
 use crate::supervisor::{ShimArguments, Supervisor, shim};
+use crate::umask;
 use arguments::{Arguments, Command};
+use modes::GroupReads;
 use startup::{Failure, StateDir};
 
 /// Once the runners are gone, answers in hand get this long to reach clients that read them.
@@ -75,6 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.check_machine {
         return check_machine(&settings, environment);
     }
+    umask::make_private();
     if let Some(Command::Doctor { repair }) = arguments.command {
         return doctor::main(&settings, repair);
     }
@@ -159,7 +163,7 @@ async fn run(
     let mut hangup =
         signal(SignalKind::hangup()).map_err(|error| Failure::internal("SIGHUP cannot be received", error))?;
     let catalogue = startup::catalogue(&settings)?;
-    let state = StateDir::open(&settings.state_dir)?;
+    let state = StateDir::open(&settings.state_dir, GroupReads(settings.state_group_read))?;
     if let Some(path) = &arguments.ready_file {
         // Of a daemon before us: whoever waits for the file waits for us.
         startup::remove_ready_file(path)?;
@@ -229,7 +233,7 @@ async fn run(
     if let Some(path) = &arguments.ready_file {
         startup::write_ready_file(path, &addresses)?;
     }
-    tracing::info!(grpc = %addresses.grpc, http = %addresses.http, state_dir = %settings.state_dir.display(), "torchd serves");
+    tracing::info!(grpc = addresses.grpc.map(tracing::field::display), http = addresses.http.map(tracing::field::display), state_dir = %settings.state_dir.display(), "torchd serves");
     systemd::ready(&addresses);
 
     // A person at a terminal who ends the daemon wants everything to end; a service manager wants what the settings say.

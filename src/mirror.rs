@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::journal::{self, JobFolder, artifacts, sha256_of, write_whole};
+use crate::umask::{make_folder_for_others, open_to_others};
 
 /// What lists the files of a copy.
 const LIST: &str = "mirror.json";
@@ -56,7 +57,7 @@ impl Mirror {
     /// Copies what is new, and removes checkpoints that the job has removed. With `is_last` everything that there is: the job has ended.
     /// Returns how many files were copied. Blocks.
     pub fn pass(&mut self, is_last: bool) -> io::Result<usize> {
-        fs::create_dir_all(&self.target)?;
+        make_folder_for_others(&self.target)?;
         if std::mem::take(&mut self.is_first) {
             self.recall();
         }
@@ -124,7 +125,7 @@ impl Mirror {
         }
         let to = self.target.join(path);
         if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent)?;
+            make_folder_for_others(parent)?;
             // While a file of a checkpoint is written it is none; what tells of it is copied again behind it.
             if path.starts_with("checkpoints/") && !path.ends_with("/checkpoint.json") {
                 let about = Path::new(path).with_file_name("checkpoint.json");
@@ -213,6 +214,7 @@ pub fn judge(wanted: &str, roots: &[PathBuf]) -> Result<PathBuf, String> {
 /// Writes a file whole, reads it back, and tells its checksum.
 fn write_and_compare(to: &Path, from: &mut impl Read) -> io::Result<Copied> {
     let mut file = File::create(to)?;
+    open_to_others(&file);
     let (mut digest, mut size) = (Sha256::new(), 0u64);
     let mut block = vec![0; 1 << 20];
     loop {

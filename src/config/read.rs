@@ -9,7 +9,7 @@ use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
-    INTERVALS, LONGEST_SOCKET, address, duration, in_range, log_format, log_level, long_duration, mode, path, paths,
+    INTERVALS, LONGEST_SOCKET, duration, in_range, listen, log_format, log_level, long_duration, mode, path, paths,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
@@ -151,8 +151,9 @@ fn interval(keys: &mut Keys, key: &'static str) -> Option<Duration> {
 }
 
 fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Settings> {
-    let grpc_listen = keys.take("grpc.listen", address);
-    let http_listen = keys.take("http.listen", address);
+    let default = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+    let grpc_listen = keys.take("grpc.listen", listen).unwrap_or(default(7080));
+    let http_listen = keys.take("http.listen", listen).unwrap_or(default(7081));
     let allow_unauthenticated_remote =
         keys.take("security.allow_unauthenticated_remote", parsed("true or false is needed")).unwrap_or(false);
     for (key, listen) in [("grpc.listen", grpc_listen), ("http.listen", http_listen)] {
@@ -170,6 +171,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let grpc_max_streams = keys.take("grpc.max_streams", in_range(1, 1 << 20, "calls"));
     let grpc_keepalive_interval = interval(keys, "grpc.keepalive_interval");
     let state_dir = keys.take("state_dir", path);
+    let state_group_read = keys.take("state_group_read", parsed("true or false is needed")).unwrap_or(false);
     let data_roots = keys.take("data.roots", paths).unwrap_or_default();
     for root in &data_roots {
         if !root.is_dir() {
@@ -274,13 +276,14 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     }
     Some(Settings {
         state_dir: state_dir?,
-        grpc_listen: grpc_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7080))),
+        state_group_read,
+        grpc_listen,
         grpc_max_message_bytes: grpc_max_message_bytes.unwrap_or(4 << 20),
         grpc_max_streams: grpc_max_streams.map_or(1000, |calls| calls as u32),
         grpc_keepalive_interval: grpc_keepalive_interval.unwrap_or(Duration::from_secs(30)),
         grpc_unix_socket,
         grpc_unix_socket_mode: grpc_unix_socket_mode.unwrap_or(0o660),
-        http_listen: http_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7081))),
+        http_listen,
         allow_unauthenticated_remote,
         data_roots,
         cluster_runtime,
@@ -385,8 +388,9 @@ mod tests {
     #[test]
     fn without_any_settings_the_defaults_of_the_contract_come_out() {
         let settings = with_file("", &[], Flags::default()).unwrap();
-        assert_eq!(settings.grpc_listen.to_string(), "127.0.0.1:7080");
-        assert_eq!(settings.http_listen.to_string(), "127.0.0.1:7081");
+        assert_eq!(settings.grpc_listen.unwrap().to_string(), "127.0.0.1:7080");
+        assert_eq!(settings.http_listen.unwrap().to_string(), "127.0.0.1:7081");
+        assert!(!settings.state_group_read);
         assert_eq!(settings.state_dir, Path::new("/home/a/.local/state/torchd"));
         assert_eq!(settings.jobs_cpu_slots, 8);
     }
@@ -398,7 +402,7 @@ mod tests {
             [("TORCHD__GRPC__LISTEN", "127.0.0.1:2"), ("TORCHD__STATE_DIR", "/env"), ("STATE_DIRECTORY", "/sd")];
         let flags = Flags { grpc_listen: Some("127.0.0.1:3".into()), ..Flags::default() };
         let settings = with_file(file, &environment, flags).unwrap();
-        assert_eq!(settings.grpc_listen.port(), 3);
+        assert_eq!(settings.grpc_listen.unwrap().port(), 3);
         assert_eq!(settings.state_dir, Path::new("/env"));
         assert_eq!(settings.jobs_max_queued, 5);
         let settings = with_file("", &[("STATE_DIRECTORY", "/sd:/other")], Flags::default()).unwrap();
@@ -421,6 +425,13 @@ mod tests {
         assert_eq!(mistakes(open, &[]), ["grpc.listen"]);
         let meant = format!("{open}[security]\nallow_unauthenticated_remote = true");
         assert!(with_file(&meant, &[], Flags::default()).is_ok());
+    }
+
+    #[test]
+    fn an_address_that_is_empty_is_none() {
+        let flags = Flags { http_listen: Some(String::new()), ..Flags::default() };
+        let settings = with_file("[grpc]\nlisten = ''", &[], flags).unwrap();
+        assert_eq!((settings.grpc_listen, settings.http_listen), (None, None));
     }
 
     #[test]

@@ -9,11 +9,15 @@ use config::{Value, ValueKind};
 use super::LogFormat;
 use super::keys::{parsed, text};
 
-pub(super) fn address(value: &Value) -> Result<SocketAddr, String> {
+/// An address to listen on; None where the text is empty, for none.
+pub(super) fn listen(value: &Value) -> Result<Option<SocketAddr>, String> {
     let text = text(value)?;
-    let right = "host:port is needed, for example 127.0.0.1:7080, with port 0 for a free one";
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let right = "host:port is needed, for example 127.0.0.1:7080, with port 0 for a free one, or \"\" for none";
     let mut found = text.to_socket_addrs().map_err(|_| format!("is {text:?}; {right}"))?;
-    found.next().ok_or_else(|| format!("is {text:?}, which names no address; {right}"))
+    found.next().map(Some).ok_or_else(|| format!("is {text:?}, which names no address; {right}"))
 }
 
 pub(super) fn path(value: &Value) -> Result<PathBuf, String> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use super::modes::GroupReads;
 use super::startup::{self, Failure, StateDir};
 use crate::config::Settings;
 use crate::doctor::{Findings, Places, Repaired, examine, give_to_owner_of, repair};
@@ -70,7 +71,7 @@ fn look(state_dir: &Path) -> Result<(String, bool), Failure> {
 fn mend(settings: &Settings) -> Result<(String, bool), Failure> {
     let path = existing(&settings.state_dir)?;
     let roots = startup::data_roots(settings)?;
-    let state = StateDir::open(&path)?;
+    let state = StateDir::open(&path, GroupReads(settings.state_group_read))?;
     let lock = startup::lock_file(&path);
     give_to_owner_of(&path, &lock).map_err(|error| Failure::unavailable(&lock.display().to_string(), error))?;
     let places = startup::places(&path);

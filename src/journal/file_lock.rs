@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ pub struct FileLock {
 impl FileLock {
     /// Takes the lock on a file, which is made where it is not there; None where somebody else has it.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        // Not truncated: the words of the holder stand in it.
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        // Not truncated: the words of the holder stand in it. Nobody else can open it, and so hold it.
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
             Ok(_) => Ok(Some(Self { file })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
@@ -50,14 +50,15 @@ impl FileLock {
     }
 }
 
-/// Whether somebody holds the lock on a file, asked and not tried. A file that is not there is not held.
+/// Whether somebody holds the lock on a file, asked and not tried. A file that is not there is not held. A shared lock, which whoever may
+/// read the file could take, is none of ours and does not count.
 pub fn is_held(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    let mut answer = whole_file(libc::F_WRLCK);
+    let mut answer = whole_file(libc::F_RDLCK);
     fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut answer))?;
     Ok(i32::from(answer.l_type) != libc::F_UNLCK)
 }
@@ -162,6 +163,19 @@ mod tests {
         drop(lock);
         assert!(!is_held(&path).unwrap());
         assert!(FileLock::take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_shared_lock_of_a_reader_is_not_taken_for_a_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        drop(FileLock::take(&path).unwrap());
+        let reader = File::open(&path).unwrap();
+        fcntl(reader.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK))).unwrap();
+        assert!(!is_held(&path).unwrap());
+        assert!(FileLock::take(&path).unwrap().is_none());
+        let mode = fs::metadata(&path).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
     }
 
     #[test]

@@ -260,8 +260,12 @@ impl Task {
         };
         let job = Job::queued(id, spec, inputs, now);
         let (folder, spec) = (self.folder(&job.id), job.spec.clone());
+        let group_reads = self.settings.runner.group_reads;
         let made = move || {
             folder.create(&spec)?;
+            if group_reads {
+                folder.show_to_group()?;
+            }
             staged.map_or(Ok(()), |staged| warm_start::hand_over(&staged, &folder))
         };
         let made = blocking(made).await;

@@ -124,9 +124,17 @@ async fn max_duration_counts_the_time_for_which_a_job_runs_and_not_what_the_cloc
     daemon.watch_to_end(&job.name).await;
 }
 
-/// Waits until the daemon has looked which jobs have expired, by one that has: it is removed at that look.
+/// A job that has ended, and is to be removed after so many seconds.
+async fn ended(daemon: &Daemon, seconds: i64) -> v1::Job {
+    let job = daemon.create(v1::JobSpec { ttl_after_end: duration(seconds), ..spec::endless() }).await;
+    cancel(daemon, &job).await;
+    daemon.watch_to_end(&job.name).await
+}
+
+/// Waits until the daemon has looked which jobs have expired, by one that has: it is removed at that look. How far the clock was from the
+/// right one.
 async fn look_for_expired(daemon: &Daemon) -> i64 {
-    let canary = daemon.create(v1::JobSpec { ttl_after_end: duration(0), ..spec::short() }).await;
+    let canary = ended(daemon, 0).await;
     wait_for("an expired job to be removed", || (!daemon.job_folder(&canary.name).exists()).then_some(()));
     error(&canary)
 }
@@ -135,8 +143,7 @@ async fn look_for_expired(daemon: &Daemon) -> i64 {
 async fn nothing_is_removed_because_the_clock_is_wrong_for_a_while() {
     let clock = Clock::new();
     let daemon = clock.of(Setup::new()).start();
-    let kept = daemon.create(v1::JobSpec { ttl_after_end: duration(HOUR), ..spec::short() }).await;
-    daemon.watch_to_end(&kept.name).await;
+    let kept = ended(&daemon, HOUR).await;
     clock.set(24 * HOUR);
     assert!(look_for_expired(&daemon).await > 23 * HOUR, "the fault was not provoked");
     assert!(daemon.get(&kept.name).await.end.is_some());

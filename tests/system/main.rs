@@ -20,6 +20,7 @@ mod memory;
 mod mirror;
 mod nvml;
 mod old_database;
+mod private;
 mod prometheus;
 mod protocol;
 mod queue;

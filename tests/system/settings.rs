@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use super::daemon::{Daemon, Setup};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::daemon::{Daemon, Setup, wait_for};
 
 fn refused(setup: Setup) -> (i32, String) {
     let output = setup.run();
@@ -89,6 +92,35 @@ fn what_is_in_the_way_of_a_start_is_named() {
     assert!(code == 64 && words.contains("runner.path") && words.contains("is no file"), "{words}");
     let (code, words) = refused(Setup::new().arg("--no-such-flag"));
     assert!(code == 64 && words.contains("--no-such-flag"), "{words}");
+}
+
+#[test]
+fn a_ready_file_in_the_working_directory_is_written_and_one_that_cannot_be_is_refused_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let start = |ready_file: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_torchd"));
+        command.env_clear().env("HOME", place.path()).current_dir(place.path());
+        command.args(["--config", "/dev/null", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        // A bare name here too, and for the socket.
+        command.args(["--state-dir", "state", "--ready-file", ready_file]).env("TORCHD__GRPC__UNIX_SOCKET", "socket");
+        command.stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let mut daemon = start("ready.json");
+    wait_for("the ready file", || place.path().join("ready.json").exists().then_some(()));
+    let server = format!("unix:{}", place.path().join("socket").display());
+    let mut jobs = std::process::Command::new(env!("CARGO_BIN_EXE_torchctl"));
+    assert!(jobs.args(["--server", &server, "jobs"]).status().unwrap().success());
+    kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).unwrap();
+    let status = daemon.wait().unwrap();
+    assert!(status.success(), "{status}");
+
+    let output = start("nowhere/ready.json").wait_with_output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(69) && words.contains("--ready-file nowhere/ready.json: No such file"),
+        "{words}"
+    );
+    assert!(!words.contains("torchd serves"), "{words}");
 }
 
 #[test]
