@@ -4,23 +4,21 @@
 //! merges them and remembers where each value came from; `keys` reads the values one by one, because serde would stop
 //! at the first mistake.
 
+mod environment;
 mod keys;
 mod print;
 mod read;
 mod values;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use environment::{Environment, gather};
 pub use keys::Mistake;
 pub use print::to_toml;
 pub use read::{DEFAULT_FILE, Flags, Invalid, load};
 pub use values::LONGEST_SOCKET;
-
-/// What the environment holds, as given to us: tests give their own.
-pub type Environment = BTreeMap<String, String>;
 
 /// Settings that are right.
 #[derive(Debug, Clone, PartialEq)]

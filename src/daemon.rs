@@ -4,9 +4,9 @@
 //! servers end what they have in hand. All of that within `shutdown.timeout`; a second signal ends the daemon at once.
 
 mod arguments;
-mod descriptors;
 mod doctor;
 mod handshake;
+mod limits;
 mod listeners;
 mod logging;
 mod modes;
@@ -59,12 +59,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { startup::EXIT_SETTINGS } else { 0 });
         }
     };
-    let environment: Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
-    let settings = match config::load(&arguments.flags(), &environment, cpus) {
-        Ok(settings) => settings,
+    let (settings, environment) = match config::gather(&arguments.flags(), std::env::vars_os(), cpus) {
+        Ok(gathered) => gathered,
         Err(invalid) => return refuse(&invalid),
     };
     if let Err(invalid) = startup::check_state_dir(&settings) {
@@ -83,7 +80,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return doctor::main(&settings, repair);
     }
     logging::start(&settings);
-    let open_files = descriptors::raise();
+    let open_files = limits::raise_open_files();
+    limits::tell_address_space();
     // A daemon mostly waits; two threads keep it small on machines with many cores.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("torchd").enable_all().build();

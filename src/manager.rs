@@ -414,7 +414,7 @@ impl Manager {
     /// Refuses a job whose folder is gone because it is deleted; somebody may have removed the folder by hand.
     pub async fn refuse_deleted(&self, id: &JobId) -> Result<(), JobError> {
         // It is set aside before the database forgets the job, and removed after that.
-        if recovery::set_aside(&self.settings.jobs_dir, id).exists() {
+        if recovery::set_aside(&self.settings.jobs_dir, id).exists() && !self.folder(id).path().exists() {
             return Err(JobError::Unknown(id.clone()));
         }
         self.stored(id).await.map(drop)

@@ -9,7 +9,8 @@ use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
-    INTERVALS, LONGEST_SOCKET, duration, in_range, listen, log_format, log_level, long_duration, mode, path, paths,
+    INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, duration, in_range, listen, log_format, log_level, long_duration,
+    mode, path, paths,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
@@ -77,8 +78,19 @@ fn merge(flags: &Flags, environment: &Environment, odd: &mut Vec<Mistake>) -> Re
             builder = builder.set_override(key, set_by(name, value.as_str()))?;
         }
     }
+    let mut text = |key: &str, flag: &str, path: &Path| match path.to_str() {
+        Some(text) => Some(text.to_owned()),
+        None => {
+            let what = format!("is {path:?}, which is not UTF-8; a path that is text is needed");
+            odd.push(Mistake { key: key.into(), origin: flag.into(), what });
+            None
+        }
+    };
+    let state_dir = flags.state_dir.as_ref().and_then(|path| text("state_dir", "--state-dir", path));
+    let data_roots: Vec<_> =
+        flags.data_roots.iter().filter_map(|root| text("data.roots", "--data-root", root)).collect();
     let set = [
-        ("state_dir", "--state-dir", flags.state_dir.as_ref().map(|path| path.display().to_string())),
+        ("state_dir", "--state-dir", state_dir),
         ("grpc.listen", "--grpc-listen", flags.grpc_listen.clone()),
         ("http.listen", "--http-listen", flags.http_listen.clone()),
     ];
@@ -87,9 +99,8 @@ fn merge(flags: &Flags, environment: &Environment, odd: &mut Vec<Mistake>) -> Re
             builder = builder.set_override(key, set_by(flag, value))?;
         }
     }
-    if !flags.data_roots.is_empty() {
-        let roots: Vec<Value> =
-            flags.data_roots.iter().map(|root| set_by("--data-root", root.display().to_string())).collect();
+    if !data_roots.is_empty() {
+        let roots: Vec<Value> = data_roots.into_iter().map(|root| set_by("--data-root", root)).collect();
         builder = builder.set_override("data.roots", set_by("--data-root", ValueKind::Array(roots)))?;
     }
     builder.build()
@@ -271,6 +282,13 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let log_format = keys.take("log.format", log_format);
     let log_level = keys.take("log.level", log_level);
     let state_dir = state_dir.or_else(|| default_state_dir(environment));
+    // As long as it is once links are followed, where it is there.
+    let full = state_dir.as_ref().and_then(|path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok());
+    if let Some(length) = full.map(|path| path.as_os_str().len()).filter(|length| *length > LONGEST_STATE_DIR) {
+        let what =
+            format!("has {length} bytes; SQLite takes paths of at most {LONGEST_STATE_DIR} for its database's folder");
+        keys.add("state_dir", what);
+    }
     if state_dir.is_none() {
         keys.add("state_dir", "is not set, and neither STATE_DIRECTORY nor HOME tells where to keep state".into());
     }

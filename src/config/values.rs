@@ -40,6 +40,10 @@ pub(super) const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_
 /// The longest path of a Unix socket, without the byte that ends it. (unix(7), sun_path)
 pub const LONGEST_SOCKET: usize = 107;
 
+/// The longest path of the state folder: SQLite takes 512 bytes for a path, keeps 8 of them for what it adds to the name of a database, and
+/// ours is made aside under names of up to 24. (os_unix.c, MAX_PATHNAME)
+pub(super) const LONGEST_STATE_DIR: usize = 512 - 8 - 24;
+
 /// The mode of a file, as chmod takes it.
 pub(super) fn mode(value: &Value) -> Result<u32, String> {
     let right = "the mode of a file in octal is needed, such as \"0660\"";

@@ -153,7 +153,10 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
         }
         let is_orphan = match (&deleted, name.parse::<JobId>()) {
             (Some(id), _) => {
-                store.delete(id.clone()).await?;
+                // A job whose folder has its name is not the one that was being deleted: somebody has put it back.
+                if !jobs_dir.join(id.as_str()).exists() {
+                    store.delete(id.clone()).await?;
+                }
                 true
             }
             // The row is written after the folder and before the mirror, and a client is answered after both.

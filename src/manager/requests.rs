@@ -129,10 +129,17 @@ impl Task {
         }
         let aside = recovery::set_aside(&self.settings.jobs_dir, id);
         let (folder, renamed) = (self.folder(id), aside.clone());
-        let moved = blocking(move || match std::fs::rename(folder.path(), &renamed) {
-            // Somebody removed it by hand; the row goes too.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        let moved = blocking(move || {
+            // What an earlier deletion has left, of a job that somebody has put back since.
+            match std::fs::remove_dir_all(&renamed) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            match std::fs::rename(folder.path(), &renamed) {
+                // Somebody removed it by hand; the row goes too.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
         });
         moved.await.map_err(JobError::folder(format!("the folder of {} cannot be removed", id.name())))?;
         self.store.delete(id.clone()).await?;
