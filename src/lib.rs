@@ -13,6 +13,8 @@ pub mod beneath;
 
 pub mod umask;
 
+pub mod terminal;
+
 pub mod node;
 
 pub mod record;

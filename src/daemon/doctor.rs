@@ -12,6 +12,7 @@ use super::startup::{self, Failure, StateDir};
 use crate::config::Settings;
 use crate::doctor::{Findings, Places, Repaired, examine, give_to_owner_of, repair};
 use crate::journal::is_held;
+use crate::terminal::shown;
 
 /// A daemon that changes a job writes the database first and the folder then; this is long enough for that.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -25,12 +26,12 @@ pub(super) fn main(settings: &Settings, is_repair: bool) -> ExitCode {
     let (words, is_well) = match done {
         Ok(done) => done,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "torchd: {failure}");
+            let _ = writeln!(std::io::stderr(), "torchd: {}", shown(&failure.to_string()));
             return ExitCode::from(failure.code);
         }
     };
     // Whoever has stopped reading has seen enough.
-    let _ = std::io::stdout().write_all(words.as_bytes());
+    let _ = std::io::stdout().write_all(shown(&words).as_bytes());
     if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEMS) }
 }
 

@@ -33,6 +33,7 @@ mod spec;
 mod survival;
 mod systemd;
 mod tensorboard;
+mod terminal;
 mod tools;
 mod torchctl;
 mod turns;
