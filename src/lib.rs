@@ -11,6 +11,10 @@ pub mod fault;
 
 pub mod beneath;
 
+pub mod umask;
+
+pub mod terminal;
+
 pub mod node;
 
 pub mod record;

@@ -7,12 +7,14 @@ mod attempts;
 mod changes;
 mod dispatch;
 mod error;
+mod expiry;
 mod file_work;
 mod gpus;
 mod job_json;
 mod known_data;
 mod live;
 mod mirrors;
+mod rebuild;
 mod recovery;
 mod requests;
 mod room;
@@ -53,6 +55,7 @@ use file_work::FileWork;
 pub use job_json::{MirrorError, Mirrored};
 use known_data::KnownData;
 use mirrors::Mirrors;
+pub use rebuild::{Old, Rebuilt, rebuild};
 use staging::Staged;
 pub use view::View;
 use warm_start::Warm;
@@ -482,7 +485,7 @@ impl Manager {
     /// Refuses a job whose folder is gone because it is deleted; somebody may have removed the folder by hand.
     pub async fn refuse_deleted(&self, id: &JobId) -> Result<(), JobError> {
         // It is set aside before the database forgets the job, and removed after that.
-        if recovery::set_aside(&self.settings.jobs_dir, id).exists() {
+        if recovery::set_aside(&self.settings.jobs_dir, id).exists() && !self.folder(id).path().exists() {
             return Err(JobError::Unknown(id.clone()));
         }
         self.stored(id).await.map(drop)

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::beneath::Folder;
 use crate::journal::{self, JobFolder, artifact_path, artifacts, write_whole};
+use crate::umask::open_to_others;
 
 pub use judge::judge;
 use pass::Pass;
@@ -183,7 +184,7 @@ impl Mirror {
             return Ok(false);
         }
         if let Some(parent) = parent(path) {
-            pass.to.make_folder(parent).map_err(|error| self.told(parent, error))?;
+            pass.to.make_folder_and(parent, open_to_others).map_err(|error| self.told(parent, error))?;
         }
         // While a file of a checkpoint is written it is none; what tells of it is copied again behind it.
         if path.starts_with("checkpoints/") && !is_manifest(path) {

@@ -80,7 +80,7 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 0)]
         after: u64,
     },
-    /// Print what the runner of a job wrote
+    /// Print what the runner of a job wrote: byte for byte into a file or a pipe; on a terminal with control characters shown by number
     Logs {
         /// jobs/{id}, or the bare id
         job: String,

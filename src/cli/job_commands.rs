@@ -198,7 +198,7 @@ pub(super) async fn logs(connection: Connection, output: Output, job: &str, foll
     let request = v1::ReadJobLogRequest { name: name(job), offset_bytes: 0, tail_lines, follow };
     let mut log = Following::begin(connection, request).await?;
     while let Some(piece) = log.next(|words| tell(&format!("torchctl: {words}"))).await? {
-        output.print(&piece, |piece| piece.text.clone())?;
+        output.print_content(&piece, |piece| &piece.text)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use super::listeners::Addresses;
 
 /// The daemon serves. Keeps the watchdog content from here on.
 pub(super) fn ready(addresses: &Addresses) {
-    let status = format!("gRPC on {}, metrics on {}", addresses.grpc, addresses.http);
+    let status = addresses.to_string();
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     if let Some(patience) = sd_notify::watchdog_enabled() {
         tokio::spawn(async move {

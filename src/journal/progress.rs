@@ -20,6 +20,8 @@ const MAX_TAG_BYTES: usize = 1_000;
 pub struct ProgressFold {
     /// The attempt of the newest record.
     attempt: u32,
+    /// When the first and the newest record of it were written.
+    span: Option<(SystemTime, SystemTime)>,
     /// What the newest runner that began said, and its attempt.
     started: Option<(u32, v1::RunnerStarted)>,
     step: u64,
@@ -41,10 +43,14 @@ impl ProgressFold {
         if self.attempt != record.attempt {
             // What an earlier attempt was is over; how far it came stays until the next one says where it begins.
             self.attempt = record.attempt;
+            self.span = None;
             self.ended = None;
             self.damaged.clear();
             self.examples_per_second = None;
             self.window.clear();
+        }
+        if record.time.is_some() {
+            self.span = Some((self.span.map_or(time, |(first, _)| first), time));
         }
         self.checkpoint_wait = match &record.what {
             Some(What::Progress(progress)) => progress.checkpoint_wait_seconds,
@@ -115,6 +121,12 @@ impl ProgressFold {
         {
             self.window.pop_front();
         }
+    }
+
+    /// From the first record of an attempt to its newest one, as the clock had it then.
+    pub fn span(&self, attempt: u32) -> Duration {
+        let span = self.span.filter(|_| self.attempt == attempt);
+        span.and_then(|(first, newest)| newest.duration_since(first).ok()).unwrap_or_default()
     }
 
     /// What the runner of that attempt said when it began, once it has.
@@ -293,6 +305,7 @@ mod tests {
         fold.add(&of(1, 3, scalar(50, "loss/train")));
         fold.add(&of(1, 4, What::Ended(v1::RunnerEnded { step: 50, ..Default::default() })));
         assert!(fold.ended(1).is_some() && fold.started(1).is_some() && fold.ended(2).is_none());
+        assert_eq!((fold.span(1), fold.span(2)), (Duration::from_secs(3), Duration::ZERO));
 
         fold.add(&of(2, 10, What::Resumed(v1::RunnerResumed { step: 40, path: "checkpoints/step-40".into() })));
         assert!(fold.ended(2).is_none() && fold.started(2).is_none());

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::SystemTime;
 
 use prost::Message;
@@ -25,7 +26,9 @@ impl JournalWriter {
     /// Opens the journal of a job whose lock the caller holds, behind its last whole record: what an earlier runner left
     /// half-written is cut off.
     pub fn open(folder: &JobFolder, _held: &JobLock, attempt: u32) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.journal())?;
+        // The runner's umask may be wider, for what it writes for the group.
+        let mut open = OpenOptions::new();
+        let mut file = open.read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.journal())?;
         let length = whole_bytes(&file)?;
         file.set_len(length)?;
         file.seek(io::SeekFrom::Start(length))?;

@@ -14,7 +14,7 @@ use crate::job::order::{Lease, Order};
 use crate::job::retry::{self, Retry};
 use crate::job::state::{Event, Outcome, State};
 use crate::job::{Job, Violations};
-use crate::journal::{JobFolder, JobLock, ProgressFold, Survey, cut_torn_end, is_held};
+use crate::journal::{JobFolder, JobLock, ProgressFold, Runner, Survey, cut_torn_end, is_held};
 use crate::proto::v1;
 use crate::scheduler::Wait;
 
@@ -39,6 +39,7 @@ impl Task {
         .await?;
         fault::point("job-assigned");
         live.lease = Some(lease.clone());
+        live.gpu_events = self.watcher.events().newest();
         let visible = lease.gpu.as_ref().map(|gpu| gpu.visible.clone());
         let order = Order {
             attempt,
@@ -62,7 +63,8 @@ impl Task {
         if attempt == 1 {
             self.metrics.queue_wait.observe(seconds(live.job.created, now));
         }
-        live.deadline = deadline(&live.job);
+        live.began = Some(Instant::now());
+        live.deadline = deadline(live);
         live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, visible));
         fault::point("shim-started");
         Ok(())
@@ -80,13 +82,17 @@ impl Task {
             {
                 tracing::error!(%error, journal = %from.journal().display(), "the journal cannot be looked through");
             }
-            from.read_order(attempt)
+            // One that has not signed yet has begun just now.
+            let signed = Runner::read(&from).ok().flatten().filter(|runner| runner.attempt == attempt);
+            let age = signed.map_or(Ok(Some(Duration::ZERO)), |runner| runner.age())?;
+            Ok((from.read_order(attempt)?, age))
         };
         match blocking(read).await {
-            Ok(order) => {
+            Ok((order, age)) => {
+                live.began = age.map(|age| Instant::now().checked_sub(age).unwrap_or_else(Instant::now));
                 live.lease = Some(order.lease);
                 live.stop = live.job.course.stop;
-                live.deadline = deadline(&live.job);
+                live.deadline = deadline(live);
                 tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
                 let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
                 if live.stop.is_some() {
@@ -154,7 +160,7 @@ impl Task {
             Err(_) => live.job.course.resume_from.clone(),
         };
         let mut course = live.job.course.clone();
-        course.ran += live.job.started.and_then(|started| time.duration_since(started).ok()).unwrap_or_default();
+        course.ran += ending.ran.unwrap_or_default();
         course.stop = None;
         let has_saved =
             resume_from.as_ref().map(|point| point.step) > course.resume_from.as_ref().map(|point| point.step);
@@ -181,6 +187,7 @@ impl Task {
                         is_restart = true;
                         course.fruitless = 0;
                         course.not_before = time.checked_add(wait);
+                        live.restart = Instant::now().checked_add(wait);
                         verdict.outcome = Outcome::Requeued;
                     }
                     // Its disk may have room again some day.
@@ -234,10 +241,8 @@ impl Task {
 
     /// When the next job may begin its restart.
     pub(super) fn next_restart(&self) -> Option<Instant> {
-        let times = self.live.early().filter_map(|live| live.job.course.not_before);
         // One whose time came since the last plan, while something else was done, is due now.
-        let earliest = times.filter(|time| *time > self.planned).min()?;
-        Instant::now().checked_add(earliest.duration_since(SystemTime::now()).unwrap_or_default())
+        self.live.early().filter_map(Live::not_before).filter(|time| *time > self.planned).min()
     }
 
     /// Stops the runners that have told nothing for longer than their specs allow.
@@ -274,10 +279,9 @@ impl Task {
 }
 
 /// When a job has run as long as it may.
-fn deadline(job: &Job) -> Option<Instant> {
-    let limit = job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
-    let running = job.started.and_then(|started| started.elapsed().ok()).unwrap_or_default();
-    Instant::now().checked_add(limit.saturating_sub(job.course.ran).saturating_sub(running))
+fn deadline(live: &Live) -> Option<Instant> {
+    let limit = live.job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
+    Instant::now().checked_add(limit.saturating_sub(live.job.course.ran).saturating_sub(live.ran()))
 }
 
 /// What a job has saved.

@@ -1,7 +1,7 @@
 //! What users ask of their jobs.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -17,8 +17,8 @@ use crate::job::{Course, Job, JobId, State};
 use crate::journal::Survey;
 use crate::proto::v1;
 
-/// Expired jobs are looked for so often.
-const EXPIRED_EVERY: Duration = Duration::from_secs(5);
+/// Expired jobs that are removed in one go: others wait for this task.
+const MOST_AT_ONCE: usize = 100;
 
 impl Task {
     /// Asks a job to end: in order, or at once.
@@ -155,6 +155,11 @@ impl Task {
         let (folder, renamed, runs) = (self.folder(id), aside.clone(), self.runs.clone());
         let moved = blocking(move || {
             runs.remove(&job.id, &job.spec.display_name);
+            // What an earlier deletion has left, of a job that somebody has put back since.
+            match std::fs::remove_dir_all(&renamed) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             match std::fs::rename(folder.path(), &renamed) {
                 // Somebody removed it by hand; the row goes too.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -166,6 +171,7 @@ impl Task {
         fault::point("job-set-aside");
         self.store.delete(id.clone()).await?;
         self.mirrors.forget(id);
+        self.expiry.forget(id);
         tracing::info!(job.id = %id, "job deleted");
         // It may be large, and others wait for this task. What is left of it the next start removes.
         let id = id.clone();
@@ -180,19 +186,17 @@ impl Task {
 
     /// Removes the jobs whose time after their end is over.
     pub(super) async fn remove_expired_jobs(&mut self) {
-        if self.looked_for_expired.is_some_and(|looked| looked.elapsed() < EXPIRED_EVERY) {
+        if !self.expiry.is_due(Instant::now()) {
             return;
         }
-        self.looked_for_expired = Some(Instant::now());
         let expired = match self.store.expired(SystemTime::now()).await {
-            Ok(expired) => expired,
+            Ok(told) => self.expiry.judge(told, Instant::now()),
             Err(error) => return tracing::error!(%error, "which jobs have expired cannot be told"),
         };
-        for id in expired {
-            // What is not copied yet is all that there is.
-            if self.mirrors.state(&id).is_some_and(|state| !state.complete) {
-                continue;
-            }
+        // What is not copied yet is all that there is.
+        let is_copied = |id: &JobId| self.mirrors.state(id).is_none_or(|state| state.complete);
+        let ready: Vec<_> = expired.into_iter().filter(is_copied).take(MOST_AT_ONCE).collect();
+        for id in ready {
             match self.delete(&id).await {
                 Ok(()) => tracing::info!(job.id = %id, "the job's ttl_after_end is over"),
                 Err(error) => {

@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::attempts::resume_point;
+use super::expiry::Expiry;
 use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
-use super::recovery;
+use super::recovery::{self, Reconciled};
 use super::roster::{Place, Roster};
 use super::runs::Runs;
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, Staged, View, folder};
@@ -58,9 +59,8 @@ pub(super) struct Task {
     /// Runners go on when we end.
     leaves_runners: bool,
     /// The time of the last plan: who may begin later than that has not been planned for.
-    pub(super) planned: SystemTime,
-    /// When the database was last asked which jobs have expired.
-    pub(super) looked_for_expired: Option<Instant>,
+    pub(super) planned: Instant,
+    pub(super) expiry: Expiry,
 }
 
 /// What the task works with.
@@ -93,8 +93,8 @@ impl Task {
         if let Err(error) = blocking(move || repaired.repair()).await {
             tracing::warn!(%error, "the links for TensorBoard cannot be made right");
         }
-        let unfinished = store.unfinished().await?;
-        let unmirrored = recovery::unmirrored(&settings.jobs_dir, &store, &unfinished).await?;
+        let Reconciled { unfinished, unmirrored, strays } =
+            recovery::reconcile(&settings.jobs_dir, &settings.data_roots, &store).await?;
         let mut task = Self {
             settings,
             store,
@@ -113,9 +113,13 @@ impl Task {
             tried_to_mirror: None,
             closing: Vec::new(),
             leaves_runners: false,
-            planned: SystemTime::UNIX_EPOCH,
-            looked_for_expired: None,
+            planned: Instant::now(),
+            expiry: Expiry::default(),
         };
+        for (id, attempt) in strays {
+            // It saves and ends, and with it the claim to its part of the machine; nobody hears of its end.
+            task.supervisor.adopt(id.clone(), task.folder(&id), attempt).stop();
+        }
         for job in task.store.ended_with_mirror().await? {
             let folder = task.folder(&job.id);
             if !mirror::is_done(&folder) {
@@ -264,8 +268,12 @@ impl Task {
         };
         let job = Job::queued(id, spec, inputs, now);
         let (folder, spec, id, runs) = (self.folder(&job.id), job.spec.clone(), job.id.clone(), self.runs.clone());
+        let group_reads = self.settings.runner.group_reads;
         let made = move || {
             folder.create(&spec)?;
+            if group_reads {
+                folder.show_to_group()?;
+            }
             runs.add(&id, &spec.display_name);
             staged.map_or(Ok(()), |staged| staged.hand_over(&folder))
         };
@@ -368,7 +376,8 @@ impl Task {
                 if let Some(fault) = self.gpu_fault(&live) {
                     verdict = end::gpu_lost(verdict, &fault);
                 }
-                self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now() }).await
+                let ran = Some(live.ran());
+                self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now(), ran }).await
             }
         };
         let has_slot = live.lease.is_some();

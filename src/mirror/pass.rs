@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{Copied, LIST, Pulse};
 use crate::beneath::Folder;
 use crate::journal::sha256_of;
+use crate::umask::open_to_others;
 
 /// A list of more bytes is none of ours.
 const MAX_LIST_BYTES: u64 = 64 << 20;
@@ -32,6 +33,7 @@ impl Pass<'_> {
     /// Writes a file of the copy whole, reads back what has its name then, and tells its checksum.
     pub(super) fn write_and_compare(&self, path: &str, from: &mut impl Read) -> io::Result<Copied> {
         let mut file = self.to.overwrite(path, 0o666)?;
+        open_to_others(&file);
         let (mut digest, mut size) = (Sha256::new(), 0u64);
         let mut block = vec![0; 1 << 20];
         loop {

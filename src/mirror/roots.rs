@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::beneath::Folder;
 use crate::journal::write_whole;
+use crate::umask::open_to_others;
 
 /// The file that marks a root. It holds the root's number in hexadecimal.
 const MARK: &str = ".torchd-mirror";
@@ -74,7 +75,7 @@ impl Roots {
             let Some(part) = parts.next() else { break };
             path.push(part);
             // Above a folder that was marked nothing is made: it would hide that the folder is not there.
-            let below = if unseen > 0 { at.folder(part) } else { at.make_folder(part) };
+            let below = if unseen > 0 { at.folder(part) } else { at.make_folder_and(part, open_to_others) };
             let below = below.map_err(named(&path))?;
             is_due |= below.identity()?.device != at.identity()?.device;
             at = below;

@@ -158,6 +158,7 @@ impl Supervisor {
             .args(["--grace", &settings.stop_grace.as_secs_f64().to_string()])
             .args(["--log-max-bytes", &settings.log_max_bytes.to_string()])
             .args(settings.open_files.iter().flat_map(|count| ["--open-files".to_owned(), count.to_string()]))
+            .args(settings.group_reads.then_some("--group-reads"))
             .arg("--runner")
             .arg(&settings.program)
             .env_clear()

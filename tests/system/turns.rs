@@ -1,10 +1,11 @@
 //! Whose turn it is: priorities, making room, and how long jobs stay once they have ended.
 
+use std::fs;
 use std::time::Duration;
 
 use torchd::proto::v1;
 
-use super::daemon::{Daemon, LIMIT, Setup};
+use super::daemon::{Daemon, LIMIT, Setup, wait_for};
 use super::spec;
 
 fn with_priority(priority: i32, spec: v1::JobSpec) -> v1::JobSpec {
@@ -93,6 +94,31 @@ async fn a_deletion_that_a_crash_interrupts_is_finished_by_the_next_start() {
     let daemon = Setup::in_state(&state).start();
     until_not_found(&daemon, &job.name).await;
     assert!(!aside.exists() && link.symlink_metadata().is_err());
+}
+
+#[tokio::test]
+async fn what_an_earlier_deletion_has_left_is_in_nobodys_way() {
+    let daemon = Setup::new().start();
+    let (deleted, kept) = (daemon.create(spec::endless()).await, daemon.create(spec::endless()).await);
+    for job in [&deleted, &kept] {
+        cancel(&daemon, &job.name).await;
+        daemon.watch_to_end(&job.name).await;
+    }
+    let left =
+        |job: &v1::Job| daemon.state_dir.join("jobs").join(job.name.replace("jobs/", ".deleted-")).join("artifacts");
+    let (of_deleted, of_kept) = (left(&deleted), left(&kept));
+    fs::create_dir_all(&of_deleted).unwrap();
+    fs::create_dir_all(&of_kept).unwrap();
+    let request = v1::DeleteJobRequest { name: deleted.name.clone() };
+    daemon.jobs().await.delete_job(request).await.unwrap();
+    assert!(!daemon.job_folder(&deleted.name).exists());
+    wait_for("the rest of the deleted job to go", || (!of_deleted.exists()).then_some(()));
+
+    let (_, state_dir, _guard) = daemon.stop();
+    let daemon = Setup::in_state(&state_dir).start();
+    assert!(!of_kept.exists(), "it is removed by the start");
+    assert!(!daemon.log().contains("the database is older"), "its row was never gone: {}", daemon.log());
+    assert_eq!(daemon.get(&kept.name).await.state(), v1::JobState::Cancelled);
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ fn system(case: &mut Case<'_>) {
 pub fn explain_loader(catalogue: &Catalogue, text: &str) -> Option<Finding> {
     let says = [
         "cannot open shared object file",
+        NO_ROOM,
         "' not found (required by",
         "undefined symbol",
         "file too short",
@@ -86,8 +87,18 @@ pub fn explain_loader(catalogue: &Catalogue, text: &str) -> Option<Finding> {
     Some(explain(catalogue, line, Reason::LibtorchNotLoadable, None))
 }
 
+/// What the loader says when mmap(2) fails: of memory, of a limit of the address space, or of leave to execute what is mapped.
+const NO_ROOM: &str = "failed to map segment from shared object";
+
 fn explain(catalogue: &Catalogue, text: &str, reason: Reason, installed: Installed<'_>) -> Finding {
     let what = if reason == Reason::LibtorchCudaNotLoadable { "The CUDA half of libtorch" } else { "libtorch" };
+    if text.contains(NO_ROOM) || text.contains("Cannot allocate memory") {
+        return finding(reason, format!("{what} cannot be loaded: the process may not map so much memory"))
+            .found(text.trim())
+            .needed("several gigabytes of address space")
+            .remedy("Raise the limit of the address space: `LimitAS=infinity` in the unit of torchd, or `ulimit -v unlimited` in the shell that starts it.", &[])
+            .remedy("Where there is no such limit, the file lies on a file system that is mounted with noexec: move it.", &[]);
+    }
     if let Some(name) = missing_library(text) {
         let found = finding(reason, format!("{what} cannot be loaded: {name} is missing"))
             .found(text.trim())
@@ -175,6 +186,16 @@ mod tests {
                 "libstdc++.so.6 is older",
             ),
             ("/x: symbol lookup error: /x: undefined symbol: _ZN2at4_ops", "LIBTORCH_NOT_LOADABLE", "cannot be loaded"),
+            (
+                "/x: error while loading shared libraries: libtorch_cpu.so: failed to map segment from shared object",
+                "LIBTORCH_NOT_LOADABLE",
+                "may not map so much memory",
+            ),
+            (
+                "/x: error while loading shared libraries: libc10.so: cannot open shared object file: Cannot allocate memory",
+                "LIBTORCH_NOT_LOADABLE",
+                "may not map so much memory",
+            ),
         ];
         for (text, code, words) in cases {
             let found = explain_loader(&catalogue, &format!("some line\n{text}\n")).unwrap();
