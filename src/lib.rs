@@ -11,6 +11,8 @@ pub mod fault;
 
 pub mod beneath;
 
+pub mod shortage;
+
 pub mod node;
 
 pub mod record;

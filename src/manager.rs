@@ -16,6 +16,7 @@ mod recovery;
 mod requests;
 mod room;
 mod roster;
+mod shortfall;
 mod task;
 mod view;
 mod warm_start;

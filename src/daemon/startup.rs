@@ -115,7 +115,7 @@ pub(super) fn lock_file(state_dir: &Path) -> PathBuf {
 pub(super) fn holder(lock: &Path) -> Option<u32> {
     // Between the taking of the lock and its signature, the words of the holder before stand in it, or none.
     for _ in 0..100 {
-        if let Some(holder) = Holder::read(lock).ok().flatten().filter(Holder::is_running) {
+        if let Some(holder) = Holder::read(lock).ok().flatten().filter(|holder| holder.is_running().unwrap_or(false)) {
             return Some(holder.pid);
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -13,7 +13,7 @@ use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::{self, DataFacts, Device, IdxPaths, Place, Plan, Resources, Spec, set_field};
-use crate::job::{Inputs, Violations};
+use crate::job::{Inputs, Violation, Violations};
 use crate::mirror;
 use crate::proto::v1;
 
@@ -51,7 +51,18 @@ pub(super) async fn admit(
         let _turn = turn;
         judge(&message, &settings, no_gpu.as_deref(), &slots, &known)
     });
-    judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
+    judged.await.map_err(|_| JobError::Gone)?.map_err(refused)
+}
+
+/// Mistakes are told. Where nothing but the machine keeps a request from being judged, that is told.
+fn refused(wrong: Violations) -> JobError {
+    let (mut unjudged, mistakes): (Vec<_>, Vec<_>) = wrong.0.into_iter().partition(|found| found.is_unjudged);
+    match unjudged.pop() {
+        Some(Violation { field, description, .. }) if mistakes.is_empty() => {
+            JobError::Shortage { what: format!("{field}: {description}") }
+        }
+        _ => JobError::Invalid(Violations(mistakes)),
+    }
 }
 
 fn judge(
@@ -105,7 +116,7 @@ fn judge_set(
         match roots.resolve(path) {
             Ok(found) => Some(found),
             Err(problem) => {
-                wrong.add(set_field(field, part), problem.to_string());
+                wrong.add_found(set_field(field, part), problem.to_string(), problem.is_unjudged());
                 None
             }
         }
@@ -116,7 +127,7 @@ fn judge_set(
         Ok(facts) => Some((files, facts)),
         Err(problems) => {
             for problem in problems {
-                wrong.add(set_field(field, problem.part), problem.what);
+                wrong.add_found(set_field(field, problem.part), problem.what, problem.is_unjudged);
             }
             None
         }
