@@ -35,7 +35,7 @@ impl Shortfall {
     }
 
     /// A runner was started: whether that is news.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(super) fn clear(&mut self) -> bool {
         self.0.take().is_some()
     }
 
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         let words = shortfall.words().unwrap();
         assert!(words.ends_with("tried again every 60s: second"), "{words}");
-        assert!(shortfall.is_over() && !shortfall.is_over());
+        assert!(shortfall.clear() && !shortfall.clear());
         assert_eq!((shortfall.allows(now), shortfall.words()), (usize::MAX, None));
     }
 }

@@ -17,7 +17,7 @@ use super::shortfall::Shortfall;
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder, warm_start};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
-use crate::job::end::{self, StopCause, Verdict};
+use crate::job::end::{self, Exit, StopCause, Verdict};
 use crate::job::state::{Event, Outcome};
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
@@ -318,7 +318,7 @@ impl Task {
             }
             RunnerNews::Spawned { process_group } => {
                 live.process_group = Some(process_group);
-                is_freed = self.shortfall.is_over();
+                is_freed = self.shortfall.clear();
                 Ok(())
             }
             RunnerNews::Doubt(why) => {
@@ -356,7 +356,9 @@ impl Task {
                         self.shortfall.meet(words.clone(), Instant::now());
                         verdict = end::not_started(words);
                     }
-                    None => drop(self.shortfall.is_over()),
+                    // It was started, and has ended before it could sign.
+                    None if live.process_group.is_none() && exit != Exit::Unknown => drop(self.shortfall.clear()),
+                    None => {}
                 }
                 // A disk that is gone takes the folder of all jobs with it, and may come back.
                 let folder = self.folder(&live.job.id);

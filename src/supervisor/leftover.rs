@@ -11,8 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal as Os, kill_process_group, pidfd_open, pidfd_send_signal};
 
+use super::is_of_disk;
 use crate::job::end::Exit;
 use crate::journal::{ExitNote, JobFolder, JobLock, Runner, cut_torn_end, holders, is_held};
+use crate::shortage::is_shortage;
 
 /// A killed process is gone within this, or stuck in the kernel. Whoever called is told, and asks again.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -167,6 +169,14 @@ pub(super) fn end(folder: &JobFolder, attempt: u32) -> Result<Exit, NotOver> {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Err(NotOver::Unnoted(error));
             }
+            // Also on a disk that takes nothing any more it can be asked whether somebody holds it.
+            Err(error) if is_of_disk(&error) => {
+                return Err(match alive(folder, None) {
+                    Ok(Alive::Nobody) => NotOver::Unnoted(error),
+                    Ok(Alive::Shim | Alive::RunnerAlone) => NotOver::Undetermined(error),
+                    Err(error) => NotOver::Undetermined(error),
+                });
+            }
             Err(error) => return Err(NotOver::Undetermined(error)),
         }
         // A shim may hold it for the moment in which it writes the note. A signature that nobody can read is looked at again.
@@ -185,9 +195,9 @@ pub(super) fn end(folder: &JobFolder, attempt: u32) -> Result<Exit, NotOver> {
     };
     let noted = match ExitNote::read(folder) {
         Ok(note) => note.filter(|note| note.attempt == attempt),
-        // Something else than a note, which tells nothing.
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
-        Err(error) => return Err(NotOver::Undetermined(error)),
+        Err(error) if is_shortage(&error) => return Err(NotOver::Undetermined(error)),
+        // That it is over is certain all the same.
+        Err(_) => None,
     };
     if noted.is_none()
         && let Some(signed) = Runner::read(folder).ok().flatten().filter(|signed| signed.attempt == attempt)
