@@ -1,5 +1,5 @@
-//! The machine lacks descriptors, or a program, for a moment: nothing is declared that cannot be known, no job fails for it, and all
-//! goes on by itself.
+//! The machine lacks descriptors, a program, or room for files for a moment: nothing is declared that cannot be known, no job fails for
+//! it, and all goes on by itself.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,30 +12,34 @@ use super::crash::odd_runner;
 use super::daemon::{Daemon, Setup, is_gone};
 use super::spec;
 
-/// A daemon that gets no more descriptors. Dropping it gives back what it might have before.
+/// A daemon that may have less than before, until this is dropped.
 struct Exhausted {
     pid: Pid,
+    resource: Resource,
     before: Rlimit,
 }
 
 impl Exhausted {
-    /// Lets a daemon have so many more descriptors than it has now.
-    fn but_for(daemon: &Daemon, left: usize) -> Self {
+    fn limit(daemon: &Daemon, resource: Resource, current: Option<u64>) -> Self {
         let pid = Pid::from_raw(daemon.pid() as i32).unwrap();
+        let maximum = getrlimit(resource).maximum;
+        let before = prlimit(Some(pid), resource, Rlimit { current, maximum }).unwrap();
+        Self { pid, resource, before }
+    }
+
+    /// A daemon that gets no further descriptor.
+    fn descriptors(daemon: &Daemon) -> Self {
         let entries = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
         let held: BTreeSet<u64> =
             entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
         // The limit is one on their numbers, of which the lowest that is free is given out first.
-        let current = (0..).filter(|number| !held.contains(number)).nth(left);
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current, maximum }).unwrap();
-        Self { pid, before }
+        Self::limit(daemon, Resource::Nofile, (0..).find(|number| !held.contains(number)))
     }
 }
 
 impl Drop for Exhausted {
     fn drop(&mut self) {
-        prlimit(Some(self.pid), Resource::Nofile, self.before).unwrap();
+        prlimit(Some(self.pid), self.resource, self.before).unwrap();
     }
 }
 
@@ -68,7 +72,7 @@ async fn a_queue_outlasts_a_moment_without_descriptors_and_requests_are_put_off(
     };
     until(&|job| job.waiting_reason.contains("restart 1 of 1 follows")).await;
 
-    let exhausted = Exhausted::but_for(&daemon, 0);
+    let exhausted = Exhausted::descriptors(&daemon);
     let request = v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
     let status = client.create_job(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
@@ -131,7 +135,7 @@ async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while()
     };
     until(&|job| job.waiting_reason.is_empty()).await;
     for _ in 0..2 {
-        let exhausted = Exhausted::but_for(&daemon, 0);
+        let exhausted = Exhausted::descriptors(&daemon);
         let words = "whether the runner still lives cannot be told: Too many open files";
         let doubted = until(&|job| job.waiting_reason.starts_with(words)).await;
         assert_eq!(doubted.state(), v1::JobState::Running);
@@ -140,7 +144,7 @@ async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while()
     }
 
     // What it is asked for meanwhile it is told as soon as that can be done, and in order.
-    let exhausted = Exhausted::but_for(&daemon, 0);
+    let exhausted = Exhausted::descriptors(&daemon);
     client.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
     until(&|job| job.state() == v1::JobState::Stopping && job.waiting_reason.contains("Too many open files")).await;
     assert!(!is_gone(runner));
@@ -200,4 +204,18 @@ async fn a_runner_whose_order_cannot_be_read_is_looked_after_and_keeps_its_part_
     let ended = daemon.watch_to_end(&job.name).await;
     assert!(ended.state() == v1::JobState::Cancelled && is_gone(runner), "{:?}", ended.end);
     assert_eq!(daemon.watch_to_end(&other.name).await.state(), v1::JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_daemon_outlasts_files_that_may_not_grow() {
+    let daemon = Setup::new().start();
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    let limited = Exhausted::limit(&daemon, Resource::Fsize, Some(100));
+    let request = v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
+    let status = daemon.jobs().await.create_job(request).await.unwrap_err();
+    assert!(status.message().contains("File too large"), "{status:?}");
+    assert_eq!(daemon.page("/healthz").0, 200);
+    drop(limited);
+    let job = daemon.create(spec::short()).await;
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
 }
