@@ -5,6 +5,7 @@
 
 mod arguments;
 mod doctor;
+mod file_size;
 mod handshake;
 mod limits;
 mod listeners;
@@ -52,6 +53,9 @@ const SERVICES: [&str; 5] =
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is unavailable), 70 (internal).
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Err(error) = file_size::outlive_limit() {
+        let _ = writeln!(std::io::stderr(), "torchd: SIGXFSZ cannot be ignored: {error}");
+    }
     if arguments.get(1).is_some_and(|first| first == "--shim") {
         return run_shim(arguments);
     }

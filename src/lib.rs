@@ -15,6 +15,8 @@ pub mod umask;
 
 pub mod terminal;
 
+pub mod shortage;
+
 pub mod node;
 
 pub mod record;

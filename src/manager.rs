@@ -20,6 +20,7 @@ mod requests;
 mod room;
 mod roster;
 mod runs;
+mod shortfall;
 mod staging;
 mod task;
 mod view;

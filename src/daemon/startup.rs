@@ -128,7 +128,7 @@ pub(super) fn lock_file(state_dir: &Path) -> PathBuf {
 pub(super) fn holder(lock: &Path) -> Option<u32> {
     // Between the taking of the lock and its signature, the words of the holder before stand in it, or none.
     for _ in 0..100 {
-        if let Some(holder) = Holder::read(lock).ok().flatten().filter(Holder::is_running) {
+        if let Some(holder) = Holder::read(lock).ok().flatten().filter(|holder| holder.is_running().unwrap_or(false)) {
             return Some(holder.pid);
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -172,10 +172,12 @@ pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
 pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> Result<RunnerSettings, Failure> {
     let shim =
         std::env::current_exe().map_err(|error| Failure::internal("the path of this program is unknown", error))?;
+    // Runners look for our lock there as long as they live, and the links of a path may go before that.
+    let state_dir = settings.state_dir.canonicalize().or_else(|_| std::path::absolute(&settings.state_dir));
+    let state_dir = state_dir.map_err(|error| Failure::internal("the path of the state folder is unknown", error))?;
     Ok(RunnerSettings {
         shim,
-        daemon_lock: std::path::absolute(lock_file(&settings.state_dir))
-            .map_err(|error| Failure::internal("the path of the state folder is unknown", error))?,
+        daemon_lock: lock_file(&state_dir),
         orphan_timeout: settings.jobs_orphan_timeout,
         log_max_bytes: settings.jobs_log_max_bytes,
         group_reads: settings.state_group_read,

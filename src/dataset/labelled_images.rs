@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::DataFile;
 use super::idx::{IdxError, IdxFile};
+use crate::shortage::is_shortage;
 
 /// Below this size on disk a file is read whole when a request is judged; above it the header has to do.
 pub const WHOLE_BELOW_BYTES: u64 = 64_000_000;
@@ -72,6 +73,8 @@ pub struct Problem {
     pub part: Part,
     /// In a user's words, beginning with the path.
     pub what: String,
+    /// Nothing is wrong with it: the machine lacks what it needs to read it now.
+    pub is_unjudged: bool,
 }
 
 /// Judges a set without keeping it: small files whole, large ones by their headers.
@@ -123,7 +126,8 @@ fn is_small(data: &DataFile, file: &IdxFile) -> bool {
 }
 
 fn problem(path: &Path, part: Part, error: &IdxError) -> Problem {
-    Problem { part, what: format!("{} {error}", path.display()) }
+    let is_unjudged = matches!(error, IdxError::Unreadable(cause) if is_shortage(cause));
+    Problem { part, what: format!("{} {error}", path.display()), is_unjudged }
 }
 
 fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
@@ -143,7 +147,7 @@ fn agree(
     let (&[count, height, width], &[label_count]) = (dimensions, label_dimensions) else {
         unreachable!("opened with 3 dimensions and with 1");
     };
-    let refuse = |part, what| Err(vec![Problem { part, what }]);
+    let refuse = |part, what| Err(vec![Problem { part, what, is_unjudged: false }]);
     if count != label_count {
         return refuse(
             Part::Labels,

@@ -152,6 +152,11 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
     }
 }
 
+/// The end of an attempt in which nothing ran: the machine cannot start any runner now, as `words` say. That is not the job's fault.
+pub fn not_started(words: String) -> Verdict {
+    Verdict { outcome: Outcome::Requeued, reason: JobEndReason::StartFailed, message: words }
+}
+
 /// The end of a job whose own program could not get the memory that it asked for: Rust says so in the log and aborts.
 pub fn no_memory(verdict: Verdict, exit: Exit, log_tail: &[String]) -> Verdict {
     let told =

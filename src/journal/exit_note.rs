@@ -82,9 +82,15 @@ impl ExitNote {
     }
 
     /// The note, if there is one.
+    ///
+    /// # Errors
+    /// `InvalidData` where something else than a note stands there.
     pub fn read(folder: &JobFolder) -> io::Result<Option<Self>> {
         match fs::read(folder.exit()) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Ok(bytes) => {
+                let note = serde_json::from_slice(&bytes);
+                Ok(Some(note.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -16,7 +16,7 @@ use crate::job::probe::ProbeReport;
 use crate::job::spec::{
     self, DataFacts, Demands, Device, HostMemory, IdxPaths, Length, Place, Plan, Resources, Spec, set_field,
 };
-use crate::job::{Inputs, Violations};
+use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
 use crate::proto::v1;
@@ -62,7 +62,7 @@ pub(super) async fn admit(
         fault::point("judging");
         judge(&message, &settings, no_gpu.as_deref(), &slots, &known)
     });
-    judged.await?.map_err(JobError::Invalid)
+    judged.await?.map_err(refused)
 }
 
 /// The folders that a request reads, in words. Requests for the same ones share a part of the threads.
@@ -79,6 +79,17 @@ fn files(message: &v1::JobSpec) -> String {
     folders.sort_unstable();
     folders.dedup();
     format!("the files in {:?}", folders.join(", "))
+}
+
+/// Mistakes are told. Where nothing but the machine keeps a request from being judged, that is told.
+fn refused(wrong: Violations) -> JobError {
+    let (mut unjudged, mistakes): (Vec<_>, Vec<_>) = wrong.0.into_iter().partition(|found| found.is_unjudged);
+    match unjudged.pop() {
+        Some(Violation { field, description, .. }) if mistakes.is_empty() => {
+            JobError::Shortage { what: format!("{field}: {description}") }
+        }
+        _ => JobError::Invalid(Violations(mistakes)),
+    }
 }
 
 fn judge(
@@ -184,7 +195,7 @@ fn judge_set(
         match roots.open(path) {
             Ok(file) => Some(file),
             Err(problem) => {
-                wrong.add(set_field(field, part), problem.to_string());
+                wrong.add_found(set_field(field, part), problem.to_string(), problem.is_unjudged());
                 None
             }
         }
@@ -195,7 +206,7 @@ fn judge_set(
         Ok(facts) => Some((IdxFiles { images: images.path().into(), labels: labels.path().into() }, facts)),
         Err(problems) => {
             for problem in problems {
-                wrong.add(set_field(field, problem.part), problem.what);
+                wrong.add_found(set_field(field, problem.part), problem.what, problem.is_unjudged);
             }
             None
         }

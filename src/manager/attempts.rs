@@ -9,7 +9,7 @@ use super::JobError;
 use super::live::{Ending, Live};
 use super::task::{Task, blocking};
 use crate::fault;
-use crate::job::end::{Exit, StopCause, Verdict};
+use crate::job::end::{self, StopCause, Verdict};
 use crate::job::order::{Lease, Order};
 use crate::job::retry::{self, Retry};
 use crate::job::state::{Event, Outcome, State};
@@ -17,6 +17,7 @@ use crate::job::{Job, Violations};
 use crate::journal::{JobFolder, JobLock, ProgressFold, Runner, Survey, cut_torn_end, is_held};
 use crate::proto::v1;
 use crate::scheduler::Wait;
+use crate::shortage::is_shortage;
 
 /// A runner that loads may be silent so many times as long as one that trains.
 const LOADING_FACTOR: u32 = 10;
@@ -52,10 +53,12 @@ impl Task {
         };
         let to = place.clone();
         if let Err(error) = blocking(move || to.write_order(&order)).await {
-            let verdict = Verdict {
-                outcome: Outcome::Failed,
-                reason: v1::JobEndReason::Storage,
-                message: format!("the order could not be written: {error}"),
+            let words = format!("the order could not be written: {error}");
+            let verdict = if is_shortage(&error) {
+                self.shortfall.meet(words.clone(), Instant::now());
+                end::not_started(words)
+            } else {
+                Verdict { outcome: Outcome::Failed, reason: v1::JobEndReason::Storage, message: words }
             };
             return self.end(live, Ending::without_process(verdict)).await;
         }
@@ -70,54 +73,91 @@ impl Task {
         Ok(())
     }
 
-    /// Takes a job over whose runner an earlier daemon has started.
+    /// Takes a job over whose runner an earlier daemon has started. Whether there is one the locks tell, and not whether its order can
+    /// be read.
     pub(super) async fn adopt(&mut self, live: &mut Live) -> Result<(), JobError> {
         let place = self.folder(&live.job.id);
-        let (from, attempt) = (place.clone(), live.job.attempt);
-        let read = move || {
-            if !is_held(&from.shim())?
-                && let Some(lock) = JobLock::take(&from)?
-                // A machine that went down may have left anything at the end of the journal, which watchers would stumble over.
-                && let Err(error) = cut_torn_end(&from, &lock)
-            {
-                tracing::error!(%error, journal = %from.journal().display(), "the journal cannot be looked through");
-            }
-            // One that has not signed yet has begun just now.
-            let signed = Runner::read(&from).ok().flatten().filter(|runner| runner.attempt == attempt);
-            let age = signed.map_or(Ok(Some(Duration::ZERO)), |runner| runner.age())?;
-            Ok((from.read_order(attempt)?, age))
-        };
-        match blocking(read).await {
-            Ok((order, age)) => {
-                live.began = age.map(|age| Instant::now().checked_sub(age).unwrap_or_else(Instant::now));
-                live.lease = Some(order.lease);
-                live.stop = live.job.course.stop;
-                live.deadline = deadline(live);
-                tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
-                let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
-                if live.stop.is_some() {
-                    runner.stop();
+        let attempt = live.job.attempt;
+        let settle = {
+            let place = place.clone();
+            move || {
+                if !is_held(&place.shim())?
+                    && let Some(lock) = JobLock::take(&place)?
+                {
+                    // A machine that went down may have left anything at the end of the journal, which watchers would stumble over.
+                    cut_torn_end(&place, &lock)?;
                 }
-                live.runner = Some(runner);
                 Ok(())
             }
-            Err(error) => {
-                let is_gone = !place.path().exists();
-                let verdict = if is_gone || error.kind() != std::io::ErrorKind::NotFound {
-                    tracing::error!(job.id = %live.job.id, %error, "the job's folder cannot be used");
-                    Verdict {
-                        outcome: Outcome::Failed,
-                        reason: v1::JobEndReason::Interrupted,
-                        message: format!(
-                            "the daemon died while the job ran, and the job's folder cannot be used: {error}"
-                        ),
-                    }
-                } else {
-                    // It died before it had told the runner what to do, so that there is none.
-                    crate::job::end::judge(Exit::Unknown, None, live.job.course.stop, false)
-                };
-                self.end(live, Ending::without_process(verdict)).await
+        };
+        if let Err(error) = blocking(settle).await {
+            if matches!(place.path().try_exists(), Ok(false)) {
+                tracing::error!(job.id = %live.job.id, %error, "the job's folder cannot be used");
+                let message =
+                    format!("the daemon died while the job ran, and the job's folder cannot be used: {error}");
+                let reason = v1::JobEndReason::Interrupted;
+                let verdict = Verdict { outcome: Outcome::Failed, reason, message };
+                return self.end(live, Ending::without_process(verdict)).await;
             }
+            tracing::error!(%error, journal = %place.journal().display(), "the journal cannot be looked through");
+        }
+        live.began = self.began(&place, attempt).await;
+        live.stop = live.job.course.stop;
+        live.deadline = deadline(live);
+        tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
+        let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
+        if live.stop.is_some() {
+            runner.stop();
+        }
+        live.runner = Some(runner);
+        self.find_lease(live).await;
+        Ok(())
+    }
+
+    /// When a runner of an earlier daemon began; None where it cannot be told, or was before this boot.
+    async fn began(&self, place: &JobFolder, attempt: u32) -> Option<Instant> {
+        let place = place.clone();
+        // A runner that has not signed yet has begun just now.
+        let age = move || match Runner::read(&place)?.filter(|runner| runner.attempt == attempt) {
+            Some(runner) => runner.age(),
+            None => Ok(Some(Duration::ZERO)),
+        };
+        let age = blocking(age).await.ok().flatten()?;
+        Some(Instant::now().checked_sub(age).unwrap_or_else(Instant::now))
+    }
+
+    /// Finds out what an adopted runner has of the machine: its order tells. While that cannot be read, it counts as holding what its
+    /// job asked for, and a GPU that nobody else gets.
+    async fn find_lease(&self, live: &mut Live) {
+        let (place, attempt) = (self.folder(&live.job.id), live.job.attempt);
+        let (lease, unread) = match blocking(move || place.read_order(attempt)).await {
+            Ok(order) => (order.lease, None),
+            Err(error) => (self.assumed_lease(&live.job), Some(error.to_string())),
+        };
+        live.lease = Some(lease);
+        if live.order_unread != unread {
+            if let Some(error) = unread.as_ref().filter(|_| live.order_unread.is_none()) {
+                tracing::error!(job.id = %live.job.id, attempt, error, "what the runner holds is not known: its order cannot be read");
+            }
+            live.order_unread = unread;
+            live.publish();
+        }
+    }
+
+    /// Asks again for orders that could not be read.
+    pub(super) async fn read_orders_again(&mut self) {
+        let unread = self.live.busy().filter(|live| live.order_unread.is_some() && live.runner.is_some());
+        let unread: Vec<_> = unread.map(|live| live.job.id.clone()).collect();
+        let mut is_news = false;
+        for id in unread {
+            let Some((place, mut live)) = self.live.take(&id) else { continue };
+            self.find_lease(&mut live).await;
+            is_news |= live.order_unread.is_none();
+            self.keep(place, live);
+        }
+        if is_news {
+            self.tell_holders();
+            self.schedule().await;
         }
     }
 
@@ -126,6 +166,7 @@ impl Task {
         live.runner = None;
         live.deadline = None;
         live.lease = None;
+        live.order_unread = None;
         live.process_group = None;
         live.silent = Duration::ZERO;
         // Whoever watches a job that does not run reads its journal.
@@ -201,6 +242,9 @@ impl Task {
                     (None, _) => {}
                 }
             }
+            // Nothing has run.
+            Outcome::Requeued
+                if verdict.reason == v1::JobEndReason::StartFailed && live.job.state != State::Stopping => {}
             Outcome::Requeued if live.stop.is_none() => {
                 course.fruitless = if has_saved { 0 } else { course.fruitless + 1 };
                 if !retry::goes_on(&course) {

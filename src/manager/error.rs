@@ -80,6 +80,12 @@ pub enum JobError {
     /// The runner does not work on this machine.
     #[error("no job can run here: {0}")]
     RunnerBroken(String),
+    /// The machine lacks something for the moment, so that a request could not be judged.
+    #[error("the machine is short of something now, and the request could not be judged; try again later: {what}")]
+    Shortage {
+        /// What could not be done, with the system's words.
+        what: String,
+    },
     /// The daemon is shutting down.
     #[error("torchd is shutting down and takes no more jobs")]
     ShuttingDown,

@@ -35,6 +35,8 @@ pub(super) struct Live {
     pub(super) lease: Option<Lease>,
     /// The newest event of GPUs when it got its lease; 0 where an earlier daemon gave it.
     pub(super) gpu_events: u64,
+    /// Why the order of its runner cannot be read, so that its lease is assumed.
+    pub(super) order_unread: Option<String>,
     /// The process group of its runner, once it was started.
     pub(super) process_group: Option<u32>,
     pub(super) runner: Option<RunnerHandle>,
@@ -83,6 +85,7 @@ impl Live {
             silent: Duration::ZERO,
             lease: None,
             gpu_events: 0,
+            order_unread: None,
             process_group: None,
             runner: None,
             stop: None,
@@ -103,12 +106,21 @@ impl Live {
         };
         View {
             job: self.job.clone(),
-            waiting: self.waiting.as_ref().map(Wait::to_string).or_else(|| self.standstill()).unwrap_or_default(),
+            waiting: self.waits().unwrap_or_default(),
             progress,
             sequence: self.sequence,
             recent: self.recent.clone(),
             encoded: OnceLock::new(),
         }
+    }
+
+    /// Why it waits, or what is not well with it.
+    fn waits(&self) -> Option<String> {
+        let unread = || {
+            let error = self.order_unread.as_ref()?;
+            Some(format!("what its runner holds of the machine is not known: its order cannot be read: {error}"))
+        };
+        self.waiting.as_ref().map(Wait::to_string).or_else(|| self.standstill()).or_else(unread)
     }
 
     /// Why it does not go on although it trains.
@@ -150,6 +162,12 @@ impl Live {
 
     pub(super) fn publish(&self) {
         self.view.send_replace(Arc::new(self.view()));
+    }
+
+    /// Tells why it cannot be told whether its runner lives, or that it can again.
+    pub(super) fn doubts(&mut self, why: Option<String>) {
+        self.waiting = why.map(|why| Wait::For(why.into()));
+        self.publish();
     }
 
     /// Tells why it waits, if that is news.

@@ -15,10 +15,11 @@ use super::mirrors::Mirrors;
 use super::recovery::{self, Reconciled};
 use super::roster::{Place, Roster};
 use super::runs::Runs;
+use super::shortfall::Shortfall;
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, Staged, View, folder};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
-use crate::job::end::{self, StopCause, Verdict};
+use crate::job::end::{self, Exit, StopCause, Verdict};
 use crate::job::state::{Event, Outcome};
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::mirror;
 use crate::proto::v1;
 use crate::store::{Asked, Store};
-use crate::supervisor::{RunnerEvent, RunnerHandle, RunnerNews, Supervisor};
+use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerHandle, RunnerNews, Supervisor};
 
 /// What the database refused is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub(super) struct Task {
     pub(super) watcher: Watcher,
     /// Nothing, or why nothing can be started: the runner has not been probed yet, or does not work.
     pub(super) runner: Result<(), String>,
+    /// What keeps the machine from starting runners, although the probe has found that they work.
+    pub(super) shortfall: Shortfall,
     /// GPUs that jobs can lease.
     pub(super) slots: Vec<GpuSlot>,
     /// Why jobs that need a GPU wait, although there may be some.
@@ -106,6 +109,7 @@ impl Task {
             views,
             watcher,
             runner: Err("the runner is being asked which libraries it finds".into()),
+            shortfall: Shortfall::default(),
             slots: Vec::new(),
             gpu_block: None,
             behind_since: None,
@@ -154,7 +158,7 @@ impl Task {
         // An end that the database refused to the last is told by the folder to the next daemon.
         while self.closing.is_empty() || (!self.leaves_runners && self.live.busy().any(|live| live.runner.is_some())) {
             let deadline = self.live.busy().filter(|live| live.stop.is_none()).filter_map(|live| live.deadline).min();
-            let restart = self.next_restart();
+            let restart = self.next_restart().into_iter().chain(self.shortfall.again()).min();
             tokio::select! {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.end_jobs_that_ran_too_long();
@@ -183,6 +187,7 @@ impl Task {
                 }
                 _ = ticks.tick() => {
                     self.end_stalled_jobs(TRY_AGAIN);
+                    self.read_orders_again().await;
                     self.remove_expired_jobs().await;
                     self.mirror_again().await;
                     // Who waits for an answer has a turn in between: each try may take long.
@@ -315,6 +320,7 @@ impl Task {
 
     async fn hear(&mut self, RunnerEvent { id, what }: RunnerEvent) {
         let Some((place, mut live)) = self.live.take(&id) else { return };
+        let mut is_freed = false;
         let done = match what {
             RunnerNews::Progress { fold, sequence, batch } => {
                 self.note_damaged_checkpoints(&live, &fold);
@@ -340,6 +346,11 @@ impl Task {
             }
             RunnerNews::Spawned { process_group } => {
                 live.process_group = Some(process_group);
+                is_freed = self.shortfall.clear();
+                Ok(())
+            }
+            RunnerNews::Doubt(why) => {
+                live.doubts(why);
                 Ok(())
             }
             RunnerNews::Ended { exit, fault, log_tail } => {
@@ -347,21 +358,35 @@ impl Task {
                 let is_started = live.fold.started(attempt).is_some();
                 let mut verdict = end::judge(exit, live.fold.ended(attempt), live.stop, is_started);
                 verdict = end::no_memory(verdict, exit, &log_tail);
+                let mut of_machine = None;
                 // A runner that could not be loaded leaves the loader's words, and these say what to do.
                 if verdict.reason == v1::JobEndReason::StartFailed
                     && let Some(finding) = explain_loader(&self.settings.catalogue, &log_tail.join("\n"))
                 {
-                    verdict.message = finding.in_words();
+                    of_machine = Some(finding.in_words());
                 }
                 // What the runner said of its end, and what somebody wanted, holds whatever else is wrong.
                 let said = live.fold.ended(attempt).map(v1::RunnerEnded::reason);
                 let is_settled = matches!(verdict.outcome, Outcome::Finished | Outcome::Cancelled | Outcome::Paused)
                     || verdict.reason == v1::JobEndReason::MaxDuration
                     || said.is_some_and(|said| said != v1::JobEndReason::Interrupted);
-                if let Some(fault) = fault.filter(|_| !is_settled) {
-                    let is_storage = fault.is_storage || is_started;
-                    let reason = if is_storage { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
-                    verdict = Verdict { outcome: Outcome::Failed, reason, message: fault.words };
+                match fault.filter(|_| !is_settled) {
+                    Some(Fault { kind: FaultKind::Machine, words }) if !is_started => of_machine = Some(words),
+                    Some(Fault { kind: FaultKind::Machine, .. }) | None => {}
+                    Some(Fault { kind, words }) => {
+                        let is_storage = kind == FaultKind::Storage || is_started;
+                        let reason = if is_storage { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
+                        verdict = Verdict { outcome: Outcome::Failed, reason, message: words };
+                    }
+                }
+                match of_machine {
+                    Some(words) => {
+                        self.shortfall.meet(words.clone(), Instant::now());
+                        verdict = end::not_started(words);
+                    }
+                    // It was started, and has ended before it could sign.
+                    None if live.process_group.is_none() && exit != Exit::Unknown => drop(self.shortfall.clear()),
+                    None => {}
                 }
                 // A disk that is gone takes the folder of all jobs with it, and may come back.
                 let folder = self.folder(&live.job.id);
@@ -384,7 +409,7 @@ impl Task {
         self.keep(place, live);
         self.note(&id, done);
         self.tell_holders();
-        if !has_slot {
+        if !has_slot || is_freed {
             self.schedule().await;
         }
     }

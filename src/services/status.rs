@@ -11,6 +11,7 @@ use crate::job::state::Refusal;
 use crate::job::{Violation, Violations};
 use crate::journal::{Damaged, JobFolder, JournalError};
 use crate::manager::JobError;
+use crate::shortage::is_shortage;
 
 /// The domain of every ErrorInfo.
 pub(super) const DOMAIN: &str = "torchd";
@@ -20,6 +21,8 @@ const RETRY_FULL_QUEUE: Duration = Duration::from_secs(5);
 
 /// A client whose files did not answer may ask again after this.
 const RETRY_FILES: Duration = Duration::from_secs(10);
+/// A client that found the machine short of descriptors, processes or memory may ask again after this.
+const RETRY_SHORTAGE: Duration = Duration::from_secs(5);
 
 /// A client that found the state folder full may ask again after this.
 const RETRY_FULL_STATE: Duration = Duration::from_secs(60);
@@ -58,7 +61,7 @@ pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Sta
 
 /// Mistakes in a request, each with the path of its field.
 pub(super) fn invalid(violations: &Violations, prefix: &str) -> Status {
-    let told = |Violation { field, description }: &Violation| {
+    let told = |Violation { field, description, .. }: &Violation| {
         FieldViolation::new(abridged(format!("{prefix}{field}")), abridged(description))
     };
     let mut bytes = 0;
@@ -165,14 +168,23 @@ pub(super) fn of(error: JobError) -> Status {
             status(Code::FailedPrecondition, "RUNNER_BROKEN", message, details)
         }
         JobError::ShuttingDown | JobError::Gone => plain(Code::Unavailable, "SHUTTING_DOWN", message),
+        JobError::Shortage { .. } => shortage(message),
         JobError::Store(_) => internal("STORE_FAILED", message),
+        JobError::Folder { cause, .. } if is_shortage(&cause) => shortage(message),
         JobError::Folder { .. } => internal("STORAGE_FAILED", message),
     }
 }
 
+/// The machine lacks something for the moment.
+fn shortage(message: String) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY_SHORTAGE));
+    status(Code::ResourceExhausted, "MACHINE_SHORT", message, details)
+}
+
 /// What a client sees of a journal that cannot be read.
 pub(super) fn of_journal(error: JournalError) -> Status {
-    match error {
+    match &error {
+        JournalError::Io(cause) if is_shortage(cause) => shortage(error.to_string()),
         JournalError::Io(_) => internal("STORAGE_FAILED", error.to_string()),
         JournalError::Frame(_) | JournalError::Unknown { .. } => {
             plain(Code::DataLoss, "JOURNAL_DAMAGED", error.to_string())

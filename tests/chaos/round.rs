@@ -269,7 +269,7 @@ impl Round {
     async fn settle(&mut self) {
         self.note("settling".into());
         for runner in std::mem::take(&mut self.frozen) {
-            if runner.is_running() {
+            if runner.is_running().unwrap() {
                 let _ = kill(Pid::from_raw(runner.pid as i32), Signal::SIGCONT);
             }
         }

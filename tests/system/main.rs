@@ -33,6 +33,7 @@ mod queue;
 mod repair;
 mod resume;
 mod settings;
+mod shortage;
 mod slow_disk;
 mod small_disk;
 mod spec;
