@@ -11,6 +11,8 @@ pub mod fault;
 
 pub mod beneath;
 
+pub mod gate;
+
 pub mod node;
 
 pub mod record;

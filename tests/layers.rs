@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that all may use, wherever they stand.
-const LEAVES: [&str; 4] = ["config", "metrics", "fault", "beneath"];
+const LEAVES: [&str; 5] = ["config", "metrics", "fault", "beneath", "gate"];
 
 /// Pairs that must not know each other although their places would allow it.
 const FORBIDDEN: [(&str, &str); 6] = [
