@@ -1,6 +1,7 @@
 //! gRPC adapters: convert, call one method, convert back. No SQL, no state logic, no processes.
 
 mod artifacts;
+mod codec;
 mod compatibility;
 mod gpu;
 mod job_log;
@@ -19,8 +20,15 @@ use crate::gpu::Watcher;
 use crate::manager::Manager;
 use crate::metrics::Method;
 use crate::node::NodeSource;
-use crate::proto::{self, server};
+use crate::proto;
+pub use codec::BoundedCodec;
 pub use layer::{AnswerLayer, AnswerService};
+
+/// The generated half of the services.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+mod server {
+    include!(concat!(env!("OUT_DIR"), "/server/torchd.v1.rs"));
+}
 
 /// What the services adapt.
 pub struct Parts {

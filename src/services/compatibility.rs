@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use tonic::{Request, Response, Status};
 
+use super::server::compatibility_service_server::CompatibilityService;
 use super::{paging, status};
 use crate::checkup::Checkup;
 use crate::compat::{self, Date, Facts, PlanError, RuntimeFilter, RuntimeQuery, Version};
 use crate::manager::Manager;
-use crate::proto::server::compatibility_service_server::CompatibilityService;
 use crate::proto::v1;
 
 /// The service.

@@ -5,11 +5,11 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use tonic::{Request, Response, Status};
 
+use super::server::job_service_server::JobService;
 use super::{artifacts, job_log, paging, scalars, status, watch};
 use crate::job::spec::judge_labels;
 use crate::job::{JobId, State, Violations};
 use crate::manager::{Manager, View};
-use crate::proto::server::job_service_server::JobService;
 use crate::proto::v1;
 
 /// The longest id of a request.

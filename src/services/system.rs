@@ -2,13 +2,13 @@
 
 use tonic::{Request, Response, Status};
 
+use super::server::system_service_server::SystemService;
 use super::status;
 use crate::checkup::Checkup;
 use crate::gpu::Watcher;
 use crate::job::probe::{Found, ProbeReport};
 use crate::manager::{Manager, PythonReport};
 use crate::node::NodeSource;
-use crate::proto::server::system_service_server::SystemService;
 use crate::proto::v1;
 
 /// The service.
