@@ -203,6 +203,7 @@ async fn run(
     let node = startup::node(&settings, environment.clone());
     let checkup = startup::checkup(&settings, environment, catalogue);
     tokio::spawn(checkup.clone().watch(manager.clone(), settings.check_interval));
+    let clients = services::Clients::default();
     let parts = services::Parts {
         manager: manager.clone(),
         checkup: checkup.clone(),
@@ -211,6 +212,7 @@ async fn run(
         node,
         cpus,
         max_message_bytes: settings.grpc_max_message_bytes,
+        clients: clients.clone(),
     };
     let (routes, health) =
         services::routes(parts).await.map_err(|error| Failure::internal("reflection cannot be served", error))?;
@@ -220,7 +222,7 @@ async fn run(
     let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
     let mut servers =
-        listeners.serve(routes, AnswerLayer::new(metrics, methods), exporter.clone().router(), stop.clone());
+        listeners.serve(routes, AnswerLayer::new(metrics, methods, clients), exporter.clone().router(), stop.clone());
 
     for service in SERVICES {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;

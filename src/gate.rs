@@ -5,6 +5,8 @@
 //! with the caller: a caller that leaves frees nothing that is still in use. Whoever leaves while it waits is forgotten; work
 //! that has begun learns it from [`Wanted`].
 
+mod kept;
+
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{AcquireError, Semaphore};
 use tokio::task::JoinError;
+
+pub use kept::Kept;
 
 /// A bound on threads; cheap to clone.
 #[derive(Debug, Clone)]

@@ -51,6 +51,10 @@ pub(super) struct Addresses {
     pub(super) http: SocketAddr,
 }
 
+/// Bytes of a request, and of all requests of a connection, that a client may send before we have taken those before.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+
 /// From failing to accept a connection to trying again.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -154,6 +158,8 @@ where
     let incoming = paced(incoming).map(|accepted| accepted.map(Punctual::new));
     Server::builder()
         .max_concurrent_streams(Some(limits.max_streams))
+        .initial_stream_window_size(Some(STREAM_WINDOW))
+        .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(limits.keepalive))
         .layer(layer)

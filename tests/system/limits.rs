@@ -1,11 +1,22 @@
 //! Clients that ask for too much at once: what is refused before it costs anything, and that others are served meanwhile.
 
+use std::os::unix::fs::PermissionsExt;
+use std::time::SystemTime;
+
+use h2::client::{Builder, SendRequest};
+use prost::Message;
+use prost::bytes::Bytes;
 use tonic::Code;
+use tonic::transport::Channel;
 use tonic_types::StatusExt;
+use torchd::journal::{JobFolder, JobLock, JournalWriter};
+use torchd::proto::journal::record::What;
 use torchd::proto::v1;
 use torchd::proto::v1::compatibility_service_client::CompatibilityServiceClient;
+use torchd::proto::v1::job_service_client::JobServiceClient;
+use torchd::proto::v1::system_service_client::SystemServiceClient;
 
-use super::daemon::{Daemon, LIMIT};
+use super::daemon::{Daemon, LIMIT, Setup, wait_for};
 use super::spec;
 
 /// The most memory that the daemon has ever had, in bytes.
@@ -60,4 +71,173 @@ async fn a_request_with_millions_of_entries_is_refused_before_anything_is_made_o
     let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(long) }).await.unwrap_err();
     assert_eq!(fields(&status), ["spec.warm_start.checkpoint", "spec.output.mirror"]);
     jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+}
+
+/// A job that has ended, whose journal tells that many points of a tag more.
+async fn job_with_points(daemon: &Daemon, tag: &str, count: u64) -> v1::Job {
+    let job = daemon.watch_to_end(&daemon.create(spec::short()).await.name).await;
+    let folder = JobFolder::new(daemon.job_folder(&job.name));
+    let lock = JobLock::take(&folder).unwrap().unwrap();
+    let mut writer = JournalWriter::open(&folder, &lock, 1).unwrap();
+    for step in 1..=count {
+        let values = vec![v1::ScalarValue { tag: tag.into(), value: 0.5 }];
+        writer.append(SystemTime::now(), What::Scalars(v1::ScalarValues { step, values })).unwrap();
+    }
+    job
+}
+
+/// Bytes that the daemon has read so far.
+fn bytes_read(daemon: &Daemon) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", daemon.pid())).unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_journal_is_read_once_however_many_ask_what_is_in_it() {
+    let daemon = Daemon::start();
+    let count = 20_000;
+    let job = job_with_points(&daemon, "many", count).await;
+    let size = std::fs::metadata(daemon.job_folder(&job.name).join("journal")).unwrap().len();
+    let (before, jobs) = (bytes_read(&daemon), daemon.jobs().await);
+    let ask = |mut jobs: JobServiceClient<Channel>| {
+        let request = v1::ListScalarTagsRequest { name: job.name.clone(), ..Default::default() };
+        tokio::spawn(async move { jobs.list_scalar_tags(request).await.unwrap().into_inner() })
+    };
+    let asked: Vec<_> = (0..100).map(|_| ask(jobs.clone())).collect();
+    for answer in asked {
+        let tags = answer.await.unwrap().tags;
+        assert_eq!(tags.iter().find(|tag| tag.tag == "many").unwrap().point_count, count);
+    }
+    let (mut jobs, mut page_token, mut points) = (jobs, String::new(), 0);
+    loop {
+        let request = v1::ReadScalarsRequest {
+            name: job.name.clone(),
+            tag: "many".into(),
+            page_size: 500,
+            page_token: page_token.clone(),
+        };
+        let page = jobs.read_scalars(request).await.unwrap().into_inner();
+        points += page.points.len() as u64;
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let read = bytes_read(&daemon) - before;
+    assert_eq!(points, count);
+    // Once for the tags, and for each page what it holds and some more. A hundred and forty times is what it would be.
+    assert!(read < 10 * size, "{read} bytes were read of a journal of {size}");
+}
+
+#[tokio::test]
+async fn hundreds_who_ask_for_versions_at_once_cost_one_python() {
+    let folder = tempfile::tempdir().unwrap();
+    let (python, told) = (folder.path().join("python"), folder.path().join("told"));
+    let script =
+        format!("#!/bin/sh\necho started >> {}\nsleep 0.2\necho 3.12.1\necho /usr/bin/python3\n", told.display());
+    std::fs::write(&python, script).unwrap();
+    std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = Setup::new().set("cluster.python", python.to_str().unwrap()).start();
+    let system = daemon.system().await;
+    let ask = |mut system: SystemServiceClient<Channel>| {
+        tokio::spawn(async move { system.get_version(v1::GetVersionRequest {}).await.unwrap().into_inner() })
+    };
+    let asked: Vec<_> = (0..200).map(|_| ask(system.clone())).collect();
+    for answer in asked {
+        assert_eq!(answer.await.unwrap().python.unwrap().version, "3.12.1");
+    }
+    let count = std::fs::read_to_string(&told).unwrap().lines().count();
+    assert!(count < 5, "it was started {count} times");
+}
+
+/// A client of HTTP/2 that lets answers send that many bytes each.
+async fn connect(daemon: &Daemon, window: u32) -> SendRequest<Bytes> {
+    let stream = tokio::net::TcpStream::connect(daemon.grpc).await.unwrap();
+    let (client, connection) = Builder::new().initial_window_size(window).handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+fn head(daemon: &Daemon, method: &str) -> http::Request<()> {
+    http::Request::post(format!("http://{}/torchd.v1.JobService/{method}", daemon.grpc))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap()
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let message = message.encode_to_vec();
+    [vec![0], (message.len() as u32).to_be_bytes().to_vec(), message].concat().into()
+}
+
+/// Waits until the daemon does nothing any more.
+fn wait_until_idle(daemon: &Daemon) {
+    let used = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split(' ').map(str::to_owned).collect();
+        (fields[12].clone(), fields[13].clone())
+    };
+    wait_for("rest", || {
+        let before = used();
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        (used() == before).then_some(())
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_sent_requests_share_what_memory_there_is_for_them() {
+    let daemon = Daemon::start();
+    let before = peak(&daemon);
+    let mut client = connect(&daemon, 1 << 16).await;
+    let whole: Bytes = [vec![0], (4_000_000u32).to_be_bytes().to_vec(), vec![0; 3_999_000]].concat().into();
+    let mut streams = Vec::new();
+    for _ in 0..60 {
+        client = client.ready().await.unwrap();
+        let (answer, mut body) = client.send_request(head(&daemon, "CreateJob"), false).unwrap();
+        body.send_data(whole.clone(), false).unwrap();
+        streams.push((answer, body));
+    }
+    tokio::task::block_in_place(|| {
+        wait_for("as many as there may be", || (peak(&daemon) > before + (24 << 20)).then_some(()))
+    });
+    tokio::task::block_in_place(|| wait_until_idle(&daemon));
+    let grown = peak(&daemon) - before;
+    assert!(grown < 96 << 20, "60 of them, 240 MB, take {grown} bytes");
+    // Ordinary requests need not wait for them.
+    let mut jobs = daemon.jobs().await;
+    jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    jobs.list_jobs(v1::ListJobsRequest::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_nobody_reads_share_what_memory_there_is_for_them() {
+    let daemon = Daemon::start();
+    let job = job_with_points(&daemon, "many", 20_000).await;
+    let before = peak(&daemon);
+    let mut client = connect(&daemon, 0).await;
+    let request = v1::ReadScalarsRequest {
+        name: job.name.clone(),
+        tag: "many".into(),
+        page_size: 50_000,
+        page_token: String::new(),
+    };
+    let (mut answers, bytes) = (tokio::task::JoinSet::new(), framed(&request));
+    for _ in 0..300 {
+        client = client.ready().await.unwrap();
+        let (answer, mut body) = client.send_request(head(&daemon, "ReadScalars"), false).unwrap();
+        body.send_data(bytes.clone(), true).unwrap();
+        answers.spawn(answer);
+    }
+    let mut unread = Vec::new();
+    while unread.len() < 10 {
+        unread.push(answers.join_next().await.unwrap().unwrap().unwrap());
+    }
+    tokio::task::block_in_place(|| wait_until_idle(&daemon));
+    let grown = peak(&daemon).saturating_sub(before);
+    assert!(grown < 96 << 20, "300 of them, more than 400 MB, take {grown} bytes");
+    // Nobody waits for what the others do not read once they are gone.
+    drop((client, answers, unread));
+    let page = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner();
+    assert_eq!(page.points.len(), 20_000);
 }
