@@ -8,6 +8,10 @@ use crate::proto::v1::{self, job_record::What};
 
 /// Speed is taken over this much of the past.
 const SPEED_WINDOW: Duration = Duration::from_secs(10);
+/// Records in it.
+const MOST_RECORDS: usize = 1000;
+/// Tags whose newest values are kept.
+const MOST_TAGS: usize = 1000;
 
 /// Adds up records, in order.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +64,9 @@ impl ProgressFold {
                     if value.tag == "throughput/examples_per_second" {
                         self.examples_per_second = Some(value.value);
                     }
-                    self.latest.insert(value.tag.clone(), (scalars.step, value.value));
+                    if self.latest.len() < MOST_TAGS || self.latest.contains_key(&value.tag) {
+                        self.latest.insert(value.tag.clone(), (scalars.step, value.value));
+                    }
                 }
                 self.advance(time, scalars.step);
             }
@@ -82,10 +88,14 @@ impl ProgressFold {
 
     fn advance(&mut self, time: SystemTime, step: u64) {
         self.step = self.step.max(step);
+        if self.window.back().is_some_and(|(last, _)| time < *last) {
+            // The clock was set back: what was before says nothing of the speed.
+            self.window.clear();
+        }
         self.window.push_back((time, self.step));
         while let Some(&(oldest, _)) = self.window.front()
             && self.window.len() > 2
-            && time.duration_since(oldest).is_ok_and(|age| age > SPEED_WINDOW)
+            && (self.window.len() > MOST_RECORDS || time.duration_since(oldest).is_ok_and(|age| age > SPEED_WINDOW))
         {
             self.window.pop_front();
         }
@@ -244,6 +254,23 @@ mod tests {
         fold.add(&of(2, 12, scalar(61, "loss/train")));
         let progress = fold.progress().unwrap();
         assert_eq!((progress.step, progress.epoch, progress.remaining.unwrap().seconds), (61, 3, 1));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_also_where_the_clock_is_set_back() {
+        let mut fold = ProgressFold::default();
+        let values = |tags: std::ops::Range<usize>| {
+            tags.map(|number| v1::ScalarValue { tag: format!("t{number:05}"), value: 1.0 }).collect()
+        };
+        let progress = |step| What::Progress(v1::StepProgress { step, ..v1::StepProgress::default() });
+        fold.add(&record(1_000_000, progress(0)));
+        for step in 1..5000 {
+            fold.add(&record(step / 1000, progress(step)));
+        }
+        assert_eq!((fold.window.len(), fold.window.front().unwrap().1), (MOST_RECORDS, 4000));
+        fold.add(&record(5, What::Scalars(v1::ScalarValues { step: 5000, values: values(0..2 * MOST_TAGS) })));
+        fold.add(&record(5, What::Scalars(v1::ScalarValues { step: 5001, values: values(0..1) })));
+        assert_eq!((fold.latest.len(), fold.latest["t00000"].0), (MOST_TAGS, 5001));
     }
 
     #[test]
