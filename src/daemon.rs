@@ -217,8 +217,15 @@ async fn run(
     let (routes, health) =
         services::routes(parts).await.map_err(|error| Failure::internal("reflection cannot be served", error))?;
     let dcgm = settings.metrics_dcgm_names.then(|| settings.metrics_dcgm_hostname_label.clone());
-    let exporter =
-        Exporter::new(manager.clone(), checkup, watcher.clone(), metrics.clone(), dcgm, &startup::hostname());
+    let exporter = Exporter::new(
+        manager.clone(),
+        checkup,
+        watcher.clone(),
+        metrics.clone(),
+        dcgm,
+        &startup::hostname(),
+        &settings.http_allowed_hosts,
+    );
     let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
     let mut servers =

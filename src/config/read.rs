@@ -9,7 +9,8 @@ use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
-    INTERVALS, LONGEST_SOCKET, address, duration, in_range, log_format, log_level, long_duration, mode, path, paths,
+    INTERVALS, LONGEST_SOCKET, address, duration, hosts, in_range, log_format, log_level, long_duration, mode, path,
+    paths,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
@@ -153,6 +154,7 @@ fn interval(keys: &mut Keys, key: &'static str) -> Option<Duration> {
 fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Settings> {
     let grpc_listen = keys.take("grpc.listen", address);
     let http_listen = keys.take("http.listen", address);
+    let http_allowed_hosts = keys.take("http.allowed_hosts", hosts).unwrap_or_default();
     let allow_unauthenticated_remote =
         keys.take("security.allow_unauthenticated_remote", parsed("true or false is needed")).unwrap_or(false);
     for (key, listen) in [("grpc.listen", grpc_listen), ("http.listen", http_listen)] {
@@ -280,6 +282,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         grpc_keepalive_interval: grpc_keepalive_interval.unwrap_or(Duration::from_secs(30)),
         grpc_unix_socket,
         grpc_unix_socket_mode: grpc_unix_socket_mode.unwrap_or(0o660),
+        http_allowed_hosts,
         http_listen: http_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7081))),
         allow_unauthenticated_remote,
         data_roots,

@@ -241,3 +241,48 @@ async fn pages_that_nobody_reads_share_what_memory_there_is_for_them() {
     let page = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner();
     assert_eq!(page.points.len(), 20_000);
 }
+
+/// What the HTTP server answers to these bytes, until it closes the connection.
+fn asked_raw(daemon: &Daemon, words: &[u8]) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(daemon.http).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(words).unwrap();
+    let mut answer = Vec::new();
+    // One that is cut off may be reset.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn the_http_port_answers_to_its_own_names_and_speaks_no_http_2() {
+    let daemon = Setup::new().set("http.allowed_hosts", "metrics.example.org,other").start();
+    let code = |host: &str| {
+        let answer = asked_raw(&daemon, format!("GET /healthz HTTP/1.1\r\n{host}Connection: close\r\n\r\n").as_bytes());
+        answer.split(' ').nth(1).map(str::to_owned).unwrap_or(answer)
+    };
+    for ours in ["localhost", "127.0.0.1:1", "[::1]:7081", "Metrics.example.org", "other:80"] {
+        assert_eq!(code(&format!("Host: {ours}\r\n")), "200", "{ours}");
+    }
+    // A page in a browser that has its own name lead here.
+    assert_eq!(code("Host: rebound.example:7081\r\n"), "403");
+    let refused = asked_raw(&daemon, b"GET /metrics HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n");
+    assert!(refused.contains("http.allowed_hosts") && !refused.contains("torchd_"), "{refused}");
+    // The server would wait for the rest of it.
+    assert_eq!(asked_raw(&daemon, b"PRI * HTTP/2.0\r\n\r\n"), "");
+    assert_eq!(daemon.page("/healthz").0, 200);
+}
+
+#[test]
+fn neither_the_daemon_nor_the_client_loads_libtorch() {
+    let loads = |program: &str| {
+        // The loader tells what it would load.
+        let output = std::process::Command::new(program).env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.contains("libc.so"), "{program}: {told}");
+        told.contains("libtorch") || told.contains("libc10")
+    };
+    assert!(!loads(env!("CARGO_BIN_EXE_torchd")) && !loads(env!("CARGO_BIN_EXE_torchctl")));
+    #[cfg(feature = "runner")]
+    assert!(loads(env!("CARGO_BIN_EXE_torchd-runner")), "the runner does");
+}
