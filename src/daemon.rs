@@ -7,6 +7,7 @@ mod arguments;
 mod descriptors;
 mod doctor;
 mod handshake;
+mod heartbeat;
 mod listeners;
 mod logging;
 mod slow_clients;
@@ -17,6 +18,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
@@ -34,6 +36,7 @@ use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
 use crate::supervisor::{ShimArguments, Supervisor, shim};
 use arguments::{Arguments, Command};
+use heartbeat::Heartbeat;
 use startup::{Failure, StateDir};
 
 /// Once the runners are gone, answers in hand get this long to reach clients that read them.
@@ -139,6 +142,11 @@ fn check_machine(settings: &Settings, environment: Environment) -> ExitCode {
     }
 }
 
+/// Goes through the task that looks after the jobs. One that is gone stands nowhere: the daemon leaves then.
+async fn beat(manager: Manager) {
+    let _ = manager.beat().await;
+}
+
 fn refuse(invalid: &Invalid) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "torchd: {invalid}");
     ExitCode::from(startup::EXIT_SETTINGS)
@@ -216,6 +224,15 @@ async fn run(
     };
     let (routes, health) =
         services::routes(parts).await.map_err(|error| Failure::internal("reflection cannot be served", error))?;
+    let beating = manager.clone();
+    let heartbeat = Heartbeat::start(
+        vec![
+            ("looking after the jobs", Box::new(move || Box::pin(beat(beating.clone())))),
+            ("work that blocks", Box::new(|| Box::pin(async { drop(tokio::task::spawn_blocking(|| ()).await) }))),
+        ],
+        clients.gates(),
+    );
+    let beats = heartbeat.clone();
     let dcgm = settings.metrics_dcgm_names.then(|| settings.metrics_dcgm_hostname_label.clone());
     let exporter = Exporter::new(
         manager.clone(),
@@ -225,6 +242,7 @@ async fn run(
         dcgm,
         &startup::hostname(),
         &settings.http_allowed_hosts,
+        Arc::new(move || beats.standstill()),
     );
     let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
@@ -239,7 +257,7 @@ async fn run(
         startup::write_ready_file(path, &addresses)?;
     }
     tracing::info!(grpc = %addresses.grpc, http = %addresses.http, state_dir = %settings.state_dir.display(), "torchd serves");
-    systemd::ready(&addresses);
+    systemd::ready(&addresses, heartbeat);
 
     // A person at a terminal who ends the daemon wants everything to end; a service manager wants what the settings say.
     let leave_runners = tokio::select! {

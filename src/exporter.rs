@@ -41,8 +41,12 @@ pub struct Exporter {
     readings: Arc<Mutex<Option<Readings>>>,
     ready: Arc<AtomicBool>,
     last_success: Arc<std::sync::Mutex<Option<f64>>>,
+    standstill: Standstill,
     names: host::Names,
 }
+
+/// Tells what does not get on, in words; None where everything does.
+pub type Standstill = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The text of a sample's readings, which many scrapes get.
 struct Readings {
@@ -62,6 +66,7 @@ impl Exporter {
         dcgm: Option<String>,
         host: &str,
         allowed_hosts: &[String],
+        standstill: Standstill,
     ) -> Self {
         Self {
             manager,
@@ -73,6 +78,7 @@ impl Exporter {
             readings: Arc::default(),
             ready: Arc::default(),
             last_success: Arc::default(),
+            standstill,
             names: host::Names::new(host, allowed_hosts),
         }
     }
@@ -214,6 +220,9 @@ async fn metrics(State(exporter): State<Exporter>) -> Response {
 }
 
 async fn readyz(State(exporter): State<Exporter>) -> Response {
+    if let Some(words) = (exporter.standstill)() {
+        return unready(&words);
+    }
     match (exporter.ready.load(Ordering::Relaxed), exporter.manager.probe()) {
         (true, Some(Ok(_))) => "ready\n".into_response(),
         (true, Some(Err(reason))) => unready(&format!("no job can run here: {reason}")),

@@ -10,10 +10,11 @@ mod kept;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{AcquireError, Semaphore};
 use tokio::task::JoinError;
+use tokio::time::Instant;
 
 pub use kept::Kept;
 

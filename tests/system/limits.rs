@@ -273,6 +273,29 @@ fn the_http_port_answers_to_its_own_names_and_speaks_no_http_2() {
     assert_eq!(daemon.page("/healthz").0, 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn readyz_tells_when_nobody_looks_after_the_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let stands = folder.path().join("stands");
+    std::fs::write(&stands, "").unwrap();
+    let daemon = Setup::new().env("TORCHD_FAULT", format!("job-assigned@{}", stands.display())).start();
+    let mut jobs = daemon.jobs().await;
+    let request = v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
+    let created = tokio::spawn(async move { jobs.create_job(request).await });
+    let words = tokio::task::block_in_place(|| {
+        wait_for("a word about it", || {
+            let (code, words) = daemon.page("/readyz");
+            (code == 503 && words.contains("has not got on")).then_some(words)
+        })
+    });
+    assert!(words.contains("looking after the jobs has not got on for"), "{words}");
+    assert_eq!(daemon.page("/healthz").0, 200);
+    std::fs::remove_file(&stands).unwrap();
+    let job = created.await.unwrap().unwrap().into_inner();
+    daemon.watch_to_end(&job.name).await;
+    tokio::task::block_in_place(|| wait_for("ready", || (daemon.page("/readyz").0 == 200).then_some(())));
+}
+
 #[test]
 fn neither_the_daemon_nor_the_client_loads_libtorch() {
     let loads = |program: &str| {
