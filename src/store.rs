@@ -171,7 +171,11 @@ mod tests {
         let (asked, answered) = std_mpsc::channel();
         let ask = |number: usize| {
             let (store, asked) = (store.clone(), asked.clone());
-            tokio::spawn(async move { store.read(move |_| Ok(asked.send(number).unwrap())).await })
+            let note = move |_: &mut Connection| {
+                asked.send(number).unwrap();
+                Ok(())
+            };
+            tokio::spawn(async move { store.read(note).await })
         };
         let waiting: Vec<_> = (0..3 * MOST_WAITING).map(ask).collect();
         let sender = store.reader.sender.as_ref().unwrap();

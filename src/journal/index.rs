@@ -185,11 +185,13 @@ fn scalars(record: &v1::JobRecord) -> Option<(&v1::JobRecord, &v1::ScalarValues)
 #[derive(Debug, Clone, Default)]
 pub struct JournalIndexes {
     /// The one that was asked for last stands last.
-    kept: Arc<Mutex<VecDeque<(JobFolder, Arc<Mutex<JournalIndex>>)>>>,
+    kept: Arc<Mutex<VecDeque<Kept>>>,
 }
 
+type Kept = (JobFolder, Arc<Mutex<JournalIndex>>);
+
 impl JournalIndexes {
-    /// Hands the index of a journal to `look`, nobody else has it meanwhile. Blocks.
+    /// Hands the index of a journal to `look`; nobody else has it meanwhile. Blocks.
     pub fn with<T>(&self, folder: &JobFolder, look: impl FnOnce(&mut JournalIndex) -> T) -> T {
         let index = {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
