@@ -1,4 +1,5 @@
-//! What surviving costs, through the real programs: a restart with many jobs, a long queue, many watchers, checkpoints, doing nothing.
+//! What surviving costs, through the real programs: a restart with many jobs, a long queue, many
+//! watchers, checkpoints, doing nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 

@@ -41,7 +41,8 @@ pub struct Settings {
     pub grpc_unix_socket_mode: u32,
     /// Where `/metrics` is served.
     pub http_listen: SocketAddr,
-    /// Names by which clients ask there, as behind a proxy, besides `localhost`, addresses and the name of the machine.
+    /// Names by which clients ask there, as behind a proxy, besides `localhost`, addresses and the
+    /// name of the machine.
     pub http_allowed_hosts: Vec<String>,
     /// Addresses that are not loopback are meant, although anybody who reaches them may use the daemon.
     pub allow_unauthenticated_remote: bool,

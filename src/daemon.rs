@@ -142,7 +142,8 @@ fn check_machine(settings: &Settings, environment: Environment) -> ExitCode {
     }
 }
 
-/// Goes through the task that looks after the jobs. One that is gone stands nowhere: the daemon leaves then.
+/// Goes through the task that looks after the jobs. One that is gone stands nowhere: the daemon
+/// leaves then.
 async fn beat(manager: Manager) {
     let _ = manager.beat().await;
 }

@@ -1,5 +1,6 @@
-//! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process answers) and `/readyz` (jobs are taken, and everything gets
-//! on) for programs that restart and route. Counters come from `metrics`; what is state is collected here at each scrape.
+//! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process answers) and `/readyz`
+//! (jobs are taken, and everything gets on) for programs that restart and route. Counters come from
+//! `metrics`; what is state is collected here at each scrape.
 
 mod dcgm;
 mod gpu;
@@ -55,8 +56,9 @@ struct Readings {
 }
 
 impl Exporter {
-    /// An exporter that is not ready yet. `dcgm` is the label of dcgm-exporter for the machine, where its names are wanted too; it
-    /// answers to `host` and to the names that `allowed_hosts` holds.
+    /// An exporter that is not ready yet. `dcgm` is the label of dcgm-exporter for the machine,
+    /// where its names are wanted too; it answers to `host` and to the names that `allowed_hosts`
+    /// holds.
     #[expect(clippy::too_many_arguments, reason = "it stands for everything that is told")]
     pub fn new(
         manager: Manager,

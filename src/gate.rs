@@ -1,9 +1,10 @@
 //! A gate bounds how many threads do blocking work of one kind at the same time.
 //!
-//! The runtime has one pool of threads for everything that blocks. Clients get into it through gates only, so that supervision
-//! always finds a free thread, however many clients ask and however slow a disk is. A turn ends with the thread that took it and not
-//! with the caller: a caller that leaves frees nothing that is still in use. Whoever leaves while it waits is forgotten; work
-//! that has begun learns it from [`Wanted`].
+//! The runtime has one pool of threads for everything that blocks. Clients get into it through
+//! gates only, so that supervision always finds a free thread, however many clients ask and however
+//! slow a disk is. A turn ends with the thread that took it and not with the caller: a caller that
+//! leaves frees nothing that is still in use. A caller that leaves while it waits is forgotten;
+//! work that has begun learns it from [`Wanted`].
 
 mod kept;
 
@@ -63,8 +64,8 @@ impl Gate {
         Self { turns: Arc::new(Semaphore::new(width)), pulse: Arc::new(pulse) }
     }
 
-    /// Runs `work` on a thread that may block, in its turn. Dropping the future takes a waiting caller out of the queue, and tells
-    /// work that has begun that nobody waits for it.
+    /// Runs `work` on a thread that may block, in its turn. Dropping the future takes a waiting
+    /// caller out of the queue, and tells work that has begun that nobody waits for it.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Wanted) -> T + Send + 'static) -> Result<T, Stopped> {
         let turn = self.turns.clone().acquire_owned().await?;
         let left = Arc::new(AtomicBool::new(false));
@@ -80,7 +81,8 @@ impl Gate {
         Ok(done.await?)
     }
 
-    /// For how long every turn has been taken without any of them getting on; None while one is free.
+    /// For how long every turn has been taken without any of them getting on; None while one is
+    /// free.
     pub fn standstill(&self) -> Option<Duration> {
         let moved = Duration::from_millis(self.pulse.moved.load(Ordering::Relaxed));
         let is_full = self.turns.available_permits() == 0;
@@ -97,7 +99,8 @@ impl Drop for Leaves {
     }
 }
 
-/// Whether somebody still waits for the work. Long work asks at each of its steps, which also shows that it gets on.
+/// Whether somebody still waits for the work. Long work asks at each of its steps, which also shows
+/// that it gets on.
 #[derive(Debug)]
 pub struct Wanted {
     left: Arc<AtomicBool>,

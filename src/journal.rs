@@ -1,8 +1,9 @@
 //! The job's folder: the wire between the daemon and a runner.
 //!
-//! Owns: where things lie in the folder, the journal that a runner appends to and the daemon tails, the lock that tells
-//! who lives, what the records add up to, and the index by which readers find their place. The journal ends with the runner's `ended` record, or, when the runner died,
-//! with whatever whole record is last: a tail is torn only once the lock is free.
+//! Owns: where things lie in the folder, the journal that a runner appends to and the daemon tails,
+//! the lock that tells who lives, what the records add up to, and the index by which readers find
+//! their place. The journal ends with the runner's `ended` record, or, when the runner died, with
+//! whatever whole record is last: a tail is torn only once the lock is free.
 
 mod artifacts;
 mod checkpoint;
@@ -21,7 +22,7 @@ pub use checkpoint::{Checkpoint, Context, FileSum, Manifest, checkpoints, sha256
 pub use exit_note::{ExitNote, ExitRoom};
 pub use file_lock::{FileLock, Holder, is_held};
 pub use folder::{JobFolder, entries, sync_folder, write_whole};
-pub use index::{JournalIndexes, Points};
+pub use index::{JournalIndex, JournalIndexes, Points};
 pub use lock::{JobLock, Runner};
 pub use progress::ProgressFold;
 pub use recent::{Batch, Recent};

@@ -356,7 +356,8 @@ impl Manager {
         let _ = self.commands.send(Command::KillRunners).await;
     }
 
-    /// Returns once the task that owns the jobs has come to this, behind everything that it was asked before.
+    /// Returns once the task that owns the jobs has come to this, behind everything that it was
+    /// asked before.
     pub async fn beat(&self) -> Result<(), JobError> {
         self.ask(|reply| Command::Beat { reply }).await
     }

@@ -26,7 +26,8 @@ pub use offline::{Contents, born, look, make};
 /// Another program that looks into the database, such as sqlite3, may hold it for a moment.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Questions and changes that wait for their turn; further callers wait to be let in, and leave nothing behind where they give up.
+/// Questions and changes that wait for their turn; further callers wait to be let in, and leave
+/// nothing behind where they give up.
 const MOST_WAITING: usize = 64;
 
 /// What takes longer is told in the log.
@@ -111,7 +112,8 @@ impl Worker {
         Ok(Self { sender: Some(sender), handle: Mutex::new(Some(handle)) })
     }
 
-    /// Runs `work` in its turn. Where it only looks, it is left out once nobody waits for it any more.
+    /// Runs `work` in its turn. Where it only looks, it is left out once nobody waits for it any
+    /// more.
     async fn call<T: Send + 'static>(
         &self,
         only_looks: bool,

@@ -1,5 +1,5 @@
-//! Beats through the parts that the daemon needs in order to work. `/readyz` names a part that does not move, and systemd hears
-//! nothing any more once it has not moved for long.
+//! Beats through the parts that the daemon needs in order to work. `/readyz` names a part that does
+//! not move, and systemd hears nothing any more once it has not moved for long.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,8 @@ use crate::gate::Gate;
 const EVERY: Duration = Duration::from_secs(1);
 /// A part that has not moved for this long is told.
 const LATE: Duration = Duration::from_secs(5);
-/// A part that has not moved for this long never will. A disk that hangs comes back before; a new daemon would not help it.
+/// A part that has not moved for this long never will. A disk that hangs comes back before; a new
+/// daemon would not help it.
 const HOPELESS: Duration = Duration::from_secs(300);
 
 /// Goes through a part, and returns once it has moved.
@@ -28,7 +29,8 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Begins to beat through parts, each by itself; what goes through the gates beats by itself. Parts are called by what they do.
+    /// Begins to beat through parts, each by itself; what goes through the gates beats by itself.
+    /// Parts are called by what they do.
     pub(super) fn start(parts: Vec<(&'static str, Beat)>, gates: impl Into<Vec<(&'static str, Gate)>>) -> Self {
         let start = |(name, beat): (&'static str, Beat)| {
             let moved = Arc::new(Mutex::new(Instant::now()));
@@ -57,7 +59,8 @@ impl Heartbeat {
         Some(format!("{name} has not got on for {} s", age.as_secs()))
     }
 
-    /// A part without which nothing works will not move any more. Work for clients that hangs is no reason to end the daemon.
+    /// A part without which nothing works will not move any more. Work for clients that hangs is no
+    /// reason to end the daemon.
     pub(super) fn is_hopeless(&self) -> bool {
         self.ages().any(|(_, age)| age > HOPELESS)
     }

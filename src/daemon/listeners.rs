@@ -51,7 +51,8 @@ pub(super) struct Addresses {
     pub(super) http: SocketAddr,
 }
 
-/// Bytes of a request, and of all requests of a connection, that a client may send before we have taken those before.
+/// Bytes of a request, and of all requests of a connection, that a client may send before we have
+/// taken those before.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 

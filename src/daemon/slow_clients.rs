@@ -1,8 +1,10 @@
 //! Cuts off HTTP connections whose clients keep us waiting, since they use up descriptors.
 //!
-//! A client has to send the head of a request in time, and is cut off where it neither asks nor reads for long. The time that the daemon
-//! itself needs for an answer does not count. No page reads the body of a request: bytes behind a head are another request. HTTP/2 is not
-//! spoken here, and a client that begins it is cut off at once: the server would wait for the rest of its preface.
+//! A client has to send the head of a request in time, and is cut off where it neither asks nor
+//! reads for long. The time that the daemon itself needs for an answer does not count. No page
+//! reads the body of a request: bytes behind a head are another request. HTTP/2 is not spoken here,
+//! and a client that begins it is cut off at once: the server would wait for the rest of its
+//! preface.
 
 use std::future::Future;
 use std::io;
@@ -87,7 +89,8 @@ impl Head {
         Self { preface: Some(0), ..Self::default() }
     }
 
-    /// Whether everything so far is the beginning of HTTP/2's preface, and long enough to be nothing else.
+    /// Whether everything so far is the beginning of HTTP/2's preface, and long enough to be
+    /// nothing else.
     fn is_preface_with(&mut self, byte: u8) -> bool {
         self.preface = self.preface.filter(|place| PREFACE.get(*place) == Some(&byte)).map(|place| place + 1);
         self.preface == Some(PREFACE.len())

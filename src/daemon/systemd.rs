@@ -7,8 +7,8 @@ use sd_notify::NotifyState;
 use super::heartbeat::Heartbeat;
 use super::listeners::Addresses;
 
-/// The daemon serves. Keeps the watchdog content from here on, as long as everything gets on: systemd then starts another daemon,
-/// which takes over the runners.
+/// The daemon serves. Keeps the watchdog content from here on, as long as everything gets on:
+/// systemd then starts another daemon, which takes over the runners.
 pub(super) fn ready(addresses: &Addresses, heartbeat: Heartbeat) {
     let status = format!("gRPC on {}, metrics on {}", addresses.grpc, addresses.http);
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);

@@ -1,5 +1,8 @@
-//! Which names this port answers to. A page in a browser can have a name of its own point to our address (DNS rebinding) and would
-//! then read what we tell; such a request carries that name. An address cannot be made to lead elsewhere.
+//! Refuses requests for names that are not ours.
+//!
+//! A page in a browser can have a name of its own point to our address (DNS rebinding) and would
+//! then read what we tell; such a request carries that name. A request for an address cannot come
+//! from such a page.
 
 use std::net::IpAddr;
 use std::sync::Arc;

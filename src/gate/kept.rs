@@ -1,4 +1,5 @@
-//! An answer that costs something, asked for once for everybody who wants it at the same time, and kept for a while.
+//! An answer that costs something, asked for once for everybody who wants it at the same time, and
+//! kept for a while.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +22,8 @@ impl<T: Clone> Kept<T> {
         Self { turn: Semaphore::new(1), told: Mutex::new(None), fresh }
     }
 
-    /// The answer: the one that is kept, or that of `ask`, for which all others wait. Where its caller leaves, the next one asks.
+    /// The answer: the one that is kept, or that of `ask`, for which all others wait. Where its
+    /// caller leaves, the next one asks.
     pub async fn get(&self, ask: impl Future<Output = T>) -> T {
         if let Some(told) = self.told() {
             return told;

@@ -95,7 +95,8 @@ impl Retry {
             };
             let mut found = Vec::new();
             for reason in numbers.iter().enumerate().filter_map(reason) {
-                // Each once: there are few, however long the list is, and jobs of earlier versions may have long ones.
+                // Each once: there are few, however long the list is, and jobs of earlier versions
+                // may have long ones.
                 if !found.contains(&reason) {
                     found.push(reason);
                 }

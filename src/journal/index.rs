@@ -1,9 +1,11 @@
-//! What was found in a journal so far: where records begin, where later attempts took up, and which tags there are.
+//! An index of a journal: where records begin, where later attempts resumed, and which tags there
+//! are.
 //!
-//! It lies in the memory of whoever reads, and in no file. A file would have to be written by the runner, which should not wait for
-//! readers, or by a daemon, which may write nothing while a runner holds the lock; both would have to be kept true through crashes.
-//! The price is one pass over a journal when somebody first asks for it. An index is never trusted over the journal: it says where
-//! to begin reading, and every record that is read there is held against its own checksum.
+//! It lies in memory and in no file. A file would have to be written by the runner, which should
+//! not wait for readers, or by a daemon, which may write nothing while a runner holds the lock;
+//! both would have to be kept true through crashes. The price is one pass over a journal when
+//! somebody first asks for it. An index is never trusted over the journal: it says where to begin
+//! reading, and every record that is read there is held against its own checksum.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -21,7 +23,7 @@ const STEP: usize = 1000;
 /// Journals whose indexes are kept; the one that was not asked for longest goes first.
 const MOST_JOURNALS: usize = 64;
 
-/// A journal's index, and what reads by it.
+/// The index of one journal.
 #[derive(Debug)]
 pub struct JournalIndex {
     folder: JobFolder,
@@ -52,7 +54,8 @@ impl JournalIndex {
         }
     }
 
-    /// Reads what the journal has got since. What was read stays known where that ends early, as when nobody waits any more.
+    /// Reads the records that the journal has got since. Records that were read stay known where
+    /// reading ends early, as when nobody waits any more.
     pub fn catch_up(&mut self, wanted: &Wanted) -> Result<(), JournalError> {
         self.check_file()?;
         let mut tail = JournalTail::from(self.folder.clone(), self.known);
@@ -143,8 +146,8 @@ impl JournalIndex {
         behind.checked_sub(1).map_or_else(Position::default, |place| self.marks[place])
     }
 
-    /// The points of a tag behind that record, at most `limit`, and whether there are more: then the number of the last record whose
-    /// point is among them.
+    /// The points of a tag behind that record, at most `limit`, and whether there are more: then
+    /// the number of the last record whose point is among them.
     pub fn points(&self, tag: &str, after: u64, limit: usize, wanted: &Wanted) -> Result<Points, JournalError> {
         let mut tail = JournalTail::from(self.folder.clone(), self.near(after));
         tail.skip_to(after)?;

@@ -1,7 +1,9 @@
-//! How much each list and each text of a request may hold, judged on the encoded bytes before anything is made of them.
+//! The most that each list and each text of a request may hold, checked on the encoded bytes before
+//! they are decoded.
 //!
-//! A list of two million numbers fits into a message of 4 MB and costs hundreds once it is decoded. So the bytes are walked first,
-//! along the descriptors, in one pass. A list or a text of a request that has no bound here fails a test, and may hold nothing.
+//! A list of two million numbers fits into a message of 4 MB and costs hundreds once it is decoded.
+//! So the bytes are walked first, along the descriptors, in one pass. A list or a text of a request
+//! that has no bound here fails a test, and may hold nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
@@ -16,8 +18,8 @@ const PATH: usize = 4096;
 /// A few lines that a program printed.
 const WORDS: usize = 16_384;
 
-/// Fields of messages in `torchd.v1`, and how many entries or bytes they may hold. The comment of each field in the protocol tells
-/// the same number.
+/// Fields of messages in `torchd.v1`, and how many entries or bytes they may hold. The comment of
+/// each field in the protocol tells the same number.
 #[rustfmt::skip]
 const BOUNDS: &[(usize, &[&str])] = &[
     (16, &["ListJobsRequest.labels", "JobSpec.labels"]),
@@ -124,8 +126,8 @@ pub struct Excess {
     pub description: String,
 }
 
-/// Judges an encoded request of that full name; every field that holds too much. Bytes that are no such message are left to the
-/// decoder, which ends where this ends.
+/// Judges an encoded request of that full name; every field that holds too much. Bytes that are no
+/// such message are left to the decoder, which ends where this ends.
 pub fn judge(name: &str, bytes: &[u8]) -> Vec<Excess> {
     let (mut seen, mut found) = (Seen::default(), Vec::new());
     walk(name, bytes, "", &mut seen, &mut found);

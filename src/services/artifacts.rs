@@ -111,7 +111,7 @@ pub(super) async fn download(
     };
     let asked = path.clone();
     // The file that is open stays the same, whatever becomes of its name.
-    let opened = clients.scan(move |wanted| -> io::Result<_> {
+    let opened = clients.sum(move |wanted| -> io::Result<_> {
         let mut file = open_artifact(&folder, &asked)?;
         let about = file.metadata()?;
         let sha256 = sha256_of(&mut wanted.reads((&mut file).take(about.len())))?;

@@ -1,7 +1,8 @@
 //! The bodies of requests and answers, held to the limits that all clients share.
 //!
-//! A request has to come in time, and its bytes wait where those of all clients together are too many: the sender is held back by flow
-//! control. A page that nobody reads is dropped after a time, with the room that it took.
+//! A request has to come in time, and its bytes wait where those of all clients together are too
+//! many: the sender is held back by flow control. A page that nobody reads is dropped after a time,
+//! with the room that it took.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -94,8 +95,15 @@ impl HttpBody for Incoming {
             }
         }
         ready!(this.limit.as_mut().poll(context));
-        let message = format!("the request has not come whole within {REQUEST_LIMIT:?}");
-        Poll::Ready(Some(Err(plain(Code::DeadlineExceeded, "REQUEST_TOO_SLOW", message))))
+        let status = if this.waiting.is_some() {
+            let message =
+                format!("for {REQUEST_LIMIT:?} there was no room for the request beside others that come slowly");
+            plain(Code::ResourceExhausted, "TOO_MANY_BYTES", message)
+        } else {
+            let message = format!("the request has not come whole within {REQUEST_LIMIT:?}");
+            plain(Code::DeadlineExceeded, "REQUEST_TOO_SLOW", message)
+        };
+        Poll::Ready(Some(Err(status)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -122,7 +130,8 @@ impl Held {
     pub(super) fn new(body: Body, hold: Hold) -> Self {
         let answer = Arc::new(Mutex::new(Some(Answer { body, rest: Bytes::new(), _hold: hold })));
         let late = Arc::downgrade(&answer);
-        // While its client has no window nobody asks the body for anything, so that it cannot end by itself.
+        // While its client has no window nobody asks the body for anything, so that it cannot end
+        // by itself.
         let end = tokio::spawn(async move {
             sleep(ANSWER_LIMIT).await;
             if let Some(late) = late.upgrade() {

@@ -1,4 +1,5 @@
-//! What clients may take of the daemon together: threads for work that blocks, and memory for what is on its way to and from them.
+//! The limits that all clients share: threads for work that blocks, and memory for requests and
+//! answers on their way.
 
 use std::sync::Arc;
 
@@ -6,13 +7,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Response, Status};
 
 use super::status;
+use crate::fault;
 use crate::gate::{Gate, Stopped, Wanted};
 use crate::journal::JournalIndexes;
 
-/// Threads for work that is short: a piece of a file, a list of files. A thousand watchers that come back leave the jobs their cores.
+/// Threads for work that is short: a piece of a file, a list of files. A thousand watchers that
+/// come back leave the jobs their cores.
 const READS_AT_ONCE: usize = 2;
-/// Threads for work that may be as long as a file is.
+/// Threads for work that may be as long as a journal or a log is.
 const SCANS_AT_ONCE: usize = 2;
+/// Threads for checksums of files that may be of any size.
+const SUMS_AT_ONCE: usize = 2;
 /// Bytes of requests that have not come whole, of all clients together.
 const REQUEST_BYTES: usize = 32 << 20;
 /// Bytes of answers that their clients have not read yet, of all clients together.
@@ -25,6 +30,7 @@ pub(super) const FREE_BYTES: usize = 16 << 10;
 pub struct Clients {
     reads: Gate,
     scans: Gate,
+    sums: Gate,
     requests: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     /// Where things are in the journals.
@@ -36,6 +42,7 @@ impl Default for Clients {
         Self {
             reads: Gate::new(READS_AT_ONCE),
             scans: Gate::new(SCANS_AT_ONCE),
+            sums: Gate::new(SUMS_AT_ONCE),
             requests: Arc::new(Semaphore::new(REQUEST_BYTES)),
             answers: Arc::new(Semaphore::new(ANSWER_BYTES)),
             journals: JournalIndexes::default(),
@@ -43,7 +50,8 @@ impl Default for Clients {
     }
 }
 
-/// Memory that an answer on its way takes. It stands in the extensions of the answer, and is free again once its client has read that.
+/// Memory that an answer on its way takes. It stands in the extensions of the answer, and is free
+/// again once its client has read that.
 #[derive(Clone)]
 pub(super) struct Hold {
     _bytes: Option<Arc<OwnedSemaphorePermit>>,
@@ -60,10 +68,11 @@ impl Hold {
 
 impl Clients {
     /// The gates, by what goes through them.
-    pub fn gates(&self) -> [(&'static str, Gate); 2] {
+    pub fn gates(&self) -> [(&'static str, Gate); 3] {
         [
             ("reading files for clients", self.reads.clone()),
-            ("reading whole journals and files for clients", self.scans.clone()),
+            ("reading journals and logs for clients", self.scans.clone()),
+            ("computing checksums for clients", self.sums.clone()),
         ]
     }
 
@@ -72,15 +81,29 @@ impl Clients {
         &self,
         work: impl FnOnce(&Wanted) -> T + Send + 'static,
     ) -> Result<T, Status> {
+        let work = |wanted: &Wanted| {
+            fault::point("client-read");
+            work(wanted)
+        };
         self.reads.run(work).await.map_err(stopped)
     }
 
-    /// Runs work that may be long. It asks at each step whether somebody waits for it.
+    /// Runs work that may be as long as a journal or a log is. It asks at each step whether
+    /// somebody waits for it.
     pub(super) async fn scan<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Wanted) -> T + Send + 'static,
     ) -> Result<T, Status> {
         self.scans.run(work).await.map_err(stopped)
+    }
+
+    /// Runs work that may be as long as any file is. It asks at each step whether somebody waits
+    /// for it.
+    pub(super) async fn sum<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Wanted) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        self.sums.run(work).await.map_err(stopped)
     }
 
     /// Waits until there is room for an answer of about that many bytes, and takes it.

@@ -1,4 +1,4 @@
-//! Requests from bytes: judged by the bounds of the protocol first, decoded then.
+//! Decodes requests once they were held against the bounds of the protocol.
 
 use std::marker::PhantomData;
 

@@ -43,11 +43,13 @@ pub(super) async fn read(
         ));
     }
     let path = log.clone();
-    let start = clients.scan(move |wanted| match tail_lines {
-        0 => Ok((offset_bytes, length(&path)?)),
-        lines => Ok((start_of_last_lines(&path, lines, wanted)?, u64::MAX)),
-    });
-    let (start, end) = start.await?.map_err(failed)?;
+    let (start, end) = match tail_lines {
+        0 => (offset_bytes, clients.read(move |_| length(&path)).await?.map_err(failed)?),
+        lines => {
+            let start = clients.scan(move |wanted| start_of_last_lines(&path, lines, wanted));
+            (start.await?.map_err(failed)?, u64::MAX)
+        }
+    };
     if start > end {
         let message = format!("is {start}, and the log of {} has {end} bytes", id.name());
         return Err(status::out_of_range("offset_bytes", message));
@@ -69,7 +71,8 @@ impl Reader {
     /// The next message; None after the last.
     async fn next(mut self) -> Result<Option<(v1::ReadJobLogResponse, Self)>, Status> {
         loop {
-            // Asked before reading: what the log holds once the job has ended is all that it will hold.
+            // Asked before reading: what the log holds once the job has ended is all that it will
+            // hold.
             let is_complete = !self.follow || self.views.borrow().job.state.is_final();
             let (log, offset) = (self.log.clone(), self.offset);
             let bytes = self.clients.read(move |_| block(&log, offset)).await?.map_err(failed)?;

@@ -1,5 +1,5 @@
-//! What every RPC goes through: metrics, the client's deadline, the limits that all clients share, and details for the errors that tonic
-//! answers by itself.
+//! What every RPC goes through: metrics, the client's deadline, the limits that all clients share,
+//! and details for the errors that tonic answers by itself.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -82,7 +82,8 @@ where
         let deadline = deadline(request.headers());
         let talks = self.shared.methods.get(request.uri().path()).is_some_and(|method| method.kind == "bidi_stream");
         let request = match talks {
-            // One request after the other, with as much time between them as the client wants; those are small.
+            // One request after the other, with as much time between them as the client wants;
+            // those are small.
             true => request,
             false => request.map(|body| Body::new(Incoming::new(body, self.shared.clients.requests()))),
         };

@@ -1,4 +1,5 @@
-//! ListScalarTags and ReadScalars: both read the journal, which is the truth for scalars, by its index.
+//! ListScalarTags and ReadScalars: both read the journal, which is the truth for scalars, by its
+//! index.
 
 use std::ops::Bound;
 

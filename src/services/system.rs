@@ -15,7 +15,7 @@ use crate::manager::{Manager, PythonReport};
 use crate::node::NodeSource;
 use crate::proto::v1;
 
-/// What was asked of Python and of NVML is told again for that long: each time costs a process or a thread.
+/// Answers of Python and of NVML are kept for this long: each costs a process or a thread.
 const FRESH: Duration = Duration::from_secs(10);
 
 /// The service.

@@ -1,4 +1,5 @@
-//! Clients that ask for too much at once: what is refused before it costs anything, and that others are served meanwhile.
+//! Clients that ask for too much at once: what is refused before it costs anything, and that others
+//! are served meanwhile.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::SystemTime;
@@ -57,7 +58,8 @@ async fn a_request_with_millions_of_entries_is_refused_before_anything_is_made_o
     let create = v1::CreateJobRequest { spec: Some(huge), ..Default::default() };
     assert_eq!(jobs.create_job(create).await.unwrap_err().code(), Code::InvalidArgument);
 
-    // Empty messages, two bytes each, would be a hundred megabytes; and every one of them would be judged.
+    // Empty messages, two bytes each, would be a hundred megabytes; and every one of them would be
+    // judged.
     let gpus = Some(v1::GpuList { gpus: vec![v1::GpuDescription::default(); 2_000_000] });
     let facts = Some(v1::MachineFacts { gpus, ..v1::MachineFacts::default() });
     let mut compatibility = CompatibilityServiceClient::new(daemon.channel().await);
@@ -130,7 +132,8 @@ async fn a_journal_is_read_once_however_many_ask_what_is_in_it() {
     }
     let read = bytes_read(&daemon) - before;
     assert_eq!(points, count);
-    // Once for the tags, and for each page what it holds and some more. A hundred and forty times is what it would be.
+    // Once for the tags, and for each page what it holds and some more. A hundred and forty times
+    // is what it would be.
     assert!(read < 10 * size, "{read} bytes were read of a journal of {size}");
 }
 
@@ -301,11 +304,49 @@ async fn readyz_tells_when_nobody_looks_after_the_jobs() {
     tokio::task::block_in_place(|| wait_for("ready", || (daemon.page("/readyz").0 == 200).then_some(())));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_for_clients_that_hang_keep_nobody_else_from_working() {
+    let folder = tempfile::tempdir().unwrap();
+    let hangs = folder.path().join("hangs");
+    let daemon = Setup::new().env("TORCHD_FAULT", format!("client-read@{}", hangs.display())).start();
+    let job = daemon.watch_to_end(&daemon.create(spec::short()).await.name).await;
+    std::fs::write(&hangs, "").unwrap();
+    // More than the runtime has threads for work that blocks.
+    let (count, jobs) = (600, daemon.jobs().await);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let (mut jobs, request) =
+            (jobs.clone(), v1::ListArtifactsRequest { name: job.name.clone(), ..Default::default() });
+        asked.spawn(async move { jobs.list_artifacts(request).await.unwrap().into_inner().artifacts.len() });
+    }
+    let started =
+        format!("grpc_method=\"ListArtifacts\",grpc_service=\"torchd.v1.JobService\",grpc_type=\"unary\"}} {count}");
+    let is_there =
+        || daemon.page("/metrics").1.lines().any(|line| line.contains("started") && line.ends_with(&started));
+    tokio::task::block_in_place(|| wait_for("all of them", || is_there().then_some(())));
+    let other = daemon.create(spec::short()).await;
+    let begun = std::time::Instant::now();
+    while daemon.get(&other.name).await.state() != v1::JobState::Succeeded {
+        assert!(begun.elapsed() < LIMIT, "{}", daemon.log());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let words = tokio::task::block_in_place(|| {
+        wait_for("a word about it", || Some(daemon.page("/readyz")).filter(|(code, _)| *code == 503))
+    });
+    assert!(words.1.contains("reading files for clients has not got on for"), "{words:?}");
+    assert!(asked.try_join_next().is_none(), "they hang");
+    std::fs::remove_file(&hangs).unwrap();
+    while let Some(files) = asked.join_next().await {
+        assert!(files.unwrap() > 0);
+    }
+}
+
 #[test]
 fn a_daemon_that_has_nothing_to_do_holds_little() {
     let daemon = Daemon::start();
     wait_for("ready", || (daemon.page("/readyz").0 == 200).then_some(()));
-    // What it has made for itself; how much code is in memory depends on the build. 24 MB with that are promised.
+    // What it has made for itself; how much code is in memory depends on the build. 24 MB with that
+    // are promised.
     let held = memory(&daemon, "RssAnon");
     assert!(held < 14 << 20, "{held}");
 }
