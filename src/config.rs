@@ -41,6 +41,9 @@ pub struct Settings {
     pub grpc_unix_socket_mode: u32,
     /// Where `/metrics` is served; None for nowhere.
     pub http_listen: Option<SocketAddr>,
+    /// Names by which clients ask there, as behind a proxy, besides `localhost`, addresses and the
+    /// name of the machine.
+    pub http_allowed_hosts: Vec<String>,
     /// Addresses that are not loopback are meant, although anybody who reaches them may use the daemon.
     pub allow_unauthenticated_remote: bool,
     /// Folders that data files may lie in.

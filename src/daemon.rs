@@ -7,6 +7,7 @@ mod arguments;
 mod doctor;
 mod file_size;
 mod handshake;
+mod heartbeat;
 mod limits;
 mod listeners;
 mod logging;
@@ -40,6 +41,7 @@ use crate::services::{self, AnswerLayer};
 use crate::supervisor::{ShimArguments, Supervisor, shim};
 use crate::umask;
 use arguments::{Arguments, Command};
+use heartbeat::Heartbeat;
 use modes::GroupReads;
 use startup::{Failure, StateDir};
 
@@ -148,6 +150,12 @@ fn check_machine(settings: &Settings, environment: Environment) -> ExitCode {
     }
 }
 
+/// Goes through the task that looks after the jobs. One that is gone stands nowhere: the daemon
+/// leaves then.
+async fn beat(manager: Manager) {
+    let _ = manager.beat().await;
+}
+
 fn refuse(invalid: &Invalid) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "torchd: {invalid}");
     ExitCode::from(startup::EXIT_SETTINGS)
@@ -213,6 +221,7 @@ async fn run(
 
     let checkup = startup::checkup(&settings, environment, catalogue);
     tokio::spawn(checkup.clone().watch(manager.clone(), settings.check_interval));
+    let clients = services::Clients::default();
     let parts = services::Parts {
         manager: manager.clone(),
         checkup: checkup.clone(),
@@ -221,16 +230,34 @@ async fn run(
         node,
         cpus,
         max_message_bytes: settings.grpc_max_message_bytes,
+        clients: clients.clone(),
     };
     let (routes, health) =
         services::routes(parts).await.map_err(|error| Failure::internal("reflection cannot be served", error))?;
+    let beating = manager.clone();
+    let heartbeat = Heartbeat::start(
+        vec![
+            ("looking after the jobs", Box::new(move || Box::pin(beat(beating.clone())))),
+            ("work that blocks", Box::new(|| Box::pin(async { drop(tokio::task::spawn_blocking(|| ()).await) }))),
+        ],
+        clients.gates(),
+    );
+    let beats = heartbeat.clone();
     let dcgm = settings.metrics_dcgm_names.then(|| settings.metrics_dcgm_hostname_label.clone());
-    let exporter =
-        Exporter::new(manager.clone(), checkup, watcher.clone(), metrics.clone(), dcgm, &startup::hostname());
+    let exporter = Exporter::new(
+        manager.clone(),
+        checkup,
+        watcher.clone(),
+        metrics.clone(),
+        dcgm,
+        &startup::hostname(),
+        &settings.http_allowed_hosts,
+        Arc::new(move || beats.standstill()),
+    );
     let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
     let mut servers =
-        listeners.serve(routes, AnswerLayer::new(metrics, methods), exporter.clone().router(), stop.clone());
+        listeners.serve(routes, AnswerLayer::new(metrics, methods, clients), exporter.clone().router(), stop.clone());
 
     for service in SERVICES {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
@@ -240,7 +267,7 @@ async fn run(
         startup::write_ready_file(path, &addresses)?;
     }
     tracing::info!(grpc = addresses.grpc.map(tracing::field::display), http = addresses.http.map(tracing::field::display), state_dir = %settings.state_dir.display(), "torchd serves");
-    systemd::ready(&addresses);
+    systemd::ready(&addresses, heartbeat);
 
     // A person at a terminal who ends the daemon wants everything to end; a service manager wants what the settings say.
     let leave_runners = tokio::select! {

@@ -1,14 +1,16 @@
 //! The job's folder: the wire between the daemon and a runner.
 //!
-//! Owns: where things lie in the folder, the journal that a runner appends to and the daemon tails, the lock that tells
-//! who lives, and what the records add up to. The journal ends with the runner's `ended` record, or, when the runner died,
-//! with whatever whole record is last: a tail is torn only once the lock is free.
+//! Owns: where things lie in the folder, the journal that a runner appends to and the daemon tails,
+//! the lock that tells who lives, what the records add up to, and the index by which readers find
+//! their place. The journal ends with the runner's `ended` record, or, when the runner died, with
+//! whatever whole record is last: a tail is torn only once the lock is free.
 
 mod artifacts;
 mod checkpoint;
 mod exit_note;
 mod file_lock;
 mod folder;
+mod index;
 mod lock;
 mod manifest;
 mod progress;
@@ -23,6 +25,7 @@ pub use checkpoint::{Checkpoint, checkpoints, sha256_of};
 pub use exit_note::{ExitNote, ExitRoom};
 pub use file_lock::{FileLock, Holder, holders, is_held};
 pub use folder::{JobFolder, entries, sync_folder, write_whole};
+pub use index::{JournalIndex, JournalIndexes, Points};
 pub use lock::{JobLock, Runner};
 pub use manifest::{Context, FileSum, Manifest};
 pub use progress::ProgressFold;

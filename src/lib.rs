@@ -17,6 +17,8 @@ pub mod terminal;
 
 pub mod shortage;
 
+pub mod gate;
+
 pub mod node;
 
 pub mod record;

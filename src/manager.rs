@@ -164,6 +164,9 @@ enum Command {
         reply: oneshot::Sender<()>,
     },
     KillRunners,
+    Beat {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// Jobs, newest first.
@@ -426,6 +429,12 @@ impl Manager {
     pub async fn kill_runners(&self) {
         // A task that is gone has none.
         let _ = self.commands.send(Command::KillRunners).await;
+    }
+
+    /// Returns once the task that owns the jobs has come to this, behind everything that it was
+    /// asked before.
+    pub async fn beat(&self) -> Result<(), JobError> {
+        self.ask(|reply| Command::Beat { reply }).await
     }
 
     /// Returns when the task that owns the jobs is gone, which it may only be after a shutdown.

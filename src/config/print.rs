@@ -16,6 +16,7 @@ pub fn to_toml(settings: &Settings) -> String {
         None => format!("# {name} is not set: {otherwise}\n"),
     };
     let roots: Vec<_> = settings.data_roots.iter().map(|root| path(root)).collect();
+    let hosts: Vec<_> = settings.http_allowed_hosts.iter().map(|name| quoted(name)).collect();
     let format = match settings.log_format {
         LogFormat::Auto => "auto",
         LogFormat::Human => "human",
@@ -40,6 +41,7 @@ pub fn to_toml(settings: &Settings) -> String {
         ),
         format!("unix_socket_mode = \"{:04o}\"\n", settings.grpc_unix_socket_mode),
         format!("\n[http]\nlisten = {}\n", listen(settings.http_listen)),
+        format!("allowed_hosts = [{}]\n", hosts.join(", ")),
         format!("\n[security]\nallow_unauthenticated_remote = {}\n", settings.allow_unauthenticated_remote),
         format!("\n[data]\nroots = [{}]\n", roots.join(", ")),
         "\n[cluster]\nworkers = 0\nrole = \"driver\"\n".to_owned(),

@@ -9,8 +9,8 @@ use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
-    INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, duration, in_range, listen, log_format, log_level, long_duration,
-    mode, path, paths,
+    INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, duration, hosts, in_range, listen, log_format, log_level,
+    long_duration, mode, path, paths,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
@@ -165,6 +165,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let default = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
     let grpc_listen = keys.take("grpc.listen", listen).unwrap_or(default(7080));
     let http_listen = keys.take("http.listen", listen).unwrap_or(default(7081));
+    let http_allowed_hosts = keys.take("http.allowed_hosts", hosts).unwrap_or_default();
     let allow_unauthenticated_remote =
         keys.take("security.allow_unauthenticated_remote", parsed("true or false is needed")).unwrap_or(false);
     for (key, listen) in [("grpc.listen", grpc_listen), ("http.listen", http_listen)] {
@@ -302,6 +303,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         grpc_unix_socket,
         grpc_unix_socket_mode: grpc_unix_socket_mode.unwrap_or(0o660),
         http_listen,
+        http_allowed_hosts,
         allow_unauthenticated_remote,
         data_roots,
         cluster_runtime,

@@ -34,6 +34,24 @@ pub(super) fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
     }
 }
 
+/// A list of host names, or what the environment can hold: names with commas between them.
+pub(super) fn hosts(value: &Value) -> Result<Vec<String>, String> {
+    let names: Vec<String> = match &value.kind {
+        ValueKind::Array(items) => items.iter().map(text).collect::<Result<_, _>>()?,
+        ValueKind::String(list) => list.split(',').map(|name| name.trim().to_owned()).collect(),
+        other => return Err(format!("is {other}; a list of host names is needed")),
+    };
+    let is_name = |name: &String| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+    };
+    match names.iter().find(|name| !is_name(name)) {
+        Some(name) => {
+            Err(format!("holds {name:?}; a host name without a port is needed, such as \"metrics.example.org\""))
+        }
+        None => Ok(names),
+    }
+}
+
 /// Intervals at which something can be done again.
 pub(super) const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 

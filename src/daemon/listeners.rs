@@ -63,6 +63,11 @@ impl fmt::Display for Addresses {
     }
 }
 
+/// Bytes of a request, and of all requests of a connection, that a client may send before we have
+/// taken those before.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+
 /// From failing to accept a connection to trying again.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -176,6 +181,8 @@ where
     let incoming = paced(incoming).map(|accepted| accepted.map(Punctual::new));
     Server::builder()
         .max_concurrent_streams(Some(limits.max_streams))
+        .initial_stream_window_size(Some(STREAM_WINDOW))
+        .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(limits.keepalive))
         .layer(layer)

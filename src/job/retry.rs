@@ -98,7 +98,15 @@ impl Retry {
                 }
                 reason
             };
-            numbers.iter().enumerate().filter_map(reason).collect::<Vec<_>>()
+            let mut found = Vec::new();
+            for reason in numbers.iter().enumerate().filter_map(reason) {
+                // Each once: there are few, however long the list is, and jobs of earlier versions
+                // may have long ones.
+                if !found.contains(&reason) {
+                    found.push(reason);
+                }
+            }
+            found
         };
         let (also_on, never_on) = (reasons("also_on", also_on), reasons("never_on", never_on));
         if let Some(both) = also_on.iter().find(|reason| never_on.contains(reason)) {

@@ -224,6 +224,9 @@ impl Task {
             Command::Delete { id, reply } => {
                 let _ = reply.send(self.delete(&id).await);
             }
+            Command::Beat { reply } => {
+                let _ = reply.send(());
+            }
             Command::KillRunners => {
                 self.live.busy().filter_map(|live| live.runner.as_ref()).for_each(RunnerHandle::kill)
             }

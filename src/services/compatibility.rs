@@ -2,24 +2,27 @@
 
 use std::time::SystemTime;
 
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
+use super::server::compatibility_service_server::CompatibilityService;
 use super::{paging, status};
 use crate::checkup::Checkup;
 use crate::compat::{self, Date, Facts, PlanError, RuntimeFilter, RuntimeQuery, Version};
 use crate::manager::Manager;
-use crate::proto::server::compatibility_service_server::CompatibilityService;
 use crate::proto::v1;
 
 /// The service.
 pub(super) struct Compatibility {
     manager: Manager,
     checkup: Checkup,
+    /// One look at this machine after the other: each costs threads.
+    turn: Semaphore,
 }
 
 impl Compatibility {
     pub(super) fn new(manager: Manager, checkup: Checkup) -> Self {
-        Self { manager, checkup }
+        Self { manager, checkup, turn: Semaphore::new(1) }
     }
 
     /// The day of a request; today where it names none.
@@ -107,6 +110,8 @@ impl CompatibilityService for Compatibility {
         let day = self.day(&as_of)?;
         let Some(facts) = facts else {
             let probe = self.manager.probed().await.map_err(status::of)?;
+            // Nobody closes it.
+            let _turn = self.turn.acquire().await.ok();
             return Ok(Response::new(self.checkup.judge(&probe, day).await));
         };
         let catalogue = self.checkup.catalogue();

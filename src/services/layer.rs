@@ -1,4 +1,5 @@
-//! What every RPC goes through: metrics, the client's deadline, and details for the errors that tonic answers by itself.
+//! What every RPC goes through: metrics, the client's deadline, the limits that all clients share,
+//! and details for the errors that tonic answers by itself.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,6 +16,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::bodies::{Held, Incoming};
+use super::clients::{Clients, Hold};
 use super::status::plain;
 use crate::metrics::{GRPC_CODES, Method, Metrics};
 
@@ -30,14 +33,15 @@ pub struct AnswerLayer {
 struct Shared {
     metrics: Metrics,
     methods: HashMap<String, Method>,
+    clients: Clients,
 }
 
 impl AnswerLayer {
-    /// A layer that counts these methods.
-    pub fn new(metrics: Metrics, methods: Vec<Method>) -> Self {
+    /// A layer that counts these methods, and holds all clients to their limits.
+    pub fn new(metrics: Metrics, methods: Vec<Method>, clients: Clients) -> Self {
         let methods =
             methods.into_iter().map(|method| (format!("/{}/{}", method.service, method.name), method)).collect();
-        Self { shared: Arc::new(Shared { metrics, methods }) }
+        Self { shared: Arc::new(Shared { metrics, methods, clients }) }
     }
 }
 
@@ -76,6 +80,13 @@ where
         }
         let mut count = Count::begin(&self.shared, request.uri().path());
         let deadline = deadline(request.headers());
+        let talks = self.shared.methods.get(request.uri().path()).is_some_and(|method| method.kind == "bidi_stream");
+        let request = match talks {
+            // One request after the other, with as much time between them as the client wants;
+            // those are small.
+            true => request,
+            false => request.map(|body| Body::new(Incoming::new(body, self.shared.clients.requests()))),
+        };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut response = match deadline {
@@ -91,7 +102,10 @@ where
             complete(&mut response);
             // An answer without a body has its status in the headers.
             count.code = code(response.headers());
-            let (parts, body) = response.into_parts();
+            let (mut parts, mut body) = response.into_parts();
+            if let Some(hold) = parts.extensions.remove::<Hold>() {
+                body = Body::new(Held::new(body, hold));
+            }
             // A stream goes on behind its headers, and no longer than its client wants to wait.
             let left = deadline.map(|limit| limit.saturating_sub(count.begun.elapsed()));
             let limit = left.map(|left| Box::pin(tokio::time::sleep(left)));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, StoreError};
@@ -37,7 +38,7 @@ pub struct ListQuery {
     pub labels: BTreeMap<String, String>,
     /// Only jobs before that place; None from the newest on.
     pub before: Option<i64>,
-    /// At most so many.
+    /// At most so many; fewer where they are large.
     pub limit: usize,
 }
 
@@ -49,6 +50,9 @@ pub struct Page {
     /// Where the next page begins; None at the end.
     pub next: Option<i64>,
 }
+
+/// The specs of a page hold no more, in bytes as they are sent: clients take messages of 4 MB.
+const MOST_PAGE_BYTES: usize = 2 << 20;
 
 const COLUMNS: &str =
     "seq, id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course";
@@ -182,8 +186,14 @@ impl Store {
             // One more than asked for tells whether there is a next page.
             values.push((query.limit as i64 + 1).into());
             let mut stored = select(connection, &sql, rusqlite::params_from_iter(values))?;
-            let next = (stored.len() > query.limit).then(|| {
-                stored.truncate(query.limit);
+            let mut bytes = 0;
+            let fits = stored.iter().take_while(|stored| {
+                bytes += stored.job.spec.encoded_len();
+                bytes <= MOST_PAGE_BYTES
+            });
+            let count = fits.count().clamp(1, query.limit.max(1));
+            let next = (stored.len() > count).then(|| {
+                stored.truncate(count);
                 stored.last().map_or(0, |last| last.seq)
             });
             Ok(Page { jobs: stored.into_iter().map(|stored| stored.job).collect(), next })
@@ -448,6 +458,28 @@ mod tests {
         let changed = Job { generation: 2, state: State::Starting, ..job(1) };
         store.update(changed.clone()).await.unwrap();
         assert!(matches!(store.update(changed).await, Err(StoreError::Conflict { expected: 1, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_page_of_large_jobs_is_shorter_and_pages_cover_all_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("torchd.db")).unwrap();
+        // One is more than a page may hold, and is told all the same.
+        for (number, bytes) in [(0, 900_000), (1, 900_000), (2, 900_000), (3, 3_000_000), (4, 10)] {
+            let output = Some(v1::Output { mirror: "x".repeat(bytes) });
+            let spec = v1::JobSpec { output, ..v1::JobSpec::default() };
+            store.insert(Job { spec, ..job(number) }, None).await.unwrap();
+        }
+        let (mut before, mut counts) = (None, Vec::new());
+        loop {
+            let page = store.list(ListQuery { before, limit: 1000, ..ListQuery::default() }).await.unwrap();
+            counts.push(page.jobs.len());
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(counts, [1, 1, 2, 1]);
     }
 
     #[tokio::test]
