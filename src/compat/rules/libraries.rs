@@ -154,10 +154,11 @@ fn missing_version(text: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compat::embedded;
 
     #[test]
     fn words_of_the_loader_are_understood() {
-        let catalogue = Catalogue::load(&[]).unwrap();
+        let catalogue = embedded();
         let cases = [
             (
                 "torchd-runner: error while loading shared libraries: libtorch_cpu.so: cannot open shared object file: No such file or directory",
@@ -177,10 +178,10 @@ mod tests {
             ("/x: symbol lookup error: /x: undefined symbol: _ZN2at4_ops", "LIBTORCH_NOT_LOADABLE", "cannot be loaded"),
         ];
         for (text, code, words) in cases {
-            let found = explain_loader(&catalogue, &format!("some line\n{text}\n")).unwrap();
+            let found = explain_loader(catalogue, &format!("some line\n{text}\n")).unwrap();
             assert_eq!(found.reason, code, "{found:#?}");
             assert!(found.summary.contains(words) && !found.remedies.is_empty(), "{found:#?}");
         }
-        assert!(explain_loader(&catalogue, "Killed\nnot found").is_none());
+        assert!(explain_loader(catalogue, "Killed\nnot found").is_none());
     }
 }
