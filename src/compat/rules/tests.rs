@@ -195,6 +195,14 @@ fn libraries_that_cannot_be_loaded_are_named() {
     let found = holds(Reason::LibtorchCudaNotLoadable, &with(error));
     assert!(found.summary.contains("libcudnn.so.9"), "{found:#?}");
     assert!(found.remedies[0].commands.iter().any(|line| line.contains("nvidia-cudnn-cu13")), "{found:#?}");
+    // The package of another build is of no use.
+    let mut other = with(error);
+    other.torch.as_mut().unwrap().version = "2.11.0+cu126".into();
+    let found = holds(Reason::LibtorchCudaNotLoadable, &other);
+    assert!(
+        found.remedies[0].commands[0].starts_with("pip install --force-reinstall torch==2.11.0+cu126"),
+        "{found:#?}"
+    );
     holds_not(Reason::LibtorchCudaNotLoadable, &with(""));
     let mut cpu = machine(&[], "", "");
     cpu.torch.as_mut().unwrap().load_error =
