@@ -90,8 +90,21 @@ async fn what_is_not_known_or_makes_no_sense_is_told_with_what_would_be_right() 
     assert_eq!(status.code(), Code::NotFound);
     assert!(status.message().contains("the nearest are 7.6 ML, 7.5 ML, 7.4 ML"), "{}", status.message());
     assert_eq!(status.get_details_resource_info().unwrap().resource_type, "torchd.v1.Runtime");
-    let status = client.get_runtime(get("my laptop")).await.unwrap_err();
-    assert_eq!((status.code(), field(&status).0.as_str()), (Code::InvalidArgument, "name"));
+    let long = "15.4 LTS ML ".repeat(100_000);
+    for name in ["my laptop", "15.4 XL", long.as_str()] {
+        let status = client.get_runtime(get(name)).await.unwrap_err();
+        let (field, words) = field(&status);
+        assert_eq!((status.code(), field.as_str()), (Code::InvalidArgument, "name"));
+        assert!(words.contains("a runtime is needed") && words.contains("the nearest known is "), "{words}");
+        assert!(words.len() < 600, "{words}");
+    }
+    for (name, expected) in [
+        ("15.4 LTS ML (includes Apache Spark 3.5.0, GPU, Scala 2.12)", "15.4 LTS ML"),
+        ("Databricks Runtime 7.3 LTS for Machine Learning", "7.3 LTS ML"),
+        ("DBR 14.3", "14.3 LTS ML"),
+    ] {
+        assert_eq!(client.get_runtime(get(name)).await.unwrap().into_inner().display_name, expected);
+    }
 
     let list = |pytorch: &str, as_of: &str| v1::ListRuntimesRequest {
         pytorch_version: pytorch.into(),
@@ -264,6 +277,12 @@ fn torchctl_answers_for_people_and_scripts() {
         code == 0 && out.contains("7.0 ML") && out.contains("supported until 2021-01-14") && !out.contains("6.4"),
         "{out}"
     );
+    let ui_name = "13.3 LTS ML (includes Apache Spark 3.4.1, GPU, Scala 2.12)";
+    let (code, out, err) = told(&["runtimes", "--as-of", "2026-01-01", "--pytorch", "1.13.1+cu117"]);
+    assert!(code == 0 && out.contains("13.3 LTS ML") && out.contains("12.2 LTS ML"), "{out}{err}");
+    let (code, out, err) =
+        told(&["plan-install", "--pytorch", "1.13.1+cu117", "--accelerator", "gpu", "--runtime", ui_name]);
+    assert!(code == 0 && out.contains("There is nothing to install"), "{out}{err}");
     let (code, out, _) = told(&["plan-install", "--pytorch", "1.5.0", "--accelerator", "gpu", "--python", "3.7"]);
     assert!(code == 0 && out.contains("%pip install torch==1.5.0 torchvision==0.6.0"), "{out}");
     let (code, _, err) = told(&["plan-install", "--pytorch", "1.5.0", "--accelerator", "gpu", "--python", "3.12"]);

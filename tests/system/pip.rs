@@ -84,7 +84,9 @@ fn machines(catalogue: &Catalogue) -> Vec<v1::MachineFacts> {
                     for built_for in ["", "2.11.0"].into_iter().take(1 + usize::from(is_runner)) {
                         let describe = |gpu: &str| v1::GpuDescription { name: gpu.into(), ..Default::default() };
                         let list = [gpu, gpu].map(describe).into_iter().filter(|gpu| !gpu.name.is_empty()).collect();
+                        let error = "libcudnn.so.9: cannot open shared object file: No such file or directory";
                         let torch = v1::TorchFacts {
+                            cuda_load_error: error.into(),
                             version: release.version.to_string(),
                             variant: build.variant.clone(),
                             built_for_version: built_for.into(),
@@ -114,7 +116,8 @@ fn of_findings(catalogue: &Catalogue, cases: &mut BTreeSet<Case>) {
         let report = compat::check(catalogue, &Facts::read(&machine, catalogue).unwrap(), day);
         for remedy in report.findings.iter().flat_map(|finding| &finding.remedies) {
             for command in remedy.commands.iter().filter(|command| command.starts_with("pip ")) {
-                if !seen.insert(command.clone()) {
+                // Single libraries are told in quotes, and judged by themselves.
+                if command.contains('\'') || !seen.insert(command.clone()) {
                     continue;
                 }
                 let word = |after: &str| remedy.text.split(after).nth(1)?.split([' ', ',', '.', '(']).next();
@@ -123,7 +126,12 @@ fn of_findings(catalogue: &Catalogue, cases: &mut BTreeSet<Case>) {
                 let variant = word("built for ").unwrap_or("cpu");
                 assert!(!before.contains("PyTorch"), "{remedy:?}");
                 let after = both(catalogue, version, variant);
-                let before = other_build(catalogue, version, variant);
+                let before = if remedy.text.contains("once more") {
+                    // The same build is installed, and files of it are missing.
+                    after.iter().map(|(package, version)| (package.clone(), format!("-{version}"))).collect()
+                } else {
+                    other_build(catalogue, version, variant)
+                };
                 cases.insert(Case { command: command.clone(), before, after });
             }
         }

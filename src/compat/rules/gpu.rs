@@ -58,7 +58,12 @@ fn capabilities(case: &mut Case<'_>) {
                 .remedy("Ask the driver.", &["nvidia-smi --query-gpu=compute_cap --format=csv".to_owned()]);
         case.add(found);
     }
-    if case.facts.torch.version.is_none() || left_behind(case) {
+    if case.facts.torch.version.is_none() {
+        return;
+    }
+    // Where the code of a build is not listed, its toolkit may tell all the same that there is none.
+    let is_listed = case.build.is_some_and(|build| build.compute.is_some());
+    if !is_listed && left_behind(case) {
         return;
     }
     let (Some(release), Some(build)) = (case.release, case.build) else { return unknown_build(case) };

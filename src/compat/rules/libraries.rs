@@ -1,19 +1,20 @@
 //! The libraries on disk: whether libtorch can be loaded, and whether it is the right one.
 
 use super::Case;
-use crate::compat::catalogue::{Build, Library, Release};
+use super::builds::to_build;
+use crate::compat::catalogue::Library;
 use crate::compat::install::repair_command;
 use crate::compat::{Catalogue, Reason, Version, finding};
-use crate::proto::v1::Finding;
+use crate::proto::v1::{Finding, Remedy};
 
-/// The build whose libraries are loaded, as far as it is known.
-type Installed<'a> = Option<(&'a Release, &'a Build)>;
+/// The build whose libraries are loaded, such as `2.11.0+cu130`, and the remedy that installs all of it; None where it is not known.
+type Installed = Option<(String, Remedy)>;
 
 pub(super) fn judge(case: &mut Case<'_>) {
     let torch = &case.facts.torch;
-    let installed = case.release.zip(case.build);
+    let installed = installed(case);
     if !torch.load_error.is_empty() {
-        let found = explain(case.catalogue, &torch.load_error, Reason::LibtorchNotLoadable, installed);
+        let found = explain(case.catalogue, &torch.load_error, Reason::LibtorchNotLoadable, installed.clone());
         case.add(found);
     } else if torch.version.is_none() {
         let found = finding(Reason::TorchUnknown, "The version of PyTorch is not known").found("no torch.version");
@@ -90,7 +91,7 @@ pub fn explain_loader(catalogue: &Catalogue, text: &str) -> Option<Finding> {
 /// What the loader says when mmap(2) fails: of memory, of a limit of the address space, or of leave to execute what is mapped.
 const NO_ROOM: &str = "failed to map segment from shared object";
 
-fn explain(catalogue: &Catalogue, text: &str, reason: Reason, installed: Installed<'_>) -> Finding {
+fn explain(catalogue: &Catalogue, text: &str, reason: Reason, installed: Installed) -> Finding {
     let what = if reason == Reason::LibtorchCudaNotLoadable { "The CUDA half of libtorch" } else { "libtorch" };
     if text.contains(NO_ROOM) || text.contains("Cannot allocate memory") {
         return finding(reason, format!("{what} cannot be loaded: the process may not map so much memory"))
@@ -128,17 +129,23 @@ fn explain(catalogue: &Catalogue, text: &str, reason: Reason, installed: Install
         .remedy("Its libraries may be of several builds, or damaged: install PyTorch anew into an empty folder.", &[])
 }
 
+fn installed(case: &Case<'_>) -> Installed {
+    let (release, build) = case.release.zip(case.build)?;
+    let name = format!("{}+{}", release.version, build.variant);
+    if case.facts.torch.built_for.is_some() {
+        return Some((name, to_build(case, release, build).remedy));
+    }
+    let text = format!(
+        "Install PyTorch {} built for {} once more, with the packages that it asks for.",
+        release.version, build.variant
+    );
+    Some((name, Remedy { text, commands: vec![repair_command(release, build)] }))
+}
+
 /// Tells what brings a library. Its commands are for one build: another one gets all that it needs by its own.
-fn from_package(found: Finding, row: &Library, installed: Installed<'_>) -> Finding {
-    let name = |(release, build): (&Release, &Build)| format!("{}+{}", release.version, build.variant);
+fn from_package(found: Finding, row: &Library, installed: Installed) -> Finding {
     match (&row.build, installed) {
-        (Some(of), Some((release, build))) if *of != name((release, build)) => found.remedy(
-            format!(
-                "Install PyTorch {} built for {} once more, with the packages that it asks for.",
-                release.version, build.variant
-            ),
-            &[repair_command(release, build)],
-        ),
+        (Some(of), Some((name, remedy))) if *of != name => found.remedy(remedy.text, &remedy.commands),
         (Some(_), None) => {
             found.remedy(format!("{} Another build asks for others: take those.", row.from), &row.commands)
         }
@@ -165,10 +172,11 @@ fn missing_version(text: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compat::embedded;
 
     #[test]
     fn words_of_the_loader_are_understood() {
-        let catalogue = Catalogue::load(&[]).unwrap();
+        let catalogue = embedded();
         let cases = [
             (
                 "torchd-runner: error while loading shared libraries: libtorch_cpu.so: cannot open shared object file: No such file or directory",
@@ -198,10 +206,10 @@ mod tests {
             ),
         ];
         for (text, code, words) in cases {
-            let found = explain_loader(&catalogue, &format!("some line\n{text}\n")).unwrap();
+            let found = explain_loader(catalogue, &format!("some line\n{text}\n")).unwrap();
             assert_eq!(found.reason, code, "{found:#?}");
             assert!(found.summary.contains(words) && !found.remedies.is_empty(), "{found:#?}");
         }
-        assert!(explain_loader(&catalogue, "Killed\nnot found").is_none());
+        assert!(explain_loader(catalogue, "Killed\nnot found").is_none());
     }
 }

@@ -90,13 +90,13 @@ pub(super) fn offer(catalogue: &Catalogue, facts: &Facts, day: Date, found: &mut
             ends.into_iter().filter(|(errors, _)| Some(*errors) == fewest).map(|(_, remedy)| remedy).collect()
         };
         let lists = std::mem::take(&mut found.ways).into_iter();
-        let mut remedies = lists.map(helpful).find(|remedies| !remedies.is_empty()).unwrap_or_default();
-        remedies.append(&mut found.finding.remedies);
+        let remedies = &mut found.finding.remedies;
+        // What changes nothing comes first, such as that nothing has to be done.
+        remedies.extend(lists.map(helpful).find(|remedies| !remedies.is_empty()).unwrap_or_default());
         if remedies.is_empty() {
             let text = "No build in the catalogue runs on these GPUs with a driver that knows them: choose other GPUs, or train on the CPU.";
             remedies.push(Remedy { text: text.into(), commands: Vec::new() });
         }
-        found.finding.remedies = remedies;
     }
 }
 
