@@ -91,8 +91,11 @@ impl Roots {
     fn split(&self, wanted: &Path) -> io::Result<(PathBuf, PathBuf)> {
         let by_name = self.root_of(wanted).map(|root| (root.to_owned(), root.to_owned()));
         // Earlier versions have stored the path behind the links of the root.
-        let by_place = || self.roots.iter().find_map(|root| Some((root.clone(), root.canonicalize().ok()?)));
-        let found = by_name.or_else(|| by_place().filter(|(_, place)| wanted.starts_with(place)));
+        let by_place = |root: &PathBuf| {
+            let place = root.canonicalize().ok()?;
+            wanted.starts_with(&place).then(|| (root.clone(), place))
+        };
+        let found = by_name.or_else(|| self.roots.iter().find_map(by_place));
         found.and_then(|(root, place)| Some((root, wanted.strip_prefix(place).ok()?.to_owned()))).ok_or_else(|| {
             let what = format!("{} lies below no folder of output.mirror_roots any more", wanted.display());
             io::Error::new(io::ErrorKind::InvalidInput, what)
@@ -244,7 +247,9 @@ mod tests {
         roots(place.path()).open(&at("volume/runs/a")).unwrap();
         assert!(at("real/runs/a").is_dir());
         // Earlier versions have stored this.
-        roots(place.path()).open(&at("real/runs/b")).unwrap();
+        let both = Roots::new(vec![at("outside"), at("volume")], at("record.json"));
+        both.open(&at("real/runs/b")).unwrap();
+        assert!(at("real/runs/b").is_dir());
         fs::rename(at("real/runs"), at("real/runs.old")).unwrap();
         symlink(at("outside"), at("real/runs")).unwrap();
         roots(place.path()).open(&at("volume/runs/c")).unwrap_err();
