@@ -32,6 +32,9 @@ pub struct Manifest {
     pub summed_examples: u64,
     /// Scalars of the validation pass at this step; empty where there was none.
     pub metrics: BTreeMap<String, f64>,
+    /// The validation pass at this step was given up: whoever goes on from here does it first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub validation_due: bool,
     /// What has to be the same for a resumed run to be the same bit for bit.
     pub context: Context,
     /// What it was trained on; None in those of earlier versions.
@@ -210,6 +213,7 @@ pub(super) mod tests {
             time: SystemTime::now(),
             summed_examples: 0,
             metrics: BTreeMap::from([("loss/validation".into(), 0.1 + 0.2)]),
+            validation_due: false,
             context: Context::default(),
             trained_on: None,
             files: vec![FileSum::of("model", bytes)],

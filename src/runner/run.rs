@@ -228,6 +228,7 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
         device,
         spec,
         place,
+        validation_due: false,
         sums: Sums::new(device)?,
         attempt: order.attempt,
         context: context(device, order),

@@ -32,6 +32,8 @@ pub(crate) struct Training {
     pub(crate) optimizer: Sgd,
     /// How far training is.
     pub(crate) place: Place,
+    /// An epoch, or a part of the last, is over, and its validation pass is not.
+    pub(crate) validation_due: bool,
     /// The sums behind the next scalars.
     pub(crate) sums: Sums,
     pub(crate) attempt: u32,
@@ -75,6 +77,12 @@ impl Training {
         let count = self.train.count();
         let batch_size = i64::from(self.spec.batch_size);
         let mut examples = 0;
+        if self.validation_due {
+            self.end_epoch(examples, report, saver, stop)?;
+            if self.validation_due {
+                return Ok(Finish::Stopped);
+            }
+        }
         while self.place.step < self.plan.total_steps {
             let order = self.order(self.place.epoch)?;
             loop {
@@ -113,9 +121,14 @@ impl Training {
             }
             let pause = Instant::now();
             self.judge()?;
+            if self.place.examples >= count as u64 {
+                self.place.epoch += 1;
+                self.place.examples = 0;
+            }
+            self.validation_due = self.validation.is_some();
             self.end_epoch(examples, report, saver, stop)?;
             self.sums.apart += pause.elapsed();
-            if stop.is_asked() && self.place.step < self.plan.total_steps {
+            if self.validation_due || (stop.is_asked() && self.place.step < self.plan.total_steps) {
                 return Ok(Finish::Stopped);
             }
         }
@@ -142,6 +155,7 @@ impl Training {
                 time: SystemTime::now(),
                 summed_examples: self.sums.examples as u64,
                 metrics,
+                validation_due: self.validation_due,
                 context: self.context.clone(),
                 trained_on: Some(self.trained_on.clone()),
                 files: Vec::new(),
@@ -157,6 +171,7 @@ impl Training {
         self.optimizer.restore(&loaded.state, &self.network.parameters).map_err(damaged)?;
         self.sums.restore(&loaded.state, loaded.manifest.summed_examples)?;
         self.place = loaded.manifest.place;
+        self.validation_due = loaded.manifest.validation_due && self.validation.is_some();
         if loaded.manifest.context != self.context {
             let (then, now) = (&loaded.manifest.context, &self.context);
             tracing::warn!(
@@ -244,13 +259,21 @@ impl Training {
         Failure::diverged(self.place.step, found)
     }
 
-    /// Validation and checkpoint, where they are due, and on to the next epoch. The last one may be a part of one. Who asks us to stop
-    /// now waits for the validation: what a resumed job would do again would be told twice.
+    /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the last one. A stop gives the validation
+    /// pass up: nothing of it was told, so that whoever goes on can do it from its start.
     fn end_epoch(&mut self, trained: u64, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<()> {
-        let (step, epoch, of) = (self.place.step, self.place.epoch + 1, self.plan.total_epochs);
+        let step = self.place.step;
+        let (epoch, of) = (self.place.epoch + u64::from(self.place.examples > 0), self.plan.total_epochs);
         let mut metrics = BTreeMap::new();
-        if let Some(examples) = &self.validation {
-            let (loss, accuracy) = self.validate(examples, || report.alive(step))?;
+        if let Some(examples) = self.validation.as_ref().filter(|_| self.validation_due) {
+            let go_on = || {
+                report.alive(step)?;
+                Ok(!stop.is_asked())
+            };
+            let Some((loss, accuracy)) = self.validate(examples, go_on)? else {
+                tracing::info!(step, "epoch {epoch}/{of}: stopped before its validation was done");
+                return self.save(metrics, report, saver);
+            };
             let values = [("loss/validation", loss), ("accuracy/validation", accuracy)];
             report.scalars(step, trained, &values)?;
             metrics.extend(values.map(|(tag, value)| (tag.to_owned(), value)));
@@ -261,11 +284,8 @@ impl Training {
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");
         }
+        self.validation_due = false;
         fault::point("epoch");
-        if self.place.examples >= self.train.count() as u64 {
-            self.place.epoch = epoch;
-            self.place.examples = 0;
-        }
         let policy = &self.spec.checkpoints;
         let is_due = epoch.is_multiple_of(u64::from(policy.every_epochs))
             || policy.every_steps.is_some_and(|every| step.is_multiple_of(every))
@@ -276,26 +296,33 @@ impl Training {
         Ok(())
     }
 
-    /// Mean loss and accuracy over a set, without dropout.
-    pub(crate) fn validate(&self, examples: &Examples, mut alive: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
+    /// Mean loss and accuracy over a set, without dropout; None where `go_on`, asked before each batch, says no.
+    pub(crate) fn validate(
+        &self,
+        examples: &Examples,
+        mut go_on: impl FnMut() -> Result<bool>,
+    ) -> Result<Option<(f64, f64)>> {
         let size = i64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
         let zero = || Tensor::f_zeros([], (Kind::Double, self.device));
         let (mut loss, mut hits) = (zero()?, zero()?);
-        tch::no_grad(|| -> Result<()> {
-            let mut start = 0;
-            while start < examples.count() {
+        let mut start = 0;
+        while start < examples.count() {
+            if !go_on()? {
+                return Ok(None);
+            }
+            fault::point("validation-batch");
+            tch::no_grad(|| -> Result<()> {
                 let batch = examples.range(start, size)?;
                 let output = self.network.forward(&batch.images, false)?;
                 let sum = nll_loss(&output, &batch.labels, Reduction::Sum)?;
                 let _ = loss.f_add_(&sum)?;
                 let _ = hits.f_add_(&correct(&output, &batch.labels)?)?;
-                start += size;
-                alive()?;
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
+            start += size;
+        }
         let count = examples.count() as f64;
-        Ok((f64::try_from(&loss)? / count, f64::try_from(&hits)? / count))
+        Ok(Some((f64::try_from(&loss)? / count, f64::try_from(&hits)? / count)))
     }
 }
 
@@ -382,6 +409,7 @@ mod tests {
             optimizer: Sgd::new(spec.optimizer),
             plan: spec.plan(train.facts.examples, Place::default()).unwrap(),
             place: Place::default(),
+            validation_due: false,
             sums: Sums::new(device).unwrap(),
             attempt: 1,
             context: Context::default(),
@@ -434,7 +462,7 @@ mod tests {
         }
 
         let validation = training.validation.as_ref().unwrap();
-        let (loss, accuracy) = training.validate(validation, || Ok(())).unwrap();
+        let (loss, accuracy) = training.validate(validation, || Ok(true)).unwrap().unwrap();
         assert!(is_close(loss, golden.validation_after_20.loss, 1e-4), "{loss}");
         assert!(is_close(accuracy, golden.validation_after_20.accuracy, 1e-6), "{accuracy}");
     }

@@ -11,7 +11,7 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 18] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 19] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
@@ -30,6 +30,7 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 18] = [
     ("shim-started", (Who::Daemon, 4)),
     ("step", (Who::Runner, 300)),
     ("trained", (Who::Runner, 1)),
+    ("validation-batch", (Who::Runner, 2)),
 ];
 
 /// Something that happens.
