@@ -56,7 +56,7 @@ pub(crate) enum Finish {
 
 impl Training {
     /// Trains to the end, or until we are asked to stop.
-    pub(crate) fn run(&mut self, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<Finish> {
+    pub(crate) fn run(&mut self, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<Finish> {
         let finish = self.steps(report, saver, stop)?;
         let step = self.place.step;
         for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {
@@ -70,22 +70,20 @@ impl Training {
         Ok(finish)
     }
 
-    fn steps(&mut self, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<Finish> {
+    fn steps(&mut self, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<Finish> {
         if stop.is_asked() {
             return Ok(Finish::Stopped);
         }
         let count = self.train.count();
         let batch_size = i64::from(self.spec.batch_size);
         let mut examples = 0;
-        if self.validation_due {
-            self.end_epoch(examples, report, saver, stop)?;
-            if self.validation_due {
-                return Ok(Finish::Stopped);
-            }
+        if self.validation_due && self.end_epoch(examples, report, saver, stop)? {
+            return Ok(Finish::Stopped);
         }
         while self.place.step < self.plan.total_steps {
             let order = self.order(self.place.epoch)?;
             loop {
+                report.journal().begins(self.place.step);
                 let start = self.place.examples as i64;
                 let size = batch_size.min(count - start);
                 let batch = match &order {
@@ -126,9 +124,9 @@ impl Training {
                 self.place.examples = 0;
             }
             self.validation_due = self.validation.is_some();
-            self.end_epoch(examples, report, saver, stop)?;
+            let stops = self.end_epoch(examples, report, saver, stop)?;
             self.sums.apart += pause.elapsed();
-            if self.validation_due || (stop.is_asked() && self.place.step < self.plan.total_steps) {
+            if stops {
                 return Ok(Finish::Stopped);
             }
         }
@@ -137,6 +135,7 @@ impl Training {
 
     /// Takes a checkpoint of this place and hands it over to be written: every checkpoint goes this way. `Diverged` where training has.
     fn save(&self, metrics: BTreeMap<String, f64>, report: &mut Report, saver: &mut Saver) -> Result<()> {
+        report.journal().rests();
         // The one before is written before memory holds another.
         let step = self.place.step;
         for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {
@@ -260,19 +259,21 @@ impl Training {
     }
 
     /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the last one. A stop gives the validation
-    /// pass up: nothing of it was told, so that whoever goes on can do it from its start.
-    fn end_epoch(&mut self, trained: u64, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<()> {
+    /// pass up: nothing of it was told, so that whoever goes on can do it from its start. Whether training stops here, with a checkpoint.
+    fn end_epoch(&mut self, trained: u64, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<bool> {
         let step = self.place.step;
         let (epoch, of) = (self.place.epoch + u64::from(self.place.examples > 0), self.plan.total_epochs);
         let mut metrics = BTreeMap::new();
         if let Some(examples) = self.validation.as_ref().filter(|_| self.validation_due) {
             let go_on = || {
                 report.alive(step)?;
+                report.journal().begins(step);
                 Ok(!stop.is_asked())
             };
             let Some((loss, accuracy)) = self.validate(examples, go_on)? else {
                 tracing::info!(step, "epoch {epoch}/{of}: stopped before its validation was done");
-                return self.save(metrics, report, saver);
+                self.save(metrics, report, saver)?;
+                return Ok(true);
             };
             let values = [("loss/validation", loss), ("accuracy/validation", accuracy)];
             report.scalars(step, trained, &values)?;
@@ -290,10 +291,12 @@ impl Training {
         let is_due = epoch.is_multiple_of(u64::from(policy.every_epochs))
             || policy.every_steps.is_some_and(|every| step.is_multiple_of(every))
             || step == self.plan.total_steps;
-        if is_due || stop.is_asked() {
+        // Asked once: who stops has saved.
+        let is_asked = stop.is_asked();
+        if is_due || is_asked {
             self.save(metrics, report, saver)?;
         }
-        Ok(())
+        Ok(is_asked && step < self.plan.total_steps)
     }
 
     /// Mean loss and accuracy over a set, without dropout; None where `go_on`, asked before each batch, says no.

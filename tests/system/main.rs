@@ -28,6 +28,7 @@ mod repair;
 mod resume;
 mod settings;
 mod slow_disk;
+mod slow_validation;
 mod small_disk;
 mod spec;
 mod survival;
