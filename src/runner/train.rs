@@ -352,7 +352,7 @@ mod tests {
 
     use torchd::dataset::labelled_images;
     use torchd::job::spec::{self, DataFacts};
-    use torchd::journal::{JobLock, JournalWriter, Set, checkpoints};
+    use torchd::journal::{DataSet, JobLock, JournalWriter, checkpoints};
     use torchd::proto::v1;
 
     use super::*;
@@ -416,7 +416,10 @@ mod tests {
             sums: Sums::new(device).unwrap(),
             attempt: 1,
             context: Context::default(),
-            trained_on: TrainedOn { train: Set { examples: train.facts.examples, files: vec![] }, validation: None },
+            trained_on: TrainedOn {
+                train: DataSet { examples: train.facts.examples, files: vec![] },
+                validation: None,
+            },
             folder: JobFolder::new("unused".into()),
             network,
             device,
