@@ -184,7 +184,9 @@ fn file(which: u8, bytes: &[u8]) {
                 time: std::time::SystemTime::UNIX_EPOCH,
                 summed_examples: 0,
                 metrics: Default::default(),
+                validation_due: false,
                 context: Context::default(),
+                trained_on: None,
                 files,
             };
             file(5, &serde_json::to_vec(&manifest).unwrap());

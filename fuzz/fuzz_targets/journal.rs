@@ -38,6 +38,7 @@ enum Event {
     Checkpoint { step: u64 },
     Ended { step: u64, reason: u8 },
     Resumed { step: u64 },
+    Damaged { step: u64 },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -90,6 +91,10 @@ fn encode(told: &Told) -> Vec<u8> {
             What::Ended(v1::RunnerEnded { step, reason: reason.into(), message: "over".into() })
         }
         &Event::Resumed { step } => What::Resumed(v1::RunnerResumed { step, path: String::new() }),
+        &Event::Damaged { step } => {
+            let path = "checkpoints/step-1".into();
+            What::Damaged(v1::CheckpointDamaged { step, path, problem: "it cannot be read".into() })
+        }
     });
     let time = told.time.map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos });
     Record { time, attempt: told.attempt.into(), what }.encode_to_vec()
@@ -245,7 +250,7 @@ fn progress(records: &[v1::JobRecord]) {
             }
             _ => {}
         }
-        let _ = (fold.started(record.attempt), fold.ended(record.attempt));
+        let _ = (fold.started(record.attempt), fold.ended(record.attempt), fold.damaged(record.attempt));
         if let Some(progress) = fold.progress() {
             assert!(progress.epoch <= progress.total_epochs);
             let told: Vec<_> = progress.latest_scalars.iter().map(|(tag, value)| (tag, value.to_bits())).collect();

@@ -149,6 +149,7 @@ pub(super) mod tests {
             time: SystemTime::now(),
             summed_examples: 0,
             metrics: BTreeMap::from([("loss/validation".into(), 0.1 + 0.2)]),
+            validation_due: false,
             context: Context::default(),
             trained_on: None,
             files: vec![FileSum::of("model", bytes)],

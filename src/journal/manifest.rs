@@ -36,6 +36,9 @@ pub struct Manifest {
     pub summed_examples: u64,
     /// Scalars of the validation pass at this step; empty where there was none.
     pub metrics: BTreeMap<String, f64>,
+    /// The validation pass at this step was given up: whoever goes on from here does it first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub validation_due: bool,
     /// What has to be the same for a resumed run to be the same bit for bit.
     pub context: Context,
     /// What it was trained on; None in those of earlier versions.
@@ -105,7 +108,17 @@ impl Manifest {
     }
 
     fn judge(&self) -> Result<(), String> {
-        let Self { place, attempt: _, time, summed_examples, metrics, context, trained_on: _, files } = self;
+        let Self {
+            place,
+            attempt: _,
+            time,
+            summed_examples,
+            metrics,
+            validation_due: _,
+            context,
+            trained_on: _,
+            files,
+        } = self;
         let most = i64::MAX as u64;
         for (what, found, most) in [
             ("place.step", place.step, most),

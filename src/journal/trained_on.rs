@@ -18,26 +18,26 @@ use crate::job::spec::DataFacts;
 #[serde(deny_unknown_fields)]
 pub struct TrainedOn {
     /// Examples to learn from.
-    pub train: Set,
+    pub train: DataSet,
     /// Examples to judge by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validation: Option<Set>,
+    pub validation: Option<DataSet>,
 }
 
 /// One set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Set {
+pub struct DataSet {
     /// Examples in it.
     pub examples: u64,
     /// Its files.
-    pub files: Vec<DataFile>,
+    pub files: Vec<FileSize>,
 }
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DataFile {
+pub struct FileSize {
     /// Its canonical path.
     pub path: PathBuf,
     /// Its size as it lies on the disk.
@@ -49,8 +49,8 @@ impl TrainedOn {
     pub fn of(inputs: &Inputs, facts: &DataFacts) -> io::Result<Self> {
         let validation = inputs.validation.as_ref().zip(facts.validation.as_ref());
         Ok(Self {
-            train: Set::of(&inputs.train, &facts.train)?,
-            validation: validation.map(|(files, facts)| Set::of(files, facts)).transpose()?,
+            train: DataSet::of(&inputs.train, &facts.train)?,
+            validation: validation.map(|(files, facts)| DataSet::of(files, facts)).transpose()?,
         })
     }
 
@@ -65,19 +65,19 @@ impl TrainedOn {
         }
         let sets = [Some((&self.train, &now.train)), self.validation.as_ref().zip(now.validation.as_ref())];
         sets.into_iter().flatten().find_map(|(then, now)| {
-            let same_path = |file: &DataFile| now.files.iter().find(|other| other.path == file.path);
+            let same_path = |file: &FileSize| now.files.iter().find(|other| other.path == file.path);
             let mut pairs = then.files.iter().filter_map(|file| Some((file, same_path(file)?)));
             let changed = pairs.find(|(then, now)| then.size_bytes != now.size_bytes);
-            changed.map(|(DataFile { path, size_bytes }, now)| {
+            changed.map(|(FileSize { path, size_bytes }, now)| {
                 format!("{} had {size_bytes} bytes and has {}", path.display(), now.size_bytes)
             })
         })
     }
 }
 
-impl Set {
+impl DataSet {
     fn of(files: &IdxFiles, facts: &Facts) -> io::Result<Self> {
-        let file = |path: &PathBuf| Ok(DataFile { path: path.clone(), size_bytes: fs::metadata(path)?.len() });
+        let file = |path: &PathBuf| Ok(FileSize { path: path.clone(), size_bytes: fs::metadata(path)?.len() });
         let files = [&files.images, &files.labels].into_iter().map(file).collect::<io::Result<_>>()?;
         Ok(Self { examples: facts.examples, files })
     }
@@ -87,9 +87,9 @@ impl Set {
 mod tests {
     use super::*;
 
-    fn set(examples: u64, files: [(&str, u64); 2]) -> Set {
-        let file = |(path, size_bytes): (&str, u64)| DataFile { path: path.into(), size_bytes };
-        Set { examples, files: files.map(file).to_vec() }
+    fn set(examples: u64, files: [(&str, u64); 2]) -> DataSet {
+        let file = |(path, size_bytes): (&str, u64)| FileSize { path: path.into(), size_bytes };
+        DataSet { examples, files: files.map(file).to_vec() }
     }
 
     #[test]

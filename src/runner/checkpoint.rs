@@ -291,7 +291,7 @@ pub(crate) fn newest_good(
         if found.is_none() {
             let words = match passed_over.as_slice() {
                 [] => format!("that of step {up_to} is not there any more, and no other is"),
-                all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+                all => told(all),
             };
             return Err(Failure::new(JobEndReason::BadCheckpoint, format!("no checkpoint can be used: {words}")));
         }
@@ -299,6 +299,16 @@ pub(crate) fn newest_good(
     let step = found.as_ref().map(|loaded| loaded.manifest.place.step);
     survey.set_aside_after(folder, step).map_err(cannot())?;
     Ok(found)
+}
+
+/// Damaged checkpoints in words that fit into an end; there is a record for each.
+fn told(damaged: &[&Damaged]) -> String {
+    const MOST: usize = 5;
+    let mut words: Vec<_> = damaged.iter().take(MOST).map(ToString::to_string).collect();
+    if damaged.len() > MOST {
+        words.push(format!("and {} more", damaged.len() - MOST));
+    }
+    words.join("; ")
 }
 
 /// What a checkpoint holds, or what is wrong with it; an error where the machine cannot read it now.

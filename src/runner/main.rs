@@ -10,6 +10,7 @@ mod failure;
 mod model;
 mod optimizer;
 mod probe;
+mod pulse;
 mod report;
 mod run;
 mod seed;

@@ -14,6 +14,7 @@ use torchd::proto::v1::{
 use torchd::tensorboard::EventFileWriter;
 
 use crate::failure::{Failure, Result};
+use crate::pulse::Journal;
 
 /// Between scalars, progress is told this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -27,7 +28,7 @@ const EVENTS: &str = "the event file could not be written";
 
 /// Tells what happens.
 pub(crate) struct Report {
-    journal: JournalWriter,
+    journal: Journal,
     events: Option<EventFileWriter>,
     /// What the event file may hold.
     event_bytes: u64,
@@ -37,13 +38,24 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(journal: JournalWriter) -> Self {
-        Self { journal, events: None, event_bytes: u64::MAX, told: Instant::now(), told_examples: 0 }
+        Self {
+            journal: Journal::new(journal),
+            events: None,
+            event_bytes: u64::MAX,
+            told: Instant::now(),
+            told_examples: 0,
+        }
     }
 
     /// Writes scalars to this event file too, up to that many bytes.
     pub(crate) fn write_events(&mut self, events: EventFileWriter, most_bytes: u64) {
         self.event_bytes = most_bytes;
         self.events = Some(events);
+    }
+
+    /// The journal, for whoever tells that we live.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Everything is loaded.
@@ -154,6 +166,6 @@ impl Report {
     }
 
     fn append(&mut self, what: What) -> Result<()> {
-        self.journal.append(SystemTime::now(), what).map_err(Failure::storage("the journal could not be written"))
+        self.journal.append(what).map_err(Failure::storage("the journal could not be written"))
     }
 }

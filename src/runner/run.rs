@@ -42,7 +42,7 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         .log_internal_errors(false)
         .init();
     // Before any thread exists.
-    let mut stop = match Stop::new() {
+    let stop = match Stop::new() {
         Ok(stop) => stop,
         Err(error) => return refuse(&format!("signals cannot be received: {error}"), 1),
     };
@@ -70,7 +70,7 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         Err(error) => return refuse(&format!("the job's folder cannot be written: {error}"), EXIT_STORAGE as u8),
     };
     let mut step = 0;
-    let (reason, message) = match train(&folder, &order, &mut report, &mut stop, &mut step) {
+    let (reason, message) = match train(&folder, &order, &mut report, &stop, &mut step) {
         Ok(Finish::Complete) => (JobEndReason::Finished, "trained to the end".to_owned()),
         Ok(Finish::Stopped) => (JobEndReason::Interrupted, format!("stopped after step {step}")),
         Err(Failure { reason, message }) => (reason, message),
@@ -97,7 +97,7 @@ fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>>
     Ok((!is_over && order.attempt == attempt).then_some(order))
 }
 
-fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop, step: &mut u64) -> Result<Finish> {
+fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &Stop, step: &mut u64) -> Result<Finish> {
     // Told before anything can go wrong: what was written beyond that step does not count from here on.
     let (loaded, resumed) = resume(folder, order, report)?;
     *step = resumed.step;
@@ -155,6 +155,10 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
     let saver = report.files().and_then(|files| Saver::start(folder.clone(), training.spec.checkpoints, files));
     let mut saver = saver.map_err(|error| {
         Failure::new(JobEndReason::Internal, format!("the thread that writes checkpoints cannot be started: {error}"))
+    })?;
+    let pulse = report.journal().pulse(stop.clone(), training.spec.retry.stall_timeout);
+    let _pulse = pulse.map_err(|error| {
+        Failure::new(JobEndReason::Internal, format!("the thread that tells of long steps cannot be started: {error}"))
     })?;
     let finish = training.run(report, &mut saver, stop);
     *step = training.place.step;
@@ -227,6 +231,7 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
         device,
         spec,
         place,
+        validation_due: false,
         sums: Sums::new(device)?,
         attempt: order.attempt,
         context: context(device, order),

@@ -1,12 +1,16 @@
 //! SIGTERM, the one thing that the daemon can say: it is blocked for all threads at the start, and asked for between steps.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// Whether we were asked to end.
+/// Whether we were asked to end. Copies share what they have heard.
+#[derive(Clone)]
 pub(crate) struct Stop {
-    signals: SignalFd,
-    asked: bool,
+    signals: Arc<SignalFd>,
+    asked: Arc<AtomicBool>,
 }
 
 impl Stop {
@@ -17,12 +21,14 @@ impl Stop {
         mask.add(Signal::SIGINT);
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { signals, asked: false })
+        Ok(Self { signals: Arc::new(signals), asked: Arc::default() })
     }
 
     /// Whether we were asked to end by now.
-    pub(crate) fn is_asked(&mut self) -> bool {
-        self.asked = self.asked || matches!(self.signals.read_signal(), Ok(Some(_)));
-        self.asked
+    pub(crate) fn is_asked(&self) -> bool {
+        if matches!(self.signals.read_signal(), Ok(Some(_))) {
+            self.asked.store(true, Ordering::Relaxed);
+        }
+        self.asked.load(Ordering::Relaxed)
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Training {
     pub(crate) optimizer: Sgd,
     /// How far training is.
     pub(crate) place: Place,
+    /// An epoch, or a part of the last, is over, and its validation pass is not.
+    pub(crate) validation_due: bool,
     /// The sums behind the next scalars.
     pub(crate) sums: Sums,
     pub(crate) attempt: u32,
@@ -54,7 +56,7 @@ pub(crate) enum Finish {
 
 impl Training {
     /// Trains to the end, or until we are asked to stop.
-    pub(crate) fn run(&mut self, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<Finish> {
+    pub(crate) fn run(&mut self, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<Finish> {
         let finish = self.steps(report, saver, stop)?;
         let step = self.place.step;
         for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {
@@ -68,16 +70,20 @@ impl Training {
         Ok(finish)
     }
 
-    fn steps(&mut self, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<Finish> {
+    fn steps(&mut self, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<Finish> {
         if stop.is_asked() {
             return Ok(Finish::Stopped);
         }
         let count = self.train.count();
         let batch_size = i64::from(self.spec.batch_size);
         let mut examples = 0;
+        if self.validation_due && self.end_epoch(examples, report, saver, stop)? {
+            return Ok(Finish::Stopped);
+        }
         while self.place.step < self.plan.total_steps {
             let order = self.order(self.place.epoch)?;
             loop {
+                report.journal().begins(self.place.step);
                 let start = self.place.examples as i64;
                 let size = batch_size.min(count - start);
                 let batch = match &order {
@@ -113,9 +119,14 @@ impl Training {
             }
             let pause = Instant::now();
             self.judge()?;
-            self.end_epoch(examples, report, saver, stop)?;
+            if self.place.examples >= count as u64 {
+                self.place.epoch += 1;
+                self.place.examples = 0;
+            }
+            self.validation_due = self.validation.is_some();
+            let stops = self.end_epoch(examples, report, saver, stop)?;
             self.sums.apart += pause.elapsed();
-            if stop.is_asked() && self.place.step < self.plan.total_steps {
+            if stops {
                 return Ok(Finish::Stopped);
             }
         }
@@ -124,6 +135,7 @@ impl Training {
 
     /// Takes a checkpoint of this place and hands it over to be written: every checkpoint goes this way. `Diverged` where training has.
     fn save(&self, metrics: BTreeMap<String, f64>, report: &mut Report, saver: &mut Saver) -> Result<()> {
+        report.journal().rests();
         // The one before is written before memory holds another.
         let step = self.place.step;
         for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {
@@ -142,6 +154,7 @@ impl Training {
                 time: SystemTime::now(),
                 summed_examples: self.sums.examples as u64,
                 metrics,
+                validation_due: self.validation_due,
                 context: self.context.clone(),
                 trained_on: Some(self.trained_on.clone()),
                 files: Vec::new(),
@@ -157,6 +170,7 @@ impl Training {
         self.optimizer.restore(&loaded.state, &self.network.parameters).map_err(damaged)?;
         self.sums.restore(&loaded.state, loaded.manifest.summed_examples)?;
         self.place = loaded.manifest.place;
+        self.validation_due = loaded.manifest.validation_due && self.validation.is_some();
         if loaded.manifest.context != self.context {
             let (then, now) = (&loaded.manifest.context, &self.context);
             tracing::warn!(
@@ -244,13 +258,23 @@ impl Training {
         Failure::diverged(self.place.step, found)
     }
 
-    /// Validation and checkpoint, where they are due, and on to the next epoch. The last one may be a part of one. Who asks us to stop
-    /// now waits for the validation: what a resumed job would do again would be told twice.
-    fn end_epoch(&mut self, trained: u64, report: &mut Report, saver: &mut Saver, stop: &mut Stop) -> Result<()> {
-        let (step, epoch, of) = (self.place.step, self.place.epoch + 1, self.plan.total_epochs);
+    /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the last one. A stop gives the validation
+    /// pass up: nothing of it was told, so that whoever goes on can do it from its start. Whether training stops here, with a checkpoint.
+    fn end_epoch(&mut self, trained: u64, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<bool> {
+        let step = self.place.step;
+        let (epoch, of) = (self.place.epoch + u64::from(self.place.examples > 0), self.plan.total_epochs);
         let mut metrics = BTreeMap::new();
-        if let Some(examples) = &self.validation {
-            let (loss, accuracy) = self.validate(examples, || report.alive(step))?;
+        if let Some(examples) = self.validation.as_ref().filter(|_| self.validation_due) {
+            let go_on = || {
+                report.alive(step)?;
+                report.journal().begins(step);
+                Ok(!stop.is_asked())
+            };
+            let Some((loss, accuracy)) = self.validate(examples, go_on)? else {
+                tracing::info!(step, "epoch {epoch}/{of}: stopped before its validation was done");
+                self.save(metrics, report, saver)?;
+                return Ok(true);
+            };
             let values = [("loss/validation", loss), ("accuracy/validation", accuracy)];
             report.scalars(step, trained, &values)?;
             metrics.extend(values.map(|(tag, value)| (tag.to_owned(), value)));
@@ -261,41 +285,47 @@ impl Training {
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");
         }
+        self.validation_due = false;
         fault::point("epoch");
-        if self.place.examples >= self.train.count() as u64 {
-            self.place.epoch = epoch;
-            self.place.examples = 0;
-        }
         let policy = &self.spec.checkpoints;
         let is_due = epoch.is_multiple_of(u64::from(policy.every_epochs))
             || policy.every_steps.is_some_and(|every| step.is_multiple_of(every))
             || step == self.plan.total_steps;
-        if is_due || stop.is_asked() {
+        // Asked once: who stops has saved.
+        let is_asked = stop.is_asked();
+        if is_due || is_asked {
             self.save(metrics, report, saver)?;
         }
-        Ok(())
+        Ok(is_asked && step < self.plan.total_steps)
     }
 
-    /// Mean loss and accuracy over a set, without dropout.
-    pub(crate) fn validate(&self, examples: &Examples, mut alive: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
+    /// Mean loss and accuracy over a set, without dropout; None where `go_on`, asked before each batch, says no.
+    pub(crate) fn validate(
+        &self,
+        examples: &Examples,
+        mut go_on: impl FnMut() -> Result<bool>,
+    ) -> Result<Option<(f64, f64)>> {
         let size = i64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
         let zero = || Tensor::f_zeros([], (Kind::Double, self.device));
         let (mut loss, mut hits) = (zero()?, zero()?);
-        tch::no_grad(|| -> Result<()> {
-            let mut start = 0;
-            while start < examples.count() {
+        let mut start = 0;
+        while start < examples.count() {
+            if !go_on()? {
+                return Ok(None);
+            }
+            fault::point("validation-batch");
+            tch::no_grad(|| -> Result<()> {
                 let batch = examples.range(start, size)?;
                 let output = self.network.forward(&batch.images, false)?;
                 let sum = nll_loss(&output, &batch.labels, Reduction::Sum)?;
                 let _ = loss.f_add_(&sum)?;
                 let _ = hits.f_add_(&correct(&output, &batch.labels)?)?;
-                start += size;
-                alive()?;
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
+            start += size;
+        }
         let count = examples.count() as f64;
-        Ok((f64::try_from(&loss)? / count, f64::try_from(&hits)? / count))
+        Ok(Some((f64::try_from(&loss)? / count, f64::try_from(&hits)? / count)))
     }
 }
 
@@ -322,7 +352,7 @@ mod tests {
 
     use torchd::dataset::{DataFile, labelled_images};
     use torchd::job::spec::{self, DataFacts};
-    use torchd::journal::{JobLock, JournalWriter, Set, checkpoints};
+    use torchd::journal::{DataSet, JobLock, JournalWriter, checkpoints};
     use torchd::proto::v1;
 
     use super::*;
@@ -383,10 +413,14 @@ mod tests {
             optimizer: Sgd::new(spec.optimizer),
             plan: spec.plan(train.facts.examples, Place::default()).unwrap(),
             place: Place::default(),
+            validation_due: false,
             sums: Sums::new(device).unwrap(),
             attempt: 1,
             context: Context::default(),
-            trained_on: TrainedOn { train: Set { examples: train.facts.examples, files: vec![] }, validation: None },
+            trained_on: TrainedOn {
+                train: DataSet { examples: train.facts.examples, files: vec![] },
+                validation: None,
+            },
             folder: JobFolder::new("unused".into()),
             network,
             device,
@@ -435,7 +469,7 @@ mod tests {
         }
 
         let validation = training.validation.as_ref().unwrap();
-        let (loss, accuracy) = training.validate(validation, || Ok(())).unwrap();
+        let (loss, accuracy) = training.validate(validation, || Ok(true)).unwrap().unwrap();
         assert!(is_close(loss, golden.validation_after_20.loss, 1e-4), "{loss}");
         assert!(is_close(accuracy, golden.validation_after_20.accuracy, 1e-6), "{accuracy}");
     }

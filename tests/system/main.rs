@@ -36,6 +36,7 @@ mod resume;
 mod settings;
 mod shortage;
 mod slow_disk;
+mod slow_validation;
 mod small_disk;
 mod spec;
 mod survival;

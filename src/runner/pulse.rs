@@ -1,0 +1,124 @@
+//! Tells that the runner lives while it is asked to stop and one step, or one batch of a validation pass, takes long.
+//!
+//! A runner that tells nothing after it was asked to stop is killed, and loses what it has not saved. Its thread of training
+//! cannot tell anything before the step is over, so that another one does. A step that takes far longer than every one before
+//! it hangs: nothing is told of that.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+use std::{io, thread};
+
+use torchd::journal::JournalWriter;
+use torchd::proto::journal::record::What;
+use torchd::proto::v1::StepProgress;
+
+use crate::stop::Stop;
+
+/// How often the thread looks; it tells something when nothing was told for `ALIVE_EVERY`.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+/// A step may take this much longer than the longest so far ...
+const PATIENCE_FACTOR: u32 = 4;
+/// ... and at least this long: the first ones load kernels.
+const LEAST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The journal of the attempt, shared with the thread.
+#[derive(Clone)]
+pub(crate) struct Journal(Arc<Mutex<Shared>>);
+
+struct Shared {
+    writer: JournalWriter,
+    /// When the last record was written.
+    told: Instant,
+    step: u64,
+    /// When the step or batch in hand began.
+    began: Option<Instant>,
+    longest: Duration,
+}
+
+/// The thread. Dropping it ends it.
+pub(crate) struct Pulse {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Journal {
+    pub(crate) fn new(writer: JournalWriter) -> Self {
+        let shared = Shared { writer, told: Instant::now(), step: 0, began: None, longest: Duration::ZERO };
+        Self(Arc::new(Mutex::new(shared)))
+    }
+
+    pub(crate) fn append(&self, what: What) -> io::Result<()> {
+        let mut shared = self.shared();
+        shared.told = Instant::now();
+        shared.writer.append(SystemTime::now(), what)
+    }
+
+    pub(crate) fn file(&self) -> io::Result<std::fs::File> {
+        self.shared().writer.file()
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.shared().writer.sync()
+    }
+
+    /// A step, or a batch of a validation pass after it, begins: the one before is over.
+    pub(crate) fn begins(&self, step: u64) {
+        self.rests();
+        let mut shared = self.shared();
+        shared.step = step;
+        shared.began = Some(Instant::now());
+    }
+
+    /// None is in hand: who waits for something else tells so itself.
+    pub(crate) fn rests(&self) {
+        let mut shared = self.shared();
+        if let Some(began) = shared.began.take() {
+            shared.longest = shared.longest.max(began.elapsed());
+        }
+    }
+
+    /// Starts the thread. `patience` is the time after which a silent runner is taken for hung, where its user says so.
+    pub(crate) fn pulse(&self, stop: Stop, patience: Option<Duration>) -> io::Result<Pulse> {
+        let (end, ends) = channel();
+        let journal = self.clone();
+        let beat = move || {
+            while ends.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                if stop.is_asked() {
+                    journal.shared().beat(patience);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("pulse".into()).spawn(beat)?;
+        Ok(Pulse { end: Some(end), thread: Some(thread) })
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn beat(&mut self, patience: Option<Duration>) {
+        let patience = patience.unwrap_or_else(|| (self.longest * PATIENCE_FACTOR).max(LEAST_PATIENCE));
+        let is_at_work = self.began.is_some_and(|began| began.elapsed() < patience);
+        if is_at_work && self.told.elapsed() >= ALIVE_EVERY {
+            self.told = Instant::now();
+            let alive = StepProgress { step: self.step, ..StepProgress::default() };
+            // The thread of training meets the same error with its next record, and ends the attempt.
+            let _ = self.writer.append(SystemTime::now(), What::Progress(alive));
+        }
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
