@@ -135,8 +135,11 @@ fn bad(what: impl Into<String>) -> SafetensorsError {
     SafetensorsError::BadHeader(what.into())
 }
 
-/// Bytes of a value, and how it is read; None for types that have neither NaN nor infinity, or that we do not know.
-fn decoder(dtype: &str) -> Option<(usize, fn(&[u8]) -> f64)> {
+/// Bytes of a value, and how it is read.
+type Decoder = (usize, fn(&[u8]) -> f64);
+
+/// How values are read; None for types that have neither NaN nor infinity, or that we do not know.
+fn decoder(dtype: &str) -> Option<Decoder> {
     fn word<const N: usize>(bytes: &[u8]) -> [u8; N] {
         bytes.first_chunk().copied().unwrap_or([0; N])
     }

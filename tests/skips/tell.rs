@@ -17,7 +17,7 @@ pub(crate) fn tell(skip: Skip, why: &str) {
         Skip::CouldRun => "could run",
         Skip::CannotRun => "cannot run",
     };
-    let line = format!("{kind}: {test}: {why}");
+    let line = format!("{kind}: {test}: {}", why.split_whitespace().collect::<Vec<_>>().join(" "));
     eprintln!("skipped, {line}");
     if let Some(list) = std::env::var_os("TORCHD_TESTS_SKIPPED") {
         let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
