@@ -25,7 +25,7 @@ impl Range {
     pub(super) const MILLIWATTS: Self = range(0.0, 100e6, "mW");
     pub(super) const MEGAHERTZ: Self = range(0.0, 100e3, "MHz");
     pub(super) const MEBIBYTES_PER_SECOND: Self = range(0.0, 100e6, "MiB/s");
-    pub(super) const KILOBYTES_PER_SECOND: Self = range(0.0, 100e9, "kB/s");
+    pub(super) const KILOBYTES_PER_SECOND: Self = range(0.0, 1e9, "kB/s");
     /// Generation of PCI Express, or lanes.
     pub(super) const LINK: Self = range(0.0, 128.0, "");
     /// Fans, instances and other parts of one GPU.
@@ -94,13 +94,14 @@ mod tests {
             Range::MILLIWATTS,
             Range::MEGAHERTZ,
             Range::MEBIBYTES_PER_SECOND,
+            Range::KILOBYTES_PER_SECOND,
             Range::LINK,
             Range::PARTS,
             Range::COUNT_32,
         ] {
             assert!(!range.has(u32::MAX) && !range.has(f64::NAN) && range.has(1u32), "{range:?}");
         }
-        for range in [Range::COUNT_64, Range::BYTES, Range::TIME, Range::KILOBYTES_PER_SECOND] {
+        for range in [Range::COUNT_64, Range::BYTES, Range::TIME] {
             assert!(!range.has(u64::MAX) && !range.has(-1.0) && range.has(1u64), "{range:?}");
         }
         assert!(Range::PERCENT.has(100u32) && !Range::PERCENT.has(101u32));
