@@ -1,7 +1,8 @@
-//! Headers of safetensors files: what is taken is what a plain reader of the format takes, costs no more than the header,
-//! and comes back the same from being written again.
+//! Headers of safetensors files: what is taken is what a plain reader of the format takes, costs no
+//! more than the header, and comes back the same from being written again.
 //!
-//! The first byte chooses between a file as it is, and a header that its length and so many values are put around.
+//! The first byte chooses between a file as it is, and a header that its length and so many values
+//! are put around.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Judges the weights that a job would begin with, before it is taken: by the header, and small files to the last value.
+//! Judges the weights that a job would begin with, before it is taken: by the header, and small
+//! files to the last value.
 //!
 //! The runner judges them once more when it loads them: larger files, and what has changed since.
 
@@ -12,8 +13,8 @@ use crate::job::Violations;
 use crate::job::spec::{Model, judge_state, judge_weights};
 use crate::journal::{Checkpoint, JobFolder};
 
-/// Adds what is wrong with them under `field`. `model` and `examples`, the size of the training set, are None where the
-/// request is wrong about those.
+/// Adds what is wrong with them under `field`. `model` and `examples`, the size of the training
+/// set, are None where the request is wrong about those.
 pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, examples: Option<u64>, wrong: &mut Violations) {
     let judged = match warm {
         Warm::Weights(path) => vec![judge_file(path, model, judge_weights)],

@@ -1,7 +1,9 @@
-//! The memory that this process and its children can have: the machine's, or less where a control group limits it.
+//! The memory that this process and its children can have: the machine's, or less where a control
+//! group limits it.
 //!
-//! The groups are those of /proc/self/cgroup and all above them, in version 2 and in version 1 (`man 7 cgroups`). Inside a
-//! container their paths may lead nowhere; the root of the hierarchy is the container's own group then.
+//! The groups are those of /proc/self/cgroup and all above them, in version 2 and in version 1
+//! (`man 7 cgroups`). Inside a container their paths may lead nowhere; the root of the hierarchy is
+//! the container's own group then.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-// The list of tests that saw nothing on this machine, a line each, in the file that TORCHD_TESTS_SKIPPED names. Included by the
-// unit tests and by the system tests, which are different programs. scripts/test reads it.
+// The list of tests that saw nothing on this machine, a line each, in the file that
+// TORCHD_TESTS_SKIPPED names. Included by the unit tests and by the system tests, which are
+// different programs. scripts/test reads it.
 
 /// Whether this machine could have run a test, had somebody set it up.
 #[allow(dead_code, reason = "not every program of the tests has a reason of each kind")]

@@ -1,5 +1,5 @@
-//! The disk of the state folder fills up while jobs run, and has room again later. Where the machine does not let us
-//! mount a small one, these tests are told as skipped.
+//! The disk of the state folder fills up while jobs run, and has room again later. Where the
+//! machine does not let us mount a small one, these tests are told as skipped.
 
 use torchd::proto::v1;
 

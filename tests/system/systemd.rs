@@ -1,5 +1,6 @@
-//! The unit as it is deployed, started, stopped and looked after by the real systemd, which boots for the test in
-//! namespaces of its own. Where the machine does not allow that, this test is told as skipped.
+//! The unit as it is deployed, started, stopped and looked after by the real systemd, which boots
+//! for the test in namespaces of its own. Where the machine does not allow that, this test is told
+//! as skipped.
 
 use std::fs;
 use std::io::Read;

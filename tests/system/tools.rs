@@ -1,6 +1,6 @@
-//! What tests need and a machine may not have: programs, and leave to mount disks and to make control groups. A test
-//! without it is skipped and says so. `make test` lists what was skipped at its end; in continuous integration that is a
-//! failure where the machine could have run it.
+//! What tests need and a machine may not have: programs, and leave to mount disks and to make
+//! control groups. A test without it is skipped and says so. `make test` lists what was skipped at
+//! its end; in continuous integration that is a failure where the machine could have run it.
 
 use std::path::Path;
 use std::process::Command;
@@ -34,8 +34,8 @@ pub(crate) fn python() -> Option<Command> {
     Some(command)
 }
 
-/// What was made with leave of the machine; None, and told as skipped, where it was refused. Root of the whole machine
-/// may do all that tests ask for: refused to it is a skip that need not be.
+/// What was made with leave of the machine; None, and told as skipped, where it was refused. Root
+/// of the whole machine may do all that tests ask for: refused to it is a skip that need not be.
 pub(crate) fn allowed<T>(what: &str, made: Result<T, String>) -> Option<T> {
     made.map_err(|why| {
         let skip = if is_root_of_the_machine() { Skip::CouldRun } else { Skip::CannotRun };

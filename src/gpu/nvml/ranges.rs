@@ -1,5 +1,5 @@
-//! What each kind of reading can be. Drivers tell what cannot be: 101 % of a GPU's time, 991 % of a process, and
-//! 4294967295 where they know nothing. Such a reading is absent, with the reason.
+//! What each kind of reading can be. Drivers tell what cannot be: 101 % of a GPU's time, 991 % of a
+//! process, and 4294967295 where they know nothing. Such a reading is absent, with the reason.
 
 /// The least and the most that a reading can be, in the unit that NVML has.
 #[derive(Debug, Clone, Copy)]
@@ -13,8 +13,9 @@ const fn range(least: f64, most: f64, unit: &'static str) -> Range {
     Range { least, most, unit }
 }
 
-/// The limits are those of nature where there are any; elsewhere they are a multiple of the largest GPU of 2026, and
-/// below the numbers that stand for none, which are the largest of 32 and of 64 bits.
+/// The limits are those of nature where there are any; elsewhere they are a multiple of the largest
+/// GPU of 2026, and below the numbers that stand for none, which are the largest of 32 and of 64
+/// bits.
 impl Range {
     pub(super) const PERCENT: Self = range(0.0, 100.0, "%");
     /// Of a difference between two samples, which may overshoot by a rounding.
