@@ -1,7 +1,8 @@
 //! Files that may be gzip: told by their first two bytes (RFC 1952, section 2.3.1), not by their name.
 //!
-//! A gzip file is one member or several, and null bytes may follow the last one, as tapes and block devices leave them.
-//! That is what gzip(1) and Python's gzip both take; what else follows a member is refused.
+//! A gzip file is one member or several, and null bytes may follow the last one, as tapes and block
+//! devices leave them. That is what gzip(1) and Python's gzip both take; what else follows a member
+//! is refused.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};

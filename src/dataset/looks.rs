@@ -1,4 +1,5 @@
-//! Names what a file is by its first bytes, for messages about a file that is not what was expected.
+//! Names what a file is by its first bytes, for messages about a file that is not what was
+//! expected.
 
 /// As many first bytes as [`looks_like`] looks at.
 pub const HEAD_BYTES: usize = 64;

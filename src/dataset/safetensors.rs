@@ -1,9 +1,9 @@
-//! The header of safetensors files, read strictly and without libtorch: an u64 in little-endian order, so many bytes of
-//! JSON that tell name, type, shape and place of each tensor, then the values without a gap.
-//! (<https://github.com/huggingface/safetensors#format>)
+//! The header of safetensors files, read strictly and without libtorch: an u64 in little-endian
+//! order, so many bytes of JSON that tell name, type, shape and place of each tensor, then the
+//! values without a gap. (<https://github.com/huggingface/safetensors#format>)
 //!
-//! Takes no more memory than the header, which is bounded, and never trusts a length before the file has shown it. This
-//! module must not decide which tensors a model needs.
+//! Takes no more memory than the header, which is bounded, and never trusts a length before the
+//! file has shown it. This module must not decide which tensors a model needs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -76,7 +76,8 @@ pub enum SafetensorsError {
 }
 
 impl Header {
-    /// Reads the header of a file that has so many bytes. The reader stands before the first value then.
+    /// Reads the header of a file that has so many bytes. The reader stands before the first value
+    /// then.
     pub fn read(source: &mut impl Read, file_bytes: u64) -> Result<Self, SafetensorsError> {
         let mut head = Vec::with_capacity(looks::HEAD_BYTES);
         source.by_ref().take(LENGTH_BYTES + 1).read_to_end(&mut head).map_err(SafetensorsError::Unreadable)?;
@@ -108,7 +109,8 @@ impl Header {
         }
     }
 
-    /// Reads all values, from a reader that stands before the first, and refuses NaN and infinities.
+    /// Reads all values, from a reader that stands before the first, and refuses NaN and
+    /// infinities.
     pub fn check_values(&self, source: &mut impl Read) -> Result<(), SafetensorsError> {
         let mut block = vec![0; 1 << 16];
         for tensor in &self.tensors {
@@ -135,8 +137,11 @@ fn bad(what: impl Into<String>) -> SafetensorsError {
     SafetensorsError::BadHeader(what.into())
 }
 
-/// Bytes of a value, and how it is read; None for types that have neither NaN nor infinity, or that we do not know.
-fn decoder(dtype: &str) -> Option<(usize, fn(&[u8]) -> f64)> {
+/// Bytes of a value, and how it is read.
+type Decoder = (usize, fn(&[u8]) -> f64);
+
+/// How values are read; None for types that have neither NaN nor infinity, or that we do not know.
+fn decoder(dtype: &str) -> Option<Decoder> {
     fn word<const N: usize>(bytes: &[u8]) -> [u8; N] {
         bytes.first_chunk().copied().unwrap_or([0; N])
     }
@@ -145,7 +150,8 @@ fn decoder(dtype: &str) -> Option<(usize, fn(&[u8]) -> f64)> {
         "F32" => Some((4, |bytes| f32::from_le_bytes(word(bytes)).into())),
         // The upper half of an F32.
         "BF16" => Some((2, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(word(bytes))) << 16).into())),
-        // Only whether it is finite counts: an exponent of ones is what an F32 with such an exponent is.
+        // Only whether it is finite counts: an exponent of ones is what an F32 with such an
+        // exponent is.
         "F16" => Some((2, |bytes| {
             let bits = u32::from(u16::from_le_bytes(word(bytes)));
             let exponent = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
@@ -205,7 +211,8 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// The tensors by their place, which must leave no gap and share nothing, and the bytes of all values.
+/// The tensors by their place, which must leave no gap and share nothing, and the bytes of all
+/// values.
 fn in_order(mut entries: Vec<(String, Entry)>) -> Result<(Vec<TensorInfo>, u64), SafetensorsError> {
     entries.sort_by(|(one, _), (other, _)| one.cmp(other));
     if let Some(pair) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {

@@ -1,9 +1,9 @@
-//! The tree that TensorBoard is pointed at: `runs/<name>-<id>` beside `jobs/`, a link to the event files of each job, so
-//! that its runs bear names and not ids alone.
+//! The tree that TensorBoard is pointed at: `runs/<name>-<id>` beside `jobs/`, a link to the event
+//! files of each job, so that its runs bear names and not ids alone.
 //!
-//! The tree is a convenience: what goes wrong here is logged, and no job depends on it. Links are relative, so that a
-//! state folder can be moved, and what is no link of ours in there is left alone. The next start makes right what a
-//! crash has left.
+//! The tree is a convenience: what goes wrong here is logged, and no job depends on it. Links are
+//! relative, so that a state folder can be moved, and what is no link of ours in there is left
+//! alone. The next start makes right what a crash has left.
 
 use std::collections::HashMap;
 use std::fs;
@@ -56,7 +56,8 @@ impl Runs {
         }
     }
 
-    /// Removes links of jobs that are gone or that lead elsewhere, and adds those that are missing. Blocks.
+    /// Removes links of jobs that are gone or that lead elsewhere, and adds those that are missing.
+    /// Blocks.
     pub(super) fn repair(&self) -> io::Result<()> {
         let mut missing: HashMap<JobId, JobFolder> = JobFolder::all(&self.jobs_dir)?.into_iter().collect();
         for entry in entries(&self.tree)? {
@@ -93,7 +94,8 @@ fn id_of(link: &Path) -> Option<JobId> {
     format!("{day}-{time}-{tail}").parse().ok()
 }
 
-/// Of the display name only letters, digits, `.`, `_` and `-`; what stands between them becomes one `-`.
+/// Of the display name only letters, digits, `.`, `_` and `-`; what stands between them becomes one
+/// `-`.
 fn link_name(id: &JobId, display_name: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
     let parts: Vec<_> = display_name.split(|letter| !is_plain(letter)).filter(|part| !part.is_empty()).collect();

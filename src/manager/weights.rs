@@ -1,4 +1,5 @@
-//! Judges the weights that a job would begin with, before it is taken: by the header, and small files to the last value.
+//! Judges the weights that a job would begin with, before it is taken: by the header, and small
+//! files to the last value.
 //!
 //! The runner judges them once more when it loads them: larger files, and what has changed since.
 

@@ -1,7 +1,9 @@
-//! The memory that this process and its children can have: the machine's, or less where a control group limits it.
+//! The memory that this process and its children can have: the machine's, or less where a control
+//! group limits it.
 //!
-//! The groups are those of /proc/self/cgroup and all above them, in version 2 and in version 1 (`man 7 cgroups`). Inside a
-//! container their paths may lead nowhere; the root of the hierarchy is the container's own group then.
+//! The groups are those of /proc/self/cgroup and all above them, in version 2 and in version 1
+//! (`man 7 cgroups`). Inside a container their paths may lead nowhere; the root of the hierarchy is
+//! the container's own group then.
 
 use std::path::Path;
 
@@ -47,21 +49,21 @@ const V1: Version = Version {
 pub(super) fn read(source: &NodeSource) -> Memory {
     let meminfo = source.file("/proc/meminfo").unwrap_or_default();
     let bytes = |name| field(&meminfo, name).trim_end_matches(" kB").parse::<u64>().unwrap_or(0).saturating_mul(1024);
-    let mut memory =
-        Memory { total_bytes: bytes("MemTotal"), available_bytes: bytes("MemAvailable"), limited_by: None };
+    let machine = bytes("MemTotal");
+    let mut memory = Memory { total_bytes: machine, available_bytes: bytes("MemAvailable"), limited_by: None };
     for (version, folder) in groups(source) {
         let number = |name: &str| source.file(&format!("{folder}/{name}"))?.trim().parse::<u64>().ok();
-        // "max" in version 2. The largest number of version 1 is more than any machine has.
-        let Some(limit) = number(version.limit).filter(|limit| *limit < memory.total_bytes || memory.total_bytes == 0)
-        else {
-            continue;
-        };
+        // "max" is none in version 2. That of version 1 is more than any machine has.
+        let Some(limit) = number(version.limit).filter(|limit| *limit < machine) else { continue };
         let stat = source.file(&format!("{folder}/memory.stat")).unwrap_or_default();
         let reclaimable = stat.lines().find_map(|line| line.strip_prefix(version.reclaimable)?.trim().parse().ok());
         let held = number(version.usage).unwrap_or(0).saturating_sub(reclaimable.unwrap_or(0));
-        memory.total_bytes = limit;
+        // A group with the higher limit may have less room, as others are in it.
         memory.available_bytes = memory.available_bytes.min(limit.saturating_sub(held));
-        memory.limited_by = Some(format!("{folder}/{}", version.limit));
+        if limit < memory.total_bytes {
+            memory.total_bytes = limit;
+            memory.limited_by = Some(format!("{folder}/{}", version.limit));
+        }
     }
     memory
 }
@@ -121,6 +123,14 @@ mod tests {
         ]);
         assert_eq!((nested.total_bytes, nested.available_bytes), (8 * GIB, 4 * GIB));
         assert_eq!(nested.limited_by.as_deref(), Some("/sys/fs/cgroup/a/memory.max"));
+
+        let crowded = memory(&[
+            ("proc/self/cgroup", "0::/a/b\n"),
+            ("sys/fs/cgroup/a/memory.max", &(8 * GIB).to_string()),
+            ("sys/fs/cgroup/a/memory.current", &(7 * GIB).to_string()),
+            ("sys/fs/cgroup/a/b/memory.max", &(4 * GIB).to_string()),
+        ]);
+        assert_eq!((crowded.total_bytes, crowded.available_bytes), (4 * GIB, GIB));
     }
 
     #[test]

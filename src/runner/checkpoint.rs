@@ -342,8 +342,8 @@ pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tens
     file.tensors().into_iter().map(tensor).collect()
 }
 
-/// Puts weights into a network. Names and shapes have to be its own, and every value finite: a file may be larger than
-/// what is read whole when a request is judged, or have changed since.
+/// Puts weights into a network. Names and shapes have to be its own, and every value finite: a file
+/// may be larger than what is read whole when a request is judged, or have changed since.
 pub(crate) fn put(weights: &BTreeMap<String, Tensor>, network: &Network) -> std::result::Result<(), String> {
     for (name, parameter) in &network.parameters {
         let Some(values) = weights.get(*name) else { return Err(format!("{name} is missing")) };

@@ -90,7 +90,7 @@ impl Round {
         let mut random = Random::new(seed);
         let (point, (who, most)) = POINTS[(seed % POINTS.len() as u64) as usize];
         let fault = Some(format!("{point}:{}", 1 + random.below(most)));
-        let disk = if seed.is_multiple_of(SMALL_DISK_EVERY) { SmallDisk::mount() } else { None };
+        let disk = if seed.is_multiple_of(SMALL_DISK_EVERY) { SmallDisk::mount().ok() } else { None };
         let state = disk.is_none().then(|| tempfile::tempdir().unwrap());
         let state_dir = disk.as_ref().map_or_else(|| state.as_ref().unwrap().path(), SmallDisk::path).join("state");
         let mut settings = vec![("jobs.cpu_slots", "2"), ("runner.stop_grace", "500ms")];

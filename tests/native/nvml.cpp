@@ -7,7 +7,8 @@
 //   fail GPU FUNCTION CODE        the function returns that         lost GPU   every call on it returns 15
 //   hang FUNCTION                 calls return when the line is gone
 //   process GPU PID BYTES [GI CI]                                   graphics GPU PID BYTES
-//   share GPU PID TIME SM MEMORY  utilization of a process, where it is newer than what was asked for; at time 0 it always is
+//   share GPU PID TIME SM MEMORY  utilization of a process, where TIME is newer than what was asked
+//                                 for; that of time 0 always is
 //   mig GPU UUID GI CI PROFILE TOTAL USED
 //   event SEQUENCE GPU TYPE DATA  is told once, by rising sequence (type 8 is an Xid)
 //
@@ -74,8 +75,8 @@ std::vector<Words> of_gpu(const std::string &statement, long gpu) {
     return found;
 }
 
-// The scenario may have changed since the handle was made: what is gone is told as zeros, and not by an exception, which no
-// caller of a library in C can catch.
+// The scenario may have changed since the handle was made: what is gone is told as zeros, and not
+// by an exception, which no caller of a library in C can catch.
 Words line_at(const std::vector<Words> &lines, size_t place) { return place < lines.size() ? lines[place] : Words(8, "0"); }
 
 // The instance that a handle stands for: a `mig` line.

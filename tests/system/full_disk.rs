@@ -1,11 +1,11 @@
-//! The disk of the state folder fills up while jobs run, and has room again later. Where the machine does not let us mount a small one, these
-//! tests see nothing.
+//! The disk of the state folder fills up while jobs run, and has room again later. Where the
+//! machine does not let us mount a small one, these tests are told as skipped.
 
 use torchd::proto::v1;
 
 use super::daemon::{Daemon, Setup, wait_for};
 use super::small_disk::{DyingDisk, SmallDisk};
-use super::spec;
+use super::{spec, tools};
 
 /// Often writes something.
 fn busy(on_storage_failure: v1::OnStorageFailure) -> v1::JobSpec {
@@ -23,7 +23,7 @@ async fn past(daemon: &Daemon, name: &str, step: u64) {
 
 #[tokio::test]
 async fn a_full_disk_pauses_or_fails_jobs_as_they_want_it_harms_nothing_and_all_is_well_when_there_is_room() {
-    let Some(disk) = SmallDisk::mount() else { return eprintln!("no small disk can be mounted here") };
+    let Some(disk) = tools::allowed("a small disk", SmallDisk::mount()) else { return };
     let daemon = Setup::in_state(&disk.path().join("state")).set("jobs.cpu_slots", "2").start();
     let pauses = daemon.create(busy(v1::OnStorageFailure::Unspecified)).await;
     let fails = daemon.create(busy(v1::OnStorageFailure::Fail)).await;
@@ -74,7 +74,7 @@ async fn a_full_disk_pauses_or_fails_jobs_as_they_want_it_harms_nothing_and_all_
 
 #[tokio::test]
 async fn a_disk_that_becomes_read_only_ends_the_attempt_and_the_job_goes_on_once_it_is_mended() {
-    let Some(disk) = DyingDisk::mount() else { return eprintln!("no disk can be made to fail here") };
+    let Some(disk) = tools::allowed("a disk that fails", DyingDisk::mount()) else { return };
     let state = disk.path().join("state");
     let daemon = Setup::in_state(&state).start();
     let job = daemon.create(busy(v1::OnStorageFailure::Unspecified)).await;

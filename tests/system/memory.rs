@@ -7,7 +7,7 @@ use std::process::Command;
 use torchd::proto::v1;
 
 use super::daemon::{Daemon, Setup};
-use super::spec;
+use super::{spec, tools};
 
 /// More than a validation pass over 1,000 images may take from now on is not to be had, 86 MB for the first layer's output alone.
 const LIMIT: u64 = 16 << 20;
@@ -26,26 +26,28 @@ fn refuse_memory(runner: i32) {
 struct Group(PathBuf);
 
 impl Group {
-    /// None where we may make none.
-    fn make() -> Option<Self> {
+    /// # Errors
+    /// Why none can be made, in version 2 and in version 1.
+    fn make() -> Result<Self, String> {
         let name = format!("torchd-test-{}", std::process::id());
-        // Version 2, and version 1.
-        [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")].into_iter().find_map(
-            |(root, limit)| {
-                let group = Self(PathBuf::from(root).join(&name));
-                fs::create_dir(&group.0).ok()?;
-                // A file that is not there is not made: the kernel has them all.
-                fs::OpenOptions::new().write(true).open(group.0.join(limit)).ok()?;
-                fs::write(group.0.join(limit), LIMIT.to_string()).ok()?;
-                // Nothing goes to the swap instead, where there is any.
-                for swap in ["memory.swap.max", "memory.swappiness"].map(|name| group.0.join(name)) {
-                    if swap.exists() {
-                        fs::write(swap, "0").ok()?;
-                    }
+        let make = |root: &str, limit: &str| -> std::io::Result<Self> {
+            let group = Self(PathBuf::from(root).join(&name));
+            fs::create_dir(&group.0)?;
+            // A file that is not there is not made: the kernel has them all.
+            fs::OpenOptions::new().write(true).open(group.0.join(limit))?;
+            fs::write(group.0.join(limit), LIMIT.to_string())?;
+            // Nothing goes to the swap instead, where there is any.
+            for swap in ["memory.swap.max", "memory.swappiness"].map(|name| group.0.join(name)) {
+                if swap.exists() {
+                    fs::write(swap, "0")?;
                 }
-                Some(group)
-            },
-        )
+            }
+            Ok(group)
+        };
+        make("/sys/fs/cgroup", "memory.max").or_else(|second| {
+            let first = make("/sys/fs/cgroup/memory", "memory.limit_in_bytes");
+            first.map_err(|first| format!("version 2: {second}; version 1: {first}"))
+        })
     }
 
     fn take_in(&self, process: i32) {
@@ -103,7 +105,7 @@ async fn a_job_that_runs_out_of_memory_is_restarted_once_also_where_it_is_paused
 
 #[tokio::test]
 async fn a_runner_that_the_kernel_kills_for_want_of_memory_is_told_from_one_that_was_killed_otherwise() {
-    let Some(group) = Group::make() else { return eprintln!("no control group can be made here") };
+    let Some(group) = tools::allowed("a control group", Group::make()) else { return };
     let daemon = Setup::new().start();
     let never = vec![v1::JobEndReason::OutOfMemory.into()];
     let job = daemon.create(job(v1::Retry { never_on: never, ..v1::Retry::default() })).await;

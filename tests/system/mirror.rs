@@ -204,9 +204,7 @@ async fn a_volume_that_is_not_mounted_gets_no_copy_until_it_is_back() {
     fs::create_dir_all(held.join("one")).unwrap();
     fs::create_dir_all(held.join("two")).unwrap();
     // Nothing can be made in the folder of the volumes, as on Databricks; the volumes in it can be written.
-    let Some(volumes) = Volumes::mount(&root, &held) else {
-        return tools::skip("the right to mount", "sudo make test");
-    };
+    let Some(volumes) = tools::allowed("volumes", Volumes::mount(&root, &held)) else { return };
     let daemon = setup(&root).start();
     let first = cancelled(&daemon, &root.join("one")).await;
     complete(&daemon, &first).await;
@@ -250,7 +248,7 @@ async fn copies_that_hang_are_told_and_hold_up_none_below_another_root() {
         hanging.push(daemon.create(copied_to(&silent, spec::endless())).await.name);
     }
     // The file system answers until they are taken.
-    let Some(disk) = SilentDisk::mount(&silent) else { return tools::skip("/dev/fuse", "sudo make test") };
+    let Some(disk) = tools::allowed("a disk that does not answer", SilentDisk::mount(&silent)) else { return };
     let mut errors = Vec::new();
     for name in &hanging {
         errors.push(until(&daemon, name, |state| !state.error.is_empty()).await.error);

@@ -13,17 +13,19 @@ pub(crate) struct Volumes {
 }
 
 impl Volumes {
-    /// Mounts each folder in `volumes` below `root`. None where we may not mount.
-    pub(crate) fn mount(root: &Path, volumes: &Path) -> Option<Self> {
+    /// Mounts each folder in `volumes` below `root`. The error says why we may not mount.
+    pub(crate) fn mount(root: &Path, volumes: &Path) -> Result<Self, String> {
         fs::create_dir(root).unwrap();
-        is_done(Command::new("mount").args(["-t", "tmpfs", "volumes"]).arg(root)).then_some(())?;
+        if !is_done(Command::new("mount").args(["-t", "tmpfs", "volumes"]).arg(root)) {
+            return Err("mount(8) refuses".into());
+        }
         let all = Self { root: root.to_owned(), volumes: volumes.to_owned() };
         for name in all.names() {
             fs::create_dir(root.join(&name)).unwrap();
         }
         assert!(is_done(Command::new("mount").args(["-o", "remount,ro"]).arg(root)), "it cannot be made read-only");
         all.mount_volumes();
-        Some(all)
+        Ok(all)
     }
 
     fn names(&self) -> Vec<std::ffi::OsString> {
@@ -66,14 +68,18 @@ pub(crate) struct SilentDisk {
 }
 
 impl SilentDisk {
-    /// None where we may not mount, or the kernel has no FUSE.
-    pub(crate) fn mount(folder: &Path) -> Option<Self> {
-        let connection = OpenOptions::new().read(true).write(true).open("/dev/fuse").ok()?;
+    /// The error says why we may not mount, or that the kernel has no FUSE.
+    pub(crate) fn mount(folder: &Path) -> Result<Self, String> {
+        let connection = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+        let connection = connection.map_err(|error| format!("/dev/fuse: {error}"))?;
         // The program that mounts has it as its standard input.
         let mut mount = Command::new("mount");
         mount.args(["-i", "-t", "fuse", "-o", "fd=0,rootmode=40000,user_id=0,group_id=0,allow_other", "silent"]);
         mount.arg(folder).stdin(connection.try_clone().unwrap());
-        is_done(&mut mount).then(|| Self { folder: folder.to_owned(), connection: Some(connection.into()) })
+        match is_done(&mut mount) {
+            true => Ok(Self { folder: folder.to_owned(), connection: Some(connection.into()) }),
+            false => Err("mount(8) refuses".into()),
+        }
     }
 }
 

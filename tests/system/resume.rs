@@ -200,6 +200,14 @@ async fn a_runner_that_dies_anywhere_is_started_again_and_nothing_is_doubled_or_
             );
         }
         let folder = daemon.job_folder(&name);
+        // Each attempt wrote into the same log, and said so when it came to its point.
+        let log = fs::read_to_string(folder.join("runner.log")).unwrap();
+        let point = fault.split(':').next().unwrap();
+        let deaths = log.matches(&format!("[fault: dies at {point}]")).count() as u32;
+        let killed_by_us = u32::from(fault == "resumed");
+        assert!(deaths >= 1, "{fault} was never come to: {log}");
+        let lives_on = u32::from(ended.state() == v1::JobState::Succeeded);
+        assert_eq!(deaths + killed_by_us + lives_on, ended.attempt, "{fault}: each attempt dies there, or none does");
         let found: BTreeMap<_, _> = read_all(&daemon, &name).await;
         for (tag, points) in &found {
             let part = &expected.scalars[tag][..points.len()];

@@ -8,7 +8,7 @@ use torchd::proto::v1::watch_event::Event;
 
 use super::daemon::Setup;
 use super::small_disk::DyingDisk;
-use super::spec;
+use super::{spec, tools};
 
 #[tokio::test]
 async fn a_checkpoint_that_takes_long_to_write_is_told_by_the_job() {
@@ -48,7 +48,7 @@ async fn a_checkpoint_that_takes_long_to_write_is_told_by_the_job() {
 
 #[tokio::test]
 async fn a_disk_that_does_not_answer_is_told_by_the_job_and_keeps_nobody_from_asking() {
-    let Some(disk) = DyingDisk::mount() else { return eprintln!("no disk can be stopped here") };
+    let Some(disk) = tools::allowed("a disk that stops", DyingDisk::mount()) else { return };
     let daemon = Setup::in_state(&disk.path().join("state")).set("jobs.cpu_slots", "1").start();
     let logging = Some(v1::Logging { scalar_every_steps: Some(1) });
     let job = daemon.create(v1::JobSpec { logging, ..spec::endless() }).await;

@@ -14,12 +14,12 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// None where only root may mount and we are not root.
-    pub(crate) fn mount() -> Option<Self> {
+    /// # Errors
+    /// Why none can be mounted.
+    pub(crate) fn mount() -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", SIZE, "torchd-chaos"]).arg(folder.path()).stderr(Stdio::null());
-        mount.status().is_ok_and(|status| status.success()).then(|| Self { folder })
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "torchd-chaos"]).arg(folder.path()))?;
+        Ok(Self { folder })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -52,6 +52,16 @@ impl Drop for SmallDisk {
     }
 }
 
+/// What a program printed, or why it failed.
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{:?}: {}", command.get_program(), words.trim()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// A file system in a file, which can be made to fail as one on a dying disk does.
 #[allow(dead_code, reason = "not every program of the tests lets a disk die")]
 pub(crate) struct DyingDisk {
@@ -61,30 +71,25 @@ pub(crate) struct DyingDisk {
 
 #[allow(dead_code, reason = "not every program of the tests lets a disk die")]
 impl DyingDisk {
-    /// None where there are no loop devices for us.
-    pub(crate) fn mount() -> Option<Self> {
+    /// # Errors
+    /// Why none can be made, for example because there are no loop devices for us.
+    pub(crate) fn mount() -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
         File::create(&image).unwrap().set_len(64 << 20).unwrap();
         fs::create_dir(folder.path().join("disk")).unwrap();
-        let run = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).arg(&image).stderr(Stdio::null()).output().ok()?;
-            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        };
-        run("mkfs.ext4", &["-q"])?;
-        let device = run("losetup", &["--find", "--show"])?;
+        run(Command::new("mkfs.ext4").arg("-q").arg(&image))?;
+        let device = run(Command::new("losetup").args(["--find", "--show"]).arg(&image))?;
         let disk = Self { folder, device };
-        disk.attach().then_some(disk)
+        disk.attach().map(|_| disk)
     }
 
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("disk")
     }
 
-    fn attach(&self) -> bool {
-        let mut mount = Command::new("mount");
-        mount.args(["-o", "errors=remount-ro", &self.device]).arg(self.path()).stderr(Stdio::null());
-        mount.status().is_ok_and(|status| status.success())
+    fn attach(&self) -> Result<String, String> {
+        run(Command::new("mount").args(["-o", "errors=remount-ro", &self.device]).arg(self.path()))
     }
 
     /// The kernel finds an error on it: from now on nothing can be written, and what was not synced is gone.
@@ -112,7 +117,7 @@ impl DyingDisk {
             .stderr(Stdio::null())
             .status()
             .unwrap();
-        assert!(self.attach(), "it cannot be mounted again");
+        self.attach().expect("it can be mounted again");
     }
 }
 

@@ -1,5 +1,6 @@
-//! The unit as it is deployed, started, stopped and looked after by the real systemd, which boots for the test in namespaces of its own. Where
-//! the machine does not allow that, this test sees nothing.
+//! The unit as it is deployed, started, stopped and looked after by the real systemd, which boots
+//! for the test in namespaces of its own. Where the machine does not allow that, this test is told
+//! as skipped.
 
 use std::fs;
 use std::io::Read;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::daemon::wait_for;
+use super::tools;
 
 /// Longer than this it does not live, whatever becomes of the test.
 const LIFE: &str = "300";
@@ -71,8 +73,7 @@ impl Machine {
                 let mut words = String::new();
                 child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
                 assert_eq!(status.code(), Some(77), "{words}");
-                eprintln!("systemd cannot be booted here: {words}");
-                None
+                tools::allowed("a machine that systemd boots", Err(words))
             }
         }
     }

@@ -1,9 +1,17 @@
-//! Programs that tests drive and that a machine may not have. A test without its tool is skipped and says so; `make test`
-//! lists what was skipped at its end, and in continuous integration that is a failure.
+//! What tests need and a machine may not have: programs, and leave to mount disks and to make
+//! control groups. A test without it is skipped and says so. `make test` lists what was skipped at
+//! its end; in continuous integration that is a failure where the machine could have run it.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+
+mod skips {
+    include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/skips/tell.rs"));
+}
+use skips::{Skip, tell};
+
+/// CAP_SYS_ADMIN among the capabilities of a process. (capabilities(7), linux/capability.h)
+const SYS_ADMIN: u64 = 1 << 21;
 
 /// Whether a program is on the machine; if not, the test that asks is told as skipped.
 pub(crate) fn is_there(program: &str, install: &str) -> bool {
@@ -26,13 +34,25 @@ pub(crate) fn python() -> Option<Command> {
     Some(command)
 }
 
-/// Tells that the test is skipped for want of something, and how to come by it.
-pub(crate) fn skip(what: &str, install: &str) {
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let line = format!("{test}: {what} is missing. Install it with: {install}");
-    eprintln!("skipped {line}");
-    if let Some(list) = std::env::var_os("TORCHD_TESTS_SKIPPED") {
-        let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
-        writeln!(list, "{line}").unwrap();
-    }
+/// What was made with leave of the machine; None, and told as skipped, where it was refused. Root
+/// of the whole machine may do all that tests ask for: refused to it is a skip that need not be.
+pub(crate) fn allowed<T>(what: &str, made: Result<T, String>) -> Option<T> {
+    made.map_err(|why| {
+        let skip = if is_root_of_the_machine() { Skip::CouldRun } else { Skip::CannotRun };
+        tell(skip, &format!("{what} cannot be made here: {why}"));
+    })
+    .ok()
+}
+
+/// Root with its capabilities, and not that of a container.
+fn is_root_of_the_machine() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let users = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    u64::from_str_radix(effective.trim(), 16).unwrap() & SYS_ADMIN != 0
+        && users.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn skip(what: &str, install: &str) {
+    tell(Skip::CouldRun, &format!("{what} is missing. Install it with: {install}"));
 }

@@ -59,7 +59,8 @@ async fn a_job_is_removed_when_its_time_after_its_end_is_over() {
     let ended = daemon.watch_to_end(&kept.name).await;
     let (end, expires) = (ended.end_time.unwrap(), ended.expire_time.unwrap());
     assert_eq!(expires.seconds - end.seconds, 3600);
-    // The row goes after the folder, so that a deletion that is interrupted is finished by the next start.
+    // The row goes after the folder, so that a deletion that is interrupted is finished by the next
+    // start.
     until_not_found(&daemon, &removed.name).await;
     assert!(!folder.exists());
     assert!(daemon.job_folder(&kept.name).exists());

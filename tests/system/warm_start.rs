@@ -388,8 +388,8 @@ async fn weights_that_do_not_fit_are_told_before_the_job_is_taken() {
     }
     // The same of another job, and a file as it should be.
     fs::write(folder.path().join("same"), safetensors(&header, &values)).unwrap();
-    let good = Some(warm(Source::File("same".into()), false, spec::short()));
-    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: good.clone() }).await.unwrap();
+    let good = warm(Source::File("same".into()), false, spec::short());
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(good.clone()) }).await.unwrap();
     fs::write(&artifact, not_finite(f32::NAN)).unwrap();
     let spec = Some(warm(Source::Checkpoint(teacher.name.clone()), false, spec::short()));
     let status = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec }).await.unwrap_err();
@@ -398,7 +398,7 @@ async fn weights_that_do_not_fit_are_told_before_the_job_is_taken() {
 
     // What becomes wrong after the job was taken ends it, and says why.
     let blocks = daemon.create(spec::endless()).await;
-    let job = daemon.create(good.unwrap()).await;
+    let job = daemon.create(good).await;
     fs::write(daemon.job_folder(&job.name).join("warm_start.safetensors"), not_finite(f32::NAN)).unwrap();
     let cancel = v1::CancelJobRequest { name: blocks.name, now: true };
     daemon.jobs().await.cancel_job(cancel).await.unwrap();

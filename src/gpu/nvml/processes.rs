@@ -60,7 +60,8 @@ pub(super) fn read(device: &Device<'_>, gpu: &str, seen: &mut u64, absent: &mut 
     list
 }
 
-/// The newest sample by process: its time, and the share of the multiprocessors' and of the memory's time, in percent.
+/// The newest sample by process: its time, and the share of the multiprocessors' and of the
+/// memory's time, in percent.
 fn shares(device: &Device<'_>, seen: &mut u64) -> BTreeMap<u32, (u64, u32, u32)> {
     // NotFound means that there is no sample since then; for every other reason too the processes are told without it.
     let samples = device.process_utilization_stats(*seen).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What each kind of reading can be. Drivers tell what cannot be: 101 % of a GPU's time, 991 % of a process, and
-//! 4294967295 where they know nothing. Such a reading is absent, with the reason.
+//! What each kind of reading can be. Drivers tell what cannot be: 101 % of a GPU's time, 991 % of a
+//! process, and 4294967295 where they know nothing. Such a reading is absent, with the reason.
 
 /// The least and the most that a reading can be, in the unit that NVML has.
 #[derive(Debug, Clone, Copy)]
@@ -13,8 +13,9 @@ const fn range(least: f64, most: f64, unit: &'static str) -> Range {
     Range { least, most, unit }
 }
 
-/// The limits are those of nature where there are any; elsewhere they are a multiple of the largest GPU of 2026, and
-/// below the numbers that stand for none, which are the largest of 32 and of 64 bits.
+/// The limits are those of nature where there are any; elsewhere they are a multiple of the largest
+/// GPU of 2026, and below the numbers that stand for none, which are the largest of 32 and of 64
+/// bits.
 impl Range {
     pub(super) const PERCENT: Self = range(0.0, 100.0, "%");
     /// Of a difference between two samples, which may overshoot by a rounding.
@@ -25,7 +26,7 @@ impl Range {
     pub(super) const MILLIWATTS: Self = range(0.0, 100e6, "mW");
     pub(super) const MEGAHERTZ: Self = range(0.0, 100e3, "MHz");
     pub(super) const MEBIBYTES_PER_SECOND: Self = range(0.0, 100e6, "MiB/s");
-    pub(super) const KILOBYTES_PER_SECOND: Self = range(0.0, 100e9, "kB/s");
+    pub(super) const KILOBYTES_PER_SECOND: Self = range(0.0, 1e9, "kB/s");
     /// Generation of PCI Express, or lanes.
     pub(super) const LINK: Self = range(0.0, 128.0, "");
     /// Fans, instances and other parts of one GPU.
@@ -94,13 +95,14 @@ mod tests {
             Range::MILLIWATTS,
             Range::MEGAHERTZ,
             Range::MEBIBYTES_PER_SECOND,
+            Range::KILOBYTES_PER_SECOND,
             Range::LINK,
             Range::PARTS,
             Range::COUNT_32,
         ] {
             assert!(!range.has(u32::MAX) && !range.has(f64::NAN) && range.has(1u32), "{range:?}");
         }
-        for range in [Range::COUNT_64, Range::BYTES, Range::TIME, Range::KILOBYTES_PER_SECOND] {
+        for range in [Range::COUNT_64, Range::BYTES, Range::TIME] {
             assert!(!range.has(u64::MAX) && !range.has(-1.0) && range.has(1u64), "{range:?}");
         }
         assert!(Range::PERCENT.has(100u32) && !Range::PERCENT.has(101u32));

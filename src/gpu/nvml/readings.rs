@@ -51,7 +51,8 @@ impl<'a> Absences<'a> {
         self.next_number(path, range, read)
     }
 
-    /// The next of several numbers of one path. The reason of any of them stays until it is forgotten.
+    /// The next of several numbers of one path. The reason of any of them stays until it is
+    /// forgotten.
     pub(super) fn next_number<T: Number>(
         &mut self,
         path: &'static str,

@@ -1,7 +1,7 @@
 //! The memory of the host that a job needs at least, held against what the machine has.
 //!
-//! Only what is certain is counted: a job that is refused here could never have trained. What else libtorch takes shows
-//! when the job runs.
+//! Only what is certain is counted: a job that is refused here could never have trained. What else
+//! libtorch takes shows when the job runs.
 
 use super::{Demands, Model};
 use crate::dataset::Facts;
@@ -16,7 +16,8 @@ pub struct HostMemory<'a> {
     pub owner: &'a str,
 }
 
-/// Adds what needs more memory than there is. `sets` are the data sets that are known, each with its field.
+/// Adds what needs more memory than there is. `sets` are the data sets that are known, each with
+/// its field.
 pub fn judge_memory(
     demands: &Demands,
     sets: &[(&str, Facts)],
@@ -30,7 +31,8 @@ pub fn judge_memory(
     }
     let pixels =
         |facts: &Facts| facts.examples.saturating_mul(u64::from(facts.height)).saturating_mul(u64::from(facts.width));
-    // The files are in memory as they are, and beside them the tensors: a byte a pixel, and 64 bits a label.
+    // The files are in memory as they are, and beside them the tensors: a byte a pixel, and 64 bits
+    // a label.
     let files = sets.iter().map(|(_, facts)| pixels(facts).saturating_add(facts.examples));
     let tensors = || sets.iter().map(|(_, facts)| pixels(facts).saturating_add(facts.examples.saturating_mul(8)));
     // Tensors go on to a GPU one by one.
@@ -61,8 +63,8 @@ fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
 }
 
 impl Model {
-    /// Bytes that are in memory at once for each example of a batch, at least: its values as 32-bit floats, and the
-    /// output of the first layer.
+    /// Bytes that are in memory at once for each example of a batch, at least: its values as 32-bit
+    /// floats, and the output of the first layer.
     fn bytes_per_example(self) -> u64 {
         match self {
             Self::MnistCnn { .. } => 4 * (28 * 28 + 10 * 24 * 24),

@@ -1,6 +1,8 @@
-//! What a model's saved tensors are called, how they are shaped, and whether a file has exactly those.
+//! What a model's saved tensors are called, how they are shaped, and whether a file has exactly
+//! those.
 //!
-//! The one table of a family's parameters: the runner builds from it, and requests are judged by it.
+//! The one table of a family's parameters: the runner builds from it, and requests are judged by
+//! it.
 
 use super::Model;
 use crate::dataset::safetensors::TensorInfo;
@@ -72,8 +74,8 @@ pub fn judge_weights(model: Model, found: &[TensorInfo]) -> Result<(), String> {
     compare(&needed, found)
 }
 
-/// Whether a file with these tensors holds what training needs besides the weights: the sums behind the next scalars,
-/// and velocities for all parameters or for none.
+/// Whether a file with these tensors holds what training needs besides the weights: the sums behind
+/// the next scalars, and velocities for all parameters or for none.
 pub fn judge_state(model: Model, found: &[TensorInfo]) -> Result<(), String> {
     let sums = [SUM_CORRECT, SUM_LOSS].map(|name| Needed { name: name.into(), dtype: "F64", shape: &[] });
     let parameters = model.parameters().iter();
@@ -83,7 +85,8 @@ pub fn judge_state(model: Model, found: &[TensorInfo]) -> Result<(), String> {
     compare(&sums.into_iter().chain(velocities).collect::<Vec<_>>(), found)
 }
 
-/// All differences at once, with the names that are there and those that are needed where names differ.
+/// All differences at once, with the names that are there and those that are needed where names
+/// differ.
 fn compare(needed: &[Needed], found: &[TensorInfo]) -> Result<(), String> {
     let absent = needed.iter().filter(|needed| found.iter().all(|has| has.name != needed.name)).count();
     let extra: Vec<_> = found.iter().filter(|has| needed.iter().all(|needed| needed.name != has.name)).collect();

@@ -1,0 +1,67 @@
+//! Headers of safetensors files: what is taken is what a plain reader of the format takes, costs no
+//! more than the header, and comes back the same from being written again.
+//!
+//! The first byte chooses between a file as it is, and a header that its length and so many values
+//! are put around.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Map, Value, json};
+use torchd::dataset::safetensors::Header;
+use torchd_fuzz::memory::bounded;
+
+fn file(header: &[u8], values: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header, values].concat()
+}
+
+/// The tensors of a file as a JSON object, and its values.
+fn plain(file: &[u8]) -> (Map<String, Value>, &[u8]) {
+    let (length, rest) = file.split_first_chunk().unwrap();
+    let (header, values) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut tensors: Map<_, _> = serde_json::from_slice(header).unwrap();
+    tensors.remove("__metadata__");
+    (tensors, values)
+}
+
+fuzz_target!(|data: &[u8]| {
+    let [mode, count, rest @ ..] = data else { return };
+    let bytes = if mode % 2 == 0 { rest.to_vec() } else { file(rest, &vec![0x7f; usize::from(*count)]) };
+    let mut source = &bytes[..];
+    let read = bounded((1 << 20) + 256 * bytes.len(), || Header::read(&mut source, bytes.len() as u64));
+    let header = match read {
+        Ok(header) => header,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let (tensors, values) = plain(&bytes);
+    assert_eq!((header.tensors.len(), source), (tensors.len(), values));
+    let mut end = 0;
+    let mut again = Map::new();
+    for tensor in &header.tensors {
+        let told = &tensors[&tensor.name];
+        assert_eq!((&told["dtype"], &told["shape"]), (&json!(tensor.dtype), &json!(tensor.shape)));
+        let offsets = json!([end, end + tensor.size_bytes]);
+        assert_eq!(told["data_offsets"], offsets, "one after the other");
+        again.insert(
+            tensor.name.clone(),
+            json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets}),
+        );
+        end += tensor.size_bytes;
+    }
+    assert_eq!(end, values.len() as u64);
+    let has_nan = |dtype: &str, values: &[u8]| match dtype {
+        "F32" => values.chunks(4).any(|bytes| !f32::from_le_bytes(bytes.try_into().unwrap()).is_finite()),
+        "F64" => values.chunks(8).any(|bytes| !f64::from_le_bytes(bytes.try_into().unwrap()).is_finite()),
+        _ => false,
+    };
+    let mut left = values;
+    let is_finite = header.tensors.iter().all(|tensor| {
+        let (own, behind) = left.split_at(tensor.size_bytes as usize);
+        left = behind;
+        !has_nan(&tensor.dtype, own)
+    });
+    // Halves are judged as well.
+    assert!(is_finite || header.check_values(&mut { source }).is_err());
+    let written = file(&serde_json::to_vec(&again).unwrap(), values);
+    assert_eq!(Header::read(&mut &written[..], written.len() as u64).unwrap(), header);
+});
