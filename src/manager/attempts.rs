@@ -83,9 +83,12 @@ impl Task {
             {
                 tracing::error!(%error, journal = %from.journal().display(), "the journal cannot be looked through");
             }
-            // One that has not signed yet has begun just now.
-            let signed = Runner::read(&from).ok().flatten().filter(|runner| runner.attempt == attempt);
-            let age = signed.map_or(Ok(Some(Duration::ZERO)), |runner| runner.age())?;
+            // A runner that has not signed yet has just begun. After its end the journal tells how long it ran.
+            let age = match Runner::read(&from).ok().flatten().filter(|runner| runner.attempt == attempt) {
+                None => Some(Duration::ZERO),
+                Some(runner) if runner.is_running() => runner.age().unwrap_or_default(),
+                Some(_) => None,
+            };
             Ok((from.read_order(attempt)?, age))
         };
         match blocking(read).await {
