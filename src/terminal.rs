@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_obeys_is_shown_by_its_number_and_what_people_write_stays() {
+    fn hidden_characters_are_escaped_and_ordinary_text_is_unchanged() {
         let hostile = "a\u{1b}[2J\u{9b}31m\u{7}\r\u{202e}gpj.exe\u{2066}\u{feff}\u{0}\u{7f}";
         let expected = "a\\u{1b}[2J\\u{9b}31m\\u{7}\\r\\u{202e}gpj.exe\\u{2066}\\u{feff}\\u{0}\\u{7f}";
         assert_eq!(shown(hostile), expected);

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_utf_8_is_a_mistake_where_it_means_something_and_no_other_mistake_is_hidden() {
+    fn a_variable_that_is_not_utf_8_is_a_mistake_if_torchd_reads_it_and_hides_no_other() {
         let odd = |text: &str| OsString::from_vec([text.as_bytes(), &[0xff]].concat());
         let variables = [
             ("HOME".into(), "/home/a".into()),

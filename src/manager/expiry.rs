@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_ended_under_our_eyes_goes_when_both_clocks_say_so() {
+    fn a_job_that_ended_in_this_daemon_is_removed_when_both_clocks_agree() {
         let (mut expiry, begun, job) = (Expiry::default(), Instant::now(), job(1, 60));
         expiry.ended(&job, begun);
         let at = |seconds| begun + Duration::from_secs(seconds);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_job_of_an_earlier_daemon_the_clock_has_to_say_the_same_for_a_while() {
+    fn the_clock_has_to_agree_for_a_while_on_a_job_of_an_earlier_daemon() {
         let (mut expiry, begun, job) = (Expiry::default(), Instant::now(), job(1, 60));
         let told = || vec![job.id.clone()];
         assert_eq!(expiry.judge(told(), begun), []);

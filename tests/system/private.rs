@@ -46,7 +46,7 @@ fn assert_private(state_dir: &Path) {
 }
 
 #[tokio::test]
-async fn nobody_else_reads_the_state_and_old_modes_are_mended() {
+async fn other_users_cannot_read_the_state_and_old_modes_are_corrected() {
     let daemon = Setup::new().start();
     let job = daemon.create(spec::short()).await;
     assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
@@ -91,7 +91,7 @@ async fn the_group_reads_results_and_nothing_else_where_the_settings_say_so() {
 }
 
 #[tokio::test]
-async fn what_lies_outside_of_the_state_folder_is_as_open_as_the_umask_lets_it_be() {
+async fn files_outside_the_state_folder_have_the_modes_of_the_inherited_umask() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path().join("root");
     fs::create_dir(&root).unwrap();

@@ -143,7 +143,7 @@ fn a_state_folder_whose_path_is_too_long_for_the_database_is_refused_and_the_lon
 }
 
 #[test]
-fn what_is_not_utf_8_is_refused_and_not_left_out() {
+fn variables_and_paths_that_are_not_utf_8_are_refused() {
     use std::os::unix::ffi::OsStrExt;
     let odd = std::ffi::OsStr::from_bytes(b"7\xff");
     let setup =

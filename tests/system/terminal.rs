@@ -46,7 +46,7 @@ async fn with_a_hostile_job(place: &Path) -> (Daemon, v1::Job) {
 }
 
 #[tokio::test]
-async fn nothing_of_others_reaches_a_terminal_as_an_order_and_json_is_exact() {
+async fn escape_sequences_do_not_reach_a_terminal_and_json_is_exact() {
     let place = tempfile::tempdir().unwrap();
     let (daemon, job) = with_a_hostile_job(place.path()).await;
     for command in [&["show", &job.name][..], &["watch", &job.name], &["download", &job.name]] {
@@ -68,7 +68,7 @@ async fn nothing_of_others_reaches_a_terminal_as_an_order_and_json_is_exact() {
 }
 
 #[tokio::test]
-async fn a_log_on_a_terminal_shows_what_it_holds_and_obeys_none_of_it() {
+async fn a_log_on_a_terminal_is_escaped() {
     if !tools::is_there("script", "apt-get install bsdutils") {
         return;
     }

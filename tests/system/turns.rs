@@ -65,7 +65,7 @@ async fn a_job_is_removed_when_its_time_after_its_end_is_over() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_deletion_has_left_is_in_nobodys_way() {
+async fn the_rest_of_an_earlier_deletion_prevents_nothing() {
     let daemon = Setup::new().start();
     let (deleted, kept) = (daemon.create(spec::endless()).await, daemon.create(spec::endless()).await);
     for job in [&deleted, &kept] {
