@@ -17,8 +17,8 @@ use rustix::io::Errno;
 /// Neither a link nor a way up, and no jump of /proc.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
-/// The folder that holds the file of a path. That of a bare name is the working directory: `Path::parent` calls it "", which no call of the
-/// system takes for a folder.
+/// The folder that holds the file of a path: the working directory for a bare name. `Path::parent`
+/// returns "" for that one, which no system call accepts.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

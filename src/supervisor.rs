@@ -46,7 +46,7 @@ pub struct RunnerSettings {
     pub orphan_timeout: Duration,
     /// What a job's log keeps.
     pub log_max_bytes: u64,
-    /// The group may read what runners write for their users.
+    /// The group may read the event files and results that runners write.
     pub group_reads: bool,
     /// How many descriptors a runner may have open; None for as many as we may.
     pub open_files: Option<u64>,

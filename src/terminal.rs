@@ -1,8 +1,9 @@
-//! Text that others have written, as a terminal may show it. File names, log lines and the strings of a spec can hold sequences that move the
-//! cursor, clear the screen or retitle the window, and characters that let text be read in another order than it is written in: what would
-//! not be seen as itself is shown by its number instead.
+//! Escapes foreign text for a terminal. File names, log lines and the strings of a spec can hold
+//! sequences that move the cursor, clear the screen or retitle the window, and characters that
+//! change the order in which text is displayed. Such characters are replaced by their numbers.
 
-/// Text with every character that is not seen as itself by its number, such as `\u{1b}`. Line ends and tabs stay.
+/// Text with every hidden character replaced by its number, such as `\u{1b}`. Line ends and tabs
+/// stay.
 pub fn shown(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
         match character {
@@ -14,13 +15,14 @@ pub fn shown(text: &str) -> String {
     })
 }
 
-/// The same for what has to stay on one line, such as a cell of a table.
+/// The same for text that has to stay on one line, such as a cell of a table.
 pub fn shown_in_line(text: &str) -> String {
     shown(text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
-/// Whether a terminal takes a character for an order, or shows nothing for it, or shows what follows in another order. (Unicode 16, general
-/// categories Cc, Zl and Zp; of Cf the marks, embeddings, overrides and isolates of UAX #9, what is invisible, and tags)
+/// Whether a character is a control, invisible, or changes the display order. (Unicode 16: general
+/// categories Cc, Zl and Zp; of Cf the marks, embeddings, overrides and isolates of UAX #9,
+/// invisible operators, and tags)
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_obeys_is_shown_by_its_number_and_what_people_write_stays() {
+    fn hidden_characters_are_escaped_and_ordinary_text_is_unchanged() {
         let hostile = "a\u{1b}[2J\u{9b}31m\u{7}\r\u{202e}gpj.exe\u{2066}\u{feff}\u{0}\u{7f}";
         let expected = "a\\u{1b}[2J\\u{9b}31m\\u{7}\\r\\u{202e}gpj.exe\\u{2066}\\u{feff}\\u{0}\\u{7f}";
         assert_eq!(shown(hostile), expected);

@@ -1,7 +1,8 @@
-//! Whose the files are that this process makes: its own, and nobody else's, unless a file is opened to others by name of this module.
+//! Makes the files of this process private by its umask, and opens single files to others.
 //!
-//! The umask holds for the whole process and for what it starts, so that a new file in the state folder is private without anybody having
-//! thought of it. Files outside of it are meant for others, and get what the umask allowed with which the process was started.
+//! The umask holds for the process and its children, so that every new file in the state folder is
+//! private by default. Files outside the state folder are meant for others, and get the modes that
+//! the inherited umask allows.
 
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
@@ -9,21 +10,22 @@ use std::sync::OnceLock;
 use rustix::fs::{FileType, Mode, fchmod, fstat};
 use rustix::process::umask;
 
-/// Nobody but the owner.
+/// Only the owner has access.
 const PRIVATE: u32 = 0o077;
-/// The group may read, and nobody else anything.
+/// The group may read; others have no access.
 const GROUP_READS: u32 = 0o027;
 
 /// The umask with which the process was started.
 static INHERITED: OnceLock<u32> = OnceLock::new();
 
-/// From here on what is made belongs to the owner alone.
+/// Makes all files private that are made from now on.
 pub fn make_private() {
     let before = umask(Mode::from_raw_mode(PRIVATE));
     INHERITED.get_or_init(|| before.as_raw_mode());
 }
 
-/// Runs what starts a process whose files the group may read. The process has one thread: others would make files too.
+/// Starts a child whose files the group may read. Only for a process with one thread: the umask is
+/// changed for all of them meanwhile.
 pub fn where_group_reads<T>(start: impl FnOnce() -> T) -> T {
     let before = umask(Mode::from_raw_mode(GROUP_READS));
     let started = start();

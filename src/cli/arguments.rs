@@ -80,7 +80,8 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 0)]
         after: u64,
     },
-    /// Print what the runner of a job wrote: byte for byte into a file or a pipe; on a terminal with control characters shown by number
+    /// Print the log of a job: unchanged into a file or a pipe, with control characters escaped on
+    /// a terminal
     Logs {
         /// jobs/{id}, or the bare id
         job: String,

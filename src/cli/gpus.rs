@@ -137,9 +137,9 @@ enum Colour {
     Bad,
 }
 
-/// How the line begins that tells of a replay.
+/// The first words of the line that tells of a replay.
 const REPLAYED: &str = "REPLAYED from the profile";
-/// How the line begins that tells of old readings.
+/// The first words of the line that tells of old readings.
 const STALE: &str = "These readings are";
 
 /// Everything on one page, without colours.
@@ -196,7 +196,8 @@ fn page(gpus: &[v1::Gpu], source: Option<&v1::GpuSource>) -> String {
     text
 }
 
-/// A page with its colours: bars by how full they are, health by how bad it is, and what has to be seen first.
+/// Adds the colours to a page: bars by how full they are, health by how bad it is, and the lines
+/// that matter most.
 fn painted(page: &str, style: Style) -> String {
     if !style.has_colour {
         return page.to_owned();

@@ -1,5 +1,5 @@
-//! How answers are printed, and the one place that prints: what others have written reaches a terminal only as `terminal::shown` shows it.
-//! JSON is exact, for programs.
+//! Prints answers, and is the one place that prints: text for people is escaped by
+//! `terminal::shown`. JSON stays exact, for programs.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -31,7 +31,8 @@ impl Output {
         self.print_painted(message, table, |text| text)
     }
 
-    /// The same, with sequences of our own that `paint` puts into the text once it holds none of others.
+    /// The same, with escape sequences of our own: `paint` adds them to text that is escaped
+    /// already.
     pub(super) fn print_painted<M: Name>(
         self,
         message: &M,
@@ -44,7 +45,8 @@ impl Output {
         }
     }
 
-    /// Prints a piece of a file: as one line of JSON, for people on a terminal, or exactly as it is for a file or a program.
+    /// Prints a piece of a file: as one line of JSON, escaped on a terminal, unchanged into a file
+    /// or a pipe.
     pub(super) fn print_content<M: Name>(self, message: &M, content: impl FnOnce(&M) -> &str) -> Result<(), Failure> {
         match self.format {
             Format::Json => write_exactly(&json_line(message)?),

@@ -8,7 +8,7 @@ use crate::terminal::shown_in_line;
 
 /// Lines of cells under a heading, each column as wide as its widest cell.
 pub(super) fn columns<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
-    // A cell begins no line of its own, and is as wide as it is shown.
+    // A cell cannot begin a line, and its width is that of the escaped text.
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| shown_in_line(cell))).collect();
     let mut widths = heading.map(|cell| cell.chars().count());
     for row in &rows {

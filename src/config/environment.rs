@@ -1,4 +1,5 @@
-//! The environment as text. A variable that is not UTF-8 is a mistake where it means something to us, and is left out otherwise.
+//! The environment as text. A variable that is not UTF-8 is a mistake if torchd reads it, and is
+//! ignored otherwise.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,15 +8,19 @@ use super::Settings;
 use super::keys::Mistake;
 use super::read::{Flags, Invalid, load};
 
-/// What the environment holds, as given to us: tests give their own.
+/// The variables of the environment, by name. Tests give their own.
 pub type Environment = BTreeMap<String, String>;
 
-/// Variables that are read as text, besides those of settings.
+/// Variables that are read as text, by their full names.
 const READ: [&str; 4] = ["HOME", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CUDA_VISIBLE_DEVICES"];
-/// Beginnings of the names of others.
+/// Prefixes of the names of others.
 const PREFIXES: [&str; 5] = ["TORCHD__", "DATABRICKS_", "DB_", "SPARK_", "PYSPARK_"];
 
-/// Reads, merges and judges all sources, and gives the environment back as it was read. `cpus` is what this machine has.
+/// Reads, merges and judges all sources, and returns the environment with the settings. `cpus` is
+/// the number of cores of this machine.
+///
+/// # Errors
+/// All mistakes at once.
 pub fn gather(
     flags: &Flags,
     variables: impl Iterator<Item = (OsString, OsString)>,
@@ -62,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_utf_8_is_a_mistake_where_it_means_something_and_no_other_mistake_is_hidden() {
+    fn a_variable_that_is_not_utf_8_is_a_mistake_if_torchd_reads_it_and_hides_no_other() {
         let odd = |text: &str| OsString::from_vec([text.as_bytes(), &[0xff]].concat());
         let variables = [
             ("HOME".into(), "/home/a".into()),

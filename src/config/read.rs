@@ -283,7 +283,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let log_format = keys.take("log.format", log_format);
     let log_level = keys.take("log.level", log_level);
     let state_dir = state_dir.or_else(|| default_state_dir(environment));
-    // As long as it is once links are followed, where it is there.
+    // The length counts after links are followed, if the folder exists.
     let full = state_dir.as_ref().and_then(|path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok());
     if let Some(length) = full.map(|path| path.as_os_str().len()).filter(|length| *length > LONGEST_STATE_DIR) {
         let what =

@@ -9,7 +9,7 @@ use config::{Value, ValueKind};
 use super::LogFormat;
 use super::keys::{parsed, text};
 
-/// An address to listen on; None where the text is empty, for none.
+/// An address to listen on; None for an empty text.
 pub(super) fn listen(value: &Value) -> Result<Option<SocketAddr>, String> {
     let text = text(value)?;
     if text.is_empty() {
@@ -58,8 +58,8 @@ pub(super) const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_
 /// The longest path of a Unix socket, without the byte that ends it. (unix(7), sun_path)
 pub const LONGEST_SOCKET: usize = 107;
 
-/// The longest path of the state folder: SQLite takes 512 bytes for a path, keeps 8 of them for what it adds to the name of a database, and
-/// ours is made aside under names of up to 24. (os_unix.c, MAX_PATHNAME)
+/// The longest path of the state folder. SQLite allows 512 bytes for a path and reserves 8 of them
+/// for suffixes; the names of our databases have at most 24. (os_unix.c, MAX_PATHNAME)
 pub(super) const LONGEST_STATE_DIR: usize = 512 - 8 - 24;
 
 /// The mode of a file, as chmod takes it.

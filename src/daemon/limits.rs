@@ -1,10 +1,11 @@
-//! The limits of the process. Of descriptors the daemon may have as many as the machine allows: the usual limit, 1024, is one for programs that
-//! use select(2), which the daemon does not; each watcher and each runner costs it some. What a runner does is its own business, so it gets
-//! the usual limit.
+//! The resource limits of the process. The daemon raises its limit of descriptors to the hard
+//! limit: the usual 1024 is meant for programs that use select(2), and each watcher and runner
+//! costs the daemon some. Runners keep the usual limit.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises our limit to what is allowed; the one that there was before, where there was one.
+/// Raises the limit of descriptors to the hard limit. Returns the soft limit from before, if there
+/// was one.
 pub(super) fn raise_open_files() -> Option<u64> {
     let before = getrlimit(Resource::Nofile);
     let shown = |limit: Option<u64>| limit.map_or("none".to_owned(), |limit| limit.to_string());
@@ -18,7 +19,8 @@ pub(super) fn raise_open_files() -> Option<u64> {
     before.current
 }
 
-/// Tells of a limit of the address space, which runners inherit: what fails for it seldom says so.
+/// Warns of a limit of the address space. Runners inherit it, and few failures name it as their
+/// cause.
 pub(super) fn tell_address_space() {
     if let Some(limit) = getrlimit(Resource::As).current {
         tracing::warn!(

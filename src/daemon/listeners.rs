@@ -46,11 +46,11 @@ struct Limits {
 /// Where the daemon can be reached.
 #[derive(Debug, Clone)]
 pub(super) struct Addresses {
-    /// Over TCP; None where the settings switch that off.
+    /// gRPC over TCP; None if the settings switch it off.
     pub(super) grpc: Option<SocketAddr>,
     /// The Unix socket; None where its path would be too long.
     pub(super) unix: Option<PathBuf>,
-    /// None where the settings switch it off.
+    /// HTTP; None if the settings switch it off.
     pub(super) http: Option<SocketAddr>,
 }
 

@@ -1,5 +1,8 @@
-//! The modes of what lies in the state folder: 0700 and 0600, also where an earlier version has left others. With `state_group_read` the group
-//! may list the jobs and read their event files and results, and nothing else.
+//! Sets the modes in the state folder: 0700 for folders and 0600 for files, also where an earlier
+//! version left others. With `state_group_read` the group may list the jobs and read their event
+//! files and results, and nothing else.
+//!
+//! Nothing is followed: each file is opened beneath its folder, and changed by descriptor.
 
 use std::fs::Permissions;
 use std::io;
@@ -16,20 +19,23 @@ use crate::journal::JobFolder;
 pub(super) struct GroupReads(pub(super) bool);
 
 impl GroupReads {
-    /// Sets the mode of the state folder itself: before anything in it is relied on.
-    pub(super) fn close(self, state_dir: &Path) -> io::Result<()> {
-        // The group has to get through it, and need not see what lies beside the jobs.
+    /// Sets the mode of the state folder itself, before a file in it is opened.
+    pub(super) fn close(self, state_dir: &Path) {
+        // The group passes through it to the jobs, and cannot list it.
         let mode = if self.0 { 0o710 } else { 0o700 };
-        std::fs::set_permissions(state_dir, Permissions::from_mode(mode))
+        if let Err(error) = std::fs::set_permissions(state_dir, Permissions::from_mode(mode)) {
+            // It may belong to another user, or lie on a file system without modes.
+            tracing::warn!(path = %state_dir.display(), %error, "the mode of the state folder cannot be set, so that others may read it");
+        }
     }
 
-    /// Sets the modes of all that lies in it. The folder of jobs comes last: where its mode is right, those in it are, because nothing is made
-    /// with others.
+    /// Sets the modes of everything in it. The folder of jobs comes last: if its mode is right, the
+    /// modes beneath it are too, because new files are made with the right ones.
     pub(super) fn settle(self, state_dir: &Path) -> io::Result<()> {
         let state = Folder::open(state_dir)?;
         let jobs = state.folder("jobs")?;
         let is_settled = mode_of(&jobs)? == self.shown();
-        // What else lies there is not ours: database, its companions and copies, and the lock have such names.
+        // Database, lock, and their copies have such names. Other files there are not torchd's.
         for entry in state.entries()?.into_iter().filter(|entry| entry.is_file && entry.name.starts_with("torchd.")) {
             set_file(&state, &entry.name, 0o600);
         }
@@ -37,7 +43,7 @@ impl GroupReads {
             return Ok(());
         }
         for entry in jobs.entries()?.into_iter().filter(|entry| entry.is_folder) {
-            // What is deleted meanwhile needs no mode.
+            // It may be deleted meanwhile.
             let Ok(job) = jobs.folder(&entry.name) else { continue };
             for entry in job.entries()? {
                 let is_shown = JobFolder::SHOWN.contains(&entry.name.as_str());
@@ -53,7 +59,7 @@ impl GroupReads {
         Ok(())
     }
 
-    /// The mode of a folder that the group may list where it may read.
+    /// The mode of a folder that the group may list if it may read.
     fn shown(self) -> u32 {
         if self.0 { 0o750 } else { 0o700 }
     }

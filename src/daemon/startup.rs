@@ -63,14 +63,14 @@ impl StateDir {
         std::fs::create_dir_all(path.join("jobs")).map_err(cannot)?;
         // Relative paths would mean something else to runners, which work in their jobs' folders.
         let path = path.canonicalize().map_err(cannot)?;
-        group.close(&path).map_err(cannot)?;
+        group.close(&path);
         let file = lock_file(&path);
         let Some(lock) = FileLock::take(&file).map_err(cannot)? else {
             let why = if is_held(&file).map_err(cannot)? {
                 let who = holder(&file).map_or_else(String::new, |pid| format!(", with pid {pid}"));
                 format!("another torchd uses it{who}; stop that one, or give this one a --state-dir of its own")
             } else {
-                // Somebody has opened it while it could be read by others.
+                // It was opened while an earlier version let others read it.
                 format!("a program that is no torchd holds a shared lock on {}; `lslocks` tells which", file.display())
             };
             return Err(Failure::unavailable(&format!("state_dir = {}", path.display()), why));
@@ -260,7 +260,8 @@ pub(super) fn data_roots(settings: &Settings) -> Result<DataRoots, Failure> {
         .map_err(|(root, error)| Failure::unavailable(&format!("data.roots names {}", root.display()), error))
 }
 
-/// Removes what an earlier daemon told. A place where nothing can be told is refused now, and not when jobs run.
+/// Removes the ready file of an earlier daemon. A path that cannot be written later is refused now,
+/// before jobs run.
 pub(super) fn remove_ready_file(path: &Path) -> Result<(), Failure> {
     let cannot = |error: std::io::Error| Failure::unavailable(&format!("--ready-file {}", path.display()), error);
     let folder = folder_of(path);
@@ -271,7 +272,7 @@ pub(super) fn remove_ready_file(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Tells whoever started us where we are. What the settings switch off is null.
+/// Writes the addresses of the daemon. Those that the settings switch off are null.
 pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(), Failure> {
     let ready = serde_json::json!({
         "grpc": addresses.grpc.map(|address| address.to_string()),

@@ -10,7 +10,7 @@ use crate::journal::{JobFolder, Runner, is_held};
 use crate::manager::{MirrorError, Mirrored};
 use crate::store::{self, Contents, StoreError};
 
-/// What becomes of a job whose folder is newer than the database.
+/// The words for a job whose folder is newer than the database.
 const TAKES_FOLDER: &str = "the folder is newer, and the next start of torchd takes the job from it";
 
 /// What was found.

@@ -59,7 +59,7 @@ impl Retry {
         Some(self.backoff(course.restarts))
     }
 
-    /// The time to wait before a restart that comes after so many others.
+    /// The time to wait before a restart, by the number of restarts before it.
     pub fn backoff(&self, restarts: u32) -> Duration {
         let factor = 2u32.checked_pow(restarts).unwrap_or(u32::MAX);
         self.initial_backoff.saturating_mul(factor).min(self.max_backoff)

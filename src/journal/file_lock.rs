@@ -24,7 +24,8 @@ pub struct FileLock {
 impl FileLock {
     /// Takes the lock on a file, which is made where it is not there; None where somebody else has it.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        // Not truncated: the words of the holder stand in it. Nobody else can open it, and so hold it.
+        // Not truncated: it holds the signature of the holder. The mode keeps other users from
+        // locking it.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
             Ok(_) => Ok(Some(Self { file })),
@@ -50,8 +51,8 @@ impl FileLock {
     }
 }
 
-/// Whether somebody holds the lock on a file, asked and not tried. A file that is not there is not held. A shared lock, which whoever may
-/// read the file could take, is none of ours and does not count.
+/// Whether a process holds the lock on a file, asked and not tried. A file that does not exist is
+/// not held. A shared lock does not count: torchd takes none, and every reader of the file could.
 pub fn is_held(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -142,7 +143,8 @@ impl Holder {
     }
 }
 
-/// How long ago a process began, by the clock of the kernel, which nobody sets; None where it began before this boot.
+/// How long ago a process began, by the time since boot, which cannot be set; None if it began
+/// before this boot.
 pub(super) fn age(boot: &str, start: u64) -> io::Result<Option<Duration>> {
     if boot_id()? != boot {
         return Ok(None);

@@ -30,7 +30,7 @@ impl JobFolder {
     /// The weights to begin with, where those are not random.
     pub const WARM_START: &str = "warm_start.safetensors";
 
-    /// Folders in it whose files its group may read, where the settings say so.
+    /// Subfolders that the group may read, if the settings allow it.
     pub const SHOWN: [&str; 2] = ["tensorboard", "artifacts"];
 
     /// The job's folder at that path; it need not be there yet.
@@ -151,7 +151,7 @@ impl JobFolder {
         sync_folder(folder_of(&self.path))
     }
 
-    /// Lets the group list the folder, and read what lies in those that are shown.
+    /// Lets the group list the folder, and read the subfolders in `SHOWN`.
     pub fn show_to_group(&self) -> io::Result<()> {
         let shown = Self::SHOWN.iter().map(|name| self.path.join(name));
         shown

@@ -69,7 +69,7 @@ impl Runner {
         file_lock::read_signature(path)
     }
 
-    /// How long ago it began, whatever became of the clock; None where that was before this boot.
+    /// How long ago it began, independent of the clock; None if it began before this boot.
     pub fn age(&self) -> io::Result<Option<Duration>> {
         file_lock::age(&self.boot_id, self.start_time)
     }

@@ -20,7 +20,7 @@ const MAX_TAG_BYTES: usize = 1_000;
 pub struct ProgressFold {
     /// The attempt of the newest record.
     attempt: u32,
-    /// When the first and the newest record of it were written.
+    /// The times of the first and of the newest record of that attempt.
     span: Option<(SystemTime, SystemTime)>,
     /// What the newest runner that began said, and its attempt.
     started: Option<(u32, v1::RunnerStarted)>,
@@ -123,7 +123,7 @@ impl ProgressFold {
         }
     }
 
-    /// From the first record of an attempt to its newest one, as the clock had it then.
+    /// The time from the first record of an attempt to its newest one, by the clock of the runner.
     pub fn span(&self, attempt: u32) -> Duration {
         let span = self.span.filter(|_| self.attempt == attempt);
         span.and_then(|(first, newest)| newest.duration_since(first).ok()).unwrap_or_default()

@@ -26,7 +26,7 @@ impl JournalWriter {
     /// Opens the journal of a job whose lock the caller holds, behind its last whole record: what an earlier runner left
     /// half-written is cut off.
     pub fn open(folder: &JobFolder, _held: &JobLock, attempt: u32) -> io::Result<Self> {
-        // The runner's umask may be wider, for what it writes for the group.
+        // The runner's umask may allow the group to read.
         let mut open = OpenOptions::new();
         let mut file = open.read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.journal())?;
         let length = whole_bytes(&file)?;

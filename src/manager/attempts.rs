@@ -114,13 +114,15 @@ impl Task {
         Ok(())
     }
 
-    /// When a runner of an earlier daemon began; None where it cannot be told, or was before this boot.
+    /// When a runner of an earlier daemon began; None where it has ended or its age cannot be determined.
     async fn began(&self, place: &JobFolder, attempt: u32) -> Option<Instant> {
         let place = place.clone();
-        // A runner that has not signed yet has begun just now.
         let age = move || match Runner::read(&place)?.filter(|runner| runner.attempt == attempt) {
-            Some(runner) => runner.age(),
+            // A runner that has not signed yet has just begun.
             None => Ok(Some(Duration::ZERO)),
+            Some(runner) if runner.is_running()? => runner.age(),
+            // After its end the journal tells how long it ran.
+            Some(_) => Ok(None),
         };
         let age = blocking(age).await.ok().flatten()?;
         Some(Instant::now().checked_sub(age).unwrap_or_else(Instant::now))

@@ -1,8 +1,10 @@
-//! Which ended jobs are removed because their `ttl_after_end` is over. What is removed does not come back, and clocks are set: that of the
-//! machine alone is not believed.
+//! Decides which ended jobs are removed because their `ttl_after_end` is over. The clock of the
+//! machine may be wrong for a while, and a removal cannot be undone: the clock alone is not
+//! trusted.
 //!
-//! A job that ended under our eyes goes when its time has passed on the monotonic clock too. Of one that ended before this daemon began there
-//! is only the clock, which has to say the same for a while.
+//! A job that ended while this daemon runs is removed once its time has passed on the monotonic
+//! clock too. For a job that ended earlier there is only the clock of the machine, which has to
+//! call it expired for a while without a break.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -11,26 +13,26 @@ use tokio::time::Instant;
 
 use crate::job::{Job, JobId};
 
-/// Expired jobs are looked for so often.
+/// The interval between looks for expired jobs.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The clock has to call a job expired at two looks so far apart, and at all in between.
+/// The clock has to call a job expired at two looks this far apart, and at every look in between.
 const AGREE: Duration = Duration::from_secs(600);
 
-/// What is known of the ends of jobs besides the clock.
+/// The ends of jobs by the monotonic clock.
 #[derive(Default)]
 pub(super) struct Expiry {
     looked: Option<Instant>,
-    /// Jobs that ended under our eyes, and when their time is over.
+    /// Jobs that ended while this daemon runs, with the time at which they expire.
     over: HashMap<JobId, Instant>,
-    /// Others that the clock calls expired, and since when it does.
+    /// Other jobs that the clock calls expired, with the first look of which that holds.
     told: HashMap<JobId, Instant>,
 }
 
 impl Expiry {
-    /// Takes note of a job that ends now.
+    /// Notes a job that ends now.
     pub(super) fn ended(&mut self, job: &Job, now: Instant) {
         let ttl = job.spec.ttl_after_end.and_then(|ttl| Duration::try_from(ttl).ok());
-        // Beyond the end of that clock nobody waits.
+        // A time that an Instant cannot hold never comes.
         if let Some(over) = ttl.and_then(|ttl| now.checked_add(ttl)) {
             self.over.insert(job.id.clone(), over);
         }
@@ -42,7 +44,7 @@ impl Expiry {
         self.told.remove(id);
     }
 
-    /// Whether it is time for a look, which this one is then.
+    /// Whether the next look is due. If so, this call counts as that look.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK_EVERY);
         if is_due {
@@ -51,7 +53,7 @@ impl Expiry {
         is_due
     }
 
-    /// Those that are to be removed of the jobs that have expired as the clock has it.
+    /// The jobs to remove, out of those that the clock calls expired.
     pub(super) fn judge(&mut self, expired: Vec<JobId>, now: Instant) -> Vec<JobId> {
         let all: BTreeSet<&JobId> = expired.iter().collect();
         self.told.retain(|id, _| all.contains(id));
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_ended_under_our_eyes_goes_when_both_clocks_say_so() {
+    fn a_job_that_ended_in_this_daemon_is_removed_when_both_clocks_agree() {
         let (mut expiry, begun, job) = (Expiry::default(), Instant::now(), job(1, 60));
         expiry.ended(&job, begun);
         let at = |seconds| begun + Duration::from_secs(seconds);
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_job_of_an_earlier_daemon_the_clock_has_to_say_the_same_for_a_while() {
+    fn the_clock_has_to_agree_for_a_while_on_a_job_of_an_earlier_daemon() {
         let (mut expiry, begun, job) = (Expiry::default(), Instant::now(), job(1, 60));
         let told = || vec![job.id.clone()];
         assert_eq!(expiry.judge(told(), begun), []);

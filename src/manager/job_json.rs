@@ -91,8 +91,9 @@ impl Mirrored {
     }
 }
 
-/// Which change of the job its job.json tells of; None where it is not there or tells of none. An error where that
-/// cannot be determined.
+/// The generation of a job as its job.json has it; None if the file is absent or damaged.
+///
+/// # Errors The file cannot be read, so that the generation is unknown.
 pub(super) fn generation_told(folder: &JobFolder) -> io::Result<Option<u64>> {
     #[derive(Deserialize)]
     struct Glance {

@@ -41,9 +41,9 @@ pub(super) struct Live {
     pub(super) process_group: Option<u32>,
     pub(super) runner: Option<RunnerHandle>,
     pub(super) stop: Option<StopCause>,
-    /// When the attempt in hand began; None where that was before this boot of the machine.
+    /// When the current attempt began; None if only the journal tells.
     pub(super) began: Option<Instant>,
-    /// When it may be started again, while `Course::not_before` is set: the clock may be set meanwhile.
+    /// `Course::not_before` on the monotonic clock, while that is set.
     pub(super) restart: Option<Instant>,
     /// When it has run as long as it may.
     pub(super) deadline: Option<Instant>,
@@ -60,7 +60,7 @@ pub(super) struct Ending {
     pub(super) log_tail: Vec<String>,
     /// When.
     pub(super) time: SystemTime,
-    /// For how long its process ran; None where none had a part in it.
+    /// How long its process ran; None if there was no process.
     pub(super) ran: Option<Duration>,
 }
 
@@ -150,12 +150,12 @@ impl Live {
         }
     }
 
-    /// For how long the attempt in hand has run. Of one that began before this boot the journal tells.
+    /// How long the current attempt has run.
     pub(super) fn ran(&self) -> Duration {
         self.began.map_or_else(|| self.fold.span(self.job.attempt), |began| began.elapsed())
     }
 
-    /// When it may be started, if it has to wait for a time.
+    /// When it may be started, if it is in its back-off.
     pub(super) fn not_before(&self) -> Option<Instant> {
         self.restart.filter(|_| self.job.state == State::Queued && self.job.course.not_before.is_some())
     }
@@ -179,7 +179,8 @@ impl Live {
     }
 }
 
-/// When a job of an earlier daemon may be started again. The clock may have been set in between: it waits no longer than its back-off.
+/// When a job of an earlier daemon may be started again. The clock may have been set in between, so
+/// that it waits for its back-off at most.
 fn restart(job: &Job) -> Option<Instant> {
     let left = job.course.not_before?.duration_since(SystemTime::now()).unwrap_or_default();
     let retry = Retry::read(job.spec.retry.as_ref(), &mut Violations::default());

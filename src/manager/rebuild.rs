@@ -1,8 +1,9 @@
-//! A job from what its folder holds, held against what a database tells of it: the later of the two is taken.
+//! Rebuilds a job from its folder and its row in the database: the newer of the two is taken.
 //!
-//! `job.json` is the job. Where that is lost, spec, orders, journal, lock and exit note tell what can be told, and
-//! nothing is made up: a job whose end nobody noted has been interrupted. Nothing is written here: the start of a
-//! daemon (`recovery`) and `torchd doctor --repair` put the result in its place.
+//! `job.json` holds the whole job. If that is lost, the job is put together from spec, orders,
+//! journal, lock and exit note, and nothing is invented: a job without a noted end was interrupted.
+//! This module writes nothing: the start of a daemon (`recovery`) and `torchd doctor --repair`
+//! store the result.
 
 use std::fs;
 use std::io;
@@ -33,7 +34,7 @@ pub struct Rebuilt {
     pub how: Option<String>,
 }
 
-/// What the database tells of a job, where it can be read.
+/// The database on a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Old<'a> {
     /// Its row, if it has one.
@@ -60,7 +61,8 @@ pub fn rebuild(
         }
         Err(error) => error,
     };
-    // A job.json that cannot be read, and still tells that it is the newer one, is not replaced by an older row.
+    // A job.json of a later version may still show that it is newer; an older row does not replace
+    // it.
     let is_newer = |row: &Mirrored| matches!(generation_told(folder), Ok(Some(told)) if told > row.job.generation);
     if let Some(row) = row.filter(|row| !is_newer(row)) {
         return Ok(Some(brought_up(row.clone(), Some(format!("from the old database: {error}")), folder)));
@@ -78,8 +80,9 @@ pub fn rebuild(
     Ok(Some(Rebuilt { mirrored: Mirrored { job, request: None }, how: Some(how) }))
 }
 
-/// The later one of job.json and row, and how it came about where it is not job.json as it is. A job.json is written
-/// after the row: where the daemon died in between, it is behind. A database that has lost its write-ahead log is.
+/// The newer of job.json and row, with words unless it is job.json unchanged. job.json is written
+/// after the row, and is older if the daemon died in between. A row is older if the database lost
+/// its write-ahead log.
 fn newer(mut mirrored: Mirrored, row: Option<&Mirrored>) -> (Mirrored, Option<String>) {
     let Some(row) = row else { return (mirrored, None) };
     if row.job.generation > mirrored.job.generation {
@@ -92,8 +95,8 @@ fn newer(mut mirrored: Mirrored, row: Option<&Mirrored>) -> (Mirrored, Option<St
     (mirrored, Some("from job.json, with its request from the old database".into()))
 }
 
-/// Brings a job up to the attempts that its folder knows of. An order is written after the row and before job.json, so
-/// that either may lack the newest attempt.
+/// Brings a job up to the newest attempt in its folder. An order is written after the row and
+/// before job.json, so that both may lack that attempt.
 fn brought_up(mut mirrored: Mirrored, how: Option<String>, folder: &JobFolder) -> Rebuilt {
     let job = &mut mirrored.job;
     let attempt = folder.last_attempt();
@@ -106,7 +109,7 @@ fn brought_up(mut mirrored: Mirrored, how: Option<String>, folder: &JobFolder) -
     job.attempt = attempt;
     job.course.stop = None;
     job.course.not_before = None;
-    // What resumes have changed stands in the order, all together.
+    // The order holds the edits of all resumes.
     if let Some(edits) = folder.read_order(attempt).ok().and_then(|order| order.edits) {
         job.spec = spec::edited(job.spec.clone(), &edits);
         job.course.edits = Some(edits);

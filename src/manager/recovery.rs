@@ -1,9 +1,9 @@
-//! What the last daemon left behind: what is half-done in the folder of jobs is finished, and the database and the jobs' folders are made
-//! to tell the same.
+//! Finishes the work that the last daemon left half-done in the folder of jobs, and makes database
+//! and jobs' folders agree.
 //!
-//! The database is the truth while it is the later of the two. One that is older than the folders, because its write-ahead log was lost or
-//! because somebody has put an old copy in its place, takes from them what it lacks: no job runs again that was cancelled, and none is
-//! forgotten whose runner trains.
+//! The database is the truth unless it is older than the folders, because its write-ahead log was
+//! lost or an old copy was put in its place. Then it takes the newer state from the folders: a
+//! cancelled job does not run again, and a job whose runner trains is not forgotten.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,30 +29,31 @@ pub(super) fn set_aside(jobs_dir: &Path, id: &JobId) -> PathBuf {
 /// not be written for long, `torchd doctor` tells.
 const NEWEST_ENDED: usize = 100;
 
-/// What holds once the database and the folders are of one mind.
+/// The state once database and folders agree.
 pub(super) struct Reconciled {
     /// The jobs that have not ended, in order of arrival.
     pub(super) unfinished: Vec<Job>,
-    /// The jobs whose job.json tells of an earlier state than the database: the last daemon died, or its disk was full, in between.
+    /// The jobs whose job.json is older than the database: the last daemon died before it wrote
+    /// that file, or its disk was full.
     pub(super) unmirrored: BTreeSet<JobId>,
-    /// The last attempts of runners that train for nobody: what their folders hold cannot be made a job.
+    /// Runners whose folders cannot be made a job again, with their attempts.
     pub(super) strays: Vec<(JobId, u32)>,
 }
 
-/// What a look at the folder of a job has brought.
+/// The result of a comparison of database and folder.
 enum Found {
-    /// Database and folder tell the same.
+    /// They agree.
     Same,
-    /// job.json is behind the database.
+    /// job.json is older than the database.
     Behind(JobId),
-    /// The database is behind the folder.
+    /// The database is older than the folder.
     Newer(Box<Rebuilt>),
-    /// The folder tells what this version cannot use; with the attempt of a runner that lives.
+    /// The folder is newer and cannot be used; `running` is the attempt of a live runner.
     Unusable { id: JobId, why: String, running: Option<u32> },
 }
 
-/// Compares each job of the database that may still change with its folder, and finds the folders that the database does not know. What is
-/// newer in the folder goes into the database.
+/// Compares the jobs that may still change with their folders, and finds folders without a row.
+/// Newer states of the folders are stored.
 pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store) -> Result<Reconciled, JobError> {
     let ended = store.newest_ended(NEWEST_ENDED).await.unwrap_or_else(|error| {
         tracing::error!(%error, "whether job.json of the jobs that ended last is up to date cannot be told");
@@ -104,12 +105,12 @@ pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store)
     Ok(Reconciled { unfinished, unmirrored, strays })
 }
 
-/// Holds a row against the folder of its job.
+/// Compares a row with the folder of its job.
 fn compare(row: Job, folder: &JobFolder, roots: &DataRoots) -> Found {
     let told = match generation_told(folder) {
         Ok(told) => told,
         Err(error) => {
-            // Neither newer nor older: it stays as it is until the job changes.
+            // Unreadable is not absent: the file stays until the job changes.
             tracing::error!(job.id = %row.id, %error, "whether job.json is up to date cannot be told");
             Some(row.generation)
         }
@@ -123,12 +124,12 @@ fn compare(row: Job, folder: &JobFolder, roots: &DataRoots) -> Found {
     judge(&id, folder, Some(Old { row: Some(&row), born: None }), roots).unwrap_or(Found::Same)
 }
 
-/// The job that a folder holds, which is newer than what the database tells; None where it holds none.
+/// The job of a folder that is newer than the database; None if the folder holds none.
 fn judge(id: &JobId, folder: &JobFolder, old: Option<Old<'_>>, roots: &DataRoots) -> Option<Found> {
     match rebuild(id, folder, old, roots) {
         Ok(rebuilt) => rebuilt.map(|rebuilt| Found::Newer(Box::new(rebuilt))),
         Err(why) => {
-            // A runner that cannot be asked may live.
+            // A runner whose locks cannot be asked may be alive.
             let attempt = Some(folder.last_attempt()).filter(|attempt| *attempt > 0);
             let running = attempt.filter(|_| is_alive(folder).unwrap_or(true));
             Some(Found::Unusable { id: id.clone(), why, running })
@@ -153,7 +154,7 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
         }
         let is_orphan = match (&deleted, name.parse::<JobId>()) {
             (Some(id), _) => {
-                // A job whose folder has its name is not the one that was being deleted: somebody has put it back.
+                // A job that has its folder was not being deleted: this one is left from before.
                 if !jobs_dir.join(id.as_str()).exists() {
                     store.delete(id.clone()).await?;
                 }

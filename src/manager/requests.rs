@@ -155,7 +155,7 @@ impl Task {
         let (folder, renamed, runs) = (self.folder(id), aside.clone(), self.runs.clone());
         let moved = blocking(move || {
             runs.remove(&job.id, &job.spec.display_name);
-            // What an earlier deletion has left, of a job that somebody has put back since.
+            // An earlier deletion may have left a folder of that name.
             match std::fs::remove_dir_all(&renamed) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -193,7 +193,7 @@ impl Task {
             Ok(told) => self.expiry.judge(told, Instant::now()),
             Err(error) => return tracing::error!(%error, "which jobs have expired cannot be told"),
         };
-        // What is not copied yet is all that there is.
+        // A job that is not copied yet is the only copy.
         let is_copied = |id: &JobId| self.mirrors.state(id).is_none_or(|state| state.complete);
         let ready: Vec<_> = expired.into_iter().filter(is_copied).take(MOST_AT_ONCE).collect();
         for id in ready {

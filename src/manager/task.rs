@@ -121,7 +121,7 @@ impl Task {
             expiry: Expiry::default(),
         };
         for (id, attempt) in strays {
-            // It saves and ends, and with it the claim to its part of the machine; nobody hears of its end.
+            // Its runner saves a checkpoint and ends. No job hears of it.
             task.supervisor.adopt(id.clone(), task.folder(&id), attempt).stop();
         }
         for job in task.store.ended_with_mirror().await? {

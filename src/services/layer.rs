@@ -134,9 +134,9 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
     Some(limit.saturating_sub(BEFORE_TONIC))
 }
 
-/// Gives an error that tonic answered by itself an ErrorInfo like any other. A message that is too large becomes
-/// RESOURCE_EXHAUSTED, which is what other gRPC servers answer; one that is none, such as a text that is not UTF-8, becomes
-/// INVALID_ARGUMENT: what a client sends is no fault of ours.
+/// Adds an ErrorInfo to an error that tonic answered by itself. A message that is too large becomes
+/// RESOURCE_EXHAUSTED, as with other gRPC servers. One that cannot be decoded, for example because
+/// a text is not UTF-8, becomes INVALID_ARGUMENT: the client made the mistake.
 fn complete(response: &mut Response<Body>) {
     let Some(status) = Status::from_header_map(response.headers()) else { return };
     if status.code() == Code::Ok || !status.details().is_empty() {

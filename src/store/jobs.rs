@@ -136,13 +136,13 @@ impl Store {
         .await
     }
 
-    /// Puts a job in place of what the database has of it, or adds it: for a database that is older than the jobs'
-    /// folders. A request that is known already stays as it is.
+    /// Replaces the row of a job, or adds one, if the database is older than the job's folder. A
+    /// request that is known already stays unchanged.
     pub async fn restore(&self, job: Job, request: Option<Asked>) -> Result<(), StoreError> {
         self.write(move |connection| {
             let transaction = connection.transaction()?;
             let row = Encoded::new(&job)?;
-            // Its place in the order of arrival stays.
+            // The row keeps its place in the order of arrival.
             let sql =
                 "UPDATE job SET state = ?2, generation = ?3, attempt = ?4, created = ?5, started = ?6, ended = ?7,
                          spec = ?8, inputs = ?9, end = ?10, final_progress = ?11, course = ?12 WHERE id = ?1";

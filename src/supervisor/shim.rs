@@ -72,7 +72,7 @@ pub struct ShimArguments {
     /// The runner, and we, may have so many descriptors open; without it as many as the daemon may
     #[arg(long)]
     open_files: Option<u64>,
-    /// The group may read what the runner writes, where it gets to it
+    /// Start the runner with a umask that lets the group read
     #[arg(long)]
     group_reads: bool,
     /// The runner

@@ -1,5 +1,5 @@
-// The clock of the machine, wrong by what a file says: loaded before the C library by LD_PRELOAD, it adds the seconds in
-// the file that CLOCK_FAKE names to CLOCK_REALTIME. The monotonic clock is left as it is, as a step of the clock does.
+// A wrong clock, loaded by LD_PRELOAD: adds the seconds in the file that CLOCK_FAKE names to
+// CLOCK_REALTIME. The monotonic clock is unchanged, as with a step of the real clock.
 
 #include <cstdio>
 #include <cstdlib>

@@ -1,4 +1,5 @@
-//! A clock that is set while the daemon works, or between two daemons: durations go on, and nothing is deleted for it.
+//! Steps of the clock, while a daemon runs and between two daemons: durations are unaffected, and
+//! nothing is deleted.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,14 +16,14 @@ use super::spec;
 
 const HOUR: i64 = 3600;
 
-/// A clock of the daemon's own, which a test can set. Runners have that of the machine.
+/// A clock for the daemon that a test can set. Runners use the clock of the machine.
 struct Clock {
     folder: TempDir,
     library: PathBuf,
 }
 
 impl Clock {
-    /// One that is right.
+    /// A clock that is right.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let library = folder.path().join("clock.so");
@@ -34,26 +35,26 @@ impl Clock {
         clock
     }
 
-    /// From now on it is wrong by so many seconds.
+    /// Makes it wrong by that many seconds.
     fn set(&self, seconds: i64) {
         let aside = self.folder.path().join("aside");
         fs::write(&aside, seconds.to_string()).unwrap();
         fs::rename(aside, self.folder.path().join("offset")).unwrap();
     }
 
-    /// A daemon that looks at it.
+    /// A daemon with this clock.
     fn of(&self, setup: Setup) -> Setup {
         setup.env("LD_PRELOAD", &self.library).env("CLOCK_FAKE", self.folder.path().join("offset"))
     }
 }
 
-/// How far the clock of the daemon is from the right one, in seconds, as a job tells that it has just taken.
+/// The error of the daemon's clock in seconds, from the creation time of a new job.
 fn error(job: &v1::Job) -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     job.create_time.unwrap().seconds - i64::try_from(now).unwrap()
 }
 
-/// Takes a job that waits, to see the clock and to make the daemon plan anew.
+/// Creates a job, which shows the clock and makes the daemon schedule again.
 async fn assert_wrong_by(daemon: &Daemon, seconds: i64) {
     let job = daemon.create(spec::endless()).await;
     assert!((error(&job) - seconds).abs() < 60, "the fault was not provoked: {}", error(&job));
@@ -109,7 +110,7 @@ async fn max_duration_counts_the_time_for_which_a_job_runs_and_not_what_the_cloc
     daemon.watch_until(&job.name, has_got_on(1, 5)).await;
     clock.set(HOUR);
     assert_wrong_by(&daemon, HOUR).await;
-    // Interrupted, it goes on in another attempt, which may take what the first one has left.
+    // An interrupted job goes on in another attempt, with the rest of its time.
     kill(Pid::from_raw(daemon.signed(&job.name, "lock")), Signal::SIGTERM).unwrap();
     let second = daemon.watch_until(&job.name, has_got_on(2, 5)).await;
     assert_eq!(second.state(), v1::JobState::Running, "{:?}", second.end);
@@ -124,15 +125,15 @@ async fn max_duration_counts_the_time_for_which_a_job_runs_and_not_what_the_cloc
     daemon.watch_to_end(&job.name).await;
 }
 
-/// A job that has ended, and is to be removed after so many seconds.
+/// A job that has ended, with a ttl_after_end in seconds.
 async fn ended(daemon: &Daemon, seconds: i64) -> v1::Job {
     let job = daemon.create(v1::JobSpec { ttl_after_end: duration(seconds), ..spec::endless() }).await;
     cancel(daemon, &job).await;
     daemon.watch_to_end(&job.name).await
 }
 
-/// Waits until the daemon has looked which jobs have expired, by one that has: it is removed at that look. How far the clock was from the
-/// right one.
+/// Waits until the daemon has looked for expired jobs: that look removes a job that has expired.
+/// Returns the error of the clock.
 async fn look_for_expired(daemon: &Daemon) -> i64 {
     let canary = ended(daemon, 0).await;
     wait_for("an expired job to be removed", || (!daemon.job_folder(&canary.name).exists()).then_some(()));
@@ -150,7 +151,7 @@ async fn nothing_is_removed_because_the_clock_is_wrong_for_a_while() {
     clock.set(0);
     let (_, state_dir, _guard) = daemon.stop();
 
-    // The clock of a machine that starts may be wrong until it has asked others.
+    // The clock of a machine may be wrong after boot, until NTP has set it.
     clock.set(24 * HOUR);
     let daemon = clock.of(Setup::in_state(&state_dir)).start();
     assert!(look_for_expired(&daemon).await > 23 * HOUR, "the fault was not provoked");

@@ -83,7 +83,7 @@ impl Setup {
         self.shell(&format!("ulimit -S -n {count}"))
     }
 
-    /// Out of a shell that has done this before.
+    /// Started by a shell that runs this command first.
     pub(crate) fn shell(mut self, before: &str) -> Self {
         let mut limited = Command::new("sh");
         let limit = format!("{before} && exec \"$0\" \"$@\"");

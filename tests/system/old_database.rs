@@ -1,4 +1,4 @@
-//! A database that is older than the jobs' folders: its write-ahead log was lost, and with it what the last daemon wrote.
+//! A database that is older than the jobs' folders because its write-ahead log was lost.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn leaving(state_dir: &Path) -> Daemon {
     Setup::in_state(state_dir).set("jobs.cpu_slots", "9").set("shutdown.runners", "leave").start()
 }
 
-/// State and generation of a job as the database file alone has them; None where it has no row.
+/// State and generation of a job in the database file alone; None if it has no row.
 fn row(state_dir: &Path, job: &v1::Job) -> Option<(String, u64)> {
     let database = rusqlite::Connection::open(state_dir.join("torchd.db")).unwrap();
     let sql = "SELECT state, generation FROM job WHERE id = ?1";
@@ -21,7 +21,7 @@ fn row(state_dir: &Path, job: &v1::Job) -> Option<(String, u64)> {
     database.query_row(sql, [id], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))).ok()
 }
 
-/// Ends a daemon as a crash does, and loses what it has written into the database.
+/// Ends a daemon as a crash does, and removes the write-ahead log of its database.
 fn crash_and_lose(daemon: Daemon) {
     let (state_dir, _guard) = daemon.crash();
     fs::remove_file(state_dir.join("torchd.db-wal")).unwrap();
@@ -43,7 +43,7 @@ async fn a_database_without_its_write_ahead_log_takes_what_it_lacks_from_the_fol
     let pause = v1::PauseJobRequest { name: resumed.name.clone() };
     daemon.jobs().await.pause_job(pause).await.unwrap();
     daemon.watch_until(&resumed.name, |job| job.state() == v1::JobState::Paused).await;
-    // An orderly end writes all of it into the file itself.
+    // An orderly end writes the log into the database file.
     daemon.stop();
 
     let daemon = leaving(&state_dir);
@@ -64,7 +64,7 @@ async fn a_database_without_its_write_ahead_log_takes_what_it_lacks_from_the_fol
     }
     let cancelled_json = fs::read(daemon.job_folder(&cancelled.name).join("job.json")).unwrap();
     crash_and_lose(daemon);
-    // The job.json of one is as old as its row, that of others is damaged.
+    // One job.json is as old as the row; two are damaged.
     fs::write(state_dir.join(&resumed.name).join("job.json"), paused_json).unwrap();
     fs::write(state_dir.join(&told_by_rest.name).join("job.json"), "{").unwrap();
     fs::write(state_dir.join(&unusable.name).join("job.json"), "{").unwrap();

@@ -1,4 +1,4 @@
-//! Who else on the machine gets at the daemon and its files: nobody, unless the settings say so.
+//! Access of other users to the daemon and its files: none, unless the settings allow it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,11 +10,11 @@ use torchd::proto::v1;
 use super::daemon::{Setup, wait_for};
 use super::spec;
 
-/// All folders and files of ours in a state folder, with their modes.
+/// All folders and files of torchd in a state folder, with their modes.
 fn modes(state_dir: &Path) -> Vec<(PathBuf, u32)> {
     fn walk(path: PathBuf, found: &mut Vec<(PathBuf, u32)>) {
         let about = fs::symlink_metadata(&path).unwrap();
-        // The access to a socket has a setting of its own, and these files are made by the tests.
+        // Sockets have a setting of their own, and the tests make these two files.
         let is_ours = !["daemon.log", "ready.json"].iter().any(|name| path.ends_with(name));
         if (about.is_dir() || about.is_file()) && is_ours {
             found.push((path.clone(), about.mode() & 0o777));
@@ -46,7 +46,7 @@ fn assert_private(state_dir: &Path) {
 }
 
 #[tokio::test]
-async fn nobody_else_reads_the_state_and_old_modes_are_mended() {
+async fn other_users_cannot_read_the_state_and_old_modes_are_corrected() {
     let daemon = Setup::new().start();
     let job = daemon.create(spec::short()).await;
     assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
@@ -73,7 +73,7 @@ async fn the_group_reads_results_and_nothing_else_where_the_settings_say_so() {
         let below = path.strip_prefix(&state_dir).unwrap();
         let parts: Vec<_> = below.iter().map(|part| part.to_str().unwrap()).collect();
         let right = match parts[..] {
-            // It has to be passed.
+            // The group passes through it.
             [] => 0o710,
             ["jobs"] | ["jobs", _] if path.is_dir() => 0o750,
             ["jobs", _, "tensorboard" | "artifacts", ..] => {
@@ -83,7 +83,7 @@ async fn the_group_reads_results_and_nothing_else_where_the_settings_say_so() {
             _ if path.is_dir() => 0o700,
             _ => 0o600,
         };
-        // Folders of runners hold checkpoints with the umask of runners, and cannot be entered.
+        // Files of checkpoints have the runner's umask; their folder cannot be entered.
         let is_shut = matches!(parts[..], ["jobs", _, "checkpoints", _, ..]);
         assert!(mode == right || is_shut, "{}: {mode:o} and not {right:o}", path.display());
     }
@@ -91,7 +91,7 @@ async fn the_group_reads_results_and_nothing_else_where_the_settings_say_so() {
 }
 
 #[tokio::test]
-async fn what_lies_outside_of_the_state_folder_is_as_open_as_the_umask_lets_it_be() {
+async fn files_outside_the_state_folder_have_the_modes_of_the_inherited_umask() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path().join("root");
     fs::create_dir(&root).unwrap();
@@ -133,7 +133,7 @@ fn a_shared_lock_of_a_reader_is_told_for_what_it_is() {
     Setup::in_state(&state_dir).start();
 }
 
-/// The TCP ports that a process listens on.
+/// The number of TCP ports that a process listens on.
 fn listens(pid: u32) -> usize {
     let sockets: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()

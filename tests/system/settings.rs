@@ -102,7 +102,7 @@ fn a_ready_file_in_the_working_directory_is_written_and_one_that_cannot_be_is_re
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_torchd"));
         command.env_clear().env("HOME", place.path()).current_dir(place.path());
         command.args(["--config", "/dev/null", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
-        // A bare name here too, and for the socket.
+        // The state folder and the socket have bare names too.
         command.args(["--state-dir", "state", "--ready-file", ready_file]).env("TORCHD__GRPC__UNIX_SOCKET", "socket");
         command.stderr(std::process::Stdio::piped()).spawn().unwrap()
     };
@@ -134,7 +134,7 @@ fn a_state_folder_whose_path_is_too_long_for_the_database_is_refused_and_the_lon
     }
     path.push("b".repeat(longest - path.as_os_str().len() - 1));
     fs::create_dir_all(&path).unwrap();
-    // Its socket has another place, whose path is shorter.
+    // The path of the socket has to be shorter.
     let setup = |path: &Path| Setup::in_state(path).set("grpc.unix_socket", place.path().join("s").to_str().unwrap());
     setup(&path).start();
     let (code, words) = refused(setup(&path.with_file_name("b".repeat(101))));
@@ -143,7 +143,7 @@ fn a_state_folder_whose_path_is_too_long_for_the_database_is_refused_and_the_lon
 }
 
 #[test]
-fn what_is_not_utf_8_is_refused_and_not_left_out() {
+fn variables_and_paths_that_are_not_utf_8_are_refused() {
     use std::os::unix::ffi::OsStrExt;
     let odd = std::ffi::OsStr::from_bytes(b"7\xff");
     let setup =

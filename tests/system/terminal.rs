@@ -1,4 +1,4 @@
-//! What others have written, on the terminal of somebody who looks: file names, log lines and specs give it no orders.
+//! Escape sequences in file names, log lines and specs do not reach a terminal.
 
 use std::fs;
 use std::path::Path;
@@ -11,9 +11,9 @@ use super::daemon::{Daemon, Setup};
 use super::tools;
 use super::{spec, torchctl};
 
-/// Clears the screen, in both ways to write it, retitles the window, and turns what follows around.
+/// Clears the screen, by ESC and by a C1 control, retitles the window, and reverses what follows.
 const HOSTILE: &str = "a\u{1b}[2J\u{9b}2J\u{1b}]0;b\u{7}\u{202e}c";
-/// How people see it.
+/// The same as torchctl shows it.
 const SHOWN: &str = r"a\u{1b}[2J\u{9b}2J\u{1b}]0;b\u{7}\u{202e}c";
 
 fn both(output: &Output) -> String {
@@ -27,7 +27,7 @@ fn assert_harmless(words: &str) {
     assert!(words.contains(SHOWN), "the fault was not provoked: {words}");
 }
 
-/// A daemon whose runners print such lines, and a job that reads a file of such a name, has left one and has failed.
+/// A daemon with a failed job that read a file of that name, wrote another, and printed that line.
 async fn with_a_hostile_job(place: &Path) -> (Daemon, v1::Job) {
     fs::copy("examples/mnist-5k/train-images-idx3-ubyte.gz", place.join(format!("{HOSTILE}.gz"))).unwrap();
     fs::copy("examples/mnist-5k/train-labels-idx1-ubyte.gz", place.join("labels.gz")).unwrap();
@@ -46,7 +46,7 @@ async fn with_a_hostile_job(place: &Path) -> (Daemon, v1::Job) {
 }
 
 #[tokio::test]
-async fn nothing_of_others_reaches_a_terminal_as_an_order_and_json_is_exact() {
+async fn escape_sequences_do_not_reach_a_terminal_and_json_is_exact() {
     let place = tempfile::tempdir().unwrap();
     let (daemon, job) = with_a_hostile_job(place.path()).await;
     for command in [&["show", &job.name][..], &["watch", &job.name], &["download", &job.name]] {
@@ -68,17 +68,17 @@ async fn nothing_of_others_reaches_a_terminal_as_an_order_and_json_is_exact() {
 }
 
 #[tokio::test]
-async fn a_log_on_a_terminal_shows_what_it_holds_and_obeys_none_of_it() {
+async fn a_log_on_a_terminal_is_escaped() {
     if !tools::is_there("script", "apt-get install bsdutils") {
         return;
     }
     let place = tempfile::tempdir().unwrap();
     let (daemon, job) = with_a_hostile_job(place.path()).await;
-    // Its standard output is a terminal of its own.
+    // `script` gives it a terminal for its standard output.
     let command = format!("{} logs {}", env!("CARGO_BIN_EXE_torchctl"), job.name);
     let mut script = Command::new("script");
     let output = script.args(["-qec", &command, "/dev/null"]).env("TORCHD_SERVER", daemon.grpc.to_string()).output();
     let (code, out, _) = torchctl::told(&output.unwrap());
-    // The terminal itself ends lines with both.
+    // A terminal ends lines with CR and LF.
     assert_eq!((code, out.as_str()), (0, format!("{SHOWN}\r\n{SHOWN}\\r\r\n").as_str()));
 }

@@ -98,7 +98,7 @@ async fn a_deletion_that_a_crash_interrupts_is_finished_by_the_next_start() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_deletion_has_left_is_in_nobodys_way() {
+async fn the_rest_of_an_earlier_deletion_prevents_nothing() {
     let daemon = Setup::new().start();
     let (deleted, kept) = (daemon.create(spec::endless()).await, daemon.create(spec::endless()).await);
     for job in [&deleted, &kept] {

@@ -88,7 +88,8 @@ pub fn explain_loader(catalogue: &Catalogue, text: &str) -> Option<Finding> {
     Some(explain(catalogue, line, Reason::LibtorchNotLoadable, None))
 }
 
-/// What the loader says when mmap(2) fails: of memory, of a limit of the address space, or of leave to execute what is mapped.
+/// The words of the loader where mmap(2) fails: for want of memory, because of a limit of the
+/// address space, or because the file system is mounted with noexec.
 const NO_ROOM: &str = "failed to map segment from shared object";
 
 fn explain(catalogue: &Catalogue, text: &str, reason: Reason, installed: Installed) -> Finding {
