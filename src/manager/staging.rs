@@ -16,11 +16,11 @@ use crate::journal::{JobFolder, Manifest, sha256_of, sync_folder, write_whole};
 /// The name of a folder in which something is made ready, before its number.
 pub(super) const STAGED: &str = ".staged-";
 
-/// How copies are made. The largest take as long as the disks need.
+/// How copies are made. A copy of many gigabytes takes minutes where it comes over a network.
 pub(super) const COPYING: Limits = Limits {
     at_once: 2,
     turn: Duration::from_secs(60),
-    answer: Duration::from_secs(600),
+    answer: Duration::from_secs(3600),
     threads: 8,
     threads_of_same: 4,
 };
