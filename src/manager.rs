@@ -29,7 +29,6 @@ mod weights;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +40,7 @@ use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
 use crate::job::spec::{Place, edited};
-use crate::job::{Job, JobId, State, Violations};
+use crate::job::{Job, JobId, State};
 use crate::journal::{JobFolder, Survey};
 use crate::metrics::Metrics;
 use crate::mirror::Roots;
@@ -52,7 +51,7 @@ pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
 pub use error::JobError;
-use file_work::FileWork;
+use file_work::{FileWork, Wanted};
 pub use job_json::{MirrorError, Mirrored};
 use known_data::KnownData;
 use mirrors::Mirrors;
@@ -260,25 +259,11 @@ impl Manager {
         if self.live.borrow().values().filter(is_queued).count() >= limit {
             return Err(JobError::QueueFull { limit });
         }
-        let needed = warm.size_bytes();
-        let free = rustix::fs::statvfs(&self.settings.jobs_dir);
-        let free = free.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)).unwrap_or(u64::MAX);
-        let most = self.settings.max_state_bytes.unwrap_or(u64::MAX);
-        let left = free.min(most.saturating_sub(self.held_bytes()));
-        if needed > left {
-            return Err(JobError::NoRoom { needed, left });
-        }
+        let left = self.settings.max_state_bytes.unwrap_or(u64::MAX).saturating_sub(self.held_bytes());
         let (jobs_dir, number) = (self.settings.jobs_dir.clone(), RandomState::new().build_hasher().finish());
         let files = format!("the files in {:?}", warm.place().display().to_string());
-        let staged = self.copying.run(files, move |wanted| staging::stage(&warm, &jobs_dir, number, wanted));
-        staged.await?.map_err(|error| match error.kind() {
-            ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::NotADirectory => {
-                let mut wrong = Violations::default();
-                wrong.add("warm_start", error.to_string());
-                JobError::Invalid(wrong)
-            }
-            _ => JobError::folder("what the job begins with cannot be copied")(error),
-        })
+        let copy = move |wanted: &Wanted| staging::stage(&warm, &jobs_dir, number, left, wanted);
+        self.copying.run(files, copy).await?
     }
 
     /// Refuses what would grow where the jobs' folders hold more than they may.

@@ -94,6 +94,9 @@ fn walk(folder: &Folder, name: &str, found: &mut Vec<Artifact>) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
 
     use super::*;
 
@@ -113,6 +116,40 @@ mod tests {
         assert!(open_artifact(&job, "artifacts/folder/passwd").is_err());
         let paths: Vec<_> = artifacts(&job).unwrap().into_iter().map(|artifact| artifact.path).collect();
         assert_eq!(paths, ["artifacts/model", "tensorboard/events"]);
+    }
+
+    /// A folder and a link out of the job's folder take turns under one name, exchanged by the kernel at once.
+    #[test]
+    fn a_link_that_takes_a_folders_place_while_a_file_is_opened_is_not_followed() {
+        let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let job = JobFolder::new(folder.path().into());
+        let (name, link) = (job.artifacts().join("name"), job.artifacts().join("link"));
+        fs::create_dir_all(&name).unwrap();
+        fs::write(name.join("file"), "inside").unwrap();
+        fs::write(outside.path().join("file"), "outside").unwrap();
+        std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+        let has_ended = AtomicBool::new(false);
+        let (mut read, mut refused, mut wrong) = (0, 0, None);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !has_ended.load(Relaxed) {
+                    renameat_with(CWD, &name, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+                }
+            });
+            for _ in 0..1_000_000 {
+                match open_artifact(&job, "artifacts/name/file").map(io::read_to_string) {
+                    Ok(Ok(text)) if text == "inside" => read += 1,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => refused += 1,
+                    other => wrong = Some(other),
+                }
+                if wrong.is_some() || (read >= 1000 && refused >= 1000) {
+                    break;
+                }
+            }
+            has_ended.store(true, Relaxed);
+        });
+        assert!(wrong.is_none(), "{wrong:?}");
+        assert!(read >= 1000 && refused >= 1000, "the race was not provoked: {read} read, {refused} refused");
     }
 
     #[test]

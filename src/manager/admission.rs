@@ -65,7 +65,7 @@ pub(super) async fn admit(
     judged.await?.map_err(refused)
 }
 
-/// The folders that a request reads, in words. Requests for the same ones share a part of the threads.
+/// The folders that a request names, in words. Requests for the same ones share a part of the threads.
 fn files(message: &v1::JobSpec) -> String {
     let data = message.data.iter().flat_map(|data| [&data.train, &data.validation]).flatten();
     let sets = data.filter_map(|set| set.format.as_ref()).flat_map(|format| match format {
@@ -75,7 +75,8 @@ fn files(message: &v1::JobSpec) -> String {
         v1::warm_start::Source::File(name) | v1::warm_start::Source::Checkpoint(name) => name,
     });
     let folder = |path: &String| Path::new(path).parent().unwrap_or(Path::new("")).display().to_string();
-    let mut folders: Vec<_> = sets.chain(warm).map(folder).collect();
+    let mirror = message.output.iter().map(|output| output.mirror.clone()).filter(|mirror| !mirror.is_empty());
+    let mut folders: Vec<_> = sets.chain(warm).map(folder).chain(mirror).collect();
     folders.sort_unstable();
     folders.dedup();
     format!("the files in {:?}", folders.join(", "))

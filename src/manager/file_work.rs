@@ -72,10 +72,9 @@ impl FileWork {
         let same = permit(same)?;
         let held = permit(self.turns.clone().acquire_owned().await)?;
         // Those that have a turn are fewer than the threads: the others hang.
-        let place =
-            self.threads.clone().try_acquire_owned().map_err(|_| {
-                JobError::FilesUnavailable(format!("{threads} requests wait for files that do not answer"))
-            })?;
+        let place = self.threads.clone().try_acquire_owned().map_err(|_| {
+            JobError::FilesUnavailable(format!("{threads} requests are busy with files that are slow or do not answer"))
+        })?;
         let client = Arc::new(());
         let wanted = Wanted(Arc::downgrade(&client));
         let (done, result) = oneshot::channel();
@@ -156,7 +155,7 @@ mod tests {
         for files in ["b", "b", "c"] {
             hang(&work, files, &until).await;
         }
-        assert!(unavailable(work.run("d".into(), |_| 7).await).contains("5 requests wait for files"));
+        assert!(unavailable(work.run("d".into(), |_| 7).await).contains("5 requests are busy with files"));
         drop(release);
         // The threads come back.
         while work.threads.available_permits() < LIMITS.threads {

@@ -6,19 +6,21 @@ use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::JobError;
 use super::file_work::{Limits, Wanted};
 use super::warm_start::{Source, Warm};
 use crate::fault;
+use crate::job::Violations;
 use crate::journal::{JobFolder, Manifest, sha256_of, sync_folder, write_whole};
 
 /// The name of a folder in which something is made ready, before its number.
 pub(super) const STAGED: &str = ".staged-";
 
-/// How copies are made. The largest take as long as the disks need.
+/// How copies are made. A copy of many gigabytes takes minutes where it comes over a network.
 pub(super) const COPYING: Limits = Limits {
     at_once: 2,
     turn: Duration::from_secs(60),
-    answer: Duration::from_secs(600),
+    answer: Duration::from_secs(3600),
     threads: 8,
     threads_of_same: 4,
 };
@@ -48,6 +50,8 @@ impl Staged {
         let weights = staged.join(JobFolder::WARM_START);
         if weights.exists() {
             fs::rename(weights, folder.path().join(JobFolder::WARM_START))?;
+            // Without its name the job would begin with random weights.
+            sync_folder(folder.path())?;
         } else {
             for entry in fs::read_dir(staged.join("checkpoints"))? {
                 let path = entry?.path();
@@ -76,8 +80,32 @@ impl Drop for Staged {
     }
 }
 
-/// Copies what a job will begin with. Blocks. The copy is removed where it fails, and where its client has left.
-pub(super) fn stage(warm: &Warm, jobs_dir: &Path, number: u64, wanted: &Wanted) -> io::Result<Staged> {
+/// Copies what a job will begin with, where it has no more than `left` bytes and the disk has room. Blocks. The copy is
+/// removed where it fails, and where its client has left.
+pub(super) fn stage(warm: &Warm, jobs_dir: &Path, number: u64, left: u64, wanted: &Wanted) -> Result<Staged, JobError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            let mut wrong = Violations::default();
+            wrong.add("warm_start", error.to_string());
+            JobError::Invalid(wrong)
+        }
+        _ => JobError::folder("what the job begins with cannot be copied")(error),
+    };
+    let (needed, left) = (warm.size_bytes(), left.min(free(jobs_dir).map_err(failed)?));
+    if needed > left {
+        return Err(JobError::NoRoom { needed, left });
+    }
+    fill(warm, jobs_dir, number, wanted).map_err(failed)
+}
+
+/// Bytes that the disk of a folder has left.
+fn free(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    // Some file systems do not tell.
+    Ok(if disk.f_blocks == 0 { u64::MAX } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
+}
+
+fn fill(warm: &Warm, jobs_dir: &Path, number: u64, wanted: &Wanted) -> io::Result<Staged> {
     let staged = Staged::new(jobs_dir, number)?;
     let Some(place) = staged.path.clone() else { return Ok(staged) };
     fault::point("staging");

@@ -240,7 +240,10 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
     };
     if let Some(loaded) = loaded {
         training.restore(&loaded)?;
-    } else if let Some(weights) = checkpoint::warm_start(folder)? {
+    } else if training.spec.warm_start.is_some() {
+        // With random weights in their place it would be another job.
+        let gone = || bad_data(format!("warm_start: {} is gone from the job's folder", JobFolder::WARM_START));
+        let weights = checkpoint::warm_start(folder)?.ok_or_else(gone)?;
         checkpoint::put(&weights, &training.network).map_err(|what| bad_data(format!("warm_start: {what}")))?;
     }
     Ok(training)

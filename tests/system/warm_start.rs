@@ -110,6 +110,7 @@ async fn a_copy_of_a_checkpoint_has_its_files_alone_and_shares_none_of_them() {
     mkfifo(&place.join("pipe"), Mode::S_IRWXU).unwrap();
     let step = format!("{}/checkpoints/step-20", teacher.name);
     let longer = || spec::mnist(v1::training::Length::MaxSteps(30));
+    let mut pupils = Vec::new();
     for source in [Source::File("run".into()), Source::Checkpoint(step)] {
         let job = daemon.create(warm(source, true, longer())).await;
         let copy = daemon.job_folder(&job.name).join("checkpoints/step-20");
@@ -121,12 +122,13 @@ async fn a_copy_of_a_checkpoint_has_its_files_alone_and_shares_none_of_them() {
             let about = fs::symlink_metadata(copy.join(&name)).unwrap();
             assert!(about.is_file() && about.nlink() == 1, "{name} is its own");
         }
-        assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+        pupils.push(job.name);
     }
     // Weights alone are a copy too.
     let job = daemon.create(warm(Source::Checkpoint(teacher.name.clone()), false, spec::short())).await;
     let about = fs::symlink_metadata(daemon.job_folder(&job.name).join("warm_start.safetensors")).unwrap();
     assert!(about.is_file() && about.nlink() == 1);
+    assert_eq!(daemon.watch_to_end(&pupils[0]).await.state(), v1::JobState::Succeeded);
 }
 
 #[tokio::test]
@@ -217,12 +219,14 @@ async fn nothing_is_copied_for_a_job_that_is_refused_for_want_of_room() {
 }
 
 #[tokio::test]
-async fn a_job_that_has_its_copy_is_resumed_with_edits_when_the_source_is_gone() {
+async fn a_job_needs_its_copy_and_not_the_source() {
     let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
     let teacher = daemon.create(spec::short()).await;
     daemon.watch_to_end(&teacher.name).await;
     let blocks = daemon.create(spec::endless()).await;
     let pupil = daemon.create(warm(Source::Checkpoint(teacher.name.clone()), false, spec::short())).await;
+    let bereft = daemon.create(warm(Source::Checkpoint(teacher.name.clone()), false, spec::short())).await;
+    fs::remove_file(daemon.job_folder(&bereft.name).join("warm_start.safetensors")).unwrap();
     let name = || pupil.name.clone();
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: name() }).await.unwrap();
     daemon.jobs().await.delete_job(v1::DeleteJobRequest { name: teacher.name }).await.unwrap();
@@ -230,6 +234,9 @@ async fn a_job_that_has_its_copy_is_resumed_with_edits_when_the_source_is_gone()
     daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: name(), edits, ..Default::default() }).await.unwrap();
     daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: blocks.name, now: true }).await.unwrap();
     assert_eq!(daemon.watch_to_end(&name()).await.state(), v1::JobState::Succeeded);
+    let end = daemon.watch_to_end(&bereft.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::BadData);
+    assert!(end.message.contains("is gone from the job's folder"), "{}", end.message);
 }
 
 #[tokio::test]
