@@ -9,13 +9,19 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
 use rustix::io::Errno;
 
 /// Neither a link nor a way up, and no jump of /proc.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// The folder that holds the file of a path. That of a bare name is the working directory: `Path::parent` calls it "", which no call of the
+/// system takes for a folder.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
 
 /// A folder that is open.
 #[derive(Debug)]
@@ -30,6 +36,30 @@ pub struct Identity {
     pub device: u64,
     /// The file in it.
     pub inode: u64,
+}
+
+/// What is neither a file, a folder nor a link.
+const OTHER_KIND: &str = "a pipe, socket or device";
+
+/// Why something was not opened: it is no regular file. Its `io::Error` is of the kind `InvalidInput`.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is {found}, and a file is needed", path.display())]
+pub struct NotAFile {
+    /// The path that was asked for.
+    path: PathBuf,
+    /// What it is instead.
+    pub found: &'static str,
+}
+
+impl NotAFile {
+    fn error(path: &Path, found: &'static str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidInput, Self { path: path.to_owned(), found })
+    }
+
+    /// This refusal, where an error is one.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
 }
 
 /// An entry of a folder.
@@ -68,12 +98,22 @@ impl Folder {
 
     /// Opens a folder beneath this one, and makes what is missing of the way.
     pub fn make_folder(&self, path: impl AsRef<Path>) -> io::Result<Self> {
+        self.make_folder_and(path, |_| ())
+    }
+
+    /// The same; `made` is called with each folder that was missing.
+    pub fn make_folder_and(&self, path: impl AsRef<Path>, made: impl Fn(&Self)) -> io::Result<Self> {
         let mut at = Self { descriptor: self.descriptor.try_clone()? };
         for part in parts(path.as_ref())? {
             at = match at.folder(part) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     match mkdirat(&at.descriptor, part, Mode::from_raw_mode(0o777)) {
-                        Ok(()) | Err(Errno::EXIST) => at.folder(part)?,
+                        Ok(()) => {
+                            let new = at.folder(part)?;
+                            made(&new);
+                            new
+                        }
+                        Err(Errno::EXIST) => at.folder(part)?,
                         Err(error) => return Err(error.into()),
                     }
                 }
@@ -86,7 +126,7 @@ impl Folder {
     /// Opens a regular file for reading. Never waits for a pipe or a device.
     ///
     /// # Errors
-    /// `InvalidInput` where it is no regular file, with what it is instead.
+    /// [`NotAFile`] where it is no regular file, `NotADirectory` where it or a part of the way is a link.
     pub fn file(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(self.open_beneath(path.as_ref(), flags, Mode::empty())?);
@@ -104,13 +144,17 @@ impl Folder {
     /// file is refused: what it leads to may be anybody's.
     pub fn overwrite(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         let path = path.as_ref();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // Some file systems that store whole objects take no file that is read and written at once.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(self.open_beneath(path, flags, Mode::from_raw_mode(mode))?);
-        if regular(&file, path)?.nlink() > 1 {
+        let about = regular(&file, path)?;
+        if about.nlink() > 1 {
             let what = format!("{} is a hard link, and what it is linked to is not ours to write", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        file.set_len(0)?;
+        if about.len() > 0 {
+            file.set_len(0)?;
+        }
         Ok(file)
     }
 
@@ -190,9 +234,7 @@ impl Folder {
         match openat2(&self.descriptor, path, flags | OFlags::NOFOLLOW, mode, RESOLVE) {
             // Kernels before 5.6 do not have the call, and filters of system calls may refuse it.
             Err(Errno::NOSYS | Errno::PERM) => self.walk(path, flags, mode),
-            // A link is no folder and no file.
-            Err(Errno::LOOP) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
-            other => Ok(other?),
+            other => other.map_err(|error| refused(path, error)),
         }
     }
 
@@ -204,10 +246,7 @@ impl Folder {
             let is_last = parts.peek().is_none();
             let passing = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let (flags, mode) = if is_last { (flags, mode) } else { (passing, Mode::empty()) };
-            at = match openat(&at, part, flags | OFlags::NOFOLLOW, mode) {
-                Err(Errno::LOOP) => return Err(io::Error::from(io::ErrorKind::NotADirectory)),
-                other => other?,
-            };
+            at = openat(&at, part, flags | OFlags::NOFOLLOW, mode).map_err(|error| refused(path, error))?;
         }
         Ok(at)
     }
@@ -219,6 +258,14 @@ impl AsFd for Folder {
     }
 }
 
+/// What was opened; None where it is not there, or where it or a part of the way is a link or a file.
+pub fn present<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Refuses anything but a regular file, by its descriptor.
 pub fn regular(file: &File, path: &Path) -> io::Result<Metadata> {
     let about = file.metadata()?;
@@ -226,8 +273,7 @@ pub fn regular(file: &File, path: &Path) -> io::Result<Metadata> {
     if kind.is_file() {
         return Ok(about);
     }
-    let found = if kind.is_dir() { "a folder" } else { "a pipe, socket or device" };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is {found}, and a file is needed", path.display())))
+    Err(NotAFile::error(path, if kind.is_dir() { "a folder" } else { OTHER_KIND }))
 }
 
 /// The parts of a path that may lead downwards alone.
@@ -238,6 +284,20 @@ fn parts(path: &Path) -> io::Result<Vec<&Path>> {
     });
     let parts = parts.collect::<io::Result<Vec<_>>>()?;
     if parts.is_empty() { Err(invalid(path)) } else { Ok(parts) }
+}
+
+/// The error of an open that the system refused.
+fn refused(path: &Path, error: Errno) -> io::Error {
+    match error {
+        // A link is no folder and no file.
+        Errno::LOOP => {
+            let what = format!("{} is a link, or one is on the way to it", path.display());
+            io::Error::new(io::ErrorKind::NotADirectory, what)
+        }
+        // A socket, or a device without a driver.
+        Errno::NXIO => NotAFile::error(path, OTHER_KIND),
+        other => other.into(),
+    }
 }
 
 fn invalid(path: &Path) -> io::Error {
@@ -271,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_beneath_the_folder_and_nothing_leads_out_of_it() {
-        let (_place, folder) = place();
+        let (place, folder) = place();
         let mut text = String::new();
         folder.file("inside/file").unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "inside");
@@ -281,8 +341,11 @@ mod tests {
             assert!(folder.overwrite(path, 0o600).is_err(), "{path}");
             assert!(folder.make_folder(path).is_err(), "{path}");
         }
-        assert!(folder.file("pipe").unwrap_err().to_string().contains("pipe"), "a pipe is not waited for");
-        assert!(folder.file("inside").unwrap_err().to_string().contains("a folder"));
+        let _socket = std::os::unix::net::UnixListener::bind(place.path().join("root/socket")).unwrap();
+        for (path, found) in [("pipe", OTHER_KIND), ("socket", OTHER_KIND), ("inside", "a folder")] {
+            let error = folder.file(path).unwrap_err();
+            assert_eq!(NotAFile::of(&error).unwrap().found, found, "{path}");
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! servers end what they have in hand. All of that within `shutdown.timeout`; a second signal ends the daemon at once.
 
 mod arguments;
-mod descriptors;
 mod doctor;
 mod handshake;
 mod heartbeat;
+mod limits;
 mod listeners;
 mod logging;
+mod modes;
+mod owner;
 mod slow_clients;
 mod startup;
 mod systemd;
@@ -31,12 +33,15 @@ use crate::exporter::{self, Exporter};
 use crate::job::end;
 use crate::manager::{Manager, ManagerSettings};
 use crate::metrics::Metrics;
+use crate::mirror;
 use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
 use crate::supervisor::{ShimArguments, Supervisor, shim};
+use crate::umask;
 use arguments::{Arguments, Command};
 use heartbeat::Heartbeat;
+use modes::GroupReads;
 use startup::{Failure, StateDir};
 
 /// Once the runners are gone, answers in hand get this long to reach clients that read them.
@@ -59,12 +64,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { startup::EXIT_SETTINGS } else { 0 });
         }
     };
-    let environment: Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
-    let settings = match config::load(&arguments.flags(), &environment, cpus) {
-        Ok(settings) => settings,
+    let (settings, environment) = match config::gather(&arguments.flags(), std::env::vars_os(), cpus) {
+        Ok(gathered) => gathered,
         Err(invalid) => return refuse(&invalid),
     };
     if let Err(invalid) = startup::check_state_dir(&settings) {
@@ -78,11 +80,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.check_machine {
         return check_machine(&settings, environment);
     }
+    umask::make_private();
     if let Some(Command::Doctor { repair }) = arguments.command {
         return doctor::main(&settings, repair);
     }
     logging::start(&settings);
-    let open_files = descriptors::raise();
+    let open_files = limits::raise_open_files();
+    limits::tell_address_space();
     // A daemon mostly waits; two threads keep it small on machines with many cores.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("torchd").enable_all().build();
@@ -168,7 +172,7 @@ async fn run(
     let mut hangup =
         signal(SignalKind::hangup()).map_err(|error| Failure::internal("SIGHUP cannot be received", error))?;
     let catalogue = startup::catalogue(&settings)?;
-    let state = StateDir::open(&settings.state_dir)?;
+    let state = StateDir::open(&settings.state_dir, GroupReads(settings.state_group_read))?;
     if let Some(path) = &arguments.ready_file {
         // Of a daemon before us: whoever waits for the file waits for us.
         startup::remove_ready_file(path)?;
@@ -187,7 +191,9 @@ async fn run(
     if let Some(folder) = &settings.metrics_hpc_job_mapping_dir {
         tokio::spawn(exporter::keep_job_mapping(watcher.clone(), folder.clone()));
     }
+    let node = startup::node(&settings, environment.clone());
     let manager_settings = ManagerSettings {
+        node: node.clone(),
         jobs_dir: state.jobs(),
         max_queued: settings.jobs_max_queued,
         cpu_slots: settings.jobs_cpu_slots,
@@ -197,7 +203,7 @@ async fn run(
         preempts: settings.jobs_preemption,
         max_state_bytes: settings.jobs_max_state_bytes,
         max_event_bytes: settings.jobs_max_event_bytes,
-        mirror_roots: settings.output_mirror_roots.clone(),
+        mirror_roots: Arc::new(mirror::Roots::new(settings.output_mirror_roots.clone(), state.mirror_roots())),
         mirror_interval: settings.output_mirror_interval,
         ttl_after_end: settings.jobs_ttl_after_end,
         nvml_library: settings.nvml_library.clone(),
@@ -209,7 +215,6 @@ async fn run(
         .await
         .map_err(|error| Failure::unavailable("what the last daemon left behind", error))?;
 
-    let node = startup::node(&settings, environment.clone());
     let checkup = startup::checkup(&settings, environment, catalogue);
     tokio::spawn(checkup.clone().watch(manager.clone(), settings.check_interval));
     let clients = services::Clients::default();
@@ -257,7 +262,7 @@ async fn run(
     if let Some(path) = &arguments.ready_file {
         startup::write_ready_file(path, &addresses)?;
     }
-    tracing::info!(grpc = %addresses.grpc, http = %addresses.http, state_dir = %settings.state_dir.display(), "torchd serves");
+    tracing::info!(grpc = addresses.grpc.map(tracing::field::display), http = addresses.http.map(tracing::field::display), state_dir = %settings.state_dir.display(), "torchd serves");
     systemd::ready(&addresses, heartbeat);
 
     // A person at a terminal who ends the daemon wants everything to end; a service manager wants what the settings say.

@@ -4,9 +4,13 @@
 //! and no job: whoever asks decides what the facts mean.
 
 pub mod compressed;
+mod data_file;
 pub mod idx;
 pub mod labelled_images;
+pub mod looks;
 pub mod roots;
+pub mod safetensors;
 
+pub use data_file::DataFile;
 pub use labelled_images::{Facts, LabelledImages, Part, Problem};
 pub use roots::{DataRoots, PathProblem};

@@ -2,7 +2,8 @@
 //! leaves behind. A release build has none of it.
 //!
 //! `TORCHD_FAULT=name` or `TORCHD_FAULT=name:n` in the environment kills the process, as `kill -9` would, when it comes to that point
-//! for the first, or for the n-th, time. With `TORCHD_FAULT=name@file` it stays there as long as that file is there.
+//! for the first, or for the n-th, time. With `TORCHD_FAULT=name@file` each thread that comes there stays as long as that
+//! file is there; with `TORCHD_FAULT=name:n@file` the first n of them.
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -20,17 +21,20 @@ mod armed {
     enum What {
         /// Dies when this has come down to nothing.
         Die(AtomicU32),
-        /// Stays while this is there.
-        Stay(PathBuf),
+        /// So many that come stay while this is there.
+        Stay(AtomicU32, PathBuf),
     }
 
     static FAULT: LazyLock<Option<Fault>> = LazyLock::new(|| {
         let told = std::env::var("TORCHD_FAULT").ok()?;
-        if let Some((name, file)) = told.split_once('@') {
-            return Some(Fault { name: name.to_owned(), what: What::Stay(file.into()) });
-        }
-        let (name, count) = told.split_once(':').unwrap_or((&told, "1"));
-        Some(Fault { name: name.to_owned(), what: What::Die(AtomicU32::new(count.parse().ok()?)) })
+        let (point, file) = told.split_once('@').map_or((told.as_str(), None), |(point, file)| (point, Some(file)));
+        let (name, count) = point.split_once(':').map_or((point, None), |(name, count)| (name, Some(count)));
+        let count = count.map(|count| count.parse().ok());
+        let what = match file {
+            Some(file) => What::Stay(AtomicU32::new(count.unwrap_or(Some(u32::MAX))?), file.into()),
+            None => What::Die(AtomicU32::new(count.unwrap_or(Some(1))?)),
+        };
+        Some(Fault { name: name.to_owned(), what })
     });
 
     pub(super) fn point(name: &str) {
@@ -40,8 +44,10 @@ mod armed {
                 let _ = writeln!(std::io::stderr(), "[fault: dies at {name}]");
                 let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
             }
-            Some(What::Stay(file)) => {
-                while file.exists() {
+            Some(What::Stay(left, file)) => {
+                let takes = |left: u32| left.checked_sub(1);
+                let stays = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, takes).is_ok();
+                while stays && file.exists() {
                     std::thread::sleep(Duration::from_millis(10));
                 }
             }

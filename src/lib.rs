@@ -13,6 +13,10 @@ pub mod beneath;
 
 pub mod gate;
 
+pub mod umask;
+
+pub mod terminal;
+
 pub mod node;
 
 pub mod record;

@@ -7,45 +7,58 @@ mod attempts;
 mod changes;
 mod dispatch;
 mod error;
+mod expiry;
+mod file_work;
 mod gpus;
 mod job_json;
 mod known_data;
 mod live;
 mod mirrors;
+mod rebuild;
 mod recovery;
 mod requests;
 mod room;
 mod roster;
+mod runs;
+mod staging;
 mod task;
 mod view;
 mod warm_start;
+mod weights;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
-use crate::job::spec::edited;
+use crate::job::spec::{Place, edited};
 use crate::job::{Job, JobId, State, Violations};
-use crate::journal::JobFolder;
+use crate::journal::{JobFolder, Survey};
 use crate::metrics::Metrics;
+use crate::mirror::Roots;
+use crate::node::NodeSource;
 use crate::proto::{json, v1};
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
 pub use error::JobError;
+use file_work::FileWork;
 pub use job_json::{MirrorError, Mirrored};
 use known_data::KnownData;
 use mirrors::Mirrors;
+pub use rebuild::{Old, Rebuilt, rebuild};
+use staging::Staged;
 pub use view::View;
+use warm_start::Warm;
 
 /// A runner that does not work is asked again after this, then after twice as long, ...
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
@@ -66,6 +79,8 @@ pub struct ManagerSettings {
     pub max_queued: usize,
     /// CPU cores that jobs may take together.
     pub cpu_slots: u32,
+    /// Facts about this machine.
+    pub node: NodeSource,
     /// Where data may lie.
     pub data_roots: DataRoots,
     /// How runners are started.
@@ -77,7 +92,7 @@ pub struct ManagerSettings {
     /// What the event files of a job may hold, in bytes.
     pub max_event_bytes: u64,
     /// Folders that results may be copied to.
-    pub mirror_roots: Vec<PathBuf>,
+    pub mirror_roots: Arc<Roots>,
     /// What is new is copied so often.
     pub mirror_interval: Duration,
     /// Running jobs make room for one of a higher priority.
@@ -107,6 +122,10 @@ pub struct Manager {
     store: Store,
     mirrors: Mirrors,
     known: Arc<KnownData>,
+    judging: Arc<FileWork>,
+    copying: Arc<FileWork>,
+    /// Requests that may hold open what they will copy.
+    copy_line: Arc<Semaphore>,
     /// What the jobs' folders hold, as last measured.
     held_bytes: watch::Receiver<u64>,
     settings: Arc<ManagerSettings>,
@@ -117,7 +136,7 @@ enum Command {
     Create {
         admitted: Box<Admitted>,
         asked: Option<Asked>,
-        staged: Option<PathBuf>,
+        staged: Option<Staged>,
         reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Cancel {
@@ -132,6 +151,7 @@ enum Command {
     Resume {
         id: JobId,
         edits: Option<v1::JobEdits>,
+        from_scratch: bool,
         reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Delete {
@@ -178,7 +198,7 @@ impl Manager {
         tokio::spawn(room::measure(settings.jobs_dir.clone(), held_sender));
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
-        let mirrors = Mirrors::new(settings.mirror_interval);
+        let mirrors = Mirrors::new(settings.mirror_roots.clone(), settings.mirror_interval);
         let parts = task::Parts { supervisor, metrics, watcher, mirrors: mirrors.clone() };
         let task = task::Task::recover(settings.clone(), store.clone(), parts, live_sender).await?;
         let gpu_block = watch::Sender::new(None);
@@ -194,6 +214,9 @@ impl Manager {
             store,
             mirrors,
             known: Arc::default(),
+            judging: Arc::new(FileWork::new(admission::JUDGING)),
+            copying: Arc::new(FileWork::new(staging::COPYING)),
+            copy_line: Arc::new(Semaphore::new(staging::COPY_LINE)),
             held_bytes,
             settings,
         })
@@ -216,29 +239,45 @@ impl Manager {
             return self.get(&id).await;
         }
         self.room()?;
-        let admitted = Box::new(self.admit(spec).await?);
-        let staged = match admitted.warm.clone() {
+        let line = spec.warm_start.is_some().then(|| self.copy_line.try_acquire());
+        let _in_line = line.transpose().map_err(|_| {
+            let (most, what) = (staging::COPY_LINE, "requests wait for the copies that their jobs begin with");
+            JobError::FilesUnavailable(format!("{most} {what}"))
+        })?;
+        let mut admitted = Box::new(self.admit(spec).await?);
+        let staged = match admitted.warm.take() {
             None => None,
-            Some(warm) => {
-                let (jobs_dir, number) = (self.settings.jobs_dir.clone(), RandomState::new().build_hasher().finish());
-                let staged = task::blocking(move || warm_start::stage(&warm, &jobs_dir, number)).await;
-                Some(staged.map_err(|error| match error.kind() {
-                    std::io::ErrorKind::InvalidData => {
-                        let mut wrong = Violations::default();
-                        wrong.add("warm_start", error.to_string());
-                        JobError::Invalid(wrong)
-                    }
-                    _ => JobError::folder("what the job begins with cannot be copied")(error),
-                })?)
-            }
+            Some(warm) => Some(self.stage(warm).await?),
         };
-        let aside = staged.clone();
-        let created = self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?;
-        if let Some(aside) = aside {
-            // It is gone unless the job was not taken, or was there already.
-            let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(aside)).await;
+        self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?
+    }
+
+    /// Copies what a job will begin with, once it is known that there is room for it and for the job.
+    async fn stage(&self, warm: Warm) -> Result<Staged, JobError> {
+        let limit = self.settings.max_queued;
+        let is_queued = |view: &&watch::Receiver<Arc<View>>| view.borrow().job.state == State::Queued;
+        if self.live.borrow().values().filter(is_queued).count() >= limit {
+            return Err(JobError::QueueFull { limit });
         }
-        created
+        let needed = warm.size_bytes();
+        let free = rustix::fs::statvfs(&self.settings.jobs_dir);
+        let free = free.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)).unwrap_or(u64::MAX);
+        let most = self.settings.max_state_bytes.unwrap_or(u64::MAX);
+        let left = free.min(most.saturating_sub(self.held_bytes()));
+        if needed > left {
+            return Err(JobError::NoRoom { needed, left });
+        }
+        let (jobs_dir, number) = (self.settings.jobs_dir.clone(), RandomState::new().build_hasher().finish());
+        let files = format!("the files in {:?}", warm.place().display().to_string());
+        let staged = self.copying.run(files, move |wanted| staging::stage(&warm, &jobs_dir, number, wanted));
+        staged.await?.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                let mut wrong = Violations::default();
+                wrong.add("warm_start", error.to_string());
+                JobError::Invalid(wrong)
+            }
+            _ => JobError::folder("what the job begins with cannot be copied")(error),
+        })
     }
 
     /// Refuses what would grow where the jobs' folders hold more than they may.
@@ -255,7 +294,8 @@ impl Manager {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
         let block = self.gpu_block.borrow().clone();
         let slots = self.slots.borrow().clone();
-        admission::admit(spec.clone(), self.settings.clone(), probe, block, slots, self.known.clone()).await
+        let (settings, known) = (self.settings.clone(), self.known.clone());
+        admission::admit(spec.clone(), settings, probe, block, slots, known, &self.judging).await
     }
 
     /// A job as it is now.
@@ -325,14 +365,48 @@ impl Manager {
         self.ask(|reply| Command::Pause { id, reply }).await?
     }
 
-    /// Puts a paused job back into the queue. With edits it is judged as a new job would be.
-    pub async fn resume(&self, id: JobId, edits: Option<v1::JobEdits>) -> Result<Arc<View>, JobError> {
+    /// Puts a paused job back into the queue, to begin anew where that is wanted. With edits it is judged as a new job would be.
+    pub async fn resume(
+        &self,
+        id: JobId,
+        edits: Option<v1::JobEdits>,
+        from_scratch: bool,
+    ) -> Result<Arc<View>, JobError> {
         self.room()?;
+        let place = if from_scratch { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
-            let spec = edited(self.get(&id).await?.job.spec.clone(), edits);
-            self.admit(&spec).await?;
+            let mut spec = edited(self.get(&id).await?.job.spec.clone(), edits);
+            // The job has a copy of what it began with; the source may be gone.
+            spec.warm_start = None;
+            admission::judge_edited(&self.admit(&spec).await?, place)?;
         }
-        self.ask(|reply| Command::Resume { id, edits, reply }).await?
+        self.ask(|reply| Command::Resume { id, edits, from_scratch, reply }).await?
+    }
+
+    /// Where a paused job goes on; the beginning where it has no checkpoint. Refused where it has some and none can be used. Their
+    /// files are read where the last attempt ended because of them: somebody may have mended one since.
+    async fn place_to_go_on(&self, id: &JobId) -> Result<Place, JobError> {
+        let job = self.get(id).await?.job.clone();
+        if job.state != State::Paused {
+            return Ok(Place::default());
+        }
+        let reason = job.course.last_end.as_ref().map(v1::JobEnd::reason);
+        let is_suspect = reason == Some(v1::JobEndReason::BadCheckpoint);
+        let folder = self.folder(id);
+        let survey = task::blocking(move || {
+            let mut survey = Survey::of(&folder)?;
+            if is_suspect {
+                survey.verify()?;
+            }
+            Ok(survey)
+        });
+        let survey =
+            survey.await.map_err(JobError::folder(format!("the checkpoints of {} cannot be read", id.name())))?;
+        match (survey.whole.first(), survey.damaged) {
+            (Some(newest), _) => Ok(newest.manifest.place),
+            (None, damaged) if damaged.is_empty() => Ok(Place::default()),
+            (None, damaged) => Err(JobError::BadCheckpoints { id: id.clone(), damaged }),
+        }
     }
 
     /// Removes an ended job and its folder.
@@ -420,7 +494,7 @@ impl Manager {
     /// Refuses a job whose folder is gone because it is deleted; somebody may have removed the folder by hand.
     pub async fn refuse_deleted(&self, id: &JobId) -> Result<(), JobError> {
         // It is set aside before the database forgets the job, and removed after that.
-        if recovery::set_aside(&self.settings.jobs_dir, id).exists() {
+        if recovery::set_aside(&self.settings.jobs_dir, id).exists() && !self.folder(id).path().exists() {
             return Err(JobError::Unknown(id.clone()));
         }
         self.stored(id).await.map(drop)

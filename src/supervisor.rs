@@ -44,6 +44,8 @@ pub struct RunnerSettings {
     pub orphan_timeout: Duration,
     /// What a job's log keeps.
     pub log_max_bytes: u64,
+    /// The group may read what runners write for their users.
+    pub group_reads: bool,
     /// How many descriptors a runner may have open; None for as many as we may.
     pub open_files: Option<u64>,
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that all may use, wherever they stand.
-const LEAVES: [&str; 5] = ["config", "metrics", "fault", "beneath", "gate"];
+const LEAVES: [&str; 7] = ["config", "metrics", "fault", "beneath", "gate", "umask", "terminal"];
 
 /// Pairs that must not know each other although their places would allow it.
 const FORBIDDEN: [(&str, &str); 6] = [

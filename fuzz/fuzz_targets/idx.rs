@@ -14,7 +14,7 @@ use flate2::{Compression, GzBuilder};
 use libfuzzer_sys::fuzz_target;
 use torchd::dataset::idx::IdxFile;
 use torchd::dataset::labelled_images::{inspect, load};
-use torchd::dataset::{Facts, Problem};
+use torchd::dataset::{DataFile, Facts, Problem};
 use torchd_fuzz::framed::{self, Damage};
 use torchd_fuzz::memory::bounded;
 use torchd_fuzz::scratch;
@@ -87,7 +87,7 @@ struct Place {
 }
 
 static PLACE: LazyLock<Place> = LazyLock::new(|| {
-    let folder = scratch::folder("idx");
+    let folder = scratch::folder("idx").canonicalize().unwrap();
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), Compression::best());
     bomb.write_all(&vec![0; BOMB_BYTES]).unwrap();
     Place {
@@ -217,10 +217,10 @@ fuzz_target!(|data: &[u8]| {
     fs::write(&place.labels, &labels.file).unwrap();
 
     // To judge takes two buffers and what unpacks, whatever the files promise.
-    let judged = bounded(1 << 20, || inspect(&place.images, &place.labels));
+    let judged = bounded(1 << 20, || inspect(&open(&place.images), &open(&place.labels)));
     // To load takes what is there, and a vector holds up to three times that while it grows. gzip packs 1032 bytes into one at best.
     let most = (1 << 20) + 3 * 1032 * (images.file.len() + labels.file.len());
-    let loaded = bounded(most, || load(&place.images, &place.labels));
+    let loaded = bounded(most, || load(&open(&place.images), &open(&place.labels)));
     match (&judged, &loaded) {
         (Ok(facts), Ok(set)) => {
             assert_eq!(*facts, set.facts);
@@ -235,7 +235,7 @@ fuzz_target!(|data: &[u8]| {
             named(loaded);
             // Where much is promised the header alone is judged.
             let promises_much = [(&place.images, 3), (&place.labels, 1)].iter().any(|(path, dimensions)| {
-                IdxFile::open(path, *dimensions)
+                IdxFile::open(fs::File::open(path).unwrap(), *dimensions)
                     .is_ok_and(|file| file.value_count().is_some_and(|count| count >= 1 << 30))
             });
             assert!(promises_much || judged.as_ref().err() == Some(loaded), "{judged:?} and {loaded:?}");
@@ -262,10 +262,14 @@ fuzz_target!(|data: &[u8]| {
         let (images, labels) = &place.again;
         write(images, &[examples as u32, height, width], &set.images);
         write(labels, &[examples as u32], &set.labels);
-        let again = load(images, labels).ok().unwrap();
+        let again = load(&open(images), &open(labels)).ok().unwrap();
         assert!(again.facts == set.facts && again.images == set.images && again.labels == set.labels);
     }
 });
+
+fn open(path: &Path) -> DataFile {
+    DataFile::open(path).unwrap()
+}
 
 /// Each problem says with which file, and what is wrong with it.
 fn named(problems: &[Problem]) {

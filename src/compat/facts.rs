@@ -15,6 +15,7 @@ pub struct Facts {
     pub(super) glibc: Option<Version>,
     pub(super) glibcxx: Option<Version>,
     pub(super) runtime: Option<RuntimeQuery>,
+    pub(super) python: Option<Version>,
     pub(super) node_type: String,
     pub(super) has_uvm: Option<bool>,
     pub(super) forward_dir: String,
@@ -54,6 +55,7 @@ impl Facts {
         };
         let driver = version("driver_version", &message.driver_version);
         let glibc = version("glibc_version", &message.glibc_version);
+        let python = version("python_version", &message.python_version);
         let glibcxx = version("glibcxx_version", &message.glibcxx_version);
         let model =
             version("model_pytorch_version", message.model_pytorch_version.split('+').next().unwrap_or_default());
@@ -109,6 +111,7 @@ impl Facts {
             glibc,
             glibcxx,
             runtime,
+            python,
             node_type: message.node_type.clone(),
             has_uvm: message.nvidia_uvm,
             forward_dir: message.forward_compatibility_dir.clone(),
@@ -199,6 +202,15 @@ mod tests {
             ("NVIDIA H100 80GB HBM3", Some("9.0")),
             ("NVIDIA L40S", Some("8.9")),
             ("NVIDIA GeForce RTX 5090", Some("12.0")),
+            ("NVIDIA A10G", Some("8.6")),
+            ("NVIDIA GeForce GTX 1080 Ti", Some("6.1")),
+            ("GeForce RTX 2080 Ti", Some("7.5")),
+            ("NVIDIA GeForce RTX 3050 Laptop GPU", Some("8.6")),
+            ("NVIDIA GeForce RTX 4090", Some("8.9")),
+            ("NVIDIA GeForce RTX 5090 D", Some("12.0")),
+            ("Quadro RTX 4000", Some("7.5")),
+            ("NVIDIA RTX 4000 SFF Ada Generation", Some("8.9")),
+            ("NVIDIA RTX 3000 Ada Generation Laptop GPU", None),
             ("NVIDIA A1000 of nobody", None),
         ];
         for (name, expected) in cases {

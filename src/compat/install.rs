@@ -10,8 +10,8 @@ use super::{Catalogue, UnknownRuntime, Version};
 use crate::job::Violations;
 use crate::proto::v1::{self, Accelerator, InstallPlan};
 use choice::Wish;
-pub(super) use pip::pip_command;
-use pip::{install_line, source_line, step};
+use pip::{install_line, is_plain, source_line, step};
+pub(super) use pip::{repair_command, replace_command};
 
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -153,9 +153,15 @@ fn describe(wish: &Wish<'_>, plan: &mut InstallPlan, release: &Release, build: &
         if let Some(floor) = toolkit.floor() {
             plan.notes.push(format!("{} needs the NVIDIA driver {floor} or newer.", build.variant));
         }
-        if wish.compute.is_none() && !build.compute.is_empty() {
-            plan.notes.push(format!("It holds code for the compute capabilities {}.", build.compute.join(", ")));
+        if let (None, Some(coverage)) = (&wish.compute, &build.compute) {
+            plan.notes.push(format!("It holds code for the compute capabilities {coverage}."));
         }
+    }
+    if is_plain(release, build) {
+        plan.notes.push(format!(
+            "pip takes every build of PyTorch {} for this one: where another is installed, add --force-reinstall.",
+            release.version
+        ));
     }
     plan.notes.extend(release.notes.iter().cloned());
     if build.experimental {
@@ -245,21 +251,21 @@ mod tests {
         let plan = planned(&ask("", "3.11", Accelerator::Gpu, "2.0.1"));
         assert_eq!(
             plan.pip_command,
-            "pip install torch==2.0.1 torchvision==0.15.2 --index-url https://download.pytorch.org/whl/cu117"
+            "pip install torch==2.0.1+cu117 torchvision==0.15.2+cu117 --index-url https://download.pytorch.org/whl/cu117"
         );
         let plan = planned(&ask("", "3.8", Accelerator::Gpu, "1.8.2"));
         assert_eq!(
             plan.pip_command,
-            "pip install torch==1.8.2 torchvision==0.9.2 --extra-index-url https://download.pytorch.org/whl/lts/1.8/cu111"
+            "pip install torch==1.8.2+cu111 torchvision==0.9.2+cu111 --extra-index-url https://download.pytorch.org/whl/lts/1.8/cu111"
         );
         let plan = planned(&ask("", "3.12", Accelerator::Gpu, "2.6.0"));
         assert_eq!(
             plan.requirement_lines,
-            ["--index-url https://download.pytorch.org/whl/cu124", "torch==2.6.0", "torchvision==0.21.0"]
+            ["--index-url https://download.pytorch.org/whl/cu124", "torch==2.6.0+cu124", "torchvision==0.21.0+cu124"]
         );
         assert_eq!(
             plan.steps[1].notebook_magic,
-            "%pip install torchvision==0.21.0 --index-url https://download.pytorch.org/whl/cu124"
+            "%pip install torchvision==0.21.0+cu124 --index-url https://download.pytorch.org/whl/cu124"
         );
     }
 
@@ -277,7 +283,7 @@ mod tests {
         let is = |version: &str, variant: &str| (version.to_owned(), variant.to_owned());
         assert_eq!(newest("3.7", "", ""), is("1.13.1", "cu116"));
         assert_eq!(newest("3.12", "535.104.05", "7.0"), is("2.14", "cu126"));
-        assert_eq!(newest("3.12", "470.82.01", "8.0"), is("2.5.1", "cu118"));
+        assert_eq!(newest("3.12", "470.82.01", "8.0"), is("2.7.1", "cu118"));
         assert_eq!(newest("3.12", "", "12.0"), is("2.14", "cu132"));
     }
 
@@ -310,6 +316,29 @@ mod tests {
             v1::PlanInstallRequest { driver_version: "450.0".into(), ..ask("", "3.12", Accelerator::Gpu, "2.11.0") };
         let (field, words) = refused(&driver);
         assert!(field == "driver_version" && words.contains("525.60.13"), "{words}");
+        assert!(words.contains("the nearest is PyTorch 2.7.1 (cu118), which needs driver 450.80.02"), "{words}");
+        let newest =
+            v1::PlanInstallRequest { compute_capability: "3.7".into(), ..ask("", "3.14", Accelerator::Gpu, "") };
+        let (field, words) = refused(&newest);
+        assert!(field == "compute_capability" && words.contains("no build for Python 3.14"), "{words}");
+        let volta = v1::PlanInstallRequest {
+            driver_version: "580.95.05".into(),
+            compute_capability: "7.0".into(),
+            cuda_variant: "cu130".into(),
+            ..ask("", "3.12", Accelerator::Gpu, "2.11.0")
+        };
+        let (field, words) = refused(&volta);
+        assert!(field == "compute_capability" && words.ends_with("; the nearest is cu126"), "{words}");
+        let old = v1::PlanInstallRequest {
+            driver_version: "470.82.01".into(),
+            compute_capability: "8.6".into(),
+            ..ask("", "3.12", Accelerator::Gpu, "2.11.0")
+        };
+        let (field, words) = refused(&old);
+        assert!(
+            field == "driver_version" && words.ends_with("; the nearest that fits is PyTorch 2.7.1 (cu118)"),
+            "{words}"
+        );
         let cpu = refused(&ask("", "3.12", Accelerator::Cpu, "2.14")).1;
         assert!(cpu.contains("the nearest that fits is PyTorch 2.13.0 (cpu)"), "{cpu}");
         let ptx = v1::PlanInstallRequest {

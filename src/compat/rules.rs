@@ -1,14 +1,25 @@
 //! The rules: facts of a machine against the catalogue. Each rule is a function that adds what it finds.
 
+mod builds;
 mod driver;
 mod gpu;
 mod libraries;
+mod remedy;
 mod runtime;
 
-use super::catalogue::{Build, Release, Toolkit};
+use super::catalogue::{Build, Generation, Release, Toolkit};
+use super::facts::GpuFact;
 use super::{Catalogue, Date, Facts, Version};
 use crate::proto::v1::{self, Concern, Finding, Severity, Verdict};
 pub use libraries::explain_loader;
+use remedy::Way;
+
+/// A finding, and the ways out of it that are still to be judged.
+struct Found {
+    finding: Finding,
+    /// Those of a later list are judged only where none of the earlier helps.
+    ways: Vec<Vec<Way>>,
+}
 
 /// What a rule looks at, and what has been found so far.
 struct Case<'a> {
@@ -18,12 +29,32 @@ struct Case<'a> {
     release: Option<&'a Release>,
     build: Option<&'a Build>,
     toolkit: Option<&'a Toolkit>,
-    findings: Vec<Finding>,
+    /// A way out is tried: nobody asks for ways out of what is left.
+    is_trial: bool,
+    findings: Vec<Found>,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    /// Adds a finding whose remedies change nothing that is judged here.
     fn add(&mut self, finding: Finding) {
-        self.findings.push(finding);
+        self.add_with(finding, Vec::new());
+    }
+
+    /// Adds a finding with the ways out that are to be judged, the better ones in the earlier lists.
+    fn add_with(&mut self, finding: Finding, ways: Vec<Vec<Way>>) {
+        self.findings.push(Found { finding, ways });
+    }
+
+    /// The Python that PyTorch is installed into.
+    fn python(&self) -> Option<&'a Version> {
+        let of_runtime = || self.catalogue.python_of(self.facts.runtime.as_ref()?);
+        self.facts.python.as_ref().or_else(of_runtime)
+    }
+
+    /// The generation of a GPU, where drivers, toolkits or builds have left it behind.
+    fn generation(&self, gpu: &GpuFact) -> Option<&'a Generation> {
+        let compute = gpu.compute.as_ref()?;
+        self.catalogue.generations.iter().find(|row| (&row.from..=&row.to).contains(&compute))
     }
 
     /// PyTorch as it is called in findings, such as `PyTorch 2.11.0 (cu126)`.
@@ -37,20 +68,9 @@ impl Case<'_> {
 
 /// Judges a machine on a day. The facts are put into the report by the caller, who knows where they came from.
 pub fn check(catalogue: &Catalogue, facts: &Facts, day: Date) -> v1::CompatibilityReport {
-    let torch = &facts.torch;
-    let release = torch.version.as_ref().and_then(|version| catalogue.release(version));
-    let build = release.zip(torch.variant.as_ref()).and_then(|(release, variant)| release.build(variant));
-    let toolkit = match build {
-        Some(build) => build.cuda.as_ref().and_then(|cuda| catalogue.toolkit(cuda)),
-        // A build that the catalogue does not have says its toolkit all the same: cu126 is 12.6.
-        None => torch.variant.as_deref().and_then(toolkit_of_variant).and_then(|cuda| catalogue.toolkit(&cuda)),
-    };
-    let mut case = Case { catalogue, facts, day, release, build, toolkit, findings: Vec::new() };
-    driver::judge(&mut case);
-    gpu::judge(&mut case);
-    libraries::judge(&mut case);
-    runtime::judge(&mut case);
-    let mut findings = case.findings;
+    let mut found = judge(catalogue, facts, day, false);
+    remedy::offer(catalogue, facts, day, &mut found);
+    let mut findings: Vec<Finding> = found.into_iter().map(|found| found.finding).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     v1::CompatibilityReport {
         verdict: verdict(&findings, |_| true).into(),
@@ -62,6 +82,25 @@ pub fn check(catalogue: &Catalogue, facts: &Facts, day: Date) -> v1::Compatibili
         facts: None,
         as_of: day.to_string(),
     }
+}
+
+/// What the rules find. Which of the ways out help is judged by the caller.
+fn judge(catalogue: &Catalogue, facts: &Facts, day: Date, is_trial: bool) -> Vec<Found> {
+    let torch = &facts.torch;
+    let release = torch.version.as_ref().and_then(|version| catalogue.release(version));
+    let build = release.zip(torch.variant.as_ref()).and_then(|(release, variant)| release.build(variant));
+    let toolkit = match build {
+        Some(build) => build.cuda.as_ref().and_then(|cuda| catalogue.toolkit(cuda)),
+        // A build that the catalogue does not have says its toolkit all the same: cu126 is 12.6.
+        None => torch.variant.as_deref().and_then(toolkit_of_variant).and_then(|cuda| catalogue.toolkit(&cuda)),
+    };
+    let mut case = Case { catalogue, facts, day, release, build, toolkit, is_trial, findings: Vec::new() };
+    driver::judge(&mut case);
+    gpu::judge(&mut case);
+    driver::cuda_error(&mut case);
+    libraries::judge(&mut case);
+    runtime::judge(&mut case);
+    case.findings
 }
 
 /// The worst of the findings about some concerns. What is not known decides only where it is about training.
@@ -281,6 +320,9 @@ mod tests {
         assert!(holds(Reason::CudaCompatNotSupported, &with(804)).found.contains("804"));
         holds(Reason::CudaSystemNotReady, &with(802));
         assert!(holds(Reason::CudaError, &with(46)).found.contains("46"));
+        let found = holds(Reason::CudaError, &with(304));
+        assert!(found.found.contains("cudaErrorOperatingSystem") && found.summary.contains("devices"), "{found:#?}");
+        assert!(holds(Reason::CudaError, &with(12345)).found.contains("12345"));
         assert_eq!(codes(&with(0)), [""; 0]);
     }
 
@@ -368,7 +410,9 @@ mod tests {
         };
         let found = holds(Reason::NodeTypeBreaksMultiGpu, &on(&["NVIDIA A10", "NVIDIA A10"], "2.4.0+cu124"));
         assert!(
-            found.remedies.iter().any(|remedy| remedy.commands.contains(&"pip install torch==1.13.1".to_owned())),
+            found.remedies.iter().any(|remedy| remedy.commands.iter().any(|line| {
+                line.starts_with("pip install torch==1.13.1+cu116 torchvision==0.14.1+cu116 --extra-index-url")
+            })),
             "{found:#?}"
         );
         holds_not(Reason::NodeTypeBreaksMultiGpu, &on(&["NVIDIA A10"], "2.4.0+cu124"));
@@ -382,10 +426,101 @@ mod tests {
         assert_eq!(report_of_nothing.verdict(), Verdict::Unknown);
         holds(Reason::TorchUnknown, &nothing);
         holds(Reason::GpusUnknown, &nothing);
-        holds(Reason::BuildCapabilitiesUnknown, &machine(&["NVIDIA A10"], "580.65.06", "2.6.0+cu124"));
+        holds(Reason::BuildCapabilitiesUnknown, &machine(&["NVIDIA A10"], "580.65.06", "2.11.0+cu129"));
         holds(Reason::GpuCapabilityUnknown, &machine(&["a GPU of nobody"], "580.65.06", "2.11.0+cu126"));
         holds(Reason::BuildUnknown, &machine(&["NVIDIA A10"], "580.65.06", "9.9.9+cu126"));
         holds(Reason::BuildUnknown, &machine(&["NVIDIA A10"], "580.65.06", "2.11.0+cu118"));
+    }
+
+    /// All that the remedies of a machine tell to do.
+    fn remedies(facts: &MachineFacts) -> Vec<String> {
+        let findings = report(facts).findings;
+        let remedies = findings.into_iter().flat_map(|finding| finding.remedies);
+        remedies.map(|remedy| format!("{} {}", remedy.text, remedy.commands.join(" "))).collect()
+    }
+
+    #[test]
+    fn no_remedy_leads_to_a_driver_that_does_not_know_the_gpu() {
+        let k80 = machine(&["Tesla K80"], "470.82.01", "2.6.0+cu124");
+        let told = remedies(&k80);
+        assert!(told.iter().all(|way| !way.contains("Update the") && !way.contains("cuda-compat")), "{told:#?}");
+        assert!(told[0].contains("torch==2.6.0+cu118 torchvision==0.21.0+cu118"), "{told:#?}");
+        // R418 runs nothing for CUDA 11; R470 does, and still knows the GPU.
+        let told = remedies(&machine(&["Tesla K80"], "418.39", "2.1.0+cu118"));
+        assert!(told.iter().any(|way| way.contains("450.80.02 or newer, up to R470")), "{told:#?}");
+        assert!(told.iter().all(|way| !way.contains("cuda-compat")), "{told:#?}");
+        // A driver update would help against DRIVER_TOO_OLD, and the build would still have no code for the GPU.
+        let volta = machine(&["Tesla V100-SXM2-16GB"], "570.124.06", "2.11.0+cu130");
+        assert!(
+            codes(&volta).iter().filter(|code| *code == "DRIVER_TOO_OLD" || *code == "CAPABILITY_NOT_IN_BUILD").count()
+                == 2
+        );
+        let told = remedies(&volta);
+        assert!(told.iter().all(|way| !way.contains("driver to") && way.contains("+cu126")), "{told:#?}");
+        let found = holds(Reason::GpuUnknownToDriver, &machine(&["Tesla V100"], "590.48.01", "2.11.0+cu126"));
+        assert!(found.remedies[0].text.contains("R580") && found.summary.contains("too new"), "{found:#?}");
+        holds_not(Reason::GpuUnknownToDriver, &machine(&["Tesla V100"], "580.95.05", "2.11.0+cu126"));
+        holds_not(Reason::GpuUnknownToDriver, &machine(&["Tesla T4"], "615.10", "2.11.0+cu126"));
+    }
+
+    #[test]
+    fn what_a_toolkit_left_behind_is_known_without_the_list_of_a_build() {
+        let unlisted = |torch: &str| machine(&["Tesla V100"], "580.95.05", torch);
+        let found = holds(Reason::CapabilityNotInBuild, &unlisted("9.9.9+cu130"));
+        assert!(found.found.contains("Volta") && found.needed.contains("CUDA 12 or older"), "{found:#?}");
+        holds(Reason::BuildCapabilitiesUnknown, &unlisted("2.11.0+cu129"));
+        holds(Reason::CapabilityNotInBuild, &machine(&["Tesla K80"], "470.82.01", "2.11.0+cu129"));
+    }
+
+    #[test]
+    fn a_remedy_is_for_the_python_of_the_machine() {
+        let mut facts = machine(&["Tesla K80"], "470.82.01", "2.1.0+cu121");
+        facts.python_version = "3.13".into();
+        let told = remedies(&facts);
+        assert!(told.iter().any(|way| way.contains("torch==2.5.0+cu118")), "{told:#?}");
+        assert!(told.iter().all(|way| !way.contains("torch==2.1.0")), "{told:#?}");
+        // PyTorch 1.13.1 has no wheels for the Python of this runtime.
+        let mut facts = machine(&["NVIDIA A10", "NVIDIA A10"], "560.28.03", "2.6.0+cu124");
+        (facts.node_type, facts.runtime) = ("Standard_NV72ads_A10_v5".into(), "16.4 LTS ML".into());
+        let found = holds(Reason::NodeTypeBreaksMultiGpu, &facts);
+        assert!(found.remedies.iter().all(|remedy| remedy.commands.is_empty()), "{found:#?}");
+    }
+
+    #[test]
+    fn where_only_driver_and_build_together_help_both_are_told() {
+        let found = holds(Reason::CapabilityNotInBuild, &machine(&["NVIDIA B200"], "470.82.01", "2.5.1+cu118"));
+        let told = &found.remedies[0];
+        assert!(told.text.contains("Update the NVIDIA driver to 525.60.13"), "{found:#?}");
+        assert!(told.commands[0].contains("+cu128"), "{found:#?}");
+        // A Kepler card beside one that no build for Kepler runs on: nothing helps, and it is said.
+        let mut both = machine(&["Tesla K80", "NVIDIA B200"], "470.82.01", "2.5.1+cu118");
+        both.python_version = "3.12".into();
+        let none = holds(Reason::CapabilityNotInBuild, &both);
+        assert!(
+            none.remedies[0].text.contains("choose other GPUs") && none.remedies[0].commands.is_empty(),
+            "{none:#?}"
+        );
+    }
+
+    #[test]
+    fn the_last_builds_of_the_generations_are_the_published_ones() {
+        let catalogue = Catalogue::load(&[]).unwrap();
+        for (compute, version, variant) in
+            [("3.7", "2.7.1", "cu118"), ("5.2", "2.14", "cu126"), ("6.1", "2.14", "cu126"), ("7.0", "2.14", "cu126")]
+        {
+            let compute: Version = compute.parse().unwrap();
+            let has_code = |build: &&Build| {
+                let fit = build.compute.as_ref().map(|coverage| coverage.fit(&compute));
+                fit == Some(super::super::gpu_code::Fit::Binary)
+            };
+            let last = catalogue
+                .releases
+                .iter()
+                .rev()
+                .find_map(|release| Some((release, release.builds.iter().find(has_code)?)));
+            let (release, build) = last.unwrap();
+            assert_eq!((release.version.to_string().as_str(), build.variant.as_str()), (version, variant), "{compute}");
+        }
     }
 
     #[test]

@@ -210,6 +210,12 @@ impl Catalogue {
         })
     }
 
+    /// Python of a runtime, where that is known.
+    pub(super) fn python_of(&self, query: &RuntimeQuery) -> Option<&Version> {
+        let row = self.runtime(query).ok()?;
+        if query.is_ml { row.python.as_ref() } else { row.standard_python.as_ref() }
+    }
+
     /// Runtimes, newest first.
     pub fn list_runtimes(&self, filter: &RuntimeFilter, day: Date) -> Vec<&RuntimeRow> {
         let is_wanted = |row: &&RuntimeRow| {
@@ -224,6 +230,13 @@ impl Catalogue {
     /// The day of the first release that is known.
     pub fn first_day(&self) -> Option<Date> {
         self.runtimes.iter().filter_map(|row| row.released).min()
+    }
+
+    /// The releases that are nearest to a version, the nearest first.
+    pub(super) fn nearest_releases(&self, version: &Version, count: usize) -> Vec<String> {
+        let mut near: Vec<&Version> = self.releases.iter().map(|release| &release.version).collect();
+        near.sort_by_key(|other| other.distance(version));
+        near.iter().take(count).map(ToString::to_string).collect()
     }
 
     /// The versions of PyTorch that are nearest to one, the nearest first.

@@ -7,10 +7,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use super::modes::GroupReads;
+use super::owner::become_owner_of;
 use super::startup::{self, Failure, StateDir};
 use crate::config::Settings;
-use crate::doctor::{Findings, Places, Repaired, examine, give_to_owner_of, repair};
+use crate::doctor::{Findings, Places, Repaired, examine, repair};
 use crate::journal::is_held;
+use crate::terminal::shown;
 
 /// A daemon that changes a job writes the database first and the folder then; this is long enough for that.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -24,12 +27,12 @@ pub(super) fn main(settings: &Settings, is_repair: bool) -> ExitCode {
     let (words, is_well) = match done {
         Ok(done) => done,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "torchd: {failure}");
+            let _ = writeln!(std::io::stderr(), "torchd: {}", shown(&failure.to_string()));
             return ExitCode::from(failure.code);
         }
     };
     // Whoever has stopped reading has seen enough.
-    let _ = std::io::stdout().write_all(words.as_bytes());
+    let _ = std::io::stdout().write_all(shown(&words).as_bytes());
     if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEMS) }
 }
 
@@ -70,9 +73,7 @@ fn look(state_dir: &Path) -> Result<(String, bool), Failure> {
 fn mend(settings: &Settings) -> Result<(String, bool), Failure> {
     let path = existing(&settings.state_dir)?;
     let roots = startup::data_roots(settings)?;
-    let state = StateDir::open(&path)?;
-    let lock = startup::lock_file(&path);
-    give_to_owner_of(&path, &lock).map_err(|error| Failure::unavailable(&lock.display().to_string(), error))?;
+    let state = StateDir::open(&path, GroupReads(settings.state_group_read))?;
     let places = startup::places(&path);
     let findings = found(&places)?;
     let mut words = listed(&findings);
@@ -100,11 +101,14 @@ fn mend(settings: &Settings) -> Result<(String, bool), Failure> {
     Ok((words, left.is_empty()))
 }
 
-/// Nothing is made where a path was mistyped.
+/// The canonical path of a state folder that is there: nothing is made where a path was mistyped. From here on the
+/// process is one of its owner's.
 fn existing(state_dir: &Path) -> Result<std::path::PathBuf, Failure> {
     let what = || format!("state_dir = {}", state_dir.display());
     let cannot = |error| Failure::unavailable(&what(), error);
     let path = state_dir.canonicalize().map_err(cannot)?;
+    become_owner_of(&path)
+        .map_err(|error| Failure::unavailable(&what(), format!("root cannot go on as its owner: {error}")))?;
     match startup::places(&path).jobs.is_dir() {
         true => Ok(path),
         false => Err(Failure::unavailable(&what(), "no torchd has worked there: it holds no folder jobs")),

@@ -10,7 +10,7 @@ use super::listeners::Addresses;
 /// The daemon serves. Keeps the watchdog content from here on, as long as everything gets on:
 /// systemd then starts another daemon, which takes over the runners.
 pub(super) fn ready(addresses: &Addresses, heartbeat: Heartbeat) {
-    let status = format!("gRPC on {}, metrics on {}", addresses.grpc, addresses.http);
+    let status = addresses.to_string();
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     if let Some(patience) = sd_notify::watchdog_enabled() {
         tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::DataFile;
 use super::idx::{IdxError, IdxFile};
 
 /// Below this size on disk a file is read whole when a request is judged; above it the header has to do.
@@ -30,6 +31,29 @@ pub struct Facts {
     pub width: u32,
     /// The highest label and the place where it stands first; None where the labels were not read.
     pub highest_label: Option<(u8, u64)>,
+    /// The lowest label; None where the labels were not read.
+    pub lowest_label: Option<u8>,
+}
+
+/// What was found among labels that were read so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Range {
+    highest: Option<(u8, u64)>,
+    lowest: Option<u8>,
+    /// How many they are.
+    count: u64,
+}
+
+impl Range {
+    fn take(&mut self, block: &[u8]) {
+        for &label in block {
+            if self.highest.is_none_or(|(value, _)| label > value) {
+                self.highest = Some((label, self.count));
+            }
+            self.lowest = Some(self.lowest.map_or(label, |lowest| lowest.min(label)));
+            self.count += 1;
+        }
+    }
 }
 
 /// One of the two files.
@@ -51,50 +75,50 @@ pub struct Problem {
 }
 
 /// Judges a set without keeping it: small files whole, large ones by their headers.
-pub fn inspect(images: &Path, labels: &Path) -> Result<Facts, Vec<Problem>> {
+pub fn inspect(images: &DataFile, labels: &DataFile) -> Result<Facts, Vec<Problem>> {
     let image_check = open(images, Part::Images).and_then(|mut file| {
         if is_small(images, &file) {
-            file.each_block(|_| {}).map_err(|error| problem(images, Part::Images, &error))?;
+            file.each_block(|_| {}).map_err(|error| problem(images.path(), Part::Images, &error))?;
         }
         Ok(file.dimensions)
     });
     let label_check = open(labels, Part::Labels).and_then(|mut file| {
-        let mut highest = None;
+        let mut range = Range::default();
         if is_small(labels, &file) {
-            let mut place = 0;
-            file.each_block(|block| highest = highest_label(highest, &mut place, block))
-                .map_err(|error| problem(labels, Part::Labels, &error))?;
+            file.each_block(|block| range.take(block)).map_err(|error| problem(labels.path(), Part::Labels, &error))?;
         }
-        Ok((file.dimensions, highest))
+        Ok((file.dimensions, range))
     });
-    let (dimensions, (label_dimensions, highest)) = both(image_check, label_check)?;
-    agree(images, labels, &dimensions, &label_dimensions, highest)
+    let (dimensions, (label_dimensions, range)) = both(image_check, label_check)?;
+    agree(images.path(), labels.path(), &dimensions, &label_dimensions, range)
 }
 
 /// Reads a set.
-pub fn load(images: &Path, labels: &Path) -> Result<LabelledImages, Vec<Problem>> {
-    let read = |path: &Path, part| {
-        let file = open(path, part)?;
+pub fn load(images: &DataFile, labels: &DataFile) -> Result<LabelledImages, Vec<Problem>> {
+    let read = |data: &DataFile, part| {
+        let file = open(data, part)?;
         let dimensions = file.dimensions.clone();
-        file.read().map(|values| (dimensions, values)).map_err(|error| problem(path, part, &error))
+        file.read().map(|values| (dimensions, values)).map_err(|error| problem(data.path(), part, &error))
     };
     let ((dimensions, image_values), (label_dimensions, label_values)) =
         both(read(images, Part::Images), read(labels, Part::Labels))?;
-    let highest = highest_label(None, &mut 0, &label_values);
-    let facts = agree(images, labels, &dimensions, &label_dimensions, highest)?;
+    let mut range = Range::default();
+    range.take(&label_values);
+    let facts = agree(images.path(), labels.path(), &dimensions, &label_dimensions, range)?;
     Ok(LabelledImages { facts, images: image_values, labels: label_values })
 }
 
-fn open(path: &Path, part: Part) -> Result<IdxFile, Problem> {
+fn open(data: &DataFile, part: Part) -> Result<IdxFile, Problem> {
     let dimensions = match part {
         Part::Images => 3,
         Part::Labels => 1,
     };
-    IdxFile::open(path, dimensions).map_err(|error| problem(path, part, &error))
+    let file = data.reader().map_err(IdxError::Unreadable);
+    file.and_then(|file| IdxFile::open(file, dimensions)).map_err(|error| problem(data.path(), part, &error))
 }
 
-fn is_small(path: &Path, file: &IdxFile) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.len() < WHOLE_BELOW_BYTES)
+fn is_small(data: &DataFile, file: &IdxFile) -> bool {
+    data.metadata().is_ok_and(|metadata| metadata.len() < WHOLE_BELOW_BYTES)
         && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
 }
 
@@ -109,23 +133,12 @@ fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<
     }
 }
 
-fn highest_label(so_far: Option<(u8, u64)>, place: &mut u64, block: &[u8]) -> Option<(u8, u64)> {
-    let mut highest = so_far;
-    for &label in block {
-        if highest.is_none_or(|(value, _)| label > value) {
-            highest = Some((label, *place));
-        }
-        *place += 1;
-    }
-    highest
-}
-
 fn agree(
     images: &Path,
     labels: &Path,
     dimensions: &[u32],
     label_dimensions: &[u32],
-    highest_label: Option<(u8, u64)>,
+    range: Range,
 ) -> Result<Facts, Vec<Problem>> {
     let (&[count, height, width], &[label_count]) = (dimensions, label_dimensions) else {
         unreachable!("opened with 3 dimensions and with 1");
@@ -144,19 +157,20 @@ fn agree(
     if count == 0 || height == 0 || width == 0 {
         return refuse(Part::Images, format!("{} is empty: [{count}, {height}, {width}]", images.display()));
     }
-    Ok(Facts { examples: u64::from(count), height, width, highest_label })
+    let Range { highest, lowest, .. } = range;
+    Ok(Facts { examples: u64::from(count), height, width, highest_label: highest, lowest_label: lowest })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use super::*;
 
-    fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) {
+    fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, DataFile, DataFile) {
         let folder = tempfile::tempdir().unwrap();
-        let (image_path, label_path) = (folder.path().join("images"), folder.path().join("labels"));
+        let place = folder.path().canonicalize().unwrap();
+        let (image_path, label_path) = (place.join("images"), place.join("labels"));
         let mut images = vec![0, 0, 8, 3];
         for size in [count, 2, 2] {
             images.extend_from_slice(&size.to_be_bytes());
@@ -167,13 +181,13 @@ mod tests {
         label_file.extend_from_slice(labels);
         fs::write(&image_path, images).unwrap();
         fs::write(&label_path, label_file).unwrap();
-        (folder, image_path, label_path)
+        (folder, DataFile::open(&image_path).unwrap(), DataFile::open(&label_path).unwrap())
     }
 
     #[test]
     fn a_set_is_judged_as_it_is_loaded() {
         let (_folder, images, labels) = pair(3, &[1, 9, 9]);
-        let facts = Facts { examples: 3, height: 2, width: 2, highest_label: Some((9, 1)) };
+        let facts = Facts { examples: 3, height: 2, width: 2, highest_label: Some((9, 1)), lowest_label: Some(1) };
         assert_eq!(inspect(&images, &labels), Ok(facts));
         let set = load(&images, &labels).ok().unwrap();
         assert_eq!((set.facts, set.labels.as_slice(), set.images.len()), (facts, &[1, 9, 9][..], 12));

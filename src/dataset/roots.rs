@@ -1,8 +1,14 @@
-//! Where data may lie. Nothing outside of the configured roots is read, whatever a request says: not by `..`, not by a
-//! symbolic link.
+//! The data roots: the folders below which files of requests may lie. Nothing outside of them is read, whatever a
+//! request says: not by `..`, not by a symbolic link, not by a link that takes a file's place while it is judged.
+//!
+//! A path is resolved first, so that links inside the roots work, and opened by its canonical form then, beneath its
+//! root and without following any link. What is judged and read is the descriptor that came of it.
 
 use std::io;
 use std::path::{Path, PathBuf};
+
+use super::DataFile;
+use crate::beneath::{Folder, NotAFile};
 
 /// The folders that data files may lie in, in the order in which relative paths are looked up.
 #[derive(Debug, Clone, Default)]
@@ -64,16 +70,41 @@ impl DataRoots {
         Ok(Self { roots: roots.into_iter().map(resolve).collect::<Result<_, _>>()? })
     }
 
-    /// The canonical path of a file that a request names.
-    pub fn resolve(&self, path: &str) -> Result<PathBuf, PathProblem> {
+    /// Opens the file that a request names. Never waits for a pipe or a device.
+    pub fn open(&self, path: &str) -> Result<DataFile, PathProblem> {
+        self.find(path, |root, found| match DataFile::open_beneath(root, found) {
+            Ok(file) => Ok(file),
+            Err(cause) => match NotAFile::of(&cause) {
+                Some(&NotAFile { found, .. }) => Err(PathProblem::NotAFile { path: path.into(), found }),
+                None => Err(PathProblem::Unreadable { path: path.into(), cause }),
+            },
+        })
+    }
+
+    /// Opens the folder that a request names, and tells its canonical path.
+    pub fn open_folder(&self, path: &str) -> Result<(PathBuf, Folder), PathProblem> {
+        self.find(path, |root, found| {
+            let folder = Folder::open(root).and_then(|root_folder| match found.strip_prefix(root) {
+                Ok(below) if below.as_os_str().is_empty() => Ok(root_folder),
+                Ok(below) => root_folder.folder(below),
+                Err(error) => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
+            });
+            let unreadable = |cause| PathProblem::Unreadable { path: path.into(), cause };
+            Ok((found.to_owned(), folder.map_err(unreadable)?))
+        })
+    }
+
+    /// What `open` makes of the first place where a path is found; it is given the root and the canonical path.
+    fn find<T>(&self, path: &str, open: impl Fn(&Path, &Path) -> Result<T, PathProblem>) -> Result<T, PathProblem> {
         if self.roots.is_empty() {
             return Err(PathProblem::NoRoots { path: path.into() });
         }
         let mut refusal = PathProblem::Missing { path: path.into(), looked: self.describe() };
         // Joining an absolute path gives that path, so absolute paths inside a root work too.
         for root in &self.roots {
-            match self.open(path, &root.join(path)) {
-                Ok(found) => return Ok(found),
+            let found = self.resolve(path, &root.join(path));
+            match found.and_then(|(root, found)| open(root, &found)) {
+                Ok(opened) => return Ok(opened),
                 Err(PathProblem::Missing { .. }) => {}
                 Err(worse) => refusal = worse,
             }
@@ -81,25 +112,19 @@ impl DataRoots {
         Err(refusal)
     }
 
-    fn open(&self, path: &str, candidate: &Path) -> Result<PathBuf, PathProblem> {
-        let unreadable = |cause| PathProblem::Unreadable { path: path.into(), cause };
+    /// The root that a candidate leads to, and its canonical path.
+    fn resolve(&self, path: &str, candidate: &Path) -> Result<(&Path, PathBuf), PathProblem> {
         let real = match candidate.canonicalize() {
             Ok(real) => real,
             Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Err(PathProblem::Missing { path: path.into(), looked: self.describe() });
             }
-            Err(cause) => return Err(unreadable(cause)),
+            Err(cause) => return Err(PathProblem::Unreadable { path: path.into(), cause }),
         };
-        if !self.roots.iter().any(|root| real.starts_with(root)) {
-            return Err(PathProblem::Outside { path: path.into(), roots: self.describe() });
+        match self.roots.iter().find(|root| real.starts_with(root)) {
+            Some(root) => Ok((root, real)),
+            None => Err(PathProblem::Outside { path: path.into(), roots: self.describe() }),
         }
-        let kind = real.metadata().map_err(unreadable)?.file_type();
-        if !kind.is_file() {
-            let found = if kind.is_dir() { "a folder" } else { "a pipe, socket or device" };
-            return Err(PathProblem::NotAFile { path: path.into(), found });
-        }
-        std::fs::File::open(&real).map_err(unreadable)?;
-        Ok(real)
     }
 
     fn describe(&self) -> String {
@@ -111,6 +136,9 @@ impl DataRoots {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
 
     use super::*;
 
@@ -120,8 +148,66 @@ mod tests {
         fs::write(second.path().join("a"), "x").unwrap();
         let roots = DataRoots::new([first.path().into(), second.path().into()]).unwrap();
         let expected = second.path().canonicalize().unwrap().join("a");
-        assert_eq!(roots.resolve("a").unwrap(), expected);
-        assert_eq!(roots.resolve(expected.to_str().unwrap()).unwrap(), expected);
+        assert_eq!(roots.open("a").unwrap().path(), expected);
+        assert_eq!(roots.open(expected.to_str().unwrap()).unwrap().path(), expected);
+    }
+
+    #[test]
+    fn links_inside_the_roots_lead_where_they_lead() {
+        let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let real = |folder: &tempfile::TempDir| folder.path().canonicalize().unwrap();
+        fs::create_dir(root.path().join("v2")).unwrap();
+        fs::write(root.path().join("v2/a"), "x").unwrap();
+        fs::write(other.path().join("b"), "x").unwrap();
+        symlink("v2", root.path().join("current")).unwrap();
+        symlink(other.path().join("b"), root.path().join("b")).unwrap();
+        let roots = DataRoots::new([root.path().into(), other.path().into()]).unwrap();
+        assert_eq!(roots.open("current/a").unwrap().path(), real(&root).join("v2/a"));
+        assert_eq!(roots.open("b").unwrap().path(), real(&other).join("b"));
+        assert_eq!(roots.open_folder("current").unwrap().0, real(&root).join("v2"));
+        assert_eq!(roots.open_folder("").unwrap().0, real(&root));
+    }
+
+    /// A file, a link out of the root and a pipe take turns under one name, exchanged by the kernel at once.
+    #[test]
+    fn what_takes_the_place_of_a_file_while_it_is_opened_is_neither_read_nor_waited_for() {
+        let (outside, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let place = root.path().canonicalize().unwrap();
+        fs::write(outside.path().join("secret"), "outside").unwrap();
+        fs::write(place.join("data"), "inside").unwrap();
+        symlink(outside.path().join("secret"), place.join("link")).unwrap();
+        nix::unistd::mkfifo(&place.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let roots = DataRoots::new([place.clone()]).unwrap();
+        let has_ended = AtomicBool::new(false);
+        let (mut read, mut refused, mut wrong) = (0, 0, None);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !has_ended.load(Relaxed) {
+                    for other in ["link", "pipe", "pipe", "link"] {
+                        let (data, other) = (place.join("data"), place.join(other));
+                        renameat_with(CWD, &data, CWD, &other, RenameFlags::EXCHANGE).unwrap();
+                    }
+                }
+            });
+            // Both happen often; the bound is for a scheduler that lets one thread run alone.
+            for _ in 0..1_000_000 {
+                match roots.open("data") {
+                    Ok(file) => match std::io::read_to_string(file.reader().unwrap()).unwrap() {
+                        text if text == "inside" => read += 1,
+                        text => wrong = Some(text),
+                    },
+                    Err(PathProblem::Unreadable { .. } | PathProblem::NotAFile { .. }) => refused += 1,
+                    Err(PathProblem::Outside { .. }) => {}
+                    Err(other) => wrong = Some(other.to_string()),
+                }
+                if wrong.is_some() || (read >= 100 && refused >= 100) {
+                    break;
+                }
+            }
+            has_ended.store(true, Relaxed);
+        });
+        assert_eq!(wrong, None);
+        assert!(read >= 100 && refused >= 100, "the race was not provoked: {read} read, {refused} refused");
     }
 
     #[test]
@@ -133,7 +219,8 @@ mod tests {
         let roots = DataRoots::new([root.path().into()]).unwrap();
         let folder = outside.path().file_name().unwrap().to_str().unwrap();
         for path in ["link", secret.to_str().unwrap(), &format!("../{folder}/secret")] {
-            assert!(matches!(roots.resolve(path), Err(PathProblem::Outside { .. })), "{path}");
+            assert!(matches!(roots.open(path), Err(PathProblem::Outside { .. })), "{path}");
+            assert!(matches!(roots.open_folder(path), Err(PathProblem::Outside { .. })), "{path}");
         }
     }
 
@@ -142,8 +229,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("folder")).unwrap();
         let roots = DataRoots::new([root.path().into()]).unwrap();
-        assert!(matches!(roots.resolve("folder"), Err(PathProblem::NotAFile { found: "a folder", .. })));
-        assert!(matches!(roots.resolve("nothing"), Err(PathProblem::Missing { .. })));
-        assert!(matches!(DataRoots::default().resolve("a"), Err(PathProblem::NoRoots { .. })));
+        assert!(matches!(roots.open("folder"), Err(PathProblem::NotAFile { found: "a folder", .. })));
+        assert!(matches!(roots.open("nothing"), Err(PathProblem::Missing { .. })));
+        assert!(matches!(DataRoots::default().open("a"), Err(PathProblem::NoRoots { .. })));
     }
 }

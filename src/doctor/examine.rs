@@ -10,6 +10,9 @@ use crate::journal::JobFolder;
 use crate::manager::{MirrorError, Mirrored};
 use crate::store::{self, Contents, StoreError};
 
+/// What becomes of a job whose folder is newer than the database.
+const TAKES_FOLDER: &str = "the folder is newer, and the next start of torchd takes the job from it";
+
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -97,8 +100,18 @@ fn look_at_folder(
     }
     match row {
         None => Ok(None),
-        Some(None) => Err("the database does not have it".into()),
-        Some(Some(row)) => differences(&mirrored, row).map_or(Ok(None), Err),
+        Some(None) => Err(format!("the database does not have it; {TAKES_FOLDER}")),
+        Some(Some(row)) => {
+            let attempt = folder.last_attempt();
+            if !row.job.state.is_final() && attempt > row.job.attempt.max(mirrored.job.attempt) {
+                return Err(format!(
+                    "its folder knows of attempt {attempt}, and job.json and the database do not; {TAKES_FOLDER}"
+                ));
+            }
+            let words = differences(&mirrored, row);
+            let is_newer = mirrored.job.generation > row.job.generation;
+            words.map_or(Ok(None), |words| Err(if is_newer { format!("{TAKES_FOLDER}: {words}") } else { words }))
+        }
     }
 }
 

@@ -4,17 +4,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::Places;
 use super::examine::by_id;
-use super::rebuild::{Old, Rebuilt, rebuild};
+use crate::beneath::folder_of;
 use crate::dataset::DataRoots;
 use crate::job::JobId;
 use crate::journal::{JobFolder, sync_folder, write_whole};
-use crate::manager::Mirrored;
+use crate::manager::{Mirrored, Old, Rebuilt, rebuild};
 use crate::proto::json;
 use crate::store::{self, Contents, StoreError};
 
@@ -138,9 +137,8 @@ fn replace(database: &Path, kept: &[Kept], now: SystemTime) -> Result<Option<Pat
     }
     let jobs: Vec<_> = kept.iter().map(|kept| (kept.mirrored.job.clone(), kept.mirrored.request.clone())).collect();
     store::make(&made, &jobs).map_err(|cause| RepairError::Make { path: made.clone(), cause })?;
-    let folder = database.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(database);
     let failed = |what: &str| cannot(format!("{} cannot be {what}", database.display()));
-    give_to_owner_of(folder, &made).map_err(failed("given to its owner"))?;
     let aside = free_name(database, now);
     let mut is_old = false;
     // The database first: without it, nobody takes its write-ahead log for that of another one.
@@ -161,28 +159,16 @@ fn replace(database: &Path, kept: &[Kept], now: SystemTime) -> Result<Option<Pat
 /// Writes what the folder of a job lacks. What is damaged is set aside.
 fn mend(kept: &Kept, now: SystemTime) -> io::Result<()> {
     let Kept { mirrored, folder, is_patched } = kept;
-    let mut mended = Vec::new();
     if *is_patched {
         set_aside(&folder.job(), now)?;
         mirrored.write(folder)?;
-        mended.push(folder.job());
     }
     if folder.read_spec().is_err() {
         set_aside(&folder.spec(), now)?;
         let text = json::to_string(&mirrored.job.spec, false).map_err(io::Error::other)?;
         write_whole(&folder.spec(), text.as_bytes())?;
-        mended.push(folder.spec());
     }
-    mended.iter().try_for_each(|path| give_to_owner_of(folder.path(), path))
-}
-
-/// Gives a file to whom the folder belongs: whoever repairs may be root, and the daemon need not be.
-pub fn give_to_owner_of(folder: &Path, path: &Path) -> io::Result<()> {
-    let (owner, now) = (fs::metadata(folder)?, fs::metadata(path)?);
-    if owner.uid() == now.uid() {
-        return Ok(());
-    }
-    chown(path, Some(owner.uid()), Some(owner.gid()))
+    Ok(())
 }
 
 fn set_aside(path: &Path, now: SystemTime) -> io::Result<()> {

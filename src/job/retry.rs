@@ -56,8 +56,13 @@ impl Retry {
         if !is_worth_it || course.restarts >= self.max_restarts {
             return None;
         }
-        let factor = 2u32.checked_pow(course.restarts).unwrap_or(u32::MAX);
-        Some(self.initial_backoff.saturating_mul(factor).min(self.max_backoff))
+        Some(self.backoff(course.restarts))
+    }
+
+    /// The time to wait before a restart that comes after so many others.
+    pub fn backoff(&self, restarts: u32) -> Duration {
+        let factor = 2u32.checked_pow(restarts).unwrap_or(u32::MAX);
+        self.initial_backoff.saturating_mul(factor).min(self.max_backoff)
     }
 
     /// From the message of a client.
@@ -154,7 +159,9 @@ fn is_retried(reason: JobEndReason) -> bool {
         | JobEndReason::Interrupted
         | JobEndReason::MaxDuration
         | JobEndReason::Paused
-        | JobEndReason::Preempted => false,
+        | JobEndReason::Preempted
+        | JobEndReason::BadCheckpoint
+        | JobEndReason::DataChanged => false,
     }
 }
 

@@ -1,13 +1,14 @@
-//! The files that a job leaves for its user: results, checkpoints, event files. What is half-written, and what is the daemon's own,
-//! is not among them.
+//! The files that a job leaves for its user: results, checkpoints, event files. Half-written files and those of the
+//! daemon are not among them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::checkpoint::checkpoints;
-use super::folder::{JobFolder, entries};
+use super::folder::JobFolder;
+use crate::beneath::{Entry, Folder, NotAFile, present};
 
 /// Folders of a job's folder whose files are the user's.
 const OPEN: [&str; 3] = ["artifacts", "checkpoints", "tensorboard"];
@@ -28,8 +29,12 @@ pub struct Artifact {
 /// The files of a job, by path.
 pub fn artifacts(folder: &JobFolder) -> io::Result<Vec<Artifact>> {
     let mut found = Vec::new();
-    for open in OPEN {
-        walk(&folder.path().join(open), open, &mut found)?;
+    if let Some(place) = present(Folder::open(folder.path()))? {
+        for open in OPEN {
+            if let Some(below) = present(place.folder(open))? {
+                walk(&below, open, &mut found)?;
+            }
+        }
     }
     for checkpoint in checkpoints(folder)? {
         let name = JobFolder::checkpoint_name(checkpoint.step());
@@ -51,47 +56,36 @@ pub fn artifact_path(folder: &JobFolder, path: &str) -> Option<PathBuf> {
     (is_plain && is_open).then(|| folder.path().join(path))
 }
 
-/// Opens a file for the user. One that is not theirs is not found, and neither is what a link leads to, a folder or a pipe, whose opening
-/// would wait for somebody who writes.
+/// Opens a file for the user. A file that is not theirs is not found, and neither is what a link leads to, a folder, or
+/// a pipe.
 pub fn open_artifact(folder: &JobFolder, path: &str) -> io::Result<File> {
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     artifact_path(folder, path).ok_or_else(missing)?;
-    let mut place = folder.path().to_owned();
-    let mut is_file = false;
-    for part in path.split('/') {
-        place.push(part);
-        let about = fs::symlink_metadata(&place).map_err(|error| match error.kind() {
-            // No file has such a name, or it lies below one that is no folder.
-            io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => missing(),
-            _ => error,
-        })?;
-        if about.is_symlink() {
-            return Err(missing());
-        }
-        is_file = about.is_file();
-    }
-    if is_file { File::open(place) } else { Err(missing()) }
+    let opened = Folder::open(folder.path()).and_then(|folder| folder.file(path));
+    opened.map_err(|error| match error.kind() {
+        // No file has such a name, or it lies below one that is no folder.
+        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => missing(),
+        _ if NotAFile::of(&error).is_some() => missing(),
+        _ => error,
+    })
 }
 
-fn walk(folder: &Path, name: &str, found: &mut Vec<Artifact>) -> io::Result<()> {
-    // Retention removes checkpoints while we look.
-    for entry in entries(folder)? {
-        let entry = entry?;
-        let Ok(part) = entry.file_name().into_string() else { continue };
+/// Adds the files of a folder and of the folders in it. Links are not followed, and what retention removes meanwhile is
+/// passed over.
+fn walk(folder: &Folder, name: &str, found: &mut Vec<Artifact>) -> io::Result<()> {
+    for Entry { name: part, is_folder, is_file } in folder.entries()? {
         if part.starts_with('.') {
             continue;
         }
         let path = format!("{name}/{part}");
-        // Links are not followed: they lead out of the folder.
-        match entry.metadata() {
-            Ok(about) if about.is_dir() => walk(&entry.path(), &path, found)?,
-            Ok(about) if about.is_file() => {
-                let updated = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                found.push(Artifact { path, size_bytes: about.len(), updated, sha256: None });
+        if is_folder {
+            if let Some(below) = present(folder.folder(&part))? {
+                walk(&below, &path, found)?;
             }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        } else if is_file && let Some(file) = present(folder.file(&part))? {
+            let about = file.metadata()?;
+            let updated = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            found.push(Artifact { path, size_bytes: about.len(), updated, sha256: None });
         }
     }
     Ok(())
@@ -99,6 +93,8 @@ fn walk(folder: &Path, name: &str, found: &mut Vec<Artifact>) -> io::Result<()> 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -113,6 +109,8 @@ mod tests {
             fs::write(path, "x").unwrap();
         }
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("artifacts/link")).unwrap();
+        std::os::unix::fs::symlink("/etc", folder.path().join("artifacts/folder")).unwrap();
+        assert!(open_artifact(&job, "artifacts/folder/passwd").is_err());
         let paths: Vec<_> = artifacts(&job).unwrap().into_iter().map(|artifact| artifact.path).collect();
         assert_eq!(paths, ["artifacts/model", "tensorboard/events"]);
     }

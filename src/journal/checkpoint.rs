@@ -1,66 +1,16 @@
-//! Checkpoints on disk: `checkpoints/step-<n>/`, whole or absent. The folder is made aside and renamed once the disk has all of it;
-//! `checkpoint.json` in it says what it holds, with a checksum of each file.
+//! Checkpoints on disk: `checkpoints/step-<n>/`, whole or absent. The folder is made aside and renamed once the disk
+//! has all of it; its manifest says what it holds, with a checksum of each file. Links are not followed.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::folder::{JobFolder, entries};
-use crate::job::spec::Place;
-
-/// What tells of a checkpoint, in its folder.
-const MANIFEST: &str = "checkpoint.json";
-
-/// What a checkpoint holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// Where training stands.
-    pub place: Place,
-    /// The attempt that took it.
-    pub attempt: u32,
-    /// When it was taken.
-    pub time: SystemTime,
-    /// Examples that the sums behind the next scalars hold already.
-    pub summed_examples: u64,
-    /// Scalars of the validation pass at this step; empty where there was none.
-    pub metrics: BTreeMap<String, f64>,
-    /// What has to be the same for a resumed run to be the same bit for bit.
-    pub context: Context,
-    /// The other files of the folder.
-    pub files: Vec<FileSum>,
-}
-
-/// What numbers depend on besides the spec.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Context {
-    /// Version of libtorch.
-    pub libtorch: String,
-    /// `cpu` or `cuda`.
-    pub device: String,
-    /// Threads of computation.
-    pub cpu_threads: u32,
-    /// The CPU, or the GPU, by its name.
-    pub processor: String,
-}
-
-/// A file with its checksum.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileSum {
-    /// Its name in the folder.
-    pub name: String,
-    /// Its bytes.
-    pub size_bytes: u64,
-    /// SHA-256 in lower-case hexadecimal.
-    pub sha256: String,
-}
+use super::folder::JobFolder;
+use super::manifest::{FileSum, Manifest};
+use super::survey::Survey;
+use crate::beneath::Folder;
 
 /// A checkpoint on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,51 +21,63 @@ pub struct Checkpoint {
     pub manifest: Manifest,
 }
 
-impl FileSum {
-    /// A file with these bytes.
-    pub fn of(name: &str, bytes: &[u8]) -> Self {
-        Self { name: name.into(), size_bytes: bytes.len() as u64, sha256: hex(Sha256::digest(bytes).as_slice()) }
-    }
-}
-
-impl Manifest {
-    /// The file that it is written to.
-    pub fn path(folder: &Path) -> PathBuf {
-        folder.join(MANIFEST)
-    }
-
-    /// Bytes of all files, without the manifest.
-    pub fn size_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.size_bytes).sum()
-    }
-}
-
 impl Checkpoint {
     /// The checkpoint in a folder, if it is one; its files are there in their sizes, and not read.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let manifest: Manifest = serde_json::from_slice(&fs::read(path.join(MANIFEST))?)?;
-        for file in &manifest.files {
-            if Path::new(&file.name).file_name().is_none_or(|name| name != file.name.as_str()) {
-                return Err(damaged(path, format!("it tells of {:?}, which is no name of a file in it", file.name)));
-            }
-            let found = fs::metadata(path.join(&file.name))?.len();
-            if found != file.size_bytes {
-                let told = file.size_bytes;
-                return Err(damaged(path, format!("{} has {found} bytes and should have {told}", file.name)));
-            }
+        Self::open_in(&folder_at(path)?, path)
+    }
+
+    /// The same in a folder that is open already; `path` is its name in messages.
+    pub fn open_in(folder: &Folder, path: &Path) -> io::Result<Self> {
+        let read = folder.file(Manifest::NAME).and_then(Manifest::read);
+        let manifest = read.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => damaged(path, error.to_string()),
+            io::ErrorKind::NotFound => damaged(path, format!("{} is missing", Manifest::NAME)),
+            _ => error,
+        })?;
+        let checkpoint = Self { path: path.to_owned(), manifest };
+        checkpoint.manifest.files.iter().try_for_each(|file| checkpoint.open_file(folder, file).map(drop))?;
+        Ok(checkpoint)
+    }
+
+    /// Opens one of its files, which has the size that the manifest tells. `folder` is the checkpoint's.
+    pub fn open_file(&self, folder: &Folder, told: &FileSum) -> io::Result<File> {
+        let file = folder.file(&told.name).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => damaged(&self.path, format!("{} is missing", told.name)),
+            _ => error,
+        })?;
+        let (found, wanted) = (file.metadata()?.len(), told.size_bytes);
+        if found != wanted {
+            return Err(damaged(&self.path, format!("{} has {found} bytes and should have {wanted}", told.name)));
         }
-        Ok(Self { path: path.to_owned(), manifest })
+        Ok(file)
     }
 
     /// The bytes of one of its files, held against their checksum.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let told = self.manifest.files.iter().find(|file| file.name == name);
         let told = told.ok_or_else(|| damaged(&self.path, format!("it does not tell of {name}")))?;
-        let bytes = fs::read(self.path.join(name))?;
+        let mut bytes = Vec::new();
+        self.open_file(&folder_at(&self.path)?, told)?.take(told.size_bytes).read_to_end(&mut bytes)?;
         if FileSum::of(name, &bytes) != *told {
-            return Err(damaged(&self.path, format!("{name} does not have the checksum that it was saved with")));
+            return Err(self.differs(name));
         }
         Ok(bytes)
+    }
+
+    /// Holds every file against its checksum, without keeping it.
+    pub(super) fn verify(&self) -> io::Result<()> {
+        let folder = folder_at(&self.path)?;
+        for told in &self.manifest.files {
+            if sha256_of(&mut self.open_file(&folder, told)?)? != told.sha256 {
+                return Err(self.differs(&told.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn differs(&self, name: &str) -> io::Error {
+        damaged(&self.path, format!("{name} does not have the checksum that it was saved with"))
     }
 
     /// Optimizer steps done.
@@ -124,25 +86,30 @@ impl Checkpoint {
     }
 }
 
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the checkpoint {} is damaged: {what}", path.display())]
+pub(super) struct Damage {
+    path: PathBuf,
+    /// What is wrong with it.
+    pub(super) what: String,
+}
+
+/// The folder at a path, which is no link itself.
+fn folder_at(path: &Path) -> io::Result<Folder> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => Folder::open(parent)?.folder(name),
+        _ => Folder::open(path),
+    }
+}
+
 fn damaged(path: &Path, what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the checkpoint {} is damaged: {what}", path.display()))
+    io::Error::new(io::ErrorKind::InvalidData, Damage { path: path.to_owned(), what })
 }
 
 /// The checkpoints of a job that look whole, newest first; none where there is no such folder.
 pub fn checkpoints(folder: &JobFolder) -> io::Result<Vec<Checkpoint>> {
-    let mut found = Vec::new();
-    for entry in entries(&folder.checkpoints())? {
-        let path = entry?.path();
-        let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
-        // One that cannot be read is not lost by being passed over: somebody may mend it.
-        if let (Some(step), Ok(checkpoint)) = (step, Checkpoint::open(&path))
-            && checkpoint.step() == step
-        {
-            found.push(checkpoint);
-        }
-    }
-    found.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.step()));
-    Ok(found)
+    Ok(Survey::of(folder)?.whole)
 }
 
 /// SHA-256 of everything that a reader has, in lower-case hexadecimal.
@@ -157,15 +124,22 @@ pub fn sha256_of(file: &mut impl Read) -> io::Result<String> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::time::SystemTime;
+
+    use super::super::manifest::Context;
+    use crate::job::spec::Place;
+
     use super::*;
 
-    fn save(folder: &JobFolder, step: u64, bytes: &[u8]) -> PathBuf {
+    pub(in super::super) fn save(folder: &JobFolder, step: u64, bytes: &[u8]) -> PathBuf {
         let path = folder.path().join(JobFolder::checkpoint_name(step));
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("model"), bytes).unwrap();
@@ -176,6 +150,7 @@ mod tests {
             summed_examples: 0,
             metrics: BTreeMap::from([("loss/validation".into(), 0.1 + 0.2)]),
             context: Context::default(),
+            trained_on: None,
             files: vec![FileSum::of("model", bytes)],
         };
         fs::write(Manifest::path(&path), serde_json::to_vec(&manifest).unwrap()).unwrap();
@@ -206,7 +181,7 @@ mod tests {
         let path = save(&folder, 1, b"weights");
         fs::write(folder.path().join("secret"), b"").unwrap();
         let whole = Checkpoint::open(&path).unwrap().manifest;
-        for name in ["../../secret", "..", ".", "", "/dev/null", "model/", "../step-1/model"] {
+        for name in ["../../secret", "..", ".", "", "/dev/null", "model/", "../step-1/model", Manifest::NAME] {
             let size_bytes = fs::metadata(path.join(name)).map_or(0, |found| found.len());
             let file = FileSum { name: name.into(), size_bytes, ..whole.files[0].clone() };
             let manifest = Manifest { files: vec![file], ..whole.clone() };
@@ -218,6 +193,44 @@ mod tests {
     }
 
     #[test]
+    fn links_pipes_doubled_names_and_endless_manifests_are_no_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = JobFolder::new(folder.path().into());
+        let path = save(&job, 1, b"weights");
+        let whole = fs::read(Manifest::path(&path)).unwrap();
+        let refused = || {
+            assert!(checkpoints(&job).unwrap().is_empty());
+            Checkpoint::open(&path).unwrap_err().to_string()
+        };
+        let aside = folder.path().join("aside");
+        fs::rename(path.join("model"), &aside).unwrap();
+        std::os::unix::fs::symlink(&aside, path.join("model")).unwrap();
+        assert!(refused().contains("link"));
+        fs::remove_file(path.join("model")).unwrap();
+        nix::unistd::mkfifo(&path.join("model"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(refused().contains("a pipe"));
+        fs::remove_file(path.join("model")).unwrap();
+        fs::rename(&aside, path.join("model")).unwrap();
+        let mut doubled: Manifest = serde_json::from_slice(&whole).unwrap();
+        doubled.files.push(doubled.files[0].clone());
+        fs::write(Manifest::path(&path), serde_json::to_vec(&doubled).unwrap()).unwrap();
+        assert!(refused().contains("twice"));
+        File::create(Manifest::path(&path)).unwrap().set_len(1 << 40).unwrap();
+        assert!(refused().contains("more than 1048576 bytes"));
+        fs::remove_file(Manifest::path(&path)).unwrap();
+        nix::unistd::mkfifo(&Manifest::path(&path), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(refused().contains("a pipe"));
+        fs::remove_file(Manifest::path(&path)).unwrap();
+        fs::write(Manifest::path(&path), &whole).unwrap();
+        fs::rename(&path, &aside).unwrap();
+        std::os::unix::fs::symlink(&aside, &path).unwrap();
+        refused();
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        Checkpoint::open(&path).unwrap();
+    }
+
+    #[test]
     fn a_flipped_bit_is_noticed_when_the_file_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = save(&JobFolder::new(folder.path().into()), 1, b"weights");
@@ -225,11 +238,5 @@ mod tests {
         fs::write(path.join("model"), b"weighty").unwrap();
         let error = Checkpoint::open(&path).unwrap().read("model").unwrap_err();
         assert!(error.to_string().contains("checksum"), "{error}");
-    }
-
-    #[test]
-    fn the_checksum_is_the_one_that_sha256sum_prints() {
-        let sum = FileSum::of("a", b"abc").sha256;
-        assert_eq!(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

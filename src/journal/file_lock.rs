@@ -5,8 +5,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -23,8 +24,8 @@ pub struct FileLock {
 impl FileLock {
     /// Takes the lock on a file, which is made where it is not there; None where somebody else has it.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        // Not truncated: the words of the holder stand in it.
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        // Not truncated: the words of the holder stand in it. Nobody else can open it, and so hold it.
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
             Ok(_) => Ok(Some(Self { file })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
@@ -49,14 +50,15 @@ impl FileLock {
     }
 }
 
-/// Whether somebody holds the lock on a file, asked and not tried. A file that is not there is not held.
+/// Whether somebody holds the lock on a file, asked and not tried. A file that is not there is not held. A shared lock, which whoever may
+/// read the file could take, is none of ours and does not count.
 pub fn is_held(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    let mut answer = whole_file(libc::F_WRLCK);
+    let mut answer = whole_file(libc::F_RDLCK);
     fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut answer))?;
     Ok(i32::from(answer.l_type) != libc::F_UNLCK)
 }
@@ -99,6 +101,20 @@ impl Holder {
     pub fn is_running(&self) -> bool {
         is_running(self.pid, &self.boot_id, self.start_time)
     }
+}
+
+/// How long ago a process began, by the clock of the kernel, which nobody sets; None where it began before this boot.
+pub(super) fn age(boot: &str, start: u64) -> io::Result<Option<Duration>> {
+    if boot_id()? != boot {
+        return Ok(None);
+    }
+    let odd = |what: &str| io::Error::other(format!("{what} cannot be told"));
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.filter(|ticks| *ticks > 0);
+    let began = start as f64 / ticks.ok_or_else(|| odd("the ticks of a second"))? as f64;
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    let uptime = uptime.split_whitespace().next().and_then(|seconds| seconds.parse::<f64>().ok());
+    let age = uptime.ok_or_else(|| odd("the time since boot"))? - began;
+    Ok(Some(Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default()))
 }
 
 /// Whether the process of that id is still the one that began then.
@@ -150,6 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_lock_of_a_reader_is_not_taken_for_a_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        drop(FileLock::take(&path).unwrap());
+        let reader = File::open(&path).unwrap();
+        fcntl(reader.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK))).unwrap();
+        assert!(!is_held(&path).unwrap());
+        assert!(FileLock::take(&path).unwrap().is_none());
+        let mode = fs::metadata(&path).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+    }
+
+    #[test]
     fn who_signed_can_be_read_and_a_shorter_signature_leaves_nothing_of_a_longer_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
@@ -161,6 +190,9 @@ mod tests {
         lock.sign(&this).unwrap();
         assert_eq!(Holder::read(&path).unwrap(), Some(this.clone()));
         assert!(this.is_running());
+        assert!(age(&this.boot_id, this.start_time).unwrap().is_some_and(|age| age < Duration::from_secs(3600)));
+        assert!(age(&this.boot_id, 0).unwrap() > age(&this.boot_id, this.start_time).unwrap());
+        assert_eq!(age("another boot", this.start_time).unwrap(), None);
         assert!(!Holder { start_time: this.start_time + 1, ..this }.is_running());
     }
 }

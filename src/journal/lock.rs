@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,11 @@ impl Runner {
     /// Who last signed that lock, alive or not.
     pub fn read_file(path: &Path) -> io::Result<Option<Self>> {
         file_lock::read_signature(path)
+    }
+
+    /// How long ago it began, whatever became of the clock; None where that was before this boot.
+    pub fn age(&self) -> io::Result<Option<Duration>> {
+        file_lock::age(&self.boot_id, self.start_time)
     }
 
     /// Whether the process of that id is still the one that signed.

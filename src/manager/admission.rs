@@ -1,27 +1,37 @@
 //! Judges a request: everything that can be known before training is told here, all mistakes at once.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
+use super::file_work::{FileWork, Limits};
 use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
-use super::{JobError, ManagerSettings};
-use crate::dataset::{DataRoots, Facts, Part};
+use super::{JobError, ManagerSettings, weights};
+use crate::dataset::{DataFile, DataRoots, Facts, Part};
+use crate::fault;
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
-use crate::job::spec::{self, DataFacts, Device, IdxPaths, Place, Plan, Resources, Spec, set_field};
+use crate::job::spec::{
+    self, DataFacts, Demands, Device, HostMemory, IdxPaths, Length, Place, Plan, Resources, Spec, set_field,
+};
 use crate::job::{Inputs, Violations};
+use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
 use crate::proto::v1;
 
-/// Requests that are judged at the same time; the others wait.
-static JUDGED_AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// How requests are judged. Files below 64 MB are read and unpacked, which takes seconds at most where they answer.
+pub(super) const JUDGING: Limits = Limits {
+    at_once: 2,
+    turn: Duration::from_secs(2),
+    answer: Duration::from_secs(60),
+    threads: 32,
+    threads_of_same: 4,
+};
 
 /// A request that can be run here.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Admitted {
     /// The request, every default filled in.
     pub spec: v1::JobSpec,
@@ -31,11 +41,13 @@ pub struct Admitted {
     pub facts: DataFacts,
     /// How long it is.
     pub plan: Plan,
+    /// Optimizer steps that are done before it begins.
+    pub first_step: u64,
     /// What it begins with.
     pub(super) warm: Option<Warm>,
 }
 
-/// Judges a request on a thread of its own: data files are read.
+/// Judges a request on a thread for files: data files are read.
 pub(super) async fn admit(
     message: v1::JobSpec,
     settings: Arc<ManagerSettings>,
@@ -43,15 +55,30 @@ pub(super) async fn admit(
     gpu_block: Option<String>,
     slots: Vec<GpuSlot>,
     known: Arc<KnownData>,
+    judging: &FileWork,
 ) -> Result<Admitted, JobError> {
-    // Data files are read and unpacked: many requests at once would take the memory, and the threads that others need.
-    let turn = JUDGED_AT_ONCE.acquire().await.map_err(|_| JobError::Gone)?;
     let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
-    let judged = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+    let judged = judging.run(files(&message), move |_| {
+        fault::point("judging");
         judge(&message, &settings, no_gpu.as_deref(), &slots, &known)
     });
-    judged.await.map_err(|_| JobError::Gone)?.map_err(JobError::Invalid)
+    judged.await?.map_err(JobError::Invalid)
+}
+
+/// The folders that a request reads, in words. Requests for the same ones share a part of the threads.
+fn files(message: &v1::JobSpec) -> String {
+    let data = message.data.iter().flat_map(|data| [&data.train, &data.validation]).flatten();
+    let sets = data.filter_map(|set| set.format.as_ref()).flat_map(|format| match format {
+        v1::dataset::Format::Idx(set) => [&set.images, &set.labels],
+    });
+    let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref()).map(|source| match source {
+        v1::warm_start::Source::File(name) | v1::warm_start::Source::Checkpoint(name) => name,
+    });
+    let folder = |path: &String| Path::new(path).parent().unwrap_or(Path::new("")).display().to_string();
+    let mut folders: Vec<_> = sets.chain(warm).map(folder).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    format!("the files in {:?}", folders.join(", "))
 }
 
 fn judge(
@@ -71,6 +98,11 @@ fn judge(
     }
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
+    let sets: Vec<_> = [("data.train", &train), ("data.validation", &validation)]
+        .into_iter()
+        .filter_map(|(field, set)| Some((field, set.as_ref()?.1)))
+        .collect();
+    judge_host_memory(&demands, &sets, resources, settings, &mut wrong);
     demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
@@ -80,19 +112,66 @@ fn judge(
     });
     let wanted = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
     let warm = wanted.and_then(|wanted| warm_start::find(wanted, settings, &mut wrong));
+    if let (Some(warm), Some(wanted)) = (&warm, wanted) {
+        weights::judge(warm, wanted.source.field(), demands.model, &mut wrong);
+    }
     let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.unzip();
     let facts = DataFacts { train: train_facts, validation: validation_facts };
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
     let mirror = copy.map(|path| path.display().to_string());
     let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
-    let plan = fitted.plan(facts.train.examples, Place::default());
-    let admitted =
-        plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs: Inputs { train, validation }, facts, plan, warm });
+    let inputs = Inputs { train, validation };
+    let place = match &warm {
+        Some(Warm::Checkpoint { checkpoint, .. }) => {
+            judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
+            checkpoint.manifest.place
+        }
+        Some(Warm::Weights(_)) | None => Place::default(),
+    };
+    let plan = fitted.plan(facts.train.examples, place);
+    if let Some(plan) = plan {
+        judge_length(fitted.length, plan, place, &mut wrong);
+    }
+    let first_step = place.step;
+    let admitted = plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs, facts, plan, first_step, warm });
     wrong.or(admitted)
 }
 
-/// Finds the files of a set and judges them; None where there are mistakes.
+/// Whether a job can go on from a checkpoint with its data.
+fn judge_data(manifest: &Manifest, inputs: &Inputs, facts: &DataFacts, wrong: &mut Violations) {
+    let judged = TrainedOn::of(inputs, facts).map_err(|error| format!("the data cannot be looked at: {error}"));
+    if let Err(what) = judged.and_then(|now| manifest.judge_data(&now)) {
+        wrong.add("warm_start.resume", format!("is set, and {what}; without it the weights alone are taken"));
+    }
+}
+
+/// Whether anything is left to do for a job that goes on at that place.
+fn judge_length(length: Length, plan: Plan, place: Place, wrong: &mut Violations) {
+    let Place { step, epoch, .. } = place;
+    if step == 0 || plan.total_steps > step {
+        return;
+    }
+    let (field, wanted, done) = match length {
+        Length::Epochs(epochs) => ("training.epochs", u64::from(epochs), epoch),
+        Length::Steps(steps) => ("training.max_steps", steps, step),
+    };
+    let has = format!("the checkpoint that it goes on from has done {done}");
+    wrong.add(field, format!("is {wanted}, and {has}; a number above {done} is needed"));
+}
+
+/// Refuses edits of a job that goes on at that place, where they leave nothing to do.
+pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobError> {
+    let mut wrong = Violations::default();
+    if let Some(spec) = spec::read(&admitted.spec).spec
+        && let Some(plan) = spec.plan(admitted.facts.train.examples, place)
+    {
+        judge_length(spec.length, plan, place, &mut wrong);
+    }
+    if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
+}
+
+/// Opens the files of a set and judges them; None where there are mistakes.
 fn judge_set(
     field: &str,
     paths: &IdxPaths,
@@ -100,20 +179,20 @@ fn judge_set(
     known: &KnownData,
     wrong: &mut Violations,
 ) -> Option<(IdxFiles, Facts)> {
-    let mut find = |part| -> Option<PathBuf> {
+    let mut open = |part| -> Option<DataFile> {
         let path = paths.of(part);
-        match roots.resolve(path) {
-            Ok(found) => Some(found),
+        match roots.open(path) {
+            Ok(file) => Some(file),
             Err(problem) => {
                 wrong.add(set_field(field, part), problem.to_string());
                 None
             }
         }
     };
-    let (images, labels) = (find(Part::Images), find(Part::Labels));
-    let files = IdxFiles { images: images?, labels: labels? };
-    match known.inspect(&files) {
-        Ok(facts) => Some((files, facts)),
+    let (images, labels) = (open(Part::Images), open(Part::Labels));
+    let (images, labels) = (images?, labels?);
+    match known.inspect(&images, &labels) {
+        Ok(facts) => Some((IdxFiles { images: images.path().into(), labels: labels.path().into() }, facts)),
         Err(problems) => {
             for problem in problems {
                 wrong.add(set_field(field, problem.part), problem.what);
@@ -121,6 +200,23 @@ fn judge_set(
             None
         }
     }
+}
+
+/// No job will ever have more memory of the host than all of it, or than a control group leaves.
+fn judge_host_memory(
+    demands: &Demands,
+    sets: &[(&str, Facts)],
+    resources: Resources,
+    settings: &ManagerSettings,
+    wrong: &mut Violations,
+) {
+    let memory = settings.node.memory();
+    let owner = match &memory.limited_by {
+        Some(limit) => format!("the control group of torchd ({limit})"),
+        None => "this machine".into(),
+    };
+    let memory = HostMemory { bytes: memory.total_bytes, owner: &owner };
+    spec::judge_memory(demands, sets, resources.gpu_count == Some(1), memory, wrong);
 }
 
 /// No GPU of this machine will ever have more than all of its memory.

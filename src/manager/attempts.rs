@@ -14,7 +14,7 @@ use crate::job::order::{Lease, Order};
 use crate::job::retry::{self, Retry};
 use crate::job::state::{Event, Outcome, State};
 use crate::job::{Job, Violations};
-use crate::journal::{JobFolder, JobLock, checkpoints, cut_torn_end, is_held};
+use crate::journal::{JobFolder, JobLock, ProgressFold, Runner, Survey, cut_torn_end, is_held};
 use crate::proto::v1;
 use crate::scheduler::Wait;
 
@@ -29,8 +29,7 @@ impl Task {
         let now = SystemTime::now();
         let attempt = live.job.attempt + 1;
         let place = self.folder(&live.job.id);
-        let resume_from = newest_checkpoint(&live.job, &place).await?;
-        let resume_step = resume_from.as_ref().map(|point| point.step);
+        let Saved { newest_whole: resume_from, newest_step: resume_step } = saved(&live.job, &place).await?;
         self.advance(live, Event::Assigned, |job| {
             job.attempt = attempt;
             job.started = Some(now);
@@ -40,6 +39,7 @@ impl Task {
         .await?;
         fault::point("job-assigned");
         live.lease = Some(lease.clone());
+        live.gpu_events = self.watcher.events().newest();
         let visible = lease.gpu.as_ref().map(|gpu| gpu.visible.clone());
         let order = Order {
             attempt,
@@ -63,7 +63,8 @@ impl Task {
         if attempt == 1 {
             self.metrics.queue_wait.observe(seconds(live.job.created, now));
         }
-        live.deadline = deadline(&live.job);
+        live.began = Some(Instant::now());
+        live.deadline = deadline(live);
         live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, visible));
         fault::point("shim-started");
         Ok(())
@@ -81,13 +82,17 @@ impl Task {
             {
                 tracing::error!(%error, journal = %from.journal().display(), "the journal cannot be looked through");
             }
-            from.read_order(attempt)
+            // One that has not signed yet has begun just now.
+            let signed = Runner::read(&from).ok().flatten().filter(|runner| runner.attempt == attempt);
+            let age = signed.map_or(Ok(Some(Duration::ZERO)), |runner| runner.age())?;
+            Ok((from.read_order(attempt)?, age))
         };
         match blocking(read).await {
-            Ok(order) => {
+            Ok((order, age)) => {
+                live.began = age.map(|age| Instant::now().checked_sub(age).unwrap_or_else(Instant::now));
                 live.lease = Some(order.lease);
                 live.stop = live.job.course.stop;
-                live.deadline = deadline(&live.job);
+                live.deadline = deadline(live);
                 tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
                 let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
                 if live.stop.is_some() {
@@ -149,13 +154,13 @@ impl Task {
     async fn conclude(&mut self, live: &mut Live, mut ending: Ending) -> Result<(), JobError> {
         let time = ending.time;
         let place = self.folder(&live.job.id);
-        let resume_from = match newest_checkpoint(&live.job, &place).await {
-            Ok(point) => point,
+        let resume_from = match saved(&live.job, &place).await {
+            Ok(saved) => saved.newest_whole,
             // It is looked for again when the job is started.
             Err(_) => live.job.course.resume_from.clone(),
         };
         let mut course = live.job.course.clone();
-        course.ran += live.job.started.and_then(|started| time.duration_since(started).ok()).unwrap_or_default();
+        course.ran += ending.ran.unwrap_or_default();
         course.stop = None;
         let has_saved =
             resume_from.as_ref().map(|point| point.step) > course.resume_from.as_ref().map(|point| point.step);
@@ -182,6 +187,7 @@ impl Task {
                         is_restart = true;
                         course.fruitless = 0;
                         course.not_before = time.checked_add(wait);
+                        live.restart = Instant::now().checked_add(wait);
                         verdict.outcome = Outcome::Requeued;
                     }
                     // Its disk may have room again some day.
@@ -209,7 +215,10 @@ impl Task {
             Outcome::Requeued if live.job.state == State::Stopping => verdict.outcome = Outcome::Paused,
             Outcome::Requeued | Outcome::Finished | Outcome::Cancelled | Outcome::Paused => {}
         }
-        course.resume_from = resume_from;
+        // One that has ended goes on from nowhere: where its last attempt began stays.
+        if matches!(ending.verdict.outcome, Outcome::Requeued | Outcome::Paused) {
+            course.resume_from = resume_from;
+        }
         self.finish(live, Event::Ended(ending.verdict.outcome), ending, course).await?;
         if is_restart {
             self.metrics.runner_restarts.inc();
@@ -217,12 +226,23 @@ impl Task {
         Ok(())
     }
 
+    /// Counts and logs the checkpoints that a runner has found damaged since the last look. Runners tell of them before they train.
+    pub(super) fn note_damaged_checkpoints(&self, live: &Live, fold: &ProgressFold) {
+        let attempt = live.job.attempt;
+        if live.job.state != State::Starting {
+            return;
+        }
+        for damaged in fold.damaged(attempt).iter().skip(live.fold.damaged(attempt).len()) {
+            let v1::CheckpointDamaged { path, problem, .. } = damaged;
+            self.metrics.checkpoints_damaged.inc();
+            tracing::error!(job.id = %live.job.id, checkpoint = path, "a checkpoint is damaged: {problem}");
+        }
+    }
+
     /// When the next job may begin its restart.
     pub(super) fn next_restart(&self) -> Option<Instant> {
-        let times = self.live.early().filter_map(|live| live.job.course.not_before);
         // One whose time came since the last plan, while something else was done, is due now.
-        let earliest = times.filter(|time| *time > self.planned).min()?;
-        Instant::now().checked_add(earliest.duration_since(SystemTime::now()).unwrap_or_default())
+        self.live.early().filter_map(Live::not_before).filter(|time| *time > self.planned).min()
     }
 
     /// Stops the runners that have told nothing for longer than their specs allow.
@@ -259,21 +279,31 @@ impl Task {
 }
 
 /// When a job has run as long as it may.
-fn deadline(job: &Job) -> Option<Instant> {
-    let limit = job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
-    let running = job.started.and_then(|started| started.elapsed().ok()).unwrap_or_default();
-    Instant::now().checked_add(limit.saturating_sub(job.course.ran).saturating_sub(running))
+fn deadline(live: &Live) -> Option<Instant> {
+    let limit = live.job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
+    Instant::now().checked_add(limit.saturating_sub(live.job.course.ran).saturating_sub(live.ran()))
 }
 
-/// The newest checkpoint of a job that looks whole.
-pub(super) async fn newest_checkpoint(job: &Job, place: &JobFolder) -> Result<Option<v1::ResumePoint>, JobError> {
+/// What a job has saved.
+pub(super) struct Saved {
+    /// The newest checkpoint that looks whole.
+    pub(super) newest_whole: Option<v1::ResumePoint>,
+    /// The newest, damaged or not.
+    pub(super) newest_step: Option<u64>,
+}
+
+/// The checkpoint of a job at that step.
+pub(super) fn resume_point(job: &Job, step: u64) -> v1::ResumePoint {
+    v1::ResumePoint { step, checkpoint: format!("{}/{}", job.id.name(), JobFolder::checkpoint_name(step)) }
+}
+
+/// Looks at the checkpoints of a job.
+pub(super) async fn saved(job: &Job, place: &JobFolder) -> Result<Saved, JobError> {
     let (name, from) = (job.id.name(), place.clone());
-    let found = blocking(move || checkpoints(&from)).await;
-    let found = found.map_err(JobError::folder(format!("the checkpoints of {name} cannot be read")))?;
-    Ok(found.first().map(|newest| {
-        let step = newest.step();
-        v1::ResumePoint { step, checkpoint: format!("{name}/{}", JobFolder::checkpoint_name(step)) }
-    }))
+    let survey = blocking(move || Survey::of(&from)).await;
+    let survey = survey.map_err(JobError::folder(format!("the checkpoints of {name} cannot be read")))?;
+    let newest_whole = survey.whole.first().map(|newest| resume_point(job, newest.step()));
+    Ok(Saved { newest_whole, newest_step: survey.newest_step() })
 }
 
 pub(super) fn seconds(from: SystemTime, to: SystemTime) -> f64 {

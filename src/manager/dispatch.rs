@@ -1,7 +1,5 @@
 //! Who runs next, on what, and who has to leave: hands the queue to the scheduler and carries its plan out.
 
-use std::time::SystemTime;
-
 use tokio::time::Instant;
 
 use super::JobError;
@@ -32,11 +30,8 @@ impl Task {
     pub(super) fn gpu_fault(&self, live: &Live) -> Option<String> {
         let leased = live.lease.as_ref()?.gpu.as_ref()?;
         let slot = self.slots.iter().find(|slot| slot.uuid == leased.visible)?;
-        let since = live.job.started?;
-        let is_it = |event: &v1::GpuEvent| {
-            let time = event.time.and_then(|time| SystemTime::try_from(time).ok());
-            event.effect() == v1::GpuHealthState::Failed && time.is_some_and(|time| time >= since)
-        };
+        let is_it =
+            |event: &v1::GpuEvent| event.effect() == v1::GpuHealthState::Failed && event.sequence > live.gpu_events;
         // The first one names the cause; what follows are its consequences.
         let events = self.watcher.events().list(&format!("gpus/{}", slot.gpu_uuid), None, 100);
         let event = events.iter().rev().find(|event| is_it(event));
@@ -79,17 +74,17 @@ impl Task {
 
     /// Starts what fits, and tells the others why they wait.
     pub(super) async fn schedule(&mut self) {
-        let now = SystemTime::now();
+        let now = Instant::now();
         self.planned = now;
         if !self.closing.is_empty() {
             return;
         }
-        let is_early = |live: &&Live| live.job.course.not_before.is_some_and(|time| time > now);
+        let is_early = |live: &&Live| live.not_before().is_some_and(|time| time > now);
         let waiting = || self.live.iter().filter(|live| live.job.state == State::Queued);
         let queued = waiting().filter(|live| !is_early(live));
         let early: Vec<_> = waiting()
             .filter(is_early)
-            .map(|live| (live.job.id.clone(), Wait::For(before_restart(&live.job, now).into())))
+            .map(|live| (live.job.id.clone(), Wait::For(before_restart(live, now).into())))
             .collect();
         let plan = match &self.runner {
             Err(reason) => {
@@ -166,8 +161,9 @@ fn held(live: &Live) -> Option<Held> {
 }
 
 /// Why a job that failed waits before it is started again.
-fn before_restart(job: &Job, now: SystemTime) -> String {
-    let wait = job.course.not_before.and_then(|time| time.duration_since(now).ok()).unwrap_or_default();
+fn before_restart(live: &Live, now: Instant) -> String {
+    let job = &live.job;
+    let wait = live.not_before().map(|time| time.saturating_duration_since(now)).unwrap_or_default();
     // Whole seconds: the reason changes no more often than that.
     let wait = humantime::format_duration(std::time::Duration::from_secs(wait.as_secs_f64().ceil() as u64));
     let most = job.spec.retry.as_ref().map_or(0, |retry| retry.max_restarts);

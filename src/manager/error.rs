@@ -4,6 +4,7 @@ use std::io;
 
 use crate::job::state::Refusal;
 use crate::job::{JobId, Violations};
+use crate::journal::Damaged;
 use crate::store::StoreError;
 
 /// Why a request was not done.
@@ -29,6 +30,20 @@ pub enum JobError {
         /// What they may hold.
         limit: u64,
     },
+    /// What a job begins with is larger than the room that is left.
+    #[error(
+        "what the job begins with has {needed} bytes, and {left} are left, on the disk of the jobs' folders or of \
+         jobs.max_state_bytes in the settings; delete jobs that nobody needs"
+    )]
+    NoRoom {
+        /// Bytes of the copy.
+        needed: u64,
+        /// Bytes that are left.
+        left: u64,
+    },
+    /// The files that a request names did not answer in time, or too many requests wait for files.
+    #[error("{0}; ask again later")]
+    FilesUnavailable(String),
     /// The id of the request belongs to another one.
     #[error("request_id is {request_id}, with which {} was asked for by another spec; take a new one", job.name())]
     RequestTaken {
@@ -48,6 +63,20 @@ pub enum JobError {
         /// Why.
         refusal: Refusal,
     },
+    /// Every checkpoint that the job could go on from is damaged.
+    #[error(
+        "{}: no checkpoint can be used ({}); mend one or copy one back, or begin anew with from_scratch (torchctl resume --from-scratch)",
+        id.name(), in_words(damaged)
+    )]
+    BadCheckpoints {
+        /// The job.
+        id: JobId,
+        /// All of them, newest first.
+        damaged: Vec<Damaged>,
+    },
+    /// The job has nothing but a checkpoint to begin with.
+    #[error("{}: it cannot begin anew, as its warm_start.resume wants it to go on from a checkpoint; create another job", .0.name())]
+    NothingToBeginWith(JobId),
     /// The runner does not work on this machine.
     #[error("no job can run here: {0}")]
     RunnerBroken(String),
@@ -68,6 +97,10 @@ pub enum JobError {
     /// The manager has ended.
     #[error("torchd has shut down")]
     Gone,
+}
+
+fn in_words(damaged: &[Damaged]) -> String {
+    damaged.iter().map(Damaged::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl JobError {

@@ -1,17 +1,14 @@
-//! What was found in data files that have not changed since: a thousand requests for the same files read them once. What a runner trains on
-//! it judges once more by itself.
+//! The facts of data files that have not changed since they were judged: a thousand requests for the same files read
+//! them once. A runner judges once more what it trains on.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::dataset::Facts;
-use crate::dataset::labelled_images::{Problem, inspect};
-use crate::job::order::IdxFiles;
+use crate::dataset::labelled_images::inspect;
+use crate::dataset::{DataFile, Facts, Problem};
 
 /// Sets that are remembered.
 const MOST_SETS: usize = 64;
@@ -44,8 +41,8 @@ struct Stamp {
 
 impl Stamp {
     /// The stamp of a file; None where it was changed too short a time ago.
-    fn of(path: &Path, settled_after: Duration) -> io::Result<Option<Self>> {
-        let about = fs::metadata(path)?;
+    fn of(file: &DataFile, settled_after: Duration) -> io::Result<Option<Self>> {
+        let about = file.metadata()?;
         let stamp = Self {
             device: about.dev(),
             inode: about.ino(),
@@ -60,10 +57,10 @@ impl Stamp {
 
 impl KnownData {
     /// What the files hold. Blocks: it may have to read them.
-    pub(super) fn inspect(&self, files: &IdxFiles) -> Result<Facts, Vec<Problem>> {
+    pub(super) fn inspect(&self, images: &DataFile, labels: &DataFile) -> Result<Facts, Vec<Problem>> {
         let stamps = || {
-            let stamp = |path| Stamp::of(path, self.settled_after).ok().flatten();
-            Some([stamp(&files.images)?, stamp(&files.labels)?])
+            let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
+            Some([stamp(images)?, stamp(labels)?])
         };
         let before = stamps();
         let sets = || self.sets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +69,7 @@ impl KnownData {
         {
             return Ok(*facts);
         }
-        let facts = inspect(&files.images, &files.labels)?;
+        let facts = inspect(images, labels)?;
         if let Some(before) = before
             && stamps() == Some(before)
         {
@@ -89,33 +86,38 @@ impl KnownData {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn files_are_read_once_until_they_change_and_those_that_changed_just_now_are_not_trusted() {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let files = IdxFiles { images: path("images"), labels: path("labels") };
+        let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
+        let inspect = |known: &KnownData| {
+            let open = |name: &str| DataFile::open(&path(name)).unwrap();
+            known.inspect(&open("images"), &open("labels")).unwrap().examples
+        };
         let write = |count: u8| {
             let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 1, 0, 0, 0, 1];
             images.extend(vec![7; usize::from(count)]);
             let mut labels = vec![0, 0, 8, 1, 0, 0, 0, count];
             labels.extend(vec![1; usize::from(count)]);
-            fs::write(&files.images, images).unwrap();
-            fs::write(&files.labels, labels).unwrap();
+            fs::write(path("images"), images).unwrap();
+            fs::write(path("labels"), labels).unwrap();
         };
         write(2);
         let wary = KnownData { settled_after: Duration::from_secs(3600), ..KnownData::default() };
-        assert_eq!(wary.inspect(&files).unwrap().examples, 2);
+        assert_eq!(inspect(&wary), 2);
         assert!(wary.sets.lock().unwrap().is_empty());
 
         let known = KnownData { settled_after: Duration::ZERO, ..KnownData::default() };
-        assert_eq!(known.inspect(&files).unwrap().examples, 2);
+        assert_eq!(inspect(&known), 2);
         // What is remembered is told.
         known.sets.lock().unwrap()[0].1.examples = 99;
-        assert_eq!(known.inspect(&files).unwrap().examples, 99);
+        assert_eq!(inspect(&known), 99);
         write(3);
-        assert_eq!(known.inspect(&files).unwrap().examples, 3);
+        assert_eq!(inspect(&known), 3);
         assert_eq!(known.sets.lock().unwrap().len(), 2);
     }
 }

@@ -7,9 +7,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::View;
-use crate::job::Job;
 use crate::job::end::{Exit, StopCause, Verdict};
 use crate::job::order::Lease;
+use crate::job::retry::Retry;
+use crate::job::{Job, State, Violations};
 use crate::journal::{ProgressFold, Recent};
 use crate::scheduler::Wait;
 use crate::supervisor::RunnerHandle;
@@ -32,10 +33,16 @@ pub(super) struct Live {
     /// How long its runner has told nothing, as far as the daemon has been awake to hear it.
     pub(super) silent: Duration,
     pub(super) lease: Option<Lease>,
+    /// The newest event of GPUs when it got its lease; 0 where an earlier daemon gave it.
+    pub(super) gpu_events: u64,
     /// The process group of its runner, once it was started.
     pub(super) process_group: Option<u32>,
     pub(super) runner: Option<RunnerHandle>,
     pub(super) stop: Option<StopCause>,
+    /// When the attempt in hand began; None where that was before this boot of the machine.
+    pub(super) began: Option<Instant>,
+    /// When it may be started again, while `Course::not_before` is set: the clock may be set meanwhile.
+    pub(super) restart: Option<Instant>,
     /// When it has run as long as it may.
     pub(super) deadline: Option<Instant>,
     /// Its runner is gone, and the database has refused to be told so far.
@@ -51,17 +58,20 @@ pub(super) struct Ending {
     pub(super) log_tail: Vec<String>,
     /// When.
     pub(super) time: SystemTime,
+    /// For how long its process ran; None where none had a part in it.
+    pub(super) ran: Option<Duration>,
 }
 
 impl Ending {
     /// One that no process had a part in.
     pub(super) fn without_process(verdict: Verdict) -> Self {
-        Self { verdict, exit: Exit::Unknown, log_tail: Vec::new(), time: SystemTime::now() }
+        Self { verdict, exit: Exit::Unknown, log_tail: Vec::new(), time: SystemTime::now(), ran: None }
     }
 }
 
 impl Live {
     pub(super) fn new(job: Job) -> Self {
+        let restart = restart(&job);
         let job = Arc::new(job);
         let view = watch::channel(Arc::new(View::of_stored(job.clone()))).0;
         Self {
@@ -72,9 +82,12 @@ impl Live {
             recent: Arc::default(),
             silent: Duration::ZERO,
             lease: None,
+            gpu_events: 0,
             process_group: None,
             runner: None,
             stop: None,
+            began: None,
+            restart,
             deadline: None,
             untold_end: None,
             view,
@@ -125,6 +138,16 @@ impl Live {
         }
     }
 
+    /// For how long the attempt in hand has run. Of one that began before this boot the journal tells.
+    pub(super) fn ran(&self) -> Duration {
+        self.began.map_or_else(|| self.fold.span(self.job.attempt), |began| began.elapsed())
+    }
+
+    /// When it may be started, if it has to wait for a time.
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        self.restart.filter(|_| self.job.state == State::Queued && self.job.course.not_before.is_some())
+    }
+
     pub(super) fn publish(&self) {
         self.view.send_replace(Arc::new(self.view()));
     }
@@ -136,6 +159,13 @@ impl Live {
             self.publish();
         }
     }
+}
+
+/// When a job of an earlier daemon may be started again. The clock may have been set in between: it waits no longer than its back-off.
+fn restart(job: &Job) -> Option<Instant> {
+    let left = job.course.not_before?.duration_since(SystemTime::now()).unwrap_or_default();
+    let retry = Retry::read(job.spec.retry.as_ref(), &mut Violations::default());
+    Instant::now().checked_add(left.min(retry.backoff(job.course.restarts.saturating_sub(1))))
 }
 
 /// How long something has lasted, in seconds, as it is told: `first`, twice as long and so on, so that it is not news every second. None

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::attempts::resume_point;
+use super::expiry::Expiry;
 use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
-use super::recovery;
+use super::recovery::{self, Reconciled};
 use super::roster::{Place, Roster};
-use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, View, folder, warm_start};
+use super::runs::Runs;
+use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, Staged, View, folder};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::end::{self, StopCause, Verdict};
@@ -36,6 +38,7 @@ pub(super) struct Task {
     pub(super) supervisor: Supervisor,
     pub(super) metrics: Metrics,
     pub(super) mirrors: Mirrors,
+    pub(super) runs: Runs,
     /// Jobs that have not ended, in order of arrival.
     pub(super) live: Roster,
     views: watch::Sender<LiveViews>,
@@ -56,9 +59,8 @@ pub(super) struct Task {
     /// Runners go on when we end.
     leaves_runners: bool,
     /// The time of the last plan: who may begin later than that has not been planned for.
-    pub(super) planned: SystemTime,
-    /// When the database was last asked which jobs have expired.
-    pub(super) looked_for_expired: Option<Instant>,
+    pub(super) planned: Instant,
+    pub(super) expiry: Expiry,
 }
 
 /// What the task works with.
@@ -86,14 +88,20 @@ impl Task {
     ) -> Result<Self, JobError> {
         let Parts { supervisor, metrics, watcher, mirrors } = parts;
         recovery::tidy(&settings.jobs_dir, &store).await?;
-        let unfinished = store.unfinished().await?;
-        let unmirrored = recovery::unmirrored(&settings.jobs_dir, &store, &unfinished).await?;
+        let runs = Runs::beside(&settings.jobs_dir);
+        let repaired = runs.clone();
+        if let Err(error) = blocking(move || repaired.repair()).await {
+            tracing::warn!(%error, "the links for TensorBoard cannot be made right");
+        }
+        let Reconciled { unfinished, unmirrored, strays } =
+            recovery::reconcile(&settings.jobs_dir, &settings.data_roots, &store).await?;
         let mut task = Self {
             settings,
             store,
             supervisor,
             metrics,
             mirrors,
+            runs,
             live: Roster::default(),
             views,
             watcher,
@@ -105,9 +113,13 @@ impl Task {
             tried_to_mirror: None,
             closing: Vec::new(),
             leaves_runners: false,
-            planned: SystemTime::UNIX_EPOCH,
-            looked_for_expired: None,
+            planned: Instant::now(),
+            expiry: Expiry::default(),
         };
+        for (id, attempt) in strays {
+            // It saves and ends, and with it the claim to its part of the machine; nobody hears of its end.
+            task.supervisor.adopt(id.clone(), task.folder(&id), attempt).stop();
+        }
         for job in task.store.ended_with_mirror().await? {
             let folder = task.folder(&job.id);
             if !mirror::is_done(&folder) {
@@ -200,8 +212,8 @@ impl Task {
                 let _ = reply.send(self.pause(&id).await);
                 self.schedule().await;
             }
-            Command::Resume { id, edits, reply } => {
-                let _ = reply.send(self.resume(&id, edits).await);
+            Command::Resume { id, edits, from_scratch, reply } => {
+                let _ = reply.send(self.resume(&id, edits, from_scratch).await);
                 self.schedule().await;
             }
             Command::Delete { id, reply } => {
@@ -231,7 +243,7 @@ impl Task {
         &mut self,
         admitted: Admitted,
         asked: Option<Asked>,
-        staged: Option<PathBuf>,
+        staged: Option<Staged>,
     ) -> Result<Arc<View>, JobError> {
         // Two of the same may have been judged at once.
         if let Some(asked) = &asked
@@ -258,10 +270,15 @@ impl Task {
             }
         };
         let job = Job::queued(id, spec, inputs, now);
-        let (folder, spec) = (self.folder(&job.id), job.spec.clone());
+        let (folder, spec, id, runs) = (self.folder(&job.id), job.spec.clone(), job.id.clone(), self.runs.clone());
+        let group_reads = self.settings.runner.group_reads;
         let made = move || {
             folder.create(&spec)?;
-            staged.map_or(Ok(()), |staged| warm_start::hand_over(&staged, &folder))
+            if group_reads {
+                folder.show_to_group()?;
+            }
+            runs.add(&id, &spec.display_name);
+            staged.map_or(Ok(()), |staged| staged.hand_over(&folder))
         };
         let made = blocking(made).await;
         let made = made.map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())));
@@ -272,8 +289,12 @@ impl Task {
         if let Err(error) = inserted {
             // Nobody was promised anything. Where the database cannot even be asked, the next start tidies up.
             if let Ok(None) = self.store.get(job.id.clone()).await {
-                let folder = self.folder(&job.id);
-                let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder.path())).await;
+                let (folder, runs) = (self.folder(&job.id), self.runs.clone());
+                let remove = move || {
+                    runs.remove(&job.id, &job.spec.display_name);
+                    std::fs::remove_dir_all(folder.path())
+                };
+                let _ = tokio::task::spawn_blocking(remove).await;
             }
             return Err(error);
         }
@@ -299,6 +320,7 @@ impl Task {
         let Some((place, mut live)) = self.live.take(&id) else { return };
         let done = match what {
             RunnerNews::Progress { fold, sequence, batch } => {
+                self.note_damaged_checkpoints(&live, &fold);
                 live.fold = *fold;
                 live.sequence = sequence;
                 live.silent = Duration::ZERO;
@@ -307,9 +329,15 @@ impl Task {
                     Some(batch) => recent.push(batch),
                     None => recent.clear(),
                 }
-                let has_begun = live.fold.started(live.job.attempt).is_some();
-                let is_news = live.job.state == State::Starting && has_begun;
-                let advanced = if is_news { self.advance(&mut live, Event::Started, |_| ()).await } else { Ok(()) };
+                let started = live.fold.started(live.job.attempt).filter(|_| live.job.state == State::Starting);
+                let advanced = match started.map(|started| started.first_step) {
+                    Some(first_step) => {
+                        // It may have passed over a damaged checkpoint.
+                        let began = (first_step > 0).then(|| resume_point(&live.job, first_step));
+                        self.advance(&mut live, Event::Started, |job| job.course.resume_from = began).await
+                    }
+                    None => Ok(()),
+                };
                 live.publish();
                 advanced
             }
@@ -351,7 +379,8 @@ impl Task {
                 if let Some(fault) = self.gpu_fault(&live) {
                     verdict = end::gpu_lost(verdict, &fault);
                 }
-                self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now() }).await
+                let ran = Some(live.ran());
+                self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now(), ran }).await
             }
         };
         let has_slot = live.lease.is_some();

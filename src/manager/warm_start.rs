@@ -1,26 +1,80 @@
-//! What a job begins with, where that is not random: found when the job is judged, and made its own when it is taken, so that nothing that
-//! happens to the original afterwards matters.
+//! Finds what a job begins with, where that is not random. What is found is open: it is judged and copied by
+//! descriptors, whatever becomes of its name.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{ManagerSettings, folder};
+use crate::beneath::{Folder, present};
 use crate::dataset::PathProblem;
 use crate::job::spec::{WarmSource, WarmStart};
 use crate::job::{JobId, Violations};
-use crate::journal::{Checkpoint, JobFolder, checkpoints, sync_folder};
-
-/// The name of a folder in which something is made ready for a job that is not there yet.
-pub(super) const STAGED: &str = ".staged-";
+use crate::journal::{Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey};
 
 /// What a job begins with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Warm {
     /// These weights.
-    Weights(PathBuf),
+    Weights(Source),
     /// This checkpoint, as if it were its own.
-    Checkpoint(Box<Checkpoint>),
+    Checkpoint {
+        /// Its folder.
+        folder: Folder,
+        /// What it holds.
+        checkpoint: Box<Checkpoint>,
+    },
+}
+
+/// A file that is open.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// The file.
+    pub(super) file: File,
+    /// Its bytes when it was judged.
+    pub(super) size_bytes: u64,
+    /// Where it lay, for messages.
+    pub(super) path: PathBuf,
+    /// Its checksum, where a checkpoint tells it.
+    pub(super) sha256: Option<String>,
+}
+
+impl Source {
+    fn new(file: File, path: PathBuf) -> io::Result<Self> {
+        let size_bytes = file.metadata()?.len();
+        Ok(Self { file, size_bytes, path, sha256: None })
+    }
+
+    /// A file of a checkpoint.
+    pub(super) fn of_checkpoint(folder: &Folder, checkpoint: &Checkpoint, told: &FileSum) -> io::Result<Self> {
+        let file = checkpoint.open_file(folder, told)?;
+        let path = checkpoint.path.join(&told.name);
+        Ok(Self { file, size_bytes: told.size_bytes, path, sha256: Some(told.sha256.clone()) })
+    }
+
+    /// The error for bytes that do not have the checksum.
+    pub(super) fn wrong_checksum(&self) -> io::Error {
+        let what = format!("{} does not have the checksum that it was saved with", self.path.display());
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    }
+}
+
+impl Warm {
+    /// The folder that it lies in.
+    pub(super) fn place(&self) -> &Path {
+        match self {
+            Self::Weights(source) => source.path.parent().unwrap_or(&source.path),
+            Self::Checkpoint { checkpoint, .. } => &checkpoint.path,
+        }
+    }
+
+    /// Bytes that a copy takes.
+    pub(super) fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Weights(source) => source.size_bytes,
+            Self::Checkpoint { checkpoint, .. } => checkpoint.manifest.size_bytes(),
+        }
+    }
 }
 
 /// Finds what a request names; None where there are mistakes.
@@ -29,24 +83,29 @@ pub(super) fn find(wanted: &WarmStart, settings: &ManagerSettings, wrong: &mut V
         WarmSource::Checkpoint(name) => of_job(name, wanted.resume, settings),
         WarmSource::File(path) => of_path(path, settings),
     };
-    let field = match &wanted.source {
-        WarmSource::Checkpoint(_) => "warm_start.checkpoint",
-        WarmSource::File(_) => "warm_start.file",
-    };
+    let found = found.and_then(|warm| match warm {
+        Warm::Checkpoint { folder, checkpoint } if !wanted.resume => weights_of(&folder, &checkpoint),
+        warm => Ok(warm),
+    });
     match found {
-        Ok(Warm::Checkpoint(checkpoint)) if !wanted.resume => {
-            Some(Warm::Weights(checkpoint.path.join(JobFolder::MODEL_FILE)))
-        }
         Ok(Warm::Weights(_)) if wanted.resume => {
             wrong.add("warm_start.resume", "is set, and what is named holds weights alone; name a checkpoint");
             None
         }
         Ok(warm) => Some(warm),
         Err(what) => {
-            wrong.add(field, what);
+            wrong.add(wanted.source.field(), what);
             None
         }
     }
+}
+
+/// The weights of a checkpoint alone.
+fn weights_of(folder: &Folder, checkpoint: &Checkpoint) -> Result<Warm, String> {
+    let told = checkpoint.manifest.files.iter().find(|file| file.name == JobFolder::MODEL_FILE);
+    let told = told.ok_or_else(|| format!("names a checkpoint without {}", JobFolder::MODEL_FILE))?;
+    let source = Source::of_checkpoint(folder, checkpoint, told);
+    source.map(Warm::Weights).map_err(|error| error.to_string())
 }
 
 /// `jobs/{id}` or `jobs/{id}/checkpoints/step-{step}`.
@@ -61,88 +120,57 @@ fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, 
         }
     };
     let id: JobId = id.parse().map_err(|_| format!("is {name:?}; {right}"))?;
+    let unreadable = |error: io::Error| format!("is {name:?}, which cannot be read: {error}");
     let place = folder(&settings.jobs_dir, &id);
-    if !place.path().exists() {
-        return Err(format!("is {name:?}, and there is no such job"));
+    let job = present(Folder::open(place.path())).map_err(unreadable)?;
+    let job = job.ok_or_else(|| format!("is {name:?}, and there is no such job"))?;
+    if step.is_none() && !resume {
+        let path = place.artifacts().join(JobFolder::MODEL_FILE);
+        let result = job.folder("artifacts").and_then(|artifacts| artifacts.file(JobFolder::MODEL_FILE));
+        if let Some(result) = present(result).map_err(unreadable)? {
+            return Source::new(result, path).map(Warm::Weights).map_err(unreadable);
+        }
     }
-    let saved = checkpoints(&place).map_err(|error| format!("is {name:?}, which cannot be read: {error}"))?;
-    let result = place.artifacts().join(JobFolder::MODEL_FILE);
-    if step.is_none() && !resume && result.exists() {
-        return Ok(Warm::Weights(result));
+    let Survey { whole: saved, damaged } = Survey::of(&place).map_err(unreadable)?;
+    // An older one than the newest is taken only where it is named.
+    let newest = saved.first().map_or(0, Checkpoint::step);
+    let is_it = |damaged: &&Damaged| step.map_or(damaged.step > newest, |step| damaged.step == step);
+    if let Some(Damaged { step, problem }) = damaged.iter().find(is_it) {
+        return Err(format!("is {name:?}, and its checkpoint of step {step} is damaged: {problem}; name another one"));
     }
-    let has: Vec<_> = saved.iter().map(|checkpoint| checkpoint.step().to_string()).collect();
-    let found = saved.into_iter().find(|checkpoint| step.is_none_or(|step| checkpoint.step() == step));
-    found.map(|checkpoint| Warm::Checkpoint(Box::new(checkpoint))).ok_or_else(|| match has.as_slice() {
+    let has: Vec<_> = saved.iter().map(Checkpoint::step).collect();
+    let found = has.iter().copied().find(|saved| step.is_none_or(|step| *saved == step));
+    let found = found.ok_or_else(|| match has.as_slice() {
         [] => format!("is {name:?}, and that job has saved nothing yet"),
-        steps => format!("is {name:?}, and that job has the steps {}", steps.join(", ")),
-    })
+        steps => {
+            let steps: Vec<_> = steps.iter().map(u64::to_string).collect();
+            format!("is {name:?}, and that job has the steps {}", steps.join(", "))
+        }
+    })?;
+    let checkpoint = JobFolder::checkpoint_name(found);
+    job.folder(&checkpoint).and_then(|folder| open(folder, &place.path().join(checkpoint))).map_err(unreadable)
+}
+
+/// The checkpoint in a folder.
+fn open(folder: Folder, path: &Path) -> io::Result<Warm> {
+    let checkpoint = Box::new(Checkpoint::open_in(&folder, path)?);
+    Ok(Warm::Checkpoint { folder, checkpoint })
 }
 
 /// A file under the data roots, or the folder of a checkpoint there.
 fn of_path(path: &str, settings: &ManagerSettings) -> Result<Warm, String> {
-    match settings.data_roots.resolve(path) {
-        Ok(file) => Ok(Warm::Weights(file)),
-        Err(PathProblem::NotAFile { .. }) => {
-            let told = settings.data_roots.resolve(&format!("{path}/checkpoint.json"));
-            let told = told.map_err(|_| format!("is {path:?}, a folder, which holds no checkpoint.json"))?;
-            let checkpoint = Checkpoint::open(told.parent().unwrap_or(Path::new("/")));
-            checkpoint.map(|checkpoint| Warm::Checkpoint(Box::new(checkpoint))).map_err(|error| error.to_string())
+    match settings.data_roots.open(path) {
+        Ok(file) => {
+            let source = file.reader().and_then(|reader| Source::new(reader, file.path().to_owned()));
+            source.map(Warm::Weights).map_err(|error| format!("is {path:?}, which cannot be read: {error}"))
+        }
+        Err(PathProblem::NotAFile { found: "a folder", .. }) => {
+            let (place, folder) = settings.data_roots.open_folder(path).map_err(|problem| problem.to_string())?;
+            if matches!(present(folder.file(Manifest::NAME)), Ok(None)) {
+                return Err(format!("is {path:?}, a folder, which holds no {}", Manifest::NAME));
+            }
+            open(folder, &place).map_err(|error| format!("is {path:?}, which holds no whole checkpoint: {error}"))
         }
         Err(problem) => Err(problem.to_string()),
     }
-}
-
-/// Makes ready what a job will begin with, in a folder of its own. Blocks: it may be large.
-pub(super) fn stage(warm: &Warm, jobs_dir: &Path, number: u64) -> io::Result<PathBuf> {
-    let staged = jobs_dir.join(format!("{STAGED}{number:016x}"));
-    let fill = || match warm {
-        Warm::Weights(path) => {
-            fs::create_dir(&staged)?;
-            copy(path, &staged.join(JobFolder::WARM_START), jobs_dir)
-        }
-        Warm::Checkpoint(checkpoint) => {
-            let to = staged.join(JobFolder::checkpoint_name(checkpoint.step()));
-            fs::create_dir_all(&to)?;
-            for entry in fs::read_dir(&checkpoint.path)? {
-                let path = entry?.path();
-                copy(&path, &to.join(path.file_name().unwrap_or_default()), jobs_dir)?;
-            }
-            sync_folder(&to)?;
-            // What is damaged is told now, and not by a job that begins with something else.
-            let copied = Checkpoint::open(&to)?;
-            let names = copied.manifest.files.iter().map(|file| &file.name);
-            names.into_iter().try_for_each(|name| copied.read(name).map(drop))
-        }
-    };
-    match fill() {
-        Ok(()) => Ok(staged),
-        Err(error) => {
-            let _ = fs::remove_dir_all(&staged);
-            Err(error)
-        }
-    }
-}
-
-/// Gives a job what was made ready for it.
-pub(super) fn hand_over(staged: &Path, folder: &JobFolder) -> io::Result<()> {
-    let weights = staged.join(JobFolder::WARM_START);
-    if weights.exists() {
-        fs::rename(weights, folder.path().join(JobFolder::WARM_START))?;
-    } else {
-        for entry in fs::read_dir(staged.join("checkpoints"))? {
-            let path = entry?.path();
-            fs::rename(&path, folder.checkpoints().join(path.file_name().unwrap_or_default()))?;
-        }
-        sync_folder(&folder.checkpoints())?;
-    }
-    fs::remove_dir_all(staged)
-}
-
-/// What a job of ours has written is never changed again, so that a second name for it is enough; anything else is copied.
-fn copy(from: &Path, to: &Path, jobs_dir: &Path) -> io::Result<()> {
-    if from.starts_with(jobs_dir) && fs::hard_link(from, to).is_ok() {
-        return Ok(());
-    }
-    fs::copy(from, to)?;
-    fs::File::open(to)?.sync_all()
 }

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use tch::Device;
-use torchd::dataset::labelled_images;
+use torchd::beneath::NotAFile;
+use torchd::dataset::{DataFile, labelled_images};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::end::EXIT_STORAGE;
 use torchd::job::order::{IdxFiles, LeasedDevice, Order};
 use torchd::job::spec::{self, DataFacts, Place, Plan, Spec};
-use torchd::journal::{Context, ExitNote, JobFolder, JobLock, JournalWriter, is_held};
+use torchd::journal::{Context, ExitNote, JobFolder, JobLock, JournalWriter, TrainedOn, is_held};
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
 
@@ -98,7 +99,7 @@ fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>>
 
 fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop, step: &mut u64) -> Result<Finish> {
     // Told before anything can go wrong: what was written beyond that step does not count from here on.
-    let (loaded, resumed) = resume(folder, order)?;
+    let (loaded, resumed) = resume(folder, order, report)?;
     *step = resumed.step;
     // Before it is told: event files may lag behind the journal where we die in between, and never hold what does not count.
     let cut = cut_after(&folder.tensorboard(), resumed.step as i64);
@@ -124,8 +125,8 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
         message = spec::edited(message, edits);
     }
     if loaded.is_none() && message.warm_start.as_ref().is_some_and(|warm| warm.resume) {
-        let what = "none of its checkpoints can be read, and warm_start.resume wants it to go on from one; the log tells what is wrong";
-        return Err(Failure::new(JobEndReason::BadData, what));
+        let what = "it has no checkpoint any more, and warm_start.resume wants it to go on from one";
+        return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
     let reading = spec::read(&message);
     let spec = reading.spec.ok_or_else(|| Failure::new(JobEndReason::Internal, reading.mistakes.to_string()))?;
@@ -161,11 +162,8 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
 }
 
 /// The checkpoint to go on from, and what is to be told of it.
-fn resume(folder: &JobFolder, order: &Order) -> Result<(Option<Loaded>, RunnerResumed)> {
-    let loaded = match order.resume_step {
-        Some(step) => checkpoint::newest_good(folder, step)?,
-        None => None,
-    };
+fn resume(folder: &JobFolder, order: &Order, report: &mut Report) -> Result<(Option<Loaded>, RunnerResumed)> {
+    let loaded = checkpoint::newest_good(folder, order.resume_step, |damaged| report.damaged(damaged))?;
     let resumed = loaded.as_ref().map_or_else(RunnerResumed::default, |loaded| {
         let step = loaded.manifest.place.step;
         RunnerResumed { step, path: JobFolder::checkpoint_name(step) }
@@ -201,10 +199,8 @@ fn device_name(device: Device, order: &Order) -> String {
 /// headers), and moves everything to the device.
 fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: Option<Loaded>) -> Result<Training> {
     let read = |files: &IdxFiles| {
-        for path in [&files.images, &files.labels] {
-            still_there(path).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
-        }
-        labelled_images::load(&files.images, &files.labels).map_err(|problems| {
+        let open = |path| open(path).map_err(|what| Failure::new(JobEndReason::BadData, what));
+        labelled_images::load(&open(&files.images)?, &open(&files.labels)?).map_err(|problems| {
             let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
             Failure::new(JobEndReason::BadData, words.join("; "))
         })
@@ -213,6 +209,10 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
     let validation = order.inputs.validation.as_ref().map(read).transpose()?;
     let facts = DataFacts { train: train.facts, validation: validation.as_ref().map(|set| set.facts) };
     let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
+    let trained_on = TrainedOn::of(&order.inputs, &facts).map_err(|error| bad_data(error.to_string()))?;
+    if let Some(loaded) = &loaded {
+        loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
+    }
     let spec = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
     let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
     let plan: Plan =
@@ -230,6 +230,7 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
         sums: Sums::new(device)?,
         attempt: order.attempt,
         context: context(device, order),
+        trained_on,
         meter: None,
     };
     if let Some(loaded) = loaded {
@@ -255,17 +256,17 @@ fn context(device: Device, order: &Order) -> Context {
     Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor }
 }
 
-/// The request was judged with this path, which is canonical and lies under a data root. What has become a link since, or no
-/// file, is not read.
-fn still_there(path: &Path) -> std::result::Result<(), String> {
-    match path.canonicalize() {
-        Ok(found) if found != path => {
-            Err(format!("{} leads to {} now; it did not when the job was taken", path.display(), found.display()))
+/// Opens a data file. The request was judged with this path, which is canonical and lies under a data root: a link
+/// that has come into the way since is not followed.
+fn open(path: &Path) -> std::result::Result<DataFile, String> {
+    let place = path.display();
+    DataFile::open(path).map_err(|error| match (NotAFile::of(&error), path.canonicalize()) {
+        (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
+        (None, Ok(found)) if found != path => {
+            format!("{place} leads to {} now; it did not when the job was taken", found.display())
         }
-        Ok(found) if !found.is_file() => Err(format!("{} is no file any more", path.display())),
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
-    }
+        (None, _) => format!("{place} cannot be read: {error}"),
+    })
 }
 
 fn refuse(message: &str, code: u8) -> ExitCode {

@@ -13,7 +13,7 @@ use super::clients::Clients;
 use super::jobs::job_id;
 use super::{paging, status};
 use crate::job::JobId;
-use crate::journal::{self, Checkpoint, JobFolder, open_artifact, sha256_of};
+use crate::journal::{self, Checkpoint, Damaged, JobFolder, Survey, open_artifact, sha256_of};
 use crate::manager::Manager;
 use crate::proto::v1::{self, download_artifact_response::Part};
 
@@ -36,7 +36,8 @@ pub(super) async fn checkpoints(
     let size = paging::size(request.page_size, 100, 1000)?;
     let before: u64 = paging::token(&request.page_token)?.unwrap_or(u64::MAX);
     let hold = clients.hold(size * CHECKPOINT_BYTES).await;
-    let found = clients.read(move |_| journal::checkpoints(&folder)).await?.map_err(failed)?;
+    let Survey { whole: found, damaged } = clients.read(move |_| Survey::of(&folder)).await?.map_err(failed)?;
+    let is_first_page = request.page_token.is_empty();
     let mut page: Vec<_> = found.iter().filter(|checkpoint| checkpoint.step() < before).take(size + 1).collect();
     let is_more = page.len() > size;
     page.truncate(size);
@@ -44,6 +45,7 @@ pub(super) async fn checkpoints(
     Ok(hold.of(v1::ListCheckpointsResponse {
         checkpoints: page.into_iter().map(|checkpoint| saved(&id, checkpoint)).collect(),
         next_page_token: next.unwrap_or_default(),
+        damaged: damaged.iter().filter(|_| is_first_page).map(Damaged::to_proto).collect(),
     }))
 }
 

@@ -1,8 +1,6 @@
 //! ReadJobLog: the runner's output from a byte or from its last lines on, and what is added to it.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +13,7 @@ use super::clients::Clients;
 use super::status;
 use crate::gate::Wanted;
 use crate::job::JobId;
+use crate::journal::JobFolder;
 use crate::manager::{JobError, Manager, View};
 use crate::proto::v1;
 
@@ -34,7 +33,7 @@ pub(super) async fn read(
     request: v1::ReadJobLogRequest,
 ) -> Result<Log, Status> {
     let views = manager.observe(&id).await.map_err(status::of)?;
-    let log = manager.folder(&id).log();
+    let folder = manager.folder(&id);
     let v1::ReadJobLogRequest { offset_bytes, tail_lines, follow, .. } = request;
     if offset_bytes > 0 && tail_lines > 0 {
         return Err(status::invalid_field(
@@ -42,11 +41,11 @@ pub(super) async fn read(
             "is set, and so is offset_bytes; only one can say where to begin",
         ));
     }
-    let path = log.clone();
+    let log = folder.clone();
     let (start, end) = match tail_lines {
-        0 => (offset_bytes, clients.read(move |_| length(&path)).await?.map_err(failed)?),
+        0 => (offset_bytes, clients.read(move |_| length(&log)).await?.map_err(failed)?),
         lines => {
-            let start = clients.scan(move |wanted| start_of_last_lines(&path, lines, wanted));
+            let start = clients.scan(move |wanted| start_of_last_lines(&log, lines, wanted));
             (start.await?.map_err(failed)?, u64::MAX)
         }
     };
@@ -54,14 +53,14 @@ pub(super) async fn read(
         let message = format!("is {start}, and the log of {} has {end} bytes", id.name());
         return Err(status::out_of_range("offset_bytes", message));
     }
-    let reader = Reader { clients, log, offset: start, follow, views };
+    let reader = Reader { clients, folder, offset: start, follow, views };
     Ok(Box::pin(try_unfold(reader, Reader::next)))
 }
 
 /// How far a log was sent.
 struct Reader {
     clients: Clients,
-    log: PathBuf,
+    folder: JobFolder,
     offset: u64,
     follow: bool,
     views: Receiver<Arc<View>>,
@@ -74,7 +73,7 @@ impl Reader {
             // Asked before reading: what the log holds once the job has ended is all that it will
             // hold.
             let is_complete = !self.follow || self.views.borrow().job.state.is_final();
-            let (log, offset) = (self.log.clone(), self.offset);
+            let (log, offset) = (self.folder.clone(), self.offset);
             let bytes = self.clients.read(move |_| block(&log, offset)).await?.map_err(failed)?;
             let whole = if bytes.len() < BLOCK && is_complete { bytes.len() } else { whole_characters(&bytes) };
             if whole > 0 {
@@ -106,29 +105,21 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-fn block(log: &Path, offset: u64) -> io::Result<Vec<u8>> {
-    let Some(mut file) = open(log)? else { return Ok(Vec::new()) };
+fn block(log: &JobFolder, offset: u64) -> io::Result<Vec<u8>> {
+    let Some(mut file) = log.open_log()? else { return Ok(Vec::new()) };
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
     file.take(BLOCK as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn length(log: &Path) -> io::Result<u64> {
-    open(log)?.map_or(Ok(0), |file| Ok(file.metadata()?.len()))
-}
-
 /// A log that is not there yet is empty.
-fn open(log: &Path) -> io::Result<Option<File>> {
-    match File::open(log) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+fn length(log: &JobFolder) -> io::Result<u64> {
+    log.open_log()?.map_or(Ok(0), |file| Ok(file.metadata()?.len()))
 }
 
-fn start_of_last_lines(log: &Path, lines: u32, wanted: &Wanted) -> io::Result<u64> {
-    let Some(mut file) = open(log)? else { return Ok(0) };
+fn start_of_last_lines(log: &JobFolder, lines: u32, wanted: &Wanted) -> io::Result<u64> {
+    let Some(mut file) = log.open_log()? else { return Ok(0) };
     let mut end = file.metadata()?.len();
     let (mut missing, mut is_last_byte) = (u64::from(lines), true);
     while end > 0 {
@@ -158,18 +149,30 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_lines_begin_where_they_begin() {
-        let file = tempfile::NamedTempFile::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let log = JobFolder::new(folder.path().into());
         let gate = crate::gate::Gate::new(1);
         let start_of = async |lines: u32| {
-            let path = file.path().to_owned();
-            gate.run(move |wanted| start_of_last_lines(&path, lines, wanted)).await.unwrap().unwrap()
+            let log = log.clone();
+            gate.run(move |wanted| start_of_last_lines(&log, lines, wanted)).await.unwrap().unwrap()
         };
-        std::fs::write(file.path(), "one\ntwo\nthree\n").unwrap();
+        std::fs::write(log.log(), "one\ntwo\nthree\n").unwrap();
         for (lines, start) in [(1, 8), (2, 4), (3, 0), (9, 0)] {
             assert_eq!(start_of(lines).await, start, "{lines}");
         }
-        std::fs::write(file.path(), "one\ntwo").unwrap();
+        std::fs::write(log.log(), "one\ntwo").unwrap();
         assert_eq!(start_of(1).await, 4);
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_log_is_not_waited_for_and_a_link_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = JobFolder::new(folder.path().into());
+        nix::unistd::mkfifo(&log.log(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(block(&log, 0).unwrap_err().to_string().contains("a pipe"));
+        std::fs::remove_file(log.log()).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", log.log()).unwrap();
+        assert!(block(&log, 0).unwrap().is_empty());
     }
 
     #[test]

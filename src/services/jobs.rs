@@ -84,6 +84,7 @@ impl JobService for Jobs {
             train_examples: admitted.facts.train.examples,
             validation_examples: admitted.facts.validation.map_or(0, |set| set.examples),
             total_steps: admitted.plan.total_steps,
+            first_step: admitted.first_step,
         }))
     }
 
@@ -133,9 +134,9 @@ impl JobService for Jobs {
     }
 
     async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::ResumeJobRequest { name, edits } = request.into_inner();
+        let v1::ResumeJobRequest { name, edits, from_scratch } = request.into_inner();
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
-        let view = self.manager.resume(job_id(&name)?, edits).await.map_err(status::of)?;
+        let view = self.manager.resume(job_id(&name)?, edits, from_scratch).await.map_err(status::of)?;
         Ok(Response::new(self.message(&view)))
     }
 

@@ -135,7 +135,8 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Gives an error that tonic answered by itself an ErrorInfo like any other. A message that is too large becomes
-/// RESOURCE_EXHAUSTED, which is what other gRPC servers answer.
+/// RESOURCE_EXHAUSTED, which is what other gRPC servers answer; one that is none, such as a text that is not UTF-8, becomes
+/// INVALID_ARGUMENT: what a client sends is no fault of ours.
 fn complete(response: &mut Response<Body>) {
     let Some(status) = Status::from_header_map(response.headers()) else { return };
     if status.code() == Code::Ok || !status.details().is_empty() {
@@ -149,7 +150,14 @@ fn complete(response: &mut Response<Body>) {
         );
         plain(Code::ResourceExhausted, "REQUEST_TOO_LARGE", message)
     } else {
-        let reason = match status.code() {
+        let is_unreadable = ["failed to decode Protobuf message", "Error decompressing", "protocol error"];
+        let code = match status.code() {
+            Code::Internal if is_unreadable.iter().any(|words| status.message().starts_with(words)) => {
+                Code::InvalidArgument
+            }
+            code => code,
+        };
+        let reason = match code {
             Code::Unimplemented => "UNIMPLEMENTED",
             Code::DeadlineExceeded | Code::Cancelled => "DEADLINE_EXCEEDED",
             Code::InvalidArgument | Code::OutOfRange => "MALFORMED_REQUEST",
@@ -159,7 +167,7 @@ fn complete(response: &mut Response<Body>) {
             Code::Unimplemented if status.message().is_empty() => "there is no such method",
             _ => status.message(),
         };
-        plain(status.code(), reason, message)
+        plain(code, reason, message)
     };
     *response = completed.into_http();
 }

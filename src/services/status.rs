@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 use crate::compat::UnknownRuntime;
 use crate::job::state::Refusal;
 use crate::job::{Violation, Violations};
-use crate::journal::JournalError;
+use crate::journal::{Damaged, JobFolder, JournalError};
 use crate::manager::JobError;
 
 /// The domain of every ErrorInfo.
@@ -17,6 +17,9 @@ pub(super) const DOMAIN: &str = "torchd";
 
 /// A client that found the queue full may ask again after this.
 const RETRY_FULL_QUEUE: Duration = Duration::from_secs(5);
+
+/// A client whose files did not answer may ask again after this.
+const RETRY_FILES: Duration = Duration::from_secs(10);
 
 /// A client that found the state folder full may ask again after this.
 const RETRY_FULL_STATE: Duration = Duration::from_secs(60);
@@ -112,7 +115,10 @@ pub(super) fn of(error: JobError) -> Status {
             message,
             ErrorDetails::with_retry_info(Some(RETRY_FULL_QUEUE)),
         ),
-        JobError::StateFull { .. } => status(
+        JobError::FilesUnavailable(_) => {
+            status(Code::Unavailable, "FILES_UNAVAILABLE", message, ErrorDetails::with_retry_info(Some(RETRY_FILES)))
+        }
+        JobError::StateFull { .. } | JobError::NoRoom { .. } => status(
             Code::ResourceExhausted,
             "STATE_FULL",
             message,
@@ -134,6 +140,24 @@ pub(super) fn of(error: JobError) -> Status {
             };
             let violation = PreconditionViolation::new(kind, id.name(), refusal.to_string());
             status(Code::FailedPrecondition, kind, message, ErrorDetails::with_precondition_failure(vec![violation]))
+        }
+        JobError::BadCheckpoints { id, damaged } => {
+            let violation = |damaged: &Damaged| {
+                let subject = format!("{}/{}", id.name(), JobFolder::checkpoint_name(damaged.step));
+                PreconditionViolation::new("BAD_CHECKPOINT", subject, abridged(&damaged.problem))
+            };
+            let mut bytes = 0;
+            let told = damaged.iter().map(violation).take_while(|violation| {
+                bytes += violation.subject.len() + violation.description.len();
+                bytes <= VIOLATIONS_BYTES
+            });
+            let details = ErrorDetails::with_precondition_failure(told.collect::<Vec<_>>());
+            status(Code::FailedPrecondition, "BAD_CHECKPOINT", message, details)
+        }
+        JobError::NothingToBeginWith(id) => {
+            let violation = PreconditionViolation::new("WARM_START_RESUME", id.name(), abridged(&message));
+            let details = ErrorDetails::with_precondition_failure(vec![violation]);
+            status(Code::FailedPrecondition, "WARM_START_RESUME", message, details)
         }
         JobError::RunnerBroken(what) => {
             let violation = PreconditionViolation::new("RUNNER", "torchd-runner", abridged(what));

@@ -1,6 +1,6 @@
 //! Jobs in the database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -120,6 +120,45 @@ impl Store {
         .await
     }
 
+    /// The names of all jobs.
+    pub async fn ids(&self) -> Result<BTreeSet<JobId>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare("SELECT id FROM job")?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            let mut found = BTreeSet::new();
+            for id in rows {
+                let id = id?;
+                let odd = |error: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: error.to_string() };
+                found.insert(id.parse().map_err(|error| odd(&error))?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Puts a job in place of what the database has of it, or adds it: for a database that is older than the jobs'
+    /// folders. A request that is known already stays as it is.
+    pub async fn restore(&self, job: Job, request: Option<Asked>) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let transaction = connection.transaction()?;
+            let row = Encoded::new(&job)?;
+            // Its place in the order of arrival stays.
+            let sql =
+                "UPDATE job SET state = ?2, generation = ?3, attempt = ?4, created = ?5, started = ?6, ended = ?7,
+                         spec = ?8, inputs = ?9, end = ?10, final_progress = ?11, course = ?12 WHERE id = ?1";
+            if transaction.execute(sql, columns(&job, &row))? == 0 {
+                insert(&transaction, &job, None)?;
+            }
+            if let Some(Asked { request_id, spec }) = request {
+                let sql = "INSERT OR IGNORE INTO request (id, job_id, asked) VALUES (?1, ?2, ?3)";
+                transaction.execute(sql, params![request_id, job.id.as_str(), spec])?;
+            }
+            transaction.commit()?;
+            Ok(())
+        })
+        .await
+    }
+
     /// The job of that id.
     pub async fn get(&self, id: JobId) -> Result<Option<Job>, StoreError> {
         self.read(move |connection| {
@@ -193,12 +232,12 @@ impl Store {
         .await
     }
 
-    /// Ended jobs whose `ttl_after_end` is over, at most a hundred.
+    /// Ended jobs whose `ttl_after_end` is over at that time.
     pub async fn expired(&self, now: SystemTime) -> Result<Vec<JobId>, StoreError> {
         self.read(move |connection| {
             // A duration is seconds with an `s` behind them in the JSON mapping.
             let sql = "SELECT id FROM job WHERE ended IS NOT NULL AND json_extract(spec, '$.ttl_after_end') IS NOT NULL
-                       AND ended + 1e6 * CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) <= ?1 LIMIT 100";
+                       AND ended + 1e6 * CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) <= ?1";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map([micros(now)], |row| row.get::<_, String>(0))?;
             let mut found = Vec::new();
@@ -245,26 +284,31 @@ pub(super) fn insert(connection: &Connection, job: &Job, request: Option<&Asked>
     connection.execute(
         "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        params![
-            job.id.as_str(),
-            job.state.label(),
-            job.generation as i64,
-            job.attempt,
-            micros(job.created),
-            job.started.map(micros),
-            job.ended.map(micros),
-            row.spec,
-            row.inputs,
-            row.end,
-            row.final_progress,
-            row.course
-        ],
+        columns(job, &row),
     )?;
     if let Some(Asked { request_id, spec }) = request {
         let sql = "INSERT INTO request (id, job_id, asked) VALUES (?1, ?2, ?3)";
         connection.execute(sql, params![request_id, job.id.as_str(), spec])?;
     }
     Ok(())
+}
+
+/// The values of a row in the order of the table, without its place in the order of arrival.
+fn columns<'a>(job: &'a Job, row: &'a Encoded) -> impl rusqlite::Params + 'a {
+    (
+        job.id.as_str(),
+        job.state.label(),
+        job.generation as i64,
+        job.attempt,
+        micros(job.created),
+        job.started.map(micros),
+        job.ended.map(micros),
+        &row.spec,
+        &row.inputs,
+        &row.end,
+        &row.final_progress,
+        &row.course,
+    )
 }
 
 /// Every job in order of arrival, with the request that made it if that had an id.

@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::journal::JobFolder;
+
 /// A tail looks at no more than this.
 const TAIL_BYTES: u64 = 64 << 10;
 /// Of what a full log cannot take, so much of the end is kept: the last words tell most.
@@ -101,10 +103,10 @@ impl Log {
     }
 }
 
-/// The last lines of a log, at most `count`; none where there is no log.
-pub fn last_lines(log: &Path, count: usize) -> Vec<String> {
+/// The last lines of a job's log, at most `count`; none where there is no log.
+pub fn last_lines(folder: &JobFolder, count: usize) -> Vec<String> {
     let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(log)?;
+        let Some(mut file) = folder.open_log()? else { return Ok(Vec::new()) };
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
         let mut bytes = Vec::new();
@@ -135,7 +137,11 @@ mod tests {
         assert!(head == &all[..10] && all.ends_with(tail) && tail.starts_with("line "), "{head:?} {tail:?}");
         assert_eq!(missing.parse::<usize>().unwrap(), all.len() - head.len() - tail.len());
         assert!((LAST_BYTES - 20..=LAST_BYTES).contains(&tail.len()));
-        assert_eq!(last_lines(&path, 1), ["line 999"]);
+        let job = JobFolder::new(folder.path().into());
+        assert_eq!(last_lines(&job, 1), ["line 999"]);
+        std::fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
+        assert!(last_lines(&job, 1).is_empty(), "a link is not followed");
     }
 
     #[test]

@@ -139,8 +139,8 @@ impl Supervisor {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let log = folder.log();
-        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&log, TAIL_LINES)).await;
+        let job = folder.clone();
+        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&job, TAIL_LINES)).await;
         RunnerNews::Ended { exit, fault: fault.or(tail.fault).or(tail.trouble), log_tail: log_tail.unwrap_or_default() }
     }
 
@@ -158,6 +158,7 @@ impl Supervisor {
             .args(["--grace", &settings.stop_grace.as_secs_f64().to_string()])
             .args(["--log-max-bytes", &settings.log_max_bytes.to_string()])
             .args(settings.open_files.iter().flat_map(|count| ["--open-files".to_owned(), count.to_string()]))
+            .args(settings.group_reads.then_some("--group-reads"))
             .arg("--runner")
             .arg(&settings.program)
             .env_clear()

@@ -27,6 +27,7 @@ use super::log::Log;
 use crate::fault;
 use crate::job::end::{EXIT_STORAGE, Exit};
 use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
+use crate::umask;
 
 /// Exit code of a shim that has no business here: another one is there, or the attempt is over (EX_TEMPFAIL).
 const NOT_MINE: u8 = 75;
@@ -65,6 +66,9 @@ pub struct ShimArguments {
     /// The runner, and we, may have so many descriptors open; without it as many as the daemon may
     #[arg(long)]
     open_files: Option<u64>,
+    /// The group may read what the runner writes, where it gets to it
+    #[arg(long)]
+    group_reads: bool,
     /// The runner
     #[arg(long)]
     runner: PathBuf,
@@ -83,6 +87,7 @@ pub fn shim(arguments: ShimArguments) -> ExitCode {
 }
 
 fn run(arguments: &ShimArguments) -> io::Result<u8> {
+    umask::make_private();
     let folder = JobFolder::new(arguments.job.clone());
     let signals = signals()?;
     let Some(held) = JobLock::take_file(&folder.shim())? else { return Ok(NOT_MINE) };
@@ -311,7 +316,8 @@ fn signals() -> io::Result<SignalFd> {
 }
 
 fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
-    Command::new(&arguments.runner)
+    let mut runner = Command::new(&arguments.runner);
+    runner
         .arg("run")
         .arg("--job")
         .arg(&arguments.job)
@@ -320,8 +326,8 @@ fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
-        .process_group(0)
-        .spawn()
+        .process_group(0);
+    if arguments.group_reads { umask::where_group_reads(|| runner.spawn()) } else { runner.spawn() }
 }
 
 /// Whether somebody has said already that the attempt is over.

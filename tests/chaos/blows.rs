@@ -11,7 +11,7 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 19] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 22] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
@@ -22,6 +22,8 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 19] = [
     ("exit-noted", (Who::Runner, 1)),
     ("job-assigned", (Who::Daemon, 4)),
     ("job-committed", (Who::Daemon, 16)),
+    ("judging", (Who::Daemon, 8)),
+    ("job-set-aside", (Who::Daemon, 1)),
     ("order-written", (Who::Daemon, 4)),
     ("result-saved", (Who::Runner, 1)),
     ("resumed", (Who::Runner, 1)),
@@ -29,6 +31,7 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 19] = [
     ("runner-ended", (Who::Runner, 1)),
     ("shim-locked", (Who::Runner, 1)),
     ("shim-started", (Who::Daemon, 4)),
+    ("staging", (Who::Daemon, 1)),
     ("step", (Who::Runner, 300)),
     ("trained", (Who::Runner, 1)),
 ];

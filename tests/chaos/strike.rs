@@ -66,7 +66,7 @@ impl Round {
                 self.call(async move |mut jobs| jobs.pause_job(request).await).await;
             }
             Blow::Resume => {
-                let request = v1::ResumeJobRequest { name, edits: None };
+                let request = v1::ResumeJobRequest { name, ..Default::default() };
                 self.call(async move |mut jobs| jobs.resume_job(request).await).await;
             }
             Blow::Cancel | Blow::CancelNow => {

@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 use torchd::proto::v1;
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -38,6 +38,10 @@ fn files(root: &Path, outside: &Path) {
     put("cut.gz", &gzip(&images(80, 28, 28))[..60]);
     put("cut", &images(80, 28, 28)[..1000]);
     put("text", b"this is no IDX file");
+    put("page.gz", b"<!DOCTYPE html><html><title>403 Forbidden</title></html>");
+    put("floats", &[&[0, 0, 13, 3][..], &images(80, 28, 28)[4..]].concat());
+    put("padded.gz", &[&gzip(&images(80, 28, 28))[..], &[0; 512]].concat());
+    put("letters", &labels(&[[1; 40], [26; 40]].concat()));
     put("nothing", b"");
     put("labels-79", &labels(&[3; 79]));
     put("labels-10", &labels(&[&[3; 40][..], &[10], &[3; 39]].concat()));
@@ -47,6 +51,7 @@ fn files(root: &Path, outside: &Path) {
     fs::create_dir(root.join("folder")).unwrap();
     fs::write(outside.join("secret"), images(80, 28, 28)).unwrap();
     symlink(outside.join("secret"), root.join("link")).unwrap();
+    nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     // Cannot be read by anybody, root included.
     symlink(root.join("loop"), root.join("loop")).unwrap();
 }
@@ -77,6 +82,7 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
     let cases = [
         ("missing", "labels", "images", "is not there; looked in"),
         ("folder", "labels", "images", "is a folder, and a file is needed"),
+        ("pipe", "labels", "images", "is a pipe, socket or device, and a file is needed"),
         ("loop", "labels", "images", "cannot be read: Too many levels of symbolic links"),
         ("cut.gz", "labels", "images", "is cut off: its header says 62720 values"),
         ("cut", "labels", "images", "is cut off: its header says 62720 values, 984 are there"),
@@ -93,6 +99,11 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
             "labels",
             "begins with 0x00000803, where an IDX file of 1-dimensional unsigned bytes begins with 0x00000801",
         ),
+        ("page.gz", "labels", "images", "it looks like an HTML page"),
+        ("floats", "labels", "images", "it is an IDX file of 32-bit floats in 3 dimensions [80, 28, 28]"),
+        // Null bytes behind a gzip file are no fault, as gzip and Python have it.
+        ("padded.gz", "labels-79", "labels", "has 79 labels for the 80 images of"),
+        ("images", "letters", "labels", "subtract 1 where yours count from 1"),
         ("nothing", "labels", "images", "not even its header is complete"),
         ("images", "labels-79", "labels", "has 79 labels for the 80 images of"),
         ("images.gz", "labels-79", "labels", "has 79 labels for the 80 images of"),
@@ -115,6 +126,41 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
     }
     let listed = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner();
     assert!(listed.jobs.is_empty(), "what was refused is no job");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_do_not_answer_hold_up_their_own_clients_alone() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path(), tempfile::tempdir().unwrap().path());
+    let hangs = root.path().join("hangs");
+    fs::File::create(&hangs).unwrap();
+    let fault = format!("judging:2@{}", hangs.display());
+    let daemon = Setup::new().data_root(root.path()).env("TORCHD_FAULT", fault).start();
+    let request = || {
+        let train = Some(spec::idx("images", "labels"));
+        let data = Some(v1::Data { train, validation: None, normalize: None, shuffle: None });
+        let mut spec = v1::JobSpec { data, ..spec::short() };
+        spec.training.as_mut().unwrap().validation_batch_size = None;
+        v1::ValidateJobRequest { spec: Some(spec) }
+    };
+    let mut hung: Vec<_> = Vec::new();
+    for _ in 0..2 {
+        let mut jobs = daemon.jobs().await;
+        hung.push(tokio::spawn(async move { jobs.validate_job(request()).await }));
+    }
+    // As many as are judged at once hang, and are seen to: each has a thread for files.
+    let tasks = format!("/proc/{}/task", daemon.pid());
+    let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    let threads = || fs::read_dir(&tasks).unwrap().flatten().filter(|task| name(task) == "files\n").count();
+    wait_for("two judgements that hang", || (threads() == 2).then_some(()));
+    let job = daemon.create(spec::short()).await;
+    assert_eq!(daemon.jobs().await.validate_job(request()).await.unwrap().into_inner().train_examples, 80);
+    assert!(hung.iter().all(|client| !client.is_finished()));
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    fs::remove_file(hangs).unwrap();
+    for client in hung {
+        assert_eq!(client.await.unwrap().unwrap().into_inner().train_examples, 80, "it is answered when they answer");
+    }
 }
 
 #[tokio::test]
@@ -141,7 +187,7 @@ async fn data_that_went_bad_after_the_request_ends_the_job_as_bad_data() {
 }
 
 #[tokio::test]
-async fn a_file_that_became_a_link_after_the_request_is_not_followed() {
+async fn a_file_that_became_a_link_or_a_pipe_after_the_request_is_neither_followed_nor_waited_for() {
     let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     files(root.path(), outside.path());
     let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "1").start();
@@ -151,12 +197,42 @@ async fn a_file_that_became_a_link_after_the_request_is_not_followed() {
     spec.data =
         Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
     spec.training.as_mut().unwrap().validation_batch_size = None;
-    let second = daemon.create(spec).await;
+    let second = daemon.create(spec.clone()).await;
+    let data = spec.data.as_mut().unwrap();
+    data.train = Some(spec::idx("images.gz", "labels"));
+    let third = daemon.create(spec).await;
     let (labels, elsewhere) = (root.path().join("labels"), outside.path().join("elsewhere"));
     fs::rename(&labels, &elsewhere).unwrap();
-    std::os::unix::fs::symlink(&elsewhere, &labels).unwrap();
+    symlink(&elsewhere, &labels).unwrap();
+    let images = root.path().join("images.gz");
+    fs::remove_file(&images).unwrap();
+    nix::unistd::mkfifo(&images, nix::sys::stat::Mode::S_IRWXU).unwrap();
     daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name, now: false }).await.unwrap();
     let end = daemon.watch_to_end(&second.name).await.end.unwrap();
     assert_eq!(end.reason(), v1::JobEndReason::BadData);
     assert!(end.message.contains("leads to") && end.message.contains("elsewhere"), "{}", end.message);
+    let end = daemon.watch_to_end(&third.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::BadData);
+    assert!(end.message.contains("images.gz is a pipe, socket or device now"), "{}", end.message);
+}
+
+#[tokio::test]
+async fn data_that_no_memory_of_this_machine_can_hold_is_told_at_the_request() {
+    let root = tempfile::tempdir().unwrap();
+    // 3.2 TB that take no room on the disk.
+    let count = 127_551_020u32 * 32;
+    for (name, mut header, values) in
+        [("images", images(0, 28, 28), u64::from(count) * 784), ("labels", labels(&[]), u64::from(count))]
+    {
+        header[4..8].copy_from_slice(&count.to_be_bytes());
+        let file = fs::File::create(root.path().join(name)).unwrap();
+        (&file).write_all(&header).unwrap();
+        file.set_len(header.len() as u64 + values).unwrap();
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    let status = refusal(&daemon, spec::idx("images", "labels")).await;
+    let fields = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!((fields.len(), fields[0].field.as_str()), (1, "spec.data.train.idx.images"), "{fields:?}");
+    let words = format!("holds {count} images of 28x28; to load the data takes");
+    assert!(fields[0].description.starts_with(&words), "{fields:?}");
 }

@@ -280,6 +280,37 @@ fn torchctl_answers_for_people_and_scripts() {
     assert!(code == 64 && err.contains("gpus.gpus[0].nmae") && err.contains("did you mean name?"), "{err}");
 }
 
+/// Machines of public bug reports: what is found there, what some remedy says, and what none may say.
+#[test]
+fn machines_of_bug_reports_get_remedies_that_work_there() {
+    let daemon = Daemon::start();
+    let update = ["Update the NVIDIA driver", "cuda-compat"];
+    let cases: [(&str, &str, &[&str], &[&str]); 7] = [
+        // No driver after R470 knows a K80, and no CUDA 12 has code for it.
+        ("k80-cu124", "DRIVER_TOO_OLD", &["torch==2.6.0+cu118 torchvision==0.21.0+cu118"], &update),
+        ("rtx-5090-d-cu124", "CAPABILITY_NOT_IN_BUILD", &["torch==2.7.0+cu128 torchvision==0.22.0+cu128"], &update),
+        ("v100-cu128", "CAPABILITY_NOT_IN_BUILD", &["torch==2.7.1+cu126", "torch==2.8.0+cu128"], &update),
+        ("a10-cpu-build", "GPU_WITHOUT_CUDA_BUILD", &["torch==2.11.0+cu130 torchvision==0.26.0+cu130"], &update),
+        ("rtx-3050-driver-470", "DRIVER_TOO_OLD", &["torch==2.1.0+cu118 torchvision==0.16.0+cu118"], &["cuda-compat"]),
+        ("a100-error-304", "CUDA_ERROR", &["the devices are there and open to this user"], &["Look the number up"]),
+        ("rtx-2080-ti-error-804", "CUDA_COMPAT_NOT_SUPPORTED", &["out of the loader's path"], &["cuda-compat-11-1"]),
+    ];
+    for (machine, reason, told, not_told) in cases {
+        let file = format!("tests/data/facts/{machine}.toml");
+        let output = daemon.ctl(&["check", "--facts", &file, "-o", "json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = report["findings"].as_array().unwrap();
+        let found = findings.iter().find(|finding| finding["reason"] == reason);
+        let found = found.unwrap_or_else(|| panic!("{machine}: {report:#}"));
+        assert!(found["remedies"].as_array().is_some_and(|remedies| !remedies.is_empty()), "{machine}: {report:#}");
+        let remedies = found["remedies"].to_string();
+        assert!(told.iter().all(|words| remedies.contains(words)), "{machine}: {found:#}");
+        let all: String = findings.iter().map(|finding| finding["remedies"].to_string()).collect();
+        assert!(!not_told.iter().any(|words| all.contains(words)), "{machine}: {report:#}");
+        assert!(!all.contains("pip install torch==") || all.contains("torchvision=="), "{machine}: {report:#}");
+    }
+}
+
 #[test]
 fn a_machine_is_checked_without_a_daemon() {
     let output = Command::new(env!("CARGO_BIN_EXE_torchctl"))

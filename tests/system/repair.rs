@@ -1,7 +1,7 @@
 //! State folders that two want, and databases that are damaged, lost or of another version.
 
 use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -87,7 +87,7 @@ fn a_database_of_a_later_version_is_refused_by_name() {
 }
 
 /// `torchd doctor`, as the words of a daemon that refuses to start tell it.
-fn doctor(state_dir: &Path, flags: &[&str]) -> (i32, String) {
+pub(crate) fn doctor(state_dir: &Path, flags: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
     command
         .env_clear()
@@ -281,6 +281,56 @@ async fn doctor_finds_nothing_wrong_beside_a_daemon_and_repairs_nothing_then() {
     let (code, words) = doctor(&state_dir.join("typo"), &["--repair"]);
     assert!(code == 69 && words.contains("typo"), "{code} {words}");
     assert!(!state_dir.join("typo").exists());
+}
+
+/// Gives a folder and what is in it to a user, and nothing that a link leads to.
+fn give(path: &Path, user: u32) {
+    lchown(path, Some(user), Some(user)).unwrap();
+    if path.symlink_metadata().unwrap().is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path(), user));
+    }
+}
+
+#[tokio::test]
+async fn root_repairs_as_the_owner_of_the_state_and_touches_nothing_that_planted_links_lead_to() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return eprintln!("only root can go on as another user");
+    }
+    let nobody = 65534;
+    let daemon = Daemon::start();
+    let job = daemon.create(one_core()).await;
+    daemon.watch_to_end(&job.name).await;
+    let (_, state_dir, guard) = daemon.stop();
+    let guard = guard.unwrap();
+    fs::set_permissions(guard.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = state_dir.join(&job.name);
+    let outside = guard.path().join("outside");
+    fs::write(&outside, "of root").unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o644)).unwrap();
+    let (lock, database) = (state_dir.join("torchd.lock"), state_dir.join("torchd.db"));
+    fs::remove_file(&lock).unwrap();
+    fs::write(&database, "no database").unwrap();
+    // job.json and spec.json have to be written, and so has the database.
+    fs::write(folder.join("job.json"), "").unwrap();
+    for planted in [&lock, &folder.join(".job.json.new"), &state_dir.join("torchd.db.new-journal")] {
+        symlink(&outside, planted).unwrap();
+    }
+    give(&state_dir, nobody);
+    let untouched = || {
+        let about = fs::metadata(&outside).unwrap();
+        assert_eq!((about.uid(), fs::read_to_string(&outside).unwrap().as_str()), (0, "of root"));
+    };
+    let (code, words) = doctor(&state_dir, &["--repair"]);
+    assert!(code == 69 && words.contains("Permission denied"), "{code} {words}");
+    untouched();
+
+    fs::remove_file(&lock).unwrap();
+    let (code, words) = doctor(&state_dir, &["--repair"]);
+    assert!(code == 0 && words.contains("1 job rebuilt\n"), "{code} {words}");
+    untouched();
+    for made in [&lock, &database, &folder.join("job.json")] {
+        assert_eq!(fs::symlink_metadata(made).unwrap().uid(), nobody, "{}", made.display());
+    }
 }
 
 #[tokio::test]

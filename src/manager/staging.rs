@@ -1,0 +1,131 @@
+//! Copies of what jobs begin with, made ready before the job is there, in a folder of their own beside the jobs'
+//! folders. A copy shares nothing with its source: what happens to either does not change the other.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file_work::{Limits, Wanted};
+use super::warm_start::{Source, Warm};
+use crate::fault;
+use crate::journal::{JobFolder, Manifest, sha256_of, sync_folder, write_whole};
+
+/// The name of a folder in which something is made ready, before its number.
+pub(super) const STAGED: &str = ".staged-";
+
+/// How copies are made. The largest take as long as the disks need.
+pub(super) const COPYING: Limits = Limits {
+    at_once: 2,
+    turn: Duration::from_secs(60),
+    answer: Duration::from_secs(600),
+    threads: 8,
+    threads_of_same: 4,
+};
+/// Requests that are judged or wait for their copy: each holds a file or a folder open.
+pub(super) const COPY_LINE: usize = 64;
+
+/// Bytes that are copied between two looks whether the client is still there.
+const PIECE_BYTES: u64 = 64 << 20;
+
+/// A folder in which something was made ready for a job. It is removed when this is dropped, unless a job has taken it.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// None once it is removed.
+    path: Option<PathBuf>,
+}
+
+impl Staged {
+    fn new(jobs_dir: &Path, number: u64) -> io::Result<Self> {
+        let path = jobs_dir.join(format!("{STAGED}{number:016x}"));
+        fs::create_dir(&path)?;
+        Ok(Self { path: Some(path) })
+    }
+
+    /// Moves what was made ready into the folder of the job that it was made for.
+    pub(super) fn hand_over(mut self, folder: &JobFolder) -> io::Result<()> {
+        let Some(staged) = &self.path else { return Ok(()) };
+        let weights = staged.join(JobFolder::WARM_START);
+        if weights.exists() {
+            fs::rename(weights, folder.path().join(JobFolder::WARM_START))?;
+        } else {
+            for entry in fs::read_dir(staged.join("checkpoints"))? {
+                let path = entry?.path();
+                fs::rename(&path, folder.checkpoints().join(path.file_name().unwrap_or_default()))?;
+            }
+            sync_folder(&folder.checkpoints())?;
+        }
+        self.path.take().map_or(Ok(()), fs::remove_dir_all)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let Some(path) = self.path.take() else { return };
+        let remove = move || {
+            if let Err(error) = fs::remove_dir_all(&path) {
+                // The next start of torchd tries again.
+                tracing::error!(path = %path.display(), %error, "what was made ready for a job cannot be removed");
+            }
+        };
+        // It may be large, and the task of the manager must not wait for it.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+}
+
+/// Copies what a job will begin with. Blocks. The copy is removed where it fails, and where its client has left.
+pub(super) fn stage(warm: &Warm, jobs_dir: &Path, number: u64, wanted: &Wanted) -> io::Result<Staged> {
+    let staged = Staged::new(jobs_dir, number)?;
+    let Some(place) = staged.path.clone() else { return Ok(staged) };
+    fault::point("staging");
+    match warm {
+        Warm::Weights(source) => copy(source, &place.join(JobFolder::WARM_START), wanted)?,
+        Warm::Checkpoint { folder, checkpoint } => {
+            let to = place.join(JobFolder::checkpoint_name(checkpoint.step()));
+            fs::create_dir_all(&to)?;
+            for told in &checkpoint.manifest.files {
+                let source = Source::of_checkpoint(folder, checkpoint, told)?;
+                copy(&source, &to.join(&told.name), wanted)?;
+            }
+            // Last, as in every checkpoint: with it the folder is one.
+            write_whole(&Manifest::path(&to), &serde_json::to_vec_pretty(&checkpoint.manifest)?)?;
+        }
+    }
+    Ok(staged)
+}
+
+/// Copies a file as far as it went when it was judged. The kernel copies, and shares the blocks where the file system can.
+fn copy(source: &Source, to: &Path, wanted: &Wanted) -> io::Result<()> {
+    let changed = || {
+        let what = format!("{} changed while it was copied", source.path.display());
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    };
+    let mut from: &File = &source.file;
+    from.rewind()?;
+    let mut copy = OpenOptions::new().read(true).write(true).create_new(true).open(to)?;
+    let mut left = source.size_bytes;
+    while left > 0 {
+        if !wanted.is_wanted() {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+        }
+        match io::copy(&mut from.take(left.min(PIECE_BYTES)), &mut copy)? {
+            0 => return Err(changed()),
+            copied => left -= copied,
+        }
+    }
+    copy.sync_all()?;
+    if from.metadata()?.len() != source.size_bytes {
+        return Err(changed());
+    }
+    match &source.sha256 {
+        Some(sha256) => {
+            copy.rewind()?;
+            // What is damaged is told now, and not by a job that begins with something else.
+            if sha256_of(&mut copy)? == *sha256 { Ok(()) } else { Err(source.wrong_checksum()) }
+        }
+        None => Ok(()),
+    }
+}
