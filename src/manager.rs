@@ -9,6 +9,7 @@ mod dispatch;
 mod error;
 mod expiry;
 mod file_work;
+mod going_on;
 mod gpus;
 mod job_json;
 mod known_data;
@@ -41,7 +42,7 @@ use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
 use crate::job::spec::{Place, edited};
 use crate::job::{Job, JobId, State};
-use crate::journal::{JobFolder, Survey};
+use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::mirror::Roots;
 use crate::node::NodeSource;
@@ -367,32 +368,6 @@ impl Manager {
             admission::judge_edited(&self.admit(&spec).await?, place)?;
         }
         self.ask(|reply| Command::Resume { id, edits, from_scratch, reply }).await?
-    }
-
-    /// Where a paused job goes on; the beginning where it has no checkpoint. Refused where it has some and none can be used. Their
-    /// files are read where the last attempt ended because of them: somebody may have mended one since.
-    async fn place_to_go_on(&self, id: &JobId) -> Result<Place, JobError> {
-        let job = self.get(id).await?.job.clone();
-        if job.state != State::Paused {
-            return Ok(Place::default());
-        }
-        let reason = job.course.last_end.as_ref().map(v1::JobEnd::reason);
-        let is_suspect = reason == Some(v1::JobEndReason::BadCheckpoint);
-        let folder = self.folder(id);
-        let survey = task::blocking(move || {
-            let mut survey = Survey::of(&folder)?;
-            if is_suspect {
-                survey.verify()?;
-            }
-            Ok(survey)
-        });
-        let survey =
-            survey.await.map_err(JobError::folder(format!("the checkpoints of {} cannot be read", id.name())))?;
-        match (survey.whole.first(), survey.damaged) {
-            (Some(newest), _) => Ok(newest.manifest.place),
-            (None, damaged) if damaged.is_empty() => Ok(Place::default()),
-            (None, damaged) => Err(JobError::BadCheckpoints { id: id.clone(), damaged }),
-        }
     }
 
     /// Removes an ended job and its folder.

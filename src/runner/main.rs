@@ -6,6 +6,7 @@
 mod batches;
 mod checkpoint;
 mod cuda;
+mod divergence;
 mod failure;
 mod model;
 mod optimizer;
@@ -17,6 +18,7 @@ mod seed;
 mod stop;
 mod sums;
 mod train;
+mod validation;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

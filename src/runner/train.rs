@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Reduction, Tensor};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::spec::{Place, Plan, Spec};
@@ -18,7 +18,8 @@ use crate::optimizer::{Sgd, gradient_norm};
 use crate::report::Report;
 use crate::seed::{Stream, derive, shuffled};
 use crate::stop::Stop;
-use crate::sums::{Sums, correct};
+use crate::sums::Sums;
+use crate::validation::nll_loss;
 
 /// A job that is loaded.
 pub(crate) struct Training {
@@ -237,27 +238,6 @@ impl Training {
         readings.into_iter().filter_map(|(name, value)| Some((format!("gpu/{index}/{name}"), value?))).collect()
     }
 
-    /// Fails where training has diverged, before a validation pass is spent on it. What is saved is judged as it is saved.
-    fn judge(&self) -> Result<()> {
-        self.judge_loss()?;
-        for (name, tensor) in &self.network.parameters {
-            if !checkpoint::is_finite(tensor)? {
-                return Err(self.diverged(&format!("{name} held numbers that are not finite")));
-            }
-        }
-        Ok(())
-    }
-
-    /// The losses since the last scalars, which nobody may have read yet.
-    fn judge_loss(&self) -> Result<()> {
-        let loss = f64::try_from(&self.sums.loss)?;
-        if loss.is_finite() { Ok(()) } else { Err(self.diverged(&format!("the loss was {loss}"))) }
-    }
-
-    fn diverged(&self, found: &str) -> Failure {
-        Failure::diverged(self.place.step, found)
-    }
-
     /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the last one. A stop gives the validation
     /// pass up: nothing of it was told, so that whoever goes on can do it from its start. Whether training stops here, with a checkpoint.
     fn end_epoch(&mut self, trained: u64, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<bool> {
@@ -298,42 +278,6 @@ impl Training {
         }
         Ok(is_asked && step < self.plan.total_steps)
     }
-
-    /// Mean loss and accuracy over a set, without dropout; None where `go_on`, asked before each batch, says no.
-    pub(crate) fn validate(
-        &self,
-        examples: &Examples,
-        mut go_on: impl FnMut() -> Result<bool>,
-    ) -> Result<Option<(f64, f64)>> {
-        let size = i64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
-        let zero = || Tensor::f_zeros([], (Kind::Double, self.device));
-        let (mut loss, mut hits) = (zero()?, zero()?);
-        let mut start = 0;
-        while start < examples.count() {
-            if !go_on()? {
-                return Ok(None);
-            }
-            fault::point("validation-batch");
-            tch::no_grad(|| -> Result<()> {
-                let batch = examples.range(start, size)?;
-                let output = self.network.forward(&batch.images, false)?;
-                let sum = nll_loss(&output, &batch.labels, Reduction::Sum)?;
-                let _ = loss.f_add_(&sum)?;
-                let _ = hits.f_add_(&correct(&output, &batch.labels)?)?;
-                Ok(())
-            })?;
-            start += size;
-        }
-        let count = examples.count() as f64;
-        Ok(Some((f64::try_from(&loss)? / count, f64::try_from(&hits)? / count)))
-    }
-}
-
-/// The negative log-likelihood of the labels.
-fn nll_loss(output: &Tensor, labels: &Tensor, reduction: Reduction) -> Result<Tensor> {
-    /// No label means "leave this one out": PyTorch's default.
-    const IGNORE: i64 = -100;
-    Ok(output.f_nll_loss(labels, None::<Tensor>, reduction, IGNORE)?)
 }
 
 /// Memory of this process: field 2 of `/proc/self/statm`, in pages.
@@ -350,6 +294,7 @@ fn resident_bytes() -> f64 {
 mod tests {
     use std::path::Path;
 
+    use tch::Kind;
     use torchd::dataset::{DataFile, labelled_images};
     use torchd::job::spec::{self, DataFacts};
     use torchd::journal::{DataSet, JobLock, JournalWriter, checkpoints};

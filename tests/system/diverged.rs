@@ -1,13 +1,15 @@
 //! Training that diverges: nothing of it is saved, whoever asks for a checkpoint, and the last good one stays.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use torchd::journal::{JobFolder, JournalTail};
 use torchd::proto::v1;
+use torchd::proto::v1::job_record::What;
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
 /// The step of the last good checkpoint.
@@ -51,31 +53,39 @@ async fn assert_diverged(daemon: &Daemon, name: &str) {
 async fn what_has_diverged_is_not_saved_whoever_stops_the_runner() {
     let folder = tempfile::tempdir().unwrap();
     let hold = folder.path().join("hold");
-    let daemon = Setup::new().env("TORCHD_FAULT", format!("step@{}", hold.display())).start();
+    let mut daemon = Setup::new().env("TORCHD_FAULT", format!("step@{}", hold.display())).start();
     let good = daemon.create(spec::mnist(v1::training::Length::MaxSteps(GOOD))).await;
     assert_eq!(daemon.watch_to_end(&good.name).await.state(), v1::JobState::Succeeded);
-    let release = || fs::remove_file(&hold).unwrap();
+    // Only once the runner has heard of it: one that is held and is to stop tells that it lives, and told no progress before.
+    let release = |folder: PathBuf| {
+        let folder = JobFolder::new(folder);
+        let has_heard = |record: &v1::JobRecord| matches!(record.what, Some(What::Progress(_)));
+        let records = || JournalTail::new(folder.clone()).read(1000).unwrap();
+        wait_for("a word of the runner", || records().iter().any(has_heard).then_some(()));
+        fs::remove_file(&hold).unwrap();
+    };
 
     let name = diverged_unnoticed(&daemon, &hold, &good).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: name.clone() }).await.unwrap();
-    release();
+    release(daemon.job_folder(&name));
     assert_diverged(&daemon, &name).await;
 
     let name = diverged_unnoticed(&daemon, &hold, &good).await;
     daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: name.clone(), now: false }).await.unwrap();
-    release();
+    release(daemon.job_folder(&name));
     assert_diverged(&daemon, &name).await;
 
     // As the shim of an orphan does, and systemd at a shutdown of the machine.
     let name = diverged_unnoticed(&daemon, &hold, &good).await;
     kill(Pid::from_raw(daemon.signed(&name, "lock")), Signal::SIGTERM).unwrap();
-    release();
+    release(daemon.job_folder(&name));
     assert_diverged(&daemon, &name).await;
 
     let name = diverged_unnoticed(&daemon, &hold, &good).await;
     daemon.signal(Signal::SIGTERM);
-    release();
-    let (status, state, _guard) = daemon.stop();
-    assert!(status.success());
+    release(daemon.job_folder(&name));
+    // A second signal would end it at once, before its runner has ended.
+    assert!(daemon.wait().success());
+    let (_, state, _guard) = daemon.stop();
     assert_diverged(&Setup::in_state(&state).start(), &name).await;
 }
