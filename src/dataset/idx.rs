@@ -163,7 +163,8 @@ fn instead(head: &[u8], is_unpacked: bool) -> Option<String> {
             let sizes: Vec<_> = rest.as_chunks().0.iter().map(|&size| u32::from_be_bytes(size)).collect();
             let sizes = sizes.get(..usize::from(count)).map_or_else(String::new, |sizes| format!(" {sizes:?}"));
             let (_, values) = TYPES.iter().find(|(known, _)| *known == kind)?;
-            Some(format!("it is an IDX file of {values} in {count} dimensions{sizes}"))
+            let dimensions = if count == 1 { "dimension" } else { "dimensions" };
+            Some(format!("it is an IDX file of {values} in {count} {dimensions}{sizes}"))
         }
         [1..=15, kind, 0, 0, ..] if TYPES.iter().any(|(known, _)| *known == kind) => {
             Some("its header is in little-endian byte order, and IDX files are big-endian".into())
