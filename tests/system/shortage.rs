@@ -214,6 +214,6 @@ async fn a_daemon_outlasts_files_that_may_not_grow() {
     assert!(status.message().contains("File too large"), "{status:?}");
     assert_eq!(daemon.page("/healthz").0, 200);
     drop(limited);
-    let job = daemon.create(spec::short()).await;
+    let job = daemon.create(v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() }).await;
     assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
 }
