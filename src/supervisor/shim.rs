@@ -459,3 +459,21 @@ fn memory_kills() -> u64 {
 pub(super) fn log_for_shim(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_without_end_does_not_keep_the_shim_from_everything_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(&folder.path().join("runner.log"), 10);
+        // Whoever reads it never has to wait.
+        let output = File::open("/dev/zero").unwrap().into();
+        let signals = SignalFd::new(&SigSet::empty()).unwrap();
+        let mut shim = Shim { pid: Pid::this(), signals, output: Some(output), was_killed: false };
+        assert!(shim.drain(&mut log).unwrap(), "there is more");
+        shim.output = Some(File::open("/dev/null").unwrap().into());
+        assert!(!shim.drain(&mut log).unwrap() && shim.output.is_none());
+    }
+}

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tonic::transport::Channel;
 use tonic_types::StatusExt;
 use torchd::proto::v1;
+use torchd::proto::v1::job_service_client::JobServiceClient;
 
 use super::crash::odd_runner;
-use super::daemon::{Daemon, Setup, is_gone};
+use super::daemon::{Daemon, LIMIT, Setup, is_gone};
 use super::spec;
 
 /// A daemon that may have less than before, until this is dropped.
@@ -43,6 +46,19 @@ impl Drop for Exhausted {
     }
 }
 
+/// Asks for a job until it is as wanted. A watch would need a descriptor for the journal.
+async fn until(client: &mut JobServiceClient<Channel>, name: &str, is_wanted: impl Fn(&v1::Job) -> bool) -> v1::Job {
+    let begun = Instant::now();
+    loop {
+        let job = client.get_job(v1::GetJobRequest { name: name.into() }).await.unwrap().into_inner();
+        if is_wanted(&job) {
+            return job;
+        }
+        assert!(begun.elapsed() < LIMIT, "it did not get there: {job:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn is_training(job: &v1::Job) -> bool {
     job.state() == v1::JobState::Running && job.progress.as_ref().is_some_and(|progress| progress.step > 5)
 }
@@ -58,19 +74,8 @@ async fn a_queue_outlasts_a_moment_without_descriptors_and_requests_are_put_off(
     let waits = daemon.create(v1::JobSpec { retry: Some(retry), ..spec::endless() }).await;
     daemon.watch_until(&waits.name, is_training).await;
     let mut client = daemon.jobs().await;
-    let request = v1::WatchJobRequest { name: waits.name.clone(), after_sequence: 0 };
-    let mut watch = client.watch_job(request).await.unwrap().into_inner();
     daemon.kill_runner(&waits.name);
-    let mut until = async |is_wanted: &dyn Fn(&v1::Job) -> bool| loop {
-        for event in watch.message().await.unwrap().unwrap().events {
-            if let Some(v1::watch_event::Event::Snapshot(job)) = event.event
-                && is_wanted(&job)
-            {
-                return job;
-            }
-        }
-    };
-    until(&|job| job.waiting_reason.contains("restart 1 of 1 follows")).await;
+    until(&mut client, &waits.name, |job| job.waiting_reason.contains("restart 1 of 1 follows")).await;
 
     let exhausted = Exhausted::descriptors(&daemon);
     let request = v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
@@ -78,10 +83,10 @@ async fn a_queue_outlasts_a_moment_without_descriptors_and_requests_are_put_off(
     assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
     assert!(status.get_details_retry_info().unwrap().retry_delay.is_some(), "{status:?}");
     assert!(status.message().contains("-ubyte.gz\" cannot be read: Too many open files"), "{status:?}");
-    let held = until(&|job| job.waiting_reason.contains("Too many open files")).await;
+    let held = until(&mut client, &waits.name, |job| job.waiting_reason.contains("Too many open files")).await;
     assert_eq!((held.state(), held.attempt), (v1::JobState::Queued, 1), "{held:?}");
     drop(exhausted);
-    let again = until(&|job| job.attempt > 1 && is_training(job)).await;
+    let again = until(&mut client, &waits.name, |job| job.attempt > 1 && is_training(job)).await;
     assert_eq!(again.restarts, 1, "no restart was spent");
 }
 
@@ -122,34 +127,26 @@ async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while()
     let daemon = Setup::in_state(&state).start();
     daemon.watch_until(&job.name, is_training).await;
     let mut client = daemon.jobs().await;
-    let request = v1::WatchJobRequest { name: job.name.clone(), after_sequence: 0 };
-    let mut watch = client.watch_job(request).await.unwrap().into_inner();
-    let mut until = async |is_wanted: &dyn Fn(&v1::Job) -> bool| loop {
-        for event in watch.message().await.unwrap().unwrap().events {
-            if let Some(v1::watch_event::Event::Snapshot(job)) = event.event
-                && is_wanted(&job)
-            {
-                return job;
-            }
-        }
-    };
-    until(&|job| job.waiting_reason.is_empty()).await;
+    until(&mut client, &job.name, |job| job.waiting_reason.is_empty()).await;
     for _ in 0..2 {
         let exhausted = Exhausted::descriptors(&daemon);
         let words = "whether the runner still lives cannot be told: Too many open files";
-        let doubted = until(&|job| job.waiting_reason.starts_with(words)).await;
+        let doubted = until(&mut client, &job.name, |job| job.waiting_reason.starts_with(words)).await;
         assert_eq!(doubted.state(), v1::JobState::Running);
         drop(exhausted);
-        until(&|job| job.waiting_reason.is_empty()).await;
+        until(&mut client, &job.name, |job| job.waiting_reason.is_empty()).await;
     }
 
     // What it is asked for meanwhile it is told as soon as that can be done, and in order.
     let exhausted = Exhausted::descriptors(&daemon);
     client.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
-    until(&|job| job.state() == v1::JobState::Stopping && job.waiting_reason.contains("Too many open files")).await;
+    until(&mut client, &job.name, |job| {
+        job.state() == v1::JobState::Stopping && job.waiting_reason.contains("Too many open files")
+    })
+    .await;
     assert!(!is_gone(runner));
     drop(exhausted);
-    let paused = until(&|job| job.state() == v1::JobState::Paused).await;
+    let paused = until(&mut client, &job.name, |job| job.state() == v1::JobState::Paused).await;
     let end = paused.last_attempt_end.unwrap();
     assert!(end.message.contains("stopped after the step in hand"), "{end:?}");
     assert!(is_gone(runner) && paused.resume_from.unwrap().step > 5 && paused.attempt == 1);
@@ -175,8 +172,9 @@ async fn a_runner_whose_order_cannot_be_read_is_looked_after_and_keeps_its_part_
 
     let daemon = start(state.path());
     let words = "its order cannot be read: Is a directory";
-    let adopted = daemon.watch_until(&job.name, |job| is_training(job) && job.waiting_reason.contains(words)).await;
-    assert!(adopted.progress.unwrap().step > runs.progress.unwrap().step, "it trains on");
+    let step = |job: &v1::Job| job.progress.as_ref().map(|progress| progress.step);
+    let trains_on = |job: &v1::Job| step(job) > step(&runs) && job.waiting_reason.contains(words);
+    assert_eq!(daemon.watch_until(&job.name, trains_on).await.attempt, 1);
     let other = daemon.create(both(spec::short())).await;
     assert_eq!(other.waiting_reason, "needs 2 of the machine's 2 CPU slots, 0 are free");
     let doctor = std::process::Command::new(env!("CARGO_BIN_EXE_torchd"))
@@ -216,6 +214,6 @@ async fn a_daemon_outlasts_files_that_may_not_grow() {
     assert!(status.message().contains("File too large"), "{status:?}");
     assert_eq!(daemon.page("/healthz").0, 200);
     drop(limited);
-    let job = daemon.create(spec::short()).await;
+    let job = daemon.create(v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() }).await;
     assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
 }

@@ -138,25 +138,6 @@ async fn a_runner_without_a_daemon_that_is_still_heard_gets_more_than_its_grace_
 }
 
 #[tokio::test]
-async fn a_runner_whose_children_print_without_pause_hears_what_it_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let begun = folder.path().join("begun");
-    let script = format!("trap 'exit 7' TERM\nyes & yes & yes &\ntouch {}\nwhile :; do wait; done", begun.display());
-    let runner = odd_runner(folder.path(), &script);
-    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("jobs.log_max_bytes", "65536");
-    let daemon = daemon.set("runner.stop_grace", "1h").set("shutdown.timeout", "2h").start();
-    let job = daemon.create(spec::short()).await;
-    wait_for("the runner", || begun.exists().then_some(()));
-    let log = daemon.job_folder(&job.name).join("runner.log");
-    let is_full = || fs::metadata(&log).is_ok_and(|log| log.len() >= 65536).then_some(());
-    wait_for("a log that is full", is_full);
-    let cancel = v1::CancelJobRequest { name: job.name.clone(), now: false };
-    daemon.jobs().await.cancel_job(cancel).await.unwrap();
-    let ended = daemon.watch_to_end(&job.name).await;
-    assert_eq!((ended.state(), ended.end.unwrap().exit_code), (v1::JobState::Cancelled, Some(7)));
-}
-
-#[tokio::test]
 async fn an_adopted_runner_is_told_to_stop_whatever_somebody_has_written_into_its_locks() {
     let daemon = Setup::new().set("shutdown.runners", "leave").start();
     let job = daemon.create(spec::endless()).await;
