@@ -3,8 +3,8 @@
 //! trusted.
 //!
 //! A job that ended while this daemon runs is removed once its time has passed on the monotonic
-//! clock too. For a job that ended earlier there is only the clock of the machine, which has to
-//! call it expired for a while without a break.
+//! clock too. A job that ended earlier is removed once this daemon alone has run for that time, or
+//! once the clock of the machine has called it expired for a while without a break.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -19,8 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const AGREE: Duration = Duration::from_secs(600);
 
 /// The ends of jobs by the monotonic clock.
-#[derive(Default)]
 pub(super) struct Expiry {
+    /// When this daemon began: every other job had ended by then.
+    begun: Instant,
     looked: Option<Instant>,
     /// Jobs that ended while this daemon runs, with the time at which they expire.
     over: HashMap<JobId, Instant>,
@@ -29,6 +30,11 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
+    /// For a daemon that begins now.
+    pub(super) fn new(begun: Instant) -> Self {
+        Self { begun, looked: None, over: HashMap::new(), told: HashMap::new() }
+    }
+
     /// Notes a job that ends now.
     pub(super) fn ended(&mut self, job: &Job, now: Instant) {
         let ttl = job.spec.ttl_after_end.and_then(|ttl| Duration::try_from(ttl).ok());
@@ -53,16 +59,19 @@ impl Expiry {
         is_due
     }
 
-    /// The jobs to remove, out of those that the clock calls expired.
-    pub(super) fn judge(&mut self, expired: Vec<JobId>, now: Instant) -> Vec<JobId> {
-        let all: BTreeSet<&JobId> = expired.iter().collect();
+    /// The jobs to remove, out of those that the clock calls expired, each with its `ttl_after_end`.
+    pub(super) fn judge(&mut self, expired: Vec<(JobId, Duration)>, now: Instant) -> Vec<JobId> {
+        let all: BTreeSet<&JobId> = expired.iter().map(|(id, _)| id).collect();
         self.told.retain(|id, _| all.contains(id));
-        let (over, told) = (&self.over, &mut self.told);
-        let mut is_over = |id: &JobId| match over.get(id) {
+        let (begun, over, told) = (self.begun, &self.over, &mut self.told);
+        let mut is_over = |id: &JobId, ttl: Duration| match over.get(id) {
             Some(over) => *over <= now,
-            None => now.duration_since(*told.entry(id.clone()).or_insert(now)) >= AGREE,
+            None => {
+                let since = *told.entry(id.clone()).or_insert(now);
+                now.duration_since(begun) >= ttl || now.duration_since(since) >= AGREE
+            }
         };
-        expired.into_iter().filter(|id| is_over(id)).collect()
+        expired.into_iter().filter_map(|(id, ttl)| is_over(&id, ttl).then_some(id)).collect()
     }
 }
 
@@ -83,30 +92,47 @@ mod tests {
         Job::queued(JobId::new(created, number), spec, Inputs { train, validation: None }, created)
     }
 
+    /// What the clock calls expired: a job with its ttl_after_end.
+    fn told(job: &Job, ttl: Duration) -> Vec<(JobId, Duration)> {
+        vec![(job.id.clone(), ttl)]
+    }
+
     #[test]
     fn a_job_that_ended_in_this_daemon_is_removed_when_both_clocks_agree() {
-        let (mut expiry, begun, job) = (Expiry::default(), Instant::now(), job(1, 60));
-        expiry.ended(&job, begun);
-        let at = |seconds| begun + Duration::from_secs(seconds);
-        assert_eq!(expiry.judge(vec![job.id.clone()], at(59)), [], "the clock is wrong");
-        assert_eq!(expiry.judge(vec![], at(61)), [], "the clock is wrong the other way");
-        assert_eq!(expiry.judge(vec![job.id.clone()], at(61)), [job.id]);
+        let (begun, job, minute) = (Instant::now(), job(1, 60), Duration::from_secs(60));
+        let mut expiry = Expiry::new(begun);
+        let end = begun + Duration::from_secs(100);
+        expiry.ended(&job, end);
+        assert_eq!(expiry.judge(told(&job, minute), end + minute / 2), [], "the clock is wrong");
+        assert_eq!(expiry.judge(vec![], end + 2 * minute), [], "the clock is wrong the other way");
+        assert_eq!(expiry.judge(told(&job, minute), end + minute), [job.id]);
     }
 
     #[test]
     fn the_clock_has_to_agree_for_a_while_on_a_job_of_an_earlier_daemon() {
-        let (mut expiry, begun, job) = (Expiry::default(), Instant::now(), job(1, 60));
-        let told = || vec![job.id.clone()];
-        assert_eq!(expiry.judge(told(), begun), []);
+        let (begun, job) = (Instant::now(), job(1, 60));
+        let mut expiry = Expiry::new(begun);
+        let day = || told(&job, Duration::from_secs(24 * 3600));
+        assert_eq!(expiry.judge(day(), begun), []);
         assert_eq!(expiry.judge(vec![], begun + AGREE / 2), [], "it was wrong, and begins anew");
-        assert_eq!(expiry.judge(told(), begun + AGREE), []);
-        assert_eq!(expiry.judge(told(), begun + 2 * AGREE - LOOK_EVERY), []);
-        assert_eq!(expiry.judge(told(), begun + 2 * AGREE), told());
+        assert_eq!(expiry.judge(day(), begun + AGREE), []);
+        assert_eq!(expiry.judge(day(), begun + 2 * AGREE - LOOK_EVERY), []);
+        assert_eq!(expiry.judge(day(), begun + 2 * AGREE), [job.id.clone()]);
+    }
+
+    #[test]
+    fn a_job_of_an_earlier_daemon_is_removed_once_this_one_has_run_for_its_time() {
+        let (begun, job, minute) = (Instant::now(), job(1, 60), Duration::from_secs(60));
+        let mut expiry = Expiry::new(begun);
+        assert_eq!(expiry.judge(told(&job, Duration::ZERO), begun), [job.id.clone()], "at once");
+        assert_eq!(expiry.judge(told(&job, minute), begun + minute / 2), []);
+        assert_eq!(expiry.judge(told(&job, minute), begun + minute), [job.id]);
     }
 
     #[test]
     fn looks_are_an_interval_apart() {
-        let (mut expiry, begun) = (Expiry::default(), Instant::now());
+        let begun = Instant::now();
+        let mut expiry = Expiry::new(begun);
         let seconds: Vec<u64> =
             (0..12).filter(|seconds| expiry.is_due(begun + Duration::from_secs(*seconds))).collect();
         assert_eq!(seconds, [0, 5, 10]);

@@ -118,7 +118,7 @@ impl Task {
             closing: Vec::new(),
             leaves_runners: false,
             planned: Instant::now(),
-            expiry: Expiry::default(),
+            expiry: Expiry::new(Instant::now()),
         };
         for (id, attempt) in strays {
             // Its runner saves a checkpoint and ends. No job hears of it.

@@ -232,19 +232,21 @@ impl Store {
         .await
     }
 
-    /// Ended jobs whose `ttl_after_end` is over at that time.
-    pub async fn expired(&self, now: SystemTime) -> Result<Vec<JobId>, StoreError> {
+    /// Ended jobs whose `ttl_after_end` is over at that time, with that duration.
+    pub async fn expired(&self, now: SystemTime) -> Result<Vec<(JobId, Duration)>, StoreError> {
         self.read(move |connection| {
             // A duration is seconds with an `s` behind them in the JSON mapping.
-            let sql = "SELECT id FROM job WHERE ended IS NOT NULL AND json_extract(spec, '$.ttl_after_end') IS NOT NULL
-                       AND ended + 1e6 * CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) <= ?1";
+            let sql = "SELECT id, ttl FROM (SELECT id, ended,
+                           CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) AS ttl FROM job)
+                       WHERE ended IS NOT NULL AND ttl IS NOT NULL AND ended + 1e6 * ttl <= ?1";
             let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([micros(now)], |row| row.get::<_, String>(0))?;
+            let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, f64>(1)?));
             let mut found = Vec::new();
-            for id in rows {
-                let id = id?;
+            for row in statement.query_map([micros(now)], row)? {
+                let (id, ttl) = row?;
                 let odd = |error: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: error.to_string() };
-                found.push(id.parse().map_err(|error| odd(&error))?);
+                let ttl = Duration::try_from_secs_f64(ttl).map_err(|error| odd(&error))?;
+                found.push((id.parse().map_err(|error| odd(&error))?, ttl));
             }
             Ok(found)
         })
