@@ -26,6 +26,8 @@ lint: libtorch
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	    else echo "lint: cargo-deny is not there; deny.toml is not checked"; fi
 
 bench: libtorch
 	cargo bench --locked

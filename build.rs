@@ -32,13 +32,16 @@ fn compile_protos() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names().btree_map(["."]);
     tonic_prost_build::configure().build_server(false).compile_fds_with_config(set.clone(), config)?;
-    // The server's side by itself, with the same messages but for one, which many watchers get and which is encoded once for all of them.
+    // The server's side by itself, with a codec that judges requests before it decodes them, and
+    // with the same messages but for one, which many watchers get and which is encoded once for all
+    // of them.
     let server = out.join("server");
     fs::create_dir_all(&server)?;
     tonic_prost_build::configure()
         .build_client(false)
         .extern_path(".torchd.v1", "crate::proto::v1")
         .extern_path(".torchd.v1.WatchJobResponse", "crate::proto::EncodedWatch")
+        .codec_path("crate::services::BoundedCodec")
         .out_dir(&server)
         .compile_fds(set)?;
     Ok(())

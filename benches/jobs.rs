@@ -1,4 +1,5 @@
-//! What surviving costs, through the real programs: a restart with many jobs, a long queue, many watchers, checkpoints.
+//! What surviving costs, through the real programs: a restart with many jobs, a long queue, many
+//! watchers, checkpoints, doing nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 
@@ -31,6 +32,8 @@ const CONNECTIONS: usize = 20;
 /// Throughput is measured for so long at a time, in turns.
 const SPAN: Duration = Duration::from_secs(10);
 const TURNS: usize = 3;
+/// Memory of a daemon that has nothing to do, in megabytes.
+const MOST_IDLE: f64 = 24.0;
 
 fn main() {
     let runtime =
@@ -44,6 +47,9 @@ fn main() {
         return runtime.block_on(clients(address.clone(), name.clone()));
     }
     runtime.block_on(async {
+        if is_chosen("idle") {
+            idle();
+        }
         if is_chosen("checkpoints") {
             checkpoints().await;
         }
@@ -137,6 +143,21 @@ fn megabytes(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("torchd runs");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
     line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<f64>().ok()).unwrap_or(0.0) / 1e3
+}
+
+/// A daemon that has nothing to do, once it knows what its runner finds.
+fn idle() {
+    let daemon = Daemon::start(&data(), &[]);
+    let is_ready = || {
+        let mut stream = std::net::TcpStream::connect(daemon.http()).expect("torchd serves");
+        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").expect("torchd reads");
+        std::io::read_to_string(stream).expect("torchd answers").contains("200 OK")
+    };
+    while !is_ready() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(SPAN);
+    println!("idle: {:.1} MB; {MOST_IDLE:.0} at most are promised", megabytes(daemon.pid()));
 }
 
 /// One job at a time, with a checkpoint every ten steps and with none, in turns.

@@ -17,6 +17,12 @@ use rustix::io::Errno;
 /// Neither a link nor a way up, and no jump of /proc.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
+/// The folder that holds the file of a path. That of a bare name is the working directory: `Path::parent` calls it "", which no call of the
+/// system takes for a folder.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A folder that is open.
 #[derive(Debug)]
 pub struct Folder {
@@ -92,12 +98,22 @@ impl Folder {
 
     /// Opens a folder beneath this one, and makes what is missing of the way.
     pub fn make_folder(&self, path: impl AsRef<Path>) -> io::Result<Self> {
+        self.make_folder_and(path, |_| ())
+    }
+
+    /// The same; `made` is called with each folder that was missing.
+    pub fn make_folder_and(&self, path: impl AsRef<Path>, made: impl Fn(&Self)) -> io::Result<Self> {
         let mut at = Self { descriptor: self.descriptor.try_clone()? };
         for part in parts(path.as_ref())? {
             at = match at.folder(part) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     match mkdirat(&at.descriptor, part, Mode::from_raw_mode(0o777)) {
-                        Ok(()) | Err(Errno::EXIST) => at.folder(part)?,
+                        Ok(()) => {
+                            let new = at.folder(part)?;
+                            made(&new);
+                            new
+                        }
+                        Err(Errno::EXIST) => at.folder(part)?,
                         Err(error) => return Err(error.into()),
                     }
                 }
@@ -128,13 +144,17 @@ impl Folder {
     /// file is refused: what it leads to may be anybody's.
     pub fn overwrite(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         let path = path.as_ref();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // Some file systems that store whole objects take no file that is read and written at once.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(self.open_beneath(path, flags, Mode::from_raw_mode(mode))?);
-        if regular(&file, path)?.nlink() > 1 {
+        let about = regular(&file, path)?;
+        if about.nlink() > 1 {
             let what = format!("{} is a hard link, and what it is linked to is not ours to write", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        file.set_len(0)?;
+        if about.len() > 0 {
+            file.set_len(0)?;
+        }
         Ok(file)
     }
 

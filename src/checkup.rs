@@ -104,6 +104,8 @@ impl Checkup {
             forward_compatibility_dir: libraries.forward_compatibility_dir,
             model_pytorch_version: String::new(),
             os,
+            // The runner needs none.
+            python_version: String::new(),
         }
     }
 

@@ -11,6 +11,7 @@ mod gpu_code;
 mod install;
 mod rules;
 mod runtime;
+mod texts;
 mod version;
 
 pub use catalogue::{Catalogue, CatalogueError, CatalogueFile, CatalogueMistake};
@@ -20,4 +21,13 @@ pub use finding::{Reason, finding};
 pub use install::{PlanError, plan};
 pub use rules::{check, explain_loader};
 pub use runtime::{NoRuntime, RuntimeFilter, RuntimeQuery, SupportOn, UnknownRuntime};
+pub use texts::{MOST_BYTES, TorchVersion};
 pub use version::{Version, VersionError};
+
+/// The catalogue that is compiled in, read once for all tests.
+#[cfg(test)]
+fn embedded() -> &'static Catalogue {
+    static CATALOGUE: std::sync::LazyLock<Catalogue> =
+        std::sync::LazyLock::new(|| Catalogue::load(&[]).unwrap_or_else(|error| panic!("{error}")));
+    &CATALOGUE
+}

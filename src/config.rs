@@ -4,31 +4,31 @@
 //! merges them and remembers where each value came from; `keys` reads the values one by one, because serde would stop
 //! at the first mistake.
 
+mod environment;
 mod keys;
 mod print;
 mod read;
 mod values;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use environment::{Environment, gather};
 pub use keys::Mistake;
 pub use print::to_toml;
 pub use read::{DEFAULT_FILE, Flags, Invalid, load};
 pub use values::LONGEST_SOCKET;
-
-/// What the environment holds, as given to us: tests give their own.
-pub type Environment = BTreeMap<String, String>;
 
 /// Settings that are right.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Database and job folders.
     pub state_dir: PathBuf,
-    /// Where gRPC is served.
-    pub grpc_listen: SocketAddr,
+    /// The group of the state folder may read event files and results.
+    pub state_group_read: bool,
+    /// Where gRPC is served over TCP; None for nowhere.
+    pub grpc_listen: Option<SocketAddr>,
     /// Largest request that is read, in bytes.
     pub grpc_max_message_bytes: usize,
     /// Calls that a connection may have in hand at once.
@@ -39,8 +39,11 @@ pub struct Settings {
     pub grpc_unix_socket: Option<PathBuf>,
     /// Who may use that socket, as the bits of a file's mode.
     pub grpc_unix_socket_mode: u32,
-    /// Where `/metrics` is served.
-    pub http_listen: SocketAddr,
+    /// Where `/metrics` is served; None for nowhere.
+    pub http_listen: Option<SocketAddr>,
+    /// Names by which clients ask there, as behind a proxy, besides `localhost`, addresses and the
+    /// name of the machine.
+    pub http_allowed_hosts: Vec<String>,
     /// Addresses that are not loopback are meant, although anybody who reaches them may use the daemon.
     pub allow_unauthenticated_remote: bool,
     /// Folders that data files may lie in.

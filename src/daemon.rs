@@ -4,11 +4,14 @@
 //! servers end what they have in hand. All of that within `shutdown.timeout`; a second signal ends the daemon at once.
 
 mod arguments;
-mod descriptors;
 mod doctor;
+mod file_size;
 mod handshake;
+mod heartbeat;
+mod limits;
 mod listeners;
 mod logging;
+mod modes;
 mod owner;
 mod slow_clients;
 mod startup;
@@ -18,6 +21,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
@@ -30,11 +34,15 @@ use crate::exporter::{self, Exporter};
 use crate::job::end;
 use crate::manager::{Manager, ManagerSettings};
 use crate::metrics::Metrics;
+use crate::mirror;
 use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
 use crate::supervisor::{ShimArguments, Supervisor, shim};
+use crate::umask;
 use arguments::{Arguments, Command};
+use heartbeat::Heartbeat;
+use modes::GroupReads;
 use startup::{Failure, StateDir};
 
 /// Once the runners are gone, answers in hand get this long to reach clients that read them.
@@ -47,6 +55,9 @@ const SERVICES: [&str; 5] =
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is unavailable), 70 (internal).
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Err(error) = file_size::outlive_limit() {
+        let _ = writeln!(std::io::stderr(), "torchd: SIGXFSZ cannot be ignored: {error}");
+    }
     if arguments.get(1).is_some_and(|first| first == "--shim") {
         return run_shim(arguments);
     }
@@ -57,12 +68,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { startup::EXIT_SETTINGS } else { 0 });
         }
     };
-    let environment: Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
-    let settings = match config::load(&arguments.flags(), &environment, cpus) {
-        Ok(settings) => settings,
+    let (settings, environment) = match config::gather(&arguments.flags(), std::env::vars_os(), cpus) {
+        Ok(gathered) => gathered,
         Err(invalid) => return refuse(&invalid),
     };
     if let Err(invalid) = startup::check_state_dir(&settings) {
@@ -76,11 +84,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.check_machine {
         return check_machine(&settings, environment);
     }
+    umask::make_private();
     if let Some(Command::Doctor { repair }) = arguments.command {
         return doctor::main(&settings, repair);
     }
     logging::start(&settings);
-    let open_files = descriptors::raise();
+    let open_files = limits::raise_open_files();
+    limits::tell_address_space();
     // A daemon mostly waits; two threads keep it small on machines with many cores.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("torchd").enable_all().build();
@@ -140,6 +150,12 @@ fn check_machine(settings: &Settings, environment: Environment) -> ExitCode {
     }
 }
 
+/// Goes through the task that looks after the jobs. One that is gone stands nowhere: the daemon
+/// leaves then.
+async fn beat(manager: Manager) {
+    let _ = manager.beat().await;
+}
+
 fn refuse(invalid: &Invalid) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "torchd: {invalid}");
     ExitCode::from(startup::EXIT_SETTINGS)
@@ -160,7 +176,7 @@ async fn run(
     let mut hangup =
         signal(SignalKind::hangup()).map_err(|error| Failure::internal("SIGHUP cannot be received", error))?;
     let catalogue = startup::catalogue(&settings)?;
-    let state = StateDir::open(&settings.state_dir)?;
+    let state = StateDir::open(&settings.state_dir, GroupReads(settings.state_group_read))?;
     if let Some(path) = &arguments.ready_file {
         // Of a daemon before us: whoever waits for the file waits for us.
         startup::remove_ready_file(path)?;
@@ -179,7 +195,9 @@ async fn run(
     if let Some(folder) = &settings.metrics_hpc_job_mapping_dir {
         tokio::spawn(exporter::keep_job_mapping(watcher.clone(), folder.clone()));
     }
+    let node = startup::node(&settings, environment.clone());
     let manager_settings = ManagerSettings {
+        node: node.clone(),
         jobs_dir: state.jobs(),
         max_queued: settings.jobs_max_queued,
         cpu_slots: settings.jobs_cpu_slots,
@@ -189,7 +207,7 @@ async fn run(
         preempts: settings.jobs_preemption,
         max_state_bytes: settings.jobs_max_state_bytes,
         max_event_bytes: settings.jobs_max_event_bytes,
-        mirror_roots: settings.output_mirror_roots.clone(),
+        mirror_roots: Arc::new(mirror::Roots::new(settings.output_mirror_roots.clone(), state.mirror_roots())),
         mirror_interval: settings.output_mirror_interval,
         ttl_after_end: settings.jobs_ttl_after_end,
         nvml_library: settings.nvml_library.clone(),
@@ -201,9 +219,9 @@ async fn run(
         .await
         .map_err(|error| Failure::unavailable("what the last daemon left behind", error))?;
 
-    let node = startup::node(&settings, environment.clone());
     let checkup = startup::checkup(&settings, environment, catalogue);
     tokio::spawn(checkup.clone().watch(manager.clone(), settings.check_interval));
+    let clients = services::Clients::default();
     let parts = services::Parts {
         manager: manager.clone(),
         checkup: checkup.clone(),
@@ -212,16 +230,34 @@ async fn run(
         node,
         cpus,
         max_message_bytes: settings.grpc_max_message_bytes,
+        clients: clients.clone(),
     };
     let (routes, health) =
         services::routes(parts).await.map_err(|error| Failure::internal("reflection cannot be served", error))?;
+    let beating = manager.clone();
+    let heartbeat = Heartbeat::start(
+        vec![
+            ("looking after the jobs", Box::new(move || Box::pin(beat(beating.clone())))),
+            ("work that blocks", Box::new(|| Box::pin(async { drop(tokio::task::spawn_blocking(|| ()).await) }))),
+        ],
+        clients.gates(),
+    );
+    let beats = heartbeat.clone();
     let dcgm = settings.metrics_dcgm_names.then(|| settings.metrics_dcgm_hostname_label.clone());
-    let exporter =
-        Exporter::new(manager.clone(), checkup, watcher.clone(), metrics.clone(), dcgm, &startup::hostname());
+    let exporter = Exporter::new(
+        manager.clone(),
+        checkup,
+        watcher.clone(),
+        metrics.clone(),
+        dcgm,
+        &startup::hostname(),
+        &settings.http_allowed_hosts,
+        Arc::new(move || beats.standstill()),
+    );
     let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
     let mut servers =
-        listeners.serve(routes, AnswerLayer::new(metrics, methods), exporter.clone().router(), stop.clone());
+        listeners.serve(routes, AnswerLayer::new(metrics, methods, clients), exporter.clone().router(), stop.clone());
 
     for service in SERVICES {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
@@ -230,8 +266,8 @@ async fn run(
     if let Some(path) = &arguments.ready_file {
         startup::write_ready_file(path, &addresses)?;
     }
-    tracing::info!(grpc = %addresses.grpc, http = %addresses.http, state_dir = %settings.state_dir.display(), "torchd serves");
-    systemd::ready(&addresses);
+    tracing::info!(grpc = addresses.grpc.map(tracing::field::display), http = addresses.http.map(tracing::field::display), state_dir = %settings.state_dir.display(), "torchd serves");
+    systemd::ready(&addresses, heartbeat);
 
     // A person at a terminal who ends the daemon wants everything to end; a service manager wants what the settings say.
     let leave_runners = tokio::select! {

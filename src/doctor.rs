@@ -2,7 +2,6 @@
 //! no settings, no processes and no terminal: `daemon` asks and prints. Nothing is removed: what is replaced is set aside.
 
 mod examine;
-mod rebuild;
 mod repair;
 
 use std::path::PathBuf;
@@ -30,7 +29,7 @@ mod tests {
     use crate::job::order::{IdxFiles, Lease, LeasedDevice, Order};
     use crate::job::{Inputs, Job, JobId, State};
     use crate::journal::{JobFolder, JobLock};
-    use crate::manager::Mirrored;
+    use crate::manager::{self, Mirrored};
     use crate::proto::v1;
     use crate::store::{self, Asked, Contents};
 
@@ -241,8 +240,8 @@ mod tests {
         assert!(state.folder(&after).is_unanswered(&after, Some(born)));
         assert!(!state.folder(&before).is_unanswered(&before, Some(born)));
         assert!(!state.folder(&after).is_unanswered(&after, None));
-        let old = super::rebuild::Old { row: None, born: Some(born) };
-        let rebuilt = super::rebuild::rebuild(&after, &state.folder(&after), Some(old), &state.roots);
+        let old = manager::Old { row: None, born: Some(born) };
+        let rebuilt = manager::rebuild(&after, &state.folder(&after), Some(old), &state.roots);
         assert!(rebuilt.unwrap().is_none());
     }
 }

@@ -1,8 +1,10 @@
-//! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process answers) and `/readyz` (jobs are taken) for whoever
-//! restarts and routes. Counters come from `metrics`; what is state is collected here at each scrape.
+//! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process answers) and `/readyz`
+//! (jobs are taken, and everything gets on) for programs that restart and route. Counters come from
+//! `metrics`; what is state is collected here at each scrape.
 
 mod dcgm;
 mod gpu;
+mod host;
 mod jobs;
 mod mapping;
 mod text;
@@ -15,6 +17,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
@@ -39,7 +42,12 @@ pub struct Exporter {
     readings: Arc<Mutex<Option<Readings>>>,
     ready: Arc<AtomicBool>,
     last_success: Arc<std::sync::Mutex<Option<f64>>>,
+    standstill: Standstill,
+    names: host::Names,
 }
+
+/// Tells what does not get on, in words; None where everything does.
+pub type Standstill = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The text of a sample's readings, which many scrapes get.
 struct Readings {
@@ -48,7 +56,10 @@ struct Readings {
 }
 
 impl Exporter {
-    /// An exporter that is not ready yet. `dcgm` is the label of dcgm-exporter for the machine, where its names are wanted too.
+    /// An exporter that is not ready yet. `dcgm` is the label of dcgm-exporter for the machine,
+    /// where its names are wanted too; it answers to `host` and to the names that `allowed_hosts`
+    /// holds.
+    #[expect(clippy::too_many_arguments, reason = "it stands for everything that is told")]
     pub fn new(
         manager: Manager,
         checkup: Checkup,
@@ -56,6 +67,8 @@ impl Exporter {
         metrics: Metrics,
         dcgm: Option<String>,
         host: &str,
+        allowed_hosts: &[String],
+        standstill: Standstill,
     ) -> Self {
         Self {
             manager,
@@ -67,6 +80,8 @@ impl Exporter {
             readings: Arc::default(),
             ready: Arc::default(),
             last_success: Arc::default(),
+            standstill,
+            names: host::Names::new(host, allowed_hosts),
         }
     }
 
@@ -77,11 +92,13 @@ impl Exporter {
 
     /// The pages.
     pub fn router(self) -> Router {
+        let names = self.names.clone();
         Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .with_state(self)
+            .layer(middleware::from_fn_with_state(names, host::check))
     }
 
     /// Everything as Prometheus reads it.
@@ -205,6 +222,9 @@ async fn metrics(State(exporter): State<Exporter>) -> Response {
 }
 
 async fn readyz(State(exporter): State<Exporter>) -> Response {
+    if let Some(words) = (exporter.standstill)() {
+        return unready(&words);
+    }
     match (exporter.ready.load(Ordering::Relaxed), exporter.manager.probe()) {
         (true, Some(Ok(_))) => "ready\n".into_response(),
         (true, Some(Err(reason))) => unready(&format!("no job can run here: {reason}")),

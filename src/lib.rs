@@ -11,6 +11,14 @@ pub mod fault;
 
 pub mod beneath;
 
+pub mod umask;
+
+pub mod terminal;
+
+pub mod shortage;
+
+pub mod gate;
+
 pub mod node;
 
 pub mod record;

@@ -7,20 +7,25 @@ mod attempts;
 mod changes;
 mod dispatch;
 mod error;
+mod expiry;
 mod file_work;
 mod gpus;
 mod job_json;
 mod known_data;
 mod live;
 mod mirrors;
+mod rebuild;
 mod recovery;
 mod requests;
 mod room;
 mod roster;
+mod runs;
+mod shortfall;
 mod staging;
 mod task;
 mod view;
 mod warm_start;
+mod weights;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -34,10 +39,12 @@ use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
-use crate::job::spec::edited;
+use crate::job::spec::{Place, edited};
 use crate::job::{Job, JobId, State};
-use crate::journal::JobFolder;
+use crate::journal::{JobFolder, Survey};
 use crate::metrics::Metrics;
+use crate::mirror::Roots;
+use crate::node::NodeSource;
 use crate::proto::{json, v1};
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
@@ -48,6 +55,7 @@ use file_work::{FileWork, Wanted};
 pub use job_json::{MirrorError, Mirrored};
 use known_data::KnownData;
 use mirrors::Mirrors;
+pub use rebuild::{Old, Rebuilt, rebuild};
 use staging::Staged;
 pub use view::View;
 use warm_start::Warm;
@@ -71,6 +79,8 @@ pub struct ManagerSettings {
     pub max_queued: usize,
     /// CPU cores that jobs may take together.
     pub cpu_slots: u32,
+    /// Facts about this machine.
+    pub node: NodeSource,
     /// Where data may lie.
     pub data_roots: DataRoots,
     /// How runners are started.
@@ -82,7 +92,7 @@ pub struct ManagerSettings {
     /// What the event files of a job may hold, in bytes.
     pub max_event_bytes: u64,
     /// Folders that results may be copied to.
-    pub mirror_roots: Vec<PathBuf>,
+    pub mirror_roots: Arc<Roots>,
     /// What is new is copied so often.
     pub mirror_interval: Duration,
     /// Running jobs make room for one of a higher priority.
@@ -141,6 +151,7 @@ enum Command {
     Resume {
         id: JobId,
         edits: Option<v1::JobEdits>,
+        from_scratch: bool,
         reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Delete {
@@ -152,6 +163,9 @@ enum Command {
         reply: oneshot::Sender<()>,
     },
     KillRunners,
+    Beat {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// Jobs, newest first.
@@ -184,7 +198,7 @@ impl Manager {
         tokio::spawn(room::measure(settings.jobs_dir.clone(), held_sender));
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
-        let mirrors = Mirrors::new(settings.mirror_interval);
+        let mirrors = Mirrors::new(settings.mirror_roots.clone(), settings.mirror_interval);
         let parts = task::Parts { supervisor, metrics, watcher, mirrors: mirrors.clone() };
         let task = task::Task::recover(settings.clone(), store.clone(), parts, live_sender).await?;
         let gpu_block = watch::Sender::new(None);
@@ -337,16 +351,48 @@ impl Manager {
         self.ask(|reply| Command::Pause { id, reply }).await?
     }
 
-    /// Puts a paused job back into the queue. With edits it is judged as a new job would be.
-    pub async fn resume(&self, id: JobId, edits: Option<v1::JobEdits>) -> Result<Arc<View>, JobError> {
+    /// Puts a paused job back into the queue, to begin anew where that is wanted. With edits it is judged as a new job would be.
+    pub async fn resume(
+        &self,
+        id: JobId,
+        edits: Option<v1::JobEdits>,
+        from_scratch: bool,
+    ) -> Result<Arc<View>, JobError> {
         self.room()?;
+        let place = if from_scratch { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
             let mut spec = edited(self.get(&id).await?.job.spec.clone(), edits);
             // The job has a copy of what it began with; the source may be gone.
             spec.warm_start = None;
-            self.admit(&spec).await?;
+            admission::judge_edited(&self.admit(&spec).await?, place)?;
         }
-        self.ask(|reply| Command::Resume { id, edits, reply }).await?
+        self.ask(|reply| Command::Resume { id, edits, from_scratch, reply }).await?
+    }
+
+    /// Where a paused job goes on; the beginning where it has no checkpoint. Refused where it has some and none can be used. Their
+    /// files are read where the last attempt ended because of them: somebody may have mended one since.
+    async fn place_to_go_on(&self, id: &JobId) -> Result<Place, JobError> {
+        let job = self.get(id).await?.job.clone();
+        if job.state != State::Paused {
+            return Ok(Place::default());
+        }
+        let reason = job.course.last_end.as_ref().map(v1::JobEnd::reason);
+        let is_suspect = reason == Some(v1::JobEndReason::BadCheckpoint);
+        let folder = self.folder(id);
+        let survey = task::blocking(move || {
+            let mut survey = Survey::of(&folder)?;
+            if is_suspect {
+                survey.verify()?;
+            }
+            Ok(survey)
+        });
+        let survey =
+            survey.await.map_err(JobError::folder(format!("the checkpoints of {} cannot be read", id.name())))?;
+        match (survey.whole.first(), survey.damaged) {
+            (Some(newest), _) => Ok(newest.manifest.place),
+            (None, damaged) if damaged.is_empty() => Ok(Place::default()),
+            (None, damaged) => Err(JobError::BadCheckpoints { id: id.clone(), damaged }),
+        }
     }
 
     /// Removes an ended job and its folder.
@@ -368,6 +414,12 @@ impl Manager {
     pub async fn kill_runners(&self) {
         // A task that is gone has none.
         let _ = self.commands.send(Command::KillRunners).await;
+    }
+
+    /// Returns once the task that owns the jobs has come to this, behind everything that it was
+    /// asked before.
+    pub async fn beat(&self) -> Result<(), JobError> {
+        self.ask(|reply| Command::Beat { reply }).await
     }
 
     /// Returns when the task that owns the jobs is gone, which it may only be after a shutdown.
@@ -428,7 +480,7 @@ impl Manager {
     /// Refuses a job whose folder is gone because it is deleted; somebody may have removed the folder by hand.
     pub async fn refuse_deleted(&self, id: &JobId) -> Result<(), JobError> {
         // It is set aside before the database forgets the job, and removed after that.
-        if recovery::set_aside(&self.settings.jobs_dir, id).exists() {
+        if recovery::set_aside(&self.settings.jobs_dir, id).exists() && !self.folder(id).path().exists() {
             return Err(JobError::Unknown(id.clone()));
         }
         self.stored(id).await.map(drop)

@@ -12,6 +12,8 @@ pub struct Metrics {
     pub jobs_finished: IntCounterVec,
     /// Restarts after failures.
     pub runner_restarts: IntCounter,
+    /// Checkpoints that jobs wanted to go on from and that were damaged.
+    pub checkpoints_damaged: IntCounter,
     /// Seconds from creation to the start of a runner.
     pub queue_wait: prometheus::Histogram,
     /// Seconds from the start of a runner to the end of the job.
@@ -77,6 +79,10 @@ impl Metrics {
                 "torchd_runner_restarts_total",
                 "Restarts of runners after failures; interruptions do not count.",
             )?,
+            checkpoints_damaged: IntCounter::new(
+                "torchd_checkpoints_damaged_total",
+                "Checkpoints that jobs were to go on from and that were damaged.",
+            )?,
             queue_wait: histogram("torchd_job_queue_wait_seconds", "Time from creation of a job to its start.", waits)?,
             job_duration: histogram("torchd_job_duration_seconds", "Time from start of a job to its end.", durations)?,
             grpc_started: IntCounterVec::new(
@@ -96,9 +102,10 @@ impl Metrics {
             )?,
             registry,
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 7] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 8] = [
             Box::new(metrics.jobs_finished.clone()),
             Box::new(metrics.runner_restarts.clone()),
+            Box::new(metrics.checkpoints_damaged.clone()),
             Box::new(metrics.queue_wait.clone()),
             Box::new(metrics.job_duration.clone()),
             Box::new(metrics.grpc_started.clone()),

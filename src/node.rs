@@ -6,6 +6,7 @@ mod filesystem;
 mod gpus;
 mod libraries;
 mod machine;
+mod memory;
 mod spark;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::config::Environment;
 use crate::proto::v1;
 pub use filesystem::unsuitable_filesystem;
 pub use libraries::SystemLibraries;
+pub use memory::Memory;
 
 /// Where facts come from: the root of the file system and the environment. Tests have roots of their own.
 #[derive(Debug, Clone)]
@@ -51,6 +53,11 @@ impl NodeSource {
     /// The name of the Databricks runtime and of the operating system; empty where they are not known.
     pub fn runtime_and_os(&self) -> (String, String) {
         (databricks::presence(self).version, machine::os_name(self))
+    }
+
+    /// The memory that this process and its children can have.
+    pub fn memory(&self) -> Memory {
+        memory::read(self)
     }
 
     /// What the kernel driver lists: its version, and the GPUs' models.

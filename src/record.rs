@@ -6,13 +6,19 @@
 mod crc;
 mod reader;
 
+use std::fs::File;
+use std::io::{self, Seek};
+use std::os::unix::fs::FileExt;
+
 pub use crc::masked_crc;
-pub use reader::{FrameError, Next, RecordReader};
+pub use reader::{FrameError, MAX_DATA_BYTES, Next, RecordReader};
 
 /// Bytes before the data: length and its CRC.
 pub const HEADER_BYTES: usize = 12;
 /// Bytes after the data: its CRC.
 pub const FOOTER_BYTES: usize = 4;
+/// Bytes of a file that are looked through at a time.
+const BLOCK: usize = 1 << 16;
 
 /// Appends one record whose data `fill` writes, without a copy: its length is put in afterwards.
 pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
@@ -27,14 +33,43 @@ pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     buffer.extend_from_slice(&footer);
 }
 
-/// Whether a whole record begins anywhere in these bytes.
-pub fn holds_record(bytes: &[u8]) -> bool {
-    let begins = |start: &usize| {
-        let header = &bytes[*start..start + HEADER_BYTES];
-        header[8..] == masked_crc(&header[..8]).to_le_bytes()
-    };
-    let starts = 0..bytes.len().saturating_sub(HEADER_BYTES + FOOTER_BYTES - 1);
-    starts.filter(begins).any(|start| matches!(RecordReader::new(&bytes[start..]).next(), Ok(Next::Record(_))))
+/// Whether a whole record begins anywhere in a file from byte `from` on. Holds a block of the file at a time.
+pub fn holds_record(file: &File, from: u64) -> io::Result<bool> {
+    let mut block = vec![0; BLOCK];
+    let mut offset = from;
+    loop {
+        let filled = fill(file, &mut block, offset)?;
+        let begins = |header: &[u8]| header[8..] == masked_crc(&header[..8]).to_le_bytes();
+        let starts = block[..filled].windows(HEADER_BYTES).enumerate().filter(|(_, header)| begins(header));
+        for (start, _) in starts {
+            let mut at = file;
+            at.seek(io::SeekFrom::Start(offset + start as u64))?;
+            match RecordReader::new(at).next() {
+                Ok(Next::Record(_)) => return Ok(true),
+                Err(FrameError::Io(error)) => return Err(error),
+                Ok(Next::End | Next::Torn) | Err(FrameError::Damaged { .. }) => {}
+            }
+        }
+        if filled < block.len() {
+            return Ok(false);
+        }
+        // A header may lie across two blocks.
+        offset += (filled - HEADER_BYTES + 1) as u64;
+    }
+}
+
+/// Reads a block, or what there is of it.
+fn fill(file: &File, block: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < block.len() {
+        match file.read_at(&mut block[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 #[cfg(test)]
@@ -49,6 +84,24 @@ mod tests {
             append(&mut bytes, |buffer| buffer.extend_from_slice(record));
         }
         bytes
+    }
+
+    #[test]
+    fn a_record_is_found_wherever_it_begins_also_across_blocks() {
+        let record = framed(&[b"here".to_vec()]);
+        let found = |bytes: &[u8], from| {
+            let file = tempfile::tempfile().unwrap();
+            file.write_all_at(bytes, 0).unwrap();
+            holds_record(&file, from).unwrap()
+        };
+        for before in [0, 1, BLOCK - 13, BLOCK - 12, BLOCK - 11, BLOCK - 1, BLOCK, 2 * BLOCK, 2 * BLOCK + 5] {
+            let bytes = [vec![0x5a; before], record.clone()].concat();
+            assert!(found(&bytes, 0) && found(&bytes, before as u64), "{before}");
+            assert!(!found(&bytes, before as u64 + 1) && !found(&bytes[..bytes.len() - 1], 0), "{before}");
+            let damaged = [vec![0x5a; before], record[..14].to_vec(), vec![0; 6]].concat();
+            assert!(!found(&damaged, 0), "{before}");
+        }
+        assert!(!found(&vec![0; 3 * BLOCK], 0) && !found(b"", 0));
     }
 
     proptest! {

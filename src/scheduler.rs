@@ -1,9 +1,10 @@
-//! Who runs next: a pure plan from the queue, what runs, and what the machine has.
+//! Decides which waiting jobs start now: a pure plan from the queue, what runs, and what the machine has.
 //!
 //! The highest priority first, and among equals strictly first come, first served: a job that does not fit holds back those behind it, so
-//! that a large job is never overtaken for ever by small ones. A job that waits for something other than jobs (a GPU that has failed, or
-//! that others compute on) holds back nobody. Each waiting job is told why it waits. Where the settings want it, running jobs of a lower
-//! priority make room for the first that waits.
+//! that a large job is never overtaken for ever by small ones. It holds them back over what they share with it, and over nothing else:
+//! behind a job that waits for a GPU, jobs that need none start as far as they leave the CPU slots that GPU jobs ahead of them can come
+//! to need. A job that waits for something other than jobs (a GPU that has failed, or that others compute on) holds back nobody. Each
+//! waiting job is told why it waits. Where the settings want it, running jobs of a lower priority make room for the first that waits.
 
 mod wait;
 
@@ -82,14 +83,12 @@ pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
     let mut plan = Plan::default();
     let mut free_slots = free_slots(running.iter().map(|held| &held.lease), machine);
     let mut held: Vec<LeasedGpu> = running.iter().filter_map(|held| held.lease.gpu.clone()).collect();
-    let mut blocked: Option<&JobId> = None;
-    let mut waiting = 0;
+    let mut ahead = Ahead::default();
     let mut queue: Vec<&Request> = queue.iter().collect();
     queue.sort_by_key(|request| std::cmp::Reverse(request.priority));
     for request in queue {
-        if let Some(first) = blocked {
-            plan.wait.push((request.id.clone(), Wait::Behind { first: first.clone(), jobs: waiting }));
-            waiting += 1;
+        if ahead.holds_back(request) {
+            plan.wait_behind(request, &mut ahead);
             continue;
         }
         let gpu = match request.gpu.map(|wish| choose(wish, &held, machine)).transpose() {
@@ -99,8 +98,7 @@ pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
                 continue;
             }
             Err(NoGpu::Taken(reason)) => {
-                (blocked, waiting) = (Some(&request.id), 1);
-                plan.wait_for_room(request, reason, running, machine);
+                plan.wait_for_room(request, reason, &mut ahead, running, machine);
                 continue;
             }
         };
@@ -109,8 +107,15 @@ pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
                 "needs {} of the machine's {} CPU slots, {free_slots} are free",
                 request.cpu_threads, machine.cpu_slots
             );
-            (blocked, waiting) = (Some(&request.id), 1);
-            plan.wait_for_room(request, reason, running, machine);
+            ahead.for_slots = true;
+            plan.wait_for_room(request, reason, &mut ahead, running, machine);
+            continue;
+        }
+        let started = plan.start.iter().map(|(_, lease)| lease);
+        let kept = ahead.kept_slots(running.iter().map(|held| &held.lease).chain(started), machine.gpus.len());
+        if request.cpu_threads > free_slots.saturating_sub(kept) {
+            ahead.for_slots = true;
+            plan.wait_behind(request, &mut ahead);
             continue;
         }
         free_slots -= request.cpu_threads;
@@ -121,11 +126,70 @@ pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
     plan
 }
 
+/// The jobs that wait for others, as far as the queue was looked through.
+#[derive(Default)]
+struct Ahead<'a> {
+    first: Option<&'a JobId>,
+    jobs: usize,
+    /// One of them waits for CPU slots, which all jobs need.
+    for_slots: bool,
+    /// Those that wait for a GPU.
+    for_gpus: Vec<&'a Request>,
+}
+
+impl<'a> Ahead<'a> {
+    fn add(&mut self, request: &'a Request) {
+        self.first.get_or_insert(&request.id);
+        self.jobs += 1;
+        self.for_gpus.extend(request.gpu.is_some().then_some(request));
+    }
+
+    /// Whether what a job needs belongs to a job ahead of it.
+    fn holds_back(&self, request: &Request) -> bool {
+        self.for_slots || (request.gpu.is_some() && !self.for_gpus.is_empty())
+    }
+
+    /// The CPU slots that jobs on GPUs can come to need together, beyond those that they have: as many jobs as there are GPUs, unless
+    /// some share one, and the largest of them.
+    fn kept_slots<'b>(&self, leases: impl Iterator<Item = &'b Lease>, gpus: usize) -> u32 {
+        if self.for_gpus.is_empty() {
+            return 0;
+        }
+        let on_gpus: Vec<&Lease> = leases.filter(|lease| lease.device == LeasedDevice::Cuda).collect();
+        let has: u32 = on_gpus.iter().map(|lease| lease.cpu_threads).sum();
+        let shares = on_gpus.iter().any(|lease| lease.gpu.as_ref().is_some_and(|gpu| gpu.memory_bytes.is_some()))
+            || self.for_gpus.iter().any(|request| request.gpu.is_some_and(|wish| wish.memory_bytes.is_some()));
+        let at_once = if shares { usize::MAX } else { gpus };
+        let waiting = self.for_gpus.iter().map(|request| request.cpu_threads);
+        let mut all: Vec<u32> = on_gpus.iter().map(|lease| lease.cpu_threads).chain(waiting).collect();
+        all.sort_unstable_by_key(|threads| std::cmp::Reverse(*threads));
+        all.iter().take(at_once).fold(0, |sum: u32, threads| sum.saturating_add(*threads)).saturating_sub(has)
+    }
+}
+
 impl Plan {
-    /// The first job that waits for others: who of them makes room.
-    fn wait_for_room(&mut self, request: &Request, reason: String, running: &[Held], machine: &Machine) {
-        self.preempt = if machine.preempts { in_the_way(request, &self.start, running, machine) } else { Vec::new() };
-        let names: Vec<_> = self.preempt.iter().map(JobId::name).collect();
+    /// A job waits for those ahead of it.
+    fn wait_behind<'a>(&mut self, request: &'a Request, ahead: &mut Ahead<'a>) {
+        let first = ahead.first.unwrap_or(&request.id).clone();
+        self.wait.push((request.id.clone(), Wait::Behind { first, jobs: ahead.jobs }));
+        ahead.add(request);
+    }
+
+    /// A job waits for running ones: who of them makes room, where it is the first that waits.
+    fn wait_for_room<'a>(
+        &mut self,
+        request: &'a Request,
+        reason: String,
+        ahead: &mut Ahead<'a>,
+        running: &[Held],
+        machine: &Machine,
+    ) {
+        let is_first = ahead.first.is_none();
+        ahead.add(request);
+        if machine.preempts && is_first {
+            self.preempt = in_the_way(request, &self.start, running, machine);
+        }
+        let names: Vec<_> = self.preempt.iter().filter(|_| is_first).map(JobId::name).collect();
         let makes_room = if names.is_empty() { String::new() } else { format!("; {} makes room", names.join(" and ")) };
         self.wait.push((request.id.clone(), Wait::For((reason + &makes_room).into())));
     }
@@ -378,19 +442,54 @@ mod tests {
         assert_eq!(why(&none, 0), "needs a GPU, and there is none now");
     }
 
+    #[test]
+    fn jobs_without_a_gpu_pass_one_that_waits_for_one_unless_they_could_delay_it() {
+        let gpu = Some(LeasedGpu { visible: "GPU-0".into(), index: 0, memory_bytes: None });
+        let running = [held(9, 0, Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpu })];
+        let ids = |plan: &Plan| plan.start.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        let cpu = |number| request(number, 1, false);
+        // Of the 3 free slots the second job needs 2 beyond the one that comes back with the GPU.
+        let queue = [request(1, 1, true), request(2, 3, true), cpu(3), cpu(4), cpu(5)];
+        let plan = super::plan(&queue, &running, &machine(4, 1));
+        assert_eq!(ids(&plan), [queue[2].id.clone()]);
+        assert_eq!(why(&plan, 0), "needs a GPU, and the only one is taken");
+        assert!(why(&plan, 2).starts_with("2 jobs are ahead of it"), "{}", why(&plan, 2));
+        // However many wait for the GPU, one of them has it at a time.
+        let mut queue: Vec<Request> = (10..30).map(|number| request(number, 1, true)).collect();
+        queue.extend([cpu(3), cpu(4), cpu(5), cpu(6)]);
+        assert_eq!(ids(&super::plan(&queue, &running, &machine(4, 1))).len(), 3);
+        // On a GPU that is shared there may be many.
+        let queue = [request(1, 1, true), sharing(2, 1), sharing(3, 1), cpu(4)];
+        assert_eq!(ids(&super::plan(&queue, &running, &machine(4, 1))), Vec::new());
+        // A job that waits for slots holds back everybody.
+        let queue = [request(1, 1, true), request(2, 4, false), cpu(3)];
+        let plan = super::plan(&queue, &running, &machine(4, 1));
+        assert!(ids(&plan).is_empty() && why(&plan, 1).starts_with("needs 4 of the machine's 4 CPU slots"), "{plan:?}");
+    }
+
     /// What a plan starts where jobs have GPUs for themselves and none has failed, in the fewest words.
     fn model(queue: &[Request], running: &[Held], slots: u32, gpus: usize) -> Vec<JobId> {
         let mut slots = slots - running.iter().map(|held| held.lease.cpu_threads).sum::<u32>();
-        let mut gpus = gpus - running.iter().filter(|held| held.lease.gpu.is_some()).count();
+        let mut on_gpus: Vec<u32> =
+            running.iter().filter(|held| held.lease.gpu.is_some()).map(|held| held.lease.cpu_threads).collect();
+        let mut wait_for_gpus = Vec::new();
         let mut started = Vec::new();
         for priority in (0..3).rev() {
             for request in queue.iter().filter(|request| request.priority == priority) {
-                let wanted = usize::from(request.gpu.is_some());
-                if request.cpu_threads > slots || wanted > gpus {
+                let wants_gpu = request.gpu.is_some();
+                if wants_gpu && (!wait_for_gpus.is_empty() || on_gpus.len() == gpus) {
+                    wait_for_gpus.push(request.cpu_threads);
+                    continue;
+                }
+                let mut largest = [on_gpus.clone(), wait_for_gpus.clone()].concat();
+                largest.sort();
+                let most: u32 = largest.iter().rev().take(gpus).sum();
+                let kept = if wait_for_gpus.is_empty() { 0 } else { most - on_gpus.iter().sum::<u32>() };
+                if request.cpu_threads + kept > slots {
                     return started;
                 }
                 slots -= request.cpu_threads;
-                gpus -= wanted;
+                on_gpus.extend(wants_gpu.then_some(request.cpu_threads));
                 started.push(request.id.clone());
             }
         }
@@ -470,13 +569,44 @@ mod tests {
                 prop_assert!(alone == 0 || on_it.len() == 1);
                 prop_assert!(on_it.iter().filter_map(|leased| leased.memory_bytes).sum::<u64>() <= 24 * GB);
             }
-            // Behind the first job that waits for others nobody starts; a wish that no GPU can grant holds back nobody.
+            // Behind the first job that waits for others nobody starts who needs what it waits for; a wish that no GPU can grant
+            // holds back nobody.
             let is_hopeless = |request: &Request| {
                 request.gpu.is_some_and(|wish| wish.memory_bytes.is_some_and(|bytes| bytes > 24 * GB))
             };
             let waits = |request: &&Request| plan.wait.iter().any(|(id, _)| *id == request.id);
             let first = queue.iter().position(|request| waits(&request) && !is_hopeless(request)).unwrap_or(queue.len());
-            prop_assert!(queue[first..].iter().all(|request| waits(&request)));
+            let is_for_slots = queue.get(first).is_some_and(|first| {
+                plan.wait.iter().any(|(id, wait)| *id == first.id && wait.to_string().contains("CPU slots"))
+            });
+            let may_start = |request: &&Request| !is_for_slots && request.gpu.is_none();
+            prop_assert!(queue[first..].iter().all(|request| waits(&request) || may_start(&request)));
+        }
+
+        #[test]
+        fn who_passes_a_job_that_waits_for_a_gpu_does_not_delay_it(
+            jobs in prop::collection::vec((1..4u32, any::<bool>()), 0..12),
+            on_gpus in prop::collection::vec(1..4u32, 1..4),
+            slots in 1..20u32,
+        ) {
+            prop_assume!(on_gpus.iter().sum::<u32>() <= slots);
+            let machine = machine(slots, on_gpus.len() as u32);
+            let running: Vec<Held> = (0..).zip(&on_gpus).map(|(index, &cpu_threads)| {
+                let gpu = Some(LeasedGpu { visible: format!("GPU-{index}"), index, memory_bytes: None });
+                held(100 + index, 0, Lease { device: LeasedDevice::Cuda, cpu_threads, gpu })
+            }).collect();
+            let queue: Vec<Request> =
+                (0..).zip(&jobs).map(|(number, &(cpu_threads, gpu))| request(number, cpu_threads, gpu)).collect();
+            let now = plan(&queue, &running, &machine);
+            let first = queue.iter().position(|request| request.gpu.is_some()).unwrap_or(queue.len());
+            let is_ahead = |id: &JobId| queue[..first].iter().any(|request| request.id == *id);
+            let as_held = |(id, lease): &(JobId, Lease)| Held { id: id.clone(), priority: 0, lease: lease.clone(), is_leaving: false };
+            let all: Vec<Held> = now.start.iter().map(as_held).collect();
+            let ahead: Vec<Held> = now.start.iter().filter(|(id, _)| is_ahead(id)).map(as_held).collect();
+            // All that had a GPU have left: those that waited get on just as if nobody had passed them.
+            let waiting: Vec<Request> = queue.iter().filter(|request| request.gpu.is_some()).cloned().collect();
+            let ids = |plan: Plan| plan.start.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+            prop_assert_eq!(ids(plan(&waiting, &all, &machine)), ids(plan(&waiting, &ahead, &machine)));
         }
     }
 }

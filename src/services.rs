@@ -1,6 +1,9 @@
 //! gRPC adapters: convert, call one method, convert back. No SQL, no state logic, no processes.
 
 mod artifacts;
+mod bodies;
+mod clients;
+mod codec;
 mod compatibility;
 mod gpu;
 mod job_log;
@@ -19,8 +22,19 @@ use crate::gpu::Watcher;
 use crate::manager::Manager;
 use crate::metrics::Method;
 use crate::node::NodeSource;
-use crate::proto::{self, server};
+use crate::proto;
+pub use clients::Clients;
+pub use codec::BoundedCodec;
 pub use layer::{AnswerLayer, AnswerService};
+
+/// The generated half of the services.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+mod server {
+    include!(concat!(env!("OUT_DIR"), "/server/torchd.v1.rs"));
+}
+
+/// Largest request of the standard services, which hold a name each.
+const STANDARD_BYTES: usize = 16 << 10;
 
 /// What the services adapt.
 pub struct Parts {
@@ -38,6 +52,8 @@ pub struct Parts {
     pub cpus: u32,
     /// Largest request that is read, in bytes.
     pub max_message_bytes: usize,
+    /// What clients may take together.
+    pub clients: Clients,
 }
 
 /// All services, with health and reflection, and the handle that tells health.
@@ -51,11 +67,11 @@ pub async fn routes(
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let Parts { manager, checkup, watcher, show_foreign_processes, node, cpus, max_message_bytes } = parts;
-    let jobs = jobs::Jobs::new(manager.clone());
+    let Parts { manager, checkup, watcher, show_foreign_processes, node, cpus, max_message_bytes, clients } = parts;
+    let jobs = jobs::Jobs::new(manager.clone(), clients.clone());
     let gpus = gpu::Gpus::new(watcher.clone(), show_foreign_processes);
     let compatibility = compatibility::Compatibility::new(manager.clone(), checkup.clone());
-    let system = system::System::new(manager, checkup, watcher, node, cpus);
+    let system = system::System::new(manager, checkup, watcher, node, cpus, clients);
     let gzip = tonic::codec::CompressionEncoding::Gzip;
     let mut routes = Routes::builder();
     routes
@@ -83,9 +99,9 @@ pub async fn routes(
                 .accept_compressed(gzip)
                 .send_compressed(gzip),
         )
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(health_service.max_decoding_message_size(STANDARD_BYTES))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(STANDARD_BYTES))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(STANDARD_BYTES));
     Ok((routes.routes(), health))
 }
 

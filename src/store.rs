@@ -26,6 +26,10 @@ pub use offline::{Contents, born, look, make};
 /// Another program that looks into the database, such as sqlite3, may hold it for a moment.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Questions and changes that wait for their turn; further callers wait to be let in, and leave
+/// nothing behind where they give up.
+const MOST_WAITING: usize = 64;
+
 /// What takes longer is told in the log.
 const SLOW: Duration = Duration::from_secs(3);
 
@@ -42,7 +46,7 @@ pub struct Store {
 /// A thread with a connection.
 struct Worker {
     /// None once the last handle is being dropped.
-    sender: Option<mpsc::UnboundedSender<Work>>,
+    sender: Option<mpsc::Sender<Work>>,
     handle: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -82,7 +86,7 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.writer.call(work).await
+        self.writer.call(false, work).await
     }
 
     /// Runs `work`, which only looks.
@@ -90,13 +94,13 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.reader.call(work).await
+        self.reader.call(true, work).await
     }
 }
 
 impl Worker {
     fn start(name: &str, mut connection: Connection) -> Result<Self, StoreError> {
-        let (sender, mut receiver) = mpsc::unbounded_channel::<Work>();
+        let (sender, mut receiver) = mpsc::channel::<Work>(MOST_WAITING);
         let handle = std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
@@ -108,23 +112,30 @@ impl Worker {
         Ok(Self { sender: Some(sender), handle: Mutex::new(Some(handle)) })
     }
 
+    /// Runs `work` in its turn. Where it only looks, it is left out once nobody waits for it any
+    /// more.
     async fn call<T: Send + 'static>(
         &self,
+        only_looks: bool,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let task: Work = Box::new(move |connection| {
+            // A change is made all the same: what was asked for happens, or it does not.
+            if only_looks && reply.is_closed() {
+                return;
+            }
             let begun = Instant::now();
             let done = work(connection);
             if begun.elapsed() > SLOW {
                 let seconds = begun.elapsed().as_secs_f64();
                 tracing::warn!(seconds, "the disk is slow, or the database locked: it took {seconds:.0} s to answer");
             }
-            // Nobody waits any more: the caller was cancelled, the work is done all the same.
+            // Nobody waits any more: the caller was cancelled.
             let _ = reply.send(done);
         });
         let sender = self.sender.as_ref().ok_or(StoreError::Gone)?;
-        sender.send(task).map_err(|_| StoreError::Gone)?;
+        sender.send(task).await.map_err(|_| StoreError::Gone)?;
         answer.await.map_err(|_| StoreError::Gone)?
     }
 }
@@ -136,5 +147,52 @@ impl Drop for Worker {
             // SQLite closes in that thread; a panic there has been printed already.
             let _ = handle.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as std_mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_queue_is_bounded_and_questions_of_callers_that_have_left_are_not_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("torchd.db")).unwrap();
+        let (release, released) = std_mpsc::channel::<()>();
+        let (begin, begun) = oneshot::channel();
+        let busy = store.clone();
+        let hold = move |_: &mut Connection| {
+            begin.send(()).unwrap();
+            released.recv().unwrap();
+            Ok(())
+        };
+        let busy = tokio::spawn(async move { busy.read(hold).await });
+        begun.await.unwrap();
+        let (asked, answered) = std_mpsc::channel();
+        let ask = |number: usize| {
+            let (store, asked) = (store.clone(), asked.clone());
+            let note = move |_: &mut Connection| {
+                asked.send(number).unwrap();
+                Ok(())
+            };
+            tokio::spawn(async move { store.read(note).await })
+        };
+        let waiting: Vec<_> = (0..3 * MOST_WAITING).map(ask).collect();
+        let sender = store.reader.sender.as_ref().unwrap();
+        while sender.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        waiting.iter().for_each(|one| one.abort());
+        for one in waiting {
+            assert!(one.await.unwrap_err().is_cancelled());
+        }
+        let last = ask(usize::MAX);
+        release.send(()).unwrap();
+        last.await.unwrap().unwrap();
+        busy.await.unwrap().unwrap();
+        drop(asked);
+        assert_eq!(answered.iter().collect::<Vec<_>>(), [usize::MAX]);
     }
 }

@@ -12,6 +12,7 @@ mod probe;
 mod python;
 mod runner;
 mod shim;
+mod stopping;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::job::JobId;
 use crate::job::end::Exit;
 use crate::journal::{Batch, ProgressFold};
+use crate::shortage::is_shortage;
 pub use log::last_lines;
 pub use probe::ProbeError;
 pub use python::{PythonReport, ask_python};
@@ -44,6 +46,8 @@ pub struct RunnerSettings {
     pub orphan_timeout: Duration,
     /// What a job's log keeps.
     pub log_max_bytes: u64,
+    /// The group may read what runners write for their users.
+    pub group_reads: bool,
     /// How many descriptors a runner may have open; None for as many as we may.
     pub open_files: Option<u64>,
 }
@@ -74,6 +78,8 @@ pub enum RunnerNews {
         /// The new records; None where they are too many to be kept in memory.
         batch: Option<Batch>,
     },
+    /// Whether it still lives cannot be told, for this reason, and is asked again; None once it can.
+    Doubt(Option<String>),
     /// It is gone, reaped, and its journal is read to the end.
     Ended {
         /// How.
@@ -88,24 +94,42 @@ pub enum RunnerNews {
 /// What went wrong around a runner: it could not be started, its end not be noted, its journal not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The job's folder could not be read or written, so that it is not the runner's.
-    pub is_storage: bool,
+    /// Whose it is.
+    pub kind: FaultKind,
     /// What, in words.
     pub words: String,
 }
 
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The machine's, which cannot start any runner now: it lacks something, or the program is not in its place. Nothing has run.
+    Machine,
+    /// That of the disk: the job's folder could not be read or written.
+    Storage,
+    /// Anything else.
+    Other,
+}
+
 impl Fault {
     fn of(what: &str, error: &std::io::Error) -> Self {
-        Self { is_storage: is_of_disk(error), words: format!("{what}: {error}") }
+        let kind = if is_of_disk(error) { FaultKind::Storage } else { FaultKind::Other };
+        Self { kind, words: format!("{what}: {error}") }
     }
 }
 
 /// Whether an error says that a disk is full, or not to be written any more.
 fn is_of_disk(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     // The last one is EIO, which has no kind.
-    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
+    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded | FileTooLarge)
         || error.raw_os_error() == Some(nix::libc::EIO)
+}
+
+/// Whether a program that was to be started in a folder was not for want of the machine: it lacks something now, or the program cannot be
+/// executed, as while it is replaced. The folder is the job's own.
+fn is_of_machine(error: &std::io::Error, folder: &std::path::Path) -> bool {
+    is_shortage(error) || (!is_of_disk(error) && folder.is_dir())
 }
 
 /// Starts runners and asks them.

@@ -5,7 +5,7 @@ use arbitrary::Arbitrary;
 use torchd::record::{FOOTER_BYTES, HEADER_BYTES, masked_crc};
 
 /// A record is no longer than this.
-const LONGEST: u64 = 1 << 30;
+const LONGEST: u64 = 1 << 20;
 
 /// What stands behind the last whole record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -80,7 +80,7 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 0)]
         after: u64,
     },
-    /// Print what the runner of a job wrote
+    /// Print what the runner of a job wrote: byte for byte into a file or a pipe; on a terminal with control characters shown by number
     Logs {
         /// jobs/{id}, or the bare id
         job: String,
@@ -191,6 +191,9 @@ pub(super) struct ResumeArguments {
     /// Go on with so many examples a step
     #[arg(long)]
     pub(super) batch_size: Option<u32>,
+    /// Begin anew and remove the job's checkpoints, damaged or not
+    #[arg(long)]
+    pub(super) from_scratch: bool,
 }
 
 /// What to fetch.

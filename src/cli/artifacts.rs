@@ -26,6 +26,7 @@ pub(super) async fn checkpoints(connection: Connection, output: Output, job: &st
         let request = v1::ListCheckpointsRequest { name: name(job), page_size: 1000, page_token: all.next_page_token };
         let page = connection.jobs().list_checkpoints(request).await?.into_inner();
         all.checkpoints.extend(page.checkpoints);
+        all.damaged.extend(page.damaged);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_empty() {
             break;
@@ -45,7 +46,11 @@ pub(super) async fn checkpoints(connection: Connection, output: Output, job: &st
             ]
         };
         let rows: Vec<_> = all.checkpoints.iter().map(row).collect();
-        table::columns(["CHECKPOINT", "STEP", "EPOCHS", "SIZE", "SAVED", "METRICS"], &rows)
+        let mut text = table::columns(["CHECKPOINT", "STEP", "EPOCHS", "SIZE", "SAVED", "METRICS"], &rows);
+        for v1::CheckpointDamaged { path, problem, .. } in &all.damaged {
+            text += &format!("damaged: {path}: {problem}\n");
+        }
+        text
     })?;
     Ok(ExitCode::SUCCESS)
 }

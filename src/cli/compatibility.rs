@@ -192,6 +192,7 @@ fn facts_table(report: &CompatibilityReport) -> String {
         ("GPUs", gpus.unwrap_or_default()),
         ("NVIDIA driver", facts.driver_version),
         ("runtime", facts.runtime),
+        ("Python", facts.python_version),
         ("node type", facts.node_type),
         ("C library", facts.glibc_version),
         ("C++ library", facts.glibcxx_version),

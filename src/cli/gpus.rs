@@ -29,7 +29,8 @@ pub(super) async fn gpus(connection: Connection, output: Output, arguments: GpuA
     let style = Style::detect();
     if !watch {
         let answer = connection.gpus().list_gpus(v1::ListGpusRequest::default()).await?.into_inner();
-        output.print(&answer, |answer| page(&answer.gpus, answer.source.as_ref(), style))?;
+        let page = |answer: &v1::ListGpusResponse| page(&answer.gpus, answer.source.as_ref());
+        output.print_painted(&answer, page, |page| painted(&page, style))?;
         return Ok(ExitCode::SUCCESS);
     }
     let interval = interval.map(|interval| Duration::from(interval).try_into()).transpose();
@@ -41,8 +42,9 @@ pub(super) async fn gpus(connection: Connection, output: Output, arguments: GpuA
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
         };
         let Some(answer) = answer else { return Ok(ExitCode::SUCCESS) };
-        output.print(&answer, |answer| {
-            let page = page(&answer.gpus, answer.source.as_ref(), style);
+        let page = |answer: &v1::WatchGpusResponse| page(&answer.gpus, answer.source.as_ref());
+        output.print_painted(&answer, page, |page| {
+            let page = painted(&page, style);
             if style.is_terminal { format!("{HOME}{page}") } else { page + "\n" }
         })?;
     }
@@ -135,13 +137,17 @@ enum Colour {
     Bad,
 }
 
-/// Everything on one page.
-fn page(gpus: &[v1::Gpu], source: Option<&v1::GpuSource>, style: Style) -> String {
+/// How the line begins that tells of a replay.
+const REPLAYED: &str = "REPLAYED from the profile";
+/// How the line begins that tells of old readings.
+const STALE: &str = "These readings are";
+
+/// Everything on one page, without colours.
+fn page(gpus: &[v1::Gpu], source: Option<&v1::GpuSource>) -> String {
     let mut text = String::new();
     if let Some(source) = source {
         if !source.replayed_profile.is_empty() {
-            let words = format!("REPLAYED from the profile {}: not the GPUs of this machine", source.replayed_profile);
-            text += &format!("{}\n", style.paint(&words, Colour::Warning));
+            text += &format!("{REPLAYED} {}: not the GPUs of this machine\n", source.replayed_profile);
         }
         if source.state() != GpuSourceState::Watching {
             text += &format!("{}\n", source.message);
@@ -149,8 +155,7 @@ fn page(gpus: &[v1::Gpu], source: Option<&v1::GpuSource>, style: Style) -> Strin
         }
         if source.stale {
             let age = source.age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
-            let words = format!("These readings are {} old.", table::duration(age));
-            text += &format!("{}\n", style.paint(&words, Colour::Bad));
+            text += &format!("{STALE} {} old.\n", table::duration(age));
         }
         if !text.is_empty() && !gpus.is_empty() {
             text.push('\n');
@@ -167,8 +172,7 @@ fn page(gpus: &[v1::Gpu], source: Option<&v1::GpuSource>, style: Style) -> Strin
         })
         .collect();
     let heading = ["GPU", "MODEL", "USE", "MEMORY", "POWER", "TEMP", "CLOCKS", "HEALTH", "JOBS"];
-    let table = table::columns(heading, &rows);
-    text += &if style.has_colour { coloured(&table, style) } else { table };
+    text += &table::columns(heading, &rows);
     for gpu in gpus {
         for line in notes(gpu) {
             text += &format!("\nGPU {}: {line}", gpu.index);
@@ -192,32 +196,39 @@ fn page(gpus: &[v1::Gpu], source: Option<&v1::GpuSource>, style: Style) -> Strin
     text
 }
 
-/// Bars by how full they are, health by how bad it is.
-fn coloured(table: &str, style: Style) -> String {
+/// A page with its colours: bars by how full they are, health by how bad it is, and what has to be seen first.
+fn painted(page: &str, style: Style) -> String {
+    if !style.has_colour {
+        return page.to_owned();
+    }
     let mut text = String::new();
-    for line in table.lines() {
-        let mut rest = line;
-        while let Some(start) = rest.find(['█', '░']) {
-            let bar: String = rest[start..].chars().take_while(|cell| ['█', '░'].contains(cell)).collect();
-            let full = bar.chars().filter(|cell| *cell == '█').count();
-            let colour = match full {
-                0..=6 => Colour::Good,
-                7..=8 => Colour::Warning,
-                _ => Colour::Bad,
-            };
-            text += &rest[..start];
-            text += &style.paint(&bar, colour);
-            rest = &rest[start + bar.len()..];
-        }
-        let rest = rest.replacen("degraded", &style.paint("degraded", Colour::Warning), 1).replacen(
-            "FAILED",
-            &style.paint("FAILED", Colour::Bad),
-            1,
-        );
-        text += &rest;
+    for line in page.lines() {
+        text += &match line {
+            _ if line.starts_with(REPLAYED) => style.paint(line, Colour::Warning),
+            _ if line.starts_with(STALE) => style.paint(line, Colour::Bad),
+            _ => painted_row(line, style),
+        };
         text.push('\n');
     }
     text
+}
+
+fn painted_row(line: &str, style: Style) -> String {
+    let (mut text, mut rest) = (String::new(), line);
+    while let Some(start) = rest.find(['█', '░']) {
+        let bar: String = rest[start..].chars().take_while(|cell| ['█', '░'].contains(cell)).collect();
+        let full = bar.chars().filter(|cell| *cell == '█').count();
+        let colour = match full {
+            0..=6 => Colour::Good,
+            7..=8 => Colour::Warning,
+            _ => Colour::Bad,
+        };
+        text += &rest[..start];
+        text += &style.paint(&bar, colour);
+        rest = &rest[start + bar.len()..];
+    }
+    let rest = rest.replacen("degraded", &style.paint("degraded", Colour::Warning), 1);
+    text + &rest.replacen("FAILED", &style.paint("FAILED", Colour::Bad), 1)
 }
 
 fn row(gpu: &v1::Gpu) -> [String; 9] {
@@ -331,8 +342,6 @@ fn gigabytes(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    const PLAIN: Style = Style { is_terminal: false, has_colour: false };
-
     fn gpu() -> v1::Gpu {
         v1::Gpu {
             index: 0,
@@ -353,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_gpu_is_a_line_with_bars_and_words_and_what_is_absent_is_a_dash() {
-        let text = page(&[gpu()], None, PLAIN);
+        let text = page(&[gpu()], None);
         let line = text.lines().nth(1).unwrap();
         assert!(line.starts_with("0    NVIDIA A10  ██████████  97 %  █████░░░░░  12.0/24.0 GB  -"), "{text}");
         assert!(line.ends_with("1695 MHz: power limit  healthy  abc"), "{text}");
@@ -370,11 +379,11 @@ mod tests {
             driver_version: "590.48.01".into(),
             ..Default::default()
         };
-        let text = page(&[v1::Gpu { health: Some(health), ..gpu() }], Some(&source), PLAIN);
+        let text = page(&[v1::Gpu { health: Some(health), ..gpu() }], Some(&source));
         assert!(text.starts_with("REPLAYED from the profile h100"), "{text}");
         assert!(text.contains("FAILED") && text.contains("\nGPU 0: it is hot. cool it\n"), "{text}");
         assert!(text.ends_with("\ndriver 590.48.01\n"), "{text}");
         let colour = Style { is_terminal: true, has_colour: true };
-        assert!(page(&[gpu()], None, colour).contains("\x1b[31m██████████\x1b[0m"));
+        assert!(painted(&page(&[gpu()], None), colour).contains("\x1b[31m██████████\x1b[0m"));
     }
 }

@@ -44,11 +44,15 @@ pub(super) async fn validate(connection: Connection, output: Output, spec: &Path
     let spec = Some(spec_file::read(spec, set)?);
     let answer = connection.jobs().validate_job(v1::ValidateJobRequest { spec }).await?.into_inner();
     output.print(&answer, |answer| {
+        let steps = match answer.first_step {
+            0 => answer.total_steps.to_string(),
+            done => format!("{}, of which {done} are done", answer.total_steps),
+        };
         table::facts(&[
             ("verdict", "the job can run here".into()),
             ("training examples", answer.train_examples.to_string()),
             ("validation examples", answer.validation_examples.to_string()),
-            ("steps", answer.total_steps.to_string()),
+            ("steps", steps),
         ])
     })?;
     Ok(ExitCode::SUCCESS)
@@ -131,11 +135,14 @@ fn waiting_state(job: &v1::Job) -> String {
 
 pub(super) async fn show(connection: Connection, output: Output, job: &str) -> Done {
     let job = connection.jobs().get_job(v1::GetJobRequest { name: name(job) }).await?.into_inner();
-    output.print(&job, describe)?;
+    let list = v1::ListCheckpointsRequest { name: job.name.clone(), page_size: 1, page_token: String::new() };
+    // What can be told of the job is told also where its folder cannot be read.
+    let damaged = connection.jobs().list_checkpoints(list).await.map(|list| list.into_inner().damaged);
+    output.print(&job, |job| describe(job, &damaged.unwrap_or_default()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(job: &v1::Job) -> String {
+fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
     let mut facts = vec![
         ("job", job.name.clone()),
         ("name", job.spec.as_ref().map(|spec| spec.display_name.clone()).unwrap_or_default()),
@@ -160,6 +167,10 @@ fn describe(job: &v1::Job) -> String {
     if let Some(point) = &job.resume_from {
         facts.push(("resumes from", format!("step {}", point.step)));
     }
+    if !damaged.is_empty() {
+        let lines: Vec<_> = damaged.iter().map(|damaged| format!("{}: {}", damaged.path, damaged.problem)).collect();
+        facts.push(("damaged checkpoints", lines.join("\n")));
+    }
     if let Some(end) = &job.end {
         let signal = end.signal.map(|signal| format!(", signal {signal}"));
         let code = end.exit_code.map(|code| format!(", exit code {code}"));
@@ -173,7 +184,7 @@ fn describe(job: &v1::Job) -> String {
         let state = match (copy.complete, copy.error.as_str()) {
             (true, _) => "complete".to_owned(),
             (false, "") => format!("last written {}", table::time(copy.last_success_time)),
-            (false, error) => format!("cannot be written: {error}"),
+            (false, error) => format!("not up to date: {error}"),
         };
         facts.push(("copy", format!("{}: {state}", copy.folder)));
     }
@@ -187,7 +198,7 @@ pub(super) async fn logs(connection: Connection, output: Output, job: &str, foll
     let request = v1::ReadJobLogRequest { name: name(job), offset_bytes: 0, tail_lines, follow };
     let mut log = Following::begin(connection, request).await?;
     while let Some(piece) = log.next(|words| tell(&format!("torchctl: {words}"))).await? {
-        output.print(&piece, |piece| piece.text.clone())?;
+        output.print_content(&piece, |piece| &piece.text)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -205,13 +216,15 @@ pub(super) async fn pause(connection: Connection, output: Output, job: &str) -> 
 }
 
 pub(super) async fn resume(connection: Connection, output: Output, arguments: ResumeArguments) -> Done {
-    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size } = arguments;
+    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size, from_scratch } = arguments;
     let length = epochs.map(v1::job_edits::Length::Epochs).or(max_steps.map(v1::job_edits::Length::MaxSteps));
     let edits = Some(v1::JobEdits { length, learning_rate, batch_size });
-    let job = connection.jobs().resume_job(v1::ResumeJobRequest { name: name(&job), edits }).await?.into_inner();
+    let request = v1::ResumeJobRequest { name: name(&job), edits, from_scratch };
+    let job = connection.jobs().resume_job(request).await?.into_inner();
     output.print(&job, |job| {
         let from = match &job.resume_from {
             Some(point) => format!("goes on from step {}", point.step),
+            None if from_scratch => "begins anew".to_owned(),
             None => "had saved nothing yet and begins anew".to_owned(),
         };
         format!("{} is {}; it {from}\n", job.name, waiting_state(job))

@@ -1,12 +1,14 @@
-//! How answers are printed.
+//! How answers are printed, and the one place that prints: what others have written reaches a terminal only as `terminal::shown` shows it.
+//! JSON is exact, for programs.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use prost::Name;
 
 use super::arguments::Format;
 use super::failure::Failure;
 use crate::proto::json;
+use crate::terminal::shown;
 
 /// Prints answers.
 #[derive(Debug, Clone, Copy)]
@@ -26,19 +28,46 @@ impl Output {
 
     /// Prints a message: as one line of JSON, or as `table` says.
     pub(super) fn print<M: Name>(self, message: &M, table: impl FnOnce(&M) -> String) -> Result<(), Failure> {
-        let text = match self.format {
-            Format::Json => json::to_string(message, true).map_err(|error| Failure::Other(error.to_string()))? + "\n",
-            Format::Table => table(message),
-        };
-        write(&text)
+        self.print_painted(message, table, |text| text)
+    }
+
+    /// The same, with sequences of our own that `paint` puts into the text once it holds none of others.
+    pub(super) fn print_painted<M: Name>(
+        self,
+        message: &M,
+        table: impl FnOnce(&M) -> String,
+        paint: impl FnOnce(String) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => write_exactly(&json_line(message)?),
+            Format::Table => write_exactly(&paint(shown(&table(message)))),
+        }
+    }
+
+    /// Prints a piece of a file: as one line of JSON, for people on a terminal, or exactly as it is for a file or a program.
+    pub(super) fn print_content<M: Name>(self, message: &M, content: impl FnOnce(&M) -> &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => write_exactly(&json_line(message)?),
+            Format::Table if io::stdout().is_terminal() => write(content(message)),
+            Format::Table => write_exactly(content(message)),
+        }
     }
 }
 
 /// What a shell makes of a program that nobody reads any more: 128 and SIGPIPE.
 const EXIT_UNREAD: i32 = 141;
 
-/// Writes to standard output. Where nobody reads any more, as behind `head`, the program ends without a word.
+fn json_line<M: Name>(message: &M) -> Result<String, Failure> {
+    Ok(json::to_string(message, true).map_err(|error| Failure::Other(error.to_string()))? + "\n")
+}
+
+/// Writes text for people to standard output.
 pub(super) fn write(text: &str) -> Result<(), Failure> {
+    write_exactly(&shown(text))
+}
+
+/// Writes to standard output. Where nobody reads any more, as behind `head`, the program ends without a word.
+fn write_exactly(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
@@ -49,5 +78,5 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
 
 /// Writes a line to standard error. Where nobody reads it, nothing is lost.
 pub(super) fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", shown(line));
 }

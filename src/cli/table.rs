@@ -4,17 +4,20 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use crate::proto::v1;
+use crate::terminal::shown_in_line;
 
 /// Lines of cells under a heading, each column as wide as its widest cell.
 pub(super) fn columns<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
+    // A cell begins no line of its own, and is as wide as it is shown.
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| shown_in_line(cell))).collect();
     let mut widths = heading.map(|cell| cell.chars().count());
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
-    for row in std::iter::once(&heading.map(str::to_owned)).chain(rows) {
+    for row in std::iter::once(&heading.map(str::to_owned)).chain(&rows) {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
             let _ = write!(line, "{cell:width$}  ");
@@ -83,6 +86,8 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let text = columns(["A", "LONGER"], &[["xyz".into(), "1".into()], ["é".into(), String::new()]]);
         assert_eq!(text, "A    LONGER\nxyz  1\né\n");
+        let text = columns(["A", "B"], &[["x\ny".into(), "1".into()], ["\u{1b}c".into(), "2".into()]]);
+        assert_eq!(text, "A        B\nx\\ny     1\n\\u{1b}c  2\n");
     }
 
     #[test]

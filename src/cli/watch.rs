@@ -14,6 +14,7 @@ use super::job_commands::name;
 use super::output::{Output, tell, write};
 use super::table;
 use crate::proto::v1::{self, job_record::What, watch_event::Event};
+use crate::terminal::shown_in_line;
 
 /// What a shell makes of a program that Ctrl-C ended: 128 and SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -71,13 +72,13 @@ async fn follow(mut following: Following<Watched>, output: Output, name: &str) -
 
 fn ending(job: &v1::Job) -> String {
     let end = job.end.clone().unwrap_or_default();
-    let mut text = format!("{} {}: {}\n", job.name, table::state(job.state()), end.message);
+    let mut text = format!("{} {}: {}\n", job.name, table::state(job.state()), shown_in_line(&end.message));
     let latest = job.progress.as_ref().map(|progress| &progress.latest_scalars);
     if let Some(accuracy) = latest.and_then(|latest| latest.get("accuracy/validation")) {
         text += &format!("validation accuracy {:.2} %\n", accuracy * 100.0);
     }
     if job.state() == v1::JobState::Failed {
-        end.log_tail.iter().for_each(|line| text += &format!("  {line}\n"));
+        end.log_tail.iter().for_each(|line| text += &format!("  {}\n", shown_in_line(line)));
     }
     text
 }
@@ -111,12 +112,12 @@ impl Screen {
         if job.waiting_reason != self.waiting {
             self.waiting.clone_from(&job.waiting_reason);
             if !self.is_silent && !self.waiting.is_empty() {
-                self.bar.suspend(|| tell(&format!("{}: {}", table::state(job.state()), self.waiting)));
+                self.bar.suspend(|| tell(&format!("{}: {}", table::state(job.state()), shown_in_line(&self.waiting))));
             }
         }
         let is_paused = job.state() == v1::JobState::Paused;
         if is_paused && !self.was_paused && !self.is_silent {
-            let why = job.last_attempt_end.as_ref().map(|end| end.message.clone()).unwrap_or_default();
+            let why = job.last_attempt_end.as_ref().map(|end| shown_in_line(&end.message)).unwrap_or_default();
             self.bar
                 .suspend(|| tell(&format!("paused: {why} `torchctl resume {}` puts it back into the queue", job.name)));
         }
@@ -158,6 +159,12 @@ impl Screen {
                     let from =
                         if resumed.path.is_empty() { "anew".to_owned() } else { format!("from step {}", resumed.step) };
                     self.bar.suspend(|| tell(&format!("attempt {} begins {from}", record.attempt)));
+                }
+            }
+            Some(What::Damaged(damaged)) => {
+                if !self.is_silent {
+                    let v1::CheckpointDamaged { path, problem, .. } = damaged;
+                    self.bar.suspend(|| tell(&format!("{path} is damaged and passed over: {problem}")));
                 }
             }
             Some(What::Progress(_) | What::Checkpoint(_) | What::Ended(_)) | None => {}

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 pub(super) use rows::{
-    Build, Conflict, CudaErrorCode, Gpu, InstallForm, Library, NodeType, PythonRange, Release, RuntimeRow, SourceRow,
+    Build, Conflict, CudaErrorCode, Generation, Gpu, InstallForm, Library, NodeType, Release, RuntimeRow, SourceRow,
     Toolkit,
 };
 
@@ -28,6 +28,8 @@ pub struct Catalogue {
     pub toolkits: Vec<Toolkit>,
     /// GPUs by name.
     pub gpus: Vec<Gpu>,
+    /// Generations of GPUs that drivers or toolkits have left behind, oldest first.
+    pub generations: Vec<Generation>,
     /// Types of virtual machines that need care.
     pub nodes: Vec<NodeType>,
     /// Errors of the CUDA runtime.
@@ -74,9 +76,10 @@ impl fmt::Display for CatalogueError {
 impl std::error::Error for CatalogueError {}
 
 /// The files that are compiled in.
-const EMBEDDED: [(&str, &str); 8] = [
+const EMBEDDED: [(&str, &str); 9] = [
     ("cuda.toml", include_str!("catalogue/cuda.toml")),
     ("cuda_errors.toml", include_str!("catalogue/cuda_errors.toml")),
+    ("generations.toml", include_str!("catalogue/generations.toml")),
     ("gpus.toml", include_str!("catalogue/gpus.toml")),
     ("libraries.toml", include_str!("catalogue/libraries.toml")),
     ("nodes.toml", include_str!("catalogue/nodes.toml")),
@@ -99,6 +102,7 @@ struct Reading {
     releases: Vec<Placed<Release>>,
     toolkits: Vec<Placed<Toolkit>>,
     gpus: Vec<Placed<Gpu>>,
+    generations: Vec<Placed<Generation>>,
     nodes: Vec<Placed<NodeType>>,
     cuda_errors: Vec<Placed<CudaErrorCode>>,
     libraries: Vec<Placed<Library>>,
@@ -140,6 +144,7 @@ impl Reading {
             "pytorch.toml" => take(name, text, "release", &mut self.releases, &mut self.mistakes),
             "cuda.toml" => take(name, text, "toolkit", &mut self.toolkits, &mut self.mistakes),
             "gpus.toml" => take(name, text, "gpu", &mut self.gpus, &mut self.mistakes),
+            "generations.toml" => take(name, text, "generation", &mut self.generations, &mut self.mistakes),
             "nodes.toml" => take(name, text, "node", &mut self.nodes, &mut self.mistakes),
             "cuda_errors.toml" => take(name, text, "error", &mut self.cuda_errors, &mut self.mistakes),
             "libraries.toml" => take(name, text, "library", &mut self.libraries, &mut self.mistakes),

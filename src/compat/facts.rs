@@ -15,6 +15,7 @@ pub struct Facts {
     pub(super) glibc: Option<Version>,
     pub(super) glibcxx: Option<Version>,
     pub(super) runtime: Option<RuntimeQuery>,
+    pub(super) python: Option<Version>,
     pub(super) node_type: String,
     pub(super) has_uvm: Option<bool>,
     pub(super) forward_dir: String,
@@ -46,20 +47,16 @@ impl Facts {
     /// Reads what a client or this machine tells; every mistake by its field.
     pub fn read(message: &v1::MachineFacts, catalogue: &Catalogue) -> Result<Self, Violations> {
         let mut wrong = Violations::default();
-        let mut version = |field: &str, text: &str| -> Option<Version> {
-            if text.is_empty() {
-                return None;
-            }
-            text.parse().map_err(|error| wrong.add(field, format!("{error}"))).ok()
-        };
-        let driver = version("driver_version", &message.driver_version);
-        let glibc = version("glibc_version", &message.glibc_version);
-        let glibcxx = version("glibcxx_version", &message.glibcxx_version);
-        let model =
-            version("model_pytorch_version", message.model_pytorch_version.split('+').next().unwrap_or_default());
+        let driver = read(&mut wrong, "driver_version", &message.driver_version, str::parse::<Version>);
+        let glibc = read(&mut wrong, "glibc_version", &message.glibc_version, str::parse::<Version>);
+        let python = read(&mut wrong, "python_version", &message.python_version, |text| catalogue.read_python(text));
+        let glibcxx = read(&mut wrong, "glibcxx_version", &message.glibcxx_version, str::parse::<Version>);
+        let torch_of = |text: &str| catalogue.read_torch(text);
+        let model = read(&mut wrong, "model_pytorch_version", &message.model_pytorch_version, torch_of);
         let gpus = message.gpus.as_ref().map(|list| {
-            let read = |(place, gpu): (usize, &v1::GpuDescription)| {
-                let told = version(&format!("gpus.gpus[{place}].compute_capability"), &gpu.compute_capability);
+            let described = |(place, gpu): (usize, &v1::GpuDescription)| {
+                let field = format!("gpus.gpus[{place}].compute_capability");
+                let told = read(&mut wrong, &field, &gpu.compute_capability, str::parse::<Version>);
                 let row = catalogue.gpu(&gpu.name);
                 GpuFact {
                     name: gpu.name.clone(),
@@ -67,39 +64,27 @@ impl Facts {
                     forward: row.and_then(|row| row.forward_compatibility),
                 }
             };
-            list.gpus.iter().enumerate().map(read).collect()
+            list.gpus.iter().enumerate().map(described).collect()
         });
         let torch = message.torch.clone().unwrap_or_default();
-        let built_for = version("torch.built_for_version", &torch.built_for_version);
-        let (number, build) = match Version::with_build(&torch.version) {
-            Ok((number, build)) => (Some(number), build),
-            Err(_) if torch.version.is_empty() => (None, None),
-            Err(error) => {
-                wrong.add("torch.version", error.to_string());
-                (None, None)
-            }
-        };
-        if let Some(build) = build.as_ref().filter(|build| !torch.variant.is_empty() && **build != torch.variant) {
-            wrong.add(
-                "torch.variant",
-                format!("is {:?}, and torch.version says {build:?}; leave one out", torch.variant),
-            );
+        let built_for = read(&mut wrong, "torch.built_for_version", &torch.built_for_version, torch_of);
+        let version = read(&mut wrong, "torch.version", &torch.version, torch_of);
+        let told = read(&mut wrong, "torch.variant", &torch.variant, |text| catalogue.read_variant(text));
+        let (number, build) = version.map_or((None, None), |version| (Some(version.number), version.variant));
+        if let (Some(told), Some(build)) = (&told, &build)
+            && told != build
+        {
+            wrong.add("torch.variant", format!("is {told:?}, and torch.version says {build:?}; leave one out"));
         }
-        let variant = Some(torch.variant.clone()).filter(|variant| !variant.is_empty()).or(build);
-        if let Some(variant) = variant.as_ref().filter(|variant| !is_variant(variant)) {
-            wrong.add("torch.variant", format!("is {variant:?}; cpu, or a CUDA build such as cu126, is needed"));
-        }
-        let runtime = match message.runtime.as_str() {
-            "" => None,
-            name => name.parse().map_err(|error| wrong.add("runtime", format!("{error}"))).ok(),
-        };
+        let variant = told.or(build);
+        let runtime = read(&mut wrong, "runtime", &message.runtime, |text| catalogue.read_runtime(text));
         let torch = TorchFact {
             version: number,
             variant,
             load_error: torch.load_error,
             cuda_load_error: torch.cuda_load_error,
             cuda_error: torch.cuda_error,
-            built_for,
+            built_for: built_for.map(|version| version.number),
         };
         wrong.or(Some(Self {
             gpus,
@@ -109,10 +94,11 @@ impl Facts {
             glibc,
             glibcxx,
             runtime,
+            python,
             node_type: message.node_type.clone(),
             has_uvm: message.nvidia_uvm,
             forward_dir: message.forward_compatibility_dir.clone(),
-            model,
+            model: model.map(|version| version.number),
         }))
     }
 
@@ -122,10 +108,17 @@ impl Facts {
     }
 }
 
-/// `cpu`, or a CUDA build such as `cu126`.
-pub(super) fn is_variant(text: &str) -> bool {
-    let is_number = |digits: &str| (2..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    text == "cpu" || text.strip_prefix("cu").is_some_and(is_number)
+/// Reads a field; None where it is empty, and where it is a mistake, which is told by the field.
+pub(super) fn read<T, E: ToString>(
+    wrong: &mut Violations,
+    field: &str,
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, E>,
+) -> Option<T> {
+    if text.is_empty() {
+        return None;
+    }
+    read(text).map_err(|error| wrong.add(field, error.to_string())).ok()
 }
 
 impl Catalogue {
@@ -145,11 +138,12 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::embedded;
     use super::*;
 
     #[test]
     fn every_mistake_is_told_by_its_field() {
-        let catalogue = Catalogue::load(&[]).unwrap();
+        let catalogue = embedded();
         let facts = v1::MachineFacts {
             driver_version: "new".into(),
             glibc_version: "2.x".into(),
@@ -160,7 +154,7 @@ mod tests {
             torch: Some(v1::TorchFacts { version: "latest".into(), variant: "rocm".into(), ..Default::default() }),
             ..Default::default()
         };
-        let wrong = Facts::read(&facts, &catalogue).unwrap_err();
+        let wrong = Facts::read(&facts, catalogue).unwrap_err();
         let fields: Vec<_> = wrong.0.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(
             fields,
@@ -177,20 +171,21 @@ mod tests {
 
     #[test]
     fn a_build_is_told_once_or_twice_the_same() {
-        let catalogue = Catalogue::load(&[]).unwrap();
+        let catalogue = embedded();
         let read = |version: &str, variant: &str| {
             let torch = v1::TorchFacts { version: version.into(), variant: variant.into(), ..Default::default() };
-            Facts::read(&v1::MachineFacts { torch: Some(torch), ..Default::default() }, &catalogue)
+            Facts::read(&v1::MachineFacts { torch: Some(torch), ..Default::default() }, catalogue)
         };
         assert_eq!(read("2.11.0+cu126", "").unwrap().torch.variant.as_deref(), Some("cu126"));
         assert_eq!(read("2.11.0", "cu126").unwrap().torch.variant.as_deref(), Some("cu126"));
         let wrong = read("2.11.0+cu126", "cpu").unwrap_err();
         assert!(wrong.to_string().contains("torch.variant: is \"cpu\", and torch.version says \"cu126\""), "{wrong}");
+        assert_eq!(read("2.11.0", "CUDA 12.6").unwrap().torch.variant.as_deref(), Some("cu126"));
     }
 
     #[test]
     fn a_gpu_is_known_by_the_words_of_its_name() {
-        let catalogue = Catalogue::load(&[]).unwrap();
+        let catalogue = embedded();
         let capability = |name: &str| catalogue.gpu(name)?.compute.as_ref().map(ToString::to_string);
         let cases = [
             ("NVIDIA A10", Some("8.6")),
@@ -199,6 +194,15 @@ mod tests {
             ("NVIDIA H100 80GB HBM3", Some("9.0")),
             ("NVIDIA L40S", Some("8.9")),
             ("NVIDIA GeForce RTX 5090", Some("12.0")),
+            ("NVIDIA A10G", Some("8.6")),
+            ("NVIDIA GeForce GTX 1080 Ti", Some("6.1")),
+            ("GeForce RTX 2080 Ti", Some("7.5")),
+            ("NVIDIA GeForce RTX 3050 Laptop GPU", Some("8.6")),
+            ("NVIDIA GeForce RTX 4090", Some("8.9")),
+            ("NVIDIA GeForce RTX 5090 D", Some("12.0")),
+            ("Quadro RTX 4000", Some("7.5")),
+            ("NVIDIA RTX 4000 SFF Ada Generation", Some("8.9")),
+            ("NVIDIA RTX 3000 Ada Generation Laptop GPU", None),
             ("NVIDIA A1000 of nobody", None),
         ];
         for (name, expected) in cases {

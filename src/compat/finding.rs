@@ -40,6 +40,8 @@ reasons! {
     DriverMinorCompatibility = "DRIVER_MINOR_COMPATIBILITY", Info, GpuTraining;
     /// There are GPUs, and nobody knows their driver.
     DriverUnknown = "DRIVER_UNKNOWN", Unknown, GpuTraining;
+    /// The driver is of a later branch than the last that knows the GPU.
+    GpuUnknownToDriver = "GPU_UNKNOWN_TO_DRIVER", Error, GpuTraining;
     /// The driver in the kernel is not the one of its libraries.
     DriverLibraryMismatch = "DRIVER_LIBRARY_MISMATCH", Error, GpuTraining;
     /// The library is there, and the driver is not loaded.

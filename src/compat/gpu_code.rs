@@ -4,13 +4,19 @@
 //! needs a driver that knows the toolkit's PTX. (NVIDIA, CUDA C++ Programming Guide, "Compute capability" and "Application
 //! compatibility")
 
+use std::fmt;
+
+use serde::Deserialize;
+
 use super::Version;
 
-/// What a build holds code for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Coverage {
+/// What a build holds code for: capabilities such as `8.6`, with `+PTX` where the driver can compile for newer ones.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub struct Coverage {
     binary: Vec<Version>,
     ptx: Vec<Version>,
+    text: String,
 }
 
 /// How a GPU runs the code of a build.
@@ -24,10 +30,14 @@ pub(super) enum Fit {
     None,
 }
 
-impl Coverage {
-    /// Reads capabilities such as `8.6` and `12.0+PTX`.
-    pub(super) fn read(capabilities: &[String]) -> Result<Self, String> {
-        let mut coverage = Self { binary: Vec::new(), ptx: Vec::new() };
+impl TryFrom<Vec<String>> for Coverage {
+    type Error = String;
+
+    fn try_from(capabilities: Vec<String>) -> Result<Self, String> {
+        if capabilities.is_empty() {
+            return Err("is empty; leave it out where it is not known".into());
+        }
+        let mut coverage = Self { binary: Vec::new(), ptx: Vec::new(), text: capabilities.join(", ") };
         for text in capabilities {
             let (number, is_ptx) = text.strip_suffix("+PTX").map_or((text.as_str(), false), |number| (number, true));
             let number: Version = number.parse().map_err(|error| format!("{text:?} {error}"))?;
@@ -38,7 +48,15 @@ impl Coverage {
         }
         Ok(coverage)
     }
+}
 
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Coverage {
     /// How a GPU of that capability runs it.
     pub(super) fn fit(&self, gpu: &Version) -> Fit {
         if self.binary.iter().any(|code| code.major() == gpu.major() && code <= gpu) {
@@ -55,9 +73,13 @@ impl Coverage {
 mod tests {
     use super::*;
 
+    fn read(capabilities: &[&str]) -> Result<Coverage, String> {
+        capabilities.iter().map(|&text| text.to_owned()).collect::<Vec<_>>().try_into()
+    }
+
     #[test]
     fn binary_code_runs_on_later_minors_and_ptx_on_everything_later() {
-        let coverage = Coverage::read(&["3.7+PTX", "5.0", "8.0", "8.6"].map(str::to_owned)).unwrap();
+        let coverage = read(&["3.7+PTX", "5.0", "8.0", "8.6"]).unwrap();
         let cases = [
             ("3.5", Fit::None),
             ("3.7", Fit::Binary),
@@ -70,9 +92,10 @@ mod tests {
         for (gpu, fit) in cases {
             assert_eq!(coverage.fit(&gpu.parse().unwrap()), fit, "{gpu}");
         }
-        let plain = Coverage::read(&["7.5".to_owned(), "8.6".to_owned()]).unwrap();
+        let plain = read(&["7.5", "8.6"]).unwrap();
         assert_eq!(plain.fit(&"8.0".parse().unwrap()), Fit::None);
         assert_eq!(plain.fit(&"12.0".parse().unwrap()), Fit::None);
-        assert!(Coverage::read(&["sm_80".to_owned()]).unwrap_err().contains("sm_80"));
+        assert!(read(&["sm_80"]).unwrap_err().contains("sm_80"));
+        assert!(read(&[]).unwrap_err().contains("leave it out"));
     }
 }

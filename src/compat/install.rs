@@ -4,14 +4,14 @@ mod choice;
 mod pip;
 
 use super::catalogue::{Build, Release, RuntimeRow};
-use super::facts::is_variant;
+use super::facts::read as read_field;
 use super::runtime::RuntimeQuery;
 use super::{Catalogue, UnknownRuntime, Version};
 use crate::job::Violations;
 use crate::proto::v1::{self, Accelerator, InstallPlan};
 use choice::Wish;
-pub(super) use pip::pip_command;
-use pip::{install_line, source_line, step};
+use pip::{install_line, is_plain, source_line, step};
+pub(super) use pip::{repair_command, replace_command};
 
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +37,7 @@ struct Asked {
 
 /// Plans an installation.
 pub fn plan(catalogue: &Catalogue, request: &v1::PlanInstallRequest) -> Result<InstallPlan, PlanError> {
-    let asked = read(request)?;
+    let asked = read(catalogue, request)?;
     let row = asked.query.as_ref().map(|query| catalogue.runtime(query)).transpose()?;
     let runtime = row.zip(asked.query.as_ref());
     let known = runtime.and_then(|(row, query)| if query.is_ml { &row.python } else { &row.standard_python }.as_ref());
@@ -74,34 +74,40 @@ pub fn plan(catalogue: &Catalogue, request: &v1::PlanInstallRequest) -> Result<I
     Ok(plan)
 }
 
-fn read(request: &v1::PlanInstallRequest) -> Result<Asked, Violations> {
+fn read(catalogue: &Catalogue, request: &v1::PlanInstallRequest) -> Result<Asked, Violations> {
     let mut wrong = Violations::default();
-    let mut version = |field: &str, text: &str| -> Option<Version> {
-        if text.is_empty() {
-            return None;
-        }
-        text.parse().map_err(|error| wrong.add(field, format!("{error}"))).ok()
-    };
-    let pytorch = version("pytorch_version", &request.pytorch_version);
-    let python = version("python_version", &request.python_version);
-    let driver = version("driver_version", &request.driver_version);
-    let compute = version("compute_capability", &request.compute_capability);
-    let query = match request.runtime.as_str() {
-        "" => None,
-        name => name.parse().map_err(|error| wrong.add("runtime", format!("{error}"))).ok(),
-    };
+    let pytorch =
+        read_field(&mut wrong, "pytorch_version", &request.pytorch_version, |text| catalogue.read_torch(text));
+    let python = read_field(&mut wrong, "python_version", &request.python_version, |text| catalogue.read_python(text));
+    let driver = read_field(&mut wrong, "driver_version", &request.driver_version, str::parse::<Version>);
+    let compute = read_field(&mut wrong, "compute_capability", &request.compute_capability, str::parse::<Version>);
+    let query = read_field(&mut wrong, "runtime", &request.runtime, |text| catalogue.read_runtime(text));
     let is_gpu = request.accelerator() == Accelerator::Gpu;
     if request.accelerator() == Accelerator::Unspecified {
         wrong.add("accelerator", "is missing; ACCELERATOR_CPU or ACCELERATOR_GPU is needed");
     }
-    let variant = Some(request.cuda_variant.clone()).filter(|variant| !variant.is_empty());
-    if let Some(variant) = &variant {
-        if !is_variant(variant) || variant == "cpu" {
-            wrong.add("cuda_variant", format!("is {variant:?}; a CUDA build such as cu126 is needed"));
-        } else if request.accelerator() == Accelerator::Cpu {
-            wrong.add("cuda_variant", format!("is {variant}, and the accelerator is the CPU; leave one of them out"));
+    let told = read_field(&mut wrong, "cuda_variant", &request.cuda_variant, |text| catalogue.read_variant(text));
+    let (pytorch, of_version) = pytorch.map_or((None, None), |version| (Some(version.number), version.variant));
+    if told.as_deref() == Some("cpu") {
+        wrong.add("cuda_variant", format!("is {:?}; a CUDA build such as cu126 is needed", request.cuda_variant));
+    }
+    for (field, variant) in [("cuda_variant", &told), ("pytorch_version", &of_version)] {
+        match (variant.as_deref(), request.accelerator()) {
+            (Some("cpu"), Accelerator::Gpu) if field == "pytorch_version" => {
+                wrong.add(field, "names the build for the CPU, and the accelerator is the GPU; leave one of them out");
+            }
+            (Some(variant), Accelerator::Cpu) if variant != "cpu" => {
+                wrong.add(field, format!("is {variant}, and the accelerator is the CPU; leave one of them out"));
+            }
+            _ => {}
         }
     }
+    if let (Some(told), Some(build)) = (&told, &of_version)
+        && told != build
+    {
+        wrong.add("cuda_variant", format!("is {told:?}, and pytorch_version says {build:?}; leave one out"));
+    }
+    let variant = told.or(of_version).filter(|variant| variant != "cpu");
     wrong.or(Some(Asked { query, python, is_gpu, pytorch, variant, driver, compute }))
 }
 
@@ -153,9 +159,15 @@ fn describe(wish: &Wish<'_>, plan: &mut InstallPlan, release: &Release, build: &
         if let Some(floor) = toolkit.floor() {
             plan.notes.push(format!("{} needs the NVIDIA driver {floor} or newer.", build.variant));
         }
-        if wish.compute.is_none() && !build.compute.is_empty() {
-            plan.notes.push(format!("It holds code for the compute capabilities {}.", build.compute.join(", ")));
+        if let (None, Some(coverage)) = (&wish.compute, &build.compute) {
+            plan.notes.push(format!("It holds code for the compute capabilities {coverage}."));
         }
+    }
+    if is_plain(release, build) {
+        plan.notes.push(format!(
+            "pip takes every build of PyTorch {} for this one: where another is installed, add --force-reinstall.",
+            release.version
+        ));
     }
     plan.notes.extend(release.notes.iter().cloned());
     if build.experimental {
@@ -186,6 +198,7 @@ fn minor(python: &Version) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::embedded;
     use super::*;
 
     fn ask(runtime: &str, python: &str, accelerator: Accelerator, pytorch: &str) -> v1::PlanInstallRequest {
@@ -199,7 +212,7 @@ mod tests {
     }
 
     fn planned(request: &v1::PlanInstallRequest) -> InstallPlan {
-        plan(&Catalogue::load(&[]).unwrap(), request).unwrap_or_else(|error| panic!("{error}"))
+        plan(embedded(), request).unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn requirements(request: &v1::PlanInstallRequest) -> Vec<String> {
@@ -208,7 +221,7 @@ mod tests {
 
     #[track_caller]
     fn refused(request: &v1::PlanInstallRequest) -> (String, String) {
-        match plan(&Catalogue::load(&[]).unwrap(), request) {
+        match plan(embedded(), request) {
             Err(PlanError::Invalid(mut wrong)) => {
                 let first = wrong.0.remove(0);
                 (first.field, first.description)
@@ -245,22 +258,38 @@ mod tests {
         let plan = planned(&ask("", "3.11", Accelerator::Gpu, "2.0.1"));
         assert_eq!(
             plan.pip_command,
-            "pip install torch==2.0.1 torchvision==0.15.2 --index-url https://download.pytorch.org/whl/cu117"
+            "pip install torch==2.0.1+cu117 torchvision==0.15.2+cu117 --index-url https://download.pytorch.org/whl/cu117"
         );
         let plan = planned(&ask("", "3.8", Accelerator::Gpu, "1.8.2"));
         assert_eq!(
             plan.pip_command,
-            "pip install torch==1.8.2 torchvision==0.9.2 --extra-index-url https://download.pytorch.org/whl/lts/1.8/cu111"
+            "pip install torch==1.8.2+cu111 torchvision==0.9.2+cu111 --extra-index-url https://download.pytorch.org/whl/lts/1.8/cu111"
         );
         let plan = planned(&ask("", "3.12", Accelerator::Gpu, "2.6.0"));
         assert_eq!(
             plan.requirement_lines,
-            ["--index-url https://download.pytorch.org/whl/cu124", "torch==2.6.0", "torchvision==0.21.0"]
+            ["--index-url https://download.pytorch.org/whl/cu124", "torch==2.6.0+cu124", "torchvision==0.21.0+cu124"]
         );
         assert_eq!(
             plan.steps[1].notebook_magic,
-            "%pip install torchvision==0.21.0 --index-url https://download.pytorch.org/whl/cu124"
+            "%pip install torchvision==0.21.0+cu124 --index-url https://download.pytorch.org/whl/cu124"
         );
+    }
+
+    #[test]
+    fn versions_are_read_as_people_write_them() {
+        let plan = planned(&ask("", "Python 3.10.12", Accelerator::Gpu, "1.13.1+cu117"));
+        assert_eq!((plan.pytorch_version.as_str(), plan.variant.as_str()), ("1.13.1", "cu117"));
+        let same = v1::PlanInstallRequest {
+            cuda_variant: "CUDA 11.7".into(),
+            ..ask("", "3.10", Accelerator::Gpu, "torch==1.13.1")
+        };
+        assert_eq!(planned(&same).pip_command, plan.pip_command);
+        let cpu =
+            planned(&ask("15.4 LTS (includes Apache Spark 3.5.0, Scala 2.12)", "", Accelerator::Cpu, "2.3.1+cpu"));
+        assert_eq!((cpu.runtime.as_str(), cpu.variant.as_str()), ("15.4 (standard)", "cpu"));
+        let there = planned(&ask("Databricks Runtime 7.3 LTS for Machine Learning", "", Accelerator::Gpu, ""));
+        assert!(there.already_there);
     }
 
     #[test]
@@ -277,7 +306,7 @@ mod tests {
         let is = |version: &str, variant: &str| (version.to_owned(), variant.to_owned());
         assert_eq!(newest("3.7", "", ""), is("1.13.1", "cu116"));
         assert_eq!(newest("3.12", "535.104.05", "7.0"), is("2.14", "cu126"));
-        assert_eq!(newest("3.12", "470.82.01", "8.0"), is("2.5.1", "cu118"));
+        assert_eq!(newest("3.12", "470.82.01", "8.0"), is("2.7.1", "cu118"));
         assert_eq!(newest("3.12", "", "12.0"), is("2.14", "cu132"));
     }
 
@@ -310,6 +339,29 @@ mod tests {
             v1::PlanInstallRequest { driver_version: "450.0".into(), ..ask("", "3.12", Accelerator::Gpu, "2.11.0") };
         let (field, words) = refused(&driver);
         assert!(field == "driver_version" && words.contains("525.60.13"), "{words}");
+        assert!(words.contains("the nearest is PyTorch 2.7.1 (cu118), which needs driver 450.80.02"), "{words}");
+        let newest =
+            v1::PlanInstallRequest { compute_capability: "3.7".into(), ..ask("", "3.14", Accelerator::Gpu, "") };
+        let (field, words) = refused(&newest);
+        assert!(field == "compute_capability" && words.contains("no build for Python 3.14"), "{words}");
+        let volta = v1::PlanInstallRequest {
+            driver_version: "580.95.05".into(),
+            compute_capability: "7.0".into(),
+            cuda_variant: "cu130".into(),
+            ..ask("", "3.12", Accelerator::Gpu, "2.11.0")
+        };
+        let (field, words) = refused(&volta);
+        assert!(field == "compute_capability" && words.ends_with("; the nearest is cu126"), "{words}");
+        let old = v1::PlanInstallRequest {
+            driver_version: "470.82.01".into(),
+            compute_capability: "8.6".into(),
+            ..ask("", "3.12", Accelerator::Gpu, "2.11.0")
+        };
+        let (field, words) = refused(&old);
+        assert!(
+            field == "driver_version" && words.ends_with("; the nearest that fits is PyTorch 2.7.1 (cu118)"),
+            "{words}"
+        );
         let cpu = refused(&ask("", "3.12", Accelerator::Cpu, "2.14")).1;
         assert!(cpu.contains("the nearest that fits is PyTorch 2.13.0 (cpu)"), "{cpu}");
         let ptx = v1::PlanInstallRequest {
@@ -332,7 +384,15 @@ mod tests {
         assert!(field == "python_version" && words.contains("no source tells the Python of 19.x-scala2.13"), "{words}");
         let both = v1::PlanInstallRequest { cuda_variant: "cu118".into(), ..ask("", "3.10", Accelerator::Cpu, "") };
         assert_eq!(refused(&both).0, "cuda_variant");
-        let unknown = plan(&Catalogue::load(&[]).unwrap(), &ask("7.9 ML", "", Accelerator::Cpu, ""));
+        let twice = v1::PlanInstallRequest {
+            cuda_variant: "CUDA 11.6".into(),
+            ..ask("", "3.10", Accelerator::Gpu, "1.13.1+cu117")
+        };
+        let (field, words) = refused(&twice);
+        assert!(field == "cuda_variant" && words.contains("pytorch_version says \"cu117\""), "{words}");
+        assert_eq!(refused(&ask("", "3.10", Accelerator::Gpu, "1.13.1+cpu")).0, "pytorch_version");
+        assert_eq!(refused(&ask("", "3.10", Accelerator::Cpu, "1.13.1+cu117")).0, "pytorch_version");
+        let unknown = plan(embedded(), &ask("7.9 ML", "", Accelerator::Cpu, ""));
         assert!(matches!(unknown, Err(PlanError::Runtime(unknown)) if unknown.nearest.len() == 3));
     }
 }

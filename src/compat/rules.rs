@@ -1,14 +1,27 @@
 //! The rules: facts of a machine against the catalogue. Each rule is a function that adds what it finds.
 
+mod builds;
 mod driver;
 mod gpu;
 mod libraries;
+mod remedy;
 mod runtime;
+#[cfg(test)]
+mod tests;
 
-use super::catalogue::{Build, Release, Toolkit};
+use super::catalogue::{Build, Generation, Release, Toolkit};
+use super::facts::GpuFact;
 use super::{Catalogue, Date, Facts, Version};
 use crate::proto::v1::{self, Concern, Finding, Severity, Verdict};
 pub use libraries::explain_loader;
+use remedy::Way;
+
+/// A finding, and the ways out of it that are still to be judged.
+struct Found {
+    finding: Finding,
+    /// Those of a later list are judged only where none of the earlier helps.
+    ways: Vec<Vec<Way>>,
+}
 
 /// What a rule looks at, and what has been found so far.
 struct Case<'a> {
@@ -18,12 +31,32 @@ struct Case<'a> {
     release: Option<&'a Release>,
     build: Option<&'a Build>,
     toolkit: Option<&'a Toolkit>,
-    findings: Vec<Finding>,
+    /// A way out is tried: nobody asks for ways out of what is left.
+    is_trial: bool,
+    findings: Vec<Found>,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    /// Adds a finding whose remedies change nothing that is judged here.
     fn add(&mut self, finding: Finding) {
-        self.findings.push(finding);
+        self.add_with(finding, Vec::new());
+    }
+
+    /// Adds a finding with the ways out that are to be judged, the better ones in the earlier lists.
+    fn add_with(&mut self, finding: Finding, ways: Vec<Vec<Way>>) {
+        self.findings.push(Found { finding, ways });
+    }
+
+    /// The Python that PyTorch is installed into.
+    fn python(&self) -> Option<&'a Version> {
+        let of_runtime = || self.catalogue.python_of(self.facts.runtime.as_ref()?);
+        self.facts.python.as_ref().or_else(of_runtime)
+    }
+
+    /// The generation of a GPU, where drivers, toolkits or builds have left it behind.
+    fn generation(&self, gpu: &GpuFact) -> Option<&'a Generation> {
+        let compute = gpu.compute.as_ref()?;
+        self.catalogue.generations.iter().find(|row| (&row.from..=&row.to).contains(&compute))
     }
 
     /// PyTorch as it is called in findings, such as `PyTorch 2.11.0 (cu126)`.
@@ -37,20 +70,9 @@ impl Case<'_> {
 
 /// Judges a machine on a day. The facts are put into the report by the caller, who knows where they came from.
 pub fn check(catalogue: &Catalogue, facts: &Facts, day: Date) -> v1::CompatibilityReport {
-    let torch = &facts.torch;
-    let release = torch.version.as_ref().and_then(|version| catalogue.release(version));
-    let build = release.zip(torch.variant.as_ref()).and_then(|(release, variant)| release.build(variant));
-    let toolkit = match build {
-        Some(build) => build.cuda.as_ref().and_then(|cuda| catalogue.toolkit(cuda)),
-        // A build that the catalogue does not have says its toolkit all the same: cu126 is 12.6.
-        None => torch.variant.as_deref().and_then(toolkit_of_variant).and_then(|cuda| catalogue.toolkit(&cuda)),
-    };
-    let mut case = Case { catalogue, facts, day, release, build, toolkit, findings: Vec::new() };
-    driver::judge(&mut case);
-    gpu::judge(&mut case);
-    libraries::judge(&mut case);
-    runtime::judge(&mut case);
-    let mut findings = case.findings;
+    let mut found = judge(catalogue, facts, day, false);
+    remedy::offer(catalogue, facts, day, &mut found);
+    let mut findings: Vec<Finding> = found.into_iter().map(|found| found.finding).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     v1::CompatibilityReport {
         verdict: verdict(&findings, |_| true).into(),
@@ -62,6 +84,25 @@ pub fn check(catalogue: &Catalogue, facts: &Facts, day: Date) -> v1::Compatibili
         facts: None,
         as_of: day.to_string(),
     }
+}
+
+/// What the rules find. Which of the ways out help is judged by the caller.
+fn judge(catalogue: &Catalogue, facts: &Facts, day: Date, is_trial: bool) -> Vec<Found> {
+    let torch = &facts.torch;
+    let release = torch.version.as_ref().and_then(|version| catalogue.release(version));
+    let build = release.zip(torch.variant.as_ref()).and_then(|(release, variant)| release.build(variant));
+    let toolkit = match build {
+        Some(build) => build.cuda.as_ref().and_then(|cuda| catalogue.toolkit(cuda)),
+        // A build that the catalogue does not have says its toolkit all the same: cu126 is 12.6.
+        None => torch.variant.as_deref().and_then(toolkit_of_variant).and_then(|cuda| catalogue.toolkit(&cuda)),
+    };
+    let mut case = Case { catalogue, facts, day, release, build, toolkit, is_trial, findings: Vec::new() };
+    driver::judge(&mut case);
+    gpu::judge(&mut case);
+    driver::cuda_error(&mut case);
+    libraries::judge(&mut case);
+    runtime::judge(&mut case);
+    case.findings
 }
 
 /// The worst of the findings about some concerns. What is not known decides only where it is about training.
@@ -110,291 +151,5 @@ impl Toolkit {
             (None, Some(branch)) => driver.major() >= branch.major(),
             (None, None) => false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Reason;
-    use super::*;
-    use crate::proto::v1::{GpuDescription, GpuList, MachineFacts, TorchFacts};
-
-    fn machine(gpus: &[&str], driver: &str, torch: &str) -> MachineFacts {
-        let describe = |name: &&str| GpuDescription { name: (*name).into(), compute_capability: String::new() };
-        MachineFacts {
-            gpus: Some(GpuList { gpus: gpus.iter().map(describe).collect() }),
-            driver_version: driver.into(),
-            torch: Some(TorchFacts { version: torch.into(), ..TorchFacts::default() }),
-            ..MachineFacts::default()
-        }
-    }
-
-    fn report(facts: &MachineFacts) -> v1::CompatibilityReport {
-        let catalogue = Catalogue::load(&[]).unwrap();
-        check(&catalogue, &Facts::read(facts, &catalogue).unwrap(), "2026-11-24".parse().unwrap())
-    }
-
-    fn codes(facts: &MachineFacts) -> Vec<String> {
-        report(facts).findings.into_iter().map(|finding| finding.reason).collect()
-    }
-
-    #[track_caller]
-    fn holds(reason: Reason, facts: &MachineFacts) -> Finding {
-        let findings = report(facts).findings;
-        let found = findings.iter().find(|finding| finding.reason == reason.code());
-        let found = found.unwrap_or_else(|| panic!("{reason:?} is not in {findings:#?}")).clone();
-        assert!(!found.remedies.is_empty(), "a remedy for {reason:?}");
-        assert!(!found.summary.is_empty() && !found.found.is_empty());
-        found
-    }
-
-    #[track_caller]
-    fn holds_not(reason: Reason, facts: &MachineFacts) {
-        let codes = codes(facts);
-        assert!(!codes.iter().any(|code| code == reason.code()), "{codes:?}");
-    }
-
-    #[test]
-    fn a_machine_on_which_everything_fits_is_ok() {
-        for (gpu, driver, torch) in [
-            ("NVIDIA A10", "580.65.06", "2.11.0+cu130"),
-            ("Tesla V100-SXM2-16GB", "560.28.03", "2.11.0+cu126"),
-            ("NVIDIA B200", "590.48.01", "2.11.0+cu130"),
-        ] {
-            let report = report(&machine(&[gpu], driver, torch));
-            assert_eq!(report.verdict(), Verdict::Ok, "{gpu} {driver} {torch}: {:#?}", report.findings);
-            assert_eq!((report.gpu_verdict(), report.cpu_verdict()), (Verdict::Ok, Verdict::Ok));
-            assert!(report.findings.is_empty(), "{:#?}", report.findings);
-        }
-        let cpu = report(&machine(&[], "", "2.11.0+cpu"));
-        assert_eq!((cpu.verdict(), cpu.gpu_verdict), (Verdict::Ok, None));
-    }
-
-    #[test]
-    fn a_driver_below_the_floor_is_told_with_the_builds_that_it_runs() {
-        let old = machine(&["NVIDIA A10"], "470.82.01", "2.11.0+cu126");
-        let found = holds(Reason::DriverTooOld, &old);
-        assert!(found.needed.contains("525.60.13") && found.found.contains("470.82.01"), "{found:#?}");
-        assert!(
-            found.remedies.iter().any(|remedy| remedy.commands.iter().any(|line| line.contains("cu118"))),
-            "{found:#?}"
-        );
-        assert!(found.remedies.iter().any(|remedy| remedy.text.contains("cuda-compat-12-6")), "{found:#?}");
-        assert_eq!((report(&old).verdict(), report(&old).cpu_verdict()), (Verdict::Broken, Verdict::Ok));
-        // A GPU that does not allow the package is not offered it.
-        let found = holds(Reason::DriverTooOld, &machine(&["NVIDIA GeForce RTX 3090"], "470.82.01", "2.11.0+cu126"));
-        assert!(!found.remedies.iter().any(|remedy| remedy.text.contains("cuda-compat")), "{found:#?}");
-        holds_not(Reason::DriverTooOld, &machine(&["NVIDIA A10"], "525.60.13", "2.11.0+cu126"));
-        // Before CUDA 11 there is no minor-version compatibility.
-        holds(Reason::DriverTooOld, &machine(&["Tesla T4"], "440.31", "1.5.0+cu102"));
-        holds_not(Reason::DriverTooOld, &machine(&["Tesla T4"], "440.33", "1.5.0+cu102"));
-    }
-
-    #[test]
-    fn minor_version_compatibility_is_told_apart() {
-        let minor = machine(&["NVIDIA A10"], "525.60.13", "2.11.0+cu126");
-        holds(Reason::DriverMinorCompatibility, &minor);
-        assert_eq!(report(&minor).verdict(), Verdict::Ok);
-        holds_not(Reason::DriverMinorCompatibility, &machine(&["NVIDIA A10"], "560.28.03", "2.11.0+cu126"));
-        holds(Reason::DriverMinorCompatibility, &machine(&["NVIDIA A10"], "590.48.01", "2.13.0+cu132"));
-        holds_not(Reason::DriverMinorCompatibility, &machine(&["NVIDIA A10"], "595.58.03", "2.13.0+cu132"));
-    }
-
-    #[test]
-    fn forward_compatibility_depends_on_gpu_and_driver() {
-        let with = |gpu, driver| MachineFacts {
-            forward_compatibility_dir: "/usr/local/cuda/compat".into(),
-            ..machine(&[gpu], driver, "2.11.0+cu126")
-        };
-        let used = with("NVIDIA A100-SXM4-80GB", "470.82.01");
-        holds(Reason::ForwardCompatibilityInUse, &used);
-        holds_not(Reason::DriverTooOld, &used);
-        let found = holds(Reason::ForwardCompatibilityUnsupported, &with("NVIDIA GeForce RTX 3090", "470.82.01"));
-        assert!(found.remedies[0].text.contains("/usr/local/cuda/compat"), "{found:#?}");
-        holds(Reason::ForwardCompatibilityNotNeeded, &with("NVIDIA A100-SXM4-80GB", "535.104.05"));
-        holds_not(Reason::ForwardCompatibilityNotNeeded, &used);
-    }
-
-    #[test]
-    fn a_gpu_without_code_in_the_build_is_told_the_build_that_has_it() {
-        let found = holds(Reason::CapabilityNotInBuild, &machine(&["NVIDIA B200"], "590.48.01", "2.11.0+cu126"));
-        let commands: Vec<_> = found.remedies.iter().flat_map(|remedy| &remedy.commands).collect();
-        assert!(commands.iter().any(|line| line.contains("torch==2.11.0") && line.contains("cu130")), "{commands:?}");
-        assert!(found.found.contains("10.0") && found.needed.contains("10.0"), "{found:#?}");
-        let volta =
-            holds(Reason::CapabilityNotInBuild, &machine(&["Tesla V100-SXM2-16GB"], "590.48.01", "2.11.0+cu128"));
-        let commands: Vec<_> = volta.remedies.iter().flat_map(|remedy| &remedy.commands).collect();
-        assert!(commands.iter().any(|line| line.contains("cu126")), "{commands:?}");
-        holds_not(Reason::CapabilityNotInBuild, &machine(&["Tesla V100-SXM2-16GB"], "590.48.01", "2.10.0+cu128"));
-        holds_not(Reason::CapabilityNotInBuild, &machine(&["NVIDIA L40S"], "590.48.01", "2.11.0+cu126"));
-    }
-
-    #[test]
-    fn ptx_needs_a_driver_that_knows_the_toolkit() {
-        let with = |driver: &str| {
-            let mut facts = machine(&["a GPU of tomorrow"], driver, "2.11.0+cu130");
-            facts.gpus.as_mut().unwrap().gpus[0].compute_capability = "13.0".into();
-            facts
-        };
-        holds(Reason::CapabilityByPtx, &with("590.48.01"));
-        let mut old = with("580.65.06");
-        old.torch.as_mut().unwrap().version = "2.13.0+cu132".into();
-        holds(Reason::PtxNeedsNewerDriver, &old);
-        holds_not(Reason::PtxNeedsNewerDriver, &with("590.48.01"));
-    }
-
-    #[test]
-    fn cuda_and_gpus_have_to_come_together() {
-        holds(Reason::CudaBuildWithoutGpu, &machine(&[], "", "2.11.0+cu126"));
-        assert_eq!(report(&machine(&[], "", "2.11.0+cu126")).verdict(), Verdict::Ok);
-        let found = holds(Reason::GpuWithoutCudaBuild, &machine(&["Tesla V100"], "535.104.05", "2.11.0+cpu"));
-        assert!(
-            found.remedies.iter().any(|remedy| remedy.commands.iter().any(|line| line.contains("cu126"))),
-            "{found:#?}"
-        );
-        assert_eq!(report(&machine(&["NVIDIA A10"], "535.104.05", "2.11.0+cpu")).verdict(), Verdict::Degraded);
-        holds_not(Reason::GpuWithoutCudaBuild, &machine(&[], "", "2.11.0+cpu"));
-    }
-
-    #[test]
-    fn what_nvml_says_is_judged() {
-        let with = |code| MachineFacts { nvml_error: Some(code), ..machine(&["NVIDIA A10"], "", "2.11.0+cu126") };
-        let found = holds(Reason::DriverLibraryMismatch, &with(18));
-        assert!(found.remedies[0].commands.contains(&"sudo reboot".to_owned()), "{found:#?}");
-        holds(Reason::DriverNotLoaded, &with(9));
-        holds(Reason::NvmlFailed, &with(999));
-        for reason in [Reason::DriverLibraryMismatch, Reason::DriverNotLoaded, Reason::NvmlFailed] {
-            holds_not(reason, &with(0));
-        }
-        holds_not(Reason::DriverNotLoaded, &MachineFacts { nvml_error: Some(9), ..machine(&[], "", "2.11.0+cpu") });
-        holds(Reason::DriverUnknown, &with(0));
-    }
-
-    #[test]
-    fn errors_of_the_cuda_runtime_are_judged() {
-        let with = |code| {
-            let mut facts = machine(&["NVIDIA A10"], "580.65.06", "2.11.0+cu126");
-            facts.torch.as_mut().unwrap().cuda_error = Some(code);
-            facts
-        };
-        assert!(holds(Reason::CudaSystemDriverMismatch, &with(803)).found.contains("803"));
-        assert!(holds(Reason::CudaCompatNotSupported, &with(804)).found.contains("804"));
-        holds(Reason::CudaSystemNotReady, &with(802));
-        assert!(holds(Reason::CudaError, &with(46)).found.contains("46"));
-        assert_eq!(codes(&with(0)), [""; 0]);
-    }
-
-    #[test]
-    fn nvidia_uvm_is_needed_beside_a_working_nvml() {
-        let with = |uvm| MachineFacts {
-            nvidia_uvm: uvm,
-            nvml_error: Some(0),
-            ..machine(&["NVIDIA A10"], "580.65.06", "2.11.0+cu126")
-        };
-        let found = holds(Reason::NvidiaUvmMissing, &with(Some(false)));
-        assert!(found.remedies[0].commands.iter().any(|line| line.contains("nvidia_uvm")), "{found:#?}");
-        holds_not(Reason::NvidiaUvmMissing, &with(Some(true)));
-        holds_not(Reason::NvidiaUvmMissing, &with(None));
-    }
-
-    #[test]
-    fn libraries_that_cannot_be_loaded_are_named() {
-        let with = |error: &str| {
-            let mut facts = machine(&["NVIDIA A10"], "580.65.06", "2.11.0+cu130");
-            facts.torch.as_mut().unwrap().cuda_load_error = error.into();
-            facts
-        };
-        let error = "/x/libtorch_cuda.so cannot be loaded: libcudnn.so.9: cannot open shared object file: No such file or directory";
-        let found = holds(Reason::LibtorchCudaNotLoadable, &with(error));
-        assert!(found.summary.contains("libcudnn.so.9"), "{found:#?}");
-        assert!(found.remedies[0].commands.iter().any(|line| line.contains("nvidia-cudnn-cu13")), "{found:#?}");
-        holds_not(Reason::LibtorchCudaNotLoadable, &with(""));
-        let mut cpu = machine(&[], "", "");
-        cpu.torch.as_mut().unwrap().load_error =
-            "error while loading shared libraries: libtorch_cpu.so: cannot open shared object file".into();
-        let report = report(&cpu);
-        assert_eq!(
-            (report.cpu_verdict(), report.findings[0].reason.as_str()),
-            (Verdict::Broken, "LIBTORCH_NOT_LOADABLE")
-        );
-    }
-
-    #[test]
-    fn the_systems_libraries_are_judged() {
-        let with = |glibc: &str, glibcxx: &str| MachineFacts {
-            glibc_version: glibc.into(),
-            glibcxx_version: glibcxx.into(),
-            ..machine(&[], "", "2.11.0+cpu")
-        };
-        holds(Reason::GlibcTooOld, &with("2.17", "3.4.30"));
-        holds(Reason::LibstdcxxTooOld, &with("2.36", "3.4.19"));
-        let good = with("2.36", "3.4.30");
-        holds_not(Reason::GlibcTooOld, &good);
-        holds_not(Reason::LibstdcxxTooOld, &good);
-        let other = |built_for: &str| {
-            let mut facts = machine(&[], "", "2.10.0+cpu");
-            facts.torch.as_mut().unwrap().built_for_version = built_for.into();
-            facts
-        };
-        holds(Reason::LibtorchVersionMismatch, &other("2.11.0"));
-        holds_not(Reason::LibtorchVersionMismatch, &other("2.10.0"));
-        holds_not(Reason::LibtorchVersionMismatch, &other(""));
-    }
-
-    #[test]
-    fn runtimes_are_judged_by_support_and_exchange() {
-        let on = |runtime: &str| MachineFacts { runtime: runtime.into(), ..machine(&[], "", "2.11.0+cpu") };
-        holds(Reason::RuntimeEndOfSupport, &on("7.3 ML"));
-        holds_not(Reason::RuntimeEndOfSupport, &on("16.4 ML"));
-        holds(Reason::RuntimePytorchOlder, &on("16.4 ML"));
-        // A standard runtime ships no PyTorch.
-        holds_not(Reason::RuntimePytorchOlder, &on("16.4"));
-        holds(Reason::RuntimeUnknown, &on("77.7 ML"));
-        assert_eq!(report(&on("77.7 ML")).verdict(), Verdict::Ok, "what is not known of support decides nothing");
-        let mut newer = on("17.3 ML");
-        newer.torch.as_mut().unwrap().version = "2.6.0+cpu".into();
-        holds(Reason::RuntimePytorchNewer, &newer);
-        let model =
-            |version: &str| MachineFacts { model_pytorch_version: version.into(), ..machine(&[], "", "2.11.0+cpu") };
-        holds(Reason::ModelFileNewer, &model("2.12.1"));
-        holds_not(Reason::ModelFileNewer, &model("2.11.0"));
-    }
-
-    #[test]
-    fn the_a10_v5_breaks_pytorch_2_across_gpus() {
-        let on = |gpus: &[&str], torch: &str| MachineFacts {
-            node_type: "Standard_NV72ads_A10_v5".into(),
-            ..machine(gpus, "560.28.03", torch)
-        };
-        let found = holds(Reason::NodeTypeBreaksMultiGpu, &on(&["NVIDIA A10", "NVIDIA A10"], "2.4.0+cu124"));
-        assert!(
-            found.remedies.iter().any(|remedy| remedy.commands.contains(&"pip install torch==1.13.1".to_owned())),
-            "{found:#?}"
-        );
-        holds_not(Reason::NodeTypeBreaksMultiGpu, &on(&["NVIDIA A10"], "2.4.0+cu124"));
-        holds_not(Reason::NodeTypeBreaksMultiGpu, &on(&["NVIDIA A10", "NVIDIA A10"], "1.13.1+cu117"));
-    }
-
-    #[test]
-    fn what_is_not_known_is_told_as_not_known() {
-        let nothing = MachineFacts::default();
-        let report_of_nothing = report(&nothing);
-        assert_eq!(report_of_nothing.verdict(), Verdict::Unknown);
-        holds(Reason::TorchUnknown, &nothing);
-        holds(Reason::GpusUnknown, &nothing);
-        holds(Reason::BuildCapabilitiesUnknown, &machine(&["NVIDIA A10"], "580.65.06", "2.6.0+cu124"));
-        holds(Reason::GpuCapabilityUnknown, &machine(&["a GPU of nobody"], "580.65.06", "2.11.0+cu126"));
-        holds(Reason::BuildUnknown, &machine(&["NVIDIA A10"], "580.65.06", "9.9.9+cu126"));
-        holds(Reason::BuildUnknown, &machine(&["NVIDIA A10"], "580.65.06", "2.11.0+cu118"));
-    }
-
-    #[test]
-    fn the_worst_comes_first() {
-        let facts = MachineFacts { runtime: "7.3 ML".into(), ..machine(&["NVIDIA B200"], "525.60.13", "2.11.0+cu126") };
-        let severities: Vec<_> = report(&facts).findings.iter().map(Finding::severity).collect();
-        assert!(
-            severities.windows(2).all(|pair| pair[0] >= pair[1]) && severities[0] == Severity::Error,
-            "{severities:?}"
-        );
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::catalogue::RuntimeRow;
-use super::{Catalogue, Date, Version};
+use super::{Catalogue, Date, TorchVersion, Version};
 use crate::proto::v1;
 
 /// The name of a Runtime for Machine Learning as the catalogue has it, such as `7.3 LTS ML`. The number is the key.
@@ -33,7 +33,7 @@ pub struct RuntimeQuery {
 
 /// A text that names no runtime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is {0:?}; a runtime is needed, such as \"7.3 LTS ML\" or \"15.4.x-gpu-ml-scala2.12\"")]
+#[error("is {}; a runtime is needed, such as \"7.3 LTS ML\" or \"15.4.x-gpu-ml-scala2.12\"", super::texts::shown(.0))]
 pub struct NoRuntime(pub String);
 
 /// A runtime that the catalogue does not have.
@@ -49,8 +49,8 @@ pub struct UnknownRuntime {
 /// Which runtimes to list.
 #[derive(Debug, Clone)]
 pub struct RuntimeFilter {
-    /// Only with this PyTorch, or one of this line.
-    pub pytorch: Option<Version>,
+    /// Only with this PyTorch, or one of this line; with a build, only with that on GPU clusters.
+    pub pytorch: Option<TorchVersion>,
     /// Only those that were supported on the day.
     pub supported_only: bool,
     /// Only those with long-term support.
@@ -70,22 +70,7 @@ impl FromStr for RuntimeQuery {
     type Err = NoRuntime;
 
     fn from_str(text: &str) -> Result<Self, NoRuntime> {
-        let wrong = || NoRuntime(text.to_owned());
-        let plain = text.trim().to_lowercase();
-        let plain = plain.strip_prefix("runtimes/").unwrap_or(&plain);
-        let plain = plain.strip_prefix("databricks runtime ").unwrap_or(plain);
-        let mut words = plain.split([' ', '-']).filter(|word| !word.is_empty());
-        let number = words.next().ok_or_else(wrong)?;
-        let version: Version = number.strip_suffix(".x").unwrap_or(number).parse().map_err(|_| wrong())?;
-        let mut is_ml = false;
-        for word in words {
-            match word {
-                "ml" => is_ml = true,
-                "lts" | "gpu" | "cpu" | "photon" | "aarch64" | "esr" => {}
-                word if word.starts_with("scala") => {}
-                _ => return Err(wrong()),
-            }
-        }
+        let (version, is_ml) = super::texts::runtime(text).ok_or_else(|| NoRuntime(text.to_owned()))?;
         Ok(Self { version, is_ml, text: text.trim().to_owned() })
     }
 }
@@ -203,17 +188,31 @@ impl Catalogue {
     pub fn runtime(&self, query: &RuntimeQuery) -> Result<&RuntimeRow, UnknownRuntime> {
         let found = self.runtimes.iter().find(|row| row.name.version == query.version);
         found.ok_or_else(|| {
-            let mut near: Vec<&RuntimeRow> = self.runtimes.iter().collect();
-            near.sort_by_key(|row| row.name.version.distance(&query.version));
-            let nearest = near.iter().take(3).map(|row| row.name.to_string()).collect();
+            let nearest = self.nearest_runtimes(&query.version, 3);
             UnknownRuntime { asked: query.text.clone(), nearest }
         })
+    }
+
+    /// The runtimes that are nearest to a number, the nearest first.
+    pub(super) fn nearest_runtimes(&self, version: &Version, count: usize) -> Vec<String> {
+        let mut near: Vec<&RuntimeRow> = self.runtimes.iter().collect();
+        near.sort_by_key(|row| row.name.version.distance(version));
+        near.iter().take(count).map(|row| row.name.to_string()).collect()
+    }
+
+    /// Python of a runtime, where that is known.
+    pub(super) fn python_of(&self, query: &RuntimeQuery) -> Option<&Version> {
+        let row = self.runtime(query).ok()?;
+        if query.is_ml { row.python.as_ref() } else { row.standard_python.as_ref() }
     }
 
     /// Runtimes, newest first.
     pub fn list_runtimes(&self, filter: &RuntimeFilter, day: Date) -> Vec<&RuntimeRow> {
         let is_wanted = |row: &&RuntimeRow| {
-            let has_pytorch = |wanted: &Version| row.pytorch.as_ref().is_some_and(|found| found.is_of(wanted));
+            let has_pytorch = |wanted: &TorchVersion| {
+                row.pytorch.as_ref().is_some_and(|found| found.is_of(&wanted.number))
+                    && (wanted.variant.is_none() || wanted.variant == row.pytorch_build)
+            };
             filter.pytorch.as_ref().is_none_or(has_pytorch)
                 && (!filter.supported_only || row.support(day).status == v1::Support::Supported)
                 && (!filter.lts_only || row.name.lts)
@@ -224,6 +223,13 @@ impl Catalogue {
     /// The day of the first release that is known.
     pub fn first_day(&self) -> Option<Date> {
         self.runtimes.iter().filter_map(|row| row.released).min()
+    }
+
+    /// The releases that are nearest to a version, the nearest first.
+    pub(super) fn nearest_releases(&self, version: &Version, count: usize) -> Vec<String> {
+        let mut near: Vec<&Version> = self.releases.iter().map(|release| &release.version).collect();
+        near.sort_by_key(|other| other.distance(version));
+        near.iter().take(count).map(ToString::to_string).collect()
     }
 
     /// The versions of PyTorch that are nearest to one, the nearest first.
@@ -240,10 +246,11 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::embedded;
     use super::*;
 
-    fn catalogue() -> Catalogue {
-        Catalogue::load(&[]).unwrap()
+    fn catalogue() -> &'static Catalogue {
+        embedded()
     }
 
     fn day(text: &str) -> Date {
@@ -269,7 +276,7 @@ mod tests {
         ];
         let catalogue = catalogue();
         for (name, pytorch, is_supported) in published {
-            let row = find(&catalogue, name);
+            let row = find(catalogue, name);
             assert_eq!(row.name.to_string(), name);
             assert_eq!(row.pytorch.as_ref().unwrap().to_string(), pytorch, "{name}");
             let status = row.support(day("2020-10-01")).status;
@@ -277,7 +284,7 @@ mod tests {
             assert_eq!(status, expected, "{name}");
         }
         for (short, long) in [("7.3 ML", "7.3 LTS ML"), ("5.5 ML", "5.5 LTS ML")] {
-            assert_eq!(find(&catalogue, short).name.to_string(), long);
+            assert_eq!(find(catalogue, short).name.to_string(), long);
         }
     }
 
@@ -287,9 +294,9 @@ mod tests {
         let names =
             ["7.3 ML", "7.3 LTS ML", "7.3.x-gpu-ml-scala2.12", "runtimes/7.3-ml", "7.3", " 7.3 lts ml ", "7.3.x"];
         for name in names {
-            assert_eq!(find(&catalogue, name).name.to_string(), "7.3 LTS ML", "{name}");
+            assert_eq!(find(catalogue, name).name.to_string(), "7.3 LTS ML", "{name}");
         }
-        assert_eq!(find(&catalogue, "15.4.x-cpu-ml-scala2.12").name.to_string(), "15.4 LTS ML");
+        assert_eq!(find(catalogue, "15.4.x-cpu-ml-scala2.12").name.to_string(), "15.4 LTS ML");
         assert!(!"7.3.x-scala2.12".parse::<RuntimeQuery>().unwrap().is_ml);
         for name in ["", "ML", "seven", "7.3 XL", "7..3 ML", "runtimes/"] {
             assert!(name.parse::<RuntimeQuery>().is_err(), "{name:?}");
@@ -314,7 +321,7 @@ mod tests {
             ("19 ML", "2027-07-01", Unknown),
         ];
         for (name, on, status) in cases {
-            let support = find(&catalogue, name).support(day(on));
+            let support = find(catalogue, name).support(day(on));
             assert_eq!(support.status, status, "{name} on {on}: {}", support.reason);
         }
     }
@@ -327,8 +334,11 @@ mod tests {
         };
         let all = RuntimeFilter { pytorch: None, supported_only: false, lts_only: false };
         assert_eq!(names(&all, "2020-10-01").first().map(String::as_str), Some("19 ML"));
-        let filter = RuntimeFilter { pytorch: Some("1.5".parse().unwrap()), ..all.clone() };
-        assert_eq!(names(&filter, "2020-10-01"), ["7.2 ML", "7.1 ML", "7.0 ML"]);
+        let with =
+            |pytorch: &str| RuntimeFilter { pytorch: Some(catalogue.read_torch(pytorch).unwrap()), ..all.clone() };
+        assert_eq!(names(&with("1.5"), "2020-10-01"), ["7.2 ML", "7.1 ML", "7.0 ML"]);
+        assert_eq!(names(&with("1.13.1+cu117"), "2026-01-01"), ["13.3 LTS ML", "12.2 LTS ML"]);
+        assert_eq!(names(&with("1.13.1+cu116"), "2026-01-01"), [""; 0]);
         let filter = RuntimeFilter { supported_only: true, lts_only: true, ..all };
         assert_eq!(names(&filter, "2020-10-01"), ["7.3 LTS ML", "5.5 LTS ML"]);
     }

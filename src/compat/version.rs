@@ -16,7 +16,7 @@ pub struct Version {
 
 /// A text that is no version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is {found:?}; a version of one to five numbers is needed, such as 2.11.0")]
+#[error("is {}; a version of one to five numbers is needed, such as 2.11.0", super::texts::shown(found))]
 pub struct VersionError {
     found: String,
 }
@@ -35,14 +35,6 @@ impl Version {
     /// It is this version or, where this one has fewer numbers, one of its line: `2.7.1` is of `2.7`.
     pub fn is_of(&self, line: &Self) -> bool {
         (0..line.numbers.len()).all(|place| self.number(place) == line.number(place))
-    }
-
-    /// Reads a version with a build behind it, such as `2.11.0+cu130`.
-    pub fn with_build(text: &str) -> Result<(Self, Option<String>), VersionError> {
-        match text.split_once('+') {
-            Some((version, build)) => Ok((version.parse()?, Some(build.to_owned()))),
-            None => Ok((text.parse()?, None)),
-        }
     }
 
     /// How far another version is away, for telling the nearest ones: the earlier numbers weigh more.
@@ -137,14 +129,6 @@ mod tests {
         assert!(words.contains("\"3.x\"") && words.contains("such as 2.11.0"), "{words}");
     }
 
-    #[test]
-    fn a_build_stands_behind_a_plus() {
-        let (number, build) = Version::with_build("2.11.0+cu130").unwrap();
-        assert_eq!((number.to_string().as_str(), build.as_deref()), ("2.11.0", Some("cu130")));
-        assert_eq!(Version::with_build("2.11.0").unwrap().1, None);
-        assert!(Version::with_build("x+cu130").is_err());
-    }
-
     fn any_version() -> impl Strategy<Value = Version> {
         proptest::collection::vec(0_u32..1_000_000_000, 1..=5)
             .prop_map(|numbers| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(".").parse().unwrap())
@@ -176,7 +160,6 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in ".{0,40}") {
             let _ = text.parse::<Version>();
-            let _ = Version::with_build(&text);
         }
     }
 }

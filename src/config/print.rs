@@ -1,5 +1,6 @@
 //! The effective settings as a settings file: what `--check-config` prints.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use super::{LogFormat, Settings, ShutdownRunners};
 pub fn to_toml(settings: &Settings) -> String {
     let time = |duration: Duration| quoted(&humantime::format_duration(duration).to_string());
     let path = |path: &Path| quoted(&path.display().to_string());
+    let listen = |address: Option<SocketAddr>| quoted(&address.map(|address| address.to_string()).unwrap_or_default());
     let chosen = |name: &str, value: Option<String>, otherwise: &str| match value {
         Some(value) => format!("{name} = {value}\n"),
         None => format!("# {name} is not set: {otherwise}\n"),
     };
     let roots: Vec<_> = settings.data_roots.iter().map(|root| path(root)).collect();
+    let hosts: Vec<_> = settings.http_allowed_hosts.iter().map(|name| quoted(name)).collect();
     let format = match settings.log_format {
         LogFormat::Auto => "auto",
         LogFormat::Human => "human",
@@ -26,7 +29,8 @@ pub fn to_toml(settings: &Settings) -> String {
     };
     [
         format!("state_dir = {}\n", path(&settings.state_dir)),
-        format!("\n[grpc]\nlisten = {}\n", quoted(&settings.grpc_listen.to_string())),
+        format!("state_group_read = {}\n", settings.state_group_read),
+        format!("\n[grpc]\nlisten = {}\n", listen(settings.grpc_listen)),
         format!("max_message_bytes = {}\n", settings.grpc_max_message_bytes),
         format!("max_streams = {}\n", settings.grpc_max_streams),
         format!("keepalive_interval = {}\n", time(settings.grpc_keepalive_interval)),
@@ -36,7 +40,8 @@ pub fn to_toml(settings: &Settings) -> String {
             "torchd.sock in $RUNTIME_DIRECTORY, else in the state folder",
         ),
         format!("unix_socket_mode = \"{:04o}\"\n", settings.grpc_unix_socket_mode),
-        format!("\n[http]\nlisten = {}\n", quoted(&settings.http_listen.to_string())),
+        format!("\n[http]\nlisten = {}\n", listen(settings.http_listen)),
+        format!("allowed_hosts = [{}]\n", hosts.join(", ")),
         format!("\n[security]\nallow_unauthenticated_remote = {}\n", settings.allow_unauthenticated_remote),
         format!("\n[data]\nroots = [{}]\n", roots.join(", ")),
         "\n[cluster]\nworkers = 0\nrole = \"driver\"\n".to_owned(),

@@ -9,7 +9,8 @@ use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
-    INTERVALS, LONGEST_SOCKET, address, duration, in_range, log_format, log_level, long_duration, mode, path, paths,
+    INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, duration, hosts, in_range, listen, log_format, log_level,
+    long_duration, mode, path, paths,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
@@ -77,8 +78,19 @@ fn merge(flags: &Flags, environment: &Environment, odd: &mut Vec<Mistake>) -> Re
             builder = builder.set_override(key, set_by(name, value.as_str()))?;
         }
     }
+    let mut text = |key: &str, flag: &str, path: &Path| match path.to_str() {
+        Some(text) => Some(text.to_owned()),
+        None => {
+            let what = format!("is {path:?}, which is not UTF-8; a path that is text is needed");
+            odd.push(Mistake { key: key.into(), origin: flag.into(), what });
+            None
+        }
+    };
+    let state_dir = flags.state_dir.as_ref().and_then(|path| text("state_dir", "--state-dir", path));
+    let data_roots: Vec<_> =
+        flags.data_roots.iter().filter_map(|root| text("data.roots", "--data-root", root)).collect();
     let set = [
-        ("state_dir", "--state-dir", flags.state_dir.as_ref().map(|path| path.display().to_string())),
+        ("state_dir", "--state-dir", state_dir),
         ("grpc.listen", "--grpc-listen", flags.grpc_listen.clone()),
         ("http.listen", "--http-listen", flags.http_listen.clone()),
     ];
@@ -87,9 +99,8 @@ fn merge(flags: &Flags, environment: &Environment, odd: &mut Vec<Mistake>) -> Re
             builder = builder.set_override(key, set_by(flag, value))?;
         }
     }
-    if !flags.data_roots.is_empty() {
-        let roots: Vec<Value> =
-            flags.data_roots.iter().map(|root| set_by("--data-root", root.display().to_string())).collect();
+    if !data_roots.is_empty() {
+        let roots: Vec<Value> = data_roots.into_iter().map(|root| set_by("--data-root", root)).collect();
         builder = builder.set_override("data.roots", set_by("--data-root", ValueKind::Array(roots)))?;
     }
     builder.build()
@@ -151,8 +162,10 @@ fn interval(keys: &mut Keys, key: &'static str) -> Option<Duration> {
 }
 
 fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Settings> {
-    let grpc_listen = keys.take("grpc.listen", address);
-    let http_listen = keys.take("http.listen", address);
+    let default = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+    let grpc_listen = keys.take("grpc.listen", listen).unwrap_or(default(7080));
+    let http_listen = keys.take("http.listen", listen).unwrap_or(default(7081));
+    let http_allowed_hosts = keys.take("http.allowed_hosts", hosts).unwrap_or_default();
     let allow_unauthenticated_remote =
         keys.take("security.allow_unauthenticated_remote", parsed("true or false is needed")).unwrap_or(false);
     for (key, listen) in [("grpc.listen", grpc_listen), ("http.listen", http_listen)] {
@@ -170,6 +183,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let grpc_max_streams = keys.take("grpc.max_streams", in_range(1, 1 << 20, "calls"));
     let grpc_keepalive_interval = interval(keys, "grpc.keepalive_interval");
     let state_dir = keys.take("state_dir", path);
+    let state_group_read = keys.take("state_group_read", parsed("true or false is needed")).unwrap_or(false);
     let data_roots = keys.take("data.roots", paths).unwrap_or_default();
     for root in &data_roots {
         if !root.is_dir() {
@@ -269,18 +283,27 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let log_format = keys.take("log.format", log_format);
     let log_level = keys.take("log.level", log_level);
     let state_dir = state_dir.or_else(|| default_state_dir(environment));
+    // As long as it is once links are followed, where it is there.
+    let full = state_dir.as_ref().and_then(|path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok());
+    if let Some(length) = full.map(|path| path.as_os_str().len()).filter(|length| *length > LONGEST_STATE_DIR) {
+        let what =
+            format!("has {length} bytes; SQLite takes paths of at most {LONGEST_STATE_DIR} for its database's folder");
+        keys.add("state_dir", what);
+    }
     if state_dir.is_none() {
         keys.add("state_dir", "is not set, and neither STATE_DIRECTORY nor HOME tells where to keep state".into());
     }
     Some(Settings {
         state_dir: state_dir?,
-        grpc_listen: grpc_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7080))),
+        state_group_read,
+        grpc_listen,
         grpc_max_message_bytes: grpc_max_message_bytes.unwrap_or(4 << 20),
         grpc_max_streams: grpc_max_streams.map_or(1000, |calls| calls as u32),
         grpc_keepalive_interval: grpc_keepalive_interval.unwrap_or(Duration::from_secs(30)),
         grpc_unix_socket,
         grpc_unix_socket_mode: grpc_unix_socket_mode.unwrap_or(0o660),
-        http_listen: http_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7081))),
+        http_listen,
+        http_allowed_hosts,
         allow_unauthenticated_remote,
         data_roots,
         cluster_runtime,
@@ -385,8 +408,9 @@ mod tests {
     #[test]
     fn without_any_settings_the_defaults_of_the_contract_come_out() {
         let settings = with_file("", &[], Flags::default()).unwrap();
-        assert_eq!(settings.grpc_listen.to_string(), "127.0.0.1:7080");
-        assert_eq!(settings.http_listen.to_string(), "127.0.0.1:7081");
+        assert_eq!(settings.grpc_listen.unwrap().to_string(), "127.0.0.1:7080");
+        assert_eq!(settings.http_listen.unwrap().to_string(), "127.0.0.1:7081");
+        assert!(!settings.state_group_read);
         assert_eq!(settings.state_dir, Path::new("/home/a/.local/state/torchd"));
         assert_eq!(settings.jobs_cpu_slots, 8);
     }
@@ -398,7 +422,7 @@ mod tests {
             [("TORCHD__GRPC__LISTEN", "127.0.0.1:2"), ("TORCHD__STATE_DIR", "/env"), ("STATE_DIRECTORY", "/sd")];
         let flags = Flags { grpc_listen: Some("127.0.0.1:3".into()), ..Flags::default() };
         let settings = with_file(file, &environment, flags).unwrap();
-        assert_eq!(settings.grpc_listen.port(), 3);
+        assert_eq!(settings.grpc_listen.unwrap().port(), 3);
         assert_eq!(settings.state_dir, Path::new("/env"));
         assert_eq!(settings.jobs_max_queued, 5);
         let settings = with_file("", &[("STATE_DIRECTORY", "/sd:/other")], Flags::default()).unwrap();
@@ -421,6 +445,13 @@ mod tests {
         assert_eq!(mistakes(open, &[]), ["grpc.listen"]);
         let meant = format!("{open}[security]\nallow_unauthenticated_remote = true");
         assert!(with_file(&meant, &[], Flags::default()).is_ok());
+    }
+
+    #[test]
+    fn an_address_that_is_empty_is_none() {
+        let flags = Flags { http_listen: Some(String::new()), ..Flags::default() };
+        let settings = with_file("[grpc]\nlisten = ''", &[], flags).unwrap();
+        assert_eq!((settings.grpc_listen, settings.http_listen), (None, None));
     }
 
     #[test]

@@ -9,11 +9,15 @@ use config::{Value, ValueKind};
 use super::LogFormat;
 use super::keys::{parsed, text};
 
-pub(super) fn address(value: &Value) -> Result<SocketAddr, String> {
+/// An address to listen on; None where the text is empty, for none.
+pub(super) fn listen(value: &Value) -> Result<Option<SocketAddr>, String> {
     let text = text(value)?;
-    let right = "host:port is needed, for example 127.0.0.1:7080, with port 0 for a free one";
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let right = "host:port is needed, for example 127.0.0.1:7080, with port 0 for a free one, or \"\" for none";
     let mut found = text.to_socket_addrs().map_err(|_| format!("is {text:?}; {right}"))?;
-    found.next().ok_or_else(|| format!("is {text:?}, which names no address; {right}"))
+    found.next().map(Some).ok_or_else(|| format!("is {text:?}, which names no address; {right}"))
 }
 
 pub(super) fn path(value: &Value) -> Result<PathBuf, String> {
@@ -30,11 +34,33 @@ pub(super) fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
     }
 }
 
+/// A list of host names, or what the environment can hold: names with commas between them.
+pub(super) fn hosts(value: &Value) -> Result<Vec<String>, String> {
+    let names: Vec<String> = match &value.kind {
+        ValueKind::Array(items) => items.iter().map(text).collect::<Result<_, _>>()?,
+        ValueKind::String(list) => list.split(',').map(|name| name.trim().to_owned()).collect(),
+        other => return Err(format!("is {other}; a list of host names is needed")),
+    };
+    let is_name = |name: &String| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+    };
+    match names.iter().find(|name| !is_name(name)) {
+        Some(name) => {
+            Err(format!("holds {name:?}; a host name without a port is needed, such as \"metrics.example.org\""))
+        }
+        None => Ok(names),
+    }
+}
+
 /// Intervals at which something can be done again.
 pub(super) const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// The longest path of a Unix socket, without the byte that ends it. (unix(7), sun_path)
 pub const LONGEST_SOCKET: usize = 107;
+
+/// The longest path of the state folder: SQLite takes 512 bytes for a path, keeps 8 of them for what it adds to the name of a database, and
+/// ours is made aside under names of up to 24. (os_unix.c, MAX_PATHNAME)
+pub(super) const LONGEST_STATE_DIR: usize = 512 - 8 - 24;
 
 /// The mode of a file, as chmod takes it.
 pub(super) fn mode(value: &Value) -> Result<u32, String> {

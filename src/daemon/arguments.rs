@@ -16,10 +16,10 @@ pub(super) struct Arguments {
     /// Where to keep the database and the jobs' folders
     #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Where to serve gRPC, as host:port; port 0 for a free one
+    /// Where to serve gRPC, as host:port; port 0 for a free one, nothing for the Unix socket alone
     #[arg(long, value_name = "ADDR")]
     grpc_listen: Option<String>,
-    /// Where to serve /metrics, as host:port; port 0 for a free one
+    /// Where to serve /metrics, as host:port; port 0 for a free one, nothing for nowhere
     #[arg(long, value_name = "ADDR")]
     http_listen: Option<String>,
     /// A folder that data files may lie in; may be given several times

@@ -7,11 +7,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use super::modes::GroupReads;
 use super::owner::become_owner_of;
 use super::startup::{self, Failure, StateDir};
 use crate::config::Settings;
 use crate::doctor::{Findings, Places, Repaired, examine, repair};
 use crate::journal::is_held;
+use crate::terminal::shown;
 
 /// A daemon that changes a job writes the database first and the folder then; this is long enough for that.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -25,12 +27,12 @@ pub(super) fn main(settings: &Settings, is_repair: bool) -> ExitCode {
     let (words, is_well) = match done {
         Ok(done) => done,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "torchd: {failure}");
+            let _ = writeln!(std::io::stderr(), "torchd: {}", shown(&failure.to_string()));
             return ExitCode::from(failure.code);
         }
     };
     // Whoever has stopped reading has seen enough.
-    let _ = std::io::stdout().write_all(words.as_bytes());
+    let _ = std::io::stdout().write_all(shown(&words).as_bytes());
     if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEMS) }
 }
 
@@ -71,7 +73,7 @@ fn look(state_dir: &Path) -> Result<(String, bool), Failure> {
 fn mend(settings: &Settings) -> Result<(String, bool), Failure> {
     let path = existing(&settings.state_dir)?;
     let roots = startup::data_roots(settings)?;
-    let state = StateDir::open(&path)?;
+    let state = StateDir::open(&path, GroupReads(settings.state_group_read))?;
     let places = startup::places(&path);
     let findings = found(&places)?;
     let mut words = listed(&findings);

@@ -1,5 +1,6 @@
 //! The addresses: bound before anything else is touched, served once everything is there.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -26,9 +27,9 @@ use crate::services::AnswerLayer;
 
 /// Bound, not served yet.
 pub(super) struct Listeners {
-    grpc: TcpListener,
+    grpc: Option<TcpListener>,
     unix: Option<UnixListener>,
-    http: TcpListener,
+    http: Option<TcpListener>,
     pub(super) addresses: Addresses,
     limits: Limits,
 }
@@ -45,20 +46,38 @@ struct Limits {
 /// Where the daemon can be reached.
 #[derive(Debug, Clone)]
 pub(super) struct Addresses {
-    pub(super) grpc: SocketAddr,
+    /// Over TCP; None where the settings switch that off.
+    pub(super) grpc: Option<SocketAddr>,
     /// The Unix socket; None where its path would be too long.
     pub(super) unix: Option<PathBuf>,
-    pub(super) http: SocketAddr,
+    /// None where the settings switch it off.
+    pub(super) http: Option<SocketAddr>,
 }
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unix = self.unix.as_ref().map(|path| path.display().to_string());
+        let grpc = self.grpc.map(|address| address.to_string()).or(unix).unwrap_or_default();
+        write!(f, "gRPC on {grpc}")?;
+        self.http.map_or(Ok(()), |http| write!(f, ", metrics on {http}"))
+    }
+}
+
+/// Bytes of a request, and of all requests of a connection, that a client may send before we have
+/// taken those before.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
 
 /// From failing to accept a connection to trying again.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Binds all addresses. `socket_dir` is where the Unix socket lies if the settings name no other place.
 pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Listeners, Failure> {
-    let listen = async |key: &str, address: SocketAddr| {
+    let listen = async |key: &str, address: Option<SocketAddr>| {
+        let Some(address) = address else { return Ok((None, None)) };
         let bound = TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
-        bound.map_err(|error| Failure::unavailable(&format!("{key} = {address}"), error))
+        let bound = bound.map_err(|error| Failure::unavailable(&format!("{key} = {address}"), error));
+        bound.map(|(address, listener)| (Some(address), Some(listener)))
     };
     let (grpc_address, grpc) = listen("grpc.listen", settings.grpc_listen).await?;
     let (http_address, http) = listen("http.listen", settings.http_listen).await?;
@@ -72,6 +91,10 @@ pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Liste
             bound.map_err(|error| Failure::unavailable(&format!("grpc.unix_socket = {}", place.display()), error));
         (Some(bound?), Some(place))
     };
+    if grpc.is_none() && unix.is_none() {
+        let why = "it is empty, and the path of the Unix socket is too long, so that nobody could ask for anything";
+        return Err(Failure::unavailable("grpc.listen", format!("{why}; grpc.unix_socket names a shorter one")));
+    }
     let addresses = Addresses { grpc: grpc_address, unix: place, http: http_address };
     let limits = Limits { max_streams: settings.grpc_max_streams, keepalive: settings.grpc_keepalive_interval };
     Ok(Listeners { grpc, unix, http, addresses, limits })
@@ -115,12 +138,16 @@ impl Listeners {
             ));
         }
         // An answer is several small writes; held back until the first is acknowledged they would take 40 ms.
-        let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
-        servers.spawn(serve_grpc(incoming, routes, layer, limits, stop.clone()));
-        servers.spawn(async move {
-            let served = axum::serve(Impatient(self.http), pages).with_graceful_shutdown(stop.cancelled_owned()).await;
-            served.map_err(|error| format!("HTTP: {error}"))
-        });
+        if let Some(grpc) = self.grpc {
+            let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
+            servers.spawn(serve_grpc(incoming, routes, layer, limits, stop.clone()));
+        }
+        if let Some(http) = self.http {
+            servers.spawn(async move {
+                let served = axum::serve(Impatient(http), pages).with_graceful_shutdown(stop.cancelled_owned()).await;
+                served.map_err(|error| format!("HTTP: {error}"))
+            });
+        }
         servers
     }
 }
@@ -154,6 +181,8 @@ where
     let incoming = paced(incoming).map(|accepted| accepted.map(Punctual::new));
     Server::builder()
         .max_concurrent_streams(Some(limits.max_streams))
+        .initial_stream_window_size(Some(STREAM_WINDOW))
+        .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(limits.keepalive))
         .layer(layer)

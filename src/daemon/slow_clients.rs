@@ -1,6 +1,10 @@
-//! HTTP connections whose client keeps us waiting, which would use up the descriptors: whoever does not send the head of a request in time, or
-//! neither asks nor reads for long, is cut off. What the daemon itself needs for an answer does not count. Requests have no body that a page
-//! reads: what comes behind a head is another request.
+//! Cuts off HTTP connections whose clients keep us waiting, since they use up descriptors.
+//!
+//! A client has to send the head of a request in time, and is cut off where it neither asks nor
+//! reads for long. The time that the daemon itself needs for an answer does not count. No page
+//! reads the body of a request: bytes behind a head are another request. HTTP/2 is not spoken here,
+//! and a client that begins it is cut off at once: the server would wait for the rest of its
+//! preface.
 
 use std::future::Future;
 use std::io;
@@ -21,7 +25,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const IDLE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Longer than any answer takes: that is not up to the client.
-const ANSWER_LIMIT: Duration = Duration::from_secs(3600);
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+/// How the preface of HTTP/2 begins. No method is called like this. (RFC 9113, 3.4)
+const PREFACE: &[u8] = b"PRI ";
 
 /// Accepts connections that are cut off when they are slow. Where none can be accepted, axum waits for a second.
 pub(super) struct Impatient(pub(super) TcpListener);
@@ -65,7 +71,7 @@ pin_project! {
 impl<C> Timed<C> {
     /// The time begins now.
     fn new(inner: C) -> Self {
-        Self { inner, limit: Box::pin(sleep(REQUEST_LIMIT)), stage: Stage::Asking, head: Head::default() }
+        Self { inner, limit: Box::pin(sleep(REQUEST_LIMIT)), stage: Stage::Asking, head: Head::new() }
     }
 }
 
@@ -74,9 +80,22 @@ impl<C> Timed<C> {
 struct Head {
     has_words: bool,
     line_has_words: bool,
+    /// How much of the preface of HTTP/2 it begins with; None where it does not.
+    preface: Option<usize>,
 }
 
 impl Head {
+    fn new() -> Self {
+        Self { preface: Some(0), ..Self::default() }
+    }
+
+    /// Whether everything so far is the beginning of HTTP/2's preface, and long enough to be
+    /// nothing else.
+    fn is_preface_with(&mut self, byte: u8) -> bool {
+        self.preface = self.preface.filter(|place| PREFACE.get(*place) == Some(&byte)).map(|place| place + 1);
+        self.preface == Some(PREFACE.len())
+    }
+
     /// Whether this byte ends it: that of an empty line. Those before the first line do not count. (RFC 9112, 2.2)
     fn ends_with(&mut self, byte: u8) -> bool {
         match byte {
@@ -104,8 +123,11 @@ impl<C: AsyncRead> AsyncRead for Timed<C> {
         let read = this.inner.poll_read(context, buffer);
         for byte in &buffer.filled()[before..] {
             if *this.stage == Stage::Idle {
-                (*this.stage, *this.head) = (Stage::Asking, Head::default());
+                (*this.stage, *this.head) = (Stage::Asking, Head::new());
                 this.limit.as_mut().reset(Instant::now() + REQUEST_LIMIT);
+            }
+            if *this.stage == Stage::Asking && this.head.is_preface_with(*byte) {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::Unsupported, "HTTP/2 is not spoken here")));
             }
             if *this.stage == Stage::Asking && this.head.ends_with(*byte) {
                 *this.stage = Stage::Answering;
@@ -221,7 +243,7 @@ mod tests {
         let both = format!("{whole}{half}");
         let slow = asks("/slow");
         // How many answers come before the connection is cut off in which second.
-        let cases: [(&str, Sent, usize, u64); 9] = [
+        let cases: [(&str, Sent, usize, u64); 13] = [
             ("silence", &[], 0, 10),
             ("half a request", &[(0, half)], 0, 10),
             ("a byte a second", &dribble, 0, 10),
@@ -230,6 +252,10 @@ mod tests {
             ("another one later", &[(0, &whole), (250, half), (255, &whole[half.len()..])], 2, 555),
             ("half of another one later", &[(0, &whole), (250, half)], 1, 260),
             ("half of another one at once", &[(0, &both)], 1, 300),
+            ("the preface of HTTP/2", &[(0, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")], 0, 0),
+            ("half of that", &[(0, "PRI * HTTP/2.0\r\n\r\n")], 0, 0),
+            ("a little of it", &[(0, "PRI")], 0, 10),
+            ("that behind empty lines", &[(0, "\r\n\r\nPRI * HTTP/2.0\r\n\r\n")], 0, 0),
             ("a page that takes its time", &[(0, &slow)], 1, 360),
         ];
         for (name, sent, answers, end) in cases {

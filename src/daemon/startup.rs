@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listeners::Addresses;
+use super::modes::GroupReads;
+use crate::beneath::folder_of;
 use crate::checkup::Checkup;
 use crate::compat::{Catalogue, CatalogueFile};
 use crate::config::{Environment, Invalid, Mistake, Settings};
 use crate::dataset::DataRoots;
 use crate::doctor::Places;
 use crate::gpu::{self, NvmlOptions, NvmlSource, Watcher, WatcherSettings};
-use crate::journal::{FileLock, Holder, JobFolder, write_whole};
+use crate::journal::{FileLock, Holder, JobFolder, is_held, write_whole};
 use crate::node::{NodeSource, unsuitable_filesystem};
 use crate::store::{Store, StoreError};
 use crate::supervisor::RunnerSettings;
+use crate::umask::open_to_others;
 
 /// The settings are wrong (EX_USAGE of sysexits.h).
 pub(super) const EXIT_SETTINGS: u8 = 64;
@@ -55,25 +58,35 @@ pub(super) struct StateDir {
 
 impl StateDir {
     /// Makes the folder where needed and takes it.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, group: GroupReads) -> Result<Self, Failure> {
         let cannot = |error: std::io::Error| Failure::unavailable(&format!("state_dir = {}", path.display()), error);
         std::fs::create_dir_all(path.join("jobs")).map_err(cannot)?;
         // Relative paths would mean something else to runners, which work in their jobs' folders.
         let path = path.canonicalize().map_err(cannot)?;
+        group.close(&path).map_err(cannot)?;
         let file = lock_file(&path);
         let Some(lock) = FileLock::take(&file).map_err(cannot)? else {
-            let who = holder(&file).map_or_else(String::new, |pid| format!(", with pid {pid}"));
-            return Err(Failure::unavailable(
-                &format!("state_dir = {}", path.display()),
-                format!("another torchd uses it{who}; stop that one, or give this one a --state-dir of its own"),
-            ));
+            let why = if is_held(&file).map_err(cannot)? {
+                let who = holder(&file).map_or_else(String::new, |pid| format!(", with pid {pid}"));
+                format!("another torchd uses it{who}; stop that one, or give this one a --state-dir of its own")
+            } else {
+                // Somebody has opened it while it could be read by others.
+                format!("a program that is no torchd holds a shared lock on {}; `lslocks` tells which", file.display())
+            };
+            return Err(Failure::unavailable(&format!("state_dir = {}", path.display()), why));
         };
         Holder::this_process().and_then(|this| lock.sign(&this)).map_err(cannot)?;
+        group.settle(&path).map_err(cannot)?;
         Ok(Self { path, _lock: lock })
     }
 
     pub(super) fn jobs(&self) -> PathBuf {
         places(&self.path).jobs
+    }
+
+    /// Remembers what marks the folders that copies may go to.
+    pub(super) fn mirror_roots(&self) -> PathBuf {
+        self.path.join("mirror_roots.json")
     }
 
     /// Opens the database. One that is damaged, and one that is gone while jobs are there, has to be rebuilt first.
@@ -115,7 +128,7 @@ pub(super) fn lock_file(state_dir: &Path) -> PathBuf {
 pub(super) fn holder(lock: &Path) -> Option<u32> {
     // Between the taking of the lock and its signature, the words of the holder before stand in it, or none.
     for _ in 0..100 {
-        if let Some(holder) = Holder::read(lock).ok().flatten().filter(Holder::is_running) {
+        if let Some(holder) = Holder::read(lock).ok().flatten().filter(|holder| holder.is_running().unwrap_or(false)) {
             return Some(holder.pid);
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -159,12 +172,15 @@ pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
 pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> Result<RunnerSettings, Failure> {
     let shim =
         std::env::current_exe().map_err(|error| Failure::internal("the path of this program is unknown", error))?;
+    // Runners look for our lock there as long as they live, and the links of a path may go before that.
+    let state_dir = settings.state_dir.canonicalize().or_else(|_| std::path::absolute(&settings.state_dir));
+    let state_dir = state_dir.map_err(|error| Failure::internal("the path of the state folder is unknown", error))?;
     Ok(RunnerSettings {
         shim,
-        daemon_lock: std::path::absolute(lock_file(&settings.state_dir))
-            .map_err(|error| Failure::internal("the path of the state folder is unknown", error))?,
+        daemon_lock: lock_file(&state_dir),
         orphan_timeout: settings.jobs_orphan_timeout,
         log_max_bytes: settings.jobs_log_max_bytes,
+        group_reads: settings.state_group_read,
         open_files,
         program: find_runner(settings.runner_path.as_deref())?,
         libtorch_dir: settings.runner_libtorch_dir.clone(),
@@ -244,24 +260,27 @@ pub(super) fn data_roots(settings: &Settings) -> Result<DataRoots, Failure> {
         .map_err(|(root, error)| Failure::unavailable(&format!("data.roots names {}", root.display()), error))
 }
 
-/// Removes what an earlier daemon told.
+/// Removes what an earlier daemon told. A place where nothing can be told is refused now, and not when jobs run.
 pub(super) fn remove_ready_file(path: &Path) -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| Failure::unavailable(&format!("--ready-file {}", path.display()), error);
+    let folder = folder_of(path);
+    std::fs::read_dir(folder).map_err(cannot)?;
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Failure::unavailable(&format!("--ready-file {}", path.display()), error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(cannot(error)),
         _ => Ok(()),
     }
 }
 
-/// Tells whoever started us where we are.
+/// Tells whoever started us where we are. What the settings switch off is null.
 pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(), Failure> {
     let ready = serde_json::json!({
-        "grpc": addresses.grpc.to_string(),
-        "http": addresses.http.to_string(),
+        "grpc": addresses.grpc.map(|address| address.to_string()),
+        "http": addresses.http.map(|address| address.to_string()),
         "unix": addresses.unix,
         "pid": std::process::id(),
     });
     write_whole(path, ready.to_string().as_bytes())
+        .and_then(|()| std::fs::File::open(path))
+        .map(|file| open_to_others(&file))
         .map_err(|error| Failure::unavailable(&format!("--ready-file {}", path.display()), error))
 }

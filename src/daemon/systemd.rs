@@ -4,17 +4,24 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use super::heartbeat::Heartbeat;
 use super::listeners::Addresses;
 
-/// The daemon serves. Keeps the watchdog content from here on.
-pub(super) fn ready(addresses: &Addresses) {
-    let status = format!("gRPC on {}, metrics on {}", addresses.grpc, addresses.http);
+/// The daemon serves. Keeps the watchdog content from here on, as long as everything gets on:
+/// systemd then starts another daemon, which takes over the runners.
+pub(super) fn ready(addresses: &Addresses, heartbeat: Heartbeat) {
+    let status = addresses.to_string();
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     if let Some(patience) = sd_notify::watchdog_enabled() {
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(patience / 2);
             loop {
                 ticks.tick().await;
+                if heartbeat.is_hopeless() {
+                    let words = heartbeat.standstill().unwrap_or_default();
+                    tracing::error!("{words}; systemd's watchdog is left to end the daemon");
+                    return;
+                }
                 notify(&[NotifyState::Watchdog]);
             }
         });

@@ -1,16 +1,30 @@
 //! Files that may be gzip: told by their first two bytes (RFC 1952, section 2.3.1), not by their name.
+//!
+//! A gzip file is one member or several, and null bytes may follow the last one, as tapes and block devices leave them.
+//! That is what gzip(1) and Python's gzip both take; what else follows a member is refused.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
+
+use super::looks::{self, looks_like};
+
+/// The first byte of a member.
+const MEMBER: u8 = 0x1f;
 
 /// An opened file, unpacked as it is read.
 pub enum Source {
     /// As it is on disk.
     Plain(BufReader<File>),
-    /// Unpacked; its checksum is checked when its end is read.
-    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
+    /// Unpacked; the checksum of each member is checked when its end is read.
+    Gzip(Members<BufReader<File>>),
+}
+
+/// The content of all members of a gzip file.
+pub struct Members<R> {
+    /// The member in hand; None behind the last one.
+    member: Option<Box<GzDecoder<R>>>,
 }
 
 impl Source {
@@ -18,13 +32,13 @@ impl Source {
     pub fn new(mut file: File) -> io::Result<Self> {
         let mut magic = [0; 2];
         let is_gzip = match file.read_exact(&mut magic) {
-            Ok(()) => magic == [0x1f, 0x8b],
+            Ok(()) => magic == [MEMBER, 0x8b],
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
             Err(error) => return Err(error),
         };
         file.rewind()?;
         let file = BufReader::with_capacity(1 << 16, file);
-        Ok(if is_gzip { Self::Gzip(Box::new(MultiGzDecoder::new(file))) } else { Self::Plain(file) })
+        Ok(if is_gzip { Self::Gzip(Members::new(file)) } else { Self::Plain(file) })
     }
 
     /// Whether the file is gzip.
@@ -38,6 +52,98 @@ impl Read for Source {
         match self {
             Self::Plain(source) => source.read(buffer),
             Self::Gzip(source) => source.read(buffer),
+        }
+    }
+}
+
+impl<R: BufRead> Members<R> {
+    /// The members that a reader has.
+    pub fn new(source: R) -> Self {
+        Self { member: Some(Box::new(GzDecoder::new(source))) }
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            self.member = match self.member.take().map(|member| member.into_inner()) {
+                Some(source) => next(source)?.map(|source| Box::new(GzDecoder::new(source))),
+                None => None,
+            };
+        }
+        Ok(0)
+    }
+}
+
+/// The reader again where another member follows; None where nothing does, or null bytes alone.
+fn next<R: BufRead>(mut source: R) -> io::Result<Option<R>> {
+    if source.fill_buf()?.first() == Some(&MEMBER) {
+        return Ok(Some(source));
+    }
+    loop {
+        let block = source.fill_buf()?;
+        if block.is_empty() {
+            return Ok(None);
+        }
+        if let Some(place) = block.iter().position(|&byte| byte != 0) {
+            source.consume(place);
+            let mut head = Vec::new();
+            source.take(looks::HEAD_BYTES as u64).read_to_end(&mut head)?;
+            let looks = looks_like(&head).unwrap_or("other bytes");
+            let what = format!("behind its gzip data stands {looks}; null bytes alone may");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let count = block.len();
+        source.consume(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(bytes).unwrap();
+        packer.finish().unwrap()
+    }
+
+    fn unpack(file: &[u8]) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        // A small buffer: whatever is looked at may lie on its edge.
+        Members::new(BufReader::with_capacity(3, file)).read_to_end(&mut content).map(|_| content)
+    }
+
+    #[test]
+    fn members_and_null_bytes_behind_them_are_taken_as_gzip_takes_them() {
+        let two = [gzip(b"ab"), gzip(b"c")].concat();
+        for padding in [0, 1, 2, 9, 512, 10_240] {
+            let padded = [&two[..], &vec![0; padding]].concat();
+            assert_eq!(unpack(&padded).unwrap(), b"abc", "{padding} null bytes");
+        }
+    }
+
+    #[test]
+    fn what_else_follows_is_refused_by_name() {
+        let whole = gzip(b"abc");
+        for (behind, words) in [
+            (&b"garbage"[..], "stands text"),
+            (b"\0\0\0\xff", "stands other bytes"),
+            // gzip(1) would drop this member.
+            (&[&[0; 5][..], &whole].concat(), "stands a gzip file"),
+        ] {
+            let error = unpack(&[&whole[..], behind].concat()).unwrap_err();
+            assert!(error.kind() == io::ErrorKind::InvalidData && error.to_string().contains(words), "{error}");
+        }
+        assert!(unpack(&[&whole[..], &[MEMBER]].concat()).is_err());
+        for cut in 0..whole.len() {
+            assert_eq!(unpack(&whole[..cut]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{cut} bytes");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::DataFile;
 use super::idx::{IdxError, IdxFile};
+use crate::shortage::is_shortage;
 
 /// Below this size on disk a file is read whole when a request is judged; above it the header has to do.
 pub const WHOLE_BELOW_BYTES: u64 = 64_000_000;
@@ -31,6 +32,29 @@ pub struct Facts {
     pub width: u32,
     /// The highest label and the place where it stands first; None where the labels were not read.
     pub highest_label: Option<(u8, u64)>,
+    /// The lowest label; None where the labels were not read.
+    pub lowest_label: Option<u8>,
+}
+
+/// What was found among labels that were read so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Range {
+    highest: Option<(u8, u64)>,
+    lowest: Option<u8>,
+    /// How many they are.
+    count: u64,
+}
+
+impl Range {
+    fn take(&mut self, block: &[u8]) {
+        for &label in block {
+            if self.highest.is_none_or(|(value, _)| label > value) {
+                self.highest = Some((label, self.count));
+            }
+            self.lowest = Some(self.lowest.map_or(label, |lowest| lowest.min(label)));
+            self.count += 1;
+        }
+    }
 }
 
 /// One of the two files.
@@ -49,6 +73,8 @@ pub struct Problem {
     pub part: Part,
     /// In a user's words, beginning with the path.
     pub what: String,
+    /// Nothing is wrong with it: the machine lacks what it needs to read it now.
+    pub is_unjudged: bool,
 }
 
 /// Judges a set without keeping it: small files whole, large ones by their headers.
@@ -60,16 +86,14 @@ pub fn inspect(images: &DataFile, labels: &DataFile) -> Result<Facts, Vec<Proble
         Ok(file.dimensions)
     });
     let label_check = open(labels, Part::Labels).and_then(|mut file| {
-        let mut highest = None;
+        let mut range = Range::default();
         if is_small(labels, &file) {
-            let mut place = 0;
-            file.each_block(|block| highest = highest_label(highest, &mut place, block))
-                .map_err(|error| problem(labels.path(), Part::Labels, &error))?;
+            file.each_block(|block| range.take(block)).map_err(|error| problem(labels.path(), Part::Labels, &error))?;
         }
-        Ok((file.dimensions, highest))
+        Ok((file.dimensions, range))
     });
-    let (dimensions, (label_dimensions, highest)) = both(image_check, label_check)?;
-    agree(images.path(), labels.path(), &dimensions, &label_dimensions, highest)
+    let (dimensions, (label_dimensions, range)) = both(image_check, label_check)?;
+    agree(images.path(), labels.path(), &dimensions, &label_dimensions, range)
 }
 
 /// Reads a set.
@@ -81,8 +105,9 @@ pub fn load(images: &DataFile, labels: &DataFile) -> Result<LabelledImages, Vec<
     };
     let ((dimensions, image_values), (label_dimensions, label_values)) =
         both(read(images, Part::Images), read(labels, Part::Labels))?;
-    let highest = highest_label(None, &mut 0, &label_values);
-    let facts = agree(images.path(), labels.path(), &dimensions, &label_dimensions, highest)?;
+    let mut range = Range::default();
+    range.take(&label_values);
+    let facts = agree(images.path(), labels.path(), &dimensions, &label_dimensions, range)?;
     Ok(LabelledImages { facts, images: image_values, labels: label_values })
 }
 
@@ -101,7 +126,8 @@ fn is_small(data: &DataFile, file: &IdxFile) -> bool {
 }
 
 fn problem(path: &Path, part: Part, error: &IdxError) -> Problem {
-    Problem { part, what: format!("{} {error}", path.display()) }
+    let is_unjudged = matches!(error, IdxError::Unreadable(cause) if is_shortage(cause));
+    Problem { part, what: format!("{} {error}", path.display()), is_unjudged }
 }
 
 fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
@@ -111,28 +137,17 @@ fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<
     }
 }
 
-fn highest_label(so_far: Option<(u8, u64)>, place: &mut u64, block: &[u8]) -> Option<(u8, u64)> {
-    let mut highest = so_far;
-    for &label in block {
-        if highest.is_none_or(|(value, _)| label > value) {
-            highest = Some((label, *place));
-        }
-        *place += 1;
-    }
-    highest
-}
-
 fn agree(
     images: &Path,
     labels: &Path,
     dimensions: &[u32],
     label_dimensions: &[u32],
-    highest_label: Option<(u8, u64)>,
+    range: Range,
 ) -> Result<Facts, Vec<Problem>> {
     let (&[count, height, width], &[label_count]) = (dimensions, label_dimensions) else {
         unreachable!("opened with 3 dimensions and with 1");
     };
-    let refuse = |part, what| Err(vec![Problem { part, what }]);
+    let refuse = |part, what| Err(vec![Problem { part, what, is_unjudged: false }]);
     if count != label_count {
         return refuse(
             Part::Labels,
@@ -146,7 +161,8 @@ fn agree(
     if count == 0 || height == 0 || width == 0 {
         return refuse(Part::Images, format!("{} is empty: [{count}, {height}, {width}]", images.display()));
     }
-    Ok(Facts { examples: u64::from(count), height, width, highest_label })
+    let Range { highest, lowest, .. } = range;
+    Ok(Facts { examples: u64::from(count), height, width, highest_label: highest, lowest_label: lowest })
 }
 
 #[cfg(test)]
@@ -175,7 +191,7 @@ mod tests {
     #[test]
     fn a_set_is_judged_as_it_is_loaded() {
         let (_folder, images, labels) = pair(3, &[1, 9, 9]);
-        let facts = Facts { examples: 3, height: 2, width: 2, highest_label: Some((9, 1)) };
+        let facts = Facts { examples: 3, height: 2, width: 2, highest_label: Some((9, 1)), lowest_label: Some(1) };
         assert_eq!(inspect(&images, &labels), Ok(facts));
         let set = load(&images, &labels).ok().unwrap();
         assert_eq!((set.facts, set.labels.as_slice(), set.images.len()), (facts, &[1, 9, 9][..], 12));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::DataFile;
 use crate::beneath::{Folder, NotAFile};
+use crate::shortage::is_shortage;
 
 /// The folders that data files may lie in, in the order in which relative paths are looked up.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +58,13 @@ pub enum PathProblem {
         /// The system's words.
         cause: io::Error,
     },
+}
+
+impl PathProblem {
+    /// Whether nothing is wrong with the path: the machine lacks what it needs to look at it now.
+    pub fn is_unjudged(&self) -> bool {
+        matches!(self, Self::Unreadable { cause, .. } if is_shortage(cause))
+    }
 }
 
 impl DataRoots {

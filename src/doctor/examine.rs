@@ -6,9 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use super::Places;
 use crate::job::{Job, JobId};
-use crate::journal::JobFolder;
+use crate::journal::{JobFolder, Runner, is_held};
 use crate::manager::{MirrorError, Mirrored};
 use crate::store::{self, Contents, StoreError};
+
+/// What becomes of a job whose folder is newer than the database.
+const TAKES_FOLDER: &str = "the folder is newer, and the next start of torchd takes the job from it";
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,10 +98,49 @@ fn look_at_folder(
     if mirrored.job.id != *id {
         return Err(format!("its job.json is that of {}", mirrored.job.id.name()));
     }
+    let known = row.flatten().unwrap_or(&mirrored);
+    judge_runner(&known.job, folder)?;
     match row {
         None => Ok(None),
-        Some(None) => Err("the database does not have it".into()),
-        Some(Some(row)) => differences(&mirrored, row).map_or(Ok(None), Err),
+        Some(None) => Err(format!("the database does not have it; {TAKES_FOLDER}")),
+        Some(Some(row)) => {
+            let attempt = folder.last_attempt();
+            if !row.job.state.is_final() && attempt > row.job.attempt.max(mirrored.job.attempt) {
+                return Err(format!(
+                    "its folder knows of attempt {attempt}, and job.json and the database do not; {TAKES_FOLDER}"
+                ));
+            }
+            let words = differences(&mirrored, row);
+            let is_newer = mirrored.job.generation > row.job.generation;
+            words.map_or(Ok(None), |words| Err(if is_newer { format!("{TAKES_FOLDER}: {words}") } else { words }))
+        }
+    }
+}
+
+/// Whether a runner lives where there should be one and nowhere else, and whether what it was told can be read.
+fn judge_runner(job: &Job, folder: &JobFolder) -> Result<(), String> {
+    let is_alive = is_held(&folder.shim()).and_then(|held| Ok(held || is_held(&folder.lock())?));
+    let is_alive = is_alive.map_err(|error| format!("whether its runner lives cannot be told: {error}"))?;
+    if !job.state.is_active() {
+        // Its shim, or the runner itself where that has none: either hands on what it is told.
+        let signed = [folder.shim(), folder.lock()].into_iter().find(|lock| is_held(lock).unwrap_or(false));
+        let signed = signed.and_then(|lock| Runner::read_file(&lock).ok().flatten());
+        let way_out = signed.map_or_else(String::new, |signed| format!("; `kill {}` stops it in order", signed.pid));
+        return match is_alive {
+            true => Err(format!("it is {}, and a runner works for it all the same{way_out}", job.state)),
+            false => Ok(()),
+        };
+    }
+    match folder.read_order(job.attempt) {
+        // It is written after the row and before the runner is started.
+        Err(error) if is_alive || error.kind() != io::ErrorKind::NotFound => {
+            let so = match is_alive {
+                true => "its runner goes on and counts as holding what its spec asks for; `torchctl cancel` ends it",
+                false => "the next start of torchd takes it up from its last checkpoint",
+            };
+            Err(format!("the order of attempt {} cannot be read: {error}; {so}", job.attempt))
+        }
+        Err(_) | Ok(_) => Ok(()),
     }
 }
 

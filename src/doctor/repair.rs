@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use super::Places;
 use super::examine::by_id;
-use super::rebuild::{Old, Rebuilt, rebuild};
+use crate::beneath::folder_of;
 use crate::dataset::DataRoots;
 use crate::job::JobId;
 use crate::journal::{JobFolder, sync_folder, write_whole};
-use crate::manager::Mirrored;
+use crate::manager::{Mirrored, Old, Rebuilt, rebuild};
 use crate::proto::json;
 use crate::store::{self, Contents, StoreError};
 
@@ -137,7 +137,7 @@ fn replace(database: &Path, kept: &[Kept], now: SystemTime) -> Result<Option<Pat
     }
     let jobs: Vec<_> = kept.iter().map(|kept| (kept.mirrored.job.clone(), kept.mirrored.request.clone())).collect();
     store::make(&made, &jobs).map_err(|cause| RepairError::Make { path: made.clone(), cause })?;
-    let folder = database.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(database);
     let failed = |what: &str| cannot(format!("{} cannot be {what}", database.display()));
     let aside = free_name(database, now);
     let mut is_old = false;

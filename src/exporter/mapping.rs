@@ -2,11 +2,13 @@
 //! number (`0`), or by number and instance (`0.3`), with a job on each line. (dcgm-exporter, --hpc-job-mapping-dir)
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::gpu::Watcher;
 use crate::proto::v1;
+use crate::umask::open_to_others;
 
 /// Keeps the files of a folder true, until the watcher is gone. Files of other names are left alone.
 pub async fn keep(watcher: Watcher, folder: std::path::PathBuf) {
@@ -56,7 +58,9 @@ fn files(gpus: &[v1::Gpu]) -> BTreeMap<String, String> {
 fn write(folder: &Path, before: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> io::Result<()> {
     for (name, content) in wanted.iter().filter(|(name, content)| before.get(*name) != Some(content)) {
         let aside = folder.join(format!(".torchd-{name}"));
-        std::fs::write(&aside, content)?;
+        let mut file = File::create(&aside)?;
+        open_to_others(&file);
+        file.write_all(content.as_bytes())?;
         std::fs::rename(&aside, folder.join(name))?;
     }
     for name in before.keys().filter(|name| !wanted.contains_key(*name)) {

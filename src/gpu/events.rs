@@ -51,6 +51,11 @@ impl EventLog {
         inner.ring.push_back(event);
     }
 
+    /// The number of the newest event; 0 before the first one.
+    pub fn newest(&self) -> u64 {
+        self.lock().last_sequence
+    }
+
     /// Events of a GPU (of all where it is empty), newest first, from before that number on.
     pub fn list(&self, gpu: &str, before: Option<u64>, limit: usize) -> Vec<v1::GpuEvent> {
         let inner = self.lock();

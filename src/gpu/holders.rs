@@ -77,7 +77,9 @@ pub(super) fn join(gpus: &mut [v1::Gpu], seen: &[Seen], holders: &[Holder]) -> V
         gpu.process_count = Some(v1::GpuProcessCount {
             total: count(on_it().count()),
             foreign: count(foreign().count()),
-            foreign_memory_bytes: foreign().filter_map(|process| process.used_memory_bytes).sum(),
+            foreign_memory_bytes: foreign()
+                .filter_map(|process| process.used_memory_bytes)
+                .fold(0, u64::saturating_add),
         });
     }
     processes

@@ -6,6 +6,7 @@ mod gauge;
 mod identity;
 mod instances;
 mod processes;
+mod ranges;
 mod readings;
 mod session;
 

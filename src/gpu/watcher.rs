@@ -29,6 +29,9 @@ const HANGS_AFTER: Duration = Duration::from_secs(5);
 /// At the end the threads get this long.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
+/// Jobs that have ended and may have left memory behind.
+const MAX_ENDED: usize = 64;
+
 /// How GPUs are watched.
 #[derive(Debug, Clone)]
 pub struct WatcherSettings {
@@ -120,7 +123,8 @@ impl Watcher {
         self.shared.holders.subscribe()
     }
 
-    /// Tells which jobs hold GPUs now. Those that held some and do not any more are remembered while they still have processes there.
+    /// Tells which jobs hold GPUs now. Those that held some and do not any more are remembered while they still have processes there, of
+    /// these [`MAX_ENDED`] that held some last: where NVML does not answer, nobody can tell which have none.
     pub fn hold(&self, now: Vec<Holder>) {
         self.shared.holders.send_if_modified(|holders| {
             let gone = holders.iter().filter(|before| !now.iter().any(|holder| holder.job == before.job));
@@ -129,7 +133,8 @@ impl Watcher {
                 .map(|holder| Holder { ended: Some(holder.ended.unwrap_or(ended)), ..holder.clone() })
                 .filter(|holder| holder.process_group.is_some())
                 .collect();
-            let all: Vec<_> = now.iter().cloned().chain(gone).collect();
+            // Behind those of now come those that have ended, the newest first.
+            let all: Vec<_> = now.iter().cloned().chain(gone.into_iter().take(MAX_ENDED)).collect();
             let is_news = **holders != all;
             if is_news {
                 *holders = Arc::new(all);

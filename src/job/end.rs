@@ -68,7 +68,8 @@ pub const EXIT_STORAGE: i32 = 74;
 /// Judges an end: `said` is the runner's last record if it wrote one, `stop` why it was asked to end if it was.
 ///
 /// The runner's own word counts, with two exceptions: one that ended because it was told to was cancelled, paused or interrupted,
-/// and one that says that it finished but did not exit with 0 did not finish.
+/// and one that says that it finished but did not exit with 0 did not finish. A job that cannot go on from its
+/// checkpoints is paused.
 pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, started: bool) -> Verdict {
     let own_word = said.filter(|said| said.reason() != JobEndReason::Interrupted);
     match (own_word, exit) {
@@ -81,6 +82,10 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
                 reason: JobEndReason::Finished,
                 message: said.message.clone(),
             };
+        }
+        // A person may mend a checkpoint, put the data back, or decide to begin anew.
+        (Some(said), _) if matches!(said.reason(), JobEndReason::BadCheckpoint | JobEndReason::DataChanged) => {
+            return Verdict { outcome: Outcome::Paused, reason: said.reason(), message: said.message.clone() };
         }
         (Some(said), _) if said.reason() != JobEndReason::Finished => {
             return Verdict { outcome: Outcome::Failed, reason: said.reason(), message: said.message.clone() };
@@ -145,6 +150,11 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
             verdict(Outcome::Requeued, JobEndReason::Interrupted, message.into())
         }
     }
+}
+
+/// The end of an attempt in which nothing ran: the machine cannot start any runner now, as `words` say. That is not the job's fault.
+pub fn not_started(words: String) -> Verdict {
+    Verdict { outcome: Outcome::Requeued, reason: JobEndReason::StartFailed, message: words }
 }
 
 /// The end of a job whose own program could not get the memory that it asked for: Rust says so in the log and aborts.
@@ -220,8 +230,8 @@ mod tests {
     #[test]
     fn the_end_of_a_runner_is_judged() {
         use JobEndReason::{
-            BadData, Cancelled, Finished, Internal, Interrupted, KilledBySignal, MaxDuration, OutOfMemory, Paused,
-            Preempted, Stalled, StartFailed, Storage,
+            BadCheckpoint, BadData, Cancelled, DataChanged, Finished, Internal, Interrupted, KilledBySignal,
+            MaxDuration, OutOfMemory, Paused, Preempted, Stalled, StartFailed, Storage,
         };
         let cases = [
             (Exit::Code(0), Some(Finished), None, Finished),
@@ -254,6 +264,12 @@ mod tests {
             assert_eq!(verdict.reason, reason, "{exit:?} {word:?} {stop:?}");
         }
         assert_eq!(judge(Exit::Code(127), None, None, false).reason, StartFailed);
+        for reason in [BadCheckpoint, DataChanged] {
+            for stop in [None, Some(StopCause::Shutdown), Some(StopCause::MaxDuration)] {
+                let verdict = judge(Exit::Code(1), Some(&said(reason)), stop, false);
+                assert_eq!((verdict.outcome, verdict.reason), (Outcome::Paused, reason), "{stop:?}");
+            }
+        }
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub struct Order {
     /// What its event files may hold together, in bytes.
     #[serde(default = "no_limit")]
     pub max_event_bytes: u64,
-    /// The checkpoint to go on from; None to begin anew. Where it is damaged, an earlier one is taken.
+    /// The newest checkpoint, damaged or not; None to begin anew. The newest good one up to it is taken, and where there is none
+    /// the attempt ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_step: Option<u64>,
     /// What resumes have changed of the spec, all together.

@@ -56,8 +56,13 @@ impl Retry {
         if !is_worth_it || course.restarts >= self.max_restarts {
             return None;
         }
-        let factor = 2u32.checked_pow(course.restarts).unwrap_or(u32::MAX);
-        Some(self.initial_backoff.saturating_mul(factor).min(self.max_backoff))
+        Some(self.backoff(course.restarts))
+    }
+
+    /// The time to wait before a restart that comes after so many others.
+    pub fn backoff(&self, restarts: u32) -> Duration {
+        let factor = 2u32.checked_pow(restarts).unwrap_or(u32::MAX);
+        self.initial_backoff.saturating_mul(factor).min(self.max_backoff)
     }
 
     /// From the message of a client.
@@ -93,7 +98,15 @@ impl Retry {
                 }
                 reason
             };
-            numbers.iter().enumerate().filter_map(reason).collect::<Vec<_>>()
+            let mut found = Vec::new();
+            for reason in numbers.iter().enumerate().filter_map(reason) {
+                // Each once: there are few, however long the list is, and jobs of earlier versions
+                // may have long ones.
+                if !found.contains(&reason) {
+                    found.push(reason);
+                }
+            }
+            found
         };
         let (also_on, never_on) = (reasons("also_on", also_on), reasons("never_on", never_on));
         if let Some(both) = also_on.iter().find(|reason| never_on.contains(reason)) {
@@ -146,7 +159,9 @@ fn is_retried(reason: JobEndReason) -> bool {
         | JobEndReason::Interrupted
         | JobEndReason::MaxDuration
         | JobEndReason::Paused
-        | JobEndReason::Preempted => false,
+        | JobEndReason::Preempted
+        | JobEndReason::BadCheckpoint
+        | JobEndReason::DataChanged => false,
     }
 }
 

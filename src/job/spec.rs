@@ -3,7 +3,9 @@
 
 mod edit;
 mod fit;
+mod memory;
 mod read;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +15,9 @@ use crate::job::retry::Retry;
 use crate::proto::v1;
 pub use edit::{edited, merged};
 pub use fit::{DataFacts, Demands, Place, Plan, set_field};
+pub use memory::{HostMemory, judge_memory};
 pub use read::{Reading, judge_labels, read};
+pub use weights::{Parameter, SUM_CORRECT, SUM_LOSS, judge_state, judge_weights, velocity_name};
 
 /// A request that can be trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,6 +178,16 @@ impl Model {
     pub fn classes(self) -> u8 {
         match self {
             Self::MnistCnn { .. } => 10,
+        }
+    }
+}
+
+impl WarmSource {
+    /// The path of its field in a spec.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Checkpoint(_) => "warm_start.checkpoint",
+            Self::File(_) => "warm_start.file",
         }
     }
 }

@@ -5,7 +5,7 @@
 //!             │  │          │ │         │ │               ├▶ CANCELLED
 //!             │  │          │ │         │ │               └▶ SUCCEEDED or FAILED (it ended first)
 //!             │  │          │ └─────────│─┴─▶ SUCCEEDED or FAILED, QUEUED again (a restart, an interruption),
-//!             │  │          │           │     PAUSED (its disk is full)
+//!             │  │          │           │     PAUSED (its disk is full, its checkpoints are damaged)
 //!             │  │          └───────────┴─▶ STOPPING
 //!             │  └─▶ PAUSED ─▶ CANCELLED
 //!             └─▶ CANCELLED
@@ -62,7 +62,7 @@ pub enum Outcome {
     Finished,
     /// It ended because it was asked to, on behalf of a user.
     Cancelled,
-    /// It ended because it was asked to pause, or cannot go on before somebody makes room.
+    /// It ended because it was asked to pause, or cannot go on before somebody makes room, mends a checkpoint or puts data back.
     Paused,
     /// The job goes on in another attempt.
     Requeued,

@@ -9,6 +9,8 @@ pub struct Violation {
     pub field: String,
     /// What is wrong, what was found and what would be right.
     pub description: String,
+    /// It is no mistake: the machine lacks what it needs to look at this now.
+    pub is_unjudged: bool,
 }
 
 /// All mistakes of a request.
@@ -18,7 +20,12 @@ pub struct Violations(pub Vec<Violation>);
 impl Violations {
     /// Adds one.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), description: description.into() });
+        self.0.push(Violation { field: field.into(), description: description.into(), is_unjudged: false });
+    }
+
+    /// Adds one, or something that could not be judged for want of the machine.
+    pub fn add_found(&mut self, field: impl Into<String>, description: impl Into<String>, is_unjudged: bool) {
+        self.0.push(Violation { field: field.into(), description: description.into(), is_unjudged });
     }
 
     /// `value` if there are none, else all of them.
@@ -32,7 +39,7 @@ impl Violations {
 
 impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, Violation { field, description }) in self.0.iter().enumerate() {
+        for (place, Violation { field, description, .. }) in self.0.iter().enumerate() {
             write!(f, "{}{field}: {description}", if place == 0 { "" } else { "; " })?;
         }
         Ok(())

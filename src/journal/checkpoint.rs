@@ -1,67 +1,16 @@
-//! Checkpoints on disk: `checkpoints/step-<n>/`, whole or absent. The folder is made aside and renamed once the disk has all of it;
-//! `checkpoint.json` in it says what it holds, with a checksum of each file.
+//! Checkpoints on disk: `checkpoints/step-<n>/`, whole or absent. The folder is made aside and renamed once the disk
+//! has all of it; its manifest says what it holds, with a checksum of each file. Links are not followed.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::folder::{JobFolder, entries};
+use super::folder::JobFolder;
+use super::manifest::{FileSum, Manifest};
+use super::survey::Survey;
 use crate::beneath::Folder;
-use crate::job::spec::Place;
-
-/// A manifest is some hundred bytes long, and as much for each of its files.
-const MOST_MANIFEST_BYTES: u64 = 1 << 20;
-
-/// What a checkpoint holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// Where training stands.
-    pub place: Place,
-    /// The attempt that took it.
-    pub attempt: u32,
-    /// When it was taken.
-    pub time: SystemTime,
-    /// Examples that the sums behind the next scalars hold already.
-    pub summed_examples: u64,
-    /// Scalars of the validation pass at this step; empty where there was none.
-    pub metrics: BTreeMap<String, f64>,
-    /// What has to be the same for a resumed run to be the same bit for bit.
-    pub context: Context,
-    /// The other files of the folder.
-    pub files: Vec<FileSum>,
-}
-
-/// What numbers depend on besides the spec.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Context {
-    /// Version of libtorch.
-    pub libtorch: String,
-    /// `cpu` or `cuda`.
-    pub device: String,
-    /// Threads of computation.
-    pub cpu_threads: u32,
-    /// The CPU, or the GPU, by its name.
-    pub processor: String,
-}
-
-/// A file with its checksum.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileSum {
-    /// Its name in the folder.
-    pub name: String,
-    /// Its bytes.
-    pub size_bytes: u64,
-    /// SHA-256 in lower-case hexadecimal.
-    pub sha256: String,
-}
 
 /// A checkpoint on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,64 +21,18 @@ pub struct Checkpoint {
     pub manifest: Manifest,
 }
 
-impl FileSum {
-    /// A file with these bytes.
-    pub fn of(name: &str, bytes: &[u8]) -> Self {
-        Self { name: name.into(), size_bytes: bytes.len() as u64, sha256: hex(Sha256::digest(bytes).as_slice()) }
-    }
-}
-
-impl Manifest {
-    /// The file that tells of a checkpoint, in its folder.
-    pub const NAME: &str = "checkpoint.json";
-
-    /// The file that it is written to.
-    pub fn path(folder: &Path) -> PathBuf {
-        folder.join(Self::NAME)
-    }
-
-    /// Reads a manifest that may be anybody's.
-    ///
-    /// # Errors
-    /// `InvalidData`, with what is wrong, where it is none.
-    pub fn read(source: impl Read) -> io::Result<Self> {
-        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-        let mut text = Vec::new();
-        source.take(MOST_MANIFEST_BYTES + 1).read_to_end(&mut text)?;
-        if text.len() as u64 > MOST_MANIFEST_BYTES {
-            return Err(wrong(format!("{} has more than {MOST_MANIFEST_BYTES} bytes", Self::NAME)));
-        }
-        let manifest: Self =
-            serde_json::from_slice(&text).map_err(|error| wrong(format!("{}: {error}", Self::NAME)))?;
-        let mut names = BTreeSet::new();
-        for FileSum { name, .. } in &manifest.files {
-            if Path::new(name).file_name().is_none_or(|found| found != name.as_str()) || name == Self::NAME {
-                return Err(wrong(format!("it tells of {name:?}, which is no name of a file in it")));
-            }
-            if !names.insert(name) {
-                return Err(wrong(format!("it tells of {name:?} twice")));
-            }
-        }
-        Ok(manifest)
-    }
-
-    /// Bytes of all files, without the manifest.
-    pub fn size_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.size_bytes).sum()
-    }
-}
-
 impl Checkpoint {
-    /// The checkpoint in a folder, if it is one; its files are there in their sizes, and not read. Links are not
-    /// followed.
+    /// The checkpoint in a folder, if it is one; its files are there in their sizes, and not read.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::open_in(&folder_at(path)?, path)
     }
 
     /// The same in a folder that is open already; `path` is its name in messages.
     pub fn open_in(folder: &Folder, path: &Path) -> io::Result<Self> {
-        let manifest = Manifest::read(folder.file(Manifest::NAME)?).map_err(|error| match error.kind() {
+        let read = folder.file(Manifest::NAME).and_then(Manifest::read);
+        let manifest = read.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => damaged(path, error.to_string()),
+            io::ErrorKind::NotFound => damaged(path, format!("{} is missing", Manifest::NAME)),
             _ => error,
         })?;
         let checkpoint = Self { path: path.to_owned(), manifest };
@@ -139,7 +42,10 @@ impl Checkpoint {
 
     /// Opens one of its files, which has the size that the manifest tells. `folder` is the checkpoint's.
     pub fn open_file(&self, folder: &Folder, told: &FileSum) -> io::Result<File> {
-        let file = folder.file(&told.name)?;
+        let file = folder.file(&told.name).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => damaged(&self.path, format!("{} is missing", told.name)),
+            _ => error,
+        })?;
         let (found, wanted) = (file.metadata()?.len(), told.size_bytes);
         if found != wanted {
             return Err(damaged(&self.path, format!("{} has {found} bytes and should have {wanted}", told.name)));
@@ -154,15 +60,39 @@ impl Checkpoint {
         let mut bytes = Vec::new();
         self.open_file(&folder_at(&self.path)?, told)?.take(told.size_bytes).read_to_end(&mut bytes)?;
         if FileSum::of(name, &bytes) != *told {
-            return Err(damaged(&self.path, format!("{name} does not have the checksum that it was saved with")));
+            return Err(self.differs(name));
         }
         Ok(bytes)
+    }
+
+    /// Holds every file against its checksum, without keeping it.
+    pub(super) fn verify(&self) -> io::Result<()> {
+        let folder = folder_at(&self.path)?;
+        for told in &self.manifest.files {
+            if sha256_of(&mut self.open_file(&folder, told)?)? != told.sha256 {
+                return Err(self.differs(&told.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn differs(&self, name: &str) -> io::Error {
+        damaged(&self.path, format!("{name} does not have the checksum that it was saved with"))
     }
 
     /// Optimizer steps done.
     pub fn step(&self) -> u64 {
         self.manifest.place.step
     }
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the checkpoint {} is damaged: {what}", path.display())]
+pub(super) struct Damage {
+    path: PathBuf,
+    /// What is wrong with it.
+    pub(super) what: String,
 }
 
 /// The folder at a path, which is no link itself.
@@ -174,24 +104,12 @@ fn folder_at(path: &Path) -> io::Result<Folder> {
 }
 
 fn damaged(path: &Path, what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the checkpoint {} is damaged: {what}", path.display()))
+    io::Error::new(io::ErrorKind::InvalidData, Damage { path: path.to_owned(), what })
 }
 
 /// The checkpoints of a job that look whole, newest first; none where there is no such folder.
 pub fn checkpoints(folder: &JobFolder) -> io::Result<Vec<Checkpoint>> {
-    let mut found = Vec::new();
-    for entry in entries(&folder.checkpoints())? {
-        let path = entry?.path();
-        let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
-        // One that cannot be read is not lost by being passed over: somebody may mend it.
-        if let (Some(step), Ok(checkpoint)) = (step, Checkpoint::open(&path))
-            && checkpoint.step() == step
-        {
-            found.push(checkpoint);
-        }
-    }
-    found.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.step()));
-    Ok(found)
+    Ok(Survey::of(folder)?.whole)
 }
 
 /// SHA-256 of everything that a reader has, in lower-case hexadecimal.
@@ -206,17 +124,22 @@ pub fn sha256_of(file: &mut impl Read) -> io::Result<String> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
+    use std::time::SystemTime;
+
+    use super::super::manifest::Context;
+    use crate::job::spec::Place;
 
     use super::*;
 
-    fn save(folder: &JobFolder, step: u64, bytes: &[u8]) -> PathBuf {
+    pub(in super::super) fn save(folder: &JobFolder, step: u64, bytes: &[u8]) -> PathBuf {
         let path = folder.path().join(JobFolder::checkpoint_name(step));
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("model"), bytes).unwrap();
@@ -227,6 +150,7 @@ mod tests {
             summed_examples: 0,
             metrics: BTreeMap::from([("loss/validation".into(), 0.1 + 0.2)]),
             context: Context::default(),
+            trained_on: None,
             files: vec![FileSum::of("model", bytes)],
         };
         fs::write(Manifest::path(&path), serde_json::to_vec(&manifest).unwrap()).unwrap();
@@ -314,11 +238,5 @@ mod tests {
         fs::write(path.join("model"), b"weighty").unwrap();
         let error = Checkpoint::open(&path).unwrap().read("model").unwrap_err();
         assert!(error.to_string().contains("checksum"), "{error}");
-    }
-
-    #[test]
-    fn the_checksum_is_the_one_that_sha256sum_prints() {
-        let sum = FileSum::of("a", b"abc").sha256;
-        assert_eq!(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

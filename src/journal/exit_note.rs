@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::folder::{JobFolder, sync_folder, write_whole};
+use crate::beneath::folder_of;
 use crate::job::end::Exit;
 
 /// A note is shorter than this; what is left are spaces, which JSON allows.
@@ -54,7 +55,7 @@ impl ExitRoom {
         self.file.write_all_at(&text, 0)?;
         self.file.sync_all()?;
         fs::rename(&self.aside, &self.note)?;
-        sync_folder(self.note.parent().unwrap_or(Path::new(".")))
+        sync_folder(folder_of(&self.note))
     }
 }
 
@@ -81,9 +82,15 @@ impl ExitNote {
     }
 
     /// The note, if there is one.
+    ///
+    /// # Errors
+    /// `InvalidData` where something else than a note stands there.
     pub fn read(folder: &JobFolder) -> io::Result<Option<Self>> {
         match fs::read(folder.exit()) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Ok(bytes) => {
+                let note = serde_json::from_slice(&bytes);
+                Ok(Some(note.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

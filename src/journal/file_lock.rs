@@ -5,8 +5,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -23,8 +24,8 @@ pub struct FileLock {
 impl FileLock {
     /// Takes the lock on a file, which is made where it is not there; None where somebody else has it.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        // Not truncated: the words of the holder stand in it.
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        // Not truncated: the words of the holder stand in it. Nobody else can open it, and so hold it.
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
             Ok(_) => Ok(Some(Self { file })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
@@ -49,23 +50,63 @@ impl FileLock {
     }
 }
 
-/// Whether somebody holds the lock on a file, asked and not tried. A file that is not there is not held.
+/// Whether somebody holds the lock on a file, asked and not tried. A file that is not there is not held. A shared lock, which whoever may
+/// read the file could take, is none of ours and does not count.
 pub fn is_held(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    let mut answer = whole_file(libc::F_WRLCK);
+    let mut answer = whole_file(libc::F_RDLCK);
     fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut answer))?;
     Ok(i32::from(answer.l_type) != libc::F_UNLCK)
 }
 
+/// The processes that hold the lock on a file, as the kernel lists it (`lock:` in `/proc/<pid>/fdinfo/<fd>`, proc(5)), without
+/// this one. Processes of other users are not seen, unless we are root.
+pub fn holders(path: &Path) -> io::Result<Vec<u32>> {
+    let place = |file: fs::Metadata| (file.dev(), file.ino());
+    let wanted = place(fs::metadata(path)?);
+    let holds = |process: &Path| -> io::Result<bool> {
+        for descriptor in fs::read_dir(process.join("fd"))? {
+            let descriptor = descriptor?;
+            // It may be closed by now.
+            if fs::metadata(descriptor.path()).is_ok_and(|file| place(file) == wanted) {
+                let about = process.join("fdinfo").join(descriptor.file_name());
+                let about = fs::read_to_string(about).unwrap_or_default();
+                let is_lock =
+                    |line: &str| line.starts_with("lock:") && line.contains("OFDLCK") && line.contains("WRITE");
+                if about.lines().any(is_lock) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that has ended, or is another user's, cannot be looked into.
+        if pid != std::process::id() && holds(&entry.path()).unwrap_or(false) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
 /// Who last signed the lock on a file, alive or not; None where nobody has.
+///
+/// # Errors
+/// `InvalidData` where something else than a signature stands there.
 pub(super) fn read_signature<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
         Ok(bytes) if bytes.is_empty() => Ok(None),
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Ok(bytes) => {
+            let signature = serde_json::from_slice(&bytes);
+            Ok(Some(signature.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -95,15 +136,38 @@ impl Holder {
         read_signature(path)
     }
 
-    /// Whether the process of that id is still the one that signed.
-    pub fn is_running(&self) -> bool {
+    /// Whether the process of that id is still the one that signed. An error where that cannot be told now.
+    pub fn is_running(&self) -> io::Result<bool> {
         is_running(self.pid, &self.boot_id, self.start_time)
     }
 }
 
-/// Whether the process of that id is still the one that began then.
-pub(super) fn is_running(pid: u32, boot: &str, start: u64) -> bool {
-    boot_id().is_ok_and(|now| now == boot) && start_time(pid).is_ok_and(|found| found == start)
+/// How long ago a process began, by the clock of the kernel, which nobody sets; None where it began before this boot.
+pub(super) fn age(boot: &str, start: u64) -> io::Result<Option<Duration>> {
+    if boot_id()? != boot {
+        return Ok(None);
+    }
+    let odd = |what: &str| io::Error::other(format!("{what} cannot be told"));
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.filter(|ticks| *ticks > 0);
+    let began = start as f64 / ticks.ok_or_else(|| odd("the ticks of a second"))? as f64;
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    let uptime = uptime.split_whitespace().next().and_then(|seconds| seconds.parse::<f64>().ok());
+    let age = uptime.ok_or_else(|| odd("the time since boot"))? - began;
+    Ok(Some(Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default()))
+}
+
+/// Whether the process of that id is still the one that began then. An error where that cannot be told now.
+pub(super) fn is_running(pid: u32, boot: &str, start: u64) -> io::Result<bool> {
+    if boot_id()? != boot {
+        return Ok(false);
+    }
+    match start_time(pid) {
+        Ok(found) => Ok(found == start),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // It ended while it was looked at.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn whole_file(kind: libc::c_int) -> libc::flock {
@@ -150,6 +214,19 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_lock_of_a_reader_is_not_taken_for_a_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        drop(FileLock::take(&path).unwrap());
+        let reader = File::open(&path).unwrap();
+        fcntl(reader.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK))).unwrap();
+        assert!(!is_held(&path).unwrap());
+        assert!(FileLock::take(&path).unwrap().is_none());
+        let mode = fs::metadata(&path).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+    }
+
+    #[test]
     fn who_signed_can_be_read_and_a_shorter_signature_leaves_nothing_of_a_longer_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
@@ -160,7 +237,29 @@ mod tests {
         lock.sign(&Holder { boot_id: "0".repeat(1000), ..this.clone() }).unwrap();
         lock.sign(&this).unwrap();
         assert_eq!(Holder::read(&path).unwrap(), Some(this.clone()));
-        assert!(this.is_running());
-        assert!(!Holder { start_time: this.start_time + 1, ..this }.is_running());
+        assert!(this.is_running().unwrap());
+        assert!(age(&this.boot_id, this.start_time).unwrap().is_some_and(|age| age < Duration::from_secs(3600)));
+        assert!(age(&this.boot_id, 0).unwrap() > age(&this.boot_id, this.start_time).unwrap());
+        assert_eq!(age("another boot", this.start_time).unwrap(), None);
+        assert!(!Holder { start_time: this.start_time + 1, ..this.clone() }.is_running().unwrap());
+        let most = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap().trim().parse::<u32>().unwrap();
+        assert!(!Holder { pid: most + 1, ..this }.is_running().unwrap(), "no process has that id");
+        fs::write(&path, "no signature").unwrap();
+        assert_eq!(Holder::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn who_holds_a_lock_is_found_whatever_stands_in_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = FileLock::take(&path).unwrap().unwrap();
+        assert_eq!(holders(&path).unwrap(), Vec::<u32>::new(), "not counting this process");
+        // The descriptor is shared by a child that keeps it as its standard input.
+        let shared = lock.file.try_clone().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").stdin(shared).spawn().unwrap();
+        let found = holders(&path);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found.unwrap(), [child.id()]);
     }
 }

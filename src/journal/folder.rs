@@ -1,13 +1,14 @@
 //! Where things lie in `jobs/<id>/`. A person finds their way in there with `ls`.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::exit_note::ExitNote;
 use super::lock::{JobLock, Runner};
-use crate::beneath::{Folder, present};
+use crate::beneath::{Folder, folder_of, present};
 use crate::job::JobId;
 use crate::job::order::Order;
 use crate::proto::{json, v1};
@@ -24,8 +25,13 @@ pub struct JobFolder {
 impl JobFolder {
     /// The weights, in a checkpoint's folder and among the artifacts.
     pub const MODEL_FILE: &str = "model.safetensors";
+    /// What training needs besides the weights, in a checkpoint's folder.
+    pub const STATE_FILE: &str = "state.safetensors";
     /// The weights to begin with, where those are not random.
     pub const WARM_START: &str = "warm_start.safetensors";
+
+    /// Folders in it whose files its group may read, where the settings say so.
+    pub const SHOWN: [&str; 2] = ["tensorboard", "artifacts"];
 
     /// The job's folder at that path; it need not be there yet.
     pub fn new(path: PathBuf) -> Self {
@@ -142,7 +148,15 @@ impl JobFolder {
         }
         let text = json::to_string(spec, false).map_err(io::Error::other)?;
         write_whole(&self.spec(), text.as_bytes())?;
-        sync_folder(self.path.parent().unwrap_or(&self.path))
+        sync_folder(folder_of(&self.path))
+    }
+
+    /// Lets the group list the folder, and read what lies in those that are shown.
+    pub fn show_to_group(&self) -> io::Result<()> {
+        let shown = Self::SHOWN.iter().map(|name| self.path.join(name));
+        shown
+            .chain([self.path.clone()])
+            .try_for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(0o750)))
     }
 
     /// Removes what whoever ran for the job has left half-written. Nobody may run for it: the caller holds its lock.
@@ -154,7 +168,8 @@ impl JobFolder {
 
     /// Removes what an earlier daemon has left half-written. Nobody but a daemon writes these, and there is one at a time.
     pub fn sweep_after_daemon(&self) -> io::Result<()> {
-        remove_from(&self.path, |name| [".job.json.new", ".spec.json.new", ".mirrored.new"].contains(&name))?;
+        let left = [".job.json.new", ".spec.json.new", ".mirrored.new", ".mirror_given.json.new"];
+        remove_from(&self.path, |name| left.contains(&name))?;
         remove_from(&self.path.join("attempts"), |name| name.starts_with('.'))
     }
 
@@ -199,7 +214,7 @@ fn remove_from(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<()
 
 /// Writes a file so that it is there whole or as it was before, also after a power cut.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = folder.join(format!(".{name}.new"));
     let write = || {

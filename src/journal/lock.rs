@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -68,8 +69,13 @@ impl Runner {
         file_lock::read_signature(path)
     }
 
-    /// Whether the process of that id is still the one that signed.
-    pub fn is_running(&self) -> bool {
+    /// How long ago it began, whatever became of the clock; None where that was before this boot.
+    pub fn age(&self) -> io::Result<Option<Duration>> {
+        file_lock::age(&self.boot_id, self.start_time)
+    }
+
+    /// Whether the process of that id is still the one that signed. An error where that cannot be told now.
+    pub fn is_running(&self) -> io::Result<bool> {
         file_lock::is_running(self.pid, &self.boot_id, self.start_time)
     }
 }
@@ -85,7 +91,7 @@ mod tests {
         let lock = JobLock::take(&folder).unwrap().unwrap();
         assert!(JobLock::take(&folder).unwrap().is_none());
         let signed = lock.sign(3).unwrap();
-        assert!(signed.is_running());
+        assert!(signed.is_running().unwrap());
         assert!(!lock.is_lost(&folder.lock()));
         let (moved, other) = (folder.path().join("moved"), folder.path().join("other"));
         std::fs::rename(folder.lock(), &moved).unwrap();
@@ -102,7 +108,7 @@ mod tests {
     #[test]
     fn a_process_id_that_was_used_again_is_not_taken_for_the_runner() {
         let this = Runner::this_process(1).unwrap();
-        assert!(!Runner { start_time: this.start_time + 1, ..this.clone() }.is_running());
-        assert!(!Runner { boot_id: "other".into(), ..this }.is_running());
+        assert!(!Runner { start_time: this.start_time + 1, ..this.clone() }.is_running().unwrap());
+        assert!(!Runner { boot_id: "other".into(), ..this }.is_running().unwrap());
     }
 }

@@ -8,12 +8,20 @@ use crate::proto::v1::{self, job_record::What};
 
 /// Speed is taken over this much of the past.
 const SPEED_WINDOW: Duration = Duration::from_secs(10);
+/// Of the steps within so much time the newest stands for all, so that the window holds about a hundred.
+const SPEED_TICK: Duration = Duration::from_millis(100);
+/// Tags whose newest values are kept. Later ones are in the journal alone.
+const MAX_TAGS: usize = 1_000;
+/// Bytes of a tag whose newest value is kept.
+const MAX_TAG_BYTES: usize = 1_000;
 
 /// Adds up records, in order.
 #[derive(Debug, Clone, Default)]
 pub struct ProgressFold {
     /// The attempt of the newest record.
     attempt: u32,
+    /// When the first and the newest record of it were written.
+    span: Option<(SystemTime, SystemTime)>,
     /// What the newest runner that began said, and its attempt.
     started: Option<(u32, v1::RunnerStarted)>,
     step: u64,
@@ -22,6 +30,8 @@ pub struct ProgressFold {
     latest: BTreeMap<String, (u64, f64)>,
     window: VecDeque<(SystemTime, u64)>,
     ended: Option<v1::RunnerEnded>,
+    /// Checkpoints that the attempt of the newest record has found damaged.
+    damaged: Vec<v1::CheckpointDamaged>,
     /// For how long training has been waiting for a checkpoint, in seconds.
     checkpoint_wait: Option<f64>,
 }
@@ -33,9 +43,14 @@ impl ProgressFold {
         if self.attempt != record.attempt {
             // What an earlier attempt was is over; how far it came stays until the next one says where it begins.
             self.attempt = record.attempt;
+            self.span = None;
             self.ended = None;
+            self.damaged.clear();
             self.examples_per_second = None;
             self.window.clear();
+        }
+        if record.time.is_some() {
+            self.span = Some((self.span.map_or(time, |(first, _)| first), time));
         }
         self.checkpoint_wait = match &record.what {
             Some(What::Progress(progress)) => progress.checkpoint_wait_seconds,
@@ -60,7 +75,7 @@ impl ProgressFold {
                     if value.tag == "throughput/examples_per_second" {
                         self.examples_per_second = Some(value.value);
                     }
-                    self.latest.insert(value.tag.clone(), (scalars.step, value.value));
+                    self.keep_latest(&value.tag, scalars.step, value.value);
                 }
                 self.advance(time, scalars.step);
             }
@@ -72,6 +87,7 @@ impl ProgressFold {
             }
             // It is told once the disk has it, some steps later.
             Some(What::Checkpoint(_)) => {}
+            Some(What::Damaged(damaged)) => self.damaged.push(damaged.clone()),
             Some(What::Ended(ended)) => {
                 self.advance(time, ended.step);
                 self.ended = Some(ended.clone());
@@ -80,8 +96,24 @@ impl ProgressFold {
         }
     }
 
+    fn keep_latest(&mut self, tag: &str, step: u64, value: f64) {
+        if let Some(latest) = self.latest.get_mut(tag) {
+            *latest = (step, value);
+        } else if self.latest.len() < MAX_TAGS && tag.len() <= MAX_TAG_BYTES {
+            self.latest.insert(tag.to_owned(), (step, value));
+        }
+    }
+
     fn advance(&mut self, time: SystemTime, step: u64) {
         self.step = self.step.max(step);
+        // Behind a clock that was set back nothing would ever be old enough to go.
+        if self.window.back().is_some_and(|&(newest, _)| time < newest) {
+            self.window.clear();
+        }
+        let before = self.window.len().checked_sub(2).map(|place| self.window[place].0);
+        if before.is_some_and(|before| time.duration_since(before).is_ok_and(|since| since < SPEED_TICK)) {
+            self.window.pop_back();
+        }
         self.window.push_back((time, self.step));
         while let Some(&(oldest, _)) = self.window.front()
             && self.window.len() > 2
@@ -89,6 +121,12 @@ impl ProgressFold {
         {
             self.window.pop_front();
         }
+    }
+
+    /// From the first record of an attempt to its newest one, as the clock had it then.
+    pub fn span(&self, attempt: u32) -> Duration {
+        let span = self.span.filter(|_| self.attempt == attempt);
+        span.and_then(|(first, newest)| newest.duration_since(first).ok()).unwrap_or_default()
     }
 
     /// What the runner of that attempt said when it began, once it has.
@@ -99,6 +137,11 @@ impl ProgressFold {
     /// What the runner of that attempt said when it ended, once it has.
     pub fn ended(&self, attempt: u32) -> Option<&v1::RunnerEnded> {
         self.ended.as_ref().filter(|_| self.attempt == attempt)
+    }
+
+    /// The checkpoints that the runner of that attempt has found damaged so far.
+    pub fn damaged(&self, attempt: u32) -> &[v1::CheckpointDamaged] {
+        if self.attempt == attempt { &self.damaged } else { &[] }
     }
 
     /// How long training has been waiting for a checkpoint, where that is what it does.
@@ -212,6 +255,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_the_past_is_bounded_whatever_the_clock_and_the_tags() {
+        let mut fold = ProgressFold::default();
+        let started = v1::RunnerStarted { total_steps: 1_000_000, ..Default::default() };
+        fold.add(&record(1_000_000, What::Started(started)));
+        let at = |milliseconds: u64, step| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
+            let what = What::Progress(v1::StepProgress { step, ..Default::default() });
+            v1::JobRecord { sequence: 0, time: Some(time.into()), what: Some(what), attempt: 1 }
+        };
+        // The clock is set back by days, then a step takes a millisecond, then the clock stands still.
+        for step in 1..=100_000 {
+            fold.add(&at(step.min(50_000), step));
+            assert!(fold.window.len() <= 103, "{} at step {step}", fold.window.len());
+            if step == 20_000 {
+                let left = fold.progress().unwrap().remaining.unwrap().seconds;
+                assert!((979..=981).contains(&left), "{left}");
+            }
+        }
+        let named = |tag: String| v1::ScalarValue { tag, value: 1.0 };
+        let values = (0..5_000).map(|number| named(number.to_string())).chain([named("a".repeat(1_001))]).collect();
+        fold.add(&record(100, What::Scalars(v1::ScalarValues { step: 100_001, values })));
+        let again = vec![v1::ScalarValue { tag: "7".into(), value: 2.0 }];
+        fold.add(&record(101, What::Scalars(v1::ScalarValues { step: 100_002, values: again })));
+        let latest = fold.progress().unwrap().latest_scalars;
+        assert_eq!((latest.len(), latest["7"]), (1_000, 2.0));
+    }
+
+    #[test]
     fn a_later_attempt_goes_back_to_where_it_resumes_and_forgets_what_was_beyond() {
         let mut fold = ProgressFold::default();
         let of = |attempt: u32, seconds: u64, what: What| v1::JobRecord { attempt, ..record(seconds, what) };
@@ -234,6 +305,7 @@ mod tests {
         fold.add(&of(1, 3, scalar(50, "loss/train")));
         fold.add(&of(1, 4, What::Ended(v1::RunnerEnded { step: 50, ..Default::default() })));
         assert!(fold.ended(1).is_some() && fold.started(1).is_some() && fold.ended(2).is_none());
+        assert_eq!((fold.span(1), fold.span(2)), (Duration::from_secs(3), Duration::ZERO));
 
         fold.add(&of(2, 10, What::Resumed(v1::RunnerResumed { step: 40, path: "checkpoints/step-40".into() })));
         assert!(fold.ended(2).is_none() && fold.started(2).is_none());

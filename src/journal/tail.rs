@@ -157,6 +157,7 @@ fn public(sequence: u64, record: journal::Record) -> v1::JobRecord {
         Private::Checkpoint(checkpoint) => Public::Checkpoint(checkpoint),
         Private::Ended(ended) => Public::Ended(ended),
         Private::Resumed(resumed) => Public::Resumed(resumed),
+        Private::Damaged(damaged) => Public::Damaged(damaged),
     });
     v1::JobRecord { sequence, time: record.time, what, attempt: record.attempt }
 }

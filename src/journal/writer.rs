@@ -1,7 +1,8 @@
 //! The runner's side of the journal.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::SystemTime;
 
 use prost::Message;
@@ -25,16 +26,24 @@ impl JournalWriter {
     /// Opens the journal of a job whose lock the caller holds, behind its last whole record: what an earlier runner left
     /// half-written is cut off.
     pub fn open(folder: &JobFolder, _held: &JobLock, attempt: u32) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.journal())?;
+        // The runner's umask may be wider, for what it writes for the group.
+        let mut open = OpenOptions::new();
+        let mut file = open.read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.journal())?;
         let length = whole_bytes(&file)?;
         file.set_len(length)?;
         file.seek(io::SeekFrom::Start(length))?;
         Ok(Self { file, attempt, length, buffer: Vec::new() })
     }
 
-    /// Adds a record. After an error the journal ends with a whole record, and the same record can be tried again.
+    /// Adds a record. After an error the journal ends with a whole record, and the same record can be tried again, but for one that is
+    /// longer than readers take (`InvalidInput`).
     pub fn append(&mut self, now: SystemTime, what: What) -> io::Result<()> {
         let entry = Record { time: Some(now.into()), attempt: self.attempt, what: Some(what) };
+        let length = entry.encoded_len();
+        if length > record::MAX_DATA_BYTES {
+            let what = format!("a record of {length} bytes; one of at most {} is needed", record::MAX_DATA_BYTES);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         self.buffer.clear();
         record::append(&mut self.buffer, |buffer| entry.encode_raw(buffer));
         if let Err(error) = self.file.write_all(&self.buffer) {
@@ -76,7 +85,7 @@ pub fn cut_torn_end(folder: &JobFolder, _held: &JobLock) -> io::Result<bool> {
 
 /// Where the last whole record ends. When a machine goes down, what was not synced may come back as zeros or as something else: behind that
 /// nothing is whole. A damage with whole records behind it is another matter, and is not cut away.
-fn whole_bytes(mut file: &File) -> io::Result<u64> {
+fn whole_bytes(file: &File) -> io::Result<u64> {
     let mut reader = RecordReader::new(file);
     let damage = loop {
         match reader.next() {
@@ -86,10 +95,7 @@ fn whole_bytes(mut file: &File) -> io::Result<u64> {
         }
     };
     let FrameError::Damaged { offset, .. } = damage else { return Err(into_io(damage)) };
-    file.seek(io::SeekFrom::Start(offset))?;
-    let mut rest = Vec::new();
-    file.read_to_end(&mut rest)?;
-    if record::holds_record(rest.get(1..).unwrap_or_default()) { Err(into_io(damage)) } else { Ok(offset) }
+    if record::holds_record(file, offset + 1)? { Err(into_io(damage)) } else { Ok(offset) }
 }
 
 fn into_io(error: FrameError) -> io::Error {
@@ -160,6 +166,18 @@ mod tests {
             let further: Vec<_> = records[whole..].iter().map(|record| (record.sequence, record.attempt)).collect();
             assert_eq!(further, [(whole as u64 + 1, 2)], "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_record_that_no_reader_would_take_is_refused_and_the_next_one_written() {
+        let (_place, folder, lock) = folder();
+        let mut writer = JournalWriter::open(&folder, &lock, 1).unwrap();
+        let ended = |bytes| What::Ended(RunnerEnded { message: "a".repeat(bytes), ..RunnerEnded::default() });
+        let error = writer.append(SystemTime::now(), ended(record::MAX_DATA_BYTES)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+        writer.append(SystemTime::now(), ended(record::MAX_DATA_BYTES - 100)).unwrap();
+        let (records, error) = read(&folder);
+        assert!(error.is_none() && records.len() == 1, "{error:?}");
     }
 
     #[test]

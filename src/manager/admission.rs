@@ -7,14 +7,17 @@ use std::time::Duration;
 use super::file_work::{FileWork, Limits};
 use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
-use super::{JobError, ManagerSettings};
+use super::{JobError, ManagerSettings, weights};
 use crate::dataset::{DataFile, DataRoots, Facts, Part};
 use crate::fault;
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
-use crate::job::spec::{self, DataFacts, Device, IdxPaths, Place, Plan, Resources, Spec, set_field};
-use crate::job::{Inputs, Violations};
+use crate::job::spec::{
+    self, DataFacts, Demands, Device, HostMemory, IdxPaths, Length, Place, Plan, Resources, Spec, set_field,
+};
+use crate::job::{Inputs, Violation, Violations};
+use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
 use crate::proto::v1;
 
@@ -38,6 +41,8 @@ pub struct Admitted {
     pub facts: DataFacts,
     /// How long it is.
     pub plan: Plan,
+    /// Optimizer steps that are done before it begins.
+    pub first_step: u64,
     /// What it begins with.
     pub(super) warm: Option<Warm>,
 }
@@ -57,7 +62,7 @@ pub(super) async fn admit(
         fault::point("judging");
         judge(&message, &settings, no_gpu.as_deref(), &slots, &known)
     });
-    judged.await?.map_err(JobError::Invalid)
+    judged.await?.map_err(refused)
 }
 
 /// The folders that a request names, in words. Requests for the same ones share a part of the threads.
@@ -77,6 +82,17 @@ fn files(message: &v1::JobSpec) -> String {
     format!("the files in {:?}", folders.join(", "))
 }
 
+/// Mistakes are told. Where nothing but the machine keeps a request from being judged, that is told.
+fn refused(wrong: Violations) -> JobError {
+    let (mut unjudged, mistakes): (Vec<_>, Vec<_>) = wrong.0.into_iter().partition(|found| found.is_unjudged);
+    match unjudged.pop() {
+        Some(Violation { field, description, .. }) if mistakes.is_empty() => {
+            JobError::Shortage { what: format!("{field}: {description}") }
+        }
+        _ => JobError::Invalid(Violations(mistakes)),
+    }
+}
+
 fn judge(
     message: &v1::JobSpec,
     settings: &ManagerSettings,
@@ -94,6 +110,11 @@ fn judge(
     }
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
+    let sets: Vec<_> = [("data.train", &train), ("data.validation", &validation)]
+        .into_iter()
+        .filter_map(|(field, set)| Some((field, set.as_ref()?.1)))
+        .collect();
+    judge_host_memory(&demands, &sets, resources, settings, &mut wrong);
     demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
@@ -103,16 +124,63 @@ fn judge(
     });
     let wanted = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
     let warm = wanted.and_then(|wanted| warm_start::find(wanted, settings, &mut wrong));
+    if let (Some(warm), Some(wanted)) = (&warm, wanted) {
+        weights::judge(warm, wanted.source.field(), demands.model, &mut wrong);
+    }
     let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.unzip();
     let facts = DataFacts { train: train_facts, validation: validation_facts };
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
     let mirror = copy.map(|path| path.display().to_string());
     let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
-    let plan = fitted.plan(facts.train.examples, Place::default());
-    let admitted =
-        plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs: Inputs { train, validation }, facts, plan, warm });
+    let inputs = Inputs { train, validation };
+    let place = match &warm {
+        Some(Warm::Checkpoint { checkpoint, .. }) => {
+            judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
+            checkpoint.manifest.place
+        }
+        Some(Warm::Weights(_)) | None => Place::default(),
+    };
+    let plan = fitted.plan(facts.train.examples, place);
+    if let Some(plan) = plan {
+        judge_length(fitted.length, plan, place, &mut wrong);
+    }
+    let first_step = place.step;
+    let admitted = plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs, facts, plan, first_step, warm });
     wrong.or(admitted)
+}
+
+/// Whether a job can go on from a checkpoint with its data.
+fn judge_data(manifest: &Manifest, inputs: &Inputs, facts: &DataFacts, wrong: &mut Violations) {
+    let judged = TrainedOn::of(inputs, facts).map_err(|error| format!("the data cannot be looked at: {error}"));
+    if let Err(what) = judged.and_then(|now| manifest.judge_data(&now)) {
+        wrong.add("warm_start.resume", format!("is set, and {what}; without it the weights alone are taken"));
+    }
+}
+
+/// Whether anything is left to do for a job that goes on at that place.
+fn judge_length(length: Length, plan: Plan, place: Place, wrong: &mut Violations) {
+    let Place { step, epoch, .. } = place;
+    if step == 0 || plan.total_steps > step {
+        return;
+    }
+    let (field, wanted, done) = match length {
+        Length::Epochs(epochs) => ("training.epochs", u64::from(epochs), epoch),
+        Length::Steps(steps) => ("training.max_steps", steps, step),
+    };
+    let has = format!("the checkpoint that it goes on from has done {done}");
+    wrong.add(field, format!("is {wanted}, and {has}; a number above {done} is needed"));
+}
+
+/// Refuses edits of a job that goes on at that place, where they leave nothing to do.
+pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobError> {
+    let mut wrong = Violations::default();
+    if let Some(spec) = spec::read(&admitted.spec).spec
+        && let Some(plan) = spec.plan(admitted.facts.train.examples, place)
+    {
+        judge_length(spec.length, plan, place, &mut wrong);
+    }
+    if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }
 
 /// Opens the files of a set and judges them; None where there are mistakes.
@@ -128,7 +196,7 @@ fn judge_set(
         match roots.open(path) {
             Ok(file) => Some(file),
             Err(problem) => {
-                wrong.add(set_field(field, part), problem.to_string());
+                wrong.add_found(set_field(field, part), problem.to_string(), problem.is_unjudged());
                 None
             }
         }
@@ -139,11 +207,28 @@ fn judge_set(
         Ok(facts) => Some((IdxFiles { images: images.path().into(), labels: labels.path().into() }, facts)),
         Err(problems) => {
             for problem in problems {
-                wrong.add(set_field(field, problem.part), problem.what);
+                wrong.add_found(set_field(field, problem.part), problem.what, problem.is_unjudged);
             }
             None
         }
     }
+}
+
+/// No job will ever have more memory of the host than all of it, or than a control group leaves.
+fn judge_host_memory(
+    demands: &Demands,
+    sets: &[(&str, Facts)],
+    resources: Resources,
+    settings: &ManagerSettings,
+    wrong: &mut Violations,
+) {
+    let memory = settings.node.memory();
+    let owner = match &memory.limited_by {
+        Some(limit) => format!("the control group of torchd ({limit})"),
+        None => "this machine".into(),
+    };
+    let memory = HostMemory { bytes: memory.total_bytes, owner: &owner };
+    spec::judge_memory(demands, sets, resources.gpu_count == Some(1), memory, wrong);
 }
 
 /// No GPU of this machine will ever have more than all of its memory.

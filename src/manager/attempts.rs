@@ -9,14 +9,15 @@ use super::JobError;
 use super::live::{Ending, Live};
 use super::task::{Task, blocking};
 use crate::fault;
-use crate::job::end::{Exit, StopCause, Verdict};
+use crate::job::end::{self, StopCause, Verdict};
 use crate::job::order::{Lease, Order};
 use crate::job::retry::{self, Retry};
 use crate::job::state::{Event, Outcome, State};
 use crate::job::{Job, Violations};
-use crate::journal::{JobFolder, JobLock, checkpoints, cut_torn_end, is_held};
+use crate::journal::{JobFolder, JobLock, ProgressFold, Runner, Survey, cut_torn_end, is_held};
 use crate::proto::v1;
 use crate::scheduler::Wait;
+use crate::shortage::is_shortage;
 
 /// A runner that loads may be silent so many times as long as one that trains.
 const LOADING_FACTOR: u32 = 10;
@@ -29,8 +30,7 @@ impl Task {
         let now = SystemTime::now();
         let attempt = live.job.attempt + 1;
         let place = self.folder(&live.job.id);
-        let resume_from = newest_checkpoint(&live.job, &place).await?;
-        let resume_step = resume_from.as_ref().map(|point| point.step);
+        let Saved { newest_whole: resume_from, newest_step: resume_step } = saved(&live.job, &place).await?;
         self.advance(live, Event::Assigned, |job| {
             job.attempt = attempt;
             job.started = Some(now);
@@ -40,6 +40,7 @@ impl Task {
         .await?;
         fault::point("job-assigned");
         live.lease = Some(lease.clone());
+        live.gpu_events = self.watcher.events().newest();
         let visible = lease.gpu.as_ref().map(|gpu| gpu.visible.clone());
         let order = Order {
             attempt,
@@ -52,10 +53,12 @@ impl Task {
         };
         let to = place.clone();
         if let Err(error) = blocking(move || to.write_order(&order)).await {
-            let verdict = Verdict {
-                outcome: Outcome::Failed,
-                reason: v1::JobEndReason::Storage,
-                message: format!("the order could not be written: {error}"),
+            let words = format!("the order could not be written: {error}");
+            let verdict = if is_shortage(&error) {
+                self.shortfall.meet(words.clone(), Instant::now());
+                end::not_started(words)
+            } else {
+                Verdict { outcome: Outcome::Failed, reason: v1::JobEndReason::Storage, message: words }
             };
             return self.end(live, Ending::without_process(verdict)).await;
         }
@@ -63,56 +66,98 @@ impl Task {
         if attempt == 1 {
             self.metrics.queue_wait.observe(seconds(live.job.created, now));
         }
-        live.deadline = deadline(&live.job);
+        live.began = Some(Instant::now());
+        live.deadline = deadline(live);
         live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, visible));
         fault::point("shim-started");
         Ok(())
     }
 
-    /// Takes a job over whose runner an earlier daemon has started.
+    /// Takes a job over whose runner an earlier daemon has started. Whether there is one the locks tell, and not whether its order can
+    /// be read.
     pub(super) async fn adopt(&mut self, live: &mut Live) -> Result<(), JobError> {
         let place = self.folder(&live.job.id);
-        let (from, attempt) = (place.clone(), live.job.attempt);
-        let read = move || {
-            if !is_held(&from.shim())?
-                && let Some(lock) = JobLock::take(&from)?
-                // A machine that went down may have left anything at the end of the journal, which watchers would stumble over.
-                && let Err(error) = cut_torn_end(&from, &lock)
-            {
-                tracing::error!(%error, journal = %from.journal().display(), "the journal cannot be looked through");
-            }
-            from.read_order(attempt)
-        };
-        match blocking(read).await {
-            Ok(order) => {
-                live.lease = Some(order.lease);
-                live.stop = live.job.course.stop;
-                live.deadline = deadline(&live.job);
-                tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
-                let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
-                if live.stop.is_some() {
-                    runner.stop();
+        let attempt = live.job.attempt;
+        let settle = {
+            let place = place.clone();
+            move || {
+                if !is_held(&place.shim())?
+                    && let Some(lock) = JobLock::take(&place)?
+                {
+                    // A machine that went down may have left anything at the end of the journal, which watchers would stumble over.
+                    cut_torn_end(&place, &lock)?;
                 }
-                live.runner = Some(runner);
                 Ok(())
             }
-            Err(error) => {
-                let is_gone = !place.path().exists();
-                let verdict = if is_gone || error.kind() != std::io::ErrorKind::NotFound {
-                    tracing::error!(job.id = %live.job.id, %error, "the job's folder cannot be used");
-                    Verdict {
-                        outcome: Outcome::Failed,
-                        reason: v1::JobEndReason::Interrupted,
-                        message: format!(
-                            "the daemon died while the job ran, and the job's folder cannot be used: {error}"
-                        ),
-                    }
-                } else {
-                    // It died before it had told the runner what to do, so that there is none.
-                    crate::job::end::judge(Exit::Unknown, None, live.job.course.stop, false)
-                };
-                self.end(live, Ending::without_process(verdict)).await
+        };
+        if let Err(error) = blocking(settle).await {
+            if matches!(place.path().try_exists(), Ok(false)) {
+                tracing::error!(job.id = %live.job.id, %error, "the job's folder cannot be used");
+                let message =
+                    format!("the daemon died while the job ran, and the job's folder cannot be used: {error}");
+                let reason = v1::JobEndReason::Interrupted;
+                let verdict = Verdict { outcome: Outcome::Failed, reason, message };
+                return self.end(live, Ending::without_process(verdict)).await;
             }
+            tracing::error!(%error, journal = %place.journal().display(), "the journal cannot be looked through");
+        }
+        live.began = self.began(&place, attempt).await;
+        live.stop = live.job.course.stop;
+        live.deadline = deadline(live);
+        tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
+        let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
+        if live.stop.is_some() {
+            runner.stop();
+        }
+        live.runner = Some(runner);
+        self.find_lease(live).await;
+        Ok(())
+    }
+
+    /// When a runner of an earlier daemon began; None where it cannot be told, or was before this boot.
+    async fn began(&self, place: &JobFolder, attempt: u32) -> Option<Instant> {
+        let place = place.clone();
+        // A runner that has not signed yet has begun just now.
+        let age = move || match Runner::read(&place)?.filter(|runner| runner.attempt == attempt) {
+            Some(runner) => runner.age(),
+            None => Ok(Some(Duration::ZERO)),
+        };
+        let age = blocking(age).await.ok().flatten()?;
+        Some(Instant::now().checked_sub(age).unwrap_or_else(Instant::now))
+    }
+
+    /// Finds out what an adopted runner has of the machine: its order tells. While that cannot be read, it counts as holding what its
+    /// job asked for, and a GPU that nobody else gets.
+    async fn find_lease(&self, live: &mut Live) {
+        let (place, attempt) = (self.folder(&live.job.id), live.job.attempt);
+        let (lease, unread) = match blocking(move || place.read_order(attempt)).await {
+            Ok(order) => (order.lease, None),
+            Err(error) => (self.assumed_lease(&live.job), Some(error.to_string())),
+        };
+        live.lease = Some(lease);
+        if live.order_unread != unread {
+            if let Some(error) = unread.as_ref().filter(|_| live.order_unread.is_none()) {
+                tracing::error!(job.id = %live.job.id, attempt, error, "what the runner holds is not known: its order cannot be read");
+            }
+            live.order_unread = unread;
+            live.publish();
+        }
+    }
+
+    /// Asks again for orders that could not be read.
+    pub(super) async fn read_orders_again(&mut self) {
+        let unread = self.live.busy().filter(|live| live.order_unread.is_some() && live.runner.is_some());
+        let unread: Vec<_> = unread.map(|live| live.job.id.clone()).collect();
+        let mut is_news = false;
+        for id in unread {
+            let Some((place, mut live)) = self.live.take(&id) else { continue };
+            self.find_lease(&mut live).await;
+            is_news |= live.order_unread.is_none();
+            self.keep(place, live);
+        }
+        if is_news {
+            self.tell_holders();
+            self.schedule().await;
         }
     }
 
@@ -121,6 +166,7 @@ impl Task {
         live.runner = None;
         live.deadline = None;
         live.lease = None;
+        live.order_unread = None;
         live.process_group = None;
         live.silent = Duration::ZERO;
         // Whoever watches a job that does not run reads its journal.
@@ -149,13 +195,13 @@ impl Task {
     async fn conclude(&mut self, live: &mut Live, mut ending: Ending) -> Result<(), JobError> {
         let time = ending.time;
         let place = self.folder(&live.job.id);
-        let resume_from = match newest_checkpoint(&live.job, &place).await {
-            Ok(point) => point,
+        let resume_from = match saved(&live.job, &place).await {
+            Ok(saved) => saved.newest_whole,
             // It is looked for again when the job is started.
             Err(_) => live.job.course.resume_from.clone(),
         };
         let mut course = live.job.course.clone();
-        course.ran += live.job.started.and_then(|started| time.duration_since(started).ok()).unwrap_or_default();
+        course.ran += ending.ran.unwrap_or_default();
         course.stop = None;
         let has_saved =
             resume_from.as_ref().map(|point| point.step) > course.resume_from.as_ref().map(|point| point.step);
@@ -182,6 +228,7 @@ impl Task {
                         is_restart = true;
                         course.fruitless = 0;
                         course.not_before = time.checked_add(wait);
+                        live.restart = Instant::now().checked_add(wait);
                         verdict.outcome = Outcome::Requeued;
                     }
                     // Its disk may have room again some day.
@@ -195,6 +242,9 @@ impl Task {
                     (None, _) => {}
                 }
             }
+            // Nothing has run.
+            Outcome::Requeued
+                if verdict.reason == v1::JobEndReason::StartFailed && live.job.state != State::Stopping => {}
             Outcome::Requeued if live.stop.is_none() => {
                 course.fruitless = if has_saved { 0 } else { course.fruitless + 1 };
                 if !retry::goes_on(&course) {
@@ -209,7 +259,10 @@ impl Task {
             Outcome::Requeued if live.job.state == State::Stopping => verdict.outcome = Outcome::Paused,
             Outcome::Requeued | Outcome::Finished | Outcome::Cancelled | Outcome::Paused => {}
         }
-        course.resume_from = resume_from;
+        // One that has ended goes on from nowhere: where its last attempt began stays.
+        if matches!(ending.verdict.outcome, Outcome::Requeued | Outcome::Paused) {
+            course.resume_from = resume_from;
+        }
         self.finish(live, Event::Ended(ending.verdict.outcome), ending, course).await?;
         if is_restart {
             self.metrics.runner_restarts.inc();
@@ -217,12 +270,23 @@ impl Task {
         Ok(())
     }
 
+    /// Counts and logs the checkpoints that a runner has found damaged since the last look. Runners tell of them before they train.
+    pub(super) fn note_damaged_checkpoints(&self, live: &Live, fold: &ProgressFold) {
+        let attempt = live.job.attempt;
+        if live.job.state != State::Starting {
+            return;
+        }
+        for damaged in fold.damaged(attempt).iter().skip(live.fold.damaged(attempt).len()) {
+            let v1::CheckpointDamaged { path, problem, .. } = damaged;
+            self.metrics.checkpoints_damaged.inc();
+            tracing::error!(job.id = %live.job.id, checkpoint = path, "a checkpoint is damaged: {problem}");
+        }
+    }
+
     /// When the next job may begin its restart.
     pub(super) fn next_restart(&self) -> Option<Instant> {
-        let times = self.live.early().filter_map(|live| live.job.course.not_before);
         // One whose time came since the last plan, while something else was done, is due now.
-        let earliest = times.filter(|time| *time > self.planned).min()?;
-        Instant::now().checked_add(earliest.duration_since(SystemTime::now()).unwrap_or_default())
+        self.live.early().filter_map(Live::not_before).filter(|time| *time > self.planned).min()
     }
 
     /// Stops the runners that have told nothing for longer than their specs allow.
@@ -259,21 +323,31 @@ impl Task {
 }
 
 /// When a job has run as long as it may.
-fn deadline(job: &Job) -> Option<Instant> {
-    let limit = job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
-    let running = job.started.and_then(|started| started.elapsed().ok()).unwrap_or_default();
-    Instant::now().checked_add(limit.saturating_sub(job.course.ran).saturating_sub(running))
+fn deadline(live: &Live) -> Option<Instant> {
+    let limit = live.job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
+    Instant::now().checked_add(limit.saturating_sub(live.job.course.ran).saturating_sub(live.ran()))
 }
 
-/// The newest checkpoint of a job that looks whole.
-pub(super) async fn newest_checkpoint(job: &Job, place: &JobFolder) -> Result<Option<v1::ResumePoint>, JobError> {
+/// What a job has saved.
+pub(super) struct Saved {
+    /// The newest checkpoint that looks whole.
+    pub(super) newest_whole: Option<v1::ResumePoint>,
+    /// The newest, damaged or not.
+    pub(super) newest_step: Option<u64>,
+}
+
+/// The checkpoint of a job at that step.
+pub(super) fn resume_point(job: &Job, step: u64) -> v1::ResumePoint {
+    v1::ResumePoint { step, checkpoint: format!("{}/{}", job.id.name(), JobFolder::checkpoint_name(step)) }
+}
+
+/// Looks at the checkpoints of a job.
+pub(super) async fn saved(job: &Job, place: &JobFolder) -> Result<Saved, JobError> {
     let (name, from) = (job.id.name(), place.clone());
-    let found = blocking(move || checkpoints(&from)).await;
-    let found = found.map_err(JobError::folder(format!("the checkpoints of {name} cannot be read")))?;
-    Ok(found.first().map(|newest| {
-        let step = newest.step();
-        v1::ResumePoint { step, checkpoint: format!("{name}/{}", JobFolder::checkpoint_name(step)) }
-    }))
+    let survey = blocking(move || Survey::of(&from)).await;
+    let survey = survey.map_err(JobError::folder(format!("the checkpoints of {name} cannot be read")))?;
+    let newest_whole = survey.whole.first().map(|newest| resume_point(job, newest.step()));
+    Ok(Saved { newest_whole, newest_step: survey.newest_step() })
 }
 
 pub(super) fn seconds(from: SystemTime, to: SystemTime) -> f64 {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
 
-use super::attempts::seconds;
 use super::live::{Ending, Live, WORTH_TELLING, rung};
 use super::task::{Task, blocking};
 use super::{JobError, Mirrored};
@@ -30,7 +29,7 @@ impl Task {
         ending: Ending,
         mut course: Course,
     ) -> Result<(), JobError> {
-        let Ending { verdict: Verdict { outcome, reason, message }, exit, log_tail, time } = ending;
+        let Ending { verdict: Verdict { outcome, reason, message }, exit, log_tail, time, ran } = ending;
         let (exit_code, signal) = exit.code_and_signal();
         let label = end::label(reason);
         let words = message.clone();
@@ -56,9 +55,10 @@ impl Task {
         tracing::info!(job.id = %live.job.id, reason = label, exit_code, signal, "job ended: {words}");
         self.mirrors.keep(&live.job, self.folder(&live.job.id));
         self.metrics.jobs_finished.with_label_values(&[label.as_str()]).inc();
-        if let Some(started) = live.job.started {
-            self.metrics.job_duration.observe(seconds(started, time));
+        if let Some(ran) = ran {
+            self.metrics.job_duration.observe(ran.as_secs_f64());
         }
+        self.expiry.ended(&live.job, Instant::now());
         Ok(())
     }
 

@@ -1,7 +1,5 @@
 //! Who runs next, on what, and who has to leave: hands the queue to the scheduler and carries its plan out.
 
-use std::time::SystemTime;
-
 use tokio::time::Instant;
 
 use super::JobError;
@@ -9,6 +7,7 @@ use super::live::Live;
 use super::task::Task;
 use crate::gpu::Holder;
 use crate::job::end::StopCause;
+use crate::job::order::{Lease, LeasedDevice};
 use crate::job::{Job, State};
 use crate::proto::v1;
 use crate::scheduler::{self, GpuWish, Held, Machine, Request, Wait};
@@ -32,11 +31,8 @@ impl Task {
     pub(super) fn gpu_fault(&self, live: &Live) -> Option<String> {
         let leased = live.lease.as_ref()?.gpu.as_ref()?;
         let slot = self.slots.iter().find(|slot| slot.uuid == leased.visible)?;
-        let since = live.job.started?;
-        let is_it = |event: &v1::GpuEvent| {
-            let time = event.time.and_then(|time| SystemTime::try_from(time).ok());
-            event.effect() == v1::GpuHealthState::Failed && time.is_some_and(|time| time >= since)
-        };
+        let is_it =
+            |event: &v1::GpuEvent| event.effect() == v1::GpuHealthState::Failed && event.sequence > live.gpu_events;
         // The first one names the cause; what follows are its consequences.
         let events = self.watcher.events().list(&format!("gpus/{}", slot.gpu_uuid), None, 100);
         let event = events.iter().rev().find(|event| is_it(event));
@@ -79,27 +75,37 @@ impl Task {
 
     /// Starts what fits, and tells the others why they wait.
     pub(super) async fn schedule(&mut self) {
-        let now = SystemTime::now();
+        let now = Instant::now();
         self.planned = now;
         if !self.closing.is_empty() {
             return;
         }
-        let is_early = |live: &&Live| live.job.course.not_before.is_some_and(|time| time > now);
+        let is_early = |live: &&Live| live.not_before().is_some_and(|time| time > now);
         let waiting = || self.live.iter().filter(|live| live.job.state == State::Queued);
         let queued = waiting().filter(|live| !is_early(live));
         let early: Vec<_> = waiting()
             .filter(is_early)
-            .map(|live| (live.job.id.clone(), Wait::For(before_restart(&live.job, now).into())))
+            .map(|live| (live.job.id.clone(), Wait::For(before_restart(live, now).into())))
             .collect();
-        let plan = match &self.runner {
-            Err(reason) => {
+        // Whoever tries for all is known to be started when its runner has signed.
+        let is_tried = || {
+            let mut begun = self.live.busy().filter(|live| live.job.state == State::Starting);
+            begun.any(|live| live.runner.is_some() && live.process_group.is_none())
+        };
+        let most = match self.shortfall.words() {
+            Some(_) if is_tried() => 0,
+            _ => self.shortfall.allows(Instant::now()),
+        };
+        let shortfall = self.shortfall.words();
+        let plan = match self.runner.as_ref().err().or(shortfall.as_ref().filter(|_| most == 0)) {
+            Some(reason) => {
                 let wait = Wait::For(reason.as_str().into());
                 scheduler::Plan {
                     wait: queued.map(|live| (live.job.id.clone(), wait.clone())).collect(),
                     ..Default::default()
                 }
             }
-            Ok(()) => {
+            None => {
                 let machine = Machine {
                     cpu_slots: self.settings.cpu_slots,
                     gpus: self.slots.clone(),
@@ -107,13 +113,19 @@ impl Task {
                     preempts: self.settings.preempts,
                 };
                 let queue: Vec<Request> = queued.map(|live| self.request(&live.job)).collect();
+                let gpu_block = self.gpu_block.clone().or_else(|| self.unknown_gpu());
                 // Jobs that cannot run hold back nobody.
                 let (queue, blocked): (Vec<_>, Vec<_>) =
-                    queue.into_iter().partition(|request| request.gpu.is_none() || self.gpu_block.is_none());
+                    queue.into_iter().partition(|request| request.gpu.is_none() || gpu_block.is_none());
                 let held: Vec<Held> = self.live.busy().filter_map(held).collect();
                 let mut plan = scheduler::plan(&queue, &held, &machine);
-                let wait = Wait::For(self.gpu_block.as_deref().unwrap_or_default().into());
+                let wait = Wait::For(gpu_block.unwrap_or_default().into());
                 plan.wait.extend(blocked.into_iter().map(|request| (request.id, wait.clone())));
+                if let Some(reason) = shortfall {
+                    let wait = Wait::For(reason.into());
+                    let others = plan.start.drain(most.min(plan.start.len())..);
+                    plan.wait.extend(others.map(|(id, _)| (id, wait.clone())));
+                }
                 plan
             }
         };
@@ -147,6 +159,21 @@ impl Task {
         }
     }
 
+    /// What a runner is assumed to hold whose order cannot be read: what its job asked for, and a GPU that is not known.
+    pub(super) fn assumed_lease(&self, job: &Job) -> Lease {
+        let Request { cpu_threads, gpu, .. } = self.request(job);
+        let device = if gpu.is_some() { LeasedDevice::Cuda } else { LeasedDevice::Cpu };
+        Lease { device, cpu_threads, gpu: None }
+    }
+
+    /// Why no GPU can be given away, where it is not known which one a job has.
+    fn unknown_gpu(&self) -> Option<String> {
+        let is_unknown = |lease: &Lease| lease.device == LeasedDevice::Cuda && lease.gpu.is_none();
+        let holder = self.live.busy().find(|live| live.lease.as_ref().is_some_and(is_unknown))?;
+        let name = holder.job.id.name();
+        Some(format!("needs a GPU, and which one {name} has is not known: its order cannot be read"))
+    }
+
     fn request(&self, job: &Job) -> Request {
         let resources = job.spec.resources.unwrap_or_default();
         Request {
@@ -166,8 +193,9 @@ fn held(live: &Live) -> Option<Held> {
 }
 
 /// Why a job that failed waits before it is started again.
-fn before_restart(job: &Job, now: SystemTime) -> String {
-    let wait = job.course.not_before.and_then(|time| time.duration_since(now).ok()).unwrap_or_default();
+fn before_restart(live: &Live, now: Instant) -> String {
+    let job = &live.job;
+    let wait = live.not_before().map(|time| time.saturating_duration_since(now)).unwrap_or_default();
     // Whole seconds: the reason changes no more often than that.
     let wait = humantime::format_duration(std::time::Duration::from_secs(wait.as_secs_f64().ceil() as u64));
     let most = job.spec.retry.as_ref().map_or(0, |retry| retry.max_restarts);

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::job::state::Refusal;
 use crate::job::{JobId, Violations};
+use crate::journal::Damaged;
 use crate::store::StoreError;
 
 /// Why a request was not done.
@@ -62,9 +63,29 @@ pub enum JobError {
         /// Why.
         refusal: Refusal,
     },
+    /// Every checkpoint that the job could go on from is damaged.
+    #[error(
+        "{}: no checkpoint can be used ({}); mend one or copy one back, or begin anew with from_scratch (torchctl resume --from-scratch)",
+        id.name(), in_words(damaged)
+    )]
+    BadCheckpoints {
+        /// The job.
+        id: JobId,
+        /// All of them, newest first.
+        damaged: Vec<Damaged>,
+    },
+    /// The job has nothing but a checkpoint to begin with.
+    #[error("{}: it cannot begin anew, as its warm_start.resume wants it to go on from a checkpoint; create another job", .0.name())]
+    NothingToBeginWith(JobId),
     /// The runner does not work on this machine.
     #[error("no job can run here: {0}")]
     RunnerBroken(String),
+    /// The machine lacks something for the moment, so that a request could not be judged.
+    #[error("the machine is short of something now, and the request could not be judged; try again later: {what}")]
+    Shortage {
+        /// What could not be done, with the system's words.
+        what: String,
+    },
     /// The daemon is shutting down.
     #[error("torchd is shutting down and takes no more jobs")]
     ShuttingDown,
@@ -82,6 +103,10 @@ pub enum JobError {
     /// The manager has ended.
     #[error("torchd has shut down")]
     Gone,
+}
+
+fn in_words(damaged: &[Damaged]) -> String {
+    damaged.iter().map(Damaged::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl JobError {

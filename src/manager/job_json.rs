@@ -91,8 +91,9 @@ impl Mirrored {
     }
 }
 
-/// Which change of the job job.json tells of; None where it tells of none.
-pub(super) fn generation_told(folder: &JobFolder) -> Option<u64> {
+/// Which change of the job its job.json tells of; None where it is not there or tells of none. An error where that
+/// cannot be determined.
+pub(super) fn generation_told(folder: &JobFolder) -> io::Result<Option<u64>> {
     #[derive(Deserialize)]
     struct Glance {
         job: Told,
@@ -101,8 +102,12 @@ pub(super) fn generation_told(folder: &JobFolder) -> Option<u64> {
     struct Told {
         generation: String,
     }
-    let glance: Glance = serde_json::from_slice(&fs::read(folder.job()).ok()?).ok()?;
-    glance.job.generation.parse().ok()
+    let bytes = match fs::read(folder.job()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let glance: Option<Glance> = serde_json::from_slice(&bytes).ok();
+    Ok(glance.and_then(|glance| glance.job.generation.parse().ok()))
 }
 
 /// The job that the message shows.

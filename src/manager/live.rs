@@ -7,9 +7,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::View;
-use crate::job::Job;
 use crate::job::end::{Exit, StopCause, Verdict};
 use crate::job::order::Lease;
+use crate::job::retry::Retry;
+use crate::job::{Job, State, Violations};
 use crate::journal::{ProgressFold, Recent};
 use crate::scheduler::Wait;
 use crate::supervisor::RunnerHandle;
@@ -32,10 +33,18 @@ pub(super) struct Live {
     /// How long its runner has told nothing, as far as the daemon has been awake to hear it.
     pub(super) silent: Duration,
     pub(super) lease: Option<Lease>,
+    /// The newest event of GPUs when it got its lease; 0 where an earlier daemon gave it.
+    pub(super) gpu_events: u64,
+    /// Why the order of its runner cannot be read, so that its lease is assumed.
+    pub(super) order_unread: Option<String>,
     /// The process group of its runner, once it was started.
     pub(super) process_group: Option<u32>,
     pub(super) runner: Option<RunnerHandle>,
     pub(super) stop: Option<StopCause>,
+    /// When the attempt in hand began; None where that was before this boot of the machine.
+    pub(super) began: Option<Instant>,
+    /// When it may be started again, while `Course::not_before` is set: the clock may be set meanwhile.
+    pub(super) restart: Option<Instant>,
     /// When it has run as long as it may.
     pub(super) deadline: Option<Instant>,
     /// Its runner is gone, and the database has refused to be told so far.
@@ -51,17 +60,20 @@ pub(super) struct Ending {
     pub(super) log_tail: Vec<String>,
     /// When.
     pub(super) time: SystemTime,
+    /// For how long its process ran; None where none had a part in it.
+    pub(super) ran: Option<Duration>,
 }
 
 impl Ending {
     /// One that no process had a part in.
     pub(super) fn without_process(verdict: Verdict) -> Self {
-        Self { verdict, exit: Exit::Unknown, log_tail: Vec::new(), time: SystemTime::now() }
+        Self { verdict, exit: Exit::Unknown, log_tail: Vec::new(), time: SystemTime::now(), ran: None }
     }
 }
 
 impl Live {
     pub(super) fn new(job: Job) -> Self {
+        let restart = restart(&job);
         let job = Arc::new(job);
         let view = watch::channel(Arc::new(View::of_stored(job.clone()))).0;
         Self {
@@ -72,9 +84,13 @@ impl Live {
             recent: Arc::default(),
             silent: Duration::ZERO,
             lease: None,
+            gpu_events: 0,
+            order_unread: None,
             process_group: None,
             runner: None,
             stop: None,
+            began: None,
+            restart,
             deadline: None,
             untold_end: None,
             view,
@@ -90,12 +106,21 @@ impl Live {
         };
         View {
             job: self.job.clone(),
-            waiting: self.waiting.as_ref().map(Wait::to_string).or_else(|| self.standstill()).unwrap_or_default(),
+            waiting: self.waits().unwrap_or_default(),
             progress,
             sequence: self.sequence,
             recent: self.recent.clone(),
             encoded: OnceLock::new(),
         }
+    }
+
+    /// Why it waits, or what is not well with it.
+    fn waits(&self) -> Option<String> {
+        let unread = || {
+            let error = self.order_unread.as_ref()?;
+            Some(format!("what its runner holds of the machine is not known: its order cannot be read: {error}"))
+        };
+        self.waiting.as_ref().map(Wait::to_string).or_else(|| self.standstill()).or_else(unread)
     }
 
     /// Why it does not go on although it trains.
@@ -125,8 +150,24 @@ impl Live {
         }
     }
 
+    /// For how long the attempt in hand has run. Of one that began before this boot the journal tells.
+    pub(super) fn ran(&self) -> Duration {
+        self.began.map_or_else(|| self.fold.span(self.job.attempt), |began| began.elapsed())
+    }
+
+    /// When it may be started, if it has to wait for a time.
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        self.restart.filter(|_| self.job.state == State::Queued && self.job.course.not_before.is_some())
+    }
+
     pub(super) fn publish(&self) {
         self.view.send_replace(Arc::new(self.view()));
+    }
+
+    /// Tells why it cannot be told whether its runner lives, or that it can again.
+    pub(super) fn doubts(&mut self, why: Option<String>) {
+        self.waiting = why.map(|why| Wait::For(why.into()));
+        self.publish();
     }
 
     /// Tells why it waits, if that is news.
@@ -136,6 +177,13 @@ impl Live {
             self.publish();
         }
     }
+}
+
+/// When a job of an earlier daemon may be started again. The clock may have been set in between: it waits no longer than its back-off.
+fn restart(job: &Job) -> Option<Instant> {
+    let left = job.course.not_before?.duration_since(SystemTime::now()).unwrap_or_default();
+    let retry = Retry::read(job.spec.retry.as_ref(), &mut Violations::default());
+    Instant::now().checked_add(left.min(retry.backoff(job.course.restarts.saturating_sub(1))))
 }
 
 /// How long something has lasted, in seconds, as it is told: `first`, twice as long and so on, so that it is not news every second. None

@@ -1,12 +1,20 @@
-//! What the last daemon left half-done in the folder of jobs.
+//! What the last daemon left behind: what is half-done in the folder of jobs is finished, and the database and the jobs' folders are made
+//! to tell the same.
+//!
+//! The database is the truth while it is the later of the two. One that is older than the folders, because its write-ahead log was lost or
+//! because somebody has put an old copy in its place, takes from them what it lacks: no job runs again that was cancelled, and none is
+//! forgotten whose runner trains.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::job_json::generation_told;
+use super::job_json::{Mirrored, generation_told};
+use super::rebuild::{Old, Rebuilt, is_alive, rebuild};
 use super::task::blocking;
 use super::{JobError, folder};
+use crate::dataset::DataRoots;
 use crate::job::{Job, JobId};
+use crate::journal::JobFolder;
 use crate::store::Store;
 
 /// The name of a folder whose job is being deleted.
@@ -21,29 +29,111 @@ pub(super) fn set_aside(jobs_dir: &Path, id: &JobId) -> PathBuf {
 /// not be written for long, `torchd doctor` tells.
 const NEWEST_ENDED: usize = 100;
 
-/// The jobs whose job.json tells of an earlier state than the database: the last daemon died, or its disk was full, in between.
-pub(super) async fn unmirrored(
-    jobs_dir: &Path,
-    store: &Store,
-    unfinished: &[Job],
-) -> Result<BTreeSet<JobId>, JobError> {
+/// What holds once the database and the folders are of one mind.
+pub(super) struct Reconciled {
+    /// The jobs that have not ended, in order of arrival.
+    pub(super) unfinished: Vec<Job>,
+    /// The jobs whose job.json tells of an earlier state than the database: the last daemon died, or its disk was full, in between.
+    pub(super) unmirrored: BTreeSet<JobId>,
+    /// The last attempts of runners that train for nobody: what their folders hold cannot be made a job.
+    pub(super) strays: Vec<(JobId, u32)>,
+}
+
+/// What a look at the folder of a job has brought.
+enum Found {
+    /// Database and folder tell the same.
+    Same,
+    /// job.json is behind the database.
+    Behind(JobId),
+    /// The database is behind the folder.
+    Newer(Box<Rebuilt>),
+    /// The folder tells what this version cannot use; with the attempt of a runner that lives.
+    Unusable { id: JobId, why: String, running: Option<u32> },
+}
+
+/// Compares each job of the database that may still change with its folder, and finds the folders that the database does not know. What is
+/// newer in the folder goes into the database.
+pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store) -> Result<Reconciled, JobError> {
     let ended = store.newest_ended(NEWEST_ENDED).await.unwrap_or_else(|error| {
         tracing::error!(%error, "whether job.json of the jobs that ended last is up to date cannot be told");
         Vec::new()
     });
-    let jobs: Vec<_> = unfinished.iter().chain(&ended).map(|job| (job.id.clone(), job.generation)).collect();
-    let jobs_dir = jobs_dir.to_owned();
+    let rows: Vec<Job> = store.unfinished().await?.into_iter().chain(ended).collect();
+    let (known, born) = (store.ids().await?, store.born());
+    let (place, roots) = (jobs_dir.to_owned(), roots.clone());
     let look = move || {
-        let is_behind = |(id, generation): &(JobId, u64)| {
-            let folder = folder(&jobs_dir, id);
+        let mut found = Vec::new();
+        for row in rows {
+            let folder = folder(&place, &row.id);
             if let Err(error) = folder.sweep_after_daemon() {
-                tracing::warn!(job.id = %id, %error, "what the last daemon has left half-written cannot be removed");
+                tracing::warn!(job.id = %row.id, %error, "what the last daemon has left half-written cannot be removed");
             }
-            generation_told(&folder) != Some(*generation)
-        };
-        Ok(jobs.into_iter().filter(is_behind).map(|(id, _)| id).collect())
+            found.push(compare(row, &folder, &roots));
+        }
+        for (id, folder) in JobFolder::all(&place)?.into_iter().filter(|(id, _)| !known.contains(id)) {
+            found.extend(judge(&id, &folder, Some(Old { row: None, born }), &roots));
+        }
+        Ok(found)
     };
-    blocking(look).await.map_err(JobError::folder("the jobs' folders cannot be read"))
+    let found = blocking(look).await.map_err(JobError::folder("the jobs' folders cannot be read"))?;
+
+    let (mut unmirrored, mut strays, mut unusable) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+    for found in found {
+        match found {
+            Found::Same => {}
+            Found::Behind(id) => drop(unmirrored.insert(id)),
+            Found::Newer(rebuilt) => {
+                let Rebuilt { mirrored: Mirrored { job, request }, how } = *rebuilt;
+                let from = how.as_deref().unwrap_or("from job.json");
+                tracing::error!(job.id = %job.id, job.state = %job.state, job.generation = job.generation,
+                    "the database is older than the job's folder, its write-ahead log may be lost; the job is taken {from}");
+                if how.is_some() {
+                    unmirrored.insert(job.id.clone());
+                }
+                store.restore(job, request).await?;
+            }
+            Found::Unusable { id, why, running } => {
+                tracing::error!(job.id = %id, running, "the job's folder is newer than the database and cannot be used, so that the job is left alone: {why}");
+                strays.extend(running.map(|attempt| (id.clone(), attempt)));
+                unusable.insert(id);
+            }
+        }
+    }
+    let mut unfinished = store.unfinished().await?;
+    unfinished.retain(|job| !unusable.contains(&job.id));
+    Ok(Reconciled { unfinished, unmirrored, strays })
+}
+
+/// Holds a row against the folder of its job.
+fn compare(row: Job, folder: &JobFolder, roots: &DataRoots) -> Found {
+    let told = match generation_told(folder) {
+        Ok(told) => told,
+        Err(error) => {
+            // Neither newer nor older: it stays as it is until the job changes.
+            tracing::error!(job.id = %row.id, %error, "whether job.json is up to date cannot be told");
+            Some(row.generation)
+        }
+    };
+    let has_gone_on = !row.state.is_final() && folder.last_attempt() > row.attempt;
+    if !has_gone_on && told.is_none_or(|told| told <= row.generation) {
+        return if told == Some(row.generation) { Found::Same } else { Found::Behind(row.id) };
+    }
+    let id = row.id.clone();
+    let row = Mirrored { job: row, request: None };
+    judge(&id, folder, Some(Old { row: Some(&row), born: None }), roots).unwrap_or(Found::Same)
+}
+
+/// The job that a folder holds, which is newer than what the database tells; None where it holds none.
+fn judge(id: &JobId, folder: &JobFolder, old: Option<Old<'_>>, roots: &DataRoots) -> Option<Found> {
+    match rebuild(id, folder, old, roots) {
+        Ok(rebuilt) => rebuilt.map(|rebuilt| Found::Newer(Box::new(rebuilt))),
+        Err(why) => {
+            // A runner that cannot be asked may live.
+            let attempt = Some(folder.last_attempt()).filter(|attempt| *attempt > 0);
+            let running = attempt.filter(|_| is_alive(folder).unwrap_or(true));
+            Some(Found::Unusable { id: id.clone(), why, running })
+        }
+    }
 }
 
 /// Finishes what was interrupted: deletions that had begun, and folders of jobs that were never promised to anybody.
@@ -63,7 +153,10 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
         }
         let is_orphan = match (&deleted, name.parse::<JobId>()) {
             (Some(id), _) => {
-                store.delete(id.clone()).await?;
+                // A job whose folder has its name is not the one that was being deleted: somebody has put it back.
+                if !jobs_dir.join(id.as_str()).exists() {
+                    store.delete(id.clone()).await?;
+                }
                 true
             }
             // The row is written after the folder and before the mirror, and a client is answered after both.

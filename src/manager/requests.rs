@@ -1,7 +1,7 @@
 //! What users ask of their jobs.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -9,14 +9,16 @@ use super::live::{Ending, Live};
 use super::recovery;
 use super::task::{Task, blocking};
 use super::{JobError, View};
+use crate::fault;
 use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::{edited, merged};
 use crate::job::state::{Event, Outcome, Refusal, next};
 use crate::job::{Course, Job, JobId, State};
+use crate::journal::Survey;
 use crate::proto::v1;
 
-/// Expired jobs are looked for so often.
-const EXPIRED_EVERY: Duration = Duration::from_secs(5);
+/// Expired jobs that are removed in one go: others wait for this task.
+const MOST_AT_ONCE: usize = 100;
 
 impl Task {
     /// Asks a job to end: in order, or at once.
@@ -89,25 +91,46 @@ impl Task {
         Ok(())
     }
 
-    /// Puts a paused job back into the queue, with edits that have been judged.
-    pub(super) async fn resume(&mut self, id: &JobId, edits: Option<v1::JobEdits>) -> Result<Arc<View>, JobError> {
+    /// Puts a paused job back into the queue, with edits that have been judged, to begin anew where that is wanted.
+    pub(super) async fn resume(
+        &mut self,
+        id: &JobId,
+        edits: Option<v1::JobEdits>,
+        from_scratch: bool,
+    ) -> Result<Arc<View>, JobError> {
         let Some((place, mut live)) = self.live.take(id) else {
             let state = self.stored(id).await?.state;
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotPaused(state) });
         };
-        let result = self.resume_live(&mut live, edits).await;
+        let result = self.resume_live(&mut live, edits, from_scratch).await;
         let view = Arc::new(live.view());
         self.live.put(place, live);
         result.map(|()| view)
     }
 
-    async fn resume_live(&mut self, live: &mut Live, edits: Option<v1::JobEdits>) -> Result<(), JobError> {
+    async fn resume_live(
+        &mut self,
+        live: &mut Live,
+        edits: Option<v1::JobEdits>,
+        from_scratch: bool,
+    ) -> Result<(), JobError> {
         self.judged(&live.job, Event::ResumeRequested)?;
         let limit = self.settings.max_queued;
         if self.live.queued() >= limit {
             return Err(JobError::QueueFull { limit });
         }
-        let resume_from = super::attempts::newest_checkpoint(&live.job, &self.folder(&live.job.id)).await?;
+        let folder = self.folder(&live.job.id);
+        if from_scratch {
+            if live.job.spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
+                return Err(JobError::NothingToBeginWith(live.job.id.clone()));
+            }
+            // Before the database is told: a job without checkpoints begins anew also where that fails.
+            let place = folder.clone();
+            let aside = blocking(move || Survey::of(&place)?.set_aside_after(&place, None)).await;
+            let name = live.job.id.name();
+            aside.map_err(JobError::folder(format!("the checkpoints of {name} cannot be removed")))?;
+        }
+        let resume_from = super::attempts::saved(&live.job, &folder).await?.newest_whole;
         self.advance(live, Event::ResumeRequested, |job| {
             if let Some(edits) = &edits {
                 job.spec = edited(job.spec.clone(), edits);
@@ -123,20 +146,32 @@ impl Task {
 
     /// Removes an ended job with its folder.
     pub(super) async fn delete(&mut self, id: &JobId) -> Result<(), JobError> {
-        let state = self.stored(id).await?.state;
+        let job = self.stored(id).await?;
+        let state = job.state;
         if !state.is_final() || self.live.contains(id) {
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(state) });
         }
         let aside = recovery::set_aside(&self.settings.jobs_dir, id);
-        let (folder, renamed) = (self.folder(id), aside.clone());
-        let moved = blocking(move || match std::fs::rename(folder.path(), &renamed) {
-            // Somebody removed it by hand; the row goes too.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        let (folder, renamed, runs) = (self.folder(id), aside.clone(), self.runs.clone());
+        let moved = blocking(move || {
+            runs.remove(&job.id, &job.spec.display_name);
+            // What an earlier deletion has left, of a job that somebody has put back since.
+            match std::fs::remove_dir_all(&renamed) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            match std::fs::rename(folder.path(), &renamed) {
+                // Somebody removed it by hand; the row goes too.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
         });
         moved.await.map_err(JobError::folder(format!("the folder of {} cannot be removed", id.name())))?;
+        // The row goes last: a start that finds the folder set aside finishes the deletion.
+        fault::point("job-set-aside");
         self.store.delete(id.clone()).await?;
         self.mirrors.forget(id);
+        self.expiry.forget(id);
         tracing::info!(job.id = %id, "job deleted");
         // It may be large, and others wait for this task. What is left of it the next start removes.
         let id = id.clone();
@@ -151,19 +186,17 @@ impl Task {
 
     /// Removes the jobs whose time after their end is over.
     pub(super) async fn remove_expired_jobs(&mut self) {
-        if self.looked_for_expired.is_some_and(|looked| looked.elapsed() < EXPIRED_EVERY) {
+        if !self.expiry.is_due(Instant::now()) {
             return;
         }
-        self.looked_for_expired = Some(Instant::now());
         let expired = match self.store.expired(SystemTime::now()).await {
-            Ok(expired) => expired,
+            Ok(told) => self.expiry.judge(told, Instant::now()),
             Err(error) => return tracing::error!(%error, "which jobs have expired cannot be told"),
         };
-        for id in expired {
-            // What is not copied yet is all that there is.
-            if self.mirrors.state(&id).is_some_and(|state| !state.complete) {
-                continue;
-            }
+        // What is not copied yet is all that there is.
+        let is_copied = |id: &JobId| self.mirrors.state(id).is_none_or(|state| state.complete);
+        let ready: Vec<_> = expired.into_iter().filter(is_copied).take(MOST_AT_ONCE).collect();
+        for id in ready {
             match self.delete(&id).await {
                 Ok(()) => tracing::info!(job.id = %id, "the job's ttl_after_end is over"),
                 Err(error) => {

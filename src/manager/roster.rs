@@ -46,7 +46,7 @@ impl Roster {
         if live.runner.is_some() || live.untold_end.is_some() || live.lease.is_some() || live.job.state.is_active() {
             self.busy.insert(place);
         }
-        if live.job.state == State::Queued && live.job.course.not_before.is_some() {
+        if live.not_before().is_some() {
             self.early.insert(place);
         }
         self.queued += usize::from(live.job.state == State::Queued);

@@ -8,14 +8,18 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::attempts::resume_point;
+use super::expiry::Expiry;
 use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
-use super::recovery;
+use super::recovery::{self, Reconciled};
 use super::roster::{Place, Roster};
+use super::runs::Runs;
+use super::shortfall::Shortfall;
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, Staged, View, folder};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
-use crate::job::end::{self, StopCause, Verdict};
+use crate::job::end::{self, Exit, StopCause, Verdict};
 use crate::job::state::{Event, Outcome};
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
@@ -23,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::mirror;
 use crate::proto::v1;
 use crate::store::{Asked, Store};
-use crate::supervisor::{RunnerEvent, RunnerHandle, RunnerNews, Supervisor};
+use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerHandle, RunnerNews, Supervisor};
 
 /// What the database refused is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -35,12 +39,15 @@ pub(super) struct Task {
     pub(super) supervisor: Supervisor,
     pub(super) metrics: Metrics,
     pub(super) mirrors: Mirrors,
+    pub(super) runs: Runs,
     /// Jobs that have not ended, in order of arrival.
     pub(super) live: Roster,
     views: watch::Sender<LiveViews>,
     pub(super) watcher: Watcher,
     /// Nothing, or why nothing can be started: the runner has not been probed yet, or does not work.
     pub(super) runner: Result<(), String>,
+    /// What keeps the machine from starting runners, although the probe has found that they work.
+    pub(super) shortfall: Shortfall,
     /// GPUs that jobs can lease.
     pub(super) slots: Vec<GpuSlot>,
     /// Why jobs that need a GPU wait, although there may be some.
@@ -55,9 +62,8 @@ pub(super) struct Task {
     /// Runners go on when we end.
     leaves_runners: bool,
     /// The time of the last plan: who may begin later than that has not been planned for.
-    pub(super) planned: SystemTime,
-    /// When the database was last asked which jobs have expired.
-    pub(super) looked_for_expired: Option<Instant>,
+    pub(super) planned: Instant,
+    pub(super) expiry: Expiry,
 }
 
 /// What the task works with.
@@ -85,18 +91,25 @@ impl Task {
     ) -> Result<Self, JobError> {
         let Parts { supervisor, metrics, watcher, mirrors } = parts;
         recovery::tidy(&settings.jobs_dir, &store).await?;
-        let unfinished = store.unfinished().await?;
-        let unmirrored = recovery::unmirrored(&settings.jobs_dir, &store, &unfinished).await?;
+        let runs = Runs::beside(&settings.jobs_dir);
+        let repaired = runs.clone();
+        if let Err(error) = blocking(move || repaired.repair()).await {
+            tracing::warn!(%error, "the links for TensorBoard cannot be made right");
+        }
+        let Reconciled { unfinished, unmirrored, strays } =
+            recovery::reconcile(&settings.jobs_dir, &settings.data_roots, &store).await?;
         let mut task = Self {
             settings,
             store,
             supervisor,
             metrics,
             mirrors,
+            runs,
             live: Roster::default(),
             views,
             watcher,
             runner: Err("the runner is being asked which libraries it finds".into()),
+            shortfall: Shortfall::default(),
             slots: Vec::new(),
             gpu_block: None,
             behind_since: None,
@@ -104,9 +117,13 @@ impl Task {
             tried_to_mirror: None,
             closing: Vec::new(),
             leaves_runners: false,
-            planned: SystemTime::UNIX_EPOCH,
-            looked_for_expired: None,
+            planned: Instant::now(),
+            expiry: Expiry::default(),
         };
+        for (id, attempt) in strays {
+            // It saves and ends, and with it the claim to its part of the machine; nobody hears of its end.
+            task.supervisor.adopt(id.clone(), task.folder(&id), attempt).stop();
+        }
         for job in task.store.ended_with_mirror().await? {
             let folder = task.folder(&job.id);
             if !mirror::is_done(&folder) {
@@ -141,7 +158,7 @@ impl Task {
         // An end that the database refused to the last is told by the folder to the next daemon.
         while self.closing.is_empty() || (!self.leaves_runners && self.live.busy().any(|live| live.runner.is_some())) {
             let deadline = self.live.busy().filter(|live| live.stop.is_none()).filter_map(|live| live.deadline).min();
-            let restart = self.next_restart();
+            let restart = self.next_restart().into_iter().chain(self.shortfall.again()).min();
             tokio::select! {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.end_jobs_that_ran_too_long();
@@ -170,6 +187,7 @@ impl Task {
                 }
                 _ = ticks.tick() => {
                     self.end_stalled_jobs(TRY_AGAIN);
+                    self.read_orders_again().await;
                     self.remove_expired_jobs().await;
                     self.mirror_again().await;
                     // Who waits for an answer has a turn in between: each try may take long.
@@ -199,12 +217,15 @@ impl Task {
                 let _ = reply.send(self.pause(&id).await);
                 self.schedule().await;
             }
-            Command::Resume { id, edits, reply } => {
-                let _ = reply.send(self.resume(&id, edits).await);
+            Command::Resume { id, edits, from_scratch, reply } => {
+                let _ = reply.send(self.resume(&id, edits, from_scratch).await);
                 self.schedule().await;
             }
             Command::Delete { id, reply } => {
                 let _ = reply.send(self.delete(&id).await);
+            }
+            Command::Beat { reply } => {
+                let _ = reply.send(());
             }
             Command::KillRunners => {
                 self.live.busy().filter_map(|live| live.runner.as_ref()).for_each(RunnerHandle::kill)
@@ -254,9 +275,14 @@ impl Task {
             }
         };
         let job = Job::queued(id, spec, inputs, now);
-        let (folder, spec) = (self.folder(&job.id), job.spec.clone());
+        let (folder, spec, id, runs) = (self.folder(&job.id), job.spec.clone(), job.id.clone(), self.runs.clone());
+        let group_reads = self.settings.runner.group_reads;
         let made = move || {
             folder.create(&spec)?;
+            if group_reads {
+                folder.show_to_group()?;
+            }
+            runs.add(&id, &spec.display_name);
             staged.map_or(Ok(()), |staged| staged.hand_over(&folder))
         };
         let made = blocking(made).await;
@@ -268,8 +294,12 @@ impl Task {
         if let Err(error) = inserted {
             // Nobody was promised anything. Where the database cannot even be asked, the next start tidies up.
             if let Ok(None) = self.store.get(job.id.clone()).await {
-                let folder = self.folder(&job.id);
-                let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder.path())).await;
+                let (folder, runs) = (self.folder(&job.id), self.runs.clone());
+                let remove = move || {
+                    runs.remove(&job.id, &job.spec.display_name);
+                    std::fs::remove_dir_all(folder.path())
+                };
+                let _ = tokio::task::spawn_blocking(remove).await;
             }
             return Err(error);
         }
@@ -293,8 +323,10 @@ impl Task {
 
     async fn hear(&mut self, RunnerEvent { id, what }: RunnerEvent) {
         let Some((place, mut live)) = self.live.take(&id) else { return };
+        let mut is_freed = false;
         let done = match what {
             RunnerNews::Progress { fold, sequence, batch } => {
+                self.note_damaged_checkpoints(&live, &fold);
                 live.fold = *fold;
                 live.sequence = sequence;
                 live.silent = Duration::ZERO;
@@ -303,14 +335,25 @@ impl Task {
                     Some(batch) => recent.push(batch),
                     None => recent.clear(),
                 }
-                let has_begun = live.fold.started(live.job.attempt).is_some();
-                let is_news = live.job.state == State::Starting && has_begun;
-                let advanced = if is_news { self.advance(&mut live, Event::Started, |_| ()).await } else { Ok(()) };
+                let started = live.fold.started(live.job.attempt).filter(|_| live.job.state == State::Starting);
+                let advanced = match started.map(|started| started.first_step) {
+                    Some(first_step) => {
+                        // It may have passed over a damaged checkpoint.
+                        let began = (first_step > 0).then(|| resume_point(&live.job, first_step));
+                        self.advance(&mut live, Event::Started, |job| job.course.resume_from = began).await
+                    }
+                    None => Ok(()),
+                };
                 live.publish();
                 advanced
             }
             RunnerNews::Spawned { process_group } => {
                 live.process_group = Some(process_group);
+                is_freed = self.shortfall.clear();
+                Ok(())
+            }
+            RunnerNews::Doubt(why) => {
+                live.doubts(why);
                 Ok(())
             }
             RunnerNews::Ended { exit, fault, log_tail } => {
@@ -318,21 +361,35 @@ impl Task {
                 let is_started = live.fold.started(attempt).is_some();
                 let mut verdict = end::judge(exit, live.fold.ended(attempt), live.stop, is_started);
                 verdict = end::no_memory(verdict, exit, &log_tail);
+                let mut of_machine = None;
                 // A runner that could not be loaded leaves the loader's words, and these say what to do.
                 if verdict.reason == v1::JobEndReason::StartFailed
                     && let Some(finding) = explain_loader(&self.settings.catalogue, &log_tail.join("\n"))
                 {
-                    verdict.message = finding.in_words();
+                    of_machine = Some(finding.in_words());
                 }
                 // What the runner said of its end, and what somebody wanted, holds whatever else is wrong.
                 let said = live.fold.ended(attempt).map(v1::RunnerEnded::reason);
                 let is_settled = matches!(verdict.outcome, Outcome::Finished | Outcome::Cancelled | Outcome::Paused)
                     || verdict.reason == v1::JobEndReason::MaxDuration
                     || said.is_some_and(|said| said != v1::JobEndReason::Interrupted);
-                if let Some(fault) = fault.filter(|_| !is_settled) {
-                    let is_storage = fault.is_storage || is_started;
-                    let reason = if is_storage { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
-                    verdict = Verdict { outcome: Outcome::Failed, reason, message: fault.words };
+                match fault.filter(|_| !is_settled) {
+                    Some(Fault { kind: FaultKind::Machine, words }) if !is_started => of_machine = Some(words),
+                    Some(Fault { kind: FaultKind::Machine, .. }) | None => {}
+                    Some(Fault { kind, words }) => {
+                        let is_storage = kind == FaultKind::Storage || is_started;
+                        let reason = if is_storage { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };
+                        verdict = Verdict { outcome: Outcome::Failed, reason, message: words };
+                    }
+                }
+                match of_machine {
+                    Some(words) => {
+                        self.shortfall.meet(words.clone(), Instant::now());
+                        verdict = end::not_started(words);
+                    }
+                    // It was started, and has ended before it could sign.
+                    None if live.process_group.is_none() && exit != Exit::Unknown => drop(self.shortfall.clear()),
+                    None => {}
                 }
                 // A disk that is gone takes the folder of all jobs with it, and may come back.
                 let folder = self.folder(&live.job.id);
@@ -347,14 +404,15 @@ impl Task {
                 if let Some(fault) = self.gpu_fault(&live) {
                     verdict = end::gpu_lost(verdict, &fault);
                 }
-                self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now() }).await
+                let ran = Some(live.ran());
+                self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now(), ran }).await
             }
         };
         let has_slot = live.lease.is_some();
         self.keep(place, live);
         self.note(&id, done);
         self.tell_holders();
-        if !has_slot {
+        if !has_slot || is_freed {
             self.schedule().await;
         }
     }

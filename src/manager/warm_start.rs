@@ -10,7 +10,7 @@ use crate::beneath::{Folder, present};
 use crate::dataset::PathProblem;
 use crate::job::spec::{WarmSource, WarmStart};
 use crate::job::{JobId, Violations};
-use crate::journal::{Checkpoint, FileSum, JobFolder, Manifest, checkpoints};
+use crate::journal::{Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey};
 
 /// What a job begins with.
 #[derive(Debug)]
@@ -79,9 +79,9 @@ impl Warm {
 
 /// Finds what a request names; None where there are mistakes.
 pub(super) fn find(wanted: &WarmStart, settings: &ManagerSettings, wrong: &mut Violations) -> Option<Warm> {
-    let (field, found) = match &wanted.source {
-        WarmSource::Checkpoint(name) => ("warm_start.checkpoint", of_job(name, wanted.resume, settings)),
-        WarmSource::File(path) => ("warm_start.file", of_path(path, settings)),
+    let found = match &wanted.source {
+        WarmSource::Checkpoint(name) => of_job(name, wanted.resume, settings),
+        WarmSource::File(path) => of_path(path, settings),
     };
     let found = found.and_then(|warm| match warm {
         Warm::Checkpoint { folder, checkpoint } if !wanted.resume => weights_of(&folder, &checkpoint),
@@ -94,7 +94,7 @@ pub(super) fn find(wanted: &WarmStart, settings: &ManagerSettings, wrong: &mut V
         }
         Ok(warm) => Some(warm),
         Err(what) => {
-            wrong.add(field, what);
+            wrong.add(wanted.source.field(), what);
             None
         }
     }
@@ -131,7 +131,13 @@ fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, 
             return Source::new(result, path).map(Warm::Weights).map_err(unreadable);
         }
     }
-    let saved = checkpoints(&place).map_err(unreadable)?;
+    let Survey { whole: saved, damaged } = Survey::of(&place).map_err(unreadable)?;
+    // An older one than the newest is taken only where it is named.
+    let newest = saved.first().map_or(0, Checkpoint::step);
+    let is_it = |damaged: &&Damaged| step.map_or(damaged.step > newest, |step| damaged.step == step);
+    if let Some(Damaged { step, problem }) = damaged.iter().find(is_it) {
+        return Err(format!("is {name:?}, and its checkpoint of step {step} is damaged: {problem}; name another one"));
+    }
     let has: Vec<_> = saved.iter().map(Checkpoint::step).collect();
     let found = has.iter().copied().find(|saved| step.is_none_or(|step| *saved == step));
     let found = found.ok_or_else(|| match has.as_slice() {

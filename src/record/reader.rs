@@ -4,8 +4,9 @@ use std::io::{self, Read};
 
 use super::{FOOTER_BYTES, HEADER_BYTES, masked_crc};
 
-/// A record is no longer than this; a length beyond it is damage.
-const MAX_DATA_BYTES: u64 = 1 << 30;
+/// The data of a record have at most so many bytes; a length beyond it is damage. A client takes messages of 4 MiB,
+/// and records of ours have some kilobytes.
+pub const MAX_DATA_BYTES: usize = 1 << 20;
 /// Bytes asked from the source at a time.
 const CHUNK: usize = 1 << 16;
 
@@ -72,7 +73,7 @@ impl<R: Read> RecordReader<R> {
         let header = &self.buffer[self.start..self.start + HEADER_BYTES];
         let damaged = |part| FrameError::Damaged { offset: self.offset, part };
         let length = number::<8>(header);
-        if number::<4>(&header[8..]) != u64::from(masked_crc(&header[..8])) || length > MAX_DATA_BYTES {
+        if number::<4>(&header[8..]) != u64::from(masked_crc(&header[..8])) || length > MAX_DATA_BYTES as u64 {
             return Err(damaged("length"));
         }
         let length = length as usize;
@@ -139,6 +140,19 @@ mod tests {
         file.write_all(&bytes[9..]).unwrap();
         assert_eq!(reader.next().unwrap(), Next::Record(b"hello"));
         assert_eq!(reader.next().unwrap(), Next::End);
+    }
+
+    #[test]
+    fn a_length_that_no_record_has_is_damage_before_anything_is_read_for_it() {
+        for (length, is_taken) in [(MAX_DATA_BYTES, true), (MAX_DATA_BYTES + 1, false), (1 << 30, false)] {
+            let length = (length as u64).to_le_bytes();
+            let header = [&length[..], &masked_crc(&length).to_le_bytes()].concat();
+            // As much as is asked for.
+            let mut reader = RecordReader::new(header.chain(io::repeat(0)));
+            let part = if is_taken { "data" } else { "length" };
+            assert!(matches!(reader.next(), Err(FrameError::Damaged { offset: 0, part: found }) if found == part));
+            assert!(reader.buffer.len() <= MAX_DATA_BYTES + 2 * CHUNK);
+        }
     }
 
     #[test]

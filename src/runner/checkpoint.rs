@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 use torchd::fault;
 use torchd::job::retention::{Checkpoints, Kept};
-use torchd::journal::{Checkpoint, FileSum, JobFolder, Manifest, checkpoints, sync_folder, write_whole};
+use torchd::journal::{
+    Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey, checkpoints, damage, set_aside, sync_folder, write_whole,
+};
 use torchd::proto::v1::{CheckpointSaved, JobEndReason};
 
 use crate::failure::{Failure, Result};
@@ -25,19 +27,20 @@ use crate::model::Network;
 /// The weights, in a checkpoint's folder and among the artifacts.
 const MODEL_FILE: &str = JobFolder::MODEL_FILE;
 /// What else training needs, in a checkpoint's folder.
-const STATE_FILE: &str = "state.safetensors";
+const STATE_FILE: &str = JobFolder::STATE_FILE;
 
 /// Whoever waits for a checkpoint says so often that it lives.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// A checkpoint that takes longer to write is told in the log.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// Tensors on the CPU, as bytes.
+/// Tensors on the CPU, as bytes. Their numbers are finite: nothing that has diverged can be saved.
 pub(crate) struct Snapshot(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Snapshot {
-    /// Copies of these tensors: 32-bit floats for weights, 64-bit ones for sums.
-    pub(crate) fn of<'a>(tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<Self> {
+    /// Copies of these tensors after that step: 32-bit floats for weights, 64-bit ones for sums. `Diverged` where one holds a number
+    /// that is not finite.
+    pub(crate) fn of<'a>(step: u64, tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<Self> {
         let copy = |(name, tensor): (String, &Tensor)| {
             let dtype = match tensor.kind() {
                 Kind::Float => Dtype::F32,
@@ -52,6 +55,10 @@ impl Snapshot {
             let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
             let mut bytes = vec![0; tensor.numel() * dtype.bitsize() / 8];
             let on_cpu = tensor.detach().f_to_device(Device::Cpu)?.f_contiguous()?;
+            // The copy and not the original: that would take memory of the GPU.
+            if !is_finite(&on_cpu)? {
+                return Err(Failure::diverged(step, &format!("{name} held numbers that are not finite")));
+            }
             on_cpu.f_copy_data_u8(&mut bytes, tensor.numel())?;
             Ok((name, dtype, shape, bytes))
         };
@@ -72,15 +79,20 @@ impl Snapshot {
     }
 }
 
-/// The weights of a network.
-pub(crate) fn weights(network: &Network) -> Result<Snapshot> {
-    Snapshot::of(network.parameters.iter().map(|(name, tensor)| ((*name).to_owned(), tensor)))
+/// Whether every number of a tensor is finite. Waits for the device.
+pub(crate) fn is_finite(tensor: &Tensor) -> std::result::Result<bool, TchError> {
+    Ok(tensor.detach().f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
+}
+
+/// The weights of a network after that step.
+pub(crate) fn weights(step: u64, network: &Network) -> Result<Snapshot> {
+    Snapshot::of(step, network.parameters.iter().map(|(name, tensor)| ((*name).to_owned(), tensor)))
 }
 
 /// Saves the final weights.
-pub(crate) fn save_result(folder: &JobFolder, network: &Network) -> Result<()> {
+pub(crate) fn save_result(folder: &JobFolder, step: u64, network: &Network) -> Result<()> {
     let path = folder.artifacts().join(MODEL_FILE);
-    let bytes = weights(network)?.encode();
+    let bytes = weights(step, network)?.encode();
     bytes.and_then(|bytes| write_whole(&path, &bytes)).map_err(Failure::storage("the final weights could not be saved"))
 }
 
@@ -238,15 +250,6 @@ fn tidy(folder: &JobFolder, policy: &Checkpoints) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a checkpoint's name away at once, so that nobody finds it half-removed.
-fn set_aside(folder: &JobFolder, step: u64) -> io::Result<()> {
-    let old = folder.checkpoints().join(format!(".old-{step}"));
-    if old.exists() {
-        fs::remove_dir_all(&old)?;
-    }
-    fs::rename(folder.path().join(JobFolder::checkpoint_name(step)), old)
-}
-
 /// The weights that a job begins with, where those are not random.
 pub(crate) fn warm_start(folder: &JobFolder) -> Result<Option<BTreeMap<String, Tensor>>> {
     let path = folder.path().join(JobFolder::WARM_START);
@@ -267,39 +270,49 @@ pub(crate) struct Loaded {
     pub(crate) state: BTreeMap<String, Tensor>,
 }
 
-/// The newest good checkpoint at or before that step, on the CPU. Those that are damaged are told and passed over, and every later one
-/// is set aside: it was superseded.
-pub(crate) fn newest_good(folder: &JobFolder, up_to: u64) -> Result<Option<Loaded>> {
+/// The newest good checkpoint up to that step, on the CPU; None for None, which begins anew. Every later one is set aside: it was
+/// superseded. `tell` hears of those that are damaged. Where no other is left nothing is touched, and the attempt ends.
+pub(crate) fn newest_good(
+    folder: &JobFolder,
+    up_to: Option<u64>,
+    mut tell: impl FnMut(&Damaged) -> Result<()>,
+) -> Result<Option<Loaded>> {
     let cannot = || Failure::storage("the checkpoints cannot be read");
+    let mut survey = Survey::of(folder).map_err(cannot())?;
     let mut found = None;
-    for checkpoint in checkpoints(folder).map_err(cannot())? {
-        let step = checkpoint.step();
-        if found.is_some() {
-            break;
+    if let Some(up_to) = up_to {
+        found = survey.newest_good(up_to, load).map_err(cannot())?;
+        let begins = found.as_ref().map_or(0, |loaded| loaded.manifest.place.step);
+        let passed_over: Vec<_> = survey.damaged.iter().filter(|damaged| damaged.step >= begins).collect();
+        for damaged in &passed_over {
+            tracing::error!(step = damaged.step, "a checkpoint is passed over: {}", damaged.problem);
+            tell(damaged)?;
         }
-        if step <= up_to {
-            match load(&checkpoint) {
-                Ok(loaded) => {
-                    found = Some(loaded);
-                    continue;
-                }
-                Err(Failure { message, .. }) => tracing::error!(step, "a checkpoint is passed over: {message}"),
-            }
+        if found.is_none() {
+            let words = match passed_over.as_slice() {
+                [] => format!("that of step {up_to} is not there any more, and no other is"),
+                all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            };
+            return Err(Failure::new(JobEndReason::BadCheckpoint, format!("no checkpoint can be used: {words}")));
         }
-        set_aside(folder, step).map_err(cannot())?;
     }
+    let step = found.as_ref().map(|loaded| loaded.manifest.place.step);
+    survey.set_aside_after(folder, step).map_err(cannot())?;
     Ok(found)
 }
 
-fn load(checkpoint: &Checkpoint) -> Result<Loaded> {
-    let file = |name: &str| {
-        let bytes = checkpoint.read(name).map_err(Failure::storage(name))?;
-        tensors(&bytes).map_err(|what| Failure::new(JobEndReason::Storage, format!("{name}: {what}")))
+/// What a checkpoint holds, or what is wrong with it; an error where the machine cannot read it now.
+fn load(checkpoint: &Checkpoint) -> io::Result<std::result::Result<Loaded, String>> {
+    let file = |name: &str| match checkpoint.read(name) {
+        Ok(bytes) => Ok(tensors(&bytes).map_err(|what| format!("{name}: {what}"))),
+        Err(error) => damage(error).map(Err),
     };
-    Ok(Loaded { manifest: checkpoint.manifest.clone(), weights: file(MODEL_FILE)?, state: file(STATE_FILE)? })
+    let (weights, state) = (file(MODEL_FILE)?, file(STATE_FILE)?);
+    let manifest = checkpoint.manifest.clone();
+    Ok(weights.and_then(|weights| Ok(Loaded { manifest, weights, state: state? })))
 }
 
-/// The tensors of a safetensors file, on the CPU.
+/// The tensors of a safetensors file, on the CPU. Their numbers are finite: nothing goes on from what has diverged.
 pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let tensor = |(name, view): (String, TensorView<'_>)| {
@@ -310,18 +323,27 @@ pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tens
         };
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| error.to_string())?;
-        Ok((name, tensor))
+        match is_finite(&tensor) {
+            Ok(true) => Ok((name, tensor)),
+            Ok(false) => Err(format!("{name} holds numbers that are not finite")),
+            Err(error) => Err(error.to_string()),
+        }
     };
     file.tensors().into_iter().map(tensor).collect()
 }
 
-/// Puts weights into a network. Names and shapes have to be its own.
+/// Puts weights into a network. Names and shapes have to be its own, and every value finite: a file may be larger than
+/// what is read whole when a request is judged, or have changed since.
 pub(crate) fn put(weights: &BTreeMap<String, Tensor>, network: &Network) -> std::result::Result<(), String> {
     for (name, parameter) in &network.parameters {
         let Some(values) = weights.get(*name) else { return Err(format!("{name} is missing")) };
         let (found, needed) = (values.size(), parameter.size());
         if found != needed || values.kind() != Kind::Float {
             return Err(format!("{name} is {found:?} of {:?}; {needed:?} of floats is needed", values.kind()));
+        }
+        let is_finite = values.f_isfinite().and_then(|told| bool::try_from(told.f_all()?));
+        if !is_finite.map_err(|error| error.to_string())? {
+            return Err(format!("{name} holds a NaN or an infinity; every value must be finite"));
         }
         tch::no_grad(|| parameter.shallow_clone().f_copy_(values)).map_err(|error| error.to_string())?;
     }

@@ -20,6 +20,11 @@ impl Failure {
         Self { reason, message: message.into() }
     }
 
+    /// Training has diverged: a number that it needs to go on is infinite or not a number.
+    pub(crate) fn diverged(step: u64, found: &str) -> Self {
+        Self::new(JobEndReason::Diverged, format!("at step {step} {found}; a smaller learning rate may help"))
+    }
+
     /// A file of the job's folder could not be written.
     pub(crate) fn storage(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::new(JobEndReason::Storage, format!("{what}: {error}"))

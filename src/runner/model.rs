@@ -1,7 +1,7 @@
 //! The networks, with the parameter names, shapes and initial distributions that PyTorch gives them.
 
 use tch::{Device, Kind, TchError, Tensor};
-use torchd::job::spec::Model;
+use torchd::job::spec::{Model, Parameter};
 
 use crate::seed::{Stream, derive};
 
@@ -12,25 +12,12 @@ pub(crate) struct Network {
     pub(crate) parameters: Vec<(&'static str, Tensor)>,
 }
 
-/// Name, shape, and the inputs of one output, which set the range of the initial values.
-const MNIST_CNN: [(&str, &[i64], i64); 8] = [
-    ("conv1.weight", &[10, 1, 5, 5], 25),
-    ("conv1.bias", &[10], 25),
-    ("conv2.weight", &[20, 10, 5, 5], 250),
-    ("conv2.bias", &[20], 250),
-    ("fc1.weight", &[50, 320], 320),
-    ("fc1.bias", &[50], 320),
-    ("fc2.weight", &[10, 50], 50),
-    ("fc2.bias", &[10], 50),
-];
-
 impl Network {
     /// A network with initial weights. They are drawn on the CPU, so that every device begins with the same.
     pub(crate) fn new(kind: Model, seed: u64, device: Device) -> Result<Self, TchError> {
-        let Model::MnistCnn { .. } = kind;
         tch::manual_seed(derive(seed, Stream::Weights) as i64);
         let mut parameters = Vec::new();
-        for (name, shape, fan_in) in MNIST_CNN {
+        for &Parameter { name, shape, fan_in } in kind.parameters() {
             // What torch.nn.Conv2d and torch.nn.Linear draw: uniform within 1/sqrt(fan_in), weights and biases alike.
             let bound = 1.0 / (fan_in as f64).sqrt();
             let values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?.f_uniform_(-bound, bound)?;
@@ -55,5 +42,27 @@ impl Network {
         let flat = second.f_view([-1, 320])?;
         let hidden = flat.f_linear(p(4), Some(p(5)))?.f_relu()?.f_dropout(dropout, training)?;
         hidden.f_linear(p(6), Some(p(7)))?.f_log_softmax(1, Kind::Float)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_the_parameters_that_requests_are_judged_by_and_computes_with_them() {
+        let kind = Model::MnistCnn { dropout: 0.5 };
+        let network = Network::new(kind, 1, Device::Cpu).unwrap();
+        let built: Vec<_> = network.parameters.iter().map(|(name, tensor)| (*name, tensor.size())).collect();
+        let judged: Vec<_> = kind.parameters().iter().map(|told| (told.name, told.shape.to_vec())).collect();
+        assert_eq!(built, judged);
+        assert!(network.parameters.iter().all(|(_, tensor)| tensor.kind() == Kind::Float));
+        // The fan-in of a layer is what one of its outputs is computed from.
+        for pair in kind.parameters().chunks(2) {
+            let inputs: i64 = pair[0].shape[1..].iter().product();
+            assert!(pair.iter().all(|told| told.fan_in == inputs), "{pair:?}");
+        }
+        let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
+        assert_eq!(network.forward(&images, false).unwrap().size(), [2, 10]);
     }
 }

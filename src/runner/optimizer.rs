@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tch::{TchError, Tensor};
-use torchd::job::spec::Optimizer;
+use torchd::job::spec::{Optimizer, velocity_name};
 
 /// The optimizer with its state.
 pub(crate) struct Sgd {
@@ -75,10 +75,6 @@ impl Sgd {
         }
         Ok(())
     }
-}
-
-fn velocity_name(parameter: &str) -> String {
-    format!("velocity.{parameter}")
 }
 
 /// The length of all gradients taken as one vector.

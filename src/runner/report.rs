@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::time::{Duration, Instant, SystemTime};
 
-use torchd::journal::JournalWriter;
+use torchd::journal::{Damaged, JournalWriter};
 use torchd::proto::journal::record::What;
 use torchd::proto::v1::{
     CheckpointSaved, JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted, ScalarValue, ScalarValues, StepProgress,
@@ -19,6 +19,9 @@ use crate::failure::{Failure, Result};
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// During validation we say so often that we live.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Bytes of the last word. What libraries say may be of any length, and a record is not.
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
 const EVENTS: &str = "the event file could not be written";
 
@@ -89,6 +92,11 @@ impl Report {
         self.append(What::Progress(StepProgress { step, examples_per_second, checkpoint_wait_seconds: None }))
     }
 
+    /// A checkpoint cannot be used.
+    pub(crate) fn damaged(&mut self, damaged: &Damaged) -> Result<()> {
+        self.append(What::Damaged(damaged.to_proto()))
+    }
+
     /// This attempt goes on where another one was.
     pub(crate) fn resumed(&mut self, resumed: RunnerResumed) -> Result<()> {
         self.append(What::Resumed(resumed))
@@ -135,6 +143,11 @@ impl Report {
             // The first failure counts.
             _ => ended,
         };
+        let mut end = ended.message.len().min(MAX_MESSAGE_BYTES);
+        while !ended.message.is_char_boundary(end) {
+            end -= 1;
+        }
+        let ended = RunnerEnded { message: ended.message[..end].to_owned(), ..ended };
         self.append(What::Ended(ended.clone()))?;
         self.journal.sync().map_err(Failure::storage("the journal could not be synced"))?;
         Ok(ended)

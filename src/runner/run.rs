@@ -13,7 +13,7 @@ use torchd::gpu::Meter;
 use torchd::job::end::EXIT_STORAGE;
 use torchd::job::order::{IdxFiles, LeasedDevice, Order};
 use torchd::job::spec::{self, DataFacts, Place, Plan, Spec};
-use torchd::journal::{Context, ExitNote, JobFolder, JobLock, JournalWriter, is_held};
+use torchd::journal::{Context, ExitNote, JobFolder, JobLock, JournalWriter, TrainedOn, is_held};
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
 
@@ -99,7 +99,7 @@ fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>>
 
 fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop, step: &mut u64) -> Result<Finish> {
     // Told before anything can go wrong: what was written beyond that step does not count from here on.
-    let (loaded, resumed) = resume(folder, order)?;
+    let (loaded, resumed) = resume(folder, order, report)?;
     *step = resumed.step;
     // Before it is told: event files may lag behind the journal where we die in between, and never hold what does not count.
     let cut = cut_after(&folder.tensorboard(), resumed.step as i64);
@@ -125,8 +125,8 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
         message = spec::edited(message, edits);
     }
     if loaded.is_none() && message.warm_start.as_ref().is_some_and(|warm| warm.resume) {
-        let what = "none of its checkpoints can be read, and warm_start.resume wants it to go on from one; the log tells what is wrong";
-        return Err(Failure::new(JobEndReason::BadData, what));
+        let what = "it has no checkpoint any more, and warm_start.resume wants it to go on from one";
+        return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
     let reading = spec::read(&message);
     let spec = reading.spec.ok_or_else(|| Failure::new(JobEndReason::Internal, reading.mistakes.to_string()))?;
@@ -162,11 +162,8 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &mut Stop
 }
 
 /// The checkpoint to go on from, and what is to be told of it.
-fn resume(folder: &JobFolder, order: &Order) -> Result<(Option<Loaded>, RunnerResumed)> {
-    let loaded = match order.resume_step {
-        Some(step) => checkpoint::newest_good(folder, step)?,
-        None => None,
-    };
+fn resume(folder: &JobFolder, order: &Order, report: &mut Report) -> Result<(Option<Loaded>, RunnerResumed)> {
+    let loaded = checkpoint::newest_good(folder, order.resume_step, |damaged| report.damaged(damaged))?;
     let resumed = loaded.as_ref().map_or_else(RunnerResumed::default, |loaded| {
         let step = loaded.manifest.place.step;
         RunnerResumed { step, path: JobFolder::checkpoint_name(step) }
@@ -212,6 +209,10 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
     let validation = order.inputs.validation.as_ref().map(read).transpose()?;
     let facts = DataFacts { train: train.facts, validation: validation.as_ref().map(|set| set.facts) };
     let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
+    let trained_on = TrainedOn::of(&order.inputs, &facts).map_err(|error| bad_data(error.to_string()))?;
+    if let Some(loaded) = &loaded {
+        loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
+    }
     let spec = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
     let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
     let plan: Plan =
@@ -229,6 +230,7 @@ fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: O
         sums: Sums::new(device)?,
         attempt: order.attempt,
         context: context(device, order),
+        trained_on,
         meter: None,
     };
     if let Some(loaded) = loaded {

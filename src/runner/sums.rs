@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
+use torchd::job::spec::{SUM_CORRECT, SUM_LOSS};
 use torchd::proto::v1::JobEndReason;
 
 use crate::batches::Batch;
 use crate::failure::{Failure, Result};
-
-/// Their names in a checkpoint.
-const LOSS: &str = "sums.loss";
-const CORRECT: &str = "sums.correct";
 
 /// Sums since the last scalars. They stay on the device, so that a step on a GPU waits for nothing.
 pub(crate) struct Sums {
@@ -39,10 +36,11 @@ impl Sums {
 
     /// Takes up sums that a checkpoint holds.
     pub(crate) fn restore(&mut self, state: &BTreeMap<String, Tensor>, examples: u64) -> Result<()> {
-        for (name, sum) in [(LOSS, &mut self.loss), (CORRECT, &mut self.correct)] {
+        for (name, sum) in [(SUM_LOSS, &mut self.loss), (SUM_CORRECT, &mut self.correct)] {
             let saved = state.get(name).filter(|saved| saved.kind() == Kind::Double && saved.numel() == 1);
-            let saved =
-                saved.ok_or_else(|| Failure::new(JobEndReason::Storage, format!("the checkpoint has no {name}")))?;
+            let saved = saved.ok_or_else(|| {
+                Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: it has no {name}"))
+            })?;
             sum.f_copy_(&saved.f_view([0i64; 0])?)?;
         }
         self.examples = examples as i64;
@@ -52,7 +50,7 @@ impl Sums {
 
     /// What a checkpoint needs of them, by name.
     pub(crate) fn state(&self) -> [(String, &Tensor); 2] {
-        [(LOSS.to_owned(), &self.loss), (CORRECT.to_owned(), &self.correct)]
+        [(SUM_LOSS.to_owned(), &self.loss), (SUM_CORRECT.to_owned(), &self.correct)]
     }
 
     pub(crate) fn add(&mut self, loss: &Tensor, output: &Tensor, batch: &Batch) -> Result<()> {
@@ -75,4 +73,19 @@ impl Sums {
 /// How many of a batch are recognised.
 pub(crate) fn correct(output: &Tensor, labels: &Tensor) -> Result<Tensor> {
     Ok(output.detach().f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Double)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_without_sums_is_bad_data_and_no_fault_of_the_disk() {
+        let mut sums = Sums::new(Device::Cpu).unwrap();
+        let whole = [SUM_LOSS, SUM_CORRECT].map(|name| (name.to_owned(), Tensor::from(2.5f64)));
+        sums.restore(&BTreeMap::from(whole), 7).unwrap();
+        assert_eq!((f64::try_from(&sums.loss).unwrap(), sums.examples), (2.5, 7));
+        let failure = sums.restore(&BTreeMap::new(), 7).unwrap_err();
+        assert!(failure.reason == JobEndReason::BadData && failure.message.contains(SUM_LOSS), "{}", failure.message);
+    }
 }

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::spec::{Place, Plan, Spec};
-use torchd::journal::{Context, JobFolder, Manifest};
+use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
 use crate::batches::{Batch, Examples};
@@ -37,6 +37,8 @@ pub(crate) struct Training {
     pub(crate) attempt: u32,
     /// What the numbers depend on besides the spec.
     pub(crate) context: Context,
+    /// The data, for whoever goes on from its checkpoints.
+    pub(crate) trained_on: TrainedOn,
     /// The GPU's number, and what reads it.
     pub(crate) meter: Option<(u32, Meter)>,
 }
@@ -60,7 +62,7 @@ impl Training {
         }
         if finish == Finish::Complete {
             fault::point("trained");
-            checkpoint::save_result(&self.folder, &self.network)?;
+            checkpoint::save_result(&self.folder, self.place.step, &self.network)?;
             fault::point("result-saved");
         }
         Ok(finish)
@@ -101,9 +103,6 @@ impl Training {
                 }
                 let is_due =
                     self.spec.checkpoints.every_steps.is_some_and(|every| self.place.step.is_multiple_of(every));
-                if is_due {
-                    self.judge()?;
-                }
                 let is_asked = stop.is_asked();
                 if is_due || is_asked {
                     self.save(BTreeMap::new(), report, saver)?;
@@ -123,7 +122,7 @@ impl Training {
         Ok(Finish::Complete)
     }
 
-    /// Takes a checkpoint of this place and hands it over to be written.
+    /// Takes a checkpoint of this place and hands it over to be written: every checkpoint goes this way. `Diverged` where training has.
     fn save(&self, metrics: BTreeMap<String, f64>, report: &mut Report, saver: &mut Saver) -> Result<()> {
         // The one before is written before memory holds another.
         let step = self.place.step;
@@ -131,9 +130,12 @@ impl Training {
             report.checkpoint(saved)?;
         }
         report.flush()?;
+        self.judge_loss()?;
+        let weights = checkpoint::weights(step, &self.network)?;
+        let state = Snapshot::of(step, self.optimizer.state(&self.network.parameters).chain(self.sums.state()))?;
         let request = checkpoint::Request {
-            weights: checkpoint::weights(&self.network)?,
-            state: Snapshot::of(self.optimizer.state(&self.network.parameters).chain(self.sums.state()))?,
+            weights,
+            state,
             manifest: Manifest {
                 place: self.place,
                 attempt: self.attempt,
@@ -141,6 +143,7 @@ impl Training {
                 summed_examples: self.sums.examples as u64,
                 metrics,
                 context: self.context.clone(),
+                trained_on: Some(self.trained_on.clone()),
                 files: Vec::new(),
             },
         };
@@ -220,23 +223,25 @@ impl Training {
         readings.into_iter().filter_map(|(name, value)| Some((format!("gpu/{index}/{name}"), value?))).collect()
     }
 
-    /// Fails where training has gone astray between the scalars, before anything is saved or called a success.
+    /// Fails where training has diverged, before a validation pass is spent on it. What is saved is judged as it is saved.
     fn judge(&self) -> Result<()> {
-        let loss = f64::try_from(&self.sums.loss)?;
-        if !loss.is_finite() {
-            return Err(self.diverged(&format!("the loss was {loss}")));
-        }
+        self.judge_loss()?;
         for (name, tensor) in &self.network.parameters {
-            if !f64::try_from(tensor.detach().f_abs()?.f_max()?)?.is_finite() {
+            if !checkpoint::is_finite(tensor)? {
                 return Err(self.diverged(&format!("{name} held numbers that are not finite")));
             }
         }
         Ok(())
     }
 
+    /// The losses since the last scalars, which nobody may have read yet.
+    fn judge_loss(&self) -> Result<()> {
+        let loss = f64::try_from(&self.sums.loss)?;
+        if loss.is_finite() { Ok(()) } else { Err(self.diverged(&format!("the loss was {loss}"))) }
+    }
+
     fn diverged(&self, found: &str) -> Failure {
-        let message = format!("at step {} {found}; a smaller learning rate may help", self.place.step);
-        Failure::new(JobEndReason::Diverged, message)
+        Failure::diverged(self.place.step, found)
     }
 
     /// Validation and checkpoint, where they are due, and on to the next epoch. The last one may be a part of one. Who asks us to stop
@@ -317,6 +322,7 @@ mod tests {
 
     use torchd::dataset::{DataFile, labelled_images};
     use torchd::job::spec::{self, DataFacts};
+    use torchd::journal::{JobLock, JournalWriter, Set, checkpoints};
     use torchd::proto::v1;
 
     use super::*;
@@ -380,6 +386,7 @@ mod tests {
             sums: Sums::new(device).unwrap(),
             attempt: 1,
             context: Context::default(),
+            trained_on: TrainedOn { train: Set { examples: train.facts.examples, files: vec![] }, validation: None },
             folder: JobFolder::new("unused".into()),
             network,
             device,
@@ -431,6 +438,48 @@ mod tests {
         let (loss, accuracy) = training.validate(validation, || Ok(())).unwrap();
         assert!(is_close(loss, golden.validation_after_20.loss, 1e-4), "{loss}");
         assert!(is_close(accuracy, golden.validation_after_20.accuracy, 1e-6), "{accuracy}");
+    }
+
+    #[test]
+    fn what_has_diverged_is_not_saved_wherever_it_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = JobFolder::new(folder.path().into());
+        let lock = JobLock::take(&journal).unwrap().unwrap();
+        let mut report = Report::new(JournalWriter::open(&journal, &lock, 1).unwrap());
+        std::fs::create_dir(journal.checkpoints()).unwrap();
+        let mut saver =
+            Saver::start(journal.clone(), spec::read(&request()).spec.unwrap().checkpoints, vec![]).unwrap();
+        let mut training = golden_training();
+        let batch = training.train.range(0, 64).unwrap();
+        training.train_step(&batch, false).unwrap();
+        training.save(BTreeMap::new(), &mut report, &mut saver).unwrap();
+        let saved = saver.finish(|_| Ok(())).unwrap();
+        assert_eq!(saved.iter().map(|saved| saved.step).collect::<Vec<_>>(), [1]);
+
+        type Spoil = fn(&mut Training) -> Tensor;
+        let spoils: [(Spoil, &str); 3] = [
+            (|training| training.sums.loss.shallow_clone(), "the loss was NaN"),
+            (|training| training.network.parameters[3].1.detach(), "conv2.bias"),
+            (
+                |training| {
+                    let state = training.optimizer.state(&training.network.parameters);
+                    state.last().unwrap().1.shallow_clone()
+                },
+                "velocity.fc2.bias",
+            ),
+        ];
+        for (spoil, words) in spoils {
+            let mut tensor = spoil(&mut training);
+            let before = tensor.copy();
+            let _ = tensor.view(-1).narrow(0, 0, 1).fill_(f64::NAN);
+            training.place.step += 1;
+            let failure = training.save(BTreeMap::new(), &mut report, &mut saver).unwrap_err();
+            assert_eq!(failure.reason, JobEndReason::Diverged);
+            assert!(failure.message.contains(words), "{}", failure.message);
+            tensor.copy_(&before);
+        }
+        assert!(saver.finish(|_| Ok(())).unwrap().is_empty());
+        assert_eq!(checkpoints(&journal).unwrap().len(), 1);
     }
 
     #[test]

@@ -1,43 +1,52 @@
 //! ListCheckpoints, ListArtifacts and DownloadArtifact: what a job has left in its folder.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use futures_util::stream::{Stream, try_unfold};
+use tonic::{Response, Status};
 
+use super::clients::Clients;
 use super::jobs::job_id;
 use super::{paging, status};
 use crate::job::JobId;
-use crate::journal::{self, Checkpoint, JobFolder, open_artifact, sha256_of};
+use crate::journal::{self, Checkpoint, Damaged, JobFolder, Survey, open_artifact, sha256_of};
 use crate::manager::Manager;
 use crate::proto::v1::{self, download_artifact_response::Part};
 
 /// Bytes of a file in a message.
-const PIECE_BYTES: usize = 256 << 10;
-/// Messages that wait for a slow client before reading stops.
-const MESSAGES_AHEAD: usize = 4;
+const PIECE_BYTES: usize = 64 << 10;
+/// What a checkpoint and a file take on their way in a list, about, in bytes.
+const CHECKPOINT_BYTES: usize = 1024;
+const ARTIFACT_BYTES: usize = 512;
 
-type Answer = Result<v1::DownloadArtifactResponse, Status>;
+/// What is sent of a file.
+pub(super) type Download = Pin<Box<dyn Stream<Item = Result<v1::DownloadArtifactResponse, Status>> + Send>>;
 
 /// The checkpoints of a job, newest first. A token is the step of the last one that was told.
 pub(super) async fn checkpoints(
     manager: &Manager,
+    clients: &Clients,
     request: v1::ListCheckpointsRequest,
-) -> Result<v1::ListCheckpointsResponse, Status> {
+) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
     let (id, folder) = folder_of(manager, &request.name).await?;
     let size = paging::size(request.page_size, 100, 1000)?;
     let before: u64 = paging::token(&request.page_token)?.unwrap_or(u64::MAX);
-    let found = blocking(move || journal::checkpoints(&folder)).await?;
+    let hold = clients.hold(size * CHECKPOINT_BYTES).await;
+    let Survey { whole: found, damaged } = clients.read(move |_| Survey::of(&folder)).await?.map_err(failed)?;
+    let is_first_page = request.page_token.is_empty();
     let mut page: Vec<_> = found.iter().filter(|checkpoint| checkpoint.step() < before).take(size + 1).collect();
     let is_more = page.len() > size;
     page.truncate(size);
     let next = page.last().filter(|_| is_more).map(|last| last.step().to_string());
-    Ok(v1::ListCheckpointsResponse {
+    Ok(hold.of(v1::ListCheckpointsResponse {
         checkpoints: page.into_iter().map(|checkpoint| saved(&id, checkpoint)).collect(),
         next_page_token: next.unwrap_or_default(),
-    })
+        damaged: damaged.iter().filter(|_| is_first_page).map(Damaged::to_proto).collect(),
+    }))
 }
 
 fn saved(id: &JobId, checkpoint: &Checkpoint) -> v1::SavedCheckpoint {
@@ -63,11 +72,13 @@ fn saved(id: &JobId, checkpoint: &Checkpoint) -> v1::SavedCheckpoint {
 /// The files of a job, by path. A token is the path of the last one that was told.
 pub(super) async fn list(
     manager: &Manager,
+    clients: &Clients,
     request: v1::ListArtifactsRequest,
-) -> Result<v1::ListArtifactsResponse, Status> {
+) -> Result<Response<v1::ListArtifactsResponse>, Status> {
     let (id, folder) = folder_of(manager, &request.name).await?;
     let size = paging::size(request.page_size, 100, 1000)?;
-    let found = blocking(move || journal::artifacts(&folder)).await?;
+    let hold = clients.hold(size * ARTIFACT_BYTES).await;
+    let found = clients.read(move |_| journal::artifacts(&folder)).await?.map_err(failed)?;
     let mut page: Vec<_> =
         found.into_iter().filter(|artifact| artifact.path > request.page_token).take(size + 1).collect();
     let is_more = page.len() > size;
@@ -79,14 +90,15 @@ pub(super) async fn list(
         update_time: Some(artifact.updated.into()),
         sha256: artifact.sha256.unwrap_or_default(),
     };
-    Ok(v1::ListArtifactsResponse { artifacts: page.into_iter().map(message).collect(), next_page_token })
+    Ok(hold.of(v1::ListArtifactsResponse { artifacts: page.into_iter().map(message).collect(), next_page_token }))
 }
 
-/// A file in pieces, from a byte on.
+/// A file in pieces, from a byte on. Each is read when its client takes the message before.
 pub(super) async fn download(
     manager: &Manager,
+    clients: Clients,
     request: v1::DownloadArtifactRequest,
-) -> Result<ReceiverStream<Answer>, Status> {
+) -> Result<Download, Status> {
     let v1::DownloadArtifactRequest { name, offset_bytes } = request;
     let parts = name.strip_prefix("jobs/").and_then(|rest| rest.split_once('/'));
     let Some((id, path)) = parts else {
@@ -101,14 +113,13 @@ pub(super) async fn download(
     };
     let asked = path.clone();
     // The file that is open stays the same, whatever becomes of its name.
-    let opened = tokio::task::spawn_blocking(move || -> io::Result<_> {
+    let opened = clients.sum(move |wanted| -> io::Result<_> {
         let mut file = open_artifact(&folder, &asked)?;
         let about = file.metadata()?;
-        let sha256 = sha256_of(&mut (&mut file).take(about.len()))?;
+        let sha256 = sha256_of(&mut wanted.reads((&mut file).take(about.len())))?;
         Ok((file, about, sha256))
     });
-    let opened = opened.await.map_err(|error| status::internal("INTERNAL", error.to_string()))?;
-    let (mut file, about, sha256) = match opened {
+    let (file, about, sha256) = match opened.await? {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
         Err(error) => return Err(status::internal("STORAGE_FAILED", format!("{name} cannot be read: {error}"))),
@@ -123,44 +134,45 @@ pub(super) async fn download(
         update_time: about.modified().ok().map(Into::into),
         sha256,
     };
-    let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD);
-    tokio::spawn(async move {
-        let part = |part| Ok(v1::DownloadArtifactResponse { part: Some(part) });
-        if sender.send(part(Part::Artifact(told))).await.is_err() {
-            return;
+    let reader = Reader { clients, name, file: Arc::new(file), told: Some(told), from: offset_bytes, size };
+    Ok(Box::pin(try_unfold(reader, Reader::next)))
+}
+
+/// How far a file was sent.
+struct Reader {
+    clients: Clients,
+    name: String,
+    file: Arc<File>,
+    /// None once it was sent.
+    told: Option<v1::Artifact>,
+    from: u64,
+    size: u64,
+}
+
+impl Reader {
+    /// The next message; None after the last.
+    async fn next(mut self) -> Result<Option<(v1::DownloadArtifactResponse, Self)>, Status> {
+        let part = |part| v1::DownloadArtifactResponse { part: Some(part) };
+        if let Some(told) = self.told.take() {
+            return Ok(Some((part(Part::Artifact(told)), self)));
         }
-        let mut left = size - offset_bytes;
-        let mut is_placed = false;
-        while left > 0 {
-            let wanted = left.min(PIECE_BYTES as u64) as usize;
-            let read = tokio::task::spawn_blocking(move || -> io::Result<(File, Vec<u8>)> {
-                if !is_placed {
-                    file.seek(SeekFrom::Start(offset_bytes))?;
-                }
-                let mut data = vec![0; wanted];
-                file.read_exact(&mut data)?;
-                Ok((file, data))
-            });
-            is_placed = true;
-            let message = match read.await.map_err(io::Error::other).flatten() {
-                Ok((same, data)) => {
-                    file = same;
-                    left -= data.len() as u64;
-                    part(Part::Data(data))
-                }
-                // It was cut while we read: what the client has does not have the checksum.
-                Err(error) => {
-                    let words = format!("{name} cannot be read on: {error}");
-                    let _ = sender.send(Err(status::plain(tonic::Code::Aborted, "ARTIFACT_CHANGED", words))).await;
-                    return;
-                }
-            };
-            if sender.send(message).await.is_err() {
-                return;
-            }
+        let wanted = (self.size - self.from).min(PIECE_BYTES as u64) as usize;
+        if wanted == 0 {
+            return Ok(None);
         }
-    });
-    Ok(ReceiverStream::new(receiver))
+        let (file, from) = (self.file.clone(), self.from);
+        let read = self.clients.read(move |_| {
+            let mut data = vec![0; wanted];
+            file.read_exact_at(&mut data, from).map(|()| data)
+        });
+        // It was cut while we read: what the client has does not have the checksum.
+        let data = read.await?.map_err(|error| {
+            let words = format!("{} cannot be read on: {error}", self.name);
+            status::plain(tonic::Code::Aborted, "ARTIFACT_CHANGED", words)
+        })?;
+        self.from += wanted as u64;
+        Ok(Some((part(Part::Data(data)), self)))
+    }
 }
 
 async fn folder_of(manager: &Manager, name: &str) -> Result<(JobId, JobFolder), Status> {
@@ -170,7 +182,6 @@ async fn folder_of(manager: &Manager, name: &str) -> Result<(JobId, JobFolder), 
     Ok((id, folder))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
-    done.map_err(|error| status::internal("STORAGE_FAILED", format!("the job's folder cannot be read: {error}")))
+fn failed(error: io::Error) -> Status {
+    status::internal("STORAGE_FAILED", format!("the job's folder cannot be read: {error}"))
 }

@@ -2,24 +2,27 @@
 
 use std::time::SystemTime;
 
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
+use super::server::compatibility_service_server::CompatibilityService;
 use super::{paging, status};
 use crate::checkup::Checkup;
-use crate::compat::{self, Date, Facts, PlanError, RuntimeFilter, RuntimeQuery, Version};
+use crate::compat::{self, Date, Facts, PlanError, RuntimeFilter, TorchVersion};
 use crate::manager::Manager;
-use crate::proto::server::compatibility_service_server::CompatibilityService;
 use crate::proto::v1;
 
 /// The service.
 pub(super) struct Compatibility {
     manager: Manager,
     checkup: Checkup,
+    /// One look at this machine after the other: each costs threads.
+    turn: Semaphore,
 }
 
 impl Compatibility {
     pub(super) fn new(manager: Manager, checkup: Checkup) -> Self {
-        Self { manager, checkup }
+        Self { manager, checkup, turn: Semaphore::new(1) }
     }
 
     /// The day of a request; today where it names none.
@@ -38,15 +41,15 @@ impl Compatibility {
     }
 
     /// The PyTorch that a filter asks for: one that somebody has heard of.
-    fn pytorch(&self, text: &str) -> Result<Option<Version>, Status> {
+    fn pytorch(&self, text: &str) -> Result<Option<TorchVersion>, Status> {
         if text.is_empty() {
             return Ok(None);
         }
         let catalogue = self.checkup.catalogue();
         let wrong = |words: String| status::invalid_field("pytorch_version", words);
-        let version: Version = text.parse().map_err(|error| wrong(format!("{error}")))?;
-        let near = catalogue.nearest_pytorch(&version, usize::MAX);
-        if near.iter().any(|known| known.is_of(&version)) {
+        let version = catalogue.read_torch(text).map_err(wrong)?;
+        let near = catalogue.nearest_pytorch(&version.number, usize::MAX);
+        if near.iter().any(|known| known.is_of(&version.number)) {
             return Ok(Some(version));
         }
         let near: Vec<_> = near.iter().take(3).map(ToString::to_string).collect();
@@ -81,9 +84,9 @@ impl CompatibilityService for Compatibility {
 
     async fn get_runtime(&self, request: Request<v1::GetRuntimeRequest>) -> Result<Response<v1::Runtime>, Status> {
         let v1::GetRuntimeRequest { name, as_of } = request.into_inner();
-        let query: RuntimeQuery = name.parse().map_err(|error| status::invalid_field("name", format!("{error}")))?;
         let day = self.day(&as_of)?;
         let catalogue = self.checkup.catalogue();
+        let query = catalogue.read_runtime(&name).map_err(|words| status::invalid_field("name", words))?;
         let row = catalogue.runtime(&query).map_err(|unknown| status::unknown_runtime(&unknown))?;
         Ok(Response::new(row.to_proto(catalogue, day)))
     }
@@ -107,6 +110,8 @@ impl CompatibilityService for Compatibility {
         let day = self.day(&as_of)?;
         let Some(facts) = facts else {
             let probe = self.manager.probed().await.map_err(status::of)?;
+            // Nobody closes it.
+            let _turn = self.turn.acquire().await.ok();
             return Ok(Response::new(self.checkup.judge(&probe, day).await));
         };
         let catalogue = self.checkup.catalogue();

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::server::gpu_service_server::GpuService;
 use super::{paging, status};
 use crate::gpu::{LONGEST_INTERVAL, SHORTEST_INTERVAL, Watcher};
-use crate::proto::server::gpu_service_server::GpuService;
 use crate::proto::v1;
 
 /// Answers that wait for a slow client; it misses those that come then.

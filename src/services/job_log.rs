@@ -1,14 +1,17 @@
 //! ReadJobLog: the runner's output from a byte or from its last lines on, and what is added to it.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use futures_util::stream::{Stream, try_unfold};
+use tokio::sync::watch::Receiver;
 use tonic::Status;
 
+use super::clients::Clients;
 use super::status;
+use crate::gate::Wanted;
 use crate::job::JobId;
 use crate::journal::JobFolder;
 use crate::manager::{JobError, Manager, View};
@@ -19,14 +22,16 @@ const BLOCK: usize = 64 << 10;
 /// A followed log is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-type Answer = Result<v1::ReadJobLogResponse, Status>;
+/// What is sent of a log.
+pub(super) type Log = Pin<Box<dyn Stream<Item = Result<v1::ReadJobLogResponse, Status>> + Send>>;
 
-/// A stream of a job's log.
+/// A stream of a job's log. It reads when its client takes the message before.
 pub(super) async fn read(
-    manager: Manager,
+    manager: &Manager,
+    clients: Clients,
     id: JobId,
     request: v1::ReadJobLogRequest,
-) -> Result<ReceiverStream<Answer>, Status> {
+) -> Result<Log, Status> {
     let views = manager.observe(&id).await.map_err(status::of)?;
     let folder = manager.folder(&id);
     let v1::ReadJobLogRequest { offset_bytes, tail_lines, follow, .. } = request;
@@ -37,60 +42,59 @@ pub(super) async fn read(
         ));
     }
     let log = folder.clone();
-    let start = blocking(move || match tail_lines {
-        0 => Ok((offset_bytes, length(&log)?)),
-        lines => Ok((start_of_last_lines(&log, lines)?, u64::MAX)),
-    });
-    let (start, end) = start.await?;
+    let (start, end) = match tail_lines {
+        0 => (offset_bytes, clients.read(move |_| length(&log)).await?.map_err(failed)?),
+        lines => {
+            let start = clients.scan(move |wanted| start_of_last_lines(&log, lines, wanted));
+            (start.await?.map_err(failed)?, u64::MAX)
+        }
+    };
     if start > end {
         let message = format!("is {start}, and the log of {} has {end} bytes", id.name());
         return Err(status::out_of_range("offset_bytes", message));
     }
-    let (sender, receiver) = mpsc::channel(4);
-    tokio::spawn(async move {
-        if let Err(error) = send_log(folder, start, follow, views, &sender).await {
-            // The client has gone away where this fails.
-            let _ = sender.send(Err(error)).await;
-        }
-    });
-    Ok(ReceiverStream::new(receiver))
+    let reader = Reader { clients, folder, offset: start, follow, views };
+    Ok(Box::pin(try_unfold(reader, Reader::next)))
 }
 
-async fn send_log(
+/// How far a log was sent.
+struct Reader {
+    clients: Clients,
     folder: JobFolder,
-    mut offset: u64,
+    offset: u64,
     follow: bool,
-    views: tokio::sync::watch::Receiver<Arc<View>>,
-    sender: &mpsc::Sender<Answer>,
-) -> Result<(), Status> {
-    loop {
-        // Asked before reading: what the log holds once the job has ended is all that it will hold.
-        let is_complete = !follow || views.borrow().job.state.is_final();
+    views: Receiver<Arc<View>>,
+}
+
+impl Reader {
+    /// The next message; None after the last.
+    async fn next(mut self) -> Result<Option<(v1::ReadJobLogResponse, Self)>, Status> {
         loop {
-            let log = folder.clone();
-            let bytes = blocking(move || block(&log, offset)).await?;
+            // Asked before reading: what the log holds once the job has ended is all that it will
+            // hold.
+            let is_complete = !self.follow || self.views.borrow().job.state.is_final();
+            let (log, offset) = (self.folder.clone(), self.offset);
+            let bytes = self.clients.read(move |_| block(&log, offset)).await?.map_err(failed)?;
             let whole = if bytes.len() < BLOCK && is_complete { bytes.len() } else { whole_characters(&bytes) };
-            if whole == 0 {
-                break;
+            if whole > 0 {
+                self.offset += whole as u64;
+                let text = String::from_utf8_lossy(&bytes[..whole]).into_owned();
+                return Ok(Some((v1::ReadJobLogResponse { text, next_offset_bytes: self.offset }, self)));
             }
-            offset += whole as u64;
-            let text = String::from_utf8_lossy(&bytes[..whole]).into_owned();
-            if sender.send(Ok(v1::ReadJobLogResponse { text, next_offset_bytes: offset })).await.is_err() {
-                return Ok(());
+            if is_complete {
+                return Ok(None);
             }
-        }
-        if is_complete {
-            return Ok(());
-        }
-        // The daemon shuts down; an end of the stream would be the end of the log.
-        if views.has_changed().is_err() && !views.borrow().job.state.is_final() {
-            return Err(status::of(JobError::Gone));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = sender.closed() => return Ok(()),
+            // The daemon shuts down; an end of the stream would be the end of the log.
+            if self.views.has_changed().is_err() && !self.views.borrow().job.state.is_final() {
+                return Err(status::of(JobError::Gone));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+fn failed(error: io::Error) -> Status {
+    status::internal("STORAGE_FAILED", format!("the log cannot be read: {error}"))
 }
 
 /// How many bytes hold whole characters: a character that is cut off at the end is left for the next message.
@@ -114,11 +118,12 @@ fn length(log: &JobFolder) -> io::Result<u64> {
     log.open_log()?.map_or(Ok(0), |file| Ok(file.metadata()?.len()))
 }
 
-fn start_of_last_lines(log: &JobFolder, lines: u32) -> io::Result<u64> {
+fn start_of_last_lines(log: &JobFolder, lines: u32, wanted: &Wanted) -> io::Result<u64> {
     let Some(mut file) = log.open_log()? else { return Ok(0) };
     let mut end = file.metadata()?.len();
     let (mut missing, mut is_last_byte) = (u64::from(lines), true);
     while end > 0 {
+        wanted.check()?;
         let start = end.saturating_sub(BLOCK as u64);
         let mut bytes = vec![0; (end - start) as usize];
         file.seek(SeekFrom::Start(start))?;
@@ -138,25 +143,25 @@ fn start_of_last_lines(log: &JobFolder, lines: u32) -> io::Result<u64> {
     Ok(0)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Status> {
-    let result = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
-    result.map_err(|error| status::internal("STORAGE_FAILED", format!("the log cannot be read: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_lines_begin_where_they_begin() {
+    #[tokio::test]
+    async fn the_last_lines_begin_where_they_begin() {
         let folder = tempfile::tempdir().unwrap();
-        let log = JobFolder::new(folder.path().into());
-        std::fs::write(log.log(), "one\ntwo\nthree\n").unwrap();
+        let job = JobFolder::new(folder.path().into());
+        let gate = crate::gate::Gate::new(1);
+        let start_of = async |lines: u32| {
+            let log = job.clone();
+            gate.run(move |wanted| start_of_last_lines(&log, lines, wanted)).await.unwrap().unwrap()
+        };
+        std::fs::write(job.log(), "one\ntwo\nthree\n").unwrap();
         for (lines, start) in [(1, 8), (2, 4), (3, 0), (9, 0)] {
-            assert_eq!(start_of_last_lines(&log, lines).unwrap(), start, "{lines}");
+            assert_eq!(start_of(lines).await, start, "{lines}");
         }
-        std::fs::write(log.log(), "one\ntwo").unwrap();
-        assert_eq!(start_of_last_lines(&log, 1).unwrap(), 4);
+        std::fs::write(job.log(), "one\ntwo").unwrap();
+        assert_eq!(start_of(1).await, 4);
     }
 
     #[test]

@@ -1,28 +1,32 @@
 //! JobService.
 
 use std::collections::HashSet;
-use tokio_stream::wrappers::ReceiverStream;
 
 use tonic::{Request, Response, Status};
 
+use super::clients::Clients;
+use super::server::job_service_server::JobService;
 use super::{artifacts, job_log, paging, scalars, status, watch};
 use crate::job::spec::judge_labels;
 use crate::job::{JobId, State, Violations};
 use crate::manager::{Manager, View};
-use crate::proto::server::job_service_server::JobService;
 use crate::proto::v1;
 
 /// The longest id of a request.
 const LONGEST_REQUEST_ID: usize = 128;
 
+/// What a job takes on its way in a list, about, in bytes.
+const JOB_BYTES: usize = 4096;
+
 /// The service.
 pub(super) struct Jobs {
     manager: Manager,
+    clients: Clients,
 }
 
 impl Jobs {
-    pub(super) fn new(manager: Manager) -> Self {
-        Self { manager }
+    pub(super) fn new(manager: Manager, clients: Clients) -> Self {
+        Self { manager, clients }
     }
 
     fn message(&self, view: &View) -> v1::Job {
@@ -56,8 +60,8 @@ fn spec(spec: Option<v1::JobSpec>) -> Result<v1::JobSpec, Status> {
 #[tonic::async_trait]
 impl JobService for Jobs {
     type WatchJobStream = watch::Watch;
-    type DownloadArtifactStream = ReceiverStream<Result<v1::DownloadArtifactResponse, Status>>;
-    type ReadJobLogStream = ReceiverStream<Result<v1::ReadJobLogResponse, Status>>;
+    type DownloadArtifactStream = artifacts::Download;
+    type ReadJobLogStream = job_log::Log;
 
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
         let v1::CreateJobRequest { spec: asked, request_id } = request.into_inner();
@@ -80,6 +84,7 @@ impl JobService for Jobs {
             train_examples: admitted.facts.train.examples,
             validation_examples: admitted.facts.validation.map_or(0, |set| set.examples),
             total_steps: admitted.plan.total_steps,
+            first_step: admitted.first_step,
         }))
     }
 
@@ -103,8 +108,9 @@ impl JobService for Jobs {
         };
         let states: HashSet<State> = states.iter().enumerate().map(state).collect::<Result<_, _>>()?;
         let (before, limit) = (paging::token(&page_token)?, paging::size(page_size, 50, 1000)?);
+        let hold = self.clients.hold(limit * JOB_BYTES).await;
         let page = self.manager.list(states.into_iter().collect(), labels, before, limit).await.map_err(status::of)?;
-        Ok(Response::new(v1::ListJobsResponse {
+        Ok(hold.of(v1::ListJobsResponse {
             jobs: page.jobs.iter().map(|view| without_logs(self.message(view))).collect(),
             next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),
         }))
@@ -112,7 +118,7 @@ impl JobService for Jobs {
 
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         let v1::WatchJobRequest { name, after_sequence } = request.into_inner();
-        let stream = watch::watch(self.manager.clone(), job_id(&name)?, after_sequence).await?;
+        let stream = watch::watch(self.manager.clone(), self.clients.clone(), job_id(&name)?, after_sequence).await?;
         Ok(Response::new(stream))
     }
 
@@ -128,9 +134,9 @@ impl JobService for Jobs {
     }
 
     async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::ResumeJobRequest { name, edits } = request.into_inner();
+        let v1::ResumeJobRequest { name, edits, from_scratch } = request.into_inner();
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
-        let view = self.manager.resume(job_id(&name)?, edits).await.map_err(status::of)?;
+        let view = self.manager.resume(job_id(&name)?, edits, from_scratch).await.map_err(status::of)?;
         Ok(Response::new(self.message(&view)))
     }
 
@@ -145,7 +151,7 @@ impl JobService for Jobs {
     ) -> Result<Response<Self::ReadJobLogStream>, Status> {
         let request = request.into_inner();
         let id = job_id(&request.name)?;
-        Ok(Response::new(job_log::read(self.manager.clone(), id, request).await?))
+        Ok(Response::new(job_log::read(&self.manager, self.clients.clone(), id, request).await?))
     }
 
     async fn list_scalar_tags(
@@ -155,7 +161,7 @@ impl JobService for Jobs {
         let request = request.into_inner();
         let id = job_id(&request.name)?;
         self.manager.get(&id).await.map_err(status::of)?;
-        Ok(Response::new(scalars::tags(self.manager.folder(&id), request).await?))
+        scalars::tags(&self.clients, self.manager.folder(&id), request).await
     }
 
     async fn read_scalars(
@@ -165,27 +171,27 @@ impl JobService for Jobs {
         let request = request.into_inner();
         let id = job_id(&request.name)?;
         self.manager.get(&id).await.map_err(status::of)?;
-        Ok(Response::new(scalars::points(self.manager.folder(&id), request).await?))
+        scalars::points(&self.clients, self.manager.folder(&id), request).await
     }
 
     async fn list_checkpoints(
         &self,
         request: Request<v1::ListCheckpointsRequest>,
     ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
-        Ok(Response::new(artifacts::checkpoints(&self.manager, request.into_inner()).await?))
+        artifacts::checkpoints(&self.manager, &self.clients, request.into_inner()).await
     }
 
     async fn list_artifacts(
         &self,
         request: Request<v1::ListArtifactsRequest>,
     ) -> Result<Response<v1::ListArtifactsResponse>, Status> {
-        Ok(Response::new(artifacts::list(&self.manager, request.into_inner()).await?))
+        artifacts::list(&self.manager, &self.clients, request.into_inner()).await
     }
 
     async fn download_artifact(
         &self,
         request: Request<v1::DownloadArtifactRequest>,
     ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
-        Ok(Response::new(artifacts::download(&self.manager, request.into_inner()).await?))
+        Ok(Response::new(artifacts::download(&self.manager, self.clients.clone(), request.into_inner()).await?))
     }
 }

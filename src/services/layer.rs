@@ -1,4 +1,5 @@
-//! What every RPC goes through: metrics, the client's deadline, and details for the errors that tonic answers by itself.
+//! What every RPC goes through: metrics, the client's deadline, the limits that all clients share,
+//! and details for the errors that tonic answers by itself.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,6 +16,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::bodies::{Held, Incoming};
+use super::clients::{Clients, Hold};
 use super::status::plain;
 use crate::metrics::{GRPC_CODES, Method, Metrics};
 
@@ -30,14 +33,15 @@ pub struct AnswerLayer {
 struct Shared {
     metrics: Metrics,
     methods: HashMap<String, Method>,
+    clients: Clients,
 }
 
 impl AnswerLayer {
-    /// A layer that counts these methods.
-    pub fn new(metrics: Metrics, methods: Vec<Method>) -> Self {
+    /// A layer that counts these methods, and holds all clients to their limits.
+    pub fn new(metrics: Metrics, methods: Vec<Method>, clients: Clients) -> Self {
         let methods =
             methods.into_iter().map(|method| (format!("/{}/{}", method.service, method.name), method)).collect();
-        Self { shared: Arc::new(Shared { metrics, methods }) }
+        Self { shared: Arc::new(Shared { metrics, methods, clients }) }
     }
 }
 
@@ -76,6 +80,13 @@ where
         }
         let mut count = Count::begin(&self.shared, request.uri().path());
         let deadline = deadline(request.headers());
+        let talks = self.shared.methods.get(request.uri().path()).is_some_and(|method| method.kind == "bidi_stream");
+        let request = match talks {
+            // One request after the other, with as much time between them as the client wants;
+            // those are small.
+            true => request,
+            false => request.map(|body| Body::new(Incoming::new(body, self.shared.clients.requests()))),
+        };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut response = match deadline {
@@ -91,7 +102,10 @@ where
             complete(&mut response);
             // An answer without a body has its status in the headers.
             count.code = code(response.headers());
-            let (parts, body) = response.into_parts();
+            let (mut parts, mut body) = response.into_parts();
+            if let Some(hold) = parts.extensions.remove::<Hold>() {
+                body = Body::new(Held::new(body, hold));
+            }
             // A stream goes on behind its headers, and no longer than its client wants to wait.
             let left = deadline.map(|limit| limit.saturating_sub(count.begun.elapsed()));
             let limit = left.map(|left| Box::pin(tokio::time::sleep(left)));
@@ -121,7 +135,8 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Gives an error that tonic answered by itself an ErrorInfo like any other. A message that is too large becomes
-/// RESOURCE_EXHAUSTED, which is what other gRPC servers answer.
+/// RESOURCE_EXHAUSTED, which is what other gRPC servers answer; one that is none, such as a text that is not UTF-8, becomes
+/// INVALID_ARGUMENT: what a client sends is no fault of ours.
 fn complete(response: &mut Response<Body>) {
     let Some(status) = Status::from_header_map(response.headers()) else { return };
     if status.code() == Code::Ok || !status.details().is_empty() {
@@ -135,7 +150,14 @@ fn complete(response: &mut Response<Body>) {
         );
         plain(Code::ResourceExhausted, "REQUEST_TOO_LARGE", message)
     } else {
-        let reason = match status.code() {
+        let is_unreadable = ["failed to decode Protobuf message", "Error decompressing", "protocol error"];
+        let code = match status.code() {
+            Code::Internal if is_unreadable.iter().any(|words| status.message().starts_with(words)) => {
+                Code::InvalidArgument
+            }
+            code => code,
+        };
+        let reason = match code {
             Code::Unimplemented => "UNIMPLEMENTED",
             Code::DeadlineExceeded | Code::Cancelled => "DEADLINE_EXCEEDED",
             Code::InvalidArgument | Code::OutOfRange => "MALFORMED_REQUEST",
@@ -145,7 +167,7 @@ fn complete(response: &mut Response<Body>) {
             Code::Unimplemented if status.message().is_empty() => "there is no such method",
             _ => status.message(),
         };
-        plain(status.code(), reason, message)
+        plain(code, reason, message)
     };
     *response = completed.into_http();
 }

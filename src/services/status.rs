@@ -9,8 +9,9 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 use crate::compat::UnknownRuntime;
 use crate::job::state::Refusal;
 use crate::job::{Violation, Violations};
-use crate::journal::JournalError;
+use crate::journal::{Damaged, JobFolder, JournalError};
 use crate::manager::JobError;
+use crate::shortage::is_shortage;
 
 /// The domain of every ErrorInfo.
 pub(super) const DOMAIN: &str = "torchd";
@@ -20,6 +21,8 @@ const RETRY_FULL_QUEUE: Duration = Duration::from_secs(5);
 
 /// A client whose files did not answer may ask again after this.
 const RETRY_FILES: Duration = Duration::from_secs(10);
+/// A client that found the machine short of descriptors, processes or memory may ask again after this.
+const RETRY_SHORTAGE: Duration = Duration::from_secs(5);
 
 /// A client that found the state folder full may ask again after this.
 const RETRY_FULL_STATE: Duration = Duration::from_secs(60);
@@ -58,7 +61,7 @@ pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Sta
 
 /// Mistakes in a request, each with the path of its field.
 pub(super) fn invalid(violations: &Violations, prefix: &str) -> Status {
-    let told = |Violation { field, description }: &Violation| {
+    let told = |Violation { field, description, .. }: &Violation| {
         FieldViolation::new(abridged(format!("{prefix}{field}")), abridged(description))
     };
     let mut bytes = 0;
@@ -141,20 +144,47 @@ pub(super) fn of(error: JobError) -> Status {
             let violation = PreconditionViolation::new(kind, id.name(), refusal.to_string());
             status(Code::FailedPrecondition, kind, message, ErrorDetails::with_precondition_failure(vec![violation]))
         }
+        JobError::BadCheckpoints { id, damaged } => {
+            let violation = |damaged: &Damaged| {
+                let subject = format!("{}/{}", id.name(), JobFolder::checkpoint_name(damaged.step));
+                PreconditionViolation::new("BAD_CHECKPOINT", subject, abridged(&damaged.problem))
+            };
+            let mut bytes = 0;
+            let told = damaged.iter().map(violation).take_while(|violation| {
+                bytes += violation.subject.len() + violation.description.len();
+                bytes <= VIOLATIONS_BYTES
+            });
+            let details = ErrorDetails::with_precondition_failure(told.collect::<Vec<_>>());
+            status(Code::FailedPrecondition, "BAD_CHECKPOINT", message, details)
+        }
+        JobError::NothingToBeginWith(id) => {
+            let violation = PreconditionViolation::new("WARM_START_RESUME", id.name(), abridged(&message));
+            let details = ErrorDetails::with_precondition_failure(vec![violation]);
+            status(Code::FailedPrecondition, "WARM_START_RESUME", message, details)
+        }
         JobError::RunnerBroken(what) => {
             let violation = PreconditionViolation::new("RUNNER", "torchd-runner", abridged(what));
             let details = ErrorDetails::with_precondition_failure(vec![violation]);
             status(Code::FailedPrecondition, "RUNNER_BROKEN", message, details)
         }
         JobError::ShuttingDown | JobError::Gone => plain(Code::Unavailable, "SHUTTING_DOWN", message),
+        JobError::Shortage { .. } => shortage(message),
         JobError::Store(_) => internal("STORE_FAILED", message),
+        JobError::Folder { cause, .. } if is_shortage(&cause) => shortage(message),
         JobError::Folder { .. } => internal("STORAGE_FAILED", message),
     }
 }
 
+/// The machine lacks something for the moment.
+fn shortage(message: String) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY_SHORTAGE));
+    status(Code::ResourceExhausted, "MACHINE_SHORT", message, details)
+}
+
 /// What a client sees of a journal that cannot be read.
 pub(super) fn of_journal(error: JournalError) -> Status {
-    match error {
+    match &error {
+        JournalError::Io(cause) if is_shortage(cause) => shortage(error.to_string()),
         JournalError::Io(_) => internal("STORAGE_FAILED", error.to_string()),
         JournalError::Frame(_) | JournalError::Unknown { .. } => {
             plain(Code::DataLoss, "JOURNAL_DAMAGED", error.to_string())

@@ -1,15 +1,22 @@
 //! SystemService.
 
+use std::time::Duration;
+
 use tonic::{Request, Response, Status};
 
+use super::clients::Clients;
+use super::server::system_service_server::SystemService;
 use super::status;
 use crate::checkup::Checkup;
-use crate::gpu::Watcher;
+use crate::gate::Kept;
+use crate::gpu::{NvmlReading, Watcher};
 use crate::job::probe::{Found, ProbeReport};
 use crate::manager::{Manager, PythonReport};
 use crate::node::NodeSource;
-use crate::proto::server::system_service_server::SystemService;
 use crate::proto::v1;
+
+/// Answers of Python and of NVML are kept for this long: each costs a process or a thread.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// The service.
 pub(super) struct System {
@@ -18,11 +25,21 @@ pub(super) struct System {
     watcher: Watcher,
     node: NodeSource,
     cpus: u32,
+    clients: Clients,
+    python: Kept<PythonReport>,
+    nvml: Kept<NvmlReading>,
 }
 
 impl System {
-    pub(super) fn new(manager: Manager, checkup: Checkup, watcher: Watcher, node: NodeSource, cpus: u32) -> Self {
-        Self { manager, checkup, watcher, node, cpus }
+    pub(super) fn new(
+        manager: Manager,
+        checkup: Checkup,
+        watcher: Watcher,
+        node: NodeSource,
+        cpus: u32,
+        clients: Clients,
+    ) -> Self {
+        Self { manager, checkup, watcher, node, cpus, clients, python: Kept::new(FRESH), nvml: Kept::new(FRESH) }
     }
 }
 
@@ -38,8 +55,11 @@ impl SystemService for System {
         _request: Request<v1::GetVersionRequest>,
     ) -> Result<Response<v1::GetVersionResponse>, Status> {
         let absent = |absent_reason: String| Found { absent_reason, ..Found::default() };
-        let (probe, nvml, PythonReport { python, pytorch }) =
-            tokio::join!(self.manager.probed(), self.checkup.nvml(), self.manager.python());
+        let (probe, nvml, PythonReport { python, pytorch }) = tokio::join!(
+            self.manager.probed(),
+            self.nvml.get(self.checkup.nvml()),
+            self.python.get(self.manager.python())
+        );
         let report = probe.map_err(status::of)?.unwrap_or_else(|reason| ProbeReport {
             libtorch: absent(reason.clone()),
             cuda: absent(reason.clone()),
@@ -82,9 +102,7 @@ impl SystemService for System {
             Err(reason) => Err(reason),
         });
         let (node, cpus) = (self.node.clone(), self.cpus);
-        let cluster = tokio::task::spawn_blocking(move || node.cluster(cpus, cuda)).await;
-        let failed = |error| status::internal("INTERNAL", format!("reading the node's facts failed: {error}"));
-        let mut cluster = cluster.map_err(failed)?;
+        let mut cluster = self.clients.read(move |_| node.cluster(cpus, cuda)).await?;
         let source = self.watcher.source();
         cluster.capabilities.push(v1::Capability {
             name: "gpu_watching".into(),

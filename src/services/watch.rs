@@ -7,10 +7,10 @@ use std::sync::{Arc, Weak};
 
 use futures_util::stream::{Stream, try_unfold};
 use prost::bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::sync::watch::Receiver;
 use tonic::Status;
 
+use super::clients::Clients;
 use super::status;
 use crate::job::JobId;
 use crate::journal::{JobFolder, JournalError, JournalTail, Position};
@@ -20,23 +20,18 @@ use crate::proto::v1::watch_event::Event;
 
 /// Records that are read from a journal for one message.
 const RECORDS_AT_ONCE: u64 = 250;
-/// Watchers that read journals at the same time; the others wait. A thousand that come back after a restart leave the jobs their cores.
-static READING_AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// What a watcher gets.
 pub(super) type Watch = Pin<Box<dyn Stream<Item = Result<EncodedWatch, Status>> + Send>>;
 
 /// A stream of what happens to a job after a record.
-pub(super) async fn watch(manager: Manager, id: JobId, after: u64) -> Result<Watch, Status> {
+pub(super) async fn watch(manager: Manager, clients: Clients, id: JobId, after: u64) -> Result<Watch, Status> {
     let views = manager.observe(&id).await.map_err(status::of)?;
     let folder = manager.folder(&id);
-    let place = folder.clone();
-    let skipped = reading(move || {
-        let mut tail = JournalTail::new(place);
-        let is_there = tail.skip_to(after)?;
-        Ok((is_there, tail.position()))
-    });
-    let (is_there, position) = skipped.await?;
+    let (is_there, position) = match after {
+        0 => (true, Position::default()),
+        _ => find(&clients, folder.clone(), after).await?,
+    };
     if !is_there {
         let end = position.sequence;
         return Err(status::out_of_range(
@@ -44,12 +39,31 @@ pub(super) async fn watch(manager: Manager, id: JobId, after: u64) -> Result<Wat
             format!("is {after}, and the journal of {} ends with record {end}", id.name()),
         ));
     }
-    let watcher = Watcher { manager, folder, views, position, told: None, is_over: false };
+    let watcher = Watcher { manager, clients, folder, views, position, told: None, is_over: false };
     Ok(Box::pin(try_unfold(watcher, Watcher::next)))
+}
+
+/// Where the record after that one begins, and whether the journal goes as far; else where it ends.
+async fn find(clients: &Clients, folder: JobFolder, after: u64) -> Result<(bool, Position), Status> {
+    let journals = clients.journals.clone();
+    let found = clients.scan(move |wanted| {
+        let near = journals.with(&folder, |index| {
+            // A damage is met where it lies.
+            match index.catch_up(wanted) {
+                Err(error @ JournalError::Io(_)) => Err(error),
+                Ok(()) | Err(JournalError::Frame(_) | JournalError::Unknown { .. }) => Ok(index.near(after)),
+            }
+        })?;
+        let mut tail = JournalTail::from(folder, near);
+        let is_there = tail.skip_to(after)?;
+        Ok((is_there, tail.position()))
+    });
+    found.await?.map_err(status::of_journal)
 }
 
 struct Watcher {
     manager: Manager,
+    clients: Clients,
     folder: JobFolder,
     views: Receiver<Arc<View>>,
     /// What was told so far.
@@ -100,14 +114,19 @@ impl Watcher {
             return Ok(wanted == 0);
         }
         let (folder, from) = (self.folder.clone(), self.position);
-        let read = reading(move || {
+        let read = self.clients.read(move |_| {
             let mut tail = JournalTail::from(folder.clone(), from);
             let records = tail.read(wanted as usize)?;
             let count = records.len() as u64;
             let is_gone = count < wanted && matches!(folder.path().try_exists(), Ok(false));
-            Ok((count, EncodedWatch::piece(records.into_iter().map(Event::Record)), tail.position(), is_gone))
+            Ok::<_, JournalError>((
+                count,
+                EncodedWatch::piece(records.into_iter().map(Event::Record)),
+                tail.position(),
+                is_gone,
+            ))
         });
-        let (count, piece, position, is_gone) = read.await?;
+        let (count, piece, position, is_gone) = read.await?.map_err(status::of_journal)?;
         if is_gone {
             // What a deleted job has not told yet it will not tell any more, and a watch that just ended would hide that.
             self.manager.refuse_deleted(&now.job.id).await.map_err(status::of)?;
@@ -130,20 +149,4 @@ impl Watcher {
         let has_copy = now.job.spec.output.as_ref().is_some_and(|output| !output.mirror.is_empty());
         if has_copy { encode(now) } else { now.encoded(encode) }
     }
-}
-
-/// Reads a journal on a thread that may block, when it is our turn.
-async fn reading<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
-) -> Result<T, Status> {
-    let failed =
-        |error: &dyn std::fmt::Display| status::internal("INTERNAL", format!("reading the journal failed: {error}"));
-    let turn = READING_AT_ONCE.acquire().await.map_err(|error| failed(&error))?;
-    // A client that goes away does not end its reading, nor the turn for that.
-    let read = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        work()
-    });
-    let read = read.await;
-    read.map_err(|error| failed(&error))?.map_err(status::of_journal)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::StoreError;
+use crate::beneath::folder_of;
 
 /// Where the copy of a database of that form lies: `torchd.db.v1.bak`.
 pub(super) fn path_of(database: &Path, form: usize) -> PathBuf {
@@ -30,7 +31,7 @@ pub(super) fn make(connection: &Connection, database: &Path, form: usize) -> Res
     let made = File::open(&aside)
         .and_then(|file| file.sync_all())
         .and_then(|()| fs::rename(&aside, &path))
-        .and_then(|()| File::open(path.parent().unwrap_or(Path::new("."))))
+        .and_then(|()| File::open(folder_of(&path)))
         .and_then(|folder| folder.sync_all());
     made.map_err(|error| failed(&error))?;
     Ok(path)

@@ -1,9 +1,10 @@
 //! Jobs in the database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, StoreError};
@@ -37,7 +38,7 @@ pub struct ListQuery {
     pub labels: BTreeMap<String, String>,
     /// Only jobs before that place; None from the newest on.
     pub before: Option<i64>,
-    /// At most so many.
+    /// At most so many; fewer where they are large.
     pub limit: usize,
 }
 
@@ -49,6 +50,9 @@ pub struct Page {
     /// Where the next page begins; None at the end.
     pub next: Option<i64>,
 }
+
+/// The specs of a page hold no more, in bytes as they are sent: clients take messages of 4 MB.
+const MOST_PAGE_BYTES: usize = 2 << 20;
 
 const COLUMNS: &str =
     "seq, id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course";
@@ -116,6 +120,45 @@ impl Store {
         .await
     }
 
+    /// The names of all jobs.
+    pub async fn ids(&self) -> Result<BTreeSet<JobId>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare("SELECT id FROM job")?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            let mut found = BTreeSet::new();
+            for id in rows {
+                let id = id?;
+                let odd = |error: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: error.to_string() };
+                found.insert(id.parse().map_err(|error| odd(&error))?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Puts a job in place of what the database has of it, or adds it: for a database that is older than the jobs'
+    /// folders. A request that is known already stays as it is.
+    pub async fn restore(&self, job: Job, request: Option<Asked>) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let transaction = connection.transaction()?;
+            let row = Encoded::new(&job)?;
+            // Its place in the order of arrival stays.
+            let sql =
+                "UPDATE job SET state = ?2, generation = ?3, attempt = ?4, created = ?5, started = ?6, ended = ?7,
+                         spec = ?8, inputs = ?9, end = ?10, final_progress = ?11, course = ?12 WHERE id = ?1";
+            if transaction.execute(sql, columns(&job, &row))? == 0 {
+                insert(&transaction, &job, None)?;
+            }
+            if let Some(Asked { request_id, spec }) = request {
+                let sql = "INSERT OR IGNORE INTO request (id, job_id, asked) VALUES (?1, ?2, ?3)";
+                transaction.execute(sql, params![request_id, job.id.as_str(), spec])?;
+            }
+            transaction.commit()?;
+            Ok(())
+        })
+        .await
+    }
+
     /// The job of that id.
     pub async fn get(&self, id: JobId) -> Result<Option<Job>, StoreError> {
         self.read(move |connection| {
@@ -143,8 +186,14 @@ impl Store {
             // One more than asked for tells whether there is a next page.
             values.push((query.limit as i64 + 1).into());
             let mut stored = select(connection, &sql, rusqlite::params_from_iter(values))?;
-            let next = (stored.len() > query.limit).then(|| {
-                stored.truncate(query.limit);
+            let mut bytes = 0;
+            let fits = stored.iter().take_while(|stored| {
+                bytes += stored.job.spec.encoded_len();
+                bytes <= MOST_PAGE_BYTES
+            });
+            let count = fits.count().clamp(1, query.limit.max(1));
+            let next = (stored.len() > count).then(|| {
+                stored.truncate(count);
                 stored.last().map_or(0, |last| last.seq)
             });
             Ok(Page { jobs: stored.into_iter().map(|stored| stored.job).collect(), next })
@@ -183,12 +232,12 @@ impl Store {
         .await
     }
 
-    /// Ended jobs whose `ttl_after_end` is over, at most a hundred.
+    /// Ended jobs whose `ttl_after_end` is over at that time.
     pub async fn expired(&self, now: SystemTime) -> Result<Vec<JobId>, StoreError> {
         self.read(move |connection| {
             // A duration is seconds with an `s` behind them in the JSON mapping.
             let sql = "SELECT id FROM job WHERE ended IS NOT NULL AND json_extract(spec, '$.ttl_after_end') IS NOT NULL
-                       AND ended + 1e6 * CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) <= ?1 LIMIT 100";
+                       AND ended + 1e6 * CAST(rtrim(json_extract(spec, '$.ttl_after_end'), 's') AS REAL) <= ?1";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map([micros(now)], |row| row.get::<_, String>(0))?;
             let mut found = Vec::new();
@@ -235,26 +284,31 @@ pub(super) fn insert(connection: &Connection, job: &Job, request: Option<&Asked>
     connection.execute(
         "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        params![
-            job.id.as_str(),
-            job.state.label(),
-            job.generation as i64,
-            job.attempt,
-            micros(job.created),
-            job.started.map(micros),
-            job.ended.map(micros),
-            row.spec,
-            row.inputs,
-            row.end,
-            row.final_progress,
-            row.course
-        ],
+        columns(job, &row),
     )?;
     if let Some(Asked { request_id, spec }) = request {
         let sql = "INSERT INTO request (id, job_id, asked) VALUES (?1, ?2, ?3)";
         connection.execute(sql, params![request_id, job.id.as_str(), spec])?;
     }
     Ok(())
+}
+
+/// The values of a row in the order of the table, without its place in the order of arrival.
+fn columns<'a>(job: &'a Job, row: &'a Encoded) -> impl rusqlite::Params + 'a {
+    (
+        job.id.as_str(),
+        job.state.label(),
+        job.generation as i64,
+        job.attempt,
+        micros(job.created),
+        job.started.map(micros),
+        job.ended.map(micros),
+        &row.spec,
+        &row.inputs,
+        &row.end,
+        &row.final_progress,
+        &row.course,
+    )
 }
 
 /// Every job in order of arrival, with the request that made it if that had an id.
@@ -404,6 +458,28 @@ mod tests {
         let changed = Job { generation: 2, state: State::Starting, ..job(1) };
         store.update(changed.clone()).await.unwrap();
         assert!(matches!(store.update(changed).await, Err(StoreError::Conflict { expected: 1, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_page_of_large_jobs_is_shorter_and_pages_cover_all_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("torchd.db")).unwrap();
+        // One is more than a page may hold, and is told all the same.
+        for (number, bytes) in [(0, 900_000), (1, 900_000), (2, 900_000), (3, 3_000_000), (4, 10)] {
+            let output = Some(v1::Output { mirror: "x".repeat(bytes) });
+            let spec = v1::JobSpec { output, ..v1::JobSpec::default() };
+            store.insert(Job { spec, ..job(number) }, None).await.unwrap();
+        }
+        let (mut before, mut counts) = (None, Vec::new());
+        loop {
+            let page = store.list(ListQuery { before, limit: 1000, ..ListQuery::default() }).await.unwrap();
+            counts.push(page.jobs.len());
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(counts, [1, 1, 2, 1]);
     }
 
     #[tokio::test]

@@ -2,19 +2,21 @@
 //! folder, and what the locks there say.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
-use super::leftover::{self, Alive};
-use super::{Fault, RunnerEvent, RunnerNews, Supervisor, environment, log, shim};
+use super::leftover::{self, Alive, NotOver};
+use super::stopping::{Stop, Stopping};
+use super::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor, environment, is_of_machine, log, shim};
 use crate::job::JobId;
 use crate::job::end::{EXIT_STORAGE, Exit};
 use crate::journal::{Batch, JobFolder, JournalError, JournalTail, ProgressFold, Runner};
 use crate::proto::EncodedWatch;
 use crate::proto::v1::watch_event::Event;
+use crate::shortage::is_shortage;
 
 /// The journal is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -24,22 +26,10 @@ const RECORDS_AT_ONCE: usize = 1_000;
 const MOST_RECORDS: usize = 100_000;
 /// A journal that cannot be read is looked at so often once its runner is gone.
 const LAST_LOOKS: u32 = 10;
+/// What cannot be told is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;
-/// A runner that was asked to stop and has told something so short a time ago is waited for beyond the grace time, ...
-const STILL_HEARD: Duration = Duration::from_secs(3);
-/// ... up to this.
-const MOST_GRACE: Duration = Duration::from_secs(600);
-/// A shim kills at once what it is told to kill; where it does not, we do.
-const SHIM_GRACE: Duration = Duration::from_secs(5);
-
-/// How a runner is asked to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stop {
-    No,
-    Gently,
-    AtOnce,
-}
 
 /// A runner that is looked after. Dropping it changes nothing.
 #[derive(Debug)]
@@ -91,12 +81,20 @@ impl Supervisor {
         let (stop, asked) = watch::channel(Stop::No);
         let this = self.clone();
         tokio::spawn(async move {
-            let supervised = tokio::spawn(this.clone().supervise(id.clone(), folder, attempt, origin, asked)).await;
-            let news = supervised.unwrap_or_else(|error| RunnerNews::Ended {
-                exit: Exit::Unknown,
-                fault: Some(Fault { is_storage: false, words: format!("the runner could not be supervised: {error}") }),
-                log_tail: Vec::new(),
-            });
+            let mut origin = origin;
+            let news = loop {
+                let supervised = this.clone().supervise(id.clone(), folder.clone(), attempt, origin, asked.clone());
+                match tokio::spawn(supervised).await {
+                    Ok(news) => break news,
+                    // A fault of ours says nothing of the runner, which may well live.
+                    Err(error) => {
+                        tracing::error!(job.id = %id, %error, "the runner is looked after from the beginning");
+                        this.tell(&id, RunnerNews::Doubt(Some(error.to_string()))).await;
+                        tokio::time::sleep(ASK_AGAIN).await;
+                        origin = Origin::Found;
+                    }
+                }
+            };
             this.tell(&id, news).await;
         });
         RunnerHandle { stop }
@@ -113,22 +111,22 @@ impl Supervisor {
     ) -> RunnerNews {
         let journal = Some(JournalTail::new(folder.clone()));
         let mut tail = Tail { journal, fold: ProgressFold::default(), trouble: None, fault: None };
-        let mut fault = None;
-        match origin {
-            Origin::Found => self.follow(&id, &folder, attempt, None, asked, &mut tail).await,
-            Origin::New { visible } => match self.spawn(&folder, attempt, visible) {
-                Ok(child) => self.follow(&id, &folder, attempt, Some(child), asked, &mut tail).await,
-                Err(error) => {
-                    fault = Some(Fault::of(&format!("{} cannot be started", self.settings.shim.display()), &error));
-                }
-            },
-        }
-        let place = folder.clone();
-        let burial = tokio::task::spawn_blocking(move || leftover::end(&place, attempt));
-        let exit = match burial.await.map_err(std::io::Error::other).flatten() {
+        let child = match origin {
+            Origin::Found => None,
+            Origin::New { visible } => self.spawn(&folder, attempt, visible).map_or_else(
+                // Also then the locks tell whether there is somebody.
+                |fault| {
+                    tail.fault = Some(fault);
+                    None
+                },
+                Some,
+            ),
+        };
+        self.follow(&id, &folder, attempt, child, asked, &mut tail).await;
+        let exit = match self.bury(&id, &folder, attempt).await {
             Ok(exit) => exit,
-            Err(error) => {
-                fault.get_or_insert(Fault::of("the end of the runner could not be noted", &error));
+            Err(fault) => {
+                tail.fault.get_or_insert(fault);
                 Exit::Unknown
             }
         };
@@ -140,14 +138,63 @@ impl Supervisor {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let job = folder.clone();
-        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&job, TAIL_LINES)).await;
-        RunnerNews::Ended { exit, fault: fault.or(tail.fault).or(tail.trouble), log_tail: log_tail.unwrap_or_default() }
+        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&job, TAIL_LINES)).await.unwrap_or_default();
+        let mut fault = tail.fault.or(tail.trouble);
+        // A shim that could not start its runner has said why there.
+        if let Some(Fault { kind: FaultKind::Machine, words }) = &mut fault
+            && words.is_empty()
+        {
+            words.extend(log_tail.last().cloned());
+        }
+        RunnerNews::Ended { exit, fault, log_tail }
+    }
+
+    /// Says that the attempt is over, and tells how it ended. Only a lock that is free, or a note of its end, says that it is: what
+    /// cannot be told now is asked again.
+    async fn bury(&self, id: &JobId, folder: &JobFolder, attempt: u32) -> Result<Exit, Fault> {
+        let mut doubt = None;
+        loop {
+            let place = folder.clone();
+            let burial = tokio::task::spawn_blocking(move || leftover::end(&place, attempt)).await;
+            let why = match burial {
+                Ok(Ok(exit)) => {
+                    self.settle(id, &mut doubt, None).await;
+                    return Ok(exit);
+                }
+                Ok(Err(NotOver::Unnoted(error))) if !is_shortage(&error) => {
+                    return Err(Fault::of("the end of the runner could not be noted", &error));
+                }
+                Ok(Err(not_over)) => not_over.to_string(),
+                Err(error) => error.to_string(),
+            };
+            self.settle(id, &mut doubt, Some(why)).await;
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Tells why it cannot be told whether the runner lives, or that it can, where that is not what was told before.
+    async fn settle(&self, id: &JobId, told: &mut Option<String>, why: Option<String>) {
+        if why == *told {
+            return;
+        }
+        if let Some(why) = why.as_ref().filter(|_| told.is_none()) {
+            tracing::error!(job.id = %id, "{why}; it is asked again");
+        }
+        told.clone_from(&why);
+        self.tell(id, RunnerNews::Doubt(why)).await;
     }
 
     /// Starts a shim, which starts the runner.
-    fn spawn(&self, folder: &JobFolder, attempt: u32, visible: Option<String>) -> std::io::Result<Child> {
+    fn spawn(&self, folder: &JobFolder, attempt: u32, visible: Option<String>) -> Result<Child, Fault> {
         let settings = &self.settings;
-        Command::new(&settings.shim)
+        let what = format!("{} cannot be started", settings.shim.display());
+        let of_machine = |error: &std::io::Error| Fault { kind: FaultKind::Machine, words: format!("{what}: {error}") };
+        let log = shim::log_for_shim(&folder.log());
+        let log = log.map_err(|error| match is_shortage(&error) {
+            true => of_machine(&error),
+            false => Fault::of("the log of the job cannot be opened", &error),
+        })?;
+        let spawned = Command::new(&settings.shim)
             .arg("--shim")
             .arg("--job")
             .arg(folder.path())
@@ -158,6 +205,7 @@ impl Supervisor {
             .args(["--grace", &settings.stop_grace.as_secs_f64().to_string()])
             .args(["--log-max-bytes", &settings.log_max_bytes.to_string()])
             .args(settings.open_files.iter().flat_map(|count| ["--open-files".to_owned(), count.to_string()]))
+            .args(settings.group_reads.then_some("--group-reads"))
             .arg("--runner")
             .arg(&settings.program)
             .env_clear()
@@ -166,13 +214,17 @@ impl Supervisor {
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(shim::log_for_shim(&folder.log())?)
+            .stderr(log)
             // A terminal that ends the daemon does not end it.
             .process_group(0)
-            .spawn()
+            .spawn();
+        spawned.map_err(|error| match is_of_machine(&error, folder.path()) {
+            true => of_machine(&error),
+            false => Fault::of(&what, &error),
+        })
     }
 
-    /// Follows a runner until nobody looks after it any more and it is gone.
+    /// Follows a runner until nobody looks after it any more and it is gone. What cannot be determined is asked again.
     async fn follow(
         &self,
         id: &JobId,
@@ -189,25 +241,26 @@ impl Supervisor {
         if let Some(runner) = &runner {
             self.tell(id, RunnerNews::Spawned { process_group: runner.pid }).await;
         }
-        let mut done = Stop::No;
-        let mut next: Option<(Instant, Stop)> = None;
-        let mut is_last_resort = false;
-        let (mut heard, mut begun) = (Instant::now(), Instant::now());
+        let mut stopping = Stopping::new(self.settings.stop_grace, Instant::now());
+        let mut doubt = None;
         loop {
-            let mut wanted = None;
             tokio::select! {
                 // While it runs nobody else can tell us of its end any sooner.
                 code = ended(&mut child) => {
                     child = None;
-                    if code == Some(EXIT_STORAGE) {
-                        tail.fault = Some(Fault { is_storage: true, words: shim::NO_ROOM.into() });
+                    let of = |kind, words: &str| Some(Fault { kind, words: words.into() });
+                    match code {
+                        Some(EXIT_STORAGE) => tail.fault = of(FaultKind::Storage, shim::NO_ROOM),
+                        // Its words stand in the log.
+                        Some(shim::EXIT_MACHINE) => tail.fault = of(FaultKind::Machine, ""),
+                        _ => {}
                     }
                 }
                 _ = ticks.tick() => {
                     let before = tail.journal.as_ref().map(JournalTail::sequence);
                     self.look(id, tail).await;
                     if tail.journal.as_ref().map(JournalTail::sequence) != before {
-                        heard = Instant::now();
+                        stopping.hear(Instant::now());
                     }
                     if runner.is_none() && let Some(signed) = signed(folder, attempt).await {
                         // It leads a group of its own.
@@ -215,67 +268,45 @@ impl Supervisor {
                         runner = Some(signed);
                     }
                 }
-                Ok(()) = asked.changed() => wanted = Some(*asked.borrow_and_update()),
-                () = tokio::time::sleep_until(next.map_or_else(Instant::now, |(at, _)| at)), if next.is_some() => {
-                    // One that tells of a long validation, or of a checkpoint on a slow disk, is on its way.
-                    if done == Stop::Gently && heard.elapsed() < STILL_HEARD && begun.elapsed() < MOST_GRACE {
-                        next = Some((Instant::now() + LOOK_EVERY, Stop::AtOnce));
-                        continue;
-                    }
-                    wanted = next.take().map(|(_, stop)| stop);
-                    is_last_resort = done == Stop::AtOnce;
-                    if done == Stop::Gently {
-                        tracing::warn!(job.id = %id, "the runner did not stop in time and is killed");
-                    }
-                }
+                Ok(()) = asked.changed() => {}
             }
-            match wanted {
-                Some(Stop::Gently) if done < Stop::Gently => {
-                    next = Some((Instant::now() + self.settings.stop_grace, Stop::AtOnce));
-                    done = Stop::Gently;
-                    begun = Instant::now();
-                    self.signal(id, folder, child.as_ref(), leftover::Signal::Stop).await;
+            let mut why = None;
+            stopping.want(*asked.borrow_and_update());
+            if let Some(signal) = stopping.due(Instant::now()) {
+                match self.signal(folder, child.as_ref(), signal).await {
+                    Ok(()) => {
+                        match (signal, *asked.borrow()) {
+                            (leftover::Signal::Kill, Stop::Gently) => {
+                                tracing::warn!(job.id = %id, "the runner did not stop in time and is killed");
+                            }
+                            (leftover::Signal::KillBoth, _) => {
+                                tracing::error!(job.id = %id, "the shim of the runner does not answer; both are killed");
+                            }
+                            (leftover::Signal::Stop | leftover::Signal::Kill, _) => {}
+                        }
+                        stopping.sent(signal, Instant::now());
+                    }
+                    Err(error) => why = Some(format!("the runner cannot be signalled: {error}")),
                 }
-                Some(Stop::AtOnce) if is_last_resort => {
-                    tracing::error!(job.id = %id, "the shim of the runner does not answer; both are killed");
-                    self.signal(id, folder, child.as_ref(), leftover::Signal::KillBoth).await;
-                }
-                Some(Stop::AtOnce) => {
-                    next = Some((Instant::now() + SHIM_GRACE, Stop::AtOnce));
-                    done = Stop::AtOnce;
-                    self.signal(id, folder, child.as_ref(), leftover::Signal::Kill).await;
-                }
-                Some(Stop::Gently | Stop::No) | None => {}
             }
             if child.is_none() {
-                let place = folder.clone();
-                let alive = tokio::task::spawn_blocking(move || leftover::alive(&place)).await;
+                let (place, runner) = (folder.clone(), runner.clone());
+                let alive = tokio::task::spawn_blocking(move || leftover::alive(&place, runner.as_ref())).await;
                 match alive.map_err(std::io::Error::other).flatten() {
                     Ok(Alive::Nobody) => break,
                     Ok(Alive::Shim | Alive::RunnerAlone) => {}
-                    Err(error) => {
-                        // Whoever comes after us finds out.
-                        tracing::error!(job.id = %id, %error, "the locks of the job cannot be asked");
-                        break;
-                    }
+                    Err(error) => why = Some(format!("whether the runner still lives cannot be told: {error}")),
                 }
             }
+            self.settle(id, &mut doubt, why).await;
         }
-        // Where somebody has removed the locks, its shim needs a moment to notice.
-        if let Some(runner) = runner {
-            let gone = tokio::task::spawn_blocking(move || leftover::wait_for_end_of(&runner)).await;
-            if let Err(error) = gone.map_err(std::io::Error::other).flatten() {
-                tracing::error!(job.id = %id, %error, "whether the runner is gone cannot be told");
-            }
-        }
+        self.settle(id, &mut doubt, None).await;
     }
 
-    async fn signal(&self, id: &JobId, folder: &JobFolder, child: Option<&Child>, signal: leftover::Signal) {
+    async fn signal(&self, folder: &JobFolder, child: Option<&Child>, signal: leftover::Signal) -> std::io::Result<()> {
         let (place, shim) = (folder.clone(), child.and_then(Child::id));
         let sent = tokio::task::spawn_blocking(move || leftover::signal(&place, shim, signal)).await;
-        if let Err(error) = sent.map_err(std::io::Error::other).flatten() {
-            tracing::error!(job.id = %id, %error, "the runner could not be signalled");
-        }
+        sent.map_err(std::io::Error::other).flatten()
     }
 
     /// Reads what the journal has, up to a limit; whether there may be more at once.
@@ -285,7 +316,8 @@ impl Supervisor {
         let looked = match tokio::task::spawn_blocking(move || look(journal, fold)).await {
             Ok(looked) => looked,
             Err(error) => {
-                tail.fault = Some(Fault { is_storage: false, words: format!("the journal cannot be read: {error}") });
+                let words = format!("the journal cannot be read: {error}");
+                tail.fault = Some(Fault { kind: FaultKind::Other, words });
                 return false;
             }
         };
@@ -304,7 +336,7 @@ impl Supervisor {
             // The journal is not looked at again; the runner goes on and ends as it ends.
             Some(error) => {
                 tracing::error!(job.id = %id, %error, "the journal cannot be read on");
-                tail.fault = Some(Fault { is_storage: true, words: error.to_string() });
+                tail.fault = Some(Fault { kind: FaultKind::Storage, words: error.to_string() });
             }
             None => {
                 tail.trouble = None;

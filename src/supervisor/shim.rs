@@ -22,21 +22,28 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::is_of_disk;
 use super::log::Log;
+use super::stopping::Patience;
+use super::{is_of_disk, is_of_machine};
 use crate::fault;
 use crate::job::end::{EXIT_STORAGE, Exit};
 use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
+use crate::shortage::is_shortage;
+use crate::umask;
 
 /// Exit code of a shim that has no business here: another one is there, or the attempt is over (EX_TEMPFAIL).
 const NOT_MINE: u8 = 75;
-/// Exit code in the note where the runner cannot be started, as shells have it.
-const CANNOT_START: i32 = 127;
+/// Exit code of a shim that could not start its runner for want of the machine: it lacks something, or the program is not in its place
+/// (EX_OSERR). Its last words in the log tell what.
+pub(super) const EXIT_MACHINE: i32 = 71;
 /// What a shim that ends with EXIT_STORAGE cannot say itself: its log is on the same disk.
 pub(super) const NO_ROOM: &str =
     "the job's folder cannot be written, so that no runner could be started or its end not be noted";
 /// The daemon is looked for so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Reads of the runner's output, and processes to reap, before signals and the daemon are looked at again: who prints or forks without
+/// pause does not starve them.
+const MOST_AT_ONCE: usize = 64;
 /// What a runner has left behind is killed and reaped within this, or stuck in the kernel.
 const REAP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -65,6 +72,9 @@ pub struct ShimArguments {
     /// The runner, and we, may have so many descriptors open; without it as many as the daemon may
     #[arg(long)]
     open_files: Option<u64>,
+    /// The group may read what the runner writes, where it gets to it
+    #[arg(long)]
+    group_reads: bool,
     /// The runner
     #[arg(long)]
     runner: PathBuf,
@@ -72,57 +82,102 @@ pub struct ShimArguments {
 
 /// Runs a shim to the end of its runner.
 pub fn shim(arguments: ShimArguments) -> ExitCode {
-    match run(&arguments) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            // Our standard error is the job's log.
-            let _ = writeln!(io::stderr(), "[torchd: the runner cannot be looked after: {error}]");
-            if is_of_disk(&error) { ExitCode::from(EXIT_STORAGE as u8) } else { ExitCode::FAILURE }
+    let code = |error: &io::Error| if is_of_disk(error) { EXIT_STORAGE } else { 1 };
+    let (code, words) = match begin(&arguments) {
+        Ok(None) => return ExitCode::from(NOT_MINE),
+        Ok(Some(begun)) => match begun.see_through(&arguments) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => (code(&error), format!("the runner cannot be looked after: {error}")),
+        },
+        Err(NotBegun::Runner(error)) => {
+            let is_of_machine = is_of_machine(&error, &arguments.job);
+            let words = format!("{} cannot be started: {error}", arguments.runner.display());
+            (if is_of_machine { EXIT_MACHINE } else { code(&error) }, words)
         }
+        Err(NotBegun::Shim(error)) => {
+            let words = format!("the runner cannot be looked after: {error}");
+            (if is_shortage(&error) { EXIT_MACHINE } else { code(&error) }, words)
+        }
+    };
+    // Our standard error is the job's log.
+    let _ = writeln!(io::stderr(), "[torchd: {words}]");
+    ExitCode::from(code as u8)
+}
+
+/// Why no runner was started.
+enum NotBegun {
+    /// The shim could not make itself ready.
+    Shim(io::Error),
+    /// The runner could not be started.
+    Runner(io::Error),
+}
+
+impl From<io::Error> for NotBegun {
+    fn from(error: io::Error) -> Self {
+        Self::Shim(error)
     }
 }
 
-fn run(arguments: &ShimArguments) -> io::Result<u8> {
+impl From<Errno> for NotBegun {
+    fn from(error: Errno) -> Self {
+        Self::Shim(error.into())
+    }
+}
+
+/// A runner that was started, and what its shim holds for it.
+struct Begun {
+    folder: JobFolder,
+    held: JobLock,
+    room: ExitRoom,
+    log: Log,
+    shim: Shim,
+    kills_before: u64,
+}
+
+/// Makes ready and starts the runner; None where there is nothing to do.
+fn begin(arguments: &ShimArguments) -> Result<Option<Begun>, NotBegun> {
+    umask::make_private();
     let folder = JobFolder::new(arguments.job.clone());
     let signals = signals()?;
-    let Some(held) = JobLock::take_file(&folder.shim())? else { return Ok(NOT_MINE) };
+    let Some(held) = JobLock::take_file(&folder.shim())? else { return Ok(None) };
     held.sign(arguments.attempt)?;
     if is_over(&folder, arguments.attempt)? {
-        return Ok(NOT_MINE);
+        return Ok(None);
     }
     fault::point("shim-locked");
     if let Some(current) = arguments.open_files {
         let maximum = getrlimit(Resource::Nofile).maximum;
-        setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum })?;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum }).map_err(io::Error::from)?;
     }
     let room = ExitRoom::take(&folder)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let kills_before = memory_kills();
-    let mut log = Log::open(&folder.log(), arguments.log_max_bytes);
+    let log = Log::open(&folder.log(), arguments.log_max_bytes);
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     set_nonblocking(&reader)?;
-    let mut shim = match start(arguments, writer) {
-        Ok(child) => Shim { pid: Pid::from_raw(child.id() as i32), signals, output: Some(reader), was_killed: false },
-        Err(error) => {
-            log.write(format!("{} cannot be started: {error}\n", arguments.runner.display()).as_bytes());
-            log.close();
-            note(&folder, room, ExitNote::new(arguments.attempt, Exit::Code(CANNOT_START)))?;
-            return Ok(0);
-        }
-    };
+    let child = start(arguments, writer).map_err(NotBegun::Runner)?;
+    let shim = Shim { pid: Pid::from_raw(child.id() as i32), signals, output: Some(reader), was_killed: false };
     // The kernel takes a runner before it takes a daemon; raising one's own share is allowed to all.
     let _ = fs::write(format!("/proc/{}/oom_score_adj", shim.pid), "500");
-    shim.follow(arguments, &held, &mut log)?;
-    fault::point("runner-ended");
-    let mut exit = shim.bury(&mut log)?;
-    if exit == Exit::Signal(nix::libc::SIGKILL) && !shim.was_killed && memory_kills() > kills_before {
-        exit = Exit::OutOfMemory;
+    Ok(Some(Begun { folder, held, room, log, shim, kills_before }))
+}
+
+impl Begun {
+    /// Looks after the runner to its end, and notes that.
+    fn see_through(self, arguments: &ShimArguments) -> io::Result<()> {
+        let Self { folder, held, room, mut log, mut shim, kills_before } = self;
+        shim.follow(arguments, &held, &mut log)?;
+        fault::point("runner-ended");
+        let mut exit = shim.bury(&mut log)?;
+        if exit == Exit::Signal(nix::libc::SIGKILL) && !shim.was_killed && memory_kills() > kills_before {
+            exit = Exit::OutOfMemory;
+        }
+        log.close();
+        fault::point("runner-buried");
+        note(&folder, room, ExitNote::new(arguments.attempt, exit))?;
+        fault::point("exit-noted");
+        Ok(())
     }
-    log.close();
-    fault::point("runner-buried");
-    note(&folder, room, ExitNote::new(arguments.attempt, exit))?;
-    fault::point("exit-noted");
-    Ok(0)
 }
 
 /// A runner that was started.
@@ -175,19 +230,20 @@ impl Shim {
         }
     }
 
-    /// Reads what the runner has said so far.
-    fn drain(&mut self, log: &mut Log) -> io::Result<()> {
+    /// Reads what the runner has said so far, or a part of it; whether there may be more.
+    fn drain(&mut self, log: &mut Log) -> io::Result<bool> {
         let mut block = [0; 16 << 10];
-        while let Some(output) = &self.output {
+        for _ in 0..MOST_AT_ONCE {
+            let Some(output) = &self.output else { return Ok(false) };
             match nix::unistd::read(output, &mut block) {
                 Ok(0) => self.output = None,
                 Ok(count) => log.write(&block[..count]),
-                Err(Errno::EAGAIN) => break,
+                Err(Errno::EAGAIN) => return Ok(false),
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn stop(&self) {
@@ -201,9 +257,9 @@ impl Shim {
         let _ = killpg(self.pid, Signal::SIGKILL);
     }
 
-    /// Reaps what the runner has left to us so far; whether the runner itself has ended.
+    /// Reaps what the runner has left to us so far, or a part of it; whether the runner itself has ended.
     fn reap_others(&self) -> io::Result<bool> {
-        loop {
+        for _ in 0..MOST_AT_ONCE {
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             match waitid(Id::All, flags) {
                 Ok(status) => match status.pid() {
@@ -216,6 +272,7 @@ impl Shim {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(false)
     }
 
     /// Kills everything that the ended runner has left behind, its group and whatever has left that, and takes the rest of its output.
@@ -238,7 +295,8 @@ impl Shim {
                 _ => {}
             }
         }
-        self.drain(log)?;
+        // Somebody else may have been handed the other end.
+        while self.drain(log)? && begun.elapsed() < REAP_LIMIT {}
         Ok(exit)
     }
 }
@@ -247,10 +305,14 @@ impl Shim {
 struct Alone<'a> {
     arguments: &'a ShimArguments,
     held: &'a JobLock,
+    folder: JobFolder,
     is_lost: bool,
     looked: Instant,
     since: Option<Instant>,
     told: Option<Instant>,
+    patience: Patience,
+    /// What the journal held at the last look, in bytes.
+    journal: u64,
 }
 
 /// What follows of that.
@@ -262,7 +324,18 @@ enum Alas {
 
 impl<'a> Alone<'a> {
     fn new(arguments: &'a ShimArguments, held: &'a JobLock) -> Self {
-        Self { arguments, held, is_lost: false, looked: Instant::now(), since: None, told: None }
+        let now = Instant::now();
+        Self {
+            arguments,
+            held,
+            folder: JobFolder::new(arguments.job.clone()),
+            is_lost: false,
+            looked: now,
+            since: None,
+            told: None,
+            patience: Patience::new(Duration::try_from_secs_f64(arguments.grace).unwrap_or(Duration::MAX), now),
+            journal: 0,
+        }
     }
 
     fn judge(&mut self) -> Alas {
@@ -271,12 +344,18 @@ impl<'a> Alone<'a> {
             return Alas::Nothing;
         }
         self.looked = now;
+        if let Ok(journal) = fs::metadata(self.folder.journal())
+            && std::mem::replace(&mut self.journal, journal.len()) != journal.len()
+        {
+            self.patience.hear(now);
+        }
         match (self.told, self.why(now)) {
             (None, Some(words)) => {
                 self.told = Some(now);
                 Alas::Stop(format!("[torchd: {words}; the runner is asked to stop]\n"))
             }
-            (Some(told), Some(_)) if (now - told).as_secs_f64() >= self.arguments.grace => Alas::Kill,
+            // As a daemon would wait for it.
+            (Some(told), Some(_)) if self.patience.is_over(told, now) => Alas::Kill,
             _ => Alas::Nothing,
         }
     }
@@ -285,14 +364,18 @@ impl<'a> Alone<'a> {
     fn why(&mut self, now: Instant) -> Option<String> {
         let ShimArguments { job, daemon_lock, orphan_timeout, .. } = self.arguments;
         // Who does not find our lock takes the job for over. What is there again at the next look was not gone.
-        let is_lost = self.held.is_lost(&JobFolder::new(job.clone()).shim());
+        let is_lost = self.held.is_lost(&self.folder.shim());
         if std::mem::replace(&mut self.is_lost, is_lost) && is_lost {
             return Some(format!("{} or the lock in it was removed", job.display()));
         }
-        // A lock that cannot be asked for is nobody's.
-        if is_held(daemon_lock).unwrap_or(false) {
-            self.since = None;
-            return None;
+        match is_held(daemon_lock) {
+            Ok(true) => {
+                self.since = None;
+                return None;
+            }
+            Ok(false) => {}
+            // Whether there is a daemon cannot be told now.
+            Err(_) => return None,
         }
         let alone = now - *self.since.get_or_insert(now);
         let is_long = alone.as_secs_f64() >= *orphan_timeout;
@@ -311,7 +394,8 @@ fn signals() -> io::Result<SignalFd> {
 }
 
 fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
-    Command::new(&arguments.runner)
+    let mut runner = Command::new(&arguments.runner);
+    runner
         .arg("run")
         .arg("--job")
         .arg(&arguments.job)
@@ -320,8 +404,8 @@ fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
-        .process_group(0)
-        .spawn()
+        .process_group(0);
+    if arguments.group_reads { umask::where_group_reads(|| runner.spawn()) } else { runner.spawn() }
 }
 
 /// Whether somebody has said already that the attempt is over.
@@ -333,12 +417,12 @@ fn is_over(folder: &JobFolder, attempt: u32) -> io::Result<bool> {
 fn note(folder: &JobFolder, room: ExitRoom, note: ExitNote) -> io::Result<()> {
     let begun = Instant::now();
     let _lock = loop {
-        match JobLock::take(folder)? {
-            Some(lock) => break lock,
-            None if begun.elapsed() > REAP_LIMIT => {
-                return Err(io::Error::other("somebody else holds the lock of the job"));
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
+        let is_late = begun.elapsed() > REAP_LIMIT;
+        match JobLock::take(folder) {
+            Ok(Some(lock)) => break lock,
+            Ok(None) if is_late => return Err(io::Error::other("somebody else holds the lock of the job")),
+            Err(error) if is_late || !is_shortage(&error) => return Err(error),
+            Ok(None) | Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
     };
     if is_over(folder, note.attempt)? {

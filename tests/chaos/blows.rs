@@ -11,17 +11,19 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 20] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 22] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
     ("checkpoint-renamed", (Who::Runner, 8)),
     ("checkpoint-tidied", (Who::Runner, 8)),
+    ("client-read", (Who::Daemon, 16)),
     ("epoch", (Who::Runner, 1)),
     ("exit-noted", (Who::Runner, 1)),
     ("job-assigned", (Who::Daemon, 4)),
     ("job-committed", (Who::Daemon, 16)),
     ("judging", (Who::Daemon, 8)),
+    ("job-set-aside", (Who::Daemon, 1)),
     ("order-written", (Who::Daemon, 4)),
     ("result-saved", (Who::Runner, 1)),
     ("resumed", (Who::Runner, 1)),

@@ -269,7 +269,7 @@ impl Round {
     async fn settle(&mut self) {
         self.note("settling".into());
         for runner in std::mem::take(&mut self.frozen) {
-            if runner.is_running() {
+            if runner.is_running().unwrap() {
                 let _ = kill(Pid::from_raw(runner.pid as i32), Signal::SIGCONT);
             }
         }
@@ -289,7 +289,7 @@ impl Round {
                 break;
             }
             for job in jobs.iter().filter(|job| job.state() == JobState::Paused) {
-                let request = v1::ResumeJobRequest { name: job.name.clone(), edits: None };
+                let request = v1::ResumeJobRequest { name: job.name.clone(), ..Default::default() };
                 let resumed = self.call(async move |mut jobs| jobs.resume_job(request).await).await;
                 resumed.unwrap().unwrap();
             }

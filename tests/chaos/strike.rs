@@ -66,7 +66,7 @@ impl Round {
                 self.call(async move |mut jobs| jobs.pause_job(request).await).await;
             }
             Blow::Resume => {
-                let request = v1::ResumeJobRequest { name, edits: None };
+                let request = v1::ResumeJobRequest { name, ..Default::default() };
                 self.call(async move |mut jobs| jobs.resume_job(request).await).await;
             }
             Blow::Cancel | Blow::CancelNow => {
@@ -127,7 +127,7 @@ impl Round {
     /// Signals whoever has signed a lock of a job, if that still runs.
     fn signal(&mut self, name: &str, lock: &str, signal: Signal) {
         if let Ok(Some(runner)) = Runner::read_file(&self.folder(name).join(lock))
-            && runner.is_running()
+            && runner.is_running().unwrap()
         {
             let _ = kill(Pid::from_raw(runner.pid as i32), signal);
             self.count(&format!("{signal} that hit a {}", if lock == "lock" { "runner" } else { "shim" }));

@@ -7,11 +7,13 @@
 //   fail GPU FUNCTION CODE        the function returns that         lost GPU   every call on it returns 15
 //   hang FUNCTION                 calls return when the line is gone
 //   process GPU PID BYTES [GI CI]                                   graphics GPU PID BYTES
+//   share GPU PID TIME SM MEMORY  utilization of a process, where it is newer than what was asked for; at time 0 it always is
 //   mig GPU UUID GI CI PROFILE TOTAL USED
 //   event SEQUENCE GPU TYPE DATA  is told once, by rising sequence (type 8 is an Xid)
 //
 // Without the variable there is one GPU; NVML_FAKE_INIT is then what the initialisation returns. OLD_DRIVER leaves out what
 // drivers of 2019 did not have. (nvml.h; the versioned names are those that nvml-wrapper asks for)
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -72,8 +74,15 @@ std::vector<Words> of_gpu(const std::string &statement, long gpu) {
     return found;
 }
 
+// The scenario may have changed since the handle was made: what is gone is told as zeros, and not by an exception, which no
+// caller of a library in C can catch.
+Words line_at(const std::vector<Words> &lines, size_t place) { return place < lines.size() ? lines[place] : Words(8, "0"); }
+
 // The instance that a handle stands for: a `mig` line.
-Words instance(void *device) { return of_gpu("mig", gpu_of(device)).at((id_of(device) - MIG) % MIG_OF_GPU); }
+Words instance(void *device) { return line_at(of_gpu("mig", gpu_of(device)), (id_of(device) - MIG) % MIG_OF_GPU); }
+
+// The GPU that a handle stands for: a `gpu` line.
+Words gpu_line(void *device) { return line_at(all("gpu"), gpu_of(device)); }
 
 // Blocks while the scenario says so, then tells what the function has to return apart from its own.
 int enter(const char *function, void *device) {
@@ -179,11 +188,11 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
 }
 int nvmlDeviceGetUUID(void *device, char *buffer, unsigned length) {
     if (int code = enter("nvmlDeviceGetUUID", device)) return code;
-    return text(buffer, length, is_mig(device) ? instance(device)[2] : all("gpu").at(gpu_of(device))[1]);
+    return text(buffer, length, is_mig(device) ? instance(device)[2] : gpu_line(device)[1]);
 }
 int nvmlDeviceGetName(void *device, char *buffer, unsigned length) {
     if (int code = enter("nvmlDeviceGetName", device)) return code;
-    std::string name = all("gpu").at(gpu_of(device))[2];
+    std::string name = gpu_line(device)[2];
     for (char &letter : name)
         if (letter == '_') letter = ' ';
     return text(buffer, length, is_mig(device) ? name + " MIG " + instance(device)[5] : name);
@@ -284,8 +293,26 @@ int nvmlDeviceIsMigDeviceHandle(void *device, unsigned *answer) {
     *answer = is_mig(device);
     return OK;
 }
-int nvmlDeviceGetProcessUtilization(void *device, void *, unsigned *, unsigned long long) {
-    return enter("nvmlDeviceGetProcessUtilization", device) ? LOST : NOT_FOUND;
+struct Share {
+    unsigned pid;
+    unsigned long long time;
+    unsigned sm, memory, encoder, decoder;
+};
+int nvmlDeviceGetProcessUtilization(void *device, Share *shares, unsigned *count, unsigned long long seen) {
+    if (enter("nvmlDeviceGetProcessUtilization", device)) return LOST;
+    std::vector<Share> newer;
+    for (auto &line : of_gpu("share", gpu_of(device))) {
+        Share share = {static_cast<unsigned>(number(line[2])), strtoull(line[3].c_str(), nullptr, 10),
+                       static_cast<unsigned>(number(line[4])), static_cast<unsigned>(number(line[5])), 0, 0};
+        if (!share.time) share.time = seen + 1;
+        if (share.time > seen) newer.push_back(share);
+    }
+    unsigned room = *count;
+    *count = newer.size();
+    if (newer.empty()) return NOT_FOUND;
+    if (room < newer.size()) return TOO_SMALL;
+    std::copy(newer.begin(), newer.end(), shares);
+    return OK;
 }
 int nvmlEventSetCreate(void **set) {
     *set = &told;

@@ -38,6 +38,10 @@ fn files(root: &Path, outside: &Path) {
     put("cut.gz", &gzip(&images(80, 28, 28))[..60]);
     put("cut", &images(80, 28, 28)[..1000]);
     put("text", b"this is no IDX file");
+    put("page.gz", b"<!DOCTYPE html><html><title>403 Forbidden</title></html>");
+    put("floats", &[&[0, 0, 13, 3][..], &images(80, 28, 28)[4..]].concat());
+    put("padded.gz", &[&gzip(&images(80, 28, 28))[..], &[0; 512]].concat());
+    put("letters", &labels(&[[1; 40], [26; 40]].concat()));
     put("nothing", b"");
     put("labels-79", &labels(&[3; 79]));
     put("labels-10", &labels(&[&[3; 40][..], &[10], &[3; 39]].concat()));
@@ -95,6 +99,11 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
             "labels",
             "begins with 0x00000803, where an IDX file of 1-dimensional unsigned bytes begins with 0x00000801",
         ),
+        ("page.gz", "labels", "images", "it looks like an HTML page"),
+        ("floats", "labels", "images", "it is an IDX file of 32-bit floats in 3 dimensions [80, 28, 28]"),
+        // Null bytes behind a gzip file are no fault, as gzip and Python have it.
+        ("padded.gz", "labels-79", "labels", "has 79 labels for the 80 images of"),
+        ("images", "letters", "labels", "subtract 1 where yours count from 1"),
         ("nothing", "labels", "images", "not even its header is complete"),
         ("images", "labels-79", "labels", "has 79 labels for the 80 images of"),
         ("images.gz", "labels-79", "labels", "has 79 labels for the 80 images of"),
@@ -205,4 +214,25 @@ async fn a_file_that_became_a_link_or_a_pipe_after_the_request_is_neither_follow
     let end = daemon.watch_to_end(&third.name).await.end.unwrap();
     assert_eq!(end.reason(), v1::JobEndReason::BadData);
     assert!(end.message.contains("images.gz is a pipe, socket or device now"), "{}", end.message);
+}
+
+#[tokio::test]
+async fn data_that_no_memory_of_this_machine_can_hold_is_told_at_the_request() {
+    let root = tempfile::tempdir().unwrap();
+    // 3.2 TB that take no room on the disk.
+    let count = 127_551_020u32 * 32;
+    for (name, mut header, values) in
+        [("images", images(0, 28, 28), u64::from(count) * 784), ("labels", labels(&[]), u64::from(count))]
+    {
+        header[4..8].copy_from_slice(&count.to_be_bytes());
+        let file = fs::File::create(root.path().join(name)).unwrap();
+        (&file).write_all(&header).unwrap();
+        file.set_len(header.len() as u64 + values).unwrap();
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    let status = refusal(&daemon, spec::idx("images", "labels")).await;
+    let fields = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!((fields.len(), fields[0].field.as_str()), (1, "spec.data.train.idx.images"), "{fields:?}");
+    let words = format!("holds {count} images of 28x28; to load the data takes");
+    assert!(fields[0].description.starts_with(&words), "{fields:?}");
 }

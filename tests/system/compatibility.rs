@@ -90,8 +90,21 @@ async fn what_is_not_known_or_makes_no_sense_is_told_with_what_would_be_right() 
     assert_eq!(status.code(), Code::NotFound);
     assert!(status.message().contains("the nearest are 7.6 ML, 7.5 ML, 7.4 ML"), "{}", status.message());
     assert_eq!(status.get_details_resource_info().unwrap().resource_type, "torchd.v1.Runtime");
-    let status = client.get_runtime(get("my laptop")).await.unwrap_err();
-    assert_eq!((status.code(), field(&status).0.as_str()), (Code::InvalidArgument, "name"));
+    let long = "15.4 LTS ML ".repeat(100_000);
+    for name in ["my laptop", "15.4 XL", long.as_str()] {
+        let status = client.get_runtime(get(name)).await.unwrap_err();
+        let (field, words) = field(&status);
+        assert_eq!((status.code(), field.as_str()), (Code::InvalidArgument, "name"));
+        assert!(words.contains("a runtime is needed") && words.contains("the nearest known is "), "{words}");
+        assert!(words.len() < 600, "{words}");
+    }
+    for (name, expected) in [
+        ("15.4 LTS ML (includes Apache Spark 3.5.0, GPU, Scala 2.12)", "15.4 LTS ML"),
+        ("Databricks Runtime 7.3 LTS for Machine Learning", "7.3 LTS ML"),
+        ("DBR 14.3", "14.3 LTS ML"),
+    ] {
+        assert_eq!(client.get_runtime(get(name)).await.unwrap().into_inner().display_name, expected);
+    }
 
     let list = |pytorch: &str, as_of: &str| v1::ListRuntimesRequest {
         pytorch_version: pytorch.into(),
@@ -197,11 +210,16 @@ async fn a_runner_that_cannot_load_its_libraries_is_told_in_the_same_words_every
     daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
     fs::write(&broken, "").unwrap();
     let job = daemon.create(spec::short()).await;
-    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
-    assert_eq!(end.reason(), v1::JobEndReason::StartFailed);
     let expected = "libtorch cannot be loaded: libtorch_cpu.so is missing";
-    assert!(end.message.contains(expected) && end.message.contains("runner.libtorch_dir"), "{}", end.message);
+    let held = daemon.watch_until(&job.name, |job| job.waiting_reason.contains(expected)).await;
+    assert!(held.waiting_reason.contains("runner.libtorch_dir"), "{}", held.waiting_reason);
+    let end = held.last_attempt_end.clone().unwrap();
+    assert_eq!((held.state(), end.reason()), (v1::JobState::Queued, v1::JobEndReason::StartFailed));
+    // It is no fault of the job, which goes on once somebody has mended it.
+    fs::remove_file(&broken).unwrap();
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
 
+    fs::write(&broken, "").unwrap();
     let daemon = start();
     let status = daemon
         .jobs()
@@ -259,6 +277,12 @@ fn torchctl_answers_for_people_and_scripts() {
         code == 0 && out.contains("7.0 ML") && out.contains("supported until 2021-01-14") && !out.contains("6.4"),
         "{out}"
     );
+    let ui_name = "13.3 LTS ML (includes Apache Spark 3.4.1, GPU, Scala 2.12)";
+    let (code, out, err) = told(&["runtimes", "--as-of", "2026-01-01", "--pytorch", "1.13.1+cu117"]);
+    assert!(code == 0 && out.contains("13.3 LTS ML") && out.contains("12.2 LTS ML"), "{out}{err}");
+    let (code, out, err) =
+        told(&["plan-install", "--pytorch", "1.13.1+cu117", "--accelerator", "gpu", "--runtime", ui_name]);
+    assert!(code == 0 && out.contains("There is nothing to install"), "{out}{err}");
     let (code, out, _) = told(&["plan-install", "--pytorch", "1.5.0", "--accelerator", "gpu", "--python", "3.7"]);
     assert!(code == 0 && out.contains("%pip install torch==1.5.0 torchvision==0.6.0"), "{out}");
     let (code, _, err) = told(&["plan-install", "--pytorch", "1.5.0", "--accelerator", "gpu", "--python", "3.12"]);
@@ -278,6 +302,37 @@ fn torchctl_answers_for_people_and_scripts() {
     fs::write(file, facts.replace("name =", "nmae =")).unwrap();
     let (code, _, err) = told(&["check", "--facts", file]);
     assert!(code == 64 && err.contains("gpus.gpus[0].nmae") && err.contains("did you mean name?"), "{err}");
+}
+
+/// Machines of public bug reports: what is found there, what some remedy says, and what none may say.
+#[test]
+fn machines_of_bug_reports_get_remedies_that_work_there() {
+    let daemon = Daemon::start();
+    let update = ["Update the NVIDIA driver", "cuda-compat"];
+    let cases: [(&str, &str, &[&str], &[&str]); 7] = [
+        // No driver after R470 knows a K80, and no CUDA 12 has code for it.
+        ("k80-cu124", "DRIVER_TOO_OLD", &["torch==2.6.0+cu118 torchvision==0.21.0+cu118"], &update),
+        ("rtx-5090-d-cu124", "CAPABILITY_NOT_IN_BUILD", &["torch==2.7.0+cu128 torchvision==0.22.0+cu128"], &update),
+        ("v100-cu128", "CAPABILITY_NOT_IN_BUILD", &["torch==2.7.1+cu126", "torch==2.8.0+cu128"], &update),
+        ("a10-cpu-build", "GPU_WITHOUT_CUDA_BUILD", &["torch==2.11.0+cu130 torchvision==0.26.0+cu130"], &update),
+        ("rtx-3050-driver-470", "DRIVER_TOO_OLD", &["torch==2.1.0+cu118 torchvision==0.16.0+cu118"], &["cuda-compat"]),
+        ("a100-error-304", "CUDA_ERROR", &["the devices are there and open to this user"], &["Look the number up"]),
+        ("rtx-2080-ti-error-804", "CUDA_COMPAT_NOT_SUPPORTED", &["out of the loader's path"], &["cuda-compat-11-1"]),
+    ];
+    for (machine, reason, told, not_told) in cases {
+        let file = format!("tests/data/facts/{machine}.toml");
+        let output = daemon.ctl(&["check", "--facts", &file, "-o", "json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = report["findings"].as_array().unwrap();
+        let found = findings.iter().find(|finding| finding["reason"] == reason);
+        let found = found.unwrap_or_else(|| panic!("{machine}: {report:#}"));
+        assert!(found["remedies"].as_array().is_some_and(|remedies| !remedies.is_empty()), "{machine}: {report:#}");
+        let remedies = found["remedies"].to_string();
+        assert!(told.iter().all(|words| remedies.contains(words)), "{machine}: {found:#}");
+        let all: String = findings.iter().map(|finding| finding["remedies"].to_string()).collect();
+        assert!(!not_told.iter().any(|words| all.contains(words)), "{machine}: {report:#}");
+        assert!(!all.contains("pip install torch==") || all.contains("torchvision=="), "{machine}: {report:#}");
+    }
 }
 
 #[test]

@@ -79,9 +79,14 @@ impl Setup {
     }
 
     /// With so many descriptors as the usual limit.
-    pub(crate) fn open_files(mut self, count: u64) -> Self {
+    pub(crate) fn open_files(self, count: u64) -> Self {
+        self.shell(&format!("ulimit -S -n {count}"))
+    }
+
+    /// Out of a shell that has done this before.
+    pub(crate) fn shell(mut self, before: &str) -> Self {
         let mut limited = Command::new("sh");
-        let limit = format!("ulimit -S -n {count} && exec \"$0\" \"$@\"");
+        let limit = format!("{before} && exec \"$0\" \"$@\"");
         limited.arg("-c").arg(limit).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
         limited.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         limited.stdin(Stdio::null()).stdout(Stdio::null());

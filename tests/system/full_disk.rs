@@ -57,7 +57,12 @@ async fn a_full_disk_pauses_or_fails_jobs_as_they_want_it_harms_nothing_and_all_
     assert_eq!(paused.last_attempt_end.unwrap().reason(), v1::JobEndReason::Storage);
     let from = paused.resume_from.unwrap().step;
     assert!(from >= 80 && paused.waiting_reason.is_empty(), "{from} {}", paused.waiting_reason);
-    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: pauses.name.clone(), edits: None }).await.unwrap();
+    daemon
+        .jobs()
+        .await
+        .resume_job(v1::ResumeJobRequest { name: pauses.name.clone(), ..Default::default() })
+        .await
+        .unwrap();
     past(&daemon, &pauses.name, from + 100).await;
     let cancel = v1::CancelJobRequest { name: pauses.name.clone(), now: false };
     daemon.jobs().await.cancel_job(cancel).await.unwrap();

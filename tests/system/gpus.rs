@@ -101,6 +101,72 @@ async fn every_reading_is_taken_by_itself_and_what_is_absent_has_its_reason() {
 }
 
 #[tokio::test]
+async fn what_a_reading_cannot_be_is_absent_with_the_reason() {
+    let none = u32::MAX;
+    let scenario = gpus(2)
+        + &format!(
+            "set 0 util 101\nset 0 memutil {none}\nset 0 temp {none}\nset 0 power {none}\nset 0 limit {none}\n\
+             set 0 clock.1 {none}\nset 0 fans {none}\nset 0 pcie.width {none}\nset 0 used 80000000001\nset 0 energy -1\n\
+             set 0 gpm.3 1\nset 0 gpm.2 991\nset 0 gpm.5 41\nset 1 fans 2\nset 1 fan.0 {none}\nset 1 fan.1 40\n\
+             process 1 41 1000\nprocess 1 42 2000\nprocess 1 43 -2\n\
+             share 1 41 0 991 {none}\nshare 1 42 0 50 10\nshare 1 43 18446744073709551615 7 7\n"
+        );
+    // The usual of the tests comes first, and the first line of a reading counts.
+    let fake = FakeGpus::new(&in_place(&scenario));
+    let daemon = fake.setup().set("gpu.show_foreign_processes", "true").start();
+    let has_tensor = |gpu: &v1::Gpu| gpu.activity.is_some_and(|activity| activity.tensor_ratio.is_some());
+    let second_sample = |answer: &v1::WatchGpusResponse| answer.gpus.first().is_some_and(has_tensor);
+    let answer = watch_until(&daemon, "GPM's second sample", second_sample).await;
+    let [first, second] = answer.gpus.as_slice() else { panic!("{answer:?}") };
+    assert_eq!(reason(first, "utilization.gpu_ratio"), "the driver tells 101 %, and it can be 0 to 100 only");
+    for (gpu, field, told) in [
+        (first, "utilization.memory_ratio", "4294967295 %"),
+        (first, "temperature.gpu_celsius", "4294967295 degrees"),
+        (first, "power.average_milliwatts", "4294967295 mW"),
+        (first, "power.enforced_limit_milliwatts", "4294967295 mW"),
+        (first, "power.energy_millijoules", "18446744073709552000"),
+        (first, "clocks.sm_hertz", "4294967295 MHz"),
+        (first, "fans", "4294967295"),
+        (first, "pcie.width", "4294967295"),
+        (first, "memory.used_bytes", "80000000001 bytes"),
+        (first, "activity.sm_ratio", "991 %"),
+        (second, "fans", "4294967295 %"),
+        (second, "processes.sm_ratio", "991 %"),
+        (second, "processes.memory_ratio", "4294967295 %"),
+        (second, "processes.used_memory_bytes", "18446744073709552000 bytes"),
+    ] {
+        let reason = reason(gpu, field);
+        assert!(reason.starts_with(&format!("the driver tells {told}, and it can be")), "{field}: {reason}");
+    }
+    let (utilization, memory, activity) = (first.utilization.unwrap(), first.memory.unwrap(), first.activity.unwrap());
+    assert_eq!((utilization.gpu_ratio, utilization.memory_ratio, memory.used_bytes), (None, None, None));
+    // A reading that is wrong hides no other.
+    assert_eq!((memory.total_bytes, activity.tensor_ratio), (Some(80_000_000_000), Some(0.41)));
+    assert_eq!(second.fans.iter().map(|fan| fan.speed_ratio).collect::<Vec<_>>(), [None, Some(0.4)]);
+    let series = format!("torchd_gpu_utilization_ratio{{uuid=\"{}\"}}", uuid(0));
+    assert_eq!(value(&daemon.page("/metrics").1, &series), None);
+
+    let request = v1::ListGpuProcessesRequest::default();
+    let told = client(&daemon).await.list_gpu_processes(request).await.unwrap().into_inner().processes;
+    let told: Vec<_> = told
+        .iter()
+        .map(|process| (process.pid, process.sm_ratio, process.memory_ratio, process.used_memory_bytes))
+        .collect();
+    let right = [(41, None, None, Some(1000)), (42, Some(0.5), Some(0.1), Some(2000)), (43, None, None, None)];
+    assert_eq!(told, right);
+}
+
+/// A scenario in which the last line of a reading counts, and not the first.
+fn in_place(scenario: &str) -> String {
+    let key = |line: &str| line.strip_prefix("set ").map(|rest| rest.split(' ').take(2).collect::<Vec<_>>().join(" "));
+    let lines: Vec<_> = scenario.lines().collect();
+    let counts = |(place, line): &(usize, &&str)| {
+        key(line).is_none_or(|this| lines[place + 1..].iter().all(|later| key(later).as_ref() != Some(&this)))
+    };
+    lines.iter().enumerate().filter(counts).map(|(_, line)| format!("{line}\n")).collect()
+}
+
+#[tokio::test]
 async fn a_lost_gpu_fails_alone_and_a_vanished_one_vanishes() {
     let fake = FakeGpus::new(&gpus(2));
     let daemon = fake.setup().start();

@@ -89,7 +89,12 @@ async fn a_job_that_runs_out_of_memory_is_restarted_once_also_where_it_is_paused
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
     daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
     assert!(super::daemon::is_gone(second));
-    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: job.name.clone(), edits: None }).await.unwrap();
+    daemon
+        .jobs()
+        .await
+        .resume_job(v1::ResumeJobRequest { name: job.name.clone(), ..Default::default() })
+        .await
+        .unwrap();
     refuse_memory(runner(&daemon, &job.name, 3).await);
     let ended = daemon.watch_to_end(&job.name).await;
     let end = ended.end.clone().unwrap();

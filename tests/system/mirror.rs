@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,7 +11,8 @@ use torchd::mirror::Copied;
 use torchd::proto::v1;
 
 use super::daemon::{Daemon, LIMIT, Setup, wait_for};
-use super::spec;
+use super::mounts::{SilentDisk, Volumes};
+use super::{spec, tools};
 
 fn copied_to(folder: &Path, spec: v1::JobSpec) -> v1::JobSpec {
     v1::JobSpec { output: Some(v1::Output { mirror: folder.display().to_string() }), ..spec }
@@ -158,5 +160,108 @@ async fn a_copy_goes_nowhere_but_under_its_roots() {
     let daemon = setup(root.path()).start();
     for folder in ["/etc/torchd", "runs", root.path().join("../x").to_str().unwrap()] {
         refused(&daemon, folder).await;
+    }
+}
+
+#[tokio::test]
+async fn links_in_a_copy_lead_nowhere_and_are_told() {
+    let (root, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let daemon = setup(root.path()).start();
+    let runs = root.path().join("runs");
+    let job = daemon.create(copied_to(&runs, spec::endless())).await;
+    let copy = runs.join(job.name.trim_start_matches("jobs/"));
+    wait_for("an event file in the copy", || fs::read_dir(copy.join("tensorboard")).ok()?.next()?.ok());
+    // Its folder of event files leads to somebody's letters.
+    fs::write(theirs.path().join("letter"), "letter").unwrap();
+    fs::rename(copy.join("tensorboard"), copy.join("aside")).unwrap();
+    symlink(theirs.path(), copy.join("tensorboard")).unwrap();
+    until(&daemon, &job.name, |state| state.error.contains("tensorboard")).await;
+    // So does the folder of many copies.
+    fs::rename(&runs, root.path().join("runs.old")).unwrap();
+    symlink(theirs.path(), &runs).unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: true }).await.unwrap();
+    daemon.watch_to_end(&job.name).await;
+    until(&daemon, &job.name, |state| state.error.contains("/runs:")).await;
+    let left: Vec<_> = fs::read_dir(theirs.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["letter"]);
+    fs::remove_file(&runs).unwrap();
+    fs::rename(root.path().join("runs.old"), &runs).unwrap();
+    fs::remove_file(copy.join("tensorboard")).unwrap();
+    complete(&daemon, &job.name).await;
+}
+
+/// A job that has ended before it did anything.
+async fn cancelled(daemon: &Daemon, copy: &Path) -> String {
+    let job = daemon.create(copied_to(copy, spec::endless())).await;
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: true }).await.unwrap();
+    job.name
+}
+
+#[tokio::test]
+async fn a_volume_that_is_not_mounted_gets_no_copy_until_it_is_back() {
+    let place = tempfile::tempdir().unwrap();
+    let (root, held) = (place.path().join("root"), place.path().join("held"));
+    fs::create_dir_all(held.join("one")).unwrap();
+    fs::create_dir_all(held.join("two")).unwrap();
+    // Nothing can be made in the folder of the volumes, as on Databricks; the volumes in it can be written.
+    let Some(volumes) = Volumes::mount(&root, &held) else {
+        return tools::skip("the right to mount", "sudo make test");
+    };
+    let daemon = setup(&root).start();
+    let first = cancelled(&daemon, &root.join("one")).await;
+    complete(&daemon, &first).await;
+    volumes.make_writable();
+    let second = cancelled(&daemon, &root.join("two")).await;
+    complete(&daemon, &second).await;
+    let (_, state_dir, _guard) = daemon.stop();
+    // The machine starts again, and the volumes are missing. Their folders could be written.
+    volumes.unmount_volumes();
+    let daemon = Setup::in_state(&state_dir).set("output.mirror_roots", root.to_str().unwrap());
+    let daemon = daemon.set("output.mirror_interval", "100ms").start();
+    let mut jobs = Vec::new();
+    for name in ["one", "two"] {
+        let job = cancelled(&daemon, &root.join(name)).await;
+        let state = until(&daemon, &job, |state| !state.error.is_empty()).await;
+        assert!(!state.complete && state.error.contains(".torchd-mirror"), "{state:?}");
+        assert_eq!(fs::read_dir(root.join(name)).unwrap().count(), 0);
+        jobs.push((name, job));
+    }
+    assert!(daemon.log().contains("may not be mounted there"));
+    volumes.mount_volumes();
+    for (name, job) in jobs {
+        complete(&daemon, &job).await;
+        let id = job.trim_start_matches("jobs/");
+        assert!(held.join(name).join(id).join("mirror.json").exists());
+    }
+}
+
+#[tokio::test]
+async fn copies_that_hang_are_told_and_hold_up_none_below_another_root() {
+    let place = tempfile::tempdir().unwrap();
+    let (silent, other) = (place.path().join("silent"), place.path().join("other"));
+    fs::create_dir(&silent).unwrap();
+    fs::create_dir(&other).unwrap();
+    let roots = format!("{}:{}", silent.display(), other.display());
+    let daemon = Setup::new().set("output.mirror_roots", &roots).set("output.mirror_interval", "100ms");
+    let daemon = daemon.set("jobs.cpu_slots", "1").start();
+    // More of them than may be written at once.
+    let mut hanging = Vec::new();
+    for _ in 0..5 {
+        hanging.push(daemon.create(copied_to(&silent, spec::endless())).await.name);
+    }
+    // The file system answers until they are taken.
+    let Some(disk) = SilentDisk::mount(&silent) else { return tools::skip("/dev/fuse", "sudo make test") };
+    let mut errors = Vec::new();
+    for name in &hanging {
+        errors.push(until(&daemon, name, |state| !state.error.is_empty()).await.error);
+    }
+    let count = |words: &str| errors.iter().filter(|error| error.contains(words)).count();
+    assert_eq!((count("has not got on"), count("waits for other copies")), (4, 1), "{errors:?}");
+    assert!(daemon.log().contains("does not get on"));
+    let free = cancelled(&daemon, &other).await;
+    complete(&daemon, &free).await;
+    drop(disk);
+    for name in &hanging {
+        until(&daemon, name, |state| state.error.is_empty() && state.last_success_time.is_some()).await;
     }
 }

@@ -24,6 +24,28 @@ async fn a_python_client_that_knows_only_reflection_runs_a_job() {
     }
 }
 
+/// ListJobsRequest with a page_token that may be any bytes.
+#[derive(Clone, PartialEq, Message)]
+struct Bytes {
+    #[prost(bytes = "vec", tag = "2")]
+    page_token: Vec<u8>,
+}
+
+#[tokio::test]
+async fn a_text_that_is_not_utf_8_is_a_mistake_of_the_client() {
+    use tonic_types::StatusExt;
+    let daemon = Daemon::start();
+    let mut client = tonic::client::Grpc::new(daemon.channel().await);
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<Bytes, proto::v1::ListJobsResponse>::default();
+    let path = http::uri::PathAndQuery::from_static("/torchd.v1.JobService/ListJobs");
+    let request = tonic::Request::new(Bytes { page_token: vec![0xff, 0xfe] });
+    let status = client.unary(request, path, codec).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+    assert!(status.message().contains("page_token") && status.message().contains("UTF-8"), "{status:?}");
+    assert_eq!(status.get_details_error_info().unwrap().reason, "MALFORMED_REQUEST");
+}
+
 #[tokio::test]
 async fn the_python_client_of_the_readme_runs_as_it_stands() {
     let Some(mut python) = tools::python() else { return };

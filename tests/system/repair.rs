@@ -87,7 +87,7 @@ fn a_database_of_a_later_version_is_refused_by_name() {
 }
 
 /// `torchd doctor`, as the words of a daemon that refuses to start tell it.
-fn doctor(state_dir: &Path, flags: &[&str]) -> (i32, String) {
+pub(crate) fn doctor(state_dir: &Path, flags: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
     command
         .env_clear()

@@ -120,7 +120,7 @@ async fn pause(daemon: &Daemon, name: &str) -> Result<v1::Job, tonic::Status> {
 }
 
 async fn resume(daemon: &Daemon, name: &str, edits: Option<v1::JobEdits>) -> Result<v1::Job, tonic::Status> {
-    let request = v1::ResumeJobRequest { name: name.into(), edits };
+    let request = v1::ResumeJobRequest { name: name.into(), edits, ..Default::default() };
     daemon.jobs().await.resume_job(request).await.map(tonic::Response::into_inner)
 }
 
@@ -298,6 +298,8 @@ async fn a_paused_job_can_be_edited_and_other_jobs_cannot_be_resumed() {
         (edits(Some(v1::job_edits::Length::Epochs(0)), None, None), "spec.training.epochs"),
         (edits(None, Some(f64::NAN), None), "spec.optimizer.sgd.learning_rate"),
         (edits(None, None, Some(4001)), "spec.training.batch_size"),
+        // What is done already.
+        (edits(Some(v1::job_edits::Length::MaxSteps(at)), None, None), "spec.training.max_steps"),
     ] {
         use tonic_types::StatusExt;
         let status = resume(&daemon, &job.name, wrong).await.unwrap_err();

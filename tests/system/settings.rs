@@ -1,8 +1,12 @@
 //! Settings that are wrong, and what stands in the way of a start.
 
 use std::fs;
+use std::path::Path;
 
-use super::daemon::{Daemon, Setup};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::daemon::{Daemon, Setup, wait_for};
 
 fn refused(setup: Setup) -> (i32, String) {
     let output = setup.run();
@@ -89,6 +93,79 @@ fn what_is_in_the_way_of_a_start_is_named() {
     assert!(code == 64 && words.contains("runner.path") && words.contains("is no file"), "{words}");
     let (code, words) = refused(Setup::new().arg("--no-such-flag"));
     assert!(code == 64 && words.contains("--no-such-flag"), "{words}");
+}
+
+#[test]
+fn a_ready_file_in_the_working_directory_is_written_and_one_that_cannot_be_is_refused_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let start = |ready_file: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_torchd"));
+        command.env_clear().env("HOME", place.path()).current_dir(place.path());
+        command.args(["--config", "/dev/null", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        // A bare name here too, and for the socket.
+        command.args(["--state-dir", "state", "--ready-file", ready_file]).env("TORCHD__GRPC__UNIX_SOCKET", "socket");
+        command.stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let mut daemon = start("ready.json");
+    wait_for("the ready file", || place.path().join("ready.json").exists().then_some(()));
+    let server = format!("unix:{}", place.path().join("socket").display());
+    let mut jobs = std::process::Command::new(env!("CARGO_BIN_EXE_torchctl"));
+    assert!(jobs.args(["--server", &server, "jobs"]).output().unwrap().status.success());
+    kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).unwrap();
+    let status = daemon.wait().unwrap();
+    assert!(status.success(), "{status}");
+
+    let output = start("nowhere/ready.json").wait_with_output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(69) && words.contains("--ready-file nowhere/ready.json: No such file"),
+        "{words}"
+    );
+    assert!(!words.contains("torchd serves"), "{words}");
+}
+
+#[test]
+fn a_state_folder_whose_path_is_too_long_for_the_database_is_refused_and_the_longest_one_is_served() {
+    let place = tempfile::tempdir().unwrap();
+    let longest = 480;
+    let mut path = place.path().canonicalize().unwrap();
+    while path.as_os_str().len() + 102 < longest {
+        path.push("a".repeat(100));
+    }
+    path.push("b".repeat(longest - path.as_os_str().len() - 1));
+    fs::create_dir_all(&path).unwrap();
+    // Its socket has another place, whose path is shorter.
+    let setup = |path: &Path| Setup::in_state(path).set("grpc.unix_socket", place.path().join("s").to_str().unwrap());
+    setup(&path).start();
+    let (code, words) = refused(setup(&path.with_file_name("b".repeat(101))));
+    assert!(code == 64 && words.contains("state_dir (from --state-dir): has "), "{code} {words}");
+    assert!(words.contains("SQLite takes paths of at most 480"), "{words}");
+}
+
+#[test]
+fn what_is_not_utf_8_is_refused_and_not_left_out() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = std::ffi::OsStr::from_bytes(b"7\xff");
+    let setup =
+        Setup::new().env("TORCHD__JOBS__MAX_QUEUED", odd).env("DATABRICKS_RUNTIME_VERSION", odd).env("EDITOR", odd);
+    let (code, words) = refused(setup.arg("--data-root").arg(odd));
+    for key in ["TORCHD__JOBS__MAX_QUEUED", "DATABRICKS_RUNTIME_VERSION"] {
+        assert!(words.contains(&format!("{key} (from the environment): is \"7\\xFF\", which is not UTF-8")), "{words}");
+    }
+    assert!(
+        code == 64 && words.contains("3 mistakes") && words.contains("data.roots (from --data-root): is"),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_limit_of_the_address_space_is_told_and_so_is_what_fails_for_it() {
+    let daemon = Setup::new().shell("ulimit -v 300000").start();
+    let told = |what: &str| wait_for(what, || daemon.log().contains(what).then_some(()));
+    told("the address space of torchd and of its runners is limited to 307200000 bytes");
+    told("failed to map segment from shared object");
+    told("libtorch cannot be loaded: the process may not map so much memory");
+    told("`LimitAS=infinity` in the unit of torchd");
 }
 
 #[test]

@@ -119,6 +119,84 @@ async fn a_runner_whose_daemon_does_not_come_back_saves_and_leaves_and_its_job_g
 }
 
 #[tokio::test]
+async fn a_runner_without_a_daemon_that_is_still_heard_gets_more_than_its_grace_time() {
+    let folder = tempfile::tempdir().unwrap();
+    // It works in its job's folder. What it saves takes far longer than the grace time.
+    let saves = "i=0; while [ $i -lt 25 ]; do echo x >> journal; sleep 0.1; i=$((i+1)); done; exit 7";
+    let runner = odd_runner(folder.path(), &format!("trap '{saves}' TERM\nwhile :; do sleep 0.05; done"));
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("runner.stop_grace", "200ms");
+    let daemon = daemon.set("jobs.orphan_timeout", "1s").set("shutdown.runners", "leave").start();
+    let job = daemon.create(spec::short()).await;
+    daemon.signed(&job.name, "shim");
+    let folder = daemon.job_folder(&job.name);
+    let (_state, _guard) = daemon.crash();
+    let note = wait_for("the end of the runner", || fs::read(folder.join("exit.json")).ok());
+    let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+    assert_eq!(note, serde_json::json!({"attempt": 1, "code": 7}), "it was killed");
+    let log = fs::read_to_string(folder.join("runner.log")).unwrap();
+    assert!(log.contains("there has been no daemon for 1 s"), "{log}");
+}
+
+#[tokio::test]
+async fn a_runner_whose_children_print_without_pause_hears_what_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = folder.path().join("begun");
+    let script = format!("trap 'exit 7' TERM\nyes & yes & yes &\ntouch {}\nwhile :; do wait; done", begun.display());
+    let runner = odd_runner(folder.path(), &script);
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("jobs.log_max_bytes", "65536");
+    let daemon = daemon.set("runner.stop_grace", "1h").set("shutdown.timeout", "2h").start();
+    let job = daemon.create(spec::short()).await;
+    wait_for("the runner", || begun.exists().then_some(()));
+    let log = daemon.job_folder(&job.name).join("runner.log");
+    let is_full = || fs::metadata(&log).is_ok_and(|log| log.len() >= 65536).then_some(());
+    wait_for("a log that is full", is_full);
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), now: false };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!((ended.state(), ended.end.unwrap().exit_code), (v1::JobState::Cancelled, Some(7)));
+}
+
+#[tokio::test]
+async fn an_adopted_runner_is_told_to_stop_whatever_somebody_has_written_into_its_locks() {
+    let daemon = Setup::new().set("shutdown.runners", "leave").start();
+    let job = daemon.create(spec::endless()).await;
+    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 5)).await;
+    let (shim, runner) = (daemon.signed(&job.name, "shim"), daemon.signed(&job.name, "lock"));
+    let folder = daemon.job_folder(&job.name);
+    let (state, _guard) = daemon.crash();
+    for lock in ["shim", "lock"] {
+        fs::write(folder.join(lock), "no signature").unwrap();
+    }
+    let daemon = Setup::in_state(&state).set("runner.stop_grace", "1h").set("shutdown.timeout", "2h").start();
+    let adopted = daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Running).await;
+    assert!(adopted.attempt == 1 && !is_gone(shim) && !is_gone(runner));
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), now: false };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert!(ended.end.as_ref().unwrap().message.contains("after the step in hand"), "{:?}", ended.end);
+    assert!(ended.state() == v1::JobState::Cancelled && is_gone(runner));
+}
+
+#[tokio::test]
+async fn a_runner_finds_its_daemon_after_the_link_is_gone_by_which_the_state_folder_was_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let daemon = Setup::in_state(&link).set("jobs.orphan_timeout", "1s").start();
+    let job = daemon.create(spec::endless()).await;
+    let before = daemon.watch_until(&job.name, |job| job.progress.is_some()).await.progress.unwrap().step;
+    let shim = fs::read(format!("/proc/{}/cmdline", daemon.signed(&job.name, "shim"))).unwrap();
+    let shim = String::from_utf8(shim).unwrap();
+    let lock = shim.split('\0').skip_while(|argument| *argument != "--daemon-lock").nth(1).unwrap();
+    assert_eq!(std::path::Path::new(lock), real.canonicalize().unwrap().join("torchd.lock"));
+    fs::remove_file(&link).unwrap();
+    let after = daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|p| p.step > before + 20)).await;
+    assert_eq!((after.attempt, after.state()), (1, v1::JobState::Running));
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+}
+
+#[tokio::test]
 async fn the_daemon_takes_all_descriptors_that_it_may_and_a_runner_gets_the_usual_number() {
     let limits = |pid: i32| -> [String; 2] {
         let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();

@@ -1,6 +1,8 @@
 //! The real TensorBoard reads what we wrote, by both of its loaders: each step of each tag once, whatever happened to the job.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 
 use torchd::proto::v1::{self, JobState, training::Length};
 
@@ -28,7 +30,7 @@ async fn paused(daemon: &Daemon) -> String {
     daemon.watch_until(&name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 50)).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: name.clone() }).await.unwrap();
     daemon.watch_until(&name, |job| job.state() == JobState::Paused).await;
-    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: name.clone(), edits: None }).await.unwrap();
+    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: name.clone(), ..Default::default() }).await.unwrap();
     name
 }
 
@@ -74,15 +76,7 @@ async fn read_by(loader: &str) {
         .iter()
         .map(|(run, curves)| (run, curves.iter().map(|(tag, points)| (tag, points.len())).collect()))
         .collect();
-    let output = python
-        .arg("tests/python/tensorboard_reads.py")
-        .args(["--load_fast", loader, "--counts", &serde_json::to_string(&counts).unwrap(), "--logdir"])
-        .arg(daemon.state_dir.join("jobs"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let shown: BTreeMap<String, Shown> = serde_json::from_slice(&output.stdout).unwrap();
-    let shown: BTreeMap<String, Curves> = shown
+    let shown: BTreeMap<String, Curves> = shown(&mut python, loader, &counts, &daemon.state_dir.join("jobs"))
         .into_iter()
         .map(|(run, curves)| {
             let points = |points: Vec<(f64, u64, f32)>| points.iter().map(|point| (point.1, point.2)).collect();
@@ -90,6 +84,38 @@ async fn read_by(loader: &str) {
         })
         .collect();
     assert_eq!(shown, told);
+}
+
+/// What TensorBoard shows of a folder, once it has so many points of each run.
+fn shown(python: &mut Command, loader: &str, counts: &impl serde::Serialize, folder: &Path) -> BTreeMap<String, Shown> {
+    let output = python
+        .arg("tests/python/tensorboard_reads.py")
+        .args(["--load_fast", loader, "--counts", &serde_json::to_string(counts).unwrap(), "--logdir"])
+        .arg(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn both_of_its_loaders_show_runs_by_name_and_none_of_a_job_that_was_deleted() {
+    let daemon = Daemon::start();
+    let named = |name: &str| v1::JobSpec { display_name: name.into(), ..spec::short() };
+    let jobs = [daemon.create(named("wide/net (2)")).await.name, daemon.create(named("gone")).await.name];
+    for name in &jobs {
+        assert_eq!(daemon.watch_to_end(name).await.state(), JobState::Succeeded);
+    }
+    daemon.jobs().await.delete_job(v1::DeleteJobRequest { name: jobs[1].clone() }).await.unwrap();
+    let run = format!("wide-net-2-{}", jobs[0].strip_prefix("jobs/").unwrap());
+    let told = curves(&daemon, &jobs[0]).await;
+    let counts: BTreeMap<_, _> = told.iter().map(|(tag, points)| (tag, points.len())).collect();
+    for loader in ["true", "false"] {
+        let Some(mut python) = tools::python() else { return };
+        let shown = shown(&mut python, loader, &BTreeMap::from([(&run, &counts)]), &daemon.state_dir.join("runs"));
+        assert_eq!(shown.keys().collect::<Vec<_>>(), [&run], "{loader}");
+        assert_eq!(shown[&run]["loss/train"].len(), told["loss/train"].len());
+    }
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ pub(crate) fn python() -> Option<Command> {
     Some(command)
 }
 
-fn skip(what: &str, install: &str) {
+/// Tells that the test is skipped for want of something, and how to come by it.
+pub(crate) fn skip(what: &str, install: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("{test}: {what} is missing. Install it with: {install}");
     eprintln!("skipped {line}");

@@ -1,8 +1,11 @@
 //! Whose turn it is: priorities, making room, and how long jobs stay once they have ended.
 
+use std::fs;
+use std::time::Duration;
+
 use torchd::proto::v1;
 
-use super::daemon::{Daemon, Setup, wait_for};
+use super::daemon::{Daemon, LIMIT, Setup, wait_for};
 use super::spec;
 
 fn with_priority(priority: i32, spec: v1::JobSpec) -> v1::JobSpec {
@@ -56,10 +59,66 @@ async fn a_job_is_removed_when_its_time_after_its_end_is_over() {
     let ended = daemon.watch_to_end(&kept.name).await;
     let (end, expires) = (ended.end_time.unwrap(), ended.expire_time.unwrap());
     assert_eq!(expires.seconds - end.seconds, 3600);
-    wait_for("the job to be removed", || (!folder.exists()).then_some(()));
-    let get = v1::GetJobRequest { name: removed.name };
-    assert_eq!(daemon.jobs().await.get_job(get).await.unwrap_err().code(), tonic::Code::NotFound);
+    // The row goes after the folder, so that a deletion that is interrupted is finished by the next start.
+    until_not_found(&daemon, &removed.name).await;
+    assert!(!folder.exists());
     assert!(daemon.job_folder(&kept.name).exists());
+}
+
+async fn until_not_found(daemon: &Daemon, name: &str) {
+    let mut client = daemon.jobs().await;
+    let gone = async {
+        loop {
+            match client.get_job(v1::GetJobRequest { name: name.into() }).await {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(status) => return assert_eq!(status.code(), tonic::Code::NotFound, "{status}"),
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, gone).await.expect("the job is removed");
+}
+
+#[tokio::test]
+async fn a_deletion_that_a_crash_interrupts_is_finished_by_the_next_start() {
+    let mut daemon = Setup::new().env("TORCHD_FAULT", "job-set-aside").start();
+    let job = daemon.create(v1::JobSpec { display_name: "first try".into(), ..spec::short() }).await;
+    daemon.watch_to_end(&job.name).await;
+    let (folder, id) = (daemon.job_folder(&job.name), job.name.strip_prefix("jobs/").unwrap());
+    let link = daemon.state_dir.join(format!("runs/first-try-{id}"));
+    assert!(link.join(".").is_dir(), "TensorBoard finds the job by its name");
+    daemon.jobs().await.delete_job(v1::DeleteJobRequest { name: job.name.clone() }).await.unwrap_err();
+    daemon.wait();
+    let (state, _guard) = daemon.crash();
+    let aside = state.join(format!("jobs/.deleted-{id}"));
+    assert!(aside.exists() && !folder.exists(), "it died in between");
+    let daemon = Setup::in_state(&state).start();
+    until_not_found(&daemon, &job.name).await;
+    assert!(!aside.exists() && link.symlink_metadata().is_err());
+}
+
+#[tokio::test]
+async fn what_an_earlier_deletion_has_left_is_in_nobodys_way() {
+    let daemon = Setup::new().start();
+    let (deleted, kept) = (daemon.create(spec::endless()).await, daemon.create(spec::endless()).await);
+    for job in [&deleted, &kept] {
+        cancel(&daemon, &job.name).await;
+        daemon.watch_to_end(&job.name).await;
+    }
+    let left =
+        |job: &v1::Job| daemon.state_dir.join("jobs").join(job.name.replace("jobs/", ".deleted-")).join("artifacts");
+    let (of_deleted, of_kept) = (left(&deleted), left(&kept));
+    fs::create_dir_all(&of_deleted).unwrap();
+    fs::create_dir_all(&of_kept).unwrap();
+    let request = v1::DeleteJobRequest { name: deleted.name.clone() };
+    daemon.jobs().await.delete_job(request).await.unwrap();
+    assert!(!daemon.job_folder(&deleted.name).exists());
+    wait_for("the rest of the deleted job to go", || (!of_deleted.exists()).then_some(()));
+
+    let (_, state_dir, _guard) = daemon.stop();
+    let daemon = Setup::in_state(&state_dir).start();
+    assert!(!of_kept.exists(), "it is removed by the start");
+    assert!(!daemon.log().contains("the database is older"), "its row was never gone: {}", daemon.log());
+    assert_eq!(daemon.get(&kept.name).await.state(), v1::JobState::Cancelled);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use serde_json::{Value, json};
 use tonic_types::StatusExt;
 use torchd::proto::v1;
 use torchd::proto::v1::warm_start::Source;
@@ -230,12 +231,55 @@ async fn a_job_needs_its_copy_and_not_the_source() {
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: name() }).await.unwrap();
     daemon.jobs().await.delete_job(v1::DeleteJobRequest { name: teacher.name }).await.unwrap();
     let edits = Some(v1::JobEdits { learning_rate: Some(0.02), ..Default::default() });
-    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: name(), edits }).await.unwrap();
+    daemon.jobs().await.resume_job(v1::ResumeJobRequest { name: name(), edits, ..Default::default() }).await.unwrap();
     daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: blocks.name, now: true }).await.unwrap();
     assert_eq!(daemon.watch_to_end(&name()).await.state(), v1::JobState::Succeeded);
     let end = daemon.watch_to_end(&bereft.name).await.end.unwrap();
     assert_eq!(end.reason(), v1::JobEndReason::BadData);
     assert!(end.message.contains("is gone from the job's folder"), "{}", end.message);
+}
+
+#[tokio::test]
+async fn a_job_that_goes_on_from_a_checkpoint_is_judged_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Setup::new().data_root(folder.path()).start();
+    let one_core = |length| v1::JobSpec { resources: Some(spec::threads(1)), ..spec::mnist(length) };
+    let teacher = daemon.create(one_core(v1::training::Length::Epochs(1))).await;
+    let ended = daemon.watch_to_end(&teacher.name).await;
+    assert_eq!((ended.progress.unwrap().step, ended.resume_from), (63, None), "it never went on from anywhere");
+    let of = |name: &str, length, batch_size| {
+        let mut spec = one_core(length);
+        spec.training.as_mut().unwrap().batch_size = Some(batch_size);
+        warm(Source::Checkpoint(name.into()), true, spec)
+    };
+    let validate = async |spec| daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec) }).await;
+    // Two epochs of 125 steps are left.
+    let spec = of(&teacher.name, v1::training::Length::Epochs(3), 32);
+    let answer = validate(spec.clone()).await.unwrap().into_inner();
+    assert_eq!((answer.total_steps, answer.first_step), (63 + 2 * 125, 63));
+    let job = daemon.create(spec).await;
+    let progress = daemon.watch_until(&job.name, |job| job.progress.is_some()).await.progress.unwrap();
+    assert_eq!(progress.total_steps, answer.total_steps, "as the runner counts them");
+
+    let wrong = async |spec, field: &str, words: &str| {
+        let status = validate(spec).await.unwrap_err();
+        let wrong = status.get_details_bad_request().unwrap().field_violations.remove(0);
+        assert!(wrong.field == format!("spec.{field}") && wrong.description.contains(words), "{wrong:?}");
+    };
+    for length in [v1::training::Length::Epochs(1), v1::training::Length::MaxSteps(63)] {
+        let field = if length == v1::training::Length::Epochs(1) { "training.epochs" } else { "training.max_steps" };
+        wrong(of(&teacher.name, length, 64), field, "a number above").await;
+    }
+    let mut other = of(&teacher.name, v1::training::Length::Epochs(3), 64);
+    other.data.as_mut().unwrap().train = other.data.as_ref().unwrap().validation.clone();
+    wrong(other, "warm_start.resume", "the training set had 4000 examples and has 1000").await;
+
+    // A damaged one is not passed over for another that nobody has named.
+    let weights = daemon.job_folder(&teacher.name).join("checkpoints/step-63/model.safetensors");
+    // Another file: the job above has a second name for this one.
+    fs::remove_file(&weights).unwrap();
+    let spec = of(&teacher.name, v1::training::Length::Epochs(4), 64);
+    wrong(spec, "warm_start.checkpoint", "checkpoint of step 63 is damaged: model.safetensors is missing").await;
 }
 
 #[tokio::test]
@@ -270,16 +314,158 @@ async fn what_cannot_be_begun_with_is_named_and_leaves_nothing_behind() {
         (Source::File("/etc/passwd".into()), false, "spec.warm_start.file", "leads out of the data roots"),
         (Source::File("empty".into()), false, "spec.warm_start.file", "no checkpoint.json"),
         (Source::File("weights".into()), true, "spec.warm_start.resume", "weights alone"),
+        (Source::File("weights".into()), false, "spec.warm_start.file", "looks like text"),
     ];
     for (source, resume, field, words) in cases {
-        let request = v1::CreateJobRequest { spec: Some(warm(source, resume, spec::short())), ..Default::default() };
+        // More steps than any of these has done.
+        let length = v1::training::Length::MaxSteps(40);
+        let spec = Some(warm(source, resume, spec::mnist(length)));
+        let request = v1::CreateJobRequest { spec, ..Default::default() };
         let status = daemon.jobs().await.create_job(request).await.unwrap_err();
         let wrong = status.get_details_bad_request().unwrap().field_violations.remove(0);
         assert!(wrong.field == field && wrong.description.contains(words), "{wrong:?}");
     }
-    // What only the runner can read ends the job, and says why.
-    let job = daemon.create(warm(Source::File("weights".into()), false, spec::short())).await;
+    assert_eq!(fs::read_dir(daemon.state_dir.join("jobs")).unwrap().count(), 1);
+}
+
+/// The header and the values of a safetensors file.
+fn split(file: &[u8]) -> (serde_json::Map<String, Value>, Vec<u8>) {
+    let (length, rest) = file.split_first_chunk().unwrap();
+    let (header, values) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: serde_json::Map<_, _> = serde_json::from_slice(header).unwrap();
+    header.remove("__metadata__");
+    (header, values.to_vec())
+}
+
+fn safetensors(header: &serde_json::Map<String, Value>, values: &[u8]) -> Vec<u8> {
+    let header = serde_json::to_vec(header).unwrap();
+    [&(header.len() as u64).to_le_bytes(), &header[..], values].concat()
+}
+
+#[tokio::test]
+async fn weights_that_do_not_fit_are_told_before_the_job_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Setup::new().data_root(folder.path()).set("jobs.cpu_slots", "1").start();
+    let teacher = daemon.create(spec::short()).await;
+    daemon.watch_to_end(&teacher.name).await;
+    let artifact = daemon.job_folder(&teacher.name).join("artifacts/model.safetensors");
+    let (header, values) = split(&fs::read(&artifact).unwrap());
+    let renamed = |prefix: &str| header.iter().map(|(name, told)| (format!("{prefix}{name}"), told.clone())).collect();
+    let with = |name: &str, told: Value| {
+        let mut changed = header.clone();
+        changed.insert(name.into(), told);
+        changed
+    };
+    let without = |name: &str| {
+        let mut changed = header.clone();
+        changed.remove(name);
+        changed
+    };
+    let end = values.len();
+    let extra = |dtype: &str, shape: Value| json!({"dtype": dtype, "shape": shape, "data_offsets": [end, end + 8]});
+    let longer = [&values[..], &[0; 8]].concat();
+    let offsets = &header["fc2.weight"]["data_offsets"];
+    let transposed = with("fc2.weight", json!({"dtype": "F32", "shape": [50, 10], "data_offsets": offsets}));
+    let retyped = with("fc2.weight", json!({"dtype": "I32", "shape": [10, 50], "data_offsets": offsets}));
+    let last = header.iter().max_by_key(|(_, told)| told["data_offsets"][1].as_u64()).unwrap();
+    let begin = last.1["data_offsets"][0].as_u64().unwrap() as usize;
+    let not_finite = |value: f32| safetensors(&header, &[&values[..4], &value.to_le_bytes(), &values[8..]].concat());
+    let cases: [(&str, Vec<u8>, &[&str]); 13] = [
+        ("module", safetensors(&renamed("module."), &values), &["module.conv1.bias", "needed are", "DataParallel"]),
+        ("orig_mod", safetensors(&renamed("_orig_mod."), &values), &["_orig_mod.conv1.bias", "torch.compile"]),
+        ("net", safetensors(&renamed("net."), &values), &["net.conv1.bias", "without it"]),
+        ("type", safetensors(&retyped, &values), &["fc2.weight is I32 [10, 50], F32 [10, 50] is needed"]),
+        ("transposed", safetensors(&transposed, &values), &["fc2.weight is F32 [50, 10], F32 [10, 50] is needed"]),
+        ("extra", safetensors(&with("bn.batches", extra("I64", json!([]))), &longer), &["too many are bn.batches"]),
+        ("missing", safetensors(&without(last.0), &values[..begin]), &["has the tensors", "needed are", last.0]),
+        ("trailing", safetensors(&header, &longer), &["goes on after its end"]),
+        ("cut", safetensors(&header, &values[..end - 4]), &["is cut off"]),
+        ("nan", not_finite(f32::NAN), &["holds NaN", "at place 1"]),
+        ("infinity", not_finite(f32::INFINITY), &["holds inf", "at place 1"]),
+        ("model.pt", b"PK\x03\x04archive/data.pkl".into(), &["zip archive", "safetensors.torch.save_file"]),
+        ("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0".into(), &["Git LFS pointer"]),
+    ];
+    for (name, bytes, words) in cases {
+        fs::write(folder.path().join(name), bytes).unwrap();
+        let spec = Some(warm(Source::File(name.into()), false, spec::short()));
+        let status = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec }).await.unwrap_err();
+        let wrong = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!((wrong.len(), wrong[0].field.as_str()), (1, "spec.warm_start.file"), "{name}: {wrong:?}");
+        assert!(words.iter().all(|word| wrong[0].description.contains(word)), "{name}: {wrong:?}");
+    }
+    // The same of another job, and a file as it should be.
+    fs::write(folder.path().join("same"), safetensors(&header, &values)).unwrap();
+    let good = Some(warm(Source::File("same".into()), false, spec::short()));
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: good.clone() }).await.unwrap();
+    fs::write(&artifact, not_finite(f32::NAN)).unwrap();
+    let spec = Some(warm(Source::Checkpoint(teacher.name.clone()), false, spec::short()));
+    let status = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec }).await.unwrap_err();
+    let wrong = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(wrong[0].field, "spec.warm_start.checkpoint");
+
+    // What becomes wrong after the job was taken ends it, and says why.
+    let blocks = daemon.create(spec::endless()).await;
+    let job = daemon.create(good.unwrap()).await;
+    fs::write(daemon.job_folder(&job.name).join("warm_start.safetensors"), not_finite(f32::NAN)).unwrap();
+    let cancel = v1::CancelJobRequest { name: blocks.name, now: true };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
     let end = daemon.watch_to_end(&job.name).await.end.unwrap();
-    assert!(end.reason() == v1::JobEndReason::BadData && end.message.contains("warm_start"), "{end:?}");
-    assert_eq!(fs::read_dir(daemon.state_dir.join("jobs")).unwrap().count(), 2);
+    let first = header.iter().find(|(_, told)| told["data_offsets"][0] == 0).unwrap().0;
+    assert!(end.reason() == v1::JobEndReason::BadData && end.message.contains(first), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_somebody_has_made_up_is_told_before_the_job_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Setup::new().data_root(folder.path()).start();
+    let job = daemon.create(spec::short()).await;
+    daemon.watch_to_end(&job.name).await;
+    let from = daemon.job_folder(&job.name).join("checkpoints/step-20");
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for name in ["model.safetensors", "state.safetensors", "checkpoint.json"] {
+        fs::copy(from.join(name), copy.join(name)).unwrap();
+    }
+    let manifest: Value = serde_json::from_slice(&fs::read(copy.join("checkpoint.json")).unwrap()).unwrap();
+    let state = fs::read(copy.join("state.safetensors")).unwrap();
+    let longer = || {
+        let length = v1::training::Length::MaxSteps(40);
+        Some(warm(Source::File("copy".into()), true, spec::mnist(length)))
+    };
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: longer() }).await.unwrap();
+
+    // The same velocities, and no sums behind them.
+    let (header, values) = split(&state);
+    let (mut without, mut kept) = (serde_json::Map::new(), Vec::new());
+    for (name, told) in header.iter().filter(|(name, _)| !name.starts_with("sums.")) {
+        let [from, to] = [0, 1].map(|index| told["data_offsets"][index].as_u64().unwrap() as usize);
+        let mut moved = told.clone();
+        moved["data_offsets"] = json!([kept.len(), kept.len() + to - from]);
+        without.insert(name.clone(), moved);
+        kept.extend_from_slice(&values[from..to]);
+    }
+    assert_eq!(values.len(), kept.len() + 2 * 8);
+    let bare = safetensors(&without, &kept);
+    let sum_of_bare = serde_json::to_value(torchd::journal::FileSum::of("state.safetensors", &bare)).unwrap();
+
+    let model = manifest["files"].as_array().unwrap().iter().find(|file| file["name"] == "model.safetensors").unwrap();
+    let cases: [(&str, Value, &[u8], &str); 7] = [
+        ("/time/secs_since_epoch", json!(i64::MAX), &state, "beyond the year 9999"),
+        ("/files", json!(vec![model; 1000]), &state, "the number of files is 1000"),
+        ("/files", json!([model]), &state, "has no state.safetensors"),
+        ("/place/examples", json!(u64::MAX), &state, "place.examples is 18446744073709551615"),
+        ("/place/examples", json!(4001), &state, "has used 4001 examples of an epoch, and data.train has 4000"),
+        ("/summed_examples", json!(u64::MAX), &state, "summed_examples is"),
+        ("/files", json!([model, sum_of_bare]), &bare, "needed are sums.correct, sums.loss, velocity.conv1.bias"),
+    ];
+    for (at, value, state, words) in cases {
+        let mut changed = manifest.clone();
+        *changed.pointer_mut(at).unwrap() = value;
+        fs::write(copy.join("checkpoint.json"), changed.to_string()).unwrap();
+        fs::write(copy.join("state.safetensors"), state).unwrap();
+        let status = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: longer() }).await.unwrap_err();
+        let wrong = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!((wrong.len(), wrong[0].field.as_str()), (1, "spec.warm_start.file"), "{at}: {wrong:?}");
+        assert!(wrong[0].description.contains(words), "{words}: {}", wrong[0].description);
+    }
 }

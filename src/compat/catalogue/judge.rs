@@ -1,7 +1,6 @@
 //! Whether rows agree with themselves and with each other.
 
 use super::{Catalogue, CatalogueError, CatalogueMistake, Placed, Reading};
-use crate::compat::gpu_code::Coverage;
 
 impl Reading {
     /// The catalogue, if nothing in it is wrong.
@@ -11,6 +10,7 @@ impl Reading {
         self.judge_runtimes(&mut wrong);
         self.judge_releases(&mut wrong);
         self.judge_toolkits(&mut wrong);
+        self.judge_generations(&mut wrong);
         if !wrong.is_empty() {
             return Err(CatalogueError(wrong));
         }
@@ -19,6 +19,7 @@ impl Reading {
             releases: rows(self.releases),
             toolkits: rows(self.toolkits),
             gpus: rows(self.gpus),
+            generations: rows(self.generations),
             nodes: rows(self.nodes),
             cuda_errors: rows(self.cuda_errors),
             libraries: rows(self.libraries),
@@ -51,6 +52,7 @@ impl Reading {
         }
         self.toolkits.iter().for_each(|row| judge(&row.file, row.line, &row.row.sources, true));
         self.gpus.iter().for_each(|row| judge(&row.file, row.line, &row.row.sources, true));
+        self.generations.iter().for_each(|row| judge(&row.file, row.line, &row.row.sources, true));
         self.nodes.iter().for_each(|row| judge(&row.file, row.line, &row.row.sources, true));
         self.cuda_errors.iter().for_each(|row| judge(&row.file, row.line, &row.row.sources, true));
         self.libraries.iter().for_each(|row| judge(&row.file, row.line, &row.row.sources, true));
@@ -104,9 +106,14 @@ impl Reading {
                 {
                     add(wrong, file, *line, format!("builds: cuda {cuda} is not in cuda.toml"));
                 }
-                if let Err(odd) = Coverage::read(&build.compute) {
-                    add(wrong, file, *line, format!("builds: compute of {}: {odd}", build.variant));
-                }
+            }
+        }
+    }
+
+    fn judge_generations(&self, wrong: &mut Vec<CatalogueMistake>) {
+        for Placed { file, line, row } in &self.generations {
+            if row.to < row.from {
+                add(wrong, file, *line, format!("to: is {}, before {}, where {} begins", row.to, row.from, row.name));
             }
         }
     }

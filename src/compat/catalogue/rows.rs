@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::Row;
+use crate::compat::gpu_code::Coverage;
 use crate::compat::runtime::RuntimeName;
 use crate::compat::{Date, Version};
 
@@ -112,13 +113,13 @@ pub struct PythonRange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InstallForm {
-    /// A wheel by its URL.
+    /// A wheel by its URL, or `torch==X+VARIANT` from a page with links.
     Wheel,
     /// `torch==X+VARIANT` with `--extra-index-url`.
     SuffixExtraIndex,
-    /// `torch==X` with `--extra-index-url`, in the folder of a release with long-term support.
+    /// `torch==X+VARIANT` with `--extra-index-url`, in the folder of a release with long-term support.
     LtsIndex,
-    /// `torch==X` with `--index-url`.
+    /// `torch==X+VARIANT` with `--index-url`.
     Index,
 }
 
@@ -140,9 +141,8 @@ pub struct Build {
     pub cudnn: Option<Version>,
     /// NCCL.
     pub nccl: Option<Version>,
-    /// Compute capabilities with code in it, such as `8.6`, with `+PTX` where the driver can compile for newer ones.
-    #[serde(default)]
-    pub compute: Vec<String>,
+    /// Compute capabilities with code in it; None where no source tells them.
+    pub compute: Option<Coverage>,
     /// Ids of sources beside those of its release.
     #[serde(default)]
     pub sources: Vec<String>,
@@ -180,6 +180,27 @@ pub struct Gpu {
     pub sources: Vec<String>,
 }
 
+/// A generation of GPUs that drivers or toolkits have left behind.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// The first compute capability of it; the key.
+    pub from: Version,
+    /// The last compute capability of it.
+    pub to: Version,
+    /// Its name, such as `Kepler`.
+    pub name: String,
+    /// The last driver branch that knows it; None where drivers go on to.
+    pub last_driver_branch: Option<Version>,
+    /// The last toolkit that compiles for it, or its major version; None where toolkits go on to.
+    pub last_cuda: Option<Version>,
+    /// Ids of sources.
+    pub sources: Vec<String>,
+    /// For people.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
 /// Virtual machines that need care.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -194,9 +215,8 @@ pub struct NodeType {
     pub problem: String,
     /// What to do.
     pub remedy: String,
-    /// Commands for that.
-    #[serde(default)]
-    pub commands: Vec<String>,
+    /// A release that works there.
+    pub pytorch: Option<Version>,
     /// Ids of sources.
     pub sources: Vec<String>,
 }
@@ -228,6 +248,8 @@ pub struct Library {
     pub file: String,
     /// What brings it.
     pub from: String,
+    /// The build that the commands are for, such as `2.11.0+cu130`; None where they are for all.
+    pub build: Option<String>,
     /// Commands for that.
     #[serde(default)]
     pub commands: Vec<String>,
@@ -250,6 +272,16 @@ impl Release {
     /// A build by its variant.
     pub fn build(&self, variant: &str) -> Option<&Build> {
         self.builds.iter().find(|build| build.variant == variant)
+    }
+}
+
+impl PythonRange {
+    /// Whether there are wheels for a Python.
+    pub fn has(&self, python: &Version) -> bool {
+        // Where the first is not known, only of the last there is a source.
+        let first = self.min.as_ref().unwrap_or(&self.max);
+        let in_range = (first.minor()..=self.max.minor()).contains(&python.minor());
+        in_range || self.experimental.iter().any(|experimental| python.is_of(experimental))
     }
 }
 
@@ -291,6 +323,14 @@ impl Row for Gpu {
 
     fn key(&self) -> String {
         self.words.clone()
+    }
+}
+
+impl Row for Generation {
+    type Key = Version;
+
+    fn key(&self) -> Version {
+        self.from.clone()
     }
 }
 

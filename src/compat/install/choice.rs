@@ -1,8 +1,8 @@
 //! Which build of which release: the one that was asked for or the newest that fits, or what keeps it from fitting.
 
 use super::minor;
-use crate::compat::catalogue::{Build, InstallForm, PythonRange, Release};
-use crate::compat::gpu_code::{Coverage, Fit};
+use crate::compat::catalogue::{Build, InstallForm, Release};
+use crate::compat::gpu_code::Fit;
 use crate::compat::{Catalogue, Version};
 use crate::job::Violations;
 
@@ -21,46 +21,78 @@ impl<'a> Wish<'a> {
     pub(super) fn asked_for(&self, wanted: &Version) -> Result<(&'a Release, &'a Build), Violations> {
         let of_line = self.catalogue.releases.iter().rev().find(|release| release.version.is_of(wanted));
         let Some(release) = of_line else {
-            let near: Vec<_> = self.catalogue.releases.iter().map(|release| &release.version).collect();
-            let mut near: Vec<_> = near.into_iter().map(|version| (version.distance(wanted), version)).collect();
-            near.sort();
-            let near: Vec<_> = near.iter().take(3).map(|(_, version)| version.to_string()).collect();
-            return Err(one(
-                "pytorch_version",
-                format!("is {wanted}, which is not in the catalogue; the nearest are {}", near.join(", ")),
-            ));
+            let near = self.catalogue.nearest_releases(wanted, 3).join(", ");
+            let why = format!("is {wanted}, which is not in the catalogue; the nearest are {near}");
+            return Err(self.refused("pytorch_version", why, wanted));
         };
         if !release.python.has(&self.python) {
-            let other = self.catalogue.releases.iter().filter(|release| release.python.has(&self.python));
-            let nearest = other.min_by_key(|release| self.steps_between(&release.version, wanted));
-            let nearest = nearest.map(|release| {
-                format!("; the nearest release with wheels for {} is {}", minor(&self.python), release.version)
-            });
-            return Err(one(
-                "python_version",
-                format!(
-                    "is {}, and PyTorch {} has wheels for {}{}",
-                    self.python,
-                    release.version,
-                    release.python,
-                    nearest.unwrap_or_default()
-                ),
-            ));
+            let why = format!("is {}, and PyTorch {} has wheels for {}", self.python, release.version, release.python);
+            return Err(self.refused("python_version", why, &release.version));
         }
-        self.build_of(release).map(|build| (release, build)).map_err(|(field, why)| {
-            let nearest = if field == "cuda_variant" { None } else { self.nearest(wanted) };
-            let nearest = nearest.map(|(release, build)| {
-                format!("; the nearest that fits is PyTorch {} ({})", release.version, build.variant)
-            });
-            one(field, format!("{why}{}", nearest.unwrap_or_default()))
-        })
+        let build = self.build_of(release).map(|build| (release, build));
+        build.map_err(|(field, why)| self.refused(field, why, &release.version))
     }
 
-    /// What fits and is nearest to a release.
-    fn nearest(&self, wanted: &Version) -> Option<(&'a Release, &'a Build)> {
+    /// Why there is no plan, with the build that comes nearest.
+    fn refused(&self, field: &'static str, why: String, wanted: &Version) -> Violations {
+        let mut wrong = Violations::default();
+        wrong.add(field, format!("{why}{}", self.nearest_words(field, wanted)));
+        wrong
+    }
+
+    fn nearest_words(&self, field: &str, wanted: &Version) -> String {
+        if let Some((release, build)) = self.nearest(wanted, |build| self.runs(build).is_ok()) {
+            let (version, variant) = (&release.version, &build.variant);
+            return match field {
+                "python_version" => {
+                    format!("; the nearest release with wheels for {} is {version} ({variant})", minor(&self.python))
+                }
+                _ if version == wanted => format!("; the nearest is {variant}"),
+                _ => format!("; the nearest that fits is PyTorch {version} ({variant})"),
+            };
+        }
+        // Nothing runs on that driver: the build with code for the GPU that asks least of it.
+        let has_code = |build: &Build| match (&self.compute, &build.compute) {
+            (Some(compute), Some(coverage)) => coverage.fit(compute) == Fit::Binary,
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        let with_code = self.candidates().filter(|(_, build)| has_code(build));
+        let least = with_code.filter_map(|(release, build)| Some((self.floor(build)?, release, build)));
+        let least = least.min_by_key(|(floor, release, _)| (*floor, self.steps_between(&release.version, wanted)));
+        match (least, &self.compute) {
+            (Some((floor, release, build)), _) => {
+                let (version, variant) = (&release.version, &build.variant);
+                format!("; the nearest is PyTorch {version} ({variant}), which needs driver {floor} or newer")
+            }
+            (None, Some(compute)) => {
+                format!("; no build for {} in the catalogue holds code for {compute}", minor(&self.python))
+            }
+            (None, None) => String::new(),
+        }
+    }
+
+    /// Builds for the Python and the accelerator that were asked for.
+    fn candidates(&self) -> impl Iterator<Item = (&'a Release, &'a Build)> {
         let with_python = self.catalogue.releases.iter().filter(|release| release.python.has(&self.python));
-        let fitting = with_python.filter_map(|release| Some((release, self.build_of(release).ok()?)));
-        fitting.min_by_key(|(release, _)| self.steps_between(&release.version, wanted))
+        let builds = with_python.flat_map(|release| release.builds.iter().map(move |build| (release, build)));
+        builds.filter(|(_, build)| build.cuda.is_some() == self.is_gpu)
+    }
+
+    /// The candidate that is nearest to a release, and then to the variant that was asked for.
+    fn nearest(&self, wanted: &Version, fits: impl Fn(&Build) -> bool) -> Option<(&'a Release, &'a Build)> {
+        let number = |text: &str| text.trim_start_matches("cu").parse::<u32>().unwrap_or(0);
+        let from_variant = |build: &Build| match &self.variant {
+            Some(variant) => number(&build.variant).abs_diff(number(variant)),
+            None => u32::from(build.experimental),
+        };
+        let fitting = self.candidates().filter(|(_, build)| fits(build));
+        fitting.min_by_key(|(release, build)| (self.steps_between(&release.version, wanted), from_variant(build)))
+    }
+
+    /// The oldest driver for a build.
+    fn floor(&self, build: &Build) -> Option<&'a Version> {
+        self.catalogue.toolkit(build.cuda.as_ref()?)?.floor()
     }
 
     /// How many releases lie between two versions.
@@ -75,27 +107,19 @@ impl<'a> Wish<'a> {
         let mut found = self.catalogue.releases.iter().rev().filter(fits);
         // Without its torchvision a release is half a plan; an older one that is whole comes first.
         let newest = found.clone().find(|release| release.torchvision.is_some()).or_else(|| found.next());
-        let Some(release) = newest else {
-            let with_python = self.catalogue.releases.iter().rev().find(|release| release.python.has(&self.python));
-            let why = match with_python.map(|release| (release, self.build_of(release))) {
-                Some((release, Err((field, why)))) => {
-                    return Err(one(field, format!("{why} (PyTorch {}, the newest for this Python)", release.version)));
-                }
-                _ => {
-                    let first = self.catalogue.releases.iter().find_map(|release| release.python.min.clone());
-                    let last = self.catalogue.releases.iter().map(|release| release.python.max.clone()).max();
-                    let range =
-                        first.zip(last).map(|(first, last)| format!("; there are wheels for Python {first} to {last}"));
-                    format!(
-                        "is {}, and no release in the catalogue has wheels for it{}",
-                        self.python,
-                        range.unwrap_or_default()
-                    )
-                }
-            };
-            return Err(one("python_version", why));
-        };
-        self.build_of(release).map(|build| (release, build)).map_err(|(field, why)| one(field, why))
+        if let Some(release) = newest {
+            return self.build_of(release).map(|build| (release, build)).map_err(|(field, why)| one(field, why));
+        }
+        let with_python = self.catalogue.releases.iter().rev().find(|release| release.python.has(&self.python));
+        if let Some((release, Err((field, why)))) = with_python.map(|release| (release, self.build_of(release))) {
+            let why = format!("{why} (PyTorch {}, the newest for this Python)", release.version);
+            return Err(self.refused(field, why, &release.version));
+        }
+        let first = self.catalogue.releases.iter().find_map(|release| release.python.min.clone());
+        let last = self.catalogue.releases.iter().map(|release| release.python.max.clone()).max();
+        let range = first.zip(last).map(|(first, last)| format!("; there are wheels for Python {first} to {last}"));
+        let why = format!("is {}, and no release in the catalogue has wheels for it", self.python);
+        Err(one("python_version", format!("{why}{}", range.unwrap_or_default())))
     }
 
     /// The build of a release that fits best, or the field that keeps all from fitting, and why.
@@ -110,16 +134,9 @@ impl<'a> Wish<'a> {
         let names = |builds: &[&Build]| builds.iter().map(|build| build.variant.clone()).collect::<Vec<_>>().join(", ");
         if let Some(variant) = &self.variant {
             let Some(build) = release.build(variant) else {
-                let number = |text: &str| text.trim_start_matches("cu").parse::<i64>().unwrap_or(0);
-                let nearest = cuda.iter().min_by_key(|build| (number(&build.variant) - number(variant)).abs());
-                let nearest = nearest.map(|build| build.variant.as_str()).unwrap_or("none");
-                return Err((
-                    "cuda_variant",
-                    format!(
-                        "is {variant}, for which PyTorch {version} was never built; there are {}, and the nearest is {nearest}",
-                        names(&cuda)
-                    ),
-                ));
+                let there = names(&cuda);
+                let why = format!("is {variant}, for which PyTorch {version} was never built; there are {there}");
+                return Err(("cuda_variant", why));
             };
             return self.runs(build).map(|()| build);
         }
@@ -140,33 +157,28 @@ impl<'a> Wish<'a> {
     /// Whether the driver and the GPU of the request, where it told them, run a build.
     fn runs(&self, build: &Build) -> Result<(), (&'static str, String)> {
         let toolkit = build.cuda.as_ref().and_then(|cuda| self.catalogue.toolkit(cuda));
-        if let (Some(driver), Some(toolkit)) = (&self.driver, toolkit)
-            && let Some(floor) = toolkit.floor().filter(|floor| driver < *floor)
+        if let (Some(driver), Some(floor)) = (&self.driver, self.floor(build))
+            && driver < floor
         {
             return Err(("driver_version", format!("is {driver}, and {} needs {floor} or newer", build.variant)));
         }
         let Some(compute) = &self.compute else { return Ok(()) };
-        let fit = Coverage::read(&build.compute)
-            .ok()
-            .filter(|_| !build.compute.is_empty())
-            .map(|coverage| coverage.fit(compute));
-        match fit {
-            Some(Fit::Binary) => Ok(()),
-            Some(Fit::Ptx) => match (&self.driver, toolkit) {
+        let Some(coverage) = &build.compute else {
+            let why = format!("is {compute}, and no source told what {} holds code for", build.variant);
+            return Err(("compute_capability", why));
+        };
+        match coverage.fit(compute) {
+            Fit::Binary => Ok(()),
+            Fit::Ptx => match (&self.driver, toolkit) {
                 (Some(driver), Some(toolkit)) if !toolkit.is_known_to(driver) => Err((
                     "driver_version",
                     format!("is {driver}, which cannot compile the code of {} for {compute}", build.variant),
                 )),
                 _ => Ok(()),
             },
-            Some(Fit::None) => Err((
-                "compute_capability",
-                format!("is {compute}, and {} holds code for {}", build.variant, build.compute.join(", ")),
-            )),
-            None => Err((
-                "compute_capability",
-                format!("is {compute}, and no source told what {} holds code for", build.variant),
-            )),
+            Fit::None => {
+                Err(("compute_capability", format!("is {compute}, and {} holds code for {coverage}", build.variant)))
+            }
         }
     }
 }
@@ -175,14 +187,4 @@ fn one(field: &str, description: String) -> Violations {
     let mut wrong = Violations::default();
     wrong.add(field, description);
     wrong
-}
-
-impl PythonRange {
-    /// Whether there are wheels for a Python.
-    pub(super) fn has(&self, python: &Version) -> bool {
-        // Where the first is not known, only of the last there is a source.
-        let first = self.min.as_ref().unwrap_or(&self.max);
-        let in_range = (first.minor()..=self.max.minor()).contains(&python.minor());
-        in_range || self.experimental.iter().any(|experimental| python.is_of(experimental))
-    }
 }

@@ -1,27 +1,40 @@
-//! How pip gets a package of a build.
+//! How pip gets a package of a build, so that it takes the place of any other build of the same release.
+//!
+//! pip takes an installed `2.6.0+cu124` for a `torch==2.6.0`, whatever index it is told to look at. Only a local version (`+cu126`),
+//! the address of a wheel, or `--force-reinstall` changes what is installed.
 
 use crate::compat::Version;
 use crate::compat::catalogue::{Build, InstallForm, Release};
 use crate::proto::v1::InstallStep;
 
-/// Where PyTorch keeps its wheels.
+/// The place of PyTorch's wheels.
 const WHEELS: &str = "https://download.pytorch.org/whl";
 
-/// What stands behind `torch==` or in its place, for one package of a build.
-fn requirement(release: &Release, build: &Build, package: &str, version: &Version, python: &Version) -> String {
-    let variant = &build.variant;
-    match release.install {
-        InstallForm::Wheel if build.pypi => format!("{package}=={version}"),
-        InstallForm::Wheel => {
-            let (major, minor) = python.minor();
-            let tag = format!("cp{major}{minor}");
-            // CPython marked its builds with pymalloc until 3.7.
-            let abi = if (major, minor) < (3, 8) { format!("{tag}m") } else { tag.clone() };
-            format!("{WHEELS}/{variant}/{package}-{version}%2B{variant}-{tag}-{abi}-linux_x86_64.whl")
-        }
-        InstallForm::SuffixExtraIndex => format!("{package}=={version}+{variant}"),
-        InstallForm::LtsIndex | InstallForm::Index => format!("{package}=={version}"),
+/// A package with its local version, such as `torch==2.6.0+cu126`; without one where PyPI has the build.
+fn pin(release: &Release, build: &Build, package: &str, version: &Version) -> String {
+    if is_plain(release, build) {
+        format!("{package}=={version}")
+    } else {
+        format!("{package}=={version}+{}", build.variant)
     }
+}
+
+/// Whether the version of a build's wheels does not name the build: PyPI's own before local versions were the rule.
+pub(super) fn is_plain(release: &Release, build: &Build) -> bool {
+    release.install == InstallForm::Wheel && build.pypi
+}
+
+/// A pin, or the address of a wheel, for one package of a build.
+fn requirement(release: &Release, build: &Build, package: &str, version: &Version, python: &Version) -> String {
+    if release.install != InstallForm::Wheel || build.pypi {
+        return pin(release, build, package, version);
+    }
+    let variant = &build.variant;
+    let (major, minor) = python.minor();
+    let tag = format!("cp{major}{minor}");
+    // CPython marked its builds with pymalloc until 3.7.
+    let abi = if (major, minor) < (3, 8) { format!("{tag}m") } else { tag.clone() };
+    format!("{WHEELS}/{variant}/{package}-{version}%2B{variant}-{tag}-{abi}-linux_x86_64.whl")
 }
 
 /// Where pip has to look for a build; None where it looks there anyway.
@@ -62,8 +75,25 @@ pub(super) fn step(
     }
 }
 
-/// The command that installs a build; without a Python, for the newest that it has wheels for.
-pub(in crate::compat) fn pip_command(release: &Release, build: &Build, python: Option<&Version>) -> String {
-    let python = python.unwrap_or(&release.python.max);
-    install_line("pip install", &[&requirement(release, build, "torch", &release.version, python)], release, build)
+/// The command that puts a build of PyTorch, with the torchvision that belongs to it, in the place of any other build or release. It
+/// is the same for every Python that the release has wheels for.
+pub(in crate::compat) fn replace_command(release: &Release, build: &Build) -> String {
+    both_packages(release, build, is_plain(release, build))
+}
+
+/// The command that installs a build again where it is installed already, with all that it needs.
+pub(in crate::compat) fn repair_command(release: &Release, build: &Build) -> String {
+    both_packages(release, build, true)
+}
+
+fn both_packages(release: &Release, build: &Build, is_forced: bool) -> String {
+    let packages = [("torch", Some(&release.version)), ("torchvision", release.torchvision.as_ref())];
+    let pins = packages.iter().filter_map(|(package, version)| Some(pin(release, build, package, (*version)?)));
+    let pins = pins.collect::<Vec<_>>();
+    let pins: Vec<&str> = pins.iter().map(String::as_str).collect();
+    let command = if is_forced { "pip install --force-reinstall" } else { "pip install" };
+    let line = install_line(command, &pins, release, build);
+    // Releases of that time are in no index, and on a page with links to all of their wheels.
+    let is_on_page = release.install == InstallForm::Wheel && !build.pypi;
+    if is_on_page { format!("{line} -f {WHEELS}/torch_stable.html") } else { line }
 }

@@ -4,7 +4,9 @@
 //! package lets an older driver run newer ones, on data-center GPUs alone. (NVIDIA, CUDA Compatibility)
 
 use super::Case;
-use super::gpu::{Wanted, other_builds};
+use super::builds::{builds_with_driver, to_other_builds};
+use super::remedy::{Change, LastBranch, Way};
+use crate::compat::catalogue::Toolkit;
 use crate::compat::{Reason, finding};
 
 /// Where the rules themselves were read.
@@ -12,9 +14,9 @@ const RULES: [&str; 1] = ["cuda-compatibility"];
 
 pub(super) fn judge(case: &mut Case<'_>) {
     nvml(case);
+    generation(case);
     floor(case);
     uvm(case);
-    cuda_error(case);
 }
 
 /// Return codes of NVML. (nvml.h, nvmlReturn_t)
@@ -62,6 +64,55 @@ fn nvml(case: &mut Case<'_>) {
     case.add(finding.sources(case.catalogue, &["nvml-return"]));
 }
 
+/// GPUs that the driver no longer knows, or that the driver library of a forward-compatibility package does not know.
+fn generation(case: &mut Case<'_>) {
+    let (Some(LastBranch { branch, gpu, sources }), Some(driver)) = (case.last_branch(), &case.facts.driver) else {
+        return;
+    };
+    let floor = case.toolkit.and_then(Toolkit::floor);
+    if driver.major() > branch.major() {
+        let found = finding(Reason::GpuUnknownToDriver, format!("The NVIDIA driver is too new for {gpu}"))
+            .found(format!("driver {driver}"))
+            .needed(format!("a driver of R{branch} or older: no later branch knows {gpu}"))
+            .sources(case.catalogue, sources);
+        let back = case.to_driver(floor.unwrap_or(branch)).into_iter().collect();
+        return case.add_with(found, vec![back, builds_with_driver(case)]);
+    }
+    let of_package = case.toolkit.and_then(|toolkit| toolkit.driver.as_ref().or(toolkit.driver_branch.as_ref()));
+    let is_used = !case.facts.forward_dir.is_empty() && floor.is_some_and(|floor| driver < floor);
+    if let Some(newer) = of_package.filter(|newer| is_used && newer.major() > branch.major()) {
+        let found = finding(
+            Reason::ForwardCompatibilityUnsupported,
+            format!("The forward-compatibility package that the loader finds first no longer knows {gpu}"),
+        )
+        .found(format!("{}, a driver library of R{} or newer", case.facts.forward_dir, newer.major()))
+        .needed(format!("driver libraries of R{branch} or older"))
+        .sources(case.catalogue, sources);
+        let ways = to_other_builds(case, vec![without_package(case)]);
+        case.add_with(found, ways);
+    }
+}
+
+/// The way to the driver's own libraries.
+fn without_package(case: &Case<'_>) -> Way {
+    let dir = &case.facts.forward_dir;
+    let text = format!("Take {dir} out of LD_LIBRARY_PATH and of the loader's configuration.");
+    Way::new(text, &[], vec![Change::ForwardDir("")])
+}
+
+/// Where the packages put their libraries.
+const PACKAGE_DIR: &str = "/usr/local/cuda/compat";
+
+fn with_package(package: &str) -> Way {
+    let text = format!(
+        "Install the forward-compatibility package {package}, which these GPUs allow, and let the loader find it first. \
+         NVIDIA's table tells from which driver it works."
+    );
+    let commands =
+        [format!("sudo apt-get install {package}"), format!("export LD_LIBRARY_PATH={PACKAGE_DIR}:$LD_LIBRARY_PATH")];
+    Way::new(text, &commands, vec![Change::ForwardDir(PACKAGE_DIR)])
+}
+
 fn floor(case: &mut Case<'_>) {
     let (Some(toolkit), Some(driver)) = (case.toolkit, &case.facts.driver) else { return };
     let (Some(floor), Some(true)) = (toolkit.floor(), case.facts.has_gpus()) else { return };
@@ -78,9 +129,8 @@ fn floor(case: &mut Case<'_>) {
             )
             .found(format!("{dir}, and {}", gpu.name))
             .needed("a data-center GPU, or the driver's own libraries")
-            .remedy(format!("Take {dir} out of LD_LIBRARY_PATH and of the loader's configuration."), &[])
             .sources(case.catalogue, &sources);
-            case.add(found);
+            case.add_with(found, vec![vec![without_package(case)]]);
         } else if driver >= floor {
             let found = finding(
                 Reason::ForwardCompatibilityNotNeeded,
@@ -88,9 +138,8 @@ fn floor(case: &mut Case<'_>) {
             )
             .found(format!("{dir}, and driver {driver}"))
             .needed(format!("nothing: driver {driver} runs CUDA {cuda} by itself"))
-            .remedy(format!("Take {dir} out of LD_LIBRARY_PATH and of the loader's configuration."), &[])
             .sources(case.catalogue, &sources);
-            case.add(found);
+            case.add_with(found, vec![vec![without_package(case)]]);
         } else if all_allow {
             let found = finding(
                 Reason::ForwardCompatibilityInUse,
@@ -104,37 +153,35 @@ fn floor(case: &mut Case<'_>) {
         }
     }
     if driver < floor {
-        let mut found = finding(
+        let found = finding(
             Reason::DriverTooOld,
             format!("The NVIDIA driver is too old for {torch}, which is built with CUDA {cuda}"),
         )
         .found(format!("driver {driver}"))
         .needed(format!("driver {floor} or newer"))
-        .remedy(format!("Update the NVIDIA driver to {floor} or newer."), &[]);
-        for (text, command) in other_builds(case, &Wanted { driver: Some(driver), gpus }) {
-            found = found.remedy(text, &[command]);
-        }
+        .sources(case.catalogue, &sources);
+        let mut ways = to_other_builds(case, case.to_driver(floor).into_iter().collect());
         if let (Some(package), true, true) = (&toolkit.forward_compatibility_package, all_allow, dir.is_empty()) {
-            found = found.remedy(
-                format!(
-                    "Install the forward-compatibility package {package}, which these GPUs allow, and let the loader find it first. \
-                     NVIDIA's table tells from which driver it works."
-                ),
-                &[format!("sudo apt-get install {package}"), "export LD_LIBRARY_PATH=/usr/local/cuda/compat:$LD_LIBRARY_PATH".into()],
-            );
+            ways[0].push(with_package(package));
         }
-        case.add(found.sources(case.catalogue, &sources));
+        case.add_with(found, ways);
     } else if !toolkit.is_known_to(driver) {
         let newest = match (&toolkit.driver, &toolkit.driver_branch) {
             (Some(own), _) => own.to_string(),
             (None, branch) => format!("R{}", branch.as_ref().map(ToString::to_string).unwrap_or_default()),
+        };
+        let own = toolkit.driver.as_ref().or(toolkit.driver_branch.as_ref());
+        let remedy = if own.is_none_or(|own| case.has_driver_from(own)) {
+            format!("Nothing has to be done; driver {newest} or newer has everything.")
+        } else {
+            "Nothing has to be done; no driver that has everything knows these GPUs.".into()
         };
         let found = finding(
             Reason::DriverMinorCompatibility,
             format!("The driver is older than CUDA {cuda} and runs {torch} by minor-version compatibility"),
         )
         .found(format!("driver {driver}"))
-        .remedy(format!("Nothing has to be done; driver {newest} or newer has everything."), &[])
+        .remedy(remedy, &[])
         .needed(format!("driver {newest} for everything that is in CUDA {cuda}, such as compiling its PTX"))
         .sources(case.catalogue, &sources);
         case.add(found);
@@ -161,14 +208,22 @@ fn uvm(case: &mut Case<'_>) {
 
 /// Errors that other rules tell better where they know more.
 const INSUFFICIENT_DRIVER: u32 = 35;
+const CALL_REQUIRES_NEWER_DRIVER: u32 = 36;
+const INVALID_DEVICE_FUNCTION: u32 = 98;
 const NO_DEVICE: u32 = 100;
+const NO_KERNEL_IMAGE: u32 = 209;
+const UNSUPPORTED_PTX: u32 = 222;
 
-fn cuda_error(case: &mut Case<'_>) {
+/// What the CUDA runtime says, where no other rule has told it better.
+pub(super) fn cuda_error(case: &mut Case<'_>) {
     let Some(code) = case.facts.torch.cuda_error.filter(|&code| code != 0) else { return };
-    let is_told = |reason: Reason| case.findings.iter().any(|finding| finding.reason == reason.code());
+    let is_told = |reason: Reason| case.findings.iter().any(|found| found.finding.reason == reason.code());
     let is_known = match code {
         INSUFFICIENT_DRIVER => is_told(Reason::DriverTooOld) || case.facts.has_gpus() == Some(false),
         NO_DEVICE => case.facts.has_gpus() == Some(false),
+        CALL_REQUIRES_NEWER_DRIVER => is_told(Reason::DriverTooOld),
+        INVALID_DEVICE_FUNCTION | NO_KERNEL_IMAGE => is_told(Reason::CapabilityNotInBuild),
+        UNSUPPORTED_PTX => is_told(Reason::PtxNeedsNewerDriver),
         804 => is_told(Reason::ForwardCompatibilityUnsupported),
         803 => is_told(Reason::DriverLibraryMismatch),
         _ => false,

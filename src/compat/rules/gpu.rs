@@ -1,15 +1,13 @@
 //! GPUs against the code in a build.
 
 use super::Case;
-use crate::compat::catalogue::{Build, Release};
+use super::builds::{to_build, to_other_builds};
+use super::remedy::{Change, Way};
+use crate::compat::catalogue::Release;
 use crate::compat::facts::GpuFact;
-use crate::compat::gpu_code::{Coverage, Fit};
-use crate::compat::install::pip_command;
-use crate::compat::{Catalogue, Reason, Version, finding};
-use crate::proto::v1;
-
-/// Other builds are named up to this many.
-const MOST_BUILDS: usize = 2;
+use crate::compat::gpu_code::Fit;
+use crate::compat::{Reason, Version, finding};
+use crate::proto::v1::Finding;
 
 pub(super) fn judge(case: &mut Case<'_>) {
     let is_cuda = case.facts.torch.variant.as_deref().map(|variant| variant != "cpu");
@@ -28,8 +26,9 @@ pub(super) fn judge(case: &mut Case<'_>) {
                 format!("{torch} is built for CUDA and there is no GPU: it computes on the CPU"),
             )
             .found("no GPU")
-            .remedy("Leave it so, or install the build for the CPU, which is much smaller.", &cpu_command(case));
-            case.add(found);
+            .remedy("Nothing has to be done; the build for the CPU is much smaller.", &[]);
+            let cpu = case.release.and_then(|release| Some(to_build(case, release, release.build("cpu")?)));
+            case.add_with(found, vec![cpu.into_iter().collect()]);
         }
         (Some(true), Some(false)) => without_cuda(case),
         (Some(true), _) => capabilities(case),
@@ -37,32 +36,16 @@ pub(super) fn judge(case: &mut Case<'_>) {
     }
 }
 
-fn cpu_command(case: &Case<'_>) -> Vec<String> {
-    let build = case.release.and_then(|release| Some((release, release.build("cpu")?)));
-    build.map(|(release, build)| pip_command(release, build, None)).into_iter().collect()
-}
-
 fn without_cuda(case: &mut Case<'_>) {
     let gpus = case.facts.gpus.as_deref().unwrap_or_default();
     let names: Vec<_> = gpus.iter().map(|gpu| gpu.name.clone()).collect();
     let torch = case.torch();
-    let mut found =
+    let found =
         finding(Reason::GpuWithoutCudaBuild, format!("{torch} is built for the CPU and leaves the GPUs unused"))
             .found(names.join(", "))
             .needed("a build for CUDA");
-    for (text, command) in other_builds(case, &Wanted { driver: case.facts.driver.as_ref(), gpus }) {
-        found = found.remedy(text, &[command]);
-    }
-    if found.remedies.is_empty() {
-        found = found.remedy("Install a build of PyTorch for CUDA that these GPUs and their driver run.", &[]);
-    }
-    if case.facts.torch.built_for.is_some() {
-        found = found.remedy(
-            "For torchd: put such a build's libraries into a folder and name it as runner.libtorch_dir in the settings.",
-            &[],
-        );
-    }
-    case.add(found);
+    let ways = to_other_builds(case, Vec::new());
+    case.add_with(found, ways);
 }
 
 fn capabilities(case: &mut Case<'_>) {
@@ -78,11 +61,15 @@ fn capabilities(case: &mut Case<'_>) {
     if case.facts.torch.version.is_none() {
         return;
     }
+    // Where the code of a build is not listed, its toolkit may tell all the same that there is none.
+    let is_listed = case.build.is_some_and(|build| build.compute.is_some());
+    if !is_listed && left_behind(case) {
+        return;
+    }
     let (Some(release), Some(build)) = (case.release, case.build) else { return unknown_build(case) };
     let torch = case.torch();
     let sources: Vec<String> = release.sources.iter().chain(&build.sources).cloned().collect();
-    let coverage = Coverage::read(&build.compute).ok().filter(|_| !build.compute.is_empty());
-    let Some(coverage) = coverage else {
+    let Some(coverage) = &build.compute else {
         let tell = "python3 -c 'import torch; print(torch.cuda.get_arch_list())'".to_owned();
         let summary = format!("No source told which GPUs {torch} holds code for");
         let found = finding(Reason::BuildCapabilitiesUnknown, summary)
@@ -96,14 +83,13 @@ fn capabilities(case: &mut Case<'_>) {
     for gpu in gpus {
         let Some(compute) = gpu.compute.as_ref().filter(|compute| !seen.contains(compute)) else { continue };
         seen.push(compute);
-        let found = match coverage.fit(compute) {
+        let (found, ways) = match coverage.fit(compute) {
             Fit::Binary => continue,
-            Fit::None => without_code(case, gpu, compute),
+            Fit::None => (without_code(case, gpu, compute), to_other_builds(case, Vec::new())),
             Fit::Ptx => by_ptx(case, gpu, compute),
         };
-        let has = build.compute.join(", ");
-        let found = found.found(format!("{}, compute capability {compute}; the build has {has}", gpu.name));
-        case.add(found.sources(case.catalogue, &sources));
+        let found = found.found(format!("{}, compute capability {compute}; the build has {coverage}", gpu.name));
+        case.add_with(found.sources(case.catalogue, &sources), ways);
     }
 }
 
@@ -137,86 +123,56 @@ fn unknown_build(case: &mut Case<'_>) {
     case.add(found.remedy(add, &[]));
 }
 
-fn without_code(case: &Case<'_>, gpu: &GpuFact, compute: &Version) -> v1::Finding {
+/// GPUs whose generation the build's toolkit has no compiler for: no build with it has their code, whatever is known of it.
+fn left_behind(case: &mut Case<'_>) -> bool {
+    let Some(toolkit) = case.toolkit else { return false };
+    let cuda = &toolkit.version;
     let gpus = case.facts.gpus.as_deref().unwrap_or_default();
-    let summary = format!("{} holds no code that {} can run", case.torch(), gpu.name);
-    let mut found = finding(Reason::CapabilityNotInBuild, summary).needed(format!("a build with code for {compute}"));
-    for (text, command) in other_builds(case, &Wanted { driver: case.facts.driver.as_ref(), gpus }) {
-        found = found.remedy(text, &[command]);
-    }
-    if found.remedies.is_empty() {
-        let text = "No build in the catalogue runs on all of these GPUs with this driver: update the driver, or choose other GPUs.";
-        found = found.remedy(text, &[]);
-    }
-    found
+    let is_beyond = |last: &&Version| cuda > *last && !cuda.is_of(last);
+    let behind = gpus.iter().find_map(|gpu| {
+        let row = case.generation(gpu)?;
+        Some((gpu, row, row.last_cuda.as_ref().filter(is_beyond)?))
+    });
+    let Some((gpu, row, last)) = behind else { return false };
+    let Some(compute) = &gpu.compute else { return false };
+    let found = without_code(case, gpu, compute)
+        .found(format!("{}, compute capability {compute} ({}); CUDA {cuda}", gpu.name, row.name))
+        .needed(format!("a build for CUDA {last} or older: later toolkits have no {}", row.name))
+        .sources(case.catalogue, &row.sources);
+    let ways = to_other_builds(case, Vec::new());
+    case.add_with(found, ways);
+    true
 }
 
-fn by_ptx(case: &Case<'_>, gpu: &GpuFact, compute: &Version) -> v1::Finding {
+fn without_code(case: &Case<'_>, gpu: &GpuFact, compute: &Version) -> Finding {
+    let summary = format!("{} holds no code that {} can run", case.torch(), gpu.name);
+    finding(Reason::CapabilityNotInBuild, summary).needed(format!("a build with code for {compute}"))
+}
+
+fn by_ptx(case: &Case<'_>, gpu: &GpuFact, compute: &Version) -> (Finding, Vec<Vec<Way>>) {
     let (torch, name) = (case.torch(), &gpu.name);
-    let (driver, toolkit) = (case.facts.driver.as_ref(), case.toolkit);
-    let is_too_old = driver.zip(toolkit).is_some_and(|(driver, toolkit)| !toolkit.is_known_to(driver));
-    let cuda = toolkit.map(|toolkit| toolkit.version.to_string()).unwrap_or_default();
+    let too_new = case.facts.driver.as_ref().zip(case.toolkit).filter(|(driver, toolkit)| !toolkit.is_known_to(driver));
+    let cuda = case.toolkit.map(|toolkit| toolkit.version.to_string()).unwrap_or_default();
     let needed = format!("code for {compute}, or a driver that compiles PTX of CUDA {cuda}");
-    if is_too_old {
+    if let Some((_, toolkit)) = too_new {
         let summary =
             format!("{name} needs code that the driver has to compile, and the driver is older than CUDA {cuda}");
         let text = format!("Update the NVIDIA driver to one that came with CUDA {cuda} or later.");
-        finding(Reason::PtxNeedsNewerDriver, summary).needed(needed).remedy(text, &[])
+        let driver = toolkit.driver.as_ref().or(toolkit.driver_branch.as_ref()).cloned();
+        let update = driver.map(|driver| Way::new(text, &[], vec![Change::Driver(driver)]));
+        let ways = to_other_builds(case, update.into_iter().collect());
+        (finding(Reason::PtxNeedsNewerDriver, summary).needed(needed), ways)
     } else {
         let summary = format!(
             "{torch} holds no finished code for {name}: the driver compiles it at the first start, which takes minutes"
         );
-        finding(Reason::CapabilityByPtx, summary)
+        let found = finding(Reason::CapabilityByPtx, summary)
             .needed(needed)
-            .remedy("Nothing has to be done: the driver keeps what it compiled in ~/.nv/ComputeCache.", &[])
+            .remedy("Nothing has to be done: the driver keeps what it compiled in ~/.nv/ComputeCache.", &[]);
+        (found, Vec::new())
     }
 }
 
 fn variants(release: &Release) -> String {
     release.builds.iter().map(|build| build.variant.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// What a build has to run on.
-pub(super) struct Wanted<'a> {
-    pub(super) driver: Option<&'a Version>,
-    pub(super) gpus: &'a [GpuFact],
-}
-
-impl Wanted<'_> {
-    fn is_met_by(&self, catalogue: &Catalogue, build: &Build) -> bool {
-        let Some(toolkit) = build.cuda.as_ref().and_then(|cuda| catalogue.toolkit(cuda)) else { return false };
-        let runs = self.driver.is_none_or(|driver| toolkit.floor().is_some_and(|floor| driver >= floor));
-        let Ok(coverage) = Coverage::read(&build.compute) else { return false };
-        let has_code = |compute: &Version| match coverage.fit(compute) {
-            Fit::Binary => true,
-            Fit::Ptx => self.driver.is_some_and(|driver| toolkit.is_known_to(driver)),
-            Fit::None => false,
-        };
-        runs && !build.compute.is_empty() && self.gpus.iter().filter_map(|gpu| gpu.compute.as_ref()).all(has_code)
-    }
-}
-
-/// Builds that meet what is wanted: of the same release first, then of the newest that has any. With the command that installs each.
-pub(super) fn other_builds(case: &Case<'_>, wanted: &Wanted<'_>) -> Vec<(String, String)> {
-    let own = case.release.into_iter();
-    let newest_first = case
-        .catalogue
-        .releases
-        .iter()
-        .rev()
-        .filter(|release| case.release.is_none_or(|own| release.version != own.version));
-    let mut found: Vec<(&Release, &Build)> = Vec::new();
-    for release in own.chain(newest_first) {
-        let builds = release.builds.iter().rev().filter(|build| wanted.is_met_by(case.catalogue, build));
-        let plain = builds.clone().find(|build| !build.experimental);
-        found.extend(plain.or_else(|| builds.clone().next()).map(|build| (release, build)));
-        if found.len() >= MOST_BUILDS || (!found.is_empty() && case.release.is_none()) {
-            break;
-        }
-    }
-    let told = |(release, build): (&Release, &Build)| {
-        let (version, variant, python) = (&release.version, &build.variant, &release.python);
-        (format!("Install PyTorch {version} built for {variant} ({python})."), pip_command(release, build, None))
-    };
-    found.into_iter().map(told).collect()
 }

@@ -1,6 +1,8 @@
 //! The runtime: its support, its PyTorch, its type of machine.
 
 use super::Case;
+use super::builds::build_of;
+use crate::compat::install::replace_command;
 use crate::compat::{Reason, finding};
 use crate::proto::v1::Support;
 
@@ -78,13 +80,17 @@ fn support_and_exchange(case: &mut Case<'_>) {
 fn model(case: &mut Case<'_>) {
     let (Some(model), Some(ours)) = (&case.facts.model, &case.facts.torch.version) else { return };
     if model > ours {
+        // The machine that wrote the file is another one: the build for the CPU runs there, too.
+        let build = case.release.and_then(|release| Some((release, release.build("cpu").or(case.build)?)));
+        let named = build.map(|(_, build)| format!(" built for {}", build.variant)).unwrap_or_default();
+        let command: Vec<_> = build.map(|(release, build)| replace_command(release, build)).into_iter().collect();
         let found = finding(
             Reason::ModelFileNewer,
             "The model file was written by a newer PyTorch than the one that is to load it",
         )
         .found(format!("a file of PyTorch {model}"))
         .needed(format!("a file of PyTorch {ours} or older"))
-        .remedy(format!("Export it again with PyTorch {ours}."), &[format!("pip install torch=={ours}")])
+        .remedy(format!("Export it again with PyTorch {ours}{named}."), &command)
         .remedy("Exchange weights as safetensors instead, which every version reads.", &[]);
         case.add(found);
     }
@@ -98,12 +104,14 @@ fn node(case: &mut Case<'_>) {
     });
     let found: Vec<_> = rows
         .map(|row| {
-            finding(Reason::NodeTypeBreaksMultiGpu, row.problem.clone())
+            let found = finding(Reason::NodeTypeBreaksMultiGpu, row.problem.clone())
                 .found(format!("{}, {gpus} GPUs, PyTorch {torch}", case.facts.node_type))
                 .needed(format!("fewer than {} GPUs a job, or PyTorch before {}", row.gpus_from, row.pytorch_from))
-                .remedy(row.remedy.clone(), &row.commands)
-                .sources(case.catalogue, &row.sources)
+                .remedy(row.remedy.clone(), &[])
+                .sources(case.catalogue, &row.sources);
+            let release = row.pytorch.as_ref().and_then(|version| case.catalogue.release(version));
+            (found, release.and_then(|release| build_of(case, release)))
         })
         .collect();
-    case.findings.extend(found);
+    found.into_iter().for_each(|(found, way)| case.add_with(found, vec![way.into_iter().collect()]));
 }

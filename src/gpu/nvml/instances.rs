@@ -9,6 +9,7 @@ use nvml_wrapper::gpm::{GpmSample, gpm_metrics_get};
 use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::nvmlGpmSample_t;
 
+use super::ranges::Range;
 use super::readings::{self, Absences};
 use crate::proto::v1;
 
@@ -125,29 +126,29 @@ impl Drop for Activities {
 }
 
 fn activity(told: Vec<Result<f64, NvmlError>>, absent: &mut Absences<'_>) -> v1::GpuActivity {
-    let mut told = told.into_iter();
-    let mut next = PATHS.iter().map(|path| absent.take(path, told.next().unwrap_or(Err(NvmlError::NoData))));
-    let mut next = || next.next().flatten().filter(|value| value.is_finite());
+    let mut told = PATHS.iter().zip(told.into_iter().chain(std::iter::repeat_with(|| Err(NvmlError::NoData))));
+    let mut next = |range| told.next().and_then(|(path, read)| absent.number(path, range, read));
     // Ratios come in percent, throughput in MiB a second. (nvml.h, nvmlGpmMetricId_t)
-    let percent = |value: Option<f64>| value.map(|value| value / 100.0);
-    let mebibytes = |value: Option<f64>| value.map(|value| value * 1_048_576.0);
+    let ratios: [_; 8] =
+        std::array::from_fn(|_| next(Range::SAMPLED_PERCENT).map(|value: f64| (value / 100.0).min(1.0)));
+    let mut mebibytes = || next(Range::MEBIBYTES_PER_SECOND).map(|value| value * 1_048_576.0);
     v1::GpuActivity {
-        graphics_ratio: percent(next()),
-        sm_ratio: percent(next()),
-        sm_occupancy_ratio: percent(next()),
-        tensor_ratio: percent(next()),
-        dram_ratio: percent(next()),
-        fp64_ratio: percent(next()),
-        fp32_ratio: percent(next()),
-        fp16_ratio: percent(next()),
-        pcie_transmitted_bytes_per_second: mebibytes(next()),
-        pcie_received_bytes_per_second: mebibytes(next()),
+        graphics_ratio: ratios[0],
+        sm_ratio: ratios[1],
+        sm_occupancy_ratio: ratios[2],
+        tensor_ratio: ratios[3],
+        dram_ratio: ratios[4],
+        fp64_ratio: ratios[5],
+        fp32_ratio: ratios[6],
+        fp16_ratio: ratios[7],
+        pcie_transmitted_bytes_per_second: mebibytes(),
+        pcie_received_bytes_per_second: mebibytes(),
     }
 }
 
 /// The instances of a GPU that is divided.
 pub(super) fn read(device: &Device<'_>, activities: &mut Activities) -> Vec<v1::MigInstance> {
-    let most = device.mig_device_count().unwrap_or(0);
+    let most = device.mig_device_count().ok().filter(|most| Range::PARTS.has(*most)).unwrap_or(0);
     let mut instances = Vec::new();
     for index in 0..most {
         // Numbers that no instance has are holes.

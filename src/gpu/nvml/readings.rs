@@ -11,10 +11,12 @@ use nvml_wrapper::enum_wrappers::device::{
 use nvml_wrapper::enum_wrappers::nv_link::ErrorCounter;
 use nvml_wrapper::enums::device::{DeviceArchitecture, SampleValue};
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper::structs::device::FieldId;
+use nvml_wrapper::struct_wrappers::device::MemoryInfo;
+use nvml_wrapper::structs::device::{FieldId, UtilizationInfo};
 use nvml_wrapper::sys_exports::field_id;
 
 use super::error;
+use super::ranges::{Number, Range};
 use crate::proto::v1::{self, ClockReduction};
 
 /// NVLinks that a GPU may have. (nvml.h, NVML_NVLINK_MAX_LINKS)
@@ -34,11 +36,44 @@ impl<'a> Absences<'a> {
 
     /// A reading, or the reason why there is none.
     pub(super) fn take<T>(&mut self, path: &'static str, read: Result<T, NvmlError>) -> Option<T> {
+        self.forget(path);
+        self.next(path, read)
+    }
+
+    /// A reading that is a number and in that range, or the reason why there is none.
+    pub(super) fn number<T: Number>(
+        &mut self,
+        path: &'static str,
+        range: Range,
+        read: Result<T, NvmlError>,
+    ) -> Option<T> {
+        self.forget(path);
+        self.next_number(path, range, read)
+    }
+
+    /// The next of several numbers of one path. The reason of any of them stays until it is forgotten.
+    pub(super) fn next_number<T: Number>(
+        &mut self,
+        path: &'static str,
+        range: Range,
+        read: Result<T, NvmlError>,
+    ) -> Option<T> {
+        let value = self.next(path, read)?;
+        if range.has(value) {
+            return Some(value);
+        }
+        self.explain(path, &range.refusal(value));
+        None
+    }
+
+    /// Forgets why a reading was absent.
+    pub(super) fn forget(&mut self, path: &'static str) {
+        self.reasons.remove(path);
+    }
+
+    fn next<T>(&mut self, path: &'static str, read: Result<T, NvmlError>) -> Option<T> {
         match read {
-            Ok(value) => {
-                self.reasons.remove(path);
-                Some(value)
-            }
+            Ok(value) => Some(value),
             Err(error) => {
                 self.is_lost |= matches!(error, NvmlError::GpuLost);
                 self.reasons.insert(path, error::absence(&error));
@@ -55,20 +90,21 @@ impl<'a> Absences<'a> {
 /// What changes all the time.
 pub(super) fn quick(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences<'_>) {
     let ratio = |percent: u32| f64::from(percent) / 100.0;
+    let busy = |told: UtilizationInfo| told.utilization;
     let rates = device.utilization_rates();
     let rate = |pick: fn(&nvml_wrapper::struct_wrappers::device::Utilization) -> u32| match &rates {
         Ok(rates) => Ok(pick(rates)),
         Err(error) => Err(error::again(error)),
     };
     gpu.utilization = Some(v1::GpuUtilization {
-        gpu_ratio: absent.take("utilization.gpu_ratio", rate(|rates| rates.gpu)).map(ratio),
-        memory_ratio: absent.take("utilization.memory_ratio", rate(|rates| rates.memory)).map(ratio),
+        gpu_ratio: absent.number("utilization.gpu_ratio", Range::PERCENT, rate(|rates| rates.gpu)).map(ratio),
+        memory_ratio: absent.number("utilization.memory_ratio", Range::PERCENT, rate(|rates| rates.memory)).map(ratio),
         encoder_ratio: absent
-            .take("utilization.encoder_ratio", device.encoder_utilization())
-            .map(|told| ratio(told.utilization)),
+            .number("utilization.encoder_ratio", Range::PERCENT, device.encoder_utilization().map(busy))
+            .map(ratio),
         decoder_ratio: absent
-            .take("utilization.decoder_ratio", device.decoder_utilization())
-            .map(|told| ratio(told.utilization)),
+            .number("utilization.decoder_ratio", Range::PERCENT, device.decoder_utilization().map(busy))
+            .map(ratio),
     });
     gpu.memory = memory(device, absent);
     let [memory_temperature, average, instant, action] = fields(
@@ -83,18 +119,19 @@ pub(super) fn quick(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absence
     // What this call tells is the average on most GPUs, and the only power that old drivers know.
     let average = average.or_else(|_| device.power_usage().map(f64::from));
     let power = gpu.power.get_or_insert_default();
-    power.average_milliwatts = absent.take("power.average_milliwatts", average).map(whole);
-    power.instant_milliwatts = absent.take("power.instant_milliwatts", instant).map(whole);
-    power.energy_millijoules = absent.take("power.energy_millijoules", device.total_energy_consumption());
+    power.average_milliwatts = absent.number("power.average_milliwatts", Range::MILLIWATTS, average).map(whole);
+    power.instant_milliwatts = absent.number("power.instant_milliwatts", Range::MILLIWATTS, instant).map(whole);
+    power.energy_millijoules =
+        absent.number("power.energy_millijoules", Range::COUNT_64, device.total_energy_consumption());
     let temperature = gpu.temperature.get_or_insert_default();
     let chip = device.temperature(TemperatureSensor::Gpu).map(f64::from);
-    temperature.gpu_celsius = absent.take("temperature.gpu_celsius", chip);
+    temperature.gpu_celsius = absent.number("temperature.gpu_celsius", Range::CELSIUS, chip);
     // A memory without a sensor is at absolute zero for some drivers.
     let memory_temperature =
         memory_temperature.and_then(|told| if told > 0.0 { Ok(told) } else { Err(NvmlError::NotSupported) });
-    temperature.memory_celsius = absent.take("temperature.memory_celsius", memory_temperature);
+    temperature.memory_celsius = absent.number("temperature.memory_celsius", Range::CELSIUS, memory_temperature);
     let clocks = gpu.clocks.get_or_insert_default();
-    let mut clock = |path, which| absent.take(path, device.clock_info(which).map(hertz));
+    let mut clock = |path, which| absent.number(path, Range::MEGAHERTZ, device.clock_info(which)).map(hertz);
     clocks.graphics_hertz = clock("clocks.graphics_hertz", Clock::Graphics);
     clocks.sm_hertz = clock("clocks.sm_hertz", Clock::SM);
     clocks.memory_hertz = clock("clocks.memory_hertz", Clock::Memory);
@@ -107,13 +144,13 @@ pub(super) fn quick(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absence
     let state = state.and_then(|state| if state < 32 { Ok(state) } else { Err(NvmlError::NoData) });
     gpu.performance_state = absent.take("performance_state", state);
     // What decides about jobs is never old.
-    let action = absent.take("recovery_action", action);
+    let action = absent.number("recovery_action", Range::PARTS, action);
     gpu.recovery_action = action.and_then(|told| i32::try_from(whole(told) + 1).ok());
     let mig = device.mig_mode();
     let modes = gpu.modes.get_or_insert_default();
     (modes.mig, modes.mig_after_reset) = match absent.take("modes.mig", mig) {
         Some(mode) => {
-            absent.reasons.remove("modes.mig_after_reset");
+            absent.forget("modes.mig_after_reset");
             (Some(mode.current == 1), Some(mode.pending == 1))
         }
         None => {
@@ -126,35 +163,26 @@ pub(super) fn quick(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absence
 
 /// Memory of a GPU or of an instance.
 pub(super) fn memory(device: &Device<'_>, absent: &mut Absences<'_>) -> Option<v1::GpuMemory> {
-    let told = absent.take("memory.total_bytes", device.memory_info());
-    match told {
-        Some(told) => {
-            for path in ["memory.used_bytes", "memory.free_bytes", "memory.reserved_bytes"] {
-                absent.reasons.remove(path);
-            }
-            Some(v1::GpuMemory {
-                total_bytes: Some(told.total),
-                used_bytes: Some(told.used),
-                free_bytes: Some(told.free),
-                reserved_bytes: Some(told.reserved),
-            })
-        }
-        None => {
-            let reason = absent.reasons.get("memory.total_bytes").cloned().unwrap_or_default();
-            for path in ["memory.used_bytes", "memory.free_bytes", "memory.reserved_bytes"] {
-                absent.explain(path, &reason);
-            }
-            None
-        }
-    }
+    let told = device.memory_info();
+    let pick = |pick: fn(&MemoryInfo) -> u64| match &told {
+        Ok(told) => Ok(pick(told)),
+        Err(error) => Err(error::again(error)),
+    };
+    let total_bytes = absent.number("memory.total_bytes", Range::BYTES, pick(|told| told.total));
+    let part = total_bytes.map_or(Range::BYTES, Range::bytes_of);
+    let used_bytes = absent.number("memory.used_bytes", part, pick(|told| told.used));
+    let free_bytes = absent.number("memory.free_bytes", part, pick(|told| told.free));
+    let reserved_bytes = absent.number("memory.reserved_bytes", part, pick(|told| told.reserved));
+    told.is_ok().then_some(v1::GpuMemory { total_bytes, used_bytes, free_bytes, reserved_bytes })
 }
 
 /// What changes slowly.
 pub(super) fn slow(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences<'_>) {
     gpu.fans.clear();
-    if let Some(count) = absent.take("fans", device.num_fans()) {
+    if let Some(count) = absent.number("fans", Range::PARTS, device.num_fans()) {
         for index in 0..count {
-            let speed = absent.take("fans", device.fan_speed(index)).map(|percent| f64::from(percent) / 100.0);
+            let speed = absent.next_number("fans", Range::FAN_PERCENT, device.fan_speed(index));
+            let speed = speed.map(|percent| f64::from(percent) / 100.0);
             gpu.fans.push(v1::GpuFan { index, speed_ratio: speed });
         }
         if count == 0 {
@@ -176,23 +204,39 @@ pub(super) fn slow(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences
     );
     let pages = |cause| device.retired_pages(cause).map(|pages| pages.len() as u64);
     gpu.retirement = Some(v1::GpuRetirement {
-        pages_corrected: absent.take("retirement.pages_corrected", pages(RetirementCause::MultipleSingleBitEccErrors)),
-        pages_uncorrected: absent.take("retirement.pages_uncorrected", pages(RetirementCause::DoubleBitEccError)),
+        pages_corrected: absent.number(
+            "retirement.pages_corrected",
+            Range::COUNT_32,
+            pages(RetirementCause::MultipleSingleBitEccErrors),
+        ),
+        pages_uncorrected: absent.number(
+            "retirement.pages_uncorrected",
+            Range::COUNT_32,
+            pages(RetirementCause::DoubleBitEccError),
+        ),
         pages_pending: absent.take("retirement.pages_pending", device.are_pages_pending_retired()),
-        remapped_rows_corrected: absent.take("retirement.remapped_rows_corrected", corrected).map(whole),
-        remapped_rows_uncorrected: absent.take("retirement.remapped_rows_uncorrected", uncorrected).map(whole),
+        remapped_rows_corrected: absent
+            .number("retirement.remapped_rows_corrected", Range::COUNT_32, corrected)
+            .map(whole),
+        remapped_rows_uncorrected: absent
+            .number("retirement.remapped_rows_uncorrected", Range::COUNT_32, uncorrected)
+            .map(whole),
         remapped_rows_pending: absent.take("retirement.remapped_rows_pending", pending).map(|told| told != 0.0),
         remapping_failed: absent.take("retirement.remapping_failed", failed).map(|told| told != 0.0),
     });
     // In KiB. (nvml.h, NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX)
     gpu.nvlink_traffic = Some(v1::NvLinkTraffic {
-        transmitted_bytes: absent.take("nvlink_traffic.transmitted_bytes", transmitted).map(|kib| whole(kib * 1024.0)),
-        received_bytes: absent.take("nvlink_traffic.received_bytes", received).map(|kib| whole(kib * 1024.0)),
+        transmitted_bytes: absent
+            .number("nvlink_traffic.transmitted_bytes", Range::COUNT_64, transmitted)
+            .map(|kib| whole(kib * 1024.0)),
+        received_bytes: absent
+            .number("nvlink_traffic.received_bytes", Range::COUNT_64, received)
+            .map(|kib| whole(kib * 1024.0)),
     });
     let pcie = gpu.pcie.get_or_insert_default();
-    pcie.generation = absent.take("pcie.generation", device.current_pcie_link_gen());
-    pcie.width = absent.take("pcie.width", device.current_pcie_link_width());
-    pcie.replays = absent.take("pcie.replays", device.pcie_replay_counter().map(u64::from));
+    pcie.generation = absent.number("pcie.generation", Range::LINK, device.current_pcie_link_gen());
+    pcie.width = absent.number("pcie.width", Range::LINK, device.current_pcie_link_width());
+    pcie.replays = absent.number("pcie.replays", Range::COUNT_32, device.pcie_replay_counter()).map(u64::from);
     gpu.nvlinks = nvlinks(device, absent);
     let modes = gpu.modes.get_or_insert_default();
     modes.drain = absent.take("modes.drain", device.is_drain_enabled(None));
@@ -200,7 +244,7 @@ pub(super) fn slow(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences
 
 /// What hardly ever changes.
 pub(super) fn rare(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences<'_>) {
-    gpu.minor_number = absent.take("minor_number", device.minor_number());
+    gpu.minor_number = absent.number("minor_number", Range::COUNT_32, device.minor_number());
     gpu.model = absent.take("model", device.name()).unwrap_or_default();
     gpu.serial = absent.take("serial", device.serial()).unwrap_or_default();
     gpu.pci_bus_id = absent.take("pci_bus_id", device.pci_info().map(|pci| pci.bus_id)).unwrap_or_default();
@@ -210,7 +254,7 @@ pub(super) fn rare(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences
     gpu.compute_capability = absent.take("compute_capability", capability).unwrap_or_default();
     gpu.architecture = absent.take("architecture", device.architecture().map(architecture)).unwrap_or_default();
     let power = gpu.power.get_or_insert_default();
-    let mut limit = |path, read: Result<u32, NvmlError>| absent.take(path, read.map(u64::from));
+    let mut limit = |path, read| absent.number(path, Range::MILLIWATTS, read).map(u64::from);
     power.enforced_limit_milliwatts = limit("power.enforced_limit_milliwatts", device.enforced_power_limit());
     power.limit_milliwatts = limit("power.limit_milliwatts", device.power_management_limit());
     power.default_limit_milliwatts = limit("power.default_limit_milliwatts", device.power_management_limit_default());
@@ -218,24 +262,25 @@ pub(super) fn rare(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences
     power.min_limit_milliwatts = limit("power.min_limit_milliwatts", bounds().map(|bounds| bounds.min_limit));
     power.max_limit_milliwatts = limit("power.max_limit_milliwatts", bounds().map(|bounds| bounds.max_limit));
     let temperature = gpu.temperature.get_or_insert_default();
-    let mut threshold = |path, which| absent.take(path, device.temperature_threshold(which).map(f64::from));
+    let mut threshold =
+        |path, which| absent.number(path, Range::CELSIUS, device.temperature_threshold(which)).map(f64::from);
     temperature.slowdown_celsius = threshold("temperature.slowdown_celsius", TemperatureThreshold::Slowdown);
     temperature.shutdown_celsius = threshold("temperature.shutdown_celsius", TemperatureThreshold::Shutdown);
     temperature.gpu_max_celsius = threshold("temperature.gpu_max_celsius", TemperatureThreshold::GpuMax);
     temperature.memory_max_celsius = threshold("temperature.memory_max_celsius", TemperatureThreshold::MemoryMax);
     let clocks = gpu.clocks.get_or_insert_default();
-    let mut clock = |path, which| absent.take(path, device.max_clock_info(which).map(hertz));
+    let mut clock = |path, which| absent.number(path, Range::MEGAHERTZ, device.max_clock_info(which)).map(hertz);
     clocks.max_graphics_hertz = clock("clocks.max_graphics_hertz", Clock::Graphics);
     clocks.max_sm_hertz = clock("clocks.max_sm_hertz", Clock::SM);
     clocks.max_memory_hertz = clock("clocks.max_memory_hertz", Clock::Memory);
     clocks.max_video_hertz = clock("clocks.max_video_hertz", Clock::Video);
     let pcie = gpu.pcie.get_or_insert_default();
-    pcie.max_generation = absent.take("pcie.max_generation", device.max_pcie_link_gen());
-    pcie.max_width = absent.take("pcie.max_width", device.max_pcie_link_width());
+    pcie.max_generation = absent.number("pcie.max_generation", Range::LINK, device.max_pcie_link_gen());
+    pcie.max_width = absent.number("pcie.max_width", Range::LINK, device.max_pcie_link_width());
     let ecc = gpu.ecc.get_or_insert_default();
     (ecc.enabled, ecc.enabled_after_reboot) = match absent.take("ecc.enabled", device.is_ecc_enabled()) {
         Some(state) => {
-            absent.reasons.remove("ecc.enabled_after_reboot");
+            absent.forget("ecc.enabled_after_reboot");
             (Some(state.currently_enabled), Some(state.pending_enabled))
         }
         None => {
@@ -265,7 +310,10 @@ pub(super) fn pcie_throughput(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &m
         }
         return;
     }
-    let mut told = |path, which| absent.take(path, device.pcie_throughput(which).map(|kb| f64::from(kb) * 1000.0));
+    let mut told = |path, which| {
+        let told = absent.number(path, Range::KILOBYTES_PER_SECOND, device.pcie_throughput(which));
+        told.map(|kilobytes| f64::from(kilobytes) * 1000.0)
+    };
     pcie.transmitted_bytes_per_second = told(paths[0], PcieUtilCounter::Send);
     pcie.received_bytes_per_second = told(paths[1], PcieUtilCounter::Receive);
 }
@@ -287,11 +335,13 @@ fn lost_time(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences<'_>) 
     let sync = sync.or_else(|_| older(PerformancePolicy::SyncBoost));
     let software = software.or_else(|_| older(PerformancePolicy::Thermal));
     let clocks = gpu.clocks.get_or_insert_default();
-    clocks.power_cap_nanoseconds = absent.take("clocks.power_cap_nanoseconds", power).map(whole);
-    clocks.sync_boost_nanoseconds = absent.take("clocks.sync_boost_nanoseconds", sync).map(whole);
-    clocks.software_thermal_nanoseconds = absent.take("clocks.software_thermal_nanoseconds", software).map(whole);
-    clocks.hardware_thermal_nanoseconds = absent.take("clocks.hardware_thermal_nanoseconds", hardware).map(whole);
-    clocks.power_brake_nanoseconds = absent.take("clocks.power_brake_nanoseconds", brake).map(whole);
+    clocks.power_cap_nanoseconds = absent.number("clocks.power_cap_nanoseconds", Range::COUNT_64, power).map(whole);
+    clocks.sync_boost_nanoseconds = absent.number("clocks.sync_boost_nanoseconds", Range::COUNT_64, sync).map(whole);
+    clocks.software_thermal_nanoseconds =
+        absent.number("clocks.software_thermal_nanoseconds", Range::COUNT_64, software).map(whole);
+    clocks.hardware_thermal_nanoseconds =
+        absent.number("clocks.hardware_thermal_nanoseconds", Range::COUNT_64, hardware).map(whole);
+    clocks.power_brake_nanoseconds = absent.number("clocks.power_brake_nanoseconds", Range::COUNT_64, brake).map(whole);
 }
 
 fn ecc_counts(device: &Device<'_>, absent: &mut Absences<'_>) -> Vec<v1::EccCount> {
@@ -306,20 +356,22 @@ fn ecc_counts(device: &Device<'_>, absent: &mut Absences<'_>) -> Vec<v1::EccCoun
         (MemoryLocation::Cbu, "cbu"),
     ];
     let mut counts = Vec::new();
+    absent.forget("ecc.counts");
     for (error, uncorrected) in [(MemoryError::Corrected, false), (MemoryError::Uncorrected, true)] {
         for (counter, aggregate) in [(EccCounter::Volatile, false), (EccCounter::Aggregate, true)] {
             let count =
                 |location: &str, count| v1::EccCount { uncorrected, aggregate, location: location.into(), count };
             let all = device.total_ecc_errors(error, counter);
-            match absent.take("ecc.counts", all) {
+            match absent.next_number("ecc.counts", Range::COUNT_64, all) {
                 Some(all) => counts.push(count("all", all)),
                 // A GPU without ECC has no counter of any part either.
                 None => continue,
             }
             for (location, name) in LOCATIONS {
                 // Which parts count differs from one architecture to the next; those that do not are no absence to tell.
-                if let Ok(told) = device.memory_error_counter(error, counter, location) {
-                    counts.push(count(name, told));
+                match device.memory_error_counter(error, counter, location) {
+                    Ok(told) if Range::COUNT_64.has(told) => counts.push(count(name, told)),
+                    _ => {}
                 }
             }
         }
@@ -340,7 +392,7 @@ fn nvlinks(device: &Device<'_>, absent: &mut Absences<'_>) -> Vec<v1::NvLink> {
                 break;
             }
         };
-        let errors = |counter| link.error_counter(counter).ok().filter(|_| active);
+        let errors = |counter| link.error_counter(counter).ok().filter(|told| active && Range::COUNT_64.has(*told));
         links.push(v1::NvLink {
             index,
             active: Some(active),
@@ -351,7 +403,7 @@ fn nvlinks(device: &Device<'_>, absent: &mut Absences<'_>) -> Vec<v1::NvLink> {
         });
     }
     if !links.is_empty() {
-        absent.reasons.remove("nvlinks");
+        absent.forget("nvlinks");
     }
     links
 }

@@ -339,4 +339,31 @@ mod tests {
         assert!(processes[0].left_behind && gpus[0].jobs.is_empty());
         watcher.stop();
     }
+
+    /// No driver at all.
+    struct Nothing;
+
+    impl Driver for Nothing {
+        fn open(&self) -> Result<Box<dyn Session>, Unavailable> {
+            Err(watching("there is none".into()))
+        }
+    }
+
+    #[test]
+    fn without_a_driver_only_the_newest_ended_jobs_are_remembered() {
+        let watcher = Watcher::start(Box::new(Nothing), WatcherSettings { interval: Duration::from_secs(1) }).unwrap();
+        let holder = |number: usize| Holder {
+            job: format!("jobs/{number}"),
+            gpus: vec!["GPU-a".into()],
+            process_group: Some(number as u32 + 1),
+            ended: None,
+        };
+        // One after the other has the GPU.
+        for number in 0..1_000 {
+            watcher.hold(vec![holder(number)]);
+        }
+        let jobs: Vec<_> = watcher.holders().iter().map(|holder| holder.job.clone()).collect();
+        assert_eq!(jobs, (935..1_000).rev().map(|number| format!("jobs/{number}")).collect::<Vec<_>>());
+        watcher.stop();
+    }
 }

@@ -141,9 +141,14 @@ fn judge_set(model: Model, field: &str, facts: &Facts, wrong: &mut Violations) {
         && label >= classes
     {
         let (name, last) = (model.name(), classes - 1);
+        let from_one = if facts.lowest_label == Some(1) {
+            "; the lowest is 1: labels count from 0, so subtract 1 where yours count from 1"
+        } else {
+            ""
+        };
         wrong.add(
             set_field(field, Part::Labels),
-            format!("holds the label {label} at place {place}, counted from 0; {name} takes 0 to {last}"),
+            format!("holds the label {label} at place {place}, counted from 0; {name} takes 0 to {last}{from_one}"),
         );
     }
 }
@@ -197,7 +202,7 @@ mod tests {
     }
 
     fn facts(examples: u64) -> Facts {
-        Facts { examples, height: 28, width: 28, highest_label: Some((9, 0)) }
+        Facts { examples, height: 28, width: 28, highest_label: Some((9, 0)), lowest_label: Some(0) }
     }
 
     #[test]
@@ -244,5 +249,8 @@ mod tests {
         let wrong = spec().fit(&DataFacts { train: odd, validation: None }).unwrap_err();
         let fields: Vec<_> = wrong.0.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, ["data.train.idx.images", "data.train.idx.labels", "training.batch_size"]);
+        let letters = Facts { highest_label: Some((26, 25)), lowest_label: Some(1), ..facts(400) };
+        let wrong = spec().fit(&DataFacts { train: letters, validation: None }).unwrap_err();
+        assert!(wrong.0[0].description.contains("subtract 1"), "{wrong}");
     }
 }

@@ -1,9 +1,14 @@
-//! A job from what its folder holds. `job.json` is the job; where that is lost, spec, orders, journal, lock and exit note tell what can be
-//! told, and nothing is made up: a job whose end nobody noted has been interrupted.
+//! A job from what its folder holds, held against what a database tells of it: the later of the two is taken.
+//!
+//! `job.json` is the job. Where that is lost, spec, orders, journal, lock and exit note tell what can be told, and
+//! nothing is made up: a job whose end nobody noted has been interrupted. Nothing is written here: the start of a
+//! daemon (`recovery`) and `torchd doctor --repair` put the result in its place.
 
 use std::fs;
+use std::io;
 use std::time::SystemTime;
 
+use super::job_json::{MirrorError, Mirrored, generation_told};
 use crate::dataset::DataRoots;
 use crate::job::end::{self, Exit};
 use crate::job::order::IdxFiles;
@@ -11,7 +16,6 @@ use crate::job::spec::{self, IdxPaths};
 use crate::job::state::Outcome;
 use crate::job::{Inputs, Job, JobId, State};
 use crate::journal::{ExitNote, JobFolder, JournalTail, ProgressFold, is_held};
-use crate::manager::{MirrorError, Mirrored};
 use crate::proto::{json, v1};
 use crate::supervisor::last_lines;
 
@@ -22,22 +26,24 @@ const GENERATIONS_PER_ATTEMPT: u64 = 8;
 
 /// A job that was rebuilt.
 #[derive(Debug)]
-pub(super) struct Rebuilt {
-    pub(super) mirrored: Mirrored,
+pub struct Rebuilt {
+    /// The job, with its request.
+    pub mirrored: Mirrored,
     /// What it was put together from; None where its job.json was taken as it is.
-    pub(super) how: Option<String>,
+    pub how: Option<String>,
 }
 
-/// What the old database tells of a job, where it can be read.
+/// What the database tells of a job, where it can be read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Old<'a> {
-    pub(super) row: Option<&'a Mirrored>,
+pub struct Old<'a> {
+    /// Its row, if it has one.
+    pub row: Option<&'a Mirrored>,
     /// When the database was made, where the file system tells.
-    pub(super) born: Option<SystemTime>,
+    pub born: Option<SystemTime>,
 }
 
 /// Rebuilds a job; None where the folder holds none that anybody was promised. An error says why it cannot be done.
-pub(super) fn rebuild(
+pub fn rebuild(
     id: &JobId,
     folder: &JobFolder,
     old: Option<Old<'_>>,
@@ -48,11 +54,16 @@ pub(super) fn rebuild(
         Ok(mirrored) if mirrored.job.id != *id => {
             return Err(format!("its job.json is that of {}", mirrored.job.id.name()));
         }
-        Ok(mirrored) => return Ok(Some(brought_up(mirrored, row, folder))),
+        Ok(mirrored) => {
+            let (newest, how) = newer(mirrored, row);
+            return Ok(Some(brought_up(newest, how, folder)));
+        }
         Err(error) => error,
     };
-    if let Some(row) = row {
-        return Ok(Some(patched(row.clone(), format!("from the old database: {error}"))));
+    // A job.json that cannot be read, and still tells that it is the newer one, is not replaced by an older row.
+    let is_newer = |row: &Mirrored| matches!(generation_told(folder), Ok(Some(told)) if told > row.job.generation);
+    if let Some(row) = row.filter(|row| !is_newer(row)) {
+        return Ok(Some(brought_up(row.clone(), Some(format!("from the old database: {error}")), folder)));
     }
     if !matches!(error, MirrorError::Missing | MirrorError::Damaged(_)) {
         return Err(format!(
@@ -64,33 +75,48 @@ pub(super) fn rebuild(
     }
     let job = from_spec(id, folder, roots).map_err(|why| format!("{error}; {why}"))?;
     let how = format!("from spec.json, now {}: {error}", job.state);
-    Ok(Some(patched(Mirrored { job, request: None }, how)))
+    Ok(Some(Rebuilt { mirrored: Mirrored { job, request: None }, how: Some(how) }))
 }
 
-/// A job.json is written after the row: where the daemon died in between, what it lacks is known elsewhere.
-fn brought_up(mut mirrored: Mirrored, row: Option<&Mirrored>, folder: &JobFolder) -> Rebuilt {
-    if let Some(row) = row.filter(|row| row.job.generation > mirrored.job.generation) {
-        return patched(row.clone(), "from the old database: job.json is behind it".into());
+/// The later one of job.json and row, and how it came about where it is not job.json as it is. A job.json is written
+/// after the row: where the daemon died in between, it is behind. A database that has lost its write-ahead log is.
+fn newer(mut mirrored: Mirrored, row: Option<&Mirrored>) -> (Mirrored, Option<String>) {
+    let Some(row) = row else { return (mirrored, None) };
+    if row.job.generation > mirrored.job.generation {
+        return (row.clone(), Some("from the old database: job.json is behind it".into()));
     }
+    if mirrored.request.is_some() || row.request.is_none() {
+        return (mirrored, None);
+    }
+    mirrored.request.clone_from(&row.request);
+    (mirrored, Some("from job.json, with its request from the old database".into()))
+}
+
+/// Brings a job up to the attempts that its folder knows of. An order is written after the row and before job.json, so
+/// that either may lack the newest attempt.
+fn brought_up(mut mirrored: Mirrored, how: Option<String>, folder: &JobFolder) -> Rebuilt {
+    let job = &mut mirrored.job;
     let attempt = folder.last_attempt();
-    if mirrored.job.state == State::Queued && attempt > mirrored.job.attempt {
-        mirrored.job.state = State::Starting;
-        mirrored.job.attempt = attempt;
-        mirrored.job.generation += 1;
-        let how = format!("from job.json, which does not know of attempt {attempt}");
-        return patched(mirrored, how);
+    if job.state.is_final() || attempt <= job.attempt {
+        return Rebuilt { mirrored, how };
     }
-    let request = row.and_then(|row| row.request.clone()).filter(|_| mirrored.request.is_none());
-    if request.is_some() {
-        mirrored.request = request;
-        let how = "from job.json, with its request from the old database".into();
-        return patched(mirrored, how);
+    let how = how.unwrap_or_else(|| "from job.json".into()) + &format!(", which does not know of attempt {attempt}");
+    job.generation += GENERATIONS_PER_ATTEMPT * u64::from(attempt - job.attempt);
+    job.state = State::Starting;
+    job.attempt = attempt;
+    job.course.stop = None;
+    job.course.not_before = None;
+    // What resumes have changed stands in the order, all together.
+    if let Some(edits) = folder.read_order(attempt).ok().and_then(|order| order.edits) {
+        job.spec = spec::edited(job.spec.clone(), &edits);
+        job.course.edits = Some(edits);
     }
-    Rebuilt { mirrored, how: None }
+    Rebuilt { mirrored, how: Some(how) }
 }
 
-fn patched(mirrored: Mirrored, how: String) -> Rebuilt {
-    Rebuilt { mirrored, how: Some(how) }
+/// Whether a shim or a runner works for the job.
+pub(super) fn is_alive(folder: &JobFolder) -> io::Result<bool> {
+    Ok(is_held(&folder.shim())? || is_held(&folder.lock())?)
 }
 
 /// The job of a folder without a job.json.
@@ -115,9 +141,8 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, S
     job.attempt = attempt;
     job.generation = 1 + GENERATIONS_PER_ATTEMPT * u64::from(attempt);
     job.started = span.map(|(first, _)| first);
-    let is_alive = is_held(&folder.shim()).and_then(|held| Ok(held || is_held(&folder.lock())?));
     let is_started = fold.started(attempt).is_some();
-    if is_alive.map_err(|error| format!("whether it runs cannot be told: {error}"))? {
+    if is_alive(folder).map_err(|error| format!("whether it runs cannot be told: {error}"))? {
         // The daemon finds its runner when it starts.
         job.state = if is_started { State::Running } else { State::Starting };
         return Ok(job);

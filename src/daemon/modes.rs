@@ -1,0 +1,93 @@
+//! The modes of what lies in the state folder: 0700 and 0600, also where an earlier version has left others. With `state_group_read` the group
+//! may list the jobs and read their event files and results, and nothing else.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, fchmod, fstat};
+
+use crate::beneath::Folder;
+use crate::journal::JobFolder;
+
+/// Whether the group of the state folder may read results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GroupReads(pub(super) bool);
+
+impl GroupReads {
+    /// Sets the mode of the state folder itself: before anything in it is relied on.
+    pub(super) fn close(self, state_dir: &Path) -> io::Result<()> {
+        // The group has to get through it, and need not see what lies beside the jobs.
+        let mode = if self.0 { 0o710 } else { 0o700 };
+        std::fs::set_permissions(state_dir, Permissions::from_mode(mode))
+    }
+
+    /// Sets the modes of all that lies in it. The folder of jobs comes last: where its mode is right, those in it are, because nothing is made
+    /// with others.
+    pub(super) fn settle(self, state_dir: &Path) -> io::Result<()> {
+        let state = Folder::open(state_dir)?;
+        let jobs = state.folder("jobs")?;
+        let is_settled = mode_of(&jobs)? == self.shown();
+        // What else lies there is not ours: database, its companions and copies, and the lock have such names.
+        for entry in state.entries()?.into_iter().filter(|entry| entry.is_file && entry.name.starts_with("torchd.")) {
+            set_file(&state, &entry.name, 0o600);
+        }
+        if is_settled {
+            return Ok(());
+        }
+        for entry in jobs.entries()?.into_iter().filter(|entry| entry.is_folder) {
+            // What is deleted meanwhile needs no mode.
+            let Ok(job) = jobs.folder(&entry.name) else { continue };
+            for entry in job.entries()? {
+                let is_shown = JobFolder::SHOWN.contains(&entry.name.as_str());
+                if entry.is_file {
+                    set_file(&job, &entry.name, 0o600);
+                } else if entry.is_folder {
+                    self.settle_tree(&job.folder(&entry.name)?, is_shown)?;
+                }
+            }
+            set_folder(&job, self.shown());
+        }
+        set_folder(&jobs, self.shown());
+        Ok(())
+    }
+
+    /// The mode of a folder that the group may list where it may read.
+    fn shown(self) -> u32 {
+        if self.0 { 0o750 } else { 0o700 }
+    }
+
+    fn settle_tree(self, folder: &Folder, is_shown: bool) -> io::Result<()> {
+        let is_shown = is_shown && self.0;
+        for entry in folder.entries()? {
+            if entry.is_file {
+                set_file(folder, &entry.name, if is_shown { 0o640 } else { 0o600 });
+            } else if entry.is_folder {
+                self.settle_tree(&folder.folder(&entry.name)?, is_shown)?;
+            }
+        }
+        set_folder(folder, if is_shown { 0o750 } else { 0o700 });
+        Ok(())
+    }
+}
+
+fn mode_of(folder: &Folder) -> io::Result<u32> {
+    Ok(fstat(folder)?.st_mode & 0o777)
+}
+
+fn set_folder(folder: &Folder, mode: u32) {
+    if let Err(error) = fchmod(folder, Mode::from_raw_mode(mode)) {
+        tracing::warn!(%error, "the mode of a folder in the state folder cannot be set");
+    }
+}
+
+fn set_file(folder: &Folder, name: &str, mode: u32) {
+    let set = folder.file(name).and_then(|file| file.set_permissions(Permissions::from_mode(mode)));
+    match set {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(name, %error, "the mode of a file in the state folder cannot be set");
+        }
+        _ => {}
+    }
+}

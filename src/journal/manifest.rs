@@ -1,0 +1,220 @@
+//! `checkpoint.json`: where training stood, what the numbers depend on, and the other files of a checkpoint with
+//! their checksums. A manifest may be anybody's, so every number and text of it has a range.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::checkpoint::hex;
+use super::trained_on::TrainedOn;
+use crate::job::spec::Place;
+
+/// A longer manifest is damaged; ours are about a kilobyte.
+const MOST_BYTES: u64 = 1 << 20;
+/// A manifest tells of so many files, and of so many metrics, at most.
+const MOST_ENTRIES: usize = 64;
+/// A text in a manifest has so many bytes at most.
+const MOST_TEXT: usize = 1024;
+/// The last second of the year 9999, the latest that a Timestamp of protobuf can tell.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
+
+/// What a checkpoint holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Where training stands.
+    pub place: Place,
+    /// The attempt that took it.
+    pub attempt: u32,
+    /// When it was taken.
+    pub time: SystemTime,
+    /// Examples that the sums behind the next scalars hold already.
+    pub summed_examples: u64,
+    /// Scalars of the validation pass at this step; empty where there was none.
+    pub metrics: BTreeMap<String, f64>,
+    /// What has to be the same for a resumed run to be the same bit for bit.
+    pub context: Context,
+    /// What it was trained on; None in those of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_on: Option<TrainedOn>,
+    /// The other files of the folder.
+    pub files: Vec<FileSum>,
+}
+
+/// What numbers depend on besides the spec.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Context {
+    /// Version of libtorch.
+    pub libtorch: String,
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// Threads of computation.
+    pub cpu_threads: u32,
+    /// The CPU, or the GPU, by its name.
+    pub processor: String,
+}
+
+/// A file with its checksum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSum {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its bytes.
+    pub size_bytes: u64,
+    /// SHA-256 in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+impl FileSum {
+    /// A file with these bytes.
+    pub fn of(name: &str, bytes: &[u8]) -> Self {
+        Self { name: name.into(), size_bytes: bytes.len() as u64, sha256: hex(Sha256::digest(bytes).as_slice()) }
+    }
+}
+
+impl Manifest {
+    /// The file that tells of a checkpoint, in its folder.
+    pub const NAME: &str = "checkpoint.json";
+
+    /// The file that it is written to.
+    pub fn path(folder: &Path) -> PathBuf {
+        folder.join(Self::NAME)
+    }
+
+    /// Reads a manifest that may be anybody's: every number and text of it is in its range.
+    ///
+    /// # Errors
+    /// `InvalidData`, with what is wrong, where it is none.
+    pub fn read(source: impl Read) -> io::Result<Self> {
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let mut bytes = Vec::new();
+        source.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(wrong(format!("{} has more than {MOST_BYTES} bytes", Self::NAME)));
+        }
+        let manifest: Self =
+            serde_json::from_slice(&bytes).map_err(|error| wrong(format!("{}: {error}", Self::NAME)))?;
+        manifest.judge().map_err(wrong)?;
+        Ok(manifest)
+    }
+
+    fn judge(&self) -> Result<(), String> {
+        let Self { place, attempt: _, time, summed_examples, metrics, context, trained_on: _, files } = self;
+        let most = i64::MAX as u64;
+        for (what, found, most) in [
+            ("place.step", place.step, most),
+            // An epoch has a step at least, and a step 2^32 examples at most.
+            ("place.epoch", place.epoch, place.step.min(u32::MAX.into())),
+            ("place.examples", place.examples, place.step.saturating_mul(u32::MAX.into()).min(most)),
+            ("summed_examples", *summed_examples, place.step.saturating_mul(u32::MAX.into()).min(most)),
+            ("the number of files", files.len() as u64, MOST_ENTRIES as u64),
+            ("the number of metrics", metrics.len() as u64, MOST_ENTRIES as u64),
+        ] {
+            if found > most {
+                return Err(format!("{what} is {found}, and can be {most} at most"));
+            }
+        }
+        if time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|time| time > LATEST) {
+            return Err("time lies beyond the year 9999".into());
+        }
+        let Context { libtorch, device, cpu_threads: _, processor } = context;
+        let texts = [libtorch, device, processor].into_iter().chain(metrics.keys());
+        if let Some(text) = texts.into_iter().find(|text| text.len() > MOST_TEXT) {
+            return Err(format!("a text has {} bytes, and can have {MOST_TEXT} at most", text.len()));
+        }
+        let mut names = BTreeSet::new();
+        let mut total = 0u64;
+        for FileSum { name, size_bytes, sha256 } in files {
+            let is_name = Path::new(name).file_name().is_some_and(|last| last == name.as_str());
+            if !is_name || name == Self::NAME || name.len() > MOST_TEXT {
+                return Err(format!("it tells of {name:?}, which is no name of a file in it"));
+            }
+            if !names.insert(name) {
+                return Err(format!("it tells of {name:?} twice"));
+            }
+            if sha256.len() != 64 || !sha256.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+                return Err(format!("the checksum of {name:?} is not 64 hexadecimal digits"));
+            }
+            total = total.checked_add(*size_bytes).filter(|total| *total <= most).ok_or("its files are too large")?;
+        }
+        Ok(())
+    }
+
+    /// Whether training can go on from here with the data of now; an error says in words how they differ.
+    pub fn judge_data(&self, now: &TrainedOn) -> Result<(), String> {
+        let difference = self.trained_on.as_ref().and_then(|then| then.difference(now)).or_else(|| {
+            // An epoch that is over begins the next one, so that some of it is always left.
+            let (used, has) = (self.place.examples, now.train.examples);
+            (used >= has).then(|| format!("it has used {used} examples of an epoch, and the training set has {has}"))
+        });
+        let step = self.place.step;
+        difference.map_or(Ok(()), |what| {
+            Err(format!("the data are not those that the checkpoint of step {step} was made with: {what}"))
+        })
+    }
+
+    /// Bytes of all files, without the manifest.
+    pub fn size_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size_bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::checkpoint::{Checkpoint, tests::save};
+    use super::super::folder::JobFolder;
+    use super::*;
+
+    #[test]
+    fn a_manifest_with_a_number_or_a_text_out_of_its_range_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(&JobFolder::new(folder.path().into()), 5, b"weights");
+        let good = fs::read(Manifest::path(&path)).unwrap();
+        let good: serde_json::Value = serde_json::from_slice(&good).unwrap();
+        assert!(Manifest::read(good.to_string().as_bytes()).is_ok());
+        let file = &good["files"][0];
+        let name_of = |name: &str| serde_json::json!({"name": name, "size_bytes": 1, "sha256": file["sha256"]});
+        for (at, value, words) in [
+            ("/place/step", u64::MAX.into(), "place.step is 18446744073709551615, and can be"),
+            ("/place/epoch", 6.into(), "place.epoch is 6, and can be 5 at most"),
+            ("/place/examples", u64::MAX.into(), "place.examples is 18446744073709551615"),
+            ("/summed_examples", u64::MAX.into(), "summed_examples is"),
+            ("/time/secs_since_epoch", i64::MAX.into(), "beyond the year 9999"),
+            ("/time/nanos_since_epoch", (-1).into(), "invalid value"),
+            ("/metrics", (0..65).map(|n| (n.to_string(), n)).collect(), "the number of metrics is 65"),
+            ("/context/processor", "x".repeat(2000).into(), "a text has 2000 bytes"),
+            ("/files", vec![file.clone(); 1000].into(), "the number of files is 1000"),
+            ("/files", vec![file.clone(); 2].into(), "\"model\" twice"),
+            ("/files/0/sha256", "0".into(), "not 64 hexadecimal digits"),
+            ("/files/0/size_bytes", u64::MAX.into(), "too large"),
+            ("/files", (0..3).map(|n| name_of(&n.to_string())).collect::<Vec<_>>().into(), ""),
+            ("/context/processor", "x".repeat(1 << 20).into(), "has more than 1048576 bytes"),
+            ("/attempt", (-1).into(), "checkpoint.json: invalid value"),
+        ] {
+            let mut changed = good.clone();
+            *changed.pointer_mut(at).unwrap() = value;
+            match Manifest::read(changed.to_string().as_bytes()) {
+                Ok(_) => assert!(words.is_empty(), "{at}: {words}"),
+                Err(error) => {
+                    assert!(!words.is_empty() && error.to_string().contains(words), "{at}: {error}");
+                    fs::write(Manifest::path(&path), changed.to_string()).unwrap();
+                    assert!(Checkpoint::open(&path).unwrap_err().to_string().contains("is damaged"), "{at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_that_sha256sum_prints() {
+        let sum = FileSum::of("a", b"abc").sha256;
+        assert_eq!(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

@@ -1,0 +1,146 @@
+//! The memory that this process and its children can have: the machine's, or less where a control group limits it.
+//!
+//! The groups are those of /proc/self/cgroup and all above them, in version 2 and in version 1 (`man 7 cgroups`). Inside a
+//! container their paths may lead nowhere; the root of the hierarchy is the container's own group then.
+
+use std::path::Path;
+
+use super::NodeSource;
+use super::machine::field;
+
+/// Memory, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// The most that there can be, in bytes; 0 where it is not known.
+    pub total_bytes: u64,
+    /// What can be had now, in bytes.
+    pub available_bytes: u64,
+    /// The file that sets the limit, where a control group does.
+    pub limited_by: Option<String>,
+}
+
+/// The files of one version of control groups.
+struct Version {
+    /// Where its hierarchies are mounted.
+    mounts: &'static [&'static str],
+    limit: &'static str,
+    usage: &'static str,
+    /// The line of memory.stat with what is given back before anything is refused.
+    reclaimable: &'static str,
+}
+
+const V2: Version = Version {
+    mounts: &["/sys/fs/cgroup", "/sys/fs/cgroup/unified"],
+    limit: "memory.max",
+    usage: "memory.current",
+    reclaimable: "inactive_file",
+};
+
+const V1: Version = Version {
+    mounts: &["/sys/fs/cgroup/memory"],
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    reclaimable: "total_inactive_file",
+};
+
+/// Reads it anew.
+pub(super) fn read(source: &NodeSource) -> Memory {
+    let meminfo = source.file("/proc/meminfo").unwrap_or_default();
+    let bytes = |name| field(&meminfo, name).trim_end_matches(" kB").parse::<u64>().unwrap_or(0).saturating_mul(1024);
+    let mut memory =
+        Memory { total_bytes: bytes("MemTotal"), available_bytes: bytes("MemAvailable"), limited_by: None };
+    for (version, folder) in groups(source) {
+        let number = |name: &str| source.file(&format!("{folder}/{name}"))?.trim().parse::<u64>().ok();
+        // "max" in version 2. The largest number of version 1 is more than any machine has.
+        let Some(limit) = number(version.limit).filter(|limit| *limit < memory.total_bytes || memory.total_bytes == 0)
+        else {
+            continue;
+        };
+        let stat = source.file(&format!("{folder}/memory.stat")).unwrap_or_default();
+        let reclaimable = stat.lines().find_map(|line| line.strip_prefix(version.reclaimable)?.trim().parse().ok());
+        let held = number(version.usage).unwrap_or(0).saturating_sub(reclaimable.unwrap_or(0));
+        memory.total_bytes = limit;
+        memory.available_bytes = memory.available_bytes.min(limit.saturating_sub(held));
+        memory.limited_by = Some(format!("{folder}/{}", version.limit));
+    }
+    memory
+}
+
+/// The folders of the groups that we are in, the innermost first.
+fn groups(source: &NodeSource) -> Vec<(&'static Version, String)> {
+    let own = source.file("/proc/self/cgroup").unwrap_or_default();
+    let mut groups = Vec::new();
+    for line in own.lines() {
+        // hierarchy-ID:controller-list:cgroup-path
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let version = match controllers {
+            "" => &V2,
+            _ if controllers.split(',').any(|controller| controller == "memory") => &V1,
+            _ => continue,
+        };
+        for mount in version.mounts {
+            let folders = Path::new(path).ancestors().map(|group| group.display().to_string());
+            groups.extend(folders.map(|group| (version, format!("{mount}{}", group.trim_end_matches('/')))));
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::Environment;
+
+    const GIB: u64 = 1 << 30;
+
+    fn memory(files: &[(&str, &str)]) -> Memory {
+        let root = tempfile::tempdir().unwrap();
+        let host = ("proc/meminfo", "MemTotal: 67108864 kB\nMemAvailable: 33554432 kB\n");
+        for (path, content) in files.iter().chain([&host]) {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        read(&NodeSource::at(root.path().into(), Environment::new(), None))
+    }
+
+    #[test]
+    fn the_lowest_limit_of_the_groups_counts_with_what_they_hold_already() {
+        let none = memory(&[("proc/self/cgroup", "0::/a\n"), ("sys/fs/cgroup/a/memory.max", "max\n")]);
+        assert_eq!((none.total_bytes, none.available_bytes, none.limited_by), (64 * GIB, 32 * GIB, None));
+
+        let nested = memory(&[
+            ("proc/self/cgroup", "0::/a/b\n"),
+            ("sys/fs/cgroup/a/memory.max", &(8 * GIB).to_string()),
+            ("sys/fs/cgroup/a/memory.current", &(5 * GIB).to_string()),
+            ("sys/fs/cgroup/a/memory.stat", &format!("anon 7\ninactive_file {GIB}\n")),
+            ("sys/fs/cgroup/a/b/memory.max", &(16 * GIB).to_string()),
+        ]);
+        assert_eq!((nested.total_bytes, nested.available_bytes), (8 * GIB, 4 * GIB));
+        assert_eq!(nested.limited_by.as_deref(), Some("/sys/fs/cgroup/a/memory.max"));
+    }
+
+    #[test]
+    fn version_1_is_read_by_its_path_and_in_a_container_by_its_root() {
+        let of = |folder: &str| {
+            memory(&[
+                ("proc/self/cgroup", "9:name=systemd:/\n4:cpu,memory:/docker/1f\n0::/\n"),
+                (&format!("sys/fs/cgroup/memory{folder}/memory.limit_in_bytes"), &(2 * GIB).to_string()),
+                (&format!("sys/fs/cgroup/memory{folder}/memory.usage_in_bytes"), &GIB.to_string()),
+                (&format!("sys/fs/cgroup/memory{folder}/memory.stat"), "total_inactive_file 1024\n"),
+            ])
+        };
+        for folder in ["/docker/1f", "/docker", ""] {
+            let found = of(folder);
+            assert_eq!((found.total_bytes, found.available_bytes), (2 * GIB, GIB + 1024), "{folder}");
+        }
+        let unlimited = memory(&[
+            ("proc/self/cgroup", "4:memory:/\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ]);
+        assert_eq!(unlimited.total_bytes, 64 * GIB);
+    }
+}

@@ -1,0 +1,221 @@
+//! The machine lacks descriptors, a program, or room for files for a moment: nothing is declared that cannot be known, no job fails for
+//! it, and all goes on by itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tonic_types::StatusExt;
+use torchd::proto::v1;
+
+use super::crash::odd_runner;
+use super::daemon::{Daemon, Setup, is_gone};
+use super::spec;
+
+/// A daemon that may have less than before, until this is dropped.
+struct Exhausted {
+    pid: Pid,
+    resource: Resource,
+    before: Rlimit,
+}
+
+impl Exhausted {
+    fn limit(daemon: &Daemon, resource: Resource, current: Option<u64>) -> Self {
+        let pid = Pid::from_raw(daemon.pid() as i32).unwrap();
+        let maximum = getrlimit(resource).maximum;
+        let before = prlimit(Some(pid), resource, Rlimit { current, maximum }).unwrap();
+        Self { pid, resource, before }
+    }
+
+    /// A daemon that gets no further descriptor.
+    fn descriptors(daemon: &Daemon) -> Self {
+        let entries = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+        let held: BTreeSet<u64> =
+            entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
+        // The limit is one on their numbers, of which the lowest that is free is given out first.
+        Self::limit(daemon, Resource::Nofile, (0..).find(|number| !held.contains(number)))
+    }
+}
+
+impl Drop for Exhausted {
+    fn drop(&mut self) {
+        prlimit(Some(self.pid), self.resource, self.before).unwrap();
+    }
+}
+
+fn is_training(job: &v1::Job) -> bool {
+    job.state() == v1::JobState::Running && job.progress.as_ref().is_some_and(|progress| progress.step > 5)
+}
+
+#[tokio::test]
+async fn a_queue_outlasts_a_moment_without_descriptors_and_requests_are_put_off() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let retry = v1::Retry {
+        max_restarts: 1,
+        initial_backoff: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        ..v1::Retry::default()
+    };
+    let waits = daemon.create(v1::JobSpec { retry: Some(retry), ..spec::endless() }).await;
+    daemon.watch_until(&waits.name, is_training).await;
+    let mut client = daemon.jobs().await;
+    let request = v1::WatchJobRequest { name: waits.name.clone(), after_sequence: 0 };
+    let mut watch = client.watch_job(request).await.unwrap().into_inner();
+    daemon.kill_runner(&waits.name);
+    let mut until = async |is_wanted: &dyn Fn(&v1::Job) -> bool| loop {
+        for event in watch.message().await.unwrap().unwrap().events {
+            if let Some(v1::watch_event::Event::Snapshot(job)) = event.event
+                && is_wanted(&job)
+            {
+                return job;
+            }
+        }
+    };
+    until(&|job| job.waiting_reason.contains("restart 1 of 1 follows")).await;
+
+    let exhausted = Exhausted::descriptors(&daemon);
+    let request = v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
+    let status = client.create_job(request).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some(), "{status:?}");
+    assert!(status.message().contains("-ubyte.gz\" cannot be read: Too many open files"), "{status:?}");
+    let held = until(&|job| job.waiting_reason.contains("Too many open files")).await;
+    assert_eq!((held.state(), held.attempt), (v1::JobState::Queued, 1), "{held:?}");
+    drop(exhausted);
+    let again = until(&|job| job.attempt > 1 && is_training(job)).await;
+    assert_eq!(again.restarts, 1, "no restart was spent");
+}
+
+#[tokio::test]
+async fn jobs_wait_while_the_runner_is_not_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = odd_runner(folder.path(), &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_torchd-runner")));
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("jobs.cpu_slots", "2").start();
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    let away = folder.path().join("away");
+    fs::rename(&runner, &away).unwrap();
+    let short = || v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() };
+    let jobs = [daemon.create(short()).await, daemon.create(short()).await, daemon.create(short()).await];
+    for job in &jobs {
+        let words = "the machine cannot start a runner now";
+        let held = daemon.watch_until(&job.name, |job| job.waiting_reason.starts_with(words)).await;
+        assert!(held.waiting_reason.contains("odd-runner cannot be started: No such file"), "{}", held.waiting_reason);
+        assert_eq!(held.state(), v1::JobState::Queued);
+    }
+    // A user may still take it off the machine.
+    let cancel = v1::CancelJobRequest { name: jobs[2].name.clone(), now: false };
+    assert_eq!(daemon.jobs().await.cancel_job(cancel).await.unwrap().into_inner().state(), v1::JobState::Cancelled);
+    fs::rename(&away, &runner).unwrap();
+    for job in &jobs[..2] {
+        let ended = daemon.watch_to_end(&job.name).await;
+        assert_eq!((ended.state(), ended.restarts), (v1::JobState::Succeeded, 0), "{:?}", ended.end);
+    }
+}
+
+#[tokio::test]
+async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while() {
+    let daemon = Setup::new().set("shutdown.runners", "leave").start();
+    let job = daemon.create(spec::endless()).await;
+    daemon.watch_until(&job.name, is_training).await;
+    let runner = daemon.signed(&job.name, "lock");
+    let (state, _guard) = daemon.crash();
+
+    let daemon = Setup::in_state(&state).start();
+    daemon.watch_until(&job.name, is_training).await;
+    let mut client = daemon.jobs().await;
+    let request = v1::WatchJobRequest { name: job.name.clone(), after_sequence: 0 };
+    let mut watch = client.watch_job(request).await.unwrap().into_inner();
+    let mut until = async |is_wanted: &dyn Fn(&v1::Job) -> bool| loop {
+        for event in watch.message().await.unwrap().unwrap().events {
+            if let Some(v1::watch_event::Event::Snapshot(job)) = event.event
+                && is_wanted(&job)
+            {
+                return job;
+            }
+        }
+    };
+    until(&|job| job.waiting_reason.is_empty()).await;
+    for _ in 0..2 {
+        let exhausted = Exhausted::descriptors(&daemon);
+        let words = "whether the runner still lives cannot be told: Too many open files";
+        let doubted = until(&|job| job.waiting_reason.starts_with(words)).await;
+        assert_eq!(doubted.state(), v1::JobState::Running);
+        drop(exhausted);
+        until(&|job| job.waiting_reason.is_empty()).await;
+    }
+
+    // What it is asked for meanwhile it is told as soon as that can be done, and in order.
+    let exhausted = Exhausted::descriptors(&daemon);
+    client.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
+    until(&|job| job.state() == v1::JobState::Stopping && job.waiting_reason.contains("Too many open files")).await;
+    assert!(!is_gone(runner));
+    drop(exhausted);
+    let paused = until(&|job| job.state() == v1::JobState::Paused).await;
+    let end = paused.last_attempt_end.unwrap();
+    assert!(end.message.contains("stopped after the step in hand"), "{end:?}");
+    assert!(is_gone(runner) && paused.resume_from.unwrap().step > 5 && paused.attempt == 1);
+}
+
+#[tokio::test]
+async fn a_runner_whose_order_cannot_be_read_is_looked_after_and_keeps_its_part_of_the_machine() {
+    let start = |state: &std::path::Path| {
+        Setup::in_state(state).set("jobs.cpu_slots", "2").set("shutdown.runners", "leave").start()
+    };
+    let state = tempfile::tempdir().unwrap();
+    let daemon = start(state.path());
+    let both = |spec| v1::JobSpec { resources: Some(spec::threads(2)), ..spec };
+    let job = daemon.create(both(spec::endless())).await;
+    let runs = daemon.watch_until(&job.name, is_training).await;
+    let runner = daemon.signed(&job.name, "lock");
+    let order = daemon.job_folder(&job.name).join("attempts/1.json");
+    let aside = order.with_extension("aside");
+    daemon.crash();
+    fs::rename(&order, &aside).unwrap();
+    // Not that it is gone: that it cannot be read.
+    fs::create_dir(&order).unwrap();
+
+    let daemon = start(state.path());
+    let words = "its order cannot be read: Is a directory";
+    let adopted = daemon.watch_until(&job.name, |job| is_training(job) && job.waiting_reason.contains(words)).await;
+    assert!(adopted.progress.unwrap().step > runs.progress.unwrap().step, "it trains on");
+    let other = daemon.create(both(spec::short())).await;
+    assert_eq!(other.waiting_reason, "needs 2 of the machine's 2 CPU slots, 0 are free");
+    let doctor = std::process::Command::new(env!("CARGO_BIN_EXE_torchd"))
+        .args(["doctor", "--config", "/dev/null", "--state-dir"])
+        .arg(state.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(doctor.stdout).unwrap();
+    assert_eq!(doctor.status.code(), Some(1), "{told}");
+    assert!(told.contains("the order of attempt 1 cannot be read: Is a directory"), "{told}");
+    fs::remove_dir(&order).unwrap();
+    fs::rename(&aside, &order).unwrap();
+    daemon.watch_until(&job.name, |job| job.waiting_reason.is_empty()).await;
+    assert_eq!(daemon.get(&other.name).await.state(), v1::JobState::Queued);
+
+    // For good.
+    daemon.crash();
+    fs::write(&order, "").unwrap();
+    let daemon = start(state.path());
+    let adopted = daemon.watch_until(&job.name, |job| job.waiting_reason.contains("its order cannot be read")).await;
+    assert_eq!((adopted.state(), adopted.attempt), (v1::JobState::Running, 1));
+    assert_eq!(daemon.get(&other.name).await.state(), v1::JobState::Queued);
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), now: false };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert!(ended.state() == v1::JobState::Cancelled && is_gone(runner), "{:?}", ended.end);
+    assert_eq!(daemon.watch_to_end(&other.name).await.state(), v1::JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_daemon_outlasts_files_that_may_not_grow() {
+    let daemon = Setup::new().start();
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    let limited = Exhausted::limit(&daemon, Resource::Fsize, Some(100));
+    let request = v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
+    let status = daemon.jobs().await.create_job(request).await.unwrap_err();
+    assert!(status.message().contains("File too large"), "{status:?}");
+    assert_eq!(daemon.page("/healthz").0, 200);
+    drop(limited);
+    let job = daemon.create(spec::short()).await;
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+}
