@@ -11,6 +11,7 @@ use crate::dataset::PathProblem;
 use crate::job::spec::{WarmSource, WarmStart};
 use crate::job::{JobId, Violations};
 use crate::journal::{Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey};
+use crate::shortage::is_shortage;
 
 /// What a job begins with.
 #[derive(Debug)]
@@ -59,6 +60,32 @@ impl Source {
     }
 }
 
+/// Why a request's warm start is not taken.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    what: String,
+    /// Nothing is wrong with it: the machine lacks what it needs to look at it now.
+    is_unjudged: bool,
+}
+
+impl Refusal {
+    /// A refusal for an error of the system.
+    pub(super) fn of(error: &io::Error, what: String) -> Self {
+        Self { what, is_unjudged: is_shortage(error) }
+    }
+
+    /// Adds it to the mistakes of a request.
+    pub(super) fn tell(self, field: &str, wrong: &mut Violations) {
+        wrong.add_found(field, self.what, self.is_unjudged);
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(what: String) -> Self {
+        Self { what, is_unjudged: false }
+    }
+}
+
 impl Warm {
     /// The folder that it lies in.
     pub(super) fn place(&self) -> &Path {
@@ -93,23 +120,23 @@ pub(super) fn find(wanted: &WarmStart, settings: &ManagerSettings, wrong: &mut V
             None
         }
         Ok(warm) => Some(warm),
-        Err(what) => {
-            wrong.add(wanted.source.field(), what);
+        Err(refusal) => {
+            refusal.tell(wanted.source.field(), wrong);
             None
         }
     }
 }
 
 /// The weights of a checkpoint alone.
-fn weights_of(folder: &Folder, checkpoint: &Checkpoint) -> Result<Warm, String> {
+fn weights_of(folder: &Folder, checkpoint: &Checkpoint) -> Result<Warm, Refusal> {
     let told = checkpoint.manifest.files.iter().find(|file| file.name == JobFolder::MODEL_FILE);
     let told = told.ok_or_else(|| format!("names a checkpoint without {}", JobFolder::MODEL_FILE))?;
     let source = Source::of_checkpoint(folder, checkpoint, told);
-    source.map(Warm::Weights).map_err(|error| error.to_string())
+    source.map(Warm::Weights).map_err(|error| Refusal::of(&error, error.to_string()))
 }
 
 /// `jobs/{id}` or `jobs/{id}/checkpoints/step-{step}`.
-fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, String> {
+fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, Refusal> {
     let right = "jobs/{id} or jobs/{id}/checkpoints/step-{step} is needed";
     let rest = name.strip_prefix("jobs/").ok_or_else(|| format!("is {name:?}; {right}"))?;
     let (id, step) = match rest.split_once('/') {
@@ -120,7 +147,7 @@ fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, 
         }
     };
     let id: JobId = id.parse().map_err(|_| format!("is {name:?}; {right}"))?;
-    let unreadable = |error: io::Error| format!("is {name:?}, which cannot be read: {error}");
+    let unreadable = |error: io::Error| Refusal::of(&error, format!("is {name:?}, which cannot be read: {error}"));
     let place = folder(&settings.jobs_dir, &id);
     let job = present(Folder::open(place.path())).map_err(unreadable)?;
     let job = job.ok_or_else(|| format!("is {name:?}, and there is no such job"))?;
@@ -136,7 +163,9 @@ fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, 
     let newest = saved.first().map_or(0, Checkpoint::step);
     let is_it = |damaged: &&Damaged| step.map_or(damaged.step > newest, |step| damaged.step == step);
     if let Some(Damaged { step, problem }) = damaged.iter().find(is_it) {
-        return Err(format!("is {name:?}, and its checkpoint of step {step} is damaged: {problem}; name another one"));
+        return Err(
+            format!("is {name:?}, and its checkpoint of step {step} is damaged: {problem}; name another one").into()
+        );
     }
     let has: Vec<_> = saved.iter().map(Checkpoint::step).collect();
     let found = has.iter().copied().find(|saved| step.is_none_or(|step| *saved == step));
@@ -157,20 +186,41 @@ fn open(folder: Folder, path: &Path) -> io::Result<Warm> {
     Ok(Warm::Checkpoint { folder, checkpoint })
 }
 
+fn of_problem(problem: PathProblem) -> Refusal {
+    Refusal { what: problem.to_string(), is_unjudged: problem.is_unjudged() }
+}
+
 /// A file under the data roots, or the folder of a checkpoint there.
-fn of_path(path: &str, settings: &ManagerSettings) -> Result<Warm, String> {
+fn of_path(path: &str, settings: &ManagerSettings) -> Result<Warm, Refusal> {
     match settings.data_roots.open(path) {
         Ok(file) => {
             let source = file.reader().and_then(|reader| Source::new(reader, file.path().to_owned()));
-            source.map(Warm::Weights).map_err(|error| format!("is {path:?}, which cannot be read: {error}"))
+            source
+                .map(Warm::Weights)
+                .map_err(|error| Refusal::of(&error, format!("is {path:?}, which cannot be read: {error}")))
         }
         Err(PathProblem::NotAFile { found: "a folder", .. }) => {
-            let (place, folder) = settings.data_roots.open_folder(path).map_err(|problem| problem.to_string())?;
+            let (place, folder) = settings.data_roots.open_folder(path).map_err(of_problem)?;
             if matches!(present(folder.file(Manifest::NAME)), Ok(None)) {
-                return Err(format!("is {path:?}, a folder, which holds no {}", Manifest::NAME));
+                return Err(format!("is {path:?}, a folder, which holds no {}", Manifest::NAME).into());
             }
-            open(folder, &place).map_err(|error| format!("is {path:?}, which holds no whole checkpoint: {error}"))
+            open(folder, &place)
+                .map_err(|error| Refusal::of(&error, format!("is {path:?}, which holds no whole checkpoint: {error}")))
         }
-        Err(problem) => Err(problem.to_string()),
+        Err(problem) => Err(of_problem(problem)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_lacks_is_told_from_what_is_wrong_with_a_warm_start() {
+        let mut wrong = Violations::default();
+        Refusal::of(&rustix::io::Errno::MFILE.into(), "short".into()).tell("warm_start.file", &mut wrong);
+        Refusal::of(&io::ErrorKind::NotFound.into(), "gone".into()).tell("warm_start.file", &mut wrong);
+        let told: Vec<_> = wrong.0.iter().map(|found| (found.description.as_str(), found.is_unjudged)).collect();
+        assert_eq!(told, [("short", true), ("gone", false)]);
     }
 }

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::Seek;
 
-use super::warm_start::{Source, Warm};
+use super::warm_start::{Refusal, Source, Warm};
 use crate::dataset::labelled_images::WHOLE_BELOW_BYTES;
 use crate::dataset::safetensors::{Header, SafetensorsError, TensorInfo};
 use crate::job::Violations;
@@ -21,24 +21,28 @@ pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, wrong: &mut 
             let file = |name: &str, rule: Rule| {
                 let told = checkpoint.manifest.files.iter().find(|file| file.name == name);
                 let told = told.ok_or_else(|| format!("{} has no {name}", checkpoint.path.display()))?;
-                let source = Source::of_checkpoint(folder, checkpoint, told).map_err(|error| error.to_string())?;
+                let source = Source::of_checkpoint(folder, checkpoint, told);
+                let source = source.map_err(|error| Refusal::of(&error, error.to_string()))?;
                 judge_file(&source, model, rule)
             };
             vec![file(JobFolder::MODEL_FILE, judge_weights), file(JobFolder::STATE_FILE, judge_state)]
         }
     };
-    for what in judged.into_iter().filter_map(Result::err) {
-        wrong.add(field, what);
+    for refusal in judged.into_iter().filter_map(Result::err) {
+        refusal.tell(field, wrong);
     }
 }
 
 /// Which tensors a model needs.
 type Rule = fn(Model, &[TensorInfo]) -> Result<(), String>;
 
-fn judge_file(source: &Source, model: Option<Model>, rule: Rule) -> Result<(), String> {
+fn judge_file(source: &Source, model: Option<Model>, rule: Rule) -> Result<(), Refusal> {
     let told = |what: String| format!("{} {what}", source.path.display());
-    let header = judge_values(source).map_err(|error| told(error.to_string()))?;
-    model.map_or(Ok(()), |model| rule(model, &header.tensors)).map_err(told)
+    let header = judge_values(source).map_err(|error| match &error {
+        SafetensorsError::Unreadable(cause) => Refusal::of(cause, told(error.to_string())),
+        _ => told(error.to_string()).into(),
+    })?;
+    model.map_or(Ok(()), |model| rule(model, &header.tensors)).map_err(|what| told(what).into())
 }
 
 /// The header of a file whose values are finite, where the file is small enough to be read whole.
