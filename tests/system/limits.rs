@@ -319,11 +319,11 @@ async fn reads_for_clients_that_hang_keep_nobody_else_from_working() {
             (jobs.clone(), v1::ListArtifactsRequest { name: job.name.clone(), ..Default::default() });
         asked.spawn(async move { jobs.list_artifacts(request).await.unwrap().into_inner().artifacts.len() });
     }
-    let started =
-        format!("grpc_method=\"ListArtifacts\",grpc_service=\"torchd.v1.JobService\",grpc_type=\"unary\"}} {count}");
-    let is_there =
-        || daemon.page("/metrics").1.lines().any(|line| line.contains("started") && line.ends_with(&started));
-    tokio::task::block_in_place(|| wait_for("all of them", || is_there().then_some(())));
+    let started = || -> Option<u32> {
+        let of = "grpc_server_started_total{grpc_method=\"ListArtifacts\"";
+        daemon.page("/metrics").1.lines().find(|line| line.starts_with(of))?.rsplit(' ').next()?.parse().ok()
+    };
+    tokio::task::block_in_place(|| wait_for("all of them", || started().filter(|started| *started >= count)));
     let other = daemon.create(spec::short()).await;
     let begun = std::time::Instant::now();
     while daemon.get(&other.name).await.state() != v1::JobState::Succeeded {
