@@ -177,7 +177,7 @@ mod tests {
         let (whole, damaged) = steps(&survey);
         assert_eq!(whole, [100, 9]);
         let expected = [
-            (700, "checkpoint.json is no description of a checkpoint: EOF"),
+            (700, "checkpoint.json: EOF while parsing"),
             (600, "model is missing"),
             (501, "checkpoint.json tells of step 500"),
             (400, "model has 6 bytes and should have 7"),
