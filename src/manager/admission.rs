@@ -54,7 +54,8 @@ pub(super) async fn admit(
     judged.await.map_err(|_| JobError::Gone)?.map_err(refused)
 }
 
-/// Mistakes are told. Where nothing but the machine keeps a request from being judged, that is told.
+/// Mistakes are told. Where nothing but the machine keeps a request from being judged, that is
+/// told.
 fn refused(wrong: Violations) -> JobError {
     let (mut unjudged, mistakes): (Vec<_>, Vec<_>) = wrong.0.into_iter().partition(|found| found.is_unjudged);
     match unjudged.pop() {

@@ -19,7 +19,8 @@ pub(super) const DOMAIN: &str = "torchd";
 /// A client that found the queue full may ask again after this.
 const RETRY_FULL_QUEUE: Duration = Duration::from_secs(5);
 
-/// A client that found the machine short of descriptors, processes or memory may ask again after this.
+/// A client that found the machine short of descriptors, processes or memory may ask again after
+/// this.
 const RETRY_SHORTAGE: Duration = Duration::from_secs(5);
 
 /// A client that found the state folder full may ask again after this.
