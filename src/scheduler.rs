@@ -1,10 +1,13 @@
-//! Decides which waiting jobs start now: a pure plan from the queue, what runs, and what the machine has.
+//! Decides which waiting jobs start now: a pure plan from the queue, what runs, and what the
+//! machine has.
 //!
-//! The highest priority first, and among equals strictly first come, first served: a job that does not fit holds back those behind it, so
-//! that a large job is never overtaken for ever by small ones. It holds them back over what they share with it, and over nothing else:
-//! behind a job that waits for a GPU, jobs that need none start as far as they leave the CPU slots that GPU jobs ahead of them can come
-//! to need. A job that waits for something other than jobs (a GPU that has failed, or that others compute on) holds back nobody. Each
-//! waiting job is told why it waits. Where the settings want it, running jobs of a lower priority make room for the first that waits.
+//! The highest priority first, and among equals strictly first come, first served: a job that does
+//! not fit holds back those behind it, so that a large job is never overtaken for ever by small
+//! ones. It holds them back over what they share with it, and over nothing else: behind a job that
+//! waits for a GPU, jobs that need none start as far as they leave the CPU slots that GPU jobs
+//! ahead of them can come to need. A job that waits for something other than jobs (a GPU that has
+//! failed, or that others compute on) holds back nobody. Each waiting job is told why it waits.
+//! Where the settings want it, running jobs of a lower priority make room for the first that waits.
 
 mod wait;
 
@@ -149,8 +152,8 @@ impl<'a> Ahead<'a> {
         self.for_slots || (request.gpu.is_some() && !self.for_gpus.is_empty())
     }
 
-    /// The CPU slots that jobs on GPUs can come to need together, beyond those that they have: as many jobs as there are GPUs, unless
-    /// some share one, and the largest of them.
+    /// The CPU slots that jobs on GPUs can come to need together, beyond those that they have: as
+    /// many jobs as there are GPUs, unless some share one, and the largest of them.
     fn kept_slots<'b>(&self, leases: impl Iterator<Item = &'b Lease>, gpus: usize) -> u32 {
         if self.for_gpus.is_empty() {
             return 0;
@@ -569,8 +572,8 @@ mod tests {
                 prop_assert!(alone == 0 || on_it.len() == 1);
                 prop_assert!(on_it.iter().filter_map(|leased| leased.memory_bytes).sum::<u64>() <= 24 * GB);
             }
-            // Behind the first job that waits for others nobody starts who needs what it waits for; a wish that no GPU can grant
-            // holds back nobody.
+            // Behind the first job that waits for others nobody starts who needs what it waits for;
+            // a wish that no GPU can grant holds back nobody.
             let is_hopeless = |request: &Request| {
                 request.gpu.is_some_and(|wish| wish.memory_bytes.is_some_and(|bytes| bytes > 24 * GB))
             };
@@ -603,7 +606,8 @@ mod tests {
             let as_held = |(id, lease): &(JobId, Lease)| Held { id: id.clone(), priority: 0, lease: lease.clone(), is_leaving: false };
             let all: Vec<Held> = now.start.iter().map(as_held).collect();
             let ahead: Vec<Held> = now.start.iter().filter(|(id, _)| is_ahead(id)).map(as_held).collect();
-            // All that had a GPU have left: those that waited get on just as if nobody had passed them.
+            // All that had a GPU have left: those that waited get on just as if nobody had passed
+            // them.
             let waiting: Vec<Request> = queue.iter().filter(|request| request.gpu.is_some()).cloned().collect();
             let ids = |plan: Plan| plan.start.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
             prop_assert_eq!(ids(plan(&waiting, &all, &machine)), ids(plan(&waiting, &ahead, &machine)));

@@ -1,5 +1,6 @@
-//! Errors of a machine that has run out of descriptors, processes or memory. They say nothing about the file,
-//! the job or the request at hand: the same call works as soon as something is free again.
+//! Errors of a machine that has run out of descriptors, processes or memory. They say nothing about
+//! the file, the job or the request at hand: the same call works as soon as something is free
+//! again.
 
 use std::io;
 

@@ -78,7 +78,8 @@ pub enum RunnerNews {
         /// The new records; None where they are too many to be kept in memory.
         batch: Option<Batch>,
     },
-    /// Whether it still lives cannot be told, for this reason, and is asked again; None once it can.
+    /// Whether it still lives cannot be told, for this reason, and is asked again; None once it
+    /// can.
     Doubt(Option<String>),
     /// It is gone, reaped, and its journal is read to the end.
     Ended {
@@ -103,7 +104,8 @@ pub struct Fault {
 /// Whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The machine's, which cannot start any runner now: it lacks something, or the program is not in its place. Nothing has run.
+    /// The machine's, which cannot start any runner now: it lacks something, or the program is not
+    /// in its place. Nothing has run.
     Machine,
     /// That of the disk: the job's folder could not be read or written.
     Storage,
@@ -126,8 +128,9 @@ fn is_of_disk(error: &std::io::Error) -> bool {
         || error.raw_os_error() == Some(nix::libc::EIO)
 }
 
-/// Whether a program that was to be started in a folder was not for want of the machine: it lacks something now, or the program cannot be
-/// executed, as while it is replaced. The folder is the job's own.
+/// Whether a program that was to be started in a folder was not for want of the machine: it lacks
+/// something now, or the program cannot be executed, as while it is replaced. The folder is the
+/// job's own.
 fn is_of_machine(error: &std::io::Error, folder: &std::path::Path) -> bool {
     is_shortage(error) || (!is_of_disk(error) && folder.is_dir())
 }

@@ -1,5 +1,6 @@
-//! What happens when a file reaches the limit on the size of files (`ulimit -f`): the write fails with EFBIG, as on a full disk, and
-//! whoever wrote carries on. By default a signal ends the program.
+//! What happens when a file reaches the limit on the size of files (`ulimit -f`): the write fails
+//! with EFBIG, as on a full disk, and whoever wrote carries on. By default a signal ends the
+//! program.
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};

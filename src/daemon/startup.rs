@@ -172,7 +172,8 @@ pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
 pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> Result<RunnerSettings, Failure> {
     let shim =
         std::env::current_exe().map_err(|error| Failure::internal("the path of this program is unknown", error))?;
-    // Runners look for our lock there as long as they live, and the links of a path may go before that.
+    // Runners look for our lock there as long as they live, and the links of a path may go before
+    // that.
     let state_dir = settings.state_dir.canonicalize().or_else(|_| std::path::absolute(&settings.state_dir));
     let state_dir = state_dir.map_err(|error| Failure::internal("the path of the state folder is unknown", error))?;
     Ok(RunnerSettings {

@@ -117,7 +117,8 @@ fn look_at_folder(
     }
 }
 
-/// Whether a runner lives where there should be one and nowhere else, and whether what it was told can be read.
+/// Whether a runner lives where there should be one and nowhere else, and whether what it was told
+/// can be read.
 fn judge_runner(job: &Job, folder: &JobFolder) -> Result<(), String> {
     let is_alive = is_held(&folder.shim()).and_then(|held| Ok(held || is_held(&folder.lock())?));
     let is_alive = is_alive.map_err(|error| format!("whether its runner lives cannot be told: {error}"))?;

@@ -152,7 +152,8 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
     }
 }
 
-/// The end of an attempt in which nothing ran: the machine cannot start any runner now, as `words` say. That is not the job's fault.
+/// The end of an attempt in which nothing ran: the machine cannot start any runner now, as `words`
+/// say. That is not the job's fault.
 pub fn not_started(words: String) -> Verdict {
     Verdict { outcome: Outcome::Requeued, reason: JobEndReason::StartFailed, message: words }
 }

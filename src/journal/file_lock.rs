@@ -64,8 +64,9 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
     Ok(i32::from(answer.l_type) != libc::F_UNLCK)
 }
 
-/// The processes that hold the lock on a file, as the kernel lists it (`lock:` in `/proc/<pid>/fdinfo/<fd>`, proc(5)), without
-/// this one. Processes of other users are not seen, unless we are root.
+/// The processes that hold the lock on a file, as the kernel lists it (`lock:` in
+/// `/proc/<pid>/fdinfo/<fd>`, proc(5)), without this one. Processes of other users are not seen,
+/// unless we are root.
 pub fn holders(path: &Path) -> io::Result<Vec<u32>> {
     let place = |file: fs::Metadata| (file.dev(), file.ino());
     let wanted = place(fs::metadata(path)?);
@@ -137,7 +138,8 @@ impl Holder {
         read_signature(path)
     }
 
-    /// Whether the process of that id is still the one that signed. An error where that cannot be told now.
+    /// Whether the process of that id is still the one that signed. An error where that cannot be
+    /// told now.
     pub fn is_running(&self) -> io::Result<bool> {
         is_running(self.pid, &self.boot_id, self.start_time)
     }
@@ -158,7 +160,8 @@ pub(super) fn age(boot: &str, start: u64) -> io::Result<Option<Duration>> {
     Ok(Some(Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default()))
 }
 
-/// Whether the process of that id is still the one that began then. An error where that cannot be told now.
+/// Whether the process of that id is still the one that began then. An error where that cannot be
+/// told now.
 pub(super) fn is_running(pid: u32, boot: &str, start: u64) -> io::Result<bool> {
     if boot_id()? != boot {
         return Ok(false);

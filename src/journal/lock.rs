@@ -74,7 +74,8 @@ impl Runner {
         file_lock::age(&self.boot_id, self.start_time)
     }
 
-    /// Whether the process of that id is still the one that signed. An error where that cannot be told now.
+    /// Whether the process of that id is still the one that signed. An error where that cannot be
+    /// told now.
     pub fn is_running(&self) -> io::Result<bool> {
         file_lock::is_running(self.pid, &self.boot_id, self.start_time)
     }

@@ -82,7 +82,8 @@ fn files(message: &v1::JobSpec) -> String {
     format!("the files in {:?}", folders.join(", "))
 }
 
-/// Mistakes are told. Where nothing but the machine keeps a request from being judged, that is told.
+/// Mistakes are told. Where nothing but the machine keeps a request from being judged, that is
+/// told.
 fn refused(wrong: Violations) -> JobError {
     let (mut unjudged, mistakes): (Vec<_>, Vec<_>) = wrong.0.into_iter().partition(|found| found.is_unjudged);
     match unjudged.pop() {

@@ -73,8 +73,8 @@ impl Task {
         Ok(())
     }
 
-    /// Takes a job over whose runner an earlier daemon has started. Whether there is one the locks tell, and not whether its order can
-    /// be read.
+    /// Takes a job over whose runner an earlier daemon has started. Whether there is one the locks
+    /// tell, and not whether its order can be read.
     pub(super) async fn adopt(&mut self, live: &mut Live) -> Result<(), JobError> {
         let place = self.folder(&live.job.id);
         let attempt = live.job.attempt;
@@ -84,7 +84,8 @@ impl Task {
                 if !is_held(&place.shim())?
                     && let Some(lock) = JobLock::take(&place)?
                 {
-                    // A machine that went down may have left anything at the end of the journal, which watchers would stumble over.
+                    // A machine that went down may have left anything at the end of the journal,
+                    // which watchers would stumble over.
                     cut_torn_end(&place, &lock)?;
                 }
                 Ok(())
@@ -128,8 +129,8 @@ impl Task {
         Some(Instant::now().checked_sub(age).unwrap_or_else(Instant::now))
     }
 
-    /// Finds out what an adopted runner has of the machine: its order tells. While that cannot be read, it counts as holding what its
-    /// job asked for, and a GPU that nobody else gets.
+    /// Finds out what an adopted runner has of the machine: its order tells. While that cannot be
+    /// read, it counts as holding what its job asked for, and a GPU that nobody else gets.
     async fn find_lease(&self, live: &mut Live) {
         let (place, attempt) = (self.folder(&live.job.id), live.job.attempt);
         let (lease, unread) = match blocking(move || place.read_order(attempt)).await {

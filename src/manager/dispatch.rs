@@ -159,7 +159,8 @@ impl Task {
         }
     }
 
-    /// What a runner is assumed to hold whose order cannot be read: what its job asked for, and a GPU that is not known.
+    /// What a runner is assumed to hold whose order cannot be read: what its job asked for, and a
+    /// GPU that is not known.
     pub(super) fn assumed_lease(&self, job: &Job) -> Lease {
         let Request { cpu_threads, gpu, .. } = self.request(job);
         let device = if gpu.is_some() { LeasedDevice::Cuda } else { LeasedDevice::Cpu };

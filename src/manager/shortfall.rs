@@ -1,5 +1,6 @@
-//! What keeps the machine from starting any runner for now, and when that is tried again. It says nothing about the jobs:
-//! they stay in the queue. It must not decide what the machine's fault is; the supervisor does.
+//! What keeps the machine from starting any runner for now, and when that is tried again. It says
+//! nothing about the jobs: they stay in the queue. It must not decide what the machine's fault is;
+//! the supervisor does.
 
 use std::time::Duration;
 
@@ -44,7 +45,8 @@ impl Shortfall {
         self.0.as_ref()?.again
     }
 
-    /// How many runners may be started now: one, which tries for all, where none could be started before.
+    /// How many runners may be started now: one, which tries for all, where none could be started
+    /// before.
     pub(super) fn allows(&mut self, now: Instant) -> usize {
         match &mut self.0 {
             None => usize::MAX,

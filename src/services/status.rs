@@ -21,7 +21,8 @@ const RETRY_FULL_QUEUE: Duration = Duration::from_secs(5);
 
 /// A client whose files did not answer may ask again after this.
 const RETRY_FILES: Duration = Duration::from_secs(10);
-/// A client that found the machine short of descriptors, processes or memory may ask again after this.
+/// A client that found the machine short of descriptors, processes or memory may ask again after
+/// this.
 const RETRY_SHORTAGE: Duration = Duration::from_secs(5);
 
 /// A client that found the state folder full may ask again after this.

@@ -16,7 +16,8 @@ use crate::job::end::Exit;
 use crate::journal::{ExitNote, JobFolder, JobLock, Runner, cut_torn_end, holders, is_held};
 use crate::shortage::is_shortage;
 
-/// A killed process is gone within this, or stuck in the kernel. Whoever called is told, and asks again.
+/// A killed process is gone within this, or stuck in the kernel. Whoever called is told, and asks
+/// again.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Who lives.
@@ -41,8 +42,9 @@ pub(super) enum Signal {
     KillBoth,
 }
 
-/// Asks the locks of a job who lives. `runner` is who has signed as its runner, where that is known: where somebody has removed the
-/// locks, its shim needs a moment to notice, and nobody finds it by them.
+/// Asks the locks of a job who lives. `runner` is who has signed as its runner, where that is
+/// known: where somebody has removed the locks, its shim needs a moment to notice, and nobody finds
+/// it by them.
 pub(super) fn alive(folder: &JobFolder, runner: Option<&Runner>) -> io::Result<Alive> {
     if is_held(&folder.shim())? {
         return Ok(Alive::Shim);
@@ -98,8 +100,8 @@ fn open(pid: u32) -> io::Result<Option<Process>> {
     Ok((!has_ended).then_some(Process { pid, descriptor }))
 }
 
-/// The process that holds a lock; None where nobody does. Its signature tells who that is. Where somebody has written something else
-/// there, or it has not signed yet, the kernel does.
+/// The process that holds a lock; None where nobody does. Its signature tells who that is. Where
+/// somebody has written something else there, or it has not signed yet, the kernel does.
 fn holder(lock: &Path) -> io::Result<Option<Process>> {
     if !is_held(lock)? {
         return Ok(None);

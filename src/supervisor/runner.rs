@@ -149,8 +149,8 @@ impl Supervisor {
         RunnerNews::Ended { exit, fault, log_tail }
     }
 
-    /// Says that the attempt is over, and tells how it ended. Only a lock that is free, or a note of its end, says that it is: what
-    /// cannot be told now is asked again.
+    /// Says that the attempt is over, and tells how it ended. Only a lock that is free, or a note
+    /// of its end, says that it is: what cannot be told now is asked again.
     async fn bury(&self, id: &JobId, folder: &JobFolder, attempt: u32) -> Result<Exit, Fault> {
         let mut doubt = None;
         loop {
@@ -172,7 +172,8 @@ impl Supervisor {
         }
     }
 
-    /// Tells why it cannot be told whether the runner lives, or that it can, where that is not what was told before.
+    /// Tells why it cannot be told whether the runner lives, or that it can, where that is not what
+    /// was told before.
     async fn settle(&self, id: &JobId, told: &mut Option<String>, why: Option<String>) {
         if why == *told {
             return;
@@ -224,7 +225,8 @@ impl Supervisor {
         })
     }
 
-    /// Follows a runner until nobody looks after it any more and it is gone. What cannot be determined is asked again.
+    /// Follows a runner until nobody looks after it any more and it is gone. What cannot be
+    /// determined is asked again.
     async fn follow(
         &self,
         id: &JobId,

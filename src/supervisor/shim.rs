@@ -33,16 +33,16 @@ use crate::umask;
 
 /// Exit code of a shim that has no business here: another one is there, or the attempt is over (EX_TEMPFAIL).
 const NOT_MINE: u8 = 75;
-/// Exit code of a shim that could not start its runner for want of the machine: it lacks something, or the program is not in its place
-/// (EX_OSERR). Its last words in the log tell what.
+/// Exit code of a shim that could not start its runner for want of the machine: it lacks something,
+/// or the program is not in its place (EX_OSERR). Its last words in the log tell what.
 pub(super) const EXIT_MACHINE: i32 = 71;
 /// What a shim that ends with EXIT_STORAGE cannot say itself: its log is on the same disk.
 pub(super) const NO_ROOM: &str =
     "the job's folder cannot be written, so that no runner could be started or its end not be noted";
 /// The daemon is looked for so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Reads of the runner's output, and processes to reap, before signals and the daemon are looked at again: who prints or forks without
-/// pause does not starve them.
+/// Reads of the runner's output, and processes to reap, before signals and the daemon are looked at
+/// again: who prints or forks without pause does not starve them.
 const MOST_AT_ONCE: usize = 64;
 /// What a runner has left behind is killed and reaped within this, or stuck in the kernel.
 const REAP_LIMIT: Duration = Duration::from_secs(10);
@@ -257,7 +257,8 @@ impl Shim {
         let _ = killpg(self.pid, Signal::SIGKILL);
     }
 
-    /// Reaps what the runner has left to us so far, or a part of it; whether the runner itself has ended.
+    /// Reaps what the runner has left to us so far, or a part of it; whether the runner itself has
+    /// ended.
     fn reap_others(&self) -> io::Result<bool> {
         for _ in 0..MOST_AT_ONCE {
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;

@@ -1,20 +1,24 @@
-//! How a runner is brought to its end: SIGTERM first, a kill by its shim after its grace time, a kill of both where the
-//! shim does not do that. It owns the rule for how long a runner is waited for, which the shim has too.
+//! How a runner is brought to its end: SIGTERM first, a kill by its shim after its grace time, a
+//! kill of both where the shim does not do that. It owns the rule for how long a runner is waited
+//! for, which the shim has too.
 //!
-//! It sends nothing and reads no clock: it is told what was heard and what was sent, and tells what is due. A signal that
-//! could not be sent stays due.
+//! It sends nothing and reads no clock: it is told what was heard and what was sent, and tells what
+//! is due. A signal that could not be sent stays due.
 
 use std::time::{Duration, Instant};
 
 use super::leftover::Signal;
 
-/// A runner that was asked to stop and has told something so short a time ago is waited for beyond its grace time, ...
+/// A runner that was asked to stop and has told something so short a time ago is waited for beyond
+/// its grace time, ...
 const STILL_HEARD: Duration = Duration::from_secs(3);
-/// ... or longer, where what it does took longer between two of its records before: so many times as long, ...
+/// ... or longer, where what it does took longer between two of its records before: so many times
+/// as long, ...
 const OF_LONGEST_GAP: u32 = 2;
 /// ... but no longer than this in all.
 const MOST_GRACE: Duration = Duration::from_secs(600);
-/// With each record the longest gap counts for this part less: how long loading took does not matter for ever.
+/// With each record the longest gap counts for this part less: how long loading took does not
+/// matter for ever.
 const FADING: u32 = 16;
 /// A shim kills at once what it is told to kill.
 const SHIM_GRACE: Duration = Duration::from_secs(5);
@@ -47,8 +51,8 @@ impl Patience {
         self.heard = now;
     }
 
-    /// Whether a runner that was asked to stop at `asked` has had its time. One that tells of a long validation, of slow steps,
-    /// or of a checkpoint on a slow disk, is on its way.
+    /// Whether a runner that was asked to stop at `asked` has had its time. One that tells of a
+    /// long validation, of slow steps, or of a checkpoint on a slow disk, is on its way.
     pub(super) fn is_over(&self, asked: Instant, now: Instant) -> bool {
         let (waited, silent) = (now - asked, now - self.heard);
         waited >= self.grace && (silent >= STILL_HEARD.max(self.gap * OF_LONGEST_GAP) || waited >= MOST_GRACE)
@@ -137,7 +141,8 @@ mod tests {
         assert_eq!(stopping.due(begun), Some(Signal::Kill));
     }
 
-    /// When the patience with a runner is over that tells something at those seconds and is asked to stop at 100.
+    /// When the patience with a runner is over that tells something at those seconds and is asked
+    /// to stop at 100.
     fn over_at(told: &[u64]) -> u64 {
         let begun = Instant::now();
         let asked = begun + seconds(100);

@@ -1,5 +1,5 @@
-//! The machine lacks descriptors, a program, or room for files for a moment: nothing is declared that cannot be known, no job fails for
-//! it, and all goes on by itself.
+//! The machine lacks descriptors, a program, or room for files for a moment: nothing is declared
+//! that cannot be known, no job fails for it, and all goes on by itself.
 
 use std::collections::BTreeSet;
 use std::fs;
