@@ -117,14 +117,14 @@ mod tests {
         assert_eq!(expiry.judge(vec![], begun + AGREE / 2), [], "it was wrong, and begins anew");
         assert_eq!(expiry.judge(day(), begun + AGREE), []);
         assert_eq!(expiry.judge(day(), begun + 2 * AGREE - LOOK_EVERY), []);
-        assert_eq!(expiry.judge(day(), begun + 2 * AGREE), [job.id.clone()]);
+        assert_eq!(expiry.judge(day(), begun + 2 * AGREE), std::slice::from_ref(&job.id));
     }
 
     #[test]
     fn a_job_of_an_earlier_daemon_is_removed_once_this_one_has_run_for_its_time() {
         let (begun, job, minute) = (Instant::now(), job(1, 60), Duration::from_secs(60));
         let mut expiry = Expiry::new(begun);
-        assert_eq!(expiry.judge(told(&job, Duration::ZERO), begun), [job.id.clone()], "at once");
+        assert_eq!(expiry.judge(told(&job, Duration::ZERO), begun), std::slice::from_ref(&job.id), "at once");
         assert_eq!(expiry.judge(told(&job, minute), begun + minute / 2), []);
         assert_eq!(expiry.judge(told(&job, minute), begun + minute), [job.id]);
     }
