@@ -124,7 +124,7 @@ impl Watcher {
     }
 
     /// Tells which jobs hold GPUs now. Those that held some and do not any more are remembered while they still have processes there, of
-    /// these [`MAX_ENDED`] that held some last: where NVML does not answer, nobody can tell which have none.
+    /// these `MAX_ENDED` that held some last: where NVML does not answer, nobody can tell which have none.
     pub fn hold(&self, now: Vec<Holder>) {
         self.shared.holders.send_if_modified(|holders| {
             let gone = holders.iter().filter(|before| !now.iter().any(|holder| holder.job == before.job));

@@ -65,7 +65,7 @@ async fn as_it_was(daemon: &Daemon) -> BTreeMap<String, v1::Job> {
     assert_eq!(jobs["crashed"].end.as_ref().unwrap().signal, Some(6));
     assert_eq!(ended("paused"), (JobState::Paused, None));
     assert_eq!((ended("edited"), jobs["edited"].attempt), ((JobState::Paused, None), 2));
-    let rate = jobs["edited"].spec.as_ref().unwrap().optimizer.as_ref().unwrap().kind.clone();
+    let rate = jobs["edited"].spec.as_ref().unwrap().optimizer.as_ref().unwrap().kind;
     assert!(matches!(rate, Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(0.005), .. }))), "{rate:?}");
     jobs
 }
