@@ -21,7 +21,7 @@ mod trained_on;
 mod writer;
 
 pub use artifacts::{Artifact, artifact_path, artifacts, open_artifact};
-pub use checkpoint::{Checkpoint, checkpoints, sha256_of};
+pub use checkpoint::{Checkpoint, checkpoints};
 pub use exit_note::{ExitNote, ExitRoom};
 pub use file_lock::{FileLock, Holder, holders, is_held};
 pub use folder::{JobFolder, entries, sync_folder, write_whole};

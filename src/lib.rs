@@ -19,6 +19,8 @@ pub mod shortage;
 
 pub mod gate;
 
+pub mod sha256;
+
 pub mod node;
 
 pub mod record;

@@ -10,6 +10,7 @@ mod error;
 mod jobs;
 mod migrations;
 mod offline;
+mod rows;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

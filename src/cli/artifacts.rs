@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sha2::{Digest, Sha256};
 
 use super::arguments::DownloadArguments;
 use super::connection::Connection;
@@ -16,6 +15,7 @@ use super::job_commands::name;
 use super::output::Output;
 use super::table;
 use crate::proto::v1::{self, download_artifact_response::Part};
+use crate::sha256::Sha256;
 
 type Done = Result<ExitCode, Failure>;
 
@@ -96,7 +96,7 @@ async fn fetch(connection: Connection, output: Output, name: &str, to: &Path) ->
     let mut part = to.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    let mut digest = Sha256::new();
+    let mut digest = Sha256::default();
     let mut have = match File::open(&part) {
         Ok(mut begun) => io::copy(&mut begun, &mut digest).map_err(cannot)?,
         Err(_) => 0,
@@ -104,7 +104,7 @@ async fn fetch(connection: Connection, output: Output, name: &str, to: &Path) ->
     let mut stream = match begin(&connection, name, have).await {
         // What is there is longer than the file is now: another file.
         Err(status) if status.code() == tonic::Code::OutOfRange => {
-            (have, digest) = (0, Sha256::new());
+            (have, digest) = (0, Sha256::default());
             begin(&connection, name, 0).await?
         }
         other => other?,
@@ -132,7 +132,7 @@ async fn fetch(connection: Connection, output: Output, name: &str, to: &Path) ->
     }
     bar.finish_and_clear();
     file.into_inner().map_err(|error| cannot(error.into_error()))?.sync_all().map_err(cannot)?;
-    let found: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = digest.finish();
     if found != about.sha256 || have != about.size_bytes {
         // Another file of this name was begun earlier; the next try starts anew.
         fs::remove_file(&part).map_err(cannot)?;

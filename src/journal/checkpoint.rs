@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::folder::JobFolder;
 use super::manifest::{FileSum, Manifest};
 use super::survey::Survey;
 use crate::beneath::Folder;
+use crate::sha256::Sha256;
 
 /// A checkpoint on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +68,7 @@ impl Checkpoint {
     pub(super) fn verify(&self) -> io::Result<()> {
         let folder = folder_at(&self.path)?;
         for told in &self.manifest.files {
-            if sha256_of(&mut self.open_file(&folder, told)?)? != told.sha256 {
+            if Sha256::of_reader(&mut self.open_file(&folder, told)?)? != told.sha256 {
                 return Err(self.differs(&told.name));
             }
         }
@@ -110,22 +109,6 @@ fn damaged(path: &Path, what: String) -> io::Error {
 /// The checkpoints of a job that look whole, newest first; none where there is no such folder.
 pub fn checkpoints(folder: &JobFolder) -> io::Result<Vec<Checkpoint>> {
     Ok(Survey::of(folder)?.whole)
-}
-
-/// SHA-256 of everything that a reader has, in lower-case hexadecimal.
-pub fn sha256_of(file: &mut impl Read) -> io::Result<String> {
-    let mut digest = Sha256::new();
-    let mut block = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(hex(digest.finalize().as_slice())),
-            count => digest.update(&block[..count]),
-        }
-    }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use super::file_work::{Limits, Wanted};
 use super::warm_start::{Source, Warm};
 use crate::fault;
 use crate::job::Violations;
-use crate::journal::{JobFolder, Manifest, sha256_of, sync_folder, write_whole};
+use crate::journal::{JobFolder, Manifest, sync_folder, write_whole};
+use crate::sha256::Sha256;
 
 /// The name of a folder in which something is made ready, before its number.
 pub(super) const STAGED: &str = ".staged-";
@@ -152,7 +153,7 @@ fn copy(source: &Source, to: &Path, wanted: &Wanted) -> io::Result<()> {
         Some(sha256) => {
             copy.rewind()?;
             // What is damaged is told now, and not by a job that begins with something else.
-            if sha256_of(&mut copy)? == *sha256 { Ok(()) } else { Err(source.wrong_checksum()) }
+            if Sha256::of_reader(&mut copy)? == *sha256 { Ok(()) } else { Err(source.wrong_checksum()) }
         }
         None => Ok(()),
     }

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-use sha2::{Digest, Sha256};
-
 use super::{Copied, LIST, Pulse};
 use crate::beneath::Folder;
-use crate::journal::sha256_of;
+use crate::sha256::Sha256;
 use crate::umask::open_to_others;
 
 /// A list of more bytes is none of ours.
@@ -34,7 +32,7 @@ impl Pass<'_> {
     pub(super) fn write_and_compare(&self, path: &str, from: &mut impl Read) -> io::Result<Copied> {
         let mut file = self.to.overwrite(path, 0o666)?;
         open_to_others(&file);
-        let (mut digest, mut size) = (Sha256::new(), 0u64);
+        let (mut digest, mut size) = (Sha256::default(), 0u64);
         let mut block = vec![0; 1 << 20];
         loop {
             self.pulse.beat(path);
@@ -55,10 +53,10 @@ impl Pass<'_> {
         }
         // Some have it whole once it is closed.
         drop(file);
-        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = digest.finish();
         // One byte more than was written tells a file that somebody makes longer meanwhile.
         let mut again = self.pulse.reader(self.to.file(path)?.take(size + 1));
-        if sha256_of(&mut again)? != sha256 {
+        if Sha256::of_reader(&mut again)? != sha256 {
             return Err(io::Error::other("does not read back as it was written"));
         }
         Ok(Copied { size_bytes: size, sha256 })

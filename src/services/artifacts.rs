@@ -13,9 +13,10 @@ use super::clients::Clients;
 use super::jobs::job_id;
 use super::{paging, status};
 use crate::job::JobId;
-use crate::journal::{self, Checkpoint, Damaged, JobFolder, Survey, open_artifact, sha256_of};
+use crate::journal::{self, Checkpoint, Damaged, JobFolder, Survey, open_artifact};
 use crate::manager::Manager;
 use crate::proto::v1::{self, download_artifact_response::Part};
+use crate::sha256::Sha256;
 
 /// Bytes of a file in a message.
 const PIECE_BYTES: usize = 64 << 10;
@@ -116,7 +117,7 @@ pub(super) async fn download(
     let opened = clients.sum(move |wanted| -> io::Result<_> {
         let mut file = open_artifact(&folder, &asked)?;
         let about = file.metadata()?;
-        let sha256 = sha256_of(&mut wanted.reads((&mut file).take(about.len())))?;
+        let sha256 = Sha256::of_reader(&mut wanted.reads((&mut file).take(about.len())))?;
         Ok((file, about, sha256))
     });
     let (file, about, sha256) = match opened.await? {

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::rows::{Encoded, columns, decode, micros};
 use super::{Store, StoreError};
 use crate::job::{Job, JobId, State};
-use crate::proto::json;
 
 /// A job and its place in the order of all jobs.
 #[derive(Debug, Clone, PartialEq)]
@@ -295,24 +295,6 @@ pub(super) fn insert(connection: &Connection, job: &Job, request: Option<&Asked>
     Ok(())
 }
 
-/// The values of a row in the order of the table, without its place in the order of arrival.
-fn columns<'a>(job: &'a Job, row: &'a Encoded) -> impl rusqlite::Params + 'a {
-    (
-        job.id.as_str(),
-        job.state.label(),
-        job.generation as i64,
-        job.attempt,
-        micros(job.created),
-        job.started.map(micros),
-        job.ended.map(micros),
-        &row.spec,
-        &row.inputs,
-        &row.end,
-        &row.final_progress,
-        &row.course,
-    )
-}
-
 /// Every job in order of arrival, with the request that made it if that had an id.
 pub(super) fn all(connection: &Connection) -> Result<Vec<(Job, Option<Asked>)>, StoreError> {
     let mut statement = connection.prepare("SELECT job_id, id, asked FROM request")?;
@@ -339,65 +321,9 @@ fn select(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> 
     Ok(jobs)
 }
 
-/// The columns that hold JSON.
-struct Encoded {
-    spec: String,
-    inputs: String,
-    end: Option<String>,
-    final_progress: Option<String>,
-    course: String,
-}
-
-impl Encoded {
-    fn new(job: &Job) -> Result<Self, StoreError> {
-        let odd = |what: String| StoreError::Odd { id: job.id.to_string(), what };
-        Ok(Self {
-            spec: json::to_string(&job.spec, false).map_err(|error| odd(error.to_string()))?,
-            inputs: serde_json::to_string(&job.inputs).map_err(|error| odd(error.to_string()))?,
-            course: serde_json::to_string(&job.course).map_err(|error| odd(error.to_string()))?,
-            end: job.end.as_ref().map(|end| json::to_string(end, false)).transpose().map_err(|e| odd(e.to_string()))?,
-            final_progress: job
-                .final_progress
-                .as_ref()
-                .map(|progress| json::to_string(progress, false))
-                .transpose()
-                .map_err(|error| odd(error.to_string()))?,
-        })
-    }
-}
-
-fn decode(row: &Row<'_>) -> Result<Stored, StoreError> {
-    let id: String = row.get("id")?;
-    let odd = |what: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: what.to_string() };
-    let state: String = row.get("state")?;
-    let (end, progress): (Option<String>, Option<String>) = (row.get("end")?, row.get("final_progress")?);
-    let job = Job {
-        id: id.parse().map_err(|error| odd(&error))?,
-        spec: json::from_str(&row.get::<_, String>("spec")?).map_err(|error| odd(&error))?,
-        inputs: serde_json::from_str(&row.get::<_, String>("inputs")?).map_err(|error| odd(&error))?,
-        state: State::from_label(&state).ok_or_else(|| odd(&format!("the state {state:?}")))?,
-        generation: row.get::<_, i64>("generation")? as u64,
-        attempt: row.get("attempt")?,
-        created: time(row.get("created")?),
-        started: row.get::<_, Option<i64>>("started")?.map(time),
-        ended: row.get::<_, Option<i64>>("ended")?.map(time),
-        end: end.map(|text| json::from_str(&text)).transpose().map_err(|error| odd(&error))?,
-        final_progress: progress.map(|text| json::from_str(&text)).transpose().map_err(|error| odd(&error))?,
-        course: serde_json::from_str(&row.get::<_, String>("course")?).map_err(|error| odd(&error))?,
-    };
-    Ok(Stored { seq: row.get("seq")?, job })
-}
-
-fn micros(time: SystemTime) -> i64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
-}
-
-fn time(micros: i64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_micros(micros.max(0) as u64)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::rows::time;
     use super::*;
     use crate::job::end::StopCause;
     use crate::job::order::IdxFiles;

@@ -1,0 +1,308 @@
+//! The plan held against examples, against a model, and against what must hold for every queue.
+
+use std::time::SystemTime;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const GB: u64 = 1_000_000_000;
+
+fn request(number: u32, cpu_threads: u32, gpu: bool) -> Request {
+    let gpu = gpu.then_some(GpuWish { memory_bytes: None });
+    Request { id: JobId::new(SystemTime::UNIX_EPOCH, number), priority: 0, cpu_threads, gpu }
+}
+
+fn held(number: u32, priority: i32, lease: Lease) -> Held {
+    Held { id: JobId::new(SystemTime::UNIX_EPOCH, number), priority, lease, is_leaving: false }
+}
+
+fn sharing(number: u32, gigabytes: u64) -> Request {
+    let gpu = Some(GpuWish { memory_bytes: Some(gigabytes * GB) });
+    Request { id: JobId::new(SystemTime::UNIX_EPOCH, number), priority: 0, cpu_threads: 1, gpu }
+}
+
+fn slot(index: u32) -> GpuSlot {
+    GpuSlot {
+        uuid: format!("GPU-{index}"),
+        gpu_uuid: format!("GPU-{index}"),
+        label: format!("GPU {index} (NVIDIA A10)"),
+        index,
+        memory_bytes: Some(24 * GB),
+        foreign_processes: 0,
+        foreign_memory_bytes: 0,
+        unusable: None,
+        lost: None,
+    }
+}
+
+fn machine(cpu_slots: u32, gpus: u32) -> Machine {
+    Machine { cpu_slots, gpus: (0..gpus).map(slot).collect(), share_with_foreign: false, preempts: false }
+}
+
+fn why(plan: &Plan, place: usize) -> String {
+    plan.wait[place].1.to_string()
+}
+
+fn leased(plan: &Plan) -> Vec<&str> {
+    plan.start.iter().map(|(_, lease)| lease.gpu.as_ref().map_or("cpu", |gpu| gpu.visible.as_str())).collect()
+}
+
+#[test]
+fn as_many_jobs_run_as_there_are_slots_and_the_rest_wait_in_order() {
+    let queue = [request(1, 1, false), request(2, 1, false), request(3, 2, false), request(4, 1, false)];
+    let plan = plan(&queue, &[], &machine(3, 0));
+    assert_eq!(plan.start.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&queue[0].id, &queue[1].id]);
+    assert_eq!(why(&plan, 0), "needs 2 of the machine's 3 CPU slots, 1 are free");
+    assert!(why(&plan, 1).starts_with("1 job is ahead") && why(&plan, 1).contains(queue[2].id.as_str()), "{plan:?}");
+}
+
+#[test]
+fn every_gpu_is_given_once() {
+    let queue = [request(1, 1, true), request(2, 1, true), request(3, 1, true)];
+    let gpu = Some(LeasedGpu { visible: "GPU-1".into(), index: 1, memory_bytes: None });
+    let running = [held(9, 0, Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpu })];
+    let plan = plan(&queue, &running, &machine(9, 3));
+    assert_eq!(leased(&plan), ["GPU-0", "GPU-2"]);
+    assert_eq!(why(&plan, 0), "needs a GPU, and all 3 are taken");
+}
+
+#[test]
+fn a_higher_priority_goes_first_and_does_not_wait_behind_a_blocked_job() {
+    let high = |number, cpu_threads| Request { priority: 5, ..request(number, cpu_threads, false) };
+    let queue = [request(1, 3, false), request(2, 1, false), high(3, 1), high(4, 1)];
+    let plan = plan(&queue, &[], &machine(2, 0));
+    let started: Vec<_> = plan.start.iter().map(|(id, _)| id.clone()).collect();
+    assert_eq!(started, [queue[2].id.clone(), queue[3].id.clone()]);
+    assert_eq!(plan.wait[0].0, queue[0].id);
+    assert!(plan.preempt.is_empty());
+}
+
+#[test]
+fn the_lowest_and_newest_make_room_and_no_more_than_needed() {
+    let on = |cpu_threads| Lease { device: LeasedDevice::Cpu, cpu_threads, gpu: None };
+    let mut running = vec![held(1, 0, on(2)), held(2, 0, on(1)), held(3, 1, on(1)), held(4, 5, on(1))];
+    let machine = Machine { preempts: true, ..machine(5, 0) };
+    let wanted = |cpu_threads| [Request { priority: 5, ..request(9, cpu_threads, false) }];
+    let names = |plan: Plan| plan.preempt.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
+    let name = |number| JobId::new(SystemTime::UNIX_EPOCH, number).as_str().to_owned();
+    let told = plan(&wanted(1), &running, &machine);
+    assert!(why(&told, 0).ends_with(&format!("jobs/{} makes room", name(2))), "{}", why(&told, 0));
+    assert_eq!(names(told), [name(2)]);
+    assert_eq!(names(plan(&wanted(2), &running, &machine)), [name(1)], "one is enough");
+    assert_eq!(names(plan(&wanted(4), &running, &machine)), [name(2), name(1), name(3)]);
+    assert!(names(plan(&wanted(5), &running, &machine)).is_empty(), "equals stay, and it would not fit");
+    running[1].is_leaving = true;
+    assert!(names(plan(&wanted(1), &running, &machine)).is_empty(), "somebody leaves already");
+    assert!(names(plan(&wanted(1), &running, &Machine { preempts: false, ..machine.clone() })).is_empty());
+}
+
+#[test]
+fn jobs_that_name_their_memory_share_the_fullest_gpu_that_has_room() {
+    let queue = [sharing(1, 10), sharing(2, 10), sharing(3, 10), request(4, 1, true)];
+    let plan = plan(&queue, &[], &machine(9, 2));
+    assert_eq!(leased(&plan), ["GPU-0", "GPU-0", "GPU-1"]);
+    assert_eq!(why(&plan, 0), "needs a GPU, and all 2 are taken");
+    let alone = super::plan(&[request(1, 1, true), sharing(2, 1)], &[], &machine(9, 1));
+    assert_eq!(leased(&alone), ["GPU-0"]);
+    assert_eq!(why(&alone, 0), "needs 1.0 GB of a GPU's memory, and no one has so much left");
+}
+
+#[test]
+fn what_others_hold_is_the_reason_to_wait_and_holds_back_nobody() {
+    let mut machine = machine(9, 2);
+    machine.gpus[0].foreign_processes = 1;
+    machine.gpus[0].foreign_memory_bytes = 20 * GB;
+    machine.gpus[1].unusable = Some("GPU 1 (NVIDIA A10) has failed: Xid 79".into());
+    let queue = [request(1, 1, true), sharing(2, 5), sharing(3, 3), request(4, 1, false)];
+    let plan = plan(&queue, &[], &machine);
+    assert_eq!(leased(&plan), ["GPU-0", "cpu"]);
+    assert_eq!(
+        why(&plan, 0),
+        "needs a GPU, and a process of no job computes on GPU 0 (NVIDIA A10) and holds 20.0 GB; GPU 1 (NVIDIA A10) has \
+         failed: Xid 79"
+    );
+    assert!(why(&plan, 1).contains("others than jobs hold 20.0 GB of the 24.0 GB of GPU 0"), "{}", why(&plan, 1));
+    machine.share_with_foreign = true;
+    assert_eq!(leased(&super::plan(&queue[..1], &[], &machine)), ["GPU-0"]);
+    machine.gpus.clear();
+    let none = super::plan(&queue[..1], &[], &machine);
+    assert_eq!(why(&none, 0), "needs a GPU, and there is none now");
+}
+
+#[test]
+fn jobs_without_a_gpu_pass_one_that_waits_for_one_unless_they_could_delay_it() {
+    let gpu = Some(LeasedGpu { visible: "GPU-0".into(), index: 0, memory_bytes: None });
+    let running = [held(9, 0, Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpu })];
+    let ids = |plan: &Plan| plan.start.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+    let cpu = |number| request(number, 1, false);
+    // Of the 3 free slots the second job needs 2 beyond the one that comes back with the GPU.
+    let queue = [request(1, 1, true), request(2, 3, true), cpu(3), cpu(4), cpu(5)];
+    let plan = super::plan(&queue, &running, &machine(4, 1));
+    assert_eq!(ids(&plan), [queue[2].id.clone()]);
+    assert_eq!(why(&plan, 0), "needs a GPU, and the only one is taken");
+    assert!(why(&plan, 2).starts_with("2 jobs are ahead of it"), "{}", why(&plan, 2));
+    // However many wait for the GPU, one of them has it at a time.
+    let mut queue: Vec<Request> = (10..30).map(|number| request(number, 1, true)).collect();
+    queue.extend([cpu(3), cpu(4), cpu(5), cpu(6)]);
+    assert_eq!(ids(&super::plan(&queue, &running, &machine(4, 1))).len(), 3);
+    // On a GPU that is shared there may be many.
+    let queue = [request(1, 1, true), sharing(2, 1), sharing(3, 1), cpu(4)];
+    assert_eq!(ids(&super::plan(&queue, &running, &machine(4, 1))), Vec::new());
+    // A job that waits for slots holds back everybody.
+    let queue = [request(1, 1, true), request(2, 4, false), cpu(3)];
+    let plan = super::plan(&queue, &running, &machine(4, 1));
+    assert!(ids(&plan).is_empty() && why(&plan, 1).starts_with("needs 4 of the machine's 4 CPU slots"), "{plan:?}");
+}
+
+/// What a plan starts where jobs have GPUs for themselves and none has failed, in the fewest words.
+fn model(queue: &[Request], running: &[Held], slots: u32, gpus: usize) -> Vec<JobId> {
+    let mut slots = slots - running.iter().map(|held| held.lease.cpu_threads).sum::<u32>();
+    let mut on_gpus: Vec<u32> =
+        running.iter().filter(|held| held.lease.gpu.is_some()).map(|held| held.lease.cpu_threads).collect();
+    let mut wait_for_gpus = Vec::new();
+    let mut started = Vec::new();
+    for priority in (0..3).rev() {
+        for request in queue.iter().filter(|request| request.priority == priority) {
+            let wants_gpu = request.gpu.is_some();
+            if wants_gpu && (!wait_for_gpus.is_empty() || on_gpus.len() == gpus) {
+                wait_for_gpus.push(request.cpu_threads);
+                continue;
+            }
+            let mut largest = [on_gpus.clone(), wait_for_gpus.clone()].concat();
+            largest.sort();
+            let most: u32 = largest.iter().rev().take(gpus).sum();
+            let kept = if wait_for_gpus.is_empty() { 0 } else { most - on_gpus.iter().sum::<u32>() };
+            if request.cpu_threads + kept > slots {
+                return started;
+            }
+            slots -= request.cpu_threads;
+            on_gpus.extend(wants_gpu.then_some(request.cpu_threads));
+            started.push(request.id.clone());
+        }
+    }
+    started
+}
+
+proptest! {
+    #[test]
+    fn jobs_start_as_in_the_model_make_room_only_for_higher_ones_and_all_come_to_their_end(
+        jobs in prop::collection::vec((0..3i32, 1..4u32, any::<bool>(), 0..20u32, 1..6u32), 1..20),
+        slots in 3..6u32,
+        gpus in 1..3u32,
+        preempts in any::<bool>(),
+    ) {
+        let machine = Machine { preempts, ..machine(slots, gpus) };
+        let number = |id: &JobId| jobs.iter().enumerate().position(|(number, _)| *id == request(number as u32, 1, false).id).unwrap();
+        let mut left: Vec<u32> = jobs.iter().map(|&(.., length)| length).collect();
+        let mut running: Vec<Held> = Vec::new();
+        for now in 0.. {
+            prop_assert!(now < 20 + 6 * 20 * 20, "jobs wait for ever: {left:?}");
+            // Who was asked to leave has left, and who is done has ended.
+            running.retain(|held| !held.is_leaving && left[number(&held.id)] > 0);
+            if left.iter().all(|left| *left == 0) {
+                break;
+            }
+            let waits = |place: usize| left[place] > 0 && jobs[place].3 <= now && running.iter().all(|held| number(&held.id) != place);
+            let queue: Vec<Request> = (0..jobs.len())
+                .filter(|place| waits(*place))
+                .map(|place| Request { priority: jobs[place].0, ..request(place as u32, jobs[place].1, jobs[place].2) })
+                .collect();
+            let plan = plan(&queue, &running, &machine);
+            let started: Vec<JobId> = plan.start.iter().map(|(id, _)| id.clone()).collect();
+            prop_assert_eq!(&started, &model(&queue, &running, slots, gpus as usize));
+            prop_assert_eq!(started.len() + plan.wait.len(), queue.len());
+            let first = plan.wait.first().map(|(id, _)| jobs[number(id)].0);
+            for id in &plan.preempt {
+                prop_assert!(preempts && first.is_some_and(|first| jobs[number(id)].0 < first), "{id} makes room for an equal");
+            }
+            for held in &mut running {
+                held.is_leaving = plan.preempt.contains(&held.id);
+            }
+            for (id, lease) in plan.start {
+                running.push(Held { priority: jobs[number(&id)].0, id, lease, is_leaving: false });
+            }
+            prop_assert!(running.iter().map(|held| held.lease.cpu_threads).sum::<u32>() <= slots);
+            let mut given: Vec<_> = running.iter().filter_map(|held| held.lease.gpu.as_ref()).map(|gpu| &gpu.visible).collect();
+            given.sort();
+            prop_assert!(given.windows(2).all(|two| two[0] != two[1]), "a GPU was given twice: {given:?}");
+            for held in &running {
+                left[number(&held.id)] -= 1;
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_given_twice_and_nobody_is_overtaken(
+        wants in prop::collection::vec((1..5u32, prop::option::of(prop::option::of(1..30u64))), 0..12),
+        slots in 1..8u32,
+        gpus in 1..4u32,
+    ) {
+        let queue: Vec<_> = wants
+            .iter()
+            .enumerate()
+            .map(|(number, &(cpu_threads, gpu))| {
+                let gpu = gpu.map(|memory| GpuWish { memory_bytes: memory.map(|memory| memory * GB) });
+                Request { id: JobId::new(SystemTime::UNIX_EPOCH, number as u32), priority: 0, cpu_threads, gpu }
+            })
+            .collect();
+        let plan = plan(&queue, &[], &machine(slots, gpus));
+        prop_assert_eq!(plan.start.len() + plan.wait.len(), queue.len());
+        prop_assert!(plan.start.iter().map(|(_, lease)| lease.cpu_threads).sum::<u32>() <= slots);
+        for gpu in 0..gpus {
+            let uuid = format!("GPU-{gpu}");
+            let leases = plan.start.iter().filter_map(|(_, lease)| lease.gpu.as_ref());
+            let on_it: Vec<_> = leases.filter(|leased| leased.visible == uuid).collect();
+            let alone = on_it.iter().filter(|leased| leased.memory_bytes.is_none()).count();
+            prop_assert!(alone == 0 || on_it.len() == 1);
+            prop_assert!(on_it.iter().filter_map(|leased| leased.memory_bytes).sum::<u64>() <= 24 * GB);
+        }
+        // Behind the first job that waits for others nobody starts who needs what it waits for;
+        // a wish that no GPU can grant holds back nobody.
+        let is_hopeless = |request: &Request| {
+            request.gpu.is_some_and(|wish| wish.memory_bytes.is_some_and(|bytes| bytes > 24 * GB))
+        };
+        let waits = |request: &&Request| plan.wait.iter().any(|(id, _)| *id == request.id);
+        let first = queue.iter().position(|request| waits(&request) && !is_hopeless(request)).unwrap_or(queue.len());
+        let is_for_slots = queue.get(first).is_some_and(|first| {
+            plan.wait.iter().any(|(id, wait)| *id == first.id && wait.to_string().contains("CPU slots"))
+        });
+        let may_start = |request: &&Request| !is_for_slots && request.gpu.is_none();
+        prop_assert!(queue[first..].iter().all(|request| waits(&request) || may_start(&request)));
+    }
+
+    #[test]
+    fn who_passes_a_job_that_waits_for_a_gpu_does_not_delay_it(
+        jobs in prop::collection::vec((1..4u32, any::<bool>()), 0..12),
+        on_gpus in prop::collection::vec(1..4u32, 1..4),
+        slots in 1..20u32,
+    ) {
+        prop_assume!(on_gpus.iter().sum::<u32>() <= slots);
+        let machine = machine(slots, on_gpus.len() as u32);
+        let running: Vec<Held> = (0..).zip(&on_gpus).map(|(index, &cpu_threads)| {
+            let gpu = Some(LeasedGpu { visible: format!("GPU-{index}"), index, memory_bytes: None });
+            held(100 + index, 0, Lease { device: LeasedDevice::Cuda, cpu_threads, gpu })
+        }).collect();
+        let queue: Vec<Request> =
+            (0..).zip(&jobs).map(|(number, &(cpu_threads, gpu))| request(number, cpu_threads, gpu)).collect();
+        let now = plan(&queue, &running, &machine);
+        let ids = |plan: Plan| plan.start.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        for (place, _) in queue.iter().enumerate().filter(|(_, request)| request.gpu.is_some()) {
+            let started = |is_counted: &dyn Fn(usize) -> bool| -> Vec<Held> {
+                let started = now.start.iter().filter(|(id, _)| {
+                    is_counted(queue.iter().position(|request| request.id == *id).unwrap())
+                });
+                let as_held = |(id, lease): &(JobId, Lease)| {
+                    Held { id: id.clone(), priority: 0, lease: lease.clone(), is_leaving: false }
+                };
+                started.map(as_held).collect()
+            };
+            let (all, ahead) = (started(&|_| true), started(&|other| other < place));
+            // All that had a GPU have left: the jobs up to this one that wait for a GPU start as
+            // if no job behind it had passed it.
+            let waiting: Vec<Request> =
+                queue[..=place].iter().filter(|request| request.gpu.is_some()).cloned().collect();
+            prop_assert_eq!(ids(plan(&waiting, &all, &machine)), ids(plan(&waiting, &ahead, &machine)));
+        }
+    }
+}
