@@ -57,6 +57,7 @@ pub use job_json::{MirrorError, Mirrored};
 use known_data::KnownData;
 use mirrors::Mirrors;
 pub use rebuild::{Old, Rebuilt, rebuild};
+pub use runs::RUNS;
 use staging::Staged;
 pub use view::View;
 

@@ -13,6 +13,7 @@ use rustix::fs::{Mode, fchmod, fstat};
 
 use crate::beneath::Folder;
 use crate::journal::JobFolder;
+use crate::manager::RUNS;
 
 /// Whether the group of the state folder may read results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,7 @@ impl GroupReads {
         for entry in state.entries()?.into_iter().filter(|entry| entry.is_file && entry.name.starts_with("torchd.")) {
             set_file(&state, &entry.name, 0o600);
         }
+        set_folder(&state.make_folder(RUNS)?, self.shown());
         if is_settled {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use crate::config::{Environment, Invalid, Mistake, Settings};
 use crate::dataset::DataRoots;
 use crate::doctor::Places;
 use crate::gpu::{self, NvmlOptions, NvmlSource, Watcher, WatcherSettings};
-use crate::journal::{FileLock, Holder, JobFolder, is_held, write_whole};
+use crate::journal::{FileLock, Holder, JobFolder, is_held, write_whole_and};
 use crate::node::{NodeSource, unsuitable_filesystem};
 use crate::store::{Store, StoreError};
 use crate::supervisor::RunnerSettings;
@@ -281,8 +281,7 @@ pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(),
         "unix": addresses.unix,
         "pid": std::process::id(),
     });
-    write_whole(path, ready.to_string().as_bytes())
-        .and_then(|()| std::fs::File::open(path))
-        .map(|file| open_to_others(&file))
+    // Whoever waits for the file reads it the moment that it is there.
+    write_whole_and(path, ready.to_string().as_bytes(), |file| open_to_others(file))
         .map_err(|error| Failure::unavailable(&format!("--ready-file {}", path.display()), error))
 }

@@ -98,11 +98,9 @@ fn look_at_folder(
     if mirrored.job.id != *id {
         return Err(format!("its job.json is that of {}", mirrored.job.id.name()));
     }
-    let known = row.flatten().unwrap_or(&mirrored);
-    judge_runner(&known.job, folder)?;
     match row {
-        None => Ok(None),
-        Some(None) => Err(format!("the database does not have it; {TAKES_FOLDER}")),
+        None => {}
+        Some(None) => return Err(format!("the database does not have it; {TAKES_FOLDER}")),
         Some(Some(row)) => {
             let attempt = folder.last_attempt();
             if !row.job.state.is_final() && attempt > row.job.attempt.max(mirrored.job.attempt) {
@@ -110,11 +108,15 @@ fn look_at_folder(
                     "its folder knows of attempt {attempt}, and job.json and the database do not; {TAKES_FOLDER}"
                 ));
             }
-            let words = differences(&mirrored, row);
             let is_newer = mirrored.job.generation > row.job.generation;
-            words.map_or(Ok(None), |words| Err(if is_newer { format!("{TAKES_FOLDER}: {words}") } else { words }))
+            if let Some(words) = differences(&mirrored, row) {
+                return Err(if is_newer { format!("{TAKES_FOLDER}: {words}") } else { words });
+            }
         }
     }
+    // Only a state that database and folder agree on says whether there should be a runner.
+    judge_runner(&mirrored.job, folder)?;
+    Ok(None)
 }
 
 /// Whether a runner lives where there should be one and nowhere else, and whether what it was told

@@ -214,6 +214,11 @@ fn remove_from(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<()
 
 /// Writes a file so that it is there whole or as it was before, also after a power cut.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_whole_and(path, bytes, |_| ())
+}
+
+/// The same; `made` is called with the file before it has its name.
+pub fn write_whole_and(path: &Path, bytes: &[u8], made: impl FnOnce(&File)) -> io::Result<()> {
     let folder = folder_of(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = folder.join(format!(".{name}.new"));
@@ -224,6 +229,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
             _ => {}
         }
         let mut file = File::create_new(&aside)?;
+        made(&file);
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&aside, path)

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use crate::job::JobId;
 use crate::journal::{JobFolder, entries};
 
+/// The name of the tree in the state folder.
+pub const RUNS: &str = "runs";
+
 /// So many characters of a display name are part of a link's.
 const MOST_CHARACTERS: usize = 64;
 
@@ -27,7 +30,7 @@ pub(super) struct Runs {
 impl Runs {
     /// The tree beside the folder of jobs; it need not be there yet.
     pub(super) fn beside(jobs_dir: &Path) -> Self {
-        Self { tree: jobs_dir.with_file_name("runs"), jobs_dir: jobs_dir.to_owned() }
+        Self { tree: jobs_dir.with_file_name(RUNS), jobs_dir: jobs_dir.to_owned() }
     }
 
     /// Links the event files of a job. Blocks.

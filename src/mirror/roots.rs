@@ -134,6 +134,7 @@ impl Roots {
                 Err(error) if is_refusal(&error) => return Ok(false),
                 Err(error) => return Err(named(&file)(error)),
             };
+            open_to_others(&mark);
             let half = || RandomState::new().build_hasher().finish();
             writeln!(mark, "{:016x}{:016x}", half(), half()).map_err(named(&file))?;
         }

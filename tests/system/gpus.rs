@@ -489,7 +489,7 @@ fn the_alert_rules_that_are_deployed_do_what_their_tests_say() {
     // Each alert has a test, and each series that an alert asks for is exported under that name.
     let rules = fs::read_to_string("deploy/prometheus/torchd.rules.yml").unwrap();
     let tests = fs::read_to_string("deploy/prometheus/torchd.rules.test.yml").unwrap();
-    let sources: String = ["src/exporter/gpu.rs", "src/exporter/jobs.rs", "src/exporter.rs"]
+    let sources: String = ["src/exporter/gpu.rs", "src/exporter/jobs.rs", "src/exporter.rs", "src/metrics.rs"]
         .map(|file| fs::read_to_string(file).unwrap())
         .concat();
     for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {

@@ -75,7 +75,7 @@ async fn the_group_reads_results_and_nothing_else_where_the_settings_say_so() {
         let right = match parts[..] {
             // The group passes through it.
             [] => 0o710,
-            ["jobs"] | ["jobs", _] if path.is_dir() => 0o750,
+            ["runs"] | ["jobs"] | ["jobs", _] if path.is_dir() => 0o750,
             ["jobs", _, "tensorboard" | "artifacts", ..] => {
                 read += usize::from(path.is_file());
                 if path.is_dir() { 0o750 } else { 0o640 }
