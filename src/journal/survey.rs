@@ -8,12 +8,11 @@ use std::fmt;
 use std::fs;
 use std::io;
 
-use nix::errno::Errno;
-
 use super::checkpoint::{Checkpoint, Damage};
 use super::folder::{JobFolder, entries};
 use super::manifest::Manifest;
 use crate::proto::v1;
+use crate::shortage::is_shortage;
 
 /// The checkpoints of a job, newest first.
 #[derive(Debug, Default)]
@@ -133,8 +132,7 @@ pub fn set_aside(folder: &JobFolder, step: u64) -> io::Result<()> {
 /// What is wrong with a checkpoint that could not be read, in words. The error itself where it tells of the machine: the same
 /// checkpoint may be read in a moment.
 pub fn damage(error: io::Error) -> io::Result<String> {
-    let passes = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN].map(|errno| errno as i32);
-    if error.raw_os_error().is_some_and(|code| passes.contains(&code)) || error.kind() == io::ErrorKind::OutOfMemory {
+    if is_shortage(&error) {
         return Err(error);
     }
     let known = error.get_ref().and_then(|error| error.downcast_ref::<Damage>()).map(|damage| damage.what.clone());
@@ -143,6 +141,8 @@ pub fn damage(error: io::Error) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
     use super::super::checkpoint::tests::save;
     use super::*;
 

@@ -145,6 +145,26 @@ async fn a_copy_that_cannot_be_written_is_told_and_tried_until_it_can_and_the_jo
 }
 
 #[tokio::test]
+async fn more_copies_that_cannot_be_made_than_are_looked_at_at_once_keep_no_other_job() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).set("jobs.cpu_slots", "1").start();
+    daemon.create(spec::endless()).await;
+    let in_the_way = root.path().join("volume");
+    fs::write(&in_the_way, "not mounted").unwrap();
+    let expires_at_once = |spec| v1::JobSpec { ttl_after_end: Some(prost_types::Duration::default()), ..spec };
+    let mut dead = Vec::new();
+    for _ in 0..101 {
+        let job = daemon.create(expires_at_once(copied_to(&in_the_way, spec::endless()))).await;
+        daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap();
+        dead.push(job.name);
+    }
+    let other = daemon.create(expires_at_once(spec::endless())).await;
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: other.name.clone(), now: false }).await.unwrap();
+    wait_for("the other job to be removed", || (!daemon.job_folder(&other.name).exists()).then_some(()));
+    assert!(dead.iter().all(|name| daemon.job_folder(name).exists()), "they are not copied");
+}
+
+#[tokio::test]
 async fn a_copy_goes_nowhere_but_under_its_roots() {
     let root = tempfile::tempdir().unwrap();
     let refused = async |daemon: &Daemon, folder: &str| {
