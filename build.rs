@@ -1,4 +1,5 @@
-//! Turns the protocol files into Rust, records the git revision, and tells the runner where libtorch lies.
+//! Turns the protocol files into Rust, records the git revision, and tells the runner where
+//! libtorch lies.
 
 use std::path::PathBuf;
 use std::{env, fs, process::Command};
@@ -70,8 +71,8 @@ fn record_revision() {
     println!("cargo:rustc-env=TORCHD_RUSTC={}", rustc.trim());
 }
 
-/// The rpath that torch-sys asks for does not reach our program, so it is set here, for that one program: first
-/// the places of an installation, then the folder this build was linked against.
+/// The rpath that torch-sys asks for does not reach our program, so it is set here, for that one
+/// program: first the places of an installation, then the folder this build was linked against.
 fn set_runner_library_path() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let mut places = vec!["$ORIGIN/../lib/torchd/libtorch/lib".to_owned(), "$ORIGIN/libtorch/lib".to_owned()];

@@ -1,4 +1,5 @@
-//! CheckCompatibility for given facts and PlanInstall through the real daemon: what a client waits for an answer.
+//! CheckCompatibility for given facts and PlanInstall through the real daemon: what a client waits
+//! for an answer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 

@@ -1,6 +1,8 @@
-//! Scalars per second of the event writer, as training uses it: one tag, one value an event, to a file.
+//! Scalars per second of the event writer, as training uses it: one tag, one value an event, to a
+//! file.
 //!
-//! For comparison, PyTorch's SummaryWriter.add_scalar writes 37.7 thousand a second on the machine that this was written on.
+//! For comparison, PyTorch's SummaryWriter.add_scalar writes 37.7 thousand a second on the machine
+//! that this was written on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 

@@ -1,5 +1,6 @@
-//! What watching GPUs costs: a pass over eight replayed GPUs, the daemon's CPU time for it, `/metrics` with 64 scrapers at once beside
-//! node_exporter where that is installed, and memory over many samples and events.
+//! What watching GPUs costs: a pass over eight replayed GPUs, the daemon's CPU time for it,
+//! `/metrics` with 64 scrapers at once beside node_exporter where that is installed, and memory
+//! over many samples and events.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 
@@ -75,7 +76,8 @@ fn memory() {
     let mut seen = 0u64;
     let mut last = None;
     let mut early = 0;
-    // Samples come faster than we look; what the watcher says about the time of a pass tells how many there were.
+    // Samples come faster than we look; what the watcher says about the time of a pass tells how
+    // many there were.
     while seen < SAMPLES {
         runtime.block_on(changes.changed()).expect("it goes on");
         let now = watcher.latest();
@@ -125,7 +127,8 @@ fn scrapes() {
     signal(runner, nix::sys::signal::Signal::SIGCONT);
 }
 
-/// 100 jobs: one that runs, and stands still so that it does not disturb, and those behind it. Returns its process.
+/// 100 jobs: one that runs, and stands still so that it does not disturb, and those behind it.
+/// Returns its process.
 async fn fill_queue(address: String) -> u32 {
     let mut client = JobServiceClient::connect(address).await.expect("torchd serves");
     let text = std::fs::read_to_string("examples/mnist.toml").expect("the example");

@@ -180,8 +180,9 @@ async fn checkpoints() {
     );
 }
 
-/// A job that logs every step, with many watchers and with none, in turns. The watchers' clients are a process of its own that gets what the
-/// others leave of the processor: they are on other machines as a rule, and what they cost there is theirs.
+/// A job that logs every step, with many watchers and with none, in turns. The watchers' clients
+/// are a process of its own that gets what the others leave of the processor: they are on other
+/// machines as a rule, and what they cost there is theirs.
 async fn watchers() {
     let daemon = Daemon::start(&data(), &[]);
     let mut client = connect(&daemon).await;

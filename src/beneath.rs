@@ -1,9 +1,10 @@
-//! A folder that is open, and everything beneath it: names are resolved by the kernel from the folder's
-//! descriptor, and no name leads out of it.
+//! A folder that is open, and everything beneath it: names are resolved by the kernel from the
+//! folder's descriptor, and no name leads out of it.
 //!
-//! A path that is judged and then opened by name can be swapped between the two. Here a file is opened
-//! once, judged by its descriptor, and used by that descriptor. Links are not followed, pipes and devices
-//! are never waited for. This module must not decide which folders may be read: its callers do.
+//! A path that is judged and then opened by name can be swapped between the two. Here a file is
+//! opened once, judged by its descriptor, and used by that descriptor. Links are not followed,
+//! pipes and devices are never waited for. This module must not decide which folders may be read:
+//! its callers do.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -41,7 +42,8 @@ pub struct Identity {
 /// What is neither a file, a folder nor a link.
 const OTHER_KIND: &str = "a pipe, socket or device";
 
-/// Why something was not opened: it is no regular file. Its `io::Error` is of the kind `InvalidInput`.
+/// Why something was not opened: it is no regular file. Its `io::Error` is of the kind
+/// `InvalidInput`.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is {found}, and a file is needed", path.display())]
 pub struct NotAFile {
@@ -89,8 +91,8 @@ impl Folder {
     /// Opens a folder beneath this one.
     ///
     /// # Errors
-    /// `NotADirectory` where it or a part of the way is a link or a file, `InvalidInput` for a path that is
-    /// absolute or has "..".
+    /// `NotADirectory` where it or a part of the way is a link or a file, `InvalidInput` for a path
+    /// that is absolute or has "..".
     pub fn folder(&self, path: impl AsRef<Path>) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { descriptor: self.open_beneath(path.as_ref(), flags, Mode::empty())? })
@@ -126,7 +128,8 @@ impl Folder {
     /// Opens a regular file for reading. Never waits for a pipe or a device.
     ///
     /// # Errors
-    /// [`NotAFile`] where it is no regular file, `NotADirectory` where it or a part of the way is a link.
+    /// [`NotAFile`] where it is no regular file, `NotADirectory` where it or a part of the way is a
+    /// link.
     pub fn file(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(self.open_beneath(path.as_ref(), flags, Mode::empty())?);
@@ -140,8 +143,8 @@ impl Folder {
         Ok(File::from(self.open_beneath(path.as_ref(), flags, Mode::from_raw_mode(mode))?))
     }
 
-    /// Opens a regular file for writing and empties it, or makes it. A link or a second name (hard link) of a
-    /// file is refused: what it leads to may be anybody's.
+    /// Opens a regular file for writing and empties it, or makes it. A link or a second name (hard
+    /// link) of a file is refused: what it leads to may be anybody's.
     pub fn overwrite(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         let path = path.as_ref();
         // Some file systems that store whole objects take no file that is read and written at once.
@@ -215,7 +218,8 @@ impl Folder {
         Ok(rustix::fs::fsync(&self.descriptor)?)
     }
 
-    /// The folder that holds a name, None for this one, and the name; None where that folder is not there.
+    /// The folder that holds a name, None for this one, and the name; None where that folder is not
+    /// there.
     fn parent<'a>(&self, path: &'a Path) -> io::Result<Option<(Option<Self>, &'a Path)>> {
         parts(path)?;
         let name = Path::new(path.file_name().ok_or_else(|| invalid(path))?);
@@ -258,7 +262,8 @@ impl AsFd for Folder {
     }
 }
 
-/// What was opened; None where it is not there, or where it or a part of the way is a link or a file.
+/// What was opened; None where it is not there, or where it or a part of the way is a link or a
+/// file.
 pub fn present<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
     match opened {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),

@@ -1,5 +1,6 @@
-//! Looks at this machine: gathers its facts, lets `compat` judge them, remembers what was found, and tells it: to the log once, to
-//! the metrics, and to the manager where GPUs cannot be used. It changes nothing on the machine.
+//! Looks at this machine: gathers its facts, lets `compat` judge them, remembers what was found,
+//! and tells it: to the log once, to the metrics, and to the manager where GPUs cannot be used. It
+//! changes nothing on the machine.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,7 +61,8 @@ impl Checkup {
     /// Judges this machine on a day, with what the runner's probe told.
     pub async fn judge(&self, probe: &Result<ProbeReport, String>, day: Date) -> CompatibilityReport {
         let facts = self.facts(probe).await;
-        // What we gathered ourselves reads back; if some program told an odd version, that fact is not known.
+        // What we gathered ourselves reads back; if some program told an odd version, that fact is
+        // not known.
         let read = Facts::read(&facts, &self.catalogue).unwrap_or_else(|wrong| {
             tracing::warn!(%wrong, "facts of this machine are not understood");
             Facts::default()
@@ -97,7 +99,8 @@ impl Checkup {
             torch: Some(torch(probe)),
             glibc_version: libraries.glibc,
             glibcxx_version: libraries.glibcxx,
-            // Runtimes have names of other kinds too, such as those of clients; nothing is known of them.
+            // Runtimes have names of other kinds too, such as those of clients; nothing is known of
+            // them.
             runtime: runtime.parse::<RuntimeQuery>().map(|_| runtime).unwrap_or_default(),
             node_type: libraries.node_type,
             nvidia_uvm: Some(libraries.nvidia_uvm),
@@ -109,7 +112,8 @@ impl Checkup {
         }
     }
 
-    /// Looks at the machine now, whenever the runner's probe has news, and at intervals, until the daemon ends.
+    /// Looks at the machine now, whenever the runner's probe has news, and at intervals, until the
+    /// daemon ends.
     pub async fn watch(self, manager: Manager, every: Duration) {
         let mut known = BTreeSet::new();
         let mut probes = manager.probes();

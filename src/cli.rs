@@ -1,4 +1,5 @@
-//! torchctl: a client of the protocol like any other, for people and their scripts. Knows nothing of the daemon but `proto`.
+//! torchctl: a client of the protocol like any other, for people and their scripts. Knows nothing
+//! of the daemon but `proto`.
 
 mod arguments;
 mod artifacts;
@@ -29,8 +30,9 @@ pub use spec_file::with_sets;
 
 use crate::proto::v1;
 
-/// Runs a command and tells how it ended: 0; 1 for a job that did not succeed and for other refusals; 64 for a mistake in
-/// the request; 69 where the daemon cannot be reached. `check` and `doctor` end by their verdict: 0 to 3.
+/// Runs a command and tells how it ended: 0; 1 for a job that did not succeed and for other
+/// refusals; 64 for a mistake in the request; 69 where the daemon cannot be reached. `check` and
+/// `doctor` end by their verdict: 0 to 3.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,

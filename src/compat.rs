@@ -1,7 +1,8 @@
-//! Which versions go together: a catalogue of facts, each with its source, and the rules that judge a machine by it.
+//! Which versions go together: a catalogue of facts, each with its source, and the rules that judge
+//! a machine by it.
 //!
-//! Everything here is pure: facts go in, answers come out, nothing is read and nothing is changed. Nothing is guessed: what no
-//! source told is answered as unknown.
+//! Everything here is pure: facts go in, answers come out, nothing is read and nothing is changed.
+//! Nothing is guessed: what no source told is answered as unknown.
 
 mod catalogue;
 mod date;

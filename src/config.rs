@@ -1,8 +1,8 @@
 //! The daemon's settings: raw in, typed out, every mistake reported at once.
 //!
-//! Sources, the later ones win: the settings file, `TORCHD__SECTION__KEY` in the environment, flags. The `config` crate
-//! merges them and remembers where each value came from; `keys` reads the values one by one, because serde would stop
-//! at the first mistake.
+//! Sources, the later ones win: the settings file, `TORCHD__SECTION__KEY` in the environment,
+//! flags. The `config` crate merges them and remembers where each value came from; `keys` reads the
+//! values one by one, because serde would stop at the first mistake.
 
 mod environment;
 mod keys;
@@ -33,9 +33,11 @@ pub struct Settings {
     pub grpc_max_message_bytes: usize,
     /// Calls that a connection may have in hand at once.
     pub grpc_max_streams: u32,
-    /// A connection is asked so often whether its client lives, and cut where the answer takes as long again.
+    /// A connection is asked so often whether its client lives, and cut where the answer takes as
+    /// long again.
     pub grpc_keepalive_interval: Duration,
-    /// The Unix socket that serves gRPC too; None to put it into the runtime directory or the state folder.
+    /// The Unix socket that serves gRPC too; None to put it into the runtime directory or the state
+    /// folder.
     pub grpc_unix_socket: Option<PathBuf>,
     /// Who may use that socket, as the bits of a file's mode.
     pub grpc_unix_socket_mode: u32,
@@ -44,7 +46,8 @@ pub struct Settings {
     /// Names by which clients ask there, as behind a proxy, besides `localhost`, addresses and the
     /// name of the machine.
     pub http_allowed_hosts: Vec<String>,
-    /// Addresses that are not loopback are meant, although anybody who reaches them may use the daemon.
+    /// Addresses that are not loopback are meant, although anybody who reaches them may use the
+    /// daemon.
     pub allow_unauthenticated_remote: bool,
     /// Folders that data files may lie in.
     pub data_roots: Vec<PathBuf>,
@@ -54,7 +57,8 @@ pub struct Settings {
     pub cluster_python: Option<PathBuf>,
     /// Folder with rows of the catalogue that add to ours or take their place.
     pub catalogue_dir: Option<PathBuf>,
-    /// A folder with mistakes is told, and the catalogue that is built in is used; otherwise the daemon does not start.
+    /// A folder with mistakes is told, and the catalogue that is built in is used; otherwise the
+    /// daemon does not start.
     pub catalogue_falls_back: bool,
     /// This machine is checked so often.
     pub check_interval: Duration,
@@ -72,7 +76,8 @@ pub struct Settings {
     pub gpu_share_with_foreign_processes: bool,
     /// Exports the names of dcgm-exporter too.
     pub metrics_dcgm_names: bool,
-    /// The name of their label for the machine: `Hostname`, or `hostname` as newer versions have it.
+    /// The name of their label for the machine: `Hostname`, or `hostname` as newer versions have
+    /// it.
     pub metrics_dcgm_hostname_label: String,
     /// The folder in which dcgm-exporter looks for the jobs of GPUs.
     pub metrics_hpc_job_mapping_dir: Option<PathBuf>,
@@ -110,7 +115,8 @@ pub struct Settings {
     pub shutdown_timeout: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
-    /// Which log lines are written: a level, or directives as tracing-subscriber's EnvFilter has them.
+    /// Which log lines are written: a level, or directives as tracing-subscriber's EnvFilter has
+    /// them.
     pub log_level: String,
 }
 

@@ -1,7 +1,8 @@
 //! The composition root: puts the rooms together, serves, and takes them apart again in order.
 //!
-//! Shutdown: health says NOT_SERVING, runners are left to the next daemon, or told to stop and waited for, as the settings say, then the
-//! servers end what they have in hand. All of that within `shutdown.timeout`; a second signal ends the daemon at once.
+//! Shutdown: health says NOT_SERVING, runners are left to the next daemon, or told to stop and
+//! waited for, as the settings say, then the servers end what they have in hand. All of that within
+//! `shutdown.timeout`; a second signal ends the daemon at once.
 
 mod arguments;
 mod doctor;
@@ -43,7 +44,7 @@ use crate::umask;
 use arguments::{Arguments, Command};
 use heartbeat::Heartbeat;
 use modes::GroupReads;
-use startup::{Failure, StateDir};
+use startup::{StartError, StateDir};
 
 /// Once the runners are gone, answers in hand get this long to reach clients that read them.
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
@@ -52,7 +53,8 @@ const CONNECTION_GRACE: Duration = Duration::from_secs(1);
 const SERVICES: [&str; 5] =
     ["", "torchd.v1.JobService", "torchd.v1.SystemService", "torchd.v1.CompatibilityService", "torchd.v1.GpuService"];
 
-/// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is unavailable), 70 (internal).
+/// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is
+/// unavailable), 70 (internal).
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if let Err(error) = file_size::outlive_limit() {
@@ -95,7 +97,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("torchd").enable_all().build();
     let ended = runtime
-        .map_err(|error| Failure::internal("the threads of the daemon cannot be started", error))
+        .map_err(|error| StartError::internal("the threads of the daemon cannot be started", error))
         .and_then(|runtime| {
             let ended = runtime.block_on(run(settings, environment, cpus, open_files, &arguments));
             // Whatever still blocks was given its time.
@@ -134,11 +136,11 @@ fn check_machine(settings: &Settings, environment: Environment) -> ExitCode {
             Err(failure) => Err(failure.to_string()),
         };
         let report = checkup.judge(&probe, Date::of(SystemTime::now())).await;
-        json::to_string(&report, true).map_err(|error| Failure::internal("the report cannot be written", error))
+        json::to_string(&report, true).map_err(|error| StartError::internal("the report cannot be written", error))
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let printed = runtime
-        .map_err(|error| Failure::internal("the threads cannot be started", error))
+        .map_err(|error| StartError::internal("the threads cannot be started", error))
         .and_then(|runtime| runtime.block_on(judged))
         .map(|report| writeln!(std::io::stdout(), "{report}"));
     match printed {
@@ -167,14 +169,14 @@ async fn run(
     cpus: u32,
     open_files: Option<u64>,
     arguments: &Arguments,
-) -> Result<(), Failure> {
+) -> Result<(), StartError> {
     let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| Failure::internal("SIGTERM cannot be received", error))?;
+        signal(SignalKind::terminate()).map_err(|error| StartError::internal("SIGTERM cannot be received", error))?;
     let mut interrupt =
-        signal(SignalKind::interrupt()).map_err(|error| Failure::internal("SIGINT cannot be received", error))?;
+        signal(SignalKind::interrupt()).map_err(|error| StartError::internal("SIGINT cannot be received", error))?;
     // Closing the terminal ends a daemon that was started there, in order.
     let mut hangup =
-        signal(SignalKind::hangup()).map_err(|error| Failure::internal("SIGHUP cannot be received", error))?;
+        signal(SignalKind::hangup()).map_err(|error| StartError::internal("SIGHUP cannot be received", error))?;
     let catalogue = startup::catalogue(&settings)?;
     let state = StateDir::open(&settings.state_dir, GroupReads(settings.state_group_read))?;
     if let Some(path) = &arguments.ready_file {
@@ -188,7 +190,7 @@ async fn run(
     let reasons: Vec<_> = (1..).map_while(|number| JobEndReason::try_from(number).ok()).map(end::label).collect();
     let methods = services::methods();
     let metrics =
-        Metrics::new(&reasons, &methods).map_err(|error| Failure::internal("metrics cannot be made", error))?;
+        Metrics::new(&reasons, &methods).map_err(|error| StartError::internal("metrics cannot be made", error))?;
     let store = state.open_store()?;
     let watcher = startup::watcher(&settings)?;
     tokio::spawn(watcher.clone().log_changes());
@@ -217,7 +219,7 @@ async fn run(
     };
     let manager = Manager::start(manager_settings, store, metrics.clone(), watcher.clone())
         .await
-        .map_err(|error| Failure::unavailable("what the last daemon left behind", error))?;
+        .map_err(|error| StartError::unavailable("what the last daemon left behind", error))?;
 
     let checkup = startup::checkup(&settings, environment, catalogue);
     tokio::spawn(checkup.clone().watch(manager.clone(), settings.check_interval));
@@ -233,7 +235,7 @@ async fn run(
         clients: clients.clone(),
     };
     let (routes, health) =
-        services::routes(parts).await.map_err(|error| Failure::internal("reflection cannot be served", error))?;
+        services::routes(parts).await.map_err(|error| StartError::internal("reflection cannot be served", error))?;
     let beating = manager.clone();
     let heartbeat = Heartbeat::start(
         vec![
@@ -269,7 +271,8 @@ async fn run(
     tracing::info!(grpc = addresses.grpc.map(tracing::field::display), http = addresses.http.map(tracing::field::display), state_dir = %settings.state_dir.display(), "torchd serves");
     systemd::ready(&addresses, heartbeat);
 
-    // A person at a terminal who ends the daemon wants everything to end; a service manager wants what the settings say.
+    // A person at a terminal who ends the daemon wants everything to end; a service manager wants
+    // what the settings say.
     let leave_runners = tokio::select! {
         _ = terminate.recv() => {
             tracing::info!("SIGTERM: shutting down");
@@ -284,11 +287,11 @@ async fn run(
             false
         }
         () = manager.gone() => {
-            return Err(Failure::internal("the jobs are looked after no more", "their task ended by itself"));
+            return Err(StartError::internal("the jobs are looked after no more", "their task ended by itself"));
         }
         Some(ended) = servers.join_next() => {
             let error = ended.map_err(|error| error.to_string()).and_then(|served| served).err();
-            return Err(Failure::internal("a server ended by itself", error.unwrap_or_else(|| "without an error".into())));
+            return Err(StartError::internal("a server ended by itself", error.unwrap_or_else(|| "without an error".into())));
         }
     };
     systemd::stopping(settings.shutdown_timeout + 2 * CONNECTION_GRACE);
@@ -327,7 +330,7 @@ async fn run(
             return Ok(());
         }
         () = tokio::time::sleep(settings.shutdown_timeout) => {
-            Err(Failure::internal("shutdown took longer than shutdown.timeout", settings.shutdown_timeout.as_secs_f64()))
+            Err(StartError::internal("shutdown took longer than shutdown.timeout", settings.shutdown_timeout.as_secs_f64()))
         }
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),

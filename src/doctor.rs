@@ -1,5 +1,6 @@
-//! Looks a daemon's state over, and makes a lost database anew from the jobs' folders, which hold all that is needed for it. It knows
-//! no settings, no processes and no terminal: `daemon` asks and prints. Nothing is removed: what is replaced is set aside.
+//! Looks a daemon's state over, and makes a lost database anew from the jobs' folders, which hold
+//! all that is needed for it. It knows no settings, no processes and no terminal: `daemon` asks and
+//! prints. Nothing is removed: what is replaced is set aside.
 
 mod examine;
 mod repair;
@@ -29,7 +30,7 @@ mod tests {
     use crate::job::order::{IdxFiles, Lease, LeasedDevice, Order};
     use crate::job::{Inputs, Job, JobId, State};
     use crate::journal::{JobFolder, JobLock};
-    use crate::manager::{self, Mirrored};
+    use crate::manager::{self, JobFile};
     use crate::proto::v1;
     use crate::store::{self, Asked, Contents};
 
@@ -79,7 +80,7 @@ mod tests {
 
         fn mirror(&self, job: &Job, request: Option<&str>) {
             let request = request.map(|id| Asked { request_id: id.into(), spec: "{}".into() });
-            Mirrored { job: job.clone(), request }.write(&self.folder(&job.id)).unwrap();
+            JobFile { job: job.clone(), request }.write(&self.folder(&job.id)).unwrap();
         }
 
         fn order(&self, job: &Job, attempt: u32) {

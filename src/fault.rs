@@ -1,9 +1,10 @@
-//! Named points at which a debug build can be made to die, or to stand still, so that tests see what a crash or a slow disk right there
-//! leaves behind. A release build has none of it.
+//! Named points at which a debug build can be made to die, or to stand still, so that tests see
+//! what a crash or a slow disk right there leaves behind. A release build has none of it.
 //!
-//! `TORCHD_FAULT=name` or `TORCHD_FAULT=name:n` in the environment kills the process, as `kill -9` would, when it comes to that point
-//! for the first, or for the n-th, time. With `TORCHD_FAULT=name@file` each thread that comes there stays as long as that
-//! file is there; with `TORCHD_FAULT=name:n@file` the first n of them.
+//! `TORCHD_FAULT=name` or `TORCHD_FAULT=name:n` in the environment kills the process, as `kill -9`
+//! would, when it comes to that point for the first, or for the n-th, time. With
+//! `TORCHD_FAULT=name@file` each thread that comes there stays as long as that file is there; with
+//! `TORCHD_FAULT=name:n@file` the first n of them.
 
 #[cfg(debug_assertions)]
 mod armed {

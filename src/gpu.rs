@@ -1,11 +1,13 @@
 //! GPUs: what the driver's library NVML tells of them, watched by a thread of its own.
 //!
-//! NVML is foreign code that may hang in a driver, so nobody but that thread calls it: it samples at an interval and publishes
-//! snapshots, and everybody else reads the newest. Behind the narrow traits `Driver` and `Session` stand NVML itself and replayed
-//! profiles. The messages of the protocol are the readings: one shape from the driver to the client. What a GPU cannot tell
-//! is absent with a reason, and one reading that fails hides no other.
+//! NVML is foreign code that may hang in a driver, so nobody but that thread calls it: it samples
+//! at an interval and publishes snapshots, and everybody else reads the newest. Behind the narrow
+//! traits `Driver` and `Session` stand NVML itself and replayed profiles. The messages of the
+//! protocol are the readings: one shape from the driver to the client. What a GPU cannot tell is
+//! absent with a reason, and one reading that fails hides no other.
 //!
-//! What compatibility depends on is read apart, when it is asked for (`NvmlSource`): also where nothing can be watched.
+//! What compatibility depends on is read apart, when it is asked for (`NvmlSource`): also where
+//! nothing can be watched.
 
 mod events;
 mod health;
@@ -54,7 +56,8 @@ pub trait Session: Send {
 
 /// Tells what happens to GPUs.
 pub trait EventSource: Send {
-    /// Waits for events and tells them, until `stop` is set or the connection breaks, which it says in words.
+    /// Waits for events and tells them, until `stop` is set or the connection breaks, which it says
+    /// in words.
     fn watch(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(DriverEvent)) -> Result<(), String>;
 }
 

@@ -1,5 +1,5 @@
-//! What a job is: its identity, its spec and the rules for it, its states, its end, and the order that a runner gets.
-//! Pure: nothing here reads a clock, a file or a socket.
+//! What a job is: its identity, its spec and the rules for it, its states, its end, and the order
+//! that a runner gets. Pure: nothing here reads a clock, a file or a socket.
 
 pub mod course;
 pub mod end;

@@ -26,7 +26,7 @@ pub use exit_note::{ExitNote, ExitRoom};
 pub use file_lock::{FileLock, Holder, holders, is_held};
 pub use folder::{JobFolder, entries, sync_folder, write_whole, write_whole_and};
 pub use index::{JournalIndex, JournalIndexes, Points};
-pub use lock::{JobLock, Runner};
+pub use lock::{JobLock, Signature};
 pub use manifest::{Context, FileSum, Manifest};
 pub use progress::ProgressFold;
 pub use recent::{Batch, Recent};

@@ -1,5 +1,5 @@
-//! torchd, a training daemon for one machine. ARCHITECTURE.md is the map; the modules stand in layer order here: each uses
-//! only what stands above it, and `tests/layers.rs` checks that.
+//! torchd, a training daemon for one machine. ARCHITECTURE.md is the map; the modules stand in
+//! layer order here: each uses only what stands above it, and `tests/layers.rs` checks that.
 
 pub mod proto;
 

@@ -1,6 +1,6 @@
-//! The one task that changes jobs: decide, persist, act, publish, in that order. Everybody else holds a cheap handle, asks
-//! by message, and observes by `watch`. The task ends when it was told to shut down; runners end before it, or are left to the next
-//! daemon, as it was told.
+//! The one task that changes jobs: decide, persist, act, publish, in that order. Everybody else
+//! holds a cheap handle, asks by message, and observes by `watch`. The task ends when it was told
+//! to shut down; runners end before it, or are left to the next daemon, as it was told.
 
 mod admission;
 mod attempts;
@@ -53,7 +53,7 @@ use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
 pub use error::JobError;
 use file_work::FileWork;
-pub use job_json::{MirrorError, Mirrored};
+pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
 pub use rebuild::{Old, Rebuilt, rebuild};
@@ -88,7 +88,8 @@ pub struct ManagerSettings {
     pub runner: RunnerSettings,
     /// GPUs on which processes of no job compute are given to jobs all the same.
     pub share_with_foreign: bool,
-    /// The jobs' folders together hold no more when another job is taken, in bytes; None for no limit.
+    /// The jobs' folders together hold no more when another job is taken, in bytes; None for no
+    /// limit.
     pub max_state_bytes: Option<u64>,
     /// What the event files of a job may hold, in bytes.
     pub max_event_bytes: u64,
@@ -247,7 +248,8 @@ impl Manager {
         }
     }
 
-    /// Jobs in these states (none for all) with all of these labels, newest first, from before that place on.
+    /// Jobs in these states (none for all) with all of these labels, newest first, from before that
+    /// place on.
     pub async fn list(
         &self,
         states: Vec<State>,
@@ -290,7 +292,8 @@ impl Manager {
         self.ask(|reply| Command::Pause { id, reply }).await?
     }
 
-    /// Puts a paused job back into the queue, to begin anew where that is wanted. With edits it is judged as a new job would be.
+    /// Puts a paused job back into the queue, to begin anew where that is wanted. With edits it is
+    /// judged as a new job would be.
     pub async fn resume(
         &self,
         id: JobId,
@@ -313,7 +316,8 @@ impl Manager {
         self.ask(|reply| Command::Delete { id, reply }).await?
     }
 
-    /// Ends the task: leaves all runners to the next daemon, or stops them and waits until they are gone. Nothing is started any more.
+    /// Ends the task: leaves all runners to the next daemon, or stops them and waits until they are
+    /// gone. Nothing is started any more.
     pub async fn shutdown(&self, leave_runners: bool) -> Result<(), JobError> {
         self.ask(|reply| Command::Shutdown { leave_runners, reply }).await
     }
@@ -345,7 +349,8 @@ impl Manager {
         self.probe.clone()
     }
 
-    /// Keeps jobs that need a GPU out of the queue and those in it waiting, for that reason; None lets them on.
+    /// Keeps jobs that need a GPU out of the queue and those in it waiting, for that reason; None
+    /// lets them on.
     pub fn block_gpus(&self, reason: Option<String>) {
         self.gpu_block.send_if_modified(|now| {
             let is_news = *now != reason;
@@ -390,7 +395,8 @@ impl Manager {
         folder(&self.settings.jobs_dir, id)
     }
 
-    /// Refuses a job whose folder is gone because it is deleted; somebody may have removed the folder by hand.
+    /// Refuses a job whose folder is gone because it is deleted; somebody may have removed the
+    /// folder by hand.
     pub async fn refuse_deleted(&self, id: &JobId) -> Result<(), JobError> {
         // It is set aside before the database forgets the job, and removed after that.
         if recovery::set_aside(&self.settings.jobs_dir, id).exists() && !self.folder(id).path().exists() {
@@ -411,7 +417,8 @@ impl Manager {
     }
 }
 
-/// Asks the runner which libraries it finds, and again while it does not work: somebody may mend it.
+/// Asks the runner which libraries it finds, and again while it does not work: somebody may mend
+/// it.
 async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState>, catalogue: Arc<Catalogue>) {
     let mut pause = PROBE_AGAIN;
     loop {
@@ -436,7 +443,8 @@ async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState
     }
 }
 
-/// What a program said when it could not begin: in our words with the remedy, where the loader said it.
+/// What a program said when it could not begin: in our words with the remedy, where the loader said
+/// it.
 fn explained(catalogue: &Catalogue, text: &str) -> String {
     explain_loader(catalogue, text).map_or_else(|| text.to_owned(), |finding| finding.in_words())
 }

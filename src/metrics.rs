@@ -1,5 +1,5 @@
-//! Counters and histograms, injected where things happen; what is state is collected at scrape by `exporter`. There is no
-//! global registry.
+//! Counters and histograms, injected where things happen; what is state is collected at scrape by
+//! `exporter`. There is no global registry.
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
@@ -59,8 +59,8 @@ pub const GRPC_CODES: [&str; 17] = [
 ];
 
 impl Metrics {
-    /// All metrics at zero: every reason and every method is there before the first event, so that the first one counts in
-    /// `increase()`.
+    /// All metrics at zero: every reason and every method is there before the first event, so that
+    /// the first one counts in `increase()`.
     pub fn new(end_reasons: &[String], methods: &[Method]) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let waits = vec![0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0];

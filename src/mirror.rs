@@ -1,11 +1,14 @@
-//! Copies of what jobs leave, in a folder that outlives the machine, such as `/Volumes/...` or `/dbfs/...`.
+//! Copies of what jobs leave, in a folder that outlives the machine, such as `/Volumes/...` or
+//! `/dbfs/...`.
 //!
-//! Such file systems neither append, rename nor lock, so files are written whole, read back and compared.
-//! `mirror.json` is written last and lists what is whole, with sizes and checksums; of a checkpoint,
-//! `checkpoint.json` is written last. A copy that fails leaves everything as it is for the next pass.
+//! Such file systems neither append, rename nor lock, so files are written whole, read back and
+//! compared. `mirror.json` is written last and lists what is whole, with sizes and checksums; of a
+//! checkpoint, `checkpoint.json` is written last. A copy that fails leaves everything as it is for
+//! the next pass.
 //!
-//! Others may write below the roots too. So each pass opens its folder anew, works beneath it by descriptors,
-//! follows no link, and removes only files that it has written. This module does not decide when a pass is due.
+//! Others may write below the roots too. So each pass opens its folder anew, works beneath it by
+//! descriptors, follows no link, and removes only files that it has written. This module does not
+//! decide when a pass is due.
 
 mod judge;
 mod pass;
@@ -33,7 +36,8 @@ use roots::named;
 
 /// What lists the files of a copy.
 const LIST: &str = "mirror.json";
-/// Names, in a job's own folder, the files that its copy was ever given and that were not removed since.
+/// Names, in a job's own folder, the files that its copy was ever given and that were not removed
+/// since.
 const GIVEN: &str = "mirror_given.json";
 /// Says in a job's own folder that its copy is complete.
 const DONE: &str = "mirrored";
@@ -76,9 +80,9 @@ impl Mirror {
         &self.target
     }
 
-    /// Copies what is new, and removes checkpoints and event files that the job has removed. With `is_last`
-    /// everything that there is: the job has ended. Returns how many files were copied. Blocks for as long as
-    /// the file systems do; `pulse` tells that it goes on.
+    /// Copies what is new, and removes checkpoints and event files that the job has removed. With
+    /// `is_last` everything that there is: the job has ended. Returns how many files were copied.
+    /// Blocks for as long as the file systems do; `pulse` tells that it goes on.
     ///
     /// # Errors
     /// What the file systems say, with the path.
@@ -127,8 +131,8 @@ impl Mirror {
         Ok(wanted)
     }
 
-    /// Learns what an earlier daemon has copied. Closed checkpoints are taken for what they are, instead of written
-    /// anew: a machine that goes in between would leave the copy without them.
+    /// Learns what an earlier daemon has copied. Closed checkpoints are taken for what they are,
+    /// instead of written anew: a machine that goes in between would leave the copy without them.
     fn recall(&mut self, pass: &Pass<'_>) -> io::Result<()> {
         let path = self.folder.path().join(GIVEN);
         match fs::read(&path) {
@@ -157,8 +161,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// Notes which files the copy is about to be given, so that they are removed from it once they are old, whatever
-    /// happens to the daemon meanwhile.
+    /// Notes which files the copy is about to be given, so that they are removed from it once they
+    /// are old, whatever happens to the daemon meanwhile.
     fn note(&mut self, wanted: &[String]) -> io::Result<()> {
         let new: Vec<_> = wanted.iter().filter(|path| !self.given.contains(*path)).cloned().collect();
         if new.is_empty() {
@@ -170,7 +174,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// Copies a file unless it was; whether it was needed. One that is not there any more is passed over.
+    /// Copies a file unless it was; whether it was needed. One that is not there any more is passed
+    /// over.
     fn copy(&mut self, pass: &Pass<'_>, path: &str) -> io::Result<bool> {
         let own = named(&self.folder.path().join(path));
         let from = match pass.from.file(path) {
@@ -186,7 +191,8 @@ impl Mirror {
         if let Some(parent) = parent(path) {
             pass.to.make_folder_and(parent, open_to_others).map_err(|error| self.told(parent, error))?;
         }
-        // While a file of a checkpoint is written it is none; what tells of it is copied again behind it.
+        // While a file of a checkpoint is written it is none; what tells of it is copied again
+        // behind it.
         if path.starts_with("checkpoints/") && !is_manifest(path) {
             let about = Path::new(path).with_file_name("checkpoint.json");
             self.copied.remove(&*about.to_string_lossy());
@@ -200,8 +206,8 @@ impl Mirror {
         Ok(true)
     }
 
-    /// Removes the checkpoints and event files of the copy that the job does not have any more: of these, what stood
-    /// in them was done again. What others have put beside them stays.
+    /// Removes the checkpoints and event files of the copy that the job does not have any more: of
+    /// these, what stood in them was done again. What others have put beside them stays.
     fn remove_old(&mut self, pass: &Pass<'_>, wanted: &BTreeSet<&str>) -> io::Result<()> {
         let may_go = |path: &str| path.starts_with("checkpoints/") || path.starts_with("tensorboard/");
         let is_old = |path: &&String| may_go(path) && !wanted.contains(path.as_str());
@@ -213,7 +219,8 @@ impl Mirror {
             self.is_list_due = true;
             self.copied.remove(path);
             match pass.to.remove_file(path) {
-                // Somebody has put a folder there, or a link on the way to it: the copy does not have it any more.
+                // Somebody has put a folder there, or a link on the way to it: the copy does not
+                // have it any more.
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) => {}
                 other => other.map_err(|error| self.told(path, error))?,
             }

@@ -1,5 +1,6 @@
-//! Facts about this machine: CPUs, memory, operating system, runtime, GPUs that the kernel driver lists, and what shows that
-//! it is the driver of a driver-only cluster. Everything is read anew when it is asked for; nothing here changes anything.
+//! Facts about this machine: CPUs, memory, operating system, runtime, GPUs that the kernel driver
+//! lists, and what shows that it is the driver of a driver-only cluster. Everything is read anew
+//! when it is asked for; nothing here changes anything.
 
 mod databricks;
 mod filesystem;
@@ -17,12 +18,14 @@ pub use filesystem::unsuitable_filesystem;
 pub use libraries::SystemLibraries;
 pub use memory::Memory;
 
-/// Where facts come from: the root of the file system and the environment. Tests have roots of their own.
+/// Where facts come from: the root of the file system and the environment. Tests have roots of
+/// their own.
 #[derive(Debug, Clone)]
 pub struct NodeSource {
     root: PathBuf,
     environment: Environment,
-    /// The runtime by the settings, for services: systemd does not hand on the variable that tells it.
+    /// The runtime by the settings, for services: systemd does not hand on the variable that tells
+    /// it.
     runtime: Option<String>,
     /// The type of the virtual machine by the settings.
     node_type: Option<String>,
@@ -50,7 +53,8 @@ impl NodeSource {
         libraries::read(self)
     }
 
-    /// The name of the Databricks runtime and of the operating system; empty where they are not known.
+    /// The name of the Databricks runtime and of the operating system; empty where they are not
+    /// known.
     pub fn runtime_and_os(&self) -> (String, String) {
         (databricks::presence(self).version, machine::os_name(self))
     }

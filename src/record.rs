@@ -1,7 +1,8 @@
 //! TFRecord framing with masked CRC-32C: one framing for event files and for journals.
 //!
-//! A record is `u64 length`, `u32 masked_crc(length)`, `data`, `u32 masked_crc(data)`, all little-endian
-//! (TensorFlow's `core/lib/io/record_writer.h`). What the bytes of `data` mean is not known here.
+//! A record is `u64 length`, `u32 masked_crc(length)`, `data`, `u32 masked_crc(data)`, all
+//! little-endian (TensorFlow's `core/lib/io/record_writer.h`). What the bytes of `data` mean is not
+//! known here.
 
 mod crc;
 mod reader;
@@ -33,7 +34,8 @@ pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     buffer.extend_from_slice(&footer);
 }
 
-/// Whether a whole record begins anywhere in a file from byte `from` on. Holds a block of the file at a time.
+/// Whether a whole record begins anywhere in a file from byte `from` on. Holds a block of the file
+/// at a time.
 pub fn holds_record(file: &File, from: u64) -> io::Result<bool> {
     let mut block = vec![0; BLOCK];
     let mut offset = from;

@@ -192,8 +192,9 @@ impl Plan {
     }
 }
 
-/// The fewest running jobs of lower priorities without which a job fits, the lowest and newest first; none where it fits once those have
-/// ended that were asked to, and none where it would not fit all the same.
+/// The fewest running jobs of lower priorities without which a job fits, the lowest and newest
+/// first; none where it fits once those have ended that were asked to, and none where it would not
+/// fit all the same.
 fn in_the_way(request: &Request, started: &[(JobId, Lease)], running: &[Held], machine: &Machine) -> Vec<JobId> {
     let fits = |without: &[&Held]| {
         let stays = running.iter().filter(|held| !held.is_leaving && without.iter().all(|gone| gone.id != held.id));

@@ -1,4 +1,5 @@
-//! SHA-256 (FIPS 180-4) in lower-case hexadecimal: the form of all checksums in manifests, mirrors and messages.
+//! SHA-256 (FIPS 180-4) in lower-case hexadecimal: the form of all checksums in manifests, mirrors
+//! and messages.
 
 use std::io::{self, Read, Write};
 

@@ -1,8 +1,10 @@
-//! The database of jobs: SQLite in WAL mode with synchronous=FULL, so a change that was told is on disk. All SQL lives here.
+//! The database of jobs: SQLite in WAL mode with synchronous=FULL, so a change that was told is on
+//! disk. All SQL lives here.
 //!
-//! Two named threads own a connection each, one that writes and one that reads; callers hand them closures and wait. So whoever asks
-//! is answered while a slow disk keeps a change waiting, and sees all changes that were told. It holds no step progress: journals do.
-//! The threads end when the last handle is gone.
+//! Two named threads own a connection each, one that writes and one that reads; callers hand them
+//! closures and wait. So whoever asks is answered while a slow disk keeps a change waiting, and
+//! sees all changes that were told. It holds no step progress: journals do. The threads end when
+//! the last handle is gone.
 
 mod backup;
 mod check;
@@ -52,8 +54,9 @@ struct Worker {
 }
 
 impl Store {
-    /// Opens the database, made and brought to the newest form where needed. One that is damaged, of a later version or of another
-    /// program is refused and left as it is; one of an earlier form is copied before it is changed.
+    /// Opens the database, made and brought to the newest form where needed. One that is damaged,
+    /// of a later version or of another program is refused and left as it is; one of an earlier
+    /// form is copied before it is changed.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
@@ -77,7 +80,8 @@ impl Store {
         })
     }
 
-    /// When the database was made, where the file system tells. It knows nothing of what was before.
+    /// When the database was made, where the file system tells. It knows nothing of what was
+    /// before.
     pub fn born(&self) -> Option<SystemTime> {
         self.born
     }

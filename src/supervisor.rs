@@ -1,9 +1,10 @@
 //! Starts, adopts, stops and buries runners: the only code that touches processes.
 //!
-//! A runner has a shim for a parent, a cleared environment, a process group of its own, all of its output drained, and is told to end
-//! by SIGTERM and after the grace time by SIGKILL to everything that it started. It is always reaped, by the shim, and how it ended stands
-//! in `exit.json`, which is written while the job's lock is held: whoever declares a runner dead holds the lock. Both live on when the
-//! daemon dies. A supervised runner ends with one `Ended` event, whatever happens.
+//! A runner has a shim for a parent, a cleared environment, a process group of its own, all of its
+//! output drained, and is told to end by SIGTERM and after the grace time by SIGKILL to everything
+//! that it started. It is always reaped, by the shim, and how it ended stands in `exit.json`, which
+//! is written while the job's lock is held: whoever declares a runner dead holds the lock. Both
+//! live on when the daemon dies. A supervised runner ends with one `Ended` event, whatever happens.
 
 mod environment;
 mod leftover;
@@ -92,7 +93,8 @@ pub enum RunnerNews {
     },
 }
 
-/// What went wrong around a runner: it could not be started, its end not be noted, its journal not be read.
+/// What went wrong around a runner: it could not be started, its end not be noted, its journal not
+/// be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Whose it is.

@@ -1,5 +1,6 @@
-//! Event files: what TensorBoard reads. One file per attempt of a job, scalars as `simple_value` (the one form that every
-//! reader shows), each file begun by its version and a session START at the first step that it will hold.
+//! Event files: what TensorBoard reads. One file per attempt of a job, scalars as `simple_value`
+//! (the one form that every reader shows), each file begun by its version and a session START at
+//! the first step that it will hold.
 //!
 //! The framing is `record`'s; the meaning of a tag is the business of whoever writes it.
 

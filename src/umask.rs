@@ -33,8 +33,8 @@ pub fn where_group_reads<T>(start: impl FnOnce() -> T) -> T {
     started
 }
 
-/// Gives a file or a folder the mode that the umask of our start would have given it. Some file systems have no modes
-/// and refuse: there is nothing to open then.
+/// Gives a file or a folder the mode that the umask of our start would have given it. Some file
+/// systems have no modes and refuse: there is nothing to open then.
 pub fn open_to_others(file: &impl AsFd) {
     if let (Some(umask), Ok(about)) = (INHERITED.get(), fstat(file)) {
         let most = if FileType::from_raw_mode(about.st_mode) == FileType::Directory { 0o777 } else { 0o666 };

@@ -1,5 +1,5 @@
-//! Event files against those of PyTorch's own SummaryWriter: what it wrote we read, and for the same scalars we write the
-//! same bytes.
+//! Event files against those of PyTorch's own SummaryWriter: what it wrote we read, and for the
+//! same scalars we write the same bytes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

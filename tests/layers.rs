@@ -35,7 +35,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The modules of the library that a file names behind `prefix`, as `crate::store` or in `use crate::{store, job}`.
+/// The modules of the library that a file names behind `prefix`, as `crate::store` or in `use
+/// crate::{store, job}`.
 fn named(file: &Path, prefix: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(file).unwrap();
     let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");

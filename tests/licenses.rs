@@ -1,6 +1,7 @@
 //! `torchctl version --licenses` tells of exactly the packages that the programs are built from.
 //!
-//! After a change of dependencies, `TORCHD_UPDATE=1 cargo test --test licenses` writes the list anew.
+//! After a change of dependencies, `TORCHD_UPDATE=1 cargo test --test licenses` writes the list
+//! anew.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -15,7 +16,8 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// Packages that are linked into the programs: what the package depends on, without build scripts' and tests' own.
+/// Packages that are linked into the programs: what the package depends on, without build scripts'
+/// and tests' own.
 fn packages() -> Vec<String> {
     let asked = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--offline", "--format-version", "1"])

@@ -1,6 +1,8 @@
-//! Event files: what is read of them, what a resume leaves of them, and that a new one sorts behind those that are there.
+//! Event files: what is read of them, what a resume leaves of them, and that a new one sorts behind
+//! those that are there.
 //!
-//! The first byte chooses between the bytes as they are and the bytes with every checksum made right.
+//! The first byte chooses between the bytes as they are and the bytes with every checksum made
+//! right.
 
 #![no_main]
 
@@ -79,7 +81,8 @@ fuzz_target!(|data: &[u8]| {
     });
 });
 
-/// However the bytes arrive, every event before the damage is read, and comes back from being written again.
+/// However the bytes arrive, every event before the damage is read, and comes back from being
+/// written again.
 fn reader(bytes: &[u8], manner: &Manner) {
     let (records, end, rest) = framed::whole_records(bytes);
     let source = Growing::new(bytes, manner.portion.into(), manner.pause.into());
@@ -110,8 +113,9 @@ fn reader(bytes: &[u8], manner: &Manner) {
     assert_eq!(found, records.len());
 }
 
-/// A cut leaves the beginning of a file up to the first value beyond the step, or the first thing that is no event; a file without
-/// values is removed, a second cut does nothing, and other files are let alone.
+/// A cut leaves the beginning of a file up to the first value beyond the step, or the first thing
+/// that is no event; a file without values is removed, a second cut does nothing, and other files
+/// are let alone.
 fn cut(bytes: &[u8], manner: &Manner) {
     let folder = &*FOLDER;
     let path = folder.join(format!("events.out.tfevents.{:010}.host.1.0", manner.second));

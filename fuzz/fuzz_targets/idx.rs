@@ -1,6 +1,8 @@
-//! IDX files, plain and gzip: what is judged from a pair of them is what is loaded, and a header or a packing that lies costs nothing.
+//! IDX files, plain and gzip: what is judged from a pair of them is what is loaded, and a header or
+//! a packing that lies costs nothing.
 //!
-//! The first byte chooses between a file of labels as it is, with images to it, and a pair that is made up and then damaged.
+//! The first byte chooses between a file of labels as it is, with images to it, and a pair that is
+//! made up and then damaged.
 
 #![no_main]
 
@@ -218,7 +220,8 @@ fuzz_target!(|data: &[u8]| {
 
     // To judge takes two buffers and what unpacks, whatever the files promise.
     let judged = bounded(1 << 20, || inspect(&open(&place.images), &open(&place.labels)));
-    // To load takes what is there, and a vector holds up to three times that while it grows. gzip packs 1032 bytes into one at best.
+    // To load takes what is there, and a vector holds up to three times that while it grows. gzip
+    // packs 1032 bytes into one at best.
     let most = (1 << 20) + 3 * 1032 * (images.file.len() + labels.file.len());
     let loaded = bounded(most, || load(&open(&place.images), &open(&place.labels)));
     match (&judged, &loaded) {

@@ -1,5 +1,6 @@
-//! The small files of a job's folder: spec, order, exit note, signatures of locks, a checkpoint's manifest, `job.json`; and the names of
-//! such folders. What is read comes back the same from being written again.
+//! The small files of a job's folder: spec, order, exit note, signatures of locks, a checkpoint's
+//! manifest, `job.json`; and the names of such folders. What is read comes back the same from being
+//! written again.
 //!
 //! The first byte chooses the file.
 
@@ -14,9 +15,10 @@ use libfuzzer_sys::fuzz_target;
 use torchd::job::JobId;
 use torchd::job::end::{Exit, judge};
 use torchd::journal::{
-    Checkpoint, Context, ExitNote, FileSum, Holder, JobFolder, Manifest, Runner, artifact_path, artifacts, checkpoints,
+    Checkpoint, Context, ExitNote, FileSum, Holder, JobFolder, Manifest, Signature, artifact_path, artifacts,
+    checkpoints,
 };
-use torchd::manager::{MirrorError, Mirrored, View};
+use torchd::manager::{JobFile, JobFileError, View};
 use torchd::proto::{json, v1};
 use torchd_fuzz::memory::bounded;
 use torchd_fuzz::scratch;
@@ -122,7 +124,7 @@ fn file(which: u8, bytes: &[u8]) {
         }
         3 => {
             fs::write(folder.lock(), bytes).unwrap();
-            match Runner::read(folder) {
+            match Signature::read(folder) {
                 Ok(runner) => {
                     assert_eq!(runner.is_none(), bytes.is_empty());
                     if let Some(runner) = runner {
@@ -193,15 +195,15 @@ fn file(which: u8, bytes: &[u8]) {
         }
         6 => {
             fs::write(folder.job(), bytes).unwrap();
-            match Mirrored::read(folder) {
-                Ok(mirrored) => {
-                    mirrored.write(again).expect("what was read can be written");
-                    same(&Mirrored::read(again).unwrap(), &mirrored);
-                    let message = View::of_stored(std::sync::Arc::new(mirrored.job)).to_proto(folder);
+            match JobFile::read(folder) {
+                Ok(job_file) => {
+                    job_file.write(again).expect("what was read can be written");
+                    same(&JobFile::read(again).unwrap(), &job_file);
+                    let message = View::of_stored(std::sync::Arc::new(job_file.job)).to_proto(folder);
                     shows(&message, bytes);
                     json::to_string(&message, true).expect("and shown");
                 }
-                Err(MirrorError::Damaged(what) | MirrorError::Unknown(what)) => assert!(!what.is_empty()),
+                Err(JobFileError::Damaged(what) | JobFileError::Unknown(what)) => assert!(!what.is_empty()),
                 Err(other) => panic!("{other}"),
             }
         }

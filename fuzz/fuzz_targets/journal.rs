@@ -1,7 +1,9 @@
-//! The journal: what the daemon reads of it, what its records add up to, and what the next runner leaves of a mangled one.
+//! The journal: what the daemon reads of it, what its records add up to, and what the next runner
+//! leaves of a mangled one.
 //!
-//! The first byte chooses where the file comes from: the bytes as they are, the bytes with every checksum made right, or records that are
-//! made up and then damaged. A plain reader says what has to be read of it.
+//! The first byte chooses where the file comes from: the bytes as they are, the bytes with every
+//! checksum made right, or records that are made up and then damaged. A plain reader says what has
+//! to be read of it.
 
 #![no_main]
 
@@ -144,7 +146,8 @@ fuzz_target!(|data: &[u8]| {
         }
     };
     LazyLock::force(&FOLDER);
-    // A message of two bytes becomes one of some dozens in memory, and a vector holds twice what it needs while it grows.
+    // A message of two bytes becomes one of some dozens in memory, and a vector holds twice what it
+    // needs while it grows.
     bounded((4 << 20) + 128 * bytes.len(), || {
         framing(&bytes, &manner);
         let records = tail(&bytes, &manner);
@@ -179,7 +182,8 @@ fn framing(bytes: &[u8], manner: &Manner) {
     assert_eq!((found, reader.offset()), (records.len(), end as u64));
 }
 
-/// Every whole record before the damage is handed out, in order and with its number; then the damage is told, and nothing after it.
+/// Every whole record before the damage is handed out, in order and with its number; then the
+/// damage is told, and nothing after it.
 fn tail(bytes: &[u8], manner: &Manner) -> Vec<v1::JobRecord> {
     let (folder, _) = &*FOLDER;
     let (records, _, rest) = framed::whole_records(bytes);
@@ -236,7 +240,8 @@ fn tail(bytes: &[u8], manner: &Manner) -> Vec<v1::JobRecord> {
     found
 }
 
-/// What the records add up to can be written down whenever somebody asks, and knows of no scalar that a resume has taken back.
+/// What the records add up to can be written down whenever somebody asks, and knows of no scalar
+/// that a resume has taken back.
 fn progress(records: &[v1::JobRecord]) {
     let mut fold = ProgressFold::default();
     let mut latest = BTreeMap::<String, (u64, f64)>::new();

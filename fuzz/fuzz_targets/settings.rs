@@ -1,4 +1,5 @@
-//! The settings: a file, and the environment over it. What is right comes back the same from what `--check-config` prints.
+//! The settings: a file, and the environment over it. What is right comes back the same from what
+//! `--check-config` prints.
 //!
 //! Behind a zero byte follows the environment, each `NAME=VALUE` behind one.
 
@@ -13,7 +14,8 @@ use torchd::config::{Environment, Flags, load, to_toml};
 use torchd_fuzz::memory::bounded;
 use torchd_fuzz::scratch;
 
-/// Nobody is asked for the addresses of hosts, which would take seconds; those that are numbers need nobody.
+/// Nobody is asked for the addresses of hosts, which would take seconds; those that are numbers
+/// need nobody.
 #[unsafe(no_mangle)]
 extern "C" fn getaddrinfo(_: *const u8, _: *const u8, _: *const u8, _: *mut *mut u8) -> i32 {
     const EAI_NONAME: i32 = -2;

@@ -1,7 +1,8 @@
-//! Specs: TOML and JSON as `torchctl submit` reads them, with what `--set` changes, and messages as they come over the wire; then the
-//! rules that the daemon judges them by.
+//! Specs: TOML and JSON as `torchctl submit` reads them, with what `--set` changes, and messages as
+//! they come over the wire; then the rules that the daemon judges them by.
 //!
-//! The first byte chooses the form: `T`, `J`, anything else for a message. Behind a zero byte follows what `--set` says, each behind one.
+//! The first byte chooses the form: `T`, `J`, anything else for a message. Behind a zero byte
+//! follows what `--set` says, each behind one.
 
 #![no_main]
 
@@ -76,7 +77,8 @@ fn text_file(file: &str, is_json: bool, sets: &[String]) {
     judge(&message);
 }
 
-/// NaN is equal to nothing, so the words are compared. A zero below zero is no other one than zero where a field has no presence.
+/// NaN is equal to nothing, so the words are compared. A zero below zero is no other one than zero
+/// where a field has no presence.
 fn words(message: &Result<v1::JobSpec, Vec<String>>) -> String {
     let mut message = message.clone();
     if let Ok(spec) = &mut message
@@ -107,7 +109,8 @@ fn leaves(table: &toml::Table) -> Option<Vec<String>> {
     Some(found)
 }
 
-/// A message is right, or every mistake names a field; what is right comes back the same from the job's folder, and can be planned.
+/// A message is right, or every mistake names a field; what is right comes back the same from the
+/// job's folder, and can be planned.
 fn judge(message: &v1::JobSpec) {
     let Reading { spec, mistakes, demands, .. } = read(message);
     assert_eq!(spec.is_some(), mistakes.0.is_empty(), "{mistakes}");

@@ -1,5 +1,5 @@
-//! Files of framed records: what should be read of one, by the plainest reader that there can be, and how to make ones whose damage
-//! lies behind the checksums.
+//! Files of framed records: what should be read of one, by the plainest reader that there can be,
+//! and how to make ones whose damage lies behind the checksums.
 
 use arbitrary::Arbitrary;
 use torchd::record::{FOOTER_BYTES, HEADER_BYTES, masked_crc};
@@ -18,7 +18,8 @@ pub enum Rest {
     Damaged,
 }
 
-/// The data of every whole record before the first damage, where the last of them ends, and what stands behind it.
+/// The data of every whole record before the first damage, where the last of them ends, and what
+/// stands behind it.
 pub fn whole_records(bytes: &[u8]) -> (Vec<&[u8]>, usize, Rest) {
     let (mut records, mut at) = (Vec::new(), 0);
     loop {
@@ -41,7 +42,8 @@ pub fn whole_records(bytes: &[u8]) -> (Vec<&[u8]>, usize, Rest) {
     }
 }
 
-/// Makes every checksum right that there is room for, so that a changed length or a changed byte of data is believed.
+/// Makes every checksum right that there is room for, so that a changed length or a changed byte of
+/// data is believed.
 pub fn correct(bytes: &mut [u8]) {
     let mut at = 0;
     while let Some(header) = bytes.get(at..at + HEADER_BYTES) {

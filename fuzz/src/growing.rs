@@ -1,4 +1,5 @@
-//! A source that gives few bytes at a time and says now and then that it has ended, as a file does that is still being written.
+//! A source that gives few bytes at a time and says now and then that it has ended, as a file does
+//! that is still being written.
 
 use std::io::{self, Read};
 

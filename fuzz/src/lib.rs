@@ -1,5 +1,6 @@
-//! What the fuzz targets share: a bound on memory, a folder that costs no disk, and files of framed records whose damage gets behind
-//! the checksums. Nothing here is taken from torchd but the checksum itself, so that a target holds two opinions against each other.
+//! What the fuzz targets share: a bound on memory, a folder that costs no disk, and files of framed
+//! records whose damage gets behind the checksums. Nothing here is taken from torchd but the
+//! checksum itself, so that a target holds two opinions against each other.
 
 pub mod framed;
 pub mod growing;

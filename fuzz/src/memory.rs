@@ -1,5 +1,6 @@
-//! A bound on memory. An absurd length must not be believed: what is asked from the allocator counts, touched or not, so that a
-//! reservation of gigabytes is noticed on a machine that has them.
+//! A bound on memory. An absurd length must not be believed: what is asked from the allocator
+//! counts, touched or not, so that a reservation of gigabytes is noticed on a machine that has
+//! them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -12,7 +13,8 @@ static ALLOCATOR: Bounded = Bounded;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// Does some work, and ends the program where it holds more than `most` bytes beyond what was held before.
+/// Does some work, and ends the program where it holds more than `most` bytes beyond what was held
+/// before.
 pub fn bounded<T>(most: usize, work: impl FnOnce() -> T) -> T {
     LIMIT.store(LIVE.load(Relaxed) + most, Relaxed);
     let done = work();

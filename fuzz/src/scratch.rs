@@ -1,10 +1,12 @@
-//! A folder for the files of one run, in memory where there is such a place. The program that fuzzes leaves by `_exit`, so that nothing
-//! cleans up behind it: the folder is named by the target and used again by the next run.
+//! A folder for the files of one run, in memory where there is such a place. The program that
+//! fuzzes leaves by `_exit`, so that nothing cleans up behind it: the folder is named by the target
+//! and used again by the next run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// An empty folder of this target and process; what an earlier process of the target has left is removed where nobody works in it.
+/// An empty folder of this target and process; what an earlier process of the target has left is
+/// removed where nobody works in it.
 pub fn folder(target: &str) -> PathBuf {
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };

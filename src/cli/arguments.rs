@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Talks to torchd: submits training jobs and shows how they go.
 ///
-/// Exit codes: 0; 1 where a job did not succeed or a request was refused; 64 for a mistake in the request; 69 where torchd
-/// cannot be reached. check and doctor: 0 where everything fits, 1 where less is possible, 2 where something does not work,
-/// 3 where that is not known.
+/// Exit codes: 0; 1 where a job did not succeed or a request was refused; 64 for a mistake in the
+/// request; 69 where torchd cannot be reached. check and doctor: 0 where everything fits, 1 where
+/// less is possible, 2 where something does not work, 3 where that is not known.
 #[derive(Debug, Parser)]
 #[command(name = "torchctl", version = version(), about)]
 pub(super) struct Arguments {
@@ -144,7 +144,8 @@ pub(super) enum Command {
     },
     /// Tell how to install PyTorch on a runtime or a bare Python
     PlanInstall(PlanArguments),
-    /// Judge whether driver, CUDA and libtorch work together here, or on a machine whose facts are given
+    /// Judge whether driver, CUDA and libtorch work together here, or on a machine whose facts are
+    /// given
     Check {
         /// File with the facts of another machine (torchd.v1.MachineFacts), TOML or JSON
         #[arg(long, value_name = "FILE")]
@@ -160,7 +161,8 @@ pub(super) enum Command {
     Doctor,
     /// Print versions
     Version {
-        /// Print the licences of torchd's parts and of libtorch instead, with where to read them; asks no daemon
+        /// Print the licences of torchd's parts and of libtorch instead, with where to read them;
+        /// asks no daemon
         #[arg(long)]
         licenses: bool,
     },
@@ -171,7 +173,8 @@ pub(super) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Show the GPUs: how busy, how full, how hot, why their clocks are reduced, which jobs hold them
+    /// Show the GPUs: how busy, how full, how hot, why their clocks are reduced, which jobs hold
+    /// them
     Gpus(GpuArguments),
 }
 

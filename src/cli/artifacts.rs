@@ -1,5 +1,5 @@
-//! Checkpoints and files of jobs, and fetching them: a download that broke off goes on where it stopped, and what arrived is held
-//! against its checksum before it gets its name.
+//! Checkpoints and files of jobs, and fetching them: a download that broke off goes on where it
+//! stopped, and what arrived is held against its checksum before it gets its name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write, stderr};

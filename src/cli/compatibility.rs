@@ -83,7 +83,8 @@ fn describe_plan(plan: &v1::InstallPlan) -> String {
     ])
 }
 
-/// Judges this machine, or the one whose facts stand in a file. Without a daemon this machine is judged by `torchd` itself.
+/// Judges this machine, or the one whose facts stand in a file. Without a daemon this machine is
+/// judged by `torchd` itself.
 pub(super) async fn check(server: &str, output: Output, facts: Option<&Path>, as_of: String, is_local: bool) -> Done {
     let facts = facts.map(|file| spec_file::read::<v1::MachineFacts>(file, &[])).transpose()?;
     let report = if is_local { local()? } else { remote(server, facts, as_of).await? };
@@ -129,7 +130,8 @@ fn local() -> Result<CompatibilityReport, Failure> {
     json::from_str(String::from_utf8_lossy(&output.stdout).trim()).map_err(|error| Failure::Other(error.to_string()))
 }
 
-/// 0 where everything fits, 1 where less is possible, 2 where something does not work, 3 where that is not known.
+/// 0 where everything fits, 1 where less is possible, 2 where something does not work, 3 where that
+/// is not known.
 fn exit_code(verdict: Verdict) -> ExitCode {
     match verdict {
         Verdict::Ok => ExitCode::SUCCESS,

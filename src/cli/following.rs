@@ -1,5 +1,6 @@
-//! Streams that outlast a restart of the daemon: where the connection is lost, what is missing is asked for again. What is refused stays
-//! refused, and a daemon that does not come back is told like one that is not there.
+//! Streams that outlast a restart of the daemon: where the connection is lost, what is missing is
+//! asked for again. What is refused stays refused, and a daemon that does not come back is told
+//! like one that is not there.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use super::connection::Connection;
 use super::failure::Failure;
 use crate::proto::v1::{self, watch_event::Event};
 
-/// From the loss of a connection to giving up: longer than a daemon takes that reads ten thousand jobs.
+/// From the loss of a connection to giving up: longer than a daemon takes that reads ten thousand
+/// jobs.
 const LIMIT: Duration = Duration::from_secs(300);
 /// From the loss to the first try; each further one comes after twice the time before ...
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -26,8 +28,8 @@ pub(super) trait Followed {
     /// Makes the request.
     async fn ask(&self, connection: &Connection) -> Result<Streaming<Self::Message>, Status>;
 
-    /// Takes note of a message, so that the next request is for what is behind it; None where nothing in it is new. `is_first` of a
-    /// stream that takes up another.
+    /// Takes note of a message, so that the next request is for what is behind it; None where
+    /// nothing in it is new. `is_first` of a stream that takes up another.
     fn take(&mut self, message: Self::Message, is_first: bool) -> Option<Self::Message>;
 }
 
@@ -37,7 +39,8 @@ pub(super) struct Following<R: Followed> {
     request: R,
     /// None while there is no connection.
     stream: Option<Streaming<R::Message>>,
-    /// From the loss of the connection to the next answer, which may be a stream that has nothing to bring for hours.
+    /// From the loss of the connection to the next answer, which may be a stream that has nothing
+    /// to bring for hours.
     patience: Option<Patience>,
     /// The stream takes up another and has brought nothing yet.
     is_first: bool,
@@ -96,8 +99,8 @@ impl<R: Followed> Following<R> {
     }
 }
 
-/// Whether a stream ended because the daemon has gone, and not because it refuses. What a daemon says has no source; what happened to
-/// the connection has.
+/// Whether a stream ended because the daemon has gone, and not because it refuses. What a daemon
+/// says has no source; what happened to the connection has.
 fn is_loss(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) || status.source().is_some()
 }

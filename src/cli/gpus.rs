@@ -1,4 +1,5 @@
-//! GPUs for people: how busy, how full, how hot, why their clocks are reduced, whether they are well, and which jobs hold them.
+//! GPUs for people: how busy, how full, how hot, why their clocks are reduced, whether they are
+//! well, and which jobs hold them.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! The licences of what torchd is made of: `licenses.tsv` for its own parts, which a test compares with the lock file, and libtorch.
+//! The licences of what torchd is made of: `licenses.tsv` for its own parts, which a test compares
+//! with the lock file, and libtorch.
 
 use std::process::ExitCode;
 
@@ -6,11 +7,12 @@ use super::failure::Failure;
 use super::output::{self, Output};
 use super::table;
 
-/// Name, version, licence as an SPDX expression, and where to read it: a line for each package in the three programs.
+/// Name, version, licence as an SPDX expression, and where to read it: a line for each package in
+/// the three programs.
 const PACKAGES: &str = include_str!("licenses.tsv");
 
-/// What no package of Cargo's list names: SQLite, which is built in, and what the runner loads and torchd does not contain. (The
-/// licence files of the wheels that `make libtorch` fetches.)
+/// What no package of Cargo's list names: SQLite, which is built in, and what the runner loads and
+/// torchd does not contain. (The licence files of the wheels that `make libtorch` fetches.)
 const LIBRARIES: [[&str; 4]; 4] = [
     ["SQLite", "as in libsqlite3-sys", "public domain", "https://sqlite.org/copyright.html"],
     ["libtorch", "2.11.0", "BSD-3-Clause, with parts under others", "libtorch/licenses/torch-2.11.0/"],

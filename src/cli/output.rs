@@ -68,7 +68,8 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
     write_exactly(&shown(text))
 }
 
-/// Writes to standard output. Where nobody reads any more, as behind `head`, the program ends without a word.
+/// Writes to standard output. Where nobody reads any more, as behind `head`, the program ends
+/// without a word.
 fn write_exactly(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -20,7 +20,8 @@ pub(super) fn read<M: Name + Default>(file: &Path, sets: &[String]) -> Result<M,
     with_sets(table, sets).map_err(|mistakes| Failure::Spec { file: name, mistakes })
 }
 
-/// The message that the table of a file holds, changed by what `--set` says; or all mistakes, each with its path or its `--set`.
+/// The message that the table of a file holds, changed by what `--set` says; or all mistakes, each
+/// with its path or its `--set`.
 pub fn with_sets<M: Name + Default>(table: Table, sets: &[String]) -> Result<M, Vec<String>> {
     let mut tables = vec![table];
     let mut wrong_sets = Vec::new();

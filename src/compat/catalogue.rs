@@ -1,7 +1,9 @@
-//! The catalogue: what is known of runtimes, PyTorch builds, CUDA toolkits, GPUs and node types, each row with its source.
+//! The catalogue: what is known of runtimes, PyTorch builds, CUDA toolkits, GPUs and node types,
+//! each row with its source.
 //!
-//! The rows lie in TOML files, which are compiled in. An operator may lay files of the same names beside the daemon: a row with
-//! the key of one of ours takes its place, others are added. A catalogue is taken whole or not at all.
+//! The rows lie in TOML files, which are compiled in. An operator may lay files of the same names
+//! beside the daemon: a row with the key of one of ours takes its place, others are added. A
+//! catalogue is taken whole or not at all.
 
 mod judge;
 mod rows;
@@ -60,7 +62,8 @@ pub struct CatalogueMistake {
     pub what: String,
 }
 
-/// A catalogue that is not taken: all its mistakes, though a file that is no TOML is read no further than the first.
+/// A catalogue that is not taken: all its mistakes, though a file that is no TOML is read no
+/// further than the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogueError(pub Vec<CatalogueMistake>);
 
@@ -163,7 +166,8 @@ trait Row: DeserializeOwned {
     fn key(&self) -> Self::Key;
 }
 
-/// Reads the rows of a file. Two of one key in a file are a mistake; one of a file before is replaced.
+/// Reads the rows of a file. Two of one key in a file are a mistake; one of a file before is
+/// replaced.
 fn take<T: Row>(
     name: &str,
     text: &str,

@@ -1,8 +1,8 @@
 //! Whether the code in a build runs on a GPU, by compute capabilities.
 //!
-//! Binary code for X.Y runs on GPUs X.Z with Z at least Y. PTX for X.Y can be compiled by the driver for every later GPU; that
-//! needs a driver that knows the toolkit's PTX. (NVIDIA, CUDA C++ Programming Guide, "Compute capability" and "Application
-//! compatibility")
+//! Binary code for X.Y runs on GPUs X.Z with Z at least Y. PTX for X.Y can be compiled by the
+//! driver for every later GPU; that needs a driver that knows the toolkit's PTX. (NVIDIA, CUDA C++
+//! Programming Guide, "Compute capability" and "Application compatibility")
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::Version;
 
-/// What a build holds code for: capabilities such as `8.6`, with `+PTX` where the driver can compile for newer ones.
+/// What a build holds code for: capabilities such as `8.6`, with `+PTX` where the driver can
+/// compile for newer ones.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct Coverage {

@@ -1,4 +1,5 @@
-//! The rules: facts of a machine against the catalogue. Each rule is a function that adds what it finds.
+//! The rules: facts of a machine against the catalogue. Each rule is a function that adds what it
+//! finds.
 
 mod builds;
 mod driver;
@@ -42,7 +43,8 @@ impl<'a> Case<'a> {
         self.add_with(finding, Vec::new());
     }
 
-    /// Adds a finding with the ways out that are to be judged, the better ones in the earlier lists.
+    /// Adds a finding with the ways out that are to be judged, the better ones in the earlier
+    /// lists.
     fn add_with(&mut self, finding: Finding, ways: Vec<Vec<Way>>) {
         self.findings.push(Found { finding, ways });
     }
@@ -68,7 +70,8 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Judges a machine on a day. The facts are put into the report by the caller, who knows where they came from.
+/// Judges a machine on a day. The facts are put into the report by the caller, who knows where they
+/// came from.
 pub fn check(catalogue: &Catalogue, facts: &Facts, day: Date) -> v1::CompatibilityReport {
     let mut found = judge(catalogue, facts, day, false);
     remedy::offer(catalogue, facts, day, &mut found);
@@ -105,7 +108,8 @@ fn judge(catalogue: &Catalogue, facts: &Facts, day: Date, is_trial: bool) -> Vec
     case.findings
 }
 
-/// The worst of the findings about some concerns. What is not known decides only where it is about training.
+/// The worst of the findings about some concerns. What is not known decides only where it is about
+/// training.
 fn verdict(findings: &[Finding], is_about: impl Fn(Concern) -> bool) -> Verdict {
     let decides = |finding: &&Finding| {
         let is_training = matches!(finding.concern(), Concern::GpuTraining | Concern::AllTraining);

@@ -1,4 +1,5 @@
-//! Databricks runtimes: the ways in which people and programs write their names, and whether one is supported on a day.
+//! Databricks runtimes: the ways in which people and programs write their names, and whether one is
+//! supported on a day.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,7 +11,8 @@ use super::catalogue::RuntimeRow;
 use super::{Catalogue, Date, TorchVersion, Version};
 use crate::proto::v1;
 
-/// The name of a Runtime for Machine Learning as the catalogue has it, such as `7.3 LTS ML`. The number is the key.
+/// The name of a Runtime for Machine Learning as the catalogue has it, such as `7.3 LTS ML`. The
+/// number is the key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RuntimeName {

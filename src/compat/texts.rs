@@ -1,7 +1,9 @@
-//! Reads versions as people and programs write them: of PyTorch, its builds, Python, and runtimes. All calls read by it.
+//! Reads versions as people and programs write them: of PyTorch, its builds, Python, and runtimes.
+//! All calls read by it.
 //!
-//! A text is judged by its length first, so that reading takes no longer than its bound allows. What cannot be read is answered with
-//! what was found, what would be right, and the nearest that is known.
+//! A text is judged by its length first, so that reading takes no longer than its bound allows.
+//! What cannot be read is answered with what was found, what would be right, and the nearest that
+//! is known.
 
 use std::fmt;
 
@@ -130,8 +132,9 @@ impl Catalogue {
         })
     }
 
-    /// A runtime, such as `7.3 LTS ML`, `15.4.x-gpu-ml-scala2.12`, `DBR 14.3`, `Databricks Runtime 7.3 LTS for Machine Learning` or
-    /// `15.4 LTS ML (includes Apache Spark 3.5.0, GPU, Scala 2.12)`.
+    /// A runtime, such as `7.3 LTS ML`, `15.4.x-gpu-ml-scala2.12`, `DBR 14.3`, `Databricks Runtime
+    /// 7.3 LTS for Machine Learning` or `15.4 LTS ML (includes Apache Spark 3.5.0, GPU, Scala
+    /// 2.12)`.
     pub fn read_runtime(&self, text: &str) -> Result<RuntimeQuery, String> {
         text.parse().map_err(|error| {
             let near = match number_in(text) {

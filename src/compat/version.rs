@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// A version such as `2.11.0` or `525.60.13`. Missing numbers count as 0: `2.14` equals `2.14.0`. It is shown as it was written.
+/// A version such as `2.11.0` or `525.60.13`. Missing numbers count as 0: `2.14` equals `2.14.0`.
+/// It is shown as it was written.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Version {
@@ -32,12 +33,14 @@ impl Version {
         self.number(0)
     }
 
-    /// It is this version or, where this one has fewer numbers, one of its line: `2.7.1` is of `2.7`.
+    /// It is this version or, where this one has fewer numbers, one of its line: `2.7.1` is of
+    /// `2.7`.
     pub fn is_of(&self, line: &Self) -> bool {
         (0..line.numbers.len()).all(|place| self.number(place) == line.number(place))
     }
 
-    /// How far another version is away, for telling the nearest ones: the earlier numbers weigh more.
+    /// How far another version is away, for telling the nearest ones: the earlier numbers weigh
+    /// more.
     pub fn distance(&self, other: &Self) -> [u32; 5] {
         std::array::from_fn(|place| self.number(place).abs_diff(other.number(place)))
     }

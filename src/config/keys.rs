@@ -27,7 +27,8 @@ impl Keys {
         Ok(Self { table: merged.collect()?, known: BTreeSet::new(), mistakes: Vec::new() })
     }
 
-    /// The value of a key, read by `parse`; None where it is not set or wrong. `parse` says what would be right.
+    /// The value of a key, read by `parse`; None where it is not set or wrong. `parse` says what
+    /// would be right.
     pub(super) fn take<T>(&mut self, key: &'static str, parse: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
         self.known.insert(key);
         let value = self.find(key)?.clone();
@@ -95,8 +96,8 @@ pub(super) fn text(value: &Value) -> Result<String, String> {
     }
 }
 
-/// A value that a type reads from text; `right` says what would be right. Numbers and booleans count as their text, since the
-/// environment has nothing else.
+/// A value that a type reads from text; `right` says what would be right. Numbers and booleans
+/// count as their text, since the environment has nothing else.
 pub(super) fn parsed<T: std::str::FromStr>(right: &'static str) -> impl Fn(&Value) -> Result<T, String> {
     move |value| {
         let text = match &value.kind {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::{LogFormat, Settings, ShutdownRunners};
 
-/// The settings as TOML that reads back the same. What is found at run time stays out, as a comment.
+/// The settings as TOML that reads back the same. What is found at run time stays out, as a
+/// comment.
 pub fn to_toml(settings: &Settings) -> String {
     let time = |duration: Duration| quoted(&humantime::format_duration(duration).to_string());
     let path = |path: &Path| quoted(&path.display().to_string());

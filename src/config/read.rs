@@ -60,7 +60,8 @@ fn merge(flags: &Flags, environment: &Environment, odd: &mut Vec<Mistake>) -> Re
     };
     let mut builder = Config::builder();
     if is_required || file.exists() {
-        // Read by us: the crate would look for other endings of the name, and its error hides the cause.
+        // Read by us: the crate would look for other endings of the name, and its error hides the
+        // cause.
         let content = std::fs::read_to_string(file)
             .map_err(|error| config::ConfigError::Message(format!("{} cannot be read: {error}", file.display())))?;
         let parsed = File::from_str(&content, FileFormat::Toml).collect();
@@ -110,7 +111,8 @@ fn set_by(origin: &str, value: impl Into<ValueKind>) -> Value {
     Value::new(Some(&origin.to_owned()), value)
 }
 
-/// Whether the crate takes a key for names alone: to it `a[9]` is the tenth of a list, which it makes that long.
+/// Whether the crate takes a key for names alone: to it `a[9]` is the tenth of a list, which it
+/// makes that long.
 fn is_key(key: &str) -> bool {
     let is_name = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     key.split('.').all(is_name)

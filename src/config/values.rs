@@ -79,7 +79,8 @@ pub(super) fn duration(value: &Value) -> Result<Duration, String> {
     if duration > LONGEST { Err(format!("is {found}; at most one day is right")) } else { Ok(duration) }
 }
 
-/// Longer times cannot be written down in the specs of jobs: 10,000 years. (google/protobuf/duration.proto)
+/// Longer times cannot be written down in the specs of jobs: 10,000 years.
+/// (google/protobuf/duration.proto)
 const LONGEST_IN_SPEC: Duration = Duration::from_secs(315_576_000_000);
 
 /// A time that becomes a part of specs.

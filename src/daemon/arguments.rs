@@ -31,7 +31,8 @@ pub(super) struct Arguments {
     /// Print the effective settings and leave
     #[arg(long)]
     pub(super) check_config: bool,
-    /// Check whether driver, CUDA and libtorch work together here, print the report as JSON and leave
+    /// Check whether driver, CUDA and libtorch work together here, print the report as JSON and
+    /// leave
     #[arg(long)]
     pub(super) check_machine: bool,
     #[command(subcommand)]
@@ -43,7 +44,8 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Look over the database and the jobs' folders; the exit code is 0 if all is well and 1 if not
     Doctor {
-        /// Make the database anew from the jobs' folders if something is wrong; the old one is set aside
+        /// Make the database anew from the jobs' folders if something is wrong; the old one is set
+        /// aside
         #[arg(long)]
         repair: bool,
     },

@@ -1,5 +1,6 @@
-//! `torchd doctor`: tells what is found in a state folder, and repairs it where that is asked for. Its words go to standard output; the
-//! exit code is 0 if all is well, 1 if not, and 69 if nothing could be done.
+//! `torchd doctor`: tells what is found in a state folder, and repairs it where that is asked for.
+//! Its words go to standard output; the exit code is 0 if all is well, 1 if not, and 69 if nothing
+//! could be done.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -9,13 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use super::modes::GroupReads;
 use super::owner::become_owner_of;
-use super::startup::{self, Failure, StateDir};
+use super::startup::{self, StartError, StateDir};
 use crate::config::Settings;
 use crate::doctor::{Findings, Places, Repaired, examine, repair};
 use crate::journal::is_held;
 use crate::terminal::shown;
 
-/// A daemon that changes a job writes the database first and the folder then; this is long enough for that.
+/// A daemon that changes a job writes the database first and the folder then; this is long enough
+/// for that.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Something is wrong with the state.
@@ -37,10 +39,10 @@ pub(super) fn main(settings: &Settings, is_repair: bool) -> ExitCode {
 }
 
 /// What is found, and whether all of it is well.
-fn look(state_dir: &Path) -> Result<(String, bool), Failure> {
+fn look(state_dir: &Path) -> Result<(String, bool), StartError> {
     let state_dir = existing(state_dir)?;
     let lock = startup::lock_file(&state_dir);
-    let is_served = is_held(&lock).map_err(|error| Failure::unavailable(&lock.display().to_string(), error))?;
+    let is_served = is_held(&lock).map_err(|error| StartError::unavailable(&lock.display().to_string(), error))?;
     let places = startup::places(&state_dir);
     let mut findings = found(&places)?;
     if is_served && !findings.problems.is_empty() {
@@ -70,7 +72,7 @@ fn look(state_dir: &Path) -> Result<(String, bool), Failure> {
 }
 
 /// Repairs what is wrong, and tells what came of it and whether every job is back.
-fn mend(settings: &Settings) -> Result<(String, bool), Failure> {
+fn mend(settings: &Settings) -> Result<(String, bool), StartError> {
     let path = existing(&settings.state_dir)?;
     let roots = startup::data_roots(settings)?;
     let state = StateDir::open(&path, GroupReads(settings.state_group_read))?;
@@ -82,7 +84,7 @@ fn mend(settings: &Settings) -> Result<(String, bool), Failure> {
         return Ok((words, true));
     }
     let repaired = repair(&places, &roots, SystemTime::now())
-        .map_err(|error| Failure::unavailable(&places.database.display().to_string(), error))?;
+        .map_err(|error| StartError::unavailable(&places.database.display().to_string(), error))?;
     drop(state);
     let Repaired { rebuilt, notes, left, aside } = repaired;
     let _ = writeln!(words, "{} rebuilt", counted(rebuilt, "job"));
@@ -101,22 +103,22 @@ fn mend(settings: &Settings) -> Result<(String, bool), Failure> {
     Ok((words, left.is_empty()))
 }
 
-/// The canonical path of a state folder that is there: nothing is made where a path was mistyped. From here on the
-/// process is one of its owner's.
-fn existing(state_dir: &Path) -> Result<std::path::PathBuf, Failure> {
+/// The canonical path of a state folder that is there: nothing is made where a path was mistyped.
+/// From here on the process is one of its owner's.
+fn existing(state_dir: &Path) -> Result<std::path::PathBuf, StartError> {
     let what = || format!("state_dir = {}", state_dir.display());
-    let cannot = |error| Failure::unavailable(&what(), error);
+    let cannot = |error| StartError::unavailable(&what(), error);
     let path = state_dir.canonicalize().map_err(cannot)?;
     become_owner_of(&path)
-        .map_err(|error| Failure::unavailable(&what(), format!("root cannot go on as its owner: {error}")))?;
+        .map_err(|error| StartError::unavailable(&what(), format!("root cannot go on as its owner: {error}")))?;
     match startup::places(&path).jobs.is_dir() {
         true => Ok(path),
-        false => Err(Failure::unavailable(&what(), "no torchd has worked there: it holds no folder jobs")),
+        false => Err(StartError::unavailable(&what(), "no torchd has worked there: it holds no folder jobs")),
     }
 }
 
-fn found(places: &Places) -> Result<Findings, Failure> {
-    examine(places).map_err(|error| Failure::unavailable(&places.jobs.display().to_string(), error))
+fn found(places: &Places) -> Result<Findings, StartError> {
+    examine(places).map_err(|error| StartError::unavailable(&places.jobs.display().to_string(), error))
 }
 
 fn listed(findings: &Findings) -> String {

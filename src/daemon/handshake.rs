@@ -1,5 +1,7 @@
-//! Connections whose client does not say what it wants: keep-alive asks clients that have said hello, and nobody else. Whoever has not sent the
-//! preface of HTTP/2 within a time is cut off, so that silent connections do not use up the descriptors.
+//! Cuts off gRPC connections that do not send the preface of HTTP/2 in time.
+//!
+//! Keep-alive pings reach a client only after its preface. Without this limit silent connections
+//! would use up the descriptors.
 
 use std::future::Future;
 use std::io;

@@ -21,7 +21,7 @@ use tonic::transport::server::{Connected, TcpIncoming};
 
 use super::handshake::Punctual;
 use super::slow_clients::Impatient;
-use super::startup::Failure;
+use super::startup::StartError;
 use crate::config::{LONGEST_SOCKET, Settings};
 use crate::services::AnswerLayer;
 
@@ -39,7 +39,8 @@ pub(super) struct Listeners {
 struct Limits {
     /// Calls that it may have in hand at once.
     max_streams: u32,
-    /// It is asked so often whether its client lives. One that does not answer within as long again is gone, and its watches end.
+    /// It is asked so often whether its client lives. One that does not answer within as long again
+    /// is gone, and its watches end.
     keepalive: Duration,
 }
 
@@ -71,12 +72,13 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 /// From failing to accept a connection to trying again.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
-/// Binds all addresses. `socket_dir` is where the Unix socket lies if the settings name no other place.
-pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Listeners, Failure> {
+/// Binds all addresses. `socket_dir` is where the Unix socket lies if the settings name no other
+/// place.
+pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Listeners, StartError> {
     let listen = async |key: &str, address: Option<SocketAddr>| {
         let Some(address) = address else { return Ok((None, None)) };
         let bound = TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let bound = bound.map_err(|error| Failure::unavailable(&format!("{key} = {address}"), error));
+        let bound = bound.map_err(|error| StartError::unavailable(&format!("{key} = {address}"), error));
         bound.map(|(address, listener)| (Some(address), Some(listener)))
     };
     let (grpc_address, grpc) = listen("grpc.listen", settings.grpc_listen).await?;
@@ -88,20 +90,20 @@ pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Liste
     } else {
         let bound = bind_unix(&place, settings.grpc_unix_socket_mode);
         let bound =
-            bound.map_err(|error| Failure::unavailable(&format!("grpc.unix_socket = {}", place.display()), error));
+            bound.map_err(|error| StartError::unavailable(&format!("grpc.unix_socket = {}", place.display()), error));
         (Some(bound?), Some(place))
     };
     if grpc.is_none() && unix.is_none() {
         let why = "it is empty, and the path of the Unix socket is too long, so that nobody could ask for anything";
-        return Err(Failure::unavailable("grpc.listen", format!("{why}; grpc.unix_socket names a shorter one")));
+        return Err(StartError::unavailable("grpc.listen", format!("{why}; grpc.unix_socket names a shorter one")));
     }
     let addresses = Addresses { grpc: grpc_address, unix: place, http: http_address };
     let limits = Limits { max_streams: settings.grpc_max_streams, keepalive: settings.grpc_keepalive_interval };
     Ok(Listeners { grpc, unix, http, addresses, limits })
 }
 
-/// Binds a Unix socket that nobody reaches before it has its mode: it is made aside and renamed. One that a daemon before us has left is
-/// replaced, one that somebody listens on is not.
+/// Binds a Unix socket that nobody reaches before it has its mode: it is made aside and renamed.
+/// One that a daemon before us has left is replaced, one that somebody listens on is not.
 fn bind_unix(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
     if UnixStream::connect(path).is_ok() {
         return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "somebody listens on it already"));
@@ -137,7 +139,8 @@ impl Listeners {
                 stop.clone(),
             ));
         }
-        // An answer is several small writes; held back until the first is acknowledged they would take 40 ms.
+        // An answer is several small writes; held back until the first is acknowledged they would
+        // take 40 ms.
         if let Some(grpc) = self.grpc {
             let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
             servers.spawn(serve_grpc(incoming, routes, layer, limits, stop.clone()));
@@ -152,8 +155,9 @@ impl Listeners {
     }
 }
 
-/// A connection cannot be accepted while there are no descriptors left, and is there again at once: who does not wait then computes for
-/// nothing, and takes the time of those who could give descriptors back.
+/// A connection cannot be accepted while there are no descriptors left, and is there again at once:
+/// who does not wait then computes for nothing, and takes the time of those who could give
+/// descriptors back.
 fn paced<C>(incoming: impl Stream<Item = std::io::Result<C>>) -> impl Stream<Item = std::io::Result<C>> {
     incoming.then(async |accepted| {
         if let Err(error) = &accepted

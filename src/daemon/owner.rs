@@ -1,5 +1,6 @@
-//! The owner of a state folder, and how root goes on as that user. What lies in the folder is the owner's: links and
-//! names that the owner has planted there must not make root read, write or give away files of others.
+//! The owner of a state folder, and how root goes on as that user. What lies in the folder is the
+//! owner's: links and names that the owner has planted there must not make root read, write or give
+//! away files of others.
 
 use std::ffi::CString;
 use std::fs;
@@ -9,8 +10,9 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Uid, User, initgroups, setgroups, setresgid, setresuid};
 
-/// Makes this process one of the folder's owner, for good, where root runs it and the folder is another user's. Its
-/// files then need not be given to anybody. Called before any other thread exists.
+/// Makes this process one of the folder's owner, for good, where root runs it and the folder is
+/// another user's. Its files then need not be given to anybody. Called before any other thread
+/// exists.
 pub(super) fn become_owner_of(folder: &Path) -> io::Result<()> {
     let about = fs::metadata(folder)?;
     let (user, group) = (Uid::from_raw(about.uid()), Gid::from_raw(about.gid()));

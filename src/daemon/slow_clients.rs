@@ -1,10 +1,9 @@
-//! Cuts off HTTP connections whose clients keep us waiting, since they use up descriptors.
+//! Cuts off HTTP connections whose client sends no request in time or does not read its answer.
 //!
-//! A client has to send the head of a request in time, and is cut off where it neither asks nor
-//! reads for long. The time that the daemon itself needs for an answer does not count. No page
-//! reads the body of a request: bytes behind a head are another request. HTTP/2 is not spoken here,
-//! and a client that begins it is cut off at once: the server would wait for the rest of its
-//! preface.
+//! Slow clients would use up the descriptors. The time that the daemon needs for an answer does not
+//! count. Requests have no body that a page reads: the bytes behind a head are the next request. A
+//! connection that begins HTTP/2 is cut off at once, since the server would wait for the rest of
+//! its preface.
 
 use std::future::Future;
 use std::io;
@@ -21,7 +20,8 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// From connecting, and from the first byte of every further request, to the end of its head.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// From the last byte that was taken off us to the next request. Prometheus asks more often, over the same connection.
+/// From the last byte that was taken off us to the next request. Prometheus asks more often, over
+/// the same connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Longer than any answer takes: that is not up to the client.
@@ -29,7 +29,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// How the preface of HTTP/2 begins. No method is called like this. (RFC 9113, 3.4)
 const PREFACE: &[u8] = b"PRI ";
 
-/// Accepts connections that are cut off when they are slow. Where none can be accepted, axum waits for a second.
+/// Accepts connections that are cut off when they are slow. Where none can be accepted, axum waits
+/// for a second.
 pub(super) struct Impatient(pub(super) TcpListener);
 
 impl Listener for Impatient {
@@ -96,7 +97,8 @@ impl Head {
         self.preface == Some(PREFACE.len())
     }
 
-    /// Whether this byte ends it: that of an empty line. Those before the first line do not count. (RFC 9112, 2.2)
+    /// Whether this byte ends it: that of an empty line. Those before the first line do not count.
+    /// (RFC 9112, 2.2)
     fn ends_with(&mut self, byte: u8) -> bool {
         match byte {
             b'\n' if self.has_words && !self.line_has_words => return true,
@@ -134,13 +136,15 @@ impl<C: AsyncRead> AsyncRead for Timed<C> {
                 this.limit.as_mut().reset(Instant::now() + ANSWER_LIMIT);
             }
         }
-        // In every stage: hyper does not read again after a write where the read before had to wait, and is woken by what that waited for.
+        // In every stage: hyper does not read again after a write where the read before had to
+        // wait, and is woken by what that waited for.
         within(this.limit, context, read)
     }
 }
 
 impl<C> Timed<C> {
-    /// Takes note of a write: one that goes on gives the client new time, one that waits for the client uses it up.
+    /// Takes note of a write: one that goes on gives the client new time, one that waits for the
+    /// client uses it up.
     fn wrote(
         limit: &mut Pin<Box<Sleep>>,
         stage: &mut Stage,

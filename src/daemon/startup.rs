@@ -29,12 +29,12 @@ const EXIT_INTERNAL: u8 = 70;
 
 /// Why the daemon ends.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct StartError {
     pub(super) code: u8,
     message: String,
 }
 
-impl Failure {
+impl StartError {
     pub(super) fn unavailable(what: &str, why: impl fmt::Display) -> Self {
         Self { code: EXIT_UNAVAILABLE, message: format!("{what}: {why}") }
     }
@@ -44,7 +44,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
@@ -58,8 +58,8 @@ pub(super) struct StateDir {
 
 impl StateDir {
     /// Makes the folder where needed and takes it.
-    pub(super) fn open(path: &Path, group: GroupReads) -> Result<Self, Failure> {
-        let cannot = |error: std::io::Error| Failure::unavailable(&format!("state_dir = {}", path.display()), error);
+    pub(super) fn open(path: &Path, group: GroupReads) -> Result<Self, StartError> {
+        let cannot = |error: std::io::Error| StartError::unavailable(&format!("state_dir = {}", path.display()), error);
         std::fs::create_dir_all(path.join("jobs")).map_err(cannot)?;
         // Relative paths would mean something else to runners, which work in their jobs' folders.
         let path = path.canonicalize().map_err(cannot)?;
@@ -73,7 +73,7 @@ impl StateDir {
                 // It was opened while an earlier version let others read it.
                 format!("a program that is no torchd holds a shared lock on {}; `lslocks` tells which", file.display())
             };
-            return Err(Failure::unavailable(&format!("state_dir = {}", path.display()), why));
+            return Err(StartError::unavailable(&format!("state_dir = {}", path.display()), why));
         };
         Holder::this_process().and_then(|this| lock.sign(&this)).map_err(cannot)?;
         group.settle(&path).map_err(cannot)?;
@@ -89,10 +89,11 @@ impl StateDir {
         self.path.join("mirror_roots.json")
     }
 
-    /// Opens the database. One that is damaged, and one that is gone while jobs are there, has to be rebuilt first.
-    pub(super) fn open_store(&self) -> Result<Store, Failure> {
+    /// Opens the database. One that is damaged, and one that is gone while jobs are there, has to
+    /// be rebuilt first.
+    pub(super) fn open_store(&self) -> Result<Store, StartError> {
         let Places { database: path, jobs } = places(&self.path);
-        let cannot = |why: &dyn fmt::Display| Failure::unavailable(&path.display().to_string(), why);
+        let cannot = |why: &dyn fmt::Display| StartError::unavailable(&path.display().to_string(), why);
         let way_out = format!("{} rebuilds it from the job folders", way_out(&self.path));
         if std::fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
             // An empty one would be made, and the jobs forgotten.
@@ -126,7 +127,8 @@ pub(super) fn lock_file(state_dir: &Path) -> PathBuf {
 
 /// The process that holds the lock; None where it does not say.
 pub(super) fn holder(lock: &Path) -> Option<u32> {
-    // Between the taking of the lock and its signature, the words of the holder before stand in it, or none.
+    // Between the taking of the lock and its signature, the words of the holder before stand in it,
+    // or none.
     for _ in 0..100 {
         if let Some(holder) = Holder::read(lock).ok().flatten().filter(|holder| holder.is_running().unwrap_or(false)) {
             return Some(holder.pid);
@@ -149,9 +151,9 @@ pub(super) fn check_state_dir(settings: &Settings) -> Result<(), Invalid> {
 }
 
 /// The runner: the one of the settings, else beside this program, else where packages put it.
-pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, StartError> {
     let own =
-        std::env::current_exe().map_err(|error| Failure::internal("the path of this program is unknown", error))?;
+        std::env::current_exe().map_err(|error| StartError::internal("the path of this program is unknown", error))?;
     let folder = own.parent().unwrap_or(Path::new("/"));
     let places = match chosen {
         Some(path) => vec![path.to_owned()],
@@ -161,7 +163,7 @@ pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
     let found = found.and_then(|place| place.canonicalize().ok());
     found.ok_or_else(|| {
         let looked: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
-        Failure::unavailable(
+        StartError::unavailable(
             "torchd-runner is missing",
             format!("looked for {}; set runner.path", looked.join(" and ")),
         )
@@ -169,13 +171,14 @@ pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 /// How runners are started, with `open_files` as their limit of descriptors if it is given.
-pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> Result<RunnerSettings, Failure> {
+pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> Result<RunnerSettings, StartError> {
     let shim =
-        std::env::current_exe().map_err(|error| Failure::internal("the path of this program is unknown", error))?;
+        std::env::current_exe().map_err(|error| StartError::internal("the path of this program is unknown", error))?;
     // Runners look for our lock there as long as they live, and the links of a path may go before
     // that.
     let state_dir = settings.state_dir.canonicalize().or_else(|_| std::path::absolute(&settings.state_dir));
-    let state_dir = state_dir.map_err(|error| Failure::internal("the path of the state folder is unknown", error))?;
+    let state_dir =
+        state_dir.map_err(|error| StartError::internal("the path of the state folder is unknown", error))?;
     Ok(RunnerSettings {
         shim,
         daemon_lock: lock_file(&state_dir),
@@ -200,11 +203,11 @@ pub(super) fn node(settings: &Settings, environment: Environment) -> NodeSource 
 }
 
 /// What watches GPUs: those of this machine, or a profile.
-pub(super) fn watcher(settings: &Settings) -> Result<Watcher, Failure> {
+pub(super) fn watcher(settings: &Settings) -> Result<Watcher, StartError> {
     let driver: Box<dyn gpu::Driver> = match &settings.gpu_replay {
         Some(profile) => {
             let replay = gpu::Replay::load(profile)
-                .map_err(|error| Failure { code: EXIT_SETTINGS, message: format!("gpu.replay: {error}") })?;
+                .map_err(|error| StartError { code: EXIT_SETTINGS, message: format!("gpu.replay: {error}") })?;
             tracing::warn!(profile = %profile.display(), "GPUs are replayed from a profile: they are not those of this machine");
             Box::new(replay)
         }
@@ -214,7 +217,7 @@ pub(super) fn watcher(settings: &Settings) -> Result<Watcher, Failure> {
         })),
     };
     Watcher::start(driver, WatcherSettings { interval: settings.gpu_sample_interval })
-        .map_err(|error| Failure::internal("the thread that watches GPUs cannot be started", error))
+        .map_err(|error| StartError::internal("the thread that watches GPUs cannot be started", error))
 }
 
 /// What looks at this machine.
@@ -223,11 +226,11 @@ pub(super) fn checkup(settings: &Settings, environment: Environment, catalogue: 
 }
 
 /// The catalogue, with the operator's files over ours. It is taken whole, or as the settings say.
-pub(super) fn catalogue(settings: &Settings) -> Result<Arc<Catalogue>, Failure> {
+pub(super) fn catalogue(settings: &Settings) -> Result<Arc<Catalogue>, StartError> {
     let key = "compatibility.catalogue_dir";
     let files = match &settings.catalogue_dir {
         Some(folder) => catalogue_files(folder)
-            .map_err(|error| Failure::unavailable(&format!("{key} = {}", folder.display()), error))?,
+            .map_err(|error| StartError::unavailable(&format!("{key} = {}", folder.display()), error))?,
         None => Vec::new(),
     };
     match Catalogue::load(&files) {
@@ -235,10 +238,10 @@ pub(super) fn catalogue(settings: &Settings) -> Result<Arc<Catalogue>, Failure> 
         Err(error) if settings.catalogue_falls_back => {
             tracing::error!(%error, "the files of {key} are not used; the catalogue that is built in is");
             let embedded =
-                Catalogue::load(&[]).map_err(|error| Failure::internal("the catalogue that is built in", error))?;
+                Catalogue::load(&[]).map_err(|error| StartError::internal("the catalogue that is built in", error))?;
             Ok(Arc::new(embedded))
         }
-        Err(error) => Err(Failure { code: EXIT_SETTINGS, message: format!("{key}: {error}") }),
+        Err(error) => Err(StartError { code: EXIT_SETTINGS, message: format!("{key}: {error}") }),
     }
 }
 
@@ -256,15 +259,15 @@ fn catalogue_files(folder: &Path) -> std::io::Result<Vec<CatalogueFile>> {
 }
 
 /// The data roots as canonical paths.
-pub(super) fn data_roots(settings: &Settings) -> Result<DataRoots, Failure> {
+pub(super) fn data_roots(settings: &Settings) -> Result<DataRoots, StartError> {
     DataRoots::new(settings.data_roots.iter().cloned())
-        .map_err(|(root, error)| Failure::unavailable(&format!("data.roots names {}", root.display()), error))
+        .map_err(|(root, error)| StartError::unavailable(&format!("data.roots names {}", root.display()), error))
 }
 
 /// Removes the ready file of an earlier daemon. A path that cannot be written later is refused now,
 /// before jobs run.
-pub(super) fn remove_ready_file(path: &Path) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| Failure::unavailable(&format!("--ready-file {}", path.display()), error);
+pub(super) fn remove_ready_file(path: &Path) -> Result<(), StartError> {
+    let cannot = |error: std::io::Error| StartError::unavailable(&format!("--ready-file {}", path.display()), error);
     let folder = folder_of(path);
     std::fs::read_dir(folder).map_err(cannot)?;
     match std::fs::remove_file(path) {
@@ -274,7 +277,7 @@ pub(super) fn remove_ready_file(path: &Path) -> Result<(), Failure> {
 }
 
 /// Writes the addresses of the daemon. Those that the settings switch off are null.
-pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(), Failure> {
+pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(), StartError> {
     let ready = serde_json::json!({
         "grpc": addresses.grpc.map(|address| address.to_string()),
         "http": addresses.http.map(|address| address.to_string()),
@@ -282,6 +285,6 @@ pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(),
         "pid": std::process::id(),
     });
     // Whoever waits for the file reads it the moment that it is there.
-    write_whole_and(path, ready.to_string().as_bytes(), |file| open_to_others(file))
-        .map_err(|error| Failure::unavailable(&format!("--ready-file {}", path.display()), error))
+    write_whole_and(path, ready.to_string().as_bytes(), open_to_others)
+        .map_err(|error| StartError::unavailable(&format!("--ready-file {}", path.display()), error))
 }

@@ -1,4 +1,5 @@
-//! What systemd is told, where it asks: NOTIFY_SOCKET and WATCHDOG_USEC say so, and without them nothing happens.
+//! What systemd is told, where it asks: NOTIFY_SOCKET and WATCHDOG_USEC say so, and without them
+//! nothing happens.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Files that may be gzip: told by their first two bytes (RFC 1952, section 2.3.1), not by their name.
+//! Files that may be gzip: told by their first two bytes (RFC 1952, section 2.3.1), not by their
+//! name.
 //!
 //! A gzip file is one member or several, and null bytes may follow the last one, as tapes and block
 //! devices leave them. That is what gzip(1) and Python's gzip both take; what else follows a member

@@ -14,8 +14,8 @@ pub struct DataFile {
 }
 
 impl DataFile {
-    /// Opens the file at a canonical path. No part of the path may be a link: what has become one since the
-    /// path was resolved is not followed. Never waits for a pipe or a device.
+    /// Opens the file at a canonical path. No part of the path may be a link: what has become one
+    /// since the path was resolved is not followed. Never waits for a pipe or a device.
     ///
     /// # Errors
     /// Those of [`Folder::file`].
@@ -23,7 +23,8 @@ impl DataFile {
         Self::open_beneath(Path::new("/"), path)
     }
 
-    /// The same for a file below `root`, itself a canonical path. Links on the way to the root are followed.
+    /// The same for a file below `root`, itself a canonical path. Links on the way to the root are
+    /// followed.
     pub(super) fn open_beneath(root: &Path, path: &Path) -> io::Result<Self> {
         let below = path.strip_prefix(root).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         Ok(Self { path: path.to_owned(), file: Folder::open(root)?.file(below)? })

@@ -1,5 +1,5 @@
-//! IDX files, as the MNIST page describes them: two zero bytes, a type, the number of dimensions, each dimension as a
-//! big-endian u32, then the values, the last dimension fastest.
+//! IDX files, as the MNIST page describes them: two zero bytes, a type, the number of dimensions,
+//! each dimension as a big-endian u32, then the values, the last dimension fastest.
 
 use std::fmt;
 use std::fs::File;
@@ -126,7 +126,8 @@ impl IdxFile {
         Ok(values)
     }
 
-    /// Hands out all values in blocks, and checks that there are exactly as many as the header says.
+    /// Hands out all values in blocks, and checks that there are exactly as many as the header
+    /// says.
     pub fn each_block(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), IdxError> {
         let wanted = self.value_count().ok_or(IdxError::TooLarge)?;
         let mut found = 0;

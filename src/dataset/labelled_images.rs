@@ -6,7 +6,8 @@ use super::DataFile;
 use super::idx::{IdxError, IdxFile};
 use crate::shortage::is_shortage;
 
-/// Below this size on disk a file is read whole when a request is judged; above it the header has to do.
+/// Below this size on disk a file is read whole when a request is judged; above it the header has
+/// to do.
 pub const WHOLE_BELOW_BYTES: u64 = 64_000_000;
 /// And so it is where a small gzip file promises more than this.
 const WHOLE_BELOW_VALUES: u64 = 1 << 30;

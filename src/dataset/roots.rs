@@ -1,8 +1,10 @@
-//! The data roots: the folders below which files of requests may lie. Nothing outside of them is read, whatever a
-//! request says: not by `..`, not by a symbolic link, not by a link that takes a file's place while it is judged.
+//! The data roots: the folders below which files of requests may lie. Nothing outside of them is
+//! read, whatever a request says: not by `..`, not by a symbolic link, not by a link that takes a
+//! file's place while it is judged.
 //!
-//! A path is resolved first, so that links inside the roots work, and opened by its canonical form then, beneath its
-//! root and without following any link. What is judged and read is the descriptor that came of it.
+//! A path is resolved first, so that links inside the roots work, and opened by its canonical form
+//! then, beneath its root and without following any link. What is judged and read is the descriptor
+//! that came of it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,7 +70,8 @@ impl PathProblem {
 }
 
 impl DataRoots {
-    /// Roots as canonical paths. A root that cannot be resolved is an error here, not at the first request.
+    /// Roots as canonical paths. A root that cannot be resolved is an error here, not at the first
+    /// request.
     pub fn new(roots: impl IntoIterator<Item = PathBuf>) -> Result<Self, (PathBuf, io::Error)> {
         let resolve = |root: PathBuf| match root.canonicalize() {
             Ok(real) if real.is_dir() => Ok(real),
@@ -102,7 +105,8 @@ impl DataRoots {
         })
     }
 
-    /// What `open` makes of the first place where a path is found; it is given the root and the canonical path.
+    /// What `open` makes of the first place where a path is found; it is given the root and the
+    /// canonical path.
     fn find<T>(&self, path: &str, open: impl Fn(&Path, &Path) -> Result<T, PathProblem>) -> Result<T, PathProblem> {
         if self.roots.is_empty() {
             return Err(PathProblem::NoRoots { path: path.into() });
@@ -176,7 +180,8 @@ mod tests {
         assert_eq!(roots.open_folder("").unwrap().0, real(&root));
     }
 
-    /// A file, a link out of the root and a pipe take turns under one name, exchanged by the kernel at once.
+    /// A file, a link out of the root and a pipe take turns under one name, exchanged by the kernel
+    /// at once.
     #[test]
     fn what_takes_the_place_of_a_file_while_it_is_opened_is_neither_read_nor_waited_for() {
         let (outside, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -1,4 +1,5 @@
-//! What can be said of the state without changing it: whether the database is whole, each folder readable, and both of one mind.
+//! What can be said of the state without changing it: whether the database is whole, each folder
+//! readable, and both of one mind.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use super::Places;
 use crate::job::{Job, JobId};
-use crate::journal::{JobFolder, Runner, is_held};
-use crate::manager::{MirrorError, Mirrored};
+use crate::journal::{JobFolder, Signature, is_held};
+use crate::manager::{JobFile, JobFileError};
 use crate::store::{self, Contents, StoreError};
 
 /// The words for a job whose folder is newer than the database.
@@ -24,7 +25,8 @@ pub struct Findings {
     pub is_too_new: bool,
 }
 
-/// Looks at the database and at every job's folder. An error only where the folders cannot be listed.
+/// Looks at the database and at every job's folder. An error only where the folders cannot be
+/// listed.
 pub fn examine(places: &Places) -> io::Result<Findings> {
     let mut findings = Findings::default();
     let folders = JobFolder::all(&places.jobs)?;
@@ -49,7 +51,7 @@ pub fn examine(places: &Places) -> io::Result<Findings> {
 }
 
 /// The rows of the database; None where they cannot be had.
-fn look_at_database(places: &Places, folders: usize, findings: &mut Findings) -> Option<BTreeMap<JobId, Mirrored>> {
+fn look_at_database(places: &Places, folders: usize, findings: &mut Findings) -> Option<BTreeMap<JobId, JobFile>> {
     let path = places.database.display();
     match store::look(&places.database) {
         Ok(Contents::Jobs(jobs)) => {
@@ -75,47 +77,48 @@ fn look_at_database(places: &Places, folders: usize, findings: &mut Findings) ->
 }
 
 /// The rows of a database by job.
-pub(super) fn by_id(jobs: Vec<(Job, Option<store::Asked>)>) -> BTreeMap<JobId, Mirrored> {
-    jobs.into_iter().map(|(job, request)| (job.id.clone(), Mirrored { job, request })).collect()
+pub(super) fn by_id(jobs: Vec<(Job, Option<store::Asked>)>) -> BTreeMap<JobId, JobFile> {
+    jobs.into_iter().map(|(job, request)| (job.id.clone(), JobFile { job, request })).collect()
 }
 
-/// Nothing where all is well, words where there is something to know, an error where something is wrong.
+/// Nothing where all is well, words where there is something to know, an error where something is
+/// wrong.
 fn look_at_folder(
     id: &JobId,
     folder: &JobFolder,
-    rows: Option<&BTreeMap<JobId, Mirrored>>,
+    rows: Option<&BTreeMap<JobId, JobFile>>,
     born: Option<SystemTime>,
 ) -> Result<Option<String>, String> {
     let row = rows.map(|rows| rows.get(id));
-    let mirrored = match Mirrored::read(folder) {
-        Err(MirrorError::Missing) if row == Some(None) && folder.is_unanswered(id, born) => {
+    let job_file = match JobFile::read(folder) {
+        Err(JobFileError::Missing) if row == Some(None) && folder.is_unanswered(id, born) => {
             let note = "left by a request that was never answered; the next start of torchd removes it";
             return Ok(Some(note.into()));
         }
         read => read.map_err(|error| error.to_string())?,
     };
     folder.read_spec().map_err(|error| format!("spec.json cannot be read: {error}"))?;
-    if mirrored.job.id != *id {
-        return Err(format!("its job.json is that of {}", mirrored.job.id.name()));
+    if job_file.job.id != *id {
+        return Err(format!("its job.json is that of {}", job_file.job.id.name()));
     }
     match row {
         None => {}
         Some(None) => return Err(format!("the database does not have it; {TAKES_FOLDER}")),
         Some(Some(row)) => {
             let attempt = folder.last_attempt();
-            if !row.job.state.is_final() && attempt > row.job.attempt.max(mirrored.job.attempt) {
+            if !row.job.state.is_final() && attempt > row.job.attempt.max(job_file.job.attempt) {
                 return Err(format!(
                     "its folder knows of attempt {attempt}, and job.json and the database do not; {TAKES_FOLDER}"
                 ));
             }
-            let is_newer = mirrored.job.generation > row.job.generation;
-            if let Some(words) = differences(&mirrored, row) {
+            let is_newer = job_file.job.generation > row.job.generation;
+            if let Some(words) = differences(&job_file, row) {
                 return Err(if is_newer { format!("{TAKES_FOLDER}: {words}") } else { words });
             }
         }
     }
     // Only a state that database and folder agree on says whether there should be a runner.
-    judge_runner(&mirrored.job, folder)?;
+    judge_runner(&job_file.job, folder)?;
     Ok(None)
 }
 
@@ -127,7 +130,7 @@ fn judge_runner(job: &Job, folder: &JobFolder) -> Result<(), String> {
     if !job.state.is_active() {
         // Its shim, or the runner itself where that has none: either hands on what it is told.
         let signed = [folder.shim(), folder.lock()].into_iter().find(|lock| is_held(lock).unwrap_or(false));
-        let signed = signed.and_then(|lock| Runner::read_file(&lock).ok().flatten());
+        let signed = signed.and_then(|lock| Signature::read_file(&lock).ok().flatten());
         let way_out = signed.map_or_else(String::new, |signed| format!("; `kill {}` stops it in order", signed.pid));
         return match is_alive {
             true => Err(format!("it is {}, and a runner works for it all the same{way_out}", job.state)),
@@ -148,29 +151,29 @@ fn judge_runner(job: &Job, folder: &JobFolder) -> Result<(), String> {
 }
 
 /// How a job.json and the row of the same job differ, in words; None where they do not.
-fn differences(mirrored: &Mirrored, row: &Mirrored) -> Option<String> {
-    let mirrored = as_stored(mirrored);
+fn differences(job_file: &JobFile, row: &JobFile) -> Option<String> {
+    let job_file = as_stored(job_file);
     let facts = |job: &Job| format!("{}, generation {}, attempt {}", job.state, job.generation, job.attempt);
-    let (told, stored) = (facts(&mirrored.job), facts(&row.job));
+    let (told, stored) = (facts(&job_file.job), facts(&row.job));
     if told != stored {
         return Some(format!("job.json says {told}, and the database {stored}"));
     }
     // Values that are not numbers are equal to nothing, so the words are compared.
-    if format!("{:?}", mirrored.job) != format!("{:?}", row.job) {
+    if format!("{:?}", job_file.job) != format!("{:?}", row.job) {
         return Some("job.json and the database differ in what they tell of it".into());
     }
     // A version that did not keep requests in job.json may have written it.
-    let is_told = mirrored.request.is_none() || mirrored.request == row.request;
+    let is_told = job_file.request.is_none() || job_file.request == row.request;
     (!is_told).then(|| "job.json and the database differ in the request that made it".into())
 }
 
 /// The database keeps times to the microsecond.
-fn as_stored(mirrored: &Mirrored) -> Mirrored {
+fn as_stored(job_file: &JobFile) -> JobFile {
     let rounded = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     };
-    let mut stored = mirrored.clone();
+    let mut stored = job_file.clone();
     stored.job.created = rounded(stored.job.created);
     stored.job.started = stored.job.started.map(rounded);
     stored.job.ended = stored.job.ended.map(rounded);

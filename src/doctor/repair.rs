@@ -1,5 +1,6 @@
-//! Makes the database anew from the jobs' folders. The old one is set aside first and the new one put in its place last, so that a repair
-//! that is cut off leaves a database that torchd refuses, and can be made again. Its caller holds the daemon's lock.
+//! Makes the database anew from the jobs' folders. The old one is set aside first and the new one
+//! put in its place last, so that a repair that is cut off leaves a database that torchd refuses,
+//! and can be made again. Its caller holds the daemon's lock.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +14,7 @@ use crate::beneath::folder_of;
 use crate::dataset::DataRoots;
 use crate::job::JobId;
 use crate::journal::{JobFolder, sync_folder, write_whole};
-use crate::manager::{Mirrored, Old, Rebuilt, rebuild};
+use crate::manager::{JobFile, Old, Rebuilt, rebuild};
 use crate::proto::json;
 use crate::store::{self, Contents, StoreError};
 
@@ -59,7 +60,7 @@ pub enum RepairError {
 
 /// A job of the new database.
 struct Kept {
-    mirrored: Mirrored,
+    job_file: JobFile,
     folder: JobFolder,
     /// Its job.json does not say what the database will.
     is_patched: bool,
@@ -79,23 +80,23 @@ pub fn repair(places: &Places, roots: &DataRoots, now: SystemTime) -> Result<Rep
     for (id, folder) in folders {
         let old = rows.as_ref().map(|rows| Old { row: rows.get(&id), born });
         match rebuild(&id, &folder, old, roots) {
-            Ok(Some(Rebuilt { mirrored, how })) => {
+            Ok(Some(Rebuilt { job_file, how })) => {
                 let is_patched = how.is_some();
                 repaired.notes.extend(how.map(|how| format!("{}: {how}", id.name())));
-                kept.push(Kept { mirrored, folder, is_patched });
+                kept.push(Kept { job_file, folder, is_patched });
             }
             Ok(None) => {}
             Err(why) => repaired.left.push(format!("{}: {why}", id.name())),
         }
     }
-    let known: BTreeSet<&JobId> = kept.iter().map(|kept| &kept.mirrored.job.id).collect();
+    let known: BTreeSet<&JobId> = kept.iter().map(|kept| &kept.job_file.job.id).collect();
     for id in rows.iter().flat_map(|rows| rows.keys()).filter(|id| !known.contains(id)) {
         if !places.jobs.join(id.as_str()).exists() {
             repaired.left.push(format!("{}: only the old database has it, and its folder is gone", id.name()));
         }
     }
     kept.sort_by(|one, other| {
-        let key = |kept: &Kept| (kept.mirrored.job.created, kept.mirrored.job.id.clone());
+        let key = |kept: &Kept| (kept.job_file.job.created, kept.job_file.job.id.clone());
         key(one).cmp(&key(other))
     });
     tell_requests_apart(&mut kept, &mut repaired.notes);
@@ -103,7 +104,7 @@ pub fn repair(places: &Places, roots: &DataRoots, now: SystemTime) -> Result<Rep
     repaired.aside = replace(&places.database, &kept, now)?;
     for kept in &kept {
         if let Err(error) = mend(kept, now) {
-            repaired.notes.push(format!("{}: its folder cannot be mended: {error}", kept.mirrored.job.id.name()));
+            repaired.notes.push(format!("{}: its folder cannot be mended: {error}", kept.job_file.job.id.name()));
         }
     }
     Ok(repaired)
@@ -112,13 +113,13 @@ pub fn repair(places: &Places, roots: &DataRoots, now: SystemTime) -> Result<Rep
 /// A folder that was copied by hand has the request of the other one.
 fn tell_requests_apart(kept: &mut [Kept], notes: &mut Vec<String>) {
     let mut taken = BTreeSet::new();
-    for Kept { mirrored, is_patched, .. } in kept {
-        if let Some(asked) = &mirrored.request
+    for Kept { job_file, is_patched, .. } in kept {
+        if let Some(asked) = &job_file.request
             && !taken.insert(asked.request_id.clone())
         {
-            let (name, id) = (mirrored.job.id.name(), &asked.request_id);
+            let (name, id) = (job_file.job.id.name(), &asked.request_id);
             notes.push(format!("{name}: an earlier job has its request id {id:?} too, and keeps it"));
-            mirrored.request = None;
+            job_file.request = None;
             *is_patched = true;
         }
     }
@@ -135,7 +136,7 @@ fn replace(database: &Path, kept: &[Kept], now: SystemTime) -> Result<Option<Pat
             _ => {}
         }
     }
-    let jobs: Vec<_> = kept.iter().map(|kept| (kept.mirrored.job.clone(), kept.mirrored.request.clone())).collect();
+    let jobs: Vec<_> = kept.iter().map(|kept| (kept.job_file.job.clone(), kept.job_file.request.clone())).collect();
     store::make(&made, &jobs).map_err(|cause| RepairError::Make { path: made.clone(), cause })?;
     let folder = folder_of(database);
     let failed = |what: &str| cannot(format!("{} cannot be {what}", database.display()));
@@ -158,14 +159,14 @@ fn replace(database: &Path, kept: &[Kept], now: SystemTime) -> Result<Option<Pat
 
 /// Writes what the folder of a job lacks. What is damaged is set aside.
 fn mend(kept: &Kept, now: SystemTime) -> io::Result<()> {
-    let Kept { mirrored, folder, is_patched } = kept;
+    let Kept { job_file, folder, is_patched } = kept;
     if *is_patched {
         set_aside(&folder.job(), now)?;
-        mirrored.write(folder)?;
+        job_file.write(folder)?;
     }
     if folder.read_spec().is_err() {
         set_aside(&folder.spec(), now)?;
-        let text = json::to_string(&mirrored.job.spec, false).map_err(io::Error::other)?;
+        let text = json::to_string(&job_file.job.spec, false).map_err(io::Error::other)?;
         write_whole(&folder.spec(), text.as_bytes())?;
     }
     Ok(())

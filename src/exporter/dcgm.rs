@@ -1,5 +1,6 @@
-//! GPUs under the names of NVIDIA's dcgm-exporter, so that dashboards and alert rules that were written for it work here: names,
-//! units and labels are its own. What NVML cannot tell is absent. (dcgm-exporter, etc/default-counters.csv)
+//! GPUs under the names of NVIDIA's dcgm-exporter, so that dashboards and alert rules that were
+//! written for it work here: names, units and labels are its own. What NVML cannot tell is absent.
+//! (dcgm-exporter, etc/default-counters.csv)
 
 use super::gpu::{Family, counter, gauge};
 use super::text::{Kind, Page, Series};
@@ -145,7 +146,8 @@ pub(super) struct Host {
 pub(super) fn readings(page: &mut Page, gpus: &[v1::Gpu], host: &Host, last_xids: &[(String, u64, String)]) {
     for Family { name, help, kind, value } in FAMILIES {
         let whole = gpus.iter().filter_map(|gpu| Some((gpu, value(gpu)?)));
-        // A counter whose labels change with each job begins anew each time, so that no rate of it is right.
+        // A counter whose labels change with each job begins anew each time, so that no rate of it
+        // is right.
         let jobs_of = |gpu: &v1::Gpu| if kind == Kind::Gauge { gpu.jobs.clone() } else { Vec::new() };
         let whole = whole.flat_map(|(gpu, value)| each_job(labels(gpu, host), &jobs_of(gpu), value));
         page.family(name, help, kind, whole.chain(instances(name, gpus, host)));
@@ -162,7 +164,8 @@ pub(super) fn readings(page: &mut Page, gpus: &[v1::Gpu], host: &Host, last_xids
     page.family("DCGM_FI_DEV_XID_ERRORS", help, Kind::Gauge, xids);
 }
 
-/// The series of MIG instances in a family: an instance has memory of its own, under the GPU's labels and two more.
+/// The series of MIG instances in a family: an instance has memory of its own, under the GPU's
+/// labels and two more.
 fn instances(name: &str, gpus: &[v1::Gpu], host: &Host) -> Vec<Series> {
     let value: fn(&v1::GpuMemory) -> Option<u64> = match name {
         "DCGM_FI_DEV_FB_FREE" => |memory| memory.free_bytes,
@@ -195,8 +198,8 @@ fn labels(gpu: &v1::Gpu, host: &Host) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// As dcgm-exporter has it: a series for each job on the GPU, and one without the label where there is none. Unlike there, on gauges
-/// alone.
+/// As dcgm-exporter has it: a series for each job on the GPU, and one without the label where there
+/// is none. Unlike there, on gauges alone.
 fn each_job(labels: Vec<(&'static str, String)>, jobs: &[String], value: f64) -> Vec<Series> {
     if jobs.is_empty() {
         return vec![(labels, value)];

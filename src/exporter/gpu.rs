@@ -1,5 +1,6 @@
-//! GPUs: `torchd_gpu_*`. A reading that is absent has no series, and a GPU that is gone has none at all. Made anew for each sample, not
-//! for each scrape; readings that are stale are not told, only how old they are.
+//! GPUs: `torchd_gpu_*`. A reading that is absent has no series, and a GPU that is gone has none at
+//! all. Made anew for each sample, not for each scrape; readings that are stale are not told, only
+//! how old they are.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,5 @@
-//! Jobs at scrape time: how many in each state, and the readings of those that run. A job's own series go away with it.
+//! Jobs at scrape time: how many in each state, and the readings of those that run. A job's own
+//! series go away with it.
 
 use prometheus::{GaugeVec, Opts, Registry};
 

@@ -1,5 +1,6 @@
-//! Files for people who keep their dcgm-exporter: it labels its own series with the jobs that stand in a file for each GPU, named by its
-//! number (`0`), or by number and instance (`0.3`), with a job on each line. (dcgm-exporter, --hpc-job-mapping-dir)
+//! Files for people who keep their dcgm-exporter: it labels its own series with the jobs that stand
+//! in a file for each GPU, named by its number (`0`), or by number and instance (`0.3`), with a job
+//! on each line. (dcgm-exporter, --hpc-job-mapping-dir)
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +11,8 @@ use crate::gpu::Watcher;
 use crate::proto::v1;
 use crate::umask::open_to_others;
 
-/// Keeps the files of a folder true, until the watcher is gone. Files of other names are left alone.
+/// Keeps the files of a folder true, until the watcher is gone. Files of other names are left
+/// alone.
 pub async fn keep(watcher: Watcher, folder: std::path::PathBuf) {
     let (mut holders, mut samples) = (watcher.holder_changes(), watcher.changes());
     let mut written: Option<BTreeMap<String, String>> = None;
@@ -39,7 +41,8 @@ pub async fn keep(watcher: Watcher, folder: std::path::PathBuf) {
     }
 }
 
-/// What each file should hold. A GPU without a job has an empty one: what an earlier daemon has left there is true no more.
+/// What each file should hold. A GPU without a job has an empty one: what an earlier daemon has
+/// left there is true no more.
 fn files(gpus: &[v1::Gpu]) -> BTreeMap<String, String> {
     let lines = |jobs: &[String]| jobs.iter().map(|job| job.trim_start_matches("jobs/").to_owned() + "\n").collect();
     let mut files = BTreeMap::new();

@@ -1,5 +1,6 @@
-//! Families in Prometheus's text format, version 0.0.4, for series whose labels differ within a family or that are made once and served
-//! often; everything else the prometheus crate writes. (prometheus.io, exposition formats)
+//! Families in Prometheus's text format, version 0.0.4, for series whose labels differ within a
+//! family or that are made once and served often; everything else the prometheus crate writes.
+//! (prometheus.io, exposition formats)
 
 use std::fmt::Write;
 

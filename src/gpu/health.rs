@@ -1,8 +1,10 @@
-//! Whether a GPU can be worked with: a pure judgement of its readings, and of what was heard of it since the driver was loaded.
+//! Whether a GPU can be worked with: a pure judgement of its readings, and of what was heard of it
+//! since the driver was loaded.
 
 use crate::proto::v1::{self, ClockReduction, GpuHealthState as State, GpuRecoveryAction as Action};
 
-/// What was heard of a GPU, and speaks against it until the driver is loaded anew or says that the GPU is whole again.
+/// What was heard of a GPU, and speaks against it until the driver is loaded anew or says that the
+/// GPU is whole again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     /// For programs, such as `XID_79`.

@@ -1,5 +1,5 @@
-//! Which job a GPU and a process on it belong to: by the process group of the job's runner, and where the driver's process numbers
-//! mean nothing here (in a container), by the lease of the GPU.
+//! Which job a GPU and a process on it belong to: by the process group of the job's runner, and
+//! where the driver's process numbers mean nothing here (in a container), by the lease of the GPU.
 
 use std::time::SystemTime;
 
@@ -34,7 +34,8 @@ impl Seen {
     }
 }
 
-/// Tells which jobs hold each GPU and instance, which job each process belongs to, and how many belong to none.
+/// Tells which jobs hold each GPU and instance, which job each process belongs to, and how many
+/// belong to none.
 pub(super) fn join(gpus: &mut [v1::Gpu], seen: &[Seen], holders: &[Holder]) -> Vec<v1::GpuProcess> {
     let holding = |uuid: &str| -> Vec<&Holder> {
         holders.iter().filter(|holder| holder.ended.is_none() && holder.gpus.iter().any(|held| held == uuid)).collect()
@@ -59,7 +60,8 @@ pub(super) fn join(gpus: &mut [v1::Gpu], seen: &[Seen], holders: &[Holder]) -> V
         };
         let owner = match by_group {
             Some(owner) => Some(owner),
-            // A process that we can look at and that is in no runner's group belongs to somebody else.
+            // A process that we can look at and that is in no runner's group belongs to somebody
+            // else.
             None if numbers_are_ours => None,
             None => by_lease(),
         };

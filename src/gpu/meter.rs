@@ -1,5 +1,5 @@
-//! A GPU as the runner of a job reads it: what its share of the machine's readings is made from. On a thread of its own, as the
-//! driver may hang; training never waits for it.
+//! A GPU as the runner of a job reads it: what its share of the machine's readings is made from. On
+//! a thread of its own, as the driver may hang; training never waits for it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -29,7 +29,8 @@ const LIBRARY: &str = "libnvidia-ml.so.1";
 pub struct NvmlOptions {
     /// The library; None for the one that the loader finds.
     pub library: Option<PathBuf>,
-    /// Reads PCIe throughput too. Each of its two calls takes 20 ms for each GPU. (nvml.h, nvmlDeviceGetPcieThroughput)
+    /// Reads PCIe throughput too. Each of its two calls takes 20 ms for each GPU. (nvml.h,
+    /// nvmlDeviceGetPcieThroughput)
     pub pcie_throughput: bool,
 }
 

@@ -1,9 +1,10 @@
-//! Processes as the kernel tells of them, by the numbers that the driver tells. In a container those are numbers of the host: then
-//! nothing is known of them here.
+//! Processes as the kernel tells of them, by the numbers that the driver tells. In a container
+//! those are numbers of the host: then nothing is known of them here.
 
 use std::fs;
 
-/// The number of the first namespace of process ids. (Linux, include/linux/proc_ns.h, PROC_PID_INIT_INO)
+/// The number of the first namespace of process ids. (Linux, include/linux/proc_ns.h,
+/// PROC_PID_INIT_INO)
 const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Whether numbers of processes mean here what they mean to the driver.
@@ -30,7 +31,8 @@ pub(super) fn group(pid: u32) -> Option<u32> {
         return None;
     }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; the state, the parent and the group follow it. (proc_pid_stat(5))
+    // The name in parentheses may hold anything; the state, the parent and the group follow it.
+    // (proc_pid_stat(5))
     stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
 }
 

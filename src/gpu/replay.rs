@@ -1,4 +1,5 @@
-//! GPUs from a profile, for demonstration: readings of real ones, played again. Whatever shows them says so.
+//! GPUs from a profile, for demonstration: readings of real ones, played again. Whatever shows them
+//! says so.
 
 use std::fmt;
 use std::path::Path;
@@ -55,7 +56,8 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// A profile by its name (such as `h100`, or `h100:load` for one phase of it alone), or from a file, in TOML or JSON.
+    /// A profile by its name (such as `h100`, or `h100:load` for one phase of it alone), or from a
+    /// file, in TOML or JSON.
     pub fn load(source: &Path) -> Result<Self, ProfileError> {
         let name = source.display().to_string();
         let (base, phase) = match name.split_once(':') {
@@ -229,7 +231,8 @@ fn judge_gpu(at: &str, gpu: &v1::Gpu, mistakes: &mut Vec<String>) {
     }
 }
 
-/// A mistake with the line of its field in front, where the file is TOML and the field stands in it.
+/// A mistake with the line of its field in front, where the file is TOML and the field stands in
+/// it.
 fn with_line(content: &str, is_json: bool, mistake: String) -> String {
     let path = mistake.split(':').next().unwrap_or_default();
     match (is_json, line_of(content, path)) {
@@ -238,7 +241,8 @@ fn with_line(content: &str, is_json: bool, mistake: String) -> String {
     }
 }
 
-/// The line of a path such as `phases[1].gpus[0].power`, or of the deepest part of it that the file has.
+/// The line of a path such as `phases[1].gpus[0].power`, or of the deepest part of it that the file
+/// has.
 fn line_of(content: &str, path: &str) -> Option<usize> {
     let table = DeTable::parse(content).ok()?;
     let mut span = None;

@@ -107,7 +107,8 @@ fn with_foreign<'a>(
             slot.foreign_processes += u32::from(process.kind() == GpuProcessKind::Compute);
         }
     }
-    // In a container the driver hides the processes of others, and tells of the memory that they hold all the same.
+    // In a container the driver hides the processes of others, and tells of the memory that they
+    // hold all the same.
     let used = memory.and_then(|memory| memory.used_bytes).unwrap_or(0);
     if all == 0 && is_unleased && used > NOBODYS_MEMORY && !process::numbers_are_ours() {
         slot.foreign_memory_bytes = used;
@@ -116,8 +117,9 @@ fn with_foreign<'a>(
     slot
 }
 
-/// Those of the slots that `CUDA_VISIBLE_DEVICES` of the daemon leaves to jobs: numbers or beginnings of uuids; what follows one that
-/// there is not does not count. (CUDA C++ Programming Guide, environment variables)
+/// Those of the slots that `CUDA_VISIBLE_DEVICES` of the daemon leaves to jobs: numbers or
+/// beginnings of uuids; what follows one that there is not does not count. (CUDA C++ Programming
+/// Guide, environment variables)
 pub fn restricted(slots: Vec<GpuSlot>, visible: Option<&str>) -> Vec<GpuSlot> {
     let Some(visible) = visible else { return slots };
     let mut left = Vec::new();

@@ -1,9 +1,10 @@
 //! The thread that watches GPUs, and the handle on what it has seen.
 //!
-//! The thread connects, samples at the interval and publishes snapshots; where it cannot connect it tries again, after 1 s, 2 s, ...
-//! up to 30 s, so that a driver that comes later is found. A second thread waits for events. A call that hangs holds back
-//! nobody: readers see that the newest snapshot is old, and that the driver does not answer. Both threads end when the last
-//! handle is gone, or at `stop`; one that hangs in the driver is left behind.
+//! The thread connects, samples at the interval and publishes snapshots; where it cannot connect it
+//! tries again, after 1 s, 2 s, ... up to 30 s, so that a driver that comes later is found. A
+//! second thread waits for events. A call that hangs holds back nobody: readers see that the newest
+//! snapshot is old, and that the driver does not answer. Both threads end when the last handle is
+//! gone, or at `stop`; one that hangs in the driver is left behind.
 
 mod thread;
 
@@ -123,8 +124,9 @@ impl Watcher {
         self.shared.holders.subscribe()
     }
 
-    /// Tells which jobs hold GPUs now. Those that held some and do not any more are remembered while they still have processes there, of
-    /// these `MAX_ENDED` that held some last: where NVML does not answer, nobody can tell which have none.
+    /// Tells which jobs hold GPUs now. Those that held some and do not any more are remembered
+    /// while they still have processes there, of these `MAX_ENDED` that held some last: where NVML
+    /// does not answer, nobody can tell which have none.
     pub fn hold(&self, now: Vec<Holder>) {
         self.shared.holders.send_if_modified(|holders| {
             let gone = holders.iter().filter(|before| !now.iter().any(|holder| holder.job == before.job));

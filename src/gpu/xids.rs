@@ -1,4 +1,5 @@
-//! Xids: the numbers that the driver gives its errors, what they mean and what to do, from a table with sources.
+//! Xids: the numbers that the driver gives its errors, what they mean and what to do, from a table
+//! with sources.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -20,10 +20,12 @@ pub struct Course {
     /// The next attempt does not begin before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<SystemTime>,
-    /// Why a user wants its runner to end; None while nobody does. Other causes do not outlive the daemon.
+    /// Why a user wants its runner to end; None while nobody does. Other causes do not outlive the
+    /// daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopCause>,
-    /// The last failure came of memory that ran out. Interruptions and pauses in between do not count.
+    /// The last failure came of memory that ran out. Interruptions and pauses in between do not
+    /// count.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub was_out_of_memory: bool,
     /// How the attempt before ended.

@@ -62,14 +62,16 @@ pub struct Verdict {
     pub message: String,
 }
 
-/// Exit code of a runner that could not write its last word into the journal (EX_IOERR of sysexits.h).
+/// Exit code of a runner that could not write its last word into the journal (EX_IOERR of
+/// sysexits.h).
 pub const EXIT_STORAGE: i32 = 74;
 
-/// Judges an end: `said` is the runner's last record if it wrote one, `stop` why it was asked to end if it was.
+/// Judges an end: `said` is the runner's last record if it wrote one, `stop` why it was asked to
+/// end if it was.
 ///
-/// The runner's own word counts, with two exceptions: one that ended because it was told to was cancelled, paused or interrupted,
-/// and one that says that it finished but did not exit with 0 did not finish. A job that cannot go on from its
-/// checkpoints is paused.
+/// The runner's own word counts, with two exceptions: one that ended because it was told to was
+/// cancelled, paused or interrupted, and one that says that it finished but did not exit with 0 did
+/// not finish. A job that cannot go on from its checkpoints is paused.
 pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, started: bool) -> Verdict {
     let own_word = said.filter(|said| said.reason() != JobEndReason::Interrupted);
     match (own_word, exit) {
@@ -158,7 +160,8 @@ pub fn not_started(words: String) -> Verdict {
     Verdict { outcome: Outcome::Requeued, reason: JobEndReason::StartFailed, message: words }
 }
 
-/// The end of a job whose own program could not get the memory that it asked for: Rust says so in the log and aborts.
+/// The end of a job whose own program could not get the memory that it asked for: Rust says so in
+/// the log and aborts.
 pub fn no_memory(verdict: Verdict, exit: Exit, log_tail: &[String]) -> Verdict {
     let told =
         log_tail.iter().find(|line| line.starts_with("memory allocation of ") && line.ends_with(" bytes failed"));
@@ -174,7 +177,8 @@ pub fn no_memory(verdict: Verdict, exit: Exit, log_tail: &[String]) -> Verdict {
     }
 }
 
-/// The end of a job whose GPU has failed, as `fault` says: what looked like another failure came of that.
+/// The end of a job whose GPU has failed, as `fault` says: what looked like another failure came of
+/// that.
 pub fn gpu_lost(verdict: Verdict, fault: &str) -> Verdict {
     match (verdict.outcome, verdict.reason) {
         // What its own words explain has other causes, and what went well went well.

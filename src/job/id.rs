@@ -1,5 +1,5 @@
-//! The identity of a job: when it was taken and four random characters, such as `20261123-171455-k7qm`. It sorts by time
-//! in `ls`, is a valid DNS label, and a person can say it.
+//! The identity of a job: when it was taken and four random characters, such as
+//! `20261123-171455-k7qm`. It sorts by time in `ls`, is a valid DNS label, and a person can say it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +22,8 @@ pub struct InvalidJobId {
 }
 
 impl JobId {
-    /// The identity of a job taken at `now`, told apart from others of that second by 20 bits of `random`.
+    /// The identity of a job taken at `now`, told apart from others of that second by 20 bits of
+    /// `random`.
     pub fn new(now: SystemTime, random: u32) -> Self {
         let stamp = humantime::format_rfc3339_seconds(now).to_string();
         let digits: String = stamp.chars().filter(char::is_ascii_digit).collect();

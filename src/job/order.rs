@@ -1,5 +1,5 @@
-//! What a runner is told: `attempts/<n>.json` in its job's folder, written before the runner is started. The spec beside it
-//! says what the user wants; the order says what this attempt gets.
+//! What a runner is told: `attempts/<n>.json` in its job's folder, written before the runner is
+//! started. The spec beside it says what the user wants; the order says what this attempt gets.
 
 use std::path::PathBuf;
 
@@ -22,8 +22,8 @@ pub struct Order {
     /// What its event files may hold together, in bytes.
     #[serde(default = "no_limit")]
     pub max_event_bytes: u64,
-    /// The newest checkpoint, damaged or not; None to begin anew. The newest good one up to it is taken, and where there is none
-    /// the attempt ends.
+    /// The newest checkpoint, damaged or not; None to begin anew. The newest good one up to it is
+    /// taken, and where there is none the attempt ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_step: Option<u64>,
     /// What resumes have changed of the spec, all together.

@@ -1,4 +1,5 @@
-//! What `torchd-runner probe` tells: the daemon asks it which libraries a runner finds, since it loads none itself.
+//! What `torchd-runner probe` tells: the daemon asks it which libraries a runner finds, since it
+//! loads none itself.
 
 use serde::{Deserialize, Serialize};
 

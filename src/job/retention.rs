@@ -71,7 +71,8 @@ impl Default for Checkpoints {
 }
 
 impl Checkpoints {
-    /// The steps of those that are not kept. The newest always is; of equally good ones the earliest counts.
+    /// The steps of those that are not kept. The newest always is; of equally good ones the
+    /// earliest counts.
     pub fn to_remove(&self, present: &[Kept]) -> Vec<u64> {
         let mut newest_first = present.to_vec();
         newest_first.sort_by_key(|kept| std::cmp::Reverse(kept.step));

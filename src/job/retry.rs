@@ -10,7 +10,8 @@ use crate::proto::v1::{self, JobEndReason};
 const MOST_RESTARTS: u32 = 100;
 /// Times of waiting are no longer.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// A job that is interrupted so often in a row without saving anything new ends: it will not get anywhere.
+/// A job that is interrupted so often in a row without saving anything new ends: it will not get
+/// anywhere.
 const MOST_FRUITLESS: u32 = 5;
 
 /// What to do when a runner fails.
@@ -44,7 +45,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The time to wait before a restart; None where the job ends. `course` is that of the attempts before.
+    /// The time to wait before a restart; None where the job ends. `course` is that of the attempts
+    /// before.
     pub fn after(&self, reason: JobEndReason, course: &Course) -> Option<Duration> {
         let is_worth_it = if self.never_on.contains(&reason) {
             false

@@ -1,5 +1,6 @@
-//! The spec of a job as types that cannot be wrong, and every rule for it. `read` takes the message of a client, `fit`
-//! holds the result against the data files; what comes out can be trained, and says again what every default became.
+//! The spec of a job as types that cannot be wrong, and every rule for it. `read` takes the message
+//! of a client, `fit` holds the result against the data files; what comes out can be trained, and
+//! says again what every default became.
 
 mod edit;
 mod fit;

@@ -11,7 +11,8 @@
 //!             └─▶ CANCELLED
 //! ```
 //!
-//! SUCCEEDED, FAILED and CANCELLED are final: nothing leads out of them. Each way from QUEUED to STARTING is an attempt.
+//! SUCCEEDED, FAILED and CANCELLED are final: nothing leads out of them. Each way from QUEUED to
+//! STARTING is an attempt.
 
 use std::fmt;
 
@@ -62,7 +63,8 @@ pub enum Outcome {
     Finished,
     /// It ended because it was asked to, on behalf of a user.
     Cancelled,
-    /// It ended because it was asked to pause, or cannot go on before somebody makes room, mends a checkpoint or puts data back.
+    /// It ended because it was asked to pause, or cannot go on before somebody makes room, mends a
+    /// checkpoint or puts data back.
     Paused,
     /// The job goes on in another attempt.
     Requeued,

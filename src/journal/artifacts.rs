@@ -1,5 +1,5 @@
-//! The files that a job leaves for its user: results, checkpoints, event files. Half-written files and those of the
-//! daemon are not among them.
+//! The files that a job leaves for its user: results, checkpoints, event files. Half-written files
+//! and those of the daemon are not among them.
 
 use std::fs::File;
 use std::io;
@@ -49,15 +49,16 @@ pub fn artifacts(folder: &JobFolder) -> io::Result<Vec<Artifact>> {
     Ok(found)
 }
 
-/// Where a file for the user lies; None where the path is not that of one: it leads elsewhere, or to what is not theirs.
+/// Where a file for the user lies; None where the path is not that of one: it leads elsewhere, or
+/// to what is not theirs.
 pub fn artifact_path(folder: &JobFolder, path: &str) -> Option<PathBuf> {
     let is_plain = path.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.contains('\0'));
     let is_open = OPEN.iter().any(|open| path.strip_prefix(open).is_some_and(|rest| rest.starts_with('/')));
     (is_plain && is_open).then(|| folder.path().join(path))
 }
 
-/// Opens a file for the user. A file that is not theirs is not found, and neither is what a link leads to, a folder, or
-/// a pipe.
+/// Opens a file for the user. A file that is not theirs is not found, and neither is what a link
+/// leads to, a folder, or a pipe.
 pub fn open_artifact(folder: &JobFolder, path: &str) -> io::Result<File> {
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     artifact_path(folder, path).ok_or_else(missing)?;
@@ -70,8 +71,8 @@ pub fn open_artifact(folder: &JobFolder, path: &str) -> io::Result<File> {
     })
 }
 
-/// Adds the files of a folder and of the folders in it. Links are not followed, and what retention removes meanwhile is
-/// passed over.
+/// Adds the files of a folder and of the folders in it. Links are not followed, and what retention
+/// removes meanwhile is passed over.
 fn walk(folder: &Folder, name: &str, found: &mut Vec<Artifact>) -> io::Result<()> {
     for Entry { name: part, is_folder, is_file } in folder.entries()? {
         if part.starts_with('.') {
@@ -118,7 +119,8 @@ mod tests {
         assert_eq!(paths, ["artifacts/model", "tensorboard/events"]);
     }
 
-    /// A folder and a link out of the job's folder take turns under one name, exchanged by the kernel at once.
+    /// A folder and a link out of the job's folder take turns under one name, exchanged by the
+    /// kernel at once.
     #[test]
     fn a_link_that_takes_a_folders_place_while_a_file_is_opened_is_not_followed() {
         let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -1,5 +1,6 @@
-//! Checkpoints on disk: `checkpoints/step-<n>/`, whole or absent. The folder is made aside and renamed once the disk
-//! has all of it; its manifest says what it holds, with a checksum of each file. Links are not followed.
+//! Checkpoints on disk: `checkpoints/step-<n>/`, whole or absent. The folder is made aside and
+//! renamed once the disk has all of it; its manifest says what it holds, with a checksum of each
+//! file. Links are not followed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -39,7 +40,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens one of its files, which has the size that the manifest tells. `folder` is the checkpoint's.
+    /// Opens one of its files, which has the size that the manifest tells. `folder` is the
+    /// checkpoint's.
     pub fn open_file(&self, folder: &Folder, told: &FileSum) -> io::Result<File> {
         let file = folder.file(&told.name).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => damaged(&self.path, format!("{} is missing", told.name)),

@@ -26,7 +26,8 @@ pub struct ExitNote {
     /// The signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// The signal was SIGKILL, and the kernel's count of processes killed for want of memory has risen.
+    /// The signal was SIGKILL, and the kernel's count of processes killed for want of memory has
+    /// risen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub out_of_memory: bool,
 }

@@ -1,6 +1,7 @@
-//! A lock on a file that tells who lives: an open-file-description lock (fcntl(2), F_OFD_SETLK). It is free the moment its
-//! holder is gone, however it went. Whether it is held can be asked without taking it (F_OFD_GETLK), so that asking disturbs
-//! nobody. The kernel does not tell who holds it; the holder writes that into the file.
+//! A lock on a file that tells who lives: an open-file-description lock (fcntl(2), F_OFD_SETLK). It
+//! is free the moment its holder is gone, however it went. Whether it is held can be asked without
+//! taking it (F_OFD_GETLK), so that asking disturbs nobody. The kernel does not tell who holds it;
+//! the holder writes that into the file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -22,7 +23,8 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock on a file, which is made where it is not there; None where somebody else has it.
+    /// Takes the lock on a file, which is made where it is not there; None where somebody else has
+    /// it.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
         // Not truncated: it holds the signature of the holder. The mode keeps other users from
         // locking it.
@@ -40,7 +42,8 @@ impl FileLock {
         self.file.write_all_at(&serde_json::to_vec(who)?, 0)
     }
 
-    /// Whether its file is no longer the one at `path`: somebody has moved or removed it, and nobody finds the lock any more.
+    /// Whether its file is no longer the one at `path`: somebody has moved or removed it, and
+    /// nobody finds the lock any more.
     pub fn is_lost(&self, path: &Path) -> bool {
         let place = |file: fs::Metadata| (file.dev(), file.ino());
         match (self.file.metadata(), fs::metadata(path)) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::exit_note::ExitNote;
-use super::lock::{JobLock, Runner};
+use super::lock::{JobLock, Signature};
 use crate::beneath::{Folder, folder_of, present};
 use crate::job::JobId;
 use crate::job::order::Order;
@@ -38,7 +38,8 @@ impl JobFolder {
         Self { path }
     }
 
-    /// The folders of all jobs in the folder that holds them, by name. What is named otherwise is none.
+    /// The folders of all jobs in the folder that holds them, by name. What is named otherwise is
+    /// none.
     pub fn all(jobs_dir: &Path) -> io::Result<Vec<(JobId, Self)>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(jobs_dir)? {
@@ -97,15 +98,16 @@ impl JobFolder {
         let orders = fs::read_dir(self.path.join("attempts")).into_iter().flatten();
         let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok();
         let ordered = orders.filter_map(|entry| number(entry.ok()?)).max();
-        let signed = Runner::read(self).ok().flatten().map(|runner| runner.attempt);
+        let signed = Signature::read(self).ok().flatten().map(|runner| runner.attempt);
         let noted = ExitNote::read(self).ok().flatten().map(|note| note.attempt);
         // Only a runner begins a journal.
         let begun = u32::from(fs::metadata(self.journal()).is_ok_and(|journal| journal.len() > 0));
         [ordered, signed, noted].into_iter().flatten().fold(begun, u32::max)
     }
 
-    /// Whether the folder, of which a database tells nothing that was made at `born`, is left over from a request that was never answered.
-    /// An older one may be that of a job whose database was lost, and so may one where nobody knows its age.
+    /// Whether the folder, of which a database tells nothing that was made at `born`, is left over
+    /// from a request that was never answered. An older one may be that of a job whose database was
+    /// lost, and so may one where nobody knows its age.
     pub fn is_unanswered(&self, id: &JobId, born: Option<SystemTime>) -> bool {
         let is_younger = id.taken().zip(born).is_some_and(|(taken, born)| taken > born);
         is_younger && !self.job().exists() && self.last_attempt() == 0
@@ -159,14 +161,16 @@ impl JobFolder {
             .try_for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(0o750)))
     }
 
-    /// Removes what whoever ran for the job has left half-written. Nobody may run for it: the caller holds its lock.
+    /// Removes what whoever ran for the job has left half-written. Nobody may run for it: the
+    /// caller holds its lock.
     pub fn sweep(&self, _held: &JobLock) -> io::Result<()> {
         remove_from(&self.path, |name| name.starts_with(".exit.json."))?;
         remove_from(&self.checkpoints(), |name| name.starts_with('.'))?;
         remove_from(&self.artifacts(), |name| name.starts_with('.'))
     }
 
-    /// Removes what an earlier daemon has left half-written. Nobody but a daemon writes these, and there is one at a time.
+    /// Removes what an earlier daemon has left half-written. Nobody but a daemon writes these, and
+    /// there is one at a time.
     pub fn sweep_after_daemon(&self) -> io::Result<()> {
         let left = [".job.json.new", ".spec.json.new", ".mirrored.new", ".mirror_given.json.new"];
         remove_from(&self.path, |name| left.contains(&name))?;

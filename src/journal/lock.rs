@@ -1,5 +1,6 @@
-//! The lock that tells whether a runner lives, on the file `lock` of the job's folder. A runner holds it from before its first
-//! write to its end; whoever declares an attempt over holds it while saying so.
+//! The lock that tells whether a runner lives, on the file `lock` of the job's folder. A runner
+//! holds it from before its first write to its end; whoever declares an attempt over holds it while
+//! saying so.
 
 use std::io;
 use std::path::Path;
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::file_lock::{self, FileLock, Holder};
 use super::folder::JobFolder;
 
-/// Who holds the lock. A process id alone is not enough: ids are used again.
+/// The signature of a process in its lock. A process id alone is not enough: ids are used again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Runner {
+pub struct Signature {
     /// Process id.
     pub pid: u32,
     /// `/proc/sys/kernel/random/boot_id` when it began.
@@ -40,8 +41,8 @@ impl JobLock {
     }
 
     /// Writes who we are into the lock that we hold.
-    pub fn sign(&self, attempt: u32) -> io::Result<Runner> {
-        let runner = Runner::this_process(attempt)?;
+    pub fn sign(&self, attempt: u32) -> io::Result<Signature> {
+        let runner = Signature::this_process(attempt)?;
         self.0.sign(&runner)?;
         Ok(runner)
     }
@@ -52,7 +53,7 @@ impl JobLock {
     }
 }
 
-impl Runner {
+impl Signature {
     /// This process.
     pub fn this_process(attempt: u32) -> io::Result<Self> {
         let Holder { pid, boot_id, start_time } = Holder::this_process()?;
@@ -103,13 +104,13 @@ mod tests {
         std::fs::rename(&moved, folder.lock()).unwrap();
         drop(lock);
         assert!(JobLock::take(&folder).unwrap().is_some());
-        assert_eq!(Runner::read(&folder).unwrap(), Some(signed));
+        assert_eq!(Signature::read(&folder).unwrap(), Some(signed));
     }
 
     #[test]
     fn a_process_id_that_was_used_again_is_not_taken_for_the_runner() {
-        let this = Runner::this_process(1).unwrap();
-        assert!(!Runner { start_time: this.start_time + 1, ..this.clone() }.is_running().unwrap());
-        assert!(!Runner { boot_id: "other".into(), ..this }.is_running().unwrap());
+        let this = Signature::this_process(1).unwrap();
+        assert!(!Signature { start_time: this.start_time + 1, ..this.clone() }.is_running().unwrap());
+        assert!(!Signature { boot_id: "other".into(), ..this }.is_running().unwrap());
     }
 }

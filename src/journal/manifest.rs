@@ -1,5 +1,6 @@
-//! `checkpoint.json`: where training stood, what the numbers depend on, and the other files of a checkpoint with
-//! their checksums. A manifest may be anybody's, so every number and text of it has a range.
+//! `checkpoint.json`: where training stood, what the numbers depend on, and the other files of a
+//! checkpoint with their checksums. A manifest may be anybody's, so every number and text of it has
+//! a range.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -158,7 +159,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Whether training can go on from here with the data of now; an error says in words how they differ.
+    /// Whether training can go on from here with the data of now; an error says in words how they
+    /// differ.
     pub fn judge_data(&self, now: &TrainedOn) -> Result<(), String> {
         let difference = self.trained_on.as_ref().and_then(|then| then.difference(now)).or_else(|| {
             // An epoch that is over begins the next one, so that some of it is always left.

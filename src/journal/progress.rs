@@ -8,7 +8,8 @@ use crate::proto::v1::{self, job_record::What};
 
 /// Speed is taken over this much of the past.
 const SPEED_WINDOW: Duration = Duration::from_secs(10);
-/// Of the steps within so much time the newest stands for all, so that the window holds about a hundred.
+/// Of the steps within so much time the newest stands for all, so that the window holds about a
+/// hundred.
 const SPEED_TICK: Duration = Duration::from_millis(100);
 /// Tags whose newest values are kept. Later ones are in the journal alone.
 const MAX_TAGS: usize = 1_000;
@@ -41,7 +42,8 @@ impl ProgressFold {
     pub fn add(&mut self, record: &v1::JobRecord) {
         let time = record.time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
         if self.attempt != record.attempt {
-            // What an earlier attempt was is over; how far it came stays until the next one says where it begins.
+            // What an earlier attempt was is over; how far it came stays until the next one says
+            // where it begins.
             self.attempt = record.attempt;
             self.span = None;
             self.ended = None;
@@ -264,7 +266,8 @@ mod tests {
             let what = What::Progress(v1::StepProgress { step, ..Default::default() });
             v1::JobRecord { sequence: 0, time: Some(time.into()), what: Some(what), attempt: 1 }
         };
-        // The clock is set back by days, then a step takes a millisecond, then the clock stands still.
+        // The clock is set back by days, then a step takes a millisecond, then the clock stands
+        // still.
         for step in 1..=100_000 {
             fold.add(&at(step.min(50_000), step));
             assert!(fold.window.len() <= 103, "{} at step {step}", fold.window.len());

@@ -1,5 +1,5 @@
-//! What a job has told lately, encoded once for all that watch it. Whoever is further back reads the journal: this is bounded, and nothing
-//! is lost by being forgotten here.
+//! What a job has told lately, encoded once for all that watch it. Whoever is further back reads
+//! the journal: this is bounded, and nothing is lost by being forgotten here.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,9 @@
-//! The checkpoints of a job as they lie on the disk: those that look whole, and those that are damaged.
+//! The checkpoints of a job as they lie on the disk: those that look whole, and those that are
+//! damaged.
 //!
-//! Absent and unreadable are different findings: a folder that has the name of a checkpoint and cannot be read as one is
-//! damaged. An error that tells of the machine and not of the checkpoint, such as too many open files, is returned.
+//! Absent and unreadable are different findings: a folder that has the name of a checkpoint and
+//! cannot be read as one is damaged. An error that tells of the machine and not of the checkpoint,
+//! such as too many open files, is returned.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -74,8 +76,8 @@ impl Survey {
         Ok(found)
     }
 
-    /// Tries the checkpoints up to a step, newest first, until `load` takes one. Those that it calls damaged, with the problem, are
-    /// damaged from then on.
+    /// Tries the checkpoints up to a step, newest first, until `load` takes one. Those that it
+    /// calls damaged, with the problem, are damaged from then on.
     pub fn newest_good<T>(
         &mut self,
         up_to: u64,
@@ -129,8 +131,8 @@ pub fn set_aside(folder: &JobFolder, step: u64) -> io::Result<()> {
     fs::rename(folder.path().join(JobFolder::checkpoint_name(step)), old)
 }
 
-/// What is wrong with a checkpoint that could not be read, in words. The error itself where it tells of the machine: the same
-/// checkpoint may be read in a moment.
+/// What is wrong with a checkpoint that could not be read, in words. The error itself where it
+/// tells of the machine: the same checkpoint may be read in a moment.
 pub fn damage(error: io::Error) -> io::Result<String> {
     if is_shortage(&error) {
         return Err(error);

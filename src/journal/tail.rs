@@ -68,8 +68,9 @@ impl JournalTail {
         self.at
     }
 
-    /// The records that are there now, at most `limit`; none where the journal has not grown. Where it cannot be read on, what stands
-    /// before that is handed out first, and the next call tells why: fewer than `limit` need not be the last.
+    /// The records that are there now, at most `limit`; none where the journal has not grown. Where
+    /// it cannot be read on, what stands before that is handed out first, and the next call tells
+    /// why: fewer than `limit` need not be the last.
     pub fn read(&mut self, limit: usize) -> Result<Vec<v1::JobRecord>, JournalError> {
         let mut records = Vec::new();
         while records.len() < limit {
@@ -92,8 +93,8 @@ impl JournalTail {
         Ok(records)
     }
 
-    /// Goes past the next record, if it is there whole, and hands out what `take` makes of its number and its data. One that cannot be
-    /// understood is passed over.
+    /// Goes past the next record, if it is there whole, and hands out what `take` makes of its
+    /// number and its data. One that cannot be understood is passed over.
     fn next<T>(&mut self, take: impl FnOnce(u64, &[u8]) -> Result<T, JournalError>) -> Result<Option<T>, JournalError> {
         let mut is_second_look = false;
         loop {
@@ -102,7 +103,8 @@ impl JournalTail {
             let taken = match reader.next() {
                 Ok(Next::Record(data)) => take(sequence, data),
                 Ok(Next::End) => return Ok(None),
-                // Its writer may cut a torn record off and write another: the next look begins with the record again.
+                // Its writer may cut a torn record off and write another: the next look begins with
+                // the record again.
                 Ok(Next::Torn) => {
                     self.reader = None;
                     return Ok(None);
@@ -135,7 +137,8 @@ impl JournalTail {
         Ok(self.reader.as_mut())
     }
 
-    /// Passes over records up to and including that number, without looking into them; false where the journal ends before it.
+    /// Passes over records up to and including that number, without looking into them; false where
+    /// the journal ends before it.
     pub fn skip_to(&mut self, sequence: u64) -> Result<bool, JournalError> {
         while self.at.sequence < sequence {
             if self.next(|_, _| Ok(()))?.is_none() {

@@ -1,6 +1,8 @@
-//! The data that a checkpoint was made with, by sizes and counts, so that no job goes on with other data unnoticed.
+//! The data that a checkpoint was made with, by sizes and counts, so that no job goes on with other
+//! data unnoticed.
 //!
-//! It is no fingerprint: data of the same sizes can differ. Checkpoints of earlier versions do not have it.
+//! It is no fingerprint: data of the same sizes can differ. Checkpoints of earlier versions do not
+//! have it.
 
 use std::fs;
 use std::io;
@@ -56,8 +58,9 @@ impl TrainedOn {
 
     /// How the data of now differ, in words; None where nothing shows that they do.
     ///
-    /// Training needs the same number of examples to go on at its place. Sizes are compared of files with the same path: a
-    /// checkpoint may be taken to another machine, where the same data are packed otherwise.
+    /// Training needs the same number of examples to go on at its place. Sizes are compared of
+    /// files with the same path: a checkpoint may be taken to another machine, where the same data
+    /// are packed otherwise.
     pub fn difference(&self, now: &Self) -> Option<String> {
         let (had, has) = (self.train.examples, now.train.examples);
         if had != has {

@@ -12,7 +12,8 @@ use super::lock::JobLock;
 use crate::proto::journal::{Record, record::What};
 use crate::record::{self, FrameError, Next, RecordReader};
 
-/// Appends records. A record is in the file when `append` returns, so that a tail sees it; the disk has it after `sync`.
+/// Appends records. A record is in the file when `append` returns, so that a tail sees it; the disk
+/// has it after `sync`.
 #[derive(Debug)]
 pub struct JournalWriter {
     file: File,
@@ -23,8 +24,8 @@ pub struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Opens the journal of a job whose lock the caller holds, behind its last whole record: what an earlier runner left
-    /// half-written is cut off.
+    /// Opens the journal of a job whose lock the caller holds, behind its last whole record: what
+    /// an earlier runner left half-written is cut off.
     pub fn open(folder: &JobFolder, _held: &JobLock, attempt: u32) -> io::Result<Self> {
         // The runner's umask may allow the group to read.
         let mut open = OpenOptions::new();
@@ -35,8 +36,8 @@ impl JournalWriter {
         Ok(Self { file, attempt, length, buffer: Vec::new() })
     }
 
-    /// Adds a record. After an error the journal ends with a whole record, and the same record can be tried again, but for one that is
-    /// longer than readers take (`InvalidInput`).
+    /// Adds a record. After an error the journal ends with a whole record, and the same record can
+    /// be tried again, but for one that is longer than readers take (`InvalidInput`).
     pub fn append(&mut self, now: SystemTime, what: What) -> io::Result<()> {
         let entry = Record { time: Some(now.into()), attempt: self.attempt, what: Some(what) };
         let length = entry.encoded_len();
@@ -66,8 +67,8 @@ impl JournalWriter {
     }
 }
 
-/// Cuts off what a crash has left half-written, so that readers need not stop there; whether there was anything. Nobody may write: the
-/// caller holds the lock.
+/// Cuts off what a crash has left half-written, so that readers need not stop there; whether there
+/// was anything. Nobody may write: the caller holds the lock.
 pub fn cut_torn_end(folder: &JobFolder, _held: &JobLock) -> io::Result<bool> {
     let file = match OpenOptions::new().read(true).write(true).open(folder.journal()) {
         Ok(file) => file,
@@ -83,8 +84,9 @@ pub fn cut_torn_end(folder: &JobFolder, _held: &JobLock) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Where the last whole record ends. When a machine goes down, what was not synced may come back as zeros or as something else: behind that
-/// nothing is whole. A damage with whole records behind it is another matter, and is not cut away.
+/// Where the last whole record ends. When a machine goes down, what was not synced may come back as
+/// zeros or as something else: behind that nothing is whole. A damage with whole records behind it
+/// is another matter, and is not cut away.
 fn whole_bytes(file: &File) -> io::Result<u64> {
     let mut reader = RecordReader::new(file);
     let damage = loop {
@@ -198,7 +200,8 @@ mod tests {
                 assert!(cut.unwrap(), "bit {bit}");
                 assert!(fs::read(folder.journal()).unwrap() == bytes[..ends[before - 1] as usize], "bit {bit}");
             } else {
-                // Nobody writes behind what cannot be read, and nothing is cut away that somebody may mend.
+                // Nobody writes behind what cannot be read, and nothing is cut away that somebody
+                // may mend.
                 assert!(cut.is_err() && JournalWriter::open(&folder, &lock, 2).is_err(), "bit {bit}");
                 assert!(fs::read(folder.journal()).unwrap() == damaged, "bit {bit}");
             }

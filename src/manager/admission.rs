@@ -1,4 +1,5 @@
-//! Judges a request: everything that can be known before training is told here, all mistakes at once.
+//! Judges a request: everything that can be known before training is told here, all mistakes at
+//! once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
 use crate::proto::v1;
 
-/// How requests are judged. Files below 64 MB are read and unpacked, which takes seconds at most where they answer.
+/// How requests are judged. Files below 64 MB are read and unpacked, which takes seconds at most
+/// where they answer.
 pub(super) const JUDGING: Limits = Limits {
     at_once: 2,
     turn: Duration::from_secs(2),
@@ -65,7 +67,8 @@ pub(super) async fn admit(
     judged.await?.map_err(refused)
 }
 
-/// The folders that a request names, in words. Requests for the same ones share a part of the threads.
+/// The folders that a request names, in words. Requests for the same ones share a part of the
+/// threads.
 fn files(message: &v1::JobSpec) -> String {
     let data = message.data.iter().flat_map(|data| [&data.train, &data.validation]).flatten();
     let sets = data.filter_map(|set| set.format.as_ref()).flat_map(|format| match format {

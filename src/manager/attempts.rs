@@ -14,18 +14,20 @@ use crate::job::order::{Lease, Order};
 use crate::job::retry::{self, Retry};
 use crate::job::state::{Event, Outcome, State};
 use crate::job::{Job, Violations};
-use crate::journal::{JobFolder, JobLock, ProgressFold, Runner, Survey, cut_torn_end, is_held};
+use crate::journal::{JobFolder, JobLock, ProgressFold, Signature, Survey, cut_torn_end, is_held};
 use crate::proto::v1;
 use crate::scheduler::Wait;
 use crate::shortage::is_shortage;
 
 /// A runner that loads may be silent so many times as long as one that trains.
 const LOADING_FACTOR: u32 = 10;
-/// From the last word of a runner to its end it takes no longer than this, or than the grace time where that is longer.
+/// From the last word of a runner to its end it takes no longer than this, or than the grace time
+/// where that is longer.
 const LEAVING: Duration = Duration::from_secs(15);
 
 impl Task {
-    /// Gives a waiting job its part of the machine and starts its runner. After an error it still waits.
+    /// Gives a waiting job its part of the machine and starts its runner. After an error it still
+    /// waits.
     pub(super) async fn start(&mut self, live: &mut Live, lease: Lease) -> Result<(), JobError> {
         let now = SystemTime::now();
         let attempt = live.job.attempt + 1;
@@ -115,10 +117,11 @@ impl Task {
         Ok(())
     }
 
-    /// When a runner of an earlier daemon began; None where it has ended or its age cannot be determined.
+    /// When a runner of an earlier daemon began; None where it has ended or its age cannot be
+    /// determined.
     async fn began(&self, place: &JobFolder, attempt: u32) -> Option<Instant> {
         let place = place.clone();
-        let age = move || match Runner::read(&place)?.filter(|runner| runner.attempt == attempt) {
+        let age = move || match Signature::read(&place)?.filter(|runner| runner.attempt == attempt) {
             // A runner that has not signed yet has just begun.
             None => Ok(Some(Duration::ZERO)),
             Some(runner) if runner.is_running()? => runner.age(),
@@ -164,7 +167,8 @@ impl Task {
         }
     }
 
-    /// The end of an attempt, whose runner is gone: the end of its job, or not. After an error the end is kept and told later.
+    /// The end of an attempt, whose runner is gone: the end of its job, or not. After an error the
+    /// end is kept and told later.
     pub(super) async fn end(&mut self, live: &mut Live, ending: Ending) -> Result<(), JobError> {
         live.runner = None;
         live.deadline = None;
@@ -273,7 +277,8 @@ impl Task {
         Ok(())
     }
 
-    /// Counts and logs the checkpoints that a runner has found damaged since the last look. Runners tell of them before they train.
+    /// Counts and logs the checkpoints that a runner has found damaged since the last look. Runners
+    /// tell of them before they train.
     pub(super) fn note_damaged_checkpoints(&self, live: &Live, fold: &ProgressFold) {
         let attempt = live.job.attempt;
         if live.job.state != State::Starting {
@@ -297,11 +302,13 @@ impl Task {
         let leaving = self.settings.runner.stop_grace.max(LEAVING);
         for id in self.live.busy_ids() {
             let Some(live) = self.live.get_mut(&id) else { continue };
-            // Looks are counted: a clock goes on while the daemon stands still and hears nobody, and may be set.
+            // Looks are counted: a clock goes on while the daemon stands still and hears nobody,
+            // and may be set.
             live.add_silence(since_last_look);
             let silent = live.silent;
             if live.fold.ended(live.job.attempt).is_some() {
-                // It has said its last word, and everything is on the disk: what does not leave now holds a GPU for nothing.
+                // It has said its last word, and everything is on the disk: what does not leave now
+                // holds a GPU for nothing.
                 if let Some(runner) = live.runner.as_ref().filter(|_| silent > leaving) {
                     tracing::warn!(job.id = %id, "the runner has ended its work and does not leave; it is killed");
                     runner.kill();

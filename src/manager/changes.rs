@@ -1,5 +1,5 @@
-//! The changes of a job: each is committed first, and acted on, mirrored, published and logged only then. What the database
-//! refuses has not happened: memory holds what the database holds.
+//! The changes of a job: each is committed first, and acted on, job_file, published and logged only
+//! then. What the database refuses has not happened: memory holds what the database holds.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::live::{Ending, Live, WORTH_TELLING, rung};
 use super::task::{Task, blocking};
-use super::{JobError, Mirrored};
+use super::{JobError, JobFile};
 use crate::fault;
 use crate::job::end::{self, Verdict};
 use crate::job::state::{Event, Outcome, State, next};
@@ -94,7 +94,8 @@ impl Task {
         Ok(())
     }
 
-    /// Tells the database, and who watches the job for how long that has taken, where it takes long.
+    /// Tells the database, and who watches the job for how long that has taken, where it takes
+    /// long.
     async fn write_down(&self, live: &mut Live, job: Arc<Job>) -> Result<(), StoreError> {
         let mut update = std::pin::pin!(self.store.update(job));
         let (begun, before) = (Instant::now(), live.waiting.clone());
@@ -114,13 +115,13 @@ impl Task {
         }
     }
 
-    /// Writes job.json, from which a lost database can be rebuilt. The database is the truth while it is there; what cannot be written is
-    /// written later.
+    /// Writes job.json, from which a lost database can be rebuilt. The database is the truth while
+    /// it is there; what cannot be written is written later.
     pub(super) async fn mirror(&mut self, job: &Arc<Job>) {
         match self.write_mirror(job.clone()).await {
-            Ok(()) => drop(self.unmirrored.remove(&job.id)),
+            Ok(()) => drop(self.unwritten.remove(&job.id)),
             Err(error) => {
-                if self.unmirrored.insert(job.id.clone()) {
+                if self.unwritten.insert(job.id.clone()) {
                     tracing::error!(job.id = %job.id, %error, "job.json cannot be written and will be tried again");
                 }
             }
@@ -130,13 +131,14 @@ impl Task {
     async fn write_mirror(&self, job: Arc<Job>) -> std::io::Result<()> {
         let folder = self.folder(&job.id);
         let request = self.store.request_of(job.id.clone()).await.map_err(std::io::Error::other)?;
-        blocking(move || Mirrored { job: (*job).clone(), request }.write(&folder)).await
+        blocking(move || JobFile { job: (*job).clone(), request }.write(&folder)).await
     }
 
-    /// Writes some of what could not be written before, as far as that works now. The next call goes on behind them.
+    /// Writes some of what could not be written before, as far as that works now. The next call
+    /// goes on behind them.
     pub(super) async fn mirror_again(&mut self) {
         let after = self.tried_to_mirror.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let next: Vec<JobId> = self.unmirrored.range((after, Bound::Unbounded)).take(AT_ONCE).cloned().collect();
+        let next: Vec<JobId> = self.unwritten.range((after, Bound::Unbounded)).take(AT_ONCE).cloned().collect();
         if next.len() == AT_ONCE {
             self.tried_to_mirror = next.last().cloned();
         }
@@ -152,7 +154,7 @@ impl Task {
                 Err(_) => false,
             };
             if is_done {
-                self.unmirrored.remove(&id);
+                self.unwritten.remove(&id);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The way of a request to a queued job: made before or not, judged, copied what it begins with, and
-//! handed to the task. Nothing is copied before there is known to be room for it.
+//! The way of a request to a queued job: made before or not, judged, copied what it begins with,
+//! and handed to the task. Nothing is copied before there is known to be room for it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::proto::{json, v1};
 use crate::store::Asked;
 
 impl Manager {
-    /// Judges a request and queues its job. A request that was made before under this id gets the job of
-    /// then, whatever has become of the data since; an empty id is none.
+    /// Judges a request and queues its job. A request that was made before under this id gets the
+    /// job of then, whatever has become of the data since; an empty id is none.
     pub async fn create(&self, spec: &v1::JobSpec, request_id: String) -> Result<Arc<View>, JobError> {
         let asked = if request_id.is_empty() {
             None
@@ -45,7 +45,8 @@ impl Manager {
         self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?
     }
 
-    /// Copies what a job will begin with, once it is known that there is room for it and for the job.
+    /// Copies what a job will begin with, once it is known that there is room for it and for the
+    /// job.
     async fn stage(&self, warm: Warm) -> Result<Staged, JobError> {
         let limit = self.settings.max_queued;
         let is_queued = |view: &&watch::Receiver<Arc<View>>| view.borrow().job.state == State::Queued;

@@ -1,4 +1,5 @@
-//! Who runs next, on what, and who has to leave: hands the queue to the scheduler and carries its plan out.
+//! Who runs next, on what, and who has to leave: hands the queue to the scheduler and carries its
+//! plan out.
 
 use tokio::time::Instant;
 

@@ -59,7 +59,8 @@ impl Expiry {
         is_due
     }
 
-    /// The jobs to remove, out of those that the clock calls expired, each with its `ttl_after_end`.
+    /// The jobs to remove, out of those that the clock calls expired, each with its
+    /// `ttl_after_end`.
     pub(super) fn judge(&mut self, expired: Vec<(JobId, Duration)>, now: Instant) -> Vec<JobId> {
         let all: BTreeSet<&JobId> = expired.iter().map(|(id, _)| id).collect();
         self.told.retain(|id, _| all.contains(id));

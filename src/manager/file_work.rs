@@ -1,9 +1,11 @@
-//! Threads for work on files that requests name. Such work is long, or hangs where a file system does not answer.
+//! Threads for work on files that requests name. Such work is long, or hangs where a file system
+//! does not answer.
 //!
-//! Turns bound how much is done at a time. Work that keeps its turn for too long loses it and goes on, so that others
-//! are served beside it; its client is answered when the limit has passed. The threads are bounded, and requests for
-//! the same files may take only some of them. Work of the daemon itself must not be done here: the blocking pool is for
-//! that, and clients cannot fill it from here.
+//! Turns bound how much is done at a time. Work that keeps its turn for too long loses it and goes
+//! on, so that others are served beside it; its client is answered when the limit has passed. The
+//! threads are bounded, and requests for the same files may take only some of them. Work of the
+//! daemon itself must not be done here: the blocking pool is for that, and clients cannot fill it
+//! from here.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -58,8 +60,8 @@ impl FileWork {
         Self { limits, turns: semaphore(limits.at_once), threads: semaphore(limits.threads), same: Mutex::default() }
     }
 
-    /// Does some work on a thread. `files` tells in words which files it is about. Work that has begun goes on where
-    /// the client leaves; what it returns is dropped then.
+    /// Does some work on a thread. `files` tells in words which files it is about. Work that has
+    /// begun goes on where the client leaves; what it returns is dropped then.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         files: String,

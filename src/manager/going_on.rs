@@ -1,4 +1,5 @@
-//! Where a paused job goes on, as far as its folder tells. The runner judges the checkpoint once more when it loads it.
+//! Where a paused job goes on, as far as its folder tells. The runner judges the checkpoint once
+//! more when it loads it.
 
 use super::{JobError, Manager, task};
 use crate::job::spec::Place;
@@ -7,8 +8,9 @@ use crate::journal::Survey;
 use crate::proto::v1;
 
 impl Manager {
-    /// Where a paused job goes on; the beginning where it has no checkpoint. Refused where it has some and none can be used. Their
-    /// files are read where the last attempt ended because of them: somebody may have mended one since.
+    /// Where a paused job goes on; the beginning where it has no checkpoint. Refused where it has
+    /// some and none can be used. Their files are read where the last attempt ended because of
+    /// them: somebody may have mended one since.
     pub(super) async fn place_to_go_on(&self, id: &JobId) -> Result<Place, JobError> {
         let job = self.get(id).await?.job.clone();
         if job.state != State::Paused {

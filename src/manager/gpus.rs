@@ -11,7 +11,8 @@ use crate::proto::v1::GpuSourceState;
 /// A driver that does not answer publishes nothing, so we look by ourselves too.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Tells which GPUs jobs can lease, whenever that changes, until the manager is gone. `visible` is CUDA_VISIBLE_DEVICES of the daemon.
+/// Tells which GPUs jobs can lease, whenever that changes, until the manager is gone. `visible` is
+/// CUDA_VISIBLE_DEVICES of the daemon.
 pub(super) async fn keep(
     watcher: Watcher,
     mut probe: watch::Receiver<ProbeState>,

@@ -1,6 +1,7 @@
-//! `job.json`: a job as the database has it, both ways, so that the jobs' folders alone can rebuild a lost database. The job is the
-//! message that clients get; beside it stands what the daemon keeps and clients do not see. A new field of `Job` is one line in each
-//! direction, and nothing builds until it has them.
+//! `job.json`: a job as the database has it, both ways, so that the jobs' folders alone can rebuild
+//! a lost database. The job is the message that clients get; beside it stands what the daemon keeps
+//! and clients do not see. A new field of `Job` is one line in each direction, and nothing builds
+//! until it has them.
 
 use std::sync::Arc;
 use std::{fs, io};
@@ -15,7 +16,7 @@ use crate::store::Asked;
 
 /// A job with the request that made it, if that had an id.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mirrored {
+pub struct JobFile {
     /// The job.
     pub job: Job,
     /// The request.
@@ -24,7 +25,7 @@ pub struct Mirrored {
 
 /// Why a job.json tells nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum MirrorError {
+pub enum JobFileError {
     /// It is not there.
     #[error("job.json is missing")]
     Missing,
@@ -59,7 +60,7 @@ struct Request {
     spec: String,
 }
 
-impl Mirrored {
+impl JobFile {
     /// Writes job.json. Durable when it returns.
     pub fn write(&self, folder: &JobFolder) -> io::Result<()> {
         let Self { job, request } = self;
@@ -74,14 +75,14 @@ impl Mirrored {
     }
 
     /// Reads job.json.
-    pub fn read(folder: &JobFolder) -> Result<Self, MirrorError> {
+    pub fn read(folder: &JobFolder) -> Result<Self, JobFileError> {
         let bytes = fs::read(folder.job()).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => MirrorError::Missing,
-            _ => MirrorError::Io(error),
+            io::ErrorKind::NotFound => JobFileError::Missing,
+            _ => JobFileError::Io(error),
         })?;
         let value: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|error| MirrorError::Damaged(error.to_string()))?;
-        let unknown = |error: &dyn std::fmt::Display| MirrorError::Unknown(error.to_string());
+            serde_json::from_slice(&bytes).map_err(|error| JobFileError::Damaged(error.to_string()))?;
+        let unknown = |error: &dyn std::fmt::Display| JobFileError::Unknown(error.to_string());
         let Form { job: message, inputs, course, request } =
             serde_json::from_value(value).map_err(|error| unknown(&error))?;
         let message: v1::Job = json::from_str(&message.to_string()).map_err(|error| unknown(&error))?;
@@ -225,17 +226,17 @@ mod tests {
     fn every_field_comes_back_from_job_json() {
         let (_guard, folder) = in_folder();
         let asked = Asked { request_id: "r-1".into(), spec: r#"{"seed":"1"}"#.into() };
-        let mirrored = Mirrored { job: full(), request: Some(asked) };
-        mirrored.write(&folder).unwrap();
-        let read = Mirrored::read(&folder).unwrap();
+        let job_file = JobFile { job: full(), request: Some(asked) };
+        job_file.write(&folder).unwrap();
+        let read = JobFile::read(&folder).unwrap();
         // NaN is equal to nothing, so the words are compared.
-        assert_eq!(format!("{read:#?}"), format!("{mirrored:#?}"));
+        assert_eq!(format!("{read:#?}"), format!("{job_file:#?}"));
 
         let plain = Job { started: None, ended: None, end: None, final_progress: None, ..full() };
         for state in State::ALL {
-            let mirrored = Mirrored { job: Job { state, ..plain.clone() }, request: None };
-            mirrored.write(&folder).unwrap();
-            assert_eq!(Mirrored::read(&folder).unwrap(), mirrored);
+            let job_file = JobFile { job: Job { state, ..plain.clone() }, request: None };
+            job_file.write(&folder).unwrap();
+            assert_eq!(JobFile::read(&folder).unwrap(), job_file);
         }
     }
 
@@ -245,26 +246,26 @@ mod tests {
         let mut job = full();
         job.spec.ttl_after_end =
             Some(prost_types::Duration { seconds: json::LONGEST_DURATION as i64, nanos: 999_999_999 });
-        let mirrored = Mirrored { job, request: None };
-        mirrored.write(&folder).unwrap();
-        assert_eq!(Mirrored::read(&folder).unwrap().job.spec, mirrored.job.spec);
-        assert_eq!(View::of_stored(Arc::new(mirrored.job)).to_proto(&folder).expire_time, None);
+        let job_file = JobFile { job, request: None };
+        job_file.write(&folder).unwrap();
+        assert_eq!(JobFile::read(&folder).unwrap().job.spec, job_file.job.spec);
+        assert_eq!(View::of_stored(Arc::new(job_file.job)).to_proto(&folder).expire_time, None);
     }
 
     #[test]
     fn what_is_missing_damaged_and_unknown_is_told_apart() {
         let (_guard, folder) = in_folder();
-        assert!(matches!(Mirrored::read(&folder), Err(MirrorError::Missing)));
-        Mirrored { job: full(), request: None }.write(&folder).unwrap();
+        assert!(matches!(JobFile::read(&folder), Err(JobFileError::Missing)));
+        JobFile { job: full(), request: None }.write(&folder).unwrap();
         let whole = fs::read_to_string(folder.job()).unwrap();
         for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
             fs::write(folder.job(), &whole[..cut]).unwrap();
-            assert!(matches!(Mirrored::read(&folder), Err(MirrorError::Damaged(_))), "{cut}");
+            assert!(matches!(JobFile::read(&folder), Err(JobFileError::Damaged(_))), "{cut}");
         }
         fs::write(folder.job(), whole.replace("generation", "regeneration")).unwrap();
-        let error = Mirrored::read(&folder).unwrap_err();
-        assert!(matches!(&error, MirrorError::Unknown(what) if what.contains("regeneration")), "{error}");
+        let error = JobFile::read(&folder).unwrap_err();
+        assert!(matches!(&error, JobFileError::Unknown(what) if what.contains("regeneration")), "{error}");
         fs::write(folder.job(), whole.replace("JOB_STATE_FAILED", "JOB_STATE_UNSPECIFIED")).unwrap();
-        assert!(matches!(Mirrored::read(&folder), Err(MirrorError::Unknown(_))));
+        assert!(matches!(JobFile::read(&folder), Err(JobFileError::Unknown(_))));
     }
 }

@@ -1,5 +1,5 @@
-//! The facts of data files that have not changed since they were judged: a thousand requests for the same files read
-//! them once. A runner judges once more what it trains on.
+//! The facts of data files that have not changed since they were judged: a thousand requests for
+//! the same files read them once. A runner judges once more what it trains on.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +12,8 @@ use crate::dataset::{DataFile, Facts, Problem};
 
 /// Sets that are remembered.
 const MOST_SETS: usize = 64;
-/// The clock of file systems is coarse: what was changed just now may change again without being seen.
+/// The clock of file systems is coarse: what was changed just now may change again without being
+/// seen.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Sets of examples that were judged lately.

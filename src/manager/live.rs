@@ -187,8 +187,8 @@ fn restart(job: &Job) -> Option<Instant> {
     Instant::now().checked_add(left.min(retry.backoff(job.course.restarts.saturating_sub(1))))
 }
 
-/// How long something has lasted, in seconds, as it is told: `first`, twice as long and so on, so that it is not news every second. None
-/// before `first`.
+/// How long something has lasted, in seconds, as it is told: `first`, twice as long and so on, so
+/// that it is not news every second. None before `first`.
 pub(super) fn rung(time: Duration, first: Duration) -> Option<u64> {
     let doubled = std::iter::successors(Some(first), |rung| rung.checked_mul(2));
     doubled.take_while(|rung| *rung <= time).last().map(|rung| rung.as_secs())

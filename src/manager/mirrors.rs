@@ -1,8 +1,8 @@
-//! Keeps the copies that jobs want of their results.
+//! Decides when the copies of results are made: at an interval while a job is there, once more
+//! after its end, and again with a back-off until that has worked.
 //!
-//! While a job is there, what is new is copied at an interval, and once more when it has ended, again and again
-//! until that has worked. A copy that cannot be written, or that hangs, holds up neither the job nor the copies
-//! below other roots: the job's state tells of it.
+//! A copy that cannot be written, or that hangs, delays neither its job nor the copies below other
+//! roots; the state of the job tells of it.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,12 +19,13 @@ use crate::journal::JobFolder;
 use crate::mirror::{self, Mirror, Pulse, Roots};
 use crate::proto::v1;
 
-/// A pass that failed is tried again after this or the interval, whichever is shorter, then after twice as long, ...
+/// A pass that failed is tried again after this or the interval, whichever is shorter, then after
+/// twice as long, ...
 const AGAIN: Duration = Duration::from_secs(1);
 /// ... and so on up to this.
 const AGAIN_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-/// Copies that are written at the same time below one root. Each has a thread of its own: a file system that
-/// hangs takes no more threads than that, and none that others need.
+/// Copies that are written at the same time below one root. Each has a thread of its own: a file
+/// system that hangs takes no more threads than that, and none that others need.
 const AT_ONCE: usize = 4;
 
 /// The copies of all jobs; cheap to clone.
@@ -97,7 +98,8 @@ impl Mirrors {
         kept.get(id).map(|kept| kept.state.clone())
     }
 
-    /// Copies what is new of all jobs now, and returns when that was tried: this machine may be about to go.
+    /// Copies what is new of all jobs now, and returns when that was tried: this machine may be
+    /// about to go.
     pub(super) async fn flush(&self) {
         let waits: Vec<_> = {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

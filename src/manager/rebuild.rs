@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::time::SystemTime;
 
-use super::job_json::{MirrorError, Mirrored, generation_told};
+use super::job_json::{JobFile, JobFileError, generation_told};
 use crate::dataset::DataRoots;
 use crate::job::end::{self, Exit};
 use crate::job::order::IdxFiles;
@@ -22,14 +22,15 @@ use crate::supervisor::last_lines;
 
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;
-/// Changes of state that an attempt may have gone through, and more: the generation of a job must not fall below what was seen.
+/// Changes of state that an attempt may have gone through, and more: the generation of a job must
+/// not fall below what was seen.
 const GENERATIONS_PER_ATTEMPT: u64 = 8;
 
 /// A job that was rebuilt.
 #[derive(Debug)]
 pub struct Rebuilt {
     /// The job, with its request.
-    pub mirrored: Mirrored,
+    pub job_file: JobFile,
     /// What it was put together from; None where its job.json was taken as it is.
     pub how: Option<String>,
 }
@@ -38,12 +39,13 @@ pub struct Rebuilt {
 #[derive(Debug, Clone, Copy)]
 pub struct Old<'a> {
     /// Its row, if it has one.
-    pub row: Option<&'a Mirrored>,
+    pub row: Option<&'a JobFile>,
     /// When the database was made, where the file system tells.
     pub born: Option<SystemTime>,
 }
 
-/// Rebuilds a job; None where the folder holds none that anybody was promised. An error says why it cannot be done.
+/// Rebuilds a job; None where the folder holds none that anybody was promised. An error says why it
+/// cannot be done.
 pub fn rebuild(
     id: &JobId,
     folder: &JobFolder,
@@ -51,23 +53,23 @@ pub fn rebuild(
     roots: &DataRoots,
 ) -> Result<Option<Rebuilt>, String> {
     let row = old.and_then(|old| old.row);
-    let error = match Mirrored::read(folder) {
-        Ok(mirrored) if mirrored.job.id != *id => {
-            return Err(format!("its job.json is that of {}", mirrored.job.id.name()));
+    let error = match JobFile::read(folder) {
+        Ok(job_file) if job_file.job.id != *id => {
+            return Err(format!("its job.json is that of {}", job_file.job.id.name()));
         }
-        Ok(mirrored) => {
-            let (newest, how) = newer(mirrored, row);
+        Ok(job_file) => {
+            let (newest, how) = newer(job_file, row);
             return Ok(Some(brought_up(newest, how, folder)));
         }
         Err(error) => error,
     };
     // A job.json of a later version may still show that it is newer; an older row does not replace
     // it.
-    let is_newer = |row: &Mirrored| matches!(generation_told(folder), Ok(Some(told)) if told > row.job.generation);
+    let is_newer = |row: &JobFile| matches!(generation_told(folder), Ok(Some(told)) if told > row.job.generation);
     if let Some(row) = row.filter(|row| !is_newer(row)) {
         return Ok(Some(brought_up(row.clone(), Some(format!("from the old database: {error}")), folder)));
     }
-    if !matches!(error, MirrorError::Missing | MirrorError::Damaged(_)) {
+    if !matches!(error, JobFileError::Missing | JobFileError::Damaged(_)) {
         return Err(format!(
             "{error}; start the version that wrote it, or take job.json away to rebuild the job from spec.json"
         ));
@@ -77,31 +79,31 @@ pub fn rebuild(
     }
     let job = from_spec(id, folder, roots).map_err(|why| format!("{error}; {why}"))?;
     let how = format!("from spec.json, now {}: {error}", job.state);
-    Ok(Some(Rebuilt { mirrored: Mirrored { job, request: None }, how: Some(how) }))
+    Ok(Some(Rebuilt { job_file: JobFile { job, request: None }, how: Some(how) }))
 }
 
 /// The newer of job.json and row, with words unless it is job.json unchanged. job.json is written
 /// after the row, and is older if the daemon died in between. A row is older if the database lost
 /// its write-ahead log.
-fn newer(mut mirrored: Mirrored, row: Option<&Mirrored>) -> (Mirrored, Option<String>) {
-    let Some(row) = row else { return (mirrored, None) };
-    if row.job.generation > mirrored.job.generation {
+fn newer(mut job_file: JobFile, row: Option<&JobFile>) -> (JobFile, Option<String>) {
+    let Some(row) = row else { return (job_file, None) };
+    if row.job.generation > job_file.job.generation {
         return (row.clone(), Some("from the old database: job.json is behind it".into()));
     }
-    if mirrored.request.is_some() || row.request.is_none() {
-        return (mirrored, None);
+    if job_file.request.is_some() || row.request.is_none() {
+        return (job_file, None);
     }
-    mirrored.request.clone_from(&row.request);
-    (mirrored, Some("from job.json, with its request from the old database".into()))
+    job_file.request.clone_from(&row.request);
+    (job_file, Some("from job.json, with its request from the old database".into()))
 }
 
 /// Brings a job up to the newest attempt in its folder. An order is written after the row and
 /// before job.json, so that both may lack that attempt.
-fn brought_up(mut mirrored: Mirrored, how: Option<String>, folder: &JobFolder) -> Rebuilt {
-    let job = &mut mirrored.job;
+fn brought_up(mut job_file: JobFile, how: Option<String>, folder: &JobFolder) -> Rebuilt {
+    let job = &mut job_file.job;
     let attempt = folder.last_attempt();
     if job.state.is_final() || attempt <= job.attempt {
-        return Rebuilt { mirrored, how };
+        return Rebuilt { job_file, how };
     }
     let how = how.unwrap_or_else(|| "from job.json".into()) + &format!(", which does not know of attempt {attempt}");
     job.generation += GENERATIONS_PER_ATTEMPT * u64::from(attempt - job.attempt);
@@ -114,7 +116,7 @@ fn brought_up(mut mirrored: Mirrored, how: Option<String>, folder: &JobFolder) -
         job.spec = spec::edited(job.spec.clone(), &edits);
         job.course.edits = Some(edits);
     }
-    Rebuilt { mirrored, how: Some(how) }
+    Rebuilt { job_file, how: Some(how) }
 }
 
 /// Whether a shim or a runner works for the job.
@@ -176,7 +178,8 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, S
     Ok(job)
 }
 
-/// What the journal adds up to as far as it can be read, when its last attempt began, and when its last record was written.
+/// What the journal adds up to as far as it can be read, when its last attempt began, and when its
+/// last record was written.
 fn read_journal(folder: &JobFolder) -> (ProgressFold, Option<(SystemTime, SystemTime)>) {
     let (mut fold, mut span) = (ProgressFold::default(), None::<(SystemTime, SystemTime)>);
     let mut tail = JournalTail::new(folder.clone());

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::job_json::{Mirrored, generation_told};
+use super::job_json::{JobFile, generation_told};
 use super::rebuild::{Old, Rebuilt, is_alive, rebuild};
 use super::task::blocking;
 use super::{JobError, folder};
@@ -25,8 +25,8 @@ pub(super) fn set_aside(jobs_dir: &Path, id: &JobId) -> PathBuf {
     jobs_dir.join(format!("{DELETED}{id}"))
 }
 
-/// Jobs that had ended and whose job.json is looked at, the newest: the last daemon may have died between the two. Where more of them could
-/// not be written for long, `torchd doctor` tells.
+/// Jobs that had ended and whose job.json is looked at, the newest: the last daemon may have died
+/// between the two. Where more of them could not be written for long, `torchd doctor` tells.
 const NEWEST_ENDED: usize = 100;
 
 /// The state once database and folders agree.
@@ -35,7 +35,7 @@ pub(super) struct Reconciled {
     pub(super) unfinished: Vec<Job>,
     /// The jobs whose job.json is older than the database: the last daemon died before it wrote
     /// that file, or its disk was full.
-    pub(super) unmirrored: BTreeSet<JobId>,
+    pub(super) unwritten: BTreeSet<JobId>,
     /// Runners whose folders cannot be made a job again, with their attempts.
     pub(super) strays: Vec<(JobId, u32)>,
 }
@@ -78,18 +78,18 @@ pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store)
     };
     let found = blocking(look).await.map_err(JobError::folder("the jobs' folders cannot be read"))?;
 
-    let (mut unmirrored, mut strays, mut unusable) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+    let (mut unwritten, mut strays, mut unusable) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
     for found in found {
         match found {
             Found::Same => {}
-            Found::Behind(id) => drop(unmirrored.insert(id)),
+            Found::Behind(id) => drop(unwritten.insert(id)),
             Found::Newer(rebuilt) => {
-                let Rebuilt { mirrored: Mirrored { job, request }, how } = *rebuilt;
+                let Rebuilt { job_file: JobFile { job, request }, how } = *rebuilt;
                 let from = how.as_deref().unwrap_or("from job.json");
                 tracing::error!(job.id = %job.id, job.state = %job.state, job.generation = job.generation,
                     "the database is older than the job's folder, its write-ahead log may be lost; the job is taken {from}");
                 if how.is_some() {
-                    unmirrored.insert(job.id.clone());
+                    unwritten.insert(job.id.clone());
                 }
                 store.restore(job, request).await?;
             }
@@ -102,7 +102,7 @@ pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store)
     }
     let mut unfinished = store.unfinished().await?;
     unfinished.retain(|job| !unusable.contains(&job.id));
-    Ok(Reconciled { unfinished, unmirrored, strays })
+    Ok(Reconciled { unfinished, unwritten, strays })
 }
 
 /// Compares a row with the folder of its job.
@@ -120,7 +120,7 @@ fn compare(row: Job, folder: &JobFolder, roots: &DataRoots) -> Found {
         return if told == Some(row.generation) { Found::Same } else { Found::Behind(row.id) };
     }
     let id = row.id.clone();
-    let row = Mirrored { job: row, request: None };
+    let row = JobFile { job: row, request: None };
     judge(&id, folder, Some(Old { row: Some(&row), born: None }), roots).unwrap_or(Found::Same)
 }
 
@@ -137,7 +137,8 @@ fn judge(id: &JobId, folder: &JobFolder, old: Option<Old<'_>>, roots: &DataRoots
     }
 }
 
-/// Finishes what was interrupted: deletions that had begun, and folders of jobs that were never promised to anybody.
+/// Finishes what was interrupted: deletions that had begun, and folders of jobs that were never
+/// promised to anybody.
 pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError> {
     let cannot = || JobError::folder(format!("{} cannot be read", jobs_dir.display()));
     let entries = std::fs::read_dir(jobs_dir).map_err(cannot())?;
@@ -160,7 +161,8 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
                 }
                 true
             }
-            // The row is written after the folder and before the mirror, and a client is answered after both.
+            // The row is written after the folder and before the mirror, and a client is answered
+            // after both.
             (None, Ok(id)) => folder(jobs_dir, &id).is_unanswered(&id, store.born()) && store.get(id).await?.is_none(),
             (None, Err(_)) => false,
         };

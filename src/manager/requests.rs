@@ -91,7 +91,8 @@ impl Task {
         Ok(())
     }
 
-    /// Puts a paused job back into the queue, with edits that have been judged, to begin anew where that is wanted.
+    /// Puts a paused job back into the queue, with edits that have been judged, to begin anew where
+    /// that is wanted.
     pub(super) async fn resume(
         &mut self,
         id: &JobId,
@@ -124,7 +125,8 @@ impl Task {
             if live.job.spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
                 return Err(JobError::NothingToBeginWith(live.job.id.clone()));
             }
-            // Before the database is told: a job without checkpoints begins anew also where that fails.
+            // Before the database is told: a job without checkpoints begins anew also where that
+            // fails.
             let place = folder.clone();
             let aside = blocking(move || Survey::of(&place)?.set_aside_after(&place, None)).await;
             let name = live.job.id.name();
@@ -173,7 +175,8 @@ impl Task {
         self.mirrors.forget(id);
         self.expiry.forget(id);
         tracing::info!(job.id = %id, "job deleted");
-        // It may be large, and others wait for this task. What is left of it the next start removes.
+        // It may be large, and others wait for this task. What is left of it the next start
+        // removes.
         let id = id.clone();
         tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&aside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,4 +1,5 @@
-//! How much the jobs' folders hold, measured every so often: beyond the limit of the settings no job is taken.
+//! How much the jobs' folders hold, measured every so often: beyond the limit of the settings no
+//! job is taken.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! The jobs that have not ended, in order of arrival. Thousands may wait while a few run: whoever looks after those that run does not walk
-//! past those that wait.
+//! The jobs that have not ended, in order of arrival. Thousands may wait while a few run: whoever
+//! looks after those that run does not walk past those that wait.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,31 +9,31 @@ use crate::job::{JobId, State};
 /// The jobs that have not ended.
 #[derive(Default)]
 pub(super) struct Roster {
-    jobs: BTreeMap<Place, Box<Live>>,
-    places: HashMap<JobId, Place>,
+    jobs: BTreeMap<Arrival, Box<Live>>,
+    arrivals: HashMap<JobId, Arrival>,
     next: u64,
     /// Those that a runner works for, or that the database has still to be told the end of.
-    busy: BTreeSet<Place>,
+    busy: BTreeSet<Arrival>,
     /// Those that wait for a time.
-    early: BTreeSet<Place>,
+    early: BTreeSet<Arrival>,
     queued: usize,
 }
 
 /// Where a job stands in the order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place(u64);
+pub(super) struct Arrival(u64);
 
 impl Roster {
     /// Adds a job behind all others.
     pub(super) fn push(&mut self, live: Live) {
-        let place = Place(self.next);
+        let place = Arrival(self.next);
         self.next += 1;
         self.put(place, Box::new(live));
     }
 
     /// Takes a job out to change it. It is put back, or it has ended.
-    pub(super) fn take(&mut self, id: &JobId) -> Option<(Place, Box<Live>)> {
-        let place = self.places.remove(id)?;
+    pub(super) fn take(&mut self, id: &JobId) -> Option<(Arrival, Box<Live>)> {
+        let place = self.arrivals.remove(id)?;
         self.busy.remove(&place);
         self.early.remove(&place);
         let live = self.jobs.remove(&place)?;
@@ -42,7 +42,7 @@ impl Roster {
     }
 
     /// Puts a job where it was.
-    pub(super) fn put(&mut self, place: Place, live: Box<Live>) {
+    pub(super) fn put(&mut self, place: Arrival, live: Box<Live>) {
         if live.runner.is_some() || live.untold_end.is_some() || live.lease.is_some() || live.job.state.is_active() {
             self.busy.insert(place);
         }
@@ -50,23 +50,23 @@ impl Roster {
             self.early.insert(place);
         }
         self.queued += usize::from(live.job.state == State::Queued);
-        self.places.insert(live.job.id.clone(), place);
+        self.arrivals.insert(live.job.id.clone(), place);
         self.jobs.insert(place, live);
     }
 
     /// Whether a job has not ended.
     pub(super) fn contains(&self, id: &JobId) -> bool {
-        self.places.contains_key(id)
+        self.arrivals.contains_key(id)
     }
 
     /// A job.
     pub(super) fn get(&self, id: &JobId) -> Option<&Live> {
-        self.jobs.get(self.places.get(id)?).map(Box::as_ref)
+        self.jobs.get(self.arrivals.get(id)?).map(Box::as_ref)
     }
 
     /// A job, for changes that neither give it a runner nor take one away.
     pub(super) fn get_mut(&mut self, id: &JobId) -> Option<&mut Live> {
-        self.jobs.get_mut(self.places.get(id)?).map(Box::as_mut)
+        self.jobs.get_mut(self.arrivals.get(id)?).map(Box::as_mut)
     }
 
     /// All of them.

@@ -1,5 +1,6 @@
-//! Copies of what jobs begin with, made ready before the job is there, in a folder of their own beside the jobs'
-//! folders. A copy shares nothing with its source: what happens to either does not change the other.
+//! Copies of what jobs begin with, made ready before the job is there, in a folder of their own
+//! beside the jobs' folders. A copy shares nothing with its source: what happens to either does not
+//! change the other.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
@@ -31,7 +32,8 @@ pub(super) const COPY_LINE: usize = 64;
 /// Bytes that are copied between two looks whether the client is still there.
 const PIECE_BYTES: u64 = 64 << 20;
 
-/// A folder in which something was made ready for a job. It is removed when this is dropped, unless a job has taken it.
+/// A folder in which something was made ready for a job. It is removed when this is dropped, unless
+/// a job has taken it.
 #[derive(Debug)]
 pub(super) struct Staged {
     /// None once it is removed.
@@ -81,8 +83,8 @@ impl Drop for Staged {
     }
 }
 
-/// Copies what a job will begin with, where it has no more than `left` bytes and the disk has room. Blocks. The copy is
-/// removed where it fails, and where its client has left.
+/// Copies what a job will begin with, where it has no more than `left` bytes and the disk has room.
+/// Blocks. The copy is removed where it fails, and where its client has left.
 pub(super) fn stage(warm: &Warm, jobs_dir: &Path, number: u64, left: u64, wanted: &Wanted) -> Result<Staged, JobError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
@@ -126,7 +128,8 @@ fn fill(warm: &Warm, jobs_dir: &Path, number: u64, wanted: &Wanted) -> io::Resul
     Ok(staged)
 }
 
-/// Copies a file as far as it went when it was judged. The kernel copies, and shares the blocks where the file system can.
+/// Copies a file as far as it went when it was judged. The kernel copies, and shares the blocks
+/// where the file system can.
 fn copy(source: &Source, to: &Path, wanted: &Wanted) -> io::Result<()> {
     let changed = || {
         let what = format!("{} changed while it was copied", source.path.display());

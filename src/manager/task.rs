@@ -13,7 +13,7 @@ use super::expiry::Expiry;
 use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
 use super::recovery::{self, Reconciled};
-use super::roster::{Place, Roster};
+use super::roster::{Arrival, Roster};
 use super::runs::Runs;
 use super::shortfall::Shortfall;
 use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, Staged, View, folder};
@@ -44,7 +44,8 @@ pub(super) struct Task {
     pub(super) live: Roster,
     views: watch::Sender<LiveViews>,
     pub(super) watcher: Watcher,
-    /// Nothing, or why nothing can be started: the runner has not been probed yet, or does not work.
+    /// Nothing, or why nothing can be started: the runner has not been probed yet, or does not
+    /// work.
     pub(super) runner: Result<(), String>,
     /// What keeps the machine from starting runners, although the probe has found that they work.
     pub(super) shortfall: Shortfall,
@@ -55,7 +56,7 @@ pub(super) struct Task {
     /// When a change that has to be tried again could not be made.
     behind_since: Option<Instant>,
     /// Jobs whose job.json does not tell what the database does.
-    pub(super) unmirrored: BTreeSet<JobId>,
+    pub(super) unwritten: BTreeSet<JobId>,
     /// The last of them that was tried again.
     pub(super) tried_to_mirror: Option<JobId>,
     pub(super) closing: Vec<oneshot::Sender<()>>,
@@ -96,7 +97,7 @@ impl Task {
         if let Err(error) = blocking(move || repaired.repair()).await {
             tracing::warn!(%error, "the links for TensorBoard cannot be made right");
         }
-        let Reconciled { unfinished, unmirrored, strays } =
+        let Reconciled { unfinished, unwritten, strays } =
             recovery::reconcile(&settings.jobs_dir, &settings.data_roots, &store).await?;
         let mut task = Self {
             settings,
@@ -113,7 +114,7 @@ impl Task {
             slots: Vec::new(),
             gpu_block: None,
             behind_since: None,
-            unmirrored,
+            unwritten,
             tried_to_mirror: None,
             closing: Vec::new(),
             leaves_runners: false,
@@ -144,7 +145,8 @@ impl Task {
         Ok(task)
     }
 
-    /// Serves until it is told to shut down and, where runners are to end too, every one of them is gone.
+    /// Serves until it is told to shut down and, where runners are to end too, every one of them is
+    /// gone.
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
@@ -292,7 +294,8 @@ impl Task {
             Err(error) => Err(error),
         };
         if let Err(error) = inserted {
-            // Nobody was promised anything. Where the database cannot even be asked, the next start tidies up.
+            // Nobody was promised anything. Where the database cannot even be asked, the next start
+            // tidies up.
             if let Ok(None) = self.store.get(job.id.clone()).await {
                 let (folder, runs) = (self.folder(&job.id), self.runs.clone());
                 let remove = move || {
@@ -362,13 +365,15 @@ impl Task {
                 let mut verdict = end::judge(exit, live.fold.ended(attempt), live.stop, is_started);
                 verdict = end::no_memory(verdict, exit, &log_tail);
                 let mut of_machine = None;
-                // A runner that could not be loaded leaves the loader's words, and these say what to do.
+                // A runner that could not be loaded leaves the loader's words, and these say what
+                // to do.
                 if verdict.reason == v1::JobEndReason::StartFailed
                     && let Some(finding) = explain_loader(&self.settings.catalogue, &log_tail.join("\n"))
                 {
                     of_machine = Some(finding.in_words());
                 }
-                // What the runner said of its end, and what somebody wanted, holds whatever else is wrong.
+                // What the runner said of its end, and what somebody wanted, holds whatever else is
+                // wrong.
                 let said = live.fold.ended(attempt).map(v1::RunnerEnded::reason);
                 let is_settled = matches!(verdict.outcome, Outcome::Finished | Outcome::Cancelled | Outcome::Paused)
                     || verdict.reason == v1::JobEndReason::MaxDuration
@@ -437,7 +442,7 @@ impl Task {
     }
 
     /// Puts a job back to its place unless it has ended.
-    pub(super) fn keep(&mut self, place: Place, live: Box<Live>) {
+    pub(super) fn keep(&mut self, place: Arrival, live: Box<Live>) {
         if live.job.state.is_final() {
             self.views.send_modify(|views| drop(Arc::make_mut(views).remove(&live.job.id)));
         } else {

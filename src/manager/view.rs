@@ -14,7 +14,8 @@ use crate::proto::{json, v1};
 pub struct View {
     /// The job.
     pub job: Arc<Job>,
-    /// Why it waits, in words: for its turn, for its end to be written down, or for something that keeps it from going on.
+    /// Why it waits, in words: for its turn, for its end to be written down, or for something that
+    /// keeps it from going on.
     pub waiting: String,
     /// How far it is.
     pub progress: Option<v1::JobProgress>,

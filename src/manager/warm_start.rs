@@ -1,5 +1,5 @@
-//! Finds what a job begins with, where that is not random. What is found is open: it is judged and copied by
-//! descriptors, whatever becomes of its name.
+//! Finds what a job begins with, where that is not random. What is found is open: it is judged and
+//! copied by descriptors, whatever becomes of its name.
 
 use std::fs::File;
 use std::io;

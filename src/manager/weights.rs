@@ -13,7 +13,8 @@ use crate::job::Violations;
 use crate::job::spec::{Model, judge_state, judge_weights};
 use crate::journal::JobFolder;
 
-/// Adds what is wrong with them under `field`. `model` is None where the request is wrong about that.
+/// Adds what is wrong with them under `field`. `model` is None where the request is wrong about
+/// that.
 pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, wrong: &mut Violations) {
     let judged = match warm {
         Warm::Weights(source) => vec![judge_file(source, model, judge_weights)],

@@ -1,4 +1,5 @@
-//! Judges, when a job is submitted, where it wants its copy. The folder is judged again at each pass.
+//! Judges, when a job is submitted, where it wants its copy. The folder is judged again at each
+//! pass.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,8 +12,9 @@ const MAX_PATH_BYTES: usize = 3_500;
 /// Bytes of a name: no file system of Linux takes more.
 const MAX_NAME_BYTES: usize = 255;
 
-/// Judges where a request wants its copy: an absolute path below one of the roots, whatever links there are on
-/// the way. Returns the path that it has below the root as the settings name it, behind all links.
+/// Judges where a request wants its copy: an absolute path below one of the roots, whatever links
+/// there are on the way. Returns the path that it has below the root as the settings name it,
+/// behind all links.
 ///
 /// Takes time in proportion to the length of the path.
 pub fn judge(wanted: &str, roots: &Roots) -> Result<PathBuf, String> {
@@ -57,7 +59,8 @@ pub fn judge(wanted: &str, roots: &Roots) -> Result<PathBuf, String> {
     }
 }
 
-/// The part of an absolute path that is there. Each name is looked up once, in the folder before it.
+/// The part of an absolute path that is there. Each name is looked up once, in the folder before
+/// it.
 fn existing(path: &Path) -> PathBuf {
     let mut there = PathBuf::new();
     let mut at = None;

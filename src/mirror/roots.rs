@@ -1,11 +1,12 @@
 //! The folders below which copies may be written, and how each is known again.
 //!
-//! A volume that is not mounted leaves an ordinary folder at its path, and a copy in there would be lost with
-//! the machine. Device and inode cannot tell: both may change when the same volume is mounted again, on
-//! network and FUSE file systems at any time. So each root is marked by a file with a number of its own, as is
-//! each file system that begins below it, and the daemon remembers these numbers in its state folder. Where a
-//! mark is missing nothing is written. A folder that takes no files, such as `/Volumes`, has no mark; then the
-//! first one on the way that takes some has it.
+//! A volume that is not mounted leaves an ordinary folder at its path, and a copy in there would be
+//! lost with the machine. Device and inode cannot tell: both may change when the same volume is
+//! mounted again, on network and FUSE file systems at any time. So each root is marked by a file
+//! with a number of its own, as is each file system that begins below it, and the daemon remembers
+//! these numbers in its state folder. Where a mark is missing nothing is written. A folder that
+//! takes no files, such as `/Volumes`, has no mark; then the first one on the way that takes some
+//! has it.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -35,7 +36,8 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// The roots of the settings. What marks them is remembered in the file `record`, which need not be there.
+    /// The roots of the settings. What marks them is remembered in the file `record`, which need
+    /// not be there.
     pub fn new(roots: Vec<PathBuf>, record: PathBuf) -> Self {
         Self { roots, record, changes: Mutex::default() }
     }
@@ -45,15 +47,15 @@ impl Roots {
         &self.roots
     }
 
-    /// The root that a judged path lies below, by its name alone: no file system is asked. None where the root
-    /// has left the settings, or has another name there.
+    /// The root that a judged path lies below, by its name alone: no file system is asked. None
+    /// where the root has left the settings, or has another name there.
     pub fn root_of(&self, wanted: &Path) -> Option<&Path> {
         let around = self.roots.iter().filter(|root| wanted.starts_with(root));
         around.max_by_key(|root| root.components().count()).map(PathBuf::as_path)
     }
 
-    /// Opens a folder below a root, and makes what is missing of the way. No link below the root is followed.
-    /// Blocks for as long as the file system does.
+    /// Opens a folder below a root, and makes what is missing of the way. No link below the root is
+    /// followed. Blocks for as long as the file system does.
     ///
     /// # Errors
     /// Where the path is below no root, and where the folder there is not the one that was marked.
@@ -74,7 +76,8 @@ impl Roots {
             }
             let Some(part) = parts.next() else { break };
             path.push(part);
-            // Above a folder that was marked nothing is made: it would hide that the folder is not there.
+            // Above a folder that was marked nothing is made: it would hide that the folder is not
+            // there.
             let below = if unseen > 0 { at.folder(part) } else { at.make_folder_and(part, open_to_others) };
             let below = below.map_err(named(&path))?;
             is_due |= below.identity()?.device != at.identity()?.device;
@@ -124,8 +127,8 @@ impl Roots {
         )))
     }
 
-    /// Remembers the mark of a folder, which is made where there is none; false where no file can be made: such a
-    /// folder holds the volumes and is none.
+    /// Remembers the mark of a folder, which is made where there is none; false where no file can
+    /// be made: such a folder holds the volumes and is none.
     fn mark(&self, folder: &Folder, path: &Path) -> io::Result<bool> {
         let file = path.join(MARK);
         if read(folder).map_err(named(&file))?.is_none_or(|number| !is_number(&number)) {

@@ -1,4 +1,5 @@
-//! The NVIDIA GPUs that the kernel driver lists in /proc: what is there before any library is asked.
+//! The NVIDIA GPUs that the kernel driver lists in /proc: what is there before any library is
+//! asked.
 
 use super::NodeSource;
 use super::machine::field;
@@ -31,7 +32,8 @@ pub(super) fn driver_version(source: &NodeSource) -> String {
     text.lines().next().unwrap_or_default().split_whitespace().find(is_version).unwrap_or_default().to_owned()
 }
 
-/// PCI devices of NVIDIA whose class is a display controller. (PCI Code and ID Assignment: class 03)
+/// PCI devices of NVIDIA whose class is a display controller. (PCI Code and ID Assignment: class
+/// 03)
 pub(super) fn on_the_bus(source: &NodeSource) -> Vec<String> {
     let Ok(folder) = source.path("/sys/bus/pci/devices").read_dir() else { return Vec::new() };
     let is_gpu = |path: &std::path::Path| {

@@ -32,7 +32,8 @@ pub(super) fn read(source: &NodeSource) -> SystemLibraries {
         glibcxx: glibcxx(source).unwrap_or_default(),
         forward_compatibility_dir: forward_compatibility_dir(source).unwrap_or_default(),
         nvidia_uvm: source.path("/dev/nvidia-uvm").exists(),
-        // Databricks tells the type to processes of the cluster. (Documentation of init scripts, environment variables)
+        // Databricks tells the type to processes of the cluster. (Documentation of init scripts,
+        // environment variables)
         node_type: source
             .node_type
             .clone()
@@ -63,7 +64,8 @@ fn glibcxx(source: &NodeSource) -> Option<String> {
     versions.max().map(|(_, text)| text)
 }
 
-/// A folder of a forward-compatibility package in `LD_LIBRARY_PATH` or in the loader's configuration.
+/// A folder of a forward-compatibility package in `LD_LIBRARY_PATH` or in the loader's
+/// configuration.
 fn forward_compatibility_dir(source: &NodeSource) -> Option<String> {
     let has_driver = |folder: &str| source.path(folder).join("libcuda.so.1").exists();
     let from_variable = source.variable("LD_LIBRARY_PATH").unwrap_or_default().split(':').map(str::to_owned);

@@ -11,7 +11,8 @@ pub(super) fn presence(source: &NodeSource) -> Presence {
         Some(home) => {
             let named = |file: &str| source.file(&format!("{home}/{file}"));
             let version = named("VERSION").unwrap_or_default().trim().to_owned();
-            // A distribution tells its version in the first line of RELEASE: "Spark 3.5.0 built for ...".
+            // A distribution tells its version in the first line of RELEASE: "Spark 3.5.0 built for
+            // ...".
             let released = || named("RELEASE").and_then(|text| Some(text.split_whitespace().nth(1)?.to_owned()));
             Presence {
                 present: true,

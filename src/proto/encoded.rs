@@ -1,4 +1,5 @@
-//! `WatchJobResponse` in pieces that were encoded before: what a job tells goes to all of its watchers in the same bytes.
+//! `WatchJobResponse` in pieces that were encoded before: what a job tells goes to all of its
+//! watchers in the same bytes.
 
 use prost::bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType, skip_field};
@@ -6,8 +7,8 @@ use prost::{DecodeError, Message};
 
 use super::v1;
 
-/// A `WatchJobResponse` that is only ever sent. Its one field is repeated, so that pieces one behind the other are one message: the
-/// encoding of repeated fields is made for that.
+/// A `WatchJobResponse` that is only ever sent. Its one field is repeated, so that pieces one
+/// behind the other are one message: the encoding of repeated fields is made for that.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EncodedWatch {
     pieces: Vec<Bytes>,

@@ -1,4 +1,5 @@
-//! Messages in their JSON mapping, with proto field names: as `torchctl -o json` prints them and job folders hold them.
+//! Messages in their JSON mapping, with proto field names: as `torchctl -o json` prints them and
+//! job folders hold them.
 
 use prost::Name;
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
@@ -30,7 +31,8 @@ pub fn to_value<M: Name>(message: &M, defaults: bool) -> Result<Value, JsonError
     Ok(value)
 }
 
-/// Puts the entries of maps in order: they come in none, and the same message has to become the same text.
+/// Puts the entries of maps in order: they come in none, and the same message has to become the
+/// same text.
 fn sort_maps(message: &mut Value, descriptor: &MessageDescriptor) {
     for field in descriptor.fields() {
         let Some(value) = message.get_mut(field.name()) else { continue };
@@ -58,12 +60,14 @@ pub fn descriptor<M: Name>() -> Result<MessageDescriptor, JsonError> {
     super::descriptors().get_message_by_name(&name).ok_or_else(|| fault::<M>(&"no such message in this build"))
 }
 
-/// Whether the mapping can write a time: it has the years 1 to 9999 (google/protobuf/timestamp.proto).
+/// Whether the mapping can write a time: it has the years 1 to 9999
+/// (google/protobuf/timestamp.proto).
 pub fn is_time(time: &prost_types::Timestamp) -> bool {
     (-62_135_596_800..=253_402_300_799).contains(&time.seconds)
 }
 
-/// The longest time between two times that the mapping can write, in seconds: 10,000 years (google/protobuf/duration.proto).
+/// The longest time between two times that the mapping can write, in seconds: 10,000 years
+/// (google/protobuf/duration.proto).
 pub const LONGEST_DURATION: u64 = 315_576_000_000;
 
 /// Whether the mapping can write a time between two times.

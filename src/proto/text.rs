@@ -1,5 +1,5 @@
-//! Messages as people write them: TOML or JSON in the JSON mapping. Every mistake is told with its path, and an unknown field with
-//! the known one that is nearest.
+//! Messages as people write them: TOML or JSON in the JSON mapping. Every mistake is told with its
+//! path, and an unknown field with the known one that is nearest.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,8 @@ pub fn to_table(text: &str, is_json: bool) -> Result<Table, String> {
     if is_json { from_json(text) } else { text.parse::<Table>().map_err(|error| error.to_string()) }
 }
 
-/// The message that tables hold, the later over the earlier; or all mistakes, each as `path: what is wrong`.
+/// The message that tables hold, the later over the earlier; or all mistakes, each as `path: what
+/// is wrong`.
 pub fn message<M: Name + Default>(tables: &[Table]) -> Result<M, Vec<String>> {
     let descriptor = json::descriptor::<M>().map_err(|error| vec![error.to_string()])?;
     let mut message = DynamicMessage::new(descriptor);
@@ -56,8 +57,8 @@ fn from_json(text: &str) -> Result<Table, String> {
     }
 }
 
-/// Puts a table into a message: messages are merged, everything else is replaced, and a member of a oneof takes the place of
-/// the one that was there, unless the same table names two.
+/// Puts a table into a message: messages are merged, everything else is replaced, and a member of a
+/// oneof takes the place of the one that was there, unless the same table names two.
 fn fill(message: &mut DynamicMessage, table: &Table, path: &str, mistakes: &mut Vec<String>) {
     let descriptor = message.descriptor();
     let mut chosen: HashMap<String, String> = HashMap::new();
@@ -109,7 +110,8 @@ fn fill(message: &mut DynamicMessage, table: &Table, path: &str, mistakes: &mut 
     }
 }
 
-/// A key as it stands in messages: in quotes where it is not one that needs none, since messages are shown on terminals.
+/// A key as it stands in messages: in quotes where it is not one that needs none, since messages
+/// are shown on terminals.
 fn shown(key: &str) -> String {
     let is_bare = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
     if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { format!("{key:?}") }
@@ -138,7 +140,8 @@ fn convert(field: &FieldDescriptor, value: &toml::Value, at: &str) -> Result<Val
     }
 }
 
-/// A single value, as the JSON mapping has it: numbers also as text, enums by their full name or in short.
+/// A single value, as the JSON mapping has it: numbers also as text, enums by their full name or in
+/// short.
 fn scalar(kind: &Kind, value: &toml::Value, at: &str) -> Result<Value, String> {
     let wrong = |needed: &str| format!("{at}: is {}, {needed} is needed", describe(value));
     let whole = |least: i128, most: i128| {

@@ -1,7 +1,7 @@
 //! The masked CRC of TFRecord.
 
-/// CRC-32C of the bytes, rotated right by 15 bits and moved by a constant: a CRC over data that holds CRCs is weak, and the
-/// mask undoes that (TensorFlow's `core/lib/hash/crc32c.h`).
+/// CRC-32C of the bytes, rotated right by 15 bits and moved by a constant: a CRC over data that
+/// holds CRCs is weak, and the mask undoes that (TensorFlow's `core/lib/hash/crc32c.h`).
 pub fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -1,5 +1,5 @@
-//! The examples as tensors. They are held as bytes, drawn by index, and become numbers a batch at a time: no per-sample loop,
-//! and a quarter of the memory.
+//! The examples as tensors. They are held as bytes, drawn by index, and become numbers a batch at a
+//! time: no per-sample loop, and a quarter of the memory.
 
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::dataset::LabelledImages;

@@ -1,8 +1,10 @@
-//! Checkpoints: everything that training needs to go on, bit for bit. Tensors are copied to the CPU one by one, so that saving does
-//! not raise the memory of a GPU by the model's size; the files are written by a thread of their own, beside training.
+//! Checkpoints: everything that training needs to go on, bit for bit. Tensors are copied to the CPU
+//! one by one, so that saving does not raise the memory of a GPU by the model's size; the files are
+//! written by a thread of their own, beside training.
 //!
-//! Weights are saved as safetensors with PyTorch's names: `safetensors.torch.load_file` and `load_state_dict` take them. What else
-//! there is, the optimizer's state and the sums behind the next scalars, lies in a file beside them.
+//! Weights are saved as safetensors with PyTorch's names: `safetensors.torch.load_file` and
+//! `load_state_dict` take them. What else there is, the optimizer's state and the sums behind the
+//! next scalars, lies in a file beside them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -38,8 +40,8 @@ const SLOW: Duration = Duration::from_secs(10);
 pub(crate) struct Snapshot(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Snapshot {
-    /// Copies of these tensors after that step: 32-bit floats for weights, 64-bit ones for sums. `Diverged` where one holds a number
-    /// that is not finite.
+    /// Copies of these tensors after that step: 32-bit floats for weights, 64-bit ones for sums.
+    /// `Diverged` where one holds a number that is not finite.
     pub(crate) fn of<'a>(step: u64, tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<Self> {
         let copy = |(name, tensor): (String, &Tensor)| {
             let dtype = match tensor.kind() {
@@ -73,7 +75,8 @@ impl Snapshot {
             .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(io::Error::other)?;
-        // What Hugging Face's loaders look for. One entry: the library writes several in an order that changes from run to run.
+        // What Hugging Face's loaders look for. One entry: the library writes several in an order
+        // that changes from run to run.
         let about = HashMap::from([("format".into(), "pt".into())]);
         safetensors::serialize(views, Some(about)).map_err(io::Error::other)
     }
@@ -115,9 +118,11 @@ pub(crate) struct Saver {
 }
 
 impl Saver {
-    /// `before` are files that the disk must have before a checkpoint counts: what was told up to its step.
+    /// `before` are files that the disk must have before a checkpoint counts: what was told up to
+    /// its step.
     pub(crate) fn start(folder: JobFolder, policy: Checkpoints, before: Vec<File>) -> io::Result<Self> {
-        // A second snapshot waits for the first to be written: memory holds no more than one that waits and one in hand.
+        // A second snapshot waits for the first to be written: memory holds no more than one that
+        // waits and one in hand.
         let (requests, inbox) = sync_channel::<Request>(0);
         let (answers, saved) = sync_channel(1);
         let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(move || {
@@ -155,7 +160,8 @@ impl Saver {
         }
     }
 
-    /// Waits for all that were handed over. `waits` hears every now and then for how long that has been: a disk may be slow.
+    /// Waits for all that were handed over. `waits` hears every now and then for how long that has
+    /// been: a disk may be slow.
     pub(crate) fn finish(&mut self, mut waits: impl FnMut(Duration) -> Result<()>) -> Result<Vec<CheckpointSaved>> {
         let begun = Instant::now();
         let mut all = Vec::new();
@@ -215,7 +221,8 @@ fn write(folder: &JobFolder, policy: &Checkpoints, before: &[File], request: Req
     write_whole(&Manifest::path(&aside), &serde_json::to_vec_pretty(&manifest)?)?;
     fault::point("checkpoint-manifest");
     if place.exists() {
-        // An attempt that came to the same step again; what stands there is not whole or was superseded.
+        // An attempt that came to the same step again; what stands there is not whole or was
+        // superseded.
         fs::rename(&place, folder.checkpoints().join(format!(".old-{step}")))?;
     }
     fs::rename(&aside, &place)?;
@@ -270,8 +277,9 @@ pub(crate) struct Loaded {
     pub(crate) state: BTreeMap<String, Tensor>,
 }
 
-/// The newest good checkpoint up to that step, on the CPU; None for None, which begins anew. Every later one is set aside: it was
-/// superseded. `tell` hears of those that are damaged. Where no other is left nothing is touched, and the attempt ends.
+/// The newest good checkpoint up to that step, on the CPU; None for None, which begins anew. Every
+/// later one is set aside: it was superseded. `tell` hears of those that are damaged. Where no
+/// other is left nothing is touched, and the attempt ends.
 pub(crate) fn newest_good(
     folder: &JobFolder,
     up_to: Option<u64>,
@@ -311,7 +319,8 @@ fn told(damaged: &[&Damaged]) -> String {
     words.join("; ")
 }
 
-/// What a checkpoint holds, or what is wrong with it; an error where the machine cannot read it now.
+/// What a checkpoint holds, or what is wrong with it; an error where the machine cannot read it
+/// now.
 fn load(checkpoint: &Checkpoint) -> io::Result<std::result::Result<Loaded, String>> {
     let file = |name: &str| match checkpoint.read(name) {
         Ok(bytes) => Ok(tensors(&bytes).map_err(|what| format!("{name}: {what}"))),
@@ -322,7 +331,8 @@ fn load(checkpoint: &Checkpoint) -> io::Result<std::result::Result<Loaded, Strin
     Ok(weights.and_then(|weights| Ok(Loaded { manifest, weights, state: state? })))
 }
 
-/// The tensors of a safetensors file, on the CPU. Their numbers are finite: nothing goes on from what has diverged.
+/// The tensors of a safetensors file, on the CPU. Their numbers are finite: nothing goes on from
+/// what has diverged.
 pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let tensor = |(name, view): (String, TensorView<'_>)| {

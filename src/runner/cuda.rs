@@ -1,5 +1,6 @@
-//! CUDA at run time. The program is linked to the CPU half of libtorch alone; where the CUDA half lies beside it, it is
-//! opened here. That has to happen before the first question about CUDA: libtorch keeps its first answer.
+//! CUDA at run time. The program is linked to the CPU half of libtorch alone; where the CUDA half
+//! lies beside it, it is opened here. That has to happen before the first question about CUDA:
+//! libtorch keeps its first answer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,7 +59,8 @@ fn open_library() -> Result<PathBuf, Absent> {
         let reason = format!("libtorch in {folder} is a build without CUDA: there is no {CUDA_LIBRARY} in it");
         return Err(Absent::NotThere(reason));
     }
-    // SAFETY: it is libtorch's own library and runs its static initialisers, as linking it would. It is never closed.
+    // SAFETY: it is libtorch's own library and runs its static initialisers, as linking it would.
+    // It is never closed.
     match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
         Ok(library) => {
             std::mem::forget(library);

@@ -5,7 +5,8 @@ use crate::failure::{Failure, Result};
 use crate::train::Training;
 
 impl Training {
-    /// Fails where training has diverged, before a validation pass is spent on it. What is saved is judged as it is saved.
+    /// Fails where training has diverged, before a validation pass is spent on it. What is saved is
+    /// judged as it is saved.
     pub(crate) fn judge(&self) -> Result<()> {
         self.judge_loss()?;
         for (name, tensor) in &self.network.parameters {

@@ -1,7 +1,9 @@
-//! torchd-runner: trains one job and leaves. It is started by the daemon with a job's folder, and tells what happens in
-//! the journal there; nothing but signals comes back: SIGTERM means checkpoint and stop.
+//! torchd-runner: trains one job and leaves. It is started by the daemon with a job's folder, and
+//! tells what happens in the journal there; nothing but signals comes back: SIGTERM means
+//! checkpoint and stop.
 //!
-//! This tree alone names libtorch. It may crash, leak or run out of memory: that ends one job and nothing else.
+//! This tree alone names libtorch. It may crash, leak or run out of memory: that ends one job and
+//! nothing else.
 
 mod batches;
 mod checkpoint;

@@ -1,4 +1,5 @@
-//! The networks, with the parameter names, shapes and initial distributions that PyTorch gives them.
+//! The networks, with the parameter names, shapes and initial distributions that PyTorch gives
+//! them.
 
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::job::spec::{Model, Parameter};
@@ -13,12 +14,14 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// A network with initial weights. They are drawn on the CPU, so that every device begins with the same.
+    /// A network with initial weights. They are drawn on the CPU, so that every device begins with
+    /// the same.
     pub(crate) fn new(kind: Model, seed: u64, device: Device) -> Result<Self, TchError> {
         tch::manual_seed(derive(seed, Stream::Weights) as i64);
         let mut parameters = Vec::new();
         for &Parameter { name, shape, fan_in } in kind.parameters() {
-            // What torch.nn.Conv2d and torch.nn.Linear draw: uniform within 1/sqrt(fan_in), weights and biases alike.
+            // What torch.nn.Conv2d and torch.nn.Linear draw: uniform within 1/sqrt(fan_in), weights
+            // and biases alike.
             let bound = 1.0 / (fan_in as f64).sqrt();
             let values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?.f_uniform_(-bound, bound)?;
             parameters.push((name, values.f_to_device(device)?.f_set_requires_grad(true)?));

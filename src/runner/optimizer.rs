@@ -1,4 +1,5 @@
-//! Stochastic gradient descent with momentum, by PyTorch's formula (`torch.optim.SGD`, dampening 0, no Nesterov).
+//! Stochastic gradient descent with momentum, by PyTorch's formula (`torch.optim.SGD`, dampening 0,
+//! no Nesterov).
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,8 @@ impl Sgd {
         Self { learning_rate, momentum, velocities: Vec::new() }
     }
 
-    /// What a checkpoint needs of it, by name: one velocity a parameter, none before the first step.
+    /// What a checkpoint needs of it, by name: one velocity a parameter, none before the first
+    /// step.
     pub(crate) fn state<'a>(&'a self, parameters: &'a [(&str, Tensor)]) -> impl Iterator<Item = (String, &'a Tensor)> {
         parameters.iter().zip(&self.velocities).map(|((name, _), velocity)| (velocity_name(name), velocity))
     }
@@ -52,7 +54,8 @@ impl Sgd {
         self.learning_rate
     }
 
-    /// Moves each parameter against its gradient. The gradients are used up: the first become the velocities.
+    /// Moves each parameter against its gradient. The gradients are used up: the first become the
+    /// velocities.
     pub(crate) fn step(&mut self, parameters: &[(&str, Tensor)], gradients: Vec<Tensor>) -> Result<(), TchError> {
         tch::no_grad(|| {
             if self.momentum == 0.0 {

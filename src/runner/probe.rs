@@ -47,7 +47,8 @@ pub(crate) fn probe() -> ExitCode {
 
 /// The version of the library that is loaded, by its own word.
 pub(crate) fn libtorch_version() -> String {
-    // SAFETY: `uint64_t aoti_torch_abi_version()` of libtorch's stable C interface; it takes nothing and touches nothing.
+    // SAFETY: `uint64_t aoti_torch_abi_version()` of libtorch's stable C interface; it takes
+    // nothing and touches nothing.
     let packed = unsafe {
         Library::this().get::<unsafe extern "C" fn() -> u64>(b"aoti_torch_abi_version\0").map(|version| version())
     };
@@ -109,7 +110,8 @@ fn cuda_error() -> Option<u32> {
 /// The version of the CUDA runtime that is loaded, such as `13.0`.
 fn cuda_version() -> String {
     let mut number = 0;
-    // SAFETY: `cudaError_t cudaRuntimeGetVersion(int *)` of the CUDA runtime; it writes one int and needs no driver.
+    // SAFETY: `cudaError_t cudaRuntimeGetVersion(int *)` of the CUDA runtime; it writes one int and
+    // needs no driver.
     let status = unsafe {
         Library::this()
             .get::<unsafe extern "C" fn(*mut i32) -> i32>(b"cudaRuntimeGetVersion\0")

@@ -1,8 +1,9 @@
-//! Tells that the runner lives while it is asked to stop and one step, or one batch of a validation pass, takes long.
+//! Tells that the runner lives while it is asked to stop and one step, or one batch of a validation
+//! pass, takes long.
 //!
-//! A runner that tells nothing after it was asked to stop is killed, and loses what it has not saved. Its thread of training
-//! cannot tell anything before the step is over, so that another one does. A step that takes far longer than every one before
-//! it hangs: nothing is told of that.
+//! A runner that tells nothing after it was asked to stop is killed, and loses what it has not
+//! saved. Its thread of training cannot tell anything before the step is over, so that another one
+//! does. A step that takes far longer than every one before it hangs: nothing is told of that.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,7 +81,8 @@ impl Journal {
         }
     }
 
-    /// Starts the thread. `patience` is the time after which a silent runner is taken for hung, where its user says so.
+    /// Starts the thread. `patience` is the time after which a silent runner is taken for hung,
+    /// where its user says so.
     pub(crate) fn pulse(&self, stop: Stop, patience: Option<Duration>) -> io::Result<Pulse> {
         let (end, ends) = channel();
         let journal = self.clone();
@@ -107,7 +109,8 @@ impl Shared {
         if is_at_work && self.told.elapsed() >= ALIVE_EVERY {
             self.told = Instant::now();
             let alive = StepProgress { step: self.step, ..StepProgress::default() };
-            // The thread of training meets the same error with its next record, and ends the attempt.
+            // The thread of training meets the same error with its next record, and ends the
+            // attempt.
             let _ = self.writer.append(SystemTime::now(), What::Progress(alive));
         }
     }

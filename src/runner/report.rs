@@ -1,7 +1,9 @@
-//! What the runner tells: records to the journal, the same scalars to the event file, lines to the log.
+//! What the runner tells: records to the journal, the same scalars to the event file, lines to the
+//! log.
 //!
-//! The journal is the truth. Where an event file cannot be written the disk is full or gone, and the attempt ends: it is taken up at its last
-//! checkpoint, up to which the disk has everything, so that TensorBoard's curve has no gap.
+//! The journal is the truth. Where an event file cannot be written the disk is full or gone, and
+//! the attempt ends: it is taken up at its last checkpoint, up to which the disk has everything, so
+//! that TensorBoard's curve has no gap.
 
 use std::fs::File;
 use std::time::{Duration, Instant, SystemTime};
@@ -64,7 +66,8 @@ impl Report {
         self.append(What::Started(started))
     }
 
-    /// Values at a step, in order, after that many examples of training. The event file holds steps in 63 bits, which the spec's rules promise.
+    /// Values at a step, in order, after that many examples of training. The event file holds steps
+    /// in 63 bits, which the spec's rules promise.
     pub(crate) fn scalars(&mut self, step: u64, examples: u64, values: &[(&str, f64)]) -> Result<()> {
         let now = SystemTime::now();
         // The journal first: the event file never holds what the journal does not.
@@ -92,7 +95,8 @@ impl Report {
         Ok(())
     }
 
-    /// A step without scalars: told if nothing was told for a while. `examples` are those of training so far.
+    /// A step without scalars: told if nothing was told for a while. `examples` are those of
+    /// training so far.
     pub(crate) fn progress(&mut self, step: u64, examples: u64) -> Result<()> {
         let elapsed = self.told.elapsed();
         if elapsed < PROGRESS_EVERY {
@@ -146,7 +150,8 @@ impl Report {
         Ok(files)
     }
 
-    /// The last word, as it was written: where the event file cannot hold what it should, it is that.
+    /// The last word, as it was written: where the event file cannot hold what it should, it is
+    /// that.
     pub(crate) fn ended(&mut self, ended: RunnerEnded) -> Result<RunnerEnded> {
         let synced = self.events.as_mut().map_or(Ok(()), EventFileWriter::sync).map_err(Failure::storage(EVENTS));
         let is_good = matches!(ended.reason(), JobEndReason::Finished | JobEndReason::Interrupted);

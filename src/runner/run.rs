@@ -1,4 +1,5 @@
-//! `torchd-runner run`: takes the job's lock, reads its order, loads, trains, and says how it ended.
+//! `torchd-runner run`: takes the job's lock, reads its order, loads, trains, and says how it
+//! ended.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,7 +30,8 @@ use crate::stop::Stop;
 use crate::sums::Sums;
 use crate::train::{Finish, Training};
 
-/// Exit code of a runner that has no business here: another one holds the lock, or the attempt is over.
+/// Exit code of a runner that has no business here: another one holds the lock, or the attempt is
+/// over.
 const NOT_MINE: u8 = 75;
 
 /// Trains the job in a folder.
@@ -98,10 +100,12 @@ fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>>
 }
 
 fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &Stop, step: &mut u64) -> Result<Finish> {
-    // Told before anything can go wrong: what was written beyond that step does not count from here on.
+    // Told before anything can go wrong: what was written beyond that step does not count from here
+    // on.
     let (loaded, resumed) = resume(folder, order, report)?;
     *step = resumed.step;
-    // Before it is told: event files may lag behind the journal where we die in between, and never hold what does not count.
+    // Before it is told: event files may lag behind the journal where we die in between, and never
+    // hold what does not count.
     let cut = cut_after(&folder.tensorboard(), resumed.step as i64);
     if order.attempt > 1 {
         report.resumed(resumed.clone())?;
@@ -190,7 +194,8 @@ fn device(order: &Order) -> Result<Device> {
     }
 }
 
-/// With the driver's number of the GPU, which is not the one that CUDA gives the only GPU that it shows.
+/// With the driver's number of the GPU, which is not the one that CUDA gives the only GPU that it
+/// shows.
 fn device_name(device: Device, order: &Order) -> String {
     match (device, &order.lease.gpu) {
         (Device::Cuda(_), Some(gpu)) => format!("cuda:{}", gpu.index),
@@ -199,8 +204,8 @@ fn device_name(device: Device, order: &Order) -> String {
     }
 }
 
-/// Reads the data, judges it once more (it may have changed since the request, and large files were judged by their
-/// headers), and moves everything to the device.
+/// Reads the data, judges it once more (it may have changed since the request, and large files were
+/// judged by their headers), and moves everything to the device.
 fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: Option<Loaded>) -> Result<Training> {
     let read = |files: &IdxFiles| {
         let open = |path| open(path).map_err(|what| Failure::new(JobEndReason::BadData, what));
@@ -264,8 +269,8 @@ fn context(device: Device, order: &Order) -> Context {
     Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor }
 }
 
-/// Opens a data file. The request was judged with this path, which is canonical and lies under a data root: a link
-/// that has come into the way since is not followed.
+/// Opens a data file. The request was judged with this path, which is canonical and lies under a
+/// data root: a link that has come into the way since is not followed.
 fn open(path: &Path) -> std::result::Result<DataFile, String> {
     let place = path.display();
     DataFile::open(path).map_err(|error| match (NotAFile::of(&error), path.canonicalize()) {

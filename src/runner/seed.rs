@@ -1,4 +1,5 @@
-//! Randomness as a function of seed and place: a run that was resumed draws what the unbroken one would have drawn.
+//! Randomness as a function of seed and place: a run that was resumed draws what the unbroken one
+//! would have drawn.
 
 /// What is drawn. Each has a stream of its own.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,5 @@
-//! SIGTERM, the one thing that the daemon can say: it is blocked for all threads at the start, and asked for between steps.
+//! SIGTERM, the one thing that the daemon can say: it is blocked for all threads at the start, and
+//! asked for between steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
-//! The training loop: passes over the training set, a validation pass after each, scalars on the way, checkpoints.
+//! The training loop: passes over the training set, a validation pass after each, scalars on the
+//! way, checkpoints.
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
@@ -134,7 +135,8 @@ impl Training {
         Ok(Finish::Complete)
     }
 
-    /// Takes a checkpoint of this place and hands it over to be written: every checkpoint goes this way. `Diverged` where training has.
+    /// Takes a checkpoint of this place and hands it over to be written: every checkpoint goes this
+    /// way. `Diverged` where training has.
     fn save(&self, metrics: BTreeMap<String, f64>, report: &mut Report, saver: &mut Saver) -> Result<()> {
         report.journal().rests();
         // The one before is written before memory holds another.
@@ -238,8 +240,9 @@ impl Training {
         readings.into_iter().filter_map(|(name, value)| Some((format!("gpu/{index}/{name}"), value?))).collect()
     }
 
-    /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the last one. A stop gives the validation
-    /// pass up: nothing of it was told, so that whoever goes on can do it from its start. Whether training stops here, with a checkpoint.
+    /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the
+    /// last one. A stop gives the validation pass up: nothing of it was told, so that whoever goes
+    /// on can do it from its start. Whether training stops here, with a checkpoint.
     fn end_epoch(&mut self, trained: u64, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<bool> {
         let step = self.place.step;
         let (epoch, of) = (self.place.epoch + u64::from(self.place.examples > 0), self.plan.total_epochs);
@@ -316,7 +319,8 @@ mod tests {
         accuracy: f64,
     }
 
-    /// The request of the golden values: the notebook's, without dropout and in the order of the files.
+    /// The request of the golden values: the notebook's, without dropout and in the order of the
+    /// files.
     fn request() -> v1::JobSpec {
         let paths = || v1::IdxDataset { images: "i".into(), labels: "l".into() };
         let set = || Some(v1::Dataset { format: Some(v1::dataset::Format::Idx(paths())) });

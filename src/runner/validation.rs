@@ -9,7 +9,8 @@ use crate::sums::correct;
 use crate::train::Training;
 
 impl Training {
-    /// Mean loss and accuracy over a set, without dropout; None where `go_on`, asked before each batch, says no.
+    /// Mean loss and accuracy over a set, without dropout; None where `go_on`, asked before each
+    /// batch, says no.
     pub(crate) fn validate(
         &self,
         examples: &Examples,

@@ -12,7 +12,8 @@ pub(super) enum NoGpu {
     Unusable(String),
 }
 
-/// A GPU for a job: the first that is free, or, for one that shares, the fullest that has room for it.
+/// A GPU for a job: the first that is free, or, for one that shares, the fullest that has room for
+/// it.
 pub(super) fn choose(wish: GpuWish, held: &[LeasedGpu], machine: &Machine) -> Result<LeasedGpu, NoGpu> {
     let mut obstacles = Vec::new();
     let mut could_be = 0;

@@ -102,7 +102,8 @@ impl GpuService for Gpus {
                     continue;
                 }
                 let answer = v1::WatchGpusResponse { gpus: watcher.joined().0, source: Some(watcher.source()) };
-                // Waits for this client alone; meanwhile the newest sample goes on being the newest.
+                // Waits for this client alone; meanwhile the newest sample goes on being the
+                // newest.
                 if sender.send(Ok(answer)).await.is_err() {
                     return;
                 }

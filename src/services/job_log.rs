@@ -97,7 +97,8 @@ fn failed(error: io::Error) -> Status {
     status::internal("STORAGE_FAILED", format!("the log cannot be read: {error}"))
 }
 
-/// How many bytes hold whole characters: a character that is cut off at the end is left for the next message.
+/// How many bytes hold whole characters: a character that is cut off at the end is left for the
+/// next message.
 fn whole_characters(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),

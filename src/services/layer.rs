@@ -75,7 +75,8 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if request.uri().path() == WATCH_JOB {
-            // A thousand watchers get the same bytes; packing them for each anew would cost more than it saves.
+            // A thousand watchers get the same bytes; packing them for each anew would cost more
+            // than it saves.
             request.headers_mut().remove("grpc-accept-encoding");
         }
         let mut count = Count::begin(&self.shared, request.uri().path());
@@ -114,7 +115,8 @@ where
     }
 }
 
-/// tonic has a timer of its own for the client's deadline, whose answer has no details; ours ends a moment before it.
+/// tonic has a timer of its own for the client's deadline, whose answer has no details; ours ends a
+/// moment before it.
 const BEFORE_TONIC: Duration = Duration::from_millis(2);
 
 /// The header of gRPC over HTTP/2: at most eight digits and a unit.
@@ -205,7 +207,8 @@ impl Drop for Count {
 }
 
 pin_project! {
-    /// A body that sees its trailers pass: the status of an RPC that answered something stands there.
+    /// A body that sees its trailers pass: the status of an RPC that answered something stands
+    /// there.
     struct Counted {
         #[pin]
         body: Body,

@@ -1,4 +1,5 @@
-//! The one map from what can go wrong to what a client sees: a canonical code, a message for people, details for programs.
+//! The one map from what can go wrong to what a client sees: a canonical code, a message for
+//! people, details for programs.
 
 use std::collections::HashMap;
 use std::time::Duration;

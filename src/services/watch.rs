@@ -1,6 +1,8 @@
-//! WatchJob: first a snapshot, then every record behind a number, in order, and snapshots where the job has changed. Whoever keeps up gets
-//! what all others get, in the same bytes; whoever does not reads the journal by itself, where nothing is lost. A watcher works when its
-//! client takes the message before, so that a slow one holds no more than that.
+//! WatchJob: a snapshot, then every record after a number in order, and a snapshot at each change.
+//!
+//! A follower that keeps up gets bytes that are encoded once for all of them. A follower that does
+//! not reads the journal by itself, so nothing is lost. It works when its client takes the message
+//! before, so a slow client holds one message and no more.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -39,8 +41,8 @@ pub(super) async fn watch(manager: Manager, clients: Clients, id: JobId, after: 
             format!("is {after}, and the journal of {} ends with record {end}", id.name()),
         ));
     }
-    let watcher = Watcher { manager, clients, folder, views, position, told: None, is_over: false };
-    Ok(Box::pin(try_unfold(watcher, Watcher::next)))
+    let follower = Follower { manager, clients, folder, views, position, told: None, is_over: false };
+    Ok(Box::pin(try_unfold(follower, Follower::next)))
 }
 
 /// Where the record after that one begins, and whether the journal goes as far; else where it ends.
@@ -61,7 +63,7 @@ async fn find(clients: &Clients, folder: JobFolder, after: u64) -> Result<(bool,
     found.await?.map_err(status::of_journal)
 }
 
-struct Watcher {
+struct Follower {
     manager: Manager,
     clients: Clients,
     folder: JobFolder,
@@ -73,7 +75,7 @@ struct Watcher {
     is_over: bool,
 }
 
-impl Watcher {
+impl Follower {
     /// The next message; None after the last.
     async fn next(mut self) -> Result<Option<(EncodedWatch, Self)>, Status> {
         while !self.is_over {
@@ -106,7 +108,8 @@ impl Watcher {
             pieces.extend(recent);
             self.position = position;
         }
-        // While somebody follows the journal, no further than that: so we come to where the newest batches begin.
+        // While somebody follows the journal, no further than that: so we come to where the newest
+        // batches begin.
         let follows = now.job.state.is_active();
         let missing = if follows { now.sequence.saturating_sub(self.position.sequence) } else { u64::MAX };
         let wanted = missing.min(RECORDS_AT_ONCE);
@@ -128,7 +131,8 @@ impl Watcher {
         });
         let (count, piece, position, is_gone) = read.await?.map_err(status::of_journal)?;
         if is_gone {
-            // What a deleted job has not told yet it will not tell any more, and a watch that just ended would hide that.
+            // What a deleted job has not told yet it will not tell any more, and a watch that just
+            // ended would hide that.
             self.manager.refuse_deleted(&now.job.id).await.map_err(status::of)?;
         }
         pieces.push(piece);

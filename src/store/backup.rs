@@ -1,4 +1,5 @@
-//! A copy of the database before it is brought to a newer form, so that the version before can be put back.
+//! A copy of the database before it is brought to a newer form, so that the version before can be
+//! put back.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +17,8 @@ pub(super) fn path_of(database: &Path, form: usize) -> PathBuf {
     database.with_file_name(name)
 }
 
-/// Copies the database of that form beside itself; a copy of the same form is replaced. Durable when it returns.
+/// Copies the database of that form beside itself; a copy of the same form is replaced. Durable
+/// when it returns.
 pub(super) fn make(connection: &Connection, database: &Path, form: usize) -> Result<PathBuf, StoreError> {
     let path = path_of(database, form);
     let failed = |cause: &dyn std::fmt::Display| StoreError::Backup { path: path.clone(), cause: cause.to_string() };

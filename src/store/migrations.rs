@@ -4,7 +4,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::StoreError;
 
-/// Times are microseconds since 1970; `spec`, `end`, `final_progress` and `asked` are messages of torchd.v1 in their JSON mapping.
+/// Times are microseconds since 1970; `spec`, `end`, `final_progress` and `asked` are messages of
+/// torchd.v1 in their JSON mapping.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE job (
@@ -39,7 +40,8 @@ const MIGRATIONS: &[&str] = &[
 /// The newest form.
 pub(super) const NEWEST: usize = MIGRATIONS.len();
 
-/// The form of a database, 0 where it holds nothing yet; refused where it is not ours or of a later version.
+/// The form of a database, 0 where it holds nothing yet; refused where it is not ours or of a later
+/// version.
 pub(super) fn form(connection: &Connection) -> Result<usize, StoreError> {
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let found = found as usize;

@@ -1,4 +1,5 @@
-//! The database without its threads, for looking it over and for making it anew while no daemon runs: read whole, written whole.
+//! The database without its threads, for looking it over and for making it anew while no daemon
+//! runs: read whole, written whole.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +45,8 @@ pub fn look(path: &Path) -> Result<Contents, StoreError> {
     }
 }
 
-/// Makes a database of these jobs, in that order, where there is none. Durable when it returns, but for its name.
+/// Makes a database of these jobs, in that order, where there is none. Durable when it returns, but
+/// for its name.
 pub fn make(path: &Path, jobs: &[(Job, Option<Asked>)]) -> Result<(), StoreError> {
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "synchronous", "FULL")?;

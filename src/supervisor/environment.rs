@@ -1,4 +1,5 @@
-//! What a runner sees of our environment: what programs and libraries need, and nothing of systemd's.
+//! What a runner sees of our environment: what programs and libraries need, and nothing of
+//! systemd's.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -18,7 +19,8 @@ pub(super) fn of_python(ours: impl Iterator<Item = (OsString, OsString)>) -> Vec
     ours.filter(|(name, _)| is_kept(&name.to_string_lossy())).collect()
 }
 
-/// Our environment, cleared of everything that is not meant for a runner. `libraries` go before what LD_LIBRARY_PATH has.
+/// Our environment, cleared of everything that is not meant for a runner. `libraries` go before
+/// what LD_LIBRARY_PATH has.
 pub(super) fn of_runner(
     ours: impl Iterator<Item = (OsString, OsString)>,
     libraries: Option<&Path>,

@@ -1,5 +1,6 @@
-//! What can be done with a runner and its shim from outside, by whoever did not start them too. A process id is trusted only through a
-//! pidfd that was opened before boot id and start time were compared: an id that is used again is never signalled.
+//! What can be done with a runner and its shim from outside, by whoever did not start them too. A
+//! process id is trusted only through a pidfd that was opened before boot id and start time were
+//! compared: an id that is used again is never signalled.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal as Os, kill_process_group, pidfd_o
 
 use super::is_of_disk;
 use crate::job::end::Exit;
-use crate::journal::{ExitNote, JobFolder, JobLock, Runner, cut_torn_end, holders, is_held};
+use crate::journal::{ExitNote, JobFolder, JobLock, Signature, cut_torn_end, holders, is_held};
 use crate::shortage::is_shortage;
 
 /// A killed process is gone within this, or stuck in the kernel. Whoever called is told, and asks
@@ -45,7 +46,7 @@ pub(super) enum Signal {
 /// Asks the locks of a job who lives. `runner` is who has signed as its runner, where that is
 /// known: where somebody has removed the locks, its shim needs a moment to notice, and nobody finds
 /// it by them.
-pub(super) fn alive(folder: &JobFolder, runner: Option<&Runner>) -> io::Result<Alive> {
+pub(super) fn alive(folder: &JobFolder, runner: Option<&Signature>) -> io::Result<Alive> {
     if is_held(&folder.shim())? {
         return Ok(Alive::Shim);
     }
@@ -53,7 +54,8 @@ pub(super) fn alive(folder: &JobFolder, runner: Option<&Runner>) -> io::Result<A
     Ok(if is_alone { Alive::RunnerAlone } else { Alive::Nobody })
 }
 
-/// Signals a runner through its shim, or by itself where it has none. `shim` is the shim's id where it is our child, not reaped yet.
+/// Signals a runner through its shim, or by itself where it has none. `shim` is the shim's id where
+/// it is our child, not reaped yet.
 pub(super) fn signal(folder: &JobFolder, shim: Option<u32>, signal: Signal) -> io::Result<()> {
     let os = match signal {
         Signal::Stop => Os::TERM,
@@ -82,7 +84,7 @@ struct Process {
 }
 
 /// The process that signed; None where it has ended, reaped or not.
-fn process(signed: &Runner) -> io::Result<Option<Process>> {
+fn process(signed: &Signature) -> io::Result<Option<Process>> {
     let found = open(signed.pid)?;
     // Opened before it is compared: from here on the id is its own.
     Ok(if signed.is_running()? { found } else { None })
@@ -106,7 +108,7 @@ fn holder(lock: &Path) -> io::Result<Option<Process>> {
     if !is_held(lock)? {
         return Ok(None);
     }
-    let signed = match Runner::read_file(lock) {
+    let signed = match Signature::read_file(lock) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
         signed => signed?,
     };
@@ -135,7 +137,8 @@ fn send(process: Option<Process>, signal: Os) -> io::Result<bool> {
         Err(error) => return Err(error.into()),
     }
     if signal == Os::KILL {
-        // It leads its group; while it is not reaped, its id, and so that of the group, is not used again.
+        // It leads its group; while it is not reaped, its id, and so that of the group, is not used
+        // again.
         let _ = kill_process_group(pid, Os::KILL);
         wait(&descriptor)?;
     }
@@ -159,8 +162,8 @@ pub(super) enum NotOver {
     Unnoted(io::Error),
 }
 
-/// Says that an attempt is over, so that a runner which begins late leaves at once, and tells how it ended as far as anybody saw it.
-/// Blocks; whoever still runs for it is killed.
+/// Says that an attempt is over, so that a runner which begins late leaves at once, and tells how
+/// it ended as far as anybody saw it. Blocks; whoever still runs for it is killed.
 pub(super) fn end(folder: &JobFolder, attempt: u32) -> Result<Exit, NotOver> {
     let begun = Instant::now();
     let lock = loop {
@@ -181,9 +184,10 @@ pub(super) fn end(folder: &JobFolder, attempt: u32) -> Result<Exit, NotOver> {
             }
             Err(error) => return Err(NotOver::Undetermined(error)),
         }
-        // A shim may hold it for the moment in which it writes the note. A signature that nobody can read is looked at again.
+        // A shim may hold it for the moment in which it writes the note. A signature that nobody
+        // can read is looked at again.
         if !is_held(&folder.shim()).map_err(NotOver::Undetermined)?
-            && let Ok(Some(signed)) = Runner::read(folder)
+            && let Ok(Some(signed)) = Signature::read(folder)
             && send(process(&signed).map_err(NotOver::Undetermined)?, Os::KILL).map_err(NotOver::Undetermined)?
         {
             tracing::warn!(attempt, "a runner that nobody looks after was killed");
@@ -192,7 +196,8 @@ pub(super) fn end(folder: &JobFolder, attempt: u32) -> Result<Exit, NotOver> {
             let words = format!("somebody still holds {}; `lsof` tells who", folder.lock().display());
             return Err(NotOver::Undetermined(io::Error::new(io::ErrorKind::ResourceBusy, words)));
         }
-        // Between the taking of the lock and its signature, and between the end of a process and that of its files.
+        // Between the taking of the lock and its signature, and between the end of a process and
+        // that of its files.
         sleep(Duration::from_millis(10));
     };
     let noted = match ExitNote::read(folder) {
@@ -202,7 +207,7 @@ pub(super) fn end(folder: &JobFolder, attempt: u32) -> Result<Exit, NotOver> {
         Err(_) => None,
     };
     if noted.is_none()
-        && let Some(signed) = Runner::read(folder).ok().flatten().filter(|signed| signed.attempt == attempt)
+        && let Some(signed) = Signature::read(folder).ok().flatten().filter(|signed| signed.attempt == attempt)
         && let Some(Process { descriptor, .. }) = process(&signed).map_err(NotOver::Undetermined)?
         // A process that ends gives its locks back before its memory, and that on a GPU.
         && !wait(&descriptor).map_err(NotOver::Undetermined)?

@@ -1,4 +1,5 @@
-//! The runner's output: read to the end, so that it never blocks, and kept up to a limit, so that it never fills a disk.
+//! The runner's output: read to the end, so that it never blocks, and kept up to a limit, so that
+//! it never fills a disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,7 +12,8 @@ const TAIL_BYTES: u64 = 64 << 10;
 /// Of what a full log cannot take, so much of the end is kept: the last words tell most.
 const LAST_BYTES: usize = 4 << 10;
 
-/// The log of a job, written to by the shim. What cannot be kept is counted, and a line says so where it is missing.
+/// The log of a job, written to by the shim. What cannot be kept is counted, and a line says so
+/// where it is missing.
 pub(super) struct Log {
     path: PathBuf,
     /// None while it cannot be opened.
@@ -58,7 +60,8 @@ impl Log {
         self.last.drain(..old);
     }
 
-    /// Ends the log. One that was full gets the last words all the same, behind a line about what is missing before them.
+    /// Ends the log. One that was full gets the last words all the same, behind a line about what
+    /// is missing before them.
     pub(super) fn close(mut self) {
         let mut last = std::mem::take(&mut self.last);
         if (last.len() as u64) < self.dropped {

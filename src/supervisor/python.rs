@@ -13,7 +13,8 @@ use crate::job::probe::Found;
 /// An interpreter that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Prints two lines each for Python and for PyTorch: version and file. The metadata of packages is read, nothing is imported.
+/// Prints two lines each for Python and for PyTorch: version and file. The metadata of packages is
+/// read, nothing is imported.
 const QUESTION: &str = r#"
 import sys, importlib.metadata as metadata
 print(sys.version.split()[0], sys.executable, sep="\n")
@@ -33,8 +34,8 @@ pub struct PythonReport {
     pub pytorch: Found,
 }
 
-/// Where to look for a Python: the file of the settings, else `$PYSPARK_PYTHON`, which Databricks sets to the Python of its runtime,
-/// else `python3` on the `PATH`.
+/// Where to look for a Python: the file of the settings, else `$PYSPARK_PYTHON`, which Databricks
+/// sets to the Python of its runtime, else `python3` on the `PATH`.
 pub async fn ask_python(chosen: Option<&Path>) -> PythonReport {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let (program, found_by): (OsString, _) = match (chosen, variable("PYSPARK_PYTHON")) {

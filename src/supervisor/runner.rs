@@ -1,5 +1,5 @@
-//! One runner from its start, or from where we find it, to its end. Whoever started it: what is known of it is what lies in the job's
-//! folder, and what the locks there say.
+//! One runner from its start, or from where we find it, to its end. Whoever started it: what is
+//! known of it is what lies in the job's folder, and what the locks there say.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::stopping::{Stop, Stopping};
 use super::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor, environment, is_of_machine, log, shim};
 use crate::job::JobId;
 use crate::job::end::{EXIT_STORAGE, Exit};
-use crate::journal::{Batch, JobFolder, JournalError, JournalTail, ProgressFold, Runner};
+use crate::journal::{Batch, JobFolder, JournalError, JournalTail, ProgressFold, Signature};
 use crate::proto::EncodedWatch;
 use crate::proto::v1::watch_event::Event;
 use crate::shortage::is_shortage;
@@ -66,8 +66,8 @@ enum Origin {
 }
 
 impl Supervisor {
-    /// Starts the runner of an attempt whose order lies in the folder. Everything else comes as events. `visible` is the GPU that CUDA
-    /// shows it, if any.
+    /// Starts the runner of an attempt whose order lies in the folder. Everything else comes as
+    /// events. `visible` is the GPU that CUDA shows it, if any.
     pub fn start(&self, id: JobId, folder: JobFolder, attempt: u32, visible: Option<String>) -> RunnerHandle {
         self.look_after(id, folder, attempt, Origin::New { visible })
     }
@@ -238,7 +238,8 @@ impl Supervisor {
     ) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // One that an earlier daemon has started has signed already; whether anybody finds it later is not certain.
+        // One that an earlier daemon has started has signed already; whether anybody finds it later
+        // is not certain.
         let mut runner = signed(folder, attempt).await;
         if let Some(runner) = &runner {
             self.tell(id, RunnerNews::Spawned { process_group: runner.pid }).await;
@@ -367,7 +368,8 @@ struct Looked {
     fault: Option<JournalError>,
 }
 
-/// Reads what a journal has. Records that are many are old news, which watchers read for themselves.
+/// Reads what a journal has. Records that are many are old news, which watchers read for
+/// themselves.
 fn look(mut journal: JournalTail, mut fold: ProgressFold) -> Looked {
     let from = journal.position();
     let (mut count, mut batch, mut fault) = (0, None, None);
@@ -401,7 +403,8 @@ struct Tail {
     fault: Option<Fault>,
 }
 
-/// Returns the exit code of a shim that we started when it has ended, and is reaped; never where there is none.
+/// Returns the exit code of a shim that we started when it has ended, and is reaped; never where
+/// there is none.
 async fn ended(child: &mut Option<Child>) -> Option<i32> {
     match child {
         Some(child) => child.wait().await.ok()?.code(),
@@ -410,8 +413,8 @@ async fn ended(child: &mut Option<Child>) -> Option<i32> {
 }
 
 /// The runner of that attempt, once it has signed the lock.
-async fn signed(folder: &JobFolder, attempt: u32) -> Option<Runner> {
+async fn signed(folder: &JobFolder, attempt: u32) -> Option<Signature> {
     let place = folder.clone();
-    let signed = tokio::task::spawn_blocking(move || Runner::read(&place)).await.ok()?.ok()??;
+    let signed = tokio::task::spawn_blocking(move || Signature::read(&place)).await.ok()?.ok()??;
     (signed.attempt == attempt).then_some(signed)
 }

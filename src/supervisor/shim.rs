@@ -1,9 +1,11 @@
-//! The shim: the parent of one runner, which outlives the daemon. It keeps the runner's log, hands signals on, sees how the runner
-//! ends, leaves nothing of it behind, and notes the end in `exit.json`; then it leaves. It holds the lock of the file `shim` in the
-//! job's folder all that time, so that a new daemon knows that somebody looks after the runner.
+//! The shim: the parent of one runner, which outlives the daemon. It keeps the runner's log, hands
+//! signals on, sees how the runner ends, leaves nothing of it behind, and notes the end in
+//! `exit.json`; then it leaves. It holds the lock of the file `shim` in the job's folder all that
+//! time, so that a new daemon knows that somebody looks after the runner.
 //!
-//! SIGTERM, SIGINT and SIGHUP ask the runner to checkpoint and stop; SIGUSR1 kills it with everything that it started. A daemon that
-//! stays away for too long is the same as a SIGTERM. It is one thread that waits for descriptors: no libtorch, no tokio.
+//! SIGTERM, SIGINT and SIGHUP ask the runner to checkpoint and stop; SIGUSR1 kills it with
+//! everything that it started. A daemon that stays away for too long is the same as a SIGTERM. It
+//! is one thread that waits for descriptors: no libtorch, no tokio.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -31,7 +33,8 @@ use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
 use crate::shortage::is_shortage;
 use crate::umask;
 
-/// Exit code of a shim that has no business here: another one is there, or the attempt is over (EX_TEMPFAIL).
+/// Exit code of a shim that has no business here: another one is there, or the attempt is over
+/// (EX_TEMPFAIL).
 const NOT_MINE: u8 = 75;
 /// Exit code of a shim that could not start its runner for want of the machine: it lacks something,
 /// or the program is not in its place (EX_OSERR). Its last words in the log tell what.
@@ -157,7 +160,8 @@ fn begin(arguments: &ShimArguments) -> Result<Option<Begun>, NotBegun> {
     set_nonblocking(&reader)?;
     let child = start(arguments, writer).map_err(NotBegun::Runner)?;
     let shim = Shim { pid: Pid::from_raw(child.id() as i32), signals, output: Some(reader), was_killed: false };
-    // The kernel takes a runner before it takes a daemon; raising one's own share is allowed to all.
+    // The kernel takes a runner before it takes a daemon; raising one's own share is allowed to
+    // all.
     let _ = fs::write(format!("/proc/{}/oom_score_adj", shim.pid), "500");
     Ok(Some(Begun { folder, held, room, log, shim, kills_before }))
 }
@@ -276,7 +280,8 @@ impl Shim {
         Ok(false)
     }
 
-    /// Kills everything that the ended runner has left behind, its group and whatever has left that, and takes the rest of its output.
+    /// Kills everything that the ended runner has left behind, its group and whatever has left
+    /// that, and takes the rest of its output.
     fn bury(&mut self, log: &mut Log) -> io::Result<Exit> {
         // Until we reap the runner, the id of its group is not used again.
         let _ = killpg(self.pid, Signal::SIGKILL);
@@ -364,7 +369,8 @@ impl<'a> Alone<'a> {
     /// Why the runner should not go on, if there is a reason.
     fn why(&mut self, now: Instant) -> Option<String> {
         let ShimArguments { job, daemon_lock, orphan_timeout, .. } = self.arguments;
-        // Who does not find our lock takes the job for over. What is there again at the next look was not gone.
+        // Who does not find our lock takes the job for over. What is there again at the next look
+        // was not gone.
         let is_lost = self.held.is_lost(&self.folder.shim());
         if std::mem::replace(&mut self.is_lost, is_lost) && is_lost {
             return Some(format!("{} or the lock in it was removed", job.display()));
@@ -384,7 +390,8 @@ impl<'a> Alone<'a> {
     }
 }
 
-/// The signals that mean something to us, as a descriptor. Blocked for us; whoever we start begins with none blocked.
+/// The signals that mean something to us, as a descriptor. Blocked for us; whoever we start begins
+/// with none blocked.
 fn signals() -> io::Result<SignalFd> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
@@ -444,7 +451,8 @@ fn children() -> Vec<Pid> {
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
 }
 
-/// Processes that the kernel has killed because memory ran out: on this machine, and in our control group.
+/// Processes that the kernel has killed because memory ran out: on this machine, and in our control
+/// group.
 fn memory_kills() -> u64 {
     let count = |path: &Path| {
         let text = fs::read_to_string(path).ok()?;

@@ -1,5 +1,6 @@
-//! Cuts out of the event files of earlier attempts what a resumed one will write again. TensorBoard's loaders differ in what they
-//! drop at a session START, so nothing is left for them to drop.
+//! Cuts out of the event files of earlier attempts what a resumed one will write again.
+//! TensorBoard's loaders differ in what they drop at a session START, so nothing is left for them
+//! to drop.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -11,8 +12,9 @@ use super::MARK;
 use crate::proto::tensorboard::{Event, event::What};
 use crate::record::{FrameError, Next, RecordReader};
 
-/// Shortens the event files of a folder so that no event is beyond `step`, and every file ends with a whole record. The steps of a file
-/// rise, so that what is cut is its end. A file that is left without any value is removed.
+/// Shortens the event files of a folder so that no event is beyond `step`, and every file ends with
+/// a whole record. The steps of a file rise, so that what is cut is its end. A file that is left
+/// without any value is removed.
 pub fn cut_after(folder: &Path, step: i64) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -15,8 +15,8 @@ pub fn file_version(now: SystemTime) -> Event {
     event(now, 0, What::FileVersion(FILE_VERSION.into()), Some(metadata))
 }
 
-/// The second record of a file: `step` is the first that the file will hold. Readers drop what older files of the run
-/// hold for that step and later ones.
+/// The second record of a file: `step` is the first that the file will hold. Readers drop what
+/// older files of the run hold for that step and later ones.
 pub fn session_start(now: SystemTime, step: i64) -> Event {
     let log = SessionLog { status: session_log::SessionStatus::Start.into(), ..SessionLog::default() };
     event(now, step, What::SessionLog(log), None)

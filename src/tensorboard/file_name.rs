@@ -1,5 +1,5 @@
-//! Names of event files. TensorBoard reads the files of a folder in the order of their names, so a new file has to sort
-//! behind the older ones.
+//! Names of event files. TensorBoard reads the files of a folder in the order of their names, so a
+//! new file has to sort behind the older ones.
 
 use std::io;
 use std::path::Path;
@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 /// What readers look for in a name.
 const PREFIX: &str = "events.out.tfevents.";
 
-/// The name of a new file in `folder`: seconds, host, process and a counter, as PyTorch's writer has it. Where a file of
-/// this second or of a later one is there already, the next free second is taken: host and process id sort by chance.
+/// The name of a new file in `folder`: seconds, host, process and a counter, as PyTorch's writer
+/// has it. Where a file of this second or of a later one is there already, the next free second is
+/// taken: host and process id sort by chance.
 pub(super) fn next(folder: &Path, now: SystemTime, host: &str, process: u32) -> io::Result<String> {
     let mut newest = None;
     for entry in folder.read_dir()? {

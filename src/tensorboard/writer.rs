@@ -1,8 +1,9 @@
 //! Writes an event file.
 //!
-//! Events are encoded into a buffer at once and reach the file when the buffer is full, when a caller asks, or when the
-//! oldest of them has waited two seconds: a viewer lags little and a fast job makes few system calls. After a failed write
-//! the file is cut back to its last whole record, since readers give a file with a broken record up for good.
+//! Events are encoded into a buffer at once and reach the file when the buffer is full, when a
+//! caller asks, or when the oldest of them has waited two seconds: a viewer lags little and a fast
+//! job makes few system calls. After a failed write the file is cut back to its last whole record,
+//! since readers give a file with a broken record up for good.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -22,7 +23,8 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// An event waits no longer than this for company.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// Appends to one event file. Dropping it writes what is still waiting; `flush` before that, to see an error.
+/// Appends to one event file. Dropping it writes what is still waiting; `flush` before that, to see
+/// an error.
 pub struct EventFileWriter {
     path: PathBuf,
     file: File,
@@ -73,12 +75,14 @@ impl EventFileWriter {
         if self.buffer.len() >= BUFFER_BYTES {
             return self.flush();
         }
-        // A clock is read once per buffer that begins to fill, and then by `flush_if_due`, not by every event.
+        // A clock is read once per buffer that begins to fill, and then by `flush_if_due`, not by
+        // every event.
         self.waiting_since.get_or_insert_with(Instant::now);
         Ok(())
     }
 
-    /// Writes what has waited long enough. For callers that have a moment, such as a training loop after a step.
+    /// Writes what has waited long enough. For callers that have a moment, such as a training loop
+    /// after a step.
     pub fn flush_if_due(&mut self) -> io::Result<()> {
         match self.waiting_since {
             Some(since) if since.elapsed() >= MAX_WAIT => self.flush(),
@@ -86,7 +90,8 @@ impl EventFileWriter {
         }
     }
 
-    /// Writes everything to the file. After an error everything is still waiting, and the file ends with a whole record.
+    /// Writes everything to the file. After an error everything is still waiting, and the file ends
+    /// with a whole record.
     pub fn flush(&mut self) -> io::Result<()> {
         if let Err(error) = self.file.write_all(&self.buffer) {
             self.file.set_len(self.written)?;

@@ -1,4 +1,5 @@
-//! A client that watches a job to its end, across the deaths of the daemon, and notes everything that it is told wrongly.
+//! A client that watches a job to its end, across the deaths of the daemon, and notes everything
+//! that it is told wrongly.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +21,8 @@ pub(crate) struct Seen {
     pub(crate) streams: u64,
 }
 
-/// Follows a job until it is told its end, or the job is not there any more. `pace` is how long it takes over each message.
+/// Follows a job until it is told its end, or the job is not there any more. `pace` is how long it
+/// takes over each message.
 pub(crate) async fn follow(name: String, mut address: watch::Receiver<Option<SocketAddr>>, pace: Duration) -> Seen {
     let mut seen = Seen::default();
     loop {
@@ -45,7 +47,8 @@ pub(crate) async fn follow(name: String, mut address: watch::Receiver<Option<Soc
 
 /// Whether an answer says that the daemon is gone, and nothing of the job.
 pub(crate) fn is_lost(code: tonic::Code) -> bool {
-    // The last is what a connection that breaks off within a frame looks like; of our own answers none has it while a job is watched.
+    // The last is what a connection that breaks off within a frame looks like; of our own answers
+    // none has it while a job is watched.
     matches!(code, tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled | tonic::Code::Internal)
 }
 

@@ -66,7 +66,8 @@ fn assert_is_true_end(subject: &Subject, job: &v1::Job, was_full: bool) {
         (JobState::Failed, JobEndReason::KilledBySignal | JobEndReason::Stalled) => {
             job.restarts == subject.max_restarts
         }
-        // The disk was full before it was cancelled; otherwise it would have been paused, and resumed.
+        // The disk was full before it was cancelled; otherwise it would have been paused, and
+        // resumed.
         (JobState::Failed, JobEndReason::Storage) => was_full && subject.is_cancel_asked,
         (JobState::Failed, JobEndReason::Interrupted) => end.message.contains("times in a row"),
         _ => false,
@@ -88,7 +89,8 @@ fn assert_is_reference(name: &str, found: &BTreeMap<String, Points>, is_whole: b
     }
 }
 
-/// The event files hold what ReadScalars tells, each step once; of a runner that was killed perhaps not the last steps.
+/// The event files hold what ReadScalars tells, each step once; of a runner that was killed perhaps
+/// not the last steps.
 fn assert_events(folder: &Path, name: &str, found: &BTreeMap<String, Points>, is_whole: bool) {
     let mut files: Vec<_> =
         fs::read_dir(folder.join("tensorboard")).unwrap().map(|file| file.unwrap().path()).collect();
@@ -110,7 +112,8 @@ fn assert_events(folder: &Path, name: &str, found: &BTreeMap<String, Points>, is
     }
 }
 
-/// What lies in the folders is whole and of one mind with the database, and nobody works there any more.
+/// What lies in the folders is whole and of one mind with the database, and nobody works there any
+/// more.
 pub(crate) fn check_left(round: &mut Round, seen: &[(usize, Seen)], reference: &Reference) {
     let processes = round.processes();
     assert!(processes.is_empty(), "left behind: {processes:#?}");

@@ -1,9 +1,12 @@
-//! The fault harness: rounds in which the daemon, shims and runners are killed, stopped and frozen at random and at every named point, clients
-//! pause, resume, cancel and delete, checkpoints rot and the disk fills up. After each round every job has one true end, nothing is doubled,
-//! missing or half-written, no process and no lease is left, and what was computed is bit for bit what an unbroken job computes.
+//! The fault harness: rounds in which the daemon, shims and runners are killed, stopped and frozen
+//! at random and at every named point, clients pause, resume, cancel and delete, checkpoints rot
+//! and the disk fills up. After each round every job has one true end, nothing is doubled, missing
+//! or half-written, no process and no lease is left, and what was computed is bit for bit what an
+//! unbroken job computes.
 //!
-//! `CHAOS_ROUNDS` is how many rounds there are, `CHAOS_SEED` the seed of the first; each following one has the next number. A round that
-//! failed is played again by its seed alone: `CHAOS_SEED=n CHAOS_ROUNDS=1`. The same blows fall then; what they hit is up to the machine.
+//! `CHAOS_ROUNDS` is how many rounds there are, `CHAOS_SEED` the seed of the first; each following
+//! one has the next number. A round that failed is played again by its seed alone: `CHAOS_SEED=n
+//! CHAOS_ROUNDS=1`. The same blows fall then; what they hit is up to the machine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

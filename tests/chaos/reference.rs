@@ -1,4 +1,5 @@
-//! What a job computes that nothing happens to. Whatever happens to another of the same spec, it computes that, or the beginning of it.
+//! What a job computes that nothing happens to. Whatever happens to another of the same spec, it
+//! computes that, or the beginning of it.
 
 use std::collections::BTreeMap;
 use std::fs;

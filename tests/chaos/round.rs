@@ -1,4 +1,5 @@
-//! One round: a daemon, some jobs, what happens to them, and how they get to their ends all the same.
+//! One round: a daemon, some jobs, what happens to them, and how they get to their ends all the
+//! same.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +15,7 @@ use nix::unistd::Pid;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
-use torchd::journal::Runner;
+use torchd::journal::Signature;
 use torchd::proto::v1::job_service_client::JobServiceClient;
 use torchd::proto::v1::{self, JobState};
 
@@ -57,7 +58,7 @@ pub(crate) struct Round {
     /// The point at which what is started now dies.
     pub(crate) fault: Option<String>,
     pub(crate) subjects: Vec<Subject>,
-    pub(crate) frozen: Vec<Runner>,
+    pub(crate) frozen: Vec<Signature>,
     pub(crate) clients: Vec<(String, Child)>,
     tally: Tally,
     log: Vec<String>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use torchd::journal::{Runner, is_held};
+use torchd::journal::{Signature, is_held};
 use torchd::proto::v1;
 
 use super::blows::Blow;
@@ -126,7 +126,7 @@ impl Round {
 
     /// Signals whoever has signed a lock of a job, if that still runs.
     fn signal(&mut self, name: &str, lock: &str, signal: Signal) {
-        if let Ok(Some(runner)) = Runner::read_file(&self.folder(name).join(lock))
+        if let Ok(Some(runner)) = Signature::read_file(&self.folder(name).join(lock))
             && runner.is_running().unwrap()
         {
             let _ = kill(Pid::from_raw(runner.pid as i32), signal);

@@ -168,7 +168,8 @@ async fn torchctl_goes_on_with_what_it_has_and_notices_what_is_wrong() {
         fs::remove_file(&to).unwrap();
     }
 
-    // Somebody else's bytes: of those the rest would not be told from the right rest, were it not for the checksum.
+    // Somebody else's bytes: of those the rest would not be told from the right rest, were it not
+    // for the checksum.
     let mut wrong = bytes[..half].to_vec();
     wrong[0] ^= 1;
     for begun in [wrong.as_slice(), &vec![0; bytes.len()]] {

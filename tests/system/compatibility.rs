@@ -305,7 +305,8 @@ fn torchctl_answers_for_people_and_scripts() {
     assert!(code == 64 && err.contains("gpus.gpus[0].nmae") && err.contains("did you mean name?"), "{err}");
 }
 
-/// Machines of public bug reports: what is found there, what some remedy says, and what none may say.
+/// Machines of public bug reports: what is found there, what some remedy says, and what none may
+/// say.
 #[test]
 fn machines_of_bug_reports_get_remedies_that_work_there() {
     let daemon = Daemon::start();

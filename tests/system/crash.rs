@@ -11,7 +11,8 @@ use torchd::proto::v1;
 use super::daemon::{Setup, is_gone, wait_for};
 use super::spec;
 
-/// A program in the runner's place that answers the probe as the real one, and does something else with a job.
+/// A program in the runner's place that answers the probe as the real one, and does something else
+/// with a job.
 pub(crate) fn odd_runner(folder: &Path, script: &str) -> PathBuf {
     let path = folder.join("odd-runner");
     let runner = env!("CARGO_BIN_EXE_torchd-runner");

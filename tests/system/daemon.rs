@@ -57,7 +57,8 @@ impl Setup {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", state_dir);
         command.args(["--grpc-listen", &grpc.to_string(), "--http-listen", "127.0.0.1:0"]);
         command.args(["--config", "/dev/null", "--data-root", "examples"]).arg("--state-dir").arg(state_dir);
-        // Tests that want runners to go on without their daemon say so; where a test fails in between, none does so for long.
+        // Tests that want runners to go on without their daemon say so; where a test fails in
+        // between, none does so for long.
         command.env("TORCHD__SHUTDOWN__RUNNERS", "stop").env("TORCHD__JOBS__ORPHAN_TIMEOUT", "60s");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Self { command, state: None, state_dir: state_dir.to_owned(), is_unread: false }
@@ -140,7 +141,8 @@ impl Setup {
         self.command.stderr(Stdio::piped()).stdout(Stdio::piped()).output().unwrap()
     }
 
-    /// Starts a daemon that should end by itself; None where it does not in that time, and had to be ended.
+    /// Starts a daemon that should end by itself; None where it does not in that time, and had to
+    /// be ended.
     #[allow(dead_code, reason = "the fault harness needs it")]
     pub(crate) fn run_for(mut self, limit: Duration) -> Option<(ExitStatus, String)> {
         use std::io::Read;

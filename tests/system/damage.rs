@@ -1,4 +1,5 @@
-//! Checkpoints that are damaged: reported, passed over for an earlier one, and never a reason to begin anew unasked.
+//! Checkpoints that are damaged: reported, passed over for an earlier one, and never a reason to
+//! begin anew unasked.
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,7 +36,8 @@ async fn resume(daemon: &Daemon, name: &str, from_scratch: bool) -> Result<v1::J
     daemon.jobs().await.resume_job(request).await.map(tonic::Response::into_inner)
 }
 
-/// What the records of an attempt tell of checkpoints: the damaged ones, and the step that it begins with.
+/// What the records of an attempt tell of checkpoints: the damaged ones, and the step that it
+/// begins with.
 async fn told(daemon: &Daemon, name: &str, attempt: u32) -> (Vec<v1::CheckpointDamaged>, Option<u64>) {
     let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
     let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();

@@ -61,7 +61,8 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
     let defaults = effective("/dev/null");
     assert_eq!(effective("deploy/torchd.toml"), defaults);
 
-    // With its comments taken off the file says the same in words, apart from what depends on the machine.
+    // With its comments taken off the file says the same in words, apart from what depends on the
+    // machine.
     let shown = fs::read_to_string("deploy/torchd.toml").unwrap();
     let is_value = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
     let depends = [

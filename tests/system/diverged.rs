@@ -1,4 +1,5 @@
-//! Training that diverges: nothing of it is saved, whoever asks for a checkpoint, and the last good one stays.
+//! Training that diverges: nothing of it is saved, whoever asks for a checkpoint, and the last good
+//! one stays.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -21,14 +22,15 @@ async fn checkpoints(daemon: &Daemon, name: &str) -> Vec<u64> {
     saved.iter().map(|saved| saved.step).collect()
 }
 
-/// A job that began with the checkpoint of another one. Its runner has done one more step, which made its weights infinite, and stands still
-/// after it.
+/// A job that began with the checkpoint of another one. Its runner has done one more step, which
+/// made its weights infinite, and stands still after it.
 async fn diverged_unnoticed(daemon: &Daemon, hold: &Path, from: &v1::Job) -> String {
     File::create(hold).unwrap();
     let source = Some(v1::warm_start::Source::Checkpoint(format!("{}/checkpoints/step-{GOOD}", from.name)));
     let spec = v1::JobSpec {
         warm_start: Some(v1::WarmStart { source, resume: true }),
-        // Larger than a weight can hold: the loss of the next step is finite, and what it makes of the weights is not.
+        // Larger than a weight can hold: the loss of the next step is finite, and what it makes of
+        // the weights is not.
         optimizer: Some(spec::sgd(1e300, 0.5)),
         logging: Some(v1::Logging { scalar_every_steps: Some(1) }),
         ..spec::endless()
@@ -56,7 +58,8 @@ async fn what_has_diverged_is_not_saved_whoever_stops_the_runner() {
     let mut daemon = Setup::new().env("TORCHD_FAULT", format!("step@{}", hold.display())).start();
     let good = daemon.create(spec::mnist(v1::training::Length::MaxSteps(GOOD))).await;
     assert_eq!(daemon.watch_to_end(&good.name).await.state(), v1::JobState::Succeeded);
-    // Only once the runner has heard of it: one that is held and is to stop tells that it lives, and told no progress before.
+    // Only once the runner has heard of it: one that is held and is to stop tells that it lives,
+    // and told no progress before.
     let release = |folder: PathBuf| {
         let folder = JobFolder::new(folder);
         let has_heard = |record: &v1::JobRecord| matches!(record.what, Some(What::Progress(_)));

@@ -1,5 +1,6 @@
-//! A state folder that the programs of 0ff50a1 have left: `tests/data/README.md` says how. Databases,
-//! `job.json`, orders, journals and checkpoints of that version are read and gone on from.
+//! A state folder that the programs of 0ff50a1 have left: `tests/data/README.md` says how.
+//! Databases, `job.json`, orders, journals and checkpoints of that version are read and gone on
+//! from.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +17,8 @@ use super::tools;
 /// The folder in which the state was made; it stands in specs and in the database.
 const MADE_IN: &str = "/tmp/torchd-0ff50a1";
 
-/// Unpacks the state into a folder of its own and writes that folder's path in place of the old one.
+/// Unpacks the state into a folder of its own and writes that folder's path in place of the old
+/// one.
 fn unpack() -> Option<(TempDir, PathBuf)> {
     if !tools::is_there("xz", "apt-get install xz-utils") {
         return None;

@@ -1,4 +1,5 @@
-//! What goes wrong around the daemon, and what it makes of that: nothing is lost, and nothing stands still for ever.
+//! What goes wrong around the daemon, and what it makes of that: nothing is lost, and nothing
+//! stands still for ever.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

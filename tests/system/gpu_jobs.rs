@@ -1,5 +1,6 @@
-//! Jobs and the GPUs that they hold. The GPUs are made up (`nvml`), and a stand-in for the runner computes on the CPU what was ordered
-//! for CUDA; daemon, leases, and the runner's own reading of its GPU are the real ones.
+//! Jobs and the GPUs that they hold. The GPUs are made up (`nvml`), and a stand-in for the runner
+//! computes on the CPU what was ordered for CUDA; daemon, leases, and the runner's own reading of
+//! its GPU are the real ones.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,8 +14,8 @@ use super::gpus::{client, watch_until};
 use super::nvml::{FakeGpus, gpus, uuid};
 use super::spec;
 
-/// A daemon on these GPUs whose runner says that CUDA can use so many. The variables of the stand-in are written into a copy of it: a
-/// runner's environment is cleared.
+/// A daemon on these GPUs whose runner says that CUDA can use so many. The variables of the
+/// stand-in are written into a copy of it: a runner's environment is cleared.
 fn setup(fake: &FakeGpus, devices: usize) -> Setup {
     let runner = fake.path("runner");
     let script = fs::read_to_string("tests/native/runner_with_gpus.sh").unwrap();

@@ -1,4 +1,5 @@
-//! GPUs as clients see them: through the real interface of NVML, with a library that tests make up, and from replayed profiles.
+//! GPUs as clients see them: through the real interface of NVML, with a library that tests make up,
+//! and from replayed profiles.
 
 use std::fs;
 use std::path::Path;
@@ -445,7 +446,8 @@ async fn the_names_of_dcgm_exporter_are_its_own() {
     let (_, page) = daemon.page("/metrics");
     let line =
         |name: &str| page.lines().find(|line| line.starts_with(&format!("{name}{{"))).unwrap_or_default().to_owned();
-    // What the dashboard 12239 of Grafana asks for, apart from the tensor cores, of which the readings do not tell.
+    // What the dashboard 12239 of Grafana asks for, apart from the tensor cores, of which the
+    // readings do not tell.
     let expected = [
         ("DCGM_FI_DEV_GPU_TEMP", "59"),
         ("DCGM_FI_DEV_POWER_USAGE", "631.95"),
@@ -510,7 +512,8 @@ async fn a_client_that_reads_slowly_misses_samples_and_delays_nobody() {
     let daemon = Setup::new().set("gpu.replay", "8xh100:load").set("gpu.sample_interval", "100ms").start();
     let watch = async || {
         let interval = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
-        // As much as HTTP/2 has by default goes ahead of the reader, and not the megabytes of this client.
+        // As much as HTTP/2 has by default goes ahead of the reader, and not the megabytes of this
+        // client.
         let endpoint = Channel::from_shared(format!("http://{}", daemon.grpc)).unwrap();
         let channel = endpoint.initial_stream_window_size(65_535).connect().await.unwrap();
         GpuServiceClient::new(channel).watch_gpus(v1::WatchGpusRequest { interval }).await.unwrap().into_inner()

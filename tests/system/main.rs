@@ -1,5 +1,5 @@
-//! The real programs over real gRPC: every test starts a daemon of its own on free ports with a state folder of its own,
-//! and waits for events, never for time.
+//! The real programs over real gRPC: every test starts a daemon of its own on free ports with a
+//! state folder of its own, and waits for events, never for time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -9,7 +9,8 @@ use torchd::proto::v1;
 use super::daemon::{Daemon, Setup};
 use super::{spec, tools};
 
-/// More than a validation pass over 1,000 images may take from now on is not to be had, 86 MB for the first layer's output alone.
+/// More than a validation pass over 1,000 images may take from now on is not to be had, 86 MB for
+/// the first layer's output alone.
 const LIMIT: u64 = 16 << 20;
 
 /// Lets a runner have little more memory than it has.

@@ -223,7 +223,8 @@ async fn a_volume_that_is_not_mounted_gets_no_copy_until_it_is_back() {
     let (root, held) = (place.path().join("root"), place.path().join("held"));
     fs::create_dir_all(held.join("one")).unwrap();
     fs::create_dir_all(held.join("two")).unwrap();
-    // Nothing can be made in the folder of the volumes, as on Databricks; the volumes in it can be written.
+    // Nothing can be made in the folder of the volumes, as on Databricks; the volumes in it can be
+    // written.
     let Some(volumes) = tools::allowed("volumes", Volumes::mount(&root, &held)) else { return };
     let daemon = setup(&root).start();
     let first = cancelled(&daemon, &root.join("one")).await;

@@ -1,4 +1,5 @@
-//! Mounts for tests about copies: volumes below a folder that takes no files, and a file system that does not answer.
+//! Mounts for tests about copies: volumes below a folder that takes no files, and a file system
+//! that does not answer.
 
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;

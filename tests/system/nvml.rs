@@ -1,4 +1,5 @@
-//! GPUs that tests make up: a library of NVML's interface, built from `tests/native/nvml.cpp`, and what it tells.
+//! GPUs that tests make up: a library of NVML's interface, built from `tests/native/nvml.cpp`, and
+//! what it tells.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The commands of pip that plans and findings print, applied to stand-ins of PyTorch: each has to change what is installed.
+//! The commands of pip that plans and findings print, applied to stand-ins of PyTorch: each has to
+//! change what is installed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -25,7 +26,8 @@ fn versions<const N: usize>(packages: [(&str, String); N]) -> BTreeMap<String, S
     packages.into_iter().map(|(package, version)| (package.to_owned(), version)).collect()
 }
 
-/// PyTorch and its torchvision as a build has them. PyPI's own builds of the old releases name no build.
+/// PyTorch and its torchvision as a build has them. PyPI's own builds of the old releases name no
+/// build.
 fn both(catalogue: &Catalogue, version: &str, variant: &str) -> BTreeMap<String, String> {
     let number = version.parse().unwrap();
     let release = catalogue.release(&number).unwrap();
@@ -40,7 +42,8 @@ fn is_plain(catalogue: &Catalogue, version: &str, variant: &str) -> bool {
     format!("{:?}", release.install) == "Wheel" && release.build(variant).unwrap().pypi
 }
 
-/// Another build of the same release, which pip may take for the one that is asked for; else one of another release.
+/// Another build of the same release, which pip may take for the one that is asked for; else one of
+/// another release.
 fn other_build(catalogue: &Catalogue, version: &str, variant: &str) -> BTreeMap<String, String> {
     let release = catalogue.release(&version.parse().unwrap()).unwrap();
     let other = release.builds.iter().map(|build| build.variant.as_str()).find(|other| *other != variant).unwrap();
@@ -138,7 +141,8 @@ fn of_findings(catalogue: &Catalogue, cases: &mut BTreeSet<Case>) {
     }
 }
 
-/// What brings back each library that a build loads: the package is installed, and its files are not.
+/// What brings back each library that a build loads: the package is installed, and its files are
+/// not.
 fn of_libraries(catalogue: &Catalogue, cases: &mut BTreeSet<Case>, others: &mut Vec<Value>) {
     let pinned = |text: &str| -> (String, Option<String>, String) {
         let (package, version) = text.trim_matches('\'').split_once("==").unwrap();
@@ -170,7 +174,8 @@ fn of_libraries(catalogue: &Catalogue, cases: &mut BTreeSet<Case>, others: &mut 
     );
 }
 
-/// The command without what it promises: commands of one shape differ in nothing but versions, builds and names of packages.
+/// The command without what it promises: commands of one shape differ in nothing but versions,
+/// builds and names of packages.
 fn shape(case: &Case) -> String {
     let mut shape = case.command.clone();
     for (package, version) in &case.after {
@@ -249,11 +254,13 @@ fn each_command_of_pip_that_is_printed_changes_what_is_installed() {
     of_plans(&catalogue, &mut cases);
     of_findings(&catalogue, &mut cases);
     of_libraries(&catalogue, &mut cases, &mut others);
-    // The fault that all this is about: pip takes another build for the one that is asked for, and changes nothing.
+    // The fault that all this is about: pip takes another build for the one that is asked for, and
+    // changes nothing.
     let before = both(&catalogue, "2.3.1", "cu121");
     let command = "pip install torch==2.3.1 torchvision==0.18.1 --index-url https://download.pytorch.org/whl/cu118";
     let fault = Case { command: command.into(), before: before.clone(), after: before };
-    // pip does the same with every version: one command of each shape stands for all, unless all are asked for.
+    // pip does the same with every version: one command of each shape stands for all, unless all
+    // are asked for.
     let chosen = if std::env::var_os("TORCHD_TESTS_ALL_COMMANDS").is_some() {
         cases.iter().cloned().collect()
     } else {

@@ -138,7 +138,8 @@ async fn prometheus_scrapes_us_with_the_configuration_that_is_deployed() {
     assert_eq!(found[0]["metric"]["job"], "torchd");
     assert_eq!(ask("up").unwrap()["data"]["result"][0]["value"][1], "1");
 
-    // The GPUs, as people ask for them: values, sums, rates of energy that are power, and the rules that are deployed.
+    // The GPUs, as people ask for them: values, sums, rates of energy that are power, and the rules
+    // that are deployed.
     let number = |query: &str| -> Option<f64> {
         ask(query)?["data"]["result"][0]["value"][1].as_str().and_then(|value| value.parse().ok())
     };

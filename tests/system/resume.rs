@@ -1,4 +1,5 @@
-//! Jobs that stop and go on: paused, killed, interrupted. What comes out is what would have come out had nothing happened.
+//! Jobs that stop and go on: paused, killed, interrupted. What comes out is what would have come
+//! out had nothing happened.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +14,8 @@ use torchd::tensorboard::EventReader;
 use super::daemon::{Daemon, Setup};
 use super::spec;
 
-/// Six epochs and a part of a seventh on one core, with scalars and checkpoints that do not meet: everything that could go wrong at a seam.
+/// Six epochs and a part of a seventh on one core, with scalars and checkpoints that do not meet:
+/// everything that could go wrong at a seam.
 fn seams() -> v1::JobSpec {
     v1::JobSpec {
         resources: Some(spec::threads(1)),
@@ -33,7 +35,8 @@ fn retried(max_restarts: u32, spec: v1::JobSpec) -> v1::JobSpec {
     v1::JobSpec { retry: Some(v1::Retry { max_restarts, initial_backoff: at_once, ..v1::Retry::default() }), ..spec }
 }
 
-/// What a job has computed: its result, its last checkpoint, and every scalar that does not tell of time or of the machine.
+/// What a job has computed: its result, its last checkpoint, and every scalar that does not tell of
+/// time or of the machine.
 #[derive(PartialEq)]
 struct Outcome {
     result: Vec<u8>,
@@ -103,7 +106,8 @@ pub(crate) fn event_steps(folder: &Path) -> BTreeMap<String, Vec<i64>> {
     steps
 }
 
-/// No step twice or missing, in the journal and in the event files; these lag behind where a runner was killed.
+/// No step twice or missing, in the journal and in the event files; these lag behind where a runner
+/// was killed.
 fn assert_unbroken(folder: &Path, scalars: &BTreeMap<String, Vec<(u64, u64)>>, is_whole: bool) {
     let events = event_steps(folder);
     for (tag, points) in scalars {
@@ -170,7 +174,8 @@ async fn a_runner_that_dies_anywhere_is_started_again_and_nothing_is_doubled_or_
     let whole = daemon.create(short()).await;
     let expected = Outcome::of(&daemon, &daemon.watch_to_end(&whole.name).await).await;
     let (_, state, _guard) = daemon.stop();
-    // Each runner dies when it comes to its point; the next attempt is killed there again as long as restarts are left.
+    // Each runner dies when it comes to its point; the next attempt is killed there again as long
+    // as restarts are left.
     for (fault, restarts) in [
         ("step:130", 1),
         ("checkpoint-begun:3", 1),
@@ -220,7 +225,8 @@ async fn a_runner_that_dies_anywhere_is_started_again_and_nothing_is_doubled_or_
             assert!(is_half || path.join("checkpoint.json").exists(), "{} is not whole", path.display());
         }
         assert!(daemon.stop().0.success());
-        // Without the fault it would have gone on; a new job of the same spec does, to the same end.
+        // Without the fault it would have gone on; a new job of the same spec does, to the same
+        // end.
     }
 }
 

@@ -1,4 +1,5 @@
-//! A disk that is slow, or that does not answer for a while: the job says so, the daemon answers, and afterwards all goes on.
+//! A disk that is slow, or that does not answer for a while: the job says so, the daemon answers,
+//! and afterwards all goes on.
 
 use std::fs::{self, File};
 use std::time::Duration;
@@ -20,7 +21,8 @@ async fn a_checkpoint_that_takes_long_to_write_is_told_by_the_job() {
     let checkpoint = Some(v1::Checkpoint { every_steps: Some(20), ..v1::Checkpoint::default() });
     let length = v1::training::Length::MaxSteps(60);
     let job = daemon.create(v1::JobSpec { checkpoint, ..spec::mnist(length) }).await;
-    // The first one is written beside training; before it hands over the second, training has to wait.
+    // The first one is written beside training; before it hands over the second, training has to
+    // wait.
     let waits = daemon.watch_until(&job.name, |job| job.waiting_reason.contains("waiting for its checkpoint")).await;
     assert_eq!((waits.state(), waits.progress.unwrap().step), (v1::JobState::Running, 40));
     fs::remove_file(slow).unwrap();

@@ -1,4 +1,5 @@
-//! A runner that is asked to stop while it validates: it gives the pass up, and is not taken for one that hangs.
+//! A runner that is asked to stop while it validates: it gives the pass up, and is not taken for
+//! one that hangs.
 
 use std::fs::{self, File};
 

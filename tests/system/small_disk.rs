@@ -1,4 +1,5 @@
-//! Disks of their own for state folders, where the machine lets us mount some: a small one, and one that dies.
+//! Disks of their own for state folders, where the machine lets us mount some: a small one, and one
+//! that dies.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -92,7 +93,8 @@ impl DyingDisk {
         run(Command::new("mount").args(["-o", "errors=remount-ro", &self.device]).arg(self.path()))
     }
 
-    /// The kernel finds an error on it: from now on nothing can be written, and what was not synced is gone.
+    /// The kernel finds an error on it: from now on nothing can be written, and what was not synced
+    /// is gone.
     pub(crate) fn fail(&self) {
         let name = self.device.rsplit('/').next().unwrap();
         fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").unwrap();

@@ -1,4 +1,5 @@
-//! What happens to the daemon, the shim and the runner while a job runs, and what the user sees of it: nothing but its true end.
+//! What happens to the daemon, the shim and the runner while a job runs, and what the user sees of
+//! it: nothing but its true end.
 
 use std::fs;
 use std::process::Command;
@@ -26,7 +27,8 @@ fn at_once() -> v1::Retry {
     v1::Retry { max_restarts: 1, initial_backoff: Some(prost_types::Duration::default()), ..v1::Retry::default() }
 }
 
-/// The numbers of the records of a job behind `after`, as far as a watcher gets them before the stream ends, or `most`.
+/// The numbers of the records of a job behind `after`, as far as a watcher gets them before the
+/// stream ends, or `most`.
 async fn sequences(daemon: &Daemon, name: &str, after: u64, most: usize) -> Vec<u64> {
     let request = v1::WatchJobRequest { name: name.into(), after_sequence: after };
     let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();

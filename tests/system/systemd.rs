@@ -52,7 +52,8 @@ impl Machine {
         command.args(["--signal=KILL", LIFE]).arg(here.join("tests/systemd/machine.sh")).arg(&group.0);
         command.arg(programs).arg(here.join("examples")).arg(libtorch);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        // `timeout` starts `unshare`, and that starts what becomes systemd; it serves its socket once it has booted.
+        // `timeout` starts `unshare`, and that starts what becomes systemd; it serves its socket
+        // once it has booted.
         let only_child = |pid: u32| {
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
             children.split_whitespace().next()?.parse().ok()

@@ -1,4 +1,5 @@
-//! The real TensorBoard reads what we wrote, by both of its loaders: each step of each tag once, whatever happened to the job.
+//! The real TensorBoard reads what we wrote, by both of its loaders: each step of each tag once,
+//! whatever happened to the job.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +15,8 @@ type Curves = BTreeMap<String, Vec<(u64, f32)>>;
 /// The same with the time of each point, as TensorBoard's HTTP API has it.
 type Shown = BTreeMap<String, Vec<(f64, u64, f32)>>;
 
-/// Scalars and checkpoints that do not meet, so that what is told after a checkpoint has to be told again.
+/// Scalars and checkpoints that do not meet, so that what is told after a checkpoint has to be told
+/// again.
 fn seams() -> v1::JobSpec {
     v1::JobSpec {
         resources: Some(spec::threads(1)),

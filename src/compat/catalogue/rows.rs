@@ -117,7 +117,8 @@ pub enum InstallForm {
     Wheel,
     /// `torch==X+VARIANT` with `--extra-index-url`.
     SuffixExtraIndex,
-    /// `torch==X+VARIANT` with `--extra-index-url`, in the folder of a release with long-term support.
+    /// `torch==X+VARIANT` with `--extra-index-url`, in the folder of a release with long-term
+    /// support.
     LtsIndex,
     /// `torch==X+VARIANT` with `--index-url`.
     Index,
@@ -158,7 +159,8 @@ pub struct Toolkit {
     pub driver: Option<Version>,
     /// The branch of that driver, where the version is not known.
     pub driver_branch: Option<Version>,
-    /// The first Linux driver that runs its programs by minor-version compatibility; None before CUDA 11.
+    /// The first Linux driver that runs its programs by minor-version compatibility; None before
+    /// CUDA 11.
     pub minor_compatibility_driver: Option<Version>,
     /// The package for older drivers on GPUs that allow it.
     pub forward_compatibility_package: Option<String>,

@@ -1,4 +1,5 @@
-//! Which build of which release: the one that was asked for or the newest that fits, or what keeps it from fitting.
+//! Which build of which release: the one that was asked for or the newest that fits, or what keeps
+//! it from fitting.
 
 use super::minor;
 use crate::compat::catalogue::{Build, InstallForm, Release};
@@ -148,7 +149,8 @@ impl<'a> Wish<'a> {
                 Err(error) => why = error,
             }
         }
-        // PyPI's own is what everybody has; then the newest toolkit that the release does not call experimental.
+        // PyPI's own is what everybody has; then the newest toolkit that the release does not call
+        // experimental.
         let best = fitting.iter().find(|build| build.pypi && release.install == InstallForm::Wheel);
         let best = best.or_else(|| fitting.iter().find(|build| !build.experimental)).or(fitting.first());
         best.copied().ok_or(why)

@@ -1,7 +1,9 @@
-//! How pip gets a package of a build, so that it takes the place of any other build of the same release.
+//! How pip gets a package of a build, so that it takes the place of any other build of the same
+//! release.
 //!
-//! pip takes an installed `2.6.0+cu124` for a `torch==2.6.0`, whatever index it is told to look at. Only a local version (`+cu126`),
-//! the address of a wheel, or `--force-reinstall` changes what is installed.
+//! pip takes an installed `2.6.0+cu124` for a `torch==2.6.0`, whatever index it is told to look at.
+//! Only a local version (`+cu126`), the address of a wheel, or `--force-reinstall` changes what is
+//! installed.
 
 use crate::compat::Version;
 use crate::compat::catalogue::{Build, InstallForm, Release};
@@ -10,7 +12,8 @@ use crate::proto::v1::InstallStep;
 /// The place of PyTorch's wheels.
 const WHEELS: &str = "https://download.pytorch.org/whl";
 
-/// A package with its local version, such as `torch==2.6.0+cu126`; without one where PyPI has the build.
+/// A package with its local version, such as `torch==2.6.0+cu126`; without one where PyPI has the
+/// build.
 fn pin(release: &Release, build: &Build, package: &str, version: &Version) -> String {
     if is_plain(release, build) {
         format!("{package}=={version}")
@@ -19,7 +22,8 @@ fn pin(release: &Release, build: &Build, package: &str, version: &Version) -> St
     }
 }
 
-/// Whether the version of a build's wheels does not name the build: PyPI's own before local versions were the rule.
+/// Whether the version of a build's wheels does not name the build: PyPI's own before local
+/// versions were the rule.
 pub(super) fn is_plain(release: &Release, build: &Build) -> bool {
     release.install == InstallForm::Wheel && build.pypi
 }
@@ -75,8 +79,8 @@ pub(super) fn step(
     }
 }
 
-/// The command that puts a build of PyTorch, with the torchvision that belongs to it, in the place of any other build or release. It
-/// is the same for every Python that the release has wheels for.
+/// The command that puts a build of PyTorch, with the torchvision that belongs to it, in the place
+/// of any other build or release. It is the same for every Python that the release has wheels for.
 pub(in crate::compat) fn replace_command(release: &Release, build: &Build) -> String {
     both_packages(release, build, is_plain(release, build))
 }

@@ -29,7 +29,8 @@ impl Wanted<'_> {
         runs && self.gpus.iter().all(has_code)
     }
 
-    /// The best build of a release: of the newest toolkit, one that the release does not call experimental first.
+    /// The best build of a release: of the newest toolkit, one that the release does not call
+    /// experimental first.
     fn best_of<'c>(&self, catalogue: &Catalogue, release: &'c Release) -> Option<&'c Build> {
         if self.python.is_some_and(|python| !release.python.has(python)) {
             return None;
@@ -41,8 +42,9 @@ impl Wanted<'_> {
     }
 }
 
-/// Ways to other builds, behind ways that are as good: builds with finished code that run on this driver; then those that need another
-/// driver as well; then those whose code this driver has to compile.
+/// Ways to other builds, behind ways that are as good: builds with finished code that run on this
+/// driver; then those that need another driver as well; then those whose code this driver has to
+/// compile.
 pub(super) fn to_other_builds(case: &Case<'_>, mut as_good: Vec<Way>) -> Vec<Vec<Way>> {
     let driver = case.facts.driver.as_ref();
     let ways = |with_ptx: bool| {
@@ -80,7 +82,8 @@ fn wanted<'a>(case: &Case<'a>, driver: Option<&'a Version>, with_ptx: bool) -> W
     Wanted { driver, python: case.python(), gpus, with_ptx }
 }
 
-/// Of the same release, of the nearest, and of the newest, the build that meets what is wanted and is possible.
+/// Of the same release, of the nearest, and of the newest, the build that meets what is wanted and
+/// is possible.
 fn chosen<'a>(
     case: &Case<'a>,
     driver: Option<&'a Version>,

@@ -1,7 +1,8 @@
 //! The driver, NVML, the forward-compatibility package, and what the CUDA runtime says of them.
 //!
-//! Minor-version compatibility (since CUDA 11) lets a driver run programs of every toolkit of its family; the forward-compatibility
-//! package lets an older driver run newer ones, on data-center GPUs alone. (NVIDIA, CUDA Compatibility)
+//! Minor-version compatibility (since CUDA 11) lets a driver run programs of every toolkit of its
+//! family; the forward-compatibility package lets an older driver run newer ones, on data-center
+//! GPUs alone. (NVIDIA, CUDA Compatibility)
 
 use super::Case;
 use super::builds::{builds_with_driver, to_other_builds};
@@ -64,7 +65,8 @@ fn nvml(case: &mut Case<'_>) {
     case.add(finding.sources(case.catalogue, &["nvml-return"]));
 }
 
-/// GPUs that the driver no longer knows, or that the driver library of a forward-compatibility package does not know.
+/// GPUs that the driver no longer knows, or that the driver library of a forward-compatibility
+/// package does not know.
 fn generation(case: &mut Case<'_>) {
     let (Some(LastBranch { branch, gpu, sources }), Some(driver)) = (case.last_branch(), &case.facts.driver) else {
         return;

@@ -61,7 +61,8 @@ fn capabilities(case: &mut Case<'_>) {
     if case.facts.torch.version.is_none() {
         return;
     }
-    // Where the code of a build is not listed, its toolkit may tell all the same that there is none.
+    // Where the code of a build is not listed, its toolkit may tell all the same that there is
+    // none.
     let is_listed = case.build.is_some_and(|build| build.compute.is_some());
     if !is_listed && left_behind(case) {
         return;
@@ -123,7 +124,8 @@ fn unknown_build(case: &mut Case<'_>) {
     case.add(found.remedy(add, &[]));
 }
 
-/// GPUs whose generation the build's toolkit has no compiler for: no build with it has their code, whatever is known of it.
+/// GPUs whose generation the build's toolkit has no compiler for: no build with it has their code,
+/// whatever is known of it.
 fn left_behind(case: &mut Case<'_>) -> bool {
     let Some(toolkit) = case.toolkit else { return false };
     let cuda = &toolkit.version;

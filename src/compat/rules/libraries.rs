@@ -7,7 +7,8 @@ use crate::compat::install::repair_command;
 use crate::compat::{Catalogue, Reason, Version, finding};
 use crate::proto::v1::{Finding, Remedy};
 
-/// The build whose libraries are loaded, such as `2.11.0+cu130`, and the remedy that installs all of it; None where it is not known.
+/// The build whose libraries are loaded, such as `2.11.0+cu130`, and the remedy that installs all
+/// of it; None where it is not known.
 type Installed = Option<(String, Remedy)>;
 
 pub(super) fn judge(case: &mut Case<'_>) {
@@ -74,7 +75,8 @@ fn system(case: &mut Case<'_>) {
     found.into_iter().for_each(|found| case.add(found));
 }
 
-/// What the dynamic loader said, as a finding: None where it did not say that a library cannot be loaded.
+/// What the dynamic loader said, as a finding: None where it did not say that a library cannot be
+/// loaded.
 pub fn explain_loader(catalogue: &Catalogue, text: &str) -> Option<Finding> {
     let says = [
         "cannot open shared object file",
@@ -143,7 +145,8 @@ fn installed(case: &Case<'_>) -> Installed {
     Some((name, Remedy { text, commands: vec![repair_command(release, build)] }))
 }
 
-/// Tells what brings a library. Its commands are for one build: another one gets all that it needs by its own.
+/// Tells what brings a library. Its commands are for one build: another one gets all that it needs
+/// by its own.
 fn from_package(found: Finding, row: &Library, installed: Installed) -> Finding {
     match (&row.build, installed) {
         (Some(of), Some((name, remedy))) if *of != name => found.remedy(remedy.text, &remedy.commands),

@@ -1,6 +1,8 @@
-//! Ways out of a finding, and which of them are offered: those after which the machine is judged better.
+//! Ways out of a finding, and which of them are offered: those after which the machine is judged
+//! better.
 //!
-//! Each way says what it changes in the facts. The changed facts are judged by the same rules, so that no rule has to know all others.
+//! Each way says what it changes in the facts. The changed facts are judged by the same rules, so
+//! that no rule has to know all others.
 
 use super::{Case, Found, judge};
 use crate::compat::{Catalogue, Date, Facts, Version};
@@ -72,8 +74,8 @@ impl Facts {
     }
 }
 
-/// Puts into each finding the remedies that work: after them the finding is gone, and what is left weighs less. Of several, those
-/// that leave more errors than another one are not offered.
+/// Puts into each finding the remedies that work: after them the finding is gone, and what is left
+/// weighs less. Of several, those that leave more errors than another one are not offered.
 pub(super) fn offer(catalogue: &Catalogue, facts: &Facts, day: Date, found: &mut [Found]) {
     let before = Weight::of(found);
     for found in found {

@@ -299,7 +299,8 @@ fn no_remedy_leads_to_a_driver_that_does_not_know_the_gpu() {
     let told = remedies(&machine(&["Tesla K80"], "418.39", "2.1.0+cu118"));
     assert!(told.iter().any(|way| way.contains("450.80.02 or newer, up to R470")), "{told:#?}");
     assert!(told.iter().all(|way| !way.contains("cuda-compat")), "{told:#?}");
-    // A driver update would help against DRIVER_TOO_OLD, and the build would still have no code for the GPU.
+    // A driver update would help against DRIVER_TOO_OLD, and the build would still have no code for
+    // the GPU.
     let volta = machine(&["Tesla V100-SXM2-16GB"], "570.124.06", "2.11.0+cu130");
     assert!(
         codes(&volta).iter().filter(|code| *code == "DRIVER_TOO_OLD" || *code == "CAPABILITY_NOT_IN_BUILD").count()

@@ -1,5 +1,6 @@
-//! NVML's events. The library's own functions are called: nvml-wrapper drops the bits that it does not know, among them those of a
-//! GPU that has become unavailable, and gives up the set of a GPU that supports none. (nvml.h, nvmlEventSetWait_v2)
+//! NVML's events. The library's own functions are called: nvml-wrapper drops the bits that it does
+//! not know, among them those of a GPU that has become unavailable, and gives up the set of a GPU
+//! that supports none. (nvml.h, nvmlEventSetWait_v2)
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,7 +74,8 @@ impl<'a> Set<'a> {
                 continue;
             }
             let mut types = 0;
-            // SAFETY: the handle is the device's own; the functions write one number and keep the set that is ours.
+            // SAFETY: the handle is the device's own; the functions write one number and keep the
+            // set that is ours.
             let code = unsafe {
                 match supported(device.handle(), &raw mut types) {
                     OK => register(device.handle(), types & WANTED, self.handle),
@@ -121,7 +123,8 @@ impl EventSource for NvmlEvents {
                 OK => {}
                 TIMEOUT => continue,
                 GPU_LOST => {
-                    // It does not say which; the next sample does. The set may say so again at once.
+                    // It does not say which; the next sample does. The set may say so again at
+                    // once.
                     std::thread::sleep(Duration::from_secs(1));
                     continue;
                 }

@@ -19,7 +19,8 @@ impl Gauge {
         Ok(Self { nvml: load(path_of(library))? })
     }
 
-    /// Reads it. `energy_at_start` is the counter, in millijoules, of the first reading, which this sets.
+    /// Reads it. `energy_at_start` is the counter, in millijoules, of the first reading, which this
+    /// sets.
     pub(in crate::gpu) fn read(&self, uuid: &str, energy_at_start: &mut Option<u64>) -> MeterReading {
         let Ok(device) = self.nvml.device_by_uuid(uuid) else { return MeterReading::default() };
         // An instance has memory of its own, and the power of its GPU.

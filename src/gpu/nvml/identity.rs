@@ -1,4 +1,5 @@
-//! What compatibility depends on, read when it is asked for, on a thread of its own: whoever asks waits no longer than a limit.
+//! What compatibility depends on, read when it is asked for, on a thread of its own: whoever asks
+//! waits no longer than a limit.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,8 @@ pub struct NvmlSource {
 /// What NVML told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NvmlReading {
-    /// What its initialisation returned (nvmlReturn_t); None where there is no library, or where it hangs.
+    /// What its initialisation returned (nvmlReturn_t); None where there is no library, or where it
+    /// hangs.
     pub code: Option<u32>,
     /// Why it cannot be used; empty where it can.
     pub absent_reason: String,

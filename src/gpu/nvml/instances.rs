@@ -1,4 +1,5 @@
-//! MIG instances, and the activity of GPUs and instances by NVML's GPM: differences between two samples, on Hopper and later.
+//! MIG instances, and the activity of GPUs and instances by NVML's GPM: differences between two
+//! samples, on Hopper and later.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -41,7 +42,8 @@ const PATHS: [&str; 10] = [
     "activity.pcie_received_bytes_per_second",
 ];
 
-/// The last sample of each GPU and instance, by uuid. The handles belong to `nvml`, which is kept alive beside them.
+/// The last sample of each GPU and instance, by uuid. The handles belong to `nvml`, which is kept
+/// alive beside them.
 pub(super) struct Activities {
     nvml: Arc<Nvml>,
     last: HashMap<String, SampleHandle>,
@@ -49,7 +51,8 @@ pub(super) struct Activities {
 
 struct SampleHandle(nvmlGpmSample_t);
 
-// SAFETY: a sample is memory of NVML's that any thread may use, one at a time; nvml-wrapper's own type is Send for that reason.
+// SAFETY: a sample is memory of NVML's that any thread may use, one at a time; nvml-wrapper's own
+// type is Send for that reason.
 unsafe impl Send for SampleHandle {}
 
 impl Activities {
@@ -83,7 +86,8 @@ impl Activities {
     /// Forgets GPUs and instances that are gone.
     pub(super) fn keep(&mut self, there: &HashSet<&str>) {
         for (_, handle) in self.last.extract_if(|uuid, _| !there.contains(uuid.as_str())) {
-            // SAFETY: the handle came out of `into_handle` in `next`, of a sample of this `nvml`, and is out of the map: freed once.
+            // SAFETY: the handle came out of `into_handle` in `next`, of a sample of this `nvml`,
+            // and is out of the map: freed once.
             drop(unsafe { GpmSample::from_handle(&self.nvml, handle.0) });
         }
     }
@@ -94,7 +98,8 @@ impl Activities {
         Some(activity(told, &mut Absences::new(&mut BTreeMap::new())))
     }
 
-    /// Takes a sample and compares it with the last one; the first one has nothing to be compared with.
+    /// Takes a sample and compares it with the last one; the first one has nothing to be compared
+    /// with.
     fn next(
         &mut self,
         uuid: &str,
@@ -107,7 +112,8 @@ impl Activities {
             Some(instance) => device.gpm_mig_sample(instance)?,
             None => device.gpm_sample()?,
         };
-        // SAFETY: the handle came out of `into_handle` below, of a sample of this `nvml`, and is taken out of the map: freed once.
+        // SAFETY: the handle came out of `into_handle` below, of a sample of this `nvml`, and is
+        // taken out of the map: freed once.
         let before = self.last.remove(uuid).map(|handle| unsafe { GpmSample::from_handle(&nvml, handle.0) });
         let told = before.map(|before| gpm_metrics_get(&nvml, &before, &now, &METRICS));
         self.last.insert(uuid.to_owned(), SampleHandle(now.into_handle()));
@@ -180,7 +186,8 @@ fn instance_id(
 ) -> Option<u32> {
     let get = function(instance.nvml().lib())?;
     let mut id = 0;
-    // SAFETY: the handle is the instance's own, and the function writes one number. (nvml.h, nvmlDeviceGetGpuInstanceId)
+    // SAFETY: the handle is the instance's own, and the function writes one number. (nvml.h,
+    // nvmlDeviceGetGpuInstanceId)
     let code = unsafe { get(instance.handle(), &raw mut id) };
     (code == 0).then_some(id)
 }

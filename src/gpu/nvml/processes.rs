@@ -16,8 +16,8 @@ const MEMORY: &str = "processes.used_memory_bytes";
 const SM_RATIO: &str = "processes.sm_ratio";
 const MEMORY_RATIO: &str = "processes.memory_ratio";
 
-/// Processes that compute and those that draw; one that does both computes. `seen` is the time of the newest sample of their
-/// utilisation that was read, in microseconds, and is moved on.
+/// Processes that compute and those that draw; one that does both computes. `seen` is the time of
+/// the newest sample of their utilisation that was read, in microseconds, and is moved on.
 pub(super) fn read(device: &Device<'_>, gpu: &str, seen: &mut u64, absent: &mut Absences<'_>) -> Vec<v1::GpuProcess> {
     let computing = absent.take("process_count", device.running_compute_processes()).unwrap_or_default();
     // GPUs for computing alone tell of no others.
@@ -63,7 +63,8 @@ pub(super) fn read(device: &Device<'_>, gpu: &str, seen: &mut u64, absent: &mut 
 /// The newest sample by process: its time, and the share of the multiprocessors' and of the
 /// memory's time, in percent.
 fn shares(device: &Device<'_>, seen: &mut u64) -> BTreeMap<u32, (u64, u32, u32)> {
-    // NotFound means that there is no sample since then; for every other reason too the processes are told without it.
+    // NotFound means that there is no sample since then; for every other reason too the processes
+    // are told without it.
     let samples = device.process_utilization_stats(*seen).unwrap_or_default();
     let mut newest: BTreeMap<u32, (u64, u32, u32)> = BTreeMap::new();
     // After a sample from beyond all times there would be none any more.

@@ -1,5 +1,5 @@
-//! The readings of one GPU, in groups by how often they change. Each is read by itself. (nvml.h; units as it has them, turned into
-//! those that the protocol's field names say)
+//! The readings of one GPU, in groups by how often they change. Each is read by itself. (nvml.h;
+//! units as it has them, turned into those that the protocol's field names say)
 
 use std::collections::BTreeMap;
 
@@ -369,7 +369,8 @@ fn ecc_counts(device: &Device<'_>, absent: &mut Absences<'_>) -> Vec<v1::EccCoun
                 None => continue,
             }
             for (location, name) in LOCATIONS {
-                // Which parts count differs from one architecture to the next; those that do not are no absence to tell.
+                // Which parts count differs from one architecture to the next; those that do not
+                // are no absence to tell.
                 match device.memory_error_counter(error, counter, location) {
                     Ok(told) if Range::COUNT_64.has(told) => counts.push(count(name, told)),
                     _ => {}

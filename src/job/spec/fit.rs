@@ -99,7 +99,8 @@ impl Spec {
         wrong.or(Some(self))
     }
 
-    /// How long the job is on that many training examples from `place` on; None where that cannot be counted.
+    /// How long the job is on that many training examples from `place` on; None where that cannot
+    /// be counted.
     pub fn plan(&self, train_examples: u64, place: Place) -> Option<Plan> {
         plan(self.length, self.batch_size, train_examples, place)
     }

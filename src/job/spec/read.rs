@@ -11,7 +11,8 @@ use crate::proto::{json, v1};
 
 /// What came of reading a message.
 pub struct Reading {
-    /// The data section, if it alone is right: its files can be judged although other sections are wrong.
+    /// The data section, if it alone is right: its files can be judged although other sections are
+    /// wrong.
     pub data: Option<Data>,
     /// What is wanted of the machine, as far as it is right.
     pub resources: Resources,
