@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use crate::compat::{self, Catalogue, Date, Facts, RuntimeQuery};
+use crate::gate::Gate;
 use crate::gpu::{NvmlReading, NvmlSource};
 use crate::job::probe::ProbeReport;
 use crate::manager::Manager;
@@ -24,13 +25,15 @@ pub struct Checkup {
     catalogue: Arc<Catalogue>,
     node: NodeSource,
     nvml: NvmlSource,
+    /// Clients ask for facts of this machine too: one look at a time.
+    looks: Gate,
     latest: Arc<watch::Sender<Option<CompatibilityReport>>>,
 }
 
 impl Checkup {
     /// A checkup that has found nothing yet.
     pub fn new(catalogue: Arc<Catalogue>, node: NodeSource, nvml: NvmlSource) -> Self {
-        Self { catalogue, node, nvml, latest: Arc::new(watch::channel(None).0) }
+        Self { catalogue, node, nvml, looks: Gate::new(1), latest: Arc::new(watch::channel(None).0) }
     }
 
     /// What is known of versions.
@@ -74,9 +77,9 @@ impl Checkup {
     /// The facts of this machine.
     async fn facts(&self, probe: &Result<ProbeReport, String>) -> v1::MachineFacts {
         let node = self.node.clone();
-        let gathered = tokio::task::spawn_blocking(move || {
-            (node.libraries(), node.runtime_and_os(), node.nvidia_driver(), node.nvidia_pci_devices())
-        });
+        let gathered = self
+            .looks
+            .run(move |_| (node.libraries(), node.runtime_and_os(), node.nvidia_driver(), node.nvidia_pci_devices()));
         let (nvml, gathered) = tokio::join!(self.nvml.read(), gathered);
         let (libraries, (runtime, os), (kernel_driver, kernel_gpus), pci) = gathered.unwrap_or_default();
         let describe = |name: String, compute_capability: String| v1::GpuDescription { name, compute_capability };

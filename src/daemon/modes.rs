@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, fchmod, fstat};
 
-use crate::beneath::Folder;
+use crate::beneath::{Folder, present};
 use crate::journal::JobFolder;
 use crate::manager::RUNS;
 
@@ -34,30 +34,40 @@ impl GroupReads {
     /// modes beneath it are too, because new files are made with the right ones.
     pub(super) fn settle(self, state_dir: &Path) -> io::Result<()> {
         let state = Folder::open(state_dir)?;
-        let jobs = state.folder("jobs")?;
+        // The operator may have put the jobs on another disk by a link.
+        let jobs = Folder::open(&state_dir.join("jobs"))?;
         let is_settled = mode_of(&jobs)? == self.shown();
         // Database, lock, and their copies have such names. Other files there are not torchd's.
         for entry in state.entries()?.into_iter().filter(|entry| entry.is_file && entry.name.starts_with("torchd.")) {
             set_file(&state, &entry.name, 0o600);
         }
-        set_folder(&state.make_folder(RUNS)?, self.shown());
+        match state.make_folder(RUNS) {
+            Ok(runs) => set_folder(&runs, self.shown()),
+            Err(error) => tracing::warn!(%error, "{RUNS}/ in the state folder is no folder of ours"),
+        }
         if is_settled {
             return Ok(());
         }
         for entry in jobs.entries()?.into_iter().filter(|entry| entry.is_folder) {
-            // It may be deleted meanwhile.
-            let Ok(job) = jobs.folder(&entry.name) else { continue };
-            for entry in job.entries()? {
-                let is_shown = JobFolder::SHOWN.contains(&entry.name.as_str());
-                if entry.is_file {
-                    set_file(&job, &entry.name, 0o600);
-                } else if entry.is_folder {
-                    self.settle_tree(&job.folder(&entry.name)?, is_shown)?;
-                }
+            if let Err(error) = self.settle_job(&jobs, &entry.name) {
+                tracing::warn!(job.id = entry.name, %error, "the modes of the job's folder cannot be set");
             }
-            set_folder(&job, self.shown());
         }
         set_folder(&jobs, self.shown());
+        Ok(())
+    }
+
+    fn settle_job(self, jobs: &Folder, name: &str) -> io::Result<()> {
+        let Some(job) = present(jobs.folder(name))? else { return Ok(()) };
+        for entry in job.entries()? {
+            let is_shown = JobFolder::SHOWN.contains(&entry.name.as_str());
+            if entry.is_file {
+                set_file(&job, &entry.name, 0o600);
+            } else if entry.is_folder {
+                self.settle_tree(&job, &entry.name, is_shown)?;
+            }
+        }
+        set_folder(&job, self.shown());
         Ok(())
     }
 
@@ -66,16 +76,18 @@ impl GroupReads {
         if self.0 { 0o750 } else { 0o700 }
     }
 
-    fn settle_tree(self, folder: &Folder, is_shown: bool) -> io::Result<()> {
+    fn settle_tree(self, parent: &Folder, name: &str, is_shown: bool) -> io::Result<()> {
+        // Runners that live rename and remove checkpoints meanwhile.
+        let Some(folder) = present(parent.folder(name))? else { return Ok(()) };
         let is_shown = is_shown && self.0;
         for entry in folder.entries()? {
             if entry.is_file {
-                set_file(folder, &entry.name, if is_shown { 0o640 } else { 0o600 });
+                set_file(&folder, &entry.name, if is_shown { 0o640 } else { 0o600 });
             } else if entry.is_folder {
-                self.settle_tree(&folder.folder(&entry.name)?, is_shown)?;
+                self.settle_tree(&folder, &entry.name, is_shown)?;
             }
         }
-        set_folder(folder, if is_shown { 0o750 } else { 0o700 });
+        set_folder(&folder, if is_shown { 0o750 } else { 0o700 });
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The changes of a job: each is committed first, and acted on, job_file, published and logged only
+//! The changes of a job: each is committed first, and acted on, written to `job.json`, published and logged only
 //! then. What the database refuses has not happened: memory holds what the database holds.
 
 use std::ops::Bound;

@@ -94,7 +94,8 @@ impl JobFile {
 
 /// The generation of a job as its job.json has it; None if the file is absent or damaged.
 ///
-/// # Errors The file cannot be read, so that the generation is unknown.
+/// # Errors
+/// The file cannot be read, so that the generation is unknown.
 pub(super) fn generation_told(folder: &JobFolder) -> io::Result<Option<u64>> {
     #[derive(Deserialize)]
     struct Glance {

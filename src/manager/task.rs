@@ -160,7 +160,9 @@ impl Task {
         // An end that the database refused to the last is told by the folder to the next daemon.
         while self.closing.is_empty() || (!self.leaves_runners && self.live.busy().any(|live| live.runner.is_some())) {
             let deadline = self.live.busy().filter(|live| live.stop.is_none()).filter_map(|live| live.deadline).min();
-            let restart = self.next_restart().into_iter().chain(self.shortfall.again()).min();
+            // A try that was due at the last plan was made then, or somebody is still at it.
+            let again = self.shortfall.again().filter(|again| *again > self.planned);
+            let restart = self.next_restart().into_iter().chain(again).min();
             tokio::select! {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.end_jobs_that_ran_too_long();

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::server::compatibility_service_server::CompatibilityService;
@@ -16,13 +15,11 @@ use crate::proto::v1;
 pub(super) struct Compatibility {
     manager: Manager,
     checkup: Checkup,
-    /// One look at this machine after the other: each costs threads.
-    turn: Semaphore,
 }
 
 impl Compatibility {
     pub(super) fn new(manager: Manager, checkup: Checkup) -> Self {
-        Self { manager, checkup, turn: Semaphore::new(1) }
+        Self { manager, checkup }
     }
 
     /// The day of a request; today where it names none.
@@ -110,8 +107,6 @@ impl CompatibilityService for Compatibility {
         let day = self.day(&as_of)?;
         let Some(facts) = facts else {
             let probe = self.manager.probed().await.map_err(status::of)?;
-            // Nobody closes it.
-            let _turn = self.turn.acquire().await.ok();
             return Ok(Response::new(self.checkup.judge(&probe, day).await));
         };
         let catalogue = self.checkup.catalogue();

@@ -175,3 +175,20 @@ fn tcp_can_be_switched_off_and_the_unix_socket_stays() {
     assert_eq!(listening, 0);
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
 }
+
+#[tokio::test]
+async fn the_folder_of_jobs_may_be_a_link_to_another_disk() {
+    let place = tempfile::tempdir().unwrap();
+    let (state, disk) = (place.path().join("state"), place.path().join("disk"));
+    fs::create_dir(&state).unwrap();
+    fs::create_dir(&disk).unwrap();
+    std::os::unix::fs::symlink(&disk, state.join("jobs")).unwrap();
+    let daemon = Setup::in_state(&state).start();
+    let job = daemon.create(spec::short()).await;
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    let id = job.name.trim_start_matches("jobs/");
+    assert!(disk.join(id).join("artifacts/model.safetensors").exists());
+    let fetched = place.path().join("model");
+    let output = daemon.ctl(&["download", id, "artifacts/model.safetensors", "--to", fetched.to_str().unwrap()]);
+    assert!(output.status.success() && fetched.exists(), "{}", String::from_utf8_lossy(&output.stderr));
+}
