@@ -71,7 +71,8 @@ pub const EXIT_STORAGE: i32 = 74;
 ///
 /// The runner's own word counts, with two exceptions: one that ended because it was told to was
 /// cancelled, paused or interrupted, and one that says that it finished but did not exit with 0 did
-/// not finish. A job that cannot go on from its checkpoints is paused.
+/// not finish. A job that cannot go on from its checkpoints, or with its data, is paused unless it was
+/// to be cancelled.
 pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, started: bool) -> Verdict {
     let own_word = said.filter(|said| said.reason() != JobEndReason::Interrupted);
     match (own_word, exit) {
@@ -85,9 +86,16 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
                 message: said.message.clone(),
             };
         }
-        // A person may mend a checkpoint, put the data back, or decide to begin anew.
         (Some(said), _) if matches!(said.reason(), JobEndReason::BadCheckpoint | JobEndReason::DataChanged) => {
-            return Verdict { outcome: Outcome::Paused, reason: said.reason(), message: said.message.clone() };
+            let (reason, message) = match stop {
+                Some(StopCause::Cancel) => (JobEndReason::Cancelled, format!("cancelled; {}", said.message)),
+                _ => (said.reason(), said.message.clone()),
+            };
+            // A person may mend a checkpoint, put the data back, or decide to begin anew. Nobody
+            // does so for a job that was cancelled.
+            let is_cancelled = reason == JobEndReason::Cancelled;
+            let outcome = if is_cancelled { Outcome::Cancelled } else { Outcome::Paused };
+            return Verdict { outcome, reason, message };
         }
         (Some(said), _) if said.reason() != JobEndReason::Finished => {
             return Verdict { outcome: Outcome::Failed, reason: said.reason(), message: said.message.clone() };
@@ -274,6 +282,8 @@ mod tests {
                 let verdict = judge(Exit::Code(1), Some(&said(reason)), stop, false);
                 assert_eq!((verdict.outcome, verdict.reason), (Outcome::Paused, reason), "{stop:?}");
             }
+            let verdict = judge(Exit::Code(1), Some(&said(reason)), Some(StopCause::Cancel), false);
+            assert_eq!((verdict.outcome, verdict.reason), (Outcome::Cancelled, Cancelled));
         }
     }
 
