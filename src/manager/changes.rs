@@ -89,7 +89,7 @@ impl Task {
         }
         tracing::info!(job.id = %live.job.id, job.state = %live.job.state, job.generation = live.job.generation, "job changed");
         let job = live.job.clone();
-        self.mirror(&job).await;
+        self.write_job_file(&job).await;
         live.publish();
         Ok(())
     }
@@ -117,8 +117,8 @@ impl Task {
 
     /// Writes job.json, from which a lost database can be rebuilt. The database is the truth while
     /// it is there; what cannot be written is written later.
-    pub(super) async fn mirror(&mut self, job: &Arc<Job>) {
-        match self.write_mirror(job.clone()).await {
+    pub(super) async fn write_job_file(&mut self, job: &Arc<Job>) {
+        match self.try_to_write_job_file(job.clone()).await {
             Ok(()) => drop(self.unwritten.remove(&job.id)),
             Err(error) => {
                 if self.unwritten.insert(job.id.clone()) {
@@ -128,7 +128,7 @@ impl Task {
         }
     }
 
-    async fn write_mirror(&self, job: Arc<Job>) -> std::io::Result<()> {
+    async fn try_to_write_job_file(&self, job: Arc<Job>) -> std::io::Result<()> {
         let folder = self.folder(&job.id);
         let request = self.store.request_of(job.id.clone()).await.map_err(std::io::Error::other)?;
         blocking(move || JobFile { job: (*job).clone(), request }.write(&folder)).await
@@ -136,11 +136,11 @@ impl Task {
 
     /// Writes some of what could not be written before, as far as that works now. The next call
     /// goes on behind them.
-    pub(super) async fn mirror_again(&mut self) {
-        let after = self.tried_to_mirror.take().map_or(Bound::Unbounded, Bound::Excluded);
+    pub(super) async fn write_job_files_again(&mut self) {
+        let after = self.tried_to_write.take().map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<JobId> = self.unwritten.range((after, Bound::Unbounded)).take(AT_ONCE).cloned().collect();
         if next.len() == AT_ONCE {
-            self.tried_to_mirror = next.last().cloned();
+            self.tried_to_write = next.last().cloned();
         }
         for id in next {
             let job = match self.live.get(&id) {
@@ -150,7 +150,7 @@ impl Task {
             let is_done = match job {
                 // Somebody has removed it.
                 Ok(None) => true,
-                Ok(Some(job)) => !self.folder(&job.id).path().exists() || self.write_mirror(job).await.is_ok(),
+                Ok(Some(job)) => !self.folder(&job.id).path().exists() || self.try_to_write_job_file(job).await.is_ok(),
                 Err(_) => false,
             };
             if is_done {

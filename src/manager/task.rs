@@ -58,7 +58,7 @@ pub(super) struct Task {
     /// Jobs whose job.json does not tell what the database does.
     pub(super) unwritten: BTreeSet<JobId>,
     /// The last of them that was tried again.
-    pub(super) tried_to_mirror: Option<JobId>,
+    pub(super) tried_to_write: Option<JobId>,
     pub(super) closing: Vec<oneshot::Sender<()>>,
     /// Runners go on when we end.
     leaves_runners: bool,
@@ -115,7 +115,7 @@ impl Task {
             gpu_block: None,
             behind_since: None,
             unwritten,
-            tried_to_mirror: None,
+            tried_to_write: None,
             closing: Vec::new(),
             leaves_runners: false,
             planned: Instant::now(),
@@ -193,7 +193,7 @@ impl Task {
                     self.end_stalled_jobs(TRY_AGAIN);
                     self.read_orders_again().await;
                     self.remove_expired_jobs().await;
-                    self.mirror_again().await;
+                    self.write_job_files_again().await;
                     // Who waits for an answer has a turn in between: each try may take long.
                     if self.behind_since.is_some_and(|since| since.elapsed() >= TRY_AGAIN) {
                         self.catch_up().await;
@@ -315,7 +315,7 @@ impl Task {
         // One of many: the others are told already.
         self.views.send_modify(|views| drop(Arc::make_mut(views).insert(live.job.id.clone(), live.view.subscribe())));
         let job = live.job.clone();
-        self.mirror(&job).await;
+        self.write_job_file(&job).await;
         self.live.push(live);
         self.schedule().await;
         let now = view.borrow().clone();
