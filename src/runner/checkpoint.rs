@@ -9,10 +9,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, TchError, Tensor};
@@ -220,12 +223,7 @@ fn write(folder: &JobFolder, policy: &Checkpoints, before: &[File], request: Req
     }
     write_whole(&Manifest::path(&aside), &serde_json::to_vec_pretty(&manifest)?)?;
     fault::point("checkpoint-manifest");
-    if place.exists() {
-        // An attempt that came to the same step again; what stands there is not whole or was
-        // superseded.
-        fs::rename(&place, folder.checkpoints().join(format!(".old-{step}")))?;
-    }
-    fs::rename(&aside, &place)?;
+    give_name(&aside, &place, &folder.checkpoints().join(format!(".old-{step}")))?;
     sync_folder(&folder.checkpoints())?;
     fault::point("checkpoint-renamed");
     tidy(folder, policy)?;
@@ -235,6 +233,26 @@ fn write(folder: &JobFolder, policy: &Checkpoints, before: &[File], request: Req
         tracing::warn!(step, seconds, "the disk is slow: writing the checkpoint took {seconds:.0} s");
     }
     Ok(CheckpointSaved { step, path: name, size_bytes: manifest.size_bytes() })
+}
+
+/// Gives a new checkpoint its name. One that an earlier attempt has saved at the same step is `old`
+/// then: at any time one of the two has the name.
+fn give_name(new: &Path, place: &Path, old: &Path) -> io::Result<()> {
+    if !place.exists() {
+        return fs::rename(new, place);
+    }
+    if old.exists() {
+        fs::remove_dir_all(old)?;
+    }
+    match renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE) {
+        Ok(()) => fs::rename(new, old),
+        // The file system cannot exchange names.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::rename(place, old)?;
+            fs::rename(new, place)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes the checkpoints that are not kept, and what was left half-done.
@@ -377,4 +395,26 @@ pub(crate) fn put(weights: &BTreeMap<String, Tensor>, network: &Network) -> std:
 #[cfg(test)]
 pub(crate) fn load_weights(path: &std::path::Path, network: &Network) {
     put(&tensors(&fs::read(path).unwrap()).unwrap(), network).unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_of_the_same_step_is_replaced_and_the_old_one_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, text) in [(".step-3", "new"), ("step-3", "old"), (".old-3", "older")] {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("model"), text).unwrap();
+        }
+        give_name(&at(".step-3"), &at("step-3"), &at(".old-3")).unwrap();
+        let text = |name: &str| fs::read_to_string(at(name).join("model")).unwrap();
+        assert_eq!((text("step-3"), text(".old-3")), ("new".into(), "old".into()));
+        assert!(!at(".step-3").exists());
+        fs::rename(at("step-3"), at(".step-4")).unwrap();
+        give_name(&at(".step-4"), &at("step-4"), &at(".old-4")).unwrap();
+        assert_eq!(text("step-4"), "new");
+    }
 }
