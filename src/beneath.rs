@@ -39,7 +39,7 @@ pub struct Identity {
     pub inode: u64,
 }
 
-/// What is neither a file, a folder nor a link.
+/// The name in messages of a file that is none of regular file, folder and link.
 const OTHER_KIND: &str = "a pipe, socket or device";
 
 /// Why something was not opened: it is no regular file. Its `io::Error` is of the kind

@@ -71,8 +71,8 @@ pub const EXIT_STORAGE: i32 = 74;
 ///
 /// The runner's own word counts, with two exceptions: one that ended because it was told to was
 /// cancelled, paused or interrupted, and one that says that it finished but did not exit with 0 did
-/// not finish. A job that cannot go on from its checkpoints, or with its data, is paused unless it was
-/// to be cancelled.
+/// not finish. A job that cannot go on from its checkpoints, or with its data, is paused unless it
+/// was to be cancelled.
 pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, started: bool) -> Verdict {
     let own_word = said.filter(|said| said.reason() != JobEndReason::Interrupted);
     match (own_word, exit) {

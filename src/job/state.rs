@@ -5,7 +5,7 @@
 //!             │  │          │ │         │ │               ├▶ CANCELLED
 //!             │  │          │ │         │ │               └▶ SUCCEEDED or FAILED (it ended first)
 //!             │  │          │ └─────────│─┴─▶ SUCCEEDED or FAILED, QUEUED again (a restart, an interruption),
-//!             │  │          │           │     PAUSED (its disk is full, its checkpoints are damaged)
+//!             │  │          │           │     PAUSED (full disk, damaged checkpoints, changed data)
 //!             │  │          └───────────┴─▶ STOPPING
 //!             │  └─▶ PAUSED ─▶ CANCELLED
 //!             └─▶ CANCELLED
