@@ -120,7 +120,7 @@ pub(super) mod tests {
     use std::time::SystemTime;
 
     use super::super::manifest::Context;
-    use crate::job::spec::Place;
+    use crate::job::length::Place;
 
     use super::*;
 

@@ -6,13 +6,12 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::Facts;
+use crate::dataset::{Facts, Files};
 use crate::job::Inputs;
-use crate::job::order::IdxFiles;
 use crate::job::spec::DataFacts;
 
 /// The sets of a job.
@@ -79,9 +78,9 @@ impl TrainedOn {
 }
 
 impl DataSet {
-    fn of(files: &IdxFiles, facts: &Facts) -> io::Result<Self> {
-        let file = |path: &PathBuf| Ok(FileSize { path: path.clone(), size_bytes: fs::metadata(path)?.len() });
-        let files = [&files.images, &files.labels].into_iter().map(file).collect::<io::Result<_>>()?;
+    fn of(files: &Files, facts: &Facts) -> io::Result<Self> {
+        let file = |path: &Path| Ok(FileSize { path: path.to_owned(), size_bytes: fs::metadata(path)?.len() });
+        let files = files.paths().into_iter().map(file).collect::<io::Result<_>>()?;
         Ok(Self { examples: facts.examples, files })
     }
 }

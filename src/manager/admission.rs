@@ -9,14 +9,14 @@ use super::file_work::{FileWork, Limits};
 use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, weights};
-use crate::dataset::{DataFile, DataRoots, Facts, Part};
+use crate::dataset::{DataRoots, Facts, Files, Format};
 use crate::fault;
 use crate::gpu::GpuSlot;
-use crate::job::order::IdxFiles;
+use crate::job::length::{Length, Place, Plan};
 use crate::job::probe::ProbeReport;
-use crate::job::spec::{
-    self, DataFacts, Demands, Device, HostMemory, IdxPaths, Length, Place, Plan, Resources, Spec, set_field,
-};
+use crate::job::spec::data::Named;
+use crate::job::spec::model::Set;
+use crate::job::spec::{self, DataFacts, Demands, Device, HostMemory, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
@@ -70,10 +70,8 @@ pub(super) async fn admit(
 /// The folders that a request names, in words. Requests for the same ones share a part of the
 /// threads.
 fn files(message: &v1::JobSpec) -> String {
-    let data = message.data.iter().flat_map(|data| [&data.train, &data.validation]).flatten();
-    let sets = data.filter_map(|set| set.format.as_ref()).flat_map(|format| match format {
-        v1::dataset::Format::Idx(set) => [&set.images, &set.labels],
-    });
+    let data = spec::read(message).data;
+    let sets = data.iter().flat_map(|data| data.sets()).flat_map(|(_, set)| set.files()).map(|(_, path)| path);
     let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref()).map(|source| match source {
         v1::warm_start::Source::File(name) | v1::warm_start::Source::Checkpoint(name) => name,
     });
@@ -108,18 +106,17 @@ fn judge(
     let (roots, cpu_slots) = (&settings.data_roots, settings.cpu_slots);
     let (mut train, mut validation) = (None, None);
     if let Some(data) = &data {
-        let mut judge = |field, paths| judge_set(field, paths, roots, known, &mut wrong);
+        let mut judge = |field, named| judge_set(field, named, roots, known, &mut wrong);
         train = judge("data.train", &data.train);
-        validation = data.validation.as_ref().and_then(|paths| judge("data.validation", paths));
+        validation = data.validation.as_ref().and_then(|named| judge("data.validation", named));
     }
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
-    let sets: Vec<_> = [("data.train", &train), ("data.validation", &validation)]
-        .into_iter()
-        .filter_map(|(field, set)| Some((field, set.as_ref()?.1)))
-        .collect();
+    let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
+    demands.judge(train_set.as_ref(), validation_set.as_ref(), &mut wrong);
+    let parameters = train_set.as_ref().and_then(|train| demands.parameters(train.facts));
+    let sets: Vec<_> = train_set.into_iter().chain(validation_set).collect();
     judge_host_memory(&demands, &sets, resources, settings, &mut wrong);
-    demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
     let copy = copy.unwrap_or_else(|what| {
@@ -128,16 +125,23 @@ fn judge(
     });
     let wanted = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
     let warm = wanted.and_then(|wanted| warm_start::find(wanted, settings, &mut wrong));
-    if let (Some(warm), Some(wanted)) = (&warm, wanted) {
-        weights::judge(warm, wanted.source.field(), demands.model, &mut wrong);
+    if let (Some(warm), Some(spec)) = (&warm, &spec) {
+        let metrics = train.as_ref().map(|train| demands.objective(&train.facts).1).unwrap_or_default();
+        let rules = parameters.as_deref().map(|parameters| weights::Wanted {
+            parameters,
+            optimizer: &spec.optimizer,
+            metrics: &metrics,
+        });
+        let field = spec.warm_start.as_ref().map_or("warm_start", |wanted| wanted.source.field());
+        weights::judge(warm, field, rules.as_ref(), &mut wrong);
     }
-    let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
-    let (validation, validation_facts) = validation.unzip();
-    let facts = DataFacts { train: train_facts, validation: validation_facts };
+    let (Some(spec), Some(train), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
+    let (validation, validation_facts) = validation.map(|set| (set.files, set.facts)).unzip();
+    let facts = DataFacts { train: train.facts, validation: validation_facts };
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
     let mirror = copy.map(|path| path.display().to_string());
-    let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
-    let inputs = Inputs { train, validation };
+    let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?.spec;
+    let inputs = Inputs { train: train.files, validation };
     let place = match &warm {
         Some(Warm::Checkpoint { checkpoint, .. }) => {
             judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
@@ -187,31 +191,46 @@ pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobE
     if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }
 
+/// A set whose files are right.
+struct Judged {
+    /// Its field with its format, such as `data.train.idx`.
+    path: String,
+    files: Files,
+    facts: Facts,
+}
+
+impl Judged {
+    fn set(&self) -> Set<'_> {
+        Set { path: self.path.clone(), facts: &self.facts }
+    }
+}
+
 /// Opens the files of a set and judges them; None where there are mistakes.
 fn judge_set(
     field: &str,
-    paths: &IdxPaths,
+    named: &Named,
     roots: &DataRoots,
     known: &KnownData,
     wrong: &mut Violations,
-) -> Option<(IdxFiles, Facts)> {
-    let mut open = |part| -> Option<DataFile> {
-        let path = paths.of(part);
-        match roots.open(path) {
-            Ok(file) => Some(file),
-            Err(problem) => {
-                wrong.add_found(set_field(field, part), problem.to_string(), problem.is_unjudged());
-                None
-            }
+) -> Option<Judged> {
+    let path = format!("{field}.{}", named.format());
+    let mut opened = Vec::new();
+    let files = named.locate(&mut |field, name| match roots.open(name) {
+        Ok(file) => {
+            let place = file.path().to_owned();
+            opened.push(file);
+            Some(place)
         }
-    };
-    let (images, labels) = (open(Part::Images), open(Part::Labels));
-    let (images, labels) = (images?, labels?);
-    match known.inspect(&images, &labels) {
-        Ok(facts) => Some((IdxFiles { images: images.path().into(), labels: labels.path().into() }, facts)),
+        Err(problem) => {
+            wrong.add_found(format!("{path}.{field}"), problem.to_string(), problem.is_unjudged());
+            None
+        }
+    })?;
+    match known.inspect(&files, &opened) {
+        Ok(facts) => Some(Judged { path, files, facts }),
         Err(problems) => {
             for problem in problems {
-                wrong.add_found(set_field(field, problem.part), problem.what, problem.is_unjudged);
+                wrong.add_found(format!("{path}.{}", problem.file), problem.what, problem.is_unjudged);
             }
             None
         }
@@ -221,7 +240,7 @@ fn judge_set(
 /// No job will ever have more memory of the host than all of it, or than a control group leaves.
 fn judge_host_memory(
     demands: &Demands,
-    sets: &[(&str, Facts)],
+    sets: &[Set<'_>],
     resources: Resources,
     settings: &ManagerSettings,
     wrong: &mut Violations,

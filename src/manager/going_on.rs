@@ -2,7 +2,7 @@
 //! more when it loads it.
 
 use super::{JobError, Manager, task};
-use crate::job::spec::Place;
+use crate::job::length::Place;
 use crate::job::{JobId, State};
 use crate::journal::Survey;
 use crate::proto::v1;

@@ -7,26 +7,40 @@ use std::fs::File;
 use std::io::Seek;
 
 use super::warm_start::{Refusal, Source, Warm};
-use crate::dataset::labelled_images::WHOLE_BELOW_BYTES;
+use crate::dataset::WHOLE_BELOW_BYTES;
 use crate::dataset::safetensors::{Header, SafetensorsError, TensorInfo};
 use crate::job::Violations;
-use crate::job::spec::{Model, judge_state, judge_weights};
+use crate::job::spec::{Metric, Optimizer, Parameter, judge_state, judge_weights};
 use crate::journal::JobFolder;
 
-/// Adds what is wrong with them under `field`. `model` is None where the request is wrong about
-/// that.
-pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, wrong: &mut Violations) {
+/// What the weights and the state of a job have to fit.
+pub(super) struct Wanted<'a> {
+    /// What its network learns.
+    pub parameters: &'a [Parameter],
+    /// Its optimizer.
+    pub optimizer: &'a Optimizer,
+    /// Its metrics.
+    pub metrics: &'a [Metric],
+}
+
+/// Adds what is wrong with them under `field`. `wanted` is None where the request or its data do
+/// not tell.
+pub(super) fn judge(warm: &Warm, field: &str, wanted: Option<&Wanted<'_>>, wrong: &mut Violations) {
+    let weights = |found: &[TensorInfo]| wanted.map_or(Ok(()), |wanted| judge_weights(wanted.parameters, found));
+    let state = |found: &[TensorInfo]| {
+        wanted.map_or(Ok(()), |wanted| judge_state(wanted.parameters, wanted.optimizer, wanted.metrics, found))
+    };
     let judged = match warm {
-        Warm::Weights(source) => vec![judge_file(source, model, judge_weights)],
+        Warm::Weights(source) => vec![judge_file(source, weights)],
         Warm::Checkpoint { folder, checkpoint } => {
-            let file = |name: &str, rule: Rule| {
+            let file = |name: &str, rule: &dyn Fn(&[TensorInfo]) -> Result<(), String>| {
                 let told = checkpoint.manifest.files.iter().find(|file| file.name == name);
                 let told = told.ok_or_else(|| format!("{} has no {name}", checkpoint.path.display()))?;
                 let source = Source::of_checkpoint(folder, checkpoint, told);
                 let source = source.map_err(|error| Refusal::of(&error, error.to_string()))?;
-                judge_file(&source, model, rule)
+                judge_file(&source, rule)
             };
-            vec![file(JobFolder::MODEL_FILE, judge_weights), file(JobFolder::STATE_FILE, judge_state)]
+            vec![file(JobFolder::MODEL_FILE, &weights), file(JobFolder::STATE_FILE, &state)]
         }
     };
     for refusal in judged.into_iter().filter_map(Result::err) {
@@ -34,16 +48,13 @@ pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, wrong: &mut 
     }
 }
 
-/// Which tensors a model needs.
-type Rule = fn(Model, &[TensorInfo]) -> Result<(), String>;
-
-fn judge_file(source: &Source, model: Option<Model>, rule: Rule) -> Result<(), Refusal> {
+fn judge_file(source: &Source, rule: impl Fn(&[TensorInfo]) -> Result<(), String>) -> Result<(), Refusal> {
     let told = |what: String| format!("{} {what}", source.path.display());
     let header = judge_values(source).map_err(|error| match &error {
         SafetensorsError::Unreadable(cause) => Refusal::of(cause, told(error.to_string())),
         _ => told(error.to_string()).into(),
     })?;
-    model.map_or(Ok(()), |model| rule(model, &header.tensors)).map_err(|what| told(what).into())
+    rule(&header.tensors).map_err(|what| told(what).into())
 }
 
 /// The header of a file whose values are finite, where the file is small enough to be read whole.

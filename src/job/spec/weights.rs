@@ -1,47 +1,12 @@
-//! What a model's saved tensors are called, how they are shaped, and whether a file has exactly
-//! those.
-//!
-//! The one table of a family's parameters: the runner builds from it, and requests are judged by
-//! it.
+//! Whether a file holds exactly the tensors that a job needs: the weights of its network, or the
+//! state of its optimizer and its sums.
 
-use super::Model;
+use super::optimizer::slot_name;
+use super::{Metric, Optimizer, Parameter};
 use crate::dataset::safetensors::TensorInfo;
-
-/// A tensor that a model learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parameter {
-    /// As in PyTorch's `state_dict`.
-    pub name: &'static str,
-    /// Its sizes, outermost first.
-    pub shape: &'static [i64],
-    /// Inputs of one output, which set the range of the initial values.
-    pub fan_in: i64,
-}
-
-const fn parameter(name: &'static str, shape: &'static [i64], fan_in: i64) -> Parameter {
-    Parameter { name, shape, fan_in }
-}
-
-const MNIST_CNN: [Parameter; 8] = [
-    parameter("conv1.weight", &[10, 1, 5, 5], 25),
-    parameter("conv1.bias", &[10], 25),
-    parameter("conv2.weight", &[20, 10, 5, 5], 250),
-    parameter("conv2.bias", &[20], 250),
-    parameter("fc1.weight", &[50, 320], 320),
-    parameter("fc1.bias", &[50], 320),
-    parameter("fc2.weight", &[10, 50], 50),
-    parameter("fc2.bias", &[10], 50),
-];
 
 /// The sum of losses behind the next scalar, in the state of a checkpoint.
 pub const SUM_LOSS: &str = "sums.loss";
-/// The sum of examples that were recognised, in the state of a checkpoint.
-pub const SUM_CORRECT: &str = "sums.correct";
-
-/// The optimizer's velocity of a parameter, in the state of a checkpoint.
-pub fn velocity_name(parameter: &str) -> String {
-    format!("velocity.{parameter}")
-}
 
 /// Prefixes that PyTorch's wrappers put before the names of the module in them.
 const WRAPPERS: [(&str, &str); 2] = [("module.", "DataParallel"), ("_orig_mod.", "torch.compile")];
@@ -50,45 +15,59 @@ const MOST_NAMES: usize = 12;
 /// A message shows so many characters of a name.
 const MOST_CHARACTERS: usize = 64;
 
-impl Model {
-    /// Its parameters, in the order of PyTorch's `state_dict`. All are 32-bit floats.
-    pub fn parameters(self) -> &'static [Parameter] {
-        match self {
-            Self::MnistCnn { .. } => &MNIST_CNN,
-        }
-    }
-}
-
 /// A tensor that a file should have.
 struct Needed {
     name: String,
     dtype: &'static str,
-    shape: &'static [i64],
+    shape: Vec<i64>,
+    /// Whether a file is right without it.
+    can_be_absent: bool,
 }
 
-/// Whether a file with these tensors holds the weights of that model, and nothing else.
-pub fn judge_weights(model: Model, found: &[TensorInfo]) -> Result<(), String> {
-    let needed = model.parameters().iter();
-    let needed: Vec<_> =
-        needed.map(|told| Needed { name: told.name.into(), dtype: "F32", shape: told.shape }).collect();
-    compare(&needed, found)
+/// Whether a file with these tensors holds those parameters, and nothing else.
+pub fn judge_weights(parameters: &[Parameter], found: &[TensorInfo]) -> Result<(), String> {
+    let needed = |told: &Parameter| Needed {
+        name: told.name.clone(),
+        dtype: "F32",
+        shape: told.shape.clone(),
+        can_be_absent: false,
+    };
+    compare(&parameters.iter().map(needed).collect::<Vec<_>>(), found)
 }
 
 /// Whether a file with these tensors holds what training needs besides the weights: the sums behind
-/// the next scalars, and velocities for all parameters or for none.
-pub fn judge_state(model: Model, found: &[TensorInfo]) -> Result<(), String> {
-    let sums = [SUM_CORRECT, SUM_LOSS].map(|name| Needed { name: name.into(), dtype: "F64", shape: &[] });
-    let parameters = model.parameters().iter();
-    let has_velocities = parameters.clone().any(|told| found.iter().any(|has| has.name == velocity_name(told.name)));
-    let velocities = parameters.filter(|_| has_velocities);
-    let velocities = velocities.map(|told| Needed { name: velocity_name(told.name), dtype: "F32", shape: told.shape });
-    compare(&sums.into_iter().chain(velocities).collect::<Vec<_>>(), found)
+/// the next scalars, and the state of the optimizer, for all parameters or, before its first step,
+/// for none.
+pub fn judge_state(
+    parameters: &[Parameter],
+    optimizer: &Optimizer,
+    metrics: &[Metric],
+    found: &[TensorInfo],
+) -> Result<(), String> {
+    let number = |name: &str, dtype, can_be_absent| Needed { name: name.into(), dtype, shape: vec![], can_be_absent };
+    let mut needed = vec![number(SUM_LOSS, "F64", false)];
+    // Checkpoints of earlier versions count examples alone.
+    let sums = metrics.iter().flat_map(|metric| metric.sums().iter().enumerate());
+    needed.extend(sums.map(|(place, sum)| number(sum, "F64", place > 0)));
+    let slots = optimizer.slots().iter().flat_map(|slot| parameters.iter().map(move |told| (slot, told)));
+    let has_slots = slots.clone().any(|(slot, told)| found.iter().any(|has| has.name == slot_name(slot, &told.name)));
+    if has_slots {
+        needed.extend(slots.map(|(slot, told)| Needed {
+            name: slot_name(slot, &told.name),
+            dtype: "F32",
+            shape: told.shape.clone(),
+            can_be_absent: false,
+        }));
+    }
+    needed.extend(optimizer.counters().iter().map(|counter| number(counter, "F32", !has_slots)));
+    compare(&needed, found)
 }
 
 /// All differences at once, with the names that are there and those that are needed where names
 /// differ.
 fn compare(needed: &[Needed], found: &[TensorInfo]) -> Result<(), String> {
-    let absent = needed.iter().filter(|needed| found.iter().all(|has| has.name != needed.name)).count();
+    let absent =
+        needed.iter().filter(|needed| !needed.can_be_absent && found.iter().all(|has| has.name != needed.name)).count();
     let extra: Vec<_> = found.iter().filter(|has| needed.iter().all(|needed| needed.name != has.name)).collect();
     if absent == 0 && extra.is_empty() {
         let differ = |needed: &Needed| {
@@ -152,7 +131,11 @@ fn cut(name: &str) -> String {
 mod tests {
     use super::*;
 
-    const MODEL: Model = Model::MnistCnn { dropout: 0.5 };
+    fn parameters() -> Vec<Parameter> {
+        let layers: [(&str, &[i64]); 4] =
+            [("conv1", &[10, 1, 5, 5]), ("conv2", &[20, 10, 5, 5]), ("fc1", &[50, 320]), ("fc2", &[10, 50])];
+        layers.into_iter().flat_map(|(name, weight)| Parameter::layer(name, weight)).collect()
+    }
 
     fn tensor(name: &str, dtype: &str, shape: &[i64]) -> TensorInfo {
         let shape = shape.iter().map(|&size| size as u64).collect();
@@ -160,12 +143,12 @@ mod tests {
     }
 
     fn weights() -> Vec<TensorInfo> {
-        MODEL.parameters().iter().map(|told| tensor(told.name, "F32", told.shape)).collect()
+        parameters().iter().map(|told| tensor(&told.name, "F32", &told.shape)).collect()
     }
 
     #[test]
     fn weights_that_differ_are_named_with_what_is_there_and_what_is_needed() {
-        assert_eq!(judge_weights(MODEL, &weights()), Ok(()));
+        assert_eq!(judge_weights(&parameters(), &weights()), Ok(()));
         let renamed = |prefix: &str| -> Vec<_> {
             weights().into_iter().map(|has| TensorInfo { name: format!("{prefix}{}", has.name), ..has }).collect()
         };
@@ -193,19 +176,32 @@ mod tests {
             (changed("fc2.weight", "F32", &[50, 10]), &["fc2.weight is F32 [50, 10], F32 [10, 50] is needed"]),
             (changed("fc2.bias", "F16", &[10]), &["fc2.bias is F16 [10], F32 [10] is needed"]),
         ] {
-            let told = judge_weights(MODEL, &found).unwrap_err();
+            let told = judge_weights(&parameters(), &found).unwrap_err();
             assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
         }
     }
 
     #[test]
-    fn a_state_has_its_sums_and_velocities_for_all_parameters_or_for_none() {
-        let sums = vec![tensor(SUM_LOSS, "F64", &[]), tensor(SUM_CORRECT, "F64", &[])];
-        let velocities = weights().into_iter().map(|has| TensorInfo { name: velocity_name(&has.name), ..has });
-        let whole: Vec<_> = sums.iter().cloned().chain(velocities).collect();
-        assert_eq!((judge_state(MODEL, &sums), judge_state(MODEL, &whole)), (Ok(()), Ok(())));
-        assert!(judge_state(MODEL, &whole[1..]).unwrap_err().contains("needed are sums.correct, sums.loss"));
-        assert!(judge_state(MODEL, &whole[..9]).unwrap_err().contains("velocity.fc2.bias"));
-        assert!(judge_state(MODEL, &[tensor(SUM_LOSS, "F32", &[])]).is_err());
+    fn a_state_has_its_sums_and_what_the_optimizer_keeps_for_all_parameters_or_for_none() {
+        let sums = vec![tensor("sums.loss", "F64", &[]), tensor("sums.correct", "F64", &[])];
+        let kept = |slot: &str| {
+            weights().into_iter().map(|has| TensorInfo { name: slot_name(slot, &has.name), ..has }).collect::<Vec<_>>()
+        };
+        let sgd = Optimizer::Sgd(super::super::optimizer::Sgd {
+            learning_rate: 0.1,
+            momentum: 0.9,
+            dampening: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+        });
+        let judge = |found: &[TensorInfo]| judge_state(&parameters(), &sgd, &[Metric::Accuracy], found);
+        let whole = [sums.clone(), kept("velocity")].concat();
+        assert_eq!((judge(&sums), judge(&whole)), (Ok(()), Ok(())));
+        assert_eq!(judge(&[whole.clone(), vec![tensor("sums.labels", "F64", &[])]].concat()), Ok(()));
+        assert!(judge(&whole[1..]).unwrap_err().contains("needed are sums.correct"));
+        assert!(judge(&whole[..9]).unwrap_err().contains("velocity.fc2.bias"));
+        assert!(judge(&[tensor("sums.loss", "F32", &[])]).is_err());
+        let other = [sums, kept("exp_avg")].concat();
+        assert!(judge(&other).unwrap_err().contains("too many are exp_avg.conv1.bias"));
     }
 }

@@ -1,0 +1,63 @@
+//! The section on weights to begin with.
+
+use super::section::Fields;
+use crate::job::Violations;
+use crate::proto::v1;
+
+/// Where weights come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmStart {
+    /// The words of the client for it.
+    pub source: WarmSource,
+    /// The optimizer's state and the place in the data come along.
+    pub resume: bool,
+}
+
+/// What a client can name to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WarmSource {
+    /// `jobs/{id}`, or one of its checkpoints.
+    Checkpoint(String),
+    /// A file, or the folder of a checkpoint.
+    File(String),
+}
+
+impl WarmSource {
+    /// The path of its field in a spec.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Checkpoint(_) => "warm_start.checkpoint",
+            Self::File(_) => "warm_start.file",
+        }
+    }
+}
+
+impl WarmStart {
+    /// Reads the section of a spec.
+    pub(super) fn read(message: &v1::WarmStart, wrong: &mut Violations) -> Option<Self> {
+        let mut fields = Fields::new("warm_start", wrong);
+        let (source, field, text) = match &message.source {
+            Some(v1::warm_start::Source::Checkpoint(name)) => {
+                (WarmSource::Checkpoint(name.clone()), "checkpoint", name)
+            }
+            Some(v1::warm_start::Source::File(path)) => (WarmSource::File(path.clone()), "file", path),
+            None => {
+                fields.wrong_itself("names nothing to begin with; choose one: checkpoint, file");
+                return None;
+            }
+        };
+        if text.is_empty() || text.contains('\0') {
+            fields.wrong(field, format!("is {text:?}, which names nothing"));
+        }
+        fields.done(Self { source, resume: message.resume })
+    }
+
+    /// The message that it was read from.
+    pub(super) fn to_proto(&self) -> v1::WarmStart {
+        let source = match &self.source {
+            WarmSource::Checkpoint(name) => v1::warm_start::Source::Checkpoint(name.clone()),
+            WarmSource::File(path) => v1::warm_start::Source::File(path.clone()),
+        };
+        v1::WarmStart { source: Some(source), resume: self.resume }
+    }
+}
