@@ -17,6 +17,7 @@ use libfuzzer_sys::fuzz_target;
 use torchd::dataset::idx::IdxFile;
 use torchd::dataset::labelled_images::{inspect, load};
 use torchd::dataset::{DataFile, Facts, Problem};
+use torchd::gate::Wanted;
 use torchd_fuzz::framed::{self, Damage};
 use torchd_fuzz::memory::bounded;
 use torchd_fuzz::scratch;
@@ -219,7 +220,8 @@ fuzz_target!(|data: &[u8]| {
     fs::write(&place.labels, &labels.file).unwrap();
 
     // To judge takes two buffers and what unpacks, whatever the files promise.
-    let judged = bounded(1 << 20, || inspect(&open(&place.images), &open(&place.labels)));
+    let (_caller, wanted) = Wanted::by_caller();
+    let judged = bounded(1 << 20, || inspect(&open(&place.images), &open(&place.labels), &wanted));
     // To load takes what is there, and a vector holds up to three times that while it grows. gzip
     // packs 1032 bytes into one at best.
     let most = (1 << 20) + 3 * 1032 * (images.file.len() + labels.file.len());

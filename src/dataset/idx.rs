@@ -122,13 +122,16 @@ impl IdxFile {
     /// All values. The memory grows as they arrive: a header that lies costs nothing.
     pub fn read(mut self) -> Result<Vec<u8>, IdxError> {
         let mut values = Vec::new();
-        self.each_block(|block| values.extend_from_slice(block))?;
+        self.each_block(|block| {
+            values.extend_from_slice(block);
+            Ok(())
+        })?;
         Ok(values)
     }
 
     /// Hands out all values in blocks, and checks that there are exactly as many as the header
-    /// says.
-    pub fn each_block(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), IdxError> {
+    /// says. Ends where `take` fails, with its error.
+    pub fn each_block(&mut self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), IdxError> {
         let wanted = self.value_count().ok_or(IdxError::TooLarge)?;
         let mut found = 0;
         let mut block = vec![0; 1 << 16];
@@ -147,7 +150,7 @@ impl IdxFile {
             if found > wanted {
                 return Err(IdxError::Trailing { wanted });
             }
-            take(&block[..count]);
+            take(&block[..count]).map_err(IdxError::Unreadable)?;
         }
     }
 }

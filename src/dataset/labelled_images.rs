@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::DataFile;
 use super::idx::{IdxError, IdxFile};
+use crate::gate::Wanted;
 use crate::shortage::is_shortage;
 
 /// Below this size on disk a file is read whole when a request is judged; above it the header has
@@ -78,18 +79,23 @@ pub struct Problem {
     pub is_unjudged: bool,
 }
 
-/// Judges a set without keeping it: small files whole, large ones by their headers.
-pub fn inspect(images: &DataFile, labels: &DataFile) -> Result<Facts, Vec<Problem>> {
+/// Judges a set without keeping it: small files whole, large ones by their headers. Ends with a
+/// problem that says so where nobody waits for it.
+pub fn inspect(images: &DataFile, labels: &DataFile, wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
     let image_check = open(images, Part::Images).and_then(|mut file| {
         if is_small(images, &file) {
-            file.each_block(|_| {}).map_err(|error| problem(images.path(), Part::Images, &error))?;
+            file.each_block(|_| wanted.check()).map_err(|error| problem(images.path(), Part::Images, &error))?;
         }
         Ok(file.dimensions)
     });
     let label_check = open(labels, Part::Labels).and_then(|mut file| {
         let mut range = Range::default();
         if is_small(labels, &file) {
-            file.each_block(|block| range.take(block)).map_err(|error| problem(labels.path(), Part::Labels, &error))?;
+            let take = |block: &[u8]| {
+                range.take(block);
+                wanted.check()
+            };
+            file.each_block(take).map_err(|error| problem(labels.path(), Part::Labels, &error))?;
         }
         Ok((file.dimensions, range))
     });
@@ -189,19 +195,28 @@ mod tests {
         (folder, DataFile::open(&image_path).unwrap(), DataFile::open(&label_path).unwrap())
     }
 
+    fn judge(images: &DataFile, labels: &DataFile) -> Result<Facts, Vec<Problem>> {
+        let (_caller, wanted) = Wanted::by_caller();
+        inspect(images, labels, &wanted)
+    }
+
     #[test]
     fn a_set_is_judged_as_it_is_loaded() {
         let (_folder, images, labels) = pair(3, &[1, 9, 9]);
         let facts = Facts { examples: 3, height: 2, width: 2, highest_label: Some((9, 1)), lowest_label: Some(1) };
-        assert_eq!(inspect(&images, &labels), Ok(facts));
+        let (caller, wanted) = Wanted::by_caller();
+        assert_eq!(inspect(&images, &labels, &wanted), Ok(facts));
         let set = load(&images, &labels).ok().unwrap();
         assert_eq!((set.facts, set.labels.as_slice(), set.images.len()), (facts, &[1, 9, 9][..], 12));
+        drop(caller);
+        let ended = inspect(&images, &labels, &wanted).unwrap_err();
+        assert!(ended.len() == 2 && ended.iter().all(|one| one.what.contains("nobody waits")), "{ended:?}");
     }
 
     #[test]
     fn counts_that_differ_are_told() {
         let (_folder, images, labels) = pair(3, &[1, 2]);
-        let problems = inspect(&images, &labels).unwrap_err();
+        let problems = judge(&images, &labels).unwrap_err();
         assert_eq!(problems[0].part, Part::Labels);
         assert!(problems[0].what.contains("2 labels for the 3 images"), "{problems:?}");
     }
@@ -209,13 +224,13 @@ mod tests {
     #[test]
     fn an_empty_set_is_refused() {
         let (_folder, images, labels) = pair(0, &[]);
-        assert!(inspect(&images, &labels).unwrap_err()[0].what.contains("is empty: [0, 2, 2]"));
+        assert!(judge(&images, &labels).unwrap_err()[0].what.contains("is empty: [0, 2, 2]"));
     }
 
     #[test]
     fn both_files_are_judged_at_once() {
         let (_folder, images, labels) = pair(1, &[1]);
-        let problems = inspect(&labels, &images).unwrap_err();
+        let problems = judge(&labels, &images).unwrap_err();
         assert_eq!(problems.iter().map(|problem| problem.part).collect::<Vec<_>>(), [Part::Images, Part::Labels]);
     }
 }

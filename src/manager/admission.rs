@@ -11,6 +11,7 @@ use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, weights};
 use crate::dataset::{DataFile, DataRoots, Facts, Part};
 use crate::fault;
+use crate::gate::Wanted;
 use crate::gpu::GpuSlot;
 use crate::job::order::IdxFiles;
 use crate::job::probe::ProbeReport;
@@ -60,9 +61,9 @@ pub(super) async fn admit(
     judging: &FileWork,
 ) -> Result<Admitted, JobError> {
     let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
-    let judged = judging.run(files(&message), move |_| {
+    let judged = judging.run(files(&message), move |wanted| {
         fault::point("judging");
-        judge(&message, &settings, no_gpu.as_deref(), &slots, &known)
+        judge(&message, &settings, no_gpu.as_deref(), &slots, &known, wanted)
     });
     judged.await?.map_err(refused)
 }
@@ -103,12 +104,13 @@ fn judge(
     no_gpu: Option<&str>,
     slots: &[GpuSlot],
     known: &KnownData,
+    wanted: &Wanted,
 ) -> Result<Admitted, Violations> {
     let spec::Reading { data, mut resources, demands, spec, mistakes: mut wrong } = spec::read(message);
     let (roots, cpu_slots) = (&settings.data_roots, settings.cpu_slots);
     let (mut train, mut validation) = (None, None);
     if let Some(data) = &data {
-        let mut judge = |field, paths| judge_set(field, paths, roots, known, &mut wrong);
+        let mut judge = |field, paths| judge_set(field, paths, roots, known, wanted, &mut wrong);
         train = judge("data.train", &data.train);
         validation = data.validation.as_ref().and_then(|paths| judge("data.validation", paths));
     }
@@ -126,10 +128,10 @@ fn judge(
         wrong.add("output.mirror", what);
         None
     });
-    let wanted = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
-    let warm = wanted.and_then(|wanted| warm_start::find(wanted, settings, &mut wrong));
-    if let (Some(warm), Some(wanted)) = (&warm, wanted) {
-        weights::judge(warm, wanted.source.field(), demands.model, &mut wrong);
+    let asked = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
+    let warm = asked.and_then(|asked| warm_start::find(asked, settings, &mut wrong));
+    if let (Some(warm), Some(asked)) = (&warm, asked) {
+        weights::judge(warm, asked.source.field(), demands.model, wanted, &mut wrong);
     }
     let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.unzip();
@@ -193,6 +195,7 @@ fn judge_set(
     paths: &IdxPaths,
     roots: &DataRoots,
     known: &KnownData,
+    wanted: &Wanted,
     wrong: &mut Violations,
 ) -> Option<(IdxFiles, Facts)> {
     let mut open = |part| -> Option<DataFile> {
@@ -207,7 +210,7 @@ fn judge_set(
     };
     let (images, labels) = (open(Part::Images), open(Part::Labels));
     let (images, labels) = (images?, labels?);
-    match known.inspect(&images, &labels) {
+    match known.inspect(&images, &labels, wanted) {
         Ok(facts) => Some((IdxFiles { images: images.path().into(), labels: labels.path().into() }, facts)),
         Err(problems) => {
             for problem in problems {

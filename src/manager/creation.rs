@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::file_work::Wanted;
 use super::staging::{self, Staged};
 use super::warm_start::Warm;
 use super::{Admitted, Command, JobError, Manager, View, admission, task};
+use crate::gate::Wanted;
 use crate::job::State;
 use crate::proto::{json, v1};
 use crate::store::Asked;

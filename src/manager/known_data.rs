@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::dataset::labelled_images::inspect;
 use crate::dataset::{DataFile, Facts, Problem};
+use crate::gate::Wanted;
 
 /// Sets that are remembered.
 const MOST_SETS: usize = 64;
@@ -58,7 +59,7 @@ impl Stamp {
 
 impl KnownData {
     /// What the files hold. Blocks: it may have to read them.
-    pub(super) fn inspect(&self, images: &DataFile, labels: &DataFile) -> Result<Facts, Vec<Problem>> {
+    pub(super) fn inspect(&self, images: &DataFile, labels: &DataFile, wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
         let stamps = || {
             let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
             Some([stamp(images)?, stamp(labels)?])
@@ -70,7 +71,7 @@ impl KnownData {
         {
             return Ok(*facts);
         }
-        let facts = inspect(images, labels)?;
+        let facts = inspect(images, labels, wanted)?;
         if let Some(before) = before
             && stamps() == Some(before)
         {
@@ -97,7 +98,8 @@ mod tests {
         let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
         let inspect = |known: &KnownData| {
             let open = |name: &str| DataFile::open(&path(name)).unwrap();
-            known.inspect(&open("images"), &open("labels")).unwrap().examples
+            let (_caller, wanted) = Wanted::by_caller();
+            known.inspect(&open("images"), &open("labels"), &wanted).unwrap().examples
         };
         let write = |count: u8| {
             let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 1, 0, 0, 0, 1];

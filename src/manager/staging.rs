@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::JobError;
-use super::file_work::{Limits, Wanted};
+use super::file_work::Limits;
 use super::warm_start::{Source, Warm};
 use crate::fault;
+use crate::gate::Wanted;
 use crate::job::Violations;
 use crate::journal::{JobFolder, Manifest, sync_folder, write_whole};
 use crate::sha256::Sha256;
@@ -140,9 +141,7 @@ fn copy(source: &Source, to: &Path, wanted: &Wanted) -> io::Result<()> {
     let mut copy = OpenOptions::new().read(true).write(true).create_new(true).open(to)?;
     let mut left = source.size_bytes;
     while left > 0 {
-        if !wanted.is_wanted() {
-            return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
-        }
+        wanted.check()?;
         match io::copy(&mut from.take(left.min(PIECE_BYTES)), &mut copy)? {
             0 => return Err(changed()),
             copied => left -= copied,
@@ -156,7 +155,11 @@ fn copy(source: &Source, to: &Path, wanted: &Wanted) -> io::Result<()> {
         Some(sha256) => {
             copy.rewind()?;
             // What is damaged is told now, and not by a job that begins with something else.
-            if Sha256::of_reader(&mut copy)? == *sha256 { Ok(()) } else { Err(source.wrong_checksum()) }
+            if Sha256::of_reader(&mut wanted.reads(&mut copy))? == *sha256 {
+                Ok(())
+            } else {
+                Err(source.wrong_checksum())
+            }
         }
         None => Ok(()),
     }

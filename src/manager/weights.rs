@@ -9,22 +9,23 @@ use std::io::Seek;
 use super::warm_start::{Refusal, Source, Warm};
 use crate::dataset::labelled_images::WHOLE_BELOW_BYTES;
 use crate::dataset::safetensors::{Header, SafetensorsError, TensorInfo};
+use crate::gate::Wanted;
 use crate::job::Violations;
 use crate::job::spec::{Model, judge_state, judge_weights};
 use crate::journal::JobFolder;
 
 /// Adds what is wrong with them under `field`. `model` is None where the request is wrong about
-/// that.
-pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, wrong: &mut Violations) {
+/// that. Ends where nobody waits for it.
+pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, wanted: &Wanted, wrong: &mut Violations) {
     let judged = match warm {
-        Warm::Weights(source) => vec![judge_file(source, model, judge_weights)],
+        Warm::Weights(source) => vec![judge_file(source, model, judge_weights, wanted)],
         Warm::Checkpoint { folder, checkpoint } => {
             let file = |name: &str, rule: Rule| {
                 let told = checkpoint.manifest.files.iter().find(|file| file.name == name);
                 let told = told.ok_or_else(|| format!("{} has no {name}", checkpoint.path.display()))?;
                 let source = Source::of_checkpoint(folder, checkpoint, told);
                 let source = source.map_err(|error| Refusal::of(&error, error.to_string()))?;
-                judge_file(&source, model, rule)
+                judge_file(&source, model, rule, wanted)
             };
             vec![file(JobFolder::MODEL_FILE, judge_weights), file(JobFolder::STATE_FILE, judge_state)]
         }
@@ -37,9 +38,9 @@ pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, wrong: &mut 
 /// Which tensors a model needs.
 type Rule = fn(Model, &[TensorInfo]) -> Result<(), String>;
 
-fn judge_file(source: &Source, model: Option<Model>, rule: Rule) -> Result<(), Refusal> {
+fn judge_file(source: &Source, model: Option<Model>, rule: Rule, wanted: &Wanted) -> Result<(), Refusal> {
     let told = |what: String| format!("{} {what}", source.path.display());
-    let header = judge_values(source).map_err(|error| match &error {
+    let header = judge_values(source, wanted).map_err(|error| match &error {
         SafetensorsError::Unreadable(cause) => Refusal::of(cause, told(error.to_string())),
         _ => told(error.to_string()).into(),
     })?;
@@ -47,13 +48,32 @@ fn judge_file(source: &Source, model: Option<Model>, rule: Rule) -> Result<(), R
 }
 
 /// The header of a file whose values are finite, where the file is small enough to be read whole.
-fn judge_values(source: &Source) -> Result<Header, SafetensorsError> {
+fn judge_values(source: &Source, wanted: &Wanted) -> Result<Header, SafetensorsError> {
     let mut file: &File = &source.file;
     // Whoever reads it next begins at its first byte too.
     file.rewind().map_err(SafetensorsError::Unreadable)?;
+    let mut file = wanted.reads(file);
     let header = Header::read(&mut file, source.size_bytes)?;
     if source.size_bytes < WHOLE_BELOW_BYTES {
         header.check_values(&mut file)?;
     }
     Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_read_only_while_somebody_waits() {
+        let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &1f32.to_le_bytes()].concat();
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &bytes).unwrap();
+        let source = Source { file, size_bytes: bytes.len() as u64, path: "weights".into(), sha256: None };
+        let (caller, wanted) = Wanted::by_caller();
+        assert_eq!(judge_values(&source, &wanted).unwrap().tensors.len(), 1);
+        drop(caller);
+        assert!(judge_values(&source, &wanted).unwrap_err().to_string().contains("nobody waits"));
+    }
 }
