@@ -162,10 +162,10 @@ fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, 
     // An older one than the newest is taken only where it is named.
     let newest = saved.first().map_or(0, Checkpoint::step);
     let is_it = |damaged: &&Damaged| step.map_or(damaged.step > newest, |step| damaged.step == step);
-    if let Some(Damaged { step, problem }) = damaged.iter().find(is_it) {
-        return Err(
-            format!("is {name:?}, and its checkpoint of step {step} is damaged: {problem}; name another one").into()
-        );
+    if let Some(Damaged { step, problem, is_unread }) = damaged.iter().find(is_it) {
+        let how = if *is_unread { "cannot be used" } else { "is damaged" };
+        let what = format!("is {name:?}, and its checkpoint of step {step} {how}: {problem}; name another one");
+        return Err(Refusal { what, is_unjudged: *is_unread });
     }
     let has: Vec<_> = saved.iter().map(Checkpoint::step).collect();
     let found = has.iter().copied().find(|saved| step.is_none_or(|step| *saved == step));
