@@ -5,7 +5,7 @@ use std::path::Path;
 use super::DataFile;
 use super::idx::{IdxError, IdxFile};
 use crate::gate::Wanted;
-use crate::shortage::is_shortage;
+use crate::shortage::Unjudged;
 
 /// Below this size on disk a file is read whole when a request is judged; above it the header has
 /// to do.
@@ -75,8 +75,8 @@ pub struct Problem {
     pub part: Part,
     /// In a user's words, beginning with the path.
     pub what: String,
-    /// Nothing is wrong with it: the machine lacks what it needs to read it now.
-    pub is_unjudged: bool,
+    /// Nothing is known to be wrong with it: why it could not be read now.
+    pub unjudged: Option<Unjudged>,
 }
 
 /// Judges a set without keeping it: small files whole, large ones by their headers. Ends with a
@@ -133,8 +133,17 @@ fn is_small(data: &DataFile, file: &IdxFile) -> bool {
 }
 
 fn problem(path: &Path, part: Part, error: &IdxError) -> Problem {
-    let is_unjudged = matches!(error, IdxError::Unreadable(cause) if is_shortage(cause));
-    Problem { part, what: format!("{} {error}", path.display()), is_unjudged }
+    let unjudged = match error {
+        IdxError::Unreadable(cause) => Unjudged::of(cause),
+        IdxError::NoHeader
+        | IdxError::WrongMagic { .. }
+        | IdxError::GzipCut { .. }
+        | IdxError::SwappedSizes { .. }
+        | IdxError::Truncated { .. }
+        | IdxError::Trailing { .. }
+        | IdxError::TooLarge => None,
+    };
+    Problem { part, what: format!("{} {error}", path.display()), unjudged }
 }
 
 fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
@@ -154,7 +163,7 @@ fn agree(
     let (&[count, height, width], &[label_count]) = (dimensions, label_dimensions) else {
         unreachable!("opened with 3 dimensions and with 1");
     };
-    let refuse = |part, what| Err(vec![Problem { part, what, is_unjudged: false }]);
+    let refuse = |part, what| Err(vec![Problem { part, what, unjudged: None }]);
     if count != label_count {
         return refuse(
             Part::Labels,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file_work::{FileWork, Limits};
+use super::file_work::{FileWork, Files, Limits};
 use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, weights};
@@ -22,6 +22,7 @@ use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
 use crate::proto::v1;
+use crate::shortage::Unjudged;
 
 /// How requests are judged. Files below 64 MB are read and unpacked, which takes seconds at most
 /// where they answer.
@@ -30,7 +31,8 @@ pub(super) const JUDGING: Limits = Limits {
     turn: Duration::from_secs(2),
     answer: Duration::from_secs(60),
     threads: 32,
-    threads_of_same: 4,
+    threads_of_root: 16,
+    threads_of_part: 4,
 };
 
 /// A request that can be run here.
@@ -61,40 +63,49 @@ pub(super) async fn admit(
     judging: &FileWork,
 ) -> Result<Admitted, JobError> {
     let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
-    let judged = judging.run(files(&message), move |wanted| {
+    let judged = judging.run(files(&message, &settings), move |wanted| {
         fault::point("judging");
         judge(&message, &settings, no_gpu.as_deref(), &slots, &known, wanted)
     });
     judged.await?.map_err(refused)
 }
 
-/// The folders that a request names, in words. Requests for the same ones share a part of the
-/// threads.
-fn files(message: &v1::JobSpec) -> String {
+/// The files that a request names. In words these are their folders, as it writes them.
+fn files(message: &v1::JobSpec, settings: &ManagerSettings) -> Files {
     let data = message.data.iter().flat_map(|data| [&data.train, &data.validation]).flatten();
     let sets = data.filter_map(|set| set.format.as_ref()).flat_map(|format| match format {
         v1::dataset::Format::Idx(set) => [&set.images, &set.labels],
     });
-    let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref()).map(|source| match source {
-        v1::warm_start::Source::File(name) | v1::warm_start::Source::Checkpoint(name) => name,
-    });
+    let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref());
+    let (file, job) = match warm {
+        Some(v1::warm_start::Source::File(name)) => (Some(name), None),
+        Some(v1::warm_start::Source::Checkpoint(name)) => (None, Some(name)),
+        None => (None, None),
+    };
+    let mirror = message.output.as_ref().map(|output| &output.mirror).filter(|mirror| !mirror.is_empty());
     let folder = |path: &String| Path::new(path).parent().unwrap_or(Path::new("")).display().to_string();
-    let mirror = message.output.iter().map(|output| output.mirror.clone()).filter(|mirror| !mirror.is_empty());
-    let mut folders: Vec<_> = sets.chain(warm).map(folder).chain(mirror).collect();
+    let read: Vec<_> = sets.chain(file).collect();
+    let mut folders: Vec<_> = read.iter().copied().chain(job).map(folder).chain(mirror.cloned()).collect();
     folders.sort_unstable();
     folders.dedup();
-    format!("the files in {:?}", folders.join(", "))
+    let parts = read.into_iter().flat_map(|path| settings.data_roots.parts(path));
+    let copies = mirror.and_then(|mirror| settings.mirror_roots.part(Path::new(mirror)));
+    Files::new(format!("the files in {:?}", folders.join(", ")), parts.chain(copies))
 }
 
 /// Mistakes are told. Where nothing but the machine keeps a request from being judged, that is
 /// told.
 fn refused(wrong: Violations) -> JobError {
-    let (mut unjudged, mistakes): (Vec<_>, Vec<_>) = wrong.0.into_iter().partition(|found| found.is_unjudged);
-    match unjudged.pop() {
-        Some(Violation { field, description, .. }) if mistakes.is_empty() => {
-            JobError::Shortage { what: format!("{field}: {description}") }
-        }
-        _ => JobError::Invalid(Violations(mistakes)),
+    let (mut unjudged, mistakes): (Vec<_>, Vec<_>) = wrong.0.into_iter().partition(|found| found.unjudged.is_some());
+    let Some(Violation { field, description, unjudged: Some(unjudged) }) =
+        unjudged.pop().filter(|_| mistakes.is_empty())
+    else {
+        return JobError::Invalid(Violations(mistakes));
+    };
+    let what = format!("{field}: {description}");
+    match unjudged {
+        Unjudged::Shortage => JobError::Shortage { what },
+        Unjudged::Storage => JobError::FilesUnavailable(what),
     }
 }
 
@@ -124,8 +135,8 @@ fn judge(
     demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
-    let copy = copy.unwrap_or_else(|what| {
-        wrong.add("output.mirror", what);
+    let copy = copy.unwrap_or_else(|mirror::Refusal { what, unjudged }| {
+        wrong.add_found("output.mirror", what, unjudged);
         None
     });
     let asked = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
@@ -203,7 +214,7 @@ fn judge_set(
         match roots.open(path) {
             Ok(file) => Some(file),
             Err(problem) => {
-                wrong.add_found(set_field(field, part), problem.to_string(), problem.is_unjudged());
+                wrong.add_found(set_field(field, part), problem.to_string(), problem.unjudged());
                 None
             }
         }
@@ -214,7 +225,7 @@ fn judge_set(
         Ok(facts) => Some((IdxFiles { images: images.path().into(), labels: labels.path().into() }, facts)),
         Err(problems) => {
             for problem in problems {
-                wrong.add_found(set_field(field, problem.part), problem.what, problem.is_unjudged);
+                wrong.add_found(set_field(field, problem.part), problem.what, problem.unjudged);
             }
             None
         }

@@ -1,6 +1,7 @@
 //! Where a paused job goes on, as far as its folder tells. The runner judges the checkpoint once
 //! more when it loads it.
 
+use super::file_work::Files;
 use super::{JobError, Manager};
 use crate::gate::Wanted;
 use crate::job::spec::Place;
@@ -28,10 +29,11 @@ impl Manager {
             let newest = survey.newest_whole()?.map(|newest| newest.manifest.place);
             Ok((newest, survey.damaged))
         };
-        let files = format!("the checkpoints of {}", id.name());
+        let words = format!("the checkpoints of {}", id.name());
+        let files = Files::in_folder(words.clone(), self.folder(id).path().to_owned());
         let work = if is_suspect { &self.copying } else { &self.judging };
-        let found = work.run(files.clone(), look).await?;
-        match found.map_err(JobError::folder(format!("{files} cannot be read")))? {
+        let found = work.run(files, look).await?;
+        match found.map_err(JobError::folder(format!("{words} cannot be read")))? {
             (Some(newest), _) => Ok(newest),
             (None, mut damaged) => {
                 if damaged.is_empty() {

@@ -25,7 +25,8 @@ pub(super) const COPYING: Limits = Limits {
     turn: Duration::from_secs(60),
     answer: Duration::from_secs(3600),
     threads: 8,
-    threads_of_same: 4,
+    threads_of_root: 6,
+    threads_of_part: 4,
 };
 /// Requests that are judged or wait for their copy: each holds a file or a folder open.
 pub(super) const COPY_LINE: usize = 64;

@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::beneath::Folder;
+use crate::beneath::{Folder, normal};
 use crate::journal::write_whole;
 use crate::umask::open_to_others;
 
@@ -52,6 +52,15 @@ impl Roots {
     pub fn root_of(&self, wanted: &Path) -> Option<&Path> {
         let around = self.roots.iter().filter(|root| wanted.starts_with(root));
         around.max_by_key(|root| root.components().count()).map(PathBuf::as_path)
+    }
+
+    /// The part of the file system that a path leads into by its name: the root, and the first folder
+    /// on the way below it. No file system is asked. None where it lies below no root by its name.
+    pub fn part(&self, wanted: &Path) -> Option<(PathBuf, PathBuf)> {
+        let wanted = normal(wanted);
+        let root = self.root_of(&wanted)?;
+        let first = wanted.strip_prefix(root).ok()?.iter().next().unwrap_or_default();
+        Some((root.to_owned(), root.join(first)))
     }
 
     /// Opens a folder below a root, and makes what is missing of the way. No link below the root is
