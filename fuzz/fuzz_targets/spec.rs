@@ -119,7 +119,15 @@ fn judge(message: &v1::JobSpec) {
         assert!(FIELDS.iter().any(|field| field == first) && !mistake.description.is_empty(), "{mistake:?}");
     }
     let facts =
-        |examples| Facts { examples, height: 28, width: 28, highest_label: Some((9, 0)), lowest_label: Some(0) };
+        |examples| Facts {
+            examples,
+            height: 28,
+            width: 28,
+            highest_label: Some((9, 0)),
+            lowest_label: Some(0),
+            images_bytes: 0,
+            labels_bytes: 0,
+        };
     let sets = [1, 1000, u64::from(u32::MAX)].map(|examples| DataFacts {
         train: facts(examples),
         validation: message.data.as_ref().and_then(|data| data.validation.as_ref()).map(|_| facts(examples)),

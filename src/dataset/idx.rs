@@ -25,6 +25,8 @@ pub struct IdxFile {
     source: Source,
     /// Its dimensions.
     pub dimensions: Vec<u32>,
+    /// Bytes of the file as it lies on the disk, packed or not.
+    pub on_disk: u64,
 }
 
 /// What is wrong with a file.
@@ -88,7 +90,7 @@ impl IdxFile {
         }
         let dimensions: Vec<u32> =
             (0..dimensions).map(|_| header::<4>(&mut source).map(u32::from_be_bytes)).collect::<Result<_, _>>()?;
-        let file = Self { source, dimensions };
+        let file = Self { source, dimensions, on_disk };
         if file.source.is_gzip() {
             file.value_count().ok_or(IdxError::TooLarge)?;
         } else {

@@ -36,6 +36,10 @@ pub struct Facts {
     pub highest_label: Option<(u8, u64)>,
     /// The lowest label; None where the labels were not read.
     pub lowest_label: Option<u8>,
+    /// Bytes of the images' file as it lies on the disk.
+    pub images_bytes: u64,
+    /// Bytes of the labels' file as it lies on the disk.
+    pub labels_bytes: u64,
 }
 
 /// What was found among labels that were read so far.
@@ -56,6 +60,18 @@ impl Range {
             self.lowest = Some(self.lowest.map_or(label, |lowest| lowest.min(label)));
             self.count += 1;
         }
+    }
+}
+
+/// What the header of a file and the file system tell of it.
+struct Shape {
+    dimensions: Vec<u32>,
+    on_disk: u64,
+}
+
+impl Shape {
+    fn of(file: &IdxFile) -> Self {
+        Self { dimensions: file.dimensions.clone(), on_disk: file.on_disk }
     }
 }
 
@@ -83,38 +99,38 @@ pub struct Problem {
 /// problem that says so where nobody waits for it.
 pub fn inspect(images: &DataFile, labels: &DataFile, wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
     let image_check = open(images, Part::Images).and_then(|mut file| {
-        if is_small(images, &file) {
+        if is_small(&file) {
             file.each_block(|_| wanted.check()).map_err(|error| problem(images.path(), Part::Images, &error))?;
         }
-        Ok(file.dimensions)
+        Ok(Shape::of(&file))
     });
     let label_check = open(labels, Part::Labels).and_then(|mut file| {
         let mut range = Range::default();
-        if is_small(labels, &file) {
+        if is_small(&file) {
             let take = |block: &[u8]| {
                 range.take(block);
                 wanted.check()
             };
             file.each_block(take).map_err(|error| problem(labels.path(), Part::Labels, &error))?;
         }
-        Ok((file.dimensions, range))
+        Ok((Shape::of(&file), range))
     });
-    let (dimensions, (label_dimensions, range)) = both(image_check, label_check)?;
-    agree(images.path(), labels.path(), &dimensions, &label_dimensions, range)
+    let (shape, (label_shape, range)) = both(image_check, label_check)?;
+    agree(images.path(), labels.path(), &shape, &label_shape, range)
 }
 
 /// Reads a set.
 pub fn load(images: &DataFile, labels: &DataFile) -> Result<LabelledImages, Vec<Problem>> {
     let read = |data: &DataFile, part| {
         let file = open(data, part)?;
-        let dimensions = file.dimensions.clone();
-        file.read().map(|values| (dimensions, values)).map_err(|error| problem(data.path(), part, &error))
+        let shape = Shape::of(&file);
+        file.read().map(|values| (shape, values)).map_err(|error| problem(data.path(), part, &error))
     };
-    let ((dimensions, image_values), (label_dimensions, label_values)) =
+    let ((shape, image_values), (label_shape, label_values)) =
         both(read(images, Part::Images), read(labels, Part::Labels))?;
     let mut range = Range::default();
     range.take(&label_values);
-    let facts = agree(images.path(), labels.path(), &dimensions, &label_dimensions, range)?;
+    let facts = agree(images.path(), labels.path(), &shape, &label_shape, range)?;
     Ok(LabelledImages { facts, images: image_values, labels: label_values })
 }
 
@@ -127,9 +143,8 @@ fn open(data: &DataFile, part: Part) -> Result<IdxFile, Problem> {
     file.and_then(|file| IdxFile::open(file, dimensions)).map_err(|error| problem(data.path(), part, &error))
 }
 
-fn is_small(data: &DataFile, file: &IdxFile) -> bool {
-    data.metadata().is_ok_and(|metadata| metadata.len() < WHOLE_BELOW_BYTES)
-        && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
+fn is_small(file: &IdxFile) -> bool {
+    file.on_disk < WHOLE_BELOW_BYTES && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
 }
 
 fn problem(path: &Path, part: Part, error: &IdxError) -> Problem {
@@ -156,11 +171,11 @@ fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<
 fn agree(
     images: &Path,
     labels: &Path,
-    dimensions: &[u32],
-    label_dimensions: &[u32],
+    shape: &Shape,
+    label_shape: &Shape,
     range: Range,
 ) -> Result<Facts, Vec<Problem>> {
-    let (&[count, height, width], &[label_count]) = (dimensions, label_dimensions) else {
+    let (&[count, height, width], &[label_count]) = (&shape.dimensions[..], &label_shape.dimensions[..]) else {
         unreachable!("opened with 3 dimensions and with 1");
     };
     let refuse = |part, what| Err(vec![Problem { part, what, unjudged: None }]);
@@ -178,7 +193,15 @@ fn agree(
         return refuse(Part::Images, format!("{} is empty: [{count}, {height}, {width}]", images.display()));
     }
     let Range { highest, lowest, .. } = range;
-    Ok(Facts { examples: u64::from(count), height, width, highest_label: highest, lowest_label: lowest })
+    Ok(Facts {
+        examples: u64::from(count),
+        height,
+        width,
+        highest_label: highest,
+        lowest_label: lowest,
+        images_bytes: shape.on_disk,
+        labels_bytes: label_shape.on_disk,
+    })
 }
 
 #[cfg(test)]
@@ -212,7 +235,15 @@ mod tests {
     #[test]
     fn a_set_is_judged_as_it_is_loaded() {
         let (_folder, images, labels) = pair(3, &[1, 9, 9]);
-        let facts = Facts { examples: 3, height: 2, width: 2, highest_label: Some((9, 1)), lowest_label: Some(1) };
+        let facts = Facts {
+            examples: 3,
+            height: 2,
+            width: 2,
+            highest_label: Some((9, 1)),
+            lowest_label: Some(1),
+            images_bytes: 28,
+            labels_bytes: 11,
+        };
         let (caller, wanted) = Wanted::by_caller();
         assert_eq!(inspect(&images, &labels, &wanted), Ok(facts));
         let set = load(&images, &labels).ok().unwrap();

@@ -4,7 +4,6 @@
 //! It is no fingerprint: data of the same sizes can differ. Checkpoints of earlier versions do not
 //! have it.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -47,12 +46,13 @@ pub struct FileSize {
 }
 
 impl TrainedOn {
-    /// The data of a job as they are now, `facts` being what its files hold.
+    /// The data of a job, as `facts` tell of the files that were open: what has their names by now
+    /// does not count.
     pub fn of(inputs: &Inputs, facts: &DataFacts) -> io::Result<Self> {
         let validation = inputs.validation.as_ref().zip(facts.validation.as_ref());
         Ok(Self {
-            train: DataSet::of(&inputs.train, &facts.train)?,
-            validation: validation.map(|(files, facts)| DataSet::of(files, facts)).transpose()?,
+            train: DataSet::of(&inputs.train, &facts.train),
+            validation: validation.map(|(files, facts)| DataSet::of(files, facts)),
         })
     }
 
@@ -79,10 +79,10 @@ impl TrainedOn {
 }
 
 impl DataSet {
-    fn of(files: &IdxFiles, facts: &Facts) -> io::Result<Self> {
-        let file = |path: &PathBuf| Ok(FileSize { path: path.clone(), size_bytes: fs::metadata(path)?.len() });
-        let files = [&files.images, &files.labels].into_iter().map(file).collect::<io::Result<_>>()?;
-        Ok(Self { examples: facts.examples, files })
+    fn of(files: &IdxFiles, facts: &Facts) -> Self {
+        let files = [(&files.images, facts.images_bytes), (&files.labels, facts.labels_bytes)];
+        let file = |(path, size_bytes): (&PathBuf, u64)| FileSize { path: path.clone(), size_bytes };
+        Self { examples: facts.examples, files: files.into_iter().map(file).collect() }
     }
 }
 
@@ -93,6 +93,23 @@ mod tests {
     fn set(examples: u64, files: [(&str, u64); 2]) -> DataSet {
         let file = |(path, size_bytes): (&str, u64)| FileSize { path: path.into(), size_bytes };
         DataSet { examples, files: files.map(file).to_vec() }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_files_that_were_read_and_not_of_what_has_their_names_now() {
+        let facts = Facts {
+            examples: 9,
+            height: 2,
+            width: 2,
+            highest_label: None,
+            lowest_label: None,
+            images_bytes: 52,
+            labels_bytes: 17,
+        };
+        let train = IdxFiles { images: "/gone/i".into(), labels: "/gone/l".into() };
+        let inputs = Inputs { train, validation: None };
+        let found = TrainedOn::of(&inputs, &DataFacts { train: facts, validation: None }).unwrap();
+        assert_eq!(found, TrainedOn { train: set(9, [("/gone/i", 52), ("/gone/l", 17)]), validation: None });
     }
 
     #[test]

@@ -203,7 +203,15 @@ mod tests {
     }
 
     fn facts(examples: u64) -> Facts {
-        Facts { examples, height: 28, width: 28, highest_label: Some((9, 0)), lowest_label: Some(0) }
+        Facts {
+            examples,
+            height: 28,
+            width: 28,
+            highest_label: Some((9, 0)),
+            lowest_label: Some(0),
+            images_bytes: 0,
+            labels_bytes: 0,
+        }
     }
 
     #[test]

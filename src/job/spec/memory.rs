@@ -77,7 +77,15 @@ mod tests {
     use super::*;
 
     fn judge(examples: u64, batch_size: u32, on_gpu: bool, bytes: u64) -> Vec<String> {
-        let facts = Facts { examples, height: 28, width: 28, highest_label: None, lowest_label: None };
+        let facts = Facts {
+            examples,
+            height: 28,
+            width: 28,
+            highest_label: None,
+            lowest_label: None,
+            images_bytes: 0,
+            labels_bytes: 0,
+        };
         let demands = Demands {
             model: Some(Model::MnistCnn { dropout: 0.5 }),
             length: None,
