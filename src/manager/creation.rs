@@ -62,7 +62,8 @@ impl Manager {
             true => Files::in_folder(words, place.to_owned()),
             false => Files::new(words, parts),
         };
-        let copy = move |wanted: &Wanted| staging::stage(&warm, &jobs_dir, number, left, wanted);
+        let promised = self.promised.clone();
+        let copy = move |wanted: &Wanted| staging::stage(&warm, &jobs_dir, number, left, &promised, wanted);
         self.copying.run(files, copy).await?
     }
 
