@@ -22,6 +22,8 @@ pub use roots::{DataRoots, PathProblem};
 pub use schema::{Dtype, Facts, Field, Problem, Range};
 use serde::{Deserialize, Serialize};
 
+use crate::gate::Wanted;
+
 /// Below this size on disk a file is read whole when a request is judged; above it the header has
 /// to do.
 pub const WHOLE_BELOW_BYTES: u64 = 64_000_000;
@@ -43,8 +45,8 @@ pub trait Format<P> {
     /// `files` are its files, opened, in the order of [`Format::files`].
     ///
     /// # Errors
-    /// All that is wrong with the files.
-    fn inspect(&self, files: &[DataFile]) -> Result<Facts, Vec<Problem>>;
+    /// All that is wrong with the files, or that nobody waits for it any more.
+    fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>>;
 
     /// Opens the set for training.
     ///
@@ -129,8 +131,8 @@ macro_rules! formats {
                 match self { $(Self::$variant(files) => files.locate(find).map(Files::$variant)),+ }
             }
 
-            fn inspect(&self, opened: &[DataFile]) -> Result<Facts, Vec<Problem>> {
-                match self { $(Self::$variant(files) => files.inspect(opened)),+ }
+            fn inspect(&self, opened: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
+                match self { $(Self::$variant(files) => files.inspect(opened, wanted)),+ }
             }
 
             fn open(&self, opened: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>> {

@@ -58,6 +58,7 @@ pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
 pub use rebuild::{Old, Rebuilt, rebuild};
+use room::Promised;
 pub use runs::RUNS;
 use staging::Staged;
 pub use view::View;
@@ -131,6 +132,8 @@ pub struct Manager {
     copy_line: Arc<Semaphore>,
     /// What the jobs' folders hold, as last measured.
     held_bytes: watch::Receiver<u64>,
+    /// What copies in the making will add.
+    promised: Promised,
     settings: Arc<ManagerSettings>,
 }
 
@@ -221,6 +224,7 @@ impl Manager {
             copying: Arc::new(FileWork::new(staging::COPYING)),
             copy_line: Arc::new(Semaphore::new(staging::COPY_LINE)),
             held_bytes,
+            promised: Promised::default(),
             settings,
         })
     }

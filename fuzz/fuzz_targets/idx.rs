@@ -16,6 +16,7 @@ use flate2::{Compression, GzBuilder};
 use libfuzzer_sys::fuzz_target;
 use torchd::dataset::idx::{Files, IdxFile};
 use torchd::dataset::{DataFile, Facts, Format, HostBatch, Problem, Range, Source};
+use torchd::gate::Wanted;
 use torchd_fuzz::framed::{self, Damage};
 use torchd_fuzz::memory::bounded;
 use torchd_fuzz::scratch;
@@ -218,7 +219,8 @@ fuzz_target!(|data: &[u8]| {
     fs::write(&place.labels, &labels.file).unwrap();
 
     // To judge takes two buffers and what unpacks, whatever the files promise.
-    let judged = bounded(1 << 20, || SET.inspect(&opened(&place.images, &place.labels)));
+    let (_caller, wanted) = Wanted::by_caller();
+    let judged = bounded(1 << 20, || SET.inspect(&opened(&place.images, &place.labels), &wanted));
     // To load takes what is there, and a vector holds up to three times that while it grows; a label
     // becomes eight bytes. gzip packs 1032 bytes into one at best.
     let most = (1 << 20) + 3 * 1032 * (images.file.len() + 9 * labels.file.len());

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::resident::Resident;
 use super::{DataFile, Dtype, Facts, Field, Format, Problem, Range, Source, WHOLE_BELOW_BYTES};
-use crate::shortage::is_shortage;
+use crate::gate::Wanted;
+use crate::shortage::Unjudged;
 pub use file::{IdxError, IdxFile};
 
 /// A file is judged by its header too where a small gzip promises more values than this.
@@ -39,45 +40,58 @@ impl<P> Format<P> for Files<P> {
         Some(Files { images: images?, labels: labels? })
     }
 
-    fn inspect(&self, files: &[DataFile]) -> Result<Facts, Vec<Problem>> {
+    fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
         let (images, labels) = pair(files);
         let image_check = open(images, IMAGES).and_then(|mut file| {
-            if is_small(images, &file) {
-                file.each_block(|_| {}).map_err(|error| problem(images.path(), IMAGES, &error))?;
+            if is_small(&file) {
+                file.each_block(|_| wanted.check()).map_err(|error| problem(images.path(), IMAGES, &error))?;
             }
-            Ok(file.dimensions)
+            Ok(Shape::of(&file))
         });
         let label_check = open(labels, LABELS).and_then(|mut file| {
             let mut found = None;
-            if is_small(labels, &file) {
+            if is_small(&file) {
                 let mut place = 0;
                 let note = |block: &[u8]| {
                     for &label in block {
                         found = Some(Range::with(found, label.into(), place));
                         place += 1;
                     }
+                    wanted.check()
                 };
                 file.each_block(note).map_err(|error| problem(labels.path(), LABELS, &error))?;
             }
-            Ok((file.dimensions, found))
+            Ok((Shape::of(&file), found))
         });
-        let (dimensions, (label_dimensions, range)) = both(image_check, label_check)?;
-        agree(images.path(), labels.path(), &dimensions, &label_dimensions, range)
+        let (shape, (label_shape, range)) = both(image_check, label_check)?;
+        agree(images.path(), labels.path(), &shape, &label_shape, range)
     }
 
     fn open(&self, files: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>> {
         let (images, labels) = pair(files);
         let read = |data: &DataFile, field| {
             let file = open(data, field)?;
-            let dimensions = file.dimensions.clone();
-            file.read().map(|values| (dimensions, values)).map_err(|error| problem(data.path(), field, &error))
+            let shape = Shape::of(&file);
+            file.read().map(|values| (shape, values)).map_err(|error| problem(data.path(), field, &error))
         };
-        let ((dimensions, pixels), (label_dimensions, label_values)) =
+        let ((shape, pixels), (label_shape, label_values)) =
             both(read(images, IMAGES), read(labels, LABELS))?;
         let range = Range::of(label_values.iter().map(|&label| label.into()), 1);
-        let facts = agree(images.path(), labels.path(), &dimensions, &label_dimensions, range)?;
+        let facts = agree(images.path(), labels.path(), &shape, &label_shape, range)?;
         let targets = label_values.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect();
         Ok(Box::new(Resident::new(facts, vec![pixels], targets)))
+    }
+}
+
+/// The words of a header and of the file system on a file.
+struct Shape {
+    dimensions: Vec<u32>,
+    on_disk: u64,
+}
+
+impl Shape {
+    fn of(file: &IdxFile) -> Self {
+        Self { dimensions: file.dimensions.clone(), on_disk: file.on_disk }
     }
 }
 
@@ -93,14 +107,22 @@ fn open(data: &DataFile, field: &'static str) -> Result<IdxFile, Problem> {
     file.and_then(|file| IdxFile::open(file, dimensions)).map_err(|error| problem(data.path(), field, &error))
 }
 
-fn is_small(data: &DataFile, file: &IdxFile) -> bool {
-    data.metadata().is_ok_and(|metadata| metadata.len() < WHOLE_BELOW_BYTES)
-        && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
+fn is_small(file: &IdxFile) -> bool {
+    file.on_disk < WHOLE_BELOW_BYTES && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
 }
 
 fn problem(path: &Path, file: &'static str, error: &IdxError) -> Problem {
-    let is_unjudged = matches!(error, IdxError::Unreadable(cause) if is_shortage(cause));
-    Problem { file, what: format!("{} {error}", path.display()), is_unjudged }
+    let unjudged = match error {
+        IdxError::Unreadable(cause) => Unjudged::of(cause),
+        IdxError::NoHeader
+        | IdxError::WrongMagic { .. }
+        | IdxError::GzipCut { .. }
+        | IdxError::SwappedSizes { .. }
+        | IdxError::Truncated { .. }
+        | IdxError::Trailing { .. }
+        | IdxError::TooLarge => None,
+    };
+    Problem { file, what: format!("{} {error}", path.display()), unjudged }
 }
 
 fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
@@ -113,14 +135,14 @@ fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<
 fn agree(
     images: &Path,
     labels: &Path,
-    dimensions: &[u32],
-    label_dimensions: &[u32],
+    shape: &Shape,
+    label_shape: &Shape,
     range: Option<Range>,
 ) -> Result<Facts, Vec<Problem>> {
-    let (&[count, height, width], &[label_count]) = (dimensions, label_dimensions) else {
+    let (&[count, height, width], &[label_count]) = (&shape.dimensions[..], &label_shape.dimensions[..]) else {
         unreachable!("opened with 3 dimensions and with 1");
     };
-    let refuse = |file, what| Err(vec![Problem { file, what, is_unjudged: false }]);
+    let refuse = |file, what| Err(vec![Problem { file, what, unjudged: None }]);
     if count != label_count {
         return refuse(
             LABELS,
@@ -145,6 +167,7 @@ fn agree(
             range: None,
         }],
         target: Field { name: LABELS.into(), file: LABELS, dtype: Dtype::I64, shape: vec![], range },
+        sizes: vec![shape.on_disk, label_shape.on_disk],
     })
 }
 
@@ -175,10 +198,20 @@ mod tests {
         (folder, [image_path, label_path].map(|path| DataFile::open(&path).unwrap()))
     }
 
+    fn judge(files: &[DataFile]) -> Result<Facts, Vec<Problem>> {
+        let (_caller, wanted) = Wanted::by_caller();
+        SET.inspect(files, &wanted)
+    }
+
     #[test]
     fn a_set_is_judged_as_it_is_loaded_and_gives_the_examples_of_any_places() {
         let (_folder, files) = pair(3, &[1, 9, 9]);
-        let facts = SET.inspect(&files).unwrap();
+        let (caller, wanted) = Wanted::by_caller();
+        let facts = SET.inspect(&files, &wanted).unwrap();
+        assert_eq!(facts.sizes, [28, 11]);
+        drop(caller);
+        let ended = SET.inspect(&files, &wanted).unwrap_err();
+        assert!(ended.len() == 2 && ended.iter().all(|one| one.what.contains("nobody waits")), "{ended:?}");
         assert_eq!((facts.examples, facts.inputs[0].shape.as_slice()), (3, &[1, 2, 2][..]));
         assert_eq!(facts.target.range, Some(Range { lowest: 1, highest: 9, highest_at: 1 }));
         let mut set = SET.open(&files).ok().unwrap();
@@ -192,7 +225,7 @@ mod tests {
     #[test]
     fn counts_that_differ_are_told() {
         let (_folder, files) = pair(3, &[1, 2]);
-        let problems = SET.inspect(&files).unwrap_err();
+        let problems = judge(&files).unwrap_err();
         assert_eq!(problems[0].file, LABELS);
         assert!(problems[0].what.contains("2 labels for the 3 images"), "{problems:?}");
     }
@@ -200,13 +233,13 @@ mod tests {
     #[test]
     fn an_empty_set_is_refused() {
         let (_folder, files) = pair(0, &[]);
-        assert!(SET.inspect(&files).unwrap_err()[0].what.contains("is empty: [0, 2, 2]"));
+        assert!(judge(&files).unwrap_err()[0].what.contains("is empty: [0, 2, 2]"));
     }
 
     #[test]
     fn both_files_are_judged_at_once() {
         let (_folder, [images, labels]) = pair(1, &[1]);
-        let problems = SET.inspect(&[labels, images]).unwrap_err();
+        let problems = judge(&[labels, images]).unwrap_err();
         assert_eq!(problems.iter().map(|problem| problem.file).collect::<Vec<_>>(), [IMAGES, LABELS]);
     }
 }

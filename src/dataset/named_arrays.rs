@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::resident::Resident;
 use super::safetensors::{Header, SafetensorsError, TensorInfo};
 use super::{DataFile, Dtype, Facts, Field, Format, Problem, Range, Source, WHOLE_BELOW_BYTES};
-use crate::shortage::is_shortage;
+use crate::gate::Wanted;
+use crate::shortage::Unjudged;
 
 /// The field of the file.
 const PATH: &str = "path";
@@ -40,17 +41,17 @@ impl<P> Format<P> for Files<P> {
         Some(Files { path: find(PATH, &self.path)?, inputs: self.inputs.clone(), target: self.target.clone() })
     }
 
-    fn inspect(&self, files: &[DataFile]) -> Result<Facts, Vec<Problem>> {
+    fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
         let mut set = Arrays::open(self, files)?;
-        if set.is_small {
-            set.read(false)?;
+        if set.facts.sizes.iter().all(|size| *size < WHOLE_BELOW_BYTES) {
+            set.read(false, || wanted.check())?;
         }
         Ok(set.facts)
     }
 
     fn open(&self, files: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>> {
         let mut set = Arrays::open(self, files)?;
-        let mut columns = set.read(true)?;
+        let mut columns = set.read(true, || Ok(()))?;
         let targets = columns.pop().unwrap_or_default();
         Ok(Box::new(Resident::new(set.facts, columns, targets)))
     }
@@ -63,7 +64,6 @@ struct Arrays<'a> {
     /// All arrays of the file, in its order.
     tensors: Vec<TensorInfo>,
     facts: Facts,
-    is_small: bool,
 }
 
 impl<'a> Arrays<'a> {
@@ -74,16 +74,21 @@ impl<'a> Arrays<'a> {
         let mut source = BufReader::with_capacity(BLOCK, file.reader().map_err(unreadable)?);
         let size = file.metadata().map_err(unreadable)?.len();
         let header = Header::read(&mut source, size).map_err(|error| vec![problem(path, &error)])?;
-        let facts = facts(wanted, &header.tensors).map_err(|wrong| {
+        let mut facts = facts(wanted, &header.tensors).map_err(|wrong| {
             let told = |what| wrong_with(path, what);
             wrong.into_iter().map(told).collect::<Vec<_>>()
         })?;
-        Ok(Self { path, source, tensors: header.tensors, facts, is_small: size < WHOLE_BELOW_BYTES })
+        facts.sizes = vec![size];
+        Ok(Self { path, source, tensors: header.tensors, facts })
     }
 
     /// Reads all values: each of the set's fields gets its range, and its floats are finite. The
-    /// columns of the inputs and the target, where they are kept.
-    fn read(&mut self, keep: bool) -> Result<Vec<Vec<u8>>, Vec<Problem>> {
+    /// columns of the inputs and the target, where they are kept. Ends where `go_on` fails.
+    fn read(
+        &mut self,
+        keep: bool,
+        go_on: impl Fn() -> io::Result<()>,
+    ) -> Result<Vec<Vec<u8>>, Vec<Problem>> {
         let Self { path, source, tensors, facts, .. } = self;
         let mut fields: Vec<&mut Field> = facts.inputs.iter_mut().chain([&mut facts.target]).collect();
         let mut columns = vec![Vec::new(); if keep { fields.len() } else { 0 }];
@@ -94,7 +99,7 @@ impl<'a> Arrays<'a> {
             while left > 0 {
                 let part = &mut block[..left.min(BLOCK as u64) as usize];
                 let cannot = |error: io::Error| vec![problem(path, &SafetensorsError::Unreadable(error))];
-                source.read_exact(part).map_err(cannot)?;
+                go_on().and_then(|()| source.read_exact(part)).map_err(cannot)?;
                 left -= part.len() as u64;
                 let Some((column, field)) = &mut field else { continue };
                 look(field, part, &mut place).map_err(|what| vec![wrong_with(path, what)])?;
@@ -186,16 +191,19 @@ fn facts<P>(wanted: &Files<P>, tensors: &[TensorInfo]) -> Result<Facts, Vec<Stri
         }
     }
     let inputs = inputs.into_iter().map(|(_, field)| field).collect();
-    if wrong.is_empty() { Ok(Facts { examples, inputs, target }) } else { Err(wrong) }
+    if wrong.is_empty() { Ok(Facts { examples, inputs, target, sizes: Vec::new() }) } else { Err(wrong) }
 }
 
 fn problem(path: &Path, error: &SafetensorsError) -> Problem {
-    let is_unjudged = matches!(error, SafetensorsError::Unreadable(cause) if is_shortage(cause));
-    Problem { file: PATH, what: format!("{} {error}", path.display()), is_unjudged }
+    let unjudged = match error {
+        SafetensorsError::Unreadable(cause) => Unjudged::of(cause),
+        _ => None,
+    };
+    Problem { file: PATH, what: format!("{} {error}", path.display()), unjudged }
 }
 
 fn wrong_with(path: &Path, what: String) -> Problem {
-    Problem { file: PATH, what: format!("{} {what}", path.display()), is_unjudged: false }
+    Problem { file: PATH, what: format!("{} {what}", path.display()), unjudged: None }
 }
 
 #[cfg(test)]
@@ -225,6 +233,11 @@ mod tests {
         (folder, [file])
     }
 
+    fn judge(inputs: &[&str], files: &[DataFile]) -> Result<Facts, Vec<Problem>> {
+        let (_caller, caller_waits) = Wanted::by_caller();
+        wanted(inputs).inspect(files, &caller_waits)
+    }
+
     fn floats(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
@@ -240,7 +253,7 @@ mod tests {
             ("a", Stored::I64, &[3, 1], whole(&[7, 5, 9])),
             ("y", Stored::I64, &[3], whole(&[0, 2, 1])),
         ]);
-        let facts = wanted(&[]).inspect(&files).unwrap();
+        let facts = judge(&[], &files).unwrap();
         let names = |facts: &Facts| facts.inputs.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
         assert_eq!((names(&facts), facts.examples), (vec!["a".into(), "x".into()], 3));
         assert_eq!(facts.target.range, Some(Range { lowest: 0, highest: 2, highest_at: 1 }));
@@ -262,7 +275,7 @@ mod tests {
             ("z", Stored::I64, &[0, 4], vec![]),
         ]);
         let told = |inputs: &[&str]| {
-            let problems = wanted(inputs).inspect(&files).unwrap_err();
+            let problems = judge(inputs, &files).unwrap_err();
             problems.into_iter().map(|problem| problem.what).collect::<Vec<_>>().join("\n")
         };
         let all = told(&["x", "s", "z", "w"]);
@@ -276,9 +289,9 @@ mod tests {
         }
         assert!(told(&["n"]).contains(r#"holds NaN in "n", in the example 1 counted from 0"#));
         let (_folder, files) = written(&[("y", Stored::F32, &[2], floats(&[0.0, 1.0]))]);
-        assert!(wanted(&[]).inspect(&files).unwrap_err()[0].what.contains("no array besides"));
+        assert!(judge(&[], &files).unwrap_err()[0].what.contains("no array besides"));
         let (_folder, files) =
             written(&[("x", Stored::F32, &[3], floats(&[0.0; 3])), ("y", Stored::F32, &[2], floats(&[0.0, 1.0]))]);
-        assert!(wanted(&[]).inspect(&files).unwrap_err()[0].what.contains(r#"3 examples in "x" and 2 in "y""#));
+        assert!(judge(&[], &files).unwrap_err()[0].what.contains(r#"3 examples in "x" and 2 in "y""#));
     }
 }

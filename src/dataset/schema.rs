@@ -1,5 +1,7 @@
 //! The shape of a set of examples: what one example has, in which type, and how many there are.
 
+use crate::shortage::Unjudged;
+
 /// What a set holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -9,6 +11,8 @@ pub struct Facts {
     pub inputs: Vec<Field>,
     /// What it should answer.
     pub target: Field,
+    /// Bytes of its files as they lie on the disk, in the order of the format.
+    pub sizes: Vec<u64>,
 }
 
 /// One array of an example.
@@ -55,8 +59,8 @@ pub struct Problem {
     pub file: &'static str,
     /// In a user's words, beginning with the path.
     pub what: String,
-    /// Nothing is wrong with it: the machine lacks what it needs to read it now.
-    pub is_unjudged: bool,
+    /// Nothing is known to be wrong with it: why it could not be read now.
+    pub unjudged: Option<Unjudged>,
 }
 
 impl Field {

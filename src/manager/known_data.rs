@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::dataset::{DataFile, Facts, Files, Format, Problem};
+use crate::gate::Wanted;
 
 /// Sets that are remembered.
 const MOST_SETS: usize = 64;
@@ -65,7 +66,12 @@ impl Stamp {
 
 impl KnownData {
     /// What the files hold. Blocks: it may have to read them.
-    pub(super) fn inspect(&self, files: &Files, opened: &[DataFile]) -> Result<Facts, Vec<Problem>> {
+    pub(super) fn inspect(
+        &self,
+        files: &Files,
+        opened: &[DataFile],
+        wanted: &Wanted,
+    ) -> Result<Facts, Vec<Problem>> {
         let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
         let stamps = || opened.iter().map(stamp).collect::<Option<Vec<_>>>();
         let before = stamps();
@@ -76,7 +82,7 @@ impl KnownData {
         {
             return Ok(known.facts.clone());
         }
-        let facts = files.inspect(opened)?;
+        let facts = files.inspect(opened, wanted)?;
         if let Some(stamps) = before.filter(|before| stamps().as_ref() == Some(before)) {
             let mut sets = sets();
             sets.retain(|known| !is_same(known, &stamps));
@@ -102,7 +108,8 @@ mod tests {
         let inspect = |known: &KnownData| {
             let files = Files::Idx(crate::dataset::idx::Files { images: path("images"), labels: path("labels") });
             let opened: Vec<_> = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
-            known.inspect(&files, &opened).unwrap().examples
+            let (_caller, wanted) = Wanted::by_caller();
+            known.inspect(&files, &opened, &wanted).unwrap().examples
         };
         let write = |count: u8| {
             let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 1, 0, 0, 0, 1];

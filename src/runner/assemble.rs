@@ -37,7 +37,7 @@ pub(crate) fn assemble(
     let validation = order.inputs.validation.as_ref().map(read).transpose()?;
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
-    let trained_on = TrainedOn::of(&order.inputs, &facts).map_err(|error| bad_data(error.to_string()))?;
+    let trained_on = TrainedOn::of(&order.inputs, &facts);
     if let Some(loaded) = &loaded {
         loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
     }

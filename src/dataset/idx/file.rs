@@ -25,6 +25,8 @@ pub struct IdxFile {
     source: Source,
     /// Its dimensions.
     pub dimensions: Vec<u32>,
+    /// Bytes of the file as it lies on the disk, packed or not.
+    pub on_disk: u64,
 }
 
 /// What is wrong with a file.
@@ -88,7 +90,7 @@ impl IdxFile {
         }
         let dimensions: Vec<u32> =
             (0..dimensions).map(|_| header::<4>(&mut source).map(u32::from_be_bytes)).collect::<Result<_, _>>()?;
-        let file = Self { source, dimensions };
+        let file = Self { source, dimensions, on_disk };
         if file.source.is_gzip() {
             file.value_count().ok_or(IdxError::TooLarge)?;
         } else {
@@ -122,13 +124,16 @@ impl IdxFile {
     /// All values. The memory grows as they arrive: a header that lies costs nothing.
     pub fn read(mut self) -> Result<Vec<u8>, IdxError> {
         let mut values = Vec::new();
-        self.each_block(|block| values.extend_from_slice(block))?;
+        self.each_block(|block| {
+            values.extend_from_slice(block);
+            Ok(())
+        })?;
         Ok(values)
     }
 
     /// Hands out all values in blocks, and checks that there are exactly as many as the header
-    /// says.
-    pub fn each_block(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), IdxError> {
+    /// says. Ends where `take` fails, with its error.
+    pub fn each_block(&mut self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), IdxError> {
         let wanted = self.value_count().ok_or(IdxError::TooLarge)?;
         let mut found = 0;
         let mut block = vec![0; 1 << 16];
@@ -147,7 +152,7 @@ impl IdxFile {
             if found > wanted {
                 return Err(IdxError::Trailing { wanted });
             }
-            take(&block[..count]);
+            take(&block[..count]).map_err(IdxError::Unreadable)?;
         }
     }
 }

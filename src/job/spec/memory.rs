@@ -69,6 +69,7 @@ mod tests {
             examples,
             inputs: vec![field("images", Dtype::Pixel, vec![1, 28, 28])],
             target: field("labels", Dtype::I64, vec![]),
+            sizes: vec![],
         }
     }
 
