@@ -15,6 +15,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
+use super::folder_of;
+
 /// Links on a way, as the kernel bounds them (`man 7 path_resolution`).
 const MOST_LINKS: usize = 40;
 
@@ -81,30 +83,30 @@ pub fn lead<R>(path: &Path, around: impl Fn(&Path) -> Result<Option<Around<R>>, 
         let mut folder = openat(CWD, &real, flags, Mode::empty()).map_err(|error| unreadable(&real, error))?;
         let mut there = real.clone();
         let mut parts = below.components();
-        let link = loop {
-            let left = parts.as_path().to_owned();
+        let target = loop {
+            let left = parts.as_path();
             let Some(part) = parts.next() else { break None };
-            let next = there.join(part);
+            there.push(part);
             let entry = match openat(&folder, part.as_os_str(), flags, Mode::empty()) {
                 Ok(entry) => entry,
                 Err(Errno::NOENT | Errno::NOTDIR) => {
+                    there.pop();
                     return match followed {
                         Some((link, behind)) if left.components().count() > behind => Err(Astray::Dangling(link)),
-                        _ => Ok(Led { root, real, there, missing: left }),
+                        _ => Ok(Led { root, real, there, missing: left.to_owned() }),
                     };
                 }
-                Err(error) => return Err(unreadable(&next, error)),
+                Err(error) => return Err(unreadable(&there, error)),
             };
-            let about = fstat(&entry).map_err(|error| unreadable(&next, error))?;
+            let about = fstat(&entry).map_err(|error| unreadable(&there, error))?;
             if FileType::from_raw_mode(about.st_mode) == FileType::Symlink {
-                let target = readlinkat(&entry, "", Vec::new()).map_err(|error| unreadable(&next, error))?;
-                break Some((next, target));
+                break Some(readlinkat(&entry, "", Vec::new()).map_err(|error| unreadable(&there, error))?);
             }
-            (folder, there) = (entry, next);
+            folder = entry;
         };
-        let Some((link, target)) = link else { return Ok(Led { root, real, there, missing: PathBuf::new() }) };
-        let behind = parts.as_path();
-        wanted = normal(&there.join(OsStr::from_bytes(target.as_bytes())));
+        let Some(target) = target else { return Ok(Led { root, real, there, missing: PathBuf::new() }) };
+        let (link, behind) = (there, parts.as_path());
+        wanted = normal(&folder_of(&link).join(OsStr::from_bytes(target.as_bytes())));
         wanted.push(behind);
         followed = Some((link, behind.components().count()));
     }

@@ -298,7 +298,7 @@ mod tests {
         }
         fs::set_permissions(guard.path(), Permissions::from_mode(0o755)).unwrap();
         let unreadable = folder.checkpoints().join("step-20");
-        fs::set_permissions(&unreadable, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&unreadable, Permissions::from_mode(0o000)).unwrap();
         let take = |_: &Checkpoint| Ok(Ok(()));
         as_nobody(|| {
             let mut survey = Survey::of(&folder).unwrap();
