@@ -21,6 +21,8 @@ use crate::shortage::is_shortage;
 
 /// A runner that loads may be silent so many times as long as one that trains.
 const LOADING_FACTOR: u32 = 10;
+/// A runner tells something once in this time: as much passes between two of its words.
+const TELLS_EVERY: Duration = Duration::from_secs(1);
 /// From the last word of a runner to its end it takes no longer than this, or than the grace time
 /// where that is longer.
 const LEAVING: Duration = Duration::from_secs(15);
@@ -298,20 +300,19 @@ impl Task {
     }
 
     /// Stops the runners that have told nothing for longer than their specs allow.
-    pub(super) fn end_stalled_jobs(&mut self, since_last_look: Duration) {
+    pub(super) fn end_stalled_jobs(&mut self) {
         let leaving = self.settings.runner.stop_grace.max(LEAVING);
         for id in self.live.busy_ids() {
             let Some(live) = self.live.get_mut(&id) else { continue };
-            // Looks are counted: a clock goes on while the daemon stands still and hears nobody,
-            // and may be set.
-            live.add_silence(since_last_look);
+            live.ask_silence();
             let silent = live.silent;
             if live.fold.ended(live.job.attempt).is_some() {
                 // It has said its last word, and everything is on the disk: what does not leave now
                 // holds a GPU for nothing.
-                if let Some(runner) = live.runner.as_ref().filter(|_| silent > leaving) {
+                if let Some(runner) = live.runner.as_ref().filter(|_| silent > leaving)
+                    && runner.kill()
+                {
                     tracing::warn!(job.id = %id, "the runner has ended its work and does not leave; it is killed");
-                    runner.kill();
                 }
                 continue;
             }
@@ -320,7 +321,7 @@ impl Task {
             // Loading may take its time.
             let is_training = live.fold.started(live.job.attempt).is_some();
             let timeout = if is_training { timeout } else { timeout.saturating_mul(LOADING_FACTOR) };
-            if silent > timeout
+            if silent > timeout.saturating_add(TELLS_EVERY)
                 && live.stop.is_none()
                 && let Some(runner) = &live.runner
             {

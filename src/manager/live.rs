@@ -30,7 +30,7 @@ pub(super) struct Live {
     pub(super) sequence: u64,
     /// What its runner has told lately.
     pub(super) recent: Arc<Recent>,
-    /// How long its runner has told nothing, as far as the daemon has been awake to hear it.
+    /// How long its runner has told nothing, as far as it could be heard.
     pub(super) silent: Duration,
     pub(super) lease: Option<Lease>,
     /// The newest event of GPUs when it got its lease; 0 where an earlier daemon gave it.
@@ -141,10 +141,10 @@ impl Live {
         ))
     }
 
-    /// Its runner has told nothing for so much longer.
-    pub(super) fn add_silence(&mut self, time: Duration) {
+    /// Asks how long its runner has told nothing.
+    pub(super) fn ask_silence(&mut self) {
         let before = self.standstill();
-        self.silent += time;
+        self.silent = self.runner.as_ref().map_or(Duration::ZERO, RunnerHandle::silence);
         if self.standstill() != before {
             self.publish();
         }

@@ -52,7 +52,11 @@ impl Task {
         }
         live.stop = Some(StopCause::Cancel);
         if let Some(runner) = &live.runner {
-            if now { runner.kill() } else { runner.stop() }
+            if now {
+                runner.kill();
+            } else {
+                runner.stop();
+            }
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::mirror;
 use crate::proto::v1;
 use crate::store::{Asked, Store};
-use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerHandle, RunnerNews, Supervisor};
+use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor};
 
 /// What the database refused is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -190,7 +190,7 @@ impl Task {
                     self.schedule().await;
                 }
                 _ = ticks.tick() => {
-                    self.end_stalled_jobs(TRY_AGAIN);
+                    self.end_stalled_jobs();
                     self.read_orders_again().await;
                     self.remove_expired_jobs().await;
                     self.write_job_files_again().await;
@@ -232,7 +232,9 @@ impl Task {
                 let _ = reply.send(());
             }
             Command::KillRunners => {
-                self.live.busy().filter_map(|live| live.runner.as_ref()).for_each(RunnerHandle::kill)
+                for runner in self.live.busy().filter_map(|live| live.runner.as_ref()) {
+                    runner.kill();
+                }
             }
             Command::Shutdown { leave_runners, reply } => {
                 self.closing.push(reply);

@@ -147,3 +147,15 @@ async fn a_second_signal_ends_the_daemon_at_once() {
         programs.next().is_none().then_some(())
     });
 }
+
+#[tokio::test]
+async fn a_job_whose_folder_keeps_its_runner_from_being_started_fails_once_and_says_why() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let (ahead, job) = (daemon.create(spec::endless()).await, daemon.create(spec::short()).await);
+    fs::create_dir(daemon.job_folder(&job.name).join("shim")).unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: ahead.name, now: true }).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.unwrap();
+    assert_eq!((end.reason(), ended.attempt), (v1::JobEndReason::StartFailed, 1), "{end:?}");
+    assert!(end.message.contains("the runner cannot be looked after: Is a directory"), "{end:?}");
+}
