@@ -92,6 +92,7 @@ mod tests {
                 nvml_library: None,
                 max_event_bytes: u64::MAX,
                 resume_step: None,
+                log_begins: 0,
                 edits: None,
             };
             self.folder(&job.id).write_order(&order).unwrap();

@@ -53,10 +53,16 @@ impl Task {
             nvml_library: self.settings.nvml_library.clone(),
             max_event_bytes: self.settings.max_event_bytes,
             resume_step,
+            log_begins: 0,
             edits: live.job.course.edits,
         };
         let to = place.clone();
-        if let Err(error) = blocking(move || to.write_order(&order)).await {
+        let write = move || {
+            // Nobody writes there now.
+            let log_begins = std::fs::metadata(to.log()).map_or(0, |log| log.len());
+            to.write_order(&Order { log_begins, ..order })
+        };
+        if let Err(error) = blocking(write).await {
             let words = format!("the order could not be written: {error}");
             let verdict = if is_shortage(&error) {
                 self.shortfall.meet(words.clone(), Instant::now());

@@ -166,7 +166,7 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, S
         message: format!("{}; told by the job's folder, whose job.json was lost", verdict.message),
         exit_code: note.and_then(|note| note.code),
         signal: note.and_then(|note| note.signal),
-        log_tail: last_lines(folder, TAIL_LINES),
+        log_tail: last_lines(folder, attempt, TAIL_LINES),
     };
     job.final_progress = fold.progress();
     if job.state == State::Paused {

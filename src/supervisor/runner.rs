@@ -140,8 +140,9 @@ impl Supervisor {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let job = folder.clone();
-        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&job, TAIL_LINES)).await.unwrap_or_default();
+        let (place, attempt) = (folder.clone(), *attempt);
+        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&place, attempt, TAIL_LINES));
+        let log_tail = log_tail.await.unwrap_or_default();
         let mut fault = tail.fault.or(tail.trouble);
         // A shim that could not start its runner has said why there.
         if let Some(Fault { words, .. }) = &mut fault
