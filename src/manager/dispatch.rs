@@ -82,7 +82,8 @@ impl Task {
             return;
         }
         let is_early = |live: &&Live| live.not_before().is_some_and(|time| time > now);
-        let waiting = || self.live.iter().filter(|live| live.job.state == State::Queued);
+        let is_waiting = |live: &&Live| live.job.state == State::Queued && !self.left_alone.contains_key(&live.job.id);
+        let waiting = || self.live.iter().filter(is_waiting);
         let queued = waiting().filter(|live| !is_early(live));
         let early: Vec<_> = waiting()
             .filter(is_early)

@@ -23,6 +23,7 @@ const MOST_AT_ONCE: usize = 100;
 impl Task {
     /// Asks a job to end: in order, or at once.
     pub(super) async fn cancel(&mut self, id: &JobId, now: bool) -> Result<Arc<View>, JobError> {
+        self.refuse_left_alone(id)?;
         let Some((place, mut live)) = self.live.take(id) else {
             let job = self.stored(id).await?;
             self.judged(&job, Event::StopRequested)?;
@@ -63,6 +64,7 @@ impl Task {
 
     /// Takes a job off the machine.
     pub(super) async fn pause(&mut self, id: &JobId) -> Result<Arc<View>, JobError> {
+        self.refuse_left_alone(id)?;
         let Some((place, mut live)) = self.live.take(id) else {
             let job = self.stored(id).await?;
             self.judged(&job, Event::PauseRequested)?;
@@ -103,6 +105,7 @@ impl Task {
         edits: Option<v1::JobEdits>,
         from_scratch: bool,
     ) -> Result<Arc<View>, JobError> {
+        self.refuse_left_alone(id)?;
         let Some((place, mut live)) = self.live.take(id) else {
             let state = self.stored(id).await?.state;
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotPaused(state) });
