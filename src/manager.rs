@@ -302,7 +302,8 @@ impl Manager {
         from_scratch: bool,
     ) -> Result<Arc<View>, JobError> {
         self.room()?;
-        let place = if from_scratch { Place::default() } else { self.place_to_go_on(&id).await? };
+        let begins_anew = from_scratch || self.get(&id).await?.job.course.begins_anew;
+        let place = if begins_anew { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
             let mut spec = edited(self.get(&id).await?.job.spec.clone(), edits);
             // The job has a copy of what it began with; the source may be gone.

@@ -34,11 +34,15 @@ impl Task {
         let now = SystemTime::now();
         let attempt = live.job.attempt + 1;
         let place = self.folder(&live.job.id);
+        if live.job.course.begins_anew {
+            set_checkpoints_aside(&live.job, &place).await?;
+        }
         let Saved { newest_whole: resume_from, newest_step: resume_step } = saved(&live.job, &place).await?;
         self.advance(live, Event::Assigned, |job| {
             job.attempt = attempt;
             job.started = Some(now);
             job.course.not_before = None;
+            job.course.begins_anew = false;
             job.course.resume_from = resume_from;
         })
         .await?;
@@ -356,6 +360,13 @@ pub(super) struct Saved {
 /// The checkpoint of a job at that step.
 pub(super) fn resume_point(job: &Job, step: u64) -> v1::ResumePoint {
     v1::ResumePoint { step, checkpoint: format!("{}/{}", job.id.name(), JobFolder::checkpoint_name(step)) }
+}
+
+/// Takes the names of all checkpoints of a job away, so that its next attempt begins anew.
+pub(super) async fn set_checkpoints_aside(job: &Job, place: &JobFolder) -> Result<(), JobError> {
+    let (name, place) = (job.id.name(), place.clone());
+    let aside = blocking(move || Survey::of(&place)?.set_aside_after(&place, None)).await;
+    aside.map_err(JobError::folder(format!("the checkpoints of {name} cannot be removed")))
 }
 
 /// Looks at the checkpoints of a job.

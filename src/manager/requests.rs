@@ -14,7 +14,6 @@ use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::{edited, merged};
 use crate::job::state::{Event, Outcome, Refusal, next};
 use crate::job::{Course, Job, JobId, State};
-use crate::journal::Survey;
 use crate::proto::v1;
 
 /// Expired jobs that are removed in one go: others wait for this task.
@@ -128,18 +127,14 @@ impl Task {
             return Err(JobError::QueueFull { limit });
         }
         let folder = self.folder(&live.job.id);
-        if from_scratch {
-            if live.job.spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
-                return Err(JobError::NothingToBeginWith(live.job.id.clone()));
-            }
-            // Before the database is told: a job without checkpoints begins anew also where that
-            // fails.
-            let place = folder.clone();
-            let aside = blocking(move || Survey::of(&place)?.set_aside_after(&place, None)).await;
-            let name = live.job.id.name();
-            aside.map_err(JobError::folder(format!("the checkpoints of {name} cannot be removed")))?;
+        if from_scratch && live.job.spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
+            return Err(JobError::NothingToBeginWith(live.job.id.clone()));
         }
-        let resume_from = super::attempts::saved(&live.job, &folder).await?.newest_whole;
+        let begins_anew = from_scratch || live.job.course.begins_anew;
+        let resume_from = match begins_anew {
+            true => None,
+            false => super::attempts::saved(&live.job, &folder).await?.newest_whole,
+        };
         self.advance(live, Event::ResumeRequested, |job| {
             if let Some(edits) = &edits {
                 job.spec = edited(job.spec.clone(), edits);
@@ -148,9 +143,17 @@ impl Task {
             // Another size of batches needs other memory.
             let was_out_of_memory =
                 job.course.was_out_of_memory && edits.is_none_or(|edits| edits.batch_size.is_none());
-            job.course = Course { fruitless: 0, resume_from, stop: None, was_out_of_memory, ..job.course.clone() };
+            job.course =
+                Course { fruitless: 0, resume_from, begins_anew, stop: None, was_out_of_memory, ..job.course.clone() };
         })
-        .await
+        .await?;
+        fault::point("resume-committed");
+        // What the database has refused has removed nothing; what cannot be removed now is removed
+        // before the next attempt begins.
+        if begins_anew && let Err(error) = super::attempts::set_checkpoints_aside(&live.job, &folder).await {
+            tracing::warn!(job.id = %live.job.id, %error, "the checkpoints stay until the job is started");
+        }
+        Ok(())
     }
 
     /// Removes an ended job with its folder.
