@@ -46,6 +46,7 @@ impl Task {
             job.course.resume_from = resume_from;
         })
         .await?;
+        live.put_off = None;
         fault::point("job-assigned");
         live.lease = Some(lease.clone());
         live.gpu_events = self.watcher.events().newest();
@@ -80,8 +81,7 @@ impl Task {
         if attempt == 1 {
             self.metrics.queue_wait.observe(seconds(live.job.created, now));
         }
-        live.began = Some(Instant::now());
-        live.deadline = deadline(live);
+        live.begins(Instant::now());
         live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, visible));
         fault::point("shim-started");
         Ok(())
@@ -116,9 +116,8 @@ impl Task {
             }
             tracing::error!(%error, journal = %place.journal().display(), "the journal cannot be looked through");
         }
-        live.began = self.began(&place, attempt).await;
         live.stop = live.job.course.stop;
-        live.deadline = deadline(live);
+        self.find_beginning(live).await;
         tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
         let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
         if live.stop.is_some() {
@@ -129,10 +128,10 @@ impl Task {
         Ok(())
     }
 
-    /// When a runner of an earlier daemon began; None where it has ended or its age cannot be
-    /// determined.
-    async fn began(&self, place: &JobFolder, attempt: u32) -> Option<Instant> {
-        let place = place.clone();
+    /// Finds out when an adopted runner began, and by that when it has run as long as it may. While
+    /// that cannot be determined the journal tells, as soon as it has been read.
+    async fn find_beginning(&self, live: &mut Live) {
+        let (place, attempt) = (self.folder(&live.job.id), live.job.attempt);
         let age = move || match Signature::read(&place)?.filter(|runner| runner.attempt == attempt) {
             // A runner that has not signed yet has just begun.
             None => Ok(Some(Duration::ZERO)),
@@ -140,8 +139,13 @@ impl Task {
             // After its end the journal tells how long it ran.
             Some(_) => Ok(None),
         };
-        let age = blocking(age).await.ok().flatten()?;
-        Some(Instant::now().checked_sub(age).unwrap_or_else(Instant::now))
+        let age = blocking(age).await;
+        if let Err(error) = &age
+            && !live.is_age_unread
+        {
+            tracing::error!(job.id = %live.job.id, attempt, %error, "how long the runner has run cannot be told and is asked again");
+        }
+        live.adopted(age, Instant::now());
     }
 
     /// Finds out what an adopted runner has of the machine: its order tells. While that cannot be
@@ -162,15 +166,21 @@ impl Task {
         }
     }
 
-    /// Asks again for orders that could not be read.
-    pub(super) async fn read_orders_again(&mut self) {
-        let unread = self.live.busy().filter(|live| live.order_unread.is_some() && live.runner.is_some());
+    /// Asks again for what could not be read of adopted runners.
+    pub(super) async fn read_runners_again(&mut self) {
+        let is_unread = |live: &&Live| live.order_unread.is_some() || live.is_age_unread;
+        let unread = self.live.busy().filter(is_unread).filter(|live| live.runner.is_some());
         let unread: Vec<_> = unread.map(|live| live.job.id.clone()).collect();
         let mut is_news = false;
         for id in unread {
             let Some((place, mut live)) = self.live.take(&id) else { continue };
-            self.find_lease(&mut live).await;
-            is_news |= live.order_unread.is_none();
+            if live.is_age_unread {
+                self.find_beginning(&mut live).await;
+            }
+            if live.order_unread.is_some() {
+                self.find_lease(&mut live).await;
+                is_news |= live.order_unread.is_none();
+            }
             self.keep(place, live);
         }
         if is_news {
@@ -186,6 +196,7 @@ impl Task {
         live.deadline = None;
         live.lease = None;
         live.order_unread = None;
+        live.is_age_unread = false;
         live.process_group = None;
         live.silent = Duration::ZERO;
         // Whoever watches a job that does not run reads its journal.
@@ -214,11 +225,10 @@ impl Task {
     async fn conclude(&mut self, live: &mut Live, mut ending: Ending) -> Result<(), JobError> {
         let time = ending.time;
         let place = self.folder(&live.job.id);
-        let resume_from = match saved(&live.job, &place).await {
-            Ok(saved) => saved.newest_whole,
-            // It is looked for again when the job is started.
-            Err(_) => live.job.course.resume_from.clone(),
-        };
+        let saved = saved(&live.job, &place).await;
+        // Where that cannot be told now, it is looked for again when the job is started.
+        let is_known = saved.is_ok();
+        let resume_from = saved.map_or_else(|_| live.job.course.resume_from.clone(), |saved| saved.newest_whole);
         let mut course = live.job.course.clone();
         course.ran += ending.ran.unwrap_or_default();
         course.stop = None;
@@ -265,7 +275,10 @@ impl Task {
             Outcome::Requeued
                 if verdict.reason == v1::JobEndReason::StartFailed && live.job.state != State::Stopping => {}
             Outcome::Requeued if live.stop.is_none() => {
-                course.fruitless = if has_saved { 0 } else { course.fruitless + 1 };
+                course.fruitless = match has_saved {
+                    true => 0,
+                    false => course.fruitless + u32::from(is_known),
+                };
                 if !retry::goes_on(&course) {
                     verdict.outcome = Outcome::Failed;
                     verdict.message = format!(
@@ -341,12 +354,6 @@ impl Task {
             }
         }
     }
-}
-
-/// When a job has run as long as it may.
-fn deadline(live: &Live) -> Option<Instant> {
-    let limit = live.job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
-    Instant::now().checked_add(limit.saturating_sub(live.job.course.ran).saturating_sub(live.ran()))
 }
 
 /// What a job has saved.

@@ -12,6 +12,7 @@ use crate::job::order::{Lease, LeasedDevice};
 use crate::job::{Job, State};
 use crate::proto::v1;
 use crate::scheduler::{self, GpuWish, Held, Machine, Request, Wait};
+use crate::shortage::is_shortage;
 
 impl Task {
     /// Tells the watcher of GPUs which jobs hold which.
@@ -87,7 +88,11 @@ impl Task {
         let queued = waiting().filter(|live| !is_early(live));
         let early: Vec<_> = waiting()
             .filter(is_early)
-            .map(|live| (live.job.id.clone(), Wait::For(before_restart(live, now).into())))
+            .map(|live| {
+                let put_off = live.put_off.as_ref().filter(|put_off| put_off.until > now);
+                let words = put_off.map_or_else(|| before_restart(live, now), |put_off| put_off.words.clone());
+                (live.job.id.clone(), Wait::For(words.into()))
+            })
             .collect();
         // Whoever tries for all is known to be started when its runner has signed.
         let is_tried = || {
@@ -136,6 +141,12 @@ impl Task {
             let started = self.start(&mut live, lease).await;
             if let (Err(error), State::Queued) = (&started, live.job.state) {
                 let words = format!("it could not be started and will be tried again: {error}");
+                if let JobError::Folder { cause, .. } = error {
+                    match is_shortage(cause) {
+                        true => self.shortfall.meet(words.clone(), now),
+                        false => live.put_off(words.clone(), now),
+                    }
+                }
                 live.waits_for(Wait::For(words.into()));
             }
             let is_hopeless = started.as_ref().is_err_and(JobError::is_of_database);

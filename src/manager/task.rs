@@ -193,7 +193,7 @@ impl Task {
                 }
                 _ = ticks.tick() => {
                     self.end_stalled_jobs();
-                    self.read_orders_again().await;
+                    self.read_runners_again().await;
                     self.look_at_unread_folders_again().await;
                     self.remove_expired_jobs().await;
                     self.write_job_files_again().await;

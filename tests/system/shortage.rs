@@ -155,6 +155,36 @@ async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while()
     assert!(is_gone(runner) && paused.resume_from.unwrap().step > 5 && paused.attempt == 1);
 }
 
+#[tokio::test]
+async fn a_job_whose_checkpoints_cannot_be_listed_waits_and_others_do_not() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "2").start();
+    let both = |spec| v1::JobSpec { resources: Some(spec::threads(2)), ..spec };
+    let job = daemon.create(both(spec::endless())).await;
+    daemon.watch_until(&job.name, is_training).await;
+    let behind = daemon.create(both(spec::short())).await;
+    let runner = nix::unistd::Pid::from_raw(daemon.signed(&job.name, "lock"));
+    kill(runner, Signal::SIGSTOP).unwrap();
+    let checkpoints = daemon.job_folder(&job.name).join("checkpoints");
+    let aside = checkpoints.with_extension("aside");
+    fs::rename(&checkpoints, &aside).unwrap();
+    std::os::unix::fs::symlink(&checkpoints, &checkpoints).unwrap();
+    // Lost, with nobody to see how.
+    kill(nix::unistd::Pid::from_raw(daemon.signed(&job.name, "shim")), Signal::SIGKILL).unwrap();
+    kill(runner, Signal::SIGKILL).unwrap();
+
+    let words = "it could not be started and will be tried again";
+    let waits = daemon.watch_until(&job.name, |job| job.waiting_reason.starts_with(words)).await;
+    assert!(waits.waiting_reason.contains("Too many levels of symbolic links"), "{}", waits.waiting_reason);
+    assert_eq!((waits.state(), waits.attempt), (v1::JobState::Queued, 1));
+    assert_eq!(daemon.watch_to_end(&behind.name).await.state(), v1::JobState::Succeeded);
+    let text = fs::read(daemon.job_folder(&job.name).join("job.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(file["course"]["fruitless"], 0, "whether it has saved anything is not known: {file}");
+    fs::remove_file(&checkpoints).unwrap();
+    fs::rename(&aside, &checkpoints).unwrap();
+    daemon.watch_until(&job.name, |job| job.attempt == 2 && is_training(job)).await;
+}
+
 /// The length of a job's journal.
 fn told(daemon: &Daemon, job: &v1::Job) -> u64 {
     fs::metadata(daemon.job_folder(&job.name).join("journal")).unwrap().len()
