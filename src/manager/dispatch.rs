@@ -117,7 +117,8 @@ impl Task {
                     cpu_slots: self.settings.cpu_slots,
                     gpus: self.slots.clone(),
                     share_with_foreign: self.settings.share_with_foreign,
-                    preempts: self.settings.preempts,
+                    // Whether the room that others make can be used is not known in a shortfall.
+                    preempts: self.settings.preempts && shortfall.is_none(),
                 };
                 let queue: Vec<Request> = queued.map(|live| self.request(&live.job)).collect();
                 let gpu_block = self.gpu_block.clone().or_else(|| self.unknown_gpu());
@@ -129,6 +130,9 @@ impl Task {
                 let wait = Wait::For(gpu_block.unwrap_or_default().into());
                 plan.wait.extend(blocked.into_iter().map(|request| (request.id, wait.clone())));
                 if let Some(reason) = shortfall {
+                    if plan.start.is_empty() {
+                        self.shortfall.untried(now);
+                    }
                     let wait = Wait::For(reason.into());
                     let others = plan.start.drain(most.min(plan.start.len())..);
                     plan.wait.extend(others.map(|(id, _)| (id, wait.clone())));
