@@ -208,12 +208,14 @@ impl Task {
         };
         // A job that is not copied yet is the only copy.
         let is_copied = |id: &JobId| self.mirrors.state(id).is_none_or(|state| state.complete);
-        let ready: Vec<_> = expired.into_iter().filter(is_copied).take(MOST_AT_ONCE).collect();
-        for id in ready {
+        let ready = expired.into_iter().filter(is_copied).collect();
+        for id in self.expiry.next(ready, MOST_AT_ONCE) {
             match self.delete(&id).await {
                 Ok(()) => tracing::info!(job.id = %id, "the job's ttl_after_end is over"),
                 Err(error) => {
-                    tracing::error!(job.id = %id, %error, "an expired job cannot be removed");
+                    if self.expiry.refused(&id) {
+                        tracing::error!(job.id = %id, %error, "an expired job cannot be removed and will be tried again");
+                    }
                     if error.is_of_database() {
                         return;
                     }
