@@ -288,8 +288,9 @@ impl Task {
         let group_reads = self.settings.runner.group_reads;
         let made = move || {
             folder.create(&spec)?;
-            if group_reads {
-                folder.show_to_group()?;
+            // Some file systems know no modes. The job is as good without.
+            if group_reads && let Err(error) = folder.show_to_group() {
+                tracing::warn!(job.id = %id, %error, "the group cannot be allowed to read what the job leaves");
             }
             runs.add(&id, &spec.display_name);
             staged.map_or(Ok(()), |staged| staged.hand_over(&folder))
