@@ -33,6 +33,7 @@ mod weights;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -118,6 +119,8 @@ pub struct Manager {
     commands: mpsc::Sender<Command>,
     live: watch::Receiver<LiveViews>,
     probe: watch::Receiver<ProbeState>,
+    /// The last probe failed because the machine lacked something for the moment.
+    is_short: Arc<AtomicBool>,
     /// Why jobs cannot use GPUs, although the runner may see some.
     gpu_block: Arc<watch::Sender<Option<String>>>,
     /// GPUs that jobs can lease.
@@ -193,7 +196,8 @@ impl Manager {
         let (probe_sender, probe) = watch::channel(None);
         let supervisor = Supervisor::new(settings.runner.clone(), events);
         let prober = supervisor.clone();
-        tokio::spawn(probe_until_it_works(prober, probe_sender, settings.catalogue.clone()));
+        let is_short = Arc::<AtomicBool>::default();
+        tokio::spawn(probe_until_it_works(prober, probe_sender, is_short.clone(), settings.catalogue.clone()));
         let (slots_sender, slots) = watch::channel(Vec::new());
         let visible = settings.visible_devices.clone();
         tokio::spawn(gpus::keep(watcher.clone(), probe.clone(), visible, slots_sender));
@@ -212,6 +216,7 @@ impl Manager {
             commands,
             live,
             probe,
+            is_short,
             gpu_block,
             slots,
             store,
@@ -367,10 +372,16 @@ impl Manager {
     }
 
     /// What the probe tells, once it has.
+    ///
+    /// # Errors
+    /// `Shortage` where the machine could not start it for now, which says nothing about the runner.
     pub async fn probed(&self) -> Result<Result<ProbeReport, String>, JobError> {
         let mut probe = self.probe.clone();
-        let told = probe.wait_for(Option::is_some).await.map_err(|_| JobError::Gone)?;
-        told.clone().ok_or(JobError::Gone)
+        let told = probe.wait_for(Option::is_some).await.map_err(|_| JobError::Gone)?.clone();
+        match told.ok_or(JobError::Gone)? {
+            Err(what) if self.is_short.load(Ordering::Relaxed) => Err(JobError::Shortage { what }),
+            told => Ok(told),
+        }
     }
 
     /// Python and PyTorch of this machine, asked anew.
@@ -421,7 +432,12 @@ impl Manager {
 
 /// Asks the runner which libraries it finds, and again while it does not work: somebody may mend
 /// it.
-async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState>, catalogue: Arc<Catalogue>) {
+async fn probe_until_it_works(
+    prober: Supervisor,
+    told: watch::Sender<ProbeState>,
+    is_short: Arc<AtomicBool>,
+    catalogue: Arc<Catalogue>,
+) {
     let mut pause = PROBE_AGAIN;
     loop {
         match prober.probe().await {
@@ -436,6 +452,8 @@ async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState
             }
             Err(error) => {
                 let words = explained(&catalogue, &error.to_string());
+                // Before it is told: whoever hears of it asks.
+                is_short.store(error.is_shortage(), Ordering::Relaxed);
                 tracing::error!("the runner does not work; jobs wait and new ones are refused: {words}");
                 told.send_replace(Some(Err(format!("the runner does not work and will be asked again: {words}"))));
             }

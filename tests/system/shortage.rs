@@ -185,6 +185,33 @@ async fn a_job_whose_checkpoints_cannot_be_listed_waits_and_others_do_not() {
     daemon.watch_until(&job.name, |job| job.attempt == 2 && is_training(job)).await;
 }
 
+#[tokio::test]
+async fn a_request_is_put_off_where_the_machine_cannot_even_ask_the_runner() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = folder.path().join("runner");
+    fs::write(&runner, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&runner, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).start();
+    let mut client = daemon.jobs().await;
+    let request = || v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
+    let refused = client.create_job(request()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "it does not work: {refused:?}");
+    let exhausted = Exhausted::limit(&daemon, Resource::Nofile, Some(3));
+    let begun = Instant::now();
+    let put_off = loop {
+        let status = client.create_job(request()).await.unwrap_err();
+        if status.code() != tonic::Code::FailedPrecondition {
+            break status;
+        }
+        assert!(begun.elapsed() < LIMIT, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(put_off.code(), tonic::Code::ResourceExhausted, "{put_off:?}");
+    assert!(put_off.message().contains("cannot be started: Too many open files"), "{put_off:?}");
+    assert!(put_off.get_details_retry_info().unwrap().retry_delay.is_some(), "{put_off:?}");
+    drop(exhausted);
+}
+
 /// The length of a job's journal.
 fn told(daemon: &Daemon, job: &v1::Job) -> u64 {
     fs::metadata(daemon.job_folder(&job.name).join("journal")).unwrap().len()
