@@ -8,6 +8,7 @@
 
 mod environment;
 mod hearing;
+mod kernel;
 mod leftover;
 mod listening;
 mod log;
