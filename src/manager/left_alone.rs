@@ -1,5 +1,5 @@
-//! The jobs that are left alone: their folders may be newer than the database and cannot be used, so
-//! that nothing may be done with them. A folder that could not be read is looked at again.
+//! The jobs that are left alone: their folders may be newer than the database and cannot be used,
+//! so that nothing may be done with them. A folder that could not be read is looked at again.
 
 use super::JobError;
 use super::live::Live;
