@@ -14,6 +14,7 @@ mod going_on;
 mod gpus;
 mod job_json;
 mod known_data;
+mod left_alone;
 mod live;
 mod mirrors;
 mod rebuild;
@@ -32,6 +33,7 @@ mod weights;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -57,7 +59,7 @@ use file_work::FileWork;
 pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
-pub use rebuild::{Old, Rebuilt, rebuild};
+pub use rebuild::{NotRebuilt, Old, Rebuilt, rebuild};
 use room::Promised;
 pub use runs::RUNS;
 use staging::Staged;
@@ -119,6 +121,8 @@ pub struct Manager {
     commands: mpsc::Sender<Command>,
     live: watch::Receiver<LiveViews>,
     probe: watch::Receiver<ProbeState>,
+    /// The last probe failed because the machine lacked something for the moment.
+    is_short: Arc<AtomicBool>,
     /// Why jobs cannot use GPUs, although the runner may see some.
     gpu_block: Arc<watch::Sender<Option<String>>>,
     /// GPUs that jobs can lease.
@@ -196,7 +200,8 @@ impl Manager {
         let (probe_sender, probe) = watch::channel(None);
         let supervisor = Supervisor::new(settings.runner.clone(), events);
         let prober = supervisor.clone();
-        tokio::spawn(probe_until_it_works(prober, probe_sender, settings.catalogue.clone()));
+        let is_short = Arc::<AtomicBool>::default();
+        tokio::spawn(probe_until_it_works(prober, probe_sender, is_short.clone(), settings.catalogue.clone()));
         let (slots_sender, slots) = watch::channel(Vec::new());
         let visible = settings.visible_devices.clone();
         tokio::spawn(gpus::keep(watcher.clone(), probe.clone(), visible, slots_sender));
@@ -215,6 +220,7 @@ impl Manager {
             commands,
             live,
             probe,
+            is_short,
             gpu_block,
             slots,
             store,
@@ -306,7 +312,8 @@ impl Manager {
         from_scratch: bool,
     ) -> Result<Arc<View>, JobError> {
         self.room()?;
-        let place = if from_scratch { Place::default() } else { self.place_to_go_on(&id).await? };
+        let begins_anew = from_scratch || self.get(&id).await?.job.course.begins_anew;
+        let place = if begins_anew { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
             let mut spec = edited(self.get(&id).await?.job.spec.clone(), edits);
             // The job has a copy of what it began with; the source may be gone.
@@ -370,10 +377,16 @@ impl Manager {
     }
 
     /// What the probe tells, once it has.
+    ///
+    /// # Errors
+    /// `Shortage` where the machine could not start it for now, which says nothing about the runner.
     pub async fn probed(&self) -> Result<Result<ProbeReport, String>, JobError> {
         let mut probe = self.probe.clone();
-        let told = probe.wait_for(Option::is_some).await.map_err(|_| JobError::Gone)?;
-        told.clone().ok_or(JobError::Gone)
+        let told = probe.wait_for(Option::is_some).await.map_err(|_| JobError::Gone)?.clone();
+        match told.ok_or(JobError::Gone)? {
+            Err(what) if self.is_short.load(Ordering::Relaxed) => Err(JobError::Shortage { what }),
+            told => Ok(told),
+        }
     }
 
     /// Python and PyTorch of this machine, asked anew.
@@ -424,7 +437,12 @@ impl Manager {
 
 /// Asks the runner which libraries it finds, and again while it does not work: somebody may mend
 /// it.
-async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState>, catalogue: Arc<Catalogue>) {
+async fn probe_until_it_works(
+    prober: Supervisor,
+    told: watch::Sender<ProbeState>,
+    is_short: Arc<AtomicBool>,
+    catalogue: Arc<Catalogue>,
+) {
     let mut pause = PROBE_AGAIN;
     loop {
         match prober.probe().await {
@@ -439,6 +457,8 @@ async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState
             }
             Err(error) => {
                 let words = explained(&catalogue, &error.to_string());
+                // Before it is told: whoever hears of it asks.
+                is_short.store(error.is_shortage(), Ordering::Relaxed);
                 tracing::error!("the runner does not work; jobs wait and new ones are refused: {words}");
                 told.send_replace(Some(Err(format!("the runner does not work and will be asked again: {words}"))));
             }

@@ -74,8 +74,7 @@ impl<P> Format<P> for Files<P> {
             let shape = Shape::of(&file);
             file.read().map(|values| (shape, values)).map_err(|error| problem(data.path(), field, &error))
         };
-        let ((shape, pixels), (label_shape, label_values)) =
-            both(read(images, IMAGES), read(labels, LABELS))?;
+        let ((shape, pixels), (label_shape, label_values)) = both(read(images, IMAGES), read(labels, LABELS))?;
         let range = Range::of(label_values.iter().map(|&label| label.into()), 1);
         let facts = agree(images.path(), labels.path(), &shape, &label_shape, range)?;
         let targets = label_values.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect();

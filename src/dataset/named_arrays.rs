@@ -84,11 +84,7 @@ impl<'a> Arrays<'a> {
 
     /// Reads all values: each of the set's fields gets its range, and its floats are finite. The
     /// columns of the inputs and the target, where they are kept. Ends where `go_on` fails.
-    fn read(
-        &mut self,
-        keep: bool,
-        go_on: impl Fn() -> io::Result<()>,
-    ) -> Result<Vec<Vec<u8>>, Vec<Problem>> {
+    fn read(&mut self, keep: bool, go_on: impl Fn() -> io::Result<()>) -> Result<Vec<Vec<u8>>, Vec<Problem>> {
         let Self { path, source, tensors, facts, .. } = self;
         let mut fields: Vec<&mut Field> = facts.inputs.iter_mut().chain([&mut facts.target]).collect();
         let mut columns = vec![Vec::new(); if keep { fields.len() } else { 0 }];

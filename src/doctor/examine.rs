@@ -91,7 +91,7 @@ fn look_at_folder(
 ) -> Result<Option<String>, String> {
     let row = rows.map(|rows| rows.get(id));
     let job_file = match JobFile::read(folder) {
-        Err(JobFileError::Missing) if row == Some(None) && folder.is_unanswered(id, born) => {
+        Err(JobFileError::Missing) if row == Some(None) && folder.is_unanswered(id, born).unwrap_or(false) => {
             let note = "left by a request that was never answered; the next start of torchd removes it";
             return Ok(Some(note.into()));
         }
@@ -106,6 +106,7 @@ fn look_at_folder(
         Some(None) => return Err(format!("the database does not have it; {TAKES_FOLDER}")),
         Some(Some(row)) => {
             let attempt = folder.last_attempt();
+            let attempt = attempt.map_err(|error| format!("its attempts cannot be told: {error}"))?;
             if !row.job.state.is_final() && attempt > row.job.attempt.max(job_file.job.attempt) {
                 return Err(format!(
                     "its folder knows of attempt {attempt}, and job.json and the database do not; {TAKES_FOLDER}"

@@ -26,13 +26,7 @@ pub(super) struct Needs<'a> {
 
 /// Adds what is wrong with them under `field`. `needs` are None where the request or its data do
 /// not tell. Ends where nobody waits for it.
-pub(super) fn judge(
-    warm: &Warm,
-    field: &str,
-    needs: Option<&Needs<'_>>,
-    wanted: &Wanted,
-    wrong: &mut Violations,
-) {
+pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted: &Wanted, wrong: &mut Violations) {
     let weights = |found: &[TensorInfo]| needs.map_or(Ok(()), |needs| judge_weights(needs.parameters, found));
     let state = |found: &[TensorInfo]| {
         needs.map_or(Ok(()), |needs| judge_state(needs.parameters, needs.optimizer, needs.metrics, found))

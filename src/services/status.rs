@@ -164,6 +164,14 @@ pub(super) fn of(error: JobError) -> Status {
             let details = ErrorDetails::with_precondition_failure(vec![violation]);
             status(Code::FailedPrecondition, "WARM_START_RESUME", message, details)
         }
+        JobError::LeftAlone { is_unread: true, .. } => {
+            status(Code::Unavailable, "FOLDER_UNREAD", message, ErrorDetails::with_retry_info(Some(RETRY_FILES)))
+        }
+        JobError::LeftAlone { id, why, is_unread: false } => {
+            let violation = PreconditionViolation::new("FOLDER_UNUSABLE", id.name(), abridged(why));
+            let details = ErrorDetails::with_precondition_failure(vec![violation]);
+            status(Code::FailedPrecondition, "FOLDER_UNUSABLE", message, details)
+        }
         JobError::RunnerBroken(what) => {
             let violation = PreconditionViolation::new("RUNNER", "torchd-runner", abridged(what));
             let details = ErrorDetails::with_precondition_failure(vec![violation]);
