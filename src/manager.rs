@@ -202,7 +202,7 @@ impl Manager {
         let (live_sender, live) = watch::channel(LiveViews::default());
         let mirrors = Mirrors::new(settings.mirror_roots.clone(), settings.mirror_interval);
         let parts = task::Parts { supervisor, metrics, watcher, mirrors: mirrors.clone() };
-        let task = task::Task::recover(settings.clone(), store.clone(), parts, live_sender).await?;
+        let task = task::Task::recover(settings.clone(), store.of_owner(), parts, live_sender).await?;
         let gpu_block = watch::Sender::new(None);
         let hints = task::Hints { probe: probe.clone(), gpu_block: gpu_block.subscribe(), slots: slots.clone() };
         tokio::spawn(task.run(receiver, runner_events, hints));

@@ -2,6 +2,7 @@
 //! people, details for programs.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -25,6 +26,9 @@ const RETRY_FILES: Duration = Duration::from_secs(10);
 /// A client that found the machine short of descriptors, processes or memory may ask again after
 /// this.
 const RETRY_SHORTAGE: Duration = Duration::from_secs(5);
+
+/// A client that found too many others before it may ask again after this.
+const RETRY_BUSY: Duration = Duration::from_secs(5);
 
 /// A client that found the state folder full may ask again after this.
 const RETRY_FULL_STATE: Duration = Duration::from_secs(60);
@@ -171,9 +175,9 @@ pub(super) fn of(error: JobError) -> Status {
         }
         JobError::ShuttingDown | JobError::Gone => plain(Code::Unavailable, "SHUTTING_DOWN", message),
         JobError::Shortage { .. } => shortage(message),
+        JobError::Busy(_) => busy(message),
         JobError::Store(_) => internal("STORE_FAILED", message),
-        JobError::Folder { cause, .. } if is_shortage(&cause) => shortage(message),
-        JobError::Folder { .. } => internal("STORAGE_FAILED", message),
+        JobError::Folder { what, cause } => of_io(&what, &cause),
     }
 }
 
@@ -183,11 +187,22 @@ fn shortage(message: String) -> Status {
     status(Code::ResourceExhausted, "MACHINE_SHORT", message, details)
 }
 
+/// Other clients take all that there is for them together.
+pub(super) fn busy(message: String) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY_BUSY));
+    status(Code::ResourceExhausted, "BUSY", message, details)
+}
+
+/// What a client sees of a file that cannot be read; `what` says which, and what could not be done.
+pub(super) fn of_io(what: &str, error: &io::Error) -> Status {
+    let message = format!("{what}: {error}");
+    if is_shortage(error) { shortage(message) } else { internal("STORAGE_FAILED", message) }
+}
+
 /// What a client sees of a journal that cannot be read.
 pub(super) fn of_journal(error: JournalError) -> Status {
     match &error {
-        JournalError::Io(cause) if is_shortage(cause) => shortage(error.to_string()),
-        JournalError::Io(_) => internal("STORAGE_FAILED", error.to_string()),
+        JournalError::Io(cause) => of_io("the journal cannot be read", cause),
         JournalError::Frame(_) | JournalError::Unknown { .. } => {
             plain(Code::DataLoss, "JOURNAL_DAMAGED", error.to_string())
         }

@@ -341,6 +341,28 @@ async fn reads_for_clients_that_hang_keep_nobody_else_from_working() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_to_the_database_keep_no_job_from_going_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let hangs = folder.path().join("hangs");
+    let daemon = Setup::new().env("TORCHD_FAULT", format!("store-question@{}", hangs.display())).start();
+    std::fs::write(&hangs, "").unwrap();
+    // More than the queue of the database holds.
+    let (count, jobs) = (200, daemon.jobs().await);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let mut jobs = jobs.clone();
+        asked.spawn(async move { jobs.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner() });
+    }
+    let job = daemon.watch_to_end(&daemon.create(spec::short()).await.name).await;
+    assert_eq!(job.state(), v1::JobState::Succeeded);
+    assert!(asked.try_join_next().is_none(), "they hang");
+    std::fs::remove_file(&hangs).unwrap();
+    while let Some(page) = asked.join_next().await {
+        assert!(page.unwrap().jobs.len() <= 1);
+    }
+}
+
 #[test]
 fn a_daemon_that_has_nothing_to_do_holds_little() {
     let daemon = Daemon::start();
