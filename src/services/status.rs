@@ -193,6 +193,12 @@ pub(super) fn busy(message: String) -> Status {
     status(Code::ResourceExhausted, "BUSY", message, details)
 }
 
+/// A client has not read its answer in time. It may ask for the rest at once.
+pub(super) fn not_read(limit: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(Duration::ZERO));
+    status(Code::DeadlineExceeded, "ANSWER_NOT_READ", format!("the answer was not read within {limit:?}"), details)
+}
+
 /// What a client sees of a file that cannot be read; `what` says which, and what could not be done.
 pub(super) fn of_io(what: &str, error: &io::Error) -> Status {
     let message = format!("{what}: {error}");
@@ -214,4 +220,22 @@ pub(super) fn internal(reason: &str, message: impl Into<String>) -> Status {
     let message = message.into();
     tracing::error!(reason, "{message}");
     plain(Code::Internal, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_short_of_something_is_not_at_fault() {
+        let told = |errno: i32| {
+            let status = of_io("the log cannot be read", &io::Error::from_raw_os_error(errno));
+            let details = status.get_error_details();
+            let reason = details.error_info().unwrap().reason.clone();
+            (status.code(), reason, details.retry_info().is_some())
+        };
+        // EMFILE and EIO.
+        assert_eq!(told(24), (Code::ResourceExhausted, "MACHINE_SHORT".into(), true));
+        assert_eq!(told(5), (Code::Internal, "STORAGE_FAILED".into(), false));
+    }
 }
