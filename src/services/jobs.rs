@@ -108,7 +108,7 @@ impl JobService for Jobs {
         };
         let states: HashSet<State> = states.iter().enumerate().map(state).collect::<Result<_, _>>()?;
         let (before, limit) = (paging::token(&page_token)?, paging::size(page_size, 50, 1000)?);
-        let hold = self.clients.hold(limit * JOB_BYTES).await;
+        let hold = self.clients.hold(limit * JOB_BYTES).await?;
         let page = self.manager.list(states.into_iter().collect(), labels, before, limit).await.map_err(status::of)?;
         Ok(hold.of(v1::ListJobsResponse {
             jobs: page.jobs.iter().map(|view| without_logs(self.message(view))).collect(),
@@ -118,8 +118,7 @@ impl JobService for Jobs {
 
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         let v1::WatchJobRequest { name, after_sequence } = request.into_inner();
-        let stream = watch::watch(self.manager.clone(), self.clients.clone(), job_id(&name)?, after_sequence).await?;
-        Ok(Response::new(stream))
+        watch::watch(self.manager.clone(), self.clients.clone(), job_id(&name)?, after_sequence).await
     }
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
@@ -151,7 +150,7 @@ impl JobService for Jobs {
     ) -> Result<Response<Self::ReadJobLogStream>, Status> {
         let request = request.into_inner();
         let id = job_id(&request.name)?;
-        Ok(Response::new(job_log::read(&self.manager, self.clients.clone(), id, request).await?))
+        job_log::read(&self.manager, self.clients.clone(), id, request).await
     }
 
     async fn list_scalar_tags(
@@ -192,6 +191,6 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::DownloadArtifactRequest>,
     ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
-        Ok(Response::new(artifacts::download(&self.manager, self.clients.clone(), request.into_inner()).await?))
+        artifacts::download(&self.manager, self.clients.clone(), request.into_inner()).await
     }
 }

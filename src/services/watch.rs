@@ -10,9 +10,9 @@ use std::sync::{Arc, Weak};
 use futures_util::stream::{Stream, try_unfold};
 use prost::bytes::Bytes;
 use tokio::sync::watch::Receiver;
-use tonic::Status;
+use tonic::{Response, Status};
 
-use super::clients::Clients;
+use super::clients::{Clients, Hold};
 use super::status;
 use crate::job::JobId;
 use crate::journal::{JobFolder, JournalError, JournalTail, Position};
@@ -23,11 +23,19 @@ use crate::proto::v1::watch_event::Event;
 /// Records that are read from a journal for one message.
 const RECORDS_AT_ONCE: u64 = 250;
 
+/// What those take, about, in bytes.
+const RECORDS_BYTES: usize = 64 << 10;
+
 /// What a watcher gets.
 pub(super) type Watch = Pin<Box<dyn Stream<Item = Result<EncodedWatch, Status>> + Send>>;
 
 /// A stream of what happens to a job after a record.
-pub(super) async fn watch(manager: Manager, clients: Clients, id: JobId, after: u64) -> Result<Watch, Status> {
+pub(super) async fn watch(
+    manager: Manager,
+    clients: Clients,
+    id: JobId,
+    after: u64,
+) -> Result<Response<Watch>, Status> {
     let views = manager.observe(&id).await.map_err(status::of)?;
     let folder = manager.folder(&id);
     let (is_there, position) = match after {
@@ -41,8 +49,10 @@ pub(super) async fn watch(manager: Manager, clients: Clients, id: JobId, after: 
             format!("is {after}, and the journal of {} ends with record {end}", id.name()),
         ));
     }
-    let follower = Follower { manager, clients, folder, views, position, told: None, is_over: false };
-    Ok(Box::pin(try_unfold(follower, Follower::next)))
+    let hold = Hold::default();
+    let follower =
+        Follower { manager, clients, folder, views, position, told: None, is_over: false, hold: hold.clone() };
+    Ok(hold.of(Box::pin(try_unfold(follower, Follower::next))))
 }
 
 /// Where the record after that one begins, and whether the journal goes as far; else where it ends.
@@ -73,6 +83,8 @@ struct Follower {
     /// The newest snapshot that was told; not kept alive by us.
     told: Option<Weak<View>>,
     is_over: bool,
+    /// Room for the message that comes next.
+    hold: Hold,
 }
 
 impl Follower {
@@ -117,7 +129,7 @@ impl Follower {
             return Ok(wanted == 0);
         }
         let (folder, from) = (self.folder.clone(), self.position);
-        let read = self.clients.read(move |_| {
+        let read = self.clients.read_into(RECORDS_BYTES, move |_| {
             let mut tail = JournalTail::from(folder.clone(), from);
             let records = tail.read(wanted as usize)?;
             let count = records.len() as u64;
@@ -129,11 +141,15 @@ impl Follower {
                 is_gone,
             ))
         });
-        let (count, piece, position, is_gone) = read.await?.map_err(status::of_journal)?;
+        let (read, room) = read.await?;
+        let (count, piece, position, is_gone) = read.map_err(status::of_journal)?;
         if is_gone {
             // What a deleted job has not told yet it will not tell any more, and a watch that just
             // ended would hide that.
             self.manager.refuse_deleted(&now.job.id).await.map_err(status::of)?;
+        }
+        if !piece.is_empty() {
+            self.hold.put(room);
         }
         pieces.push(piece);
         self.position = position;
