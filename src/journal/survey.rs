@@ -13,6 +13,7 @@ use std::io;
 use super::checkpoint::{Checkpoint, Damage};
 use super::folder::{JobFolder, entries};
 use super::manifest::Manifest;
+use crate::gate::Wanted;
 use crate::proto::v1;
 use crate::shortage::is_shortage;
 
@@ -30,7 +31,7 @@ pub struct Survey {
 pub struct Damaged {
     /// Optimizer steps done, by the name of its folder.
     pub step: u64,
-    /// What is wrong with it, in words.
+    /// The damage, in words.
     pub problem: String,
 }
 
@@ -51,11 +52,25 @@ impl fmt::Display for Damaged {
 impl Survey {
     /// Looks at every checkpoint of a job; finds nothing where there is no such folder.
     pub fn of(folder: &JobFolder) -> io::Result<Self> {
-        let mut found = Self::default();
+        let (_caller, wanted) = Wanted::new();
+        Self::before(folder, None, usize::MAX, &wanted)
+    }
+
+    /// Looks at the checkpoints before a step, newest first, until so many look whole.
+    pub fn before(folder: &JobFolder, before: Option<u64>, most: usize, wanted: &Wanted) -> io::Result<Self> {
+        let mut there = Vec::new();
         for entry in entries(&folder.checkpoints())? {
             let path = entry?.path();
-            let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse().ok());
-            let Some(step) = step else { continue };
+            let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
+            there.extend(step.filter(|step| before.is_none_or(|before| *step < before)).map(|step| (step, path)));
+        }
+        there.sort_by_key(|(step, _)| Reverse(*step));
+        let mut found = Self::default();
+        for (step, path) in there {
+            if found.whole.len() == most {
+                break;
+            }
+            wanted.check()?;
             match Checkpoint::open(&path) {
                 Ok(checkpoint) if checkpoint.step() == step => found.whole.push(checkpoint),
                 Ok(checkpoint) => {
@@ -71,8 +86,6 @@ impl Survey {
                 }
             }
         }
-        found.whole.sort_by_key(|checkpoint| Reverse(checkpoint.step()));
-        found.damaged.sort_by_key(|damaged| Reverse(damaged.step));
         Ok(found)
     }
 
@@ -131,7 +144,7 @@ pub fn set_aside(folder: &JobFolder, step: u64) -> io::Result<()> {
     fs::rename(folder.path().join(JobFolder::checkpoint_name(step)), old)
 }
 
-/// What is wrong with a checkpoint that could not be read, in words. The error itself where it
+/// The damage of a checkpoint that could not be read, in words. The error itself where it
 /// tells of the machine: the same checkpoint may be read in a moment.
 pub fn damage(error: io::Error) -> io::Result<String> {
     if is_shortage(&error) {

@@ -12,6 +12,7 @@ use tonic::{Response, Status};
 use super::clients::{Clients, Hold, Room};
 use super::jobs::job_id;
 use super::{paging, status};
+use crate::gate::Wanted;
 use crate::job::JobId;
 use crate::journal::{self, Checkpoint, Damaged, JobFolder, Survey, open_artifact};
 use crate::manager::Manager;
@@ -20,11 +21,11 @@ use crate::sha256::Sha256;
 
 /// Bytes of a file in a message.
 const PIECE_BYTES: usize = 64 << 10;
-/// What a checkpoint and a file take on their way in a list, about, in bytes.
+/// Approximate bytes of a checkpoint and of a file in a list.
 const CHECKPOINT_BYTES: usize = 1024;
 const ARTIFACT_BYTES: usize = 512;
 
-/// What is sent of a file.
+/// The messages of a file.
 pub(super) type Download = Pin<Box<dyn Stream<Item = Result<v1::DownloadArtifactResponse, Status>> + Send>>;
 
 /// The checkpoints of a job, newest first. A token is the step of the last one that was told.
@@ -35,18 +36,19 @@ pub(super) async fn checkpoints(
 ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
     let (id, folder) = folder_of(manager, &request.name).await?;
     let size = paging::size(request.page_size, 100, 1000)?;
-    let before: u64 = paging::token(&request.page_token)?.unwrap_or(u64::MAX);
-    let (found, room) = clients.read_into(size * CHECKPOINT_BYTES, move |_| Survey::of(&folder)).await?;
-    let Survey { whole: found, damaged } = found.map_err(failed)?;
-    let is_first_page = request.page_token.is_empty();
-    let mut page: Vec<_> = found.iter().filter(|checkpoint| checkpoint.step() < before).take(size + 1).collect();
+    let before: Option<u64> = paging::token(&request.page_token)?;
+    // The first page tells of all that are damaged; no other looks at more than it holds.
+    let most = if before.is_none() { usize::MAX } else { size + 1 };
+    let look = move |wanted: &Wanted| Survey::before(&folder, before, most, wanted);
+    let (found, room) = clients.read_into(size * CHECKPOINT_BYTES, look).await?;
+    let Survey { whole: mut page, damaged } = found.map_err(failed)?;
     let is_more = page.len() > size;
     page.truncate(size);
     let next = page.last().filter(|_| is_more).map(|last| last.step().to_string());
     Ok(Hold::from(room).of(v1::ListCheckpointsResponse {
-        checkpoints: page.into_iter().map(|checkpoint| saved(&id, checkpoint)).collect(),
+        checkpoints: page.iter().map(|checkpoint| saved(&id, checkpoint)).collect(),
         next_page_token: next.unwrap_or_default(),
-        damaged: damaged.iter().filter(|_| is_first_page).map(Damaged::to_proto).collect(),
+        damaged: damaged.iter().filter(|_| before.is_none()).map(Damaged::to_proto).collect(),
     }))
 }
 
@@ -78,13 +80,9 @@ pub(super) async fn list(
 ) -> Result<Response<v1::ListArtifactsResponse>, Status> {
     let (id, folder) = folder_of(manager, &request.name).await?;
     let size = paging::size(request.page_size, 100, 1000)?;
-    let (found, room) = clients.read_into(size * ARTIFACT_BYTES, move |_| journal::artifacts(&folder)).await?;
-    let mut page: Vec<_> = found
-        .map_err(failed)?
-        .into_iter()
-        .filter(|artifact| artifact.path > request.page_token)
-        .take(size + 1)
-        .collect();
+    let look = move |wanted: &Wanted| journal::artifacts_after(&folder, &request.page_token, size + 1, wanted);
+    let (page, room) = clients.read_into(size * ARTIFACT_BYTES, look).await?;
+    let mut page = page.map_err(failed)?;
     let is_more = page.len() > size;
     page.truncate(size);
     let next_page_token = page.last().filter(|_| is_more).map(|last| last.path.clone()).unwrap_or_default();

@@ -23,10 +23,10 @@ use crate::proto::v1::watch_event::Event;
 /// Records that are read from a journal for one message.
 const RECORDS_AT_ONCE: u64 = 250;
 
-/// What those take, about, in bytes.
+/// Approximate bytes of those records.
 const RECORDS_BYTES: usize = 64 << 10;
 
-/// What a watcher gets.
+/// The messages of a watch.
 pub(super) type Watch = Pin<Box<dyn Stream<Item = Result<EncodedWatch, Status>> + Send>>;
 
 /// A stream of what happens to a job after a record.
@@ -59,13 +59,8 @@ pub(super) async fn watch(
 async fn find(clients: &Clients, folder: JobFolder, after: u64) -> Result<(bool, Position), Status> {
     let journals = clients.journals.clone();
     let found = clients.scan(move |wanted| {
-        let near = journals.with(&folder, |index| {
-            // A damage is met where it lies.
-            match index.catch_up(wanted) {
-                Err(error @ JournalError::Io(_)) => Err(error),
-                Ok(()) | Err(JournalError::Frame(_) | JournalError::Unknown { .. }) => Ok(index.near(after)),
-            }
-        })?;
+        // A damage is met where it lies.
+        let near = journals.look(&folder, wanted, |index, _| index.near(after))?;
         let mut tail = JournalTail::from(folder, near);
         let is_there = tail.skip_to(after)?;
         Ok((is_there, tail.position()))
@@ -78,7 +73,7 @@ struct Follower {
     clients: Clients,
     folder: JobFolder,
     views: Receiver<Arc<View>>,
-    /// What was told so far.
+    /// The last record that was told.
     position: Position,
     /// The newest snapshot that was told; not kept alive by us.
     told: Option<Weak<View>>,
@@ -95,13 +90,13 @@ impl Follower {
             let mut pieces = Vec::new();
             if self.told.is_some() {
                 let is_level = self.records(&now, &mut pieces).await?;
-                // What the journal holds once the end is known is all that it will hold.
+                // Once the end is known the journal does not grow any more.
                 self.is_over = is_level && now.job.state.is_final();
                 if is_level && (self.is_over || !self.has_told(&now)) {
-                    pieces.push(self.snapshot(&now));
+                    pieces.push(self.snapshot(&now).await?);
                 }
             } else {
-                pieces.push(self.snapshot(&now));
+                pieces.push(self.snapshot(&now).await?);
             }
             let message = EncodedWatch::new(pieces);
             if !message.is_empty() {
@@ -162,11 +157,14 @@ impl Follower {
     }
 
     /// The job as it is, encoded once for all its watchers.
-    fn snapshot(&mut self, now: &Arc<View>) -> Bytes {
+    async fn snapshot(&mut self, now: &Arc<View>) -> Result<Bytes, Status> {
         self.told = Some(Arc::downgrade(now));
-        let encode = |view: &View| EncodedWatch::piece([Event::Snapshot(self.manager.message(view))]);
+        let encode = |manager: &Manager, view: &View| EncodedWatch::piece([Event::Snapshot(manager.message(view))]);
+        if self.manager.message_blocks(now) {
+            let (manager, view) = (self.manager.clone(), now.clone());
+            return self.clients.read(move |_| encode(&manager, &view)).await;
+        }
         // How its copy is doing changes by itself.
-        let has_copy = now.job.spec.output.as_ref().is_some_and(|output| !output.mirror.is_empty());
-        if has_copy { encode(now) } else { now.encoded(encode) }
+        Ok(if now.has_copy() { encode(&self.manager, now) } else { now.encoded(|view| encode(&self.manager, view)) })
     }
 }
