@@ -114,7 +114,7 @@ impl Gate {
         self.turn().await?.run(work).await
     }
 
-    /// For how long every turn has been taken without any of them getting on; None while one is
+    /// For how long every turn has been taken without progress; None while one is
     /// free.
     pub fn standstill(&self) -> Option<Duration> {
         let is_full = self.pulse.busy.load(Ordering::Acquire) == self.width;
@@ -134,7 +134,7 @@ impl Drop for Caller {
 }
 
 /// Whether somebody still waits for the work. Long work asks at each of its steps, which also shows
-/// that it gets on.
+/// that it makes progress.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     left: Arc<AtomicBool>,

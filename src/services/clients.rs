@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Response, Status};
 
 use super::status;
+use crate::config::MOST_MESSAGE_BYTES;
 use crate::fault;
 use crate::gate::{Gate, Stopped, Wanted};
 use crate::journal::JournalIndexes;
@@ -20,15 +21,15 @@ const READS_AT_ONCE: usize = 2;
 const SCANS_AT_ONCE: usize = 2;
 /// Threads for checksums of files that may be of any size.
 const SUMS_AT_ONCE: usize = 2;
-/// Bytes of requests that have not come whole, of all clients together.
-const REQUEST_BYTES: usize = 32 << 20;
+/// Bytes of requests that have not come whole, of all clients together: the largest fits.
+const REQUEST_BYTES: usize = MOST_MESSAGE_BYTES;
 /// Bytes of answers that their clients have not read yet, of all clients together.
 const ANSWER_BYTES: usize = 64 << 20;
 /// No answer takes more than this of them.
 const MOST_OF_ONE: usize = ANSWER_BYTES / 4;
 /// A client waits no longer than this for room for its answer.
 const ROOM_LIMIT: Duration = Duration::from_secs(30);
-/// Bytes of each that are not counted among those: ordinary ones never wait for others.
+/// The first bytes of each request and answer are not counted: small ones never wait for others.
 pub(super) const FREE_BYTES: usize = 16 << 10;
 
 /// The limits that all clients share; cheap to clone.
@@ -170,21 +171,17 @@ impl Clients {
         bytes: usize,
         work: impl FnOnce(&Wanted) -> T + Send + 'static,
     ) -> Result<(T, Room), Status> {
-        let both = async {
-            loop {
-                let turn = gate.turn().await.map_err(stopped)?;
-                if let Some(room) = self.room_now(bytes) {
-                    return Ok::<_, Status>((turn, room));
-                }
-                drop(turn);
-                drop(self.room_for(bytes).await);
+        let mut left = ROOM_LIMIT;
+        loop {
+            let turn = gate.turn().await.map_err(stopped)?;
+            if let Some(room) = self.room_now(bytes) {
+                return Ok((turn.run(work).await.map_err(stopped)?, room));
             }
-        };
-        let (turn, room) = match bytes {
-            0..=FREE_BYTES => both.await?,
-            _ => timeout(ROOM_LIMIT, both).await.map_err(|_| no_room())??,
-        };
-        Ok((turn.run(work).await.map_err(stopped)?, room))
+            drop(turn);
+            let begun = Instant::now();
+            drop(timeout(left, self.room_for(bytes)).await.map_err(|_| no_room())?);
+            left = left.saturating_sub(begun.elapsed());
+        }
     }
 
     /// Waits until there is room for an answer of about that many bytes, and takes it.
@@ -232,7 +229,6 @@ fn stopped(stopped: Stopped) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
     use tonic::Code;
     use tonic_types::StatusExt;
 
