@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::JobError;
+pub(super) use crate::gate::Wanted;
 
 /// How much is done, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -43,17 +44,6 @@ pub(super) struct FileWork {
     same: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
-/// Whether somebody still waits for some work.
-#[derive(Debug, Clone)]
-pub(super) struct Wanted(Weak<()>);
-
-impl Wanted {
-    /// Whether the client is still there.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.0.strong_count() > 0
-    }
-}
-
 impl FileWork {
     pub(super) fn new(limits: Limits) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
@@ -77,8 +67,7 @@ impl FileWork {
         let place = self.threads.clone().try_acquire_owned().map_err(|_| {
             JobError::FilesUnavailable(format!("{threads} requests are busy with files that are slow or do not answer"))
         })?;
-        let client = Arc::new(());
-        let wanted = Wanted(Arc::downgrade(&client));
+        let (_client, wanted) = Wanted::new();
         let (done, result) = oneshot::channel();
         let (working, finished) = oneshot::channel::<Infallible>();
         let body = move || {
