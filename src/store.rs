@@ -39,7 +39,7 @@ const MOST_WAITING: usize = 64;
 /// A client's question waits no longer than this for its answer.
 const QUESTION_LIMIT: Duration = Duration::from_secs(30);
 
-/// What takes longer is told in the log.
+/// A question or change that takes longer is logged.
 const SLOW: Duration = Duration::from_secs(3);
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;

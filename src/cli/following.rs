@@ -23,7 +23,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 /// A request for a stream that can be made again for what is behind the last message.
 pub(super) trait Followed {
-    /// What the stream brings.
+    /// A message of the stream.
     type Message;
 
     /// Makes the request.
@@ -109,8 +109,8 @@ fn is_loss(status: &Status) -> bool {
         || may_ask_again(status)
 }
 
-/// Whether the daemon says that the same may be asked for again: the machine was short of something,
-/// others took all the room, or we did not read.
+/// Whether the daemon says that the same may be asked for again: the machine was short of
+/// something, others took all the room, or we did not read.
 fn may_ask_again(status: &Status) -> bool {
     status.get_details_retry_info().is_some()
 }

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Violation {
     /// Path of the field, for example `optimizer.sgd.learning_rate`.
     pub field: String,
-    /// What is wrong, what was found and what would be right.
+    /// The mistake, the value found, and what would be right.
     pub description: String,
     /// It is no mistake: the machine lacks what it needs to look at this now.
     pub is_unjudged: bool,

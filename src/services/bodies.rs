@@ -219,7 +219,7 @@ impl HttpBody for Outgoing {
             answer.since = None;
         }
         if let Some(source) = answer.source.as_ref().filter(|source| source.next.is_none()) {
-            // What was there is handed on.
+            // The frame before is handed on.
             source.hold.put(None);
         }
         ready!(answer.fill(&self.answers, context));

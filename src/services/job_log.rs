@@ -22,7 +22,7 @@ const BLOCK: usize = 64 << 10;
 /// A followed log is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What is sent of a log.
+/// The messages of a log.
 pub(super) type Log = Pin<Box<dyn Stream<Item = Result<v1::ReadJobLogResponse, Status>> + Send>>;
 
 /// A stream of a job's log. It reads when its client takes the message before.

@@ -1,4 +1,4 @@
-//! What every RPC goes through: metrics, the client's deadline, the limits that all clients share,
+//! The layer around every RPC: metrics, the client's deadline, the limits that all clients share,
 //! and details for the errors that tonic answers by itself.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use super::clients::{Clients, Hold};
 use super::status::plain;
 use crate::metrics::{GRPC_CODES, Method, Metrics};
 
-/// What many watch at once.
+/// The method that many clients call at once.
 const WATCH_JOB: &str = "/torchd.v1.JobService/WatchJob";
 
 /// Puts the service around all others.

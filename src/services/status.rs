@@ -113,7 +113,7 @@ pub(super) fn out_of_range(field: &str, message: String) -> Status {
     status(Code::OutOfRange, "BEYOND_THE_END", message, details)
 }
 
-/// What a client sees of an error of the manager.
+/// The status for an error of the manager.
 pub(super) fn of(error: JobError) -> Status {
     let message = error.to_string();
     match error {
@@ -187,7 +187,7 @@ fn shortage(message: String) -> Status {
     status(Code::ResourceExhausted, "MACHINE_SHORT", message, details)
 }
 
-/// Other clients take all that there is for them together.
+/// The limits that all clients share are reached.
 pub(super) fn busy(message: String) -> Status {
     let details = ErrorDetails::with_retry_info(Some(RETRY_BUSY));
     status(Code::ResourceExhausted, "BUSY", message, details)
@@ -199,13 +199,13 @@ pub(super) fn not_read(limit: Duration) -> Status {
     status(Code::DeadlineExceeded, "ANSWER_NOT_READ", format!("the answer was not read within {limit:?}"), details)
 }
 
-/// What a client sees of a file that cannot be read; `what` says which, and what could not be done.
+/// The status for a file that cannot be read; `what` names the file and the failed operation.
 pub(super) fn of_io(what: &str, error: &io::Error) -> Status {
     let message = format!("{what}: {error}");
     if is_shortage(error) { shortage(message) } else { internal("STORAGE_FAILED", message) }
 }
 
-/// What a client sees of a journal that cannot be read.
+/// The status for a journal that cannot be read.
 pub(super) fn of_journal(error: JournalError) -> Status {
     match &error {
         JournalError::Io(cause) => of_io("the journal cannot be read", cause),

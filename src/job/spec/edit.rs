@@ -1,4 +1,4 @@
-//! What can be changed of a job while it is paused.
+//! The edits that a paused job allows.
 
 use crate::proto::v1::{self, job_edits, training};
 
