@@ -1,4 +1,4 @@
-//! What can be said of the state without changing it: whether the database is whole, each folder
+//! The examination of the state, which changes nothing: whether the database is whole, each folder
 //! readable, and both of one mind.
 
 use std::collections::BTreeMap;
@@ -14,12 +14,12 @@ use crate::store::{self, Contents, StoreError};
 /// The words for a job whose folder is newer than the database.
 const TAKES_FOLDER: &str = "the folder is newer, and the next start of torchd takes the job from it";
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What is well, in words.
+    /// The parts that are well, in words.
     pub well: Vec<String>,
-    /// What is not.
+    /// The problems.
     pub problems: Vec<String>,
     /// The database is of a later version, and only that version can help.
     pub is_too_new: bool,

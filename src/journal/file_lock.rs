@@ -101,7 +101,7 @@ pub fn holders(path: &Path) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Who last signed the lock on a file, alive or not; None where nobody has.
+/// The process that last signed the lock on a file, alive or not; None if none has.
 ///
 /// # Errors
 /// `InvalidData` where something else than a signature stands there.
@@ -130,7 +130,7 @@ impl Holder {
         Ok(Self { pid, boot_id: boot_id()?, start_time: process_stat(pid)?.start_time })
     }
 
-    /// Who last signed the lock on a file, alive or not; None where nobody has.
+    /// The process that last signed the lock on a file, alive or not; None if none has.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         read_signature(path)
     }

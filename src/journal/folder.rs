@@ -25,7 +25,7 @@ pub struct JobFolder {
 impl JobFolder {
     /// The weights, in a checkpoint's folder and among the artifacts.
     pub const MODEL_FILE: &str = "model.safetensors";
-    /// What training needs besides the weights, in a checkpoint's folder.
+    /// The state of training besides the weights, in a checkpoint's folder.
     pub const STATE_FILE: &str = "state.safetensors";
     /// The weights to begin with, where those are not random.
     pub const WARM_START: &str = "warm_start.safetensors";
@@ -73,7 +73,7 @@ impl JobFolder {
         self.path.join("attempts").join(format!("{attempt}.json"))
     }
 
-    /// What happened, record by record.
+    /// The events of the job, record by record.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
     }
@@ -210,7 +210,7 @@ impl JobFolder {
     }
 }
 
-/// What lies in a folder; nothing where that is not there.
+/// The entries of a folder; none if it is not there.
 pub fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
     let found = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,

@@ -99,9 +99,12 @@ pub enum JobError {
     /// The daemon is shutting down.
     #[error("torchd is shutting down and takes no more jobs")]
     ShuttingDown,
+    /// The database has too much to answer for now.
+    #[error("{0}")]
+    Busy(StoreError),
     /// The database failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// A job's folder could not be read or written.
     #[error("{what}: {cause}")]
     Folder {
@@ -117,6 +120,15 @@ pub enum JobError {
 
 fn in_words(damaged: &[Damaged]) -> String {
     damaged.iter().map(Damaged::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl From<StoreError> for JobError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy(_) => Self::Busy(error),
+            _ => Self::Store(error),
+        }
+    }
 }
 
 impl JobError {

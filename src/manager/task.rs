@@ -279,7 +279,9 @@ impl Task {
         let now = SystemTime::now();
         let id = loop {
             let id = JobId::new(now, RandomState::new().build_hasher().finish() as u32);
-            if !self.folder(&id).path().exists() {
+            let folder = self.folder(&id);
+            let is_taken = blocking(move || folder.path().try_exists()).await;
+            if !is_taken.map_err(JobError::folder("the jobs' folders cannot be read"))? {
                 break id;
             }
         };
@@ -409,11 +411,10 @@ impl Task {
                 }
                 // A disk that is gone takes the folder of all jobs with it, and may come back.
                 let folder = self.folder(&live.job.id);
-                let is_removed = || {
-                    matches!(folder.path().try_exists(), Ok(false))
-                        && matches!(self.settings.jobs_dir.try_exists(), Ok(true))
-                };
-                if (!is_settled || verdict.reason == v1::JobEndReason::Storage) && is_removed() {
+                let (place, jobs_dir) = (folder.clone(), self.settings.jobs_dir.clone());
+                let is_removed = blocking(move || Ok(!place.path().try_exists()? && jobs_dir.try_exists()?));
+                if (!is_settled || verdict.reason == v1::JobEndReason::Storage) && matches!(is_removed.await, Ok(true))
+                {
                     let message = format!("somebody has removed {} while the job ran", folder.path().display());
                     verdict = Verdict { outcome: Outcome::Failed, reason: v1::JobEndReason::Interrupted, message };
                 }

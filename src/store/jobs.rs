@@ -23,7 +23,7 @@ pub struct Stored {
 /// A request that can be told apart from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// What the client calls it.
+    /// The id that the client gave it.
     pub request_id: String,
     /// The spec as it was asked for, in its JSON mapping.
     pub spec: String,

@@ -85,7 +85,7 @@ fn compare(needed: &[Needed], found: &[TensorInfo]) -> Result<(), String> {
         };
     }
     let has = list(found.iter().map(|has| has.name.as_str()));
-    let needs = list(needed.iter().map(|needed| needed.name.as_str()));
+    let needs = list(needed.iter().filter(|needed| !needed.can_be_absent).map(|needed| needed.name.as_str()));
     let only_extra = if absent == 0 {
         format!(", too many are {}", list(extra.iter().map(|has| has.name.as_str())))
     } else {
