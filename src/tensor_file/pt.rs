@@ -1,6 +1,8 @@
 //! `.pt` files: what `torch.save` of PyTorch 1.6 and later makes of a state dict, a zip archive with
 //! a pickle and an entry for each storage. (PyTorch 2.11 `torch/serialization.py`)
 
+mod write;
+
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +14,8 @@ use super::archive::Archive;
 use super::pickle::{Object, Pickle, Refusal, Storage};
 use super::tensor::{Place, Tensor};
 use super::{Dtype, Format, Problem, TensorFile, state_dict};
+
+pub use write::{Entry, write};
 
 /// The first bytes in the form before PyTorch 1.6: a pickle of protocol 2 with a magic number.
 pub(super) const BEFORE_1_6: [u8; 14] = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
