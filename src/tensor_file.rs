@@ -8,6 +8,7 @@
 pub mod archive;
 mod dtype;
 mod finite;
+pub mod matching;
 mod pickle;
 mod problem;
 pub mod pt;
@@ -27,6 +28,10 @@ pub use source::{Part, Positioned};
 pub use tensor::{Place, Tensor};
 
 use crate::looks::{self, looks_like};
+
+/// The values of a file are read when it is judged where they are fewer bytes than this. Larger
+/// files are judged by the job that takes them.
+pub const VALUES_BELOW_BYTES: u64 = 64_000_000;
 
 /// The kinds of files that hold named tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,12 +4,11 @@
 //! The runner judges them once more when it loads them: larger files, and what has changed since.
 
 use super::warm_start::{Refusal, Source, Warm};
-use crate::dataset::labelled_images::WHOLE_BELOW_BYTES;
 use crate::job::Violations;
 use crate::job::spec::{Model, judge_state, judge_weights};
 use crate::journal::JobFolder;
 use crate::tensor_file::{
-    Format, Positioned, Problem, Tensor, TensorFile, bytes_to_judge, judge_values as judge_tensors,
+    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values as judge_tensors,
 };
 
 /// Adds what is wrong with them under `field`. `model` is None where the request is wrong about
@@ -53,7 +52,7 @@ fn judge_values(source: &Source) -> Result<Vec<Tensor>, Problem> {
         let what = "is a .pt file, and a safetensors file is needed: save it anew with safetensors.torch.save_file";
         return Err(Problem::Refused(what.into()));
     }
-    if bytes_to_judge(&file.tensors) < WHOLE_BELOW_BYTES {
+    if bytes_to_judge(&file.tensors) < VALUES_BELOW_BYTES {
         judge_tensors(&file.tensors, &positioned)?;
     }
     Ok(file.tensors)

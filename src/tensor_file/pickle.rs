@@ -93,6 +93,10 @@ impl<'a> Pickle<'a> {
         Ok(Self { bytes, objects: machine.objects, root })
     }
 
+    pub(super) fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn text(&self, text: Text) -> &'a str {
         text_of(self.bytes, text)
     }

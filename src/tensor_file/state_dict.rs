@@ -8,16 +8,11 @@ const USUAL_KEYS: [&str; 9] =
 
 /// Values that lie deeper are refused.
 const MAX_DEPTH: usize = 64;
-/// More values are refused: a dict may hold the same one twice, and that one others twice.
-const MAX_VALUES: usize = 1 << 22;
-/// Longer names are refused together.
-const MAX_NAMES_BYTES: usize = 32 << 20;
-
 /// Files with more tensors are refused.
-pub(super) const MAX_TENSORS: usize = 100_000;
+const MAX_TENSORS: usize = 100_000;
 
 /// Tensors with their names.
-pub(super) type Named<'p> = Vec<(String, &'p StoredTensor)>;
+type Named<'p> = Vec<(String, &'p StoredTensor)>;
 
 /// The tensors of a pickle.
 pub(super) struct Found<'p> {
@@ -34,122 +29,100 @@ pub(super) struct Found<'p> {
 /// # Errors
 /// Why they cannot be named, in words that follow the file's path.
 pub(super) fn find<'p>(pickle: &'p Pickle<'_>) -> Result<Found<'p>, String> {
-    let mut walk = Walk::new(pickle);
-    let mut root = pickle.root;
-    let mut keys: Vec<String> = Vec::new();
-    for _ in 0..MAX_DEPTH {
-        let under = walk.usual(root)?;
-        match under.as_slice() {
-            [] => break,
-            [(key, inner)] => {
-                let path = keys.pop().map_or_else(String::new, |outer| outer + ".");
-                keys.push(path + key);
-                root = *inner;
-            }
-            // It is not for us to say which of them is meant.
-            several => {
-                let path = keys.pop().map_or_else(String::new, |outer| outer + ".");
-                keys.extend(several.iter().map(|(key, _)| format!("{path}{key}")));
-                break;
-            }
+    let usual = usual(pickle);
+    let all = tensors(pickle, pickle.root)?;
+    let keys = usual.iter().map(|(key, _)| (*key).to_owned()).collect();
+    match usual.as_slice() {
+        [(_, state_dict)] => {
+            let tensors = tensors(pickle, *state_dict)?;
+            Ok(Found { left_out: (all.len() - tensors.len()) as u64, tensors, keys })
         }
+        // Which of several is meant only the person knows who has saved them.
+        _ => Ok(Found { tensors: all, keys, left_out: 0 }),
     }
-    if keys.len() > 1 {
-        root = pickle.root;
-    }
-    let all = walk.tensors(pickle.root)?.len();
-    let tensors = walk.tensors(root)?;
-    Ok(Found { left_out: (all - tensors.len()) as u64, tensors, keys })
 }
 
-/// A walk through the values, which ends whatever refers to whatever.
+/// The state dicts under usual keys.
+fn usual<'a>(pickle: &Pickle<'a>) -> Vec<(&'a str, Value)> {
+    let Some(Object::Dict(entries)) = pickle.object(pickle.root) else { return Vec::new() };
+    let is_tensor = |&(_, value): &(Value, Value)| matches!(pickle.object(value), Some(Object::Tensor(_)));
+    let is_state_dict = |value| match pickle.object(value) {
+        Some(Object::Dict(entries)) => entries.iter().any(is_tensor),
+        _ => false,
+    };
+    let under = entries.iter().filter_map(|&(key, value)| match key {
+        Value::Text(key) => Some((pickle.text(key), value)),
+        _ => None,
+    });
+    under.filter(|&(key, value)| USUAL_KEYS.contains(&key) && is_state_dict(value)).collect()
+}
+
+/// All tensors below a value, with the keys that lead to them as names.
+fn tensors<'p>(pickle: &'p Pickle<'_>, below: Value) -> Result<Named<'p>, String> {
+    let mut walk = Walk { pickle, tensors: Vec::new(), left: 16 * pickle.size_bytes() + (1 << 16) };
+    walk.enter(below, &mut String::new(), 0)?;
+    Ok(walk.tensors)
+}
+
+/// A walk through the values. It ends whatever refers to whatever: a dict may hold another one
+/// twice, and that one others twice, or itself.
 struct Walk<'p, 'a> {
     pickle: &'p Pickle<'a>,
-    seen: usize,
-    names_bytes: usize,
+    tensors: Named<'p>,
+    /// Values that may still be visited, and characters and sizes that may still be kept. Without
+    /// such references a pickle takes at least a byte for each.
+    left: usize,
 }
 
-impl<'p, 'a> Walk<'p, 'a> {
-    fn new(pickle: &'p Pickle<'a>) -> Self {
-        Self { pickle, seen: 0, names_bytes: 0 }
-    }
-
-    /// The entries of a dict under usual keys that are dicts which hold tensors.
-    fn usual(&mut self, of: Value) -> Result<Vec<(&'a str, Value)>, String> {
-        let Some(Object::Dict(entries)) = self.pickle.object(of) else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for &(key, value) in entries {
-            let Value::Text(key) = key else { continue };
-            let key = self.pickle.text(key);
-            let is_dict = matches!(self.pickle.object(value), Some(Object::Dict(_)));
-            if is_dict && USUAL_KEYS.contains(&key) && !self.tensors(value)?.is_empty() {
-                found.push((key, value));
-            }
-        }
-        Ok(found)
-    }
-
-    /// All tensors below a value, with the keys that lead to them as names.
-    fn tensors(&mut self, below: Value) -> Result<Named<'p>, String> {
-        let mut tensors = Vec::new();
-        self.collect(below, &mut String::new(), 0, &mut tensors)?;
-        Ok(tensors)
-    }
-
-    fn collect(&mut self, value: Value, name: &mut String, depth: usize, into: &mut Named<'p>) -> Result<(), String> {
-        self.seen += 1;
-        if self.seen > MAX_VALUES || depth > MAX_DEPTH {
-            return Err(format!("holds values that are deeper than {MAX_DEPTH}, or more than {MAX_VALUES}"));
-        }
+impl<'p> Walk<'p, '_> {
+    fn enter(&mut self, value: Value, name: &mut String, depth: usize) -> Result<(), String> {
         let pickle = self.pickle;
+        self.spend(1)?;
+        if depth > MAX_DEPTH {
+            return Err(format!("holds values that are deeper than {MAX_DEPTH}"));
+        }
         match pickle.object(value) {
             Some(Object::Tensor(tensor)) => {
-                self.names_bytes += name.len();
-                if self.names_bytes > MAX_NAMES_BYTES {
-                    return Err(format!("has names of more than {MAX_NAMES_BYTES} bytes together"));
-                }
-                if into.len() >= MAX_TENSORS {
+                self.spend(name.len() + tensor.shape.len())?;
+                if self.tensors.len() >= MAX_TENSORS {
                     return Err(format!("holds more than {MAX_TENSORS} tensors"));
                 }
-                into.push((name.clone(), tensor));
-                Ok(())
+                self.tensors.push((name.clone(), tensor));
             }
             Some(Object::Dict(entries)) => {
                 for &(key, value) in entries {
-                    let key = match key {
-                        Value::Text(text) => pickle.text(text).to_owned(),
-                        Value::Int(number) => number.to_string(),
-                        _ => "?".to_owned(),
-                    };
-                    self.collect_under(&key, value, name, depth, into)?;
+                    match key {
+                        Value::Text(key) => self.enter_under(pickle.text(key), value, name, depth)?,
+                        Value::Int(key) => self.enter_under(&key.to_string(), value, name, depth)?,
+                        _ => self.enter_under("?", value, name, depth)?,
+                    }
                 }
-                Ok(())
             }
             Some(Object::List(values) | Object::Tuple(values)) => {
                 for (index, &value) in values.iter().enumerate() {
-                    self.collect_under(&index.to_string(), value, name, depth, into)?;
+                    self.enter_under(&index.to_string(), value, name, depth)?;
                 }
-                Ok(())
             }
-            Some(Object::Storage(_)) | None => Ok(()),
+            Some(Object::Storage(_)) | None => {}
         }
+        Ok(())
     }
 
-    fn collect_under(
-        &mut self,
-        key: &str,
-        value: Value,
-        name: &mut String,
-        depth: usize,
-        into: &mut Named<'p>,
-    ) -> Result<(), String> {
+    fn enter_under(&mut self, key: &str, value: Value, name: &mut String, depth: usize) -> Result<(), String> {
+        self.spend(key.len())?;
         let length = name.len();
         if depth > 0 {
             name.push('.');
         }
         name.push_str(key);
-        let done = self.collect(value, name, depth + 1, into);
+        let done = self.enter(value, name, depth + 1);
         name.truncate(length);
         done
+    }
+
+    fn spend(&mut self, count: usize) -> Result<(), String> {
+        let left = self.left.checked_sub(count);
+        self.left = left.ok_or("refers to the same values over and over")?;
+        Ok(())
     }
 }
