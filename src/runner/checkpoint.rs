@@ -20,14 +20,14 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::fault;
-use torchd::job::retention::{Checkpoints, Kept};
+use torchd::job::retention::{Checkpoints, Kept, Quantity};
 use torchd::journal::{
     Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey, checkpoints, damage, set_aside, sync_folder, write_whole,
 };
 use torchd::proto::v1::{CheckpointSaved, JobEndReason};
 
 use crate::failure::{Failure, Result};
-use crate::model::Network;
+use crate::stateful::Stateful;
 
 /// The weights, in a checkpoint's folder and among the artifacts.
 const MODEL_FILE: &str = JobFolder::MODEL_FILE;
@@ -42,20 +42,29 @@ const SLOW: Duration = Duration::from_secs(10);
 /// Tensors on the CPU, as bytes. Their numbers are finite: nothing that has diverged can be saved.
 pub(crate) struct Snapshot(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 
+/// The types that are saved, as libtorch and the format name them.
+const DTYPES: [(Kind, Dtype); 10] = [
+    (Kind::Float, Dtype::F32),
+    (Kind::Double, Dtype::F64),
+    (Kind::Half, Dtype::F16),
+    (Kind::BFloat16, Dtype::BF16),
+    (Kind::Int64, Dtype::I64),
+    (Kind::Int, Dtype::I32),
+    (Kind::Int16, Dtype::I16),
+    (Kind::Int8, Dtype::I8),
+    (Kind::Uint8, Dtype::U8),
+    (Kind::Bool, Dtype::BOOL),
+];
+
 impl Snapshot {
-    /// Copies of these tensors after that step: 32-bit floats for weights, 64-bit ones for sums.
-    /// `Diverged` where one holds a number that is not finite.
-    pub(crate) fn of<'a>(step: u64, tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<Self> {
-        let copy = |(name, tensor): (String, &Tensor)| {
-            let dtype = match tensor.kind() {
-                Kind::Float => Dtype::F32,
-                Kind::Double => Dtype::F64,
-                other => {
-                    return Err(Failure::new(
-                        JobEndReason::Internal,
-                        format!("{name} is {other:?}, which is not saved"),
-                    ));
-                }
+    /// Copies of the tensors of these parts after that step. `Diverged` where one holds a number
+    /// that is not finite.
+    pub(crate) fn of(step: u64, parts: &[&dyn Stateful]) -> Result<Self> {
+        let mut tensors = Vec::new();
+        let mut copy = |name: &str, tensor: &Tensor| {
+            let Some((_, dtype)) = DTYPES.into_iter().find(|(kind, _)| *kind == tensor.kind()) else {
+                let found = format!("{name} is {:?}, which is not saved", tensor.kind());
+                return Err(Failure::new(JobEndReason::Internal, found));
             };
             let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
             let mut bytes = vec![0; tensor.numel() * dtype.bitsize() / 8];
@@ -65,9 +74,11 @@ impl Snapshot {
                 return Err(Failure::diverged(step, &format!("{name} held numbers that are not finite")));
             }
             on_cpu.f_copy_data_u8(&mut bytes, tensor.numel())?;
-            Ok((name, dtype, shape, bytes))
+            tensors.push((name.to_owned(), dtype, shape, bytes));
+            Ok(())
         };
-        Ok(Self(tensors.into_iter().map(copy).collect::<Result<_>>()?))
+        parts.iter().try_for_each(|part| part.save(&mut copy))?;
+        Ok(Self(tensors))
     }
 
     /// A safetensors file.
@@ -85,20 +96,23 @@ impl Snapshot {
     }
 }
 
+#[cfg(test)]
+impl Snapshot {
+    /// The tensors of the file that it makes.
+    pub(crate) fn read_back(&self) -> BTreeMap<String, Tensor> {
+        tensors(&self.encode().unwrap()).unwrap()
+    }
+}
+
 /// Whether every number of a tensor is finite. Waits for the device.
 pub(crate) fn is_finite(tensor: &Tensor) -> std::result::Result<bool, TchError> {
     Ok(tensor.detach().f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
-/// The weights of a network after that step.
-pub(crate) fn weights(step: u64, network: &Network) -> Result<Snapshot> {
-    Snapshot::of(step, network.parameters.iter().map(|(name, tensor)| ((*name).to_owned(), tensor)))
-}
-
 /// Saves the final weights.
-pub(crate) fn save_result(folder: &JobFolder, step: u64, network: &Network) -> Result<()> {
+pub(crate) fn save_result(folder: &JobFolder, step: u64, network: &dyn Stateful) -> Result<()> {
     let path = folder.artifacts().join(MODEL_FILE);
-    let bytes = weights(step, network)?.encode();
+    let bytes = Snapshot::of(step, &[network])?.encode();
     bytes.and_then(|bytes| write_whole(&path, &bytes)).map_err(Failure::storage("the final weights could not be saved"))
 }
 
@@ -226,7 +240,10 @@ fn write(folder: &JobFolder, policy: &Checkpoints, before: &[File], request: Req
     give_name(&aside, &place, &folder.checkpoints().join(format!(".old-{step}")))?;
     sync_folder(&folder.checkpoints())?;
     fault::point("checkpoint-renamed");
-    tidy(folder, policy)?;
+    // The new one is there, whatever becomes of the old ones; the next save tries again.
+    if let Err(error) = tidy(folder, policy) {
+        tracing::warn!(step, "checkpoints that are not kept could not be removed: {error}");
+    }
     fault::point("checkpoint-tidied");
     let seconds = begun.elapsed().as_secs_f64();
     if begun.elapsed() > SLOW {
@@ -257,10 +274,10 @@ fn give_name(new: &Path, place: &Path, old: &Path) -> io::Result<()> {
 
 /// Removes the checkpoints that are not kept, and what was left half-done.
 fn tidy(folder: &JobFolder, policy: &Checkpoints) -> io::Result<()> {
-    let metric = policy.keep_best.map(|best| best.metric.tag());
+    let metric = policy.keep_best.and_then(|best| best.by).map(Quantity::tag);
     let kept = |checkpoint: &Checkpoint| Kept {
         step: checkpoint.step(),
-        value: metric.and_then(|tag| checkpoint.manifest.metrics.get(tag).copied()),
+        value: metric.as_ref().and_then(|tag| checkpoint.manifest.metrics.get(tag).copied()),
     };
     let present: Vec<Kept> = checkpoints(folder)?.iter().map(kept).collect();
     for step in policy.to_remove(&present) {
@@ -354,10 +371,9 @@ fn load(checkpoint: &Checkpoint) -> io::Result<std::result::Result<Loaded, Strin
 pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let tensor = |(name, view): (String, TensorView<'_>)| {
-        let kind = match view.dtype() {
-            Dtype::F32 => Kind::Float,
-            Dtype::F64 => Kind::Double,
-            other => return Err(format!("{name} is {other:?}; 32-bit floats are needed")),
+        let dtype = view.dtype();
+        let Some((kind, _)) = DTYPES.into_iter().find(|(_, known)| *known == dtype) else {
+            return Err(format!("{name} is {dtype:?}, which is not read"));
         };
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| error.to_string())?;
@@ -370,31 +386,12 @@ pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tens
     file.tensors().into_iter().map(tensor).collect()
 }
 
-/// Puts weights into a network. Names and shapes have to be its own, and every value finite: a file
-/// may be larger than what is read whole when a request is judged, or have changed since.
-pub(crate) fn put(weights: &BTreeMap<String, Tensor>, network: &Network) -> std::result::Result<(), String> {
-    for (name, parameter) in &network.parameters {
-        let Some(values) = weights.get(*name) else { return Err(format!("{name} is missing")) };
-        let (found, needed) = (values.size(), parameter.size());
-        if found != needed || values.kind() != Kind::Float {
-            return Err(format!("{name} is {found:?} of {:?}; {needed:?} of floats is needed", values.kind()));
-        }
-        let is_finite = values.f_isfinite().and_then(|told| bool::try_from(told.f_all()?));
-        if !is_finite.map_err(|error| error.to_string())? {
-            return Err(format!("{name} holds a NaN or an infinity; every value must be finite"));
-        }
-        tch::no_grad(|| parameter.shallow_clone().f_copy_(values)).map_err(|error| error.to_string())?;
-    }
-    match weights.keys().find(|name| network.parameters.iter().all(|(known, _)| known != name)) {
-        Some(name) => Err(format!("{name} is no weight of this network")),
-        None => Ok(()),
-    }
-}
-
 /// Puts weights from a file into a network.
 #[cfg(test)]
-pub(crate) fn load_weights(path: &std::path::Path, network: &Network) {
-    put(&tensors(&fs::read(path).unwrap()).unwrap(), network).unwrap();
+pub(crate) fn load_weights(path: &Path, network: &mut dyn Stateful) {
+    let mut weights = crate::stateful::Tensors::new(tensors(&fs::read(path).unwrap()).unwrap(), 0);
+    network.load(&mut weights).unwrap();
+    weights.all_taken().unwrap();
 }
 
 #[cfg(test)]

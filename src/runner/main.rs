@@ -5,11 +5,14 @@
 //! This tree alone names libtorch. It may crash, leak or run out of memory: that ends one job and
 //! nothing else.
 
-mod batches;
+mod assemble;
 mod checkpoint;
 mod cuda;
 mod divergence;
 mod failure;
+mod feed;
+mod loss;
+mod metric;
 mod model;
 mod optimizer;
 mod probe;
@@ -17,6 +20,7 @@ mod pulse;
 mod report;
 mod run;
 mod seed;
+mod stateful;
 mod stop;
 mod sums;
 mod train;
