@@ -8,11 +8,9 @@
 pub mod compressed;
 mod data_file;
 pub mod idx;
-pub mod looks;
 pub mod named_arrays;
 mod resident;
 pub mod roots;
-pub mod safetensors;
 mod schema;
 
 use std::path::{Path, PathBuf};

@@ -2,16 +2,16 @@
 //! examples: 32-bit floats, and 64-bit integers for classes and tokens.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::resident::Resident;
-use super::safetensors::{Header, SafetensorsError, TensorInfo};
 use super::{DataFile, Dtype, Facts, Field, Format, Problem, Range, Source, WHOLE_BELOW_BYTES};
 use crate::gate::Wanted;
 use crate::shortage::Unjudged;
+use crate::tensor_file::{self, Positioned, ReaderAt, Tensor, safetensors};
 
 /// The field of the file.
 const PATH: &str = "path";
@@ -60,9 +60,9 @@ impl<P> Format<P> for Files<P> {
 /// A file whose header is right, up to its first value.
 struct Arrays<'a> {
     path: &'a Path,
-    source: BufReader<File>,
+    file: File,
     /// All arrays of the file, in its order.
-    tensors: Vec<TensorInfo>,
+    tensors: Vec<Tensor>,
     facts: Facts,
 }
 
@@ -70,33 +70,34 @@ impl<'a> Arrays<'a> {
     fn open<P>(wanted: &Files<P>, files: &'a [DataFile]) -> Result<Self, Vec<Problem>> {
         let [file] = files else { unreachable!("a set of named arrays has one file") };
         let path = file.path();
-        let unreadable = |error| vec![problem(path, &SafetensorsError::Unreadable(error))];
-        let mut source = BufReader::with_capacity(BLOCK, file.reader().map_err(unreadable)?);
+        let unreadable = |error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
         let size = file.metadata().map_err(unreadable)?.len();
-        let header = Header::read(&mut source, size).map_err(|error| vec![problem(path, &error)])?;
-        let mut facts = facts(wanted, &header.tensors).map_err(|wrong| {
+        let file = file.reader().map_err(unreadable)?;
+        let tensors = safetensors::read(&Positioned(&file), size).map_err(|error| vec![problem(path, &error)])?;
+        let mut facts = facts(wanted, &tensors).map_err(|wrong| {
             let told = |what| wrong_with(path, what);
             wrong.into_iter().map(told).collect::<Vec<_>>()
         })?;
         facts.sizes = vec![size];
-        Ok(Self { path, source, tensors: header.tensors, facts })
+        Ok(Self { path, file, tensors, facts })
     }
 
     /// Reads all values: each of the set's fields gets its range, and its floats are finite. The
     /// columns of the inputs and the target, where they are kept. Ends where `go_on` fails.
     fn read(&mut self, keep: bool, go_on: impl Fn() -> io::Result<()>) -> Result<Vec<Vec<u8>>, Vec<Problem>> {
-        let Self { path, source, tensors, facts, .. } = self;
+        let Self { path, file, tensors, facts } = self;
+        let source = Positioned(file);
         let mut fields: Vec<&mut Field> = facts.inputs.iter_mut().chain([&mut facts.target]).collect();
         let mut columns = vec![Vec::new(); if keep { fields.len() } else { 0 }];
         let mut block = vec![0; BLOCK];
         for tensor in tensors {
             let mut field = fields.iter_mut().enumerate().find(|(_, field)| field.name == tensor.name);
-            let (mut left, mut place) = (tensor.size_bytes, 0);
-            while left > 0 {
-                let part = &mut block[..left.min(BLOCK as u64) as usize];
-                let cannot = |error: io::Error| vec![problem(path, &SafetensorsError::Unreadable(error))];
-                go_on().and_then(|()| source.read_exact(part)).map_err(cannot)?;
-                left -= part.len() as u64;
+            let (mut at, mut place) = (tensor.extent(), 0);
+            while !at.is_empty() {
+                let part = &mut block[..(at.end - at.start).min(BLOCK as u64) as usize];
+                let cannot = |error: io::Error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
+                go_on().and_then(|()| source.read_exact_at(part, at.start)).map_err(cannot)?;
+                at.start += part.len() as u64;
                 let Some((column, field)) = &mut field else { continue };
                 look(field, part, &mut place).map_err(|what| vec![wrong_with(path, what)])?;
                 if let Some(column) = columns.get_mut(*column) {
@@ -135,7 +136,7 @@ fn look(field: &mut Field, values: &[u8], place: &mut u64) -> Result<(), String>
 }
 
 /// The fields of the set, or all that is wrong with its arrays.
-fn facts<P>(wanted: &Files<P>, tensors: &[TensorInfo]) -> Result<Facts, Vec<String>> {
+fn facts<P>(wanted: &Files<P>, tensors: &[Tensor]) -> Result<Facts, Vec<String>> {
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
     let inputs: Vec<&str> = if wanted.inputs.is_empty() {
@@ -150,11 +151,11 @@ fn facts<P>(wanted: &Files<P>, tensors: &[TensorInfo]) -> Result<Facts, Vec<Stri
             wrong.push(format!("has no array {name:?}; it has {}", if has.is_empty() { "none" } else { &has }));
             return None;
         };
-        let dtype = match tensor.dtype.as_str() {
-            "F32" => Dtype::F32,
-            "I64" => Dtype::I64,
+        let dtype = match tensor.dtype {
+            tensor_file::Dtype::F32 => Dtype::F32,
+            tensor_file::Dtype::I64 => Dtype::I64,
             other => {
-                wrong.push(format!("has {name:?} as {other}; F32 or I64 is needed"));
+                wrong.push(format!("has {name:?} as {}; F32 or I64 is needed", other.name()));
                 return None;
             }
         };
@@ -190,9 +191,9 @@ fn facts<P>(wanted: &Files<P>, tensors: &[TensorInfo]) -> Result<Facts, Vec<Stri
     if wrong.is_empty() { Ok(Facts { examples, inputs, target, sizes: Vec::new() }) } else { Err(wrong) }
 }
 
-fn problem(path: &Path, error: &SafetensorsError) -> Problem {
+fn problem(path: &Path, error: &tensor_file::Problem) -> Problem {
     let unjudged = match error {
-        SafetensorsError::Unreadable(cause) => Unjudged::of(cause),
+        tensor_file::Problem::Unreadable(cause) => Unjudged::of(cause),
         _ => None,
     };
     Problem { file: PATH, what: format!("{} {error}", path.display()), unjudged }
@@ -207,8 +208,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
-    use safetensors::Dtype as Stored;
-    use safetensors::tensor::TensorView;
+    use ::safetensors::Dtype as Stored;
+    use ::safetensors::tensor::TensorView;
 
     use super::super::HostBatch;
     use super::*;
@@ -224,7 +225,7 @@ mod tests {
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap().join("set.safetensors");
-        fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        fs::write(&path, ::safetensors::serialize(views, None).unwrap()).unwrap();
         let file = DataFile::open(&path).unwrap();
         (folder, [file])
     }

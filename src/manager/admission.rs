@@ -142,6 +142,7 @@ fn judge(
         let metrics = train.as_ref().map(|train| demands.objective(&train.facts).1).unwrap_or_default();
         let needs = parameters.as_deref().map(|parameters| weights::Needs {
             parameters,
+            rules: &asked.rules,
             optimizer: &spec.optimizer,
             metrics: &metrics,
         });

@@ -16,6 +16,7 @@ use crate::gate::Wanted;
 use crate::job::Violations;
 use crate::journal::{JobFolder, Manifest, sync_folder, write_whole};
 use crate::sha256::Sha256;
+use crate::tensor_file::Format;
 
 /// The name of a folder in which something is made ready, before its number.
 pub(super) const STAGED: &str = ".staged-";
@@ -53,9 +54,9 @@ impl Staged {
     /// Moves what was made ready into the folder of the job that it was made for.
     pub(super) fn hand_over(mut self, folder: &JobFolder) -> io::Result<()> {
         let Some(staged) = &self.path else { return Ok(()) };
-        let weights = staged.join(JobFolder::WARM_START);
-        if weights.exists() {
-            fs::rename(weights, folder.path().join(JobFolder::WARM_START))?;
+        let weights = Format::ALL.map(JobFolder::warm_start).into_iter().find(|name| staged.join(name).exists());
+        if let Some(name) = weights {
+            fs::rename(staged.join(name), folder.path().join(name))?;
             // Without its name the job would begin with random weights.
             sync_folder(folder.path())?;
         } else {
@@ -122,7 +123,10 @@ fn fill(warm: &Warm, jobs_dir: &Path, number: u64, room: &mut Promise, wanted: &
     let Some(place) = staged.path.clone() else { return Ok(staged) };
     fault::point("staging");
     match warm {
-        Warm::Weights(source) => copy(source, &place.join(JobFolder::WARM_START), room, wanted)?,
+        Warm::Weights(source) => {
+            let name = JobFolder::warm_start(Format::of(&source.file)?);
+            copy(source, &place.join(name), room, wanted)?;
+        }
         Warm::Checkpoint { folder, checkpoint } => {
             let to = place.join(JobFolder::checkpoint_name(checkpoint.step()));
             fs::create_dir_all(&to)?;
@@ -194,7 +198,7 @@ mod tests {
         assert!(matches!(stage(), Err(JobError::NoRoom { needed: 100, left: 50 })));
         drop(other);
         let staged = stage().unwrap();
-        assert_eq!(fs::read(staged.path.as_ref().unwrap().join(JobFolder::WARM_START)).unwrap(), [7; 100]);
+        assert_eq!(fs::read(staged.path.as_ref().unwrap().join("warm_start.safetensors")).unwrap(), [7; 100]);
         drop(staged);
         assert_eq!(fs::read_dir(jobs_dir.path()).unwrap().count(), 1);
     }

@@ -13,15 +13,14 @@ use torchd::job::spec::{DataFacts, Fitted, Spec};
 use torchd::journal::{Context, JobFolder, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
-use crate::checkpoint::{self, Loaded};
+use crate::checkpoint::Loaded;
 use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::model::Parameters;
 use crate::probe::libtorch_version;
-use crate::stateful::Tensors;
 use crate::sums::Sums;
-use crate::train::{Training, take_up};
-use crate::{loss, model, optimizer};
+use crate::train::Training;
+use crate::{loss, model, optimizer, warm_start};
 
 /// Reads the data, judges it once more (it may have changed since the request, and large files were
 /// judged by their headers), and builds everything on the device.
@@ -76,12 +75,8 @@ pub(crate) fn assemble(
     training.sums = Sums::new(training.metrics()?, device)?;
     if let Some(loaded) = loaded {
         training.restore(loaded)?;
-    } else if training.spec.warm_start.is_some() {
-        // With random weights in their place it would be another job.
-        let gone = || bad_data(format!("warm_start: {} is gone from the job's folder", JobFolder::WARM_START));
-        let weights = Tensors::new(checkpoint::warm_start(folder)?.ok_or_else(gone)?, 0);
-        let taken = take_up(&mut [training.network.as_mut()], weights);
-        taken.map_err(|what| bad_data(format!("warm_start: {what}")))?;
+    } else if let Some(wanted) = &training.spec.warm_start {
+        warm_start::take(folder, wanted, training.network.as_mut())?;
     }
     Ok(training)
 }

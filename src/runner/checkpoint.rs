@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
@@ -22,9 +22,11 @@ use tch::{Device, Kind, TchError, Tensor};
 use torchd::fault;
 use torchd::job::retention::{Checkpoints, Kept, Quantity};
 use torchd::journal::{
-    Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey, checkpoints, damage, set_aside, sync_folder, write_whole,
+    Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey, checkpoints, damage, set_aside, sync_folder,
+    write_whole, write_whole_by,
 };
 use torchd::proto::v1::{CheckpointSaved, JobEndReason};
+use torchd::tensor_file::{self, pt};
 
 use crate::failure::{Failure, Result};
 use crate::stateful::Stateful;
@@ -40,10 +42,20 @@ const ALIVE_EVERY: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(10);
 
 /// Tensors on the CPU, as bytes. Their numbers are finite: nothing that has diverged can be saved.
-pub(crate) struct Snapshot(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
+pub(crate) struct Snapshot(Vec<Saved>);
+
+/// A tensor of a snapshot.
+struct Saved {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+    /// The number of the first tensor that is the same one, as tied weights are, or its own.
+    storage: usize,
+}
 
 /// The types that are saved, as libtorch and the format name them.
-const DTYPES: [(Kind, Dtype); 10] = [
+const DTYPES: [(Kind, Dtype); 11] = [
     (Kind::Float, Dtype::F32),
     (Kind::Double, Dtype::F64),
     (Kind::Half, Dtype::F16),
@@ -54,13 +66,21 @@ const DTYPES: [(Kind, Dtype); 10] = [
     (Kind::Int8, Dtype::I8),
     (Kind::Uint8, Dtype::U8),
     (Kind::Bool, Dtype::BOOL),
+    (Kind::ComplexFloat, Dtype::C64),
 ];
+
+/// A type that is saved, as it is called in files.
+pub(crate) fn dtype_of(kind: Kind) -> Option<tensor_file::Dtype> {
+    let (_, dtype) = DTYPES.into_iter().find(|(known, _)| *known == kind)?;
+    tensor_file::Dtype::of_safetensors(&dtype.to_string())
+}
 
 impl Snapshot {
     /// Copies of the tensors of these parts after that step. `Diverged` where one holds a number
     /// that is not finite.
     pub(crate) fn of(step: u64, parts: &[&dyn Stateful]) -> Result<Self> {
-        let mut tensors = Vec::new();
+        let mut tensors: Vec<Saved> = Vec::new();
+        let mut places = BTreeMap::new();
         let mut copy = |name: &str, tensor: &Tensor| {
             let Some((_, dtype)) = DTYPES.into_iter().find(|(kind, _)| *kind == tensor.kind()) else {
                 let found = format!("{name} is {:?}, which is not saved", tensor.kind());
@@ -74,11 +94,29 @@ impl Snapshot {
                 return Err(Failure::diverged(step, &format!("{name} held numbers that are not finite")));
             }
             on_cpu.f_copy_data_u8(&mut bytes, tensor.numel())?;
-            tensors.push((name.to_owned(), dtype, shape, bytes));
+            let own = tensors.len();
+            let place = (tensor.data_ptr(), shape.clone(), dtype);
+            // Tensors without values have no place.
+            let storage = if bytes.is_empty() { own } else { *places.entry(place).or_insert(own) };
+            tensors.push(Saved { name: name.to_owned(), dtype, shape, bytes, storage });
             Ok(())
         };
         parts.iter().try_for_each(|part| part.save(&mut copy))?;
         Ok(Self(tensors))
+    }
+
+    /// Writes a `.pt` file.
+    fn write_pt(&self, file: &File) -> io::Result<()> {
+        let entry = |Saved { name, dtype, shape, storage, .. }: &Saved| {
+            let known = tensor_file::Dtype::of_safetensors(&dtype.to_string());
+            let dtype = known.ok_or_else(|| io::Error::other(format!("{name} is {dtype}, which is not written")))?;
+            let shape = shape.iter().map(|&size| size as u64).collect();
+            Ok(pt::Entry { name: name.clone(), dtype, shape, storage: *storage })
+        };
+        let entries = self.0.iter().map(entry).collect::<io::Result<Vec<_>>>()?;
+        let values = |storage: usize, out: &mut dyn Write| out.write_all(&self.0[storage].bytes);
+        let mut out = pt::write(BufWriter::new(file), &entries, values)?;
+        out.flush()
     }
 
     /// A safetensors file.
@@ -86,7 +124,7 @@ impl Snapshot {
         let views = self
             .0
             .iter()
-            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
+            .map(|saved| Ok((&saved.name, TensorView::new(saved.dtype, saved.shape.clone(), &saved.bytes)?)))
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(io::Error::other)?;
         // What Hugging Face's loaders look for. One entry: the library writes several in an order
@@ -109,11 +147,15 @@ pub(crate) fn is_finite(tensor: &Tensor) -> std::result::Result<bool, TchError> 
     Ok(tensor.detach().f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
-/// Saves the final weights.
+/// Saves the final weights, for other programs and for `torch.load`.
 pub(crate) fn save_result(folder: &JobFolder, step: u64, network: &dyn Stateful) -> Result<()> {
-    let path = folder.artifacts().join(MODEL_FILE);
-    let bytes = Snapshot::of(step, &[network])?.encode();
-    bytes.and_then(|bytes| write_whole(&path, &bytes)).map_err(Failure::storage("the final weights could not be saved"))
+    let snapshot = Snapshot::of(step, &[network])?;
+    let artifacts = folder.artifacts();
+    let save = || {
+        write_whole_by(&artifacts.join(JobFolder::MODEL_PT_FILE), |file| snapshot.write_pt(file))?;
+        write_whole(&artifacts.join(MODEL_FILE), &snapshot.encode()?)
+    };
+    save().map_err(Failure::storage("the final weights could not be saved"))
 }
 
 /// A checkpoint to be written.
@@ -290,19 +332,6 @@ fn tidy(folder: &JobFolder, policy: &Checkpoints) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The weights that a job begins with, where those are not random.
-pub(crate) fn warm_start(folder: &JobFolder) -> Result<Option<BTreeMap<String, Tensor>>> {
-    let path = folder.path().join(JobFolder::WARM_START);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::storage(path.display())(error)),
-    };
-    let bad =
-        |what| Failure::new(JobEndReason::BadData, format!("warm_start names no weights that can be used: {what}"));
-    tensors(&bytes).map(Some).map_err(bad)
 }
 
 /// What a good checkpoint holds.

@@ -25,6 +25,7 @@ mod stop;
 mod sums;
 mod train;
 mod validation;
+mod warm_start;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

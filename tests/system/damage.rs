@@ -225,7 +225,7 @@ async fn a_job_that_has_nothing_but_a_checkpoint_to_begin_with_does_not_begin_an
     let daemon = Daemon::start();
     let (teacher, saved) = paused(&daemon).await;
     let source = Some(v1::warm_start::Source::Checkpoint(teacher));
-    let warm_start = Some(v1::WarmStart { source, resume: true });
+    let warm_start = Some(v1::WarmStart { source, resume: true, ..Default::default() });
     let job = daemon.create(v1::JobSpec { warm_start, ..spec::endless() }).await;
     daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Running).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();

@@ -3,6 +3,7 @@
 use super::section::Fields;
 use crate::job::Violations;
 use crate::proto::v1;
+use crate::tensor_file::matching::{Rename, Rules};
 
 /// Where weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct WarmStart {
     pub source: WarmSource,
     /// The optimizer's state and the place in the data come along.
     pub resume: bool,
+    /// Which weights are taken, and what they are called in the file.
+    pub rules: Rules,
 }
 
 /// What a client can name to begin with.
@@ -49,7 +52,22 @@ impl WarmStart {
         if text.is_empty() || text.contains('\0') {
             fields.wrong(field, format!("is {text:?}, which names nothing"));
         }
-        fields.done(Self { source, resume: message.resume })
+        let rules = rules(message);
+        let found = [
+            ("strict", message.strict.is_some_and(|strict| !strict)),
+            ("rename", !rules.rename.is_empty()),
+            ("only", !rules.only.is_empty()),
+        ];
+        for (field, _) in found.into_iter().filter(|(_, is_set)| message.resume && *is_set) {
+            fields.wrong(field, "is set, and a checkpoint is taken as it is with resume; drop one of the two");
+        }
+        for (place, pattern) in rules.only.iter().enumerate().filter(|(_, pattern)| pattern.is_empty()) {
+            fields.wrong(&format!("only[{place}]"), format!("is {pattern:?}, which describes no name"));
+        }
+        for (place, _) in rules.rename.iter().enumerate().filter(|(_, rule)| rule.prefix == rule.name) {
+            fields.wrong(&format!("rename[{place}]"), "changes nothing: its name is its prefix");
+        }
+        fields.done(Self { source, resume: message.resume, rules })
     }
 
     /// The message that it was read from.
@@ -58,6 +76,20 @@ impl WarmStart {
             WarmSource::Checkpoint(name) => v1::warm_start::Source::Checkpoint(name.clone()),
             WarmSource::File(path) => v1::warm_start::Source::File(path.clone()),
         };
-        v1::WarmStart { source: Some(source), resume: self.resume }
+        let Rules { strict, rename, only } = &self.rules;
+        let rename =
+            rename.iter().map(|Rename { prefix, name }| v1::Rename { prefix: prefix.clone(), name: name.clone() });
+        v1::WarmStart {
+            source: Some(source),
+            resume: self.resume,
+            strict: Some(*strict),
+            rename: rename.collect(),
+            only: only.clone(),
+        }
     }
+}
+
+fn rules(message: &v1::WarmStart) -> Rules {
+    let rename = message.rename.iter().map(|rule| Rename { prefix: rule.prefix.clone(), name: rule.name.clone() });
+    Rules { strict: message.strict.unwrap_or(true), rename: rename.collect(), only: message.only.clone() }
 }
