@@ -57,6 +57,7 @@ import re
 import sys
 import tempfile
 import traceback
+import warnings
 import zipfile
 
 import torch
@@ -103,10 +104,16 @@ def export(model, example, path, *, dynamic=None, loss=None, target=None, sample
              model's own loss where the first output is one (`forward(x, y) -> loss`, or a tuple that begins with it),
              else the mean of the squares of the first output.
     sample   inputs of the seeded step, in the form of `example`, where random ones do not do (sorted lengths, say).
-             They are stored in the file. A target then goes with it, and is stored too.
+             They are stored in the file, with the target, which then belongs to them.
     seed     of that step.
     """
-    path = os.fspath(path)
+    # PyTorch warns of what it leaves out; here it is compared instead.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make(model, example, os.fspath(path), dynamic, loss, target, sample, seed)
+
+
+def make(model, example, path, dynamic, loss, target, sample, seed):
     if not path.endswith(".pt2"):
         raise ExportError(f"the file is called {path!r}; its name has to end in .pt2")
     check_model(model)
@@ -115,12 +122,14 @@ def export(model, example, path, *, dynamic=None, loss=None, target=None, sample
         raise ExportError(f"loss is {loss!r}; it can be {', '.join(map(repr, LOSSES))}, or be left out")
     if (loss is None) != (target is None):
         raise ExportError("loss and target belong together: one of them is missing")
-    drawn = inputs.with_values(sample) if sample is not None else inputs.draw(inputs.samples, seed)
+    if sample is not None:
+        inputs = inputs.with_values(sample)
+    drawn = inputs.draw(inputs.samples, seed)
     if target is not None:
         check_tensor(target, "target")
         if target.dim() == 0 or target.shape[0] != inputs.batch:
             raise ExportError(f"the target has shape {list(target.shape)}; its first dimension has to be that of the inputs, {inputs.batch}")
-        target = target.detach()[:drawn.batch] if sample is not None else draw(target.detach(), drawn.batch, seed + 1)
+        target = target.detach().clone() if inputs.special else draw(target.detach(), drawn.batch, torch.Generator().manual_seed(seed + 1))
 
     eager = {mode: duplicate(model).train(mode == "train") for mode in MODES}
     try_sizes(eager, inputs, seed)
@@ -210,6 +219,7 @@ class Inputs:
         if self.batch == 0:
             raise ExportError("the example is a batch of no examples; give one or more")
         self.samples = max(2, min(self.batch, SAMPLES))
+        self.special = False
 
     def named(self):
         """Pairs of name and tensor, by the names of forward's parameters."""
@@ -235,8 +245,14 @@ class Inputs:
         return other
 
     def draw(self, count, seed):
-        """Random inputs of `count` examples, alike in dtype, shape and range."""
-        return self.map(lambda tensor: draw(tensor.detach(), count, seed))
+        """Random inputs of `count` examples, alike in dtype, shape and range. Special ones are taken as they are."""
+        generator = torch.Generator().manual_seed(seed)
+        return self.map(lambda tensor: tensor.detach()[:count].clone() if self.special else draw(tensor.detach(), count, generator))
+
+    def sizes(self, mode):
+        """Other sizes of the batch, on which module and graph are tried. One example is too few for BatchNorm in training."""
+        other = self.samples - 1 if self.special else self.samples + 1
+        return (other, 1) if mode == "eval" else (other,) if other > 1 else ()
 
     def clone(self):
         return self.map(lambda tensor: tensor.detach().clone())
@@ -250,15 +266,16 @@ class Inputs:
         if own[0].shape[0] < 2:
             raise ExportError("the sample is a batch of one; two examples or more are needed")
         values = iter(own)
-        return self.map(lambda _: next(values).detach().clone())
+        other = self.map(lambda _: next(values).detach().clone())
+        other.samples, other.special = other.batch, True
+        return other
 
     def __call__(self, module):
         return module(*self.args, **self.kwargs)
 
 
-def draw(example, count, seed):
+def draw(example, count, generator):
     """Random values between the smallest and the largest of `example`; where it is not finite, they are not either."""
-    generator = torch.Generator().manual_seed(seed)
     rows = torch.arange(count) % example.shape[0]
     like = example[rows].clone()
     if like.numel() == 0:
@@ -284,7 +301,7 @@ def try_sizes(eager, inputs, seed):
     """Runs the module on batches of several sizes: one that is baked into forward shows here, with its line."""
     usual = max(2, inputs.batch)
     for mode in MODES:
-        for count in dict.fromkeys((usual, inputs.samples, inputs.samples + 1) + ((1,) if mode == "eval" else ())):
+        for count in dict.fromkeys((usual, inputs.samples, *inputs.sizes(mode))):
             try:
                 with torch.no_grad():
                     inputs.draw(count, seed)(eager[mode])
@@ -425,8 +442,10 @@ def explain(error, guards, mode):
         needs = re.findall(r"satisfy the generated guard (.+?)\.?$", text, re.MULTILINE)
         told = [f"it is fixed at {size}" for size in fixed] + [f"it needs {need}" for need in needs] or [brief(error)]
         lines = "".join(f"\n  {line}" for line in guards.lines) or "\n  (PyTorch does not tell which)"
-        return (f"the graph in {mode} mode would not take a batch of every size: {'; '.join(told)}. A loop over the batch, a condition on its size, "
-                f"or a size that is written down does that. The lines that narrow a size:{lines}")
+        dimension = re.search(r"Constraints violated \((.+?)\)", text)
+        dimension = dimension.group(1) if dimension else "a dynamic dimension"
+        return (f"the graph in {mode} mode would not take every size of {dimension}: {'; '.join(told)}. A loop over that dimension, a condition on its "
+                f"size, or a size that is written down does that. The lines that narrow a size:{lines}")
     return f"torch.export refuses the model in {mode} mode{at}: {brief(error)}"
 
 
@@ -446,14 +465,14 @@ def compare(programs, model, inputs, steps, loss, target, seed):
         wrong = [name for name, gradient in want.gradients.items() if differs(gradient, have.gradients.get(name), 1e-2 * TOLERANCE * want.gradient_norm)]
         if wrong:
             raise ExportError(f"the exported graph gives other gradients than the module for {some(wrong)}. {reason(model, want)}")
-    for mode, count in (("train", inputs.batch + 1), ("eval", inputs.batch + 1), ("eval", 1)):
-        other = inputs.map(lambda tensor: tensor.detach()[torch.arange(count) % tensor.shape[0]].clone())
+    for mode, count in ((mode, count) for mode in MODES for count in inputs.sizes(mode)):
+        other = inputs.draw(count, seed)
         leaves = []
-        for module in (duplicate(model).train(mode == "train"), copy.deepcopy(programs[mode].module())):
+        for tried in (duplicate(model).train(mode == "train"), copy.deepcopy(programs[mode].module())):
             torch.manual_seed(seed)
             try:
                 with torch.no_grad():
-                    leaves.append([leaf for leaf in pytree.tree_leaves(other.clone()(module)) if isinstance(leaf, torch.Tensor)])
+                    leaves.append([leaf for leaf in pytree.tree_leaves(other.clone()(tried)) if isinstance(leaf, torch.Tensor)])
             except Exception as error:
                 raise ExportError(f"the {mode} graph fails on a batch of {count}{where(error)}: {brief(error)}") from error
         if any(differs(a, b) for a, b in zip(*leaves)):
@@ -657,4 +676,5 @@ def kind(value):
 
 def some(names):
     """A list of names, as long as one can read."""
+    names = list(names)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -20,6 +20,8 @@ class Case:
     """A loss of `torchd_export.LOSSES`, or None where forward gives back its own."""
     rate: float = 0.05
     momentum: float = 0.9
+    apart: float = 0.0
+    """How far losses and weights may be from PyTorch's own. On the CPU they are equal bit for bit."""
 
 
 class Mlp(nn.Module):
