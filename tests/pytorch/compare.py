@@ -157,6 +157,9 @@ class Daemon:
         weights = self.state / job / "artifacts" / "model.safetensors"
         return scalars("loss/train"), 1000 * statistics.median(full), scalars("process/rss_bytes")[-1], load_file(weights)
 
+    def jobs(self):
+        return json.loads(self.ctl("jobs", "-o", "json"))["jobs"]
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
