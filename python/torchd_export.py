@@ -46,6 +46,7 @@ output itself, `mean_square` the mean of its squares in float32, the others are 
 import contextlib
 import copy
 import ctypes
+import dataclasses
 import hashlib
 import inspect
 import io
@@ -107,8 +108,8 @@ def export(model, example, path, *, dynamic=None, loss=None, target=None, sample
              They are stored in the file, with the target, which then belongs to them.
     seed     of that step.
     """
-    # PyTorch warns of what it leaves out; here it is compared instead.
-    with warnings.catch_warnings():
+    # PyTorch warns of what it leaves out; here it is compared instead. The user's random numbers go on as if nothing had been drawn.
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         return make(model, example, os.fspath(path), dynamic, loss, target, sample, seed)
 
@@ -123,7 +124,7 @@ def make(model, example, path, dynamic, loss, target, sample, seed):
     if (loss is None) != (target is None):
         raise ExportError("loss and target belong together: one of them is missing")
     if sample is not None:
-        inputs = inputs.with_values(sample)
+        inputs = inputs.special_ones(Inputs(model, sample, "sample"))
     drawn = inputs.draw(inputs.samples, seed)
     if target is not None:
         check_tensor(target, "target")
@@ -131,11 +132,9 @@ def make(model, example, path, dynamic, loss, target, sample, seed):
             raise ExportError(f"the target has shape {list(target.shape)}; its first dimension has to be that of the inputs, {inputs.batch}")
         target = target.detach().clone() if inputs.special else draw(target.detach(), drawn.batch, torch.Generator().manual_seed(seed + 1))
 
-    eager = {mode: duplicate(model).train(mode == "train") for mode in MODES}
-    try_sizes(eager, inputs, seed)
-    eager = {mode: duplicate(model).train(mode == "train") for mode in MODES}
-    steps = {mode: step(eager[mode], drawn, loss, target, seed, mode) for mode in MODES}
-    programs = {mode: trace(duplicate(model).train(mode == "train"), drawn, dynamic, mode) for mode in MODES}
+    try_sizes(model, inputs, seed)
+    steps = {mode: step(duplicate(model, mode), drawn, loss, target, seed, mode) for mode in MODES}
+    programs = {mode: trace(duplicate(model, mode), drawn, dynamic, mode) for mode in MODES}
     compare(programs, model, drawn, steps, loss, target, seed)
 
     told = {
@@ -189,7 +188,7 @@ def check_model(model):
 class Inputs:
     """Arguments of a model's forward: tensors by position, and tensors by name."""
 
-    def __init__(self, model, example):
+    def __init__(self, model, example, what="example"):
         self.args, self.kwargs = (), {}
         if isinstance(example, torch.Tensor):
             self.args = (example,)
@@ -198,18 +197,18 @@ class Inputs:
         elif isinstance(example, (tuple, list)):
             self.args = tuple(example)
         else:
-            raise ExportError(f"the example is {kind(example)}; a tensor, a tuple of tensors, or a dictionary of them is needed")
+            raise ExportError(f"the {what} is {kind(example)}; a tensor, a tuple of tensors, or a dictionary of them is needed")
         try:
             self.bound = inspect.signature(model.forward).bind(*self.args, **self.kwargs)
         except TypeError as error:
-            raise ExportError(f"the example does not fit {type(model).__name__}.forward{inspect.signature(model.forward)}: {error}") from None
+            raise ExportError(f"the {what} does not fit {type(model).__name__}.forward{inspect.signature(model.forward)}: {error}") from None
         # By position where that can be, in the order of forward: the order of the graph.
         self.args, self.kwargs = self.bound.args, self.bound.kwargs
         named = list(self.named())
         if not named:
-            raise ExportError("the example has no tensor: a model that is trained takes data")
+            raise ExportError(f"the {what} has no tensor: a model that is trained takes data")
         for name, tensor in named:
-            check_tensor(tensor, f"input {name} of the example")
+            check_tensor(tensor, f"input {name} of the {what}")
         first, tensor = named[0]
         for name, other in named:
             if other.dim() == 0 or other.shape[0] != tensor.shape[0]:
@@ -217,7 +216,7 @@ class Inputs:
                                   "input is the batch. What is the same for every example belongs into the module, as a buffer")
         self.batch = tensor.shape[0]
         if self.batch == 0:
-            raise ExportError("the example is a batch of no examples; give one or more")
+            raise ExportError(f"the {what} is a batch of no examples; give one or more")
         self.samples = max(2, min(self.batch, SAMPLES))
         self.special = False
 
@@ -257,18 +256,15 @@ class Inputs:
     def clone(self):
         return self.map(lambda tensor: tensor.detach().clone())
 
-    def with_values(self, sample):
-        """The inputs that the user gave for the seeded step."""
-        own = (sample,) if isinstance(sample, torch.Tensor) else tuple(sample.values()) if isinstance(sample, dict) else tuple(sample)
-        ours = self.flat()
-        if len(own) != len(ours) or any(a.dtype != b.dtype or a.shape[1:] != b.shape[1:] for a, b in zip(own, ours)):
+    def special_ones(self, sample):
+        """The inputs that the user gave for the seeded step, which have to be alike."""
+        alike = [(name, tensor.dtype, tensor.shape[1:]) for name, tensor in self.named()]
+        if alike != [(name, tensor.dtype, tensor.shape[1:]) for name, tensor in sample.named()]:
             raise ExportError("the sample does not have the inputs of the example, with their dtypes and shapes")
-        if own[0].shape[0] < 2:
+        if sample.batch < 2:
             raise ExportError("the sample is a batch of one; two examples or more are needed")
-        values = iter(own)
-        other = self.map(lambda _: next(values).detach().clone())
-        other.samples, other.special = other.batch, True
-        return other
+        sample.samples, sample.special = sample.batch, True
+        return sample.clone()
 
     def __call__(self, module):
         return module(*self.args, **self.kwargs)
@@ -297,14 +293,15 @@ def draw(example, count, generator):
     return torch.where(like.isfinite(), drawn, like)
 
 
-def try_sizes(eager, inputs, seed):
+def try_sizes(model, inputs, seed):
     """Runs the module on batches of several sizes: one that is baked into forward shows here, with its line."""
     usual = max(2, inputs.batch)
     for mode in MODES:
+        module = duplicate(model, mode)
         for count in dict.fromkeys((usual, inputs.samples, *inputs.sizes(mode))):
             try:
                 with torch.no_grad():
-                    inputs.draw(count, seed)(eager[mode])
+                    inputs.draw(count, seed)(module)
             except Exception as error:
                 said = f"fails in {mode} mode on a batch of {count}{where(error)}: {brief(error)}"
                 if count == usual:
@@ -314,15 +311,23 @@ def try_sizes(eager, inputs, seed):
                                   "x.view(x.shape[0], -1), say") from error
 
 
+@dataclasses.dataclass
 class Step:
     """What one pass over the sample gave."""
 
-    def __init__(self, kind, loss, gradients, outputs, buffers):
-        self.kind, self.loss, self.gradients, self.outputs, self.buffers = kind, loss, gradients, outputs, buffers
+    kind: str
+    loss: float
+    gradients: dict
+    """By the name of the parameter; None where there is none."""
+    outputs: list
+    buffers: dict
+    backwards: list
+    """The names of the custom autograd functions behind the loss."""
 
     @property
     def gradient_norm(self):
-        return math.sqrt(sum(gradient.double().square().sum().item() for gradient in {id(g): g for g in self.gradients.values() if g is not None}.values()))
+        unique = {id(gradient): gradient for gradient in self.gradients.values() if gradient is not None}
+        return math.sqrt(sum(gradient.double().square().sum().item() for gradient in unique.values()))
 
 
 def step(module, inputs, loss, target, seed, mode, whose="the model"):
@@ -365,17 +370,15 @@ def step(module, inputs, loss, target, seed, mode, whose="the model"):
     if mode == "train":
         if not value.requires_grad:
             raise ExportError("the first output of forward does not depend on a parameter: there is no gradient (is it detached, or made under no_grad?)")
-        parameters = {name: parameter for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+        parameters = {key: parameter for key, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
         unique = {id(parameter): parameter for parameter in parameters.values()}
         found = dict(zip(unique, torch.autograd.grad(value, list(unique.values()), allow_unused=True)))
-        gradients = {name: found[id(parameter)] for name, parameter in parameters.items()}
-        odd = [name for name, gradient in gradients.items() if gradient is not None and not bool(gradient.isfinite().all())]
+        gradients = {key: found[id(parameter)] for key, parameter in parameters.items()}
+        odd = [key for key, gradient in gradients.items() if gradient is not None and not bool(gradient.isfinite().all())]
         if odd:
             raise ExportError(f"the gradient of {some(odd)} is not finite on random inputs; give inputs that make sense as sample=...")
     buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
-    made = Step(name, value.item(), gradients, [leaf.detach() for leaf in leaves], buffers)
-    made.backwards = custom_backwards(value)
-    return made
+    return Step(name, value.item(), gradients, [leaf.detach() for leaf in leaves], buffers, custom_backwards(value))
 
 
 def trace(module, inputs, dynamic, mode):
@@ -468,7 +471,7 @@ def compare(programs, model, inputs, steps, loss, target, seed):
     for mode, count in ((mode, count) for mode in MODES for count in inputs.sizes(mode)):
         other = inputs.draw(count, seed)
         leaves = []
-        for tried in (duplicate(model).train(mode == "train"), copy.deepcopy(programs[mode].module())):
+        for tried in (duplicate(model, mode), copy.deepcopy(programs[mode].module())):
             torch.manual_seed(seed)
             try:
                 with torch.no_grad():
@@ -628,9 +631,10 @@ def describe(name, tensor):
     return {"name": name, "dtype": str(tensor.dtype).replace("torch.", ""), "shape": list(tensor.shape), "path": f"data/torchd/{name}"}
 
 
-def duplicate(model):
+def duplicate(model, mode):
+    """A copy of the module in a mode, since what runs it changes buffers."""
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model).train(mode == "train")
     except Exception as error:
         raise ExportError(f"the model cannot be copied: {brief(error)}\nDoes an attribute keep a result of forward? Detach it, or drop it") from error
 
@@ -643,7 +647,7 @@ def check_tensor(tensor, what):
     if tensor.dtype not in DTYPES:
         raise ExportError(f"{what} has dtype {tensor.dtype}, which is not trained on; float32 and int64 are")
     if tensor.device.type != "cpu":
-        raise ExportError(f"{what} is on {tensor.device}; give it on the CPU ({what.split()[1] if ' ' in what else what}.cpu())")
+        raise ExportError(f"{what} is on {tensor.device}; give it on the CPU")
 
 
 def where(error):
