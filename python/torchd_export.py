@@ -441,9 +441,9 @@ def explain(error, guards, mode):
     if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__:
         return (f"forward decides by the values of a tensor{at}. A graph has no such branch: use torch.where, or torch.cond with a function for each case")
     if "Constraints violated" in text or "specialized" in text:
-        fixed = re.findall(r"specialized it to be a constant \((\d+)\)", text)
+        fixed = re.findall(r"a constant \((\d+)\)", text)
         needs = re.findall(r"satisfy the generated guard (.+?)\.?$", text, re.MULTILINE)
-        told = [f"it is fixed at {size}" for size in fixed] + [f"it needs {need}" for need in needs] or [brief(error)]
+        told = [f"it is fixed at {size}" for size in fixed] + [f"it needs {need}" for need in needs] or [" ".join(text.split())]
         lines = "".join(f"\n  {line}" for line in guards.lines) or "\n  (PyTorch does not tell which)"
         dimension = re.search(r"Constraints violated \((.+?)\)", text)
         dimension = dimension.group(1) if dimension else "a dynamic dimension"
