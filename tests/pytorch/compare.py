@@ -4,7 +4,8 @@
 
 It fails if losses or weights of one differ, beyond what its case in `models.py` allows. Each model is exported, trained
 in Python and trained by torchd in processes of their own, one after the other, each on one thread. Without names all
-models of `models.ZOO` are compared. TORCHD_BIN is the folder of the programs, else target/debug; STEPS the number of steps.
+models of `models.ZOO` are compared. TORCHD_BIN is the folder of the programs, else target/debug; STEPS the number of steps;
+EXPORT_WITH an interpreter with another PyTorch that exports in place of this one.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ import models  # noqa: E402
 import reference  # noqa: E402
 
 PROGRAMS = pathlib.Path(os.environ.get("TORCHD_BIN", TOP / "target" / "debug"))
+EXPORT_WITH = os.environ.get("EXPORT_WITH")
 STEPS = int(os.environ.get("STEPS", "20"))
 SEED, EXAMPLES, BATCH = 7, 28, 8
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -71,17 +73,35 @@ def build(case):
     return case.make()
 
 
+def state_of(module):
+    return {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def prepare(case, folder):
+    """Writes the data, and the weights to begin with, which another PyTorch might draw otherwise."""
+    save_file(case.data(EXAMPLES), folder / "data.safetensors")
+    save_file(state_of(build(case)), folder / "initial.safetensors")
+
+
 def export(case, folder):
-    """Writes the archive and the data of a job; the seconds that the helper took."""
+    """Writes the archive of a job; the seconds that the helper took."""
     import torchd_export
     warnings.simplefilter("ignore")
+    module = build(case)
+    module.load_state_dict(load_file(folder / "initial.safetensors"))
     inputs, target = reference.split(case.data(4), case.loss)
     loss = dict(loss=case.loss, target=target) if case.loss else {}
     start = time.perf_counter()
-    torchd_export.export(build(case), inputs, folder / "net.pt2", **loss)
-    seconds = time.perf_counter() - start
-    save_file(case.data(EXAMPLES), folder / "data.safetensors")
-    return seconds
+    torchd_export.export(module, inputs, folder / "net.pt2", **loss)
+    return time.perf_counter() - start
+
+
+def export_elsewhere(name, folder):
+    """The same by the PyTorch of another interpreter."""
+    said = subprocess.run([EXPORT_WITH, "-W", "ignore", __file__, "--export", name, folder], capture_output=True, text=True)
+    if said.returncode != 0:
+        raise RuntimeError(f"{EXPORT_WITH}: {said.stderr.strip()[-2000:]}")
+    return float(said.stdout.splitlines()[-1])
 
 
 def eager(case, folder):
@@ -90,7 +110,7 @@ def eager(case, folder):
     optimizer = torch.optim.SGD(module.parameters(), lr=case.rate, momentum=case.momentum)
     run = reference.train(module, load_file(folder / "data.safetensors"), case.loss, optimizer, steps=STEPS, batch_size=BATCH, seed=SEED)
     memory = resident_bytes()
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}, folder / "eager.safetensors")
+    save_file(state_of(module), folder / "eager.safetensors")
     full = [seconds for step, seconds in enumerate(run.seconds) if (step + 1) % 4]
     return run.losses, 1000 * statistics.median(full), memory
 
@@ -180,7 +200,8 @@ def compare(name, case, daemon, folder):
     """A row of the table, and whether the model is as close as it has to be."""
     place = folder / "data" / name
     place.mkdir(parents=True)
-    seconds = apart(export, case, place)
+    apart(prepare, case, place)
+    seconds = export_elsewhere(name, place) if EXPORT_WITH else apart(export, case, place)
     losses, step, memory = apart(eager, case, place)
     (place / "job.toml").write_text(spec(name, case))
     our_losses, our_step, our_memory, weights = daemon.train(place / "job.toml")
@@ -194,6 +215,9 @@ def compare(name, case, daemon, folder):
 
 
 def main():
+    if sys.argv[1:2] == ["--export"]:
+        print(export(models.ZOO[sys.argv[2]], pathlib.Path(sys.argv[3])))
+        return
     names = sys.argv[1:] or list(models.ZOO)
     unknown = [name for name in names if name not in models.ZOO]
     if unknown:
