@@ -12,7 +12,7 @@ Before it writes, `export` holds graphs and module against each other: outputs, 
 batch. `torch.export` drops the backward of a custom `autograd.Function`, and hooks on gradients, without a word; such
 a model is refused here, with the names of the parameters whose gradients differ.
 
-Needs Python 3.9 and PyTorch 2.7, or newer, and nothing else. All errors about the model are `ExportError`s.
+Needs Python 3.9 and PyTorch 2.7, or newer, and nothing else; 2.7 itself exports no LSTM for batches of any size. All errors about the model are `ExportError`s.
 
 The archive
 -----------
