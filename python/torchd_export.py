@@ -4,25 +4,29 @@
     import torch, torchd_export
     torchd_export.export(model, torch.randn(8, 3, 32, 32), "net.pt2")
 
-The file is an archive of `torch.export` with two graphs, `train` and `eval`, made of the module in training and in
-evaluation mode. It holds graphs, weights and buffers; it holds no pickle, no code, and no part of the example: inputs
-are drawn anew, at random, in the example's shapes and ranges.
+The file is an archive of `torch.export` with two graphs, `train` and `eval`, made of the module in
+training and in evaluation mode. It holds graphs, weights and buffers; it holds no pickle, no code,
+and no part of the example: inputs are drawn anew, at random, in the example's shapes and ranges.
 
-Before it writes, `export` holds graphs and module against each other: outputs, buffers, gradients, other sizes of the
-batch. `torch.export` drops the backward of a custom `autograd.Function`, and hooks on gradients, without a word; such
-a model is refused here, with the names of the parameters whose gradients differ.
+Before it writes, `export` holds graphs and module against each other: outputs, buffers, gradients,
+other sizes of the batch. `torch.export` drops the backward of a custom `autograd.Function`, and
+hooks on gradients, without a word; such a model is refused here, with the names of the parameters
+whose gradients differ.
 
-Needs Python 3.9 and PyTorch 2.7, or newer, and nothing else; 2.7 itself exports no LSTM for batches of any size. All errors about the model are `ExportError`s.
+Needs Python 3.9 and PyTorch 2.7, or newer, and nothing else; 2.7 itself exports no LSTM for batches
+of any size. All errors about the model are `ExportError`s.
 
 The archive
 -----------
-It is a zip with stored entries below one folder, as `torch.export.save` of PyTorch 2.8 and newer writes it, also where
-an older PyTorch exports. `models/NAME.json`, `data/weights/NAME_weights_config.json` and
-`data/constants/NAME_constants_config.json` exist for both names, `train` and `eval`; both lists of weights name the
-same files. `data/sample_inputs/NAME.pt` is empty.
+It is a zip with stored entries below one folder, as `torch.export.save` of PyTorch 2.8 and newer
+writes it, also where an older PyTorch exports. `models/NAME.json`,
+`data/weights/NAME_weights_config.json` and `data/constants/NAME_constants_config.json` exist for
+both names, `train` and `eval`; both lists of weights name the same files.
+`data/sample_inputs/NAME.pt` is empty.
 
-Two things are torchd's own. `extra/torchd.json` tells of one seeded step in Python, so that a runtime can repeat it
-before it trains; `data/torchd/` holds the inputs of that step, raw, contiguous and little-endian:
+Two things are torchd's own. `extra/torchd.json` tells of one seeded step in Python, so that a
+runtime can repeat it before it trains; `data/torchd/` holds the inputs of that step, raw,
+contiguous and little-endian:
 
     {
       "format": 1,
@@ -35,12 +39,13 @@ before it trains; `data/torchd/` holds the inputs of that step, raw, contiguous 
       "eval": {"loss": 1.5}
     }
 
-`inputs` stand in the order of the graph, by the names that the graph gives them. The numbers come about so, on the
-CPU, with the weights and buffers of the archive: `torch.manual_seed(seed)`, the eval graph, its loss; then
-`torch.manual_seed(seed)`, the train graph, its loss, and the square root of the sum of the squares of all gradients
-(a tied parameter counts once, one without a gradient does not). The loss is made of the first output: `output` is that
-output itself, `mean_square` the mean of its squares in float32, the others are those of `torch.nn.functional` (`nll` is
-`nll_loss`, `mse` is `mse_loss`) with the target and their defaults.
+`inputs` stand in the order of the graph, by the names that the graph gives them. The numbers come
+about so, on the CPU, with the weights and buffers of the archive: `torch.manual_seed(seed)`, the
+eval graph, its loss; then `torch.manual_seed(seed)`, the train graph, its loss, and the square root
+of the sum of the squares of all gradients (a tied parameter counts once, one without a gradient
+does not). The loss is made of the first output: `output` is that output itself, `mean_square` the
+mean of its squares in float32, the others are those of `torch.nn.functional` (`nll` is `nll_loss`,
+`mse` is `mse_loss`) with the target and their defaults.
 """
 
 import contextlib
@@ -71,7 +76,8 @@ MODES = ("train", "eval")
 SAMPLES = 4
 """Examples in the batch of the seeded step, where the example has as many."""
 TOLERANCE = 1e-4
-"""How far graph and module may be apart, relative to the norm of a tensor. On one thread they are equal."""
+"""How far graph and module may be apart, relative to the norm of a tensor. On one thread they
+are equal."""
 
 LOSSES = {
     "cross_entropy": torch.nn.functional.cross_entropy,
@@ -90,25 +96,31 @@ PYTHON = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
 
 class ExportError(ValueError):
-    """A model, or an example, of which no archive can be made; the message says why and what helps."""
+    """A model, or an example, of which no archive can be made; the message says why and what
+    helps."""
 
 
 def export(model, example, path, *, dynamic=None, loss=None, target=None, sample=None, seed=0):
-    """Writes `model` to `path` (a name that ends in `.pt2`) and returns what `extra/torchd.json` says.
+    """Writes `model` to `path` (a name that ends in `.pt2`) and returns what `extra/torchd.json`
+    says.
 
     model    a `torch.nn.Module` on the CPU. It is copied and not changed.
-    example  its inputs for one batch: a tensor, a tuple of tensors, or a dictionary of keyword arguments. Only dtypes,
-             shapes and ranges are used. The first dimension of every input is the batch.
+    example  its inputs for one batch: a tensor, a tuple of tensors, or a dictionary of keyword
+             arguments. Only dtypes, shapes and ranges are used. The first dimension of every input
+             is the batch.
     dynamic  further dimensions that differ from batch to batch, by the name of the input:
              `{"tokens": {1: torch.export.Dim("length", min=2, max=512)}}`.
-    loss     of the seeded step: "cross_entropy", "nll" or "mse" with a `target` for the example. Without it, the
-             model's own loss where the first output is one (`forward(x, y) -> loss`, or a tuple that begins with it),
-             else the mean of the squares of the first output.
-    sample   inputs of the seeded step, in the form of `example`, where random ones do not do (sorted lengths, say).
-             They are stored in the file, with the target, which then belongs to them.
+    loss     of the seeded step: "cross_entropy", "nll" or "mse" with a `target` for the example.
+             Without it, the model's own loss where the first output is one
+             (`forward(x, y) -> loss`, or a tuple that begins with it), else the mean of the squares
+             of the first output.
+    sample   inputs of the seeded step, in the form of `example`, where random ones do not do
+             (sorted lengths, say). They are stored in the file, with the target, which then belongs
+             to them.
     seed     of that step.
     """
-    # PyTorch warns of what it leaves out; here it is compared instead. The user's random numbers go on as if nothing had been drawn.
+    # PyTorch warns of what it leaves out; here it is compared instead. The user's random numbers
+    # go on as if nothing had been drawn.
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         return make(model, example, os.fspath(path), dynamic, loss, target, sample, seed)
@@ -244,12 +256,14 @@ class Inputs:
         return other
 
     def draw(self, count, seed):
-        """Random inputs of `count` examples, alike in dtype, shape and range. Special ones are taken as they are."""
+        """Random inputs of `count` examples, alike in dtype, shape and range. Special ones are
+        taken as they are."""
         generator = torch.Generator().manual_seed(seed)
         return self.map(lambda tensor: tensor.detach()[:count].clone() if self.special else draw(tensor.detach(), count, generator))
 
     def sizes(self, mode):
-        """Other sizes of the batch, on which module and graph are tried. One example is too few for BatchNorm in training."""
+        """Other sizes of the batch, on which module and graph are tried. One example is too few
+        for BatchNorm in training."""
         other = self.samples - 1 if self.special else self.samples + 1
         return (other, 1) if mode == "eval" else (other,) if other > 1 else ()
 
@@ -271,7 +285,8 @@ class Inputs:
 
 
 def draw(example, count, generator):
-    """Random values between the smallest and the largest of `example`; where it is not finite, they are not either."""
+    """Random values between the smallest and the largest of `example`; where it is not finite,
+    they are not either."""
     rows = torch.arange(count) % example.shape[0]
     like = example[rows].clone()
     if like.numel() == 0:
@@ -285,7 +300,7 @@ def draw(example, count, generator):
     if not example.is_floating_point():
         marks = example[example < 0].unique() if example.dtype.is_signed else example[:0]
         if marks.numel() == 1 and high >= 0:
-            # One negative value marks a place, as ignored labels and padding are: it stays where it is.
+            # One negative value marks a place, as ignored labels and padding are: it stays there.
             rest = torch.randint(max(0, example[example >= 0].min().item()), high + 1, like.shape, generator=generator).to(example.dtype)
             return torch.where(like < 0, like, rest)
         return torch.randint(low, high + 1, like.shape, generator=generator, dtype=torch.int64).to(example.dtype)
@@ -294,7 +309,8 @@ def draw(example, count, generator):
 
 
 def try_sizes(model, inputs, seed):
-    """Runs the module on batches of several sizes: one that is baked into forward shows here, with its line."""
+    """Runs the module on batches of several sizes: one that is baked into forward shows here,
+    with its line."""
     usual = max(2, inputs.batch)
     for mode in MODES:
         module = duplicate(model, mode)
@@ -408,7 +424,8 @@ def trace(module, inputs, dynamic, mode):
 
 
 class Guards(logging.Handler):
-    """Listens to PyTorch's tracing, quietly, for the user's lines that narrow a dynamic dimension."""
+    """Listens to PyTorch's tracing, quietly, for the user's lines that narrow a dynamic
+    dimension."""
 
     def __init__(self):
         super().__init__(logging.INFO)
@@ -453,7 +470,8 @@ def explain(error, guards, mode):
 
 
 def compare(programs, model, inputs, steps, loss, target, seed):
-    """Holds the graphs against the module: outputs, buffers and gradients of the seeded step, and other batches."""
+    """Holds the graphs against the module: outputs, buffers and gradients of the seeded step,
+    and other batches."""
     for mode in MODES:
         want = steps[mode]
         # A copy: a training step writes into buffers, which the archive is to hold as they were.
@@ -483,7 +501,8 @@ def compare(programs, model, inputs, steps, loss, target, seed):
 
 
 def differs(want, have, allowed=0.0):
-    """Whether two tensors are apart beyond rounding; None is a gradient that is not there, which a zero may stand for."""
+    """Whether two tensors are apart beyond rounding; None is a gradient that is not there, which
+    a zero may stand for."""
     if want is None and have is not None:
         want = torch.zeros_like(have)
     elif have is None and want is not None:
@@ -603,7 +622,8 @@ class Writer:
         self.bytes(f"data/{folder}/{mode}_{folder}_config.json", json.dumps({"config": config}).encode())
 
     def shared(self, folder, prefix, names, content):
-        """The file of a storage: that of the other graph, where the same tensors have the same values there."""
+        """The file of a storage: that of the other graph, where the same tensors have the same
+        values there."""
         key = (folder, names, hashlib.sha256(content).digest())
         if key not in self.files:
             self.files[key] = f"{prefix}_{len(self.files)}"
@@ -612,7 +632,8 @@ class Writer:
 
 
 def graph_json(program, folder):
-    """The graph, out of what `torch.export.save` writes: by 2.7 in a container of its own, by later ones in an archive."""
+    """The graph, out of what `torch.export.save` writes: by 2.7 in a container of its own, by
+    later ones in an archive."""
     with tempfile.TemporaryFile(dir=folder) as saved:
         torch.export.save(program, saved)
         with zipfile.ZipFile(saved) as archive:
@@ -651,7 +672,7 @@ def check_tensor(tensor, what):
 
 
 def where(error):
-    """" at file:line, in forward: text", the user's own line that an error comes from, or nothing."""
+    """The user's own line that an error comes from, as part of a sentence; or nothing."""
     line = user_line(traceback.extract_tb(error.__traceback__))
     return f" at {line}" if line else ""
 

@@ -1,11 +1,13 @@
-"""Trains models in Python's eager loop and through the daemon, and prints how far apart they are, as a table in Markdown.
+"""Trains models in Python's eager loop and through the daemon, and prints how far apart they are,
+as a table in Markdown.
 
     .pytorch/bin/python tests/pytorch/compare.py [MODEL ...]
 
-It fails if losses or weights of one differ, beyond what its case in `models.py` allows. Each model is exported, trained
-in Python and trained by torchd in processes of their own, one after the other, each on one thread. Without names all
-models of `models.ZOO` are compared. TORCHD_BIN is the folder of the programs, else target/debug; STEPS the number of steps;
-EXPORT_WITH an interpreter with another PyTorch that exports in place of this one.
+It fails if losses or weights of one differ, beyond what its case in `models.py` allows. Each model
+is exported, trained in Python and trained by torchd in processes of their own, one after the other,
+each on one thread. Without names all models of `models.ZOO` are compared. TORCHD_BIN is the folder
+of the programs, else target/debug; STEPS the number of steps; EXPORT_WITH an interpreter with
+another PyTorch that exports in place of this one.
 """
 
 import contextlib
@@ -46,7 +48,8 @@ def resident_bytes():
 
 
 def apart(task, *arguments):
-    """Runs `task` in a process of its own, so that neither its memory nor its imports count for another."""
+    """Runs `task` in a process of its own, so that neither its memory nor its imports count for
+    another."""
     def run(pipe):
         try:
             pipe.send((task(*arguments), None))
@@ -78,7 +81,8 @@ def state_of(module):
 
 
 def prepare(case, folder):
-    """Writes the data, and the weights to begin with, which another PyTorch might draw otherwise."""
+    """Writes the data, and the weights to begin with, which another PyTorch might draw
+    otherwise."""
     save_file(case.data(EXAMPLES), folder / "data.safetensors")
     save_file(state_of(build(case)), folder / "initial.safetensors")
 
@@ -105,7 +109,8 @@ def export_elsewhere(name, folder):
 
 
 def eager(case, folder):
-    """Trains in Python. The losses, milliseconds a step, and the resident memory after the last step."""
+    """Trains in Python. The losses, milliseconds a step, and the resident memory after the last
+    step."""
     module = build(case)
     optimizer = torch.optim.SGD(module.parameters(), lr=case.rate, momentum=case.momentum)
     run = reference.train(module, load_file(folder / "data.safetensors"), case.loss, optimizer, steps=STEPS, batch_size=BATCH, seed=SEED)
@@ -164,7 +169,8 @@ class Daemon:
         return said.stdout
 
     def train(self, file):
-        """Trains a job to its end. The losses, milliseconds a step, the resident memory after the last step, the weights."""
+        """Trains a job to its end. The losses, milliseconds a step, the resident memory after
+        the last step, the weights."""
         job = json.loads(self.ctl("submit", file, "-o", "json"))["name"]
         self.ctl("watch", job)
 
@@ -187,7 +193,8 @@ class Daemon:
 
 
 def difference(ours, theirs):
-    """The largest difference of two lists of numbers or dictionaries of tensors; infinite if they do not have the same names."""
+    """The largest difference of two lists of numbers or dictionaries of tensors; infinite if
+    they do not have the same names."""
     if isinstance(ours, dict):
         if set(ours) != set(theirs):
             return float("inf")

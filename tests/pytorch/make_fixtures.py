@@ -1,4 +1,5 @@
-"""Makes tests/data/exported/: archives of small models, data for them, and what PyTorch itself makes of both.
+"""Makes tests/data/exported/: archives of small models, data for them, and what PyTorch itself
+makes of both.
 
     .pytorch/bin/python tests/pytorch/make_fixtures.py [FOLDER]
 
@@ -37,7 +38,8 @@ OPTIMIZERS = {
 
 
 def plain_paths(text):
-    """The text of a graph without this machine's paths, and with the user's line alone of each stack trace."""
+    """The text of a graph without this machine's paths, and with the user's line alone of each
+    stack trace."""
     text = text.replace(str(TOP) + "/", "")
 
     def shorten(found):
@@ -49,7 +51,8 @@ def plain_paths(text):
 
 
 def rewrite(path, change):
-    """Writes an archive anew, each entry through `change(name, content)`; one that becomes None is left out."""
+    """Writes an archive anew, each entry through `change(name, content)`; one that becomes None
+    is left out."""
     with zipfile.ZipFile(path) as archive:
         entries = [(name, archive.read(name)) for name in archive.namelist()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -60,7 +63,8 @@ def rewrite(path, change):
 
 
 def without_machine(name, content):
-    """For `rewrite`: what depends on the machine, and the pickles that torch.export.save adds, are left out."""
+    """For `rewrite`: what depends on the machine, and the pickles that torch.export.save adds,
+    are left out."""
     if name.endswith(".json") and "/models/" in name:
         return plain_paths(content.decode()).encode()
     return b"" if "/sample_inputs/" in name else None if name.endswith("serialization_id") else content
