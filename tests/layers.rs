@@ -21,8 +21,19 @@ const FORBIDDEN: [(&str, &str); 6] = [
 ];
 
 /// What the runner's tree may use of the library.
-const RUNNER: [&str; 10] =
-    ["beneath", "proto", "job", "tensor_file", "dataset", "fault", "gpu", "journal", "record", "tensorboard"];
+const RUNNER: [&str; 11] = [
+    "beneath",
+    "shortage",
+    "proto",
+    "job",
+    "tensor_file",
+    "dataset",
+    "fault",
+    "gpu",
+    "journal",
+    "record",
+    "tensorboard",
+];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
