@@ -27,6 +27,8 @@ pub mod record;
 
 pub mod dataset;
 
+pub mod exported;
+
 pub mod job;
 
 pub mod compat;

@@ -8,8 +8,11 @@
 mod batches;
 mod checkpoint;
 mod cuda;
+mod dispatcher;
 mod divergence;
+mod exported;
 mod failure;
+mod graph;
 mod model;
 mod optimizer;
 mod probe;

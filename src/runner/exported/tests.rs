@@ -1,0 +1,160 @@
+//! Models that PyTorch exported, trained here and there: the numbers have to be the same, bit for
+//! bit. `tests/data/exported/README.md` tells how PyTorch trained them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value as Json;
+use tch::{Device, Kind, Tensor};
+use torchd::exported::operators::Operators;
+use torchd::exported::{Archive, judge};
+
+use super::{Exported, Mode, Part};
+use crate::dispatcher::{self, Argument, Call};
+use crate::graph::Value;
+use crate::seed::{Stream, derive, shuffled};
+use torchd::exported::arithmetic::Number;
+
+const EXAMPLES: u64 = 28;
+const SEED: u64 = 7;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/exported").join(name)
+}
+
+fn operators() -> Operators {
+    let schemas = dispatcher::schemas("aten").unwrap();
+    Operators::new(schemas.iter().map(String::as_str))
+}
+
+/// A model out of one archive with both graphs, or of two files.
+fn load(name: &str, operators: &Operators) -> (Exported, Vec<String>) {
+    let open = |file: &str| {
+        let bytes = fs::read(folder(name).join(file)).unwrap();
+        let length = bytes.len() as u64;
+        Archive::open(bytes, length).unwrap()
+    };
+    let archives = if folder(name).join("net.pt2").exists() {
+        vec![open("net.pt2")]
+    } else {
+        vec![open("train.pt2"), open("eval.pt2")]
+    };
+    let part = |place: usize, names: [&str; 2]| {
+        let archive = &archives[place.min(archives.len() - 1)];
+        (archive, names.iter().find_map(|name| archive.models.get(*name)).unwrap())
+    };
+    let (train_archive, train_model) = part(0, ["train", "model"]);
+    let (eval_archive, eval_model) = part(1, ["eval", "model"]);
+    let train = judge::train(train_model, operators).unwrap_or_else(|refusals| panic!("{name}: {refusals:?}"));
+    let eval = judge::eval(eval_model, train_model, &train.facts, operators).unwrap();
+    let inputs = train.facts.inputs.iter().map(|field| field.name.clone()).collect();
+    let train = Part { archive: train_archive, model: train_model, judged: &train };
+    let eval = Part { archive: eval_archive, model: eval_model, judged: &eval };
+    (Exported::load(&train, Some(&eval), Device::Cpu).unwrap(), inputs)
+}
+
+fn tensors(path: &Path) -> Vec<(String, Tensor)> {
+    Tensor::read_safetensors(path).unwrap()
+}
+
+fn find<'a>(tensors: &'a [(String, Tensor)], name: &str) -> &'a Tensor {
+    &tensors.iter().find(|(found, _)| found == name).unwrap_or_else(|| panic!("{name} is missing")).1
+}
+
+/// The loss of what a graph returned.
+fn loss_of(returned: &[Value], kind: Option<&str>, target: &Tensor) -> Tensor {
+    let Some(Value::Tensor(first)) = returned.first() else { panic!("{returned:?}") };
+    match kind {
+        None => first.shallow_clone(),
+        Some("cross_entropy") => first.cross_entropy_for_logits_of(target),
+        Some("mse") => first.mse_loss(target, tch::Reduction::Mean),
+        Some(other) => panic!("{other}"),
+    }
+}
+
+trait CrossEntropy {
+    fn cross_entropy_for_logits_of(&self, target: &Tensor) -> Tensor;
+}
+
+impl CrossEntropy for Tensor {
+    /// `torch.nn.functional.cross_entropy` with its defaults.
+    fn cross_entropy_for_logits_of(&self, target: &Tensor) -> Tensor {
+        self.cross_entropy_loss::<Tensor>(target, None, tch::Reduction::Mean, -100, 0.0)
+    }
+}
+
+/// Trains as the reference was trained, and compares every loss, the state and the evaluation.
+fn compare(name: &str) {
+    let reference: Json = serde_json::from_slice(&fs::read(folder(name).join("reference.json")).unwrap()).unwrap();
+    let run = &reference["runs"]["sgd"];
+    // All tests of a process draw from one generator.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::set_num_threads(1);
+    let (model, inputs) = load(name, &operators());
+    let data = tensors(&folder(name).join("data.safetensors"));
+    let kind = reference["loss"].as_str();
+    let (rate, momentum) = (run["arguments"]["lr"].as_f64().unwrap(), run["arguments"]["momentum"].as_f64().unwrap());
+    let add = Call::prepare("aten::add_", "Tensor", &[Argument::None, Argument::None, Argument::None]).unwrap();
+    let mut velocities: Vec<Option<Tensor>> = model.parameters.iter().map(|_| None).collect();
+    let mut losses: Vec<f64> = Vec::new();
+    let batches = (0..).flat_map(|epoch| {
+        let order = shuffled(EXAMPLES, SEED, epoch);
+        order.chunks(8).map(<[_]>::to_vec).collect::<Vec<_>>()
+    });
+    for (batch, step) in batches.zip(0..20u64) {
+        tch::manual_seed(derive(SEED, Stream::Step(step)) as i64);
+        let places = Tensor::from_slice(&batch);
+        let take = |name: &str| find(&data, name).index_select(0, &places);
+        let given: Vec<_> = inputs.iter().map(|name| take(name)).collect();
+        let given: Vec<_> = given.iter().collect();
+        let loss = loss_of(&model.forward(&given, Mode::Training).unwrap(), kind, &take("y"));
+        losses.push(f64::try_from(&loss).unwrap());
+        let parameters: Vec<_> = model.parameters.iter().map(|named| &named.tensor).collect();
+        let gradients = Tensor::run_backward(&[loss], &parameters, false, false);
+        tch::no_grad(|| {
+            for (place, (parameter, gradient)) in parameters.iter().zip(&gradients).enumerate() {
+                if !gradient.defined() {
+                    continue;
+                }
+                let velocity = match &mut velocities[place] {
+                    Some(velocity) => velocity.g_mul_scalar_(momentum).g_add_(gradient),
+                    first => first.insert(gradient.copy()).shallow_clone(),
+                };
+                let rate = Argument::Number(Number::Float(-rate));
+                let arguments = [Argument::Tensor(parameter), Argument::Tensor(&velocity), rate];
+                drop(add.run(&[0, 1, 2], &arguments).unwrap());
+            }
+        });
+    }
+    let expected: Vec<f64> = run["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
+    assert_eq!(losses, expected, "{name}");
+    let saved = tensors(&folder(name).join("sgd.safetensors"));
+    let mut compared = 0;
+    for (key, right) in &saved {
+        let Some(key) = key.strip_prefix("state.") else { continue };
+        let found = model.tensor(key).unwrap_or_else(|| panic!("{name}: {key} is missing"));
+        assert_eq!(found.kind(), right.kind(), "{name}: {key}");
+        assert!(found.equal(right), "{name}: {key} differs by {}", (found - right).abs().max());
+        compared += 1;
+    }
+    assert!(compared >= model.parameters.len() + model.ties.len(), "{name}: {compared}");
+    let all: Vec<_> = inputs.iter().map(|name| find(&data, name)).collect();
+    let returned = tch::no_grad(|| model.forward(&all, Mode::Evaluation)).unwrap();
+    let loss = f64::try_from(loss_of(&returned, kind, find(&data, "y"))).unwrap();
+    assert_eq!(loss, run["eval_loss"].as_f64().unwrap(), "{name}");
+}
+
+/// One test for each model, so that they are told apart and run side by side.
+macro_rules! models {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            compare(stringify!($name));
+        })*
+    };
+}
+
+models! { mlp cnn gpt encoder lstm tied step_loss step_metrics two_inputs branch }
