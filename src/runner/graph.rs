@@ -7,9 +7,10 @@
 //! error of an operator, told with the node and the user's line.
 
 mod arguments;
+mod branch;
 mod values;
 
-use tch::{Device, TchError, Tensor};
+use tch::{Device, TchError};
 use torchd::exported::plan::{self, Action, Operand, Place, Plan, Returned};
 
 use self::arguments::Prepared;
@@ -131,7 +132,8 @@ impl Graph {
                 let _region = Autocast::enter(is_cuda, autocast.is_enabled, autocast.dtype, autocast.is_cached)?;
                 inner.run(given)
             }
-            Ready::Call(_) | Ready::Compute(..) | Ready::Cond { .. } => inner.run(given),
+            Ready::Cond { .. } => branch::with_all_inputs(inner, given),
+            Ready::Call(_) | Ready::Compute(..) => inner.run(given),
         }?;
         let places = step.results.iter().flat_map(|place| match place {
             Place::Nothing => vec![None],

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value as Json;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 use torchd::exported::operators::Operators;
 use torchd::exported::{Archive, judge};
 
