@@ -10,6 +10,7 @@ const PROTOS: &[&str] = &[
     "torchd/v1/job.proto",
     "torchd/v1/system.proto",
     "torchd/v1/compatibility.proto",
+    "torchd/v1/file.proto",
     "torchd/v1/gpu.proto",
     "torchd/journal/v1/journal.proto",
     "tensorboard/event.proto",

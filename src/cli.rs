@@ -1,5 +1,5 @@
 //! torchctl: a client of the protocol like any other, for people and their scripts. Knows nothing
-//! of the daemon but `proto`.
+//! of the daemon but `proto`, and reads files of models itself.
 
 mod arguments;
 mod artifacts;
@@ -9,6 +9,7 @@ mod connection;
 mod failure;
 mod following;
 mod gpus;
+mod inspect;
 mod job_commands;
 mod licenses;
 mod output;
@@ -93,6 +94,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Version { licenses: true } => licenses::print(output),
         Command::Version { licenses: false } => cluster::version(connection().await?, output).await,
         Command::Gpus(arguments) => gpus::gpus(connection().await?, output, arguments).await,
+        Command::Inspect { file } => inspect::inspect(output, &file),
         Command::Cluster => cluster::cluster(connection().await?, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

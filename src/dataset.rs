@@ -7,9 +7,7 @@ pub mod compressed;
 mod data_file;
 pub mod idx;
 pub mod labelled_images;
-pub mod looks;
 pub mod roots;
-pub mod safetensors;
 
 pub use data_file::DataFile;
 pub use labelled_images::{Facts, LabelledImages, Part, Problem};

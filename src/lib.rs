@@ -17,6 +17,8 @@ pub mod terminal;
 
 pub mod shortage;
 
+pub mod looks;
+
 pub mod gate;
 
 pub mod sha256;
@@ -24,6 +26,8 @@ pub mod sha256;
 pub mod node;
 
 pub mod record;
+
+pub mod tensor_file;
 
 pub mod dataset;
 

@@ -168,6 +168,12 @@ pub(super) enum Command {
     },
     /// Print what torchd knows of its machine
     Cluster,
+    /// Tell what is in a file of weights, safetensors or .pt, and whether torchd would refuse it;
+    /// reads it here and asks no daemon. Exits with 1 where it would
+    Inspect {
+        /// The file
+        file: PathBuf,
+    },
     /// Print a script that lets a shell complete commands and flags; asks no daemon
     Completions {
         /// The shell

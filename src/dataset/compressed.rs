@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use flate2::bufread::GzDecoder;
 
-use super::looks::{self, looks_like};
+use crate::looks::{self, looks_like};
 
 /// The first byte of a member.
 const MEMBER: u8 = 0x1f;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use super::compressed::Source;
-use super::looks::{self, looks_like};
+use crate::looks::{self, looks_like};
 
 /// The type byte of unsigned bytes.
 const UNSIGNED_BYTE: u8 = 0x08;

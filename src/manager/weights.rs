@@ -3,15 +3,13 @@
 //!
 //! The runner judges them once more when it loads them: larger files, and what has changed since.
 
-use std::fs::File;
-use std::io::Seek;
-
 use super::warm_start::{Refusal, Source, Warm};
-use crate::dataset::labelled_images::WHOLE_BELOW_BYTES;
-use crate::dataset::safetensors::{Header, SafetensorsError, TensorInfo};
 use crate::job::Violations;
 use crate::job::spec::{Model, judge_state, judge_weights};
 use crate::journal::JobFolder;
+use crate::tensor_file::{
+    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values as judge_tensors,
+};
 
 /// Adds what is wrong with them under `field`. `model` is None where the request is wrong about
 /// that.
@@ -35,25 +33,27 @@ pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, wrong: &mut 
 }
 
 /// Which tensors a model needs.
-type Rule = fn(Model, &[TensorInfo]) -> Result<(), String>;
+type Rule = fn(Model, &[Tensor]) -> Result<(), String>;
 
 fn judge_file(source: &Source, model: Option<Model>, rule: Rule) -> Result<(), Refusal> {
     let told = |what: String| format!("{} {what}", source.path.display());
-    let header = judge_values(source).map_err(|error| match &error {
-        SafetensorsError::Unreadable(cause) => Refusal::of(cause, told(error.to_string())),
-        _ => told(error.to_string()).into(),
+    let tensors = judge_values(source).map_err(|problem| match &problem {
+        Problem::Unreadable(cause) => Refusal::of(cause, told(problem.to_string())),
+        _ => told(problem.to_string()).into(),
     })?;
-    model.map_or(Ok(()), |model| rule(model, &header.tensors)).map_err(|what| told(what).into())
+    model.map_or(Ok(()), |model| rule(model, &tensors)).map_err(|what| told(what).into())
 }
 
-/// The header of a file whose values are finite, where the file is small enough to be read whole.
-fn judge_values(source: &Source) -> Result<Header, SafetensorsError> {
-    let mut file: &File = &source.file;
-    // Whoever reads it next begins at its first byte too.
-    file.rewind().map_err(SafetensorsError::Unreadable)?;
-    let header = Header::read(&mut file, source.size_bytes)?;
-    if source.size_bytes < WHOLE_BELOW_BYTES {
-        header.check_values(&mut file)?;
+/// The tensors of a file whose values are finite, where they are few enough to be read.
+fn judge_values(source: &Source) -> Result<Vec<Tensor>, Problem> {
+    let positioned = Positioned(&source.file);
+    let file = TensorFile::read_from(&positioned, source.size_bytes)?;
+    if file.format == Format::Pt {
+        let what = "is a .pt file, and a safetensors file is needed: save it anew with safetensors.torch.save_file";
+        return Err(Problem::Refused(what.into()));
     }
-    Ok(header)
+    if bytes_to_judge(&file.tensors) < VALUES_BELOW_BYTES {
+        judge_tensors(&file.tensors, &positioned)?;
+    }
+    Ok(file.tensors)
 }

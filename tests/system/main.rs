@@ -20,6 +20,7 @@ mod first_job;
 mod full_disk;
 mod gpu_jobs;
 mod gpus;
+mod inspect;
 mod limits;
 mod memory;
 mod mirror;

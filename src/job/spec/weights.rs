@@ -5,7 +5,7 @@
 //! it.
 
 use super::Model;
-use crate::dataset::safetensors::TensorInfo;
+use crate::tensor_file::{Dtype, Tensor};
 
 /// A tensor that a model learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,32 +62,33 @@ impl Model {
 /// A tensor that a file should have.
 struct Needed {
     name: String,
-    dtype: &'static str,
+    dtype: Dtype,
     shape: &'static [i64],
 }
 
 /// Whether a file with these tensors holds the weights of that model, and nothing else.
-pub fn judge_weights(model: Model, found: &[TensorInfo]) -> Result<(), String> {
+pub fn judge_weights(model: Model, found: &[Tensor]) -> Result<(), String> {
     let needed = model.parameters().iter();
     let needed: Vec<_> =
-        needed.map(|told| Needed { name: told.name.into(), dtype: "F32", shape: told.shape }).collect();
+        needed.map(|told| Needed { name: told.name.into(), dtype: Dtype::F32, shape: told.shape }).collect();
     compare(&needed, found)
 }
 
 /// Whether a file with these tensors holds what training needs besides the weights: the sums behind
 /// the next scalars, and velocities for all parameters or for none.
-pub fn judge_state(model: Model, found: &[TensorInfo]) -> Result<(), String> {
-    let sums = [SUM_CORRECT, SUM_LOSS].map(|name| Needed { name: name.into(), dtype: "F64", shape: &[] });
+pub fn judge_state(model: Model, found: &[Tensor]) -> Result<(), String> {
+    let sums = [SUM_CORRECT, SUM_LOSS].map(|name| Needed { name: name.into(), dtype: Dtype::F64, shape: &[] });
     let parameters = model.parameters().iter();
     let has_velocities = parameters.clone().any(|told| found.iter().any(|has| has.name == velocity_name(told.name)));
     let velocities = parameters.filter(|_| has_velocities);
-    let velocities = velocities.map(|told| Needed { name: velocity_name(told.name), dtype: "F32", shape: told.shape });
+    let velocities =
+        velocities.map(|told| Needed { name: velocity_name(told.name), dtype: Dtype::F32, shape: told.shape });
     compare(&sums.into_iter().chain(velocities).collect::<Vec<_>>(), found)
 }
 
 /// All differences at once, with the names that are there and those that are needed where names
 /// differ.
-fn compare(needed: &[Needed], found: &[TensorInfo]) -> Result<(), String> {
+fn compare(needed: &[Needed], found: &[Tensor]) -> Result<(), String> {
     let absent = needed.iter().filter(|needed| found.iter().all(|has| has.name != needed.name)).count();
     let extra: Vec<_> = found.iter().filter(|has| needed.iter().all(|needed| needed.name != has.name)).collect();
     if absent == 0 && extra.is_empty() {
@@ -95,8 +96,8 @@ fn compare(needed: &[Needed], found: &[TensorInfo]) -> Result<(), String> {
             let has = found.iter().find(|has| has.name == needed.name)?;
             let is_right = has.dtype == needed.dtype
                 && has.shape.iter().map(|&size| i64::try_from(size).ok()).eq(needed.shape.iter().copied().map(Some));
-            let wanted = format!("{} {:?} is needed", needed.dtype, needed.shape);
-            (!is_right).then(|| format!("{} is {} {:?}, {wanted}", needed.name, cut(&has.dtype), has.shape))
+            let wanted = format!("{} {:?} is needed", needed.dtype.name(), needed.shape);
+            (!is_right).then(|| format!("{} is {} {:?}, {wanted}", needed.name, has.dtype.name(), has.shape))
         };
         let differences: Vec<_> = needed.iter().filter_map(differ).collect();
         return if differences.is_empty() {
@@ -121,7 +122,7 @@ fn compare(needed: &[Needed], found: &[TensorInfo]) -> Result<(), String> {
 }
 
 /// What stands before each of the needed names, where that is the only difference.
-fn prefix(needed: &[Needed], found: &[TensorInfo]) -> Option<String> {
+fn prefix(needed: &[Needed], found: &[Tensor]) -> Option<String> {
     let first = needed.first()?;
     let prefix = found.iter().find_map(|has| has.name.strip_suffix(first.name.as_str()))?;
     let is_there =
@@ -151,27 +152,29 @@ fn cut(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor_file::Place;
 
     const MODEL: Model = Model::MnistCnn { dropout: 0.5 };
 
-    fn tensor(name: &str, dtype: &str, shape: &[i64]) -> TensorInfo {
-        let shape = shape.iter().map(|&size| size as u64).collect();
-        TensorInfo { name: name.into(), dtype: dtype.into(), shape, size_bytes: 0 }
+    fn tensor(name: &str, dtype: Dtype, shape: &[i64]) -> Tensor {
+        let shape: Vec<_> = shape.iter().map(|&size| size as u64).collect();
+        let place = Place { offset: 0, storage_bytes: 0, first: 0, strides: vec![0; shape.len()] };
+        Tensor { name: name.into(), dtype, shape, place }
     }
 
-    fn weights() -> Vec<TensorInfo> {
-        MODEL.parameters().iter().map(|told| tensor(told.name, "F32", told.shape)).collect()
+    fn weights() -> Vec<Tensor> {
+        MODEL.parameters().iter().map(|told| tensor(told.name, Dtype::F32, told.shape)).collect()
     }
 
     #[test]
     fn weights_that_differ_are_named_with_what_is_there_and_what_is_needed() {
         assert_eq!(judge_weights(MODEL, &weights()), Ok(()));
         let renamed = |prefix: &str| -> Vec<_> {
-            weights().into_iter().map(|has| TensorInfo { name: format!("{prefix}{}", has.name), ..has }).collect()
+            weights().into_iter().map(|has| Tensor { name: format!("{prefix}{}", has.name), ..has }).collect()
         };
-        let more = [weights(), vec![tensor("fc3.\u{1b}[2J", "F32", &[2])]].concat();
-        let many = (0..100).map(|index| tensor(&format!("layer.{index:03}"), "F32", &[1])).collect::<Vec<_>>();
-        let changed = |name: &str, dtype: &str, shape: &[i64]| {
+        let more = [weights(), vec![tensor("fc3.\u{1b}[2J", Dtype::F32, &[2])]].concat();
+        let many = (0..100).map(|index| tensor(&format!("layer.{index:03}"), Dtype::F32, &[1])).collect::<Vec<_>>();
+        let changed = |name: &str, dtype: Dtype, shape: &[i64]| {
             let mut all = weights();
             *all.iter_mut().find(|has| has.name == name).unwrap() = tensor(name, dtype, shape);
             all
@@ -190,8 +193,8 @@ mod tests {
             (more, &[r"too many are fc3.\u{1b}[2J"]),
             (many, &["layer.011 and 88 more"]),
             (vec![], &["has the tensors (none)"]),
-            (changed("fc2.weight", "F32", &[50, 10]), &["fc2.weight is F32 [50, 10], F32 [10, 50] is needed"]),
-            (changed("fc2.bias", "F16", &[10]), &["fc2.bias is F16 [10], F32 [10] is needed"]),
+            (changed("fc2.weight", Dtype::F32, &[50, 10]), &["fc2.weight is F32 [50, 10], F32 [10, 50] is needed"]),
+            (changed("fc2.bias", Dtype::F16, &[10]), &["fc2.bias is F16 [10], F32 [10] is needed"]),
         ] {
             let told = judge_weights(MODEL, &found).unwrap_err();
             assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
@@ -200,12 +203,12 @@ mod tests {
 
     #[test]
     fn a_state_has_its_sums_and_velocities_for_all_parameters_or_for_none() {
-        let sums = vec![tensor(SUM_LOSS, "F64", &[]), tensor(SUM_CORRECT, "F64", &[])];
-        let velocities = weights().into_iter().map(|has| TensorInfo { name: velocity_name(&has.name), ..has });
+        let sums = vec![tensor(SUM_LOSS, Dtype::F64, &[]), tensor(SUM_CORRECT, Dtype::F64, &[])];
+        let velocities = weights().into_iter().map(|has| Tensor { name: velocity_name(&has.name), ..has });
         let whole: Vec<_> = sums.iter().cloned().chain(velocities).collect();
         assert_eq!((judge_state(MODEL, &sums), judge_state(MODEL, &whole)), (Ok(()), Ok(())));
         assert!(judge_state(MODEL, &whole[1..]).unwrap_err().contains("needed are sums.correct, sums.loss"));
         assert!(judge_state(MODEL, &whole[..9]).unwrap_err().contains("velocity.fc2.bias"));
-        assert!(judge_state(MODEL, &[tensor(SUM_LOSS, "F32", &[])]).is_err());
+        assert!(judge_state(MODEL, &[tensor(SUM_LOSS, Dtype::F32, &[])]).is_err());
     }
 }

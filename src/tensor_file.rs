@@ -1,0 +1,104 @@
+//! Files of named tensors: safetensors, and the state dicts that `torch.save` writes. Reads what a
+//! file holds, reads and judges values, and writes `.pt` files; without libtorch, and without
+//! executing anything that a file says.
+//!
+//! Every number of a file is checked against the file's size before anything is allocated or read
+//! by it. This module must not decide which tensors a model needs: its callers do.
+
+pub mod archive;
+mod dtype;
+mod finite;
+pub mod matching;
+mod pickle;
+mod problem;
+pub mod pt;
+pub mod safetensors;
+mod source;
+mod state_dict;
+mod tensor;
+
+use std::fmt;
+use std::fs::File;
+
+pub use dtype::Dtype;
+pub use finite::{bytes_to_judge, judge_values};
+pub use problem::Problem;
+pub use rawzip::ReaderAt;
+pub use source::{Part, Positioned};
+pub use tensor::{Place, Tensor};
+
+use crate::looks::{self, looks_like};
+
+/// The values of a file are read when it is judged where they are fewer bytes than this. Larger
+/// files are judged by the job that takes them.
+pub const VALUES_BELOW_BYTES: u64 = 64_000_000;
+
+/// The kinds of files that hold named tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// A safetensors file.
+    Safetensors,
+    /// A file of `torch.save`, as PyTorch 1.6 and later write it.
+    Pt,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Safetensors => "safetensors",
+            Self::Pt => ".pt",
+        })
+    }
+}
+
+/// What a file of named tensors holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorFile {
+    /// The kind of file.
+    pub format: Format,
+    /// Its tensors: in the order of their values in a safetensors file, in the order of the state
+    /// dict in a `.pt` file. No name stands there twice.
+    pub tensors: Vec<Tensor>,
+    /// The keys of a `.pt` file under which state dicts are usually saved and were found. One: the
+    /// tensors are those under it. None or several: the tensors are all of the file, and their names
+    /// begin with the keys that lead to them.
+    pub state_dicts: Vec<String>,
+    /// Tensors of a `.pt` file that are not under that key, such as the state of an optimizer.
+    pub left_out: u64,
+}
+
+impl TensorFile {
+    /// Reads what a file holds, whichever of the formats it has.
+    ///
+    /// # Errors
+    /// What is wrong with the file; values are not read.
+    pub fn read(file: &File) -> Result<Self, Problem> {
+        let size_bytes = file.metadata().map_err(Problem::Unreadable)?.len();
+        Self::read_from(&Positioned(file), size_bytes)
+    }
+
+    /// The same from so many bytes of anything, such as an entry of an archive.
+    pub fn read_from(source: &dyn ReaderAt, size_bytes: u64) -> Result<Self, Problem> {
+        let head = source::read_at_most(source, 0, looks::HEAD_BYTES as u64, size_bytes)?;
+        if head.starts_with(archive::SIGNATURE) {
+            return pt::read(source, size_bytes);
+        }
+        if head.starts_with(&pt::BEFORE_1_6) {
+            return Err(Problem::Refused(
+                "is a .pt file in the form before PyTorch 1.6, which is not read: load it and save it again with \
+                 torch.save(torch.load(PATH), PATH)"
+                    .into(),
+            ));
+        }
+        if !safetensors::begins(&head) {
+            return Err(Problem::NotTensors(looks_like(&head)));
+        }
+        let tensors = safetensors::read(source, size_bytes)?;
+        Ok(Self { format: Format::Safetensors, tensors, state_dicts: Vec::new(), left_out: 0 })
+    }
+
+    /// The tensor with that name.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+}

@@ -1,0 +1,147 @@
+//! Zip archives whose entries are stored and not compressed, as PyTorch writes those with values:
+//! where the entries lie in the file. (PKWARE APPNOTE 6.3.10; PyTorch `caffe2/serialize/inline_container.cc`)
+//!
+//! Checksums are not compared: PyTorch can be told to leave them out, and does not compare them
+//! either.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use rawzip::{CompressionMethod, ReaderAt, ZipLocator};
+
+use super::Problem;
+use super::source::read_at_most;
+
+/// The first bytes of an archive.
+pub const SIGNATURE: &[u8] = b"PK\x03\x04";
+
+/// Archives with more entries are refused.
+pub const MAX_ENTRIES: usize = 200_000;
+/// Directories with more bytes are refused: they hold the names, which are kept.
+pub const MAX_DIRECTORY_BYTES: u64 = 32 << 20;
+
+/// The directory ends with the file, but for a comment, whose length has 16 bits.
+const MAX_TAIL_BYTES: u64 = (1 << 16) + 128;
+
+/// The entries of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// Where their bytes lie; None for an entry that is not stored as it is.
+    entries: BTreeMap<String, Option<Range<u64>>>,
+}
+
+impl Archive {
+    /// Reads the directory of an archive that has so many bytes. No two entries have the same name
+    /// or share a byte.
+    ///
+    /// # Errors
+    /// What is wrong with the archive.
+    pub fn read(source: &dyn ReaderAt, size_bytes: u64) -> Result<Self, Problem> {
+        let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
+        let locator = ZipLocator::new().max_search_space(MAX_TAIL_BYTES);
+        let archive = locator.locate_in_reader(source, &mut buffer, size_bytes).map_err(|(_, error)| of_zip(error))?;
+        if archive.end_offset() != size_bytes {
+            return Err(damaged(format!("it ends at byte {}, and the file at {size_bytes}", archive.end_offset())));
+        }
+        let directory = archive.directory_offset();
+        let directory_bytes = archive.eocd_offset().saturating_sub(directory);
+        let told = archive.entries_hint();
+        if directory_bytes > MAX_DIRECTORY_BYTES || told > MAX_ENTRIES as u64 {
+            return Err(Problem::Refused(format!(
+                "has a directory of {told} entries and {directory_bytes} bytes; {MAX_ENTRIES} and \
+                 {MAX_DIRECTORY_BYTES} at most are read"
+            )));
+        }
+        let mut entries = BTreeMap::new();
+        let mut places = Vec::new();
+        let mut records = archive.entries(&mut buffer);
+        while let Some(record) = records.next_entry().map_err(of_zip)? {
+            let name = record.file_path();
+            let name = std::str::from_utf8(name.as_ref()).map_err(|_| damaged("the name of an entry is not UTF-8"))?;
+            let name = name.to_owned();
+            let is_stored = record.compression_method() == CompressionMethod::STORE && !record.flags().is_encrypted();
+            let wanted = if is_stored { record.uncompressed_size_hint() } else { record.compressed_size_hint() };
+            let header = record.local_header_offset();
+            if header >= directory {
+                return Err(damaged(format!("the entry {name:?} begins at {header}, behind the directory")));
+            }
+            let found = archive.get_entry(record.wayfinder()).map_err(of_zip)?;
+            let (from, to) = found.compressed_data_range();
+            if to > directory || wanted != to - from {
+                return Err(damaged(format!(
+                    "the entry {name:?} has {wanted} bytes, lies at {from} to {to}, and the directory begins at \
+                     {directory}"
+                )));
+            }
+            places.push((header, to));
+            if entries.insert(name.clone(), is_stored.then_some(from..to)).is_some() {
+                return Err(damaged(format!("the entry {name:?} stands there twice")));
+            }
+            if entries.len() as u64 > told {
+                break;
+            }
+        }
+        if entries.len() as u64 != told {
+            return Err(damaged(format!("its end tells of {told} entries, and its directory of others")));
+        }
+        places.sort_unstable();
+        if places.windows(2).any(|pair| pair[1].0 < pair[0].1) {
+            return Err(damaged("two entries share bytes"));
+        }
+        Ok(Self { entries })
+    }
+
+    /// The names of the entries, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Whether there is an entry of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Where the bytes of an entry lie in the file.
+    ///
+    /// # Errors
+    /// Where it is absent, or compressed or encrypted.
+    pub fn place(&self, name: &str) -> Result<Range<u64>, Problem> {
+        match self.entries.get(name) {
+            Some(Some(place)) => Ok(place.clone()),
+            Some(None) => Err(Problem::Refused(format!(
+                "is a zip archive whose entry {name:?} is compressed or encrypted; PyTorch stores it as it is"
+            ))),
+            None => Err(damaged(format!("it has no entry {name:?}"))),
+        }
+    }
+
+    /// The bytes of an entry.
+    ///
+    /// # Errors
+    /// Those of [`Self::place`], and where it is larger than `most`.
+    pub fn bytes(&self, source: &dyn ReaderAt, name: &str, most: u64) -> Result<Vec<u8>, Problem> {
+        let Range { start, end } = self.place(name)?;
+        if end - start > most {
+            return Err(Problem::Refused(format!(
+                "has an entry {name:?} of {} bytes; {most} at most are read",
+                end - start
+            )));
+        }
+        read_at_most(source, start, end - start, end)
+    }
+}
+
+fn damaged(what: impl Into<String>) -> Problem {
+    Problem::BadArchive(what.into())
+}
+
+fn of_zip(error: rawzip::Error) -> Problem {
+    match error.into_kind() {
+        rawzip::ErrorKind::IO(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Problem::Unreadable(error),
+        rawzip::ErrorKind::MissingEndOfCentralDirectory => {
+            damaged("the directory at its end is missing: the file is cut off")
+        }
+        rawzip::ErrorKind::IO(_) | rawzip::ErrorKind::Eof => damaged("it is cut off"),
+        other => damaged(rawzip::Error::from(other).to_string()),
+    }
+}

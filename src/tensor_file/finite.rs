@@ -1,0 +1,88 @@
+//! Reads the values of tensors to learn whether all are finite.
+
+use std::collections::HashSet;
+
+use rawzip::ReaderAt;
+
+use super::{Dtype, Problem, Tensor};
+
+/// Values are read in blocks of so many bytes, a multiple of every type's.
+const BLOCK_BYTES: usize = 1 << 16;
+
+/// Tensors whose values can be other than finite, each place once: tied weights are the same.
+fn to_judge(tensors: &[Tensor]) -> impl Iterator<Item = &Tensor> {
+    let mut seen: HashSet<(Dtype, &[u64], u64, &[u64])> = HashSet::new();
+    tensors.iter().filter(move |tensor| {
+        let place = &tensor.place;
+        tensor.dtype.decoder().is_some()
+            && seen.insert((tensor.dtype, &tensor.shape, tensor.extent().start, &place.strides))
+    })
+}
+
+/// Bytes that [`judge_values`] reads of a file. More than the file has where its tensors overlap.
+pub fn bytes_to_judge(tensors: &[Tensor]) -> u64 {
+    to_judge(tensors).map(Tensor::extent).fold(0, |sum, extent| sum.saturating_add(extent.end - extent.start))
+}
+
+/// Reads the values of all tensors and refuses NaN and infinities. What lies between the values of
+/// a tensor is not judged.
+///
+/// # Errors
+/// [`Problem::NotFinite`] with the first one found, and those of reading.
+pub fn judge_values(tensors: &[Tensor], source: &dyn ReaderAt) -> Result<(), Problem> {
+    let mut block = vec![0; BLOCK_BYTES];
+    for tensor in to_judge(tensors) {
+        let Some((width, value)) = tensor.dtype.decoder() else { continue };
+        let row_place = tensor.row_place();
+        let extent = tensor.extent();
+        let mut at = extent.start;
+        while at < extent.end {
+            let part = &mut block[..usize::try_from(extent.end - at).unwrap_or(usize::MAX).min(BLOCK_BYTES)];
+            source.read_exact_at(part, at).map_err(Problem::Unreadable)?;
+            let before = (at - extent.start) / width as u64;
+            let values = part.chunks_exact(width).map(value).zip(before..);
+            for (value, behind) in values.filter(|(value, _)| !value.is_finite()) {
+                if let Some(place) = row_place(behind) {
+                    return Err(Problem::NotFinite { name: tensor.name.clone(), place, value });
+                }
+            }
+            at += part.len() as u64;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Place;
+    use super::*;
+
+    fn tensor(name: &str, shape: &[u64], first: u64, strides: &[u64]) -> Tensor {
+        let place = Place { offset: 0, storage_bytes: 24, first, strides: strides.into() };
+        Tensor::new(name.into(), Dtype::F32, shape.into(), place).unwrap()
+    }
+
+    #[test]
+    fn only_values_of_the_tensor_count_and_are_named_by_their_row() {
+        let values = [0.0, f32::NAN, 2.0, 3.0, f32::INFINITY, 5.0];
+        let file: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let judge = |tensor: &Tensor| judge_values(std::slice::from_ref(tensor), &&file[..]);
+        judge(&tensor("even", &[2], 0, &[2])).unwrap();
+        judge(&tensor("apart", &[2, 1], 0, &[3, 1])).unwrap();
+        for (tensor, place) in [
+            (tensor("all", &[6], 0, &[1]), 1),
+            (tensor("rows", &[2, 3], 0, &[3, 1]), 1),
+            (tensor("columns", &[3, 2], 0, &[1, 3]), 2),
+            (tensor("late", &[2], 3, &[1]), 1),
+        ] {
+            let found = judge(&tensor).unwrap_err();
+            assert!(matches!(found, Problem::NotFinite { place: found, .. } if found == place), "{found}");
+        }
+    }
+
+    #[test]
+    fn tied_weights_are_read_once() {
+        let tied = [tensor("a", &[6], 0, &[1]), tensor("b", &[6], 0, &[1]), tensor("c", &[3], 0, &[1])];
+        assert_eq!(bytes_to_judge(&tied), 24 + 12);
+    }
+}

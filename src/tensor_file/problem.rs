@@ -1,0 +1,80 @@
+//! What is wrong with a file of tensors, in words that follow the file's path.
+
+use std::{fmt, io};
+
+use super::Format;
+
+/// What is wrong with a file.
+#[derive(Debug)]
+pub enum Problem {
+    /// The system refuses to read it.
+    Unreadable(io::Error),
+    /// Another kind of file, with its name if it is known.
+    NotTensors(Option<&'static str>),
+    /// The file breaks its format.
+    Damaged {
+        /// The format that it has by its first bytes.
+        format: Format,
+        /// Where, and what was found there.
+        what: String,
+    },
+    /// The zip archive around the entries of a `.pt` file is broken.
+    BadArchive(String),
+    /// The file may be sound, and holds what is not read.
+    Refused(String),
+    /// Fewer bytes than the header says.
+    Truncated {
+        /// Bytes that are there.
+        found: u64,
+        /// Bytes that the header says, itself included.
+        wanted: u64,
+    },
+    /// More bytes than the header says.
+    Trailing {
+        /// Bytes that are there.
+        found: u64,
+        /// Bytes that the header says, itself included.
+        wanted: u64,
+    },
+    /// A value that is no number to go on from.
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// The place of the first such value, row by row.
+        place: u64,
+        /// NaN or an infinity.
+        value: f64,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(cause) => write!(f, "cannot be read: {cause}"),
+            Self::NotTensors(Some(looks)) => {
+                write!(f, "looks like {looks}, and a safetensors file or a .pt file of torch.save is needed")
+            }
+            Self::NotTensors(None) => f.write_str(
+                "is no safetensors file, which begins with the length of a header and the header, and no .pt file, \
+                 which is a zip archive",
+            ),
+            Self::Damaged { format: Format::Safetensors, what } => {
+                write!(f, "has a damaged safetensors header: {what}")
+            }
+            Self::Damaged { format: Format::Pt, what } => write!(f, "is a damaged .pt file: {what}"),
+            Self::BadArchive(what) => write!(f, "is a damaged zip archive: {what}"),
+            Self::Refused(what) => f.write_str(what),
+            Self::Truncated { found, wanted } => {
+                write!(f, "is cut off: its header says {wanted} bytes, {found} are there")
+            }
+            Self::Trailing { found, wanted } => {
+                write!(f, "goes on after its end: its header says {wanted} bytes, {found} are there")
+            }
+            Self::NotFinite { name, place, value } => {
+                write!(f, "holds {value} in {name:?} at place {place}, counted from 0; every value must be finite")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
