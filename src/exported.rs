@@ -9,7 +9,6 @@ mod allowed;
 pub mod archive;
 pub mod arithmetic;
 pub mod compile;
-pub mod container;
 mod convert;
 pub mod dtype;
 pub mod facts;
@@ -27,7 +26,6 @@ pub mod trace;
 pub mod tree;
 
 pub use archive::{Archive, Model};
-pub use dtype::Dtype;
 pub use problem::Problem;
 pub use program::Program;
 pub use stored::Stored;

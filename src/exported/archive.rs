@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use rawzip::ReaderAt;
-
-use super::container::Container;
 use super::problem::{Problem, Result, shown};
 use super::program::{Input, Program, Size};
 use super::stored::{self, Stored, Tensors};
 use super::{json, resolve, schema};
+use crate::looks::{HEAD_BYTES, looks_like};
+use crate::tensor_file::{self, ReaderAt, archive as zip};
 
 /// The program of a model in JSON, at most: that of ResNet-50 has 1 MB.
 const MOST_JSON_BYTES: u64 = 64 << 20;
+/// The entry by which an archive is known.
+const FORMAT: &str = "archive_format";
 /// Models in an archive, at most.
 const MOST_MODELS: usize = 16;
 /// The version of the schema that is understood.
@@ -23,11 +24,13 @@ const LEAST_MINOR: u32 = 7;
 /// what this version does not know is refused where it stands.
 const NEWEST_MINOR: u32 = 20;
 
-/// An archive that has been read: everything but the numbers of its tensors.
+/// An archive that has been read: everything but the values of its tensors.
 #[derive(Debug)]
-pub struct Archive<R> {
-    /// The archive itself, from which the numbers are read.
-    pub container: Container<R>,
+pub struct Archive {
+    /// Where its entries lie.
+    pub entries: zip::Archive,
+    /// The folder that all entries have, with its slash.
+    pub folder: String,
     /// Its models by name: `model` alone where `torch.export.save` wrote it.
     pub models: BTreeMap<String, Model>,
 }
@@ -43,52 +46,68 @@ pub struct Model {
     pub constants: Tensors,
 }
 
-impl<R: ReaderAt> Archive<R> {
+impl Archive {
     /// Reads an archive of so many bytes.
     ///
     /// # Errors
     /// If it is none, is damaged, or holds what this version does not take.
-    pub fn open(source: R, file_bytes: u64) -> Result<Self> {
-        let container = Container::open(source, file_bytes)?;
-        if container.find("archive_format").is_none() {
-            return Err(other_kind(&container));
+    pub fn read(source: &dyn ReaderAt, size_bytes: u64) -> Result<Self> {
+        let mut head = vec![0; HEAD_BYTES.min(usize::try_from(size_bytes).unwrap_or(HEAD_BYTES))];
+        source.read_exact_at(&mut head, 0).map_err(tensor_file::Problem::Unreadable)?;
+        if !head.starts_with(zip::SIGNATURE) {
+            return Err(Problem::NotExported(looks_like(&head)));
         }
-        for (entry, right) in [("archive_format", "pt2"), ("archive_version", "0"), ("byteorder", "little")] {
-            let found = container.read(entry, 64)?;
+        let entries = zip::Archive::read(source, size_bytes)?;
+        let folder = entries.names().find_map(|name| name.strip_suffix(FORMAT)).map(str::to_owned);
+        let folder = folder.ok_or_else(|| other_kind(&entries))?;
+        for (entry, right) in [(FORMAT, "pt2"), ("archive_version", "0"), ("byteorder", "little")] {
+            let found = entries.bytes(source, &format!("{folder}{entry}"), 64)?;
             if found != right.as_bytes() {
                 let what = format!("it is {}; {right} is understood", shown(&String::from_utf8_lossy(&found)));
                 return Err(Problem::unsupported(entry, what));
             }
         }
-        let names: Vec<_> = container
+        let models = format!("{folder}models/");
+        let names: Vec<_> = entries
             .names()
-            .filter_map(|name| name.strip_prefix("models/")?.strip_suffix(".json"))
+            .filter_map(|name| name.strip_prefix(&models)?.strip_suffix(".json"))
             .map(str::to_owned)
             .collect();
         if names.is_empty() || names.len() > MOST_MODELS {
             let what = format!("it holds {} models; from 1 to {MOST_MODELS} are taken", names.len());
             return Err(Problem::unsupported("models/", what));
         }
-        let mut models = BTreeMap::new();
+        let mut archive = Self { entries, folder, models: BTreeMap::new() };
         for name in names {
-            models.insert(name.clone(), Model::read(&container, &name)?);
+            let model = Model::read(&archive, source, &name)?;
+            archive.models.insert(name, model);
         }
-        Ok(Self { container, models })
+        Ok(archive)
+    }
+
+    /// The bytes of an entry, by its name without the folder that all have.
+    ///
+    /// # Errors
+    /// If there is no such entry, or if it has more than `most`.
+    pub fn bytes(&self, source: &dyn ReaderAt, name: &str, most: u64) -> Result<Vec<u8>> {
+        Ok(self.entries.bytes(source, &format!("{}{name}", self.folder), most)?)
     }
 }
 
 impl Model {
-    fn read<R: ReaderAt>(container: &Container<R>, name: &str) -> Result<Self> {
+    fn read(archive: &Archive, source: &dyn ReaderAt, name: &str) -> Result<Self> {
         let entry = format!("models/{name}.json");
-        let bytes = container.read(&entry, MOST_JSON_BYTES)?;
+        let bytes = archive.bytes(source, &entry, MOST_JSON_BYTES)?;
         let versions: schema::Versions = json::read(&bytes, &entry)?;
         judge_version(&versions, &entry)?;
         let file: schema::ExportedProgram = json::read(&bytes, &entry)?;
         let program = resolve::program(file, &entry)?;
-        let config = |folder: &str| format!("data/{folder}/{name}_{folder}_config.json");
-        let weights = stored::read(container, &config("weights"), "data/weights/", MOST_JSON_BYTES)?;
-        let constants = stored::read(container, &config("constants"), "data/constants/", MOST_JSON_BYTES)?;
-        let model = Self { program, weights, constants };
+        let tensors = |kind: &str| {
+            let folder = format!("{}data/{kind}/", archive.folder);
+            let config = format!("{folder}{name}_{kind}_config.json");
+            stored::read(&archive.entries, source, &config, &folder, MOST_JSON_BYTES)
+        };
+        let model = Self { program, weights: tensors("weights")?, constants: tensors("constants")? };
         model.judge_tensors(&entry)?;
         Ok(model)
     }
@@ -119,10 +138,9 @@ impl Model {
             let Some(wanted) = self.program.tensor(*value) else {
                 return damaged("it is no tensor in the graph".into());
             };
-            let sizes = found.sizes.iter().map(|&size| Size::Fixed(size));
-            if found.dtype != wanted.dtype || !wanted.sizes.iter().cloned().eq(sizes) {
-                let (dtype, sizes) = (found.dtype.name(), &found.sizes);
-                return damaged(format!("the archive holds {dtype} {sizes:?}, and the graph takes {wanted}"));
+            let sizes = found.tensor.shape.iter().map(|&size| i64::try_from(size).ok().map(Size::Fixed));
+            if found.tensor.dtype != wanted.dtype || !wanted.sizes.iter().cloned().map(Some).eq(sizes) {
+                return damaged(format!("the archive holds {found}, and the graph takes {wanted}"));
             }
         }
         Ok(())
@@ -145,13 +163,13 @@ fn judge_version(versions: &schema::Versions, entry: &str) -> Result<()> {
 }
 
 /// What a zip archive is that is no `.pt2`, where that can be told.
-fn other_kind<R: ReaderAt>(container: &Container<R>) -> Problem {
-    let has = |name: &str| container.find(name).is_some();
-    if has("serialized_exported_program.json") {
+fn other_kind(entries: &zip::Archive) -> Problem {
+    let ends = |ending: &str| entries.names().any(|name| name.ends_with(ending));
+    if entries.has("serialized_exported_program.json") {
         let what = "it is the container of PyTorch 2.7 and earlier; export it again with 2.8 or newer";
         return Problem::unsupported("serialized_exported_program.json", what);
     }
-    let looks = match (has("data.pkl"), has("constants.pkl")) {
+    let looks = match (ends("/data.pkl"), ends("/constants.pkl")) {
         (true, true) => "a TorchScript module",
         (true, false) => "a .pt file of torch.save",
         (false, _) => "a zip archive",

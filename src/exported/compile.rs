@@ -4,6 +4,7 @@
 //! which the runner prepares.
 
 use super::arithmetic::{Arithmetic, Number};
+use super::dtype::c10;
 use super::operators::{Operators, Type};
 use super::plan::{Action, Autocast, Given, Operand, Origin, Place, Plan, Returned, Step};
 use super::problem::shown;
@@ -169,7 +170,7 @@ fn higher_order(
             [Argument::Text(device), dtype, Argument::Bool(is_enabled), cached, Argument::Graph(graph), rest @ ..],
         ) => {
             let dtype = match dtype {
-                Argument::Dtype(dtype) => Some(dtype.c10()),
+                Argument::Dtype(dtype) => c10(*dtype),
                 Argument::None => None,
                 other => return Err(format!("its type is {}", convert::kind(other)).into()),
             };

@@ -2,6 +2,7 @@
 //! does. (PyTorch, torch/csrc/utils/python_arg_parser.cpp)
 
 use super::arithmetic::Number;
+use super::dtype::c10;
 use super::operators::Type;
 use super::plan::{Constant, Form, Given, Operand};
 use super::program::{Argument, Graph, Item, Kind, ValueId};
@@ -29,12 +30,17 @@ pub(super) fn convert(argument: &Argument, wanted: &Type, graph: &Graph) -> Resu
         Argument::Floats(items) => is_list(wanted, &Type::Float).then(|| Constant::Floats(items.clone())),
         Argument::Bools(items) => is_list(wanted, &Type::Bool).then(|| Constant::Bools(items.clone())),
         Argument::Text(text) => (*wanted == Type::Text).then(|| Constant::Text(text.clone())),
-        Argument::Dtype(dtype) => (*wanted == Type::Dtype).then(|| Constant::Int(dtype.c10())),
+        Argument::Dtype(dtype) if *wanted == Type::Dtype => c10(*dtype).map(Constant::Int),
         Argument::Layout(number) => (*wanted == Type::Layout).then_some(Constant::Int(*number)),
         Argument::MemoryFormat(number) => (*wanted == Type::MemoryFormat).then_some(Constant::Int(*number)),
         // Which device that was is judged apart; the job's is used.
         Argument::Device(_) if *wanted == Type::Device => return Ok(Given::Device),
-        Argument::None | Argument::Tensor(_) | Argument::Device(_) | Argument::Graph(_) | Argument::Other(_) => None,
+        Argument::None
+        | Argument::Tensor(_)
+        | Argument::Dtype(_)
+        | Argument::Device(_)
+        | Argument::Graph(_)
+        | Argument::Other(_) => None,
     };
     constant.map(Given::Constant).ok_or_else(|| kind(argument).to_owned())
 }
@@ -154,9 +160,9 @@ pub(super) fn kind(argument: &Argument) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exported::dtype::Dtype;
     use crate::exported::operators::Operator;
     use crate::exported::program::{Size, Value};
+    use crate::tensor_file::Dtype;
 
     fn wanted(text: &str) -> Type {
         Operator::read(&format!("aten::x({text} x) -> ()")).unwrap().1.parameters[0].kind.clone()
@@ -177,7 +183,7 @@ mod tests {
             (Argument::Float(0.5), "Tensor?", wrapped(Number::Float(0.5))),
             (Argument::Bool(true), "Scalar", Given::Constant(Constant::Bool(true))),
             (Argument::None, "int[1]?", Given::Constant(Constant::None)),
-            (Argument::Dtype(Dtype::Bfloat16), "ScalarType?", Given::Constant(Constant::Int(15))),
+            (Argument::Dtype(Dtype::Bf16), "ScalarType?", Given::Constant(Constant::Int(15))),
             (Argument::Ints(vec![Item::Fixed(1)]), "float[]?", Given::Constant(Constant::Floats(vec![1.0]))),
             (
                 Argument::Ints(vec![Item::Symbol(int), Item::Fixed(-1)]),

@@ -1,10 +1,11 @@
 //! What a program is for, told from its graph: the mode it was exported in, what it takes and
 //! returns, how large its batches can be.
 
-use super::dtype::Dtype;
+use super::dtype;
 use super::program::{Argument, Graph, Output, Program, Size, TensorInfo};
 use super::refusal::Refusal;
 use super::tree::Tree;
+use crate::tensor_file::Dtype;
 
 /// What a program takes and returns, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,7 +161,7 @@ fn returns(program: &Program) -> Returns {
         _ => None,
     };
     let is_number = |place: usize| tensor(place).is_some_and(|info| info.sizes.is_empty());
-    let is_loss = |place: usize| is_number(place) && tensor(place).is_some_and(|info| info.dtype.is_float());
+    let is_loss = |place: usize| is_number(place) && tensor(place).is_some_and(|info| dtype::is_float(info.dtype));
     match &program.returns {
         Tree::Leaf => match tensor(0) {
             Some(_) if is_loss(0) => Returns::Loss(Vec::new()),

@@ -2,11 +2,13 @@
 
 use super::archive::Model;
 use super::compile::compile;
+use super::dtype;
 use super::facts::{Facts, Mode, Returns};
 use super::operators::Operators;
 use super::plan::Plan;
 use super::program::{Input, Program};
 use super::refusal::Refusal;
+use crate::tensor_file::Tensor;
 
 /// A program that can be trained or evaluated.
 #[derive(Debug)]
@@ -32,8 +34,9 @@ pub fn train(model: &Model, operators: &Operators) -> Result<Judged, Vec<Refusal
     if !model.weights.iter().any(|stored| stored.is_parameter && stored.requires_grad) {
         refusals.push(Refusal::whole("it has no parameter that requires a gradient, so nothing can be trained"));
     }
-    for stored in model.weights.iter().filter(|stored| stored.requires_grad && !stored.dtype.is_float()) {
-        let what = format!("the parameter {} is {}; gradients are of floats", stored.name, stored.dtype.name());
+    for stored in model.weights.iter().filter(|stored| stored.requires_grad && !dtype::is_float(stored.tensor.dtype)) {
+        let Tensor { name, dtype, .. } = &stored.tensor;
+        let what = format!("the parameter {name} is {}; gradients are of floats", dtype::name(*dtype));
         refusals.push(Refusal::whole(what));
     }
     judged.filter(|_| refusals.is_empty()).ok_or(refusals)
@@ -52,7 +55,7 @@ pub fn eval(model: &Model, trained: &Model, facts: &Facts, operators: &Operators
                  the export",
             ));
         }
-        if judged.facts.inputs != facts.inputs && inputs(&judged.facts) != inputs(facts) {
+        if inputs(&judged.facts) != inputs(facts) {
             let what = format!("it takes {}, and the graph for training {}", inputs(&judged.facts), inputs(facts));
             refusals.push(Refusal::whole(what));
         }
@@ -63,19 +66,12 @@ pub fn eval(model: &Model, trained: &Model, facts: &Facts, operators: &Operators
     }
     for input in &model.program.inputs {
         let (Input::Parameter { name, .. } | Input::Buffer { name, is_persistent: true, .. }) = input else { continue };
-        let (Some(own), other) = (model.stored(input), trained.weights.iter().find(|stored| stored.name == *name))
-        else {
-            continue;
-        };
-        let what = match other {
+        let Some(own) = model.stored(input) else { continue };
+        let what = match trained.weights.get(name) {
             None => format!("it has {name}, which the graph for training has not"),
-            Some(other) if (other.dtype, &other.sizes) != (own.dtype, &own.sizes) => format!(
-                "its {name} is {} {:?}, and that of the graph for training {} {:?}",
-                own.dtype.name(),
-                own.sizes,
-                other.dtype.name(),
-                other.sizes
-            ),
+            Some(other) if !other.is_like(own) => {
+                format!("its {name} is {own}, and that of the graph for training {other}")
+            }
             Some(_) => continue,
         };
         refusals.push(Refusal::whole(what));
@@ -103,7 +99,7 @@ fn inputs(facts: &Facts) -> String {
             super::program::Size::Fixed(size) => size.to_string(),
             super::program::Size::Symbol(_) | super::program::Size::Expression(_) => "*".into(),
         });
-        format!("{} {} [{}]", field.name, field.dtype.name(), sizes.collect::<Vec<_>>().join(", "))
+        format!("{} {} [{}]", field.name, dtype::name(field.dtype), sizes.collect::<Vec<_>>().join(", "))
     };
     facts.inputs.iter().map(field).collect::<Vec<_>>().join("; ")
 }

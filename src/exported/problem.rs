@@ -1,8 +1,8 @@
 //! What can be wrong with an archive, in a user's words.
 
-use std::{fmt, io};
+use std::fmt;
 
-use crate::terminal;
+use crate::{tensor_file, terminal};
 
 /// Text of somebody else's file is shown up to so many characters.
 const MOST_CHARACTERS: usize = 200;
@@ -10,11 +10,11 @@ const MOST_CHARACTERS: usize = 200;
 /// Why an archive cannot be read.
 #[derive(Debug)]
 pub enum Problem {
-    /// The system refuses.
-    Unreadable(io::Error),
+    /// The archive itself, or a tensor in it.
+    File(tensor_file::Problem),
     /// Another kind of file, with its name if it is known.
     NotExported(Option<&'static str>),
-    /// The archive breaks its format.
+    /// What is in the archive breaks its format.
     Damaged {
         /// The entry, and the place in it.
         place: String,
@@ -46,7 +46,7 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(cause) => write!(f, "cannot be read: {cause}"),
+            Self::File(problem) => problem.fmt(f),
             Self::NotExported(Some(looks)) => {
                 write!(f, "looks like {looks}, and a .pt2 archive of torch.export.save is needed")
             }
@@ -58,6 +58,12 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+impl From<tensor_file::Problem> for Problem {
+    fn from(problem: tensor_file::Problem) -> Self {
+        Self::File(problem)
+    }
+}
 
 /// Text of somebody else's file, fit for a line of a message: nothing hidden, and not long.
 pub(super) fn shown(text: &str) -> String {

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::dtype::Dtype;
+use super::dtype;
 use super::trace::Trace;
 use super::tree::Tree;
+use crate::tensor_file::Dtype;
 
 /// A module in one mode, as PyTorch exported it.
 #[derive(Debug, Clone)]
@@ -290,6 +291,6 @@ impl fmt::Display for Device {
 impl fmt::Display for TensorInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes: Vec<_> = self.sizes.iter().map(Size::to_string).collect();
-        write!(f, "{} [{}]", self.dtype.name(), sizes.join(", "))
+        write!(f, "{} [{}]", dtype::name(self.dtype), sizes.join(", "))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::dtype::{self, Dtype};
+use super::dtype;
 use super::problem::{Problem, Result, shown};
 use super::program::{
     Argument, Bind, Bounds, Device, Graph, Input, Item, Kind, Node, Output, Program, Size, TensorInfo, Value, ValueId,
@@ -11,6 +11,7 @@ use super::program::{
 use super::schema;
 use super::trace::Trace;
 use super::tree::Tree;
+use crate::tensor_file::Dtype;
 
 /// The program in an entry of the archive.
 pub(super) fn program(file: schema::ExportedProgram, entry: &str) -> Result<Program> {
@@ -302,7 +303,7 @@ fn symbol(text: &str) -> Size {
 }
 
 fn scalar_type(number: i64, place: &str) -> Result<Dtype> {
-    Dtype::from_file(number).ok_or_else(|| Problem::unsupported(place, format!("a data type of the number {number}")))
+    dtype::dtype(number).ok_or_else(|| Problem::unsupported(place, format!("a data type of the number {number}")))
 }
 
 fn device(device: &schema::Device) -> Device {

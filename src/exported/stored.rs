@@ -1,38 +1,23 @@
-//! The tensors of an archive: name, type, sizes and the range of the file that holds their numbers.
-//! Several can be views of one range: tied weights have the same name of an entry.
+//! The tensors of an archive. Several can be views of one storage: tied weights name the same entry.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::fmt;
 
-use rawzip::ReaderAt;
-
-use super::container::Container;
-use super::dtype::Dtype;
 use super::problem::{Problem, Result, shown};
 use super::program::Size;
-use super::{json, resolve, schema};
+use super::{dtype, json, resolve, schema};
+use crate::tensor_file::archive::Archive;
+use crate::tensor_file::{Place, ReaderAt, Tensor};
 
 /// A tensor in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Its name in the module.
-    pub name: String,
+    /// Its name in the module, and where its values lie.
+    pub tensor: Tensor,
     /// Whether it is a parameter.
     pub is_parameter: bool,
     /// Whether training may change it.
     pub requires_grad: bool,
-    /// The type of its numbers.
-    pub dtype: Dtype,
-    /// Its sizes, outermost first.
-    pub sizes: Vec<i64>,
-    /// How many numbers of the storage lie between two neighbours, by dimension.
-    pub strides: Vec<i64>,
-    /// The place of its first number in the storage.
-    pub offset: i64,
-    /// The entry of the archive that holds the storage.
-    pub entry: String,
-    /// The bytes of the storage in the file: every number of the tensor lies within it.
-    pub storage: Range<u64>,
 }
 
 /// Tensors by name, in the order of the file.
@@ -57,50 +42,43 @@ impl Tensors {
 impl FromIterator<Stored> for Tensors {
     fn from_iter<I: IntoIterator<Item = Stored>>(tensors: I) -> Self {
         let list: Vec<_> = tensors.into_iter().collect();
-        let places = list.iter().enumerate().map(|(place, stored)| (stored.name.clone(), place)).collect();
+        let places = list.iter().enumerate().map(|(place, stored)| (stored.tensor.name.clone(), place)).collect();
         Self { list, places }
     }
 }
 
 impl Stored {
-    /// Its numbers.
-    pub fn elements(&self) -> u64 {
-        // Fits, since as many bytes are in the file.
-        self.sizes.iter().map(|&size| size.unsigned_abs()).product()
-    }
-
-    /// Bytes of its numbers.
-    pub fn bytes(&self) -> u64 {
-        self.elements() * self.dtype.bytes()
-    }
-
     /// Whether both names stand for the same tensor: tied weights.
     pub fn is_tied_to(&self, other: &Self) -> bool {
-        self.storage == other.storage
-            && (self.dtype, &self.sizes, &self.strides, self.offset)
-                == (other.dtype, &other.sizes, &other.strides, other.offset)
+        self.tensor.place == other.tensor.place && self.is_like(other)
+    }
+
+    /// Whether both have the same type and sizes.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.tensor.dtype, &self.tensor.shape) == (other.tensor.dtype, &other.tensor.shape)
     }
 }
 
-/// The tensors that a configuration lists, which lie in `folder`.
-pub(super) fn read<R: ReaderAt>(
-    container: &Container<R>,
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", dtype::name(self.tensor.dtype), self.tensor.shape)
+    }
+}
+
+/// The tensors that an entry lists, which lie in `folder`.
+pub(super) fn read(
+    archive: &Archive,
+    source: &dyn ReaderAt,
     config: &str,
     folder: &str,
     most_bytes: u64,
 ) -> Result<Tensors> {
-    let json = container.read(config, most_bytes)?;
+    let json = archive.bytes(source, config, most_bytes)?;
     let schema::PayloadConfig { config: listed } = json::read(&json, config)?;
-    listed.0.into_iter().map(|(name, meta)| stored(container, name, meta, config, folder)).collect()
+    listed.0.into_iter().map(|(name, meta)| stored(archive, name, meta, config, folder)).collect()
 }
 
-fn stored<R: ReaderAt>(
-    container: &Container<R>,
-    name: String,
-    meta: schema::PayloadMeta,
-    config: &str,
-    folder: &str,
-) -> Result<Stored> {
+fn stored(archive: &Archive, name: String, meta: schema::PayloadMeta, config: &str, folder: &str) -> Result<Stored> {
     let place = format!("{}, {}", shown(config), shown(&name));
     if meta.use_pickle {
         let what = "it is stored as a pickle, which is a program; tensors are taken that are stored as their bytes";
@@ -109,52 +87,20 @@ fn stored<R: ReaderAt>(
     let tensor = meta.tensor_meta.ok_or_else(|| Problem::damaged(&place, "nothing tells its type and sizes"))?;
     let info = resolve::tensor(&tensor, &place)?;
     let fixed = |size: &schema::SymInt| match resolve::size(size) {
-        Size::Fixed(size) if size >= 0 => Ok(size),
+        Size::Fixed(size) if size >= 0 => Ok(size.unsigned_abs()),
         other => Err(Problem::damaged(&place, format!("{other} is no size, stride or offset of a stored tensor"))),
     };
-    let sizes = tensor.sizes.iter().map(fixed).collect::<Result<Vec<_>>>()?;
+    let shape = tensor.sizes.iter().map(fixed).collect::<Result<Vec<_>>>()?;
     let strides = tensor.strides.iter().map(fixed).collect::<Result<Vec<_>>>()?;
-    let offset = fixed(&tensor.storage_offset)?;
-    let entry = format!("{folder}{}", meta.path_name);
-    let storage = container
-        .find(&entry)
-        .ok_or_else(|| Problem::damaged(&place, format!("the archive has no entry {}", shown(&entry))))?;
-    let bytes = storage.bytes();
-    let held = bytes / info.dtype.bytes();
-    let is_within = bytes.is_multiple_of(info.dtype.bytes())
-        && sizes.len() == strides.len()
-        && reach(&sizes, &strides, offset).is_some_and(|reach| reach <= held)
-        // A stride of 0 shows one number in many places: so few bytes stand for no large tensor.
-        && sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size.unsigned_abs())).is_some_and(|all| all <= held);
-    if !is_within {
-        let what = format!(
-            "it is {} {sizes:?} with strides {strides:?} from {offset}, and its entry {} has {bytes} bytes",
-            info.dtype.name(),
-            shown(&entry)
-        );
-        return Err(Problem::damaged(place, what));
+    let bytes = archive.place(&format!("{folder}{}", meta.path_name))?;
+    let storage_bytes = bytes.end - bytes.start;
+    let first = fixed(&tensor.storage_offset)?;
+    let within = Place { offset: bytes.start, storage_bytes, first, strides };
+    let tensor = Tensor::new(name, info.dtype, shape, within).map_err(|what| Problem::damaged(&place, what))?;
+    // A stride of 0 shows one number in many places: so few bytes stand for no large tensor.
+    if tensor.size_bytes() > storage_bytes {
+        let what = format!("it has {} bytes, and its entry {storage_bytes}", tensor.size_bytes());
+        return Err(Problem::unsupported(place, what));
     }
-    Ok(Stored {
-        name,
-        is_parameter: meta.is_param,
-        requires_grad: info.requires_grad,
-        dtype: info.dtype,
-        sizes,
-        strides,
-        offset,
-        storage: storage.place.clone(),
-        entry,
-    })
-}
-
-/// Numbers of the storage up to the last one of the tensor; None beyond what a file can hold.
-fn reach(sizes: &[i64], strides: &[i64], offset: i64) -> Option<u64> {
-    let offset = u64::try_from(offset).ok()?;
-    if sizes.contains(&0) {
-        return Some(offset);
-    }
-    let last = sizes.iter().zip(strides).try_fold(offset, |last, (&size, &stride)| {
-        u64::try_from(size - 1).ok()?.checked_mul(u64::try_from(stride).ok()?)?.checked_add(last)
-    });
-    last?.checked_add(1)
+    Ok(Stored { tensor, is_parameter: meta.is_param, requires_grad: info.requires_grad })
 }

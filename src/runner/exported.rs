@@ -7,9 +7,10 @@
 mod state;
 
 use tch::{Device, TchError, Tensor};
+use torchd::exported::Model;
 use torchd::exported::judge::Judged;
 use torchd::exported::program::Input;
-use torchd::exported::{Archive, Model};
+use torchd::tensor_file::ReaderAt;
 
 use self::state::Reader;
 use crate::graph::{Graph, Value};
@@ -63,11 +64,12 @@ pub(crate) struct Exported {
     pub(crate) ties: Vec<(String, String)>,
 }
 
-/// An archive with the program that is taken out of it, and how it was judged.
-pub(crate) struct Part<'a, R> {
-    /// The archive.
-    pub(crate) archive: &'a Archive<R>,
-    /// Its model.
+/// A program of an archive, and how it was judged.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    /// The file of the archive.
+    pub(crate) source: &'a dyn ReaderAt,
+    /// The program with its tensors.
     pub(crate) model: &'a Model,
     /// The judgement.
     pub(crate) judged: &'a Judged,
@@ -78,49 +80,46 @@ impl Exported {
     ///
     /// # Errors
     /// If the archive cannot be read, or libtorch does not take what is in it.
-    pub(crate) fn load<R: rawzip::ReaderAt>(
-        train: &Part<'_, R>,
-        eval: Option<&Part<'_, R>>,
-        device: Device,
-    ) -> Result<Self, TchError> {
-        let mut reader = Reader::new(device);
-        let (mut parameters, mut buffers, mut ties) = (Vec::new(), Vec::new(), Vec::<(String, String)>::new());
+    pub(crate) fn load(train: Part<'_>, eval: Option<Part<'_>>, device: Device) -> Result<Self, TchError> {
+        let mut reader = Reader::new(train.source, device);
+        let (mut parameters, mut buffers, mut ties) = (Vec::new(), Vec::new(), Vec::new());
         let mut inputs = Vec::new();
         for input in &train.model.program.inputs {
             let Some(stored) = train.model.stored(input) else {
                 inputs.push(if matches!(input, Input::User { .. }) { Source::User } else { Source::Fixed });
                 continue;
             };
-            let (tensor, first) = reader.read(&train.archive.container, stored)?;
+            let (tensor, first) = reader.read(stored)?;
             inputs.push(Source::Kept(tensor.shallow_clone()));
             if matches!(input, Input::Constant { .. }) {
                 continue;
             }
+            let name = stored.tensor.name.clone();
             match first {
-                Some(first) => ties.push((stored.name.clone(), first)),
+                Some(first) => ties.push((name, first)),
                 None if stored.requires_grad && matches!(input, Input::Parameter { .. }) => {
-                    let tensor = tensor.f_set_requires_grad(true)?;
-                    parameters.push(Named { name: stored.name.clone(), tensor });
+                    parameters.push(Named { name, tensor: tensor.f_set_requires_grad(true)? });
                 }
-                None => buffers.push(Named { name: stored.name.clone(), tensor }),
+                None => buffers.push(Named { name, tensor }),
             }
         }
         let train = Bound { graph: Graph::prepare(&train.judged.plan, device)?, inputs };
         let mut loaded = Self { train, eval: None, parameters, buffers, ties };
         if let Some(eval) = eval {
+            let mut reader = Reader::new(eval.source, device);
             let mut inputs = Vec::new();
             for input in &eval.model.program.inputs {
                 inputs.push(match (input, eval.model.stored(input)) {
                     (Input::User { .. }, _) => Source::User,
                     (_, None) => Source::Fixed,
-                    (Input::Constant { .. }, Some(stored)) => {
-                        Source::Kept(Reader::new(device).read(&eval.archive.container, stored)?.0)
+                    (_, Some(stored)) => {
+                        let is_state = !matches!(input, Input::Constant { .. });
+                        match loaded.tensor(&stored.tensor.name).filter(|_| is_state) {
+                            Some(shared) => Source::Kept(shared.shallow_clone()),
+                            // A constant, or a buffer that only evaluation has.
+                            None => Source::Kept(reader.read(stored)?.0),
+                        }
                     }
-                    (_, Some(stored)) => match loaded.tensor(&stored.name) {
-                        Some(shared) => Source::Kept(shared.shallow_clone()),
-                        // A buffer that only evaluation has.
-                        None => Source::Kept(Reader::new(device).read(&eval.archive.container, stored)?.0),
-                    },
                 });
             }
             loaded.eval = Some(Bound { graph: Graph::prepare(&eval.judged.plan, device)?, inputs });

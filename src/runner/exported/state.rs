@@ -2,61 +2,66 @@
 //! one: what changes one changes the other, as in Python.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::collections::hash_map::Entry;
 
-use rawzip::ReaderAt;
 use tch::{Device, TchError, Tensor};
 use torchd::exported::arithmetic::Number;
-use torchd::exported::container::Container;
-use torchd::exported::{Dtype, Stored};
+use torchd::exported::{Stored, dtype};
+use torchd::tensor_file::{Dtype, ReaderAt};
 
 use crate::dispatcher::{Argument, Call, Output};
 
-/// Tensors that were read, by their storage.
-pub(super) struct Reader {
+/// Tensors that were read.
+pub(super) struct Reader<'a> {
+    source: &'a dyn ReaderAt,
     device: Device,
-    /// A storage as bytes.
-    storages: HashMap<Range<u64>, Tensor>,
-    /// The tensors of a storage, as the file tells of them.
-    tensors: HashMap<Range<u64>, Vec<(Stored, Tensor)>>,
+    /// By the place and the length of the storage in the file.
+    storages: HashMap<(u64, u64), Storage>,
 }
 
-impl Reader {
-    pub(super) fn new(device: Device) -> Self {
-        Self { device, storages: HashMap::new(), tensors: HashMap::new() }
+/// Bytes that tensors are views of.
+struct Storage {
+    bytes: Tensor,
+    /// Its tensors, as the file tells of them.
+    tensors: Vec<(Stored, Tensor)>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(source: &'a dyn ReaderAt, device: Device) -> Self {
+        Self { source, device, storages: HashMap::new() }
     }
 
     /// A tensor; with the name of another that is the same one, where that was read before.
-    pub(super) fn read<R: ReaderAt>(
-        &mut self,
-        container: &Container<R>,
-        stored: &Stored,
-    ) -> Result<(Tensor, Option<String>), TchError> {
-        let known = self.tensors.entry(stored.storage.clone()).or_default();
-        if let Some((first, tensor)) = known.iter().find(|(known, _)| known.is_tied_to(stored)) {
-            return Ok((tensor.shallow_clone(), Some(first.name.clone())));
+    pub(super) fn read(&mut self, stored: &Stored) -> Result<(Tensor, Option<String>), TchError> {
+        let place = &stored.tensor.place;
+        let storage = match self.storages.entry((place.offset, place.storage_bytes)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let length = usize::try_from(place.storage_bytes).unwrap_or(usize::MAX);
+                let mut bytes = vec![0; length];
+                self.source.read_exact_at(&mut bytes, place.offset)?;
+                let bytes = Tensor::f_from_data_size(&bytes, &[length as i64], tch::Kind::Uint8)?;
+                new.insert(Storage { bytes: bytes.f_to_device(self.device)?, tensors: Vec::new() })
+            }
+        };
+        if let Some((first, tensor)) = storage.tensors.iter().find(|(known, _)| known.is_tied_to(stored)) {
+            return Ok((tensor.shallow_clone(), Some(first.tensor.name.clone())));
         }
-        // Empty storages share a place in the file, and nothing else.
-        let key = stored.storage.clone();
-        if !self.storages.contains_key(&key) {
-            let bytes = container
-                .read(&stored.entry, stored.storage.end - stored.storage.start)
-                .map_err(|problem| TchError::Torch(format!("the archive {problem}")))?;
-            let flat = Tensor::f_from_data_size(&bytes, &[bytes.len() as i64], tch::Kind::Uint8)?;
-            self.storages.insert(key.clone(), flat.f_to_device(self.device)?);
-        }
-        let flat = &self.storages[&key];
-        let tensor = viewed(flat, stored.dtype)?.f_as_strided(&stored.sizes, &stored.strides, Some(stored.offset))?;
+        let signed = |sizes: &[u64]| sizes.iter().map(|&size| size as i64).collect::<Vec<_>>();
+        let (shape, strides) = (signed(&stored.tensor.shape), signed(&place.strides));
+        let numbers = viewed(&storage.bytes, stored.tensor.dtype)?;
         // No view to autograd: a parameter is a leaf that is written in place.
-        let tensor = tensor.f_detach()?;
-        known.push((stored.clone(), tensor.shallow_clone()));
+        let tensor = numbers.f_as_strided(&shape, &strides, Some(place.first as i64))?.f_detach()?;
+        storage.tensors.push((stored.clone(), tensor.shallow_clone()));
         Ok((tensor, None))
     }
 }
 
 /// The bytes of a storage as numbers of this type.
 fn viewed(bytes: &Tensor, dtype: Dtype) -> Result<Tensor, TchError> {
-    let dtype = Argument::Number(Number::Int(dtype.c10()));
+    let number =
+        dtype::c10(dtype).ok_or_else(|| TchError::Kind(format!("{} is no type of PyTorch's", dtype.name())))?;
+    let dtype = Argument::Number(Number::Int(number));
     let view = Call::prepare("aten::view", "dtype", &[Argument::Tensor(bytes), dtype])?;
     match view.run(&[], &[])?.next() {
         Some(Output::Tensor(tensor)) => Ok(tensor),

@@ -34,26 +34,24 @@ fn operators() -> Operators {
 fn load(name: &str, operators: &Operators) -> (Exported, Vec<String>) {
     let open = |file: &str| {
         let bytes = fs::read(folder(name).join(file)).unwrap();
-        let length = bytes.len() as u64;
-        Archive::open(bytes, length).unwrap()
+        let archive = Archive::read(&bytes, bytes.len() as u64).unwrap();
+        (bytes, archive)
     };
-    let archives = if folder(name).join("net.pt2").exists() {
-        vec![open("net.pt2")]
-    } else {
-        vec![open("train.pt2"), open("eval.pt2")]
+    let files = match folder(name).join("net.pt2").exists() {
+        true => vec![open("net.pt2")],
+        false => vec![open("train.pt2"), open("eval.pt2")],
     };
-    let part = |place: usize, names: [&str; 2]| {
-        let archive = &archives[place.min(archives.len() - 1)];
-        (archive, names.iter().find_map(|name| archive.models.get(*name)).unwrap())
-    };
-    let (train_archive, train_model) = part(0, ["train", "model"]);
-    let (eval_archive, eval_model) = part(1, ["eval", "model"]);
-    let train = judge::train(train_model, operators).unwrap_or_else(|refusals| panic!("{name}: {refusals:?}"));
-    let eval = judge::eval(eval_model, train_model, &train.facts, operators).unwrap();
-    let inputs = train.facts.inputs.iter().map(|field| field.name.clone()).collect();
-    let train = Part { archive: train_archive, model: train_model, judged: &train };
-    let eval = Part { archive: eval_archive, model: eval_model, judged: &eval };
-    (Exported::load(&train, Some(&eval), Device::Cpu).unwrap(), inputs)
+    let ([first, ..], [.., last]) = (&files[..], &files[..]) else { unreachable!() };
+    let model = |archive: &'_ Archive, mode: &str| archive.models.contains_key(mode).then(|| mode.to_owned());
+    let of = |archive: &Archive, mode: &str| model(archive, mode).unwrap_or("model".into());
+    let train = &first.1.models[&of(&first.1, "train")];
+    let eval = &last.1.models[&of(&last.1, "eval")];
+    let judged = judge::train(train, operators).unwrap_or_else(|refusals| panic!("{name}: {refusals:?}"));
+    let eval_judged = judge::eval(eval, train, &judged.facts, operators).unwrap();
+    let inputs = judged.facts.inputs.iter().map(|field| field.name.clone()).collect();
+    let train = Part { source: &first.0, model: train, judged: &judged };
+    let eval = Part { source: &last.0, model: eval, judged: &eval_judged };
+    (Exported::load(train, Some(eval), Device::Cpu).unwrap(), inputs)
 }
 
 fn tensors(path: &Path) -> Vec<(String, Tensor)> {
