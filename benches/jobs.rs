@@ -87,10 +87,14 @@ fn spec(every_steps: Option<u64>, scalar_every_steps: u32) -> v1::JobSpec {
         training: Some(v1::Training {
             length: Some(v1::training::Length::MaxSteps(100_000_000)),
             batch_size: Some(64),
-            validation_batch_size: None,
+            ..v1::Training::default()
         }),
         optimizer: Some(v1::Optimizer {
-            kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(0.01), momentum: 0.5 })),
+            kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd {
+                learning_rate: Some(0.01),
+                momentum: 0.5,
+                ..v1::Sgd::default()
+            })),
         }),
         resources: Some(v1::Resources {
             device: v1::Device::Cpu.into(),

@@ -6,6 +6,8 @@
 //! pipes and devices are never waited for. This module must not decide which folders may be read:
 //! its callers do.
 
+mod ways;
+
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
 use rustix::io::Errno;
+pub use ways::{Around, Astray, Led, lead, normal};
 
 /// Neither a link nor a way up, and no jump of /proc.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);

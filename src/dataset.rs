@@ -1,14 +1,175 @@
-//! Readers of data files into host arrays, and what can be judged from their headers alone.
+//! Readers of data files into host arrays, and what can be judged before anything is read whole.
 //!
 //! Owns: where data may lie, the file formats, what is wrong with a file in a user's words. Knows
-//! no model, no libtorch and no job: whoever asks decides what the facts mean.
+//! no model, no libtorch and no job: callers decide what the facts mean.
+//!
+//! A format is one file with its [`Files`] variant, and one line in `formats!` below.
 
 pub mod compressed;
 mod data_file;
 pub mod idx;
-pub mod labelled_images;
+pub mod named_arrays;
+mod resident;
 pub mod roots;
+mod schema;
+
+use std::path::{Path, PathBuf};
 
 pub use data_file::DataFile;
-pub use labelled_images::{Facts, LabelledImages, Part, Problem};
 pub use roots::{DataRoots, PathProblem};
+pub use schema::{Dtype, Facts, Field, Problem, Range};
+use serde::{Deserialize, Serialize};
+
+use crate::gate::Wanted;
+
+/// Below this size on disk a file is read whole when a request is judged; above it the header has
+/// to do.
+pub const WHOLE_BELOW_BYTES: u64 = 64_000_000;
+
+/// A kind of data set: which files it has, and how they are read. `P` is what stands for a file: a
+/// name in a request, or a canonical path in an order.
+pub trait Format<P> {
+    /// The format with other words for its files.
+    type With<Q>;
+
+    /// Its files, each with its field in the format's section of a spec, such as `images`.
+    fn files(&self) -> Vec<(&'static str, &P)>;
+
+    /// The same set with what `find` gives for each of its files, given the field. None where it
+    /// gave none for one; it is asked for all.
+    fn locate<Q>(&self, find: &mut dyn FnMut(&'static str, &P) -> Option<Q>) -> Option<Self::With<Q>>;
+
+    /// What the set holds. Small files are read whole, large ones judged by their headers.
+    /// `files` are its files, opened, in the order of [`Format::files`].
+    ///
+    /// # Errors
+    /// All that is wrong with the files, or that nobody waits for it any more.
+    fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>>;
+
+    /// Opens the set for training.
+    ///
+    /// # Errors
+    /// All that is wrong with the files.
+    fn open(&self, files: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>>;
+}
+
+/// A set of examples that is open. The examples of a place are the same whenever it is asked.
+pub trait Source: Send {
+    /// What it holds.
+    fn facts(&self) -> &Facts;
+
+    /// Puts the examples of these places, each below the number of examples, into a batch.
+    ///
+    /// # Errors
+    /// What is wrong with a file that could only be seen now.
+    fn fill(&mut self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem>;
+}
+
+/// Examples in memory, as bytes in the order of [`Facts::inputs`] and its target: row by row, each
+/// value in little-endian order.
+#[derive(Debug, Default)]
+pub struct HostBatch {
+    /// The bytes of each input.
+    pub inputs: Vec<Vec<u8>>,
+    /// The bytes of the targets.
+    pub targets: Vec<u8>,
+}
+
+/// Makes the enum of all formats.
+macro_rules! formats {
+    ($($(#[$about:meta])* $variant:ident($name:literal, $format:ident)),+ $(,)?) => {
+        /// The files of a set of examples, by format: names in a request, canonical paths in an
+        /// order.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[serde(from = "Written<P>")]
+        #[serde(bound(deserialize = "P: Deserialize<'de>"))]
+        pub enum Files<P = PathBuf> {
+            $($(#[$about])* #[serde(rename = $name)] $variant($format::Files<P>)),+
+        }
+
+        /// The forms in which orders and databases hold a set. Those of earlier versions name no
+        /// format and are pairs of IDX files.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written<P> {
+            Idx(idx::Files<P>),
+            Named(Named<P>),
+        }
+
+        #[derive(Deserialize)]
+        enum Named<P> {
+            $(#[serde(rename = $name)] $variant($format::Files<P>)),+
+        }
+
+        impl<P> From<Written<P>> for Files<P> {
+            fn from(written: Written<P>) -> Self {
+                match written {
+                    Written::Idx(files) => Self::Idx(files),
+                    $(Written::Named(Named::$variant(files)) => Self::$variant(files),)+
+                }
+            }
+        }
+
+        impl<P> Files<P> {
+            /// The name of the format in a spec.
+            pub fn format(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name),+ }
+            }
+        }
+
+        impl<P> Format<P> for Files<P> {
+            type With<Q> = Files<Q>;
+
+            fn files(&self) -> Vec<(&'static str, &P)> {
+                match self { $(Self::$variant(files) => files.files()),+ }
+            }
+
+            fn locate<Q>(&self, find: &mut dyn FnMut(&'static str, &P) -> Option<Q>) -> Option<Files<Q>> {
+                match self { $(Self::$variant(files) => files.locate(find).map(Files::$variant)),+ }
+            }
+
+            fn inspect(&self, opened: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
+                match self { $(Self::$variant(files) => files.inspect(opened, wanted)),+ }
+            }
+
+            fn open(&self, opened: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>> {
+                match self { $(Self::$variant(files) => files.open(opened)),+ }
+            }
+        }
+    };
+}
+
+formats! {
+    /// Grey images and their labels in a pair of IDX files.
+    Idx("idx", idx),
+    /// Named arrays in a safetensors file.
+    Safetensors("safetensors", named_arrays),
+}
+
+impl<P: AsRef<Path>> Files<P> {
+    /// The paths of its files.
+    pub fn paths(&self) -> Vec<&Path> {
+        self.files().into_iter().map(|(_, path)| path.as_ref()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_as_this_version_and_as_earlier_ones_wrote_them() {
+        let idx = Files::Idx(idx::Files { images: PathBuf::from("/i"), labels: PathBuf::from("/l") });
+        let text = serde_json::to_string(&idx).unwrap();
+        assert_eq!(text, r#"{"idx":{"images":"/i","labels":"/l"}}"#);
+        for text in [text.as_str(), r#"{"images":"/i","labels":"/l"}"#] {
+            assert_eq!(serde_json::from_str::<Files>(text).unwrap(), idx);
+        }
+        let arrays = named_arrays::Files { path: PathBuf::from("/a"), inputs: vec!["x".into()], target: "y".into() };
+        let arrays = Files::Safetensors(arrays);
+        let text = serde_json::to_string(&arrays).unwrap();
+        assert_eq!(serde_json::from_str::<Files>(&text).unwrap(), arrays);
+        assert!(serde_json::from_str::<Files>(r#"{"images":"/i"}"#).is_err());
+    }
+}

@@ -27,7 +27,8 @@ mod tests {
 
     use super::*;
     use crate::dataset::DataRoots;
-    use crate::job::order::{IdxFiles, Lease, LeasedDevice, Order};
+    use crate::dataset::{Files, idx};
+    use crate::job::order::{Lease, LeasedDevice, Order};
     use crate::job::{Inputs, Job, JobId, State};
     use crate::journal::{JobFolder, JobLock};
     use crate::manager::{self, JobFile};
@@ -73,9 +74,9 @@ mod tests {
             job
         }
 
-        fn files(&self) -> IdxFiles {
+        fn files(&self) -> Files {
             let root = self.places.database.parent().unwrap().canonicalize().unwrap();
-            IdxFiles { images: root.join("images"), labels: root.join("labels") }
+            Files::Idx(idx::Files { images: root.join("images"), labels: root.join("labels") })
         }
 
         fn mirror(&self, job: &Job, request: Option<&str>) {

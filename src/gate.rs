@@ -35,6 +35,10 @@ struct Pulse {
 }
 
 impl Pulse {
+    fn new() -> Self {
+        Self { begun: Instant::now(), moved: AtomicU64::new(0) }
+    }
+
     fn beat(&self) {
         self.moved.store(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -60,17 +64,14 @@ impl From<Stopped> for io::Error {
 impl Gate {
     /// A gate for so many threads at once.
     pub fn new(width: usize) -> Self {
-        let pulse = Pulse { begun: Instant::now(), moved: AtomicU64::new(0) };
-        Self { turns: Arc::new(Semaphore::new(width)), pulse: Arc::new(pulse) }
+        Self { turns: Arc::new(Semaphore::new(width)), pulse: Arc::new(Pulse::new()) }
     }
 
     /// Runs `work` on a thread that may block, in its turn. Dropping the future takes a waiting
     /// caller out of the queue, and tells work that has begun that nobody waits for it.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Wanted) -> T + Send + 'static) -> Result<T, Stopped> {
         let turn = self.turns.clone().acquire_owned().await?;
-        let left = Arc::new(AtomicBool::new(false));
-        let _leaves = Leaves(left.clone());
-        let wanted = Wanted { left, pulse: self.pulse.clone() };
+        let (_caller, wanted) = caller(self.pulse.clone());
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             wanted.pulse.beat();
@@ -90,10 +91,16 @@ impl Gate {
     }
 }
 
-/// Tells the work that its caller is gone.
-struct Leaves(Arc<AtomicBool>);
+/// The caller of some work. The work learns when it is dropped.
+#[derive(Debug)]
+pub struct Caller(Arc<AtomicBool>);
 
-impl Drop for Leaves {
+fn caller(pulse: Arc<Pulse>) -> (Caller, Wanted) {
+    let left = Arc::new(AtomicBool::new(false));
+    (Caller(left.clone()), Wanted { left, pulse })
+}
+
+impl Drop for Caller {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -108,6 +115,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// A caller, and how its work learns that it has left: for work that other bounds than those of
+    /// a gate hold.
+    pub fn by_caller() -> (Caller, Self) {
+        caller(Arc::new(Pulse::new()))
+    }
+
     /// Fails once the caller has left.
     pub fn check(&self) -> io::Result<()> {
         self.pulse.beat();

@@ -4,6 +4,7 @@
 pub mod course;
 pub mod end;
 pub mod id;
+pub mod length;
 pub mod order;
 pub mod probe;
 pub mod retention;

@@ -24,7 +24,7 @@ pub use artifacts::{Artifact, artifact_path, artifacts, open_artifact};
 pub use checkpoint::{Checkpoint, checkpoints};
 pub use exit_note::{ExitNote, ExitRoom};
 pub use file_lock::{FileLock, Holder, holders, is_held};
-pub use folder::{JobFolder, entries, sync_folder, write_whole, write_whole_and};
+pub use folder::{JobFolder, entries, sync_folder, write_whole, write_whole_and, write_whole_by};
 pub use index::{JournalIndex, JournalIndexes, Points};
 pub use lock::{JobLock, Signature};
 pub use manifest::{Context, FileSum, Manifest};

@@ -39,8 +39,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
+use crate::job::length::Place;
 use crate::job::probe::ProbeReport;
-use crate::job::spec::{Place, edited};
+use crate::job::spec::edited;
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
@@ -57,6 +58,7 @@ pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
 pub use rebuild::{Old, Rebuilt, rebuild};
+use room::Promised;
 pub use runs::RUNS;
 use staging::Staged;
 pub use view::View;
@@ -130,6 +132,8 @@ pub struct Manager {
     copy_line: Arc<Semaphore>,
     /// What the jobs' folders hold, as last measured.
     held_bytes: watch::Receiver<u64>,
+    /// What copies in the making will add.
+    promised: Promised,
     settings: Arc<ManagerSettings>,
 }
 
@@ -220,6 +224,7 @@ impl Manager {
             copying: Arc::new(FileWork::new(staging::COPYING)),
             copy_line: Arc::new(Semaphore::new(staging::COPY_LINE)),
             held_bytes,
+            promised: Promised::default(),
             settings,
         })
     }

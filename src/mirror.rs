@@ -28,7 +28,7 @@ use crate::beneath::Folder;
 use crate::journal::{self, JobFolder, artifact_path, artifacts, write_whole};
 use crate::umask::open_to_others;
 
-pub use judge::judge;
+pub use judge::{Refusal, judge};
 use pass::Pass;
 pub use pulse::Pulse;
 pub use roots::Roots;

@@ -8,6 +8,7 @@ mod gpus;
 mod libraries;
 mod machine;
 mod memory;
+mod process;
 mod spark;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::proto::v1;
 pub use filesystem::unsuitable_filesystem;
 pub use libraries::SystemLibraries;
 pub use memory::Memory;
+pub use process::{ProcessStat, process_stat};
 
 /// Where facts come from: the root of the file system and the environment. Tests have roots of
 /// their own.
@@ -62,6 +64,17 @@ impl NodeSource {
     /// The memory that this process and its children can have.
     pub fn memory(&self) -> Memory {
         memory::read(self)
+    }
+
+    /// Processes that the kernel has killed because memory ran out: on this machine, and in the
+    /// control group of this process.
+    pub fn memory_kills(&self) -> u64 {
+        memory::kills(self)
+    }
+
+    /// The model of the CPU, as the kernel names it; empty where it does not.
+    pub fn cpu_model(&self) -> String {
+        machine::cpu_model(self)
     }
 
     /// What the kernel driver lists: its version, and the GPUs' models.

@@ -17,8 +17,8 @@ mod source;
 mod state_dict;
 mod tensor;
 
-use std::fmt;
 use std::fs::File;
+use std::{fmt, io};
 
 pub use dtype::Dtype;
 pub use finite::{bytes_to_judge, judge_values};
@@ -40,6 +40,21 @@ pub enum Format {
     Safetensors,
     /// A file of `torch.save`, as PyTorch 1.6 and later write it.
     Pt,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Safetensors, Self::Pt];
+
+    /// The one that a file has by its first bytes, if it has any.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let mut head = [0; archive::SIGNATURE.len()];
+        match Positioned(file).read_exact_at(&mut head, 0) {
+            Ok(()) if head == archive::SIGNATURE => Ok(Self::Pt),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+            _ => Ok(Self::Safetensors),
+        }
+    }
 }
 
 impl fmt::Display for Format {
@@ -91,7 +106,8 @@ impl TensorFile {
             ));
         }
         if !safetensors::begins(&head) {
-            return Err(Problem::NotTensors(looks_like(&head)));
+            let needed = "a safetensors file or a .pt file of torch.save";
+            return Err(Problem::Other { looks: looks_like(&head), needed });
         }
         let tensors = safetensors::read(source, size_bytes)?;
         Ok(Self { format: Format::Safetensors, tensors, state_dicts: Vec::new(), left_out: 0 })

@@ -14,9 +14,9 @@ use std::sync::LazyLock;
 use arbitrary::{Arbitrary, Unstructured};
 use flate2::{Compression, GzBuilder};
 use libfuzzer_sys::fuzz_target;
-use torchd::dataset::idx::IdxFile;
-use torchd::dataset::labelled_images::{inspect, load};
-use torchd::dataset::{DataFile, Facts, Problem};
+use torchd::dataset::idx::{Files, IdxFile};
+use torchd::dataset::{DataFile, Facts, Format, HostBatch, Problem, Range, Source};
+use torchd::gate::Wanted;
 use torchd_fuzz::framed::{self, Damage};
 use torchd_fuzz::memory::bounded;
 use torchd_fuzz::scratch;
@@ -219,20 +219,22 @@ fuzz_target!(|data: &[u8]| {
     fs::write(&place.labels, &labels.file).unwrap();
 
     // To judge takes two buffers and what unpacks, whatever the files promise.
-    let judged = bounded(1 << 20, || inspect(&open(&place.images), &open(&place.labels)));
-    // To load takes what is there, and a vector holds up to three times that while it grows. gzip
-    // packs 1032 bytes into one at best.
-    let most = (1 << 20) + 3 * 1032 * (images.file.len() + labels.file.len());
-    let loaded = bounded(most, || load(&open(&place.images), &open(&place.labels)));
+    let (_caller, wanted) = Wanted::by_caller();
+    let judged = bounded(1 << 20, || SET.inspect(&opened(&place.images, &place.labels), &wanted));
+    // To load takes what is there, and a vector holds up to three times that while it grows; a label
+    // becomes eight bytes. gzip packs 1032 bytes into one at best.
+    let most = (1 << 20) + 3 * 1032 * (images.file.len() + 9 * labels.file.len());
+    let loaded = bounded(most, || SET.open(&opened(&place.images, &place.labels)));
+    let loaded = loaded.map(Loaded::of);
     match (&judged, &loaded) {
         (Ok(facts), Ok(set)) => {
             assert_eq!(*facts, set.facts);
-            let Facts { examples, height, width, .. } = set.facts;
-            assert_eq!(set.images.len() as u64, examples * u64::from(height) * u64::from(width));
-            assert_eq!(set.labels.len() as u64, examples);
-            let (highest, at) = set.facts.highest_label.unwrap();
-            assert_eq!(set.labels.iter().max(), Some(&highest));
-            assert_eq!(set.labels.iter().position(|&label| label == highest), Some(at as usize));
+            assert_eq!(set.images.len() as u64, set.facts.examples * set.facts.inputs[0].values());
+            assert_eq!(set.labels.len() as u64, set.facts.examples);
+            let Range { lowest, highest, highest_at } = set.facts.target.range.unwrap();
+            let labels = || set.labels.iter().map(|&label| i64::from(label));
+            assert_eq!((labels().min(), labels().max()), (Some(lowest), Some(highest)));
+            assert_eq!(labels().position(|label| label == highest), Some(highest_at as usize));
         }
         (_, Err(loaded)) => {
             named(loaded);
@@ -251,7 +253,7 @@ fuzz_target!(|data: &[u8]| {
         match (expected, &loaded) {
             (Some(((_, images), (_, labels))), Ok(set)) => assert!(set.images == images && set.labels == labels),
             (None, Err(_)) => {}
-            (_, loaded) => panic!("{:?}", loaded.as_ref().map(|set| set.facts)),
+            (_, loaded) => panic!("{:?}", loaded.as_ref().map(|set| &set.facts)),
         }
     }
     if let Ok(set) = loaded {
@@ -261,17 +263,37 @@ fuzz_target!(|data: &[u8]| {
             bytes.extend_from_slice(values);
             fs::write(path, bytes).unwrap();
         };
-        let Facts { examples, height, width, .. } = set.facts;
+        let (examples, shape) = (set.facts.examples as u32, &set.facts.inputs[0].shape);
         let (images, labels) = &place.again;
-        write(images, &[examples as u32, height, width], &set.images);
-        write(labels, &[examples as u32], &set.labels);
-        let again = load(&open(images), &open(labels)).ok().unwrap();
+        write(images, &[examples, shape[1] as u32, shape[2] as u32], &set.images);
+        write(labels, &[examples], &set.labels);
+        let again = Loaded::of(SET.open(&opened(images, labels)).ok().unwrap());
         assert!(again.facts == set.facts && again.images == set.images && again.labels == set.labels);
     }
 });
 
-fn open(path: &Path) -> DataFile {
-    DataFile::open(path).unwrap()
+/// The names of the files matter to nothing but messages.
+const SET: Files<()> = Files { images: (), labels: () };
+
+fn opened(images: &Path, labels: &Path) -> [DataFile; 2] {
+    [images, labels].map(|path| DataFile::open(path).unwrap())
+}
+
+/// A set as it comes out of its source.
+struct Loaded {
+    facts: Facts,
+    images: Vec<u8>,
+    labels: Vec<u8>,
+}
+
+impl Loaded {
+    fn of(mut source: Box<dyn Source>) -> Self {
+        let facts = source.facts().clone();
+        let mut batch = HostBatch::default();
+        source.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();
+        let labels = batch.targets.as_chunks().0.iter().map(|&label| u8::try_from(i64::from_le_bytes(label)).unwrap());
+        Self { facts, images: batch.inputs.remove(0), labels: labels.collect() }
+    }
 }
 
 /// Each problem says with which file, and what is wrong with it.

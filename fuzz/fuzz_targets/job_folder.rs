@@ -181,7 +181,7 @@ fn file(which: u8, bytes: &[u8]) {
                 })
                 .collect();
             let manifest = Manifest {
-                place: torchd::job::spec::Place { step: 7, epoch: 1, examples: 0 },
+                place: torchd::job::length::Place { step: 7, epoch: 1, examples: 0 },
                 attempt: 1,
                 time: std::time::SystemTime::UNIX_EPOCH,
                 summed_examples: 0,

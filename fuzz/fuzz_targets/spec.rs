@@ -11,8 +11,9 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use prost::{Message, Name};
 use torchd::cli::with_sets;
-use torchd::dataset::Facts;
-use torchd::job::spec::{DataFacts, Place, Reading, read};
+use torchd::dataset::{Dtype, Facts, Field, Range};
+use torchd::job::length::Place;
+use torchd::job::spec::{DataFacts, Fitted, Reading, read};
 use torchd::proto::{json, text, v1};
 use torchd_fuzz::memory::bounded;
 
@@ -118,19 +119,25 @@ fn judge(message: &v1::JobSpec) {
         let first = mistake.field.split(['.', '[']).next().unwrap_or_default();
         assert!(FIELDS.iter().any(|field| field == first) && !mistake.description.is_empty(), "{mistake:?}");
     }
-    let facts =
-        |examples| Facts { examples, height: 28, width: 28, highest_label: Some((9, 0)), lowest_label: Some(0) };
+    let field = |file: &'static str, dtype, shape, range| Field { name: file.into(), file, dtype, shape, range };
+    let facts = |examples| Facts {
+        examples,
+        inputs: vec![field("images", Dtype::Pixel, vec![1, 28, 28], None)],
+        target: field("labels", Dtype::I64, vec![], Some(Range { lowest: 0, highest: 9, highest_at: 0 })),
+        sizes: vec![],
+    };
     let sets = [1, 1000, u64::from(u32::MAX)].map(|examples| DataFacts {
         train: facts(examples),
         validation: message.data.as_ref().and_then(|data| data.validation.as_ref()).map(|_| facts(examples)),
     });
     for set in &sets {
         let mut wrong = torchd::job::Violations::default();
-        demands.judge(Some(&set.train), set.validation.as_ref(), &mut wrong);
         let Some(spec) = &spec else { continue };
+        let (train, validation) = spec.data.with_facts(set);
+        demands.judge(Some(&train), validation.as_ref(), &mut wrong);
         let fitted = spec.clone().fit(set);
         assert_eq!(fitted.is_ok(), wrong.0.is_empty(), "{wrong}");
-        let Ok(fitted) = fitted else { continue };
+        let Ok(Fitted { spec: fitted, .. }) = fitted else { continue };
         let plan = fitted.plan(set.train.examples, Place::default()).expect("what fits can be planned");
         assert!(plan.total_steps >= 1 && i64::try_from(plan.total_steps).is_ok() && plan.steps_per_epoch >= 1);
         let place = Place { step: plan.total_steps / 2, epoch: 1, examples: set.train.examples / 2 };

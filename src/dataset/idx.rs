@@ -1,328 +1,244 @@
-//! IDX files, as the MNIST page describes them: two zero bytes, a type, the number of dimensions,
-//! each dimension as a big-endian u32, then the values, the last dimension fastest.
+//! A set of grey images with a label each, from a pair of IDX files.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+mod file;
 
-use super::compressed::Source;
-use crate::looks::{self, looks_like};
+use std::path::Path;
 
-/// The type byte of unsigned bytes.
-const UNSIGNED_BYTE: u8 = 0x08;
-/// The type bytes, and what the values are.
-const TYPES: [(u8, &str); 6] = [
-    (UNSIGNED_BYTE, "unsigned bytes"),
-    (0x09, "signed bytes"),
-    (0x0b, "16-bit integers"),
-    (0x0c, "32-bit integers"),
-    (0x0d, "32-bit floats"),
-    (0x0e, "64-bit floats"),
-];
+use serde::{Deserialize, Serialize};
 
-/// An opened IDX file of unsigned bytes, read up to its first value.
-pub struct IdxFile {
-    source: Source,
-    /// Its dimensions.
-    pub dimensions: Vec<u32>,
+use super::resident::Resident;
+use super::{DataFile, Dtype, Facts, Field, Format, Problem, Range, Source, WHOLE_BELOW_BYTES};
+use crate::gate::Wanted;
+use crate::shortage::Unjudged;
+pub use file::{IdxError, IdxFile};
+
+/// A file is judged by its header too where a small gzip promises more values than this.
+const WHOLE_BELOW_VALUES: u64 = 1 << 30;
+/// The fields of the two files.
+const IMAGES: &str = "images";
+const LABELS: &str = "labels";
+
+/// A pair of IDX files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files<P> {
+    /// The images.
+    pub images: P,
+    /// The labels.
+    pub labels: P,
 }
 
-/// What is wrong with a file.
-#[derive(Debug)]
-pub enum IdxError {
-    /// The system or the unpacking refuses.
-    Unreadable(io::Error),
-    /// Too short for a header.
-    NoHeader,
-    /// Another kind of file.
-    WrongMagic {
-        /// Its first bytes, at least four and at most [`looks::HEAD_BYTES`].
-        head: Vec<u8>,
-        /// Whether they were unpacked.
-        is_unpacked: bool,
-        /// Dimensions that it should have.
-        wanted: u8,
-    },
-    /// A gzip file that ends before its checksum.
-    GzipCut {
-        /// Values that could be unpacked.
-        found: u64,
-        /// Values that the header says.
-        wanted: u64,
-    },
-    /// A header in little-endian order.
-    SwappedSizes {
-        /// The dimensions as they should be read.
-        found: Vec<u32>,
-        /// The same in the other order, which fits the values that are there.
-        fitting: Vec<u32>,
-    },
-    /// Fewer values than its header says.
-    Truncated {
-        /// Values that are there.
-        found: u64,
-        /// Values that the header says.
-        wanted: u64,
-    },
-    /// More bytes than its header says.
-    Trailing {
-        /// Values that the header says.
-        wanted: u64,
-    },
-    /// The header says more than any file could hold.
-    TooLarge,
-}
+impl<P> Format<P> for Files<P> {
+    type With<Q> = Files<Q>;
 
-impl IdxFile {
-    /// Takes a file that should have that many dimensions, and is open at its first byte.
-    pub fn open(file: File, dimensions: u8) -> Result<Self, IdxError> {
-        let on_disk = file.metadata().map_err(IdxError::Unreadable)?.len();
-        let mut source = Source::new(file).map_err(IdxError::Unreadable)?;
-        let found = header::<4>(&mut source)?;
-        if found != [0, 0, UNSIGNED_BYTE, dimensions] {
-            let mut head = found.to_vec();
-            let is_unpacked = source.is_gzip();
-            // What cannot be read any further tells what it is by what was read.
-            let _ = source.take((looks::HEAD_BYTES - head.len()) as u64).read_to_end(&mut head);
-            return Err(IdxError::WrongMagic { head, is_unpacked, wanted: dimensions });
-        }
-        let dimensions: Vec<u32> =
-            (0..dimensions).map(|_| header::<4>(&mut source).map(u32::from_be_bytes)).collect::<Result<_, _>>()?;
-        let file = Self { source, dimensions };
-        if file.source.is_gzip() {
-            file.value_count().ok_or(IdxError::TooLarge)?;
-        } else {
-            file.hold_against(on_disk.saturating_sub(4 + 4 * file.dimensions.len() as u64))?;
-        }
-        Ok(file)
+    fn files(&self) -> Vec<(&'static str, &P)> {
+        vec![(IMAGES, &self.images), (LABELS, &self.labels)]
     }
 
-    /// Values that the header promises; None where that does not fit 63 bits.
-    pub fn value_count(&self) -> Option<u64> {
-        product(&self.dimensions)
+    fn locate<Q>(&self, find: &mut dyn FnMut(&'static str, &P) -> Option<Q>) -> Option<Files<Q>> {
+        let (images, labels) = (find(IMAGES, &self.images), find(LABELS, &self.labels));
+        Some(Files { images: images?, labels: labels? })
     }
 
-    /// Whether so many values, all that there are, are as many as the header says.
-    fn hold_against(&self, found: u64) -> Result<(), IdxError> {
-        let wanted = self.value_count();
-        if wanted == Some(found) {
-            return Ok(());
-        }
-        let swapped: Vec<_> = self.dimensions.iter().map(|size| size.swap_bytes()).collect();
-        Err(match wanted {
-            _ if product(&swapped) == Some(found) => {
-                IdxError::SwappedSizes { found: self.dimensions.clone(), fitting: swapped }
+    fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
+        let (images, labels) = pair(files);
+        let image_check = open(images, IMAGES).and_then(|mut file| {
+            if is_small(&file) {
+                file.each_block(|_| wanted.check()).map_err(|error| problem(images.path(), IMAGES, &error))?;
             }
-            None => IdxError::TooLarge,
-            Some(wanted) if found < wanted => IdxError::Truncated { found, wanted },
-            Some(wanted) => IdxError::Trailing { wanted },
-        })
-    }
-
-    /// All values. The memory grows as they arrive: a header that lies costs nothing.
-    pub fn read(mut self) -> Result<Vec<u8>, IdxError> {
-        let mut values = Vec::new();
-        self.each_block(|block| values.extend_from_slice(block))?;
-        Ok(values)
-    }
-
-    /// Hands out all values in blocks, and checks that there are exactly as many as the header
-    /// says.
-    pub fn each_block(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), IdxError> {
-        let wanted = self.value_count().ok_or(IdxError::TooLarge)?;
-        let mut found = 0;
-        let mut block = vec![0; 1 << 16];
-        loop {
-            let count = match self.source.read(&mut block) {
-                Ok(0) => return self.hold_against(found),
-                Ok(count) => count,
-                // What flate2 says of a gzip that ends too early.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(IdxError::GzipCut { found, wanted });
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(IdxError::Unreadable(error)),
-            };
-            found += count as u64;
-            if found > wanted {
-                return Err(IdxError::Trailing { wanted });
+            Ok(Shape::of(&file))
+        });
+        let label_check = open(labels, LABELS).and_then(|mut file| {
+            let mut found = None;
+            if is_small(&file) {
+                let mut place = 0;
+                let note = |block: &[u8]| {
+                    for &label in block {
+                        found = Some(Range::with(found, label.into(), place));
+                        place += 1;
+                    }
+                    wanted.check()
+                };
+                file.each_block(note).map_err(|error| problem(labels.path(), LABELS, &error))?;
             }
-            take(&block[..count]);
-        }
+            Ok((Shape::of(&file), found))
+        });
+        let (shape, (label_shape, range)) = both(image_check, label_check)?;
+        agree(images.path(), labels.path(), &shape, &label_shape, range)
+    }
+
+    fn open(&self, files: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>> {
+        let (images, labels) = pair(files);
+        let read = |data: &DataFile, field| {
+            let file = open(data, field)?;
+            let shape = Shape::of(&file);
+            file.read().map(|values| (shape, values)).map_err(|error| problem(data.path(), field, &error))
+        };
+        let ((shape, pixels), (label_shape, label_values)) = both(read(images, IMAGES), read(labels, LABELS))?;
+        let range = Range::of(label_values.iter().map(|&label| label.into()), 1);
+        let facts = agree(images.path(), labels.path(), &shape, &label_shape, range)?;
+        let targets = label_values.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect();
+        Ok(Box::new(Resident::new(facts, vec![pixels], targets)))
     }
 }
 
-fn product(dimensions: &[u32]) -> Option<u64> {
-    let product = dimensions.iter().try_fold(1u64, |count, &size| count.checked_mul(u64::from(size)))?;
-    i64::try_from(product).is_ok().then_some(product)
+/// The words of a header and of the file system on a file.
+struct Shape {
+    dimensions: Vec<u32>,
+    on_disk: u64,
 }
 
-/// What a file with these first bytes is instead; None where they tell nothing.
-fn instead(head: &[u8], is_unpacked: bool) -> Option<String> {
-    match *head {
-        [0, 0, kind, count, ref rest @ ..] if TYPES.iter().any(|(known, _)| *known == kind) => {
-            let sizes: Vec<_> = rest.as_chunks().0.iter().map(|&size| u32::from_be_bytes(size)).collect();
-            let sizes = sizes.get(..usize::from(count)).map_or_else(String::new, |sizes| format!(" {sizes:?}"));
-            let (_, values) = TYPES.iter().find(|(known, _)| *known == kind)?;
-            let dimensions = if count == 1 { "dimension" } else { "dimensions" };
-            Some(format!("it is an IDX file of {values} in {count} {dimensions}{sizes}"))
-        }
-        [1..=15, kind, 0, 0, ..] if TYPES.iter().any(|(known, _)| *known == kind) => {
-            Some("its header is in little-endian byte order, and IDX files are big-endian".into())
-        }
-        [0x1f, 0x8b, ..] if is_unpacked => Some("it was packed with gzip twice; unpack it once".into()),
-        _ => looks_like(head).map(|looks| format!("it looks like {looks}")),
+impl Shape {
+    fn of(file: &IdxFile) -> Self {
+        Self { dimensions: file.dimensions.clone(), on_disk: file.on_disk }
     }
 }
 
-fn header<const N: usize>(source: &mut Source) -> Result<[u8; N], IdxError> {
-    let mut bytes = [0; N];
-    match source.read_exact(&mut bytes) {
-        Ok(()) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(IdxError::NoHeader),
-        Err(error) => Err(IdxError::Unreadable(error)),
+/// The two files in the order of [`Format::files`].
+fn pair(files: &[DataFile]) -> (&DataFile, &DataFile) {
+    let [images, labels] = files else { unreachable!("a set of IDX files has two files") };
+    (images, labels)
+}
+
+fn open(data: &DataFile, field: &'static str) -> Result<IdxFile, Problem> {
+    let dimensions = if field == IMAGES { 3 } else { 1 };
+    let file = data.reader().map_err(IdxError::Unreadable);
+    file.and_then(|file| IdxFile::open(file, dimensions)).map_err(|error| problem(data.path(), field, &error))
+}
+
+fn is_small(file: &IdxFile) -> bool {
+    file.on_disk < WHOLE_BELOW_BYTES && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
+}
+
+fn problem(path: &Path, file: &'static str, error: &IdxError) -> Problem {
+    let unjudged = match error {
+        IdxError::Unreadable(cause) => Unjudged::of(cause),
+        IdxError::NoHeader
+        | IdxError::WrongMagic { .. }
+        | IdxError::GzipCut { .. }
+        | IdxError::SwappedSizes { .. }
+        | IdxError::Truncated { .. }
+        | IdxError::Trailing { .. }
+        | IdxError::TooLarge => None,
+    };
+    Problem { file, what: format!("{} {error}", path.display()), unjudged }
+}
+
+fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
+    match (images, labels) {
+        (Ok(images), Ok(labels)) => Ok((images, labels)),
+        (images, labels) => Err(images.err().into_iter().chain(labels.err()).collect()),
     }
 }
 
-impl fmt::Display for IdxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(cause) => write!(f, "cannot be read: {cause}"),
-            Self::NoHeader => f.write_str("is too short to be an IDX file: not even its header is complete"),
-            Self::WrongMagic { head, is_unpacked, wanted } => {
-                let found = u32::from_be_bytes(head.first_chunk().copied().unwrap_or_default());
-                let right = u32::from_be_bytes([0, 0, UNSIGNED_BYTE, *wanted]);
-                write!(
-                    f,
-                    "begins with {found:#010x}, where an IDX file of {wanted}-dimensional unsigned bytes begins with {right:#010x}"
-                )?;
-                instead(head, *is_unpacked).map_or(Ok(()), |words| write!(f, ": {words}"))
-            }
-            Self::GzipCut { found, wanted } => write!(
-                f,
-                "is cut off: its header says {wanted} values, {found} could be unpacked, and the gzip data ends before its checksum"
+fn agree(
+    images: &Path,
+    labels: &Path,
+    shape: &Shape,
+    label_shape: &Shape,
+    range: Option<Range>,
+) -> Result<Facts, Vec<Problem>> {
+    let (&[count, height, width], &[label_count]) = (&shape.dimensions[..], &label_shape.dimensions[..]) else {
+        unreachable!("opened with 3 dimensions and with 1");
+    };
+    let refuse = |file, what| Err(vec![Problem { file, what, unjudged: None }]);
+    if count != label_count {
+        return refuse(
+            LABELS,
+            format!(
+                "{} has {label_count} labels for the {count} images of {}; there must be one each",
+                labels.display(),
+                images.display()
             ),
-            Self::SwappedSizes { found, fitting } => write!(
-                f,
-                "has its sizes in little-endian byte order: they read {found:?}, and {fitting:?} fits the values that are there"
-            ),
-            Self::Truncated { found, wanted } => {
-                write!(f, "is cut off: its header says {wanted} values, {found} are there")
-            }
-            Self::Trailing { wanted } => write!(f, "goes on after the {wanted} values that its header says"),
-            Self::TooLarge => f.write_str("has a header that says more values than a file can hold"),
-        }
+        );
     }
+    if count == 0 || height == 0 || width == 0 {
+        return refuse(IMAGES, format!("{} is empty: [{count}, {height}, {width}]", images.display()));
+    }
+    Ok(Facts {
+        examples: u64::from(count),
+        inputs: vec![Field {
+            name: IMAGES.into(),
+            file: IMAGES,
+            dtype: Dtype::Pixel,
+            // One channel: images are grey.
+            shape: vec![1, height.into(), width.into()],
+            range: None,
+        }],
+        target: Field { name: LABELS.into(), file: LABELS, dtype: Dtype::I64, shape: vec![], range },
+        sizes: vec![shape.on_disk, label_shape.on_disk],
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek, Write};
+    use std::fs;
+    use std::path::PathBuf;
 
+    use super::super::HostBatch;
     use super::*;
 
-    fn file(bytes: &[u8]) -> File {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
-        file.rewind().unwrap();
-        file
-    }
+    const SET: Files<PathBuf> = Files { images: PathBuf::new(), labels: PathBuf::new() };
 
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packer.write_all(bytes).unwrap();
-        packer.finish().unwrap()
-    }
-
-    const THREE: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9];
-
-    #[test]
-    fn plain_and_gzip_give_the_same_values() {
-        for bytes in [THREE.to_vec(), gzip(THREE)] {
-            let idx = IdxFile::open(file(&bytes), 1).unwrap();
-            assert_eq!(idx.dimensions, [3]);
-            assert_eq!(idx.read().unwrap(), [7, 8, 9]);
+    fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, [DataFile; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().canonicalize().unwrap();
+        let (image_path, label_path) = (place.join("images"), place.join("labels"));
+        let mut images = vec![0, 0, 8, 3];
+        for size in [count, 2, 2] {
+            images.extend_from_slice(&size.to_be_bytes());
         }
+        images.extend((0..count * 4).map(|value| value as u8));
+        let mut label_file = vec![0, 0, 8, 1];
+        label_file.extend_from_slice(&(labels.len() as u32).to_be_bytes());
+        label_file.extend_from_slice(labels);
+        fs::write(&image_path, images).unwrap();
+        fs::write(&label_path, label_file).unwrap();
+        (folder, [image_path, label_path].map(|path| DataFile::open(&path).unwrap()))
+    }
+
+    fn judge(files: &[DataFile]) -> Result<Facts, Vec<Problem>> {
+        let (_caller, wanted) = Wanted::by_caller();
+        SET.inspect(files, &wanted)
     }
 
     #[test]
-    fn every_cut_is_noticed() {
-        let packed = gzip(THREE);
-        for cut in 0..THREE.len() {
-            let file = file(&THREE[..cut]);
-            assert!(IdxFile::open(file, 1).and_then(IdxFile::read).is_err(), "plain, {cut} bytes");
-        }
-        for cut in 0..packed.len() {
-            let file = file(&packed[..cut]);
-            assert!(IdxFile::open(file, 1).and_then(IdxFile::read).is_err(), "gzip, {cut} bytes");
-        }
+    fn a_set_is_judged_as_it_is_loaded_and_gives_the_examples_of_any_places() {
+        let (_folder, files) = pair(3, &[1, 9, 9]);
+        let (caller, wanted) = Wanted::by_caller();
+        let facts = SET.inspect(&files, &wanted).unwrap();
+        assert_eq!(facts.sizes, [28, 11]);
+        drop(caller);
+        let ended = SET.inspect(&files, &wanted).unwrap_err();
+        assert!(ended.len() == 2 && ended.iter().all(|one| one.what.contains("nobody waits")), "{ended:?}");
+        assert_eq!((facts.examples, facts.inputs[0].shape.as_slice()), (3, &[1, 2, 2][..]));
+        assert_eq!(facts.target.range, Some(Range { lowest: 1, highest: 9, highest_at: 1 }));
+        let mut set = SET.open(&files).ok().unwrap();
+        assert_eq!(set.facts(), &facts);
+        let mut batch = HostBatch::default();
+        set.fill(&[2, 0], &mut batch).unwrap();
+        assert_eq!(batch.inputs, [[8, 9, 10, 11, 0, 1, 2, 3]]);
+        assert_eq!(batch.targets, [9i64.to_le_bytes(), 1i64.to_le_bytes()].concat());
     }
 
     #[test]
-    fn a_wrong_magic_number_is_told_with_the_right_one() {
-        let error = IdxFile::open(file(THREE), 3).err().unwrap().to_string();
-        assert!(error.contains("0x00000801") && error.contains("0x00000803"), "{error}");
+    fn counts_that_differ_are_told() {
+        let (_folder, files) = pair(3, &[1, 2]);
+        let problems = judge(&files).unwrap_err();
+        assert_eq!(problems[0].file, LABELS);
+        assert!(problems[0].what.contains("2 labels for the 3 images"), "{problems:?}");
     }
 
     #[test]
-    fn what_people_have_in_place_of_an_idx_file_is_named() {
-        let refusal = |bytes: &[u8], dimensions| {
-            let read = IdxFile::open(file(bytes), dimensions).and_then(IdxFile::read);
-            read.err().unwrap().to_string()
-        };
-        let sizes = |kind, sizes: &[u32]| {
-            let values = sizes.iter().flat_map(|size| size.to_be_bytes());
-            [0, 0, kind, sizes.len() as u8].into_iter().chain(values).collect::<Vec<u8>>()
-        };
-        for (bytes, dimensions, words) in [
-            (b"<!DOCTYPE html><html>".to_vec(), 3, "it looks like an HTML page"),
-            (b"version https://git-lfs.github.com/spec/v1\n".into(), 3, "it looks like a Git LFS pointer"),
-            (b"PK\x03\x04....".into(), 3, "it looks like a zip archive"),
-            (gzip(&gzip(THREE)), 1, "packed with gzip twice"),
-            (gzip(b"<html></html>"), 1, "it looks like an HTML page"),
-            (sizes(0x0d, &[2, 28, 28]), 3, "an IDX file of 32-bit floats in 3 dimensions [2, 28, 28]"),
-            (sizes(0x0c, &[2, 8]), 1, "an IDX file of 32-bit integers in 2 dimensions [2, 8]"),
-            (sizes(0x08, &[2, 28, 28, 3]), 3, "of unsigned bytes in 4 dimensions [2, 28, 28, 3]"),
-            (sizes(0x08, &[2, 784]), 3, "in 2 dimensions [2, 784]"),
-            (vec![3, 8, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 7, 7], 3, "in little-endian byte order"),
-            (vec![0, 0, 8, 1, 3, 0, 0, 0, 7, 8, 9], 1, "they read [50331648], and [3] fits"),
-            (gzip(&[0, 0, 8, 1, 3, 0, 0, 0, 7, 8, 9]), 1, "they read [50331648], and [3] fits"),
-            ([&[0, 0, 8, 3][..], &[1, 0, 0, 0].repeat(3), &[7]].concat(), 3, "and [1, 1, 1] fits"),
-            ([THREE, b"\n"].concat(), 1, "goes on after the 3 values"),
-            ([&gzip(THREE)[..], b"behind"].concat(), 1, "behind its gzip data stands text"),
-        ] {
-            let found = refusal(&bytes, dimensions);
-            assert!(found.contains(words), "{words}: {found}");
-        }
+    fn an_empty_set_is_refused() {
+        let (_folder, files) = pair(0, &[]);
+        assert!(judge(&files).unwrap_err()[0].what.contains("is empty: [0, 2, 2]"));
     }
 
     #[test]
-    fn gzip_is_taken_as_gzip_takes_it_and_a_cut_says_what_is_missing() {
-        let (one, two) = THREE.split_at(6);
-        let padded = [&gzip(THREE)[..], &[0; 9]].concat();
-        for bytes in [padded, [gzip(one), gzip(two)].concat()] {
-            assert_eq!(IdxFile::open(file(&bytes), 1).and_then(IdxFile::read).unwrap(), [7, 8, 9]);
-        }
-        let packed = gzip(THREE);
-        let cut = IdxFile::open(file(&packed[..packed.len() - 1]), 1).and_then(IdxFile::read);
-        let words = "says 3 values, 3 could be unpacked, and the gzip data ends before its checksum";
-        assert!(cut.err().unwrap().to_string().contains(words));
-    }
-
-    #[test]
-    fn bytes_after_the_end_are_refused() {
-        let longer = [THREE, &[1]].concat();
-        assert!(matches!(IdxFile::open(file(&longer), 1), Err(IdxError::Trailing { wanted: 3 })));
-        let packed = IdxFile::open(file(&gzip(&longer)), 1).unwrap();
-        assert!(matches!(packed.read(), Err(IdxError::Trailing { wanted: 3 })));
-    }
-
-    #[test]
-    fn a_header_that_lies_costs_no_memory() {
-        let huge = [&[0, 0, 8, 3][..], &[0xff; 12]].concat();
-        assert!(matches!(IdxFile::open(file(&gzip(&huge)), 3), Err(IdxError::TooLarge)));
-        let large = [&[0, 0, 8, 3][..], &[0x0f; 4], &[0, 0, 0x0f, 0xff], &[0, 0, 0x0f, 0xff], &[1, 2]].concat();
-        let idx = IdxFile::open(file(&gzip(&large)), 3).unwrap();
-        assert!(matches!(idx.read(), Err(IdxError::Truncated { found: 2, .. })));
+    fn both_files_are_judged_at_once() {
+        let (_folder, [images, labels]) = pair(1, &[1]);
+        let problems = judge(&[labels, images]).unwrap_err();
+        assert_eq!(problems.iter().map(|problem| problem.file).collect::<Vec<_>>(), [IMAGES, LABELS]);
     }
 }

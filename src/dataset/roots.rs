@@ -4,19 +4,28 @@
 //!
 //! A path is resolved first, so that links inside the roots work, and opened by its canonical form
 //! then, beneath its root and without following any link. What is judged and read is the descriptor
-//! that came of it.
+//! that came of it. A path that leads out of the roots by its name, or by the name of a link's
+//! target, is refused before it is looked up: nobody learns what is there.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::DataFile;
-use crate::beneath::{Folder, NotAFile};
-use crate::shortage::is_shortage;
+use crate::beneath::{Around, Astray, Folder, Led, NotAFile, lead, normal};
+use crate::shortage::Unjudged;
 
 /// The folders that data files may lie in, in the order in which relative paths are looked up.
 #[derive(Debug, Clone, Default)]
 pub struct DataRoots {
-    roots: Vec<PathBuf>,
+    roots: Vec<Root>,
+}
+
+#[derive(Debug, Clone)]
+struct Root {
+    /// As the settings name it: an absolute path, perhaps by way of links.
+    named: PathBuf,
+    /// Its canonical path.
+    real: PathBuf,
 }
 
 /// Why a path of a request is not read.
@@ -63,20 +72,23 @@ pub enum PathProblem {
 }
 
 impl PathProblem {
-    /// Whether nothing is wrong with the path: the machine lacks what it needs to look at it now.
-    pub fn is_unjudged(&self) -> bool {
-        matches!(self, Self::Unreadable { cause, .. } if is_shortage(cause))
+    /// Why the path could not be judged, where nothing is known to be wrong with it.
+    pub fn unjudged(&self) -> Option<Unjudged> {
+        match self {
+            Self::Unreadable { cause, .. } => Unjudged::of(cause),
+            Self::NoRoots { .. } | Self::Missing { .. } | Self::Outside { .. } | Self::NotAFile { .. } => None,
+        }
     }
 }
 
 impl DataRoots {
-    /// Roots as canonical paths. A root that cannot be resolved is an error here, not at the first
-    /// request.
+    /// Roots as the settings name them. One that cannot be resolved is an error here, not at the
+    /// first request.
     pub fn new(roots: impl IntoIterator<Item = PathBuf>) -> Result<Self, (PathBuf, io::Error)> {
-        let resolve = |root: PathBuf| match root.canonicalize() {
-            Ok(real) if real.is_dir() => Ok(real),
-            Ok(_) => Err((root, io::Error::from(io::ErrorKind::NotADirectory))),
-            Err(cause) => Err((root, cause)),
+        let resolve = |root: PathBuf| match (root.canonicalize(), std::path::absolute(&root)) {
+            (Ok(real), Ok(named)) if real.is_dir() => Ok(Root { named: normal(&named), real }),
+            (Ok(_), Ok(_)) => Err((root, io::Error::from(io::ErrorKind::NotADirectory))),
+            (Err(cause), _) | (_, Err(cause)) => Err((root, cause)),
         };
         Ok(Self { roots: roots.into_iter().map(resolve).collect::<Result<_, _>>()? })
     }
@@ -111,11 +123,9 @@ impl DataRoots {
         if self.roots.is_empty() {
             return Err(PathProblem::NoRoots { path: path.into() });
         }
-        let mut refusal = PathProblem::Missing { path: path.into(), looked: self.describe() };
-        // Joining an absolute path gives that path, so absolute paths inside a root work too.
-        for root in &self.roots {
-            let found = self.resolve(path, &root.join(path));
-            match found.and_then(|(root, found)| open(root, &found)) {
+        let mut refusal = self.missing(path);
+        for candidate in self.candidates(path) {
+            match self.resolve(path, &candidate).and_then(|(root, found)| open(root, &found)) {
                 Ok(opened) => return Ok(opened),
                 Err(PathProblem::Missing { .. }) => {}
                 Err(worse) => refusal = worse,
@@ -126,21 +136,51 @@ impl DataRoots {
 
     /// The root that a candidate leads to, and its canonical path.
     fn resolve(&self, path: &str, candidate: &Path) -> Result<(&Path, PathBuf), PathProblem> {
-        let real = match candidate.canonicalize() {
-            Ok(real) => real,
-            Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(PathProblem::Missing { path: path.into(), looked: self.describe() });
-            }
-            Err(cause) => return Err(PathProblem::Unreadable { path: path.into(), cause }),
-        };
-        match self.roots.iter().find(|root| real.starts_with(root)) {
-            Some(root) => Ok((root, real)),
-            None => Err(PathProblem::Outside { path: path.into(), roots: self.describe() }),
+        match lead(candidate, |wanted| Ok(self.around(wanted))) {
+            Ok(Led { root, there, missing, .. }) if missing.as_os_str().is_empty() => Ok((root, there)),
+            Ok(Led { .. }) | Err(Astray::Dangling(_)) => Err(self.missing(path)),
+            Err(Astray::Outside) => Err(PathProblem::Outside { path: path.into(), roots: self.describe() }),
+            Err(Astray::Unreadable(_, cause)) => Err(PathProblem::Unreadable { path: path.into(), cause }),
         }
     }
 
+    /// The places in which a path is looked for: an absolute one at its own, another one in each
+    /// root.
+    fn candidates(&self, path: &str) -> Vec<PathBuf> {
+        match Path::new(path).is_absolute() {
+            true => vec![path.into()],
+            false => self.roots.iter().map(|root| root.real.join(path)).collect(),
+        }
+    }
+
+    /// The innermost root that a path lies below by its name.
+    fn around(&self, wanted: &Path) -> Option<Around<&Path>> {
+        let below = |root: &'_ Root| {
+            let below = wanted.strip_prefix(&root.real).or_else(|_| wanted.strip_prefix(&root.named)).ok()?;
+            Some(below.to_owned())
+        };
+        let around = self.roots.iter().filter_map(|root| Some((root, below(root)?)));
+        let (root, below) = around.min_by_key(|(_, below)| below.components().count())?;
+        Some(Around { root: &root.real, real: root.real.clone(), below })
+    }
+
+    /// The parts of the file system that a path leads into by its name, each as its root and the
+    /// first folder or file below that. No file system is asked.
+    pub fn parts(&self, path: &str) -> Vec<(PathBuf, PathBuf)> {
+        let part = |candidate: PathBuf| {
+            let Around { real, below, .. } = self.around(&normal(&candidate))?;
+            let first = real.join(below.iter().next().unwrap_or_default());
+            Some((real, first))
+        };
+        self.candidates(path).into_iter().filter_map(part).collect()
+    }
+
+    fn missing(&self, path: &str) -> PathProblem {
+        PathProblem::Missing { path: path.into(), looked: self.describe() }
+    }
+
     fn describe(&self) -> String {
-        self.roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ")
+        self.roots.iter().map(|root| root.real.display().to_string()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -231,10 +271,50 @@ mod tests {
         symlink(&secret, root.path().join("link")).unwrap();
         let roots = DataRoots::new([root.path().into()]).unwrap();
         let folder = outside.path().file_name().unwrap().to_str().unwrap();
-        for path in ["link", secret.to_str().unwrap(), &format!("../{folder}/secret")] {
+        symlink(outside.path().join("absent"), root.path().join("link-to-nothing")).unwrap();
+        let absent = outside.path().join("absent");
+        // What is there and what is not are refused alike.
+        for path in [
+            "link",
+            "link-to-nothing",
+            secret.to_str().unwrap(),
+            absent.to_str().unwrap(),
+            &format!("../{folder}/secret"),
+            &format!("../{folder}/absent"),
+        ] {
             assert!(matches!(roots.open(path), Err(PathProblem::Outside { .. })), "{path}");
             assert!(matches!(roots.open_folder(path), Err(PathProblem::Outside { .. })), "{path}");
         }
+    }
+
+    #[test]
+    fn a_root_is_known_by_the_name_in_the_settings_and_behind_its_links() {
+        let place = tempfile::tempdir().unwrap();
+        let place = place.path().canonicalize().unwrap();
+        fs::create_dir(place.join("real")).unwrap();
+        fs::write(place.join("real/a"), "x").unwrap();
+        symlink("real", place.join("named")).unwrap();
+        symlink("real", place.join("other")).unwrap();
+        let roots = DataRoots::new([place.join("named")]).unwrap();
+        for path in [place.join("named/a"), place.join("real/a"), "a".into()] {
+            assert_eq!(roots.open(path.to_str().unwrap()).unwrap().path(), place.join("real/a"), "{}", path.display());
+        }
+        let refused = roots.open(place.join("other/a").to_str().unwrap());
+        assert!(matches!(refused, Err(PathProblem::Outside { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn all_ways_to_write_a_path_lead_into_the_same_part() {
+        let root = tempfile::tempdir().unwrap();
+        let real = root.path().canonicalize().unwrap();
+        let roots = DataRoots::new([root.path().into()]).unwrap();
+        let part = vec![(real.clone(), real.join("a"))];
+        let absolute = real.join("a/x");
+        for path in ["a/x", "a/../a/x", "./a//x", "b/../a/y/z", "a", absolute.to_str().unwrap()] {
+            assert_eq!(roots.parts(path), part, "{path}");
+        }
+        assert_eq!(roots.parts("."), [(real.clone(), real)]);
+        assert!(roots.parts("../x").is_empty() && roots.parts("/etc/x").is_empty());
     }
 
     #[test]

@@ -1,7 +1,14 @@
 //! Processes as the kernel tells of them, by the numbers that the driver tells. In a container
 //! those are numbers of the host: then nothing is known of them here.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+
+use crate::node::process_stat;
+
+/// Bytes that are read of what a process was started with, which may be megabytes: a path has no
+/// more.
+const MOST_BYTES: u64 = 4096;
 
 /// The number of the first namespace of process ids. (Linux, include/linux/proc_ns.h,
 /// PROC_PID_INIT_INO)
@@ -18,11 +25,20 @@ pub(super) fn program(pid: u32) -> String {
         return String::new();
     }
     // The first word of what it was started with says more than the 15 characters of its name.
-    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = head(&format!("/proc/{pid}/cmdline"));
     let first = words.split(|byte| *byte == 0).next().unwrap_or_default();
-    let name =
-        if first.is_empty() { fs::read(format!("/proc/{pid}/comm")).unwrap_or_default() } else { first.to_vec() };
+    let name = if first.is_empty() { head(&format!("/proc/{pid}/comm")) } else { first.to_vec() };
     String::from_utf8_lossy(&name).trim().to_owned()
+}
+
+/// The first bytes of a file; none where it cannot be read.
+fn head(path: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // What was read before an error is of no use.
+    match File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes)) {
+        Ok(_) => bytes,
+        Err(_) => Vec::new(),
+    }
 }
 
 /// The process group of a process; None where it is gone, or where its number means nothing here.
@@ -30,15 +46,18 @@ pub(super) fn group(pid: u32) -> Option<u32> {
     if !numbers_are_ours() {
         return None;
     }
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; the state, the parent and the group follow it.
-    // (proc_pid_stat(5))
-    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+    Some(process_stat(pid).ok()?.group)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_is_read_than_a_path_can_have() {
+        assert_eq!(head("/dev/zero").len() as u64, MOST_BYTES);
+        assert_eq!(head("/proc/self/absent"), b"");
+    }
 
     #[test]
     fn a_process_is_in_its_group() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Files;
 use crate::proto::{json, v1};
 
 /// The order of one attempt.
@@ -74,17 +75,7 @@ pub enum LeasedDevice {
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
     /// Examples to learn from.
-    pub train: IdxFiles,
+    pub train: Files,
     /// Examples to judge by.
-    pub validation: Option<IdxFiles>,
-}
-
-/// A pair of IDX files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IdxFiles {
-    /// The images.
-    pub images: PathBuf,
-    /// The labels.
-    pub labels: PathBuf,
+    pub validation: Option<Files>,
 }

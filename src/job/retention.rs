@@ -1,6 +1,8 @@
 //! Which checkpoints are saved and kept.
 
 use super::Violations;
+use super::spec::Metric;
+use super::spec::metric::Better;
 use crate::proto::v1;
 
 /// When checkpoints are saved, and how many are kept.
@@ -21,17 +23,17 @@ pub struct Checkpoints {
 pub struct KeepBest {
     /// How many.
     pub count: u32,
-    /// By what.
-    pub metric: Metric,
+    /// What they are compared by; None until the metrics of the job are known.
+    pub by: Option<Quantity>,
 }
 
-/// What checkpoints are compared by.
+/// What checkpoints are compared by, over the validation set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// The higher the better.
-    ValidationAccuracy,
-    /// The lower the better.
-    ValidationLoss,
+pub enum Quantity {
+    /// The loss.
+    Loss,
+    /// A metric.
+    Metric(Metric),
 }
 
 /// A checkpoint on disk.
@@ -43,23 +45,31 @@ pub struct Kept {
     pub value: Option<f64>,
 }
 
-impl Metric {
-    const ALL: [Self; 2] = [Self::ValidationAccuracy, Self::ValidationLoss];
+impl Quantity {
+    /// All of them.
+    fn all() -> impl Iterator<Item = Self> {
+        [Self::Loss].into_iter().chain(Metric::ALL.iter().copied().map(Self::Metric))
+    }
 
     /// The tag of its scalars.
-    pub fn tag(self) -> &'static str {
-        match self {
-            Self::ValidationAccuracy => "accuracy/validation",
-            Self::ValidationLoss => "loss/validation",
-        }
+    pub fn tag(self) -> String {
+        let name = match &self {
+            Self::Loss => "loss",
+            Self::Metric(metric) => metric.name(),
+        };
+        format!("{name}/validation")
     }
 
     /// Whether a value is better than another. What is no number is worse than every number.
     fn is_better(self, value: f64, than: f64) -> bool {
-        match self {
+        let better = match self {
+            Self::Loss => Better::Lower,
+            Self::Metric(metric) => metric.better(),
+        };
+        match better {
             _ if than.is_nan() => !value.is_nan(),
-            Self::ValidationAccuracy => value > than,
-            Self::ValidationLoss => value < than,
+            Better::Higher => value > than,
+            Better::Lower => value < than,
         }
     }
 }
@@ -78,12 +88,12 @@ impl Checkpoints {
         newest_first.sort_by_key(|kept| std::cmp::Reverse(kept.step));
         let mut keep: Vec<u64> =
             newest_first.iter().take(self.keep_latest.max(1) as usize).map(|kept| kept.step).collect();
-        if let Some(KeepBest { count, metric }) = self.keep_best {
+        if let Some(KeepBest { count, by: Some(quantity) }) = self.keep_best {
             let mut best_first: Vec<(u64, f64)> =
                 newest_first.iter().rev().filter_map(|kept| Some((kept.step, kept.value?))).collect();
             // Stable: earlier steps stay before later ones that are as good.
             best_first.sort_by(|one, other| {
-                match (metric.is_better(one.1, other.1), metric.is_better(other.1, one.1)) {
+                match (quantity.is_better(one.1, other.1), quantity.is_better(other.1, one.1)) {
                     (true, _) => std::cmp::Ordering::Less,
                     (_, true) => std::cmp::Ordering::Greater,
                     (false, false) => std::cmp::Ordering::Equal,
@@ -110,15 +120,15 @@ impl Checkpoints {
             wrong.add(field, "is 0; at least 1 is needed");
         }
         let best = keep_best.as_ref().map(|v1::KeepBest { count, metric }| {
-            let found = Metric::ALL.into_iter().find(|known| known.tag() == metric);
+            let found = Quantity::all().find(|known| known.tag() == *metric);
             if found.is_none() && !metric.is_empty() {
-                let known = Metric::ALL.map(Metric::tag).join(" or ");
+                let known = Quantity::all().map(Quantity::tag).collect::<Vec<_>>().join(" or ");
                 wrong.add("checkpoint.keep_best.metric", format!("is {metric:?}; {known} is right"));
             }
             if !has_validation {
                 wrong.add("checkpoint.keep_best", "needs data.validation to tell which checkpoints are the best");
             }
-            KeepBest { count: count.unwrap_or(1), metric: found.unwrap_or(Metric::ValidationAccuracy) }
+            KeepBest { count: count.unwrap_or(1), by: found }
         });
         Self {
             every_epochs: every_epochs.unwrap_or(default.every_epochs).max(1),
@@ -134,9 +144,18 @@ impl Checkpoints {
             every_epochs: Some(self.every_epochs),
             every_steps: self.every_steps,
             keep_latest: Some(self.keep_latest),
-            keep_best: self
-                .keep_best
-                .map(|best| v1::KeepBest { count: Some(best.count), metric: best.metric.tag().into() }),
+            keep_best: self.keep_best.map(|KeepBest { count, by }| v1::KeepBest {
+                count: Some(count),
+                metric: by.map(Quantity::tag).unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// Fills in what the best are compared by, where the client did not say. `metric` is the first
+    /// of the job.
+    pub fn complete(&mut self, metric: Option<Metric>) {
+        if let Some(best) = &mut self.keep_best {
+            best.by = best.by.or(Some(metric.map_or(Quantity::Loss, Quantity::Metric)));
         }
     }
 }
@@ -147,8 +166,8 @@ mod tests {
 
     use super::*;
 
-    fn policy(keep_latest: u32, best: Option<(u32, Metric)>) -> Checkpoints {
-        let keep_best = best.map(|(count, metric)| KeepBest { count, metric });
+    fn policy(keep_latest: u32, best: Option<(u32, Quantity)>) -> Checkpoints {
+        let keep_best = best.map(|(count, by)| KeepBest { count, by: Some(by) });
         Checkpoints { keep_latest, keep_best, ..Checkpoints::default() }
     }
 
@@ -160,10 +179,10 @@ mod tests {
     fn the_newest_and_the_best_stay() {
         let present = kept(&[(10, 0.9), (20, 0.7), (30, 0.95), (40, 0.8), (50, 0.6)]);
         assert_eq!(policy(2, None).to_remove(&present), [30, 20, 10]);
-        assert_eq!(policy(1, Some((2, Metric::ValidationAccuracy))).to_remove(&present), [40, 20]);
-        assert_eq!(policy(1, Some((1, Metric::ValidationLoss))).to_remove(&present), [40, 30, 20, 10]);
+        assert_eq!(policy(1, Some((2, Quantity::Metric(Metric::Accuracy)))).to_remove(&present), [40, 20]);
+        assert_eq!(policy(1, Some((1, Quantity::Loss))).to_remove(&present), [40, 30, 20, 10]);
         let odd = kept(&[(1, f64::NAN), (2, 0.5), (3, 0.5), (4, f64::NAN)]);
-        assert_eq!(policy(1, Some((1, Metric::ValidationLoss))).to_remove(&odd), [3, 1]);
+        assert_eq!(policy(1, Some((1, Quantity::Loss))).to_remove(&odd), [3, 1]);
     }
 
     proptest! {
@@ -174,7 +193,7 @@ mod tests {
             let mut present: Vec<Kept> = values.into_iter().map(|(step, value)| Kept { step, value }).collect();
             present.sort_by_key(|kept| kept.step);
             present.dedup_by_key(|kept| kept.step);
-            let policy = policy(latest, best.map(|count| (count, Metric::ValidationAccuracy)));
+            let policy = policy(latest, best.map(|count| (count, Quantity::Metric(Metric::Accuracy))));
             let removed = policy.to_remove(&present);
             let stays: Vec<_> = present.iter().filter(|kept| !removed.contains(&kept.step)).collect();
             prop_assert!(stays.iter().any(|kept| kept.step == present.last().unwrap().step));

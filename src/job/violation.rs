@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::shortage::Unjudged;
+
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -9,8 +11,8 @@ pub struct Violation {
     pub field: String,
     /// What is wrong, what was found and what would be right.
     pub description: String,
-    /// It is no mistake: the machine lacks what it needs to look at this now.
-    pub is_unjudged: bool,
+    /// It is no mistake: why this could not be looked at now.
+    pub unjudged: Option<Unjudged>,
 }
 
 /// All mistakes of a request.
@@ -20,12 +22,12 @@ pub struct Violations(pub Vec<Violation>);
 impl Violations {
     /// Adds one.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), description: description.into(), is_unjudged: false });
+        self.0.push(Violation { field: field.into(), description: description.into(), unjudged: None });
     }
 
-    /// Adds one, or something that could not be judged for want of the machine.
-    pub fn add_found(&mut self, field: impl Into<String>, description: impl Into<String>, is_unjudged: bool) {
-        self.0.push(Violation { field: field.into(), description: description.into(), is_unjudged });
+    /// Adds one, or something that could not be judged.
+    pub fn add_found(&mut self, field: impl Into<String>, description: impl Into<String>, unjudged: Option<Unjudged>) {
+        self.0.push(Violation { field: field.into(), description: description.into(), unjudged });
     }
 
     /// `value` if there are none, else all of them.

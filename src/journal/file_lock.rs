@@ -16,6 +16,8 @@ use nix::libc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::node::process_stat;
+
 /// The lock, held until it is dropped.
 #[derive(Debug)]
 pub struct FileLock {
@@ -133,7 +135,7 @@ impl Holder {
     /// This process.
     pub fn this_process() -> io::Result<Self> {
         let pid = std::process::id();
-        Ok(Self { pid, boot_id: boot_id()?, start_time: start_time(pid)? })
+        Ok(Self { pid, boot_id: boot_id()?, start_time: process_stat(pid)?.start_time })
     }
 
     /// Who last signed the lock on a file, alive or not; None where nobody has.
@@ -169,8 +171,8 @@ pub(super) fn is_running(pid: u32, boot: &str, start: u64) -> io::Result<bool> {
     if boot_id()? != boot {
         return Ok(false);
     }
-    match start_time(pid) {
-        Ok(found) => Ok(found == start),
+    match process_stat(pid) {
+        Ok(found) => Ok(found.start_time == start),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         // It ended while it was looked at.
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
@@ -190,17 +192,6 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 
 fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
-
-fn start_time(pid: u32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold anything; the state follows the last one and is field 3.
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    after_name
-        .split_whitespace()
-        .nth(22 - 3)
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has no start time")))
 }
 
 #[cfg(test)]

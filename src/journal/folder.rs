@@ -12,6 +12,7 @@ use crate::beneath::{Folder, folder_of, present};
 use crate::job::JobId;
 use crate::job::order::Order;
 use crate::proto::{json, v1};
+use crate::tensor_file::Format;
 
 /// The output of the runner.
 const LOG: &str = "runner.log";
@@ -27,11 +28,19 @@ impl JobFolder {
     pub const MODEL_FILE: &str = "model.safetensors";
     /// What training needs besides the weights, in a checkpoint's folder.
     pub const STATE_FILE: &str = "state.safetensors";
-    /// The weights to begin with, where those are not random.
-    pub const WARM_START: &str = "warm_start.safetensors";
+    /// The final weights once more, among the artifacts, as `torch.load` reads them.
+    pub const MODEL_PT_FILE: &str = "model.pt";
 
     /// Subfolders that the group may read, if the settings allow it.
     pub const SHOWN: [&str; 2] = ["tensorboard", "artifacts"];
+
+    /// The weights to begin with, where those are not random.
+    pub const fn warm_start(format: Format) -> &'static str {
+        match format {
+            Format::Safetensors => "warm_start.safetensors",
+            Format::Pt => "warm_start.pt",
+        }
+    }
 
     /// The job's folder at that path; it need not be there yet.
     pub fn new(path: PathBuf) -> Self {
@@ -223,6 +232,14 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The same; `made` is called with the file before it has its name.
 pub fn write_whole_and(path: &Path, bytes: &[u8], made: impl FnOnce(&File)) -> io::Result<()> {
+    write_whole_by(path, |file| {
+        made(file);
+        (&mut &*file).write_all(bytes)
+    })
+}
+
+/// The same for a file that `fill` writes piece by piece.
+pub fn write_whole_by(path: &Path, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let folder = folder_of(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = folder.join(format!(".{name}.new"));
@@ -232,9 +249,8 @@ pub fn write_whole_and(path: &Path, bytes: &[u8], made: impl FnOnce(&File)) -> i
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = File::create_new(&aside)?;
-        made(&file);
-        file.write_all(bytes)?;
+        let file = File::create_new(&aside)?;
+        fill(&file)?;
         file.sync_all()?;
         fs::rename(&aside, path)
     };

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::trained_on::TrainedOn;
-use crate::job::spec::Place;
+use crate::job::length::Place;
 use crate::sha256::Sha256;
 
 /// A longer manifest is damaged; ours are about a kilobyte.

@@ -33,6 +33,9 @@ pub struct ProgressFold {
     ended: Option<v1::RunnerEnded>,
     /// Checkpoints that the attempt of the newest record has found damaged.
     damaged: Vec<v1::CheckpointDamaged>,
+    /// The step of the newest checkpoint that the attempt of the newest record went on from or has
+    /// saved.
+    saved: Option<u64>,
     /// For how long training has been waiting for a checkpoint, in seconds.
     checkpoint_wait: Option<f64>,
 }
@@ -48,6 +51,7 @@ impl ProgressFold {
             self.span = None;
             self.ended = None;
             self.damaged.clear();
+            self.saved = None;
             self.examples_per_second = None;
             self.window.clear();
         }
@@ -61,6 +65,7 @@ impl ProgressFold {
         match &record.what {
             Some(What::Resumed(resumed)) => {
                 self.step = resumed.step;
+                self.saved = Some(resumed.step).filter(|step| *step > 0);
                 self.latest.retain(|_, (step, _)| *step <= resumed.step);
                 // Steps only rise within it.
                 self.window.clear();
@@ -88,7 +93,7 @@ impl ProgressFold {
                 self.advance(time, progress.step);
             }
             // It is told once the disk has it, some steps later.
-            Some(What::Checkpoint(_)) => {}
+            Some(What::Checkpoint(saved)) => self.saved = Some(saved.step),
             Some(What::Damaged(damaged)) => self.damaged.push(damaged.clone()),
             Some(What::Ended(ended)) => {
                 self.advance(time, ended.step);
@@ -144,6 +149,12 @@ impl ProgressFold {
     /// The checkpoints that the runner of that attempt has found damaged so far.
     pub fn damaged(&self, attempt: u32) -> &[v1::CheckpointDamaged] {
         if self.attempt == attempt { &self.damaged } else { &[] }
+    }
+
+    /// The step of the newest checkpoint that the runner of that attempt has told of: the one that
+    /// it went on from, or has saved.
+    pub fn saved(&self, attempt: u32) -> Option<u64> {
+        self.saved.filter(|_| self.attempt == attempt)
     }
 
     /// How long training has been waiting for a checkpoint, where that is what it does.

@@ -1,18 +1,22 @@
 //! The checkpoints of a job as they lie on the disk: those that look whole, and those that are
 //! damaged.
 //!
-//! Absent and unreadable are different findings: a folder that has the name of a checkpoint and
-//! cannot be read as one is damaged. An error that tells of the machine and not of the checkpoint,
-//! such as too many open files, is returned.
+//! A checkpoint is damaged only where its own content shows it: a file that is missing, cut, or of
+//! another kind. An error of the system (EIO, EACCES, ESTALE, too many open files) shows nothing.
+//! Such a checkpoint is unread: nothing goes on from an earlier one, and it is not removed, until
+//! somebody could read it.
 
 use std::cmp::Reverse;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use super::checkpoint::{Checkpoint, Damage};
 use super::folder::{JobFolder, entries};
 use super::manifest::Manifest;
+use crate::beneath::NotAFile;
+use crate::gate::Wanted;
 use crate::proto::v1;
 use crate::shortage::is_shortage;
 
@@ -25,19 +29,30 @@ pub struct Survey {
     pub damaged: Vec<Damaged>,
 }
 
-/// A checkpoint that cannot be used.
+/// A checkpoint that cannot be used: it is damaged, or could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damaged {
     /// Optimizer steps done, by the name of its folder.
     pub step: u64,
     /// What is wrong with it, in words.
     pub problem: String,
+    /// It could not be read, and whether it is damaged is not known.
+    pub is_unread: bool,
 }
 
 impl Damaged {
+    pub(super) fn new(step: u64, problem: String) -> Self {
+        Self { step, problem, is_unread: false }
+    }
+
+    /// A checkpoint that was there and is not any more.
+    pub fn gone(step: u64) -> Self {
+        Self::new(step, "it is not there any more".into())
+    }
+
     /// The message that clients get.
     pub fn to_proto(&self) -> v1::CheckpointDamaged {
-        let Self { step, problem } = self;
+        let Self { step, problem, is_unread: _ } = self;
         v1::CheckpointDamaged { step: *step, path: JobFolder::checkpoint_name(*step), problem: problem.clone() }
     }
 }
@@ -50,6 +65,9 @@ impl fmt::Display for Damaged {
 
 impl Survey {
     /// Looks at every checkpoint of a job; finds nothing where there is no such folder.
+    ///
+    /// # Errors
+    /// Where the folder cannot be listed, and where the machine is short of something.
     pub fn of(folder: &JobFolder) -> io::Result<Self> {
         let mut found = Self::default();
         for entry in entries(&folder.checkpoints())? {
@@ -60,15 +78,15 @@ impl Survey {
                 Ok(checkpoint) if checkpoint.step() == step => found.whole.push(checkpoint),
                 Ok(checkpoint) => {
                     let problem = format!("{} tells of step {}", Manifest::NAME, checkpoint.step());
-                    found.damaged.push(Damaged { step, problem });
+                    found.damaged.push(Damaged::new(step, problem));
                 }
-                Err(error) => {
-                    let problem = damage(error)?;
-                    // Retention may have removed it while we looked.
-                    if fs::symlink_metadata(&path).is_ok() {
-                        found.damaged.push(Damaged { step, problem });
-                    }
-                }
+                Err(error) if is_shortage(&error) => return Err(error),
+                // Retention may have removed it while we looked.
+                Err(_) if is_gone(&path) => {}
+                Err(error) => found.damaged.push(match damage(error) {
+                    Ok(problem) => Damaged::new(step, problem),
+                    Err(error) => Damaged { step, problem: format!("it cannot be read now: {error}"), is_unread: true },
+                }),
             }
         }
         found.whole.sort_by_key(|checkpoint| Reverse(checkpoint.step()));
@@ -78,6 +96,9 @@ impl Survey {
 
     /// Tries the checkpoints up to a step, newest first, until `load` takes one. Those that it
     /// calls damaged, with the problem, are damaged from then on.
+    ///
+    /// # Errors
+    /// Those of `load`, and where an unread checkpoint is newer than those that are left to try.
     pub fn newest_good<T>(
         &mut self,
         up_to: u64,
@@ -85,12 +106,15 @@ impl Survey {
     ) -> io::Result<Option<T>> {
         let mut found = None;
         let place = self.whole.partition_point(|checkpoint| checkpoint.step() > up_to);
-        while found.is_none() && place < self.whole.len() {
-            match load(&self.whole[place])? {
+        while found.is_none() {
+            let next = self.whole.get(place);
+            self.none_unread(next.map(Checkpoint::step), up_to)?;
+            let Some(next) = next else { break };
+            match load(next)? {
                 Ok(loaded) => found = Some(loaded),
                 Err(problem) => {
                     let step = self.whole.remove(place).step();
-                    self.damaged.push(Damaged { step, problem });
+                    self.damaged.push(Damaged::new(step, problem));
                 }
             }
         }
@@ -98,13 +122,33 @@ impl Survey {
         Ok(found)
     }
 
-    /// Reads checkpoints, newest first, until one has the checksums that it was saved with.
-    pub fn verify(&mut self) -> io::Result<()> {
-        let verified = |checkpoint: &Checkpoint| match checkpoint.verify() {
+    /// Reads checkpoints, newest first, until one has the checksums that it was saved with, or until
+    /// nobody waits for it.
+    pub fn verify(&mut self, wanted: &Wanted) -> io::Result<()> {
+        let verified = |checkpoint: &Checkpoint| match checkpoint.verify(wanted) {
             Ok(()) => Ok(Ok(())),
             Err(error) => damage(error).map(Err),
         };
         self.newest_good(u64::MAX, verified).map(drop)
+    }
+
+    /// The newest that looks whole.
+    ///
+    /// # Errors
+    /// Where an unread one is newer.
+    pub fn newest_whole(&self) -> io::Result<Option<&Checkpoint>> {
+        let newest = self.whole.first();
+        self.none_unread(newest.map(Checkpoint::step), u64::MAX)?;
+        Ok(newest)
+    }
+
+    /// Fails where a checkpoint beyond the one step and up to the other could not be read.
+    fn none_unread(&self, beyond: Option<u64>, up_to: u64) -> io::Result<()> {
+        let is_between = |step| beyond.is_none_or(|beyond| step > beyond) && step <= up_to;
+        match self.damaged.iter().find(|found| found.is_unread && is_between(found.step)) {
+            Some(unread) => Err(io::Error::other(unread.to_string())),
+            None => Ok(()),
+        }
     }
 
     /// The step of the newest, damaged or not.
@@ -131,20 +175,31 @@ pub fn set_aside(folder: &JobFolder, step: u64) -> io::Result<()> {
     fs::rename(folder.path().join(JobFolder::checkpoint_name(step)), old)
 }
 
-/// What is wrong with a checkpoint that could not be read, in words. The error itself where it
-/// tells of the machine: the same checkpoint may be read in a moment.
+/// What an error shows to be wrong with a checkpoint, in words. The error itself where it shows
+/// nothing: the same checkpoint may be read in a moment.
 pub fn damage(error: io::Error) -> io::Result<String> {
-    if is_shortage(&error) {
-        return Err(error);
+    if let Some(damage) = error.get_ref().and_then(|error| error.downcast_ref::<Damage>()) {
+        return Ok(damage.what.clone());
     }
-    let known = error.get_ref().and_then(|error| error.downcast_ref::<Damage>()).map(|damage| damage.what.clone());
-    Ok(known.unwrap_or_else(|| format!("it cannot be read: {error}")))
+    // A link, a file in a folder's place, a folder or a pipe in a file's place, or a name that no
+    // file can have.
+    let is_other_kind = NotAFile::of(&error).is_some()
+        || matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename);
+    if is_other_kind { Ok(format!("it cannot be read: {error}")) } else { Err(error) }
+}
+
+fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use nix::errno::Errno;
 
+    use super::super::checkpoint::checkpoints;
     use super::super::checkpoint::tests::save;
     use super::*;
 
@@ -206,18 +261,64 @@ mod tests {
         }
         let mut survey = Survey::of(&folder).unwrap();
         assert_eq!(steps(&survey), (vec![4, 3, 2, 1], vec![]));
-        survey.verify().unwrap();
+        let (caller, wanted) = Wanted::by_caller();
+        survey.verify(&wanted).unwrap();
         let problem = "model does not have the checksum that it was saved with";
         assert_eq!(steps(&survey), (vec![2, 1], vec![(4, problem), (3, problem)]));
+        drop(caller);
+        assert_eq!(survey.verify(&wanted).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(survey.whole.len(), 2, "nothing is damaged by that");
     }
 
     #[test]
-    fn an_error_of_the_machine_is_no_damage() {
-        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM] {
+    fn an_error_of_the_system_is_no_damage() {
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EIO, Errno::EACCES, Errno::ESTALE] {
             assert!(damage(errno.into()).is_err(), "{errno}");
         }
-        for errno in [Errno::EIO, Errno::EACCES, Errno::ENOTDIR] {
+        for errno in [Errno::ENOTDIR, Errno::ENAMETOOLONG] {
             assert!(damage(errno.into()).unwrap().starts_with("it cannot be read: "), "{errno}");
         }
+    }
+
+    /// Runs `work` on a thread that may not read what it is not allowed to, also where the tests
+    /// run as root.
+    fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        let work = || {
+            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
+            work()
+        };
+        std::thread::scope(|threads| threads.spawn(work).join().unwrap())
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_read_is_waited_for_and_neither_passed_over_nor_removed() {
+        let (guard, folder) = folder();
+        for step in [10, 20, 30] {
+            save(&folder, step, b"weights");
+        }
+        fs::set_permissions(guard.path(), Permissions::from_mode(0o755)).unwrap();
+        let unreadable = folder.checkpoints().join("step-20");
+        fs::set_permissions(&unreadable, Permissions::from_mode(0o000)).unwrap();
+        let take = |_: &Checkpoint| Ok(Ok(()));
+        as_nobody(|| {
+            let mut survey = Survey::of(&folder).unwrap();
+            let (whole, unusable) = steps(&survey);
+            assert_eq!((whole, survey.newest_step()), (vec![30, 10], Some(30)));
+            assert!(unusable[0].1.starts_with("it cannot be read now: Permission denied"), "{unusable:?}");
+            assert!(survey.damaged[0].is_unread);
+            assert_eq!(survey.newest_whole().unwrap().map(Checkpoint::step), Some(30));
+            // A newer one is good: nobody needs it.
+            assert_eq!(survey.newest_good(u64::MAX, take).unwrap(), Some(()));
+            let tried = survey.newest_good(u64::MAX, |saved| match saved.step() {
+                30 => Ok(Err("its sums are wrong".into())),
+                _ => Ok(Ok(())),
+            });
+            assert!(tried.unwrap_err().to_string().contains("step-20: it cannot be read now"));
+            assert!(survey.newest_whole().is_err() && survey.newest_good(20, take).is_err());
+            assert_eq!(survey.newest_good(10, take).unwrap(), Some(()));
+            assert_eq!(checkpoints(&folder).unwrap().len(), 2, "retention does not see it");
+        });
+        fs::set_permissions(&unreadable, Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(Survey::of(&folder).unwrap().damaged, []);
     }
 }

@@ -4,15 +4,12 @@
 //! It is no fingerprint: data of the same sizes can differ. Checkpoints of earlier versions do not
 //! have it.
 
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::Facts;
+use crate::dataset::{Facts, Files};
 use crate::job::Inputs;
-use crate::job::order::IdxFiles;
 use crate::job::spec::DataFacts;
 
 /// The sets of a job.
@@ -47,13 +44,14 @@ pub struct FileSize {
 }
 
 impl TrainedOn {
-    /// The data of a job as they are now, `facts` being what its files hold.
-    pub fn of(inputs: &Inputs, facts: &DataFacts) -> io::Result<Self> {
+    /// The data of a job, as `facts` tell of the files that were open: what has their names by now
+    /// does not count.
+    pub fn of(inputs: &Inputs, facts: &DataFacts) -> Self {
         let validation = inputs.validation.as_ref().zip(facts.validation.as_ref());
-        Ok(Self {
-            train: DataSet::of(&inputs.train, &facts.train)?,
-            validation: validation.map(|(files, facts)| DataSet::of(files, facts)).transpose()?,
-        })
+        Self {
+            train: DataSet::of(&inputs.train, &facts.train),
+            validation: validation.map(|(files, facts)| DataSet::of(files, facts)),
+        }
     }
 
     /// How the data of now differ, in words; None where nothing shows that they do.
@@ -79,20 +77,31 @@ impl TrainedOn {
 }
 
 impl DataSet {
-    fn of(files: &IdxFiles, facts: &Facts) -> io::Result<Self> {
-        let file = |path: &PathBuf| Ok(FileSize { path: path.clone(), size_bytes: fs::metadata(path)?.len() });
-        let files = [&files.images, &files.labels].into_iter().map(file).collect::<io::Result<_>>()?;
-        Ok(Self { examples: facts.examples, files })
+    fn of(files: &Files, facts: &Facts) -> Self {
+        let sizes = files.paths().into_iter().zip(&facts.sizes);
+        let file = |(path, size_bytes): (&Path, &u64)| FileSize { path: path.to_owned(), size_bytes: *size_bytes };
+        Self { examples: facts.examples, files: sizes.map(file).collect() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::{Dtype, Field, idx};
 
     fn set(examples: u64, files: [(&str, u64); 2]) -> DataSet {
         let file = |(path, size_bytes): (&str, u64)| FileSize { path: path.into(), size_bytes };
         DataSet { examples, files: files.map(file).to_vec() }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_files_that_were_read_and_not_of_what_has_their_names_now() {
+        let target = Field { name: "y".into(), file: "labels", dtype: Dtype::I64, shape: vec![], range: None };
+        let facts = Facts { examples: 9, inputs: vec![], target, sizes: vec![52, 17] };
+        let train = Files::Idx(idx::Files { images: "/gone/i".into(), labels: "/gone/l".into() });
+        let inputs = Inputs { train, validation: None };
+        let found = TrainedOn::of(&inputs, &DataFacts { train: facts, validation: None });
+        assert_eq!(found, TrainedOn { train: set(9, [("/gone/i", 52), ("/gone/l", 17)]), validation: None });
     }
 
     #[test]

@@ -5,22 +5,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file_work::{FileWork, Limits};
+use super::file_work::{self, FileWork, Limits};
 use super::known_data::KnownData;
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, weights};
-use crate::dataset::{DataFile, DataRoots, Facts, Part};
+use crate::dataset::{DataRoots, Facts, Files, Format};
 use crate::fault;
+use crate::gate::Wanted;
 use crate::gpu::GpuSlot;
-use crate::job::order::IdxFiles;
+use crate::job::length::{Length, Place, Plan};
 use crate::job::probe::ProbeReport;
-use crate::job::spec::{
-    self, DataFacts, Demands, Device, HostMemory, IdxPaths, Length, Place, Plan, Resources, Spec, set_field,
-};
+use crate::job::spec::data::Named;
+use crate::job::spec::model::Set;
+use crate::job::spec::{self, DataFacts, Demands, Device, HostMemory, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
 use crate::proto::v1;
+use crate::shortage::Unjudged;
 
 /// How requests are judged. Files below 64 MB are read and unpacked, which takes seconds at most
 /// where they answer.
@@ -29,7 +31,8 @@ pub(super) const JUDGING: Limits = Limits {
     turn: Duration::from_secs(2),
     answer: Duration::from_secs(60),
     threads: 32,
-    threads_of_same: 4,
+    threads_of_root: 16,
+    threads_of_part: 4,
 };
 
 /// A request that can be run here.
@@ -60,40 +63,47 @@ pub(super) async fn admit(
     judging: &FileWork,
 ) -> Result<Admitted, JobError> {
     let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
-    let judged = judging.run(files(&message), move |_| {
+    let judged = judging.run(files(&message, &settings), move |wanted| {
         fault::point("judging");
-        judge(&message, &settings, no_gpu.as_deref(), &slots, &known)
+        judge(&message, &settings, no_gpu.as_deref(), &slots, &known, wanted)
     });
     judged.await?.map_err(refused)
 }
 
-/// The folders that a request names, in words. Requests for the same ones share a part of the
-/// threads.
-fn files(message: &v1::JobSpec) -> String {
-    let data = message.data.iter().flat_map(|data| [&data.train, &data.validation]).flatten();
-    let sets = data.filter_map(|set| set.format.as_ref()).flat_map(|format| match format {
-        v1::dataset::Format::Idx(set) => [&set.images, &set.labels],
-    });
-    let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref()).map(|source| match source {
-        v1::warm_start::Source::File(name) | v1::warm_start::Source::Checkpoint(name) => name,
-    });
+/// The files that a request names. In words these are their folders, as it writes them.
+fn files(message: &v1::JobSpec, settings: &ManagerSettings) -> file_work::Files {
+    let data = spec::read(message).data;
+    let sets = data.iter().flat_map(|data| data.sets()).flat_map(|(_, set)| set.files()).map(|(_, path)| path);
+    let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref());
+    let (file, job) = match warm {
+        Some(v1::warm_start::Source::File(name)) => (Some(name), None),
+        Some(v1::warm_start::Source::Checkpoint(name)) => (None, Some(name)),
+        None => (None, None),
+    };
+    let mirror = message.output.as_ref().map(|output| &output.mirror).filter(|mirror| !mirror.is_empty());
     let folder = |path: &String| Path::new(path).parent().unwrap_or(Path::new("")).display().to_string();
-    let mirror = message.output.iter().map(|output| output.mirror.clone()).filter(|mirror| !mirror.is_empty());
-    let mut folders: Vec<_> = sets.chain(warm).map(folder).chain(mirror).collect();
+    let read: Vec<_> = sets.chain(file).collect();
+    let mut folders: Vec<_> = read.iter().copied().chain(job).map(folder).chain(mirror.cloned()).collect();
     folders.sort_unstable();
     folders.dedup();
-    format!("the files in {:?}", folders.join(", "))
+    let parts = read.into_iter().flat_map(|path| settings.data_roots.parts(path));
+    let copies = mirror.and_then(|mirror| settings.mirror_roots.part(Path::new(mirror)));
+    file_work::Files::new(format!("the files in {:?}", folders.join(", ")), parts.chain(copies))
 }
 
 /// Mistakes are told. Where nothing but the machine keeps a request from being judged, that is
 /// told.
 fn refused(wrong: Violations) -> JobError {
-    let (mut unjudged, mistakes): (Vec<_>, Vec<_>) = wrong.0.into_iter().partition(|found| found.is_unjudged);
-    match unjudged.pop() {
-        Some(Violation { field, description, .. }) if mistakes.is_empty() => {
-            JobError::Shortage { what: format!("{field}: {description}") }
-        }
-        _ => JobError::Invalid(Violations(mistakes)),
+    let (mut unjudged, mistakes): (Vec<_>, Vec<_>) = wrong.0.into_iter().partition(|found| found.unjudged.is_some());
+    let Some(Violation { field, description, unjudged: Some(unjudged) }) =
+        unjudged.pop().filter(|_| mistakes.is_empty())
+    else {
+        return JobError::Invalid(Violations(mistakes));
+    };
+    let what = format!("{field}: {description}");
+    match unjudged {
+        Unjudged::Shortage => JobError::Shortage { what },
+        Unjudged::Storage => JobError::FilesUnavailable(what),
     }
 }
 
@@ -103,41 +113,48 @@ fn judge(
     no_gpu: Option<&str>,
     slots: &[GpuSlot],
     known: &KnownData,
+    wanted: &Wanted,
 ) -> Result<Admitted, Violations> {
     let spec::Reading { data, mut resources, demands, spec, mistakes: mut wrong } = spec::read(message);
     let (roots, cpu_slots) = (&settings.data_roots, settings.cpu_slots);
     let (mut train, mut validation) = (None, None);
     if let Some(data) = &data {
-        let mut judge = |field, paths| judge_set(field, paths, roots, known, &mut wrong);
+        let mut judge = |field, named| judge_set(field, named, roots, known, wanted, &mut wrong);
         train = judge("data.train", &data.train);
-        validation = data.validation.as_ref().and_then(|paths| judge("data.validation", paths));
+        validation = data.validation.as_ref().and_then(|named| judge("data.validation", named));
     }
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
-    let sets: Vec<_> = [("data.train", &train), ("data.validation", &validation)]
-        .into_iter()
-        .filter_map(|(field, set)| Some((field, set.as_ref()?.1)))
-        .collect();
+    let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
+    demands.judge(train_set.as_ref(), validation_set.as_ref(), &mut wrong);
+    let parameters = train_set.as_ref().and_then(|train| demands.parameters(train.facts));
+    let sets: Vec<_> = train_set.into_iter().chain(validation_set).collect();
     judge_host_memory(&demands, &sets, resources, settings, &mut wrong);
-    demands.judge(train.as_ref().map(|set| &set.1), validation.as_ref().map(|set| &set.1), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
-    let copy = copy.unwrap_or_else(|what| {
-        wrong.add("output.mirror", what);
+    let copy = copy.unwrap_or_else(|mirror::Refusal { what, unjudged }| {
+        wrong.add_found("output.mirror", what, unjudged);
         None
     });
-    let wanted = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
-    let warm = wanted.and_then(|wanted| warm_start::find(wanted, settings, &mut wrong));
-    if let (Some(warm), Some(wanted)) = (&warm, wanted) {
-        weights::judge(warm, wanted.source.field(), demands.model, &mut wrong);
+    let asked = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
+    let warm = asked.and_then(|asked| warm_start::find(asked, settings, &mut wrong));
+    if let (Some(warm), Some(spec), Some(asked)) = (&warm, &spec, asked) {
+        let metrics = train.as_ref().map(|train| demands.objective(&train.facts).1).unwrap_or_default();
+        let needs = parameters.as_deref().map(|parameters| weights::Needs {
+            parameters,
+            rules: &asked.rules,
+            optimizer: &spec.optimizer,
+            metrics: &metrics,
+        });
+        weights::judge(warm, asked.source.field(), needs.as_ref(), wanted, &mut wrong);
     }
-    let (Some(spec), Some((train, train_facts)), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
-    let (validation, validation_facts) = validation.unzip();
-    let facts = DataFacts { train: train_facts, validation: validation_facts };
+    let (Some(spec), Some(train), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
+    let (validation, validation_facts) = validation.map(|set| (set.files, set.facts)).unzip();
+    let facts = DataFacts { train: train.facts, validation: validation_facts };
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
     let mirror = copy.map(|path| path.display().to_string());
-    let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
-    let inputs = Inputs { train, validation };
+    let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?.spec;
+    let inputs = Inputs { train: train.files, validation };
     let place = match &warm {
         Some(Warm::Checkpoint { checkpoint, .. }) => {
             judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
@@ -156,8 +173,7 @@ fn judge(
 
 /// Whether a job can go on from a checkpoint with its data.
 fn judge_data(manifest: &Manifest, inputs: &Inputs, facts: &DataFacts, wrong: &mut Violations) {
-    let judged = TrainedOn::of(inputs, facts).map_err(|error| format!("the data cannot be looked at: {error}"));
-    if let Err(what) = judged.and_then(|now| manifest.judge_data(&now)) {
+    if let Err(what) = manifest.judge_data(&TrainedOn::of(inputs, facts)) {
         wrong.add("warm_start.resume", format!("is set, and {what}; without it the weights alone are taken"));
     }
 }
@@ -187,31 +203,47 @@ pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobE
     if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }
 
+/// A set whose files are right.
+struct Judged {
+    /// Its field with its format, such as `data.train.idx`.
+    path: String,
+    files: Files,
+    facts: Facts,
+}
+
+impl Judged {
+    fn set(&self) -> Set<'_> {
+        Set { path: self.path.clone(), facts: &self.facts }
+    }
+}
+
 /// Opens the files of a set and judges them; None where there are mistakes.
 fn judge_set(
     field: &str,
-    paths: &IdxPaths,
+    named: &Named,
     roots: &DataRoots,
     known: &KnownData,
+    wanted: &Wanted,
     wrong: &mut Violations,
-) -> Option<(IdxFiles, Facts)> {
-    let mut open = |part| -> Option<DataFile> {
-        let path = paths.of(part);
-        match roots.open(path) {
-            Ok(file) => Some(file),
-            Err(problem) => {
-                wrong.add_found(set_field(field, part), problem.to_string(), problem.is_unjudged());
-                None
-            }
+) -> Option<Judged> {
+    let path = format!("{field}.{}", named.format());
+    let mut opened = Vec::new();
+    let files = named.locate(&mut |field, name| match roots.open(name) {
+        Ok(file) => {
+            let place = file.path().to_owned();
+            opened.push(file);
+            Some(place)
         }
-    };
-    let (images, labels) = (open(Part::Images), open(Part::Labels));
-    let (images, labels) = (images?, labels?);
-    match known.inspect(&images, &labels) {
-        Ok(facts) => Some((IdxFiles { images: images.path().into(), labels: labels.path().into() }, facts)),
+        Err(problem) => {
+            wrong.add_found(format!("{path}.{field}"), problem.to_string(), problem.unjudged());
+            None
+        }
+    })?;
+    match known.inspect(&files, &opened, wanted) {
+        Ok(facts) => Some(Judged { path, files, facts }),
         Err(problems) => {
             for problem in problems {
-                wrong.add_found(set_field(field, problem.part), problem.what, problem.is_unjudged);
+                wrong.add_found(format!("{path}.{}", problem.file), problem.what, problem.unjudged);
             }
             None
         }
@@ -221,7 +253,7 @@ fn judge_set(
 /// No job will ever have more memory of the host than all of it, or than a control group leaves.
 fn judge_host_memory(
     demands: &Demands,
-    sets: &[(&str, Facts)],
+    sets: &[Set<'_>],
     resources: Resources,
     settings: &ManagerSettings,
     wrong: &mut Violations,

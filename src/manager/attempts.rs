@@ -32,7 +32,7 @@ impl Task {
         let now = SystemTime::now();
         let attempt = live.job.attempt + 1;
         let place = self.folder(&live.job.id);
-        let Saved { newest_whole: resume_from, newest_step: resume_step } = saved(&live.job, &place).await?;
+        let Saved { resume_from, newest_step: resume_step } = saved(&live.job, &place).await?;
         self.advance(live, Event::Assigned, |job| {
             job.attempt = attempt;
             job.started = Some(now);
@@ -50,7 +50,8 @@ impl Task {
             inputs: live.job.inputs.clone(),
             nvml_library: self.settings.nvml_library.clone(),
             max_event_bytes: self.settings.max_event_bytes,
-            resume_step,
+            // Its runner does not begin anew where what it had saved is gone.
+            resume_step: resume_step.or(live.job.course.resume_from.as_ref().map(|point| point.step)),
             edits: live.job.course.edits,
         };
         let to = place.clone();
@@ -203,7 +204,11 @@ impl Task {
         let time = ending.time;
         let place = self.folder(&live.job.id);
         let resume_from = match saved(&live.job, &place).await {
-            Ok(saved) => saved.newest_whole,
+            // What the runner has told of was there, although the folder is empty now.
+            Ok(Saved { resume_from, newest_step: None }) => {
+                live.fold.saved(live.job.attempt).map(|step| resume_point(&live.job, step)).or(resume_from)
+            }
+            Ok(saved) => saved.resume_from,
             // It is looked for again when the job is started.
             Err(_) => live.job.course.resume_from.clone(),
         };
@@ -340,9 +345,10 @@ fn deadline(live: &Live) -> Option<Instant> {
 
 /// What a job has saved.
 pub(super) struct Saved {
-    /// The newest checkpoint that looks whole.
-    pub(super) newest_whole: Option<v1::ResumePoint>,
-    /// The newest, damaged or not.
+    /// Where the job goes on: its newest checkpoint that looks whole. Where none does, or that
+    /// cannot be told, the one that it is known to have had; None for a job that has saved nothing.
+    pub(super) resume_from: Option<v1::ResumePoint>,
+    /// The newest in the folder, damaged or not.
     pub(super) newest_step: Option<u64>,
 }
 
@@ -356,8 +362,8 @@ pub(super) async fn saved(job: &Job, place: &JobFolder) -> Result<Saved, JobErro
     let (name, from) = (job.id.name(), place.clone());
     let survey = blocking(move || Survey::of(&from)).await;
     let survey = survey.map_err(JobError::folder(format!("the checkpoints of {name} cannot be read")))?;
-    let newest_whole = survey.whole.first().map(|newest| resume_point(job, newest.step()));
-    Ok(Saved { newest_whole, newest_step: survey.newest_step() })
+    let newest = survey.newest_whole().ok().flatten().map(|newest| resume_point(job, newest.step()));
+    Ok(Saved { resume_from: newest.or_else(|| job.course.resume_from.clone()), newest_step: survey.newest_step() })
 }
 
 pub(super) fn seconds(from: SystemTime, to: SystemTime) -> f64 {

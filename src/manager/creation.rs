@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::file_work::Wanted;
+use super::file_work::Files;
 use super::staging::{self, Staged};
 use super::warm_start::Warm;
 use super::{Admitted, Command, JobError, Manager, View, admission, task};
+use crate::gate::Wanted;
 use crate::job::State;
 use crate::proto::{json, v1};
 use crate::store::Asked;
@@ -55,8 +56,14 @@ impl Manager {
         }
         let left = self.settings.max_state_bytes.unwrap_or(u64::MAX).saturating_sub(self.held_bytes());
         let (jobs_dir, number) = (self.settings.jobs_dir.clone(), RandomState::new().build_hasher().finish());
-        let files = format!("the files in {:?}", warm.place().display().to_string());
-        let copy = move |wanted: &Wanted| staging::stage(&warm, &jobs_dir, number, left, wanted);
+        let (place, words) = (warm.place(), format!("the files in {:?}", warm.place().display().to_string()));
+        let parts = self.settings.data_roots.parts(&place.to_string_lossy());
+        let files = match parts.is_empty() {
+            true => Files::in_folder(words, place.to_owned()),
+            false => Files::new(words, parts),
+        };
+        let promised = self.promised.clone();
+        let copy = move |wanted: &Wanted| staging::stage(&warm, &jobs_dir, number, left, &promised, wanted);
         self.copying.run(files, copy).await?
     }
 

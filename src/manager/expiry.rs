@@ -81,14 +81,14 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::dataset::{Files, idx};
     use crate::job::Inputs;
-    use crate::job::order::IdxFiles;
     use crate::proto::v1;
 
     fn job(number: u32, ttl: i64) -> Job {
         let ttl_after_end = Some(prost_types::Duration { seconds: ttl, nanos: 0 });
         let spec = v1::JobSpec { ttl_after_end, ..v1::JobSpec::default() };
-        let train = IdxFiles { images: "/i".into(), labels: "/l".into() };
+        let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
         let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095);
         Job::queued(JobId::new(created, number), spec, Inputs { train, validation: None }, created)
     }

@@ -1,16 +1,18 @@
 //! Where a paused job goes on, as far as its folder tells. The runner judges the checkpoint once
 //! more when it loads it.
 
-use super::{JobError, Manager, task};
-use crate::job::spec::Place;
+use super::file_work::Files;
+use super::{JobError, Manager};
+use crate::gate::Wanted;
+use crate::job::length::Place;
 use crate::job::{JobId, State};
-use crate::journal::Survey;
+use crate::journal::{Damaged, Survey};
 use crate::proto::v1;
 
 impl Manager {
-    /// Where a paused job goes on; the beginning where it has no checkpoint. Refused where it has
-    /// some and none can be used. Their files are read where the last attempt ended because of
-    /// them: somebody may have mended one since.
+    /// Where a paused job goes on; the beginning where it has saved nothing. Refused where it has
+    /// saved something and none of it can be used. The files are read where the last attempt ended
+    /// because of them: somebody may have mended one since.
     pub(super) async fn place_to_go_on(&self, id: &JobId) -> Result<Place, JobError> {
         let job = self.get(id).await?.job.clone();
         if job.state != State::Paused {
@@ -19,19 +21,29 @@ impl Manager {
         let reason = job.course.last_end.as_ref().map(v1::JobEnd::reason);
         let is_suspect = reason == Some(v1::JobEndReason::BadCheckpoint);
         let folder = self.folder(id);
-        let survey = task::blocking(move || {
+        let look = move |wanted: &Wanted| {
             let mut survey = Survey::of(&folder)?;
             if is_suspect {
-                survey.verify()?;
+                survey.verify(wanted)?;
             }
-            Ok(survey)
-        });
-        let survey =
-            survey.await.map_err(JobError::folder(format!("the checkpoints of {} cannot be read", id.name())))?;
-        match (survey.whole.first(), survey.damaged) {
-            (Some(newest), _) => Ok(newest.manifest.place),
-            (None, damaged) if damaged.is_empty() => Ok(Place::default()),
-            (None, damaged) => Err(JobError::BadCheckpoints { id: id.clone(), damaged }),
+            let newest = survey.newest_whole()?.map(|newest| newest.manifest.place);
+            Ok((newest, survey.damaged))
+        };
+        let words = format!("the checkpoints of {}", id.name());
+        let files = Files::in_folder(words.clone(), self.folder(id).path().to_owned());
+        let work = if is_suspect { &self.copying } else { &self.judging };
+        let found = work.run(files, look).await?;
+        match found.map_err(JobError::folder(format!("{words} cannot be read")))? {
+            (Some(newest), _) => Ok(newest),
+            (None, mut damaged) => {
+                if damaged.is_empty() {
+                    damaged.extend(job.course.resume_from.as_ref().map(|point| Damaged::gone(point.step)));
+                }
+                if damaged.is_empty() {
+                    return Ok(Place::default());
+                }
+                Err(JobError::BadCheckpoints { id: id.clone(), damaged })
+            }
         }
     }
 }

@@ -162,12 +162,14 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::dataset::{Files, idx};
     use crate::job::end::StopCause;
-    use crate::job::order::IdxFiles;
 
     /// A job in which no field is as it is by default.
     fn full() -> Job {
-        let files = |name: &str| IdxFiles { images: format!("/{name}/i").into(), labels: format!("/{name}/l").into() };
+        let files = |name: &str| {
+            Files::Idx(idx::Files { images: format!("/{name}/i").into(), labels: format!("/{name}/l").into() })
+        };
         let time = |seconds| SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);
         Job {
             id: "20261123-171455-k7qm".parse().unwrap(),

@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::dataset::labelled_images::inspect;
-use crate::dataset::{DataFile, Facts, Problem};
+use crate::dataset::{DataFile, Facts, Files, Format, Problem};
+use crate::gate::Wanted;
 
 /// Sets that are remembered.
 const MOST_SETS: usize = 64;
@@ -20,7 +20,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct KnownData {
     /// The newest last.
-    sets: Mutex<VecDeque<([Stamp; 2], Facts)>>,
+    sets: Mutex<VecDeque<Known>>,
     settled_after: Duration,
 }
 
@@ -28,6 +28,14 @@ impl Default for KnownData {
     fn default() -> Self {
         Self { sets: Mutex::default(), settled_after: SETTLED_AFTER }
     }
+}
+
+/// A set with the stamps of its files, and what it holds.
+#[derive(Debug)]
+struct Known {
+    files: Files,
+    stamps: Vec<Stamp>,
+    facts: Facts,
 }
 
 /// What changes with a file.
@@ -58,28 +66,30 @@ impl Stamp {
 
 impl KnownData {
     /// What the files hold. Blocks: it may have to read them.
-    pub(super) fn inspect(&self, images: &DataFile, labels: &DataFile) -> Result<Facts, Vec<Problem>> {
-        let stamps = || {
-            let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
-            Some([stamp(images)?, stamp(labels)?])
-        };
+    pub(super) fn inspect(
+        &self,
+        files: &Files,
+        opened: &[DataFile],
+        wanted: &Wanted,
+    ) -> Result<Facts, Vec<Problem>> {
+        let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
+        let stamps = || opened.iter().map(stamp).collect::<Option<Vec<_>>>();
         let before = stamps();
         let sets = || self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = before
-            && let Some((_, facts)) = sets().iter().find(|(known, _)| *known == before)
+        let is_same = |known: &Known, stamps: &[Stamp]| known.files == *files && known.stamps == stamps;
+        if let Some(before) = &before
+            && let Some(known) = sets().iter().find(|known| is_same(known, before))
         {
-            return Ok(*facts);
+            return Ok(known.facts.clone());
         }
-        let facts = inspect(images, labels)?;
-        if let Some(before) = before
-            && stamps() == Some(before)
-        {
+        let facts = files.inspect(opened, wanted)?;
+        if let Some(stamps) = before.filter(|before| stamps().as_ref() == Some(before)) {
             let mut sets = sets();
-            sets.retain(|(known, _)| *known != before);
+            sets.retain(|known| !is_same(known, &stamps));
             if sets.len() == MOST_SETS {
                 sets.pop_front();
             }
-            sets.push_back((before, facts));
+            sets.push_back(Known { files: files.clone(), stamps, facts: facts.clone() });
         }
         Ok(facts)
     }
@@ -96,8 +106,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
         let inspect = |known: &KnownData| {
-            let open = |name: &str| DataFile::open(&path(name)).unwrap();
-            known.inspect(&open("images"), &open("labels")).unwrap().examples
+            let files = Files::Idx(crate::dataset::idx::Files { images: path("images"), labels: path("labels") });
+            let opened: Vec<_> = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
+            let (_caller, wanted) = Wanted::by_caller();
+            known.inspect(&files, &opened, &wanted).unwrap().examples
         };
         let write = |count: u8| {
             let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 1, 0, 0, 0, 1];
@@ -115,7 +127,7 @@ mod tests {
         let known = KnownData { settled_after: Duration::ZERO, ..KnownData::default() };
         assert_eq!(inspect(&known), 2);
         // What is remembered is told.
-        known.sets.lock().unwrap()[0].1.examples = 99;
+        known.sets.lock().unwrap()[0].facts.examples = 99;
         assert_eq!(inspect(&known), 99);
         write(3);
         assert_eq!(inspect(&known), 3);

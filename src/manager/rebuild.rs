@@ -10,10 +10,10 @@ use std::io;
 use std::time::SystemTime;
 
 use super::job_json::{JobFile, JobFileError, generation_told};
-use crate::dataset::DataRoots;
+use crate::dataset::{DataRoots, Files, Format};
 use crate::job::end::{self, Exit};
-use crate::job::order::IdxFiles;
-use crate::job::spec::{self, IdxPaths};
+use crate::job::spec;
+use crate::job::spec::data::Named;
 use crate::job::state::Outcome;
 use crate::job::{Inputs, Job, JobId, State};
 use crate::journal::{ExitNote, JobFolder, JournalTail, ProgressFold, is_held};
@@ -203,13 +203,19 @@ fn read_journal(folder: &JobFolder) -> (ProgressFold, Option<(SystemTime, System
 /// The files that a spec names, found as they were when the job was taken.
 fn find_inputs(spec: &v1::JobSpec, roots: &DataRoots) -> Result<Inputs, String> {
     let data = spec::read(spec).data.ok_or("no order is left, and spec.json names no data that can be read")?;
-    let files = |paths: &IdxPaths| -> Result<IdxFiles, String> {
-        let find = |path: &str| {
-            let missing =
-                |error| format!("no order is left, and its data is not found: {error} (--data-root names more)");
-            roots.open(path).map(|file| file.path().to_owned()).map_err(missing)
-        };
-        Ok(IdxFiles { images: find(&paths.images)?, labels: find(&paths.labels)? })
+    let files = |named: &Named| -> Result<Files, String> {
+        let mut missing = None;
+        let found = named.locate(&mut |_, path| match roots.open(path) {
+            Ok(file) => Some(file.path().to_owned()),
+            Err(error) => {
+                missing.get_or_insert(error);
+                None
+            }
+        });
+        found.ok_or_else(|| {
+            let error = missing.map_or_else(String::new, |error| error.to_string());
+            format!("no order is left, and its data is not found: {error} (--data-root names more)")
+        })
     };
     let validation = data.validation.as_ref().map(&files).transpose()?;
     Ok(Inputs { train: files(&data.train)?, validation })

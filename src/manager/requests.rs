@@ -132,7 +132,10 @@ impl Task {
             let name = live.job.id.name();
             aside.map_err(JobError::folder(format!("the checkpoints of {name} cannot be removed")))?;
         }
-        let resume_from = super::attempts::saved(&live.job, &folder).await?.newest_whole;
+        let resume_from = match from_scratch {
+            true => None,
+            false => super::attempts::saved(&live.job, &folder).await?.resume_from,
+        };
         self.advance(live, Event::ResumeRequested, |job| {
             if let Some(edits) = &edits {
                 job.spec = edited(job.spec.clone(), edits);

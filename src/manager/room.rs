@@ -1,14 +1,17 @@
-//! How much the jobs' folders hold, measured every so often: beyond the limit of the settings no
-//! job is taken.
+//! How much the jobs' folders hold, measured at an interval, and how much copies in the making will
+//! add. Beyond the limit of the settings no job is taken, and no copy is begun.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// The folders are looked through so often.
+use super::JobError;
+
+/// From one measurement to the next.
 const MEASURE_EVERY: Duration = Duration::from_secs(30);
 
 /// Measures until nobody wants to know.
@@ -23,6 +26,73 @@ pub(super) async fn measure(jobs_dir: PathBuf, told: watch::Sender<u64>) {
             () = told.closed() => return,
             () = tokio::time::sleep(MEASURE_EVERY) => {}
         }
+    }
+}
+
+/// Bytes that are left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    /// Of what the jobs' folders may hold, as last measured.
+    pub(super) state: u64,
+    /// On their disk.
+    pub(super) disk: u64,
+}
+
+/// The room that copies in the making have been promised; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Promised(Arc<Mutex<Sums>>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    /// Bytes of all copies in the making, which no measurement need have seen.
+    copies: u64,
+    /// Those of them that are not on the disk yet.
+    unwritten: u64,
+}
+
+/// The room for one copy. It is given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Promise {
+    to: Promised,
+    needed: u64,
+    unwritten: u64,
+}
+
+impl Promised {
+    /// Promises room for a copy, if that is left beside what others were promised. `left` looks at
+    /// what there is.
+    pub(super) fn room(&self, needed: u64, left: impl FnOnce() -> io::Result<Left>) -> Result<Promise, JobError> {
+        // Others wait while we look: each of two that looked at once would find room.
+        let mut sums = self.sums();
+        let Left { state, disk } = left().map_err(JobError::folder("the room on the disk cannot be told"))?;
+        let left = state.saturating_sub(sums.copies).min(disk.saturating_sub(sums.unwritten));
+        if needed > left {
+            return Err(JobError::NoRoom { needed, left });
+        }
+        sums.copies = sums.copies.saturating_add(needed);
+        sums.unwritten = sums.unwritten.saturating_add(needed);
+        Ok(Promise { to: self.clone(), needed, unwritten: needed })
+    }
+
+    fn sums(&self) -> MutexGuard<'_, Sums> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Promise {
+    /// So many further bytes of the copy are on the disk.
+    pub(super) fn written(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.unwritten);
+        self.unwritten -= bytes;
+        self.to.sums().unwritten -= bytes;
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let mut sums = self.to.sums();
+        sums.copies -= self.needed;
+        sums.unwritten -= self.unwritten;
     }
 }
 
@@ -49,6 +119,27 @@ fn size_of(folder: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_copy_was_promised_no_other_gets() {
+        let promised = Promised::default();
+        let ask = |needed, state, disk| promised.room(needed, || Ok(Left { state, disk }));
+        let left = |asked| match asked {
+            Err(JobError::NoRoom { left, .. }) => left,
+            other => panic!("{other:?}"),
+        };
+        let mut first = ask(60, 100, 100).unwrap();
+        assert_eq!(left(ask(60, 100, 100)), 40);
+        // What is written is gone from the disk already, and in no measurement.
+        first.written(50);
+        assert_eq!(left(ask(60, 200, 50)), 40);
+        assert_eq!(left(ask(60, 100, 1000)), 40);
+        let second = ask(40, 100, 50).unwrap();
+        drop(first);
+        assert_eq!(left(ask(61, 100, 1000)), 60);
+        drop(second);
+        ask(100, 100, 100).unwrap();
+    }
 
     #[test]
     fn files_count_wherever_they_lie() {

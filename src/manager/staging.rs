@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::JobError;
-use super::file_work::{Limits, Wanted};
+use super::file_work::Limits;
+use super::room::{Left, Promise, Promised};
 use super::warm_start::{Source, Warm};
 use crate::fault;
+use crate::gate::Wanted;
 use crate::job::Violations;
 use crate::journal::{JobFolder, Manifest, sync_folder, write_whole};
 use crate::sha256::Sha256;
+use crate::tensor_file::Format;
 
 /// The name of a folder in which something is made ready, before its number.
 pub(super) const STAGED: &str = ".staged-";
@@ -24,7 +27,8 @@ pub(super) const COPYING: Limits = Limits {
     turn: Duration::from_secs(60),
     answer: Duration::from_secs(3600),
     threads: 8,
-    threads_of_same: 4,
+    threads_of_root: 6,
+    threads_of_part: 4,
 };
 /// Requests that are judged or wait for their copy: each holds a file or a folder open.
 pub(super) const COPY_LINE: usize = 64;
@@ -50,9 +54,9 @@ impl Staged {
     /// Moves what was made ready into the folder of the job that it was made for.
     pub(super) fn hand_over(mut self, folder: &JobFolder) -> io::Result<()> {
         let Some(staged) = &self.path else { return Ok(()) };
-        let weights = staged.join(JobFolder::WARM_START);
-        if weights.exists() {
-            fs::rename(weights, folder.path().join(JobFolder::WARM_START))?;
+        let weights = Format::ALL.map(JobFolder::warm_start).into_iter().find(|name| staged.join(name).exists());
+        if let Some(name) = weights {
+            fs::rename(staged.join(name), folder.path().join(name))?;
             // Without its name the job would begin with random weights.
             sync_folder(folder.path())?;
         } else {
@@ -83,9 +87,17 @@ impl Drop for Staged {
     }
 }
 
-/// Copies what a job will begin with, where it has no more than `left` bytes and the disk has room.
-/// Blocks. The copy is removed where it fails, and where its client has left.
-pub(super) fn stage(warm: &Warm, jobs_dir: &Path, number: u64, left: u64, wanted: &Wanted) -> Result<Staged, JobError> {
+/// Copies what a job will begin with into a folder below `jobs_dir`, where there is room for it: the
+/// jobs' folders may hold `left` bytes more. Blocks. The copy is removed where it fails, and where
+/// its client has left.
+pub(super) fn stage(
+    warm: &Warm,
+    jobs_dir: &Path,
+    number: u64,
+    left: u64,
+    promised: &Promised,
+    wanted: &Wanted,
+) -> Result<Staged, JobError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             let mut wrong = Violations::default();
@@ -94,11 +106,9 @@ pub(super) fn stage(warm: &Warm, jobs_dir: &Path, number: u64, left: u64, wanted
         }
         _ => JobError::folder("what the job begins with cannot be copied")(error),
     };
-    let (needed, left) = (warm.size_bytes(), left.min(free(jobs_dir).map_err(failed)?));
-    if needed > left {
-        return Err(JobError::NoRoom { needed, left });
-    }
-    fill(warm, jobs_dir, number, wanted).map_err(failed)
+    let left = || Ok(Left { state: left, disk: free(jobs_dir)? });
+    let mut room = promised.room(warm.size_bytes(), left)?;
+    fill(warm, jobs_dir, number, &mut room, wanted).map_err(failed)
 }
 
 /// Bytes that the disk of a folder has left.
@@ -108,18 +118,21 @@ fn free(folder: &Path) -> io::Result<u64> {
     Ok(if disk.f_blocks == 0 { u64::MAX } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
 }
 
-fn fill(warm: &Warm, jobs_dir: &Path, number: u64, wanted: &Wanted) -> io::Result<Staged> {
+fn fill(warm: &Warm, jobs_dir: &Path, number: u64, room: &mut Promise, wanted: &Wanted) -> io::Result<Staged> {
     let staged = Staged::new(jobs_dir, number)?;
     let Some(place) = staged.path.clone() else { return Ok(staged) };
     fault::point("staging");
     match warm {
-        Warm::Weights(source) => copy(source, &place.join(JobFolder::WARM_START), wanted)?,
+        Warm::Weights(source) => {
+            let name = JobFolder::warm_start(Format::of(&source.file)?);
+            copy(source, &place.join(name), room, wanted)?;
+        }
         Warm::Checkpoint { folder, checkpoint } => {
             let to = place.join(JobFolder::checkpoint_name(checkpoint.step()));
             fs::create_dir_all(&to)?;
             for told in &checkpoint.manifest.files {
                 let source = Source::of_checkpoint(folder, checkpoint, told)?;
-                copy(&source, &to.join(&told.name), wanted)?;
+                copy(&source, &to.join(&told.name), room, wanted)?;
             }
             // Last, as in every checkpoint: with it the folder is one.
             write_whole(&Manifest::path(&to), &serde_json::to_vec_pretty(&checkpoint.manifest)?)?;
@@ -130,7 +143,7 @@ fn fill(warm: &Warm, jobs_dir: &Path, number: u64, wanted: &Wanted) -> io::Resul
 
 /// Copies a file as far as it went when it was judged. The kernel copies, and shares the blocks
 /// where the file system can.
-fn copy(source: &Source, to: &Path, wanted: &Wanted) -> io::Result<()> {
+fn copy(source: &Source, to: &Path, room: &mut Promise, wanted: &Wanted) -> io::Result<()> {
     let changed = || {
         let what = format!("{} changed while it was copied", source.path.display());
         io::Error::new(io::ErrorKind::InvalidData, what)
@@ -140,12 +153,13 @@ fn copy(source: &Source, to: &Path, wanted: &Wanted) -> io::Result<()> {
     let mut copy = OpenOptions::new().read(true).write(true).create_new(true).open(to)?;
     let mut left = source.size_bytes;
     while left > 0 {
-        if !wanted.is_wanted() {
-            return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
-        }
+        wanted.check()?;
         match io::copy(&mut from.take(left.min(PIECE_BYTES)), &mut copy)? {
             0 => return Err(changed()),
-            copied => left -= copied,
+            copied => {
+                left -= copied;
+                room.written(copied);
+            }
         }
     }
     copy.sync_all()?;
@@ -156,8 +170,36 @@ fn copy(source: &Source, to: &Path, wanted: &Wanted) -> io::Result<()> {
         Some(sha256) => {
             copy.rewind()?;
             // What is damaged is told now, and not by a job that begins with something else.
-            if Sha256::of_reader(&mut copy)? == *sha256 { Ok(()) } else { Err(source.wrong_checksum()) }
+            if Sha256::of_reader(&mut wanted.reads(&mut copy))? == *sha256 {
+                Ok(())
+            } else {
+                Err(source.wrong_checksum())
+            }
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_copies_at_once_for_which_there_is_room_one_by_one_the_second_is_refused() {
+        let jobs_dir = tempfile::tempdir().unwrap();
+        let path = jobs_dir.path().join("weights");
+        fs::write(&path, [7; 100]).unwrap();
+        let source = Source { file: File::open(&path).unwrap(), size_bytes: 100, path, sha256: None };
+        let (warm, promised) = (Warm::Weights(source), Promised::default());
+        let (_caller, wanted) = Wanted::by_caller();
+        let stage = || stage(&warm, jobs_dir.path(), 1, 150, &promised, &wanted);
+        // Another one is being made.
+        let other = promised.room(100, || Ok(Left { state: 150, disk: 150 })).unwrap();
+        assert!(matches!(stage(), Err(JobError::NoRoom { needed: 100, left: 50 })));
+        drop(other);
+        let staged = stage().unwrap();
+        assert_eq!(fs::read(staged.path.as_ref().unwrap().join("warm_start.safetensors")).unwrap(), [7; 100]);
+        drop(staged);
+        assert_eq!(fs::read_dir(jobs_dir.path()).unwrap().count(), 1);
     }
 }

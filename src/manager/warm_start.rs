@@ -11,7 +11,7 @@ use crate::dataset::PathProblem;
 use crate::job::spec::{WarmSource, WarmStart};
 use crate::job::{JobId, Violations};
 use crate::journal::{Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey};
-use crate::shortage::is_shortage;
+use crate::shortage::Unjudged;
 
 /// What a job begins with.
 #[derive(Debug)]
@@ -64,25 +64,25 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Refusal {
     what: String,
-    /// Nothing is wrong with it: the machine lacks what it needs to look at it now.
-    is_unjudged: bool,
+    /// Nothing is known to be wrong with it: why it could not be looked at now.
+    unjudged: Option<Unjudged>,
 }
 
 impl Refusal {
     /// A refusal for an error of the system.
     pub(super) fn of(error: &io::Error, what: String) -> Self {
-        Self { what, is_unjudged: is_shortage(error) }
+        Self { what, unjudged: Unjudged::of(error) }
     }
 
     /// Adds it to the mistakes of a request.
     pub(super) fn tell(self, field: &str, wrong: &mut Violations) {
-        wrong.add_found(field, self.what, self.is_unjudged);
+        wrong.add_found(field, self.what, self.unjudged);
     }
 }
 
 impl From<String> for Refusal {
     fn from(what: String) -> Self {
-        Self { what, is_unjudged: false }
+        Self { what, unjudged: None }
     }
 }
 
@@ -162,10 +162,10 @@ fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, 
     // An older one than the newest is taken only where it is named.
     let newest = saved.first().map_or(0, Checkpoint::step);
     let is_it = |damaged: &&Damaged| step.map_or(damaged.step > newest, |step| damaged.step == step);
-    if let Some(Damaged { step, problem }) = damaged.iter().find(is_it) {
-        return Err(
-            format!("is {name:?}, and its checkpoint of step {step} is damaged: {problem}; name another one").into()
-        );
+    if let Some(Damaged { step, problem, is_unread }) = damaged.iter().find(is_it) {
+        let how = if *is_unread { "cannot be used" } else { "is damaged" };
+        let what = format!("is {name:?}, and its checkpoint of step {step} {how}: {problem}; name another one");
+        return Err(Refusal { what, unjudged: is_unread.then_some(Unjudged::Storage) });
     }
     let has: Vec<_> = saved.iter().map(Checkpoint::step).collect();
     let found = has.iter().copied().find(|saved| step.is_none_or(|step| *saved == step));
@@ -187,7 +187,7 @@ fn open(folder: Folder, path: &Path) -> io::Result<Warm> {
 }
 
 fn of_problem(problem: PathProblem) -> Refusal {
-    Refusal { what: problem.to_string(), is_unjudged: problem.is_unjudged() }
+    Refusal { what: problem.to_string(), unjudged: problem.unjudged() }
 }
 
 /// A file under the data roots, or the folder of a checkpoint there.
@@ -219,8 +219,9 @@ mod tests {
     fn what_the_machine_lacks_is_told_from_what_is_wrong_with_a_warm_start() {
         let mut wrong = Violations::default();
         Refusal::of(&rustix::io::Errno::MFILE.into(), "short".into()).tell("warm_start.file", &mut wrong);
+        Refusal::of(&rustix::io::Errno::IO.into(), "failed".into()).tell("warm_start.file", &mut wrong);
         Refusal::of(&io::ErrorKind::NotFound.into(), "gone".into()).tell("warm_start.file", &mut wrong);
-        let told: Vec<_> = wrong.0.iter().map(|found| (found.description.as_str(), found.is_unjudged)).collect();
-        assert_eq!(told, [("short", true), ("gone", false)]);
+        let told: Vec<_> = wrong.0.iter().map(|found| (found.description.as_str(), found.unjudged)).collect();
+        assert_eq!(told, [("short", Some(Unjudged::Shortage)), ("failed", Some(Unjudged::Storage)), ("gone", None)]);
     }
 }

@@ -3,57 +3,117 @@
 //!
 //! The runner judges them once more when it loads them: larger files, and what has changed since.
 
+use std::io;
+
 use super::warm_start::{Refusal, Source, Warm};
+use crate::gate::Wanted;
 use crate::job::Violations;
-use crate::job::spec::{Model, judge_state, judge_weights};
+use crate::job::spec::{Metric, Optimizer, Parameter, judge_state, judge_weights};
 use crate::journal::JobFolder;
-use crate::tensor_file::{
-    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values as judge_tensors,
-};
+use crate::tensor_file::matching::{About, Mistake, Rules};
+use crate::tensor_file::{Positioned, Problem, ReaderAt, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
 
-/// Adds what is wrong with them under `field`. `model` is None where the request is wrong about
-/// that.
-pub(super) fn judge(warm: &Warm, field: &str, model: Option<Model>, wrong: &mut Violations) {
-    let judged = match warm {
-        Warm::Weights(source) => vec![judge_file(source, model, judge_weights)],
-        Warm::Checkpoint { folder, checkpoint } => {
-            let file = |name: &str, rule: Rule| {
-                let told = checkpoint.manifest.files.iter().find(|file| file.name == name);
-                let told = told.ok_or_else(|| format!("{} has no {name}", checkpoint.path.display()))?;
-                let source = Source::of_checkpoint(folder, checkpoint, told);
-                let source = source.map_err(|error| Refusal::of(&error, error.to_string()))?;
-                judge_file(&source, model, rule)
-            };
-            vec![file(JobFolder::MODEL_FILE, judge_weights), file(JobFolder::STATE_FILE, judge_state)]
-        }
+/// What the weights and the state of a job have to fit.
+pub(super) struct Needs<'a> {
+    /// What its network learns.
+    pub parameters: &'a [Parameter],
+    /// Which of it is taken from a file, and what that is called there.
+    pub rules: &'a Rules,
+    /// Its optimizer.
+    pub optimizer: &'a Optimizer,
+    /// Its metrics.
+    pub metrics: &'a [Metric],
+}
+
+/// Adds what is wrong with them under `field`. `needs` are None where the request or its data do
+/// not tell. Ends where nobody waits for it.
+pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted: &Wanted, wrong: &mut Violations) {
+    let weights =
+        |found: &TensorFile| needs.map_or(Ok(()), |needs| judge_weights(needs.parameters, found, needs.rules));
+    let state = |found: &TensorFile| {
+        needs.map_or(Ok(()), |needs| judge_state(needs.parameters, needs.optimizer, needs.metrics, found))
     };
-    for refusal in judged.into_iter().filter_map(Result::err) {
-        refusal.tell(field, wrong);
+    match warm {
+        Warm::Weights(source) => judge_file(source, field, weights, wanted, wrong),
+        Warm::Checkpoint { folder, checkpoint } => {
+            let mut file = |name: &str, rule: &dyn Fn(&TensorFile) -> Result<(), Vec<Mistake>>| {
+                let told = checkpoint.manifest.files.iter().find(|file| file.name == name);
+                let Some(told) = told else {
+                    return wrong.add(field, format!("{} has no {name}", checkpoint.path.display()));
+                };
+                match Source::of_checkpoint(folder, checkpoint, told) {
+                    Ok(source) => judge_file(&source, field, rule, wanted, wrong),
+                    Err(error) => Refusal::of(&error, error.to_string()).tell(field, wrong),
+                }
+            };
+            file(JobFolder::MODEL_FILE, &weights);
+            file(JobFolder::STATE_FILE, &state);
+        }
     }
 }
 
-/// Which tensors a model needs.
-type Rule = fn(Model, &[Tensor]) -> Result<(), String>;
-
-fn judge_file(source: &Source, model: Option<Model>, rule: Rule) -> Result<(), Refusal> {
+fn judge_file(
+    source: &Source,
+    field: &str,
+    rule: impl Fn(&TensorFile) -> Result<(), Vec<Mistake>>,
+    wanted: &Wanted,
+    wrong: &mut Violations,
+) {
     let told = |what: String| format!("{} {what}", source.path.display());
-    let tensors = judge_values(source).map_err(|problem| match &problem {
-        Problem::Unreadable(cause) => Refusal::of(cause, told(problem.to_string())),
-        _ => told(problem.to_string()).into(),
-    })?;
-    model.map_or(Ok(()), |model| rule(model, &tensors)).map_err(|what| told(what).into())
+    let mistakes = match read(source, wanted) {
+        Ok(file) => rule(&file).err().unwrap_or_default(),
+        Err(Problem::Unreadable(cause)) => {
+            let what = told(Problem::Unreadable(io::Error::new(cause.kind(), cause.to_string())).to_string());
+            return Refusal::of(&cause, what).tell(field, wrong);
+        }
+        Err(problem) => return wrong.add(field, told(problem.to_string())),
+    };
+    for Mistake { about, what } in mistakes {
+        match about {
+            About::File => wrong.add(field, told(what)),
+            About::Rename(place) => wrong.add(format!("warm_start.rename[{place}].prefix"), what),
+            About::Only(place) => wrong.add(format!("warm_start.only[{place}]"), what),
+        }
+    }
 }
 
-/// The tensors of a file whose values are finite, where they are few enough to be read.
-fn judge_values(source: &Source) -> Result<Vec<Tensor>, Problem> {
-    let positioned = Positioned(&source.file);
-    let file = TensorFile::read_from(&positioned, source.size_bytes)?;
-    if file.format == Format::Pt {
-        let what = "is a .pt file, and a safetensors file is needed: save it anew with safetensors.torch.save_file";
-        return Err(Problem::Refused(what.into()));
-    }
+/// What a file holds. Its values are finite, where they are few enough to be read.
+fn read(source: &Source, wanted: &Wanted) -> Result<TensorFile, Problem> {
+    let bytes = WhileWanted { bytes: Positioned(&source.file), wanted };
+    let file = TensorFile::read_from(&bytes, source.size_bytes)?;
     if bytes_to_judge(&file.tensors) < VALUES_BELOW_BYTES {
-        judge_tensors(&file.tensors, &positioned)?;
+        judge_values(&file.tensors, &bytes)?;
     }
-    Ok(file.tensors)
+    Ok(file)
+}
+
+/// Bytes of a file, as long as somebody waits for the judgement.
+struct WhileWanted<'a> {
+    bytes: Positioned<'a>,
+    wanted: &'a Wanted,
+}
+
+impl ReaderAt for WhileWanted<'_> {
+    fn read_at(&self, into: &mut [u8], place: u64) -> io::Result<usize> {
+        self.wanted.check()?;
+        self.bytes.read_at(into, place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_read_only_while_somebody_waits() {
+        let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &1f32.to_le_bytes()].concat();
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &bytes).unwrap();
+        let source = Source { file, size_bytes: bytes.len() as u64, path: "weights".into(), sha256: None };
+        let (caller, wanted) = Wanted::by_caller();
+        assert_eq!(read(&source, &wanted).unwrap().tensors.len(), 1);
+        drop(caller);
+        assert!(read(&source, &wanted).unwrap_err().to_string().contains("nobody waits"));
+    }
 }

@@ -1,12 +1,13 @@
 //! The folders below which copies may be written, and how each is known again.
 //!
-//! A volume that is not mounted leaves an ordinary folder at its path, and a copy in there would be
-//! lost with the machine. Device and inode cannot tell: both may change when the same volume is
-//! mounted again, on network and FUSE file systems at any time. So each root is marked by a file
-//! with a number of its own, as is each file system that begins below it, and the daemon remembers
-//! these numbers in its state folder. Where a mark is missing nothing is written. A folder that
-//! takes no files, such as `/Volumes`, has no mark; then the first one on the way that takes some
-//! has it.
+//! A volume that is not mounted leaves an ordinary folder at its path. A copy in there would be lost
+//! with the machine. Device and inode cannot tell the two apart: both may change when the same
+//! volume is mounted again, and on network and FUSE file systems at any time. So a mark tells: a
+//! file with a random number. The root has one, and so has each folder below it at which another
+//! file system begins. The daemon remembers the numbers in its state folder. Where the number of a
+//! mark is not the remembered one, or the mark is missing, nothing is written. In a folder that
+//! takes no files, such as `/Volumes`, there is no mark; the first folder on the way that takes
+//! files has it in its place.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -15,7 +16,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::beneath::Folder;
+use crate::beneath::{Folder, normal};
 use crate::journal::write_whole;
 use crate::umask::open_to_others;
 
@@ -52,6 +53,15 @@ impl Roots {
     pub fn root_of(&self, wanted: &Path) -> Option<&Path> {
         let around = self.roots.iter().filter(|root| wanted.starts_with(root));
         around.max_by_key(|root| root.components().count()).map(PathBuf::as_path)
+    }
+
+    /// The part of the file system that a path leads into by its name: the root, and the first folder
+    /// on the way below it. No file system is asked. None where it lies below no root by its name.
+    pub fn part(&self, wanted: &Path) -> Option<(PathBuf, PathBuf)> {
+        let wanted = normal(wanted);
+        let root = self.root_of(&wanted)?;
+        let first = wanted.strip_prefix(root).ok()?.iter().next().unwrap_or_default();
+        Some((root.to_owned(), root.join(first)))
     }
 
     /// Opens a folder below a root, and makes what is missing of the way. No link below the root is
@@ -121,9 +131,10 @@ impl Roots {
             Some(_) => "another number than before",
             None => "missing, and a volume may not be mounted there",
         };
-        let (path, record) = (path.display(), self.record.display());
+        let (path, record) = (path.display().to_string(), self.record.display());
         Err(io::Error::other(format!(
-            "{path} is not the folder that it was: its {MARK} is {found}; to use it as it is now, remove {record}"
+            "{path} is not the folder that it was: its {MARK} is {found}; to use it as it is now, remove \
+             the entry {path:?} from {record}"
         )))
     }
 
@@ -216,8 +227,12 @@ mod tests {
         // Another daemon uses it too, and what the words say makes it the right one.
         fs::write(at("volume").join(MARK), format!("{:032x}\n", 7)).unwrap();
         roots(place.path()).open(&wanted).unwrap_err();
-        fs::remove_file(at("record.json")).unwrap();
+        let mut known = roots(place.path()).known().unwrap();
+        known.insert(at("other"), format!("{:032x}", 8));
+        known.remove(&at("volume")).unwrap();
+        fs::write(at("record.json"), serde_json::to_vec(&known).unwrap()).unwrap();
         roots(place.path()).open(&wanted).unwrap();
+        assert!(fs::read_to_string(at("record.json")).unwrap().contains(&format!("{:032x}", 8)));
         assert!(fs::read_to_string(at("record.json")).unwrap().contains(&format!("{:032x}", 7)));
     }
 

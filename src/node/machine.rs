@@ -16,13 +16,17 @@ pub(super) fn node(source: &NodeSource, cpus: u32) -> v1::Node {
         os: os_name(source),
         kernel: uname(nix::sys::utsname::UtsName::release),
         architecture: uname(nix::sys::utsname::UtsName::machine),
-        cpu_model: field(&source.file("/proc/cpuinfo").unwrap_or_default(), "model name"),
+        cpu_model: cpu_model(source),
         cpu_count: cpus,
         memory_bytes: total_bytes,
         memory_available_bytes: available_bytes,
         gpus: gpus::list(source),
         nvidia_driver_version: gpus::driver_version(source),
     }
+}
+
+pub(super) fn cpu_model(source: &NodeSource) -> String {
+    field(&source.file("/proc/cpuinfo").unwrap_or_default(), "model name")
 }
 
 pub(super) fn os_name(source: &NodeSource) -> String {

@@ -1,5 +1,5 @@
 //! The memory that this process and its children can have: the machine's, or less where a control
-//! group limits it.
+//! group limits it. And what the kernel has killed for want of it.
 //!
 //! The groups are those of /proc/self/cgroup and all above them, in version 2 and in version 1
 //! (`man 7 cgroups`). Inside a container their paths may lead nowhere; the root of the hierarchy is
@@ -29,6 +29,8 @@ struct Version {
     usage: &'static str,
     /// The line of memory.stat with what is given back before anything is refused.
     reclaimable: &'static str,
+    /// The file that counts the processes that were killed.
+    kills: &'static str,
 }
 
 const V2: Version = Version {
@@ -36,6 +38,7 @@ const V2: Version = Version {
     limit: "memory.max",
     usage: "memory.current",
     reclaimable: "inactive_file",
+    kills: "memory.events",
 };
 
 const V1: Version = Version {
@@ -43,6 +46,7 @@ const V1: Version = Version {
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
     reclaimable: "total_inactive_file",
+    kills: "memory.oom_control",
 };
 
 /// Reads it anew.
@@ -66,6 +70,18 @@ pub(super) fn read(source: &NodeSource) -> Memory {
         }
     }
     memory
+}
+
+/// Processes that the kernel has killed because memory ran out: on this machine, and in our control
+/// group.
+pub(super) fn kills(source: &NodeSource) -> u64 {
+    let count = |path: &str| {
+        let text = source.file(path)?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
+    };
+    let in_group =
+        groups(source).into_iter().find_map(|(version, folder)| count(&format!("{folder}/{}", version.kills)));
+    count("/proc/vmstat").unwrap_or(0) + in_group.unwrap_or(0)
 }
 
 /// The folders of the groups that we are in, the innermost first.
@@ -99,6 +115,10 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn memory(files: &[(&str, &str)]) -> Memory {
+        with(files, read)
+    }
+
+    fn with<T>(files: &[(&str, &str)], ask: impl Fn(&NodeSource) -> T) -> T {
         let root = tempfile::tempdir().unwrap();
         let host = ("proc/meminfo", "MemTotal: 67108864 kB\nMemAvailable: 33554432 kB\n");
         for (path, content) in files.iter().chain([&host]) {
@@ -106,7 +126,21 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        read(&NodeSource::at(root.path().into(), Environment::new(), None))
+        ask(&NodeSource::at(root.path().into(), Environment::new(), None))
+    }
+
+    #[test]
+    fn kills_are_counted_on_the_machine_and_in_the_innermost_group_that_tells() {
+        let machine = ("proc/vmstat", "nr_free_pages 1\noom_kill 3\n");
+        let events = "low 0\noom 9\noom_kill 4\noom_group_kill 0\n";
+        let group = |own| {
+            let events = ("sys/fs/cgroup/a/memory.events", events);
+            with(&[machine, ("proc/self/cgroup", own), events], kills)
+        };
+        assert_eq!((group("0::/a\n"), group("0::/a/b\n"), group("0::/c\n")), (7, 7, 3));
+        let control = ("sys/fs/cgroup/memory/a/memory.oom_control", "under_oom 0\noom_kill 5\n");
+        assert_eq!(with(&[machine, ("proc/self/cgroup", "4:memory:/a\n"), control], kills), 8);
+        assert_eq!(with(&[], kills), 0);
     }
 
     #[test]

@@ -22,20 +22,23 @@ const WORDS: usize = 16_384;
 /// each field in the protocol tells the same number.
 #[rustfmt::skip]
 const BOUNDS: &[(usize, &[&str])] = &[
-    (16, &["ListJobsRequest.labels", "JobSpec.labels"]),
+    (16, &["ListJobsRequest.labels", "JobSpec.labels", "JobSpec.metrics"]),
     (63, &["ListJobsRequest.LabelsEntry.key", "JobSpec.LabelsEntry.key"]),
     // 63 characters.
     (252, &["ListJobsRequest.LabelsEntry.value", "JobSpec.LabelsEntry.value"]),
     (64, &[
         "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
+        "Mlp.hidden", "SafetensorsDataset.inputs", "WarmStart.rename", "WarmStart.only",
     ]),
+    (65_536, &["CrossEntropy.class_weights", "Nll.class_weights"]),
     (128, &["CreateJobRequest.request_id"]),
     (NAME, &[
         "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
         "ResumeJobRequest.name", "DeleteJobRequest.name", "ReadJobLogRequest.name", "ListScalarTagsRequest.name",
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
-        "KeepBest.metric", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
+        "WarmStart.only[]", "Rename.prefix", "Rename.name",
+        "KeepBest.metric", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
         "PlanInstallRequest.python_version", "PlanInstallRequest.pytorch_version", "PlanInstallRequest.cuda_variant",
         "PlanInstallRequest.driver_version", "PlanInstallRequest.compute_capability", "MachineFacts.driver_version",
@@ -49,7 +52,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (512, &["JobSpec.display_name"]),
     (PATH, &[
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
-        "IdxDataset.images", "IdxDataset.labels", "MachineFacts.forward_compatibility_dir",
+        "IdxDataset.images", "IdxDataset.labels", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",
         "ListCheckpointsRequest.page_token", "ListArtifactsRequest.page_token", "ListGpusRequest.page_token",
         "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token",

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
@@ -20,14 +20,16 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::fault;
-use torchd::job::retention::{Checkpoints, Kept};
+use torchd::job::retention::{Checkpoints, Kept, Quantity};
 use torchd::journal::{
-    Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey, checkpoints, damage, set_aside, sync_folder, write_whole,
+    Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey, checkpoints, damage, set_aside, sync_folder,
+    write_whole, write_whole_by,
 };
 use torchd::proto::v1::{CheckpointSaved, JobEndReason};
+use torchd::tensor_file::{self, pt};
 
 use crate::failure::{Failure, Result};
-use crate::model::Network;
+use crate::stateful::Stateful;
 
 /// The weights, in a checkpoint's folder and among the artifacts.
 const MODEL_FILE: &str = JobFolder::MODEL_FILE;
@@ -40,22 +42,49 @@ const ALIVE_EVERY: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(10);
 
 /// Tensors on the CPU, as bytes. Their numbers are finite: nothing that has diverged can be saved.
-pub(crate) struct Snapshot(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
+pub(crate) struct Snapshot(Vec<Saved>);
+
+/// A tensor of a snapshot.
+struct Saved {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+    /// The number of the first tensor that is the same one, as tied weights are, or its own.
+    storage: usize,
+}
+
+/// The types that are saved, as libtorch and the format name them.
+const DTYPES: [(Kind, Dtype); 11] = [
+    (Kind::Float, Dtype::F32),
+    (Kind::Double, Dtype::F64),
+    (Kind::Half, Dtype::F16),
+    (Kind::BFloat16, Dtype::BF16),
+    (Kind::Int64, Dtype::I64),
+    (Kind::Int, Dtype::I32),
+    (Kind::Int16, Dtype::I16),
+    (Kind::Int8, Dtype::I8),
+    (Kind::Uint8, Dtype::U8),
+    (Kind::Bool, Dtype::BOOL),
+    (Kind::ComplexFloat, Dtype::C64),
+];
+
+/// A type that is saved, as it is called in files.
+pub(crate) fn dtype_of(kind: Kind) -> Option<tensor_file::Dtype> {
+    let (_, dtype) = DTYPES.into_iter().find(|(known, _)| *known == kind)?;
+    tensor_file::Dtype::of_safetensors(&dtype.to_string())
+}
 
 impl Snapshot {
-    /// Copies of these tensors after that step: 32-bit floats for weights, 64-bit ones for sums.
-    /// `Diverged` where one holds a number that is not finite.
-    pub(crate) fn of<'a>(step: u64, tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<Self> {
-        let copy = |(name, tensor): (String, &Tensor)| {
-            let dtype = match tensor.kind() {
-                Kind::Float => Dtype::F32,
-                Kind::Double => Dtype::F64,
-                other => {
-                    return Err(Failure::new(
-                        JobEndReason::Internal,
-                        format!("{name} is {other:?}, which is not saved"),
-                    ));
-                }
+    /// Copies of the tensors of these parts after that step. `Diverged` where one holds a number
+    /// that is not finite.
+    pub(crate) fn of(step: u64, parts: &[&dyn Stateful]) -> Result<Self> {
+        let mut tensors: Vec<Saved> = Vec::new();
+        let mut places = BTreeMap::new();
+        let mut copy = |name: &str, tensor: &Tensor| {
+            let Some((_, dtype)) = DTYPES.into_iter().find(|(kind, _)| *kind == tensor.kind()) else {
+                let found = format!("{name} is {:?}, which is not saved", tensor.kind());
+                return Err(Failure::new(JobEndReason::Internal, found));
             };
             let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
             let mut bytes = vec![0; tensor.numel() * dtype.bitsize() / 8];
@@ -65,9 +94,29 @@ impl Snapshot {
                 return Err(Failure::diverged(step, &format!("{name} held numbers that are not finite")));
             }
             on_cpu.f_copy_data_u8(&mut bytes, tensor.numel())?;
-            Ok((name, dtype, shape, bytes))
+            let own = tensors.len();
+            let place = (tensor.data_ptr(), shape.clone(), dtype);
+            // Tensors without values have no place.
+            let storage = if bytes.is_empty() { own } else { *places.entry(place).or_insert(own) };
+            tensors.push(Saved { name: name.to_owned(), dtype, shape, bytes, storage });
+            Ok(())
         };
-        Ok(Self(tensors.into_iter().map(copy).collect::<Result<_>>()?))
+        parts.iter().try_for_each(|part| part.save(&mut copy))?;
+        Ok(Self(tensors))
+    }
+
+    /// Writes a `.pt` file.
+    fn write_pt(&self, file: &File) -> io::Result<()> {
+        let entry = |Saved { name, dtype, shape, storage, .. }: &Saved| {
+            let known = tensor_file::Dtype::of_safetensors(&dtype.to_string());
+            let dtype = known.ok_or_else(|| io::Error::other(format!("{name} is {dtype}, which is not written")))?;
+            let shape = shape.iter().map(|&size| size as u64).collect();
+            Ok(pt::Entry { name: name.clone(), dtype, shape, storage: *storage })
+        };
+        let entries = self.0.iter().map(entry).collect::<io::Result<Vec<_>>>()?;
+        let values = |storage: usize, out: &mut dyn Write| out.write_all(&self.0[storage].bytes);
+        let mut out = pt::write(BufWriter::new(file), &entries, values)?;
+        out.flush()
     }
 
     /// A safetensors file.
@@ -75,7 +124,7 @@ impl Snapshot {
         let views = self
             .0
             .iter()
-            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
+            .map(|saved| Ok((&saved.name, TensorView::new(saved.dtype, saved.shape.clone(), &saved.bytes)?)))
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(io::Error::other)?;
         // What Hugging Face's loaders look for. One entry: the library writes several in an order
@@ -85,21 +134,28 @@ impl Snapshot {
     }
 }
 
+#[cfg(test)]
+impl Snapshot {
+    /// The tensors of the file that it makes.
+    pub(crate) fn read_back(&self) -> BTreeMap<String, Tensor> {
+        tensors(&self.encode().unwrap()).unwrap()
+    }
+}
+
 /// Whether every number of a tensor is finite. Waits for the device.
 pub(crate) fn is_finite(tensor: &Tensor) -> std::result::Result<bool, TchError> {
     Ok(tensor.detach().f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
-/// The weights of a network after that step.
-pub(crate) fn weights(step: u64, network: &Network) -> Result<Snapshot> {
-    Snapshot::of(step, network.parameters.iter().map(|(name, tensor)| ((*name).to_owned(), tensor)))
-}
-
-/// Saves the final weights.
-pub(crate) fn save_result(folder: &JobFolder, step: u64, network: &Network) -> Result<()> {
-    let path = folder.artifacts().join(MODEL_FILE);
-    let bytes = weights(step, network)?.encode();
-    bytes.and_then(|bytes| write_whole(&path, &bytes)).map_err(Failure::storage("the final weights could not be saved"))
+/// Saves the final weights, for other programs and for `torch.load`.
+pub(crate) fn save_result(folder: &JobFolder, step: u64, network: &dyn Stateful) -> Result<()> {
+    let snapshot = Snapshot::of(step, &[network])?;
+    let artifacts = folder.artifacts();
+    let save = || {
+        write_whole_by(&artifacts.join(JobFolder::MODEL_PT_FILE), |file| snapshot.write_pt(file))?;
+        write_whole(&artifacts.join(MODEL_FILE), &snapshot.encode()?)
+    };
+    save().map_err(Failure::storage("the final weights could not be saved"))
 }
 
 /// A checkpoint to be written.
@@ -226,7 +282,10 @@ fn write(folder: &JobFolder, policy: &Checkpoints, before: &[File], request: Req
     give_name(&aside, &place, &folder.checkpoints().join(format!(".old-{step}")))?;
     sync_folder(&folder.checkpoints())?;
     fault::point("checkpoint-renamed");
-    tidy(folder, policy)?;
+    // The new one is there, whatever becomes of the old ones; the next save tries again.
+    if let Err(error) = tidy(folder, policy) {
+        tracing::warn!(step, "checkpoints that are not kept could not be removed: {error}");
+    }
     fault::point("checkpoint-tidied");
     let seconds = begun.elapsed().as_secs_f64();
     if begun.elapsed() > SLOW {
@@ -257,10 +316,10 @@ fn give_name(new: &Path, place: &Path, old: &Path) -> io::Result<()> {
 
 /// Removes the checkpoints that are not kept, and what was left half-done.
 fn tidy(folder: &JobFolder, policy: &Checkpoints) -> io::Result<()> {
-    let metric = policy.keep_best.map(|best| best.metric.tag());
+    let metric = policy.keep_best.and_then(|best| best.by).map(Quantity::tag);
     let kept = |checkpoint: &Checkpoint| Kept {
         step: checkpoint.step(),
-        value: metric.and_then(|tag| checkpoint.manifest.metrics.get(tag).copied()),
+        value: metric.as_ref().and_then(|tag| checkpoint.manifest.metrics.get(tag).copied()),
     };
     let present: Vec<Kept> = checkpoints(folder)?.iter().map(kept).collect();
     for step in policy.to_remove(&present) {
@@ -273,19 +332,6 @@ fn tidy(folder: &JobFolder, policy: &Checkpoints) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The weights that a job begins with, where those are not random.
-pub(crate) fn warm_start(folder: &JobFolder) -> Result<Option<BTreeMap<String, Tensor>>> {
-    let path = folder.path().join(JobFolder::WARM_START);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::storage(path.display())(error)),
-    };
-    let bad =
-        |what| Failure::new(JobEndReason::BadData, format!("warm_start names no weights that can be used: {what}"));
-    tensors(&bytes).map(Some).map_err(bad)
 }
 
 /// What a good checkpoint holds.
@@ -354,10 +400,9 @@ fn load(checkpoint: &Checkpoint) -> io::Result<std::result::Result<Loaded, Strin
 pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let tensor = |(name, view): (String, TensorView<'_>)| {
-        let kind = match view.dtype() {
-            Dtype::F32 => Kind::Float,
-            Dtype::F64 => Kind::Double,
-            other => return Err(format!("{name} is {other:?}; 32-bit floats are needed")),
+        let dtype = view.dtype();
+        let Some((kind, _)) = DTYPES.into_iter().find(|(_, known)| *known == dtype) else {
+            return Err(format!("{name} is {dtype:?}, which is not read"));
         };
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| error.to_string())?;
@@ -370,31 +415,12 @@ pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tens
     file.tensors().into_iter().map(tensor).collect()
 }
 
-/// Puts weights into a network. Names and shapes have to be its own, and every value finite: a file
-/// may be larger than what is read whole when a request is judged, or have changed since.
-pub(crate) fn put(weights: &BTreeMap<String, Tensor>, network: &Network) -> std::result::Result<(), String> {
-    for (name, parameter) in &network.parameters {
-        let Some(values) = weights.get(*name) else { return Err(format!("{name} is missing")) };
-        let (found, needed) = (values.size(), parameter.size());
-        if found != needed || values.kind() != Kind::Float {
-            return Err(format!("{name} is {found:?} of {:?}; {needed:?} of floats is needed", values.kind()));
-        }
-        let is_finite = values.f_isfinite().and_then(|told| bool::try_from(told.f_all()?));
-        if !is_finite.map_err(|error| error.to_string())? {
-            return Err(format!("{name} holds a NaN or an infinity; every value must be finite"));
-        }
-        tch::no_grad(|| parameter.shallow_clone().f_copy_(values)).map_err(|error| error.to_string())?;
-    }
-    match weights.keys().find(|name| network.parameters.iter().all(|(known, _)| known != name)) {
-        Some(name) => Err(format!("{name} is no weight of this network")),
-        None => Ok(()),
-    }
-}
-
 /// Puts weights from a file into a network.
 #[cfg(test)]
-pub(crate) fn load_weights(path: &std::path::Path, network: &Network) {
-    put(&tensors(&fs::read(path).unwrap()).unwrap(), network).unwrap();
+pub(crate) fn load_weights(path: &Path, network: &mut dyn Stateful) {
+    let mut weights = crate::stateful::Tensors::new(tensors(&fs::read(path).unwrap()).unwrap(), 0);
+    network.load(&mut weights).unwrap();
+    weights.all_taken().unwrap();
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ impl Training {
     /// judged as it is saved.
     pub(crate) fn judge(&self) -> Result<()> {
         self.judge_loss()?;
-        for (name, tensor) in &self.network.parameters {
+        for (name, tensor) in self.network.parameters().named() {
             if !checkpoint::is_finite(tensor)? {
                 return Err(self.diverged(&format!("{name} held numbers that are not finite")));
             }

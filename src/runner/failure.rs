@@ -34,8 +34,7 @@ impl Failure {
 impl From<TchError> for Failure {
     fn from(error: TchError) -> Self {
         let text = error.to_string();
-        // libtorch appends a stack trace of C++; the first line says what happened.
-        let message = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message").to_owned();
+        let message = first_line(&error);
         // The last ones are cuBLAS and cuDNN.
         let is_memory =
             ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "STATUS_ALLOC_FAILED"];
@@ -46,6 +45,12 @@ impl From<TchError> for Failure {
         };
         Self { reason, message }
     }
+}
+
+/// The words of libtorch, which appends a stack trace of C++: the first line says what happened.
+pub(crate) fn first_line(error: &TchError) -> String {
+    let text = error.to_string();
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message").to_owned()
 }
 
 #[cfg(test)]

@@ -5,14 +5,17 @@
 //! This tree alone names libtorch. It may crash, leak or run out of memory: that ends one job and
 //! nothing else.
 
-mod batches;
+mod assemble;
 mod checkpoint;
 mod cuda;
 mod dispatcher;
 mod divergence;
 mod exported;
 mod failure;
+mod feed;
 mod graph;
+mod loss;
+mod metric;
 mod model;
 mod optimizer;
 mod probe;
@@ -20,10 +23,12 @@ mod pulse;
 mod report;
 mod run;
 mod seed;
+mod stateful;
 mod stop;
 mod sums;
 mod train;
 mod validation;
+mod warm_start;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

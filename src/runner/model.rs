@@ -1,71 +1,88 @@
-//! The networks, with the parameter names, shapes and initial distributions that PyTorch gives
-//! them.
+//! The networks: a family is a file in `model/`, one in `src/job/spec/model/`, and a line in each
+//! registry.
+
+mod mlp;
+mod mnist_cnn;
 
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::job::spec::{Model, Parameter};
 
+use crate::failure::Result;
+use crate::feed::Batch;
 use crate::seed::{Stream, derive};
+use crate::stateful::{Stateful, Tensors};
+
+/// Whether a network learns from a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Dropout drops.
+    Train,
+    /// It does not.
+    Evaluate,
+}
 
 /// A network with its weights.
-pub(crate) struct Network {
-    kind: Model,
-    /// Names as in PyTorch's `state_dict`, in its order.
-    pub(crate) parameters: Vec<(&'static str, Tensor)>,
+pub(crate) trait Network: Stateful {
+    /// The output for a batch, `[size, ...]`.
+    fn forward(&self, batch: &Batch, mode: Mode) -> Result<Tensor>;
+
+    /// What it learns.
+    fn parameters(&self) -> &Parameters;
 }
 
-impl Network {
-    /// A network with initial weights. They are drawn on the CPU, so that every device begins with
-    /// the same.
-    pub(crate) fn new(kind: Model, seed: u64, device: Device) -> Result<Self, TchError> {
+/// What a network learns, by PyTorch's names and in the order of its `state_dict`.
+pub(crate) struct Parameters {
+    names: Vec<String>,
+    tensors: Vec<Tensor>,
+}
+
+/// The network of a spec with these weights.
+pub(crate) fn build(model: &Model, parameters: Parameters) -> Box<dyn Network> {
+    match model {
+        Model::MnistCnn(settings) => Box::new(mnist_cnn::MnistCnn::new(*settings, parameters)),
+        Model::Mlp(settings) => Box::new(mlp::Mlp::new(settings, parameters)),
+    }
+}
+
+impl Parameters {
+    /// Initial weights. They are drawn on the CPU, so that every device begins with the same.
+    pub(crate) fn draw(wanted: &[Parameter], seed: u64, device: Device) -> std::result::Result<Self, TchError> {
         tch::manual_seed(derive(seed, Stream::Weights) as i64);
-        let mut parameters = Vec::new();
-        for &Parameter { name, shape, fan_in } in kind.parameters() {
-            // What torch.nn.Conv2d and torch.nn.Linear draw: uniform within 1/sqrt(fan_in), weights
-            // and biases alike.
-            let bound = 1.0 / (fan_in as f64).sqrt();
-            let values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?.f_uniform_(-bound, bound)?;
-            parameters.push((name, values.f_to_device(device)?.f_set_requires_grad(true)?));
-        }
-        Ok(Self { kind, parameters })
+        let draw = |Parameter { shape, bound, .. }: &Parameter| {
+            let values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?.f_uniform_(-bound, *bound)?;
+            values.f_to_device(device)?.f_set_requires_grad(true)
+        };
+        let tensors = wanted.iter().map(draw).collect::<std::result::Result<_, _>>()?;
+        Ok(Self { names: wanted.iter().map(|told| told.name.clone()).collect(), tensors })
     }
 
-    /// Trainable numbers.
-    pub(crate) fn parameter_count(&self) -> u64 {
-        self.parameters.iter().map(|(_, tensor)| tensor.numel() as u64).sum()
+    /// The tensors.
+    pub(crate) fn tensors(&self) -> &[Tensor] {
+        &self.tensors
     }
 
-    /// Log-probabilities `[batch, 10]` of images `[batch, 1, 28, 28]`.
-    pub(crate) fn forward(&self, images: &Tensor, training: bool) -> Result<Tensor, TchError> {
-        let Model::MnistCnn { dropout } = self.kind;
-        let p = |place: usize| &self.parameters[place].1;
-        let pool = |input: Tensor| input.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false);
-        let conv = |input: &Tensor, weight, bias| input.f_conv2d(weight, Some(bias), [1, 1], [0, 0], [1, 1], 1);
-        let first = pool(conv(images, p(0), p(1))?)?.f_relu()?;
-        let second = pool(conv(&first, p(2), p(3))?.f_feature_dropout(dropout, training)?)?.f_relu()?;
-        let flat = second.f_view([-1, 320])?;
-        let hidden = flat.f_linear(p(4), Some(p(5)))?.f_relu()?.f_dropout(dropout, training)?;
-        hidden.f_linear(p(6), Some(p(7)))?.f_log_softmax(1, Kind::Float)
+    /// Names and tensors.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.names.iter().map(String::as_str).zip(&self.tensors)
+    }
+
+    /// The tensor at a place in the order.
+    pub(crate) fn at(&self, place: usize) -> &Tensor {
+        &self.tensors[place]
+    }
+
+    /// Numbers that can be learned.
+    pub(crate) fn count(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.numel() as u64).sum()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Stateful for Parameters {
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.named().try_for_each(|(name, tensor)| put(name, tensor))
+    }
 
-    #[test]
-    fn a_network_has_the_parameters_that_requests_are_judged_by_and_computes_with_them() {
-        let kind = Model::MnistCnn { dropout: 0.5 };
-        let network = Network::new(kind, 1, Device::Cpu).unwrap();
-        let built: Vec<_> = network.parameters.iter().map(|(name, tensor)| (*name, tensor.size())).collect();
-        let judged: Vec<_> = kind.parameters().iter().map(|told| (told.name, told.shape.to_vec())).collect();
-        assert_eq!(built, judged);
-        assert!(network.parameters.iter().all(|(_, tensor)| tensor.kind() == Kind::Float));
-        // The fan-in of a layer is what one of its outputs is computed from.
-        for pair in kind.parameters().chunks(2) {
-            let inputs: i64 = pair[0].shape[1..].iter().product();
-            assert!(pair.iter().all(|told| told.fan_in == inputs), "{pair:?}");
-        }
-        let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
-        assert_eq!(network.forward(&images, false).unwrap().size(), [2, 10]);
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        self.named().try_for_each(|(name, tensor)| tensors.copy_to(name, tensor))
     }
 }

@@ -1,87 +1,87 @@
-//! Stochastic gradient descent with momentum, by PyTorch's formula (`torch.optim.SGD`, dampening 0,
-//! no Nesterov).
+//! The optimizers: each is a file in `optimizer/`, one in `src/job/spec/optimizer/`, and a line in
+//! each registry.
 
-use std::collections::BTreeMap;
+mod adamw;
+mod sgd;
 
 use tch::{TchError, Tensor};
-use torchd::job::spec::{Optimizer, velocity_name};
+use torchd::job::spec::Optimizer as Settings;
+use torchd::job::spec::optimizer::slot_name;
 
-/// The optimizer with its state.
-pub(crate) struct Sgd {
-    learning_rate: f64,
-    momentum: f64,
-    /// One velocity a parameter; empty before the first step, which takes the gradient as it is.
-    velocities: Vec<Tensor>,
+use crate::failure::Result;
+use crate::model::Parameters;
+use crate::stateful::{Stateful, Tensors};
+
+/// Turns gradients into new weights. Before its first step it keeps nothing.
+pub(crate) trait Optimizer: Stateful {
+    /// Moves each parameter by its gradient, in the order of the parameters, at that learning rate.
+    /// The gradients are used up.
+    fn step(&mut self, parameters: &Parameters, gradients: Vec<Tensor>, rate: f64) -> Result<()>;
 }
 
-impl Sgd {
-    /// An optimizer that has made no step.
-    pub(crate) fn new(settings: Optimizer) -> Self {
-        let Optimizer::Sgd { learning_rate, momentum } = settings;
-        Self { learning_rate, momentum, velocities: Vec::new() }
+/// The optimizer of a spec for these parameters.
+pub(crate) fn build(settings: &Settings, parameters: &Parameters) -> Box<dyn Optimizer> {
+    match settings {
+        Settings::Sgd(settings) => Box::new(sgd::Sgd::new(*settings, parameters)),
+        Settings::Adamw(settings) => Box::new(adamw::AdamW::new(*settings, parameters)),
+    }
+}
+
+/// Tensors that an optimizer keeps of each parameter; none before the first step.
+struct Slot {
+    name: &'static str,
+    /// Parameters by name, for their shapes and devices.
+    parameters: Vec<(String, Tensor)>,
+    tensors: Vec<Tensor>,
+}
+
+impl Slot {
+    fn new(name: &'static str, parameters: &Parameters) -> Self {
+        let parameters = parameters.named().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()));
+        Self { name, parameters: parameters.collect(), tensors: Vec::new() }
     }
 
-    /// What a checkpoint needs of it, by name: one velocity a parameter, none before the first
-    /// step.
-    pub(crate) fn state<'a>(&'a self, parameters: &'a [(&str, Tensor)]) -> impl Iterator<Item = (String, &'a Tensor)> {
-        parameters.iter().zip(&self.velocities).map(|((name, _), velocity)| (velocity_name(name), velocity))
-    }
-
-    /// Takes up what a checkpoint holds: velocities for all of these parameters, or for none.
-    pub(crate) fn restore(
-        &mut self,
-        state: &BTreeMap<String, Tensor>,
-        parameters: &[(&str, Tensor)],
-    ) -> Result<(), String> {
-        let saved: Vec<_> = parameters.iter().map(|(name, _)| state.get(&velocity_name(name))).collect();
-        if saved.iter().all(Option::is_none) {
-            self.velocities = Vec::new();
-            return Ok(());
-        }
-        let take = |((name, parameter), saved): (&(&str, Tensor), Option<&Tensor>)| {
-            let saved = saved.ok_or_else(|| format!("{} is missing", velocity_name(name)))?;
-            if saved.size() != parameter.size() || saved.kind() != parameter.kind() {
-                return Err(format!("{} is {:?}; {:?} is needed", velocity_name(name), saved.size(), parameter.size()));
-            }
-            saved.f_to_device(parameter.device()).map_err(|error| error.to_string())
-        };
-        self.velocities = parameters.iter().zip(saved).map(take).collect::<Result<_, _>>()?;
+    /// Begins with zeros.
+    fn clear(&mut self) -> std::result::Result<(), TchError> {
+        let zeros = |(_, tensor): &(String, Tensor)| tensor.detach().f_zeros_like();
+        self.tensors = self.parameters.iter().map(zeros).collect::<std::result::Result<_, _>>()?;
         Ok(())
     }
+}
 
-    /// The step size.
-    pub(crate) fn learning_rate(&self) -> f64 {
-        self.learning_rate
+impl Stateful for Slot {
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        let mut named = self.parameters.iter().zip(&self.tensors);
+        named.try_for_each(|((name, _), tensor)| put(&slot_name(self.name, name), tensor))
     }
 
-    /// Moves each parameter against its gradient. The gradients are used up: the first become the
-    /// velocities.
-    pub(crate) fn step(&mut self, parameters: &[(&str, Tensor)], gradients: Vec<Tensor>) -> Result<(), TchError> {
-        tch::no_grad(|| {
-            if self.momentum == 0.0 {
-                return self.descend(parameters, &gradients);
-            }
-            if self.velocities.is_empty() {
-                self.velocities = gradients;
-            } else {
-                for (velocity, gradient) in self.velocities.iter_mut().zip(&gradients) {
-                    let _ = velocity.f_mul_scalar_(self.momentum)?.f_add_(gradient)?;
-                }
-            }
-            self.descend(parameters, &self.velocities)
-        })
-    }
-
-    fn descend(&self, parameters: &[(&str, Tensor)], directions: &[Tensor]) -> Result<(), TchError> {
-        for ((_, parameter), direction) in parameters.iter().zip(directions) {
-            let _ = parameter.shallow_clone().f_add_(&direction.f_mul_scalar(-self.learning_rate)?)?;
+    /// Takes up tensors for all parameters, or for none.
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        self.tensors = Vec::new();
+        let names = self.parameters.iter().map(|(name, parameter)| (slot_name(self.name, name), parameter));
+        let names: Vec<_> = names.collect();
+        if names.iter().any(|(name, _)| tensors.has(name)) {
+            let taken = names.iter().map(|(name, parameter)| tensors.like(name, parameter));
+            self.tensors = taken.collect::<std::result::Result<_, _>>()?;
         }
         Ok(())
     }
 }
 
 /// The length of all gradients taken as one vector.
-pub(crate) fn gradient_norm(gradients: &[Tensor]) -> Result<f64, TchError> {
-    let norms = gradients.iter().map(Tensor::f_norm).collect::<Result<Vec<_>, _>>()?;
-    f64::try_from(Tensor::f_stack(&norms, 0)?.f_norm()?)
+pub(crate) fn gradient_norm(gradients: &[Tensor]) -> std::result::Result<Tensor, TchError> {
+    let norms = gradients.iter().map(Tensor::f_norm).collect::<std::result::Result<Vec<_>, _>>()?;
+    Tensor::f_stack(&norms, 0)?.f_norm()
+}
+
+/// Scales gradients of that norm down to a longest one, by the formula of
+/// `torch.nn.utils.clip_grad_norm_`. Waits for nothing.
+pub(crate) fn clip(gradients: &mut [Tensor], norm: &Tensor, longest: f64) -> std::result::Result<(), TchError> {
+    /// Keeps the quotient finite.
+    const LEAST: f64 = 1e-6;
+    let ratio = norm.f_add_scalar(LEAST)?.f_reciprocal()?.f_mul_scalar(longest)?.f_clamp_max(1.0)?;
+    for gradient in gradients {
+        let _ = gradient.f_mul_(&ratio)?;
+    }
+    Ok(())
 }

@@ -68,17 +68,17 @@ impl Report {
 
     /// Values at a step, in order, after that many examples of training. The event file holds steps
     /// in 63 bits, which the spec's rules promise.
-    pub(crate) fn scalars(&mut self, step: u64, examples: u64, values: &[(&str, f64)]) -> Result<()> {
+    pub(crate) fn scalars(&mut self, step: u64, examples: u64, values: &[(String, f64)]) -> Result<()> {
         let now = SystemTime::now();
         // The journal first: the event file never holds what the journal does not.
-        let told = values.iter().map(|&(tag, value)| ScalarValue { tag: tag.into(), value }).collect();
+        let told = values.iter().map(|(tag, value)| ScalarValue { tag: tag.clone(), value: *value }).collect();
         self.told = Instant::now();
         self.told_examples = examples;
         self.append(What::Scalars(ScalarValues { step, values: told }))?;
         if let Some(events) = &mut self.events {
             let mut write = || {
-                for &(tag, value) in values {
-                    events.scalar(now, step as i64, tag, value as f32)?;
+                for (tag, value) in values {
+                    events.scalar(now, step as i64, tag, *value as f32)?;
                 }
                 events.flush_if_due()
             };

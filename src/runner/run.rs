@@ -1,34 +1,30 @@
 //! `torchd-runner run`: takes the job's lock, reads its order, loads, trains, and says how it
 //! ended.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use tch::Device;
-use torchd::beneath::NotAFile;
-use torchd::dataset::{DataFile, labelled_images};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::end::EXIT_STORAGE;
-use torchd::job::order::{IdxFiles, LeasedDevice, Order};
-use torchd::job::spec::{self, DataFacts, Place, Plan, Spec};
-use torchd::journal::{Context, ExitNote, JobFolder, JobLock, JournalWriter, TrainedOn, is_held};
+use torchd::job::length::Plan;
+use torchd::job::order::{LeasedDevice, Order};
+use torchd::job::spec;
+use torchd::journal::{ExitNote, JobFolder, JobLock, JournalWriter, is_held};
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
 
-use crate::batches::Examples;
+use crate::assemble::assemble;
 use crate::checkpoint::{self, Loaded, Saver};
 use crate::cuda::Cuda;
 use crate::failure::{Failure, Result};
-use crate::model::Network;
-use crate::optimizer::Sgd;
 use crate::probe::libtorch_version;
 use crate::report::Report;
 use crate::stop::Stop;
-use crate::sums::Sums;
-use crate::train::{Finish, Training};
+use crate::train::Finish;
 
 /// Exit code of a runner that has no business here: another one holds the lock, or the attempt is
 /// over.
@@ -134,7 +130,7 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &Stop, st
     }
     let reading = spec::read(&message);
     let spec = reading.spec.ok_or_else(|| Failure::new(JobEndReason::Internal, reading.mistakes.to_string()))?;
-    let mut training = load(spec, order, folder, device, loaded)?;
+    let mut training = assemble(spec, order, folder, device, loaded)?;
     if let Some(gpu) = &order.lease.gpu {
         match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {
             Ok(meter) => training.meter = Some((gpu.index, meter)),
@@ -149,7 +145,7 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &Stop, st
         libtorch_version: libtorch_version(),
         total_steps,
         steps_per_epoch,
-        parameter_count: training.network.parameter_count(),
+        parameter_count: training.network.parameters().count(),
         first_step: training.place.step,
         first_epoch: u32::try_from(training.place.epoch + 1).unwrap_or(u32::MAX),
         steps_left_in_epoch: left_in_epoch,
@@ -202,84 +198,6 @@ fn device_name(device: Device, order: &Order) -> String {
         (Device::Cuda(index), None) => format!("cuda:{index}"),
         _ => "cpu".to_owned(),
     }
-}
-
-/// Reads the data, judges it once more (it may have changed since the request, and large files were
-/// judged by their headers), and moves everything to the device.
-fn load(spec: Spec, order: &Order, folder: &JobFolder, device: Device, loaded: Option<Loaded>) -> Result<Training> {
-    let read = |files: &IdxFiles| {
-        let open = |path| open(path).map_err(|what| Failure::new(JobEndReason::BadData, what));
-        labelled_images::load(&open(&files.images)?, &open(&files.labels)?).map_err(|problems| {
-            let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
-            Failure::new(JobEndReason::BadData, words.join("; "))
-        })
-    };
-    let train = read(&order.inputs.train)?;
-    let validation = order.inputs.validation.as_ref().map(read).transpose()?;
-    let facts = DataFacts { train: train.facts, validation: validation.as_ref().map(|set| set.facts) };
-    let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
-    let trained_on = TrainedOn::of(&order.inputs, &facts).map_err(|error| bad_data(error.to_string()))?;
-    if let Some(loaded) = &loaded {
-        loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
-    }
-    let spec = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
-    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
-    let plan: Plan =
-        spec.plan(train.facts.examples, place).ok_or_else(|| bad_data("more steps than can be counted".into()))?;
-    let mut training = Training {
-        train: Examples::new(&train, &spec.data, device)?,
-        validation: validation.map(|set| Examples::new(&set, &spec.data, device)).transpose()?,
-        network: Network::new(spec.model, spec.seed, device)?,
-        optimizer: Sgd::new(spec.optimizer),
-        plan,
-        folder: folder.clone(),
-        device,
-        spec,
-        place,
-        validation_due: false,
-        sums: Sums::new(device)?,
-        attempt: order.attempt,
-        context: context(device, order),
-        trained_on,
-        meter: None,
-    };
-    if let Some(loaded) = loaded {
-        training.restore(&loaded)?;
-    } else if training.spec.warm_start.is_some() {
-        // With random weights in their place it would be another job.
-        let gone = || bad_data(format!("warm_start: {} is gone from the job's folder", JobFolder::WARM_START));
-        let weights = checkpoint::warm_start(folder)?.ok_or_else(gone)?;
-        checkpoint::put(&weights, &training.network).map_err(|what| bad_data(format!("warm_start: {what}")))?;
-    }
-    Ok(training)
-}
-
-/// What has to be the same for the numbers to be the same.
-fn context(device: Device, order: &Order) -> Context {
-    let cpu = || {
-        let facts = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let named = facts.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        named.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned())
-    };
-    let (kind, processor) = match (device, &order.lease.gpu) {
-        (Device::Cuda(_), Some(gpu)) => ("cuda", gpu.visible.clone()),
-        _ => ("cpu", cpu()),
-    };
-    let cpu_threads = u32::try_from(tch::get_num_threads()).unwrap_or(0);
-    Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor }
-}
-
-/// Opens a data file. The request was judged with this path, which is canonical and lies under a
-/// data root: a link that has come into the way since is not followed.
-fn open(path: &Path) -> std::result::Result<DataFile, String> {
-    let place = path.display();
-    DataFile::open(path).map_err(|error| match (NotAFile::of(&error), path.canonicalize()) {
-        (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
-        (None, Ok(found)) if found != path => {
-            format!("{place} leads to {} now; it did not when the job was taken", found.display())
-        }
-        (None, _) => format!("{place} cannot be read: {error}"),
-    })
 }
 
 fn refuse(message: &str, code: u8) -> ExitCode {

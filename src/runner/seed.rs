@@ -23,8 +23,8 @@ pub(crate) fn derive(seed: u64, stream: Stream) -> u64 {
 }
 
 /// The numbers 0 to count - 1 in the order of an epoch (Fisher and Yates).
-pub(crate) fn shuffled(count: u64, seed: u64, epoch: u64) -> Vec<i64> {
-    let mut order: Vec<i64> = (0..count as i64).collect();
+pub(crate) fn shuffled(count: u64, seed: u64, epoch: u64) -> Vec<u64> {
+    let mut order: Vec<u64> = (0..count).collect();
     let mut state = derive(seed, Stream::Order(epoch));
     for last in (1..order.len()).rev() {
         state = state.wrapping_add(GOLDEN_RATIO);
@@ -49,8 +49,16 @@ fn finish(mut bits: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
     use super::*;
+
+    /// libtorch has one generator for the process: a test that draws from it holds this meanwhile.
+    pub(crate) fn generator() -> MutexGuard<'static, ()> {
+        static GENERATOR: Mutex<()> = Mutex::new(());
+        GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     #[test]
     fn splitmix_gives_its_published_numbers() {

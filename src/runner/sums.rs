@@ -1,32 +1,31 @@
-//! What the scalars are means of.
+//! The sums that scalars are means of.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tch::{Device, Kind, Tensor};
-use torchd::job::spec::{SUM_CORRECT, SUM_LOSS};
-use torchd::proto::v1::JobEndReason;
+use tch::{Device, Tensor};
+use torchd::job::spec::SUM_LOSS;
 
-use crate::batches::Batch;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
+use crate::metric::Metric;
+use crate::stateful::{Stateful, Tensors, zero};
 
 /// Sums since the last scalars. They stay on the device, so that a step on a GPU waits for nothing.
 pub(crate) struct Sums {
     pub(crate) loss: Tensor,
-    pub(crate) correct: Tensor,
-    pub(crate) examples: i64,
+    pub(crate) metrics: Vec<Box<dyn Metric>>,
+    pub(crate) examples: u64,
     /// Time spent training, without validation and checkpoints, for the examples of this attempt.
     since: Instant,
     pub(crate) apart: Duration,
-    examples_before: i64,
+    examples_before: u64,
 }
 
 impl Sums {
-    pub(crate) fn new(device: Device) -> Result<Self> {
-        let zero = || Tensor::f_zeros([], (Kind::Double, device));
+    /// Sums of nothing, with metrics that have taken nothing in.
+    pub(crate) fn new(metrics: Vec<Box<dyn Metric>>, device: Device) -> Result<Self> {
         Ok(Self {
-            loss: zero()?,
-            correct: zero()?,
+            loss: zero(device)?,
+            metrics,
             examples: 0,
             since: Instant::now(),
             apart: Duration::ZERO,
@@ -34,34 +33,17 @@ impl Sums {
         })
     }
 
-    /// Takes up sums that a checkpoint holds.
-    pub(crate) fn restore(&mut self, state: &BTreeMap<String, Tensor>, examples: u64) -> Result<()> {
-        for (name, sum) in [(SUM_LOSS, &mut self.loss), (SUM_CORRECT, &mut self.correct)] {
-            let saved = state.get(name).filter(|saved| saved.kind() == Kind::Double && saved.numel() == 1);
-            let saved = saved.ok_or_else(|| {
-                Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: it has no {name}"))
-            })?;
-            sum.f_copy_(&saved.f_view([0i64; 0])?)?;
-        }
-        self.examples = examples as i64;
-        self.examples_before = self.examples;
+    /// Takes in a batch of that many examples with that mean loss.
+    pub(crate) fn add(&mut self, loss: &Tensor, output: &Tensor, targets: &Tensor, examples: i64) -> Result<()> {
+        let _ = self.loss.f_add_(&loss.detach().f_mul_scalar(examples as f64)?)?;
+        self.metrics.iter_mut().try_for_each(|metric| metric.add(output, targets))?;
+        self.examples += examples as u64;
         Ok(())
     }
 
-    /// What a checkpoint needs of them, by name.
-    pub(crate) fn state(&self) -> [(String, &Tensor); 2] {
-        [(SUM_LOSS.to_owned(), &self.loss), (SUM_CORRECT.to_owned(), &self.correct)]
-    }
-
-    pub(crate) fn add(&mut self, loss: &Tensor, output: &Tensor, batch: &Batch) -> Result<()> {
-        let _ = self.loss.f_add_(&loss.detach().f_mul_scalar(batch.size as f64)?)?;
-        let _ = self.correct.f_add_(&correct(output, &batch.labels)?)?;
-        self.examples += batch.size;
-        Ok(())
-    }
-
-    pub(crate) fn mean(&self, sum: &Tensor) -> Result<f64> {
-        Ok(f64::try_from(sum)? / self.examples as f64)
+    /// The mean loss.
+    pub(crate) fn mean_loss(&self) -> Result<f64> {
+        Ok(f64::try_from(&self.loss)? / self.examples as f64)
     }
 
     pub(crate) fn examples_per_second(&self) -> f64 {
@@ -70,22 +52,40 @@ impl Sums {
     }
 }
 
-/// How many of a batch are recognised.
-pub(crate) fn correct(output: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    Ok(output.detach().f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Double)?)
+impl Stateful for Sums {
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        put(SUM_LOSS, &self.loss)?;
+        self.metrics.iter().try_for_each(|metric| metric.save(put))
+    }
+
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        tensors.copy_to(SUM_LOSS, &self.loss)?;
+        self.metrics.iter_mut().try_for_each(|metric| metric.load(tensors))?;
+        self.examples = tensors.examples;
+        self.examples_before = self.examples;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use torchd::job::spec::Metric as Kind;
+    use torchd::job::spec::loss::Classes;
+
     use super::*;
+    use crate::metric;
 
     #[test]
-    fn a_state_without_sums_is_bad_data_and_no_fault_of_the_disk() {
-        let mut sums = Sums::new(Device::Cpu).unwrap();
-        let whole = [SUM_LOSS, SUM_CORRECT].map(|name| (name.to_owned(), Tensor::from(2.5f64)));
-        sums.restore(&BTreeMap::from(whole), 7).unwrap();
-        assert_eq!((f64::try_from(&sums.loss).unwrap(), sums.examples), (2.5, 7));
-        let failure = sums.restore(&BTreeMap::new(), 7).unwrap_err();
-        assert!(failure.reason == JobEndReason::BadData && failure.message.contains(SUM_LOSS), "{}", failure.message);
+    fn a_state_without_sums_is_told_by_name_and_one_of_an_earlier_version_counts_its_examples() {
+        let accuracy = metric::build(Kind::Accuracy, None, Classes::First, Device::Cpu).unwrap();
+        let mut sums = Sums::new(vec![accuracy], Device::Cpu).unwrap();
+        let saved =
+            [("sums.loss", 2.5f64), ("sums.correct", 6.0)].map(|(name, sum)| (name.to_owned(), Tensor::from(sum)));
+        sums.load(&mut Tensors::new(BTreeMap::from(saved), 8)).unwrap();
+        assert_eq!((sums.mean_loss().unwrap(), sums.metrics[0].value().unwrap()), (2.5 / 8.0, 0.75));
+        let told = sums.load(&mut Tensors::new(BTreeMap::new(), 7)).unwrap_err();
+        assert_eq!(told, "sums.loss is missing");
     }
 }

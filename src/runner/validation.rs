@@ -1,48 +1,58 @@
-//! The validation pass: loss and accuracy over a set that the network does not learn from.
+//! The validation pass: loss and metrics over a set that the network does not learn from.
 
-use tch::{Kind, Reduction, Tensor};
 use torchd::fault;
+use torchd::job::spec::Metric;
 
-use crate::batches::Examples;
 use crate::failure::Result;
-use crate::sums::correct;
+use crate::feed::Feed;
+use crate::metric;
+use crate::model::Mode;
+use crate::stateful::zero;
 use crate::train::Training;
 
+/// The values of a validation pass.
+pub(crate) struct Validated {
+    pub(crate) loss: f64,
+    /// Each with its name.
+    pub(crate) metrics: Vec<(&'static str, f64)>,
+}
+
 impl Training {
-    /// Mean loss and accuracy over a set, without dropout; None where `go_on`, asked before each
+    /// Mean loss and metrics over a set, without dropout; None where `go_on`, asked before each
     /// batch, says no.
     pub(crate) fn validate(
         &self,
-        examples: &Examples,
+        feed: &mut Feed,
         mut go_on: impl FnMut() -> Result<bool>,
-    ) -> Result<Option<(f64, f64)>> {
-        let size = i64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
-        let zero = || Tensor::f_zeros([], (Kind::Double, self.device));
-        let (mut loss, mut hits) = (zero()?, zero()?);
+    ) -> Result<Option<Validated>> {
+        let size = u64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
+        let (mut loss, mut weight) = (zero(self.device)?, zero(self.device)?);
+        let mut metrics = self.metrics()?;
+        let count = feed.facts().examples;
         let mut start = 0;
-        while start < examples.count() {
+        while start < count {
             if !go_on()? {
                 return Ok(None);
             }
             fault::point("validation-batch");
+            let places: Vec<u64> = (start..count.min(start + size)).collect();
             tch::no_grad(|| -> Result<()> {
-                let batch = examples.range(start, size)?;
-                let output = self.network.forward(&batch.images, false)?;
-                let sum = nll_loss(&output, &batch.labels, Reduction::Sum)?;
+                let batch = feed.batch(&places)?;
+                let output = self.network.forward(&batch, Mode::Evaluate)?;
+                let (sum, counts) = self.loss.total(&output, &batch.targets)?;
                 let _ = loss.f_add_(&sum)?;
-                let _ = hits.f_add_(&correct(&output, &batch.labels)?)?;
-                Ok(())
+                let _ = weight.f_add_(&counts)?;
+                metrics.iter_mut().try_for_each(|metric| metric.add(&output, &batch.targets))
             })?;
             start += size;
         }
-        let count = examples.count() as f64;
-        Ok(Some((f64::try_from(&loss)? / count, f64::try_from(&hits)? / count)))
+        let metrics = metrics.iter().map(|metric| Ok((metric.name(), metric.value()?))).collect::<Result<_>>()?;
+        Ok(Some(Validated { loss: f64::try_from(&loss)? / f64::try_from(&weight)?, metrics }))
     }
-}
 
-/// The negative log-likelihood of the labels.
-pub(crate) fn nll_loss(output: &Tensor, labels: &Tensor, reduction: Reduction) -> Result<Tensor> {
-    /// No label means "leave this one out": PyTorch's default.
-    const IGNORE: i64 = -100;
-    Ok(output.f_nll_loss(labels, None::<Tensor>, reduction, IGNORE)?)
+    /// Metrics that have taken nothing in.
+    pub(crate) fn metrics(&self) -> Result<Vec<Box<dyn metric::Metric>>> {
+        let build = |kind: &Metric| metric::build(*kind, self.ignored, self.classes, self.device);
+        self.spec.metrics.iter().map(build).collect()
+    }
 }

@@ -325,13 +325,13 @@ fn select(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> 
 mod tests {
     use super::super::rows::time;
     use super::*;
+    use crate::dataset::{Files, idx};
     use crate::job::end::StopCause;
-    use crate::job::order::IdxFiles;
     use crate::job::{Course, Inputs};
     use crate::proto::v1;
 
     fn job(number: u32) -> Job {
-        let train = IdxFiles { images: "/i".into(), labels: "/l".into() };
+        let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
         Job {
             id: JobId::new(time(1_795_454_095_000_000), number),
             spec: v1::JobSpec { display_name: format!("job {number}"), seed: u64::MAX, ..v1::JobSpec::default() },

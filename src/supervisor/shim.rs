@@ -27,9 +27,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::log::Log;
 use super::stopping::Patience;
 use super::{is_of_disk, is_of_machine};
+use crate::config::Environment;
 use crate::fault;
 use crate::job::end::{EXIT_STORAGE, Exit};
 use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
+use crate::node::NodeSource;
 use crate::shortage::is_shortage;
 use crate::umask;
 
@@ -454,14 +456,7 @@ fn children() -> Vec<Pid> {
 /// Processes that the kernel has killed because memory ran out: on this machine, and in our control
 /// group.
 fn memory_kills() -> u64 {
-    let count = |path: &Path| {
-        let text = fs::read_to_string(path).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
-    };
-    let group = fs::read_to_string("/proc/self/cgroup").ok();
-    let group = group.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("0::/")));
-    let in_group = group.and_then(|group| count(&Path::new("/sys/fs/cgroup").join(group).join("memory.events")));
-    count(Path::new("/proc/vmstat")).unwrap_or(0) + in_group.unwrap_or(0)
+    NodeSource::new(Environment::new(), None).memory_kills()
 }
 
 /// The log of a job, for what the shim itself cannot say elsewhere.

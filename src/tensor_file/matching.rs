@@ -21,6 +21,8 @@ pub struct Needed {
     pub dtype: Dtype,
     /// Its sizes, outermost first.
     pub shape: Vec<u64>,
+    /// Whether a file is right without it.
+    pub can_be_absent: bool,
 }
 
 /// Which names of a file count, and what they are called in the model.
@@ -100,12 +102,13 @@ pub fn fit(needed: &[Needed], file: &TensorFile, rules: &Rules) -> Result<Vec<Op
     if !differ.is_empty() {
         wrong.push(about_file(format!("holds other tensors: {}", differ.join("; "))));
     }
-    let missing = wanted.iter().filter(|needed| !taken.contains_key(needed.name.as_str()));
+    let is_missing = |needed: &&&Needed| !needed.can_be_absent && !taken.contains_key(needed.name.as_str());
+    let missing = wanted.iter().filter(is_missing);
     let missing: Vec<_> = missing.map(|needed| needed.name.as_str()).collect();
     let known: HashSet<_> = needed.iter().map(|needed| needed.name.as_str()).collect();
     let is_extra = |name: &str| is_wanted(name, rules) && !known.contains(name);
     let extra: Vec<_> = has.iter().map(|(name, _)| name.as_str()).filter(|name| is_extra(name)).collect();
-    let has_none = missing.len() == wanted.len() && !wanted.is_empty();
+    let has_none = !wanted.is_empty() && !wanted.iter().any(|needed| taken.contains_key(needed.name.as_str()));
     if has_none || (rules.strict && !(missing.is_empty() && extra.is_empty())) {
         wrong.push(about_file(names_differ(&wanted, &has, &missing, &extra, file)));
     }
@@ -179,7 +182,7 @@ pub fn describes(pattern: &str, name: &str) -> bool {
 fn difference(needed: &Needed, found: &Tensor) -> Option<String> {
     let is_right = found.dtype == needed.dtype && found.shape == needed.shape;
     (!is_right).then(|| {
-        let Needed { name, dtype, shape } = needed;
+        let Needed { name, dtype, shape, .. } = needed;
         format!("{} is {} {:?}, {} {shape:?} is needed", cut(name), found.dtype.name(), found.shape, dtype.name())
     })
 }
@@ -228,8 +231,8 @@ fn way_out(wanted: &[&Needed], has: &[(String, usize)]) -> Option<String> {
         let who = wrapper.map_or_else(String::new, |(_, wrapper)| format!(", which {wrapper} puts there"));
         let prefix = cut(prefix);
         return Some(format!(
-            "all have the prefix {prefix:?}{who}: set rename = [{{ prefix = {prefix:?}, name = \"\" }}], or save them \
-             without it"
+            "all have the prefix {prefix:?}{who}: save them without it, or set rename = [{{ prefix = {prefix:?}, name = \
+             \"\" }}]"
         ));
     }
     let all_without =
@@ -267,8 +270,12 @@ mod tests {
         [("conv.weight", &[2, 1, 3]), ("conv.bias", &[2]), ("fc.weight", &[4, 2]), ("fc.bias", &[4])];
 
     fn needed() -> Vec<Needed> {
-        let needed =
-            |(name, shape): (&str, &[u64])| Needed { name: name.into(), dtype: Dtype::F32, shape: shape.into() };
+        let needed = |(name, shape): (&str, &[u64])| Needed {
+            name: name.into(),
+            dtype: Dtype::F32,
+            shape: shape.into(),
+            can_be_absent: false,
+        };
         SHAPES.into_iter().map(needed).collect()
     }
 
@@ -355,7 +362,7 @@ mod tests {
                 ][..],
             ),
             (file(with("_orig_mod.")), &strict, &[r#""_orig_mod.", which torch.compile"#]),
-            (file(with("net.")), &strict, &[r#"the prefix "net.": set"#]),
+            (file(with("net.")), &strict, &[r#"the prefix "net.": save"#]),
             (file(with("net.")), &loose(Rules::default()), &["needed are conv.bias", r#"the prefix "net.""#]),
             (file(with("")[1..].to_vec()), &strict, &["missing are conv.weight; strict = false"]),
             (more, &strict, &[r"too many are head.\u{1b}[2J"]),

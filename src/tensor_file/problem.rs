@@ -9,8 +9,13 @@ use super::Format;
 pub enum Problem {
     /// The system refuses to read it.
     Unreadable(io::Error),
-    /// Another kind of file, with its name if it is known.
-    NotTensors(Option<&'static str>),
+    /// Another kind of file.
+    Other {
+        /// Its name, if it is known.
+        looks: Option<&'static str>,
+        /// The kind that is needed, in words.
+        needed: &'static str,
+    },
     /// The file breaks its format.
     Damaged {
         /// The format that it has by its first bytes.
@@ -51,12 +56,11 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(cause) => write!(f, "cannot be read: {cause}"),
-            Self::NotTensors(Some(looks)) => {
-                write!(f, "looks like {looks}, and a safetensors file or a .pt file of torch.save is needed")
-            }
-            Self::NotTensors(None) => f.write_str(
-                "is no safetensors file, which begins with the length of a header and the header, and no .pt file, \
-                 which is a zip archive",
+            Self::Other { looks: Some(looks), needed } => write!(f, "looks like {looks}, and {needed} is needed"),
+            Self::Other { looks: None, needed } => write!(
+                f,
+                "is no safetensors file: it does not begin with the length of a header and the header; {needed} is \
+                 needed"
             ),
             Self::Damaged { format: Format::Safetensors, what } => {
                 write!(f, "has a damaged safetensors header: {what}")

@@ -14,6 +14,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use super::source::read_at_most;
 use super::tensor::{Place, Tensor, contiguous};
 use super::{Dtype, Format, Problem};
+use crate::looks::{self, looks_like};
 
 /// A longer header is refused: 30,000 tensors with long names fit.
 pub const MAX_HEADER_BYTES: u64 = 4 << 20;
@@ -31,9 +32,10 @@ pub(super) fn begins(head: &[u8]) -> bool {
 /// # Errors
 /// What is wrong with the file.
 pub fn read(source: &dyn ReaderAt, file_bytes: u64) -> Result<Vec<Tensor>, Problem> {
-    let length = read_at_most(source, 0, LENGTH_BYTES, file_bytes)?;
-    let Some(length) = length.first_chunk().map(|length| u64::from_le_bytes(*length)) else {
-        return Err(Problem::Truncated { found: file_bytes, wanted: LENGTH_BYTES });
+    let head = read_at_most(source, 0, looks::HEAD_BYTES as u64, file_bytes)?;
+    let length = head.first_chunk().filter(|_| begins(&head)).map(|length| u64::from_le_bytes(*length));
+    let Some(length) = length else {
+        return Err(Problem::Other { looks: looks_like(&head), needed: "a safetensors file" });
     };
     if length > MAX_HEADER_BYTES {
         return Err(Problem::Refused(format!("has a header of {length} bytes; {MAX_HEADER_BYTES} at most are read")));

@@ -30,6 +30,7 @@ pub(crate) fn numbers() -> v1::JobSpec {
             length: Some(v1::training::Length::MaxSteps(STEPS)),
             batch_size: Some(8),
             validation_batch_size: Some(1000),
+            ..v1::Training::default()
         }),
         logging: Some(v1::Logging { scalar_every_steps: Some(SCALARS_EVERY) }),
         ..spec::mnist(v1::training::Length::MaxSteps(1))

@@ -51,6 +51,7 @@ fn files(root: &Path, outside: &Path) {
     fs::create_dir(root.join("folder")).unwrap();
     fs::write(outside.join("secret"), images(80, 28, 28)).unwrap();
     symlink(outside.join("secret"), root.join("link")).unwrap();
+    symlink(outside.join("absent"), root.join("link-to-nothing")).unwrap();
     nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     // Cannot be read by anybody, root included.
     symlink(root.join("loop"), root.join("loop")).unwrap();
@@ -78,7 +79,7 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
     files(root.path(), outside.path());
     let daemon = Setup::new().data_root(root.path()).start();
     let dots = format!("../{}/secret", outside.path().file_name().unwrap().to_str().unwrap());
-    let secret = outside.path().join("secret");
+    let (secret, absent) = (outside.path().join("secret"), outside.path().join("absent"));
     let cases = [
         ("missing", "labels", "images", "is not there; looked in"),
         ("folder", "labels", "images", "is a folder, and a file is needed"),
@@ -113,6 +114,9 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
         ("link", "labels", "images", "leads out of the data roots"),
         (&dots, "labels", "images", "leads out of the data roots"),
         (secret.to_str().unwrap(), "labels", "images", "leads out of the data roots"),
+        // Whether it is there is nobody's business.
+        (absent.to_str().unwrap(), "labels", "images", "leads out of the data roots"),
+        ("link-to-nothing", "labels", "images", "leads out of the data roots"),
         ("", "labels", "images", "is missing; name a file"),
     ];
     for (images, labels, part, words) in cases {

@@ -24,7 +24,12 @@ fn fields(status: &Status) -> Vec<(String, String)> {
 async fn every_mistake_of_a_spec_is_told_by_its_field() {
     let daemon = Daemon::start();
     let batch = |batch_size, validation_batch_size| {
-        let training = v1::Training { length: Some(Length::Epochs(1)), batch_size, validation_batch_size };
+        let training = v1::Training {
+            length: Some(Length::Epochs(1)),
+            batch_size,
+            validation_batch_size,
+            ..v1::Training::default()
+        };
         v1::JobSpec { training: Some(training), ..spec::short() }
     };
     let on = |device: v1::Device, gpu_count, cpu_threads| {

@@ -22,7 +22,7 @@ async fn paused(daemon: &Daemon) -> v1::Job {
     spec.data =
         Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
     let length = Some(v1::training::Length::MaxSteps(1_000_000));
-    spec.training = Some(v1::Training { length, batch_size: Some(1), validation_batch_size: None });
+    spec.training = Some(v1::Training { length, batch_size: Some(1), ..v1::Training::default() });
     let job = daemon.create(spec).await;
     daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|told| told.step >= 10)).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();

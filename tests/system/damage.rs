@@ -4,12 +4,14 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tonic_types::StatusExt;
 use torchd::proto::v1;
 use torchd::proto::v1::job_record::What;
 use torchd::proto::v1::watch_event::Event;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, Setup};
 use super::spec;
 
 /// A job that is paused with several checkpoints, and the weights in each of them, newest first.
@@ -134,6 +136,66 @@ async fn a_job_whose_checkpoints_are_all_damaged_waits_for_a_person() {
 }
 
 #[tokio::test]
+async fn a_job_whose_checkpoints_are_gone_waits_for_a_person() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let (name, saved) = paused(&daemon).await;
+    let (place, aside) = (daemon.job_folder(&name).join("checkpoints"), daemon.state_dir.join("aside"));
+    let take_away = || {
+        fs::rename(&place, &aside).unwrap();
+        fs::create_dir(&place).unwrap();
+    };
+    let put_back = || {
+        fs::remove_dir(&place).unwrap();
+        fs::rename(&aside, &place).unwrap();
+    };
+    let is_refused = async || {
+        let status = resume(&daemon, &name, false).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::FailedPrecondition, "{status:?}");
+        let named = status.get_details_precondition_failure().unwrap().violations.remove(0);
+        assert_eq!(named.subject, format!("{name}/checkpoints/step-{}", saved[0].0));
+        assert!(named.r#type == "BAD_CHECKPOINT" && named.description.contains("not there any more"), "{named:?}");
+    };
+    take_away();
+    is_refused().await;
+    put_back();
+
+    // They go while the job waits for its turn.
+    let before = daemon.create(spec::endless()).await;
+    daemon.watch_until(&before.name, |job| job.state() == v1::JobState::Running).await;
+    assert_eq!(resume(&daemon, &name, false).await.unwrap().state(), v1::JobState::Queued);
+    take_away();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: before.name, now: true }).await.unwrap();
+    let again = daemon.watch_until(&name, |job| job.attempt == 2 && job.state() == v1::JobState::Paused).await;
+    let end = again.last_attempt_end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::BadCheckpoint, "{end:?}");
+    assert!(end.message.contains("not there any more"), "{end:?}");
+    assert_eq!(told(&daemon, &name, 2).await, (vec![], None), "what was told before still counts");
+    is_refused().await;
+
+    resume(&daemon, &name, true).await.unwrap();
+    assert_eq!(told(&daemon, &name, 3).await, (vec![], Some(0)));
+}
+
+#[tokio::test]
+async fn a_job_whose_checkpoints_are_gone_before_its_runner_ends_does_not_begin_anew() {
+    let daemon = Daemon::start();
+    let checkpoint = Some(v1::Checkpoint { every_steps: Some(10), ..v1::Checkpoint::default() });
+    let retry = Some(v1::Retry { max_restarts: 1, ..v1::Retry::default() });
+    let job = daemon.create(v1::JobSpec { checkpoint, retry, ..spec::endless() }).await;
+    let place = daemon.job_folder(&job.name).join("checkpoints");
+    let runner = Pid::from_raw(daemon.runner_pid(&job.name).await);
+    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|told| told.step > 20)).await;
+    kill(runner, Signal::SIGSTOP).unwrap();
+    assert!(fs::read_dir(&place).unwrap().count() > 0, "it has saved something");
+    fs::remove_dir_all(&place).unwrap();
+    fs::create_dir(&place).unwrap();
+    kill(runner, Signal::SIGKILL).unwrap();
+    let paused = daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
+    let end = paused.last_attempt_end.unwrap();
+    assert_eq!((paused.attempt, end.reason()), (2, v1::JobEndReason::BadCheckpoint), "{end:?}");
+}
+
+#[tokio::test]
 async fn a_job_begins_anew_where_that_is_asked_for_and_its_checkpoints_are_gone() {
     let daemon = Daemon::start();
     let (name, saved) = paused(&daemon).await;
@@ -163,7 +225,7 @@ async fn a_job_that_has_nothing_but_a_checkpoint_to_begin_with_does_not_begin_an
     let daemon = Daemon::start();
     let (teacher, saved) = paused(&daemon).await;
     let source = Some(v1::warm_start::Source::Checkpoint(teacher));
-    let warm_start = Some(v1::WarmStart { source, resume: true });
+    let warm_start = Some(v1::WarmStart { source, resume: true, ..Default::default() });
     let job = daemon.create(v1::JobSpec { warm_start, ..spec::endless() }).await;
     daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Running).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();

@@ -28,7 +28,7 @@ async fn diverged_unnoticed(daemon: &Daemon, hold: &Path, from: &v1::Job) -> Str
     File::create(hold).unwrap();
     let source = Some(v1::warm_start::Source::Checkpoint(format!("{}/checkpoints/step-{GOOD}", from.name)));
     let spec = v1::JobSpec {
-        warm_start: Some(v1::WarmStart { source, resume: true }),
+        warm_start: Some(v1::WarmStart { source, resume: true, ..Default::default() }),
         // Larger than a weight can hold: the loss of the next step is finite, and what it makes of
         // the weights is not.
         optimizer: Some(spec::sgd(1e300, 0.5)),

@@ -74,7 +74,7 @@ async fn a_request_with_millions_of_entries_is_refused_before_anything_is_made_o
     let mut long = spec::short();
     long.output = Some(v1::Output { mirror: "/a".repeat(200_000) });
     let source = v1::warm_start::Source::Checkpoint("jobs/".repeat(600_000));
-    long.warm_start = Some(v1::WarmStart { source: Some(source), resume: false });
+    long.warm_start = Some(v1::WarmStart { source: Some(source), resume: false, ..Default::default() });
     let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(long) }).await.unwrap_err();
     assert_eq!(fields(&status), ["spec.warm_start.checkpoint", "spec.output.mirror"]);
     jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();

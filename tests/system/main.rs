@@ -48,3 +48,4 @@ mod tools;
 mod torchctl;
 mod turns;
 mod warm_start;
+mod weights;

@@ -84,7 +84,7 @@ async fn what_a_job_leaves_is_copied_while_it_runs_and_whole_when_it_has_ended()
         .max_by_key(|name| name.to_str().unwrap().trim_start_matches("step-").parse::<u64>().unwrap());
     let step: u64 = newest.unwrap().to_str().unwrap().trim_start_matches("step-").parse().unwrap();
     let file = format!("runs/{id}/checkpoints/step-{step}");
-    let warm = v1::WarmStart { source: Some(v1::warm_start::Source::File(file)), resume: true };
+    let warm = v1::WarmStart { source: Some(v1::warm_start::Source::File(file)), resume: true, ..Default::default() };
     let length = v1::training::Length::MaxSteps(step + 5);
     let again = other.create(v1::JobSpec { warm_start: Some(warm), ..spec::mnist(length) }).await;
     let ended = other.watch_to_end(&again.name).await;

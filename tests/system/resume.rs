@@ -23,6 +23,7 @@ fn seams() -> v1::JobSpec {
             length: Some(v1::training::Length::MaxSteps(3100)),
             batch_size: Some(8),
             validation_batch_size: Some(1000),
+            ..v1::Training::default()
         }),
         checkpoint: Some(v1::Checkpoint { every_steps: Some(37), ..v1::Checkpoint::default() }),
         logging: Some(v1::Logging { scalar_every_steps: Some(3) }),

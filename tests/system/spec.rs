@@ -18,7 +18,12 @@ pub(crate) fn mnist(length: v1::training::Length) -> v1::JobSpec {
             normalize: Some(v1::Normalize { mean: vec![0.1307], std: vec![0.3081] }),
             shuffle: None,
         }),
-        training: Some(v1::Training { length: Some(length), batch_size: Some(64), validation_batch_size: Some(1000) }),
+        training: Some(v1::Training {
+            length: Some(length),
+            batch_size: Some(64),
+            validation_batch_size: Some(1000),
+            ..v1::Training::default()
+        }),
         optimizer: Some(sgd(0.01, 0.5)),
         ..v1::JobSpec::default()
     }
@@ -45,5 +50,11 @@ pub(crate) fn idx(images: &str, labels: &str) -> v1::Dataset {
 }
 
 pub(crate) fn sgd(learning_rate: f64, momentum: f64) -> v1::Optimizer {
-    v1::Optimizer { kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd { learning_rate: Some(learning_rate), momentum })) }
+    v1::Optimizer {
+        kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd {
+            learning_rate: Some(learning_rate),
+            momentum,
+            ..v1::Sgd::default()
+        })),
+    }
 }

@@ -1,6 +1,8 @@
 //! What each kind of reading can be. Drivers tell what cannot be: 101 % of a GPU's time, 991 % of a
 //! process, and 4294967295 where they know nothing. Such a reading is absent, with the reason.
 
+use std::fmt::Display;
+
 /// The least and the most that a reading can be, in the unit that NVML has.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
@@ -53,13 +55,13 @@ impl Range {
     /// Why a reading cannot be that.
     pub(super) fn refusal(&self, value: impl Number) -> String {
         let Self { least, most, unit } = self;
-        let told = format!("{} {unit}", value.number());
-        format!("the driver tells {}, and it can be {least} to {most} only", told.trim_end())
+        let told = format!("{value} {unit}");
+        format!("the driver tells {}, and it can be {least:.0} to {most:.0} only", told.trim_end())
     }
 }
 
 /// A reading that is a number.
-pub(super) trait Number: Copy {
+pub(super) trait Number: Copy + Display {
     fn number(self) -> f64;
 }
 
@@ -107,6 +109,8 @@ mod tests {
         }
         assert!(Range::PERCENT.has(100u32) && !Range::PERCENT.has(101u32));
         assert_eq!(Range::PERCENT.refusal(101u32), "the driver tells 101 %, and it can be 0 to 100 only");
+        let none = Range::COUNT_64.refusal(u64::MAX);
+        assert_eq!(none, "the driver tells 18446744073709551615, and it can be 0 to 9223372036854775808 only");
         assert!(Range::bytes_of(5).has(5u64) && !Range::bytes_of(5).has(6u64));
     }
 }

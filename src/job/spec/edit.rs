@@ -1,23 +1,28 @@
-//! What can be changed of a job while it is paused.
+//! The changes that can be made of a job while it is paused.
 
-use crate::proto::v1::{self, job_edits, training};
+use super::Spec;
+use crate::job::length::Length;
+use crate::proto::v1::{self, job_edits};
 
-/// The spec with the edits made. Whether it still is right is judged as that of a new job.
-pub fn edited(mut spec: v1::JobSpec, edits: &v1::JobEdits) -> v1::JobSpec {
-    let v1::JobEdits { length, learning_rate, batch_size } = edits;
-    if length.is_some() || batch_size.is_some() {
-        let training = spec.training.get_or_insert_default();
-        match *length {
-            Some(job_edits::Length::Epochs(epochs)) => training.length = Some(training::Length::Epochs(epochs)),
-            Some(job_edits::Length::MaxSteps(steps)) => training.length = Some(training::Length::MaxSteps(steps)),
-            None => {}
+impl Spec {
+    /// The spec with the edits made. Whether it still is right is judged as that of a new job.
+    pub fn edited(mut self, edits: &v1::JobEdits) -> Self {
+        let v1::JobEdits { length, learning_rate, batch_size } = edits;
+        self.length = length.map_or(self.length, |length| match length {
+            job_edits::Length::Epochs(epochs) => Length::Epochs(epochs),
+            job_edits::Length::MaxSteps(steps) => Length::Steps(steps),
+        });
+        self.batch_size = batch_size.unwrap_or(self.batch_size);
+        if let Some(rate) = learning_rate {
+            self.optimizer.set_learning_rate(*rate);
         }
-        training.batch_size = batch_size.or(training.batch_size);
+        self
     }
-    if let Some(v1::optimizer::Kind::Sgd(sgd)) = spec.optimizer.as_mut().and_then(|optimizer| optimizer.kind.as_mut()) {
-        sgd.learning_rate = learning_rate.or(sgd.learning_rate);
-    }
-    spec
+}
+
+/// The message of a spec with the edits made; a message that is no right spec as it is.
+pub fn edited(message: v1::JobSpec, edits: &v1::JobEdits) -> v1::JobSpec {
+    super::read(&message).spec.map_or(message, |spec| spec.edited(edits).to_proto())
 }
 
 /// The edits of earlier resumes and those of a new one, which win.
@@ -32,32 +37,26 @@ pub fn merged(before: Option<v1::JobEdits>, now: &v1::JobEdits) -> v1::JobEdits 
 
 #[cfg(test)]
 mod tests {
+    use super::super::read;
+    use super::super::read::tests::good;
     use super::*;
 
     #[test]
     fn edits_change_what_they_name_and_later_ones_win() {
-        let sgd = v1::Sgd { learning_rate: Some(0.1), momentum: 0.5 };
-        let spec = v1::JobSpec {
-            training: Some(v1::Training {
-                length: Some(training::Length::Epochs(3)),
-                batch_size: Some(64),
-                validation_batch_size: Some(7),
-            }),
-            optimizer: Some(v1::Optimizer { kind: Some(v1::optimizer::Kind::Sgd(sgd)) }),
-            ..v1::JobSpec::default()
-        };
-        assert_eq!(edited(spec.clone(), &v1::JobEdits::default()), spec);
+        let spec = read(&good()).spec.unwrap();
+        assert_eq!(spec.clone().edited(&v1::JobEdits::default()), spec);
         let first = v1::JobEdits { learning_rate: Some(0.01), batch_size: Some(32), ..v1::JobEdits::default() };
         let second = v1::JobEdits {
             length: Some(job_edits::Length::MaxSteps(9)),
             batch_size: Some(16),
             ..v1::JobEdits::default()
         };
-        let both = edited(spec, &merged(Some(first), &second));
-        let training = both.training.unwrap();
-        assert_eq!((training.length, training.batch_size), (Some(training::Length::MaxSteps(9)), Some(16)));
-        assert_eq!(training.validation_batch_size, Some(7));
-        let Some(v1::optimizer::Kind::Sgd(sgd)) = both.optimizer.unwrap().kind else { panic!("sgd") };
-        assert_eq!((sgd.learning_rate, sgd.momentum), (Some(0.01), 0.5));
+        let both = spec.clone().edited(&merged(Some(first), &second));
+        assert_eq!((both.length, both.batch_size), (Length::Steps(9), 16));
+        assert_eq!(both.optimizer.learning_rate(), 0.01);
+        let wrong = v1::JobEdits { learning_rate: Some(-1.0), batch_size: Some(0), ..v1::JobEdits::default() };
+        let mistakes = read(&spec.edited(&wrong).to_proto()).mistakes;
+        let fields: Vec<_> = mistakes.0.into_iter().map(|mistake| mistake.field).collect();
+        assert_eq!(fields, ["training.batch_size", "optimizer.sgd.learning_rate"]);
     }
 }

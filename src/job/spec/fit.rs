@@ -1,11 +1,16 @@
-//! Whether a spec fits its data, and how long it makes the training.
+//! Whether a spec fits its data, and what the data fill in.
 
-use super::{IdxPaths, Length, Model, Spec};
-use crate::dataset::{Facts, Part};
+use super::data::Normalize;
+use super::loss::Misfit;
+use super::model::Set;
+use super::{Data, Loss, Metric, Model, Parameter, Schedule, Spec};
+use crate::dataset::Facts;
 use crate::job::Violations;
+use crate::job::length::{Length, Place};
+use crate::job::retention::{Checkpoints, Quantity};
 
 /// What the data files hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFacts {
     /// The training set.
     pub train: Facts,
@@ -13,39 +18,24 @@ pub struct DataFacts {
     pub validation: Option<Facts>,
 }
 
-/// Where training stands in its data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Place {
-    /// Optimizer steps done.
-    pub step: u64,
-    /// Epochs done.
-    pub epoch: u64,
-    /// Examples used of the epoch in hand.
-    pub examples: u64,
-}
-
-/// How long a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
-    /// Optimizer steps in an epoch; the last batch may be smaller.
-    pub steps_per_epoch: u64,
-    /// Optimizer steps in all.
-    pub total_steps: u64,
-    /// Epochs in all; the last may be a part of one.
-    pub total_epochs: u32,
-    /// Optimizer steps that are left of the epoch in hand.
-    pub left_in_epoch: u64,
-}
-
 /// Validation batches are no larger than this by default.
 const DEFAULT_VALIDATION_BATCH: u64 = 1000;
 
-/// What of a spec depends on the data; None where it is not right by itself.
-#[derive(Debug, Clone, Copy)]
+/// The parts of a spec that depend on the data; None where one is not right by itself.
+#[derive(Debug, Clone)]
 pub struct Demands {
     /// The network.
     pub model: Option<Model>,
+    /// The loss, if the client said.
+    pub loss: Option<Loss>,
+    /// The metrics, if the client said.
+    pub metrics: Vec<Metric>,
+    /// How the learning rate changes.
+    pub schedule: Option<Schedule>,
+    /// How pixels become inputs, if the client said.
+    pub normalize: Option<Normalize>,
+    /// Which checkpoints are kept.
+    pub checkpoints: Checkpoints,
     /// How long to train.
     pub length: Option<Length>,
     /// Examples a step.
@@ -54,204 +44,238 @@ pub struct Demands {
     pub validation_batch_size: Option<u32>,
 }
 
+/// A spec that fits its data.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// The spec with all that only the data can tell.
+    pub spec: Spec,
+    /// Its loss.
+    pub loss: Loss,
+    /// Its metrics.
+    pub metrics: Vec<Metric>,
+    /// The shape of the network's output for an example, and what it learns; None where the data
+    /// were not read far enough to tell.
+    pub network: Option<(Vec<u64>, Vec<Parameter>)>,
+}
+
 impl Demands {
-    /// Adds what does not fit the sets that are known.
-    pub fn judge(&self, train: Option<&Facts>, validation: Option<&Facts>, wrong: &mut Violations) {
-        for (field, facts) in [("data.train", train), ("data.validation", validation)] {
-            if let (Some(facts), Some(model)) = (facts, self.model) {
-                judge_set(model, field, facts, wrong);
+    /// Adds what does not fit the sets that are known, each with its field and format.
+    pub fn judge(&self, train: Option<&Set<'_>>, validation: Option<&Set<'_>>, wrong: &mut Violations) {
+        let shown = [train, validation];
+        for set in shown.into_iter().flatten() {
+            let before = wrong.0.len();
+            if let Some(model) = &self.model {
+                model.judge(set, wrong);
+            }
+            // A network that cannot take the set has no output to be judged.
+            if wrong.0.len() == before {
+                self.judge_targets(train, set, wrong);
             }
         }
-        if let Some(examples) = train.map(|set| set.examples) {
-            let found = self.batch_size;
-            if u64::from(found) > examples {
-                wrong.add("training.batch_size", format!("is {found}, and the training set has {examples} examples"));
-            }
-            if self.length.is_some_and(|length| plan(length, found, examples, Place::default()).is_none()) {
-                wrong.add("training", "makes more steps than can be counted");
-            }
+        if let (Some(normalize), Some(train)) = (&self.normalize, train) {
+            normalize.judge(train.facts, wrong);
+        }
+        if let (Some(train), Some(validation)) = (train, validation) {
+            judge_alike(train, validation, wrong);
+        }
+        if let Some(train) = train {
+            self.judge_length(train.facts, wrong);
         }
         if let (Some(set), Some(size)) = (validation, self.validation_batch_size)
-            && u64::from(size) > set.examples
+            && u64::from(size) > set.facts.examples
         {
             wrong.add(
                 "training.validation_batch_size",
-                format!("is {size}, and the validation set has {} examples", set.examples),
+                format!("is {size}, and the validation set has {} examples", set.facts.examples),
             );
         }
+    }
+
+    /// The loss and the metrics of a job on this training set.
+    pub fn objective(&self, train: &Facts) -> (Loss, Vec<Metric>) {
+        let called_for = || self.model.as_ref().and_then(|model| model.loss());
+        let loss = self.loss.clone().or_else(called_for).unwrap_or_else(|| Loss::of(&train.target));
+        let metrics = if self.metrics.is_empty() { vec![Metric::of(&train.target)] } else { self.metrics.clone() };
+        (loss, metrics)
+    }
+
+    /// What the network learns on this training set; None where that is not known.
+    pub fn parameters(&self, train: &Facts) -> Option<Vec<Parameter>> {
+        let model = self.model.as_ref()?;
+        Some(model.parameters(train, &model.gives(train)?))
+    }
+
+    fn judge_targets(&self, train: Option<&Set<'_>>, set: &Set<'_>, wrong: &mut Violations) {
+        let (Some(model), Some(train)) = (&self.model, train) else { return };
+        let target = &set.facts.target;
+        let (loss, metrics) = self.objective(train.facts);
+        if let Some(output) = model.gives(train.facts)
+            && let Err(misfit) = loss.fits(&output, target, model.name())
+        {
+            match misfit {
+                Misfit::Target(what) => wrong.add(set.file(target), what),
+                Misfit::Output(what) => wrong.add(format!("model.{}", model.name()), what),
+                Misfit::Loss(what) => wrong.add(format!("loss.{}", loss.name()), what),
+                Misfit::Setting(field, what) => wrong.add(format!("loss.{}.{field}", loss.name()), what),
+            }
+        }
+        for (place, metric) in metrics.iter().enumerate() {
+            if let Err(what) = metric.fits(target) {
+                wrong.add(format!("metrics[{place}]"), format!("is {:?}, which {what}", metric.name()));
+            }
+        }
+        if let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by)
+            && !metrics.contains(&metric)
+        {
+            let found = format!("is {:?}, which is no metric of the job", metric.name());
+            wrong.add("checkpoint.keep_best.metric", found);
+        }
+    }
+
+    fn judge_length(&self, train: &Facts, wrong: &mut Violations) {
+        let (found, examples) = (self.batch_size, train.examples);
+        if u64::from(found) > examples {
+            wrong.add("training.batch_size", format!("is {found}, and the training set has {examples} examples"));
+        }
+        let Some(length) = self.length else { return };
+        match (length.plan(found, examples, Place::default()), &self.schedule) {
+            (None, _) => wrong.add("training", "makes more steps than can be counted"),
+            (Some(plan), Some(schedule)) => schedule.judge(plan.total_steps, wrong),
+            (Some(_), None) => {}
+        }
+    }
+}
+
+/// A network is judged by examples of the shape that it has learned from.
+fn judge_alike(train: &Set<'_>, validation: &Set<'_>, wrong: &mut Violations) {
+    let (had, has) = (&train.facts.inputs, &validation.facts.inputs);
+    let (names, others): (Vec<_>, Vec<_>) =
+        (had.iter().map(|f| &f.name).collect(), has.iter().map(|f| &f.name).collect());
+    if names.len() != others.len() {
+        return wrong.add(&validation.path, format!("has the inputs {others:?}, and {} has {names:?}", train.path));
+    }
+    let pairs = had.iter().zip(has).chain([(&train.facts.target, &validation.facts.target)]);
+    for (one, other) in pairs {
+        if (one.dtype, &one.shape) != (other.dtype, &other.shape) {
+            let found = format!("has {:?} as {:?} of {}", other.name, other.shape, other.dtype.name());
+            let wanted = format!("{} has {:?} as {:?} of {}", train.path, one.name, one.shape, one.dtype.name());
+            wrong.add(validation.file(other), format!("{found}; {wanted}"));
+        }
+    }
+}
+
+impl Data {
+    /// The facts of its sets, with their fields.
+    pub fn with_facts<'a>(&self, facts: &'a DataFacts) -> (Set<'a>, Option<Set<'a>>) {
+        let set = |field: &str, format: &str, facts| Set { path: format!("{field}.{format}"), facts };
+        let validation = self.validation.as_ref().zip(facts.validation.as_ref());
+        (
+            set("data.train", self.train.format(), &facts.train),
+            validation.map(|(named, facts)| set("data.validation", named.format(), facts)),
+        )
     }
 }
 
 impl Spec {
     /// The spec with what only the data can tell filled in, or why it does not fit.
-    pub fn fit(mut self, facts: &DataFacts) -> Result<Self, Violations> {
+    pub fn fit(mut self, facts: &DataFacts) -> Result<Fitted, Violations> {
         let mut wrong = Violations::default();
         let demands = Demands {
-            model: Some(self.model),
+            model: Some(self.model.clone()),
+            loss: self.loss.clone(),
+            metrics: self.metrics.clone(),
+            schedule: Some(self.schedule.clone()),
+            normalize: self.data.normalize.clone(),
+            checkpoints: self.checkpoints,
             length: Some(self.length),
             batch_size: self.batch_size,
             validation_batch_size: self.validation_batch_size,
         };
-        demands.judge(Some(&facts.train), facts.validation.as_ref(), &mut wrong);
-        if let (Some(set), None) = (facts.validation, self.validation_batch_size) {
+        let (train, validation) = self.data.with_facts(facts);
+        demands.judge(Some(&train), validation.as_ref(), &mut wrong);
+        if !wrong.0.is_empty() {
+            return Err(wrong);
+        }
+        if let (Some(set), None) = (&facts.validation, self.validation_batch_size) {
             self.validation_batch_size = u32::try_from(set.examples.min(DEFAULT_VALIDATION_BATCH)).ok();
         }
-        wrong.or(Some(self))
-    }
-
-    /// How long the job is on that many training examples from `place` on; None where that cannot
-    /// be counted.
-    pub fn plan(&self, train_examples: u64, place: Place) -> Option<Plan> {
-        plan(self.length, self.batch_size, train_examples, place)
-    }
-}
-
-fn plan(length: Length, batch_size: u32, train_examples: u64, place: Place) -> Option<Plan> {
-    let steps = |examples: u64| examples.div_ceil(u64::from(batch_size));
-    let steps_per_epoch = steps(train_examples).max(1);
-    let left_in_epoch = steps(train_examples.saturating_sub(place.examples)).max(1);
-    let (total_steps, total_epochs) = match length {
-        Length::Epochs(epochs) => {
-            let left = match u64::from(epochs).checked_sub(place.epoch) {
-                None | Some(0) => 0,
-                Some(epochs) => steps_per_epoch.checked_mul(epochs - 1)?.checked_add(left_in_epoch)?,
-            };
-            (place.step.checked_add(left)?, epochs)
-        }
-        Length::Steps(total) => {
-            let after_this_epoch = total.saturating_sub(place.step).saturating_sub(left_in_epoch);
-            let begun = u64::from(total > place.step || place.examples > 0);
-            let epochs = place.epoch.checked_add(begun)?.checked_add(after_this_epoch.div_ceil(steps_per_epoch))?;
-            (total.max(place.step), u32::try_from(epochs).ok()?)
-        }
-    };
-    // Event files count steps in 63 bits.
-    i64::try_from(total_steps).ok()?;
-    Some(Plan { steps_per_epoch, total_steps, total_epochs, left_in_epoch })
-}
-
-fn judge_set(model: Model, field: &str, facts: &Facts, wrong: &mut Violations) {
-    let (height, width) = model.image_size();
-    if (facts.height, facts.width) != (height, width) {
-        let field = set_field(field, Part::Images);
-        let found = format!("{}x{}", facts.height, facts.width);
-        wrong.add(field, format!("holds images of {found}; {} takes {height}x{width}", model.name()));
-    }
-    let classes = model.classes();
-    if let Some((label, place)) = facts.highest_label
-        && label >= classes
-    {
-        let (name, last) = (model.name(), classes - 1);
-        let from_one = if facts.lowest_label == Some(1) {
-            "; the lowest is 1: labels count from 0, so subtract 1 where yours count from 1"
-        } else {
-            ""
-        };
-        wrong.add(
-            set_field(field, Part::Labels),
-            format!("holds the label {label} at place {place}, counted from 0; {name} takes 0 to {last}{from_one}"),
-        );
-    }
-}
-
-/// The path of one of a set's files in a spec.
-pub fn set_field(set: &str, part: Part) -> String {
-    match part {
-        Part::Images => format!("{set}.idx.images"),
-        Part::Labels => format!("{set}.idx.labels"),
-    }
-}
-
-impl IdxPaths {
-    /// The path of that file.
-    pub fn of(&self, part: Part) -> &str {
-        match part {
-            Part::Images => &self.images,
-            Part::Labels => &self.labels,
-        }
+        let (loss, metrics) = demands.objective(&facts.train);
+        self.loss = Some(loss.clone());
+        self.metrics = metrics.clone();
+        self.checkpoints.complete(metrics.first().copied());
+        let output = self.model.gives(&facts.train);
+        let network = output.map(|output| {
+            let parameters = self.model.parameters(&facts.train, &output);
+            (output, parameters)
+        });
+        Ok(Fitted { spec: self, loss, metrics, network })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Data, Device, Model, Optimizer, Resources};
+    use super::super::read;
+    use super::super::read::tests::good;
     use super::*;
+    use crate::dataset::{Dtype, Field, Range};
+    use crate::proto::v1;
+
+    fn facts(examples: u64, width: u64, highest: i64) -> Facts {
+        let images = Field {
+            name: "images".into(),
+            file: "images",
+            dtype: Dtype::Pixel,
+            shape: vec![1, 28, width],
+            range: None,
+        };
+        let range = Some(Range { lowest: i64::from(highest == 26), highest, highest_at: 3 });
+        let target = Field { name: "labels".into(), file: "labels", dtype: Dtype::I64, shape: vec![], range };
+        Facts { examples, inputs: vec![images], target, sizes: vec![] }
+    }
 
     fn spec() -> Spec {
-        let paths = IdxPaths { images: "i".into(), labels: "l".into() };
-        Spec {
-            display_name: "a".into(),
-            seed: 1,
-            model: Model::MnistCnn { dropout: 0.5 },
-            data: Data { train: paths.clone(), validation: Some(paths), mean: 0.0, std: 1.0, shuffle: true },
-            length: Length::Epochs(10),
-            batch_size: 64,
-            validation_batch_size: None,
-            optimizer: Optimizer::Sgd { learning_rate: 0.01, momentum: 0.5 },
-            checkpoints: Default::default(),
-            retry: Default::default(),
-            priority: 0,
-            ttl_after_end: None,
-            warm_start: None,
-            mirror: None,
-            pauses_on_storage_failure: true,
-            scalar_every_steps: 10,
-            resources: Resources { device: Device::Auto, gpu_count: None, cpu_threads: None, gpu_memory_bytes: None },
-            max_duration: None,
-            labels: std::collections::BTreeMap::new(),
-        }
-    }
-
-    fn facts(examples: u64) -> Facts {
-        Facts { examples, height: 28, width: 28, highest_label: Some((9, 0)), lowest_label: Some(0) }
-    }
-
-    #[test]
-    fn the_last_batch_of_an_epoch_may_be_smaller() {
-        let plan = |spec: &Spec, place| spec.plan(4000, place).map(|plan| (plan.total_steps, plan.total_epochs));
-        let anew = Place::default();
-        assert_eq!(plan(&spec(), anew), Some((630, 10)));
-        let steps = Spec { length: Length::Steps(64), ..spec() };
-        assert_eq!(plan(&steps, anew), Some((64, 2)));
-        assert_eq!(plan(&Spec { length: Length::Steps(u64::MAX), ..spec() }, anew), None);
-    }
-
-    #[test]
-    fn a_resumed_job_is_as_long_as_one_that_was_never_stopped_and_other_batches_change_what_is_left() {
-        let (steps, epochs) = (Spec { length: Length::Steps(640), ..spec() }, spec());
-        for place in [
-            Place { step: 1, epoch: 0, examples: 64 },
-            Place { step: 62, epoch: 0, examples: 62 * 64 },
-            Place { step: 63, epoch: 1, examples: 0 },
-            Place { step: 640, epoch: 10, examples: 640 },
-        ] {
-            let plan = steps.plan(4000, place).unwrap();
-            assert_eq!((plan.total_steps, plan.total_epochs), (640, 11), "{place:?}");
-            let plan = epochs.plan(4000, place).unwrap();
-            assert_eq!((plan.total_steps, plan.total_epochs), (place.step.max(630), 10), "{place:?}");
-        }
-        let larger = Spec { batch_size: 128, ..spec() };
-        let plan = larger.plan(4000, Place { step: 63 + 10, epoch: 1, examples: 640 }).unwrap();
-        // 3360 examples are left of the second epoch, and eight epochs of 32 steps follow.
-        assert_eq!((plan.left_in_epoch, plan.total_steps), (27, 73 + 27 + 8 * 32));
+        read(&good()).spec.unwrap()
     }
 
     #[test]
     fn the_validation_batch_is_no_larger_than_its_set() {
-        let small = DataFacts { train: facts(4000), validation: Some(facts(500)) };
-        assert_eq!(spec().fit(&small).unwrap().validation_batch_size, Some(500));
-        let large = DataFacts { train: facts(4000), validation: Some(facts(5000)) };
-        assert_eq!(spec().fit(&large).unwrap().validation_batch_size, Some(1000));
+        for (examples, batch) in [(500, 500), (5000, 1000)] {
+            let both = DataFacts { train: facts(4000, 28, 9), validation: Some(facts(examples, 28, 9)) };
+            assert_eq!(spec().fit(&both).unwrap().spec.validation_batch_size, Some(batch));
+        }
     }
 
     #[test]
     fn data_that_the_model_cannot_take_is_named() {
-        let odd = Facts { width: 27, highest_label: Some((10, 3)), ..facts(32) };
-        let wrong = spec().fit(&DataFacts { train: odd, validation: None }).unwrap_err();
-        let fields: Vec<_> = wrong.0.iter().map(|violation| violation.field.as_str()).collect();
-        assert_eq!(fields, ["data.train.idx.images", "data.train.idx.labels", "training.batch_size"]);
-        let letters = Facts { highest_label: Some((26, 25)), lowest_label: Some(1), ..facts(400) };
-        let wrong = spec().fit(&DataFacts { train: letters, validation: None }).unwrap_err();
-        assert!(wrong.0[0].description.contains("subtract 1"), "{wrong}");
+        let told = |train: Facts| {
+            let wrong = spec().fit(&DataFacts { train, validation: None }).unwrap_err();
+            wrong.0.into_iter().map(|violation| (violation.field, violation.description)).collect::<Vec<_>>()
+        };
+        let odd = told(facts(32, 27, 9));
+        assert_eq!(odd[0].0, "data.train.idx.images");
+        assert!(odd[0].1.contains("holds images of 28x27; mnist_cnn takes 28x28"), "{odd:?}");
+        assert_eq!(odd[1].0, "training.batch_size");
+        let letters = told(facts(400, 28, 26));
+        assert_eq!(letters[0].0, "data.train.idx.labels");
+        assert!(letters[0].1.contains("the label 26 at place 3") && letters[0].1.contains("subtract 1"), "{letters:?}");
+    }
+
+    #[test]
+    fn what_the_data_call_for_is_filled_in_and_read_back_the_same() {
+        let both = DataFacts { train: facts(4000, 28, 9), validation: Some(facts(500, 28, 9)) };
+        let fitted = spec().fit(&both).unwrap();
+        assert_eq!((fitted.loss.name(), fitted.metrics.as_slice()), ("nll", &[Metric::Accuracy][..]));
+        assert_eq!(read(&fitted.spec.to_proto()).spec.unwrap(), fitted.spec);
+        let mlp = v1::Mlp { hidden: vec![16], ..v1::Mlp::default() };
+        let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(mlp)) });
+        let mlp = read(&v1::JobSpec { model, ..good() }).spec.unwrap().fit(&both).unwrap();
+        assert_eq!(mlp.loss.name(), "cross_entropy");
+        let (output, parameters) = mlp.network.unwrap();
+        let shapes: Vec<_> = parameters.iter().map(|told| (told.name.as_str(), told.shape.as_slice())).collect();
+        assert_eq!(output, [10]);
+        assert_eq!(
+            shapes,
+            [("0.weight", &[16, 784][..]), ("0.bias", &[16]), ("3.weight", &[10, 16]), ("3.bias", &[10])]
+        );
     }
 }

@@ -3,8 +3,9 @@
 //! Only what is certain is counted: a job that is refused here could never have trained. What else
 //! libtorch takes shows when the job runs.
 
-use super::{Demands, Model};
-use crate::dataset::Facts;
+use super::Demands;
+use super::model::Set;
+use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 
 /// Memory that jobs can have.
@@ -16,41 +17,31 @@ pub struct HostMemory<'a> {
     pub owner: &'a str,
 }
 
-/// Adds what needs more memory than there is. `sets` are the data sets that are known, each with
-/// its field.
-pub fn judge_memory(
-    demands: &Demands,
-    sets: &[(&str, Facts)],
-    on_gpu: bool,
-    memory: HostMemory<'_>,
-    wrong: &mut Violations,
-) {
+/// Adds what needs more memory than there is. `sets` are the data sets that are known, the training
+/// set first.
+pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: HostMemory<'_>, wrong: &mut Violations) {
     let HostMemory { bytes: most, owner } = memory;
     if most == 0 {
         return;
     }
-    let pixels =
-        |facts: &Facts| facts.examples.saturating_mul(u64::from(facts.height)).saturating_mul(u64::from(facts.width));
-    // The files are in memory as they are, and beside them the tensors: a byte a pixel, and 64 bits
-    // a label.
-    let files = sets.iter().map(|(_, facts)| pixels(facts).saturating_add(facts.examples));
-    let tensors = || sets.iter().map(|(_, facts)| pixels(facts).saturating_add(facts.examples.saturating_mul(8)));
-    // Tensors go on to a GPU one by one.
-    let held = if on_gpu { tensors().max().unwrap_or(0) } else { sum(tensors()) };
-    let to_load = sum(files).saturating_add(held);
-    let largest = sets.iter().max_by_key(|(_, facts)| pixels(facts));
-    if let Some((field, Facts { examples, height, width, .. })) = largest.filter(|_| to_load > most) {
-        let found = format!("holds {examples} images of {height}x{width}");
+    // Sets are in memory as their values are.
+    let to_load = sets.iter().map(|set| bytes(set.facts)).fold(0, u64::saturating_add);
+    let largest = sets.iter().max_by_key(|set| bytes(set.facts));
+    if let Some(set) = largest.filter(|_| to_load > most) {
         let need = format!("to load the data takes {to_load} bytes of memory at least, and {owner} has {most}");
-        return wrong.add(format!("{field}.idx.images"), format!("{found}; {need}"));
+        let largest = set.facts.inputs.iter().max_by_key(|field| field.bytes());
+        let field = largest.map_or(&set.facts.target, |input| input);
+        let found = format!("holds {} examples of {:?} {}", set.facts.examples, field.shape, field.dtype.name());
+        return wrong.add(set.file(field), format!("{found}; {need}"));
     }
-    let Some(model) = demands.model.filter(|_| !on_gpu) else { return };
+    let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), sets.first()) else { return };
     for (field, batch) in [
         ("training.batch_size", Some(demands.batch_size)),
         ("training.validation_batch_size", demands.validation_batch_size),
     ] {
         let Some(batch) = batch else { continue };
-        let need = u64::from(batch).saturating_mul(model.bytes_per_example()).saturating_add(held);
+        let each = model.bytes_per_example(train.facts);
+        let need = u64::from(batch).saturating_mul(each).saturating_add(to_load);
         if need > most {
             let what = format!("a batch and the data take {need} bytes of memory at least, and {owner} has {most}");
             wrong.add(field, format!("is {batch}; {what}"));
@@ -58,33 +49,35 @@ pub fn judge_memory(
     }
 }
 
-fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
-    sizes.fold(0, u64::saturating_add)
-}
-
-impl Model {
-    /// Bytes that are in memory at once for each example of a batch, at least: its values as 32-bit
-    /// floats, and the output of the first layer.
-    fn bytes_per_example(self) -> u64 {
-        match self {
-            Self::MnistCnn { .. } => 4 * (28 * 28 + 10 * 24 * 24),
-        }
-    }
+/// Bytes of a set in memory.
+fn bytes(facts: &Facts) -> u64 {
+    let fields = facts.inputs.iter().chain([&facts.target]).map(Field::bytes);
+    fields.fold(0, u64::saturating_add).saturating_mul(facts.examples)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::read;
+    use super::super::read::tests::good;
     use super::*;
+    use crate::dataset::Dtype;
+
+    fn facts(examples: u64) -> Facts {
+        let field =
+            |name: &'static str, dtype, shape| Field { name: name.into(), file: name, dtype, shape, range: None };
+        Facts {
+            examples,
+            inputs: vec![field("images", Dtype::Pixel, vec![1, 28, 28])],
+            target: field("labels", Dtype::I64, vec![]),
+            sizes: vec![],
+        }
+    }
 
     fn judge(examples: u64, batch_size: u32, on_gpu: bool, bytes: u64) -> Vec<String> {
-        let facts = Facts { examples, height: 28, width: 28, highest_label: None, lowest_label: None };
-        let demands = Demands {
-            model: Some(Model::MnistCnn { dropout: 0.5 }),
-            length: None,
-            batch_size,
-            validation_batch_size: None,
-        };
-        let sets = [("data.train", facts), ("data.validation", Facts { examples: 10, ..facts })];
+        let demands = Demands { batch_size, ..read(&good()).demands };
+        let (train, validation) = (facts(examples), facts(10));
+        let set = |path: &str, facts| Set { path: path.into(), facts };
+        let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
         let mut wrong = Violations::default();
         judge_memory(&demands, &sets, on_gpu, HostMemory { bytes, owner: "this machine" }, &mut wrong);
         wrong.0.into_iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect()
@@ -94,11 +87,14 @@ mod tests {
     fn data_and_batches_that_no_memory_can_hold_are_named_with_both_figures() {
         let gib = 1 << 30;
         assert!(judge(60_000, 64, false, gib).is_empty());
-        // 100 GB of pixels, of labels 1 and 8 bytes.
+        // 100 GB of pixels, and 8 bytes a label.
         let told = judge(127_551_020, 64, false, 24 * gib);
-        let bytes = 2 * 784 * 127_551_030u64 + 9 * 127_551_030;
+        let bytes = (784 + 8) * 127_551_030u64;
         assert_eq!(told.len(), 1);
-        assert!(told[0].starts_with("data.train.idx.images: holds 127551020 images of 28x28; "), "{told:?}");
+        assert!(
+            told[0].starts_with("data.train.idx.images: holds 127551020 examples of [1, 28, 28] pixels; "),
+            "{told:?}"
+        );
         assert!(told[0].contains(&format!("takes {bytes} bytes")) && told[0].contains("this machine has 25769803776"));
         let told = judge(2_000_000, 2_000_000, false, 24 * gib);
         assert!(told[0].starts_with("training.batch_size: is 2000000; a batch and the data take"), "{told:?}");

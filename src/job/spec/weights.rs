@@ -1,160 +1,68 @@
-//! What a model's saved tensors are called, how they are shaped, and whether a file has exactly
-//! those.
-//!
-//! The one table of a family's parameters: the runner builds from it, and requests are judged by
-//! it.
+//! Whether a file holds the tensors that a job needs: the weights of its network, or the state of
+//! its optimizer and its sums.
 
-use super::Model;
-use crate::tensor_file::{Dtype, Tensor};
-
-/// A tensor that a model learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parameter {
-    /// As in PyTorch's `state_dict`.
-    pub name: &'static str,
-    /// Its sizes, outermost first.
-    pub shape: &'static [i64],
-    /// Inputs of one output, which set the range of the initial values.
-    pub fan_in: i64,
-}
-
-const fn parameter(name: &'static str, shape: &'static [i64], fan_in: i64) -> Parameter {
-    Parameter { name, shape, fan_in }
-}
-
-const MNIST_CNN: [Parameter; 8] = [
-    parameter("conv1.weight", &[10, 1, 5, 5], 25),
-    parameter("conv1.bias", &[10], 25),
-    parameter("conv2.weight", &[20, 10, 5, 5], 250),
-    parameter("conv2.bias", &[20], 250),
-    parameter("fc1.weight", &[50, 320], 320),
-    parameter("fc1.bias", &[50], 320),
-    parameter("fc2.weight", &[10, 50], 50),
-    parameter("fc2.bias", &[10], 50),
-];
+use super::optimizer::slot_name;
+use super::{Metric, Optimizer, Parameter};
+use crate::tensor_file::matching::{Mistake, Needed, Rules, fit};
+use crate::tensor_file::{Dtype, TensorFile};
 
 /// The sum of losses behind the next scalar, in the state of a checkpoint.
 pub const SUM_LOSS: &str = "sums.loss";
-/// The sum of examples that were recognised, in the state of a checkpoint.
-pub const SUM_CORRECT: &str = "sums.correct";
 
-/// The optimizer's velocity of a parameter, in the state of a checkpoint.
-pub fn velocity_name(parameter: &str) -> String {
-    format!("velocity.{parameter}")
+/// Whether a file holds those parameters, as far as the rules want them.
+///
+/// # Errors
+/// All that does not fit.
+pub fn judge_weights(parameters: &[Parameter], found: &TensorFile, rules: &Rules) -> Result<(), Vec<Mistake>> {
+    let needed: Vec<_> = parameters.iter().map(|told| values(&told.name, told)).collect();
+    fit(&needed, found, rules).map(|_| ())
 }
 
-/// Prefixes that PyTorch's wrappers put before the names of the module in them.
-const WRAPPERS: [(&str, &str); 2] = [("module.", "DataParallel"), ("_orig_mod.", "torch.compile")];
-/// A message lists so many names.
-const MOST_NAMES: usize = 12;
-/// A message shows so many characters of a name.
-const MOST_CHARACTERS: usize = 64;
-
-impl Model {
-    /// Its parameters, in the order of PyTorch's `state_dict`. All are 32-bit floats.
-    pub fn parameters(self) -> &'static [Parameter] {
-        match self {
-            Self::MnistCnn { .. } => &MNIST_CNN,
-        }
+/// Whether a file holds what training needs besides the weights, and nothing else: the sums behind
+/// the next scalars, and the state of the optimizer, for all parameters or, before its first step,
+/// for none.
+///
+/// # Errors
+/// All that does not fit.
+pub fn judge_state(
+    parameters: &[Parameter],
+    optimizer: &Optimizer,
+    metrics: &[Metric],
+    found: &TensorFile,
+) -> Result<(), Vec<Mistake>> {
+    let mut needed = vec![number(SUM_LOSS, Dtype::F64, false)];
+    // Checkpoints of earlier versions count examples alone.
+    let sums = metrics.iter().flat_map(|metric| metric.sums().iter().enumerate());
+    needed.extend(sums.map(|(place, sum)| number(sum, Dtype::F64, place > 0)));
+    let slots = optimizer.slots().iter().flat_map(|slot| parameters.iter().map(move |told| (slot, told)));
+    let has_slots = slots.clone().any(|(slot, told)| found.tensor(&slot_name(slot, &told.name)).is_some());
+    if has_slots {
+        needed.extend(slots.map(|(slot, told)| values(&slot_name(slot, &told.name), told)));
     }
+    needed.extend(optimizer.counters().iter().map(|counter| number(counter, Dtype::F32, !has_slots)));
+    fit(&needed, found, &Rules::default()).map(|_| ())
 }
 
-/// A tensor that a file should have.
-struct Needed {
-    name: String,
-    dtype: Dtype,
-    shape: &'static [i64],
+/// 32-bit floats in the shape of a parameter.
+fn values(name: &str, told: &Parameter) -> Needed {
+    let shape = told.shape.iter().map(|size| size.unsigned_abs()).collect();
+    Needed { name: name.into(), dtype: Dtype::F32, shape, can_be_absent: false }
 }
 
-/// Whether a file with these tensors holds the weights of that model, and nothing else.
-pub fn judge_weights(model: Model, found: &[Tensor]) -> Result<(), String> {
-    let needed = model.parameters().iter();
-    let needed: Vec<_> =
-        needed.map(|told| Needed { name: told.name.into(), dtype: Dtype::F32, shape: told.shape }).collect();
-    compare(&needed, found)
-}
-
-/// Whether a file with these tensors holds what training needs besides the weights: the sums behind
-/// the next scalars, and velocities for all parameters or for none.
-pub fn judge_state(model: Model, found: &[Tensor]) -> Result<(), String> {
-    let sums = [SUM_CORRECT, SUM_LOSS].map(|name| Needed { name: name.into(), dtype: Dtype::F64, shape: &[] });
-    let parameters = model.parameters().iter();
-    let has_velocities = parameters.clone().any(|told| found.iter().any(|has| has.name == velocity_name(told.name)));
-    let velocities = parameters.filter(|_| has_velocities);
-    let velocities =
-        velocities.map(|told| Needed { name: velocity_name(told.name), dtype: Dtype::F32, shape: told.shape });
-    compare(&sums.into_iter().chain(velocities).collect::<Vec<_>>(), found)
-}
-
-/// All differences at once, with the names that are there and those that are needed where names
-/// differ.
-fn compare(needed: &[Needed], found: &[Tensor]) -> Result<(), String> {
-    let absent = needed.iter().filter(|needed| found.iter().all(|has| has.name != needed.name)).count();
-    let extra: Vec<_> = found.iter().filter(|has| needed.iter().all(|needed| needed.name != has.name)).collect();
-    if absent == 0 && extra.is_empty() {
-        let differ = |needed: &Needed| {
-            let has = found.iter().find(|has| has.name == needed.name)?;
-            let is_right = has.dtype == needed.dtype
-                && has.shape.iter().map(|&size| i64::try_from(size).ok()).eq(needed.shape.iter().copied().map(Some));
-            let wanted = format!("{} {:?} is needed", needed.dtype.name(), needed.shape);
-            (!is_right).then(|| format!("{} is {} {:?}, {wanted}", needed.name, has.dtype.name(), has.shape))
-        };
-        let differences: Vec<_> = needed.iter().filter_map(differ).collect();
-        return if differences.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("holds other tensors: {}", differences.join("; ")))
-        };
-    }
-    let has = list(found.iter().map(|has| has.name.as_str()));
-    let needs = list(needed.iter().map(|needed| needed.name.as_str()));
-    let only_extra = if absent == 0 {
-        format!(", too many are {}", list(extra.iter().map(|has| has.name.as_str())))
-    } else {
-        String::new()
-    };
-    let prefix = prefix(needed, found).map_or_else(String::new, |prefix| {
-        let who = WRAPPERS.iter().find(|(known, _)| *known == prefix);
-        let who = who.map_or_else(String::new, |(_, wrapper)| format!(", which {wrapper} puts there"));
-        format!("; all have the prefix {:?}{who}: save them without it", cut(&prefix))
-    });
-    Err(format!("has the tensors {has}; needed are {needs}{only_extra}{prefix}"))
-}
-
-/// What stands before each of the needed names, where that is the only difference.
-fn prefix(needed: &[Needed], found: &[Tensor]) -> Option<String> {
-    let first = needed.first()?;
-    let prefix = found.iter().find_map(|has| has.name.strip_suffix(first.name.as_str()))?;
-    let is_there =
-        |needed: &Needed| found.iter().any(|has| has.name.strip_prefix(prefix).is_some_and(|rest| rest == needed.name));
-    (!prefix.is_empty() && needed.iter().all(is_there)).then(|| prefix.to_owned())
-}
-
-/// The first of these names, sorted, and how many more there are.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<_> = names.collect();
-    if names.is_empty() {
-        return "(none)".into();
-    }
-    names.sort_unstable();
-    let shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| cut(name)).collect();
-    let more = names.len().saturating_sub(MOST_NAMES);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    format!("{}{more}", shown.join(", "))
-}
-
-/// A name of somebody else's file, fit for a message: no control characters, and not long.
-fn cut(name: &str) -> String {
-    let shown: String = name.chars().take(MOST_CHARACTERS).flat_map(char::escape_debug).collect();
-    if name.chars().nth(MOST_CHARACTERS).is_some() { format!("{shown}...") } else { shown }
+fn number(name: &str, dtype: Dtype, can_be_absent: bool) -> Needed {
+    Needed { name: name.into(), dtype, shape: vec![], can_be_absent }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor_file::Place;
+    use crate::tensor_file::{Format, Place, Tensor};
 
-    const MODEL: Model = Model::MnistCnn { dropout: 0.5 };
+    fn parameters() -> Vec<Parameter> {
+        let layers: [(&str, &[i64]); 4] =
+            [("conv1", &[10, 1, 5, 5]), ("conv2", &[20, 10, 5, 5]), ("fc1", &[50, 320]), ("fc2", &[10, 50])];
+        layers.into_iter().flat_map(|(name, weight)| Parameter::layer(name, weight)).collect()
+    }
 
     fn tensor(name: &str, dtype: Dtype, shape: &[i64]) -> Tensor {
         let shape: Vec<_> = shape.iter().map(|&size| size as u64).collect();
@@ -162,13 +70,26 @@ mod tests {
         Tensor { name: name.into(), dtype, shape, place }
     }
 
+    fn file(tensors: &[Tensor]) -> TensorFile {
+        let tensors = tensors.to_vec();
+        TensorFile { format: Format::Safetensors, tensors, state_dicts: Vec::new(), left_out: 0 }
+    }
+
+    fn told(judged: Result<(), Vec<Mistake>>) -> Result<(), String> {
+        judged.map_err(|wrong| wrong.into_iter().map(|wrong| wrong.what).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn judge(found: &[Tensor]) -> Result<(), String> {
+        told(judge_weights(&parameters(), &file(found), &Rules::default()))
+    }
+
     fn weights() -> Vec<Tensor> {
-        MODEL.parameters().iter().map(|told| tensor(told.name, Dtype::F32, told.shape)).collect()
+        parameters().iter().map(|told| tensor(&told.name, Dtype::F32, &told.shape)).collect()
     }
 
     #[test]
     fn weights_that_differ_are_named_with_what_is_there_and_what_is_needed() {
-        assert_eq!(judge_weights(MODEL, &weights()), Ok(()));
+        assert_eq!(judge(&weights()), Ok(()));
         let renamed = |prefix: &str| -> Vec<_> {
             weights().into_iter().map(|has| Tensor { name: format!("{prefix}{}", has.name), ..has }).collect()
         };
@@ -196,19 +117,32 @@ mod tests {
             (changed("fc2.weight", Dtype::F32, &[50, 10]), &["fc2.weight is F32 [50, 10], F32 [10, 50] is needed"]),
             (changed("fc2.bias", Dtype::F16, &[10]), &["fc2.bias is F16 [10], F32 [10] is needed"]),
         ] {
-            let told = judge_weights(MODEL, &found).unwrap_err();
+            let told = judge(&found).unwrap_err();
             assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
         }
     }
 
     #[test]
-    fn a_state_has_its_sums_and_velocities_for_all_parameters_or_for_none() {
-        let sums = vec![tensor(SUM_LOSS, Dtype::F64, &[]), tensor(SUM_CORRECT, Dtype::F64, &[])];
-        let velocities = weights().into_iter().map(|has| Tensor { name: velocity_name(&has.name), ..has });
-        let whole: Vec<_> = sums.iter().cloned().chain(velocities).collect();
-        assert_eq!((judge_state(MODEL, &sums), judge_state(MODEL, &whole)), (Ok(()), Ok(())));
-        assert!(judge_state(MODEL, &whole[1..]).unwrap_err().contains("needed are sums.correct, sums.loss"));
-        assert!(judge_state(MODEL, &whole[..9]).unwrap_err().contains("velocity.fc2.bias"));
-        assert!(judge_state(MODEL, &[tensor(SUM_LOSS, Dtype::F32, &[])]).is_err());
+    fn a_state_has_its_sums_and_what_the_optimizer_keeps_for_all_parameters_or_for_none() {
+        let sums = vec![tensor("sums.loss", Dtype::F64, &[]), tensor("sums.correct", Dtype::F64, &[])];
+        let kept = |slot: &str| {
+            weights().into_iter().map(|has| Tensor { name: slot_name(slot, &has.name), ..has }).collect::<Vec<_>>()
+        };
+        let sgd = Optimizer::Sgd(super::super::optimizer::Sgd {
+            learning_rate: 0.1,
+            momentum: 0.9,
+            dampening: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+        });
+        let judge = |found: &[Tensor]| told(judge_state(&parameters(), &sgd, &[Metric::Accuracy], &file(found)));
+        let whole = [sums.clone(), kept("velocity")].concat();
+        assert_eq!((judge(&sums), judge(&whole)), (Ok(()), Ok(())));
+        assert_eq!(judge(&[whole.clone(), vec![tensor("sums.labels", Dtype::F64, &[])]].concat()), Ok(()));
+        assert!(judge(&whole[1..]).unwrap_err().contains("needed are sums.correct"));
+        assert!(judge(&whole[..9]).unwrap_err().contains("velocity.fc2.bias"));
+        assert!(judge(&[tensor("sums.loss", Dtype::F32, &[])]).is_err());
+        let other = [sums, kept("exp_avg")].concat();
+        assert!(judge(&other).unwrap_err().contains("too many are exp_avg.conv1.bias"));
     }
 }

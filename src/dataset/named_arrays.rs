@@ -1,0 +1,294 @@
+//! A set of examples in one safetensors file of named arrays, whose first dimension counts the
+//! examples: 32-bit floats, and 64-bit integers for classes and tokens.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::resident::Resident;
+use super::{DataFile, Dtype, Facts, Field, Format, Problem, Range, Source, WHOLE_BELOW_BYTES};
+use crate::gate::Wanted;
+use crate::shortage::Unjudged;
+use crate::tensor_file::{self, Positioned, ReaderAt, Tensor, safetensors};
+
+/// The field of the file.
+const PATH: &str = "path";
+/// Bytes that are read at a time.
+const BLOCK: usize = 1 << 20;
+
+/// A file of named arrays, and the part that each plays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files<P> {
+    /// The file.
+    pub path: P,
+    /// The arrays that a network gets, in its order; empty for all but the target, by name.
+    pub inputs: Vec<String>,
+    /// The array that it should answer.
+    pub target: String,
+}
+
+impl<P> Format<P> for Files<P> {
+    type With<Q> = Files<Q>;
+
+    fn files(&self) -> Vec<(&'static str, &P)> {
+        vec![(PATH, &self.path)]
+    }
+
+    fn locate<Q>(&self, find: &mut dyn FnMut(&'static str, &P) -> Option<Q>) -> Option<Files<Q>> {
+        Some(Files { path: find(PATH, &self.path)?, inputs: self.inputs.clone(), target: self.target.clone() })
+    }
+
+    fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
+        let mut set = Arrays::open(self, files)?;
+        if set.facts.sizes.iter().all(|size| *size < WHOLE_BELOW_BYTES) {
+            set.read(false, || wanted.check())?;
+        }
+        Ok(set.facts)
+    }
+
+    fn open(&self, files: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>> {
+        let mut set = Arrays::open(self, files)?;
+        let mut columns = set.read(true, || Ok(()))?;
+        let targets = columns.pop().unwrap_or_default();
+        Ok(Box::new(Resident::new(set.facts, columns, targets)))
+    }
+}
+
+/// A file whose header is right, up to its first value.
+struct Arrays<'a> {
+    path: &'a Path,
+    file: File,
+    /// All arrays of the file, in its order.
+    tensors: Vec<Tensor>,
+    facts: Facts,
+}
+
+impl<'a> Arrays<'a> {
+    fn open<P>(wanted: &Files<P>, files: &'a [DataFile]) -> Result<Self, Vec<Problem>> {
+        let [file] = files else { unreachable!("a set of named arrays has one file") };
+        let path = file.path();
+        let unreadable = |error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
+        let size = file.metadata().map_err(unreadable)?.len();
+        let file = file.reader().map_err(unreadable)?;
+        let tensors = safetensors::read(&Positioned(&file), size).map_err(|error| vec![problem(path, &error)])?;
+        let mut facts = facts(wanted, &tensors).map_err(|wrong| {
+            let told = |what| wrong_with(path, what);
+            wrong.into_iter().map(told).collect::<Vec<_>>()
+        })?;
+        facts.sizes = vec![size];
+        Ok(Self { path, file, tensors, facts })
+    }
+
+    /// Reads all values: each of the set's fields gets its range, and its floats are finite. The
+    /// columns of the inputs and the target, where they are kept. Ends where `go_on` fails.
+    fn read(&mut self, keep: bool, go_on: impl Fn() -> io::Result<()>) -> Result<Vec<Vec<u8>>, Vec<Problem>> {
+        let Self { path, file, tensors, facts } = self;
+        let source = Positioned(file);
+        let mut fields: Vec<&mut Field> = facts.inputs.iter_mut().chain([&mut facts.target]).collect();
+        let mut columns = vec![Vec::new(); if keep { fields.len() } else { 0 }];
+        let mut block = vec![0; BLOCK];
+        for tensor in tensors {
+            let mut field = fields.iter_mut().enumerate().find(|(_, field)| field.name == tensor.name);
+            let (mut at, mut place) = (tensor.extent(), 0);
+            while !at.is_empty() {
+                let part = &mut block[..(at.end - at.start).min(BLOCK as u64) as usize];
+                let cannot = |error: io::Error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
+                go_on().and_then(|()| source.read_exact_at(part, at.start)).map_err(cannot)?;
+                at.start += part.len() as u64;
+                let Some((column, field)) = &mut field else { continue };
+                look(field, part, &mut place).map_err(|what| vec![wrong_with(path, what)])?;
+                if let Some(column) = columns.get_mut(*column) {
+                    column.extend_from_slice(part);
+                }
+            }
+        }
+        Ok(columns)
+    }
+}
+
+/// Looks at the next values of a field, the first of which is at `place` over all examples.
+fn look(field: &mut Field, values: &[u8], place: &mut u64) -> Result<(), String> {
+    let width = field.values();
+    match field.dtype {
+        Dtype::F32 => {
+            for value in values.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)) {
+                if !value.is_finite() {
+                    let (name, example) = (&field.name, *place / width);
+                    return Err(format!(
+                        "holds {value} in {name:?}, in the example {example} counted from 0; every value must be finite"
+                    ));
+                }
+                *place += 1;
+            }
+        }
+        Dtype::I64 => {
+            for value in values.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value)) {
+                field.range = Some(Range::with(field.range, value, *place / width));
+                *place += 1;
+            }
+        }
+        Dtype::Pixel => {}
+    }
+    Ok(())
+}
+
+/// The fields of the set, or all that is wrong with its arrays.
+fn facts<P>(wanted: &Files<P>, tensors: &[Tensor]) -> Result<Facts, Vec<String>> {
+    let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    names.sort_unstable();
+    let inputs: Vec<&str> = if wanted.inputs.is_empty() {
+        names.iter().copied().filter(|name| *name != wanted.target).collect()
+    } else {
+        wanted.inputs.iter().map(String::as_str).collect()
+    };
+    let mut wrong = Vec::new();
+    let mut field = |name: &str| {
+        let Some(tensor) = tensors.iter().find(|tensor| tensor.name == name) else {
+            let has = names.iter().take(12).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+            wrong.push(format!("has no array {name:?}; it has {}", if has.is_empty() { "none" } else { &has }));
+            return None;
+        };
+        let dtype = match tensor.dtype {
+            tensor_file::Dtype::F32 => Dtype::F32,
+            tensor_file::Dtype::I64 => Dtype::I64,
+            other => {
+                wrong.push(format!("has {name:?} as {}; F32 or I64 is needed", other.name()));
+                return None;
+            }
+        };
+        let Some((&examples, shape)) = tensor.shape.split_first() else {
+            wrong.push(format!("has a single number as {name:?}; the first dimension counts the examples"));
+            return None;
+        };
+        let field = Field { name: name.to_owned(), file: PATH, dtype, shape: shape.to_vec(), range: None };
+        if examples == 0 || field.values() == 0 {
+            wrong.push(format!("has {name:?} of the shape {:?}, which is empty", tensor.shape));
+            return None;
+        }
+        Some((examples, field))
+    };
+    let target = field(&wanted.target);
+    let inputs: Vec<_> = inputs.into_iter().map(&mut field).collect();
+    if inputs.is_empty() {
+        wrong.push(format!("has no array besides {:?}, the target", wanted.target));
+    }
+    let (Some((examples, target)), Some(inputs), true) =
+        (target, inputs.into_iter().collect::<Option<Vec<_>>>(), wrong.is_empty())
+    else {
+        return Err(wrong);
+    };
+    for (found, field) in &inputs {
+        if *found != examples {
+            let (name, target) = (&field.name, &target.name);
+            wrong
+                .push(format!("has {found} examples in {name:?} and {examples} in {target:?}; there must be one each"));
+        }
+    }
+    let inputs = inputs.into_iter().map(|(_, field)| field).collect();
+    if wrong.is_empty() { Ok(Facts { examples, inputs, target, sizes: Vec::new() }) } else { Err(wrong) }
+}
+
+fn problem(path: &Path, error: &tensor_file::Problem) -> Problem {
+    let unjudged = match error {
+        tensor_file::Problem::Unreadable(cause) => Unjudged::of(cause),
+        _ => None,
+    };
+    Problem { file: PATH, what: format!("{} {error}", path.display()), unjudged }
+}
+
+fn wrong_with(path: &Path, what: String) -> Problem {
+    Problem { file: PATH, what: format!("{} {what}", path.display()), unjudged: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use ::safetensors::Dtype as Stored;
+    use ::safetensors::tensor::TensorView;
+
+    use super::super::HostBatch;
+    use super::*;
+
+    fn wanted(inputs: &[&str]) -> Files<()> {
+        Files { path: (), inputs: inputs.iter().map(|&name| name.into()).collect(), target: "y".into() }
+    }
+
+    fn written(arrays: &[(&str, Stored, &[usize], Vec<u8>)]) -> (tempfile::TempDir, [DataFile; 1]) {
+        let views: BTreeMap<_, _> = arrays
+            .iter()
+            .map(|(name, dtype, shape, bytes)| (*name, TensorView::new(*dtype, shape.to_vec(), bytes).unwrap()))
+            .collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("set.safetensors");
+        fs::write(&path, ::safetensors::serialize(views, None).unwrap()).unwrap();
+        let file = DataFile::open(&path).unwrap();
+        (folder, [file])
+    }
+
+    fn judge(inputs: &[&str], files: &[DataFile]) -> Result<Facts, Vec<Problem>> {
+        let (_caller, caller_waits) = Wanted::by_caller();
+        wanted(inputs).inspect(files, &caller_waits)
+    }
+
+    fn floats(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn whole(values: &[i64]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn arrays_are_judged_as_they_are_loaded_and_keep_their_order() {
+        let (_folder, files) = written(&[
+            ("x", Stored::F32, &[3, 2], floats(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])),
+            ("a", Stored::I64, &[3, 1], whole(&[7, 5, 9])),
+            ("y", Stored::I64, &[3], whole(&[0, 2, 1])),
+        ]);
+        let facts = judge(&[], &files).unwrap();
+        let names = |facts: &Facts| facts.inputs.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
+        assert_eq!((names(&facts), facts.examples), (vec!["a".into(), "x".into()], 3));
+        assert_eq!(facts.target.range, Some(Range { lowest: 0, highest: 2, highest_at: 1 }));
+        let mut set = wanted(&["x", "a"]).open(&files).ok().unwrap();
+        assert_eq!(names(set.facts()), ["x", "a"]);
+        let mut batch = HostBatch::default();
+        set.fill(&[2, 1], &mut batch).unwrap();
+        assert_eq!(batch.inputs, [floats(&[4.0, 5.0, 2.0, 3.0]), whole(&[9, 5])]);
+        assert_eq!(batch.targets, whole(&[1, 2]));
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_the_arrays_is_told_by_name() {
+        let (_folder, files) = written(&[
+            ("x", Stored::F64, &[1], vec![0; 8]),
+            ("n", Stored::F32, &[2], floats(&[1.0, f32::NAN])),
+            ("s", Stored::F32, &[], floats(&[1.0])),
+            ("y", Stored::I64, &[2], whole(&[0, 1])),
+            ("z", Stored::I64, &[0, 4], vec![]),
+        ]);
+        let told = |inputs: &[&str]| {
+            let problems = judge(inputs, &files).unwrap_err();
+            problems.into_iter().map(|problem| problem.what).collect::<Vec<_>>().join("\n")
+        };
+        let all = told(&["x", "s", "z", "w"]);
+        for words in [
+            r#"has "x" as F64; F32 or I64 is needed"#,
+            r#"a single number as "s""#,
+            r#""z" of the shape [0, 4], which is empty"#,
+            r#"has no array "w"; it has "n", "s", "x", "y", "z""#,
+        ] {
+            assert!(all.contains(words), "{words}: {all}");
+        }
+        assert!(told(&["n"]).contains(r#"holds NaN in "n", in the example 1 counted from 0"#));
+        let (_folder, files) = written(&[("y", Stored::F32, &[2], floats(&[0.0, 1.0]))]);
+        assert!(judge(&[], &files).unwrap_err()[0].what.contains("no array besides"));
+        let (_folder, files) =
+            written(&[("x", Stored::F32, &[3], floats(&[0.0; 3])), ("y", Stored::F32, &[2], floats(&[0.0, 1.0]))]);
+        assert!(judge(&[], &files).unwrap_err()[0].what.contains(r#"3 examples in "x" and 2 in "y""#));
+    }
+}

@@ -1,0 +1,114 @@
+//! The shape of a set of examples: what one example has, in which type, and how many there are.
+
+use crate::shortage::Unjudged;
+
+/// What a set holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Examples; at least one.
+    pub examples: u64,
+    /// What a network gets of an example; at least one.
+    pub inputs: Vec<Field>,
+    /// What it should answer.
+    pub target: Field,
+    /// Bytes of its files as they lie on the disk, in the order of the format.
+    pub sizes: Vec<u64>,
+}
+
+/// One array of an example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Its name in the file, or the one that the format gives it.
+    pub name: String,
+    /// Where a spec names its file, within the format's section: `labels`.
+    pub file: &'static str,
+    /// The type of its values in a batch.
+    pub dtype: Dtype,
+    /// Its sizes in one example, outermost first; none for a single number.
+    pub shape: Vec<u64>,
+    /// The range of its whole numbers; None where they were not read, or are no whole numbers.
+    pub range: Option<Range>,
+}
+
+/// Types of values in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// Bytes of images. A network gets them as 32-bit floats from 0 to 1.
+    Pixel,
+    /// 32-bit floats.
+    F32,
+    /// 64-bit integers: classes, tokens.
+    I64,
+}
+
+/// The whole numbers of a field over all examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The lowest.
+    pub lowest: i64,
+    /// The highest.
+    pub highest: i64,
+    /// The first example that has the highest, counted from 0.
+    pub highest_at: u64,
+}
+
+/// What is wrong with a file of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where a spec names the file, within the format's section: `labels`.
+    pub file: &'static str,
+    /// In a user's words, beginning with the path.
+    pub what: String,
+    /// Nothing is known to be wrong with it: why it could not be read now.
+    pub unjudged: Option<Unjudged>,
+}
+
+impl Field {
+    /// Values in one example.
+    pub fn values(&self) -> u64 {
+        self.shape.iter().fold(1, |product, &size| product.saturating_mul(size))
+    }
+
+    /// Bytes of one example.
+    pub fn bytes(&self) -> u64 {
+        self.values().saturating_mul(self.dtype.bytes())
+    }
+}
+
+impl Dtype {
+    /// Bytes of a value.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Pixel => 1,
+            Self::F32 => 4,
+            Self::I64 => 8,
+        }
+    }
+
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pixel => "pixels",
+            Self::F32 => "32-bit floats",
+            Self::I64 => "64-bit integers",
+        }
+    }
+}
+
+impl Range {
+    /// The range of some numbers, each the first of `width` of an example; None where there are
+    /// none.
+    pub fn of(values: impl IntoIterator<Item = i64>, width: u64) -> Option<Self> {
+        values.into_iter().zip(0u64..).fold(None, |range, (value, place)| Some(Self::with(range, value, place / width)))
+    }
+
+    /// The range of the numbers so far and one more of an example.
+    pub fn with(range: Option<Self>, value: i64, example: u64) -> Self {
+        let Some(mut range) = range else { return Self { lowest: value, highest: value, highest_at: example } };
+        range.lowest = range.lowest.min(value);
+        if value > range.highest {
+            (range.highest, range.highest_at) = (value, example);
+        }
+        range
+    }
+}

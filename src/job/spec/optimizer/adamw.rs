@@ -1,0 +1,64 @@
+//! Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+
+use super::Rule;
+use crate::job::spec::section::{Fields, Section};
+use crate::proto::v1;
+
+/// Its settings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Step size.
+    pub learning_rate: f64,
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f64,
+    /// Added to the root of the mean of squares.
+    pub epsilon: f64,
+    /// Share of the weights that each step takes off, times the learning rate.
+    pub weight_decay: f64,
+}
+
+impl Section for AdamW {
+    type Message = v1::AdamW;
+    const NAME: &str = "adamw";
+
+    fn read(message: &v1::AdamW, mut fields: Fields<'_>) -> Option<Self> {
+        // The defaults are PyTorch's.
+        let learning_rate = fields.positive("learning_rate", message.learning_rate.unwrap_or(0.001));
+        let beta1 = fields.share("beta1", message.beta1.unwrap_or(0.9));
+        let beta2 = fields.share("beta2", message.beta2.unwrap_or(0.999));
+        let epsilon = fields.not_negative("epsilon", message.epsilon.unwrap_or(1e-8));
+        let weight_decay = fields.not_negative("weight_decay", message.weight_decay.unwrap_or(0.01));
+        fields.done(Self { learning_rate, beta1, beta2, epsilon, weight_decay })
+    }
+
+    fn to_proto(&self) -> v1::AdamW {
+        let Self { learning_rate, beta1, beta2, epsilon, weight_decay } = *self;
+        v1::AdamW {
+            learning_rate: Some(learning_rate),
+            beta1: Some(beta1),
+            beta2: Some(beta2),
+            epsilon: Some(epsilon),
+            weight_decay: Some(weight_decay),
+        }
+    }
+}
+
+impl Rule for AdamW {
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, rate: f64) {
+        self.learning_rate = rate;
+    }
+
+    fn slots(&self) -> &'static [&'static str] {
+        &["exp_avg", "exp_avg_sq"]
+    }
+
+    fn counters(&self) -> &'static [&'static str] {
+        &["adamw.step"]
+    }
+}

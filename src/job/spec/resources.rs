@@ -1,0 +1,87 @@
+//! The resources section: which part of the machine a job wants.
+
+use super::section::Fields;
+use crate::job::Violations;
+use crate::proto::v1;
+
+/// The part of the machine that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// Where to compute.
+    pub device: Device,
+    /// GPUs, if the client said.
+    pub gpu_count: Option<u32>,
+    /// Threads, if the client said.
+    pub cpu_threads: Option<u32>,
+    /// Memory on the GPU within which the job stays, if it shares one.
+    pub gpu_memory_bytes: Option<u64>,
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// CUDA where it works, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA GPU.
+    Cuda,
+}
+
+impl Resources {
+    /// Reads the section of a spec, as far as it is right.
+    pub(super) fn read(message: Option<&v1::Resources>, wrong: &mut Violations) -> Self {
+        let message = message.copied().unwrap_or_default();
+        let mut fields = Fields::new("resources", wrong);
+        let device = match v1::Device::try_from(message.device) {
+            Ok(v1::Device::Unspecified | v1::Device::Auto) => Device::Auto,
+            Ok(v1::Device::Cpu) => Device::Cpu,
+            Ok(v1::Device::Cuda) => Device::Cuda,
+            Err(_) => {
+                fields.wrong("device", format!("is {}; auto, cpu or cuda is needed", message.device));
+                Device::Auto
+            }
+        };
+        match (message.gpu_count, device) {
+            (Some(count @ 2..), _) => fields.wrong(
+                "gpu_count",
+                format!("is {count}; this version trains on one GPU, there is no data-parallel training"),
+            ),
+            (Some(0), Device::Cuda) => fields.wrong("gpu_count", "is 0 while resources.device is cuda; 1 is needed"),
+            (Some(1), Device::Cpu) => fields.wrong("gpu_count", "is 1 while resources.device is cpu; 0 is needed"),
+            _ => {}
+        }
+        fields.at_least_one("cpu_threads", message.cpu_threads, 1);
+        if message.gpu_memory_bytes == Some(0) {
+            fields.wrong("gpu_memory_bytes", "is 0; leave it out for a GPU of the job's own");
+        }
+        if message.gpu_memory_bytes.is_some() && (device == Device::Cpu || message.gpu_count == Some(0)) {
+            fields.wrong("gpu_memory_bytes", "is set, and the job computes on the CPU");
+        }
+        let v1::Resources { device: _, gpu_count, cpu_threads, gpu_memory_bytes } = message;
+        Self { device, gpu_count, cpu_threads, gpu_memory_bytes }
+    }
+
+    /// The message that it was read from.
+    pub(super) fn to_proto(self) -> v1::Resources {
+        let device = match self.device {
+            Device::Auto => v1::Device::Auto,
+            Device::Cpu => v1::Device::Cpu,
+            Device::Cuda => v1::Device::Cuda,
+        };
+        let Self { device: _, gpu_count, cpu_threads, gpu_memory_bytes } = self;
+        v1::Resources { device: device.into(), gpu_count, cpu_threads, gpu_memory_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_gpus_are_refused() {
+        let mut wrong = Violations::default();
+        Resources::read(Some(&v1::Resources { gpu_count: Some(2), ..v1::Resources::default() }), &mut wrong);
+        assert!(wrong.to_string().contains("resources.gpu_count: is 2"), "{wrong}");
+    }
+}

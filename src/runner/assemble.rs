@@ -1,0 +1,126 @@
+//! From a spec and an order to training that can begin: data are read and judged once more, and
+//! every part is built by its registry.
+
+use std::path::Path;
+
+use tch::Device;
+use torchd::beneath::NotAFile;
+use torchd::dataset::{DataFile, Facts, Files, Format, Source};
+use torchd::job::length::Place;
+use torchd::job::order::Order;
+use torchd::job::spec::loss::Classes;
+use torchd::job::spec::{DataFacts, Fitted, Spec};
+use torchd::journal::{Context, JobFolder, TrainedOn};
+use torchd::proto::v1::JobEndReason;
+
+use crate::checkpoint::Loaded;
+use crate::failure::{Failure, Result};
+use crate::feed::Feed;
+use crate::model::Parameters;
+use crate::probe::libtorch_version;
+use crate::sums::Sums;
+use crate::train::Training;
+use crate::{loss, model, optimizer, warm_start};
+
+/// Reads the data, judges it once more (it may have changed since the request, and large files were
+/// judged by their headers), and builds everything on the device.
+pub(crate) fn assemble(
+    spec: Spec,
+    order: &Order,
+    folder: &JobFolder,
+    device: Device,
+    loaded: Option<Loaded>,
+) -> Result<Training> {
+    let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
+    let train = read(&order.inputs.train)?;
+    let validation = order.inputs.validation.as_ref().map(read).transpose()?;
+    let validation_facts = validation.as_ref().map(|set| set.facts().clone());
+    let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
+    let trained_on = TrainedOn::of(&order.inputs, &facts);
+    if let Some(loaded) = &loaded {
+        loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
+    }
+    let fitted = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
+    let Fitted { spec, loss: objective, network, .. } = fitted;
+    // All data have been read, so that they tell.
+    let no_classes = || bad_data("the training set does not tell how many classes there are".into());
+    let (output, wanted) = network.ok_or_else(no_classes)?;
+    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
+    let plan = spec.plan(facts.train.examples, place);
+    let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
+    let parameters = Parameters::draw(&wanted, spec.init_seed.unwrap_or(spec.seed), device)?;
+    let target = &facts.train.target;
+    let normalize = spec.data.normalize.as_ref();
+    let network = model::build(&spec.model, parameters);
+    let mut training = Training {
+        train: Feed::new(train, normalize, device)?,
+        validation: validation.map(|set| Feed::new(set, normalize, device)).transpose()?,
+        loss: loss::build(&objective, &output, target, device)?,
+        classes: Classes::of(&output, &target.shape).map_or(Classes::First, |(classes, _)| classes),
+        ignored: objective.ignored_label().filter(|label| has_label(&facts, *label)),
+        optimizer: optimizer::build(&spec.optimizer, network.parameters()),
+        network,
+        plan,
+        folder: folder.clone(),
+        device,
+        spec,
+        place,
+        validation_due: false,
+        sums: Sums::new(Vec::new(), device)?,
+        attempt: order.attempt,
+        context: context(device, order),
+        trained_on,
+        meter: None,
+    };
+    training.sums = Sums::new(training.metrics()?, device)?;
+    if let Some(loaded) = loaded {
+        training.restore(loaded)?;
+    } else if let Some(wanted) = &training.spec.warm_start {
+        warm_start::take(folder, wanted, training.network.as_mut())?;
+    }
+    Ok(training)
+}
+
+/// Opens a set for training.
+fn read(files: &Files) -> Result<Box<dyn Source>> {
+    let bad_data = |what| Failure::new(JobEndReason::BadData, what);
+    let opened = files.paths().into_iter().map(open).collect::<std::result::Result<Vec<_>, _>>().map_err(bad_data)?;
+    files.open(&opened).map_err(|problems| {
+        let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
+        bad_data(words.join("; "))
+    })
+}
+
+/// Whether that label is among the targets.
+fn has_label(facts: &DataFacts, label: i64) -> bool {
+    let within = |set: &Facts| set.target.range.is_some_and(|range| (range.lowest..=range.highest).contains(&label));
+    within(&facts.train) || facts.validation.as_ref().is_some_and(within)
+}
+
+/// What has to be the same for the numbers to be the same.
+fn context(device: Device, order: &Order) -> Context {
+    let cpu = || {
+        let facts = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let named = facts.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        named.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned())
+    };
+    let (kind, processor) = match (device, &order.lease.gpu) {
+        (Device::Cuda(_), Some(gpu)) => ("cuda", gpu.visible.clone()),
+        _ => ("cpu", cpu()),
+    };
+    let cpu_threads = u32::try_from(tch::get_num_threads()).unwrap_or(0);
+    Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor }
+}
+
+/// Opens a data file. The request was judged with this path, which is canonical and lies under a
+/// data root: a link that has come into the way since is not followed.
+fn open(path: &Path) -> std::result::Result<DataFile, String> {
+    let place = path.display();
+    DataFile::open(path).map_err(|error| match (NotAFile::of(&error), path.canonicalize()) {
+        (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
+        (None, Ok(found)) if found != path => {
+            format!("{place} leads to {} now; it did not when the job was taken", found.display())
+        }
+        (None, _) => format!("{place} cannot be read: {error}"),
+    })
+}

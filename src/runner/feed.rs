@@ -1,0 +1,101 @@
+//! Batches of examples: bytes from a source, in the order of an epoch, as tensors on the device.
+
+use tch::{Device, Kind, TchError, Tensor};
+use torchd::dataset::{Dtype, Facts, Field, HostBatch, Source};
+use torchd::job::spec::data::Normalize;
+use torchd::proto::v1::JobEndReason;
+
+use crate::failure::{Failure, Result};
+
+/// A set of examples, and the way to a device.
+pub(crate) struct Feed {
+    source: Box<dyn Source>,
+    /// How pixels become inputs.
+    normalize: Option<(Tensor, Tensor)>,
+    device: Device,
+    /// Reused from batch to batch.
+    bytes: HostBatch,
+}
+
+/// Some examples, ready for a network.
+pub(crate) struct Batch {
+    /// The inputs of the network in its order, `[size, ...]`: 32-bit floats or 64-bit integers.
+    pub(crate) inputs: Vec<Tensor>,
+    /// `[size, ...]`, of the same types.
+    pub(crate) targets: Tensor,
+    pub(crate) size: i64,
+}
+
+impl Feed {
+    /// The batches of a source.
+    pub(crate) fn new(source: Box<dyn Source>, normalize: Option<&Normalize>, device: Device) -> Result<Self> {
+        let normalize = normalize.map(|Normalize { mean, std }| -> std::result::Result<_, TchError> {
+            // One number a channel, spread over its pixels.
+            let spread = |values: &[f64], default: f64| {
+                let values = if values.is_empty() { &[default][..] } else { values };
+                let values = Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?;
+                values.f_view([-1, 1, 1])?.f_to_device(device)
+            };
+            Ok((spread(mean, 0.0)?, spread(std, 1.0)?))
+        });
+        Ok(Self { source, normalize: normalize.transpose()?, device, bytes: HostBatch::default() })
+    }
+
+    /// What the set holds.
+    pub(crate) fn facts(&self) -> &Facts {
+        self.source.facts()
+    }
+
+    /// The examples of these places.
+    pub(crate) fn batch(&mut self, places: &[u64]) -> Result<Batch> {
+        let bad = |problem: torchd::dataset::Problem| Failure::new(JobEndReason::BadData, problem.what);
+        self.source.fill(places, &mut self.bytes).map_err(bad)?;
+        let facts = self.source.facts();
+        let inputs = facts.inputs.iter().zip(&self.bytes.inputs);
+        let inputs = inputs.map(|(field, bytes)| self.tensor(field, bytes, places.len())).collect::<Result<_>>()?;
+        let targets = self.tensor(&facts.target, &self.bytes.targets, places.len())?;
+        Ok(Batch { inputs, targets, size: places.len() as i64 })
+    }
+
+    fn tensor(&self, field: &Field, bytes: &[u8], examples: usize) -> Result<Tensor> {
+        let shape: Vec<i64> = [examples as u64].iter().chain(&field.shape).map(|&size| size as i64).collect();
+        let kind = match field.dtype {
+            Dtype::Pixel => Kind::Uint8,
+            Dtype::F32 => Kind::Float,
+            Dtype::I64 => Kind::Int64,
+        };
+        let values = Tensor::f_from_data_size(bytes, &shape, kind)?.f_to_device(self.device)?;
+        if field.dtype != Dtype::Pixel {
+            return Ok(values);
+        }
+        let scaled = values.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
+        Ok(match &self.normalize {
+            Some((mean, std)) => scaled.f_sub(mean)?.f_div(std)?,
+            None => scaled,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use torchd::dataset::{DataFile, Format, named_arrays};
+
+    use super::*;
+
+    #[test]
+    fn examples_come_in_any_order_with_their_types_and_shapes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("set.safetensors");
+        let tensors = [
+            ("x", Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).view([3, 2])),
+            ("y", Tensor::from_slice(&[7i64, 8, 9])),
+        ];
+        Tensor::write_safetensors(&tensors, &path).unwrap();
+        let files = named_arrays::Files { path: (), inputs: vec![], target: "y".into() };
+        let source = files.open(&[DataFile::open(&path).unwrap()]).ok().unwrap();
+        let mut feed = Feed::new(source, None, Device::Cpu).unwrap();
+        let batch = feed.batch(&[2, 0]).unwrap();
+        assert_eq!(batch.inputs[0], Tensor::from_slice(&[5f32, 6.0, 1.0, 2.0]).view([2, 2]));
+        assert_eq!((batch.targets, batch.size), (Tensor::from_slice(&[9i64, 7]), 2));
+    }
+}

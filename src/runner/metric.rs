@@ -1,0 +1,33 @@
+//! The metrics: each is a file in `metric/`, one in `src/job/spec/metric/`, and a line in each
+//! registry.
+
+mod accuracy;
+mod mae;
+
+use tch::{Device, Tensor};
+use torchd::job::spec::Metric as Kind;
+use torchd::job::spec::loss::Classes;
+
+use crate::failure::Result;
+use crate::stateful::Stateful;
+
+/// What is told of outputs and targets besides the loss. The sums stay on the device, so that a
+/// step on a GPU waits for nothing.
+pub(crate) trait Metric: Stateful {
+    /// Its name before the slash of a tag.
+    fn name(&self) -> &'static str;
+
+    /// Takes the outputs for a batch in.
+    fn add(&mut self, output: &Tensor, targets: &Tensor) -> Result<()>;
+
+    /// Its value over all that was taken in.
+    fn value(&self) -> Result<f64>;
+}
+
+/// A metric that has taken nothing in. Targets that are `ignored` do not count.
+pub(crate) fn build(kind: Kind, ignored: Option<i64>, classes: Classes, device: Device) -> Result<Box<dyn Metric>> {
+    Ok(match kind {
+        Kind::Accuracy => Box::new(accuracy::Accuracy::new(classes, ignored, device)?),
+        Kind::Mae => Box::new(mae::Mae::new(device)?),
+    })
+}

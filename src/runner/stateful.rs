@@ -1,0 +1,77 @@
+//! The one way by which everything that has to survive a restart is saved and taken up again.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, TchError, Tensor};
+
+use crate::failure::Result;
+
+/// A part of training that a checkpoint holds. Names are unique over all parts of a file.
+pub(crate) trait Stateful {
+    /// Hands out its tensors by name. They are copied before training goes on.
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()>;
+
+    /// Takes its tensors up, on its device.
+    ///
+    /// # Errors
+    /// Which tensor is missing or is another one than is needed, in words.
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String>;
+}
+
+/// The tensors of a file, on the CPU, as the parts take theirs.
+pub(crate) struct Tensors {
+    left: BTreeMap<String, Tensor>,
+    /// Examples behind the sums of the file.
+    pub(crate) examples: u64,
+}
+
+impl Tensors {
+    /// The tensors of a file, with sums over that many examples.
+    pub(crate) fn new(all: BTreeMap<String, Tensor>, examples: u64) -> Self {
+        Self { left: all, examples }
+    }
+
+    /// Whether nobody has taken a tensor yet that is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
+    /// Puts the values of a tensor into another one of the same shape and type.
+    pub(crate) fn copy_to(&mut self, name: &str, into: &Tensor) -> std::result::Result<(), String> {
+        let values = self.like(name, into)?;
+        let copied = tch::no_grad(|| into.shallow_clone().f_copy_(&values));
+        copied.map(|_| ()).map_err(|error| words(&error))
+    }
+
+    /// A tensor of the shape, the type and the device of another one.
+    pub(crate) fn like(&mut self, name: &str, other: &Tensor) -> std::result::Result<Tensor, String> {
+        let values = self.left.remove(name).ok_or_else(|| format!("{name} is missing"))?;
+        let (found, needed) = ((values.size(), values.kind()), (other.size(), other.kind()));
+        // A number may be written as a list of one.
+        let is_number = needed.0.is_empty() && values.numel() == 1;
+        if found.1 != needed.1 || (found.0 != needed.0 && !is_number) {
+            return Err(format!(
+                "{name} is {:?} of {:?}; {:?} of {:?} is needed",
+                found.0, found.1, needed.0, needed.1
+            ));
+        }
+        values.f_view(needed.0.as_slice()).and_then(|values| values.f_to_device(other.device())).map_err(|e| words(&e))
+    }
+
+    /// Tells what nobody has taken.
+    pub(crate) fn all_taken(self) -> std::result::Result<(), String> {
+        match self.left.into_keys().next() {
+            Some(name) => Err(format!("{name} belongs to nothing here")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A number of 64 bits on a device, to sum up in.
+pub(crate) fn zero(device: tch::Device) -> std::result::Result<Tensor, TchError> {
+    Tensor::f_zeros([], (Kind::Double, device))
+}
+
+fn words(error: &TchError) -> String {
+    crate::failure::first_line(error)
+}

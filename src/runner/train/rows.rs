@@ -1,0 +1,215 @@
+//! Every row of every registry goes on from a checkpoint as if it had never been stopped, bit for
+//! bit: a new row fails here until it has an example.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tch::Kind;
+use torchd::dataset::{Files, idx, named_arrays};
+use torchd::job::spec::{self, Loss, Metric, Model, Optimizer, Schedule};
+use torchd::journal::Manifest;
+use torchd::proto::{json, v1};
+
+use super::tests::order;
+use super::*;
+use crate::assemble::assemble;
+use crate::seed::tests::generator;
+
+/// Steps of the unbroken run, two epochs of three batches, the last of them smaller ...
+const STEPS: u64 = 6;
+/// ... and after how many of them it is broken.
+const BROKEN_AFTER: [u64; 2] = [1, 4];
+
+/// A row: the section of a spec that it is about, and a spec with it in JSON, but for the data.
+struct Row {
+    section: &'static str,
+    name: &'static str,
+    spec: &'static str,
+    data: Data,
+}
+
+#[derive(Clone, Copy)]
+enum Data {
+    /// Grey images of 28x28 in ten classes, as IDX files.
+    Images,
+    /// Rows of six numbers in three classes, as named arrays.
+    Classes,
+    /// Rows of six numbers with a number each.
+    Numbers,
+}
+
+const MLP: &str = r#""model": {"mlp": {"hidden": [8, 5], "dropout": 0.25}}"#;
+const SGD: &str = r#""optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9}}"#;
+
+const ROWS: &[Row] = &[
+    Row { section: "model", name: "mnist_cnn", spec: r#""model": {"mnist_cnn": {}}, SGD"#, data: Data::Images },
+    Row { section: "model", name: "mlp", spec: "MLP, SGD", data: Data::Classes },
+    Row { section: "data", name: "idx", spec: "MLP, SGD", data: Data::Images },
+    Row { section: "data", name: "safetensors", spec: "MLP, SGD", data: Data::Classes },
+    Row {
+        section: "optimizer",
+        name: "sgd",
+        spec: r#"MLP, "optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true, "weight_decay": 0.01}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "optimizer",
+        name: "sgd",
+        spec: r#"MLP, "optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9, "dampening": 0.3}}"#,
+        data: Data::Classes,
+    },
+    Row { section: "optimizer", name: "adamw", spec: r#"MLP, "optimizer": {"adamw": {}}"#, data: Data::Classes },
+    Row {
+        section: "schedule",
+        name: "constant",
+        spec: r#"MLP, SGD, "schedule": {"constant": {"warmup_steps": 3}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "cosine",
+        spec: r#"MLP, SGD, "schedule": {"cosine": {"warmup_steps": 2, "final_ratio": 0.1}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "loss",
+        name: "cross_entropy",
+        spec: r#"MLP, SGD, "loss": {"cross_entropy": {"label_smoothing": 0.1, "class_weights": [1, 2, 3], "ignored_label": 1}}"#,
+        data: Data::Classes,
+    },
+    Row { section: "loss", name: "nll", spec: r#"MLP, SGD, "loss": {"nll": {}}"#, data: Data::Classes },
+    Row { section: "loss", name: "mse", spec: r#"MLP, SGD, "loss": {"mse": {}}"#, data: Data::Numbers },
+    Row { section: "metrics", name: "accuracy", spec: r#"MLP, SGD, "metrics": ["accuracy"]"#, data: Data::Classes },
+    Row { section: "metrics", name: "mae", spec: r#"MLP, SGD, "metrics": ["mae"]"#, data: Data::Numbers },
+];
+
+#[test]
+fn every_row_of_every_registry_goes_on_bit_for_bit() {
+    let metrics: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+    for (section, names) in [
+        ("model", Model::NAMES),
+        ("data", &["idx", "safetensors"]),
+        ("optimizer", Optimizer::NAMES),
+        ("schedule", Schedule::NAMES),
+        ("loss", Loss::NAMES),
+        ("metrics", &metrics),
+    ] {
+        for name in names {
+            assert!(ROWS.iter().any(|row| row.section == section && row.name == *name), "{section} {name} has no row");
+        }
+    }
+    let _alone = generator();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().canonicalize().unwrap();
+    for row in ROWS {
+        let new = |loaded| new(row, &place, loaded);
+        let mut unbroken = new(None);
+        let begun = weights(&unbroken);
+        let mut checkpoints = Vec::new();
+        for _ in 0..STEPS {
+            step(&mut unbroken);
+            if BROKEN_AFTER.contains(&unbroken.place.step) {
+                checkpoints.push(saved(&unbroken));
+            }
+        }
+        let (end, what) = (saved(&unbroken), format!("{} {}", row.section, row.name));
+        assert_ne!(begun, end.weights, "{what} has learned nothing");
+        for checkpoint in checkpoints {
+            let at = checkpoint.manifest.place.step;
+            let mut broken = new(Some(checkpoint));
+            while broken.place.step < STEPS {
+                step(&mut broken);
+            }
+            let again = saved(&broken);
+            assert_eq!(again.weights, end.weights, "{what} from step {at}");
+            assert_eq!(again.state, end.state, "{what} from step {at}");
+        }
+    }
+}
+
+/// Training of a row, from a checkpoint or from its beginning.
+fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training {
+    let files = data(row.data, folder);
+    let text = row.spec.replace("MLP", MLP).replace("SGD", SGD);
+    let rest = r#""seed": 7, "training": {"max_steps": 6, "batch_size": 16}"#;
+    let mut request: v1::JobSpec = json::from_str(&format!("{{{text}, {rest}}}")).unwrap();
+    let idx = v1::IdxDataset { images: "i".into(), labels: "l".into() };
+    let train = v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) };
+    request.data = Some(v1::Data { train: Some(train), ..v1::Data::default() });
+    let reading = spec::read(&request);
+    let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
+    let order = order(files, None);
+    match assemble(spec, &order, &JobFolder::new("unused".into()), Device::Cpu, loaded) {
+        Ok(training) => training,
+        Err(failure) => panic!("{}: {}", row.name, failure.message),
+    }
+}
+
+/// The data of a kind, drawn anew the same each time.
+fn data(data: Data, folder: &Path) -> Files {
+    let numbers = |shape: &[i64]| {
+        tch::manual_seed(3);
+        Tensor::randn(shape, (Kind::Float, Device::Cpu))
+    };
+    let arrays = |name: &str, targets: Tensor| {
+        let path = folder.join(name);
+        let tensors = [("x", numbers(&[40, 6])), ("y", targets)];
+        Tensor::write_safetensors(&tensors, &path).unwrap();
+        Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
+    };
+    let classes = || Tensor::arange(40, (Kind::Int64, Device::Cpu));
+    match data {
+        Data::Images => {
+            let (images, labels) = (folder.join("images"), folder.join("labels"));
+            let pixels = (numbers(&[40, 28, 28]) * 50.0 + 128.0).clamp(0.0, 255.0).to_kind(Kind::Uint8);
+            write_idx(&images, &[40, 28, 28], &Vec::<u8>::try_from(pixels.view([-1])).unwrap());
+            write_idx(&labels, &[40], &(0..40).map(|place| place % 10).collect::<Vec<_>>());
+            Files::Idx(idx::Files { images, labels })
+        }
+        Data::Classes => arrays("classes.safetensors", classes().remainder(3)),
+        Data::Numbers => arrays("numbers.safetensors", classes().to_kind(Kind::Float) / 40.0),
+    }
+}
+
+fn write_idx(path: &PathBuf, sizes: &[u32], values: &[u8]) {
+    let mut bytes = vec![0, 0, 8, sizes.len() as u8];
+    bytes.extend(sizes.iter().flat_map(|size| size.to_be_bytes()));
+    bytes.extend_from_slice(values);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The next step, as the loop makes it.
+fn step(training: &mut Training) {
+    let order = training.order(training.place.epoch);
+    let (start, count) = (training.place.examples, order.len() as u64);
+    let end = count.min(start + u64::from(training.spec.batch_size));
+    let batch = training.train.batch(&order[start as usize..end as usize]).unwrap();
+    training.train_step(&batch, false).unwrap();
+    if training.place.examples == count {
+        training.place = Place { epoch: training.place.epoch + 1, examples: 0, ..training.place };
+    }
+}
+
+fn weights(training: &Training) -> BTreeMap<String, Tensor> {
+    saved(training).weights
+}
+
+/// A checkpoint of this place, by way of the bytes of its files.
+fn saved(training: &Training) -> checkpoint::Loaded {
+    let tensors = |parts: &[&dyn Stateful]| Snapshot::of(training.place.step, parts).unwrap().read_back();
+    checkpoint::Loaded {
+        weights: tensors(&[training.network.as_ref()]),
+        state: tensors(&[training.optimizer.as_ref(), &training.sums]),
+        manifest: Manifest {
+            place: training.place,
+            attempt: 1,
+            time: SystemTime::now(),
+            summed_examples: training.sums.examples,
+            metrics: BTreeMap::new(),
+            validation_due: false,
+            context: training.context.clone(),
+            trained_on: Some(training.trained_on.clone()),
+            files: Vec::new(),
+        },
+    }
+}
