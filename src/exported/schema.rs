@@ -5,6 +5,7 @@
 //! Only the form: whether the names fit together is asked in `resolve`.
 
 #![allow(dead_code, reason = "the form is read whole, also what nobody asks for")]
+#![allow(clippy::enum_variant_names, reason = "the names are those of the file")]
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -24,11 +24,11 @@ fn operators() -> Operators {
     Operators::new(schemas.lines())
 }
 
-fn read(bytes: &Vec<u8>) -> Result<Archive, Problem> {
-    Archive::read(bytes, bytes.len() as u64)
+fn read(bytes: &[u8]) -> Result<Archive, Problem> {
+    Archive::read(&bytes, bytes.len() as u64)
 }
 
-fn refusal(bytes: &Vec<u8>) -> String {
+fn refusal(bytes: &[u8]) -> String {
     read(bytes).unwrap_err().to_string()
 }
 
@@ -39,11 +39,11 @@ fn judged(name: &str) -> Result<Judged, Vec<Refusal>> {
 }
 
 /// The entries of an archive, without the folder that all have.
-fn entries(bytes: &Vec<u8>) -> Vec<(String, Vec<u8>)> {
-    let archive = archive::Archive::read(bytes, bytes.len() as u64).unwrap();
+fn entries(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let archive = archive::Archive::read(&bytes, bytes.len() as u64).unwrap();
     let names: Vec<_> = archive.names().map(str::to_owned).collect();
     let entry = |name: String| {
-        let content = archive.bytes(bytes, &name, u64::MAX).unwrap();
+        let content = archive.bytes(&bytes, &name, u64::MAX).unwrap();
         (name.split_once('/').unwrap().1.to_owned(), content)
     };
     names.into_iter().map(entry).collect()
@@ -268,7 +268,7 @@ fn names_that_do_not_fit_together_are_damage() {
 fn an_archive_that_lacks_an_entry_or_ends_early_is_refused() {
     let whole = file("tied/net.pt2");
     for cut in (0..whole.len()).step_by(97).chain([whole.len() - 1]) {
-        assert!(read(&whole[..cut].to_vec()).is_err(), "{cut} bytes");
+        assert!(read(&whole[..cut]).is_err(), "{cut} bytes");
     }
     let all = entries(&whole);
     let mut needed = 0;
@@ -291,7 +291,7 @@ fn other_files_are_named() {
         (b"", "an empty file"),
         (b"PK\x03\x04", "damaged zip archive"),
     ] {
-        let told = refusal(&bytes.to_vec());
+        let told = refusal(bytes);
         assert!(told.contains(words), "{told}");
     }
     let told = |names: &[&str]| {

@@ -133,11 +133,6 @@ impl Exported {
         self.parameters.iter().chain(&self.buffers).find(|named| named.name == name).map(|named| &named.tensor)
     }
 
-    /// Whether it has a graph for evaluation.
-    pub(crate) fn can_evaluate(&self) -> bool {
-        self.eval.is_some()
-    }
-
     /// What a graph returns for these inputs, one for each argument of the module. Without a graph
     /// for evaluation there is an error.
     pub(crate) fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Vec<Value>, TchError> {

@@ -104,7 +104,7 @@ fn compare(name: &str) {
     });
     for (batch, step) in batches.zip(0..20u64) {
         tch::manual_seed(derive(SEED, Stream::Step(step)) as i64);
-        let places = Tensor::from_slice(&batch);
+        let places = Tensor::from_slice(&batch.iter().map(|&place| place as i64).collect::<Vec<_>>());
         let take = |name: &str| find(&data, name).index_select(0, &places);
         let given: Vec<_> = inputs.iter().map(|name| take(name)).collect();
         let given: Vec<_> = given.iter().collect();
