@@ -24,11 +24,13 @@ mod schema;
 pub mod stored;
 pub mod trace;
 pub mod tree;
+mod write;
 
 pub use archive::{Archive, Model};
 pub use problem::Problem;
 pub use program::Program;
 pub use stored::Stored;
+pub use write::write;
 
 #[cfg(test)]
 mod tests;

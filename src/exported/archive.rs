@@ -47,6 +47,11 @@ pub struct Model {
 }
 
 impl Archive {
+    /// Whether so many bytes are such an archive, sound or not, and no other file.
+    pub fn is_one(source: &dyn ReaderAt, size_bytes: u64) -> bool {
+        zip::Archive::read(source, size_bytes).is_ok_and(|entries| folder(&entries).is_some())
+    }
+
     /// Reads an archive of so many bytes.
     ///
     /// # Errors
@@ -58,8 +63,7 @@ impl Archive {
             return Err(Problem::NotExported(looks_like(&head)));
         }
         let entries = zip::Archive::read(source, size_bytes)?;
-        let folder = entries.names().find_map(|name| name.strip_suffix(FORMAT)).map(str::to_owned);
-        let folder = folder.ok_or_else(|| other_kind(&entries))?;
+        let folder = folder(&entries).map(str::to_owned).ok_or_else(|| other_kind(&entries))?;
         for (entry, right) in [(FORMAT, "pt2"), ("archive_version", "0"), ("byteorder", "little")] {
             let found = entries.bytes(source, &format!("{folder}{entry}"), 64)?;
             if found != right.as_bytes() {
@@ -145,6 +149,12 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// The folder that all entries have, with its slash; None where this is another kind of archive.
+fn folder(entries: &zip::Archive) -> Option<&str> {
+    let is_folder = |folder: &&str| folder.is_empty() || folder.ends_with('/');
+    entries.names().filter_map(|name| name.strip_suffix(FORMAT)).find(is_folder)
 }
 
 fn judge_version(versions: &schema::Versions, entry: &str) -> Result<()> {

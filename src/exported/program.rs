@@ -245,6 +245,16 @@ pub enum Bind {
     Many(Vec<ValueId>),
 }
 
+impl Argument {
+    /// The graph that it is; None for another argument.
+    pub fn graph(&self) -> Option<&Graph> {
+        match self {
+            Self::Graph(graph) => Some(graph),
+            _ => None,
+        }
+    }
+}
+
 impl Program {
     /// What the file tells of the tensor of a value; None where it is none.
     pub fn tensor(&self, value: ValueId) -> Option<&TensorInfo> {

@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::{Archive, Problem};
 use crate::tensor_file::{Dtype, archive, judge_values};
 
-fn file(name: &str) -> Vec<u8> {
+pub(super) fn file(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/exported").join(name)).unwrap()
 }
 
