@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value as Json;
 use tch::{Device, Tensor};
@@ -13,13 +12,12 @@ use torchd::exported::{Archive, judge};
 use super::{Exported, Mode, Part};
 use crate::dispatcher::{self, Argument, Call};
 use crate::graph::Value;
+use crate::seed::tests::generator;
 use crate::seed::{Stream, derive, shuffled};
 use torchd::exported::arithmetic::Number;
 
 const EXAMPLES: u64 = 28;
 const SEED: u64 = 7;
-
-static TURN: Mutex<()> = Mutex::new(());
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/exported").join(name)
@@ -88,8 +86,7 @@ impl CrossEntropy for Tensor {
 fn compare(name: &str) {
     let reference: Json = serde_json::from_slice(&fs::read(folder(name).join("reference.json")).unwrap()).unwrap();
     let run = &reference["runs"]["sgd"];
-    // All tests of a process draw from one generator.
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = generator();
     tch::set_num_threads(1);
     let (model, inputs) = load(name, &operators());
     let data = tensors(&folder(name).join("data.safetensors"));
