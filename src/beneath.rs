@@ -52,7 +52,7 @@ const OTHER_KIND: &str = "a pipe, socket or device";
 pub struct NotAFile {
     /// The path that was asked for.
     path: PathBuf,
-    /// What it is instead.
+    /// Its actual kind.
     pub found: &'static str,
 }
 
@@ -164,7 +164,7 @@ impl Folder {
         Ok(file)
     }
 
-    /// What lies in this folder, sorted by name.
+    /// The entries of this folder, sorted by name.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
         let mut found = Vec::new();
         for entry in Dir::read_from(&self.descriptor)? {
@@ -265,8 +265,8 @@ impl AsFd for Folder {
     }
 }
 
-/// What was opened; None where it is not there, or where it or a part of the way is a link or a
-/// file.
+/// The opened file or folder; None where it is not there, or where it or a part of the way is a
+/// link or a file.
 pub fn present<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
     match opened {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),

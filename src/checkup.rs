@@ -36,22 +36,22 @@ impl Checkup {
         Self { catalogue, node, nvml, looks: Gate::new(1), latest: Arc::new(watch::channel(None).0) }
     }
 
-    /// What is known of versions.
+    /// The catalogue of versions.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
 
-    /// What the last look has found; None before the first.
+    /// The result of the last look; None before the first.
     pub fn latest(&self) -> Option<CompatibilityReport> {
         self.latest.borrow().clone()
     }
 
-    /// What NVML tells now.
+    /// The facts that NVML tells now.
     pub async fn nvml(&self) -> NvmlReading {
         self.nvml.read().await
     }
 
-    /// What led to NVML's library.
+    /// The source of the path of NVML's library.
     pub fn nvml_found_by(&self) -> &'static str {
         if self.nvml.library.is_some() { "gpu.nvml_library" } else { "the loader's own search" }
     }

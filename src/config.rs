@@ -18,7 +18,7 @@ pub use environment::{Environment, gather};
 pub use keys::Mistake;
 pub use print::to_toml;
 pub use read::{DEFAULT_FILE, Flags, Invalid, load};
-pub use values::LONGEST_SOCKET;
+pub use values::{LONGEST_SOCKET, MOST_MESSAGE_BYTES};
 
 /// Settings that are right.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +39,7 @@ pub struct Settings {
     /// The Unix socket that serves gRPC too; None to put it into the runtime directory or the state
     /// folder.
     pub grpc_unix_socket: Option<PathBuf>,
-    /// Who may use that socket, as the bits of a file's mode.
+    /// The users of that socket, as the bits of a file's mode.
     pub grpc_unix_socket_mode: u32,
     /// Where `/metrics` is served; None for nowhere.
     pub http_listen: Option<SocketAddr>,
@@ -95,7 +95,7 @@ pub struct Settings {
     pub jobs_cpu_slots: u32,
     /// Folders that results may be copied to.
     pub output_mirror_roots: Vec<PathBuf>,
-    /// What is new of a job's results is copied so often.
+    /// The interval at which new results of a job are copied.
     pub output_mirror_interval: Duration,
     /// Running jobs make room for one of a higher priority.
     pub jobs_preemption: bool,
@@ -103,13 +103,13 @@ pub struct Settings {
     pub jobs_ttl_after_end: Option<Duration>,
     /// Runners stop by themselves when there has been no daemon for so long.
     pub jobs_orphan_timeout: Duration,
-    /// What the log of a job keeps, in bytes.
+    /// The most bytes in the log of a job.
     pub jobs_log_max_bytes: u64,
-    /// What the event files of a job may hold, in bytes.
+    /// The most bytes in the event files of a job.
     pub jobs_max_event_bytes: u64,
     /// No job is taken while the jobs' folders together hold more, in bytes; None for no limit.
     pub jobs_max_state_bytes: Option<u64>,
-    /// What becomes of runners when the daemon is stopped by SIGTERM.
+    /// The fate of runners when the daemon is stopped by SIGTERM.
     pub shutdown_runners: ShutdownRunners,
     /// An ordered shutdown takes no longer.
     pub shutdown_timeout: Duration,
@@ -120,7 +120,7 @@ pub struct Settings {
     pub log_level: String,
 }
 
-/// What becomes of runners when the daemon is stopped.
+/// The fate of runners when the daemon is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShutdownRunners {
     /// They go on, and the next daemon looks after them.

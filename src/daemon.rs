@@ -49,7 +49,7 @@ use startup::{StartError, StateDir};
 /// Once the runners are gone, answers in hand get this long to reach clients that read them.
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
 
-/// What health tells of: the server, and each service.
+/// The names that health answers for: the server, and each service.
 const SERVICES: [&str; 5] =
     ["", "torchd.v1.JobService", "torchd.v1.SystemService", "torchd.v1.CompatibilityService", "torchd.v1.GpuService"];
 
@@ -79,7 +79,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return refuse(&invalid);
     }
     if arguments.check_config {
-        // Whoever has stopped reading has seen enough.
+        // A reader that has closed the pipe has seen enough.
         let _ = std::io::stdout().write_all(config::to_toml(&settings).as_bytes());
         return ExitCode::SUCCESS;
     }
@@ -239,8 +239,8 @@ async fn run(
     let beating = manager.clone();
     let heartbeat = Heartbeat::start(
         vec![
-            ("looking after the jobs", Box::new(move || Box::pin(beat(beating.clone())))),
-            ("work that blocks", Box::new(|| Box::pin(async { drop(tokio::task::spawn_blocking(|| ()).await) }))),
+            ("managing jobs", Box::new(move || Box::pin(beat(beating.clone())))),
+            ("blocking work", Box::new(|| Box::pin(async { drop(tokio::task::spawn_blocking(|| ()).await) }))),
         ],
         clients.gates(),
     );
@@ -316,7 +316,7 @@ async fn run(
         let _ = tokio::task::spawn_blocking(move || watching.stop()).await;
         stop.cancel();
         if let Some(path) = &addresses.unix {
-            // Whoever connects from now on would wait for nobody.
+            // A client that connected from now on would wait for nobody.
             let _ = std::fs::remove_file(path);
         }
         let drained = async { while servers.join_next().await.is_some() {} };

@@ -93,6 +93,7 @@ mod tests {
                 nvml_library: None,
                 max_event_bytes: u64::MAX,
                 resume_step: None,
+                log_begins: 0,
                 edits: None,
             };
             self.folder(&job.id).write_order(&order).unwrap();
@@ -239,9 +240,9 @@ mod tests {
         for id in [&before, &after] {
             fs::remove_file(state.folder(id).job()).unwrap();
         }
-        assert!(state.folder(&after).is_unanswered(&after, Some(born)));
-        assert!(!state.folder(&before).is_unanswered(&before, Some(born)));
-        assert!(!state.folder(&after).is_unanswered(&after, None));
+        assert!(state.folder(&after).is_unanswered(&after, Some(born)).unwrap());
+        assert!(!state.folder(&before).is_unanswered(&before, Some(born)).unwrap());
+        assert!(!state.folder(&after).is_unanswered(&after, None).unwrap());
         let old = manager::Old { row: None, born: Some(born) };
         let rebuilt = manager::rebuild(&after, &state.folder(&after), Some(old), &state.roots);
         assert!(rebuilt.unwrap().is_none());

@@ -1,5 +1,5 @@
 //! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process answers) and `/readyz`
-//! (jobs are taken, and everything gets on) for programs that restart and route. Counters come from
+//! (jobs are taken, and every part makes progress) for programs that restart and route. Counters come from
 //! `metrics`; what is state is collected here at each scrape.
 
 mod dcgm;
@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::proto::v1::{self, GpuSourceState};
 pub use mapping::keep as keep_job_mapping;
 
-/// What the pages are made from.
+/// The sources of the pages.
 #[derive(Clone)]
 pub struct Exporter {
     manager: Manager,
@@ -46,7 +46,7 @@ pub struct Exporter {
     names: host::Names,
 }
 
-/// Tells what does not get on, in words; None where everything does.
+/// Names the part that makes no progress, in words; None if all do.
 pub type Standstill = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The text of a sample's readings, which many scrapes get.

@@ -10,10 +10,10 @@ mod kept;
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{AcquireError, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
@@ -23,24 +23,57 @@ pub use kept::Kept;
 #[derive(Debug, Clone)]
 pub struct Gate {
     turns: Arc<Semaphore>,
+    width: usize,
     pulse: Arc<Pulse>,
 }
 
-/// When work behind a gate has last begun, gone on or ended.
+/// When work behind a gate has last begun, gone on or ended, and how much of it there is.
 #[derive(Debug)]
 struct Pulse {
     begun: Instant,
     /// Milliseconds from `begun`.
     moved: AtomicU64,
+    /// Turns that are taken. Each has beaten before it counts.
+    busy: AtomicUsize,
 }
 
 impl Pulse {
     fn new() -> Self {
-        Self { begun: Instant::now(), moved: AtomicU64::new(0) }
+        Self { begun: Instant::now(), moved: AtomicU64::new(0), busy: AtomicUsize::new(0) }
     }
 
     fn beat(&self) {
         self.moved.store(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// The right to run work on one of a gate's threads. It ends with the work, or when it is dropped
+/// unused.
+#[derive(Debug)]
+pub struct Turn {
+    pulse: Arc<Pulse>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Turn {
+    /// Runs `work` on a thread that may block. Dropping the future tells the work that nobody waits
+    /// for it.
+    pub async fn run<T: Send + 'static>(self, work: impl FnOnce(&Wanted) -> T + Send + 'static) -> Result<T, Stopped> {
+        let (_caller, wanted) = Wanted::of(self.pulse.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            let turn = self;
+            turn.pulse.beat();
+            let result = work(&wanted);
+            turn.pulse.beat();
+            result
+        });
+        Ok(done.await?)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pulse.busy.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -64,41 +97,35 @@ impl From<Stopped> for io::Error {
 impl Gate {
     /// A gate for so many threads at once.
     pub fn new(width: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(width)), pulse: Arc::new(Pulse::new()) }
+        Self { turns: Arc::new(Semaphore::new(width)), width, pulse: Arc::new(Pulse::new()) }
+    }
+
+    /// Waits for a turn. Dropping the future takes the caller out of the queue.
+    pub async fn turn(&self) -> Result<Turn, Stopped> {
+        let permit = self.turns.clone().acquire_owned().await?;
+        self.pulse.beat();
+        self.pulse.busy.fetch_add(1, Ordering::Release);
+        Ok(Turn { pulse: self.pulse.clone(), _permit: permit })
     }
 
     /// Runs `work` on a thread that may block, in its turn. Dropping the future takes a waiting
     /// caller out of the queue, and tells work that has begun that nobody waits for it.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Wanted) -> T + Send + 'static) -> Result<T, Stopped> {
-        let turn = self.turns.clone().acquire_owned().await?;
-        let (_caller, wanted) = caller(self.pulse.clone());
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            wanted.pulse.beat();
-            let result = work(&wanted);
-            wanted.pulse.beat();
-            result
-        });
-        Ok(done.await?)
+        self.turn().await?.run(work).await
     }
 
-    /// For how long every turn has been taken without any of them getting on; None while one is
+    /// For how long every turn has been taken without progress; None while one is
     /// free.
     pub fn standstill(&self) -> Option<Duration> {
+        let is_full = self.pulse.busy.load(Ordering::Acquire) == self.width;
         let moved = Duration::from_millis(self.pulse.moved.load(Ordering::Relaxed));
-        let is_full = self.turns.available_permits() == 0;
         is_full.then(|| self.pulse.begun.elapsed().saturating_sub(moved))
     }
 }
 
-/// The caller of some work. The work learns when it is dropped.
+/// A caller that waits for some work. Dropping it tells the work that nobody does.
 #[derive(Debug)]
 pub struct Caller(Arc<AtomicBool>);
-
-fn caller(pulse: Arc<Pulse>) -> (Caller, Wanted) {
-    let left = Arc::new(AtomicBool::new(false));
-    (Caller(left.clone()), Wanted { left, pulse })
-}
 
 impl Drop for Caller {
     fn drop(&mut self) {
@@ -107,8 +134,8 @@ impl Drop for Caller {
 }
 
 /// Whether somebody still waits for the work. Long work asks at each of its steps, which also shows
-/// that it gets on.
-#[derive(Debug)]
+/// that it makes progress.
+#[derive(Debug, Clone)]
 pub struct Wanted {
     left: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
@@ -118,15 +145,25 @@ impl Wanted {
     /// A caller, and how its work learns that it has left: for work that other bounds than those of
     /// a gate hold.
     pub fn by_caller() -> (Caller, Self) {
-        caller(Arc::new(Pulse::new()))
+        Self::of(Arc::new(Pulse::new()))
+    }
+
+    fn of(pulse: Arc<Pulse>) -> (Caller, Self) {
+        let left = Arc::new(AtomicBool::new(false));
+        (Caller(left.clone()), Self { left, pulse })
+    }
+
+    /// Whether the caller is still there.
+    pub fn is_wanted(&self) -> bool {
+        self.pulse.beat();
+        !self.left.load(Ordering::Relaxed)
     }
 
     /// Fails once the caller has left.
     pub fn check(&self) -> io::Result<()> {
-        self.pulse.beat();
-        match self.left.load(Ordering::Relaxed) {
-            true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "nobody waits for this any more")),
-            false => Ok(()),
+        match self.is_wanted() {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "nobody waits for this any more")),
         }
     }
 
@@ -210,5 +247,15 @@ mod tests {
         running.abort();
         assert_eq!(told.await.unwrap(), io::ErrorKind::ConnectionAborted);
         assert_eq!(gate.run(|_| 1).await.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_was_just_taken_is_no_standstill_however_long_the_gate_was_idle() {
+        let gate = Gate::new(1);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let turn = gate.turn().await.unwrap();
+        assert_eq!(gate.standstill(), Some(Duration::ZERO));
+        drop(turn);
+        assert_eq!(gate.standstill(), None);
     }
 }

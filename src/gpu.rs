@@ -36,7 +36,7 @@ pub use snapshot::Snapshot;
 pub use watcher::{Watcher, WatcherSettings};
 pub use xids::{Xid, xid};
 
-/// What can be watched: NVML, or a profile.
+/// The source of readings: NVML, or a profile.
 pub trait Driver: Send {
     /// Connects. What is wrong is told as a state, with words and remedies.
     fn open(&self) -> Result<Box<dyn Session>, Unavailable>;
@@ -50,7 +50,7 @@ pub trait Session: Send {
     /// One pass over all GPUs. An error means that the connection is of no use any more.
     fn sample(&mut self) -> Result<Sample, Unavailable>;
 
-    /// What tells events, for a thread of its own; or why there is nothing that does.
+    /// The source of events, for a thread of its own; or why there is none.
     fn events(&self) -> Result<Box<dyn EventSource>, String>;
 }
 
@@ -92,16 +92,16 @@ pub struct Unavailable {
     pub state: GpuSourceState,
     /// For people.
     pub message: String,
-    /// What to do.
+    /// The remedy.
     pub remedies: Vec<String>,
 }
 
-/// What a driver tells of by itself.
+/// An event that a driver reports by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverEvent {
     /// The GPU's uuid; empty where the event is of none.
     pub uuid: String,
-    /// What kind.
+    /// The kind.
     pub kind: v1::GpuEventKind,
     /// The number of an Xid, or what the driver tells beside the kind.
     pub data: u64,

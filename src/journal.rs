@@ -20,12 +20,12 @@ mod tail;
 mod trained_on;
 mod writer;
 
-pub use artifacts::{Artifact, artifact_path, artifacts, open_artifact};
+pub use artifacts::{Artifact, artifact_path, artifacts, artifacts_after, open_artifact};
 pub use checkpoint::{Checkpoint, checkpoints};
 pub use exit_note::{ExitNote, ExitRoom};
 pub use file_lock::{FileLock, Holder, holders, is_held};
 pub use folder::{JobFolder, entries, sync_folder, write_whole, write_whole_and, write_whole_by};
-pub use index::{JournalIndex, JournalIndexes, Points};
+pub use index::{JournalIndex, JournalIndexes, Points, Span};
 pub use lock::{JobLock, Signature};
 pub use manifest::{Context, FileSum, Manifest};
 pub use progress::ProgressFold;

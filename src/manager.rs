@@ -14,6 +14,7 @@ mod going_on;
 mod gpus;
 mod job_json;
 mod known_data;
+mod left_alone;
 mod live;
 mod mirrors;
 mod rebuild;
@@ -32,6 +33,7 @@ mod weights;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -57,7 +59,7 @@ use file_work::FileWork;
 pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
-pub use rebuild::{Old, Rebuilt, rebuild};
+pub use rebuild::{NotRebuilt, Old, Rebuilt, rebuild};
 use room::Promised;
 pub use runs::RUNS;
 use staging::Staged;
@@ -68,12 +70,12 @@ const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// ... and so on up to this.
 const PROBE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
-/// What the probe of the runner told; None while it runs.
+/// The result of the probe of the runner; None while it runs.
 pub type ProbeState = Option<Result<ProbeReport, String>>;
 
 type LiveViews = Arc<HashMap<JobId, watch::Receiver<Arc<View>>>>;
 
-/// What the manager needs to know.
+/// The settings of the manager.
 #[derive(Debug, Clone)]
 pub struct ManagerSettings {
     /// Holds one folder a job.
@@ -93,11 +95,11 @@ pub struct ManagerSettings {
     /// The jobs' folders together hold no more when another job is taken, in bytes; None for no
     /// limit.
     pub max_state_bytes: Option<u64>,
-    /// What the event files of a job may hold, in bytes.
+    /// The most bytes in the event files of a job.
     pub max_event_bytes: u64,
     /// Folders that results may be copied to.
     pub mirror_roots: Arc<Roots>,
-    /// What is new is copied so often.
+    /// The interval at which new results are copied.
     pub mirror_interval: Duration,
     /// Running jobs make room for one of a higher priority.
     pub preempts: bool,
@@ -109,7 +111,7 @@ pub struct ManagerSettings {
     pub visible_devices: Option<String>,
     /// The Python whose PyTorch is told; None to look for one.
     pub python: Option<PathBuf>,
-    /// What is known of versions, for explaining why a runner cannot begin.
+    /// The catalogue of versions, for explaining why a runner cannot begin.
     pub catalogue: Arc<Catalogue>,
 }
 
@@ -119,6 +121,8 @@ pub struct Manager {
     commands: mpsc::Sender<Command>,
     live: watch::Receiver<LiveViews>,
     probe: watch::Receiver<ProbeState>,
+    /// The last probe failed because the machine lacked something for the moment.
+    is_short: Arc<AtomicBool>,
     /// Why jobs cannot use GPUs, although the runner may see some.
     gpu_block: Arc<watch::Sender<Option<String>>>,
     /// GPUs that jobs can lease.
@@ -130,14 +134,14 @@ pub struct Manager {
     copying: Arc<FileWork>,
     /// Requests that may hold open what they will copy.
     copy_line: Arc<Semaphore>,
-    /// What the jobs' folders hold, as last measured.
+    /// The bytes in the jobs' folders, as last measured.
     held_bytes: watch::Receiver<u64>,
     /// What copies in the making will add.
     promised: Promised,
     settings: Arc<ManagerSettings>,
 }
 
-/// What can be asked of the task.
+/// The requests that the task takes.
 enum Command {
     Create {
         admitted: Box<Admitted>,
@@ -196,7 +200,8 @@ impl Manager {
         let (probe_sender, probe) = watch::channel(None);
         let supervisor = Supervisor::new(settings.runner.clone(), events);
         let prober = supervisor.clone();
-        tokio::spawn(probe_until_it_works(prober, probe_sender, settings.catalogue.clone()));
+        let is_short = Arc::<AtomicBool>::default();
+        tokio::spawn(probe_until_it_works(prober, probe_sender, is_short.clone(), settings.catalogue.clone()));
         let (slots_sender, slots) = watch::channel(Vec::new());
         let visible = settings.visible_devices.clone();
         tokio::spawn(gpus::keep(watcher.clone(), probe.clone(), visible, slots_sender));
@@ -206,7 +211,7 @@ impl Manager {
         let (live_sender, live) = watch::channel(LiveViews::default());
         let mirrors = Mirrors::new(settings.mirror_roots.clone(), settings.mirror_interval);
         let parts = task::Parts { supervisor, metrics, watcher, mirrors: mirrors.clone() };
-        let task = task::Task::recover(settings.clone(), store.clone(), parts, live_sender).await?;
+        let task = task::Task::recover(settings.clone(), store.of_owner(), parts, live_sender).await?;
         let gpu_block = watch::Sender::new(None);
         let hints = task::Hints { probe: probe.clone(), gpu_block: gpu_block.subscribe(), slots: slots.clone() };
         tokio::spawn(task.run(receiver, runner_events, hints));
@@ -215,6 +220,7 @@ impl Manager {
             commands,
             live,
             probe,
+            is_short,
             gpu_block,
             slots,
             store,
@@ -277,7 +283,7 @@ impl Manager {
         Ok(self.store.counts().await?)
     }
 
-    /// What the jobs' folders hold in bytes, as last measured.
+    /// The bytes in the jobs' folders, as last measured.
     pub fn held_bytes(&self) -> u64 {
         *self.held_bytes.borrow()
     }
@@ -306,7 +312,8 @@ impl Manager {
         from_scratch: bool,
     ) -> Result<Arc<View>, JobError> {
         self.room()?;
-        let place = if from_scratch { Place::default() } else { self.place_to_go_on(&id).await? };
+        let begins_anew = from_scratch || self.get(&id).await?.job.course.begins_anew;
+        let place = if begins_anew { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
             let mut spec = edited(self.get(&id).await?.job.spec.clone(), edits);
             // The job has a copy of what it began with; the source may be gone.
@@ -349,7 +356,7 @@ impl Manager {
         self.commands.closed().await;
     }
 
-    /// What the probe tells, as it changes.
+    /// The result of the probe, as it changes.
     pub fn probes(&self) -> watch::Receiver<ProbeState> {
         self.probe.clone()
     }
@@ -364,16 +371,22 @@ impl Manager {
         });
     }
 
-    /// What the probe has told so far.
+    /// The result of the probe so far.
     pub fn probe(&self) -> ProbeState {
         self.probe.borrow().clone()
     }
 
-    /// What the probe tells, once it has.
+    /// The result of the probe, once there is one.
+    ///
+    /// # Errors
+    /// `Shortage` where the machine could not start it for now, which says nothing about the runner.
     pub async fn probed(&self) -> Result<Result<ProbeReport, String>, JobError> {
         let mut probe = self.probe.clone();
-        let told = probe.wait_for(Option::is_some).await.map_err(|_| JobError::Gone)?;
-        told.clone().ok_or(JobError::Gone)
+        let told = probe.wait_for(Option::is_some).await.map_err(|_| JobError::Gone)?.clone();
+        match told.ok_or(JobError::Gone)? {
+            Err(what) if self.is_short.load(Ordering::Relaxed) => Err(JobError::Shortage { what }),
+            told => Ok(told),
+        }
     }
 
     /// Python and PyTorch of this machine, asked anew.
@@ -386,13 +399,17 @@ impl Manager {
         self.settings.cpu_slots
     }
 
-    /// The message that clients get of a job.
+    /// Whether the message of a job needs its folder: its copy was complete before this daemon
+    /// began.
+    pub fn message_blocks(&self, view: &View) -> bool {
+        view.has_copy() && self.mirrors.state(&view.job.id).is_none()
+    }
+
+    /// The message that clients get of a job. It may block.
     pub fn message(&self, view: &View) -> v1::Job {
         let folder = self.folder(&view.job.id);
-        let wanted = view.job.spec.output.as_ref().is_some_and(|output| !output.mirror.is_empty());
-        let mirror =
-            if wanted { self.mirrors.state(&view.job.id).or_else(|| mirrors::complete(&folder)) } else { None };
-        v1::Job { mirror, ..view.to_proto(&folder) }
+        let state = || self.mirrors.state(&view.job.id).or_else(|| mirrors::complete(&folder));
+        v1::Job { mirror: view.has_copy().then(state).flatten(), ..view.to_proto(&folder) }
     }
 
     /// The folder of a job.
@@ -404,7 +421,9 @@ impl Manager {
     /// folder by hand.
     pub async fn refuse_deleted(&self, id: &JobId) -> Result<(), JobError> {
         // It is set aside before the database forgets the job, and removed after that.
-        if recovery::set_aside(&self.settings.jobs_dir, id).exists() && !self.folder(id).path().exists() {
+        let (aside, folder) = (recovery::set_aside(&self.settings.jobs_dir, id), self.folder(id));
+        let is_deleted = task::blocking(move || Ok(aside.try_exists()? && !folder.path().try_exists()?)).await;
+        if is_deleted.map_err(JobError::folder(format!("the folder of {} cannot be read", id.name())))? {
             return Err(JobError::Unknown(id.clone()));
         }
         self.stored(id).await.map(drop)
@@ -424,7 +443,12 @@ impl Manager {
 
 /// Asks the runner which libraries it finds, and again while it does not work: somebody may mend
 /// it.
-async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState>, catalogue: Arc<Catalogue>) {
+async fn probe_until_it_works(
+    prober: Supervisor,
+    told: watch::Sender<ProbeState>,
+    is_short: Arc<AtomicBool>,
+    catalogue: Arc<Catalogue>,
+) {
     let mut pause = PROBE_AGAIN;
     loop {
         match prober.probe().await {
@@ -439,6 +463,8 @@ async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState
             }
             Err(error) => {
                 let words = explained(&catalogue, &error.to_string());
+                // Before it is told: whoever hears of it asks.
+                is_short.store(error.is_shortage(), Ordering::Relaxed);
                 tracing::error!("the runner does not work; jobs wait and new ones are refused: {words}");
                 told.send_replace(Some(Err(format!("the runner does not work and will be asked again: {words}"))));
             }
@@ -448,8 +474,8 @@ async fn probe_until_it_works(prober: Supervisor, told: watch::Sender<ProbeState
     }
 }
 
-/// What a program said when it could not begin: in our words with the remedy, where the loader said
-/// it.
+/// The message of a program that could not begin: in our words with the remedy, if it came from the
+/// loader.
 fn explained(catalogue: &Catalogue, text: &str) -> String {
     explain_loader(catalogue, text).map_or_else(|| text.to_owned(), |finding| finding.in_words())
 }

@@ -50,7 +50,7 @@ impl NodeSource {
         self
     }
 
-    /// What of the system's libraries and devices compatibility depends on.
+    /// The facts about the system's libraries and devices that compatibility depends on.
     pub fn libraries(&self) -> SystemLibraries {
         libraries::read(self)
     }
@@ -77,7 +77,7 @@ impl NodeSource {
         machine::cpu_model(self)
     }
 
-    /// What the kernel driver lists: its version, and the GPUs' models.
+    /// The entries of the kernel driver: its version, and the GPUs' models.
     pub fn nvidia_driver(&self) -> (String, Vec<String>) {
         (gpus::driver_version(self), gpus::list(self).into_iter().map(|gpu| gpu.model).collect())
     }
@@ -100,7 +100,7 @@ impl NodeSource {
             databricks_runtime: Some(runtime),
             spark: Some(spark),
             capabilities,
-            // What watches GPUs is not of this room.
+            // The watcher of GPUs is not of this room.
             gpu_source: None,
         }
     }

@@ -36,7 +36,7 @@ mod server {
 /// Largest request of the standard services, which hold a name each.
 const STANDARD_BYTES: usize = 16 << 10;
 
-/// What the services adapt.
+/// The parts that the services adapt.
 pub struct Parts {
     /// The jobs.
     pub manager: Manager,
@@ -52,7 +52,7 @@ pub struct Parts {
     pub cpus: u32,
     /// Largest request that is read, in bytes.
     pub max_message_bytes: usize,
-    /// What clients may take together.
+    /// The limits that clients share.
     pub clients: Clients,
 }
 

@@ -2,9 +2,10 @@
 //! disk. All SQL lives here.
 //!
 //! Two named threads own a connection each, one that writes and one that reads; callers hand them
-//! closures and wait. So whoever asks is answered while a slow disk keeps a change waiting, and
-//! sees all changes that were told. It holds no step progress: journals do. The threads end when
-//! the last handle is gone.
+//! closures and wait. So clients are answered while a slow disk keeps a change waiting, and see all
+//! changes that were told. The manager, which makes the changes, asks on the connection that
+//! writes: it never waits behind the questions of clients. The database holds no step progress:
+//! journals do. The threads end when the last handle is gone.
 
 mod backup;
 mod check;
@@ -21,7 +22,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
+use crate::fault;
 pub use error::StoreError;
 pub use jobs::{Asked, ListQuery, Page, Stored};
 pub use offline::{Contents, born, look, make};
@@ -33,7 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// nothing behind where they give up.
 const MOST_WAITING: usize = 64;
 
-/// What takes longer is told in the log.
+/// A client's question waits no longer than this for its answer.
+const QUESTION_LIMIT: Duration = Duration::from_secs(30);
+
+/// A question or change that takes longer is logged.
 const SLOW: Duration = Duration::from_secs(3);
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -50,6 +56,8 @@ pub struct Store {
 struct Worker {
     /// None once the last handle is being dropped.
     sender: Option<mpsc::Sender<Work>>,
+    /// For how long a caller waits; None for as long as it takes.
+    limit: Option<Duration>,
     handle: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -74,10 +82,16 @@ impl Store {
         reading.busy_timeout(PATIENCE)?;
         reading.pragma_update(None, "query_only", "ON")?;
         Ok(Self {
-            writer: Arc::new(Worker::start("store", connection)?),
-            reader: Arc::new(Worker::start("store-reader", reading)?),
+            writer: Arc::new(Worker::start("store", None, connection)?),
+            reader: Arc::new(Worker::start("store-reader", Some(QUESTION_LIMIT), reading)?),
             born: born(path),
         })
+    }
+
+    /// A handle for the one who makes the changes: its questions wait for changes, and never for
+    /// the questions of other handles.
+    pub fn of_owner(&self) -> Self {
+        Self { reader: self.writer.clone(), ..self.clone() }
     }
 
     /// When the database was made, where the file system tells. It knows nothing of what was
@@ -104,17 +118,20 @@ impl Store {
 }
 
 impl Worker {
-    fn start(name: &str, mut connection: Connection) -> Result<Self, StoreError> {
+    fn start(name: &str, limit: Option<Duration>, mut connection: Connection) -> Result<Self, StoreError> {
         let (sender, mut receiver) = mpsc::channel::<Work>(MOST_WAITING);
         let handle = std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
                 while let Some(work) = receiver.blocking_recv() {
+                    if limit.is_some() {
+                        fault::point("store-question");
+                    }
                     work(&mut connection);
                 }
             })
             .map_err(StoreError::Thread)?;
-        Ok(Self { sender: Some(sender), handle: Mutex::new(Some(handle)) })
+        Ok(Self { sender: Some(sender), limit, handle: Mutex::new(Some(handle)) })
     }
 
     /// Runs `work` in its turn. Where it only looks, it is left out once nobody waits for it any
@@ -140,8 +157,14 @@ impl Worker {
             let _ = reply.send(done);
         });
         let sender = self.sender.as_ref().ok_or(StoreError::Gone)?;
-        sender.send(task).await.map_err(|_| StoreError::Gone)?;
-        answer.await.map_err(|_| StoreError::Gone)?
+        let done = async {
+            sender.send(task).await.map_err(|_| StoreError::Gone)?;
+            answer.await.map_err(|_| StoreError::Gone)?
+        };
+        match self.limit {
+            Some(limit) => timeout(limit, done).await.map_err(|_| StoreError::Busy(limit))?,
+            None => done.await,
+        }
     }
 }
 
@@ -194,10 +217,22 @@ mod tests {
             assert!(one.await.unwrap_err().is_cancelled());
         }
         let last = ask(usize::MAX);
+        // Its owner does not wait behind them.
+        assert!(store.of_owner().ids().await.unwrap().is_empty());
         release.send(()).unwrap();
         last.await.unwrap().unwrap();
         busy.await.unwrap().unwrap();
         drop(asked);
         assert_eq!(answered.iter().collect::<Vec<_>>(), [usize::MAX]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_is_not_answered_is_refused_after_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("torchd.db")).unwrap();
+        let sender = store.reader.sender.as_ref().unwrap();
+        let full = sender.reserve_many(MOST_WAITING).await.unwrap();
+        assert!(matches!(store.ids().await, Err(StoreError::Busy(QUESTION_LIMIT))));
+        drop(full);
     }
 }

@@ -7,7 +7,10 @@
 //! live on when the daemon dies. A supervised runner ends with one `Ended` event, whatever happens.
 
 mod environment;
+mod hearing;
+mod kernel;
 mod leftover;
+mod listening;
 mod log;
 mod probe;
 mod python;
@@ -79,8 +82,8 @@ pub enum RunnerNews {
         /// The new records; None where they are too many to be kept in memory.
         batch: Option<Batch>,
     },
-    /// Whether it still lives cannot be told, for this reason, and is asked again; None once it
-    /// can.
+    /// Whether it still lives, or what it tells, cannot be told, for this reason, and is asked
+    /// again; None once it can.
     Doubt(Option<String>),
     /// It is gone, reaped, and its journal is read to the end.
     Ended {

@@ -184,7 +184,7 @@ pub(super) enum Command {
     Gpus(GpuArguments),
 }
 
-/// What is different when a job goes on.
+/// The changes when a job goes on.
 #[derive(Debug, Args)]
 pub(super) struct ResumeArguments {
     /// jobs/{id}, or the bare id
@@ -241,7 +241,7 @@ pub(super) struct PlanArguments {
     /// Version of PyTorch; without it the newest that fits
     #[arg(long, value_name = "VERSION")]
     pub(super) pytorch: Option<String>,
-    /// What to compute on
+    /// Device to compute on
     #[arg(long, value_enum)]
     pub(super) accelerator: AcceleratorChoice,
     /// Version of Python; needed without a runtime, and with one whose Python is not known

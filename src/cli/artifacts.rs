@@ -102,7 +102,7 @@ async fn fetch(connection: Connection, output: Output, name: &str, to: &Path) ->
         Err(_) => 0,
     };
     let mut stream = match begin(&connection, name, have).await {
-        // What is there is longer than the file is now: another file.
+        // The part that is there is longer than the file is now: another file.
         Err(status) if status.code() == tonic::Code::OutOfRange => {
             (have, digest) = (0, Sha256::default());
             begin(&connection, name, 0).await?

@@ -1,4 +1,4 @@
-//! What runs where: versions and the machine.
+//! Versions and the machine.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ pub(super) async fn version(connection: Connection, output: Output) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is loaded from where, and why not.
+/// The libraries that are loaded, with their places, or why not.
 pub(super) fn versions(answer: &v1::GetVersionResponse) -> String {
     let library = |library: &Option<v1::LibraryVersion>| match library {
         Some(found) if found.absent_reason.is_empty() && found.found_by.is_empty() => {
@@ -76,7 +76,7 @@ fn describe(cluster: &v1::Cluster) -> String {
     text + &capabilities(cluster)
 }
 
-/// What can and what cannot be done here.
+/// The abilities of this node.
 pub(super) fn capabilities(cluster: &v1::Cluster) -> String {
     let rows: Vec<_> = cluster
         .capabilities

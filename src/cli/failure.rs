@@ -1,4 +1,4 @@
-//! What went wrong, for people: the cause and the remedy.
+//! Failures in words for people: the cause and the remedy.
 
 use std::process::ExitCode;
 

@@ -1,12 +1,13 @@
-//! Streams that outlast a restart of the daemon: where the connection is lost, what is missing is
-//! asked for again. What is refused stays refused, and a daemon that does not come back is told
-//! like one that is not there.
+//! Streams that outlast a restart of the daemon: where the connection is lost, or the daemon says
+//! that it can be asked again, what is missing is asked for again. What is refused stays refused,
+//! and a daemon that does not come back is told like one that is not there.
 
 use std::error::Error;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt;
 
 use super::connection::Connection;
 use super::failure::Failure;
@@ -22,7 +23,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 /// A request for a stream that can be made again for what is behind the last message.
 pub(super) trait Followed {
-    /// What the stream brings.
+    /// A message of the stream.
     type Message;
 
     /// Makes the request.
@@ -84,10 +85,11 @@ impl<R: Followed> Following<R> {
                     self.stream = None;
                     if self.patience.is_none() {
                         let minutes = LIMIT.as_secs() / 60;
-                        tell(&format!(
-                            "the connection to torchd is lost ({}); it is tried again for {minutes} minutes",
-                            status.message()
-                        ));
+                        let what = match may_ask_again(&status) {
+                            true => "torchd has ended the answer for now",
+                            false => "the connection to torchd is lost",
+                        };
+                        tell(&format!("{what} ({}); it is tried again for {minutes} minutes", status.message()));
                     }
                     if !self.patience.get_or_insert_with(Patience::new).wait().await {
                         return Err(self.connection.lost(&status));
@@ -99,10 +101,18 @@ impl<R: Followed> Following<R> {
     }
 }
 
-/// Whether a stream ended because the daemon has gone, and not because it refuses. What a daemon
-/// says has no source; what happened to the connection has.
+/// Whether a stream ended because the daemon has gone or has no room for it now, and not because it
+/// refuses. What a daemon says has no source; what happened to the connection has.
 fn is_loss(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) || status.source().is_some()
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
+        || status.source().is_some()
+        || may_ask_again(status)
+}
+
+/// Whether the daemon says that the same may be asked for again: the machine was short of
+/// something, others took all the room, or we did not read.
+fn may_ask_again(status: &Status) -> bool {
+    status.get_details_retry_info().is_some()
 }
 
 /// How long to wait for a daemon.
@@ -196,6 +206,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_no_loss() {
+        let short = tonic_types::ErrorDetails::with_retry_info(Some(Duration::from_secs(5)));
+        assert!(is_loss(&Status::with_error_details(Code::ResourceExhausted, "too many open files", short)));
+        assert!(!is_loss(&Status::resource_exhausted("it is too large")));
         assert!(is_loss(&Status::unavailable("torchd is shutting down")));
         assert!(is_loss(&Status::from_error(Box::new(h2::Error::from(h2::Reason::INTERNAL_ERROR)))));
         for status in [Status::not_found(""), Status::out_of_range(""), Status::internal(""), Status::data_loss("")] {

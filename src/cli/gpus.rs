@@ -330,7 +330,7 @@ fn jobs(jobs: &[String], count: Option<v1::GpuProcessCount>) -> String {
     if parts.is_empty() { "-".into() } else { parts.join(", ") }
 }
 
-/// What speaks against a GPU, and what to do.
+/// The reasons against a GPU, with their remedies.
 fn notes(gpu: &v1::Gpu) -> Vec<String> {
     let reasons = gpu.health.iter().flat_map(|health| &health.reasons);
     reasons.map(|reason| format!("{}. {}", reason.message.trim_end_matches('.'), reason.remedy)).collect()

@@ -136,7 +136,7 @@ fn waiting_state(job: &v1::Job) -> String {
 pub(super) async fn show(connection: Connection, output: Output, job: &str) -> Done {
     let job = connection.jobs().get_job(v1::GetJobRequest { name: name(job) }).await?.into_inner();
     let list = v1::ListCheckpointsRequest { name: job.name.clone(), page_size: 1, page_token: String::new() };
-    // What can be told of the job is told also where its folder cannot be read.
+    // The rest of the job is told even if its folder cannot be read.
     let damaged = connection.jobs().list_checkpoints(list).await.map(|list| list.into_inner().damaged);
     output.print(&job, |job| describe(job, &damaged.unwrap_or_default()))?;
     Ok(ExitCode::SUCCESS)

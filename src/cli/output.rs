@@ -56,7 +56,7 @@ impl Output {
     }
 }
 
-/// What a shell makes of a program that nobody reads any more: 128 and SIGPIPE.
+/// The exit code that a shell gives a program whose reader is gone: 128 and SIGPIPE.
 const EXIT_UNREAD: i32 = 141;
 
 fn json_line<M: Name>(message: &M) -> Result<String, Failure> {

@@ -17,7 +17,7 @@ use super::table;
 use crate::proto::v1::{self, job_record::What, watch_event::Event};
 use crate::terminal::shown_in_line;
 
-/// What a shell makes of a program that Ctrl-C ended: 128 and SIGINT.
+/// The exit code that a shell gives a program that Ctrl-C ended: 128 and SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Follows a job to its end.
@@ -84,7 +84,7 @@ fn ending(job: &v1::Job) -> String {
     text
 }
 
-/// What people see while they wait.
+/// The progress that people see while they wait.
 struct Screen {
     bar: ProgressBar,
     is_live: bool,

@@ -58,7 +58,7 @@ pub struct CatalogueMistake {
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong, with the field's name.
+    /// The mistake, with the field's name.
     pub what: String,
 }
 
@@ -209,7 +209,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// What the parser found wrong, with the line and the words that stand there.
+/// The mistake that the parser found, with the line and the words that stand there.
 fn mistake_of(name: &str, text: &str, error: &toml::de::Error) -> CatalogueMistake {
     let line = line_of(text, error.span().map_or(0, |span| span.start));
     let found = text.lines().nth(line - 1).unwrap_or_default().trim();

@@ -1,11 +1,12 @@
-//! What is known of a machine, read and typed. Versions that are none are mistakes of the request.
+//! The known facts about a machine, read and typed. Versions that are none are mistakes of the
+//! request.
 
 use super::runtime::RuntimeQuery;
 use super::{Catalogue, Version};
 use crate::job::Violations;
 use crate::proto::v1;
 
-/// What is known of a machine; None is not known.
+/// The known facts about a machine; None is not known.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     pub(super) gpus: Option<Vec<GpuFact>>,

@@ -25,7 +25,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => Severity::$severity,)* }
             }
 
-            /// What it is about.
+            /// Its subject.
             pub fn concern(self) -> Concern {
                 match self { $(Self::$name => Concern::$concern,)* }
             }
@@ -130,13 +130,13 @@ impl v1::Finding {
         format!("{}{found}{}", self.summary, remedy.unwrap_or_default())
     }
 
-    /// What was found.
+    /// The value that was found.
     pub(super) fn found(mut self, found: impl Into<String>) -> Self {
         self.found = found.into();
         self
     }
 
-    /// What is needed.
+    /// The value that is needed.
     pub(super) fn needed(mut self, needed: impl Into<String>) -> Self {
         self.needed = needed.into();
         self

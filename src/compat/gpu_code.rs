@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::Version;
 
-/// What a build holds code for: capabilities such as `8.6`, with `+PTX` where the driver can
-/// compile for newer ones.
+/// The GPUs that a build holds code for: capabilities such as `8.6`, with `+PTX` where the driver
+/// can compile for newer ones.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct Coverage {

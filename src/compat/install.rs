@@ -111,7 +111,7 @@ fn read(catalogue: &Catalogue, request: &v1::PlanInstallRequest) -> Result<Asked
     wrong.or(Some(Asked { query, python, is_gpu, pytorch, variant, driver, compute }))
 }
 
-/// What the runtime has already, and what that means for the plan.
+/// The packages that the runtime has already, and their consequence for the plan.
 fn on_runtime(plan: &mut InstallPlan, catalogue: &Catalogue, row: &RuntimeRow, query: &RuntimeQuery, asked: &Asked) {
     plan.runtime = if query.is_ml { row.name.to_string() } else { format!("{} (standard)", row.name.version) };
     plan.sources.extend(catalogue.sources_of(&row.sources));

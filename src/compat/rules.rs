@@ -24,7 +24,7 @@ struct Found {
     ways: Vec<Vec<Way>>,
 }
 
-/// What a rule looks at, and what has been found so far.
+/// The input of a rule, and the findings so far.
 struct Case<'a> {
     catalogue: &'a Catalogue,
     facts: &'a Facts,
@@ -89,7 +89,7 @@ pub fn check(catalogue: &Catalogue, facts: &Facts, day: Date) -> v1::Compatibili
     }
 }
 
-/// What the rules find. Which of the ways out help is judged by the caller.
+/// The findings of the rules. Which of the ways out help is judged by the caller.
 fn judge(catalogue: &Catalogue, facts: &Facts, day: Date, is_trial: bool) -> Vec<Found> {
     let torch = &facts.torch;
     let release = torch.version.as_ref().and_then(|version| catalogue.release(version));

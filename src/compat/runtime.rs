@@ -42,7 +42,7 @@ pub struct NoRuntime(pub String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{asked:?} is not in the catalogue; the nearest are {}", nearest.join(", "))]
 pub struct UnknownRuntime {
-    /// What was asked for.
+    /// The name that was asked for.
     pub asked: String,
     /// The three nearest.
     pub nearest: Vec<String>,
@@ -64,7 +64,7 @@ pub struct RuntimeFilter {
 pub struct SupportOn {
     /// On the day.
     pub status: v1::Support,
-    /// What it rests on.
+    /// The reason for it.
     pub reason: String,
 }
 

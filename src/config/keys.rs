@@ -11,7 +11,7 @@ pub struct Mistake {
     pub key: String,
     /// Where the value came from; empty where nobody set it.
     pub origin: String,
-    /// What is wrong and what would be right.
+    /// The mistake, and what would be right.
     pub what: String,
 }
 

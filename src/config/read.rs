@@ -9,15 +9,15 @@ use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
-    INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, duration, hosts, in_range, listen, log_format, log_level,
-    long_duration, mode, path, paths,
+    INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, MOST_MESSAGE_BYTES, duration, hosts, in_range, listen, log_format,
+    log_level, long_duration, mode, path, paths,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
 /// The settings file that is read where no other is named.
 pub const DEFAULT_FILE: &str = "/etc/torchd/torchd.toml";
 
-/// What flags say; None and empty where they say nothing.
+/// The settings that flags give; None and empty where they give none.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// `--config`
@@ -181,7 +181,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
             );
         }
     }
-    let grpc_max_message_bytes = keys.take("grpc.max_message_bytes", in_range(1024, 1 << 30, "bytes"));
+    let grpc_max_message_bytes = keys.take("grpc.max_message_bytes", in_range(1024, MOST_MESSAGE_BYTES, "bytes"));
     let grpc_max_streams = keys.take("grpc.max_streams", in_range(1, 1 << 20, "calls"));
     let grpc_keepalive_interval = interval(keys, "grpc.keepalive_interval");
     let state_dir = keys.take("state_dir", path);

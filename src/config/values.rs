@@ -1,4 +1,4 @@
-//! What single values have to be.
+//! The rules for single values.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -54,6 +54,10 @@ pub(super) fn hosts(value: &Value) -> Result<Vec<String>, String> {
 
 /// Intervals at which something can be done again.
 pub(super) const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// The largest request that the settings may allow, in bytes. Requests on their way have as much
+/// room together.
+pub const MOST_MESSAGE_BYTES: usize = 32 << 20;
 
 /// The longest path of a Unix socket, without the byte that ends it. (unix(7), sun_path)
 pub const LONGEST_SOCKET: usize = 107;

@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     pub(super) command: Option<Command>,
 }
 
-/// What else the program does than to serve.
+/// The commands besides serving.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(super) enum Command {
     /// Look over the database and the jobs' folders; the exit code is 0 if all is well and 1 if not
@@ -52,7 +52,7 @@ pub(super) enum Command {
 }
 
 impl Arguments {
-    /// What the flags say about settings.
+    /// The settings that the flags give.
     pub(super) fn flags(&self) -> Flags {
         Flags {
             config: self.config.clone(),

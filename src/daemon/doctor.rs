@@ -33,12 +33,12 @@ pub(super) fn main(settings: &Settings, is_repair: bool) -> ExitCode {
             return ExitCode::from(failure.code);
         }
     };
-    // Whoever has stopped reading has seen enough.
+    // A reader that has closed the pipe has seen enough.
     let _ = std::io::stdout().write_all(shown(&words).as_bytes());
     if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEMS) }
 }
 
-/// What is found, and whether all of it is well.
+/// The findings, and whether all is well.
 fn look(state_dir: &Path) -> Result<(String, bool), StartError> {
     let state_dir = existing(state_dir)?;
     let lock = startup::lock_file(&state_dir);
@@ -46,7 +46,7 @@ fn look(state_dir: &Path) -> Result<(String, bool), StartError> {
     let places = startup::places(&state_dir);
     let mut findings = found(&places)?;
     if is_served && !findings.problems.is_empty() {
-        // What the daemon has just put right, or is about to, is no problem.
+        // A thing that the daemon has just put right, or is about to, is no problem.
         std::thread::sleep(LOOK_AGAIN_AFTER);
         let again = found(&places)?;
         findings.problems.retain(|problem| again.problems.contains(problem));

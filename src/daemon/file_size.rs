@@ -1,4 +1,4 @@
-//! What happens when a file reaches the limit on the size of files (`ulimit -f`): the write fails
+//! The behaviour when a file reaches the limit on the size of files (`ulimit -f`): the write fails
 //! with EFBIG, as on a full disk, and whoever wrote carries on. By default a signal ends the
 //! program.
 

@@ -52,11 +52,11 @@ impl Heartbeat {
         self.parts.iter().map(move |(name, moved)| (*name, age(moved)))
     }
 
-    /// What does not get on, in words; None where everything does.
+    /// The part that makes no progress, in words; None if all do.
     pub(super) fn standstill(&self) -> Option<String> {
         let gates = self.gates.iter().filter_map(|(name, gate)| Some((*name, gate.standstill()?)));
         let (name, age) = self.ages().chain(gates).filter(|(_, age)| *age > LATE).max_by_key(|(_, age)| *age)?;
-        Some(format!("{name} has not got on for {} s", age.as_secs()))
+        Some(format!("{name} has made no progress for {} s", age.as_secs()))
     }
 
     /// A part without which nothing works will not move any more. Work for clients that hangs is no
@@ -82,13 +82,13 @@ mod tests {
             false => Box::pin(ready(())),
         });
         let moves: Beat = Box::new(|| Box::pin(ready(())));
-        let heartbeat = Heartbeat::start(vec![("looking after jobs", beat), ("something else", moves)], []);
+        let heartbeat = Heartbeat::start(vec![("managing jobs", beat), ("something else", moves)], []);
         sleep(2 * HOPELESS).await;
         assert_eq!((heartbeat.standstill(), heartbeat.is_hopeless()), (None, false));
         hangs.store(true, Ordering::Relaxed);
         sleep(LATE + 2 * EVERY).await;
         let words = heartbeat.standstill().unwrap();
-        assert!(words.starts_with("looking after jobs has not got on for "), "{words}");
+        assert!(words.starts_with("managing jobs has made no progress for "), "{words}");
         assert!(!heartbeat.is_hopeless());
         sleep(HOPELESS).await;
         assert!(heartbeat.is_hopeless());
@@ -111,7 +111,7 @@ mod tests {
         begun.await.unwrap();
         assert_eq!(heartbeat.standstill(), None, "not for long yet");
         tokio::time::advance(2 * HOPELESS).await;
-        assert_eq!(heartbeat.standstill().unwrap(), "reading files for clients has not got on for 600 s");
+        assert_eq!(heartbeat.standstill().unwrap(), "reading files for clients has made no progress for 600 s");
         assert!(!heartbeat.is_hopeless());
         release.send(()).unwrap();
         work.await.unwrap().unwrap();

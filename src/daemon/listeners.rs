@@ -34,7 +34,7 @@ pub(super) struct Listeners {
     limits: Limits,
 }
 
-/// What a connection may do.
+/// The limits of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     /// Calls that it may have in hand at once.

@@ -20,7 +20,7 @@ use crate::manager::RUNS;
 pub(super) struct GroupReads(pub(super) bool);
 
 impl GroupReads {
-    /// Sets the mode of the state folder itself, before a file in it is opened.
+    /// Sets the mode of the state folder itself. New files in it are private in any case.
     pub(super) fn close(self, state_dir: &Path) {
         // The group passes through it to the jobs, and cannot list it.
         let mode = if self.0 { 0o710 } else { 0o700 };

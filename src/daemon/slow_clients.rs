@@ -47,7 +47,7 @@ impl Listener for Impatient {
     }
 }
 
-/// What a connection is about.
+/// The stage of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Nobody asks.
@@ -110,7 +110,7 @@ impl Head {
     }
 }
 
-/// What is waited for while the limit has not passed.
+/// The result of a poll, or a timeout once the limit has passed.
 fn within<T>(limit: &mut Pin<Box<Sleep>>, context: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
     if poll.is_pending() && limit.as_mut().poll(context).is_ready() {
         return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -231,7 +231,7 @@ mod tests {
         connect
     }
 
-    /// What is sent in which second.
+    /// The words that are sent, each with its second.
     type Sent<'a> = &'a [(u64, &'a str)];
 
     fn asks(page: &str) -> String {

@@ -1,4 +1,4 @@
-//! What has to be there before the daemon can serve, and how its absence is told.
+//! The needs of the daemon before it can serve, and the errors when one is not met.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,6 @@ impl StateDir {
         std::fs::create_dir_all(path.join("jobs")).map_err(cannot)?;
         // Relative paths would mean something else to runners, which work in their jobs' folders.
         let path = path.canonicalize().map_err(cannot)?;
-        group.close(&path);
         let file = lock_file(&path);
         let Some(lock) = FileLock::take(&file).map_err(cannot)? else {
             let why = if is_held(&file).map_err(cannot)? {
@@ -76,6 +75,8 @@ impl StateDir {
             return Err(StartError::unavailable(&format!("state_dir = {}", path.display()), why));
         };
         Holder::this_process().and_then(|this| lock.sign(&this)).map_err(cannot)?;
+        // Not before the lock: the folder of another daemon keeps the mode that this one wants.
+        group.close(&path);
         group.settle(&path).map_err(cannot)?;
         Ok(Self { path, _lock: lock })
     }
@@ -115,7 +116,7 @@ pub(super) fn places(state_dir: &Path) -> Places {
     Places { database: state_dir.join("torchd.db"), jobs: state_dir.join("jobs") }
 }
 
-/// What mends a state folder.
+/// The command that mends a state folder.
 pub(super) fn way_out(state_dir: &Path) -> String {
     format!("`torchd doctor --repair --state-dir {}`", state_dir.display())
 }
@@ -202,7 +203,7 @@ pub(super) fn node(settings: &Settings, environment: Environment) -> NodeSource 
     NodeSource::new(environment, settings.cluster_runtime.clone()).with_node_type(settings.cluster_node_type.clone())
 }
 
-/// What watches GPUs: those of this machine, or a profile.
+/// The watcher of GPUs: those of this machine, or a profile.
 pub(super) fn watcher(settings: &Settings) -> Result<Watcher, StartError> {
     let driver: Box<dyn gpu::Driver> = match &settings.gpu_replay {
         Some(profile) => {
@@ -220,7 +221,7 @@ pub(super) fn watcher(settings: &Settings) -> Result<Watcher, StartError> {
         .map_err(|error| StartError::internal("the thread that watches GPUs cannot be started", error))
 }
 
-/// What looks at this machine.
+/// The checkup of this machine.
 pub(super) fn checkup(settings: &Settings, environment: Environment, catalogue: Arc<Catalogue>) -> Checkup {
     Checkup::new(catalogue, node(settings, environment), NvmlSource::new(settings.nvml_library.clone()))
 }
@@ -284,7 +285,7 @@ pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(),
         "unix": addresses.unix,
         "pid": std::process::id(),
     });
-    // Whoever waits for the file reads it the moment that it is there.
+    // A program that waits for the file reads it the moment that it is there.
     write_whole_and(path, ready.to_string().as_bytes(), open_to_others)
         .map_err(|error| StartError::unavailable(&format!("--ready-file {}", path.display()), error))
 }

@@ -1,4 +1,4 @@
-//! What systemd is told, where it asks: NOTIFY_SOCKET and WATCHDOG_USEC say so, and without them
+//! Notifications to systemd, if it asks for them by NOTIFY_SOCKET and WATCHDOG_USEC; without these
 //! nothing happens.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use super::heartbeat::Heartbeat;
 use super::listeners::Addresses;
 
-/// The daemon serves. Keeps the watchdog content from here on, as long as everything gets on:
+/// The daemon serves. Keeps the watchdog content from here on, as long as every part makes progress:
 /// systemd then starts another daemon, which takes over the runners.
 pub(super) fn ready(addresses: &Addresses, heartbeat: Heartbeat) {
     let status = addresses.to_string();

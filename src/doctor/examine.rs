@@ -1,4 +1,4 @@
-//! What can be said of the state without changing it: whether the database is whole, each folder
+//! The examination of the state, which changes nothing: whether the database is whole, each folder
 //! readable, and both of one mind.
 
 use std::collections::BTreeMap;
@@ -14,12 +14,12 @@ use crate::store::{self, Contents, StoreError};
 /// The words for a job whose folder is newer than the database.
 const TAKES_FOLDER: &str = "the folder is newer, and the next start of torchd takes the job from it";
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What is well, in words.
+    /// The parts that are well, in words.
     pub well: Vec<String>,
-    /// What is not.
+    /// The problems.
     pub problems: Vec<String>,
     /// The database is of a later version, and only that version can help.
     pub is_too_new: bool,
@@ -91,7 +91,7 @@ fn look_at_folder(
 ) -> Result<Option<String>, String> {
     let row = rows.map(|rows| rows.get(id));
     let job_file = match JobFile::read(folder) {
-        Err(JobFileError::Missing) if row == Some(None) && folder.is_unanswered(id, born) => {
+        Err(JobFileError::Missing) if row == Some(None) && folder.is_unanswered(id, born).unwrap_or(false) => {
             let note = "left by a request that was never answered; the next start of torchd removes it";
             return Ok(Some(note.into()));
         }
@@ -106,6 +106,7 @@ fn look_at_folder(
         Some(None) => return Err(format!("the database does not have it; {TAKES_FOLDER}")),
         Some(Some(row)) => {
             let attempt = folder.last_attempt();
+            let attempt = attempt.map_err(|error| format!("its attempts cannot be told: {error}"))?;
             if !row.job.state.is_final() && attempt > row.job.attempt.max(job_file.job.attempt) {
                 return Err(format!(
                     "its folder knows of attempt {attempt}, and job.json and the database do not; {TAKES_FOLDER}"

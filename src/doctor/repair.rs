@@ -18,15 +18,15 @@ use crate::manager::{JobFile, Old, Rebuilt, rebuild};
 use crate::proto::json;
 use crate::store::{self, Contents, StoreError};
 
-/// What SQLite keeps beside a database.
+/// The files that SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Debug, Default)]
 pub struct Repaired {
     /// Jobs in the new database.
     pub rebuilt: usize,
-    /// What there is to know about some of them.
+    /// Notes on some of them.
     pub notes: Vec<String>,
     /// Folders of jobs that are not in the new database, and why; they were left as they are.
     pub left: Vec<String>,
@@ -51,7 +51,7 @@ pub enum RepairError {
     /// The system refuses.
     #[error("{what}: {cause}")]
     Io {
-        /// What was tried.
+        /// The step that failed.
         what: String,
         /// The system's words.
         cause: io::Error,

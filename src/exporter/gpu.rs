@@ -353,7 +353,7 @@ fn nvlinks(page: &mut Page, gpus: &[v1::Gpu]) {
     page.family("torchd_gpu_nvlink_errors_total", "Errors of the link.", Kind::Counter, errors);
 }
 
-/// What a GPU is in: one series that is 1 for each.
+/// The states of a GPU: one series that is 1 for each.
 fn states(page: &mut Page, gpus: &[v1::Gpu]) {
     let named = |gpu: &v1::Gpu, label: &'static str, name: &str, prefix: &str| -> Series {
         let name = name.trim_start_matches(prefix).to_ascii_lowercase();
@@ -438,7 +438,7 @@ fn instances(page: &mut Page, gpus: &[v1::Gpu]) {
     page.family("torchd_gpu_mig_activity_ratio", "How busy the instance's parts were.", Kind::Gauge, activity);
 }
 
-/// What is told at every scrape, whether GPUs can be read or not.
+/// The series of every scrape, whether GPUs can be read or not.
 pub(super) fn about(page: &mut Page, source: &v1::GpuSource, xids: &BTreeMap<(String, u64), XidCount>) {
     let states = (1..).map_while(|number| GpuSourceState::try_from(number).ok());
     let states = states.map(|state| {

@@ -41,8 +41,8 @@ pub async fn keep(watcher: Watcher, folder: std::path::PathBuf) {
     }
 }
 
-/// What each file should hold. A GPU without a job has an empty one: what an earlier daemon has
-/// left there is true no more.
+/// The content that each file should have. A GPU without a job has an empty one, which replaces the
+/// file of an earlier daemon.
 fn files(gpus: &[v1::Gpu]) -> BTreeMap<String, String> {
     let lines = |jobs: &[String]| jobs.iter().map(|job| job.trim_start_matches("jobs/").to_owned() + "\n").collect();
     let mut files = BTreeMap::new();

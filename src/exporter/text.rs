@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-/// What kind of a family.
+/// The kind of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Only grows, apart from starts at 0.

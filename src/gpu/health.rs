@@ -3,17 +3,17 @@
 
 use crate::proto::v1::{self, ClockReduction, GpuHealthState as State, GpuRecoveryAction as Action};
 
-/// What was heard of a GPU, and speaks against it until the driver is loaded anew or says that the
+/// An event that speaks against a GPU until the driver is loaded anew or says that the
 /// GPU is whole again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     /// For programs, such as `XID_79`.
     pub(super) code: String,
-    /// What it makes of the GPU.
+    /// The health of the GPU that follows from it.
     pub(super) state: State,
     /// For people.
     pub(super) message: String,
-    /// What to do.
+    /// The remedy.
     pub(super) remedy: String,
 }
 

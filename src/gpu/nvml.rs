@@ -21,7 +21,7 @@ pub(super) use gauge::Gauge;
 pub use identity::{GpuIdentity, NvmlReading, NvmlSource};
 pub(super) use readings::reductions;
 
-/// What the loader is asked for where no file is named.
+/// The library that the loader is asked for if no file is named.
 const LIBRARY: &str = "libnvidia-ml.so.1";
 
 /// How NVML is used.

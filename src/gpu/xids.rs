@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::proto::v1::GpuHealthState;
 
-/// What is known of an Xid.
+/// The known facts about an Xid.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Xid {
@@ -18,12 +18,12 @@ pub struct Xid {
     pub name: String,
     /// In a sentence.
     pub meaning: String,
-    /// What it makes of the GPU.
+    /// The health of the GPU that follows from it.
     pub effect: Effect,
     /// Where it usually comes from.
     #[serde(default)]
     pub cause: Vec<Cause>,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
     /// The same as commands, where there are some.
     #[serde(default)]
@@ -32,7 +32,7 @@ pub struct Xid {
     pub sources: Vec<String>,
 }
 
-/// What an Xid makes of a GPU.
+/// The health of a GPU that follows from an Xid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {

@@ -20,6 +20,9 @@ pub struct Course {
     /// The next attempt does not begin before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<SystemTime>,
+    /// A user wants the next attempt to begin anew: the checkpoints go before it begins.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub begins_anew: bool,
     /// Why a user wants its runner to end; None while nobody does. Other causes do not outlive the
     /// daemon.
     #[serde(skip_serializing_if = "Option::is_none")]

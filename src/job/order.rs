@@ -27,6 +27,9 @@ pub struct Order {
     /// taken, and where there is none the attempt ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_step: Option<u64>,
+    /// Where its output begins in the log, in bytes.
+    #[serde(default)]
+    pub log_begins: u64,
     /// What resumes have changed of the spec, all together.
     #[serde(default, with = "json::optional", skip_serializing_if = "Option::is_none")]
     pub edits: Option<v1::JobEdits>,

@@ -9,7 +9,7 @@ use crate::shortage::Unjudged;
 pub struct Violation {
     /// Path of the field, for example `optimizer.sgd.learning_rate`.
     pub field: String,
-    /// What is wrong, what was found and what would be right.
+    /// The mistake, the value found, and what would be right.
     pub description: String,
     /// It is no mistake: why this could not be looked at now.
     pub unjudged: Option<Unjudged>,

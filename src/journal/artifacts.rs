@@ -1,14 +1,17 @@
 //! The files that a job leaves for its user: results, checkpoints, event files. Half-written files
 //! and those of the daemon are not among them.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::checkpoint::checkpoints;
+use super::checkpoint::Checkpoint;
 use super::folder::JobFolder;
+use super::survey::damage;
 use crate::beneath::{Entry, Folder, NotAFile, present};
+use crate::gate::Wanted;
 
 /// Folders of a job's folder whose files are the user's.
 const OPEN: [&str; 3] = ["artifacts", "checkpoints", "tensorboard"];
@@ -28,25 +31,49 @@ pub struct Artifact {
 
 /// The files of a job, by path.
 pub fn artifacts(folder: &JobFolder) -> io::Result<Vec<Artifact>> {
-    let mut found = Vec::new();
+    let (_caller, wanted) = Wanted::by_caller();
+    artifacts_after(folder, "", usize::MAX, &wanted)
+}
+
+/// The files of a job behind that path, by path, at most so many. Files before it are not opened.
+pub fn artifacts_after(folder: &JobFolder, after: &str, most: usize, wanted: &Wanted) -> io::Result<Vec<Artifact>> {
+    let mut page = Page { after, most, wanted, found: Vec::new() };
     if let Some(place) = present(Folder::open(folder.path()))? {
         for open in OPEN {
-            if let Some(below) = present(place.folder(open))? {
-                walk(&below, open, &mut found)?;
+            if page.is_behind(&format!("{open}/"))
+                && let Some(below) = present(place.folder(open))?
+            {
+                page.walk(&below, open)?;
             }
         }
     }
-    for checkpoint in checkpoints(folder)? {
-        let name = JobFolder::checkpoint_name(checkpoint.step());
-        for file in &checkpoint.manifest.files {
-            let path = format!("{name}/{}", file.name);
-            if let Some(artifact) = found.iter_mut().find(|artifact| artifact.path == path) {
-                artifact.sha256 = Some(file.sha256.clone());
+    let mut found = page.found;
+    // Files of a checkpoint stand together.
+    for files in found.chunk_by_mut(|one, other| checkpoint_of(&one.path) == checkpoint_of(&other.path)) {
+        let Some(name) = files.first().and_then(|file| checkpoint_of(&file.path)) else { continue };
+        wanted.check()?;
+        let checkpoint = match Checkpoint::open(&folder.path().join(name)) {
+            Ok(checkpoint) => checkpoint,
+            // Its files are there all the same.
+            Err(error) => {
+                damage(error)?;
+                continue;
             }
+        };
+        let sums: HashMap<_, _> = checkpoint.manifest.files.iter().map(|sum| (&*sum.name, &sum.sha256)).collect();
+        for file in files {
+            let name = file.path.rsplit_once('/').map_or(&*file.path, |(_, name)| name);
+            file.sha256 = sums.get(name).map(|sum| (*sum).clone());
         }
     }
-    found.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(found)
+}
+
+/// The checkpoint that a file belongs to.
+fn checkpoint_of(path: &str) -> Option<&str> {
+    let (checkpoint, name) = path.rsplit_once('/')?;
+    let is_one = checkpoint.starts_with("checkpoints/step-") && !name.is_empty();
+    (is_one && checkpoint.matches('/').count() == 1).then_some(checkpoint)
 }
 
 /// Where a file for the user lies; None where the path is not that of one: it leads elsewhere, or
@@ -71,25 +98,47 @@ pub fn open_artifact(folder: &JobFolder, path: &str) -> io::Result<File> {
     })
 }
 
-/// Adds the files of a folder and of the folders in it. Links are not followed, and what retention
-/// removes meanwhile is passed over.
-fn walk(folder: &Folder, name: &str, found: &mut Vec<Artifact>) -> io::Result<()> {
-    for Entry { name: part, is_folder, is_file } in folder.entries()? {
-        if part.starts_with('.') {
-            continue;
-        }
-        let path = format!("{name}/{part}");
-        if is_folder {
-            if let Some(below) = present(folder.folder(&part))? {
-                walk(&below, &path, found)?;
-            }
-        } else if is_file && let Some(file) = present(folder.file(&part))? {
-            let about = file.metadata()?;
-            let updated = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            found.push(Artifact { path, size_bytes: about.len(), updated, sha256: None });
-        }
+/// Some of the files of a job, as they are found.
+struct Page<'a> {
+    after: &'a str,
+    most: usize,
+    wanted: &'a Wanted,
+    found: Vec<Artifact>,
+}
+
+impl Page<'_> {
+    /// Whether a file, or some file of a folder whose path ends with `/`, stands behind where the
+    /// page begins.
+    fn is_behind(&self, path: &str) -> bool {
+        path > self.after || path.ends_with('/') && self.after.starts_with(path)
     }
-    Ok(())
+
+    /// Adds the files of a folder and of the folders in it. Links are not followed, and what
+    /// retention removes meanwhile is passed over.
+    fn walk(&mut self, folder: &Folder, name: &str) -> io::Result<()> {
+        let path = |entry: &Entry| format!("{name}/{}{}", entry.name, if entry.is_folder { "/" } else { "" });
+        let entries = folder.entries()?.into_iter().filter(|entry| !entry.name.starts_with('.'));
+        let mut entries: Vec<_> = entries.map(|entry| (path(&entry), entry)).collect();
+        entries.retain(|(path, _)| self.is_behind(path));
+        // With the `/` of folders this is the order of all the paths.
+        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (path, Entry { name: part, is_folder, is_file }) in entries {
+            self.wanted.check()?;
+            if self.found.len() >= self.most {
+                break;
+            }
+            if is_folder {
+                if let Some(below) = present(folder.folder(&part))? {
+                    self.walk(&below, path.trim_end_matches('/'))?;
+                }
+            } else if is_file && let Some(file) = present(folder.file(&part))? {
+                let about = file.metadata()?;
+                let updated = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                self.found.push(Artifact { path, size_bytes: about.len(), updated, sha256: None });
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +212,39 @@ mod tests {
         {
             assert_eq!(artifact_path(&job, path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn pages_hold_every_file_once_in_the_order_of_their_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = JobFolder::new(folder.path().into());
+        let mut expected: Vec<String> =
+            ["artifacts/a", "artifacts/a-b/c", "artifacts/a.b", "artifacts/a0/d", "artifacts/b/e/f", "tensorboard/g"]
+                .map(str::to_owned)
+                .to_vec();
+        expected.extend([3, 20, 100].map(|step| format!("{}/model", JobFolder::checkpoint_name(step))));
+        expected.sort();
+        for path in &expected {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        let (_caller, wanted) = Wanted::by_caller();
+        let paths = |found: Vec<Artifact>| found.into_iter().map(|found| found.path).collect::<Vec<_>>();
+        assert_eq!(paths(artifacts(&job).unwrap()), expected);
+        for size in 1..4 {
+            let (mut told, mut after) = (Vec::new(), String::new());
+            loop {
+                let page = paths(artifacts_after(&job, &after, size, &wanted).unwrap());
+                let Some(last) = page.last().cloned() else { break };
+                assert!(page.len() <= size);
+                (after, told) = (last, [told, page].concat());
+            }
+            assert_eq!(told, expected, "{size}");
+        }
+        let (caller, wanted) = Wanted::by_caller();
+        assert_eq!(paths(artifacts_after(&job, "tensorboard/", 9, &wanted).unwrap()), ["tensorboard/g"]);
+        drop(caller);
+        assert!(artifacts_after(&job, "tensorboard/", 9, &wanted).is_err(), "nobody waits for it");
     }
 }

@@ -18,7 +18,7 @@ use crate::sha256::Sha256;
 pub struct Checkpoint {
     /// Its folder.
     pub path: PathBuf,
-    /// What it holds.
+    /// Its content.
     pub manifest: Manifest,
 }
 
@@ -93,7 +93,7 @@ impl Checkpoint {
 #[error("the checkpoint {} is damaged: {what}", path.display())]
 pub(super) struct Damage {
     path: PathBuf,
-    /// What is wrong with it.
+    /// The damage.
     pub(super) what: String,
 }
 

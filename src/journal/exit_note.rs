@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{JobFolder, sync_folder, write_whole};
-use crate::beneath::folder_of;
+use crate::beneath::{folder_of, present};
 use crate::job::end::Exit;
 
 /// A note is shorter than this; what is left are spaces, which JSON allows.
@@ -51,7 +51,7 @@ impl ExitRoom {
     }
 
     /// Leaves the note, also on a disk that is full now.
-    pub fn write(self, note: &ExitNote) -> io::Result<()> {
+    pub fn write(&self, note: &ExitNote) -> io::Result<()> {
         let text = serde_json::to_vec(note)?;
         self.file.write_all_at(&text, 0)?;
         self.file.sync_all()?;
@@ -87,13 +87,8 @@ impl ExitNote {
     /// # Errors
     /// `InvalidData` where something else than a note stands there.
     pub fn read(folder: &JobFolder) -> io::Result<Option<Self>> {
-        match fs::read(folder.exit()) {
-            Ok(bytes) => {
-                let note = serde_json::from_slice(&bytes);
-                Ok(Some(note.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let Some(bytes) = present(fs::read(folder.exit()))? else { return Ok(None) };
+        let note = serde_json::from_slice(&bytes);
+        note.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }

@@ -16,6 +16,7 @@ use nix::libc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::beneath::present;
 use crate::node::process_stat;
 
 /// The lock, held until it is dropped.
@@ -48,10 +49,11 @@ impl FileLock {
     /// nobody finds the lock any more.
     pub fn is_lost(&self, path: &Path) -> bool {
         let place = |file: fs::Metadata| (file.dev(), file.ino());
-        match (self.file.metadata(), fs::metadata(path)) {
-            (Ok(ours), Ok(found)) => place(ours) != place(found),
-            (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
-            (Err(_), Ok(_)) => false,
+        match (self.file.metadata(), present(fs::metadata(path))) {
+            (Ok(ours), Ok(Some(found))) => place(ours) != place(found),
+            (_, Ok(None)) => true,
+            // That cannot be told now.
+            (_, Err(_)) | (Err(_), Ok(Some(_))) => false,
         }
     }
 }
@@ -59,11 +61,7 @@ impl FileLock {
 /// Whether a process holds the lock on a file, asked and not tried. A file that does not exist is
 /// not held. A shared lock does not count: torchd takes none, and every reader of the file could.
 pub fn is_held(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
+    let Some(file) = present(File::open(path))? else { return Ok(false) };
     let mut answer = whole_file(libc::F_RDLCK);
     fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut answer))?;
     Ok(i32::from(answer.l_type) != libc::F_UNLCK)
@@ -103,20 +101,14 @@ pub fn holders(path: &Path) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Who last signed the lock on a file, alive or not; None where nobody has.
+/// The process that last signed the lock on a file, alive or not; None if none has.
 ///
 /// # Errors
 /// `InvalidData` where something else than a signature stands there.
 pub(super) fn read_signature<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) if bytes.is_empty() => Ok(None),
-        Ok(bytes) => {
-            let signature = serde_json::from_slice(&bytes);
-            Ok(Some(signature.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let Some(bytes) = present(fs::read(path))?.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
+    let signature = serde_json::from_slice(&bytes);
+    signature.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// A process, as it signs. A process id alone is not enough: ids are used again.
@@ -138,7 +130,7 @@ impl Holder {
         Ok(Self { pid, boot_id: boot_id()?, start_time: process_stat(pid)?.start_time })
     }
 
-    /// Who last signed the lock on a file, alive or not; None where nobody has.
+    /// The process that last signed the lock on a file, alive or not; None if none has.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         read_signature(path)
     }
@@ -210,6 +202,23 @@ mod tests {
         drop(lock);
         assert!(!is_held(&path).unwrap());
         assert!(FileLock::take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_whose_folder_is_now_a_file_is_neither_held_nor_signed_and_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let (job, moved) = (folder.path().join("job"), folder.path().join("moved"));
+        fs::create_dir(&job).unwrap();
+        let path = job.join("lock");
+        let lock = FileLock::take(&path).unwrap().unwrap();
+        fs::rename(&job, &moved).unwrap();
+        fs::write(&job, "").unwrap();
+        assert_eq!(File::open(&path).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert!(!is_held(&path).unwrap() && lock.is_lost(&path) && Holder::read(&path).unwrap().is_none());
+        fs::remove_file(&job).unwrap();
+        std::os::unix::fs::symlink(&job, &job).unwrap();
+        assert!(is_held(&path).is_err() && Holder::read(&path).is_err(), "that cannot be told");
+        assert!(!lock.is_lost(&path));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct JobFolder {
 impl JobFolder {
     /// The weights, in a checkpoint's folder and among the artifacts.
     pub const MODEL_FILE: &str = "model.safetensors";
-    /// What training needs besides the weights, in a checkpoint's folder.
+    /// The state of training besides the weights, in a checkpoint's folder.
     pub const STATE_FILE: &str = "state.safetensors";
     /// The final weights once more, among the artifacts, as `torch.load` reads them.
     pub const MODEL_PT_FILE: &str = "model.pt";
@@ -82,7 +82,7 @@ impl JobFolder {
         self.path.join("attempts").join(format!("{attempt}.json"))
     }
 
-    /// What happened, record by record.
+    /// The events of the job, record by record.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
     }
@@ -103,23 +103,40 @@ impl JobFolder {
     }
 
     /// The last attempt that the folder knows of; 0 where its job was never started.
-    pub fn last_attempt(&self) -> u32 {
-        let orders = fs::read_dir(self.path.join("attempts")).into_iter().flatten();
-        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok();
-        let ordered = orders.filter_map(|entry| number(entry.ok()?)).max();
-        let signed = Signature::read(self).ok().flatten().map(|runner| runner.attempt);
-        let noted = ExitNote::read(self).ok().flatten().map(|note| note.attempt);
+    ///
+    /// # Errors
+    /// A part of the folder cannot be read, so that there may have been a later one.
+    pub fn last_attempt(&self) -> io::Result<u32> {
         // Only a runner begins a journal.
-        let begun = u32::from(fs::metadata(self.journal()).is_ok_and(|journal| journal.len() > 0));
-        [ordered, signed, noted].into_iter().flatten().fold(begun, u32::max)
+        let begun = present(fs::metadata(self.journal()))?.is_some_and(|journal| journal.len() > 0);
+        let mut last = u32::from(begun);
+        for entry in entries(&self.path.join("attempts"))? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse().ok());
+            last = last.max(number.unwrap_or_default());
+        }
+        let signed = Signature::read(self).map(|signed| signed.map(|runner| runner.attempt));
+        let noted = ExitNote::read(self).map(|noted| noted.map(|note| note.attempt));
+        for told in [signed, noted] {
+            last = last.max(match told {
+                Ok(attempt) => attempt.unwrap_or_default(),
+                // Nobody writes there before the first attempt.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => 1,
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(last)
     }
 
     /// Whether the folder, of which a database tells nothing that was made at `born`, is left over
     /// from a request that was never answered. An older one may be that of a job whose database was
     /// lost, and so may one where nobody knows its age.
-    pub fn is_unanswered(&self, id: &JobId, born: Option<SystemTime>) -> bool {
+    ///
+    /// # Errors
+    /// A part of the folder cannot be read: it may hold a job.
+    pub fn is_unanswered(&self, id: &JobId, born: Option<SystemTime>) -> io::Result<bool> {
         let is_younger = id.taken().zip(born).is_some_and(|(taken, born)| taken > born);
-        is_younger && !self.job().exists() && self.last_attempt() == 0
+        Ok(is_younger && !self.job().try_exists()? && self.last_attempt()? == 0)
     }
 
     /// Event files.
@@ -202,7 +219,7 @@ impl JobFolder {
     }
 }
 
-/// What lies in a folder; nothing where that is not there.
+/// The entries of a folder; none if it is not there.
 pub fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
     let found = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -283,6 +300,25 @@ mod tests {
         fs::write(folder.path().join(".job.json.new"), "half").unwrap();
         write_whole(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_folder_of_which_a_part_cannot_be_read_is_not_called_unanswered() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(place.path().into());
+        let (id, born) = (JobId::new(SystemTime::now(), 1), Some(SystemTime::UNIX_EPOCH));
+        let cannot_be_read = |path: PathBuf| {
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+            let answer = folder.is_unanswered(&id, born);
+            fs::remove_file(path).unwrap();
+            answer.is_err()
+        };
+        for path in [folder.job(), folder.journal(), folder.lock(), folder.exit(), folder.path().join("attempts")] {
+            assert!(cannot_be_read(path.clone()), "{}", path.display());
+        }
+        assert!(folder.is_unanswered(&id, born).unwrap());
+        fs::write(folder.lock(), "no signature").unwrap();
+        assert!(!folder.is_unanswered(&id, born).unwrap() && folder.last_attempt().unwrap() == 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,9 +36,17 @@ pub struct JournalIndex {
     resumes: Vec<(u64, u64)>,
     /// How far that was looked for.
     known: Position,
-    tags: BTreeMap<String, v1::ScalarTag>,
+    tags: BTreeMap<String, Known>,
     /// How far scalars were counted. What a resume takes back is found by counting anew.
     counted: Position,
+}
+
+/// A tag, and the records of its first and its last point.
+#[derive(Debug)]
+struct Known {
+    tag: v1::ScalarTag,
+    first: u64,
+    last: u64,
 }
 
 impl JournalIndex {
@@ -54,45 +63,48 @@ impl JournalIndex {
         }
     }
 
-    /// Reads the records that the journal has got since. Records that were read stay known where
-    /// reading ends early, as when nobody waits any more.
-    pub fn catch_up(&mut self, wanted: &Wanted) -> Result<(), JournalError> {
+    /// Reads some of the records that the journal has got since; false while there may be more. A
+    /// damage is told once everything before it is known.
+    fn advance(&mut self) -> Result<bool, JournalError> {
         self.check_file()?;
         let mut tail = JournalTail::from(self.folder.clone(), self.known);
-        loop {
-            wanted.check()?;
-            let from = self.known;
-            let records = tail.read(STEP)?;
-            let Some(last) = records.last().map(|record| record.sequence) else { break };
-            if self.marks.last().is_none_or(|mark| from.sequence >= mark.sequence + STEP as u64) {
-                self.marks.push(from);
-            }
-            for record in &records {
-                if let Some(What::Resumed(resumed)) = &record.what {
-                    self.resumes.push((record.sequence, resumed.step));
-                    self.tags.clear();
-                    self.counted = Position::default();
-                }
-            }
-            self.known = tail.position();
-            debug_assert_eq!(self.known.sequence, last);
-            if self.counted == from {
-                self.count(&records);
-                self.counted = self.known;
-            }
+        let read = tail.read(STEP);
+        if let Ok(records) = &read
+            && !records.is_empty()
+        {
+            self.note(records, tail.position());
+            return Ok(false);
         }
-        let mut tail = JournalTail::from(self.folder.clone(), self.counted);
-        while self.counted.sequence < self.known.sequence {
-            wanted.check()?;
+        if self.counted.sequence < self.known.sequence {
+            let mut tail = JournalTail::from(self.folder.clone(), self.counted);
             let missing = self.known.sequence - self.counted.sequence;
             let records = tail.read(STEP.min(missing as usize))?;
-            if records.is_empty() {
-                break;
-            }
             self.count(&records);
             self.counted = tail.position();
+            // Somebody may have cut the journal off.
+            return Ok(records.is_empty());
         }
-        Ok(())
+        read.map(|_| true)
+    }
+
+    /// Takes note of the records behind those that are known, up to `end`.
+    fn note(&mut self, records: &[v1::JobRecord], end: Position) {
+        let from = self.known;
+        if self.marks.last().is_none_or(|mark| from.sequence >= mark.sequence + STEP as u64) {
+            self.marks.push(from);
+        }
+        for record in records {
+            if let Some(What::Resumed(resumed)) = &record.what {
+                self.resumes.push((record.sequence, resumed.step));
+                self.tags.clear();
+                self.counted = Position::default();
+            }
+        }
+        self.known = end;
+        if self.counted == from {
+            self.count(records);
+            self.counted = end;
+        }
     }
 
     /// Forgets everything where the file is another one, or shorter than what was read of it.
@@ -115,29 +127,32 @@ impl JournalIndex {
             }
             for value in &scalars.values {
                 let point = v1::ScalarPoint { step: scalars.step, time: record.time, value: value.value };
-                // Most are known: no name is copied for those.
-                let tag = match self.tags.get_mut(&value.tag) {
-                    Some(tag) => tag,
-                    None => self.tags.entry(value.tag.clone()).or_insert_with(|| v1::ScalarTag {
-                        tag: value.tag.clone(),
-                        point_count: 0,
-                        last: None,
-                    }),
+                let fresh = || Known {
+                    tag: v1::ScalarTag { tag: value.tag.clone(), point_count: 0, last: None },
+                    first: record.sequence,
+                    last: record.sequence,
                 };
-                tag.point_count += 1;
-                tag.last = Some(point);
+                // Most are known: no name is copied for those.
+                let known = match self.tags.get_mut(&value.tag) {
+                    Some(known) => known,
+                    None => self.tags.entry(value.tag.clone()).or_insert_with(fresh),
+                };
+                known.tag.point_count += 1;
+                known.tag.last = Some(point);
+                known.last = record.sequence;
             }
         }
     }
 
     /// Whether a later attempt has taken up before that step of that record.
     fn is_superseded(&self, sequence: u64, step: u64) -> bool {
-        self.resumes.iter().any(|&(later, from)| later > sequence && from < step)
+        is_superseded(&self.resumes, sequence, step)
     }
 
-    /// The tags of the job, by name.
-    pub fn tags(&self) -> &BTreeMap<String, v1::ScalarTag> {
-        &self.tags
+    /// The tags of the job behind that name, by name.
+    pub fn tags_after(&self, name: &str) -> impl Iterator<Item = &v1::ScalarTag> {
+        let behind = (Bound::Excluded(name), Bound::Unbounded);
+        self.tags.range::<str, _>(behind).map(|(_, known)| &known.tag)
     }
 
     /// A place at or before the end of that record, from which it is not far.
@@ -146,23 +161,67 @@ impl JournalIndex {
         behind.checked_sub(1).map_or_else(Position::default, |place| self.marks[place])
     }
 
-    /// The points of a tag behind that record, at most `limit`, and whether there are more: then
-    /// the number of the last record whose point is among them.
-    pub fn points(&self, tag: &str, after: u64, limit: usize, wanted: &Wanted) -> Result<Points, JournalError> {
-        let mut tail = JournalTail::from(self.folder.clone(), self.near(after));
-        tail.skip_to(after)?;
-        let (mut points, mut last) = (Vec::new(), after);
-        loop {
+    /// Where the points of a tag behind that record are; None where the job has no such tag.
+    pub fn span(&self, tag: &str, after: u64) -> Option<Span> {
+        let known = self.tags.get(tag)?;
+        let after = after.max(known.first - 1);
+        Some(Span {
+            folder: self.folder.clone(),
+            tag: tag.to_owned(),
+            near: self.near(after),
+            after,
+            last: known.last,
+            resumes: self.resumes.clone(),
+        })
+    }
+}
+
+fn is_superseded(resumes: &[(u64, u64)], sequence: u64, step: u64) -> bool {
+    resumes.iter().any(|&(later, from)| later > sequence && from < step)
+}
+
+/// The part of a journal that holds points of a tag. It is read without the index, which others
+/// have meanwhile.
+#[derive(Debug)]
+pub struct Span {
+    folder: JobFolder,
+    tag: String,
+    near: Position,
+    after: u64,
+    /// There are none behind this record.
+    last: u64,
+    resumes: Vec<(u64, u64)>,
+}
+
+impl Span {
+    /// The same, up to the damage that the journal has behind what is known.
+    pub fn to_damage(self) -> Self {
+        Self { last: u64::MAX, ..self }
+    }
+
+    /// The points, at most `limit`, and whether there are more: then the number of the last record
+    /// whose point is among them. A damage is told to those who begin at it.
+    pub fn read(&self, limit: usize, wanted: &Wanted) -> Result<Points, JournalError> {
+        let mut tail = JournalTail::from(self.folder.clone(), self.near);
+        tail.skip_to(self.after)?;
+        let (mut points, mut last) = (Vec::new(), self.after);
+        while tail.sequence() < self.last {
             wanted.check()?;
-            let records = tail.read(STEP)?;
+            let records = match tail.read(STEP) {
+                Ok(records) => records,
+                Err(JournalError::Frame(_) | JournalError::Unknown { .. }) if !points.is_empty() => {
+                    return Ok((points, Some(last)));
+                }
+                Err(error) => return Err(error),
+            };
             if records.is_empty() {
-                return Ok((points, None));
+                break;
             }
             for (record, scalars) in records.iter().filter_map(scalars) {
-                if self.is_superseded(record.sequence, scalars.step) {
+                if is_superseded(&self.resumes, record.sequence, scalars.step) {
                     continue;
                 }
-                for value in scalars.values.iter().filter(|value| value.tag == tag) {
+                for value in scalars.values.iter().filter(|value| value.tag == self.tag) {
                     if points.len() == limit {
                         return Ok((points, Some(last)));
                     }
@@ -171,6 +230,7 @@ impl JournalIndex {
                 }
             }
         }
+        Ok((points, None))
     }
 }
 
@@ -194,23 +254,37 @@ pub struct JournalIndexes {
 type Kept = (JobFolder, Arc<Mutex<JournalIndex>>);
 
 impl JournalIndexes {
-    /// Hands the index of a journal to `look`; nobody else has it meanwhile. Blocks.
-    pub fn with<T>(&self, folder: &JobFolder, look: impl FnOnce(&mut JournalIndex) -> T) -> T {
-        let index = {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let found = kept.iter().position(|(known, _)| known == folder).and_then(|place| kept.remove(place));
-            let (folder, index) = found.unwrap_or_else(|| {
-                let index = JournalIndex::new(folder.clone());
-                (folder.clone(), Arc::new(Mutex::new(index)))
-            });
-            if kept.len() == MOST_JOURNALS {
-                kept.pop_front();
+    /// Brings the index of a journal up to date and hands it to `look`, with the damage that the
+    /// journal has behind what is known. Others may have the index after each step. Blocks.
+    pub fn look<T>(
+        &self,
+        folder: &JobFolder,
+        wanted: &Wanted,
+        look: impl FnOnce(&JournalIndex, Option<JournalError>) -> T,
+    ) -> Result<T, JournalError> {
+        let index = self.index(folder);
+        loop {
+            wanted.check()?;
+            let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
+            match index.advance() {
+                Ok(false) => {}
+                Ok(true) => return Ok(look(&index, None)),
+                Err(error @ JournalError::Io(_)) => return Err(error),
+                Err(damage) => return Ok(look(&index, Some(damage))),
             }
-            kept.push_back((folder, index.clone()));
-            index
-        };
-        let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
-        look(&mut index)
+        }
+    }
+
+    fn index(&self, folder: &JobFolder) -> Arc<Mutex<JournalIndex>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.iter().position(|(known, _)| known == folder).and_then(|place| kept.remove(place));
+        let (folder, index) =
+            found.unwrap_or_else(|| (folder.clone(), Arc::new(Mutex::new(JournalIndex::new(folder.clone())))));
+        if kept.len() == MOST_JOURNALS {
+            kept.pop_front();
+        }
+        kept.push_back((folder, index.clone()));
+        index
     }
 }
 
@@ -258,6 +332,17 @@ mod tests {
         Gate::new(1).run(work).await.unwrap()
     }
 
+    fn catch_up(index: &mut JournalIndex, wanted: &Wanted) -> Result<(), JournalError> {
+        while !index.advance()? {
+            wanted.check()?;
+        }
+        Ok(())
+    }
+
+    fn read(index: &JournalIndex, after: u64, limit: usize, wanted: &Wanted) -> Result<Points, JournalError> {
+        index.span("loss/train", after).unwrap().read(limit, wanted)
+    }
+
     fn told(points: &Points) -> Vec<(u64, f64)> {
         points.0.iter().map(|point| (point.step, point.value)).collect()
     }
@@ -267,24 +352,24 @@ mod tests {
         let job = Job::new();
         job.write(1, (1..=3).map(|step| scalar(step, step as f64)));
         let folder = job.folder.clone();
-        let count = |index: &JournalIndex| index.tags()["loss/train"].point_count;
+        let count = |index: &JournalIndex| index.tags["loss/train"].tag.point_count;
         let index = asked(move |wanted| {
             let mut index = JournalIndex::new(folder);
-            index.catch_up(wanted).unwrap();
-            assert_eq!(index.tags()["loss/train"].point_count, 3);
+            catch_up(&mut index, wanted).unwrap();
+            assert_eq!(index.tags["loss/train"].tag.point_count, 3);
             index
         });
         let mut index = index.await;
         job.write(3, [resumed(1), scalar(2, 2.5)]);
         let index = asked(move |wanted| {
-            index.catch_up(wanted).unwrap();
-            let points = index.points("loss/train", 0, 10, wanted).unwrap();
+            catch_up(&mut index, wanted).unwrap();
+            let points = read(&index, 0, 10, wanted).unwrap();
             assert_eq!((told(&points), points.1), (vec![(1, 1.0), (2, 2.5)], None));
-            assert_eq!(told(&index.points("loss/train", 0, 1, wanted).unwrap()), [(1, 1.0)]);
+            assert_eq!(told(&read(&index, 0, 1, wanted).unwrap()), [(1, 1.0)]);
             index
         });
         let index = index.await;
-        assert_eq!((count(&index), index.tags()["loss/train"].last.unwrap().value), (2, 2.5));
+        assert_eq!((count(&index), index.tags["loss/train"].tag.last.unwrap().value), (2, 2.5));
     }
 
     #[tokio::test]
@@ -295,25 +380,25 @@ mod tests {
         let folder = job.folder.clone();
         let index = asked(move |wanted| {
             let mut index = JournalIndex::new(folder);
-            index.catch_up(wanted).unwrap();
+            catch_up(&mut index, wanted).unwrap();
             let mark = index.near(many - 1);
             assert_eq!((mark.sequence, index.near(0)), (3 * STEP as u64, Position::default()));
-            // What lies before it is not looked at: damage there does not matter.
+            // Records before it are not read: damage there does not matter.
             let journal = index.folder.journal();
             let mut bytes = fs::read(&journal).unwrap();
             bytes[20] ^= 1;
             fs::write(&journal, bytes).unwrap();
-            let points = index.points("loss/train", many - page, 100, wanted).unwrap();
+            let points = read(&index, many - page, 100, wanted).unwrap();
             assert_eq!(points.0.len() as u64, page);
-            assert!(matches!(index.points("loss/train", 3, 100, wanted), Err(JournalError::Frame(_))));
+            assert!(matches!(read(&index, 3, 100, wanted), Err(JournalError::Frame(_))));
             index
         });
         let mut index = index.await;
         fs::remove_file(job.folder.journal()).unwrap();
         job.write(1, [scalar(1, 7.0)]);
         asked(move |wanted| {
-            index.catch_up(wanted).unwrap();
-            assert_eq!((index.tags()["loss/train"].point_count, index.marks.len()), (1, 1));
+            catch_up(&mut index, wanted).unwrap();
+            assert_eq!((index.tags["loss/train"].tag.point_count, index.marks.len()), (1, 1));
         })
         .await;
     }
@@ -330,7 +415,7 @@ mod tests {
         let work = move |wanted: &Wanted| {
             begin.send(()).unwrap();
             released.recv().unwrap();
-            tell.send(kept.with(&folder, |index| index.catch_up(wanted))).unwrap();
+            tell.send(kept.look(&folder, wanted, |_, _| ())).unwrap();
         };
         let caller = tokio::spawn(async move { of.run(work).await });
         begun.await.unwrap();
@@ -339,9 +424,55 @@ mod tests {
         release.send(()).unwrap();
         assert!(matches!(told.await.unwrap(), Err(JournalError::Io(_))));
         let folder = job.folder.clone();
-        let counted = gate.run(move |wanted| {
-            indexes.with(&folder, |index| index.catch_up(wanted).map(|()| index.tags().len()).unwrap())
-        });
+        let counted = gate.run(move |wanted| indexes.look(&folder, wanted, |index, _| index.tags.len()).unwrap());
         assert_eq!(counted.await.unwrap(), 1, "the next one reads it");
+    }
+
+    #[tokio::test]
+    async fn the_journal_is_read_no_further_than_the_points_of_a_tag_reach() {
+        let job = Job::new();
+        let other = (0..4 * STEP as u64).map(|step| {
+            let values = vec![v1::ScalarValue { tag: "other".into(), value: 0.5 }];
+            What::Scalars(v1::ScalarValues { step, values })
+        });
+        job.write(1, [scalar(1, 0.5), scalar(2, 0.5)].into_iter().chain(other));
+        let (indexes, folder) = (JournalIndexes::default(), job.folder.clone());
+        asked(move |wanted| {
+            let spans = |index: &JournalIndex, _| (index.span("loss/train", 0), index.span("unknown", 0));
+            let (span, unknown) = indexes.look(&folder, wanted, spans).unwrap();
+            assert!(unknown.is_none());
+            // The rest is damaged, which is not met. The index is free while the span is read.
+            let mut bytes = fs::read(folder.journal()).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(folder.journal(), bytes).unwrap();
+            let (points, next) = span.unwrap().read(10, wanted).unwrap();
+            assert_eq!((points.len(), next), (2, None));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_stands_before_a_damage_is_told_and_then_the_damage() {
+        let job = Job::new();
+        job.write(1, [scalar(1, 1.0), scalar(2, 2.0)]);
+        job.write(2, [resumed(1), scalar(2, 2.5), scalar(3, 3.0)]);
+        let mut bytes = fs::read(job.folder.journal()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(job.folder.journal(), bytes).unwrap();
+        let (indexes, folder) = (JournalIndexes::default(), job.folder.clone());
+        asked(move |wanted| {
+            let page = |after: u64| {
+                let look = |index: &JournalIndex, damage: Option<JournalError>| {
+                    assert!(damage.is_some());
+                    index.span("loss/train", after).unwrap().to_damage()
+                };
+                indexes.look(&folder, wanted, look).unwrap().read(10, wanted)
+            };
+            let first = page(0).unwrap();
+            assert_eq!((told(&first), first.1), (vec![(1, 1.0), (2, 2.5)], Some(4)));
+            assert!(matches!(page(4), Err(JournalError::Frame(_))));
+        })
+        .await;
     }
 }

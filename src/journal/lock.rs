@@ -60,12 +60,12 @@ impl Signature {
         Ok(Self { pid, boot_id, start_time, attempt })
     }
 
-    /// Who last signed the lock of a job, alive or not.
+    /// The process that last signed the lock of a job, alive or not.
     pub fn read(folder: &JobFolder) -> io::Result<Option<Self>> {
         Self::read_file(&folder.lock())
     }
 
-    /// Who last signed that lock, alive or not.
+    /// The process that last signed that lock, alive or not.
     pub fn read_file(path: &Path) -> io::Result<Option<Self>> {
         file_lock::read_signature(path)
     }

@@ -22,7 +22,7 @@ const MOST_TEXT: usize = 1024;
 /// The last second of the year 9999, the latest that a Timestamp of protobuf can tell.
 const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
-/// What a checkpoint holds.
+/// The content of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -39,16 +39,16 @@ pub struct Manifest {
     /// The validation pass at this step was given up: whoever goes on from here does it first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub validation_due: bool,
-    /// What has to be the same for a resumed run to be the same bit for bit.
+    /// The context that has to be the same for a resumed run to be the same bit for bit.
     pub context: Context,
-    /// What it was trained on; None in those of earlier versions.
+    /// The data it was trained on; None in those of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained_on: Option<TrainedOn>,
     /// The other files of the folder.
     pub files: Vec<FileSum>,
 }
 
-/// What numbers depend on besides the spec.
+/// The context that numbers depend on besides the spec.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {

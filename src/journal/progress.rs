@@ -1,4 +1,4 @@
-//! What the records of a job add up to: how far it is, how fast, how long it will take.
+//! The sum of a job's records: how far it is, how fast, how long it will take.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
@@ -23,7 +23,7 @@ pub struct ProgressFold {
     attempt: u32,
     /// The times of the first and of the newest record of that attempt.
     span: Option<(SystemTime, SystemTime)>,
-    /// What the newest runner that began said, and its attempt.
+    /// The first record of the newest runner that began, and its attempt.
     started: Option<(u32, v1::RunnerStarted)>,
     step: u64,
     examples_per_second: Option<f64>,
@@ -136,12 +136,12 @@ impl ProgressFold {
         span.and_then(|(first, newest)| newest.duration_since(first).ok()).unwrap_or_default()
     }
 
-    /// What the runner of that attempt said when it began, once it has.
+    /// The record with which the runner of that attempt began, once it has.
     pub fn started(&self, attempt: u32) -> Option<&v1::RunnerStarted> {
         self.started.as_ref().filter(|(of, _)| *of == attempt).map(|(_, started)| started)
     }
 
-    /// What the runner of that attempt said when it ended, once it has.
+    /// The record with which the runner of that attempt ended, once it has.
     pub fn ended(&self, attempt: u32) -> Option<&v1::RunnerEnded> {
         self.ended.as_ref().filter(|_| self.attempt == attempt)
     }
@@ -184,7 +184,7 @@ impl ProgressFold {
         })
     }
 
-    /// What the scalars of the GPU say, which have its number in their tags.
+    /// The values of the GPU's scalars, which have its number in their tags.
     fn gpu_share(&self) -> Option<v1::GpuShare> {
         let mut share: Option<v1::GpuShare> = None;
         for (tag, &(_, value)) in &self.latest {

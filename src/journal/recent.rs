@@ -1,4 +1,4 @@
-//! What a job has told lately, encoded once for all that watch it. Whoever is further back reads
+//! The newest records of a job, encoded once for all that watch it. Whoever is further back reads
 //! the journal: this is bounded, and nothing is lost by being forgotten here.
 
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use prost::bytes::Bytes;
 
 use super::tail::Position;
 
-/// What one job's newest batches may hold together, in bytes.
+/// The most bytes in one job's newest batches together.
 const MOST_BYTES: usize = 64 << 10;
 
 /// Records that lie one behind the other.

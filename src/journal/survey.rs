@@ -34,7 +34,7 @@ pub struct Survey {
 pub struct Damaged {
     /// Optimizer steps done, by the name of its folder.
     pub step: u64,
-    /// What is wrong with it, in words.
+    /// The damage, in words.
     pub problem: String,
     /// It could not be read, and whether it is damaged is not known.
     pub is_unread: bool,
@@ -69,11 +69,25 @@ impl Survey {
     /// # Errors
     /// Where the folder cannot be listed, and where the machine is short of something.
     pub fn of(folder: &JobFolder) -> io::Result<Self> {
-        let mut found = Self::default();
+        let (_caller, wanted) = Wanted::by_caller();
+        Self::before(folder, None, usize::MAX, &wanted)
+    }
+
+    /// Looks at the checkpoints before a step, newest first, until so many look whole.
+    pub fn before(folder: &JobFolder, before: Option<u64>, most: usize, wanted: &Wanted) -> io::Result<Self> {
+        let mut there = Vec::new();
         for entry in entries(&folder.checkpoints())? {
             let path = entry?.path();
-            let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse().ok());
-            let Some(step) = step else { continue };
+            let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
+            there.extend(step.filter(|step| before.is_none_or(|before| *step < before)).map(|step| (step, path)));
+        }
+        there.sort_by_key(|(step, _)| Reverse(*step));
+        let mut found = Self::default();
+        for (step, path) in there {
+            if found.whole.len() == most {
+                break;
+            }
+            wanted.check()?;
             match Checkpoint::open(&path) {
                 Ok(checkpoint) if checkpoint.step() == step => found.whole.push(checkpoint),
                 Ok(checkpoint) => {
@@ -89,8 +103,6 @@ impl Survey {
                 }),
             }
         }
-        found.whole.sort_by_key(|checkpoint| Reverse(checkpoint.step()));
-        found.damaged.sort_by_key(|damaged| Reverse(damaged.step));
         Ok(found)
     }
 
@@ -175,8 +187,8 @@ pub fn set_aside(folder: &JobFolder, step: u64) -> io::Result<()> {
     fs::rename(folder.path().join(JobFolder::checkpoint_name(step)), old)
 }
 
-/// What an error shows to be wrong with a checkpoint, in words. The error itself where it shows
-/// nothing: the same checkpoint may be read in a moment.
+/// The damage of a checkpoint that an error shows, in words. The error itself where it shows none:
+/// the same checkpoint may be read in a moment.
 pub fn damage(error: io::Error) -> io::Result<String> {
     if let Some(damage) = error.get_ref().and_then(|error| error.downcast_ref::<Damage>()) {
         return Ok(damage.what.clone());

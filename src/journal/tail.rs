@@ -6,6 +6,7 @@ use std::io::{self, Seek};
 use prost::Message;
 
 use super::folder::JobFolder;
+use crate::beneath::present;
 use crate::proto::{journal, v1};
 use crate::record::{FrameError, Next, RecordReader};
 
@@ -126,11 +127,7 @@ impl JournalTail {
     /// A reader that stands at the next record; None where there is no journal.
     fn reader(&mut self) -> io::Result<Option<&mut RecordReader<File>>> {
         if self.reader.is_none() {
-            let mut file = match File::open(self.folder.journal()) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
+            let Some(mut file) = present(File::open(self.folder.journal()))? else { return Ok(None) };
             file.seek(io::SeekFrom::Start(self.at.offset))?;
             self.reader = Some(RecordReader::at(file, self.at.offset));
         }

@@ -21,6 +21,8 @@ use crate::shortage::is_shortage;
 
 /// A runner that loads may be silent so many times as long as one that trains.
 const LOADING_FACTOR: u32 = 10;
+/// A runner tells something once in this time: as much passes between two of its words.
+const TELLS_EVERY: Duration = Duration::from_secs(1);
 /// From the last word of a runner to its end it takes no longer than this, or than the grace time
 /// where that is longer.
 const LEAVING: Duration = Duration::from_secs(15);
@@ -32,14 +34,19 @@ impl Task {
         let now = SystemTime::now();
         let attempt = live.job.attempt + 1;
         let place = self.folder(&live.job.id);
+        if live.job.course.begins_anew {
+            set_checkpoints_aside(&live.job, &place).await?;
+        }
         let Saved { resume_from, newest_step: resume_step } = saved(&live.job, &place).await?;
         self.advance(live, Event::Assigned, |job| {
             job.attempt = attempt;
             job.started = Some(now);
             job.course.not_before = None;
+            job.course.begins_anew = false;
             job.course.resume_from = resume_from;
         })
         .await?;
+        live.put_off = None;
         fault::point("job-assigned");
         live.lease = Some(lease.clone());
         live.gpu_events = self.watcher.events().newest();
@@ -52,10 +59,16 @@ impl Task {
             max_event_bytes: self.settings.max_event_bytes,
             // Its runner does not begin anew where what it had saved is gone.
             resume_step: resume_step.or(live.job.course.resume_from.as_ref().map(|point| point.step)),
+            log_begins: 0,
             edits: live.job.course.edits,
         };
         let to = place.clone();
-        if let Err(error) = blocking(move || to.write_order(&order)).await {
+        let write = move || {
+            // Nobody writes there now.
+            let log_begins = std::fs::metadata(to.log()).map_or(0, |log| log.len());
+            to.write_order(&Order { log_begins, ..order })
+        };
+        if let Err(error) = blocking(write).await {
             let words = format!("the order could not be written: {error}");
             let verdict = if is_shortage(&error) {
                 self.shortfall.meet(words.clone(), Instant::now());
@@ -69,8 +82,7 @@ impl Task {
         if attempt == 1 {
             self.metrics.queue_wait.observe(seconds(live.job.created, now));
         }
-        live.began = Some(Instant::now());
-        live.deadline = deadline(live);
+        live.begins(Instant::now());
         live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, visible));
         fault::point("shim-started");
         Ok(())
@@ -105,9 +117,8 @@ impl Task {
             }
             tracing::error!(%error, journal = %place.journal().display(), "the journal cannot be looked through");
         }
-        live.began = self.began(&place, attempt).await;
         live.stop = live.job.course.stop;
-        live.deadline = deadline(live);
+        self.find_beginning(live).await;
         tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
         let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
         if live.stop.is_some() {
@@ -118,10 +129,10 @@ impl Task {
         Ok(())
     }
 
-    /// When a runner of an earlier daemon began; None where it has ended or its age cannot be
-    /// determined.
-    async fn began(&self, place: &JobFolder, attempt: u32) -> Option<Instant> {
-        let place = place.clone();
+    /// Finds out when an adopted runner began, and by that when it has run as long as it may. While
+    /// that cannot be determined the journal tells, as soon as it has been read.
+    async fn find_beginning(&self, live: &mut Live) {
+        let (place, attempt) = (self.folder(&live.job.id), live.job.attempt);
         let age = move || match Signature::read(&place)?.filter(|runner| runner.attempt == attempt) {
             // A runner that has not signed yet has just begun.
             None => Ok(Some(Duration::ZERO)),
@@ -129,8 +140,13 @@ impl Task {
             // After its end the journal tells how long it ran.
             Some(_) => Ok(None),
         };
-        let age = blocking(age).await.ok().flatten()?;
-        Some(Instant::now().checked_sub(age).unwrap_or_else(Instant::now))
+        let age = blocking(age).await;
+        if let Err(error) = &age
+            && !live.is_age_unread
+        {
+            tracing::error!(job.id = %live.job.id, attempt, %error, "how long the runner has run cannot be told and is asked again");
+        }
+        live.adopted(age, Instant::now());
     }
 
     /// Finds out what an adopted runner has of the machine: its order tells. While that cannot be
@@ -151,15 +167,21 @@ impl Task {
         }
     }
 
-    /// Asks again for orders that could not be read.
-    pub(super) async fn read_orders_again(&mut self) {
-        let unread = self.live.busy().filter(|live| live.order_unread.is_some() && live.runner.is_some());
+    /// Asks again for what could not be read of adopted runners.
+    pub(super) async fn read_runners_again(&mut self) {
+        let is_unread = |live: &&Live| live.order_unread.is_some() || live.is_age_unread;
+        let unread = self.live.busy().filter(is_unread).filter(|live| live.runner.is_some());
         let unread: Vec<_> = unread.map(|live| live.job.id.clone()).collect();
         let mut is_news = false;
         for id in unread {
             let Some((place, mut live)) = self.live.take(&id) else { continue };
-            self.find_lease(&mut live).await;
-            is_news |= live.order_unread.is_none();
+            if live.is_age_unread {
+                self.find_beginning(&mut live).await;
+            }
+            if live.order_unread.is_some() {
+                self.find_lease(&mut live).await;
+                is_news |= live.order_unread.is_none();
+            }
             self.keep(place, live);
         }
         if is_news {
@@ -175,6 +197,7 @@ impl Task {
         live.deadline = None;
         live.lease = None;
         live.order_unread = None;
+        live.is_age_unread = false;
         live.process_group = None;
         live.silent = Duration::ZERO;
         // Whoever watches a job that does not run reads its journal.
@@ -203,13 +226,15 @@ impl Task {
     async fn conclude(&mut self, live: &mut Live, mut ending: Ending) -> Result<(), JobError> {
         let time = ending.time;
         let place = self.folder(&live.job.id);
-        let resume_from = match saved(&live.job, &place).await {
+        let saved = saved(&live.job, &place).await;
+        // Where that cannot be told now, it is looked for again when the job is started.
+        let is_known = saved.is_ok();
+        let resume_from = match saved {
             // What the runner has told of was there, although the folder is empty now.
             Ok(Saved { resume_from, newest_step: None }) => {
                 live.fold.saved(live.job.attempt).map(|step| resume_point(&live.job, step)).or(resume_from)
             }
             Ok(saved) => saved.resume_from,
-            // It is looked for again when the job is started.
             Err(_) => live.job.course.resume_from.clone(),
         };
         let mut course = live.job.course.clone();
@@ -258,7 +283,10 @@ impl Task {
             Outcome::Requeued
                 if verdict.reason == v1::JobEndReason::StartFailed && live.job.state != State::Stopping => {}
             Outcome::Requeued if live.stop.is_none() => {
-                course.fruitless = if has_saved { 0 } else { course.fruitless + 1 };
+                course.fruitless = match has_saved {
+                    true => 0,
+                    false => course.fruitless + u32::from(is_known),
+                };
                 if !retry::goes_on(&course) {
                     verdict.outcome = Outcome::Failed;
                     verdict.message = format!(
@@ -303,20 +331,19 @@ impl Task {
     }
 
     /// Stops the runners that have told nothing for longer than their specs allow.
-    pub(super) fn end_stalled_jobs(&mut self, since_last_look: Duration) {
+    pub(super) fn end_stalled_jobs(&mut self) {
         let leaving = self.settings.runner.stop_grace.max(LEAVING);
         for id in self.live.busy_ids() {
             let Some(live) = self.live.get_mut(&id) else { continue };
-            // Looks are counted: a clock goes on while the daemon stands still and hears nobody,
-            // and may be set.
-            live.add_silence(since_last_look);
+            live.ask_silence();
             let silent = live.silent;
             if live.fold.ended(live.job.attempt).is_some() {
                 // It has said its last word, and everything is on the disk: what does not leave now
                 // holds a GPU for nothing.
-                if let Some(runner) = live.runner.as_ref().filter(|_| silent > leaving) {
+                if let Some(runner) = live.runner.as_ref().filter(|_| silent > leaving)
+                    && runner.kill()
+                {
                     tracing::warn!(job.id = %id, "the runner has ended its work and does not leave; it is killed");
-                    runner.kill();
                 }
                 continue;
             }
@@ -325,7 +352,7 @@ impl Task {
             // Loading may take its time.
             let is_training = live.fold.started(live.job.attempt).is_some();
             let timeout = if is_training { timeout } else { timeout.saturating_mul(LOADING_FACTOR) };
-            if silent > timeout
+            if silent > timeout.saturating_add(TELLS_EVERY)
                 && live.stop.is_none()
                 && let Some(runner) = &live.runner
             {
@@ -335,12 +362,6 @@ impl Task {
             }
         }
     }
-}
-
-/// When a job has run as long as it may.
-fn deadline(live: &Live) -> Option<Instant> {
-    let limit = live.job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
-    Instant::now().checked_add(limit.saturating_sub(live.job.course.ran).saturating_sub(live.ran()))
 }
 
 /// What a job has saved.
@@ -355,6 +376,13 @@ pub(super) struct Saved {
 /// The checkpoint of a job at that step.
 pub(super) fn resume_point(job: &Job, step: u64) -> v1::ResumePoint {
     v1::ResumePoint { step, checkpoint: format!("{}/{}", job.id.name(), JobFolder::checkpoint_name(step)) }
+}
+
+/// Takes the names of all checkpoints of a job away, so that its next attempt begins anew.
+pub(super) async fn set_checkpoints_aside(job: &Job, place: &JobFolder) -> Result<(), JobError> {
+    let (name, place) = (job.id.name(), place.clone());
+    let aside = blocking(move || Survey::of(&place)?.set_aside_after(&place, None)).await;
+    aside.map_err(JobError::folder(format!("the checkpoints of {name} cannot be removed")))
 }
 
 /// Looks at the checkpoints of a job.

@@ -151,7 +151,11 @@ impl Task {
             let is_done = match job {
                 // Somebody has removed it.
                 Ok(None) => true,
-                Ok(Some(job)) => !self.folder(&job.id).path().exists() || self.try_to_write_job_file(job).await.is_ok(),
+                Ok(Some(job)) => {
+                    let folder = self.folder(&job.id);
+                    let is_there = blocking(move || folder.path().try_exists()).await;
+                    matches!(is_there, Ok(false)) || self.try_to_write_job_file(job).await.is_ok()
+                }
                 Err(_) => false,
             };
             if is_done {

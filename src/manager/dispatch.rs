@@ -12,6 +12,7 @@ use crate::job::order::{Lease, LeasedDevice};
 use crate::job::{Job, State};
 use crate::proto::v1;
 use crate::scheduler::{self, GpuWish, Held, Machine, Request, Wait};
+use crate::shortage::is_shortage;
 
 impl Task {
     /// Tells the watcher of GPUs which jobs hold which.
@@ -82,11 +83,16 @@ impl Task {
             return;
         }
         let is_early = |live: &&Live| live.not_before().is_some_and(|time| time > now);
-        let waiting = || self.live.iter().filter(|live| live.job.state == State::Queued);
+        let is_waiting = |live: &&Live| live.job.state == State::Queued && !self.left_alone.contains_key(&live.job.id);
+        let waiting = || self.live.iter().filter(is_waiting);
         let queued = waiting().filter(|live| !is_early(live));
         let early: Vec<_> = waiting()
             .filter(is_early)
-            .map(|live| (live.job.id.clone(), Wait::For(before_restart(live, now).into())))
+            .map(|live| {
+                let put_off = live.put_off.as_ref().filter(|put_off| put_off.until > now);
+                let words = put_off.map_or_else(|| before_restart(live, now), |put_off| put_off.words.clone());
+                (live.job.id.clone(), Wait::For(words.into()))
+            })
             .collect();
         // Whoever tries for all is known to be started when its runner has signed.
         let is_tried = || {
@@ -111,7 +117,8 @@ impl Task {
                     cpu_slots: self.settings.cpu_slots,
                     gpus: self.slots.clone(),
                     share_with_foreign: self.settings.share_with_foreign,
-                    preempts: self.settings.preempts,
+                    // Whether the room that others make can be used is not known in a shortfall.
+                    preempts: self.settings.preempts && shortfall.is_none(),
                 };
                 let queue: Vec<Request> = queued.map(|live| self.request(&live.job)).collect();
                 let gpu_block = self.gpu_block.clone().or_else(|| self.unknown_gpu());
@@ -123,6 +130,9 @@ impl Task {
                 let wait = Wait::For(gpu_block.unwrap_or_default().into());
                 plan.wait.extend(blocked.into_iter().map(|request| (request.id, wait.clone())));
                 if let Some(reason) = shortfall {
+                    if plan.start.is_empty() {
+                        self.shortfall.untried(now);
+                    }
                     let wait = Wait::For(reason.into());
                     let others = plan.start.drain(most.min(plan.start.len())..);
                     plan.wait.extend(others.map(|(id, _)| (id, wait.clone())));
@@ -135,6 +145,12 @@ impl Task {
             let started = self.start(&mut live, lease).await;
             if let (Err(error), State::Queued) = (&started, live.job.state) {
                 let words = format!("it could not be started and will be tried again: {error}");
+                if let JobError::Folder { cause, .. } = error {
+                    match is_shortage(cause) {
+                        true => self.shortfall.meet(words.clone(), now),
+                        false => live.put_off(words.clone(), now),
+                    }
+                }
                 live.waits_for(Wait::For(words.into()));
             }
             let is_hopeless = started.as_ref().is_err_and(JobError::is_of_database);

@@ -77,6 +77,16 @@ pub enum JobError {
     /// The job has nothing but a checkpoint to begin with.
     #[error("{}: it cannot begin anew, as its warm_start.resume wants it to go on from a checkpoint; create another job", .0.name())]
     NothingToBeginWith(JobId),
+    /// The job's folder may be newer than the database and cannot be used.
+    #[error("{}: nothing can be done with it, as its folder may be newer than the database and cannot be used: {why}{}", id.name(), if *is_unread { "; try again later" } else { "" })]
+    LeftAlone {
+        /// The job.
+        id: JobId,
+        /// Why it cannot be used.
+        why: String,
+        /// It cannot be read now, and is looked at again.
+        is_unread: bool,
+    },
     /// The runner does not work on this machine.
     #[error("no job can run here: {0}")]
     RunnerBroken(String),
@@ -89,9 +99,12 @@ pub enum JobError {
     /// The daemon is shutting down.
     #[error("torchd is shutting down and takes no more jobs")]
     ShuttingDown,
+    /// The database has too much to answer for now.
+    #[error("{0}")]
+    Busy(StoreError),
     /// The database failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// A job's folder could not be read or written.
     #[error("{what}: {cause}")]
     Folder {
@@ -107,6 +120,15 @@ pub enum JobError {
 
 fn in_words(damaged: &[Damaged]) -> String {
     damaged.iter().map(Damaged::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl From<StoreError> for JobError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy(_) => Self::Busy(error),
+            _ => Self::Store(error),
+        }
+    }
 }
 
 impl JobError {

@@ -27,12 +27,16 @@ pub(super) struct Expiry {
     over: HashMap<JobId, Instant>,
     /// Other jobs that the clock calls expired, with the first look of which that holds.
     told: HashMap<JobId, Instant>,
+    /// The last job whose removal was tried.
+    tried: Option<JobId>,
+    /// Jobs that could not be removed.
+    refused: BTreeSet<JobId>,
 }
 
 impl Expiry {
     /// For a daemon that begins now.
     pub(super) fn new(begun: Instant) -> Self {
-        Self { begun, looked: None, over: HashMap::new(), told: HashMap::new() }
+        Self { begun, looked: None, over: HashMap::new(), told: HashMap::new(), tried: None, refused: BTreeSet::new() }
     }
 
     /// Notes a job that ends now.
@@ -48,6 +52,23 @@ impl Expiry {
     pub(super) fn forget(&mut self, id: &JobId) {
         self.over.remove(id);
         self.told.remove(id);
+        self.refused.remove(id);
+    }
+
+    /// At most so many of the jobs that are to be removed: those behind the last that was tried, so
+    /// that jobs which cannot be removed do not keep the others.
+    pub(super) fn next(&mut self, mut ready: Vec<JobId>, most: usize) -> Vec<JobId> {
+        ready.sort_unstable();
+        let place = self.tried.as_ref().map_or(0, |tried| ready.partition_point(|id| id <= tried));
+        ready.rotate_left(place);
+        ready.truncate(most);
+        self.tried = ready.last().cloned().or(self.tried.take());
+        ready
+    }
+
+    /// Notes a job that could not be removed; whether that is news.
+    pub(super) fn refused(&mut self, id: &JobId) -> bool {
+        self.refused.insert(id.clone())
     }
 
     /// Whether the next look is due. If so, this call counts as that look.
@@ -128,6 +149,22 @@ mod tests {
         assert_eq!(expiry.judge(told(&job, Duration::ZERO), begun), std::slice::from_ref(&job.id), "at once");
         assert_eq!(expiry.judge(told(&job, minute), begun + minute / 2), []);
         assert_eq!(expiry.judge(told(&job, minute), begun + minute), [job.id]);
+    }
+
+    #[test]
+    fn jobs_that_cannot_be_removed_do_not_keep_the_others() {
+        let jobs: Vec<JobId> = (0..5).map(|number| job(number, 60).id).collect();
+        let mut expiry = Expiry::new(Instant::now());
+        // None of them can be removed: each has its turn.
+        let turns: Vec<_> = (0..4).map(|_| expiry.next(jobs.clone(), 2)).collect();
+        let mut sorted = jobs.clone();
+        sorted.sort();
+        let of = |places: [usize; 2]| places.map(|place| sorted[place].clone()).to_vec();
+        assert_eq!(turns, [of([0, 1]), of([2, 3]), of([4, 0]), of([1, 2])]);
+        assert!(expiry.refused(&jobs[0]) && !expiry.refused(&jobs[0]), "it is told once");
+        expiry.forget(&jobs[0]);
+        assert!(expiry.refused(&jobs[0]));
+        assert_eq!(expiry.next(Vec::new(), 2), []);
     }
 
     #[test]

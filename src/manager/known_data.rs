@@ -66,12 +66,7 @@ impl Stamp {
 
 impl KnownData {
     /// What the files hold. Blocks: it may have to read them.
-    pub(super) fn inspect(
-        &self,
-        files: &Files,
-        opened: &[DataFile],
-        wanted: &Wanted,
-    ) -> Result<Facts, Vec<Problem>> {
+    pub(super) fn inspect(&self, files: &Files, opened: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
         let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
         let stamps = || opened.iter().map(stamp).collect::<Option<Vec<_>>>();
         let before = stamps();

@@ -1,5 +1,6 @@
 //! A job that has not ended, as the task holds it.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,12 @@ pub(super) const WORTH_TELLING: Duration = Duration::from_secs(3);
 /// A runner tells something every second, unless a step takes longer.
 const LONG_SILENCE: Duration = Duration::from_secs(10);
 
+/// A job that cannot be started for a reason of its own is tried again after this, then after twice
+/// as long, ...
+const FIRST_PUT_OFF: Duration = Duration::from_secs(1);
+/// ... and so on up to this.
+const LONGEST_PUT_OFF: Duration = Duration::from_secs(60);
+
 /// A job that has not ended.
 pub(super) struct Live {
     /// As it stands in the database.
@@ -30,13 +37,17 @@ pub(super) struct Live {
     pub(super) sequence: u64,
     /// What its runner has told lately.
     pub(super) recent: Arc<Recent>,
-    /// How long its runner has told nothing, as far as the daemon has been awake to hear it.
+    /// How long its runner has told nothing, as far as it could be heard.
     pub(super) silent: Duration,
     pub(super) lease: Option<Lease>,
     /// The newest event of GPUs when it got its lease; 0 where an earlier daemon gave it.
     pub(super) gpu_events: u64,
     /// Why the order of its runner cannot be read, so that its lease is assumed.
     pub(super) order_unread: Option<String>,
+    /// How long its runner has run could not be read.
+    pub(super) is_age_unread: bool,
+    /// It could not be started for a reason of its own.
+    pub(super) put_off: Option<PutOff>,
     /// The process group of its runner, once it was started.
     pub(super) process_group: Option<u32>,
     pub(super) runner: Option<RunnerHandle>,
@@ -50,6 +61,14 @@ pub(super) struct Live {
     /// Its runner is gone, and the database has refused to be told so far.
     pub(super) untold_end: Option<Ending>,
     pub(super) view: watch::Sender<Arc<View>>,
+}
+
+/// A job that is not started before some time.
+pub(super) struct PutOff {
+    /// Why.
+    pub(super) words: String,
+    pause: Duration,
+    pub(super) until: Instant,
 }
 
 /// How a job ended.
@@ -86,6 +105,8 @@ impl Live {
             lease: None,
             gpu_events: 0,
             order_unread: None,
+            is_age_unread: false,
+            put_off: None,
             process_group: None,
             runner: None,
             stop: None,
@@ -141,23 +162,59 @@ impl Live {
         ))
     }
 
-    /// Its runner has told nothing for so much longer.
-    pub(super) fn add_silence(&mut self, time: Duration) {
+    /// Asks how long its runner has told nothing.
+    pub(super) fn ask_silence(&mut self) {
         let before = self.standstill();
-        self.silent += time;
+        self.silent = self.runner.as_ref().map_or(Duration::ZERO, RunnerHandle::silence);
         if self.standstill() != before {
             self.publish();
         }
     }
 
+    /// Its runner begins now.
+    pub(super) fn begins(&mut self, now: Instant) {
+        self.began = Some(now);
+        self.deadline = self.deadline(now);
+    }
+
+    /// Its runner was adopted, and is so old; None where it has ended. While its age cannot be read
+    /// the journal tells how long it has run, as soon as that has been read.
+    pub(super) fn adopted(&mut self, age: io::Result<Option<Duration>>, now: Instant) {
+        self.is_age_unread = age.is_err();
+        let is_told = age.is_ok() || self.fold.started(self.job.attempt).is_some();
+        self.began = age.ok().flatten().map(|age| now.checked_sub(age).unwrap_or(now));
+        self.deadline = if is_told { self.deadline(now) } else { None };
+    }
+
+    /// When it has run as long as it may.
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let limit = self.job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
+        now.checked_add(limit.saturating_sub(self.job.course.ran).saturating_sub(self.ran_by(now)))
+    }
+
     /// How long the current attempt has run.
     pub(super) fn ran(&self) -> Duration {
-        self.began.map_or_else(|| self.fold.span(self.job.attempt), |began| began.elapsed())
+        self.ran_by(Instant::now())
+    }
+
+    fn ran_by(&self, now: Instant) -> Duration {
+        self.began.map_or_else(|| self.fold.span(self.job.attempt), |began| now.duration_since(began))
     }
 
     /// When it may be started, if it is in its back-off.
     pub(super) fn not_before(&self) -> Option<Instant> {
-        self.restart.filter(|_| self.job.state == State::Queued && self.job.course.not_before.is_some())
+        let restart = self.restart.filter(|_| self.job.course.not_before.is_some());
+        let put_off = self.put_off.as_ref().map(|put_off| put_off.until);
+        restart.max(put_off).filter(|_| self.job.state == State::Queued)
+    }
+
+    /// It could not be started for a reason of its own: others do not wait for it meanwhile.
+    pub(super) fn put_off(&mut self, words: String, now: Instant) {
+        let pause = match &self.put_off {
+            None => FIRST_PUT_OFF,
+            Some(before) => (before.pause * 2).min(LONGEST_PUT_OFF),
+        };
+        self.put_off = Some(PutOff { words, pause, until: now + pause });
     }
 
     pub(super) fn publish(&self) {
@@ -197,6 +254,39 @@ pub(super) fn rung(time: Duration, first: Duration) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::{Files, idx};
+    use crate::job::{Inputs, JobId};
+    use crate::proto::v1;
+
+    fn minute() -> Live {
+        let max_duration = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+        let spec = v1::JobSpec { max_duration, ..v1::JobSpec::default() };
+        let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
+        let created = SystemTime::UNIX_EPOCH;
+        let job = Job::queued(JobId::new(created, 1), spec, Inputs { train, validation: None }, created);
+        Live::new(Job { attempt: 1, ..job })
+    }
+
+    #[test]
+    fn a_runner_whose_age_cannot_be_read_does_not_get_its_time_anew() {
+        let (mut live, now) = (minute(), Instant::now());
+        let unread = || Err(io::ErrorKind::PermissionDenied.into());
+        let left = |live: &Live| live.deadline.map(|deadline| deadline.duration_since(now).as_secs());
+        live.adopted(unread(), now);
+        assert_eq!((left(&live), live.is_age_unread), (None, true), "nothing is known yet");
+        let record = |seconds, what| v1::JobRecord {
+            time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            what: Some(what),
+            attempt: 1,
+            ..v1::JobRecord::default()
+        };
+        live.fold.add(&record(0, v1::job_record::What::Started(v1::RunnerStarted::default())));
+        live.fold.add(&record(50, v1::job_record::What::Progress(v1::StepProgress::default())));
+        live.adopted(unread(), now);
+        assert_eq!((left(&live), live.is_age_unread), (Some(10), true), "the journal tells");
+        live.adopted(Ok(Some(Duration::from_secs(1))), now);
+        assert_eq!((left(&live), live.is_age_unread), (Some(59), false));
+    }
 
     #[test]
     fn what_lasts_is_told_ever_more_seldom() {

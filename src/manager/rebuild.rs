@@ -44,22 +44,38 @@ pub struct Old<'a> {
     pub born: Option<SystemTime>,
 }
 
-/// Rebuilds a job; None where the folder holds none that anybody was promised. An error says why it
-/// cannot be done.
+/// Why a job cannot be rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRebuilt {
+    /// A part of its folder cannot be read, so that nothing is known: the next look may tell.
+    #[error("{0}")]
+    Unread(String),
+    /// Its folder holds nothing that this version can use.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl NotRebuilt {
+    fn unread(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Unread(format!("{what}: {error}"))
+    }
+}
+
+/// Rebuilds a job; None where the folder holds none that anybody was promised.
 pub fn rebuild(
     id: &JobId,
     folder: &JobFolder,
     old: Option<Old<'_>>,
     roots: &DataRoots,
-) -> Result<Option<Rebuilt>, String> {
+) -> Result<Option<Rebuilt>, NotRebuilt> {
     let row = old.and_then(|old| old.row);
     let error = match JobFile::read(folder) {
         Ok(job_file) if job_file.job.id != *id => {
-            return Err(format!("its job.json is that of {}", job_file.job.id.name()));
+            return Err(NotRebuilt::Unusable(format!("its job.json is that of {}", job_file.job.id.name())));
         }
         Ok(job_file) => {
             let (newest, how) = newer(job_file, row);
-            return Ok(Some(brought_up(newest, how, folder)));
+            return brought_up(newest, how, folder).map(Some);
         }
         Err(error) => error,
     };
@@ -67,17 +83,26 @@ pub fn rebuild(
     // it.
     let is_newer = |row: &JobFile| matches!(generation_told(folder), Ok(Some(told)) if told > row.job.generation);
     if let Some(row) = row.filter(|row| !is_newer(row)) {
-        return Ok(Some(brought_up(row.clone(), Some(format!("from the old database: {error}")), folder)));
+        return brought_up(row.clone(), Some(format!("from the old database: {error}")), folder).map(Some);
     }
-    if !matches!(error, JobFileError::Missing | JobFileError::Damaged(_)) {
-        return Err(format!(
-            "{error}; start the version that wrote it, or take job.json away to rebuild the job from spec.json"
-        ));
+    match error {
+        JobFileError::Missing | JobFileError::Damaged(_) => {}
+        JobFileError::Io(_) => return Err(NotRebuilt::Unread(error.to_string())),
+        JobFileError::Unknown(_) => {
+            return Err(NotRebuilt::Unusable(format!(
+                "{error}; start the version that wrote it, or take job.json away to rebuild the job from spec.json"
+            )));
+        }
     }
-    if old.is_some_and(|old| folder.is_unanswered(id, old.born)) {
+    if let Some(old) = old
+        && folder.is_unanswered(id, old.born).map_err(NotRebuilt::unread("whether it was promised cannot be told"))?
+    {
         return Ok(None);
     }
-    let job = from_spec(id, folder, roots).map_err(|why| format!("{error}; {why}"))?;
+    let job = from_spec(id, folder, roots).map_err(|not_rebuilt| match not_rebuilt {
+        NotRebuilt::Unread(why) => NotRebuilt::Unread(format!("{error}; {why}")),
+        NotRebuilt::Unusable(why) => NotRebuilt::Unusable(format!("{error}; {why}")),
+    })?;
     let how = format!("from spec.json, now {}: {error}", job.state);
     Ok(Some(Rebuilt { job_file: JobFile { job, request: None }, how: Some(how) }))
 }
@@ -99,11 +124,14 @@ fn newer(mut job_file: JobFile, row: Option<&JobFile>) -> (JobFile, Option<Strin
 
 /// Brings a job up to the newest attempt in its folder. An order is written after the row and
 /// before job.json, so that both may lack that attempt.
-fn brought_up(mut job_file: JobFile, how: Option<String>, folder: &JobFolder) -> Rebuilt {
+fn brought_up(mut job_file: JobFile, how: Option<String>, folder: &JobFolder) -> Result<Rebuilt, NotRebuilt> {
     let job = &mut job_file.job;
-    let attempt = folder.last_attempt();
-    if job.state.is_final() || attempt <= job.attempt {
-        return Rebuilt { job_file, how };
+    if job.state.is_final() {
+        return Ok(Rebuilt { job_file, how });
+    }
+    let attempt = last_attempt(folder)?;
+    if attempt <= job.attempt {
+        return Ok(Rebuilt { job_file, how });
     }
     let how = how.unwrap_or_else(|| "from job.json".into()) + &format!(", which does not know of attempt {attempt}");
     job.generation += GENERATIONS_PER_ATTEMPT * u64::from(attempt - job.attempt);
@@ -116,7 +144,11 @@ fn brought_up(mut job_file: JobFile, how: Option<String>, folder: &JobFolder) ->
         job.spec = spec::edited(job.spec.clone(), &edits);
         job.course.edits = Some(edits);
     }
-    Rebuilt { job_file, how: Some(how) }
+    Ok(Rebuilt { job_file, how: Some(how) })
+}
+
+fn last_attempt(folder: &JobFolder) -> Result<u32, NotRebuilt> {
+    folder.last_attempt().map_err(NotRebuilt::unread("its attempts cannot be told"))
 }
 
 /// Whether a shim or a runner works for the job.
@@ -125,10 +157,15 @@ pub(super) fn is_alive(folder: &JobFolder) -> io::Result<bool> {
 }
 
 /// The job of a folder without a job.json.
-fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, String> {
-    let spec = folder.read_spec().map_err(|error| format!("spec.json cannot be read either: {error}"))?;
-    let created = id.taken().ok_or("its name tells no time")?;
-    let attempt = folder.last_attempt();
+fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, NotRebuilt> {
+    let spec = folder.read_spec().map_err(|error| {
+        let why = format!("spec.json cannot be read either: {error}");
+        // What the system refuses may be there.
+        let is_refused = error.raw_os_error().is_some() && error.kind() != io::ErrorKind::NotFound;
+        if is_refused { NotRebuilt::Unread(why) } else { NotRebuilt::Unusable(why) }
+    })?;
+    let created = id.taken().ok_or_else(|| NotRebuilt::Unusable("its name tells no time".into()))?;
+    let attempt = last_attempt(folder)?;
     // What the last attempt read, else what another one would.
     let ordered = (1..=attempt).rev().find_map(|attempt| folder.read_order(attempt).ok());
     let edits = ordered.as_ref().and_then(|order| order.edits);
@@ -136,7 +173,10 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, S
         Some(edits) => spec::edited(spec, edits),
         None => spec,
     };
-    let inputs = ordered.map_or_else(|| find_inputs(&spec, roots), |order| Ok(order.inputs))?;
+    let inputs = match ordered {
+        Some(order) => order.inputs,
+        None => find_inputs(&spec, roots).map_err(NotRebuilt::Unusable)?,
+    };
     let mut job = Job::queued(id.clone(), spec, inputs, created);
     job.course.edits = edits;
     if attempt == 0 {
@@ -147,7 +187,7 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, S
     job.generation = 1 + GENERATIONS_PER_ATTEMPT * u64::from(attempt);
     job.started = span.map(|(first, _)| first);
     let is_started = fold.started(attempt).is_some();
-    if is_alive(folder).map_err(|error| format!("whether it runs cannot be told: {error}"))? {
+    if is_alive(folder).map_err(NotRebuilt::unread("whether it runs cannot be told"))? {
         // The daemon finds its runner when it starts.
         job.state = if is_started { State::Running } else { State::Starting };
         return Ok(job);
@@ -166,7 +206,7 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, S
         message: format!("{}; told by the job's folder, whose job.json was lost", verdict.message),
         exit_code: note.and_then(|note| note.code),
         signal: note.and_then(|note| note.signal),
-        log_tail: last_lines(folder, TAIL_LINES),
+        log_tail: last_lines(folder, attempt, TAIL_LINES),
     };
     job.final_progress = fold.progress();
     if job.state == State::Paused {

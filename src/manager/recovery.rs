@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::job_json::{JobFile, generation_told};
-use super::rebuild::{Old, Rebuilt, is_alive, rebuild};
+use super::rebuild::{NotRebuilt, Old, Rebuilt, is_alive, rebuild};
 use super::task::blocking;
 use super::{JobError, folder};
 use crate::dataset::DataRoots;
@@ -36,20 +36,31 @@ pub(super) struct Reconciled {
     /// The jobs whose job.json is older than the database: the last daemon died before it wrote
     /// that file, or its disk was full.
     pub(super) unwritten: BTreeSet<JobId>,
-    /// Runners whose folders cannot be made a job again, with their attempts.
-    pub(super) strays: Vec<(JobId, u32)>,
+    /// The jobs that are left alone.
+    pub(super) left_alone: Vec<LeftAlone>,
+}
+
+/// A job that is left alone, because its folder may be newer than the database and cannot be used.
+#[derive(Debug)]
+pub(super) struct LeftAlone {
+    pub(super) id: JobId,
+    pub(super) why: String,
+    /// A part of the folder cannot be read: nothing is known, and it is looked at again.
+    pub(super) is_unread: bool,
+    /// The attempt of a runner that may live, where the folder cannot be made a job again.
+    pub(super) stray: Option<u32>,
 }
 
 /// The result of a comparison of database and folder.
-enum Found {
+pub(super) enum Found {
     /// They agree.
     Same,
     /// job.json is older than the database.
     Behind(JobId),
     /// The database is older than the folder.
     Newer(Box<Rebuilt>),
-    /// The folder is newer and cannot be used; `running` is the attempt of a live runner.
-    Unusable { id: JobId, why: String, running: Option<u32> },
+    /// The folder may be newer and cannot be used.
+    Unusable(LeftAlone),
 }
 
 /// Compares the jobs that may still change with their folders, and finds folders without a row.
@@ -72,68 +83,109 @@ pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store)
             found.push(compare(row, &folder, &roots));
         }
         for (id, folder) in JobFolder::all(&place)?.into_iter().filter(|(id, _)| !known.contains(id)) {
-            found.extend(judge(&id, &folder, Some(Old { row: None, born }), &roots));
+            found.push(judge(&id, &folder, Old { row: None, born }, &roots));
         }
         Ok(found)
     };
     let found = blocking(look).await.map_err(JobError::folder("the jobs' folders cannot be read"))?;
 
-    let (mut unwritten, mut strays, mut unusable) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+    let (mut unwritten, mut left_alone) = (BTreeSet::new(), Vec::new());
     for found in found {
-        match found {
-            Found::Same => {}
-            Found::Behind(id) => drop(unwritten.insert(id)),
-            Found::Newer(rebuilt) => {
-                let Rebuilt { job_file: JobFile { job, request }, how } = *rebuilt;
-                let from = how.as_deref().unwrap_or("from job.json");
-                tracing::error!(job.id = %job.id, job.state = %job.state, job.generation = job.generation,
-                    "the database is older than the job's folder, its write-ahead log may be lost; the job is taken {from}");
-                if how.is_some() {
-                    unwritten.insert(job.id.clone());
-                }
-                store.restore(job, request).await?;
-            }
-            Found::Unusable { id, why, running } => {
-                tracing::error!(job.id = %id, running, "the job's folder is newer than the database and cannot be used, so that the job is left alone: {why}");
-                strays.extend(running.map(|attempt| (id.clone(), attempt)));
-                unusable.insert(id);
-            }
+        match settle(found, store).await? {
+            Settled::Agreed { behind } => unwritten.extend(behind),
+            Settled::LeftAlone(left) => left_alone.push(left),
         }
     }
     let mut unfinished = store.unfinished().await?;
-    unfinished.retain(|job| !unusable.contains(&job.id));
-    Ok(Reconciled { unfinished, unwritten, strays })
+    unfinished.retain(|job| left_alone.iter().all(|left| left.id != job.id));
+    Ok(Reconciled { unfinished, unwritten, left_alone })
+}
+
+/// What has become of a difference.
+pub(super) enum Settled {
+    /// Database and folder agree. `behind` is the job if its job.json has still to be written.
+    Agreed { behind: Option<JobId> },
+    /// The job is left alone.
+    LeftAlone(LeftAlone),
+}
+
+/// Stores the newer state of a folder.
+pub(super) async fn settle(found: Found, store: &Store) -> Result<Settled, JobError> {
+    Ok(match found {
+        Found::Same => Settled::Agreed { behind: None },
+        Found::Behind(id) => Settled::Agreed { behind: Some(id) },
+        Found::Newer(rebuilt) => {
+            let Rebuilt { job_file: JobFile { job, request }, how } = *rebuilt;
+            let from = how.as_deref().unwrap_or("from job.json");
+            tracing::error!(job.id = %job.id, job.state = %job.state, job.generation = job.generation,
+                "the database is older than the job's folder, its write-ahead log may be lost; the job is taken {from}");
+            let behind = how.is_some().then(|| job.id.clone());
+            store.restore(job, request).await?;
+            Settled::Agreed { behind }
+        }
+        Found::Unusable(left) => Settled::LeftAlone(left),
+    })
+}
+
+/// Looks once more at the folder of a job that was left alone.
+pub(super) async fn look_again(
+    id: &JobId,
+    folder: JobFolder,
+    roots: &DataRoots,
+    store: &Store,
+) -> Result<Settled, JobError> {
+    let (row, born) = (store.get(id.clone()).await?, store.born());
+    let (id, roots) = (id.clone(), roots.clone());
+    let look = move || {
+        Ok(match row {
+            Some(row) => compare(row, &folder, &roots),
+            None => judge(&id, &folder, Old { row: None, born }, &roots),
+        })
+    };
+    let found = blocking(look).await.map_err(JobError::folder("the job's folder cannot be looked at"))?;
+    settle(found, store).await
 }
 
 /// Compares a row with the folder of its job.
 fn compare(row: Job, folder: &JobFolder, roots: &DataRoots) -> Found {
+    let id = row.id.clone();
+    let unread = |why| Found::Unusable(LeftAlone { id: row.id.clone(), why, is_unread: true, stray: None });
+    let has_gone_on = match folder.last_attempt() {
+        Ok(last) => !row.state.is_final() && last > row.attempt,
+        Err(_) if row.state.is_final() => false,
+        Err(error) => return unread(format!("its attempts cannot be told: {error}")),
+    };
     let told = match generation_told(folder) {
         Ok(told) => told,
+        // It may say of the new attempt that nobody wants it any more.
+        Err(error) if has_gone_on => return unread(format!("job.json cannot be read: {error}")),
         Err(error) => {
             // Unreadable is not absent: the file stays until the job changes.
             tracing::error!(job.id = %row.id, %error, "whether job.json is up to date cannot be told");
             Some(row.generation)
         }
     };
-    let has_gone_on = !row.state.is_final() && folder.last_attempt() > row.attempt;
     if !has_gone_on && told.is_none_or(|told| told <= row.generation) {
         return if told == Some(row.generation) { Found::Same } else { Found::Behind(row.id) };
     }
-    let id = row.id.clone();
     let row = JobFile { job: row, request: None };
-    judge(&id, folder, Some(Old { row: Some(&row), born: None }), roots).unwrap_or(Found::Same)
+    judge(&id, folder, Old { row: Some(&row), born: None }, roots)
 }
 
-/// The job of a folder that is newer than the database; None if the folder holds none.
-fn judge(id: &JobId, folder: &JobFolder, old: Option<Old<'_>>, roots: &DataRoots) -> Option<Found> {
-    match rebuild(id, folder, old, roots) {
-        Ok(rebuilt) => rebuilt.map(|rebuilt| Found::Newer(Box::new(rebuilt))),
-        Err(why) => {
+/// The job of a folder that is newer than the database. One that holds none agrees with it.
+fn judge(id: &JobId, folder: &JobFolder, old: Old<'_>, roots: &DataRoots) -> Found {
+    let left_alone = |why, is_unread, stray| Found::Unusable(LeftAlone { id: id.clone(), why, is_unread, stray });
+    match rebuild(id, folder, Some(old), roots) {
+        Ok(rebuilt) => rebuilt.map_or(Found::Same, |rebuilt| Found::Newer(Box::new(rebuilt))),
+        Err(NotRebuilt::Unread(why)) => left_alone(why, true, None),
+        Err(NotRebuilt::Unusable(why)) => match folder.last_attempt() {
             // A runner whose locks cannot be asked may be alive.
-            let attempt = Some(folder.last_attempt()).filter(|attempt| *attempt > 0);
-            let running = attempt.filter(|_| is_alive(folder).unwrap_or(true));
-            Some(Found::Unusable { id: id.clone(), why, running })
-        }
+            Ok(attempt) => {
+                let stray = Some(attempt).filter(|attempt| *attempt > 0 && is_alive(folder).unwrap_or(true));
+                left_alone(why, false, stray)
+            }
+            Err(error) => left_alone(format!("{why}; its attempts cannot be told: {error}"), true, None),
+        },
     }
 }
 
@@ -156,14 +208,28 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
         let is_orphan = match (&deleted, name.parse::<JobId>()) {
             (Some(id), _) => {
                 // A job that has its folder was not being deleted: this one is left from before.
-                if !jobs_dir.join(id.as_str()).exists() {
-                    store.delete(id.clone()).await?;
+                match jobs_dir.join(id.as_str()).try_exists() {
+                    Ok(true) => true,
+                    Ok(false) => {
+                        store.delete(id.clone()).await?;
+                        true
+                    }
+                    Err(error) => {
+                        tracing::error!(job.id = %id, %error, "whether the job was being deleted cannot be told");
+                        false
+                    }
                 }
-                true
             }
             // The row is written after the folder and before the mirror, and a client is answered
             // after both.
-            (None, Ok(id)) => folder(jobs_dir, &id).is_unanswered(&id, store.born()) && store.get(id).await?.is_none(),
+            (None, Ok(id)) => {
+                let is_unanswered = folder(jobs_dir, &id).is_unanswered(&id, store.born());
+                let is_unanswered = is_unanswered.unwrap_or_else(|error| {
+                    tracing::error!(job.id = %id, %error, "whether the folder is left over cannot be told; it stays");
+                    false
+                });
+                is_unanswered && store.get(id).await?.is_none()
+            }
             (None, Err(_)) => false,
         };
         if is_orphan && let Err(error) = std::fs::remove_dir_all(&path) {

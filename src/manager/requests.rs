@@ -14,7 +14,6 @@ use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::{edited, merged};
 use crate::job::state::{Event, Outcome, Refusal, next};
 use crate::job::{Course, Job, JobId, State};
-use crate::journal::Survey;
 use crate::proto::v1;
 
 /// Expired jobs that are removed in one go: others wait for this task.
@@ -23,6 +22,7 @@ const MOST_AT_ONCE: usize = 100;
 impl Task {
     /// Asks a job to end: in order, or at once.
     pub(super) async fn cancel(&mut self, id: &JobId, now: bool) -> Result<Arc<View>, JobError> {
+        self.refuse_left_alone(id)?;
         let Some((place, mut live)) = self.live.take(id) else {
             let job = self.stored(id).await?;
             self.judged(&job, Event::StopRequested)?;
@@ -52,13 +52,18 @@ impl Task {
         }
         live.stop = Some(StopCause::Cancel);
         if let Some(runner) = &live.runner {
-            if now { runner.kill() } else { runner.stop() }
+            if now {
+                runner.kill();
+            } else {
+                runner.stop();
+            }
         }
         Ok(())
     }
 
     /// Takes a job off the machine.
     pub(super) async fn pause(&mut self, id: &JobId) -> Result<Arc<View>, JobError> {
+        self.refuse_left_alone(id)?;
         let Some((place, mut live)) = self.live.take(id) else {
             let job = self.stored(id).await?;
             self.judged(&job, Event::PauseRequested)?;
@@ -99,6 +104,7 @@ impl Task {
         edits: Option<v1::JobEdits>,
         from_scratch: bool,
     ) -> Result<Arc<View>, JobError> {
+        self.refuse_left_alone(id)?;
         let Some((place, mut live)) = self.live.take(id) else {
             let state = self.stored(id).await?.state;
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotPaused(state) });
@@ -121,18 +127,11 @@ impl Task {
             return Err(JobError::QueueFull { limit });
         }
         let folder = self.folder(&live.job.id);
-        if from_scratch {
-            if live.job.spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
-                return Err(JobError::NothingToBeginWith(live.job.id.clone()));
-            }
-            // Before the database is told: a job without checkpoints begins anew also where that
-            // fails.
-            let place = folder.clone();
-            let aside = blocking(move || Survey::of(&place)?.set_aside_after(&place, None)).await;
-            let name = live.job.id.name();
-            aside.map_err(JobError::folder(format!("the checkpoints of {name} cannot be removed")))?;
+        if from_scratch && live.job.spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
+            return Err(JobError::NothingToBeginWith(live.job.id.clone()));
         }
-        let resume_from = match from_scratch {
+        let begins_anew = from_scratch || live.job.course.begins_anew;
+        let resume_from = match begins_anew {
             true => None,
             false => super::attempts::saved(&live.job, &folder).await?.resume_from,
         };
@@ -144,9 +143,17 @@ impl Task {
             // Another size of batches needs other memory.
             let was_out_of_memory =
                 job.course.was_out_of_memory && edits.is_none_or(|edits| edits.batch_size.is_none());
-            job.course = Course { fruitless: 0, resume_from, stop: None, was_out_of_memory, ..job.course.clone() };
+            job.course =
+                Course { fruitless: 0, resume_from, begins_anew, stop: None, was_out_of_memory, ..job.course.clone() };
         })
-        .await
+        .await?;
+        fault::point("resume-committed");
+        // What the database has refused has removed nothing; what cannot be removed now is removed
+        // before the next attempt begins.
+        if begins_anew && let Err(error) = super::attempts::set_checkpoints_aside(&live.job, &folder).await {
+            tracing::warn!(job.id = %live.job.id, %error, "the checkpoints stay until the job is started");
+        }
+        Ok(())
     }
 
     /// Removes an ended job with its folder.
@@ -201,12 +208,14 @@ impl Task {
         };
         // A job that is not copied yet is the only copy.
         let is_copied = |id: &JobId| self.mirrors.state(id).is_none_or(|state| state.complete);
-        let ready: Vec<_> = expired.into_iter().filter(is_copied).take(MOST_AT_ONCE).collect();
-        for id in ready {
+        let ready = expired.into_iter().filter(is_copied).collect();
+        for id in self.expiry.next(ready, MOST_AT_ONCE) {
             match self.delete(&id).await {
                 Ok(()) => tracing::info!(job.id = %id, "the job's ttl_after_end is over"),
                 Err(error) => {
-                    tracing::error!(job.id = %id, %error, "an expired job cannot be removed");
+                    if self.expiry.refused(&id) {
+                        tracing::error!(job.id = %id, %error, "an expired job cannot be removed and will be tried again");
+                    }
                     if error.is_of_database() {
                         return;
                     }

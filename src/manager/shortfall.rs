@@ -21,6 +21,8 @@ struct Met {
     pause: Duration,
     /// When to try again; None while somebody may try.
     again: Option<Instant>,
+    /// At the last try that was due nobody could be started, for want of room.
+    is_untried: bool,
 }
 
 impl Shortfall {
@@ -32,12 +34,22 @@ impl Shortfall {
             Some(Met { pause, again: Some(_), .. }) => *pause,
             Some(Met { pause, again: None, .. }) => (*pause * 2).min(LONGEST_PAUSE),
         };
-        self.0 = Some(Met { words, pause, again: Some(now + pause) });
+        self.0 = Some(Met { words, pause, again: Some(now + pause), is_untried: false });
     }
 
     /// A runner was started: whether that is news.
     pub(super) fn clear(&mut self) -> bool {
         self.0.take().is_some()
+    }
+
+    /// A try was due, and no job could be started for want of room: the next one is due after twice
+    /// the pause. After the longest the shortfall is old news, and forgotten.
+    pub(super) fn untried(&mut self, now: Instant) {
+        if let Some(met) = &mut self.0 {
+            met.pause = (met.pause * 2).min(LONGEST_PAUSE);
+            met.again = Some(now + met.pause);
+            met.is_untried = true;
+        }
     }
 
     /// When the next try is due.
@@ -51,6 +63,10 @@ impl Shortfall {
         match &mut self.0 {
             None => usize::MAX,
             Some(Met { again: Some(again), .. }) if *again > now => 0,
+            Some(Met { is_untried: true, pause: LONGEST_PAUSE, .. }) => {
+                self.0 = None;
+                usize::MAX
+            }
             Some(met) => {
                 met.again = None;
                 1
@@ -89,6 +105,23 @@ mod tests {
         let words = shortfall.words().unwrap();
         assert!(words.ends_with("tried again every 60s: second"), "{words}");
         assert!(shortfall.clear() && !shortfall.clear());
+        assert_eq!((shortfall.allows(now), shortfall.words()), (usize::MAX, None));
+    }
+
+    #[test]
+    fn a_shortfall_that_nobody_can_try_is_forgotten_after_the_longest_pause() {
+        let mut now = Instant::now();
+        let mut shortfall = Shortfall::default();
+        shortfall.meet("words".into(), now);
+        let mut pauses = Vec::new();
+        while let Some(again) = shortfall.again() {
+            pauses.push((again - now).as_secs());
+            now = again;
+            if shortfall.allows(now) == 1 {
+                shortfall.untried(now);
+            }
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60]);
         assert_eq!((shortfall.allows(now), shortfall.words()), (usize::MAX, None));
     }
 }

@@ -1,6 +1,6 @@
 //! The task that owns the jobs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use super::attempts::resume_point;
 use super::expiry::Expiry;
 use super::live::{Ending, Live};
 use super::mirrors::Mirrors;
-use super::recovery::{self, Reconciled};
+use super::recovery::{self, LeftAlone, Reconciled};
 use super::roster::{Arrival, Roster};
 use super::runs::Runs;
 use super::shortfall::Shortfall;
@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::mirror;
 use crate::proto::v1;
 use crate::store::{Asked, Store};
-use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerHandle, RunnerNews, Supervisor};
+use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor};
 
 /// What the database refused is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -59,6 +59,8 @@ pub(super) struct Task {
     pub(super) unwritten: BTreeSet<JobId>,
     /// The last of them that was tried again.
     pub(super) tried_to_write: Option<JobId>,
+    /// Jobs with which nothing may be done.
+    pub(super) left_alone: BTreeMap<JobId, LeftAlone>,
     pub(super) closing: Vec<oneshot::Sender<()>>,
     /// Runners go on when we end.
     leaves_runners: bool,
@@ -97,7 +99,7 @@ impl Task {
         if let Err(error) = blocking(move || repaired.repair()).await {
             tracing::warn!(%error, "the links for TensorBoard cannot be made right");
         }
-        let Reconciled { unfinished, unwritten, strays } =
+        let Reconciled { unfinished, unwritten, left_alone } =
             recovery::reconcile(&settings.jobs_dir, &settings.data_roots, &store).await?;
         let mut task = Self {
             settings,
@@ -116,15 +118,12 @@ impl Task {
             behind_since: None,
             unwritten,
             tried_to_write: None,
+            left_alone: BTreeMap::new(),
             closing: Vec::new(),
             leaves_runners: false,
             planned: Instant::now(),
             expiry: Expiry::new(Instant::now()),
         };
-        for (id, attempt) in strays {
-            // Its runner saves a checkpoint and ends. No job hears of it.
-            task.supervisor.adopt(id.clone(), task.folder(&id), attempt).stop();
-        }
         for job in task.store.ended_with_mirror().await? {
             let folder = task.folder(&job.id);
             if !mirror::is_done(&folder) {
@@ -140,6 +139,9 @@ impl Task {
             if !live.job.state.is_final() {
                 task.live.push(live);
             }
+        }
+        for left in left_alone {
+            task.leave_alone(left).await?;
         }
         task.publish_all();
         Ok(task)
@@ -190,8 +192,9 @@ impl Task {
                     self.schedule().await;
                 }
                 _ = ticks.tick() => {
-                    self.end_stalled_jobs(TRY_AGAIN);
-                    self.read_orders_again().await;
+                    self.end_stalled_jobs();
+                    self.read_runners_again().await;
+                    self.look_at_unread_folders_again().await;
                     self.remove_expired_jobs().await;
                     self.write_job_files_again().await;
                     // Who waits for an answer has a turn in between: each try may take long.
@@ -232,7 +235,9 @@ impl Task {
                 let _ = reply.send(());
             }
             Command::KillRunners => {
-                self.live.busy().filter_map(|live| live.runner.as_ref()).for_each(RunnerHandle::kill)
+                for runner in self.live.busy().filter_map(|live| live.runner.as_ref()) {
+                    runner.kill();
+                }
             }
             Command::Shutdown { leave_runners, reply } => {
                 self.closing.push(reply);
@@ -274,7 +279,9 @@ impl Task {
         let now = SystemTime::now();
         let id = loop {
             let id = JobId::new(now, RandomState::new().build_hasher().finish() as u32);
-            if !self.folder(&id).path().exists() {
+            let folder = self.folder(&id);
+            let is_taken = blocking(move || folder.path().try_exists()).await;
+            if !is_taken.map_err(JobError::folder("the jobs' folders cannot be read"))? {
                 break id;
             }
         };
@@ -283,8 +290,9 @@ impl Task {
         let group_reads = self.settings.runner.group_reads;
         let made = move || {
             folder.create(&spec)?;
-            if group_reads {
-                folder.show_to_group()?;
+            // Some file systems know no modes. The job is as good without.
+            if group_reads && let Err(error) = folder.show_to_group() {
+                tracing::warn!(job.id = %id, %error, "the group cannot be allowed to read what the job leaves");
             }
             runs.add(&id, &spec.display_name);
             staged.map_or(Ok(()), |staged| staged.hand_over(&folder))
@@ -327,6 +335,9 @@ impl Task {
     }
 
     async fn hear(&mut self, RunnerEvent { id, what }: RunnerEvent) {
+        if self.left_alone.contains_key(&id) {
+            return;
+        }
         let Some((place, mut live)) = self.live.take(&id) else { return };
         let mut is_freed = false;
         let done = match what {
@@ -400,11 +411,10 @@ impl Task {
                 }
                 // A disk that is gone takes the folder of all jobs with it, and may come back.
                 let folder = self.folder(&live.job.id);
-                let is_removed = || {
-                    matches!(folder.path().try_exists(), Ok(false))
-                        && matches!(self.settings.jobs_dir.try_exists(), Ok(true))
-                };
-                if (!is_settled || verdict.reason == v1::JobEndReason::Storage) && is_removed() {
+                let (place, jobs_dir) = (folder.clone(), self.settings.jobs_dir.clone());
+                let is_removed = blocking(move || Ok(!place.path().try_exists()? && jobs_dir.try_exists()?));
+                if (!is_settled || verdict.reason == v1::JobEndReason::Storage) && matches!(is_removed.await, Ok(true))
+                {
                     let message = format!("somebody has removed {} while the job ran", folder.path().display());
                     verdict = Verdict { outcome: Outcome::Failed, reason: v1::JobEndReason::Interrupted, message };
                 }

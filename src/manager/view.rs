@@ -40,6 +40,11 @@ impl View {
         }
     }
 
+    /// Whether its results are copied.
+    pub fn has_copy(&self) -> bool {
+        self.job.spec.output.as_ref().is_some_and(|output| !output.mirror.is_empty())
+    }
+
     /// What `encode` makes of it, made once for all who ask.
     pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
         self.encoded.get_or_init(|| encode(self)).clone()

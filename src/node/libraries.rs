@@ -1,4 +1,4 @@
-//! What of the system's libraries and devices compatibility depends on.
+//! The facts about the system's libraries and devices that compatibility depends on.
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};

@@ -15,7 +15,7 @@ use super::machine::field;
 pub struct Memory {
     /// The most that there can be, in bytes; 0 where it is not known.
     pub total_bytes: u64,
-    /// What can be had now, in bytes.
+    /// Available now, in bytes.
     pub available_bytes: u64,
     /// The file that sets the limit, where a control group does.
     pub limited_by: Option<String>,

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_varint, skip_field};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 /// A name, a version, a date.
@@ -84,7 +84,7 @@ struct Field {
     what: What,
 }
 
-/// What a field, or each entry of a list, is.
+/// The kind of a field, or of each entry of a list.
 enum What {
     /// A number; its bytes where they are always as many.
     Number(Option<usize>),
@@ -92,6 +92,18 @@ enum What {
     Text(usize),
     /// A message of that full name.
     Message(String),
+}
+
+impl What {
+    /// How many entries of a list some bytes hold.
+    fn entries(&self, data: &[u8]) -> usize {
+        match self {
+            Self::Number(Some(width)) => data.len() / width,
+            // The last byte of each has no bit that says more.
+            Self::Number(None) => data.iter().filter(|byte| **byte < 0x80).count(),
+            Self::Text(_) | Self::Message(_) => 1,
+        }
+    }
 }
 
 impl Shape {
@@ -126,7 +138,7 @@ impl Shape {
 pub struct Excess {
     /// Its path in the request, such as `spec.retry.also_on`.
     pub field: String,
-    /// What was found and what would be right.
+    /// The value that was found, and what would be right.
     pub description: String,
 }
 
@@ -139,7 +151,8 @@ pub fn judge(name: &str, bytes: &[u8]) -> Vec<Excess> {
     found
 }
 
-/// What was met of one message. A part that comes twice is one part: decoders put them together.
+/// The parts of one message that were met. A part that comes twice is one part: decoders put them
+/// together.
 #[derive(Default)]
 struct Seen {
     entries: BTreeMap<u32, usize>,
@@ -190,12 +203,7 @@ fn walk(name: &str, mut bytes: &[u8], path: &str, seen: &mut Seen, found: &mut V
         if let Some(most) = field.entries {
             let entries = seen.entries.entry(number).or_default();
             place = *entries;
-            *entries += match field.what {
-                What::Number(Some(width)) => length / width,
-                // The last byte of each has no bit that says more.
-                What::Number(None) => data.iter().filter(|byte| **byte < 0x80).count(),
-                What::Text(_) | What::Message(_) => 1,
-            };
+            *entries += field.what.entries(data);
             // Those beyond it are counted, and not looked into.
             if *entries > most {
                 continue;
@@ -219,6 +227,53 @@ fn walk(name: &str, mut bytes: &[u8], path: &str, seen: &mut Seen, found: &mut V
                 let mut element = Seen::default();
                 walk(inner, data, &path, &mut element, found)?;
                 element.tell(inner, &path, found);
+            }
+        }
+    }
+    Some(())
+}
+
+/// The same request without the lists and texts that hold too much, so that the rest of it can be
+/// decoded and judged. None where the bytes are no such message.
+pub fn without_excess(name: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut kept = Vec::new();
+    keep(name, bytes, &mut Seen::default(), &mut kept)?;
+    Some(kept)
+}
+
+fn keep(name: &str, mut bytes: &[u8], seen: &mut Seen, kept: &mut Vec<u8>) -> Option<()> {
+    let shape = SHAPES.get(name)?;
+    while !bytes.is_empty() {
+        let all = bytes;
+        let (number, wire) = decode_key(&mut bytes).ok()?;
+        let field = shape.fields.get(&number);
+        let (key, mut value) = all.split_at(all.len() - bytes.len());
+        skip_field(wire, number, &mut bytes, DecodeContext::default()).ok()?;
+        value = &value[..value.len() - bytes.len()];
+        let mut data = value;
+        if wire == WireType::LengthDelimited {
+            decode_varint(&mut data).ok()?;
+        }
+        if let Some(Field { entries: Some(most), what, .. }) = field {
+            let entries = seen.entries.entry(number).or_default();
+            *entries += if wire == WireType::LengthDelimited { what.entries(data) } else { 1 };
+            if *entries > *most {
+                continue;
+            }
+        }
+        match field.map(|field| (&field.what, field.entries)) {
+            Some((What::Text(most), _)) if data.len() > *most => {}
+            Some((What::Message(inner), entries)) if wire == WireType::LengthDelimited => {
+                let (mut element, mut rest) = (Seen::default(), Vec::new());
+                let part = if entries.is_none() { seen.parts.entry(number).or_default() } else { &mut element };
+                keep(inner, data, part, &mut rest)?;
+                kept.extend_from_slice(key);
+                encode_varint(rest.len() as u64, kept);
+                kept.extend_from_slice(&rest);
+            }
+            _ => {
+                kept.extend_from_slice(key);
+                kept.extend_from_slice(value);
             }
         }
     }
@@ -336,6 +391,34 @@ mod tests {
         let request = v1::CheckCompatibilityRequest { facts, as_of: String::new() }.encode_to_vec();
         let found = told("torchd.v1.CheckCompatibilityRequest", &request);
         assert_eq!(found, [("facts.gpus.gpus".into(), "has 1000000 entries; at most 64 are right".into())]);
+    }
+
+    #[test]
+    fn the_rest_of_a_request_stays_as_it_was() {
+        let request = |excess: bool| {
+            let many = |count: usize| if excess { count } else { 0 };
+            let retry = v1::Retry { max_restarts: 7, also_on: vec![4; many(65)], ..v1::Retry::default() };
+            let normalize = v1::Normalize { mean: vec![0.1; many(65)], std: vec![0.5] };
+            let data = v1::Data { normalize: Some(normalize), ..v1::Data::default() };
+            let labels = [("team".into(), "vision".into())].into();
+            let output = v1::Output { mirror: "/m".repeat(many(5000)) };
+            let spec = v1::JobSpec {
+                display_name: "a".into(),
+                retry: Some(retry),
+                data: Some(data),
+                labels,
+                output: Some(output),
+                ..v1::JobSpec::default()
+            };
+            v1::CreateJobRequest { spec: Some(spec), request_id: "r".repeat(many(200)) }
+        };
+        let name = "torchd.v1.CreateJobRequest";
+        let rest = without_excess(name, &request(true).encode_to_vec()).unwrap();
+        assert_eq!(v1::CreateJobRequest::decode(&*rest).unwrap(), request(false));
+        assert_eq!(told(name, &rest), []);
+        let whole = request(false).encode_to_vec();
+        assert_eq!(without_excess(name, &whole).unwrap(), whole);
+        assert_eq!(without_excess(name, &whole[..whole.len() - 1]), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct RecordReader<R> {
     offset: u64,
 }
 
-/// What came next.
+/// The next thing in a file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'a> {
     /// The data of a record.

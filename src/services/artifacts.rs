@@ -9,9 +9,10 @@ use std::sync::Arc;
 use futures_util::stream::{Stream, try_unfold};
 use tonic::{Response, Status};
 
-use super::clients::Clients;
+use super::clients::{Clients, Hold, Room};
 use super::jobs::job_id;
 use super::{paging, status};
+use crate::gate::Wanted;
 use crate::job::JobId;
 use crate::journal::{self, Checkpoint, Damaged, JobFolder, Survey, open_artifact};
 use crate::manager::Manager;
@@ -20,11 +21,11 @@ use crate::sha256::Sha256;
 
 /// Bytes of a file in a message.
 const PIECE_BYTES: usize = 64 << 10;
-/// What a checkpoint and a file take on their way in a list, about, in bytes.
+/// Approximate bytes of a checkpoint and of a file in a list.
 const CHECKPOINT_BYTES: usize = 1024;
 const ARTIFACT_BYTES: usize = 512;
 
-/// What is sent of a file.
+/// The messages of a file.
 pub(super) type Download = Pin<Box<dyn Stream<Item = Result<v1::DownloadArtifactResponse, Status>> + Send>>;
 
 /// The checkpoints of a job, newest first. A token is the step of the last one that was told.
@@ -35,18 +36,19 @@ pub(super) async fn checkpoints(
 ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
     let (id, folder) = folder_of(manager, &request.name).await?;
     let size = paging::size(request.page_size, 100, 1000)?;
-    let before: u64 = paging::token(&request.page_token)?.unwrap_or(u64::MAX);
-    let hold = clients.hold(size * CHECKPOINT_BYTES).await;
-    let Survey { whole: found, damaged } = clients.read(move |_| Survey::of(&folder)).await?.map_err(failed)?;
-    let is_first_page = request.page_token.is_empty();
-    let mut page: Vec<_> = found.iter().filter(|checkpoint| checkpoint.step() < before).take(size + 1).collect();
+    let before: Option<u64> = paging::token(&request.page_token)?;
+    // The first page tells of all that are damaged; no other looks at more than it holds.
+    let most = if before.is_none() { usize::MAX } else { size + 1 };
+    let look = move |wanted: &Wanted| Survey::before(&folder, before, most, wanted);
+    let (found, room) = clients.read_into(size * CHECKPOINT_BYTES, look).await?;
+    let Survey { whole: mut page, damaged } = found.map_err(failed)?;
     let is_more = page.len() > size;
     page.truncate(size);
     let next = page.last().filter(|_| is_more).map(|last| last.step().to_string());
-    Ok(hold.of(v1::ListCheckpointsResponse {
-        checkpoints: page.into_iter().map(|checkpoint| saved(&id, checkpoint)).collect(),
+    Ok(Hold::from(room).of(v1::ListCheckpointsResponse {
+        checkpoints: page.iter().map(|checkpoint| saved(&id, checkpoint)).collect(),
         next_page_token: next.unwrap_or_default(),
-        damaged: damaged.iter().filter(|_| is_first_page).map(Damaged::to_proto).collect(),
+        damaged: damaged.iter().filter(|_| before.is_none()).map(Damaged::to_proto).collect(),
     }))
 }
 
@@ -78,10 +80,9 @@ pub(super) async fn list(
 ) -> Result<Response<v1::ListArtifactsResponse>, Status> {
     let (id, folder) = folder_of(manager, &request.name).await?;
     let size = paging::size(request.page_size, 100, 1000)?;
-    let hold = clients.hold(size * ARTIFACT_BYTES).await;
-    let found = clients.read(move |_| journal::artifacts(&folder)).await?.map_err(failed)?;
-    let mut page: Vec<_> =
-        found.into_iter().filter(|artifact| artifact.path > request.page_token).take(size + 1).collect();
+    let look = move |wanted: &Wanted| journal::artifacts_after(&folder, &request.page_token, size + 1, wanted);
+    let (page, room) = clients.read_into(size * ARTIFACT_BYTES, look).await?;
+    let mut page = page.map_err(failed)?;
     let is_more = page.len() > size;
     page.truncate(size);
     let next_page_token = page.last().filter(|_| is_more).map(|last| last.path.clone()).unwrap_or_default();
@@ -91,7 +92,8 @@ pub(super) async fn list(
         update_time: Some(artifact.updated.into()),
         sha256: artifact.sha256.unwrap_or_default(),
     };
-    Ok(hold.of(v1::ListArtifactsResponse { artifacts: page.into_iter().map(message).collect(), next_page_token }))
+    Ok(Hold::from(room)
+        .of(v1::ListArtifactsResponse { artifacts: page.into_iter().map(message).collect(), next_page_token }))
 }
 
 /// A file in pieces, from a byte on. Each is read when its client takes the message before.
@@ -99,7 +101,7 @@ pub(super) async fn download(
     manager: &Manager,
     clients: Clients,
     request: v1::DownloadArtifactRequest,
-) -> Result<Download, Status> {
+) -> Result<Response<Download>, Status> {
     let v1::DownloadArtifactRequest { name, offset_bytes } = request;
     let parts = name.strip_prefix("jobs/").and_then(|rest| rest.split_once('/'));
     let Some((id, path)) = parts else {
@@ -114,16 +116,17 @@ pub(super) async fn download(
     };
     let asked = path.clone();
     // The file that is open stays the same, whatever becomes of its name.
-    let opened = clients.sum(move |wanted| -> io::Result<_> {
+    let opened = clients.sum_into(PIECE_BYTES, move |wanted| -> io::Result<_> {
         let mut file = open_artifact(&folder, &asked)?;
         let about = file.metadata()?;
         let sha256 = Sha256::of_reader(&mut wanted.reads((&mut file).take(about.len())))?;
         Ok((file, about, sha256))
     });
-    let (file, about, sha256) = match opened.await? {
+    let (opened, room) = opened.await?;
+    let (file, about, sha256) = match opened {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
-        Err(error) => return Err(status::internal("STORAGE_FAILED", format!("{name} cannot be read: {error}"))),
+        Err(error) => return Err(status::of_io(&format!("{name} cannot be read"), &error)),
     };
     let size = about.len();
     if offset_bytes > size {
@@ -135,8 +138,17 @@ pub(super) async fn download(
         update_time: about.modified().ok().map(Into::into),
         sha256,
     };
-    let reader = Reader { clients, name, file: Arc::new(file), told: Some(told), from: offset_bytes, size };
-    Ok(Box::pin(try_unfold(reader, Reader::next)))
+    let hold = Hold::default();
+    let reader = Reader {
+        clients,
+        name,
+        file: Arc::new(file),
+        told: Some((told, room)),
+        from: offset_bytes,
+        size,
+        hold: hold.clone(),
+    };
+    Ok(hold.of(Box::pin(try_unfold(reader, Reader::next))))
 }
 
 /// How far a file was sent.
@@ -144,17 +156,20 @@ struct Reader {
     clients: Clients,
     name: String,
     file: Arc<File>,
-    /// None once it was sent.
-    told: Option<v1::Artifact>,
+    /// None once it was sent. It takes as much room as a piece: so many files can be open.
+    told: Option<(v1::Artifact, Room)>,
     from: u64,
     size: u64,
+    /// Room for the message that comes next.
+    hold: Hold,
 }
 
 impl Reader {
     /// The next message; None after the last.
     async fn next(mut self) -> Result<Option<(v1::DownloadArtifactResponse, Self)>, Status> {
         let part = |part| v1::DownloadArtifactResponse { part: Some(part) };
-        if let Some(told) = self.told.take() {
+        if let Some((told, room)) = self.told.take() {
+            self.hold.put(room);
             return Ok(Some((part(Part::Artifact(told)), self)));
         }
         let wanted = (self.size - self.from).min(PIECE_BYTES as u64) as usize;
@@ -162,15 +177,22 @@ impl Reader {
             return Ok(None);
         }
         let (file, from) = (self.file.clone(), self.from);
-        let read = self.clients.read(move |_| {
+        let read = self.clients.read_into(wanted, move |_| {
             let mut data = vec![0; wanted];
             file.read_exact_at(&mut data, from).map(|()| data)
         });
-        // It was cut while we read: what the client has does not have the checksum.
-        let data = read.await?.map_err(|error| {
-            let words = format!("{} cannot be read on: {error}", self.name);
-            status::plain(tonic::Code::Aborted, "ARTIFACT_CHANGED", words)
+        let (data, room) = read.await?;
+        let data = data.map_err(|error| {
+            let what = format!("{} cannot be read on", self.name);
+            match error.kind() {
+                // It was cut while we read: what the client has does not have the checksum.
+                io::ErrorKind::UnexpectedEof => {
+                    status::plain(tonic::Code::Aborted, "ARTIFACT_CHANGED", format!("{what}: {error}"))
+                }
+                _ => status::of_io(&what, &error),
+            }
         })?;
+        self.hold.put(room);
         self.from += wanted as u64;
         Ok(Some((part(Part::Data(data)), self)))
     }
@@ -184,5 +206,5 @@ async fn folder_of(manager: &Manager, name: &str) -> Result<(JobId, JobFolder), 
 }
 
 fn failed(error: io::Error) -> Status {
-    status::internal("STORAGE_FAILED", format!("the job's folder cannot be read: {error}"))
+    status::of_io("the job's folder cannot be read", &error)
 }

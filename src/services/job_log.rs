@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures_util::stream::{Stream, try_unfold};
 use tokio::sync::watch::Receiver;
-use tonic::Status;
+use tonic::{Response, Status};
 
-use super::clients::Clients;
+use super::clients::{Clients, Hold};
 use super::status;
 use crate::gate::Wanted;
 use crate::job::JobId;
@@ -22,7 +22,7 @@ const BLOCK: usize = 64 << 10;
 /// A followed log is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What is sent of a log.
+/// The messages of a log.
 pub(super) type Log = Pin<Box<dyn Stream<Item = Result<v1::ReadJobLogResponse, Status>> + Send>>;
 
 /// A stream of a job's log. It reads when its client takes the message before.
@@ -31,7 +31,7 @@ pub(super) async fn read(
     clients: Clients,
     id: JobId,
     request: v1::ReadJobLogRequest,
-) -> Result<Log, Status> {
+) -> Result<Response<Log>, Status> {
     let views = manager.observe(&id).await.map_err(status::of)?;
     let folder = manager.folder(&id);
     let v1::ReadJobLogRequest { offset_bytes, tail_lines, follow, .. } = request;
@@ -53,8 +53,9 @@ pub(super) async fn read(
         let message = format!("is {start}, and the log of {} has {end} bytes", id.name());
         return Err(status::out_of_range("offset_bytes", message));
     }
-    let reader = Reader { clients, folder, offset: start, follow, views };
-    Ok(Box::pin(try_unfold(reader, Reader::next)))
+    let hold = Hold::default();
+    let reader = Reader { clients, folder, offset: start, follow, views, hold: hold.clone() };
+    Ok(hold.of(Box::pin(try_unfold(reader, Reader::next))))
 }
 
 /// How far a log was sent.
@@ -64,6 +65,8 @@ struct Reader {
     offset: u64,
     follow: bool,
     views: Receiver<Arc<View>>,
+    /// Room for the message that comes next.
+    hold: Hold,
 }
 
 impl Reader {
@@ -74,10 +77,12 @@ impl Reader {
             // hold.
             let is_complete = !self.follow || self.views.borrow().job.state.is_final();
             let (log, offset) = (self.folder.clone(), self.offset);
-            let bytes = self.clients.read(move |_| block(&log, offset)).await?.map_err(failed)?;
+            let (bytes, room) = self.clients.read_into(BLOCK, move |_| block(&log, offset)).await?;
+            let bytes = bytes.map_err(failed)?;
             let whole = if bytes.len() < BLOCK && is_complete { bytes.len() } else { whole_characters(&bytes) };
             if whole > 0 {
                 self.offset += whole as u64;
+                self.hold.put(room);
                 let text = String::from_utf8_lossy(&bytes[..whole]).into_owned();
                 return Ok(Some((v1::ReadJobLogResponse { text, next_offset_bytes: self.offset }, self)));
             }
@@ -88,13 +93,14 @@ impl Reader {
             if self.views.has_changed().is_err() && !self.views.borrow().job.state.is_final() {
                 return Err(status::of(JobError::Gone));
             }
+            drop(room);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }
 
 fn failed(error: io::Error) -> Status {
-    status::internal("STORAGE_FAILED", format!("the log cannot be read: {error}"))
+    status::of_io("the log cannot be read", &error)
 }
 
 /// How many bytes hold whole characters: a character that is cut off at the end is left for the

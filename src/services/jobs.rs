@@ -1,6 +1,7 @@
 //! JobService.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
@@ -12,10 +13,7 @@ use crate::job::{JobId, State, Violations};
 use crate::manager::{Manager, View};
 use crate::proto::v1;
 
-/// The longest id of a request.
-const LONGEST_REQUEST_ID: usize = 128;
-
-/// What a job takes on its way in a list, about, in bytes.
+/// Approximate bytes of a job in a list.
 const JOB_BYTES: usize = 4096;
 
 /// The service.
@@ -29,8 +27,12 @@ impl Jobs {
         Self { manager, clients }
     }
 
-    fn message(&self, view: &View) -> v1::Job {
-        self.manager.message(view)
+    async fn message(&self, view: Arc<View>) -> Result<v1::Job, Status> {
+        if !self.manager.message_blocks(&view) {
+            return Ok(self.manager.message(&view));
+        }
+        let manager = self.manager.clone();
+        self.clients.read(move |_| manager.message(&view)).await
     }
 }
 
@@ -65,12 +67,13 @@ impl JobService for Jobs {
 
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
         let v1::CreateJobRequest { spec: asked, request_id } = request.into_inner();
-        if request_id.len() > LONGEST_REQUEST_ID || !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let right = format!("at most {LONGEST_REQUEST_ID} visible ASCII characters without spaces are right");
+        // How long it may be is a bound of the protocol.
+        if !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let right = "visible ASCII characters without spaces are right";
             return Err(status::invalid_field("request_id", format!("is {request_id:?}; {right}")));
         }
         let view = self.manager.create(&spec(asked)?, request_id).await.map_err(status::of)?;
-        Ok(Response::new(self.message(&view)))
+        Ok(Response::new(self.message(view).await?))
     }
 
     async fn validate_job(
@@ -90,7 +93,7 @@ impl JobService for Jobs {
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
         let view = self.manager.get(&job_id(&request.get_ref().name)?).await.map_err(status::of)?;
-        Ok(Response::new(self.message(&view)))
+        Ok(Response::new(self.message(view).await?))
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
@@ -108,36 +111,42 @@ impl JobService for Jobs {
         };
         let states: HashSet<State> = states.iter().enumerate().map(state).collect::<Result<_, _>>()?;
         let (before, limit) = (paging::token(&page_token)?, paging::size(page_size, 50, 1000)?);
-        let hold = self.clients.hold(limit * JOB_BYTES).await;
+        let hold = self.clients.hold(limit * JOB_BYTES).await?;
         let page = self.manager.list(states.into_iter().collect(), labels, before, limit).await.map_err(status::of)?;
+        let views_block = page.jobs.iter().any(|view| self.manager.message_blocks(view));
+        let (manager, views) = (self.manager.clone(), page.jobs);
+        let messages = move || views.iter().map(|view| without_logs(manager.message(view))).collect();
+        let jobs = match views_block {
+            true => self.clients.read(move |_| messages()).await?,
+            false => messages(),
+        };
         Ok(hold.of(v1::ListJobsResponse {
-            jobs: page.jobs.iter().map(|view| without_logs(self.message(view))).collect(),
+            jobs,
             next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),
         }))
     }
 
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         let v1::WatchJobRequest { name, after_sequence } = request.into_inner();
-        let stream = watch::watch(self.manager.clone(), self.clients.clone(), job_id(&name)?, after_sequence).await?;
-        Ok(Response::new(stream))
+        watch::watch(self.manager.clone(), self.clients.clone(), job_id(&name)?, after_sequence).await
     }
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
         let v1::CancelJobRequest { name, now } = request.into_inner();
         let view = self.manager.cancel(job_id(&name)?, now).await.map_err(status::of)?;
-        Ok(Response::new(self.message(&view)))
+        Ok(Response::new(self.message(view).await?))
     }
 
     async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Result<Response<v1::Job>, Status> {
         let view = self.manager.pause(job_id(&request.get_ref().name)?).await.map_err(status::of)?;
-        Ok(Response::new(self.message(&view)))
+        Ok(Response::new(self.message(view).await?))
     }
 
     async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
         let v1::ResumeJobRequest { name, edits, from_scratch } = request.into_inner();
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
         let view = self.manager.resume(job_id(&name)?, edits, from_scratch).await.map_err(status::of)?;
-        Ok(Response::new(self.message(&view)))
+        Ok(Response::new(self.message(view).await?))
     }
 
     async fn delete_job(&self, request: Request<v1::DeleteJobRequest>) -> Result<Response<()>, Status> {
@@ -151,7 +160,7 @@ impl JobService for Jobs {
     ) -> Result<Response<Self::ReadJobLogStream>, Status> {
         let request = request.into_inner();
         let id = job_id(&request.name)?;
-        Ok(Response::new(job_log::read(&self.manager, self.clients.clone(), id, request).await?))
+        job_log::read(&self.manager, self.clients.clone(), id, request).await
     }
 
     async fn list_scalar_tags(
@@ -192,6 +201,6 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::DownloadArtifactRequest>,
     ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
-        Ok(Response::new(artifacts::download(&self.manager, self.clients.clone(), request.into_inner()).await?))
+        artifacts::download(&self.manager, self.clients.clone(), request.into_inner()).await
     }
 }

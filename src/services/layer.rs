@@ -1,4 +1,4 @@
-//! What every RPC goes through: metrics, the client's deadline, the limits that all clients share,
+//! The layer around every RPC: metrics, the client's deadline, the limits that all clients share,
 //! and details for the errors that tonic answers by itself.
 
 use std::collections::HashMap;
@@ -16,12 +16,12 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::bodies::{Held, Incoming};
+use super::bodies::{Incoming, Outgoing, Reading, trailers};
 use super::clients::{Clients, Hold};
 use super::status::plain;
 use crate::metrics::{GRPC_CODES, Method, Metrics};
 
-/// What many watch at once.
+/// The method that many clients call at once.
 const WATCH_JOB: &str = "/torchd.v1.JobService/WatchJob";
 
 /// Puts the service around all others.
@@ -81,8 +81,9 @@ where
         }
         let mut count = Count::begin(&self.shared, request.uri().path());
         let deadline = deadline(request.headers());
-        let talks = self.shared.methods.get(request.uri().path()).is_some_and(|method| method.kind == "bidi_stream");
-        let request = match talks {
+        let kind = self.shared.methods.get(request.uri().path()).map_or("unary", |method| method.kind);
+        let streams = kind != "unary";
+        let request = match kind == "bidi_stream" {
             // One request after the other, with as much time between them as the client wants;
             // those are small.
             true => request,
@@ -103,10 +104,15 @@ where
             complete(&mut response);
             // An answer without a body has its status in the headers.
             count.code = code(response.headers());
-            let (mut parts, mut body) = response.into_parts();
-            if let Some(hold) = parts.extensions.remove::<Hold>() {
-                body = Body::new(Held::new(body, hold));
-            }
+            let (mut parts, body) = response.into_parts();
+            let hold = parts.extensions.remove::<Hold>().unwrap_or_default();
+            let answers = count.shared.clients.answers();
+            let body = match count.code {
+                // It has nothing but its headers.
+                Some(_) => body,
+                None if streams => Body::new(Outgoing::new(body, hold, Reading::AsItComes, answers)),
+                None => Body::new(Outgoing::encoded(body, hold, answers).await),
+            };
             // A stream goes on behind its headers, and no longer than its client wants to wait.
             let left = deadline.map(|limit| limit.saturating_sub(count.begun.elapsed()));
             let limit = left.map(|left| Box::pin(tokio::time::sleep(left)));
@@ -233,11 +239,9 @@ impl HttpBody for Counted {
             ready!(limit.as_mut().poll(cx));
             *this.is_over = true;
             let status = plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the client's deadline has passed");
-            let mut trailers = HeaderMap::new();
-            // A status of ours fits into headers.
-            let _ = status.add_header(&mut trailers);
-            this.count.code = code(&trailers);
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            let end = trailers(&status);
+            this.count.code = end.trailers_ref().and_then(code);
+            return Poll::Ready(Some(Ok(end)));
         };
         if let Some(Ok(frame)) = &frame
             && let Some(trailers) = frame.trailers_ref()
@@ -270,6 +274,55 @@ mod tests {
         assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600) - BEFORE_TONIC));
         for text in ["", "S", "1x", "123456789S"] {
             assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_answer_is_counted_and_one_that_has_only_headers_is_passed_on() {
+        let clients = Clients::default();
+        let free = || clients.answers().available_permits();
+        let all = free();
+        let methods = super::super::methods();
+        let layer = AnswerLayer::new(Metrics::new(&[], &methods).unwrap(), methods, clients.clone());
+        let mut large = layer.layer(tower::service_fn(async |_| {
+            let frame: Result<_, Status> = Ok(Frame::data(vec![7_u8; 40_000].into()));
+            Ok::<_, Status>(Response::new(Body::new(Told(Some(frame)))))
+        }));
+        let ask = |path: &str| Request::post(path).body(Body::empty()).unwrap();
+        let mut answers = Vec::new();
+        for (path, counted) in [
+            ("/torchd.v1.SystemService/GetVersion", 40_000),
+            // A stream is asked for something once its client has a window.
+            ("/torchd.v1.GpuService/WatchGpus", 0),
+        ] {
+            let before = free();
+            answers.push(large.call(ask(path)).await.unwrap());
+            assert_eq!(before - free(), counted, "{path}");
+        }
+        let mut stream = answers.pop().unwrap().into_body();
+        let frame = std::future::poll_fn(|context| Pin::new(&mut stream).poll_frame(context)).await;
+        assert!(frame.unwrap().is_ok_and(|frame| frame.is_data()));
+        assert_eq!(free(), all - 80_000);
+        drop((answers, stream));
+        assert_eq!(free(), all);
+        let refusal = async |_| Ok::<_, Status>(Status::not_found("nothing").into_http());
+        let mut refused = layer.layer(tower::service_fn(refusal));
+        let answer = refused.call(ask("/torchd.v1.JobService/GetJob")).await.unwrap();
+        assert!(answer.body().is_end_stream() && code(answer.headers()) == Some(5));
+    }
+
+    /// A body of one frame.
+    struct Told(Option<Result<Frame<prost::bytes::Bytes>, Status>>);
+
+    impl HttpBody for Told {
+        type Data = prost::bytes::Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+            Poll::Ready(self.0.take())
         }
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn size(asked: i32, default: usize, most: usize) -> Result<usize, Sta
     }
 }
 
-/// What a token of ours says; None for the first page.
+/// The value of a token of ours; None for the first page.
 pub(super) fn token<T: std::str::FromStr>(token: &str) -> Result<Option<T>, Status> {
     if token.is_empty() {
         return Ok(None);

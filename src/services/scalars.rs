@@ -1,16 +1,14 @@
 //! ListScalarTags and ReadScalars: both read the journal, which is the truth for scalars, by its
 //! index.
 
-use std::ops::Bound;
-
 use tonic::{Response, Status};
 
-use super::clients::Clients;
+use super::clients::{Clients, Hold};
 use super::{paging, status};
-use crate::journal::{JobFolder, JournalError};
+use crate::journal::{JobFolder, JournalError, JournalIndex};
 use crate::proto::v1;
 
-/// What a tag and a point take on their way, about, in bytes.
+/// Approximate bytes of a tag and of a point in an answer.
 const TAG_BYTES: usize = 256;
 const POINT_BYTES: usize = 80;
 
@@ -21,20 +19,20 @@ pub(super) async fn tags(
     request: v1::ListScalarTagsRequest,
 ) -> Result<Response<v1::ListScalarTagsResponse>, Status> {
     let size = paging::size(request.page_size, 100, 1000)?;
-    let hold = clients.hold(size * TAG_BYTES).await;
     let journals = clients.journals.clone();
-    let read = clients.scan(move |wanted| {
-        journals.with(&folder, |index| {
-            index.catch_up(wanted)?;
-            let behind = (Bound::Excluded(request.page_token), Bound::Unbounded);
-            Ok(index.tags().range(behind).take(size + 1).map(|(_, tag)| tag.clone()).collect::<Vec<_>>())
-        })
+    let read = clients.scan_into(size * TAG_BYTES, move |wanted| {
+        journals.look(&folder, wanted, |index, damage| match damage {
+            // The numbers would be those of a part.
+            Some(damage) => Err(damage),
+            None => Ok(index.tags_after(&request.page_token).take(size + 1).cloned().collect::<Vec<_>>()),
+        })?
     });
-    let mut tags = read.await?.map_err(status::of_journal)?;
+    let (tags, room) = read.await?;
+    let mut tags = tags.map_err(status::of_journal)?;
     let is_more = tags.len() > size;
     tags.truncate(size);
     let next_page_token = tags.last().filter(|_| is_more).map(|last| last.tag.clone()).unwrap_or_default();
-    Ok(hold.of(v1::ListScalarTagsResponse { tags, next_page_token }))
+    Ok(Hold::from(room).of(v1::ListScalarTagsResponse { tags, next_page_token }))
 }
 
 /// The points of a tag, by step. A token is the number of the last record that was told.
@@ -49,25 +47,28 @@ pub(super) async fn points(
     if tag.is_empty() {
         return Err(status::invalid_field("tag", "is missing; ListScalarTags tells which there are"));
     }
-    let hold = clients.hold(size * POINT_BYTES).await;
     let (journals, wanted_tag) = (clients.journals.clone(), tag.clone());
-    let read = clients.scan(move |wanted| {
-        journals.with(&folder, |index| {
-            // A damage is met by whoever reads up to it; what stands before it is told.
-            if let Err(error @ JournalError::Io(_)) = index.catch_up(wanted) {
-                return Err(error);
-            }
-            let (points, next) = index.points(&wanted_tag, after, size, wanted)?;
-            let has_none = points.is_empty() && after == 0;
-            Ok((points, next, has_none.then(|| index.tags().keys().cloned().collect::<Vec<_>>())))
-        })
+    let read = clients.scan_into(size * POINT_BYTES, move |wanted| {
+        let look = |index: &JournalIndex, damage: Option<JournalError>| match (index.span(&wanted_tag, after), damage) {
+            (Some(span), None) => Ok(Ok(Some(span))),
+            (Some(span), Some(_)) => Ok(Ok(Some(span.to_damage()))),
+            (None, Some(damage)) => Err(damage),
+            // A later attempt has taken back what the page before told.
+            (None, None) if after > 0 => Ok(Ok(None)),
+            (None, None) => Ok(Err(index.tags_after("").map(|known| known.tag.clone()).collect::<Vec<_>>())),
+        };
+        match journals.look(&folder, wanted, look)?? {
+            Ok(Some(span)) => span.read(size, wanted).map(Ok),
+            Ok(None) => Ok(Ok((Vec::new(), None))),
+            Err(known) => Ok(Err(known)),
+        }
     });
-    let (points, next, known) = read.await?.map_err(status::of_journal)?;
-    if let Some(known) = known {
+    let (points, room) = read.await?;
+    let (points, next) = points.map_err(status::of_journal)?.map_err(|known| {
         let has = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
         let message = format!("{name} has written no scalar {tag:?}; it has {has}");
-        return Err(status::not_found("torchd.v1.ScalarTag", &format!("{name}/scalars/{tag}"), message));
-    }
+        status::not_found("torchd.v1.ScalarTag", &format!("{name}/scalars/{tag}"), message)
+    })?;
     let next_page_token = next.map(|next| next.to_string()).unwrap_or_default();
-    Ok(hold.of(v1::ReadScalarsResponse { points, next_page_token }))
+    Ok(Hold::from(room).of(v1::ReadScalarsResponse { points, next_page_token }))
 }

@@ -2,6 +2,7 @@
 //! people, details for programs.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -25,6 +26,9 @@ const RETRY_FILES: Duration = Duration::from_secs(10);
 /// A client that found the machine short of descriptors, processes or memory may ask again after
 /// this.
 const RETRY_SHORTAGE: Duration = Duration::from_secs(5);
+
+/// A client that found too many others before it may ask again after this.
+const RETRY_BUSY: Duration = Duration::from_secs(5);
 
 /// A client that found the state folder full may ask again after this.
 const RETRY_FULL_STATE: Duration = Duration::from_secs(60);
@@ -109,7 +113,7 @@ pub(super) fn out_of_range(field: &str, message: String) -> Status {
     status(Code::OutOfRange, "BEYOND_THE_END", message, details)
 }
 
-/// What a client sees of an error of the manager.
+/// The status for an error of the manager.
 pub(super) fn of(error: JobError) -> Status {
     let message = error.to_string();
     match error {
@@ -164,6 +168,14 @@ pub(super) fn of(error: JobError) -> Status {
             let details = ErrorDetails::with_precondition_failure(vec![violation]);
             status(Code::FailedPrecondition, "WARM_START_RESUME", message, details)
         }
+        JobError::LeftAlone { is_unread: true, .. } => {
+            status(Code::Unavailable, "FOLDER_UNREAD", message, ErrorDetails::with_retry_info(Some(RETRY_FILES)))
+        }
+        JobError::LeftAlone { id, why, is_unread: false } => {
+            let violation = PreconditionViolation::new("FOLDER_UNUSABLE", id.name(), abridged(why));
+            let details = ErrorDetails::with_precondition_failure(vec![violation]);
+            status(Code::FailedPrecondition, "FOLDER_UNUSABLE", message, details)
+        }
         JobError::RunnerBroken(what) => {
             let violation = PreconditionViolation::new("RUNNER", "torchd-runner", abridged(what));
             let details = ErrorDetails::with_precondition_failure(vec![violation]);
@@ -171,9 +183,9 @@ pub(super) fn of(error: JobError) -> Status {
         }
         JobError::ShuttingDown | JobError::Gone => plain(Code::Unavailable, "SHUTTING_DOWN", message),
         JobError::Shortage { .. } => shortage(message),
+        JobError::Busy(_) => busy(message),
         JobError::Store(_) => internal("STORE_FAILED", message),
-        JobError::Folder { cause, .. } if is_shortage(&cause) => shortage(message),
-        JobError::Folder { .. } => internal("STORAGE_FAILED", message),
+        JobError::Folder { what, cause } => of_io(&what, &cause),
     }
 }
 
@@ -183,11 +195,28 @@ fn shortage(message: String) -> Status {
     status(Code::ResourceExhausted, "MACHINE_SHORT", message, details)
 }
 
-/// What a client sees of a journal that cannot be read.
+/// The limits that all clients share are reached.
+pub(super) fn busy(message: String) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY_BUSY));
+    status(Code::ResourceExhausted, "BUSY", message, details)
+}
+
+/// A client has not read its answer in time. It may ask for the rest at once.
+pub(super) fn not_read(limit: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(Duration::ZERO));
+    status(Code::DeadlineExceeded, "ANSWER_NOT_READ", format!("the answer was not read within {limit:?}"), details)
+}
+
+/// The status for a file that cannot be read; `what` names the file and the failed operation.
+pub(super) fn of_io(what: &str, error: &io::Error) -> Status {
+    let message = format!("{what}: {error}");
+    if is_shortage(error) { shortage(message) } else { internal("STORAGE_FAILED", message) }
+}
+
+/// The status for a journal that cannot be read.
 pub(super) fn of_journal(error: JournalError) -> Status {
     match &error {
-        JournalError::Io(cause) if is_shortage(cause) => shortage(error.to_string()),
-        JournalError::Io(_) => internal("STORAGE_FAILED", error.to_string()),
+        JournalError::Io(cause) => of_io("the journal cannot be read", cause),
         JournalError::Frame(_) | JournalError::Unknown { .. } => {
             plain(Code::DataLoss, "JOURNAL_DAMAGED", error.to_string())
         }
@@ -199,4 +228,22 @@ pub(super) fn internal(reason: &str, message: impl Into<String>) -> Status {
     let message = message.into();
     tracing::error!(reason, "{message}");
     plain(Code::Internal, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_short_of_something_is_not_at_fault() {
+        let told = |errno: i32| {
+            let status = of_io("the log cannot be read", &io::Error::from_raw_os_error(errno));
+            let details = status.get_error_details();
+            let reason = details.error_info().unwrap().reason.clone();
+            (status.code(), reason, details.retry_info().is_some())
+        };
+        // EMFILE and EIO.
+        assert_eq!(told(24), (Code::ResourceExhausted, "MACHINE_SHORT".into(), true));
+        assert_eq!(told(5), (Code::Internal, "STORAGE_FAILED".into(), false));
+    }
 }

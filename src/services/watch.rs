@@ -10,9 +10,9 @@ use std::sync::{Arc, Weak};
 use futures_util::stream::{Stream, try_unfold};
 use prost::bytes::Bytes;
 use tokio::sync::watch::Receiver;
-use tonic::Status;
+use tonic::{Response, Status};
 
-use super::clients::Clients;
+use super::clients::{Clients, Hold};
 use super::status;
 use crate::job::JobId;
 use crate::journal::{JobFolder, JournalError, JournalTail, Position};
@@ -23,11 +23,19 @@ use crate::proto::v1::watch_event::Event;
 /// Records that are read from a journal for one message.
 const RECORDS_AT_ONCE: u64 = 250;
 
-/// What a watcher gets.
+/// Approximate bytes of those records.
+const RECORDS_BYTES: usize = 64 << 10;
+
+/// The messages of a watch.
 pub(super) type Watch = Pin<Box<dyn Stream<Item = Result<EncodedWatch, Status>> + Send>>;
 
 /// A stream of what happens to a job after a record.
-pub(super) async fn watch(manager: Manager, clients: Clients, id: JobId, after: u64) -> Result<Watch, Status> {
+pub(super) async fn watch(
+    manager: Manager,
+    clients: Clients,
+    id: JobId,
+    after: u64,
+) -> Result<Response<Watch>, Status> {
     let views = manager.observe(&id).await.map_err(status::of)?;
     let folder = manager.folder(&id);
     let (is_there, position) = match after {
@@ -41,21 +49,18 @@ pub(super) async fn watch(manager: Manager, clients: Clients, id: JobId, after: 
             format!("is {after}, and the journal of {} ends with record {end}", id.name()),
         ));
     }
-    let follower = Follower { manager, clients, folder, views, position, told: None, is_over: false };
-    Ok(Box::pin(try_unfold(follower, Follower::next)))
+    let hold = Hold::default();
+    let follower =
+        Follower { manager, clients, folder, views, position, told: None, is_over: false, hold: hold.clone() };
+    Ok(hold.of(Box::pin(try_unfold(follower, Follower::next))))
 }
 
 /// Where the record after that one begins, and whether the journal goes as far; else where it ends.
 async fn find(clients: &Clients, folder: JobFolder, after: u64) -> Result<(bool, Position), Status> {
     let journals = clients.journals.clone();
     let found = clients.scan(move |wanted| {
-        let near = journals.with(&folder, |index| {
-            // A damage is met where it lies.
-            match index.catch_up(wanted) {
-                Err(error @ JournalError::Io(_)) => Err(error),
-                Ok(()) | Err(JournalError::Frame(_) | JournalError::Unknown { .. }) => Ok(index.near(after)),
-            }
-        })?;
+        // A damage is met where it lies.
+        let near = journals.look(&folder, wanted, |index, _| index.near(after))?;
         let mut tail = JournalTail::from(folder, near);
         let is_there = tail.skip_to(after)?;
         Ok((is_there, tail.position()))
@@ -68,11 +73,13 @@ struct Follower {
     clients: Clients,
     folder: JobFolder,
     views: Receiver<Arc<View>>,
-    /// What was told so far.
+    /// The last record that was told.
     position: Position,
     /// The newest snapshot that was told; not kept alive by us.
     told: Option<Weak<View>>,
     is_over: bool,
+    /// Room for the message that comes next.
+    hold: Hold,
 }
 
 impl Follower {
@@ -83,13 +90,13 @@ impl Follower {
             let mut pieces = Vec::new();
             if self.told.is_some() {
                 let is_level = self.records(&now, &mut pieces).await?;
-                // What the journal holds once the end is known is all that it will hold.
+                // Once the end is known the journal does not grow any more.
                 self.is_over = is_level && now.job.state.is_final();
                 if is_level && (self.is_over || !self.has_told(&now)) {
-                    pieces.push(self.snapshot(&now));
+                    pieces.push(self.snapshot(&now).await?);
                 }
             } else {
-                pieces.push(self.snapshot(&now));
+                pieces.push(self.snapshot(&now).await?);
             }
             let message = EncodedWatch::new(pieces);
             if !message.is_empty() {
@@ -117,7 +124,7 @@ impl Follower {
             return Ok(wanted == 0);
         }
         let (folder, from) = (self.folder.clone(), self.position);
-        let read = self.clients.read(move |_| {
+        let read = self.clients.read_into(RECORDS_BYTES, move |_| {
             let mut tail = JournalTail::from(folder.clone(), from);
             let records = tail.read(wanted as usize)?;
             let count = records.len() as u64;
@@ -129,11 +136,15 @@ impl Follower {
                 is_gone,
             ))
         });
-        let (count, piece, position, is_gone) = read.await?.map_err(status::of_journal)?;
+        let (read, room) = read.await?;
+        let (count, piece, position, is_gone) = read.map_err(status::of_journal)?;
         if is_gone {
             // What a deleted job has not told yet it will not tell any more, and a watch that just
             // ended would hide that.
             self.manager.refuse_deleted(&now.job.id).await.map_err(status::of)?;
+        }
+        if !piece.is_empty() {
+            self.hold.put(room);
         }
         pieces.push(piece);
         self.position = position;
@@ -146,11 +157,14 @@ impl Follower {
     }
 
     /// The job as it is, encoded once for all its watchers.
-    fn snapshot(&mut self, now: &Arc<View>) -> Bytes {
+    async fn snapshot(&mut self, now: &Arc<View>) -> Result<Bytes, Status> {
         self.told = Some(Arc::downgrade(now));
-        let encode = |view: &View| EncodedWatch::piece([Event::Snapshot(self.manager.message(view))]);
+        let encode = |manager: &Manager, view: &View| EncodedWatch::piece([Event::Snapshot(manager.message(view))]);
+        if self.manager.message_blocks(now) {
+            let (manager, view) = (self.manager.clone(), now.clone());
+            return self.clients.read(move |_| encode(&manager, &view)).await;
+        }
         // How its copy is doing changes by itself.
-        let has_copy = now.job.spec.output.as_ref().is_some_and(|output| !output.mirror.is_empty());
-        if has_copy { encode(now) } else { now.encoded(encode) }
+        Ok(if now.has_copy() { encode(&self.manager, now) } else { now.encoded(|view| encode(&self.manager, view)) })
     }
 }

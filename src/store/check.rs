@@ -19,7 +19,7 @@ pub(super) fn sound(connection: &Connection) -> Result<(), StoreError> {
     Err(StoreError::Damaged { what: faults.join("; ") })
 }
 
-/// What SQLite finds wrong with pages, rows and the types of values.
+/// The faults that SQLite finds with pages, rows and the types of values.
 fn quick_check(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(&format!("PRAGMA quick_check({MOST_FAULTS})"))?;
     let found = statement.query_map([], |row| row.get::<_, String>(0))?;

@@ -1,4 +1,4 @@
-//! What can go wrong with the database.
+//! Errors of the database.
 
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum StoreError {
     /// The thread has ended.
     #[error("the database has been closed")]
     Gone,
+    /// A question of a client was not answered in time: too many others wait, or the disk is slow.
+    #[error("the database has not answered within {0:?}: too many ask, or the disk is slow; ask again later")]
+    Busy(std::time::Duration),
     /// The job was changed by somebody else in between.
     #[error("job {id} is no longer at generation {expected}")]
     Conflict {
@@ -25,7 +28,7 @@ pub enum StoreError {
     Odd {
         /// The job.
         id: String,
-        /// What.
+        /// The oddity.
         what: String,
     },
     /// The file is damaged, or is no database.

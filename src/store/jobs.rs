@@ -23,7 +23,7 @@ pub struct Stored {
 /// A request that can be told apart from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// What the client calls it.
+    /// The id that the client gave it.
     pub request_id: String,
     /// The spec as it was asked for, in its JSON mapping.
     pub spec: String,
@@ -365,6 +365,7 @@ mod tests {
                 fruitless: 1,
                 ran: Duration::from_nanos(1_500_000_001),
                 not_before: Some(time(1_795_454_095_123_457)),
+                begins_anew: true,
                 stop: Some(StopCause::Pause),
                 was_out_of_memory: true,
                 last_end: Some(v1::JobEnd { exit_code: Some(0), ..v1::JobEnd::default() }),

@@ -31,7 +31,7 @@ const MIGRATIONS: &[&str] = &[
         asked  TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
-    // What a job carries from one attempt to the next, as JSON.
+    // The course of a job, which it carries from one attempt to the next, as JSON.
     "
     ALTER TABLE job ADD COLUMN course TEXT NOT NULL DEFAULT '{}';
 ",

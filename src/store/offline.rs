@@ -11,7 +11,7 @@ use super::jobs::{self, Asked};
 use super::{StoreError, check, migrations};
 use crate::job::Job;
 
-/// What lies where the database should.
+/// The thing that lies where the database should.
 #[derive(Debug)]
 pub enum Contents {
     /// Nothing, or an empty file, as a torchd leaves it that dies within its first moments.

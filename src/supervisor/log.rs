@@ -106,12 +106,16 @@ impl Log {
     }
 }
 
-/// The last lines of a job's log, at most `count`; none where there is no log.
-pub fn last_lines(folder: &JobFolder, count: usize) -> Vec<String> {
+/// The last lines that an attempt has left in the log of its job, at most `count`; none where there
+/// is no log. Its order tells where they begin; without that they may be of an earlier attempt.
+pub fn last_lines(folder: &JobFolder, attempt: u32, count: usize) -> Vec<String> {
+    let begins = folder.read_order(attempt).map_or(0, |order| order.log_begins);
     let read = || -> io::Result<Vec<u8>> {
         let Some(mut file) = folder.open_log()? else { return Ok(Vec::new()) };
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        // Somebody may have emptied it.
+        let begins = if begins <= length { begins } else { 0 };
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES).max(begins)))?;
         let mut bytes = Vec::new();
         file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -141,10 +145,10 @@ mod tests {
         assert_eq!(missing.parse::<usize>().unwrap(), all.len() - head.len() - tail.len());
         assert!((LAST_BYTES - 20..=LAST_BYTES).contains(&tail.len()));
         let job = JobFolder::new(folder.path().into());
-        assert_eq!(last_lines(&job, 1), ["line 999"]);
+        assert_eq!(last_lines(&job, 1, 1), ["line 999"]);
         std::fs::rename(&path, folder.path().join("elsewhere")).unwrap();
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
-        assert!(last_lines(&job, 1).is_empty(), "a link is not followed");
+        assert!(last_lines(&job, 1, 1).is_empty(), "a link is not followed");
     }
 
     #[test]

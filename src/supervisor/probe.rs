@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use super::{Supervisor, environment};
 use crate::job::probe::ProbeReport;
+use crate::shortage::is_shortage;
 
 /// A probe that takes longer hangs, in a driver most likely.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -39,6 +40,16 @@ pub enum ProbeError {
         /// The end of what it said.
         words: String,
     },
+}
+
+impl ProbeError {
+    /// Whether the machine lacks something for the moment, so that nothing is known of the runner.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            Self::Start { cause, .. } => is_shortage(cause),
+            Self::Silent { .. } | Self::Failed { .. } => false,
+        }
+    }
 }
 
 impl Supervisor {

@@ -8,22 +8,18 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::hearing::{Heard, Silence};
 use super::leftover::{self, Alive, NotOver};
+use super::listening::Tail;
 use super::stopping::{Stop, Stopping};
 use super::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor, environment, is_of_machine, log, shim};
 use crate::job::JobId;
 use crate::job::end::{EXIT_STORAGE, Exit};
-use crate::journal::{Batch, JobFolder, JournalError, JournalTail, ProgressFold, Signature};
-use crate::proto::EncodedWatch;
-use crate::proto::v1::watch_event::Event;
+use crate::journal::{JobFolder, Signature};
 use crate::shortage::is_shortage;
 
 /// The journal is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Records read at a time.
-const RECORDS_AT_ONCE: usize = 1_000;
-/// Records read before signals are looked at again: a long journal does not starve them.
-const MOST_RECORDS: usize = 100_000;
 /// A journal that cannot be read is looked at so often once its runner is gone.
 const LAST_LOOKS: u32 = 10;
 /// What cannot be told is asked again after this.
@@ -35,6 +31,7 @@ const TAIL_LINES: usize = 20;
 #[derive(Debug)]
 pub struct RunnerHandle {
     stop: watch::Sender<Stop>,
+    silence: Silence,
 }
 
 impl RunnerHandle {
@@ -43,18 +40,33 @@ impl RunnerHandle {
         self.ask(Stop::Gently);
     }
 
-    /// Kills the runner with everything that it started.
-    pub fn kill(&self) {
-        self.ask(Stop::AtOnce);
+    /// Kills the runner with everything that it started; whether that is news.
+    pub fn kill(&self) -> bool {
+        self.ask(Stop::AtOnce)
     }
 
-    fn ask(&self, wanted: Stop) {
+    /// How long the runner has told nothing, as far as it could be heard.
+    pub fn silence(&self) -> Duration {
+        self.silence.get()
+    }
+
+    fn ask(&self, wanted: Stop) -> bool {
         self.stop.send_if_modified(|stop| {
             let is_news = wanted > *stop;
             *stop = wanted.max(*stop);
             is_news
-        });
+        })
     }
+}
+
+/// A runner that is looked after, as its follower knows it.
+#[derive(Clone)]
+struct Charge {
+    id: JobId,
+    folder: JobFolder,
+    attempt: u32,
+    asked: watch::Receiver<Stop>,
+    silence: Silence,
 }
 
 /// Where a runner comes from.
@@ -79,41 +91,36 @@ impl Supervisor {
 
     fn look_after(&self, id: JobId, folder: JobFolder, attempt: u32, origin: Origin) -> RunnerHandle {
         let (stop, asked) = watch::channel(Stop::No);
+        let silence = Silence::default();
+        let charge = Charge { id, folder, attempt, asked, silence: silence.clone() };
         let this = self.clone();
         tokio::spawn(async move {
-            let mut origin = origin;
+            let (mut origin, mut doubt) = (origin, None);
             let news = loop {
-                let supervised = this.clone().supervise(id.clone(), folder.clone(), attempt, origin, asked.clone());
-                match tokio::spawn(supervised).await {
+                match tokio::spawn(this.clone().supervise(charge.clone(), origin, doubt.take())).await {
                     Ok(news) => break news,
                     // A fault of ours says nothing of the runner, which may well live.
                     Err(error) => {
-                        tracing::error!(job.id = %id, %error, "the runner is looked after from the beginning");
-                        this.tell(&id, RunnerNews::Doubt(Some(error.to_string()))).await;
+                        tracing::error!(job.id = %charge.id, %error, "the runner is looked after from the beginning");
+                        doubt = Some(error.to_string());
+                        this.tell(&charge.id, RunnerNews::Doubt(doubt.clone())).await;
                         tokio::time::sleep(ASK_AGAIN).await;
                         origin = Origin::Found;
                     }
                 }
             };
-            this.tell(&id, news).await;
+            this.tell(&charge.id, news).await;
         });
-        RunnerHandle { stop }
+        RunnerHandle { stop, silence }
     }
 
-    /// Sees a runner through, and returns how it ended.
-    async fn supervise(
-        self,
-        id: JobId,
-        folder: JobFolder,
-        attempt: u32,
-        origin: Origin,
-        asked: watch::Receiver<Stop>,
-    ) -> RunnerNews {
-        let journal = Some(JournalTail::new(folder.clone()));
-        let mut tail = Tail { journal, fold: ProgressFold::default(), trouble: None, fault: None };
+    /// Sees a runner through, and returns how it ended. `doubt` is what was told last.
+    async fn supervise(self, charge: Charge, origin: Origin, doubt: Option<String>) -> RunnerNews {
+        let Charge { id, folder, attempt, .. } = &charge;
+        let mut tail = Tail::new(folder, charge.silence.clone());
         let child = match origin {
             Origin::Found => None,
-            Origin::New { visible } => self.spawn(&folder, attempt, visible).map_or_else(
+            Origin::New { visible } => self.spawn(folder, *attempt, visible).map_or_else(
                 // Also then the locks tell whether there is somebody.
                 |fault| {
                     tail.fault = Some(fault);
@@ -122,58 +129,32 @@ impl Supervisor {
                 Some,
             ),
         };
-        self.follow(&id, &folder, attempt, child, asked, &mut tail).await;
-        let exit = match self.bury(&id, &folder, attempt).await {
-            Ok(exit) => exit,
-            Err(fault) => {
-                tail.fault.get_or_insert(fault);
-                Exit::Unknown
-            }
-        };
+        let exit = self.follow(&charge, child, &mut tail, doubt).await.unwrap_or_else(|fault| {
+            tail.fault.get_or_insert(fault);
+            Exit::Unknown
+        });
         for _ in 0..LAST_LOOKS {
-            while self.look(&id, &mut tail).await {}
+            while self.look(id, &mut tail).await {}
             if tail.trouble.is_none() {
                 break;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let job = folder.clone();
-        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&job, TAIL_LINES)).await.unwrap_or_default();
+        let (place, attempt) = (folder.clone(), *attempt);
+        let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&place, attempt, TAIL_LINES));
+        let log_tail = log_tail.await.unwrap_or_default();
         let mut fault = tail.fault.or(tail.trouble);
         // A shim that could not start its runner has said why there.
-        if let Some(Fault { kind: FaultKind::Machine, words }) = &mut fault
+        if let Some(Fault { words, .. }) = &mut fault
             && words.is_empty()
         {
-            words.extend(log_tail.last().cloned());
+            *words = log_tail.last().cloned().unwrap_or_else(|| "the runner's parent has ended without a word".into());
         }
         RunnerNews::Ended { exit, fault, log_tail }
     }
 
-    /// Says that the attempt is over, and tells how it ended. Only a lock that is free, or a note
-    /// of its end, says that it is: what cannot be told now is asked again.
-    async fn bury(&self, id: &JobId, folder: &JobFolder, attempt: u32) -> Result<Exit, Fault> {
-        let mut doubt = None;
-        loop {
-            let place = folder.clone();
-            let burial = tokio::task::spawn_blocking(move || leftover::end(&place, attempt)).await;
-            let why = match burial {
-                Ok(Ok(exit)) => {
-                    self.settle(id, &mut doubt, None).await;
-                    return Ok(exit);
-                }
-                Ok(Err(NotOver::Unnoted(error))) if !is_shortage(&error) => {
-                    return Err(Fault::of("the end of the runner could not be noted", &error));
-                }
-                Ok(Err(not_over)) => not_over.to_string(),
-                Err(error) => error.to_string(),
-            };
-            self.settle(id, &mut doubt, Some(why)).await;
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-    }
-
-    /// Tells why it cannot be told whether the runner lives, or that it can, where that is not what
-    /// was told before.
+    /// Tells why something cannot be told of the runner, or that it can, where that is not what was
+    /// told before.
     async fn settle(&self, id: &JobId, told: &mut Option<String>, why: Option<String>) {
         if why == *told {
             return;
@@ -225,47 +206,47 @@ impl Supervisor {
         })
     }
 
-    /// Follows a runner until nobody looks after it any more and it is gone. What cannot be
-    /// determined is asked again.
+    /// Follows a runner until nobody looks after it any more and it is gone, says that its attempt
+    /// is over, and returns how it ended. Only a lock that is free, or a note of its end, says that
+    /// it is: what cannot be determined is asked again. `doubt` is what was told last.
     async fn follow(
         &self,
-        id: &JobId,
-        folder: &JobFolder,
-        attempt: u32,
+        charge: &Charge,
         mut child: Option<Child>,
-        mut asked: watch::Receiver<Stop>,
         tail: &mut Tail,
-    ) {
+        mut doubt: Option<String>,
+    ) -> Result<Exit, Fault> {
+        let Charge { id, folder, attempt, asked, .. } = charge;
+        let mut asked = asked.clone();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // One that an earlier daemon has started has signed already; whether anybody finds it later
         // is not certain.
-        let mut runner = signed(folder, attempt).await;
+        let mut runner = signed(folder, *attempt).await;
         if let Some(runner) = &runner {
             self.tell(id, RunnerNews::Spawned { process_group: runner.pid }).await;
         }
         let mut stopping = Stopping::new(self.settings.stop_grace, Instant::now());
-        let mut doubt = None;
+        // Why what the runner tells cannot be heard.
+        let mut deaf = None;
+        // Why its attempt could not be said to be over, and when that was tried.
+        let mut unburied: Option<(String, Instant)> = None;
         loop {
             tokio::select! {
                 // While it runs nobody else can tell us of its end any sooner.
                 code = ended(&mut child) => {
                     child = None;
-                    let of = |kind, words: &str| Some(Fault { kind, words: words.into() });
-                    match code {
-                        Some(EXIT_STORAGE) => tail.fault = of(FaultKind::Storage, shim::NO_ROOM),
-                        // Its words stand in the log.
-                        Some(shim::EXIT_MACHINE) => tail.fault = of(FaultKind::Machine, ""),
-                        _ => {}
-                    }
+                    let has_begun = runner.is_some() || signed(folder, *attempt).await.is_some();
+                    tail.fault = self.fault_of_shim(code, has_begun).or(tail.fault.take());
                 }
                 _ = ticks.tick() => {
-                    let before = tail.journal.as_ref().map(JournalTail::sequence);
-                    self.look(id, tail).await;
-                    if tail.journal.as_ref().map(JournalTail::sequence) != before {
-                        stopping.hear(Instant::now());
-                    }
-                    if runner.is_none() && let Some(signed) = signed(folder, attempt).await {
+                    let heard = self.listen(id, folder, tail).await;
+                    stopping.hear(&heard, Instant::now());
+                    deaf = match heard {
+                        Heard::Unknown(error) => Some(format!("what the runner tells cannot be heard: {error}")),
+                        Heard::Something | Heard::Nothing => tail.trouble.as_ref().map(|trouble| trouble.words.clone()),
+                    };
+                    if runner.is_none() && let Some(signed) = signed(folder, *attempt).await {
                         // It leads a group of its own.
                         self.tell(id, RunnerNews::Spawned { process_group: signed.pid }).await;
                         runner = Some(signed);
@@ -273,7 +254,7 @@ impl Supervisor {
                 }
                 Ok(()) = asked.changed() => {}
             }
-            let mut why = None;
+            let mut why = deaf.clone();
             stopping.want(*asked.borrow_and_update());
             if let Some(signal) = stopping.due(Instant::now()) {
                 match self.signal(folder, child.as_ref(), signal).await {
@@ -296,14 +277,45 @@ impl Supervisor {
                 let (place, runner) = (folder.clone(), runner.clone());
                 let alive = tokio::task::spawn_blocking(move || leftover::alive(&place, runner.as_ref())).await;
                 match alive.map_err(std::io::Error::other).flatten() {
-                    Ok(Alive::Nobody) => break,
-                    Ok(Alive::Shim | Alive::RunnerAlone) => {}
+                    Ok(Alive::Shim | Alive::RunnerAlone) => unburied = None,
                     Err(error) => why = Some(format!("whether the runner still lives cannot be told: {error}")),
+                    Ok(Alive::Nobody) => {
+                        if unburied.as_ref().is_none_or(|(_, tried)| tried.elapsed() >= ASK_AGAIN) {
+                            match bury(folder, *attempt).await {
+                                Burial::Over(end) => {
+                                    self.settle(id, &mut doubt, None).await;
+                                    return end;
+                                }
+                                Burial::Unknown(words) => unburied = Some((words, Instant::now())),
+                            }
+                        }
+                        why = unburied.as_ref().map(|(words, _)| words.clone());
+                    }
                 }
             }
             self.settle(id, &mut doubt, why).await;
         }
-        self.settle(id, &mut doubt, None).await;
+    }
+
+    /// Why nothing could run, as far as the exit code of a shim tells; `has_begun` tells whether a
+    /// runner has signed.
+    fn fault_of_shim(&self, code: Option<i32>, has_begun: bool) -> Option<Fault> {
+        let of = |kind, words: String| Some(Fault { kind, words });
+        match code {
+            Some(EXIT_STORAGE) => of(FaultKind::Storage, shim::NO_ROOM.into()),
+            // Its words stand in the log.
+            Some(shim::EXIT_MACHINE) => of(FaultKind::Machine, String::new()),
+            Some(shim::EXIT_USAGE) => {
+                let program = self.settings.shim.display();
+                let words = format!("{program} does not know how it was started; another version may be in its place");
+                of(FaultKind::Machine, words)
+            }
+            // A signal ended it, it has done its work, or it had none.
+            None | Some(0 | shim::NOT_MINE) => None,
+            Some(_) if has_begun => None,
+            // As above.
+            Some(_) => of(FaultKind::Other, String::new()),
+        }
     }
 
     async fn signal(&self, folder: &JobFolder, child: Option<&Child>, signal: leftover::Signal) -> std::io::Result<()> {
@@ -312,95 +324,31 @@ impl Supervisor {
         sent.map_err(std::io::Error::other).flatten()
     }
 
-    /// Reads what the journal has, up to a limit; whether there may be more at once.
-    async fn look(&self, id: &JobId, tail: &mut Tail) -> bool {
-        let Some(journal) = tail.journal.take() else { return false };
-        let fold = std::mem::take(&mut tail.fold);
-        let looked = match tokio::task::spawn_blocking(move || look(journal, fold)).await {
-            Ok(looked) => looked,
-            Err(error) => {
-                let words = format!("the journal cannot be read: {error}");
-                tail.fault = Some(Fault { kind: FaultKind::Other, words });
-                return false;
-            }
-        };
-        let Looked { journal, fold, count, batch, fault } = looked;
-        let sequence = journal.sequence();
-        tail.fold = fold;
-        match fault {
-            // There may be too many open files just now, or a disk that answers again.
-            Some(JournalError::Io(error)) => {
-                if tail.trouble.is_none() {
-                    tracing::error!(job.id = %id, %error, "the journal cannot be read now");
-                }
-                tail.trouble = Some(Fault::of("the journal cannot be read", &error));
-                tail.journal = Some(journal);
-            }
-            // The journal is not looked at again; the runner goes on and ends as it ends.
-            Some(error) => {
-                tracing::error!(job.id = %id, %error, "the journal cannot be read on");
-                tail.fault = Some(Fault { kind: FaultKind::Storage, words: error.to_string() });
-            }
-            None => {
-                tail.trouble = None;
-                tail.journal = Some(journal);
-            }
-        }
-        if count > 0 {
-            self.tell(id, RunnerNews::Progress { fold: Box::new(tail.fold.clone()), sequence, batch }).await;
-        }
-        count >= MOST_RECORDS
-    }
-
-    async fn tell(&self, id: &JobId, what: RunnerNews) {
+    pub(super) async fn tell(&self, id: &JobId, what: RunnerNews) {
         // The manager is gone only when the daemon ends.
         let _ = self.events.send(RunnerEvent { id: id.clone(), what }).await;
     }
 }
 
-/// What one look at a journal has brought.
-struct Looked {
-    journal: JournalTail,
-    fold: ProgressFold,
-    /// Records that were read.
-    count: usize,
-    batch: Option<Batch>,
-    fault: Option<JournalError>,
+/// Whether an attempt is over.
+enum Burial {
+    /// It is; how the runner ended, or why that could not be noted.
+    Over(Result<Exit, Fault>),
+    /// That cannot be told now, for this reason.
+    Unknown(String),
 }
 
-/// Reads what a journal has. Records that are many are old news, which watchers read for
-/// themselves.
-fn look(mut journal: JournalTail, mut fold: ProgressFold) -> Looked {
-    let from = journal.position();
-    let (mut count, mut batch, mut fault) = (0, None, None);
-    while count < MOST_RECORDS {
-        match journal.read(RECORDS_AT_ONCE) {
-            Ok(records) if records.is_empty() => break,
-            Ok(records) => {
-                records.iter().for_each(|record| fold.add(record));
-                let (is_first, to) = (count == 0, journal.position());
-                count += records.len();
-                let piece = || EncodedWatch::piece(records.into_iter().map(Event::Record));
-                batch = is_first.then(|| Batch { from, to, piece: piece() });
-            }
-            Err(error) => {
-                fault = Some(error);
-                break;
-            }
+/// Says that an attempt is over.
+async fn bury(folder: &JobFolder, attempt: u32) -> Burial {
+    let place = folder.clone();
+    match tokio::task::spawn_blocking(move || leftover::end(&place, attempt)).await {
+        Ok(Ok(exit)) => Burial::Over(Ok(exit)),
+        Ok(Err(NotOver::Unnoted(error))) if !is_shortage(&error) => {
+            Burial::Over(Err(Fault::of("the end of the runner could not be noted", &error)))
         }
+        Ok(Err(not_over)) => Burial::Unknown(not_over.to_string()),
+        Err(error) => Burial::Unknown(error.to_string()),
     }
-    Looked { journal, fold, count, batch, fault }
-}
-
-/// The journal as far as it was read.
-struct Tail {
-    /// None once it cannot be read on.
-    journal: Option<JournalTail>,
-    fold: ProgressFold,
-    /// Why the last look has failed.
-    trouble: Option<Fault>,
-    /// Why it cannot be read on, or why its shim could not work.
-    fault: Option<Fault>,
 }
 
 /// Returns the exit code of a shim that we started when it has ended, and is reaped; never where
@@ -417,4 +365,60 @@ async fn signed(folder: &JobFolder, attempt: u32) -> Option<Signature> {
     let place = folder.clone();
     let signed = tokio::task::spawn_blocking(move || Signature::read(&place)).await.ok()?.ok()??;
     (signed.attempt == attempt).then_some(signed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::SystemTime;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::journal::ExitNote;
+    use crate::supervisor::RunnerSettings;
+
+    fn supervisor() -> (Supervisor, mpsc::Receiver<RunnerEvent>) {
+        let (events, told) = mpsc::channel(8);
+        let settings = RunnerSettings {
+            program: PathBuf::from("runner"),
+            libtorch_dir: None,
+            stop_grace: Duration::from_secs(1),
+            shim: PathBuf::from("torchd"),
+            daemon_lock: PathBuf::from("torchd.lock"),
+            orphan_timeout: Duration::from_secs(1),
+            log_max_bytes: 1,
+            group_reads: false,
+            open_files: None,
+        };
+        (Supervisor::new(settings, events), told)
+    }
+
+    #[tokio::test]
+    async fn what_a_follower_that_died_has_doubted_is_taken_back_by_the_next() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(place.path().into());
+        ExitNote::new(1, Exit::Code(0)).write(&folder).unwrap();
+        let (id, (stop, asked)) = (JobId::new(SystemTime::now(), 1), watch::channel(Stop::No));
+        let charge = Charge { id, folder, attempt: 1, asked, silence: Silence::default() };
+        let (supervisor, mut told) = supervisor();
+        let news = supervisor.supervise(charge, Origin::Found, Some("a fault of ours".into())).await;
+        assert!(matches!(news, RunnerNews::Ended { exit: Exit::Code(0), fault: None, .. }), "{news:?}");
+        let event = told.recv().await.unwrap();
+        assert!(matches!(event.what, RunnerNews::Doubt(None)), "{event:?}");
+        drop(stop);
+    }
+
+    #[test]
+    fn a_shim_that_could_not_begin_says_whose_fault_that_is() {
+        let (supervisor, _told) = supervisor();
+        let kind = |code, has_begun| supervisor.fault_of_shim(code, has_begun).map(|fault| fault.kind);
+        assert_eq!(kind(Some(EXIT_STORAGE), false), Some(FaultKind::Storage));
+        assert_eq!(kind(Some(shim::EXIT_MACHINE), false), Some(FaultKind::Machine));
+        assert_eq!(kind(Some(shim::EXIT_USAGE), false), Some(FaultKind::Machine));
+        assert_eq!(kind(Some(1), false), Some(FaultKind::Other));
+        for (code, has_begun) in [(None, false), (Some(0), false), (Some(shim::NOT_MINE), false), (Some(1), true)] {
+            assert_eq!(kind(code, has_begun), None, "{code:?}");
+        }
+    }
 }

@@ -24,20 +24,22 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::hearing::Growth;
+use super::kernel::{children, memory_kills};
 use super::log::Log;
 use super::stopping::Patience;
 use super::{is_of_disk, is_of_machine};
-use crate::config::Environment;
 use crate::fault;
 use crate::job::end::{EXIT_STORAGE, Exit};
 use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
-use crate::node::NodeSource;
 use crate::shortage::is_shortage;
 use crate::umask;
 
 /// Exit code of a shim that has no business here: another one is there, or the attempt is over
 /// (EX_TEMPFAIL).
-const NOT_MINE: u8 = 75;
+pub(super) const NOT_MINE: i32 = 75;
+/// Exit code of a torchd, of whatever version, that does not understand its arguments (EX_USAGE).
+pub(super) const EXIT_USAGE: i32 = 64;
 /// Exit code of a shim that could not start its runner for want of the machine: it lacks something,
 /// or the program is not in its place (EX_OSERR). Its last words in the log tell what.
 pub(super) const EXIT_MACHINE: i32 = 71;
@@ -49,6 +51,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Reads of the runner's output, and processes to reap, before signals and the daemon are looked at
 /// again: who prints or forks without pause does not starve them.
 const MOST_AT_ONCE: usize = 64;
+/// What the machine lacks is tried again after this.
+const SHORT_PAUSE: Duration = Duration::from_millis(50);
 /// What a runner has left behind is killed and reaped within this, or stuck in the kernel.
 const REAP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -89,7 +93,7 @@ pub struct ShimArguments {
 pub fn shim(arguments: ShimArguments) -> ExitCode {
     let code = |error: &io::Error| if is_of_disk(error) { EXIT_STORAGE } else { 1 };
     let (code, words) = match begin(&arguments) {
-        Ok(None) => return ExitCode::from(NOT_MINE),
+        Ok(None) => return ExitCode::from(NOT_MINE as u8),
         Ok(Some(begun)) => match begun.see_through(&arguments) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(error) => (code(&error), format!("the runner cannot be looked after: {error}")),
@@ -180,7 +184,7 @@ impl Begun {
         }
         log.close();
         fault::point("runner-buried");
-        note(&folder, room, ExitNote::new(arguments.attempt, exit))?;
+        note(&folder, &room, ExitNote::new(arguments.attempt, exit))?;
         fault::point("exit-noted");
         Ok(())
     }
@@ -202,17 +206,7 @@ impl Shim {
     fn follow(&mut self, arguments: &ShimArguments, held: &JobLock, log: &mut Log) -> io::Result<()> {
         let mut alone = Alone::new(arguments, held);
         loop {
-            self.wait_for_news()?;
-            self.drain(log)?;
-            while let Some(signal) = self.signals.read_signal()? {
-                match Signal::try_from(signal.ssi_signo as i32) {
-                    Ok(Signal::SIGUSR1) => self.kill(),
-                    Ok(Signal::SIGCHLD) | Err(_) => {}
-                    // It may have ended just now.
-                    Ok(_) => self.stop(),
-                }
-            }
-            if self.reap_others()? {
+            if passing(self.look(log))?.unwrap_or(false) {
                 return Ok(());
             }
             match alone.judge() {
@@ -224,6 +218,21 @@ impl Shim {
                 Alas::Kill => self.kill(),
             }
         }
+    }
+
+    /// Waits for what comes, and hands it on; whether the runner has ended.
+    fn look(&mut self, log: &mut Log) -> io::Result<bool> {
+        self.wait_for_news()?;
+        self.drain(log)?;
+        while let Some(signal) = self.signals.read_signal()? {
+            match Signal::try_from(signal.ssi_signo as i32) {
+                Ok(Signal::SIGUSR1) => self.kill(),
+                Ok(Signal::SIGCHLD) | Err(_) => {}
+                // It may have ended just now.
+                Ok(_) => self.stop(),
+            }
+        }
+        self.reap_others()
     }
 
     fn wait_for_news(&self) -> io::Result<()> {
@@ -304,7 +313,7 @@ impl Shim {
             }
         }
         // Somebody else may have been handed the other end.
-        while self.drain(log)? && begun.elapsed() < REAP_LIMIT {}
+        while passing(self.drain(log))?.unwrap_or(true) && begun.elapsed() < REAP_LIMIT {}
         Ok(exit)
     }
 }
@@ -319,8 +328,7 @@ struct Alone<'a> {
     since: Option<Instant>,
     told: Option<Instant>,
     patience: Patience,
-    /// What the journal held at the last look, in bytes.
-    journal: u64,
+    growth: Growth,
 }
 
 /// What follows of that.
@@ -342,7 +350,7 @@ impl<'a> Alone<'a> {
             since: None,
             told: None,
             patience: Patience::new(Duration::try_from_secs_f64(arguments.grace).unwrap_or(Duration::MAX), now),
-            journal: 0,
+            growth: Growth::default(),
         }
     }
 
@@ -352,11 +360,7 @@ impl<'a> Alone<'a> {
             return Alas::Nothing;
         }
         self.looked = now;
-        if let Ok(journal) = fs::metadata(self.folder.journal())
-            && std::mem::replace(&mut self.journal, journal.len()) != journal.len()
-        {
-            self.patience.hear(now);
-        }
+        self.patience.hear(&self.growth.look(&self.folder.journal()), now);
         match (self.told, self.why(now)) {
             (None, Some(words)) => {
                 self.told = Some(now);
@@ -424,39 +428,43 @@ fn is_over(folder: &JobFolder, attempt: u32) -> io::Result<bool> {
 }
 
 /// Notes the end, holding the job's lock, unless somebody was before us.
-fn note(folder: &JobFolder, room: ExitRoom, note: ExitNote) -> io::Result<()> {
-    let begun = Instant::now();
-    let _lock = loop {
-        let is_late = begun.elapsed() > REAP_LIMIT;
-        match JobLock::take(folder) {
-            Ok(Some(lock)) => break lock,
-            Ok(None) if is_late => return Err(io::Error::other("somebody else holds the lock of the job")),
-            Err(error) if is_late || !is_shortage(&error) => return Err(error),
-            Ok(None) | Err(_) => std::thread::sleep(Duration::from_millis(5)),
+fn note(folder: &JobFolder, room: &ExitRoom, note: ExitNote) -> io::Result<()> {
+    let try_to = || {
+        let Some(_lock) = JobLock::take(folder)? else { return Ok(false) };
+        if !is_over(folder, note.attempt)? {
+            room.write(&note)?;
         }
+        Ok(true)
     };
-    if is_over(folder, note.attempt)? {
-        return Ok(());
+    let begun = Instant::now();
+    loop {
+        match try_to() {
+            Ok(true) => return Ok(()),
+            Err(error) if !is_shortage(&error) => return Err(error),
+            tried if begun.elapsed() > REAP_LIMIT => {
+                return tried.and(Err(io::Error::other("somebody else holds the lock of the job")));
+            }
+            Ok(false) | Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
     }
-    room.write(&note)
+}
+
+/// What a call has brought; None, after a moment, where the machine lacks something for now. That
+/// ends no watch: who leaves takes the runner along.
+fn passing<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if is_shortage(&error) => {
+            std::thread::sleep(SHORT_PAUSE);
+            Ok(None)
+        }
+        done => done.map(Some),
+    }
 }
 
 fn set_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     fcntl(descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(())
-}
-
-/// Our children, as the kernel lists them.
-fn children() -> Vec<Pid> {
-    let list = fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap_or_default();
-    list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
-}
-
-/// Processes that the kernel has killed because memory ran out: on this machine, and in our control
-/// group.
-fn memory_kills() -> u64 {
-    NodeSource::new(Environment::new(), None).memory_kills()
 }
 
 /// The log of a job, for what the shim itself cannot say elsewhere.
@@ -467,6 +475,15 @@ pub(super) fn log_for_shim(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_machine_lacks_for_a_moment_ends_no_watch() {
+        for errno in [Errno::ENOMEM, Errno::EAGAIN, Errno::EMFILE] {
+            assert!(passing::<bool>(Err(errno.into())).unwrap().is_none(), "{errno}");
+        }
+        assert!(passing::<bool>(Err(Errno::EBADF.into())).is_err());
+        assert_eq!(passing(Ok(true)).unwrap(), Some(true));
+    }
 
     #[test]
     fn output_without_end_does_not_keep_the_shim_from_everything_else() {

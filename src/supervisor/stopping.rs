@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::hearing::Heard;
 use super::leftover::Signal;
 
 /// A runner that was asked to stop and has told something so short a time ago is waited for beyond
@@ -45,10 +46,16 @@ impl Patience {
         Self { grace, heard: now, gap: Duration::ZERO }
     }
 
-    /// The runner has told something.
-    pub(super) fn hear(&mut self, now: Instant) {
-        self.gap = (now - self.heard).max(self.gap - self.gap / FADING);
-        self.heard = now;
+    /// A look at what the runner tells has brought that. Who cannot be heard is not silent.
+    pub(super) fn hear(&mut self, heard: &Heard, now: Instant) {
+        match heard {
+            Heard::Something => {
+                self.gap = (now - self.heard).max(self.gap - self.gap / FADING);
+                self.heard = now;
+            }
+            Heard::Nothing => {}
+            Heard::Unknown(_) => self.heard = now,
+        }
     }
 
     /// Whether a runner that was asked to stop at `asked` has had its time. One that tells of a
@@ -74,9 +81,9 @@ impl Stopping {
         Self { patience: Patience::new(grace, now), wanted: Stop::No, sent: None }
     }
 
-    /// The runner has told something.
-    pub(super) fn hear(&mut self, now: Instant) {
-        self.patience.hear(now);
+    /// A look at what the runner tells has brought that.
+    pub(super) fn hear(&mut self, heard: &Heard, now: Instant) {
+        self.patience.hear(heard, now);
     }
 
     /// Somebody wants it to end. What was wanted before is not taken back.
@@ -149,7 +156,7 @@ mod tests {
         let mut patience = Patience::new(GRACE, begun);
         for now in 0..2000 {
             if told.contains(&now) {
-                patience.hear(begun + seconds(now));
+                patience.hear(&Heard::Something, begun + seconds(now));
             }
             if now >= 100 && patience.is_over(asked, begun + seconds(now)) {
                 return now;
@@ -168,6 +175,11 @@ mod tests {
         // A validation of batches that take 8 s: the time is over between two of them.
         let slow: Vec<u64> = fast.iter().copied().chain([107, 115, 123, 131]).collect();
         assert_eq!(over_at(&slow), 131 + 16);
+        let mut patience = Patience::new(GRACE, Instant::now());
+        let asked = patience.heard;
+        (0..20).for_each(|now| patience.hear(&Heard::Unknown(std::io::ErrorKind::Other.into()), asked + seconds(now)));
+        assert!(!patience.is_over(asked, asked + seconds(21)), "nobody could hear whether it is silent");
+        assert!(patience.is_over(asked, asked + seconds(22)));
         // Loading took 60 s, and many records have come since.
         let loaded: Vec<u64> = (60..100).collect();
         assert!((110..125).contains(&over_at(&loaded)), "{}", over_at(&loaded));

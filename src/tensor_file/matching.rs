@@ -197,7 +197,7 @@ fn names_differ(
     let mut told = format!(
         "has the tensors {}; needed are {}",
         list(has.iter().map(|(name, _)| name.as_str())),
-        list(wanted.iter().map(|needed| needed.name.as_str()))
+        list(wanted.iter().filter(|needed| !needed.can_be_absent).map(|needed| needed.name.as_str()))
     );
     // Where no name fits the two lists say it.
     if !missing.is_empty() && missing.len() < wanted.len() {
@@ -236,7 +236,7 @@ fn way_out(wanted: &[&Needed], has: &[(String, usize)]) -> Option<String> {
         ));
     }
     let all_without =
-        |prefix: &&str| wanted.iter().all(|needed| needed.name.strip_prefix(prefix).is_some_and(|rest| is_there(rest)));
+        |prefix: &&str| wanted.iter().all(|needed| needed.name.strip_prefix(prefix).is_some_and(&is_there));
     let mut too_few = has.iter().filter_map(|(name, _)| first.strip_suffix(name.as_str()));
     let prefix = cut(too_few.find(|prefix| !prefix.is_empty() && all_without(prefix))?);
     Some(format!("all lack the prefix {prefix:?}: set rename = [{{ prefix = \"\", name = {prefix:?} }}]"))

@@ -6,7 +6,7 @@ use crate::proto::tensorboard::{Event, SessionLog, SourceMetadata, Summary, even
 
 /// The format that every reader of today expects (TensorBoard's `event_file_writer.py`).
 pub const FILE_VERSION: &str = "brain.Event:2";
-/// What we call ourselves in a file.
+/// Our name as the writer of a file.
 pub const WRITER: &str = "torchd";
 
 /// The first record of a file.

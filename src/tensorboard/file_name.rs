@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// What readers look for in a name.
+/// The part of a name that readers look for.
 const PREFIX: &str = "events.out.tfevents.";
 
 /// The name of a new file in `folder`: seconds, host, process and a counter, as PyTorch's writer

@@ -16,7 +16,7 @@ use super::{events, file_name};
 use crate::proto::tensorboard::Event;
 use crate::record;
 
-/// What TensorBoard looks for in the name of an event file.
+/// The part of an event file's name that TensorBoard looks for.
 pub const MARK: &str = "tfevents";
 /// A full buffer goes to the file.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -112,7 +112,7 @@ impl EventFileWriter {
 
 impl Drop for EventFileWriter {
     fn drop(&mut self) {
-        // Whoever wanted to know has flushed before.
+        // A caller that wants to know has flushed before.
         let _ = self.flush();
     }
 }

@@ -11,7 +11,7 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 23] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 25] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
@@ -26,6 +26,7 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 23] = [
     ("job-set-aside", (Who::Daemon, 1)),
     ("order-written", (Who::Daemon, 4)),
     ("result-saved", (Who::Runner, 1)),
+    ("resume-committed", (Who::Daemon, 1)),
     ("resumed", (Who::Runner, 1)),
     ("runner-buried", (Who::Runner, 1)),
     ("runner-ended", (Who::Runner, 1)),
@@ -33,6 +34,7 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 23] = [
     ("shim-started", (Who::Daemon, 4)),
     ("staging", (Who::Daemon, 1)),
     ("step", (Who::Runner, 300)),
+    ("store-question", (Who::Daemon, 16)),
     ("trained", (Who::Runner, 1)),
     ("validation-batch", (Who::Runner, 2)),
 ];

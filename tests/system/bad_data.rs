@@ -237,6 +237,6 @@ async fn data_that_no_memory_of_this_machine_can_hold_is_told_at_the_request() {
     let status = refusal(&daemon, spec::idx("images", "labels")).await;
     let fields = status.get_details_bad_request().unwrap().field_violations;
     assert_eq!((fields.len(), fields[0].field.as_str()), (1, "spec.data.train.idx.images"), "{fields:?}");
-    let words = format!("holds {count} images of 28x28; to load the data takes");
+    let words = format!("holds {count} examples of [1, 28, 28] pixels; to load the data takes");
     assert!(fields[0].description.starts_with(&words), "{fields:?}");
 }

@@ -147,3 +147,36 @@ async fn a_second_signal_ends_the_daemon_at_once() {
         programs.next().is_none().then_some(())
     });
 }
+
+#[tokio::test]
+async fn a_job_whose_folder_keeps_its_runner_from_being_started_fails_once_and_says_why() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let (ahead, job) = (daemon.create(spec::endless()).await, daemon.create(spec::short()).await);
+    fs::create_dir(daemon.job_folder(&job.name).join("shim")).unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: ahead.name, now: true }).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.unwrap();
+    assert_eq!((end.reason(), ended.attempt), (v1::JobEndReason::StartFailed, 1), "{end:?}");
+    assert!(end.message.contains("the runner cannot be looked after: Is a directory"), "{end:?}");
+}
+
+#[tokio::test]
+async fn the_words_of_an_earlier_attempt_do_not_explain_a_later_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = "error while loading shared libraries: libtorch_cpu.so: cannot open shared object file: No such file";
+    let second = folder.path().join("second");
+    let script = format!(
+        "[ -e {0} ] && {{ echo 'of the second' >&2; exit 3; }}\ntouch {0}; echo 'torchd-runner: {loader}' >&2; exit 127",
+        second.display()
+    );
+    let runner = odd_runner(folder.path(), &script);
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).start();
+    let job = daemon.create(spec::short()).await;
+    daemon.watch_until(&job.name, |job| job.waiting_reason.contains("libtorch_cpu.so")).await;
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.unwrap();
+    assert_eq!((end.reason(), end.exit_code, ended.attempt), (v1::JobEndReason::StartFailed, Some(3), 2), "{end:?}");
+    assert_eq!(end.log_tail, ["of the second"]);
+    let log = fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap();
+    assert!(log.contains(loader), "the log is that of all attempts");
+}

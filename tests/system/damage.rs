@@ -239,3 +239,17 @@ async fn a_job_that_has_nothing_but_a_checkpoint_to_begin_with_does_not_begin_an
         "nothing was removed: {kept:?}"
     );
 }
+
+#[tokio::test]
+async fn a_job_that_is_to_begin_anew_loses_nothing_before_that_is_written_down_and_then_does() {
+    let daemon = Setup::new().env("TORCHD_FAULT", "resume-committed").start();
+    let (name, saved) = paused(&daemon).await;
+    resume(&daemon, &name, true).await.unwrap_err();
+    let (state, _guard) = daemon.crash();
+    assert!(saved.iter().all(|(_, weights)| weights.exists()), "the fault was not provoked");
+
+    let daemon = Setup::in_state(&state).start();
+    let began = daemon.watch_until(&name, |job| job.attempt == 2 && job.state() == v1::JobState::Running).await;
+    assert_eq!((began.resume_from, told(&daemon, &name, 2).await.1), (None, Some(0)));
+    assert!(!saved.iter().any(|(_, weights)| weights.exists()));
+}

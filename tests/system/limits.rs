@@ -77,6 +77,12 @@ async fn a_request_with_millions_of_entries_is_refused_before_anything_is_made_o
     long.warm_start = Some(v1::WarmStart { source: Some(source), resume: false, ..Default::default() });
     let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(long) }).await.unwrap_err();
     assert_eq!(fields(&status), ["spec.warm_start.checkpoint", "spec.output.mirror"]);
+    // Other mistakes are told with them.
+    let mut wrong = spec::short();
+    wrong.priority = 1001;
+    wrong.output = Some(v1::Output { mirror: "/a".repeat(200_000) });
+    let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(wrong) }).await.unwrap_err();
+    assert_eq!(fields(&status), ["spec.output.mirror", "spec.priority"]);
     jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
 }
 
@@ -293,10 +299,10 @@ async fn readyz_tells_when_nobody_looks_after_the_jobs() {
     let words = tokio::task::block_in_place(|| {
         wait_for("a word about it", || {
             let (code, words) = daemon.page("/readyz");
-            (code == 503 && words.contains("has not got on")).then_some(words)
+            (code == 503 && words.contains("has made no progress")).then_some(words)
         })
     });
-    assert!(words.contains("looking after the jobs has not got on for"), "{words}");
+    assert!(words.contains("managing jobs has made no progress for"), "{words}");
     assert_eq!(daemon.page("/healthz").0, 200);
     std::fs::remove_file(&stands).unwrap();
     let job = created.await.unwrap().unwrap().into_inner();
@@ -333,11 +339,41 @@ async fn reads_for_clients_that_hang_keep_nobody_else_from_working() {
     let words = tokio::task::block_in_place(|| {
         wait_for("a word about it", || Some(daemon.page("/readyz")).filter(|(code, _)| *code == 503))
     });
-    assert!(words.1.contains("reading files for clients has not got on for"), "{words:?}");
+    assert!(words.1.contains("reading files for clients has made no progress for"), "{words:?}");
     assert!(asked.try_join_next().is_none(), "they hang");
     std::fs::remove_file(&hangs).unwrap();
     while let Some(files) = asked.join_next().await {
         assert!(files.unwrap() > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_to_the_database_keep_no_job_from_going_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let hangs = folder.path().join("hangs");
+    let daemon = Setup::new().env("TORCHD_FAULT", format!("store-question@{}", hangs.display())).start();
+    std::fs::write(&hangs, "").unwrap();
+    // More than the queue of the database holds.
+    let (count, jobs) = (200, daemon.jobs().await);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let mut jobs = jobs.clone();
+        asked.spawn(async move {
+            loop {
+                match jobs.list_jobs(v1::ListJobsRequest::default()).await {
+                    Ok(page) => return page.into_inner(),
+                    // On a machine that is busy with other things.
+                    Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+                }
+            }
+        });
+    }
+    let job = daemon.watch_to_end(&daemon.create(spec::short()).await.name).await;
+    assert_eq!(job.state(), v1::JobState::Succeeded);
+    assert!(asked.try_join_next().is_none(), "they hang");
+    std::fs::remove_file(&hangs).unwrap();
+    while let Some(page) = asked.join_next().await {
+        assert!(page.unwrap().jobs.len() <= 1);
     }
 }
 

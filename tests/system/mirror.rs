@@ -284,3 +284,35 @@ async fn copies_that_hang_are_told_and_hold_up_none_below_another_root() {
         until(&daemon, name, |state| state.error.is_empty() && state.last_success_time.is_some()).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_keeps_requests_for_copied_jobs_alone_from_being_answered() {
+    let (root, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let daemon = setup(root.path()).start();
+    let job = daemon.create(copied_to(&root.path().join("runs"), spec::short())).await;
+    daemon.watch_to_end(&job.name).await;
+    complete(&daemon, &job.name).await;
+    let (_, state_dir, _guard) = daemon.stop();
+
+    // This daemon learns from the job's folder that the copy is complete.
+    let hangs = folder.path().join("hangs");
+    fs::write(&hangs, "").unwrap();
+    let fault = format!("client-read@{}", hangs.display());
+    let daemon = Setup::in_state(&state_dir)
+        .set("output.mirror_roots", root.path().to_str().unwrap())
+        .env("TORCHD_FAULT", fault)
+        .start();
+    // More than the daemon has threads for requests.
+    let (mut asked, jobs) = (tokio::task::JoinSet::new(), daemon.jobs().await);
+    for _ in 0..8 {
+        let (mut jobs, name) = (jobs.clone(), job.name.clone());
+        asked.spawn(async move { jobs.get_job(v1::GetJobRequest { name }).await.unwrap().into_inner() });
+    }
+    let mut jobs = jobs.clone();
+    jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    assert!(asked.try_join_next().is_none(), "they hang");
+    fs::remove_file(&hangs).unwrap();
+    while let Some(job) = asked.join_next().await {
+        assert!(job.unwrap().mirror.unwrap().complete);
+    }
+}

@@ -115,3 +115,69 @@ async fn a_database_without_its_write_ahead_log_takes_what_it_lacks_from_the_fol
     let rest: Vec<_> = words.lines().filter(|line| line.starts_with('!')).collect();
     assert!(code == 1 && rest.len() == 1 && rest[0].contains(&unusable.name), "{code} {words}");
 }
+
+#[tokio::test]
+async fn a_job_whose_newer_folder_cannot_be_read_is_left_alone_until_it_can() {
+    let place = tempfile::tempdir().unwrap();
+    let state_dir = place.path().join("state");
+    let daemon = Setup::in_state(&state_dir).set("jobs.cpu_slots", "1").start();
+    let ahead = daemon.create(spec::endless()).await;
+    let known = daemon.create(spec::endless()).await;
+    started(&daemon, &ahead).await;
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: known.name.clone() }).await.unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: ahead.name.clone(), now: true }).await.unwrap();
+    daemon.watch_to_end(&ahead.name).await;
+    daemon.stop();
+
+    let daemon = leaving(&state_dir);
+    let resume = v1::ResumeJobRequest { name: known.name.clone(), ..Default::default() };
+    daemon.jobs().await.resume_job(resume).await.unwrap();
+    let unknown = daemon.create(spec::endless()).await;
+    let jobs = [&known, &unknown];
+    let mut pids = Vec::new();
+    for job in jobs {
+        pids.push(started(&daemon, job).await);
+    }
+    crash_and_lose(daemon);
+    assert_eq!(row(&state_dir, &known).unwrap().0, "paused", "the fault was not provoked");
+    assert_eq!(row(&state_dir, &unknown), None);
+    let file = |job: &v1::Job| state_dir.join(&job.name).join("job.json");
+    for job in jobs {
+        fs::rename(file(job), file(job).with_extension("aside")).unwrap();
+        std::os::unix::fs::symlink(file(job), file(job)).unwrap();
+    }
+
+    let daemon = leaving(&state_dir);
+    let words = "it is left alone, as its folder may be newer than the database and cannot be used: job.json cannot";
+    daemon.watch_until(&known.name, |job| job.waiting_reason.starts_with(words)).await;
+    let cancel = || v1::CancelJobRequest { name: known.name.clone(), now: true };
+    let status = daemon.jobs().await.cancel_job(cancel()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
+    assert!(status.message().contains("Too many levels of symbolic links"), "{status:?}");
+    let step = |job: &v1::Job| fs::metadata(state_dir.join(&job.name).join("journal")).unwrap().len();
+    let before = jobs.map(step);
+    wait_for("both to train on", || jobs.map(step).iter().zip(before).all(|(now, then)| *now > then).then_some(()));
+    assert!(!pids.iter().any(|pid| is_gone(*pid)), "nobody is stopped for what cannot be read");
+
+    for job in jobs {
+        fs::remove_file(file(job)).unwrap();
+        fs::rename(file(job).with_extension("aside"), file(job)).unwrap();
+    }
+    let taken_up = |job: &v1::Job| job.state() == v1::JobState::Running && job.waiting_reason.is_empty();
+    daemon.watch_until(&known.name, taken_up).await;
+    wait_for("the job that had no row", || {
+        daemon
+            .log()
+            .lines()
+            .any(|line| line.contains("can be used again") && line.contains(&unknown.name[5..]))
+            .then_some(())
+    });
+    for (job, pid) in jobs.into_iter().zip(pids) {
+        let running = daemon.watch_until(&job.name, taken_up).await;
+        assert_eq!((running.attempt, daemon.signed(&job.name, "lock")), (1, pid));
+    }
+    daemon.jobs().await.cancel_job(cancel()).await.unwrap();
+    assert_eq!(daemon.watch_to_end(&known.name).await.state(), v1::JobState::Cancelled);
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: unknown.name.clone(), now: true }).await.unwrap();
+    daemon.watch_to_end(&unknown.name).await;
+}

@@ -57,6 +57,12 @@ async fn other_users_cannot_read_the_state_and_old_modes_are_corrected() {
     assert!(modes(&state_dir).iter().all(|(_, mode)| mode & 0o077 != 0), "the fault was not provoked");
     let daemon = Setup::in_state(&state_dir).start();
     assert_private(&daemon.state_dir);
+
+    // A second daemon with other settings leaves the folder of the first one as it is.
+    let output = Setup::in_state(&state_dir).set("state_group_read", "true").run();
+    assert_eq!(output.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another torchd uses it"), "{output:?}");
+    assert_private(&state_dir);
 }
 
 #[tokio::test]

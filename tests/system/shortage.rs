@@ -3,16 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
+use torchd::journal::{JobFolder, JournalTail};
 use torchd::proto::v1;
 use torchd::proto::v1::job_service_client::JobServiceClient;
 
 use super::crash::odd_runner;
-use super::daemon::{Daemon, LIMIT, Setup, is_gone};
+use super::daemon::{Daemon, LIMIT, Setup, is_gone, wait_for};
 use super::spec;
 
 /// A daemon that may have less than before, until this is dropped.
@@ -150,6 +153,110 @@ async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while()
     let end = paused.last_attempt_end.unwrap();
     assert!(end.message.contains("stopped after the step in hand"), "{end:?}");
     assert!(is_gone(runner) && paused.resume_from.unwrap().step > 5 && paused.attempt == 1);
+}
+
+#[tokio::test]
+async fn a_job_whose_checkpoints_cannot_be_listed_waits_and_others_do_not() {
+    let daemon = Setup::new().set("jobs.cpu_slots", "2").start();
+    let both = |spec| v1::JobSpec { resources: Some(spec::threads(2)), ..spec };
+    let job = daemon.create(both(spec::endless())).await;
+    daemon.watch_until(&job.name, is_training).await;
+    let behind = daemon.create(both(spec::short())).await;
+    let runner = nix::unistd::Pid::from_raw(daemon.signed(&job.name, "lock"));
+    kill(runner, Signal::SIGSTOP).unwrap();
+    let checkpoints = daemon.job_folder(&job.name).join("checkpoints");
+    let aside = checkpoints.with_extension("aside");
+    fs::rename(&checkpoints, &aside).unwrap();
+    std::os::unix::fs::symlink(&checkpoints, &checkpoints).unwrap();
+    // Lost, with nobody to see how.
+    kill(nix::unistd::Pid::from_raw(daemon.signed(&job.name, "shim")), Signal::SIGKILL).unwrap();
+    kill(runner, Signal::SIGKILL).unwrap();
+
+    let words = "it could not be started and will be tried again";
+    let waits = daemon.watch_until(&job.name, |job| job.waiting_reason.starts_with(words)).await;
+    assert!(waits.waiting_reason.contains("Too many levels of symbolic links"), "{}", waits.waiting_reason);
+    assert_eq!((waits.state(), waits.attempt), (v1::JobState::Queued, 1));
+    assert_eq!(daemon.watch_to_end(&behind.name).await.state(), v1::JobState::Succeeded);
+    let text = fs::read(daemon.job_folder(&job.name).join("job.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(file["course"]["fruitless"], 0, "whether it has saved anything is not known: {file}");
+    fs::remove_file(&checkpoints).unwrap();
+    fs::rename(&aside, &checkpoints).unwrap();
+    daemon.watch_until(&job.name, |job| job.attempt == 2 && is_training(job)).await;
+}
+
+#[tokio::test]
+async fn a_request_is_put_off_where_the_machine_cannot_even_ask_the_runner() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = folder.path().join("runner");
+    fs::write(&runner, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&runner, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).start();
+    let mut client = daemon.jobs().await;
+    let request = || v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
+    let refused = client.create_job(request()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "it does not work: {refused:?}");
+    let exhausted = Exhausted::limit(&daemon, Resource::Nofile, Some(3));
+    let begun = Instant::now();
+    let put_off = loop {
+        let status = client.create_job(request()).await.unwrap_err();
+        if status.code() != tonic::Code::FailedPrecondition {
+            break status;
+        }
+        assert!(begun.elapsed() < LIMIT, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(put_off.code(), tonic::Code::ResourceExhausted, "{put_off:?}");
+    assert!(put_off.message().contains("cannot be started: Too many open files"), "{put_off:?}");
+    assert!(put_off.get_details_retry_info().unwrap().retry_delay.is_some(), "{put_off:?}");
+    drop(exhausted);
+}
+
+/// The length of a job's journal.
+fn told(daemon: &Daemon, job: &v1::Job) -> u64 {
+    fs::metadata(daemon.job_folder(&job.name).join("journal")).unwrap().len()
+}
+
+#[tokio::test]
+async fn a_runner_that_the_daemon_cannot_hear_is_not_taken_for_silent() {
+    let daemon = Setup::new().start();
+    let stall_timeout = Some(prost_types::Duration { seconds: 2, nanos: 0 });
+    let retry = v1::Retry { stall_timeout, ..v1::Retry::default() };
+    let job = daemon.create(v1::JobSpec { retry: Some(retry), ..spec::endless() }).await;
+    daemon.watch_until(&job.name, is_training).await;
+    let mut client = daemon.jobs().await;
+
+    // The daemon opens the journal anew after each look at a record that is not there whole.
+    let runner = nix::unistd::Pid::from_raw(daemon.signed(&job.name, "lock"));
+    let journal = daemon.job_folder(&job.name).join("journal");
+    let is_open = || {
+        let held = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+        held.filter_map(|held| fs::read_link(held.unwrap().path()).ok()).any(|held| held == journal)
+    };
+    assert!(is_open());
+    kill(runner, Signal::SIGSTOP).unwrap();
+    let whole = told(&daemon, &job);
+    fs::OpenOptions::new().append(true).open(&journal).unwrap().write_all(&fs::read(&journal).unwrap()[..8]).unwrap();
+    wait_for("a look at half a record", || (!is_open()).then_some(()));
+    let exhausted = Exhausted::limit(&daemon, Resource::Nofile, Some(3));
+    fs::OpenOptions::new().write(true).open(&journal).unwrap().set_len(whole).unwrap();
+    kill(runner, Signal::SIGCONT).unwrap();
+    let words = "the journal cannot be read: Too many open files";
+    until(&mut client, &job.name, |job| job.waiting_reason.starts_with(words)).await;
+
+    // It trains for longer than it may be silent.
+    let mut tail = JournalTail::new(JobFolder::new(daemon.job_folder(&job.name)));
+    let mut last = || tail.read(usize::MAX).unwrap().last().map(|record| record.time.unwrap().seconds);
+    let begun = wait_for("a record", &mut last);
+    wait_for("records of more than 2 s", || last().filter(|time| *time > begun + 3));
+    let deaf = client.get_job(v1::GetJobRequest { name: job.name.clone() }).await.unwrap().into_inner();
+    assert!(deaf.waiting_reason.starts_with(words), "the fault was not provoked: {deaf:?}");
+    assert_eq!(deaf.state(), v1::JobState::Running);
+    drop(exhausted);
+    let heard = until(&mut client, &job.name, |job| job.waiting_reason.is_empty()).await;
+    assert_eq!((heard.state(), heard.attempt), (v1::JobState::Running, 1));
+    let step = heard.progress.unwrap().step;
+    until(&mut client, &job.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > step)).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use torchd::proto::v1;
 
+use super::crash::odd_runner;
 use super::daemon::{Daemon, LIMIT, Setup, wait_for};
 use super::spec;
 
@@ -46,6 +47,30 @@ async fn a_job_of_a_lower_priority_makes_room_and_goes_on_where_it_was() {
     // Its equals wait.
     let equal = daemon.create(with_priority(0, spec::short())).await;
     assert!(!daemon.get(&equal.name).await.waiting_reason.contains("makes room"));
+}
+
+#[tokio::test]
+async fn nobody_makes_room_while_the_machine_can_start_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = odd_runner(folder.path(), &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_torchd-runner")));
+    let daemon = Setup::new().set("jobs.cpu_slots", "2").set("jobs.preemption", "true");
+    let daemon = daemon.set("runner.path", runner.to_str().unwrap()).start();
+    let low = daemon.create(with_priority(0, spec::endless())).await;
+    daemon.watch_until(&low.name, |job| job.state() == v1::JobState::Running).await;
+    let away = folder.path().join("away");
+    std::fs::rename(&runner, &away).unwrap();
+    let first = daemon.create(with_priority(0, spec::endless())).await;
+    daemon.watch_until(&first.name, |job| job.waiting_reason.contains("tried again every 1s")).await;
+    let high = v1::JobSpec { priority: 1, resources: Some(spec::threads(2)), ..spec::short() };
+    let high = daemon.create(high).await;
+    // That is its reason once a try is due, and nobody can be started for want of room.
+    let words = "needs 2 of the machine's 2 CPU slots, 1 are free";
+    daemon.watch_until(&high.name, |job| job.waiting_reason == words).await;
+    let kept = daemon.get(&low.name).await;
+    assert_eq!((kept.state(), kept.attempt), (v1::JobState::Running, 1));
+    std::fs::rename(&away, &runner).unwrap();
+    cancel(&daemon, &low.name).await;
+    assert_eq!(daemon.watch_to_end(&high.name).await.state(), v1::JobState::Succeeded);
 }
 
 #[tokio::test]

@@ -44,12 +44,12 @@ pub struct RuntimeRow {
     /// For people.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// What other sources say.
+    /// Contradicting statements of other sources.
     #[serde(default)]
     pub conflicts: Vec<Conflict>,
 }
 
-/// What another source says of a field.
+/// The statement of another source on a field.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conflict {
@@ -91,7 +91,7 @@ pub struct Release {
     pub sources: Vec<String>,
     /// Its builds.
     pub builds: Vec<Build>,
-    /// What other sources say.
+    /// Contradicting statements of other sources.
     #[serde(default)]
     pub conflicts: Vec<Conflict>,
 }
@@ -207,15 +207,15 @@ pub struct Generation {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeType {
-    /// What stands in the names of the types; the key.
+    /// The text in the names of the types; the key.
     pub contains: String,
     /// From this PyTorch on.
     pub pytorch_from: Version,
     /// With at least so many GPUs.
     pub gpus_from: u32,
-    /// What happens.
+    /// The effect.
     pub problem: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
     /// A release that works there.
     pub pytorch: Option<Version>,
@@ -223,7 +223,7 @@ pub struct NodeType {
     pub sources: Vec<String>,
 }
 
-/// What an error of the CUDA runtime means.
+/// The meaning of an error of the CUDA runtime.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CudaErrorCode {
@@ -231,9 +231,9 @@ pub struct CudaErrorCode {
     pub code: u32,
     /// The name.
     pub name: String,
-    /// What it means.
+    /// Its meaning.
     pub meaning: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
     /// Commands for that.
     #[serde(default)]
@@ -248,7 +248,7 @@ pub struct CudaErrorCode {
 pub struct Library {
     /// The name of its file, such as `libcudnn.so.9`; the key.
     pub file: String,
-    /// What brings it.
+    /// The source of it.
     pub from: String,
     /// The build that the commands are for, such as `2.11.0+cu130`; None where they are for all.
     pub build: Option<String>,

@@ -7,7 +7,7 @@ use crate::compat::gpu_code::Fit;
 use crate::compat::{Catalogue, Version};
 use crate::job::Violations;
 
-/// What a build has to fit.
+/// The conditions that a build has to fit.
 pub(super) struct Wish<'a> {
     pub(super) catalogue: &'a Catalogue,
     pub(super) python: Version,

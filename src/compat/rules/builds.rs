@@ -7,7 +7,7 @@ use crate::compat::gpu_code::Fit;
 use crate::compat::install::replace_command;
 use crate::compat::{Catalogue, Version};
 
-/// What a build has to run on. None leaves the choice open.
+/// The machine that a build has to run on. None leaves the choice open.
 struct Wanted<'a> {
     driver: Option<&'a Version>,
     python: Option<&'a Version>,

@@ -216,7 +216,7 @@ const NO_DEVICE: u32 = 100;
 const NO_KERNEL_IMAGE: u32 = 209;
 const UNSUPPORTED_PTX: u32 = 222;
 
-/// What the CUDA runtime says, where no other rule has told it better.
+/// The error of the CUDA runtime, where no other rule has explained it better.
 pub(super) fn cuda_error(case: &mut Case<'_>) {
     let Some(code) = case.facts.torch.cuda_error.filter(|&code| code != 0) else { return };
     let is_told = |reason: Reason| case.findings.iter().any(|found| found.finding.reason == reason.code());

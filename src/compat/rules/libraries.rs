@@ -75,8 +75,8 @@ fn system(case: &mut Case<'_>) {
     found.into_iter().for_each(|found| case.add(found));
 }
 
-/// What the dynamic loader said, as a finding: None where it did not say that a library cannot be
-/// loaded.
+/// The message of the dynamic loader, as a finding: None where it did not say that a library cannot
+/// be loaded.
 pub fn explain_loader(catalogue: &Catalogue, text: &str) -> Option<Finding> {
     let says = [
         "cannot open shared object file",

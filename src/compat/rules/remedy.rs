@@ -8,7 +8,7 @@ use super::{Case, Found, judge};
 use crate::compat::{Catalogue, Date, Facts, Version};
 use crate::proto::v1::{Remedy, Severity};
 
-/// What a way out changes on the machine.
+/// The change that a way out makes on the machine.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     /// The build of PyTorch.

@@ -27,7 +27,7 @@ const XID: u64 = 0x8;
 const MIG_CONFIG: u64 = 0x100;
 const UNAVAILABLE: u64 = 0x4000;
 const RECOVERY_ACTION: u64 = 0x8000;
-/// What we want to hear of.
+/// The events that we register for.
 const WANTED: u64 = SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID | MIG_CONFIG | UNAVAILABLE | RECOVERY_ACTION;
 
 /// Waits for events of all GPUs.

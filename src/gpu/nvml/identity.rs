@@ -22,11 +22,11 @@ pub struct NvmlSource {
     hangs: Arc<AtomicBool>,
 }
 
-/// What NVML told.
+/// The facts from NVML.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NvmlReading {
-    /// What its initialisation returned (nvmlReturn_t); None where there is no library, or where it
-    /// hangs.
+    /// The return value of its initialisation (nvmlReturn_t); None where there is no library, or
+    /// where it hangs.
     pub code: Option<u32>,
     /// Why it cannot be used; empty where it can.
     pub absent_reason: String,

@@ -14,7 +14,7 @@ use super::ranges::Range;
 use super::readings::{self, Absences};
 use crate::proto::v1;
 
-/// What is asked of GPM, in this order.
+/// The metrics that GPM is asked for, in this order.
 const METRICS: [GpmMetricId; 10] = [
     GpmMetricId::GraphicsUtil,
     GpmMetricId::SmUtil,

@@ -1,5 +1,5 @@
-//! What each kind of reading can be. Drivers tell what cannot be: 101 % of a GPU's time, 991 % of a
-//! process, and 4294967295 where they know nothing. Such a reading is absent, with the reason.
+//! The range of each kind of reading. Drivers tell what cannot be: 101 % of a GPU's time, 991 % of
+//! a process, and 4294967295 where they know nothing. Such a reading is absent, with the reason.
 
 use std::fmt::Display;
 

@@ -88,7 +88,7 @@ impl<'a> Absences<'a> {
     }
 }
 
-/// What changes all the time.
+/// Readings that change all the time.
 pub(super) fn quick(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences<'_>) {
     let ratio = |percent: u32| f64::from(percent) / 100.0;
     let busy = |told: UtilizationInfo| told.utilization;
@@ -117,7 +117,7 @@ pub(super) fn quick(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absence
             field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION,
         ],
     );
-    // What this call tells is the average on most GPUs, and the only power that old drivers know.
+    // The value of this call is the average on most GPUs, and the only power that old drivers know.
     let average = average.or_else(|_| device.power_usage().map(f64::from));
     let power = gpu.power.get_or_insert_default();
     power.average_milliwatts = absent.number("power.average_milliwatts", Range::MILLIWATTS, average).map(whole);
@@ -144,7 +144,7 @@ pub(super) fn quick(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absence
     // 32 means that the driver does not know. (nvml.h, NVML_PSTATE_UNKNOWN)
     let state = state.and_then(|state| if state < 32 { Ok(state) } else { Err(NvmlError::NoData) });
     gpu.performance_state = absent.take("performance_state", state);
-    // What decides about jobs is never old.
+    // Readings that decide about jobs are never old.
     let action = absent.number("recovery_action", Range::PARTS, action);
     gpu.recovery_action = action.and_then(|told| i32::try_from(whole(told) + 1).ok());
     let mig = device.mig_mode();
@@ -177,7 +177,7 @@ pub(super) fn memory(device: &Device<'_>, absent: &mut Absences<'_>) -> Option<v
     told.is_ok().then_some(v1::GpuMemory { total_bytes, used_bytes, free_bytes, reserved_bytes })
 }
 
-/// What changes slowly.
+/// Readings that change slowly.
 pub(super) fn slow(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences<'_>) {
     gpu.fans.clear();
     if let Some(count) = absent.number("fans", Range::PARTS, device.num_fans()) {
@@ -243,7 +243,7 @@ pub(super) fn slow(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences
     modes.drain = absent.take("modes.drain", device.is_drain_enabled(None));
 }
 
-/// What hardly ever changes.
+/// Readings that hardly ever change.
 pub(super) fn rare(device: &Device<'_>, gpu: &mut v1::Gpu, absent: &mut Absences<'_>) {
     gpu.minor_number = absent.number("minor_number", Range::COUNT_32, device.minor_number());
     gpu.model = absent.take("model", device.name()).unwrap_or_default();

@@ -23,7 +23,7 @@ pub(super) struct NvmlSession {
     activities: Activities,
 }
 
-/// What is known of a GPU from one pass to the next.
+/// The facts about a GPU that are kept from one pass to the next.
 #[derive(Default)]
 struct Known {
     gpu: v1::Gpu,

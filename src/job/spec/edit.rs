@@ -1,4 +1,4 @@
-//! The changes that can be made of a job while it is paused.
+//! The edits that a paused job allows.
 
 use super::Spec;
 use crate::job::length::Length;

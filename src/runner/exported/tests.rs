@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
-use tch::{Device, Tensor};
+use tch::{Device, Reduction, Tensor};
+use torchd::exported::arithmetic::Number;
 use torchd::exported::operators::Operators;
 use torchd::exported::{Archive, judge};
 
@@ -14,7 +15,6 @@ use crate::dispatcher::{self, Argument, Call};
 use crate::graph::Value;
 use crate::seed::tests::generator;
 use crate::seed::{Stream, derive, shuffled};
-use torchd::exported::arithmetic::Number;
 
 const EXAMPLES: u64 = 28;
 const SEED: u64 = 7;
@@ -40,8 +40,10 @@ fn load(name: &str, operators: &Operators) -> (Exported, Vec<String>) {
         false => vec![open("train.pt2"), open("eval.pt2")],
     };
     let ([first, ..], [.., last]) = (&files[..], &files[..]) else { unreachable!() };
-    let model = |archive: &'_ Archive, mode: &str| archive.models.contains_key(mode).then(|| mode.to_owned());
-    let of = |archive: &Archive, mode: &str| model(archive, mode).unwrap_or("model".into());
+    let of = |archive: &Archive, mode: &str| match archive.models.contains_key(mode) {
+        true => mode.to_owned(),
+        false => "model".to_owned(),
+    };
     let train = &first.1.models[&of(&first.1, "train")];
     let eval = &last.1.models[&of(&last.1, "eval")];
     let judged = judge::train(train, operators).unwrap_or_else(|refusals| panic!("{name}: {refusals:?}"));
@@ -60,25 +62,14 @@ fn find<'a>(tensors: &'a [(String, Tensor)], name: &str) -> &'a Tensor {
     &tensors.iter().find(|(found, _)| found == name).unwrap_or_else(|| panic!("{name} is missing")).1
 }
 
-/// The loss of what a graph returned.
+/// The loss of what a graph returned: those of torch.nn.functional, with their defaults.
 fn loss_of(returned: &[Value], kind: Option<&str>, target: &Tensor) -> Tensor {
     let Some(Value::Tensor(first)) = returned.first() else { panic!("{returned:?}") };
     match kind {
         None => first.shallow_clone(),
-        Some("cross_entropy") => first.cross_entropy_for_logits_of(target),
-        Some("mse") => first.mse_loss(target, tch::Reduction::Mean),
+        Some("cross_entropy") => first.cross_entropy_loss::<Tensor>(target, None, Reduction::Mean, -100, 0.0),
+        Some("mse") => first.mse_loss(target, Reduction::Mean),
         Some(other) => panic!("{other}"),
-    }
-}
-
-trait CrossEntropy {
-    fn cross_entropy_for_logits_of(&self, target: &Tensor) -> Tensor;
-}
-
-impl CrossEntropy for Tensor {
-    /// `torch.nn.functional.cross_entropy` with its defaults.
-    fn cross_entropy_for_logits_of(&self, target: &Tensor) -> Tensor {
-        self.cross_entropy_loss::<Tensor>(target, None, tch::Reduction::Mean, -100, 0.0)
     }
 }
 
