@@ -11,6 +11,7 @@ pub mod arithmetic;
 pub mod compile;
 mod convert;
 pub mod dtype;
+mod earlier;
 pub mod facts;
 mod json;
 pub mod judge;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::problem::{Problem, Result, shown};
 use super::program::{Input, Program, Size};
 use super::stored::{self, Stored, Tensors};
-use super::{json, resolve, schema};
+use super::{earlier, json, resolve, schema};
 use crate::looks::{HEAD_BYTES, looks_like};
 use crate::tensor_file::{self, ReaderAt, archive as zip};
 
@@ -49,7 +49,8 @@ pub struct Model {
 impl Archive {
     /// Whether so many bytes are such an archive, sound or not, and no other file.
     pub fn is_one(source: &dyn ReaderAt, size_bytes: u64) -> bool {
-        zip::Archive::read(source, size_bytes).is_ok_and(|entries| folder(&entries).is_some())
+        let entries = zip::Archive::read(source, size_bytes);
+        entries.is_ok_and(|entries| folder(&entries).is_some() || entries.has(earlier::PROGRAM))
     }
 
     /// Reads an archive of so many bytes.
@@ -63,6 +64,9 @@ impl Archive {
             return Err(Problem::NotExported(looks_like(&head)));
         }
         let entries = zip::Archive::read(source, size_bytes)?;
+        if entries.has(earlier::PROGRAM) {
+            return earlier::read(entries, source);
+        }
         let folder = folder(&entries).map(str::to_owned).ok_or_else(|| other_kind(&entries))?;
         for (entry, right) in [(FORMAT, "pt2"), ("archive_version", "0"), ("byteorder", "little")] {
             let found = entries.bytes(source, &format!("{folder}{entry}"), 64)?;
@@ -101,18 +105,33 @@ impl Archive {
 impl Model {
     fn read(archive: &Archive, source: &dyn ReaderAt, name: &str) -> Result<Self> {
         let entry = format!("models/{name}.json");
-        let bytes = archive.bytes(source, &entry, MOST_JSON_BYTES)?;
-        let versions: schema::Versions = json::read(&bytes, &entry)?;
-        judge_version(&versions, &entry)?;
-        let file: schema::ExportedProgram = json::read(&bytes, &entry)?;
-        let program = resolve::program(file, &entry)?;
+        let program = Self::program(&archive.entries, source, &format!("{}{entry}", archive.folder), &entry)?;
         let tensors = |kind: &str| {
             let folder = format!("{}data/{kind}/", archive.folder);
             let config = format!("{folder}{name}_{kind}_config.json");
             stored::read(&archive.entries, source, &config, &folder, MOST_JSON_BYTES)
         };
-        let model = Self { program, weights: tensors("weights")?, constants: tensors("constants")? };
-        model.judge_tensors(&entry)?;
+        Self::new(program, tensors("weights")?, tensors("constants")?, &entry)
+    }
+
+    /// The program in an entry, which messages call `shown_as`.
+    pub(super) fn program(
+        entries: &zip::Archive,
+        source: &dyn ReaderAt,
+        name: &str,
+        shown_as: &str,
+    ) -> Result<Program> {
+        let bytes = entries.bytes(source, name, MOST_JSON_BYTES)?;
+        let versions: schema::Versions = json::read(&bytes, shown_as)?;
+        judge_version(&versions, shown_as)?;
+        let file: schema::ExportedProgram = json::read(&bytes, shown_as)?;
+        resolve::program(file, shown_as)
+    }
+
+    /// A program with all tensors that it asks for.
+    pub(super) fn new(program: Program, weights: Tensors, constants: Tensors, entry: &str) -> Result<Self> {
+        let model = Self { program, weights, constants };
+        model.judge_tensors(entry)?;
         Ok(model)
     }
 
@@ -175,10 +194,6 @@ fn judge_version(versions: &schema::Versions, entry: &str) -> Result<()> {
 /// What a zip archive is that is no `.pt2`, where that can be told.
 fn other_kind(entries: &zip::Archive) -> Problem {
     let ends = |ending: &str| entries.names().any(|name| name.ends_with(ending));
-    if entries.has("serialized_exported_program.json") {
-        let what = "it is the container of PyTorch 2.7 and earlier; export it again with 2.8 or newer";
-        return Problem::unsupported("serialized_exported_program.json", what);
-    }
     let looks = match (ends("/data.pkl"), ends("/constants.pkl")) {
         (true, true) => "a TorchScript module",
         (true, false) => "a .pt file of torch.save",

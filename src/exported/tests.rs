@@ -19,7 +19,7 @@ pub(super) fn file(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/exported").join(name)).unwrap()
 }
 
-fn operators() -> Operators {
+pub(super) fn operators() -> Operators {
     let schemas = String::from_utf8(file("operators.txt")).unwrap();
     Operators::new(schemas.lines())
 }
@@ -39,7 +39,7 @@ fn judged(name: &str) -> Result<Judged, Vec<Refusal>> {
 }
 
 /// The entries of an archive, without the folder that all have.
-fn entries(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+pub(super) fn entries(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     let archive = archive::Archive::read(&bytes, bytes.len() as u64).unwrap();
     let names: Vec<_> = archive.names().map(str::to_owned).collect();
     let entry = |name: String| {
@@ -49,11 +49,11 @@ fn entries(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     names.into_iter().map(entry).collect()
 }
 
-fn archive_of(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn archive_of(folder: &str, entries: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut archive = ZipArchiveWriter::new(&mut bytes);
     for (name, content) in entries {
-        let (mut entry, config) = archive.new_file(format!("net/{name}").as_str()).start().unwrap();
+        let (mut entry, config) = archive.new_file(format!("{folder}{name}").as_str()).start().unwrap();
         let mut writer = config.wrap(&mut entry);
         writer.write_all(content).unwrap();
         let (_, descriptor) = writer.finish().unwrap();
@@ -70,7 +70,7 @@ fn changed(name: &str, entry: &str, from: &str, to: &str) -> Vec<u8> {
     let text = String::from_utf8(content.clone()).unwrap();
     assert!(text.contains(from), "{entry} of {name} has no {from}");
     *content = text.replacen(from, to, 1).into_bytes();
-    archive_of(&entries)
+    archive_of("net/", &entries)
 }
 
 /// Why a changed `mlp` cannot be trained, judged by its operators.
@@ -261,7 +261,7 @@ fn names_that_do_not_fit_together_are_damage() {
     }
     let mut big = entries(&file("mlp/net.pt2"));
     big.iter_mut().find(|(name, _)| name == "byteorder").unwrap().1 = b"big".to_vec();
-    assert!(refusal(&archive_of(&big)).contains("byteorder: it is big; little is understood"));
+    assert!(refusal(&archive_of("net/", &big)).contains("byteorder: it is big; little is understood"));
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn an_archive_that_lacks_an_entry_or_ends_early_is_refused() {
         let is_read =
             ["archive_", "byteorder", "data/weights", "data/constants"].iter().any(|word| name.starts_with(word));
         // The models are found by looking, so that one which is missing was never there.
-        assert_eq!(read(&archive_of(&some)).is_err(), is_read, "{name}");
+        assert_eq!(read(&archive_of("net/", &some)).is_err(), is_read, "{name}");
         needed += usize::from(is_read);
     }
     assert!(needed > 8, "{needed}");
@@ -296,7 +296,7 @@ fn other_files_are_named() {
     }
     let told = |names: &[&str]| {
         let entries: Vec<_> = names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
-        refusal(&archive_of(&entries))
+        refusal(&archive_of("net/", &entries))
     };
     assert!(told(&["data.pkl", "byteorder"]).contains("a .pt file of torch.save"));
     assert!(told(&["data.pkl", "constants.pkl"]).contains("a TorchScript module"));

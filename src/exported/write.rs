@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use rawzip::ZipArchiveWriter;
 
 use super::archive::Archive;
+use super::earlier;
 use super::problem::{Problem, Result};
 use super::stored::Stored;
 use crate::tensor_file::{self, ReaderAt, Tensor};
@@ -29,6 +30,10 @@ pub fn write<W: Write>(
     source: &dyn ReaderAt,
     mut values: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>,
 ) -> Result<W> {
+    if archive.entries.has(earlier::PROGRAM) {
+        let what = "it is the container of PyTorch 2.7, which is not written: export the model again with 2.8 or newer";
+        return Err(Problem::unsupported(earlier::PROGRAM, what));
+    }
     let mut storages: HashMap<(u64, u64), Vec<&Stored>> = HashMap::new();
     for model in archive.models.values() {
         for stored in model.weights.iter().chain(model.constants.iter()) {

@@ -14,15 +14,7 @@ use torchd::tensor_file::ReaderAt;
 
 use self::state::Reader;
 use crate::graph::{Graph, Value};
-
-/// Which of the two graphs runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// The one of `train()`.
-    Training,
-    /// The one of `eval()`.
-    Evaluation,
-}
+use crate::model::Mode;
 
 /// A graph with the tensors that it gets besides the user's.
 #[derive(Debug)]
@@ -137,9 +129,9 @@ impl Exported {
     /// for evaluation there is an error.
     pub(crate) fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Vec<Value>, TchError> {
         let bound = match (mode, &self.eval) {
-            (Mode::Training, _) => &self.train,
-            (Mode::Evaluation, Some(eval)) => eval,
-            (Mode::Evaluation, None) => return Err(TchError::Torch("it has no graph for evaluation".into())),
+            (Mode::Train, _) => &self.train,
+            (Mode::Evaluate, Some(eval)) => eval,
+            (Mode::Evaluate, None) => return Err(TchError::Torch("it has no graph for evaluation".into())),
         };
         let mut users = inputs.iter();
         let value = |source: &Source| match source {

@@ -7,7 +7,7 @@ use std::fs::File;
 use super::list;
 use crate::cli::table::facts;
 use crate::exported::facts::{Facts, Mode, Returns};
-use crate::exported::program::{Graph, Program, TensorInfo};
+use crate::exported::program::{Graph, TensorInfo};
 use crate::exported::{Archive, Model};
 use crate::proto::v1::{FileContents, FileKind, GraphContents, GraphInput, GraphMode};
 use crate::tensor_file::{Positioned, Tensor, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};

@@ -10,9 +10,10 @@ use torchd::exported::arithmetic::Number;
 use torchd::exported::operators::Operators;
 use torchd::exported::{Archive, judge};
 
-use super::{Exported, Mode, Part};
+use super::{Exported, Part};
 use crate::dispatcher::{self, Argument, Call};
 use crate::graph::Value;
+use crate::model::Mode;
 use crate::seed::tests::generator;
 use crate::seed::{Stream, derive, shuffled};
 
@@ -96,7 +97,7 @@ fn compare(name: &str) {
         let take = |name: &str| find(&data, name).index_select(0, &places);
         let given: Vec<_> = inputs.iter().map(|name| take(name)).collect();
         let given: Vec<_> = given.iter().collect();
-        let loss = loss_of(&model.forward(&given, Mode::Training).unwrap(), kind, &take("y"));
+        let loss = loss_of(&model.forward(&given, Mode::Train).unwrap(), kind, &take("y"));
         losses.push(f64::try_from(&loss).unwrap());
         let parameters: Vec<_> = model.parameters.iter().map(|named| &named.tensor).collect();
         let gradients = Tensor::run_backward(&[loss], &parameters, false, false);
@@ -128,7 +129,7 @@ fn compare(name: &str) {
     }
     assert!(compared >= model.parameters.len() + model.ties.len(), "{name}: {compared}");
     let all: Vec<_> = inputs.iter().map(|name| find(&data, name)).collect();
-    let returned = tch::no_grad(|| model.forward(&all, Mode::Evaluation)).unwrap();
+    let returned = tch::no_grad(|| model.forward(&all, Mode::Evaluate)).unwrap();
     let loss = f64::try_from(loss_of(&returned, kind, find(&data, "y"))).unwrap();
     assert_eq!(loss, run["eval_loss"].as_f64().unwrap(), "{name}");
 }
