@@ -4,25 +4,29 @@
     import torch, torchd_export
     torchd_export.export(model, torch.randn(8, 3, 32, 32), "net.pt2")
 
-The file is an archive of `torch.export` with two graphs, `train` and `eval`, made of the module in training and in
-evaluation mode. It holds graphs, weights and buffers; it holds no pickle, no code, and no part of the example: inputs
-are drawn anew, at random, in the example's shapes and ranges.
+The file is an archive of `torch.export` with two graphs, `train` and `eval`, made of the module in
+training and in evaluation mode. It holds graphs, weights and buffers; it holds no pickle, no code,
+and no part of the example: inputs are drawn anew, at random, in the example's shapes and ranges.
 
-Before it writes, `export` holds graphs and module against each other: outputs, buffers, gradients, other sizes of the
-batch. `torch.export` drops the backward of a custom `autograd.Function`, and hooks on gradients, without a word; such
-a model is refused here, with the names of the parameters whose gradients differ.
+Before it writes, `export` holds graphs and module against each other: outputs, buffers, gradients,
+other sizes of the batch. `torch.export` drops the backward of a custom `autograd.Function`, and
+hooks on gradients, without a word; such a model is refused here, with the names of the parameters
+whose gradients differ.
 
-Needs Python 3.9 and PyTorch 2.7, or newer, and nothing else. All errors about the model are `ExportError`s.
+Needs Python 3.9 and PyTorch 2.7, or newer, and nothing else; 2.7 itself exports no LSTM for batches
+of any size. All errors about the model are `ExportError`s.
 
 The archive
 -----------
-It is a zip with stored entries below one folder, as `torch.export.save` of PyTorch 2.8 and newer writes it, also where
-an older PyTorch exports. `models/NAME.json`, `data/weights/NAME_weights_config.json` and
-`data/constants/NAME_constants_config.json` exist for both names, `train` and `eval`; both lists of weights name the
-same files. `data/sample_inputs/NAME.pt` is empty.
+It is a zip with stored entries below one folder, as `torch.export.save` of PyTorch 2.8 and newer
+writes it, also where an older PyTorch exports. `models/NAME.json`,
+`data/weights/NAME_weights_config.json` and `data/constants/NAME_constants_config.json` exist for
+both names, `train` and `eval`; both lists of weights name the same files.
+`data/sample_inputs/NAME.pt` is empty.
 
-Two things are torchd's own. `extra/torchd.json` tells of one seeded step in Python, so that a runtime can repeat it
-before it trains; `data/torchd/` holds the inputs of that step, raw, contiguous and little-endian:
+Two things are torchd's own. `extra/torchd.json` tells of one seeded step in Python, so that a
+runtime can repeat it before it trains; `data/torchd/` holds the inputs of that step, raw,
+contiguous and little-endian:
 
     {
       "format": 1,
@@ -35,17 +39,19 @@ before it trains; `data/torchd/` holds the inputs of that step, raw, contiguous 
       "eval": {"loss": 1.5}
     }
 
-`inputs` stand in the order of the graph, by the names that the graph gives them. The numbers come about so, on the
-CPU, with the weights and buffers of the archive: `torch.manual_seed(seed)`, the eval graph, its loss; then
-`torch.manual_seed(seed)`, the train graph, its loss, and the square root of the sum of the squares of all gradients
-(a tied parameter counts once, one without a gradient does not). The loss is made of the first output: `output` is that
-output itself, `mean_square` the mean of its squares in float32, the others are those of `torch.nn.functional` (`nll` is
-`nll_loss`, `mse` is `mse_loss`) with the target and their defaults.
+`inputs` stand in the order of the graph, by the names that the graph gives them. The numbers come
+about so, on the CPU, with the weights and buffers of the archive: `torch.manual_seed(seed)`, the
+eval graph, its loss; then `torch.manual_seed(seed)`, the train graph, its loss, and the square root
+of the sum of the squares of all gradients (a tied parameter counts once, one without a gradient
+does not). The loss is made of the first output: `output` is that output itself, `mean_square` the
+mean of its squares in float32, the others are those of `torch.nn.functional` (`nll` is `nll_loss`,
+`mse` is `mse_loss`) with the target and their defaults.
 """
 
 import contextlib
 import copy
 import ctypes
+import dataclasses
 import hashlib
 import inspect
 import io
@@ -70,7 +76,8 @@ MODES = ("train", "eval")
 SAMPLES = 4
 """Examples in the batch of the seeded step, where the example has as many."""
 TOLERANCE = 1e-4
-"""How far graph and module may be apart, relative to the norm of a tensor. On one thread they are equal."""
+"""How far graph and module may be apart, relative to the norm of a tensor. On one thread they
+are equal."""
 
 LOSSES = {
     "cross_entropy": torch.nn.functional.cross_entropy,
@@ -89,26 +96,32 @@ PYTHON = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
 
 class ExportError(ValueError):
-    """A model, or an example, of which no archive can be made; the message says why and what helps."""
+    """A model, or an example, of which no archive can be made; the message says why and what
+    helps."""
 
 
 def export(model, example, path, *, dynamic=None, loss=None, target=None, sample=None, seed=0):
-    """Writes `model` to `path` (a name that ends in `.pt2`) and returns what `extra/torchd.json` says.
+    """Writes `model` to `path` (a name that ends in `.pt2`) and returns what `extra/torchd.json`
+    says.
 
     model    a `torch.nn.Module` on the CPU. It is copied and not changed.
-    example  its inputs for one batch: a tensor, a tuple of tensors, or a dictionary of keyword arguments. Only dtypes,
-             shapes and ranges are used. The first dimension of every input is the batch.
+    example  its inputs for one batch: a tensor, a tuple of tensors, or a dictionary of keyword
+             arguments. Only dtypes, shapes and ranges are used. The first dimension of every input
+             is the batch.
     dynamic  further dimensions that differ from batch to batch, by the name of the input:
              `{"tokens": {1: torch.export.Dim("length", min=2, max=512)}}`.
-    loss     of the seeded step: "cross_entropy", "nll" or "mse" with a `target` for the example. Without it, the
-             model's own loss where the first output is one (`forward(x, y) -> loss`, or a tuple that begins with it),
-             else the mean of the squares of the first output.
-    sample   inputs of the seeded step, in the form of `example`, where random ones do not do (sorted lengths, say).
-             They are stored in the file, with the target, which then belongs to them.
+    loss     of the seeded step: "cross_entropy", "nll" or "mse" with a `target` for the example.
+             Without it, the model's own loss where the first output is one
+             (`forward(x, y) -> loss`, or a tuple that begins with it), else the mean of the squares
+             of the first output.
+    sample   inputs of the seeded step, in the form of `example`, where random ones do not do
+             (sorted lengths, say). They are stored in the file, with the target, which then belongs
+             to them.
     seed     of that step.
     """
-    # PyTorch warns of what it leaves out; here it is compared instead.
-    with warnings.catch_warnings():
+    # PyTorch warns of what it leaves out; here it is compared instead. The user's random numbers
+    # go on as if nothing had been drawn.
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         return make(model, example, os.fspath(path), dynamic, loss, target, sample, seed)
 
@@ -123,7 +136,7 @@ def make(model, example, path, dynamic, loss, target, sample, seed):
     if (loss is None) != (target is None):
         raise ExportError("loss and target belong together: one of them is missing")
     if sample is not None:
-        inputs = inputs.with_values(sample)
+        inputs = inputs.special_ones(Inputs(model, sample, "sample"))
     drawn = inputs.draw(inputs.samples, seed)
     if target is not None:
         check_tensor(target, "target")
@@ -131,11 +144,9 @@ def make(model, example, path, dynamic, loss, target, sample, seed):
             raise ExportError(f"the target has shape {list(target.shape)}; its first dimension has to be that of the inputs, {inputs.batch}")
         target = target.detach().clone() if inputs.special else draw(target.detach(), drawn.batch, torch.Generator().manual_seed(seed + 1))
 
-    eager = {mode: duplicate(model).train(mode == "train") for mode in MODES}
-    try_sizes(eager, inputs, seed)
-    eager = {mode: duplicate(model).train(mode == "train") for mode in MODES}
-    steps = {mode: step(eager[mode], drawn, loss, target, seed, mode) for mode in MODES}
-    programs = {mode: trace(duplicate(model).train(mode == "train"), drawn, dynamic, mode) for mode in MODES}
+    try_sizes(model, inputs, seed)
+    steps = {mode: step(duplicate(model, mode), drawn, loss, target, seed, mode) for mode in MODES}
+    programs = {mode: trace(duplicate(model, mode), drawn, dynamic, mode) for mode in MODES}
     compare(programs, model, drawn, steps, loss, target, seed)
 
     told = {
@@ -189,7 +200,7 @@ def check_model(model):
 class Inputs:
     """Arguments of a model's forward: tensors by position, and tensors by name."""
 
-    def __init__(self, model, example):
+    def __init__(self, model, example, what="example"):
         self.args, self.kwargs = (), {}
         if isinstance(example, torch.Tensor):
             self.args = (example,)
@@ -198,18 +209,18 @@ class Inputs:
         elif isinstance(example, (tuple, list)):
             self.args = tuple(example)
         else:
-            raise ExportError(f"the example is {kind(example)}; a tensor, a tuple of tensors, or a dictionary of them is needed")
+            raise ExportError(f"the {what} is {kind(example)}; a tensor, a tuple of tensors, or a dictionary of them is needed")
         try:
             self.bound = inspect.signature(model.forward).bind(*self.args, **self.kwargs)
         except TypeError as error:
-            raise ExportError(f"the example does not fit {type(model).__name__}.forward{inspect.signature(model.forward)}: {error}") from None
+            raise ExportError(f"the {what} does not fit {type(model).__name__}.forward{inspect.signature(model.forward)}: {error}") from None
         # By position where that can be, in the order of forward: the order of the graph.
         self.args, self.kwargs = self.bound.args, self.bound.kwargs
         named = list(self.named())
         if not named:
-            raise ExportError("the example has no tensor: a model that is trained takes data")
+            raise ExportError(f"the {what} has no tensor: a model that is trained takes data")
         for name, tensor in named:
-            check_tensor(tensor, f"input {name} of the example")
+            check_tensor(tensor, f"input {name} of the {what}")
         first, tensor = named[0]
         for name, other in named:
             if other.dim() == 0 or other.shape[0] != tensor.shape[0]:
@@ -217,7 +228,7 @@ class Inputs:
                                   "input is the batch. What is the same for every example belongs into the module, as a buffer")
         self.batch = tensor.shape[0]
         if self.batch == 0:
-            raise ExportError("the example is a batch of no examples; give one or more")
+            raise ExportError(f"the {what} is a batch of no examples; give one or more")
         self.samples = max(2, min(self.batch, SAMPLES))
         self.special = False
 
@@ -245,37 +256,37 @@ class Inputs:
         return other
 
     def draw(self, count, seed):
-        """Random inputs of `count` examples, alike in dtype, shape and range. Special ones are taken as they are."""
+        """Random inputs of `count` examples, alike in dtype, shape and range. Special ones are
+        taken as they are."""
         generator = torch.Generator().manual_seed(seed)
         return self.map(lambda tensor: tensor.detach()[:count].clone() if self.special else draw(tensor.detach(), count, generator))
 
     def sizes(self, mode):
-        """Other sizes of the batch, on which module and graph are tried. One example is too few for BatchNorm in training."""
+        """Other sizes of the batch, on which module and graph are tried. One example is too few
+        for BatchNorm in training."""
         other = self.samples - 1 if self.special else self.samples + 1
         return (other, 1) if mode == "eval" else (other,) if other > 1 else ()
 
     def clone(self):
         return self.map(lambda tensor: tensor.detach().clone())
 
-    def with_values(self, sample):
-        """The inputs that the user gave for the seeded step."""
-        own = (sample,) if isinstance(sample, torch.Tensor) else tuple(sample.values()) if isinstance(sample, dict) else tuple(sample)
-        ours = self.flat()
-        if len(own) != len(ours) or any(a.dtype != b.dtype or a.shape[1:] != b.shape[1:] for a, b in zip(own, ours)):
+    def special_ones(self, sample):
+        """The inputs that the user gave for the seeded step, which have to be alike."""
+        alike = [(name, tensor.dtype, tensor.shape[1:]) for name, tensor in self.named()]
+        if alike != [(name, tensor.dtype, tensor.shape[1:]) for name, tensor in sample.named()]:
             raise ExportError("the sample does not have the inputs of the example, with their dtypes and shapes")
-        if own[0].shape[0] < 2:
+        if sample.batch < 2:
             raise ExportError("the sample is a batch of one; two examples or more are needed")
-        values = iter(own)
-        other = self.map(lambda _: next(values).detach().clone())
-        other.samples, other.special = other.batch, True
-        return other
+        sample.samples, sample.special = sample.batch, True
+        return sample.clone()
 
     def __call__(self, module):
         return module(*self.args, **self.kwargs)
 
 
 def draw(example, count, generator):
-    """Random values between the smallest and the largest of `example`; where it is not finite, they are not either."""
+    """Random values between the smallest and the largest of `example`; where it is not finite,
+    they are not either."""
     rows = torch.arange(count) % example.shape[0]
     like = example[rows].clone()
     if like.numel() == 0:
@@ -289,7 +300,7 @@ def draw(example, count, generator):
     if not example.is_floating_point():
         marks = example[example < 0].unique() if example.dtype.is_signed else example[:0]
         if marks.numel() == 1 and high >= 0:
-            # One negative value marks a place, as ignored labels and padding are: it stays where it is.
+            # One negative value marks a place, as ignored labels and padding are: it stays there.
             rest = torch.randint(max(0, example[example >= 0].min().item()), high + 1, like.shape, generator=generator).to(example.dtype)
             return torch.where(like < 0, like, rest)
         return torch.randint(low, high + 1, like.shape, generator=generator, dtype=torch.int64).to(example.dtype)
@@ -297,14 +308,16 @@ def draw(example, count, generator):
     return torch.where(like.isfinite(), drawn, like)
 
 
-def try_sizes(eager, inputs, seed):
-    """Runs the module on batches of several sizes: one that is baked into forward shows here, with its line."""
+def try_sizes(model, inputs, seed):
+    """Runs the module on batches of several sizes: one that is baked into forward shows here,
+    with its line."""
     usual = max(2, inputs.batch)
     for mode in MODES:
+        module = duplicate(model, mode)
         for count in dict.fromkeys((usual, inputs.samples, *inputs.sizes(mode))):
             try:
                 with torch.no_grad():
-                    inputs.draw(count, seed)(eager[mode])
+                    inputs.draw(count, seed)(module)
             except Exception as error:
                 said = f"fails in {mode} mode on a batch of {count}{where(error)}: {brief(error)}"
                 if count == usual:
@@ -314,15 +327,23 @@ def try_sizes(eager, inputs, seed):
                                   "x.view(x.shape[0], -1), say") from error
 
 
+@dataclasses.dataclass
 class Step:
     """What one pass over the sample gave."""
 
-    def __init__(self, kind, loss, gradients, outputs, buffers):
-        self.kind, self.loss, self.gradients, self.outputs, self.buffers = kind, loss, gradients, outputs, buffers
+    kind: str
+    loss: float
+    gradients: dict
+    """By the name of the parameter; None where there is none."""
+    outputs: list
+    buffers: dict
+    backwards: list
+    """The names of the custom autograd functions behind the loss."""
 
     @property
     def gradient_norm(self):
-        return math.sqrt(sum(gradient.double().square().sum().item() for gradient in {id(g): g for g in self.gradients.values() if g is not None}.values()))
+        unique = {id(gradient): gradient for gradient in self.gradients.values() if gradient is not None}
+        return math.sqrt(sum(gradient.double().square().sum().item() for gradient in unique.values()))
 
 
 def step(module, inputs, loss, target, seed, mode, whose="the model"):
@@ -365,17 +386,15 @@ def step(module, inputs, loss, target, seed, mode, whose="the model"):
     if mode == "train":
         if not value.requires_grad:
             raise ExportError("the first output of forward does not depend on a parameter: there is no gradient (is it detached, or made under no_grad?)")
-        parameters = {name: parameter for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+        parameters = {key: parameter for key, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
         unique = {id(parameter): parameter for parameter in parameters.values()}
         found = dict(zip(unique, torch.autograd.grad(value, list(unique.values()), allow_unused=True)))
-        gradients = {name: found[id(parameter)] for name, parameter in parameters.items()}
-        odd = [name for name, gradient in gradients.items() if gradient is not None and not bool(gradient.isfinite().all())]
+        gradients = {key: found[id(parameter)] for key, parameter in parameters.items()}
+        odd = [key for key, gradient in gradients.items() if gradient is not None and not bool(gradient.isfinite().all())]
         if odd:
             raise ExportError(f"the gradient of {some(odd)} is not finite on random inputs; give inputs that make sense as sample=...")
     buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
-    made = Step(name, value.item(), gradients, [leaf.detach() for leaf in leaves], buffers)
-    made.backwards = custom_backwards(value)
-    return made
+    return Step(name, value.item(), gradients, [leaf.detach() for leaf in leaves], buffers, custom_backwards(value))
 
 
 def trace(module, inputs, dynamic, mode):
@@ -405,7 +424,8 @@ def trace(module, inputs, dynamic, mode):
 
 
 class Guards(logging.Handler):
-    """Listens to PyTorch's tracing, quietly, for the user's lines that narrow a dynamic dimension."""
+    """Listens to PyTorch's tracing, quietly, for the user's lines that narrow a dynamic
+    dimension."""
 
     def __init__(self):
         super().__init__(logging.INFO)
@@ -438,9 +458,9 @@ def explain(error, guards, mode):
     if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__:
         return (f"forward decides by the values of a tensor{at}. A graph has no such branch: use torch.where, or torch.cond with a function for each case")
     if "Constraints violated" in text or "specialized" in text:
-        fixed = re.findall(r"specialized it to be a constant \((\d+)\)", text)
+        fixed = re.findall(r"a constant \((\d+)\)", text)
         needs = re.findall(r"satisfy the generated guard (.+?)\.?$", text, re.MULTILINE)
-        told = [f"it is fixed at {size}" for size in fixed] + [f"it needs {need}" for need in needs] or [brief(error)]
+        told = [f"it is fixed at {size}" for size in fixed] + [f"it needs {need}" for need in needs] or [" ".join(text.split())]
         lines = "".join(f"\n  {line}" for line in guards.lines) or "\n  (PyTorch does not tell which)"
         dimension = re.search(r"Constraints violated \((.+?)\)", text)
         dimension = dimension.group(1) if dimension else "a dynamic dimension"
@@ -450,7 +470,8 @@ def explain(error, guards, mode):
 
 
 def compare(programs, model, inputs, steps, loss, target, seed):
-    """Holds the graphs against the module: outputs, buffers and gradients of the seeded step, and other batches."""
+    """Holds the graphs against the module: outputs, buffers and gradients of the seeded step,
+    and other batches."""
     for mode in MODES:
         want = steps[mode]
         # A copy: a training step writes into buffers, which the archive is to hold as they were.
@@ -468,7 +489,7 @@ def compare(programs, model, inputs, steps, loss, target, seed):
     for mode, count in ((mode, count) for mode in MODES for count in inputs.sizes(mode)):
         other = inputs.draw(count, seed)
         leaves = []
-        for tried in (duplicate(model).train(mode == "train"), copy.deepcopy(programs[mode].module())):
+        for tried in (duplicate(model, mode), copy.deepcopy(programs[mode].module())):
             torch.manual_seed(seed)
             try:
                 with torch.no_grad():
@@ -480,7 +501,8 @@ def compare(programs, model, inputs, steps, loss, target, seed):
 
 
 def differs(want, have, allowed=0.0):
-    """Whether two tensors are apart beyond rounding; None is a gradient that is not there, which a zero may stand for."""
+    """Whether two tensors are apart beyond rounding; None is a gradient that is not there, which
+    a zero may stand for."""
     if want is None and have is not None:
         want = torch.zeros_like(have)
     elif have is None and want is not None:
@@ -600,7 +622,8 @@ class Writer:
         self.bytes(f"data/{folder}/{mode}_{folder}_config.json", json.dumps({"config": config}).encode())
 
     def shared(self, folder, prefix, names, content):
-        """The file of a storage: that of the other graph, where the same tensors have the same values there."""
+        """The file of a storage: that of the other graph, where the same tensors have the same
+        values there."""
         key = (folder, names, hashlib.sha256(content).digest())
         if key not in self.files:
             self.files[key] = f"{prefix}_{len(self.files)}"
@@ -609,7 +632,8 @@ class Writer:
 
 
 def graph_json(program, folder):
-    """The graph, out of what `torch.export.save` writes: by 2.7 in a container of its own, by later ones in an archive."""
+    """The graph, out of what `torch.export.save` writes: by 2.7 in a container of its own, by
+    later ones in an archive."""
     with tempfile.TemporaryFile(dir=folder) as saved:
         torch.export.save(program, saved)
         with zipfile.ZipFile(saved) as archive:
@@ -628,9 +652,10 @@ def describe(name, tensor):
     return {"name": name, "dtype": str(tensor.dtype).replace("torch.", ""), "shape": list(tensor.shape), "path": f"data/torchd/{name}"}
 
 
-def duplicate(model):
+def duplicate(model, mode):
+    """A copy of the module in a mode, since what runs it changes buffers."""
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model).train(mode == "train")
     except Exception as error:
         raise ExportError(f"the model cannot be copied: {brief(error)}\nDoes an attribute keep a result of forward? Detach it, or drop it") from error
 
@@ -643,11 +668,11 @@ def check_tensor(tensor, what):
     if tensor.dtype not in DTYPES:
         raise ExportError(f"{what} has dtype {tensor.dtype}, which is not trained on; float32 and int64 are")
     if tensor.device.type != "cpu":
-        raise ExportError(f"{what} is on {tensor.device}; give it on the CPU ({what.split()[1] if ' ' in what else what}.cpu())")
+        raise ExportError(f"{what} is on {tensor.device}; give it on the CPU")
 
 
 def where(error):
-    """" at file:line, in forward: text", the user's own line that an error comes from, or nothing."""
+    """The user's own line that an error comes from, as part of a sentence; or nothing."""
     line = user_line(traceback.extract_tb(error.__traceback__))
     return f" at {line}" if line else ""
 

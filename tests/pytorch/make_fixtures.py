@@ -1,4 +1,5 @@
-"""Makes tests/data/exported/: archives of small models, data for them, and what PyTorch itself makes of both.
+"""Makes tests/data/exported/: archives of small models, data for them, and what PyTorch itself
+makes of both.
 
     .pytorch/bin/python tests/pytorch/make_fixtures.py [FOLDER]
 
@@ -37,7 +38,8 @@ OPTIMIZERS = {
 
 
 def plain_paths(text):
-    """The text of a graph without this machine's paths, and with the user's line alone of each stack trace."""
+    """The text of a graph without this machine's paths, and with the user's line alone of each
+    stack trace."""
     text = text.replace(str(TOP) + "/", "")
 
     def shorten(found):
@@ -49,7 +51,8 @@ def plain_paths(text):
 
 
 def rewrite(path, change):
-    """Writes an archive anew, each entry through `change(name, content)`; one that becomes None is left out."""
+    """Writes an archive anew, each entry through `change(name, content)`; one that becomes None
+    is left out."""
     with zipfile.ZipFile(path) as archive:
         entries = [(name, archive.read(name)) for name in archive.namelist()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -60,7 +63,8 @@ def rewrite(path, change):
 
 
 def without_machine(name, content):
-    """For `rewrite`: what depends on the machine, and the pickles that torch.export.save adds, are left out."""
+    """For `rewrite`: what depends on the machine, and the pickles that torch.export.save adds,
+    are left out."""
     if name.endswith(".json") and "/models/" in name:
         return plain_paths(content.decode()).encode()
     return b"" if "/sample_inputs/" in name else None if name.endswith("serialization_id") else content
@@ -81,14 +85,19 @@ def build(case):
     return case.make()
 
 
+def archive(path, module, case):
+    """What the helper writes of a module."""
+    inputs, loss = example(case)
+    torchd_export.export(module, inputs, path, **loss)
+    rewrite(path, without_machine)
+
+
 def make(folder, name, case, optimizers=("sgd",)):
     """An archive, its data, and what becomes of it in Python."""
     folder = folder / name
     folder.mkdir(parents=True)
     module = build(case)
-    inputs, loss = example(case)
-    torchd_export.export(module, inputs, folder / "net.pt2", **loss)
-    rewrite(folder / "net.pt2", without_machine)
+    archive(folder / "net.pt2", module, case)
     data = case.data(EXAMPLES)
     save_file(data, folder / "data.safetensors")
     told = {
@@ -190,10 +199,11 @@ def main():
     torch.set_num_threads(1)
     version = torch.__version__.split("+")[0]
     if version != "2.11.0":
-        # Another PyTorch makes one archive of each shape, and the numbers of its own loop.
+        # Of another PyTorch there are files alone: its own loop gives other numbers than this one's.
         folder = folder / f"torch-{version}"
         shutil.rmtree(folder, ignore_errors=True)
-        make(folder, "cnn", models.SMALL["cnn"])
+        folder.mkdir(parents=True)
+        archive(folder / "cnn.pt2", build(models.SMALL["cnn"]), models.SMALL["cnn"])
         plain(folder / "plain")
         return
     for name in [*models.SMALL, "plain", "bad"]:

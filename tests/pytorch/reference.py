@@ -1,4 +1,5 @@
-"""Trains a module as torchd does: the same order of the data, the same random numbers, in Python's own eager loop."""
+"""Trains a module as torchd does: the same order of the data, the same random numbers, in
+Python's own eager loop."""
 
 import dataclasses
 import time
@@ -91,7 +92,8 @@ def train(module, data, loss, optimizer, *, steps, batch_size, seed):
 
 
 def evaluate(module, data, loss):
-    """The loss over all of the data in one batch, and the first output (None where the module has its own loss)."""
+    """The loss over all of the data in one batch, and the first output (None where the module
+    has its own loss)."""
     module.eval()
     with torch.no_grad():
         value, first = loss_of(module, *split(data, loss), loss)

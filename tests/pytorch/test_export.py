@@ -140,6 +140,12 @@ class Archives(unittest.TestCase):
         told, _ = self.write(nn.Linear(20, 10), X)
         self.assertEqual((told["loss"], told["target"]), ("mean_square", None))
 
+    def test_the_users_random_numbers_go_on(self):
+        model = models.Mlp()
+        state = torch.get_rng_state()
+        self.write(model, X)
+        self.assertTrue(torch.equal(torch.get_rng_state(), state))
+
     def test_the_same_model_gives_the_same_bytes(self):
         model = models.Mlp()
         self.write(model, X)
@@ -335,7 +341,8 @@ class Archives(unittest.TestCase):
         self.assertEqual(entries["data/torchd/x"], X.numpy().tobytes())
         os.unlink(self.path)
         self.refused(model, (X, less), "a batch of one", sample=(X[:1], less[:1]))
-        self.refused(model, (X, less), "does not have the inputs of the example", sample=X)
+        self.refused(model, (X, less), "the sample does not fit", sample=X)
+        self.refused(model, (X, less), "does not have the inputs of the example", sample=(X, less.double()))
 
     def test_a_wrong_name_of_the_file_is_refused(self):
         with self.assertRaisesRegex(ExportError, "has to end in .pt2"):
