@@ -59,7 +59,7 @@ impl Tensor {
     ///
     /// # Errors
     /// What is wrong, in words that follow its name.
-    pub(super) fn new(name: String, dtype: Dtype, shape: Vec<u64>, place: Place) -> Result<Self, String> {
+    pub fn new(name: String, dtype: Dtype, shape: Vec<u64>, place: Place) -> Result<Self, String> {
         let tensor = Self { name, dtype, shape, place };
         tensor.check()?;
         Ok(tensor)
