@@ -60,7 +60,7 @@ pub(crate) fn assemble(
         loss: loss::build(&objective, &output, target, device)?,
         classes: Classes::of(&output, &target.shape).map_or(Classes::First, |(classes, _)| classes),
         ignored: objective.ignored_label().filter(|label| has_label(&facts, *label)),
-        optimizer: optimizer::build(&spec.optimizer, network.parameters()),
+        optimizer: optimizer::build(&spec.optimizer, network.parameters())?,
         network,
         plan,
         folder: folder.clone(),
