@@ -263,7 +263,7 @@ fn cut(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Format, Place};
+    use super::super::{Format, Layout};
     use super::*;
 
     const SHAPES: [(&str, &[u64]); 4] =
@@ -280,8 +280,8 @@ mod tests {
     }
 
     fn tensor(name: &str, dtype: Dtype, shape: &[u64]) -> Tensor {
-        let place = Place { offset: 0, storage_bytes: 0, first: 0, strides: vec![0; shape.len()] };
-        Tensor { name: name.into(), dtype, shape: shape.into(), place }
+        let layout = Layout { offset: 0, storage_bytes: 0, first: 0, strides: vec![0; shape.len()] };
+        Tensor { name: name.into(), dtype, shape: shape.into(), layout }
     }
 
     /// What the model needs, each name with that prefix.
