@@ -29,7 +29,8 @@ mod tests {
     use crate::dataset::DataRoots;
     use crate::dataset::{Files, idx};
     use crate::job::order::{Lease, LeasedDevice, Order};
-    use crate::job::{Inputs, Job, JobId, State};
+    use crate::job::spec::{Data, example};
+    use crate::job::{Inputs, Job, JobId, Spec, State};
     use crate::journal::{JobFolder, JobLock};
     use crate::manager::{self, JobFile};
     use crate::proto::v1;
@@ -60,16 +61,11 @@ mod tests {
         /// A job taken so many seconds after the first, with its folder.
         fn add(&self, seconds: u64) -> Job {
             let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095 + seconds);
-            let set = v1::IdxDataset { images: "images".into(), labels: "labels".into() };
-            let data = v1::Data {
-                train: Some(v1::Dataset { format: Some(v1::dataset::Format::Idx(set)) }),
-                normalize: Some(v1::Normalize { mean: vec![0.5], std: vec![0.5] }),
-                ..v1::Data::default()
-            };
-            let spec = v1::JobSpec { data: Some(data), ..v1::JobSpec::default() };
+            let train = Files::Idx(idx::Files { images: "images".into(), labels: "labels".into() });
+            let spec = Spec { data: Data { train, validation: None, ..example().data }, ..example() };
             let inputs = Inputs { train: self.files(), validation: None };
             let job = Job::queued(JobId::new(created, 7), spec, inputs, created);
-            self.folder(&job.id).create(&job.spec).unwrap();
+            self.folder(&job.id).create(&job.spec.to_proto()).unwrap();
             self.mirror(&job, None);
             job
         }

@@ -13,12 +13,14 @@ pub mod spec;
 pub mod state;
 pub mod violation;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::proto::v1;
 pub use course::Course;
 pub use id::JobId;
 pub use order::Inputs;
+pub use spec::Spec;
 pub use state::State;
 pub use violation::{Violation, Violations};
 
@@ -28,7 +30,7 @@ pub struct Job {
     /// Its identity, and the name of its folder.
     pub id: JobId,
     /// The request, defaults filled in, with the edits of resumes.
-    pub spec: v1::JobSpec,
+    pub spec: Arc<Spec>,
     /// The files that the request names, found under the data roots.
     pub inputs: Inputs,
     /// Where it stands.
@@ -53,10 +55,10 @@ pub struct Job {
 
 impl Job {
     /// A job that has just been taken and waits.
-    pub fn queued(id: JobId, spec: v1::JobSpec, inputs: Inputs, created: SystemTime) -> Self {
+    pub fn queued(id: JobId, spec: Spec, inputs: Inputs, created: SystemTime) -> Self {
         Self {
             id,
-            spec,
+            spec: Arc::new(spec),
             inputs,
             state: State::Queued,
             generation: 1,

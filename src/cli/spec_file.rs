@@ -102,8 +102,8 @@ mod tests {
             "training.max_steps: training has epochs already",
             "training.batch_size: is -4, a whole number from 0",
             "resources.device: is \"gpu\", auto or cpu or cuda is needed",
-            "model.resnet: no such field; there are mnist_cnn",
-            "optimizer.adam: no such field; there are sgd",
+            "model.resnet: no such field; there are mnist_cnn, mlp",
+            "optimizer.adam: no such field; did you mean adamw?",
             "--set nonsense: KEY=VALUE is needed",
         ];
         for expected in expected {

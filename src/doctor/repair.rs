@@ -166,7 +166,7 @@ fn mend(kept: &Kept, now: SystemTime) -> io::Result<()> {
     }
     if folder.read_spec().is_err() {
         set_aside(&folder.spec(), now)?;
-        let text = json::to_string(&job_file.job.spec, false).map_err(io::Error::other)?;
+        let text = json::to_string(&job_file.job.spec.to_proto(), false).map_err(io::Error::other)?;
         write_whole(&folder.spec(), text.as_bytes())?;
     }
     Ok(())

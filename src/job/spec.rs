@@ -27,7 +27,7 @@ use crate::job::retention::Checkpoints;
 use crate::job::retry::Retry;
 use crate::proto::v1;
 pub use data::Data;
-pub use edit::{edited, merged};
+pub use edit::merged;
 pub use fit::{DataFacts, Demands, Fitted};
 pub use labels::judge_labels;
 pub use loss::Loss;
@@ -35,6 +35,8 @@ pub use memory::{HostMemory, judge_memory};
 pub use metric::Metric;
 pub use model::{Model, Parameter};
 pub use optimizer::Optimizer;
+#[cfg(test)]
+pub(crate) use read::tests::example;
 pub use read::{Reading, read};
 pub use resources::{Device, Resources};
 pub use schedule::Schedule;

@@ -39,7 +39,7 @@ pub(super) const JUDGING: Limits = Limits {
 #[derive(Debug)]
 pub struct Admitted {
     /// The request, every default filled in.
-    pub spec: v1::JobSpec,
+    pub spec: Spec,
     /// Its files.
     pub inputs: Inputs,
     /// What they hold.
@@ -167,7 +167,7 @@ fn judge(
         judge_length(fitted.length, plan, place, &mut wrong);
     }
     let first_step = place.step;
-    let admitted = plan.map(|plan| Admitted { spec: fitted.to_proto(), inputs, facts, plan, first_step, warm });
+    let admitted = plan.map(|plan| Admitted { spec: fitted, inputs, facts, plan, first_step, warm });
     wrong.or(admitted)
 }
 
@@ -195,10 +195,8 @@ fn judge_length(length: Length, plan: Plan, place: Place, wrong: &mut Violations
 /// Refuses edits of a job that goes on at that place, where they leave nothing to do.
 pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobError> {
     let mut wrong = Violations::default();
-    if let Some(spec) = spec::read(&admitted.spec).spec
-        && let Some(plan) = spec.plan(admitted.facts.train.examples, place)
-    {
-        judge_length(spec.length, plan, place, &mut wrong);
+    if let Some(plan) = admitted.spec.plan(admitted.facts.train.examples, place) {
+        judge_length(admitted.spec.length, plan, place, &mut wrong);
     }
     if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }

@@ -9,11 +9,11 @@ use super::JobError;
 use super::live::{Ending, Live};
 use super::task::{Task, blocking};
 use crate::fault;
+use crate::job::Job;
 use crate::job::end::{self, StopCause, Verdict};
 use crate::job::order::{Lease, Order};
-use crate::job::retry::{self, Retry};
+use crate::job::retry;
 use crate::job::state::{Event, Outcome, State};
-use crate::job::{Job, Violations};
 use crate::journal::{JobFolder, JobLock, ProgressFold, Signature, Survey, cut_torn_end, is_held};
 use crate::proto::v1;
 use crate::scheduler::Wait;
@@ -251,7 +251,7 @@ impl Task {
                 *verdict = Verdict { outcome: Outcome::Cancelled, reason: v1::JobEndReason::Cancelled, message };
             }
             Outcome::Failed => {
-                let retry = Retry::read(live.job.spec.retry.as_ref(), &mut Violations::default());
+                let retry = &live.job.spec.retry;
                 // A user who wants it off the machine wants no restart.
                 let wait = match live.stop {
                     Some(StopCause::Cancel) => None,
@@ -272,7 +272,7 @@ impl Task {
                     (None, _)
                         if verdict.reason == v1::JobEndReason::Storage
                             && live.stop != Some(StopCause::Cancel)
-                            && live.job.spec.on_storage_failure() != v1::OnStorageFailure::Fail =>
+                            && live.job.spec.pauses_on_storage_failure =>
                     {
                         verdict.outcome = Outcome::Paused;
                     }
@@ -347,8 +347,8 @@ impl Task {
                 }
                 continue;
             }
-            let timeout = live.job.spec.retry.as_ref().and_then(|retry| retry.stall_timeout);
-            let Some(timeout) = timeout.and_then(|timeout| Duration::try_from(timeout).ok()) else { continue };
+            let timeout = live.job.spec.retry.stall_timeout;
+            let Some(timeout) = timeout else { continue };
             // Loading may take its time.
             let is_training = live.fold.started(live.job.attempt).is_some();
             let timeout = if is_training { timeout } else { timeout.saturating_mul(LOADING_FACTOR) };

@@ -193,7 +193,7 @@ impl Task {
     }
 
     fn request(&self, job: &Job) -> Request {
-        let resources = job.spec.resources.unwrap_or_default();
+        let resources = job.spec.resources;
         Request {
             id: job.id.clone(),
             priority: job.spec.priority,
@@ -216,7 +216,7 @@ fn before_restart(live: &Live, now: Instant) -> String {
     let wait = live.not_before().map(|time| time.saturating_duration_since(now)).unwrap_or_default();
     // Whole seconds: the reason changes no more often than that.
     let wait = humantime::format_duration(std::time::Duration::from_secs(wait.as_secs_f64().ceil() as u64));
-    let most = job.spec.retry.as_ref().map_or(0, |retry| retry.max_restarts);
+    let most = job.spec.retry.max_restarts;
     let why = job.course.last_end.as_ref().map(|end| end.message.clone()).unwrap_or_default();
     format!("restart {} of {most} follows in {wait}, after this: {why}", job.course.restarts)
 }

@@ -41,7 +41,7 @@ impl Expiry {
 
     /// Notes a job that ends now.
     pub(super) fn ended(&mut self, job: &Job, now: Instant) {
-        let ttl = job.spec.ttl_after_end.and_then(|ttl| Duration::try_from(ttl).ok());
+        let ttl = job.spec.ttl_after_end;
         // A time that an Instant cannot hold never comes.
         if let Some(over) = ttl.and_then(|ttl| now.checked_add(ttl)) {
             self.over.insert(job.id.clone(), over);
@@ -103,12 +103,11 @@ mod tests {
 
     use super::*;
     use crate::dataset::{Files, idx};
-    use crate::job::Inputs;
-    use crate::proto::v1;
+    use crate::job::spec::example;
+    use crate::job::{Inputs, Spec};
 
-    fn job(number: u32, ttl: i64) -> Job {
-        let ttl_after_end = Some(prost_types::Duration { seconds: ttl, nanos: 0 });
-        let spec = v1::JobSpec { ttl_after_end, ..v1::JobSpec::default() };
+    fn job(number: u32, ttl: u64) -> Job {
+        let spec = Spec { ttl_after_end: Some(Duration::from_secs(ttl)), ..example() };
         let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
         let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095);
         Job::queued(JobId::new(created, number), spec, Inputs { train, validation: None }, created)

@@ -9,7 +9,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 
 use super::View;
-use crate::job::{Course, Inputs, Job, State};
+use crate::job::{Course, Inputs, Job, Spec, State};
 use crate::journal::{JobFolder, write_whole};
 use crate::proto::{json, v1};
 use crate::store::Asked;
@@ -143,7 +143,7 @@ fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, Strin
     let state = v1::JobState::try_from(state).ok().and_then(|state| State::try_from(state).ok());
     Ok(Job {
         id: name.parse().map_err(|error| format!("name: {error}"))?,
-        spec: spec.ok_or("it has no spec")?,
+        spec: Arc::new(Spec::stored(&spec.ok_or("it has no spec")?)?),
         inputs,
         state: state.ok_or("it has no state")?,
         generation,
@@ -164,6 +164,8 @@ mod tests {
     use super::*;
     use crate::dataset::{Files, idx};
     use crate::job::end::StopCause;
+    use crate::job::spec::data::Normalize;
+    use crate::job::spec::{Data, example};
 
     /// A job in which no field is as it is by default.
     fn full() -> Job {
@@ -173,16 +175,16 @@ mod tests {
         let time = |seconds| SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);
         Job {
             id: "20261123-171455-k7qm".parse().unwrap(),
-            spec: v1::JobSpec {
+            spec: Arc::new(Spec {
                 display_name: "all of it".into(),
                 seed: u64::MAX,
                 labels: [("team".to_owned(), "vision".to_owned())].into(),
-                data: Some(v1::Data {
-                    normalize: Some(v1::Normalize { mean: vec![0.1, 0.1 + 0.2], std: vec![1e-300] }),
-                    ..v1::Data::default()
-                }),
-                ..v1::JobSpec::default()
-            },
+                data: Data {
+                    normalize: Some(Normalize { mean: vec![0.1, 0.1 + 0.2], std: vec![1e-300] }),
+                    ..example().data
+                },
+                ..example()
+            }),
             inputs: Inputs { train: files("train"), validation: Some(files("t10k")) },
             state: State::Failed,
             generation: 9,
@@ -248,8 +250,8 @@ mod tests {
     fn a_job_that_is_kept_beyond_the_calendar_has_a_job_json() {
         let (_guard, folder) = in_folder();
         let mut job = full();
-        job.spec.ttl_after_end =
-            Some(prost_types::Duration { seconds: json::LONGEST_DURATION as i64, nanos: 999_999_999 });
+        let longest = Duration::new(json::LONGEST_DURATION, 999_999_999);
+        job.spec = Arc::new(Spec { ttl_after_end: Some(longest), ..example() });
         let job_file = JobFile { job, request: None };
         job_file.write(&folder).unwrap();
         assert_eq!(JobFile::read(&folder).unwrap().job.spec, job_file.job.spec);

@@ -10,8 +10,7 @@ use tokio::time::Instant;
 use super::View;
 use crate::job::end::{Exit, StopCause, Verdict};
 use crate::job::order::Lease;
-use crate::job::retry::Retry;
-use crate::job::{Job, State, Violations};
+use crate::job::{Job, State};
 use crate::journal::{ProgressFold, Recent};
 use crate::scheduler::Wait;
 use crate::supervisor::RunnerHandle;
@@ -188,7 +187,7 @@ impl Live {
 
     /// When it has run as long as it may.
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let limit = self.job.spec.max_duration.and_then(|limit| Duration::try_from(limit).ok())?;
+        let limit = self.job.spec.max_duration?;
         now.checked_add(limit.saturating_sub(self.job.course.ran).saturating_sub(self.ran_by(now)))
     }
 
@@ -240,7 +239,7 @@ impl Live {
 /// that it waits for its back-off at most.
 fn restart(job: &Job) -> Option<Instant> {
     let left = job.course.not_before?.duration_since(SystemTime::now()).unwrap_or_default();
-    let retry = Retry::read(job.spec.retry.as_ref(), &mut Violations::default());
+    let retry = &job.spec.retry;
     Instant::now().checked_add(left.min(retry.backoff(job.course.restarts.saturating_sub(1))))
 }
 
@@ -255,12 +254,12 @@ pub(super) fn rung(time: Duration, first: Duration) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::dataset::{Files, idx};
-    use crate::job::{Inputs, JobId};
+    use crate::job::spec::example;
+    use crate::job::{Inputs, JobId, Spec};
     use crate::proto::v1;
 
     fn minute() -> Live {
-        let max_duration = Some(prost_types::Duration { seconds: 60, nanos: 0 });
-        let spec = v1::JobSpec { max_duration, ..v1::JobSpec::default() };
+        let spec = Spec { max_duration: Some(Duration::from_secs(60)), ..example() };
         let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
         let created = SystemTime::UNIX_EPOCH;
         let job = Job::queued(JobId::new(created, 1), spec, Inputs { train, validation: None }, created);

@@ -71,7 +71,7 @@ impl Mirrors {
 
     /// Keeps the copy of a job from now on, if it wants one. Asking twice is fine.
     pub(super) fn keep(&self, job: &Job, folder: JobFolder) {
-        let wanted = job.spec.output.as_ref().map_or("", |output| output.mirror.as_str());
+        let wanted = job.spec.mirror.as_deref().unwrap_or_default();
         if wanted.is_empty() {
             return;
         }

@@ -7,15 +7,15 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::job_json::{JobFile, JobFileError, generation_told};
 use crate::dataset::{DataRoots, Files, Format};
 use crate::job::end::{self, Exit};
-use crate::job::spec;
 use crate::job::spec::data::Named;
 use crate::job::state::Outcome;
-use crate::job::{Inputs, Job, JobId, State};
+use crate::job::{Inputs, Job, JobId, Spec, State};
 use crate::journal::{ExitNote, JobFolder, JournalTail, ProgressFold, is_held};
 use crate::proto::{json, v1};
 use crate::supervisor::last_lines;
@@ -141,7 +141,7 @@ fn brought_up(mut job_file: JobFile, how: Option<String>, folder: &JobFolder) ->
     job.course.not_before = None;
     // The order holds the edits of all resumes.
     if let Some(edits) = folder.read_order(attempt).ok().and_then(|order| order.edits) {
-        job.spec = spec::edited(job.spec.clone(), &edits);
+        job.spec = Arc::new(Spec::clone(&job.spec).edited(&edits));
         job.course.edits = Some(edits);
     }
     Ok(Rebuilt { job_file, how: Some(how) })
@@ -164,13 +164,14 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, N
         let is_refused = error.raw_os_error().is_some() && error.kind() != io::ErrorKind::NotFound;
         if is_refused { NotRebuilt::Unread(why) } else { NotRebuilt::Unusable(why) }
     })?;
+    let spec = Spec::stored(&spec).map_err(NotRebuilt::Unusable)?;
     let created = id.taken().ok_or_else(|| NotRebuilt::Unusable("its name tells no time".into()))?;
     let attempt = last_attempt(folder)?;
     // What the last attempt read, else what another one would.
     let ordered = (1..=attempt).rev().find_map(|attempt| folder.read_order(attempt).ok());
     let edits = ordered.as_ref().and_then(|order| order.edits);
     let spec = match &edits {
-        Some(edits) => spec::edited(spec, edits),
+        Some(edits) => spec.edited(edits),
         None => spec,
     };
     let inputs = match ordered {
@@ -241,8 +242,8 @@ fn read_journal(folder: &JobFolder) -> (ProgressFold, Option<(SystemTime, System
 }
 
 /// The files that a spec names, found as they were when the job was taken.
-fn find_inputs(spec: &v1::JobSpec, roots: &DataRoots) -> Result<Inputs, String> {
-    let data = spec::read(spec).data.ok_or("no order is left, and spec.json names no data that can be read")?;
+fn find_inputs(spec: &Spec, roots: &DataRoots) -> Result<Inputs, String> {
+    let data = &spec.data;
     let files = |named: &Named| -> Result<Files, String> {
         let mut missing = None;
         let found = named.locate(&mut |_, path| match roots.open(path) {

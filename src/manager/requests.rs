@@ -11,9 +11,9 @@ use super::task::{Task, blocking};
 use super::{JobError, View};
 use crate::fault;
 use crate::job::end::{StopCause, Verdict};
-use crate::job::spec::{edited, merged};
+use crate::job::spec::merged;
 use crate::job::state::{Event, Outcome, Refusal, next};
-use crate::job::{Course, Job, JobId, State};
+use crate::job::{Course, Job, JobId, Spec, State};
 use crate::proto::v1;
 
 /// Expired jobs that are removed in one go: others wait for this task.
@@ -137,7 +137,7 @@ impl Task {
         };
         self.advance(live, Event::ResumeRequested, |job| {
             if let Some(edits) = &edits {
-                job.spec = edited(job.spec.clone(), edits);
+                job.spec = Arc::new(Spec::clone(&job.spec).edited(edits));
                 job.course.edits = Some(merged(job.course.edits, edits));
             }
             // Another size of batches needs other memory.

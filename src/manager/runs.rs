@@ -110,7 +110,8 @@ fn link_name(id: &JobId, display_name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1;
+    use crate::job::Spec;
+    use crate::job::spec::example;
 
     const ID: &str = "20261123-171455-k7qm";
 
@@ -140,9 +141,9 @@ mod tests {
         let runs = Runs::beside(&jobs);
         let other = "20261123-171455-aaaa";
         for (id, name) in [(ID, "first run"), (other, "second")] {
-            let spec = v1::JobSpec { display_name: name.into(), ..Default::default() };
+            let spec = Spec { display_name: name.into(), ..example() };
             fs::create_dir_all(&jobs).unwrap();
-            JobFolder::new(jobs.join(id)).create(&spec).unwrap();
+            JobFolder::new(jobs.join(id)).create(&spec.to_proto()).unwrap();
         }
         runs.repair().unwrap();
         let tree = state.path().join("runs");

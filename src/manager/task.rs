@@ -289,7 +289,7 @@ impl Task {
         let (folder, spec, id, runs) = (self.folder(&job.id), job.spec.clone(), job.id.clone(), self.runs.clone());
         let group_reads = self.settings.runner.group_reads;
         let made = move || {
-            folder.create(&spec)?;
+            folder.create(&spec.to_proto())?;
             // Some file systems know no modes. The job is as good without.
             if group_reads && let Err(error) = folder.show_to_group() {
                 tracing::warn!(job.id = %id, %error, "the group cannot be allowed to read what the job leaves");

@@ -1,7 +1,6 @@
 //! A job as observers see it.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use prost::bytes::Bytes;
 
@@ -42,7 +41,7 @@ impl View {
 
     /// Whether its results are copied.
     pub fn has_copy(&self) -> bool {
-        self.job.spec.output.as_ref().is_some_and(|output| !output.mirror.is_empty())
+        self.job.spec.mirror.is_some()
     }
 
     /// What `encode` makes of it, made once for all who ask.
@@ -52,8 +51,7 @@ impl View {
 
     /// When it will be removed, if it will, and if that can be written down.
     fn expires(&self) -> Option<prost_types::Timestamp> {
-        let ttl = self.job.spec.ttl_after_end.and_then(|ttl| Duration::try_from(ttl).ok())?;
-        self.job.ended?.checked_add(ttl).map(Into::into).filter(json::is_time)
+        self.job.ended?.checked_add(self.job.spec.ttl_after_end?).map(Into::into).filter(json::is_time)
     }
 
     /// The message that clients get.
@@ -61,7 +59,7 @@ impl View {
         let Job { id, spec, state, generation, created, started, ended, end, attempt, course, .. } = &*self.job;
         v1::Job {
             name: id.name(),
-            spec: Some(spec.clone()),
+            spec: Some(spec.to_proto()),
             state: v1::JobState::from(*state).into(),
             generation: *generation,
             create_time: Some((*created).into()),

@@ -9,10 +9,10 @@ use nix::sys::signal::Signal;
 use tch::Device;
 use torchd::fault;
 use torchd::gpu::Meter;
+use torchd::job::Spec;
 use torchd::job::end::EXIT_STORAGE;
 use torchd::job::length::Plan;
 use torchd::job::order::{LeasedDevice, Order};
-use torchd::job::spec;
 use torchd::journal::{ExitNote, JobFolder, JobLock, JournalWriter, is_held};
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
@@ -120,16 +120,16 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &Stop, st
     let device = device(order)?;
     tch::set_num_threads(i32::try_from(order.lease.cpu_threads).unwrap_or(i32::MAX));
     tch::set_num_interop_threads(1);
-    let mut message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
-    if let Some(edits) = &order.edits {
-        message = spec::edited(message, edits);
-    }
-    if loaded.is_none() && message.warm_start.as_ref().is_some_and(|warm| warm.resume) {
+    let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
+    let spec = Spec::stored(&message).map_err(|what| Failure::new(JobEndReason::Internal, what))?;
+    let spec = match &order.edits {
+        Some(edits) => spec.edited(edits),
+        None => spec,
+    };
+    if loaded.is_none() && spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
         let what = "it has no checkpoint any more, and warm_start.resume wants it to go on from one";
         return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
-    let reading = spec::read(&message);
-    let spec = reading.spec.ok_or_else(|| Failure::new(JobEndReason::Internal, reading.mistakes.to_string()))?;
     let mut training = assemble(spec, order, folder, device, loaded)?;
     if let Some(gpu) = &order.lease.gpu {
         match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {

@@ -83,7 +83,7 @@ impl JobService for Jobs {
         let spec = spec(request.into_inner().spec)?;
         let admitted = self.manager.admit(&spec).await.map_err(status::of)?;
         Ok(Response::new(v1::ValidateJobResponse {
-            spec: Some(admitted.spec),
+            spec: Some(admitted.spec.to_proto()),
             train_examples: admitted.facts.train.examples,
             validation_examples: admitted.facts.validation.map_or(0, |set| set.examples),
             total_steps: admitted.plan.total_steps,

@@ -188,7 +188,7 @@ impl Store {
             let mut stored = select(connection, &sql, rusqlite::params_from_iter(values))?;
             let mut bytes = 0;
             let fits = stored.iter().take_while(|stored| {
-                bytes += stored.job.spec.encoded_len();
+                bytes += stored.job.spec.to_proto().encoded_len();
                 bytes <= MOST_PAGE_BYTES
             });
             let count = fits.count().clamp(1, query.limit.max(1));
@@ -323,18 +323,21 @@ fn select(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::rows::time;
     use super::*;
     use crate::dataset::{Files, idx};
     use crate::job::end::StopCause;
-    use crate::job::{Course, Inputs};
+    use crate::job::spec::example;
+    use crate::job::{Course, Inputs, Spec};
     use crate::proto::v1;
 
     fn job(number: u32) -> Job {
         let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
         Job {
             id: JobId::new(time(1_795_454_095_000_000), number),
-            spec: v1::JobSpec { display_name: format!("job {number}"), seed: u64::MAX, ..v1::JobSpec::default() },
+            spec: Arc::new(Spec { display_name: format!("job {number}"), seed: u64::MAX, ..example() }),
             inputs: Inputs { train, validation: None },
             state: State::Queued,
             generation: 1,
@@ -395,8 +398,7 @@ mod tests {
         let store = Store::open(&folder.path().join("torchd.db")).unwrap();
         // One is more than a page may hold, and is told all the same.
         for (number, bytes) in [(0, 900_000), (1, 900_000), (2, 900_000), (3, 3_000_000), (4, 10)] {
-            let output = Some(v1::Output { mirror: "x".repeat(bytes) });
-            let spec = v1::JobSpec { output, ..v1::JobSpec::default() };
+            let spec = Arc::new(Spec { mirror: Some("x".repeat(bytes)), ..example() });
             store.insert(Job { spec, ..job(number) }, None).await.unwrap();
         }
         let (mut before, mut counts) = (None, Vec::new());
@@ -424,7 +426,7 @@ mod tests {
                 .list(ListQuery { states: vec![State::Queued], before, limit: 3, ..ListQuery::default() })
                 .await
                 .unwrap();
-            names.extend(page.jobs.into_iter().map(|job| job.spec.display_name));
+            names.extend(page.jobs.into_iter().map(|job| job.spec.display_name.clone()));
             before = page.next;
             if before.is_none() {
                 break;

@@ -1,12 +1,13 @@
 //! A job as a row of the database, in both directions.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::Row;
 
 use super::StoreError;
 use super::jobs::Stored;
-use crate::job::{Job, State};
+use crate::job::{Job, Spec, State};
 use crate::proto::json;
 
 /// The values of a row in the order of the table, without its place in the order of arrival.
@@ -41,7 +42,7 @@ impl Encoded {
     pub(super) fn new(job: &Job) -> Result<Self, StoreError> {
         let odd = |what: String| StoreError::Odd { id: job.id.to_string(), what };
         Ok(Self {
-            spec: json::to_string(&job.spec, false).map_err(|error| odd(error.to_string()))?,
+            spec: json::to_string(&job.spec.to_proto(), false).map_err(|error| odd(error.to_string()))?,
             inputs: serde_json::to_string(&job.inputs).map_err(|error| odd(error.to_string()))?,
             course: serde_json::to_string(&job.course).map_err(|error| odd(error.to_string()))?,
             end: job.end.as_ref().map(|end| json::to_string(end, false)).transpose().map_err(|e| odd(e.to_string()))?,
@@ -61,9 +62,10 @@ pub(super) fn decode(row: &Row<'_>) -> Result<Stored, StoreError> {
     let odd = |what: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: what.to_string() };
     let state: String = row.get("state")?;
     let (end, progress): (Option<String>, Option<String>) = (row.get("end")?, row.get("final_progress")?);
+    let spec = json::from_str(&row.get::<_, String>("spec")?).map_err(|error| odd(&error))?;
     let job = Job {
         id: id.parse().map_err(|error| odd(&error))?,
-        spec: json::from_str(&row.get::<_, String>("spec")?).map_err(|error| odd(&error))?,
+        spec: Arc::new(Spec::stored(&spec).map_err(|error| odd(&error))?),
         inputs: serde_json::from_str(&row.get::<_, String>("inputs")?).map_err(|error| odd(&error))?,
         state: State::from_label(&state).ok_or_else(|| odd(&format!("the state {state:?}")))?,
         generation: row.get::<_, i64>("generation")? as u64,

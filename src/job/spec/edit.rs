@@ -20,11 +20,6 @@ impl Spec {
     }
 }
 
-/// The message of a spec with the edits made; a message that is no right spec as it is.
-pub fn edited(message: v1::JobSpec, edits: &v1::JobEdits) -> v1::JobSpec {
-    super::read(&message).spec.map_or(message, |spec| spec.edited(edits).to_proto())
-}
-
 /// The edits of earlier resumes and those of a new one, which win.
 pub fn merged(before: Option<v1::JobEdits>, now: &v1::JobEdits) -> v1::JobEdits {
     let before = before.unwrap_or_default();

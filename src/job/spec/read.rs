@@ -25,6 +25,17 @@ pub struct Reading {
     pub mistakes: Violations,
 }
 
+impl Spec {
+    /// A spec that was taken once, out of a database or a folder.
+    ///
+    /// # Errors
+    /// The mistakes that this version finds in it, in words.
+    pub fn stored(message: &v1::JobSpec) -> Result<Self, String> {
+        let Reading { spec, mistakes, .. } = read(message);
+        spec.ok_or_else(|| format!("its spec is none that this version takes: {mistakes}"))
+    }
+}
+
 /// Priorities that can be given.
 const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
 
@@ -158,6 +169,11 @@ pub(crate) mod tests {
             }),
             ..v1::JobSpec::default()
         }
+    }
+
+    /// The spec that it makes.
+    pub(crate) fn example() -> Spec {
+        Spec::stored(&good()).unwrap()
     }
 
     #[test]
