@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn told(judged: Result<(), Vec<Mistake>>) -> Result<(), String> {
-        judged.map_err(|wrong| wrong.into_iter().map(|wrong| wrong.what).collect::<Vec<_>>().join("\n"))
+        judged.map_err(|wrong| wrong.iter().map(Mistake::with_way_out).collect::<Vec<_>>().join("\n"))
     }
 
     fn judge(found: &[Tensor]) -> Result<(), String> {
