@@ -69,7 +69,7 @@ fn list(tensors: &[Tensor], contents: &mut FileContents) {
     let mut places = HashMap::new();
     for tensor in tensors {
         // Tensors without values all lie at the same place.
-        let place = (tensor.count() > 0).then_some((tensor.extent(), &tensor.shape, &tensor.place.strides));
+        let place = (tensor.count() > 0).then_some((tensor.extent(), &tensor.shape, &tensor.layout.strides));
         let first = place.map(|place| *places.entry(place).or_insert(&tensor.name));
         let tied_to = first.filter(|first| **first != tensor.name).cloned().unwrap_or_default();
         if tied_to.is_empty() {
