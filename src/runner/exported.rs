@@ -4,6 +4,7 @@
 //! Owns the state: each parameter and each buffer once, however many names it has. Parameters are
 //! changed by an optimizer, buffers by the graph itself as it runs.
 
+mod rehearsal;
 mod state;
 
 use tch::{Device, TchError, Tensor};
