@@ -21,8 +21,9 @@ const FORBIDDEN: [(&str, &str); 6] = [
 ];
 
 /// What the runner's tree may use of the library.
-const RUNNER: [&str; 11] = [
+const RUNNER: [&str; 12] = [
     "beneath",
+    "shortage",
     "proto",
     "job",
     "tensor_file",
