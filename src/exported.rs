@@ -22,6 +22,7 @@ pub mod program;
 pub mod refusal;
 mod resolve;
 mod schema;
+pub mod seeded;
 pub mod stored;
 pub mod trace;
 pub mod tree;
@@ -30,6 +31,7 @@ mod write;
 pub use archive::{Archive, Model};
 pub use problem::Problem;
 pub use program::Program;
+pub use seeded::SeededStep;
 pub use stored::Stored;
 pub use write::write;
 

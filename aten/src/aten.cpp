@@ -37,8 +37,8 @@ template <typename Work> int guarded(const Work &work) {
   return 1;
 }
 
-// What Python makes of a number where an operator takes a tensor. A wrapped number takes part in
-// type promotion as a number does, not as a tensor.
+// The tensor that Python makes of a number where an operator takes a tensor. A wrapped number takes
+// part in type promotion as a number does, not as a tensor.
 c10::IValue wrapped(const c10::Scalar &number, at::ScalarType type) {
   at::Tensor tensor = at::scalar_tensor(number, at::TensorOptions(at::kCPU).dtype(type));
   tensor.unsafeGetTensorImpl()->set_wrapped_number(true);

@@ -1,4 +1,4 @@
-// The C interface between torchd-runner and what tch does not bind of libtorch.
+// The C interface between torchd-runner and the parts of libtorch that tch does not bind.
 //
 // A tensor is an at::Tensor *, which is what torch-sys calls C_tensor *, so that tensors pass
 // between both. No exception leaves a function: those that can fail return NULL or non-zero, and
@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-// What a value is, and which fields of it count.
+// The kinds of values, with the fields that count.
 enum torchd_aten_tag {
   TORCHD_ATEN_NONE = 0,
   TORCHD_ATEN_TENSOR = 1,            // pointer: at::Tensor *

@@ -1,8 +1,8 @@
-//! ATen's dispatcher, and what else tch does not bind of libtorch, behind a C interface: the
-//! declarations of `aten.h`, which tells what each does.
+//! ATen's dispatcher and autocast behind a C interface: the declarations of `aten.h`, which
+//! documents each function.
 //!
-//! A crate of its own, so that only what uses it links libtorch, and its C++ is compiled only where
-//! it has changed.
+//! A crate of its own, so that the daemon and the client do not link libtorch, and the C++ is
+//! compiled only after a change of it.
 
 use std::ffi::{c_char, c_int, c_void};
 

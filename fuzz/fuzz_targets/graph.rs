@@ -1,4 +1,4 @@
-//! Graphs of operators: what compiles keeps to its own rules, whatever is called with whatever.
+//! Graphs of operators: a plan keeps to its rules, whatever operators are called with.
 //! Graphs are made up whose names fit together, so that the inputs get beyond the reader.
 
 #![no_main]
@@ -22,7 +22,7 @@ static NAMES: LazyLock<Vec<&str>> = LazyLock::new(|| {
         .collect()
 });
 
-/// What a node calls.
+/// The target of a call.
 #[derive(Arbitrary, Debug)]
 enum Target {
     Operator(u16),

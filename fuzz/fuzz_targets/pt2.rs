@@ -1,5 +1,5 @@
-//! `.pt2` archives: what is read costs memory in proportion to the file, its tensors lie within it,
-//! and what compiles keeps to its own rules.
+//! `.pt2` archives: reading takes memory in proportion to the file, the tensors lie within it, and
+//! a plan keeps to its rules.
 //!
 //! The first byte chooses between a file as it is, a program for which an archive is made, and a
 //! list of tensors; the second tells how many bytes each storage has.

@@ -1,4 +1,4 @@
-//! Archives around a program, and what a plan must keep to, by the plainest walk through it.
+//! Archives around a program, and the rules of a plan, checked by the plainest walk through it.
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
-//! Which operators a program may call. A program is somebody else's file: it must not open files,
-//! and what PyTorch keeps to itself (a name that begins with `_`) is called only where models need
-//! it.
+//! The operators that a program may call. A program is somebody else's file: it must not open
+//! files, and what PyTorch keeps to itself (a name that begins with `_`) is called only where
+//! models need it.
 
 use super::operators::{Operator, Operators, Type};
 
@@ -40,7 +40,7 @@ const INTERNAL: [&str; 27] = [
 /// name: what the dispatcher is asked for.
 ///
 /// # Errors
-/// Why it is not called, in a user's words.
+/// The reason for which it is not called, in a user's words.
 pub(super) fn operator<'a>(target: &str, operators: &'a Operators) -> Result<(String, String, &'a Operator), String> {
     let path = target.strip_prefix("torch.ops.").unwrap_or_default();
     let mut parts = path.split('.');

@@ -27,7 +27,7 @@ const NEWEST_MINOR: u32 = 20;
 /// An archive that has been read: everything but the values of its tensors.
 #[derive(Debug)]
 pub struct Archive {
-    /// Where its entries lie.
+    /// The places of its entries.
     pub entries: zip::Archive,
     /// The folder that all entries have, with its slash.
     pub folder: String,
@@ -38,7 +38,7 @@ pub struct Archive {
 /// A program with its tensors.
 #[derive(Debug)]
 pub struct Model {
-    /// What it computes.
+    /// The computation.
     pub program: Program,
     /// Parameters and those buffers that `state_dict()` has.
     pub weights: Tensors,
@@ -144,7 +144,8 @@ impl Model {
         }
     }
 
-    /// Every tensor that the program asks for is there, of the type and the sizes that it has there.
+    /// Every tensor that the program asks for is there, of the type and the sizes that it has
+    /// there.
     fn judge_tensors(&self, entry: &str) -> Result<()> {
         for input in &self.program.inputs {
             let (Input::Parameter { name, value }
@@ -191,7 +192,7 @@ fn judge_version(versions: &schema::Versions, entry: &str) -> Result<()> {
     Err(Problem::unsupported(format!("{} at schema_version", shown(entry)), what))
 }
 
-/// What a zip archive is that is no `.pt2`, where that can be told.
+/// The refusal of a zip archive that is no `.pt2`, with its kind if that is known.
 fn other_kind(entries: &zip::Archive) -> Problem {
     let ends = |ending: &str| entries.names().any(|name| name.ends_with(ending));
     let looks = match (ends("/data.pkl"), ends("/constants.pkl")) {

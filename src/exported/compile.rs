@@ -59,7 +59,9 @@ fn plan(graph: &Graph, operators: &Operators, refusals: &mut Vec<Refusal>) -> Pl
             Argument::None => Returned::Nothing,
             other => {
                 let what = format!("it returns {}; tensors, numbers and None are taken", convert::kind(other));
-                refusals.push(Refusal::whole(what));
+                if refusals.len() < MOST_REFUSALS {
+                    refusals.push(Refusal::whole(what));
+                }
                 Returned::Nothing
             }
         });

@@ -10,7 +10,7 @@ use super::program::{Argument, Graph, Item, Kind, ValueId};
 /// The argument in the form of this type.
 ///
 /// # Errors
-/// What it is, where it has no such form.
+/// The kind of the argument, if it has no such form.
 pub(super) fn convert(argument: &Argument, wanted: &Type, graph: &Graph) -> Result<Given, String> {
     if let Type::Optional(inner) = wanted {
         return match argument {
@@ -134,7 +134,7 @@ fn is_list(wanted: &Type, of: &Type) -> bool {
     matches!(wanted, Type::List(inner, _) if **inner == *of)
 }
 
-/// What an argument is, in a user's words.
+/// The kind of an argument, in a user's words.
 pub(super) fn kind(argument: &Argument) -> &'static str {
     match argument {
         Argument::None => "None",

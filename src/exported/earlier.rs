@@ -1,5 +1,6 @@
-//! The container of PyTorch 2.7: the program beside two `.pt` files, one with the state dict and one
-//! with the constants. Later versions write archives. (PyTorch 2.7, torch/export/__init__.py, save)
+//! The container of PyTorch 2.7: the program beside two `.pt` files, one with the state dict and
+//! one with the constants. Later versions write archives. (PyTorch 2.7, torch/export/__init__.py,
+//! save)
 
 use super::archive::{Archive, Model};
 use super::problem::Result;
@@ -30,7 +31,7 @@ fn tensors(entries: &zip::Archive, source: &dyn ReaderAt, name: &str, program: &
         Input::Buffer { is_persistent: false, .. } | Input::Constant { .. } => name == CONSTANTS,
         Input::User { .. } | Input::Fixed { .. } => false,
     });
-    // What has no tensors is no file of tensors.
+    // A .pt file without tensors is refused by its reader.
     if !is_wanted {
         return Ok(Tensors::default());
     }

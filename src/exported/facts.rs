@@ -1,5 +1,5 @@
-//! What a program is for, told from its graph: the mode it was exported in, what it takes and
-//! returns, how large its batches can be.
+//! Facts about a program, found in its graph: the mode of the export, the inputs, the results, and
+//! the sizes of batches that it takes.
 
 use super::dtype;
 use super::program::{Argument, Graph, Output, Program, Size, TensorInfo};
@@ -7,14 +7,14 @@ use super::refusal::Refusal;
 use super::tree::Tree;
 use crate::tensor_file::Dtype;
 
-/// What a program takes and returns, and how.
+/// Inputs, results, batches and mode of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// What the module is called with.
+    /// The arguments of the module.
     pub inputs: Vec<Field>,
     /// The batches that it takes.
     pub batch: Batch,
-    /// What the module returns.
+    /// The result of the module.
     pub returns: Returns,
     /// The mode that its layers are in.
     pub mode: Mode,
@@ -40,7 +40,7 @@ pub struct Batch {
     pub most: Option<i64>,
 }
 
-/// What a module returns.
+/// The result of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Returns {
     /// One tensor, to which a loss is applied.
@@ -63,10 +63,10 @@ pub enum Mode {
 }
 
 impl Facts {
-    /// What a program is.
+    /// Finds the facts of a program.
     ///
     /// # Errors
-    /// Everything in it that no training can be made of, apart from its operators.
+    /// Everything in it that cannot be trained, apart from its operators.
     pub fn of(program: &Program) -> Result<Self, Vec<Refusal>> {
         let mut refusals = Vec::new();
         if let Some(Output::Other(kind)) = program.outputs.iter().find(|output| **output != Output::User) {

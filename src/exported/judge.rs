@@ -13,9 +13,9 @@ use crate::tensor_file::Tensor;
 /// A program that can be trained or evaluated.
 #[derive(Debug)]
 pub struct Judged {
-    /// What it takes and returns.
+    /// Its inputs, results and mode.
     pub facts: Facts,
-    /// How it is run.
+    /// The steps by which it is run.
     pub plan: Plan,
 }
 
@@ -92,7 +92,7 @@ fn program(program: &Program, operators: &Operators) -> (Option<Judged>, Vec<Ref
     }
 }
 
-/// What a program takes, but for the names of symbols.
+/// The inputs of a program in words; a size that differs is a star.
 fn inputs(facts: &Facts) -> String {
     let field = |field: &super::facts::Field| {
         let sizes = field.sizes.iter().map(|size| match size {

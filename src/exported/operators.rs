@@ -1,5 +1,5 @@
-//! The operators of a libtorch, by the schemas that it prints: `aten::add.Tensor(Tensor self, Tensor
-//! other, *, Scalar alpha=1) -> Tensor`. (PyTorch, aten/src/ATen/native/README.md)
+//! The operators of a libtorch, by the schemas that it prints: `aten::add.Tensor(Tensor self,
+//! Tensor other, *, Scalar alpha=1) -> Tensor`. (PyTorch, aten/src/ATen/native/README.md)
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ pub struct Operator {
     pub schema: String,
     /// Its arguments, in their order.
     pub parameters: Vec<Parameter>,
-    /// What it returns.
+    /// The types of its results.
     pub returns: Vec<Type>,
 }
 
@@ -56,13 +56,13 @@ pub enum Type {
     Optional(Box<Type>),
     /// A list; with a length, one value stands for so many.
     List(Box<Type>, Option<usize>),
-    /// What no exported program can give, such as a generator or a storage.
+    /// A type that no exported program can give, such as a generator or a storage.
     Other,
 }
 
 impl Operators {
-    /// The operators with these schemas. What does not look like one is passed over: no program
-    /// can call it then.
+    /// The operators with these schemas. A text that is no schema is passed over: no program
+    /// can call that operator then.
     pub fn new<'a>(schemas: impl IntoIterator<Item = &'a str>) -> Self {
         Self(schemas.into_iter().filter_map(Operator::read).collect())
     }
@@ -83,7 +83,7 @@ impl Operators {
         found
     }
 
-    /// How many there are.
+    /// The number of operators.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -179,7 +179,7 @@ fn closing(text: &str) -> Option<usize> {
     })
 }
 
-/// What stands between the commas outside of parentheses, brackets and quotation marks.
+/// Splits a text at the commas outside of parentheses, brackets and quotation marks.
 fn pieces(text: &str) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());
     scan::<()>(text, |place, byte| {

@@ -6,7 +6,7 @@
 use super::arithmetic::{Arithmetic, Number};
 use super::trace::Trace;
 
-/// What a graph does, step by step.
+/// The steps of a graph.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// Slots that hold values while it runs.
@@ -22,28 +22,28 @@ pub struct Plan {
 /// One step.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// Where its results go.
+    /// The places of its results.
     pub results: Vec<Place>,
     /// Slots whose last use this is.
     pub last_uses: Vec<usize>,
-    /// Where it comes from, for messages.
+    /// Its origin, for messages.
     pub origin: Origin,
 }
 
-/// Where a step comes from.
+/// The node of a step, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The name of the node in its graph.
     pub node: String,
-    /// What it calls.
+    /// The target of the call.
     pub target: String,
     /// The user's line.
     pub trace: Option<Trace>,
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Calls an operator.
@@ -63,7 +63,7 @@ pub enum Action {
         is_enabled: bool,
         /// The graph.
         plan: Box<Plan>,
-        /// What it gets.
+        /// The values for its inputs.
         inputs: Vec<Operand>,
     },
     /// Runs a graph under autocast.
@@ -72,7 +72,7 @@ pub enum Action {
         autocast: Autocast,
         /// The graph.
         plan: Box<Plan>,
-        /// What it gets.
+        /// The values for its inputs.
         inputs: Vec<Operand>,
     },
     /// Runs one of two graphs.
@@ -83,7 +83,7 @@ pub enum Action {
         yes: Box<Plan>,
         /// The other graph.
         no: Box<Plan>,
-        /// What either gets.
+        /// The values for the inputs of either.
         inputs: Vec<Operand>,
     },
 }
@@ -104,7 +104,7 @@ pub struct Autocast {
 /// A value that a step takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Operand {
-    /// What a slot holds.
+    /// The value in a slot.
     Slot(usize),
     /// A number.
     Number(Number),
@@ -113,7 +113,7 @@ pub enum Operand {
 /// An argument of an operator.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Given {
-    /// What the schema has as its default.
+    /// The default of the schema.
     Default,
     /// The same in each call.
     Constant(Constant),
@@ -167,7 +167,7 @@ pub enum Form {
     Repeated(usize),
 }
 
-/// Where a result goes.
+/// The place of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// Nowhere.
@@ -181,7 +181,7 @@ pub enum Place {
 /// An output of a graph.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Returned {
-    /// What a slot holds.
+    /// The value in a slot.
     Slot(usize),
     /// A number.
     Number(Number),

@@ -1,4 +1,4 @@
-//! What can be wrong with an archive, in a user's words.
+//! Errors of reading an archive, in a user's words.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use crate::{tensor_file, terminal};
 /// Text of somebody else's file is shown up to so many characters.
 const MOST_CHARACTERS: usize = 200;
 
-/// Why an archive cannot be read.
+/// The reason for which an archive cannot be read.
 #[derive(Debug)]
 pub enum Problem {
     /// The archive itself, or a tensor in it.
     File(tensor_file::Problem),
     /// Another kind of file, with its name if it is known.
     NotExported(Option<&'static str>),
-    /// What is in the archive breaks its format.
+    /// An entry of the archive breaks its format.
     Damaged {
         /// The entry, and the place in it.
         place: String,
-        /// What was found, and what would be right.
+        /// The finding, and the remedy.
         what: String,
     },
-    /// It is whole and holds what this version does not take.
+    /// It is whole and holds something that this version does not take.
     Unsupported {
         /// The entry, and the place in it.
         place: String,
-        /// What was found, and what would be right.
+        /// The finding, and the remedy.
         what: String,
     },
 }

@@ -20,13 +20,13 @@ pub struct Program {
     pub dialects: Vec<String>,
     /// The computation.
     pub graph: Graph,
-    /// Where each input of the graph comes from, in their order.
+    /// The source of each input of the graph, in their order.
     pub inputs: Vec<Input>,
-    /// What each output of the graph is, in their order.
+    /// The kind of each output of the graph, in their order.
     pub outputs: Vec<Output>,
-    /// How the outputs that the user gets are nested.
+    /// The nesting of the outputs that the user gets.
     pub returns: Tree,
-    /// What the symbols in sizes can be.
+    /// The ranges of the symbols in sizes.
     pub symbols: BTreeMap<String, Bounds>,
 }
 
@@ -65,7 +65,7 @@ pub enum Input {
         /// Its value in the graph.
         value: ValueId,
     },
-    /// What the module is called with.
+    /// An argument of the module.
     User {
         /// The name of the argument.
         name: String,
@@ -79,13 +79,13 @@ pub enum Input {
     },
 }
 
-/// What an output of a program is.
+/// The kind of an output of a program.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Part of what the module returns.
     User,
-    /// What the caller has to put somewhere, which programs in the dialect `TRAINING` never ask
-    /// for: the kind, as the file calls it.
+    /// A value that the caller has to put somewhere, which programs in the dialect `TRAINING` do
+    /// not have: its kind, as the file calls it.
     Other(&'static str),
 }
 
@@ -113,12 +113,12 @@ impl ValueId {
     }
 }
 
-/// What a node computes or the graph gets.
+/// A value of a graph: a result of a node, or an input.
 #[derive(Debug, Clone)]
 pub struct Value {
     /// Its name in the file.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
@@ -135,7 +135,7 @@ pub enum Kind {
     Bool,
 }
 
-/// What the file tells of a tensor.
+/// The description of a tensor in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// The type of its numbers.
@@ -144,7 +144,7 @@ pub struct TensorInfo {
     pub sizes: Vec<Size>,
     /// Whether its gradient is wanted.
     pub requires_grad: bool,
-    /// Where it was.
+    /// Its device during the export.
     pub device: Device,
 }
 
@@ -173,12 +173,12 @@ pub struct Device {
 pub struct Node {
     /// Its name in the graph.
     pub name: String,
-    /// What it calls, such as `torch.ops.aten.add.Tensor`.
+    /// The target of the call, such as `torch.ops.aten.add.Tensor`.
     pub target: String,
-    /// What it is called with, by the names of the operator's schema; these are empty for
-    /// operators of higher order.
+    /// Its arguments, by the names of the operator's schema; these are empty for operators of
+    /// higher order.
     pub arguments: Vec<(String, Argument)>,
-    /// Where its results go.
+    /// The values of its results.
     pub results: Vec<Bind>,
     /// The user's line behind it.
     pub trace: Option<Trace>,
@@ -234,7 +234,7 @@ pub enum Item {
     Symbol(ValueId),
 }
 
-/// Where a result goes.
+/// The value or values of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bind {
     /// Nowhere: the operator returns None there.
@@ -256,7 +256,7 @@ impl Argument {
 }
 
 impl Program {
-    /// What the file tells of the tensor of a value; None where it is none.
+    /// The description of a tensor; None for a value that is no tensor.
     pub fn tensor(&self, value: ValueId) -> Option<&TensorInfo> {
         self.graph.tensor(value)
     }
@@ -271,7 +271,7 @@ impl Program {
 }
 
 impl Graph {
-    /// What the file tells of the tensor of a value; None where it is none.
+    /// The description of a tensor; None for a value that is no tensor.
     pub fn tensor(&self, value: ValueId) -> Option<&TensorInfo> {
         match &self.values.get(value.place())?.kind {
             Kind::Tensor(info) => Some(info),

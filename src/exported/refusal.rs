@@ -1,5 +1,5 @@
-//! Why a program cannot be trained, in a user's words: with the node, the schema of its operator
-//! and the line of the user's Python.
+//! Reasons why a program cannot be trained, in a user's words: with the node, the schema of its
+//! operator and the line of the user's Python.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct Refusal {
     pub origin: Option<Origin>,
     /// The operator's schema in this libtorch; empty where that says nothing.
     pub schema: String,
-    /// What was found, and what would be right.
+    /// The finding, and the remedy.
     pub what: String,
 }
 

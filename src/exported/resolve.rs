@@ -72,7 +72,7 @@ impl NamedInput {
     }
 }
 
-/// What the signature says of each input, which has to be what the graph says.
+/// The inputs by the signature, which has to agree with the graph.
 fn inputs(graph: &schema::Graph, specs: &[schema::InputSpec], place: &str) -> Result<Vec<NamedInput>> {
     use schema::InputSpec;
     if specs.len() != graph.inputs.len() {
@@ -244,7 +244,7 @@ fn graph(file: schema::Graph, place: &str) -> Result<(Graph, HashMap<String, Val
     Ok((Graph { values: names.values, inputs, nodes, outputs }, names.defined))
 }
 
-/// What the file tells of each value, by name.
+/// The kinds of all values, by name.
 fn kinds(file: &schema::Graph, place: &str) -> Result<HashMap<String, Kind>> {
     let mut kinds = HashMap::new();
     for (name, meta) in &file.tensor_values.0 {
@@ -261,7 +261,7 @@ fn kinds(file: &schema::Graph, place: &str) -> Result<HashMap<String, Kind>> {
     Ok(kinds)
 }
 
-/// What the file tells of a tensor.
+/// The type and the sizes of a tensor.
 pub(super) fn tensor(meta: &schema::TensorMeta, place: &str) -> Result<TensorInfo> {
     if dtype::layout(meta.layout).is_none() {
         let what = format!("a tensor of the layout {}; dense ones (strided, 7) are taken", meta.layout);

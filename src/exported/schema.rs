@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-/// What is read first: whether the rest can be understood.
+/// Read first: they tell whether the rest can be understood.
 #[derive(Debug, Deserialize)]
 pub(super) struct Versions {
     pub(super) schema_version: SchemaVersion,

@@ -1,4 +1,5 @@
-//! The tensors of an archive. Several can be views of one storage: tied weights name the same entry.
+//! The tensors of an archive. Several can be views of one storage: tied weights name the same
+//! entry.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Archives that PyTorch wrote: what is read of them, and what is refused of changed ones.
+//! Archives that PyTorch wrote, and changed ones: both are read and judged.
 //! `tests/data/exported/README.md` tells where they come from.
 
 use std::fs;
@@ -73,7 +73,7 @@ fn changed(name: &str, entry: &str, from: &str, to: &str) -> Vec<u8> {
     archive_of("net/", &entries)
 }
 
-/// Why a changed `mlp` cannot be trained, judged by its operators.
+/// The refusals of a changed `mlp`.
 fn judged_change(from: &str, to: &str) -> String {
     let archive = read(&changed("mlp/net.pt2", TRAIN, from, to)).unwrap();
     let refusals = judge::train(&archive.models["train"], &operators()).unwrap_err();

@@ -1,5 +1,5 @@
-//! How the values that a module takes or returns are nested: PyTorch flattens them into a list, and
-//! stores the nesting beside it. (PyTorch, torch/utils/_pytree.py, treespec_dumps)
+//! The nesting of the values that a module returns: PyTorch flattens them into a list, and stores
+//! the nesting beside it. (PyTorch, torch/utils/_pytree.py, treespec_dumps)
 
 use serde::Deserialize;
 
@@ -31,7 +31,7 @@ struct Node {
 }
 
 impl Tree {
-    /// Reads what PyTorch wrote; `place` names it in a refusal.
+    /// Reads a nesting in PyTorch's form; `place` names it in a refusal.
     pub(super) fn read(text: &str, place: &str) -> Result<Self> {
         let (protocol, node): (i64, Node) = json::read(text.as_bytes(), place)?;
         if protocol != PROTOCOL {

@@ -1,8 +1,8 @@
 //! Writes an archive once more with other values of its tensors, as `torch.export.load` takes it:
 //! the result of training.
 //!
-//! Everything else stays as it was, but for torchd's own record of a step, whose numbers are those of
-//! the old values.
+//! Everything else stays as it was, but for torchd's own record of a step, whose numbers are those
+//! of the old values.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -18,9 +18,9 @@ use crate::tensor_file::{self, ReaderAt, Tensor};
 /// Entries that tell of a step with the old values. (`python/torchd_export.py`)
 const OLD_STEP: [&str; 2] = ["extra/torchd.json", "data/torchd/"];
 
-/// Writes the archive that `source` holds. `values` gives the values of a tensor by its name, row by
-/// row and in little-endian order; None for one that keeps its own. It is asked once for each name
-/// and storage.
+/// Writes the archive that `source` holds. `values` gives the values of a tensor by its name, row
+/// by row and in little-endian order; None for one that keeps its own. It is asked once for each
+/// name and storage.
 ///
 /// # Errors
 /// Those of reading, of writing and of `values`; and where that gives another number of bytes.

@@ -1,5 +1,5 @@
 //! Calls libtorch's operators by name through ATen's dispatcher, and enters regions of autocast:
-//! what tch does not bind. Autograd records a call as it does in eager PyTorch.
+//! tch binds neither. Autograd records a call as it does in eager PyTorch.
 //!
 //! A call is prepared once, with the arguments that never change, and run with the others.
 
@@ -21,7 +21,7 @@ pub(crate) struct Call(NonNull<ffi::Call>);
 /// An argument.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Argument<'a> {
-    /// What the operator's schema has as its default.
+    /// The default of the operator's schema.
     Default,
     /// Python's None.
     None,
@@ -164,7 +164,7 @@ impl Iterator for Outputs {
 
 impl Drop for Outputs {
     fn drop(&mut self) {
-        // What nobody took is freed.
+        // Results that nobody took are freed.
         self.for_each(drop);
     }
 }

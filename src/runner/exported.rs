@@ -4,6 +4,7 @@
 //! Owns the state: each parameter and each buffer once, however many names it has. Parameters are
 //! changed by an optimizer, buffers by the graph itself as it runs.
 
+mod rehearsal;
 mod state;
 
 use tch::{Device, TchError, Tensor};
@@ -23,7 +24,7 @@ struct Bound {
     inputs: Vec<Source>,
 }
 
-/// Where an input of a graph comes from.
+/// The source of an input of a graph.
 #[derive(Debug)]
 enum Source {
     /// The state, or a constant of this graph.
@@ -48,9 +49,10 @@ pub(crate) struct Named {
 pub(crate) struct Exported {
     train: Bound,
     eval: Option<Bound>,
-    /// What an optimizer changes, each once.
+    /// The tensors that an optimizer changes, each once.
     pub(crate) parameters: Vec<Named>,
-    /// What the graphs change as they run, and parameters without a gradient, each once.
+    /// The tensors that the graphs change as they run, and parameters without a gradient, each
+    /// once.
     pub(crate) buffers: Vec<Named>,
     /// Further names of tensors: the other name first, then the one that they have above.
     pub(crate) ties: Vec<(String, String)>,
@@ -125,7 +127,7 @@ impl Exported {
         self.parameters.iter().chain(&self.buffers).find(|named| named.name == name).map(|named| &named.tensor)
     }
 
-    /// What a graph returns for these inputs, one for each argument of the module. Without a graph
+    /// Runs a graph on these inputs, one for each argument of the module. Without a graph
     /// for evaluation there is an error.
     pub(crate) fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Vec<Value>, TchError> {
         let bound = match (mode, &self.eval) {

@@ -89,7 +89,7 @@ impl Graph {
     /// written in place.
     ///
     /// # Errors
-    /// What an operator says, with its node and the user's line.
+    /// The error of an operator, with its node and the user's line.
     pub(crate) fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>> {
         let mut values = Values::new(self.slots);
         for (slot, value) in self.inputs.iter().zip(inputs) {
@@ -122,7 +122,7 @@ impl Graph {
             Ready::Cond { condition, yes, no, inputs } => (if values.truth(*condition)? { yes } else { no }, inputs),
         };
         let given = inputs.iter().map(|input| values.operand(*input)).collect::<Result<Vec<_>>>()?;
-        // What only the inner graph needs is its own to free.
+        // The inner graph frees the values that only it needs.
         step.last_uses.iter().for_each(|slot| values.free(*slot));
         let results = match &step.action {
             Ready::SetGrad { is_enabled: true, .. } => tch::with_grad(|| inner.run(given)),

@@ -1,7 +1,7 @@
-//! How this process gives memory back: hardly ever. A training step frees tensors and asks for ones
-//! of the same sizes a moment later. By default glibc returns them to the kernel in between, and
-//! every page of them is a fault in the next step: 13,800 a step for ResNet-18, which is slower by a
-//! third.
+//! Settings of the allocator: freed memory stays with the process. A training step frees tensors
+//! and asks for ones of the same sizes a moment later. By default glibc returns them to the kernel
+//! in between, and every page of them is a fault in the next step: 13,800 a step for ResNet-18,
+//! which is slower by a third.
 
 use nix::libc;
 

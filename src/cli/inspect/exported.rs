@@ -12,7 +12,7 @@ use crate::exported::{Archive, Model};
 use crate::proto::v1::{FileContents, FileKind, GraphContents, GraphInput, GraphMode};
 use crate::tensor_file::{Positioned, Tensor, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
 
-/// What is in an archive; None for a file of another kind.
+/// The contents of an archive; None for a file of another kind.
 pub(super) fn read(file: &File) -> Option<FileContents> {
     let size_bytes = file.metadata().ok()?.len();
     let source = Positioned(file);

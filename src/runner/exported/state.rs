@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The bytes of a storage as numbers of this type.
-fn viewed(bytes: &Tensor, dtype: Dtype) -> Result<Tensor, TchError> {
+pub(super) fn viewed(bytes: &Tensor, dtype: Dtype) -> Result<Tensor, TchError> {
     let number =
         dtype::c10(dtype).ok_or_else(|| TchError::Kind(format!("{} is no type of PyTorch's", dtype.name())))?;
     let dtype = Argument::Number(Number::Int(number));

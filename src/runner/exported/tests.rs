@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use tch::{Device, Reduction, Tensor};
 use torchd::exported::arithmetic::Number;
 use torchd::exported::operators::Operators;
-use torchd::exported::{Archive, judge};
+use torchd::exported::{Archive, SeededStep, judge};
 
 use super::{Exported, Part};
 use crate::dispatcher::{self, Argument, Call};
@@ -145,3 +145,27 @@ macro_rules! models {
 }
 
 models! { mlp cnn gpt encoder lstm tied step_loss step_metrics two_inputs branch }
+
+#[test]
+fn the_step_that_pytorch_recorded_comes_out_the_same_and_leaves_nothing_behind() {
+    let _turn = generator();
+    tch::set_num_threads(1);
+    for name in ["mlp", "cnn", "gpt", "encoder", "lstm", "tied", "step_loss", "step_metrics", "two_inputs", "branch"] {
+        let (model, _) = load(name, &operators());
+        let bytes = fs::read(folder(name).join("net.pt2")).unwrap();
+        let archive = Archive::read(&bytes, bytes.len() as u64).unwrap();
+        let mut step = SeededStep::read(&archive, &bytes).unwrap().unwrap();
+        let before: Vec<_> = model.buffers.iter().map(|named| named.tensor.copy()).collect();
+        model.rehearse(&step, &bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (named, old) in model.buffers.iter().zip(&before) {
+            assert!(named.tensor.equal(old), "{name}: {}", named.name);
+        }
+        assert!(model.parameters.iter().all(|named| !named.tensor.grad().defined()), "{name}");
+        step.gradient_norm *= 1.01;
+        let told = model.rehearse(&step, &bytes).unwrap_err().to_string();
+        assert!(told.contains("the norm of its gradients is ") && told.contains("in PyTorch"), "{name}: {told}");
+        step.eval_loss += 1.0;
+        let told = model.rehearse(&step, &bytes).unwrap_err().to_string();
+        assert!(told.contains("the loss of the graph for evaluation"), "{name}: {told}");
+    }
+}

@@ -15,11 +15,11 @@ pub(super) struct Prepared {
     call: Call,
     /// The places of the arguments that change, in the operator's schema.
     places: Vec<usize>,
-    /// Where each comes from.
+    /// The source of each.
     changing: Vec<Given>,
 }
 
-/// What an argument is made of that has to live as long as the call.
+/// An argument with the lists that have to live as long as the call.
 enum Held<'a> {
     Argument(Argument<'a>),
     Ints(Vec<i64>),
