@@ -37,7 +37,7 @@ fn tensors(entries: &zip::Archive, source: &dyn ReaderAt, name: &str, program: &
     }
     let file = TensorFile::read_from(&part, part.size_bytes)?;
     let stored = file.tensors.into_iter().map(|mut tensor| {
-        tensor.place.offset += place.start;
+        tensor.layout.offset += place.start;
         let parameter = program.inputs.iter().find_map(|input| match input {
             Input::Parameter { name, value } if *name == tensor.name => Some(*value),
             _ => None,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::archive::Archive;
 use super::json;
 use super::problem::{Problem, Result, shown};
-use crate::tensor_file::{Dtype, Place, ReaderAt, Tensor};
+use crate::tensor_file::{Dtype, Layout, ReaderAt, Tensor};
 
 const ENTRY: &str = "extra/torchd.json";
 /// The form of the record that is understood.
@@ -126,7 +126,7 @@ impl Field {
         for inner in (1..self.shape.len()).rev() {
             strides[inner - 1] = strides[inner].saturating_mul(self.shape[inner].max(1));
         }
-        let within = Place { offset: bytes.start, storage_bytes, first: 0, strides };
+        let within = Layout { offset: bytes.start, storage_bytes, first: 0, strides };
         let tensor =
             Tensor::new(self.name, dtype, self.shape, within).map_err(|what| Problem::damaged(&place, what))?;
         if tensor.size_bytes() != storage_bytes {

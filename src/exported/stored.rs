@@ -8,7 +8,7 @@ use super::problem::{Problem, Result, shown};
 use super::program::Size;
 use super::{dtype, json, resolve, schema};
 use crate::tensor_file::archive::Archive;
-use crate::tensor_file::{Place, ReaderAt, Tensor};
+use crate::tensor_file::{Layout, ReaderAt, Tensor};
 
 /// A tensor in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl FromIterator<Stored> for Tensors {
 impl Stored {
     /// Whether both names stand for the same tensor: tied weights.
     pub fn is_tied_to(&self, other: &Self) -> bool {
-        self.tensor.place == other.tensor.place && self.is_like(other)
+        self.tensor.layout == other.tensor.layout && self.is_like(other)
     }
 
     /// Whether both have the same type and sizes.
@@ -96,7 +96,7 @@ fn stored(archive: &Archive, name: String, meta: schema::PayloadMeta, config: &s
     let bytes = archive.place(&format!("{folder}{}", meta.path_name))?;
     let storage_bytes = bytes.end - bytes.start;
     let first = fixed(&tensor.storage_offset)?;
-    let within = Place { offset: bytes.start, storage_bytes, first, strides };
+    let within = Layout { offset: bytes.start, storage_bytes, first, strides };
     let tensor = Tensor::new(name, info.dtype, shape, within).map_err(|what| Problem::damaged(&place, what))?;
     // A stride of 0 shows one number in many places: so few bytes stand for no large tensor.
     if tensor.size_bytes() > storage_bytes {

@@ -37,7 +37,7 @@ pub fn write<W: Write>(
     let mut storages: HashMap<(u64, u64), Vec<&Stored>> = HashMap::new();
     for model in archive.models.values() {
         for stored in model.weights.iter().chain(model.constants.iter()) {
-            let place = &stored.tensor.place;
+            let place = &stored.tensor.layout;
             let named = storages.entry((place.offset, place.storage_bytes)).or_default();
             // Both graphs list the same tensors.
             if named.iter().all(|known| known.tensor != stored.tensor) {
@@ -86,8 +86,8 @@ fn scatter(tensor: &Tensor, values: &[u8], storage: &mut [u8]) -> io::Result<()>
     let width = (tensor.dtype.bits() / 8) as usize;
     let mut index = vec![0; tensor.shape.len()];
     for value in values.chunks_exact(width.max(1)) {
-        let behind: u64 = index.iter().zip(&tensor.place.strides).map(|(index, stride)| index * stride).sum();
-        let at = (tensor.place.first + behind) as usize * width;
+        let behind: u64 = index.iter().zip(&tensor.layout.strides).map(|(index, stride)| index * stride).sum();
+        let at = (tensor.layout.first + behind) as usize * width;
         storage[at..at + width].copy_from_slice(value);
         for (index, &size) in index.iter_mut().zip(&tensor.shape).rev() {
             *index += 1;

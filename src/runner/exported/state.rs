@@ -33,7 +33,7 @@ impl<'a> Reader<'a> {
 
     /// A tensor; with the name of another that is the same one, where that was read before.
     pub(super) fn read(&mut self, stored: &Stored) -> Result<(Tensor, Option<String>), TchError> {
-        let place = &stored.tensor.place;
+        let place = &stored.tensor.layout;
         let storage = match self.storages.entry((place.offset, place.storage_bytes)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
