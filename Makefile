@@ -1,12 +1,14 @@
 # make demo          trains a network through the daemon and shows what came of it; KEEP=1 leaves the daemon running
 # make test          sets up what the tests need and runs them all
+# make test-pytorch  trains models through the daemon and in PyTorch, and compares: MODELS="mlp resnet18" for some of them
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
 # make libtorch      fetches libtorch, which the other targets do by themselves
+# make pytorch       fetches PyTorch (2 GB, 3.5 GB on disk), which test-pytorch does by itself; or PYTORCH=/path/to/python that has it
 
-.PHONY: demo test chaos lint bench fuzz libtorch prerequisites
+.PHONY: demo test test-pytorch chaos lint bench fuzz libtorch pytorch prerequisites
 
 demo: libtorch
 	cargo build --release --locked
@@ -17,12 +19,17 @@ test: libtorch
 	cargo build --locked
 	@scripts/test
 
+test-pytorch: libtorch pytorch
+	cargo build --locked
+	@scripts/test-pytorch $(MODELS)
+
 chaos: libtorch
 	CHAOS_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),CHAOS_SEED=$(SEED)) cargo test --locked --test chaos -- --nocapture
 
 lint: libtorch
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo fmt --check --manifest-path aten/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
@@ -37,6 +44,9 @@ fuzz: prerequisites
 
 libtorch: prerequisites
 	@scripts/libtorch
+
+pytorch: prerequisites
+	@scripts/pytorch
 
 prerequisites:
 	@scripts/prerequisites

@@ -8,10 +8,15 @@
 mod assemble;
 mod checkpoint;
 mod cuda;
+mod dispatcher;
 mod divergence;
+#[cfg_attr(not(test), expect(dead_code, reason = "no spec names an exported model yet"))]
+mod exported;
 mod failure;
 mod feed;
+mod graph;
 mod loss;
+mod memory;
 mod metric;
 mod model;
 mod optimizer;
@@ -52,11 +57,15 @@ enum Command {
     },
     /// Load libtorch, and CUDA if it is there, and tell what was found as JSON
     Probe,
+    /// Load libtorch, and tell the schema of every operator of aten, one a line
+    Operators,
 }
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     match Arguments::parse().command {
         Command::Run { job, attempt } => run::run(job, attempt),
         Command::Probe => probe::probe(),
+        Command::Operators => probe::operators(),
     }
 }

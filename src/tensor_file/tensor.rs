@@ -59,7 +59,7 @@ impl Tensor {
     ///
     /// # Errors
     /// What is wrong, in words that follow its name.
-    pub(super) fn new(name: String, dtype: Dtype, shape: Vec<u64>, layout: Layout) -> Result<Self, String> {
+    pub fn new(name: String, dtype: Dtype, shape: Vec<u64>, layout: Layout) -> Result<Self, String> {
         let tensor = Self { name, dtype, shape, layout };
         tensor.check()?;
         Ok(tensor)
