@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
         for stored in model.weights.iter().chain(model.constants.iter()) {
             let extent = stored.tensor.extent();
             assert!(extent.start <= extent.end && extent.end <= bytes.len() as u64, "{stored:?}");
-            assert!(stored.tensor.size_bytes() <= stored.tensor.place.storage_bytes, "{stored:?}");
+            assert!(stored.tensor.size_bytes() <= stored.tensor.layout.storage_bytes, "{stored:?}");
         }
         let judged = bounded(most, || judge::train(model, &OPERATORS));
         match &judged {

@@ -37,8 +37,8 @@ pub fn write<W: Write>(
     let mut storages: HashMap<(u64, u64), Vec<&Stored>> = HashMap::new();
     for model in archive.models.values() {
         for stored in model.weights.iter().chain(model.constants.iter()) {
-            let place = &stored.tensor.layout;
-            let named = storages.entry((place.offset, place.storage_bytes)).or_default();
+            let layout = &stored.tensor.layout;
+            let named = storages.entry((layout.offset, layout.storage_bytes)).or_default();
             // Both graphs list the same tensors.
             if named.iter().all(|known| known.tensor != stored.tensor) {
                 named.push(stored);
