@@ -105,7 +105,7 @@ fn file(which: u8, bytes: &[u8]) {
             match ExitNote::read(folder) {
                 Ok(note) => {
                     let note = note.unwrap();
-                    assert!(folder.last_attempt() >= note.attempt);
+                    assert!(folder.last_attempt().unwrap() >= note.attempt);
                     let _ = judge(note.exit(), None, None, true);
                     note.write(again).unwrap();
                     assert_eq!(ExitNote::read(again).unwrap(), Some(note));
@@ -129,7 +129,7 @@ fn file(which: u8, bytes: &[u8]) {
                     assert_eq!(runner.is_none(), bytes.is_empty());
                     if let Some(runner) = runner {
                         assert!(!runner.is_running().unwrap(), "nobody is told by chance: {runner:?}");
-                        assert!(folder.last_attempt() >= runner.attempt);
+                        assert!(folder.last_attempt().unwrap() >= runner.attempt);
                     }
                 }
                 Err(error) => assert!(!error.to_string().is_empty()),
