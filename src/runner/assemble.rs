@@ -1,11 +1,8 @@
 //! From a spec and an order to training that can begin: data are read and judged once more, and
 //! every part is built by its registry.
 
-use std::path::Path;
-
 use tch::Device;
-use torchd::beneath::NotAFile;
-use torchd::dataset::{DataFile, Facts, Files, Format, Source};
+use torchd::dataset::{Facts, Format, Source};
 use torchd::job::length::Place;
 use torchd::job::order::Order;
 use torchd::job::spec::loss::Classes;
@@ -16,6 +13,7 @@ use torchd::proto::v1::JobEndReason;
 use crate::checkpoint::Loaded;
 use crate::failure::{Failure, Result};
 use crate::feed::Feed;
+use crate::inputs::{OpenInputs, OpenSet};
 use crate::model::Parameters;
 use crate::probe::libtorch_version;
 use crate::sums::Sums;
@@ -27,13 +25,14 @@ use crate::{loss, model, optimizer, warm_start};
 pub(crate) fn assemble(
     spec: Spec,
     order: &Order,
+    inputs: OpenInputs,
     folder: &JobFolder,
     device: Device,
     loaded: Option<Loaded>,
 ) -> Result<Training> {
     let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
-    let train = read(&order.inputs.train)?;
-    let validation = order.inputs.validation.as_ref().map(read).transpose()?;
+    let train = inputs.train.and_then(read)?;
+    let validation = inputs.validation.map(|set| set.and_then(read)).transpose()?;
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let trained_on = TrainedOn::of(&order.inputs, &facts);
@@ -81,13 +80,11 @@ pub(crate) fn assemble(
     Ok(training)
 }
 
-/// Opens a set for training.
-fn read(files: &Files) -> Result<Box<dyn Source>> {
-    let bad_data = |what| Failure::new(JobEndReason::BadData, what);
-    let opened = files.paths().into_iter().map(open).collect::<std::result::Result<Vec<_>, _>>().map_err(bad_data)?;
-    files.open(&opened).map_err(|problems| {
+/// Reads what training needs of a set.
+fn read(set: OpenSet) -> Result<Box<dyn Source>> {
+    set.files.open(&set.opened).map_err(|problems| {
         let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
-        bad_data(words.join("; "))
+        Failure::new(JobEndReason::BadData, words.join("; "))
     })
 }
 
@@ -110,17 +107,4 @@ fn context(device: Device, order: &Order) -> Context {
     };
     let cpu_threads = u32::try_from(tch::get_num_threads()).unwrap_or(0);
     Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor }
-}
-
-/// Opens a data file. The request was judged with this path, which is canonical and lies under a
-/// data root: a link that has come into the way since is not followed.
-fn open(path: &Path) -> std::result::Result<DataFile, String> {
-    let place = path.display();
-    DataFile::open(path).map_err(|error| match (NotAFile::of(&error), path.canonicalize()) {
-        (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
-        (None, Ok(found)) if found != path => {
-            format!("{place} leads to {} now; it did not when the job was taken", found.display())
-        }
-        (None, _) => format!("{place} cannot be read: {error}"),
-    })
 }

@@ -7,10 +7,12 @@
 
 mod assemble;
 mod checkpoint;
+mod confine;
 mod cuda;
 mod divergence;
 mod failure;
 mod feed;
+mod inputs;
 mod loss;
 mod metric;
 mod model;
