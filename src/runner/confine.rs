@@ -133,8 +133,9 @@ fn system() -> Vec<PathBuf> {
 
 /// Allows this thread nothing but that from now on. What is not there needs no rule.
 fn enforce(allowed: &Rules) -> Confinement {
-    let landlock = restrict(allowed);
-    told(landlock, prctl::get_no_new_privs().unwrap_or(false))
+    // Landlock wants it first, and it holds without Landlock, too.
+    let no_new_privileges = prctl::set_no_new_privs().is_ok();
+    told(restrict(allowed), no_new_privileges)
 }
 
 /// The ABI of Landlock that is in force then, or why none is.
@@ -152,10 +153,9 @@ fn restrict(allowed: &Rules) -> Result<ABI, String> {
                 named.push(path);
             }
         }
-        // A rule holds for an inode, and /proc makes a new one for the same name once the kernel has
-        // dropped the name from memory. What is open is not dropped.
+        // A rule holds for an inode, and /proc makes a new one for the same name once the kernel
+        // has dropped the name from memory. What is open is not dropped.
         std::mem::forget(named);
-        // Takes the right to gain privileges away first, also where there is no Landlock.
         Ok(rules.restrict_self()?.landlock)
     };
     match restrict() {

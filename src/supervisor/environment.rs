@@ -46,8 +46,9 @@ pub(super) fn of_runner(
     kept
 }
 
-/// What a runner with a GPU sees besides: the one that CUDA shows it, and where CUDA and PyTorch keep
-/// the kernels that they compile. A folder that jobs share would let one give another its kernels.
+/// What a runner with a GPU sees besides: the one that CUDA shows it, and where CUDA and PyTorch
+/// keep the kernels that they compile. A folder that jobs share would let one give another its
+/// kernels.
 pub(super) fn of_gpu(visible: String, folder: &JobFolder) -> [(&'static str, OsString); 3] {
     let kernels = folder.kernels().into_os_string();
     [

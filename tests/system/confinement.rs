@@ -99,6 +99,8 @@ async fn every_thread_of_a_runner_has_lost_the_right_to_gain_privileges() {
     let job = daemon.create(spec::endless()).await;
     let pid = daemon.runner_pid(&job.name).await;
     daemon.watch_until(&job.name, |job| job.progress.is_some()).await;
+    let log = fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap();
+    assert!(log.contains("training for") && !log.contains("threads ran before"), "{log}");
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let states: Vec<_> = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok()).collect();
     assert!(states.len() > 1, "{states:?}");
