@@ -31,6 +31,8 @@ pub mod tensor_file;
 
 pub mod dataset;
 
+pub mod exported;
+
 pub mod job;
 
 pub mod compat;

@@ -48,7 +48,8 @@ fuzz_target!(|data: &[u8]| {
         let extent = tensor.extent();
         assert!(extent.start <= extent.end && extent.end <= end, "{tensor:?}");
         // Only what repeats itself can be larger than the file.
-        let is_repeated = tensor.shape.iter().zip(&tensor.place.strides).any(|(&size, &stride)| size > 1 && stride == 0);
+        let is_repeated =
+            tensor.shape.iter().zip(&tensor.layout.strides).any(|(&size, &stride)| size > 1 && stride == 0);
         assert!(is_repeated || tensor.size_bytes() <= end, "{tensor:?}");
         kept = kept.saturating_add(tensor.size_bytes());
     }

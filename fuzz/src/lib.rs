@@ -2,6 +2,7 @@
 //! records whose damage gets behind the checksums. Nothing here is taken from torchd but the
 //! checksum itself, so that a target holds two opinions against each other.
 
+pub mod exported;
 pub mod framed;
 pub mod growing;
 pub mod memory;

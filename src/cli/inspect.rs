@@ -1,5 +1,7 @@
 //! `inspect`: what is in a file of a model, read here and without a daemon.
 
+mod exported;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
@@ -9,14 +11,16 @@ use super::failure::Failure;
 use super::output::Output;
 use super::table::{columns, facts};
 use crate::proto::v1::{FileContents, FileKind, TensorContents};
-use crate::tensor_file::{Format, Positioned, Problem, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
+use crate::tensor_file::{
+    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values,
+};
 
 /// Tells what is in a file; None for one of another kind.
 type Reader = fn(&File) -> Option<FileContents>;
 
 /// Who reads which kind of file: the first one that knows it. The last one takes every file, and
 /// says what it looks like.
-const READERS: [Reader; 1] = [weights];
+const READERS: [Reader; 2] = [exported::read, weights];
 
 /// Prints what is in a file. Exits with 1 where torchd would refuse it.
 pub(super) fn inspect(output: Output, path: &Path) -> Result<ExitCode, Failure> {
@@ -56,10 +60,16 @@ fn weights(file: &File) -> Option<FileContents> {
     {
         contents.refusals = refused(&problem);
     }
+    list(&read.tensors, &mut contents);
+    Some(contents)
+}
+
+/// Lists tensors; those at the same place are tied.
+fn list(tensors: &[Tensor], contents: &mut FileContents) {
     let mut places = HashMap::new();
-    for tensor in &read.tensors {
+    for tensor in tensors {
         // Tensors without values all lie at the same place.
-        let place = (tensor.count() > 0).then_some((tensor.extent(), &tensor.shape, &tensor.place.strides));
+        let place = (tensor.count() > 0).then_some((tensor.extent(), &tensor.shape, &tensor.layout.strides));
         let first = place.map(|place| *places.entry(place).or_insert(&tensor.name));
         let tied_to = first.filter(|first| **first != tensor.name).cloned().unwrap_or_default();
         if tied_to.is_empty() {
@@ -74,7 +84,6 @@ fn weights(file: &File) -> Option<FileContents> {
             tied_to,
         });
     }
-    Some(contents)
 }
 
 fn describe(contents: &FileContents) -> String {
@@ -82,6 +91,7 @@ fn describe(contents: &FileContents) -> String {
         FileKind::Unspecified => "unknown",
         FileKind::Safetensors => "safetensors",
         FileKind::Pt => ".pt of torch.save",
+        FileKind::Pt2 => ".pt2 of torch.export",
     };
     let tensors = match (contents.state_dicts.as_slice(), contents.left_out_tensors) {
         ([key], 0) => format!(" under {key:?}"),
@@ -102,6 +112,7 @@ fn describe(contents: &FileContents) -> String {
         ("numbers", about(judged.into())),
         ("refused", contents.refusals.iter().map(|what| format!("it {what}")).collect::<Vec<_>>().join("\n")),
     ]);
+    text += &exported::describe(&contents.graphs);
     if contents.tensors.is_empty() {
         return text;
     }

@@ -65,6 +65,9 @@ pub struct Verdict {
 /// Exit code of a runner that could not write its last word into the journal (EX_IOERR of
 /// sysexits.h).
 pub const EXIT_STORAGE: i32 = 74;
+/// Exit code of a runner, or of a shim, for want of the machine: it lacks something for now, or a
+/// program is not in its place (EX_OSERR). Its last words in the log tell what.
+pub const EXIT_MACHINE: i32 = 71;
 
 /// Judges an end: `said` is the runner's last record if it wrote one, `stop` why it was asked to
 /// end if it was.

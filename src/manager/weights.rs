@@ -34,7 +34,7 @@ pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted:
         needs.map_or(Ok(()), |needs| judge_state(needs.parameters, needs.optimizer, needs.metrics, found))
     };
     match warm {
-        Warm::Weights(source) => judge_file(source, field, weights, wanted, wrong),
+        Warm::Weights(source) => judge_file(source, field, weights, true, wanted, wrong),
         Warm::Checkpoint { folder, checkpoint } => {
             let mut file = |name: &str, rule: &dyn Fn(&TensorFile) -> Result<(), Vec<Mistake>>| {
                 let told = checkpoint.manifest.files.iter().find(|file| file.name == name);
@@ -42,7 +42,7 @@ pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted:
                     return wrong.add(field, format!("{} has no {name}", checkpoint.path.display()));
                 };
                 match Source::of_checkpoint(folder, checkpoint, told) {
-                    Ok(source) => judge_file(&source, field, rule, wanted, wrong),
+                    Ok(source) => judge_file(&source, field, rule, false, wanted, wrong),
                     Err(error) => Refusal::of(&error, error.to_string()).tell(field, wrong),
                 }
             };
@@ -56,6 +56,7 @@ fn judge_file(
     source: &Source,
     field: &str,
     rule: impl Fn(&TensorFile) -> Result<(), Vec<Mistake>>,
+    has_rules: bool,
     wanted: &Wanted,
     wrong: &mut Violations,
 ) {
@@ -68,7 +69,10 @@ fn judge_file(
         }
         Err(problem) => return wrong.add(field, told(problem.to_string())),
     };
-    for Mistake { about, what } in mistakes {
+    for mistake in mistakes {
+        let about = mistake.about;
+        // A checkpoint is taken as it is: no rule applies to it.
+        let what = if has_rules { mistake.with_way_out() } else { mistake.what };
         match about {
             About::File => wrong.add(field, told(what)),
             About::Rename(place) => wrong.add(format!("warm_start.rename[{place}].prefix"), what),

@@ -13,7 +13,7 @@ use torchd::proto::v1::JobEndReason;
 use crate::checkpoint::Loaded;
 use crate::failure::{Failure, Result};
 use crate::feed::Feed;
-use crate::inputs::{OpenInputs, OpenSet};
+use crate::inputs::{OpenInputs, OpenSet, failure};
 use crate::model::Parameters;
 use crate::probe::libtorch_version;
 use crate::sums::Sums;
@@ -57,7 +57,7 @@ pub(crate) fn assemble(
         loss: loss::build(&objective, &output, target, device)?,
         classes: Classes::of(&output, &target.shape).map_or(Classes::First, |(classes, _)| classes),
         ignored: objective.ignored_label().filter(|label| has_label(&facts, *label)),
-        optimizer: optimizer::build(&spec.optimizer, network.parameters()),
+        optimizer: optimizer::build(&spec.optimizer, network.parameters())?,
         network,
         plan,
         folder: folder.clone(),
@@ -83,8 +83,9 @@ pub(crate) fn assemble(
 /// Reads what training needs of a set.
 fn read(set: OpenSet) -> Result<Box<dyn Source>> {
     set.files.open(&set.opened).map_err(|problems| {
+        let unjudged = problems.iter().find_map(|problem| problem.unjudged);
         let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
-        Failure::new(JobEndReason::BadData, words.join("; "))
+        failure(JobEndReason::BadData, words.join("; "), unjudged)
     })
 }
 

@@ -25,6 +25,12 @@ impl Failure {
         Self::new(JobEndReason::Diverged, format!("at step {step} {found}; a smaller learning rate may help"))
     }
 
+    /// The machine lacks something for now. Nothing about the job follows from it: it is no last
+    /// word, and the daemon starts another attempt.
+    pub(crate) fn machine(message: impl Into<String>) -> Self {
+        Self::new(JobEndReason::StartFailed, message)
+    }
+
     /// A file of the job's folder could not be written.
     pub(crate) fn storage(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::new(JobEndReason::Storage, format!("{what}: {error}"))

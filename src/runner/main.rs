@@ -9,11 +9,16 @@ mod assemble;
 mod checkpoint;
 mod confine;
 mod cuda;
+mod dispatcher;
 mod divergence;
+#[cfg_attr(not(test), expect(dead_code, reason = "no spec names an exported model yet"))]
+mod exported;
 mod failure;
 mod feed;
+mod graph;
 mod inputs;
 mod loss;
+mod memory;
 mod metric;
 mod model;
 mod optimizer;
@@ -54,11 +59,15 @@ enum Command {
     },
     /// Load libtorch, and CUDA if it is there, and tell what was found as JSON
     Probe,
+    /// Load libtorch, and tell the schema of every operator of aten, one a line
+    Operators,
 }
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     match Arguments::parse().command {
         Command::Run { job, attempt } => run::run(job, attempt),
         Command::Probe => probe::probe(),
+        Command::Operators => probe::operators(),
     }
 }

@@ -3,11 +3,14 @@
 
 mod adamw;
 mod sgd;
+#[cfg(test)]
+mod tests;
 
 use tch::{TchError, Tensor};
 use torchd::job::spec::Optimizer as Settings;
 use torchd::job::spec::optimizer::slot_name;
 
+use crate::dispatcher::Handle;
 use crate::failure::Result;
 use crate::model::Parameters;
 use crate::stateful::{Stateful, Tensors};
@@ -15,16 +18,21 @@ use crate::stateful::{Stateful, Tensors};
 /// Turns gradients into new weights. Before its first step it keeps nothing.
 pub(crate) trait Optimizer: Stateful {
     /// Moves each parameter by its gradient, in the order of the parameters, at that learning rate.
-    /// The gradients are used up.
+    /// The gradients are laid out in memory as the parameters are, and used up.
     fn step(&mut self, parameters: &Parameters, gradients: Vec<Tensor>, rate: f64) -> Result<()>;
 }
 
 /// The optimizer of a spec for these parameters.
-pub(crate) fn build(settings: &Settings, parameters: &Parameters) -> Box<dyn Optimizer> {
-    match settings {
-        Settings::Sgd(settings) => Box::new(sgd::Sgd::new(*settings, parameters)),
-        Settings::Adamw(settings) => Box::new(adamw::AdamW::new(*settings, parameters)),
-    }
+pub(crate) fn build(settings: &Settings, parameters: &Parameters) -> Result<Box<dyn Optimizer>> {
+    Ok(match settings {
+        Settings::Sgd(settings) => Box::new(sgd::Sgd::new(*settings, parameters)?),
+        Settings::Adamw(settings) => Box::new(adamw::AdamW::new(*settings, parameters)?),
+    })
+}
+
+/// Tensors as an operator takes a list of them.
+fn handles(tensors: &[Tensor]) -> Vec<Handle<'_>> {
+    tensors.iter().map(Handle::from).collect()
 }
 
 /// Tensors that an optimizer keeps of each parameter; none before the first step.

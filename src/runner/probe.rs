@@ -7,6 +7,7 @@ use torchd::job::probe::{Found, ProbeReport};
 
 use crate::confine;
 use crate::cuda::{self, Absent, Cuda};
+use crate::dispatcher;
 
 /// The version of libtorch that tch 0.24.0 binds. (tch-rs, README)
 const BUILT_FOR: &str = "2.11.0";
@@ -43,6 +44,22 @@ pub(crate) fn probe() -> ExitCode {
         }
         Err(error) => {
             eprintln!("torchd-runner: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the schemas of the operators that programs can call, one a line and sorted. They are the
+/// same for all builds of one version of libtorch.
+pub(crate) fn operators() -> ExitCode {
+    match dispatcher::schemas("aten") {
+        Ok(mut schemas) => {
+            schemas.sort_unstable();
+            println!("{}", schemas.join("\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("torchd-runner: the operators cannot be listed: {error}");
             ExitCode::FAILURE
         }
     }

@@ -10,7 +10,7 @@ use tch::Device;
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::Spec;
-use torchd::job::end::EXIT_STORAGE;
+use torchd::job::end::{EXIT_MACHINE, EXIT_STORAGE};
 use torchd::job::length::Plan;
 use torchd::job::order::{LeasedDevice, Order};
 use torchd::journal::{ExitNote, JobFolder, JobLock, JournalWriter, is_held};
@@ -69,12 +69,13 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         Ok(report) => report,
         Err(error) => return refuse(&format!("the job's folder cannot be written: {error}"), EXIT_STORAGE as u8),
     };
-    let opened = Opened { cuda: open_cuda(&order), inputs: OpenInputs::open(&order.inputs) };
+    let opened = Opened { cuda: open_cuda(&order), inputs: OpenInputs::open(&order) };
     confine(&folder, &order);
     let mut step = 0;
     let (reason, message) = match train(&folder, &order, opened, &mut report, &stop, &mut step) {
         Ok(Finish::Complete) => (JobEndReason::Finished, "trained to the end".to_owned()),
         Ok(Finish::Stopped) => (JobEndReason::Interrupted, format!("stopped after step {step}")),
+        Err(Failure { reason: JobEndReason::StartFailed, message }) => return refuse(&message, EXIT_MACHINE as u8),
         Err(Failure { reason, message }) => (reason, message),
     };
     match report.ended(RunnerEnded { reason: reason.into(), message, step }) {

@@ -206,6 +206,8 @@ impl Training {
         if let (Some(norm), Some(longest)) = (&norm, longest) {
             clip(&mut gradients, norm, longest)?;
         }
+        // The fused operators go over memory as it lies.
+        let gradients = gradients.iter().map(Tensor::f_contiguous).collect::<std::result::Result<_, _>>()?;
         self.optimizer.step(parameters, gradients, self.learning_rate(self.place.step))?;
         self.sums.add(&loss, &output, &batch.targets, batch.size)?;
         self.place.step += 1;

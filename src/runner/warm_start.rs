@@ -24,7 +24,7 @@ use crate::train::take_up;
 pub(crate) fn take(folder: &JobFolder, wanted: &WarmStart, network: &mut dyn Stateful) -> Result<()> {
     let bad = |what: String| Failure::new(JobEndReason::BadData, format!("warm_start: {what}"));
     // With random weights in their place it would be another job.
-    let gone = || bad("its weights are gone from the job's folder".into());
+    let gone = || bad("its copy of the weights is gone from the job's folder".into());
     let (name, file) = open(folder)?.ok_or_else(gone)?;
     let refused = |problem: Problem| match problem {
         Problem::Unreadable(error) => Failure::storage(name)(error),

@@ -14,7 +14,7 @@ use super::listening::Tail;
 use super::stopping::{Stop, Stopping};
 use super::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor, environment, is_of_machine, log, shim};
 use crate::job::JobId;
-use crate::job::end::{EXIT_STORAGE, Exit};
+use crate::job::end::{EXIT_MACHINE, EXIT_STORAGE, Exit};
 use crate::journal::{JobFolder, Signature};
 use crate::shortage::is_shortage;
 
@@ -144,7 +144,11 @@ impl Supervisor {
         let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&place, attempt, TAIL_LINES));
         let log_tail = log_tail.await.unwrap_or_default();
         let mut fault = tail.fault.or(tail.trouble);
-        // A shim that could not start its runner has said why there.
+        // A runner that lacked something while it loaded.
+        if exit == Exit::Code(EXIT_MACHINE) {
+            fault.get_or_insert(Fault { kind: FaultKind::Machine, words: String::new() });
+        }
+        // A shim that could not start its runner, or that runner, has said why there.
         if let Some(Fault { words, .. }) = &mut fault
             && words.is_empty()
         {
@@ -304,7 +308,7 @@ impl Supervisor {
         match code {
             Some(EXIT_STORAGE) => of(FaultKind::Storage, shim::NO_ROOM.into()),
             // Its words stand in the log.
-            Some(shim::EXIT_MACHINE) => of(FaultKind::Machine, String::new()),
+            Some(EXIT_MACHINE) => of(FaultKind::Machine, String::new()),
             Some(shim::EXIT_USAGE) => {
                 let program = self.settings.shim.display();
                 let words = format!("{program} does not know how it was started; another version may be in its place");
@@ -414,7 +418,7 @@ mod tests {
         let (supervisor, _told) = supervisor();
         let kind = |code, has_begun| supervisor.fault_of_shim(code, has_begun).map(|fault| fault.kind);
         assert_eq!(kind(Some(EXIT_STORAGE), false), Some(FaultKind::Storage));
-        assert_eq!(kind(Some(shim::EXIT_MACHINE), false), Some(FaultKind::Machine));
+        assert_eq!(kind(Some(EXIT_MACHINE), false), Some(FaultKind::Machine));
         assert_eq!(kind(Some(shim::EXIT_USAGE), false), Some(FaultKind::Machine));
         assert_eq!(kind(Some(1), false), Some(FaultKind::Other));
         for (code, has_begun) in [(None, false), (Some(0), false), (Some(shim::NOT_MINE), false), (Some(1), true)] {

@@ -30,7 +30,7 @@ use super::log::Log;
 use super::stopping::Patience;
 use super::{is_of_disk, is_of_machine};
 use crate::fault;
-use crate::job::end::{EXIT_STORAGE, Exit};
+use crate::job::end::{EXIT_MACHINE, EXIT_STORAGE, Exit};
 use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
 use crate::shortage::is_shortage;
 use crate::umask;
@@ -40,9 +40,6 @@ use crate::umask;
 pub(super) const NOT_MINE: i32 = 75;
 /// Exit code of a torchd, of whatever version, that does not understand its arguments (EX_USAGE).
 pub(super) const EXIT_USAGE: i32 = 64;
-/// Exit code of a shim that could not start its runner for want of the machine: it lacks something,
-/// or the program is not in its place (EX_OSERR). Its last words in the log tell what.
-pub(super) const EXIT_MACHINE: i32 = 71;
 /// What a shim that ends with EXIT_STORAGE cannot say itself: its log is on the same disk.
 pub(super) const NO_ROOM: &str =
     "the job's folder cannot be written, so that no runner could be started or its end not be noted";

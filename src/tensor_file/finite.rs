@@ -13,9 +13,8 @@ const BLOCK_BYTES: usize = 1 << 16;
 fn to_judge(tensors: &[Tensor]) -> impl Iterator<Item = &Tensor> {
     let mut seen: HashSet<(Dtype, &[u64], u64, &[u64])> = HashSet::new();
     tensors.iter().filter(move |tensor| {
-        let place = &tensor.place;
-        tensor.dtype.decoder().is_some()
-            && seen.insert((tensor.dtype, &tensor.shape, tensor.extent().start, &place.strides))
+        let strides = &tensor.layout.strides;
+        tensor.dtype.decoder().is_some() && seen.insert((tensor.dtype, &tensor.shape, tensor.extent().start, strides))
     })
 }
 
@@ -54,12 +53,12 @@ pub fn judge_values(tensors: &[Tensor], source: &dyn ReaderAt) -> Result<(), Pro
 
 #[cfg(test)]
 mod tests {
-    use super::super::Place;
+    use super::super::Layout;
     use super::*;
 
     fn tensor(name: &str, shape: &[u64], first: u64, strides: &[u64]) -> Tensor {
-        let place = Place { offset: 0, storage_bytes: 24, first, strides: strides.into() };
-        Tensor::new(name.into(), Dtype::F32, shape.into(), place).unwrap()
+        let layout = Layout { offset: 0, storage_bytes: 24, first, strides: strides.into() };
+        Tensor::new(name.into(), Dtype::F32, shape.into(), layout).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{Dtype, Tensor, TensorFile};
 
 /// Prefixes that PyTorch's wrappers put before the names of the module in them.
 const WRAPPERS: [(&str, &str); 2] = [("module.", "DataParallel"), ("_orig_mod.", "torch.compile")];
-/// A message lists so many names.
+/// A message lists so many names or differences.
 const MOST_NAMES: usize = 12;
 /// A message shows so many characters of a name.
 const MOST_CHARACTERS: usize = 64;
@@ -59,6 +59,19 @@ pub struct Mistake {
     pub about: About,
     /// In words that follow the file's path, or the rule.
     pub what: String,
+    /// What the rules could say so that it is none, where there is a usual way.
+    pub way_out: Option<String>,
+}
+
+impl Mistake {
+    fn new(about: About, what: String) -> Self {
+        Self { about, what, way_out: None }
+    }
+
+    /// What is wrong, with the way out.
+    pub fn with_way_out(&self) -> String {
+        self.way_out.as_ref().map_or_else(|| self.what.clone(), |way_out| format!("{}; {way_out}", self.what))
+    }
 }
 
 /// What a mistake is about.
@@ -84,23 +97,25 @@ pub fn fit(needed: &[Needed], file: &TensorFile, rules: &Rules) -> Result<Vec<Op
         if !needed.iter().any(|needed| describes(pattern, &needed.name)) {
             let names = list(needed.iter().map(|needed| needed.name.as_str()));
             let what = format!("{:?} describes none of the model's tensors, which are {names}", cut(pattern));
-            wrong.push(Mistake { about: About::Only(place), what });
+            wrong.push(Mistake::new(About::Only(place), what));
         }
     }
     let has = renamed(file, rules, &mut wrong);
-    let about_file = |what: String| Mistake { about: About::File, what };
 
-    let mut taken = HashMap::new();
+    let (mut taken, mut same) = (HashMap::new(), Vec::new());
     for (name, place) in &has {
         if let Some(other) = taken.insert(name.as_str(), *place) {
             let [one, other] = [other, *place].map(|place| cut(&file.tensors[place].name));
-            wrong.push(about_file(format!("has {one} and {other}, which both become {}", cut(name))));
+            same.push(format!("{one} and {other}, which both become {}", cut(name)));
         }
+    }
+    if !same.is_empty() {
+        wrong.push(Mistake::new(About::File, format!("has {}", first_of(&same, "; "))));
     }
     let differs = |needed: &&Needed| difference(needed, &file.tensors[*taken.get(needed.name.as_str())?]);
     let differ: Vec<_> = wanted.iter().filter_map(differs).collect();
     if !differ.is_empty() {
-        wrong.push(about_file(format!("holds other tensors: {}", differ.join("; "))));
+        wrong.push(Mistake::new(About::File, format!("holds other tensors: {}", first_of(&differ, "; "))));
     }
     let is_missing = |needed: &&&Needed| !needed.can_be_absent && !taken.contains_key(needed.name.as_str());
     let missing = wanted.iter().filter(is_missing);
@@ -110,7 +125,7 @@ pub fn fit(needed: &[Needed], file: &TensorFile, rules: &Rules) -> Result<Vec<Op
     let extra: Vec<_> = has.iter().map(|(name, _)| name.as_str()).filter(|name| is_extra(name)).collect();
     let has_none = !wanted.is_empty() && !wanted.iter().any(|needed| taken.contains_key(needed.name.as_str()));
     if has_none || (rules.strict && !(missing.is_empty() && extra.is_empty())) {
-        wrong.push(about_file(names_differ(&wanted, &has, &missing, &extra, file)));
+        wrong.push(names_differ(&wanted, &has, &missing, &extra, file));
     }
     if !wrong.is_empty() {
         return Err(wrong);
@@ -149,7 +164,7 @@ fn renamed(file: &TensorFile, rules: &Rules, wrong: &mut Vec<Mistake>) -> Vec<(S
         let names = list(file.tensors.iter().map(|tensor| tensor.name.as_str()));
         let prefix = cut(&rules.rename[place].prefix);
         let what = format!("{prefix:?} begins no name that an earlier rule has left, and the file has {names}");
-        wrong.push(Mistake { about: About::Rename(place), what });
+        wrong.push(Mistake::new(About::Rename(place), what));
     }
     names
 }
@@ -193,34 +208,34 @@ fn names_differ(
     missing: &[&str],
     extra: &[&str],
     file: &TensorFile,
-) -> String {
-    let mut told = format!(
+) -> Mistake {
+    let mut what = format!(
         "has the tensors {}; needed are {}",
         list(has.iter().map(|(name, _)| name.as_str())),
         list(wanted.iter().filter(|needed| !needed.can_be_absent).map(|needed| needed.name.as_str()))
     );
     // Where no name fits the two lists say it.
     if !missing.is_empty() && missing.len() < wanted.len() {
-        told += &format!(", missing are {}", list(missing.iter().copied()));
+        what += &format!(", missing are {}", list(missing.iter().copied()));
     }
     if !extra.is_empty() && missing.len() < wanted.len() {
-        told += &format!(", too many are {}", list(extra.iter().copied()));
+        what += &format!(", too many are {}", list(extra.iter().copied()));
     }
-    if let [one, _, ..] = file.state_dicts.as_slice() {
-        told += &format!(
-            "; it holds several state dicts, {}: choose one, as with rename = [{{ prefix = \"{one}.\", name = \"\" }}]",
-            file.state_dicts.join(", ")
-        );
-    } else if let Some(way) = way_out(wanted, has) {
-        told += &format!("; {way}");
-    } else if !missing.is_empty() && missing.len() < wanted.len() {
-        told += "; strict = false leaves the missing ones as they begin";
-    }
-    told
+    let way_out = if let [one, _, ..] = file.state_dicts.as_slice() {
+        let all = file.state_dicts.join(", ");
+        Some(format!(
+            "it holds several state dicts, {all}: choose one, as with rename = [{{ prefix = \"{one}.\", name = \"\" }}]"
+        ))
+    } else {
+        let is_part = !missing.is_empty() && missing.len() < wanted.len();
+        let strict = || is_part.then(|| "strict = false leaves the missing ones as they begin".into());
+        prefix_rule(wanted, has).or_else(strict)
+    };
+    Mistake { about: About::File, what, way_out }
 }
 
-/// How the names become the needed ones, where a prefix is the only difference.
-fn way_out(wanted: &[&Needed], has: &[(String, usize)]) -> Option<String> {
+/// The rule by which the names become the needed ones, where a prefix is the only difference.
+fn prefix_rule(wanted: &[&Needed], has: &[(String, usize)]) -> Option<String> {
     let first = wanted.first()?.name.as_str();
     let names: HashSet<_> = has.iter().map(|(name, _)| name.as_str()).collect();
     let is_there = |name: &str| names.contains(name);
@@ -249,10 +264,19 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
         return "(none)".into();
     }
     names.sort_unstable();
-    let shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| cut(name)).collect();
-    let more = names.len().saturating_sub(MOST_NAMES);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    format!("{}{more}", shown.join(", "))
+    let (shown, more) = names.split_at(names.len().min(MOST_NAMES));
+    let shown: Vec<_> = shown.iter().map(|name| cut(name)).collect();
+    format!("{}{}", shown.join(", "), and_more(more.len()))
+}
+
+/// The first of these texts, and how many more there are.
+fn first_of(texts: &[String], between: &str) -> String {
+    let (shown, more) = texts.split_at(texts.len().min(MOST_NAMES));
+    format!("{}{}", shown.join(between), and_more(more.len()))
+}
+
+fn and_more(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(" and {count} more") }
 }
 
 /// A name of somebody else's file, fit for a message: no control characters, and not long.
@@ -263,7 +287,7 @@ fn cut(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Format, Place};
+    use super::super::{Format, Layout};
     use super::*;
 
     const SHAPES: [(&str, &[u64]); 4] =
@@ -280,8 +304,8 @@ mod tests {
     }
 
     fn tensor(name: &str, dtype: Dtype, shape: &[u64]) -> Tensor {
-        let place = Place { offset: 0, storage_bytes: 0, first: 0, strides: vec![0; shape.len()] };
-        Tensor { name: name.into(), dtype, shape: shape.into(), place }
+        let layout = Layout { offset: 0, storage_bytes: 0, first: 0, strides: vec![0; shape.len()] };
+        Tensor { name: name.into(), dtype, shape: shape.into(), layout }
     }
 
     /// What the model needs, each name with that prefix.
@@ -364,7 +388,7 @@ mod tests {
             (file(with("_orig_mod.")), &strict, &[r#""_orig_mod.", which torch.compile"#]),
             (file(with("net.")), &strict, &[r#"the prefix "net.": save"#]),
             (file(with("net.")), &loose(Rules::default()), &["needed are conv.bias", r#"the prefix "net.""#]),
-            (file(with("")[1..].to_vec()), &strict, &["missing are conv.weight; strict = false"]),
+            (file(with("")[1..].to_vec()), &strict, &["missing are conv.weight", "strict = false"]),
             (more, &strict, &[r"too many are head.\u{1b}[2J"]),
             (file(many.collect()), &strict, &["layer.011 and 88 more"]),
             (file(vec![]), &strict, &["has the tensors (none)"]),
@@ -381,13 +405,15 @@ mod tests {
             (file(with("")), &only(&["fc.*", "head*"]), &[r#"Only(1): "head*" describes none"#]),
         ] {
             let wrong = fit(&needed(), &file, rules).unwrap_err();
-            let told: String = wrong.iter().map(|wrong| format!("{:?}: {}\n", wrong.about, wrong.what)).collect();
+            let told = |wrong: &Mistake| format!("{:?}: {}\n", wrong.about, wrong.with_way_out());
+            let told: String = wrong.iter().map(told).collect();
             assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
         }
         let mut deep = needed();
         deep.iter_mut().for_each(|needed| needed.name.insert_str(0, "encoder."));
         let wrong = fit(&deep, &file(with("")), &strict).unwrap_err();
-        assert!(wrong[0].what.contains(r#"rename = [{ prefix = "", name = "encoder." }]"#), "{wrong:?}");
+        let way_out = wrong[0].way_out.as_deref().unwrap_or_default();
+        assert!(way_out.contains(r#"rename = [{ prefix = "", name = "encoder." }]"#), "{wrong:?}");
     }
 
     #[test]

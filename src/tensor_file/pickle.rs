@@ -59,14 +59,16 @@ pub(super) struct Storage {
 }
 
 /// A tensor, as it was saved.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct StoredTensor {
     pub(super) storage: Storage,
     pub(super) dtype: Dtype,
     /// Values of the storage before the first.
     pub(super) first: u64,
-    pub(super) shape: Vec<u64>,
-    pub(super) strides: Vec<u64>,
+    /// Tuples of sizes, which many tensors may share: a copy for each would take more memory than
+    /// the pickle has bytes.
+    pub(super) shape: Value,
+    pub(super) strides: Value,
 }
 
 /// Why a pickle is not read.
@@ -106,6 +108,22 @@ impl<'a> Pickle<'a> {
             Value::Object(number) => self.objects.get(number as usize),
             _ => None,
         }
+    }
+
+    /// The sizes or strides of a tensor.
+    pub(super) fn sizes(&self, of: Value) -> Vec<u64> {
+        match self.object(of) {
+            Some(Object::Tuple(sizes)) => sizes.iter().filter_map(|&size| size_of(size)).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A number of at least 0.
+fn size_of(value: Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(number).ok(),
+        _ => None,
     }
 }
 

@@ -12,7 +12,7 @@ use rawzip::ReaderAt;
 
 use super::archive::Archive;
 use super::pickle::{Object, Pickle, Refusal, Storage};
-use super::tensor::{Place, Tensor};
+use super::tensor::{Layout, Tensor};
 use super::{Dtype, Format, Problem, TensorFile, state_dict};
 
 pub use write::{Entry, write};
@@ -63,8 +63,8 @@ pub fn read(source: &dyn ReaderAt, size_bytes: u64) -> Result<TensorFile, Proble
     let mut tensors = Vec::with_capacity(found.tensors.len());
     for (name, stored) in found.tensors {
         let (offset, storage_bytes) = storages.place(&name, stored.storage, stored.dtype)?;
-        let place = Place { offset, storage_bytes, first: stored.first, strides: stored.strides.clone() };
-        let tensor = Tensor::new(name.clone(), stored.dtype, stored.shape.clone(), place);
+        let layout = Layout { offset, storage_bytes, first: stored.first, strides: pickle.sizes(stored.strides) };
+        let tensor = Tensor::new(name.clone(), stored.dtype, pickle.sizes(stored.shape), layout);
         tensors.push(tensor.map_err(|what| damaged(format!("{name:?} {what}")))?);
     }
     Ok(TensorFile { format: Format::Pt, tensors, state_dicts: found.keys, left_out: found.left_out })

@@ -12,7 +12,7 @@ use rawzip::ReaderAt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::source::read_at_most;
-use super::tensor::{Place, Tensor, contiguous};
+use super::tensor::{Layout, Tensor, contiguous};
 use super::{Dtype, Format, Problem};
 use crate::looks::{self, looks_like};
 
@@ -117,8 +117,8 @@ fn in_order(mut entries: Vec<(String, Entry)>, begin: u64) -> Result<(Vec<Tensor
             return Err(bad(format!("{name:?} is {} {shape:?}, and has {size_bytes} bytes", dtype.name())));
         }
         let offset = begin.checked_add(from).ok_or_else(|| bad("it tells of more than a file can hold"))?;
-        let place = Place { offset, storage_bytes: size_bytes, first: 0, strides: contiguous(&shape) };
-        tensors.push(Tensor::new(name.clone(), dtype, shape, place).map_err(|what| bad(format!("{name:?} {what}")))?);
+        let layout = Layout { offset, storage_bytes: size_bytes, first: 0, strides: contiguous(&shape) };
+        tensors.push(Tensor::new(name.clone(), dtype, shape, layout).map_err(|what| bad(format!("{name:?} {what}")))?);
         end = to;
     }
     let end = begin.checked_add(end).ok_or_else(|| bad("it tells of more than a file can hold"))?;

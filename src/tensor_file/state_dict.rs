@@ -1,6 +1,7 @@
 //! Finds the state dict among the values of a pickle, and names its tensors.
 
 use super::pickle::{Object, Pickle, StoredTensor, Value};
+use super::tensor::MAX_DIMENSIONS;
 
 /// Keys under which people save a state dict beside other things, such as an optimizer's state.
 const USUAL_KEYS: [&str; 9] =
@@ -83,7 +84,7 @@ impl<'p> Walk<'p, '_> {
         }
         match pickle.object(value) {
             Some(Object::Tensor(tensor)) => {
-                self.spend(name.len() + tensor.shape.len())?;
+                self.spend(name.len() + MAX_DIMENSIONS)?;
                 if self.tensors.len() >= MAX_TENSORS {
                     return Err(format!("holds more than {MAX_TENSORS} tensors"));
                 }

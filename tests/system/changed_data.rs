@@ -60,6 +60,12 @@ async fn a_job_goes_on_with_its_own_data_alone() {
     fs::write(root.path().join("labels"), gzip(&labels)).unwrap();
     assert_changed(&resumed(&daemon, &job.name).await, "labels had 10008 bytes and has");
 
+    // A volume that is not mounted is no bad data.
+    let (labels, aside) = (root.path().join("labels"), root.path().join("aside"));
+    fs::rename(&labels, &aside).unwrap();
+    assert_changed(&resumed(&daemon, &job.name).await, "labels cannot be read: No such file");
+    fs::rename(&aside, &labels).unwrap();
+
     // A checkpoint of an earlier version tells nothing of its data.
     let told = daemon.job_folder(&job.name).join(format!("checkpoints/step-{at}/checkpoint.json"));
     let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&told).unwrap()).unwrap();

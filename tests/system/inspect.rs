@@ -39,6 +39,32 @@ fn the_tensors_of_a_file_are_listed_for_people_and_for_scripts() {
 }
 
 #[test]
+fn the_graphs_of_an_exported_model_are_told_with_what_they_take_and_return() {
+    let (code, out, err) = inspect(&["tests/data/exported/step_metrics/net.pt2"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for words in
+        [".pt2 of torch.export", "x float32 [s", "y int64 [s", "its own loss, and the metrics accuracy, score_norm"]
+    {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    assert!(out.contains("PyTorch 2.11.0") && out.contains("evaluation") && out.contains("all finite"), "{out}");
+    let (code, out, _) = inspect(&["tests/data/exported/tied/net.pt2", "-o", "json"]);
+    let contents: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &contents["kind"], &contents["refusals"]), (0, &json!("FILE_KIND_PT2"), &json!([])));
+    assert_eq!(contents["graphs"][1]["name"], "train");
+    assert!(contents["tensors"].as_array().unwrap().iter().any(|tensor| tensor["tied_to"] != ""), "{out}");
+    for (file, words) in [
+        ("static_batch", "it has the graph model, and its input x takes batches of 4 alone"),
+        ("cuda", "exported on cuda:0"),
+        ("pickled_weight", "stored as a pickle"),
+        ("nan_weights", "it holds NaN in"),
+    ] {
+        let (code, out, _) = inspect(&[&format!("tests/data/exported/bad/{file}.pt2")]);
+        assert!(code == 1 && out.contains(words), "{file}: {out}");
+    }
+}
+
+#[test]
 fn the_state_dict_of_a_checkpoint_is_told_from_the_rest() {
     let (code, out, _) = inspect(&["tests/data/golden/pt/checkpoint.pt"]);
     assert!(code == 0 && out.contains("7 under \"model\"; 13 more beside it are left out"), "{out}");

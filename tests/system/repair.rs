@@ -55,7 +55,10 @@ fn database_of_form_1(state_dir: &Path) {
         ) STRICT;
         CREATE INDEX job_by_state ON job (state, seq);
         INSERT INTO job (id, state, generation, attempt, created, ended, spec, inputs, end)
-        VALUES ('20261123-171455-k7qm', 'cancelled', 2, 0, 1795454095000000, 1795454096000000, '{"display_name":"of old"}',
+        VALUES ('20261123-171455-k7qm', 'cancelled', 2, 0, 1795454095000000, 1795454096000000,
+                '{"display_name":"of old","seed":"1","model":{"mnist_cnn":{"dropout":0.5}},
+                  "data":{"train":{"idx":{"images":"i","labels":"l"}},"normalize":{"mean":[0.1307],"std":[0.3081]},"shuffle":true},
+                  "training":{"epochs":1,"batch_size":64},"optimizer":{"sgd":{"learning_rate":0.01,"momentum":0.5}}}',
                 '{"train":{"images":"/i","labels":"/l"},"validation":null}', '{"reason":"JOB_END_REASON_CANCELLED"}');
         PRAGMA user_version = 1;
     "#;

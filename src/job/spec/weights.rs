@@ -56,7 +56,7 @@ fn number(name: &str, dtype: Dtype, can_be_absent: bool) -> Needed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor_file::{Format, Place, Tensor};
+    use crate::tensor_file::{Format, Layout, Tensor};
 
     fn parameters() -> Vec<Parameter> {
         let layers: [(&str, &[i64]); 4] =
@@ -66,8 +66,8 @@ mod tests {
 
     fn tensor(name: &str, dtype: Dtype, shape: &[i64]) -> Tensor {
         let shape: Vec<_> = shape.iter().map(|&size| size as u64).collect();
-        let place = Place { offset: 0, storage_bytes: 0, first: 0, strides: vec![0; shape.len()] };
-        Tensor { name: name.into(), dtype, shape, place }
+        let layout = Layout { offset: 0, storage_bytes: 0, first: 0, strides: vec![0; shape.len()] };
+        Tensor { name: name.into(), dtype, shape, layout }
     }
 
     fn file(tensors: &[Tensor]) -> TensorFile {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn told(judged: Result<(), Vec<Mistake>>) -> Result<(), String> {
-        judged.map_err(|wrong| wrong.into_iter().map(|wrong| wrong.what).collect::<Vec<_>>().join("\n"))
+        judged.map_err(|wrong| wrong.iter().map(Mistake::with_way_out).collect::<Vec<_>>().join("\n"))
     }
 
     fn judge(found: &[Tensor]) -> Result<(), String> {

@@ -1,9 +1,12 @@
-//! Adam with decoupled weight decay by PyTorch's formula (`torch.optim.AdamW`).
+//! Adam with decoupled weight decay (`torch.optim.AdamW`), by the operator that does a step in one
+//! pass over memory.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
+use torchd::exported::arithmetic::Number;
 use torchd::job::spec::optimizer::{AdamW as Settings, Rule};
 
-use super::{Optimizer, Slot};
+use super::{Optimizer, Slot, handles};
+use crate::dispatcher::{Argument, Call, Handle};
 use crate::failure::Result;
 use crate::model::Parameters;
 use crate::stateful::{Stateful, Tensors};
@@ -15,40 +18,55 @@ pub(super) struct AdamW {
     mean: Slot,
     /// Means of squared gradients.
     square: Slot,
-    /// Steps so far, as PyTorch counts them: a 32-bit float.
+    /// Steps so far, as PyTorch counts them: a 32-bit float on the device. All parameters share it.
     steps: Tensor,
+    step: Call,
 }
 
+/// The places of the arguments that each step has of its own: parameters, gradients, their means,
+/// means of squares, steps, and rate.
+const PLACES: [usize; 6] = [0, 1, 2, 3, 5, 6];
+
 impl AdamW {
-    pub(super) fn new(settings: Settings, parameters: &Parameters) -> Self {
+    pub(super) fn new(settings: Settings, parameters: &Parameters) -> Result<Self> {
+        let Settings { learning_rate: _, beta1, beta2, epsilon, weight_decay } = settings;
+        let number = |number| Argument::Number(Number::Float(number));
+        let (none, no) = (Argument::None, Argument::Number(Number::Bool(false)));
+        // self, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, lr, beta1, beta2,
+        // weight_decay, eps, amsgrad, maximize, grad_scale, found_inf
+        #[rustfmt::skip]
+        let arguments = [
+            none, none, none, none, Argument::Tensors(&[]), none, none, number(beta1), number(beta2),
+            number(weight_decay), number(epsilon), no, no, none, none,
+        ];
+        let step = Call::prepare("aten::_fused_adamw_", "", &arguments)?;
         let [mean, square] = [0, 1].map(|place| Slot::new(settings.slots()[place], parameters));
-        Self { settings, mean, square, steps: Tensor::from(0f32).to_device(Device::Cpu) }
+        let device = parameters.tensors().first().map_or(tch::Device::Cpu, Tensor::device);
+        let steps = Tensor::f_zeros([], (tch::Kind::Float, device))?;
+        Ok(Self { settings, mean, square, steps, step })
     }
 }
 
 impl Optimizer for AdamW {
     fn step(&mut self, parameters: &Parameters, gradients: Vec<Tensor>, rate: f64) -> Result<()> {
-        let Settings { beta1, beta2, epsilon, weight_decay, .. } = self.settings;
-        tch::no_grad(|| {
-            if self.mean.tensors.is_empty() {
-                self.mean.clear()?;
-                self.square.clear()?;
-            }
-            let _ = self.steps.f_add_scalar_(1)?;
-            let steps = f64::try_from(&self.steps)?;
-            let (correction, root) = (1.0 - beta1.powf(steps), (1.0 - beta2.powf(steps)).sqrt());
-            let state = self.mean.tensors.iter_mut().zip(&mut self.square.tensors);
-            for ((parameter, gradient), (mean, square)) in parameters.tensors().iter().zip(&gradients).zip(state) {
-                let mut parameter = parameter.shallow_clone();
-                let _ = parameter.f_mul_scalar_(1.0 - rate * weight_decay)?;
-                let _ = mean.f_lerp_(gradient, 1.0 - beta1)?;
-                let squared = gradient.f_square()?.f_mul_scalar(1.0 - beta2)?;
-                let _ = square.f_mul_scalar_(beta2)?.f_add_(&squared)?;
-                let scale = square.f_sqrt()?.f_div_scalar(root)?.f_add_scalar(epsilon)?;
-                let _ = parameter.f_add_(&mean.f_div(&scale)?.f_mul_scalar(-rate / correction)?)?;
-            }
-            Ok(())
-        })
+        if self.mean.tensors.is_empty() {
+            self.mean.clear()?;
+            self.square.clear()?;
+        }
+        let _ = self.steps.f_add_scalar_(1)?;
+        let (weights, gradients) = (handles(parameters.tensors()), handles(&gradients));
+        let (means, squares) = (handles(&self.mean.tensors), handles(&self.square.tensors));
+        let steps = vec![Handle::from(&self.steps); weights.len()];
+        let arguments = [
+            Argument::Tensors(&weights),
+            Argument::Tensors(&gradients),
+            Argument::Tensors(&means),
+            Argument::Tensors(&squares),
+            Argument::Tensors(&steps),
+            Argument::Number(Number::Float(rate)),
+        ];
+        tch::no_grad(|| self.step.run(&PLACES, &arguments))?;
+        Ok(())
     }
 }
 
@@ -56,18 +74,14 @@ impl Stateful for AdamW {
     fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
         self.mean.save(put)?;
         self.square.save(put)?;
-        let counters = self.settings.counters();
-        counters.iter().try_for_each(|counter| put(counter, &self.steps))
+        self.settings.counters().iter().try_for_each(|counter| put(counter, &self.steps))
     }
 
     fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
         self.mean.load(tensors)?;
         self.square.load(tensors)?;
-        let counters = self.settings.counters();
-        counters.iter().try_for_each(|counter| tensors.copy_to(counter, &self.steps))?;
-        let is_begun = |slot: &Slot| !slot.tensors.is_empty();
-        debug_assert_eq!(self.steps.kind(), Kind::Float);
-        match (is_begun(&self.mean), is_begun(&self.square)) {
+        self.settings.counters().iter().try_for_each(|counter| tensors.copy_to(counter, &self.steps))?;
+        match (self.mean.tensors.is_empty(), self.square.tensors.is_empty()) {
             (true, false) | (false, true) => Err("it has one of exp_avg and exp_avg_sq, and both are needed".into()),
             (true, true) | (false, false) => Ok(()),
         }

@@ -1,59 +1,63 @@
-//! Stochastic gradient descent by PyTorch's formula (`torch.optim.SGD`).
+//! Stochastic gradient descent (`torch.optim.SGD`), by the operator that does a step in one pass
+//! over memory.
 
-use tch::{TchError, Tensor};
+use tch::Tensor;
+use torchd::exported::arithmetic::Number;
 use torchd::job::spec::optimizer::{Rule, Sgd as Settings};
 
-use super::{Optimizer, Slot};
+use super::{Optimizer, Slot, handles};
+use crate::dispatcher::{Argument, Call};
 use crate::failure::Result;
 use crate::model::Parameters;
 use crate::stateful::{Stateful, Tensors};
 
 /// The optimizer with its state.
 pub(super) struct Sgd {
-    settings: Settings,
     /// None without momentum. The first step takes the gradient as it is.
     velocity: Option<Slot>,
+    step: Call,
 }
 
-impl Sgd {
-    pub(super) fn new(settings: Settings, parameters: &Parameters) -> Self {
-        let velocity = settings.slots().first().map(|name| Slot::new(name, parameters));
-        Self { settings, velocity }
-    }
+/// The places of the arguments that each step has of its own: parameters, gradients, velocities,
+/// rate, and whether it is the first.
+const PLACES: [usize; 5] = [0, 1, 2, 5, 9];
 
-    /// What each parameter is moved by, against its direction.
-    fn directions(&mut self, gradients: Vec<Tensor>) -> std::result::Result<Vec<Tensor>, TchError> {
-        let Settings { momentum, dampening, nesterov, .. } = self.settings;
-        let Some(velocity) = &mut self.velocity else { return Ok(gradients) };
-        if velocity.tensors.is_empty() {
-            velocity.tensors = gradients.iter().map(Tensor::f_detach_copy).collect::<std::result::Result<_, _>>()?;
-        } else {
-            for (velocity, gradient) in velocity.tensors.iter_mut().zip(&gradients) {
-                let added =
-                    if dampening == 0.0 { gradient.shallow_clone() } else { gradient.f_mul_scalar(1.0 - dampening)? };
-                let _ = velocity.f_mul_scalar_(momentum)?.f_add_(&added)?;
-            }
-        }
-        let look_ahead = |(velocity, gradient): (&Tensor, &Tensor)| {
-            if nesterov { gradient.f_add(&velocity.f_mul_scalar(momentum)?) } else { Ok(velocity.shallow_clone()) }
-        };
-        velocity.tensors.iter().zip(&gradients).map(look_ahead).collect()
+impl Sgd {
+    pub(super) fn new(settings: Settings, parameters: &Parameters) -> Result<Self> {
+        let Settings { learning_rate: _, momentum, dampening, nesterov, weight_decay } = settings;
+        let number = |number| Argument::Number(Number::Float(number));
+        let truth = |is| Argument::Number(Number::Bool(is));
+        let none = Argument::None;
+        // self, grads, momentum_buffer_list, weight_decay, momentum, lr, dampening, nesterov,
+        // maximize, is_first_step, grad_scale, found_inf
+        #[rustfmt::skip]
+        let arguments = [
+            none, none, none, number(weight_decay), number(momentum), none, number(dampening), truth(nesterov),
+            truth(false), none, none, none,
+        ];
+        let step = Call::prepare("aten::_fused_sgd_", "", &arguments)?;
+        Ok(Self { velocity: settings.slots().first().map(|name| Slot::new(name, parameters)), step })
     }
 }
 
 impl Optimizer for Sgd {
-    fn step(&mut self, parameters: &Parameters, mut gradients: Vec<Tensor>, rate: f64) -> Result<()> {
-        tch::no_grad(|| {
-            if self.settings.weight_decay != 0.0 {
-                for (gradient, parameter) in gradients.iter_mut().zip(parameters.tensors()) {
-                    let _ = gradient.f_add_(&parameter.f_mul_scalar(self.settings.weight_decay)?)?;
-                }
-            }
-            for (parameter, direction) in parameters.tensors().iter().zip(self.directions(gradients)?) {
-                let _ = parameter.shallow_clone().f_add_(&direction.f_mul_scalar(-rate)?)?;
-            }
-            Ok(())
-        })
+    fn step(&mut self, parameters: &Parameters, gradients: Vec<Tensor>, rate: f64) -> Result<()> {
+        let is_first = self.velocity.as_ref().is_some_and(|velocity| velocity.tensors.is_empty());
+        if let Some(velocity) = self.velocity.as_mut().filter(|_| is_first) {
+            velocity.clear()?;
+        }
+        let velocities = self.velocity.as_ref().map_or(&[][..], |velocity| &velocity.tensors);
+        let (weights, gradients, velocities) =
+            (handles(parameters.tensors()), handles(&gradients), handles(velocities));
+        let arguments = [
+            Argument::Tensors(&weights),
+            Argument::Tensors(&gradients),
+            Argument::Tensors(&velocities),
+            Argument::Number(Number::Float(rate)),
+            Argument::Number(Number::Bool(is_first)),
+        ];
+        tch::no_grad(|| self.step.run(&PLACES, &arguments))?;
+        Ok(())
     }
 }
 

@@ -140,8 +140,7 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let reading = spec::read(&request);
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
     let order = order(files, None);
-    match assemble(spec, &order, OpenInputs::open(&order.inputs), &JobFolder::new("unused".into()), Device::Cpu, loaded)
-    {
+    match assemble(spec, &order, OpenInputs::open(&order), &JobFolder::new("unused".into()), Device::Cpu, loaded) {
         Ok(training) => training,
         Err(failure) => panic!("{}: {}", row.name, failure.message),
     }

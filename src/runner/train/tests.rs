@@ -77,8 +77,7 @@ fn training() -> Training {
     };
     let spec = spec::read(&request()).spec.unwrap();
     let order = order(files("train"), Some(files("t10k")));
-    assemble(spec, &order, OpenInputs::open(&order.inputs), &JobFolder::new("unused".into()), Device::Cpu, None)
-        .unwrap()
+    assemble(spec, &order, OpenInputs::open(&order), &JobFolder::new("unused".into()), Device::Cpu, None).unwrap()
 }
 
 /// The same with the weights that PyTorch began with.

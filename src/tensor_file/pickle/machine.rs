@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::Dtype;
 use super::super::tensor::MAX_DIMENSIONS;
-use super::{Global, Object, Refusal, Storage, StoredTensor, Text, Value, opcode, text_of};
+use super::{Global, Object, Refusal, Storage, StoredTensor, Text, Value, opcode, size_of, text_of};
 
 /// More objects are refused. A tensor takes about seven of them.
 const MAX_OBJECTS: usize = 1 << 20;
@@ -353,24 +353,28 @@ impl<'a> Machine<'a> {
     }
 
     fn tensor(&self, storage: Value, first: Value, shape: Value, strides: Value, dtype: Option<Dtype>) -> Done<Object> {
-        let sizes = |value: Value| match self.object(value) {
-            Some(Object::Tuple(sizes)) if sizes.len() > MAX_DIMENSIONS => {
-                Err(self.broken(format!("a tensor with {} dimensions; {MAX_DIMENSIONS} at most are read", sizes.len())))
+        for sizes in [shape, strides] {
+            match self.object(sizes) {
+                Some(Object::Tuple(sizes)) if sizes.len() > MAX_DIMENSIONS => {
+                    let found = sizes.len();
+                    return Err(
+                        self.broken(format!("a tensor with {found} dimensions; {MAX_DIMENSIONS} at most are read"))
+                    );
+                }
+                Some(Object::Tuple(sizes)) => sizes.iter().try_for_each(|&size| self.size(size).map(|_| ()))?,
+                _ => return Err(self.broken("a tensor whose sizes are no tuple")),
             }
-            Some(Object::Tuple(sizes)) => sizes.iter().map(|&size| self.size(size)).collect::<Done<Vec<_>>>(),
-            _ => Err(self.broken("a tensor whose sizes are no tuple")),
-        };
+        }
         let Some(&Object::Storage(storage)) = self.object(storage) else {
             return Err(self.broken("a tensor without a storage"));
         };
         let dtype = dtype.or(storage.dtype).ok_or_else(|| self.broken("a tensor without a type"))?;
-        let (first, shape, strides) = (self.size(first)?, sizes(shape)?, sizes(strides)?);
+        let first = self.size(first)?;
         Ok(Object::Tensor(Box::new(StoredTensor { storage, dtype, first, shape, strides })))
     }
 
     fn size(&self, value: Value) -> Done<u64> {
-        let size = if let Value::Int(size) = value { u64::try_from(size).ok() } else { None };
-        size.ok_or_else(|| self.broken(format!("a tensor with the size {value:?}")))
+        size_of(value).ok_or_else(|| self.broken(format!("a tensor with the size {value:?}")))
     }
 
     /// Metadata says that the values are to be conjugated or negated when they are used.

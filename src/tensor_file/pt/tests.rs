@@ -65,9 +65,9 @@ fn every_type_and_every_view_of_a_state_dict_has_the_values_that_pytorch_has() {
         assert_eq!(Some(values.as_str()), told["hex"].as_str(), "{}", tensor.name);
     }
     assert_eq!((read.state_dicts.len(), read.left_out), (0, 0));
-    let place = |name| &read.tensor(name).unwrap().place;
-    assert_eq!(place("tied_a"), place("tied_b"));
-    assert_eq!((place("tied_rows").offset, place("tied_rows").first), (place("tied_a").offset, 8));
+    let layout = |name| &read.tensor(name).unwrap().layout;
+    assert_eq!(layout("tied_a"), layout("tied_b"));
+    assert_eq!((layout("tied_rows").offset, layout("tied_rows").first), (layout("tied_a").offset, 8));
 }
 
 #[test]

@@ -211,11 +211,11 @@ mod tests {
         assert_eq!((read.format, read.state_dicts.len(), read.left_out), (Format::Pt, 0, 0));
         for (wanted, found) in tensors.iter().zip(&read.tensors) {
             assert_eq!((&wanted.name, wanted.dtype, &wanted.shape), (&found.name, found.dtype, &found.shape));
-            assert!(found.is_contiguous() && found.place.offset.is_multiple_of(ALIGNMENT), "{found:?}");
+            assert!(found.is_contiguous() && found.layout.offset.is_multiple_of(ALIGNMENT), "{found:?}");
             assert!(found.read(&file).unwrap().iter().all(|&byte| usize::from(byte) == wanted.storage + 1));
         }
         assert_eq!(read.tensors.len(), tensors.len());
-        assert_eq!(read.tensors[0].place, read.tensors[2].place);
+        assert_eq!(read.tensors[0].layout, read.tensors[2].layout);
         let own: u64 = [0, 1, 3, 4, 5].map(|at: usize| tensors[at].size_bytes().unwrap()).iter().sum();
         assert!((file.len() as u64) < own + 3_000, "the tied storage is written once");
     }

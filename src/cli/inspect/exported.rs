@@ -1,0 +1,123 @@
+//! Archives of torch.export: their graphs, and the tensors of the one for training.
+//!
+//! Operators are not judged: only a runner knows those of its libtorch.
+
+use std::fs::File;
+
+use super::list;
+use crate::cli::table::facts;
+use crate::exported::facts::{Facts, Mode, Returns};
+use crate::exported::program::{Graph, TensorInfo};
+use crate::exported::{Archive, Model};
+use crate::proto::v1::{FileContents, FileKind, GraphContents, GraphInput, GraphMode};
+use crate::tensor_file::{Positioned, Tensor, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
+
+/// The contents of an archive; None for a file of another kind.
+pub(super) fn read(file: &File) -> Option<FileContents> {
+    let size_bytes = file.metadata().ok()?.len();
+    let source = Positioned(file);
+    if !Archive::is_one(&source, size_bytes) {
+        return None;
+    }
+    let mut contents = FileContents { kind: FileKind::Pt2.into(), ..FileContents::default() };
+    let archive = match Archive::read(&source, size_bytes) {
+        Ok(archive) => archive,
+        Err(problem) => return Some(FileContents { refusals: vec![problem.to_string()], ..contents }),
+    };
+    for (name, model) in &archive.models {
+        contents.graphs.push(graph(name, model, &mut contents.refusals));
+    }
+    let trained = archive.models.get("train").or_else(|| archive.models.values().next())?;
+    let tensors: Vec<Tensor> = trained.weights.iter().map(|stored| stored.tensor.clone()).collect();
+    contents.values_were_read = bytes_to_judge(&tensors) < VALUES_BELOW_BYTES;
+    if contents.values_were_read
+        && let Err(problem) = judge_values(&tensors, &source)
+    {
+        contents.refusals.push(problem.to_string());
+    }
+    list(&tensors, &mut contents);
+    Some(contents)
+}
+
+fn graph(name: &str, model: &Model, refusals: &mut Vec<String>) -> GraphContents {
+    let program = &model.program;
+    let mut contents = GraphContents {
+        name: name.into(),
+        torch_version: program.torch_version.clone(),
+        schema_version: format!("{}.{}", program.schema.0, program.schema.1),
+        inputs: program.user_inputs().filter_map(|(name, value)| Some(input(name, program.tensor(value)?))).collect(),
+        operations: operations(&program.graph),
+        ..GraphContents::default()
+    };
+    match Facts::of(program) {
+        Ok(facts) => {
+            contents.returns = returned(&facts.returns);
+            contents.mode = mode(facts.mode).into();
+            contents.least_batch_size = u64::try_from(facts.batch.least).unwrap_or(0);
+            refusals.extend(wrong_mode(name, facts.mode));
+        }
+        Err(wrong) => refusals.extend(wrong.iter().map(|refusal| format!("has the graph {name}, and {refusal}"))),
+    }
+    contents
+}
+
+/// A graph that is called by the name of the mode that it is not in.
+fn wrong_mode(name: &str, mode: Mode) -> Option<String> {
+    let found = match (name, mode) {
+        ("train", Mode::Evaluation) => "evaluation",
+        ("eval", Mode::Training) => "training",
+        _ => return None,
+    };
+    Some(format!("has the graph {name}, and it was exported in {found} mode"))
+}
+
+fn input(name: &str, info: &TensorInfo) -> GraphInput {
+    let dtype = info.dtype.torch_name().unwrap_or_else(|| info.dtype.name());
+    GraphInput { name: name.into(), dtype: dtype.into(), sizes: info.sizes.iter().map(ToString::to_string).collect() }
+}
+
+fn operations(graph: &Graph) -> u64 {
+    let inner = graph.nodes.iter().flat_map(|node| &node.arguments).filter_map(|(_, argument)| argument.graph());
+    graph.nodes.len() as u64 + inner.map(operations).sum::<u64>()
+}
+
+fn returned(returns: &Returns) -> String {
+    match returns {
+        Returns::Output(info) => info.to_string(),
+        Returns::Loss(metrics) if metrics.is_empty() => "its own loss".into(),
+        Returns::Loss(metrics) => format!("its own loss, and the metrics {}", metrics.join(", ")),
+        Returns::Other(what) => what.clone(),
+    }
+}
+
+fn mode(mode: Mode) -> GraphMode {
+    match mode {
+        Mode::Training => GraphMode::Training,
+        Mode::Evaluation => GraphMode::Evaluation,
+        Mode::Either => GraphMode::Either,
+    }
+}
+
+/// The graphs for people.
+pub(super) fn describe(graphs: &[GraphContents]) -> String {
+    let describe = |graph: &GraphContents| {
+        let input = |input: &GraphInput| format!("{} {} [{}]", input.name, input.dtype, input.sizes.join(", "));
+        let inputs: Vec<_> = graph.inputs.iter().map(input).collect();
+        let mode = match graph.mode() {
+            GraphMode::Unspecified => "",
+            GraphMode::Training => "training",
+            GraphMode::Evaluation => "evaluation",
+            GraphMode::Either => "no layer differs between training and evaluation",
+        };
+        let told = facts(&[
+            ("graph", graph.name.clone()),
+            ("mode", mode.into()),
+            ("takes", inputs.join(", ")),
+            ("returns", graph.returns.clone()),
+            ("operations", graph.operations.to_string()),
+            ("written by", format!("PyTorch {}, schema {}", graph.torch_version, graph.schema_version)),
+        ]);
+        format!("\n{told}")
+    };
+    graphs.iter().map(describe).collect()
+}
