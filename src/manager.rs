@@ -455,8 +455,13 @@ async fn probe_until_it_works(
                 tracing::info!(
                     libtorch.version = report.libtorch.version,
                     cuda.devices = report.cuda_devices,
+                    landlock.abi = report.confinement.landlock_abi,
                     "the runner was probed"
                 );
+                if !report.confinement.missing.is_empty() {
+                    let missing = report.confinement.missing.join("; ");
+                    tracing::warn!("the kernel does not enforce every limit of a runner: {missing}");
+                }
                 told.send_replace(Some(Ok(report)));
                 return;
             }

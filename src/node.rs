@@ -100,8 +100,9 @@ impl NodeSource {
             databricks_runtime: Some(runtime),
             spark: Some(spark),
             capabilities,
-            // The watcher of GPUs is not of this room.
+            // The watcher of GPUs and the runner are not of this room.
             gpu_source: None,
+            runner_confinement: None,
         }
     }
 

@@ -71,9 +71,23 @@ fn describe(cluster: &v1::Cluster) -> String {
         ("NVIDIA driver", node.nvidia_driver_version.clone()),
         ("Databricks runtime", presence(&cluster.databricks_runtime)),
         ("Spark", presence(&cluster.spark)),
+        ("runners", limits(cluster.runner_confinement.as_ref())),
     ]);
     text.push('\n');
     text + &capabilities(cluster)
+}
+
+/// The limits of a runner, those that are enforced first.
+fn limits(confinement: Option<&v1::Confinement>) -> String {
+    let Some(v1::Confinement { landlock_abi, enforced, missing, .. }) = confinement else {
+        return "no runner has answered yet".into();
+    };
+    let landlock = match landlock_abi {
+        0 => "Landlock is not in force".into(),
+        abi => format!("Landlock ABI {abi}"),
+    };
+    let missing = missing.iter().map(|limit| format!("not enforced: {limit}"));
+    [landlock].into_iter().chain(enforced.iter().cloned()).chain(missing).collect::<Vec<_>>().join("\n")
 }
 
 /// The abilities of this node.

@@ -30,6 +30,22 @@ pub struct ProbeReport {
     /// The version of libtorch that the runner was built for.
     #[serde(default)]
     pub built_for: String,
+    /// What the kernel keeps a runner from.
+    #[serde(default)]
+    pub confinement: Confinement,
+}
+
+/// The limits of a runner: those that the kernel enforces, and those that it does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// The ABI of Landlock that is in force; 0 for none.
+    pub landlock_abi: u32,
+    /// No program that a runner starts gets more rights than it has.
+    pub no_new_privileges: bool,
+    /// The limits that are enforced, each a sentence about the runner.
+    pub enforced: Vec<String>,
+    /// The limits that are not, each with the reason.
+    pub missing: Vec<String>,
 }
 
 /// A library: its version and file, or why it is absent.

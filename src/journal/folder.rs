@@ -159,6 +159,11 @@ impl JobFolder {
         self.path.join("artifacts")
     }
 
+    /// Kernels that were compiled for the job's GPU; there where that was needed.
+    pub fn kernels(&self) -> PathBuf {
+        self.path.join("kernels")
+    }
+
     /// Standard output and standard error of the runner.
     pub fn log(&self) -> PathBuf {
         self.path.join(LOG)

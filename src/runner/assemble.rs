@@ -1,22 +1,19 @@
 //! From a spec and an order to training that can begin: data are read and judged once more, and
 //! every part is built by its registry.
 
-use std::path::Path;
-
 use tch::Device;
-use torchd::beneath::NotAFile;
-use torchd::dataset::{DataFile, Facts, Files, Format, Source};
+use torchd::dataset::{Facts, Format, Source};
 use torchd::job::length::Place;
 use torchd::job::order::Order;
 use torchd::job::spec::loss::Classes;
 use torchd::job::spec::{DataFacts, Fitted, Spec};
 use torchd::journal::{Context, JobFolder, TrainedOn};
 use torchd::proto::v1::JobEndReason;
-use torchd::shortage::Unjudged;
 
 use crate::checkpoint::Loaded;
 use crate::failure::{Failure, Result};
 use crate::feed::Feed;
+use crate::inputs::{OpenInputs, OpenSet, failure};
 use crate::model::Parameters;
 use crate::probe::libtorch_version;
 use crate::sums::Sums;
@@ -28,14 +25,14 @@ use crate::{loss, model, optimizer, warm_start};
 pub(crate) fn assemble(
     spec: Spec,
     order: &Order,
+    inputs: OpenInputs,
     folder: &JobFolder,
     device: Device,
     loaded: Option<Loaded>,
 ) -> Result<Training> {
     let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
-    let read = |files| read(files, loaded.is_some());
-    let train = read(&order.inputs.train)?;
-    let validation = order.inputs.validation.as_ref().map(read).transpose()?;
+    let train = inputs.train.and_then(read)?;
+    let validation = inputs.validation.map(|set| set.and_then(read)).transpose()?;
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let trained_on = TrainedOn::of(&order.inputs, &facts);
@@ -83,25 +80,13 @@ pub(crate) fn assemble(
     Ok(training)
 }
 
-/// Opens a set for training. `has_begun` tells whether training goes on: then files that are gone
-/// were there before.
-fn read(files: &Files, has_begun: bool) -> Result<Box<dyn Source>> {
-    let opened = files.paths().into_iter().map(|path| open(path, has_begun)).collect::<Result<Vec<_>>>()?;
-    files.open(&opened).map_err(|problems| {
+/// Reads what training needs of a set.
+fn read(set: OpenSet) -> Result<Box<dyn Source>> {
+    set.files.open(&set.opened).map_err(|problems| {
         let unjudged = problems.iter().find_map(|problem| problem.unjudged);
         let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
         failure(JobEndReason::BadData, words.join("; "), unjudged)
     })
-}
-
-/// A failure for that reason, unless what was found says nothing about the data.
-fn failure(reason: JobEndReason, what: String, unjudged: Option<Unjudged>) -> Failure {
-    match unjudged {
-        Some(Unjudged::Shortage) => Failure::machine(what),
-        // Another file system than that of the job's folder, and like it may be back some day.
-        Some(Unjudged::Storage) => Failure::new(JobEndReason::Storage, what),
-        None => Failure::new(reason, what),
-    }
 }
 
 /// Whether that label is among the targets.
@@ -123,22 +108,4 @@ fn context(device: Device, order: &Order) -> Context {
     };
     let cpu_threads = u32::try_from(tch::get_num_threads()).unwrap_or(0);
     Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor }
-}
-
-/// Opens a data file. The request was judged with this path, which is canonical and lies under a
-/// data root: a link that has come into the way since is not followed.
-fn open(path: &Path, has_begun: bool) -> Result<DataFile> {
-    let place = path.display();
-    DataFile::open(path).map_err(|error| {
-        let what = match (NotAFile::of(&error), path.canonicalize()) {
-            (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
-            (None, Ok(found)) if found != path => {
-                format!("{place} leads to {} now; it did not when the job was taken", found.display())
-            }
-            (None, _) => format!("{place} cannot be read: {error}"),
-        };
-        let is_gone = has_begun && error.kind() == std::io::ErrorKind::NotFound;
-        let reason = if is_gone { JobEndReason::DataChanged } else { JobEndReason::BadData };
-        failure(reason, what, Unjudged::of(&error))
-    })
 }

@@ -14,8 +14,6 @@ const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 pub(crate) struct Cuda {
     /// The library that was opened, or why there is none.
     pub(crate) library: Result<PathBuf, Absent>,
-    /// CUDA devices that libtorch can use.
-    pub(crate) devices: u32,
 }
 
 /// Why the CUDA half is not loaded.
@@ -27,21 +25,25 @@ pub(crate) enum Absent {
 }
 
 impl Cuda {
-    /// Opens the CUDA half, once per process and before libtorch is asked.
+    /// Opens the CUDA half, once per process and before libtorch is asked. The driver is not asked
+    /// yet, and no thread started.
     pub(crate) fn open() -> Self {
-        let library = open_library();
-        let devices = match library {
+        Self { library: open_library() }
+    }
+
+    /// CUDA devices that libtorch can use.
+    pub(crate) fn devices(&self) -> u32 {
+        match self.library {
             Ok(_) => tch::Cuda::device_count().try_into().unwrap_or(0),
             Err(_) => 0,
-        };
-        Self { library, devices }
+        }
     }
 
     /// Why no job can compute on CUDA; None where one can.
     pub(crate) fn absence(&self) -> Option<String> {
         match &self.library {
             Err(Absent::NotThere(reason) | Absent::NotLoadable(reason)) => Some(reason.clone()),
-            Ok(path) if self.devices == 0 => Some(format!(
+            Ok(path) if self.devices() == 0 => Some(format!(
                 "{} was loaded and finds no usable GPU; `nvidia-smi` tells whether the driver is there and new enough",
                 path.display()
             )),
@@ -76,9 +78,11 @@ fn folder(path: &Path) -> String {
 
 /// The file of a library that this process has loaded, by the beginning of its name.
 pub(crate) fn loaded(name: &str) -> Option<PathBuf> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines()
-        .filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])))
-        .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)))
-        .map(Path::to_owned)
+    mapped().into_iter().find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)))
+}
+
+/// The files that are mapped into this process, each as often as it has parts.
+pub(crate) fn mapped() -> Vec<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().filter_map(|line| line.find('/').map(|start| PathBuf::from(&line[start..]))).collect()
 }

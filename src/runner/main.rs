@@ -7,6 +7,7 @@
 
 mod assemble;
 mod checkpoint;
+mod confine;
 mod cuda;
 mod dispatcher;
 mod divergence;
@@ -15,6 +16,7 @@ mod exported;
 mod failure;
 mod feed;
 mod graph;
+mod inputs;
 mod loss;
 mod memory;
 mod metric;

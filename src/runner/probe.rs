@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use libloading::os::unix::Library;
 use torchd::job::probe::{Found, ProbeReport};
 
+use crate::confine;
 use crate::cuda::{self, Absent, Cuda};
 use crate::dispatcher;
 
@@ -23,7 +24,7 @@ pub(crate) fn probe() -> ExitCode {
             absent_reason: cuda.absence().unwrap_or_default(),
             found_by: if is_loaded { "it lies beside libtorch".into() } else { String::new() },
         },
-        cuda_devices: cuda.devices,
+        cuda_devices: cuda.devices(),
         has_cuda_half: !matches!(cuda.library, Err(Absent::NotThere(_))),
         cuda_load_error: match &cuda.library {
             Err(Absent::NotLoadable(words)) => words.clone(),
@@ -33,6 +34,8 @@ pub(crate) fn probe() -> ExitCode {
         cudnn: library_of_cuda("libcudnn.so", is_loaded, cudnn_version),
         nccl: library_of_cuda("libnccl.so", is_loaded, nccl_version),
         built_for: BUILT_FOR.into(),
+        // Last: nothing could be looked for afterwards.
+        confinement: confine::probe(),
     };
     match serde_json::to_string(&report) {
         Ok(text) => {

@@ -19,8 +19,10 @@ use torchd::tensorboard::{EventFileWriter, cut_after};
 
 use crate::assemble::assemble;
 use crate::checkpoint::{self, Loaded, Saver};
+use crate::confine::confine;
 use crate::cuda::Cuda;
 use crate::failure::{Failure, Result};
+use crate::inputs::OpenInputs;
 use crate::probe::libtorch_version;
 use crate::report::Report;
 use crate::stop::Stop;
@@ -67,8 +69,10 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         Ok(report) => report,
         Err(error) => return refuse(&format!("the job's folder cannot be written: {error}"), EXIT_STORAGE as u8),
     };
+    let opened = Opened { cuda: open_cuda(&order), inputs: OpenInputs::open(&order) };
+    confine(&folder, &order);
     let mut step = 0;
-    let (reason, message) = match train(&folder, &order, &mut report, &stop, &mut step) {
+    let (reason, message) = match train(&folder, &order, opened, &mut report, &stop, &mut step) {
         Ok(Finish::Complete) => (JobEndReason::Finished, "trained to the end".to_owned()),
         Ok(Finish::Stopped) => (JobEndReason::Interrupted, format!("stopped after step {step}")),
         Err(Failure { reason: JobEndReason::StartFailed, message }) => return refuse(&message, EXIT_MACHINE as u8),
@@ -96,7 +100,21 @@ fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>>
     Ok((!is_over && order.attempt == attempt).then_some(order))
 }
 
-fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &Stop, step: &mut u64) -> Result<Finish> {
+/// What is opened before the runner is confined.
+struct Opened {
+    /// None for a job that computes on the CPU.
+    cuda: Option<Cuda>,
+    inputs: OpenInputs,
+}
+
+fn train(
+    folder: &JobFolder,
+    order: &Order,
+    opened: Opened,
+    report: &mut Report,
+    stop: &Stop,
+    step: &mut u64,
+) -> Result<Finish> {
     // Told before anything can go wrong: what was written beyond that step does not count from here
     // on.
     let (loaded, resumed) = resume(folder, order, report)?;
@@ -118,7 +136,7 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &Stop, st
         }
         None => tracing::warn!("the event files hold as much as jobs.max_event_bytes allows; the journal has the rest"),
     }
-    let device = device(order)?;
+    let device = device(opened.cuda.as_ref())?;
     tch::set_num_threads(i32::try_from(order.lease.cpu_threads).unwrap_or(i32::MAX));
     tch::set_num_interop_threads(1);
     let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
@@ -131,7 +149,7 @@ fn train(folder: &JobFolder, order: &Order, report: &mut Report, stop: &Stop, st
         let what = "it has no checkpoint any more, and warm_start.resume wants it to go on from one";
         return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
-    let mut training = assemble(spec, order, folder, device, loaded)?;
+    let mut training = assemble(spec, order, opened.inputs, folder, device, loaded)?;
     if let Some(gpu) = &order.lease.gpu {
         match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {
             Ok(meter) => training.meter = Some((gpu.index, meter)),
@@ -179,15 +197,21 @@ fn resume(folder: &JobFolder, order: &Order, report: &mut Report) -> Result<(Opt
     Ok((loaded, resumed))
 }
 
-/// The device of the order. CUDA is opened only for a job that has a GPU.
-fn device(order: &Order) -> Result<Device> {
+/// CUDA for a job that has a GPU.
+fn open_cuda(order: &Order) -> Option<Cuda> {
     match order.lease.device {
-        LeasedDevice::Cpu => Ok(Device::Cpu),
-        LeasedDevice::Cuda => match Cuda::open().absence() {
-            Some(reason) => Err(Failure::new(JobEndReason::DeviceUnavailable, reason)),
-            // The one that CUDA_VISIBLE_DEVICES leaves.
-            None => Ok(Device::Cuda(0)),
-        },
+        LeasedDevice::Cpu => None,
+        LeasedDevice::Cuda => Some(Cuda::open()),
+    }
+}
+
+/// The device of the order.
+fn device(cuda: Option<&Cuda>) -> Result<Device> {
+    match cuda.map(Cuda::absence) {
+        None => Ok(Device::Cpu),
+        Some(Some(reason)) => Err(Failure::new(JobEndReason::DeviceUnavailable, reason)),
+        // The one that CUDA_VISIBLE_DEVICES leaves.
+        Some(None) => Ok(Device::Cuda(0)),
     }
 }
 

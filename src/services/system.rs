@@ -10,7 +10,7 @@ use super::status;
 use crate::checkup::Checkup;
 use crate::gate::Kept;
 use crate::gpu::{NvmlReading, Watcher};
-use crate::job::probe::{Found, ProbeReport};
+use crate::job::probe::{Confinement, Found, ProbeReport};
 use crate::manager::{Manager, PythonReport};
 use crate::node::NodeSource;
 use crate::proto::v1;
@@ -46,6 +46,11 @@ impl System {
 fn library(found: Found) -> v1::LibraryVersion {
     let Found { version, path, absent_reason, found_by } = found;
     v1::LibraryVersion { version, path, absent_reason, found_by }
+}
+
+fn limits(confinement: Confinement) -> v1::Confinement {
+    let Confinement { landlock_abi, no_new_privileges, enforced, missing } = confinement;
+    v1::Confinement { landlock_abi, no_new_privileges, enforced, missing }
 }
 
 #[tonic::async_trait]
@@ -96,7 +101,9 @@ impl SystemService for System {
     }
 
     async fn get_cluster(&self, _request: Request<v1::GetClusterRequest>) -> Result<Response<v1::Cluster>, Status> {
-        let cuda = self.manager.probe().map(|told| match told {
+        let probe = self.manager.probe();
+        let confinement = probe.as_ref().and_then(|told| told.as_ref().ok()).map(|report| report.confinement.clone());
+        let cuda = probe.map(|told| match told {
             Ok(report) if report.cuda_devices > 0 => Ok(report.cuda_devices),
             Ok(report) => Err(report.cuda.absent_reason),
             Err(reason) => Err(reason),
@@ -110,6 +117,7 @@ impl SystemService for System {
             reason: [vec![source.message.clone()], source.remedies.clone()].concat().join("; "),
         });
         cluster.gpu_source = Some(source);
+        cluster.runner_confinement = confinement.map(limits);
         Ok(Response::new(cluster))
     }
 }

@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::journal::JobFolder;
+
 // The last one means something in debug builds only: see `fault`.
 const NAMES: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "TORCHD_FAULT"];
 const PREFIXES: [&str; 4] = ["CUDA_", "NVIDIA_", "OMP_", "MKL_"];
@@ -44,6 +46,18 @@ pub(super) fn of_runner(
     kept
 }
 
+/// What a runner with a GPU sees besides: the one that CUDA shows it, and where CUDA and PyTorch
+/// keep the kernels that they compile. A folder that jobs share would let one give another its
+/// kernels.
+pub(super) fn of_gpu(visible: String, folder: &JobFolder) -> [(&'static str, OsString); 3] {
+    let kernels = folder.kernels().into_os_string();
+    [
+        ("CUDA_VISIBLE_DEVICES", visible.into()),
+        ("CUDA_CACHE_PATH", kernels.clone()),
+        ("PYTORCH_KERNEL_CACHE_PATH", kernels),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +75,12 @@ mod tests {
         let kept = of_runner(ours, Some(Path::new("/libtorch/lib")));
         let kept: Vec<_> = kept.iter().map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap())).collect();
         assert_eq!(kept, [("PATH", "/bin"), ("OMP_SCHEDULE", "static"), ("LD_LIBRARY_PATH", "/libtorch/lib:/a")]);
+    }
+    #[test]
+    fn kernels_are_compiled_into_the_jobs_own_folder() {
+        let seen = of_gpu("GPU-1".into(), &JobFolder::new("/state/jobs/1".into()));
+        let kernels = OsString::from("/state/jobs/1/kernels");
+        assert!(seen.contains(&("CUDA_CACHE_PATH", kernels.clone())), "{seen:?}");
+        assert!(seen.contains(&("PYTORCH_KERNEL_CACHE_PATH", kernels)), "{seen:?}");
     }
 }

@@ -196,7 +196,7 @@ impl Supervisor {
             .arg(&settings.program)
             .env_clear()
             .envs(environment::of_runner(std::env::vars_os(), settings.libtorch_dir.as_deref()))
-            .envs(visible.map(|visible| ("CUDA_VISIBLE_DEVICES", visible)))
+            .envs(visible.into_iter().flat_map(|visible| environment::of_gpu(visible, folder)))
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -9,6 +9,7 @@ mod bad_requests;
 mod changed_data;
 mod clock;
 mod compatibility;
+mod confinement;
 mod crash;
 mod daemon;
 mod damage;

@@ -34,6 +34,21 @@ pub(crate) fn python() -> Option<Command> {
     Some(command)
 }
 
+/// The ABI of Landlock that the kernel has; None, and told as skipped, where it has none.
+pub(crate) fn landlock() -> Option<u32> {
+    const ONLY_VERSION: u32 = 1;
+    // SAFETY: with this flag the call reads no memory, and returns a number. (landlock(7))
+    let abi = unsafe {
+        let nothing = std::ptr::null::<u8>();
+        nix::libc::syscall(nix::libc::SYS_landlock_create_ruleset, nothing, 0_usize, ONLY_VERSION)
+    };
+    let abi = u32::try_from(abi).ok().filter(|abi| *abi > 0);
+    if abi.is_none() {
+        tell(Skip::CannotRun, "the kernel has no Landlock");
+    }
+    abi
+}
+
 /// What was made with leave of the machine; None, and told as skipped, where it was refused. Root
 /// of the whole machine may do all that tests ask for: refused to it is a skip that need not be.
 pub(crate) fn allowed<T>(what: &str, made: Result<T, String>) -> Option<T> {

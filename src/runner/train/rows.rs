@@ -13,6 +13,7 @@ use torchd::proto::{json, v1};
 use super::tests::order;
 use super::*;
 use crate::assemble::assemble;
+use crate::inputs::OpenInputs;
 use crate::seed::tests::generator;
 
 /// Steps of the unbroken run, two epochs of three batches, the last of them smaller ...
@@ -139,7 +140,7 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let reading = spec::read(&request);
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
     let order = order(files, None);
-    match assemble(spec, &order, &JobFolder::new("unused".into()), Device::Cpu, loaded) {
+    match assemble(spec, &order, OpenInputs::open(&order), &JobFolder::new("unused".into()), Device::Cpu, loaded) {
         Ok(training) => training,
         Err(failure) => panic!("{}: {}", row.name, failure.message),
     }

@@ -12,6 +12,7 @@ use torchd::proto::v1;
 
 use super::*;
 use crate::assemble::assemble;
+use crate::inputs::OpenInputs;
 use crate::seed::tests::generator;
 
 #[derive(serde::Deserialize)]
@@ -76,7 +77,7 @@ fn training() -> Training {
     };
     let spec = spec::read(&request()).spec.unwrap();
     let order = order(files("train"), Some(files("t10k")));
-    assemble(spec, &order, &JobFolder::new("unused".into()), Device::Cpu, None).unwrap()
+    assemble(spec, &order, OpenInputs::open(&order), &JobFolder::new("unused".into()), Device::Cpu, None).unwrap()
 }
 
 /// The same with the weights that PyTorch began with.

@@ -1,0 +1,66 @@
+//! The data files of an order, opened before the runner is confined: no path leads to them then.
+
+use std::path::Path;
+
+use torchd::beneath::NotAFile;
+use torchd::dataset::{DataFile, Files};
+use torchd::job::order::Order;
+use torchd::proto::v1::JobEndReason;
+use torchd::shortage::Unjudged;
+
+use crate::failure::{Failure, Result};
+
+/// The files of a job. What is wrong with them is told when they are read.
+pub(crate) struct OpenInputs {
+    pub(crate) train: Result<OpenSet>,
+    pub(crate) validation: Option<Result<OpenSet>>,
+}
+
+/// The files of a set, in the order of its format.
+pub(crate) struct OpenSet {
+    pub(crate) files: Files,
+    pub(crate) opened: Vec<DataFile>,
+}
+
+impl OpenInputs {
+    /// Opens what the order names.
+    pub(crate) fn open(order: &Order) -> Self {
+        // Files that are gone were there before then.
+        let has_begun = order.resume_step.is_some();
+        let open = |files| open_set(files, has_begun);
+        Self { train: open(&order.inputs.train), validation: order.inputs.validation.as_ref().map(open) }
+    }
+}
+
+fn open_set(files: &Files, has_begun: bool) -> Result<OpenSet> {
+    let opened = files.paths().into_iter().map(|path| open(path, has_begun)).collect::<Result<_>>()?;
+    Ok(OpenSet { files: files.clone(), opened })
+}
+
+/// A failure for that reason, unless what was found says nothing about the data.
+pub(crate) fn failure(reason: JobEndReason, what: String, unjudged: Option<Unjudged>) -> Failure {
+    match unjudged {
+        Some(Unjudged::Shortage) => Failure::machine(what),
+        // Another file system than that of the job's folder, and like it may be back some day.
+        Some(Unjudged::Storage) => Failure::new(JobEndReason::Storage, what),
+        None => Failure::new(reason, what),
+    }
+}
+
+/// Opens a data file. The request was judged with this path, which is canonical and lies under a
+/// data root: a link that has come into the way since is not followed.
+fn open(path: &Path, has_begun: bool) -> Result<DataFile> {
+    let place = path.display();
+    DataFile::open(path).map_err(|error| {
+        let what = match (NotAFile::of(&error), path.canonicalize()) {
+            (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
+            (None, Ok(found)) if found != path => {
+                format!("{place} leads to {} now; it did not when the job was taken", found.display())
+            }
+            (None, _) => format!("{place} cannot be read: {error}"),
+        };
+        let is_gone = has_begun && error.kind() == std::io::ErrorKind::NotFound;
+        let reason = if is_gone { JobEndReason::DataChanged } else { JobEndReason::BadData };
+        failure(reason, what, Unjudged::of(&error))
+    })
+}
