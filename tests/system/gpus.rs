@@ -125,7 +125,7 @@ async fn what_a_reading_cannot_be_is_absent_with_the_reason() {
         (first, "temperature.gpu_celsius", "4294967295 degrees"),
         (first, "power.average_milliwatts", "4294967295 mW"),
         (first, "power.enforced_limit_milliwatts", "4294967295 mW"),
-        (first, "power.energy_millijoules", "18446744073709552000"),
+        (first, "power.energy_millijoules", "18446744073709551615"),
         (first, "clocks.sm_hertz", "4294967295 MHz"),
         (first, "fans", "4294967295"),
         (first, "pcie.width", "4294967295"),
@@ -134,7 +134,7 @@ async fn what_a_reading_cannot_be_is_absent_with_the_reason() {
         (second, "fans", "4294967295 %"),
         (second, "processes.sm_ratio", "991 %"),
         (second, "processes.memory_ratio", "4294967295 %"),
-        (second, "processes.used_memory_bytes", "18446744073709552000 bytes"),
+        (second, "processes.used_memory_bytes", "18446744073709551614 bytes"),
     ] {
         let reason = reason(gpu, field);
         assert!(reason.starts_with(&format!("the driver tells {told}, and it can be")), "{field}: {reason}");

@@ -35,9 +35,16 @@ impl Exhausted {
 
     /// A daemon that gets no further descriptor.
     fn descriptors(daemon: &Daemon) -> Self {
-        let entries = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
-        let held: BTreeSet<u64> =
-            entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
+        let look = || -> BTreeSet<u64> {
+            let entries = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+            entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()
+        };
+        // Some are held for a moment only, as when a lock is asked: they would be free again.
+        let mut held = look();
+        for _ in 0..50 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            held = held.intersection(&look()).copied().collect();
+        }
         // The limit is one on their numbers, of which the lowest that is free is given out first.
         Self::limit(daemon, Resource::Nofile, (0..).find(|number| !held.contains(number)))
     }
