@@ -64,8 +64,7 @@ impl Checkup {
     /// Judges this machine on a day, with what the runner's probe told.
     pub async fn judge(&self, probe: &Result<ProbeReport, String>, day: Date) -> CompatibilityReport {
         let facts = self.facts(probe).await;
-        // What we gathered ourselves reads back; if some program told an odd version, that fact is
-        // not known.
+        // Our own facts read back. A version that a program tells oddly makes a fact unknown.
         let read = Facts::read(&facts, &self.catalogue).unwrap_or_else(|wrong| {
             tracing::warn!(%wrong, "facts of this machine are not understood");
             Facts::default()

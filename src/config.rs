@@ -33,8 +33,8 @@ pub struct Settings {
     pub grpc_max_message_bytes: usize,
     /// Calls that a connection may have in hand at once.
     pub grpc_max_streams: u32,
-    /// A connection is asked so often whether its client lives, and cut where the answer takes as
-    /// long again.
+    /// The interval of keepalive pings. A connection whose client does not answer one within another
+    /// interval is closed.
     pub grpc_keepalive_interval: Duration,
     /// The Unix socket that serves gRPC too; None to put it into the runtime directory or the state
     /// folder.

@@ -39,7 +39,7 @@ pub trait Format<P> {
     /// gave none for one; it is asked for all.
     fn locate<Q>(&self, find: &mut dyn FnMut(&'static str, &P) -> Option<Q>) -> Option<Self::With<Q>>;
 
-    /// What the set holds. Small files are read whole, large ones judged by their headers.
+    /// The contents of the set. Small files are read whole, large ones judged by their headers.
     /// `files` are its files, opened, in the order of [`Format::files`].
     ///
     /// # Errors
@@ -55,13 +55,13 @@ pub trait Format<P> {
 
 /// A set of examples that is open. The examples of a place are the same whenever it is asked.
 pub trait Source: Send {
-    /// What it holds.
+    /// Its contents.
     fn facts(&self) -> &Facts;
 
     /// Puts the examples of these places, each below the number of examples, into a batch.
     ///
     /// # Errors
-    /// What is wrong with a file that could only be seen now.
+    /// The fault of a file that could only be seen now.
     fn fill(&mut self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem>;
 }
 

@@ -221,8 +221,8 @@ fuzz_target!(|data: &[u8]| {
     // To judge takes two buffers and what unpacks, whatever the files promise.
     let (_caller, wanted) = Wanted::by_caller();
     let judged = bounded(1 << 20, || SET.inspect(&opened(&place.images, &place.labels), &wanted));
-    // To load takes what is there, and a vector holds up to three times that while it grows; a label
-    // becomes eight bytes. gzip packs 1032 bytes into one at best.
+    // To load takes what is there, and a vector holds up to three times that while it grows; a
+    // label becomes eight bytes. gzip packs 1032 bytes into one at best.
     let most = (1 << 20) + 3 * 1032 * (images.file.len() + 9 * labels.file.len());
     let loaded = bounded(most, || SET.open(&opened(&place.images, &place.labels)));
     let loaded = loaded.map(Loaded::of);

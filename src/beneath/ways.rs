@@ -23,7 +23,7 @@ const MOST_LINKS: usize = 40;
 /// A root, as a path is held against it.
 #[derive(Debug)]
 pub struct Around<R> {
-    /// What the caller knows it by.
+    /// The caller's name for it.
     pub root: R,
     /// Its canonical path.
     pub real: PathBuf,
@@ -55,8 +55,8 @@ pub enum Astray {
     Unreadable(PathBuf, io::Error),
 }
 
-/// A path without `.` and `..`, by its names alone: `link/..` is the folder that holds the link, not
-/// the one that holds its target.
+/// A path without `.` and `..`, by its names alone: `link/..` is the folder that holds the link,
+/// not the one that holds its target.
 pub fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {

@@ -18,8 +18,8 @@ use crate::tensor_file::{
 /// Tells what is in a file; None for one of another kind.
 type Reader = fn(&File) -> Option<FileContents>;
 
-/// Who reads which kind of file: the first one that knows it. The last one takes every file, and
-/// says what it looks like.
+/// The readers, each for a kind of file. The first that knows a file reads it; the last takes every
+/// file and names its kind.
 const READERS: [Reader; 2] = [exported::read, weights];
 
 /// Prints what is in a file. Exits with 1 where torchd would refuse it.

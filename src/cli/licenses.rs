@@ -11,8 +11,8 @@ use super::table;
 /// the three programs.
 const PACKAGES: &str = include_str!("licenses.tsv");
 
-/// What no package of Cargo's list names: SQLite, which is built in, and what the runner loads and
-/// torchd does not contain. (The licence files of the wheels that `make libtorch` fetches.)
+/// Libraries that Cargo does not list: SQLite, which is built in, and those that the runner loads
+/// and torchd does not contain. (The licence files of the wheels that `make libtorch` fetches.)
 const LIBRARIES: [[&str; 4]; 4] = [
     ["SQLite", "as in libsqlite3-sys", "public domain", "https://sqlite.org/copyright.html"],
     ["libtorch", "2.11.0", "BSD-3-Clause, with parts under others", "libtorch/licenses/torch-2.11.0/"],

@@ -2,8 +2,7 @@
 //! All calls read by it.
 //!
 //! A text is judged by its length first, so that reading takes no longer than its bound allows.
-//! What cannot be read is answered with what was found, what would be right, and the nearest that
-//! is known.
+//! The answer to an unreadable text names the text, the right form, and the nearest known value.
 
 use std::fmt;
 

@@ -39,7 +39,7 @@ pub(super) struct Listeners {
 struct Limits {
     /// Calls that it may have in hand at once.
     max_streams: u32,
-    /// It is asked so often whether its client lives. One that does not answer within as long again
+    /// The interval of keepalive pings. A client that does not answer one within another interval
     /// is gone, and its watches end.
     keepalive: Duration,
 }

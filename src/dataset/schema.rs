@@ -2,14 +2,14 @@
 
 use crate::shortage::Unjudged;
 
-/// What a set holds.
+/// The contents of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Examples; at least one.
     pub examples: u64,
-    /// What a network gets of an example; at least one.
+    /// The inputs of a network; at least one.
     pub inputs: Vec<Field>,
-    /// What it should answer.
+    /// The right answer.
     pub target: Field,
     /// Bytes of its files as they lie on the disk, in the order of the format.
     pub sizes: Vec<u64>,
@@ -52,7 +52,7 @@ pub struct Range {
     pub highest_at: u64,
 }
 
-/// What is wrong with a file of a set.
+/// A fault of a file of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Where a spec names the file, within the format's section: `labels`.

@@ -1,5 +1,5 @@
-//! The record of one seeded step that torchd's export helper writes into an archive: inputs, and the
-//! losses and gradients that PyTorch computed of them. (`python/torchd_export.py`)
+//! The record of one seeded step that torchd's export helper writes into an archive: inputs, and
+//! the losses and gradients that PyTorch computed of them. (`python/torchd_export.py`)
 
 use serde::Deserialize;
 

@@ -23,11 +23,11 @@ pub struct Checkpoints {
 pub struct KeepBest {
     /// How many.
     pub count: u32,
-    /// What they are compared by; None until the metrics of the job are known.
+    /// The quantity that they are compared by; None until the metrics of the job are known.
     pub by: Option<Quantity>,
 }
 
-/// What checkpoints are compared by, over the validation set.
+/// A quantity that checkpoints are compared by, over the validation set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantity {
     /// The loss.

@@ -10,7 +10,7 @@ use crate::proto::v1::{self, JobEndReason};
 const MOST_RESTARTS: u32 = 100;
 /// Times of waiting are no longer.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// A job that is interrupted so often in a row without saving anything new ends: it will not get
+/// The most interruptions in a row without a new checkpoint. A job with more ends: it will not get
 /// anywhere.
 const MOST_FRUITLESS: u32 = 5;
 

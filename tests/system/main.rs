@@ -20,6 +20,7 @@ mod endurance;
 mod first_job;
 mod full_disk;
 mod gpu_jobs;
+mod gpu_views;
 mod gpus;
 mod inspect;
 mod limits;

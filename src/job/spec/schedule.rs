@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn a_cosine_goes_as_pytorch_tells_it_and_a_warmup_grows_evenly() {
         let cosine = Schedule::Cosine(Cosine { warmup_steps: 0, final_ratio: 0.1 });
-        // CosineAnnealingLR(T_max=10, eta_min=0.1) of a rate of 1: 0.1 + 0.9 * (1 + cos(pi t / 10)) / 2.
+        // CosineAnnealingLR(T_max=10, eta_min=0.1) of a rate of 1: 0.1 + 0.9 * (1 + cos(pi t / 10))
+        // / 2.
         for (step, rate) in [(0, 1.0), (5, 0.55), (9, 0.122_024_567_667_181_15), (10, 0.1)] {
             assert!((cosine.at(step, 10) - rate).abs() < 1e-15, "{step}: {}", cosine.at(step, 10));
         }
