@@ -25,8 +25,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::fault;
-pub use error::StoreError;
-pub use jobs::{Asked, ListQuery, Page, Stored};
+pub use error::{Odd, StoreError};
+pub use jobs::{Asked, ListQuery, Page, Unfinished};
 pub use offline::{Contents, born, look, make};
 
 /// Another program that looks into the database, such as sqlite3, may hold it for a moment.

@@ -77,8 +77,8 @@ pub enum JobError {
     /// The job has nothing but a checkpoint to begin with.
     #[error("{}: it cannot begin anew, as its warm_start.resume wants it to go on from a checkpoint; create another job", .0.name())]
     NothingToBeginWith(JobId),
-    /// The job's folder may be newer than the database and cannot be used.
-    #[error("{}: nothing can be done with it, as its folder may be newer than the database and cannot be used: {why}{}", id.name(), if *is_unread { "; try again later" } else { "" })]
+    /// The job's folder may be newer than the database and cannot be used, or its row cannot be read.
+    #[error("{}: nothing can be done with it, as {why}{}", id.name(), if *is_unread { "; try again later" } else { "" })]
     LeftAlone {
         /// The job.
         id: JobId,

@@ -1,5 +1,6 @@
-//! The jobs that are left alone: their folders may be newer than the database and cannot be used,
-//! so that nothing may be done with them. A folder that could not be read is looked at again.
+//! The jobs that are left alone: their folders may be newer than the database and cannot be used, or
+//! this version cannot read their rows. Nothing may be done with them. A folder that could not be
+//! read is looked at again.
 
 use super::JobError;
 use super::live::Live;
@@ -7,18 +8,24 @@ use super::recovery::{self, LeftAlone, Settled};
 use super::task::Task;
 use crate::job::JobId;
 use crate::scheduler::Wait;
+use crate::store::StoreError;
 
 impl Task {
     /// Leaves a job alone. A runner that nobody can look after saves a checkpoint and ends; no job
     /// hears of it. One whose folder cannot be read now goes on.
     pub(super) async fn leave_alone(&mut self, left: LeftAlone) -> Result<(), JobError> {
         let LeftAlone { id, why, is_unread, stray } = &left;
-        tracing::error!(job.id = %id, stray, is_unread, "the job is left alone, as its folder may be newer than the database and cannot be used: {why}");
+        tracing::error!(job.id = %id, stray, is_unread, "the job is left alone, as {why}");
         if let Some(attempt) = stray {
             self.supervisor.adopt(id.clone(), self.folder(id), *attempt).stop();
         }
+        let row = match self.store.get(id.clone()).await {
+            // There is no job to show.
+            Err(StoreError::Odd(_)) => None,
+            row => row?.filter(|job| !job.state.is_final()),
+        };
         if !self.live.contains(id)
-            && let Some(job) = self.store.get(id.clone()).await?.filter(|job| !job.state.is_final())
+            && let Some(job) = row
         {
             let mut live = Live::new(job);
             if live.job.state.is_active() {
@@ -27,9 +34,7 @@ impl Task {
             self.live.push(live);
         }
         if let Some(live) = self.live.get_mut(id) {
-            let words =
-                format!("it is left alone, as its folder may be newer than the database and cannot be used: {why}");
-            live.waits_for(Wait::For(words.into()));
+            live.waits_for(Wait::For(format!("it is left alone, as {why}").into()));
         }
         self.left_alone.insert(id.clone(), left);
         Ok(())

@@ -15,7 +15,7 @@ use super::{JobError, folder};
 use crate::dataset::DataRoots;
 use crate::job::{Job, JobId};
 use crate::journal::JobFolder;
-use crate::store::Store;
+use crate::store::{Store, StoreError, Unfinished};
 
 /// The name of a folder whose job is being deleted.
 const DELETED: &str = ".deleted-";
@@ -40,10 +40,12 @@ pub(super) struct Reconciled {
     pub(super) left_alone: Vec<LeftAlone>,
 }
 
-/// A job that is left alone, because its folder may be newer than the database and cannot be used.
+/// A job that is left alone: its folder may be newer than the database and cannot be used, or this
+/// version cannot read its row.
 #[derive(Debug)]
 pub(super) struct LeftAlone {
     pub(super) id: JobId,
+    /// The reason, a clause.
     pub(super) why: String,
     /// A part of the folder cannot be read: nothing is known, and it is looked at again.
     pub(super) is_unread: bool,
@@ -70,7 +72,8 @@ pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store)
         tracing::error!(%error, "whether job.json of the jobs that ended last is up to date cannot be told");
         Vec::new()
     });
-    let rows: Vec<Job> = store.unfinished().await?.into_iter().chain(ended).collect();
+    let Unfinished { jobs, odd } = store.unfinished().await?;
+    let rows: Vec<Job> = jobs.into_iter().chain(ended).collect();
     let (known, born) = (store.ids().await?, store.born());
     let (place, roots) = (jobs_dir.to_owned(), roots.clone());
     let look = move || {
@@ -81,6 +84,9 @@ pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store)
                 tracing::warn!(job.id = %row.id, %error, "what the last daemon has left half-written cannot be removed");
             }
             found.push(compare(row, &folder, &roots));
+        }
+        for (id, odd) in odd {
+            found.push(unusable(&id, &folder(&place, &id), odd.to_string()));
         }
         for (id, folder) in JobFolder::all(&place)?.into_iter().filter(|(id, _)| !known.contains(id)) {
             found.push(judge(&id, &folder, Old { row: None, born }, &roots));
@@ -96,7 +102,7 @@ pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store)
             Settled::LeftAlone(left) => left_alone.push(left),
         }
     }
-    let mut unfinished = store.unfinished().await?;
+    let mut unfinished = store.unfinished().await?.jobs;
     unfinished.retain(|job| left_alone.iter().all(|left| left.id != job.id));
     Ok(Reconciled { unfinished, unwritten, left_alone })
 }
@@ -134,12 +140,16 @@ pub(super) async fn look_again(
     roots: &DataRoots,
     store: &Store,
 ) -> Result<Settled, JobError> {
-    let (row, born) = (store.get(id.clone()).await?, store.born());
-    let (id, roots) = (id.clone(), roots.clone());
+    let row = match store.get(id.clone()).await {
+        Err(StoreError::Odd(odd)) => Err(odd),
+        row => Ok(row?),
+    };
+    let (id, roots, born) = (id.clone(), roots.clone(), store.born());
     let look = move || {
         Ok(match row {
-            Some(row) => compare(row, &folder, &roots),
-            None => judge(&id, &folder, Old { row: None, born }, &roots),
+            Ok(Some(row)) => compare(row, &folder, &roots),
+            Ok(None) => judge(&id, &folder, Old { row: None, born }, &roots),
+            Err(odd) => unusable(&id, &folder, odd.to_string()),
         })
     };
     let found = blocking(look).await.map_err(JobError::folder("the job's folder cannot be looked at"))?;
@@ -149,7 +159,9 @@ pub(super) async fn look_again(
 /// Compares a row with the folder of its job.
 fn compare(row: Job, folder: &JobFolder, roots: &DataRoots) -> Found {
     let id = row.id.clone();
-    let unread = |why| Found::Unusable(LeftAlone { id: row.id.clone(), why, is_unread: true, stray: None });
+    let unread = |why: String| {
+        Found::Unusable(LeftAlone { id: row.id.clone(), why: not_told(&why), is_unread: true, stray: None })
+    };
     let has_gone_on = match folder.last_attempt() {
         Ok(last) => !row.state.is_final() && last > row.attempt,
         Err(_) if row.state.is_final() => false,
@@ -174,18 +186,30 @@ fn compare(row: Job, folder: &JobFolder, roots: &DataRoots) -> Found {
 
 /// The job of a folder that is newer than the database. One that holds none agrees with it.
 fn judge(id: &JobId, folder: &JobFolder, old: Old<'_>, roots: &DataRoots) -> Found {
-    let left_alone = |why, is_unread, stray| Found::Unusable(LeftAlone { id: id.clone(), why, is_unread, stray });
     match rebuild(id, folder, Some(old), roots) {
         Ok(rebuilt) => rebuilt.map_or(Found::Same, |rebuilt| Found::Newer(Box::new(rebuilt))),
-        Err(NotRebuilt::Unread(why)) => left_alone(why, true, None),
-        Err(NotRebuilt::Unusable(why)) => match folder.last_attempt() {
-            // A runner whose locks cannot be asked may be alive.
-            Ok(attempt) => {
-                let stray = Some(attempt).filter(|attempt| *attempt > 0 && is_alive(folder).unwrap_or(true));
-                left_alone(why, false, stray)
-            }
-            Err(error) => left_alone(format!("{why}; its attempts cannot be told: {error}"), true, None),
-        },
+        Err(NotRebuilt::Unread(why)) => {
+            Found::Unusable(LeftAlone { id: id.clone(), why: not_told(&why), is_unread: true, stray: None })
+        }
+        Err(NotRebuilt::Unusable(why)) => unusable(id, folder, not_told(&why)),
+    }
+}
+
+/// The reason to leave a job alone whose folder tells nothing.
+fn not_told(why: &str) -> String {
+    format!("its folder may be newer than the database and cannot be used: {why}")
+}
+
+/// A job that this version cannot carry on, with the attempt of its runner if that may live.
+fn unusable(id: &JobId, folder: &JobFolder, why: String) -> Found {
+    let left_alone = |why, is_unread, stray| Found::Unusable(LeftAlone { id: id.clone(), why, is_unread, stray });
+    match folder.last_attempt() {
+        // A runner whose locks cannot be asked may be alive.
+        Ok(attempt) => {
+            let stray = Some(attempt).filter(|attempt| *attempt > 0 && is_alive(folder).unwrap_or(true));
+            left_alone(why, false, stray)
+        }
+        Err(error) => left_alone(format!("{why}; its attempts cannot be told: {error}"), true, None),
     }
 }
 

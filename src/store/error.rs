@@ -24,13 +24,8 @@ pub enum StoreError {
         expected: u64,
     },
     /// A row that this version cannot have written.
-    #[error("the database holds something odd for job {id}: {what}")]
-    Odd {
-        /// The job.
-        id: String,
-        /// The oddity.
-        what: String,
-    },
+    #[error(transparent)]
+    Odd(#[from] Odd),
     /// The file is damaged, or is no database.
     #[error("damaged, or no database; SQLite says: {what}")]
     Damaged {
@@ -61,4 +56,20 @@ pub enum StoreError {
         /// The newest form of this version.
         known: usize,
     },
+}
+
+/// A row that this version cannot have written: it is damaged, or a later version wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the database holds something odd for job {id}: {what}")]
+pub struct Odd {
+    /// The job.
+    pub id: String,
+    /// The oddity.
+    pub what: String,
+}
+
+impl Odd {
+    pub(super) fn new(id: &str, what: &dyn std::fmt::Display) -> Self {
+        Self { id: id.to_owned(), what: what.to_string() }
+    }
 }

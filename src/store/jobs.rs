@@ -1,23 +1,32 @@
 //! Jobs in the database.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::error::Odd;
 use super::rows::{Encoded, columns, decode, micros};
 use super::{Store, StoreError};
 use crate::job::{Job, JobId, State};
 
-/// A job and its place in the order of all jobs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
+/// A row and its place in the order of all jobs.
+pub(super) struct Stored {
     /// Rises from job to job.
-    pub seq: i64,
-    /// The job.
-    pub job: Job,
+    pub(super) seq: i64,
+    /// The job. A later version may have written a row that this one cannot read.
+    pub(super) job: Result<Job, Odd>,
+}
+
+/// Jobs that have not ended.
+#[derive(Debug, Default)]
+pub struct Unfinished {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+    /// The jobs whose rows cannot be read.
+    pub odd: Vec<(JobId, Odd)>,
 }
 
 /// A request that can be told apart from others.
@@ -76,7 +85,7 @@ impl Store {
             let sql = "SELECT job_id, asked FROM request WHERE id = ?1";
             let row = connection.query_row(sql, [&request_id], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
             let Some((id, asked)) = row.optional()? else { return Ok(None) };
-            let odd = |error: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: error.to_string() };
+            let odd = |error: &dyn std::fmt::Display| Odd::new(&id, error);
             Ok(Some((id.parse().map_err(|error| odd(&error))?, asked)))
         })
         .await
@@ -128,7 +137,7 @@ impl Store {
             let mut found = BTreeSet::new();
             for id in rows {
                 let id = id?;
-                let odd = |error: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: error.to_string() };
+                let odd = |error: &dyn std::fmt::Display| Odd::new(&id, error);
                 found.insert(id.parse().map_err(|error| odd(&error))?);
             }
             Ok(found)
@@ -164,7 +173,7 @@ impl Store {
         self.read(move |connection| {
             let sql = format!("SELECT {COLUMNS} FROM job WHERE id = ?1");
             let found = connection.query_row(&sql, [id.as_str()], |row| Ok(decode(row))).optional()?;
-            found.transpose().map(|stored| stored.map(|stored| stored.job))
+            Ok(found.transpose()?.map(|row| row.job).transpose()?)
         })
         .await
     }
@@ -185,29 +194,36 @@ impl Store {
             }
             // One more than asked for tells whether there is a next page.
             values.push((query.limit as i64 + 1).into());
-            let mut stored = select(connection, &sql, rusqlite::params_from_iter(values))?;
+            let mut rows = select(connection, &sql, rusqlite::params_from_iter(values))?;
             let mut bytes = 0;
-            let fits = stored.iter().take_while(|stored| {
-                bytes += stored.job.spec.to_proto().encoded_len();
+            let fits = rows.iter().take_while(|row| {
+                bytes += row.job.as_ref().map_or(0, |job| job.spec.to_proto().encoded_len());
                 bytes <= MOST_PAGE_BYTES
             });
             let count = fits.count().clamp(1, query.limit.max(1));
-            let next = (stored.len() > count).then(|| {
-                stored.truncate(count);
-                stored.last().map_or(0, |last| last.seq)
+            let next = (rows.len() > count).then(|| {
+                rows.truncate(count);
+                rows.last().map_or(0, |last| last.seq)
             });
-            Ok(Page { jobs: stored.into_iter().map(|stored| stored.job).collect(), next })
+            Ok(Page { jobs: readable(rows), next })
         })
         .await
     }
 
-    /// Jobs that have not ended, oldest first.
-    pub async fn unfinished(&self) -> Result<Vec<Job>, StoreError> {
+    /// Jobs that have not ended, oldest first, and the rows among them that cannot be read.
+    pub async fn unfinished(&self) -> Result<Unfinished, StoreError> {
         self.read(|connection| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM job WHERE state IN ('queued', 'starting', 'running', 'stopping', 'paused') ORDER BY seq"
             );
-            Ok(select(connection, &sql, [])?.into_iter().map(|stored| stored.job).collect())
+            let mut found = Unfinished::default();
+            for Stored { job, .. } in select(connection, &sql, [])? {
+                match job {
+                    Ok(job) => found.jobs.push(job),
+                    Err(odd) => found.odd.push((odd.id.parse().map_err(|_| odd.clone())?, odd)),
+                }
+            }
+            Ok(found)
         })
         .await
     }
@@ -216,7 +232,7 @@ impl Store {
     pub async fn newest_ended(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
         self.read(move |connection| {
             let sql = format!("SELECT {COLUMNS} FROM job WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT ?1");
-            Ok(select(connection, &sql, [limit as i64])?.into_iter().map(|stored| stored.job).collect())
+            Ok(readable(select(connection, &sql, [limit as i64])?))
         })
         .await
     }
@@ -227,7 +243,7 @@ impl Store {
             let sql = format!(
                 "SELECT {COLUMNS} FROM job WHERE ended IS NOT NULL AND json_extract(spec, '$.output.mirror') IS NOT NULL"
             );
-            Ok(select(connection, &sql, [])?.into_iter().map(|stored| stored.job).collect())
+            Ok(readable(select(connection, &sql, [])?))
         })
         .await
     }
@@ -244,7 +260,7 @@ impl Store {
             let mut found = Vec::new();
             for row in statement.query_map([micros(now)], row)? {
                 let (id, ttl) = row?;
-                let odd = |error: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: error.to_string() };
+                let odd = |error: &dyn std::fmt::Display| Odd::new(&id, error);
                 let ttl = Duration::try_from_secs_f64(ttl).map_err(|error| odd(&error))?;
                 found.push((id.parse().map_err(|error| odd(&error))?, ttl));
             }
@@ -261,7 +277,7 @@ impl Store {
             let mut counts = Vec::new();
             for row in rows {
                 let (label, count) = row?;
-                let odd = || StoreError::Odd { id: "any".into(), what: format!("the state {label:?}") };
+                let odd = || Odd::new("any", &format!("the state {label:?}"));
                 counts.push((State::from_label(&label).ok_or_else(odd)?, count as u64));
             }
             Ok(counts)
@@ -301,14 +317,24 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<(Job, Option<Asked>)>, 
     let requests = statement
         .query_map([], |row| Ok((row.get::<_, String>(0)?, Asked { request_id: row.get(1)?, spec: row.get(2)? })))?;
     let mut requests: HashMap<String, Asked> = requests.collect::<Result<_, _>>()?;
-    let jobs = select(connection, &format!("SELECT {COLUMNS} FROM job ORDER BY seq"), [])?;
-    Ok(jobs
-        .into_iter()
-        .map(|Stored { job, .. }| {
-            let request = requests.remove(job.id.as_str());
-            (job, request)
-        })
-        .collect())
+    let rows = select(connection, &format!("SELECT {COLUMNS} FROM job ORDER BY seq"), [])?;
+    let with_request = |row: Stored| {
+        let job = row.job?;
+        let request = requests.remove(job.id.as_str());
+        Ok((job, request))
+    };
+    rows.into_iter().map(with_request).collect()
+}
+
+/// The jobs of the rows that can be read. Each other one is logged once.
+fn readable(rows: Vec<Stored>) -> Vec<Job> {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let note = |odd: Odd| {
+        if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(odd.id.clone()) {
+            tracing::error!(job.id = %odd.id, "{odd}; the job is left out of lists");
+        }
+    };
+    rows.into_iter().filter_map(|row| row.job.map_err(note).ok()).collect()
 }
 
 fn select(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Stored>, StoreError> {
@@ -433,7 +459,33 @@ mod tests {
             }
         }
         assert_eq!(names, (0..7).rev().map(|number| format!("job {number}")).collect::<Vec<_>>());
-        assert_eq!(store.unfinished().await.unwrap()[0].spec.display_name, "job 0");
+        assert_eq!(store.unfinished().await.unwrap().jobs[0].spec.display_name, "job 0");
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_read_hides_no_other_and_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("torchd.db");
+        let store = Store::open(&path).unwrap();
+        for number in 0..4 {
+            store.insert(job(number), None).await.unwrap();
+        }
+        let odd = job(2).id;
+        let later = "UPDATE job SET spec = json_set(spec, '$.of_a_later_version', 1) WHERE id = ?1";
+        assert_eq!(Connection::open(&path).unwrap().execute(later, [odd.as_str()]).unwrap(), 1);
+
+        let page = |before| store.list(ListQuery { before, limit: 2, ..ListQuery::default() });
+        let names = |page: &Page| page.jobs.iter().map(|job| job.spec.display_name.clone()).collect::<Vec<_>>();
+        let first = page(None).await.unwrap();
+        assert_eq!((names(&first), first.next.is_some()), (vec!["job 3".to_owned()], true));
+        let second = page(first.next).await.unwrap();
+        assert_eq!((names(&second), second.next), (vec!["job 1".to_owned(), "job 0".to_owned()], None));
+
+        let unfinished = store.unfinished().await.unwrap();
+        assert_eq!((unfinished.jobs.len(), &unfinished.odd[0].0), (3, &odd));
+        let refused = store.get(odd).await.unwrap_err().to_string();
+        assert!(refused.contains("of_a_later_version"), "{refused}");
+        assert!(super::super::look(&path).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::Row;
 
 use super::StoreError;
+use super::error::Odd;
 use super::jobs::Stored;
 use crate::job::{Job, Spec, State};
 use crate::proto::json;
@@ -40,7 +41,7 @@ pub(super) struct Encoded {
 impl Encoded {
     /// Writes them.
     pub(super) fn new(job: &Job) -> Result<Self, StoreError> {
-        let odd = |what: String| StoreError::Odd { id: job.id.to_string(), what };
+        let odd = |what: String| Odd { id: job.id.to_string(), what };
         Ok(Self {
             spec: json::to_string(&job.spec.to_proto(), false).map_err(|error| odd(error.to_string()))?,
             inputs: serde_json::to_string(&job.inputs).map_err(|error| odd(error.to_string()))?,
@@ -56,14 +57,23 @@ impl Encoded {
     }
 }
 
-/// The job of a row.
+/// Reads a row. An error of SQLite is no word on the row.
 pub(super) fn decode(row: &Row<'_>) -> Result<Stored, StoreError> {
+    let job = match job(row) {
+        Ok(job) => Ok(job),
+        Err(StoreError::Odd(odd)) => Err(odd),
+        Err(error) => return Err(error),
+    };
+    Ok(Stored { seq: row.get("seq")?, job })
+}
+
+fn job(row: &Row<'_>) -> Result<Job, StoreError> {
     let id: String = row.get("id")?;
-    let odd = |what: &dyn std::fmt::Display| StoreError::Odd { id: id.clone(), what: what.to_string() };
+    let odd = |what: &dyn std::fmt::Display| Odd::new(&id, what);
     let state: String = row.get("state")?;
     let (end, progress): (Option<String>, Option<String>) = (row.get("end")?, row.get("final_progress")?);
     let spec = json::from_str(&row.get::<_, String>("spec")?).map_err(|error| odd(&error))?;
-    let job = Job {
+    Ok(Job {
         id: id.parse().map_err(|error| odd(&error))?,
         spec: Arc::new(Spec::stored(&spec).map_err(|error| odd(&error))?),
         inputs: serde_json::from_str(&row.get::<_, String>("inputs")?).map_err(|error| odd(&error))?,
@@ -76,8 +86,7 @@ pub(super) fn decode(row: &Row<'_>) -> Result<Stored, StoreError> {
         end: end.map(|text| json::from_str(&text)).transpose().map_err(|error| odd(&error))?,
         final_progress: progress.map(|text| json::from_str(&text)).transpose().map_err(|error| odd(&error))?,
         course: serde_json::from_str(&row.get::<_, String>("course")?).map_err(|error| odd(&error))?,
-    };
-    Ok(Stored { seq: row.get("seq")?, job })
+    })
 }
 
 /// Microseconds since 1970, the form of times in the database; 0 for earlier ones.

@@ -181,3 +181,37 @@ async fn a_job_whose_newer_folder_cannot_be_read_is_left_alone_until_it_can() {
     daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: unknown.name.clone(), now: true }).await.unwrap();
     daemon.watch_to_end(&unknown.name).await;
 }
+
+#[tokio::test]
+async fn rows_of_a_later_version_are_left_alone_and_hide_no_other_job() {
+    let place = tempfile::tempdir().unwrap();
+    let state_dir = place.path().join("state");
+    let daemon = leaving(&state_dir);
+    let (ended, running) = (daemon.create(spec::endless()).await, daemon.create(spec::endless()).await);
+    let cancel = |job: &v1::Job| v1::CancelJobRequest { name: job.name.clone(), now: true };
+    daemon.jobs().await.cancel_job(cancel(&ended)).await.unwrap();
+    daemon.watch_to_end(&ended.name).await;
+    let pid = started(&daemon, &running).await;
+    daemon.stop();
+    let database = rusqlite::Connection::open(state_dir.join("torchd.db")).unwrap();
+    let later = "UPDATE job SET spec = json_set(spec, '$.of_a_later_version', 1)";
+    assert_eq!(database.execute(later, []).unwrap(), 2);
+    drop(database);
+
+    let daemon = leaving(&state_dir);
+    let known = daemon.create(spec::endless()).await;
+    started(&daemon, &known).await;
+    let listed = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+    assert_eq!(listed.iter().map(|job| &job.name).collect::<Vec<_>>(), [&known.name]);
+    let get = v1::GetJobRequest { name: ended.name.clone() };
+    let status = daemon.jobs().await.get_job(get).await.unwrap_err();
+    assert!(status.message().contains("of_a_later_version"), "{status:?}");
+    let status = daemon.jobs().await.cancel_job(cancel(&running)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition, "{status:?}");
+    assert!(status.message().contains("of_a_later_version"), "{status:?}");
+    // Nobody can look after its runner: that saves a checkpoint and ends.
+    wait_for("the runner to end", || is_gone(pid).then_some(()));
+    assert!(state_dir.join(&running.name).join("job.json").exists());
+    daemon.jobs().await.cancel_job(cancel(&known)).await.unwrap();
+    daemon.watch_to_end(&known.name).await;
+}
