@@ -8,10 +8,12 @@
 mod allowed;
 pub mod archive;
 pub mod arithmetic;
+pub mod bundle;
 pub mod compile;
 mod convert;
 pub mod dtype;
 mod earlier;
+pub mod extent;
 pub mod facts;
 mod json;
 pub mod judge;
@@ -24,15 +26,18 @@ mod resolve;
 mod schema;
 pub mod seeded;
 pub mod stored;
+pub mod summary;
 pub mod trace;
 pub mod tree;
 mod write;
 
 pub use archive::{Archive, Model};
+pub use bundle::Bundle;
 pub use problem::Problem;
 pub use program::Program;
 pub use seeded::SeededStep;
 pub use stored::Stored;
+pub use summary::Summary;
 pub use write::write;
 
 #[cfg(test)]

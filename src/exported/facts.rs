@@ -1,6 +1,8 @@
 //! Facts about a program, found in its graph: the mode of the export, the inputs, the results, and
 //! the sizes of batches that it takes.
 
+use serde::{Deserialize, Serialize};
+
 use super::dtype;
 use super::program::{Argument, Graph, Output, Program, Size, TensorInfo};
 use super::refusal::Refusal;
@@ -32,7 +34,7 @@ pub struct Field {
 }
 
 /// The sizes of a batch that a program takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// The least.
     pub least: i64,

@@ -3,10 +3,10 @@
 use super::archive::Model;
 use super::compile::compile;
 use super::dtype;
-use super::facts::{Facts, Mode, Returns};
+use super::facts::{Facts, Field, Mode, Returns};
 use super::operators::Operators;
 use super::plan::Plan;
-use super::program::{Input, Program};
+use super::program::{Input, Program, Size};
 use super::refusal::Refusal;
 use crate::tensor_file::Tensor;
 
@@ -59,9 +59,9 @@ pub fn eval(model: &Model, trained: &Model, facts: &Facts, operators: &Operators
             let what = format!("it takes {}, and the graph for training {}", inputs(&judged.facts), inputs(facts));
             refusals.push(Refusal::whole(what));
         }
-        let is_loss = |facts: &Facts| matches!(facts.returns, Returns::Loss(_));
-        if is_loss(&judged.facts) != is_loss(facts) {
-            refusals.push(Refusal::whole("of the two graphs one returns a loss, and the other does not"));
+        if returns(&judged.facts) != returns(facts) {
+            let what = format!("it returns {}, and the graph for training {}", returns(&judged.facts), returns(facts));
+            refusals.push(Refusal::whole(what));
         }
     }
     for input in &model.program.inputs {
@@ -94,12 +94,24 @@ fn program(program: &Program, operators: &Operators) -> (Option<Judged>, Vec<Ref
 
 /// The inputs of a program in words; a size that differs is a star.
 fn inputs(facts: &Facts) -> String {
-    let field = |field: &super::facts::Field| {
-        let sizes = field.sizes.iter().map(|size| match size {
-            super::program::Size::Fixed(size) => size.to_string(),
-            super::program::Size::Symbol(_) | super::program::Size::Expression(_) => "*".into(),
-        });
-        format!("{} {} [{}]", field.name, dtype::name(field.dtype), sizes.collect::<Vec<_>>().join(", "))
-    };
+    let field = |field: &Field| format!("{} {} {}", field.name, dtype::name(field.dtype), sizes(&field.sizes));
     facts.inputs.iter().map(field).collect::<Vec<_>>().join("; ")
+}
+
+/// The result of a program in words, likewise.
+fn returns(facts: &Facts) -> String {
+    match &facts.returns {
+        Returns::Output(info) => format!("{} {}", dtype::name(info.dtype), sizes(&info.sizes)),
+        Returns::Loss(metrics) if metrics.is_empty() => "a loss".into(),
+        Returns::Loss(metrics) => format!("a loss with the metrics {}", metrics.join(", ")),
+        Returns::Other(what) => what.clone(),
+    }
+}
+
+fn sizes(sizes: &[Size]) -> String {
+    let sizes = sizes.iter().map(|size| match size {
+        Size::Fixed(size) => size.to_string(),
+        Size::Symbol(_) | Size::Expression(_) => "*".into(),
+    });
+    format!("[{}]", sizes.collect::<Vec<_>>().join(", "))
 }

@@ -30,7 +30,7 @@ pub fn write<W: Write>(
     source: &dyn ReaderAt,
     mut values: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>,
 ) -> Result<W> {
-    if archive.entries.has(earlier::PROGRAM) {
+    if !archive.can_be_written() {
         let what = "it is the container of PyTorch 2.7, which is not written: export the model again with 2.8 or newer";
         return Err(Problem::unsupported(earlier::PROGRAM, what));
     }

@@ -1,7 +1,10 @@
 //! The types of the values of tensors, with their names in both formats.
 
-/// The type of a tensor's values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+use serde::{Deserialize, Serialize};
+
+/// The type of a tensor's values. In JSON it has its name in safetensors files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
 pub enum Dtype {
     /// Truth value, one byte.
     Bool,
@@ -98,6 +101,20 @@ const ROWS: [Row; 22] = [
     row(Dtype::F64, 64, "F64", Some("float64"), Some("DoubleStorage")),
     row(Dtype::C64, 64, "C64", Some("complex64"), Some("ComplexFloatStorage")),
 ];
+
+impl From<Dtype> for &'static str {
+    fn from(dtype: Dtype) -> Self {
+        dtype.name()
+    }
+}
+
+impl TryFrom<String> for Dtype {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        Self::of_safetensors(&name).ok_or_else(|| format!("{name:?} is no type of tensors"))
+    }
+}
 
 impl Dtype {
     fn row(self) -> &'static Row {
