@@ -6,6 +6,7 @@ pub mod end;
 pub mod id;
 pub mod length;
 pub mod order;
+pub mod outline;
 pub mod probe;
 pub mod retention;
 pub mod retry;

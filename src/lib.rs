@@ -33,6 +33,8 @@ pub mod dataset;
 
 pub mod exported;
 
+pub mod model_judge;
+
 pub mod job;
 
 pub mod compat;

@@ -17,6 +17,7 @@ mod known_data;
 mod left_alone;
 mod live;
 mod mirrors;
+mod model_files;
 mod rebuild;
 mod recovery;
 mod requests;
@@ -137,6 +138,10 @@ pub struct Manager {
     held_bytes: watch::Receiver<u64>,
     /// What copies in the making will add.
     promised: Promised,
+    /// Asks the runner for its operators.
+    supervisor: Supervisor,
+    /// Held while the list of operators is made.
+    listing: Arc<tokio::sync::Mutex<()>>,
     settings: Arc<ManagerSettings>,
 }
 
@@ -198,7 +203,7 @@ impl Manager {
         let (events, runner_events) = mpsc::channel(256);
         let (probe_sender, probe) = watch::channel(None);
         let supervisor = Supervisor::new(settings.runner.clone(), events);
-        let prober = supervisor.clone();
+        let (prober, lister) = (supervisor.clone(), supervisor.clone());
         let is_short = Arc::<AtomicBool>::default();
         tokio::spawn(probe_until_it_works(prober, probe_sender, is_short.clone(), settings.catalogue.clone()));
         let (slots_sender, slots) = watch::channel(Vec::new());
@@ -230,6 +235,8 @@ impl Manager {
             copy_line: Arc::new(Semaphore::new(staging::COPY_LINE)),
             held_bytes,
             promised: Promised::default(),
+            supervisor: lister,
+            listing: Arc::default(),
             settings,
         })
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::outline::Outline;
 use crate::dataset::Files;
 use crate::proto::{json, v1};
 
@@ -73,7 +74,7 @@ pub enum LeasedDevice {
     Cuda,
 }
 
-/// The files of a job, as canonical paths.
+/// The files of a job, as canonical paths, and what was found in them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
@@ -81,4 +82,8 @@ pub struct Inputs {
     pub train: Files,
     /// Examples to judge by.
     pub validation: Option<Files>,
+    /// The outline of the model; None where the data did not tell enough, and in jobs of earlier
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outline: Option<Outline>,
 }

@@ -33,7 +33,7 @@ pub use labels::judge_labels;
 pub use loss::Loss;
 pub use memory::{HostMemory, judge_memory};
 pub use metric::Metric;
-pub use model::{Model, Parameter};
+pub use model::{Model, Weight};
 pub use optimizer::Optimizer;
 #[cfg(test)]
 pub(crate) use read::tests::example;
@@ -42,7 +42,7 @@ pub use resources::{Device, Resources};
 pub use schedule::Schedule;
 use training::Training;
 pub use warm_start::{WarmSource, WarmStart};
-pub use weights::{SUM_LOSS, judge_state, judge_weights};
+pub use weights::{SUM_LOSS, hidden_name, judge_state, judge_weights};
 
 /// A request that can be trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,9 +63,10 @@ pub struct Spec {
     pub batch_size: u32,
     /// Examples in a step of the validation pass; None until `fit` has seen the validation set.
     pub validation_batch_size: Option<u32>,
-    /// What is made small; None until `fit` has seen the target.
+    /// The loss; None until `fit` has seen the target, and for a model that computes its own.
     pub loss: Option<Loss>,
-    /// What is told besides the loss; empty until `fit` has seen the target.
+    /// The metrics besides the loss; empty until `fit` has seen the target, and for a model that
+    /// gives its own.
     pub metrics: Vec<Metric>,
     /// How gradients become new weights.
     pub optimizer: Optimizer,

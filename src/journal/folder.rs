@@ -31,6 +31,12 @@ impl JobFolder {
     /// The final weights once more, among the artifacts, as `torch.load` reads them.
     pub const MODEL_PT_FILE: &str = "model.pt";
 
+    /// The archive of an exported model, in a job's folder; and with the final weights among the
+    /// artifacts.
+    pub const EXPORTED: &str = "model.pt2";
+    /// The archive of its graph for evaluation, where that is another one.
+    pub const EXPORTED_EVAL: &str = "model-eval.pt2";
+
     /// Subfolders that the group may read, if the settings allow it.
     pub const SHOWN: [&str; 2] = ["tensorboard", "artifacts"];
 

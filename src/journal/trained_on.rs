@@ -99,7 +99,7 @@ mod tests {
         let target = Field { name: "y".into(), file: "labels", dtype: Dtype::I64, shape: vec![], range: None };
         let facts = Facts { examples: 9, inputs: vec![], target, sizes: vec![52, 17] };
         let train = Files::Idx(idx::Files { images: "/gone/i".into(), labels: "/gone/l".into() });
-        let inputs = Inputs { train, validation: None };
+        let inputs = Inputs { train, validation: None, outline: None };
         let found = TrainedOn::of(&inputs, &DataFacts { train: facts, validation: None });
         assert_eq!(found, TrainedOn { train: set(9, [("/gone/i", 52), ("/gone/l", 17)]), validation: None });
     }

@@ -1,23 +1,25 @@
 //! Judges a request: everything that can be known before training is told here, all mistakes at
 //! once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::file_work::{self, FileWork, Limits};
 use super::known_data::KnownData;
+use super::staging::Copies;
 use super::warm_start::{self, Warm};
-use super::{JobError, ManagerSettings, weights};
+use super::{JobError, ManagerSettings, model_files, weights};
 use crate::dataset::{DataRoots, Facts, Files, Format};
 use crate::fault;
 use crate::gate::Wanted;
 use crate::gpu::GpuSlot;
 use crate::job::length::{Length, Place, Plan};
+use crate::job::outline::Outline;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::data::Named;
 use crate::job::spec::model::Set;
-use crate::job::spec::{self, DataFacts, Demands, Device, HostMemory, Resources, Spec};
+use crate::job::spec::{self, DataFacts, Demands, Device, Fitted, HostMemory, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
@@ -48,31 +50,42 @@ pub struct Admitted {
     pub plan: Plan,
     /// Optimizer steps that are done before it begins.
     pub first_step: u64,
-    /// What it begins with.
-    pub(super) warm: Option<Warm>,
+    /// The files that it will have in its folder.
+    pub(super) copies: Copies,
+}
+
+/// The parts of the machine that a request is judged by.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// The libraries that a runner finds.
+    pub(super) probe: ProbeReport,
+    /// The reason for which no job gets a GPU, where there is one.
+    pub(super) gpu_block: Option<String>,
+    /// The GPUs.
+    pub(super) slots: Vec<GpuSlot>,
+    /// The list of the operators of libtorch; None where no model asks for it.
+    pub(super) operators: Option<PathBuf>,
 }
 
 /// Judges a request on a thread for files: data files are read.
 pub(super) async fn admit(
     message: v1::JobSpec,
     settings: Arc<ManagerSettings>,
-    probe: ProbeReport,
-    gpu_block: Option<String>,
-    slots: Vec<GpuSlot>,
+    machine: Machine,
     known: Arc<KnownData>,
     judging: &FileWork,
 ) -> Result<Admitted, JobError> {
-    let no_gpu = gpu_block.or_else(|| (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason));
     let judged = judging.run(files(&message, &settings), move |wanted| {
         fault::point("judging");
-        judge(&message, &settings, no_gpu.as_deref(), &slots, &known, wanted)
+        judge(&message, &settings, &machine, &known, wanted)
     });
     judged.await?.map_err(refused)
 }
 
 /// The files that a request names. In words these are their folders, as it writes them.
 fn files(message: &v1::JobSpec, settings: &ManagerSettings) -> file_work::Files {
-    let data = spec::read(message).data;
+    let spec::Reading { data, demands, .. } = spec::read(message);
+    let message_model = demands.model;
     let sets = data.iter().flat_map(|data| data.sets()).flat_map(|(_, set)| set.files()).map(|(_, path)| path);
     let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref());
     let (file, job) = match warm {
@@ -82,7 +95,9 @@ fn files(message: &v1::JobSpec, settings: &ManagerSettings) -> file_work::Files 
     };
     let mirror = message.output.as_ref().map(|output| &output.mirror).filter(|mirror| !mirror.is_empty());
     let folder = |path: &String| Path::new(path).parent().unwrap_or(Path::new("")).display().to_string();
-    let read: Vec<_> = sets.chain(file).collect();
+    let models =
+        message_model.iter().flat_map(|model| model.files()).map(|(_, path)| path.to_owned()).collect::<Vec<_>>();
+    let read: Vec<_> = sets.chain(file).chain(&models).collect();
     let mut folders: Vec<_> = read.iter().copied().chain(job).map(folder).chain(mirror.cloned()).collect();
     folders.sort_unstable();
     folders.dedup();
@@ -110,12 +125,14 @@ fn refused(wrong: Violations) -> JobError {
 fn judge(
     message: &v1::JobSpec,
     settings: &ManagerSettings,
-    no_gpu: Option<&str>,
-    slots: &[GpuSlot],
+    machine: &Machine,
     known: &KnownData,
     wanted: &Wanted,
 ) -> Result<Admitted, Violations> {
-    let spec::Reading { data, mut resources, demands, spec, mistakes: mut wrong } = spec::read(message);
+    let spec::Reading { data, mut resources, mut demands, spec, mistakes: mut wrong } = spec::read(message);
+    let Machine { probe, gpu_block, slots, operators } = machine;
+    let absent = (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason.as_str());
+    let no_gpu = gpu_block.as_deref().or(absent);
     let (roots, cpu_slots) = (&settings.data_roots, settings.cpu_slots);
     let (mut train, mut validation) = (None, None);
     if let Some(data) = &data {
@@ -123,11 +140,15 @@ fn judge(
         train = judge("data.train", &data.train);
         validation = data.validation.as_ref().and_then(|named| judge("data.validation", named));
     }
+    let model = match (&mut demands.model, operators) {
+        (Some(model), Some(operators)) => model_files::judge(model, settings, operators, wanted, &mut wrong),
+        _ => Vec::new(),
+    };
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
     let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
     demands.judge(train_set.as_ref(), validation_set.as_ref(), &mut wrong);
-    let parameters = train_set.as_ref().and_then(|train| demands.parameters(train.facts));
+    let weights = train_set.as_ref().and_then(|train| demands.weights(train.facts));
     let sets: Vec<_> = train_set.into_iter().chain(validation_set).collect();
     judge_host_memory(&demands, &sets, resources, settings, &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
@@ -140,11 +161,13 @@ fn judge(
     let warm = asked.and_then(|asked| warm_start::find(asked, settings, &mut wrong));
     if let (Some(warm), Some(spec), Some(asked)) = (&warm, &spec, asked) {
         let metrics = train.as_ref().map(|train| demands.objective(&train.facts).1).unwrap_or_default();
-        let needs = parameters.as_deref().map(|parameters| weights::Needs {
-            parameters,
+        let own_metrics = demands.own_metrics();
+        let needs = weights.as_deref().map(|weights| weights::Needs {
+            weights,
             rules: &asked.rules,
             optimizer: &spec.optimizer,
             metrics: &metrics,
+            own_metrics,
         });
         weights::judge(warm, asked.source.field(), needs.as_ref(), wanted, &mut wrong);
     }
@@ -153,8 +176,12 @@ fn judge(
     let facts = DataFacts { train: train.facts, validation: validation_facts };
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
     let mirror = copy.map(|path| path.display().to_string());
-    let fitted = Spec { resources, ttl_after_end, mirror, ..spec }.fit(&facts)?.spec;
-    let inputs = Inputs { train: train.files, validation };
+    let known_model = demands.model.clone().unwrap_or_else(|| spec.model.clone());
+    let Fitted { spec: mut fitted, network } =
+        Spec { model: known_model, resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
+    let outline = network.map(|(_, weights)| Outline::of(&weights, fitted.model.own_loss()));
+    fitted.model.forget_files();
+    let inputs = Inputs { train: train.files, validation, outline };
     let place = match &warm {
         Some(Warm::Checkpoint { checkpoint, .. }) => {
             judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
@@ -167,7 +194,8 @@ fn judge(
         judge_length(fitted.length, plan, place, &mut wrong);
     }
     let first_step = place.step;
-    let admitted = plan.map(|plan| Admitted { spec: fitted, inputs, facts, plan, first_step, warm });
+    let copies = Copies { warm, model };
+    let admitted = plan.map(|plan| Admitted { spec: fitted, inputs, facts, plan, first_step, copies });
     wrong.or(admitted)
 }
 

@@ -2,16 +2,20 @@
 //! and handed to the task. Nothing is copied before there is known to be room for it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::admission::Machine;
 use super::file_work::Files;
-use super::staging::{self, Staged};
-use super::warm_start::Warm;
+use super::staging::{self, Copies, Staged};
+use super::task::blocking;
 use super::{Admitted, Command, JobError, Manager, View, admission, task};
 use crate::gate::Wanted;
-use crate::job::State;
+use crate::job::probe::ProbeReport;
+use crate::job::{State, spec};
+use crate::journal::write_whole;
 use crate::proto::{json, v1};
 use crate::store::Asked;
 
@@ -33,22 +37,21 @@ impl Manager {
             return self.get(&id).await;
         }
         self.room()?;
-        let line = spec.warm_start.is_some().then(|| self.copy_line.try_acquire());
+        let copies = spec.warm_start.is_some() || !files_of(spec).is_empty();
+        let line = copies.then(|| self.copy_line.try_acquire());
         let _in_line = line.transpose().map_err(|_| {
             let (most, what) = (staging::COPY_LINE, "requests wait for the copies that their jobs begin with");
             JobError::FilesUnavailable(format!("{most} {what}"))
         })?;
         let mut admitted = Box::new(self.admit(spec).await?);
-        let staged = match admitted.warm.take() {
-            None => None,
-            Some(warm) => Some(self.stage(warm).await?),
-        };
+        let copies = std::mem::take(&mut admitted.copies);
+        let staged = if copies.is_empty() { None } else { Some(self.stage(copies).await?) };
         self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?
     }
 
     /// Copies what a job will begin with, once it is known that there is room for it and for the
     /// job.
-    async fn stage(&self, warm: Warm) -> Result<Staged, JobError> {
+    async fn stage(&self, copies: Copies) -> Result<Staged, JobError> {
         let limit = self.settings.max_queued;
         let is_queued = |view: &&watch::Receiver<Arc<View>>| view.borrow().job.state == State::Queued;
         if self.live.borrow().values().filter(is_queued).count() >= limit {
@@ -56,14 +59,16 @@ impl Manager {
         }
         let left = self.settings.max_state_bytes.unwrap_or(u64::MAX).saturating_sub(self.held_bytes());
         let (jobs_dir, number) = (self.settings.jobs_dir.clone(), RandomState::new().build_hasher().finish());
-        let (place, words) = (warm.place(), format!("the files in {:?}", warm.place().display().to_string()));
-        let parts = self.settings.data_roots.parts(&place.to_string_lossy());
-        let files = match parts.is_empty() {
-            true => Files::in_folder(words, place.to_owned()),
-            false => Files::new(words, parts),
-        };
+        let places = copies.places();
+        let names: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        let words = format!("the files in {:?}", names.join(", "));
+        let parts = |place: &Path| self.settings.data_roots.parts(&place.to_string_lossy());
+        let mut files = Files::new(words, places.iter().flat_map(|place| parts(place)));
+        for place in places.iter().filter(|place| parts(place).is_empty()) {
+            files = files.and_in_folder(place.to_path_buf());
+        }
         let promised = self.promised.clone();
-        let copy = move |wanted: &Wanted| staging::stage(&warm, &jobs_dir, number, left, &promised, wanted);
+        let copy = move |wanted: &Wanted| staging::stage(&copies, &jobs_dir, number, left, &promised, wanted);
         self.copying.run(files, copy).await?
     }
 
@@ -81,7 +86,37 @@ impl Manager {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
         let block = self.gpu_block.borrow().clone();
         let slots = self.slots.borrow().clone();
+        let operators = match files_of(spec).is_empty() {
+            true => None,
+            false => Some(self.operators(&probe).await?),
+        };
         let (settings, known) = (self.settings.clone(), self.known.clone());
-        admission::admit(spec.clone(), settings, probe, block, slots, known, &self.judging).await
+        let machine = Machine { probe, gpu_block: block, slots, operators };
+        admission::admit(spec.clone(), settings, machine, known, &self.judging).await
     }
+
+    /// The list of the operators of libtorch. It is made once for each version, and outlives the
+    /// daemon.
+    async fn operators(&self, probe: &ProbeReport) -> Result<PathBuf, JobError> {
+        let version = &probe.libtorch.version;
+        let path = self.settings.jobs_dir.with_file_name(format!("torchd.operators-{version}"));
+        let _alone = self.listing.lock().await;
+        let known = path.clone();
+        if !blocking(move || known.try_exists()).await.map_err(JobError::folder("the state folder cannot be read"))? {
+            let listed = self.supervisor.operators().await.map_err(|error| match error.is_shortage() {
+                true => JobError::Shortage { what: error.to_string() },
+                false => JobError::RunnerBroken(error.to_string()),
+            })?;
+            let to = path.clone();
+            let written = blocking(move || write_whole(&to, &listed)).await;
+            written.map_err(JobError::folder("the list of operators cannot be written"))?;
+        }
+        Ok(path)
+    }
+}
+
+/// The files that the model of a request is read from.
+fn files_of(spec: &v1::JobSpec) -> Vec<String> {
+    let model = spec::read(spec).demands.model;
+    model.iter().flat_map(|model| model.files()).map(|(_, path)| path.to_owned()).collect()
 }

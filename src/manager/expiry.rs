@@ -110,7 +110,7 @@ mod tests {
         let spec = Spec { ttl_after_end: Some(Duration::from_secs(ttl)), ..example() };
         let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
         let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095);
-        Job::queued(JobId::new(created, number), spec, Inputs { train, validation: None }, created)
+        Job::queued(JobId::new(created, number), spec, Inputs { train, validation: None, outline: None }, created)
     }
 
     /// What the clock calls expired: a job with its ttl_after_end.

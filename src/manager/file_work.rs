@@ -69,7 +69,13 @@ impl Files {
 
     /// Files in a folder of the daemon's own.
     pub(super) fn in_folder(words: String, folder: PathBuf) -> Self {
-        Self { words, places: BTreeMap::from([(folder, Extent::Part)]) }
+        Self::new(words, []).and_in_folder(folder)
+    }
+
+    /// These files and some in one folder, under no root, besides.
+    pub(super) fn and_in_folder(mut self, folder: PathBuf) -> Self {
+        self.places.entry(folder).or_insert(Extent::Part);
+        self
     }
 }
 

@@ -136,6 +136,8 @@ fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, Strin
         resume_from: _,
         expire_time: _,
         mirror: _,
+        // It is in the inputs.
+        model_outline: _,
     } = message;
     let time = |what: &str, time: prost_types::Timestamp| {
         std::time::SystemTime::try_from(time).map_err(|error| format!("{what}: {error}"))
@@ -164,8 +166,14 @@ mod tests {
     use super::*;
     use crate::dataset::{Files, idx};
     use crate::job::end::StopCause;
+    use crate::job::outline::{Layer, Outline};
     use crate::job::spec::data::Normalize;
     use crate::job::spec::{Data, example};
+
+    fn outline() -> Outline {
+        let layer = Layer { name: "fc".into(), parameters: 3, kept: 1 };
+        Outline { layers: vec![layer], own_metrics: Some(vec!["accuracy".into()]) }
+    }
 
     /// A job in which no field is as it is by default.
     fn full() -> Job {
@@ -185,7 +193,7 @@ mod tests {
                 },
                 ..example()
             }),
-            inputs: Inputs { train: files("train"), validation: Some(files("t10k")) },
+            inputs: Inputs { train: files("train"), validation: Some(files("t10k")), outline: Some(outline()) },
             state: State::Failed,
             generation: 9,
             attempt: 2,

@@ -259,5 +259,5 @@ fn find_inputs(spec: &Spec, roots: &DataRoots) -> Result<Inputs, String> {
         })
     };
     let validation = data.validation.as_ref().map(&files).transpose()?;
-    Ok(Inputs { train: files(&data.train)?, validation })
+    Ok(Inputs { train: files(&data.train)?, validation, outline: None })
 }

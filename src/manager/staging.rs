@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::JobError;
 use super::file_work::Limits;
+use super::model_files::ModelFile;
 use super::room::{Left, Promise, Promised};
 use super::warm_start::{Source, Warm};
 use crate::fault;
@@ -17,6 +18,9 @@ use crate::job::Violations;
 use crate::journal::{JobFolder, Manifest, sync_folder, write_whole};
 use crate::sha256::Sha256;
 use crate::tensor_file::Format;
+
+/// The folder of checkpoints, in the folder of a job.
+const CHECKPOINTS: &str = "checkpoints";
 
 /// The name of a folder in which something is made ready, before its number.
 pub(super) const STAGED: &str = ".staged-";
@@ -36,6 +40,34 @@ pub(super) const COPY_LINE: usize = 64;
 /// Bytes that are copied between two looks whether the client is still there.
 const PIECE_BYTES: u64 = 64 << 20;
 
+/// The files that a job will have in its folder.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    /// The beginning, where that is not random.
+    pub(super) warm: Option<Warm>,
+    /// The files of its model.
+    pub(super) model: Vec<ModelFile>,
+}
+
+impl Copies {
+    /// Whether there is nothing to copy.
+    pub(super) fn is_empty(&self) -> bool {
+        self.warm.is_none() && self.model.is_empty()
+    }
+
+    /// Bytes that they take.
+    fn size_bytes(&self) -> u64 {
+        let model = self.model.iter().map(|file| file.source.size_bytes).fold(0, u64::saturating_add);
+        self.warm.as_ref().map_or(0, Warm::size_bytes).saturating_add(model)
+    }
+
+    /// The folders that they come from.
+    pub(super) fn places(&self) -> Vec<&Path> {
+        let model = self.model.iter().map(|file| file.source.place());
+        self.warm.as_ref().map(Warm::place).into_iter().chain(model).collect()
+    }
+}
+
 /// A folder in which something was made ready for a job. It is removed when this is dropped, unless
 /// a job has taken it.
 #[derive(Debug)]
@@ -54,17 +86,20 @@ impl Staged {
     /// Moves what was made ready into the folder of the job that it was made for.
     pub(super) fn hand_over(mut self, folder: &JobFolder) -> io::Result<()> {
         let Some(staged) = &self.path else { return Ok(()) };
-        let weights = Format::ALL.map(JobFolder::warm_start).into_iter().find(|name| staged.join(name).exists());
-        if let Some(name) = weights {
-            fs::rename(staged.join(name), folder.path().join(name))?;
-            // Without its name the job would begin with random weights.
-            sync_folder(folder.path())?;
-        } else {
-            for entry in fs::read_dir(staged.join("checkpoints"))? {
+        let checkpoints = staged.join(CHECKPOINTS);
+        for (from, to) in [(staged, folder.path()), (&checkpoints, &folder.checkpoints())] {
+            let entries = match fs::read_dir(from) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
                 let path = entry?.path();
-                fs::rename(&path, folder.checkpoints().join(path.file_name().unwrap_or_default()))?;
+                if path != checkpoints {
+                    fs::rename(&path, to.join(path.file_name().unwrap_or_default()))?;
+                }
             }
-            sync_folder(&folder.checkpoints())?;
+            // Without their names the job would begin with something else.
+            sync_folder(to)?;
         }
         self.path.take().map_or(Ok(()), fs::remove_dir_all)
     }
@@ -91,7 +126,7 @@ impl Drop for Staged {
 /// jobs' folders may hold `left` bytes more. Blocks. The copy is removed where it fails, and where
 /// its client has left.
 pub(super) fn stage(
-    warm: &Warm,
+    copies: &Copies,
     jobs_dir: &Path,
     number: u64,
     left: u64,
@@ -101,14 +136,14 @@ pub(super) fn stage(
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             let mut wrong = Violations::default();
-            wrong.add("warm_start", error.to_string());
+            wrong.add(if copies.warm.is_some() { "warm_start" } else { "model" }, error.to_string());
             JobError::Invalid(wrong)
         }
         _ => JobError::folder("what the job begins with cannot be copied")(error),
     };
     let left = || Ok(Left { state: left, disk: free(jobs_dir)? });
-    let mut room = promised.room(warm.size_bytes(), left)?;
-    fill(warm, jobs_dir, number, &mut room, wanted).map_err(failed)
+    let mut room = promised.room(copies.size_bytes(), left)?;
+    fill(copies, jobs_dir, number, &mut room, wanted).map_err(failed)
 }
 
 /// Bytes that the disk of a folder has left.
@@ -118,16 +153,20 @@ fn free(folder: &Path) -> io::Result<u64> {
     Ok(if disk.f_blocks == 0 { u64::MAX } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
 }
 
-fn fill(warm: &Warm, jobs_dir: &Path, number: u64, room: &mut Promise, wanted: &Wanted) -> io::Result<Staged> {
+fn fill(copies: &Copies, jobs_dir: &Path, number: u64, room: &mut Promise, wanted: &Wanted) -> io::Result<Staged> {
     let staged = Staged::new(jobs_dir, number)?;
     let Some(place) = staged.path.clone() else { return Ok(staged) };
     fault::point("staging");
-    match warm {
-        Warm::Weights(source) => {
+    for file in &copies.model {
+        copy(&file.source, &place.join(file.name), room, wanted)?;
+    }
+    match &copies.warm {
+        None => {}
+        Some(Warm::Weights(source)) => {
             let name = JobFolder::warm_start(Format::of(&source.file)?);
             copy(source, &place.join(name), room, wanted)?;
         }
-        Warm::Checkpoint { folder, checkpoint } => {
+        Some(Warm::Checkpoint { folder, checkpoint }) => {
             let to = place.join(JobFolder::checkpoint_name(checkpoint.step()));
             fs::create_dir_all(&to)?;
             for told in &checkpoint.manifest.files {
@@ -190,9 +229,10 @@ mod tests {
         let path = jobs_dir.path().join("weights");
         fs::write(&path, [7; 100]).unwrap();
         let source = Source { file: File::open(&path).unwrap(), size_bytes: 100, path, sha256: None };
-        let (warm, promised) = (Warm::Weights(source), Promised::default());
+        let warm = Some(Warm::Weights(source));
+        let (copies, promised) = (Copies { warm, model: Vec::new() }, Promised::default());
         let (_caller, wanted) = Wanted::by_caller();
-        let stage = || stage(&warm, jobs_dir.path(), 1, 150, &promised, &wanted);
+        let stage = || stage(&copies, jobs_dir.path(), 1, 150, &promised, &wanted);
         // Another one is being made.
         let other = promised.room(100, || Ok(Left { state: 150, disk: 150 })).unwrap();
         assert!(matches!(stage(), Err(JobError::NoRoom { needed: 100, left: 50 })));

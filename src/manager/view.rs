@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use prost::bytes::Bytes;
 
 use crate::job::Job;
+use crate::job::outline::Outline;
 use crate::journal::{JobFolder, Recent};
 use crate::proto::{json, v1};
 
@@ -74,6 +75,7 @@ impl View {
             last_attempt_end: course.last_end.clone(),
             resume_from: course.resume_from.clone(),
             expire_time: self.expires(),
+            model_outline: self.job.inputs.outline.as_ref().map(Outline::to_proto),
             // Known elsewhere.
             mirror: None,
         }

@@ -41,7 +41,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    fn new(file: File, path: PathBuf) -> io::Result<Self> {
+    pub(super) fn new(file: File, path: PathBuf) -> io::Result<Self> {
         let size_bytes = file.metadata()?.len();
         Ok(Self { file, size_bytes, path, sha256: None })
     }
@@ -51,6 +51,11 @@ impl Source {
         let file = checkpoint.open_file(folder, told)?;
         let path = checkpoint.path.join(&told.name);
         Ok(Self { file, size_bytes: told.size_bytes, path, sha256: Some(told.sha256.clone()) })
+    }
+
+    /// The folder that it lay in.
+    pub(super) fn place(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
     /// The error for bytes that do not have the checksum.
@@ -90,7 +95,7 @@ impl Warm {
     /// The folder that it lies in.
     pub(super) fn place(&self) -> &Path {
         match self {
-            Self::Weights(source) => source.path.parent().unwrap_or(&source.path),
+            Self::Weights(source) => source.place(),
             Self::Checkpoint { checkpoint, .. } => &checkpoint.path,
         }
     }

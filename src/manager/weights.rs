@@ -8,30 +8,33 @@ use std::io;
 use super::warm_start::{Refusal, Source, Warm};
 use crate::gate::Wanted;
 use crate::job::Violations;
-use crate::job::spec::{Metric, Optimizer, Parameter, judge_state, judge_weights};
+use crate::job::spec::{Metric, Optimizer, Weight, judge_state, judge_weights};
 use crate::journal::JobFolder;
 use crate::tensor_file::matching::{About, Mistake, Rules};
 use crate::tensor_file::{Positioned, Problem, ReaderAt, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
 
 /// What the weights and the state of a job have to fit.
 pub(super) struct Needs<'a> {
-    /// What its network learns.
-    pub parameters: &'a [Parameter],
+    /// The tensors of its network.
+    pub weights: &'a [Weight],
     /// Which of it is taken from a file, and what that is called there.
     pub rules: &'a Rules,
     /// Its optimizer.
     pub optimizer: &'a Optimizer,
     /// Its metrics.
     pub metrics: &'a [Metric],
+    /// The metrics that its model gives.
+    pub own_metrics: &'a [String],
 }
 
 /// Adds what is wrong with them under `field`. `needs` are None where the request or its data do
 /// not tell. Ends where nobody waits for it.
 pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted: &Wanted, wrong: &mut Violations) {
-    let weights =
-        |found: &TensorFile| needs.map_or(Ok(()), |needs| judge_weights(needs.parameters, found, needs.rules));
+    let weights = |found: &TensorFile| needs.map_or(Ok(()), |needs| judge_weights(needs.weights, found, needs.rules));
     let state = |found: &TensorFile| {
-        needs.map_or(Ok(()), |needs| judge_state(needs.parameters, needs.optimizer, needs.metrics, found))
+        needs.map_or(Ok(()), |needs| {
+            judge_state(needs.weights, needs.optimizer, needs.metrics, needs.own_metrics, found)
+        })
     };
     match warm {
         Warm::Weights(source) => judge_file(source, field, weights, true, wanted, wrong),

@@ -52,7 +52,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (512, &["JobSpec.display_name"]),
     (PATH, &[
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
-        "IdxDataset.images", "IdxDataset.labels", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
+        "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",
         "ListCheckpointsRequest.page_token", "ListArtifactsRequest.page_token", "ListGpusRequest.page_token",
         "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token",

@@ -14,8 +14,9 @@ use crate::checkpoint::Loaded;
 use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::inputs::{OpenInputs, OpenSet, failure};
-use crate::model::Parameters;
+use crate::model::Beginning;
 use crate::probe::libtorch_version;
+use crate::stateful::Hidden;
 use crate::sums::Sums;
 use crate::train::Training;
 use crate::{loss, model, optimizer, warm_start};
@@ -23,7 +24,7 @@ use crate::{loss, model, optimizer, warm_start};
 /// Reads the data, judges it once more (it may have changed since the request, and large files were
 /// judged by their headers), and builds everything on the device.
 pub(crate) fn assemble(
-    spec: Spec,
+    mut spec: Spec,
     order: &Order,
     inputs: OpenInputs,
     folder: &JobFolder,
@@ -36,28 +37,39 @@ pub(crate) fn assemble(
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let trained_on = TrainedOn::of(&order.inputs, &facts);
+    let opened = model::open(&mut spec.model, folder)?;
     if let Some(loaded) = &loaded {
         loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
     }
     let fitted = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
-    let Fitted { spec, loss: objective, network, .. } = fitted;
+    let Fitted { spec, network } = fitted;
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
-    let (output, wanted) = network.ok_or_else(no_classes)?;
+    let (output, weights) = network.ok_or_else(no_classes)?;
     let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
     let plan = spec.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
-    let parameters = Parameters::draw(&wanted, spec.init_seed.unwrap_or(spec.seed), device)?;
+    let beginning = Beginning {
+        output: &output,
+        weights: &weights,
+        seed: spec.init_seed.unwrap_or(spec.seed),
+        is_new: loaded.is_none(),
+    };
+    let network = model::build(&spec.model, opened, &beginning, device)?;
     let target = &facts.train.target;
     let normalize = spec.data.normalize.as_ref();
-    let network = model::build(&spec.model, parameters);
+    let feed = |set: Box<dyn Source>| {
+        let places = spec.model.places(set.facts()).map_err(bad_data)?;
+        Feed::new(set, normalize, places, device)
+    };
     let mut training = Training {
-        train: Feed::new(train, normalize, device)?,
-        validation: validation.map(|set| Feed::new(set, normalize, device)).transpose()?,
-        loss: loss::build(&objective, &output, target, device)?,
+        train: feed(train)?,
+        validation: validation.map(feed).transpose()?,
+        loss: loss::build(spec.loss.as_ref(), &output, target, device)?,
         classes: Classes::of(&output, &target.shape).map_or(Classes::First, |(classes, _)| classes),
-        ignored: objective.ignored_label().filter(|label| has_label(&facts, *label)),
+        ignored: spec.loss.as_ref().and_then(|loss| loss.ignored_label()).filter(|label| has_label(&facts, *label)),
         optimizer: optimizer::build(&spec.optimizer, network.parameters())?,
+        hidden: Hidden(network.hidden()),
         network,
         plan,
         folder: folder.clone(),
@@ -75,7 +87,7 @@ pub(crate) fn assemble(
     if let Some(loaded) = loaded {
         training.restore(loaded)?;
     } else if let Some(wanted) = &training.spec.warm_start {
-        warm_start::take(folder, wanted, training.network.as_mut())?;
+        warm_start::take(folder, wanted, training.network.as_ref())?;
     }
     Ok(training)
 }

@@ -29,6 +29,7 @@ use torchd::proto::v1::{CheckpointSaved, JobEndReason};
 use torchd::tensor_file::{self, pt};
 
 use crate::failure::{Failure, Result};
+use crate::model::Network;
 use crate::stateful::Stateful;
 
 /// The weights, in a checkpoint's folder and among the artifacts.
@@ -43,6 +44,9 @@ const SLOW: Duration = Duration::from_secs(10);
 
 /// Tensors on the CPU, as bytes. Their numbers are finite: nothing that has diverged can be saved.
 pub(crate) struct Snapshot(Vec<Saved>);
+
+/// The first tensors of a snapshot at each place in memory.
+type Places = BTreeMap<(*mut std::ffi::c_void, Vec<usize>, Dtype), usize>;
 
 /// A tensor of a snapshot.
 struct Saved {
@@ -79,30 +83,46 @@ impl Snapshot {
     /// Copies of the tensors of these parts after that step. `Diverged` where one holds a number
     /// that is not finite.
     pub(crate) fn of(step: u64, parts: &[&dyn Stateful]) -> Result<Self> {
-        let mut tensors: Vec<Saved> = Vec::new();
+        let mut snapshot = Self(Vec::new());
         let mut places = BTreeMap::new();
-        let mut copy = |name: &str, tensor: &Tensor| {
-            let Some((_, dtype)) = DTYPES.into_iter().find(|(kind, _)| *kind == tensor.kind()) else {
-                let found = format!("{name} is {:?}, which is not saved", tensor.kind());
-                return Err(Failure::new(JobEndReason::Internal, found));
-            };
-            let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
-            let mut bytes = vec![0; tensor.numel() * dtype.bitsize() / 8];
-            let on_cpu = tensor.detach().f_to_device(Device::Cpu)?.f_contiguous()?;
-            // The copy and not the original: that would take memory of the GPU.
-            if !is_finite(&on_cpu)? {
-                return Err(Failure::diverged(step, &format!("{name} held numbers that are not finite")));
-            }
-            on_cpu.f_copy_data_u8(&mut bytes, tensor.numel())?;
-            let own = tensors.len();
-            let place = (tensor.data_ptr(), shape.clone(), dtype);
-            // Tensors without values have no place.
-            let storage = if bytes.is_empty() { own } else { *places.entry(place).or_insert(own) };
-            tensors.push(Saved { name: name.to_owned(), dtype, shape, bytes, storage });
-            Ok(())
-        };
-        parts.iter().try_for_each(|part| part.save(&mut copy))?;
-        Ok(Self(tensors))
+        for part in parts {
+            part.save(&mut |name, tensor| snapshot.add(step, name, tensor, part.may_be_infinite(name), &mut places))?;
+        }
+        Ok(snapshot)
+    }
+
+    /// The same of the result of a network: tied tensors stand under each of their names.
+    fn of_result(step: u64, network: &dyn Network) -> Result<Self> {
+        let mut snapshot = Self(Vec::new());
+        let mut places = BTreeMap::new();
+        network
+            .result(&mut |name, tensor| snapshot.add(step, name, tensor, network.may_be_infinite(name), &mut places))?;
+        Ok(snapshot)
+    }
+
+    fn add(
+        &mut self,
+        step: u64,
+        name: &str,
+        tensor: &Tensor,
+        may_be_infinite: bool,
+        places: &mut Places,
+    ) -> Result<()> {
+        let dtype = known(name, tensor)?;
+        let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
+        let on_cpu = tensor.detach().f_to_device(Device::Cpu)?.f_contiguous()?;
+        // The copy and not the original: that would take memory of the GPU.
+        if !may_be_infinite && !is_finite(&on_cpu)? {
+            return Err(Failure::diverged(step, &format!("{name} held numbers that are not finite")));
+        }
+        let mut bytes = vec![0; tensor.numel() * dtype.bitsize() / 8];
+        on_cpu.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        let own = self.0.len();
+        let place = (tensor.data_ptr(), shape.clone(), dtype);
+        // Tensors without values have no place.
+        let storage = if bytes.is_empty() { own } else { *places.entry(place).or_insert(own) };
+        self.0.push(Saved { name: name.to_owned(), dtype, shape, bytes, storage });
+        Ok(())
     }
 
     /// Writes a `.pt` file.
@@ -142,16 +162,33 @@ impl Snapshot {
     }
 }
 
+fn known(name: &str, tensor: &Tensor) -> Result<Dtype> {
+    let row = DTYPES.into_iter().find(|(kind, _)| *kind == tensor.kind());
+    row.map(|(_, dtype)| dtype).ok_or_else(|| {
+        let found = format!("{name} is {:?}, which is not saved", tensor.kind());
+        Failure::new(JobEndReason::Internal, found)
+    })
+}
+
+/// The values of a tensor, row by row and in little-endian order.
+pub(crate) fn bytes_of(tensor: &Tensor) -> std::result::Result<Vec<u8>, TchError> {
+    let on_cpu = tensor.detach().f_to_device(Device::Cpu)?.f_contiguous()?;
+    let mut bytes = vec![0; on_cpu.numel() * on_cpu.kind().elt_size_in_bytes()];
+    on_cpu.f_copy_data_u8(&mut bytes, on_cpu.numel())?;
+    Ok(bytes)
+}
+
 /// Whether every number of a tensor is finite. Waits for the device.
 pub(crate) fn is_finite(tensor: &Tensor) -> std::result::Result<bool, TchError> {
     Ok(tensor.detach().f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
 /// Saves the final weights, for other programs and for `torch.load`.
-pub(crate) fn save_result(folder: &JobFolder, step: u64, network: &dyn Stateful) -> Result<()> {
-    let snapshot = Snapshot::of(step, &[network])?;
+pub(crate) fn save_result(folder: &JobFolder, step: u64, network: &dyn Network) -> Result<()> {
+    let snapshot = Snapshot::of_result(step, network)?;
     let artifacts = folder.artifacts();
     let save = || {
+        network.write_artifacts(folder)?;
         write_whole_by(&artifacts.join(JobFolder::MODEL_PT_FILE), |file| snapshot.write_pt(file))?;
         write_whole(&artifacts.join(MODEL_FILE), &snapshot.encode()?)
     };

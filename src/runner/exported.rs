@@ -11,6 +11,7 @@ use tch::{Device, TchError, Tensor};
 use torchd::exported::Model;
 use torchd::exported::judge::Judged;
 use torchd::exported::program::Input;
+use torchd::exported::summary::{Held, Role};
 use torchd::tensor_file::ReaderAt;
 
 use self::state::Reader;
@@ -40,6 +41,8 @@ enum Source {
 pub(crate) struct Named {
     /// Its name in the module; of several the first.
     pub(crate) name: String,
+    /// Its use.
+    pub(crate) role: Role,
     /// The tensor itself: a change of it is a change of the model.
     pub(crate) tensor: Tensor,
 }
@@ -54,7 +57,8 @@ pub(crate) struct Exported {
     /// The tensors that the graphs change as they run, and parameters without a gradient, each
     /// once.
     pub(crate) buffers: Vec<Named>,
-    /// Further names of tensors: the other name first, then the one that they have above.
+    /// Further names of tensors that `state_dict()` has: the other name first, then the one that
+    /// they have above.
     pub(crate) ties: Vec<(String, String)>,
 }
 
@@ -74,51 +78,68 @@ impl Exported {
     ///
     /// # Errors
     /// If the archive cannot be read, or libtorch does not take what is in it.
-    pub(crate) fn load(train: Part<'_>, eval: Option<Part<'_>>, device: Device) -> Result<Self, TchError> {
+    pub(crate) fn load(
+        train: Part<'_>,
+        eval: Option<Part<'_>>,
+        tensors: &[Held],
+        device: Device,
+    ) -> Result<Self, TchError> {
         let mut reader = Reader::new(train.source, device);
         let (mut parameters, mut buffers, mut ties) = (Vec::new(), Vec::new(), Vec::new());
-        let mut inputs = Vec::new();
-        for input in &train.model.program.inputs {
-            let Some(stored) = train.model.stored(input) else {
-                inputs.push(if matches!(input, Input::User { .. }) { Source::User } else { Source::Fixed });
-                continue;
-            };
-            let (tensor, first) = reader.read(stored)?;
-            inputs.push(Source::Kept(tensor.shallow_clone()));
-            if matches!(input, Input::Constant { .. }) {
+        for Held { name, role, same_as, .. } in tensors {
+            if let Some(first) = same_as {
+                ties.push((name.clone(), first.clone()));
                 continue;
             }
-            let name = stored.tensor.name.clone();
-            match first {
-                Some(first) => ties.push((name, first)),
-                None if stored.requires_grad && matches!(input, Input::Parameter { .. }) => {
-                    parameters.push(Named { name, tensor: tensor.f_set_requires_grad(true)? });
-                }
-                None => buffers.push(Named { name, tensor }),
+            let lists = [&train.model.weights, &train.model.constants];
+            let Some(stored) = lists.into_iter().find_map(|list| list.get(name)) else { continue };
+            let (tensor, name, role) = (reader.read(stored)?, name.clone(), *role);
+            match role {
+                Role::Learned => parameters.push(Named { name, role, tensor: tensor.f_set_requires_grad(true)? }),
+                Role::Kept | Role::Hidden => buffers.push(Named { name, role, tensor }),
             }
         }
-        let train = Bound { graph: Graph::prepare(&train.judged.plan, device)?, inputs };
-        let mut loaded = Self { train, eval: None, parameters, buffers, ties };
+        let graph = Graph::prepare(&train.judged.plan, device)?;
+        let mut loaded = Self { train: Bound { graph, inputs: Vec::new() }, eval: None, parameters, buffers, ties };
+        for input in &train.model.program.inputs {
+            let source = loaded.source(input, train.model, &mut reader)?;
+            loaded.train.inputs.push(source);
+        }
         if let Some(eval) = eval {
             let mut reader = Reader::new(eval.source, device);
             let mut inputs = Vec::new();
             for input in &eval.model.program.inputs {
-                inputs.push(match (input, eval.model.stored(input)) {
-                    (Input::User { .. }, _) => Source::User,
-                    (_, None) => Source::Fixed,
-                    (_, Some(stored)) => {
-                        let is_state = !matches!(input, Input::Constant { .. });
-                        match loaded.tensor(&stored.tensor.name).filter(|_| is_state) {
-                            Some(shared) => Source::Kept(shared.shallow_clone()),
-                            // A constant, or a buffer that only evaluation has.
-                            None => Source::Kept(reader.read(stored)?.0),
-                        }
-                    }
-                });
+                inputs.push(loaded.source(input, eval.model, &mut reader)?);
             }
             loaded.eval = Some(Bound { graph: Graph::prepare(&eval.judged.plan, device)?, inputs });
         }
         Ok(loaded)
+    }
+
+    /// The source of an input of a graph.
+    fn source(&self, input: &Input, model: &Model, reader: &mut Reader<'_>) -> Result<Source, TchError> {
+        Ok(match (input, model.stored(input)) {
+            (Input::User { .. }, _) => Source::User,
+            (_, None) => Source::Fixed,
+            (_, Some(stored)) => {
+                let is_state = !matches!(input, Input::Constant { .. });
+                match self.tensor(&stored.tensor.name).filter(|_| is_state) {
+                    Some(shared) => Source::Kept(shared.shallow_clone()),
+                    // A constant, or a buffer that only evaluation has.
+                    None => Source::Kept(reader.read(stored)?),
+                }
+            }
+        })
+    }
+
+    /// Everything that `state_dict()` has, each tensor once.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &Named> {
+        self.parameters.iter().chain(&self.buffers).filter(|named| named.role != Role::Hidden)
+    }
+
+    /// The buffers that it has not.
+    pub(crate) fn hidden(&self) -> impl Iterator<Item = &Named> {
+        self.buffers.iter().filter(|named| named.role == Role::Hidden)
     }
 
     /// A tensor of the state by any of its names.

@@ -13,6 +13,8 @@ pub(crate) struct Feed {
     /// How pixels become inputs.
     normalize: Option<(Tensor, Tensor)>,
     device: Device,
+    /// The inputs in the network's order: that of an input of the set, or None for its target.
+    places: Vec<Option<usize>>,
     /// Reused from batch to batch.
     bytes: HostBatch,
 }
@@ -27,8 +29,14 @@ pub(crate) struct Batch {
 }
 
 impl Feed {
-    /// The batches of a source.
-    pub(crate) fn new(source: Box<dyn Source>, normalize: Option<&Normalize>, device: Device) -> Result<Self> {
+    /// The batches of a source. `places` are the inputs in the network's order: those of inputs of
+    /// the set, or None for its target.
+    pub(crate) fn new(
+        source: Box<dyn Source>,
+        normalize: Option<&Normalize>,
+        places: Vec<Option<usize>>,
+        device: Device,
+    ) -> Result<Self> {
         let normalize = normalize.map(|Normalize { mean, std }| -> std::result::Result<_, TchError> {
             // One number a channel, spread over its pixels.
             let spread = |values: &[f64], default: f64| {
@@ -38,7 +46,7 @@ impl Feed {
             };
             Ok((spread(mean, 0.0)?, spread(std, 1.0)?))
         });
-        Ok(Self { source, normalize: normalize.transpose()?, device, bytes: HostBatch::default() })
+        Ok(Self { source, normalize: normalize.transpose()?, device, places, bytes: HostBatch::default() })
     }
 
     /// What the set holds.
@@ -52,8 +60,11 @@ impl Feed {
         self.source.fill(places, &mut self.bytes).map_err(bad)?;
         let facts = self.source.facts();
         let inputs = facts.inputs.iter().zip(&self.bytes.inputs);
-        let inputs = inputs.map(|(field, bytes)| self.tensor(field, bytes, places.len())).collect::<Result<_>>()?;
+        let inputs =
+            inputs.map(|(field, bytes)| self.tensor(field, bytes, places.len())).collect::<Result<Vec<_>>>()?;
         let targets = self.tensor(&facts.target, &self.bytes.targets, places.len())?;
+        let arranged = self.places.iter().map(|place| place.map_or(&targets, |place| &inputs[place]).shallow_clone());
+        let inputs = arranged.collect();
         Ok(Batch { inputs, targets, size: places.len() as i64 })
     }
 
@@ -93,7 +104,7 @@ mod tests {
         Tensor::write_safetensors(&tensors, &path).unwrap();
         let files = named_arrays::Files { path: (), inputs: vec![], target: "y".into() };
         let source = files.open(&[DataFile::open(&path).unwrap()]).ok().unwrap();
-        let mut feed = Feed::new(source, None, Device::Cpu).unwrap();
+        let mut feed = Feed::new(source, None, vec![Some(0)], Device::Cpu).unwrap();
         let batch = feed.batch(&[2, 0]).unwrap();
         assert_eq!(batch.inputs[0], Tensor::from_slice(&[5f32, 6.0, 1.0, 2.0]).view([2, 2]));
         assert_eq!((batch.targets, batch.size), (Tensor::from_slice(&[9i64, 7]), 2));

@@ -3,6 +3,7 @@
 mod cross_entropy;
 mod mse;
 mod nll;
+mod own;
 
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::dataset::Field;
@@ -21,8 +22,15 @@ pub(crate) trait Loss {
     fn total(&self, output: &Tensor, targets: &Tensor) -> Result<(Tensor, Tensor)>;
 }
 
-/// The loss of a spec for outputs of that shape an example and that target.
-pub(crate) fn build(settings: &Settings, output: &[u64], target: &Field, device: Device) -> Result<Box<dyn Loss>> {
+/// The loss of a spec for outputs of that shape an example and that target; without one that of the
+/// network itself.
+pub(crate) fn build(
+    settings: Option<&Settings>,
+    output: &[u64],
+    target: &Field,
+    device: Device,
+) -> Result<Box<dyn Loss>> {
+    let Some(settings) = settings else { return Ok(Box::new(own::Own)) };
     let labels = |weights: &[f64], ignored: i64| Labels::new(output, target, weights, ignored, device);
     Ok(match settings {
         Settings::CrossEntropy(loss::CrossEntropy { label_smoothing, class_weights, ignored_label }) => {

@@ -11,7 +11,6 @@ mod confine;
 mod cuda;
 mod dispatcher;
 mod divergence;
-#[cfg_attr(not(test), expect(dead_code, reason = "no spec names an exported model yet"))]
 mod exported;
 mod failure;
 mod feed;

@@ -3,22 +3,24 @@
 
 mod accuracy;
 mod mae;
+mod own;
 
 use tch::{Device, Tensor};
 use torchd::job::spec::Metric as Kind;
 use torchd::job::spec::loss::Classes;
 
 use crate::failure::Result;
+use crate::model::Outputs;
 use crate::stateful::Stateful;
 
 /// What is told of outputs and targets besides the loss. The sums stay on the device, so that a
 /// step on a GPU waits for nothing.
 pub(crate) trait Metric: Stateful {
     /// Its name before the slash of a tag.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Takes the outputs for a batch in.
-    fn add(&mut self, output: &Tensor, targets: &Tensor) -> Result<()>;
+    fn add(&mut self, outputs: &Outputs, targets: &Tensor) -> Result<()>;
 
     /// Its value over all that was taken in.
     fn value(&self) -> Result<f64>;
@@ -30,4 +32,12 @@ pub(crate) fn build(kind: Kind, ignored: Option<i64>, classes: Classes, device: 
         Kind::Accuracy => Box::new(accuracy::Accuracy::new(classes, ignored, device)?),
         Kind::Mae => Box::new(mae::Mae::new(device)?),
     })
+}
+
+/// The metrics that a network gives by these names, which have taken nothing in.
+pub(crate) fn build_own(names: &[String], device: Device) -> Result<Vec<Box<dyn Metric>>> {
+    let build = |(place, name): (usize, &String)| -> Result<Box<dyn Metric>> {
+        Ok(Box::new(own::Own::new(name, place, device)?))
+    };
+    names.iter().enumerate().map(build).collect()
 }

@@ -1,13 +1,18 @@
 //! The networks: a family is a file in `model/`, one in `src/job/spec/model/`, and a line in each
 //! registry.
 
+mod exported;
 mod mlp;
 mod mnist_cnn;
 
-use tch::{Device, Kind, TchError, Tensor};
-use torchd::job::spec::{Model, Parameter};
+use std::io;
 
-use crate::failure::Result;
+use tch::{Device, Kind, TchError, Tensor};
+use torchd::job::spec::{Model, Weight};
+use torchd::journal::JobFolder;
+use torchd::proto::v1::JobEndReason;
+
+use crate::failure::{Failure, Result};
 use crate::feed::Batch;
 use crate::seed::{Stream, derive};
 use crate::stateful::{Stateful, Tensors};
@@ -23,11 +28,40 @@ pub(crate) enum Mode {
 
 /// A network with its weights.
 pub(crate) trait Network: Stateful {
-    /// The output for a batch, `[size, ...]`.
-    fn forward(&self, batch: &Batch, mode: Mode) -> Result<Tensor>;
+    /// The outputs for a batch.
+    fn forward(&self, batch: &Batch, mode: Mode) -> Result<Outputs>;
 
-    /// What it learns.
+    /// Its parameters.
     fn parameters(&self) -> &Parameters;
+
+    /// Hands out what `state_dict()` has, by every name: tied tensors under each of theirs.
+    fn result(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.save(put)
+    }
+
+    /// Buffers that `state_dict()` does not have, and that training goes on with.
+    fn hidden(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+
+    /// Writes what is left of a trained job besides the weights.
+    fn write_artifacts(&self, _: &JobFolder) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The outputs of a network for a batch.
+pub(crate) struct Outputs {
+    /// `[size, ...]`; the mean loss of the batch, a single number, from a network that computes it.
+    pub(crate) output: Tensor,
+    /// The metrics that the network gives, each a single number: a mean over the batch.
+    pub(crate) metrics: Vec<Tensor>,
+}
+
+impl From<Tensor> for Outputs {
+    fn from(output: Tensor) -> Self {
+        Self { output, metrics: Vec::new() }
+    }
 }
 
 /// What a network learns, by PyTorch's names and in the order of its `state_dict`.
@@ -36,24 +70,70 @@ pub(crate) struct Parameters {
     tensors: Vec<Tensor>,
 }
 
-/// The network of a spec with these weights.
-pub(crate) fn build(model: &Model, parameters: Parameters) -> Box<dyn Network> {
-    match model {
-        Model::MnistCnn(settings) => Box::new(mnist_cnn::MnistCnn::new(*settings, parameters)),
-        Model::Mlp(settings) => Box::new(mlp::Mlp::new(settings, parameters)),
-    }
+/// A model whose files, if it has any, are open.
+pub(crate) enum Opened {
+    /// A family of torchd's.
+    Family,
+    /// One that PyTorch exported.
+    Exported(Box<exported::Opened>),
+}
+
+/// Opens the files of a model, which knows what is in them afterwards.
+pub(crate) fn open(model: &mut Model, folder: &JobFolder) -> Result<Opened> {
+    Ok(match model {
+        Model::MnistCnn(_) | Model::Mlp(_) => Opened::Family,
+        Model::Exported(settings) => Opened::Exported(Box::new(exported::Opened::open(settings, folder)?)),
+    })
+}
+
+/// What a network begins with.
+pub(crate) struct Beginning<'a> {
+    /// The sizes of its output for an example.
+    pub(crate) output: &'a [u64],
+    /// Its tensors.
+    pub(crate) weights: &'a [Weight],
+    /// The seed of those that are drawn.
+    pub(crate) seed: u64,
+    /// Whether the job begins here, and does not go on from a checkpoint.
+    pub(crate) is_new: bool,
+}
+
+/// The network of a spec on a device.
+pub(crate) fn build(
+    model: &Model,
+    opened: Opened,
+    beginning: &Beginning<'_>,
+    device: Device,
+) -> Result<Box<dyn Network>> {
+    let Beginning { output, weights, seed, is_new } = *beginning;
+    let drawn = || Parameters::draw(weights, seed, device);
+    Ok(match (model, opened) {
+        (_, Opened::Exported(opened)) => Box::new(exported::Net::new(*opened, output, device, is_new)?),
+        (Model::MnistCnn(settings), _) => Box::new(mnist_cnn::MnistCnn::new(*settings, drawn()?)),
+        (Model::Mlp(settings), _) => Box::new(mlp::Mlp::new(settings, drawn()?)),
+        (Model::Exported(_), Opened::Family) => {
+            return Err(Failure::new(JobEndReason::Internal, "the files of the model were not opened"));
+        }
+    })
 }
 
 impl Parameters {
     /// Initial weights. They are drawn on the CPU, so that every device begins with the same.
-    pub(crate) fn draw(wanted: &[Parameter], seed: u64, device: Device) -> std::result::Result<Self, TchError> {
+    pub(crate) fn draw(wanted: &[Weight], seed: u64, device: Device) -> std::result::Result<Self, TchError> {
         tch::manual_seed(derive(seed, Stream::Weights) as i64);
-        let draw = |Parameter { shape, bound, .. }: &Parameter| {
-            let values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?.f_uniform_(-bound, *bound)?;
+        let draw = |Weight { shape, bound, .. }: &Weight| {
+            let bound = bound.unwrap_or(0.0);
+            let values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?.f_uniform_(-bound, bound)?;
             values.f_to_device(device)?.f_set_requires_grad(true)
         };
         let tensors = wanted.iter().map(draw).collect::<std::result::Result<_, _>>()?;
         Ok(Self { names: wanted.iter().map(|told| told.name.clone()).collect(), tensors })
+    }
+
+    /// Weights that are there.
+    pub(crate) fn of(named: impl Iterator<Item = (String, Tensor)>) -> Self {
+        let (names, tensors) = named.unzip();
+        Self { names, tensors }
     }
 
     /// The tensors.

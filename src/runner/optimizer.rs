@@ -18,8 +18,8 @@ use crate::stateful::{Stateful, Tensors};
 /// Turns gradients into new weights. Before its first step it keeps nothing.
 pub(crate) trait Optimizer: Stateful {
     /// Moves each parameter by its gradient, in the order of the parameters, at that learning rate.
-    /// The gradients are laid out in memory as the parameters are, and used up.
-    fn step(&mut self, parameters: &Parameters, gradients: Vec<Tensor>, rate: f64) -> Result<()>;
+    /// A parameter without one stays. The gradients are laid out in memory as the parameters are.
+    fn step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], rate: f64) -> Result<()>;
 }
 
 /// The optimizer of a spec for these parameters.
@@ -30,9 +30,14 @@ pub(crate) fn build(settings: &Settings, parameters: &Parameters) -> Result<Box<
     })
 }
 
-/// Tensors as an operator takes a list of them.
-fn handles(tensors: &[Tensor]) -> Vec<Handle<'_>> {
-    tensors.iter().map(Handle::from).collect()
+/// The gradients that there are, as an operator takes a list of them.
+fn given(gradients: &[Option<Tensor>]) -> Vec<Handle<'_>> {
+    gradients.iter().flatten().map(Handle::from).collect()
+}
+
+/// The tensors of the parameters that have a gradient, likewise.
+fn moved<'a>(tensors: &'a [Tensor], gradients: &[Option<Tensor>]) -> Vec<Handle<'a>> {
+    tensors.iter().zip(gradients).filter(|(_, gradient)| gradient.is_some()).map(|(tensor, _)| tensor.into()).collect()
 }
 
 /// Tensors that an optimizer keeps of each parameter; none before the first step.
@@ -77,18 +82,18 @@ impl Stateful for Slot {
 }
 
 /// The length of all gradients taken as one vector.
-pub(crate) fn gradient_norm(gradients: &[Tensor]) -> std::result::Result<Tensor, TchError> {
-    let norms = gradients.iter().map(Tensor::f_norm).collect::<std::result::Result<Vec<_>, _>>()?;
+pub(crate) fn gradient_norm(gradients: &[Option<Tensor>]) -> std::result::Result<Tensor, TchError> {
+    let norms = gradients.iter().flatten().map(Tensor::f_norm).collect::<std::result::Result<Vec<_>, _>>()?;
     Tensor::f_stack(&norms, 0)?.f_norm()
 }
 
 /// Scales gradients of that norm down to a longest one, by the formula of
 /// `torch.nn.utils.clip_grad_norm_`. Waits for nothing.
-pub(crate) fn clip(gradients: &mut [Tensor], norm: &Tensor, longest: f64) -> std::result::Result<(), TchError> {
+pub(crate) fn clip(gradients: &mut [Option<Tensor>], norm: &Tensor, longest: f64) -> std::result::Result<(), TchError> {
     /// Keeps the quotient finite.
     const LEAST: f64 = 1e-6;
     let ratio = norm.f_add_scalar(LEAST)?.f_reciprocal()?.f_mul_scalar(longest)?.f_clamp_max(1.0)?;
-    for gradient in gradients {
+    for gradient in gradients.iter_mut().flatten() {
         let _ = gradient.f_mul_(&ratio)?;
     }
     Ok(())

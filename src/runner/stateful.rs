@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tch::{Kind, TchError, Tensor};
+use torchd::job::spec::hidden_name;
 
 use crate::failure::Result;
 
@@ -16,6 +17,30 @@ pub(crate) trait Stateful {
     /// # Errors
     /// Which tensor is missing or is another one than is needed, in words.
     fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String>;
+
+    /// Whether a tensor of that name has held numbers that are not finite from the beginning, so
+    /// that they tell nothing of training.
+    fn may_be_infinite(&self, _: &str) -> bool {
+        false
+    }
+}
+
+/// Buffers that are no weights, by their names in the state of a checkpoint.
+pub(crate) struct Hidden(pub(crate) Vec<(String, Tensor)>);
+
+impl Stateful for Hidden {
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.0.iter().try_for_each(|(name, tensor)| put(&hidden_name(name), tensor))
+    }
+
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        self.0.iter().try_for_each(|(name, tensor)| tensors.copy_to(&hidden_name(name), tensor))
+    }
+
+    /// Nobody learns from them, and masks hold infinities.
+    fn may_be_infinite(&self, _: &str) -> bool {
+        true
+    }
 }
 
 /// The tensors of a file, on the CPU, as the parts take theirs.

@@ -7,6 +7,7 @@ use torchd::job::spec::SUM_LOSS;
 
 use crate::failure::Result;
 use crate::metric::Metric;
+use crate::model::Outputs;
 use crate::stateful::{Stateful, Tensors, zero};
 
 /// Sums since the last scalars. They stay on the device, so that a step on a GPU waits for nothing.
@@ -34,9 +35,9 @@ impl Sums {
     }
 
     /// Takes in a batch of that many examples with that mean loss.
-    pub(crate) fn add(&mut self, loss: &Tensor, output: &Tensor, targets: &Tensor, examples: i64) -> Result<()> {
+    pub(crate) fn add(&mut self, loss: &Tensor, outputs: &Outputs, targets: &Tensor, examples: i64) -> Result<()> {
         let _ = self.loss.f_add_(&loss.detach().f_mul_scalar(examples as f64)?)?;
-        self.metrics.iter_mut().try_for_each(|metric| metric.add(output, targets))?;
+        self.metrics.iter_mut().try_for_each(|metric| metric.add(outputs, targets))?;
         self.examples += examples as u64;
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
-use tch::{Device, Tensor};
+use tch::{Device, TchError, Tensor};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::length::{Place, Plan};
@@ -21,7 +21,7 @@ use crate::model::{Mode, Network};
 use crate::optimizer::{Optimizer, clip, gradient_norm};
 use crate::report::Report;
 use crate::seed::{Stream, derive, shuffled};
-use crate::stateful::{Stateful, Tensors};
+use crate::stateful::{Hidden, Stateful, Tensors};
 use crate::stop::Stop;
 use crate::sums::Sums;
 use crate::validation::Validated;
@@ -35,6 +35,8 @@ pub(crate) struct Training {
     pub(crate) train: Feed,
     pub(crate) validation: Option<Feed>,
     pub(crate) network: Box<dyn Network>,
+    /// Its buffers that are no weights.
+    pub(crate) hidden: Hidden,
     pub(crate) loss: Box<dyn Loss>,
     /// Where the classes stand in an output.
     pub(crate) classes: Classes,
@@ -156,7 +158,7 @@ impl Training {
         report.flush()?;
         self.judge_loss()?;
         let weights = Snapshot::of(step, &[self.network.as_ref()])?;
-        let state = Snapshot::of(step, &[self.optimizer.as_ref(), &self.sums])?;
+        let state = Snapshot::of(step, &[self.optimizer.as_ref(), &self.sums, &self.hidden])?;
         let request = checkpoint::Request {
             weights,
             state,
@@ -178,7 +180,7 @@ impl Training {
     /// Goes on from a checkpoint.
     pub(crate) fn restore(&mut self, loaded: checkpoint::Loaded) -> Result<()> {
         let checkpoint::Loaded { manifest, weights, state } = loaded;
-        let mut parts: [&mut dyn Stateful; 2] = [self.optimizer.as_mut(), &mut self.sums];
+        let mut parts: [&mut dyn Stateful; 3] = [self.optimizer.as_mut(), &mut self.sums, &mut self.hidden];
         let taken = take_up(&mut [self.network.as_mut()], Tensors::new(weights, 0))
             .and_then(|()| take_up(&mut parts, Tensors::new(state, manifest.summed_examples)));
         taken.map_err(|what| Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: {what}")))?;
@@ -196,20 +198,23 @@ impl Training {
     /// One optimizer step; the norm of the gradients, before they are clipped, where it is wanted.
     pub(crate) fn train_step(&mut self, batch: &Batch, want_norm: bool) -> Result<Option<f64>> {
         tch::manual_seed(derive(self.spec.seed, Stream::Step(self.place.step)) as i64);
-        let output = self.network.forward(batch, Mode::Train)?;
-        let loss = self.loss.mean(&output, &batch.targets)?;
+        let outputs = self.network.forward(batch, Mode::Train)?;
+        let loss = self.loss.mean(&outputs.output, &batch.targets)?;
         let parameters = self.network.parameters();
-        let mut gradients = Tensor::f_run_backward(&[&loss], parameters.tensors(), false, false)?;
+        let gradients = Tensor::f_run_backward(&[&loss], parameters.tensors(), false, false)?;
+        let laid_out = parameters.tensors().iter().zip(gradients).map(|(parameter, gradient)| {
+            // The loss need not depend on every parameter.
+            gradient.defined().then(|| laid_out_like(parameter, gradient)).transpose()
+        });
+        let mut gradients = laid_out.collect::<std::result::Result<Vec<_>, _>>()?;
         let longest = self.spec.gradient_clip_norm;
         let norm = if want_norm || longest.is_some() { Some(gradient_norm(&gradients)?) } else { None };
         let told = norm.as_ref().filter(|_| want_norm).map(f64::try_from).transpose()?;
         if let (Some(norm), Some(longest)) = (&norm, longest) {
             clip(&mut gradients, norm, longest)?;
         }
-        // The fused operators go over memory as it lies.
-        let gradients = gradients.iter().map(Tensor::f_contiguous).collect::<std::result::Result<_, _>>()?;
-        self.optimizer.step(parameters, gradients, self.learning_rate(self.place.step))?;
-        self.sums.add(&loss, &output, &batch.targets, batch.size)?;
+        self.optimizer.step(parameters, &gradients, self.learning_rate(self.place.step))?;
+        self.sums.add(&loss, &outputs, &batch.targets, batch.size)?;
         self.place.step += 1;
         self.place.examples += batch.size as u64;
         Ok(told)
@@ -289,7 +294,7 @@ impl Training {
                 self.save(metrics, report, saver)?;
                 return Ok(true);
             };
-            let values = [("loss", loss)].into_iter().chain(values);
+            let values = [("loss".to_owned(), loss)].into_iter().chain(values);
             let values: Vec<_> = values.map(|(name, value)| (format!("{name}/validation"), value)).collect();
             report.scalars(step, trained, &values)?;
             let told: Vec<_> = values.iter().map(|(tag, value)| format!("{tag} {value:.4}")).collect();
@@ -315,6 +320,17 @@ impl Training {
         }
         Ok(is_asked && step < self.plan.total_steps)
     }
+}
+
+/// A gradient that lies in memory as its parameter does: the fused operators go over both as they
+/// lie.
+fn laid_out_like(parameter: &Tensor, gradient: Tensor) -> std::result::Result<Tensor, TchError> {
+    if gradient.stride() == parameter.stride() {
+        return Ok(gradient);
+    }
+    let mut copy = parameter.detach().f_empty_like()?;
+    copy.f_copy_(&gradient)?;
+    Ok(copy)
 }
 
 /// Lets parts take up the tensors of a file, all of them.

@@ -14,7 +14,7 @@ use crate::train::Training;
 pub(crate) struct Validated {
     pub(crate) loss: f64,
     /// Each with its name.
-    pub(crate) metrics: Vec<(&'static str, f64)>,
+    pub(crate) metrics: Vec<(String, f64)>,
 }
 
 impl Training {
@@ -38,21 +38,25 @@ impl Training {
             let places: Vec<u64> = (start..count.min(start + size)).collect();
             tch::no_grad(|| -> Result<()> {
                 let batch = feed.batch(&places)?;
-                let output = self.network.forward(&batch, Mode::Evaluate)?;
-                let (sum, counts) = self.loss.total(&output, &batch.targets)?;
+                let outputs = self.network.forward(&batch, Mode::Evaluate)?;
+                let (sum, counts) = self.loss.total(&outputs.output, &batch.targets)?;
                 let _ = loss.f_add_(&sum)?;
                 let _ = weight.f_add_(&counts)?;
-                metrics.iter_mut().try_for_each(|metric| metric.add(&output, &batch.targets))
+                metrics.iter_mut().try_for_each(|metric| metric.add(&outputs, &batch.targets))
             })?;
             start += size;
         }
-        let metrics = metrics.iter().map(|metric| Ok((metric.name(), metric.value()?))).collect::<Result<_>>()?;
+        let metrics =
+            metrics.iter().map(|metric| Ok((metric.name().to_owned(), metric.value()?))).collect::<Result<_>>()?;
         Ok(Some(Validated { loss: f64::try_from(&loss)? / f64::try_from(&weight)?, metrics }))
     }
 
     /// Metrics that have taken nothing in.
     pub(crate) fn metrics(&self) -> Result<Vec<Box<dyn metric::Metric>>> {
         let build = |kind: &Metric| metric::build(*kind, self.ignored, self.classes, self.device);
-        self.spec.metrics.iter().map(build).collect()
+        let mut metrics = self.spec.metrics.iter().map(build).collect::<Result<Vec<_>>>()?;
+        let own = self.spec.model.own_loss().map_or(&[][..], |own| own.metrics);
+        metrics.extend(metric::build_own(own, self.device)?);
+        Ok(metrics)
     }
 }

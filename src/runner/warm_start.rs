@@ -3,11 +3,10 @@
 //! The request was judged by the same rules, but large files by their headers alone, and a file may
 //! have changed before it was copied.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use torchd::job::spec::WarmStart;
 use torchd::journal::JobFolder;
 use torchd::proto::v1::JobEndReason;
@@ -16,12 +15,11 @@ use torchd::tensor_file::{self, Format, Positioned, Problem, TensorFile};
 
 use crate::checkpoint::{dtype_of, is_finite};
 use crate::failure::{Failure, Result, first_line};
-use crate::stateful::{Stateful, Tensors};
-use crate::train::take_up;
+use crate::model::Network;
 
 /// Puts the weights from the job's folder into a network, as far as the spec wants them. `BadData`
 /// where they do not fit.
-pub(crate) fn take(folder: &JobFolder, wanted: &WarmStart, network: &mut dyn Stateful) -> Result<()> {
+pub(crate) fn take(folder: &JobFolder, wanted: &WarmStart, network: &dyn Network) -> Result<()> {
     let bad = |what: String| Failure::new(JobEndReason::BadData, format!("warm_start: {what}"));
     // With random weights in their place it would be another job.
     let gone = || bad("its copy of the weights is gone from the job's folder".into());
@@ -32,9 +30,11 @@ pub(crate) fn take(folder: &JobFolder, wanted: &WarmStart, network: &mut dyn Sta
     };
     let found = TensorFile::read(&file).map_err(refused)?;
     let mut needed = Vec::new();
-    let mut own = Vec::new();
-    network.save(&mut |name, tensor| {
-        needed.push(need(name, tensor)?);
+    let mut own: Vec<(String, Tensor)> = Vec::new();
+    network.result(&mut |name, tensor| {
+        // Checkpoints hold a tied tensor under its first name alone.
+        let is_tied = tensor.numel() > 0 && own.iter().any(|(_, first)| is_same(first, tensor));
+        needed.push(Needed { can_be_absent: is_tied, ..need(name, tensor)? });
         own.push((name.to_owned(), tensor.shallow_clone()));
         Ok(())
     })?;
@@ -42,18 +42,20 @@ pub(crate) fn take(folder: &JobFolder, wanted: &WarmStart, network: &mut dyn Sta
         let words: Vec<_> = wrong.into_iter().map(|wrong| wrong.what).collect();
         bad(format!("{name} {}", words.join("; ")))
     })?;
-    let mut taken = BTreeMap::new();
     for ((own_name, own), place) in own.into_iter().zip(places) {
-        let values = match place {
-            Some(place) => {
-                let tensor = &found.tensors[place];
-                read(tensor, &file, own.kind()).map_err(refused)?.map_err(|what| bad(format!("{name}: {what}")))?
-            }
-            None => own.f_to_device(Device::Cpu)?,
-        };
-        taken.insert(own_name, values);
+        let Some(place) = place else { continue };
+        let values = read(&found.tensors[place], &file, own.kind()).map_err(refused)?;
+        if !network.may_be_infinite(&own_name) && !is_finite(&values)? {
+            return Err(bad(format!("{name}: {} holds numbers that are not finite", found.tensors[place].name)));
+        }
+        tch::no_grad(|| own.shallow_clone().f_copy_(&values))?;
     }
-    take_up(&mut [network], Tensors::new(taken, 0)).map_err(bad)
+    Ok(())
+}
+
+/// Whether two tensors are the same memory.
+fn is_same(one: &Tensor, other: &Tensor) -> bool {
+    (one.data_ptr(), one.size(), one.kind()) == (other.data_ptr(), other.size(), other.kind())
 }
 
 /// The file of the weights, with its name; None where there is none.
@@ -77,19 +79,10 @@ fn need(name: &str, tensor: &Tensor) -> Result<Needed> {
     Ok(Needed { name: name.to_owned(), dtype, shape, can_be_absent: false })
 }
 
-/// The values of a tensor, whose shape and type are those of one of the network's, on the CPU. The
-/// inner error tells that they cannot be used.
-fn read(
-    tensor: &tensor_file::Tensor,
-    file: &File,
-    kind: Kind,
-) -> std::result::Result<std::result::Result<Tensor, String>, Problem> {
+/// The values of a tensor, whose shape and type are those of one of the network's, on the CPU.
+fn read(tensor: &tensor_file::Tensor, file: &File, kind: Kind) -> std::result::Result<Tensor, Problem> {
     let bytes = tensor.read(&Positioned(file))?;
     let shape: Vec<i64> = tensor.shape.iter().map(|&size| size as i64).collect();
-    let made = Tensor::f_from_data_size(&bytes, &shape, kind).and_then(|values| Ok((is_finite(&values)?, values)));
-    Ok(match made {
-        Ok((true, values)) => Ok(values),
-        Ok((false, _)) => Err(format!("{} holds numbers that are not finite", tensor.name)),
-        Err(error) => Err(first_line(&error)),
-    })
+    let made = Tensor::f_from_data_size(&bytes, &shape, kind);
+    made.map_err(|error| Problem::Unreadable(io::Error::other(first_line(&error))))
 }

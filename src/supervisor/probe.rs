@@ -1,7 +1,7 @@
 //! Asks a runner which libraries it finds.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -25,16 +25,20 @@ pub enum ProbeError {
         cause: std::io::Error,
     },
     /// It did not answer in time.
-    #[error("{program} probe did not answer within {LIMIT:?}")]
+    #[error("{program} {what} did not answer within {LIMIT:?}")]
     Silent {
         /// The program.
         program: String,
+        /// Its argument.
+        what: &'static str,
     },
     /// It ended otherwise than with an answer.
-    #[error("{program} probe ended with {status}: {words}")]
+    #[error("{program} {what} ended with {status}: {words}")]
     Failed {
         /// The program.
         program: String,
+        /// Its argument.
+        what: &'static str,
         /// How it ended.
         status: std::process::ExitStatus,
         /// The end of what it said.
@@ -55,9 +59,23 @@ impl ProbeError {
 impl Supervisor {
     /// What a runner finds now.
     pub async fn probe(&self) -> Result<ProbeReport, ProbeError> {
+        let answer = self.ask("probe").await?;
+        let mut report: ProbeReport = serde_json::from_slice(&answer.stdout)
+            .map_err(|error| self.failed("probe", &answer, format!("its answer is not understood: {error}")))?;
+        report.libtorch.found_by = self.found_by(&report.libtorch.path);
+        Ok(report)
+    }
+
+    /// The schemas of the operators that a runner finds, one a line.
+    pub async fn operators(&self) -> Result<Vec<u8>, ProbeError> {
+        Ok(self.ask("operators").await?.stdout)
+    }
+
+    /// The answer of a runner that is asked something.
+    async fn ask(&self, what: &'static str) -> Result<Output, ProbeError> {
         let program = self.settings.program.display().to_string();
         let output = Command::new(&self.settings.program)
-            .arg("probe")
+            .arg(what)
             .env_clear()
             .envs(environment::of_runner(std::env::vars_os(), self.settings.libtorch_dir.as_deref()))
             .stdin(Stdio::null())
@@ -66,17 +84,18 @@ impl Supervisor {
         let output = match tokio::time::timeout(LIMIT, output).await {
             Ok(Ok(output)) => output,
             Ok(Err(cause)) => return Err(ProbeError::Start { program, cause }),
-            Err(_) => return Err(ProbeError::Silent { program }),
+            Err(_) => return Err(ProbeError::Silent { program, what }),
         };
-        let failed = |words: String| ProbeError::Failed { program: program.clone(), status: output.status, words };
-        if !output.status.success() {
-            let words = String::from_utf8_lossy(&output.stderr);
-            return Err(failed(words.trim().lines().last().unwrap_or("it said nothing").to_owned()));
+        if output.status.success() {
+            return Ok(output);
         }
-        let mut report: ProbeReport = serde_json::from_slice(&output.stdout)
-            .map_err(|error| failed(format!("its answer is not understood: {error}")))?;
-        report.libtorch.found_by = self.found_by(&report.libtorch.path);
-        Ok(report)
+        let words = String::from_utf8_lossy(&output.stderr);
+        let last = words.trim().lines().last().unwrap_or("it said nothing").to_owned();
+        Err(self.failed(what, &output, last))
+    }
+
+    fn failed(&self, what: &'static str, output: &Output, words: String) -> ProbeError {
+        ProbeError::Failed { program: self.settings.program.display().to_string(), what, status: output.status, words }
     }
 
     /// What led the loader to a library, in the order in which it looks.

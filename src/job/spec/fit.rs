@@ -2,8 +2,8 @@
 
 use super::data::Normalize;
 use super::loss::Misfit;
-use super::model::Set;
-use super::{Data, Loss, Metric, Model, Parameter, Schedule, Spec};
+use super::model::{Batches, Set};
+use super::{Data, Loss, Metric, Model, Optimizer, Schedule, Spec, Weight};
 use crate::dataset::Facts;
 use crate::job::Violations;
 use crate::job::length::{Length, Place};
@@ -30,6 +30,8 @@ pub struct Demands {
     pub loss: Option<Loss>,
     /// The metrics, if the client said.
     pub metrics: Vec<Metric>,
+    /// How gradients become new weights.
+    pub optimizer: Option<Optimizer>,
     /// How the learning rate changes.
     pub schedule: Option<Schedule>,
     /// How pixels become inputs, if the client said.
@@ -49,13 +51,9 @@ pub struct Demands {
 pub struct Fitted {
     /// The spec with all that only the data can tell.
     pub spec: Spec,
-    /// Its loss.
-    pub loss: Loss,
-    /// Its metrics.
-    pub metrics: Vec<Metric>,
-    /// The shape of the network's output for an example, and what it learns; None where the data
-    /// were not read far enough to tell.
-    pub network: Option<(Vec<u64>, Vec<Parameter>)>,
+    /// The shape of the network's output for an example, and its tensors; None where the data were
+    /// not read far enough to tell.
+    pub network: Option<(Vec<u64>, Vec<Weight>)>,
 }
 
 impl Demands {
@@ -81,6 +79,12 @@ impl Demands {
         if let Some(train) = train {
             self.judge_length(train.facts, wrong);
         }
+        if let Some(model) = &self.model {
+            self.judge_own_loss(model, wrong);
+            let validation = validation.map(|set| (self.validation_size(set.facts), set.facts.examples));
+            let examples = train.map(|train| train.facts.examples);
+            model.judge_batches(&Batches { size: self.batch_size, examples, validation }, wrong);
+        }
         if let (Some(set), Some(size)) = (validation, self.validation_batch_size)
             && u64::from(size) > set.facts.examples
         {
@@ -91,24 +95,54 @@ impl Demands {
         }
     }
 
-    /// The loss and the metrics of a job on this training set.
-    pub fn objective(&self, train: &Facts) -> (Loss, Vec<Metric>) {
+    /// The loss and the metrics of a job on this training set; none where its model computes them.
+    pub fn objective(&self, train: &Facts) -> (Option<Loss>, Vec<Metric>) {
+        if self.model.as_ref().is_some_and(|model| model.own_loss().is_some()) {
+            return (None, Vec::new());
+        }
         let called_for = || self.model.as_ref().and_then(|model| model.loss());
         let loss = self.loss.clone().or_else(called_for).unwrap_or_else(|| Loss::of(&train.target));
         let metrics = if self.metrics.is_empty() { vec![Metric::of(&train.target)] } else { self.metrics.clone() };
-        (loss, metrics)
+        (Some(loss), metrics)
     }
 
-    /// What the network learns on this training set; None where that is not known.
-    pub fn parameters(&self, train: &Facts) -> Option<Vec<Parameter>> {
+    /// The tensors of the network on this training set; None where they are not known.
+    pub fn weights(&self, train: &Facts) -> Option<Vec<Weight>> {
         let model = self.model.as_ref()?;
-        Some(model.parameters(train, &model.gives(train)?))
+        Some(model.weights(train, &model.gives(train)?))
+    }
+
+    /// The names of the metrics that the model gives.
+    pub fn own_metrics(&self) -> &[String] {
+        self.model.as_ref().and_then(|model| model.own_loss()).map_or(&[], |own| own.metrics)
+    }
+
+    /// Examples at a time in validation.
+    fn validation_size(&self, validation: &Facts) -> u64 {
+        self.validation_batch_size.map_or_else(|| validation.examples.min(DEFAULT_VALIDATION_BATCH), u64::from)
+    }
+
+    /// A model that computes its own loss leaves no choice of one.
+    fn judge_own_loss(&self, model: &Model, wrong: &mut Violations) {
+        if model.own_loss().is_none() {
+            return;
+        }
+        if let Some(loss) = &self.loss {
+            let what = "is set, and the model returns its own loss; leave this out, or export a module that returns \
+                        its output";
+            wrong.add(format!("loss.{}", loss.name()), what);
+        }
+        if !self.metrics.is_empty() {
+            let what = "are set, and the model returns its own loss; it can return metrics besides, as (loss, {name: \
+                        value})";
+            wrong.add("metrics", what);
+        }
     }
 
     fn judge_targets(&self, train: Option<&Set<'_>>, set: &Set<'_>, wrong: &mut Violations) {
         let (Some(model), Some(train)) = (&self.model, train) else { return };
         let target = &set.facts.target;
-        let (loss, metrics) = self.objective(train.facts);
+        let (Some(loss), metrics) = self.objective(train.facts) else { return };
         if let Some(output) = model.gives(train.facts)
             && let Err(misfit) = loss.fits(&output, target, model.name())
         {
@@ -184,6 +218,7 @@ impl Spec {
             model: Some(self.model.clone()),
             loss: self.loss.clone(),
             metrics: self.metrics.clone(),
+            optimizer: Some(self.optimizer.clone()),
             schedule: Some(self.schedule.clone()),
             normalize: self.data.normalize.clone(),
             checkpoints: self.checkpoints,
@@ -196,19 +231,17 @@ impl Spec {
         if !wrong.0.is_empty() {
             return Err(wrong);
         }
-        if let (Some(set), None) = (&facts.validation, self.validation_batch_size) {
-            self.validation_batch_size = u32::try_from(set.examples.min(DEFAULT_VALIDATION_BATCH)).ok();
+        if let Some(set) = &facts.validation {
+            self.validation_batch_size = u32::try_from(demands.validation_size(set)).ok();
         }
-        let (loss, metrics) = demands.objective(&facts.train);
-        self.loss = Some(loss.clone());
-        self.metrics = metrics.clone();
-        self.checkpoints.complete(metrics.first().copied());
+        (self.loss, self.metrics) = demands.objective(&facts.train);
+        self.checkpoints.complete(self.metrics.first().copied());
         let output = self.model.gives(&facts.train);
         let network = output.map(|output| {
-            let parameters = self.model.parameters(&facts.train, &output);
-            (output, parameters)
+            let weights = self.model.weights(&facts.train, &output);
+            (output, weights)
         });
-        Ok(Fitted { spec: self, loss, metrics, network })
+        Ok(Fitted { spec: self, network })
     }
 }
 
@@ -264,14 +297,15 @@ mod tests {
     fn what_the_data_call_for_is_filled_in_and_read_back_the_same() {
         let both = DataFacts { train: facts(4000, 28, 9), validation: Some(facts(500, 28, 9)) };
         let fitted = spec().fit(&both).unwrap();
-        assert_eq!((fitted.loss.name(), fitted.metrics.as_slice()), ("nll", &[Metric::Accuracy][..]));
+        let loss = |fitted: &Fitted| fitted.spec.loss.as_ref().unwrap().name();
+        assert_eq!((loss(&fitted), fitted.spec.metrics.as_slice()), ("nll", &[Metric::Accuracy][..]));
         assert_eq!(read(&fitted.spec.to_proto()).spec.unwrap(), fitted.spec);
         let mlp = v1::Mlp { hidden: vec![16], ..v1::Mlp::default() };
         let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(mlp)) });
         let mlp = read(&v1::JobSpec { model, ..good() }).spec.unwrap().fit(&both).unwrap();
-        assert_eq!(mlp.loss.name(), "cross_entropy");
-        let (output, parameters) = mlp.network.unwrap();
-        let shapes: Vec<_> = parameters.iter().map(|told| (told.name.as_str(), told.shape.as_slice())).collect();
+        assert_eq!(loss(&mlp), "cross_entropy");
+        let (output, weights) = mlp.network.unwrap();
+        let shapes: Vec<_> = weights.iter().map(|told| (told.name.as_str(), told.shape.as_slice())).collect();
         assert_eq!(output, [10]);
         assert_eq!(
             shapes,

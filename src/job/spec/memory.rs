@@ -3,8 +3,8 @@
 //! Only what is certain is counted: a job that is refused here could never have trained. What else
 //! libtorch takes shows when the job runs.
 
-use super::Demands;
 use super::model::Set;
+use super::{Demands, Optimizer, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 
@@ -35,18 +35,38 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
         return wrong.add(set.file(field), format!("{found}; {need}"));
     }
     let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), sets.first()) else { return };
+    let weights = demands.weights(train.facts).unwrap_or_default();
+    let to_train = to_train(&weights, demands.optimizer.as_ref());
+    let need = to_load.saturating_add(to_train);
+    if need > most {
+        let count = weights.iter().filter(|weight| weight.is_learned()).map(|weight| weight.bytes() / 4);
+        let count = count.fold(0, u64::saturating_add);
+        let need = format!("they, their gradients, what the optimizer keeps of them and the data take {need} bytes");
+        let what = format!("has {count} parameters; {need} of memory at least, and {owner} has {most}");
+        return wrong.add(format!("model.{}", model.name()), what);
+    }
     for (field, batch) in [
         ("training.batch_size", Some(demands.batch_size)),
         ("training.validation_batch_size", demands.validation_batch_size),
     ] {
         let Some(batch) = batch else { continue };
         let each = model.bytes_per_example(train.facts);
-        let need = u64::from(batch).saturating_mul(each).saturating_add(to_load);
+        let need = u64::from(batch).saturating_mul(each).saturating_add(to_load).saturating_add(to_train);
         if need > most {
-            let what = format!("a batch and the data take {need} bytes of memory at least, and {owner} has {most}");
+            let what =
+                format!("a batch, the model and the data take {need} bytes of memory at least, and {owner} has {most}");
             wrong.add(field, format!("is {batch}; {what}"));
         }
     }
+}
+
+/// Bytes of a model in training: each tensor once, and for each parameter its gradient and what the
+/// optimizer keeps of it.
+fn to_train(weights: &[Weight], optimizer: Option<&Optimizer>) -> u64 {
+    let slots = optimizer.map_or(0, |optimizer| optimizer.slots().len() as u64);
+    let own = weights.iter().filter(|weight| weight.same_as.is_none());
+    let bytes = own.map(|weight| weight.bytes().saturating_mul(if weight.is_learned() { 2 + slots } else { 1 }));
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// Bytes of a set in memory.
@@ -97,7 +117,10 @@ mod tests {
         );
         assert!(told[0].contains(&format!("takes {bytes} bytes")) && told[0].contains("this machine has 25769803776"));
         let told = judge(2_000_000, 2_000_000, false, 24 * gib);
-        assert!(told[0].starts_with("training.batch_size: is 2000000; a batch and the data take"), "{told:?}");
+        assert!(
+            told[0].starts_with("training.batch_size: is 2000000; a batch, the model and the data take"),
+            "{told:?}"
+        );
         // The GPU's memory is another matter.
         assert!(judge(2_000_000, 2_000_000, true, 24 * gib).is_empty());
         assert!(judge(u64::MAX, 64, false, u64::MAX).is_empty() && judge(u64::MAX, 64, false, 0).is_empty());

@@ -59,6 +59,12 @@ macro_rules! metrics {
     };
 }
 
+/// The names of the sums of a metric that a model gives, in the state of a checkpoint: that of its
+/// values and that of examples.
+pub fn own_sums(name: &str) -> [String; 2] {
+    ["values", "examples"].map(|sum| format!("sums.own.{name}.{sum}"))
+}
+
 metrics! {
     /// The share of classes that are right.
     Accuracy,

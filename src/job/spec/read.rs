@@ -75,10 +75,16 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         let found = format!("is {size}, and there is no data.validation; name a validation set, or leave this out");
         wrong.add("training.validation_batch_size", found);
     }
+    if init_seed.is_some() && model.as_ref().is_some_and(|model| !model.files().is_empty()) {
+        let what = "is set, and the model begins with the weights of its file; leave it out, and draw them with \
+                    torch.manual_seed before the export";
+        wrong.add("training.init_seed", what);
+    }
     let demands = Demands {
         model: model.clone(),
         loss: loss.clone(),
         metrics: metrics.clone(),
+        optimizer: optimizer.clone(),
         schedule: schedule.clone(),
         normalize: data.as_ref().and_then(|data| data.normalize.clone()),
         checkpoints,

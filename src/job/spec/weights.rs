@@ -1,52 +1,66 @@
 //! Whether a file holds the tensors that a job needs: the weights of its network, or the state of
 //! its optimizer and its sums.
 
+use super::metric::own_sums;
 use super::optimizer::slot_name;
-use super::{Metric, Optimizer, Parameter};
+use super::{Metric, Optimizer, Weight};
+use crate::exported::summary::Role;
 use crate::tensor_file::matching::{Mistake, Needed, Rules, fit};
 use crate::tensor_file::{Dtype, TensorFile};
 
 /// The sum of losses behind the next scalar, in the state of a checkpoint.
 pub const SUM_LOSS: &str = "sums.loss";
 
-/// Whether a file holds those parameters, as far as the rules want them.
+/// The name of a buffer that `state_dict()` does not have, in the state of a checkpoint.
+pub fn hidden_name(buffer: &str) -> String {
+    format!("hidden.{buffer}")
+}
+
+/// Whether a file holds those weights, as far as the rules want them.
 ///
 /// # Errors
 /// All that does not fit.
-pub fn judge_weights(parameters: &[Parameter], found: &TensorFile, rules: &Rules) -> Result<(), Vec<Mistake>> {
-    let needed: Vec<_> = parameters.iter().map(|told| values(&told.name, told)).collect();
+pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> Result<(), Vec<Mistake>> {
+    let needed: Vec<_> =
+        weights.iter().filter(|told| told.role != Role::Hidden).map(|told| need(&told.name, told)).collect();
     fit(&needed, found, rules).map(|_| ())
 }
 
 /// Whether a file holds what training needs besides the weights, and nothing else: the sums behind
-/// the next scalars, and the state of the optimizer, for all parameters or, before its first step,
-/// for none.
+/// the next scalars, buffers that are no weights, and the state of the optimizer, for all
+/// parameters or, before its first step, for none. `own_metrics` are those that the model gives.
 ///
 /// # Errors
 /// All that does not fit.
 pub fn judge_state(
-    parameters: &[Parameter],
+    weights: &[Weight],
     optimizer: &Optimizer,
     metrics: &[Metric],
+    own_metrics: &[String],
     found: &TensorFile,
 ) -> Result<(), Vec<Mistake>> {
     let mut needed = vec![number(SUM_LOSS, Dtype::F64, false)];
     // Checkpoints of earlier versions count examples alone.
     let sums = metrics.iter().flat_map(|metric| metric.sums().iter().enumerate());
     needed.extend(sums.map(|(place, sum)| number(sum, Dtype::F64, place > 0)));
-    let slots = optimizer.slots().iter().flat_map(|slot| parameters.iter().map(move |told| (slot, told)));
+    let own_sums = own_metrics.iter().flat_map(|metric| own_sums(metric));
+    needed.extend(own_sums.map(|sum| number(&sum, Dtype::F64, false)));
+    let hidden = weights.iter().filter(|told| told.role == Role::Hidden && told.same_as.is_none());
+    needed.extend(hidden.map(|told| need(&hidden_name(&told.name), told)));
+    let learned: Vec<_> = weights.iter().filter(|told| told.is_learned()).collect();
+    let slots = optimizer.slots().iter().flat_map(|slot| learned.iter().map(move |told| (slot, *told)));
     let has_slots = slots.clone().any(|(slot, told)| found.tensor(&slot_name(slot, &told.name)).is_some());
     if has_slots {
-        needed.extend(slots.map(|(slot, told)| values(&slot_name(slot, &told.name), told)));
+        needed.extend(slots.map(|(slot, told)| need(&slot_name(slot, &told.name), told)));
     }
     needed.extend(optimizer.counters().iter().map(|counter| number(counter, Dtype::F32, !has_slots)));
     fit(&needed, found, &Rules::default()).map(|_| ())
 }
 
-/// 32-bit floats in the shape of a parameter.
-fn values(name: &str, told: &Parameter) -> Needed {
+/// The type and the shape of a weight. Checkpoints hold a tied one under its first name alone.
+fn need(name: &str, told: &Weight) -> Needed {
     let shape = told.shape.iter().map(|size| size.unsigned_abs()).collect();
-    Needed { name: name.into(), dtype: Dtype::F32, shape, can_be_absent: false }
+    Needed { name: name.into(), dtype: told.dtype, shape, can_be_absent: told.same_as.is_some() }
 }
 
 fn number(name: &str, dtype: Dtype, can_be_absent: bool) -> Needed {
@@ -58,10 +72,10 @@ mod tests {
     use super::*;
     use crate::tensor_file::{Format, Layout, Tensor};
 
-    fn parameters() -> Vec<Parameter> {
+    fn network() -> Vec<Weight> {
         let layers: [(&str, &[i64]); 4] =
             [("conv1", &[10, 1, 5, 5]), ("conv2", &[20, 10, 5, 5]), ("fc1", &[50, 320]), ("fc2", &[10, 50])];
-        layers.into_iter().flat_map(|(name, weight)| Parameter::layer(name, weight)).collect()
+        layers.into_iter().flat_map(|(name, weight)| Weight::layer(name, weight)).collect()
     }
 
     fn tensor(name: &str, dtype: Dtype, shape: &[i64]) -> Tensor {
@@ -80,11 +94,11 @@ mod tests {
     }
 
     fn judge(found: &[Tensor]) -> Result<(), String> {
-        told(judge_weights(&parameters(), &file(found), &Rules::default()))
+        told(judge_weights(&network(), &file(found), &Rules::default()))
     }
 
     fn weights() -> Vec<Tensor> {
-        parameters().iter().map(|told| tensor(&told.name, Dtype::F32, &told.shape)).collect()
+        network().iter().map(|told| tensor(&told.name, Dtype::F32, &told.shape)).collect()
     }
 
     #[test]
@@ -135,7 +149,7 @@ mod tests {
             nesterov: false,
             weight_decay: 0.0,
         });
-        let judge = |found: &[Tensor]| told(judge_state(&parameters(), &sgd, &[Metric::Accuracy], &file(found)));
+        let judge = |found: &[Tensor]| told(judge_state(&network(), &sgd, &[Metric::Accuracy], &[], &file(found)));
         let whole = [sums.clone(), kept("velocity")].concat();
         assert_eq!((judge(&sums), judge(&whole)), (Ok(()), Ok(())));
         assert_eq!(judge(&[whole.clone(), vec![tensor("sums.labels", Dtype::F64, &[])]].concat()), Ok(()));

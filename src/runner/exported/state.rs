@@ -31,8 +31,8 @@ impl<'a> Reader<'a> {
         Self { source, device, storages: HashMap::new() }
     }
 
-    /// A tensor; with the name of another that is the same one, where that was read before.
-    pub(super) fn read(&mut self, stored: &Stored) -> Result<(Tensor, Option<String>), TchError> {
+    /// A tensor. Tied ones are the same tensor.
+    pub(super) fn read(&mut self, stored: &Stored) -> Result<Tensor, TchError> {
         let place = &stored.tensor.layout;
         let storage = match self.storages.entry((place.offset, place.storage_bytes)) {
             Entry::Occupied(known) => known.into_mut(),
@@ -44,8 +44,8 @@ impl<'a> Reader<'a> {
                 new.insert(Storage { bytes: bytes.f_to_device(self.device)?, tensors: Vec::new() })
             }
         };
-        if let Some((first, tensor)) = storage.tensors.iter().find(|(known, _)| known.is_tied_to(stored)) {
-            return Ok((tensor.shallow_clone(), Some(first.tensor.name.clone())));
+        if let Some((_, tensor)) = storage.tensors.iter().find(|(known, _)| known.is_tied_to(stored)) {
+            return Ok(tensor.shallow_clone());
         }
         let signed = |sizes: &[u64]| sizes.iter().map(|&size| size as i64).collect::<Vec<_>>();
         let (shape, strides) = (signed(&stored.tensor.shape), signed(&place.strides));
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
         // No view to autograd: a parameter is a leaf that is written in place.
         let tensor = numbers.f_as_strided(&shape, &strides, Some(place.first as i64))?.f_detach()?;
         storage.tensors.push((stored.clone(), tensor.shallow_clone()));
-        Ok((tensor, None))
+        Ok(tensor)
     }
 }
 

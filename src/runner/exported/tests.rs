@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 use tch::{Device, Reduction, Tensor};
 use torchd::exported::arithmetic::Number;
+use torchd::exported::bundle::{Source, Verdict};
 use torchd::exported::operators::Operators;
-use torchd::exported::{Archive, SeededStep, judge};
+use torchd::exported::{Archive, Bundle, SeededStep};
 
 use super::{Exported, Part};
 use crate::dispatcher::{self, Argument, Call};
@@ -31,28 +32,24 @@ fn operators() -> Operators {
 
 /// A model out of one archive with both graphs, or of two files.
 fn load(name: &str, operators: &Operators) -> (Exported, Vec<String>) {
-    let open = |file: &str| {
-        let bytes = fs::read(folder(name).join(file)).unwrap();
-        let archive = Archive::read(&bytes, bytes.len() as u64).unwrap();
-        (bytes, archive)
-    };
+    let open = |file: &str| fs::read(folder(name).join(file)).unwrap();
     let files = match folder(name).join("net.pt2").exists() {
         true => vec![open("net.pt2")],
         false => vec![open("train.pt2"), open("eval.pt2")],
     };
-    let ([first, ..], [.., last]) = (&files[..], &files[..]) else { unreachable!() };
-    let of = |archive: &Archive, mode: &str| match archive.models.contains_key(mode) {
-        true => mode.to_owned(),
-        false => "model".to_owned(),
-    };
-    let train = &first.1.models[&of(&first.1, "train")];
-    let eval = &last.1.models[&of(&last.1, "eval")];
-    let judged = judge::train(train, operators).unwrap_or_else(|refusals| panic!("{name}: {refusals:?}"));
-    let eval_judged = judge::eval(eval, train, &judged.facts, operators).unwrap();
-    let inputs = judged.facts.inputs.iter().map(|field| field.name.clone()).collect();
-    let train = Part { source: &first.0, model: train, judged: &judged };
-    let eval = Part { source: &last.0, model: eval, judged: &eval_judged };
-    (Exported::load(train, Some(eval), Device::Cpu).unwrap(), inputs)
+    let [first, rest @ ..] = &files[..] else { unreachable!() };
+    let bundle = Bundle::read(source(first), rest.first().map(source)).unwrap();
+    let Verdict { train, eval, summary } =
+        bundle.judge(operators).unwrap_or_else(|refused| panic!("{name}: {refused:?}"));
+    let inputs = summary.inputs.iter().map(|input| input.name.clone()).collect();
+    let (_, eval_model) = bundle.eval().unwrap();
+    let train = Part { source: first, model: bundle.train(), judged: &train };
+    let eval = Part { source: rest.first().unwrap_or(first), model: eval_model, judged: eval.as_ref().unwrap() };
+    (Exported::load(train, Some(eval), &summary.tensors, Device::Cpu).unwrap(), inputs)
+}
+
+fn source(bytes: &Vec<u8>) -> Source<'_> {
+    Source { bytes, size_bytes: bytes.len() as u64 }
 }
 
 fn tensors(path: &Path) -> Vec<(String, Tensor)> {

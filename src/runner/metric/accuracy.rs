@@ -6,6 +6,7 @@ use torchd::job::spec::loss::Classes;
 
 use super::Metric;
 use crate::failure::Result;
+use crate::model::Outputs;
 use crate::stateful::{Stateful, Tensors, zero};
 
 /// Its sums.
@@ -27,16 +28,16 @@ impl Accuracy {
 }
 
 impl Metric for Accuracy {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         Settings::Accuracy.name()
     }
 
-    fn add(&mut self, output: &Tensor, targets: &Tensor) -> Result<()> {
+    fn add(&mut self, outputs: &Outputs, targets: &Tensor) -> Result<()> {
         let dimension = match self.classes {
             Classes::First => 1,
             Classes::Last => -1,
         };
-        let hits = output.detach().f_argmax(dimension, false)?.f_eq_tensor(targets)?;
+        let hits = outputs.output.detach().f_argmax(dimension, false)?.f_eq_tensor(targets)?;
         match self.ignored {
             None => {
                 let _ = self.correct.f_add_(&hits.f_sum(Kind::Double)?)?;

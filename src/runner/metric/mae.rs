@@ -5,6 +5,7 @@ use torchd::job::spec::Metric as Settings;
 
 use super::Metric;
 use crate::failure::Result;
+use crate::model::Outputs;
 use crate::stateful::{Stateful, Tensors, zero};
 
 /// Its sums.
@@ -24,12 +25,12 @@ impl Mae {
 }
 
 impl Metric for Mae {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         Settings::Mae.name()
     }
 
-    fn add(&mut self, output: &Tensor, targets: &Tensor) -> Result<()> {
-        let apart = output.detach().f_view_as(targets)?.f_sub(targets)?.f_abs()?;
+    fn add(&mut self, outputs: &Outputs, targets: &Tensor) -> Result<()> {
+        let apart = outputs.output.detach().f_view_as(targets)?.f_sub(targets)?.f_abs()?;
         let _ = self.absolute.f_add_(&apart.f_sum(Kind::Double)?)?;
         let _ = self.numbers.f_add_scalar_(targets.numel() as f64)?;
         Ok(())

@@ -3,7 +3,7 @@
 use tch::Tensor;
 use torchd::job::spec::model::{Activation, Mlp as Settings};
 
-use super::{Mode, Network, Parameters};
+use super::{Mode, Network, Outputs, Parameters};
 use crate::failure::Result;
 use crate::feed::Batch;
 use crate::stateful::{Stateful, Tensors};
@@ -25,7 +25,7 @@ impl Mlp {
 
 impl Network for Mlp {
     /// `[size, outputs]` of inputs `[size, ...]`.
-    fn forward(&self, batch: &Batch, mode: Mode) -> Result<Tensor> {
+    fn forward(&self, batch: &Batch, mode: Mode) -> Result<Outputs> {
         let linear = |input: &Tensor, layer: usize| {
             input.f_linear(self.parameters.at(2 * layer), Some(self.parameters.at(2 * layer + 1)))
         };
@@ -39,7 +39,7 @@ impl Network for Mlp {
             };
             values = active.f_dropout(self.dropout, mode == Mode::Train)?;
         }
-        Ok(linear(&values, self.hidden)?)
+        Ok(linear(&values, self.hidden)?.into())
     }
 
     fn parameters(&self) -> &Parameters {

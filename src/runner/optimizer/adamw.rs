@@ -5,7 +5,7 @@ use tch::Tensor;
 use torchd::exported::arithmetic::Number;
 use torchd::job::spec::optimizer::{AdamW as Settings, Rule};
 
-use super::{Optimizer, Slot, handles};
+use super::{Optimizer, Slot, given, moved};
 use crate::dispatcher::{Argument, Call, Handle};
 use crate::failure::Result;
 use crate::model::Parameters;
@@ -48,14 +48,14 @@ impl AdamW {
 }
 
 impl Optimizer for AdamW {
-    fn step(&mut self, parameters: &Parameters, gradients: Vec<Tensor>, rate: f64) -> Result<()> {
+    fn step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
         if self.mean.tensors.is_empty() {
             self.mean.clear()?;
             self.square.clear()?;
         }
         let _ = self.steps.f_add_scalar_(1)?;
-        let (weights, gradients) = (handles(parameters.tensors()), handles(&gradients));
-        let (means, squares) = (handles(&self.mean.tensors), handles(&self.square.tensors));
+        let (means, squares) = (moved(&self.mean.tensors, gradients), moved(&self.square.tensors, gradients));
+        let (weights, gradients) = (moved(parameters.tensors(), gradients), given(gradients));
         let steps = vec![Handle::from(&self.steps); weights.len()];
         let arguments = [
             Argument::Tensors(&weights),

@@ -1,63 +1,107 @@
-//! Stochastic gradient descent (`torch.optim.SGD`), by the operator that does a step in one pass
-//! over memory.
+//! Stochastic gradient descent (`torch.optim.SGD`), bit for bit as PyTorch's own loop does it.
+//!
+//! The operator that does a whole step in one pass over memory rounds momentum once where the loop
+//! rounds twice. So momentum goes by operators over lists, and the descent alone by that operator.
 
 use tch::Tensor;
 use torchd::exported::arithmetic::Number;
 use torchd::job::spec::optimizer::{Rule, Sgd as Settings};
 
-use super::{Optimizer, Slot, handles};
-use crate::dispatcher::{Argument, Call};
+use super::{Optimizer, Slot, given, moved};
+use crate::dispatcher::{Argument, Call, Handle};
 use crate::failure::Result;
 use crate::model::Parameters;
 use crate::stateful::{Stateful, Tensors};
 
 /// The optimizer with its state.
 pub(super) struct Sgd {
+    settings: Settings,
     /// None without momentum. The first step takes the gradient as it is.
     velocity: Option<Slot>,
-    step: Call,
+    /// tensors, other tensors
+    copy: Call,
+    /// tensors, factor
+    scale: Call,
+    /// tensors, other tensors, factor of these
+    add: Call,
+    /// parameters, directions, learning rate
+    descend: Call,
 }
-
-/// The places of the arguments that each step has of its own: parameters, gradients, velocities,
-/// rate, and whether it is the first.
-const PLACES: [usize; 5] = [0, 1, 2, 5, 9];
 
 impl Sgd {
     pub(super) fn new(settings: Settings, parameters: &Parameters) -> Result<Self> {
-        let Settings { learning_rate: _, momentum, dampening, nesterov, weight_decay } = settings;
         let number = |number| Argument::Number(Number::Float(number));
         let truth = |is| Argument::Number(Number::Bool(is));
         let none = Argument::None;
+        let velocity = settings.slots().first().map(|name| Slot::new(name, parameters));
+        // With momentum it is part of the direction.
+        let decay = if velocity.is_some() { 0.0 } else { settings.weight_decay };
         // self, grads, momentum_buffer_list, weight_decay, momentum, lr, dampening, nesterov,
         // maximize, is_first_step, grad_scale, found_inf
         #[rustfmt::skip]
         let arguments = [
-            none, none, none, number(weight_decay), number(momentum), none, number(dampening), truth(nesterov),
-            truth(false), none, none, none,
+            none, none, Argument::Tensors(&[]), number(decay), number(0.0), none, number(0.0), truth(false),
+            truth(false), truth(false), none, none,
         ];
-        let step = Call::prepare("aten::_fused_sgd_", "", &arguments)?;
-        Ok(Self { velocity: settings.slots().first().map(|name| Slot::new(name, parameters)), step })
+        Ok(Self {
+            settings,
+            velocity,
+            copy: Call::prepare("aten::_foreach_copy_", "", &[none, none, truth(false)])?,
+            scale: Call::prepare("aten::_foreach_mul_", "Scalar", &[none, none])?,
+            add: Call::prepare("aten::_foreach_add_", "List", &[none, none, none])?,
+            descend: Call::prepare("aten::_fused_sgd_", "", &arguments)?,
+        })
+    }
+
+    /// The direction of the step, by way of the velocities: either these, or the gradients.
+    fn direction<'a>(
+        &self,
+        weights: &[Handle<'_>],
+        gradients: Vec<Handle<'a>>,
+        velocities: Vec<Handle<'a>>,
+        is_first: bool,
+    ) -> Result<Vec<Handle<'a>>> {
+        let Settings { learning_rate: _, momentum, dampening, nesterov, weight_decay } = self.settings;
+        let number = |number| Argument::Number(Number::Float(number));
+        let add = |to: &[Handle<'_>], other: &[Handle<'_>], factor: f64| {
+            self.add.run(&[0, 1, 2], &[Argument::Tensors(to), Argument::Tensors(other), number(factor)]).map(drop)
+        };
+        if weight_decay != 0.0 {
+            add(&gradients, weights, weight_decay)?;
+        }
+        if is_first {
+            self.copy.run(&[0, 1], &[Argument::Tensors(&velocities), Argument::Tensors(&gradients)])?;
+        } else {
+            self.scale.run(&[0, 1], &[Argument::Tensors(&velocities), number(momentum)])?;
+            add(&velocities, &gradients, 1.0 - dampening)?;
+        }
+        if !nesterov {
+            return Ok(velocities);
+        }
+        add(&gradients, &velocities, momentum)?;
+        Ok(gradients)
     }
 }
 
 impl Optimizer for Sgd {
-    fn step(&mut self, parameters: &Parameters, gradients: Vec<Tensor>, rate: f64) -> Result<()> {
+    fn step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
         let is_first = self.velocity.as_ref().is_some_and(|velocity| velocity.tensors.is_empty());
         if let Some(velocity) = self.velocity.as_mut().filter(|_| is_first) {
             velocity.clear()?;
         }
-        let velocities = self.velocity.as_ref().map_or(&[][..], |velocity| &velocity.tensors);
-        let (weights, gradients, velocities) =
-            (handles(parameters.tensors()), handles(&gradients), handles(velocities));
-        let arguments = [
-            Argument::Tensors(&weights),
-            Argument::Tensors(&gradients),
-            Argument::Tensors(&velocities),
-            Argument::Number(Number::Float(rate)),
-            Argument::Number(Number::Bool(is_first)),
-        ];
-        tch::no_grad(|| self.step.run(&PLACES, &arguments))?;
-        Ok(())
+        let weights = moved(parameters.tensors(), gradients);
+        tch::no_grad(|| {
+            let direction = match &self.velocity {
+                None => given(gradients),
+                Some(velocity) => {
+                    let velocities = moved(&velocity.tensors, gradients);
+                    self.direction(&weights, given(gradients), velocities, is_first)?
+                }
+            };
+            let rate = Argument::Number(Number::Float(rate));
+            self.descend.run(&[0, 1, 5], &[Argument::Tensors(&weights), Argument::Tensors(&direction), rate])?;
+            Ok(())
+        })
     }
 }
 

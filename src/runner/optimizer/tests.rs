@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 use torchd::job::spec::optimizer::{AdamW, Sgd};
-use torchd::job::spec::{Optimizer as Settings, Parameter};
+use torchd::job::spec::{Optimizer as Settings, Weight};
 
 use super::build;
 use crate::model::Parameters;
@@ -15,13 +15,14 @@ const RATE: f64 = 0.05;
 /// which gets weight, gradient, the number of the step from 1, and a state of its own.
 fn both(settings: &Settings, mut formula: impl FnMut(&mut Tensor, &Tensor, usize, &mut Vec<Tensor>)) -> [Tensor; 2] {
     let _alone = generator();
-    let wanted = [Parameter { name: "weight".into(), shape: vec![7, 5], bound: 1.0 }];
+    let [weight, _] = Weight::layer("layer", &[7, 5]);
+    let wanted = [Weight { bound: Some(1.0), ..weight }];
     let parameters = Parameters::draw(&wanted, 3, Device::Cpu).unwrap();
     let mut plain = parameters.at(0).detach().copy();
     let (mut optimizer, mut state) = (build(settings, &parameters).unwrap(), Vec::new());
     for step in 1..=STEPS {
         let gradient = Tensor::randn([7, 5], (Kind::Float, Device::Cpu));
-        optimizer.step(&parameters, vec![gradient.copy()], RATE).unwrap();
+        optimizer.step(&parameters, &[Some(gradient.copy())], RATE).unwrap();
         formula(&mut plain, &gradient, step, &mut state);
     }
     [parameters.at(0).detach(), plain]

@@ -29,7 +29,7 @@ struct Row {
     data: Data,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Data {
     /// Grey images of 28x28 in ten classes, as IDX files.
     Images,
@@ -37,7 +37,11 @@ enum Data {
     Classes,
     /// Rows of six numbers with a number each.
     Numbers,
+    /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
+    Exported(&'static str),
 }
+
+const EXPORTED: &str = r#""model": {"exported": {"path": "p"}}, SGD"#;
 
 const MLP: &str = r#""model": {"mlp": {"hidden": [8, 5], "dropout": 0.25}}"#;
 const SGD: &str = r#""optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9}}"#;
@@ -45,6 +49,19 @@ const SGD: &str = r#""optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.
 const ROWS: &[Row] = &[
     Row { section: "model", name: "mnist_cnn", spec: r#""model": {"mnist_cnn": {}}, SGD"#, data: Data::Images },
     Row { section: "model", name: "mlp", spec: "MLP, SGD", data: Data::Classes },
+    // BatchNorm and dropout; tied weights; a constant and a buffer that is not saved; its own loss and
+    // metrics; two inputs; two files.
+    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("cnn") },
+    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("gpt") },
+    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("tied") },
+    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("step_metrics") },
+    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("two_inputs") },
+    Row {
+        section: "model",
+        name: "exported",
+        spec: r#""model": {"exported": {"path": "p", "eval_path": "e"}}, SGD"#,
+        data: Data::Exported("plain"),
+    },
     Row { section: "data", name: "idx", spec: "MLP, SGD", data: Data::Images },
     Row { section: "data", name: "safetensors", spec: "MLP, SGD", data: Data::Classes },
     Row {
@@ -113,7 +130,7 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
                 checkpoints.push(saved(&unbroken));
             }
         }
-        let (end, what) = (saved(&unbroken), format!("{} {}", row.section, row.name));
+        let (end, what) = (saved(&unbroken), format!("{} {} with {:?}", row.section, row.name, row.data));
         assert_ne!(begun, end.weights, "{what} has learned nothing");
         for checkpoint in checkpoints {
             let at = checkpoint.manifest.place.step;
@@ -140,7 +157,8 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let reading = spec::read(&request);
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
     let order = order(files, None);
-    match assemble(spec, &order, OpenInputs::open(&order), &JobFolder::new("unused".into()), Device::Cpu, loaded) {
+    let folder = JobFolder::new(folder.into());
+    match assemble(spec, &order, OpenInputs::open(&order), &folder, Device::Cpu, loaded) {
         Ok(training) => training,
         Err(failure) => panic!("{}: {}", row.name, failure.message),
     }
@@ -169,6 +187,20 @@ fn data(data: Data, folder: &Path) -> Files {
         }
         Data::Classes => arrays("classes.safetensors", classes().remainder(3)),
         Data::Numbers => arrays("numbers.safetensors", classes().to_kind(Kind::Float) / 40.0),
+        Data::Exported(model) => {
+            let exported = Path::new("tests/data/exported").canonicalize().unwrap();
+            let archives = [("net.pt2", JobFolder::EXPORTED), ("train.pt2", JobFolder::EXPORTED)];
+            for (from, to) in archives.into_iter().chain([("eval.pt2", JobFolder::EXPORTED_EVAL)]) {
+                let from = exported.join(model).join(from);
+                if from.exists() {
+                    std::fs::copy(from, folder.join(to)).unwrap();
+                }
+            }
+            // The module of `plain` is that of `mlp`.
+            let data = if model == "plain" { "mlp" } else { model };
+            let path = exported.join(data).join("data.safetensors");
+            Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
+        }
     }
 }
 
@@ -200,7 +232,7 @@ fn saved(training: &Training) -> checkpoint::Loaded {
     let tensors = |parts: &[&dyn Stateful]| Snapshot::of(training.place.step, parts).unwrap().read_back();
     checkpoint::Loaded {
         weights: tensors(&[training.network.as_ref()]),
-        state: tensors(&[training.optimizer.as_ref(), &training.sums]),
+        state: tensors(&[training.optimizer.as_ref(), &training.sums, &training.hidden]),
         manifest: Manifest {
             place: training.place,
             attempt: 1,

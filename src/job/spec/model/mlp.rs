@@ -1,6 +1,6 @@
 //! A multilayer perceptron: linear layers with an activation and dropout behind all but the last.
 
-use super::{Family, Parameter, Set, classes, demand_numbers};
+use super::{Family, Set, Weight, classes, demand_numbers};
 use crate::dataset::{Dtype, Facts};
 use crate::job::Violations;
 use crate::job::spec::section::{Fields, Section};
@@ -83,14 +83,14 @@ impl Family for Mlp {
         }
     }
 
-    fn parameters(&self, train: &Facts, output: &[u64]) -> Vec<Parameter> {
+    fn weights(&self, train: &Facts, output: &[u64]) -> Vec<Weight> {
         let size = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
         let inputs = train.inputs.first().map_or(1, |input| size(input.values()));
         let outputs = size(output.iter().product());
         let widths = self.hidden.iter().map(|&width| i64::from(width)).chain([outputs]);
         let mut before = inputs;
         let layers = widths.enumerate().map(|(layer, width)| {
-            let parameters = Parameter::layer(&self.layer_name(layer), &[width, before]);
+            let parameters = Weight::layer(&self.layer_name(layer), &[width, before]);
             before = width;
             parameters
         });

@@ -1,6 +1,6 @@
 //! The network of the single-node PyTorch notebook: 28x28 grey images in ten classes.
 
-use super::{Family, Loss, Parameter, Set};
+use super::{Family, Loss, Set, Weight};
 use crate::dataset::{Dtype, Facts};
 use crate::job::Violations;
 use crate::job::spec::loss::Nll;
@@ -66,10 +66,10 @@ impl Family for MnistCnn {
         Some(Loss::Nll(Nll::default()))
     }
 
-    fn parameters(&self, _: &Facts, _: &[u64]) -> Vec<Parameter> {
+    fn weights(&self, _: &Facts, _: &[u64]) -> Vec<Weight> {
         let layers: [(&str, &[i64]); 4] =
             [("conv1", &[10, 1, 5, 5]), ("conv2", &[20, 10, 5, 5]), ("fc1", &[50, 320]), ("fc2", &[10, 50])];
-        layers.into_iter().flat_map(|(name, weight)| Parameter::layer(name, weight)).collect()
+        layers.into_iter().flat_map(|(name, weight)| Weight::layer(name, weight)).collect()
     }
 
     fn bytes_per_example(&self, _: &Facts) -> u64 {
