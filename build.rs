@@ -22,7 +22,58 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if env::var_os("CARGO_FEATURE_RUNNER").is_some() {
         set_runner_library_path();
     }
+    #[cfg(feature = "runner")]
+    aten::link()?;
     Ok(())
+}
+
+/// The C++ half of the runner, compiled against the headers of the libtorch that torch-sys links.
+#[cfg(feature = "runner")]
+mod aten {
+    use std::path::{Path, PathBuf};
+    use std::{env, fs};
+
+    const FOLDER: &str = "src/runner/dispatcher";
+
+    /// Compiles it and links it to the runner: the other programs are to load no libtorch.
+    pub(super) fn link() -> Result<(), Box<dyn std::error::Error>> {
+        println!("cargo:rerun-if-changed={FOLDER}/aten.cpp");
+        println!("cargo:rerun-if-changed={FOLDER}/aten.h");
+        let libtorch = PathBuf::from(env::var_os("LIBTORCH").ok_or("LIBTORCH names no folder with libtorch")?);
+        let out = PathBuf::from(env::var("OUT_DIR")?);
+        compile(&libtorch, &out)?;
+        let archive = out.join("libtorchd_aten.a");
+        for argument in [&archive.display().to_string(), "-ltorch_cpu", "-lc10", "-lstdc++"] {
+            println!("cargo:rustc-link-arg-bin=torchd-runner={argument}");
+        }
+        Ok(())
+    }
+
+    /// Takes half a minute, and this script runs after every commit: what has not changed is not
+    /// compiled again.
+    fn compile(libtorch: &Path, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+        let sources = ["aten.cpp", "aten.h"].map(|name| fs::read_to_string(Path::new(FOLDER).join(name)));
+        let [source, header] = sources;
+        let mark = out.join("aten.mark");
+        let now = format!("{}\n{}\n{}", libtorch.display(), source?, header?);
+        if fs::read_to_string(&mark).is_ok_and(|before| before == now) {
+            return Ok(());
+        }
+        cc::Build::new()
+            .cpp(true)
+            .std("c++17")
+            .flag("-Wno-unused-parameter")
+            .opt_level(2)
+            .debug(false)
+            // Not -I: warnings of libtorch's headers are not ours.
+            .flag("-isystem")
+            .flag(libtorch.join("include"))
+            .file(Path::new(FOLDER).join("aten.cpp"))
+            .cargo_metadata(false)
+            .try_compile("torchd_aten")?;
+        fs::write(mark, now)?;
+        Ok(())
+    }
 }
 
 /// protox is a protocol compiler in Rust: nobody has to install protoc.

@@ -49,7 +49,7 @@ fn packages() -> Vec<String> {
     let lines = found.map(|package| {
         let (name, version) = (text(package, "name"), text(package, "version"));
         let place = match name {
-            "torchd" | "torchd-aten" => "LICENSE, beside the sources of torchd".to_owned(),
+            "torchd" => "LICENSE, beside the sources of torchd".to_owned(),
             _ => match text(package, "repository") {
                 "" => "the package's own files".to_owned(),
                 repository => repository.trim_end_matches('/').to_owned(),

@@ -12,6 +12,7 @@ use super::following::Following;
 use super::output::{Output, tell, write};
 use super::{spec_file, table, watch};
 use crate::proto::{json, v1};
+use crate::terminal::shown_in_line;
 
 type Done = Result<ExitCode, Failure>;
 
@@ -180,6 +181,12 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
             facts.push(("last log lines", end.log_tail.join("\n")));
         }
     }
+    if let Some(model) = &job.model_outline {
+        facts.push(("model", describe_model(model)));
+        if model.has_own_loss {
+            facts.push(("loss", own_loss(&model.own_metrics)));
+        }
+    }
     if let Some(copy) = &job.mirror {
         let state = match (copy.complete, copy.error.as_str()) {
             (true, _) => "complete".to_owned(),
@@ -192,6 +199,21 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
     let spec = job.spec.as_ref().and_then(|spec| json::to_value(spec, false).ok());
     facts.push(("spec", spec.and_then(|spec| serde_json::to_string_pretty(&spec).ok()).unwrap_or_default()));
     table::facts(&facts)
+}
+
+/// The parameters of a model, layer by layer.
+fn describe_model(model: &v1::ModelOutline) -> String {
+    let width = model.layers.iter().map(|layer| shown_in_line(&layer.name).chars().count()).max().unwrap_or(0);
+    let layer = |v1::ModelLayer { name, parameter_count, kept_count }: &v1::ModelLayer| {
+        let kept = if *kept_count == 0 { String::new() } else { format!(", and {kept_count} that do not learn") };
+        format!("\n{:width$}  {parameter_count}{kept}", shown_in_line(name))
+    };
+    format!("{} parameters{}", model.parameter_count, model.layers.iter().map(layer).collect::<String>())
+}
+
+fn own_loss(metrics: &[String]) -> String {
+    let metrics = if metrics.is_empty() { String::new() } else { format!(", with {}", metrics.join(", ")) };
+    format!("the model's own, a mean over the examples of each batch{metrics}")
 }
 
 pub(super) async fn logs(connection: Connection, output: Output, job: &str, follow: bool, tail_lines: u32) -> Done {

@@ -3,13 +3,14 @@
 //!
 //! A call is prepared once, with the arguments that never change, and run with the others.
 
+mod ffi;
+
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use tch::{TchError, Tensor};
 use torchd::exported::arithmetic::Number;
-use torchd_aten as ffi;
 
 /// Results of an operator, at most: the largest number in libtorch 2.11 is 7.
 const MOST_RESULTS: usize = 16;
