@@ -53,7 +53,7 @@ impl ProbeError {
 }
 
 impl Supervisor {
-    /// What a runner finds now.
+    /// Probes a runner.
     pub async fn probe(&self) -> Result<ProbeReport, ProbeError> {
         let program = self.settings.program.display().to_string();
         let output = Command::new(&self.settings.program)
@@ -79,7 +79,7 @@ impl Supervisor {
         Ok(report)
     }
 
-    /// What led the loader to a library, in the order in which it looks.
+    /// The rule by which the loader finds a library, in the order in which it looks.
     fn found_by(&self, library: &str) -> String {
         let folder = Path::new(library).parent().and_then(|folder| folder.canonicalize().ok());
         let is_folder = |path: &Path| folder.is_some() && path.canonicalize().ok() == folder;
