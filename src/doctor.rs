@@ -58,7 +58,7 @@ mod tests {
             JobFolder::new(self.places.jobs.join(id.as_str()))
         }
 
-        /// A job taken so many seconds after the first, with its folder.
+        /// A job taken that many seconds after the first, with its folder.
         fn add(&self, seconds: u64) -> Job {
             let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095 + seconds);
             let train = Files::Idx(idx::Files { images: "images".into(), labels: "labels".into() });
