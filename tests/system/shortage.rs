@@ -147,7 +147,7 @@ async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while()
         until(&mut client, &job.name, |job| job.waiting_reason.is_empty()).await;
     }
 
-    // What it is asked for meanwhile it is told as soon as that can be done, and in order.
+    // Requests of this time are carried out as soon as that can be done, and in order.
     let exhausted = Exhausted::descriptors(&daemon);
     client.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
     until(&mut client, &job.name, |job| {
