@@ -299,6 +299,7 @@ async fn a_runner_whose_order_cannot_be_read_is_looked_after_and_keeps_its_part_
     let told = String::from_utf8(doctor.stdout).unwrap();
     assert_eq!(doctor.status.code(), Some(1), "{told}");
     assert!(told.contains("the order of attempt 1 cannot be read: Is a directory"), "{told}");
+    assert!(told.contains("`torchctl cancel` ends it") && !told.contains("--repair"), "{told}");
     fs::remove_dir(&order).unwrap();
     fs::rename(&aside, &order).unwrap();
     daemon.watch_until(&job.name, |job| job.waiting_reason.is_empty()).await;
