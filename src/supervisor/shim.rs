@@ -49,7 +49,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Reads of the runner's output, and processes to reap, before signals and the daemon are looked at
 /// again: a runner that prints or forks without pause does not starve them.
 const MOST_AT_ONCE: usize = 64;
-/// Time until a call that the machine was short of something for is tried again.
+/// Time until a call that met a shortage of the machine is tried again.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
 /// Processes that a runner has left behind are killed and reaped within this, or stuck in the
 /// kernel.
