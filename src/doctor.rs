@@ -7,7 +7,7 @@ mod repair;
 
 use std::path::PathBuf;
 
-pub use examine::{Findings, examine};
+pub use examine::{Findings, Problem, examine};
 pub use repair::{RepairError, Repaired, repair};
 
 /// Where the state lies.
@@ -58,7 +58,7 @@ mod tests {
             JobFolder::new(self.places.jobs.join(id.as_str()))
         }
 
-        /// A job taken so many seconds after the first, with its folder.
+        /// A job taken that many seconds after the first, with its folder.
         fn add(&self, seconds: u64) -> Job {
             let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095 + seconds);
             let train = Files::Idx(idx::Files { images: "images".into(), labels: "labels".into() });
@@ -96,7 +96,7 @@ mod tests {
         }
 
         fn examine(&self) -> Vec<String> {
-            examine(&self.places).unwrap().problems
+            examine(&self.places).unwrap().problems.into_iter().map(|problem| problem.words).collect()
         }
 
         fn repair(&self) -> Repaired {
@@ -200,8 +200,9 @@ mod tests {
 
         let database = rusqlite::Connection::open(&state.places.database).unwrap();
         database.pragma_update(None, "user_version", 4711).unwrap();
-        let findings = examine(&state.places).unwrap();
-        assert!(findings.is_too_new && findings.problems[0].contains("form 4711"), "{findings:?}");
+        let problems = examine(&state.places).unwrap().problems;
+        assert!(problems[0].words.contains("form 4711") && problems[1].words.contains("outputs"), "{problems:?}");
+        assert!(problems.iter().all(|problem| !problem.can_repair), "{problems:?}");
         let refused = repair(&state.places, &state.roots, SystemTime::now());
         assert!(matches!(refused, Err(RepairError::TooNew(_))));
     }

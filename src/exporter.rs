@@ -1,6 +1,6 @@
 //! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process answers) and `/readyz`
-//! (jobs are taken, and every part makes progress) for programs that restart and route. Counters come from
-//! `metrics`; what is state is collected here at each scrape.
+//! (jobs are taken, and every part makes progress) for programs that restart and route. Counters
+//! come from `metrics`; what is state is collected here at each scrape.
 
 mod dcgm;
 mod gpu;

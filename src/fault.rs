@@ -41,7 +41,7 @@ mod armed {
     pub(super) fn point(name: &str) {
         match FAULT.as_ref().filter(|fault| fault.name == name).map(|fault| &fault.what) {
             Some(What::Die(left)) if left.fetch_sub(1, Ordering::Relaxed) == 1 => {
-                // For whoever counts these deaths.
+                // The fault harness counts these lines.
                 let _ = writeln!(std::io::stderr(), "[fault: dies at {name}]");
                 let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
             }

@@ -95,7 +95,7 @@ impl From<Stopped> for io::Error {
 }
 
 impl Gate {
-    /// A gate for so many threads at once.
+    /// A gate that lets `width` threads through at once.
     pub fn new(width: usize) -> Self {
         Self { turns: Arc::new(Semaphore::new(width)), width, pulse: Arc::new(Pulse::new()) }
     }

@@ -3,11 +3,11 @@
 //! NVML is foreign code that may hang in a driver, so nobody but that thread calls it: it samples
 //! at an interval and publishes snapshots, and everybody else reads the newest. Behind the narrow
 //! traits `Driver` and `Session` stand NVML itself and replayed profiles. The messages of the
-//! protocol are the readings: one shape from the driver to the client. What a GPU cannot tell is
-//! absent with a reason, and one reading that fails hides no other.
+//! protocol are the readings: one shape from the driver to the client. A reading that a GPU does
+//! not have is absent with a reason, and one reading that fails hides no other.
 //!
-//! What compatibility depends on is read apart, when it is asked for (`NvmlSource`): also where
-//! nothing can be watched.
+//! Facts for compatibility are read apart, on request (`NvmlSource`), also where nothing can be
+//! watched.
 
 mod events;
 mod health;
@@ -38,7 +38,7 @@ pub use xids::{Xid, xid};
 
 /// The source of readings: NVML, or a profile.
 pub trait Driver: Send {
-    /// Connects. What is wrong is told as a state, with words and remedies.
+    /// Connects. A fault is told as a state, with words and remedies.
     fn open(&self) -> Result<Box<dyn Session>, Unavailable>;
 }
 

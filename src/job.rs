@@ -1,5 +1,5 @@
-//! What a job is: its identity, its spec and the rules for it, its states, its end, and the order
-//! that a runner gets. Pure: nothing here reads a clock, a file or a socket.
+//! The rules of jobs: identity, spec, states, end, and the order that a runner gets. Pure: nothing
+//! here reads a clock, a file or a socket.
 
 pub mod course;
 pub mod end;
@@ -50,7 +50,7 @@ pub struct Job {
     pub end: Option<v1::JobEnd>,
     /// How far it was when its last runner ended. While one runs, the journal tells.
     pub final_progress: Option<v1::JobProgress>,
-    /// What it carries from one attempt to the next.
+    /// State that one attempt hands to the next.
     pub course: Course,
 }
 

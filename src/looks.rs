@@ -24,7 +24,7 @@ const SIGNATURES: [(&[u8], &str); 16] = [
     (b"SQLite format 3", "an SQLite database"),
 ];
 
-/// What a file with these first bytes is; None where they tell nothing.
+/// The kind of a file with these first bytes; None where they tell nothing.
 pub fn looks_like(head: &[u8]) -> Option<&'static str> {
     let head = &head[..head.len().min(HEAD_BYTES)];
     if let Some((_, words)) = SIGNATURES.iter().find(|(signature, _)| head.starts_with(signature)) {

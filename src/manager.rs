@@ -136,7 +136,7 @@ pub struct Manager {
     copy_line: Arc<Semaphore>,
     /// The bytes in the jobs' folders, as last measured.
     held_bytes: watch::Receiver<u64>,
-    /// What copies in the making will add.
+    /// Bytes that unfinished copies will add.
     promised: Promised,
     /// Asks the runner for its operators.
     supervisor: Supervisor,
@@ -385,7 +385,8 @@ impl Manager {
     /// The result of the probe, once there is one.
     ///
     /// # Errors
-    /// `Shortage` where the machine could not start it for now, which says nothing about the runner.
+    /// `Shortage` where the machine could not start it for now, which says nothing about the
+    /// runner.
     pub async fn probed(&self) -> Result<Result<ProbeReport, String>, JobError> {
         let mut probe = self.probe.clone();
         let told = probe.wait_for(Option::is_some).await.map_err(|_| JobError::Gone)?.clone();
@@ -474,7 +475,8 @@ async fn probe_until_it_works(
             }
             Err(error) => {
                 let words = explained(&catalogue, &error.to_string());
-                // Before it is told: whoever hears of it asks.
+                // This is set before the error is told: a client that hears of the error asks for
+                // it.
                 is_short.store(error.is_shortage(), Ordering::Relaxed);
                 tracing::error!("the runner does not work; jobs wait and new ones are refused: {words}");
                 told.send_replace(Some(Err(format!("the runner does not work and will be asked again: {words}"))));

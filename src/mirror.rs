@@ -34,7 +34,7 @@ pub use pulse::Pulse;
 pub use roots::Roots;
 use roots::named;
 
-/// What lists the files of a copy.
+/// The list of a copy's files.
 const LIST: &str = "mirror.json";
 /// Names, in a job's own folder, the files that its copy was ever given and that were not removed
 /// since.
@@ -48,11 +48,11 @@ pub struct Mirror {
     folder: JobFolder,
     roots: Arc<Roots>,
     target: PathBuf,
-    /// What was copied, with the size and the time that it had.
+    /// Copied files, with their size and time.
     copied: BTreeMap<String, (u64, SystemTime, Copied)>,
     /// Files that the copy may have. No other one is removed from it.
     given: BTreeSet<String>,
-    /// What an earlier daemon has copied is not known yet.
+    /// The files that an earlier daemon has copied are not known yet.
     is_first: bool,
     /// The list does not tell yet what the last passes, also those that failed, have done.
     is_list_due: bool,
@@ -80,12 +80,12 @@ impl Mirror {
         &self.target
     }
 
-    /// Copies what is new, and removes checkpoints and event files that the job has removed. With
-    /// `is_last` everything that there is: the job has ended. Returns how many files were copied.
-    /// Blocks for as long as the file systems do; `pulse` tells that it goes on.
+    /// Copies new files, and removes checkpoints and event files that the job has removed. With
+    /// `is_last`, for a job that has ended, it copies everything. Returns how many files were
+    /// copied. Blocks for as long as the file systems do; `pulse` tells that it goes on.
     ///
     /// # Errors
-    /// What the file systems say, with the path.
+    /// The errors of the file systems, with the path.
     pub fn pass(&mut self, is_last: bool, pulse: &Pulse) -> io::Result<usize> {
         let from = Folder::open(self.folder.path()).map_err(named(self.folder.path()))?;
         let to = self.roots.open(&self.target)?;
@@ -113,7 +113,7 @@ impl Mirror {
         Ok(count)
     }
 
-    /// What the copy should have, in the order in which it is copied.
+    /// The files that the copy should have, in the order in which they are copied.
     fn wanted(&self, pass: &Pass<'_>, is_last: bool) -> io::Result<Vec<String>> {
         let mut wanted: Vec<String> = artifacts(&self.folder)?.into_iter().map(|artifact| artifact.path).collect();
         // A job that was deleted meanwhile seems to have removed everything.
@@ -121,7 +121,7 @@ impl Mirror {
         if now.identity()? != pass.from.identity()? {
             return Err(io::Error::other(format!("{} is another folder than before", self.folder.path().display())));
         }
-        // What tells of a checkpoint comes behind what it tells of.
+        // The manifest of a checkpoint comes behind its files.
         wanted.sort_by_key(|path| (is_manifest(path), path.clone()));
         wanted.push("spec.json".into());
         if is_last {
@@ -206,8 +206,8 @@ impl Mirror {
         Ok(true)
     }
 
-    /// Removes the checkpoints and event files of the copy that the job does not have any more: of
-    /// these, what stood in them was done again. What others have put beside them stays.
+    /// Removes the checkpoints and event files of the copy that the job does not have any more. The
+    /// steps of a removed event file were done again. Files that others have put beside them stay.
     fn remove_old(&mut self, pass: &Pass<'_>, wanted: &BTreeSet<&str>) -> io::Result<()> {
         let may_go = |path: &str| path.starts_with("checkpoints/") || path.starts_with("tensorboard/");
         let is_old = |path: &&String| may_go(path) && !wanted.contains(path.as_str());
@@ -354,7 +354,7 @@ mod tests {
     fn what_a_pass_that_failed_has_copied_is_listed_by_the_next() {
         let place = Place::new();
         place.put("job/spec.json", "{}");
-        // What is in the way of the list, as a file system that fails would be.
+        // A folder in the way of the list stands for a file system that fails.
         fs::create_dir_all(place.at("root/a").join(LIST)).unwrap();
         let mut mirror = place.mirror();
         let error = pass(&mut mirror, true).unwrap_err().to_string();

@@ -1,8 +1,8 @@
 //! TFRecord framing with masked CRC-32C: one framing for event files and for journals.
 //!
 //! A record is `u64 length`, `u32 masked_crc(length)`, `data`, `u32 masked_crc(data)`, all
-//! little-endian (TensorFlow's `core/lib/io/record_writer.h`). What the bytes of `data` mean is not
-//! known here.
+//! little-endian (TensorFlow's `core/lib/io/record_writer.h`). The meaning of `data` is not known
+//! here.
 
 mod crc;
 mod reader;

@@ -18,7 +18,7 @@ use crate::job::order::{Lease, LeasedDevice, LeasedGpu};
 use gpus::{NoGpu, choose};
 pub use wait::Wait;
 
-/// What the machine has for jobs.
+/// The machine's resources for jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// CPU cores that jobs may take together.
@@ -31,7 +31,7 @@ pub struct Machine {
     pub preempts: bool,
 }
 
-/// What a running job has.
+/// The resources of a running job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// The job.
@@ -44,7 +44,7 @@ pub struct Held {
     pub is_leaving: bool,
 }
 
-/// What a waiting job needs.
+/// The needs of a waiting job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The job.
@@ -57,14 +57,14 @@ pub struct Request {
     pub gpu: Option<GpuWish>,
 }
 
-/// What a job needs of a GPU.
+/// The needs of a job on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuWish {
     /// Memory within which it stays on a GPU that it shares, in bytes; None for a GPU of its own.
     pub memory_bytes: Option<u64>,
 }
 
-/// What to do now.
+/// The next steps.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     /// Jobs to start, with what they get.

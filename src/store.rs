@@ -148,7 +148,7 @@ impl Worker {
     /// many questions wait, the first of them does it.
     fn catch_up(&self) {
         let look: Work = Box::new(|connection| {
-            // What is wrong the next question is told.
+            // The next question gets the error, if there is one.
             let _ = connection.query_row("SELECT count(*) FROM request WHERE false", [], |_| Ok(()));
         });
         if let Some(sender) = &self.sender {

@@ -3,8 +3,9 @@
 //! A runner has a shim for a parent, a cleared environment, a process group of its own, all of its
 //! output drained, and is told to end by SIGTERM and after the grace time by SIGKILL to everything
 //! that it started. It is always reaped, by the shim, and how it ended stands in `exit.json`, which
-//! is written while the job's lock is held: whoever declares a runner dead holds the lock. Both
-//! live on when the daemon dies. A supervised runner ends with one `Ended` event, whatever happens.
+//! is written while the job's lock is held: a process that declares a runner dead holds the lock.
+//! Both live on when the daemon dies. A supervised runner ends with one `Ended` event, whatever
+//! happens.
 
 mod environment;
 mod hearing;
@@ -46,9 +47,9 @@ pub struct RunnerSettings {
     pub shim: PathBuf,
     /// The file that we have locked while we live.
     pub daemon_lock: PathBuf,
-    /// Runners stop by themselves when there has been no daemon for so long.
+    /// A runner stops by itself after this time without a daemon.
     pub orphan_timeout: Duration,
-    /// What a job's log keeps.
+    /// Limit of a job's log, in bytes.
     pub log_max_bytes: u64,
     /// The group may read the event files and results that runners write.
     pub group_reads: bool,
@@ -56,16 +57,16 @@ pub struct RunnerSettings {
     pub open_files: Option<u64>,
 }
 
-/// What a runner did.
+/// A change in the life of one runner.
 #[derive(Debug, Clone)]
 pub struct RunnerEvent {
     /// Its job.
     pub id: JobId,
-    /// What.
+    /// The change.
     pub what: RunnerNews,
 }
 
-/// What a runner did.
+/// The kinds of change in the life of a runner.
 #[derive(Debug, Clone)]
 pub enum RunnerNews {
     /// It was started.
@@ -75,7 +76,7 @@ pub enum RunnerNews {
     },
     /// Its journal has grown.
     Progress {
-        /// What all records add up to.
+        /// The sum of all records.
         fold: Box<ProgressFold>,
         /// The number of the last record.
         sequence: u64,
@@ -89,20 +90,20 @@ pub enum RunnerNews {
     Ended {
         /// How.
         exit: Exit,
-        /// What went wrong around it, if anything did.
+        /// The fault around the runner, if there was one.
         fault: Option<Fault>,
         /// The last lines of its log.
         log_tail: Vec<String>,
     },
 }
 
-/// What went wrong around a runner: it could not be started, its end not be noted, its journal not
-/// be read.
+/// A fault around a runner: it could not be started, its end could not be noted, or its journal
+/// could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Whose it is.
     pub kind: FaultKind,
-    /// What, in words.
+    /// The fault in words.
     pub words: String,
 }
 

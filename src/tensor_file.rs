@@ -66,7 +66,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// What a file of named tensors holds.
+/// The contents of a file of named tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorFile {
     /// The kind of file.
@@ -75,24 +75,24 @@ pub struct TensorFile {
     /// dict in a `.pt` file. No name stands there twice.
     pub tensors: Vec<Tensor>,
     /// The keys of a `.pt` file under which state dicts are usually saved and were found. One: the
-    /// tensors are those under it. None or several: the tensors are all of the file, and their names
-    /// begin with the keys that lead to them.
+    /// tensors are those under it. None or several: the tensors are all of the file, and their
+    /// names begin with the keys that lead to them.
     pub state_dicts: Vec<String>,
     /// Tensors of a `.pt` file that are not under that key, such as the state of an optimizer.
     pub left_out: u64,
 }
 
 impl TensorFile {
-    /// Reads what a file holds, whichever of the formats it has.
+    /// Reads the contents of a file in any of the formats.
     ///
     /// # Errors
-    /// What is wrong with the file; values are not read.
+    /// The mistake in the file; values are not read.
     pub fn read(file: &File) -> Result<Self, Problem> {
         let size_bytes = file.metadata().map_err(Problem::Unreadable)?.len();
         Self::read_from(&Positioned(file), size_bytes)
     }
 
-    /// The same from so many bytes of anything, such as an entry of an archive.
+    /// The same from `size_bytes` bytes of any source, such as an entry of an archive.
     pub fn read_from(source: &dyn ReaderAt, size_bytes: u64) -> Result<Self, Problem> {
         let head = source::read_at_most(source, 0, looks::HEAD_BYTES as u64, size_bytes)?;
         if head.starts_with(archive::SIGNATURE) {

@@ -1,8 +1,8 @@
-//! Event files: what TensorBoard reads. One file per attempt of a job, scalars as `simple_value`
+//! Event files, which TensorBoard reads. One file per attempt of a job, scalars as `simple_value`
 //! (the one form that every reader shows), each file begun by its version and a session START at
 //! the first step that it will hold.
 //!
-//! The framing is `record`'s; the meaning of a tag is the business of whoever writes it.
+//! The framing is `record`'s; the meaning of a tag is the business of the writer.
 
 mod cut;
 mod events;

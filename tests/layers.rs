@@ -20,7 +20,7 @@ const FORBIDDEN: [(&str, &str); 6] = [
     ("store", "journal"),
 ];
 
-/// What the runner's tree may use of the library.
+/// Modules of the library that the runner's tree may use.
 const RUNNER: [&str; 12] = [
     "beneath",
     "shortage",

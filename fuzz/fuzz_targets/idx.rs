@@ -175,7 +175,7 @@ fn make(set: &Set, dimensions: u8, count: Option<u32>) -> Made {
         is_known &= trail.is_empty();
     }
     framed::damage(&mut file, &set.damages);
-    // What is damaged and plain is what it is.
+    // A plain file stays the content that is expected, also when it is damaged.
     if matches!(set.packing, Packing::Plain) && !file.starts_with(&[0x1f, 0x8b]) {
         return Made { content: Some(file.clone()), file };
     }
@@ -184,7 +184,7 @@ fn make(set: &Set, dimensions: u8, count: Option<u32>) -> Made {
     Made { file, content: is_known.then_some(content) }
 }
 
-/// What an IDX file with that content holds, by the plainest reader.
+/// The dimensions and values of an IDX file with that content, by the plainest reader.
 fn plain<const N: usize>(content: &[u8]) -> Option<([u32; N], &[u8])> {
     let (magic, rest) = content.split_at_checked(4)?;
     let (sizes, values) = rest.split_at_checked(4 * N)?;

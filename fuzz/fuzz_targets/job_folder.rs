@@ -1,6 +1,6 @@
 //! The small files of a job's folder: spec, order, exit note, signatures of locks, a checkpoint's
-//! manifest, `job.json`; and the names of such folders. What is read comes back the same from being
-//! written again.
+//! manifest, `job.json`; and the names of such folders. A value that was read comes back the same
+//! from being written again.
 //!
 //! The first byte chooses the file.
 
@@ -28,7 +28,7 @@ const ATTEMPT: u32 = 3;
 
 struct Place {
     folder: JobFolder,
-    /// What was read is written to this one.
+    /// The results of the readers are written to this one.
     again: JobFolder,
     checkpoint: PathBuf,
 }
@@ -62,7 +62,7 @@ fn same(one: &impl Debug, other: &impl Debug) {
     assert_eq!(format!("{one:?}"), format!("{other:?}"));
 }
 
-/// What was read of `job.json` is what it holds.
+/// The job that was read agrees with the text of `job.json`.
 fn shows(read: &v1::Job, bytes: &[u8]) {
     let form: serde_json::Value = serde_json::from_slice(bytes).unwrap();
     let told: v1::Job = json::from_str(&form["job"].to_string()).unwrap();
@@ -115,7 +115,7 @@ fn file(which: u8, bytes: &[u8]) {
                         Exit::Signal(signal) => assert!(note.signal == Some(signal) && !note.out_of_memory),
                         Exit::OutOfMemory => assert!(note.signal.is_some() && note.out_of_memory),
                     }
-                    // What the same end would be noted as is the same end.
+                    // A note of the same end reads as the same end.
                     assert_eq!(ExitNote::new(note.attempt, note.exit()).exit(), note.exit());
                 }
                 Err(error) => assert!(!error.to_string().is_empty()),

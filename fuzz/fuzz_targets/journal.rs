@@ -107,7 +107,7 @@ fn encode(told: &Told) -> Vec<u8> {
 struct Manner {
     /// Records at once.
     limit: u8,
-    /// The tail looks for the first time when so much is there.
+    /// Bytes that are there when the tail looks for the first time.
     first: u16,
     portion: u8,
     pause: u16,
@@ -122,7 +122,7 @@ struct MadeUp {
 static FOLDER: LazyLock<(JobFolder, JobLock)> = LazyLock::new(|| {
     let folder = JobFolder::new(scratch::folder("journal"));
     let lock = JobLock::take(&folder).unwrap().unwrap();
-    // What is decoded once for all is not what an input costs.
+    // Decodes the descriptors first: their memory is no cost of an input.
     torchd::proto::descriptors();
     (folder, lock)
 });
@@ -240,8 +240,8 @@ fn tail(bytes: &[u8], manner: &Manner) -> Vec<v1::JobRecord> {
     found
 }
 
-/// What the records add up to can be written down whenever somebody asks, and knows of no scalar
-/// that a resume has taken back.
+/// The sum of the records can be written down at any time, and holds no scalar that a resume has
+/// taken back.
 fn progress(records: &[v1::JobRecord]) {
     let mut fold = ProgressFold::default();
     let mut latest = BTreeMap::<String, (u64, f64)>::new();
@@ -274,7 +274,7 @@ fn progress(records: &[v1::JobRecord]) {
 fn writer(bytes: &[u8]) {
     let (folder, lock) = &*FOLDER;
     let (records, end, rest) = framed::whole_records(bytes);
-    // What a crash has made of the end is cut off; a damage with whole records behind it is not.
+    // A torn end is cut off; a damage with whole records behind it is not.
     let is_within = (end + 1..bytes.len()).any(|start| !framed::whole_records(&bytes[start..]).0.is_empty());
     match JournalWriter::open(folder, lock, 7) {
         Ok(mut writer) => {

@@ -53,7 +53,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(is_repeated || tensor.size_bytes() <= end, "{tensor:?}");
         kept = kept.saturating_add(tensor.size_bytes());
     }
-    // Whoever reads values has compared the shape with one of a model.
+    // A caller that reads values has compared the shape with a model's.
     if kept > 1 << 20 || bytes_to_judge(&file.tensors) > 1 << 20 {
         return;
     }

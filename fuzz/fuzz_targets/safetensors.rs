@@ -1,8 +1,8 @@
 //! Headers of safetensors files: what is taken is what a plain reader of the format takes, costs no
 //! more than the header, and comes back the same from being written again.
 //!
-//! The first byte chooses between a file as it is, and a header that its length and so many values
-//! are put around.
+//! The first byte chooses between a file as it is, and a header that gets its length in front and
+//! that number of values behind.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! The settings: a file, and the environment over it. What is right comes back the same from what
-//! `--check-config` prints.
+//! The settings: a file, and the environment over it. Valid settings come back the same from the
+//! output of `--check-config`.
 //!
 //! Behind a zero byte follows the environment, each `NAME=VALUE` behind one.
 

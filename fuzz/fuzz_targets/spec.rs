@@ -92,7 +92,7 @@ fn words(message: &Result<v1::JobSpec, Vec<String>>) -> String {
     format!("{message:?}").replace("-NaN", "NaN")
 }
 
-/// What `--set` would say for every value of a table; None where a name is one that it cannot say.
+/// The `--set` arguments for every value of a table; None where `--set` cannot express a name.
 fn leaves(table: &toml::Table) -> Option<Vec<String>> {
     fn walk(table: &toml::Table, path: &str, found: &mut Vec<String>) -> Option<()> {
         for (name, value) in table {

@@ -12,7 +12,7 @@ pub fn operators() -> Operators {
 }
 
 /// An archive of this program, and of tensors that this entry lists, four of which have a storage
-/// of so many bytes.
+/// of `storage_bytes` bytes.
 pub fn archive(program: &[u8], weights: &[u8], storage_bytes: u8) -> Vec<u8> {
     let mut archive = ZipArchiveWriter::new(Vec::new());
     let mut put = |name: &str, content: &[u8]| {

@@ -7,14 +7,14 @@ use torchd::record::{FOOTER_BYTES, HEADER_BYTES, masked_crc};
 /// A record is no longer than this.
 const LONGEST: u64 = 1 << 20;
 
-/// What stands behind the last whole record.
+/// The bytes behind the last whole record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// Nothing.
     Nothing,
     /// A record that is not complete.
     Torn,
-    /// What does not match its checksum.
+    /// Bytes that do not match their checksum.
     Damaged,
 }
 
@@ -113,7 +113,7 @@ fn append(bytes: &mut Vec<u8>, data: &[u8]) {
     bytes.extend_from_slice(&masked_crc(data).to_le_bytes());
 }
 
-/// What happens to a file that was whole.
+/// A damage to a file that was whole.
 #[derive(Arbitrary, Debug)]
 pub enum Damage {
     /// A bit is another one.

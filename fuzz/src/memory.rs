@@ -24,7 +24,7 @@ pub fn bounded<T>(most: usize, work: impl FnOnce() -> T) -> T {
 
 fn grow(bytes: usize) {
     let live = LIVE.fetch_add(bytes, Relaxed).saturating_add(bytes);
-    // What a panic takes to tell of itself is not what is looked for.
+    // The memory that a panic needs for its message does not count.
     if live > LIMIT.load(Relaxed) && !std::thread::panicking() {
         LIMIT.store(usize::MAX, Relaxed);
         eprintln!("{bytes} more bytes are asked for, {live} in all: more memory than this input may cost");

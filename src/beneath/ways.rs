@@ -1,9 +1,9 @@
-//! Where a path leads below roots, links included, without a question to any file system about
-//! what lies outside of them.
+//! Resolves a path below roots, links included, without a question to any file system about places
+//! outside of them.
 //!
 //! A path, and the target of each link on its way, is held against the roots by its name before it
 //! is looked up. So a refusal tells nothing about files outside: it is the same whether they are
-//! there or not. What is found may change at once; it is opened as [`Folder::file`] does.
+//! there or not. The file at a path may change at once; it is opened as [`Folder::file`] does.
 //!
 //! [`Folder::file`]: super::Folder::file
 

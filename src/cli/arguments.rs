@@ -63,7 +63,7 @@ pub(super) enum Command {
         /// Only jobs with this label, for example team=vision; may be given several times
         #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
         labels: Vec<(String, String)>,
-        /// At most so many
+        /// List at most this many
         #[arg(long, default_value_t = 50)]
         limit: usize,
     },
@@ -88,7 +88,7 @@ pub(super) enum Command {
         /// Go on until the job has ended
         #[arg(short, long)]
         follow: bool,
-        /// Only so many of the last lines
+        /// Print only this many of the last lines
         #[arg(long, default_value_t = 0)]
         tail: u32,
     },
@@ -189,16 +189,16 @@ pub(super) enum Command {
 pub(super) struct ResumeArguments {
     /// jobs/{id}, or the bare id
     pub(super) job: String,
-    /// Train for so many epochs in all
+    /// Train for this many epochs in all
     #[arg(long, conflicts_with = "max_steps")]
     pub(super) epochs: Option<u32>,
-    /// Train for so many steps in all
+    /// Train for this many steps in all
     #[arg(long)]
     pub(super) max_steps: Option<u64>,
     /// Go on with this step size
     #[arg(long)]
     pub(super) learning_rate: Option<f64>,
-    /// Go on with so many examples a step
+    /// Go on with this many examples a step
     #[arg(long)]
     pub(super) batch_size: Option<u32>,
     /// Begin anew and remove the job's checkpoints, damaged or not
@@ -206,7 +206,7 @@ pub(super) struct ResumeArguments {
     pub(super) from_scratch: bool,
 }
 
-/// What to fetch.
+/// The file to fetch.
 #[derive(Debug, Args)]
 pub(super) struct DownloadArguments {
     /// jobs/{id}, or the bare id
@@ -218,7 +218,7 @@ pub(super) struct DownloadArguments {
     pub(super) to: Option<PathBuf>,
 }
 
-/// What to show of GPUs.
+/// The readings of GPUs to show.
 #[derive(Debug, Args)]
 pub(super) struct GpuArguments {
     /// Go on, until Ctrl-C
@@ -235,7 +235,7 @@ pub(super) struct GpuArguments {
     pub(super) events: bool,
 }
 
-/// What to plan for.
+/// The installation to plan.
 #[derive(Debug, Args)]
 pub(super) struct PlanArguments {
     /// Version of PyTorch; without it the newest that fits
@@ -261,7 +261,7 @@ pub(super) struct PlanArguments {
     pub(super) compute: Option<String>,
 }
 
-/// What to compute on.
+/// The device to compute on.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum AcceleratorChoice {
     /// NVIDIA GPUs.

@@ -1,6 +1,6 @@
 //! Streams that outlast a restart of the daemon: where the connection is lost, or the daemon says
-//! that it can be asked again, what is missing is asked for again. What is refused stays refused,
-//! and a daemon that does not come back is told like one that is not there.
+//! that it can be asked again, the missing messages are asked for again. A refusal is final, and a
+//! daemon that does not come back is told like one that is not there.
 
 use std::error::Error;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl<R: Followed> Following<R> {
         Self { connection, request, stream: None, patience: None, is_first: false }
     }
 
-    /// The next message; None after the last. What people should know meanwhile is given to `tell`.
+    /// The next message; None after the last. `tell` gets the messages for people meanwhile.
     pub(super) async fn next(&mut self, tell: impl Fn(&str)) -> Result<Option<R::Message>, Failure> {
         loop {
             let came = match &mut self.stream {
@@ -102,7 +102,7 @@ impl<R: Followed> Following<R> {
 }
 
 /// Whether a stream ended because the daemon has gone or has no room for it now, and not because it
-/// refuses. What a daemon says has no source; what happened to the connection has.
+/// refuses. A status from the daemon has no source; a fault of the connection has one.
 fn is_loss(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
         || status.source().is_some()

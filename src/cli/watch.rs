@@ -1,6 +1,6 @@
 //! Following a job: a progress bar on a terminal, a line an epoch elsewhere, every message as JSON
-//! for scripts. What the daemon sends, and how it is asked again after a restart, is the business
-//! of `following`.
+//! for scripts. The stream, and its new start after a restart of the daemon, is the business of
+//! `following`.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};

@@ -108,7 +108,7 @@ fn judge(catalogue: &Catalogue, facts: &Facts, day: Date, is_trial: bool) -> Vec
     case.findings
 }
 
-/// The worst of the findings about some concerns. What is not known decides only where it is about
+/// The worst of the findings about some concerns. An unknown fact decides only where it is about
 /// training.
 fn verdict(findings: &[Finding], is_about: impl Fn(Concern) -> bool) -> Verdict {
     let decides = |finding: &&Finding| {

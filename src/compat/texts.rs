@@ -12,7 +12,7 @@ use super::{Catalogue, Version};
 /// Longer texts are not read, in bytes.
 pub const MOST_BYTES: usize = 256;
 
-/// Of a text that cannot be read, at most so many characters are shown.
+/// Characters of an unreadable text that a message shows at most.
 const MOST_SHOWN: usize = 80;
 
 /// A version of PyTorch, and the build where the text tells it.
@@ -170,7 +170,7 @@ pub(super) fn runtime(text: &str) -> Option<(Version, bool)> {
             "lts" | "esr" | "beta" | "gpu" | "cpu" | "photon" | "aarch64" => {}
             "ml" => is_ml = true,
             "machine" => is_ml = words.next()? == "learning",
-            // What the runtime holds: its number follows.
+            // A component of the runtime: its version follows.
             "spark" | "scala" => drop(words.next()?.parse::<Version>().ok()?),
             _ if is_part(word, "scala") || is_part(word, "spark") => {}
             _ => {

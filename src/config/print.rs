@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{LogFormat, Settings, ShutdownRunners};
 
-/// The settings as TOML that reads back the same. What is found at run time stays out, as a
+/// The settings as TOML that reads back the same. Values that are found at run time stay out, as a
 /// comment.
 pub fn to_toml(settings: &Settings) -> String {
     let time = |duration: Duration| quoted(&humantime::format_duration(duration).to_string());

@@ -62,7 +62,7 @@ fn look(state_dir: &Path) -> Result<(String, bool), StartError> {
         words += "all is well\n";
     } else {
         let _ = writeln!(words, "{}", counted(findings.problems.len(), "problem"));
-        if !findings.is_too_new {
+        if findings.problems.iter().any(|problem| problem.can_repair) {
             let stop = if is_served { "stop torchd; then " } else { "" };
             let way_out = startup::way_out(&state_dir);
             let _ = writeln!(words, "{stop}{way_out} makes the database anew from the job folders");
@@ -123,7 +123,7 @@ fn found(places: &Places) -> Result<Findings, StartError> {
 
 fn listed(findings: &Findings) -> String {
     let well = findings.well.iter().map(|line| format!("  {line}\n"));
-    well.chain(findings.problems.iter().map(|problem| format!("! {problem}\n"))).collect()
+    well.chain(findings.problems.iter().map(|problem| format!("! {}\n", problem.words))).collect()
 }
 
 fn counted(number: usize, what: &str) -> String {

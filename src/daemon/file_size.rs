@@ -1,6 +1,5 @@
 //! The behaviour when a file reaches the limit on the size of files (`ulimit -f`): the write fails
-//! with EFBIG, as on a full disk, and whoever wrote carries on. By default a signal ends the
-//! program.
+//! with EFBIG, as on a full disk, and the writer carries on. By default a signal ends the program.
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};

@@ -1,4 +1,4 @@
-//! Log lines on standard error: for people on a terminal, JSON for whoever collects them.
+//! Log lines on standard error: for people on a terminal, JSON for programs that collect them.
 
 use std::io::{IsTerminal, stderr};
 

@@ -1,6 +1,6 @@
-//! The owner of a state folder, and how root goes on as that user. What lies in the folder is the
-//! owner's: links and names that the owner has planted there must not make root read, write or give
-//! away files of others.
+//! The owner of a state folder, and how root goes on as that user. The contents of the folder are
+//! the owner's: links and names that the owner has planted there must not make root read, write or
+//! give away files of others.
 
 use std::ffi::CString;
 use std::fs;

@@ -8,8 +8,8 @@ use sd_notify::NotifyState;
 use super::heartbeat::Heartbeat;
 use super::listeners::Addresses;
 
-/// The daemon serves. Keeps the watchdog content from here on, as long as every part makes progress:
-/// systemd then starts another daemon, which takes over the runners.
+/// The daemon serves. Keeps the watchdog content from here on, as long as every part makes
+/// progress: systemd then starts another daemon, which takes over the runners.
 pub(super) fn ready(addresses: &Addresses, heartbeat: Heartbeat) {
     let status = addresses.to_string();
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);

@@ -35,7 +35,7 @@ impl DataFile {
         &self.path
     }
 
-    /// What the system tells of the file that is open.
+    /// The system's facts about the open file.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }

@@ -3,9 +3,9 @@
 //! file's place while it is judged.
 //!
 //! A path is resolved first, so that links inside the roots work, and opened by its canonical form
-//! then, beneath its root and without following any link. What is judged and read is the descriptor
-//! that came of it. A path that leads out of the roots by its name, or by the name of a link's
-//! target, is refused before it is looked up: nobody learns what is there.
+//! then, beneath its root and without following any link. The judge and the reader use the
+//! descriptor of that open. A path that leads out of the roots by its name, or by the name of a
+//! link's target, is refused before it is looked up: nobody learns what is there.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub enum PathProblem {
     NotAFile {
         /// The path of the request.
         path: String,
-        /// What it is instead.
+        /// The kind of thing that it is instead.
         found: &'static str,
     },
     /// The system refuses.
@@ -117,8 +117,8 @@ impl DataRoots {
         })
     }
 
-    /// What `open` makes of the first place where a path is found; it is given the root and the
-    /// canonical path.
+    /// Calls `open` for the first place where a path is found, with the root and the canonical
+    /// path.
     fn find<T>(&self, path: &str, open: impl Fn(&Path, &Path) -> Result<T, PathProblem>) -> Result<T, PathProblem> {
         if self.roots.is_empty() {
             return Err(PathProblem::NoRoots { path: path.into() });
@@ -273,7 +273,7 @@ mod tests {
         let folder = outside.path().file_name().unwrap().to_str().unwrap();
         symlink(outside.path().join("absent"), root.path().join("link-to-nothing")).unwrap();
         let absent = outside.path().join("absent");
-        // What is there and what is not are refused alike.
+        // An existing path and an absent path are refused alike.
         for path in [
             "link",
             "link-to-nothing",

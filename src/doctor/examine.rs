@@ -20,9 +20,22 @@ pub struct Findings {
     /// The parts that are well, in words.
     pub well: Vec<String>,
     /// The problems.
-    pub problems: Vec<String>,
-    /// The database is of a later version, and only that version can help.
-    pub is_too_new: bool,
+    pub problems: Vec<Problem>,
+}
+
+/// A problem of the database or of a job's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The place and the problem. Where `--repair` does not help, also the way out if there is one.
+    pub words: String,
+    /// `--repair` puts it right.
+    pub can_repair: bool,
+}
+
+impl From<String> for Problem {
+    fn from(words: String) -> Self {
+        Self { words, can_repair: true }
+    }
 }
 
 /// Looks at the database and at every job's folder. An error only where the folders cannot be
@@ -31,20 +44,25 @@ pub fn examine(places: &Places) -> io::Result<Findings> {
     let mut findings = Findings::default();
     let folders = JobFolder::all(&places.jobs)?;
     let rows = look_at_database(places, folders.len(), &mut findings);
+    // Only a later version can repair the state that it wrote.
+    let can_repair = findings.problems.iter().all(|problem| problem.can_repair);
     let born = store::born(&places.database);
     let mut sound = 0;
     for (id, folder) in &folders {
         match look_at_folder(id, folder, rows.as_ref(), born) {
             Ok(None) => sound += 1,
             Ok(Some(note)) => findings.well.push(format!("{}: {note}", id.name())),
-            Err(problem) => findings.problems.push(format!("{}: {problem}", id.name())),
+            Err(problem) => {
+                let words = format!("{}: {}", id.name(), problem.words);
+                findings.problems.push(Problem { words, can_repair: can_repair && problem.can_repair });
+            }
         }
     }
     let agreed = if rows.is_some() { ", and the database tells the same of them" } else { "" };
     findings.well.push(format!("job folders: {sound} of {} can be read{agreed}", folders.len()));
     for id in rows.iter().flat_map(BTreeMap::keys) {
         if folders.binary_search_by(|(other, _)| other.cmp(id)).is_err() {
-            findings.problems.push(format!("{}: the database has it, and its folder is gone", id.name()));
+            findings.problems.push(format!("{}: the database has it, and its folder is gone", id.name()).into());
         }
     }
     Ok(findings)
@@ -66,11 +84,11 @@ fn look_at_database(places: &Places, folders: usize, findings: &mut Findings) ->
         }
         Ok(Contents::Nothing) => {
             let found = if places.database.exists() { "empty" } else { "missing" };
-            findings.problems.push(format!("{path}: {found}, although there are job folders"));
+            findings.problems.push(format!("{path}: {found}, although there are job folders").into());
         }
         Err(error) => {
-            findings.is_too_new = matches!(error, StoreError::TooNew { .. });
-            findings.problems.push(format!("{path}: {error}"));
+            let can_repair = !matches!(error, StoreError::TooNew { .. });
+            findings.problems.push(Problem { words: format!("{path}: {error}"), can_repair });
         }
     }
     None
@@ -88,7 +106,7 @@ fn look_at_folder(
     folder: &JobFolder,
     rows: Option<&BTreeMap<JobId, JobFile>>,
     born: Option<SystemTime>,
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, Problem> {
     let row = rows.map(|rows| rows.get(id));
     let job_file = match JobFile::read(folder) {
         Err(JobFileError::Missing) if row == Some(None) && folder.is_unanswered(id, born).unwrap_or(false) => {
@@ -99,27 +117,28 @@ fn look_at_folder(
     };
     folder.read_spec().map_err(|error| format!("spec.json cannot be read: {error}"))?;
     if job_file.job.id != *id {
-        return Err(format!("its job.json is that of {}", job_file.job.id.name()));
+        return Err(format!("its job.json is that of {}", job_file.job.id.name()).into());
     }
     match row {
         None => {}
-        Some(None) => return Err(format!("the database does not have it; {TAKES_FOLDER}")),
+        Some(None) => return Err(format!("the database does not have it; {TAKES_FOLDER}").into()),
         Some(Some(row)) => {
             let attempt = folder.last_attempt();
             let attempt = attempt.map_err(|error| format!("its attempts cannot be told: {error}"))?;
             if !row.job.state.is_final() && attempt > row.job.attempt.max(job_file.job.attempt) {
                 return Err(format!(
                     "its folder knows of attempt {attempt}, and job.json and the database do not; {TAKES_FOLDER}"
-                ));
+                )
+                .into());
             }
             let is_newer = job_file.job.generation > row.job.generation;
             if let Some(words) = differences(&job_file, row) {
-                return Err(if is_newer { format!("{TAKES_FOLDER}: {words}") } else { words });
+                return Err(if is_newer { format!("{TAKES_FOLDER}: {words}") } else { words }.into());
             }
         }
     }
     // Only a state that database and folder agree on says whether there should be a runner.
-    judge_runner(&job_file.job, folder)?;
+    judge_runner(&job_file.job, folder).map_err(|words| Problem { words, can_repair: false })?;
     Ok(None)
 }
 

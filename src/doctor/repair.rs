@@ -157,7 +157,7 @@ fn replace(database: &Path, kept: &[Kept], now: SystemTime) -> Result<Option<Pat
     Ok(is_old.then_some(aside))
 }
 
-/// Writes what the folder of a job lacks. What is damaged is set aside.
+/// Writes the missing files of a job's folder. Damaged files are set aside.
 fn mend(kept: &Kept, now: SystemTime) -> io::Result<()> {
     let Kept { job_file, folder, is_patched } = kept;
     if *is_patched {

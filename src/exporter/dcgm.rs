@@ -1,6 +1,6 @@
 //! GPUs under the names of NVIDIA's dcgm-exporter, so that dashboards and alert rules that were
-//! written for it work here: names, units and labels are its own. What NVML cannot tell is absent.
-//! (dcgm-exporter, etc/default-counters.csv)
+//! written for it work here: names, units and labels are its own. Readings that NVML does not have
+//! are absent. (dcgm-exporter, etc/default-counters.csv)
 
 use super::gpu::{Family, counter, gauge};
 use super::text::{Kind, Page, Series};

@@ -1,4 +1,4 @@
-//! What happened to GPUs: a bounded ring of events, and a count of Xids by GPU and number.
+//! The history of GPUs: a bounded ring of events, and a count of Xids by GPU and number.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,7 +85,7 @@ impl EventLog {
     }
 }
 
-/// What a driver told, in the words of the protocol.
+/// A driver's event in the words of the protocol.
 pub(super) fn describe(event: &DriverEvent, jobs: Vec<String>) -> v1::GpuEvent {
     let known = (event.kind == GpuEventKind::Xid).then(|| xid(event.data)).flatten();
     let (message, remedy, effect) = match (event.kind, known) {

@@ -87,7 +87,7 @@ pub(super) fn join(gpus: &mut [v1::Gpu], seen: &[Seen], holders: &[Holder]) -> V
     processes
 }
 
-/// What a job holds that has this process: the GPU, or the instance of it that the process is on.
+/// The name of the GPU, or of its instance, that the job of this process holds.
 fn held_as(gpu: &v1::Gpu, process: &v1::GpuProcess) -> String {
     let on = |instance: &&v1::MigInstance| {
         instance.gpu_instance_id == process.gpu_instance_id

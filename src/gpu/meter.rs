@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::nvml::Gauge;
 
-/// Readings are taken so often.
+/// Interval between readings.
 const EVERY: Duration = Duration::from_secs(1);
 /// Older readings say nothing any more.
 const FRESH: Duration = Duration::from_secs(5);

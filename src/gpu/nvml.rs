@@ -70,7 +70,7 @@ fn cuda_version(number: i32) -> String {
     format!("{}.{}", number / 1000, number % 1000 / 10)
 }
 
-/// Readings that change slowly are taken so often.
+/// Interval of readings that change slowly.
 const SLOW: Duration = Duration::from_secs(10);
-/// And those that hardly ever change so often.
+/// Interval of readings that hardly ever change.
 const RARE: Duration = Duration::from_secs(60);

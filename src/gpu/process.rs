@@ -34,7 +34,7 @@ pub(super) fn program(pid: u32) -> String {
 /// The first bytes of a file; none where it cannot be read.
 fn head(path: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // What was read before an error is of no use.
+    // Bytes before a read error are of no use.
     match File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes)) {
         Ok(_) => bytes,
         Err(_) => Vec::new(),

@@ -149,7 +149,7 @@ impl Session for Playing {
 }
 
 impl Replay {
-    /// What is shown after that time.
+    /// The phase that is shown after that time.
     fn phase(&self, after: Duration) -> &v1::GpuProfilePhase {
         let round: Duration = self.lengths.iter().sum();
         let mut left = Duration::from_secs_f64(after.as_secs_f64() % round.as_secs_f64().max(1e-3));

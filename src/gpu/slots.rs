@@ -1,4 +1,4 @@
-//! What jobs can lease: a GPU, or an instance of one that is divided; and what stands in the way.
+//! The GPUs, and instances of divided GPUs, that jobs can lease, and the obstacles to a lease.
 
 use super::snapshot::Snapshot;
 use super::{Holder, process};
@@ -30,11 +30,11 @@ pub struct GpuSlot {
     pub lost: Option<String>,
 }
 
-/// What keeps new jobs away and lets those that run go on. (Codes of `health`)
+/// States that keep new jobs away and let running jobs go on. (Codes of `health`)
 const LETS_JOBS_GO_ON: [&str; 4] =
     ["DRAINING", "COMPUTE_PROHIBITED", "RECOVERY_ACTION_DRAIN_PEERS", "RECOVERY_ACTION_DRAIN_AND_RESET"];
 
-/// What jobs can lease now.
+/// The slots that jobs can lease now.
 pub fn slots(snapshot: &Snapshot, holders: &[Holder]) -> Vec<GpuSlot> {
     let (gpus, processes) = snapshot.joined(holders);
     let mut slots = Vec::new();

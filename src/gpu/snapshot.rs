@@ -1,4 +1,4 @@
-//! What is known of the GPUs at a moment.
+//! The state of the GPUs at one moment.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -6,7 +6,7 @@ use super::holders::{self, Holder, Seen};
 use super::{DriverFacts, Unavailable};
 use crate::proto::v1::{self, GpuSourceState as State};
 
-/// What is known of the GPUs at a moment, without jobs.
+/// The state of the GPUs at one moment, without jobs.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Whether they can be watched, and why not.

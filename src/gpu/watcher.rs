@@ -45,12 +45,12 @@ pub struct WatcherSettings {
 pub struct Watcher {
     latest: watch::Receiver<Arc<Snapshot>>,
     shared: Arc<Shared>,
-    /// Whoever drops the last one ends the thread.
+    /// Dropping the last clone ends the thread.
     stop: Arc<Mutex<Option<mpsc::Sender<()>>>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// What the threads and the handles share.
+/// State that the threads and the handles share.
 struct Shared {
     begun: Instant,
     interval: Duration,
@@ -58,11 +58,11 @@ struct Shared {
     busy_since: AtomicU64,
     events: EventLog,
     holders: watch::Sender<Arc<Vec<Holder>>>,
-    /// What was heard of GPUs, by uuid.
+    /// Marks of GPUs, by uuid.
     marks: Mutex<BTreeMap<String, Marks>>,
 }
 
-/// What was heard of a GPU.
+/// The events of a GPU that still count.
 #[derive(Default)]
 struct Marks {
     marks: Vec<Mark>,
@@ -88,17 +88,17 @@ impl Watcher {
         Ok(Self { latest, shared, stop: Arc::new(Mutex::new(Some(stop))), thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// What was seen last.
+    /// The newest snapshot.
     pub fn latest(&self) -> Arc<Snapshot> {
         self.latest.borrow().clone()
     }
 
-    /// What is seen, as it changes.
+    /// The snapshots as they change.
     pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.latest.clone()
     }
 
-    /// What has happened.
+    /// The events so far.
     pub fn events(&self) -> &EventLog {
         &self.shared.events
     }

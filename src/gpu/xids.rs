@@ -87,7 +87,7 @@ fn read() -> Result<File, toml::de::Error> {
     toml::from_str(include_str!("xids.toml"))
 }
 
-/// What is known of an Xid; None for one that the table has not.
+/// The facts about an Xid; None for one that is not in the table.
 pub fn xid(number: u64) -> Option<&'static Xid> {
     XIDS.get(&number)
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::end::StopCause;
 use crate::proto::{json, v1};
 
-/// What a job carries from one attempt to the next.
+/// State that one attempt of a job hands to the next.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Course {
@@ -34,7 +34,7 @@ pub struct Course {
     /// How the attempt before ended.
     #[serde(with = "json::optional", skip_serializing_if = "Option::is_none")]
     pub last_end: Option<v1::JobEnd>,
-    /// What resumes have changed, all together.
+    /// The changes of the spec by all resumes.
     #[serde(with = "json::optional", skip_serializing_if = "Option::is_none")]
     pub edits: Option<v1::JobEdits>,
     /// Where the newest attempt began, or the next one will.

@@ -51,7 +51,7 @@ pub enum StopCause {
     Stalled,
 }
 
-/// What the end of a runner means for its job.
+/// The consequence of a runner's end for its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// For the state machine.
@@ -192,7 +192,7 @@ pub fn no_memory(verdict: Verdict, exit: Exit, log_tail: &[String]) -> Verdict {
 /// that.
 pub fn gpu_lost(verdict: Verdict, fault: &str) -> Verdict {
     match (verdict.outcome, verdict.reason) {
-        // What its own words explain has other causes, and what went well went well.
+        // A success stays one, and a failure that the runner has explained has another cause.
         (Outcome::Finished | Outcome::Cancelled | Outcome::Paused | Outcome::Requeued, _) => verdict,
         (
             Outcome::Failed,

@@ -1,4 +1,4 @@
-//! What a runner is told: `attempts/<n>.json` in its job's folder, written before the runner is
+//! The order of an attempt: `attempts/<n>.json` in its job's folder, written before the runner is
 //! started. The spec beside it says what the user wants; the order says what this attempt gets.
 
 use std::path::PathBuf;
@@ -15,13 +15,13 @@ use crate::proto::{json, v1};
 pub struct Order {
     /// Which attempt, from 1. A runner that was started for another one leaves at once.
     pub attempt: u32,
-    /// What part of the machine it has.
+    /// Its part of the machine.
     pub lease: Lease,
     /// The files to read.
     pub inputs: Inputs,
     /// The library that tells of its GPU; None for the one that the loader finds.
     pub nvml_library: Option<PathBuf>,
-    /// What its event files may hold together, in bytes.
+    /// Limit of its event files together, in bytes.
     #[serde(default = "no_limit")]
     pub max_event_bytes: u64,
     /// The newest checkpoint, damaged or not; None to begin anew. The newest good one up to it is
@@ -31,7 +31,7 @@ pub struct Order {
     /// Where its output begins in the log, in bytes.
     #[serde(default)]
     pub log_begins: u64,
-    /// What resumes have changed of the spec, all together.
+    /// The changes of the spec by all resumes.
     #[serde(default, with = "json::optional", skip_serializing_if = "Option::is_none")]
     pub edits: Option<v1::JobEdits>,
 }
@@ -56,11 +56,11 @@ pub struct Lease {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeasedGpu {
-    /// What CUDA_VISIBLE_DEVICES is set to: its uuid, or its number where nobody knows that.
+    /// The value of CUDA_VISIBLE_DEVICES: its uuid, or its number where the uuid is not known.
     pub visible: String,
     /// The driver's number of the GPU.
     pub index: u32,
-    /// What the job has promised to stay within, in bytes; None where it has the GPU for itself.
+    /// Limit of the job's memory on a shared GPU, in bytes; None where it has the GPU for itself.
     pub memory_bytes: Option<u64>,
 }
 

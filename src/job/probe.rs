@@ -1,9 +1,9 @@
-//! What `torchd-runner probe` tells: the daemon asks it which libraries a runner finds, since it
+//! The report of `torchd-runner probe`: the daemon asks it which libraries a runner finds, since it
 //! loads none itself.
 
 use serde::{Deserialize, Serialize};
 
-/// What a runner finds.
+/// The libraries and devices that a runner finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// libtorch.
@@ -18,7 +18,8 @@ pub struct ProbeReport {
     /// Why it cannot be loaded, in the loader's words; empty where it can or is not there.
     #[serde(default)]
     pub cuda_load_error: String,
-    /// What the CUDA runtime returned when it was asked for devices; None where it is not loaded.
+    /// The return value of the CUDA runtime when it was asked for devices; None where it is not
+    /// loaded.
     #[serde(default)]
     pub cuda_error: Option<u32>,
     /// cuDNN.
@@ -30,7 +31,7 @@ pub struct ProbeReport {
     /// The version of libtorch that the runner was built for.
     #[serde(default)]
     pub built_for: String,
-    /// What the kernel keeps a runner from.
+    /// The limits of a runner on this machine.
     #[serde(default)]
     pub confinement: Confinement,
 }
@@ -57,7 +58,7 @@ pub struct Found {
     pub path: String,
     /// Why it cannot be used; empty where it can.
     pub absent_reason: String,
-    /// What led there; empty where that is not known.
+    /// The rule by which the loader found it; empty where that is not known.
     #[serde(default)]
     pub found_by: String,
 }

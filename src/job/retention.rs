@@ -41,7 +41,7 @@ pub enum Quantity {
 pub struct Kept {
     /// Optimizer steps done.
     pub step: u64,
-    /// What it is compared by; None where it was saved without validation.
+    /// The value of the metric that ranks it; None where it was saved without validation.
     pub value: Option<f64>,
 }
 
@@ -60,7 +60,7 @@ impl Quantity {
         format!("{name}/validation")
     }
 
-    /// Whether a value is better than another. What is no number is worse than every number.
+    /// Whether a value is better than another. NaN is worse than every number.
     fn is_better(self, value: f64, than: f64) -> bool {
         let better = match self {
             Self::Loss => Better::Lower,

@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// anywhere.
 const MOST_FRUITLESS: u32 = 5;
 
-/// What to do when a runner fails.
+/// The rules for a runner that fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// Restarts after failures.
@@ -23,7 +23,7 @@ pub struct Retry {
     pub initial_backoff: Duration,
     /// The longest such time.
     pub max_backoff: Duration,
-    /// A runner that tells nothing for so long is killed.
+    /// A runner that is silent for this time is killed.
     pub stall_timeout: Option<Duration>,
     /// Reasons that are followed by a restart too.
     pub also_on: Vec<JobEndReason>,
@@ -138,7 +138,7 @@ impl Retry {
     }
 }
 
-/// Whether a job that was interrupted so often goes on once more.
+/// Whether a job goes on after an interruption, of which there is a limit in a row.
 pub fn goes_on(course: &Course) -> bool {
     course.fruitless < MOST_FRUITLESS
 }

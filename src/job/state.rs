@@ -4,8 +4,9 @@
 //!  create ─▶ QUEUED ─▶ STARTING ─▶ RUNNING ─▶ STOPPING ─┬▶ PAUSED ─▶ QUEUED   (resume)
 //!             │  │          │ │         │ │               ├▶ CANCELLED
 //!             │  │          │ │         │ │               └▶ SUCCEEDED or FAILED (it ended first)
-//!             │  │          │ └─────────│─┴─▶ SUCCEEDED or FAILED, QUEUED again (a restart, an interruption),
-//!             │  │          │           │     PAUSED (full disk, damaged checkpoints, changed data)
+//!             │  │          │ └─────────│─┴─▶ SUCCEEDED or FAILED,
+//!             │  │          │           │     QUEUED again (a restart, an interruption),
+//!             │  │          │           │     PAUSED (full disk, damaged checkpoint, changed data)
 //!             │  │          └───────────┴─▶ STOPPING
 //!             │  └─▶ PAUSED ─▶ CANCELLED
 //!             └─▶ CANCELLED
@@ -39,7 +40,7 @@ pub enum State {
     Paused,
 }
 
-/// What happens to a job.
+/// The events of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// It has a slot, its runner is being started.

@@ -35,7 +35,7 @@ pub fn artifacts(folder: &JobFolder) -> io::Result<Vec<Artifact>> {
     artifacts_after(folder, "", usize::MAX, &wanted)
 }
 
-/// The files of a job behind that path, by path, at most so many. Files before it are not opened.
+/// The files of a job behind that path, by path, at most `most`. Files before it are not opened.
 pub fn artifacts_after(folder: &JobFolder, after: &str, most: usize, wanted: &Wanted) -> io::Result<Vec<Artifact>> {
     let mut page = Page { after, most, wanted, found: Vec::new() };
     if let Some(place) = present(Folder::open(folder.path()))? {

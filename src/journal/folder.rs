@@ -53,8 +53,8 @@ impl JobFolder {
         Self { path }
     }
 
-    /// The folders of all jobs in the folder that holds them, by name. What is named otherwise is
-    /// none.
+    /// The folders of all jobs in the folder that holds them, by name. An entry with another name
+    /// is not a job's.
     pub fn all(jobs_dir: &Path) -> io::Result<Vec<(JobId, Self)>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(jobs_dir)? {
@@ -175,7 +175,8 @@ impl JobFolder {
         self.path.join(LOG)
     }
 
-    /// The log, open for reading; None where there is none yet. What is a link or a pipe is no log.
+    /// The log, open for reading; None where there is none yet. A link or a pipe in its place is no
+    /// log.
     pub fn open_log(&self) -> io::Result<Option<File>> {
         present(Folder::open(&self.path).and_then(|folder| folder.file(LOG)))
     }
@@ -198,8 +199,8 @@ impl JobFolder {
             .try_for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(0o750)))
     }
 
-    /// Removes what whoever ran for the job has left half-written. Nobody may run for it: the
-    /// caller holds its lock.
+    /// Removes the half-written files of earlier processes of the job. None of them may run: the
+    /// caller holds the job's lock.
     pub fn sweep(&self, _held: &JobLock) -> io::Result<()> {
         remove_from(&self.path, |name| name.starts_with(".exit.json."))?;
         remove_from(&self.checkpoints(), |name| name.starts_with('.'))?;
@@ -272,7 +273,7 @@ pub fn write_whole_by(path: &Path, fill: impl FnOnce(&File) -> io::Result<()>) -
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = folder.join(format!(".{name}.new"));
     let write = || {
-        // What a crash has left there goes, and a link that stands there is not followed.
+        // Removes the rest of a crash. A link at this place is not followed.
         match fs::remove_file(&aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

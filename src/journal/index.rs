@@ -37,7 +37,8 @@ pub struct JournalIndex {
     /// How far that was looked for.
     known: Position,
     tags: BTreeMap<String, Known>,
-    /// How far scalars were counted. What a resume takes back is found by counting anew.
+    /// Position up to which scalars were counted. Records that a resume takes back are found by
+    /// counting anew.
     counted: Position,
 }
 

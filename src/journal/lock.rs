@@ -1,6 +1,6 @@
 //! The lock that tells whether a runner lives, on the file `lock` of the job's folder. A runner
-//! holds it from before its first write to its end; whoever declares an attempt over holds it while
-//! saying so.
+//! holds it from before its first write to its end; a process that declares an attempt over holds
+//! it while saying so.
 
 use std::io;
 use std::path::Path;

@@ -15,9 +15,9 @@ use crate::sha256::Sha256;
 
 /// A longer manifest is damaged; ours are about a kilobyte.
 const MOST_BYTES: u64 = 1 << 20;
-/// A manifest tells of so many files, and of so many metrics, at most.
+/// Limit of the files, and of the metrics, that a manifest names.
 const MOST_ENTRIES: usize = 64;
-/// A text in a manifest has so many bytes at most.
+/// Limit of a text in a manifest, in bytes.
 const MOST_TEXT: usize = 1024;
 /// The last second of the year 9999, the latest that a Timestamp of protobuf can tell.
 const LATEST: Duration = Duration::from_secs(253_402_300_799);
@@ -36,7 +36,8 @@ pub struct Manifest {
     pub summed_examples: u64,
     /// Scalars of the validation pass at this step; empty where there was none.
     pub metrics: BTreeMap<String, f64>,
-    /// The validation pass at this step was given up: whoever goes on from here does it first.
+    /// The validation pass at this step was given up: a runner that goes on from here does it
+    /// first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub validation_due: bool,
     /// The context that has to be the same for a resumed run to be the same bit for bit.

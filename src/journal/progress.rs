@@ -8,8 +8,7 @@ use crate::proto::v1::{self, job_record::What};
 
 /// Speed is taken over this much of the past.
 const SPEED_WINDOW: Duration = Duration::from_secs(10);
-/// Of the steps within so much time the newest stands for all, so that the window holds about a
-/// hundred.
+/// The newest step stands for all steps of this time, so that the window holds about a hundred.
 const SPEED_TICK: Duration = Duration::from_millis(100);
 /// Tags whose newest values are kept. Later ones are in the journal alone.
 const MAX_TAGS: usize = 1_000;
@@ -45,8 +44,8 @@ impl ProgressFold {
     pub fn add(&mut self, record: &v1::JobRecord) {
         let time = record.time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
         if self.attempt != record.attempt {
-            // What an earlier attempt was is over; how far it came stays until the next one says
-            // where it begins.
+            // A new attempt clears the state of the one before. Its step stays until the new
+            // attempt tells where it begins.
             self.attempt = record.attempt;
             self.span = None;
             self.ended = None;

@@ -1,5 +1,5 @@
-//! The newest records of a job, encoded once for all that watch it. Whoever is further back reads
-//! the journal: this is bounded, and nothing is lost by being forgotten here.
+//! The newest records of a job, encoded once for all that watch it. A watcher that is further back
+//! reads the journal: the buffer is bounded, and nothing is lost by being forgotten here.
 
 use std::collections::VecDeque;
 
@@ -29,7 +29,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Adds a batch. What does not go on where the one before ended makes those before useless.
+    /// Adds a batch. A batch that does not continue the one before makes those before useless.
     pub fn push(&mut self, batch: Batch) {
         if self.batches.back().is_some_and(|last| last.to != batch.from) {
             self.clear();

@@ -73,7 +73,7 @@ impl Survey {
         Self::before(folder, None, usize::MAX, &wanted)
     }
 
-    /// Looks at the checkpoints before a step, newest first, until so many look whole.
+    /// Looks at the checkpoints before a step, newest first, until `most` of them look whole.
     pub fn before(folder: &JobFolder, before: Option<u64>, most: usize, wanted: &Wanted) -> io::Result<Self> {
         let mut there = Vec::new();
         for entry in entries(&folder.checkpoints())? {
@@ -134,8 +134,8 @@ impl Survey {
         Ok(found)
     }
 
-    /// Reads checkpoints, newest first, until one has the checksums that it was saved with, or until
-    /// nobody waits for it.
+    /// Reads checkpoints, newest first, until one has the checksums that it was saved with, or
+    /// until nobody waits for it.
     pub fn verify(&mut self, wanted: &Wanted) -> io::Result<()> {
         let verified = |checkpoint: &Checkpoint| match checkpoint.verify(wanted) {
             Ok(()) => Ok(Ok(())),

@@ -19,7 +19,7 @@ use crate::proto::v1;
 use crate::scheduler::Wait;
 use crate::shortage::is_shortage;
 
-/// A runner that loads may be silent so many times as long as one that trains.
+/// A runner that loads may be silent this many times as long as one that trains.
 const LOADING_FACTOR: u32 = 10;
 /// A runner tells something once in this time: as much passes between two of its words.
 const TELLS_EVERY: Duration = Duration::from_secs(1);
@@ -200,7 +200,7 @@ impl Task {
         live.is_age_unread = false;
         live.process_group = None;
         live.silent = Duration::ZERO;
-        // Whoever watches a job that does not run reads its journal.
+        // Watchers of a job that does not run read its journal.
         live.recent = Arc::default();
         let finished = self.conclude(live, ending.clone()).await;
         // One that the database has turned out to know of already needs not be told.
@@ -230,7 +230,7 @@ impl Task {
         // Where that cannot be told now, it is looked for again when the job is started.
         let is_known = saved.is_ok();
         let resume_from = match saved {
-            // What the runner has told of was there, although the folder is empty now.
+            // A checkpoint that the runner has reported existed, although the folder is empty now.
             Ok(Saved { resume_from, newest_step: None }) => {
                 live.fold.saved(live.job.attempt).map(|step| resume_point(&live.job, step)).or(resume_from)
             }
@@ -364,7 +364,7 @@ impl Task {
     }
 }
 
-/// What a job has saved.
+/// The checkpoints of a job.
 pub(super) struct Saved {
     /// Where the job goes on: its newest checkpoint that looks whole. Where none does, or that
     /// cannot be told, the one that it is known to have had; None for a job that has saved nothing.

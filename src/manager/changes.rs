@@ -1,6 +1,6 @@
 //! The changes of a job: each is committed first, and acted on, written to `job.json`, published
-//! and logged only then. What the database refuses has not happened: memory holds what the database
-//! holds.
+//! and logged only then. A change that the database refuses has not happened: memory holds the same
+//! as the database.
 
 use std::ops::Bound;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! Who runs next, on what, and who has to leave: hands the queue to the scheduler and carries its
-//! plan out.
+//! Starts and preempts jobs: hands the queue to the scheduler and carries its plan out.
 
 use tokio::time::Instant;
 
@@ -94,7 +93,7 @@ impl Task {
                 (live.job.id.clone(), Wait::For(words.into()))
             })
             .collect();
-        // Whoever tries for all is known to be started when its runner has signed.
+        // The one start that is tried for all is known to work when its runner has signed.
         let is_tried = || {
             let mut begun = self.live.busy().filter(|live| live.job.state == State::Starting);
             begun.any(|live| live.runner.is_some() && live.process_group.is_none())
@@ -176,8 +175,8 @@ impl Task {
         }
     }
 
-    /// What a runner is assumed to hold whose order cannot be read: what its job asked for, and a
-    /// GPU that is not known.
+    /// The assumed lease of a runner whose order cannot be read: the resources that its job asked
+    /// for, and a GPU that is not known.
     pub(super) fn assumed_lease(&self, job: &Job) -> Lease {
         let Request { cpu_threads, gpu, .. } = self.request(job);
         let device = if gpu.is_some() { LeasedDevice::Cuda } else { LeasedDevice::Cpu };
@@ -204,7 +203,7 @@ impl Task {
     }
 }
 
-/// What a job has of the machine.
+/// The resources that a job holds.
 fn held(live: &Live) -> Option<Held> {
     let lease = live.lease.clone()?;
     Some(Held { id: live.job.id.clone(), priority: live.job.spec.priority, lease, is_leaving: live.stop.is_some() })

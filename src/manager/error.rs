@@ -1,4 +1,4 @@
-//! What can go wrong with a request about jobs.
+//! The errors of requests about jobs.
 
 use std::io;
 
@@ -25,12 +25,12 @@ pub enum JobError {
          give jobs a ttl_after_end"
     )]
     StateFull {
-        /// What they hold.
+        /// Bytes that they hold.
         held: u64,
-        /// What they may hold.
+        /// Bytes that they may hold.
         limit: u64,
     },
-    /// What a job begins with is larger than the room that is left.
+    /// The weights or the checkpoint that a job begins with are larger than the room that is left.
     #[error(
         "what the job begins with has {needed} bytes, and {left} are left, on the disk of the jobs' folders or of \
          jobs.max_state_bytes in the settings; delete jobs that nobody needs"
@@ -77,7 +77,8 @@ pub enum JobError {
     /// The job has nothing but a checkpoint to begin with.
     #[error("{}: it cannot begin anew, as its warm_start.resume wants it to go on from a checkpoint; create another job", .0.name())]
     NothingToBeginWith(JobId),
-    /// The job's folder may be newer than the database and cannot be used, or its row cannot be read.
+    /// The job's folder may be newer than the database and cannot be used, or its row cannot be
+    /// read.
     #[error("{}: nothing can be done with it, as {why}{}", id.name(), if *is_unread { "; try again later" } else { "" })]
     LeftAlone {
         /// The job.
@@ -93,7 +94,7 @@ pub enum JobError {
     /// The machine lacks something for the moment, so that a request could not be judged.
     #[error("the machine is short of something now, and the request could not be judged; try again later: {what}")]
     Shortage {
-        /// What could not be done, with the system's words.
+        /// The action that failed, with the system's words.
         what: String,
     },
     /// The daemon is shutting down.
@@ -108,7 +109,7 @@ pub enum JobError {
     /// A job's folder could not be read or written.
     #[error("{what}: {cause}")]
     Folder {
-        /// What was being done.
+        /// The action that failed.
         what: String,
         /// The system's words.
         cause: io::Error,

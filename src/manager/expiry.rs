@@ -55,8 +55,8 @@ impl Expiry {
         self.refused.remove(id);
     }
 
-    /// At most so many of the jobs that are to be removed: those behind the last that was tried, so
-    /// that jobs which cannot be removed do not keep the others.
+    /// The next jobs to remove, at most `most`: those behind the last that was tried, so that jobs
+    /// which cannot be removed do not keep the others.
     pub(super) fn next(&mut self, mut ready: Vec<JobId>, most: usize) -> Vec<JobId> {
         ready.sort_unstable();
         let place = self.tried.as_ref().map_or(0, |tried| ready.partition_point(|id| id <= tried));
@@ -113,7 +113,7 @@ mod tests {
         Job::queued(JobId::new(created, number), spec, Inputs { train, validation: None, outline: None }, created)
     }
 
-    /// What the clock calls expired: a job with its ttl_after_end.
+    /// A job with its ttl_after_end, as a clock would tell that it has expired.
     fn told(job: &Job, ttl: Duration) -> Vec<(JobId, Duration)> {
         vec![(job.id.clone(), ttl)]
     }

@@ -1,8 +1,8 @@
 //! Threads for work on files that requests name. Such work is long, or hangs where a file system
 //! does not answer.
 //!
-//! Two bounds hold it. Turns bound how much is done at a time: work that keeps its turn for too long
-//! loses it and goes on, so that others are served beside it. Threads bound how much may hang:
+//! Two bounds hold it. Turns bound how much is done at a time: work that keeps its turn for too
+//! long loses it and goes on, so that others are served beside it. Threads bound how much may hang:
 //! requests that lead into the same part of the file system get only some of them, so that a part
 //! that does not answer leaves threads for the others. A client is answered when its limit has
 //! passed. Work of the daemon itself must not be done here: the blocking pool is for that, and
@@ -61,7 +61,7 @@ impl Files {
         let mut places = BTreeMap::new();
         for (root, part) in parts {
             places.entry(part).or_insert(Extent::Part);
-            // What lies in a root itself counts for the whole root.
+            // A file in a root itself counts for the whole root.
             places.insert(root, Extent::Root);
         }
         Self { words, places }

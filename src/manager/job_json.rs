@@ -130,7 +130,7 @@ fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, Strin
         end,
         directory: _,
         attempt,
-        // What follows is in the course too, which is whole.
+        // The course, which is kept whole, has these too.
         restarts: _,
         last_attempt_end: _,
         resume_from: _,

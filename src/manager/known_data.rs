@@ -38,7 +38,7 @@ struct Known {
     facts: Facts,
 }
 
-/// What changes with a file.
+/// Facts that change when a file changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -65,7 +65,7 @@ impl Stamp {
 }
 
 impl KnownData {
-    /// What the files hold. Blocks: it may have to read them.
+    /// The facts of the files. Blocks: it may have to read them.
     pub(super) fn inspect(&self, files: &Files, opened: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
         let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
         let stamps = || opened.iter().map(stamp).collect::<Option<Vec<_>>>();
@@ -121,7 +121,7 @@ mod tests {
 
         let known = KnownData { settled_after: Duration::ZERO, ..KnownData::default() };
         assert_eq!(inspect(&known), 2);
-        // What is remembered is told.
+        // The facts come from memory.
         known.sets.lock().unwrap()[0].facts.examples = 99;
         assert_eq!(inspect(&known), 99);
         write(3);

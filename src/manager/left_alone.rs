@@ -1,6 +1,6 @@
-//! The jobs that are left alone: their folders may be newer than the database and cannot be used, or
-//! this version cannot read their rows. Nothing may be done with them. A folder that could not be
-//! read is looked at again.
+//! The jobs that are left alone: their folders may be newer than the database and cannot be used,
+//! or this version cannot read their rows. Nothing may be done with them. A folder that could not
+//! be read is looked at again.
 
 use super::JobError;
 use super::live::Live;
@@ -78,7 +78,7 @@ impl Task {
         self.mirrors.keep(&job, self.folder(id));
         let mut live = Live::new(job);
         let place = known.map(|(place, before)| {
-            // Whoever watches it goes on to do so.
+            // Its watchers go on watching it.
             live.view = before.view;
             place
         });

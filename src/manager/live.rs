@@ -15,7 +15,7 @@ use crate::journal::{ProgressFold, Recent};
 use crate::scheduler::Wait;
 use crate::supervisor::RunnerHandle;
 
-/// What keeps a job from going on is told once it has lasted so long.
+/// A reason that keeps a job from going on is told once it has lasted this long.
 pub(super) const WORTH_TELLING: Duration = Duration::from_secs(3);
 /// A runner tells something every second, unless a step takes longer.
 const LONG_SILENCE: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub(super) struct Live {
     pub(super) waiting: Option<Wait>,
     pub(super) fold: ProgressFold,
     pub(super) sequence: u64,
-    /// What its runner has told lately.
+    /// The latest records of its runner.
     pub(super) recent: Arc<Recent>,
     /// How long its runner has told nothing, as far as it could be heard.
     pub(super) silent: Duration,

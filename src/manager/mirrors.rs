@@ -49,7 +49,7 @@ struct Kept {
     made: watch::Receiver<u64>,
 }
 
-/// What the task of a copy hears and says.
+/// The ends of the channels that the task of a copy holds.
 struct Told {
     ended: watch::Receiver<bool>,
     wanted: watch::Receiver<u64>,

@@ -31,7 +31,7 @@ const GENERATIONS_PER_ATTEMPT: u64 = 8;
 pub struct Rebuilt {
     /// The job, with its request.
     pub job_file: JobFile,
-    /// What it was put together from; None where its job.json was taken as it is.
+    /// The sources it was put together from; None where its job.json was taken as it is.
     pub how: Option<String>,
 }
 
@@ -160,14 +160,14 @@ pub(super) fn is_alive(folder: &JobFolder) -> io::Result<bool> {
 fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, NotRebuilt> {
     let spec = folder.read_spec().map_err(|error| {
         let why = format!("spec.json cannot be read either: {error}");
-        // What the system refuses may be there.
+        // A file that the system refuses to open may exist.
         let is_refused = error.raw_os_error().is_some() && error.kind() != io::ErrorKind::NotFound;
         if is_refused { NotRebuilt::Unread(why) } else { NotRebuilt::Unusable(why) }
     })?;
     let spec = Spec::stored(&spec).map_err(NotRebuilt::Unusable)?;
     let created = id.taken().ok_or_else(|| NotRebuilt::Unusable("its name tells no time".into()))?;
     let attempt = last_attempt(folder)?;
-    // What the last attempt read, else what another one would.
+    // The edits that the last attempt read, or those that another one would read.
     let ordered = (1..=attempt).rev().find_map(|attempt| folder.read_order(attempt).ok());
     let edits = ordered.as_ref().and_then(|order| order.edits);
     let spec = match &edits {
@@ -219,8 +219,8 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, N
     Ok(job)
 }
 
-/// What the journal adds up to as far as it can be read, when its last attempt began, and when its
-/// last record was written.
+/// The sum of the readable part of the journal, the begin of its last attempt, and the time of its
+/// last record.
 fn read_journal(folder: &JobFolder) -> (ProgressFold, Option<(SystemTime, SystemTime)>) {
     let (mut fold, mut span) = (ProgressFold::default(), None::<(SystemTime, SystemTime)>);
     let mut tail = JournalTail::new(folder.clone());

@@ -107,7 +107,7 @@ pub(super) async fn reconcile(jobs_dir: &Path, roots: &DataRoots, store: &Store)
     Ok(Reconciled { unfinished, unwritten, left_alone })
 }
 
-/// What has become of a difference.
+/// The outcome for a job whose database row and folder differed.
 pub(super) enum Settled {
     /// Database and folder agree. `behind` is the job if its job.json has still to be written.
     Agreed { behind: Option<JobId> },

@@ -1,4 +1,4 @@
-//! What users ask of their jobs.
+//! Requests of users for their jobs.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -46,7 +46,7 @@ impl Task {
             let course = live.job.course.clone();
             return self.finish(live, Event::StopRequested, ending, course).await;
         }
-        // Whoever wanted it paused before wants it gone now.
+        // A cancel replaces a pause that was asked for before.
         if state != live.job.state || live.job.course.stop != Some(StopCause::Cancel) {
             self.advance(live, Event::StopRequested, |job| job.course.stop = Some(StopCause::Cancel)).await?;
         }
@@ -148,8 +148,8 @@ impl Task {
         })
         .await?;
         fault::point("resume-committed");
-        // What the database has refused has removed nothing; what cannot be removed now is removed
-        // before the next attempt begins.
+        // Checkpoints are removed only after the database has accepted. Those that cannot be
+        // removed now are removed before the next attempt begins.
         if begins_anew && let Err(error) = super::attempts::set_checkpoints_aside(&live.job, &folder).await {
             tracing::warn!(job.id = %live.job.id, %error, "the checkpoints stay until the job is started");
         }
@@ -185,8 +185,8 @@ impl Task {
         self.mirrors.forget(id);
         self.expiry.forget(id);
         tracing::info!(job.id = %id, "job deleted");
-        // It may be large, and others wait for this task. What is left of it the next start
-        // removes.
+        // The folder may be large, and others wait for this task. The next start removes the rest
+        // of it.
         let id = id.clone();
         tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&aside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -96,7 +96,7 @@ impl Drop for Promise {
     }
 }
 
-/// Bytes of all files below a folder. What goes away while we look counts no more.
+/// Bytes of all files below a folder. Files that go away meanwhile do not count.
 fn size_of(folder: &Path) -> io::Result<u64> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -130,7 +130,7 @@ mod tests {
         };
         let mut first = ask(60, 100, 100).unwrap();
         assert_eq!(left(ask(60, 100, 100)), 40);
-        // What is written is gone from the disk already, and in no measurement.
+        // Written bytes are missing on the disk already, and in no measurement of the state.
         first.written(50);
         assert_eq!(left(ask(60, 200, 50)), 40);
         assert_eq!(left(ask(60, 100, 1000)), 40);

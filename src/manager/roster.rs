@@ -1,5 +1,5 @@
-//! The jobs that have not ended, in order of arrival. Thousands may wait while a few run: whoever
-//! looks after those that run does not walk past those that wait.
+//! The jobs that have not ended, in order of arrival. Thousands may wait while a few run: a pass
+//! over the running jobs does not walk past those that wait.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,6 +1,6 @@
-//! What keeps the machine from starting any runner for now, and when that is tried again. It says
-//! nothing about the jobs: they stay in the queue. It must not decide what the machine's fault is;
-//! the supervisor does.
+//! The reason that keeps the machine from starting any runner for now, and the time of the next
+//! try. It says nothing about the jobs: they stay in the queue. It must not decide what the
+//! machine's fault is; the supervisor does.
 
 use std::time::Duration;
 

@@ -29,7 +29,7 @@ use crate::proto::v1;
 use crate::store::{Asked, Store};
 use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor};
 
-/// What the database refused is tried again after this.
+/// Time until a write that the database refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Owns the jobs.
@@ -47,7 +47,8 @@ pub(super) struct Task {
     /// Nothing, or why nothing can be started: the runner has not been probed yet, or does not
     /// work.
     pub(super) runner: Result<(), String>,
-    /// What keeps the machine from starting runners, although the probe has found that they work.
+    /// The reason that keeps the machine from starting runners, although the probe has found that
+    /// they work.
     pub(super) shortfall: Shortfall,
     /// GPUs that jobs can lease.
     pub(super) slots: Vec<GpuSlot>,
@@ -69,7 +70,7 @@ pub(super) struct Task {
     pub(super) expiry: Expiry,
 }
 
-/// What the task works with.
+/// The parts that the task works with.
 pub(super) struct Parts {
     pub(super) supervisor: Supervisor,
     pub(super) metrics: Metrics,
@@ -77,7 +78,7 @@ pub(super) struct Parts {
     pub(super) mirrors: Mirrors,
 }
 
-/// What the task hears of the machine.
+/// The changes of the machine that the task hears of.
 pub(super) struct Hints {
     pub(super) probe: watch::Receiver<ProbeState>,
     pub(super) gpu_block: watch::Receiver<Option<String>>,
@@ -197,7 +198,7 @@ impl Task {
                     self.look_at_unread_folders_again().await;
                     self.remove_expired_jobs().await;
                     self.write_job_files_again().await;
-                    // Who waits for an answer has a turn in between: each try may take long.
+                    // Waiting clients have a turn before this: each try may take long.
                     if self.behind_since.is_some_and(|since| since.elapsed() >= TRY_AGAIN) {
                         self.catch_up().await;
                     }
@@ -205,7 +206,7 @@ impl Task {
             }
         }
         for reply in self.closing {
-            // Whoever asked has stopped waiting.
+            // The caller may have stopped waiting.
             let _ = reply.send(());
         }
     }
@@ -385,8 +386,8 @@ impl Task {
                 {
                     of_machine = Some(finding.in_words());
                 }
-                // What the runner said of its end, and what somebody wanted, holds whatever else is
-                // wrong.
+                // The end that the runner reported, and the stop that a user asked for, hold
+                // whatever else is wrong.
                 let said = live.fold.ended(attempt).map(v1::RunnerEnded::reason);
                 let is_settled = matches!(verdict.outcome, Outcome::Finished | Outcome::Cancelled | Outcome::Paused)
                     || verdict.reason == v1::JobEndReason::MaxDuration

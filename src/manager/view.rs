@@ -45,7 +45,7 @@ impl View {
         self.job.spec.mirror.is_some()
     }
 
-    /// What `encode` makes of it, made once for all who ask.
+    /// The result of `encode`, made once for all callers.
     pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
         self.encoded.get_or_init(|| encode(self)).clone()
     }

@@ -15,7 +15,7 @@ const MAX_NAME_BYTES: usize = 255;
 /// Why a copy is not made where a request wants it.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What is wrong, to be read behind the name of the field.
+    /// The mistake, in words that follow the name of the field.
     pub what: String,
     /// Nothing is known to be wrong: why it could not be judged now.
     pub unjudged: Option<Unjudged>,

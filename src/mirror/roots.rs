@@ -1,7 +1,7 @@
 //! The folders below which copies may be written, and how each is known again.
 //!
-//! A volume that is not mounted leaves an ordinary folder at its path. A copy in there would be lost
-//! with the machine. Device and inode cannot tell the two apart: both may change when the same
+//! A volume that is not mounted leaves an ordinary folder at its path. A copy in there would be
+//! lost with the machine. Device and inode cannot tell the two apart: both may change when the same
 //! volume is mounted again, and on network and FUSE file systems at any time. So a mark tells: a
 //! file with a random number. The root has one, and so has each folder below it at which another
 //! file system begins. The daemon remembers the numbers in its state folder. Where the number of a
@@ -37,8 +37,8 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// The roots of the settings. What marks them is remembered in the file `record`, which need
-    /// not be there.
+    /// The roots of the settings. Their marks are remembered in the file `record`, which need not
+    /// be there.
     pub fn new(roots: Vec<PathBuf>, record: PathBuf) -> Self {
         Self { roots, record, changes: Mutex::default() }
     }
@@ -55,8 +55,9 @@ impl Roots {
         around.max_by_key(|root| root.components().count()).map(PathBuf::as_path)
     }
 
-    /// The part of the file system that a path leads into by its name: the root, and the first folder
-    /// on the way below it. No file system is asked. None where it lies below no root by its name.
+    /// The part of the file system that a path leads into by its name: the root, and the first
+    /// folder on the way below it. No file system is asked. None where it lies below no root by its
+    /// name.
     pub fn part(&self, wanted: &Path) -> Option<(PathBuf, PathBuf)> {
         let wanted = normal(wanted);
         let root = self.root_of(&wanted)?;
@@ -163,7 +164,7 @@ impl Roots {
     }
 }
 
-/// What the mark of a folder says; None where it has none.
+/// The text of a folder's mark; None where it has none.
 fn read(folder: &Folder) -> io::Result<Option<String>> {
     let file = match folder.file(MARK) {
         Ok(file) => file,

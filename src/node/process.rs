@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-/// What is told of a process.
+/// Facts that the kernel tells of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {
     /// The id of its process group.

@@ -88,7 +88,7 @@ struct Field {
 enum What {
     /// A number; its bytes where they are always as many.
     Number(Option<usize>),
-    /// At most so many bytes.
+    /// A text, or bytes, with a limit in bytes.
     Text(usize),
     /// A message of that full name.
     Message(String),

@@ -4,8 +4,8 @@ use std::io::{self, Read};
 
 use super::{FOOTER_BYTES, HEADER_BYTES, masked_crc};
 
-/// The data of a record have at most so many bytes; a length beyond it is damage. A client takes
-/// messages of 4 MiB, and records of ours have some kilobytes.
+/// Limit of a record's data in bytes; a length beyond it is damage. A client takes messages of 4
+/// MiB, and records of ours have some kilobytes.
 pub const MAX_DATA_BYTES: usize = 1 << 20;
 /// Bytes asked from the source at a time.
 const CHUNK: usize = 1 << 16;

@@ -155,7 +155,8 @@ fn jobs_without_a_gpu_pass_one_that_waits_for_one_unless_they_could_delay_it() {
     assert!(ids(&plan).is_empty() && why(&plan, 1).starts_with("needs 4 of the machine's 4 CPU slots"), "{plan:?}");
 }
 
-/// What a plan starts where jobs have GPUs for themselves and none has failed, in the fewest words.
+/// The jobs that a plan starts where jobs have GPUs for themselves and none has failed, by a model
+/// as short as possible.
 fn model(queue: &[Request], running: &[Held], slots: u32, gpus: usize) -> Vec<JobId> {
     let mut slots = slots - running.iter().map(|held| held.lease.cpu_threads).sum::<u32>();
     let mut on_gpus: Vec<u32> =
@@ -198,7 +199,7 @@ proptest! {
         let mut running: Vec<Held> = Vec::new();
         for now in 0.. {
             prop_assert!(now < 20 + 6 * 20 * 20, "jobs wait for ever: {left:?}");
-            // Who was asked to leave has left, and who is done has ended.
+            // Jobs that were asked to leave have left, and jobs that are done have ended.
             running.retain(|held| !held.is_leaving && left[number(&held.id)] > 0);
             if left.iter().all(|left| *left == 0) {
                 break;

@@ -156,7 +156,7 @@ struct Reader {
     clients: Clients,
     name: String,
     file: Arc<File>,
-    /// None once it was sent. It takes as much room as a piece: so many files can be open.
+    /// None once it was sent. Its room is that of a piece, which bounds the files that are open.
     told: Option<(v1::Artifact, Room)>,
     from: u64,
     size: u64,

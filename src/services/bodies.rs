@@ -119,8 +119,8 @@ impl HttpBody for Incoming {
 pub(super) enum Reading {
     /// All of it has to be read in time.
     AtOnce,
-    /// Each piece has to be taken in time, counted from the one before. What the service needs for
-    /// the next one does not count.
+    /// Each piece has to be taken in time, counted from the one before. The time that the service
+    /// needs for the next one does not count.
     AsItComes,
 }
 

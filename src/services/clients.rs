@@ -189,7 +189,7 @@ impl Clients {
         timeout(ROOM_LIMIT, self.room_for(bytes)).await.map(Hold::from).map_err(|_| no_room())
     }
 
-    /// Room for so many bytes, if there is some now.
+    /// Takes room for that many bytes, if there is enough now.
     fn room_now(&self, bytes: usize) -> Option<Room> {
         match counted(bytes) {
             None => Some(None),

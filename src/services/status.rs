@@ -33,9 +33,9 @@ const RETRY_BUSY: Duration = Duration::from_secs(5);
 /// A client that found the state folder full may ask again after this.
 const RETRY_FULL_STATE: Duration = Duration::from_secs(60);
 
-/// An error travels in headers, of which clients take 8 kilobytes: a text gets so many bytes ...
+/// An error travels in headers, of which clients take 8 kilobytes. Limit of one text in bytes, ...
 const TEXT_BYTES: usize = 500;
-/// ... and the mistakes of a request together so many.
+/// ... and of all the mistakes of a request.
 const VIOLATIONS_BYTES: usize = 3500;
 
 /// A text that is short enough, without its middle where it was not.

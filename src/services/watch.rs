@@ -1,8 +1,8 @@
 //! WatchJob: a snapshot, then every record after a number in order, and a snapshot at each change.
 //!
 //! A follower that keeps up gets bytes that are encoded once for all of them. A follower that does
-//! not reads the journal by itself, so nothing is lost. It works when its client takes the message
-//! before, so a slow client holds one message and no more.
+//! not reads the journal by itself, so nothing is lost. It prepares a message only after its client
+//! has taken the one before, so a slow client holds one message and no more.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -139,8 +139,8 @@ impl Follower {
         let (read, room) = read.await?;
         let (count, piece, position, is_gone) = read.map_err(status::of_journal)?;
         if is_gone {
-            // What a deleted job has not told yet it will not tell any more, and a watch that just
-            // ended would hide that.
+            // A deleted job has records that were not sent and are gone. A watch that just ended
+            // would hide that.
             self.manager.refuse_deleted(&now.job.id).await.map_err(status::of)?;
         }
         if !piece.is_empty() {

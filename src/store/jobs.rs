@@ -47,7 +47,7 @@ pub struct ListQuery {
     pub labels: BTreeMap<String, String>,
     /// Only jobs before that place; None from the newest on.
     pub before: Option<i64>,
-    /// At most so many; fewer where they are large.
+    /// The most jobs; fewer are returned where they are large.
     pub limit: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a runner sees of our environment: what programs and libraries need, and nothing of
+//! The environment of a runner: the variables of ours that programs and libraries need, and none of
 //! systemd's.
 
 use std::ffi::OsString;
@@ -10,10 +10,10 @@ use crate::journal::JobFolder;
 const NAMES: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "TORCHD_FAULT"];
 const PREFIXES: [&str; 4] = ["CUDA_", "NVIDIA_", "OMP_", "MKL_"];
 
-/// What an interpreter of Python needs to find its packages, too.
+/// Prefixes of the variables by which a Python interpreter finds its packages.
 const PYTHON_PREFIXES: [&str; 3] = ["PYTHON", "PYENV_", "VIRTUAL_ENV"];
 
-/// What a Python sees of our environment.
+/// The environment of a Python interpreter.
 pub(super) fn of_python(ours: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
     let is_kept = |name: &str| {
         NAMES.contains(&name) || PREFIXES.iter().chain(&PYTHON_PREFIXES).any(|prefix| name.starts_with(prefix))
@@ -46,9 +46,9 @@ pub(super) fn of_runner(
     kept
 }
 
-/// What a runner with a GPU sees besides: the one that CUDA shows it, and where CUDA and PyTorch
-/// keep the kernels that they compile. A folder that jobs share would let one give another its
-/// kernels.
+/// Further variables of a runner with a GPU: the GPU that CUDA shows it, and the folders of
+/// compiled kernels of CUDA and PyTorch. Jobs do not share these folders, so that no job can give
+/// another its kernels.
 pub(super) fn of_gpu(visible: String, folder: &JobFolder) -> [(&'static str, OsString); 3] {
     let kernels = folder.kernels().into_os_string();
     [

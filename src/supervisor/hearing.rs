@@ -16,7 +16,7 @@ use crate::beneath::present;
 /// A look counts for the time since the look before, but for no more than this.
 const MOST_OF_A_LOOK: Duration = Duration::from_secs(1);
 
-/// How long a runner has told nothing: written by whoever follows it, read by others.
+/// How long a runner has been silent: written by its follower, read by others.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Silence(Arc<AtomicU64>);
 
@@ -30,7 +30,7 @@ impl Silence {
     }
 }
 
-/// What a look at the journal tells of its runner.
+/// The result of a look at a runner's journal.
 #[derive(Debug)]
 pub(super) enum Heard {
     /// It has told something.

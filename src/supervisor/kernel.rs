@@ -1,4 +1,4 @@
-//! What the kernel tells of processes, read anew when asked.
+//! Facts about processes that are read from the kernel at each call.
 
 use std::fs;
 

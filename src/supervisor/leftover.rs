@@ -1,4 +1,4 @@
-//! What can be done with a runner and its shim from outside, by whoever did not start them too. A
+//! Checks and stops a runner and its shim from outside, also where another daemon started them. A
 //! process id is trusted only through a pidfd that was opened before boot id and start time were
 //! compared: an id that is used again is never signalled.
 
@@ -17,11 +17,11 @@ use crate::job::end::Exit;
 use crate::journal::{ExitNote, JobFolder, JobLock, Signature, cut_torn_end, holders, is_held};
 use crate::shortage::is_shortage;
 
-/// A killed process is gone within this, or stuck in the kernel. Whoever called is told, and asks
-/// again.
+/// A killed process is gone within this, or stuck in the kernel. The caller gets an error then, and
+/// asks again.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Who lives.
+/// The processes of an attempt that are alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Alive {
     /// A shim; a runner most likely.
@@ -32,7 +32,7 @@ pub(super) enum Alive {
     Nobody,
 }
 
-/// What to tell them.
+/// A request to the runner and its shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     /// Checkpoint and stop.
@@ -163,7 +163,7 @@ pub(super) enum NotOver {
 }
 
 /// Says that an attempt is over, so that a runner which begins late leaves at once, and tells how
-/// it ended as far as anybody saw it. Blocks; whoever still runs for it is killed.
+/// it ended as far as anybody saw it. Blocks; a process that still runs for it is killed.
 pub(super) fn end(folder: &JobFolder, attempt: u32) -> Result<Exit, NotOver> {
     let begun = Instant::now();
     let lock = loop {
@@ -218,7 +218,7 @@ pub(super) fn end(folder: &JobFolder, attempt: u32) -> Result<Exit, NotOver> {
     match cut_torn_end(folder, &lock) {
         Ok(true) => tracing::warn!(attempt, "the end of the journal was half-written, and was cut off"),
         Ok(false) => {}
-        // Whoever reads it tells.
+        // The reader of the journal reports its damage.
         Err(error) => tracing::error!(attempt, %error, "the journal cannot be looked through"),
     }
     // Before anything is written: the disk may be full of just that.

@@ -1,4 +1,4 @@
-//! What a runner tells, as its follower hears it: the records of its journal, and its silence.
+//! Follows a runner: reads the records of its journal, and measures its silence.
 
 use std::time::Instant;
 
@@ -101,7 +101,7 @@ impl Supervisor {
             }
         }
         if count > 0 {
-            // Before it is told: whoever hears of it asks for the silence.
+            // This is noted before it is told: a listener that hears of it asks for the silence.
             tail.hearing.note(&Heard::Something, Instant::now());
             self.tell(id, RunnerNews::Progress { fold: Box::new(tail.fold.clone()), sequence, batch }).await;
         }
@@ -109,7 +109,7 @@ impl Supervisor {
     }
 }
 
-/// What one look at a journal has brought.
+/// The result of one look at a journal.
 struct Looked {
     journal: JournalTail,
     fold: ProgressFold,

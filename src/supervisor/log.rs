@@ -9,11 +9,11 @@ use crate::journal::JobFolder;
 
 /// A tail looks at no more than this.
 const TAIL_BYTES: u64 = 64 << 10;
-/// Of what a full log cannot take, so much of the end is kept: the last words tell most.
+/// Bytes at the end of the output that a full log keeps: the last words tell most.
 const LAST_BYTES: usize = 4 << 10;
 
-/// The log of a job, written to by the shim. What cannot be kept is counted, and a line says so
-/// where it is missing.
+/// The log of a job, written to by the shim. Output that cannot be kept is counted, and a line says
+/// so where it is missing.
 pub(super) struct Log {
     path: PathBuf,
     /// None while it cannot be opened.

@@ -57,7 +57,7 @@ impl ProbeError {
 }
 
 impl Supervisor {
-    /// What a runner finds now.
+    /// Probes a runner.
     pub async fn probe(&self) -> Result<ProbeReport, ProbeError> {
         let answer = self.ask("probe").await?;
         let mut report: ProbeReport = serde_json::from_slice(&answer.stdout)
@@ -98,7 +98,7 @@ impl Supervisor {
         ProbeError::Failed { program: self.settings.program.display().to_string(), what, status: output.status, words }
     }
 
-    /// What led the loader to a library, in the order in which it looks.
+    /// The rule by which the loader finds a library, in the order in which it looks.
     fn found_by(&self, library: &str) -> String {
         let folder = Path::new(library).parent().and_then(|folder| folder.canonicalize().ok());
         let is_folder = |path: &Path| folder.is_some() && path.canonicalize().ok() == folder;

@@ -1,5 +1,5 @@
-//! One runner from its start, or from where we find it, to its end. Whoever started it: what is
-//! known of it is what lies in the job's folder, and what the locks there say.
+//! One runner from its start, or from where we find it, to its end. All knowledge of it comes from
+//! the job's folder and the locks there, also where another daemon started it.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -20,9 +20,9 @@ use crate::shortage::is_shortage;
 
 /// The journal is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A journal that cannot be read is looked at so often once its runner is gone.
+/// Reads of an unreadable journal after its runner has ended.
 const LAST_LOOKS: u32 = 10;
-/// What cannot be told is asked again after this.
+/// Time until an undetermined question is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;

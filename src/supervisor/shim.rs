@@ -40,20 +40,22 @@ use crate::umask;
 pub(super) const NOT_MINE: i32 = 75;
 /// Exit code of a torchd, of whatever version, that does not understand its arguments (EX_USAGE).
 pub(super) const EXIT_USAGE: i32 = 64;
-/// What a shim that ends with EXIT_STORAGE cannot say itself: its log is on the same disk.
+/// The error of a shim that ends with EXIT_STORAGE. It cannot print it: its log is on the same
+/// disk.
 pub(super) const NO_ROOM: &str =
     "the job's folder cannot be written, so that no runner could be started or its end not be noted";
-/// The daemon is looked for so often.
+/// Interval between two looks for the daemon.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Reads of the runner's output, and processes to reap, before signals and the daemon are looked at
-/// again: who prints or forks without pause does not starve them.
+/// again: a runner that prints or forks without pause does not starve them.
 const MOST_AT_ONCE: usize = 64;
-/// What the machine lacks is tried again after this.
+/// Time until a call that met a shortage of the machine is tried again.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
-/// What a runner has left behind is killed and reaped within this, or stuck in the kernel.
+/// Processes that a runner has left behind are killed and reaped within this, or stuck in the
+/// kernel.
 const REAP_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a shim is told. `torchd --shim` is not meant for people.
+/// The arguments of a shim. `torchd --shim` is not meant for people.
 #[derive(Debug, Parser)]
 #[command(name = "torchd --shim")]
 pub struct ShimArguments {
@@ -66,16 +68,16 @@ pub struct ShimArguments {
     /// The file that a daemon locks while it lives
     #[arg(long)]
     daemon_lock: PathBuf,
-    /// Without a daemon for so many seconds the runner is stopped
+    /// Stop the runner after this time without a daemon, in seconds
     #[arg(long)]
     orphan_timeout: f64,
     /// From asking a runner to stop for that reason to killing it, in seconds
     #[arg(long)]
     grace: f64,
-    /// The log keeps so much
+    /// Keep at most this many bytes of the log
     #[arg(long)]
     log_max_bytes: u64,
-    /// The runner, and we, may have so many descriptors open; without it as many as the daemon may
+    /// Let the shim and the runner open this many descriptors; without it as many as the daemon may
     #[arg(long)]
     open_files: Option<u64>,
     /// Start the runner with a umask that lets the group read
@@ -328,7 +330,7 @@ struct Alone<'a> {
     growth: Growth,
 }
 
-/// What follows of that.
+/// The consequence of a time without a daemon.
 enum Alas {
     Nothing,
     Stop(String),
@@ -372,8 +374,8 @@ impl<'a> Alone<'a> {
     /// Why the runner should not go on, if there is a reason.
     fn why(&mut self, now: Instant) -> Option<String> {
         let ShimArguments { job, daemon_lock, orphan_timeout, .. } = self.arguments;
-        // Who does not find our lock takes the job for over. What is there again at the next look
-        // was not gone.
+        // A daemon that does not find our lock declares the attempt over. A lock that is there
+        // again at the next look was not removed.
         let is_lost = self.held.is_lost(&self.folder.shim());
         if std::mem::replace(&mut self.is_lost, is_lost) && is_lost {
             return Some(format!("{} or the lock in it was removed", job.display()));
@@ -393,8 +395,8 @@ impl<'a> Alone<'a> {
     }
 }
 
-/// The signals that mean something to us, as a descriptor. Blocked for us; whoever we start begins
-/// with none blocked.
+/// The signals that mean something to us, as a descriptor. They are blocked for us; our children
+/// begin with none blocked.
 fn signals() -> io::Result<SignalFd> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
@@ -446,8 +448,8 @@ fn note(folder: &JobFolder, room: &ExitRoom, note: ExitNote) -> io::Result<()> {
     }
 }
 
-/// What a call has brought; None, after a moment, where the machine lacks something for now. That
-/// ends no watch: who leaves takes the runner along.
+/// The result of a call; None, after a moment, where the machine is short of something. A shortage
+/// does not end the shim, which would take the runner along.
 fn passing<T>(done: io::Result<T>) -> io::Result<Option<T>> {
     match done {
         Err(error) if is_shortage(&error) => {
@@ -486,7 +488,7 @@ mod tests {
     fn output_without_end_does_not_keep_the_shim_from_everything_else() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = Log::open(&folder.path().join("runner.log"), 10);
-        // Whoever reads it never has to wait.
+        // A read from this file never waits.
         let output = File::open("/dev/zero").unwrap().into();
         let signals = SignalFd::new(&SigSet::empty()).unwrap();
         let mut shim = Shim { pid: Pid::this(), signals, output: Some(output), was_killed: false };

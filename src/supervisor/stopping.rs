@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use super::hearing::Heard;
 use super::leftover::Signal;
 
-/// A runner that was asked to stop and has told something so short a time ago is waited for beyond
-/// its grace time, ...
+/// The daemon waits beyond the grace time for a runner that was asked to stop and has told
+/// something within this time, ...
 const STILL_HEARD: Duration = Duration::from_secs(3);
-/// ... or longer, where what it does took longer between two of its records before: so many times
-/// as long, ...
+/// ... or within this multiple of its longest gap between two records, where that is more, ...
 const OF_LONGEST_GAP: u32 = 2;
 /// ... but no longer than this in all.
 const MOST_GRACE: Duration = Duration::from_secs(600);
@@ -46,7 +45,8 @@ impl Patience {
         Self { grace, heard: now, gap: Duration::ZERO }
     }
 
-    /// A look at what the runner tells has brought that. Who cannot be heard is not silent.
+    /// Takes the result of a look at the runner's journal. A runner that cannot be heard is not
+    /// silent.
     pub(super) fn hear(&mut self, heard: &Heard, now: Instant) {
         match heard {
             Heard::Something => {
@@ -86,7 +86,7 @@ impl Stopping {
         self.patience.hear(heard, now);
     }
 
-    /// Somebody wants it to end. What was wanted before is not taken back.
+    /// Asks the runner to end. An earlier, stronger wish is not taken back.
     pub(super) fn want(&mut self, wanted: Stop) {
         self.wanted = self.wanted.max(wanted);
     }

@@ -1,5 +1,6 @@
 //! Zip archives whose entries are stored and not compressed, as PyTorch writes those with values:
-//! where the entries lie in the file. (PKWARE APPNOTE 6.3.10; PyTorch `caffe2/serialize/inline_container.cc`)
+//! where the entries lie in the file. (PKWARE APPNOTE 6.3.10; PyTorch
+//! `caffe2/serialize/inline_container.cc`)
 //!
 //! Checksums are not compared: PyTorch can be told to leave them out, and does not compare them
 //! either.
@@ -31,11 +32,11 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Reads the directory of an archive that has so many bytes. No two entries have the same name
+    /// Reads the directory of an archive of `size_bytes` bytes. No two entries have the same name
     /// or share a byte.
     ///
     /// # Errors
-    /// What is wrong with the archive.
+    /// The mistake in the archive.
     pub fn read(source: &dyn ReaderAt, size_bytes: u64) -> Result<Self, Problem> {
         let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
         let locator = ZipLocator::new().max_search_space(MAX_TAIL_BYTES);

@@ -6,7 +6,7 @@ use rawzip::ReaderAt;
 
 use super::{Dtype, Problem, Tensor};
 
-/// Values are read in blocks of so many bytes, a multiple of every type's.
+/// Bytes that are read at a time, a multiple of every type's size.
 const BLOCK_BYTES: usize = 1 << 16;
 
 /// Tensors whose values can be other than finite, each place once: tied weights are the same.
@@ -23,8 +23,8 @@ pub fn bytes_to_judge(tensors: &[Tensor]) -> u64 {
     to_judge(tensors).map(Tensor::extent).fold(0, |sum, extent| sum.saturating_add(extent.end - extent.start))
 }
 
-/// Reads the values of all tensors and refuses NaN and infinities. What lies between the values of
-/// a tensor is not judged.
+/// Reads the values of all tensors and refuses NaN and infinities. Bytes between the values of a
+/// tensor are not judged.
 ///
 /// # Errors
 /// [`Problem::NotFinite`] with the first one found, and those of reading.

@@ -7,9 +7,9 @@ use super::{Dtype, Tensor, TensorFile};
 
 /// Prefixes that PyTorch's wrappers put before the names of the module in them.
 const WRAPPERS: [(&str, &str); 2] = [("module.", "DataParallel"), ("_orig_mod.", "torch.compile")];
-/// A message lists so many names or differences.
+/// Names or differences that a message lists at most.
 const MOST_NAMES: usize = 12;
-/// A message shows so many characters of a name.
+/// Characters of a name that a message shows at most.
 const MOST_CHARACTERS: usize = 64;
 
 /// A tensor that a model needs.
@@ -52,14 +52,14 @@ pub struct Rename {
     pub name: String,
 }
 
-/// What is wrong.
+/// A mismatch of a file, or of a rule, with the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// With what.
     pub about: About,
     /// In words that follow the file's path, or the rule.
     pub what: String,
-    /// What the rules could say so that it is none, where there is a usual way.
+    /// The change of the rules that would mend it, where there is a usual one.
     pub way_out: Option<String>,
 }
 
@@ -68,13 +68,13 @@ impl Mistake {
         Self { about, what, way_out: None }
     }
 
-    /// What is wrong, with the way out.
+    /// The mistake, with the way out.
     pub fn with_way_out(&self) -> String {
         self.way_out.as_ref().map_or_else(|| self.what.clone(), |way_out| format!("{}; {way_out}", self.what))
     }
 }
 
-/// What a mistake is about.
+/// The subject of a mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     /// The file.
@@ -85,8 +85,8 @@ pub enum About {
     Only(usize),
 }
 
-/// For each tensor that is needed the place in the file's list of the one that is taken for it; None
-/// where it keeps the values that it has.
+/// For each tensor that is needed the place in the file's list of the one that is taken for it;
+/// None where it keeps the values that it has.
 ///
 /// # Errors
 /// All that does not fit.
@@ -308,7 +308,7 @@ mod tests {
         Tensor { name: name.into(), dtype, shape: shape.into(), layout }
     }
 
-    /// What the model needs, each name with that prefix.
+    /// The tensors that the model needs, each name with that prefix.
     fn with(prefix: &str) -> Vec<Tensor> {
         SHAPES.map(|(name, shape)| tensor(&format!("{prefix}{name}"), Dtype::F32, shape)).into()
     }
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(places(&file(with("module.")), &rename(&[("module.", "")])), all);
         let rules = rename(&[("backbone.conv.", "conv."), ("backbone.", "")]);
         assert_eq!(places(&file(with("backbone.")), &rules), all);
-        // What is not wanted may be missing, be there, and be of any shape.
+        // Tensors that are not wanted may be missing, be there, and be of any shape.
         let mut odd = with("");
         odd[0].dtype = Dtype::F16;
         odd.remove(1);

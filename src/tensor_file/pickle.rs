@@ -22,7 +22,8 @@ pub(super) enum Value {
     Int(i64),
     /// A text, by its place in the pickle.
     Text(Text),
-    /// What is read and not kept: a float, a large integer, a plain object such as `torch.Size`.
+    /// A value that is read and not kept: a float, a large integer, a plain object such as
+    /// `torch.Size`.
     Plain,
     Global(Global),
     /// An object, by its number.
@@ -36,7 +37,7 @@ pub(super) struct Text {
     length: u32,
 }
 
-/// What other values can refer to.
+/// An object that other values can refer to.
 #[derive(Debug)]
 pub(super) enum Object {
     Tuple(Vec<Value>),

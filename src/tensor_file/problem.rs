@@ -1,10 +1,10 @@
-//! What is wrong with a file of tensors, in words that follow the file's path.
+//! The mistakes of a file of tensors, in words that follow the file's path.
 
 use std::{fmt, io};
 
 use super::Format;
 
-/// What is wrong with a file.
+/// A mistake of a file.
 #[derive(Debug)]
 pub enum Problem {
     /// The system refuses to read it.

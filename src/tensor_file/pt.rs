@@ -1,5 +1,5 @@
-//! `.pt` files: what `torch.save` of PyTorch 1.6 and later makes of a state dict, a zip archive with
-//! a pickle and an entry for each storage. (PyTorch 2.11 `torch/serialization.py`)
+//! `.pt` files: what `torch.save` of PyTorch 1.6 and later makes of a state dict, a zip archive
+//! with a pickle and an entry for each storage. (PyTorch 2.11 `torch/serialization.py`)
 
 mod write;
 
@@ -26,10 +26,10 @@ pub const MAX_PICKLE_BYTES: u64 = 16 << 20;
 /// The pickle, beneath the folder that all entries have.
 const PICKLE: &str = "data.pkl";
 
-/// Reads what a `.pt` file of so many bytes holds.
+/// Reads the contents of a `.pt` file of `size_bytes` bytes.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// The mistake in the file.
 pub fn read(source: &dyn ReaderAt, size_bytes: u64) -> Result<TensorFile, Problem> {
     let archive = Archive::read(source, size_bytes)?;
     let root = root(&archive)?;

@@ -1,6 +1,6 @@
-//! The header of safetensors files, read strictly: an u64 in little-endian order, so many bytes of
-//! JSON that tell name, type, shape and place of each tensor, then the values without a gap.
-//! (<https://github.com/huggingface/safetensors#format>)
+//! The header of safetensors files, read strictly: the length of the JSON as a u64 in little-endian
+//! order, the JSON that tells name, type, shape and place of each tensor, then the values without a
+//! gap. (<https://github.com/huggingface/safetensors#format>)
 //!
 //! Takes no more memory than the header, which is bounded, and never trusts a length before the
 //! file has shown it.
@@ -27,10 +27,10 @@ pub(super) fn begins(head: &[u8]) -> bool {
     head.first_chunk().is_some_and(|length| *length != [0; 8]) && head.get(8) == Some(&b'{')
 }
 
-/// Reads the header of a file that has so many bytes: its tensors, in the order of their values.
+/// Reads the header of a file of `file_bytes` bytes: its tensors, in the order of their values.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// The mistake in the file.
 pub fn read(source: &dyn ReaderAt, file_bytes: u64) -> Result<Vec<Tensor>, Problem> {
     let head = read_at_most(source, 0, looks::HEAD_BYTES as u64, file_bytes)?;
     let length = head.first_chunk().filter(|_| begins(&head)).map(|length| u64::from_le_bytes(*length));

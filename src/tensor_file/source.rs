@@ -26,7 +26,7 @@ impl ReaderAt for Positioned<'_> {
 /// A part of something, whose first byte has the place 0.
 #[derive(Clone, Copy)]
 pub struct Part<'a> {
-    /// What it is a part of.
+    /// The source that holds the part.
     pub whole: &'a dyn ReaderAt,
     /// The place of its first byte.
     pub offset: u64,
@@ -45,7 +45,7 @@ impl ReaderAt for Part<'_> {
     }
 }
 
-/// At most so many bytes from a place on, of something that has `size_bytes`.
+/// Reads at most `most` bytes from a place on, of a source with `size_bytes` bytes.
 pub(super) fn read_at_most(source: &dyn ReaderAt, place: u64, most: u64, size_bytes: u64) -> Result<Vec<u8>, Problem> {
     let count = most.min(size_bytes.saturating_sub(place));
     let mut bytes = vec![0; usize::try_from(count).map_err(|error| Problem::Unreadable(io::Error::other(error)))?];

@@ -58,7 +58,7 @@ impl Tensor {
     /// A tensor whose layout is sound.
     ///
     /// # Errors
-    /// What is wrong, in words that follow its name.
+    /// The mistake, in words that follow its name.
     pub fn new(name: String, dtype: Dtype, shape: Vec<u64>, layout: Layout) -> Result<Self, String> {
         let tensor = Self { name, dtype, shape, layout };
         tensor.check()?;
@@ -150,8 +150,8 @@ impl Tensor {
         dimensions
     }
 
-    /// The place, row by row, of the value that lies so many values behind the first; None where
-    /// that is none of the tensor's, which has values.
+    /// Maps the offset of a value from the first to its place, row by row; None where the tensor
+    /// has no value at that offset. The tensor is not empty.
     pub(super) fn row_place(&self) -> impl Fn(u64) -> Option<u64> {
         let dimensions = self.dimensions();
         move |mut behind| {
@@ -167,7 +167,7 @@ impl Tensor {
 
     /// Reads its values from the file that it was found in, row by row and without gaps. Takes
     /// memory for [`Self::size_bytes`], which for a tensor that repeats values may be more than the
-    /// file has: whoever calls has compared the shape with one of a model. A tensor with gaps takes
+    /// file has: the caller has compared the shape with one of a model. A tensor with gaps takes
     /// the bytes between its first and last value besides.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ fn cut_file(path: &Path, step: i64) -> io::Result<()> {
             Ok(Next::End | Next::Torn) | Err(FrameError::Damaged { .. }) => break before,
             Err(FrameError::Io(error)) => return Err(error),
         };
-        // What is no event ends what readers can use.
+        // Readers cannot use anything behind a record that is not an event.
         let Ok(event) = event else { break before };
         let is_value = matches!(event.what, Some(What::Summary(_)));
         if is_value && event.step > step {

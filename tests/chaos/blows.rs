@@ -1,8 +1,8 @@
-//! What can happen in a round.
+//! The blows of a round.
 
 use super::random::Random;
 
-/// Who comes to a named point.
+/// The process that comes to a named point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
     Daemon,

@@ -8,14 +8,14 @@ use tokio::sync::watch;
 use torchd::proto::v1::job_service_client::JobServiceClient;
 use torchd::proto::v1::{self, watch_event::Event};
 
-/// What a follower has seen.
+/// The observations of a follower.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// The number of the last record.
     pub(crate) sequence: u64,
     /// The last snapshot.
     pub(crate) job: Option<v1::Job>,
-    /// What was wrong.
+    /// The mistakes that it found.
     pub(crate) wrong: Vec<String>,
     /// Streams that were needed.
     pub(crate) streams: u64,

@@ -1,4 +1,4 @@
-//! What holds after every round.
+//! The invariants that hold after every round.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use super::follower::Seen;
 use super::reference::{Points, Reference, SCALARS_EVERY, STEPS, scalars};
 use super::round::{Round, Subject};
 
-/// What the daemon tells is true, and is what its followers were told.
+/// The daemon's answers are true, and agree with those that its followers got.
 pub(crate) async fn check_served(round: &mut Round, seen: &[(usize, Seen)], reference: &Reference) {
     for (place, seen) in seen {
         assert!(seen.wrong.is_empty(), "{:#?}", seen.wrong);
@@ -75,7 +75,7 @@ fn assert_is_true_end(subject: &Subject, job: &v1::Job, was_full: bool) {
     assert!(is_true, "{}: {:?} with {} restarts: {end:?}", job.name, job.state(), job.restarts);
 }
 
-/// What was computed is what an unbroken job computes, bit for bit, or the beginning of it.
+/// The scalars are those of an unbroken job, bit for bit, or the beginning of them.
 fn assert_is_reference(name: &str, found: &BTreeMap<String, Points>, is_whole: bool, reference: &Reference) {
     for (tag, points) in found {
         let expected = &reference.scalars[tag];
@@ -112,8 +112,7 @@ fn assert_events(folder: &Path, name: &str, found: &BTreeMap<String, Points>, is
     }
 }
 
-/// What lies in the folders is whole and of one mind with the database, and nobody works there any
-/// more.
+/// The folders are whole and agree with the database, and no process works there any more.
 pub(crate) fn check_left(round: &mut Round, seen: &[(usize, Seen)], reference: &Reference) {
     let processes = round.processes();
     assert!(processes.is_empty(), "left behind: {processes:#?}");
@@ -174,7 +173,7 @@ fn assert_journal(name: &str, folder: &JobFolder) -> u64 {
     }
 }
 
-/// What is written aside has been put in its place or removed, and what has its name can be read.
+/// No temporary file is left, and every file under its final name can be read.
 fn assert_nothing_half_written(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -20,7 +20,7 @@ impl Random {
         self.next() % limit.max(1)
     }
 
-    /// Whether something happens that happens once in so many times.
+    /// True once in `times` calls, on average.
     pub(crate) fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }

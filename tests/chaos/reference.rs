@@ -1,5 +1,5 @@
-//! What a job computes that nothing happens to. Whatever happens to another of the same spec, it
-//! computes that, or the beginning of it.
+//! Computes the reference: the results of a job that nothing happens to. Any other job of the same
+//! spec computes these, or the beginning of them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use super::spec;
 
 /// Steps of a job: an epoch of 500 with its validation, and a part of a second.
 pub(crate) const STEPS: u64 = 560;
-/// Scalars come so often; checkpoints do not meet them.
+/// Steps between scalars; checkpoints are at other steps.
 pub(crate) const SCALARS_EVERY: u32 = 3;
 
 /// A scalar's points: step and the bits of the value.

@@ -31,7 +31,7 @@ use super::spec;
 /// How often what happened.
 pub(crate) type Tally = BTreeMap<String, u64>;
 
-/// One round in so many is on a small disk.
+/// One round in this number is on a small disk.
 const SMALL_DISK_EVERY: u64 = 4;
 
 /// A job of a round.
@@ -310,7 +310,7 @@ impl Round {
         assert_eq!(ended.state(), JobState::Succeeded, "{:?}", ended.end);
     }
 
-    /// What the followers have seen, by job.
+    /// The observations of the followers, by job.
     async fn followers(&mut self) -> Vec<(usize, Seen)> {
         let mut all = Vec::new();
         for place in 0..self.subjects.len() {
@@ -363,7 +363,7 @@ impl Round {
         assert!(status.success(), "torchd ended with {status}");
     }
 
-    /// How often which point was died at: whoever dies there says so.
+    /// Counts the deaths at each point: a process that dies there says so.
     fn count_points(&mut self) {
         let mut logs = vec![self.state_dir.join("daemon.log")];
         let jobs = fs::read_dir(self.state_dir.join("jobs")).unwrap();

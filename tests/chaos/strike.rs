@@ -1,4 +1,4 @@
-//! What each blow does.
+//! The effect of each blow.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -124,7 +124,7 @@ impl Round {
         }
     }
 
-    /// Signals whoever has signed a lock of a job, if that still runs.
+    /// Signals the process that has signed a lock of a job, if it still runs.
     fn signal(&mut self, name: &str, lock: &str, signal: Signal) {
         if let Ok(Some(runner)) = Signature::read_file(&self.folder(name).join(lock))
             && runner.is_running().unwrap()

@@ -1,4 +1,4 @@
-//! What a job has left: listed, fetched whole or in part, and nothing else than that.
+//! The files of a job: listed, fetched whole or in part, and no other files.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ async fn ended(daemon: &Daemon) -> String {
     job.name
 }
 
-/// What a download tells of the file, and its bytes.
+/// The facts and the bytes of a file that a download returns.
 async fn download(daemon: &Daemon, name: &str, offset_bytes: u64) -> Result<(v1::Artifact, Vec<u8>), Status> {
     let request = v1::DownloadArtifactRequest { name: name.into(), offset_bytes };
     let mut stream = daemon.jobs().await.download_artifact(request).await?.into_inner();

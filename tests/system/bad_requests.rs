@@ -1,4 +1,4 @@
-//! What a client can get wrong, and what it is told: code, reason, field, words.
+//! Mistakes in requests, and their answers: code, reason, field, words.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ async fn all_mistakes_are_told_at_once() {
     spec.optimizer = Some(spec::sgd(f64::INFINITY, -1.0));
     spec.data.as_mut().unwrap().validation = Some(spec::idx("nowhere", "mnist-5k/t10k-labels-idx1-ubyte.gz"));
     spec.checkpoint = Some(v1::Checkpoint { every_epochs: Some(0), ..v1::Checkpoint::default() });
-    // What the machine and what the data decide is told besides.
+    // The mistakes against the machine and against the data are told besides.
     spec.training.as_mut().unwrap().batch_size = Some(4001);
     spec.resources = Some(v1::Resources {
         device: v1::Device::Cuda.into(),

@@ -1,4 +1,4 @@
-//! What dies, and what goes on.
+//! Deaths of daemon, shim and runner, and the jobs that go on.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

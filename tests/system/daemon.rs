@@ -79,7 +79,7 @@ impl Setup {
         self
     }
 
-    /// With so many descriptors as the usual limit.
+    /// Starts the daemon with this soft limit of descriptors.
     pub(crate) fn open_files(self, count: u64) -> Self {
         self.shell(&format!("ulimit -S -n {count}"))
     }
@@ -305,7 +305,7 @@ impl Daemon {
         self.jobs().await.get_job(v1::GetJobRequest { name: name.into() }).await.unwrap().into_inner()
     }
 
-    /// Who has signed a lock of a job.
+    /// The process that has signed a lock of a job.
     pub(crate) fn signed(&self, name: &str, lock: &str) -> i32 {
         wait_for("a signature", || {
             let text = fs::read(self.job_folder(name).join(lock)).ok()?;

@@ -38,7 +38,7 @@ async fn resume(daemon: &Daemon, name: &str, from_scratch: bool) -> Result<v1::J
     daemon.jobs().await.resume_job(request).await.map(tonic::Response::into_inner)
 }
 
-/// What the records of an attempt tell of checkpoints: the damaged ones, and the step that it
+/// The checkpoints that the records of an attempt name: the damaged ones, and the step that it
 /// begins with.
 async fn told(daemon: &Daemon, name: &str, attempt: u32) -> (Vec<v1::CheckpointDamaged>, Option<u64>) {
     let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };

@@ -1,4 +1,4 @@
-//! What is deployed: the unit, the settings file, what systemd is told.
+//! The deployed files: the unit, the settings file, and the messages to systemd.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;

@@ -1,5 +1,5 @@
-//! Training that diverges: nothing of it is saved, whoever asks for a checkpoint, and the last good
-//! one stays.
+//! Training that diverges: nothing of it is saved, on any request for a checkpoint, and the last
+//! good one stays.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

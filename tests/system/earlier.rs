@@ -55,7 +55,7 @@ async fn jobs(daemon: &Daemon) -> BTreeMap<String, v1::Job> {
     listed.into_iter().map(|job| (job.spec.as_ref().unwrap().display_name.clone(), job)).collect()
 }
 
-/// What every job of the state was when its daemon died, where nothing has happened to it since.
+/// Every job of the state as it was when its daemon died, where nothing has happened to it since.
 async fn as_it_was(daemon: &Daemon) -> BTreeMap<String, v1::Job> {
     let jobs = jobs(daemon).await;
     let ended = |name: &str| (jobs[name].state(), jobs[name].end.as_ref().map(v1::JobEnd::reason));
@@ -95,7 +95,7 @@ async fn jobs_of_an_earlier_version_are_told_as_they_were_and_go_on() {
     let daemon = start(place.path(), &state);
     let jobs = as_it_was(&daemon).await;
 
-    // What had ended can still be read.
+    // Ended jobs can still be read.
     let succeeded = &jobs["succeeded"];
     assert_eq!(succeeded.progress.as_ref().unwrap().step, 126);
     assert!(succeeded.mirror.as_ref().unwrap().complete);
@@ -121,7 +121,7 @@ async fn jobs_of_an_earlier_version_are_told_as_they_were_and_go_on() {
     let answer = daemon.jobs().await.create_job(again).await.unwrap().into_inner();
     assert_eq!(answer.name, jobs["queued"].name);
 
-    // What waited begins, what ran when the machine went goes on from its checkpoint.
+    // A queued job begins, and a job that ran when the machine went goes on from its checkpoint.
     let queued = daemon.watch_to_end(&jobs["queued"].name).await;
     assert_eq!((queued.state(), queued.attempt), (JobState::Succeeded, 1));
     let interrupted = daemon.watch_to_end(&jobs["interrupted"].name).await;
@@ -129,7 +129,7 @@ async fn jobs_of_an_earlier_version_are_told_as_they_were_and_go_on() {
     assert_eq!(resumed_at(&daemon, &interrupted.name), 79);
     assert_eq!(interrupted.progress.unwrap().step, 9 * 63);
 
-    // What was paused is resumed where it was, and its copy goes on where that was.
+    // A paused job is resumed where it was, and so is its copy.
     let paused = &jobs["paused"];
     assert_eq!(checkpoints(&daemon, &paused.name).await, [68, 63]);
     let request = v1::ResumeJobRequest { name: paused.name.clone(), ..Default::default() };

@@ -1,5 +1,4 @@
-//! What goes wrong around the daemon, and what it makes of that: nothing is lost, and nothing
-//! stands still for ever.
+//! Faults around the daemon, and its reaction: no job is lost, and none stands still for ever.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

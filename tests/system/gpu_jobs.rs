@@ -14,8 +14,8 @@ use super::gpus::{client, watch_until};
 use super::nvml::{FakeGpus, gpus, uuid};
 use super::spec;
 
-/// A daemon on these GPUs whose runner says that CUDA can use so many. The variables of the
-/// stand-in are written into a copy of it: a runner's environment is cleared.
+/// A daemon on these GPUs whose runner says that CUDA can use `devices` of them. The variables of
+/// the stand-in are written into a copy of it: a runner's environment is cleared.
 fn setup(fake: &FakeGpus, devices: usize) -> Setup {
     let runner = fake.path("runner");
     let script = fs::read_to_string("tests/native/runner_with_gpus.sh").unwrap();
@@ -88,7 +88,7 @@ async fn jobs_that_name_their_memory_share_a_gpu_as_far_as_it_holds_them() {
     watch_until(&daemon, "the GPU", |answer| answer.gpus.len() == 1).await;
     let create =
         |memory| v1::CreateJobRequest { spec: Some(on_gpu(spec::endless(), Some(memory))), ..Default::default() };
-    // What no GPU of this machine will ever have is refused, once it is known what there is.
+    // A job that no GPU of this machine can ever hold is refused, once the GPUs are known.
     let status = loop {
         match daemon.jobs().await.create_job(create(90 * GB)).await {
             Err(status) => break status,
@@ -188,7 +188,7 @@ async fn a_gpu_on_which_others_compute_is_the_reason_to_wait() {
     let job = daemon.create(on_gpu(spec::short(), None)).await;
     waits_because(&daemon, &job, "a process of no job computes on GPU 0 (NVIDIA H100 80GB HBM3) and holds 2.0 GB")
         .await;
-    // What waits for others than jobs holds back nobody.
+    // A job that waits for something else than jobs holds back no other.
     let on_cpu = v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() };
     let on_cpu = daemon.create(on_cpu).await;
     assert_eq!(daemon.watch_to_end(&on_cpu.name).await.state(), JobState::Succeeded);

@@ -82,8 +82,8 @@ async fn the_names_of_dcgm_exporter_are_its_own() {
     let (_, page) = daemon.page("/metrics");
     let line =
         |name: &str| page.lines().find(|line| line.starts_with(&format!("{name}{{"))).unwrap_or_default().to_owned();
-    // What the dashboard 12239 of Grafana asks for, apart from the tensor cores, of which the
-    // readings do not tell.
+    // The readings of the dashboard 12239 of Grafana, without those of the tensor cores, which NVML
+    // does not have.
     let expected = [
         ("DCGM_FI_DEV_GPU_TEMP", "59"),
         ("DCGM_FI_DEV_POWER_USAGE", "631.95"),
@@ -165,7 +165,7 @@ async fn a_client_that_reads_slowly_misses_samples_and_delays_nobody() {
         assert!(now > last, "each sample is new");
         last = now;
     }
-    // What waited for the slow one is little and old; then it is where the others are.
+    // Few and old answers waited for the slow client; then it gets those of the others.
     let mut waited = 0;
     while time(&slow.message().await.unwrap().unwrap()) < last {
         waited += 1;

@@ -284,7 +284,7 @@ async fn an_xid_is_told_once_with_its_meaning_and_counted_by_number() {
     let count = |number| format!("torchd_gpu_xid_errors_total{{uuid=\"{}\",xid=\"{number}\"}}", uuid(1));
     assert_eq!((value(&metrics, &count(13)), value(&metrics, &count(48))), (Some(2.0), Some(1.0)));
     assert!(metrics.contains("torchd_gpu_xid_last_timestamp_seconds{"), "{metrics}");
-    // What the driver asks for after a reset says that the GPU is whole again.
+    // The request of the driver after a reset says that the GPU is whole again.
     fake.tell(&(gpus(2) + "set 1 field.230 1\n").replacen("set 1 field.230 0\n", "", 1));
     let asks = |answer: &v1::WatchGpusResponse| answer.gpus[1].recovery_action() == v1::GpuRecoveryAction::Reset;
     watch_until(&daemon, "the action", asks).await;

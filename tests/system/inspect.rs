@@ -97,7 +97,7 @@ fn what_torchd_would_refuse_is_told_and_exits_with_1() {
         let contents: Value = serde_json::from_str(&out).unwrap();
         assert!(code == 1 && contents["refusals"].as_array().unwrap().len() == 1, "{file}: {out}");
     }
-    // What is no file is not waited for.
+    // A read of a pipe or a folder does not block.
     mkfifo(folder.path().join("pipe").as_path(), Mode::S_IRWXU).unwrap();
     symlink(folder.path(), folder.path().join("folder")).unwrap();
     for (name, words) in [("pipe", "is no file"), ("folder", "is no file"), ("absent", "cannot be read: No such file")]

@@ -256,7 +256,7 @@ async fn pages_that_nobody_reads_share_what_memory_there_is_for_them() {
     assert_eq!(page.points.len(), 20_000);
 }
 
-/// What the HTTP server answers to these bytes, until it closes the connection.
+/// The bytes that the HTTP server answers to these, until it closes the connection.
 fn asked_raw(daemon: &Daemon, words: &[u8]) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(daemon.http).unwrap();
@@ -381,8 +381,8 @@ async fn questions_to_the_database_keep_no_job_from_going_on() {
 fn a_daemon_that_has_nothing_to_do_holds_little() {
     let daemon = Daemon::start();
     wait_for("ready", || (daemon.page("/readyz").0 == 200).then_some(()));
-    // What it has made for itself; how much code is in memory depends on the build. 24 MB with that
-    // are promised.
+    // Memory that the daemon has allocated; the memory of its code depends on the build. The
+    // promise is 24 MB for both.
     let held = memory(&daemon, "RssAnon");
     assert!(held < 14 << 20, "{held}");
 }

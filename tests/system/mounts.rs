@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 /// A folder that holds volumes, in which nothing can be made.
 pub(crate) struct Volumes {
     root: PathBuf,
-    /// What each of them holds, by its name.
+    /// The folder that holds the contents of each mount, by its name.
     volumes: PathBuf,
 }
 
@@ -86,7 +86,7 @@ impl SilentDisk {
 
 impl Drop for SilentDisk {
     fn drop(&mut self) {
-        // Who waits gets an error.
+        // A caller that waits for the disk gets an error.
         drop(self.connection.take());
         is_done(Command::new("umount").arg("-l").arg(&self.folder));
     }

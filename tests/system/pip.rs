@@ -16,9 +16,9 @@ use super::tools;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Case {
     command: String,
-    /// What is installed before: versions by package.
+    /// Versions that are installed before, by package.
     before: BTreeMap<String, String>,
-    /// What has to be installed afterwards.
+    /// Versions that have to be installed afterwards.
     after: BTreeMap<String, String>,
 }
 
@@ -50,7 +50,7 @@ fn other_build(catalogue: &Catalogue, version: &str, variant: &str) -> BTreeMap<
     both(catalogue, version, other)
 }
 
-/// What `pip install` of every plan promises.
+/// The promises of `pip install` in every plan.
 fn of_plans(catalogue: &Catalogue, cases: &mut BTreeSet<Case>) {
     for release in &catalogue.releases {
         for build in &release.builds {
@@ -111,7 +111,7 @@ fn machines(catalogue: &Catalogue) -> Vec<v1::MachineFacts> {
     machines
 }
 
-/// What the commands of every finding promise: the words of the remedy name the build.
+/// The promises of the commands of every finding: the words of the remedy name the build.
 fn of_findings(catalogue: &Catalogue, cases: &mut BTreeSet<Case>) {
     let day = "2026-11-24".parse().unwrap();
     let mut seen = BTreeSet::new();
@@ -141,8 +141,8 @@ fn of_findings(catalogue: &Catalogue, cases: &mut BTreeSet<Case>) {
     }
 }
 
-/// What brings back each library that a build loads: the package is installed, and its files are
-/// not.
+/// The commands that bring back each library that a build loads: the package is installed, and its
+/// files are missing.
 fn of_libraries(catalogue: &Catalogue, cases: &mut BTreeSet<Case>, others: &mut Vec<Value>) {
     let pinned = |text: &str| -> (String, Option<String>, String) {
         let (package, version) = text.trim_matches('\'').split_once("==").unwrap();

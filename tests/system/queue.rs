@@ -1,4 +1,4 @@
-//! Who runs and who waits.
+//! The order in which jobs run.
 
 use tonic_types::StatusExt;
 use torchd::proto::v1;
@@ -67,7 +67,7 @@ async fn a_queue_survives_a_restart() {
     assert_eq!(status.code(), Some(0));
 
     let daemon = Setup::in_state(&state_dir).set("jobs.cpu_slots", "1").start();
-    // What ran goes first, and from where it was; nobody overtakes it.
+    // The job that ran goes first, and from where it was; no other job overtakes it.
     let again = daemon.watch_until(&running.name, |job| job.state() == v1::JobState::Running).await;
     assert_eq!((again.attempt, again.restarts), (2, 0));
     assert_eq!(again.last_attempt_end.unwrap().reason(), v1::JobEndReason::Interrupted);

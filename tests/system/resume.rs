@@ -1,5 +1,5 @@
-//! Jobs that stop and go on: paused, killed, interrupted. What comes out is what would have come
-//! out had nothing happened.
+//! Jobs that stop and go on: paused, killed, interrupted. Their results are those of a job that
+//! nothing happened to.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -36,7 +36,7 @@ fn retried(max_restarts: u32, spec: v1::JobSpec) -> v1::JobSpec {
     v1::JobSpec { retry: Some(v1::Retry { max_restarts, initial_backoff: at_once, ..v1::Retry::default() }), ..spec }
 }
 
-/// What a job has computed: its result, its last checkpoint, and every scalar that does not tell of
+/// The results of a job: its model, its last checkpoint, and every scalar that does not tell of
 /// time or of the machine.
 #[derive(PartialEq)]
 struct Outcome {
@@ -313,7 +313,7 @@ async fn a_paused_job_can_be_edited_and_other_jobs_cannot_be_resumed() {
         (edits(Some(v1::job_edits::Length::Epochs(0)), None, None), "spec.training.epochs"),
         (edits(None, Some(f64::NAN), None), "spec.optimizer.sgd.learning_rate"),
         (edits(None, None, Some(4001)), "spec.training.batch_size"),
-        // What is done already.
+        // A number of steps that is done already.
         (edits(Some(v1::job_edits::Length::MaxSteps(at)), None, None), "spec.training.max_steps"),
     ] {
         use tonic_types::StatusExt;

@@ -147,7 +147,7 @@ async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while()
         until(&mut client, &job.name, |job| job.waiting_reason.is_empty()).await;
     }
 
-    // What it is asked for meanwhile it is told as soon as that can be done, and in order.
+    // Requests of this time are carried out as soon as that can be done, and in order.
     let exhausted = Exhausted::descriptors(&daemon);
     client.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
     until(&mut client, &job.name, |job| {
@@ -299,6 +299,7 @@ async fn a_runner_whose_order_cannot_be_read_is_looked_after_and_keeps_its_part_
     let told = String::from_utf8(doctor.stdout).unwrap();
     assert_eq!(doctor.status.code(), Some(1), "{told}");
     assert!(told.contains("the order of attempt 1 cannot be read: Is a directory"), "{told}");
+    assert!(told.contains("`torchctl cancel` ends it") && !told.contains("--repair"), "{told}");
     fs::remove_dir(&order).unwrap();
     fs::rename(&aside, &order).unwrap();
     daemon.watch_until(&job.name, |job| job.waiting_reason.is_empty()).await;

@@ -60,7 +60,7 @@ async fn a_disk_that_does_not_answer_is_told_by_the_job_and_keeps_nobody_from_as
     let stopped = disk.stop();
     let silent = daemon.watch_until(&job.name, |job| job.waiting_reason.contains("has told nothing for")).await;
     assert_eq!(silent.state(), v1::JobState::Running);
-    // What has to be written waits for the disk, as long as its client does.
+    // A write waits for the disk, as long as its client does.
     let request = v1::CreateJobRequest { spec: Some(spec::short()), request_id: "impatient".into() };
     let mut impatient = tonic::Request::new(request.clone());
     impatient.set_timeout(Duration::from_secs(1));
@@ -68,7 +68,7 @@ async fn a_disk_that_does_not_answer_is_told_by_the_job_and_keeps_nobody_from_as
     // The daemon's word, or that of the client's own clock, whichever comes first.
     let in_time = [tonic::Code::DeadlineExceeded, tonic::Code::Cancelled];
     assert!(in_time.contains(&refused.code()), "{refused}");
-    // What is only asked for does not.
+    // A read does not.
     assert_eq!(step(&daemon.get(&job.name).await), step(&silent));
     assert_eq!(daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs.len(), 1);
     let scalars = v1::ReadScalarsRequest { name: job.name.clone(), tag: "loss/train".into(), ..Default::default() };

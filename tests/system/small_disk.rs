@@ -53,7 +53,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// What a program printed, or why it failed.
+/// The output of a program, or the reason why it failed.
 fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
     if !output.status.success() {

@@ -1,5 +1,5 @@
-//! What happens to the daemon, the shim and the runner while a job runs, and what the user sees of
-//! it: nothing but its true end.
+//! Kills and restarts of the daemon, the shim and the runner while a job runs: the user sees its
+//! true end and nothing else.
 
 use std::fs;
 use std::process::Command;
@@ -123,7 +123,7 @@ async fn a_runner_whose_daemon_does_not_come_back_saves_and_leaves_and_its_job_g
 #[tokio::test]
 async fn a_runner_without_a_daemon_that_is_still_heard_gets_more_than_its_grace_time() {
     let folder = tempfile::tempdir().unwrap();
-    // It works in its job's folder. What it saves takes far longer than the grace time.
+    // It works in its job's folder. Its save takes far longer than the grace time.
     let saves = "i=0; while [ $i -lt 25 ]; do echo x >> journal; sleep 0.1; i=$((i+1)); done; exit 7";
     let runner = odd_runner(folder.path(), &format!("trap '{saves}' TERM\nwhile :; do sleep 0.05; done"));
     let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("runner.stop_grace", "200ms");

@@ -46,7 +46,7 @@ async fn killed(daemon: &Daemon) -> String {
     name
 }
 
-/// What the daemon tells of a job.
+/// The scalars that the daemon returns for a job.
 async fn curves(daemon: &Daemon, name: &str) -> Curves {
     let mut client = daemon.jobs().await;
     let request = v1::ListScalarTagsRequest { name: name.into(), ..Default::default() };
@@ -88,7 +88,7 @@ async fn read_by(loader: &str) {
     assert_eq!(shown, told);
 }
 
-/// What TensorBoard shows of a folder, once it has so many points of each run.
+/// The scalars that TensorBoard shows of a folder, once it has that many points of each run.
 fn shown(python: &mut Command, loader: &str, counts: &impl serde::Serialize, folder: &Path) -> BTreeMap<String, Shown> {
     let output = python
         .arg("tests/python/tensorboard_reads.py")

@@ -1,6 +1,7 @@
-//! What tests need and a machine may not have: programs, and leave to mount disks and to make
-//! control groups. A test without it is skipped and says so. `make test` lists what was skipped at
-//! its end; in continuous integration that is a failure where the machine could have run it.
+//! Programs and rights that tests need and a machine may lack, such as the right to mount disks and
+//! to make control groups. A test without them is skipped and says so. `make test` lists the
+//! skipped tests at its end; in continuous integration a skip is a failure where the machine could
+//! have run the test.
 
 use std::path::Path;
 use std::process::Command;
@@ -49,8 +50,9 @@ pub(crate) fn landlock() -> Option<u32> {
     abi
 }
 
-/// What was made with leave of the machine; None, and told as skipped, where it was refused. Root
-/// of the whole machine may do all that tests ask for: refused to it is a skip that need not be.
+/// The thing that was made with a right of the machine; None, and told as skipped, where it was
+/// refused. Root of the whole machine may do all that tests ask for: a skip for it is reported as
+/// one that the machine could run.
 pub(crate) fn allowed<T>(what: &str, made: Result<T, String>) -> Option<T> {
     made.map_err(|why| {
         let skip = if is_root_of_the_machine() { Skip::CouldRun } else { Skip::CannotRun };

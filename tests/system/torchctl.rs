@@ -273,7 +273,7 @@ fn a_shell_is_told_what_there_is_to_complete() {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }
-    // What bash itself makes of it.
+    // The completions that bash itself offers.
     let (_, script, _) = told(&ctl(&["completions", "bash"]));
     let ask = |line: &str| {
         let words: Vec<_> = line.split(' ').collect();

@@ -403,7 +403,7 @@ async fn weights_that_do_not_fit_are_told_before_the_job_is_taken() {
     let wrong = status.get_details_bad_request().unwrap().field_violations;
     assert_eq!(wrong[0].field, "spec.warm_start.checkpoint");
 
-    // What becomes wrong after the job was taken ends it, and says why.
+    // A file that breaks after the job was taken ends the job with the reason.
     let blocks = daemon.create(spec::endless()).await;
     let job = daemon.create(good).await;
     fs::write(daemon.job_folder(&job.name).join("warm_start.safetensors"), not_finite(f32::NAN)).unwrap();

@@ -105,7 +105,7 @@ async fn weights_are_taken_by_the_rules_of_the_spec() {
     let taken = async |file: &str, rules: v1::WarmStart| {
         let found = values(&result(&daemon, warm(file, rules, still())).await.join("model.safetensors"));
         let taken: Vec<_> = found.keys().filter(|name| found[*name] == taught[*name]).cloned().collect();
-        // What is not taken keeps its initial values.
+        // Tensors that are not taken keep their initial values.
         assert!(found.iter().all(|(name, values)| taken.contains(name) || cold[name] == *values), "{taken:?}");
         taken
     };

@@ -1,4 +1,5 @@
-//! The rows of the catalogue's files. What a file does not say is None or empty: not known.
+//! The rows of the catalogue's files. A value that a file does not give is None or empty: not
+//! known.
 
 use std::fmt;
 
@@ -80,7 +81,7 @@ pub struct Release {
     pub python: PythonRange,
     /// How pip gets a build that is not PyPI's own.
     pub install: InstallForm,
-    /// For whoever installs it.
+    /// Remarks for the person who installs it.
     #[serde(default)]
     pub notes: Vec<String>,
     /// Newest GLIBC symbols that its libraries ask for.
@@ -211,7 +212,7 @@ pub struct NodeType {
     pub contains: String,
     /// From this PyTorch on.
     pub pytorch_from: Version,
-    /// With at least so many GPUs.
+    /// The least number of GPUs.
     pub gpus_from: u32,
     /// The effect.
     pub problem: String,

@@ -93,7 +93,7 @@ pub(super) fn offer(catalogue: &Catalogue, facts: &Facts, day: Date, found: &mut
         };
         let lists = std::mem::take(&mut found.ways).into_iter();
         let remedies = &mut found.finding.remedies;
-        // What changes nothing comes first, such as that nothing has to be done.
+        // Remedies that change nothing come first, such as the one that nothing has to be done.
         remedies.extend(lists.map(helpful).find(|remedies| !remedies.is_empty()).unwrap_or_default());
         if remedies.is_empty() {
             let text = "No build in the catalogue runs on these GPUs with a driver that knows them: choose other GPUs, or train on the CPU.";

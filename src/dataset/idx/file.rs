@@ -29,7 +29,7 @@ pub struct IdxFile {
     pub on_disk: u64,
 }
 
-/// What is wrong with a file.
+/// The mistakes of an IDX file.
 #[derive(Debug)]
 pub enum IdxError {
     /// The system or the unpacking refuses.
@@ -84,7 +84,7 @@ impl IdxFile {
         if found != [0, 0, UNSIGNED_BYTE, dimensions] {
             let mut head = found.to_vec();
             let is_unpacked = source.is_gzip();
-            // What cannot be read any further tells what it is by what was read.
+            // A read error is ignored: the bytes before it show the kind of file.
             let _ = source.take((looks::HEAD_BYTES - head.len()) as u64).read_to_end(&mut head);
             return Err(IdxError::WrongMagic { head, is_unpacked, wanted: dimensions });
         }
@@ -104,7 +104,7 @@ impl IdxFile {
         product(&self.dimensions)
     }
 
-    /// Whether so many values, all that there are, are as many as the header says.
+    /// Compares the count of values that are there with the header's.
     fn hold_against(&self, found: u64) -> Result<(), IdxError> {
         let wanted = self.value_count();
         if wanted == Some(found) {
@@ -141,7 +141,7 @@ impl IdxFile {
             let count = match self.source.read(&mut block) {
                 Ok(0) => return self.hold_against(found),
                 Ok(count) => count,
-                // What flate2 says of a gzip that ends too early.
+                // flate2's error for a gzip that ends too early.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(IdxError::GzipCut { found, wanted });
                 }
@@ -162,7 +162,7 @@ fn product(dimensions: &[u32]) -> Option<u64> {
     i64::try_from(product).is_ok().then_some(product)
 }
 
-/// What a file with these first bytes is instead; None where they tell nothing.
+/// The kind of a file with these first bytes; None where they tell nothing.
 fn instead(head: &[u8], is_unpacked: bool) -> Option<String> {
     match *head {
         [0, 0, kind, count, ref rest @ ..] if TYPES.iter().any(|(known, _)| *known == kind) => {

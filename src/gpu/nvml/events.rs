@@ -14,7 +14,7 @@ use crate::proto::v1::GpuEventKind;
 
 /// A wait, after which we look whether we have to end.
 const WAIT_MILLISECONDS: u32 = 500;
-/// GPUs that have come are looked for so often.
+/// Interval between two looks for new GPUs.
 const LOOK_FOR_GPUS: Duration = Duration::from_secs(10);
 
 const OK: u32 = 0;

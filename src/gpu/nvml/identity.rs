@@ -1,4 +1,4 @@
-//! What compatibility depends on, read when it is asked for, on a thread of its own: whoever asks
+//! Reads the facts that compatibility depends on, on request and on a thread of its own: a caller
 //! waits no longer than a limit.
 
 use std::path::{Path, PathBuf};

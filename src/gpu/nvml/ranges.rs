@@ -42,7 +42,7 @@ impl Range {
     /// Microseconds since 1970, up to the year 9999.
     pub(super) const TIME: Self = range(0.0, 253_402_300_799e6, "us");
 
-    /// A part of something that has so many bytes.
+    /// A part of something that has `whole` bytes.
     pub(super) fn bytes_of(whole: u64) -> Self {
         range(0.0, whole as f64, "bytes")
     }

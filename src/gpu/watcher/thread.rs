@@ -70,7 +70,7 @@ impl Thread {
         mut session: Box<dyn Session>,
         last_success: &mut Option<SystemTime>,
     ) -> (Option<Unavailable>, bool) {
-        // What was heard of GPUs under another driver does not count under this one.
+        // Events of GPUs under another driver do not count under this one.
         self.shared.marks.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let facts = session.facts();
         let _events = EventThread::start(session.as_ref(), &self.shared);
@@ -146,7 +146,7 @@ impl Thread {
         let before = before.unwrap_or_default();
         for (uuid, is_reached) in now.difference(&before) {
             let kind = if *is_reached { GpuEventKind::Appeared } else { GpuEventKind::Lost };
-            // What is there from the start has not just come.
+            // A GPU that is there from the start has not appeared.
             if !(is_first && *is_reached) {
                 self.shared.hear(&DriverEvent { uuid: uuid.clone(), kind, data: 0 });
             }
@@ -214,7 +214,7 @@ fn watching(message: String) -> Unavailable {
     Unavailable { state: State::Watching, message, remedies: Vec::new() }
 }
 
-/// What stays true of a GPU that cannot be reached.
+/// The facts that stay true of a GPU that cannot be reached.
 fn identity(gpu: &v1::Gpu) -> v1::Gpu {
     v1::Gpu {
         name: gpu.name.clone(),

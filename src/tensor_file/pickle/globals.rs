@@ -23,7 +23,7 @@ pub(in super::super) enum Global {
     Plain,
 }
 
-/// What `torch.load(weights_only=True)` takes besides tensors, under the names of protocol 2.
+/// Names that `torch.load(weights_only=True)` takes besides tensors, those of protocol 2.
 const PLAIN: [(&str, &str); 10] = [
     ("torch", "Size"),
     ("torch", "device"),
@@ -76,7 +76,7 @@ impl Global {
     }
 }
 
-/// What it means that a pickle names this, and what to do about it.
+/// The reason why a pickle that names this is refused, and the way out.
 fn refusal(module: &str, name: &str) -> String {
     let full = format!("{module}.{name}");
     let full = full.escape_debug();

@@ -202,7 +202,7 @@ impl<'a> Machine<'a> {
         line.map_err(|_| self.broken("the name of a class that is not UTF-8"))
     }
 
-    /// The height of the stack below so many values, which are above the last mark.
+    /// The height of the stack below the top `count` values, which are above the last mark.
     fn above_mark(&self, count: usize) -> Done<usize> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let below = self.stack.len().checked_sub(count).filter(|&below| below >= floor);
@@ -261,7 +261,7 @@ impl<'a> Machine<'a> {
         let dict = self.top()?;
         match self.object_mut(dict) {
             Some(Object::Dict(dict)) if left.is_empty() => dict.extend(pairs.iter().map(|&[key, value]| (key, value))),
-            // What is in plain objects is not kept.
+            // Entries of plain objects are not kept.
             None if dict == Value::Plain => {}
             _ => return Err(self.broken("an entry is set in what is no dict")),
         }

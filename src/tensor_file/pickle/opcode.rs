@@ -61,7 +61,7 @@ pub(in super::super) const BINGET: u8 = b'h';
 pub(in super::super) const LONG_BINGET: u8 = b'j';
 /// A class or function: lines of its module and its name.
 pub(in super::super) const GLOBAL: u8 = b'c';
-/// What lies outside of the pickle, by the tuple that describes it.
+/// An object outside of the pickle, by the tuple that describes it.
 pub(in super::super) const BINPERSID: u8 = b'Q';
 /// Calls a function with a tuple of arguments.
 pub(in super::super) const REDUCE: u8 = b'R';

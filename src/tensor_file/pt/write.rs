@@ -41,12 +41,13 @@ impl Entry {
     }
 }
 
-/// Writes a state dict of these tensors, in this order. `values` is called once for each storage and
-/// writes its values, row by row and in little-endian order.
+/// Writes a state dict of these tensors, in this order. `values` is called once for each storage
+/// and writes its values, row by row and in little-endian order.
 ///
 /// # Errors
-/// Those of writing and of `values`; `InvalidInput` for a type that PyTorch cannot load, for tensors
-/// of different size or type in one storage, and where `values` writes another number of bytes.
+/// Those of writing and of `values`; `InvalidInput` for a type that PyTorch cannot load, for
+/// tensors of different size or type in one storage, and where `values` writes another number of
+/// bytes.
 pub fn write<W: Write>(
     out: W,
     tensors: &[Entry],
