@@ -141,6 +141,11 @@ impl Model {
         Ok(model)
     }
 
+    /// Its parameters. A buffer may hold numbers that are not finite: masks do.
+    pub fn parameters(&self) -> Vec<tensor_file::Tensor> {
+        self.weights.iter().filter(|stored| stored.is_parameter).map(|stored| stored.tensor.clone()).collect()
+    }
+
     /// The stored tensor behind an input of the program; None for those that the user gives.
     pub fn stored(&self, input: &Input) -> Option<&Stored> {
         match input {

@@ -10,7 +10,7 @@ use super::operators::Operators;
 use super::problem::Problem;
 use super::refusal::Refusal;
 use super::summary::Summary;
-use crate::tensor_file::{self, ReaderAt, Tensor, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
+use crate::tensor_file::{self, ReaderAt, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
 
 /// The names of the graphs in an archive with both.
 const TRAIN: &str = "train";
@@ -159,9 +159,7 @@ impl Bundle {
     /// # Errors
     /// The first one that is not finite.
     pub fn judge_values(&self, path: Source<'_>) -> Result<(), Refused> {
-        // A buffer may hold infinities: masks do.
-        let parameters = self.train().weights.iter().filter(|stored| stored.is_parameter);
-        let parameters: Vec<Tensor> = parameters.map(|stored| stored.tensor.clone()).collect();
+        let parameters = self.train().parameters();
         if bytes_to_judge(&parameters) >= VALUES_BELOW_BYTES {
             return Ok(());
         }

@@ -86,7 +86,7 @@ impl Summary {
     ///
     /// # Errors
     /// Everything in it that a job cannot use.
-    pub(super) fn of(model: &Model, facts: &Facts, eval: Option<&Facts>) -> Result<Self, Vec<Refusal>> {
+    pub fn of(model: &Model, facts: &Facts, eval: Option<&Facts>) -> Result<Self, Vec<Refusal>> {
         let program = &model.program;
         let mut refusals = Vec::new();
         let inputs = facts.inputs.iter().map(|field| Taken {

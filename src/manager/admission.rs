@@ -85,8 +85,8 @@ pub(super) async fn admit(
 /// The files that a request names. In words these are their folders, as it writes them.
 fn files(message: &v1::JobSpec, settings: &ManagerSettings) -> file_work::Files {
     let spec::Reading { data, demands, .. } = spec::read(message);
-    let message_model = demands.model;
-    let sets = data.iter().flat_map(|data| data.sets()).flat_map(|(_, set)| set.files()).map(|(_, path)| path);
+    let sets = data.iter().flat_map(|data| data.sets()).flat_map(|(_, set)| set.files());
+    let models = demands.model.iter().flat_map(|model| model.files());
     let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref());
     let (file, job) = match warm {
         Some(v1::warm_start::Source::File(name)) => (Some(name), None),
@@ -94,10 +94,10 @@ fn files(message: &v1::JobSpec, settings: &ManagerSettings) -> file_work::Files 
         None => (None, None),
     };
     let mirror = message.output.as_ref().map(|output| &output.mirror).filter(|mirror| !mirror.is_empty());
-    let folder = |path: &String| Path::new(path).parent().unwrap_or(Path::new("")).display().to_string();
-    let models =
-        message_model.iter().flat_map(|model| model.files()).map(|(_, path)| path.to_owned()).collect::<Vec<_>>();
-    let read: Vec<_> = sets.chain(file).chain(&models).collect();
+    let folder = |path: &str| Path::new(path).parent().unwrap_or(Path::new("")).display().to_string();
+    let named = sets.map(|(_, path)| path.as_str()).chain(models.map(|(_, path)| path));
+    let read: Vec<_> = named.chain(file.map(String::as_str)).collect();
+    let job = job.map(String::as_str);
     let mut folders: Vec<_> = read.iter().copied().chain(job).map(folder).chain(mirror.cloned()).collect();
     folders.sort_unstable();
     folders.dedup();

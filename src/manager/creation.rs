@@ -37,7 +37,7 @@ impl Manager {
             return self.get(&id).await;
         }
         self.room()?;
-        let copies = spec.warm_start.is_some() || !files_of(spec).is_empty();
+        let copies = spec.warm_start.is_some() || has_model_files(spec);
         let line = copies.then(|| self.copy_line.try_acquire());
         let _in_line = line.transpose().map_err(|_| {
             let (most, what) = (staging::COPY_LINE, "requests wait for the copies that their jobs begin with");
@@ -86,9 +86,9 @@ impl Manager {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
         let block = self.gpu_block.borrow().clone();
         let slots = self.slots.borrow().clone();
-        let operators = match files_of(spec).is_empty() {
-            true => None,
-            false => Some(self.operators(&probe).await?),
+        let operators = match has_model_files(spec) {
+            true => Some(self.operators(&probe).await?),
+            false => None,
         };
         let (settings, known) = (self.settings.clone(), self.known.clone());
         let machine = Machine { probe, gpu_block: block, slots, operators };
@@ -115,8 +115,7 @@ impl Manager {
     }
 }
 
-/// The files that the model of a request is read from.
-fn files_of(spec: &v1::JobSpec) -> Vec<String> {
-    let model = spec::read(spec).demands.model;
-    model.iter().flat_map(|model| model.files()).map(|(_, path)| path.to_owned()).collect()
+/// Whether the model of a request is read from files.
+fn has_model_files(spec: &v1::JobSpec) -> bool {
+    spec::read(spec).demands.model.is_some_and(|model| !model.files().is_empty())
 }

@@ -8,7 +8,8 @@ use super::list;
 use crate::cli::table::facts;
 use crate::exported::facts::{Facts, Mode, Returns};
 use crate::exported::program::{Graph, TensorInfo};
-use crate::exported::{Archive, Model};
+use crate::exported::refusal::Refusal;
+use crate::exported::{Archive, Model, Summary};
 use crate::proto::v1::{FileContents, FileKind, GraphContents, GraphInput, GraphMode};
 use crate::tensor_file::{Positioned, Tensor, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
 
@@ -29,9 +30,10 @@ pub(super) fn read(file: &File) -> Option<FileContents> {
     }
     let trained = archive.models.get("train").or_else(|| archive.models.values().next())?;
     let tensors: Vec<Tensor> = trained.weights.iter().map(|stored| stored.tensor.clone()).collect();
-    contents.values_were_read = bytes_to_judge(&tensors) < VALUES_BELOW_BYTES;
+    let parameters = trained.parameters();
+    contents.values_were_read = bytes_to_judge(&parameters) < VALUES_BELOW_BYTES;
     if contents.values_were_read
-        && let Err(problem) = judge_values(&tensors, &source)
+        && let Err(problem) = judge_values(&parameters, &source)
     {
         contents.refusals.push(problem.to_string());
     }
@@ -49,14 +51,16 @@ fn graph(name: &str, model: &Model, refusals: &mut Vec<String>) -> GraphContents
         operations: operations(&program.graph),
         ..GraphContents::default()
     };
+    let told = |wrong: &[Refusal]| wrong.iter().map(|refusal| format!("has the graph {name}, and {refusal}")).collect();
     match Facts::of(program) {
         Ok(facts) => {
             contents.returns = returned(&facts.returns);
             contents.mode = mode(facts.mode).into();
             contents.least_batch_size = u64::try_from(facts.batch.least).unwrap_or(0);
             refusals.extend(wrong_mode(name, facts.mode));
+            refusals.extend(Summary::of(model, &facts, None).err().map_or_else(Vec::new, |wrong| told(&wrong)));
         }
-        Err(wrong) => refusals.extend(wrong.iter().map(|refusal| format!("has the graph {name}, and {refusal}"))),
+        Err(wrong) => refusals.extend::<Vec<_>>(told(&wrong)),
     }
     contents
 }
