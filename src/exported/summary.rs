@@ -111,6 +111,13 @@ impl Summary {
                 "its parameter {name} is {dtype}; float32 is trained: call float() before the export"
             )));
         }
+        for stored in model.weights.iter().filter(|stored| stored.is_parameter && !stored.tensor.is_dense()) {
+            let name = &stored.tensor.name;
+            refusals.push(Refusal::whole(format!(
+                "its parameter {name} is a part of a larger tensor, with gaps between its values: make it with clone() \
+                 in the module"
+            )));
+        }
         match returns {
             Some(returns) if refusals.is_empty() => Ok(Self {
                 inputs,
@@ -253,4 +260,54 @@ fn needs_two(graph: &Graph) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exported::Archive;
+    use crate::exported::tests::file;
+
+    fn summary(name: &str) -> Summary {
+        let bytes = file(&format!("{name}/net.pt2"));
+        let archive = Archive::read(&bytes, bytes.len() as u64).unwrap();
+        let model = &archive.models["train"];
+        Summary::of(model, &Facts::of(&model.program).unwrap(), None).unwrap()
+    }
+
+    fn roles(summary: &Summary, role: Role) -> Vec<&str> {
+        summary.tensors.iter().filter(|held| held.role == role).map(|held| held.name.as_str()).collect()
+    }
+
+    #[test]
+    fn tensors_are_told_by_every_name_with_their_use() {
+        let gpt = summary("gpt");
+        let tied: Vec<_> = gpt.tensors.iter().filter(|held| held.same_as.is_some()).collect();
+        assert_eq!(tied.iter().map(|held| &*held.name).collect::<Vec<_>>(), ["head.weight"]);
+        assert_eq!(tied[0].same_as.as_deref(), Some("token.weight"));
+        let cnn = summary("cnn");
+        assert!(roles(&cnn, Role::Kept).iter().any(|name| name.ends_with("num_batches_tracked")));
+        assert!(!roles(&summary("tied"), Role::Hidden).is_empty());
+    }
+
+    #[test]
+    fn a_line_that_normalises_over_its_batch_alone_is_named() {
+        let line = summary("mlp").needs_two.unwrap();
+        assert!(line.contains("batch_norm") && line.contains("models.py, line "), "{line}");
+        // Over the pixels as well.
+        assert_eq!(summary("cnn").needs_two, None);
+    }
+
+    #[test]
+    fn what_a_module_takes_and_returns_is_told_for_one_example() {
+        let two = summary("two_inputs");
+        let inputs: Vec<_> = two.inputs.iter().map(|input| (&*input.name, input.sizes.clone())).collect();
+        let fixed = |sizes: &[u64]| sizes.iter().map(|&size| Extent::Fixed(size)).collect::<Vec<_>>();
+        assert_eq!(inputs, [("image", fixed(&[1, 8, 8])), ("numbers", fixed(&[3]))]);
+        assert!(matches!(&two.returns, Returned::Output { sizes, .. } if sizes.len() == 1));
+        let own = summary("step_metrics");
+        assert_eq!((own.brings_loss(), own.metrics().join(" ")), (true, "accuracy score_norm".into()));
+        let text = serde_json::to_string(&own).unwrap();
+        assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), own);
+    }
 }

@@ -65,6 +65,12 @@ impl Tensor {
         Ok(tensor)
     }
 
+    /// Whether its values lie side by side, in whatever order.
+    pub fn is_dense(&self) -> bool {
+        let reach = self.shape.iter().zip(&self.layout.strides).map(|(&size, &stride)| size.saturating_sub(1) * stride);
+        self.count() == 0 || reach.sum::<u64>() + 1 == self.count()
+    }
+
     fn check(&self) -> Result<(), String> {
         let Self { dtype, shape, layout, .. } = self;
         if shape.len() > MAX_DIMENSIONS {
@@ -222,6 +228,8 @@ mod tests {
         ] {
             let tensor = tensor(shape, strides, first, 18).unwrap();
             assert_eq!(tensor.read(&&file[..]).unwrap(), values, "{shape:?} {strides:?}");
+            let has_gaps = [&[6, 2][..], &[1, 0]].contains(&strides);
+            assert_eq!(tensor.is_dense(), !has_gaps, "{shape:?} {strides:?}");
             if values.is_empty() {
                 continue;
             }
