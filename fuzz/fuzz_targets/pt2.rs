@@ -9,9 +9,11 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use torchd::exported::extent::Known;
 use torchd::exported::facts::Facts;
 use torchd::exported::operators::Operators;
-use torchd::exported::{Archive, judge};
+use torchd::exported::summary::Returned;
+use torchd::exported::{Archive, Summary, judge};
 use torchd_fuzz::exported::{archive, follow, operators};
 use torchd_fuzz::memory::bounded;
 
@@ -48,6 +50,14 @@ fuzz_target!(|data: &[u8]| {
         if let (Ok(judged), Ok(facts)) = (&judged, Facts::of(&model.program)) {
             assert_eq!(judged.facts, facts);
             let _ = judge::eval(model, model, &facts, &OPERATORS);
+            if let Ok(summary) = bounded(most, || Summary::of(model, &facts, Some(&facts))) {
+                let text = serde_json::to_vec(&summary).unwrap();
+                assert_eq!(serde_json::from_slice::<Summary>(&text).unwrap(), summary);
+                let known = Known::from([("s0", 3)]);
+                if let Returned::Output { sizes, .. } = &summary.returns {
+                    assert!(sizes.iter().filter_map(|size| size.value(&known)).count() <= sizes.len());
+                }
+            }
         }
     }
 });
