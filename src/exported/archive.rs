@@ -47,13 +47,13 @@ pub struct Model {
 }
 
 impl Archive {
-    /// Whether so many bytes are such an archive, sound or not, and no other file.
+    /// Whether a file of that size is such an archive, sound or not, and nothing else.
     pub fn is_one(source: &dyn ReaderAt, size_bytes: u64) -> bool {
         let entries = zip::Archive::read(source, size_bytes);
         entries.is_ok_and(|entries| folder(&entries).is_some() || entries.has(earlier::PROGRAM))
     }
 
-    /// Reads an archive of so many bytes.
+    /// Reads an archive of that size.
     ///
     /// # Errors
     /// If it is none, is damaged, or holds what this version does not take.

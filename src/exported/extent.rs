@@ -1,5 +1,4 @@
-//! Sizes of inputs and outputs as far as the batch leaves them open, and their values for data whose
-//! sizes are known.
+//! Sizes of inputs and outputs behind the batch, and their values for data whose sizes are known.
 
 use std::collections::BTreeMap;
 
@@ -69,8 +68,8 @@ impl std::fmt::Display for Extent {
 /// Parentheses may be nested so deep.
 const MOST_DEPTH: usize = 64;
 
-/// The value of an expression of whole numbers, symbols, `+`, `-`, `*` and `//`; None for any other,
-/// and where it is negative or too large.
+/// The value of an expression of whole numbers, symbols, `+`, `-`, `*` and `//`; None for any
+/// other, and where it is negative or too large.
 fn evaluate(text: &str, known: &Known<'_>) -> Option<u64> {
     let mut rest = Rest { text, known, depth: 0 };
     let value = rest.sum()?;

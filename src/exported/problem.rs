@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{tensor_file, terminal};
 
-/// Text of somebody else's file is shown up to so many characters.
+/// Characters that are shown of a text of somebody else's file, at most.
 const MOST_CHARACTERS: usize = 200;
 
 /// The reason for which an archive cannot be read.

@@ -161,7 +161,7 @@ impl Names {
             };
             return Err(Problem::damaged(place, what));
         };
-        // No file has so many values: each takes some bytes of it.
+        // No file has that many values: each takes some bytes of it.
         let id = ValueId(u32::try_from(self.values.len()).unwrap_or(u32::MAX));
         self.values.push(Value { name: name.clone(), kind });
         self.defined.insert(name, id);

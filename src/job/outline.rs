@@ -7,7 +7,7 @@ use super::spec::model::OwnLoss;
 use crate::exported::summary::Role;
 use crate::proto::v1;
 
-/// An outline has so many layers, at most: those of a larger model are taken together.
+/// Layers of an outline, at most: those of a larger model are taken together.
 const MOST_LAYERS: usize = 200;
 
 /// The outline of a model.
@@ -64,7 +64,7 @@ fn parts(name: &str) -> impl Iterator<Item = &str> {
     name.rsplit_once('.').map(|(layer, _)| layer.split('.')).into_iter().flatten()
 }
 
-/// The layers by so many parts of their names.
+/// The layers by that number of parts of their names.
 fn layers(weights: &[Weight], depth: usize) -> Vec<Layer> {
     let mut layers: Vec<Layer> = Vec::new();
     let mut places = std::collections::HashMap::new();

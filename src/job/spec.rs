@@ -84,7 +84,7 @@ pub struct Spec {
     pub max_duration: Option<Duration>,
     /// Labels to find it by.
     pub labels: BTreeMap<String, String>,
-    /// What happens when its runner fails.
+    /// The reaction to a failure of its runner.
     pub retry: Retry,
     /// The higher the earlier.
     pub priority: i32,

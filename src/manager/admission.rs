@@ -44,7 +44,7 @@ pub struct Admitted {
     pub spec: Spec,
     /// Its files.
     pub inputs: Inputs,
-    /// What they hold.
+    /// Their facts.
     pub facts: DataFacts,
     /// How long it is.
     pub plan: Plan,

@@ -13,7 +13,7 @@ use crate::job::{JobId, Violations};
 use crate::journal::{Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey};
 use crate::shortage::Unjudged;
 
-/// What a job begins with.
+/// The beginning of a job.
 #[derive(Debug)]
 pub(super) enum Warm {
     /// These weights.
@@ -22,7 +22,7 @@ pub(super) enum Warm {
     Checkpoint {
         /// Its folder.
         folder: Folder,
-        /// What it holds.
+        /// Its contents.
         checkpoint: Box<Checkpoint>,
     },
 }

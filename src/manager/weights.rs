@@ -13,7 +13,7 @@ use crate::journal::JobFolder;
 use crate::tensor_file::matching::{About, Mistake, Rules};
 use crate::tensor_file::{Positioned, Problem, ReaderAt, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
 
-/// What the weights and the state of a job have to fit.
+/// The parts of a job that its weights and its state have to fit.
 pub(super) struct Needs<'a> {
     /// The tensors of its network.
     pub weights: &'a [Weight],
@@ -84,7 +84,7 @@ fn judge_file(
     }
 }
 
-/// What a file holds. Its values are finite, where they are few enough to be read.
+/// The tensors of a file. Its values are finite, where they are few enough to be read.
 fn read(source: &Source, wanted: &Wanted) -> Result<TensorFile, Problem> {
     let bytes = WhileWanted { bytes: Positioned(&source.file), wanted };
     let file = TensorFile::read_from(&bytes, source.size_bytes)?;

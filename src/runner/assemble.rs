@@ -107,7 +107,7 @@ fn has_label(facts: &DataFacts, label: i64) -> bool {
     within(&facts.train) || facts.validation.as_ref().is_some_and(within)
 }
 
-/// What has to be the same for the numbers to be the same.
+/// The conditions under which the numbers are the same.
 fn context(device: Device, order: &Order) -> Context {
     let cpu = || {
         let facts = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -34,10 +34,10 @@ use crate::stateful::Stateful;
 
 /// The weights, in a checkpoint's folder and among the artifacts.
 const MODEL_FILE: &str = JobFolder::MODEL_FILE;
-/// What else training needs, in a checkpoint's folder.
+/// The other state of training, in a checkpoint's folder.
 const STATE_FILE: &str = JobFolder::STATE_FILE;
 
-/// Whoever waits for a checkpoint says so often that it lives.
+/// A runner that waits for a checkpoint reports at this interval that it lives.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// A checkpoint that takes longer to write is told in the log.
 const SLOW: Duration = Duration::from_secs(10);
@@ -147,7 +147,7 @@ impl Snapshot {
             .map(|saved| Ok((&saved.name, TensorView::new(saved.dtype, saved.shape.clone(), &saved.bytes)?)))
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(io::Error::other)?;
-        // What Hugging Face's loaders look for. One entry: the library writes several in an order
+        // Hugging Face's loaders look for it. One entry: the library writes several in an order
         // that changes from run to run.
         let about = HashMap::from([("format".into(), "pt".into())]);
         safetensors::serialize(views, Some(about)).map_err(io::Error::other)
@@ -371,7 +371,7 @@ fn tidy(folder: &JobFolder, policy: &Checkpoints) -> io::Result<()> {
     Ok(())
 }
 
-/// What a good checkpoint holds.
+/// The contents of a good checkpoint.
 pub(crate) struct Loaded {
     pub(crate) manifest: Manifest,
     pub(crate) weights: BTreeMap<String, Tensor>,
@@ -420,7 +420,7 @@ fn told(damaged: &[&Damaged]) -> String {
     words.join("; ")
 }
 
-/// What a checkpoint holds, or what is wrong with it; an error where the machine cannot read it
+/// The contents of a checkpoint, or its fault; an error where the machine cannot read it
 /// now.
 fn load(checkpoint: &Checkpoint) -> io::Result<std::result::Result<Loaded, String>> {
     let file = |name: &str| match checkpoint.read(name) {

@@ -96,7 +96,7 @@ pub(crate) fn probe() -> Confinement {
     enforce(&vec![(READ, system())])
 }
 
-/// What a runner may use.
+/// The files and devices that a runner may use.
 fn allowed(folder: &JobFolder, order: &Order) -> Rules {
     let nvml = order.nvml_library.iter().filter_map(|library| library.parent());
     let mut allowed = vec![
@@ -166,7 +166,7 @@ fn restrict(allowed: &Rules) -> Result<ABI, String> {
     }
 }
 
-/// What is enforced and what is not, in words.
+/// The limits that are enforced and those that are not, in words.
 fn told(landlock: Result<ABI, String>, no_new_privileges: bool) -> Confinement {
     let abi = *landlock.as_ref().unwrap_or(&ABI::Unsupported);
     let mut confinement = Confinement { landlock_abi: abi as u32, no_new_privileges, ..Confinement::default() };
@@ -220,7 +220,7 @@ mod tests {
         Some(LeasedGpu { visible: "0".into(), index: 0, memory_bytes: None })
     }
 
-    /// What the work brings on a thread that is confined to a job; the other threads stay free.
+    /// The result of the work on a thread that is confined to a job; the other threads stay free.
     /// None where the kernel does not enforce so much.
     fn confined<T: Send>(job: &Path, order: &Order, least: ABI, work: impl FnOnce() -> T + Send) -> Option<T> {
         let rules = allowed(&JobFolder::new(job.to_owned()), order);

@@ -10,7 +10,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 /// The CUDA half of libtorch.
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
-/// What came of opening CUDA.
+/// The result of opening CUDA.
 pub(crate) struct Cuda {
     /// The library that was opened, or why there is none.
     pub(crate) library: Result<PathBuf, Absent>,

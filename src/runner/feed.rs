@@ -49,7 +49,7 @@ impl Feed {
         Ok(Self { source, normalize: normalize.transpose()?, device, places, bytes: HostBatch::default() })
     }
 
-    /// What the set holds.
+    /// The facts of the set.
     pub(crate) fn facts(&self) -> &Facts {
         self.source.facts()
     }

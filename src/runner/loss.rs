@@ -12,7 +12,7 @@ use torchd::job::spec::{Loss as Settings, loss};
 
 use crate::failure::Result;
 
-/// What is made small.
+/// A loss.
 pub(crate) trait Loss {
     /// The mean over a batch, a number with a gradient.
     fn mean(&self, output: &Tensor, targets: &Tensor) -> Result<Tensor>;
@@ -74,7 +74,7 @@ impl Labels {
         match &self.weights {
             None => counts.f_sum(Kind::Double),
             Some(weights) => {
-                // What is ignored has no weight of its own.
+                // An ignored label has no weight of its own.
                 let known = targets.f_where_self(&counts, &targets.f_zeros_like()?)?;
                 let each = weights.f_index_select(0, &known.f_flatten(0, -1)?)?;
                 each.f_mul(&counts.f_flatten(0, -1)?)?.f_sum(Kind::Double)

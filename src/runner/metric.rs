@@ -13,8 +13,8 @@ use crate::failure::Result;
 use crate::model::Outputs;
 use crate::stateful::Stateful;
 
-/// What is told of outputs and targets besides the loss. The sums stay on the device, so that a
-/// step on a GPU waits for nothing.
+/// A metric of outputs and targets. Its sums stay on the device, so that a step on a GPU waits for
+/// nothing.
 pub(crate) trait Metric: Stateful {
     /// Its name before the slash of a tag.
     fn name(&self) -> &str;

@@ -64,7 +64,7 @@ impl From<Tensor> for Outputs {
     }
 }
 
-/// What a network learns, by PyTorch's names and in the order of its `state_dict`.
+/// The parameters of a network, by PyTorch's names and in the order of its `state_dict`.
 pub(crate) struct Parameters {
     names: Vec<String>,
     tensors: Vec<Tensor>,
@@ -86,7 +86,7 @@ pub(crate) fn open(model: &mut Model, folder: &JobFolder) -> Result<Opened> {
     })
 }
 
-/// What a network begins with.
+/// The beginning of a network.
 pub(crate) struct Beginning<'a> {
     /// The sizes of its output for an example.
     pub(crate) output: &'a [u64],

@@ -114,7 +114,7 @@ fn nccl_version() -> Option<String> {
     (status == 0).then(|| format!("{}.{}.{}", number / 10_000, number % 10_000 / 100, number % 100))
 }
 
-/// What `cudaError_t cudaGetDeviceCount(int *)` returns; None where there is no CUDA runtime.
+/// The result of `cudaError_t cudaGetDeviceCount(int *)`; None where there is no CUDA runtime.
 fn cuda_error() -> Option<u32> {
     let mut count = 0;
     // SAFETY: it writes one int.

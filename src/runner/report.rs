@@ -1,4 +1,4 @@
-//! What the runner tells: records to the journal, the same scalars to the event file, lines to the
+//! The reports of the runner: records to the journal, the same scalars to the event file, lines to the
 //! log.
 //!
 //! The journal is the truth. Where an event file cannot be written the disk is full or gone, and
@@ -20,7 +20,7 @@ use crate::pulse::Journal;
 
 /// Between scalars, progress is told this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-/// During validation we say so often that we live.
+/// During validation the runner reports at this interval that it lives.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes of the last word. What libraries say may be of any length, and a record is not.
@@ -32,7 +32,7 @@ const EVENTS: &str = "the event file could not be written";
 pub(crate) struct Report {
     journal: Journal,
     events: Option<EventFileWriter>,
-    /// What the event file may hold.
+    /// Bytes that the event file may hold.
     event_bytes: u64,
     told: Instant,
     told_examples: u64,

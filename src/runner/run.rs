@@ -34,7 +34,7 @@ const NOT_MINE: u8 = 75;
 
 /// Trains the job in a folder.
 pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
-    // Whoever reads the log may go away, with the daemon; the job goes on.
+    // The reader of the log may go away, with the daemon; the job goes on.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -100,7 +100,7 @@ fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>>
     Ok((!is_over && order.attempt == attempt).then_some(order))
 }
 
-/// What is opened before the runner is confined.
+/// Files and libraries that are opened before the runner is confined.
 struct Opened {
     /// None for a job that computes on the CPU.
     cuda: Option<Cuda>,

@@ -1,7 +1,7 @@
 //! Randomness as a function of seed and place: a run that was resumed draws what the unbroken one
 //! would have drawn.
 
-/// What is drawn. Each has a stream of its own.
+/// Draws of random numbers. Each has a stream of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stream {
     /// Initial weights.

@@ -50,7 +50,7 @@ pub(crate) struct Training {
     /// The sums behind the next scalars.
     pub(crate) sums: Sums,
     pub(crate) attempt: u32,
-    /// What the numbers depend on besides the spec.
+    /// The machine and the libraries, on which the numbers depend besides the spec.
     pub(crate) context: Context,
     /// The data, for whoever goes on from its checkpoints.
     pub(crate) trained_on: TrainedOn,

@@ -9,7 +9,7 @@ use crate::job::Violations;
 use crate::job::length::{Length, Place};
 use crate::job::retention::{Checkpoints, Quantity};
 
-/// What the data files hold.
+/// The facts of the data files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFacts {
     /// The training set.

@@ -13,7 +13,7 @@ pub use mse::Mse;
 pub use nll::Nll;
 
 registry! {
-    /// What is made small.
+    /// The number that training makes small.
     Loss as Objective, from Kind, {
         /// Of scores.
         CrossEntropy(CrossEntropy),
@@ -24,7 +24,7 @@ registry! {
     }
 }
 
-/// What has to be known of a loss before anything is computed.
+/// The rules of a loss, known before anything is computed.
 pub trait Objective {
     /// Whether an output of that shape for an example fits a target. `model` is the name of what
     /// gives the output.

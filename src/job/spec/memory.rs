@@ -13,7 +13,7 @@ use crate::job::Violations;
 pub struct HostMemory<'a> {
     /// How much, in bytes; 0 where it is not known.
     pub bytes: u64,
-    /// Who has it, for example `this machine`.
+    /// Its owner, for example `this machine`.
     pub owner: &'a str,
 }
 

@@ -9,7 +9,7 @@ use crate::job::Violations;
 pub use accuracy::Accuracy;
 pub use mae::Mae;
 
-/// What has to be known of a metric before it is computed.
+/// The rules of a metric, known before it is computed.
 pub trait Measure: Sync {
     /// Its name in a spec, and before the slash of its tags.
     fn name(&self) -> &'static str;
@@ -36,7 +36,7 @@ pub enum Better {
 /// Makes the enum of all metrics.
 macro_rules! metrics {
     ($($(#[$about:meta])* $metric:ident),+ $(,)?) => {
-        /// What is told of a job besides its loss.
+        /// A number that is told of a job besides its loss.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Metric {
             $($(#[$about])* $metric),+

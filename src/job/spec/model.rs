@@ -28,7 +28,7 @@ registry! {
     }
 }
 
-/// What has to be known of a network before it is built.
+/// The rules of a family of networks, known before one is built.
 pub trait Family {
     /// Adds what is wrong with the inputs or targets of a set, whose field is `set`.
     fn judge(&self, set: &Set<'_>, wrong: &mut Violations);
@@ -82,7 +82,7 @@ pub trait Family {
 pub struct Set<'a> {
     /// Its field with its format, such as `data.train.idx`.
     pub path: String,
-    /// What it holds.
+    /// Its facts.
     pub facts: &'a Facts,
 }
 
@@ -105,7 +105,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// The examples in the last batch of so many, where that is a smaller one.
+    /// The size of the last batch of that many examples, where it is a smaller one.
     pub fn rest(examples: u64, size: u64) -> Option<u64> {
         Some(examples.checked_rem(size)?).filter(|rest| *rest > 0)
     }

@@ -20,7 +20,7 @@ registry! {
     }
 }
 
-/// What has to be known of an optimizer before its first step.
+/// The rules of an optimizer, known before its first step.
 pub trait Rule {
     /// The learning rate, before the schedule.
     fn learning_rate(&self) -> f64;

@@ -16,7 +16,7 @@ pub struct WarmStart {
     pub rules: Rules,
 }
 
-/// What a client can name to begin with.
+/// The sources of a beginning that a client can name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WarmSource {
     /// `jobs/{id}`, or one of its checkpoints.

@@ -11,7 +11,7 @@ use crate::proto::v1;
 pub struct Mlp {
     /// Outputs of the hidden layers.
     pub hidden: Vec<u32>,
-    /// What follows each of them.
+    /// The function behind each of them.
     pub activation: Activation,
     /// Probability of the dropout behind it.
     pub dropout: f64,
