@@ -43,11 +43,12 @@ use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::length::Place;
-use crate::job::probe::ProbeReport;
+use crate::job::probe::{Found, ProbeReport};
 use crate::job::{Job, JobId, Spec, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::mirror::Roots;
+use crate::model_judge::OperatorList;
 use crate::node::NodeSource;
 use crate::proto::v1;
 use crate::store::{Asked, ListQuery, Store};
@@ -140,8 +141,8 @@ pub struct Manager {
     promised: Promised,
     /// Asks the runner for its operators.
     supervisor: Supervisor,
-    /// Held while the list of operators is made.
-    listing: Arc<tokio::sync::Mutex<()>>,
+    /// The operators of that libtorch, once a request has asked for them. Held while they are listed.
+    operators: Arc<tokio::sync::Mutex<Option<(Found, Arc<OperatorList>)>>>,
     settings: Arc<ManagerSettings>,
 }
 
@@ -236,7 +237,7 @@ impl Manager {
             held_bytes,
             promised: Promised::default(),
             supervisor: lister,
-            listing: Arc::default(),
+            operators: Arc::default(),
             settings,
         })
     }
