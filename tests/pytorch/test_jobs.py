@@ -50,11 +50,15 @@ class Jobs(unittest.TestCase):
         (self.data / name).mkdir(exist_ok=True)
         return self.data / name / file
 
-    def submit(self, name, case, steps=STEPS, more=""):
-        """Writes the data and the spec of a job; the job, which need not succeed."""
+    def submit(self, name, case, more="", batch_size=compare.BATCH):
+        """Writes the data and the spec of a job, with `more` behind the model's path; the job, which
+        need not succeed."""
         save_file(case.data(compare.EXAMPLES), self.place(name, "data.safetensors"))
-        spec = compare.spec(name, case, "sgd").replace(f"max_steps = {compare.STEPS}", f"max_steps = {steps}")
-        self.place(name, "job.toml").write_text(spec.replace("[data.train", f"{more}[data.train"))
+        spec = compare.spec(name, case, "sgd").replace("[data.train", f"{more}[data.train")
+        for field, before, after in (("max_steps", compare.STEPS, STEPS), ("batch_size", compare.BATCH, batch_size)):
+            self.assertIn(f"{field} = {before}\n", spec)
+            spec = spec.replace(f"{field} = {before}\n", f"{field} = {after}\n")
+        self.place(name, "job.toml").write_text(spec)
         return json.loads(self.daemon.ctl("submit", self.place(name, "job.toml"), "-o", "json"))["name"]
 
     def train(self, name, case, **arguments):
@@ -160,6 +164,25 @@ class Jobs(unittest.TestCase):
         torch.save(state, self.place("cnn", "less.pt"))
         with self.assertRaisesRegex(RuntimeError, "warm_start.file .* missing are head.bias"):
             self.submit("cnn", case, more='[warm_start]\nfile = "cnn/less.pt"\n')
+
+    def test_models_that_cannot_be_trained_are_refused_before_they_run(self):
+        case = models.SMALL["mlp"]
+        bad = {"static_batch": "takes batches of 4 alone", "eval_as_train": "exported in evaluation mode", "custom_operator": "operator of the library mine",
+               "pickled_weight": "pickle", "cuda": "exported on cuda"}
+        for file, word in bad.items():
+            with self.subTest(file), self.assertRaisesRegex(RuntimeError, f"model.exported.path .*{word}"):
+                self.place(file).write_bytes((TOP / "tests" / "data" / "exported" / "bad" / f"{file}.pt2").read_bytes())
+                self.submit(file, case)
+        torchd_export.export(case.make().double(), {"x": case.data(4)["x"].double()}, self.place("double"))
+        with self.assertRaisesRegex(RuntimeError, r"F64|float64"):
+            self.submit("double", case)
+        self.export("mlp")
+        with self.assertRaisesRegex(RuntimeError, r"training.batch_size is 9, which leaves 1 of 28 examples"):
+            self.submit("mlp", case, batch_size=9)
+        program = torch.export.export(case.make(), (), {"x": case.data(4)["x"]}, dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1)}}, strict=False)
+        torch.export.save(program, self.place("alone"))
+        with self.assertRaisesRegex(RuntimeError, "data.validation is set, and the model has no graph for evaluation"):
+            self.submit("alone", case, more='[data.validation.safetensors]\npath = "alone/data.safetensors"\n')
 
     def test_a_step_that_comes_out_otherwise_ends_the_job_before_it_trains(self):
         case, _ = self.export("mlp")
