@@ -1,4 +1,4 @@
-# make demo          trains a network through the daemon and shows what came of it; KEEP=1 leaves the daemon running
+# make demo          trains a network and a model from PyTorch through the daemon, and shows the results; KEEP=1 leaves the daemon running
 # make test          sets up what the tests need and runs them all
 # make test-pytorch  trains models through the daemon and in PyTorch, and compares: MODELS="mlp resnet18" for some of them
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed

@@ -15,7 +15,10 @@ use crate::tensor_file::{self, ReaderAt, VALUES_BELOW_BYTES, bytes_to_judge, jud
 
 /// The names of the graphs in an archive with both.
 const TRAIN: &str = "train";
-const EVAL: &str = "eval";
+pub(super) const EVAL: &str = "eval";
+/// The name that `torch.export.load` asks for. An archive that was trained has its graph `eval`
+/// under this name as well, which is not looked at.
+pub(super) const LOADED: &str = "model";
 
 /// Which of the two files of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,9 +181,10 @@ impl Bundle {
 /// The names of the graphs for training and, where there is one, for evaluation.
 fn graphs(archive: &Archive) -> Result<(String, Option<String>), String> {
     let has = |name: &str| archive.models.contains_key(name).then(|| name.to_owned());
-    match (has(TRAIN), archive.models.len()) {
-        (Some(train), 1) => Ok((train, None)),
-        (Some(train), 2) if has(EVAL).is_some() => Ok((train, has(EVAL))),
+    match (has(TRAIN), has(EVAL)) {
+        (Some(train), Some(eval)) if archive.models.len() == 2 + usize::from(has(LOADED).is_some()) => {
+            Ok((train, Some(eval)))
+        }
         _ => graph_of(archive, TRAIN).map(|name| (name, None)),
     }
 }

@@ -2,7 +2,8 @@
 //! the result of training.
 //!
 //! Everything else stays as it was, but for torchd's own record of a step, whose numbers are those
-//! of the old values.
+//! of the old values. An archive with a graph `eval` holds it under the name `model` as well, the
+//! only one that `torch.export.load` asks for.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -10,11 +11,21 @@ use std::io::{self, Write};
 use rawzip::ZipArchiveWriter;
 
 use super::archive::Archive;
+use super::bundle::{EVAL, LOADED};
 use super::stored::Stored;
 use crate::tensor_file::{Problem, ReaderAt, Tensor};
 
 /// Entries that tell of a step with the old values. (`python/torchd_export.py`)
 const OLD_STEP: [&str; 2] = ["extra/torchd.json", "data/torchd/"];
+
+/// The entries of a graph that its name is part of.
+/// (`torch/export/pt2_archive/constants.py`)
+const OF_GRAPH: [(&str, &str); 4] = [
+    ("models/", ".json"),
+    ("data/weights/", "_weights_config.json"),
+    ("data/constants/", "_constants_config.json"),
+    ("data/sample_inputs/", ".pt"),
+];
 
 /// Writes the archive that `source` holds. `values` gives the values of a tensor by its name, row
 /// by row and in little-endian order; None for one that keeps its own. It is asked once for each
@@ -44,6 +55,7 @@ pub fn write<W: Write>(
             }
         }
     }
+    let has_loaded = archive.models.contains_key(LOADED);
     let mut written = ZipArchiveWriter::new(out);
     for name in archive.entries.names() {
         let own = name.strip_prefix(&archive.folder).unwrap_or(name);
@@ -58,8 +70,19 @@ pub fn write<W: Write>(
             }
         }
         put(&mut written, name, &bytes)?;
+        if let Some(other) = loaded(own).filter(|_| !has_loaded) {
+            put(&mut written, &format!("{}{other}", archive.folder), &bytes)?;
+        }
     }
     written.finish().map_err(io::Error::other)
+}
+
+/// The name that an entry of the graph `eval` has for `torch.export.load`.
+fn loaded(name: &str) -> Option<String> {
+    OF_GRAPH.iter().find_map(|(before, behind)| {
+        let graph = name.strip_prefix(before)?.strip_suffix(behind)?;
+        (graph == EVAL).then(|| format!("{before}{LOADED}{behind}"))
+    })
 }
 
 fn unread(problem: Problem) -> io::Error {
@@ -105,6 +128,7 @@ fn scatter(tensor: &Tensor, values: &[u8], storage: &mut [u8]) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exported::bundle::{Bundle, Source};
     use crate::exported::tests::file;
 
     fn read(bytes: &[u8]) -> Archive {
@@ -135,8 +159,22 @@ mod tests {
         let names = |archive: &Archive| archive.entries.names().map(str::to_owned).collect::<Vec<_>>();
         let mut expected = names(&archive);
         expected.retain(|name| !name.contains("torchd"));
-        assert_eq!(names(&again), expected);
         assert!(expected.len() < names(&archive).len());
+        // With the graph that torch.export.load asks for, once however often it is written.
+        let loaded = [
+            "models/model.json",
+            "data/weights/model_weights_config.json",
+            "data/constants/model_constants_config.json",
+            "data/sample_inputs/model.pt",
+        ];
+        expected.extend(loaded.map(|name| format!("{}{name}", archive.folder)));
+        expected.sort();
+        assert_eq!(names(&again), expected);
+        let third = write(Vec::new(), &again, &written, |_| Ok(None)).unwrap();
+        assert_eq!(names(&read(&third)), expected);
+        assert_eq!(value(&again, &written, "model", given), new);
+        let bundle = Bundle::read(Source { bytes: &written, size_bytes: written.len() as u64 }, None).unwrap();
+        assert!(bundle.eval().is_some());
     }
 
     #[test]

@@ -131,7 +131,8 @@ def eager(case, optimizer, folder):
 
 
 def spec(name, case, optimizer):
-    """The job, as a spec file in TOML."""
+    """The job, as a spec file in TOML. Without checkpoints, which Python's loop does not write
+    either: a thread that writes them takes time from the steps."""
     recipe = (f"[optimizer.adamw]\nlearning_rate = {ADAMW_RATE}" if optimizer == "adamw"
               else f"[optimizer.sgd]\nlearning_rate = {case.rate}\nmomentum = {case.momentum}")
     loss = f"\n[loss.{case.loss}]\n" if case.loss else ""
@@ -146,6 +147,8 @@ path = "{name}/data.safetensors"
 max_steps = {STEPS}
 batch_size = {BATCH}
 {recipe}
+[checkpoint]
+every_epochs = 1000
 [logging]
 scalar_every_steps = 1
 [resources]

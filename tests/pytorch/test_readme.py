@@ -28,13 +28,15 @@ class Readme(unittest.TestCase):
             (data / "own.toml").write_text(job)
             daemon = compare.Daemon(pathlib.Path(folder))
             self.addCleanup(daemon.stop)
-            daemon.ctl("submit", "own.toml", "--watch")
+            submit, *downloads = re.findall(r"^    torchctl (.*)$", section, re.MULTILINE)
+            daemon.ctl(*submit.split())
             name = daemon.jobs()[0]["name"]
-            daemon.ctl("download", name, "artifacts/model.safetensors")
+            for command in downloads:
+                daemon.ctl(*command.replace("JOB", name).split())
             exec(after, names)
-            model, x, y = names["model"].eval(), names["x"], names["y"]
-            accuracy = (model(x[1600:]).argmax(1) == y[1600:]).float().mean().item()
-            self.assertGreater(accuracy, 0.75)
+            x, y = names["x"][1600:], names["y"][1600:]
+            for model in (names["model"].eval(), names["graph"]):
+                self.assertGreater((model(x).argmax(1) == y).float().mean().item(), 0.75)
 
 
 if __name__ == "__main__":

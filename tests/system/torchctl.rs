@@ -18,6 +18,13 @@ fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
+#[test]
+fn the_example_of_an_exported_model_is_trained() {
+    let daemon = Setup::new().data_root("tests/data/exported".as_ref()).start();
+    let (code, out, err) = told(&daemon.ctl(&["submit", "examples/gpt.toml", "--watch"]));
+    assert!(code == 0 && out.contains("succeeded: trained to the end"), "{out}{err}");
+}
+
 const SHORT: [&str; 2] = ["--set", "training.max_steps=20"];
 
 #[test]

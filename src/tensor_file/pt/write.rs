@@ -221,7 +221,7 @@ mod tests {
         assert!((file.len() as u64) < own + 3_000, "the tied storage is written once");
     }
 
-    /// `tests/python/load_pt.py` has shown that PyTorch loads the golden file.
+    /// `tests/pytorch/load_pt.py` has shown that PyTorch loads the golden file.
     #[test]
     fn what_is_written_is_byte_for_byte_what_pytorch_has_loaded() {
         let tensors = [

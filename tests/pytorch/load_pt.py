@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Loads tests/data/golden/pt/written.pt, which torchd has written, as users of PyTorch do.
 
-    python tests/python/load_pt.py tests/data/golden/pt/written.pt
+    python tests/pytorch/load_pt.py tests/data/golden/pt/written.pt
 """
 import sys
 
