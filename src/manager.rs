@@ -142,9 +142,12 @@ pub struct Manager {
     /// Asks the runner for its operators.
     supervisor: Supervisor,
     /// The operators of that libtorch, once a request has asked for them. Held while they are listed.
-    operators: Arc<tokio::sync::Mutex<Option<(Found, Arc<OperatorList>)>>>,
+    operators: Arc<tokio::sync::Mutex<Option<Listed>>>,
     settings: Arc<ManagerSettings>,
 }
+
+/// A libtorch, and its operators.
+type Listed = (Found, Arc<OperatorList>);
 
 /// The requests that the task takes.
 enum Command {
