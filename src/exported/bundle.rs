@@ -1,6 +1,6 @@
 //! A model as a job names it: one archive with the graphs `train` and `eval`, or one file a graph.
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use super::operators::Operators;
 use super::problem::Problem;
 use super::refusal::Refusal;
 use super::summary::Summary;
+use crate::shortage::Unjudged;
 use crate::tensor_file::{self, ReaderAt, Tensor, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
 
 /// The names of the graphs in an archive with both.
@@ -42,8 +43,7 @@ pub struct Refused {
     pub side: Side,
     /// The finding, and the remedy: words that follow the file's path.
     pub what: String,
-    /// The system's number of an error that kept the file from being read: nothing is known of it
-    /// then.
+    /// The system's number of an error that kept the file from being read.
     pub os_error: Option<i32>,
 }
 
@@ -69,6 +69,13 @@ pub struct Verdict {
     pub summary: Summary,
 }
 
+impl Refused {
+    /// The reason for which nothing is known of the file; None where it is wrong.
+    pub fn unjudged(&self) -> Option<Unjudged> {
+        self.os_error.map(io::Error::from_raw_os_error).as_ref().and_then(Unjudged::of)
+    }
+}
+
 impl Side {
     /// Its field in a spec, within the section.
     pub fn field(self) -> &'static str {
@@ -82,7 +89,8 @@ impl Side {
         Refused { side: self, what: what.to_string(), os_error: None }
     }
 
-    fn of_problem(self, problem: Problem) -> Refused {
+    /// The refusal of its file for a problem.
+    pub fn of_problem(self, problem: Problem) -> Refused {
         let os_error = match &problem {
             Problem::File(tensor_file::Problem::Unreadable(error)) => error.raw_os_error(),
             _ => None,
@@ -110,7 +118,7 @@ impl Bundle {
         let eval = match &eval_archive {
             None => own_eval,
             Some(_) if own_eval.is_some() => {
-                let what = "is set, and the archive of path has a graph eval; leave one of them out";
+                let what = "is not needed: the archive of path has a graph eval; leave one of them out";
                 return Err(vec![Side::EvalPath.refuses(what)]);
             }
             Some(other) => Some(graph_of(other, EVAL).map_err(|what| vec![Side::EvalPath.refuses(what)])?),

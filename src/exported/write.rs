@@ -10,10 +10,8 @@ use std::io::{self, Write};
 use rawzip::ZipArchiveWriter;
 
 use super::archive::Archive;
-use super::earlier;
-use super::problem::{Problem, Result};
 use super::stored::Stored;
-use crate::tensor_file::{self, ReaderAt, Tensor};
+use crate::tensor_file::{Problem, ReaderAt, Tensor};
 
 /// Entries that tell of a step with the old values. (`python/torchd_export.py`)
 const OLD_STEP: [&str; 2] = ["extra/torchd.json", "data/torchd/"];
@@ -23,16 +21,17 @@ const OLD_STEP: [&str; 2] = ["extra/torchd.json", "data/torchd/"];
 /// name and storage.
 ///
 /// # Errors
-/// Those of reading, of writing and of `values`; and where that gives another number of bytes.
+/// Those of reading, of writing and of `values`; where that gives another number of bytes; and for
+/// the container of PyTorch 2.7.
 pub fn write<W: Write>(
     out: W,
     archive: &Archive,
     source: &dyn ReaderAt,
     mut values: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>,
-) -> Result<W> {
+) -> io::Result<W> {
     if !archive.can_be_written() {
         let what = "it is the container of PyTorch 2.7, which is not written: export the model again with 2.8 or newer";
-        return Err(Problem::unsupported(earlier::PROGRAM, what));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, what));
     }
     let mut storages: HashMap<(u64, u64), Vec<&Stored>> = HashMap::new();
     for model in archive.models.values() {
@@ -51,20 +50,23 @@ pub fn write<W: Write>(
         if OLD_STEP.iter().any(|old| own.starts_with(old)) {
             continue;
         }
-        let place = archive.entries.place(name)?;
-        let mut bytes = archive.entries.bytes(source, name, u64::MAX)?;
+        let place = archive.entries.place(name).map_err(unread)?;
+        let mut bytes = archive.entries.bytes(source, name, u64::MAX).map_err(unread)?;
         for stored in storages.get(&(place.start, place.end - place.start)).into_iter().flatten() {
-            if let Some(values) = values(&stored.tensor.name).map_err(unwritable)? {
-                scatter(&stored.tensor, &values, &mut bytes).map_err(unwritable)?;
+            if let Some(values) = values(&stored.tensor.name)? {
+                scatter(&stored.tensor, &values, &mut bytes)?;
             }
         }
-        put(&mut written, name, &bytes).map_err(unwritable)?;
+        put(&mut written, name, &bytes)?;
     }
-    written.finish().map_err(|error| unwritable(io::Error::other(error)))
+    written.finish().map_err(io::Error::other)
 }
 
-fn unwritable(error: io::Error) -> Problem {
-    Problem::File(tensor_file::Problem::Unreadable(error))
+fn unread(problem: Problem) -> io::Error {
+    match problem {
+        Problem::Unreadable(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidData, format!("the archive {other}")),
+    }
 }
 
 fn put<W: Write>(archive: &mut ZipArchiveWriter<W>, name: &str, content: &[u8]) -> io::Result<()> {

@@ -37,7 +37,7 @@ pub(crate) fn assemble(
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let trained_on = TrainedOn::of(&order.inputs, &facts);
-    let opened = model::open(&mut spec.model, folder)?;
+    let opened = model::open(&mut spec.model, folder, loaded.is_none())?;
     if let Some(loaded) = &loaded {
         loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
     }

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
-use tch::{Device, Tensor};
-use torchd::exported::bundle::{Refused, Source, Verdict};
+use tch::{Device, TchError, Tensor};
+use torchd::exported::bundle::{Refused, Side, Source, Verdict};
 use torchd::exported::operators::Operators;
-use torchd::exported::{self, Bundle, Problem, SeededStep};
+use torchd::exported::{self, Bundle, SeededStep};
 use torchd::job::spec::model::Exported as Settings;
 use torchd::journal::{JobFolder, write_whole_by};
 use torchd::proto::v1::JobEndReason;
+use torchd::shortage::Unjudged;
 use torchd::tensor_file::Positioned;
 
 use super::{Mode, Network, Outputs, Parameters};
@@ -18,6 +19,7 @@ use crate::exported::{Exported, Part};
 use crate::failure::{Failure, Result};
 use crate::feed::Batch;
 use crate::graph::Value;
+use crate::inputs::failure;
 use crate::stateful::{Stateful, Tensors};
 
 /// The files of a model, read and judged once more: they may have changed since the request, or
@@ -30,12 +32,21 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens the files in a job's folder, and tells the model what is in them.
-    pub(super) fn open(settings: &mut Settings, folder: &JobFolder) -> Result<Self> {
-        let open = |name: &str| File::open(folder.path().join(name)).map_err(Failure::storage(name));
+    /// Opens the files in a job's folder, and tells the model what is in them. A job that goes on is
+    /// paused where they are gone or damaged: a person may put them back.
+    pub(super) fn open(settings: &mut Settings, folder: &JobFolder, is_new: bool) -> Result<Self> {
+        let reason = if is_new { JobEndReason::BadData } else { JobEndReason::DataChanged };
+        let refused = |refused| refused_for(reason, refused);
+        let open = |name: &str| {
+            let failed = |error| unread(reason, &format!("its copy {name} in the job's folder"), &error);
+            File::open(folder.path().join(name)).map_err(failed)
+        };
         let path = open(JobFolder::EXPORTED)?;
         let eval_path = settings.eval_path.is_some().then(|| open(JobFolder::EXPORTED_EVAL)).transpose()?;
-        let size = |file: &File| file.metadata().map(|about| about.len()).map_err(Failure::storage("the model"));
+        let size = |file: &File| {
+            let about = file.metadata().map_err(|error| unread(reason, "its copy in the job's folder", &error));
+            about.map(|about| about.len())
+        };
         let (size_bytes, eval_bytes) = (size(&path)?, eval_path.as_ref().map(size).transpose()?);
         let bytes = Positioned(&path);
         let eval = eval_path.as_ref().map(Positioned);
@@ -57,31 +68,35 @@ impl Opened {
             let source = eval_path.as_ref().unwrap_or(&path);
             Part { source, model, judged }
         });
-        Ok(Exported::load(train, eval, &summary.tensors, device)?)
+        Exported::load(train, eval, &summary.tensors, device).map_err(|error| match error {
+            TchError::Io(error) => unread(JobEndReason::BadData, "its copy in the job's folder", &error),
+            other => other.into(),
+        })
     }
 
     /// Repeats the step that PyTorch recorded in the archive, if it has one. On the CPU, whatever
     /// the device of the job is: there the numbers are those of PyTorch.
     fn rehearse(&self) -> Result<()> {
         let path = Positioned(&self.path);
-        let step = SeededStep::read(&self.bundle.archive, &path).map_err(unreadable)?;
+        let step = SeededStep::read(&self.bundle.archive, &path)
+            .map_err(|problem| refused_for(JobEndReason::BadData, vec![Side::Path.of_problem(problem)]))?;
         let Some(step) = step else { return Ok(()) };
         let model = self.load(Device::Cpu)?;
         model.rehearse(&step, &path).map_err(of_graph)
     }
 }
 
-fn refused(refused: Vec<Refused>) -> Failure {
-    if let Some(Refused { what, .. }) = refused.iter().find(|refused| refused.os_error.is_some()) {
-        return Failure::new(JobEndReason::Storage, format!("model.exported: its copy {what}"));
-    }
+/// A failure for that reason, unless the files could not be read at all.
+fn refused_for(reason: JobEndReason, refused: Vec<Refused>) -> Failure {
+    let unjudged = refused.iter().find_map(Refused::unjudged);
     let words: Vec<_> =
         refused.into_iter().map(|refused| format!("{} {}", refused.side.field(), refused.what)).collect();
-    Failure::new(JobEndReason::BadData, format!("model.exported: {}", words.join("; ")))
+    failure(reason, format!("model.exported: {}", words.join("; ")), unjudged)
 }
 
-fn unreadable(problem: Problem) -> Failure {
-    Failure::new(JobEndReason::BadData, format!("model.exported: path {problem}"))
+/// A failure for a file that cannot be read.
+fn unread(reason: JobEndReason, which: &str, error: &io::Error) -> Failure {
+    failure(reason, format!("model.exported: {which} cannot be read: {error}"), Unjudged::of(error))
 }
 
 /// An error of an operator is one of the model, unless memory has run out.
@@ -133,8 +148,7 @@ impl Net {
             Some(tensor) => crate::checkpoint::bytes_of(tensor).map(Some).map_err(io::Error::other),
             None => Ok(None),
         };
-        let written = exported::write(BufWriter::new(file), archive, &Positioned(source), values);
-        written.map_err(io::Error::other)?.flush()
+        exported::write(BufWriter::new(file), archive, &Positioned(source), values)?.flush()
     }
 }
 
@@ -156,11 +170,14 @@ impl Network for Net {
             Some(sizes) => [batch.size].into_iter().chain(sizes.iter().copied()).collect::<Vec<_>>(),
             None => Vec::new(),
         };
-        let is_number = |metric: &Tensor| metric.dim() == 0;
-        if found != right || metrics.len() != self.metrics || !metrics.iter().all(is_number) {
-            let what =
-                format!("its graph returns {found:?} with {} more, and the archive tells {right:?}", metrics.len());
-            return Err(bad(what));
+        let numbers = metrics.iter().filter(|metric| metric.dim() == 0).count();
+        if found != right || [metrics.len(), numbers] != [self.metrics; 2] {
+            return Err(bad(format!(
+                "its graph returned {found:?} and {} metrics, {numbers} of them single numbers; by its archive it \
+                 returns {right:?} and {} metrics",
+                metrics.len(),
+                self.metrics
+            )));
         }
         Ok(Outputs { output, metrics })
     }
