@@ -36,7 +36,7 @@ use crate::job::end;
 use crate::manager::{Manager, ManagerSettings};
 use crate::metrics::Metrics;
 use crate::mirror;
-use crate::model_judge::{self, ModelJudgeArguments, judge_model};
+use crate::model_judge::{self, judge_model};
 use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
@@ -65,7 +65,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return run_shim(arguments);
     }
     if arguments.get(1).is_some_and(|first| first == model_judge::MODE) {
-        return run_model_judge(arguments);
+        return judge_model();
     }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -122,18 +122,6 @@ fn run_shim(mut arguments: Vec<OsString>) -> ExitCode {
     arguments.remove(1);
     match ShimArguments::try_parse_from(arguments) {
         Ok(arguments) => shim(arguments),
-        Err(error) => {
-            let _ = error.print();
-            ExitCode::from(startup::EXIT_SETTINGS)
-        }
-    }
-}
-
-/// We are not the daemon but the process that reads a model for it.
-fn run_model_judge(mut arguments: Vec<OsString>) -> ExitCode {
-    arguments.remove(1);
-    match ModelJudgeArguments::try_parse_from(arguments) {
-        Ok(arguments) => judge_model(&arguments),
         Err(error) => {
             let _ = error.print();
             ExitCode::from(startup::EXIT_SETTINGS)

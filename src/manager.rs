@@ -54,6 +54,7 @@ use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
+use creation::Listed;
 pub use error::JobError;
 use file_work::FileWork;
 pub use job_json::{JobFile, JobFileError};
@@ -140,8 +141,8 @@ pub struct Manager {
     promised: Promised,
     /// Asks the runner for its operators.
     supervisor: Supervisor,
-    /// Held while the list of operators is made.
-    listing: Arc<tokio::sync::Mutex<()>>,
+    /// None before a request has asked for operators. Held while they are listed.
+    operators: Arc<tokio::sync::Mutex<Option<Listed>>>,
     settings: Arc<ManagerSettings>,
 }
 
@@ -236,7 +237,7 @@ impl Manager {
             held_bytes,
             promised: Promised::default(),
             supervisor: lister,
-            listing: Arc::default(),
+            operators: Arc::default(),
             settings,
         })
     }

@@ -1,30 +1,29 @@
 //! Judges exported models in a process of their own, which reads the bytes of strangers in place of
 //! the daemon: whatever a file makes of it, it is killed and nothing else is hurt.
 //!
-//! The child gets the files open, through a socket, and no path but that of the list of operators.
-//! Its memory, time and files are limited. It answers with a summary of the model or with everything
-//! that is wrong with it, as JSON on its standard output, and dies with whoever started it.
+//! The child gets all that it reads open, through a socket, and can open nothing itself. Its memory
+//! and time are limited. It answers with a summary of the model or with everything that is wrong
+//! with it, as JSON on its standard output, and dies with whoever started it.
 
 mod child;
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Seek};
+use std::io::{self, IoSlice, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-pub use child::{ModelJudgeArguments, judge_model};
+pub use child::judge_model;
 
 use crate::exported::Summary;
 use crate::exported::bundle::Refused;
@@ -37,6 +36,27 @@ pub const MODE: &str = "--judge-model";
 const LIMIT: Duration = Duration::from_secs(50);
 /// The client may leave meanwhile: it is asked for at this interval.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// Files that a child gets, at most: the list of operators and those of the model.
+const MOST_FILES: usize = 3;
+
+/// The operators of a libtorch, as `torchd-runner operators` prints them. They lie in memory, where
+/// children read them and nobody can change them.
+#[derive(Debug)]
+pub struct OperatorList(File);
+
+impl OperatorList {
+    /// Keeps a list.
+    ///
+    /// # Errors
+    /// If the machine has no memory or descriptor for it.
+    pub fn new(schemas: &[u8]) -> io::Result<Self> {
+        let mut file = File::from(memfd_create("operators", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+        file.write_all(schemas)?;
+        fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
+        Ok(Self(file))
+    }
+}
 
 /// The answer of a child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,19 +81,22 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// Judges the model in these files by a list of operators as `torchd-runner operators` prints it.
-/// Blocks, and ends early where nobody waits any more.
+/// Judges the model in these files by the operators of a libtorch. Blocks, and ends early where
+/// nobody waits any more.
 ///
 /// # Errors
 /// Everything that is wrong with the model, or why that cannot be told.
-pub fn judge(path: &File, eval_path: Option<&File>, operators: &Path, wanted: &Wanted) -> Result<Summary, Refusal> {
+pub fn judge(
+    path: &File,
+    eval_path: Option<&File>,
+    operators: &OperatorList,
+    wanted: &Wanted,
+) -> Result<Summary, Refusal> {
     let answer = memfd_create("model-judge", MemfdFlags::CLOEXEC).map_err(io::Error::from)?;
     let (ours, its) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(io::Error::from)?;
     let child = Command::new("/proc/self/exe")
         .arg(MODE)
-        .arg("--operators")
-        .arg(operators)
         .env_clear()
         .current_dir("/")
         .process_group(0)
@@ -82,7 +105,7 @@ pub fn judge(path: &File, eval_path: Option<&File>, operators: &Path, wanted: &W
         .stderr(Stdio::null())
         .spawn()?;
     let mut child = Ending(child);
-    send(&ours, path, eval_path)?;
+    send(&ours, [&operators.0, path].into_iter().chain(eval_path))?;
     let status = child.wait(wanted)?;
     let mut answer = File::from(answer);
     answer.rewind()?;
@@ -105,10 +128,10 @@ pub fn judge(path: &File, eval_path: Option<&File>, operators: &Path, wanted: &W
     }
 }
 
-/// Hands the files over: the first is that of `path`.
-fn send(socket: &OwnedFd, path: &File, eval_path: Option<&File>) -> io::Result<()> {
-    let files: Vec<_> = [path].into_iter().chain(eval_path).map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+/// Hands files over: the list of operators, that of `path`, and perhaps that of `eval_path`.
+fn send<'a>(socket: &OwnedFd, files: impl Iterator<Item = &'a File>) -> io::Result<()> {
+    let files: Vec<_> = files.map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
     let mut message = SendAncillaryBuffer::new(&mut space);
     message.push(SendAncillaryMessage::ScmRights(&files));
     // A message without a byte is none.

@@ -1,7 +1,7 @@
 //! Judges a request: everything that can be known before training is told here, all mistakes at
 //! once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::job::spec::{self, DataFacts, Demands, Device, Fitted, HostMemory, Res
 use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{Manifest, TrainedOn};
 use crate::mirror;
+use crate::model_judge::OperatorList;
 use crate::proto::v1;
 use crate::shortage::Unjudged;
 
@@ -63,8 +64,8 @@ pub(super) struct Machine {
     pub(super) gpu_block: Option<String>,
     /// The GPUs.
     pub(super) slots: Vec<GpuSlot>,
-    /// The list of the operators of libtorch; None where no model asks for it.
-    pub(super) operators: Option<PathBuf>,
+    /// The operators of libtorch; None where no model asks for them.
+    pub(super) operators: Option<Arc<OperatorList>>,
 }
 
 /// Judges a request on a thread for files: data files are read.

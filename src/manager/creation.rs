@@ -2,7 +2,7 @@
 //! and handed to the task. Nothing is copied before there is known to be room for it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -10,14 +10,20 @@ use tokio::sync::watch;
 use super::admission::Machine;
 use super::file_work::Files;
 use super::staging::{self, Copies, Staged};
-use super::task::blocking;
 use super::{Admitted, Command, JobError, Manager, View, admission, task};
 use crate::gate::Wanted;
-use crate::job::probe::ProbeReport;
+use crate::job::probe::{Found, ProbeReport};
 use crate::job::{State, spec};
-use crate::journal::write_whole;
+use crate::model_judge::OperatorList;
 use crate::proto::{json, v1};
 use crate::store::Asked;
+
+/// The operators of a libtorch that the runner finds.
+#[derive(Debug)]
+pub(super) struct Listed {
+    libtorch: Found,
+    operators: Arc<OperatorList>,
+}
 
 impl Manager {
     /// Judges a request and queues its job. A request that was made before under this id gets the
@@ -95,23 +101,20 @@ impl Manager {
         admission::admit(spec.clone(), settings, machine, known, &self.judging).await
     }
 
-    /// The list of the operators of libtorch. It is made once for each version, and outlives the
-    /// daemon.
-    async fn operators(&self, probe: &ProbeReport) -> Result<PathBuf, JobError> {
-        let version = &probe.libtorch.version;
-        let path = self.settings.jobs_dir.with_file_name(format!("torchd.operators-{version}"));
-        let _alone = self.listing.lock().await;
-        let known = path.clone();
-        if !blocking(move || known.try_exists()).await.map_err(JobError::folder("the state folder cannot be read"))? {
-            let listed = self.supervisor.operators().await.map_err(|error| match error.is_shortage() {
-                true => JobError::Shortage { what: error.to_string() },
-                false => JobError::RunnerBroken(error.to_string()),
-            })?;
-            let to = path.clone();
-            let written = blocking(move || write_whole(&to, &listed)).await;
-            written.map_err(JobError::folder("the list of operators cannot be written"))?;
+    /// The operators of libtorch. The runner lists them once for each libtorch that it finds.
+    async fn operators(&self, probe: &ProbeReport) -> Result<Arc<OperatorList>, JobError> {
+        let mut known = self.operators.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| known.libtorch == probe.libtorch) {
+            return Ok(known.operators.clone());
         }
-        Ok(path)
+        let schemas = self.supervisor.operators().await.map_err(|error| match error.is_shortage() {
+            true => JobError::Shortage { what: error.to_string() },
+            false => JobError::RunnerBroken(error.to_string()),
+        })?;
+        let short = |error| JobError::Shortage { what: format!("the list of operators cannot be kept: {error}") };
+        let operators = Arc::new(OperatorList::new(&schemas).map_err(short)?);
+        *known = Some(Listed { libtorch: probe.libtorch.clone(), operators: operators.clone() });
+        Ok(operators)
     }
 }
 

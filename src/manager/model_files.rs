@@ -1,21 +1,22 @@
 //! The files of a model that a request names: opened beneath the data roots, judged, and copied by
 //! their descriptors.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::ManagerSettings;
 use super::warm_start::Source;
 use crate::gate::Wanted;
+use crate::job::Violations;
 use crate::job::spec::Model;
-use crate::job::{Violation, Violations};
 use crate::journal::JobFolder;
-use crate::model_judge::{self, Refusal};
+use crate::model_judge::{self, OperatorList, Refusal, Side};
 use crate::shortage::Unjudged;
 
 /// A file of a model.
 #[derive(Debug)]
 pub(super) struct ModelFile {
+    /// Its field in the spec.
+    pub(super) field: String,
     /// Its name in the job's folder.
     pub(super) name: &'static str,
     /// The file.
@@ -27,14 +28,15 @@ pub(super) struct ModelFile {
 pub(super) fn judge(
     model: &mut Model,
     settings: &ManagerSettings,
-    operators: &Path,
+    operators: &OperatorList,
     wanted: &Wanted,
     wrong: &mut Violations,
 ) -> Vec<ModelFile> {
     let before = wrong.0.len();
     let section = format!("model.{}", model.name());
     let mut files = Vec::new();
-    for (field, path) in model.files() {
+    let names = [JobFolder::EXPORTED, JobFolder::EXPORTED_EVAL];
+    for ((field, path), name) in model.files().into_iter().zip(names) {
         let field = format!("{section}.{field}");
         match settings.data_roots.open(path) {
             Err(problem) => wrong.add_found(field, problem.to_string(), problem.unjudged()),
@@ -43,7 +45,7 @@ pub(super) fn judge(
                     let what = format!("is {path:?}, which cannot be read: {error}");
                     wrong.add_found(field, what, Unjudged::of(&error));
                 }
-                Ok(source) => files.push(source),
+                Ok(source) => files.push(ModelFile { field, name, source }),
             },
         }
     }
@@ -53,26 +55,22 @@ pub(super) fn judge(
     let Model::Exported(exported) = model else { return Vec::new() };
     let [path, rest @ ..] = files.as_slice() else { return Vec::new() };
     let eval_path = rest.first();
-    match model_judge::judge(&path.file, eval_path.map(|source| &source.file), operators, wanted) {
+    match model_judge::judge(&path.source.file, eval_path.map(|file| &file.source.file), operators, wanted) {
         Ok(summary) => exported.summary = Some(Arc::new(summary)),
         Err(Refusal::Process(error)) => {
             let unjudged = Unjudged::of(&error).unwrap_or(Unjudged::Shortage);
-            wrong.add_found(format!("{section}.path"), format!("cannot be judged: {error}"), Some(unjudged));
+            wrong.add_found(&path.field, format!("cannot be judged: {error}"), Some(unjudged));
         }
         Err(Refusal::Files(refused)) => {
             for refused in refused {
-                let field = format!("{section}.{}", refused.side.field());
-                let place = match refused.side {
-                    model_judge::Side::Path => path,
-                    model_judge::Side::EvalPath => eval_path.unwrap_or(path),
+                let file = match refused.side {
+                    Side::Path => path,
+                    Side::EvalPath => eval_path.unwrap_or(path),
                 };
-                let error = refused.os_error.map(std::io::Error::from_raw_os_error);
-                let description = format!("{} {}", place.path.display(), refused.what);
-                let unjudged = error.as_ref().and_then(Unjudged::of);
-                wrong.0.push(Violation { field, description, unjudged });
+                let what = format!("{} {}", file.source.path.display(), refused.what);
+                wrong.add_found(&file.field, what, refused.unjudged());
             }
         }
     }
-    let names = [JobFolder::EXPORTED, JobFolder::EXPORTED_EVAL];
-    names.into_iter().zip(files).map(|(name, source)| ModelFile { name, source }).collect()
+    files
 }

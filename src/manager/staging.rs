@@ -77,10 +77,11 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    fn new(jobs_dir: &Path, number: u64) -> io::Result<Self> {
+    /// Makes the folder.
+    fn new(jobs_dir: &Path, number: u64) -> io::Result<(Self, PathBuf)> {
         let path = jobs_dir.join(format!("{STAGED}{number:016x}"));
         fs::create_dir(&path)?;
-        Ok(Self { path: Some(path) })
+        Ok((Self { path: Some(path.clone()) }, path))
     }
 
     /// Moves what was made ready into the folder of the job that it was made for.
@@ -133,17 +134,31 @@ pub(super) fn stage(
     promised: &Promised,
     wanted: &Wanted,
 ) -> Result<Staged, JobError> {
-    let failed = |error: io::Error| match error.kind() {
+    let left = || Ok(Left { state: left, disk: free(jobs_dir)? });
+    let mut room = promised.room(copies.size_bytes(), left)?;
+    let failed = JobError::folder("what the job begins with cannot be copied");
+    let (staged, place) = Staged::new(jobs_dir, number).map_err(failed)?;
+    fault::point("staging");
+    for file in &copies.model {
+        let copied = copy(&file.source, &place.join(file.name), &mut room, wanted);
+        copied.map_err(|error| uncopied(&file.field, error))?;
+    }
+    if let Some(warm) = &copies.warm {
+        copy_warm(warm, &place, &mut room, wanted).map_err(|error| uncopied("warm_start", error))?;
+    }
+    Ok(staged)
+}
+
+/// The error for a file that could not be copied: it may have changed since it was judged.
+fn uncopied(field: &str, error: io::Error) -> JobError {
+    match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             let mut wrong = Violations::default();
-            wrong.add(if copies.warm.is_some() { "warm_start" } else { "model" }, error.to_string());
+            wrong.add(field, error.to_string());
             JobError::Invalid(wrong)
         }
         _ => JobError::folder("what the job begins with cannot be copied")(error),
-    };
-    let left = || Ok(Left { state: left, disk: free(jobs_dir)? });
-    let mut room = promised.room(copies.size_bytes(), left)?;
-    fill(copies, jobs_dir, number, &mut room, wanted).map_err(failed)
+    }
 }
 
 /// Bytes that the disk of a folder has left.
@@ -153,20 +168,14 @@ fn free(folder: &Path) -> io::Result<u64> {
     Ok(if disk.f_blocks == 0 { u64::MAX } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
 }
 
-fn fill(copies: &Copies, jobs_dir: &Path, number: u64, room: &mut Promise, wanted: &Wanted) -> io::Result<Staged> {
-    let staged = Staged::new(jobs_dir, number)?;
-    let Some(place) = staged.path.clone() else { return Ok(staged) };
-    fault::point("staging");
-    for file in &copies.model {
-        copy(&file.source, &place.join(file.name), room, wanted)?;
-    }
-    match &copies.warm {
-        None => {}
-        Some(Warm::Weights(source)) => {
+/// Copies the beginning of a job.
+fn copy_warm(warm: &Warm, place: &Path, room: &mut Promise, wanted: &Wanted) -> io::Result<()> {
+    match warm {
+        Warm::Weights(source) => {
             let name = JobFolder::warm_start(Format::of(&source.file)?);
-            copy(source, &place.join(name), room, wanted)?;
+            copy(source, &place.join(name), room, wanted)
         }
-        Some(Warm::Checkpoint { folder, checkpoint }) => {
+        Warm::Checkpoint { folder, checkpoint } => {
             let to = place.join(JobFolder::checkpoint_name(checkpoint.step()));
             fs::create_dir_all(&to)?;
             for told in &checkpoint.manifest.files {
@@ -174,10 +183,9 @@ fn fill(copies: &Copies, jobs_dir: &Path, number: u64, room: &mut Promise, wante
                 copy(&source, &to.join(&told.name), room, wanted)?;
             }
             // Last, as in every checkpoint: with it the folder is one.
-            write_whole(&Manifest::path(&to), &serde_json::to_vec_pretty(&checkpoint.manifest)?)?;
+            write_whole(&Manifest::path(&to), &serde_json::to_vec_pretty(&checkpoint.manifest)?)
         }
     }
-    Ok(staged)
 }
 
 /// Copies a file as far as it went when it was judged. The kernel copies, and shares the blocks

@@ -68,7 +68,12 @@ impl Supervisor {
 
     /// The schemas of the operators that a runner finds, one a line.
     pub async fn operators(&self) -> Result<Vec<u8>, ProbeError> {
-        Ok(self.ask("operators").await?.stdout)
+        let answer = self.ask("operators").await?;
+        // By a list that is none every model would be refused.
+        if !answer.stdout.starts_with(b"aten::") {
+            return Err(self.failed("operators", &answer, "its answer is no list of operators".into()));
+        }
+        Ok(answer.stdout)
     }
 
     /// The answer of a runner that is asked something.
