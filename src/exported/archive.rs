@@ -12,6 +12,8 @@ use crate::tensor_file::{self, ReaderAt, archive as zip};
 
 /// The program of a model in JSON, at most: that of ResNet-50 has 1 MB.
 const MOST_JSON_BYTES: u64 = 64 << 20;
+/// The JSON of an archive, at most: it is kept, or what is made of it.
+const MOST_JSON_BYTES_TOGETHER: u64 = 128 << 20;
 /// The entry by which an archive is known.
 const FORMAT: &str = "archive_format";
 /// Models in an archive, at most.
@@ -83,6 +85,13 @@ impl Archive {
             .collect();
         if names.is_empty() || names.len() > MOST_MODELS {
             let what = format!("it holds {} models; from 1 to {MOST_MODELS} are taken", names.len());
+            return Err(Problem::unsupported("models/", what));
+        }
+        let documents = entries.names().filter(|name| name.ends_with(".json"));
+        let sizes = documents.map(|name| entries.place(name).map(|place| place.end - place.start));
+        let bytes: u64 = sizes.sum::<std::result::Result<_, _>>()?;
+        if bytes > MOST_JSON_BYTES_TOGETHER {
+            let what = format!("its JSON has {bytes} bytes; {MOST_JSON_BYTES_TOGETHER} at most are read");
             return Err(Problem::unsupported("models/", what));
         }
         let mut archive = Self { entries, folder, models: BTreeMap::new() };
