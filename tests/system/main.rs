@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod archives;
 mod artifacts;
 mod bad_data;
 mod bad_requests;
@@ -17,6 +18,8 @@ mod deploy;
 mod diverged;
 mod earlier;
 mod endurance;
+mod exported;
+mod exported_bad;
 mod first_job;
 mod full_disk;
 mod gpu_jobs;
@@ -26,11 +29,13 @@ mod inspect;
 mod limits;
 mod memory;
 mod mirror;
+mod model_judge;
 mod mounts;
 mod nvml;
 mod old_database;
 mod pip;
 mod private;
+mod processor;
 mod prometheus;
 mod protocol;
 mod queue;

@@ -31,7 +31,7 @@ fn seams() -> v1::JobSpec {
     }
 }
 
-fn retried(max_restarts: u32, spec: v1::JobSpec) -> v1::JobSpec {
+pub(crate) fn retried(max_restarts: u32, spec: v1::JobSpec) -> v1::JobSpec {
     let at_once = Some(prost_types::Duration::default());
     v1::JobSpec { retry: Some(v1::Retry { max_restarts, initial_backoff: at_once, ..v1::Retry::default() }), ..spec }
 }
@@ -39,14 +39,14 @@ fn retried(max_restarts: u32, spec: v1::JobSpec) -> v1::JobSpec {
 /// What a job has computed: its result, its last checkpoint, and every scalar that does not tell of
 /// time or of the machine.
 #[derive(PartialEq)]
-struct Outcome {
+pub(crate) struct Outcome {
     result: Vec<u8>,
     state: Vec<u8>,
     scalars: BTreeMap<String, Vec<(u64, u64)>>,
 }
 
 impl Outcome {
-    async fn of(daemon: &Daemon, job: &v1::Job) -> Self {
+    pub(crate) async fn of(daemon: &Daemon, job: &v1::Job) -> Self {
         let folder = daemon.job_folder(&job.name);
         let step = job.progress.as_ref().unwrap().step;
         let mut scalars = BTreeMap::new();
@@ -72,7 +72,7 @@ impl Outcome {
         }
     }
 
-    fn assert_same(&self, other: &Self) {
+    pub(crate) fn assert_same(&self, other: &Self) {
         for (tag, points) in &self.scalars {
             let theirs = &other.scalars[tag];
             let apart = points.iter().zip(theirs).find(|(one, other)| one != other);

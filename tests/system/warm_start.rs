@@ -329,7 +329,7 @@ async fn what_cannot_be_begun_with_is_named_and_leaves_nothing_behind() {
 }
 
 /// The header and the values of a safetensors file.
-fn split(file: &[u8]) -> (serde_json::Map<String, Value>, Vec<u8>) {
+pub(crate) fn split(file: &[u8]) -> (serde_json::Map<String, Value>, Vec<u8>) {
     let (length, rest) = file.split_first_chunk().unwrap();
     let (header, values) = rest.split_at(u64::from_le_bytes(*length) as usize);
     let mut header: serde_json::Map<_, _> = serde_json::from_slice(header).unwrap();
@@ -337,7 +337,7 @@ fn split(file: &[u8]) -> (serde_json::Map<String, Value>, Vec<u8>) {
     (header, values.to_vec())
 }
 
-fn safetensors(header: &serde_json::Map<String, Value>, values: &[u8]) -> Vec<u8> {
+pub(crate) fn safetensors(header: &serde_json::Map<String, Value>, values: &[u8]) -> Vec<u8> {
     let header = serde_json::to_vec(header).unwrap();
     [&(header.len() as u64).to_le_bytes(), &header[..], values].concat()
 }

@@ -52,7 +52,7 @@ async fn result(daemon: &Daemon, spec: v1::JobSpec) -> std::path::PathBuf {
 }
 
 /// The fields that are wrong with a spec, each with what is told of it.
-async fn mistakes(daemon: &Daemon, spec: v1::JobSpec) -> Vec<(String, String)> {
+pub(crate) async fn mistakes(daemon: &Daemon, spec: v1::JobSpec) -> Vec<(String, String)> {
     let request = v1::ValidateJobRequest { spec: Some(spec) };
     let status = daemon.jobs().await.validate_job(request).await.unwrap_err();
     let wrong = status.get_details_bad_request().unwrap().field_violations;
