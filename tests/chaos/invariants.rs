@@ -11,7 +11,7 @@ use torchd::proto::v1::{self, JobEndReason, JobState, job_record::What};
 use torchd::tensorboard::EventReader;
 
 use super::follower::Seen;
-use super::reference::{Points, Reference, SCALARS_EVERY, STEPS, scalars};
+use super::reference::{Computed, Points, Reference, SCALARS_EVERY, STEPS, scalars};
 use super::round::{Round, Subject};
 
 /// What the daemon tells is true, and is what its followers were told.
@@ -28,7 +28,8 @@ pub(crate) async fn check_served(round: &mut Round, seen: &[(usize, Seen)], refe
         assert_eq!((&told.end, told.generation, told.state), (&job.end, job.generation, job.state), "{name}");
         assert_is_true_end(subject, &job, was_full);
         let found = scalars(round.daemon(), &name).await;
-        assert_is_reference(&name, &found, job.state() == JobState::Succeeded, reference);
+        let computed = reference.of(subject.kind);
+        assert_is_reference(&name, &found, job.state() == JobState::Succeeded, computed);
         assert_events(&round.folder(&name), &name, &found, job.state() == JobState::Succeeded);
         if job.mirror.is_some() {
             let copy = round.copied(&name).await;
@@ -76,7 +77,7 @@ fn assert_is_true_end(subject: &Subject, job: &v1::Job, was_full: bool) {
 }
 
 /// What was computed is what an unbroken job computes, bit for bit, or the beginning of it.
-fn assert_is_reference(name: &str, found: &BTreeMap<String, Points>, is_whole: bool, reference: &Reference) {
+fn assert_is_reference(name: &str, found: &BTreeMap<String, Points>, is_whole: bool, reference: &Computed) {
     for (tag, points) in found {
         let expected = &reference.scalars[tag];
         assert!(
@@ -135,7 +136,11 @@ pub(crate) fn check_left(round: &mut Round, seen: &[(usize, Seen)], reference: &
         assert_checkpoints(&folder);
         let result = folder.artifacts().join("model.safetensors");
         if result.exists() {
-            assert!(fs::read(&result).unwrap() == reference.result, "{}: the weights differ", subject.name);
+            assert!(
+                fs::read(&result).unwrap() == reference.of(subject.kind).result,
+                "{}: the weights differ",
+                subject.name
+            );
         }
     }
     let doctor = Command::new(env!("CARGO_BIN_EXE_torchd"))

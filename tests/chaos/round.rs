@@ -24,7 +24,7 @@ use super::daemon::{Daemon, LIMIT, Setup};
 use super::follower::{Seen, follow, is_lost};
 use super::invariants;
 use super::random::Random;
-use super::reference::{Reference, numbers};
+use super::reference::{Kind, Reference, models};
 use super::small_disk::SmallDisk;
 use super::spec;
 
@@ -37,6 +37,7 @@ const SMALL_DISK_EVERY: u64 = 4;
 /// A job of a round.
 pub(crate) struct Subject {
     pub(crate) name: String,
+    pub(crate) kind: Kind,
     pub(crate) max_restarts: u32,
     pub(crate) is_cancel_asked: bool,
     pub(crate) is_deleted: bool,
@@ -150,7 +151,7 @@ impl Round {
             disk.free();
         }
         for _ in 0..20 {
-            let mut setup = Setup::in_state(&self.state_dir);
+            let mut setup = Setup::in_state(&self.state_dir).data_root(models());
             for (key, value) in &self.settings {
                 setup = setup.set(key, value);
             }
@@ -229,12 +230,13 @@ impl Round {
         let stall_timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
         let retry = v1::Retry { max_restarts, initial_backoff: backoff, stall_timeout, ..v1::Retry::default() };
         let every_steps = Some(*self.random.of(&[37, 50, 111]));
+        let kind = *self.random.of(&Kind::ALL);
         let spec = v1::JobSpec {
             retry: Some(retry),
             checkpoint: Some(v1::Checkpoint { every_steps, ..v1::Checkpoint::default() }),
             priority: self.random.below(3) as i32,
             output: Some(v1::Output { mirror }),
-            ..numbers()
+            ..kind.numbers()
         };
         // The same request until somebody answers: it makes one job.
         let request_id = format!("{}-{}", self.seed, self.subjects.len());
@@ -245,9 +247,11 @@ impl Round {
                 Some(Ok(job)) => {
                     let pace = Duration::from_millis(*self.random.of(&[0, 0, 5, 60]));
                     let follower = tokio::spawn(follow(job.name.clone(), self.address.subscribe(), pace));
-                    self.note(format!("{} created, {max_restarts} restarts", job.name));
+                    self.note(format!("{} created, {kind:?}, {max_restarts} restarts", job.name));
+                    self.count(&format!("jobs of the kind {kind:?}"));
                     self.subjects.push(Subject {
                         name: job.name,
+                        kind,
                         max_restarts,
                         is_cancel_asked: false,
                         is_deleted: false,
