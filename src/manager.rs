@@ -43,18 +43,18 @@ use crate::compat::{Catalogue, explain_loader};
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::length::Place;
-use crate::job::probe::{Found, ProbeReport};
+use crate::job::probe::ProbeReport;
 use crate::job::{Job, JobId, Spec, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::mirror::Roots;
-use crate::model_judge::OperatorList;
 use crate::node::NodeSource;
 use crate::proto::v1;
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 pub use admission::Admitted;
+use creation::Listed;
 pub use error::JobError;
 use file_work::FileWork;
 pub use job_json::{JobFile, JobFileError};
@@ -141,13 +141,10 @@ pub struct Manager {
     promised: Promised,
     /// Asks the runner for its operators.
     supervisor: Supervisor,
-    /// The operators of that libtorch, once a request has asked for them. Held while they are listed.
+    /// None before a request has asked for operators. Held while they are listed.
     operators: Arc<tokio::sync::Mutex<Option<Listed>>>,
     settings: Arc<ManagerSettings>,
 }
-
-/// A libtorch, and its operators.
-type Listed = (Found, Arc<OperatorList>);
 
 /// The requests that the task takes.
 enum Command {

@@ -12,11 +12,18 @@ use super::file_work::Files;
 use super::staging::{self, Copies, Staged};
 use super::{Admitted, Command, JobError, Manager, View, admission, task};
 use crate::gate::Wanted;
-use crate::job::probe::ProbeReport;
+use crate::job::probe::{Found, ProbeReport};
 use crate::job::{State, spec};
 use crate::model_judge::OperatorList;
 use crate::proto::{json, v1};
 use crate::store::Asked;
+
+/// The operators of a libtorch that the runner finds.
+#[derive(Debug)]
+pub(super) struct Listed {
+    libtorch: Found,
+    operators: Arc<OperatorList>,
+}
 
 impl Manager {
     /// Judges a request and queues its job. A request that was made before under this id gets the
@@ -97,10 +104,8 @@ impl Manager {
     /// The operators of libtorch. The runner lists them once for each libtorch that it finds.
     async fn operators(&self, probe: &ProbeReport) -> Result<Arc<OperatorList>, JobError> {
         let mut known = self.operators.lock().await;
-        if let Some((libtorch, operators)) = &*known
-            && *libtorch == probe.libtorch
-        {
-            return Ok(operators.clone());
+        if let Some(known) = known.as_ref().filter(|known| known.libtorch == probe.libtorch) {
+            return Ok(known.operators.clone());
         }
         let schemas = self.supervisor.operators().await.map_err(|error| match error.is_shortage() {
             true => JobError::Shortage { what: error.to_string() },
@@ -108,7 +113,7 @@ impl Manager {
         })?;
         let short = |error| JobError::Shortage { what: format!("the list of operators cannot be kept: {error}") };
         let operators = Arc::new(OperatorList::new(&schemas).map_err(short)?);
-        *known = Some((probe.libtorch.clone(), operators.clone()));
+        *known = Some(Listed { libtorch: probe.libtorch.clone(), operators: operators.clone() });
         Ok(operators)
     }
 }

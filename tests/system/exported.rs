@@ -12,6 +12,7 @@ use torchd::proto::v1::training::Length;
 use torchd::proto::v1::warm_start::Source;
 
 use super::daemon::{Daemon, Setup, wait_for};
+use super::processor;
 use super::resume::{Outcome, retried};
 use super::spec;
 use super::warm_start::{safetensors, split};
@@ -84,20 +85,6 @@ async fn artifacts(daemon: &Daemon, name: &str) -> Vec<String> {
     artifacts.iter().filter_map(|artifact| Some(artifact.name.strip_prefix(&folder)?.to_owned())).collect()
 }
 
-/// Whether this processor computes as the one on which PyTorch wrote the reference: others differ in
-/// the last bits.
-fn is_processor_of(reference: &Value) -> bool {
-    let flags = fs::read_to_string("/proc/cpuinfo").unwrap();
-    let has = |flag: &str| flags.split_whitespace().any(|found| found == flag);
-    // As `at::cpuinfo` decides.
-    let found = match () {
-        () if ["avx512vl", "avx512bw", "avx512dq", "fma"].iter().all(|flag| has(flag)) => "AVX512",
-        () if has("avx2") && has("fma") => "AVX2",
-        () => "DEFAULT",
-    };
-    reference["cpu"] == found
-}
-
 /// Holds the losses of a job that trained `cnn` against those of PyTorch.
 async fn assert_losses_of_pytorch(daemon: &Daemon, name: &str) {
     let reference = fs::read(Path::new(MODELS).join("cnn/reference.json")).unwrap();
@@ -105,12 +92,12 @@ async fn assert_losses_of_pytorch(daemon: &Daemon, name: &str) {
     let losses = reference["runs"]["sgd"]["losses"].as_array().unwrap();
     let expected: Vec<_> = losses.iter().map(|loss| loss.as_f64().unwrap()).collect();
     let found = scalars(daemon, name, "loss/train").await;
-    if is_processor_of(&reference) {
+    if processor::is_that_of(&reference) {
         assert_eq!(found, expected);
-    } else {
-        let is_close = |(one, other): (&f64, &f64)| (one - other).abs() < 1e-3 * other;
-        assert!(found.len() == expected.len() && found.iter().zip(&expected).all(is_close), "{found:?} {expected:?}");
     }
+    let pairs = || found.iter().zip(&expected);
+    assert_eq!(found.len(), expected.len());
+    assert!(pairs().all(|(one, other)| processor::is_close(*one, *other)), "{found:?} {expected:?}");
 }
 
 #[tokio::test]

@@ -79,6 +79,9 @@ async fn an_archive_that_cannot_be_trained_is_refused_with_the_place_and_the_rem
         *content = Content::Bytes(vec![b'['; 1 << 20]);
     }
     archives::write(&root.path().join("deep.pt2"), &deep);
+    let mut many = archives::entries(&archives::file("mlp/net.pt2"));
+    many.extend((0..3).map(|place| (format!("net/models/{place}.json"), Content::Hole(50 << 20))));
+    archives::write(&root.path().join("many.pt2"), &many);
     for (archive, words) in [
         (
             "newer.pt2",
@@ -106,6 +109,7 @@ async fn an_archive_that_cannot_be_trained_is_refused_with_the_place_and_the_rem
         ),
         ("missing.pt2", &["is a damaged zip archive: it has no entry \"net/data/weights/weight_0\""]),
         ("deep.pt2", &["cannot be taken: models/train.json at [0][0]"]),
+        ("many.pt2", &["cannot be taken: models/: its JSON has 1573", "bytes; 134217728 at most are read"]),
         (
             "bad/custom_operator.pt2",
             &["(torch.ops.mine.double.default)", "make_fixtures.py, line ", "of the library mine"],
@@ -204,6 +208,10 @@ async fn data_batches_and_settings_that_a_model_cannot_take_are_told_by_their_fi
         let training = spec.training.map(|training| v1::Training { init_seed: Some(3), ..training });
         v1::JobSpec { training, ..spec }
     };
+    let best = |spec: v1::JobSpec| {
+        let keep_best = Some(v1::KeepBest { metric: "accuracy/validation".into(), ..Default::default() });
+        v1::JobSpec { checkpoint: Some(v1::Checkpoint { keep_best, ..Default::default() }), ..spec }
+    };
     let mse = v1::Loss { kind: Some(v1::loss::Kind::Mse(v1::Mse {})) };
     let cases: Vec<(&str, v1::JobSpec, &str, &[&str])> = vec![
         (
@@ -268,14 +276,23 @@ async fn data_batches_and_settings_that_a_model_cannot_take_are_told_by_their_fi
             "metrics",
             &["the model returns its own loss; it can return metrics besides"],
         ),
+        (
+            "best checkpoints by a metric that the model does not return",
+            best(validated("step_loss", job("step_loss/net.pt2", "step_loss"))),
+            "checkpoint.keep_best.metric",
+            &["is \"accuracy\", which is no metric of the job"],
+        ),
         ("a seed of weights", seeded(job("mlp/net.pt2", "mlp")), "training.init_seed", &["weights"]),
     ];
     for (case, spec, field, words) in cases {
         assert_refused(&daemon, case, spec, field, words).await;
     }
     // Where images are normalised over their pixels as well, one is enough.
-    let request = v1::ValidateJobRequest { spec: Some(batches(9, job("cnn/net.pt2", "cnn"))) };
-    daemon.jobs().await.validate_job(request).await.unwrap();
+    let one = batches(9, job("cnn/net.pt2", "cnn"));
+    let best = best(validated("step_metrics", job("step_metrics/net.pt2", "step_metrics")));
+    for spec in [one, best] {
+        daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec) }).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -299,4 +316,27 @@ async fn a_model_that_is_larger_than_the_machine_is_refused_before_anything_is_c
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let spec = v1::JobSpec { optimizer: Some(spec::sgd(0.1, 0.0)), ..job("large.pt2", "mlp") };
     assert_refused(&daemon, "large", spec, "model.exported", &words).await;
+}
+
+#[tokio::test]
+async fn a_graph_that_computes_something_else_than_its_archive_tells_ends_the_job() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = start(root.path());
+    let mut sizes = archives::entries(&archives::file("mlp/net.pt2"));
+    let output = |classes: u32| format!(r#""hint": {{"as_int": 4}}}}}}, {{"as_int": {classes}}}]"#);
+    archives::change(&mut sizes, ".json", &output(3), &output(4));
+    let mut weights = archives::entries(&archives::file("mlp/net.pt2"));
+    for (_, content) in weights.iter_mut().filter(|(name, _)| name.ends_with("/weight_0")) {
+        *content = Content::Bytes(1f32.to_le_bytes().repeat(128));
+    }
+    for (name, entries, words) in [
+        ("sizes.pt2", sizes, ["its graph returned [8, 3] and 0 metrics", "by its archive it returns [8, 4]"]),
+        ("weights.pt2", weights, ["the loss of the graph for evaluation is ", " in PyTorch"]),
+    ] {
+        archives::write(&root.path().join(name), &entries);
+        let job = daemon.create(job(name, "mlp")).await;
+        let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+        assert_eq!(end.reason(), v1::JobEndReason::BadData, "{name}: {}", end.message);
+        assert!(words.iter().all(|word| end.message.contains(word)), "{name}: {}", end.message);
+    }
 }

@@ -35,6 +35,7 @@ mod nvml;
 mod old_database;
 mod pip;
 mod private;
+mod processor;
 mod prometheus;
 mod protocol;
 mod queue;

@@ -77,6 +77,7 @@ impl Demands {
             judge_alike(train, validation, wrong);
         }
         if let Some(train) = train {
+            self.judge_best(train.facts, wrong);
             self.judge_length(train.facts, wrong);
         }
         if let Some(model) = &self.model {
@@ -158,9 +159,13 @@ impl Demands {
                 wrong.add(format!("metrics[{place}]"), format!("is {:?}, which {what}", metric.name()));
             }
         }
-        if let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by)
-            && !metrics.contains(&metric)
-        {
+    }
+
+    /// The best checkpoints are told apart by a metric that the job has, or its model.
+    fn judge_best(&self, train: &Facts, wrong: &mut Violations) {
+        let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by) else { return };
+        let (_, metrics) = self.objective(train);
+        if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| own != metric.name()) {
             let found = format!("is {:?}, which is no metric of the job", metric.name());
             wrong.add("checkpoint.keep_best.metric", found);
         }

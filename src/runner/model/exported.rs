@@ -170,11 +170,14 @@ impl Network for Net {
             Some(sizes) => [batch.size].into_iter().chain(sizes.iter().copied()).collect::<Vec<_>>(),
             None => Vec::new(),
         };
-        let is_number = |metric: &Tensor| metric.dim() == 0;
-        if found != right || metrics.len() != self.metrics || !metrics.iter().all(is_number) {
-            let what =
-                format!("its graph returns {found:?} with {} more, and the archive tells {right:?}", metrics.len());
-            return Err(bad(what));
+        let numbers = metrics.iter().filter(|metric| metric.dim() == 0).count();
+        if found != right || [metrics.len(), numbers] != [self.metrics; 2] {
+            return Err(bad(format!(
+                "its graph returned {found:?} and {} metrics, {numbers} of them single numbers; by its archive it \
+                 returns {right:?} and {} metrics",
+                metrics.len(),
+                self.metrics
+            )));
         }
         Ok(Outputs { output, metrics })
     }
