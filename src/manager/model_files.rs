@@ -23,8 +23,8 @@ pub(super) struct ModelFile {
     pub(super) source: Source,
 }
 
-/// Opens the files of a model and judges it by the operators of libtorch; the model knows what is in
-/// them afterwards.
+/// Opens the files of a model and judges it by the operators of libtorch; the model knows what is
+/// in them afterwards.
 pub(super) fn judge(
     model: &mut Model,
     settings: &ManagerSettings,

@@ -123,9 +123,9 @@ impl Drop for Staged {
     }
 }
 
-/// Copies what a job will begin with into a folder below `jobs_dir`, where there is room for it: the
-/// jobs' folders may hold `left` bytes more. Blocks. The copy is removed where it fails, and where
-/// its client has left.
+/// Copies what a job will begin with into a folder below `jobs_dir`, where there is room for it:
+/// the jobs' folders may hold `left` bytes more. Blocks. The copy is removed where it fails, and
+/// where its client has left.
 pub(super) fn stage(
     copies: &Copies,
     jobs_dir: &Path,
@@ -216,7 +216,7 @@ fn copy(source: &Source, to: &Path, room: &mut Promise, wanted: &Wanted) -> io::
     match &source.sha256 {
         Some(sha256) => {
             copy.rewind()?;
-            // What is damaged is told now, and not by a job that begins with something else.
+            // Damage is told now, and not by a job that begins with something else.
             if Sha256::of_reader(&mut wanted.reads(&mut copy))? == *sha256 {
                 Ok(())
             } else {

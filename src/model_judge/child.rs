@@ -23,8 +23,8 @@ pub(super) const CPU_SECONDS: u64 = 30;
 /// Bytes that it may write: the answer.
 const ANSWER_BYTES: u64 = 64 << 20;
 
-/// Judges the model whose files come through standard input. `torchd --judge-model` is not meant for
-/// people.
+/// Judges the model whose files come through standard input. `torchd --judge-model` is not meant
+/// for people.
 pub fn judge_model() -> ExitCode {
     match confine().and_then(|files| answer(&files)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,7 +47,7 @@ fn confine() -> io::Result<Vec<File>> {
         limit(resource, most)?;
     }
     let files = receive()?;
-    // What is open stays usable.
+    // Files that are open stay usable.
     limit(Resource::Nofile, 0)?;
     Ok(files)
 }

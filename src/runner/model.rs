@@ -78,8 +78,8 @@ pub(crate) enum Opened {
     Exported(Box<exported::Opened>),
 }
 
-/// Opens the files of a model, which knows what is in them afterwards. `is_new`: the job begins, and
-/// does not go on from a checkpoint.
+/// Opens the files of a model, which knows what is in them afterwards. `is_new`: the job begins,
+/// and does not go on from a checkpoint.
 pub(crate) fn open(model: &mut Model, folder: &JobFolder, is_new: bool) -> Result<Opened> {
     Ok(match model {
         Model::MnistCnn(_) | Model::Mlp(_) => Opened::Family,

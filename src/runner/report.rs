@@ -1,5 +1,5 @@
-//! The reports of the runner: records to the journal, the same scalars to the event file, lines to the
-//! log.
+//! The reports of the runner: records to the journal, the same scalars to the event file, lines to
+//! the log.
 //!
 //! The journal is the truth. Where an event file cannot be written the disk is full or gone, and
 //! the attempt ends: it is taken up at its last checkpoint, up to which the disk has everything, so

@@ -1,5 +1,5 @@
-//! Computes the references: the results of jobs that nothing happens to. Another job of the same kind
-//! computes the same, or the beginning of it, whatever happens to it.
+//! Computes the references: the results of jobs that nothing happens to. Another job of the same
+//! kind computes the same, or the beginning of it, whatever happens to it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     Exported,
 }
 
-/// What an undisturbed job of a kind computes.
+/// The results of an undisturbed job of a kind.
 pub(crate) struct Computed {
     pub(crate) result: Vec<u8>,
     pub(crate) scalars: BTreeMap<String, Points>,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use torchd::tensor_file::archive::Archive;
 
-/// What an entry holds.
+/// The content of an entry.
 #[derive(Clone)]
 pub(crate) enum Content {
     Bytes(Vec<u8>),

@@ -1,5 +1,5 @@
-//! The processor on which PyTorch computed numbers that are compared with. Others differ in the last
-//! bits.
+//! The processor on which PyTorch computed numbers that are compared with. Others differ in the
+//! last bits.
 
 use std::fs;
 

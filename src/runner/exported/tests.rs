@@ -1,5 +1,6 @@
 //! Models that PyTorch exported, trained here and there: the numbers have to be the same, bit for
-//! bit on a processor like PyTorch's. `tests/data/exported/README.md` tells how PyTorch trained them.
+//! bit on a processor like PyTorch's. `tests/data/exported/README.md` tells how PyTorch trained
+//! them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
