@@ -137,6 +137,8 @@ async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while()
     let daemon = Setup::in_state(&state).start();
     daemon.watch_until(&job.name, is_training).await;
     let mut client = daemon.jobs().await;
+    // Answered once the runner has been asked what it finds: the pipes to it are closed then.
+    client.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
     until(&mut client, &job.name, |job| job.waiting_reason.is_empty()).await;
     for _ in 0..2 {
         let exhausted = Exhausted::descriptors(&daemon);
