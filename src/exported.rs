@@ -2,7 +2,7 @@
 //! whether torchd can train them.
 //!
 //! Owns: the container, the schema of its JSON, what a program's names and numbers must be. Runs
-//! nothing of what it reads, trusts no number of the file, and knows no job: whoever asks decides
+//! nothing of what it reads, trusts no number of the file, and knows no job: the caller decides
 //! which data and which loss a program is for.
 
 mod allowed;

@@ -1,9 +1,9 @@
-//! Judges exported models in a process of their own, which reads the bytes of strangers in place of
-//! the daemon: whatever a file makes of it, it is killed and nothing else is hurt.
+//! Judges exported models in a child process: the daemon never parses the bytes of strangers, and a
+//! file that exhausts the child hurts nothing else.
 //!
-//! The child gets all that it reads open, through a socket, and can open nothing itself. Its memory
-//! and time are limited. It answers with a summary of the model or with everything that is wrong
-//! with it, as JSON on its standard output, and dies with whoever started it.
+//! The child gets its files open, through a socket, and can open nothing itself. Its memory and time
+//! are limited. It answers with a summary of the model or with all its faults, as JSON on standard
+//! output. It is killed when the thread that started it ends.
 
 mod child;
 

@@ -55,7 +55,7 @@ impl Report {
         self.events = Some(events);
     }
 
-    /// The journal, for whoever tells that we live.
+    /// The journal, for the thread that reports that the runner lives.
     pub(crate) fn journal(&self) -> &Journal {
         &self.journal
     }

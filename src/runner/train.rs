@@ -52,7 +52,7 @@ pub(crate) struct Training {
     pub(crate) attempt: u32,
     /// The machine and the libraries, on which the numbers depend besides the spec.
     pub(crate) context: Context,
-    /// The data, for whoever goes on from its checkpoints.
+    /// The data, which a later attempt compares with its own.
     pub(crate) trained_on: TrainedOn,
     /// The GPU's number, and what reads it.
     pub(crate) meter: Option<(u32, Meter)>,
@@ -92,7 +92,7 @@ impl Training {
         let count = self.train.facts().examples;
         let batch_size = u64::from(self.spec.batch_size);
         let mut examples = 0;
-        // Saved anew after it: whoever goes on from here does not tell of the same pass again.
+        // Saved anew after it: the next attempt does not report the same pass again.
         if self.validation_due && self.end_epoch(examples, true, report, saver, stop)? {
             return Ok(Finish::Stopped);
         }
