@@ -268,7 +268,7 @@ impl Training {
 
     /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the
     /// last one; `saves` makes the checkpoint due. A stop gives the validation pass up: nothing of it
-    /// was told, so that whoever goes on can do it from its start. Whether training stops here, with
+    /// was told, so that the next attempt does it from its start. Whether training stops here, with
     /// a checkpoint.
     fn end_epoch(
         &mut self,
