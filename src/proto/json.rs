@@ -72,7 +72,10 @@ pub const LONGEST_DURATION: u64 = 315_576_000_000;
 
 /// Whether the mapping can write a time between two times.
 pub fn is_duration(duration: &prost_types::Duration) -> bool {
-    duration.seconds.unsigned_abs() <= LONGEST_DURATION
+    match duration.seconds.unsigned_abs() {
+        LONGEST_DURATION => duration.nanos == 0,
+        seconds => seconds < LONGEST_DURATION,
+    }
 }
 
 /// For serde: a message, or none, as a field of something else that is JSON.

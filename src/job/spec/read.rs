@@ -215,13 +215,25 @@ pub(crate) mod tests {
 
     #[test]
     fn times_that_cannot_be_written_down_are_refused() {
-        let time = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
         let longest = json::LONGEST_DURATION as i64;
-        for (seconds, is_right) in [(1, true), (longest, true), (longest + 1, false), (i64::MAX, false), (-1, false)] {
-            let message = v1::JobSpec { ttl_after_end: time(seconds), max_duration: time(seconds), ..good() };
+        for (seconds, nanos, is_right) in [
+            (1, 0, true),
+            (longest - 1, 999_999_999, true),
+            (longest, 0, true),
+            (longest, 5, false),
+            (longest + 1, 0, false),
+            (i64::MAX, 0, false),
+            (-1, 0, false),
+        ] {
+            let time = Some(prost_types::Duration { seconds, nanos });
+            let message = v1::JobSpec { ttl_after_end: time, max_duration: time, ..good() };
             let fields: Vec<_> = read(&message).mistakes.0.into_iter().map(|mistake| mistake.field).collect();
             assert_eq!(fields.is_empty(), is_right, "{seconds}: {fields:?}");
-            assert!(!is_right || json::to_string(&read(&message).spec.unwrap().to_proto(), false).is_ok());
+            if is_right {
+                let told = read(&message).spec.unwrap().to_proto();
+                let again: v1::JobSpec = json::from_str(&json::to_string(&told, false).unwrap()).unwrap();
+                assert_eq!(again, told);
+            }
         }
     }
 
