@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use environment::{Environment, gather};
+pub use environment::{Environment, first_folder, gather};
 pub use keys::Mistake;
 pub use print::to_toml;
 pub use read::{DEFAULT_FILE, Flags, Invalid, load};

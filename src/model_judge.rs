@@ -1,9 +1,9 @@
 //! Judges exported models in a child process: the daemon never parses the bytes of strangers, and a
 //! file that exhausts the child hurts nothing else.
 //!
-//! The child gets its files open, through a socket, and can open nothing itself. Its memory and time
-//! are limited. It answers with a summary of the model or with all its faults, as JSON on standard
-//! output. It is killed when the thread that started it ends.
+//! The child gets its files open, through a socket, and can open nothing itself. Its memory and
+//! time are limited. It answers with a summary of the model or with all its faults, as JSON on
+//! standard output. It is killed when the thread that started it ends.
 
 mod child;
 

@@ -37,6 +37,11 @@ pub fn gather(
     }
 }
 
+/// The first folder that a variable of systemd names, which may name several; an empty one is none.
+pub fn first_folder<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    environment.get(name)?.split(':').find(|folder| !folder.is_empty())
+}
+
 fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> (Environment, Vec<Mistake>) {
     let (mut environment, mut mistakes) = (Environment::new(), Vec::new());
     for (name, value) in variables {
@@ -65,6 +70,14 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
+
+    #[test]
+    fn the_first_folder_that_a_variable_names_is_no_empty_one() {
+        for (folders, first) in [("/a:/b", Some("/a")), (":/b", Some("/b")), (":", None), ("", None)] {
+            let environment = Environment::from([("NAME".to_owned(), folders.to_owned())]);
+            assert_eq!(first_folder(&environment, "NAME"), first, "{folders:?}");
+        }
+    }
 
     #[test]
     fn a_variable_that_is_not_utf_8_is_a_mistake_if_torchd_reads_it_and_hides_no_other() {

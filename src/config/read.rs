@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
+use super::environment::first_folder;
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
     INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, MOST_MESSAGE_BYTES, duration, hosts, in_range, listen, log_format,
@@ -371,10 +372,9 @@ fn read_cluster(keys: &mut Keys, environment: &Environment) {
 
 /// `$STATE_DIRECTORY` as systemd sets it (the first where it names several), else the user's own.
 fn default_state_dir(environment: &Environment) -> Option<PathBuf> {
-    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-    let systemd = set("STATE_DIRECTORY").and_then(|folders| folders.split(':').find(|folder| !folder.is_empty()));
-    let systemd = systemd.map(PathBuf::from);
-    systemd.or_else(|| set("HOME").map(|home| Path::new(home).join(".local/state/torchd")))
+    let home = || environment.get("HOME").filter(|home| !home.is_empty());
+    let own = || Some(Path::new(home()?).join(".local/state/torchd"));
+    first_folder(environment, "STATE_DIRECTORY").map(PathBuf::from).or_else(own)
 }
 
 impl fmt::Display for Invalid {
@@ -428,10 +428,8 @@ mod tests {
         assert_eq!(settings.grpc_listen.unwrap().port(), 3);
         assert_eq!(settings.state_dir, Path::new("/env"));
         assert_eq!(settings.jobs_max_queued, 5);
-        for (folders, first) in [("/sd:/other", "/sd"), (":/other", "/other"), (":", "/home/a/.local/state/torchd")] {
-            let settings = with_file("", &[("STATE_DIRECTORY", folders)], Flags::default()).unwrap();
-            assert_eq!(settings.state_dir, Path::new(first), "{folders}");
-        }
+        let settings = with_file("", &[("STATE_DIRECTORY", ":/sd:/other")], Flags::default()).unwrap();
+        assert_eq!(settings.state_dir, Path::new("/sd"));
     }
 
     #[test]

@@ -102,8 +102,8 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Whether [`write`](super::write()) can write it once more: the container of PyTorch 2.7 is read
-    /// alone.
+    /// Whether [`write`](super::write()) can write it once more: the container of PyTorch 2.7 is
+    /// read alone.
     pub fn can_be_written(&self) -> bool {
         !self.entries.has(earlier::PROGRAM)
     }

@@ -36,7 +36,7 @@ fn number(name: &str) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_dies_each_job_has_one_true_end_and_no_step_is_doubled_or_missing() {
-    let rounds = number("CHAOS_ROUNDS").unwrap_or(20);
+    let rounds = number("CHAOS_ROUNDS").unwrap_or(30);
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let first = number("CHAOS_SEED").unwrap_or(since_epoch.as_secs() % 1_000_000);
     let reference = reference::Reference::train().await;
