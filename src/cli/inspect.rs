@@ -12,7 +12,7 @@ use super::output::Output;
 use super::table::{columns, facts};
 use crate::proto::v1::{FileContents, FileKind, TensorContents};
 use crate::tensor_file::{
-    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values,
+    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, Values, bytes_to_judge, judge_values,
 };
 
 /// Tells what is in a file; None for one of another kind.
@@ -55,8 +55,9 @@ fn weights(file: &File) -> Option<FileContents> {
         values_were_read: bytes_to_judge(&read.tensors) < VALUES_BELOW_BYTES,
         ..FileContents::default()
     };
+    // Which of them are masks, the file does not tell.
     if contents.values_were_read
-        && let Err(problem) = judge_values(&read.tensors, &Positioned(file))
+        && let Err(problem) = judge_values(&read.tensors, Values::Infinite, &Positioned(file))
     {
         contents.refusals = refused(&problem);
     }

@@ -30,12 +30,11 @@ pub(super) fn read(file: &File) -> Option<FileContents> {
     }
     let trained = archive.models.get("train").or_else(|| archive.models.values().next())?;
     let tensors: Vec<Tensor> = trained.weights.iter().map(|stored| stored.tensor.clone()).collect();
-    let parameters = trained.parameters();
-    contents.values_were_read = bytes_to_judge(&parameters) < VALUES_BELOW_BYTES;
-    if contents.values_were_read
-        && let Err(problem) = judge_values(&parameters, &source)
-    {
-        contents.refusals.push(problem.to_string());
+    let state = trained.state();
+    contents.values_were_read = state.iter().all(|(tensors, _)| bytes_to_judge(tensors) < VALUES_BELOW_BYTES);
+    if contents.values_were_read {
+        let judged = state.iter().map(|(tensors, values)| judge_values(tensors, *values, &source));
+        contents.refusals.extend(judged.filter_map(|judged| Some(judged.err()?.to_string())));
     }
     list(&tensors, &mut contents);
     Some(contents)
