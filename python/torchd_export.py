@@ -45,7 +45,9 @@ eval graph, its loss; then `torch.manual_seed(seed)`, the train graph, its loss,
 of the sum of the squares of all gradients (a tied parameter counts once, one without a gradient
 does not). The loss is made of the first output: `output` is that output itself, `mean_square` the
 mean of its squares in float32, the others are those of `torch.nn.functional` (`nll` is `nll_loss`,
-`mse` is `mse_loss`) with the target and their defaults.
+`mse` is `mse_loss`) with the target and their defaults. Classes may stand in the last dimension of
+the output as well, `[batch, length, classes]` for a target `[batch, length]`: then both are flattened
+but for the classes.
 """
 
 import contextlib
@@ -84,6 +86,15 @@ LOSSES = {
     "nll": torch.nn.functional.nll_loss,
     "mse": torch.nn.functional.mse_loss,
 }
+def loss_of(kind, output, target):
+    """A loss of `LOSSES`. Where classes could stand in either dimension it is the first one of an
+    example, as in PyTorch."""
+    sizes, labels = output.shape[1:], target.shape[1:]
+    if kind != "mse" and sizes[1:] != labels and sizes[:-1] == labels:
+        output, target = output.flatten(0, -2), target.flatten()
+    return LOSSES[kind](output, target)
+
+
 DTYPES = {
     torch.uint8: 1, torch.int8: 2, torch.int16: 3, torch.int32: 4, torch.int64: 5,
     torch.float16: 6, torch.float32: 7, torch.float64: 8, torch.bool: 12, torch.bfloat16: 13,
@@ -111,6 +122,7 @@ def export(model, example, path, *, dynamic=None, loss=None, target=None, sample
     dynamic  further dimensions that differ from batch to batch, by the name of the input:
              `{"tokens": {1: torch.export.Dim("length", min=2, max=512)}}`.
     loss     of the seeded step: "cross_entropy", "nll" or "mse" with a `target` for the example.
+             Classes stand in the second or in the last dimension of the first output.
              Without it, the model's own loss where the first output is one
              (`forward(x, y) -> loss`, or a tuple that begins with it), else the mean of the squares
              of the first output.
@@ -368,11 +380,11 @@ def step(module, inputs, loss, target, seed, mode, whose="the model"):
         raise ExportError("forward gives back complex numbers; a loss needs real ones (torch.view_as_real, or abs)")
     if not first.is_floating_point():
         raise ExportError(f"the first output of forward is {first.dtype}; a loss needs floating point (give back the scores, not the classes)")
+    if first.dim() == 0 and loss is not None:
+        raise ExportError(f"forward gives back a loss of its own; leave loss={loss!r} out")
     if loss is not None:
-        if first.dim() == 0:
-            raise ExportError(f"forward gives back a loss of its own; leave loss={loss!r} out")
         try:
-            value, name = LOSSES[loss](first, target), loss
+            value, name = loss_of(loss, first, target), loss
         except Exception as error:
             raise ExportError(f"{loss} of the first output, {list(first.shape)} {first.dtype}, and the target, "
                               f"{list(target.shape)} {target.dtype}, fails: {brief(error)}") from error
@@ -382,6 +394,9 @@ def step(module, inputs, loss, target, seed, mode, whose="the model"):
         value, name = first.float().square().mean(), "mean_square"
     if not bool(value.isfinite()):
         raise ExportError(f"the {name} of the first output is {value.item()} in {mode} mode on random inputs; give inputs that make sense as sample=...")
+    if first.dim() == 0 and len(inputs.flat()) == 1:
+        raise ExportError("forward gives back a loss of its own and takes one input alone; data have a target besides, which such a model takes as an "
+                          "input: forward(self, x, y)")
     gradients = {}
     if mode == "train":
         if not value.requires_grad:

@@ -21,7 +21,7 @@ use std::fs::File;
 use std::{fmt, io};
 
 pub use dtype::Dtype;
-pub use finite::{bytes_to_judge, judge_values};
+pub use finite::{Values, bytes_to_judge, judge_values};
 pub use problem::Problem;
 pub use rawzip::ReaderAt;
 pub use source::{Part, Positioned};

@@ -10,7 +10,7 @@ use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
 use rawzip::ZipArchiveWriter;
-use torchd::tensor_file::{TensorFile, bytes_to_judge, judge_values, pt};
+use torchd::tensor_file::{TensorFile, Values, bytes_to_judge, judge_values, pt};
 use torchd_fuzz::memory::bounded;
 
 /// More storages are not needed to reach everything.
@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
     if kept > 1 << 20 || bytes_to_judge(&file.tensors) > 1 << 20 {
         return;
     }
-    let _ = judge_values(&file.tensors, &bytes);
+    let _ = judge_values(&file.tensors, Values::Finite, &bytes);
     let values: Vec<_> = file.tensors.iter().map(|tensor| tensor.read(&bytes).unwrap()).collect();
     let entries = file.tensors.iter().enumerate().map(|(storage, tensor)| pt::Entry {
         name: tensor.name.clone(),

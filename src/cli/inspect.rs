@@ -12,7 +12,7 @@ use super::output::Output;
 use super::table::{columns, facts};
 use crate::proto::v1::{FileContents, FileKind, TensorContents};
 use crate::tensor_file::{
-    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values,
+    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, Values, bytes_to_judge, judge_values,
 };
 
 /// Tells what is in a file; None for one of another kind.
@@ -55,13 +55,24 @@ fn weights(file: &File) -> Option<FileContents> {
         values_were_read: bytes_to_judge(&read.tensors) < VALUES_BELOW_BYTES,
         ..FileContents::default()
     };
-    if contents.values_were_read
-        && let Err(problem) = judge_values(&read.tensors, &Positioned(file))
-    {
-        contents.refusals = refused(&problem);
+    if contents.values_were_read {
+        // Which of them are masks, the file does not tell.
+        judge(&read.tensors, Values::Infinite, &Positioned(file), &mut contents);
     }
     list(&read.tensors, &mut contents);
     Some(contents)
+}
+
+/// Tells of values that torchd would refuse, and of infinities where it may take them.
+fn judge(tensors: &[Tensor], allowed: Values, source: &Positioned<'_>, contents: &mut FileContents) {
+    match judge_values(tensors, allowed, source) {
+        Err(problem) => contents.refusals.push(problem.to_string()),
+        Ok(()) => {
+            if let Err(Problem::Value { name, place, value, .. }) = judge_values(tensors, Values::Finite, source) {
+                contents.infinity = format!("{value} in {name:?} at place {place}, which a buffer alone may hold");
+            }
+        }
+    }
 }
 
 /// Lists tensors; those at the same place are tied.
@@ -99,7 +110,11 @@ fn describe(contents: &FileContents) -> String {
         ([], _) => String::new(),
         (keys, _) => format!(" in the state dicts {}: a job has to say which of them is meant", keys.join(", ")),
     };
-    let is_read = if contents.values_were_read { "all finite" } else { "not read: too many" };
+    let is_read = match contents.infinity.as_str() {
+        "" if contents.values_were_read => "all finite",
+        "" => "not read: too many",
+        infinity => infinity,
+    };
     let judged = if contents.refusals.is_empty() { is_read } else { "" };
     let has_kind = contents.kind() != FileKind::Unspecified;
     let about = |text: String| if has_kind { text } else { String::new() };

@@ -74,14 +74,28 @@ async fn follow(mut following: Following<Watched>, output: Output, name: &str) -
 fn ending(job: &v1::Job) -> String {
     let end = job.end.clone().unwrap_or_default();
     let mut text = format!("{} {}: {}\n", job.name, table::state(job.state()), shown_in_line(&end.message));
-    let latest = job.progress.as_ref().map(|progress| &progress.latest_scalars);
-    if let Some(accuracy) = latest.and_then(|latest| latest.get("accuracy/validation")) {
-        text += &format!("validation accuracy {:.2} %\n", accuracy * 100.0);
+    let latest = job.progress.iter().flat_map(|progress| &progress.latest_scalars);
+    for (name, value) in of_set(latest, "validation") {
+        text += &match name.as_str() {
+            "accuracy" => format!("validation accuracy {:.2} %\n", value * 100.0),
+            name => format!("validation {name} {value:.4}\n"),
+        };
     }
     if job.state() == v1::JobState::Failed {
         end.log_tail.iter().for_each(|line| text += &format!("  {}\n", shown_in_line(line)));
     }
     text
+}
+
+/// The loss of a set, where it is known, and then its metrics, also those that the model gives.
+fn of_set<'a>(latest: impl IntoIterator<Item = (&'a String, &'a f64)>, set: &str) -> Vec<(String, f64)> {
+    let named = |(tag, value): (&String, &f64)| {
+        let (name, found) = tag.rsplit_once('/')?;
+        (found == set).then(|| (shown_in_line(name), *value))
+    };
+    let mut values: Vec<_> = latest.into_iter().filter_map(named).collect();
+    values.sort_by(|(one, _), (other, _)| (one != "loss", one).cmp(&(other != "loss", other)));
+    values
 }
 
 /// The progress that people see while they wait.
@@ -91,6 +105,9 @@ struct Screen {
     is_silent: bool,
     latest: BTreeMap<String, f64>,
     steps_per_epoch: u64,
+    /// Epochs that were over at the last scalars.
+    epochs_told: u64,
+    has_validation: bool,
     waiting: String,
     was_paused: bool,
 }
@@ -106,7 +123,17 @@ impl Screen {
         }
         let latest = BTreeMap::new();
         let is_silent = output.is_json();
-        Self { bar, is_live, is_silent, latest, steps_per_epoch: 0, waiting: String::new(), was_paused: false }
+        Self {
+            bar,
+            is_live,
+            is_silent,
+            latest,
+            steps_per_epoch: 0,
+            epochs_told: 0,
+            has_validation: false,
+            waiting: String::new(),
+            was_paused: false,
+        }
     }
 
     fn snapshot(&mut self, job: &v1::Job) {
@@ -119,20 +146,19 @@ impl Screen {
         let is_paused = job.state() == v1::JobState::Paused;
         if is_paused && !self.was_paused && !self.is_silent {
             let why = job.last_attempt_end.as_ref().map(|end| shown_in_line(&end.message)).unwrap_or_default();
-            self.bar
-                .suspend(|| tell(&format!("paused: {why} `torchctl resume {}` puts it back into the queue", job.name)));
+            self.bar.suspend(|| {
+                tell(&format!("paused: {why}; `torchctl resume {}` puts it back into the queue", job.name))
+            });
         }
         self.was_paused = is_paused;
+        let data = job.spec.as_ref().and_then(|spec| spec.data.as_ref());
+        self.has_validation = data.is_some_and(|data| data.validation.is_some());
         let Some(progress) = &job.progress else { return };
         self.bar.set_length(progress.total_steps);
         self.bar.set_position(progress.step);
         self.bar.set_prefix(format!("epoch {}/{}", progress.epoch, progress.total_epochs));
-        let mut words = Vec::new();
-        for (tag, label) in [("loss/train", "loss"), ("accuracy/train", "accuracy")] {
-            if let Some(value) = progress.latest_scalars.get(tag) {
-                words.push(format!("{label} {value:.4}"));
-            }
-        }
+        let values = of_set(&progress.latest_scalars, "train").into_iter();
+        let mut words: Vec<_> = values.map(|(name, value)| format!("{name} {value:.4}")).collect();
         if let Some(speed) = progress.examples_per_second {
             words.push(format!("{speed:.0} examples/s"));
         }
@@ -146,16 +172,14 @@ impl Screen {
         match &record.what {
             Some(What::Started(started)) => self.steps_per_epoch = started.steps_per_epoch.max(1),
             Some(What::Scalars(scalars)) => {
-                for value in &scalars.values {
-                    self.latest.insert(value.tag.clone(), value.value);
-                }
-                let is_validation = scalars.values.iter().any(|value| value.tag.ends_with("/validation"));
-                if is_validation && !self.is_live && !self.is_silent {
-                    return write(&self.epoch_line(scalars.step));
+                let line = self.line_of(scalars);
+                if let Some(line) = line.filter(|_| !self.is_live && !self.is_silent) {
+                    return write(&line);
                 }
             }
             Some(What::Resumed(resumed)) => {
                 self.latest.clear();
+                self.epochs_told = resumed.step.checked_div(self.steps_per_epoch).unwrap_or(0);
                 if !self.is_silent {
                     let from =
                         if resumed.path.is_empty() { "anew".to_owned() } else { format!("from step {}", resumed.step) };
@@ -173,16 +197,23 @@ impl Screen {
         Ok(())
     }
 
+    /// Takes scalars up, and tells of them in a line: those of validation, or the first ones of
+    /// training after the end of an epoch where nothing is validated.
+    fn line_of(&mut self, scalars: &v1::ScalarValues) -> Option<String> {
+        self.latest.extend(scalars.values.iter().map(|value| (value.tag.clone(), value.value)));
+        let is_validation = scalars.values.iter().any(|value| value.tag.ends_with("/validation"));
+        let epochs = scalars.step.checked_div(self.steps_per_epoch).unwrap_or(0);
+        let is_due = is_validation || (!self.has_validation && epochs > self.epochs_told);
+        self.epochs_told = epochs;
+        is_due.then(|| self.epoch_line(scalars.step))
+    }
+
     fn epoch_line(&self, step: u64) -> String {
         let epoch = step.div_ceil(self.steps_per_epoch.max(1));
-        let words = [
-            ("loss/train", "loss"),
-            ("accuracy/train", "accuracy"),
-            ("loss/validation", "validation loss"),
-            ("accuracy/validation", "validation accuracy"),
-        ];
+        let train = of_set(&self.latest, "train").into_iter().map(|(name, value)| format!("{name} {value:.4}"));
+        let validation = of_set(&self.latest, "validation").into_iter();
         let words: Vec<_> =
-            words.iter().filter_map(|(tag, label)| Some(format!("{label} {:.4}", self.latest.get(*tag)?))).collect();
+            train.chain(validation.map(|(name, value)| format!("validation {name} {value:.4}"))).collect();
         format!("epoch {epoch}, step {step}: {}\n", words.join(", "))
     }
 
@@ -190,5 +221,30 @@ impl Screen {
         if self.is_live && self.bar.length().is_some() {
             self.bar.abandon();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arguments::Format;
+    use super::*;
+
+    fn scalars(step: u64, values: &[(&str, f64)]) -> v1::ScalarValues {
+        let value = |(tag, value): &(&str, f64)| v1::ScalarValue { tag: (*tag).into(), value: *value };
+        v1::ScalarValues { step, values: values.iter().map(value).collect() }
+    }
+
+    #[test]
+    fn a_line_tells_every_metric_and_an_epoch_without_validation_has_one_too() {
+        let mut screen = Screen::new(Output::new(Format::Table));
+        screen.steps_per_epoch = 7;
+        let train = |step| scalars(step, &[("mean_abs/train", 0.25), ("loss/train", 0.5), ("learning_rate", 0.1)]);
+        let told = |step| format!("epoch 2, step {step}: loss 0.5000, mean_abs 0.2500\n");
+        let lines = [5, 10, 13].map(|step| screen.line_of(&train(step)));
+        assert_eq!(lines, [None, Some(told(10)), None]);
+        screen.has_validation = true;
+        assert_eq!(screen.line_of(&train(14)), None);
+        let line = screen.line_of(&scalars(14, &[("bias/validation", 1.0), ("loss/validation", 0.75)])).unwrap();
+        assert!(line.ends_with("mean_abs 0.2500, validation loss 0.7500, validation bias 1.0000\n"), "{line}");
     }
 }

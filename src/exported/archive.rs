@@ -8,7 +8,7 @@ use super::program::{Input, Program, Size};
 use super::stored::{self, Stored, Tensors};
 use super::{earlier, json, resolve, schema};
 use crate::looks::{HEAD_BYTES, looks_like};
-use crate::tensor_file::{self, ReaderAt, archive as zip};
+use crate::tensor_file::{self, ReaderAt, Values, archive as zip};
 
 /// The program of a model in JSON, at most: that of ResNet-50 has 1 MB.
 const MOST_JSON_BYTES: u64 = 64 << 20;
@@ -150,9 +150,16 @@ impl Model {
         Ok(model)
     }
 
-    /// Its parameters. A buffer may hold numbers that are not finite: masks do.
-    pub fn parameters(&self) -> Vec<tensor_file::Tensor> {
-        self.weights.iter().filter(|stored| stored.is_parameter).map(|stored| stored.tensor.clone()).collect()
+    /// Its parameters and its buffers, each with the values that they may hold: masks are infinite.
+    pub fn state(&self) -> [(Vec<tensor_file::Tensor>, Values); 2] {
+        let (parameters, kept): (Vec<_>, Vec<_>) = self.weights.iter().partition(|stored| stored.is_parameter);
+        let hidden = self.program.inputs.iter().filter_map(|input| match input {
+            Input::Buffer { is_persistent: false, .. } => self.stored(input),
+            _ => None,
+        });
+        let tensors = |list: Vec<&Stored>| list.into_iter().map(|stored| stored.tensor.clone()).collect();
+        let buffers = kept.into_iter().chain(hidden).collect();
+        [(tensors(parameters), Values::Finite), (tensors(buffers), Values::Infinite)]
     }
 
     /// The stored tensor behind an input of the program; None for those that the user gives.

@@ -165,16 +165,18 @@ impl Bundle {
         Ok(Verdict { train, eval, summary })
     }
 
-    /// Judges the values of its parameters, where they are few enough to be read.
+    /// Judges the values of its parameters and of its buffers, where they are few enough to be read.
     ///
     /// # Errors
-    /// The first one that is not finite.
+    /// The first one from which nothing can be trained.
     pub fn judge_values(&self, path: Source<'_>) -> Result<(), Refused> {
-        let parameters = self.train().parameters();
-        if bytes_to_judge(&parameters) >= VALUES_BELOW_BYTES {
-            return Ok(());
+        for (tensors, values) in self.train().state() {
+            if bytes_to_judge(&tensors) < VALUES_BELOW_BYTES {
+                let judged = judge_values(&tensors, values, path.bytes);
+                judged.map_err(|problem| Side::Path.of_problem(Problem::File(problem)))?;
+            }
         }
-        judge_values(&parameters, path.bytes).map_err(|problem| Side::Path.of_problem(Problem::File(problem)))
+        Ok(())
     }
 }
 

@@ -96,6 +96,7 @@ fn every_model_is_read_and_judged_as_what_it_is() {
         ("step_metrics", &["x", "y"], Some(metrics(&["accuracy", "score_norm"]))),
         ("two_inputs", &["image", "numbers"], None),
         ("branch", &["x"], None),
+        ("masks", &["tokens"], None),
     ] {
         let bytes = file(&format!("{name}/net.pt2"));
         let archive = read(&bytes).unwrap_or_else(|problem| panic!("{name} {problem}"));
@@ -109,8 +110,9 @@ fn every_model_is_read_and_judged_as_what_it_is() {
             None => assert!(matches!(told.facts.returns, Returns::Output(_)), "{name}"),
         }
         judge::eval(eval, train, &told.facts, &operators()).unwrap_or_else(|refusals| panic!("{name}: {refusals:?}"));
-        let all: Vec<_> = train.weights.iter().map(|stored| stored.tensor.clone()).collect();
-        judge_values(&all, &bytes).unwrap();
+        for (tensors, values) in train.state() {
+            judge_values(&tensors, values, &bytes).unwrap();
+        }
     }
 }
 
@@ -154,8 +156,8 @@ fn what_no_training_can_be_made_of_is_refused_by_what_it_is() {
     assert!(told.contains("weights_config.json") && told.contains("stored as a pickle"), "{told}");
     let bytes = file("bad/nan_weights.pt2");
     let archive = read(&bytes).unwrap();
-    let all: Vec<_> = archive.models["train"].weights.iter().map(|stored| stored.tensor.clone()).collect();
-    let told = judge_values(&all, &bytes).unwrap_err().to_string();
+    let [(parameters, values), _] = archive.models["train"].state();
+    let told = judge_values(&parameters, values, &bytes).unwrap_err().to_string();
     assert!(told.contains("NaN") && told.contains("at place 0"), "{told}");
 }
 

@@ -42,7 +42,7 @@ pub use resources::{Device, Resources};
 pub use schedule::Schedule;
 use training::Training;
 pub use warm_start::{WarmSource, WarmStart};
-pub use weights::{SUM_LOSS, hidden_name, judge_state, judge_weights};
+pub use weights::{SUM_LOSS, TakenFrom, hidden_name, is_hidden_name, judge_state, judge_weights};
 
 /// A request that can be trained.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,10 +8,15 @@ use std::io;
 use super::warm_start::{Refusal, Source, Warm};
 use crate::gate::Wanted;
 use crate::job::Violations;
-use crate::job::spec::{Metric, Optimizer, Weight, judge_state, judge_weights};
+use crate::job::spec::{Metric, Optimizer, TakenFrom, Weight, judge_state, judge_weights};
 use crate::journal::JobFolder;
 use crate::tensor_file::matching::{About, Mistake, Rules};
-use crate::tensor_file::{Positioned, Problem, ReaderAt, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
+use crate::tensor_file::{
+    Positioned, Problem, ReaderAt, TensorFile, VALUES_BELOW_BYTES, Values, bytes_to_judge, judge_values,
+};
+
+/// Which tensors of a file are taken, or what is wrong with them.
+type Judged = Result<TakenFrom, Vec<Mistake>>;
 
 /// The parts of a job that its weights and its state have to fit.
 pub(super) struct Needs<'a> {
@@ -30,16 +35,20 @@ pub(super) struct Needs<'a> {
 /// Adds what is wrong with them under `field`. `needs` are None where the request or its data do
 /// not tell. Ends where nobody waits for it.
 pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted: &Wanted, wrong: &mut Violations) {
-    let weights = |found: &TensorFile| needs.map_or(Ok(()), |needs| judge_weights(needs.weights, found, needs.rules));
-    let state = |found: &TensorFile| {
-        needs.map_or(Ok(()), |needs| {
-            judge_state(needs.weights, needs.optimizer, needs.metrics, needs.own_metrics, found)
-        })
+    // Families without buffers alone leave open what they need.
+    let all = |found: &TensorFile| Ok((0..found.tensors.len()).map(|place| (place, Values::Finite)).collect());
+    let weights = |found: &TensorFile| match needs {
+        Some(needs) => judge_weights(needs.weights, found, needs.rules),
+        None => all(found),
+    };
+    let state = |found: &TensorFile| match needs {
+        Some(needs) => judge_state(needs.weights, needs.optimizer, needs.metrics, needs.own_metrics, found),
+        None => all(found),
     };
     match warm {
         Warm::Weights(source) => judge_file(source, field, weights, true, wanted, wrong),
         Warm::Checkpoint { folder, checkpoint } => {
-            let mut file = |name: &str, rule: &dyn Fn(&TensorFile) -> Result<(), Vec<Mistake>>| {
+            let mut file = |name: &str, rule: &dyn Fn(&TensorFile) -> Judged| {
                 let told = checkpoint.manifest.files.iter().find(|file| file.name == name);
                 let Some(told) = told else {
                     return wrong.add(field, format!("{} has no {name}", checkpoint.path.display()));
@@ -58,14 +67,14 @@ pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted:
 fn judge_file(
     source: &Source,
     field: &str,
-    rule: impl Fn(&TensorFile) -> Result<(), Vec<Mistake>>,
+    rule: impl Fn(&TensorFile) -> Judged,
     has_rules: bool,
     wanted: &Wanted,
     wrong: &mut Violations,
 ) {
     let told = |what: String| format!("{} {what}", source.path.display());
-    let mistakes = match read(source, wanted) {
-        Ok(file) => rule(&file).err().unwrap_or_default(),
+    let mistakes = match read(source, rule, wanted) {
+        Ok(judged) => judged.err().unwrap_or_default(),
         Err(Problem::Unreadable(cause)) => {
             let what = told(Problem::Unreadable(io::Error::new(cause.kind(), cause.to_string())).to_string());
             return Refusal::of(&cause, what).tell(field, wrong);
@@ -84,14 +93,19 @@ fn judge_file(
     }
 }
 
-/// The tensors of a file. Its values are finite, where they are few enough to be read.
-fn read(source: &Source, wanted: &Wanted) -> Result<TensorFile, Problem> {
+/// Judges the tensors of a file by a rule, and the values of those that are taken, where they are few
+/// enough to be read.
+fn read(source: &Source, rule: impl Fn(&TensorFile) -> Judged, wanted: &Wanted) -> Result<Judged, Problem> {
     let bytes = WhileWanted { bytes: Positioned(&source.file), wanted };
     let file = TensorFile::read_from(&bytes, source.size_bytes)?;
-    if bytes_to_judge(&file.tensors) < VALUES_BELOW_BYTES {
-        judge_values(&file.tensors, &bytes)?;
+    let judged = rule(&file);
+    let taken = judged.iter().flatten().map(|(place, values)| (&file.tensors[*place], *values));
+    if bytes_to_judge(taken.clone().map(|(tensor, _)| tensor)) < VALUES_BELOW_BYTES {
+        for (tensor, values) in taken {
+            judge_values([tensor], values, &bytes)?;
+        }
     }
-    Ok(file)
+    Ok(judged)
 }
 
 /// Bytes of a file, as long as somebody waits for the judgement.
@@ -119,8 +133,9 @@ mod tests {
         std::io::Write::write_all(&mut file, &bytes).unwrap();
         let source = Source { file, size_bytes: bytes.len() as u64, path: "weights".into(), sha256: None };
         let (caller, wanted) = Wanted::by_caller();
-        assert_eq!(read(&source, &wanted).unwrap().tensors.len(), 1);
+        let rule = |file: &TensorFile| Ok(vec![(0, Values::Finite); file.tensors.len()]);
+        assert_eq!(read(&source, rule, &wanted).unwrap(), Ok(vec![(0, Values::Finite)]));
         drop(caller);
-        assert!(read(&source, &wanted).unwrap_err().to_string().contains("nobody waits"));
+        assert!(read(&source, rule, &wanted).unwrap_err().to_string().contains("nobody waits"));
     }
 }

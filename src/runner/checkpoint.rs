@@ -21,12 +21,13 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::fault;
 use torchd::job::retention::{Checkpoints, Kept, Quantity};
+use torchd::job::spec::is_hidden_name;
 use torchd::journal::{
     Checkpoint, Damaged, FileSum, JobFolder, Manifest, Survey, checkpoints, damage, set_aside, sync_folder,
     write_whole, write_whole_by,
 };
 use torchd::proto::v1::{CheckpointSaved, JobEndReason};
-use torchd::tensor_file::{self, pt};
+use torchd::tensor_file::{self, Values, pt};
 
 use crate::failure::{Failure, Result};
 use crate::model::Network;
@@ -42,7 +43,8 @@ const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// A checkpoint that takes longer to write is told in the log.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// Tensors on the CPU, as bytes. Their numbers are finite: nothing that has diverged can be saved.
+/// Tensors on the CPU, as bytes. They hold what their parts allow: nothing that has diverged can be
+/// saved.
 pub(crate) struct Snapshot(Vec<Saved>);
 
 /// The first tensors of a snapshot at each place in memory.
@@ -80,13 +82,13 @@ pub(crate) fn dtype_of(kind: Kind) -> Option<tensor_file::Dtype> {
 }
 
 impl Snapshot {
-    /// Copies of the tensors of these parts after that step. `Diverged` where one holds a number
-    /// that is not finite.
+    /// Copies of the tensors of these parts after that step. `Diverged` where one holds a value
+    /// that its part does not allow.
     pub(crate) fn of(step: u64, parts: &[&dyn Stateful]) -> Result<Self> {
         let mut snapshot = Self(Vec::new());
         let mut places = BTreeMap::new();
         for part in parts {
-            part.save(&mut |name, tensor| snapshot.add(step, name, tensor, part.may_be_infinite(name), &mut places))?;
+            part.save(&mut |name, tensor| snapshot.add(step, name, tensor, part.values(name), &mut places))?;
         }
         Ok(snapshot)
     }
@@ -95,25 +97,17 @@ impl Snapshot {
     fn of_result(step: u64, network: &dyn Network) -> Result<Self> {
         let mut snapshot = Self(Vec::new());
         let mut places = BTreeMap::new();
-        network
-            .result(&mut |name, tensor| snapshot.add(step, name, tensor, network.may_be_infinite(name), &mut places))?;
+        network.result(&mut |name, tensor| snapshot.add(step, name, tensor, network.values(name), &mut places))?;
         Ok(snapshot)
     }
 
-    fn add(
-        &mut self,
-        step: u64,
-        name: &str,
-        tensor: &Tensor,
-        may_be_infinite: bool,
-        places: &mut Places,
-    ) -> Result<()> {
+    fn add(&mut self, step: u64, name: &str, tensor: &Tensor, values: Values, places: &mut Places) -> Result<()> {
         let dtype = known(name, tensor)?;
         let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
         let on_cpu = tensor.detach().f_to_device(Device::Cpu)?.f_contiguous()?;
         // The copy and not the original: that would take memory of the GPU.
-        if !may_be_infinite && !is_finite(&on_cpu)? {
-            return Err(Failure::diverged(step, &format!("{name} held numbers that are not finite")));
+        if !is_allowed(&on_cpu, values)? {
+            return Err(Failure::diverged(step, &format!("{name} held {}", values.refused())));
         }
         let mut bytes = vec![0; tensor.numel() * dtype.bitsize() / 8];
         on_cpu.f_copy_data_u8(&mut bytes, tensor.numel())?;
@@ -158,7 +152,7 @@ impl Snapshot {
 impl Snapshot {
     /// The tensors of the file that it makes.
     pub(crate) fn read_back(&self) -> BTreeMap<String, Tensor> {
-        tensors(&self.encode().unwrap()).unwrap()
+        tensors(&self.encode().unwrap(), |_| Values::Infinite).unwrap()
     }
 }
 
@@ -180,7 +174,17 @@ pub(crate) fn bytes_of(tensor: &Tensor) -> std::result::Result<Vec<u8>, TchError
 
 /// Whether every number of a tensor is finite. Waits for the device.
 pub(crate) fn is_finite(tensor: &Tensor) -> std::result::Result<bool, TchError> {
-    Ok(tensor.detach().f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
+    is_allowed(tensor, Values::Finite)
+}
+
+/// Whether a tensor holds no other values than these. Waits for the device.
+pub(crate) fn is_allowed(tensor: &Tensor, values: Values) -> std::result::Result<bool, TchError> {
+    let tensor = tensor.detach();
+    let is_allowed = match values {
+        Values::Finite => tensor.f_isfinite()?,
+        Values::Infinite => tensor.f_isnan()?.f_logical_not()?,
+    };
+    Ok(is_allowed.f_all()?.f_int64_value(&[])? != 0)
 }
 
 /// Saves the final weights, for other programs and for `torch.load`.
@@ -420,21 +424,25 @@ fn told(damaged: &[&Damaged]) -> String {
     words.join("; ")
 }
 
-/// The contents of a checkpoint, or its fault; an error where the machine cannot read it
-/// now.
+/// The contents of a checkpoint, or its fault; an error where the machine cannot read it now. Where
+/// infinities may be among the weights, the network will tell.
 fn load(checkpoint: &Checkpoint) -> io::Result<std::result::Result<Loaded, String>> {
-    let file = |name: &str| match checkpoint.read(name) {
-        Ok(bytes) => Ok(tensors(&bytes).map_err(|what| format!("{name}: {what}"))),
+    let file = |name: &str, values: fn(&str) -> Values| match checkpoint.read(name) {
+        Ok(bytes) => Ok(tensors(&bytes, values).map_err(|what| format!("{name}: {what}"))),
         Err(error) => damage(error).map(Err),
     };
-    let (weights, state) = (file(MODEL_FILE)?, file(STATE_FILE)?);
+    let in_state = |name: &str| if is_hidden_name(name) { Values::Infinite } else { Values::Finite };
+    let (weights, state) = (file(MODEL_FILE, |_| Values::Infinite)?, file(STATE_FILE, in_state)?);
     let manifest = checkpoint.manifest.clone();
     Ok(weights.and_then(|weights| Ok(Loaded { manifest, weights, state: state? })))
 }
 
-/// The tensors of a safetensors file, on the CPU. Their numbers are finite: nothing goes on from
-/// what has diverged.
-pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tensor>, String> {
+/// The tensors of a safetensors file, on the CPU. They hold the values that are allowed by their names:
+/// nothing goes on from what has diverged.
+pub(crate) fn tensors(
+    bytes: &[u8],
+    values: impl Fn(&str) -> Values,
+) -> std::result::Result<BTreeMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let tensor = |(name, view): (String, TensorView<'_>)| {
         let dtype = view.dtype();
@@ -443,19 +451,25 @@ pub(crate) fn tensors(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Tens
         };
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| error.to_string())?;
-        match is_finite(&tensor) {
-            Ok(true) => Ok((name, tensor)),
-            Ok(false) => Err(format!("{name} holds numbers that are not finite")),
-            Err(error) => Err(error.to_string()),
-        }
+        judge(&name, &tensor, values(&name))?;
+        Ok((name, tensor))
     };
     file.tensors().into_iter().map(tensor).collect()
+}
+
+/// Refuses a tensor of a file that holds other values than these.
+pub(crate) fn judge(name: &str, tensor: &Tensor, values: Values) -> std::result::Result<(), String> {
+    match is_allowed(tensor, values) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("{name} holds {}", values.refused())),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Puts weights from a file into a network.
 #[cfg(test)]
 pub(crate) fn load_weights(path: &Path, network: &mut dyn Stateful) {
-    let mut weights = crate::stateful::Tensors::new(tensors(&fs::read(path).unwrap()).unwrap(), 0);
+    let mut weights = crate::stateful::Tensors::new(tensors(&fs::read(path).unwrap(), |_| Values::Finite).unwrap(), 0);
     network.load(&mut weights).unwrap();
     weights.all_taken().unwrap();
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, TchError, Tensor};
 use torchd::job::spec::hidden_name;
+use torchd::tensor_file::Values;
 
 use crate::failure::Result;
 
@@ -18,10 +19,10 @@ pub(crate) trait Stateful {
     /// Which tensor is missing or is another one than is needed, in words.
     fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String>;
 
-    /// Whether a tensor of that name has held numbers that are not finite from the beginning, so
-    /// that they tell nothing of training.
-    fn may_be_infinite(&self, _: &str) -> bool {
-        false
+    /// The values that its tensor of that name may hold, in a file and as it is saved. Infinities that
+    /// were there from the beginning tell nothing of training.
+    fn values(&self, _: &str) -> Values {
+        Values::Finite
     }
 }
 
@@ -38,8 +39,9 @@ impl Stateful for Hidden {
     }
 
     /// Nobody learns from them, and masks hold infinities.
-    fn may_be_infinite(&self, _: &str) -> bool {
-        true
+    fn values(&self, name: &str) -> Values {
+        let is_own = self.0.iter().any(|(own, _)| hidden_name(own) == name);
+        if is_own { Values::Infinite } else { Values::Finite }
     }
 }
 

@@ -12,6 +12,7 @@ use torchd::job::spec::Spec;
 use torchd::job::spec::loss::Classes;
 use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
+use torchd::tensor_file::Values;
 
 use crate::checkpoint::{self, Saver, Snapshot};
 use crate::failure::{Failure, Result};
@@ -180,6 +181,12 @@ impl Training {
     /// Goes on from a checkpoint.
     pub(crate) fn restore(&mut self, loaded: checkpoint::Loaded) -> Result<()> {
         let checkpoint::Loaded { manifest, weights, state } = loaded;
+        let state_parts: [&dyn Stateful; 3] = [self.optimizer.as_ref(), &self.sums, &self.hidden];
+        let judged = judge_saved(&[self.network.as_ref()], &weights).and_then(|()| judge_saved(&state_parts, &state));
+        judged.map_err(|what| {
+            let what = format!("{} cannot be used: {what}", JobFolder::checkpoint_name(manifest.place.step));
+            Failure::new(JobEndReason::BadCheckpoint, what)
+        })?;
         let mut parts: [&mut dyn Stateful; 3] = [self.optimizer.as_mut(), &mut self.sums, &mut self.hidden];
         let taken = take_up(&mut [self.network.as_mut()], Tensors::new(weights, 0))
             .and_then(|()| take_up(&mut parts, Tensors::new(state, manifest.summed_examples)));
@@ -331,6 +338,14 @@ fn laid_out_like(parameter: &Tensor, gradient: Tensor) -> std::result::Result<Te
     let mut copy = parameter.detach().f_empty_like()?;
     copy.f_copy_(&gradient)?;
     Ok(copy)
+}
+
+/// Refuses the tensors of a file that hold values which no part allows.
+fn judge_saved(parts: &[&dyn Stateful], tensors: &BTreeMap<String, Tensor>) -> std::result::Result<(), String> {
+    tensors.iter().try_for_each(|(name, tensor)| {
+        let may_be_infinite = parts.iter().any(|part| part.values(name) == Values::Infinite);
+        checkpoint::judge(name, tensor, if may_be_infinite { Values::Infinite } else { Values::Finite })
+    })
 }
 
 /// Lets parts take up the tensors of a file, all of them.

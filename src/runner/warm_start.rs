@@ -11,9 +11,9 @@ use torchd::job::spec::WarmStart;
 use torchd::journal::JobFolder;
 use torchd::proto::v1::JobEndReason;
 use torchd::tensor_file::matching::{Needed, fit};
-use torchd::tensor_file::{self, Format, Positioned, Problem, TensorFile};
+use torchd::tensor_file::{self, Format, Positioned, Problem, TensorFile, Values};
 
-use crate::checkpoint::{dtype_of, is_finite};
+use crate::checkpoint::{dtype_of, is_allowed};
 use crate::failure::{Failure, Result, first_line};
 use crate::model::Network;
 
@@ -34,7 +34,7 @@ pub(crate) fn take(folder: &JobFolder, wanted: &WarmStart, network: &dyn Network
     network.result(&mut |name, tensor| {
         // Checkpoints hold a tied tensor under its first name alone.
         let is_tied = tensor.numel() > 0 && own.iter().any(|(_, first)| is_same(first, tensor));
-        needed.push(Needed { can_be_absent: is_tied, ..need(name, tensor)? });
+        needed.push(Needed { can_be_absent: is_tied, values: network.values(name), ..need(name, tensor)? });
         own.push((name.to_owned(), tensor.shallow_clone()));
         Ok(())
     })?;
@@ -42,11 +42,11 @@ pub(crate) fn take(folder: &JobFolder, wanted: &WarmStart, network: &dyn Network
         let words: Vec<_> = wrong.into_iter().map(|wrong| wrong.what).collect();
         bad(format!("{name} {}", words.join("; ")))
     })?;
-    for ((own_name, own), place) in own.into_iter().zip(places) {
+    for (((_, own), needed), place) in own.into_iter().zip(&needed).zip(places) {
         let Some(place) = place else { continue };
         let values = read(&found.tensors[place], &file, own.kind()).map_err(refused)?;
-        if !network.may_be_infinite(&own_name) && !is_finite(&values)? {
-            return Err(bad(format!("{name}: {} holds numbers that are not finite", found.tensors[place].name)));
+        if !is_allowed(&values, needed.values)? {
+            return Err(bad(format!("{name}: {} holds {}", found.tensors[place].name, needed.values.refused())));
         }
         tch::no_grad(|| own.shallow_clone().f_copy_(&values))?;
     }
@@ -76,7 +76,7 @@ fn need(name: &str, tensor: &Tensor) -> Result<Needed> {
         Failure::new(JobEndReason::Internal, what)
     })?;
     let shape = tensor.size().iter().map(|size| size.unsigned_abs()).collect();
-    Ok(Needed { name: name.to_owned(), dtype, shape, can_be_absent: false })
+    Ok(Needed { name: name.to_owned(), dtype, shape, can_be_absent: false, values: Values::Finite })
 }
 
 /// The values of a tensor, whose shape and type are those of one of the network's, on the CPU.

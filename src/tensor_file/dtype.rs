@@ -157,7 +157,7 @@ impl Dtype {
     }
 
     /// How a value is read to learn whether it is finite: its bytes, and the value itself or one
-    /// that is as finite. None for types that hold neither NaN nor an infinity.
+    /// that is NaN, infinite or finite where it is. None for types that hold neither NaN nor an infinity.
     pub(super) fn decoder(self) -> Option<Decoder> {
         fn word<const N: usize>(bytes: &[u8]) -> [u8; N] {
             bytes.first_chunk().copied().unwrap_or([0; N])
@@ -175,11 +175,11 @@ impl Dtype {
                 let exponent = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
                 f32::from_bits(((bits & 0x8000) << 16) | exponent | ((bits & 0x3ff) << 13)).into()
             })),
-            // The part that is not finite, where there is one.
+            // NaN where a part is that, else the part that is not finite, where there is one.
             Self::C64 => Some((8, |bytes| {
                 let (real, imaginary) = bytes.split_at(4);
-                let real = f32::from_le_bytes(word(real));
-                f64::from(if real.is_finite() { f32::from_le_bytes(word(imaginary)) } else { real })
+                let [real, imaginary] = [real, imaginary].map(|part| f32::from_le_bytes(word(part)));
+                f64::from(if real.is_finite() || imaginary.is_nan() { imaginary } else { real })
             })),
             // The upper byte of an F16.
             Self::F8E5M2 => Some((1, |bytes| match bytes {

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Dtype, Tensor, TensorFile};
+use super::{Dtype, Tensor, TensorFile, Values};
 
 /// Prefixes that PyTorch's wrappers put before the names of the module in them.
 const WRAPPERS: [(&str, &str); 2] = [("module.", "DataParallel"), ("_orig_mod.", "torch.compile")];
@@ -23,6 +23,8 @@ pub struct Needed {
     pub shape: Vec<u64>,
     /// Whether a file is right without it.
     pub can_be_absent: bool,
+    /// The values that it may hold. [`fit`] does not look at values.
+    pub values: Values,
 }
 
 /// Which names of a file count, and what they are called in the model.
@@ -299,6 +301,7 @@ mod tests {
             dtype: Dtype::F32,
             shape: shape.into(),
             can_be_absent: false,
+            values: Values::Finite,
         };
         SHAPES.into_iter().map(needed).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::Format;
+use super::{Format, Values};
 
 /// A mistake of a file.
 #[derive(Debug)]
@@ -41,14 +41,16 @@ pub enum Problem {
         /// Bytes that the header says, itself included.
         wanted: u64,
     },
-    /// A value that is no number to go on from.
-    NotFinite {
+    /// A value that the tensor may not hold.
+    Value {
         /// The tensor.
         name: String,
         /// The place of the first such value, row by row.
         place: u64,
         /// NaN or an infinity.
         value: f64,
+        /// The values that it may hold.
+        allowed: Values,
     },
 }
 
@@ -74,8 +76,12 @@ impl fmt::Display for Problem {
             Self::Trailing { found, wanted } => {
                 write!(f, "goes on after its end: its header says {wanted} bytes, {found} are there")
             }
-            Self::NotFinite { name, place, value } => {
-                write!(f, "holds {value} in {name:?} at place {place}, counted from 0; every value must be finite")
+            Self::Value { name, place, value, allowed } => {
+                let right = match allowed {
+                    Values::Finite => "finite",
+                    Values::Infinite => "a number",
+                };
+                write!(f, "holds {value} in {name:?} at place {place}, counted from 0; every value must be {right}")
             }
         }
     }

@@ -127,7 +127,7 @@ fn in_order(mut entries: Vec<(String, Entry)>, begin: u64) -> Result<(Vec<Tensor
 
 #[cfg(test)]
 mod tests {
-    use super::super::{TensorFile, judge_values};
+    use super::super::{TensorFile, Values, judge_values};
     use super::*;
 
     fn file(header: &str, values: &[u8]) -> Vec<u8> {
@@ -136,7 +136,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<Vec<Tensor>, Problem> {
         let file = TensorFile::read_from(&bytes, bytes.len() as u64)?;
-        judge_values(&file.tensors, &bytes).map(|()| file.tensors)
+        judge_values(&file.tensors, Values::Finite, &bytes).map(|()| file.tensors)
     }
 
     fn refusal(bytes: &[u8]) -> String {

@@ -235,6 +235,27 @@ class Masked(nn.Module):
         return self.head(torch.einsum("bij,bjc->bic", F.dropout(scores, 0.1, self.training), self.value(x)).mean(1))
 
 
+class Masks(nn.Module):
+    """Attention, twice, with two masks of -inf: `state_dict()` has the causal one, under two names, and not the one of far
+    words."""
+
+    def __init__(self, words=20, width=6, length=5, classes=3):
+        super().__init__()
+        self.embedding = nn.Embedding(words, width)
+        self.query, self.key, self.head = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, classes)
+        everywhere = torch.full((length, length), float("-inf"))
+        self.register_buffer("causal", everywhere.triu(1))
+        self.register_buffer("causal_too", self.causal)
+        self.register_buffer("far", everywhere.tril(-3), persistent=False)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        for causal in (self.causal, self.causal_too):
+            scores = torch.matmul(self.query(x), self.key(x).transpose(1, 2)) + causal + self.far
+            x = torch.matmul(F.dropout(scores.softmax(-1), 0.1, self.training), x)
+        return self.head(x.mean(1))
+
+
 class Norms(nn.Module):
     """GroupNorm, InstanceNorm, LayerNorm over channels, PReLU, weight norm."""
 
@@ -404,5 +425,6 @@ SMALL = {
     "step_metrics": Case(lambda: StepMetrics(Mlp(8, 12)), vectors(8), loss=None),
     "two_inputs": Case(TwoInputs, image_and_numbers()),
     "branch": Case(Branch, vectors(8)),
+    "masks": Case(Masks, tokens(20, 5, 3)),
 }
 """Those of which archives are committed, in `tests/data/exported/`."""

@@ -59,12 +59,12 @@ pub(crate) fn validated(data: &str, spec: v1::JobSpec) -> v1::JobSpec {
     v1::JobSpec { data: sets, ..spec }
 }
 
-fn length(length: Length, spec: v1::JobSpec) -> v1::JobSpec {
+pub(crate) fn length(length: Length, spec: v1::JobSpec) -> v1::JobSpec {
     let training = spec.training.map(|training| v1::Training { length: Some(length), ..training });
     v1::JobSpec { training, ..spec }
 }
 
-async fn trained(daemon: &Daemon, spec: v1::JobSpec) -> v1::Job {
+pub(crate) async fn trained(daemon: &Daemon, spec: v1::JobSpec) -> v1::Job {
     let job = daemon.create(spec).await;
     let ended = daemon.watch_to_end(&job.name).await;
     assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
@@ -159,7 +159,7 @@ async fn a_model_that_brings_its_loss_and_metrics_is_told_with_them() {
 async fn a_job_that_stops_and_goes_on_needs_the_copy_of_its_archive_alone() {
     let root = tempfile::tempdir().unwrap();
     let daemon = start(root.path());
-    for name in ["gpt", "cnn"] {
+    for name in ["gpt", "cnn", "masks"] {
         let archive = root.path().join("mine.pt2");
         fs::copy(Path::new(MODELS).join(name).join("net.pt2"), &archive).unwrap();
         let spec = || {

@@ -25,6 +25,7 @@ mod full_disk;
 mod gpu_jobs;
 mod gpu_views;
 mod gpus;
+mod infinities;
 mod inspect;
 mod limits;
 mod memory;

@@ -14,7 +14,7 @@ use torchd::proto::v1::warm_start::Source;
 use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
-fn warm(source: Source, resume: bool, spec: v1::JobSpec) -> v1::JobSpec {
+pub(crate) fn warm(source: Source, resume: bool, spec: v1::JobSpec) -> v1::JobSpec {
     v1::JobSpec { warm_start: Some(v1::WarmStart { source: Some(source), resume, ..Default::default() }), ..spec }
 }
 

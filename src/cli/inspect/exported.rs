@@ -4,14 +4,14 @@
 
 use std::fs::File;
 
-use super::list;
+use super::{judge, list};
 use crate::cli::table::facts;
 use crate::exported::facts::{Facts, Mode, Returns};
 use crate::exported::program::{Graph, TensorInfo};
 use crate::exported::refusal::Refusal;
 use crate::exported::{Archive, Model, Summary};
 use crate::proto::v1::{FileContents, FileKind, GraphContents, GraphInput, GraphMode};
-use crate::tensor_file::{Positioned, Tensor, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
+use crate::tensor_file::{Positioned, Tensor, VALUES_BELOW_BYTES, bytes_to_judge};
 
 /// The contents of an archive; None for a file of another kind.
 pub(super) fn read(file: &File) -> Option<FileContents> {
@@ -30,12 +30,10 @@ pub(super) fn read(file: &File) -> Option<FileContents> {
     }
     let trained = archive.models.get("train").or_else(|| archive.models.values().next())?;
     let tensors: Vec<Tensor> = trained.weights.iter().map(|stored| stored.tensor.clone()).collect();
-    let parameters = trained.parameters();
-    contents.values_were_read = bytes_to_judge(&parameters) < VALUES_BELOW_BYTES;
-    if contents.values_were_read
-        && let Err(problem) = judge_values(&parameters, &source)
-    {
-        contents.refusals.push(problem.to_string());
+    let state = trained.state();
+    contents.values_were_read = state.iter().all(|(tensors, _)| bytes_to_judge(tensors) < VALUES_BELOW_BYTES);
+    if contents.values_were_read {
+        state.iter().for_each(|(tensors, values)| judge(tensors, *values, &source, &mut contents));
     }
     list(&tensors, &mut contents);
     Some(contents)
@@ -105,6 +103,15 @@ fn mode(mode: Mode) -> GraphMode {
 /// The graphs for people.
 pub(super) fn describe(graphs: &[GraphContents]) -> String {
     let describe = |graph: &GraphContents| {
+        // Any name that PyTorch has drawn, such as s31; a number where there is one size alone.
+        let batch =
+            graph.inputs.first().and_then(|input| input.sizes.first()).filter(|size| size.parse::<u64>().is_err());
+        let with_batch = |text: String| match batch {
+            Some(symbol) => {
+                text.replace(&format!("[{symbol}, "), "[batch, ").replace(&format!("[{symbol}]"), "[batch]")
+            }
+            None => text,
+        };
         let input = |input: &GraphInput| format!("{} {} [{}]", input.name, input.dtype, input.sizes.join(", "));
         let inputs: Vec<_> = graph.inputs.iter().map(input).collect();
         let mode = match graph.mode() {
@@ -116,8 +123,8 @@ pub(super) fn describe(graphs: &[GraphContents]) -> String {
         let told = facts(&[
             ("graph", graph.name.clone()),
             ("mode", mode.into()),
-            ("takes", inputs.join(", ")),
-            ("returns", graph.returns.clone()),
+            ("takes", with_batch(inputs.join(", "))),
+            ("returns", with_batch(graph.returns.clone())),
             ("operations", graph.operations.to_string()),
             ("written by", format!("PyTorch {}, schema {}", graph.torch_version, graph.schema_version)),
         ]);

@@ -6,39 +6,50 @@ use super::optimizer::slot_name;
 use super::{Metric, Optimizer, Weight};
 use crate::exported::summary::Role;
 use crate::tensor_file::matching::{Mistake, Needed, Rules, fit};
-use crate::tensor_file::{Dtype, TensorFile};
+use crate::tensor_file::{Dtype, TensorFile, Values};
 
 /// The sum of losses behind the next scalar, in the state of a checkpoint.
 pub const SUM_LOSS: &str = "sums.loss";
 
+const HIDDEN: &str = "hidden.";
+
 /// The name of a buffer that `state_dict()` does not have, in the state of a checkpoint.
 pub fn hidden_name(buffer: &str) -> String {
-    format!("hidden.{buffer}")
+    format!("{HIDDEN}{buffer}")
 }
 
-/// Whether a file holds those weights, as far as the rules want them.
+/// Whether a tensor in the state of a checkpoint is such a buffer.
+pub fn is_hidden_name(name: &str) -> bool {
+    name.starts_with(HIDDEN)
+}
+
+/// The tensors of a file that are taken for others: their places in its list, with the values that
+/// they may hold.
+pub type TakenFrom = Vec<(usize, Values)>;
+
+/// The tensors of a file that become those weights, as far as the rules want them.
 ///
 /// # Errors
-/// All that does not fit.
-pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> Result<(), Vec<Mistake>> {
-    let needed: Vec<_> =
-        weights.iter().filter(|told| told.role != Role::Hidden).map(|told| need(&told.name, told)).collect();
-    fit(&needed, found, rules).map(|_| ())
+/// All that does not fit. Values are not read.
+pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> Result<TakenFrom, Vec<Mistake>> {
+    let kept = weights.iter().filter(|told| told.role != Role::Hidden);
+    let needed: Vec<_> = kept.map(|told| need(&told.name, told, weights)).collect();
+    taken(&needed, found, rules)
 }
 
-/// Whether a file holds what training needs besides the weights, and nothing else: the sums behind
-/// the next scalars, buffers that are no weights, and the state of the optimizer, for all
+/// The tensors of a file that has what training needs besides the weights, and nothing else: the sums
+/// behind the next scalars, buffers that are no weights, and the state of the optimizer, for all
 /// parameters or, before its first step, for none. `own_metrics` are those that the model gives.
 ///
 /// # Errors
-/// All that does not fit.
+/// All that does not fit. Values are not read.
 pub fn judge_state(
     weights: &[Weight],
     optimizer: &Optimizer,
     metrics: &[Metric],
     own_metrics: &[String],
     found: &TensorFile,
-) -> Result<(), Vec<Mistake>> {
+) -> Result<TakenFrom, Vec<Mistake>> {
     let mut needed = vec![number(SUM_LOSS, Dtype::F64, false)];
     // Checkpoints of earlier versions count examples alone.
     let sums = metrics.iter().flat_map(|metric| metric.sums().iter().enumerate());
@@ -46,25 +57,42 @@ pub fn judge_state(
     let own_sums = own_metrics.iter().flat_map(|metric| own_sums(metric));
     needed.extend(own_sums.map(|sum| number(&sum, Dtype::F64, false)));
     let hidden = weights.iter().filter(|told| told.role == Role::Hidden && told.same_as.is_none());
-    needed.extend(hidden.map(|told| need(&hidden_name(&told.name), told)));
+    needed.extend(hidden.map(|told| need(&hidden_name(&told.name), told, weights)));
     let learned: Vec<_> = weights.iter().filter(|told| told.is_learned()).collect();
     let slots = optimizer.slots().iter().flat_map(|slot| learned.iter().map(move |told| (slot, *told)));
     let has_slots = slots.clone().any(|(slot, told)| found.tensor(&slot_name(slot, &told.name)).is_some());
     if has_slots {
-        needed.extend(slots.map(|(slot, told)| need(&slot_name(slot, &told.name), told)));
+        needed.extend(slots.map(|(slot, told)| need(&slot_name(slot, &told.name), told, weights)));
     }
     needed.extend(optimizer.counters().iter().map(|counter| number(counter, Dtype::F32, !has_slots)));
-    fit(&needed, found, &Rules::default()).map(|_| ())
+    taken(&needed, found, &Rules::default())
 }
 
-/// The type and the shape of a weight. Checkpoints hold a tied one under its first name alone.
-fn need(name: &str, told: &Weight) -> Needed {
+fn taken(needed: &[Needed], found: &TensorFile, rules: &Rules) -> Result<TakenFrom, Vec<Mistake>> {
+    let places = fit(needed, found, rules)?;
+    Ok(places.into_iter().zip(needed).filter_map(|(place, needed)| Some((place?, needed.values))).collect())
+}
+
+/// The type and the shape of one of these weights. Checkpoints hold a tied one under its first name
+/// alone.
+fn need(name: &str, told: &Weight, weights: &[Weight]) -> Needed {
     let shape = told.shape.iter().map(|size| size.unsigned_abs()).collect();
-    Needed { name: name.into(), dtype: told.dtype, shape, can_be_absent: told.same_as.is_some() }
+    let can_be_absent = told.same_as.is_some();
+    Needed { name: name.into(), dtype: told.dtype, shape, can_be_absent, values: values(told, weights) }
+}
+
+/// The values that one of these weights may hold, by its role: which buffers are masks, only the
+/// runner knows, which has their first values.
+fn values(told: &Weight, weights: &[Weight]) -> Values {
+    let first = told.same_as.as_ref().and_then(|first| weights.iter().find(|other| other.name == *first));
+    match first.unwrap_or(told).role {
+        Role::Learned => Values::Finite,
+        Role::Kept | Role::Hidden => Values::Infinite,
+    }
 }
 
 fn number(name: &str, dtype: Dtype, can_be_absent: bool) -> Needed {
-    Needed { name: name.into(), dtype, shape: vec![], can_be_absent }
+    Needed { name: name.into(), dtype, shape: vec![], can_be_absent, values: Values::Finite }
 }
 
 #[cfg(test)]
@@ -89,8 +117,8 @@ mod tests {
         TensorFile { format: Format::Safetensors, tensors, state_dicts: Vec::new(), left_out: 0 }
     }
 
-    fn told(judged: Result<(), Vec<Mistake>>) -> Result<(), String> {
-        judged.map_err(|wrong| wrong.iter().map(Mistake::with_way_out).collect::<Vec<_>>().join("\n"))
+    fn told(judged: Result<TakenFrom, Vec<Mistake>>) -> Result<(), String> {
+        judged.map(drop).map_err(|wrong| wrong.iter().map(Mistake::with_way_out).collect::<Vec<_>>().join("\n"))
     }
 
     fn judge(found: &[Tensor]) -> Result<(), String> {

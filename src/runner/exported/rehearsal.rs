@@ -4,6 +4,7 @@
 use tch::{Kind, Reduction, TchError, Tensor};
 use torchd::exported::SeededStep;
 use torchd::exported::seeded::Criterion;
+use torchd::job::spec::loss::Classes;
 use torchd::tensor_file::{self, ReaderAt};
 
 use super::state::viewed;
@@ -91,8 +92,42 @@ fn loss_of(returned: &[Value], criterion: Criterion, target: Option<&Tensor>) ->
             let output = output.f_to_kind(Kind::Float)?;
             output.f_mul(&output)?.f_mean(Kind::Float)
         }
-        Criterion::CrossEntropy => output.f_cross_entropy_loss::<Tensor>(target()?, None, Reduction::Mean, -100, 0.0),
-        Criterion::Nll => output.f_nll_loss::<Tensor>(target()?, None, Reduction::Mean, -100),
+        Criterion::CrossEntropy => {
+            let (scores, labels) = arranged(output, target()?)?;
+            scores.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0)
+        }
+        Criterion::Nll => {
+            let (scores, labels) = arranged(output, target()?)?;
+            scores.f_nll_loss_nd::<Tensor>(&labels, None, Reduction::Mean, -100)
+        }
         Criterion::Mse => output.f_mse_loss(target()?, Reduction::Mean),
+    }
+}
+
+/// Scores and labels with the classes in the second dimension, as libtorch takes them.
+fn arranged(output: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor), TchError> {
+    let of_example = |tensor: &Tensor| tensor.size().iter().skip(1).map(|size| size.unsigned_abs()).collect::<Vec<_>>();
+    match Classes::of(&of_example(output), &of_example(labels)) {
+        Some((Classes::Last, _)) => Ok((output.f_flatten(0, -2)?, labels.f_flatten(0, -1)?)),
+        _ => Ok((output.shallow_clone(), labels.shallow_clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_stand_in_the_second_dimension_or_in_the_last() {
+        let scores = Tensor::arange(2 * 7 * 3, (Kind::Float, tch::Device::Cpu)).sin().view([2, 7, 3]);
+        let labels = Tensor::arange(2 * 7, (Kind::Int64, tch::Device::Cpu)).remainder(3).view([2, 7]);
+        for criterion in [Criterion::CrossEntropy, Criterion::Nll] {
+            let loss = |scores: Tensor| {
+                let loss = loss_of(&[Value::Tensor(scores)], criterion, Some(&labels)).unwrap();
+                f64::try_from(loss).unwrap()
+            };
+            let (last, second) = (loss(scores.shallow_clone()), loss(scores.transpose(1, 2)));
+            assert!((last - second).abs() < 1e-6, "{last} {second}");
+        }
     }
 }

@@ -152,13 +152,15 @@ macro_rules! models {
     };
 }
 
-models! { mlp cnn gpt encoder lstm tied step_loss step_metrics two_inputs branch }
+models! { mlp cnn gpt encoder lstm tied step_loss step_metrics two_inputs branch masks }
 
 #[test]
 fn the_step_that_pytorch_recorded_comes_out_the_same_and_leaves_nothing_behind() {
     let _turn = generator();
     tch::set_num_threads(1);
-    for name in ["mlp", "cnn", "gpt", "encoder", "lstm", "tied", "step_loss", "step_metrics", "two_inputs", "branch"] {
+    for name in
+        ["mlp", "cnn", "gpt", "encoder", "lstm", "tied", "step_loss", "step_metrics", "two_inputs", "branch", "masks"]
+    {
         let (model, _) = load(name, &operators());
         let bytes = fs::read(folder(name).join("net.pt2")).unwrap();
         let archive = Archive::read(&bytes, bytes.len() as u64).unwrap();

@@ -1,5 +1,6 @@
 //! A model that PyTorch exported, from its archive in the job's folder.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
@@ -11,11 +12,12 @@ use torchd::job::spec::model::Exported as Settings;
 use torchd::journal::{JobFolder, write_whole_by};
 use torchd::proto::v1::JobEndReason;
 use torchd::shortage::Unjudged;
-use torchd::tensor_file::Positioned;
+use torchd::tensor_file::{Positioned, Values};
 
 use super::{Mode, Network, Outputs, Parameters};
+use crate::checkpoint;
 use crate::dispatcher;
-use crate::exported::{Exported, Part};
+use crate::exported::{Exported, Named, Part};
 use crate::failure::{Failure, Result};
 use crate::feed::Batch;
 use crate::graph::Value;
@@ -116,8 +118,8 @@ pub(super) struct Net {
     /// The sizes of the output of an example; None where the model returns its loss.
     gives: Option<Vec<i64>>,
     metrics: usize,
-    /// Buffers that begin with infinities, as masks do.
-    infinite: Vec<String>,
+    /// Buffers that begin with infinities, as masks do, by all of their names.
+    infinite: HashSet<String>,
 }
 
 impl Net {
@@ -130,10 +132,13 @@ impl Net {
         let model = opened.load(device)?;
         let named = model.parameters.iter().map(|named| (named.name.clone(), named.tensor.shallow_clone()));
         let parameters = Parameters::of(named);
-        let mut infinite = Vec::new();
-        for buffer in &model.buffers {
-            if !crate::checkpoint::is_finite(&buffer.tensor)? {
-                infinite.push(buffer.name.clone());
+        let mut infinite = HashSet::new();
+        for Named { name, tensor, .. } in &model.buffers {
+            checkpoint::judge(name, tensor, Values::Infinite)
+                .map_err(|what| Failure::new(JobEndReason::BadData, format!("model.exported: its buffer {what}")))?;
+            if !checkpoint::is_finite(tensor)? {
+                let ties = model.ties.iter().filter(|(_, first)| first == name).map(|(other, _)| other);
+                infinite.extend(ties.chain([name]).cloned());
             }
         }
         let summary = &opened.verdict.summary;
@@ -145,7 +150,7 @@ impl Net {
     /// An archive with the weights as they are now.
     fn write(&self, file: &File, archive: &exported::Archive, source: &File) -> io::Result<()> {
         let values = |name: &str| match self.model.tensor(name) {
-            Some(tensor) => crate::checkpoint::bytes_of(tensor).map(Some).map_err(io::Error::other),
+            Some(tensor) => checkpoint::bytes_of(tensor).map(Some).map_err(io::Error::other),
             None => Ok(None),
         };
         exported::write(BufWriter::new(file), archive, &Positioned(source), values)?.flush()
@@ -228,7 +233,7 @@ impl Stateful for Net {
         self.model.kept().try_for_each(|named| tensors.copy_to(&named.name, &named.tensor))
     }
 
-    fn may_be_infinite(&self, name: &str) -> bool {
-        self.infinite.iter().any(|known| known == name)
+    fn values(&self, name: &str) -> Values {
+        if self.infinite.contains(name) { Values::Infinite } else { Values::Finite }
     }
 }

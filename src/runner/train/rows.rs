@@ -50,12 +50,13 @@ const ROWS: &[Row] = &[
     Row { section: "model", name: "mnist_cnn", spec: r#""model": {"mnist_cnn": {}}, SGD"#, data: Data::Images },
     Row { section: "model", name: "mlp", spec: "MLP, SGD", data: Data::Classes },
     // BatchNorm and dropout; tied weights; a constant and a buffer that is not saved; its own loss and
-    // metrics; two inputs; two files.
+    // metrics; two inputs; masks of infinities; two files.
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("cnn") },
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("gpt") },
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("tied") },
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("step_metrics") },
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("two_inputs") },
+    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("masks") },
     Row {
         section: "model",
         name: "exported",
@@ -141,6 +142,38 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
             let again = saved(&broken);
             assert_eq!(again.weights, end.weights, "{what} from step {at}");
             assert_eq!(again.state, end.state, "{what} from step {at}");
+        }
+    }
+}
+
+#[test]
+fn infinities_of_masks_alone_are_taken_up_and_what_is_no_number_is_taken_nowhere() {
+    let _alone = generator();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().canonicalize().unwrap();
+    let row = ROWS.iter().find(|row| matches!(row.data, Data::Exported("masks"))).unwrap();
+    type Part = fn(&mut checkpoint::Loaded) -> &mut BTreeMap<String, Tensor>;
+    let (weights, state): (Part, Part) = (|loaded| &mut loaded.weights, |loaded| &mut loaded.state);
+    for (part, name, value, words) in [
+        (weights, "causal", f64::INFINITY, None),
+        (state, "hidden.far", f64::INFINITY, None),
+        (weights, "causal", f64::NAN, Some("causal holds NaN")),
+        (state, "hidden.far", f64::NAN, Some("hidden.far holds NaN")),
+        (weights, "query.weight", f64::INFINITY, Some("query.weight holds numbers that are not finite")),
+        (state, "velocity.query.weight", f64::INFINITY, Some("velocity.query.weight holds numbers that are not")),
+        (state, "sums.loss", f64::INFINITY, Some("sums.loss holds numbers that are not finite")),
+    ] {
+        let mut training = new(row, &place, None);
+        step(&mut training);
+        let mut loaded = saved(&training);
+        let _ = part(&mut loaded)[name].view(-1).narrow(0, 0, 1).fill_(value);
+        let restored = training.restore(loaded).map_err(|failure| (failure.reason, failure.message));
+        match words {
+            None => restored.unwrap(),
+            Some(words) => {
+                let (reason, message) = restored.unwrap_err();
+                assert!(reason == JobEndReason::BadCheckpoint && message.contains(words), "{name}: {message}");
+            }
         }
     }
 }
