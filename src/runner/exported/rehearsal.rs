@@ -4,6 +4,7 @@
 use tch::{Kind, Reduction, TchError, Tensor};
 use torchd::exported::SeededStep;
 use torchd::exported::seeded::Criterion;
+use torchd::job::spec::loss::Classes;
 use torchd::tensor_file::{self, ReaderAt};
 
 use super::state::viewed;
@@ -91,8 +92,23 @@ fn loss_of(returned: &[Value], criterion: Criterion, target: Option<&Tensor>) ->
             let output = output.f_to_kind(Kind::Float)?;
             output.f_mul(&output)?.f_mean(Kind::Float)
         }
-        Criterion::CrossEntropy => output.f_cross_entropy_loss::<Tensor>(target()?, None, Reduction::Mean, -100, 0.0),
-        Criterion::Nll => output.f_nll_loss::<Tensor>(target()?, None, Reduction::Mean, -100),
+        Criterion::CrossEntropy => {
+            let (output, target) = classes_second(output, target()?)?;
+            output.f_cross_entropy_loss::<Tensor>(target, None, Reduction::Mean, -100, 0.0)
+        }
+        Criterion::Nll => {
+            let (output, target) = classes_second(output, target()?)?;
+            output.f_nll_loss_nd::<Tensor>(target, None, Reduction::Mean, -100)
+        }
         Criterion::Mse => output.f_mse_loss(target()?, Reduction::Mean),
+    }
+}
+
+/// The scores with their classes in the second dimension, as libtorch takes them, and their target.
+fn classes_second<'a>(scores: &Tensor, target: &'a Tensor) -> Result<(Tensor, &'a Tensor), TchError> {
+    let within = |tensor: &Tensor| tensor.size().iter().skip(1).map(|&size| size as u64).collect::<Vec<_>>();
+    match Classes::of(&within(scores), &within(target)) {
+        Some((Classes::Last, _)) => Ok((scores.f_movedim_int(-1, 1)?, target)),
+        Some((Classes::First, _)) | None => Ok((scores.shallow_clone(), target)),
     }
 }
