@@ -1,5 +1,6 @@
 //! Failures in words for people: the cause and the remedy.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use tonic::{Code, Status};
@@ -21,6 +22,8 @@ pub(super) enum Failure {
     Spec { file: String, mistakes: Vec<String> },
     /// The daemon cannot be reached.
     Unreachable { server: String, cause: String },
+    /// What listens at the address does not speak gRPC.
+    NotGrpc,
     /// The daemon refused.
     Refused(Box<Status>),
     /// Anything else.
@@ -29,6 +32,10 @@ pub(super) enum Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
+        // A status of the daemon has no source: what answers here is something else, or nothing.
+        if status.source().is_some_and(is_protocol) {
+            return Self::NotGrpc;
+        }
         Self::Refused(Box::new(status))
     }
 }
@@ -53,6 +60,11 @@ impl Failure {
                 );
                 ExitCode::from(EXIT_UNREACHABLE)
             }
+            Self::NotGrpc => {
+                tell("torchctl: what listens at the address of --server does not speak gRPC");
+                tell("  is it the HTTP port, that of /metrics? gRPC is on 127.0.0.1:7080 by default");
+                ExitCode::from(EXIT_UNREACHABLE)
+            }
             Self::Refused(status) => print_status(status),
             Self::Other(message) => {
                 tell(&format!("torchctl: {message}"));
@@ -60,6 +72,13 @@ impl Failure {
             }
         }
     }
+}
+
+/// Whether an error of the connection is one of its protocol, and not of the way there.
+fn is_protocol(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |&cause| cause.source());
+    let h2 = causes.find_map(|cause| cause.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| !error.is_io() && !error.is_go_away())
 }
 
 fn print_status(status: &Status) -> ExitCode {

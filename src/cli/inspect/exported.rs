@@ -43,11 +43,12 @@ pub(super) fn read(file: &File) -> Option<FileContents> {
 
 fn graph(name: &str, model: &Model, refusals: &mut Vec<String>) -> GraphContents {
     let program = &model.program;
+    let inputs = program.user_inputs().filter_map(|(name, value)| Some(input(name, program.tensor(value)?)));
     let mut contents = GraphContents {
         name: name.into(),
         torch_version: program.torch_version.clone(),
         schema_version: format!("{}.{}", program.schema.0, program.schema.1),
-        inputs: program.user_inputs().filter_map(|(name, value)| Some(input(name, program.tensor(value)?))).collect(),
+        inputs: inputs.collect(),
         operations: operations(&program.graph),
         ..GraphContents::default()
     };
@@ -62,7 +63,36 @@ fn graph(name: &str, model: &Model, refusals: &mut Vec<String>) -> GraphContents
         }
         Err(wrong) => refusals.extend::<Vec<_>>(told(&wrong)),
     }
+    name_batch(&mut contents);
     contents
+}
+
+/// Calls the size of the batch so: PyTorch's own name of it, such as `s31`, says nothing.
+fn name_batch(contents: &mut GraphContents) {
+    let first = contents.inputs.first().and_then(|input| input.sizes.first());
+    let is_name = |size: &&String| size.starts_with(|c: char| c.is_ascii_alphabetic()) && size.chars().all(is_in_name);
+    let Some(symbol) = first.filter(is_name).cloned() else { return };
+    let sizes = contents.inputs.iter_mut().flat_map(|input| &mut input.sizes);
+    for text in sizes.chain([&mut contents.returns]) {
+        *text = renamed(text, &symbol);
+    }
+}
+
+fn is_in_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+/// A text with a name in it, as a whole word, replaced by `batch`.
+fn renamed(text: &str, symbol: &str) -> String {
+    let mut renamed = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_in_name) {
+        let end = rest[start..].find(|c| !is_in_name(c)).map_or(rest.len(), |length| start + length);
+        renamed += &rest[..start];
+        renamed += if &rest[start..end] == symbol { "batch" } else { &rest[start..end] };
+        rest = &rest[end..];
+    }
+    renamed + rest
 }
 
 /// A graph that is called by the name of the mode that it is not in.
@@ -124,4 +154,31 @@ pub(super) fn describe(graphs: &[GraphContents]) -> String {
         format!("\n{told}")
     };
     graphs.iter().map(describe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_the_batch_is_called_so_and_others_keep_their_names() {
+        let input = |sizes: &[&str]| GraphInput {
+            sizes: sizes.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
+        let mut contents = GraphContents {
+            inputs: vec![input(&["s3", "s31"]), input(&["s3", "20"])],
+            returns: "float32 [2*s3, s31]".into(),
+            ..GraphContents::default()
+        };
+        name_batch(&mut contents);
+        let sizes: Vec<_> = contents.inputs.iter().map(|input| input.sizes.join(", ")).collect();
+        assert_eq!(
+            (sizes.join("; ").as_str(), contents.returns.as_str()),
+            ("batch, s31; batch, 20", "float32 [2*batch, s31]")
+        );
+        let mut fixed = GraphContents { inputs: vec![input(&["4", "20"])], ..GraphContents::default() };
+        name_batch(&mut fixed);
+        assert_eq!(fixed.inputs[0].sizes, ["4", "20"]);
+    }
 }
