@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::connection::root;
 use super::output::tell;
 
 /// The request has a mistake (EX_USAGE of sysexits.h).
@@ -22,8 +23,8 @@ pub(super) enum Failure {
     Spec { file: String, mistakes: Vec<String> },
     /// The daemon cannot be reached.
     Unreachable { server: String, cause: String },
-    /// What listens at the address does not speak gRPC.
-    NotGrpc,
+    /// The connection was made, and brought no answer.
+    BrokenOff { cause: String },
     /// The daemon refused.
     Refused(Box<Status>),
     /// Anything else.
@@ -32,11 +33,11 @@ pub(super) enum Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        // A status of the daemon has no source: what answers here is something else, or nothing.
-        if status.source().is_some_and(is_protocol) {
-            return Self::NotGrpc;
+        // A status of the daemon has no source; a fault of the connection has one.
+        match status.source() {
+            Some(source) => Self::BrokenOff { cause: root(source) },
+            None => Self::Refused(Box::new(status)),
         }
-        Self::Refused(Box::new(status))
     }
 }
 
@@ -60,9 +61,9 @@ impl Failure {
                 );
                 ExitCode::from(EXIT_UNREACHABLE)
             }
-            Self::NotGrpc => {
-                tell("torchctl: what listens at the address of --server does not speak gRPC");
-                tell("  is it the HTTP port, that of /metrics? gRPC is on 127.0.0.1:7080 by default");
+            Self::BrokenOff { cause } => {
+                tell(&format!("torchctl: the server gave no answer of gRPC: {cause}"));
+                tell("  does --server name the HTTP port, that of /metrics? gRPC is on 127.0.0.1:7080 by default");
                 ExitCode::from(EXIT_UNREACHABLE)
             }
             Self::Refused(status) => print_status(status),
@@ -72,13 +73,6 @@ impl Failure {
             }
         }
     }
-}
-
-/// Whether an error of the connection is one of its protocol, and not of the way there.
-fn is_protocol(error: &(dyn Error + 'static)) -> bool {
-    let mut causes = std::iter::successors(Some(error), |&cause| cause.source());
-    let h2 = causes.find_map(|cause| cause.downcast_ref::<h2::Error>());
-    h2.is_some_and(|error| !error.is_io() && !error.is_go_away())
 }
 
 fn print_status(status: &Status) -> ExitCode {

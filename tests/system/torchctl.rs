@@ -30,7 +30,10 @@ fn mistakes_of_the_first_minutes_are_told_with_the_way_out() {
     let daemon = Daemon::start();
     // The port of the HTTP server.
     let (code, _, err) = told(&daemon.ctl(&["--server", &daemon.http.to_string(), "jobs"]));
-    assert!(code == 69 && err.contains("does not speak gRPC") && err.contains("/metrics"), "{code} {err}");
+    assert!(
+        code == 69 && err.contains("the server gave no answer of gRPC: ") && err.contains("/metrics"),
+        "{code} {err}"
+    );
 
     // A job without validation, and with a metric: a line an epoch, and one for the last.
     let mut own = fs::read_to_string("examples/mnist.toml").unwrap().parse::<toml::Table>().unwrap();
