@@ -38,6 +38,7 @@ fn mistakes_of_the_first_minutes_are_told_with_the_way_out() {
     // A job without validation, and with a metric: a line an epoch, and one for the last.
     let mut own = fs::read_to_string("examples/mnist.toml").unwrap().parse::<toml::Table>().unwrap();
     own["data"].as_table_mut().unwrap().remove("validation");
+    own["training"].as_table_mut().unwrap().remove("validation_batch_size");
     let file = daemon.state_dir.join("own.toml");
     fs::write(&file, own.to_string()).unwrap();
     let set = ["--set", "training.max_steps=90", "--set", "training.batch_size=64"];
