@@ -45,9 +45,9 @@ eval graph, its loss; then `torch.manual_seed(seed)`, the train graph, its loss,
 of the sum of the squares of all gradients (a tied parameter counts once, one without a gradient
 does not). The loss is made of the first output: `output` is that output itself, `mean_square` the
 mean of its squares in float32, the others are those of `torch.nn.functional` (`nll` is `nll_loss`,
-`mse` is `mse_loss`) with the target and their defaults. Classes may stand in the last dimension of
-the output as well, `[batch, length, classes]` for a target `[batch, length]`: then both are flattened
-but for the classes.
+`mse` is `mse_loss`) with the target and their defaults. Scores of classes may have the classes last,
+`[batch, ..., classes]` for a target of `[batch, ...]`, where PyTorch alone would have them in
+dimension 1: they are moved there first. Where a shape can be read both ways, it is dimension 1.
 """
 
 import contextlib
@@ -81,19 +81,18 @@ TOLERANCE = 1e-4
 """How far graph and module may be apart, relative to the norm of a tensor. On one thread they
 are equal."""
 
+
+def classes_second(scores, target):
+    """Scores with their classes in dimension 1, from there or from the last dimension."""
+    within, of_target = scores.shape[1:], target.shape[1:]
+    return scores.movedim(-1, 1) if within[1:] != of_target and within[:-1] == of_target else scores
+
+
 LOSSES = {
-    "cross_entropy": torch.nn.functional.cross_entropy,
-    "nll": torch.nn.functional.nll_loss,
+    "cross_entropy": lambda scores, target: torch.nn.functional.cross_entropy(classes_second(scores, target), target),
+    "nll": lambda scores, target: torch.nn.functional.nll_loss(classes_second(scores, target), target),
     "mse": torch.nn.functional.mse_loss,
 }
-def loss_of(kind, output, target):
-    """A loss of `LOSSES`. Where classes could stand in either dimension it is the first one of an
-    example, as in PyTorch."""
-    sizes, labels = output.shape[1:], target.shape[1:]
-    if kind != "mse" and sizes[1:] != labels and sizes[:-1] == labels:
-        output, target = output.flatten(0, -2), target.flatten()
-    return LOSSES[kind](output, target)
-
 
 DTYPES = {
     torch.uint8: 1, torch.int8: 2, torch.int16: 3, torch.int32: 4, torch.int64: 5,
@@ -122,7 +121,7 @@ def export(model, example, path, *, dynamic=None, loss=None, target=None, sample
     dynamic  further dimensions that differ from batch to batch, by the name of the input:
              `{"tokens": {1: torch.export.Dim("length", min=2, max=512)}}`.
     loss     of the seeded step: "cross_entropy", "nll" or "mse" with a `target` for the example.
-             Classes stand in the second or in the last dimension of the first output.
+             Scores of classes are `[batch, classes, ...]` or `[batch, ..., classes]`.
              Without it, the model's own loss where the first output is one
              (`forward(x, y) -> loss`, or a tuple that begins with it), else the mean of the squares
              of the first output.
@@ -135,12 +134,11 @@ def export(model, example, path, *, dynamic=None, loss=None, target=None, sample
     # go on as if nothing had been drawn.
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        return make(model, example, os.fspath(path), dynamic, loss, target, sample, seed)
+        return make(model, example, path, dynamic, loss, target, sample, seed)
 
 
 def make(model, example, path, dynamic, loss, target, sample, seed):
-    if not path.endswith(".pt2"):
-        raise ExportError(f"the file is called {path!r}; its name has to end in .pt2")
+    path = check_path(path)
     check_model(model)
     inputs = Inputs(model, example)
     if loss is not None and loss not in LOSSES:
@@ -176,6 +174,19 @@ def make(model, example, path, dynamic, loss, target, sample, seed):
         raw[told["target"]["path"]] = target
     write(path, programs, told, raw)
     return told
+
+
+def check_path(path):
+    """The name of the file as text, before anything is computed for it."""
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise ExportError(f"the path is {kind(path)}; the name of a file is needed. The order is export(model, example, path)")
+    path = os.fspath(path)
+    if not path.endswith(".pt2"):
+        raise ExportError(f"the file is called {path!r}; its name has to end in .pt2")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ExportError(f"the folder {folder!r} for {os.path.basename(path)!r} does not exist; make it first, or name another")
+    return path
 
 
 def check_model(model):
@@ -225,7 +236,8 @@ class Inputs:
         try:
             self.bound = inspect.signature(model.forward).bind(*self.args, **self.kwargs)
         except TypeError as error:
-            raise ExportError(f"the {what} does not fit {type(model).__name__}.forward{inspect.signature(model.forward)}: {error}") from None
+            raise ExportError(f"the {what} does not fit {type(model).__name__}.forward{inspect.signature(model.forward)}: {error}"
+                              + self.unknown(model)) from None
         # By position where that can be, in the order of forward: the order of the graph.
         self.args, self.kwargs = self.bound.args, self.bound.kwargs
         named = list(self.named())
@@ -243,6 +255,15 @@ class Inputs:
             raise ExportError(f"the {what} is a batch of no examples; give one or more")
         self.samples = max(2, min(self.batch, SAMPLES))
         self.special = False
+
+    def unknown(self, model):
+        """Which names of the example `forward` does not have, as part of a sentence; or nothing."""
+        parameters = inspect.signature(model.forward).parameters.values()
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            return ""
+        names = [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_POSITIONAL]
+        odd = [repr(name) for name in self.kwargs if name not in names]
+        return f"; the example has {some(odd)}, and forward's inputs are called {', '.join(map(repr, names))}" if odd else ""
 
     def named(self):
         """Pairs of name and tensor, by the names of forward's parameters."""
@@ -373,8 +394,8 @@ def step(module, inputs, loss, target, seed, mode, whose="the model"):
     leaves = [leaf for leaf in pytree.tree_leaves(outputs) if leaf is not None]
     odd = [leaf for leaf in leaves if not isinstance(leaf, torch.Tensor)]
     if odd or not leaves:
-        raise ExportError(f"forward gives back {kind(outputs)}" + (f" with {odd[0]!r} in it" if odd else "") + "; tensors are needed, also for metrics "
-                          "(leave .item() out)")
+        found = f"a value {kind(odd[0])} ({odd[0]!r})" if odd else f"a value {kind(outputs)}" if outputs is None else "no tensor"
+        raise ExportError(f"forward returns {found}; it may return tensors only, also as metrics (leave .item() out)")
     first = leaves[0]
     if any(leaf.is_complex() for leaf in leaves):
         raise ExportError("forward gives back complex numbers; a loss needs real ones (torch.view_as_real, or abs)")
@@ -384,10 +405,10 @@ def step(module, inputs, loss, target, seed, mode, whose="the model"):
         raise ExportError(f"forward gives back a loss of its own; leave loss={loss!r} out")
     if loss is not None:
         try:
-            value, name = loss_of(loss, first, target), loss
+            value, name = LOSSES[loss](first, target), loss
         except Exception as error:
             raise ExportError(f"{loss} of the first output, {list(first.shape)} {first.dtype}, and the target, "
-                              f"{list(target.shape)} {target.dtype}, fails: {brief(error)}") from error
+                              f"{list(target.shape)} {target.dtype}, fails: {brief(error)}{advice(loss, first, target)}") from error
     elif first.dim() == 0:
         value, name = first, "output"
     else:
@@ -410,6 +431,25 @@ def step(module, inputs, loss, target, seed, mode, whose="the model"):
             raise ExportError(f"the gradient of {some(odd)} is not finite on random inputs; give inputs that make sense as sample=...")
     buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
     return Step(name, value.item(), gradients, [leaf.detach() for leaf in leaves], buffers, custom_backwards(value))
+
+
+def advice(loss, scores, target):
+    """What is likely to be wrong with a target that a loss refuses, as part of a sentence; or
+    nothing."""
+    if loss == "mse":
+        return ""
+    if target.dtype is not torch.int64:
+        return f". The target of {loss} holds classes: pass it as int64 (target.long())"
+    if target.dim() > 1 and target.shape[1:] == (1,) and scores.dim() == 2:
+        return ". Leave the last dimension of the target out: target.squeeze(1)"
+    if scores.dim() < 2 or target.numel() == 0:
+        return ""
+    classes = classes_second(scores, target).shape[1]
+    high = int(target.max())
+    if high < classes:
+        return ""
+    return (f". The target holds the class {high}, and the output has scores for 0 to {classes - 1}; "
+            "labels count from 0, so subtract 1 where yours count from 1")
 
 
 def trace(module, inputs, dynamic, mode):

@@ -141,6 +141,7 @@ pub struct Manager {
     promised: Promised,
     /// Asks the runner for its operators.
     supervisor: Supervisor,
+    metrics: Metrics,
     /// None before a request has asked for operators. Held while they are listed.
     operators: Arc<tokio::sync::Mutex<Option<Listed>>>,
     settings: Arc<ManagerSettings>,
@@ -215,7 +216,7 @@ impl Manager {
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
         let mirrors = Mirrors::new(settings.mirror_roots.clone(), settings.mirror_interval);
-        let parts = task::Parts { supervisor, metrics, watcher, mirrors: mirrors.clone() };
+        let parts = task::Parts { supervisor, metrics: metrics.clone(), watcher, mirrors: mirrors.clone() };
         let task = task::Task::recover(settings.clone(), store.of_owner(), parts, live_sender).await?;
         let gpu_block = watch::Sender::new(None);
         let hints = task::Hints { probe: probe.clone(), gpu_block: gpu_block.subscribe(), slots: slots.clone() };
@@ -237,6 +238,7 @@ impl Manager {
             held_bytes,
             promised: Promised::default(),
             supervisor: lister,
+            metrics,
             operators: Arc::default(),
             settings,
         })

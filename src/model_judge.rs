@@ -20,7 +20,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 pub use child::judge_model;
@@ -118,6 +118,11 @@ pub fn judge(
             let what = match status.signal() {
                 _ if status.code() == Some(i32::from(child::EXIT_PROCESS)) => {
                     return Err(io::Error::other("the process that judges models could not begin").into());
+                }
+                // Its own limits end it by other signals.
+                Some(signal) if signal == Signal::KILL.as_raw() => {
+                    let what = "the process that reads it was killed, as the system does when memory runs out";
+                    return Err(io::Error::new(io::ErrorKind::OutOfMemory, what).into());
                 }
                 Some(signal) => format!("cannot be judged: the process that read it was killed by signal {signal}"),
                 None => format!("cannot be judged: the process that read it ended with {status}"),

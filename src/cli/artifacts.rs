@@ -70,9 +70,43 @@ pub(super) async fn download(connection: Connection, output: Output, arguments: 
 
 async fn list(connection: Connection, output: Output, job: &str) -> Done {
     let name = name(job);
+    let all = all_of(&connection, &name).await?;
+    output.print(&all, |all| {
+        let row = |artifact: &v1::Artifact| {
+            [within(&name, artifact).to_owned(), size(artifact.size_bytes), table::time(artifact.update_time)]
+        };
+        let rows: Vec<_> = all.artifacts.iter().map(row).collect();
+        table::columns(["FILE", "SIZE", "WRITTEN"], &rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The path of a file within its job.
+fn within<'a>(job: &str, artifact: &'a v1::Artifact) -> &'a str {
+    artifact.name.strip_prefix(job).and_then(|path| path.strip_prefix('/')).unwrap_or(&artifact.name)
+}
+
+/// Why a file that a job does not have cannot be fetched, with the one that may be meant.
+async fn missing(connection: &Connection, name: &str, status: tonic::Status) -> Failure {
+    let mut parts = name.splitn(3, '/');
+    let (Some(jobs), Some(id), Some(path)) = (parts.next(), parts.next(), parts.next()) else { return status.into() };
+    let job = format!("{jobs}/{id}");
+    // Where the job itself is missing, the daemon has said so.
+    let Ok(all) = all_of(connection, &job).await else { return status.into() };
+    let ending = format!("/{path}");
+    let meant = all.artifacts.iter().map(|artifact| within(&job, artifact)).find(|found| found.ends_with(&ending));
+    Failure::Other(match meant {
+        Some(meant) => format!("{job} has no file {path:?}; did you mean {meant}?"),
+        None => format!("{job} has no file {path:?}; `torchctl download {job}` lists its files"),
+    })
+}
+
+/// All files of a job.
+async fn all_of(connection: &Connection, name: &str) -> Result<v1::ListArtifactsResponse, Failure> {
     let mut all = v1::ListArtifactsResponse::default();
     loop {
-        let request = v1::ListArtifactsRequest { name: name.clone(), page_size: 1000, page_token: all.next_page_token };
+        let request =
+            v1::ListArtifactsRequest { name: name.to_owned(), page_size: 1000, page_token: all.next_page_token };
         let page = connection.jobs().list_artifacts(request).await?.into_inner();
         all.artifacts.extend(page.artifacts);
         all.next_page_token = page.next_page_token;
@@ -80,14 +114,7 @@ async fn list(connection: Connection, output: Output, job: &str) -> Done {
             break;
         }
     }
-    output.print(&all, |all| {
-        let path = |artifact: &v1::Artifact| artifact.name.trim_start_matches(&format!("{name}/")).to_owned();
-        let row =
-            |artifact: &v1::Artifact| [path(artifact), size(artifact.size_bytes), table::time(artifact.update_time)];
-        let rows: Vec<_> = all.artifacts.iter().map(row).collect();
-        table::columns(["FILE", "SIZE", "WRITTEN"], &rows)
-    })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(all)
 }
 
 /// Fetches a file into one beside its place, and moves it there once it is whole and right.
@@ -107,6 +134,7 @@ async fn fetch(connection: Connection, output: Output, name: &str, to: &Path) ->
             (have, digest) = (0, Sha256::default());
             begin(&connection, name, 0).await?
         }
+        Err(status) if status.code() == tonic::Code::NotFound => return Err(missing(&connection, name, status).await),
         other => other?,
     };
     let file = OpenOptions::new().write(true).create(true).truncate(have == 0).open(&part).map_err(cannot)?;

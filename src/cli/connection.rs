@@ -62,7 +62,7 @@ impl Connection {
 }
 
 /// The innermost cause says what happened; the outer ones say "transport error".
-fn root(error: &dyn Error) -> String {
+pub(super) fn root(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -1,10 +1,12 @@
 //! Failures in words for people: the cause and the remedy.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::connection::root;
 use super::output::tell;
 
 /// The request has a mistake (EX_USAGE of sysexits.h).
@@ -21,6 +23,8 @@ pub(super) enum Failure {
     Spec { file: String, mistakes: Vec<String> },
     /// The daemon cannot be reached.
     Unreachable { server: String, cause: String },
+    /// The connection was made, and brought no answer.
+    BrokenOff { cause: String },
     /// The daemon refused.
     Refused(Box<Status>),
     /// Anything else.
@@ -29,7 +33,11 @@ pub(super) enum Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        Self::Refused(Box::new(status))
+        // A status of the daemon has no source; a fault of the connection has one.
+        match status.source() {
+            Some(source) => Self::BrokenOff { cause: root(source) },
+            None => Self::Refused(Box::new(status)),
+        }
     }
 }
 
@@ -51,6 +59,11 @@ impl Failure {
                 tell(
                     "  is it running? `systemctl status torchd` tells; another address is given by --server or TORCHD_SERVER",
                 );
+                ExitCode::from(EXIT_UNREACHABLE)
+            }
+            Self::BrokenOff { cause } => {
+                tell(&format!("torchctl: the server gave no answer of gRPC: {cause}"));
+                tell("  does --server name the HTTP port, that of /metrics? gRPC is on 127.0.0.1:7080 by default");
                 ExitCode::from(EXIT_UNREACHABLE)
             }
             Self::Refused(status) => print_status(status),

@@ -1,5 +1,6 @@
 //! The spec of a job and facts of a machine in files, with what `--set` changes.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use prost::Name;
@@ -11,8 +12,15 @@ use crate::proto::text;
 /// Reads a message and changes what `--set` says.
 pub(super) fn read<M: Name + Default>(file: &Path, sets: &[String]) -> Result<M, Failure> {
     let name = file.display().to_string();
-    let content =
-        std::fs::read_to_string(file).map_err(|error| Failure::Mistake(format!("{name} cannot be read: {error}")))?;
+    let content = std::fs::read_to_string(file).map_err(|error| {
+        Failure::Mistake(match error.kind() {
+            ErrorKind::InvalidData => format!(
+                "{name} is no text; a file of TOML or JSON is needed. A spec names a model of its own as \
+                 model.exported.path"
+            ),
+            _ => format!("{name} cannot be read: {error}"),
+        })
+    })?;
     let is_json = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
     let table = text::to_table(&content, is_json).map_err(|error| {
         Failure::Mistake(format!("{name} is no {}: {error}", if is_json { "JSON" } else { "TOML" }))
@@ -91,6 +99,14 @@ mod tests {
         let read = spec(toml, ".toml", &[]).unwrap();
         assert_eq!(read, spec(json, ".json", &[]).unwrap());
         assert_eq!(read.resources.unwrap().device(), v1::Device::Cuda);
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_told_as_such() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"PK\x03\x04\xff\xfe").unwrap();
+        let Err(Failure::Mistake(told)) = read::<v1::JobSpec>(file.path(), &[]) else { panic!("it was read") };
+        assert!(told.contains("is no text") && told.contains("model.exported.path"), "{told}");
     }
 
     #[test]

@@ -74,12 +74,12 @@ async fn follow(mut following: Following<Watched>, output: Output, name: &str) -
 fn ending(job: &v1::Job) -> String {
     let end = job.end.clone().unwrap_or_default();
     let mut text = format!("{} {}: {}\n", job.name, table::state(job.state()), shown_in_line(&end.message));
-    let latest = job.progress.iter().flat_map(|progress| &progress.latest_scalars);
-    for (name, value) in of_set(latest, "validation") {
-        text += &match name.as_str() {
-            "accuracy" => format!("validation accuracy {:.2} %\n", value * 100.0),
-            name => format!("validation {name} {value:.4}\n"),
-        };
+    let latest = job.progress.as_ref().map(|progress| &progress.latest_scalars);
+    for (label, value) in latest.map(|latest| labelled(latest, &["/validation"])).unwrap_or_default() {
+        match label.as_str() {
+            "validation accuracy" => text += &format!("{label} {:.2} %\n", value * 100.0),
+            _ => text += &format!("{label} {value:.4}\n"),
+        }
     }
     if job.state() == v1::JobState::Failed {
         end.log_tail.iter().for_each(|line| text += &format!("  {}\n", shown_in_line(line)));
@@ -87,15 +87,25 @@ fn ending(job: &v1::Job) -> String {
     text
 }
 
-/// The loss of a set, where it is known, and then its metrics, also those that the model gives.
-fn of_set<'a>(latest: impl IntoIterator<Item = (&'a String, &'a f64)>, set: &str) -> Vec<(String, f64)> {
-    let named = |(tag, value): (&String, &f64)| {
-        let (name, found) = tag.rsplit_once('/')?;
-        (found == set).then(|| (shown_in_line(name), *value))
+/// The means with these endings of their tags, each with its label: the loss first, then the metrics,
+/// also those that a model gives.
+fn labelled<'a>(
+    latest: impl IntoIterator<Item = (&'a String, &'a f64)> + Clone,
+    endings: &[&str],
+) -> Vec<(String, f64)> {
+    let label = |name: &str, ending: &str| match ending {
+        "/validation" => format!("validation {}", shown_in_line(name)),
+        _ => shown_in_line(name),
     };
-    let mut values: Vec<_> = latest.into_iter().filter_map(named).collect();
-    values.sort_by(|(one, _), (other, _)| (one != "loss", one).cmp(&(other != "loss", other)));
-    values
+    let of = |ending: &&str| {
+        let ending = *ending;
+        let named =
+            latest.clone().into_iter().filter_map(move |(tag, value)| Some((tag.strip_suffix(ending)?, *value)));
+        let mut named: Vec<_> = named.collect();
+        named.sort_by_key(|(name, _)| (*name != "loss", *name));
+        named.into_iter().map(|(name, value)| (label(name, ending), value)).collect::<Vec<_>>()
+    };
+    endings.iter().flat_map(of).collect()
 }
 
 /// The progress that people see while they wait.
@@ -105,9 +115,9 @@ struct Screen {
     is_silent: bool,
     latest: BTreeMap<String, f64>,
     steps_per_epoch: u64,
-    /// Epochs that were over at the last scalars.
-    epochs_told: u64,
     has_validation: bool,
+    /// The step of the newest scalars, where they are to be told once their epoch is over.
+    untold: Option<u64>,
     waiting: String,
     was_paused: bool,
 }
@@ -129,14 +139,16 @@ impl Screen {
             is_silent,
             latest,
             steps_per_epoch: 0,
-            epochs_told: 0,
             has_validation: false,
+            untold: None,
             waiting: String::new(),
             was_paused: false,
         }
     }
 
     fn snapshot(&mut self, job: &v1::Job) {
+        let data = job.spec.as_ref().and_then(|spec| spec.data.as_ref());
+        self.has_validation = data.is_some_and(|data| data.validation.is_some());
         if job.waiting_reason != self.waiting {
             self.waiting.clone_from(&job.waiting_reason);
             if !self.is_silent && !self.waiting.is_empty() {
@@ -146,19 +158,20 @@ impl Screen {
         let is_paused = job.state() == v1::JobState::Paused;
         if is_paused && !self.was_paused && !self.is_silent {
             let why = job.last_attempt_end.as_ref().map(|end| shown_in_line(&end.message)).unwrap_or_default();
-            self.bar.suspend(|| {
-                tell(&format!("paused: {why}; `torchctl resume {}` puts it back into the queue", job.name))
-            });
+            let why = why.trim_start_matches("paused; ").trim_end_matches('.');
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            self.bar
+                .suspend(|| tell(&format!("paused{why}; `torchctl resume {}` puts it back into the queue", job.name)));
         }
         self.was_paused = is_paused;
-        let data = job.spec.as_ref().and_then(|spec| spec.data.as_ref());
-        self.has_validation = data.is_some_and(|data| data.validation.is_some());
         let Some(progress) = &job.progress else { return };
         self.bar.set_length(progress.total_steps);
         self.bar.set_position(progress.step);
         self.bar.set_prefix(format!("epoch {}/{}", progress.epoch, progress.total_epochs));
-        let values = of_set(&progress.latest_scalars, "train").into_iter();
-        let mut words: Vec<_> = values.map(|(name, value)| format!("{name} {value:.4}")).collect();
+        let mut words = Vec::new();
+        for (label, value) in labelled(&progress.latest_scalars, &["/train"]) {
+            words.push(format!("{label} {value:.4}"));
+        }
         if let Some(speed) = progress.examples_per_second {
             words.push(format!("{speed:.0} examples/s"));
         }
@@ -172,14 +185,21 @@ impl Screen {
         match &record.what {
             Some(What::Started(started)) => self.steps_per_epoch = started.steps_per_epoch.max(1),
             Some(What::Scalars(scalars)) => {
-                let line = self.line_of(scalars);
-                if let Some(line) = line.filter(|_| !self.is_live && !self.is_silent) {
-                    return write(&line);
+                if self.untold.is_some_and(|untold| self.epoch(untold) < self.epoch(scalars.step)) {
+                    self.tell_epoch()?;
+                }
+                for value in &scalars.values {
+                    self.latest.insert(value.tag.clone(), value.value);
+                }
+                let is_validation = scalars.values.iter().any(|value| value.tag.ends_with("/validation"));
+                self.untold = Some(scalars.step).filter(|_| is_validation || !self.has_validation);
+                if is_validation {
+                    return self.tell_epoch();
                 }
             }
             Some(What::Resumed(resumed)) => {
                 self.latest.clear();
-                self.epochs_told = resumed.step.checked_div(self.steps_per_epoch).unwrap_or(0);
+                self.untold = None;
                 if !self.is_silent {
                     let from =
                         if resumed.path.is_empty() { "anew".to_owned() } else { format!("from step {}", resumed.step) };
@@ -192,29 +212,27 @@ impl Screen {
                     self.bar.suspend(|| tell(&format!("{path} is damaged and passed over: {problem}")));
                 }
             }
-            Some(What::Progress(_) | What::Checkpoint(_) | What::Ended(_)) | None => {}
+            Some(What::Ended(_)) => return self.tell_epoch(),
+            Some(What::Progress(_) | What::Checkpoint(_)) | None => {}
         }
         Ok(())
     }
 
-    /// Takes scalars up, and tells of them in a line: those of validation, or the first ones of
-    /// training after the end of an epoch where nothing is validated.
-    fn line_of(&mut self, scalars: &v1::ScalarValues) -> Option<String> {
-        self.latest.extend(scalars.values.iter().map(|value| (value.tag.clone(), value.value)));
-        let is_validation = scalars.values.iter().any(|value| value.tag.ends_with("/validation"));
-        let epochs = scalars.step.checked_div(self.steps_per_epoch).unwrap_or(0);
-        let is_due = is_validation || (!self.has_validation && epochs > self.epochs_told);
-        self.epochs_told = epochs;
-        is_due.then(|| self.epoch_line(scalars.step))
+    /// The epoch of a step, counted from 1.
+    fn epoch(&self, step: u64) -> u64 {
+        step.div_ceil(self.steps_per_epoch.max(1))
+    }
+
+    /// The line of the epoch whose scalars have come, where there is no bar.
+    fn tell_epoch(&mut self) -> Result<(), Failure> {
+        let Some(step) = self.untold.take().filter(|_| !self.is_live && !self.is_silent) else { return Ok(()) };
+        write(&self.epoch_line(step))
     }
 
     fn epoch_line(&self, step: u64) -> String {
-        let epoch = step.div_ceil(self.steps_per_epoch.max(1));
-        let train = of_set(&self.latest, "train").into_iter().map(|(name, value)| format!("{name} {value:.4}"));
-        let validation = of_set(&self.latest, "validation").into_iter();
-        let words: Vec<_> =
-            train.chain(validation.map(|(name, value)| format!("validation {name} {value:.4}"))).collect();
-        format!("epoch {epoch}, step {step}: {}\n", words.join(", "))
+        let words = labelled(&self.latest, &["/train", "/validation"]);
+        let words: Vec<_> = words.into_iter().map(|(label, value)| format!("{label} {value:.4}")).collect();
+        format!("epoch {}, step {step}: {}\n", self.epoch(step), words.join(", "))
     }
 
     fn finish(&self) {
@@ -226,25 +244,32 @@ impl Screen {
 
 #[cfg(test)]
 mod tests {
-    use super::super::arguments::Format;
     use super::*;
+    use crate::cli::arguments::Format;
 
-    fn scalars(step: u64, values: &[(&str, f64)]) -> v1::ScalarValues {
-        let value = |(tag, value): &(&str, f64)| v1::ScalarValue { tag: (*tag).into(), value: *value };
-        v1::ScalarValues { step, values: values.iter().map(value).collect() }
+    #[test]
+    fn the_loss_comes_first_and_metrics_of_the_model_are_told() {
+        let latest = ["accuracy/train", "loss/train", "learning_rate", "loss/validation", "bias/validation"];
+        let latest: BTreeMap<_, _> =
+            latest.iter().zip([0.5, 1.5, 0.1, 2.5, 3.5]).map(|(tag, v)| (tag.to_string(), v)).collect();
+        let mut screen = Screen::new(Output::new(Format::Table));
+        (screen.latest, screen.steps_per_epoch) = (latest, 7);
+        let line = "epoch 2, step 14: loss 1.5000, accuracy 0.5000, validation loss 2.5000, validation bias 3.5000\n";
+        assert_eq!(screen.epoch_line(14), line);
     }
 
     #[test]
-    fn a_line_tells_every_metric_and_an_epoch_without_validation_has_one_too() {
-        let mut screen = Screen::new(Output::new(Format::Table));
-        screen.steps_per_epoch = 7;
-        let train = |step| scalars(step, &[("mean_abs/train", 0.25), ("loss/train", 0.5), ("learning_rate", 0.1)]);
-        let told = |step| format!("epoch 2, step {step}: loss 0.5000, mean_abs 0.2500\n");
-        let lines = [5, 10, 13].map(|step| screen.line_of(&train(step)));
-        assert_eq!(lines, [None, Some(told(10)), None]);
-        screen.has_validation = true;
-        assert_eq!(screen.line_of(&train(14)), None);
-        let line = screen.line_of(&scalars(14, &[("bias/validation", 1.0), ("loss/validation", 0.75)])).unwrap();
-        assert!(line.ends_with("mean_abs 0.2500, validation loss 0.7500, validation bias 1.0000\n"), "{line}");
+    fn without_validation_the_last_scalars_of_an_epoch_are_told() {
+        let scalars = |step| {
+            let values = vec![v1::ScalarValue { tag: "loss/train".into(), value: step as f64 }];
+            v1::JobRecord { what: Some(What::Scalars(v1::ScalarValues { step, values })), ..Default::default() }
+        };
+        let mut screen = Screen { steps_per_epoch: 7, is_live: true, ..Screen::new(Output::new(Format::Table)) };
+        let mut untold = |record: &v1::JobRecord| {
+            screen.record(record).unwrap();
+            screen.untold
+        };
+        assert_eq!([1, 5, 8].map(|step| untold(&scalars(step))), [Some(1), Some(5), Some(8)]);
+        assert_eq!(untold(&v1::JobRecord { what: Some(What::Ended(Default::default())), ..Default::default() }), None);
     }
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use config::{Map, Source, Value, ValueKind};
 
+/// From this likeness on, of 1 for the same, one name may be meant by another.
+const LIKE: f64 = 0.7;
+
 /// A mistake in the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
@@ -57,11 +60,35 @@ impl Keys {
         }
     }
 
-    /// Adds a mistake for every key that nobody took, with the known one that is nearest.
+    /// The known settings of a section, without its name.
+    fn of<'a>(&'a self, section: &'a str) -> impl Iterator<Item = &'static str> + 'a {
+        self.known.iter().filter_map(move |key| key.strip_prefix(section)?.strip_prefix('.'))
+    }
+
+    /// The setting that is likely to be meant, or else those that there are.
+    fn instead_of(&self, key: &str) -> String {
+        let likeness = |known: &&&str| strsim::normalized_damerau_levenshtein(key, known);
+        let nearest = self.known.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+        if let Some(nearest) = nearest.filter(|nearest| likeness(nearest) > LIKE) {
+            return format!("the nearest is {nearest}");
+        }
+        let section = key.split('.').next().unwrap_or(key);
+        let own: Vec<_> = self.of(section).collect();
+        if own.is_empty() {
+            let sections: BTreeSet<_> = self.known.iter().map(|key| key.split('.').next().unwrap_or(key)).collect();
+            return format!("there are {}", sections.into_iter().collect::<Vec<_>>().join(", "));
+        }
+        format!("{section} has {}", own.join(", "))
+    }
+
+    /// Adds a mistake for every key that nobody took, with the one that may be meant.
     pub(super) fn finish(mut self) -> Vec<Mistake> {
         let mut unknown = Vec::new();
         for (section, value) in &self.table {
             match &value.kind {
+                ValueKind::Table(table) if table.is_empty() && self.of(section).next().is_none() => {
+                    unknown.push((section.clone(), value));
+                }
                 ValueKind::Table(table) => {
                     for (name, value) in table {
                         unknown.push((format!("{section}.{name}"), value));
@@ -75,11 +102,7 @@ impl Keys {
         let mistakes: Vec<_> = unknown
             .into_iter()
             .map(|(key, value)| {
-                let nearest = self
-                    .known
-                    .iter()
-                    .max_by(|one, other| strsim::jaro_winkler(&key, one).total_cmp(&strsim::jaro_winkler(&key, other)));
-                let what = format!("no such setting; the nearest is {}", nearest.unwrap_or(&"none"));
+                let what = format!("no such setting; {}", self.instead_of(&key));
                 Mistake { key, origin: value.origin().unwrap_or_default().to_owned(), what }
             })
             .collect();

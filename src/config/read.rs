@@ -443,6 +443,18 @@ mod tests {
     }
 
     #[test]
+    fn where_no_setting_is_near_those_of_the_section_are_told() {
+        let told = |file| with_file(file, &[], Flags::default()).unwrap_err().to_string();
+        let jobs = told("[jobs]\nmax_runing = 3");
+        assert!(jobs.contains("jobs.max_runing") && jobs.contains("jobs has cpu_slots, "), "{jobs}");
+        for file in ["[colour]\nx = 1", "[colour]"] {
+            let odd = told(file);
+            assert!(odd.contains("colour") && odd.contains("there are cluster, compatibility, data, "), "{odd}");
+        }
+        assert!(with_file("[jobs]", &[], Flags::default()).is_ok());
+    }
+
+    #[test]
     fn an_address_that_others_can_reach_has_to_be_meant() {
         let open = "[grpc]\nlisten = '0.0.0.0:7080'\n";
         assert_eq!(mistakes(open, &[]), ["grpc.listen"]);

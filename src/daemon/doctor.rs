@@ -3,7 +3,7 @@
 //! could be done.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -108,7 +108,10 @@ fn mend(settings: &Settings) -> Result<(String, bool), StartError> {
 fn existing(state_dir: &Path) -> Result<std::path::PathBuf, StartError> {
     let what = || format!("state_dir = {}", state_dir.display());
     let cannot = |error| StartError::unavailable(&what(), error);
-    let path = state_dir.canonicalize().map_err(cannot)?;
+    let path = state_dir.canonicalize().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => StartError::unavailable(&what(), "there is no such folder; --state-dir names another"),
+        _ => cannot(error),
+    })?;
     become_owner_of(&path)
         .map_err(|error| StartError::unavailable(&what(), format!("root cannot go on as its owner: {error}")))?;
     match startup::places(&path).jobs.is_dir() {

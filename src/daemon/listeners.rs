@@ -78,7 +78,19 @@ pub(super) async fn bind(settings: &Settings, socket_dir: &Path) -> Result<Liste
     let listen = async |key: &str, address: Option<SocketAddr>| {
         let Some(address) = address else { return Ok((None, None)) };
         let bound = TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let bound = bound.map_err(|error| StartError::unavailable(&format!("{key} = {address}"), error));
+        let bound = bound.map_err(|error| {
+            let way = match error.kind() {
+                ErrorKind::AddrInUse => {
+                    let flag = format!("--{}", key.replace('.', "-"));
+                    format!(
+                        "; another torchd may listen there, and {flag} {}:0 takes a port that is free",
+                        address.ip()
+                    )
+                }
+                _ => String::new(),
+            };
+            StartError::unavailable(&format!("{key} = {address}"), format!("{error}{way}"))
+        });
         bound.map(|(address, listener)| (Some(address), Some(listener)))
     };
     let (grpc_address, grpc) = listen("grpc.listen", settings.grpc_listen).await?;

@@ -60,7 +60,9 @@ impl StateDir {
     /// Makes the folder where needed and takes it.
     pub(super) fn open(path: &Path, group: GroupReads) -> Result<Self, StartError> {
         let cannot = |error: std::io::Error| StartError::unavailable(&format!("state_dir = {}", path.display()), error);
-        std::fs::create_dir_all(path.join("jobs")).map_err(cannot)?;
+        std::fs::create_dir_all(path.join("jobs"))
+            .map_err(|error| std::io::Error::new(error.kind(), format!("the folder cannot be made: {error}")))
+            .map_err(cannot)?;
         // Relative paths would mean something else to runners, which work in their jobs' folders.
         let path = path.canonicalize().map_err(cannot)?;
         let file = lock_file(&path);

@@ -105,12 +105,7 @@ impl Summary {
         }
         let returns = returned(program, facts, &mut refusals);
         let tensors = tensors(model);
-        for held in tensors.iter().filter(|held| held.role == Role::Learned && held.dtype != Dtype::F32) {
-            let (name, dtype) = (&held.name, super::dtype::name(held.dtype));
-            refusals.push(Refusal::whole(format!(
-                "its parameter {name} is {dtype}; float32 is trained: call float() before the export"
-            )));
-        }
+        refusals.extend(other_numbers(&tensors));
         for stored in model.weights.iter().filter(|stored| stored.is_parameter && !stored.tensor.is_dense()) {
             let name = &stored.tensor.name;
             refusals.push(Refusal::whole(format!(
@@ -260,6 +255,22 @@ fn needs_two(graph: &Graph) -> Option<String> {
         }
     }
     None
+}
+
+/// One refusal for all parameters that are of another type than float32: mostly the whole model is.
+fn other_numbers(tensors: &[Held]) -> Option<Refusal> {
+    let learned: Vec<_> = tensors.iter().filter(|held| held.role == Role::Learned).collect();
+    let mut odd = learned.iter().filter(|held| held.dtype != Dtype::F32);
+    let (first, more) = (odd.next()?, odd.count());
+    let (name, dtype) = (&first.name, super::dtype::name(first.dtype));
+    let more = match more {
+        0 => String::new(),
+        _ => format!(", and {more} more of {} parameters are not float32 either", learned.len()),
+    };
+    Some(Refusal::whole(format!(
+        "its parameter {name} is {dtype}{more}; float32 is trained: call model.float() before the export, and give \
+         float32 inputs in the example"
+    )))
 }
 
 #[cfg(test)]

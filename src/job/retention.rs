@@ -123,7 +123,8 @@ impl Checkpoints {
             let found = Quantity::all().find(|known| known.tag() == *metric);
             if found.is_none() && !metric.is_empty() {
                 let known = Quantity::all().map(Quantity::tag).collect::<Vec<_>>().join(" or ");
-                wrong.add("checkpoint.keep_best.metric", format!("is {metric:?}; {known} is right"));
+                let own = "for a model that returns its own loss, loss/validation alone";
+                wrong.add("checkpoint.keep_best.metric", format!("is {metric:?}; {known} is right, and {own}"));
             }
             if !has_validation {
                 wrong.add("checkpoint.keep_best", "needs data.validation to tell which checkpoints are the best");

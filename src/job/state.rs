@@ -77,19 +77,19 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It has ended, and not by being cancelled.
-    #[error("the job has {0}; only a job that has not ended can be cancelled")]
+    #[error("the job {}; only a job that has not ended can be cancelled", .0.told())]
     AlreadyEnded(State),
     /// It has not ended.
-    #[error("the job is {0}; only a job that has ended can be deleted: cancel it first")]
+    #[error("the job {}; only a job that has ended can be deleted: cancel it first", .0.told())]
     NotEnded(State),
     /// It has ended, and cannot be paused.
-    #[error("the job has {0}; only a job that has not ended can be paused")]
+    #[error("the job {}; only a job that has not ended can be paused", .0.told())]
     EndedBeforePause(State),
     /// It is being cancelled, and cannot be paused.
     #[error("the job is being cancelled and cannot be paused any more")]
     BeingCancelled,
     /// It is not paused.
-    #[error("the job is {0}; only a paused job can be resumed")]
+    #[error("the job {}; only a paused job can be resumed", .0.told())]
     NotPaused(State),
     /// The event cannot happen in this state: a fault of torchd.
     #[error("a job that is {state} cannot be {event:?}")]
@@ -143,6 +143,20 @@ impl State {
         Self::Failed,
         Self::Cancelled,
     ];
+
+    /// The state as the end of "the job".
+    fn told(self) -> &'static str {
+        match self {
+            Self::Queued => "is queued",
+            Self::Starting => "is starting",
+            Self::Running => "is running",
+            Self::Stopping => "is stopping",
+            Self::Paused => "is paused",
+            Self::Succeeded => "has succeeded",
+            Self::Failed => "has failed",
+            Self::Cancelled => "was cancelled",
+        }
+    }
 
     /// Nothing leads out of it.
     pub fn is_final(self) -> bool {

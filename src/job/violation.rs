@@ -22,12 +22,16 @@ pub struct Violations(pub Vec<Violation>);
 impl Violations {
     /// Adds one.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), description: description.into(), unjudged: None });
+        self.add_found(field, description, None);
     }
 
-    /// Adds one, or something that could not be judged.
+    /// Adds one, or something that could not be judged. One that is there already, since two sets of
+    /// data show it, is told once.
     pub fn add_found(&mut self, field: impl Into<String>, description: impl Into<String>, unjudged: Option<Unjudged>) {
-        self.0.push(Violation { field: field.into(), description: description.into(), unjudged });
+        let violation = Violation { field: field.into(), description: description.into(), unjudged };
+        if !self.0.contains(&violation) {
+            self.0.push(violation);
+        }
     }
 
     /// `value` if there are none, else all of them.

@@ -42,6 +42,13 @@ impl Manager {
                 if damaged.is_empty() {
                     return Ok(Place::default());
                 }
+                // No runner will tell of them, unless one has when it paused the job.
+                if !is_suspect {
+                    for damaged in &damaged {
+                        self.metrics.checkpoints_damaged.inc();
+                        tracing::error!(job.id = %id, "a checkpoint is damaged: {damaged}");
+                    }
+                }
                 Err(JobError::BadCheckpoints { id: id.clone(), damaged })
             }
         }

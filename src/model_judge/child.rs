@@ -53,7 +53,10 @@ fn confine() -> io::Result<Vec<File>> {
 }
 
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
+    // A process that is over the hard limit of time is killed by SIGKILL, like one that the system
+    // ends for want of memory; over the soft one by SIGXCPU, a second before.
+    let maximum = if resource == Resource::Cpu { most + 1 } else { most };
+    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(maximum) })?)
 }
 
 fn answer(files: &[File]) -> io::Result<()> {

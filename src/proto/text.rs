@@ -152,9 +152,12 @@ fn scalar(kind: &Kind, value: &toml::Value, at: &str) -> Result<Value, String> {
             toml::Value::String(text) => text.parse().ok(),
             _ => None,
         };
-        number
-            .filter(|number| (least..=most).contains(number))
-            .ok_or_else(|| wrong(&format!("a whole number from {least} to {most}")))
+        // What a field allows is judged by the daemon; the range is that of its type.
+        let number = number.ok_or_else(|| wrong("a whole number"))?;
+        if number > most {
+            return Err(wrong(&format!("a whole number up to {most}")));
+        }
+        if number >= least { Ok(number) } else { Err(wrong(&format!("a whole number from {least} on"))) }
     };
     let real = || match value {
         toml::Value::Float(number) => Ok(*number),

@@ -111,7 +111,7 @@ pub(super) async fn download(
     let (id, path) = (format!("jobs/{id}"), path.to_owned());
     let (_, folder) = folder_of(manager, &id).await?;
     let missing = || {
-        let message = format!("{id} has no file {path:?} for you; ListArtifacts tells which there are");
+        let message = format!("{id} has no file {path:?}; ListArtifacts tells which there are");
         status::not_found("torchd.v1.Artifact", &name, message)
     };
     let asked = path.clone();

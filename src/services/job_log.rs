@@ -41,6 +41,13 @@ pub(super) async fn read(
             "is set, and so is offset_bytes; only one can say where to begin",
         ));
     }
+    if views.borrow().job.state.is_final() {
+        let place = folder.path().to_owned();
+        if !clients.read(move |_| place.try_exists()).await?.map_err(failed)? {
+            let message = format!("the folder of {} is gone, and its log with it", id.name());
+            return Err(status::not_found("torchd.v1.Job", &id.name(), message));
+        }
+    }
     let log = folder.clone();
     let (start, end) = match tail_lines {
         0 => (offset_bytes, clients.read(move |_| length(&log)).await?.map_err(failed)?),

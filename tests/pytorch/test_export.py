@@ -353,6 +353,37 @@ class Archives(unittest.TestCase):
         flat = torchd_export.loss_of("nll", scores[:, :7], labels[:, :7])
         self.assertEqual(flat, F.nll_loss(scores[:, :7].transpose(1, 2), labels[:, :7]))
 
+    def test_classes_stand_in_the_second_or_in_the_last_dimension(self):
+        last = nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 50), nn.LogSoftmax(-1))
+        first = module(lambda self, x: self.inner(x).movedim(-1, 1), inner=last)
+        tokens = torch.randint(50, (4, 7))
+        for loss in ("cross_entropy", "nll"):
+            told = [self.write(model, tokens, loss=loss, target=tokens)[0] for model in (last, first)]
+            self.assertEqual(*(made["train"]["loss"] for made in told))
+        # [batch, 7, 7] can be read both ways: it is what PyTorch makes of it.
+        both = nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 7))
+        for scores in (torch.randn(4, 7, 7), torch.randn(4, 7)):
+            y = torch.randint(7, scores.shape[:1] + scores.shape[2:])
+            self.assertTrue(torch.equal(torchd_export.LOSSES["cross_entropy"](scores, y), F.cross_entropy(scores, y)))
+        self.write(both, tokens % 7, loss="cross_entropy", target=tokens % 7)
+
+    def test_what_is_likely_wrong_with_a_target_is_told(self):
+        model, y = models.Mlp(), torch.tensor([0, 1, 2, 1])
+        self.refused(model, X, "the class 3, and the output has scores for 0 to 2", "subtract 1", loss="cross_entropy", target=y + 1)
+        self.refused(model, X, "pass it as int64 (target.long())", loss="nll", target=y.float())
+        self.refused(model, X, "target.squeeze(1)", loss="cross_entropy", target=y[:, None])
+
+    def test_names_that_forward_does_not_have_are_told(self):
+        self.refused(nn.Sequential(nn.Linear(20, 2)), {"x": X}, "the example has 'x', and forward's inputs are called 'input'")
+
+    def test_what_forward_returns_besides_tensors_is_told(self):
+        def forward(self, x):
+            score = self.layer(x)
+            return score, {"size": score.abs().mean().item()}
+
+        self.refused(module(forward), X, "forward returns a value of type float (", "leave .item() out")
+        self.refused(module(lambda self, x: []), X, "forward returns no tensor")
+
     def test_special_inputs_can_be_given(self):
         model = module(lambda self, x, less: self.layer(torch.log(x - less)))
         less = X - 1
@@ -367,8 +398,13 @@ class Archives(unittest.TestCase):
     def test_a_wrong_name_of_the_file_is_refused(self):
         with self.assertRaisesRegex(ExportError, "has to end in .pt2"):
             export(models.Mlp(), X, self.folder / "net.pt")
-        with self.assertRaises(FileNotFoundError):
+        with self.assertRaisesRegex(ExportError, "nowhere' for 'net.pt2' does not exist"):
             export(models.Mlp(), X, self.folder / "nowhere" / "net.pt2")
+
+    def test_a_path_that_is_no_name_is_refused(self):
+        for path in (X, None, 3, b"net.pt2"):
+            with self.assertRaisesRegex(ExportError, "the path is of type .*export\\(model, example, path\\)"):
+                export(models.Mlp(), "net.pt2", path)
 
 
 if __name__ == "__main__":

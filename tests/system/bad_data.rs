@@ -108,7 +108,12 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
         ("nothing", "labels", "images", "not even its header is complete"),
         ("images", "labels-79", "labels", "has 79 labels for the 80 images of"),
         ("images.gz", "labels-79", "labels", "has 79 labels for the 80 images of"),
-        ("images", "labels-10", "labels", "holds the label 10 at place 40, counted from 0; mnist_cnn takes 0 to 9"),
+        (
+            "images",
+            "labels-10",
+            "labels",
+            "holds the label 10 at place 40, counted from 0; mnist_cnn has scores for 0 to 9",
+        ),
         ("no-images", "no-labels", "images", "is empty: [0, 28, 28]"),
         ("large", "labels", "images", "holds images of 32x32; mnist_cnn takes 28x28"),
         ("link", "labels", "images", "leads out of the data roots"),

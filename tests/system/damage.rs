@@ -99,6 +99,17 @@ async fn a_damaged_checkpoint_is_reported_and_passed_over() {
 }
 
 #[tokio::test]
+async fn checkpoints_that_are_cut_are_counted_where_no_runner_gets_to_see_them() {
+    let daemon = Daemon::start();
+    let (name, saved) = paused(&daemon).await;
+    saved.iter().for_each(|(_, weights)| cut(weights));
+    let status = resume(&daemon, &name, false).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition, "{status:?}");
+    assert_eq!(count(&daemon), saved.len().to_string());
+    assert!(daemon.log().contains("a checkpoint is damaged"), "{}", daemon.log());
+}
+
+#[tokio::test]
 async fn a_job_whose_checkpoints_are_all_damaged_waits_for_a_person() {
     let daemon = Daemon::start();
     let (name, saved) = paused(&daemon).await;

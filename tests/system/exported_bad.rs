@@ -280,7 +280,7 @@ async fn data_batches_and_settings_that_a_model_cannot_take_are_told_by_their_fi
             "best checkpoints by a metric that the model does not return",
             best(validated("step_loss", job("step_loss/net.pt2", "step_loss"))),
             "checkpoint.keep_best.metric",
-            &["is \"accuracy\", which is no metric of the job"],
+            &["is \"accuracy/validation\", which the job does not tell; it can be loss/validation"],
         ),
         ("a seed of weights", seeded(job("mlp/net.pt2", "mlp")), "training.init_seed", &["weights"]),
     ];

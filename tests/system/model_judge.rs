@@ -54,17 +54,25 @@ async fn a_process_that_dies_of_a_model_refuses_it_and_harms_nobody_else() {
     let root = tempfile::tempdir().unwrap();
     write_slow(&root.path().join("slow.pt2"));
     let daemon = start(root.path());
-    let judged = mistakes(&daemon, job("slow.pt2", "mlp"));
-    let killed = async {
+    let killed = async |signal| {
         let pid = confined(&daemon).await;
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         assert!(status.contains("NoNewPrivs:\t1"), "{status}");
-        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
     };
-    let (wrong, ()) = tokio::join!(judged, killed);
+    // A process whose limit of memory is reached aborts.
+    let judged = mistakes(&daemon, job("slow.pt2", "mlp"));
+    let (wrong, ()) = tokio::join!(judged, killed(Signal::SIGABRT));
     assert_eq!((wrong.len(), wrong[0].0.as_str()), (1, "spec.model.exported.path"));
-    let words = "slow.pt2 cannot be judged: the process that read it was killed by signal 9; it has 2048 MiB of memory";
+    let words = "slow.pt2 cannot be judged: the process that read it was killed by signal 6; it has 2048 MiB of memory";
     assert!(wrong[0].1.contains(words), "{wrong:?}");
+    // One that the system kills for want of memory says nothing of the model.
+    let mut client = daemon.jobs().await;
+    let judged = client.validate_job(v1::ValidateJobRequest { spec: Some(job("slow.pt2", "mlp")) });
+    let (refused, ()) = tokio::join!(judged, killed(Signal::SIGKILL));
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains("was killed, as the system does when memory runs out"), "{refused:?}");
     assert!(judges(daemon.pid()).is_empty());
     let good = v1::ValidateJobRequest { spec: Some(job("mlp/net.pt2", "mlp")) };
     daemon.jobs().await.validate_job(good).await.unwrap();

@@ -88,6 +88,7 @@ fn what_is_in_the_way_of_a_start_is_named() {
         .unwrap();
     let words = String::from_utf8(taken.stderr).unwrap();
     assert!(taken.status.code() == Some(69) && words.contains("grpc.listen = ") && words.contains("in use"), "{words}");
+    assert!(words.contains("another torchd may listen there, and --grpc-listen 127.0.0.1:0 takes"), "{words}");
 
     let (code, words) = refused(Setup::new().set("runner.path", "/nonexistent/runner"));
     assert!(code == 64 && words.contains("runner.path") && words.contains("is no file"), "{words}");

@@ -25,6 +25,41 @@ fn the_example_of_an_exported_model_is_trained() {
     assert!(code == 0 && out.contains("succeeded: trained to the end"), "{out}{err}");
 }
 
+#[test]
+fn mistakes_of_the_first_minutes_are_told_with_the_way_out() {
+    let daemon = Daemon::start();
+    // The port of the HTTP server.
+    let (code, _, err) = told(&daemon.ctl(&["--server", &daemon.http.to_string(), "jobs"]));
+    assert!(
+        code == 69 && err.contains("the server gave no answer of gRPC: ") && err.contains("/metrics"),
+        "{code} {err}"
+    );
+
+    // A job without validation, and with a metric: a line an epoch, and one for the last.
+    let mut own = fs::read_to_string("examples/mnist.toml").unwrap().parse::<toml::Table>().unwrap();
+    own["data"].as_table_mut().unwrap().remove("validation");
+    own["training"].as_table_mut().unwrap().remove("validation_batch_size");
+    let file = daemon.state_dir.join("own.toml");
+    fs::write(&file, own.to_string()).unwrap();
+    let set = ["--set", "training.max_steps=90", "--set", "training.batch_size=64"];
+    let (code, out, err) = told(&daemon.ctl(&[&["submit", file.to_str().unwrap(), "--watch"][..], &set].concat()));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("epoch 1, step 60: loss ") && out.contains("epoch 2, step 90: loss "), "{out}");
+    assert!(out.contains(", accuracy "), "{out}");
+
+    let name = out.split_whitespace().next().unwrap().to_owned();
+    let (code, _, err) = told(&daemon.ctl(&["download", &name, "model.pt"]));
+    assert!(code == 1 && err.contains("did you mean artifacts/model.pt?"), "{code} {err}");
+    let (code, _, err) = told(&daemon.ctl(&["download", &name, "artifacts/nope.pt"]));
+    assert!(code == 1 && err.contains(&format!("`torchctl download {name}` lists its files")), "{code} {err}");
+    let (_, _, err) = told(&daemon.ctl(&["resume", &name]));
+    assert!(err.contains("the job has succeeded; only a paused job can be resumed"), "{err}");
+
+    fs::remove_dir_all(daemon.state_dir.join(&name)).unwrap();
+    let (code, out, err) = told(&daemon.ctl(&["logs", &name]));
+    assert!(code == 1 && out.is_empty() && err.contains(&format!("the folder of {name} is gone")), "{code} {err}");
+}
+
 const SHORT: [&str; 2] = ["--set", "training.max_steps=20"];
 
 #[test]

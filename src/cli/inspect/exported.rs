@@ -41,11 +41,12 @@ pub(super) fn read(file: &File) -> Option<FileContents> {
 
 fn graph(name: &str, model: &Model, refusals: &mut Vec<String>) -> GraphContents {
     let program = &model.program;
+    let inputs = program.user_inputs().filter_map(|(name, value)| Some(input(name, program.tensor(value)?)));
     let mut contents = GraphContents {
         name: name.into(),
         torch_version: program.torch_version.clone(),
         schema_version: format!("{}.{}", program.schema.0, program.schema.1),
-        inputs: program.user_inputs().filter_map(|(name, value)| Some(input(name, program.tensor(value)?))).collect(),
+        inputs: inputs.collect(),
         operations: operations(&program.graph),
         ..GraphContents::default()
     };
@@ -60,7 +61,36 @@ fn graph(name: &str, model: &Model, refusals: &mut Vec<String>) -> GraphContents
         }
         Err(wrong) => refusals.extend::<Vec<_>>(told(&wrong)),
     }
+    name_batch(&mut contents);
     contents
+}
+
+/// Calls the size of the batch so: PyTorch's own name of it, such as `s31`, says nothing.
+fn name_batch(contents: &mut GraphContents) {
+    let first = contents.inputs.first().and_then(|input| input.sizes.first());
+    let is_name = |size: &&String| size.starts_with(|c: char| c.is_ascii_alphabetic()) && size.chars().all(is_in_name);
+    let Some(symbol) = first.filter(is_name).cloned() else { return };
+    let sizes = contents.inputs.iter_mut().flat_map(|input| &mut input.sizes);
+    for text in sizes.chain([&mut contents.returns]) {
+        *text = renamed(text, &symbol);
+    }
+}
+
+fn is_in_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+/// A text with a name in it, as a whole word, replaced by `batch`.
+fn renamed(text: &str, symbol: &str) -> String {
+    let mut renamed = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_in_name) {
+        let end = rest[start..].find(|c| !is_in_name(c)).map_or(rest.len(), |length| start + length);
+        renamed += &rest[..start];
+        renamed += if &rest[start..end] == symbol { "batch" } else { &rest[start..end] };
+        rest = &rest[end..];
+    }
+    renamed + rest
 }
 
 /// A graph that is called by the name of the mode that it is not in.
@@ -103,15 +133,6 @@ fn mode(mode: Mode) -> GraphMode {
 /// The graphs for people.
 pub(super) fn describe(graphs: &[GraphContents]) -> String {
     let describe = |graph: &GraphContents| {
-        // Any name that PyTorch has drawn, such as s31; a number where there is one size alone.
-        let batch =
-            graph.inputs.first().and_then(|input| input.sizes.first()).filter(|size| size.parse::<u64>().is_err());
-        let with_batch = |text: String| match batch {
-            Some(symbol) => {
-                text.replace(&format!("[{symbol}, "), "[batch, ").replace(&format!("[{symbol}]"), "[batch]")
-            }
-            None => text,
-        };
         let input = |input: &GraphInput| format!("{} {} [{}]", input.name, input.dtype, input.sizes.join(", "));
         let inputs: Vec<_> = graph.inputs.iter().map(input).collect();
         let mode = match graph.mode() {
@@ -123,12 +144,39 @@ pub(super) fn describe(graphs: &[GraphContents]) -> String {
         let told = facts(&[
             ("graph", graph.name.clone()),
             ("mode", mode.into()),
-            ("takes", with_batch(inputs.join(", "))),
-            ("returns", with_batch(graph.returns.clone())),
+            ("takes", inputs.join(", ")),
+            ("returns", graph.returns.clone()),
             ("operations", graph.operations.to_string()),
             ("written by", format!("PyTorch {}, schema {}", graph.torch_version, graph.schema_version)),
         ]);
         format!("\n{told}")
     };
     graphs.iter().map(describe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_the_batch_is_called_so_and_others_keep_their_names() {
+        let input = |sizes: &[&str]| GraphInput {
+            sizes: sizes.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
+        let mut contents = GraphContents {
+            inputs: vec![input(&["s3", "s31"]), input(&["s3", "20"])],
+            returns: "float32 [2*s3, s31]".into(),
+            ..GraphContents::default()
+        };
+        name_batch(&mut contents);
+        let sizes: Vec<_> = contents.inputs.iter().map(|input| input.sizes.join(", ")).collect();
+        assert_eq!(
+            (sizes.join("; ").as_str(), contents.returns.as_str()),
+            ("batch, s31; batch, 20", "float32 [2*batch, s31]")
+        );
+        let mut fixed = GraphContents { inputs: vec![input(&["4", "20"])], ..GraphContents::default() };
+        name_batch(&mut fixed);
+        assert_eq!(fixed.inputs[0].sizes, ["4", "20"]);
+    }
 }

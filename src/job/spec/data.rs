@@ -130,7 +130,7 @@ impl Normalize {
         for (field, values) in [("data.normalize.mean", &self.mean), ("data.normalize.std", &self.std)] {
             let found = values.len() as u64;
             if found > 0 && found != channels {
-                wrong.add(field, format!("has {found} values; the images have {channels} channels"));
+                wrong.add(field, format!("has {found} entries; the images have {channels}, one a channel"));
             }
         }
     }

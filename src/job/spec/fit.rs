@@ -166,7 +166,13 @@ impl Demands {
         let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by) else { return };
         let (_, metrics) = self.objective(train);
         if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| own != metric.name()) {
-            let found = format!("is {:?}, which is no metric of the job", metric.name());
+            let right = [Quantity::Loss].into_iter().chain(metrics.iter().copied().map(Quantity::Metric));
+            let right: Vec<_> = right.map(Quantity::tag).collect();
+            let found = format!(
+                "is {:?}, which the job does not tell; it can be {}",
+                Quantity::Metric(metric).tag(),
+                right.join(" or ")
+            );
             wrong.add("checkpoint.keep_best.metric", found);
         }
     }

@@ -9,7 +9,7 @@ const MOST_LABELS: usize = 16;
 /// Longest name or value of a label, in characters.
 const LONGEST_LABEL: usize = 63;
 /// Longest name for people, in characters.
-const LONGEST_NAME: usize = 128;
+pub(super) const LONGEST_NAME: usize = 128;
 
 /// Adds what is wrong with labels, each by itself.
 pub fn judge_labels(labels: &BTreeMap<String, String>, wrong: &mut Violations) {

@@ -98,15 +98,23 @@ impl Loss {
 fn fits_classes(output: &[u64], target: &Field, model: &str, weights: &[f64], ignored: i64) -> Result<(), Misfit> {
     if target.dtype != Dtype::I64 {
         let (name, dtype) = (&target.name, target.dtype.name());
-        return Err(Misfit::Loss(format!("needs classes, and {name:?} has {dtype}; mse takes those")));
+        return Err(Misfit::Loss(format!(
+            "needs classes, and {name:?} has {dtype}; mse takes those, and 64-bit integers, {name}.long(), are classes"
+        )));
     }
     let Some((_, classes)) = Classes::of(output, &target.shape) else {
         let scores = ["classes".to_owned()].into_iter().chain(target.shape.iter().map(u64::to_string));
         let scores: Vec<_> = scores.collect();
+        let name = &target.name;
+        let squeezed = match target.shape.split_last() {
+            Some((1, rest)) if Classes::of(output, rest).is_some() => {
+                format!(" of the shape {:?}; save {name}.squeeze(-1)", target.shape)
+            }
+            _ => String::new(),
+        };
         return Err(Misfit::Output(format!(
-            "gives {output:?} for an example, and the loss needs [{}] for the target {:?}",
+            "gives {output:?} for an example, and the loss needs [{}] for the target {name:?}{squeezed}",
             scores.join(", "),
-            target.name
         )));
     };
     if !weights.is_empty() && weights.len() as u64 != classes {
@@ -123,13 +131,13 @@ fn fits_classes(output: &[u64], target: &Field, model: &str, weights: &[f64], ig
         };
         let (label, place) = (range.highest, range.highest_at);
         return Err(Misfit::Target(format!(
-            "holds the label {label} at place {place}, counted from 0; {model} takes 0 to {last}{from_one}"
+            "holds the label {label} at place {place}, counted from 0; {model} has scores for 0 to {last}{from_one}"
         )));
     }
     if range.lowest < 0 && range.lowest != ignored {
         let found = range.lowest;
         return Err(Misfit::Target(format!(
-            "holds the label {found}; {model} takes 0 to {last}, and {ignored} for what does not count"
+            "holds the label {found}; {model} has scores for 0 to {last}, and {ignored} for what does not count"
         )));
     }
     Ok(())

@@ -28,7 +28,11 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
     let to_load = sets.iter().map(|set| bytes(set.facts)).fold(0, u64::saturating_add);
     let largest = sets.iter().max_by_key(|set| bytes(set.facts));
     if let Some(set) = largest.filter(|_| to_load > most) {
-        let need = format!("to load the data takes {to_load} bytes of memory at least, and {owner} has {most}");
+        let need = format!(
+            "to load the data takes {} of memory at least, and {owner} has {}",
+            in_words(to_load),
+            in_words(most)
+        );
         let largest = set.facts.inputs.iter().max_by_key(|field| field.bytes());
         let field = largest.map_or(&set.facts.target, |input| input);
         let found = format!("holds {} examples of {:?} {}", set.facts.examples, field.shape, field.dtype.name());
@@ -41,8 +45,9 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
     if need > most {
         let count = weights.iter().filter(|weight| weight.is_learned()).map(|weight| weight.bytes() / 4);
         let count = count.fold(0, u64::saturating_add);
-        let need = format!("they, their gradients, what the optimizer keeps of them and the data take {need} bytes");
-        let what = format!("has {count} parameters; {need} of memory at least, and {owner} has {most}");
+        let need = in_words(need);
+        let need = format!("they, their gradients, what the optimizer keeps of them and the data take {need}");
+        let what = format!("has {count} parameters; {need} of memory at least, and {owner} has {}", in_words(most));
         return wrong.add(format!("model.{}", model.name()), what);
     }
     for (field, batch) in [
@@ -53,8 +58,9 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
         let each = model.bytes_per_example(train.facts);
         let need = u64::from(batch).saturating_mul(each).saturating_add(to_load).saturating_add(to_train);
         if need > most {
+            let (need, most) = (in_words(need), in_words(most));
             let what =
-                format!("a batch, the model and the data take {need} bytes of memory at least, and {owner} has {most}");
+                format!("a batch, the model and the data take {need} of memory at least, and {owner} has {most}");
             wrong.add(field, format!("is {batch}; {what}"));
         }
     }
@@ -67,6 +73,14 @@ fn to_train(weights: &[Weight], optimizer: Option<&Optimizer>) -> u64 {
     let own = weights.iter().filter(|weight| weight.same_as.is_none());
     let bytes = own.map(|weight| weight.bytes().saturating_mul(if weight.is_learned() { 2 + slots } else { 1 }));
     bytes.fold(0, u64::saturating_add)
+}
+
+/// A size to the byte, and where that is hard to read in GB too.
+fn in_words(bytes: u64) -> String {
+    match bytes as f64 / 1e9 {
+        gigabytes if gigabytes >= 1.0 => format!("{bytes} bytes ({gigabytes:.1} GB)"),
+        _ => format!("{bytes} bytes"),
+    }
 }
 
 /// Bytes of a set in memory.
@@ -116,6 +130,7 @@ mod tests {
             "{told:?}"
         );
         assert!(told[0].contains(&format!("takes {bytes} bytes")) && told[0].contains("this machine has 25769803776"));
+        assert!(told[0].contains("bytes (101.0 GB) of memory") && told[0].ends_with("(25.8 GB)"), "{told:?}");
         let told = judge(2_000_000, 2_000_000, false, 24 * gib);
         assert!(
             told[0].starts_with("training.batch_size: is 2000000; a batch, the model and the data take"),

@@ -1,8 +1,9 @@
 //! From the message of a client to a `Spec`. Every mistake is told, not only the first.
 
+use std::path::Path;
 use std::time::Duration;
 
-use super::labels::{judge_labels, judge_name};
+use super::labels::{LONGEST_NAME, judge_labels, judge_name};
 use super::training::Training;
 use super::{Data, Demands, Loss, Metric, Model, Optimizer, Resources, Schedule, Spec, WarmStart};
 use crate::job::Violations;
@@ -98,7 +99,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         return Reading { data, resources, demands, spec: None, mistakes: wrong };
     };
     let display_name = match message.display_name.as_str() {
-        "" => model.name().to_owned(),
+        "" => named_by_file(&model).unwrap_or_else(|| model.name().to_owned()),
         name => name.to_owned(),
     };
     let spec = Spec {
@@ -152,6 +153,15 @@ fn read_max_duration(message: Option<&prost_types::Duration>, wrong: &mut Violat
     limit
 }
 
+/// The name of a model by the first of its files, without the ending; None where it has none that a
+/// person can read.
+fn named_by_file(model: &Model) -> Option<String> {
+    let (_, path) = *model.files().first()?;
+    let stem = Path::new(path).file_stem()?.to_str()?;
+    let name: String = stem.chars().filter(|letter| !letter.is_control()).take(LONGEST_NAME).collect();
+    (!name.is_empty()).then_some(name)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::model::MnistCnn;
@@ -180,6 +190,20 @@ pub(crate) mod tests {
     /// The spec that it makes.
     pub(crate) fn example() -> Spec {
         Spec::stored(&good()).unwrap()
+    }
+
+    #[test]
+    fn a_job_without_a_name_is_called_like_the_file_of_its_model() {
+        let long = format!("{}.pt2", "n".repeat(200));
+        for (path, name) in
+            [("nets/resnet18.v2.pt2", "resnet18.v2"), ("a\nb.pt2", "ab"), ("/", "exported"), (&long, &long[..128])]
+        {
+            let exported = v1::ExportedModel { path: path.into(), ..v1::ExportedModel::default() };
+            let model = Some(v1::Model { family: Some(v1::model::Family::Exported(exported)) });
+            let spec = read(&v1::JobSpec { model, ..good() }).spec.unwrap();
+            assert_eq!(spec.display_name, name);
+            assert_eq!(read(&spec.to_proto()).spec.unwrap(), spec);
+        }
     }
 
     #[test]

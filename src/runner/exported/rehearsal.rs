@@ -93,41 +93,22 @@ fn loss_of(returned: &[Value], criterion: Criterion, target: Option<&Tensor>) ->
             output.f_mul(&output)?.f_mean(Kind::Float)
         }
         Criterion::CrossEntropy => {
-            let (scores, labels) = arranged(output, target()?)?;
-            scores.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0)
+            let (output, target) = classes_second(output, target()?)?;
+            output.f_cross_entropy_loss::<Tensor>(target, None, Reduction::Mean, -100, 0.0)
         }
         Criterion::Nll => {
-            let (scores, labels) = arranged(output, target()?)?;
-            scores.f_nll_loss_nd::<Tensor>(&labels, None, Reduction::Mean, -100)
+            let (output, target) = classes_second(output, target()?)?;
+            output.f_nll_loss_nd::<Tensor>(target, None, Reduction::Mean, -100)
         }
         Criterion::Mse => output.f_mse_loss(target()?, Reduction::Mean),
     }
 }
 
-/// Scores and labels with the classes in the second dimension, as libtorch takes them.
-fn arranged(output: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-    let of_example = |tensor: &Tensor| tensor.size().iter().skip(1).map(|size| size.unsigned_abs()).collect::<Vec<_>>();
-    match Classes::of(&of_example(output), &of_example(labels)) {
-        Some((Classes::Last, _)) => Ok((output.f_flatten(0, -2)?, labels.f_flatten(0, -1)?)),
-        _ => Ok((output.shallow_clone(), labels.shallow_clone())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes_stand_in_the_second_dimension_or_in_the_last() {
-        let scores = Tensor::arange(2 * 7 * 3, (Kind::Float, tch::Device::Cpu)).sin().view([2, 7, 3]);
-        let labels = Tensor::arange(2 * 7, (Kind::Int64, tch::Device::Cpu)).remainder(3).view([2, 7]);
-        for criterion in [Criterion::CrossEntropy, Criterion::Nll] {
-            let loss = |scores: Tensor| {
-                let loss = loss_of(&[Value::Tensor(scores)], criterion, Some(&labels)).unwrap();
-                f64::try_from(loss).unwrap()
-            };
-            let (last, second) = (loss(scores.shallow_clone()), loss(scores.transpose(1, 2)));
-            assert!((last - second).abs() < 1e-6, "{last} {second}");
-        }
+/// The scores with their classes in the second dimension, as libtorch takes them, and their target.
+fn classes_second<'a>(scores: &Tensor, target: &'a Tensor) -> Result<(Tensor, &'a Tensor), TchError> {
+    let within = |tensor: &Tensor| tensor.size().iter().skip(1).map(|&size| size as u64).collect::<Vec<_>>();
+    match Classes::of(&within(scores), &within(target)) {
+        Some((Classes::Last, _)) => Ok((scores.f_movedim_int(-1, 1)?, target)),
+        Some((Classes::First, _)) | None => Ok((scores.shallow_clone(), target)),
     }
 }

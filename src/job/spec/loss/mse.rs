@@ -26,7 +26,7 @@ impl Objective for Mse {
     fn fits(&self, output: &[u64], target: &Field, _: &str) -> Result<(), Misfit> {
         if target.dtype == Dtype::I64 {
             return Err(Misfit::Loss(format!(
-                "needs numbers, and {:?} has classes; cross_entropy takes those, and F32 makes them numbers",
+                "needs numbers, and {:?} has classes; cross_entropy and nll take those, and mse 32-bit floats",
                 target.name
             )));
         }
@@ -35,7 +35,8 @@ impl Objective for Mse {
         if has != wanted {
             let name = &target.name;
             return Err(Misfit::Output(format!(
-                "gives {output:?} for an example, and the target {name:?} has {wanted} numbers"
+                "gives {output:?} for an example, and the loss is mse, which needs {wanted} for the target {name:?}, since \
+                 that holds 32-bit floats; where they are classes, save them as 64-bit integers, {name}.long()"
             )));
         }
         Ok(())

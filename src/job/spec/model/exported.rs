@@ -145,20 +145,29 @@ impl Family for Exported {
     }
 }
 
-/// By their names where all are there; otherwise in their order, as long as they are as many.
+/// By their names where all are among the data, whatever else is there; otherwise in their order, as
+/// long as they are as many.
 fn places(summary: &Summary, facts: &Facts) -> Result<Vec<Option<usize>>, String> {
     // A model with its own loss takes the target as an input.
     let target = summary.brings_loss().then_some(None);
     let inputs: Vec<_> = (0..facts.inputs.len()).map(Some).chain(target).collect();
     let name = |place: &Option<usize>| place.map_or(&facts.target, |place| &facts.inputs[place]).name.as_str();
     let by_name: BTreeMap<_, _> = inputs.iter().map(|place| (name(place), *place)).collect();
+    let found: Option<Vec<_>> = summary.inputs.iter().map(|taken| by_name.get(taken.name.as_str()).copied()).collect();
+    if let Some(found) = found.filter(|_| by_name.len() == inputs.len()) {
+        return Ok(found);
+    }
     if summary.inputs.len() != inputs.len() {
         let (has, takes): (Vec<_>, Vec<_>) =
             (inputs.iter().map(name).collect(), summary.inputs.iter().map(|taken| taken.name.as_str()).collect());
-        return Err(format!("has {}; the model takes {}", has.join(", "), takes.join(", ")));
+        let way = if has.len() > takes.len() {
+            "; inputs = [...] beside the path of the data names the arrays for them, in that order"
+        } else {
+            ""
+        };
+        return Err(format!("has {}; the model takes {}{way}", has.join(", "), takes.join(", ")));
     }
-    let found: Option<Vec<_>> = summary.inputs.iter().map(|taken| by_name.get(taken.name.as_str()).copied()).collect();
-    Ok(found.filter(|_| by_name.len() == inputs.len()).unwrap_or(inputs))
+    Ok(inputs)
 }
 
 /// The fields of a set, in the order of the module's arguments.
