@@ -46,18 +46,26 @@ pub struct Kept {
 }
 
 impl Quantity {
-    /// All of them.
-    fn all() -> impl Iterator<Item = Self> {
-        [Self::Loss].into_iter().chain(Metric::ALL.iter().copied().map(Self::Metric))
+    /// The quantity whose scalars have that tag.
+    pub fn parse(tag: &str) -> Option<Self> {
+        match tag.strip_suffix("/validation")? {
+            "loss" => Some(Self::Loss),
+            name => Metric::parse(name).map(Self::Metric),
+        }
+    }
+
+    /// The tags that are right, in words.
+    fn tags() -> String {
+        let names = ["loss"].into_iter().chain(Metric::names());
+        names.map(|name| format!("{name}/validation")).collect::<Vec<_>>().join(" or ")
     }
 
     /// The tag of its scalars.
     pub fn tag(self) -> String {
-        let name = match &self {
-            Self::Loss => "loss",
-            Self::Metric(metric) => metric.name(),
-        };
-        format!("{name}/validation")
+        match &self {
+            Self::Loss => "loss/validation".into(),
+            Self::Metric(metric) => format!("{}/validation", metric.name()),
+        }
     }
 
     /// Whether a value is better than another. NaN is worse than every number.
@@ -120,10 +128,9 @@ impl Checkpoints {
             wrong.add(field, "is 0; at least 1 is needed");
         }
         let best = keep_best.as_ref().map(|v1::KeepBest { count, metric }| {
-            let found = Quantity::all().find(|known| known.tag() == *metric);
+            let found = Quantity::parse(metric);
             if found.is_none() && !metric.is_empty() {
-                let known = Quantity::all().map(Quantity::tag).collect::<Vec<_>>().join(" or ");
-                wrong.add("checkpoint.keep_best.metric", format!("is {metric:?}; {known} is right"));
+                wrong.add("checkpoint.keep_best.metric", format!("is {metric:?}; {} is right", Quantity::tags()));
             }
             if !has_validation {
                 wrong.add("checkpoint.keep_best", "needs data.validation to tell which checkpoints are the best");
@@ -164,6 +171,7 @@ impl Checkpoints {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::spec::metric::Accuracy;
     use super::*;
 
     fn policy(keep_latest: u32, best: Option<(u32, Quantity)>) -> Checkpoints {
@@ -179,7 +187,7 @@ mod tests {
     fn the_newest_and_the_best_stay() {
         let present = kept(&[(10, 0.9), (20, 0.7), (30, 0.95), (40, 0.8), (50, 0.6)]);
         assert_eq!(policy(2, None).to_remove(&present), [30, 20, 10]);
-        assert_eq!(policy(1, Some((2, Quantity::Metric(Metric::Accuracy)))).to_remove(&present), [40, 20]);
+        assert_eq!(policy(1, Some((2, Quantity::Metric(Metric::Accuracy(Accuracy))))).to_remove(&present), [40, 20]);
         assert_eq!(policy(1, Some((1, Quantity::Loss))).to_remove(&present), [40, 30, 20, 10]);
         let odd = kept(&[(1, f64::NAN), (2, 0.5), (3, 0.5), (4, f64::NAN)]);
         assert_eq!(policy(1, Some((1, Quantity::Loss))).to_remove(&odd), [3, 1]);
@@ -193,7 +201,7 @@ mod tests {
             let mut present: Vec<Kept> = values.into_iter().map(|(step, value)| Kept { step, value }).collect();
             present.sort_by_key(|kept| kept.step);
             present.dedup_by_key(|kept| kept.step);
-            let policy = policy(latest, best.map(|count| (count, Quantity::Metric(Metric::Accuracy))));
+            let policy = policy(latest, best.map(|count| (count, Quantity::Metric(Metric::Accuracy(Accuracy)))));
             let removed = policy.to_remove(&present);
             let stays: Vec<_> = present.iter().filter(|kept| !removed.contains(&kept.step)).collect();
             prop_assert!(stays.iter().any(|kept| kept.step == present.last().unwrap().step));

@@ -28,7 +28,7 @@ use crate::job::retry::Retry;
 use crate::proto::v1;
 pub use data::Data;
 pub use edit::merged;
-pub use fit::{DataFacts, Demands, Fitted};
+pub use fit::{DataFacts, Demands, Fitted, Network};
 pub use labels::judge_labels;
 pub use loss::Loss;
 pub use memory::{HostMemory, judge_memory};
@@ -121,7 +121,7 @@ impl Spec {
             data: Some(self.data.to_proto()),
             training: Some(training.to_proto()),
             loss: self.loss.as_ref().map(Loss::to_proto),
-            metrics: self.metrics.iter().map(|metric| metric.name().to_owned()).collect(),
+            metrics: self.metrics.iter().map(|metric| metric.name()).collect(),
             optimizer: Some(self.optimizer.to_proto()),
             schedule: Some(self.schedule.to_proto()),
             checkpoint: Some(self.checkpoints.to_proto()),

@@ -29,6 +29,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (64, &[
         "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "WarmStart.rename", "WarmStart.only",
+        "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters",
     ]),
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights"]),
     (128, &["CreateJobRequest.request_id"]),
@@ -37,7 +38,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ResumeJobRequest.name", "DeleteJobRequest.name", "ReadJobLogRequest.name", "ListScalarTagsRequest.name",
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
-        "WarmStart.only[]", "Rename.prefix", "Rename.name",
+        "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",
         "KeepBest.metric", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
         "PlanInstallRequest.python_version", "PlanInstallRequest.pytorch_version", "PlanInstallRequest.cuda_variant",

@@ -5,8 +5,7 @@ use tch::Device;
 use torchd::dataset::{Facts, Format, Source};
 use torchd::job::length::Place;
 use torchd::job::order::Order;
-use torchd::job::spec::loss::Classes;
-use torchd::job::spec::{DataFacts, Fitted, Spec};
+use torchd::job::spec::{DataFacts, Fitted, Network, Spec};
 use torchd::journal::{Context, JobFolder, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
@@ -15,11 +14,12 @@ use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::inputs::{OpenInputs, OpenSet, failure};
 use crate::model::Beginning;
+use crate::optimizer::Optimizer;
 use crate::probe::libtorch_version;
 use crate::stateful::Hidden;
 use crate::sums::Sums;
 use crate::train::Training;
-use crate::{loss, model, optimizer, warm_start};
+use crate::{loss, model, warm_start};
 
 /// Reads the data, judges it once more (it may have changed since the request, and large files were
 /// judged by their headers), and builds everything on the device.
@@ -45,7 +45,7 @@ pub(crate) fn assemble(
     let Fitted { spec, network } = fitted;
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
-    let (output, weights) = network.ok_or_else(no_classes)?;
+    let Network { output, weights, answer } = network.ok_or_else(no_classes)?;
     let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
     let plan = spec.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
@@ -66,9 +66,9 @@ pub(crate) fn assemble(
         train: feed(train)?,
         validation: validation.map(feed).transpose()?,
         loss: loss::build(spec.loss.as_ref(), &output, target, device)?,
-        classes: Classes::of(&output, &target.shape).map_or(Classes::First, |(classes, _)| classes),
+        answer,
         ignored: spec.loss.as_ref().and_then(|loss| loss.ignored_label()).filter(|label| has_label(&facts, *label)),
-        optimizer: optimizer::build(&spec.optimizer, network.parameters())?,
+        optimizer: Optimizer::new(&spec.optimizer, network.parameters())?,
         hidden: Hidden(network.hidden()),
         network,
         plan,

@@ -5,7 +5,7 @@ mod mse;
 mod nll;
 mod own;
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Kind, Reduction, TchError, Tensor};
 use torchd::dataset::Field;
 use torchd::job::spec::loss::Classes;
 use torchd::job::spec::{Loss as Settings, loss};
@@ -14,12 +14,30 @@ use crate::failure::Result;
 
 /// A loss.
 pub(crate) trait Loss {
-    /// The mean over a batch, a number with a gradient.
-    fn mean(&self, output: &Tensor, targets: &Tensor) -> Result<Tensor>;
+    /// The outputs for a batch and its targets, as they are compared.
+    fn arrange(&self, output: &Tensor, targets: &Tensor) -> Result<Pair>;
 
-    /// The sum over a batch, and what it has to be divided by to give the mean: both can be added up
-    /// over the batches of a set.
-    fn total(&self, output: &Tensor, targets: &Tensor) -> Result<(Tensor, Tensor)>;
+    /// The mean or the sum over a batch, a number with a gradient.
+    fn reduced(&self, pair: &Pair, reduction: Reduction) -> Result<Tensor>;
+
+    /// How much the targets of a batch count together, as the set has them: sums over batches,
+    /// divided by their weights, are a mean.
+    fn weight(&self, targets: &Tensor) -> Result<Tensor>;
+}
+
+/// Outputs and targets as losses and metrics compare them: scores `[cases, classes, ...]` and
+/// classes `[cases, ...]`, or two tensors of the same shape.
+pub(crate) struct Pair {
+    pub(crate) output: Tensor,
+    pub(crate) targets: Tensor,
+}
+
+impl Pair {
+    /// Outputs in the shape of the targets: `[n, 1]` and `[n]` are the same numbers, which PyTorch
+    /// would broadcast.
+    fn alike(output: &Tensor, targets: &Tensor) -> Result<Self> {
+        Ok(Self { output: output.f_view_as(targets)?, targets: targets.shallow_clone() })
+    }
 }
 
 /// The loss of a spec for outputs of that shape an example and that target; without one that of the
@@ -61,11 +79,12 @@ impl Labels {
     }
 
     /// Scores and labels with the classes in the second dimension, as libtorch takes them.
-    fn arrange(&self, output: &Tensor, targets: &Tensor) -> std::result::Result<(Tensor, Tensor), TchError> {
-        match self.classes {
-            Classes::Last if output.dim() > 2 => Ok((output.f_flatten(0, -2)?, targets.f_flatten(0, -1)?)),
-            Classes::Last | Classes::First => Ok((output.shallow_clone(), targets.shallow_clone())),
-        }
+    fn arrange(&self, output: &Tensor, targets: &Tensor) -> Result<Pair> {
+        let (output, targets) = match self.classes {
+            Classes::Last if output.dim() > 2 => (output.f_flatten(0, -2)?, targets.f_flatten(0, -1)?),
+            Classes::Last | Classes::First => (output.shallow_clone(), targets.shallow_clone()),
+        };
+        Ok(Pair { output, targets })
     }
 
     /// How much the labels of a batch count together.

@@ -5,39 +5,106 @@ mod accuracy;
 mod mae;
 mod own;
 
-use tch::{Device, Tensor};
-use torchd::job::spec::Metric as Kind;
-use torchd::job::spec::loss::Classes;
+use tch::{Device, Kind, Tensor};
+use torchd::job::spec::Metric as Settings;
+use torchd::job::spec::loss::Answer;
+use torchd::job::spec::metric::{Sum, own_sums};
 
 use crate::failure::Result;
+use crate::loss::Pair;
 use crate::model::Outputs;
-use crate::stateful::Stateful;
+use crate::stateful::{Stateful, Tensors};
 
-/// A metric of outputs and targets. Its sums stay on the device, so that a step on a GPU waits for
-/// nothing.
-pub(crate) trait Metric: Stateful {
-    /// Its name before the slash of a tag.
-    fn name(&self) -> &str;
-
-    /// Takes the outputs for a batch in.
-    fn add(&mut self, outputs: &Outputs, targets: &Tensor) -> Result<()>;
-
-    /// Its value over all that was taken in.
-    fn value(&self) -> Result<f64>;
+/// A metric of outputs and targets, with its sums. They stay on the device, so that a step on a GPU
+/// waits for nothing.
+pub(crate) struct Metric {
+    name: String,
+    rule: Box<dyn Rule>,
+    sums: Vec<(Sum, Tensor)>,
 }
 
-/// A metric that has taken nothing in. Targets that are `ignored` do not count.
-pub(crate) fn build(kind: Kind, ignored: Option<i64>, classes: Classes, device: Device) -> Result<Box<dyn Metric>> {
-    Ok(match kind {
-        Kind::Accuracy => Box::new(accuracy::Accuracy::new(classes, ignored, device)?),
-        Kind::Mae => Box::new(mae::Mae::new(device)?),
-    })
+/// The way of a metric from outputs and targets to its value, by way of its sums, which stand in
+/// the order of the spec's half.
+trait Rule {
+    /// Adds a batch to the sums.
+    fn add(&mut self, sums: &mut [&mut Tensor], outputs: &Outputs, pair: &Pair) -> Result<()>;
+
+    /// The value.
+    fn value(&self, sums: &[&Tensor]) -> Result<f64>;
+}
+
+/// The outputs and targets that a metric is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About {
+    /// How the outputs answer the targets.
+    pub(crate) answer: Answer,
+    /// Targets of this value do not count.
+    pub(crate) ignored: Option<i64>,
+    pub(crate) device: Device,
+}
+
+/// A metric that has taken nothing in.
+pub(crate) fn build(settings: Settings, about: About) -> Result<Metric> {
+    let rule: Box<dyn Rule> = match settings {
+        Settings::Accuracy(_) => Box::new(accuracy::Accuracy { ignored: about.ignored }),
+        Settings::Mae(_) => Box::new(mae::Mae),
+    };
+    Metric::new(settings.name(), rule, settings.sums(about.answer), about.device)
 }
 
 /// The metrics that a network gives by these names, which have taken nothing in.
-pub(crate) fn build_own(names: &[String], device: Device) -> Result<Vec<Box<dyn Metric>>> {
-    let build = |(place, name): (usize, &String)| -> Result<Box<dyn Metric>> {
-        Ok(Box::new(own::Own::new(name, place, device)?))
+pub(crate) fn build_own(names: &[String], device: Device) -> Result<Vec<Metric>> {
+    let build = |(place, name): (usize, &String)| {
+        Metric::new(name.clone(), Box::new(own::Own { place }), own_sums(name).map(Sum::one).into(), device)
     };
     names.iter().enumerate().map(build).collect()
+}
+
+impl Metric {
+    fn new(name: String, rule: Box<dyn Rule>, sums: Vec<Sum>, device: Device) -> Result<Self> {
+        let zeros = |sum: Sum| {
+            let shape: Vec<i64> = sum.count.iter().map(|&count| count as i64).collect();
+            Ok((sum, Tensor::f_zeros(shape, (Kind::Double, device))?))
+        };
+        Ok(Self { name, rule, sums: sums.into_iter().map(zeros).collect::<Result<_>>()? })
+    }
+
+    /// Its name before the slash of a tag.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes the outputs for a batch in.
+    pub(crate) fn add(&mut self, outputs: &Outputs, pair: &Pair) -> Result<()> {
+        let mut sums: Vec<_> = self.sums.iter_mut().map(|(_, sum)| sum).collect();
+        tch::no_grad(|| self.rule.add(&mut sums, outputs, pair))
+    }
+
+    /// Its value over all that was taken in.
+    pub(crate) fn value(&self) -> Result<f64> {
+        let sums: Vec<_> = self.sums.iter().map(|(_, sum)| sum).collect();
+        self.rule.value(&sums)
+    }
+}
+
+impl Stateful for Metric {
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.sums.iter().try_for_each(|(told, sum)| put(&told.name, sum))
+    }
+
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        for (told, sum) in &mut self.sums {
+            if told.can_be_absent && !tensors.has(&told.name) {
+                let _ = sum.f_fill_(tensors.examples as f64).map_err(|error| error.to_string())?;
+            } else {
+                tensors.copy_to(&told.name, sum)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One sum divided by another.
+fn quotient(sum: &Tensor, count: &Tensor) -> Result<f64> {
+    Ok(f64::try_from(sum)? / f64::try_from(count)?)
 }

@@ -142,6 +142,11 @@ impl Parameters {
         &self.tensors
     }
 
+    /// The tensors alone.
+    pub(crate) fn into_tensors(self) -> Vec<Tensor> {
+        self.tensors
+    }
+
     /// Names and tensors.
     pub(crate) fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.names.iter().map(String::as_str).zip(&self.tensors)

@@ -6,27 +6,134 @@ mod sgd;
 #[cfg(test)]
 mod tests;
 
-use tch::{TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 use torchd::job::spec::Optimizer as Settings;
-use torchd::job::spec::optimizer::slot_name;
+use torchd::job::spec::optimizer::{Method as Choice, Share, slot_name};
 
 use crate::dispatcher::Handle;
 use crate::failure::Result;
 use crate::model::Parameters;
 use crate::stateful::{Stateful, Tensors};
 
-/// Turns gradients into new weights. Before its first step it keeps nothing.
-pub(crate) trait Optimizer: Stateful {
-    /// Moves each parameter by its gradient, in the order of the parameters, at that learning rate.
-    /// A parameter without one stays. The gradients are laid out in memory as the parameters are.
-    fn step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], rate: f64) -> Result<()>;
+/// A way from gradients to new weights. Before its first step it keeps nothing.
+trait Method: Stateful {
+    /// Moves parameters by their gradients.
+    fn step(&mut self, step: &Step<'_>) -> Result<()>;
 }
 
-/// The optimizer of a spec for these parameters.
-pub(crate) fn build(settings: &Settings, parameters: &Parameters) -> Result<Box<dyn Optimizer>> {
-    Ok(match settings {
-        Settings::Sgd(settings) => Box::new(sgd::Sgd::new(*settings, parameters)?),
-        Settings::Adamw(settings) => Box::new(adamw::AdamW::new(*settings, parameters)?),
+/// A step of some parameters.
+struct Step<'a> {
+    /// The parameters.
+    weights: &'a [Tensor],
+    /// Their gradients, laid out in memory as the parameters are. A parameter without one stays.
+    gradients: &'a [Option<Tensor>],
+    /// The learning rate.
+    rate: f64,
+    /// The steps so far, this one included, as PyTorch counts them: a 32-bit float on the device.
+    count: &'a Tensor,
+}
+
+/// The optimizer of a job: each group of parameters goes the way with numbers of its own.
+pub(crate) struct Optimizer {
+    /// The parameters that are trained, in the network's order.
+    trained: Vec<Tensor>,
+    groups: Vec<Group>,
+    /// The name of the count in the state of a checkpoint, if the method needs it.
+    counter: Option<&'static str>,
+    count: Tensor,
+}
+
+/// Parameters that are trained alike.
+struct Group {
+    /// Their places among those that are trained.
+    places: Vec<usize>,
+    weights: Vec<Tensor>,
+    rate_scale: f64,
+    method: Box<dyn Method>,
+}
+
+impl Optimizer {
+    /// The optimizer of a spec for these parameters. Those that the spec freezes want no gradient
+    /// from here on.
+    pub(crate) fn new(settings: &Settings, parameters: &Parameters) -> Result<Self> {
+        let mut shares: Vec<(Option<usize>, Vec<(String, Tensor)>, Vec<usize>)> = Vec::new();
+        let mut trained = Vec::new();
+        for (name, tensor) in parameters.named() {
+            let group = match settings.groups.share(name) {
+                Share::Plain => None,
+                Share::Group(place) => Some(place),
+                Share::Frozen => {
+                    let _ = tensor.f_set_requires_grad(false)?;
+                    continue;
+                }
+            };
+            let share = match shares.iter().position(|(known, ..)| *known == group) {
+                Some(share) => share,
+                None => {
+                    shares.push((group, Vec::new(), Vec::new()));
+                    shares.len() - 1
+                }
+            };
+            let (_, named, places) = &mut shares[share];
+            named.push((name.to_owned(), tensor.shallow_clone()));
+            places.push(trained.len());
+            trained.push(tensor.shallow_clone());
+        }
+        let group = |(group, named, places): (Option<usize>, Vec<(String, Tensor)>, _)| {
+            let rate_scale = group.map_or(1.0, |place| settings.groups.groups[place].rate_scale);
+            let parameters = Parameters::of(named.into_iter());
+            let method = build(&settings.of_group(group), &parameters)?;
+            Ok(Group { places, weights: parameters.into_tensors(), rate_scale, method })
+        };
+        let groups = shares.into_iter().map(group).collect::<Result<_>>()?;
+        let device = parameters.tensors().first().map_or(Device::Cpu, Tensor::device);
+        let count = Tensor::f_zeros([], (Kind::Float, device))?;
+        Ok(Self { trained, groups, counter: settings.counter(), count })
+    }
+
+    /// The parameters that are trained, in the network's order: those that need gradients.
+    pub(crate) fn trained(&self) -> &[Tensor] {
+        &self.trained
+    }
+
+    /// Moves each parameter that is trained by its gradient, at that learning rate of the job. A
+    /// parameter without a gradient stays. The gradients are laid out in memory as the parameters
+    /// are.
+    pub(crate) fn step(&mut self, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
+        let Self { groups, count, .. } = self;
+        let _ = count.f_add_scalar_(1)?;
+        for Group { places, weights, rate_scale, method } in groups {
+            let rate = rate * *rate_scale;
+            let chosen: Vec<_>;
+            let gradients = if places.len() == gradients.len() {
+                gradients
+            } else {
+                let taken = |&place: &usize| gradients[place].as_ref().map(Tensor::shallow_clone);
+                chosen = places.iter().map(taken).collect();
+                &chosen
+            };
+            tch::no_grad(|| method.step(&Step { weights, gradients, rate, count }))?;
+        }
+        Ok(())
+    }
+}
+
+impl Stateful for Optimizer {
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.groups.iter().try_for_each(|group| group.method.save(put))?;
+        self.counter.map_or(Ok(()), |counter| put(counter, &self.count))
+    }
+
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        self.groups.iter_mut().try_for_each(|group| group.method.load(tensors))?;
+        self.counter.map_or(Ok(()), |counter| tensors.copy_to(counter, &self.count))
+    }
+}
+
+fn build(choice: &Choice, parameters: &Parameters) -> Result<Box<dyn Method>> {
+    Ok(match choice {
+        Choice::Sgd(settings) => Box::new(sgd::Sgd::new(*settings, parameters)?),
+        Choice::Adamw(settings) => Box::new(adamw::AdamW::new(*settings, parameters)?),
     })
 }
 

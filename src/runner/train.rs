@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Reduction, TchError, Tensor};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::length::{Place, Plan};
 use torchd::job::spec::Spec;
-use torchd::job::spec::loss::Classes;
+use torchd::job::spec::loss::Answer;
 use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
@@ -38,11 +38,11 @@ pub(crate) struct Training {
     /// Its buffers that are no weights.
     pub(crate) hidden: Hidden,
     pub(crate) loss: Box<dyn Loss>,
-    /// Where the classes stand in an output.
-    pub(crate) classes: Classes,
+    /// How outputs answer targets; None for a network that computes its loss.
+    pub(crate) answer: Option<Answer>,
     /// Labels of this value are among the data, and do not count.
     pub(crate) ignored: Option<i64>,
-    pub(crate) optimizer: Box<dyn Optimizer>,
+    pub(crate) optimizer: Optimizer,
     /// How far training is.
     pub(crate) place: Place,
     /// An epoch, or a part of the last, is over, and its validation pass is not.
@@ -158,7 +158,7 @@ impl Training {
         report.flush()?;
         self.judge_loss()?;
         let weights = Snapshot::of(step, &[self.network.as_ref()])?;
-        let state = Snapshot::of(step, &[self.optimizer.as_ref(), &self.sums, &self.hidden])?;
+        let state = Snapshot::of(step, &[&self.optimizer, &self.sums, &self.hidden])?;
         let request = checkpoint::Request {
             weights,
             state,
@@ -180,7 +180,7 @@ impl Training {
     /// Goes on from a checkpoint.
     pub(crate) fn restore(&mut self, loaded: checkpoint::Loaded) -> Result<()> {
         let checkpoint::Loaded { manifest, weights, state } = loaded;
-        let mut parts: [&mut dyn Stateful; 3] = [self.optimizer.as_mut(), &mut self.sums, &mut self.hidden];
+        let mut parts: [&mut dyn Stateful; 3] = [&mut self.optimizer, &mut self.sums, &mut self.hidden];
         let taken = take_up(&mut [self.network.as_mut()], Tensors::new(weights, 0))
             .and_then(|()| take_up(&mut parts, Tensors::new(state, manifest.summed_examples)));
         taken.map_err(|what| Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: {what}")))?;
@@ -199,10 +199,11 @@ impl Training {
     pub(crate) fn train_step(&mut self, batch: &Batch, want_norm: bool) -> Result<Option<f64>> {
         tch::manual_seed(derive(self.spec.seed, Stream::Step(self.place.step)) as i64);
         let outputs = self.network.forward(batch, Mode::Train)?;
-        let loss = self.loss.mean(&outputs.output, &batch.targets)?;
-        let parameters = self.network.parameters();
-        let gradients = Tensor::f_run_backward(&[&loss], parameters.tensors(), false, false)?;
-        let laid_out = parameters.tensors().iter().zip(gradients).map(|(parameter, gradient)| {
+        let pair = self.loss.arrange(&outputs.output, &batch.targets)?;
+        let loss = self.loss.reduced(&pair, Reduction::Mean)?;
+        let trained = self.optimizer.trained();
+        let gradients = Tensor::f_run_backward(&[&loss], trained, false, false)?;
+        let laid_out = trained.iter().zip(gradients).map(|(parameter, gradient)| {
             // The loss need not depend on every parameter.
             gradient.defined().then(|| laid_out_like(parameter, gradient)).transpose()
         });
@@ -213,8 +214,9 @@ impl Training {
         if let (Some(norm), Some(longest)) = (&norm, longest) {
             clip(&mut gradients, norm, longest)?;
         }
-        self.optimizer.step(parameters, &gradients, self.learning_rate(self.place.step))?;
-        self.sums.add(&loss, &outputs, &batch.targets, batch.size)?;
+        let rate = self.learning_rate(self.place.step);
+        self.optimizer.step(&gradients, rate)?;
+        self.sums.add(&loss, &outputs, &pair, batch.size)?;
         self.place.step += 1;
         self.place.examples += batch.size as u64;
         Ok(told)

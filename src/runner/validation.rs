@@ -1,11 +1,11 @@
 //! The validation pass: loss and metrics over a set that the network does not learn from.
 
+use tch::Reduction;
 use torchd::fault;
-use torchd::job::spec::Metric;
 
 use crate::failure::Result;
 use crate::feed::Feed;
-use crate::metric;
+use crate::metric::{self, About, Metric};
 use crate::model::Mode;
 use crate::stateful::zero;
 use crate::train::Training;
@@ -39,10 +39,10 @@ impl Training {
             tch::no_grad(|| -> Result<()> {
                 let batch = feed.batch(&places)?;
                 let outputs = self.network.forward(&batch, Mode::Evaluate)?;
-                let (sum, counts) = self.loss.total(&outputs.output, &batch.targets)?;
-                let _ = loss.f_add_(&sum)?;
-                let _ = weight.f_add_(&counts)?;
-                metrics.iter_mut().try_for_each(|metric| metric.add(&outputs, &batch.targets))
+                let pair = self.loss.arrange(&outputs.output, &batch.targets)?;
+                let _ = loss.f_add_(&self.loss.reduced(&pair, Reduction::Sum)?)?;
+                let _ = weight.f_add_(&self.loss.weight(&batch.targets)?)?;
+                metrics.iter_mut().try_for_each(|metric| metric.add(&outputs, &pair))
             })?;
             start += size;
         }
@@ -52,9 +52,10 @@ impl Training {
     }
 
     /// Metrics that have taken nothing in.
-    pub(crate) fn metrics(&self) -> Result<Vec<Box<dyn metric::Metric>>> {
-        let build = |kind: &Metric| metric::build(*kind, self.ignored, self.classes, self.device);
-        let mut metrics = self.spec.metrics.iter().map(build).collect::<Result<Vec<_>>>()?;
+    pub(crate) fn metrics(&self) -> Result<Vec<Metric>> {
+        let about = self.answer.map(|answer| About { answer, ignored: self.ignored, device: self.device });
+        let of_spec = about.iter().flat_map(|about| self.spec.metrics.iter().map(|metric| (*metric, *about)));
+        let mut metrics = of_spec.map(|(metric, about)| metric::build(metric, about)).collect::<Result<Vec<_>>>()?;
         let own = self.spec.model.own_loss().map_or(&[][..], |own| own.metrics);
         metrics.extend(metric::build_own(own, self.device)?);
         Ok(metrics)

@@ -1,10 +1,10 @@
 //! Whether a spec fits its data, and what the data fill in.
 
 use super::data::Normalize;
-use super::loss::Misfit;
+use super::loss::{Answer, Misfit};
 use super::model::{Batches, Set};
 use super::{Data, Loss, Metric, Model, Optimizer, Schedule, Spec, Weight};
-use crate::dataset::Facts;
+use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 use crate::job::length::{Length, Place};
 use crate::job::retention::{Checkpoints, Quantity};
@@ -51,9 +51,37 @@ pub struct Demands {
 pub struct Fitted {
     /// The spec with all that only the data can tell.
     pub spec: Spec,
-    /// The shape of the network's output for an example, and its tensors; None where the data were
-    /// not read far enough to tell.
-    pub network: Option<(Vec<u64>, Vec<Weight>)>,
+    /// None where the data were not read far enough to tell.
+    pub network: Option<Network>,
+}
+
+/// A network for certain data.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// The shape of its output for an example.
+    pub output: Vec<u64>,
+    /// Its tensors.
+    pub weights: Vec<Weight>,
+    /// How the output answers the target; None for a network that computes its loss.
+    pub answer: Option<Answer>,
+}
+
+/// The numbers that a job is about on a certain training set.
+#[derive(Debug, Clone)]
+pub struct Aim {
+    /// The loss; None where the model computes it.
+    pub loss: Option<Loss>,
+    /// The metrics besides it.
+    pub metrics: Vec<Metric>,
+    /// The shape of the model's output for an example; None where the data do not tell yet.
+    pub output: Option<Vec<u64>>,
+}
+
+impl Aim {
+    /// How the output answers a target, by way of the loss.
+    fn answer(&self, target: &Field, model: &str) -> Option<Result<Answer, Misfit>> {
+        Some(self.loss.as_ref()?.fits(self.output.as_ref()?, target, model))
+    }
 }
 
 impl Demands {
@@ -80,6 +108,10 @@ impl Demands {
             self.judge_best(train.facts, wrong);
             self.judge_length(train.facts, wrong);
         }
+        let network = train.and_then(|train| self.network(train.facts));
+        if let (Some(optimizer), Some(network)) = (&self.optimizer, network) {
+            optimizer.groups.judge(&network.weights, wrong);
+        }
         if let Some(model) = &self.model {
             self.judge_own_loss(model, wrong);
             let validation = validation.map(|set| (self.validation_size(set.facts), set.facts.examples));
@@ -96,21 +128,25 @@ impl Demands {
         }
     }
 
-    /// The loss and the metrics of a job on this training set; none where its model computes them.
-    pub fn objective(&self, train: &Facts) -> (Option<Loss>, Vec<Metric>) {
-        if self.model.as_ref().is_some_and(|model| model.own_loss().is_some()) {
-            return (None, Vec::new());
+    /// The numbers that the job is about; None where the model is not known.
+    pub fn aim(&self, train: &Facts) -> Option<Aim> {
+        let model = self.model.as_ref()?;
+        if model.own_loss().is_some() {
+            return Some(Aim { loss: None, metrics: Vec::new(), output: model.gives(train, None) });
         }
-        let called_for = || self.model.as_ref().and_then(|model| model.loss());
-        let loss = self.loss.clone().or_else(called_for).unwrap_or_else(|| Loss::of(&train.target));
-        let metrics = if self.metrics.is_empty() { vec![Metric::of(&train.target)] } else { self.metrics.clone() };
-        (Some(loss), metrics)
+        let loss = self.loss.clone().or_else(|| model.loss()).unwrap_or_else(|| Loss::of(&train.target));
+        let called_for = || loss.metric().into_iter().collect();
+        let metrics = if self.metrics.is_empty() { called_for() } else { self.metrics.clone() };
+        let output = model.gives(train, loss.outputs(&train.target));
+        Some(Aim { loss: Some(loss), metrics, output })
     }
 
-    /// The tensors of the network on this training set; None where they are not known.
-    pub fn weights(&self, train: &Facts) -> Option<Vec<Weight>> {
-        let model = self.model.as_ref()?;
-        Some(model.weights(train, &model.gives(train)?))
+    /// The network on this training set; None where it is not known.
+    pub fn network(&self, train: &Facts) -> Option<Network> {
+        let (model, aim) = (self.model.as_ref()?, self.aim(train)?);
+        let answer = aim.answer(&train.target, model.name()).and_then(Result::ok);
+        let output = aim.output?;
+        Some(Network { weights: model.weights(train, &output), output, answer })
     }
 
     /// The names of the metrics that the model gives.
@@ -143,19 +179,17 @@ impl Demands {
     fn judge_targets(&self, train: Option<&Set<'_>>, set: &Set<'_>, wrong: &mut Violations) {
         let (Some(model), Some(train)) = (&self.model, train) else { return };
         let target = &set.facts.target;
-        let (Some(loss), metrics) = self.objective(train.facts) else { return };
-        if let Some(output) = model.gives(train.facts)
-            && let Err(misfit) = loss.fits(&output, target, model.name())
-        {
-            match misfit {
-                Misfit::Target(what) => wrong.add(set.file(target), what),
-                Misfit::Output(what) => wrong.add(format!("model.{}", model.name()), what),
-                Misfit::Loss(what) => wrong.add(format!("loss.{}", loss.name()), what),
-                Misfit::Setting(field, what) => wrong.add(format!("loss.{}.{field}", loss.name()), what),
-            }
-        }
-        for (place, metric) in metrics.iter().enumerate() {
-            if let Err(what) = metric.fits(target) {
+        let Some(aim) = self.aim(train.facts) else { return };
+        let (Some(loss), Some(answer)) = (&aim.loss, aim.answer(target, model.name())) else { return };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(Misfit::Target(what)) => return wrong.add(set.file(target), what),
+            Err(Misfit::Output(what)) => return wrong.add(format!("model.{}", model.name()), what),
+            Err(Misfit::Loss(what)) => return wrong.add(format!("loss.{}", loss.name()), what),
+            Err(Misfit::Setting(field, what)) => return wrong.add(format!("loss.{}.{field}", loss.name()), what),
+        };
+        for (place, metric) in aim.metrics.iter().enumerate() {
+            if let Err(what) = metric.fits(answer) {
                 wrong.add(format!("metrics[{place}]"), format!("is {:?}, which {what}", metric.name()));
             }
         }
@@ -164,8 +198,8 @@ impl Demands {
     /// The best checkpoints are told apart by a metric that the job has, or its model.
     fn judge_best(&self, train: &Facts, wrong: &mut Violations) {
         let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by) else { return };
-        let (_, metrics) = self.objective(train);
-        if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| own != metric.name()) {
+        let metrics = self.aim(train).map(|aim| aim.metrics).unwrap_or_default();
+        if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| *own != metric.name()) {
             let found = format!("is {:?}, which is no metric of the job", metric.name());
             wrong.add("checkpoint.keep_best.metric", found);
         }
@@ -239,23 +273,21 @@ impl Spec {
         if let Some(set) = &facts.validation {
             self.validation_batch_size = u32::try_from(demands.validation_size(set)).ok();
         }
-        (self.loss, self.metrics) = demands.objective(&facts.train);
+        if let Some(aim) = demands.aim(&facts.train) {
+            (self.loss, self.metrics) = (aim.loss, aim.metrics);
+        }
         self.checkpoints.complete(self.metrics.first().copied());
-        let output = self.model.gives(&facts.train);
-        let network = output.map(|output| {
-            let weights = self.model.weights(&facts.train, &output);
-            (output, weights)
-        });
-        Ok(Fitted { spec: self, network })
+        Ok(Fitted { network: demands.network(&facts.train), spec: self })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::metric::Accuracy;
     use super::super::read;
     use super::super::read::tests::good;
     use super::*;
-    use crate::dataset::{Dtype, Field, Range};
+    use crate::dataset::{Dtype, Range};
     use crate::proto::v1;
 
     fn facts(examples: u64, width: u64, highest: i64) -> Facts {
@@ -303,13 +335,14 @@ mod tests {
         let both = DataFacts { train: facts(4000, 28, 9), validation: Some(facts(500, 28, 9)) };
         let fitted = spec().fit(&both).unwrap();
         let loss = |fitted: &Fitted| fitted.spec.loss.as_ref().unwrap().name();
-        assert_eq!((loss(&fitted), fitted.spec.metrics.as_slice()), ("nll", &[Metric::Accuracy][..]));
+        assert_eq!((loss(&fitted), fitted.spec.metrics.as_slice()), ("nll", &[Metric::Accuracy(Accuracy)][..]));
         assert_eq!(read(&fitted.spec.to_proto()).spec.unwrap(), fitted.spec);
         let mlp = v1::Mlp { hidden: vec![16], ..v1::Mlp::default() };
         let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(mlp)) });
         let mlp = read(&v1::JobSpec { model, ..good() }).spec.unwrap().fit(&both).unwrap();
         assert_eq!(loss(&mlp), "cross_entropy");
-        let (output, weights) = mlp.network.unwrap();
+        let Network { output, weights, answer } = mlp.network.unwrap();
+        assert_eq!(answer, Some(Answer::Class(10)));
         let shapes: Vec<_> = weights.iter().map(|told| (told.name.as_str(), told.shape.as_slice())).collect();
         assert_eq!(output, [10]);
         assert_eq!(

@@ -4,6 +4,7 @@ mod cross_entropy;
 mod mse;
 mod nll;
 
+use super::Metric;
 use super::section::{Fields, registry};
 use crate::dataset::{Dtype, Field};
 use crate::job::Violations;
@@ -26,14 +27,33 @@ registry! {
 
 /// The rules of a loss, known before anything is computed.
 pub trait Objective {
-    /// Whether an output of that shape for an example fits a target. `model` is the name of what
+    /// The outputs that a network has for such a target where the spec leaves them open; None where
+    /// the data do not tell yet.
+    fn outputs(&self, target: &Field) -> Option<u64>;
+
+    /// How an output of that shape for an example answers a target. `model` is the name of what
     /// gives the output.
-    fn fits(&self, output: &[u64], target: &Field, model: &str) -> Result<(), Misfit>;
+    ///
+    /// # Errors
+    /// The reason why it does not.
+    fn fits(&self, output: &[u64], target: &Field, model: &str) -> Result<Answer, Misfit>;
+
+    /// The metric that a job with this loss has by default.
+    fn metric(&self) -> Option<Metric>;
 
     /// Targets of this value do not count, if there is one.
     fn ignored_label(&self) -> Option<i64> {
         None
     }
+}
+
+/// How outputs answer targets: metrics compare them accordingly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Scores of so many classes, one of which is right.
+    Class(u64),
+    /// Numbers.
+    Numbers,
 }
 
 /// Why an output, a target and a loss do not fit, and which of them is to be changed.
@@ -93,9 +113,15 @@ impl Loss {
     }
 }
 
+/// How many classes a target has; None where its values are no classes, or were not read.
+fn classes(target: &Field) -> Option<u64> {
+    let range = target.range.filter(|_| target.dtype == Dtype::I64)?;
+    u64::try_from(range.highest).ok().map(|highest| highest.saturating_add(1))
+}
+
 /// Whether an output of that shape has scores of the classes of a target, for a loss with these
 /// weights of classes.
-fn fits_classes(output: &[u64], target: &Field, model: &str, weights: &[f64], ignored: i64) -> Result<(), Misfit> {
+fn fits_classes(output: &[u64], target: &Field, model: &str, weights: &[f64], ignored: i64) -> Result<Answer, Misfit> {
     if target.dtype != Dtype::I64 {
         let (name, dtype) = (&target.name, target.dtype.name());
         return Err(Misfit::Loss(format!("needs classes, and {name:?} has {dtype}; mse takes those")));
@@ -113,7 +139,7 @@ fn fits_classes(output: &[u64], target: &Field, model: &str, weights: &[f64], ig
         let found = format!("has {} entries, and {model} tells {classes} classes apart", weights.len());
         return Err(Misfit::Setting("class_weights", found));
     }
-    let Some(range) = target.range else { return Ok(()) };
+    let Some(range) = target.range else { return Ok(Answer::Class(classes)) };
     let last = i64::try_from(classes).map_or(i64::MAX, |classes| classes - 1);
     if range.highest > last && range.highest != ignored {
         let from_one = if range.lowest == 1 {
@@ -132,7 +158,25 @@ fn fits_classes(output: &[u64], target: &Field, model: &str, weights: &[f64], ig
             "holds the label {found}; {model} takes 0 to {last}, and {ignored} for what does not count"
         )));
     }
-    Ok(())
+    Ok(Answer::Class(classes))
+}
+
+/// Whether an output of that shape is as many numbers as a target.
+fn fits_numbers(output: &[u64], target: &Field) -> Result<Answer, Misfit> {
+    if target.dtype == Dtype::I64 {
+        return Err(Misfit::Loss(format!(
+            "needs numbers, and {:?} has classes; cross_entropy takes those, and F32 makes them numbers",
+            target.name
+        )));
+    }
+    // `[n]` and `[n, 1]` are the same numbers. Shapes that PyTorch would broadcast are refused.
+    let (has, wanted): (u64, u64) = (output.iter().product(), target.values());
+    if has != wanted {
+        let name = &target.name;
+        let what = format!("gives {output:?} for an example, and the target {name:?} has {wanted} numbers");
+        return Err(Misfit::Output(what));
+    }
+    Ok(Answer::Numbers)
 }
 
 /// Reads weights of classes.

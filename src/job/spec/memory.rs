@@ -4,6 +4,7 @@
 //! libtorch takes shows when the job runs.
 
 use super::model::Set;
+use super::optimizer::Share;
 use super::{Demands, Optimizer, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
@@ -35,7 +36,7 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
         return wrong.add(set.file(field), format!("{found}; {need}"));
     }
     let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), sets.first()) else { return };
-    let weights = demands.weights(train.facts).unwrap_or_default();
+    let weights = demands.network(train.facts).map(|network| network.weights).unwrap_or_default();
     let to_train = to_train(&weights, demands.optimizer.as_ref());
     let need = to_load.saturating_add(to_train);
     if need > most {
@@ -64,8 +65,12 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
 /// optimizer keeps of it.
 fn to_train(weights: &[Weight], optimizer: Option<&Optimizer>) -> u64 {
     let slots = optimizer.map_or(0, |optimizer| optimizer.slots().len() as u64);
+    let is_trained = |weight: &Weight| {
+        let share = optimizer.map_or(Share::Plain, |optimizer| optimizer.groups.share(&weight.name));
+        weight.is_learned() && share != Share::Frozen
+    };
     let own = weights.iter().filter(|weight| weight.same_as.is_none());
-    let bytes = own.map(|weight| weight.bytes().saturating_mul(if weight.is_learned() { 2 + slots } else { 1 }));
+    let bytes = own.map(|weight| weight.bytes().saturating_mul(if is_trained(weight) { 2 + slots } else { 1 }));
     bytes.fold(0, u64::saturating_add)
 }
 

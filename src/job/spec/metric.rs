@@ -4,24 +4,51 @@
 mod accuracy;
 mod mae;
 
-use crate::dataset::{Dtype, Field};
+use super::loss::Answer;
 use crate::job::Violations;
 pub use accuracy::Accuracy;
 pub use mae::Mae;
 
 /// The rules of a metric, known before it is computed.
-pub trait Measure: Sync {
+pub trait Measure {
     /// Its name in a spec, and before the slash of its tags.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> String;
 
     /// Which values are better.
     fn better(&self) -> Better;
 
-    /// Whether it can be told of such a target; an error says in words why not.
-    fn fits(&self, target: &Field) -> Result<(), String>;
+    /// Whether it can be told of outputs that answer so; an error says in words why not.
+    fn fits(&self, answer: Answer) -> Result<(), String>;
 
-    /// The names of its sums in the state of a checkpoint: numbers of 64 bits.
-    fn sums(&self) -> &'static [&'static str];
+    /// Its sums, as the state of a checkpoint has them.
+    fn sums(&self, answer: Answer) -> Vec<Sum>;
+}
+
+/// A metric that a spec names.
+pub trait Named: Measure + Sized {
+    /// The names, or patterns of names, that it goes by.
+    const NAMES: &[&str];
+
+    /// The metric of that name.
+    fn parse(name: &str) -> Option<Self>;
+}
+
+/// A sum of a metric, or a row of sums: numbers of 64 bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sum {
+    /// Its name in the state of a checkpoint.
+    pub name: String,
+    /// How many there are; None for a single one.
+    pub count: Option<u64>,
+    /// Earlier versions did not save it, and it was the number of examples.
+    pub can_be_absent: bool,
+}
+
+impl Sum {
+    /// A single sum that every checkpoint has.
+    pub fn one(name: impl Into<String>) -> Self {
+        Self { name: name.into(), count: None, can_be_absent: false }
+    }
 }
 
 /// Which values of a metric are better.
@@ -39,12 +66,19 @@ macro_rules! metrics {
         /// A number that is told of a job besides its loss.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Metric {
-            $($(#[$about])* $metric),+
+            $($(#[$about])* $metric($metric)),+
         }
 
         impl Metric {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$metric),+];
+            /// The names, or patterns of names, of all.
+            pub fn names() -> Vec<&'static str> {
+                [$(<$metric as Named>::NAMES),+].concat()
+            }
+
+            /// The metric of that name.
+            pub fn parse(name: &str) -> Option<Self> {
+                None$(.or_else(|| <$metric as Named>::parse(name).map(Self::$metric)))+
+            }
         }
 
         impl std::ops::Deref for Metric {
@@ -52,7 +86,7 @@ macro_rules! metrics {
 
             fn deref(&self) -> &Self::Target {
                 match self {
-                    $(Self::$metric => &$metric),+
+                    $(Self::$metric(metric) => metric),+
                 }
             }
         }
@@ -77,26 +111,17 @@ impl Metric {
     pub(super) fn read(names: &[String], wrong: &mut Violations) -> Vec<Self> {
         let mut metrics = Vec::new();
         for (place, name) in names.iter().enumerate() {
-            match Self::ALL.iter().find(|known| known.name() == name) {
-                Some(known) if metrics.contains(known) => {
+            match Self::parse(name) {
+                Some(known) if metrics.contains(&known) => {
                     wrong.add(format!("metrics[{place}]"), format!("is {name:?}, which stands there twice"));
                 }
-                Some(&known) => metrics.push(known),
+                Some(known) => metrics.push(known),
                 None => {
-                    let known: Vec<_> = Self::ALL.iter().map(|known| known.name()).collect();
-                    let right = format!("one of {} is right", known.join(", "));
+                    let right = format!("one of {} is right", Self::names().join(", "));
                     wrong.add(format!("metrics[{place}]"), format!("is {name:?}; {right}"));
                 }
             }
         }
         metrics
-    }
-
-    /// The one that a target calls for.
-    pub(super) fn of(target: &Field) -> Self {
-        match target.dtype {
-            Dtype::I64 => Self::Accuracy,
-            Dtype::F32 | Dtype::Pixel => Self::Mae,
-        }
     }
 }

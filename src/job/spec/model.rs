@@ -33,9 +33,9 @@ pub trait Family {
     /// Adds what is wrong with the inputs or targets of a set, whose field is `set`.
     fn judge(&self, set: &Set<'_>, wrong: &mut Violations);
 
-    /// The shape of its output for one example, as it is trained on this set; None where the set
-    /// does not tell yet.
-    fn gives(&self, train: &Facts) -> Option<Vec<u64>>;
+    /// The shape of its output for one example, as it is trained on this set. `outputs` are as many
+    /// as the target calls for. None where the set does not tell yet.
+    fn gives(&self, train: &Facts, outputs: Option<u64>) -> Option<Vec<u64>>;
 
     /// The loss that it calls for; None for that of the target.
     fn loss(&self) -> Option<Loss> {
@@ -194,10 +194,4 @@ fn demand_numbers(set: &Set<'_>, name: &str, wrong: &mut Violations) {
         let found = format!("has {:?} as {}", input.name, input.dtype.name());
         wrong.add(set.file(input), format!("{found}; {name} takes 32-bit floats"));
     }
-}
-
-/// How many classes a target has; None where its values are no classes, or were not read.
-fn classes(target: &Field) -> Option<u64> {
-    let range = target.range.filter(|_| target.dtype == Dtype::I64)?;
-    u64::try_from(range.highest).ok().map(|highest| highest.saturating_add(1))
 }

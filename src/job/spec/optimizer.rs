@@ -2,17 +2,19 @@
 //! each registry.
 
 mod adamw;
+mod groups;
 mod sgd;
 
 use super::section::{Fields, registry};
 use crate::job::Violations;
 use crate::proto::v1::{self, optimizer::Kind};
 pub use adamw::AdamW;
+pub use groups::{Group, Groups, Share};
 pub use sgd::Sgd;
 
 registry! {
     /// How gradients become new weights.
-    Optimizer as Rule, from Kind, {
+    Method as Rule, from Kind, {
         /// Stochastic gradient descent.
         Sgd(Sgd),
         /// Adam with decoupled weight decay.
@@ -28,13 +30,16 @@ pub trait Rule {
     /// Changes the learning rate. Whether it is right is judged as that of a new job.
     fn set_learning_rate(&mut self, rate: f64);
 
+    /// Changes the weight decay, likewise.
+    fn set_weight_decay(&mut self, decay: f64);
+
     /// The tensors that it keeps of each parameter, of its shape: the first word of their names in
     /// the state of a checkpoint.
     fn slots(&self) -> &'static [&'static str];
 
-    /// The numbers that it keeps besides, by their names in the state of a checkpoint.
-    fn counters(&self) -> &'static [&'static str] {
-        &[]
+    /// The name of the count of its steps in the state of a checkpoint, if it needs one.
+    fn counter(&self) -> Option<&'static str> {
+        None
     }
 }
 
@@ -43,15 +48,56 @@ pub fn slot_name(slot: &str, parameter: &str) -> String {
     format!("{slot}.{parameter}")
 }
 
+/// How gradients become new weights, and for which parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Optimizer {
+    /// The way.
+    pub method: Method,
+    /// The parameters that go it with other numbers, and those that stay.
+    pub groups: Groups,
+}
+
+impl std::ops::Deref for Optimizer {
+    type Target = Method;
+
+    fn deref(&self) -> &Method {
+        &self.method
+    }
+}
+
+impl std::ops::DerefMut for Optimizer {
+    fn deref_mut(&mut self) -> &mut Method {
+        &mut self.method
+    }
+}
+
+impl From<Method> for Optimizer {
+    fn from(method: Method) -> Self {
+        Self { method, groups: Groups::default() }
+    }
+}
+
 impl Optimizer {
     /// Reads the section of a spec.
     pub(super) fn read(message: Option<&v1::Optimizer>, wrong: &mut Violations) -> Option<Self> {
         let kind = message.and_then(|optimizer| optimizer.kind.as_ref());
-        Self::choose(kind, Fields::new("optimizer", wrong), "is missing; choose one")
+        let method = Method::choose(kind, Fields::new("optimizer", wrong), "is missing; choose one");
+        let groups = message.map_or_else(|| Some(Groups::default()), |message| Groups::read(message, wrong));
+        Some(Self { method: method?, groups: groups? })
     }
 
     /// The message that it was read from.
     pub(super) fn to_proto(&self) -> v1::Optimizer {
-        v1::Optimizer { kind: Some(self.to_kind()) }
+        let (freeze, groups) = self.groups.to_proto();
+        v1::Optimizer { kind: Some(self.method.to_kind()), freeze, groups }
+    }
+
+    /// The method with the numbers of a group of parameters; None for those of no group.
+    pub fn of_group(&self, group: Option<usize>) -> Method {
+        let mut method = self.method.clone();
+        if let Some(decay) = group.and_then(|place| self.groups.groups.get(place)?.weight_decay) {
+            method.set_weight_decay(decay);
+        }
+        method
     }
 }

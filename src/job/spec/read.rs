@@ -172,6 +172,7 @@ pub(crate) mod tests {
                     momentum: 0.5,
                     ..v1::Sgd::default()
                 })),
+                ..v1::Optimizer::default()
             }),
             ..v1::JobSpec::default()
         }
@@ -207,6 +208,7 @@ pub(crate) mod tests {
                     momentum: f64::NAN,
                     ..v1::Sgd::default()
                 })),
+                ..v1::Optimizer::default()
             });
             let fields: Vec<_> = read(&spec).mistakes.0.into_iter().map(|violation| violation.field).collect();
             assert_eq!(fields, ["optimizer.sgd.learning_rate", "optimizer.sgd.momentum"], "{rate}");

@@ -1,9 +1,9 @@
 //! Whether a file holds the tensors that a job needs: the weights of its network, or the state of
 //! its optimizer and its sums.
 
-use super::metric::own_sums;
+use super::metric::{Sum, own_sums};
 use super::optimizer::slot_name;
-use super::{Metric, Optimizer, Weight};
+use super::{Metric, Network, Optimizer, Weight};
 use crate::exported::summary::Role;
 use crate::tensor_file::matching::{Mistake, Needed, Rules, fit};
 use crate::tensor_file::{Dtype, TensorFile};
@@ -33,27 +33,30 @@ pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> R
 /// # Errors
 /// All that does not fit.
 pub fn judge_state(
-    weights: &[Weight],
+    network: &Network,
     optimizer: &Optimizer,
     metrics: &[Metric],
     own_metrics: &[String],
     found: &TensorFile,
 ) -> Result<(), Vec<Mistake>> {
+    let weights = &network.weights;
     let mut needed = vec![number(SUM_LOSS, Dtype::F64, false)];
-    // Checkpoints of earlier versions count examples alone.
-    let sums = metrics.iter().flat_map(|metric| metric.sums().iter().enumerate());
-    needed.extend(sums.map(|(place, sum)| number(sum, Dtype::F64, place > 0)));
+    let sums = |answer| metrics.iter().flat_map(move |metric| metric.sums(answer));
+    needed.extend(network.answer.into_iter().flat_map(sums).map(|Sum { name, count, can_be_absent }| Needed {
+        shape: count.into_iter().collect(),
+        ..number(&name, Dtype::F64, can_be_absent)
+    }));
     let own_sums = own_metrics.iter().flat_map(|metric| own_sums(metric));
     needed.extend(own_sums.map(|sum| number(&sum, Dtype::F64, false)));
     let hidden = weights.iter().filter(|told| told.role == Role::Hidden && told.same_as.is_none());
     needed.extend(hidden.map(|told| need(&hidden_name(&told.name), told)));
-    let learned: Vec<_> = weights.iter().filter(|told| told.is_learned()).collect();
-    let slots = optimizer.slots().iter().flat_map(|slot| learned.iter().map(move |told| (slot, *told)));
+    let trained: Vec<_> = optimizer.groups.trained(weights).collect();
+    let slots = optimizer.slots().iter().flat_map(|slot| trained.iter().map(move |told| (slot, *told)));
     let has_slots = slots.clone().any(|(slot, told)| found.tensor(&slot_name(slot, &told.name)).is_some());
     if has_slots {
         needed.extend(slots.map(|(slot, told)| need(&slot_name(slot, &told.name), told)));
     }
-    needed.extend(optimizer.counters().iter().map(|counter| number(counter, Dtype::F32, !has_slots)));
+    needed.extend(optimizer.counter().map(|counter| number(counter, Dtype::F32, !has_slots)));
     fit(&needed, found, &Rules::default()).map(|_| ())
 }
 
@@ -69,6 +72,9 @@ fn number(name: &str, dtype: Dtype, can_be_absent: bool) -> Needed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::loss::Answer;
+    use super::super::metric::Accuracy;
+    use super::super::optimizer::Method;
     use super::*;
     use crate::tensor_file::{Format, Layout, Tensor};
 
@@ -142,14 +148,16 @@ mod tests {
         let kept = |slot: &str| {
             weights().into_iter().map(|has| Tensor { name: slot_name(slot, &has.name), ..has }).collect::<Vec<_>>()
         };
-        let sgd = Optimizer::Sgd(super::super::optimizer::Sgd {
+        let sgd = Optimizer::from(Method::Sgd(super::super::optimizer::Sgd {
             learning_rate: 0.1,
             momentum: 0.9,
             dampening: 0.0,
             nesterov: false,
             weight_decay: 0.0,
-        });
-        let judge = |found: &[Tensor]| told(judge_state(&network(), &sgd, &[Metric::Accuracy], &[], &file(found)));
+        }));
+        let network = Network { output: vec![10], weights: network(), answer: Some(Answer::Class(10)) };
+        let metrics = [Metric::Accuracy(Accuracy)];
+        let judge = |found: &[Tensor]| told(judge_state(&network, &sgd, &metrics, &[], &file(found)));
         let whole = [sums.clone(), kept("velocity")].concat();
         assert_eq!((judge(&sums), judge(&whole)), (Ok(()), Ok(())));
         assert_eq!(judge(&[whole.clone(), vec![tensor("sums.labels", Dtype::F64, &[])]].concat()), Ok(()));

@@ -5,7 +5,7 @@ use tch::Tensor;
 use torchd::exported::arithmetic::Number;
 use torchd::job::spec::optimizer::{AdamW as Settings, Rule};
 
-use super::{Optimizer, Slot, given, moved};
+use super::{Method, Slot, Step, given, moved};
 use crate::dispatcher::{Argument, Call, Handle};
 use crate::failure::Result;
 use crate::model::Parameters;
@@ -13,13 +13,10 @@ use crate::stateful::{Stateful, Tensors};
 
 /// The optimizer with its state.
 pub(super) struct AdamW {
-    settings: Settings,
     /// Means of gradients.
     mean: Slot,
     /// Means of squared gradients.
     square: Slot,
-    /// Steps so far, as PyTorch counts them: a 32-bit float on the device. All parameters share it.
-    steps: Tensor,
     step: Call,
 }
 
@@ -41,31 +38,28 @@ impl AdamW {
         ];
         let step = Call::prepare("aten::_fused_adamw_", "", &arguments)?;
         let [mean, square] = [0, 1].map(|place| Slot::new(settings.slots()[place], parameters));
-        let device = parameters.tensors().first().map_or(tch::Device::Cpu, Tensor::device);
-        let steps = Tensor::f_zeros([], (tch::Kind::Float, device))?;
-        Ok(Self { settings, mean, square, steps, step })
+        Ok(Self { mean, square, step })
     }
 }
 
-impl Optimizer for AdamW {
-    fn step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
+impl Method for AdamW {
+    fn step(&mut self, &Step { weights, gradients, rate, count }: &Step<'_>) -> Result<()> {
         if self.mean.tensors.is_empty() {
             self.mean.clear()?;
             self.square.clear()?;
         }
-        let _ = self.steps.f_add_scalar_(1)?;
         let (means, squares) = (moved(&self.mean.tensors, gradients), moved(&self.square.tensors, gradients));
-        let (weights, gradients) = (moved(parameters.tensors(), gradients), given(gradients));
-        let steps = vec![Handle::from(&self.steps); weights.len()];
+        let (weights, gradients) = (moved(weights, gradients), given(gradients));
+        let counts = vec![Handle::from(count); weights.len()];
         let arguments = [
             Argument::Tensors(&weights),
             Argument::Tensors(&gradients),
             Argument::Tensors(&means),
             Argument::Tensors(&squares),
-            Argument::Tensors(&steps),
+            Argument::Tensors(&counts),
             Argument::Number(Number::Float(rate)),
         ];
-        tch::no_grad(|| self.step.run(&PLACES, &arguments))?;
+        self.step.run(&PLACES, &arguments)?;
         Ok(())
     }
 }
@@ -73,14 +67,12 @@ impl Optimizer for AdamW {
 impl Stateful for AdamW {
     fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
         self.mean.save(put)?;
-        self.square.save(put)?;
-        self.settings.counters().iter().try_for_each(|counter| put(counter, &self.steps))
+        self.square.save(put)
     }
 
     fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
         self.mean.load(tensors)?;
         self.square.load(tensors)?;
-        self.settings.counters().iter().try_for_each(|counter| tensors.copy_to(counter, &self.steps))?;
         match (self.mean.tensors.is_empty(), self.square.tensors.is_empty()) {
             (true, false) | (false, true) => Err("it has one of exp_avg and exp_avg_sq, and both are needed".into()),
             (true, true) | (false, false) => Ok(()),

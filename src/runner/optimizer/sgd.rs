@@ -7,7 +7,7 @@ use tch::Tensor;
 use torchd::exported::arithmetic::Number;
 use torchd::job::spec::optimizer::{Rule, Sgd as Settings};
 
-use super::{Optimizer, Slot, given, moved};
+use super::{Method, Slot, Step, given, moved};
 use crate::dispatcher::{Argument, Call, Handle};
 use crate::failure::Result;
 use crate::model::Parameters;
@@ -83,25 +83,23 @@ impl Sgd {
     }
 }
 
-impl Optimizer for Sgd {
-    fn step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
+impl Method for Sgd {
+    fn step(&mut self, &Step { weights, gradients, rate, .. }: &Step<'_>) -> Result<()> {
         let is_first = self.velocity.as_ref().is_some_and(|velocity| velocity.tensors.is_empty());
         if let Some(velocity) = self.velocity.as_mut().filter(|_| is_first) {
             velocity.clear()?;
         }
-        let weights = moved(parameters.tensors(), gradients);
-        tch::no_grad(|| {
-            let direction = match &self.velocity {
-                None => given(gradients),
-                Some(velocity) => {
-                    let velocities = moved(&velocity.tensors, gradients);
-                    self.direction(&weights, given(gradients), velocities, is_first)?
-                }
-            };
-            let rate = Argument::Number(Number::Float(rate));
-            self.descend.run(&[0, 1, 5], &[Argument::Tensors(&weights), Argument::Tensors(&direction), rate])?;
-            Ok(())
-        })
+        let weights = moved(weights, gradients);
+        let direction = match &self.velocity {
+            None => given(gradients),
+            Some(velocity) => {
+                let velocities = moved(&velocity.tensors, gradients);
+                self.direction(&weights, given(gradients), velocities, is_first)?
+            }
+        };
+        let rate = Argument::Number(Number::Float(rate));
+        self.descend.run(&[0, 1, 5], &[Argument::Tensors(&weights), Argument::Tensors(&direction), rate])?;
+        Ok(())
     }
 }
 

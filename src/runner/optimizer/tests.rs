@@ -1,10 +1,10 @@
 //! The optimizers against the formulas of PyTorch's documentation, operation by operation.
 
 use tch::{Device, Kind, Tensor};
+use torchd::job::spec::Weight;
 use torchd::job::spec::optimizer::{AdamW, Sgd};
-use torchd::job::spec::{Optimizer as Settings, Weight};
 
-use super::build;
+use super::{Choice, Optimizer, Settings};
 use crate::model::Parameters;
 use crate::seed::tests::generator;
 
@@ -13,16 +13,17 @@ const RATE: f64 = 0.05;
 
 /// The weights after some steps with gradients that are drawn, by the optimizer and by `formula`,
 /// which gets weight, gradient, the number of the step from 1, and a state of its own.
-fn both(settings: &Settings, mut formula: impl FnMut(&mut Tensor, &Tensor, usize, &mut Vec<Tensor>)) -> [Tensor; 2] {
+fn both(settings: &Choice, mut formula: impl FnMut(&mut Tensor, &Tensor, usize, &mut Vec<Tensor>)) -> [Tensor; 2] {
     let _alone = generator();
     let [weight, _] = Weight::layer("layer", &[7, 5]);
     let wanted = [Weight { bound: Some(1.0), ..weight }];
     let parameters = Parameters::draw(&wanted, 3, Device::Cpu).unwrap();
     let mut plain = parameters.at(0).detach().copy();
-    let (mut optimizer, mut state) = (build(settings, &parameters).unwrap(), Vec::new());
+    let settings = Settings::from(settings.clone());
+    let (mut optimizer, mut state) = (Optimizer::new(&settings, &parameters).unwrap(), Vec::new());
     for step in 1..=STEPS {
         let gradient = Tensor::randn([7, 5], (Kind::Float, Device::Cpu));
-        optimizer.step(&parameters, &[Some(gradient.copy())], RATE).unwrap();
+        optimizer.step(&[Some(gradient.copy())], RATE).unwrap();
         formula(&mut plain, &gradient, step, &mut state);
     }
     [parameters.at(0).detach(), plain]
@@ -49,7 +50,7 @@ fn sgd_goes_as_pytorch_tells_it() {
         Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01, ..plain },
     ] {
         let Sgd { momentum, dampening, nesterov, weight_decay, .. } = settings;
-        let tensors = both(&Settings::Sgd(settings), |weight, gradient, step, state| {
+        let tensors = both(&Choice::Sgd(settings), |weight, gradient, step, state| {
             let gradient = gradient + &*weight * weight_decay;
             if step == 1 {
                 state.push(gradient.copy());
@@ -71,7 +72,7 @@ fn sgd_goes_as_pytorch_tells_it() {
 fn adamw_goes_as_pytorch_tells_it() {
     let settings = AdamW { learning_rate: RATE, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1 };
     let AdamW { beta1, beta2, epsilon, weight_decay, .. } = settings;
-    let tensors = both(&Settings::Adamw(settings), |weight, gradient, step, state| {
+    let tensors = both(&Choice::Adamw(settings), |weight, gradient, step, state| {
         if step == 1 {
             state.extend([gradient.zeros_like(), gradient.zeros_like()]);
         }

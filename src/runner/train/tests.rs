@@ -49,6 +49,7 @@ fn request() -> v1::JobSpec {
                 momentum: 0.5,
                 ..v1::Sgd::default()
             })),
+            ..v1::Optimizer::default()
         }),
         ..v1::JobSpec::default()
     }

@@ -66,7 +66,7 @@ impl Family for Exported {
         }
     }
 
-    fn gives(&self, train: &Facts) -> Option<Vec<u64>> {
+    fn gives(&self, train: &Facts, _: Option<u64>) -> Option<Vec<u64>> {
         let summary = self.summary.as_ref()?;
         let Returned::Output { sizes, .. } = &summary.returns else { return Some(Vec::new()) };
         let fields = arrange(summary, train).ok()?;

@@ -1,7 +1,7 @@
 //! A multilayer perceptron: linear layers with an activation and dropout behind all but the last.
 
-use super::{Family, Set, Weight, classes, demand_numbers};
-use crate::dataset::{Dtype, Facts};
+use super::{Family, Set, Weight, demand_numbers};
+use crate::dataset::Facts;
 use crate::job::Violations;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
@@ -73,14 +73,8 @@ impl Family for Mlp {
         }
     }
 
-    fn gives(&self, train: &Facts) -> Option<Vec<u64>> {
-        if let Some(outputs) = self.outputs {
-            return Some(vec![outputs.into()]);
-        }
-        match train.target.dtype {
-            Dtype::I64 => classes(&train.target).map(|classes| vec![classes]),
-            Dtype::F32 | Dtype::Pixel => Some(vec![train.target.values()]),
-        }
+    fn gives(&self, _: &Facts, outputs: Option<u64>) -> Option<Vec<u64>> {
+        self.outputs.map(u64::from).or(outputs).map(|outputs| vec![outputs])
     }
 
     fn weights(&self, train: &Facts, output: &[u64]) -> Vec<Weight> {

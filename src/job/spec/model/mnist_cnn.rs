@@ -58,7 +58,7 @@ impl Family for MnistCnn {
         }
     }
 
-    fn gives(&self, _: &Facts) -> Option<Vec<u64>> {
+    fn gives(&self, _: &Facts, _: Option<u64>) -> Option<Vec<u64>> {
         Some(vec![CLASSES])
     }
 

@@ -54,11 +54,15 @@ impl Rule for AdamW {
         self.learning_rate = rate;
     }
 
+    fn set_weight_decay(&mut self, decay: f64) {
+        self.weight_decay = decay;
+    }
+
     fn slots(&self) -> &'static [&'static str] {
         &["exp_avg", "exp_avg_sq"]
     }
 
-    fn counters(&self) -> &'static [&'static str] {
-        &["adamw.step"]
+    fn counter(&self) -> Option<&'static str> {
+        Some("adamw.step")
     }
 }

@@ -56,6 +56,10 @@ impl Rule for Sgd {
         self.learning_rate = rate;
     }
 
+    fn set_weight_decay(&mut self, decay: f64) {
+        self.weight_decay = decay;
+    }
+
     fn slots(&self) -> &'static [&'static str] {
         if self.momentum == 0.0 { &[] } else { &["velocity"] }
     }
