@@ -1,0 +1,67 @@
+"""The rows that `recipes.py` compares, a file for each registry of a spec."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def classes(examples):
+    """Six numbers an example, in three classes."""
+    torch.manual_seed(11)
+    return {"x": torch.randn(examples, 6), "y": torch.randint(0, 3, (examples,))}
+
+
+def numbers(examples):
+    """Six numbers an example, and two that follow from them."""
+    torch.manual_seed(12)
+    x = torch.randn(examples, 6)
+    return {"x": x, "y": (x[:, :2] * x[:, 2:4]).contiguous()}
+
+
+def perceptron(outputs=3):
+    """The module of `MLP`."""
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.25), nn.Linear(16, outputs))
+
+
+MLP = "[model.mlp]\nhidden = [16]\ndropout = 0.25\n"
+SGD = "[optimizer.sgd]\nlearning_rate = 0.05\nmomentum = 0.9\n"
+
+
+def sgd(module):
+    """The optimizer of `SGD`."""
+    return torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+
+
+@dataclasses.dataclass
+class Row:
+    """A recipe, as a spec and in PyTorch."""
+
+    spec: str = ""
+    """Sections of the spec in TOML besides those that have a default here."""
+    model: str = MLP
+    module: Callable = perceptron
+    data: Callable = classes
+    loss: Callable = F.cross_entropy
+    """Of outputs and targets."""
+    optimizer: str = SGD
+    made: Callable = sgd
+    """The optimizer of a module."""
+    schedule: Callable | None = None
+    """The torch.optim.lr_scheduler of an optimizer and the number of steps, stepped after each
+    step."""
+    training: str = ""
+    """Lines of the section `training`."""
+    metrics: dict = dataclasses.field(default_factory=dict)
+    """Metrics of the spec by name: the value of outputs and targets of the whole validation set."""
+    step: Callable | None = None
+    """A step in place of the plain one: (module, optimizer, x, y, loss) -> the loss."""
+    judge: Callable | None = None
+    """The module to validate and to keep, of the module that was trained; after each step."""
+    apart: float = 0.0
+    """The largest difference of losses, weights and validation that is right; a comment says why
+    where it is not 0."""
+    rules: str = ""
+    """Where the difference comes from, for the table."""
