@@ -3,6 +3,7 @@
 use super::Violations;
 use super::spec::Metric;
 use super::spec::metric::Better;
+use super::spec::section::Fields;
 use crate::proto::v1;
 
 /// When checkpoints are saved, and how many are kept.
@@ -46,12 +47,26 @@ pub struct Kept {
 }
 
 impl Quantity {
+    /// The one that a job with that first metric goes by.
+    pub fn of(metric: Option<Metric>) -> Self {
+        metric.map_or(Self::Loss, Self::Metric)
+    }
+
     /// The quantity whose scalars have that tag.
     pub fn parse(tag: &str) -> Option<Self> {
         match tag.strip_suffix("/validation")? {
             "loss" => Some(Self::Loss),
             name => Metric::parse(name).map(Self::Metric),
         }
+    }
+
+    /// Reads the tag in a field; None also where it is left out.
+    pub fn read(field: &str, tag: &str, fields: &mut Fields<'_>) -> Option<Self> {
+        let found = Self::parse(tag);
+        if found.is_none() && !tag.is_empty() {
+            fields.wrong(field, format!("is {tag:?}; {} is right", Self::tags()));
+        }
+        found
     }
 
     /// The tags that are right, in words.
@@ -69,15 +84,20 @@ impl Quantity {
     }
 
     /// Whether a value is better than another. NaN is worse than every number.
-    fn is_better(self, value: f64, than: f64) -> bool {
+    pub fn is_better(self, value: f64, than: f64) -> bool {
+        self.improves(value, than, 0.0)
+    }
+
+    /// Whether a value is better than another by more than so much.
+    pub fn improves(self, value: f64, than: f64, by: f64) -> bool {
         let better = match self {
             Self::Loss => Better::Lower,
             Self::Metric(metric) => metric.better(),
         };
         match better {
             _ if than.is_nan() => !value.is_nan(),
-            Better::Higher => value > than,
-            Better::Lower => value < than,
+            Better::Higher => value > than + by,
+            Better::Lower => value < than - by,
         }
     }
 }
@@ -128,10 +148,7 @@ impl Checkpoints {
             wrong.add(field, "is 0; at least 1 is needed");
         }
         let best = keep_best.as_ref().map(|v1::KeepBest { count, metric }| {
-            let found = Quantity::parse(metric);
-            if found.is_none() && !metric.is_empty() {
-                wrong.add("checkpoint.keep_best.metric", format!("is {metric:?}; {} is right", Quantity::tags()));
-            }
+            let found = Quantity::read("metric", metric, &mut Fields::new("checkpoint.keep_best", wrong));
             if !has_validation {
                 wrong.add("checkpoint.keep_best", "needs data.validation to tell which checkpoints are the best");
             }
@@ -158,11 +175,16 @@ impl Checkpoints {
         }
     }
 
+    /// Keeps the best, if nothing is said about them.
+    pub fn keep_best(&mut self) {
+        self.keep_best.get_or_insert(KeepBest { count: 1, by: None });
+    }
+
     /// Fills in what the best are compared by, where the client did not say. `metric` is the first
     /// of the job.
     pub fn complete(&mut self, metric: Option<Metric>) {
         if let Some(best) = &mut self.keep_best {
-            best.by = best.by.or(Some(metric.map_or(Quantity::Loss, Quantity::Metric)));
+            best.by = best.by.or(Some(Quantity::of(metric)));
         }
     }
 }

@@ -9,9 +9,11 @@ mod labels;
 pub mod loss;
 mod memory;
 pub mod metric;
+mod mode;
 pub mod model;
 pub mod optimizer;
 mod read;
+mod recipe;
 mod resources;
 pub mod schedule;
 pub mod section;
@@ -33,22 +35,26 @@ pub use labels::judge_labels;
 pub use loss::Loss;
 pub use memory::{HostMemory, judge_memory};
 pub use metric::Metric;
+pub use mode::{LrRange, Mode};
 pub use model::{Model, Weight};
 pub use optimizer::Optimizer;
 #[cfg(test)]
 pub(crate) use read::tests::example;
 pub use read::{Reading, read};
+pub use recipe::{EarlyStopping, OnDivergence, Precision, Recipe};
 pub use resources::{Device, Resources};
 pub use schedule::Schedule;
 use training::Training;
 pub use warm_start::{WarmSource, WarmStart};
-pub use weights::{SUM_LOSS, hidden_name, judge_state, judge_weights};
+pub use weights::{RESTORES, SCALER_NUMBERS, SKIPS, SUM_LOSS, average_name, hidden_name, judge_state, judge_weights};
 
 /// A request that can be trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// A name for people.
     pub display_name: String,
+    /// The purpose of the job.
+    pub mode: Mode,
     /// Seed of everything random.
     pub seed: u64,
     /// Seed of the initial weights, where it is another.
@@ -74,6 +80,8 @@ pub struct Spec {
     pub schedule: Schedule,
     /// The longest that all gradients taken as one vector may be.
     pub gradient_clip_norm: Option<f64>,
+    /// The way of training besides.
+    pub recipe: Recipe,
     /// When checkpoints are saved, and how many are kept.
     pub checkpoints: Checkpoints,
     /// Steps between scalars.
@@ -113,8 +121,9 @@ impl Spec {
             validation_batch_size: self.validation_batch_size,
             gradient_clip_norm: self.gradient_clip_norm,
             init_seed: self.init_seed,
+            recipe: self.recipe,
         };
-        v1::JobSpec {
+        let mut message = v1::JobSpec {
             display_name: self.display_name.clone(),
             seed: self.seed,
             model: Some(self.model.to_proto()),
@@ -139,6 +148,17 @@ impl Spec {
                 v1::OnStorageFailure::Fail.into()
             },
             output: self.mirror.clone().map(|mirror| v1::Output { mirror }),
+            ..v1::JobSpec::default()
+        };
+        self.mode.write(&mut message);
+        message
+    }
+
+    /// The learning rate of a step, counted from 0, in a job of that many.
+    pub fn learning_rate(&self, step: u64, total_steps: u64) -> f64 {
+        match &self.mode {
+            Mode::Train => self.optimizer.learning_rate() * self.schedule.at(step, total_steps),
+            Mode::LrRange(range) => range.rate(step),
         }
     }
 }

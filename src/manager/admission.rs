@@ -152,6 +152,7 @@ fn judge(
     let network = train_set.as_ref().and_then(|train| demands.network(train.facts));
     let sets: Vec<_> = train_set.into_iter().chain(validation_set).collect();
     judge_host_memory(&demands, &sets, resources, settings, &mut wrong);
+    demands.recipe.judge_device(resources.gpu_count != Some(0), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
     let copy = copy.unwrap_or_else(|mirror::Refusal { what, unjudged }| {
@@ -167,7 +168,7 @@ fn judge(
         let needs = network.as_ref().map(|network| weights::Needs {
             network,
             rules: &asked.rules,
-            optimizer: &spec.optimizer,
+            spec,
             metrics: &metrics,
             own_metrics,
         });

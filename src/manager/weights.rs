@@ -8,7 +8,7 @@ use std::io;
 use super::warm_start::{Refusal, Source, Warm};
 use crate::gate::Wanted;
 use crate::job::Violations;
-use crate::job::spec::{Metric, Network, Optimizer, judge_state, judge_weights};
+use crate::job::spec::{Metric, Network, Spec, judge_state, judge_weights};
 use crate::journal::JobFolder;
 use crate::tensor_file::matching::{About, Mistake, Rules};
 use crate::tensor_file::{Positioned, Problem, ReaderAt, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
@@ -19,8 +19,8 @@ pub(super) struct Needs<'a> {
     pub network: &'a Network,
     /// Which of it is taken from a file, and what that is called there.
     pub rules: &'a Rules,
-    /// Its optimizer.
-    pub optimizer: &'a Optimizer,
+    /// The job.
+    pub spec: &'a Spec,
     /// Its metrics.
     pub metrics: &'a [Metric],
     /// The metrics that its model gives.
@@ -30,11 +30,10 @@ pub(super) struct Needs<'a> {
 /// Adds what is wrong with them under `field`. `needs` are None where the request or its data do
 /// not tell. Ends where nobody waits for it.
 pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted: &Wanted, wrong: &mut Violations) {
-    let weights = |found: &TensorFile| needs.map_or(Ok(()), |needs| judge_weights(&needs.network.weights, found, needs.rules));
+    let weights =
+        |found: &TensorFile| needs.map_or(Ok(()), |needs| judge_weights(&needs.network.weights, found, needs.rules));
     let state = |found: &TensorFile| {
-        needs.map_or(Ok(()), |needs| {
-            judge_state(needs.network, needs.optimizer, needs.metrics, needs.own_metrics, found)
-        })
+        needs.map_or(Ok(()), |needs| judge_state(needs.network, needs.spec, needs.metrics, needs.own_metrics, found))
     };
     match warm {
         Warm::Weights(source) => judge_file(source, field, weights, true, wanted, wrong),

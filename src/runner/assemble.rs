@@ -5,16 +5,21 @@ use tch::Device;
 use torchd::dataset::{Facts, Format, Source};
 use torchd::job::length::Place;
 use torchd::job::order::Order;
-use torchd::job::spec::{DataFacts, Fitted, Network, Spec};
+use torchd::job::spec::{DataFacts, Fitted, Mode, Network, Precision as WantedPrecision, Spec};
 use torchd::journal::{Context, JobFolder, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
+use crate::average::Average;
 use crate::checkpoint::Loaded;
+use crate::divergence::Skips;
+use crate::early_stopping::EarlyStopping;
 use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::inputs::{OpenInputs, OpenSet, failure};
+use crate::lr_range::LrRange;
 use crate::model::Beginning;
 use crate::optimizer::Optimizer;
+use crate::precision::{Precision, Scaler};
 use crate::probe::libtorch_version;
 use crate::stateful::Hidden;
 use crate::sums::Sums;
@@ -69,6 +74,16 @@ pub(crate) fn assemble(
         answer,
         ignored: spec.loss.as_ref().and_then(|loss| loss.ignored_label()).filter(|label| has_label(&facts, *label)),
         optimizer: Optimizer::new(&spec.optimizer, network.parameters())?,
+        precision: Precision::new(spec.recipe.precision, device),
+        scaler: (spec.recipe.precision == WantedPrecision::Float16).then(|| Scaler::new(device)).transpose()?,
+        average: spec.recipe.ema_decay.map(|decay| Average::new(decay, network.as_ref())).transpose()?,
+        early_stopping: spec.recipe.early_stopping.map(EarlyStopping::new),
+        skips: spec.recipe.may_skip_steps().then(Skips::default),
+        restores: Training::restores(spec.recipe.on_divergence),
+        lr_range: match spec.mode {
+            Mode::Train => None,
+            Mode::LrRange(range) => Some(LrRange::new(range)),
+        },
         hidden: Hidden(network.hidden()),
         network,
         plan,

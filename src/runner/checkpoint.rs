@@ -6,6 +6,7 @@
 //! `load_state_dict` take them. What else there is, the optimizer's state and the sums behind the
 //! next scalars, lies in a file beside them.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -408,6 +409,40 @@ pub(crate) fn newest_good(
     let step = found.as_ref().map(|loaded| loaded.manifest.place.step);
     survey.set_aside_after(folder, step).map_err(cannot())?;
     Ok(found)
+}
+
+/// The best value of a quantity among the checkpoints.
+pub(crate) fn best_value(folder: &JobFolder, by: Quantity) -> Result<Option<f64>> {
+    let present = checkpoints(folder).map_err(Failure::storage("the checkpoints cannot be read"))?;
+    let values = present.iter().filter_map(|checkpoint| checkpoint.manifest.metrics.get(&by.tag()).copied());
+    Ok(values.reduce(|best, value| if by.is_better(value, best) { value } else { best }))
+}
+
+/// The best good checkpoint by a quantity of its validation pass, or the newest where nothing tells
+/// which is the best; None where there is none. Those that are damaged are passed over.
+pub(crate) fn best_good(folder: &JobFolder, by: Option<Quantity>) -> Result<Option<Loaded>> {
+    let cannot = || Failure::storage("the checkpoints cannot be read");
+    let mut present = checkpoints(folder).map_err(cannot())?;
+    let value = |checkpoint: &Checkpoint| checkpoint.manifest.metrics.get(&by?.tag()).copied();
+    present.sort_by(|one, other| {
+        let newest_first = other.step().cmp(&one.step());
+        match (by, value(one), value(other)) {
+            (Some(by), Some(a), Some(b)) if by.is_better(a, b) => Ordering::Less,
+            (Some(by), Some(a), Some(b)) if by.is_better(b, a) => Ordering::Greater,
+            // Of equally good ones the earliest counts.
+            (Some(_), Some(_), Some(_)) => newest_first.reverse(),
+            (_, Some(_), None) => Ordering::Less,
+            (_, None, Some(_)) => Ordering::Greater,
+            (_, None, None) | (None, Some(_), Some(_)) => newest_first,
+        }
+    });
+    for checkpoint in &present {
+        match load(checkpoint).map_err(cannot())? {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(what) => tracing::error!(step = checkpoint.step(), "a checkpoint is passed over: {what}"),
+        }
+    }
+    Ok(None)
 }
 
 /// Damaged checkpoints in words that fit into an end; there is a record for each.

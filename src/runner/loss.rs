@@ -33,6 +33,14 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
+    /// The same without gradients, the outputs as 32-bit floats where they have fewer bits.
+    pub(crate) fn detach(&self) -> Self {
+        let output = self.output.detach();
+        let is_short = matches!(output.kind(), Kind::BFloat16 | Kind::Half);
+        let output = if is_short { output.to_kind(Kind::Float) } else { output };
+        Self { output, targets: self.targets.shallow_clone() }
+    }
+
     /// Outputs in the shape of the targets: `[n, 1]` and `[n]` are the same numbers, which PyTorch
     /// would broadcast.
     fn alike(output: &Tensor, targets: &Tensor) -> Result<Self> {

@@ -6,27 +6,32 @@
 //! nothing else.
 
 mod assemble;
+mod average;
 mod checkpoint;
 mod confine;
 mod cuda;
 mod dispatcher;
 mod divergence;
+mod early_stopping;
 mod exported;
 mod failure;
 mod feed;
 mod graph;
 mod inputs;
 mod loss;
+mod lr_range;
 mod memory;
 mod metric;
 mod model;
 mod optimizer;
+mod precision;
 mod probe;
 mod pulse;
 mod report;
 mod run;
 mod seed;
 mod stateful;
+mod step;
 mod stop;
 mod sums;
 mod train;

@@ -58,6 +58,13 @@ pub(crate) struct Outputs {
     pub(crate) metrics: Vec<Tensor>,
 }
 
+impl Outputs {
+    /// The same without gradients.
+    pub(crate) fn detach(&self) -> Self {
+        Self { output: self.output.detach(), metrics: self.metrics.iter().map(Tensor::detach).collect() }
+    }
+}
+
 impl From<Tensor> for Outputs {
     fn from(output: Tensor) -> Self {
         Self { output, metrics: Vec::new() }

@@ -73,7 +73,7 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
     confine(&folder, &order);
     let mut step = 0;
     let (reason, message) = match train(&folder, &order, opened, &mut report, &stop, &mut step) {
-        Ok(Finish::Complete) => (JobEndReason::Finished, "trained to the end".to_owned()),
+        Ok(Finish::Complete(words)) => (JobEndReason::Finished, words),
         Ok(Finish::Stopped) => (JobEndReason::Interrupted, format!("stopped after step {step}")),
         Err(Failure { reason: JobEndReason::StartFailed, message }) => return refuse(&message, EXIT_MACHINE as u8),
         Err(Failure { reason, message }) => (reason, message),

@@ -35,12 +35,16 @@ impl Sums {
         })
     }
 
-    /// Takes in a batch of that many examples with that mean loss.
-    pub(crate) fn add(&mut self, loss: &Tensor, outputs: &Outputs, pair: &Pair, examples: i64) -> Result<()> {
-        let _ = self.loss.f_add_(&loss.detach().f_mul_scalar(examples as f64)?)?;
-        self.metrics.iter_mut().try_for_each(|metric| metric.add(outputs, pair))?;
+    /// Takes in the mean loss of a batch of that many examples.
+    pub(crate) fn add_loss(&mut self, loss: &Tensor, examples: i64) -> Result<()> {
+        let _ = self.loss.f_add_(&loss.f_mul_scalar(examples as f64)?)?;
         self.examples += examples as u64;
         Ok(())
+    }
+
+    /// Takes in outputs for the metrics.
+    pub(crate) fn add(&mut self, outputs: &Outputs, pair: &Pair) -> Result<()> {
+        self.metrics.iter_mut().try_for_each(|metric| metric.add(outputs, pair))
     }
 
     /// The mean loss.

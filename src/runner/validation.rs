@@ -3,6 +3,7 @@
 use tch::Reduction;
 use torchd::fault;
 
+use crate::average::Average;
 use crate::failure::Result;
 use crate::feed::Feed;
 use crate::metric::{self, About, Metric};
@@ -18,13 +19,25 @@ pub(crate) struct Validated {
 }
 
 impl Training {
-    /// Mean loss and metrics over a set, without dropout; None where `go_on`, asked before each
-    /// batch, says no.
+    /// Mean loss and metrics over a set, without dropout, of the averaged weights where there are
+    /// any; None where `go_on`, asked before each batch, says no.
     pub(crate) fn validate(
-        &self,
+        &mut self,
         feed: &mut Feed,
-        mut go_on: impl FnMut() -> Result<bool>,
+        go_on: impl FnMut() -> Result<bool>,
     ) -> Result<Option<Validated>> {
+        self.exchange_average()?;
+        let validated = self.validate_as_it_is(feed, go_on);
+        self.exchange_average()?;
+        validated
+    }
+
+    /// Exchanges the weights with their average, where there is one.
+    pub(crate) fn exchange_average(&mut self) -> Result<()> {
+        self.average.as_mut().map_or(Ok(()), Average::exchange)
+    }
+
+    fn validate_as_it_is(&self, feed: &mut Feed, mut go_on: impl FnMut() -> Result<bool>) -> Result<Option<Validated>> {
         let size = u64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
         let (mut loss, mut weight) = (zero(self.device)?, zero(self.device)?);
         let mut metrics = self.metrics()?;
@@ -38,10 +51,10 @@ impl Training {
             let places: Vec<u64> = (start..count.min(start + size)).collect();
             tch::no_grad(|| -> Result<()> {
                 let batch = feed.batch(&places)?;
-                let outputs = self.network.forward(&batch, Mode::Evaluate)?;
-                let pair = self.loss.arrange(&outputs.output, &batch.targets)?;
-                let _ = loss.f_add_(&self.loss.reduced(&pair, Reduction::Sum)?)?;
+                let (outputs, pair, sum) = self.compute(&batch, Mode::Evaluate, Reduction::Sum)?;
+                let _ = loss.f_add_(&sum)?;
                 let _ = weight.f_add_(&self.loss.weight(&batch.targets)?)?;
+                let pair = pair.detach();
                 metrics.iter_mut().try_for_each(|metric| metric.add(&outputs, &pair))
             })?;
             start += size;

@@ -3,7 +3,7 @@
 use super::data::Normalize;
 use super::loss::{Answer, Misfit};
 use super::model::{Batches, Set};
-use super::{Data, Loss, Metric, Model, Optimizer, Schedule, Spec, Weight};
+use super::{Data, Loss, Metric, Model, Optimizer, Recipe, Schedule, Spec, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 use crate::job::length::{Length, Place};
@@ -42,6 +42,8 @@ pub struct Demands {
     pub length: Option<Length>,
     /// Examples a step.
     pub batch_size: u32,
+    /// The way of training besides.
+    pub recipe: Recipe,
     /// Examples at a time in validation, if the client said.
     pub validation_batch_size: Option<u32>,
 }
@@ -116,7 +118,8 @@ impl Demands {
             self.judge_own_loss(model, wrong);
             let validation = validation.map(|set| (self.validation_size(set.facts), set.facts.examples));
             let examples = train.map(|train| train.facts.examples);
-            model.judge_batches(&Batches { size: self.batch_size, examples, validation }, wrong);
+            let size = self.recipe.part(self.batch_size);
+            model.judge_batches(&Batches { size, examples, validation }, wrong);
         }
         if let (Some(set), Some(size)) = (validation, self.validation_batch_size)
             && u64::from(size) > set.facts.examples
@@ -195,13 +198,17 @@ impl Demands {
         }
     }
 
-    /// The best checkpoints are told apart by a metric that the job has, or its model.
+    /// The best weights are told apart by a metric that the job has, or its model.
     fn judge_best(&self, train: &Facts, wrong: &mut Violations) {
-        let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by) else { return };
         let metrics = self.aim(train).map(|aim| aim.metrics).unwrap_or_default();
-        if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| *own != metric.name()) {
-            let found = format!("is {:?}, which is no metric of the job", metric.name());
-            wrong.add("checkpoint.keep_best.metric", found);
+        for (field, by) in [
+            ("checkpoint.keep_best.metric", self.checkpoints.keep_best.and_then(|best| best.by)),
+            ("training.early_stopping.metric", self.recipe.early_stopping.and_then(|stopping| stopping.by)),
+        ] {
+            let Some(Quantity::Metric(metric)) = by else { continue };
+            if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| *own != metric.name()) {
+                wrong.add(field, format!("is {:?}, which is no metric of the job", metric.name()));
+            }
         }
     }
 
@@ -263,6 +270,7 @@ impl Spec {
             checkpoints: self.checkpoints,
             length: Some(self.length),
             batch_size: self.batch_size,
+            recipe: self.recipe,
             validation_batch_size: self.validation_batch_size,
         };
         let (train, validation) = self.data.with_facts(facts);
@@ -276,7 +284,11 @@ impl Spec {
         if let Some(aim) = demands.aim(&facts.train) {
             (self.loss, self.metrics) = (aim.loss, aim.metrics);
         }
-        self.checkpoints.complete(self.metrics.first().copied());
+        let first = self.metrics.first().copied();
+        self.checkpoints.complete(first);
+        if let Some(stopping) = &mut self.recipe.early_stopping {
+            stopping.by = stopping.by.or(Some(Quantity::of(first)));
+        }
         Ok(Fitted { network: demands.network(&facts.train), spec: self })
     }
 }

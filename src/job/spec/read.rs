@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::labels::{judge_labels, judge_name};
+use super::recipe::Recipe;
 use super::training::Training;
-use super::{Data, Demands, Loss, Metric, Model, Optimizer, Resources, Schedule, Spec, WarmStart};
+use super::{Data, Demands, Loss, Metric, Mode, Model, Optimizer, Resources, Schedule, Spec, WarmStart};
 use crate::job::Violations;
+use crate::job::length::Length;
 use crate::job::retention::Checkpoints;
 use crate::job::retry::Retry;
 use crate::proto::{json, v1};
@@ -44,13 +46,14 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let mut wrong = Violations::default();
     let model = Model::read(message.model.as_ref(), &mut wrong);
     let data = Data::read(message.data.as_ref(), &mut wrong);
-    let training = Training::read(message.training.as_ref(), &mut wrong);
+    let mode = Mode::read(message, &mut wrong);
+    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
+    let training = Training::read(message.training.as_ref(), has_validation, &mut wrong);
     let optimizer = Optimizer::read(message.optimizer.as_ref(), &mut wrong);
     let loss = Loss::read(message.loss.as_ref(), &mut wrong);
     let metrics = Metric::read(&message.metrics, &mut wrong);
     let schedule = Schedule::read(message.schedule.as_ref(), &mut wrong);
-    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
-    let checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
+    let mut checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
     let retry = Retry::read(message.retry.as_ref(), &mut wrong);
     if !PRIORITIES.contains(&message.priority) {
         let (least, most) = (PRIORITIES.start(), PRIORITIES.end());
@@ -66,11 +69,27 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     if scalar_every_steps == Some(0) {
         wrong.add("logging.scalar_every_steps", "is 0; at least 1 is needed");
     }
+    // Each learning rate has a loss.
+    let scalar_every_steps = if mode == Mode::Train { scalar_every_steps } else { Some(1) };
     let resources = Resources::read(message.resources.as_ref(), &mut wrong);
     judge_labels(&message.labels, &mut wrong);
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     judge_name(&message.display_name, &mut wrong);
-    let Training { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed } = training;
+    let Training { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed, recipe } = training;
+    let (length, recipe, data, schedule) = match mode {
+        Mode::Train => (length, recipe, data, schedule),
+        // It goes through rates: neither a schedule nor a validation pass has a meaning.
+        Mode::LrRange(range) => {
+            checkpoints.keep_best = None;
+            let recipe = Recipe { early_stopping: None, restores_best: false, ema_decay: None, ..recipe };
+            let data = data.map(|data| Data { validation: None, ..data });
+            (Some(Length::Steps(range.steps.into())), recipe, data, Schedule::read(None, &mut wrong))
+        }
+    };
+    if recipe.restores_best {
+        checkpoints.keep_best();
+    }
+    let validation_batch_size = validation_batch_size.filter(|_| mode == Mode::Train);
     if let Some(size) = validation_batch_size.filter(|_| message.data.is_some() && !has_validation) {
         let found = format!("is {size}, and there is no data.validation; name a validation set, or leave this out");
         wrong.add("training.validation_batch_size", found);
@@ -90,6 +109,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         checkpoints,
         length,
         batch_size,
+        recipe,
         validation_batch_size,
     };
     let (Some(model), Some(data), Some(length), Some(optimizer), Some(schedule), true) =
@@ -103,6 +123,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     };
     let spec = Spec {
         display_name,
+        mode,
         seed: message.seed,
         init_seed,
         model,
@@ -115,6 +136,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         optimizer,
         schedule,
         gradient_clip_norm,
+        recipe,
         checkpoints,
         scalar_every_steps: scalar_every_steps.unwrap_or(10),
         resources,

@@ -1,5 +1,6 @@
 //! The training section: how long, and in which portions.
 
+use super::recipe::Recipe;
 use super::section::Fields;
 use crate::job::Violations;
 use crate::job::length::Length;
@@ -18,11 +19,13 @@ pub(super) struct Training {
     pub gradient_clip_norm: Option<f64>,
     /// Seed of the initial weights, where it is another than that of the job.
     pub init_seed: Option<u64>,
+    /// The way of training besides.
+    pub recipe: Recipe,
 }
 
 impl Training {
     /// Reads the section of a spec, as far as it is right.
-    pub(super) fn read(message: Option<&v1::Training>, wrong: &mut Violations) -> Self {
+    pub(super) fn read(message: Option<&v1::Training>, has_validation: bool, wrong: &mut Violations) -> Self {
         let Some(message) = message else {
             wrong.add("training", "is missing; training.epochs or training.max_steps is needed");
             return Self {
@@ -31,10 +34,11 @@ impl Training {
                 validation_batch_size: None,
                 gradient_clip_norm: None,
                 init_seed: None,
+                recipe: Recipe::default(),
             };
         };
         let mut fields = Fields::new("training", wrong);
-        let v1::Training { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed } = *message;
+        let v1::Training { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed, .. } = *message;
         match length {
             Some(v1::training::Length::Epochs(epochs)) => fields.demand("epochs", epochs > 0, epochs, "at least 1"),
             Some(v1::training::Length::MaxSteps(steps)) => fields.demand("max_steps", steps > 0, steps, "at least 1"),
@@ -47,12 +51,14 @@ impl Training {
         let batch_size = fields.at_least_one("batch_size", batch_size, 64).max(1);
         fields.at_least_one("validation_batch_size", validation_batch_size, 1);
         let gradient_clip_norm = gradient_clip_norm.map(|norm| fields.positive("gradient_clip_norm", norm));
-        Self { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed }
+        let recipe = Recipe::read(message, has_validation, &mut fields);
+        recipe.judge_batch_size(batch_size, wrong);
+        Self { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed, recipe }
     }
 
     /// The message that it was read from, every default filled in.
     pub(super) fn to_proto(self) -> v1::Training {
-        v1::Training {
+        let mut message = v1::Training {
             length: self.length.map(|length| match length {
                 Length::Epochs(epochs) => v1::training::Length::Epochs(epochs),
                 Length::Steps(steps) => v1::training::Length::MaxSteps(steps),
@@ -61,6 +67,9 @@ impl Training {
             validation_batch_size: self.validation_batch_size,
             gradient_clip_norm: self.gradient_clip_norm,
             init_seed: self.init_seed,
-        }
+            ..v1::Training::default()
+        };
+        self.recipe.write(&mut message);
+        message
     }
 }

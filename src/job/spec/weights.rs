@@ -3,7 +3,7 @@
 
 use super::metric::{Sum, own_sums};
 use super::optimizer::slot_name;
-use super::{Metric, Network, Optimizer, Weight};
+use super::{EarlyStopping, LrRange, Metric, Mode, Network, OnDivergence, Precision, Spec, Weight};
 use crate::exported::summary::Role;
 use crate::tensor_file::matching::{Mistake, Needed, Rules, fit};
 use crate::tensor_file::{Dtype, TensorFile};
@@ -15,6 +15,19 @@ pub const SUM_LOSS: &str = "sums.loss";
 pub fn hidden_name(buffer: &str) -> String {
     format!("hidden.{buffer}")
 }
+
+/// The name of the moving average of a weight, in the state of a checkpoint.
+pub fn average_name(weight: &str) -> String {
+    format!("average.{weight}")
+}
+
+/// The names of the numbers that a scaled loss goes on with, in the state of a checkpoint: the
+/// factor, and steps since it changed.
+pub const SCALER_NUMBERS: [&str; 2] = ["scaler.scale", "scaler.good_steps"];
+/// The name of the count of checkpoints that came back after a divergence.
+pub const RESTORES: &str = "divergence.restores";
+/// The names of the counts of steps that changed nothing: in a row, and since the last scalars.
+pub const SKIPS: [&str; 2] = ["skips.in_a_row", "skips.since_scalars"];
 
 /// Whether a file holds those weights, as far as the rules want them.
 ///
@@ -34,12 +47,12 @@ pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> R
 /// All that does not fit.
 pub fn judge_state(
     network: &Network,
-    optimizer: &Optimizer,
+    spec: &Spec,
     metrics: &[Metric],
     own_metrics: &[String],
     found: &TensorFile,
 ) -> Result<(), Vec<Mistake>> {
-    let weights = &network.weights;
+    let (weights, Spec { optimizer, recipe, mode, .. }) = (&network.weights, spec);
     let mut needed = vec![number(SUM_LOSS, Dtype::F64, false)];
     let sums = |answer| metrics.iter().flat_map(move |metric| metric.sums(answer));
     needed.extend(network.answer.into_iter().flat_map(sums).map(|Sum { name, count, can_be_absent }| Needed {
@@ -57,6 +70,23 @@ pub fn judge_state(
         needed.extend(slots.map(|(slot, told)| need(&slot_name(slot, &told.name), told)));
     }
     needed.extend(optimizer.counter().map(|counter| number(counter, Dtype::F32, !has_slots)));
+    let averaged = weights.iter().filter(|told| {
+        let is_kept = told.role != Role::Hidden && told.same_as.is_none();
+        recipe.ema_decay.is_some() && is_kept && told.dtype.is_float()
+    });
+    let averaged: Vec<_> = averaged.map(|told| (average_name(&told.name), told)).collect();
+    if averaged.iter().any(|(name, _)| found.tensor(name).is_some()) {
+        needed.extend(averaged.iter().map(|(name, told)| need(name, told)));
+    }
+    let numbers = recipe.early_stopping.iter().flat_map(|_| EarlyStopping::NUMBERS);
+    let numbers =
+        numbers.chain((recipe.precision == Precision::Float16).then_some(SCALER_NUMBERS).into_iter().flatten());
+    let numbers = numbers.chain((recipe.on_divergence == OnDivergence::RestoreBest).then_some(RESTORES));
+    let numbers = numbers.chain(recipe.may_skip_steps().then_some(SKIPS).into_iter().flatten());
+    needed.extend(numbers.map(|name| number(name, Dtype::F64, false)));
+    if let Mode::LrRange(range) = mode {
+        needed.push(Needed { shape: vec![range.steps.into()], ..number(LrRange::LOSSES, Dtype::F64, false) });
+    }
     fit(&needed, found, &Rules::default()).map(|_| ())
 }
 
@@ -148,7 +178,7 @@ mod tests {
         let kept = |slot: &str| {
             weights().into_iter().map(|has| Tensor { name: slot_name(slot, &has.name), ..has }).collect::<Vec<_>>()
         };
-        let sgd = Optimizer::from(Method::Sgd(super::super::optimizer::Sgd {
+        let sgd = crate::job::spec::Optimizer::from(Method::Sgd(super::super::optimizer::Sgd {
             learning_rate: 0.1,
             momentum: 0.9,
             dampening: 0.0,
@@ -157,7 +187,8 @@ mod tests {
         }));
         let network = Network { output: vec![10], weights: network(), answer: Some(Answer::Class(10)) };
         let metrics = [Metric::Accuracy(Accuracy)];
-        let judge = |found: &[Tensor]| told(judge_state(&network, &sgd, &metrics, &[], &file(found)));
+        let spec = Spec { optimizer: sgd, ..super::super::example() };
+        let judge = |found: &[Tensor]| told(judge_state(&network, &spec, &metrics, &[], &file(found)));
         let whole = [sums.clone(), kept("velocity")].concat();
         assert_eq!((judge(&sums), judge(&whole)), (Ok(()), Ok(())));
         assert_eq!(judge(&[whole.clone(), vec![tensor("sums.labels", Dtype::F64, &[])]].concat()), Ok(()));

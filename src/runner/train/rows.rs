@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use tch::Kind;
+use tch::{Kind, Tensor};
 use torchd::dataset::{Files, idx, named_arrays};
 use torchd::job::spec::optimizer::Method;
 use torchd::job::spec::{self, Loss, Metric, Model, Schedule};
@@ -104,6 +104,36 @@ const ROWS: &[Row] = &[
     },
     Row { section: "loss", name: "nll", spec: r#"MLP, SGD, "loss": {"nll": {}}"#, data: Data::Classes },
     Row { section: "loss", name: "mse", spec: r#"MLP, SGD, "loss": {"mse": {}}"#, data: Data::Numbers },
+    Row {
+        section: "training",
+        name: "precision",
+        spec: r#"MLP, SGD, "training": {"precision": "PRECISION_BFLOAT16", REST}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "training",
+        name: "accumulate_steps",
+        spec: r#"MLP, SGD, "training": {"accumulate_steps": 4, REST}, "loss": {"cross_entropy": {"class_weights": [1, 2, 3]}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "training",
+        name: "ema_decay",
+        spec: r#"MLP, SGD, "training": {"ema_decay": 0.9, REST}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "training",
+        name: "on_divergence",
+        spec: r#"MLP, SGD, "training": {"on_divergence": "ON_DIVERGENCE_SKIP_STEP", REST}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "mode",
+        name: "lr_range",
+        spec: r#"MLP, SGD, "mode": "MODE_LR_RANGE", "lr_range": {"steps": 6}"#,
+        data: Data::Classes,
+    },
     Row { section: "metrics", name: "accuracy", spec: r#"MLP, SGD, "metrics": ["accuracy"]"#, data: Data::Classes },
     Row { section: "metrics", name: "mae", spec: r#"MLP, SGD, "metrics": ["mae"]"#, data: Data::Numbers },
 ];
@@ -154,9 +184,12 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
 /// Training of a row, from a checkpoint or from its beginning.
 fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training {
     let files = data(row.data, folder);
-    let text = row.spec.replace("MLP", MLP).replace("SGD", SGD);
-    let rest = r#""seed": 7, "training": {"max_steps": 6, "batch_size": 16}"#;
-    let mut request: v1::JobSpec = json::from_str(&format!("{{{text}, {rest}}}")).unwrap();
+    let rest = r#""max_steps": 6, "batch_size": 16"#;
+    let mut text = row.spec.replace("MLP", MLP).replace("SGD", SGD).replace("REST", rest);
+    if !text.contains("training") {
+        text = format!(r#"{text}, "training": {{{rest}}}"#);
+    }
+    let mut request: v1::JobSpec = json::from_str(&format!(r#"{{{text}, "seed": 7}}"#)).unwrap();
     let idx = v1::IdxDataset { images: "i".into(), labels: "l".into() };
     let train = v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) };
     request.data = Some(v1::Data { train: Some(train), ..v1::Data::default() });
@@ -238,7 +271,7 @@ fn saved(training: &Training) -> checkpoint::Loaded {
     let tensors = |parts: &[&dyn Stateful]| Snapshot::of(training.place.step, parts).unwrap().read_back();
     checkpoint::Loaded {
         weights: tensors(&[training.network.as_ref()]),
-        state: tensors(&[&training.optimizer, &training.sums, &training.hidden]),
+        state: tensors(&training.state()),
         manifest: Manifest {
             place: training.place,
             attempt: 1,
