@@ -52,11 +52,19 @@ struct Group {
     method: Box<dyn Method>,
 }
 
+/// The parameters of a group of the spec, or of none.
+#[derive(Default)]
+struct Members {
+    group: Option<usize>,
+    named: Vec<(String, Tensor)>,
+    places: Vec<usize>,
+}
+
 impl Optimizer {
     /// The optimizer of a spec for these parameters. Those that the spec freezes want no gradient
     /// from here on.
     pub(crate) fn new(settings: &Settings, parameters: &Parameters) -> Result<Self> {
-        let mut shares: Vec<(Option<usize>, Vec<(String, Tensor)>, Vec<usize>)> = Vec::new();
+        let mut shares: Vec<Members> = Vec::new();
         let mut trained = Vec::new();
         for (name, tensor) in parameters.named() {
             let group = match settings.groups.share(name) {
@@ -67,19 +75,16 @@ impl Optimizer {
                     continue;
                 }
             };
-            let share = match shares.iter().position(|(known, ..)| *known == group) {
-                Some(share) => share,
-                None => {
-                    shares.push((group, Vec::new(), Vec::new()));
-                    shares.len() - 1
-                }
-            };
-            let (_, named, places) = &mut shares[share];
-            named.push((name.to_owned(), tensor.shallow_clone()));
-            places.push(trained.len());
+            let known = shares.iter().position(|members| members.group == group);
+            let share = known.unwrap_or_else(|| {
+                shares.push(Members { group, ..Members::default() });
+                shares.len() - 1
+            });
+            shares[share].named.push((name.to_owned(), tensor.shallow_clone()));
+            shares[share].places.push(trained.len());
             trained.push(tensor.shallow_clone());
         }
-        let group = |(group, named, places): (Option<usize>, Vec<(String, Tensor)>, _)| {
+        let group = |Members { group, named, places }: Members| {
             let rate_scale = group.map_or(1.0, |place| settings.groups.groups[place].rate_scale);
             let parameters = Parameters::of(named.into_iter());
             let method = build(&settings.of_group(group), &parameters)?;

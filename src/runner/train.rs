@@ -8,8 +8,8 @@ use tch::Device;
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::length::{Place, Plan};
-use torchd::job::spec::Spec;
 use torchd::job::spec::loss::Answer;
+use torchd::job::spec::{LrRange as LrRangeSettings, Mode, Spec};
 use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
@@ -199,7 +199,10 @@ impl Training {
                 return Ok(finish);
             }
         }
-        Ok(Finish::Complete("trained to the end".into()))
+        Ok(Finish::Complete(match self.spec.mode {
+            Mode::Train => "trained to the end".into(),
+            Mode::LrRange(LrRangeSettings { steps, .. }) => format!("went through all {steps} learning rates"),
+        }))
     }
 
     /// Takes a checkpoint of this place and hands it over to be written: every checkpoint goes this

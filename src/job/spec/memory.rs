@@ -37,7 +37,7 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
     }
     let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), sets.first()) else { return };
     let weights = demands.network(train.facts).map(|network| network.weights).unwrap_or_default();
-    let to_train = to_train(&weights, demands.optimizer.as_ref());
+    let to_train = to_train(&weights, demands.optimizer.as_ref(), demands.recipe.ema_decay.is_some());
     let need = to_load.saturating_add(to_train);
     if need > most {
         let count = weights.iter().filter(|weight| weight.is_learned()).map(|weight| weight.bytes() / 4);
@@ -61,16 +61,18 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
     }
 }
 
-/// Bytes of a model in training: each tensor once, and for each parameter its gradient and what the
-/// optimizer keeps of it.
-fn to_train(weights: &[Weight], optimizer: Option<&Optimizer>) -> u64 {
+/// Bytes of a model in training: each tensor once, for each parameter its gradient and what the
+/// optimizer keeps of it, and the average of all where there is one.
+fn to_train(weights: &[Weight], optimizer: Option<&Optimizer>, has_average: bool) -> u64 {
     let slots = optimizer.map_or(0, |optimizer| optimizer.slots().len() as u64);
     let is_trained = |weight: &Weight| {
         let share = optimizer.map_or(Share::Plain, |optimizer| optimizer.groups.share(&weight.name));
         weight.is_learned() && share != Share::Frozen
     };
     let own = weights.iter().filter(|weight| weight.same_as.is_none());
-    let bytes = own.map(|weight| weight.bytes().saturating_mul(if is_trained(weight) { 2 + slots } else { 1 }));
+    let bytes = own.map(|weight| {
+        weight.bytes().saturating_mul(if is_trained(weight) { 2 + slots } else { 1 } + u64::from(has_average))
+    });
     bytes.fold(0, u64::saturating_add)
 }
 

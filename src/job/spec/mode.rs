@@ -86,15 +86,15 @@ impl LrRange {
     /// Whether the last of these losses is so far above the lowest that higher rates tell nothing.
     pub fn has_risen(&self, losses: &[f64]) -> bool {
         let smooth = smoothed(losses);
-        let lowest = smooth.iter().copied().fold(f64::INFINITY, f64::min);
-        smooth.len() > FIRST_STEPS && smooth.last().is_some_and(|last| *last > RISE * lowest)
+        let Some(counted) = smooth.get(FIRST_STEPS..) else { return false };
+        let lowest = counted.iter().copied().fold(f64::INFINITY, f64::min);
+        counted.last().is_some_and(|last| *last > RISE * lowest)
     }
 
     /// The learning rate that the losses of the first steps propose, in words: that at which the
     /// loss fell fastest from step to step.
     pub fn proposal(&self, losses: &[f64]) -> String {
         let smooth = smoothed(losses);
-        // The first steps tell of the weights more than of the rate.
         let slope = |step: usize| (smooth[step + 1] - smooth[step - 1]) / 2.0;
         let steps = FIRST_STEPS..smooth.len().saturating_sub(1);
         let steepest = steps.min_by(|one, other| slope(*one).total_cmp(&slope(*other)));
@@ -114,7 +114,7 @@ impl LrRange {
     }
 }
 
-/// Steps at the beginning that propose nothing.
+/// Steps at the beginning that tell of the weights and of single batches more than of the rate.
 const FIRST_STEPS: usize = 10;
 /// Share of the smoothed loss that each step keeps.
 const SMOOTHING: f64 = 0.9;
