@@ -45,13 +45,14 @@ pub(crate) fn assemble(
     let Fitted { spec, network } = fitted;
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
-    let Network { output, weights, answer } = network.ok_or_else(no_classes)?;
+    let Network { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
     let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
     let plan = spec.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
     let beginning = Beginning {
         output: &output,
         weights: &weights,
+        modules: modules.as_ref(),
         seed: spec.init_seed.unwrap_or(spec.seed),
         is_new: loaded.is_none(),
     };

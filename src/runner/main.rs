@@ -16,6 +16,7 @@ mod failure;
 mod feed;
 mod graph;
 mod inputs;
+mod layer;
 mod loss;
 mod memory;
 mod metric;
