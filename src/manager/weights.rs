@@ -3,6 +3,7 @@
 //!
 //! The runner judges them once more when it loads them: larger files, and what has changed since.
 
+use std::fs::File;
 use std::io;
 
 use super::warm_start::{Refusal, Source, Warm};
@@ -85,7 +86,7 @@ fn judge_file(
 
 /// The tensors of a file. Its values are finite, where they are few enough to be read.
 fn read(source: &Source, wanted: &Wanted) -> Result<TensorFile, Problem> {
-    let bytes = WhileWanted { bytes: Positioned(&source.file), wanted };
+    let bytes = WhileWanted::new(&source.file, wanted);
     let file = TensorFile::read_from(&bytes, source.size_bytes)?;
     if bytes_to_judge(&file.tensors) < VALUES_BELOW_BYTES {
         judge_values(&file.tensors, &bytes)?;
@@ -94,9 +95,16 @@ fn read(source: &Source, wanted: &Wanted) -> Result<TensorFile, Problem> {
 }
 
 /// Bytes of a file, as long as somebody waits for the judgement.
-struct WhileWanted<'a> {
+pub(super) struct WhileWanted<'a> {
     bytes: Positioned<'a>,
     wanted: &'a Wanted,
+}
+
+impl<'a> WhileWanted<'a> {
+    /// The bytes of that file.
+    pub(super) fn new(file: &'a File, wanted: &'a Wanted) -> Self {
+        Self { bytes: Positioned(file), wanted }
+    }
 }
 
 impl ReaderAt for WhileWanted<'_> {

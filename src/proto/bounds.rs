@@ -31,6 +31,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "Mlp.hidden", "SafetensorsDataset.inputs", "WarmStart.rename", "WarmStart.only",
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters",
     ]),
+    (256, &["Sequential.layers"]),
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights"]),
     (128, &["CreateJobRequest.request_id"]),
     (NAME, &[
@@ -39,7 +40,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
         "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",
-        "KeepBest.metric", "EarlyStopping.metric", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
+        "Gelu.approximate", "KeepBest.metric", "EarlyStopping.metric", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
         "PlanInstallRequest.python_version", "PlanInstallRequest.pytorch_version", "PlanInstallRequest.cuda_variant",
         "PlanInstallRequest.driver_version", "PlanInstallRequest.compute_capability", "MachineFacts.driver_version",
@@ -53,7 +54,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (512, &["JobSpec.display_name"]),
     (PATH, &[
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
-        "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
+        "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "TorchScriptModel.path", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",
         "ListCheckpointsRequest.page_token", "ListArtifactsRequest.page_token", "ListGpusRequest.page_token",
         "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token",

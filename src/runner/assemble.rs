@@ -42,34 +42,37 @@ pub(crate) fn assemble(
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let trained_on = TrainedOn::of(&order.inputs, &facts);
-    let opened = model::open(&mut spec.model, folder, loaded.is_none())?;
+    let mut opened = model::open(&mut spec.model, folder, loaded.is_none(), device)?;
     if let Some(loaded) = &loaded {
         loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
     }
+    let feed = |spec: &Spec, set: Box<dyn Source>| {
+        let places = spec.model.places(set.facts()).map_err(bad_data)?;
+        Feed::new(set, spec.data.normalize.as_ref(), places, device)
+    };
+    let mut train = feed(&spec, train)?;
+    let first: Vec<u64> = (0..facts.train.examples.min(u64::from(spec.recipe.part(spec.batch_size)))).collect();
+    model::see(&mut spec.model, &mut opened, || train.batch(&first))?;
     let fitted = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
     let Fitted { spec, network } = fitted;
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
-    let Network { output, weights, answer } = network.ok_or_else(no_classes)?;
+    let Network { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
     let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
     let plan = spec.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
     let beginning = Beginning {
         output: &output,
         weights: &weights,
+        modules: modules.as_ref(),
         seed: spec.init_seed.unwrap_or(spec.seed),
         is_new: loaded.is_none(),
     };
     let network = model::build(&spec.model, opened, &beginning, device)?;
     let target = &facts.train.target;
-    let normalize = spec.data.normalize.as_ref();
-    let feed = |set: Box<dyn Source>| {
-        let places = spec.model.places(set.facts()).map_err(bad_data)?;
-        Feed::new(set, normalize, places, device)
-    };
     let mut training = Training {
-        train: feed(train)?,
-        validation: validation.map(feed).transpose()?,
+        train,
+        validation: validation.map(|set| feed(&spec, set)).transpose()?,
         loss: loss::build(spec.loss.as_ref(), &output, target, device)?,
         answer,
         ignored: spec.loss.as_ref().and_then(|loss| loss.ignored_label()).filter(|label| has_label(&facts, *label)),

@@ -41,7 +41,7 @@ impl Script {
 
     /// Parameters and buffers.
     pub(crate) fn tensors(&self) -> Result<Vec<Named>> {
-        let mut found = Vec::new();
+        let mut found: Vec<(String, Tensor, c_int)> = Vec::new();
         // SAFETY: the module lives; `keep` gets the list back as it was given.
         let status = unsafe { ffi::torchd_script_tensors(self.0.as_ptr(), (&raw mut found).cast(), keep) };
         check(status)?;
@@ -64,7 +64,7 @@ impl Script {
     /// Calls a method. The tensors of the result by their paths: empty for the result itself, such
     /// as `1.accuracy` for those within it.
     pub(crate) fn call(&self, method: &CStr, inputs: &[&Tensor]) -> Result<Vec<(String, Tensor)>> {
-        let tensors: Vec<*mut c_void> = inputs.iter().map(|tensor| tensor.as_ptr().cast()).collect();
+        let tensors: Vec<*mut c_void> = inputs.iter().map(|tensor| tensor.as_ptr().cast_mut().cast()).collect();
         let mut found: Vec<(String, Tensor, c_int)> = Vec::new();
         // SAFETY: the module and the tensors live, the name ends with a null byte, and `keep` gets
         // the list back as it was given.

@@ -30,8 +30,10 @@ pub fn judge(source: &dyn ReaderAt, size_bytes: u64) -> Result<(), Problem> {
             "is {found}; a TorchScript archive is needed, as torch.jit.script(module).save(PATH) writes it"
         )));
     };
-    let entry = format!("{root}version");
-    let version = String::from_utf8(archive.bytes(source, &entry, 64)?).unwrap_or_default();
+    // Where libtorch itself looks for it.
+    let entries = [format!("{root}.data/version"), format!("{root}version")];
+    let entry = entries.iter().find(|entry| archive.has(entry)).unwrap_or(&entries[1]);
+    let version = String::from_utf8(archive.bytes(source, entry, 64)?).unwrap_or_default();
     match version.trim().parse::<u64>() {
         Ok(version) if version <= NEWEST_VERSION => Ok(()),
         Ok(version) => Err(Problem::Refused(format!(

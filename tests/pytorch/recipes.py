@@ -61,8 +61,9 @@ def eager(row, folder):
         judged = row.judge(module) if row.judge else module
     judged.eval()
     with torch.no_grad():
-        outputs = judged(data["x"])
-        validation = {"loss": row.loss(outputs, data["y"]).item()}
+        outputs = judged(data["x"]) if row.validate is None else None
+        loss = row.validate(judged, data["x"], data["y"]) if row.validate else row.loss(outputs, data["y"])
+        validation = {"loss": loss.item()}
         validation |= {name: float(value(outputs, data["y"])) for name, value in row.metrics.items()}
     save_file(compare.state_of(judged), folder / "eager.safetensors")
     return losses, 1000 * statistics.median(seconds), validation
@@ -74,7 +75,7 @@ def spec(name, row):
     sets = "".join(f'[data.{use}.safetensors]\npath = "{name}/data.safetensors"\n' for use in ("train", "validation"))
     return f"""display_name = "{name}"
 seed = {SEED}
-{metrics}{row.model}{sets}[training]
+{metrics}{row.model.replace("FOLDER", name)}{sets}[training]
 max_steps = {STEPS}
 batch_size = {BATCH}
 {row.training}
@@ -97,7 +98,10 @@ def compared(name, row, daemon, folder):
     place.mkdir(parents=True)
     save_file(row.data(EXAMPLES), place / "data.safetensors")
     torch.manual_seed(SEED)
-    save_file(compare.state_of(row.module()), place / "initial.safetensors")
+    module = row.module()
+    save_file(compare.state_of(module), place / "initial.safetensors")
+    if row.write:
+        row.write(module, place)
     losses, step, validation = compare.apart(eager, row, place)
     (place / "job.toml").write_text(spec(name, row))
     our_losses, our_step, _, weights = daemon.train(place / "job.toml")

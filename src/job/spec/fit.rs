@@ -2,7 +2,8 @@
 
 use super::data::Normalize;
 use super::loss::{Answer, Misfit};
-use super::model::{Batches, Set};
+use super::model::{Batches, Set, Task};
+use super::module::Module;
 use super::{Data, Loss, Metric, Model, Optimizer, Recipe, Schedule, Spec, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
@@ -66,6 +67,8 @@ pub struct Network {
     pub weights: Vec<Weight>,
     /// How the output answers the target; None for a network that computes its loss.
     pub answer: Option<Answer>,
+    /// Its modules, if its family is a tree of these.
+    pub modules: Option<Module>,
 }
 
 /// The numbers that a job is about on a certain training set.
@@ -89,11 +92,12 @@ impl Aim {
 impl Demands {
     /// Adds what does not fit the sets that are known, each with its field and format.
     pub fn judge(&self, train: Option<&Set<'_>>, validation: Option<&Set<'_>>, wrong: &mut Violations) {
+        let task = train.and_then(|train| self.task(train.facts));
         let shown = [train, validation];
         for set in shown.into_iter().flatten() {
             let before = wrong.0.len();
             if let Some(model) = &self.model {
-                model.judge(set, wrong);
+                model.judge(set, task.as_ref(), wrong);
             }
             // A network that cannot take the set has no output to be judged.
             if wrong.0.len() == before {
@@ -117,9 +121,8 @@ impl Demands {
         if let Some(model) = &self.model {
             self.judge_own_loss(model, wrong);
             let validation = validation.map(|set| (self.validation_size(set.facts), set.facts.examples));
-            let examples = train.map(|train| train.facts.examples);
             let size = self.recipe.part(self.batch_size);
-            model.judge_batches(&Batches { size, examples, validation }, wrong);
+            model.judge_batches(&Batches { size, task, validation }, wrong);
         }
         if let (Some(set), Some(size)) = (validation, self.validation_batch_size)
             && u64::from(size) > set.facts.examples
@@ -133,23 +136,38 @@ impl Demands {
 
     /// The numbers that the job is about; None where the model is not known.
     pub fn aim(&self, train: &Facts) -> Option<Aim> {
-        let model = self.model.as_ref()?;
-        if model.own_loss().is_some() {
-            return Some(Aim { loss: None, metrics: Vec::new(), output: model.gives(train, None) });
-        }
-        let loss = self.loss.clone().or_else(|| model.loss()).unwrap_or_else(|| Loss::of(&train.target));
+        let output = self.model.as_ref()?.gives(&self.task(train)?);
+        let Some(loss) = self.loss_on(train) else {
+            return Some(Aim { loss: None, metrics: Vec::new(), output });
+        };
         let called_for = || loss.metric().into_iter().collect();
         let metrics = if self.metrics.is_empty() { called_for() } else { self.metrics.clone() };
-        let output = model.gives(train, loss.outputs(&train.target));
         Some(Aim { loss: Some(loss), metrics, output })
+    }
+
+    /// The loss on this training set; None where the model is not known, or computes it.
+    fn loss_on(&self, train: &Facts) -> Option<Loss> {
+        let model = self.model.as_ref().filter(|model| model.own_loss().is_none())?;
+        Some(self.loss.clone().or_else(|| model.loss()).unwrap_or_else(|| Loss::of(&train.target)))
+    }
+
+    /// The task of the network on this training set; None where the model is not known.
+    fn task<'a>(&self, train: &'a Facts) -> Option<Task<'a>> {
+        self.model.as_ref()?;
+        let outputs = self.loss_on(train).and_then(|loss| loss.outputs(&train.target));
+        Some(Task { train, outputs })
     }
 
     /// The network on this training set; None where it is not known.
     pub fn network(&self, train: &Facts) -> Option<Network> {
-        let (model, aim) = (self.model.as_ref()?, self.aim(train)?);
+        let (model, aim, task) = (self.model.as_ref()?, self.aim(train)?, self.task(train)?);
         let answer = aim.answer(&train.target, model.name()).and_then(Result::ok);
-        let output = aim.output?;
-        Some(Network { weights: model.weights(train, &output), output, answer })
+        Some(Network {
+            output: aim.output?,
+            weights: model.weights(&task),
+            answer,
+            modules: model.modules(task.outputs),
+        })
     }
 
     /// The names of the metrics that the model gives.
@@ -353,7 +371,7 @@ mod tests {
         let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(mlp)) });
         let mlp = read(&v1::JobSpec { model, ..good() }).spec.unwrap().fit(&both).unwrap();
         assert_eq!(loss(&mlp), "cross_entropy");
-        let Network { output, weights, answer } = mlp.network.unwrap();
+        let Network { output, weights, answer, .. } = mlp.network.unwrap();
         assert_eq!(answer, Some(Answer::Class(10)));
         let shapes: Vec<_> = weights.iter().map(|told| (told.name.as_str(), told.shape.as_slice())).collect();
         assert_eq!(output, [10]);

@@ -185,7 +185,7 @@ mod tests {
             nesterov: false,
             weight_decay: 0.0,
         }));
-        let network = Network { output: vec![10], weights: network(), answer: Some(Answer::Class(10)) };
+        let network = Network { output: vec![10], weights: network(), answer: Some(Answer::Class(10)), modules: None };
         let metrics = [Metric::Accuracy(Accuracy)];
         let spec = Spec { optimizer: sgd, ..super::super::example() };
         let judge = |found: &[Tensor]| told(judge_state(&network, &spec, &metrics, &[], &file(found)));

@@ -45,13 +45,18 @@ fn refused(what: String) -> Failure {
 }
 
 impl Net {
-    /// Loads the module onto a device, and runs it once on some examples, without learning from
-    /// them: the settings know what it gives afterwards.
-    pub(super) fn open(settings: &mut Settings, folder: &JobFolder, batch: &Batch, device: Device) -> Result<Self> {
+    /// Loads the module onto a device.
+    pub(super) fn open(settings: &Settings, folder: &JobFolder, device: Device) -> Result<Self> {
         let script = Script::load(&folder.path().join(JobFolder::SCRIPT), device).map_err(refused)?;
         let method = if settings.training_step { c"training_step" } else { c"forward" };
-        let name = method.to_string_lossy();
-        match script.arguments(method) {
+        Self::of(script, method)
+    }
+
+    /// Runs the module on some examples, without learning from them: the settings know what it
+    /// gives afterwards.
+    pub(super) fn see(&mut self, settings: &mut Settings, batch: &Batch) -> Result<()> {
+        let name = self.method.to_string_lossy();
+        match self.script.arguments(self.method) {
             None => return Err(bad(format!("it has no method {name}"))),
             Some(count) if count != batch.inputs.len() => {
                 let given = batch.inputs.len();
@@ -59,8 +64,7 @@ impl Net {
             }
             Some(_) => {}
         }
-        let mut net = Self::of(script, method)?;
-        let (first, rest) = net.run(batch, Mode::Evaluate)?;
+        let (first, rest) = self.run(batch, Mode::Evaluate)?;
         let (mut output, mut metrics) = (first.size(), Vec::new());
         if settings.training_step {
             if !output.is_empty() {
@@ -69,27 +73,31 @@ impl Net {
             for (metric, value) in rest {
                 if value.dim() != 0 {
                     let found = value.size();
-                    return Err(bad(format!("{name} returns the metric {metric:?} of the shape {found:?}; a single number is needed")));
+                    return Err(bad(format!(
+                        "{name} returns the metric {metric:?} of the shape {found:?}; a single number is needed"
+                    )));
                 }
                 if let Some(what) = wrong_name(&metric) {
                     return Err(bad(format!("{name} returns the metric {metric:?}, which {what}")));
                 }
                 metrics.push(metric);
             }
-            net.metrics = Some(metrics.clone());
+            self.metrics = Some(metrics.clone());
         } else {
             if !rest.is_empty() {
                 return Err(bad("forward returns several values; one tensor is needed, or a training_step"));
             }
             if output.first() != Some(&batch.size) {
                 let size = batch.size;
-                return Err(bad(format!("forward returns the shape {output:?} for {size} examples; its first dimension has to count them")));
+                return Err(bad(format!(
+                    "forward returns the shape {output:?} for {size} examples; its first dimension has to count them"
+                )));
             }
             output.remove(0);
         }
         let output = output.iter().map(|size| size.unsigned_abs()).collect();
-        settings.seen = Some(Arc::new(Seen { weights: net.weights()?, output, metrics }));
-        Ok(net)
+        settings.seen = Some(Arc::new(Seen { weights: self.weights()?, output, metrics }));
+        Ok(())
     }
 
     fn of(script: Script, method: &'static CStr) -> Result<Self> {
@@ -137,7 +145,8 @@ impl Net {
         let run = || self.script.call(self.method, &inputs);
         let returned = if mode == Mode::Train { run() } else { tch::no_grad(run) };
         let shapes = || {
-            let shapes: Vec<_> = inputs.iter().map(|input| format!("{:?} of {:?}", input.size(), input.kind())).collect();
+            let shapes: Vec<_> =
+                inputs.iter().map(|input| format!("{:?} of {:?}", input.size(), input.kind())).collect();
             shapes.join(", ")
         };
         let mut returned = returned

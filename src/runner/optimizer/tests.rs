@@ -2,10 +2,11 @@
 
 use tch::{Device, Kind, Tensor};
 use torchd::job::spec::Weight;
+use torchd::job::spec::model::Initial;
 use torchd::job::spec::optimizer::{AdamW, Sgd};
 
 use super::{Choice, Optimizer, Settings};
-use crate::model::Parameters;
+use crate::model::Held;
 use crate::seed::tests::generator;
 
 const STEPS: usize = 20;
@@ -16,17 +17,18 @@ const RATE: f64 = 0.05;
 fn both(settings: &Choice, mut formula: impl FnMut(&mut Tensor, &Tensor, usize, &mut Vec<Tensor>)) -> [Tensor; 2] {
     let _alone = generator();
     let [weight, _] = Weight::layer("layer", &[7, 5]);
-    let wanted = [Weight { bound: Some(1.0), ..weight }];
-    let parameters = Parameters::draw(&wanted, 3, Device::Cpu).unwrap();
-    let mut plain = parameters.at(0).detach().copy();
+    let wanted = [Weight { initial: Initial::Uniform(1.0), ..weight }];
+    let held = Held::draw(&wanted, 3, Device::Cpu).unwrap();
+    let parameters = held.parameters();
+    let mut plain = parameters.tensors()[0].detach().copy();
     let settings = Settings::from(settings.clone());
-    let (mut optimizer, mut state) = (Optimizer::new(&settings, &parameters).unwrap(), Vec::new());
+    let (mut optimizer, mut state) = (Optimizer::new(&settings, parameters).unwrap(), Vec::new());
     for step in 1..=STEPS {
         let gradient = Tensor::randn([7, 5], (Kind::Float, Device::Cpu));
         optimizer.step(&[Some(gradient.copy())], RATE).unwrap();
         formula(&mut plain, &gradient, step, &mut state);
     }
-    [parameters.at(0).detach(), plain]
+    [parameters.tensors()[0].detach(), plain]
 }
 
 fn largest(tensors: &[Tensor; 2]) -> f64 {

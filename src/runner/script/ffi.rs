@@ -9,8 +9,6 @@ pub(super) struct Script {
     _opaque: [u8; 0],
 }
 
-/// A buffer.
-pub(super) const BUFFER: c_int = 1;
 /// A parameter that wants a gradient.
 pub(super) const PARAMETER: c_int = 2;
 

@@ -57,6 +57,23 @@ void hand_over(const c10::IValue &value, const std::string &path, void *context,
   }
 }
 
+// Not by named_parameters(), which leaves out the further names of tied tensors.
+void hand_over_tensors(const torch::jit::Module &module, const std::string &prefix, void *context,
+                       torchd_script_take take) {
+  const auto type = module.type();
+  for (size_t slot = 0; slot < type->numAttributes(); slot++) {
+    const auto value = module._ivalue()->getSlot(slot);
+    const std::string name = prefix + type->getAttributeName(slot);
+    if (value.isModule()) {
+      hand_over_tensors(value.toModule(), name + ".", context, take);
+    } else if (value.isTensor() && (type->is_parameter(slot) || type->is_buffer(slot)) && value.toTensor().defined()) {
+      const int parameter = value.toTensor().requires_grad() ? TORCHD_SCRIPT_PARAMETER : TORCHD_SCRIPT_FROZEN_PARAMETER;
+      const int use = type->is_parameter(slot) ? parameter : TORCHD_SCRIPT_BUFFER;
+      take(context, name.c_str(), new at::Tensor(value.toTensor()), use);
+    }
+  }
+}
+
 } // namespace
 
 const char *torchd_script_error(void) { return last_error.c_str(); }
@@ -75,12 +92,7 @@ void torchd_script_free(torchd_script *module) { delete module; }
 
 int torchd_script_tensors(torchd_script *module, void *context, torchd_script_take take) {
   return guarded([&] {
-    for (const auto &named : module->module.named_parameters()) {
-      const int use = named.value.requires_grad() ? TORCHD_SCRIPT_PARAMETER : TORCHD_SCRIPT_FROZEN_PARAMETER;
-      take(context, named.name.c_str(), new at::Tensor(named.value), use);
-    }
-    for (const auto &named : module->module.named_buffers())
-      take(context, named.name.c_str(), new at::Tensor(named.value), TORCHD_SCRIPT_BUFFER);
+    hand_over_tensors(module->module, "", context, take);
   });
 }
 

@@ -33,7 +33,8 @@ const char *torchd_script_error(void);
 torchd_script *torchd_script_load(const char *path, const char *device);
 void torchd_script_free(torchd_script *module);
 
-// Hands over parameters and buffers by their dotted names. 0 on success.
+// Hands over parameters and buffers by their dotted names, tied ones by each of theirs. 0 on
+// success.
 int torchd_script_tensors(torchd_script *module, void *context, torchd_script_take take);
 
 // How many arguments a method takes besides the module; -1 where there is no such method.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Kind, Tensor};
 use torchd::dataset::{Files, idx, named_arrays};
+use torchd::job::spec::layer::Layer;
 use torchd::job::spec::optimizer::Method;
 use torchd::job::spec::{self, Loss, Metric, Model, Schedule};
 use torchd::journal::Manifest;
@@ -38,6 +39,12 @@ enum Data {
     Classes,
     /// Rows of six numbers with a number each.
     Numbers,
+    /// Pictures of three channels and 8x8 in three classes.
+    Pictures,
+    /// Rows of seven tokens out of eleven, each with the one that follows.
+    Tokens,
+    /// Rows of seven tokens in three classes.
+    Sentences,
     /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
     Exported(&'static str),
 }
@@ -50,6 +57,51 @@ const SGD: &str = r#""optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.
 const ROWS: &[Row] = &[
     Row { section: "model", name: "mnist_cnn", spec: r#""model": {"mnist_cnn": {}}, SGD"#, data: Data::Images },
     Row { section: "model", name: "mlp", spec: "MLP, SGD", data: Data::Classes },
+    Row { section: "model", name: "linear", spec: r#""model": {"linear": {}}, SGD"#, data: Data::Numbers },
+    Row {
+        section: "model",
+        name: "resnet",
+        spec: r#""model": {"resnet": {"depth": 18, "stem": "small"}}, SGD"#,
+        data: Data::Pictures,
+    },
+    Row {
+        section: "model",
+        name: "vit",
+        spec: r#""model": {"vit": {"patch": 4, "layers": 2, "heads": 2, "width": 8, "dropout": 0.25}}, SGD"#,
+        data: Data::Pictures,
+    },
+    Row {
+        section: "model",
+        name: "gpt",
+        spec: r#""model": {"gpt": {"layers": 2, "heads": 2, "width": 8, "context": 9, "dropout": 0.25}}, SGD"#,
+        data: Data::Tokens,
+    },
+    Row {
+        section: "model",
+        name: "sequential",
+        spec: r#""model": {"sequential": {"layers": [
+            {"conv2d": {"out_channels": 6, "kernel_size": 3, "stride": 2, "padding": 2, "groups": 3, "bias": false}},
+            {"batch_norm2d": {}}, {"leaky_relu": {"negative_slope": 0.2}},
+            {"max_pool2d": {"kernel_size": 3, "stride": 1, "padding": 1}}, {"dropout2d": {"p": 0.25}},
+            {"group_norm": {"num_groups": 2}}, {"elu": {"alpha": 0.5}}, {"avg_pool2d": {"kernel_size": 2, "stride": 1, "padding": 1}},
+            {"silu": {}}, {"adaptive_avg_pool2d": {"output_size": 2}}, {"flatten": {}}, {"linear": {"out_features": 9, "bias": false}},
+            {"batch_norm1d": {"momentum": 0.5}}, {"tanh": {}}, {"linear": {"out_features": 8}}, {"sigmoid": {}}, {"softmax": {}},
+            {"layer_norm": {}}, {"relu": {}}, {"linear": {}}, {"log_softmax": {}}
+        ]}}, "loss": {"nll": {}}, SGD"#,
+        data: Data::Pictures,
+    },
+    Row {
+        section: "model",
+        name: "sequential",
+        spec: r#""model": {"sequential": {"layers": [
+            {"embedding": {"num_embeddings": 11, "embedding_dim": 8}},
+            {"transformer_encoder_layer": {"nhead": 2, "dim_feedforward": 12, "dropout": 0.25, "activation": "gelu", "norm_first": true}},
+            {"transformer_encoder_layer": {"nhead": 4, "dim_feedforward": 12}}, {"gelu": {"approximate": "tanh"}},
+            {"conv1d": {"out_channels": 4, "kernel_size": 3, "dilation": 2}}, {"max_pool1d": {"kernel_size": 2}},
+            {"flatten": {}}, {"dropout": {"p": 0.25}}, {"linear": {}}
+        ]}}, SGD"#,
+        data: Data::Sentences,
+    },
     // BatchNorm and dropout; tied weights; a constant and a buffer that is not saved; its own loss and
     // metrics; two inputs; two files.
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("cnn") },
@@ -152,6 +204,10 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
             assert!(ROWS.iter().any(|row| row.section == section && row.name == *name), "{section} {name} has no row");
         }
     }
+    for name in Layer::NAMES {
+        let has = |row: &&Row| row.name == "sequential" && row.spec.contains(&format!("{{\"{name}\":"));
+        assert!(ROWS.iter().any(|row| has(&row)), "the layer {name} is in no row");
+    }
     let _alone = generator();
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().canonicalize().unwrap();
@@ -209,11 +265,16 @@ fn data(data: Data, folder: &Path) -> Files {
         tch::manual_seed(3);
         Tensor::randn(shape, (Kind::Float, Device::Cpu))
     };
-    let arrays = |name: &str, targets: Tensor| {
+    let both = |name: &str, inputs: Tensor, targets: Tensor| {
         let path = folder.join(name);
-        let tensors = [("x", numbers(&[40, 6])), ("y", targets)];
+        let tensors = [("x", inputs), ("y", targets)];
         Tensor::write_safetensors(&tensors, &path).unwrap();
         Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
+    };
+    let arrays = |name: &str, targets: Tensor| both(name, numbers(&[40, 6]), targets);
+    let tokens = || {
+        tch::manual_seed(4);
+        Tensor::randint(11, [40, 8], (Kind::Int64, Device::Cpu))
     };
     let classes = || Tensor::arange(40, (Kind::Int64, Device::Cpu));
     match data {
@@ -226,6 +287,12 @@ fn data(data: Data, folder: &Path) -> Files {
         }
         Data::Classes => arrays("classes.safetensors", classes().remainder(3)),
         Data::Numbers => arrays("numbers.safetensors", classes().to_kind(Kind::Float) / 40.0),
+        Data::Pictures => both("pictures.safetensors", numbers(&[40, 3, 8, 8]), classes().remainder(3)),
+        Data::Tokens => {
+            let [inputs, targets] = [0, 1].map(|first| tokens().narrow(1, first, 7).contiguous());
+            both("tokens.safetensors", inputs, targets)
+        }
+        Data::Sentences => both("sentences.safetensors", tokens().narrow(1, 0, 7).contiguous(), classes().remainder(3)),
         Data::Exported(model) => {
             let exported = Path::new("tests/data/exported").canonicalize().unwrap();
             let archives = [("net.pt2", JobFolder::EXPORTED), ("train.pt2", JobFolder::EXPORTED)];

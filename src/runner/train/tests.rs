@@ -156,7 +156,7 @@ fn what_has_diverged_is_not_saved_wherever_it_shows() {
     type Spoil = fn(&mut Training) -> Tensor;
     let spoils: [(Spoil, &str); 3] = [
         (|training| training.sums.loss.shallow_clone(), "the loss was NaN"),
-        (|training| training.network.parameters().at(3).detach(), "conv2.bias"),
+        (|training| training.network.parameters().tensors()[3].detach(), "conv2.bias"),
         (
             |training| {
                 let mut last = Tensor::new();

@@ -60,6 +60,10 @@ class Row:
     """A step in place of the plain one: (module, optimizer, x, y, loss) -> the loss."""
     judge: Callable | None = None
     """The module to validate and to keep, of the module that was trained; after each step."""
+    write: Callable | None = None
+    """Writes files of a model, of the module and the folder; `model` names them in FOLDER."""
+    validate: Callable | None = None
+    """The validation loss of the module, where that is not `loss` of its outputs: (module, x, y)."""
     apart: float = 0.0
     """The largest difference of losses, weights and validation that is right; a comment says why
     where it is not 0."""

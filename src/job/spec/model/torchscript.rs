@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Family, OwnLoss, Set, Weight};
+use super::{Family, OwnLoss, Set, Task, Weight};
 use crate::dataset::Facts;
 use crate::job::Violations;
 use crate::job::spec::section::{Fields, Section};
@@ -49,9 +49,9 @@ impl Section for TorchScript {
 }
 
 impl Family for TorchScript {
-    fn judge(&self, _: &Set<'_>, _: &mut Violations) {}
+    fn judge(&self, _: &Set<'_>, _: Option<&Task<'_>>, _: &mut Violations) {}
 
-    fn gives(&self, _: &Facts, _: Option<u64>) -> Option<Vec<u64>> {
+    fn gives(&self, _: &Task<'_>) -> Option<Vec<u64>> {
         self.seen.as_ref().map(|seen| seen.output.clone())
     }
 
@@ -69,7 +69,7 @@ impl Family for TorchScript {
         vec![("path", &self.path)]
     }
 
-    fn weights(&self, _: &Facts, _: &[u64]) -> Vec<Weight> {
+    fn weights(&self, _: &Task<'_>) -> Vec<Weight> {
         self.seen.as_ref().map(|seen| seen.weights.clone()).unwrap_or_default()
     }
 }

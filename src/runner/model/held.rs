@@ -1,0 +1,110 @@
+//! The tensors of a network that torchd builds: parameters and buffers, by PyTorch's names and in
+//! the order of its `state_dict`. They are drawn here, and every part of the network shares them.
+
+use tch::{Device, Kind, TchError, Tensor};
+use torchd::exported::summary::Role;
+use torchd::job::spec::Weight;
+use torchd::job::spec::model::Initial;
+use torchd::proto::v1::JobEndReason;
+use torchd::tensor_file::Dtype;
+
+use super::Parameters;
+use crate::failure::{Failure, Result};
+use crate::seed::{Stream, derive};
+use crate::stateful::{Stateful, Tensors};
+
+/// The tensors of a network.
+pub(crate) struct Held {
+    tensors: Vec<Named>,
+    parameters: Parameters,
+}
+
+struct Named {
+    name: String,
+    tensor: Tensor,
+    /// It stands under another name before.
+    is_tied: bool,
+}
+
+impl Held {
+    /// Initial tensors, drawn in the order of the list. They are drawn on the CPU, so that every
+    /// device begins with the same.
+    pub(crate) fn draw(wanted: &[Weight], seed: u64, device: Device) -> Result<Self> {
+        tch::manual_seed(derive(seed, Stream::Weights) as i64);
+        let mut tensors: Vec<Named> = Vec::new();
+        let mut learned = Vec::new();
+        for weight in wanted {
+            let tensor = match &weight.same_as {
+                Some(first) => find(&tensors, first)?,
+                None => drawn(weight)?.f_to_device(device)?.f_set_requires_grad(weight.role == Role::Learned)?,
+            };
+            if weight.is_learned() {
+                learned.push((weight.name.clone(), tensor.shallow_clone()));
+            }
+            tensors.push(Named { name: weight.name.clone(), tensor, is_tied: weight.same_as.is_some() });
+        }
+        Ok(Self { tensors, parameters: Parameters::of(learned.into_iter()) })
+    }
+
+    /// The parameters.
+    pub(crate) fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The tensor of that name.
+    pub(crate) fn at(&self, name: &str) -> Result<Tensor> {
+        find(&self.tensors, name)
+    }
+
+    /// The tensors of the module of that name, in their order. All where it is empty.
+    pub(crate) fn of(&self, module: &str) -> Vec<Tensor> {
+        let is_in =
+            |name: &str| module.is_empty() || name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
+        self.tensors.iter().filter(|named| is_in(&named.name)).map(|named| named.tensor.shallow_clone()).collect()
+    }
+
+    /// Hands out every tensor by every name.
+    pub(crate) fn all(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.tensors.iter().try_for_each(|named| put(&named.name, &named.tensor))
+    }
+
+    fn once(&self) -> impl Iterator<Item = &Named> {
+        self.tensors.iter().filter(|named| !named.is_tied)
+    }
+}
+
+impl Stateful for Held {
+    /// Tied tensors once.
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.once().try_for_each(|named| put(&named.name, &named.tensor))
+    }
+
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        self.once().try_for_each(|named| tensors.copy_to(&named.name, &named.tensor))
+    }
+}
+
+fn find(tensors: &[Named], name: &str) -> Result<Tensor> {
+    let found = tensors.iter().find(|named| named.name == name);
+    let missing = || Failure::new(JobEndReason::Internal, format!("the model has no tensor {name}"));
+    Ok(found.ok_or_else(missing)?.tensor.shallow_clone())
+}
+
+/// Initial values, on the CPU.
+fn drawn(weight: &Weight) -> std::result::Result<Tensor, TchError> {
+    let kind = if weight.dtype == Dtype::I64 { Kind::Int64 } else { Kind::Float };
+    let mut values = Tensor::f_empty(&weight.shape, (kind, Device::Cpu))?;
+    match weight.initial {
+        Initial::Uniform(bound) => values.f_uniform_(-bound, bound),
+        Initial::Normal(deviation) => values.f_normal_(0.0, deviation),
+        Initial::TruncatedNormal(deviation) => {
+            // The inverse of the distribution, of even numbers between its values at both ends.
+            let root = deviation * std::f64::consts::SQRT_2;
+            let end = Tensor::from(2.0 / root).f_erf()?.f_double_value(&[])?;
+            values.f_uniform_(-end, end)?.f_erfinv_()?.f_mul_scalar_(root)?.f_clamp_(-2.0, 2.0)
+        }
+        Initial::Constant(value) => values.f_fill_(value),
+        // Those come with the file.
+        Initial::Given => values.f_zero_(),
+    }
+}
