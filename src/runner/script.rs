@@ -142,6 +142,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_module_writes_where_it_is_not_confined() {
+        let written = Path::new("/tmp/torchd-torchscript-writes");
+        let script = Script::load(Path::new("tests/data/torchscript/writes.pt"), Device::Cpu).unwrap();
+        assert!(!written.exists());
+        script.call(c"forward", &[&Tensor::zeros([2, 6], (tch::Kind::Float, Device::Cpu))]).unwrap();
+        std::fs::remove_file(written).unwrap();
+    }
+
+    #[test]
     fn the_interpreter_tells_an_error_and_its_line() {
         let text = "The following operation failed in the TorchScript interpreter.\n\
                     Traceback of TorchScript, serialized code (most recent call last):\n  \

@@ -54,6 +54,7 @@ mod tensorboard;
 mod terminal;
 mod tools;
 mod torchctl;
+mod torchscript;
 mod turns;
 mod warm_start;
 mod weights;

@@ -38,9 +38,9 @@ fn bad(what: impl AsRef<str>) -> Failure {
 
 /// A refusal of the interpreter is one of the module, unless memory has run out.
 fn refused(what: String) -> Failure {
-    match Failure::from(tch::TchError::Torch(what)) {
+    match Failure::from(tch::TchError::Torch(what.clone())) {
         failure @ Failure { reason: JobEndReason::OutOfMemory, .. } => failure,
-        Failure { message, .. } => bad(message),
+        _ => bad(what),
     }
 }
 

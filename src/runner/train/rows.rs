@@ -10,7 +10,7 @@ use torchd::job::spec::layer::Layer;
 use torchd::job::spec::optimizer::Method;
 use torchd::job::spec::{self, Loss, Metric, Model, Schedule};
 use torchd::journal::Manifest;
-use torchd::proto::{json, v1};
+use torchd::proto::{text, v1};
 
 use super::tests::order;
 use super::*;
@@ -47,6 +47,8 @@ enum Data {
     Sentences,
     /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
     Exported(&'static str),
+    /// Those of a TorchScript module.
+    Script,
 }
 
 const EXPORTED: &str = r#""model": {"exported": {"path": "p"}}, SGD"#;
@@ -114,6 +116,18 @@ const ROWS: &[Row] = &[
         name: "exported",
         spec: r#""model": {"exported": {"path": "p", "eval_path": "e"}}, SGD"#,
         data: Data::Exported("plain"),
+    },
+    Row {
+        section: "model",
+        name: "torchscript",
+        spec: r#""model": {"torchscript": {"path": "p"}}, SGD"#,
+        data: Data::Script,
+    },
+    Row {
+        section: "model",
+        name: "torchscript",
+        spec: r#""model": {"torchscript": {"path": "p", "training_step": true}}, SGD"#,
+        data: Data::Script,
     },
     Row { section: "data", name: "idx", spec: "MLP, SGD", data: Data::Images },
     Row { section: "data", name: "safetensors", spec: "MLP, SGD", data: Data::Classes },
@@ -241,11 +255,12 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
 fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training {
     let files = data(row.data, folder);
     let rest = r#""max_steps": 6, "batch_size": 16"#;
-    let mut text = row.spec.replace("MLP", MLP).replace("SGD", SGD).replace("REST", rest);
-    if !text.contains("training") {
-        text = format!(r#"{text}, "training": {{{rest}}}"#);
+    let mut told = row.spec.replace("MLP", MLP).replace("SGD", SGD).replace("REST", rest);
+    if !told.contains("training\"") {
+        told = format!(r#"{told}, "training": {{{rest}}}"#);
     }
-    let mut request: v1::JobSpec = json::from_str(&format!(r#"{{{text}, "seed": 7}}"#)).unwrap();
+    let table = text::to_table(&format!(r#"{{{told}, "seed": 7}}"#), true).unwrap();
+    let mut request: v1::JobSpec = text::message(&[table]).unwrap();
     let idx = v1::IdxDataset { images: "i".into(), labels: "l".into() };
     let train = v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) };
     request.data = Some(v1::Data { train: Some(train), ..v1::Data::default() });
@@ -293,6 +308,12 @@ fn data(data: Data, folder: &Path) -> Files {
             both("tokens.safetensors", inputs, targets)
         }
         Data::Sentences => both("sentences.safetensors", tokens().narrow(1, 0, 7).contiguous(), classes().remainder(3)),
+        Data::Script => {
+            let scripts = Path::new("tests/data/torchscript").canonicalize().unwrap();
+            std::fs::copy(scripts.join("net.pt"), folder.join(JobFolder::SCRIPT)).unwrap();
+            let path = scripts.join("data.safetensors");
+            Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
+        }
         Data::Exported(model) => {
             let exported = Path::new("tests/data/exported").canonicalize().unwrap();
             let archives = [("net.pt2", JobFolder::EXPORTED), ("train.pt2", JobFolder::EXPORTED)];
