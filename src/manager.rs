@@ -7,6 +7,7 @@ mod attempts;
 mod changes;
 mod creation;
 mod dispatch;
+mod dry_run;
 mod error;
 mod expiry;
 mod file_work;
@@ -135,6 +136,8 @@ pub struct Manager {
     copying: Arc<FileWork>,
     /// Requests that may hold open what they will copy.
     copy_line: Arc<Semaphore>,
+    /// Requests that are tried.
+    dry_runs: Arc<Semaphore>,
     /// The bytes in the jobs' folders, as last measured.
     held_bytes: watch::Receiver<u64>,
     /// Bytes that unfinished copies will add.
@@ -234,6 +237,7 @@ impl Manager {
             judging: Arc::new(FileWork::new(admission::JUDGING)),
             copying: Arc::new(FileWork::new(staging::COPYING)),
             copy_line: Arc::new(Semaphore::new(staging::COPY_LINE)),
+            dry_runs: Arc::new(Semaphore::new(dry_run::AT_ONCE)),
             held_bytes,
             promised: Promised::default(),
             supervisor: lister,

@@ -51,6 +51,9 @@ pub(super) enum Command {
     Validate {
         /// Spec file, TOML or JSON
         spec: PathBuf,
+        /// Train on one batch as well, on one thread of the CPU, with bounded time and memory
+        #[arg(long)]
+        dry_run: bool,
         /// Change a field of the spec, for example training.epochs=3; may be given several times
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,

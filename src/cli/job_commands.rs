@@ -41,22 +41,46 @@ pub(super) async fn submit(
     watch::watch_new(connection, output, &job).await
 }
 
-pub(super) async fn validate(connection: Connection, output: Output, spec: &Path, set: &[String]) -> Done {
+pub(super) async fn validate(
+    connection: Connection,
+    output: Output,
+    spec: &Path,
+    dry_run: bool,
+    set: &[String],
+) -> Done {
     let spec = Some(spec_file::read(spec, set)?);
-    let answer = connection.jobs().validate_job(v1::ValidateJobRequest { spec }).await?.into_inner();
+    let answer = connection.jobs().validate_job(v1::ValidateJobRequest { spec, dry_run }).await?.into_inner();
     output.print(&answer, |answer| {
         let steps = match answer.first_step {
             0 => answer.total_steps.to_string(),
             done => format!("{}, of which {done} are done", answer.total_steps),
         };
-        table::facts(&[
+        let mut facts = vec![
             ("verdict", "the job can run here".into()),
             ("training examples", answer.train_examples.to_string()),
             ("validation examples", answer.validation_examples.to_string()),
             ("steps", steps),
-        ])
+        ];
+        facts.extend(answer.dry_run.iter().flat_map(tried));
+        table::facts(&facts)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The outcome of a dry run.
+fn tried(run: &v1::DryRun) -> Vec<(&'static str, String)> {
+    let metrics: Vec<_> = run.metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+    let parameters = run.model_outline.as_ref().map_or(0, |outline| outline.parameter_count);
+    let seconds = run.step_time.map_or(0.0, |time| time.seconds as f64 + f64::from(time.nanos) / 1e9);
+    vec![
+        ("parameters", parameters.to_string()),
+        ("output of an example", format!("{:?}", run.output_sizes)),
+        ("loss of a batch", format!("{:.4}", run.loss)),
+        ("metrics of a batch", metrics.join(", ")),
+        ("gradient norm", format!("{:.4}", run.gradient_norm)),
+        ("time of a batch", format!("{:.1} ms on one thread", seconds * 1e3)),
+        ("peak memory", format!("{:.1} MB", run.peak_memory_bytes as f64 / 1e6)),
+    ]
 }
 
 pub(super) async fn list(

@@ -252,6 +252,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     if let Some(folder) = runner_libtorch_dir.as_ref().filter(|folder| !folder.join("libtorch_cpu.so").is_file()) {
         keys.add("runner.libtorch_dir", format!("is {}, which holds no libtorch_cpu.so", folder.display()));
     }
+    let runner_dry_run_timeout = keys.take("runner.dry_run_timeout", duration).unwrap_or(Duration::from_secs(60));
+    let runner_dry_run_memory_bytes = keys.take("runner.dry_run_memory_bytes", in_range(1 << 26, 1 << 46, "bytes"));
     let runner_stop_grace = keys.take("runner.stop_grace", duration).unwrap_or(Duration::from_secs(10));
     let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
     let jobs_cpu_slots = keys.take("jobs.cpu_slots", in_range(1, 4096, "cores"));
@@ -326,6 +328,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_path,
         runner_libtorch_dir,
         runner_stop_grace,
+        runner_dry_run_timeout,
+        runner_dry_run_memory_bytes: runner_dry_run_memory_bytes.map(|bytes| bytes as u64),
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
         jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
         output_mirror_roots,

@@ -354,7 +354,7 @@ mod tests {
             let normalize = v1::Normalize { mean: vec![0.1; also_on], std: Vec::new() };
             let data = v1::Data { normalize: Some(normalize), ..v1::Data::default() };
             let spec = v1::JobSpec { retry: Some(retry), data: Some(data), ..v1::JobSpec::default() };
-            v1::ValidateJobRequest { spec: Some(spec) }.encode_to_vec()
+            v1::ValidateJobRequest { spec: Some(spec), dry_run: false }.encode_to_vec()
         };
         let name = "torchd.v1.ValidateJobRequest";
         assert_eq!(told(name, &request(64, 64)), []);

@@ -272,7 +272,7 @@ impl Training {
     }
 
     /// The examples in the order of an epoch.
-    fn order(&self, epoch: u64) -> Vec<u64> {
+    pub(crate) fn order(&self, epoch: u64) -> Vec<u64> {
         let count = self.train.facts().examples;
         if self.spec.data.shuffle { shuffled(count, self.spec.seed, epoch) } else { (0..count).collect() }
     }

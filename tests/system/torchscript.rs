@@ -139,3 +139,71 @@ async fn a_file_that_is_no_module_is_refused_when_the_job_is_asked_for() {
         assert!(told[0].description.contains(words), "{file}: {}", told[0].description);
     }
 }
+
+async fn dry_run(daemon: &Daemon, spec: v1::JobSpec) -> Result<v1::DryRun, tonic::Status> {
+    let request = v1::ValidateJobRequest { spec: Some(spec), dry_run: true };
+    daemon.jobs().await.validate_job(request).await.map(|answer| answer.into_inner().dry_run.unwrap())
+}
+
+#[tokio::test]
+async fn a_dry_run_trains_on_one_batch_and_leaves_nothing() {
+    let daemon = Setup::new().data_root(&Path::new("tests/data").canonicalize().unwrap()).start();
+    let at = |spec: v1::JobSpec, folder: &str| {
+        let set = || v1::Dataset {
+            format: Some(v1::dataset::Format::Safetensors(v1::SafetensorsDataset {
+                path: format!("{folder}/data.safetensors"),
+                ..v1::SafetensorsDataset::default()
+            })),
+        };
+        v1::JobSpec {
+            data: Some(v1::Data { train: Some(set()), validation: Some(set()), ..Default::default() }),
+            ..spec
+        }
+    };
+    let exported = v1::ExportedModel { path: "exported/mlp/net.pt2".into(), ..Default::default() };
+    let exported = v1::model::Family::Exported(exported);
+    let exported = v1::JobSpec { model: Some(v1::Model { family: Some(exported) }), ..script("", false) };
+    let own = script("torchscript/net.pt", true);
+    for (spec, output, metric) in [
+        (at(script("torchscript/net.pt", false), "torchscript"), &[3][..], "accuracy"),
+        (at(own, "torchscript"), &[], "hits"),
+        (at(exported, "exported/mlp"), &[3], "accuracy"),
+    ] {
+        let job = daemon.create(spec.clone()).await;
+        let tried = dry_run(&daemon, spec).await.unwrap();
+        assert_eq!((tried.output_sizes.as_slice(), tried.metrics.keys().next().unwrap().as_str()), (output, metric));
+        assert!(tried.peak_memory_bytes > 1 << 20 && tried.step_time.is_some(), "{tried:?}");
+        // The first step of the job itself is the same.
+        let ended = daemon.watch_to_end(&job.name).await;
+        assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+        let request = v1::ReadScalarsRequest { name: job.name.clone(), tag: "loss/train".into(), ..Default::default() };
+        let points = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points;
+        assert_eq!(points[0].value, tried.loss);
+        assert!(tried.model_outline.unwrap().parameter_count > 0);
+    }
+    let jobs: Vec<_> =
+        fs::read_dir(daemon.state_dir.join("jobs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(jobs.len(), 3, "{jobs:?}");
+}
+
+#[tokio::test]
+async fn a_dry_run_refuses_what_breaks_and_bounds_what_takes_too_much() {
+    let roots = Path::new(SCRIPTS).canonicalize().unwrap();
+    // Long enough for libtorch to be loaded, or not.
+    let daemon = |limit: &str| {
+        let setup = Setup::new().data_root(&roots).set("runner.dry_run_timeout", limit);
+        setup.set("runner.dry_run_memory_bytes", "1073741824").start()
+    };
+    let [patient, hasty] = ["10min", "2s"].map(daemon);
+    for (daemon, file, words) in [
+        (&hasty, "loops.pt", "did not come through one batch within runner.dry_run_timeout, 2s"),
+        (&patient, "breaks.pt", "(File \"net.py\", line 33, in forward: return torch.mm(x, self.weight))"),
+        (&patient, "swells.pt", "needs more than 1073741824 bytes of memory for one batch"),
+    ] {
+        let status = dry_run(daemon, script(file, false)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{file}: {status}");
+        let told = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(told[0].field, "spec.model.torchscript");
+        assert!(told[0].description.contains(words), "{file}: {}", told[0].description);
+    }
+}
