@@ -187,7 +187,8 @@ async fn run(
         // A file of an earlier daemon: a program that waits for the file waits for this daemon.
         startup::remove_ready_file(path)?;
     }
-    let socket_dir = environment.get("RUNTIME_DIRECTORY").and_then(|folders| folders.split(':').next());
+    let socket_dir = environment.get("RUNTIME_DIRECTORY");
+    let socket_dir = socket_dir.and_then(|folders| folders.split(':').find(|folder| !folder.is_empty()));
     let socket_dir = socket_dir.filter(|folder| !folder.is_empty()).map_or(settings.state_dir.as_path(), Path::new);
     let listeners = listeners::bind(&settings, socket_dir).await?;
     let runner = startup::runner_settings(&settings, open_files)?;

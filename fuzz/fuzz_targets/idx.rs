@@ -268,7 +268,9 @@ fuzz_target!(|data: &[u8]| {
         write(images, &[examples, shape[1] as u32, shape[2] as u32], &set.images);
         write(labels, &[examples], &set.labels);
         let again = Loaded::of(SET.open(&opened(images, labels)).ok().unwrap());
-        assert!(again.facts == set.facts && again.images == set.images && again.labels == set.labels);
+        // Plain files are larger than those that they came out of.
+        let facts = Facts { sizes: set.facts.sizes.clone(), ..again.facts };
+        assert!(facts == set.facts && again.images == set.images && again.labels == set.labels);
     }
 });
 

@@ -376,7 +376,8 @@ fn read_cluster(keys: &mut Keys, environment: &Environment) {
 /// `$STATE_DIRECTORY` as systemd sets it (the first where it names several), else the user's own.
 fn default_state_dir(environment: &Environment) -> Option<PathBuf> {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-    let systemd = set("STATE_DIRECTORY").and_then(|folders| folders.split(':').next()).map(PathBuf::from);
+    let systemd = set("STATE_DIRECTORY").and_then(|folders| folders.split(':').find(|folder| !folder.is_empty()));
+    let systemd = systemd.map(PathBuf::from);
     systemd.or_else(|| set("HOME").map(|home| Path::new(home).join(".local/state/torchd")))
 }
 
@@ -431,8 +432,10 @@ mod tests {
         assert_eq!(settings.grpc_listen.unwrap().port(), 3);
         assert_eq!(settings.state_dir, Path::new("/env"));
         assert_eq!(settings.jobs_max_queued, 5);
-        let settings = with_file("", &[("STATE_DIRECTORY", "/sd:/other")], Flags::default()).unwrap();
-        assert_eq!(settings.state_dir, Path::new("/sd"));
+        for (folders, first) in [("/sd:/other", "/sd"), (":/other", "/other"), (":", "/home/a/.local/state/torchd")] {
+            let settings = with_file("", &[("STATE_DIRECTORY", folders)], Flags::default()).unwrap();
+            assert_eq!(settings.state_dir, Path::new(first), "{folders}");
+        }
     }
 
     #[test]

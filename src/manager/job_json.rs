@@ -258,7 +258,7 @@ mod tests {
     fn a_job_that_is_kept_beyond_the_calendar_has_a_job_json() {
         let (_guard, folder) = in_folder();
         let mut job = full();
-        let longest = Duration::new(json::LONGEST_DURATION, 999_999_999);
+        let longest = Duration::from_secs(json::LONGEST_DURATION);
         job.spec = Arc::new(Spec { ttl_after_end: Some(longest), ..example() });
         let job_file = JobFile { job, request: None };
         job_file.write(&folder).unwrap();
