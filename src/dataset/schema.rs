@@ -63,6 +63,13 @@ pub struct Problem {
     pub unjudged: Option<Unjudged>,
 }
 
+impl Facts {
+    /// The values of all targets.
+    pub fn targets(&self) -> u64 {
+        self.examples.saturating_mul(self.target.values())
+    }
+}
+
 impl Field {
     /// Values in one example.
     pub fn values(&self) -> u64 {

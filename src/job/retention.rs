@@ -50,14 +50,23 @@ impl Quantity {
     pub fn parse(tag: &str) -> Option<Self> {
         match tag.strip_suffix("/validation")? {
             "loss" => Some(Self::Loss),
-            name => Metric::parse(name).map(Self::Metric),
+            name => Metric::parse(name).and_then(Self::of),
         }
     }
 
-    /// The tags that are right, in words.
-    fn tags() -> String {
-        let names = ["loss"].into_iter().chain(Metric::names());
-        names.map(|name| format!("{name}/validation")).collect::<Vec<_>>().join(" or ")
+    /// The quantity that a metric is; None for one that is no scalar.
+    fn of(metric: Metric) -> Option<Self> {
+        metric.better().map(|_| Self::Metric(metric))
+    }
+
+    /// Why a tag is none that checkpoints can be compared by, in words that follow it.
+    fn unknown(tag: &str) -> String {
+        let right = "loss/validation, or that of a metric such as accuracy/validation, is right";
+        match tag.strip_suffix("/validation") {
+            Some(name) if Metric::parse(name).is_some() => format!("which is no scalar; {right}"),
+            Some(name) => Metric::unknown(name),
+            None => right.into(),
+        }
     }
 
     /// The tag of its scalars.
@@ -71,13 +80,14 @@ impl Quantity {
     /// Whether a value is better than another. NaN is worse than every number.
     fn is_better(self, value: f64, than: f64) -> bool {
         let better = match self {
-            Self::Loss => Better::Lower,
+            Self::Loss => Some(Better::Lower),
             Self::Metric(metric) => metric.better(),
         };
         match better {
             _ if than.is_nan() => !value.is_nan(),
-            Better::Higher => value > than,
-            Better::Lower => value < than,
+            Some(Better::Higher) => value > than,
+            Some(Better::Lower) => value < than,
+            None => false,
         }
     }
 }
@@ -130,7 +140,7 @@ impl Checkpoints {
         let best = keep_best.as_ref().map(|v1::KeepBest { count, metric }| {
             let found = Quantity::parse(metric);
             if found.is_none() && !metric.is_empty() {
-                wrong.add("checkpoint.keep_best.metric", format!("is {metric:?}; {} is right", Quantity::tags()));
+                wrong.add("checkpoint.keep_best.metric", format!("is {metric:?}, {}", Quantity::unknown(metric)));
             }
             if !has_validation {
                 wrong.add("checkpoint.keep_best", "needs data.validation to tell which checkpoints are the best");
@@ -158,11 +168,12 @@ impl Checkpoints {
         }
     }
 
-    /// Fills in what the best are compared by, where the client did not say. `metric` is the first
-    /// of the job.
-    pub fn complete(&mut self, metric: Option<Metric>) {
+    /// Fills in what the best are compared by, where the client did not say: the first metric of
+    /// the job that is a scalar, or else the loss.
+    pub fn complete(&mut self, metrics: &[Metric]) {
         if let Some(best) = &mut self.keep_best {
-            best.by = best.by.or(Some(metric.map_or(Quantity::Loss, Quantity::Metric)));
+            let first = metrics.iter().copied().find_map(Quantity::of);
+            best.by = best.by.or(first).or(Some(Quantity::Loss));
         }
     }
 }

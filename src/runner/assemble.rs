@@ -13,7 +13,7 @@ use crate::checkpoint::Loaded;
 use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::inputs::{OpenInputs, OpenSet, failure};
-use crate::model::Beginning;
+use crate::model::{Beginning, Mode};
 use crate::optimizer::Optimizer;
 use crate::probe::libtorch_version;
 use crate::stateful::Hidden;
@@ -83,7 +83,7 @@ pub(crate) fn assemble(
         trained_on,
         meter: None,
     };
-    training.sums = Sums::new(training.metrics()?, device)?;
+    training.sums = Sums::new(training.metrics(Mode::Train)?, device)?;
     if let Some(loaded) = loaded {
         training.restore(loaded)?;
     } else if let Some(wanted) = &training.spec.warm_start {

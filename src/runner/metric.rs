@@ -2,14 +2,18 @@
 //! registry.
 
 mod accuracy;
+mod confusion_matrix;
 mod mae;
 mod own;
+mod perplexity;
+mod precision_recall;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 use torchd::job::spec::Metric as Settings;
 use torchd::job::spec::loss::Answer;
 use torchd::job::spec::metric::{Sum, own_sums};
 
+pub(crate) use self::confusion_matrix::Matrix;
 use crate::failure::Result;
 use crate::loss::Pair;
 use crate::model::Outputs;
@@ -30,7 +34,33 @@ trait Rule {
     fn add(&mut self, sums: &mut [&mut Tensor], outputs: &Outputs, pair: &Pair) -> Result<()>;
 
     /// The value.
-    fn value(&self, sums: &[&Tensor]) -> Result<f64>;
+    fn value(&mut self, sums: &[&Tensor]) -> Result<Finding>;
+}
+
+/// The value of a metric over all that it has taken in.
+#[derive(Debug)]
+pub(crate) enum Finding {
+    /// A finite number.
+    Number(f64),
+    /// None, for a reason in words.
+    Nothing(String),
+    /// A matrix.
+    Matrix(Matrix),
+}
+
+impl Finding {
+    /// There was no target, or none that counts.
+    fn none_counts() -> Self {
+        Self::Nothing("no target counts".into())
+    }
+
+    /// What becomes of a number.
+    fn map(self, change: impl FnOnce(f64) -> f64) -> Self {
+        match self {
+            Self::Number(number) => Self::Number(change(number)),
+            other @ (Self::Nothing(_) | Self::Matrix(_)) => other,
+        }
+    }
 }
 
 /// The outputs and targets that a metric is about.
@@ -46,8 +76,11 @@ pub(crate) struct About {
 /// A metric that has taken nothing in.
 pub(crate) fn build(settings: Settings, about: About) -> Result<Metric> {
     let rule: Box<dyn Rule> = match settings {
-        Settings::Accuracy(_) => Box::new(accuracy::Accuracy { ignored: about.ignored }),
+        Settings::Accuracy(_) => Box::new(accuracy::Accuracy { answer: about.answer, ignored: about.ignored }),
         Settings::Mae(_) => Box::new(mae::Mae),
+        Settings::Perplexity(_) => Box::new(perplexity::Perplexity { ignored: about.ignored }),
+        Settings::PrecisionRecall(settings) => Box::new(precision_recall::PrecisionRecall { settings, about }),
+        Settings::ConfusionMatrix(_) => Box::new(confusion_matrix::ConfusionMatrix::new(about)?),
     };
     Metric::new(settings.name(), rule, settings.sums(about.answer), about.device)
 }
@@ -81,9 +114,12 @@ impl Metric {
     }
 
     /// Its value over all that was taken in.
-    pub(crate) fn value(&self) -> Result<f64> {
+    pub(crate) fn value(&mut self) -> Result<Finding> {
         let sums: Vec<_> = self.sums.iter().map(|(_, sum)| sum).collect();
-        self.rule.value(&sums)
+        Ok(match self.rule.value(&sums)? {
+            Finding::Number(number) if !number.is_finite() => Finding::Nothing(format!("it is {number}")),
+            found => found,
+        })
     }
 }
 
@@ -104,7 +140,19 @@ impl Stateful for Metric {
     }
 }
 
+/// How many targets count.
+fn count(targets: &Tensor, ignored: Option<i64>) -> std::result::Result<Tensor, TchError> {
+    match ignored {
+        None => Ok(Tensor::from(targets.numel() as f64)),
+        Some(ignored) => targets.f_ne(ignored)?.f_sum(Kind::Double),
+    }
+}
+
 /// One sum divided by another.
-fn quotient(sum: &Tensor, count: &Tensor) -> Result<f64> {
-    Ok(f64::try_from(sum)? / f64::try_from(count)?)
+fn quotient(sum: &Tensor, count: &Tensor) -> Result<Finding> {
+    let count = f64::try_from(count)?;
+    if count == 0.0 {
+        return Ok(Finding::none_counts());
+    }
+    Ok(Finding::Number(f64::try_from(sum)? / count))
 }

@@ -17,6 +17,7 @@ use crate::checkpoint::{self, Saver, Snapshot};
 use crate::failure::{Failure, Result};
 use crate::feed::{Batch, Feed};
 use crate::loss::Loss;
+use crate::metric::Finding;
 use crate::model::{Mode, Network};
 use crate::optimizer::{Optimizer, clip, gradient_norm};
 use crate::report::Report;
@@ -109,7 +110,7 @@ impl Training {
                 match norm {
                     Some(norm) => {
                         self.tell(report, norm, examples)?;
-                        self.sums = Sums::new(self.metrics()?, self.device)?;
+                        self.sums = Sums::new(self.metrics(Mode::Train)?, self.device)?;
                     }
                     None => report.progress(self.place.step, examples)?,
                 }
@@ -233,17 +234,19 @@ impl Training {
         if self.spec.data.shuffle { shuffled(count, self.spec.seed, epoch) } else { (0..count).collect() }
     }
 
-    fn tell(&self, report: &mut Report, gradient_norm: f64, examples: u64) -> Result<()> {
-        let sums = &self.sums;
-        let loss = sums.mean_loss()?;
+    fn tell(&mut self, report: &mut Report, gradient_norm: f64, examples: u64) -> Result<()> {
+        let loss = self.sums.mean_loss()?;
         let mut values = vec![("loss/train".to_owned(), loss)];
-        for metric in &sums.metrics {
-            values.push((format!("{}/train", metric.name()), metric.value()?));
+        for metric in &mut self.sums.metrics {
+            // One that is no finite number is left out, and nothing stands or falls with it.
+            if let Finding::Number(number) = metric.value()? {
+                values.push((format!("{}/train", metric.name()), number));
+            }
         }
         values.extend([
             ("learning_rate".to_owned(), self.learning_rate(self.place.step - 1)),
             ("gradient_norm".to_owned(), gradient_norm),
-            ("throughput/examples_per_second".to_owned(), sums.examples_per_second()),
+            ("throughput/examples_per_second".to_owned(), self.sums.examples_per_second()),
             ("process/rss_bytes".to_owned(), resident_bytes()),
         ]);
         values.extend(self.gpu_share());
@@ -291,7 +294,7 @@ impl Training {
             };
             let validated = self.validate(&mut feed, go_on);
             self.validation = Some(feed);
-            let Some(Validated { loss, metrics: values }) = validated? else {
+            let Some(Validated { loss, metrics: values, matrices }) = validated? else {
                 tracing::info!(step, "epoch {epoch}/{of}: stopped before its validation was done");
                 self.save(metrics, report, saver)?;
                 return Ok(true);
@@ -305,6 +308,7 @@ impl Training {
                 return Err(self.diverged(&format!("the validation loss was {loss}")));
             }
             tracing::info!(step, "epoch {epoch}/{of}: {}", told.join(", "));
+            self.write(&matrices)?;
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");
         }

@@ -103,6 +103,7 @@ impl Demands {
         }
         if let (Some(train), Some(validation)) = (train, validation) {
             judge_alike(train, validation, wrong);
+            self.judge_counts(train.facts, validation.facts, wrong);
         }
         if let Some(train) = train {
             self.judge_best(train.facts, wrong);
@@ -195,6 +196,18 @@ impl Demands {
         }
     }
 
+    /// Metrics that keep something of each target of a validation set have a limit.
+    fn judge_counts(&self, train: &Facts, validation: &Facts, wrong: &mut Violations) {
+        let metrics = self.aim(train).map(|aim| aim.metrics).unwrap_or_default();
+        let targets = validation.targets();
+        for (place, metric) in metrics.iter().enumerate() {
+            if let Some(most) = metric.most_targets().filter(|most| targets > *most) {
+                let found = format!("takes {most} targets at most, and the validation set has {targets}");
+                wrong.add(format!("metrics[{place}]"), format!("is {:?}, which {found}", metric.name()));
+            }
+        }
+    }
+
     /// The best checkpoints are told apart by a metric that the job has, or its model.
     fn judge_best(&self, train: &Facts, wrong: &mut Violations) {
         let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by) else { return };
@@ -276,7 +289,7 @@ impl Spec {
         if let Some(aim) = demands.aim(&facts.train) {
             (self.loss, self.metrics) = (aim.loss, aim.metrics);
         }
-        self.checkpoints.complete(self.metrics.first().copied());
+        self.checkpoints.complete(&self.metrics);
         Ok(Fitted { network: demands.network(&facts.train), spec: self })
     }
 }

@@ -5,7 +5,7 @@
 
 use super::model::Set;
 use super::optimizer::Share;
-use super::{Demands, Optimizer, Weight};
+use super::{Demands, Metric, Optimizer, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 
@@ -35,6 +35,13 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
         let found = format!("holds {} examples of {:?} {}", set.facts.examples, field.shape, field.dtype.name());
         return wrong.add(set.file(field), format!("{found}; {need}"));
     }
+    // Metrics keep what they keep on the host, also where a GPU computes.
+    let kept = kept_by_metrics(demands, sets);
+    if let Some((name, bytes)) = kept.iter().max_by_key(|(_, bytes)| *bytes).filter(|_| add(to_load, &kept) > most) {
+        let need = format!("takes {bytes} bytes of memory at least for the validation set");
+        return wrong.add("metrics", format!("have {name}, which {need}, the data {to_load}, and {owner} has {most}"));
+    }
+    let to_load = add(to_load, &kept);
     let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), sets.first()) else { return };
     let weights = demands.network(train.facts).map(|network| network.weights).unwrap_or_default();
     let to_train = to_train(&weights, demands.optimizer.as_ref());
@@ -59,6 +66,20 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
             wrong.add(field, format!("is {batch}; {what}"));
         }
     }
+}
+
+/// The metrics that keep something of each target of the validation set, with their bytes.
+fn kept_by_metrics(demands: &Demands, sets: &[Set<'_>]) -> Vec<(String, u64)> {
+    let [train, validation, ..] = sets else { return Vec::new() };
+    let answer = demands.network(train.facts).and_then(|network| network.answer);
+    let metrics = demands.aim(train.facts).map(|aim| aim.metrics).unwrap_or_default();
+    let kept = |answer| move |metric: &Metric| (metric.name(), metric.bytes(answer, validation.facts.targets()));
+    answer.map(|answer| metrics.iter().map(kept(answer)).filter(|(_, bytes)| *bytes > 0).collect()).unwrap_or_default()
+}
+
+/// Bytes and those of metrics.
+fn add(bytes: u64, kept: &[(String, u64)]) -> u64 {
+    kept.iter().fold(bytes, |sum, (_, bytes)| sum.saturating_add(*bytes))
 }
 
 /// Bytes of a model in training: each tensor once, and for each parameter its gradient and what the

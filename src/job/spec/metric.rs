@@ -2,26 +2,49 @@
 //! registry.
 
 mod accuracy;
+mod confusion_matrix;
 mod mae;
+mod perplexity;
+mod precision_recall;
 
 use super::loss::Answer;
 use crate::job::Violations;
 pub use accuracy::Accuracy;
+pub use confusion_matrix::ConfusionMatrix;
 pub use mae::Mae;
+pub use perplexity::Perplexity;
+pub use precision_recall::{Average, PrecisionRecall, Quality};
 
 /// The rules of a metric, known before it is computed.
 pub trait Measure {
     /// Its name in a spec, and before the slash of its tags.
     fn name(&self) -> String;
 
-    /// Which values are better.
-    fn better(&self) -> Better;
+    /// Which values are better; None for one that is no scalar.
+    fn better(&self) -> Option<Better>;
 
     /// Whether it can be told of outputs that answer so; an error says in words why not.
     fn fits(&self, answer: Answer) -> Result<(), String>;
 
     /// Its sums, as the state of a checkpoint has them.
     fn sums(&self, answer: Answer) -> Vec<Sum>;
+
+    /// Whether it is told of validation alone, and not of training steps. Such a one has no sums:
+    /// what it keeps is not saved.
+    fn is_of_validation_alone(&self) -> bool {
+        false
+    }
+
+    /// The most targets of a validation set, if there is a limit.
+    fn most_targets(&self) -> Option<u64> {
+        None
+    }
+
+    /// Bytes of the host's memory that it takes for a validation set with so many targets, where
+    /// that is more than a few numbers a class.
+    fn bytes(&self, _: Answer, _targets: u64) -> u64 {
+        0
+    }
 }
 
 /// A metric that a spec names.
@@ -48,6 +71,11 @@ impl Sum {
     /// A single sum that every checkpoint has.
     pub fn one(name: impl Into<String>) -> Self {
         Self { name: name.into(), count: None, can_be_absent: false }
+    }
+
+    /// A row of as many sums.
+    pub fn row(name: impl Into<String>, count: u64) -> Self {
+        Self { count: Some(count), ..Self::one(name) }
     }
 }
 
@@ -104,24 +132,49 @@ metrics! {
     Accuracy,
     /// The mean of absolute differences.
     Mae,
+    /// The exponential of the mean cross-entropy.
+    Perplexity,
+    /// Precision, recall and F1.
+    PrecisionRecall,
+    /// How many of each class were taken for which.
+    ConfusionMatrix,
+}
+
+/// Why a metric that needs such targets cannot be told of an answer.
+fn needs(what: &str, answer: Answer) -> Result<(), String> {
+    Err(format!("needs {what}, and the target has {}", answer.targets()))
 }
 
 impl Metric {
-    /// Reads the list of a spec.
-    pub(super) fn read(names: &[String], wrong: &mut Violations) -> Vec<Self> {
+    /// Reads the list of a spec. `lacks_validation`: there are data, and no validation set.
+    pub(super) fn read(names: &[String], lacks_validation: bool, wrong: &mut Violations) -> Vec<Self> {
         let mut metrics = Vec::new();
         for (place, name) in names.iter().enumerate() {
             match Self::parse(name) {
                 Some(known) if metrics.contains(&known) => {
                     wrong.add(format!("metrics[{place}]"), format!("is {name:?}, which stands there twice"));
                 }
-                Some(known) => metrics.push(known),
-                None => {
-                    let right = format!("one of {} is right", Self::names().join(", "));
-                    wrong.add(format!("metrics[{place}]"), format!("is {name:?}; {right}"));
+                Some(known) if lacks_validation && known.is_of_validation_alone() => {
+                    let what = "which is told of a validation set alone; name one as data.validation";
+                    wrong.add(format!("metrics[{place}]"), format!("is {name:?}, {what}"));
                 }
+                Some(known) => metrics.push(known),
+                None => wrong.add(format!("metrics[{place}]"), format!("is {name:?}, {}", Self::unknown(name))),
             }
         }
         metrics
+    }
+
+    /// The words that follow a name that no metric has.
+    pub fn unknown(name: &str) -> String {
+        let names = Self::names();
+        let likeness = |known: &&&str| strsim::jaro_winkler(known, name);
+        let nearest = names.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+        let all = "top_<k> stands for top_2, top_3 and so on";
+        format!(
+            "which is no metric; the nearest is {}, and there are {}; {all}",
+            nearest.unwrap_or(&""),
+            names.join(", ")
+        )
     }
 }

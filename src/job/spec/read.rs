@@ -47,9 +47,10 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let training = Training::read(message.training.as_ref(), &mut wrong);
     let optimizer = Optimizer::read(message.optimizer.as_ref(), &mut wrong);
     let loss = Loss::read(message.loss.as_ref(), &mut wrong);
-    let metrics = Metric::read(&message.metrics, &mut wrong);
-    let schedule = Schedule::read(message.schedule.as_ref(), &mut wrong);
     let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
+    let lacks_validation = message.data.is_some() && !has_validation;
+    let metrics = Metric::read(&message.metrics, lacks_validation, &mut wrong);
+    let schedule = Schedule::read(message.schedule.as_ref(), &mut wrong);
     let checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
     let retry = Retry::read(message.retry.as_ref(), &mut wrong);
     if !PRIORITIES.contains(&message.priority) {
@@ -71,7 +72,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     judge_name(&message.display_name, &mut wrong);
     let Training { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed } = training;
-    if let Some(size) = validation_batch_size.filter(|_| message.data.is_some() && !has_validation) {
+    if let Some(size) = validation_batch_size.filter(|_| lacks_validation) {
         let found = format!("is {size}, and there is no data.validation; name a validation set, or leave this out");
         wrong.add("training.validation_batch_size", found);
     }
