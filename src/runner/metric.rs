@@ -7,6 +7,7 @@ mod mae;
 mod own;
 mod perplexity;
 mod precision_recall;
+mod top_k;
 
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::job::spec::Metric as Settings;
@@ -79,6 +80,7 @@ pub(crate) fn build(settings: Settings, about: About) -> Result<Metric> {
         Settings::Accuracy(_) => Box::new(accuracy::Accuracy { answer: about.answer, ignored: about.ignored }),
         Settings::Mae(_) => Box::new(mae::Mae),
         Settings::Perplexity(_) => Box::new(perplexity::Perplexity { ignored: about.ignored }),
+        Settings::TopK(top) => Box::new(top_k::TopK { k: top.k, ignored: about.ignored }),
         Settings::PrecisionRecall(settings) => Box::new(precision_recall::PrecisionRecall { settings, about }),
         Settings::ConfusionMatrix(_) => Box::new(confusion_matrix::ConfusionMatrix::new(about)?),
     };

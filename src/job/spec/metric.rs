@@ -6,6 +6,7 @@ mod confusion_matrix;
 mod mae;
 mod perplexity;
 mod precision_recall;
+mod top_k;
 
 use super::loss::Answer;
 use crate::job::Violations;
@@ -14,6 +15,7 @@ pub use confusion_matrix::ConfusionMatrix;
 pub use mae::Mae;
 pub use perplexity::Perplexity;
 pub use precision_recall::{Average, PrecisionRecall, Quality};
+pub use top_k::TopK;
 
 /// The rules of a metric, known before it is computed.
 pub trait Measure {
@@ -134,6 +136,8 @@ metrics! {
     Mae,
     /// The exponential of the mean cross-entropy.
     Perplexity,
+    /// The share of classes among those with the highest scores.
+    TopK,
     /// Precision, recall and F1.
     PrecisionRecall,
     /// How many of each class were taken for which.

@@ -139,6 +139,7 @@ const ROWS: &[Row] = &[
     },
     Row { section: "metrics", name: "perplexity", spec: r#"MLP, SGD, "metrics": ["perplexity"]"#, data: Data::Classes },
     Row { section: "metrics", name: "mae", spec: r#"MLP, SGD, "metrics": ["mae"]"#, data: Data::Numbers },
+    Row { section: "metrics", name: "top_<k>", spec: r#"MLP, SGD, "metrics": ["top_2"]"#, data: Data::Classes },
     Row {
         section: "metrics",
         name: "precision_macro",
