@@ -6,6 +6,7 @@ mod confusion_matrix;
 mod mae;
 mod perplexity;
 mod precision_recall;
+mod rmse;
 mod top_k;
 
 use super::loss::Answer;
@@ -15,6 +16,7 @@ pub use confusion_matrix::ConfusionMatrix;
 pub use mae::Mae;
 pub use perplexity::Perplexity;
 pub use precision_recall::{Average, PrecisionRecall, Quality};
+pub use rmse::Rmse;
 pub use top_k::TopK;
 
 /// The rules of a metric, known before it is computed.
@@ -140,6 +142,8 @@ metrics! {
     TopK,
     /// Precision, recall and F1.
     PrecisionRecall,
+    /// The root of the mean of squared differences.
+    Rmse,
     /// How many of each class were taken for which.
     ConfusionMatrix,
 }

@@ -172,6 +172,7 @@ const ROWS: &[Row] = &[
         spec: r#"MLP, SGD, "metrics": ["f1_macro", "recall_micro"], "loss": {"binary_cross_entropy": {}}"#,
         data: Data::Labels,
     },
+    Row { section: "metrics", name: "rmse", spec: r#"MLP, SGD, "metrics": ["rmse"]"#, data: Data::Numbers },
     Row {
         section: "metrics",
         name: "confusion_matrix",
