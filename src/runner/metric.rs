@@ -7,6 +7,7 @@ mod mae;
 mod own;
 mod perplexity;
 mod precision_recall;
+mod r2;
 mod rmse;
 mod top_k;
 
@@ -84,6 +85,7 @@ pub(crate) fn build(settings: Settings, about: About) -> Result<Metric> {
         Settings::TopK(top) => Box::new(top_k::TopK { k: top.k, ignored: about.ignored }),
         Settings::PrecisionRecall(settings) => Box::new(precision_recall::PrecisionRecall { settings, about }),
         Settings::Rmse(_) => Box::new(rmse::Rmse),
+        Settings::R2(_) => Box::new(r2::R2),
         Settings::ConfusionMatrix(_) => Box::new(confusion_matrix::ConfusionMatrix::new(about)?),
     };
     Metric::new(settings.name(), rule, settings.sums(about.answer), about.device)

@@ -6,6 +6,7 @@ mod confusion_matrix;
 mod mae;
 mod perplexity;
 mod precision_recall;
+mod r2;
 mod rmse;
 mod top_k;
 
@@ -16,6 +17,7 @@ pub use confusion_matrix::ConfusionMatrix;
 pub use mae::Mae;
 pub use perplexity::Perplexity;
 pub use precision_recall::{Average, PrecisionRecall, Quality};
+pub use r2::R2;
 pub use rmse::Rmse;
 pub use top_k::TopK;
 
@@ -144,6 +146,8 @@ metrics! {
     PrecisionRecall,
     /// The root of the mean of squared differences.
     Rmse,
+    /// The coefficient of determination.
+    R2,
     /// How many of each class were taken for which.
     ConfusionMatrix,
 }

@@ -173,6 +173,7 @@ const ROWS: &[Row] = &[
         data: Data::Labels,
     },
     Row { section: "metrics", name: "rmse", spec: r#"MLP, SGD, "metrics": ["rmse"]"#, data: Data::Numbers },
+    Row { section: "metrics", name: "r2", spec: r#"MLP, SGD, "metrics": ["r2"]"#, data: Data::Numbers },
     Row {
         section: "metrics",
         name: "confusion_matrix",
