@@ -2,6 +2,7 @@
 //! registry.
 
 mod accuracy;
+mod auc;
 mod confusion_matrix;
 mod mae;
 mod own;
@@ -84,6 +85,7 @@ pub(crate) fn build(settings: Settings, about: About) -> Result<Metric> {
         Settings::Perplexity(_) => Box::new(perplexity::Perplexity { ignored: about.ignored }),
         Settings::TopK(top) => Box::new(top_k::TopK { k: top.k, ignored: about.ignored }),
         Settings::PrecisionRecall(settings) => Box::new(precision_recall::PrecisionRecall { settings, about }),
+        Settings::Auc(_) => Box::new(auc::Auc::new(about)),
         Settings::Rmse(_) => Box::new(rmse::Rmse),
         Settings::R2(_) => Box::new(r2::R2),
         Settings::ConfusionMatrix(_) => Box::new(confusion_matrix::ConfusionMatrix::new(about)?),

@@ -2,6 +2,7 @@
 //! registry.
 
 mod accuracy;
+mod auc;
 mod confusion_matrix;
 mod mae;
 mod perplexity;
@@ -13,6 +14,7 @@ mod top_k;
 use super::loss::Answer;
 use crate::job::Violations;
 pub use accuracy::Accuracy;
+pub use auc::Auc;
 pub use confusion_matrix::ConfusionMatrix;
 pub use mae::Mae;
 pub use perplexity::Perplexity;
@@ -144,6 +146,8 @@ metrics! {
     TopK,
     /// Precision, recall and F1.
     PrecisionRecall,
+    /// The area under the receiver operating characteristic.
+    Auc,
     /// The root of the mean of squared differences.
     Rmse,
     /// The coefficient of determination.

@@ -172,6 +172,12 @@ const ROWS: &[Row] = &[
         spec: r#"MLP, SGD, "metrics": ["f1_macro", "recall_micro"], "loss": {"binary_cross_entropy": {}}"#,
         data: Data::Labels,
     },
+    Row {
+        section: "metrics",
+        name: "auc",
+        spec: r#"MLP, SGD, "metrics": ["auc"], "loss": {"binary_cross_entropy": {}}"#,
+        data: Data::Label,
+    },
     Row { section: "metrics", name: "rmse", spec: r#"MLP, SGD, "metrics": ["rmse"]"#, data: Data::Numbers },
     Row { section: "metrics", name: "r2", spec: r#"MLP, SGD, "metrics": ["r2"]"#, data: Data::Numbers },
     Row {
