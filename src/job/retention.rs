@@ -204,6 +204,41 @@ mod tests {
         assert_eq!(policy(1, Some((1, Quantity::Loss))).to_remove(&odd), [3, 1]);
     }
 
+    #[test]
+    fn the_best_are_told_by_a_scalar() {
+        let read = |metric: &str| {
+            let keep_best = Some(v1::KeepBest { metric: metric.into(), ..v1::KeepBest::default() });
+            let mut wrong = Violations::default();
+            let read =
+                Checkpoints::read(Some(&v1::Checkpoint { keep_best, ..v1::Checkpoint::default() }), true, &mut wrong);
+            (read, wrong.0.into_iter().map(|wrong| wrong.description).collect::<Vec<_>>())
+        };
+        for tag in ["loss/validation", "top_5/validation", "f1_macro/validation", "auc/validation"] {
+            let (checkpoints, wrong) = read(tag);
+            assert!(wrong.is_empty(), "{wrong:?}");
+            assert_eq!(checkpoints.to_proto().keep_best.unwrap().metric, tag);
+        }
+        for (tag, words) in [
+            ("confusion_matrix/validation", "which is no scalar; loss/validation, or"),
+            ("top_1/validation", "the nearest is top_<k>"),
+            ("accuracy", "is \"accuracy\", loss/validation, or that of a metric"),
+            ("accuracy/train", "loss/validation, or that of a metric"),
+        ] {
+            let (_, wrong) = read(tag);
+            assert!(wrong.len() == 1 && wrong[0].contains(words), "{tag}: {wrong:?}");
+        }
+        let metrics = |names: &[&str]| names.iter().map(|name| Metric::parse(name).unwrap()).collect::<Vec<_>>();
+        for (names, tag) in [
+            (&["confusion_matrix", "auc", "accuracy"][..], "auc/validation"),
+            (&["confusion_matrix"], "loss/validation"),
+            (&[], "loss/validation"),
+        ] {
+            let (mut checkpoints, _) = read("");
+            checkpoints.complete(&metrics(names));
+            assert_eq!(checkpoints.to_proto().keep_best.unwrap().metric, tag);
+        }
+    }
+
     proptest! {
         #[test]
         fn the_newest_always_stays_and_never_more_than_asked_for(

@@ -194,3 +194,96 @@ impl Metric {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWERS: [Answer; 6] = [
+        Answer::Class(2),
+        Answer::Class(1000),
+        Answer::Labels(1),
+        Answer::Labels(3),
+        Answer::Numbers(2),
+        Answer::Shares,
+    ];
+
+    #[test]
+    fn a_metric_is_told_of_the_answers_that_it_compares_and_says_why_not_of_others() {
+        let told: [(&str, [Option<&str>; 6]); 11] = [
+            ("accuracy", [None, None, None, None, Some("labels, and the target has numbers"), Some("distributions")]),
+            (
+                "top_2",
+                [Some("all of 2 classes"), None, Some("classes"), Some("classes"), Some("numbers"), Some("needs")],
+            ),
+            ("precision_macro", [None, None, None, None, Some("needs classes or labels"), Some("needs")]),
+            ("recall_micro", [None, None, None, None, Some("needs classes or labels"), Some("needs")]),
+            ("f1_macro", [None, None, None, None, Some("needs classes or labels"), Some("needs")]),
+            ("auc", [None, Some("tells 1000 apart"), None, Some("has 3 labels"), Some("needs"), Some("needs")]),
+            ("perplexity", [None, None, Some("labels"), Some("labels"), Some("numbers"), Some("distributions")]),
+            ("mae", [Some("classes"), Some("classes"), Some("labels"), Some("labels"), None, Some("distributions")]),
+            ("rmse", [Some("classes"), Some("classes"), Some("labels"), Some("labels"), None, Some("distributions")]),
+            ("r2", [Some("classes"), Some("classes"), Some("labels"), Some("labels"), None, Some("distributions")]),
+            ("confusion_matrix", [None, None, None, Some("has 3 labels"), Some("needs"), Some("needs")]),
+        ];
+        for (name, expected) in told {
+            let metric = Metric::parse(name).unwrap();
+            for (answer, expected) in ANSWERS.into_iter().zip(expected) {
+                match (metric.fits(answer), expected) {
+                    (Ok(()), None) => {}
+                    (Err(what), Some(words)) if what.contains(words) => {}
+                    (found, _) => panic!("{name} of {answer:?}: {found:?}"),
+                }
+            }
+        }
+        let confused = Metric::parse("confusion_matrix").unwrap().fits(Answer::Class(1001)).unwrap_err();
+        assert!(confused.contains("has 1001 classes; 1000 at most"), "{confused}");
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written_and_others_are_told_with_the_nearest() {
+        for name in Metric::names().into_iter().map(|name| name.replace("<k>", "17")) {
+            assert_eq!(Metric::parse(&name).unwrap().name(), name);
+        }
+        let read = |names: &[&str], lacks_validation| {
+            let mut wrong = Violations::default();
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            Metric::read(&names, lacks_validation, &mut wrong);
+            wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect::<Vec<_>>()
+        };
+        for (name, nearest) in [
+            ("acuracy", "accuracy"),
+            ("f1_makro", "f1_macro"),
+            ("top_1", "top_<k>"),
+            ("top_05", "top_<k>"),
+            ("top_5 ", "top_<k>"),
+            ("top_99999999999", "top_<k>"),
+            ("confusion", "confusion_matrix"),
+        ] {
+            let told = read(&["mae", name], false);
+            let words =
+                format!("metrics[1]: is {name:?}, which is no metric; the nearest is {nearest}, and there are acc");
+            assert!(told.len() == 1 && told[0].starts_with(&words), "{words}: {told:?}");
+        }
+        assert_eq!(read(&["top_2", "top_3"], true), [""; 0]);
+        assert_eq!(read(&["top_2", "top_2"], false), [r#"metrics[1]: is "top_2", which stands there twice"#]);
+        let alone = "which is told of a validation set alone; name one as data.validation";
+        assert_eq!(
+            read(&["auc", "accuracy", "confusion_matrix"], true),
+            [format!(r#"metrics[0]: is "auc", {alone}"#), format!(r#"metrics[2]: is "confusion_matrix", {alone}"#)]
+        );
+    }
+
+    #[test]
+    fn the_sums_of_all_metrics_of_a_job_have_names_of_their_own() {
+        for answer in ANSWERS {
+            let all = Metric::names().into_iter().filter_map(|name| Metric::parse(&name.replace("<k>", "17")));
+            let sums = all.filter(|metric| metric.fits(answer).is_ok()).flat_map(|metric| metric.sums(answer));
+            let mut names: Vec<_> = sums.map(|sum| sum.name).collect();
+            let count = names.len();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), count, "{answer:?}");
+        }
+    }
+}
