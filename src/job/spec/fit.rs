@@ -26,8 +26,9 @@ const DEFAULT_VALIDATION_BATCH: u64 = 1000;
 pub struct Demands {
     /// The network.
     pub model: Option<Model>,
-    /// The loss, if the client said.
-    pub loss: Option<Loss>,
+    /// The loss, if the client said; None where what was said is wrong, so that nothing is judged
+    /// by another one.
+    pub loss: Option<Option<Loss>>,
     /// The metrics, if the client said.
     pub metrics: Vec<Metric>,
     /// How gradients become new weights.
@@ -129,13 +130,13 @@ impl Demands {
         }
     }
 
-    /// The numbers that the job is about; None where the model is not known.
+    /// The numbers that the job is about; None where the model or the loss is not known.
     pub fn aim(&self, train: &Facts) -> Option<Aim> {
-        let model = self.model.as_ref()?;
+        let (model, loss) = (self.model.as_ref()?, self.loss.clone()?);
         if model.own_loss().is_some() {
             return Some(Aim { loss: None, metrics: Vec::new(), output: model.gives(train, None) });
         }
-        let loss = self.loss.clone().or_else(|| model.loss()).unwrap_or_else(|| Loss::of(&train.target));
+        let loss = loss.or_else(|| model.loss()).unwrap_or_else(|| Loss::of(&train.target));
         let called_for = || loss.metric().into_iter().collect();
         let metrics = if self.metrics.is_empty() { called_for() } else { self.metrics.clone() };
         let output = model.gives(train, loss.outputs(&train.target));
@@ -165,7 +166,7 @@ impl Demands {
         if model.own_loss().is_none() {
             return;
         }
-        if let Some(loss) = &self.loss {
+        if let Some(Some(loss)) = &self.loss {
             let what = "is set, and the model returns its own loss; leave this out, or export a module that returns \
                         its output";
             wrong.add(format!("loss.{}", loss.name()), what);
@@ -211,7 +212,7 @@ impl Demands {
     /// The best checkpoints are told apart by a metric that the job has, or its model.
     fn judge_best(&self, train: &Facts, wrong: &mut Violations) {
         let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by) else { return };
-        let metrics = self.aim(train).map(|aim| aim.metrics).unwrap_or_default();
+        let Some(Aim { metrics, .. }) = self.aim(train) else { return };
         if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| *own != metric.name()) {
             let found = format!("is {:?}, which is no metric of the job", metric.name());
             wrong.add("checkpoint.keep_best.metric", found);
@@ -268,7 +269,7 @@ impl Spec {
         let mut wrong = Violations::default();
         let demands = Demands {
             model: Some(self.model.clone()),
-            loss: self.loss.clone(),
+            loss: Some(self.loss.clone()),
             metrics: self.metrics.clone(),
             optimizer: Some(self.optimizer.clone()),
             schedule: Some(self.schedule.clone()),

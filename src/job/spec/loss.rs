@@ -11,7 +11,7 @@ mod nll;
 
 use super::Metric;
 use super::section::{Fields, registry};
-use crate::dataset::{Dtype, Field};
+use crate::dataset::{Dtype, Field, Range};
 use crate::job::Violations;
 use crate::proto::v1::{self, loss::Kind};
 pub use binary_cross_entropy::BinaryCrossEntropy;
@@ -206,15 +206,18 @@ fn fits_range(target: &Field, model: &str, classes: u64, ignored: i64) -> Result
 /// Whether an output of that shape has a score for each label of a target; how many there are.
 fn fits_labels(output: &[u64], target: &Field, model: &str) -> Result<u64, Misfit> {
     let labels = as_many(output, target, "labels")?;
-    let Some(range) = target.range else { return Ok(labels) };
-    let at = format!(" at place {}, counted from 0", range.highest_at);
-    for (value, place) in [(range.highest, at.as_str()), (range.lowest, "")] {
-        if !(0..=1).contains(&value) {
-            let right = "each is 0 or 1, and cross_entropy takes classes";
-            return Err(Misfit::Target(format!("holds the label {value}{place}; for {model} {right}")));
-        }
-    }
-    Ok(labels)
+    let Some(Range { lowest, highest, highest_at }) = target.range else { return Ok(labels) };
+    let is_whole = target.dtype == Dtype::I64;
+    let found = if highest > 1 {
+        let value = if is_whole { highest.to_string() } else { format!("a number above {}", highest - 1) };
+        format!("{value} at place {highest_at}, counted from 0")
+    } else if lowest < 0 {
+        if is_whole { lowest.to_string() } else { format!("a number below {}", lowest + 1) }
+    } else {
+        return Ok(labels);
+    };
+    let right = if is_whole { "each is 0 or 1, and cross_entropy takes classes" } else { "each is 0 to 1" };
+    Err(Misfit::Target(format!("holds {found} among the labels; for {model} {right}")))
 }
 
 /// How many values a target has, where an output of that shape has as many.
@@ -259,10 +262,9 @@ fn read_weights(field: &str, weights: &[f64], fields: &mut Fields<'_>) -> Vec<f6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Range;
 
     fn target(dtype: Dtype, shape: &[u64], lowest: i64, highest: i64) -> Field {
-        let range = (dtype == Dtype::I64).then_some(Range { lowest, highest, highest_at: 5 });
+        let range = Some(Range { lowest, highest, highest_at: 5 });
         Field { name: "y".into(), file: "path", dtype, shape: shape.into(), range }
     }
 
@@ -289,14 +291,22 @@ mod tests {
                 binary(0),
                 &[1][..],
                 whole(&[], 0, 2),
-                "Target: holds the label 2 at place 5, counted from 0; for mlp each",
+                "Target: holds 2 at place 5, counted from 0 among the labels; for mlp each is 0 or 1",
             ),
-            (binary(0), &[1], whole(&[], -1, 1), "Target: holds the label -1; for mlp each is 0 or 1"),
+            (binary(0), &[1], whole(&[], -1, 1), "Target: holds -1 among the labels; for mlp each is 0 or 1"),
+            (
+                binary(0),
+                &[1],
+                target(Dtype::F32, &[], 0, 3),
+                "Target: holds a number above 2 at place 5, counted from 0 am",
+            ),
+            (binary(0), &[1], target(Dtype::F32, &[], -2, 0), "Target: holds a number below -1 among the labels"),
             (binary(0), &[2], whole(&[], 0, 1), r#"Output: gives [2] for an example, and the target "y" has 1 labels"#),
             (binary(2), &[3], whole(&[3], 0, 1), r#"positive_weights: has 2 entries, and "y" has 3 labels"#),
             (Loss::L1(L1), &[1], whole(&[], 0, 1), "Loss: needs numbers"),
             (Loss::Huber(Huber { delta: 1.0 }), &[2], numbers(&[3]), "Output: gives [2]"),
             (Loss::KlDivergence(KlDivergence), &[3], whole(&[], 0, 2), "Loss: needs numbers"),
+            (Loss::KlDivergence(KlDivergence), &[3], target(Dtype::F32, &[3], -1, 1), "Target: holds a number below 0"),
             (
                 next(),
                 &[9],

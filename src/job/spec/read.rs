@@ -83,7 +83,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     }
     let demands = Demands {
         model: model.clone(),
-        loss: loss.clone(),
+        loss: Some(loss.clone()).filter(|loss| loss.is_some() || message.loss.is_none()),
         metrics: metrics.clone(),
         optimizer: optimizer.clone(),
         schedule: schedule.clone(),

@@ -33,6 +33,10 @@ impl Objective for KlDivergence {
     }
 
     fn fits(&self, output: &[u64], target: &Field, _: &str) -> Result<Answer, Misfit> {
-        fits_numbers(output, target).map(|_| Answer::Shares)
+        fits_numbers(output, target)?;
+        if target.range.is_some_and(|range| range.lowest < 0) {
+            return Err(Misfit::Target("holds a number below 0; a distribution has none".into()));
+        }
+        Ok(Answer::Shares)
     }
 }
