@@ -164,3 +164,36 @@ fn quotient(sum: &Tensor, count: &Tensor) -> Result<Finding> {
     }
     Ok(Finding::Number(f64::try_from(sum)? / count))
 }
+
+#[cfg(test)]
+mod tests {
+    use torchd::job::spec::metric::Perplexity;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_finite_number_is_no_value() {
+        let found = |metric: &mut Metric| match metric.value().unwrap() {
+            Finding::Nothing(why) => why,
+            other => panic!("{other:?}"),
+        };
+        let about = About { answer: Answer::Class(2), ignored: Some(1), device: Device::Cpu };
+        let mut perplexity = build(Settings::Perplexity(Perplexity), about).unwrap();
+        let mut add = |target: i64| {
+            let output = Tensor::from_slice(&[0f32, 2000.0]).view([1, 2]);
+            let pair = Pair { output: output.shallow_clone(), targets: Tensor::from_slice(&[target]) };
+            perplexity.add(&output.into(), &pair).unwrap();
+            found(&mut perplexity)
+        };
+        assert_eq!(add(1), "no target counts");
+        // The exponential of 2000.
+        assert_eq!(add(0), "it is inf");
+        let mut own = build_own(&["mine".into()], Device::Cpu).unwrap();
+        let pair = || Pair { output: Tensor::from(0f32), targets: Tensor::from_slice(&[0i64, 1]) };
+        for value in [0.5, f64::NAN] {
+            let outputs = Outputs { output: Tensor::from(0f32), metrics: vec![Tensor::from(value)] };
+            own[0].add(&outputs, &pair()).unwrap();
+        }
+        assert_eq!(found(&mut own[0]), "it is NaN");
+    }
+}

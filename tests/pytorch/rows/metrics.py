@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import Row, labels, numbers, perceptron
+from . import Reader, Row, labels, numbers, perceptron, tokens
 
 
 def decided(outputs, targets):
@@ -88,6 +88,24 @@ def top(k):
 
 BINARY = dict(spec="[loss.binary_cross_entropy]\n", loss=lambda outputs, targets: F.binary_cross_entropy_with_logits(outputs, targets.view(outputs.shape).float()))
 
+
+
+def but(label, metrics):
+    """Metrics over the targets that are not of that label."""
+    return {name: lambda outputs, targets, value=value: value(outputs[targets != label], targets[targets != label]) for name, value in metrics.items()}
+
+
+def flat(metrics):
+    """Metrics over the places of all texts."""
+    return {name: lambda outputs, targets, value=value: value(outputs.flatten(0, 1), targets.flatten()) for name, value in metrics.items()}
+
+
+def perplexity(outputs, targets):
+    return F.cross_entropy(outputs.double(), targets).exp()
+
+
+OF_CLASSES = QUALITY_ROWS | {"accuracy": lambda outputs, targets: (outputs.argmax(1) == targets).double().mean(), "top_2": top(2), "perplexity": perplexity}
+
 ROWS = {
     "accuracy": Row(metrics={"accuracy": lambda outputs, targets: (outputs.argmax(1) == targets).double().mean()}),
     "accuracy labels": Row(**BINARY, data=labels, metrics={"accuracy": lambda outputs, targets: ((outputs > 0) == (targets > 0)).double().mean()}),
@@ -97,7 +115,12 @@ ROWS = {
     "auc": Row(data=two, module=lambda: perceptron(2), metrics={"auc": auc}),
     "auc label": Row(**BINARY, data=two, module=lambda: perceptron(1), metrics={"auc": auc}),
     "auc ties": Row(**BINARY, data=rounded, module=lambda: perceptron(1), metrics={"auc": auc}),
-    "perplexity": Row(metrics={"perplexity": lambda outputs, targets: F.cross_entropy(outputs.double(), targets).exp()}),
+    "perplexity": Row(metrics={"perplexity": perplexity}),
+    "ignored label": Row(
+        spec="[loss.cross_entropy]\nignored_label = 2\n", data=many, module=lambda: perceptron(7), metrics=but(2, OF_CLASSES),
+        loss=lambda outputs, targets: F.cross_entropy(outputs, targets, ignore_index=2)),
+    "places": Row(data=tokens, model=None, module=Reader, metrics=flat(OF_CLASSES),
+                  loss=lambda outputs, targets: F.cross_entropy(outputs.flatten(0, 1), targets.flatten())),
     "mae": Row(data=numbers, module=lambda: perceptron(2), loss=nn.MSELoss(),
                metrics={"mae": lambda outputs, targets: (outputs - targets).abs().double().mean()}),
     "rmse r2": Row(data=numbers, module=lambda: perceptron(2), loss=nn.MSELoss(),
