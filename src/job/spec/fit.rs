@@ -90,14 +90,17 @@ impl Demands {
     pub fn judge(&self, train: Option<&Set<'_>>, validation: Option<&Set<'_>>, wrong: &mut Violations) {
         let shown = [train, validation];
         for set in shown.into_iter().flatten() {
-            let before = wrong.0.len();
+            let mut found = Violations::default();
             if let Some(model) = &self.model {
-                model.judge(set, wrong);
+                model.judge(set, &mut found);
             }
             // A network that cannot take the set has no output to be judged.
-            if wrong.0.len() == before {
-                self.judge_targets(train, set, wrong);
+            if found.0.is_empty() {
+                self.judge_targets(train, set, &mut found);
             }
+            // A metric that does not fit one set does not fit the other: that is one mistake.
+            found.0.retain(|one| !wrong.0.contains(one));
+            wrong.0.append(&mut found.0);
         }
         if let (Some(normalize), Some(train)) = (&self.normalize, train) {
             normalize.judge(train.facts, wrong);

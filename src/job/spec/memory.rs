@@ -5,7 +5,7 @@
 
 use super::model::Set;
 use super::optimizer::Share;
-use super::{Demands, Metric, Optimizer, Weight};
+use super::{Demands, Optimizer, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 
@@ -71,10 +71,9 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
 /// The metrics that keep something of each target of the validation set, with their bytes.
 fn kept_by_metrics(demands: &Demands, sets: &[Set<'_>]) -> Vec<(String, u64)> {
     let [train, validation, ..] = sets else { return Vec::new() };
-    let answer = demands.network(train.facts).and_then(|network| network.answer);
     let metrics = demands.aim(train.facts).map(|aim| aim.metrics).unwrap_or_default();
-    let kept = |answer| move |metric: &Metric| (metric.name(), metric.bytes(answer, validation.facts.targets()));
-    answer.map(|answer| metrics.iter().map(kept(answer)).filter(|(_, bytes)| *bytes > 0).collect()).unwrap_or_default()
+    let kept = metrics.iter().map(|metric| (metric.name(), metric.bytes(validation.facts.targets())));
+    kept.filter(|(_, bytes)| *bytes > 0).collect()
 }
 
 /// Bytes and those of metrics.

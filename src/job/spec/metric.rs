@@ -50,7 +50,7 @@ pub trait Measure {
 
     /// Bytes of the host's memory that it takes for a validation set with so many targets, where
     /// that is more than a few numbers a class.
-    fn bytes(&self, _: Answer, _targets: u64) -> u64 {
+    fn bytes(&self, _targets: u64) -> u64 {
         0
     }
 }

@@ -52,7 +52,7 @@ impl Measure for Auc {
         Some(MOST_TARGETS)
     }
 
-    fn bytes(&self, _: Answer, targets: u64) -> u64 {
+    fn bytes(&self, targets: u64) -> u64 {
         targets.saturating_mul(BYTES_PER_TARGET)
     }
 }
