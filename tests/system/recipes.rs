@@ -187,7 +187,7 @@ async fn losses_and_metrics_that_do_not_fit_are_refused_by_their_fields() {
         ),
         (job("tokens", None, next(), &[]), "model.mlp", "the loss needs scores at each token, [5, vocabulary]"),
         (job("both", None, next(), &[]), "loss.next_token", "needs the tokens of a text"),
-        (job("classes", Some("classes"), None, &["top_4"]), "metrics[0]", "is right for all of 4 classes"),
+        (job("classes", Some("classes"), None, &["top_4"]), "metrics[0]", "takes all of 4 classes for right"),
         (job("classes", None, None, &["mae"]), "metrics[0]", "needs numbers, and the target has classes"),
         (
             job("labels", None, binary(&[]), &["accuracy", "perplexity"]),

@@ -169,7 +169,7 @@ mod tests {
         let row = |name: &str| tensor(&format!("sums.f1_macro.{name}"), Dtype::F64, &[10]);
         let rows = [vec![sums[0].clone()], ["right", "answers", "targets"].map(row).to_vec()].concat();
         assert_eq!(judge_more(&rows), Ok(()), "metrics of validation alone have no sums");
-        assert!(judge_more(&rows[..3]).unwrap_err().contains("needed are sums.f1_macro.targets"));
+        assert!(judge_more(&rows[..3]).unwrap_err().contains("sums.f1_macro.targets"));
         let other = [sums, kept("exp_avg")].concat();
         assert!(judge(&other).unwrap_err().contains("too many are exp_avg.conv1.bias"));
     }

@@ -32,7 +32,7 @@ impl Measure for TopK {
     fn fits(&self, answer: Answer) -> Result<(), String> {
         match answer {
             Answer::Class(classes) if u64::from(self.k) < classes => Ok(()),
-            Answer::Class(classes) => Err(format!("is right for all of {classes} classes; fewer are needed")),
+            Answer::Class(classes) => Err(format!("takes all of {classes} classes for right; a lower k is needed")),
             Answer::Labels(_) | Answer::Numbers(_) | Answer::Shares => needs("classes", answer),
         }
     }
