@@ -1,4 +1,4 @@
-//! The share of classes that have the highest score, or of labels whose score says whether they hold.
+//! The share of classes that have the highest score, or of labels that are told rightly by theirs.
 
 use tch::{Kind, Tensor};
 use torchd::job::spec::loss::Answer;

@@ -1,4 +1,4 @@
-//! The share of classes that have the highest score, or of labels whose score says whether they hold.
+//! The share of classes that have the highest score, or of labels that are told rightly by theirs.
 
 use super::{Better, Measure, Named, Sum, needs};
 use crate::job::spec::loss::Answer;

@@ -1,8 +1,8 @@
 //! Precision, recall and F1, of each class or label and averaged, as scikit-learn has them.
 //!
-//! A share of nothing is 0: the precision of a class that no answer names, the recall of one that no
-//! target has. A class that neither has is left out of the mean over classes, and no label is left
-//! out of the mean over labels.
+//! A share of nothing is 0: the precision of a class that no answer names, the recall of one that
+//! no target has. A class that neither has is left out of the mean over classes, and no label is
+//! left out of the mean over labels.
 
 use super::{Better, Measure, Named, Sum, needs};
 use crate::job::spec::loss::Answer;

@@ -1,4 +1,4 @@
-//! The coefficient of determination, a mean over the numbers of a target, as scikit-learn's r2_score.
+//! The coefficient of determination, a mean over the numbers of a target, as scikit-learn has it.
 //!
 //! Of a number that is the same in all targets it is 1 where every output is right, and else 0.
 
