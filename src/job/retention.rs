@@ -47,16 +47,11 @@ pub struct Kept {
 }
 
 impl Quantity {
-    /// The one that a job with that first metric goes by.
-    pub fn of(metric: Option<Metric>) -> Self {
-        metric.map_or(Self::Loss, Self::Metric)
-    }
-
     /// The quantity whose scalars have that tag.
     pub fn parse(tag: &str) -> Option<Self> {
         match tag.strip_suffix("/validation")? {
             "loss" => Some(Self::Loss),
-            name => Metric::parse(name).map(Self::Metric),
+            name => Metric::parse(name).and_then(Self::of_metric),
         }
     }
 
@@ -64,15 +59,29 @@ impl Quantity {
     pub fn read(field: &str, tag: &str, fields: &mut Fields<'_>) -> Option<Self> {
         let found = Self::parse(tag);
         if found.is_none() && !tag.is_empty() {
-            fields.wrong(field, format!("is {tag:?}; {} is right", Self::tags()));
+            fields.wrong(field, format!("is {tag:?}, {}", Self::unknown(tag)));
         }
         found
     }
 
-    /// The tags that are right, in words.
-    fn tags() -> String {
-        let names = ["loss"].into_iter().chain(Metric::names());
-        names.map(|name| format!("{name}/validation")).collect::<Vec<_>>().join(" or ")
+    /// The one that a job with these metrics goes by: the first that is a scalar, or else the loss.
+    pub fn of(metrics: &[Metric]) -> Self {
+        metrics.iter().copied().find_map(Self::of_metric).unwrap_or(Self::Loss)
+    }
+
+    /// The quantity that a metric is; None for one that is no scalar.
+    fn of_metric(metric: Metric) -> Option<Self> {
+        metric.better().map(|_| Self::Metric(metric))
+    }
+
+    /// Why a tag is none that checkpoints can be compared by, in words that follow it.
+    fn unknown(tag: &str) -> String {
+        let right = "loss/validation, or that of a metric such as accuracy/validation, is right";
+        match tag.strip_suffix("/validation") {
+            Some(name) if Metric::parse(name).is_some() => format!("which is no scalar; {right}"),
+            Some(name) => Metric::unknown(name),
+            None => right.into(),
+        }
     }
 
     /// The tag of its scalars.
@@ -91,13 +100,14 @@ impl Quantity {
     /// Whether a value is better than another by more than so much.
     pub fn improves(self, value: f64, than: f64, by: f64) -> bool {
         let better = match self {
-            Self::Loss => Better::Lower,
+            Self::Loss => Some(Better::Lower),
             Self::Metric(metric) => metric.better(),
         };
         match better {
             _ if than.is_nan() => !value.is_nan(),
-            Better::Higher => value > than + by,
-            Better::Lower => value < than - by,
+            Some(Better::Higher) => value > than + by,
+            Some(Better::Lower) => value < than - by,
+            None => false,
         }
     }
 }
@@ -180,11 +190,11 @@ impl Checkpoints {
         self.keep_best.get_or_insert(KeepBest { count: 1, by: None });
     }
 
-    /// Fills in what the best are compared by, where the client did not say. `metric` is the first
-    /// of the job.
-    pub fn complete(&mut self, metric: Option<Metric>) {
+    /// Fills in what the best are compared by, where the client did not say, for a job with these
+    /// metrics.
+    pub fn complete(&mut self, metrics: &[Metric]) {
         if let Some(best) = &mut self.keep_best {
-            best.by = best.by.or(Some(Quantity::of(metric)));
+            best.by = best.by.or(Some(Quantity::of(metrics)));
         }
     }
 }
@@ -213,6 +223,41 @@ mod tests {
         assert_eq!(policy(1, Some((1, Quantity::Loss))).to_remove(&present), [40, 30, 20, 10]);
         let odd = kept(&[(1, f64::NAN), (2, 0.5), (3, 0.5), (4, f64::NAN)]);
         assert_eq!(policy(1, Some((1, Quantity::Loss))).to_remove(&odd), [3, 1]);
+    }
+
+    #[test]
+    fn the_best_are_told_by_a_scalar() {
+        let read = |metric: &str| {
+            let keep_best = Some(v1::KeepBest { metric: metric.into(), ..v1::KeepBest::default() });
+            let mut wrong = Violations::default();
+            let read =
+                Checkpoints::read(Some(&v1::Checkpoint { keep_best, ..v1::Checkpoint::default() }), true, &mut wrong);
+            (read, wrong.0.into_iter().map(|wrong| wrong.description).collect::<Vec<_>>())
+        };
+        for tag in ["loss/validation", "top_5/validation", "f1_macro/validation", "auc/validation"] {
+            let (checkpoints, wrong) = read(tag);
+            assert!(wrong.is_empty(), "{wrong:?}");
+            assert_eq!(checkpoints.to_proto().keep_best.unwrap().metric, tag);
+        }
+        for (tag, words) in [
+            ("confusion_matrix/validation", "which is no scalar; loss/validation, or"),
+            ("top_1/validation", "the nearest is top_<k>"),
+            ("accuracy", "is \"accuracy\", loss/validation, or that of a metric"),
+            ("accuracy/train", "loss/validation, or that of a metric"),
+        ] {
+            let (_, wrong) = read(tag);
+            assert!(wrong.len() == 1 && wrong[0].contains(words), "{tag}: {wrong:?}");
+        }
+        let metrics = |names: &[&str]| names.iter().map(|name| Metric::parse(name).unwrap()).collect::<Vec<_>>();
+        for (names, tag) in [
+            (&["confusion_matrix", "auc", "accuracy"][..], "auc/validation"),
+            (&["confusion_matrix"], "loss/validation"),
+            (&[], "loss/validation"),
+        ] {
+            let (mut checkpoints, _) = read("");
+            checkpoints.complete(&metrics(names));
+            assert_eq!(checkpoints.to_proto().keep_best.unwrap().metric, tag);
+        }
     }
 
     proptest! {

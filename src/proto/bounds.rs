@@ -32,7 +32,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters",
     ]),
     (256, &["Sequential.layers"]),
-    (65_536, &["CrossEntropy.class_weights", "Nll.class_weights"]),
+    (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights"]),
     (128, &["CreateJobRequest.request_id"]),
     (NAME, &[
         "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",

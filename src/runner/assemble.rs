@@ -5,7 +5,7 @@ use tch::Device;
 use torchd::dataset::{Facts, Format, Source};
 use torchd::job::length::Place;
 use torchd::job::order::Order;
-use torchd::job::spec::{DataFacts, Fitted, Mode, Network, Precision as WantedPrecision, Spec};
+use torchd::job::spec::{DataFacts, Fitted, Mode as Purpose, Network, Precision as WantedPrecision, Spec};
 use torchd::journal::{Context, JobFolder, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
@@ -17,7 +17,7 @@ use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::inputs::{OpenInputs, OpenSet, failure};
 use crate::lr_range::LrRange;
-use crate::model::Beginning;
+use crate::model::{Beginning, Mode};
 use crate::optimizer::Optimizer;
 use crate::precision::{Precision, Scaler};
 use crate::probe::libtorch_version;
@@ -84,8 +84,8 @@ pub(crate) fn assemble(
         skips: spec.recipe.may_skip_steps().then(Skips::default),
         restores: Training::restores(spec.recipe.on_divergence),
         lr_range: match spec.mode {
-            Mode::Train => None,
-            Mode::LrRange(range) => Some(LrRange::new(range)),
+            Purpose::Train => None,
+            Purpose::LrRange(range) => Some(LrRange::new(range)),
         },
         hidden: Hidden(network.hidden()),
         network,
@@ -101,7 +101,7 @@ pub(crate) fn assemble(
         trained_on,
         meter: None,
     };
-    training.sums = Sums::new(training.metrics()?, device)?;
+    training.sums = Sums::new(training.metrics(Mode::Train)?, device)?;
     if let Some(loaded) = loaded {
         training.restore(loaded)?;
     } else if let Some(wanted) = &training.spec.warm_start {

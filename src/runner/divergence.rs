@@ -7,6 +7,7 @@ use torchd::proto::v1::JobEndReason;
 
 use crate::checkpoint::{self, Saver};
 use crate::failure::{Failure, Result};
+use crate::model::Mode;
 use crate::report::Report;
 use crate::stateful::{Stateful, Tensors};
 use crate::sums::Sums;
@@ -117,7 +118,7 @@ impl Training {
         self.restore(loaded)?;
         (self.place, self.validation_due) = (place, validation_due);
         self.restores = Some(Restores(restores + 1));
-        self.sums = Sums::new(self.metrics()?, self.device)?;
+        self.sums = Sums::new(self.metrics(Mode::Train)?, self.device)?;
         let why = failure.message;
         tracing::warn!(
             step = place.step,

@@ -22,6 +22,7 @@ use crate::checkpoint;
 use crate::confine::confine;
 use crate::failure::{Failure, Result};
 use crate::inputs::OpenInputs;
+use crate::metric::Finding;
 use crate::model::Mode;
 use crate::step::Stepped;
 
@@ -68,8 +69,12 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
         return Err(training.diverged("the loss or a gradient was not finite"));
     };
     let loss = training.sums.mean_loss()?;
-    let metrics = training.sums.metrics.iter().map(|metric| Ok((metric.name().to_owned(), metric.value()?)));
-    let metrics = metrics.collect::<Result<BTreeMap<_, _>>>()?;
+    let mut metrics = BTreeMap::new();
+    for metric in &mut training.sums.metrics {
+        if let Finding::Number(number) = metric.value()? {
+            metrics.insert(metric.name().to_owned(), number);
+        }
+    }
     if let Some(feed) = &mut training.validation {
         let size = training.spec.validation_batch_size.unwrap_or(training.spec.batch_size);
         let count = feed.facts().examples.min(size.into());

@@ -2,14 +2,22 @@
 //! registry.
 
 mod accuracy;
+mod auc;
+mod confusion_matrix;
 mod mae;
 mod own;
+mod perplexity;
+mod precision_recall;
+mod r2;
+mod rmse;
+mod top_k;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 use torchd::job::spec::Metric as Settings;
 use torchd::job::spec::loss::Answer;
 use torchd::job::spec::metric::{Sum, own_sums};
 
+pub(crate) use self::confusion_matrix::Matrix;
 use crate::failure::Result;
 use crate::loss::Pair;
 use crate::model::Outputs;
@@ -30,7 +38,33 @@ trait Rule {
     fn add(&mut self, sums: &mut [&mut Tensor], outputs: &Outputs, pair: &Pair) -> Result<()>;
 
     /// The value.
-    fn value(&self, sums: &[&Tensor]) -> Result<f64>;
+    fn value(&mut self, sums: &[&Tensor]) -> Result<Finding>;
+}
+
+/// The value of a metric over all that it has taken in.
+#[derive(Debug)]
+pub(crate) enum Finding {
+    /// A finite number.
+    Number(f64),
+    /// None, for a reason in words.
+    Nothing(String),
+    /// A matrix.
+    Matrix(Matrix),
+}
+
+impl Finding {
+    /// There was no target, or none that counts.
+    fn none_counts() -> Self {
+        Self::Nothing("no target counts".into())
+    }
+
+    /// What becomes of a number.
+    fn map(self, change: impl FnOnce(f64) -> f64) -> Self {
+        match self {
+            Self::Number(number) => Self::Number(change(number)),
+            other @ (Self::Nothing(_) | Self::Matrix(_)) => other,
+        }
+    }
 }
 
 /// The outputs and targets that a metric is about.
@@ -46,8 +80,15 @@ pub(crate) struct About {
 /// A metric that has taken nothing in.
 pub(crate) fn build(settings: Settings, about: About) -> Result<Metric> {
     let rule: Box<dyn Rule> = match settings {
-        Settings::Accuracy(_) => Box::new(accuracy::Accuracy { ignored: about.ignored }),
+        Settings::Accuracy(_) => Box::new(accuracy::Accuracy { answer: about.answer, ignored: about.ignored }),
         Settings::Mae(_) => Box::new(mae::Mae),
+        Settings::Perplexity(_) => Box::new(perplexity::Perplexity { ignored: about.ignored }),
+        Settings::TopK(top) => Box::new(top_k::TopK { k: top.k, ignored: about.ignored }),
+        Settings::PrecisionRecall(settings) => Box::new(precision_recall::PrecisionRecall { settings, about }),
+        Settings::Auc(_) => Box::new(auc::Auc::new(about)),
+        Settings::Rmse(_) => Box::new(rmse::Rmse),
+        Settings::R2(_) => Box::new(r2::R2),
+        Settings::ConfusionMatrix(_) => Box::new(confusion_matrix::ConfusionMatrix::new(about)?),
     };
     Metric::new(settings.name(), rule, settings.sums(about.answer), about.device)
 }
@@ -81,9 +122,12 @@ impl Metric {
     }
 
     /// Its value over all that was taken in.
-    pub(crate) fn value(&self) -> Result<f64> {
+    pub(crate) fn value(&mut self) -> Result<Finding> {
         let sums: Vec<_> = self.sums.iter().map(|(_, sum)| sum).collect();
-        self.rule.value(&sums)
+        Ok(match self.rule.value(&sums)? {
+            Finding::Number(number) if !number.is_finite() => Finding::Nothing(format!("it is {number}")),
+            found => found,
+        })
     }
 }
 
@@ -104,7 +148,52 @@ impl Stateful for Metric {
     }
 }
 
+/// How many targets count.
+fn count(targets: &Tensor, ignored: Option<i64>) -> std::result::Result<Tensor, TchError> {
+    match ignored {
+        None => Ok(Tensor::from(targets.numel() as f64)),
+        Some(ignored) => targets.f_ne(ignored)?.f_sum(Kind::Double),
+    }
+}
+
 /// One sum divided by another.
-fn quotient(sum: &Tensor, count: &Tensor) -> Result<f64> {
-    Ok(f64::try_from(sum)? / f64::try_from(count)?)
+fn quotient(sum: &Tensor, count: &Tensor) -> Result<Finding> {
+    let count = f64::try_from(count)?;
+    if count == 0.0 {
+        return Ok(Finding::none_counts());
+    }
+    Ok(Finding::Number(f64::try_from(sum)? / count))
+}
+
+#[cfg(test)]
+mod tests {
+    use torchd::job::spec::metric::Perplexity;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_finite_number_is_no_value() {
+        let found = |metric: &mut Metric| match metric.value().unwrap() {
+            Finding::Nothing(why) => why,
+            other => panic!("{other:?}"),
+        };
+        let about = About { answer: Answer::Class(2), ignored: Some(1), device: Device::Cpu };
+        let mut perplexity = build(Settings::Perplexity(Perplexity), about).unwrap();
+        let mut add = |target: i64| {
+            let output = Tensor::from_slice(&[0f32, 2000.0]).view([1, 2]);
+            let pair = Pair { output: output.shallow_clone(), targets: Tensor::from_slice(&[target]) };
+            perplexity.add(&output.into(), &pair).unwrap();
+            found(&mut perplexity)
+        };
+        assert_eq!(add(1), "no target counts");
+        // The exponential of 2000.
+        assert_eq!(add(0), "it is inf");
+        let mut own = build_own(&["mine".into()], Device::Cpu).unwrap();
+        let pair = || Pair { output: Tensor::from(0f32), targets: Tensor::from_slice(&[0i64, 1]) };
+        for value in [0.5, f64::NAN] {
+            let outputs = Outputs { output: Tensor::from(0f32), metrics: vec![Tensor::from(value)] };
+            own[0].add(&outputs, &pair()).unwrap();
+        }
+        assert_eq!(found(&mut own[0]), "it is NaN");
+    }
 }

@@ -9,7 +9,7 @@ use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::length::{Place, Plan};
 use torchd::job::spec::loss::Answer;
-use torchd::job::spec::{LrRange as LrRangeSettings, Mode, Spec};
+use torchd::job::spec::{LrRange as LrRangeSettings, Mode as Purpose, Spec};
 use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
@@ -21,7 +21,8 @@ use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::loss::Loss;
 use crate::lr_range::LrRange;
-use crate::model::Network;
+use crate::metric::Finding;
+use crate::model::{Mode, Network};
 use crate::optimizer::Optimizer;
 use crate::precision::{Precision, Scaler};
 use crate::report::Report;
@@ -164,7 +165,7 @@ impl Training {
                     if let Some(words) = self.lr_range_ends()? {
                         return Ok(Finish::Complete(words));
                     }
-                    self.sums = Sums::new(self.metrics()?, self.device)?;
+                    self.sums = Sums::new(self.metrics(Mode::Train)?, self.device)?;
                 } else {
                     report.progress(self.place.step, examples)?;
                 }
@@ -200,8 +201,8 @@ impl Training {
             }
         }
         Ok(Finish::Complete(match self.spec.mode {
-            Mode::Train => "trained to the end".into(),
-            Mode::LrRange(LrRangeSettings { steps, .. }) => format!("went through all {steps} learning rates"),
+            Purpose::Train => "trained to the end".into(),
+            Purpose::LrRange(LrRangeSettings { steps, .. }) => format!("went through all {steps} learning rates"),
         }))
     }
 
@@ -280,19 +281,21 @@ impl Training {
     /// Tells the scalars of a step. The norm is None where the step changed nothing, and the means
     /// are left out where no step since the last scalars has changed anything.
     fn tell(&mut self, report: &mut Report, gradient_norm: Option<f64>, examples: u64) -> Result<()> {
-        let sums = &self.sums;
         let mut values = Vec::new();
-        let loss = if sums.examples > 0 { Some(sums.mean_loss()?) } else { None };
+        let loss = if self.sums.examples > 0 { Some(self.sums.mean_loss()?) } else { None };
         if let Some(loss) = loss {
             values.push(("loss/train".to_owned(), loss));
-            for metric in &sums.metrics {
-                values.push((format!("{}/train", metric.name()), metric.value()?));
+            for metric in &mut self.sums.metrics {
+                // One that is no finite number is left out, and nothing stands or falls with it.
+                if let Finding::Number(number) = metric.value()? {
+                    values.push((format!("{}/train", metric.name()), number));
+                }
             }
         }
         values.push(("learning_rate".to_owned(), self.learning_rate(self.place.step - 1)));
         values.extend(gradient_norm.map(|norm| ("gradient_norm".to_owned(), norm)));
         values.extend([
-            ("throughput/examples_per_second".to_owned(), sums.examples_per_second()),
+            ("throughput/examples_per_second".to_owned(), self.sums.examples_per_second()),
             ("process/rss_bytes".to_owned(), resident_bytes()),
         ]);
         values.extend(self.skips.as_ref().map(|skips| ("skipped_steps".to_owned(), f64::from(skips.since_scalars))));
@@ -356,7 +359,7 @@ impl Training {
             };
             let validated = self.validate(&mut feed, go_on);
             self.validation = Some(feed);
-            let Some(Validated { loss, metrics: values }) = validated? else {
+            let Some(Validated { loss, metrics: values, matrices }) = validated? else {
                 tracing::info!(step, "epoch {epoch}/{of}: stopped before its validation was done");
                 self.save(metrics, report, saver)?;
                 return Ok(Some(Finish::Stopped));
@@ -375,6 +378,7 @@ impl Training {
             metrics.extend(values);
             is_best = self.spec.recipe.restores_best && self.is_best(&metrics, saver, report)?;
             tracing::info!(step, "epoch {epoch}/{of}: {}", told.join(", "));
+            self.write(&matrices)?;
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");
         }

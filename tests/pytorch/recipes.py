@@ -9,6 +9,7 @@ rows stand in `rows/`, a file for each registry; a name may be that of a file as
 
 import contextlib
 import importlib
+import inspect
 import json
 import pathlib
 import statistics
@@ -17,7 +18,7 @@ import tempfile
 import time
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP / "tests" / "pytorch")]
+sys.path[:0] = [str(TOP / "python"), str(TOP / "tests" / "pytorch")]
 
 import compare  # noqa: E402 (first: it sets the number of threads)
 import torch  # noqa: E402
@@ -73,9 +74,10 @@ def spec(name, row):
     """The job, as a spec file in TOML."""
     metrics = f"metrics = {json.dumps(list(row.metrics))}\n" if row.metrics else ""
     sets = "".join(f'[data.{use}.safetensors]\npath = "{name}/data.safetensors"\n' for use in ("train", "validation"))
+    model = row.model or f'[model.exported]\npath = "{name}/net.pt2"\n'
     return f"""display_name = "{name}"
 seed = {SEED}
-{metrics}{row.model.replace("FOLDER", name)}{sets}[training]
+{metrics}{model.replace("FOLDER", name)}{sets}[training]
 max_steps = {STEPS}
 batch_size = {BATCH}
 {row.training}
@@ -91,6 +93,14 @@ cpu_threads = 1
 {row.spec}"""
 
 
+def export(row, folder):
+    """Writes the archive of a row whose model is its module."""
+    import torchd_export
+    module = row.module()
+    argument, = inspect.signature(module.forward).parameters
+    torchd_export.export(module, {argument: row.data(4)["x"]}, folder / "net.pt2")
+
+
 def compared(name, row, daemon, folder):
     """A line of the table, and whether the row is as close as it has to be."""
     name = name.replace(" ", "-").replace("/", "-")
@@ -102,6 +112,8 @@ def compared(name, row, daemon, folder):
     save_file(compare.state_of(module), place / "initial.safetensors")
     if row.write:
         row.write(module, place)
+    if row.model is None:
+        compare.apart(export, row, place)
     losses, step, validation = compare.apart(eager, row, place)
     (place / "job.toml").write_text(spec(name, row))
     our_losses, our_step, _, weights = daemon.train(place / "job.toml")

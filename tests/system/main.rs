@@ -40,6 +40,7 @@ mod prometheus;
 mod protocol;
 mod queue;
 mod recipe;
+mod recipes;
 mod repair;
 mod resume;
 mod settings;

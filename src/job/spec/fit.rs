@@ -27,8 +27,9 @@ const DEFAULT_VALIDATION_BATCH: u64 = 1000;
 pub struct Demands {
     /// The network.
     pub model: Option<Model>,
-    /// The loss, if the client said.
-    pub loss: Option<Loss>,
+    /// The loss, if the client said; None where what was said is wrong, so that nothing is judged
+    /// by another one.
+    pub loss: Option<Option<Loss>>,
     /// The metrics, if the client said.
     pub metrics: Vec<Metric>,
     /// How gradients become new weights.
@@ -95,20 +96,24 @@ impl Demands {
         let task = train.and_then(|train| self.task(train.facts));
         let shown = [train, validation];
         for set in shown.into_iter().flatten() {
-            let before = wrong.0.len();
+            let mut found = Violations::default();
             if let Some(model) = &self.model {
-                model.judge(set, task.as_ref(), wrong);
+                model.judge(set, task.as_ref(), &mut found);
             }
             // A network that cannot take the set has no output to be judged.
-            if wrong.0.len() == before {
-                self.judge_targets(train, set, wrong);
+            if found.0.is_empty() {
+                self.judge_targets(train, set, &mut found);
             }
+            // A metric that does not fit one set does not fit the other: that is one mistake.
+            found.0.retain(|one| !wrong.0.contains(one));
+            wrong.0.append(&mut found.0);
         }
         if let (Some(normalize), Some(train)) = (&self.normalize, train) {
             normalize.judge(train.facts, wrong);
         }
         if let (Some(train), Some(validation)) = (train, validation) {
             judge_alike(train, validation, wrong);
+            self.judge_counts(train.facts, validation.facts, wrong);
         }
         if let Some(train) = train {
             self.judge_best(train.facts, wrong);
@@ -134,9 +139,10 @@ impl Demands {
         }
     }
 
-    /// The numbers that the job is about; None where the model is not known.
+    /// The numbers that the job is about; None where the model or the loss is not known.
     pub fn aim(&self, train: &Facts) -> Option<Aim> {
         let output = self.model.as_ref()?.gives(&self.task(train)?);
+        self.loss.as_ref()?;
         let Some(loss) = self.loss_on(train) else {
             return Some(Aim { loss: None, metrics: Vec::new(), output });
         };
@@ -145,10 +151,12 @@ impl Demands {
         Some(Aim { loss: Some(loss), metrics, output })
     }
 
-    /// The loss on this training set; None where the model is not known, or computes it.
+    /// The loss on this training set; None where the model or the loss is not known, or the model
+    /// computes it.
     fn loss_on(&self, train: &Facts) -> Option<Loss> {
         let model = self.model.as_ref().filter(|model| model.own_loss().is_none())?;
-        Some(self.loss.clone().or_else(|| model.loss()).unwrap_or_else(|| Loss::of(&train.target)))
+        let named = self.loss.clone()?;
+        Some(named.or_else(|| model.loss()).unwrap_or_else(|| Loss::of(&train.target)))
     }
 
     /// The task of the network on this training set; None where the model is not known.
@@ -185,7 +193,7 @@ impl Demands {
         if model.own_loss().is_none() {
             return;
         }
-        if let Some(loss) = &self.loss {
+        if let Some(Some(loss)) = &self.loss {
             let what = "is set, and the model returns its own loss; leave this out, or export a module that returns \
                         its output";
             wrong.add(format!("loss.{}", loss.name()), what);
@@ -216,9 +224,21 @@ impl Demands {
         }
     }
 
+    /// Metrics that keep something of each target of a validation set have a limit.
+    fn judge_counts(&self, train: &Facts, validation: &Facts, wrong: &mut Violations) {
+        let metrics = self.aim(train).map(|aim| aim.metrics).unwrap_or_default();
+        let targets = validation.targets();
+        for (place, metric) in metrics.iter().enumerate() {
+            if let Some(most) = metric.most_targets().filter(|most| targets > *most) {
+                let found = format!("takes {most} targets at most, and the validation set has {targets}");
+                wrong.add(format!("metrics[{place}]"), format!("is {:?}, which {found}", metric.name()));
+            }
+        }
+    }
+
     /// The best weights are told apart by a metric that the job has, or its model.
     fn judge_best(&self, train: &Facts, wrong: &mut Violations) {
-        let metrics = self.aim(train).map(|aim| aim.metrics).unwrap_or_default();
+        let Some(Aim { metrics, .. }) = self.aim(train) else { return };
         for (field, by) in [
             ("checkpoint.keep_best.metric", self.checkpoints.keep_best.and_then(|best| best.by)),
             ("training.early_stopping.metric", self.recipe.early_stopping.and_then(|stopping| stopping.by)),
@@ -280,7 +300,7 @@ impl Spec {
         let mut wrong = Violations::default();
         let demands = Demands {
             model: Some(self.model.clone()),
-            loss: self.loss.clone(),
+            loss: Some(self.loss.clone()),
             metrics: self.metrics.clone(),
             optimizer: Some(self.optimizer.clone()),
             schedule: Some(self.schedule.clone()),
@@ -302,10 +322,9 @@ impl Spec {
         if let Some(aim) = demands.aim(&facts.train) {
             (self.loss, self.metrics) = (aim.loss, aim.metrics);
         }
-        let first = self.metrics.first().copied();
-        self.checkpoints.complete(first);
+        self.checkpoints.complete(&self.metrics);
         if let Some(stopping) = &mut self.recipe.early_stopping {
-            stopping.by = stopping.by.or(Some(Quantity::of(first)));
+            stopping.by = stopping.by.or(Some(Quantity::of(&self.metrics)));
         }
         Ok(Fitted { network: demands.network(&facts.train), spec: self })
     }

@@ -35,6 +35,13 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
         let found = format!("holds {} examples of {:?} {}", set.facts.examples, field.shape, field.dtype.name());
         return wrong.add(set.file(field), format!("{found}; {need}"));
     }
+    // Metrics keep what they keep on the host, also where a GPU computes.
+    let kept = kept_by_metrics(demands, sets);
+    if let Some((name, bytes)) = kept.iter().max_by_key(|(_, bytes)| *bytes).filter(|_| add(to_load, &kept) > most) {
+        let need = format!("takes {bytes} bytes of memory at least for the validation set");
+        return wrong.add("metrics", format!("have {name}, which {need}, the data {to_load}, and {owner} has {most}"));
+    }
+    let to_load = add(to_load, &kept);
     let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), sets.first()) else { return };
     let weights = demands.network(train.facts).map(|network| network.weights).unwrap_or_default();
     let to_train = to_train(&weights, demands.optimizer.as_ref(), demands.recipe.ema_decay.is_some());
@@ -59,6 +66,19 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
             wrong.add(field, format!("is {batch}; {what}"));
         }
     }
+}
+
+/// The metrics that keep something of each target of the validation set, with their bytes.
+fn kept_by_metrics(demands: &Demands, sets: &[Set<'_>]) -> Vec<(String, u64)> {
+    let [train, validation, ..] = sets else { return Vec::new() };
+    let metrics = demands.aim(train.facts).map(|aim| aim.metrics).unwrap_or_default();
+    let kept = metrics.iter().map(|metric| (metric.name(), metric.bytes(validation.facts.targets())));
+    kept.filter(|(_, bytes)| *bytes > 0).collect()
+}
+
+/// Bytes and those of metrics.
+fn add(bytes: u64, kept: &[(String, u64)]) -> u64 {
+    kept.iter().fold(bytes, |sum, (_, bytes)| sum.saturating_add(*bytes))
 }
 
 /// Bytes of a model in training: each tensor once, for each parameter its gradient and what the
@@ -88,6 +108,7 @@ mod tests {
     use super::super::read::tests::good;
     use super::*;
     use crate::dataset::Dtype;
+    use crate::proto::v1;
 
     fn facts(examples: u64) -> Facts {
         let field =
@@ -131,5 +152,31 @@ mod tests {
         // The GPU's memory is another matter.
         assert!(judge(2_000_000, 2_000_000, true, 24 * gib).is_empty());
         assert!(judge(u64::MAX, 64, false, u64::MAX).is_empty() && judge(u64::MAX, 64, false, 0).is_empty());
+    }
+
+    #[test]
+    fn scores_that_a_metric_keeps_count_as_memory_and_have_a_limit() {
+        let two = v1::Mlp { hidden: vec![4], outputs: Some(2), ..v1::Mlp::default() };
+        let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(two)) });
+        let request = v1::JobSpec { model, metrics: vec!["accuracy".into(), "auc".into()], ..good() };
+        let demands = read(&request).demands;
+        let judge = |examples: u64, bytes: u64| {
+            let (train, validation) = (facts(100), facts(examples));
+            let set = |path: &str, facts| Set { path: path.into(), facts };
+            let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
+            let mut wrong = Violations::default();
+            judge_memory(&demands, &sets, true, HostMemory { bytes, owner: "this machine" }, &mut wrong);
+            demands.judge(Some(&sets[0]), Some(&sets[1]), &mut wrong);
+            wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect::<Vec<_>>()
+        };
+        // 792 bytes of data and 24 of a score each: 8.16 GB together.
+        let (gb, data) = (1_000_000_000, 792 * 10_000_100u64);
+        assert_eq!(judge(10_000_000, 9 * gb), [""; 0]);
+        let need = "metrics: have auc, which takes 240000000 bytes of memory at least for the validation set";
+        let told = judge(10_000_000, 8 * gb);
+        assert_eq!(told, [format!("{need}, the data {data}, and this machine has 8000000000")]);
+        let told = judge(100_000_001, u64::MAX);
+        let most = "takes 100000000 targets at most, and the validation set has 100000001";
+        assert_eq!(told, [format!(r#"metrics[1]: is "auc", which {most}"#)]);
     }
 }

@@ -51,7 +51,8 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let training = Training::read(message.training.as_ref(), has_validation, &mut wrong);
     let optimizer = Optimizer::read(message.optimizer.as_ref(), &mut wrong);
     let loss = Loss::read(message.loss.as_ref(), &mut wrong);
-    let metrics = Metric::read(&message.metrics, &mut wrong);
+    let lacks_validation = message.data.is_some() && !has_validation;
+    let metrics = Metric::read(&message.metrics, lacks_validation, &mut wrong);
     let schedule = Schedule::read(message.schedule.as_ref(), &mut wrong);
     let mut checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
     let retry = Retry::read(message.retry.as_ref(), &mut wrong);
@@ -90,7 +91,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         checkpoints.keep_best();
     }
     let validation_batch_size = validation_batch_size.filter(|_| mode == Mode::Train);
-    if let Some(size) = validation_batch_size.filter(|_| message.data.is_some() && !has_validation) {
+    if let Some(size) = validation_batch_size.filter(|_| lacks_validation) {
         let found = format!("is {size}, and there is no data.validation; name a validation set, or leave this out");
         wrong.add("training.validation_batch_size", found);
     }
@@ -101,7 +102,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     }
     let demands = Demands {
         model: model.clone(),
-        loss: loss.clone(),
+        loss: Some(loss.clone()).filter(|loss| loss.is_some() || message.loss.is_none()),
         metrics: metrics.clone(),
         optimizer: optimizer.clone(),
         schedule: schedule.clone(),

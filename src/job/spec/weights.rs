@@ -195,6 +195,12 @@ mod tests {
         assert!(judge(&whole[1..]).unwrap_err().contains("needed are sums.correct"));
         assert!(judge(&whole[..9]).unwrap_err().contains("velocity.fc2.bias"));
         assert!(judge(&[tensor("sums.loss", Dtype::F32, &[])]).is_err());
+        let more = ["f1_macro", "auc", "confusion_matrix"].map(|name| Metric::parse(name).unwrap());
+        let judge_more = |found: &[Tensor]| told(judge_state(&network, &spec, &more, &[], &file(found)));
+        let row = |name: &str| tensor(&format!("sums.f1_macro.{name}"), Dtype::F64, &[10]);
+        let rows = [vec![sums[0].clone()], ["right", "answers", "targets"].map(row).to_vec()].concat();
+        assert_eq!(judge_more(&rows), Ok(()), "metrics of validation alone have no sums");
+        assert!(judge_more(&rows[..3]).unwrap_err().contains("sums.f1_macro.targets"));
         let other = [sums, kept("exp_avg")].concat();
         assert!(judge(&other).unwrap_err().contains("too many are exp_avg.conv1.bias"));
     }

@@ -2,7 +2,7 @@
 
 use tch::{Reduction, Tensor};
 
-use super::{Loss, Pair};
+use super::{Loss, Pair, count};
 use crate::failure::Result;
 
 /// The loss.
@@ -18,6 +18,6 @@ impl Loss for Mse {
     }
 
     fn weight(&self, targets: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::from(targets.numel() as f64))
+        Ok(count(targets))
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use super::{Loss, Pair};
+use super::{Loss, Pair, examples};
 use crate::failure::Result;
 
 /// The loss.
@@ -15,16 +15,12 @@ impl Loss for Own {
 
     fn reduced(&self, Pair { output, targets }: &Pair, reduction: Reduction) -> Result<Tensor> {
         Ok(match reduction {
-            Reduction::Sum => output.f_to_kind(Kind::Double)?.f_mul_scalar(examples(targets))?,
+            Reduction::Sum => output.f_to_kind(Kind::Double)?.f_mul_scalar(examples(targets) as f64)?,
             Reduction::Mean | Reduction::None | Reduction::Other(_) => output.shallow_clone(),
         })
     }
 
     fn weight(&self, targets: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::from(examples(targets)))
+        Ok(Tensor::from(examples(targets) as f64))
     }
-}
-
-fn examples(targets: &Tensor) -> f64 {
-    targets.size().first().map_or(1.0, |&size| size as f64)
 }

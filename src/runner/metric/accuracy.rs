@@ -1,36 +1,33 @@
-//! The share of targets whose class has the highest score.
+//! The share of classes that have the highest score, or of labels that are told rightly by theirs.
 
 use tch::{Kind, Tensor};
+use torchd::job::spec::loss::Answer;
 
-use super::{Rule, quotient};
+use super::{Finding, Rule, count, quotient};
 use crate::failure::Result;
 use crate::loss::Pair;
 use crate::model::Outputs;
 
 /// The metric.
 pub(super) struct Accuracy {
+    pub(super) answer: Answer,
     pub(super) ignored: Option<i64>,
 }
 
 impl Rule for Accuracy {
-    fn add(&mut self, sums: &mut [&mut Tensor], _: &Outputs, Pair { output, targets }: &Pair) -> Result<()> {
+    fn add(&mut self, sums: &mut [&mut Tensor], _: &Outputs, pair: &Pair) -> Result<()> {
         let [correct, labels] = sums else { return Ok(()) };
-        let hits = output.f_argmax(1, false)?.f_eq_tensor(targets)?;
-        match self.ignored {
-            None => {
-                let _ = correct.f_add_(&hits.f_sum(Kind::Double)?)?;
-                let _ = labels.f_add_scalar_(targets.numel() as f64)?;
-            }
-            Some(ignored) => {
-                let counts = targets.f_ne(ignored)?;
-                let _ = correct.f_add_(&hits.f_logical_and(&counts)?.f_sum(Kind::Double)?)?;
-                let _ = labels.f_add_(&counts.f_sum(Kind::Double)?)?;
-            }
-        }
+        let hits = pair.decided(self.answer)?.f_eq_tensor(&pair.right(self.answer)?)?;
+        let hits = match self.ignored {
+            None => hits,
+            Some(ignored) => hits.f_logical_and(&pair.targets.f_ne(ignored)?)?,
+        };
+        let _ = correct.f_add_(&hits.f_sum(Kind::Double)?)?;
+        let _ = labels.f_add_(&count(&pair.targets, self.ignored)?)?;
         Ok(())
     }
 
-    fn value(&self, sums: &[&Tensor]) -> Result<f64> {
+    fn value(&mut self, sums: &[&Tensor]) -> Result<Finding> {
         quotient(sums[0], sums[1])
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Rule, quotient};
+use super::{Finding, Rule, quotient};
 use crate::failure::Result;
 use crate::loss::Pair;
 use crate::model::Outputs;
@@ -22,7 +22,7 @@ impl Rule for Own {
         Ok(())
     }
 
-    fn value(&self, sums: &[&Tensor]) -> Result<f64> {
+    fn value(&mut self, sums: &[&Tensor]) -> Result<Finding> {
         quotient(sums[0], sums[1])
     }
 }

@@ -45,6 +45,12 @@ enum Data {
     Tokens,
     /// Rows of seven tokens in three classes.
     Sentences,
+    /// Rows of six numbers with three labels each.
+    Labels,
+    /// Rows of six numbers with a label each.
+    Label,
+    /// Rows of six numbers with a distribution of three shares each.
+    Shares,
     /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
     Exported(&'static str),
     /// Those of a TorchScript module.
@@ -200,8 +206,82 @@ const ROWS: &[Row] = &[
         spec: r#"MLP, SGD, "mode": "MODE_LR_RANGE", "lr_range": {"steps": 6}"#,
         data: Data::Classes,
     },
+    Row {
+        section: "loss",
+        name: "binary_cross_entropy",
+        spec: r#"MLP, SGD, "loss": {"binary_cross_entropy": {"positive_weights": [1, 2, 3]}}"#,
+        data: Data::Labels,
+    },
+    Row { section: "loss", name: "l1", spec: r#"MLP, SGD, "loss": {"l1": {}}"#, data: Data::Numbers },
+    Row { section: "loss", name: "huber", spec: r#"MLP, SGD, "loss": {"huber": {"delta": 0.2}}"#, data: Data::Numbers },
+    Row {
+        section: "loss",
+        name: "kl_divergence",
+        spec: r#"MLP, SGD, "loss": {"kl_divergence": {}}"#,
+        data: Data::Shares,
+    },
+    Row {
+        section: "loss",
+        name: "next_token",
+        spec: r#""model": {"exported": {"path": "p"}}, SGD, "loss": {"next_token": {"ignored_label": 3}}"#,
+        data: Data::Exported("gpt"),
+    },
     Row { section: "metrics", name: "accuracy", spec: r#"MLP, SGD, "metrics": ["accuracy"]"#, data: Data::Classes },
+    Row {
+        section: "metrics",
+        name: "accuracy",
+        spec: r#"MLP, SGD, "metrics": ["accuracy"], "loss": {"binary_cross_entropy": {}}"#,
+        data: Data::Labels,
+    },
+    Row { section: "metrics", name: "perplexity", spec: r#"MLP, SGD, "metrics": ["perplexity"]"#, data: Data::Classes },
     Row { section: "metrics", name: "mae", spec: r#"MLP, SGD, "metrics": ["mae"]"#, data: Data::Numbers },
+    Row { section: "metrics", name: "top_<k>", spec: r#"MLP, SGD, "metrics": ["top_2"]"#, data: Data::Classes },
+    Row {
+        section: "metrics",
+        name: "precision_macro",
+        spec: r#"MLP, SGD, "metrics": ["precision_macro"]"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "metrics",
+        name: "precision_micro",
+        spec: r#"MLP, SGD, "metrics": ["precision_micro"]"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "metrics",
+        name: "recall_macro",
+        spec: r#"MLP, SGD, "metrics": ["recall_macro"]"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "metrics",
+        name: "recall_micro",
+        spec: r#"MLP, SGD, "metrics": ["recall_micro"]"#,
+        data: Data::Classes,
+    },
+    Row { section: "metrics", name: "f1_macro", spec: r#"MLP, SGD, "metrics": ["f1_macro"]"#, data: Data::Classes },
+    Row { section: "metrics", name: "f1_micro", spec: r#"MLP, SGD, "metrics": ["f1_micro"]"#, data: Data::Classes },
+    Row {
+        section: "metrics",
+        name: "f1_macro",
+        spec: r#"MLP, SGD, "metrics": ["f1_macro", "recall_micro"], "loss": {"binary_cross_entropy": {}}"#,
+        data: Data::Labels,
+    },
+    Row {
+        section: "metrics",
+        name: "auc",
+        spec: r#"MLP, SGD, "metrics": ["auc"], "loss": {"binary_cross_entropy": {}}"#,
+        data: Data::Label,
+    },
+    Row { section: "metrics", name: "rmse", spec: r#"MLP, SGD, "metrics": ["rmse"]"#, data: Data::Numbers },
+    Row { section: "metrics", name: "r2", spec: r#"MLP, SGD, "metrics": ["r2"]"#, data: Data::Numbers },
+    Row {
+        section: "metrics",
+        name: "confusion_matrix",
+        spec: r#"MLP, SGD, "metrics": ["confusion_matrix", "f1_macro"]"#,
+        data: Data::Classes,
+    },
 ];
 
 #[test]
@@ -263,10 +343,10 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let mut request: v1::JobSpec = text::message(&[table]).unwrap();
     let idx = v1::IdxDataset { images: "i".into(), labels: "l".into() };
     let train = v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) };
-    request.data = Some(v1::Data { train: Some(train), ..v1::Data::default() });
+    request.data = Some(v1::Data { validation: Some(train.clone()), train: Some(train), ..v1::Data::default() });
     let reading = spec::read(&request);
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
-    let order = order(files, None);
+    let order = order(files.clone(), Some(files));
     let folder = JobFolder::new(folder.into());
     match assemble(spec, &order, OpenInputs::open(&order), &folder, Device::Cpu, loaded) {
         Ok(training) => training,
@@ -314,6 +394,9 @@ fn data(data: Data, folder: &Path) -> Files {
             let path = scripts.join("data.safetensors");
             Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
         }
+        Data::Labels => arrays("labels.safetensors", numbers(&[40, 3]).gt(0.0).to_kind(Kind::Int64)),
+        Data::Label => arrays("label.safetensors", classes().remainder(2)),
+        Data::Shares => arrays("shares.safetensors", numbers(&[40, 3]).softmax(-1, Kind::Float)),
         Data::Exported(model) => {
             let exported = Path::new("tests/data/exported").canonicalize().unwrap();
             let archives = [("net.pt2", JobFolder::EXPORTED), ("train.pt2", JobFolder::EXPORTED)];

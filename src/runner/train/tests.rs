@@ -129,7 +129,7 @@ fn twenty_steps_give_the_numbers_of_pytorch() {
     }
 
     let mut validation = training.validation.take().unwrap();
-    let Validated { loss, metrics } = training.validate(&mut validation, || Ok(true)).unwrap().unwrap();
+    let Validated { loss, metrics, .. } = training.validate(&mut validation, || Ok(true)).unwrap().unwrap();
     assert!(is_close(loss, golden.validation_after_20.loss, 1e-4), "{loss}");
     let [(name, accuracy)] = &metrics[..] else { panic!("{metrics:?}") };
     assert_eq!(name, "accuracy");

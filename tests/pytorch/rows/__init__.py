@@ -21,9 +21,41 @@ def numbers(examples):
     return {"x": x, "y": (x[:, :2] * x[:, 2:4]).contiguous()}
 
 
+def labels(examples):
+    """Six numbers an example, and three labels that hold or not."""
+    torch.manual_seed(13)
+    x = torch.randn(examples, 6)
+    return {"x": x, "y": (x[:, :3] + x[:, 3:] > 0).long()}
+
+
+def shares(examples):
+    """Six numbers an example, and a distribution over three."""
+    torch.manual_seed(14)
+    return {"x": torch.randn(examples, 6), "y": torch.randn(examples, 3).softmax(1)}
+
+
+def tokens(examples):
+    """A text of 12 tokens an example, both as what is read and as what is to be foretold."""
+    torch.manual_seed(15)
+    x = torch.randint(0, 10, (examples, 12))
+    return {"x": x, "y": x.clone()}
+
+
 def perceptron(outputs=3):
     """The module of `MLP`."""
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.25), nn.Linear(16, outputs))
+
+
+class Reader(nn.Module):
+    """Scores of ten tokens at each of a text."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(10, 8)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.embed(x)))
 
 
 MLP = "[model.mlp]\nhidden = [16]\ndropout = 0.25\n"
@@ -41,7 +73,8 @@ class Row:
 
     spec: str = ""
     """Sections of the spec in TOML besides those that have a default here."""
-    model: str = MLP
+    model: str | None = MLP
+    """None for the module itself, exported."""
     module: Callable = perceptron
     data: Callable = classes
     loss: Callable = F.cross_entropy

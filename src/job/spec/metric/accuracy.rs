@@ -1,6 +1,6 @@
-//! The share of targets whose class has the highest score.
+//! The share of classes that have the highest score, or of labels that are told rightly by theirs.
 
-use super::{Better, Measure, Named, Sum};
+use super::{Better, Measure, Named, Sum, needs};
 use crate::job::spec::loss::Answer;
 
 /// It has no settings.
@@ -20,14 +20,14 @@ impl Measure for Accuracy {
         "accuracy".into()
     }
 
-    fn better(&self) -> Better {
-        Better::Higher
+    fn better(&self) -> Option<Better> {
+        Some(Better::Higher)
     }
 
     fn fits(&self, answer: Answer) -> Result<(), String> {
         match answer {
-            Answer::Class(_) => Ok(()),
-            Answer::Numbers => Err("needs classes, and the target has numbers".into()),
+            Answer::Class(_) | Answer::Labels(_) => Ok(()),
+            Answer::Numbers(_) | Answer::Shares => needs("classes or labels", answer),
         }
     }
 

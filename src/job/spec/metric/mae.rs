@@ -1,6 +1,6 @@
 //! The mean of absolute differences.
 
-use super::{Better, Measure, Named, Sum};
+use super::{Better, Measure, Named, Sum, needs};
 use crate::job::spec::loss::Answer;
 
 /// It has no settings.
@@ -20,14 +20,14 @@ impl Measure for Mae {
         "mae".into()
     }
 
-    fn better(&self) -> Better {
-        Better::Lower
+    fn better(&self) -> Option<Better> {
+        Some(Better::Lower)
     }
 
     fn fits(&self, answer: Answer) -> Result<(), String> {
         match answer {
-            Answer::Numbers => Ok(()),
-            Answer::Class(_) => Err("needs numbers, and the target has classes".into()),
+            Answer::Numbers(_) => Ok(()),
+            Answer::Class(_) | Answer::Labels(_) | Answer::Shares => needs("numbers", answer),
         }
     }
 
