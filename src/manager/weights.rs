@@ -30,7 +30,8 @@ pub(super) struct Needs<'a> {
 /// Adds what is wrong with them under `field`. `needs` are None where the request or its data do
 /// not tell. Ends where nobody waits for it.
 pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted: &Wanted, wrong: &mut Violations) {
-    let weights = |found: &TensorFile| needs.map_or(Ok(()), |needs| judge_weights(&needs.network.weights, found, needs.rules));
+    let weights =
+        |found: &TensorFile| needs.map_or(Ok(()), |needs| judge_weights(&needs.network.weights, found, needs.rules));
     let state = |found: &TensorFile| {
         needs.map_or(Ok(()), |needs| {
             judge_state(needs.network, needs.optimizer, needs.metrics, needs.own_metrics, found)

@@ -1,14 +1,16 @@
 //! The optimizers: each is a file in `optimizer/`, one in `src/job/spec/optimizer/`, and a line in
 //! each registry.
 
-mod adamw;
+mod adam;
+mod lists;
 mod sgd;
+mod slots;
 #[cfg(test)]
 mod tests;
 
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::job::spec::Optimizer as Settings;
-use torchd::job::spec::optimizer::{Method as Choice, Share, slot_name};
+use torchd::job::spec::optimizer::{Method as Choice, Share};
 
 use crate::dispatcher::Handle;
 use crate::failure::Result;
@@ -133,7 +135,8 @@ impl Stateful for Optimizer {
 fn build(choice: &Choice, parameters: &Parameters) -> Result<Box<dyn Method>> {
     Ok(match choice {
         Choice::Sgd(settings) => Box::new(sgd::Sgd::new(*settings, parameters)?),
-        Choice::Adamw(settings) => Box::new(adamw::AdamW::new(*settings, parameters)?),
+        Choice::Adamw(settings) => Box::new(adam::Adam::decoupled(*settings, parameters)?),
+        Choice::Adam(settings) => Box::new(adam::Adam::new(*settings, parameters)?),
     })
 }
 
@@ -145,47 +148,6 @@ fn given(gradients: &[Option<Tensor>]) -> Vec<Handle<'_>> {
 /// The tensors of the parameters that have a gradient, likewise.
 fn moved<'a>(tensors: &'a [Tensor], gradients: &[Option<Tensor>]) -> Vec<Handle<'a>> {
     tensors.iter().zip(gradients).filter(|(_, gradient)| gradient.is_some()).map(|(tensor, _)| tensor.into()).collect()
-}
-
-/// Tensors that an optimizer keeps of each parameter; none before the first step.
-struct Slot {
-    name: &'static str,
-    /// Parameters by name, for their shapes and devices.
-    parameters: Vec<(String, Tensor)>,
-    tensors: Vec<Tensor>,
-}
-
-impl Slot {
-    fn new(name: &'static str, parameters: &Parameters) -> Self {
-        let parameters = parameters.named().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()));
-        Self { name, parameters: parameters.collect(), tensors: Vec::new() }
-    }
-
-    /// Begins with zeros.
-    fn clear(&mut self) -> std::result::Result<(), TchError> {
-        let zeros = |(_, tensor): &(String, Tensor)| tensor.detach().f_zeros_like();
-        self.tensors = self.parameters.iter().map(zeros).collect::<std::result::Result<_, _>>()?;
-        Ok(())
-    }
-}
-
-impl Stateful for Slot {
-    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
-        let mut named = self.parameters.iter().zip(&self.tensors);
-        named.try_for_each(|((name, _), tensor)| put(&slot_name(self.name, name), tensor))
-    }
-
-    /// Takes up tensors for all parameters, or for none.
-    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
-        self.tensors = Vec::new();
-        let names = self.parameters.iter().map(|(name, parameter)| (slot_name(self.name, name), parameter));
-        let names: Vec<_> = names.collect();
-        if names.iter().any(|(name, _)| tensors.has(name)) {
-            let taken = names.iter().map(|(name, parameter)| tensors.like(name, parameter));
-            self.tensors = taken.collect::<std::result::Result<_, _>>()?;
-        }
-        Ok(())
-    }
 }
 
 /// The length of all gradients taken as one vector.

@@ -1,6 +1,7 @@
 //! The optimizers: each is a file in `optimizer/`, one in `src/runner/optimizer/`, and a line in
 //! each registry.
 
+mod adam;
 mod adamw;
 mod groups;
 mod sgd;
@@ -8,6 +9,7 @@ mod sgd;
 use super::section::{Fields, registry};
 use crate::job::Violations;
 use crate::proto::v1::{self, optimizer::Kind};
+pub use adam::Adam;
 pub use adamw::AdamW;
 pub use groups::{Group, Groups, Share};
 pub use sgd::Sgd;
@@ -19,6 +21,8 @@ registry! {
         Sgd(Sgd),
         /// Adam with decoupled weight decay.
         Adamw(AdamW),
+        /// Adam with the weight decay in the gradient.
+        Adam(Adam),
     }
 }
 

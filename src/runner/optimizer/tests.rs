@@ -1,12 +1,14 @@
 //! The optimizers against the formulas of PyTorch's documentation, operation by operation.
 
 use tch::{Device, Kind, Tensor};
-use torchd::job::spec::Weight;
-use torchd::job::spec::optimizer::{AdamW, Sgd};
+use torchd::job::spec::optimizer::{Adam, AdamW, Sgd};
+use torchd::job::spec::{Spec, Weight};
+use torchd::proto::json;
 
 use super::{Choice, Optimizer, Settings};
 use crate::model::Parameters;
 use crate::seed::tests::generator;
+use crate::stateful::Stateful;
 
 const STEPS: usize = 20;
 const RATE: f64 = 0.05;
@@ -68,19 +70,59 @@ fn sgd_goes_as_pytorch_tells_it() {
     }
 }
 
+/// The direction of a step of Adam; `state` has the mean of gradients, that of squares, and the
+/// largest of the latter.
+fn adam_direction(numbers: &Adam, gradient: &Tensor, step: usize, state: &mut Vec<Tensor>) -> Tensor {
+    if step == 1 {
+        state.extend([gradient.zeros_like(), gradient.zeros_like(), gradient.zeros_like()]);
+    }
+    state[0] = &state[0] * numbers.beta1 + gradient * (1.0 - numbers.beta1);
+    state[1] = &state[1] * numbers.beta2 + gradient.square() * (1.0 - numbers.beta2);
+    state[2] = state[2].maximum(&state[1]);
+    let square = &state[if numbers.amsgrad { 2 } else { 1 }];
+    let corrected = |mean: &Tensor, beta: f64| mean / (1.0 - beta.powi(step as i32));
+    corrected(&state[0], numbers.beta1) / (corrected(square, numbers.beta2).sqrt() + numbers.epsilon)
+}
+
 #[test]
-fn adamw_goes_as_pytorch_tells_it() {
-    let settings = AdamW { learning_rate: RATE, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1 };
-    let AdamW { beta1, beta2, epsilon, weight_decay, .. } = settings;
-    let tensors = both(&Choice::Adamw(settings), |weight, gradient, step, state| {
-        if step == 1 {
-            state.extend([gradient.zeros_like(), gradient.zeros_like()]);
-        }
-        state[0] = &state[0] * beta1 + gradient * (1.0 - beta1);
-        state[1] = &state[1] * beta2 + gradient.square() * (1.0 - beta2);
-        let corrected = |mean: &Tensor, beta: f64| mean / (1.0 - beta.powi(step as i32));
-        let (mean, square) = (corrected(&state[0], beta1), corrected(&state[1], beta2));
-        *weight = &*weight * (1.0 - RATE * weight_decay) - mean / (square.sqrt() + epsilon) * RATE;
-    });
-    assert!(largest(&tensors) < 1e-5, "{}", largest(&tensors));
+fn adam_and_adamw_go_as_pytorch_tells_it() {
+    for amsgrad in [false, true] {
+        let (beta1, beta2, epsilon, weight_decay) = (0.9, 0.6, 1e-8, 0.1);
+        let numbers = Adam { learning_rate: RATE, beta1, beta2, epsilon, weight_decay, amsgrad };
+        let coupled = both(&Choice::Adam(numbers), |weight, gradient, step, state| {
+            let gradient = gradient + &*weight * weight_decay;
+            *weight = &*weight - adam_direction(&numbers, &gradient, step, state) * RATE;
+        });
+        assert!(largest(&coupled) < 1e-5, "{amsgrad}: {}", largest(&coupled));
+        let settings = AdamW { learning_rate: RATE, beta1, beta2, epsilon, weight_decay, amsgrad };
+        let decoupled = both(&Choice::Adamw(settings), |weight, gradient, step, state| {
+            let direction = adam_direction(&numbers, gradient, step, state);
+            *weight = &*weight * (1.0 - RATE * weight_decay) - direction * RATE;
+        });
+        assert!(largest(&decoupled) < 1e-5, "{amsgrad}: {}", largest(&decoupled));
+    }
+}
+
+#[test]
+fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
+    let _alone = generator();
+    for settings in [
+        r#"{"sgd": {"learning_rate": 0.1, "momentum": 0.9}}"#,
+        r#"{"adamw": {"amsgrad": true}}"#,
+        r#"{"adam": {}}"#,
+    ] {
+        let rest =
+            r#""model": {"mlp": {}}, "data": {"train": {"safetensors": {"path": "p"}}}, "training": {"epochs": 1}"#;
+        let request = json::from_str(&format!(r#"{{"optimizer": {settings}, {rest}}}"#)).unwrap();
+        let settings = Spec::stored(&request).unwrap().optimizer;
+        let parameters = Parameters::draw(&Weight::layer("layer", &[7, 5]), 3, Device::Cpu).unwrap();
+        let [weight, bias] = [0, 1].map(|place| parameters.at(place).detach().copy());
+        let mut optimizer = Optimizer::new(&settings, &parameters).unwrap();
+        optimizer.step(&[Some(Tensor::ones([7, 5], (Kind::Float, Device::Cpu))), None], RATE).unwrap();
+        assert_ne!(parameters.at(0).detach(), weight, "{settings:?}");
+        assert_eq!(parameters.at(1).detach(), bias, "{settings:?}");
+        let mut kept = 0;
+        optimizer.save(&mut |_, _| Ok(kept += 1)).unwrap();
+        assert_eq!(kept, 2 * settings.slots().len() + usize::from(settings.counter().is_some()), "{settings:?}");
+    }
 }

@@ -85,6 +85,24 @@ const ROWS: &[Row] = &[
         data: Data::Classes,
     },
     Row {
+        section: "optimizer",
+        name: "adamw",
+        spec: r#"MLP, "optimizer": {"adamw": {"amsgrad": true}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "optimizer",
+        name: "adam",
+        spec: r#"MLP, "optimizer": {"adam": {"weight_decay": 0.1}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "optimizer",
+        name: "adam",
+        spec: r#"MLP, "optimizer": {"adam": {"amsgrad": true}}"#,
+        data: Data::Classes,
+    },
+    Row {
         section: "schedule",
         name: "constant",
         spec: r#"MLP, SGD, "schedule": {"constant": {"warmup_steps": 3}}"#,

@@ -152,7 +152,9 @@ mod tests {
         assert_eq!(judge(&["backbone.*"], &[&["head.*"]]), [""; 0]);
         assert_eq!(
             judge(&["bakbone.*"], &[]),
-            [r#"optimizer.freeze[0]: is "bakbone.*", which describes no parameter; there are backbone.0.bias, backbone.1.bias, backbone.0.weight, backbone.1.weight, head.bias and 1 more"#]
+            [
+                r#"optimizer.freeze[0]: is "bakbone.*", which describes no parameter; there are backbone.0.bias, backbone.1.bias, backbone.0.weight, backbone.1.weight, head.bias and 1 more"#
+            ]
         );
         let twice = judge(&["backbone.0.*"], &[&["head.*"], &["*.weight"]]);
         assert_eq!(
