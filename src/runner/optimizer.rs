@@ -3,6 +3,7 @@
 
 mod adam;
 mod lists;
+mod rmsprop;
 mod sgd;
 mod slots;
 #[cfg(test)]
@@ -137,6 +138,7 @@ fn build(choice: &Choice, parameters: &Parameters) -> Result<Box<dyn Method>> {
         Choice::Sgd(settings) => Box::new(sgd::Sgd::new(*settings, parameters)?),
         Choice::Adamw(settings) => Box::new(adam::Adam::decoupled(*settings, parameters)?),
         Choice::Adam(settings) => Box::new(adam::Adam::new(*settings, parameters)?),
+        Choice::Rmsprop(settings) => Box::new(rmsprop::RmsProp::new(*settings, parameters)?),
     })
 }
 

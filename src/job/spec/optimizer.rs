@@ -4,6 +4,7 @@
 mod adam;
 mod adamw;
 mod groups;
+mod rmsprop;
 mod sgd;
 
 use super::section::{Fields, registry};
@@ -12,6 +13,7 @@ use crate::proto::v1::{self, optimizer::Kind};
 pub use adam::Adam;
 pub use adamw::AdamW;
 pub use groups::{Group, Groups, Share};
+pub use rmsprop::RmsProp;
 pub use sgd::Sgd;
 
 registry! {
@@ -23,6 +25,8 @@ registry! {
         Adamw(AdamW),
         /// Adam with the weight decay in the gradient.
         Adam(Adam),
+        /// Steps divided by the root of a moving mean of squared gradients.
+        Rmsprop(RmsProp),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The optimizers against the formulas of PyTorch's documentation, operation by operation.
 
 use tch::{Device, Kind, Tensor};
-use torchd::job::spec::optimizer::{Adam, AdamW, Sgd};
+use torchd::job::spec::optimizer::{Adam, AdamW, RmsProp, Sgd};
 use torchd::job::spec::{Spec, Weight};
 use torchd::proto::json;
 
@@ -104,12 +104,33 @@ fn adam_and_adamw_go_as_pytorch_tells_it() {
 }
 
 #[test]
+fn rmsprop_goes_as_pytorch_tells_it() {
+    for (momentum, centered) in [(0.0, false), (0.9, false), (0.0, true), (0.9, true)] {
+        let (alpha, epsilon, weight_decay) = (0.9, 1e-8, 0.1);
+        let settings = RmsProp { learning_rate: RATE, alpha, epsilon, weight_decay, momentum, centered };
+        let tensors = both(&Choice::Rmsprop(settings), |weight, gradient, step, state| {
+            if step == 1 {
+                state.extend([gradient.zeros_like(), gradient.zeros_like(), gradient.zeros_like()]);
+            }
+            let gradient = gradient + &*weight * weight_decay;
+            state[0] = &state[0] * alpha + gradient.square() * (1.0 - alpha);
+            state[1] = &state[1] * alpha + &gradient * (1.0 - alpha);
+            let variance = if centered { &state[0] - state[1].square() } else { state[0].copy() };
+            state[2] = &state[2] * momentum + &gradient / (variance.sqrt() + epsilon);
+            *weight = &*weight - &state[2] * RATE;
+        });
+        assert!(largest(&tensors) < 1e-4, "{settings:?}: {}", largest(&tensors));
+    }
+}
+
+#[test]
 fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
     let _alone = generator();
     for settings in [
         r#"{"sgd": {"learning_rate": 0.1, "momentum": 0.9}}"#,
         r#"{"adamw": {"amsgrad": true}}"#,
         r#"{"adam": {}}"#,
+        r#"{"rmsprop": {"momentum": 0.9, "centered": true}}"#,
     ] {
         let rest =
             r#""model": {"mlp": {}}, "data": {"train": {"safetensors": {"path": "p"}}}, "training": {"epochs": 1}"#;

@@ -102,6 +102,13 @@ const ROWS: &[Row] = &[
         spec: r#"MLP, "optimizer": {"adam": {"amsgrad": true}}"#,
         data: Data::Classes,
     },
+    Row { section: "optimizer", name: "rmsprop", spec: r#"MLP, "optimizer": {"rmsprop": {}}"#, data: Data::Classes },
+    Row {
+        section: "optimizer",
+        name: "rmsprop",
+        spec: r#"MLP, "optimizer": {"rmsprop": {"weight_decay": 0.1, "momentum": 0.9, "centered": true}}"#,
+        data: Data::Classes,
+    },
     Row {
         section: "schedule",
         name: "constant",

@@ -31,6 +31,10 @@ ROWS = {
     "adam amsgrad": Row(
         optimizer="[optimizer.adam]\namsgrad = true\nbeta2 = 0.9\n",
         made=made(torch.optim.Adam, betas=(0.9, 0.9), amsgrad=True, fused=True)),
+    "rmsprop": Row(optimizer="[optimizer.rmsprop]\n", made=made(torch.optim.RMSprop)),
+    "rmsprop centered": Row(
+        optimizer="[optimizer.rmsprop]\nalpha = 0.9\nweight_decay = 0.1\nmomentum = 0.9\ncentered = true\n",
+        made=made(torch.optim.RMSprop, alpha=0.9, weight_decay=0.1, momentum=0.9, centered=True)),
     "groups": Row(
         optimizer=ADAMW + '[[optimizer.groups]]\nparameters = ["3.*"]\nrate_scale = 0.1\nweight_decay = 0\n',
         made=lambda module: torch.optim.AdamW(
