@@ -1,6 +1,7 @@
 //! The optimizers: each is a file in `optimizer/`, one in `src/job/spec/optimizer/`, and a line in
 //! each registry.
 
+mod adagrad;
 mod adam;
 mod lists;
 mod rmsprop;
@@ -139,6 +140,7 @@ fn build(choice: &Choice, parameters: &Parameters) -> Result<Box<dyn Method>> {
         Choice::Adamw(settings) => Box::new(adam::Adam::decoupled(*settings, parameters)?),
         Choice::Adam(settings) => Box::new(adam::Adam::new(*settings, parameters)?),
         Choice::Rmsprop(settings) => Box::new(rmsprop::RmsProp::new(*settings, parameters)?),
+        Choice::Adagrad(settings) => Box::new(adagrad::Adagrad::new(*settings, parameters)?),
     })
 }
 

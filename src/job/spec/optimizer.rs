@@ -1,6 +1,7 @@
 //! The optimizers: each is a file in `optimizer/`, one in `src/runner/optimizer/`, and a line in
 //! each registry.
 
+mod adagrad;
 mod adam;
 mod adamw;
 mod groups;
@@ -10,6 +11,7 @@ mod sgd;
 use super::section::{Fields, registry};
 use crate::job::Violations;
 use crate::proto::v1::{self, optimizer::Kind};
+pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use adamw::AdamW;
 pub use groups::{Group, Groups, Share};
@@ -27,6 +29,8 @@ registry! {
         Adam(Adam),
         /// Steps divided by the root of a moving mean of squared gradients.
         Rmsprop(RmsProp),
+        /// Steps divided by the root of the sum of squared gradients.
+        Adagrad(Adagrad),
     }
 }
 

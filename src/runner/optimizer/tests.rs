@@ -1,7 +1,7 @@
 //! The optimizers against the formulas of PyTorch's documentation, operation by operation.
 
 use tch::{Device, Kind, Tensor};
-use torchd::job::spec::optimizer::{Adam, AdamW, RmsProp, Sgd};
+use torchd::job::spec::optimizer::{Adagrad, Adam, AdamW, RmsProp, Sgd};
 use torchd::job::spec::{Spec, Weight};
 use torchd::proto::json;
 
@@ -124,6 +124,27 @@ fn rmsprop_goes_as_pytorch_tells_it() {
 }
 
 #[test]
+fn adagrad_goes_as_pytorch_tells_it() {
+    let settings = Adagrad {
+        learning_rate: RATE,
+        lr_decay: 0.1,
+        initial_accumulator_value: 0.5,
+        epsilon: 1e-10,
+        weight_decay: 0.1,
+    };
+    let tensors = both(&Choice::Adagrad(settings), |weight, gradient, step, state| {
+        if step == 1 {
+            state.push(gradient.full_like(0.5));
+        }
+        let gradient = gradient + &*weight * 0.1;
+        state[0] = &state[0] + gradient.square();
+        let rate = RATE / (1.0 + (step - 1) as f64 * 0.1);
+        *weight = &*weight - gradient / (state[0].sqrt() + 1e-10) * rate;
+    });
+    assert!(largest(&tensors) < 1e-6, "{}", largest(&tensors));
+}
+
+#[test]
 fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
     let _alone = generator();
     for settings in [
@@ -131,6 +152,7 @@ fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
         r#"{"adamw": {"amsgrad": true}}"#,
         r#"{"adam": {}}"#,
         r#"{"rmsprop": {"momentum": 0.9, "centered": true}}"#,
+        r#"{"adagrad": {"initial_accumulator_value": 0.5}}"#,
     ] {
         let rest =
             r#""model": {"mlp": {}}, "data": {"train": {"safetensors": {"path": "p"}}}, "training": {"epochs": 1}"#;

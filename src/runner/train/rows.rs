@@ -110,6 +110,12 @@ const ROWS: &[Row] = &[
         data: Data::Classes,
     },
     Row {
+        section: "optimizer",
+        name: "adagrad",
+        spec: r#"MLP, "optimizer": {"adagrad": {"lr_decay": 0.1, "initial_accumulator_value": 0.1}}"#,
+        data: Data::Classes,
+    },
+    Row {
         section: "schedule",
         name: "constant",
         spec: r#"MLP, SGD, "schedule": {"constant": {"warmup_steps": 3}}"#,

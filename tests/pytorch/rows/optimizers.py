@@ -35,6 +35,9 @@ ROWS = {
     "rmsprop centered": Row(
         optimizer="[optimizer.rmsprop]\nalpha = 0.9\nweight_decay = 0.1\nmomentum = 0.9\ncentered = true\n",
         made=made(torch.optim.RMSprop, alpha=0.9, weight_decay=0.1, momentum=0.9, centered=True)),
+    "adagrad": Row(
+        optimizer="[optimizer.adagrad]\nlr_decay = 0.1\ninitial_accumulator_value = 0.1\nweight_decay = 0.1\n",
+        made=made(torch.optim.Adagrad, lr_decay=0.1, initial_accumulator_value=0.1, weight_decay=0.1, fused=True)),
     "groups": Row(
         optimizer=ADAMW + '[[optimizer.groups]]\nparameters = ["3.*"]\nrate_scale = 0.1\nweight_decay = 0\n',
         made=lambda module: torch.optim.AdamW(
