@@ -3,6 +3,7 @@
 
 mod adagrad;
 mod adam;
+mod lion;
 mod lists;
 mod rmsprop;
 mod sgd;
@@ -141,6 +142,7 @@ fn build(choice: &Choice, parameters: &Parameters) -> Result<Box<dyn Method>> {
         Choice::Adam(settings) => Box::new(adam::Adam::new(*settings, parameters)?),
         Choice::Rmsprop(settings) => Box::new(rmsprop::RmsProp::new(*settings, parameters)?),
         Choice::Adagrad(settings) => Box::new(adagrad::Adagrad::new(*settings, parameters)?),
+        Choice::Lion(settings) => Box::new(lion::Lion::new(*settings, parameters)?),
     })
 }
 

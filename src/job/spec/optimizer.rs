@@ -5,6 +5,7 @@ mod adagrad;
 mod adam;
 mod adamw;
 mod groups;
+mod lion;
 mod rmsprop;
 mod sgd;
 
@@ -15,6 +16,7 @@ pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use adamw::AdamW;
 pub use groups::{Group, Groups, Share};
+pub use lion::Lion;
 pub use rmsprop::RmsProp;
 pub use sgd::Sgd;
 
@@ -31,6 +33,8 @@ registry! {
         Rmsprop(RmsProp),
         /// Steps divided by the root of the sum of squared gradients.
         Adagrad(Adagrad),
+        /// Steps by the sign of a moving mean of gradients.
+        Lion(Lion),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The optimizers against the formulas of PyTorch's documentation, operation by operation.
 
 use tch::{Device, Kind, Tensor};
-use torchd::job::spec::optimizer::{Adagrad, Adam, AdamW, RmsProp, Sgd};
+use torchd::job::spec::optimizer::{Adagrad, Adam, AdamW, Lion, RmsProp, Sgd};
 use torchd::job::spec::{Spec, Weight};
 use torchd::proto::json;
 
@@ -145,6 +145,20 @@ fn adagrad_goes_as_pytorch_tells_it() {
 }
 
 #[test]
+fn lion_goes_as_its_paper_tells_it() {
+    let settings = Lion { learning_rate: RATE, beta1: 0.9, beta2: 0.8, weight_decay: 0.1 };
+    let tensors = both(&Choice::Lion(settings), |weight, gradient, step, state| {
+        if step == 1 {
+            state.push(gradient.zeros_like());
+        }
+        let direction = (&state[0] * 0.9 + gradient * 0.1).sign();
+        state[0] = &state[0] * 0.8 + gradient * 0.2;
+        *weight = &*weight - (direction + &*weight * 0.1) * RATE;
+    });
+    assert!(largest(&tensors) < 1e-6, "{}", largest(&tensors));
+}
+
+#[test]
 fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
     let _alone = generator();
     for settings in [
@@ -153,6 +167,7 @@ fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
         r#"{"adam": {}}"#,
         r#"{"rmsprop": {"momentum": 0.9, "centered": true}}"#,
         r#"{"adagrad": {"initial_accumulator_value": 0.5}}"#,
+        r#"{"lion": {"weight_decay": 0.1}}"#,
     ] {
         let rest =
             r#""model": {"mlp": {}}, "data": {"train": {"safetensors": {"path": "p"}}}, "training": {"epochs": 1}"#;

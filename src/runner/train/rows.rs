@@ -116,6 +116,12 @@ const ROWS: &[Row] = &[
         data: Data::Classes,
     },
     Row {
+        section: "optimizer",
+        name: "lion",
+        spec: r#"MLP, "optimizer": {"lion": {"weight_decay": 0.1}, "freeze": ["0.*"]}"#,
+        data: Data::Classes,
+    },
+    Row {
         section: "schedule",
         name: "constant",
         spec: r#"MLP, SGD, "schedule": {"constant": {"warmup_steps": 3}}"#,
