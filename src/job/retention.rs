@@ -55,7 +55,7 @@ impl Quantity {
     }
 
     /// The tags that are right, in words.
-    fn tags() -> String {
+    pub fn tags() -> String {
         let names = ["loss"].into_iter().chain(Metric::names());
         names.map(|name| format!("{name}/validation")).collect::<Vec<_>>().join(" or ")
     }
@@ -68,13 +68,17 @@ impl Quantity {
         }
     }
 
-    /// Whether a value is better than another. NaN is worse than every number.
-    fn is_better(self, value: f64, than: f64) -> bool {
-        let better = match self {
+    /// Which values are better.
+    pub fn better(self) -> Better {
+        match self {
             Self::Loss => Better::Lower,
             Self::Metric(metric) => metric.better(),
-        };
-        match better {
+        }
+    }
+
+    /// Whether a value is better than another. NaN is worse than every number.
+    fn is_better(self, value: f64, than: f64) -> bool {
+        match self.better() {
             _ if than.is_nan() => !value.is_nan(),
             Better::Higher => value > than,
             Better::Lower => value < than,

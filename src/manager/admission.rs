@@ -168,6 +168,7 @@ fn judge(
             network,
             rules: &asked.rules,
             optimizer: &spec.optimizer,
+            schedule: &spec.schedule,
             metrics: &metrics,
             own_metrics,
         });

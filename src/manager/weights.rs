@@ -8,7 +8,7 @@ use std::io;
 use super::warm_start::{Refusal, Source, Warm};
 use crate::gate::Wanted;
 use crate::job::Violations;
-use crate::job::spec::{Metric, Network, Optimizer, judge_state, judge_weights};
+use crate::job::spec::{Metric, Network, Optimizer, Schedule, judge_state, judge_weights};
 use crate::journal::JobFolder;
 use crate::tensor_file::matching::{About, Mistake, Rules};
 use crate::tensor_file::{Positioned, Problem, ReaderAt, TensorFile, VALUES_BELOW_BYTES, bytes_to_judge, judge_values};
@@ -21,6 +21,8 @@ pub(super) struct Needs<'a> {
     pub rules: &'a Rules,
     /// Its optimizer.
     pub optimizer: &'a Optimizer,
+    /// Its schedule.
+    pub schedule: &'a Schedule,
     /// Its metrics.
     pub metrics: &'a [Metric],
     /// The metrics that its model gives.
@@ -34,7 +36,7 @@ pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted:
         |found: &TensorFile| needs.map_or(Ok(()), |needs| judge_weights(&needs.network.weights, found, needs.rules));
     let state = |found: &TensorFile| {
         needs.map_or(Ok(()), |needs| {
-            judge_state(needs.network, needs.optimizer, needs.metrics, needs.own_metrics, found)
+            judge_state(needs.network, needs.optimizer, needs.schedule, needs.metrics, needs.own_metrics, found)
         })
     };
     match warm {

@@ -32,6 +32,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters",
     ]),
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights"]),
+    (1024, &["MultiStep.at_steps"]),
     (128, &["CreateJobRequest.request_id"]),
     (NAME, &[
         "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
@@ -39,7 +40,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
         "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",
-        "KeepBest.metric", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
+        "KeepBest.metric", "Plateau.metric", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
         "PlanInstallRequest.python_version", "PlanInstallRequest.pytorch_version", "PlanInstallRequest.cuda_variant",
         "PlanInstallRequest.driver_version", "PlanInstallRequest.compute_capability", "MachineFacts.driver_version",

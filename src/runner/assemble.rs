@@ -16,6 +16,7 @@ use crate::inputs::{OpenInputs, OpenSet, failure};
 use crate::model::Beginning;
 use crate::optimizer::Optimizer;
 use crate::probe::libtorch_version;
+use crate::schedule::Schedule;
 use crate::stateful::Hidden;
 use crate::sums::Sums;
 use crate::train::Training;
@@ -69,6 +70,7 @@ pub(crate) fn assemble(
         answer,
         ignored: spec.loss.as_ref().and_then(|loss| loss.ignored_label()).filter(|label| has_label(&facts, *label)),
         optimizer: Optimizer::new(&spec.optimizer, network.parameters())?,
+        schedule: Schedule::new(&spec.schedule)?,
         hidden: Hidden(network.hidden()),
         network,
         plan,

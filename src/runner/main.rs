@@ -25,6 +25,7 @@ mod probe;
 mod pulse;
 mod report;
 mod run;
+mod schedule;
 mod seed;
 mod stateful;
 mod stop;

@@ -20,6 +20,7 @@ use crate::loss::Loss;
 use crate::model::{Mode, Network};
 use crate::optimizer::{Optimizer, clip, gradient_norm};
 use crate::report::Report;
+use crate::schedule::Schedule;
 use crate::seed::{Stream, derive, shuffled};
 use crate::stateful::{Hidden, Stateful, Tensors};
 use crate::stop::Stop;
@@ -43,6 +44,7 @@ pub(crate) struct Training {
     /// Labels of this value are among the data, and do not count.
     pub(crate) ignored: Option<i64>,
     pub(crate) optimizer: Optimizer,
+    pub(crate) schedule: Schedule,
     /// How far training is.
     pub(crate) place: Place,
     /// An epoch, or a part of the last, is over, and its validation pass is not.
@@ -158,7 +160,7 @@ impl Training {
         report.flush()?;
         self.judge_loss()?;
         let weights = Snapshot::of(step, &[self.network.as_ref()])?;
-        let state = Snapshot::of(step, &[&self.optimizer, &self.sums, &self.hidden])?;
+        let state = Snapshot::of(step, &self.state())?;
         let request = checkpoint::Request {
             weights,
             state,
@@ -177,10 +179,16 @@ impl Training {
         saver.save(request)
     }
 
+    /// The parts that a checkpoint holds besides the weights.
+    fn state(&self) -> [&dyn Stateful; 4] {
+        [&self.optimizer, &self.sums, &self.hidden, &self.schedule]
+    }
+
     /// Goes on from a checkpoint.
     pub(crate) fn restore(&mut self, loaded: checkpoint::Loaded) -> Result<()> {
         let checkpoint::Loaded { manifest, weights, state } = loaded;
-        let mut parts: [&mut dyn Stateful; 3] = [&mut self.optimizer, &mut self.sums, &mut self.hidden];
+        let mut parts: [&mut dyn Stateful; 4] =
+            [&mut self.optimizer, &mut self.sums, &mut self.hidden, &mut self.schedule];
         let taken = take_up(&mut [self.network.as_mut()], Tensors::new(weights, 0))
             .and_then(|()| take_up(&mut parts, Tensors::new(state, manifest.summed_examples)));
         taken.map_err(|what| Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: {what}")))?;
@@ -224,7 +232,7 @@ impl Training {
 
     /// The learning rate of a step, counted from 0.
     fn learning_rate(&self, step: u64) -> f64 {
-        self.spec.optimizer.learning_rate() * self.spec.schedule.at(step, self.plan.total_steps)
+        self.spec.optimizer.learning_rate() * self.schedule.at(step, self.plan.total_steps)
     }
 
     /// The examples in the order of an epoch.
@@ -305,6 +313,7 @@ impl Training {
                 return Err(self.diverged(&format!("the validation loss was {loss}")));
             }
             tracing::info!(step, "epoch {epoch}/{of}: {}", told.join(", "));
+            self.schedule.hear(&metrics, step, self.spec.optimizer.learning_rate())?;
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");
         }

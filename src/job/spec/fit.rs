@@ -105,7 +105,7 @@ impl Demands {
             judge_alike(train, validation, wrong);
         }
         if let Some(train) = train {
-            self.judge_best(train.facts, wrong);
+            self.judge_quantities(train.facts, wrong);
             self.judge_length(train.facts, wrong);
         }
         let network = train.and_then(|train| self.network(train.facts));
@@ -195,13 +195,17 @@ impl Demands {
         }
     }
 
-    /// The best checkpoints are told apart by a metric that the job has, or its model.
-    fn judge_best(&self, train: &Facts, wrong: &mut Violations) {
-        let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by) else { return };
+    /// What is watched over the validation set is a metric that the job has, or its model.
+    fn judge_quantities(&self, train: &Facts, wrong: &mut Violations) {
+        let best = self.checkpoints.keep_best.and_then(|best| best.by);
+        let plateau = self.schedule.as_ref().and_then(|schedule| schedule.plateau()).map(|plateau| plateau.metric);
+        let watched = [("checkpoint.keep_best.metric", best), ("schedule.plateau.metric", plateau)];
         let metrics = self.aim(train).map(|aim| aim.metrics).unwrap_or_default();
-        if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| *own != metric.name()) {
-            let found = format!("is {:?}, which is no metric of the job", metric.name());
-            wrong.add("checkpoint.keep_best.metric", found);
+        for (field, quantity) in watched {
+            let Some(Quantity::Metric(metric)) = quantity else { continue };
+            if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| *own != metric.name()) {
+                wrong.add(field, format!("is {:?}, which is no metric of the job", metric.name()));
+            }
         }
     }
 

@@ -48,8 +48,8 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let optimizer = Optimizer::read(message.optimizer.as_ref(), &mut wrong);
     let loss = Loss::read(message.loss.as_ref(), &mut wrong);
     let metrics = Metric::read(&message.metrics, &mut wrong);
-    let schedule = Schedule::read(message.schedule.as_ref(), &mut wrong);
     let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
+    let schedule = Schedule::read(message.schedule.as_ref(), has_validation, &mut wrong);
     let checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
     let retry = Retry::read(message.retry.as_ref(), &mut wrong);
     if !PRIORITIES.contains(&message.priority) {

@@ -73,6 +73,12 @@ impl<'a> Fields<'a> {
         found
     }
 
+    /// What is left of something that falls: above 0 and at most 1.
+    pub fn factor(&mut self, field: &str, found: f64) -> f64 {
+        self.demand(field, found > 0.0 && found <= 1.0, found, "above 0 and at most 1");
+        found
+    }
+
     /// A finite number of at least 0.
     pub fn not_negative(&mut self, field: &str, found: f64) -> f64 {
         self.demand(field, found.is_finite() && found >= 0.0, found, "a finite number of at least 0");

@@ -3,7 +3,8 @@
 
 use super::metric::{Sum, own_sums};
 use super::optimizer::slot_name;
-use super::{Metric, Network, Optimizer, Weight};
+use super::schedule::Standing;
+use super::{Metric, Network, Optimizer, Schedule, Weight};
 use crate::exported::summary::Role;
 use crate::tensor_file::matching::{Mistake, Needed, Rules, fit};
 use crate::tensor_file::{Dtype, TensorFile};
@@ -27,14 +28,16 @@ pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> R
 }
 
 /// Whether a file holds what training needs besides the weights, and nothing else: the sums behind
-/// the next scalars, buffers that are no weights, and the state of the optimizer, for all
-/// parameters or, before its first step, for none. `own_metrics` are those that the model gives.
+/// the next scalars, buffers that are no weights, where the schedule stands, and the state of the
+/// optimizer, for all parameters or, before its first step, for none. `own_metrics` are those that
+/// the model gives.
 ///
 /// # Errors
 /// All that does not fit.
 pub fn judge_state(
     network: &Network,
     optimizer: &Optimizer,
+    schedule: &Schedule,
     metrics: &[Metric],
     own_metrics: &[String],
     found: &TensorFile,
@@ -50,6 +53,8 @@ pub fn judge_state(
     needed.extend(own_sums.map(|sum| number(&sum, Dtype::F64, false)));
     let hidden = weights.iter().filter(|told| told.role == Role::Hidden && told.same_as.is_none());
     needed.extend(hidden.map(|told| need(&hidden_name(&told.name), told)));
+    let standing = schedule.plateau().map_or(&[][..], |_| &Standing::NAMES);
+    needed.extend(standing.iter().map(|name| number(name, Dtype::F64, false)));
     let trained: Vec<_> = optimizer.groups.trained(weights).collect();
     let slots = optimizer.slots().iter().flat_map(|slot| trained.iter().map(move |told| (slot, *told)));
     let has_slots = slots.clone().any(|(slot, told)| found.tensor(&slot_name(slot, &told.name)).is_some());
@@ -75,6 +80,7 @@ mod tests {
     use super::super::loss::Answer;
     use super::super::metric::Accuracy;
     use super::super::optimizer::Method;
+    use super::super::schedule::Constant;
     use super::*;
     use crate::tensor_file::{Format, Layout, Tensor};
 
@@ -157,7 +163,8 @@ mod tests {
         }));
         let network = Network { output: vec![10], weights: network(), answer: Some(Answer::Class(10)) };
         let metrics = [Metric::Accuracy(Accuracy)];
-        let judge = |found: &[Tensor]| told(judge_state(&network, &sgd, &metrics, &[], &file(found)));
+        let constant = Schedule::Constant(Constant::default());
+        let judge = |found: &[Tensor]| told(judge_state(&network, &sgd, &constant, &metrics, &[], &file(found)));
         let whole = [sums.clone(), kept("velocity")].concat();
         assert_eq!((judge(&sums), judge(&whole)), (Ok(()), Ok(())));
         assert_eq!(judge(&[whole.clone(), vec![tensor("sums.labels", Dtype::F64, &[])]].concat()), Ok(()));

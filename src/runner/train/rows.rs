@@ -36,6 +36,8 @@ enum Data {
     Images,
     /// Rows of six numbers in three classes, as named arrays.
     Classes,
+    /// The same, which are the validation set as well.
+    Judged,
     /// Rows of six numbers with a number each.
     Numbers,
     /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
@@ -134,6 +136,55 @@ const ROWS: &[Row] = &[
         data: Data::Classes,
     },
     Row {
+        section: "schedule",
+        name: "cosine",
+        spec: r#"MLP, SGD, "schedule": {"cosine": {"warmup_steps": 1, "restart_steps": 2, "restart_growth": 2}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "step",
+        spec: r#"MLP, SGD, "schedule": {"step": {"warmup_steps": 1, "every_steps": 2}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "multi_step",
+        spec: r#"MLP, SGD, "schedule": {"multi_step": {"at_steps": [1, 4]}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "exponential",
+        spec: r#"MLP, SGD, "schedule": {"exponential": {"factor": 0.9}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "polynomial",
+        spec: r#"MLP, SGD, "schedule": {"polynomial": {"power": 2, "final_ratio": 0.1}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "linear",
+        spec: r#"MLP, SGD, "schedule": {"linear": {"warmup_steps": 2}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "one_cycle",
+        spec: r#"MLP, SGD, "schedule": {"one_cycle": {}}"#,
+        data: Data::Classes,
+    },
+    // It falls with each validation pass but the first, and those after a fall.
+    Row {
+        section: "schedule",
+        name: "plateau",
+        spec: r#"MLP, SGD, "schedule": {"plateau": {"patience_validations": 0, "threshold": 1, "cooldown": 1}}"#,
+        data: Data::Judged,
+    },
+    Row {
         section: "loss",
         name: "cross_entropy",
         spec: r#"MLP, SGD, "loss": {"cross_entropy": {"label_smoothing": 0.1, "class_weights": [1, 2, 3], "ignored_label": 1}}"#,
@@ -196,10 +247,12 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let mut request: v1::JobSpec = json::from_str(&format!("{{{text}, {rest}}}")).unwrap();
     let idx = v1::IdxDataset { images: "i".into(), labels: "l".into() };
     let train = v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) };
-    request.data = Some(v1::Data { train: Some(train), ..v1::Data::default() });
+    let is_judged = matches!(row.data, Data::Judged);
+    let validation = is_judged.then(|| train.clone());
+    request.data = Some(v1::Data { train: Some(train), validation, ..v1::Data::default() });
     let reading = spec::read(&request);
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
-    let order = order(files, None);
+    let order = order(files.clone(), is_judged.then_some(files));
     let folder = JobFolder::new(folder.into());
     match assemble(spec, &order, OpenInputs::open(&order), &folder, Device::Cpu, loaded) {
         Ok(training) => training,
@@ -228,7 +281,7 @@ fn data(data: Data, folder: &Path) -> Files {
             write_idx(&labels, &[40], &(0..40).map(|place| place % 10).collect::<Vec<_>>());
             Files::Idx(idx::Files { images, labels })
         }
-        Data::Classes => arrays("classes.safetensors", classes().remainder(3)),
+        Data::Classes | Data::Judged => arrays("classes.safetensors", classes().remainder(3)),
         Data::Numbers => arrays("numbers.safetensors", classes().to_kind(Kind::Float) / 40.0),
         Data::Exported(model) => {
             let exported = Path::new("tests/data/exported").canonicalize().unwrap();
@@ -261,9 +314,20 @@ fn step(training: &mut Training) {
     let end = count.min(start + u64::from(training.spec.batch_size));
     let batch = training.train.batch(&order[start as usize..end as usize]).unwrap();
     training.train_step(&batch, false).unwrap();
+    judge(training);
     if training.place.examples == count {
         training.place = Place { epoch: training.place.epoch + 1, examples: 0, ..training.place };
     }
+}
+
+/// A validation pass after each step, where there is a validation set.
+fn judge(training: &mut Training) {
+    let Some(mut feed) = training.validation.take() else { return };
+    let validated = training.validate(&mut feed, || Ok(true)).unwrap().unwrap();
+    training.validation = Some(feed);
+    let values = [("loss/validation".to_owned(), validated.loss)].into();
+    let rate = training.spec.optimizer.learning_rate();
+    training.schedule.hear(&values, training.place.step, rate).unwrap();
 }
 
 fn weights(training: &Training) -> BTreeMap<String, Tensor> {
@@ -275,7 +339,7 @@ fn saved(training: &Training) -> checkpoint::Loaded {
     let tensors = |parts: &[&dyn Stateful]| Snapshot::of(training.place.step, parts).unwrap().read_back();
     checkpoint::Loaded {
         weights: tensors(&[training.network.as_ref()]),
-        state: tensors(&[&training.optimizer, &training.sums, &training.hidden]),
+        state: tensors(&training.state()),
         manifest: Manifest {
             place: training.place,
             attempt: 1,
