@@ -40,6 +40,7 @@ pub(crate) use read::tests::example;
 pub use read::{Reading, read};
 pub use resources::{Device, Resources};
 pub use schedule::Schedule;
+pub use training::Clip;
 use training::Training;
 pub use warm_start::{WarmSource, WarmStart};
 pub use weights::{SUM_LOSS, hidden_name, judge_state, judge_weights};
@@ -72,8 +73,8 @@ pub struct Spec {
     pub optimizer: Optimizer,
     /// How the learning rate changes.
     pub schedule: Schedule,
-    /// The longest that all gradients taken as one vector may be.
-    pub gradient_clip_norm: Option<f64>,
+    /// The limit of gradients.
+    pub clip: Option<Clip>,
     /// When checkpoints are saved, and how many are kept.
     pub checkpoints: Checkpoints,
     /// Steps between scalars.
@@ -111,7 +112,7 @@ impl Spec {
             length: Some(self.length),
             batch_size: self.batch_size,
             validation_batch_size: self.validation_batch_size,
-            gradient_clip_norm: self.gradient_clip_norm,
+            clip: self.clip,
             init_seed: self.init_seed,
         };
         v1::JobSpec {

@@ -164,7 +164,11 @@ pub(crate) fn gradient_norm(gradients: &[Option<Tensor>]) -> std::result::Result
 
 /// Scales gradients of that norm down to a longest one, by the formula of
 /// `torch.nn.utils.clip_grad_norm_`. Waits for nothing.
-pub(crate) fn clip(gradients: &mut [Option<Tensor>], norm: &Tensor, longest: f64) -> std::result::Result<(), TchError> {
+pub(crate) fn clip_norm(
+    gradients: &mut [Option<Tensor>],
+    norm: &Tensor,
+    longest: f64,
+) -> std::result::Result<(), TchError> {
     /// Keeps the quotient finite.
     const LEAST: f64 = 1e-6;
     let ratio = norm.f_add_scalar(LEAST)?.f_reciprocal()?.f_mul_scalar(longest)?.f_clamp_max(1.0)?;
@@ -172,4 +176,10 @@ pub(crate) fn clip(gradients: &mut [Option<Tensor>], norm: &Tensor, longest: f64
         let _ = gradient.f_mul_(&ratio)?;
     }
     Ok(())
+}
+
+/// Moves each number of gradients to between `-largest` and `largest`, as
+/// `torch.nn.utils.clip_grad_value_` does.
+pub(crate) fn clip_value(gradients: &mut [Option<Tensor>], largest: f64) -> std::result::Result<(), TchError> {
+    gradients.iter_mut().flatten().try_for_each(|gradient| gradient.f_clamp_(-largest, largest).map(drop))
 }

@@ -8,8 +8,8 @@ use tch::{Device, Reduction, TchError, Tensor};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::length::{Place, Plan};
-use torchd::job::spec::Spec;
 use torchd::job::spec::loss::Answer;
+use torchd::job::spec::{Clip, Spec};
 use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
@@ -18,7 +18,7 @@ use crate::failure::{Failure, Result};
 use crate::feed::{Batch, Feed};
 use crate::loss::Loss;
 use crate::model::{Mode, Network};
-use crate::optimizer::{Optimizer, clip, gradient_norm};
+use crate::optimizer::{Optimizer, clip_norm, clip_value, gradient_norm};
 use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::seed::{Stream, derive, shuffled};
@@ -216,11 +216,14 @@ impl Training {
             gradient.defined().then(|| laid_out_like(parameter, gradient)).transpose()
         });
         let mut gradients = laid_out.collect::<std::result::Result<Vec<_>, _>>()?;
-        let longest = self.spec.gradient_clip_norm;
-        let norm = if want_norm || longest.is_some() { Some(gradient_norm(&gradients)?) } else { None };
+        let clip = self.spec.clip;
+        let needs_norm = want_norm || matches!(clip, Some(Clip::Norm(_)));
+        let norm = if needs_norm { Some(gradient_norm(&gradients)?) } else { None };
         let told = norm.as_ref().filter(|_| want_norm).map(f64::try_from).transpose()?;
-        if let (Some(norm), Some(longest)) = (&norm, longest) {
-            clip(&mut gradients, norm, longest)?;
+        match (clip, &norm) {
+            (Some(Clip::Norm(longest)), Some(norm)) => clip_norm(&mut gradients, norm, longest)?,
+            (Some(Clip::Value(largest)), _) => clip_value(&mut gradients, largest)?,
+            (Some(Clip::Norm(_)), None) | (None, _) => {}
         }
         let rate = self.learning_rate(self.place.step);
         self.optimizer.step(&gradients, rate)?;

@@ -70,7 +70,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     judge_labels(&message.labels, &mut wrong);
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     judge_name(&message.display_name, &mut wrong);
-    let Training { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed } = training;
+    let Training { length, batch_size, validation_batch_size, clip, init_seed } = training;
     if let Some(size) = validation_batch_size.filter(|_| message.data.is_some() && !has_validation) {
         let found = format!("is {size}, and there is no data.validation; name a validation set, or leave this out");
         wrong.add("training.validation_batch_size", found);
@@ -114,7 +114,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         metrics,
         optimizer,
         schedule,
-        gradient_clip_norm,
+        clip,
         checkpoints,
         scalar_every_steps: scalar_every_steps.unwrap_or(10),
         resources,

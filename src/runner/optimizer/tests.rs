@@ -5,7 +5,7 @@ use torchd::job::spec::optimizer::{Adagrad, Adam, AdamW, Lion, RmsProp, Sgd};
 use torchd::job::spec::{Spec, Weight};
 use torchd::proto::json;
 
-use super::{Choice, Optimizer, Settings};
+use super::{Choice, Optimizer, Settings, clip_norm, clip_value, gradient_norm};
 use crate::model::Parameters;
 use crate::seed::tests::generator;
 use crate::stateful::Stateful;
@@ -183,4 +183,21 @@ fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
         optimizer.save(&mut |_, _| Ok(kept += 1)).unwrap();
         assert_eq!(kept, 2 * settings.slots().len() + usize::from(settings.counter().is_some()), "{settings:?}");
     }
+}
+
+#[test]
+fn gradients_are_clipped_together_by_their_norm_and_each_by_its_value() {
+    let gradients = || [Some(Tensor::from_slice(&[3f32, 0.0, -0.1])), None, Some(Tensor::from_slice(&[-4f32]))];
+    let values = |gradients: &[Option<Tensor>]| {
+        let values = gradients.iter().flatten().flat_map(|gradient| Vec::<f32>::try_from(gradient).unwrap());
+        values.collect::<Vec<_>>()
+    };
+    let mut by_value = gradients();
+    clip_value(&mut by_value, 0.5).unwrap();
+    assert_eq!(values(&by_value), [0.5, 0.0, -0.1, -0.5]);
+    let mut by_norm = gradients();
+    let norm = gradient_norm(&by_norm).unwrap();
+    clip_norm(&mut by_norm, &norm, 0.5).unwrap();
+    let clipped = f64::try_from(gradient_norm(&by_norm).unwrap()).unwrap();
+    assert!((f64::try_from(norm).unwrap() - 5.001).abs() < 1e-5 && (clipped - 0.5).abs() < 1e-6, "{clipped}");
 }
