@@ -29,7 +29,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (64, &[
         "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "WarmStart.rename", "WarmStart.only",
-        "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters",
+        "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
     ]),
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights"]),
     (1024, &["MultiStep.at_steps"]),
@@ -40,7 +40,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
         "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",
-        "KeepBest.metric", "Plateau.metric", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
+        "KeepBest.metric", "Plateau.metric", "FieldEdit.path", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
         "PlanInstallRequest.python_version", "PlanInstallRequest.pytorch_version", "PlanInstallRequest.cuda_variant",
         "PlanInstallRequest.driver_version", "PlanInstallRequest.compute_capability", "MachineFacts.driver_version",
@@ -53,6 +53,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     // 128 characters.
     (512, &["JobSpec.display_name"]),
     (PATH, &[
+        "FieldEdit.value",
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
         "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",

@@ -39,6 +39,7 @@ mod processor;
 mod prometheus;
 mod protocol;
 mod queue;
+mod recipes;
 mod repair;
 mod resume;
 mod settings;

@@ -11,6 +11,8 @@ pub trait Section: Sized {
     type Message;
     /// Its name in a spec.
     const NAME: &str;
+    /// Its fields that may change when a job goes on: nothing that a checkpoint holds depends on them.
+    const EDITABLE: &[&str] = &[];
 
     /// Reads a message, defaults filled in; None where it is wrong, which is told.
     fn read(message: &Self::Message, fields: Fields<'_>) -> Option<Self>;
@@ -123,6 +125,13 @@ macro_rules! registry {
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$member(_) => <$section as $crate::job::spec::section::Section>::NAME),+
+                }
+            }
+
+            /// Its fields that may change when a job goes on.
+            pub(super) fn editable(&self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$member(_) => <$section as $crate::job::spec::section::Section>::EDITABLE),+
                 }
             }
 

@@ -30,6 +30,10 @@ pub(super) struct Training {
 }
 
 impl Training {
+    /// Its fields that may change when a job goes on.
+    pub(super) const EDITABLE: [&str; 6] =
+        ["epochs", "max_steps", "batch_size", "validation_batch_size", "gradient_clip_norm", "gradient_clip_value"];
+
     /// Reads the section of a spec, as far as it is right.
     pub(super) fn read(message: Option<&v1::Training>, wrong: &mut Violations) -> Self {
         let Some(message) = message else {

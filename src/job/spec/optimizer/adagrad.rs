@@ -22,6 +22,7 @@ pub struct Adagrad {
 impl Section for Adagrad {
     type Message = v1::Adagrad;
     const NAME: &str = "adagrad";
+    const EDITABLE: &[&str] = &["learning_rate", "lr_decay", "epsilon", "weight_decay"];
 
     fn read(message: &v1::Adagrad, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Adagrad { learning_rate, lr_decay, initial_accumulator_value, epsilon, weight_decay } = *message;
@@ -49,10 +50,6 @@ impl Section for Adagrad {
 impl Rule for Adagrad {
     fn learning_rate(&self) -> f64 {
         self.learning_rate
-    }
-
-    fn set_learning_rate(&mut self, rate: f64) {
-        self.learning_rate = rate;
     }
 
     fn set_weight_decay(&mut self, decay: f64) {

@@ -24,6 +24,7 @@ pub struct Adam {
 impl Section for Adam {
     type Message = v1::Adam;
     const NAME: &str = "adam";
+    const EDITABLE: &[&str] = &["learning_rate", "beta1", "beta2", "epsilon", "weight_decay"];
 
     fn read(message: &v1::Adam, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Adam { learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad } = *message;
@@ -52,10 +53,6 @@ impl Section for Adam {
 impl Rule for Adam {
     fn learning_rate(&self) -> f64 {
         self.learning_rate
-    }
-
-    fn set_learning_rate(&mut self, rate: f64) {
-        self.learning_rate = rate;
     }
 
     fn set_weight_decay(&mut self, decay: f64) {

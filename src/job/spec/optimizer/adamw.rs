@@ -25,6 +25,7 @@ pub struct AdamW {
 impl Section for AdamW {
     type Message = v1::AdamW;
     const NAME: &str = "adamw";
+    const EDITABLE: &[&str] = &["learning_rate", "beta1", "beta2", "epsilon", "weight_decay"];
 
     fn read(message: &v1::AdamW, mut fields: Fields<'_>) -> Option<Self> {
         let v1::AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad } = *message;
@@ -53,10 +54,6 @@ impl Section for AdamW {
 impl Rule for AdamW {
     fn learning_rate(&self) -> f64 {
         self.learning_rate
-    }
-
-    fn set_learning_rate(&mut self, rate: f64) {
-        self.learning_rate = rate;
     }
 
     fn set_weight_decay(&mut self, decay: f64) {

@@ -20,6 +20,7 @@ pub struct Lion {
 impl Section for Lion {
     type Message = v1::Lion;
     const NAME: &str = "lion";
+    const EDITABLE: &[&str] = &["learning_rate", "beta1", "beta2", "weight_decay"];
 
     fn read(message: &v1::Lion, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Lion { learning_rate, beta1, beta2, weight_decay } = *message;
@@ -40,10 +41,6 @@ impl Section for Lion {
 impl Rule for Lion {
     fn learning_rate(&self) -> f64 {
         self.learning_rate
-    }
-
-    fn set_learning_rate(&mut self, rate: f64) {
-        self.learning_rate = rate;
     }
 
     fn set_weight_decay(&mut self, decay: f64) {

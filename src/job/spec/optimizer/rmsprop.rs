@@ -24,6 +24,7 @@ pub struct RmsProp {
 impl Section for RmsProp {
     type Message = v1::RmsProp;
     const NAME: &str = "rmsprop";
+    const EDITABLE: &[&str] = &["learning_rate", "alpha", "epsilon", "weight_decay", "momentum"];
 
     fn read(message: &v1::RmsProp, mut fields: Fields<'_>) -> Option<Self> {
         let v1::RmsProp { learning_rate, alpha, epsilon, weight_decay, momentum, centered } = *message;
@@ -52,10 +53,6 @@ impl Section for RmsProp {
 impl Rule for RmsProp {
     fn learning_rate(&self) -> f64 {
         self.learning_rate
-    }
-
-    fn set_learning_rate(&mut self, rate: f64) {
-        self.learning_rate = rate;
     }
 
     fn set_weight_decay(&mut self, decay: f64) {

@@ -44,6 +44,7 @@ impl Restarts {
 impl Section for Cosine {
     type Message = v1::Cosine;
     const NAME: &str = "cosine";
+    const EDITABLE: &[&str] = &["warmup_steps", "final_ratio", "restart_steps", "restart_growth"];
 
     fn read(message: &v1::Cosine, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Cosine { warmup_steps, final_ratio, restart_steps, restart_growth } = *message;

@@ -16,6 +16,7 @@ pub struct Exponential {
 impl Section for Exponential {
     type Message = v1::Exponential;
     const NAME: &str = "exponential";
+    const EDITABLE: &[&str] = &["warmup_steps", "factor"];
 
     fn read(message: &v1::Exponential, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Exponential { warmup_steps, factor } = *message;

@@ -16,6 +16,7 @@ pub struct Linear {
 impl Section for Linear {
     type Message = v1::Linear;
     const NAME: &str = "linear";
+    const EDITABLE: &[&str] = &["warmup_steps", "final_ratio"];
 
     fn read(message: &v1::Linear, mut fields: Fields<'_>) -> Option<Self> {
         let final_ratio = fields.ratio("final_ratio", message.final_ratio);

@@ -18,6 +18,7 @@ pub struct MultiStep {
 impl Section for MultiStep {
     type Message = v1::MultiStep;
     const NAME: &str = "multi_step";
+    const EDITABLE: &[&str] = &["warmup_steps", "at_steps", "factor"];
 
     fn read(message: &v1::MultiStep, mut fields: Fields<'_>) -> Option<Self> {
         let v1::MultiStep { warmup_steps, at_steps, factor } = message;

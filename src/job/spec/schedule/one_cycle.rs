@@ -20,6 +20,7 @@ pub struct OneCycle {
 impl Section for OneCycle {
     type Message = v1::OneCycle;
     const NAME: &str = "one_cycle";
+    const EDITABLE: &[&str] = &["rise_share", "start_ratio", "final_ratio"];
 
     fn read(message: &v1::OneCycle, mut fields: Fields<'_>) -> Option<Self> {
         let v1::OneCycle { rise_share, start_ratio, final_ratio } = *message;

@@ -101,6 +101,8 @@ impl Plateau {
 impl Section for Plateau {
     type Message = v1::Plateau;
     const NAME: &str = "plateau";
+    const EDITABLE: &[&str] =
+        &["warmup_steps", "factor", "patience_validations", "threshold", "cooldown", "least_ratio"];
 
     fn read(message: &v1::Plateau, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Plateau { warmup_steps, metric, factor, patience_validations, threshold, cooldown, least_ratio } =

@@ -18,6 +18,7 @@ pub struct Polynomial {
 impl Section for Polynomial {
     type Message = v1::Polynomial;
     const NAME: &str = "polynomial";
+    const EDITABLE: &[&str] = &["warmup_steps", "power", "final_ratio"];
 
     fn read(message: &v1::Polynomial, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Polynomial { warmup_steps, power, final_ratio } = *message;

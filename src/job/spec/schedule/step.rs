@@ -18,6 +18,7 @@ pub struct Step {
 impl Section for Step {
     type Message = v1::StepSchedule;
     const NAME: &str = "step";
+    const EDITABLE: &[&str] = &["warmup_steps", "every_steps", "factor"];
 
     fn read(message: &v1::StepSchedule, mut fields: Fields<'_>) -> Option<Self> {
         let v1::StepSchedule { warmup_steps, every_steps, factor } = *message;
