@@ -57,11 +57,20 @@ struct Group {
     method: Box<dyn Method>,
 }
 
+/// The parameters of a group of the spec, or of none.
+#[derive(Default)]
+struct Members {
+    group: Option<usize>,
+    named: Vec<(String, Tensor)>,
+    /// Their places among those that are trained.
+    places: Vec<usize>,
+}
+
 impl Optimizer {
     /// The optimizer of a spec for these parameters. Those that the spec freezes want no gradient
     /// from here on.
     pub(crate) fn new(settings: &Settings, parameters: &Parameters) -> Result<Self> {
-        let mut shares: Vec<(Option<usize>, Vec<(String, Tensor)>, Vec<usize>)> = Vec::new();
+        let mut members: Vec<Members> = Vec::new();
         let mut trained = Vec::new();
         for (name, tensor) in parameters.named() {
             let group = match settings.groups.share(name) {
@@ -72,25 +81,21 @@ impl Optimizer {
                     continue;
                 }
             };
-            let share = match shares.iter().position(|(known, ..)| *known == group) {
-                Some(share) => share,
-                None => {
-                    shares.push((group, Vec::new(), Vec::new()));
-                    shares.len() - 1
-                }
-            };
-            let (_, named, places) = &mut shares[share];
-            named.push((name.to_owned(), tensor.shallow_clone()));
-            places.push(trained.len());
+            let place = members.iter().position(|known| known.group == group).unwrap_or_else(|| {
+                members.push(Members { group, ..Members::default() });
+                members.len() - 1
+            });
+            members[place].named.push((name.to_owned(), tensor.shallow_clone()));
+            members[place].places.push(trained.len());
             trained.push(tensor.shallow_clone());
         }
-        let group = |(group, named, places): (Option<usize>, Vec<(String, Tensor)>, _)| {
+        let group = |Members { group, named, places }| {
             let rate_scale = group.map_or(1.0, |place| settings.groups.groups[place].rate_scale);
             let parameters = Parameters::of(named.into_iter());
             let method = build(&settings.of_group(group), &parameters)?;
             Ok(Group { places, weights: parameters.into_tensors(), rate_scale, method })
         };
-        let groups = shares.into_iter().map(group).collect::<Result<_>>()?;
+        let groups = members.into_iter().map(group).collect::<Result<_>>()?;
         let device = parameters.tensors().first().map_or(Device::Cpu, Tensor::device);
         let count = Tensor::f_zeros([], (Kind::Float, device))?;
         Ok(Self { trained, groups, counter: settings.counter(), count })

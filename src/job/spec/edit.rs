@@ -288,7 +288,7 @@ mod tests {
             let value = json::to_value(&spec.to_proto(), true).unwrap();
             let paths = spec.editable().into_iter().chain(FREE.map(str::to_owned));
             let at = |path: &str| {
-                let path = format!("/{}", path.replace('.', "/").replace('[', "/").replace(']', ""));
+                let path = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
                 value.pointer(&path).cloned()
             };
             // Those of a choice that the job has not made are absent.

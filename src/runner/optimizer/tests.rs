@@ -180,7 +180,11 @@ fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
         assert_ne!(parameters.at(0).detach(), weight, "{settings:?}");
         assert_eq!(parameters.at(1).detach(), bias, "{settings:?}");
         let mut kept = 0;
-        optimizer.save(&mut |_, _| Ok(kept += 1)).unwrap();
+        let mut count = |_: &str, _: &Tensor| {
+            kept += 1;
+            Ok(())
+        };
+        optimizer.save(&mut count).unwrap();
         assert_eq!(kept, 2 * settings.slots().len() + usize::from(settings.counter().is_some()), "{settings:?}");
     }
 }
