@@ -27,7 +27,7 @@ use crate::job::retention::Checkpoints;
 use crate::job::retry::Retry;
 use crate::proto::v1;
 pub use data::Data;
-pub use edit::{edits_in_order, merged};
+pub use edit::merged;
 pub use fit::{DataFacts, Demands, Fitted, Network};
 pub use labels::judge_labels;
 pub use loss::Loss;

@@ -41,7 +41,7 @@ const OTHERS: [(&str, &str); 11] = [
 ];
 
 /// All edits as fields, in the order in which they are made.
-pub fn edits_in_order(spec: &Spec, edits: &v1::JobEdits) -> Vec<FieldEdit> {
+fn edits_in_order(spec: &Spec, edits: &v1::JobEdits) -> Vec<FieldEdit> {
     let v1::JobEdits { length, learning_rate, batch_size, set } = edits;
     let edit = |path: String, value: String| FieldEdit { path, value };
     let length = length.map(|length| match length {
