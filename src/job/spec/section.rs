@@ -11,7 +11,8 @@ pub trait Section: Sized {
     type Message;
     /// Its name in a spec.
     const NAME: &str;
-    /// Its fields that may change when a job goes on: nothing that a checkpoint holds depends on them.
+    /// Its fields that may change when a job goes on: nothing that a checkpoint holds depends on
+    /// them.
     const EDITABLE: &[&str] = &[];
 
     /// Reads a message, defaults filled in; None where it is wrong, which is told.

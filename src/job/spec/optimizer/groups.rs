@@ -29,7 +29,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Its fields that may change when a job goes on. What the optimizer keeps does not depend on them.
+    /// Its fields that may change when a job goes on: the state of the optimizer does not depend on
+    /// them.
     pub(super) const EDITABLE: [&str; 2] = ["rate_scale", "weight_decay"];
 }
 
