@@ -45,7 +45,7 @@ use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::length::Place;
 use crate::job::probe::ProbeReport;
-use crate::job::{Job, JobId, Spec, State};
+use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::mirror::Roots;
@@ -326,7 +326,7 @@ impl Manager {
         let begins_anew = from_scratch || self.get(&id).await?.job.course.begins_anew;
         let place = if begins_anew { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
-            let mut spec = Spec::clone(&self.get(&id).await?.job.spec).edited(edits);
+            let mut spec = self.get(&id).await?.job.spec.edited(edits).map_err(JobError::Invalid)?;
             // The job has a copy of what it began with; the source may be gone.
             spec.warm_start = None;
             admission::judge_edited(&self.admit(&spec.to_proto()).await?, place)?;

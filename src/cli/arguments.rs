@@ -204,6 +204,10 @@ pub(super) struct ResumeArguments {
     /// Go on with this many examples a step
     #[arg(long)]
     pub(super) batch_size: Option<u32>,
+    /// Go on with another value of a field of the spec, such as schedule.cosine.final_ratio=0.1;
+    /// null for its default
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
     /// Begin anew and remove the job's checkpoints, damaged or not
     #[arg(long)]
     pub(super) from_scratch: bool,

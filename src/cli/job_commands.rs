@@ -219,10 +219,27 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
         };
         facts.push(("copy", format!("{}: {state}", copy.folder)));
     }
+    if let Some(edits) = &job.edits {
+        facts.push(("edits", describe_edits(edits)));
+    }
     facts.push(("folder", job.directory.clone()));
     let spec = job.spec.as_ref().and_then(|spec| json::to_value(spec, false).ok());
     facts.push(("spec", spec.and_then(|spec| serde_json::to_string_pretty(&spec).ok()).unwrap_or_default()));
     table::facts(&facts)
+}
+
+/// The edits of all resumes, each on a line. Those of earlier versions are not in `set`.
+fn describe_edits(edits: &v1::JobEdits) -> String {
+    let v1::JobEdits { length, learning_rate, batch_size, set } = edits;
+    let length = length.map(|length| match length {
+        v1::job_edits::Length::Epochs(epochs) => format!("epochs = {epochs}"),
+        v1::job_edits::Length::MaxSteps(steps) => format!("max_steps = {steps}"),
+    });
+    let rate = learning_rate.map(|rate| format!("learning_rate = {rate}"));
+    let batch_size = batch_size.map(|size| format!("batch_size = {size}"));
+    let set =
+        set.iter().map(|v1::FieldEdit { path, value }| format!("{} = {}", shown_in_line(path), shown_in_line(value)));
+    length.into_iter().chain(rate).chain(batch_size).chain(set).collect::<Vec<_>>().join("\n")
 }
 
 /// The parameters of a model, layer by layer.
@@ -262,9 +279,10 @@ pub(super) async fn pause(connection: Connection, output: Output, job: &str) -> 
 }
 
 pub(super) async fn resume(connection: Connection, output: Output, arguments: ResumeArguments) -> Done {
-    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size, from_scratch } = arguments;
+    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size, set, from_scratch } = arguments;
+    let set = set.iter().map(|set| spec_file::edit(set).map_err(Failure::Mistake)).collect::<Result<_, _>>()?;
     let length = epochs.map(v1::job_edits::Length::Epochs).or(max_steps.map(v1::job_edits::Length::MaxSteps));
-    let edits = Some(v1::JobEdits { length, learning_rate, batch_size });
+    let edits = Some(v1::JobEdits { length, learning_rate, batch_size, set });
     let request = v1::ResumeJobRequest { name: name(&job), edits, from_scratch };
     let job = connection.jobs().resume_job(request).await?.into_inner();
     output.print(&job, |job| {

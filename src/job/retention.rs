@@ -92,6 +92,14 @@ impl Quantity {
         }
     }
 
+    /// Which values are better; None where none is.
+    pub fn better(self) -> Option<Better> {
+        match self {
+            Self::Loss => Some(Better::Lower),
+            Self::Metric(metric) => metric.better(),
+        }
+    }
+
     /// Whether a value is better than another. NaN is worse than every number.
     pub fn is_better(self, value: f64, than: f64) -> bool {
         self.improves(value, than, 0.0)
@@ -99,11 +107,7 @@ impl Quantity {
 
     /// Whether a value is better than another by more than so much.
     pub fn improves(self, value: f64, than: f64, by: f64) -> bool {
-        let better = match self {
-            Self::Loss => Some(Better::Lower),
-            Self::Metric(metric) => metric.better(),
-        };
-        match better {
+        match self.better() {
             _ if than.is_nan() => !value.is_nan(),
             Some(Better::Higher) => value > than + by,
             Some(Better::Lower) => value < than - by,

@@ -46,6 +46,7 @@ pub use read::{Reading, read};
 pub use recipe::{EarlyStopping, OnDivergence, Precision, Recipe};
 pub use resources::{Device, Resources};
 pub use schedule::Schedule;
+pub use training::Clip;
 use training::Training;
 pub use warm_start::{WarmSource, WarmStart};
 pub use weights::{RESTORES, SCALER_NUMBERS, SKIPS, SUM_LOSS, average_name, hidden_name, judge_state, judge_weights};
@@ -80,8 +81,8 @@ pub struct Spec {
     pub optimizer: Optimizer,
     /// How the learning rate changes.
     pub schedule: Schedule,
-    /// The longest that all gradients taken as one vector may be.
-    pub gradient_clip_norm: Option<f64>,
+    /// The limit of gradients.
+    pub clip: Option<Clip>,
     /// The way of training besides.
     pub recipe: Recipe,
     /// When checkpoints are saved, and how many are kept.
@@ -121,7 +122,7 @@ impl Spec {
             length: Some(self.length),
             batch_size: self.batch_size,
             validation_batch_size: self.validation_batch_size,
-            gradient_clip_norm: self.gradient_clip_norm,
+            clip: self.clip,
             init_seed: self.init_seed,
             recipe: self.recipe,
         };
@@ -154,13 +155,5 @@ impl Spec {
         };
         self.mode.write(&mut message);
         message
-    }
-
-    /// The learning rate of a step, counted from 0, in a job of that many.
-    pub fn learning_rate(&self, step: u64, total_steps: u64) -> f64 {
-        match &self.mode {
-            Mode::Train => self.optimizer.learning_rate() * self.schedule.at(step, total_steps),
-            Mode::LrRange(range) => range.rate(step),
-        }
     }
 }

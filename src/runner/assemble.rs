@@ -21,6 +21,7 @@ use crate::model::{Beginning, Mode};
 use crate::optimizer::Optimizer;
 use crate::precision::{Precision, Scaler};
 use crate::probe::libtorch_version;
+use crate::schedule::Schedule;
 use crate::stateful::Hidden;
 use crate::sums::Sums;
 use crate::train::Training;
@@ -87,6 +88,7 @@ pub(crate) fn assemble(
             Purpose::Train => None,
             Purpose::LrRange(range) => Some(LrRange::new(range)),
         },
+        schedule: Schedule::new(&spec.schedule)?,
         hidden: Hidden(network.hidden()),
         network,
         plan,

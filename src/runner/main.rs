@@ -31,6 +31,7 @@ mod probe;
 mod pulse;
 mod report;
 mod run;
+mod schedule;
 mod script;
 mod seed;
 mod stateful;

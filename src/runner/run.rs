@@ -142,7 +142,12 @@ fn train(
     let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
     let spec = Spec::stored(&message).map_err(|what| Failure::new(JobEndReason::Internal, what))?;
     let spec = match &order.edits {
-        Some(edits) => spec.edited(edits),
+        Some(edits) => {
+            let edited = spec.edited(edits);
+            edited.map_err(|wrong| {
+                Failure::new(JobEndReason::Internal, format!("the order has edits that are wrong: {wrong}"))
+            })?
+        }
         None => spec,
     };
     if loaded.is_none() && spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {

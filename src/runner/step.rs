@@ -1,13 +1,13 @@
 //! A training step: from a batch to gradients, and from these to new weights.
 
 use tch::{Reduction, TchError, Tensor};
-use torchd::job::spec::OnDivergence;
+use torchd::job::spec::{Clip, OnDivergence};
 
 use crate::failure::Result;
 use crate::feed::Batch;
 use crate::loss::Pair;
 use crate::model::{Mode, Outputs};
-use crate::optimizer::{clip, gradient_norm};
+use crate::optimizer::{clip_norm, clip_value, gradient_norm};
 use crate::seed::{Stream, derive};
 use crate::train::Training;
 
@@ -37,9 +37,9 @@ impl Training {
         tch::manual_seed(derive(self.spec.seed, Stream::Step(self.place.step)) as i64);
         let Computed { loss, compared, mut gradients } = self.gradients(batch)?;
         let is_finite = self.scaler.as_mut().map(|scaler| scaler.unscale(&gradients)).transpose()?;
-        let longest = self.spec.gradient_clip_norm;
+        let clips = self.spec.clip;
         let skips = self.spec.recipe.on_divergence == OnDivergence::SkipStep;
-        let wants = want_norm || longest.is_some() || skips;
+        let wants = want_norm || skips || matches!(clips, Some(Clip::Norm(_)));
         let norm = if wants { Some(gradient_norm(&gradients)?) } else { None };
         let told = norm.as_ref().filter(|_| want_norm || skips).map(f64::try_from).transpose()?;
         let is_bad = is_finite == Some(false)
@@ -51,8 +51,10 @@ impl Training {
         if is_bad {
             return Ok(Stepped::Skipped);
         }
-        if let (Some(norm), Some(longest)) = (&norm, longest) {
-            clip(&mut gradients, norm, longest)?;
+        match (clips, &norm) {
+            (Some(Clip::Norm(longest)), Some(norm)) => clip_norm(&mut gradients, norm, longest)?,
+            (Some(Clip::Value(largest)), _) => clip_value(&mut gradients, largest)?,
+            (Some(Clip::Norm(_)), None) | (None, _) => {}
         }
         self.optimizer.step(&gradients, rate)?;
         if let Some(average) = &mut self.average {

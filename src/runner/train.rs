@@ -26,6 +26,7 @@ use crate::model::{Mode, Network};
 use crate::optimizer::Optimizer;
 use crate::precision::{Precision, Scaler};
 use crate::report::Report;
+use crate::schedule::Schedule;
 use crate::seed::shuffled;
 use crate::stateful::{Hidden, Stateful, Tensors};
 use crate::step::Stepped;
@@ -63,6 +64,7 @@ pub(crate) struct Training {
     pub(crate) restores: Option<Restores>,
     /// The losses of a job that looks for a learning rate.
     pub(crate) lr_range: Option<LrRange>,
+    pub(crate) schedule: Schedule,
     /// How far training is.
     pub(crate) place: Place,
     /// An epoch, or a part of the last, is over, and its validation pass is not.
@@ -237,18 +239,22 @@ impl Training {
         saver.save(request)
     }
 
-    /// The parts that the state of a checkpoint holds.
-    pub(crate) fn state(&self) -> [&dyn Stateful; 9] {
-        let Self { optimizer, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range, .. } = self;
-        [optimizer, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range]
+    /// The parts that a checkpoint holds besides the weights.
+    pub(crate) fn state(&self) -> [&dyn Stateful; 10] {
+        let Self {
+            optimizer, schedule, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range, ..
+        } = self;
+        [optimizer, schedule, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range]
     }
 
     /// Goes on from a checkpoint.
     pub(crate) fn restore(&mut self, loaded: checkpoint::Loaded) -> Result<()> {
         let checkpoint::Loaded { manifest, weights, state } = loaded;
-        let Self { optimizer, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range, .. } = self;
-        let mut parts: [&mut dyn Stateful; 9] =
-            [optimizer, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range];
+        let Self {
+            optimizer, schedule, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range, ..
+        } = self;
+        let mut parts: [&mut dyn Stateful; 10] =
+            [optimizer, schedule, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range];
         let taken = take_up(&mut [self.network.as_mut()], Tensors::new(weights, 0))
             .and_then(|()| take_up(&mut parts, Tensors::new(state, manifest.summed_examples)));
         taken.map_err(|what| Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: {what}")))?;
@@ -269,7 +275,11 @@ impl Training {
     /// The learning rate of a step, counted from 0.
     pub(crate) fn learning_rate(&self, step: u64) -> f64 {
         let share = self.restores.as_ref().map_or(1.0, Restores::rate_share);
-        self.spec.learning_rate(step, self.plan.total_steps) * share
+        let rate = match &self.spec.mode {
+            Purpose::Train => self.spec.optimizer.learning_rate() * self.schedule.at(step, self.plan.total_steps),
+            Purpose::LrRange(range) => range.rate(step),
+        };
+        rate * share
     }
 
     /// The examples in the order of an epoch.
@@ -315,9 +325,9 @@ impl Training {
 
     /// The reason why a job that looks for a learning rate ends after this step, in words.
     fn lr_range_ends(&mut self) -> Result<Option<String>> {
+        let (step, rate) = (self.place.step, self.learning_rate(self.place.step - 1));
         let Some(range) = &mut self.lr_range else { return Ok(None) };
-        let (loss, step) = (self.sums.mean_loss()?, self.place.step);
-        let rate = self.spec.learning_rate(step - 1, self.plan.total_steps);
+        let loss = self.sums.mean_loss()?;
         Ok((!range.goes_on(loss))
             .then(|| format!("ended at step {step}: the loss was {loss} at a learning rate of {rate:.2e}")))
     }
@@ -379,6 +389,7 @@ impl Training {
             is_best = self.spec.recipe.restores_best && self.is_best(&metrics, saver, report)?;
             tracing::info!(step, "epoch {epoch}/{of}: {}", told.join(", "));
             self.write(&matrices)?;
+            self.schedule.hear(&metrics, step, self.spec.optimizer.learning_rate())?;
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");
         }

@@ -116,7 +116,7 @@ impl Demands {
             self.judge_counts(train.facts, validation.facts, wrong);
         }
         if let Some(train) = train {
-            self.judge_best(train.facts, wrong);
+            self.judge_quantities(train.facts, wrong);
             self.judge_length(train.facts, wrong);
         }
         let network = train.and_then(|train| self.network(train.facts));
@@ -236,14 +236,18 @@ impl Demands {
         }
     }
 
-    /// The best weights are told apart by a metric that the job has, or its model.
-    fn judge_best(&self, train: &Facts, wrong: &mut Violations) {
+    /// What is watched over the validation set is a metric that the job has, or its model.
+    fn judge_quantities(&self, train: &Facts, wrong: &mut Violations) {
         let Some(Aim { metrics, .. }) = self.aim(train) else { return };
-        for (field, by) in [
-            ("checkpoint.keep_best.metric", self.checkpoints.keep_best.and_then(|best| best.by)),
-            ("training.early_stopping.metric", self.recipe.early_stopping.and_then(|stopping| stopping.by)),
+        let best = self.checkpoints.keep_best.and_then(|best| best.by);
+        let stopping = self.recipe.early_stopping.and_then(|stopping| stopping.by);
+        let plateau = self.schedule.as_ref().and_then(|schedule| schedule.plateau()).map(|plateau| plateau.metric);
+        for (field, quantity) in [
+            ("checkpoint.keep_best.metric", best),
+            ("training.early_stopping.metric", stopping),
+            ("schedule.plateau.metric", plateau),
         ] {
-            let Some(Quantity::Metric(metric)) = by else { continue };
+            let Some(Quantity::Metric(metric)) = quantity else { continue };
             if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| *own != metric.name()) {
                 wrong.add(field, format!("is {:?}, which is no metric of the job", metric.name()));
             }

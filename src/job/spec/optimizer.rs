@@ -1,15 +1,23 @@
 //! The optimizers: each is a file in `optimizer/`, one in `src/runner/optimizer/`, and a line in
 //! each registry.
 
+mod adagrad;
+mod adam;
 mod adamw;
 mod groups;
+mod lion;
+mod rmsprop;
 mod sgd;
 
 use super::section::{Fields, registry};
 use crate::job::Violations;
 use crate::proto::v1::{self, optimizer::Kind};
+pub use adagrad::Adagrad;
+pub use adam::Adam;
 pub use adamw::AdamW;
 pub use groups::{Group, Groups, Share};
+pub use lion::Lion;
+pub use rmsprop::RmsProp;
 pub use sgd::Sgd;
 
 registry! {
@@ -19,6 +27,14 @@ registry! {
         Sgd(Sgd),
         /// Adam with decoupled weight decay.
         Adamw(AdamW),
+        /// Adam with the weight decay in the gradient.
+        Adam(Adam),
+        /// Steps divided by the root of a moving mean of squared gradients.
+        Rmsprop(RmsProp),
+        /// Steps divided by the root of the sum of squared gradients.
+        Adagrad(Adagrad),
+        /// Steps by the sign of a moving mean of gradients.
+        Lion(Lion),
     }
 }
 
@@ -27,10 +43,7 @@ pub trait Rule {
     /// The learning rate, before the schedule.
     fn learning_rate(&self) -> f64;
 
-    /// Changes the learning rate. Whether it is right is judged as that of a new job.
-    fn set_learning_rate(&mut self, rate: f64);
-
-    /// Changes the weight decay, likewise.
+    /// Changes the weight decay. Whether it is right is judged as that of a new job.
     fn set_weight_decay(&mut self, decay: f64);
 
     /// The tensors that it keeps of each parameter, of its shape: the first word of their names in
@@ -65,12 +78,6 @@ impl std::ops::Deref for Optimizer {
     }
 }
 
-impl std::ops::DerefMut for Optimizer {
-    fn deref_mut(&mut self) -> &mut Method {
-        &mut self.method
-    }
-}
-
 impl From<Method> for Optimizer {
     fn from(method: Method) -> Self {
         Self { method, groups: Groups::default() }
@@ -90,6 +97,15 @@ impl Optimizer {
     pub(super) fn to_proto(&self) -> v1::Optimizer {
         let (freeze, groups) = self.groups.to_proto();
         v1::Optimizer { kind: Some(self.method.to_kind()), freeze, groups }
+    }
+
+    /// The fields that may change when a job goes on, as paths.
+    pub(super) fn editable(&self) -> Vec<String> {
+        let own = self.method.editable().iter().map(|field| format!("optimizer.{}.{field}", self.name()));
+        let count = self.groups.groups.len();
+        let groups =
+            (0..count).flat_map(|group| Group::EDITABLE.map(|field| format!("optimizer.groups[{group}].{field}")));
+        own.chain(groups).collect()
     }
 
     /// The method with the numbers of a group of parameters; None for those of no group.

@@ -53,7 +53,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let loss = Loss::read(message.loss.as_ref(), &mut wrong);
     let lacks_validation = message.data.is_some() && !has_validation;
     let metrics = Metric::read(&message.metrics, lacks_validation, &mut wrong);
-    let schedule = Schedule::read(message.schedule.as_ref(), &mut wrong);
+    let schedule = Schedule::read(message.schedule.as_ref(), has_validation, &mut wrong);
     let mut checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
     let retry = Retry::read(message.retry.as_ref(), &mut wrong);
     if !PRIORITIES.contains(&message.priority) {
@@ -76,7 +76,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     judge_labels(&message.labels, &mut wrong);
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     judge_name(&message.display_name, &mut wrong);
-    let Training { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed, recipe } = training;
+    let Training { length, batch_size, validation_batch_size, clip, init_seed, recipe } = training;
     let (length, recipe, data, schedule) = match mode {
         Mode::Train => (length, recipe, data, schedule),
         // It goes through rates: neither a schedule nor a validation pass has a meaning.
@@ -84,7 +84,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
             checkpoints.keep_best = None;
             let recipe = Recipe { early_stopping: None, restores_best: false, ema_decay: None, ..recipe };
             let data = data.map(|data| Data { validation: None, ..data });
-            (Some(Length::Steps(range.steps.into())), recipe, data, Schedule::read(None, &mut wrong))
+            (Some(Length::Steps(range.steps.into())), recipe, data, Schedule::read(None, false, &mut wrong))
         }
     };
     if recipe.restores_best {
@@ -136,7 +136,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         metrics,
         optimizer,
         schedule,
-        gradient_clip_norm,
+        clip,
         recipe,
         checkpoints,
         scalar_every_steps: scalar_every_steps.unwrap_or(10),

@@ -3,6 +3,7 @@
 
 use super::metric::{Sum, own_sums};
 use super::optimizer::slot_name;
+use super::schedule::Standing;
 use super::{EarlyStopping, LrRange, Metric, Mode, Network, OnDivergence, Precision, Spec, Weight};
 use crate::exported::summary::Role;
 use crate::tensor_file::matching::{Mistake, Needed, Rules, fit};
@@ -40,8 +41,9 @@ pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> R
 }
 
 /// Whether a file holds what training needs besides the weights, and nothing else: the sums behind
-/// the next scalars, buffers that are no weights, and the state of the optimizer, for all
-/// parameters or, before its first step, for none. `own_metrics` are those that the model gives.
+/// the next scalars, buffers that are no weights, where the schedule stands, and the state of the
+/// optimizer, for all parameters or, before its first step, for none. `own_metrics` are those that
+/// the model gives.
 ///
 /// # Errors
 /// All that does not fit.
@@ -52,7 +54,7 @@ pub fn judge_state(
     own_metrics: &[String],
     found: &TensorFile,
 ) -> Result<(), Vec<Mistake>> {
-    let (weights, Spec { optimizer, recipe, mode, .. }) = (&network.weights, spec);
+    let (weights, Spec { optimizer, schedule, recipe, mode, .. }) = (&network.weights, spec);
     let mut needed = vec![number(SUM_LOSS, Dtype::F64, false)];
     let sums = |answer| metrics.iter().flat_map(move |metric| metric.sums(answer));
     needed.extend(network.answer.into_iter().flat_map(sums).map(|Sum { name, count, can_be_absent }| Needed {
@@ -63,6 +65,8 @@ pub fn judge_state(
     needed.extend(own_sums.map(|sum| number(&sum, Dtype::F64, false)));
     let hidden = weights.iter().filter(|told| told.role == Role::Hidden && told.same_as.is_none());
     needed.extend(hidden.map(|told| need(&hidden_name(&told.name), told)));
+    let standing = schedule.plateau().map_or(&[][..], |_| &Standing::NAMES);
+    needed.extend(standing.iter().map(|name| number(name, Dtype::F64, false)));
     let trained: Vec<_> = optimizer.groups.trained(weights).collect();
     let slots = optimizer.slots().iter().flat_map(|slot| trained.iter().map(move |told| (slot, *told)));
     let has_slots = slots.clone().any(|(slot, told)| found.tensor(&slot_name(slot, &told.name)).is_some());

@@ -157,6 +157,43 @@ const ROWS: &[Row] = &[
         data: Data::Classes,
     },
     Row {
+        section: "optimizer",
+        name: "adamw",
+        spec: r#"MLP, "optimizer": {"adamw": {"amsgrad": true}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "optimizer",
+        name: "adam",
+        spec: r#"MLP, "optimizer": {"adam": {"weight_decay": 0.1}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "optimizer",
+        name: "adam",
+        spec: r#"MLP, "optimizer": {"adam": {"amsgrad": true}}"#,
+        data: Data::Classes,
+    },
+    Row { section: "optimizer", name: "rmsprop", spec: r#"MLP, "optimizer": {"rmsprop": {}}"#, data: Data::Classes },
+    Row {
+        section: "optimizer",
+        name: "rmsprop",
+        spec: r#"MLP, "optimizer": {"rmsprop": {"weight_decay": 0.1, "momentum": 0.9, "centered": true}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "optimizer",
+        name: "adagrad",
+        spec: r#"MLP, "optimizer": {"adagrad": {"lr_decay": 0.1, "initial_accumulator_value": 0.1}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "optimizer",
+        name: "lion",
+        spec: r#"MLP, "optimizer": {"lion": {"weight_decay": 0.1}, "freeze": ["0.*"]}"#,
+        data: Data::Classes,
+    },
+    Row {
         section: "schedule",
         name: "constant",
         spec: r#"MLP, SGD, "schedule": {"constant": {"warmup_steps": 3}}"#,
@@ -166,6 +203,55 @@ const ROWS: &[Row] = &[
         section: "schedule",
         name: "cosine",
         spec: r#"MLP, SGD, "schedule": {"cosine": {"warmup_steps": 2, "final_ratio": 0.1}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "cosine",
+        spec: r#"MLP, SGD, "schedule": {"cosine": {"warmup_steps": 1, "restart_steps": 2, "restart_growth": 2}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "step",
+        spec: r#"MLP, SGD, "schedule": {"step": {"warmup_steps": 1, "every_steps": 2}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "multi_step",
+        spec: r#"MLP, SGD, "schedule": {"multi_step": {"at_steps": [1, 4]}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "exponential",
+        spec: r#"MLP, SGD, "schedule": {"exponential": {"factor": 0.9}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "polynomial",
+        spec: r#"MLP, SGD, "schedule": {"polynomial": {"power": 2, "final_ratio": 0.1}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "linear",
+        spec: r#"MLP, SGD, "schedule": {"linear": {"warmup_steps": 2}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "schedule",
+        name: "one_cycle",
+        spec: r#"MLP, SGD, "schedule": {"one_cycle": {}}"#,
+        data: Data::Classes,
+    },
+    // It falls with each validation pass but the first, and those after a fall.
+    Row {
+        section: "schedule",
+        name: "plateau",
+        spec: r#"MLP, SGD, "schedule": {"plateau": {"patience_validations": 0, "threshold": 1, "cooldown": 1}}"#,
         data: Data::Classes,
     },
     Row {
@@ -428,9 +514,20 @@ fn step(training: &mut Training) {
     let end = count.min(start + u64::from(training.spec.batch_size));
     let batch = training.train.batch(&order[start as usize..end as usize]).unwrap();
     training.train_step(&batch, false).unwrap();
+    judge(training);
     if training.place.examples == count {
         training.place = Place { epoch: training.place.epoch + 1, examples: 0, ..training.place };
     }
+}
+
+/// A validation pass after each step, where there is a validation set.
+fn judge(training: &mut Training) {
+    let Some(mut feed) = training.validation.take() else { return };
+    let validated = training.validate(&mut feed, || Ok(true)).unwrap().unwrap();
+    training.validation = Some(feed);
+    let values = [("loss/validation".to_owned(), validated.loss)].into();
+    let rate = training.spec.optimizer.learning_rate();
+    training.schedule.hear(&values, training.place.step, rate).unwrap();
 }
 
 fn weights(training: &Training) -> BTreeMap<String, Tensor> {

@@ -28,6 +28,12 @@ pub struct Group {
     pub weight_decay: Option<f64>,
 }
 
+impl Group {
+    /// Its fields that may change when a job goes on: the state of the optimizer does not depend on
+    /// them.
+    pub(super) const EDITABLE: [&str; 2] = ["rate_scale", "weight_decay"];
+}
+
 /// The lot of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
