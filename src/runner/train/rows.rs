@@ -61,7 +61,7 @@ const ROWS: &[Row] = &[
     Row {
         section: "model",
         name: "resnet",
-        spec: r#""model": {"resnet": {"depth": 18, "stem": "small"}}, SGD"#,
+        spec: r#""model": {"resnet": {"depth": 18, "stem": "STEM_SMALL"}}, SGD"#,
         data: Data::Pictures,
     },
     Row {
@@ -95,7 +95,7 @@ const ROWS: &[Row] = &[
         name: "sequential",
         spec: r#""model": {"sequential": {"layers": [
             {"embedding": {"num_embeddings": 11, "embedding_dim": 8}},
-            {"transformer_encoder_layer": {"nhead": 2, "dim_feedforward": 12, "dropout": 0.25, "activation": "gelu", "norm_first": true}},
+            {"transformer_encoder_layer": {"nhead": 2, "dim_feedforward": 12, "dropout": 0.25, "activation": "ACTIVATION_GELU", "norm_first": true}},
             {"transformer_encoder_layer": {"nhead": 4, "dim_feedforward": 12}}, {"gelu": {"approximate": "tanh"}},
             {"conv1d": {"out_channels": 4, "kernel_size": 3, "dilation": 2}}, {"max_pool1d": {"kernel_size": 2}},
             {"flatten": {}}, {"dropout": {"p": 0.25}}, {"linear": {}}
