@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use torchd::proto::{json as mapping, v1};
+use torchd::proto::{json as mapping, text, v1};
 
 use super::daemon::{Daemon, Setup};
 use super::spec;
@@ -302,4 +302,14 @@ async fn a_network_of_layers_is_trained_and_told_with_the_names_of_pytorch() {
     spec.warm_start = Some(v1::WarmStart { source: Some(source), ..v1::WarmStart::default() });
     let again = daemon.create(spec).await;
     assert_eq!(daemon.watch_to_end(&again.name).await.state(), v1::JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn the_network_of_the_readme_is_taken() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let section = readme.split("## Networks without Python\n").nth(1).unwrap();
+    let example = section.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let spec = text::message::<v1::JobSpec>(&[text::to_table(example, false).unwrap()]).unwrap();
+    let daemon = Daemon::start();
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec) }).await.unwrap();
 }
