@@ -203,6 +203,8 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
             let again = saved(&broken);
             assert_eq!(again.weights, end.weights, "{what} from step {at}");
             assert_eq!(again.state, end.state, "{what} from step {at}");
+            // Buffers count in evaluation, and only there.
+            assert_eq!(result(&broken), result(&unbroken), "{what} from step {at}");
         }
     }
 }
@@ -298,6 +300,17 @@ fn step(training: &mut Training) {
 
 fn weights(training: &Training) -> BTreeMap<String, Tensor> {
     saved(training).weights
+}
+
+/// Every tensor of the network, by every name.
+fn result(training: &Training) -> BTreeMap<String, Tensor> {
+    let mut tensors = BTreeMap::new();
+    let mut put = |name: &str, tensor: &Tensor| {
+        tensors.insert(name.to_owned(), tensor.detach().copy());
+        Ok(())
+    };
+    training.network.result(&mut put).unwrap();
+    tensors
 }
 
 /// A checkpoint of this place, by way of the bytes of its files.
