@@ -111,14 +111,14 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_with_its_path() {
-        let text = "sed = 1\n[training]\nepochs = 1\nmax_steps = 2\nbatch_size = -4\n[resources]\ndevice = 'gpu'\n[model]\nresnet = {}\n";
+        let text = "sed = 1\n[training]\nepochs = 1\nmax_steps = 2\nbatch_size = -4\n[resources]\ndevice = 'gpu'\n[model]\nwavelets = {}\n";
         let mistakes = spec(text, ".toml", &["optimizer.adan.beta=1", "nonsense"]).unwrap_err();
         let expected = [
             "sed: no such field; did you mean seed?",
             "training.max_steps: training has epochs already",
             "training.batch_size: is -4, a whole number from 0",
             "resources.device: is \"gpu\", auto or cpu or cuda is needed",
-            "model.resnet: no such field; there are mnist_cnn, mlp",
+            "model.wavelets: no such field; there are mnist_cnn, mlp",
             "optimizer.adan: no such field; did you mean adam?",
             "--set nonsense: KEY=VALUE is needed",
         ];

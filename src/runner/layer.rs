@@ -20,6 +20,7 @@ use torchd::job::spec::layer::Layer;
 use crate::failure::Result;
 use crate::model::Mode;
 pub(crate) use attention::{Attention, heads_of};
+pub(crate) use normalization::layer_norm;
 
 /// The computation of a layer.
 pub(crate) trait Forward {

@@ -20,6 +20,7 @@ mod earlier;
 mod endurance;
 mod exported;
 mod exported_bad;
+mod families;
 mod first_job;
 mod full_disk;
 mod gpu_jobs;

@@ -120,6 +120,11 @@ impl Demands {
             self.judge_length(train.facts, wrong);
         }
         let network = train.and_then(|train| self.network(train.facts));
+        if let (Some(model), Some(network)) = (&self.model, &network)
+            && !network.weights.iter().any(Weight::is_learned)
+        {
+            wrong.add(format!("model.{}", model.name()), "has no parameters, so that nothing is trained");
+        }
         if let (Some(optimizer), Some(network)) = (&self.optimizer, network) {
             optimizer.groups.judge(&network.weights, wrong);
         }

@@ -207,10 +207,14 @@ fn size(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-/// The number of places of a window of that size along a line; None where it is longer than the
-/// line. Windows, strides and paddings come from 32 bits.
-fn places(line: u64, window: u64, stride: u32, padding: u32, dilation: u32) -> Option<u64> {
-    let reach = (window.saturating_sub(1)).saturating_mul(dilation.into()) + 1;
-    let room = line.saturating_add(2 * u64::from(padding)).checked_sub(reach)?;
-    Some(room / u64::from(stride.max(1)) + 1)
+/// The number of places of a window along a line.
+///
+/// # Errors
+/// The window is longer than the line.
+fn places(line: u64, window: u32, stride: u32, padding: u32, dilation: u32) -> Result<u64, Refusal> {
+    // All four are of 32 bits, and so are their products of 64.
+    let (edges, reach) = (2 * u64::from(padding), u64::from(window.saturating_sub(1)) * u64::from(dilation) + 1);
+    let too_short = || Refusal::takes(format!("sizes from {} on", reach.saturating_sub(edges)));
+    let room = line.saturating_add(edges).checked_sub(reach).ok_or_else(too_short)?;
+    Ok((room / u64::from(stride.max(1))).saturating_add(1))
 }

@@ -344,3 +344,97 @@ fn judge_modules(
 fn outputs_of(of_spec: Option<u32>, of_target: Option<u64>) -> Option<u32> {
     of_spec.or_else(|| Some(u32::try_from(of_target?).unwrap_or(u32::MAX)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::layer::Layer;
+    use super::*;
+    use crate::proto::json;
+
+    /// Every family but one that is read from files, and every layer.
+    const MODELS: &[&str] = &[
+        r#"{"mnist_cnn": {}}"#,
+        r#"{"mlp": {"hidden": [3], "activation": "ACTIVATION_TANH"}}"#,
+        r#"{"linear": {"outputs": 2}}"#,
+        r#"{"resnet": {"depth": 34, "stem": "STEM_SMALL"}}"#,
+        r#"{"vit": {"patch": 4, "layers": 1, "heads": 2, "width": 6}}"#,
+        r#"{"gpt": {"layers": 1, "heads": 2, "width": 6, "context": 9}}"#,
+        r#"{"sequential": {"layers": [
+            {"conv1d": {"outChannels": 2, "kernelSize": 3}}, {"conv2d": {"outChannels": 2, "kernelSize": 3}},
+            {"batchNorm1d": {"eps": 0.1}}, {"batchNorm2d": {"affine": false}}, {"layerNorm": {}},
+            {"groupNorm": {"numGroups": 2}}, {"embedding": {"numEmbeddings": 3, "embeddingDim": 2}}, {"relu": {}},
+            {"leakyRelu": {}}, {"elu": {}}, {"gelu": {"approximate": "tanh"}}, {"silu": {}}, {"tanh": {}},
+            {"sigmoid": {}}, {"softmax": {}}, {"logSoftmax": {"dim": -1}}, {"maxPool1d": {"kernelSize": 2}},
+            {"maxPool2d": {"kernelSize": 2}}, {"avgPool2d": {"kernelSize": 2}}, {"adaptiveAvgPool2d": {}},
+            {"dropout": {}}, {"dropout2d": {"p": 0}}, {"flatten": {"startDim": 2}},
+            {"transformerEncoderLayer": {"nhead": 2}}, {"linear": {}}
+        ]}}"#,
+    ];
+
+    fn read(text: &str) -> Model {
+        let message: v1::Model = json::from_str(text).unwrap();
+        let mut wrong = Violations::default();
+        Model::read(Some(&message), &mut wrong).unwrap_or_else(|| panic!("{text}: {wrong}"))
+    }
+
+    #[test]
+    fn every_network_is_read_back_the_same_with_its_defaults_filled_in() {
+        let models: Vec<_> = MODELS.iter().map(|text| read(text)).collect();
+        let left: Vec<_> = Model::NAMES.iter().filter(|name| models.iter().all(|had| had.name() != **name)).collect();
+        assert_eq!(left, [&"exported"]);
+        let layers = models.iter().filter_map(|model| match model {
+            Model::Sequential(sequential) => Some(&sequential.layers),
+            _ => None,
+        });
+        let layers: Vec<_> = layers.flatten().map(Layer::name).collect();
+        assert!(Layer::NAMES.iter().all(|name| layers.contains(name)), "{layers:?}");
+        for model in &models {
+            let mut wrong = Violations::default();
+            let message = model.to_proto();
+            assert_eq!(Model::read(Some(&message), &mut wrong).as_ref(), Some(model));
+            assert_eq!(read(&json::to_string(&message, false).unwrap()), *model);
+        }
+    }
+
+    /// The rules of a network have to hold for any numbers: they are asked before it is known
+    /// whether these fit the data.
+    #[test]
+    fn the_largest_numbers_are_judged_without_an_overflow() {
+        let most = u32::MAX;
+        let text = |model: String| read(&model);
+        let window =
+            format!(r#"{{"out_channels": {most}, "kernel_size": {most}, "padding": {most}, "dilation": {most}}}"#);
+        let models = [
+            text(format!(
+                r#"{{"vit": {{"patch": {most}, "layers": 1, "heads": 1, "width": {most}, "mlp_width": {most}}}}}"#
+            )),
+            text(format!(r#"{{"gpt": {{"layers": 1, "heads": 1, "width": {most}, "vocabulary": {most}}}}}"#)),
+            text(format!(r#"{{"mlp": {{"hidden": [{most}, {most}]}}}}"#)),
+            text(format!(
+                r#"{{"sequential": {{"layers": [{{"conv2d": {window}}}, {{"flatten": {{}}}}, {{"linear": {{}}}}]}}}}"#
+            )),
+            text(r#"{"sequential": {"layers": [{"transformer_encoder_layer": {"nhead": 1}}, {"linear": {}}]}}"#.into()),
+        ];
+        let field = |name: &str, dtype, shape: &[u64]| Field {
+            name: name.into(),
+            file: "path",
+            dtype,
+            shape: shape.to_vec(),
+            range: None,
+        };
+        for shape in [&[][..], &[u64::MAX], &[1, u64::MAX], &[u64::MAX, u64::MAX, u64::MAX]] {
+            for dtype in [Dtype::F32, Dtype::I64] {
+                let (inputs, target) = (vec![field("x", dtype, shape)], field("y", Dtype::F32, &[]));
+                let train = Facts { examples: 3, inputs, target, sizes: Vec::new() };
+                let task = Task { train: &train, outputs: Some(u64::MAX) };
+                let set = Set { path: "data.train.safetensors".into(), facts: &train };
+                for model in &models {
+                    let mut wrong = Violations::default();
+                    model.judge(&set, Some(&task), &mut wrong);
+                    model.judge_batches(&Batches { size: 1, task: Some(task), validation: None }, &mut wrong);
+                    let _ = (model.gives(&task), model.weights(&task).iter().map(Weight::bytes).count());
+                }
+            }
+        }
+    }
+}

@@ -23,10 +23,15 @@ impl<const DIMENSIONS: usize> Forward for BatchNorm<DIMENSIONS> {
 
 impl Forward for LayerNorm {
     fn forward(&self, tensors: &[Tensor], input: &Tensor, _: Mode) -> Result<Tensor> {
-        let (weight, bias) = pair(tensors);
-        let features = input.size().last().copied().unwrap_or(1);
-        Ok(input.f_layer_norm([features], weight, bias, self.eps, true)?)
+        layer_norm(input, tensors, self.eps)
     }
+}
+
+/// Normalisation over the last dimension; weight and bias are the first tensors, if there are any.
+pub(crate) fn layer_norm(input: &Tensor, tensors: &[Tensor], eps: f64) -> Result<Tensor> {
+    let (weight, bias) = pair(tensors);
+    let features = input.size().last().copied().unwrap_or(1);
+    Ok(input.f_layer_norm([features], weight, bias, eps, true)?)
 }
 
 impl Forward for GroupNorm {

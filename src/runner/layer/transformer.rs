@@ -4,17 +4,14 @@ use tch::Tensor;
 use torchd::job::spec::layer::TransformerEncoderLayer;
 use torchd::job::spec::model::Activation;
 
-use super::{Attention, Forward};
+use super::{Attention, Forward, layer_norm};
 use crate::failure::Result;
 use crate::model::Mode;
 
 impl Forward for TransformerEncoderLayer {
     fn forward(&self, tensors: &[Tensor], input: &Tensor, mode: Mode) -> Result<Tensor> {
         let drop = |values: Tensor| values.f_dropout(self.dropout, mode == Mode::Train);
-        let norm = |values: &Tensor, at: usize| {
-            let width = values.size().last().copied().unwrap_or(1);
-            values.f_layer_norm([width], Some(&tensors[at]), Some(&tensors[at + 1]), self.layer_norm_eps, true)
-        };
+        let norm = |values: &Tensor, at: usize| layer_norm(values, &tensors[at..], self.layer_norm_eps);
         let linear = |values: &Tensor, at: usize| values.f_linear(&tensors[at], Some(&tensors[at + 1]));
         let attention = Attention { tensors: &tensors[..4], heads: self.nhead.into(), dropout: self.dropout };
         let attended = |values: &Tensor| -> Result<Tensor> { Ok(drop(attention.forward(values, mode)?)?) };
@@ -34,6 +31,6 @@ impl Forward for TransformerEncoderLayer {
         }
         let values = norm(&input.f_add(&attended(input)?)?, 8)?;
         let more = perceived(&values)?;
-        Ok(norm(&values.f_add(&more)?, 10)?)
+        norm(&values.f_add(&more)?, 10)
     }
 }

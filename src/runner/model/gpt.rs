@@ -6,7 +6,7 @@ use torchd::job::spec::model::Gpt as Settings;
 use super::{Forward, Held, Mode};
 use crate::failure::Result;
 use crate::feed::Batch;
-use crate::layer::heads_of;
+use crate::layer::{heads_of, layer_norm};
 
 /// The network.
 pub(super) struct Gpt {
@@ -29,25 +29,20 @@ impl Gpt {
         })
     }
 
-    fn norm(&self, values: &Tensor, tensors: &[Tensor]) -> Result<Tensor> {
-        let width = [i64::from(self.settings.width)];
-        Ok(values.f_layer_norm(width, Some(&tensors[0]), Some(&tensors[1]), Settings::EPS, true)?)
-    }
-
     /// A layer.
     fn layer(&self, tensors: &[Tensor], input: &Tensor, mode: Mode) -> Result<Tensor> {
         let dropout = if mode == Mode::Train { self.settings.dropout } else { 0.0 };
         let drop = |values: Tensor| values.f_dropout(self.settings.dropout, mode == Mode::Train);
         let linear = |values: &Tensor, at: usize| values.f_linear(&tensors[at], Some(&tensors[at + 1]));
         let (width, heads) = (i64::from(self.settings.width), i64::from(self.settings.heads));
-        let all = linear(&self.norm(input, tensors)?, 2)?.f_split(width, 2)?;
+        let all = linear(&layer_norm(input, tensors, Settings::EPS)?, 2)?.f_split(width, 2)?;
         let [query, key, value] = [0, 1, 2].map(|part| heads_of(&all[part], heads));
         let (none, is_causal) = (None::<&Tensor>, true);
         let seen =
             Tensor::f_scaled_dot_product_attention(&query?, &key?, &value?, none, dropout, is_causal, None, false)?;
         let seen = seen.f_transpose(1, 2)?.f_contiguous()?.f_view_as(input)?;
         let values = input.f_add(&drop(linear(&seen, 4)?)?)?;
-        let hidden = linear(&self.norm(&values, &tensors[6..])?, 8)?.f_gelu("none")?;
+        let hidden = linear(&layer_norm(&values, &tensors[6..], Settings::EPS)?, 8)?.f_gelu("none")?;
         Ok(values.f_add(&drop(linear(&hidden, 10)?)?)?)
     }
 }
@@ -64,6 +59,6 @@ impl Forward for Gpt {
         for tensors in &self.layers {
             values = self.layer(tensors, &values, mode)?;
         }
-        Ok(self.norm(&values, &self.norm)?.f_linear(&self.tokens, None::<&Tensor>)?)
+        Ok(layer_norm(&values, &self.norm, Settings::EPS)?.f_linear(&self.tokens, None::<&Tensor>)?)
     }
 }

@@ -92,19 +92,76 @@ fn find(tensors: &[Named], name: &str) -> Result<Tensor> {
 
 /// Initial values, on the CPU.
 fn drawn(weight: &Weight) -> std::result::Result<Tensor, TchError> {
+    let empty = |kind| Tensor::f_empty(&weight.shape, (kind, Device::Cpu));
     let kind = if weight.dtype == Dtype::I64 { Kind::Int64 } else { Kind::Float };
-    let mut values = Tensor::f_empty(&weight.shape, (kind, Device::Cpu))?;
     match weight.initial {
-        Initial::Uniform(bound) => values.f_uniform_(-bound, bound),
-        Initial::Normal(deviation) => values.f_normal_(0.0, deviation),
+        Initial::Uniform(bound) => empty(kind)?.f_uniform_(-bound, bound),
+        Initial::Normal(deviation) => empty(kind)?.f_normal_(0.0, deviation),
         Initial::TruncatedNormal(deviation) => {
-            // The inverse of the distribution, of even numbers between its values at both ends.
+            // The inverse of the distribution, of even numbers between its values at both ends. Of 24
+            // bits some are the end itself, whose inverse is infinite.
             let root = deviation * std::f64::consts::SQRT_2;
             let end = Tensor::from(2.0 / root).f_erf()?.f_double_value(&[])?;
-            values.f_uniform_(-end, end)?.f_erfinv_()?.f_mul_scalar_(root)?.f_clamp_(-2.0, 2.0)
+            let mut even = empty(Kind::Double)?.f_uniform_(-end, end)?;
+            even.f_erfinv_()?.f_mul_scalar_(root)?.f_clamp_(-2.0, 2.0)?.f_to_kind(kind)
         }
-        Initial::Constant(value) => values.f_fill_(value),
+        Initial::Constant(value) => empty(kind)?.f_fill_(value),
         // Those come with the file.
-        Initial::Given => values.f_zero_(),
+        Initial::Given => empty(kind)?.f_zero_(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::tests::generator;
+
+    #[test]
+    fn initial_values_have_their_distribution() {
+        let _alone = generator();
+        let drawn = |initial| {
+            let held = Held::draw(&[Weight::learned("weight", &[500, 400], initial)], 3, Device::Cpu).unwrap();
+            held.at("weight").unwrap().detach().to_kind(Kind::Double)
+        };
+        // Deviation, largest value.
+        for (initial, deviation, largest) in [
+            (Initial::Uniform(0.3), 0.3 / 3f64.sqrt(), 0.3),
+            (Initial::Normal(0.02), 0.02, 0.12),
+            // Where the ends are far away it is the normal distribution ...
+            (Initial::TruncatedNormal(0.1), 0.1, 0.6),
+            // ... and where they are one deviation away, 0.54 of it.
+            (Initial::TruncatedNormal(2.0), 2.0 * 0.5396, 2.0),
+            (Initial::Constant(1.0), 0.0, 1.0),
+        ] {
+            let values = drawn(initial);
+            let [mean, found, most] =
+                [values.mean(Kind::Double), values.std(false), values.abs().max()].map(|value| value.double_value(&[]));
+            assert!((found - deviation).abs() <= 0.01 * deviation, "{initial:?}: {found}");
+            assert!(most <= largest && most > 0.5 * largest, "{initial:?}: {most}");
+            assert!(initial == Initial::Constant(1.0) || mean.abs() < 0.02 * deviation, "{initial:?}: {mean}");
+        }
+    }
+
+    #[test]
+    fn a_tied_tensor_is_one_under_two_names_and_buffers_are_no_parameters() {
+        let _alone = generator();
+        let first = Weight::learned("first", &[2], Initial::Normal(1.0));
+        let second = Weight { name: "second".into(), same_as: Some("first".into()), ..first.clone() };
+        let counter = Weight::kept("counter", Dtype::I64, &[], 0.0);
+        let held = Held::draw(&[first, counter, second], 3, Device::Cpu).unwrap();
+        let names = |tensors: &dyn Fn(&mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()>| {
+            let mut names = Vec::new();
+            tensors(&mut |name, _| {
+                names.push(name.to_owned());
+                Ok(())
+            })
+            .unwrap();
+            names
+        };
+        assert_eq!(names(&|put| held.save(put)), ["first", "counter"]);
+        assert_eq!(names(&|put| held.all(put)), ["first", "counter", "second"]);
+        assert_eq!(held.parameters().named().map(|(name, _)| name).collect::<Vec<_>>(), ["first"]);
+        assert_eq!(held.at("first").unwrap().data_ptr(), held.at("second").unwrap().data_ptr());
+        assert_eq!(held.at("counter").unwrap().kind(), Kind::Int64);
     }
 }

@@ -6,7 +6,7 @@ use torchd::job::spec::model::Vit as Settings;
 use super::{Forward, Held, Mode};
 use crate::failure::Result;
 use crate::feed::Batch;
-use crate::layer::Attention;
+use crate::layer::{Attention, layer_norm};
 
 /// The network.
 pub(super) struct Vit {
@@ -33,19 +33,14 @@ impl Vit {
         })
     }
 
-    fn norm(&self, values: &Tensor, tensors: &[Tensor]) -> Result<Tensor> {
-        let width = [i64::from(self.settings.width)];
-        Ok(values.f_layer_norm(width, Some(&tensors[0]), Some(&tensors[1]), Settings::EPS, true)?)
-    }
-
     /// An encoder layer.
     fn layer(&self, tensors: &[Tensor], input: &Tensor, mode: Mode) -> Result<Tensor> {
         let drop = |values: Tensor| values.f_dropout(self.settings.dropout, mode == Mode::Train);
         let linear = |values: &Tensor, at: usize| values.f_linear(&tensors[at], Some(&tensors[at + 1]));
         let attention = Attention { tensors: &tensors[2..6], heads: self.settings.heads.into(), dropout: 0.0 };
-        let attended = attention.forward(&self.norm(input, tensors)?, mode)?;
+        let attended = attention.forward(&layer_norm(input, tensors, Settings::EPS)?, mode)?;
         let values = drop(attended)?.f_add(input)?;
-        let hidden = drop(linear(&self.norm(&values, &tensors[6..])?, 8)?.f_gelu("none")?)?;
+        let hidden = drop(linear(&layer_norm(&values, &tensors[6..], Settings::EPS)?, 8)?.f_gelu("none")?)?;
         Ok(values.f_add(&drop(linear(&hidden, 10)?)?)?)
     }
 }
@@ -63,7 +58,7 @@ impl Forward for Vit {
         for tensors in &self.layers {
             values = self.layer(tensors, &values, mode)?;
         }
-        let first = self.norm(&values, &self.norm)?.f_select(1, 0)?;
+        let first = layer_norm(&values, &self.norm, Settings::EPS)?.f_select(1, 0)?;
         Ok(first.f_linear(&self.head[0], Some(&self.head[1]))?)
     }
 }

@@ -69,7 +69,7 @@ const ROWS: &[Row] = &[
     Row {
         section: "model",
         name: "resnet",
-        spec: r#""model": {"resnet": {"depth": 18, "stem": "small"}}, SGD"#,
+        spec: r#""model": {"resnet": {"depth": 18, "stem": "STEM_SMALL"}}, SGD"#,
         data: Data::Pictures,
     },
     Row {
@@ -103,7 +103,7 @@ const ROWS: &[Row] = &[
         name: "sequential",
         spec: r#""model": {"sequential": {"layers": [
             {"embedding": {"num_embeddings": 11, "embedding_dim": 8}},
-            {"transformer_encoder_layer": {"nhead": 2, "dim_feedforward": 12, "dropout": 0.25, "activation": "gelu", "norm_first": true}},
+            {"transformer_encoder_layer": {"nhead": 2, "dim_feedforward": 12, "dropout": 0.25, "activation": "ACTIVATION_GELU", "norm_first": true}},
             {"transformer_encoder_layer": {"nhead": 4, "dim_feedforward": 12}}, {"gelu": {"approximate": "tanh"}},
             {"conv1d": {"out_channels": 4, "kernel_size": 3, "dilation": 2}}, {"max_pool1d": {"kernel_size": 2}},
             {"flatten": {}}, {"dropout": {"p": 0.25}}, {"linear": {}}
@@ -413,6 +413,8 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
             let again = saved(&broken);
             assert_eq!(again.weights, end.weights, "{what} from step {at}");
             assert_eq!(again.state, end.state, "{what} from step {at}");
+            // Buffers count in evaluation, and only there.
+            assert_eq!(result(&broken), result(&unbroken), "{what} from step {at}");
         }
     }
 }
@@ -532,6 +534,17 @@ fn judge(training: &mut Training) {
 
 fn weights(training: &Training) -> BTreeMap<String, Tensor> {
     saved(training).weights
+}
+
+/// Every tensor of the network, by every name.
+fn result(training: &Training) -> BTreeMap<String, Tensor> {
+    let mut tensors = BTreeMap::new();
+    let mut put = |name: &str, tensor: &Tensor| {
+        tensors.insert(name.to_owned(), tensor.detach().copy());
+        Ok(())
+    };
+    training.network.result(&mut put).unwrap();
+    tensors
 }
 
 /// A checkpoint of this place, by way of the bytes of its files.

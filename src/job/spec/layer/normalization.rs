@@ -148,9 +148,4 @@ impl Rules for GroupNorm {
         let channels = input.shape.first().copied().unwrap_or(1);
         affine("", channels).into_iter().filter(|_| self.affine).collect()
     }
-
-    fn needs_two(&self, input: &Flow) -> bool {
-        // PyTorch refuses a group of one number in a batch of one group.
-        input.shape.iter().all(|size| *size == 1)
-    }
 }

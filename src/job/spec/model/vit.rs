@@ -90,7 +90,7 @@ impl Family for Vit {
         };
         let (patch, width) = (i64::from(self.patch), i64::from(self.width));
         let line = height / u64::from(self.patch);
-        let fan_in = channels as f64 * (patch * patch) as f64;
+        let fan_in = channels as f64 * (patch as f64).powi(2);
         let (zeros, projected) = (Initial::Constant(0.0), Initial::TruncatedNormal((1.0 / fan_in).sqrt()));
         let places = size(line.saturating_mul(line).saturating_add(1));
         let mut weights = vec![
