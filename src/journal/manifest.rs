@@ -17,6 +17,8 @@ use crate::sha256::Sha256;
 const MOST_BYTES: u64 = 1 << 20;
 /// Limit of the files, and of the metrics, that a manifest names.
 const MOST_ENTRIES: usize = 64;
+/// A longer name is none that a file can have, in bytes. (NAME_MAX)
+const MOST_NAME: usize = 255;
 /// Limit of a text in a manifest, in bytes.
 const MOST_TEXT: usize = 1024;
 /// The last second of the year 9999, the latest that a Timestamp of protobuf can tell.
@@ -146,7 +148,7 @@ impl Manifest {
         let mut total = 0u64;
         for FileSum { name, size_bytes, sha256 } in files {
             let is_name = Path::new(name).file_name().is_some_and(|last| last == name.as_str());
-            if !is_name || name == Self::NAME || name.len() > MOST_TEXT {
+            if !is_name || name == Self::NAME || name.len() > MOST_NAME || name.contains('\0') {
                 return Err(format!("it tells of {name:?}, which is no name of a file in it"));
             }
             if !names.insert(name) {
@@ -208,6 +210,8 @@ mod tests {
             ("/context/processor", "x".repeat(2000).into(), "a text has 2000 bytes"),
             ("/files", vec![file.clone(); 1000].into(), "the number of files is 1000"),
             ("/files", vec![file.clone(); 2].into(), "\"model\" twice"),
+            ("/files/0/name", "a\0b".into(), "which is no name of a file in it"),
+            ("/files/0/name", "x".repeat(256).into(), "which is no name of a file in it"),
             ("/files/0/sha256", "0".into(), "not 64 hexadecimal digits"),
             ("/files/0/size_bytes", u64::MAX.into(), "too large"),
             ("/files", (0..3).map(|n| name_of(&n.to_string())).collect::<Vec<_>>().into(), ""),
