@@ -76,9 +76,9 @@ impl Quantity {
 
     /// Why a tag is none that checkpoints can be compared by, in words that follow it.
     fn unknown(tag: &str) -> String {
-        let right = "loss/validation, or that of a metric such as accuracy/validation, is right";
+        let right = "where loss/validation is right, or that of a metric such as accuracy/validation";
         match tag.strip_suffix("/validation") {
-            Some(name) if Metric::parse(name).is_some() => format!("which is no scalar; {right}"),
+            Some(name) if Metric::parse(name).is_some() => format!("which is no scalar, {right}"),
             Some(name) => Metric::unknown(name),
             None => right.into(),
         }
@@ -244,10 +244,10 @@ mod tests {
             assert_eq!(checkpoints.to_proto().keep_best.unwrap().metric, tag);
         }
         for (tag, words) in [
-            ("confusion_matrix/validation", "which is no scalar; loss/validation, or"),
+            ("confusion_matrix/validation", "which is no scalar, where loss/validation is right"),
             ("top_1/validation", "the nearest is top_<k>"),
-            ("accuracy", "is \"accuracy\", loss/validation, or that of a metric"),
-            ("accuracy/train", "loss/validation, or that of a metric"),
+            ("accuracy", "is \"accuracy\", where loss/validation is right"),
+            ("accuracy/train", "or that of a metric such as accuracy/validation"),
         ] {
             let (_, wrong) = read(tag);
             assert!(wrong.len() == 1 && wrong[0].contains(words), "{tag}: {wrong:?}");

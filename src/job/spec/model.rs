@@ -369,6 +369,7 @@ mod tests {
             {"dropout": {}}, {"dropout2d": {"p": 0}}, {"flatten": {"startDim": 2}},
             {"transformerEncoderLayer": {"nhead": 2}}, {"linear": {}}
         ]}}"#,
+        r#"{"torchscript": {"path": "net.pt", "training_step": true}}"#,
     ];
 
     fn read(text: &str) -> Model {

@@ -237,7 +237,7 @@ fn schedules_that_cannot_be_are_refused_by_field() {
         (
             r#"{"plateau": {"metric": "accuracy", "factor": 1, "threshold": 2, "least_ratio": -1}}"#,
             &[
-                "plateau.metric: is \"accuracy\"; loss/validation or",
+                "plateau.metric: is \"accuracy\", where loss/validation is right",
                 "plateau.factor: is 1; above 0 and below 1",
                 "plateau.threshold: is 2; at least 0",
                 "plateau.least_ratio: is -1; at least 0",
