@@ -268,7 +268,7 @@ async fn a_batch_that_leaves_one_example_to_normalise_over_is_refused() {
     let model = layers(json!([{"batch_norm2d": {}}, {"flatten": {}}, {"linear": {}}]));
     let mut spec = job(&model, "pictures");
     spec.training.as_mut().unwrap().batch_size = Some(4);
-    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec) }).await.unwrap();
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec), dry_run: false }).await.unwrap();
 }
 
 #[tokio::test]
@@ -311,5 +311,5 @@ async fn the_network_of_the_readme_is_taken() {
     let example = section.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let spec = text::message::<v1::JobSpec>(&[text::to_table(example, false).unwrap()]).unwrap();
     let daemon = Daemon::start();
-    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec) }).await.unwrap();
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec), dry_run: false }).await.unwrap();
 }
