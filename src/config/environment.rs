@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use super::Settings;
 use super::keys::Mistake;
@@ -35,6 +36,14 @@ pub fn gather(
             Err(Invalid(mistakes))
         }
     }
+}
+
+/// `$STATE_DIRECTORY` as systemd sets it (the first where it names several), else the user's own.
+pub(super) fn default_state_dir(environment: &Environment) -> Option<PathBuf> {
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    let systemd = set("STATE_DIRECTORY").and_then(|folders| folders.split(':').find(|folder| !folder.is_empty()));
+    let systemd = systemd.map(PathBuf::from);
+    systemd.or_else(|| set("HOME").map(|home| Path::new(home).join(".local/state/torchd")))
 }
 
 fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> (Environment, Vec<Mistake>) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use config::{Config, File, FileFormat, Source, Value, ValueKind};
 
+use super::environment::default_state_dir;
 use super::keys::{Keys, Mistake, parsed, text};
 use super::values::{
     INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, MOST_MESSAGE_BYTES, duration, hosts, in_range, listen, log_format,
@@ -371,14 +372,6 @@ fn read_cluster(keys: &mut Keys, environment: &Environment) {
     if environment.get("DB_IS_DRIVER").is_some_and(|value| value.eq_ignore_ascii_case("false")) {
         keys.add("cluster.role", format!("is not what Databricks says: DB_IS_DRIVER is FALSE, so {is_worker}"));
     }
-}
-
-/// `$STATE_DIRECTORY` as systemd sets it (the first where it names several), else the user's own.
-fn default_state_dir(environment: &Environment) -> Option<PathBuf> {
-    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-    let systemd = set("STATE_DIRECTORY").and_then(|folders| folders.split(':').find(|folder| !folder.is_empty()));
-    let systemd = systemd.map(PathBuf::from);
-    systemd.or_else(|| set("HOME").map(|home| Path::new(home).join(".local/state/torchd")))
 }
 
 impl fmt::Display for Invalid {

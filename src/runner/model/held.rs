@@ -149,7 +149,8 @@ mod tests {
         let second = Weight { name: "second".into(), same_as: Some("first".into()), ..first.clone() };
         let counter = Weight::kept("counter", Dtype::I64, &[], 0.0);
         let held = Held::draw(&[first, counter, second], 3, Device::Cpu).unwrap();
-        let names = |tensors: &dyn Fn(&mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()>| {
+        type Put<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
+        let names = |tensors: &dyn Fn(Put<'_>) -> Result<()>| {
             let mut names = Vec::new();
             tensors(&mut |name, _| {
                 names.push(name.to_owned());
