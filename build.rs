@@ -23,39 +23,45 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         set_runner_library_path();
     }
     #[cfg(feature = "runner")]
-    aten::link()?;
+    cpp::link()?;
     Ok(())
 }
 
 /// The C++ half of the runner, compiled against the headers of the libtorch that torch-sys links.
 #[cfg(feature = "runner")]
-mod aten {
+mod cpp {
     use std::path::{Path, PathBuf};
     use std::{env, fs};
 
-    const FOLDER: &str = "src/runner/dispatcher";
+    /// Sources, each with the header beside it.
+    const SOURCES: [&str; 2] = ["src/runner/dispatcher/aten", "src/runner/script/script"];
 
     /// Compiles it and links it to the runner: the other programs are to load no libtorch.
     pub(super) fn link() -> Result<(), Box<dyn std::error::Error>> {
-        println!("cargo:rerun-if-changed={FOLDER}/aten.cpp");
-        println!("cargo:rerun-if-changed={FOLDER}/aten.h");
         let libtorch = PathBuf::from(env::var_os("LIBTORCH").ok_or("LIBTORCH names no folder with libtorch")?);
         let out = PathBuf::from(env::var("OUT_DIR")?);
-        compile(&libtorch, &out)?;
-        let archive = out.join("libtorchd_aten.a");
-        for argument in [&archive.display().to_string(), "-ltorch_cpu", "-lc10", "-lstdc++"] {
-            println!("cargo:rustc-link-arg-bin=torchd-runner={argument}");
+        for source in SOURCES.map(Path::new) {
+            let name = source.file_name().unwrap_or_default().to_string_lossy();
+            compile(source, &name, &libtorch, &out)?;
+            let archive = out.join(format!("libtorchd_{name}.a"));
+            println!("cargo:rustc-link-arg-bin=torchd-runner={}", archive.display());
+        }
+        for library in ["-ltorch_cpu", "-lc10", "-lstdc++"] {
+            println!("cargo:rustc-link-arg-bin=torchd-runner={library}");
         }
         Ok(())
     }
 
-    /// Takes half a minute, and this script runs after every commit: what has not changed is not
-    /// compiled again.
-    fn compile(libtorch: &Path, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
-        let sources = ["aten.cpp", "aten.h"].map(|name| fs::read_to_string(Path::new(FOLDER).join(name)));
-        let [source, header] = sources;
-        let mark = out.join("aten.mark");
-        let now = format!("{}\n{}\n{}", libtorch.display(), source?, header?);
+    /// Takes half a minute, and this script runs after every commit: a source that has not changed
+    /// is not compiled again.
+    fn compile(source: &Path, name: &str, libtorch: &Path, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+        let [source, header] = ["cpp", "h"].map(|extension| source.with_extension(extension));
+        println!("cargo:rerun-if-changed={}", source.display());
+        println!("cargo:rerun-if-changed={}", header.display());
+        let mark = out.join(format!("{name}.mark"));
+        let contents = [&source, &header].map(fs::read_to_string);
+        let [text, declarations] = contents;
+        let now = format!("{}\n{}\n{}", libtorch.display(), text?, declarations?);
         if fs::read_to_string(&mark).is_ok_and(|before| before == now) {
             return Ok(());
         }
@@ -68,9 +74,9 @@ mod aten {
             // Not -I: warnings of libtorch's headers are not ours.
             .flag("-isystem")
             .flag(libtorch.join("include"))
-            .file(Path::new(FOLDER).join("aten.cpp"))
+            .file(source)
             .cargo_metadata(false)
-            .try_compile("torchd_aten")?;
+            .try_compile(&format!("torchd_{name}"))?;
         fs::write(mark, now)?;
         Ok(())
     }

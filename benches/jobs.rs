@@ -95,6 +95,7 @@ fn spec(every_steps: Option<u64>, scalar_every_steps: u32) -> v1::JobSpec {
                 momentum: 0.5,
                 ..v1::Sgd::default()
             })),
+            ..v1::Optimizer::default()
         }),
         resources: Some(v1::Resources {
             device: v1::Device::Cpu.into(),

@@ -24,7 +24,10 @@ fn main() {
 async fn measure(address: String, pid: u32) {
     let mut client = JobServiceClient::connect(address).await.expect("torchd serves");
     // The first answer that needs the probe means that the daemon has nothing to do.
-    client.validate_job(v1::ValidateJobRequest { spec: Some(spec(1)) }).await.expect("the example is right");
+    client
+        .validate_job(v1::ValidateJobRequest { spec: Some(spec(1)), dry_run: false })
+        .await
+        .expect("the example is right");
     println!("idle daemon: {:.1} MB resident", resident_bytes(pid) as f64 / 1e6);
     let mut accuracies = Vec::new();
     for seed in SEEDS {

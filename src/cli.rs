@@ -60,7 +60,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Submit { spec, set, watch, request_id } => {
             job_commands::submit(connection().await?, output, &spec, &set, watch, request_id).await
         }
-        Command::Validate { spec, set } => job_commands::validate(connection().await?, output, &spec, &set).await,
+        Command::Validate { spec, dry_run, set } => {
+            job_commands::validate(connection().await?, output, &spec, dry_run, &set).await
+        }
         Command::Jobs { states, labels, limit } => {
             job_commands::list(connection().await?, output, &states, labels, limit).await
         }

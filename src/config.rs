@@ -8,6 +8,7 @@ mod environment;
 mod keys;
 mod print;
 mod read;
+mod sources;
 mod values;
 
 use std::net::SocketAddr;
@@ -89,6 +90,10 @@ pub struct Settings {
     pub runner_libtorch_dir: Option<PathBuf>,
     /// From SIGTERM to SIGKILL.
     pub runner_stop_grace: Duration,
+    /// A dry run that takes longer is killed.
+    pub runner_dry_run_timeout: Duration,
+    /// Memory that a dry run may allocate; None for half of what jobs can have.
+    pub runner_dry_run_memory_bytes: Option<u64>,
     /// Jobs that may wait.
     pub jobs_max_queued: usize,
     /// CPU cores that jobs may take together.

@@ -2,6 +2,7 @@
 //! here reads a clock, a file or a socket.
 
 pub mod course;
+pub mod dry_run;
 pub mod end;
 pub mod id;
 pub mod length;

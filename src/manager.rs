@@ -7,6 +7,7 @@ mod attempts;
 mod changes;
 mod creation;
 mod dispatch;
+mod dry_run;
 mod error;
 mod expiry;
 mod file_work;
@@ -18,6 +19,7 @@ mod left_alone;
 mod live;
 mod mirrors;
 mod model_files;
+mod probing;
 mod rebuild;
 mod recovery;
 mod requests;
@@ -39,12 +41,12 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::compat::{Catalogue, explain_loader};
+use crate::compat::Catalogue;
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::length::Place;
 use crate::job::probe::ProbeReport;
-use crate::job::{Job, JobId, Spec, State};
+use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::mirror::Roots;
@@ -60,16 +62,12 @@ use file_work::FileWork;
 pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
+use probing::probe_until_it_works;
 pub use rebuild::{NotRebuilt, Old, Rebuilt, rebuild};
 use room::Promised;
 pub use runs::RUNS;
 use staging::Staged;
 pub use view::View;
-
-/// A runner that does not work is asked again after this, then after twice as long, ...
-const PROBE_AGAIN: Duration = Duration::from_secs(1);
-/// ... and so on up to this.
-const PROBE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
 /// The result of the probe of the runner; None while it runs.
 pub type ProbeState = Option<Result<ProbeReport, String>>;
@@ -135,6 +133,8 @@ pub struct Manager {
     copying: Arc<FileWork>,
     /// Requests that may hold open what they will copy.
     copy_line: Arc<Semaphore>,
+    /// Requests that are tried.
+    dry_runs: Arc<Semaphore>,
     /// The bytes in the jobs' folders, as last measured.
     held_bytes: watch::Receiver<u64>,
     /// Bytes that unfinished copies will add.
@@ -235,6 +235,7 @@ impl Manager {
             judging: Arc::new(FileWork::new(admission::JUDGING)),
             copying: Arc::new(FileWork::new(staging::COPYING)),
             copy_line: Arc::new(Semaphore::new(staging::COPY_LINE)),
+            dry_runs: Arc::new(Semaphore::new(dry_run::AT_ONCE)),
             held_bytes,
             promised: Promised::default(),
             supervisor: lister,
@@ -324,7 +325,7 @@ impl Manager {
         let begins_anew = from_scratch || self.get(&id).await?.job.course.begins_anew;
         let place = if begins_anew { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
-            let mut spec = Spec::clone(&self.get(&id).await?.job.spec).edited(edits);
+            let mut spec = self.get(&id).await?.job.spec.edited(edits).map_err(JobError::Invalid)?;
             // The job has a copy of what it began with; the source may be gone.
             spec.warm_start = None;
             admission::judge_edited(&self.admit(&spec.to_proto()).await?, place)?;
@@ -449,51 +450,6 @@ impl Manager {
         self.commands.send(command(reply)).await.map_err(|_| JobError::Gone)?;
         answer.await.map_err(|_| JobError::Gone)
     }
-}
-
-/// Asks the runner which libraries it finds, and again while it does not work: somebody may mend
-/// it.
-async fn probe_until_it_works(
-    prober: Supervisor,
-    told: watch::Sender<ProbeState>,
-    is_short: Arc<AtomicBool>,
-    catalogue: Arc<Catalogue>,
-) {
-    let mut pause = PROBE_AGAIN;
-    loop {
-        match prober.probe().await {
-            Ok(report) => {
-                tracing::info!(
-                    libtorch.version = report.libtorch.version,
-                    cuda.devices = report.cuda_devices,
-                    landlock.abi = report.confinement.landlock_abi,
-                    "the runner was probed"
-                );
-                if !report.confinement.missing.is_empty() {
-                    let missing = report.confinement.missing.join("; ");
-                    tracing::warn!("the kernel does not enforce every limit of a runner: {missing}");
-                }
-                told.send_replace(Some(Ok(report)));
-                return;
-            }
-            Err(error) => {
-                let words = explained(&catalogue, &error.to_string());
-                // This is set before the error is told: a client that hears of the error asks for
-                // it.
-                is_short.store(error.is_shortage(), Ordering::Relaxed);
-                tracing::error!("the runner does not work; jobs wait and new ones are refused: {words}");
-                told.send_replace(Some(Err(format!("the runner does not work and will be asked again: {words}"))));
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PROBE_AT_LEAST_EVERY);
-    }
-}
-
-/// The message of a program that could not begin: in our words with the remedy, if it came from the
-/// loader.
-fn explained(catalogue: &Catalogue, text: &str) -> String {
-    explain_loader(catalogue, text).map_or_else(|| text.to_owned(), |finding| finding.in_words())
 }
 
 fn folder(jobs_dir: &Path, id: &JobId) -> JobFolder {

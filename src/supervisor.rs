@@ -7,6 +7,7 @@
 //! Both live on when the daemon dies. A supervised runner ends with one `Ended` event, whatever
 //! happens.
 
+mod dry_run;
 mod environment;
 mod hearing;
 mod kernel;
@@ -28,6 +29,7 @@ use crate::job::JobId;
 use crate::job::end::Exit;
 use crate::journal::{Batch, ProgressFold};
 use crate::shortage::is_shortage;
+pub use dry_run::DryRunError;
 pub use log::last_lines;
 pub use probe::ProbeError;
 pub use python::{PythonReport, ask_python};
@@ -43,6 +45,10 @@ pub struct RunnerSettings {
     pub libtorch_dir: Option<PathBuf>,
     /// From SIGTERM to SIGKILL.
     pub stop_grace: Duration,
+    /// A dry run that takes longer is killed.
+    pub dry_run_timeout: Duration,
+    /// Memory that it may allocate; None for half of what jobs can have.
+    pub dry_run_memory_bytes: Option<u64>,
     /// The program that is the parent of runners: torchd itself.
     pub shim: PathBuf,
     /// The file that we have locked while we live.

@@ -13,6 +13,7 @@ mod pickle;
 mod problem;
 pub mod pt;
 pub mod safetensors;
+pub mod script;
 mod source;
 mod state_dict;
 mod tensor;

@@ -51,6 +51,9 @@ pub(super) enum Command {
     Validate {
         /// Spec file, TOML or JSON
         spec: PathBuf,
+        /// Train on one batch as well, on one thread of the CPU, with bounded time and memory
+        #[arg(long)]
+        dry_run: bool,
         /// Change a field of the spec, for example training.epochs=3; may be given several times
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
@@ -201,6 +204,10 @@ pub(super) struct ResumeArguments {
     /// Go on with this many examples a step
     #[arg(long)]
     pub(super) batch_size: Option<u32>,
+    /// Go on with another value of a field of the spec, such as schedule.cosine.final_ratio=0.1;
+    /// null for its default
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
     /// Begin anew and remove the job's checkpoints, damaged or not
     #[arg(long)]
     pub(super) from_scratch: bool,

@@ -41,22 +41,46 @@ pub(super) async fn submit(
     watch::watch_new(connection, output, &job).await
 }
 
-pub(super) async fn validate(connection: Connection, output: Output, spec: &Path, set: &[String]) -> Done {
+pub(super) async fn validate(
+    connection: Connection,
+    output: Output,
+    spec: &Path,
+    dry_run: bool,
+    set: &[String],
+) -> Done {
     let spec = Some(spec_file::read(spec, set)?);
-    let answer = connection.jobs().validate_job(v1::ValidateJobRequest { spec }).await?.into_inner();
+    let answer = connection.jobs().validate_job(v1::ValidateJobRequest { spec, dry_run }).await?.into_inner();
     output.print(&answer, |answer| {
         let steps = match answer.first_step {
             0 => answer.total_steps.to_string(),
             done => format!("{}, of which {done} are done", answer.total_steps),
         };
-        table::facts(&[
+        let mut facts = vec![
             ("verdict", "the job can run here".into()),
             ("training examples", answer.train_examples.to_string()),
             ("validation examples", answer.validation_examples.to_string()),
             ("steps", steps),
-        ])
+        ];
+        facts.extend(answer.dry_run.iter().flat_map(tried));
+        table::facts(&facts)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The outcome of a dry run.
+fn tried(run: &v1::DryRun) -> Vec<(&'static str, String)> {
+    let metrics: Vec<_> = run.metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+    let parameters = run.model_outline.as_ref().map_or(0, |outline| outline.parameter_count);
+    let seconds = run.step_time.map_or(0.0, |time| time.seconds as f64 + f64::from(time.nanos) / 1e9);
+    vec![
+        ("parameters", parameters.to_string()),
+        ("output of an example", format!("{:?}", run.output_sizes)),
+        ("loss of a batch", format!("{:.4}", run.loss)),
+        ("metrics of a batch", metrics.join(", ")),
+        ("gradient norm", format!("{:.4}", run.gradient_norm)),
+        ("time of a batch", format!("{:.1} ms on one thread", seconds * 1e3)),
+        ("peak memory", format!("{:.1} MB", run.peak_memory_bytes as f64 / 1e6)),
+    ]
 }
 
 pub(super) async fn list(
@@ -195,10 +219,27 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
         };
         facts.push(("copy", format!("{}: {state}", copy.folder)));
     }
+    if let Some(edits) = &job.edits {
+        facts.push(("edits", describe_edits(edits)));
+    }
     facts.push(("folder", job.directory.clone()));
     let spec = job.spec.as_ref().and_then(|spec| json::to_value(spec, false).ok());
     facts.push(("spec", spec.and_then(|spec| serde_json::to_string_pretty(&spec).ok()).unwrap_or_default()));
     table::facts(&facts)
+}
+
+/// The edits of all resumes, each on a line. Those of earlier versions are not in `set`.
+fn describe_edits(edits: &v1::JobEdits) -> String {
+    let v1::JobEdits { length, learning_rate, batch_size, set } = edits;
+    let length = length.map(|length| match length {
+        v1::job_edits::Length::Epochs(epochs) => format!("epochs = {epochs}"),
+        v1::job_edits::Length::MaxSteps(steps) => format!("max_steps = {steps}"),
+    });
+    let rate = learning_rate.map(|rate| format!("learning_rate = {rate}"));
+    let batch_size = batch_size.map(|size| format!("batch_size = {size}"));
+    let set =
+        set.iter().map(|v1::FieldEdit { path, value }| format!("{} = {}", shown_in_line(path), shown_in_line(value)));
+    length.into_iter().chain(rate).chain(batch_size).chain(set).collect::<Vec<_>>().join("\n")
 }
 
 /// The parameters of a model, layer by layer.
@@ -238,9 +279,10 @@ pub(super) async fn pause(connection: Connection, output: Output, job: &str) -> 
 }
 
 pub(super) async fn resume(connection: Connection, output: Output, arguments: ResumeArguments) -> Done {
-    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size, from_scratch } = arguments;
+    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size, set, from_scratch } = arguments;
+    let set = set.iter().map(|set| spec_file::edit(set).map_err(Failure::Mistake)).collect::<Result<_, _>>()?;
     let length = epochs.map(v1::job_edits::Length::Epochs).or(max_steps.map(v1::job_edits::Length::MaxSteps));
-    let edits = Some(v1::JobEdits { length, learning_rate, batch_size });
+    let edits = Some(v1::JobEdits { length, learning_rate, batch_size, set });
     let request = v1::ResumeJobRequest { name: name(&job), edits, from_scratch };
     let job = connection.jobs().resume_job(request).await?.into_inner();
     output.print(&job, |job| {

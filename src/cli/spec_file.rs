@@ -7,7 +7,7 @@ use prost::Name;
 use toml::Table;
 
 use super::failure::Failure;
-use crate::proto::text;
+use crate::proto::{text, v1};
 
 /// Reads a message and changes what `--set` says.
 pub(super) fn read<M: Name + Default>(file: &Path, sets: &[String]) -> Result<M, Failure> {
@@ -52,14 +52,31 @@ pub fn with_sets<M: Name + Default>(table: Table, sets: &[String]) -> Result<M, 
 /// Names in a key, as a file of TOML may have them: tables within tables take room on the stack.
 const DEEPEST: usize = 80;
 
-/// `a.b=1` as the table that it means. A value is TOML, else text.
-fn parse_set(set: &str) -> Result<Table, String> {
-    let wrong = || format!("--set {set}: KEY=VALUE is needed, for example training.epochs=3");
-    let (key, value) = set.split_once('=').ok_or_else(wrong)?;
+/// `a.b=1` as a key and a value, which is TOML, else text.
+fn split_set(set: &str) -> Result<(&str, toml::Value), String> {
+    let (key, value) = set.split_once('=').ok_or_else(|| no_set(set))?;
     let value = match format!("value = {value}").parse::<Table>() {
-        Ok(mut parsed) if parsed.len() == 1 => parsed.remove("value").ok_or_else(wrong)?,
+        Ok(mut parsed) if parsed.len() == 1 => parsed.remove("value").ok_or_else(|| no_set(set))?,
         _ => toml::Value::String(value.to_owned()),
     };
+    Ok((key, value))
+}
+
+fn no_set(set: &str) -> String {
+    format!("--set {set}: KEY=VALUE is needed, for example training.epochs=3")
+}
+
+/// `a.b=1` as an edit of a job; the value null is that of JSON.
+pub(super) fn edit(set: &str) -> Result<v1::FieldEdit, String> {
+    let (path, value) = split_set(set)?;
+    let value = if value.as_str() == Some("null") { serde_json::Value::Null } else { text::to_json(value) };
+    Ok(v1::FieldEdit { path: path.trim().to_owned(), value: value.to_string() })
+}
+
+/// `a.b=1` as the table that it means.
+fn parse_set(set: &str) -> Result<Table, String> {
+    let wrong = || no_set(set);
+    let (key, value) = split_set(set)?;
     let mut names: Vec<&str> = key.split('.').map(str::trim).collect();
     if names.iter().any(|name| name.is_empty()) {
         return Err(wrong());
@@ -78,7 +95,6 @@ fn parse_set(set: &str) -> Result<Table, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1;
 
     fn spec(text: &str, ending: &str, sets: &[&str]) -> Result<v1::JobSpec, Vec<String>> {
         let file = tempfile::Builder::new().suffix(ending).tempfile().unwrap();
@@ -111,15 +127,15 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_with_its_path() {
-        let text = "sed = 1\n[training]\nepochs = 1\nmax_steps = 2\nbatch_size = -4\n[resources]\ndevice = 'gpu'\n[model]\nresnet = {}\n";
-        let mistakes = spec(text, ".toml", &["optimizer.adam.beta=1", "nonsense"]).unwrap_err();
+        let text = "sed = 1\n[training]\nepochs = 1\nmax_steps = 2\nbatch_size = -4\n[resources]\ndevice = 'gpu'\n[model]\nwavelets = {}\n";
+        let mistakes = spec(text, ".toml", &["optimizer.adan.beta=1", "nonsense"]).unwrap_err();
         let expected = [
             "sed: no such field; did you mean seed?",
             "training.max_steps: training has epochs already",
             "training.batch_size: is -4, a whole number from 0",
             "resources.device: is \"gpu\", auto or cpu or cuda is needed",
-            "model.resnet: no such field; there are mnist_cnn, mlp",
-            "optimizer.adam: no such field; did you mean adamw?",
+            "model.wavelets: no such field; there are mnist_cnn, mlp",
+            "optimizer.adan: no such field; did you mean adam?",
             "--set nonsense: KEY=VALUE is needed",
         ];
         for expected in expected {
@@ -151,6 +167,21 @@ mod tests {
         let deep = format!("{}=1", vec!["a"; 60_000].join("."));
         let mistakes = spec("", ".toml", &[&deep]).unwrap_err();
         assert!(mistakes[0].ends_with("within 59999 others; no field is so deep"));
+    }
+
+    #[test]
+    fn set_is_an_edit_of_a_job_too() {
+        for (set, path, value) in [
+            ("optimizer.adamw.weight_decay=0.1", "optimizer.adamw.weight_decay", "0.1"),
+            ("display_name=b c", "display_name", r#""b c""#),
+            ("schedule.multi_step.at_steps = [1, 2]", "schedule.multi_step.at_steps", "[1,2]"),
+            ("retry={max_restarts = 3}", "retry", r#"{"max_restarts":3}"#),
+            ("training.gradient_clip_norm=null", "training.gradient_clip_norm", "null"),
+            ("optimizer.sgd.learning_rate=nan", "optimizer.sgd.learning_rate", r#""NaN""#),
+        ] {
+            assert_eq!(edit(set), Ok(v1::FieldEdit { path: path.into(), value: value.into() }));
+        }
+        assert!(edit("nonsense").unwrap_err().starts_with("--set nonsense: KEY=VALUE is needed"));
     }
 
     #[test]

@@ -75,6 +75,12 @@ pub fn to_toml(settings: &Settings) -> String {
             "the one that the runner was built with",
         ),
         format!("stop_grace = {}\n", time(settings.runner_stop_grace)),
+        format!("dry_run_timeout = {}\n", time(settings.runner_dry_run_timeout)),
+        chosen(
+            "dry_run_memory_bytes",
+            settings.runner_dry_run_memory_bytes.map(|bytes| bytes.to_string()),
+            "half of what jobs can have",
+        ),
         format!("\n[jobs]\nmax_queued = {}\ncpu_slots = {}\n", settings.jobs_max_queued, settings.jobs_cpu_slots),
         format!("preemption = {}\n", settings.jobs_preemption),
         chosen("ttl_after_end", settings.jobs_ttl_after_end.map(time), "ended jobs stay until somebody deletes them"),

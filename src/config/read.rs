@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::{Config, File, FileFormat, Source, Value, ValueKind};
-
 use super::environment::first_folder;
 use super::keys::{Keys, Mistake, parsed, text};
+use super::sources::merge;
 use super::values::{
     INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, MOST_MESSAGE_BYTES, duration, hosts, in_range, listen, log_format,
     log_level, long_duration, mode, path, paths,
@@ -51,107 +50,6 @@ pub fn load(flags: &Flags, environment: &Environment, cpus: u32) -> Result<Setti
     match settings {
         Some(settings) if odd.is_empty() => Ok(settings),
         _ => Err(Invalid(odd)),
-    }
-}
-
-fn merge(flags: &Flags, environment: &Environment, odd: &mut Vec<Mistake>) -> Result<Config, config::ConfigError> {
-    let (file, is_required) = match &flags.config {
-        Some(file) => (file.as_path(), true),
-        None => (Path::new(DEFAULT_FILE), false),
-    };
-    let mut builder = Config::builder();
-    if is_required || file.exists() {
-        // Read by us: the crate would look for other endings of the name, and its error hides the
-        // cause.
-        let content = std::fs::read_to_string(file)
-            .map_err(|error| config::ConfigError::Message(format!("{} cannot be read: {error}", file.display())))?;
-        let parsed = File::from_str(&content, FileFormat::Toml).collect();
-        let parsed = parsed.map_err(|error| config::ConfigError::Message(format!("{}: {error}", file.display())))?;
-        builder = builder.add_source(FromFile::new(&file.display().to_string(), parsed, odd));
-    }
-    for (name, value) in environment {
-        if let Some(rest) = name.strip_prefix("TORCHD__").filter(|rest| !rest.is_empty()) {
-            let key = rest.replace("__", ".").to_lowercase();
-            if !is_key(&key) {
-                let what = "no such setting; TORCHD__SECTION__KEY is the form, in letters, digits and _".to_owned();
-                odd.push(Mistake { key, origin: name.clone(), what });
-                continue;
-            }
-            builder = builder.set_override(key, set_by(name, value.as_str()))?;
-        }
-    }
-    let mut text = |key: &str, flag: &str, path: &Path| match path.to_str() {
-        Some(text) => Some(text.to_owned()),
-        None => {
-            let what = format!("is {path:?}, which is not UTF-8; a path that is text is needed");
-            odd.push(Mistake { key: key.into(), origin: flag.into(), what });
-            None
-        }
-    };
-    let state_dir = flags.state_dir.as_ref().and_then(|path| text("state_dir", "--state-dir", path));
-    let data_roots: Vec<_> =
-        flags.data_roots.iter().filter_map(|root| text("data.roots", "--data-root", root)).collect();
-    let set = [
-        ("state_dir", "--state-dir", state_dir),
-        ("grpc.listen", "--grpc-listen", flags.grpc_listen.clone()),
-        ("http.listen", "--http-listen", flags.http_listen.clone()),
-    ];
-    for (key, flag, value) in set {
-        if let Some(value) = value {
-            builder = builder.set_override(key, set_by(flag, value))?;
-        }
-    }
-    if !data_roots.is_empty() {
-        let roots: Vec<Value> = data_roots.into_iter().map(|root| set_by("--data-root", root)).collect();
-        builder = builder.set_override("data.roots", set_by("--data-root", ValueKind::Array(roots)))?;
-    }
-    builder.build()
-}
-
-fn set_by(origin: &str, value: impl Into<ValueKind>) -> Value {
-    Value::new(Some(&origin.to_owned()), value)
-}
-
-/// Whether the crate takes a key for names alone: to it `a[9]` is the tenth of a list, which it
-/// makes that long.
-fn is_key(key: &str) -> bool {
-    let is_name = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    key.split('.').all(is_name)
-}
-
-/// The values of the settings file, each with the file's name as its origin.
-#[derive(Debug, Clone)]
-struct FromFile(config::Map<String, Value>);
-
-impl FromFile {
-    fn new(path: &str, parsed: config::Map<String, Value>, odd: &mut Vec<Mistake>) -> Self {
-        fn mark(value: Value, path: &String) -> Value {
-            let kind = match value.kind {
-                ValueKind::Table(table) => {
-                    ValueKind::Table(table.into_iter().map(|(name, value)| (name, mark(value, path))).collect())
-                }
-                other => other,
-            };
-            Value::new(Some(path), kind)
-        }
-        let path = path.to_owned();
-        let (right, wrong): (Vec<_>, Vec<_>) = parsed.into_iter().partition(|(key, _)| is_key(key));
-        odd.extend(wrong.into_iter().map(|(key, _)| Mistake {
-            key: format!("{key:?}"),
-            origin: path.clone(),
-            what: "no such setting; names are letters, digits and _".into(),
-        }));
-        Self(right.into_iter().map(|(key, value)| (key, mark(value, &path))).collect())
-    }
-}
-
-impl Source for FromFile {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<config::Map<String, Value>, config::ConfigError> {
-        Ok(self.0.clone())
     }
 }
 
@@ -253,6 +151,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     if let Some(folder) = runner_libtorch_dir.as_ref().filter(|folder| !folder.join("libtorch_cpu.so").is_file()) {
         keys.add("runner.libtorch_dir", format!("is {}, which holds no libtorch_cpu.so", folder.display()));
     }
+    let runner_dry_run_timeout = keys.take("runner.dry_run_timeout", duration).unwrap_or(Duration::from_secs(60));
+    let runner_dry_run_memory_bytes = keys.take("runner.dry_run_memory_bytes", in_range(1 << 26, 1 << 46, "bytes"));
     let runner_stop_grace = keys.take("runner.stop_grace", duration).unwrap_or(Duration::from_secs(10));
     let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
     let jobs_cpu_slots = keys.take("jobs.cpu_slots", in_range(1, 4096, "cores"));
@@ -327,6 +227,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_path,
         runner_libtorch_dir,
         runner_stop_grace,
+        runner_dry_run_timeout,
+        runner_dry_run_memory_bytes: runner_dry_run_memory_bytes.map(|bytes| bytes as u64),
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
         jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
         output_mirror_roots,

@@ -192,6 +192,8 @@ pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> R
         program: find_runner(settings.runner_path.as_deref())?,
         libtorch_dir: settings.runner_libtorch_dir.clone(),
         stop_grace: settings.runner_stop_grace,
+        dry_run_timeout: settings.runner_dry_run_timeout,
+        dry_run_memory_bytes: settings.runner_dry_run_memory_bytes,
     })
 }
 

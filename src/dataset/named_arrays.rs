@@ -121,6 +121,9 @@ fn look(field: &mut Field, values: &[u8], place: &mut u64) -> Result<(), String>
                         "holds {value} in {name:?}, in the example {example} counted from 0; every value must be finite"
                     ));
                 }
+                for bound in [value.floor(), value.ceil()] {
+                    field.range = Some(Range::with(field.range, bound as i64, *place / width));
+                }
                 *place += 1;
             }
         }
@@ -254,6 +257,13 @@ mod tests {
         let names = |facts: &Facts| facts.inputs.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
         assert_eq!((names(&facts), facts.examples), (vec!["a".into(), "x".into()], 3));
         assert_eq!(facts.target.range, Some(Range { lowest: 0, highest: 2, highest_at: 1 }));
+        let (_folder, shares) = written(&[
+            ("x", Stored::F32, &[3], floats(&[-0.5, 7.25, 7.75])),
+            ("y", Stored::F32, &[3], floats(&[0.0, 0.25, 1.0])),
+        ]);
+        let shares = judge(&[], &shares).unwrap();
+        assert_eq!(shares.inputs[0].range, Some(Range { lowest: -1, highest: 8, highest_at: 1 }));
+        assert_eq!(shares.target.range, Some(Range { lowest: 0, highest: 1, highest_at: 1 }));
         let mut set = wanted(&["x", "a"]).open(&files).ok().unwrap();
         assert_eq!(names(set.facts()), ["x", "a"]);
         let mut batch = HostBatch::default();

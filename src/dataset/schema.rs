@@ -26,7 +26,8 @@ pub struct Field {
     pub dtype: Dtype,
     /// Its sizes in one example, outermost first; none for a single number.
     pub shape: Vec<u64>,
-    /// The range of its whole numbers; None where they were not read, or are no whole numbers.
+    /// The range of its values, for floats the whole numbers that they lie between; None where they
+    /// were not read, or are pixels.
     pub range: Option<Range>,
 }
 
@@ -41,7 +42,7 @@ pub enum Dtype {
     I64,
 }
 
-/// The whole numbers of a field over all examples.
+/// The values of a field over all examples, between whole numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     /// The lowest.
@@ -61,6 +62,13 @@ pub struct Problem {
     pub what: String,
     /// Nothing is known to be wrong with it: why it could not be read now.
     pub unjudged: Option<Unjudged>,
+}
+
+impl Facts {
+    /// The values of all targets.
+    pub fn targets(&self) -> u64 {
+        self.examples.saturating_mul(self.target.values())
+    }
 }
 
 impl Field {

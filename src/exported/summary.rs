@@ -185,7 +185,7 @@ fn returned(program: &Program, facts: &Facts, refusals: &mut Vec<Refusal>) -> Op
 const MOST_NAME: usize = 64;
 
 /// The reason for which scalars cannot have this name.
-fn wrong_name(name: &str) -> Option<&'static str> {
+pub fn wrong_name(name: &str) -> Option<&'static str> {
     let is_right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if name == "loss" {
         return Some("is the name of the loss itself");

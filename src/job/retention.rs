@@ -3,6 +3,7 @@
 use super::Violations;
 use super::spec::Metric;
 use super::spec::metric::Better;
+use super::spec::section::Fields;
 use crate::proto::v1;
 
 /// When checkpoints are saved, and how many are kept.
@@ -46,30 +47,71 @@ pub struct Kept {
 }
 
 impl Quantity {
-    /// All of them.
-    fn all() -> impl Iterator<Item = Self> {
-        [Self::Loss].into_iter().chain(Metric::ALL.iter().copied().map(Self::Metric))
+    /// The quantity whose scalars have that tag.
+    pub fn parse(tag: &str) -> Option<Self> {
+        match tag.strip_suffix("/validation")? {
+            "loss" => Some(Self::Loss),
+            name => Metric::parse(name).and_then(Self::of_metric),
+        }
+    }
+
+    /// Reads the tag in a field; None also where it is left out.
+    pub fn read(field: &str, tag: &str, fields: &mut Fields<'_>) -> Option<Self> {
+        let found = Self::parse(tag);
+        if found.is_none() && !tag.is_empty() {
+            fields.wrong(field, format!("is {tag:?}, {}", Self::unknown(tag)));
+        }
+        found
+    }
+
+    /// The one that a job with these metrics goes by: the first that is a scalar, or else the loss.
+    pub fn of(metrics: &[Metric]) -> Self {
+        metrics.iter().copied().find_map(Self::of_metric).unwrap_or(Self::Loss)
+    }
+
+    /// The quantity that a metric is; None for one that is no scalar.
+    pub fn of_metric(metric: Metric) -> Option<Self> {
+        metric.better().map(|_| Self::Metric(metric))
+    }
+
+    /// Why a tag is none that checkpoints can be compared by, in words that follow it.
+    fn unknown(tag: &str) -> String {
+        let right = "where loss/validation is right, or that of a metric such as accuracy/validation";
+        match tag.strip_suffix("/validation") {
+            Some(name) if Metric::parse(name).is_some() => format!("which is no scalar, {right}"),
+            Some(name) => Metric::unknown(name),
+            None => right.into(),
+        }
     }
 
     /// The tag of its scalars.
     pub fn tag(self) -> String {
-        let name = match &self {
-            Self::Loss => "loss",
-            Self::Metric(metric) => metric.name(),
-        };
-        format!("{name}/validation")
+        match &self {
+            Self::Loss => "loss/validation".into(),
+            Self::Metric(metric) => format!("{}/validation", metric.name()),
+        }
+    }
+
+    /// Which values are better; None where none is.
+    pub fn better(self) -> Option<Better> {
+        match self {
+            Self::Loss => Some(Better::Lower),
+            Self::Metric(metric) => metric.better(),
+        }
     }
 
     /// Whether a value is better than another. NaN is worse than every number.
-    fn is_better(self, value: f64, than: f64) -> bool {
-        let better = match self {
-            Self::Loss => Better::Lower,
-            Self::Metric(metric) => metric.better(),
-        };
-        match better {
+    pub fn is_better(self, value: f64, than: f64) -> bool {
+        self.improves(value, than, 0.0)
+    }
+
+    /// Whether a value is better than another by more than so much.
+    pub fn improves(self, value: f64, than: f64, by: f64) -> bool {
+        match self.better() {
             _ if than.is_nan() => !value.is_nan(),
-            Better::Higher => value > than,
-            Better::Lower => value < than,
+            Some(Better::Higher) => value > than + by,
+            Some(Better::Lower) => value < than - by,
+            None => false,
         }
     }
 }
@@ -120,12 +162,7 @@ impl Checkpoints {
             wrong.add(field, "is 0; at least 1 is needed");
         }
         let best = keep_best.as_ref().map(|v1::KeepBest { count, metric }| {
-            let found = Quantity::all().find(|known| known.tag() == *metric);
-            if found.is_none() && !metric.is_empty() {
-                let known = Quantity::all().map(Quantity::tag).collect::<Vec<_>>().join(" or ");
-                let own = "for a model that returns its own loss, loss/validation alone";
-                wrong.add("checkpoint.keep_best.metric", format!("is {metric:?}; {known} is right, and {own}"));
-            }
+            let found = Quantity::read("metric", metric, &mut Fields::new("checkpoint.keep_best", wrong));
             if !has_validation {
                 wrong.add("checkpoint.keep_best", "needs data.validation to tell which checkpoints are the best");
             }
@@ -152,11 +189,16 @@ impl Checkpoints {
         }
     }
 
-    /// Fills in what the best are compared by, where the client did not say. `metric` is the first
-    /// of the job.
-    pub fn complete(&mut self, metric: Option<Metric>) {
+    /// Keeps the best, if nothing is said about them.
+    pub fn keep_best(&mut self) {
+        self.keep_best.get_or_insert(KeepBest { count: 1, by: None });
+    }
+
+    /// Fills in what the best are compared by, where the client did not say, for a job with these
+    /// metrics.
+    pub fn complete(&mut self, metrics: &[Metric]) {
         if let Some(best) = &mut self.keep_best {
-            best.by = best.by.or(Some(metric.map_or(Quantity::Loss, Quantity::Metric)));
+            best.by = best.by.or(Some(Quantity::of(metrics)));
         }
     }
 }
@@ -165,6 +207,7 @@ impl Checkpoints {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::spec::metric::Accuracy;
     use super::*;
 
     fn policy(keep_latest: u32, best: Option<(u32, Quantity)>) -> Checkpoints {
@@ -180,10 +223,45 @@ mod tests {
     fn the_newest_and_the_best_stay() {
         let present = kept(&[(10, 0.9), (20, 0.7), (30, 0.95), (40, 0.8), (50, 0.6)]);
         assert_eq!(policy(2, None).to_remove(&present), [30, 20, 10]);
-        assert_eq!(policy(1, Some((2, Quantity::Metric(Metric::Accuracy)))).to_remove(&present), [40, 20]);
+        assert_eq!(policy(1, Some((2, Quantity::Metric(Metric::Accuracy(Accuracy))))).to_remove(&present), [40, 20]);
         assert_eq!(policy(1, Some((1, Quantity::Loss))).to_remove(&present), [40, 30, 20, 10]);
         let odd = kept(&[(1, f64::NAN), (2, 0.5), (3, 0.5), (4, f64::NAN)]);
         assert_eq!(policy(1, Some((1, Quantity::Loss))).to_remove(&odd), [3, 1]);
+    }
+
+    #[test]
+    fn the_best_are_told_by_a_scalar() {
+        let read = |metric: &str| {
+            let keep_best = Some(v1::KeepBest { metric: metric.into(), ..v1::KeepBest::default() });
+            let mut wrong = Violations::default();
+            let read =
+                Checkpoints::read(Some(&v1::Checkpoint { keep_best, ..v1::Checkpoint::default() }), true, &mut wrong);
+            (read, wrong.0.into_iter().map(|wrong| wrong.description).collect::<Vec<_>>())
+        };
+        for tag in ["loss/validation", "top_5/validation", "f1_macro/validation", "auc/validation"] {
+            let (checkpoints, wrong) = read(tag);
+            assert!(wrong.is_empty(), "{wrong:?}");
+            assert_eq!(checkpoints.to_proto().keep_best.unwrap().metric, tag);
+        }
+        for (tag, words) in [
+            ("confusion_matrix/validation", "which is no scalar, where loss/validation is right"),
+            ("top_1/validation", "the nearest is top_<k>"),
+            ("accuracy", "is \"accuracy\", where loss/validation is right"),
+            ("accuracy/train", "or that of a metric such as accuracy/validation"),
+        ] {
+            let (_, wrong) = read(tag);
+            assert!(wrong.len() == 1 && wrong[0].contains(words), "{tag}: {wrong:?}");
+        }
+        let metrics = |names: &[&str]| names.iter().map(|name| Metric::parse(name).unwrap()).collect::<Vec<_>>();
+        for (names, tag) in [
+            (&["confusion_matrix", "auc", "accuracy"][..], "auc/validation"),
+            (&["confusion_matrix"], "loss/validation"),
+            (&[], "loss/validation"),
+        ] {
+            let (mut checkpoints, _) = read("");
+            checkpoints.complete(&metrics(names));
+            assert_eq!(checkpoints.to_proto().keep_best.unwrap().metric, tag);
+        }
     }
 
     proptest! {
@@ -194,7 +272,7 @@ mod tests {
             let mut present: Vec<Kept> = values.into_iter().map(|(step, value)| Kept { step, value }).collect();
             present.sort_by_key(|kept| kept.step);
             present.dedup_by_key(|kept| kept.step);
-            let policy = policy(latest, best.map(|count| (count, Quantity::Metric(Metric::Accuracy))));
+            let policy = policy(latest, best.map(|count| (count, Quantity::Metric(Metric::Accuracy(Accuracy)))));
             let removed = policy.to_remove(&present);
             let stays: Vec<_> = present.iter().filter(|kept| !removed.contains(&kept.step)).collect();
             prop_assert!(stays.iter().any(|kept| kept.step == present.last().unwrap().step));

@@ -6,12 +6,16 @@ pub mod data;
 mod edit;
 mod fit;
 mod labels;
+pub mod layer;
 pub mod loss;
 mod memory;
 pub mod metric;
+mod mode;
 pub mod model;
+pub mod module;
 pub mod optimizer;
 mod read;
+mod recipe;
 mod resources;
 pub mod schedule;
 pub mod section;
@@ -28,27 +32,35 @@ use crate::job::retry::Retry;
 use crate::proto::v1;
 pub use data::Data;
 pub use edit::merged;
-pub use fit::{DataFacts, Demands, Fitted};
+pub use fit::{DataFacts, Demands, Fitted, Network};
 pub use labels::judge_labels;
 pub use loss::Loss;
 pub use memory::{HostMemory, judge_memory};
 pub use metric::Metric;
+pub use mode::{LrRange, Mode};
 pub use model::{Model, Weight};
 pub use optimizer::Optimizer;
 #[cfg(test)]
 pub(crate) use read::tests::example;
 pub use read::{Reading, read};
+pub use recipe::{EarlyStopping, OnDivergence, Precision, Recipe};
 pub use resources::{Device, Resources};
 pub use schedule::Schedule;
+pub use training::Clip;
 use training::Training;
 pub use warm_start::{WarmSource, WarmStart};
-pub use weights::{SUM_LOSS, TakenFrom, hidden_name, is_hidden_name, judge_state, judge_weights};
+pub use weights::{
+    RESTORES, SCALER_NUMBERS, SKIPS, SUM_LOSS, TakenFrom, average_name, hidden_name, judge_state, judge_weights,
+    may_hold_infinities,
+};
 
 /// A request that can be trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// A name for people.
     pub display_name: String,
+    /// The purpose of the job.
+    pub mode: Mode,
     /// Seed of everything random.
     pub seed: u64,
     /// Seed of the initial weights, where it is another.
@@ -72,8 +84,10 @@ pub struct Spec {
     pub optimizer: Optimizer,
     /// How the learning rate changes.
     pub schedule: Schedule,
-    /// The longest that all gradients taken as one vector may be.
-    pub gradient_clip_norm: Option<f64>,
+    /// The limit of gradients.
+    pub clip: Option<Clip>,
+    /// The way of training besides.
+    pub recipe: Recipe,
     /// When checkpoints are saved, and how many are kept.
     pub checkpoints: Checkpoints,
     /// Steps between scalars.
@@ -111,17 +125,18 @@ impl Spec {
             length: Some(self.length),
             batch_size: self.batch_size,
             validation_batch_size: self.validation_batch_size,
-            gradient_clip_norm: self.gradient_clip_norm,
+            clip: self.clip,
             init_seed: self.init_seed,
+            recipe: self.recipe,
         };
-        v1::JobSpec {
+        let mut message = v1::JobSpec {
             display_name: self.display_name.clone(),
             seed: self.seed,
             model: Some(self.model.to_proto()),
             data: Some(self.data.to_proto()),
             training: Some(training.to_proto()),
             loss: self.loss.as_ref().map(Loss::to_proto),
-            metrics: self.metrics.iter().map(|metric| metric.name().to_owned()).collect(),
+            metrics: self.metrics.iter().map(|metric| metric.name()).collect(),
             optimizer: Some(self.optimizer.to_proto()),
             schedule: Some(self.schedule.to_proto()),
             checkpoint: Some(self.checkpoints.to_proto()),
@@ -139,6 +154,9 @@ impl Spec {
                 v1::OnStorageFailure::Fail.into()
             },
             output: self.mirror.clone().map(|mirror| v1::Output { mirror }),
-        }
+            ..v1::JobSpec::default()
+        };
+        self.mode.write(&mut message);
+        message
     }
 }

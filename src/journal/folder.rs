@@ -37,6 +37,10 @@ impl JobFolder {
     /// The archive of its graph for evaluation, where that is another one.
     pub const EXPORTED_EVAL: &str = "model-eval.pt2";
 
+    /// The archive of a TorchScript module, in a job's folder; and with the final weights among the
+    /// artifacts.
+    pub const SCRIPT: &str = "model.ts";
+
     /// Subfolders that the group may read, if the settings allow it.
     pub const SHOWN: [&str; 2] = ["tensorboard", "artifacts"];
 

@@ -149,9 +149,10 @@ fn judge(
     judge_memory(resources, slots, &mut wrong);
     let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
     demands.judge(train_set.as_ref(), validation_set.as_ref(), &mut wrong);
-    let weights = train_set.as_ref().and_then(|train| demands.weights(train.facts));
+    let network = train_set.as_ref().and_then(|train| demands.network(train.facts));
     let sets: Vec<_> = train_set.into_iter().chain(validation_set).collect();
     judge_host_memory(&demands, &sets, resources, settings, &mut wrong);
+    demands.recipe.judge_device(resources.gpu_count != Some(0), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
     let copy = copy.unwrap_or_else(|mirror::Refusal { what, unjudged }| {
@@ -161,12 +162,13 @@ fn judge(
     let asked = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
     let warm = asked.and_then(|asked| warm_start::find(asked, settings, &mut wrong));
     if let (Some(warm), Some(spec), Some(asked)) = (&warm, &spec, asked) {
-        let metrics = train.as_ref().map(|train| demands.objective(&train.facts).1).unwrap_or_default();
+        let aim = train.as_ref().and_then(|train| demands.aim(&train.facts));
+        let metrics = aim.map(|aim| aim.metrics).unwrap_or_default();
         let own_metrics = demands.own_metrics();
-        let needs = weights.as_deref().map(|weights| weights::Needs {
-            weights,
+        let needs = network.as_ref().map(|network| weights::Needs {
+            network,
             rules: &asked.rules,
-            optimizer: &spec.optimizer,
+            spec,
             metrics: &metrics,
             own_metrics,
         });
@@ -180,7 +182,7 @@ fn judge(
     let known_model = demands.model.clone().unwrap_or_else(|| spec.model.clone());
     let Fitted { spec: mut fitted, network } =
         Spec { model: known_model, resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
-    let outline = network.map(|(_, weights)| Outline::of(&weights, fitted.model.own_loss()));
+    let outline = network.map(|network| Outline::of(&network.weights, fitted.model.own_loss()));
     fitted.model.forget_files();
     let inputs = Inputs { train: train.files, validation, outline };
     let place = match &warm {

@@ -60,7 +60,7 @@ impl Task {
             // Its runner does not begin anew where what it had saved is gone.
             resume_step: resume_step.or(live.job.course.resume_from.as_ref().map(|point| point.step)),
             log_begins: 0,
-            edits: live.job.course.edits,
+            edits: live.job.course.edits.clone(),
         };
         let to = place.clone();
         let write = move || {

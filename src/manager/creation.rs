@@ -57,7 +57,7 @@ impl Manager {
 
     /// Copies what a job will begin with, once it is known that there is room for it and for the
     /// job.
-    async fn stage(&self, copies: Copies) -> Result<Staged, JobError> {
+    pub(super) async fn stage(&self, copies: Copies) -> Result<Staged, JobError> {
         let limit = self.settings.max_queued;
         let is_queued = |view: &&watch::Receiver<Arc<View>>| view.borrow().job.state == State::Queued;
         if self.live.borrow().values().filter(is_queued).count() >= limit {

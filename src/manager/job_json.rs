@@ -133,6 +133,7 @@ fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, Strin
         // The course, which is kept whole, has these too.
         restarts: _,
         last_attempt_end: _,
+        edits: _,
         resume_from: _,
         expire_time: _,
         mirror: _,
@@ -224,7 +225,11 @@ mod tests {
                 stop: Some(StopCause::Pause),
                 was_out_of_memory: true,
                 last_end: Some(v1::JobEnd { exit_code: Some(0), ..v1::JobEnd::default() }),
-                edits: Some(v1::JobEdits { learning_rate: Some(0.1), ..v1::JobEdits::default() }),
+                edits: Some(v1::JobEdits {
+                    learning_rate: Some(0.1),
+                    set: vec![v1::FieldEdit { path: "priority".into(), value: "7".into() }],
+                    ..v1::JobEdits::default()
+                }),
                 resume_from: Some(v1::ResumePoint { step: 7, checkpoint: "jobs/a/checkpoints/step-7".into() }),
             },
         }

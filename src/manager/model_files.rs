@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use super::ManagerSettings;
 use super::warm_start::Source;
+use super::weights::WhileWanted;
 use crate::gate::Wanted;
 use crate::job::Violations;
 use crate::job::spec::Model;
+use crate::job::spec::model::Exported;
 use crate::journal::JobFolder;
 use crate::model_judge::{self, OperatorList, Refusal, Side};
 use crate::shortage::Unjudged;
+use crate::tensor_file::{Problem, script};
 
 /// A file of a model.
 #[derive(Debug)]
@@ -35,8 +38,11 @@ pub(super) fn judge(
     let before = wrong.0.len();
     let section = format!("model.{}", model.name());
     let mut files = Vec::new();
-    let names = [JobFolder::EXPORTED, JobFolder::EXPORTED_EVAL];
-    for ((field, path), name) in model.files().into_iter().zip(names) {
+    let names: &[&str] = match model {
+        Model::Torchscript(_) => &[JobFolder::SCRIPT],
+        _ => &[JobFolder::EXPORTED, JobFolder::EXPORTED_EVAL],
+    };
+    for ((field, path), &name) in model.files().into_iter().zip(names) {
         let field = format!("{section}.{field}");
         match settings.data_roots.open(path) {
             Err(problem) => wrong.add_found(field, problem.to_string(), problem.unjudged()),
@@ -52,9 +58,32 @@ pub(super) fn judge(
     if wrong.0.len() > before {
         return Vec::new();
     }
-    let Model::Exported(exported) = model else { return Vec::new() };
-    let [path, rest @ ..] = files.as_slice() else { return Vec::new() };
-    let eval_path = rest.first();
+    match (model, files.as_slice()) {
+        (Model::Exported(exported), [path, rest @ ..]) => {
+            judge_exported(exported, path, rest.first(), operators, wanted, wrong);
+        }
+        (Model::Torchscript(_), [path]) => judge_script(path, wanted, wrong),
+        _ => {}
+    }
+    files
+}
+
+/// Judges a TorchScript archive, which is not loaded here.
+fn judge_script(path: &ModelFile, wanted: &Wanted, wrong: &mut Violations) {
+    let Source { file, size_bytes, path: place, .. } = &path.source;
+    let Err(problem) = script::judge(&WhileWanted::new(file, wanted), *size_bytes) else { return };
+    let unjudged = if let Problem::Unreadable(error) = &problem { Unjudged::of(error) } else { None };
+    wrong.add_found(&path.field, format!("{} {problem}", place.display()), unjudged);
+}
+
+fn judge_exported(
+    exported: &mut Exported,
+    path: &ModelFile,
+    eval_path: Option<&ModelFile>,
+    operators: &OperatorList,
+    wanted: &Wanted,
+    wrong: &mut Violations,
+) {
     match model_judge::judge(&path.source.file, eval_path.map(|file| &file.source.file), operators, wanted) {
         Ok(summary) => exported.summary = Some(Arc::new(summary)),
         Err(Refusal::Process(error)) => {
@@ -72,5 +101,4 @@ pub(super) fn judge(
             }
         }
     }
-    files
 }

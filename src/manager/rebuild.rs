@@ -141,10 +141,16 @@ fn brought_up(mut job_file: JobFile, how: Option<String>, folder: &JobFolder) ->
     job.course.not_before = None;
     // The order holds the edits of all resumes.
     if let Some(edits) = folder.read_order(attempt).ok().and_then(|order| order.edits) {
-        job.spec = Arc::new(Spec::clone(&job.spec).edited(&edits));
+        job.spec = Arc::new(edited(&job.spec, &edits)?);
         job.course.edits = Some(edits);
     }
     Ok(Rebuilt { job_file, how: Some(how) })
+}
+
+/// A spec with the edits of an order.
+fn edited(spec: &Spec, edits: &v1::JobEdits) -> Result<Spec, NotRebuilt> {
+    spec.edited(edits)
+        .map_err(|wrong| NotRebuilt::Unusable(format!("its edits are none that this version makes: {wrong}")))
 }
 
 fn last_attempt(folder: &JobFolder) -> Result<u32, NotRebuilt> {
@@ -169,9 +175,9 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, N
     let attempt = last_attempt(folder)?;
     // The edits that the last attempt read, or those that another one would read.
     let ordered = (1..=attempt).rev().find_map(|attempt| folder.read_order(attempt).ok());
-    let edits = ordered.as_ref().and_then(|order| order.edits);
+    let edits = ordered.as_ref().and_then(|order| order.edits.clone());
     let spec = match &edits {
-        Some(edits) => spec.edited(edits),
+        Some(edits) => edited(&spec, edits)?,
         None => spec,
     };
     let inputs = match ordered {

@@ -13,7 +13,7 @@ use crate::fault;
 use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::merged;
 use crate::job::state::{Event, Outcome, Refusal, next};
-use crate::job::{Course, Job, JobId, Spec, State};
+use crate::job::{Course, Job, JobId, State};
 use crate::proto::v1;
 
 /// Expired jobs that are removed in one go: others wait for this task.
@@ -135,14 +135,17 @@ impl Task {
             true => None,
             false => super::attempts::saved(&live.job, &folder).await?.resume_from,
         };
+        let spec = match &edits {
+            Some(edits) => Arc::new(live.job.spec.edited(edits).map_err(JobError::Invalid)?),
+            None => live.job.spec.clone(),
+        };
         self.advance(live, Event::ResumeRequested, |job| {
-            if let Some(edits) = &edits {
-                job.spec = Arc::new(Spec::clone(&job.spec).edited(edits));
-                job.course.edits = Some(merged(job.course.edits, edits));
-            }
             // Another size of batches needs other memory.
-            let was_out_of_memory =
-                job.course.was_out_of_memory && edits.is_none_or(|edits| edits.batch_size.is_none());
+            let was_out_of_memory = job.course.was_out_of_memory && spec.batch_size == job.spec.batch_size;
+            if let Some(edits) = &edits {
+                job.course.edits = Some(merged(&spec, job.course.edits.as_ref(), edits));
+            }
+            job.spec = spec;
             job.course =
                 Course { fruitless: 0, resume_from, begins_anew, stop: None, was_out_of_memory, ..job.course.clone() };
         })

@@ -84,6 +84,11 @@ impl Staged {
         Ok((Self { path: Some(path.clone()) }, path))
     }
 
+    /// The folder.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// Moves what was made ready into the folder of the job that it was made for.
     pub(super) fn hand_over(mut self, folder: &JobFolder) -> io::Result<()> {
         let Some(staged) = &self.path else { return Ok(()) };

@@ -73,6 +73,7 @@ impl View {
             attempt: *attempt,
             restarts: course.restarts,
             last_attempt_end: course.last_end.clone(),
+            edits: course.edits.clone(),
             resume_from: course.resume_from.clone(),
             expire_time: self.expires(),
             model_outline: self.job.inputs.outline.as_ref().map(Outline::to_proto),

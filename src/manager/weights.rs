@@ -3,12 +3,13 @@
 //!
 //! The runner judges them once more when it loads them: larger files, and what has changed since.
 
+use std::fs::File;
 use std::io;
 
 use super::warm_start::{Refusal, Source, Warm};
 use crate::gate::Wanted;
 use crate::job::Violations;
-use crate::job::spec::{Metric, Optimizer, TakenFrom, Weight, judge_state, judge_weights};
+use crate::job::spec::{Metric, Network, Spec, TakenFrom, judge_state, judge_weights};
 use crate::journal::JobFolder;
 use crate::tensor_file::matching::{About, Mistake, Rules};
 use crate::tensor_file::{
@@ -20,12 +21,12 @@ type Judged = Result<TakenFrom, Vec<Mistake>>;
 
 /// The parts of a job that its weights and its state have to fit.
 pub(super) struct Needs<'a> {
-    /// The tensors of its network.
-    pub weights: &'a [Weight],
+    /// Its network.
+    pub network: &'a Network,
     /// Which of it is taken from a file, and what that is called there.
     pub rules: &'a Rules,
-    /// Its optimizer.
-    pub optimizer: &'a Optimizer,
+    /// The job.
+    pub spec: &'a Spec,
     /// Its metrics.
     pub metrics: &'a [Metric],
     /// The metrics that its model gives.
@@ -38,11 +39,11 @@ pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted:
     // Families without buffers alone leave open what they need.
     let all = |found: &TensorFile| Ok((0..found.tensors.len()).map(|place| (place, Values::Finite)).collect());
     let weights = |found: &TensorFile| match needs {
-        Some(needs) => judge_weights(needs.weights, found, needs.rules),
+        Some(needs) => judge_weights(&needs.network.weights, found, needs.rules),
         None => all(found),
     };
     let state = |found: &TensorFile| match needs {
-        Some(needs) => judge_state(needs.weights, needs.optimizer, needs.metrics, needs.own_metrics, found),
+        Some(needs) => judge_state(needs.network, needs.spec, needs.metrics, needs.own_metrics, found),
         None => all(found),
     };
     match warm {
@@ -96,7 +97,7 @@ fn judge_file(
 /// Judges the tensors of a file by a rule, and the values of those that are taken, where they are few
 /// enough to be read.
 fn read(source: &Source, rule: impl Fn(&TensorFile) -> Judged, wanted: &Wanted) -> Result<Judged, Problem> {
-    let bytes = WhileWanted { bytes: Positioned(&source.file), wanted };
+    let bytes = WhileWanted::new(&source.file, wanted);
     let file = TensorFile::read_from(&bytes, source.size_bytes)?;
     let judged = rule(&file);
     let taken = judged.iter().flatten().map(|(place, values)| (&file.tensors[*place], *values));
@@ -109,9 +110,16 @@ fn read(source: &Source, rule: impl Fn(&TensorFile) -> Judged, wanted: &Wanted) 
 }
 
 /// Bytes of a file, as long as somebody waits for the judgement.
-struct WhileWanted<'a> {
+pub(super) struct WhileWanted<'a> {
     bytes: Positioned<'a>,
     wanted: &'a Wanted,
+}
+
+impl<'a> WhileWanted<'a> {
+    /// The bytes of that file.
+    pub(super) fn new(file: &'a File, wanted: &'a Wanted) -> Self {
+        Self { bytes: Positioned(file), wanted }
+    }
 }
 
 impl ReaderAt for WhileWanted<'_> {

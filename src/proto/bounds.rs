@@ -29,16 +29,19 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (64, &[
         "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "WarmStart.rename", "WarmStart.only",
+        "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
     ]),
-    (65_536, &["CrossEntropy.class_weights", "Nll.class_weights"]),
+    (256, &["Sequential.layers"]),
+    (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights"]),
+    (1024, &["MultiStep.at_steps"]),
     (128, &["CreateJobRequest.request_id"]),
     (NAME, &[
         "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
         "ResumeJobRequest.name", "DeleteJobRequest.name", "ReadJobLogRequest.name", "ListScalarTagsRequest.name",
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
-        "WarmStart.only[]", "Rename.prefix", "Rename.name",
-        "KeepBest.metric", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
+        "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",
+        "Gelu.approximate", "KeepBest.metric", "EarlyStopping.metric", "Plateau.metric", "FieldEdit.path", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
         "PlanInstallRequest.python_version", "PlanInstallRequest.pytorch_version", "PlanInstallRequest.cuda_variant",
         "PlanInstallRequest.driver_version", "PlanInstallRequest.compute_capability", "MachineFacts.driver_version",
@@ -51,8 +54,9 @@ const BOUNDS: &[(usize, &[&str])] = &[
     // 128 characters.
     (512, &["JobSpec.display_name"]),
     (PATH, &[
+        "FieldEdit.value",
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
-        "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
+        "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "TorchScriptModel.path", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",
         "ListCheckpointsRequest.page_token", "ListArtifactsRequest.page_token", "ListGpusRequest.page_token",
         "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token",
@@ -352,7 +356,7 @@ mod tests {
             let normalize = v1::Normalize { mean: vec![0.1; also_on], std: Vec::new() };
             let data = v1::Data { normalize: Some(normalize), ..v1::Data::default() };
             let spec = v1::JobSpec { retry: Some(retry), data: Some(data), ..v1::JobSpec::default() };
-            v1::ValidateJobRequest { spec: Some(spec) }.encode_to_vec()
+            v1::ValidateJobRequest { spec: Some(spec), dry_run: false }.encode_to_vec()
         };
         let name = "torchd.v1.ValidateJobRequest";
         assert_eq!(told(name, &request(64, 64)), []);

@@ -32,29 +32,141 @@ pub fn message<M: Name + Default>(tables: &[Table]) -> Result<M, Vec<String>> {
 }
 
 fn from_json(text: &str) -> Result<Table, String> {
-    fn convert(value: serde_json::Value) -> Option<toml::Value> {
-        Some(match value {
-            // In the JSON mapping null is the same as absent.
-            serde_json::Value::Null => return None,
-            serde_json::Value::Bool(value) => value.into(),
-            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(number), _) => number.into(),
-                // TOML has no numbers beyond 63 bits; the mapping takes them as text too.
-                (None, Some(number)) => number.to_string().into(),
-                (None, None) => number.as_f64()?.into(),
-            },
-            serde_json::Value::String(text) => text.into(),
-            serde_json::Value::Array(items) => toml::Value::Array(items.into_iter().filter_map(convert).collect()),
-            serde_json::Value::Object(fields) => toml::Value::Table(table(fields)),
-        })
-    }
-    fn table(fields: serde_json::Map<String, serde_json::Value>) -> Table {
-        fields.into_iter().filter_map(|(name, value)| Some((name, convert(value)?))).collect()
-    }
-    match serde_json::from_str(text).map_err(|error| error.to_string())? {
-        serde_json::Value::Object(fields) => Ok(table(fields)),
+    match to_toml(serde_json::from_str(text).map_err(|error| error.to_string())?) {
+        Some(toml::Value::Table(table)) => Ok(table),
         _ => Err("an object is needed".into()),
     }
+}
+
+/// In the JSON mapping null is the same as absent.
+fn to_toml(value: serde_json::Value) -> Option<toml::Value> {
+    Some(match value {
+        serde_json::Value::Null => return None,
+        serde_json::Value::Bool(value) => value.into(),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => number.into(),
+            // TOML has no numbers beyond 63 bits; the mapping takes them as text too.
+            (None, Some(number)) => number.to_string().into(),
+            (None, None) => number.as_f64()?.into(),
+        },
+        serde_json::Value::String(text) => text.into(),
+        serde_json::Value::Array(items) => toml::Value::Array(items.into_iter().filter_map(to_toml).collect()),
+        serde_json::Value::Object(fields) => {
+            let fields = fields.into_iter();
+            toml::Value::Table(fields.filter_map(|(name, value)| Some((name, to_toml(value)?))).collect())
+        }
+    })
+}
+
+/// A value of TOML in the JSON mapping.
+pub fn to_json(value: toml::Value) -> serde_json::Value {
+    match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) if number.is_nan() => "NaN".into(),
+        toml::Value::Float(f64::INFINITY) => "Infinity".into(),
+        toml::Value::Float(f64::NEG_INFINITY) => "-Infinity".into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(is) => is.into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(items) => items.into_iter().map(to_json).collect(),
+        toml::Value::Table(fields) => fields.into_iter().map(|(name, value)| (name, to_json(value))).collect(),
+    }
+}
+
+/// Why a field cannot be set.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotSet {
+    /// The path, as far as it was followed.
+    pub at: String,
+    /// What is wrong there.
+    pub what: String,
+    /// The path leads to nothing.
+    pub is_unknown: bool,
+}
+
+/// Sets the field at a path such as `a.b[0].c` to a value in the JSON mapping; null clears it. The
+/// fields of a message and the entries of a map are set one by one.
+///
+/// # Errors
+/// The path leads to no field, or the value is none for it.
+pub fn set(message: &mut DynamicMessage, path: &str, value: serde_json::Value) -> Result<(), NotSet> {
+    let wrong = |at: String, what: String| Err(NotSet { at, what, is_unknown: false });
+    let value = to_toml(value);
+    let (mut message, mut left, mut at) = (message, path, String::new());
+    loop {
+        let (name, rest) = left.split_once('.').map_or((left, None), |(name, rest)| (name, Some(rest)));
+        let (name, place) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+            Some((name, place)) => (name, Some(place)),
+            None => (name, None),
+        };
+        let before = at.clone();
+        if !at.is_empty() {
+            at.push('.');
+        }
+        at.push_str(&shown(name));
+        let descriptor = message.descriptor();
+        let Some(field) = descriptor.get_field_by_name(name) else {
+            return Err(NotSet { at, what: format!("no such field{}", nearest(&descriptor, name)), is_unknown: true });
+        };
+        let is_inner = matches!(field.kind(), Kind::Message(_));
+        match (rest, place) {
+            (Some(entry), None) if field.is_map() => return set_entry(message, &field, entry, value.as_ref(), at),
+            (Some(rest), None) if is_inner && !field.is_list() => {
+                let Some(inner) = message.get_field_mut(&field).as_message_mut() else {
+                    return wrong(at, "holds no message".into());
+                };
+                (message, left) = (inner, rest);
+            }
+            (Some(rest), Some(place)) if is_inner && field.is_list() => {
+                let items = message.get_field_mut(&field).as_list_mut();
+                let count = items.as_ref().map_or(0, |items| items.len());
+                let item = items.and_then(|items| items.get_mut(place.parse::<usize>().ok()?));
+                let Some(inner) = item.and_then(Value::as_message_mut) else {
+                    let what = format!("has {count} entries, counted from 0; there is no [{place}]");
+                    return Err(NotSet { at, what, is_unknown: true });
+                };
+                at = format!("{at}[{place}]");
+                (message, left) = (inner, rest);
+            }
+            (Some(_), _) => return wrong(at, "has no fields".into()),
+            (None, Some(_)) => return wrong(at, "is set as a whole, or by the fields of an entry".into()),
+            (None, None) => {
+                let Some(value) = value else {
+                    message.clear_field(&field);
+                    return Ok(());
+                };
+                let (table, mut mistakes) = (Table::from_iter([(name.to_owned(), value)]), Vec::new());
+                fill(message, &table, &before, &mut mistakes);
+                let Some(mistake) = mistakes.into_iter().next() else { return Ok(()) };
+                let (at, what) = mistake.split_once(": ").unwrap_or((&at, &mistake));
+                return wrong(at.to_owned(), what.to_owned());
+            }
+        }
+    }
+}
+
+/// Sets an entry of a map, or removes it.
+fn set_entry(
+    message: &mut DynamicMessage,
+    field: &FieldDescriptor,
+    entry: &str,
+    value: Option<&toml::Value>,
+    at: String,
+) -> Result<(), NotSet> {
+    let wrong = |at: String, what: String| NotSet { at, what, is_unknown: false };
+    let (Kind::Message(kind), Some(map)) = (field.kind(), message.get_field_mut(field).as_map_mut()) else {
+        return Err(wrong(at, "is no map".into()));
+    };
+    let key = MapKey::String(entry.to_owned());
+    let Some(value) = value else {
+        map.remove(&key);
+        return Ok(());
+    };
+    let made = scalar(&kind.map_entry_value_field().kind(), value, "");
+    let at = format!("{at}.{}", shown(entry));
+    map.insert(key, made.map_err(|what| wrong(at, what.trim_start_matches(": ").to_owned()))?);
+    Ok(())
 }
 
 /// Puts a table into a message: messages are merged, everything else is replaced, and a member of a

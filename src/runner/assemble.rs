@@ -5,21 +5,27 @@ use tch::Device;
 use torchd::dataset::{Facts, Format, Source};
 use torchd::job::length::Place;
 use torchd::job::order::Order;
-use torchd::job::spec::loss::Classes;
-use torchd::job::spec::{DataFacts, Fitted, Spec};
+use torchd::job::spec::{DataFacts, Fitted, Mode as Purpose, Network, Precision as WantedPrecision, Spec};
 use torchd::journal::{Context, JobFolder, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 
+use crate::average::Average;
 use crate::checkpoint::Loaded;
+use crate::divergence::Skips;
+use crate::early_stopping::EarlyStopping;
 use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::inputs::{OpenInputs, OpenSet, failure};
-use crate::model::Beginning;
+use crate::lr_range::LrRange;
+use crate::model::{Beginning, Mode};
+use crate::optimizer::Optimizer;
+use crate::precision::{Precision, Scaler};
 use crate::probe::libtorch_version;
+use crate::schedule::Schedule;
 use crate::stateful::Hidden;
 use crate::sums::Sums;
 use crate::train::Training;
-use crate::{loss, model, optimizer, warm_start};
+use crate::{loss, model, warm_start};
 
 /// Reads the data, judges it once more (it may have changed since the request, and large files were
 /// judged by their headers), and builds everything on the device.
@@ -37,38 +43,52 @@ pub(crate) fn assemble(
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let trained_on = TrainedOn::of(&order.inputs, &facts);
-    let opened = model::open(&mut spec.model, folder, loaded.is_none())?;
+    let mut opened = model::open(&mut spec.model, folder, loaded.is_none(), device)?;
     if let Some(loaded) = &loaded {
         loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
     }
+    let feed = |spec: &Spec, set: Box<dyn Source>| {
+        let places = spec.model.places(set.facts()).map_err(bad_data)?;
+        Feed::new(set, spec.data.normalize.as_ref(), places, device)
+    };
+    let mut train = feed(&spec, train)?;
+    let first: Vec<u64> = (0..facts.train.examples.min(u64::from(spec.recipe.part(spec.batch_size)))).collect();
+    model::see(&mut spec.model, &mut opened, || train.batch(&first))?;
     let fitted = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
     let Fitted { spec, network } = fitted;
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
-    let (output, weights) = network.ok_or_else(no_classes)?;
+    let Network { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
     let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
     let plan = spec.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
     let beginning = Beginning {
         output: &output,
         weights: &weights,
+        modules: modules.as_ref(),
         seed: spec.init_seed.unwrap_or(spec.seed),
         is_new: loaded.is_none(),
     };
     let network = model::build(&spec.model, opened, &beginning, device)?;
     let target = &facts.train.target;
-    let normalize = spec.data.normalize.as_ref();
-    let feed = |set: Box<dyn Source>| {
-        let places = spec.model.places(set.facts()).map_err(bad_data)?;
-        Feed::new(set, normalize, places, device)
-    };
     let mut training = Training {
-        train: feed(train)?,
-        validation: validation.map(feed).transpose()?,
+        train,
+        validation: validation.map(|set| feed(&spec, set)).transpose()?,
         loss: loss::build(spec.loss.as_ref(), &output, target, device)?,
-        classes: Classes::of(&output, &target.shape).map_or(Classes::First, |(classes, _)| classes),
+        answer,
         ignored: spec.loss.as_ref().and_then(|loss| loss.ignored_label()).filter(|label| has_label(&facts, *label)),
-        optimizer: optimizer::build(&spec.optimizer, network.parameters())?,
+        optimizer: Optimizer::new(&spec.optimizer, network.parameters())?,
+        precision: Precision::new(spec.recipe.precision, device),
+        scaler: (spec.recipe.precision == WantedPrecision::Float16).then(|| Scaler::new(device)).transpose()?,
+        average: spec.recipe.ema_decay.map(|decay| Average::new(decay, network.as_ref())).transpose()?,
+        early_stopping: spec.recipe.early_stopping.map(EarlyStopping::new),
+        skips: spec.recipe.may_skip_steps().then(Skips::default),
+        restores: Training::restores(spec.recipe.on_divergence),
+        lr_range: match spec.mode {
+            Purpose::Train => None,
+            Purpose::LrRange(range) => Some(LrRange::new(range)),
+        },
+        schedule: Schedule::new(&spec.schedule)?,
         hidden: Hidden(network.hidden()),
         network,
         plan,
@@ -83,7 +103,7 @@ pub(crate) fn assemble(
         trained_on,
         meter: None,
     };
-    training.sums = Sums::new(training.metrics()?, device)?;
+    training.sums = Sums::new(training.metrics(Mode::Train)?, device)?;
     if let Some(loaded) = loaded {
         training.restore(loaded)?;
     } else if let Some(wanted) = &training.spec.warm_start {

@@ -28,6 +28,15 @@ pub(crate) struct Batch {
     pub(crate) size: i64,
 }
 
+impl Batch {
+    /// So many examples from one on.
+    pub(crate) fn part(&self, start: i64, size: i64) -> Result<Self> {
+        let part = |tensor: &Tensor| tensor.f_narrow(0, start, size);
+        let inputs = self.inputs.iter().map(part).collect::<std::result::Result<_, _>>()?;
+        Ok(Self { inputs, targets: part(&self.targets)?, size })
+    }
+}
+
 impl Feed {
     /// The batches of a source. `places` are the inputs in the network's order: those of inputs of
     /// the set, or None for its target.

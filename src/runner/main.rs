@@ -6,27 +6,36 @@
 //! nothing else.
 
 mod assemble;
+mod average;
 mod checkpoint;
 mod confine;
 mod cuda;
 mod dispatcher;
 mod divergence;
+mod dry_run;
+mod early_stopping;
 mod exported;
 mod failure;
 mod feed;
 mod graph;
 mod inputs;
+mod layer;
 mod loss;
+mod lr_range;
 mod memory;
 mod metric;
 mod model;
 mod optimizer;
+mod precision;
 mod probe;
 mod pulse;
 mod report;
 mod run;
+mod schedule;
+mod script;
 mod seed;
 mod stateful;
+mod step;
 mod stop;
 mod sums;
 mod train;
@@ -56,6 +65,15 @@ enum Command {
         #[arg(long)]
         attempt: u32,
     },
+    /// Train on one batch of the job in a folder, and tell what came of it as JSON
+    DryRun {
+        /// The job's folder
+        #[arg(long)]
+        job: PathBuf,
+        /// The most memory that it may allocate
+        #[arg(long)]
+        most_memory_bytes: u64,
+    },
     /// Load libtorch, and CUDA if it is there, and tell what was found as JSON
     Probe,
     /// Load libtorch, and tell the schema of every operator of aten, one a line
@@ -66,6 +84,7 @@ fn main() -> ExitCode {
     memory::keep_freed();
     match Arguments::parse().command {
         Command::Run { job, attempt } => run::run(job, attempt),
+        Command::DryRun { job, most_memory_bytes } => dry_run::run(job, most_memory_bytes),
         Command::Probe => probe::probe(),
         Command::Operators => probe::operators(),
     }

@@ -1,21 +1,25 @@
-//! The networks: a family is a file in `model/`, one in `src/job/spec/model/`, and a line in each
-//! registry.
+//! The networks: a family that tells its modules is computed by `model/tree.rs`. Any other is a file
+//! in `model/`, one in `src/job/spec/model/`, and a line in each registry.
 
 mod exported;
-mod mlp;
-mod mnist_cnn;
+mod gpt;
+mod held;
+mod torchscript;
+mod tree;
+mod vit;
 
 use std::io;
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Tensor};
+use torchd::job::spec::module::Module;
 use torchd::job::spec::{Model, Weight};
 use torchd::journal::JobFolder;
 use torchd::proto::v1::JobEndReason;
 
 use crate::failure::{Failure, Result};
 use crate::feed::Batch;
-use crate::seed::{Stream, derive};
 use crate::stateful::{Stateful, Tensors};
+pub(crate) use held::Held;
 
 /// Whether a network learns from a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +62,52 @@ pub(crate) struct Outputs {
     pub(crate) metrics: Vec<Tensor>,
 }
 
+impl Outputs {
+    /// The same without gradients.
+    pub(crate) fn detach(&self) -> Self {
+        Self { output: self.output.detach(), metrics: self.metrics.iter().map(Tensor::detach).collect() }
+    }
+}
+
 impl From<Tensor> for Outputs {
     fn from(output: Tensor) -> Self {
         Self { output, metrics: Vec::new() }
+    }
+}
+
+/// The computation of a network that torchd builds.
+trait Forward {
+    /// The output for a batch, `[size, ...]`.
+    fn forward(&self, batch: &Batch, mode: Mode) -> Result<Tensor>;
+}
+
+/// A network that torchd builds.
+struct Built {
+    held: Held,
+    forward: Box<dyn Forward>,
+}
+
+impl Network for Built {
+    fn forward(&self, batch: &Batch, mode: Mode) -> Result<Outputs> {
+        Ok(self.forward.forward(batch, mode)?.into())
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.held.parameters()
+    }
+
+    fn result(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.held.all(put)
+    }
+}
+
+impl Stateful for Built {
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.held.save(put)
+    }
+
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        self.held.load(tensors)
     }
 }
 
@@ -76,15 +123,27 @@ pub(crate) enum Opened {
     Family,
     /// One that PyTorch exported.
     Exported(Box<exported::Opened>),
+    /// A TorchScript module.
+    Script(Box<torchscript::Net>),
 }
 
 /// Opens the files of a model, which knows what is in them afterwards. `is_new`: the job begins,
 /// and does not go on from a checkpoint.
-pub(crate) fn open(model: &mut Model, folder: &JobFolder, is_new: bool) -> Result<Opened> {
+pub(crate) fn open(model: &mut Model, folder: &JobFolder, is_new: bool, device: Device) -> Result<Opened> {
     Ok(match model {
-        Model::MnistCnn(_) | Model::Mlp(_) => Opened::Family,
+        Model::Torchscript(settings) => Opened::Script(Box::new(torchscript::Net::open(settings, folder, device)?)),
         Model::Exported(settings) => Opened::Exported(Box::new(exported::Opened::open(settings, folder, is_new)?)),
+        _ => Opened::Family,
     })
+}
+
+/// Runs a model that is code on some examples, without learning from them: it knows what it gives
+/// afterwards. Other models know already.
+pub(crate) fn see(model: &mut Model, opened: &mut Opened, batch: impl FnOnce() -> Result<Batch>) -> Result<()> {
+    match (model, opened) {
+        (Model::Torchscript(settings), Opened::Script(net)) => net.see(settings, &batch()?),
+        _ => Ok(()),
+    }
 }
 
 /// The beginning of a network.
@@ -93,6 +152,8 @@ pub(crate) struct Beginning<'a> {
     pub(crate) output: &'a [u64],
     /// Its tensors.
     pub(crate) weights: &'a [Weight],
+    /// Its modules, if its family is a tree of these.
+    pub(crate) modules: Option<&'a Module>,
     /// The seed of those that are drawn.
     pub(crate) seed: u64,
     /// Whether the job begins here, and does not go on from a checkpoint.
@@ -106,31 +167,26 @@ pub(crate) fn build(
     beginning: &Beginning<'_>,
     device: Device,
 ) -> Result<Box<dyn Network>> {
-    let Beginning { output, weights, seed, is_new } = *beginning;
-    let drawn = || Parameters::draw(weights, seed, device);
-    Ok(match (model, opened) {
-        (_, Opened::Exported(opened)) => Box::new(exported::Net::new(*opened, output, device, is_new)?),
-        (Model::MnistCnn(settings), _) => Box::new(mnist_cnn::MnistCnn::new(*settings, drawn()?)),
-        (Model::Mlp(settings), _) => Box::new(mlp::Mlp::new(settings, drawn()?)),
-        (Model::Exported(_), Opened::Family) => {
-            return Err(Failure::new(JobEndReason::Internal, "the files of the model were not opened"));
+    let Beginning { output, weights, modules, seed, is_new } = *beginning;
+    match opened {
+        Opened::Exported(opened) => return Ok(Box::new(exported::Net::new(*opened, output, device, is_new)?)),
+        Opened::Script(net) => return Ok(net),
+        Opened::Family => {}
+    }
+    let held = Held::draw(weights, seed, device)?;
+    let forward: Box<dyn Forward> = match (model, modules) {
+        (_, Some(modules)) => Box::new(tree::Tree::new(modules, "", &held)),
+        (Model::Vit(settings), None) => Box::new(vit::Vit::new(*settings, &held)?),
+        (Model::Gpt(settings), None) => Box::new(gpt::Gpt::new(*settings, &held)?),
+        (other, None) => {
+            let what = format!("{} has neither modules nor files that are open", other.name());
+            return Err(Failure::new(JobEndReason::Internal, what));
         }
-    })
+    };
+    Ok(Box::new(Built { held, forward }))
 }
 
 impl Parameters {
-    /// Initial weights. They are drawn on the CPU, so that every device begins with the same.
-    pub(crate) fn draw(wanted: &[Weight], seed: u64, device: Device) -> std::result::Result<Self, TchError> {
-        tch::manual_seed(derive(seed, Stream::Weights) as i64);
-        let draw = |Weight { shape, bound, .. }: &Weight| {
-            let bound = bound.unwrap_or(0.0);
-            let values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?.f_uniform_(-bound, bound)?;
-            values.f_to_device(device)?.f_set_requires_grad(true)
-        };
-        let tensors = wanted.iter().map(draw).collect::<std::result::Result<_, _>>()?;
-        Ok(Self { names: wanted.iter().map(|told| told.name.clone()).collect(), tensors })
-    }
-
     /// Weights that are there.
     pub(crate) fn of(named: impl Iterator<Item = (String, Tensor)>) -> Self {
         let (names, tensors) = named.unzip();
@@ -142,28 +198,18 @@ impl Parameters {
         &self.tensors
     }
 
+    /// The tensors alone.
+    pub(crate) fn into_tensors(self) -> Vec<Tensor> {
+        self.tensors
+    }
+
     /// Names and tensors.
     pub(crate) fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.names.iter().map(String::as_str).zip(&self.tensors)
     }
 
-    /// The tensor at a place in the order.
-    pub(crate) fn at(&self, place: usize) -> &Tensor {
-        &self.tensors[place]
-    }
-
     /// Numbers that can be learned.
     pub(crate) fn count(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.numel() as u64).sum()
-    }
-}
-
-impl Stateful for Parameters {
-    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
-        self.named().try_for_each(|(name, tensor)| put(name, tensor))
-    }
-
-    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
-        self.named().try_for_each(|(name, tensor)| tensors.copy_to(name, tensor))
     }
 }

@@ -1,32 +1,153 @@
 //! The optimizers: each is a file in `optimizer/`, one in `src/job/spec/optimizer/`, and a line in
 //! each registry.
 
-mod adamw;
+mod adagrad;
+mod adam;
+mod lion;
+mod lists;
+mod rmsprop;
 mod sgd;
+mod slots;
 #[cfg(test)]
 mod tests;
 
-use tch::{TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 use torchd::job::spec::Optimizer as Settings;
-use torchd::job::spec::optimizer::slot_name;
+use torchd::job::spec::optimizer::{Method as Choice, Share};
 
 use crate::dispatcher::Handle;
 use crate::failure::Result;
 use crate::model::Parameters;
 use crate::stateful::{Stateful, Tensors};
 
-/// Turns gradients into new weights. Before its first step it keeps nothing.
-pub(crate) trait Optimizer: Stateful {
-    /// Moves each parameter by its gradient, in the order of the parameters, at that learning rate.
-    /// A parameter without one stays. The gradients are laid out in memory as the parameters are.
-    fn step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], rate: f64) -> Result<()>;
+/// A way from gradients to new weights. Before its first step it keeps nothing.
+trait Method: Stateful {
+    /// Moves parameters by their gradients.
+    fn step(&mut self, step: &Step<'_>) -> Result<()>;
 }
 
-/// The optimizer of a spec for these parameters.
-pub(crate) fn build(settings: &Settings, parameters: &Parameters) -> Result<Box<dyn Optimizer>> {
-    Ok(match settings {
-        Settings::Sgd(settings) => Box::new(sgd::Sgd::new(*settings, parameters)?),
-        Settings::Adamw(settings) => Box::new(adamw::AdamW::new(*settings, parameters)?),
+/// A step of some parameters.
+struct Step<'a> {
+    /// The parameters.
+    weights: &'a [Tensor],
+    /// Their gradients, laid out in memory as the parameters are. A parameter without one stays.
+    gradients: &'a [Option<Tensor>],
+    /// The learning rate.
+    rate: f64,
+    /// The steps so far, this one included, as PyTorch counts them: a 32-bit float on the device.
+    count: &'a Tensor,
+}
+
+/// The optimizer of a job: each group of parameters goes the way with numbers of its own.
+pub(crate) struct Optimizer {
+    /// The parameters that are trained, in the network's order.
+    trained: Vec<Tensor>,
+    groups: Vec<Group>,
+    /// The name of the count in the state of a checkpoint, if the method needs it.
+    counter: Option<&'static str>,
+    count: Tensor,
+}
+
+/// Parameters that are trained alike.
+struct Group {
+    /// Their places among those that are trained.
+    places: Vec<usize>,
+    weights: Vec<Tensor>,
+    rate_scale: f64,
+    method: Box<dyn Method>,
+}
+
+/// The parameters of a group of the spec, or of none.
+#[derive(Default)]
+struct Members {
+    group: Option<usize>,
+    named: Vec<(String, Tensor)>,
+    /// Their places among those that are trained.
+    places: Vec<usize>,
+}
+
+impl Optimizer {
+    /// The optimizer of a spec for these parameters. Those that the spec freezes want no gradient
+    /// from here on.
+    pub(crate) fn new(settings: &Settings, parameters: &Parameters) -> Result<Self> {
+        let mut members: Vec<Members> = Vec::new();
+        let mut trained = Vec::new();
+        for (name, tensor) in parameters.named() {
+            let group = match settings.groups.share(name) {
+                Share::Plain => None,
+                Share::Group(place) => Some(place),
+                Share::Frozen => {
+                    let _ = tensor.f_set_requires_grad(false)?;
+                    continue;
+                }
+            };
+            let place = members.iter().position(|known| known.group == group).unwrap_or_else(|| {
+                members.push(Members { group, ..Members::default() });
+                members.len() - 1
+            });
+            members[place].named.push((name.to_owned(), tensor.shallow_clone()));
+            members[place].places.push(trained.len());
+            trained.push(tensor.shallow_clone());
+        }
+        let group = |Members { group, named, places }| {
+            let rate_scale = group.map_or(1.0, |place| settings.groups.groups[place].rate_scale);
+            let parameters = Parameters::of(named.into_iter());
+            let method = build(&settings.of_group(group), &parameters)?;
+            Ok(Group { places, weights: parameters.into_tensors(), rate_scale, method })
+        };
+        let groups = members.into_iter().map(group).collect::<Result<_>>()?;
+        let device = parameters.tensors().first().map_or(Device::Cpu, Tensor::device);
+        let count = Tensor::f_zeros([], (Kind::Float, device))?;
+        Ok(Self { trained, groups, counter: settings.counter(), count })
+    }
+
+    /// The parameters that are trained, in the network's order: those that need gradients.
+    pub(crate) fn trained(&self) -> &[Tensor] {
+        &self.trained
+    }
+
+    /// Moves each parameter that is trained by its gradient, at that learning rate of the job. A
+    /// parameter without a gradient stays. The gradients are laid out in memory as the parameters
+    /// are.
+    pub(crate) fn step(&mut self, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
+        let Self { groups, count, .. } = self;
+        let _ = count.f_add_scalar_(1)?;
+        for Group { places, weights, rate_scale, method } in groups {
+            let rate = rate * *rate_scale;
+            let chosen: Vec<_>;
+            let gradients = if places.len() == gradients.len() {
+                gradients
+            } else {
+                let taken = |&place: &usize| gradients[place].as_ref().map(Tensor::shallow_clone);
+                chosen = places.iter().map(taken).collect();
+                &chosen
+            };
+            tch::no_grad(|| method.step(&Step { weights, gradients, rate, count }))?;
+        }
+        Ok(())
+    }
+}
+
+impl Stateful for Optimizer {
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.groups.iter().try_for_each(|group| group.method.save(put))?;
+        self.counter.map_or(Ok(()), |counter| put(counter, &self.count))
+    }
+
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        self.groups.iter_mut().try_for_each(|group| group.method.load(tensors))?;
+        self.counter.map_or(Ok(()), |counter| tensors.copy_to(counter, &self.count))
+    }
+}
+
+fn build(choice: &Choice, parameters: &Parameters) -> Result<Box<dyn Method>> {
+    Ok(match choice {
+        Choice::Sgd(settings) => Box::new(sgd::Sgd::new(*settings, parameters)?),
+        Choice::Adamw(settings) => Box::new(adam::Adam::decoupled(*settings, parameters)?),
+        Choice::Adam(settings) => Box::new(adam::Adam::new(*settings, parameters)?),
+        Choice::Rmsprop(settings) => Box::new(rmsprop::RmsProp::new(*settings, parameters)?),
+        Choice::Adagrad(settings) => Box::new(adagrad::Adagrad::new(*settings, parameters)?),
+        Choice::Lion(settings) => Box::new(lion::Lion::new(*settings, parameters)?),
     })
 }
 
@@ -40,47 +161,6 @@ fn moved<'a>(tensors: &'a [Tensor], gradients: &[Option<Tensor>]) -> Vec<Handle<
     tensors.iter().zip(gradients).filter(|(_, gradient)| gradient.is_some()).map(|(tensor, _)| tensor.into()).collect()
 }
 
-/// Tensors that an optimizer keeps of each parameter; none before the first step.
-struct Slot {
-    name: &'static str,
-    /// Parameters by name, for their shapes and devices.
-    parameters: Vec<(String, Tensor)>,
-    tensors: Vec<Tensor>,
-}
-
-impl Slot {
-    fn new(name: &'static str, parameters: &Parameters) -> Self {
-        let parameters = parameters.named().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()));
-        Self { name, parameters: parameters.collect(), tensors: Vec::new() }
-    }
-
-    /// Begins with zeros.
-    fn clear(&mut self) -> std::result::Result<(), TchError> {
-        let zeros = |(_, tensor): &(String, Tensor)| tensor.detach().f_zeros_like();
-        self.tensors = self.parameters.iter().map(zeros).collect::<std::result::Result<_, _>>()?;
-        Ok(())
-    }
-}
-
-impl Stateful for Slot {
-    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
-        let mut named = self.parameters.iter().zip(&self.tensors);
-        named.try_for_each(|((name, _), tensor)| put(&slot_name(self.name, name), tensor))
-    }
-
-    /// Takes up tensors for all parameters, or for none.
-    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
-        self.tensors = Vec::new();
-        let names = self.parameters.iter().map(|(name, parameter)| (slot_name(self.name, name), parameter));
-        let names: Vec<_> = names.collect();
-        if names.iter().any(|(name, _)| tensors.has(name)) {
-            let taken = names.iter().map(|(name, parameter)| tensors.like(name, parameter));
-            self.tensors = taken.collect::<std::result::Result<_, _>>()?;
-        }
-        Ok(())
-    }
-}
-
 /// The length of all gradients taken as one vector.
 pub(crate) fn gradient_norm(gradients: &[Option<Tensor>]) -> std::result::Result<Tensor, TchError> {
     let norms = gradients.iter().flatten().map(Tensor::f_norm).collect::<std::result::Result<Vec<_>, _>>()?;
@@ -89,7 +169,11 @@ pub(crate) fn gradient_norm(gradients: &[Option<Tensor>]) -> std::result::Result
 
 /// Scales gradients of that norm down to a longest one, by the formula of
 /// `torch.nn.utils.clip_grad_norm_`. Waits for nothing.
-pub(crate) fn clip(gradients: &mut [Option<Tensor>], norm: &Tensor, longest: f64) -> std::result::Result<(), TchError> {
+pub(crate) fn clip_norm(
+    gradients: &mut [Option<Tensor>],
+    norm: &Tensor,
+    longest: f64,
+) -> std::result::Result<(), TchError> {
     /// Keeps the quotient finite.
     const LEAST: f64 = 1e-6;
     let ratio = norm.f_add_scalar(LEAST)?.f_reciprocal()?.f_mul_scalar(longest)?.f_clamp_max(1.0)?;
@@ -97,4 +181,10 @@ pub(crate) fn clip(gradients: &mut [Option<Tensor>], norm: &Tensor, longest: f64
         let _ = gradient.f_mul_(&ratio)?;
     }
     Ok(())
+}
+
+/// Moves each number of gradients to between `-largest` and `largest`, as
+/// `torch.nn.utils.clip_grad_value_` does.
+pub(crate) fn clip_value(gradients: &mut [Option<Tensor>], largest: f64) -> std::result::Result<(), TchError> {
+    gradients.iter_mut().flatten().try_for_each(|gradient| gradient.f_clamp_(-largest, largest).map(drop))
 }

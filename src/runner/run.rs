@@ -73,7 +73,7 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
     confine(&folder, &order);
     let mut step = 0;
     let (reason, message) = match train(&folder, &order, opened, &mut report, &stop, &mut step) {
-        Ok(Finish::Complete) => (JobEndReason::Finished, "trained to the end".to_owned()),
+        Ok(Finish::Complete(words)) => (JobEndReason::Finished, words),
         Ok(Finish::Stopped) => (JobEndReason::Interrupted, format!("stopped after step {step}")),
         Err(Failure { reason: JobEndReason::StartFailed, message }) => return refuse(&message, EXIT_MACHINE as u8),
         Err(Failure { reason, message }) => (reason, message),
@@ -142,7 +142,12 @@ fn train(
     let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
     let spec = Spec::stored(&message).map_err(|what| Failure::new(JobEndReason::Internal, what))?;
     let spec = match &order.edits {
-        Some(edits) => spec.edited(edits),
+        Some(edits) => {
+            let edited = spec.edited(edits);
+            edited.map_err(|wrong| {
+                Failure::new(JobEndReason::Internal, format!("the order has edits that are wrong: {wrong}"))
+            })?
+        }
         None => spec,
     };
     if loaded.is_none() && spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {

@@ -26,6 +26,20 @@ pub(crate) trait Stateful {
     }
 }
 
+impl<T: Stateful> Stateful for Option<T> {
+    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.as_ref().map_or(Ok(()), |part| part.save(put))
+    }
+
+    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+        self.as_mut().map_or(Ok(()), |part| part.load(tensors))
+    }
+
+    fn values(&self, name: &str) -> Values {
+        self.as_ref().map_or(Values::Finite, |part| part.values(name))
+    }
+}
+
 /// Buffers that are no weights, by their names in the state of a checkpoint.
 pub(crate) struct Hidden(pub(crate) Vec<(String, Tensor)>);
 
@@ -83,6 +97,12 @@ impl Tensors {
             ));
         }
         values.f_view(needed.0.as_slice()).and_then(|values| values.f_to_device(other.device())).map_err(|e| words(&e))
+    }
+
+    /// A number of 64 bits.
+    pub(crate) fn number(&mut self, name: &str) -> std::result::Result<f64, String> {
+        let like = Tensor::from(0f64);
+        self.like(name, &like).and_then(|number| f64::try_from(&number).map_err(|error| words(&error)))
     }
 
     /// Tells what nobody has taken.

@@ -6,6 +6,7 @@ use tch::{Device, Tensor};
 use torchd::job::spec::SUM_LOSS;
 
 use crate::failure::Result;
+use crate::loss::Pair;
 use crate::metric::Metric;
 use crate::model::Outputs;
 use crate::stateful::{Stateful, Tensors, zero};
@@ -13,7 +14,7 @@ use crate::stateful::{Stateful, Tensors, zero};
 /// Sums since the last scalars. They stay on the device, so that a step on a GPU waits for nothing.
 pub(crate) struct Sums {
     pub(crate) loss: Tensor,
-    pub(crate) metrics: Vec<Box<dyn Metric>>,
+    pub(crate) metrics: Vec<Metric>,
     pub(crate) examples: u64,
     /// Time spent training, without validation and checkpoints, for the examples of this attempt.
     since: Instant,
@@ -23,7 +24,7 @@ pub(crate) struct Sums {
 
 impl Sums {
     /// Sums of nothing, with metrics that have taken nothing in.
-    pub(crate) fn new(metrics: Vec<Box<dyn Metric>>, device: Device) -> Result<Self> {
+    pub(crate) fn new(metrics: Vec<Metric>, device: Device) -> Result<Self> {
         Ok(Self {
             loss: zero(device)?,
             metrics,
@@ -34,12 +35,16 @@ impl Sums {
         })
     }
 
-    /// Takes in a batch of that many examples with that mean loss.
-    pub(crate) fn add(&mut self, loss: &Tensor, outputs: &Outputs, targets: &Tensor, examples: i64) -> Result<()> {
-        let _ = self.loss.f_add_(&loss.detach().f_mul_scalar(examples as f64)?)?;
-        self.metrics.iter_mut().try_for_each(|metric| metric.add(outputs, targets))?;
+    /// Takes in the mean loss of a batch of that many examples.
+    pub(crate) fn add_loss(&mut self, loss: &Tensor, examples: i64) -> Result<()> {
+        let _ = self.loss.f_add_(&loss.f_mul_scalar(examples as f64)?)?;
         self.examples += examples as u64;
         Ok(())
+    }
+
+    /// Takes in outputs for the metrics.
+    pub(crate) fn add(&mut self, outputs: &Outputs, pair: &Pair) -> Result<()> {
+        self.metrics.iter_mut().try_for_each(|metric| metric.add(outputs, pair))
     }
 
     /// The mean loss.
@@ -72,20 +77,24 @@ impl Stateful for Sums {
 mod tests {
     use std::collections::BTreeMap;
 
-    use torchd::job::spec::Metric as Kind;
-    use torchd::job::spec::loss::Classes;
+    use torchd::job::spec::Metric as Settings;
+    use torchd::job::spec::loss::Answer;
+    use torchd::job::spec::metric::Accuracy;
 
     use super::*;
     use crate::metric;
 
     #[test]
     fn a_state_without_sums_is_told_by_name_and_one_of_an_earlier_version_counts_its_examples() {
-        let accuracy = metric::build(Kind::Accuracy, None, Classes::First, Device::Cpu).unwrap();
+        let about = metric::About { answer: Answer::Class(10), ignored: None, device: Device::Cpu };
+        let accuracy = metric::build(Settings::Accuracy(Accuracy), about).unwrap();
         let mut sums = Sums::new(vec![accuracy], Device::Cpu).unwrap();
         let saved =
             [("sums.loss", 2.5f64), ("sums.correct", 6.0)].map(|(name, sum)| (name.to_owned(), Tensor::from(sum)));
         sums.load(&mut Tensors::new(BTreeMap::from(saved), 8)).unwrap();
-        assert_eq!((sums.mean_loss().unwrap(), sums.metrics[0].value().unwrap()), (2.5 / 8.0, 0.75));
+        let value = sums.metrics[0].value().unwrap();
+        assert!(matches!(value, metric::Finding::Number(0.75)), "{value:?}");
+        assert_eq!(sums.mean_loss().unwrap(), 2.5 / 8.0);
         let told = sums.load(&mut Tensors::new(BTreeMap::new(), 7)).unwrap_err();
         assert_eq!(told, "sums.loss is missing");
     }

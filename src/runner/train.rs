@@ -4,25 +4,33 @@
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Tensor};
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::length::{Place, Plan};
-use torchd::job::spec::Spec;
-use torchd::job::spec::loss::Classes;
+use torchd::job::spec::loss::Answer;
+use torchd::job::spec::{LrRange as LrRangeSettings, Mode as Purpose, Spec};
 use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 use torchd::tensor_file::Values;
 
+use crate::average::Average;
 use crate::checkpoint::{self, Saver, Snapshot};
+use crate::divergence::{Restores, Skips};
+use crate::early_stopping::EarlyStopping;
 use crate::failure::{Failure, Result};
-use crate::feed::{Batch, Feed};
+use crate::feed::Feed;
 use crate::loss::Loss;
+use crate::lr_range::LrRange;
+use crate::metric::Finding;
 use crate::model::{Mode, Network};
-use crate::optimizer::{Optimizer, clip, gradient_norm};
+use crate::optimizer::Optimizer;
+use crate::precision::{Precision, Scaler};
 use crate::report::Report;
-use crate::seed::{Stream, derive, shuffled};
+use crate::schedule::Schedule;
+use crate::seed::shuffled;
 use crate::stateful::{Hidden, Stateful, Tensors};
+use crate::step::Stepped;
 use crate::stop::Stop;
 use crate::sums::Sums;
 use crate::validation::Validated;
@@ -39,11 +47,25 @@ pub(crate) struct Training {
     /// Its buffers that are no weights.
     pub(crate) hidden: Hidden,
     pub(crate) loss: Box<dyn Loss>,
-    /// Where the classes stand in an output.
-    pub(crate) classes: Classes,
+    /// How outputs answer targets; None for a network that computes its loss.
+    pub(crate) answer: Option<Answer>,
     /// Labels of this value are among the data, and do not count.
     pub(crate) ignored: Option<i64>,
-    pub(crate) optimizer: Box<dyn Optimizer>,
+    pub(crate) optimizer: Optimizer,
+    /// The type that the network is computed in.
+    pub(crate) precision: Precision,
+    /// The factor of its losses, where its numbers are short.
+    pub(crate) scaler: Option<Scaler>,
+    /// The average of its weights.
+    pub(crate) average: Option<Average>,
+    pub(crate) early_stopping: Option<EarlyStopping>,
+    /// Steps that changed nothing, where there may be any.
+    pub(crate) skips: Option<Skips>,
+    /// Checkpoints that came back, where they may.
+    pub(crate) restores: Option<Restores>,
+    /// The losses of a job that looks for a learning rate.
+    pub(crate) lr_range: Option<LrRange>,
+    pub(crate) schedule: Schedule,
     /// How far training is.
     pub(crate) place: Place,
     /// An epoch, or a part of the last, is over, and its validation pass is not.
@@ -59,11 +81,11 @@ pub(crate) struct Training {
     pub(crate) meter: Option<(u32, Meter)>,
 }
 
-/// How training ended, if it did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The end of training that did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// After the last step.
-    Complete,
+    /// There is nothing left to do, for this reason.
+    Complete(String),
     /// After the step in hand, because we were asked to.
     Stopped,
 }
@@ -71,19 +93,47 @@ pub(crate) enum Finish {
 impl Training {
     /// Trains to the end, or until we are asked to stop.
     pub(crate) fn run(&mut self, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<Finish> {
-        let finish = self.steps(report, saver, stop);
+        let finish = loop {
+            match self.steps(report, saver, stop) {
+                Ok(finish) => break Ok(finish),
+                Err(failure) => match self.bring_back(failure, report, saver) {
+                    Ok(()) => {}
+                    Err(failure) => break Err(failure),
+                },
+            }
+        };
         let step = self.place.step;
         // A checkpoint that is being written counts, also where training has failed since.
         let saved = saver.finish(|waited| report.waits_for_checkpoint(step, waited));
         let told = saved.and_then(|saved| saved.into_iter().try_for_each(|saved| report.checkpoint(saved)));
         let finish = finish?;
         told?;
-        if finish == Finish::Complete {
-            fault::point("trained");
-            checkpoint::save_result(&self.folder, self.place.step, self.network.as_ref())?;
-            fault::point("result-saved");
+        match finish {
+            Finish::Complete(words) => self.finish(words).map(Finish::Complete),
+            Finish::Stopped => Ok(Finish::Stopped),
         }
-        Ok(finish)
+    }
+
+    /// Saves the result. The end of the job, in words.
+    fn finish(&mut self, mut words: String) -> Result<String> {
+        fault::point("trained");
+        if let Some(range) = &self.lr_range {
+            return Ok(format!("{words}; {}", range.proposal()));
+        }
+        if self.spec.recipe.restores_best {
+            let by = self.spec.checkpoints.keep_best.and_then(|best| best.by);
+            if let (Some(by), Some(loaded)) = (by, checkpoint::best_good(&self.folder, by)?) {
+                let (step, value) = (loaded.manifest.place.step, loaded.manifest.metrics.get(&by.tag()).copied());
+                if let Some(value) = value {
+                    words = format!("{words}; the result is that of step {step}, with the best {}, {value}", by.tag());
+                    self.restore(loaded)?;
+                }
+            }
+        }
+        self.exchange_average()?;
+        checkpoint::save_result(&self.folder, self.place.step, self.network.as_ref())?;
+        fault::point("result-saved");
+        Ok(words)
     }
 
     fn steps(&mut self, report: &mut Report, saver: &mut Saver, stop: &Stop) -> Result<Finish> {
@@ -94,8 +144,13 @@ impl Training {
         let batch_size = u64::from(self.spec.batch_size);
         let mut examples = 0;
         // Saved anew after it: the next attempt does not report the same pass again.
-        if self.validation_due && self.end_epoch(examples, true, report, saver, stop)? {
-            return Ok(Finish::Stopped);
+        if self.validation_due
+            && let Some(finish) = self.end_epoch(examples, true, report, saver, stop)?
+        {
+            return Ok(finish);
+        }
+        if let Some(words) = self.early_stopping.as_ref().and_then(EarlyStopping::is_over) {
+            return Ok(Finish::Complete(words));
         }
         while self.place.step < self.plan.total_steps {
             let order = self.order(self.place.epoch);
@@ -105,14 +160,17 @@ impl Training {
                 let places = start as usize..count.min(start + batch_size) as usize;
                 let batch = self.train.batch(&order[places])?;
                 let due = (self.place.step + 1).is_multiple_of(u64::from(self.spec.scalar_every_steps));
-                let norm = self.train_step(&batch, due)?;
+                let stepped = self.train_step(&batch, due)?;
                 examples += batch.size as u64;
-                match norm {
-                    Some(norm) => {
-                        self.tell(report, norm, examples)?;
-                        self.sums = Sums::new(self.metrics()?, self.device)?;
+                if due {
+                    let norm = if let Stepped::Moved(norm) = stepped { norm } else { None };
+                    self.tell(report, norm, examples)?;
+                    if let Some(words) = self.lr_range_ends()? {
+                        return Ok(Finish::Complete(words));
                     }
-                    None => report.progress(self.place.step, examples)?,
+                    self.sums = Sums::new(self.metrics(Mode::Train)?, self.device)?;
+                } else {
+                    report.progress(self.place.step, examples)?;
                 }
                 fault::point("step");
                 if let Some(saved) = saver.poll()? {
@@ -132,19 +190,23 @@ impl Training {
                 }
             }
             let pause = Instant::now();
-            self.judge()?;
+            // Weights that come back after a divergence go on from here.
             if self.place.examples >= count {
                 self.place.epoch += 1;
                 self.place.examples = 0;
             }
             self.validation_due = self.validation.is_some();
-            let stops = self.end_epoch(examples, false, report, saver, stop)?;
+            self.judge()?;
+            let finish = self.end_epoch(examples, false, report, saver, stop)?;
             self.sums.apart += pause.elapsed();
-            if stops {
-                return Ok(Finish::Stopped);
+            if let Some(finish) = finish {
+                return Ok(finish);
             }
         }
-        Ok(Finish::Complete)
+        Ok(Finish::Complete(match self.spec.mode {
+            Purpose::Train => "trained to the end".into(),
+            Purpose::LrRange(LrRangeSettings { steps, .. }) => format!("went through all {steps} learning rates"),
+        }))
     }
 
     /// Takes a checkpoint of this place and hands it over to be written: every checkpoint goes this
@@ -159,7 +221,7 @@ impl Training {
         report.flush()?;
         self.judge_loss()?;
         let weights = Snapshot::of(step, &[self.network.as_ref()])?;
-        let state = Snapshot::of(step, &[self.optimizer.as_ref(), &self.sums, &self.hidden])?;
+        let state = Snapshot::of(step, &self.state())?;
         let request = checkpoint::Request {
             weights,
             state,
@@ -178,20 +240,34 @@ impl Training {
         saver.save(request)
     }
 
+    /// The parts that a checkpoint holds besides the weights.
+    pub(crate) fn state(&self) -> [&dyn Stateful; 10] {
+        let Self {
+            optimizer, schedule, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range, ..
+        } = self;
+        [optimizer, schedule, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range]
+    }
+
     /// Goes on from a checkpoint.
     pub(crate) fn restore(&mut self, loaded: checkpoint::Loaded) -> Result<()> {
         let checkpoint::Loaded { manifest, weights, state } = loaded;
-        let state_parts: [&dyn Stateful; 3] = [self.optimizer.as_ref(), &self.sums, &self.hidden];
-        let judged = judge_saved(&[self.network.as_ref()], &weights).and_then(|()| judge_saved(&state_parts, &state));
+        let judged = judge_saved(&[self.network.as_ref()], &weights).and_then(|()| judge_saved(&self.state(), &state));
         judged.map_err(|what| {
             let what = format!("{} cannot be used: {what}", JobFolder::checkpoint_name(manifest.place.step));
             Failure::new(JobEndReason::BadCheckpoint, what)
         })?;
-        let mut parts: [&mut dyn Stateful; 3] = [self.optimizer.as_mut(), &mut self.sums, &mut self.hidden];
+        let Self {
+            optimizer, schedule, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range, ..
+        } = self;
+        let mut parts: [&mut dyn Stateful; 10] =
+            [optimizer, schedule, sums, hidden, scaler, average, early_stopping, skips, restores, lr_range];
         let taken = take_up(&mut [self.network.as_mut()], Tensors::new(weights, 0))
             .and_then(|()| take_up(&mut parts, Tensors::new(state, manifest.summed_examples)));
         taken.map_err(|what| Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: {what}")))?;
         self.place = manifest.place;
+        if let Some(range) = &mut self.lr_range {
+            range.cut(self.place.step);
+        }
         self.validation_due = manifest.validation_due && self.validation.is_some();
         if manifest.context != self.context {
             let (then, now) = (&manifest.context, &self.context);
@@ -202,61 +278,64 @@ impl Training {
         Ok(())
     }
 
-    /// One optimizer step; the norm of the gradients, before they are clipped, where it is wanted.
-    pub(crate) fn train_step(&mut self, batch: &Batch, want_norm: bool) -> Result<Option<f64>> {
-        tch::manual_seed(derive(self.spec.seed, Stream::Step(self.place.step)) as i64);
-        let outputs = self.network.forward(batch, Mode::Train)?;
-        let loss = self.loss.mean(&outputs.output, &batch.targets)?;
-        let parameters = self.network.parameters();
-        let gradients = Tensor::f_run_backward(&[&loss], parameters.tensors(), false, false)?;
-        let laid_out = parameters.tensors().iter().zip(gradients).map(|(parameter, gradient)| {
-            // The loss need not depend on every parameter.
-            gradient.defined().then(|| laid_out_like(parameter, gradient)).transpose()
-        });
-        let mut gradients = laid_out.collect::<std::result::Result<Vec<_>, _>>()?;
-        let longest = self.spec.gradient_clip_norm;
-        let norm = if want_norm || longest.is_some() { Some(gradient_norm(&gradients)?) } else { None };
-        let told = norm.as_ref().filter(|_| want_norm).map(f64::try_from).transpose()?;
-        if let (Some(norm), Some(longest)) = (&norm, longest) {
-            clip(&mut gradients, norm, longest)?;
-        }
-        self.optimizer.step(parameters, &gradients, self.learning_rate(self.place.step))?;
-        self.sums.add(&loss, &outputs, &batch.targets, batch.size)?;
-        self.place.step += 1;
-        self.place.examples += batch.size as u64;
-        Ok(told)
-    }
-
     /// The learning rate of a step, counted from 0.
-    fn learning_rate(&self, step: u64) -> f64 {
-        self.spec.optimizer.learning_rate() * self.spec.schedule.at(step, self.plan.total_steps)
+    pub(crate) fn learning_rate(&self, step: u64) -> f64 {
+        let share = self.restores.as_ref().map_or(1.0, Restores::rate_share);
+        let rate = match &self.spec.mode {
+            Purpose::Train => self.spec.optimizer.learning_rate() * self.schedule.at(step, self.plan.total_steps),
+            Purpose::LrRange(range) => range.rate(step),
+        };
+        rate * share
     }
 
     /// The examples in the order of an epoch.
-    fn order(&self, epoch: u64) -> Vec<u64> {
+    pub(crate) fn order(&self, epoch: u64) -> Vec<u64> {
         let count = self.train.facts().examples;
         if self.spec.data.shuffle { shuffled(count, self.spec.seed, epoch) } else { (0..count).collect() }
     }
 
-    fn tell(&self, report: &mut Report, gradient_norm: f64, examples: u64) -> Result<()> {
-        let sums = &self.sums;
-        let loss = sums.mean_loss()?;
-        let mut values = vec![("loss/train".to_owned(), loss)];
-        for metric in &sums.metrics {
-            values.push((format!("{}/train", metric.name()), metric.value()?));
+    /// Tells the scalars of a step. The norm is None where the step changed nothing, and the means
+    /// are left out where no step since the last scalars has changed anything.
+    fn tell(&mut self, report: &mut Report, gradient_norm: Option<f64>, examples: u64) -> Result<()> {
+        let mut values = Vec::new();
+        let loss = if self.sums.examples > 0 { Some(self.sums.mean_loss()?) } else { None };
+        if let Some(loss) = loss {
+            values.push(("loss/train".to_owned(), loss));
+            for metric in &mut self.sums.metrics {
+                // One that is no finite number is left out, and nothing stands or falls with it.
+                if let Finding::Number(number) = metric.value()? {
+                    values.push((format!("{}/train", metric.name()), number));
+                }
+            }
         }
+        values.push(("learning_rate".to_owned(), self.learning_rate(self.place.step - 1)));
+        values.extend(gradient_norm.map(|norm| ("gradient_norm".to_owned(), norm)));
         values.extend([
-            ("learning_rate".to_owned(), self.learning_rate(self.place.step - 1)),
-            ("gradient_norm".to_owned(), gradient_norm),
-            ("throughput/examples_per_second".to_owned(), sums.examples_per_second()),
+            ("throughput/examples_per_second".to_owned(), self.sums.examples_per_second()),
             ("process/rss_bytes".to_owned(), resident_bytes()),
         ]);
+        values.extend(self.skips.as_ref().map(|skips| ("skipped_steps".to_owned(), f64::from(skips.since_scalars))));
         values.extend(self.gpu_share());
         report.scalars(self.place.step, examples, &values)?;
-        if loss.is_finite() && gradient_norm.is_finite() {
+        if let Some(skips) = &mut self.skips {
+            skips.since_scalars = 0;
+        }
+        let is_finite = loss.is_none_or(f64::is_finite) && gradient_norm.is_none_or(f64::is_finite);
+        if is_finite || self.lr_range.is_some() {
             return Ok(());
         }
-        Err(self.diverged(&format!("the loss was {loss} and the gradient norm {gradient_norm}")))
+        let number = |number: Option<f64>| number.map_or_else(|| "not told".to_owned(), |number| number.to_string());
+        let (loss, norm) = (number(loss), number(gradient_norm));
+        Err(self.diverged(&format!("the loss was {loss} and the gradient norm {norm}")))
+    }
+
+    /// The reason why a job that looks for a learning rate ends after this step, in words.
+    fn lr_range_ends(&mut self) -> Result<Option<String>> {
+        let (step, rate) = (self.place.step, self.learning_rate(self.place.step - 1));
+        let Some(range) = &mut self.lr_range else { return Ok(None) };
+        let loss = self.sums.mean_loss()?;
+        Ok((!range.goes_on(loss))
+            .then(|| format!("ended at step {step}: the loss was {loss} at a learning rate of {rate:.2e}")))
     }
 
     /// The newest readings of the GPU, as scalars. What the driver does not tell is left out.
@@ -275,8 +354,8 @@ impl Training {
 
     /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the
     /// last one; `saves` makes the checkpoint due. A stop gives the validation pass up: nothing of it
-    /// was told, so that the next attempt does it from its start. Whether training stops here, with
-    /// a checkpoint.
+    /// was told, so that the next attempt does it from its start. The end of training where it is
+    /// here, with a checkpoint.
     fn end_epoch(
         &mut self,
         trained: u64,
@@ -284,10 +363,10 @@ impl Training {
         report: &mut Report,
         saver: &mut Saver,
         stop: &Stop,
-    ) -> Result<bool> {
+    ) -> Result<Option<Finish>> {
         let step = self.place.step;
         let (epoch, of) = (self.place.epoch + u64::from(self.place.examples > 0), self.plan.total_epochs);
-        let mut metrics = BTreeMap::new();
+        let (mut metrics, mut is_over, mut is_best) = (BTreeMap::new(), None, false);
         if let Some(mut feed) = self.validation.take_if(|_| self.validation_due) {
             let go_on = || {
                 report.alive(step)?;
@@ -296,20 +375,27 @@ impl Training {
             };
             let validated = self.validate(&mut feed, go_on);
             self.validation = Some(feed);
-            let Some(Validated { loss, metrics: values }) = validated? else {
+            let Some(Validated { loss, metrics: values, matrices }) = validated? else {
                 tracing::info!(step, "epoch {epoch}/{of}: stopped before its validation was done");
                 self.save(metrics, report, saver)?;
-                return Ok(true);
+                return Ok(Some(Finish::Stopped));
             };
             let values = [("loss".to_owned(), loss)].into_iter().chain(values);
             let values: Vec<_> = values.map(|(name, value)| (format!("{name}/validation"), value)).collect();
             report.scalars(step, trained, &values)?;
             let told: Vec<_> = values.iter().map(|(tag, value)| format!("{tag} {value:.4}")).collect();
-            metrics.extend(values);
             if !loss.is_finite() {
                 return Err(self.diverged(&format!("the validation loss was {loss}")));
             }
+            if let Some(stopping) = &mut self.early_stopping {
+                stopping.hear(&values);
+                is_over = stopping.is_over();
+            }
+            metrics.extend(values);
+            is_best = self.spec.recipe.restores_best && self.is_best(&metrics, saver, report)?;
             tracing::info!(step, "epoch {epoch}/{of}: {}", told.join(", "));
+            self.write(&matrices)?;
+            self.schedule.hear(&metrics, step, self.spec.optimizer.learning_rate())?;
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");
         }
@@ -317,6 +403,8 @@ impl Training {
         fault::point("epoch");
         let policy = &self.spec.checkpoints;
         let is_due = saves
+            || is_best
+            || is_over.is_some()
             || epoch.is_multiple_of(u64::from(policy.every_epochs))
             || policy.every_steps.is_some_and(|every| step.is_multiple_of(every))
             || step == self.plan.total_steps;
@@ -325,19 +413,22 @@ impl Training {
         if is_due || is_asked {
             self.save(metrics, report, saver)?;
         }
-        Ok(is_asked && step < self.plan.total_steps)
+        Ok(match is_over {
+            Some(words) => Some(Finish::Complete(words)),
+            None => (is_asked && step < self.plan.total_steps).then_some(Finish::Stopped),
+        })
     }
-}
 
-/// A gradient that lies in memory as its parameter does: the fused operators go over both as they
-/// lie.
-fn laid_out_like(parameter: &Tensor, gradient: Tensor) -> std::result::Result<Tensor, TchError> {
-    if gradient.stride() == parameter.stride() {
-        return Ok(gradient);
+    /// Whether a validation pass was better than those of all checkpoints.
+    fn is_best(&self, metrics: &BTreeMap<String, f64>, saver: &mut Saver, report: &mut Report) -> Result<bool> {
+        let Some(by) = self.spec.checkpoints.keep_best.and_then(|best| best.by) else { return Ok(false) };
+        let step = self.place.step;
+        for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {
+            report.checkpoint(saved)?;
+        }
+        let best = checkpoint::best_value(&self.folder, by)?;
+        Ok(metrics.get(&by.tag()).is_some_and(|value| best.is_none_or(|best| by.is_better(*value, best))))
     }
-    let mut copy = parameter.detach().f_empty_like()?;
-    copy.f_copy_(&gradient)?;
-    Ok(copy)
 }
 
 /// Refuses the tensors of a file that hold values which no part allows.

@@ -1,11 +1,16 @@
 //! The validation pass: loss and metrics over a set that the network does not learn from.
 
-use torchd::fault;
-use torchd::job::spec::Metric;
+use std::io;
 
-use crate::failure::Result;
+use serde::Serialize;
+use tch::Reduction;
+use torchd::fault;
+use torchd::journal::write_whole;
+
+use crate::average::Average;
+use crate::failure::{Failure, Result};
 use crate::feed::Feed;
-use crate::metric;
+use crate::metric::{self, About, Finding, Matrix, Metric};
 use crate::model::Mode;
 use crate::stateful::zero;
 use crate::train::Training;
@@ -13,21 +18,35 @@ use crate::train::Training;
 /// The values of a validation pass.
 pub(crate) struct Validated {
     pub(crate) loss: f64,
-    /// Each with its name.
+    /// Each with its name. One that is no finite number is not among them.
     pub(crate) metrics: Vec<(String, f64)>,
+    /// Each with its name.
+    pub(crate) matrices: Vec<(String, Matrix)>,
 }
 
 impl Training {
-    /// Mean loss and metrics over a set, without dropout; None where `go_on`, asked before each
-    /// batch, says no.
+    /// Mean loss and metrics over a set, without dropout, of the averaged weights where there are
+    /// any; None where `go_on`, asked before each batch, says no.
     pub(crate) fn validate(
-        &self,
+        &mut self,
         feed: &mut Feed,
-        mut go_on: impl FnMut() -> Result<bool>,
+        go_on: impl FnMut() -> Result<bool>,
     ) -> Result<Option<Validated>> {
+        self.exchange_average()?;
+        let validated = self.validate_as_it_is(feed, go_on);
+        self.exchange_average()?;
+        validated
+    }
+
+    /// Exchanges the weights with their average, where there is one.
+    pub(crate) fn exchange_average(&mut self) -> Result<()> {
+        self.average.as_mut().map_or(Ok(()), Average::exchange)
+    }
+
+    fn validate_as_it_is(&self, feed: &mut Feed, mut go_on: impl FnMut() -> Result<bool>) -> Result<Option<Validated>> {
         let size = u64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
         let (mut loss, mut weight) = (zero(self.device)?, zero(self.device)?);
-        let mut metrics = self.metrics()?;
+        let mut metrics = self.metrics(Mode::Evaluate)?;
         let count = feed.facts().examples;
         let mut start = 0;
         while start < count {
@@ -38,23 +57,55 @@ impl Training {
             let places: Vec<u64> = (start..count.min(start + size)).collect();
             tch::no_grad(|| -> Result<()> {
                 let batch = feed.batch(&places)?;
-                let outputs = self.network.forward(&batch, Mode::Evaluate)?;
-                let (sum, counts) = self.loss.total(&outputs.output, &batch.targets)?;
+                let (outputs, pair, sum) = self.compute(&batch, Mode::Evaluate, Reduction::Sum)?;
                 let _ = loss.f_add_(&sum)?;
-                let _ = weight.f_add_(&counts)?;
-                metrics.iter_mut().try_for_each(|metric| metric.add(&outputs, &batch.targets))
+                let _ = weight.f_add_(&self.loss.weight(&batch.targets)?)?;
+                let pair = pair.detach();
+                metrics.iter_mut().try_for_each(|metric| metric.add(&outputs, &pair))
             })?;
             start += size;
         }
-        let metrics =
-            metrics.iter().map(|metric| Ok((metric.name().to_owned(), metric.value()?))).collect::<Result<_>>()?;
-        Ok(Some(Validated { loss: f64::try_from(&loss)? / f64::try_from(&weight)?, metrics }))
+        let loss = f64::try_from(&loss)? / f64::try_from(&weight)?;
+        let mut validated = Validated { loss, metrics: Vec::new(), matrices: Vec::new() };
+        for metric in &mut metrics {
+            let name = metric.name().to_owned();
+            match metric.value()? {
+                Finding::Number(number) => validated.metrics.push((name, number)),
+                Finding::Matrix(matrix) => validated.matrices.push((name, matrix)),
+                Finding::Nothing(why) => {
+                    tracing::warn!(step = self.place.step, "{name} of the validation set is left out: {why}");
+                }
+            }
+        }
+        Ok(Some(validated))
     }
 
-    /// Metrics that have taken nothing in.
-    pub(crate) fn metrics(&self) -> Result<Vec<Box<dyn metric::Metric>>> {
-        let build = |kind: &Metric| metric::build(*kind, self.ignored, self.classes, self.device);
-        let mut metrics = self.spec.metrics.iter().map(build).collect::<Result<Vec<_>>>()?;
+    /// Writes the matrices of a validation pass beside the results, in place of those of the pass
+    /// before.
+    pub(crate) fn write(&self, matrices: &[(String, Matrix)]) -> Result<()> {
+        #[derive(Serialize)]
+        struct Told<'a> {
+            step: u64,
+            #[serde(flatten)]
+            matrix: &'a Matrix,
+        }
+        let step = self.place.step;
+        for (name, matrix) in matrices {
+            let path = self.folder.artifacts().join(format!("{name}.json"));
+            let json = serde_json::to_vec(&Told { step, matrix }).map_err(io::Error::from);
+            let written = json.and_then(|json| write_whole(&path, &json));
+            written.map_err(Failure::storage("a matrix of the validation set could not be written"))?;
+            tracing::info!(step, "artifacts/{name}.json has {name} over {} targets", matrix.targets());
+        }
+        Ok(())
+    }
+
+    /// Metrics of training or of validation that have taken nothing in.
+    pub(crate) fn metrics(&self, of: Mode) -> Result<Vec<Metric>> {
+        let about = self.answer.map(|answer| About { answer, ignored: self.ignored, device: self.device });
+        let told = self.spec.metrics.iter().filter(|metric| of == Mode::Evaluate || !metric.is_of_validation_alone());
+        let of_spec = about.iter().flat_map(|about| told.clone().map(|metric| (*metric, *about)));
+        let mut metrics = of_spec.map(|(metric, about)| metric::build(metric, about)).collect::<Result<Vec<_>>>()?;
         let own = self.spec.model.own_loss().map_or(&[][..], |own| own.metrics);
         metrics.extend(metric::build_own(own, self.device)?);
         Ok(metrics)

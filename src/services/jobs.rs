@@ -80,14 +80,22 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ValidateJobRequest>,
     ) -> Result<Response<v1::ValidateJobResponse>, Status> {
-        let spec = spec(request.into_inner().spec)?;
-        let admitted = self.manager.admit(&spec).await.map_err(status::of)?;
+        let v1::ValidateJobRequest { spec: asked, dry_run } = request.into_inner();
+        let spec = spec(asked)?;
+        let (admitted, tried) = match dry_run {
+            false => (self.manager.admit(&spec).await.map_err(status::of)?, None),
+            true => {
+                let (admitted, tried) = self.manager.dry_run(&spec).await.map_err(status::of)?;
+                (admitted, Some(tried.to_proto()))
+            }
+        };
         Ok(Response::new(v1::ValidateJobResponse {
             spec: Some(admitted.spec.to_proto()),
             train_examples: admitted.facts.train.examples,
             validation_examples: admitted.facts.validation.map_or(0, |set| set.examples),
             total_steps: admitted.plan.total_steps,
             first_step: admitted.first_step,
+            dry_run: tried,
         }))
     }
 

@@ -388,6 +388,8 @@ mod tests {
             program: PathBuf::from("runner"),
             libtorch_dir: None,
             stop_grace: Duration::from_secs(1),
+            dry_run_timeout: Duration::from_secs(60),
+            dry_run_memory_bytes: None,
             shim: PathBuf::from("torchd"),
             daemon_lock: PathBuf::from("torchd.lock"),
             orphan_timeout: Duration::from_secs(1),

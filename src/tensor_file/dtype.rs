@@ -126,6 +126,11 @@ impl Dtype {
         self.row().bits
     }
 
+    /// Whether its values have fractions, as libtorch takes them.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
+    }
+
     /// Its name in the header of a safetensors file, such as `F32`; also the name in messages.
     pub fn name(self) -> &'static str {
         self.row().safetensors

@@ -61,7 +61,7 @@ async fn refusal(daemon: &Daemon, train: v1::Dataset) -> tonic::Status {
     let mut spec = spec::short();
     spec.data = Some(v1::Data { train: Some(train), validation: None, normalize: None, shuffle: None });
     spec.training.as_mut().unwrap().validation_batch_size = None;
-    let request = v1::ValidateJobRequest { spec: Some(spec.clone()) };
+    let request = v1::ValidateJobRequest { spec: Some(spec.clone()), dry_run: false };
     let validated = daemon.jobs().await.validate_job(request).await.unwrap_err();
     let created = daemon
         .jobs()
@@ -150,7 +150,7 @@ async fn files_that_do_not_answer_hold_up_their_own_clients_alone() {
         let data = Some(v1::Data { train, validation: None, normalize: None, shuffle: None });
         let mut spec = v1::JobSpec { data, ..spec::short() };
         spec.training.as_mut().unwrap().validation_batch_size = None;
-        v1::ValidateJobRequest { spec: Some(spec) }
+        v1::ValidateJobRequest { spec: Some(spec), dry_run: false }
     };
     let mut hung: Vec<_> = Vec::new();
     for _ in 0..2 {

@@ -208,7 +208,12 @@ async fn a_runner_that_cannot_load_its_libraries_is_told_in_the_same_words_every
     let start = || Setup::new().set("runner.path", path.to_str().unwrap()).start();
 
     let daemon = start();
-    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    daemon
+        .jobs()
+        .await
+        .validate_job(v1::ValidateJobRequest { spec: Some(spec::short()), dry_run: false })
+        .await
+        .unwrap();
     fs::write(&broken, "").unwrap();
     let job = daemon.create(spec::short()).await;
     let expected = "libtorch cannot be loaded: libtorch_cpu.so is missing";

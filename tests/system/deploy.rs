@@ -76,6 +76,7 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
         "#nvml_library",
         "#replay",
         "#hpc_job_mapping_dir",
+        "#dry_run_memory_bytes",
         "#path",
         "#libtorch_dir",
         "#cpu_slots",

@@ -311,7 +311,7 @@ async fn a_request_that_is_only_judged_gets_the_same_judgement_and_leaves_nothin
     let folder = tempfile::tempdir().unwrap();
     let daemon = start(folder.path());
     let judge = async |spec: v1::JobSpec| {
-        let request = v1::ValidateJobRequest { spec: Some(spec) };
+        let request = v1::ValidateJobRequest { spec: Some(spec), dry_run: false };
         daemon.jobs().await.validate_job(request).await.map(|answer| answer.into_inner())
     };
     let good = validated("cnn", job("cnn/net.pt2", "cnn"));

@@ -291,7 +291,7 @@ async fn data_batches_and_settings_that_a_model_cannot_take_are_told_by_their_fi
     let one = batches(9, job("cnn/net.pt2", "cnn"));
     let best = best(validated("step_metrics", job("step_metrics/net.pt2", "step_metrics")));
     for spec in [one, best] {
-        daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec) }).await.unwrap();
+        daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec), dry_run: false }).await.unwrap();
     }
 }
 

@@ -116,7 +116,7 @@ async fn infinities_elsewhere_and_what_is_no_number_in_a_mask_are_told_before_th
         // Weights are taken without the state.
         for resume in if file == MODEL { &[true, false][..] } else { &[true] } {
             let spec = Some(warm(Source::File("copy".into()), *resume, masked("masks/net.pt2", 40)));
-            let judged = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec }).await;
+            let judged = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec, dry_run: false }).await;
             let Some(words) = words else {
                 judged.unwrap();
                 continue;

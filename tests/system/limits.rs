@@ -50,7 +50,7 @@ async fn a_request_with_millions_of_entries_is_refused_before_anything_is_made_o
         ..v1::Retry::default()
     });
     let mut jobs = daemon.jobs().await;
-    let ask = jobs.validate_job(v1::ValidateJobRequest { spec: Some(huge.clone()) });
+    let ask = jobs.validate_job(v1::ValidateJobRequest { spec: Some(huge.clone()), dry_run: false });
     let status = tokio::time::timeout(LIMIT, ask).await.expect("an answer").unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!(fields(&status), ["spec.retry.also_on", "spec.retry.never_on"]);
@@ -75,15 +75,15 @@ async fn a_request_with_millions_of_entries_is_refused_before_anything_is_made_o
     long.output = Some(v1::Output { mirror: "/a".repeat(200_000) });
     let source = v1::warm_start::Source::Checkpoint("jobs/".repeat(600_000));
     long.warm_start = Some(v1::WarmStart { source: Some(source), resume: false, ..Default::default() });
-    let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(long) }).await.unwrap_err();
+    let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(long), dry_run: false }).await.unwrap_err();
     assert_eq!(fields(&status), ["spec.warm_start.checkpoint", "spec.output.mirror"]);
     // Other mistakes are told with them.
     let mut wrong = spec::short();
     wrong.priority = 1001;
     wrong.output = Some(v1::Output { mirror: "/a".repeat(200_000) });
-    let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(wrong) }).await.unwrap_err();
+    let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(wrong), dry_run: false }).await.unwrap_err();
     assert_eq!(fields(&status), ["spec.output.mirror", "spec.priority"]);
-    jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()), dry_run: false }).await.unwrap();
 }
 
 /// A job that has ended, whose journal tells that many points of a tag more.
@@ -220,7 +220,7 @@ async fn half_sent_requests_share_what_memory_there_is_for_them() {
     assert!(grown < 96 << 20, "60 of them, 240 MB, take {grown} bytes");
     // Ordinary requests need not wait for them.
     let mut jobs = daemon.jobs().await;
-    jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()), dry_run: false }).await.unwrap();
     jobs.list_jobs(v1::ListJobsRequest::default()).await.unwrap();
 }
 

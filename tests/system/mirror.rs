@@ -309,7 +309,7 @@ async fn a_disk_that_hangs_keeps_requests_for_copied_jobs_alone_from_being_answe
         asked.spawn(async move { jobs.get_job(v1::GetJobRequest { name }).await.unwrap().into_inner() });
     }
     let mut jobs = jobs.clone();
-    jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()), dry_run: false }).await.unwrap();
     assert!(asked.try_join_next().is_none(), "they hang");
     fs::remove_file(&hangs).unwrap();
     while let Some(job) = asked.join_next().await {

@@ -68,13 +68,13 @@ async fn a_process_that_dies_of_a_model_refuses_it_and_harms_nobody_else() {
     assert!(wrong[0].1.contains(words), "{wrong:?}");
     // One that the system kills for want of memory says nothing of the model.
     let mut client = daemon.jobs().await;
-    let judged = client.validate_job(v1::ValidateJobRequest { spec: Some(job("slow.pt2", "mlp")) });
+    let judged = client.validate_job(v1::ValidateJobRequest { spec: Some(job("slow.pt2", "mlp")), dry_run: false });
     let (refused, ()) = tokio::join!(judged, killed(Signal::SIGKILL));
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
     assert!(refused.message().contains("was killed, as the system does when memory runs out"), "{refused:?}");
     assert!(judges(daemon.pid()).is_empty());
-    let good = v1::ValidateJobRequest { spec: Some(job("mlp/net.pt2", "mlp")) };
+    let good = v1::ValidateJobRequest { spec: Some(job("mlp/net.pt2", "mlp")), dry_run: false };
     daemon.jobs().await.validate_job(good).await.unwrap();
 }
 
@@ -84,7 +84,7 @@ async fn a_client_that_leaves_takes_the_process_that_reads_its_model_along() {
     write_slow(&root.path().join("slow.pt2"));
     let daemon = start(root.path());
     let mut client = daemon.jobs().await;
-    let request = v1::ValidateJobRequest { spec: Some(job("slow.pt2", "mlp")) };
+    let request = v1::ValidateJobRequest { spec: Some(job("slow.pt2", "mlp")), dry_run: false };
     let asks = tokio::spawn(async move { client.validate_job(request).await });
     let pid = confined(&daemon).await;
     assert_eq!(judges(daemon.pid()), [pid]);
@@ -103,7 +103,7 @@ async fn operators_are_listed_once_and_a_list_that_is_none_is_no_verdict_on_a_mo
     let setup = Setup::new().data_root(Path::new("tests/data/exported"));
     let daemon = setup.set("runner.path", runner.to_str().unwrap()).start();
     let judge = async || {
-        let request = v1::ValidateJobRequest { spec: Some(job("mlp/net.pt2", "mlp")) };
+        let request = v1::ValidateJobRequest { spec: Some(job("mlp/net.pt2", "mlp")), dry_run: false };
         daemon.jobs().await.validate_job(request).await
     };
     let status = judge().await.unwrap_err();

@@ -308,7 +308,8 @@ async fn a_paused_job_can_be_edited_and_other_jobs_cannot_be_resumed() {
     let paused = daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
     let at = paused.resume_from.unwrap().step;
 
-    let edits = |length, learning_rate, batch_size| Some(v1::JobEdits { length, learning_rate, batch_size });
+    let edits =
+        |length, learning_rate, batch_size| Some(v1::JobEdits { length, learning_rate, batch_size, set: vec![] });
     for (wrong, field) in [
         (edits(Some(v1::job_edits::Length::Epochs(0)), None, None), "spec.training.epochs"),
         (edits(None, Some(f64::NAN), None), "spec.optimizer.sgd.learning_rate"),

@@ -105,7 +105,12 @@ async fn jobs_wait_while_the_runner_is_not_in_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let runner = odd_runner(folder.path(), &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_torchd-runner")));
     let daemon = Setup::new().set("runner.path", runner.to_str().unwrap()).set("jobs.cpu_slots", "2").start();
-    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    daemon
+        .jobs()
+        .await
+        .validate_job(v1::ValidateJobRequest { spec: Some(spec::short()), dry_run: false })
+        .await
+        .unwrap();
     let away = folder.path().join("away");
     fs::rename(&runner, &away).unwrap();
     let short = || v1::JobSpec { resources: Some(spec::threads(1)), ..spec::short() };
@@ -138,7 +143,7 @@ async fn adopted_runners_outlast_a_daemon_that_can_look_at_nothing_for_a_while()
     daemon.watch_until(&job.name, is_training).await;
     let mut client = daemon.jobs().await;
     // Answered once the runner has been asked what it finds: the pipes to it are closed then.
-    client.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    client.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()), dry_run: false }).await.unwrap();
     until(&mut client, &job.name, |job| job.waiting_reason.is_empty()).await;
     for _ in 0..2 {
         let exhausted = Exhausted::descriptors(&daemon);
@@ -324,7 +329,12 @@ async fn a_runner_whose_order_cannot_be_read_is_looked_after_and_keeps_its_part_
 #[tokio::test]
 async fn a_daemon_outlasts_files_that_may_not_grow() {
     let daemon = Setup::new().start();
-    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()) }).await.unwrap();
+    daemon
+        .jobs()
+        .await
+        .validate_job(v1::ValidateJobRequest { spec: Some(spec::short()), dry_run: false })
+        .await
+        .unwrap();
     let limited = Exhausted::limit(&daemon, Resource::Fsize, Some(100));
     let request = v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };
     let status = daemon.jobs().await.create_job(request).await.unwrap_err();

@@ -56,5 +56,6 @@ pub(crate) fn sgd(learning_rate: f64, momentum: f64) -> v1::Optimizer {
             momentum,
             ..v1::Sgd::default()
         })),
+        ..v1::Optimizer::default()
     }
 }

@@ -125,10 +125,10 @@ fn mistakes_of_a_spec_file_are_told_before_and_by_the_daemon() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("job.toml");
     let good = fs::read_to_string("examples/mnist.toml").unwrap();
-    let two_optimizers = good.replace("[optimizer.sgd]", "[optimizer.adam]\n[optimizer.sgd]");
+    let two_optimizers = good.replace("[optimizer.sgd]", "[optimizer.adan]\n[optimizer.sgd]");
     fs::write(
         &file,
-        two_optimizers.replace("batch_size = 64", "batchsize = 64").replace("[model.mnist_cnn]", "[model.resnet]"),
+        two_optimizers.replace("batch_size = 64", "batchsize = 64").replace("[model.mnist_cnn]", "[model.wavelets]"),
     )
     .unwrap();
     let (code, _, err) = told(&daemon.ctl(&["submit", file.to_str().unwrap()]));
@@ -136,8 +136,8 @@ fn mistakes_of_a_spec_file_are_told_before_and_by_the_daemon() {
     for words in [
         "has 3 mistakes",
         "training.batchsize: no such field; did you mean batch_size?",
-        "model.resnet: no such field; there are mnist_cnn",
-        "optimizer.adam: no such field",
+        "model.wavelets: no such field; there are mnist_cnn",
+        "optimizer.adan: no such field",
     ] {
         assert!(err.contains(words), "{words}:\n{err}");
     }

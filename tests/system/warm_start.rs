@@ -252,7 +252,9 @@ async fn a_job_that_goes_on_from_a_checkpoint_is_judged_from_there() {
         spec.training.as_mut().unwrap().batch_size = Some(batch_size);
         warm(Source::Checkpoint(name.into()), true, spec)
     };
-    let validate = async |spec| daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec) }).await;
+    let validate = async |spec| {
+        daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec), dry_run: false }).await
+    };
     // Two epochs of 125 steps are left.
     let spec = of(&teacher.name, v1::training::Length::Epochs(3), 32);
     let answer = validate(spec.clone()).await.unwrap().into_inner();
@@ -388,7 +390,8 @@ async fn weights_that_do_not_fit_are_told_before_the_job_is_taken() {
     for (name, bytes, words) in cases {
         fs::write(folder.path().join(name), bytes).unwrap();
         let spec = Some(warm(Source::File(name.into()), false, spec::short()));
-        let status = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec }).await.unwrap_err();
+        let status =
+            daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec, dry_run: false }).await.unwrap_err();
         let wrong = status.get_details_bad_request().unwrap().field_violations;
         assert_eq!((wrong.len(), wrong[0].field.as_str()), (1, "spec.warm_start.file"), "{name}: {wrong:?}");
         assert!(words.iter().all(|word| wrong[0].description.contains(word)), "{name}: {wrong:?}");
@@ -396,10 +399,15 @@ async fn weights_that_do_not_fit_are_told_before_the_job_is_taken() {
     // The same of another job, and a file as it should be.
     fs::write(folder.path().join("same"), safetensors(&header, &values)).unwrap();
     let good = warm(Source::File("same".into()), false, spec::short());
-    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(good.clone()) }).await.unwrap();
+    daemon
+        .jobs()
+        .await
+        .validate_job(v1::ValidateJobRequest { spec: Some(good.clone()), dry_run: false })
+        .await
+        .unwrap();
     fs::write(&artifact, not_finite(f32::NAN)).unwrap();
     let spec = Some(warm(Source::Checkpoint(teacher.name.clone()), false, spec::short()));
-    let status = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec }).await.unwrap_err();
+    let status = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec, dry_run: false }).await.unwrap_err();
     let wrong = status.get_details_bad_request().unwrap().field_violations;
     assert_eq!(wrong[0].field, "spec.warm_start.checkpoint");
 
@@ -432,7 +440,7 @@ async fn a_checkpoint_that_somebody_has_made_up_is_told_before_the_job_is_taken(
         let length = v1::training::Length::MaxSteps(40);
         Some(warm(Source::File("copy".into()), true, spec::mnist(length)))
     };
-    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: longer() }).await.unwrap();
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: longer(), dry_run: false }).await.unwrap();
 
     // The same velocities, and no sums behind them.
     let (header, values) = split(&state);
@@ -463,7 +471,12 @@ async fn a_checkpoint_that_somebody_has_made_up_is_told_before_the_job_is_taken(
         *changed.pointer_mut(at).unwrap() = value;
         fs::write(copy.join("checkpoint.json"), changed.to_string()).unwrap();
         fs::write(copy.join("state.safetensors"), state).unwrap();
-        let status = daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: longer() }).await.unwrap_err();
+        let status = daemon
+            .jobs()
+            .await
+            .validate_job(v1::ValidateJobRequest { spec: longer(), dry_run: false })
+            .await
+            .unwrap_err();
         let wrong = status.get_details_bad_request().unwrap().field_violations;
         // The checkpoint may be good, and is one of other data.
         let field = if words.contains("training set") { "spec.warm_start.resume" } else { "spec.warm_start.file" };

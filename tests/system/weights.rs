@@ -53,7 +53,7 @@ async fn result(daemon: &Daemon, spec: v1::JobSpec) -> std::path::PathBuf {
 
 /// The fields that are wrong with a spec, each with what is told of it.
 pub(crate) async fn mistakes(daemon: &Daemon, spec: v1::JobSpec) -> Vec<(String, String)> {
-    let request = v1::ValidateJobRequest { spec: Some(spec) };
+    let request = v1::ValidateJobRequest { spec: Some(spec), dry_run: false };
     let status = daemon.jobs().await.validate_job(request).await.unwrap_err();
     let wrong = status.get_details_bad_request().unwrap().field_violations;
     wrong.into_iter().map(|wrong| (wrong.field, wrong.description)).collect()

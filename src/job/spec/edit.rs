@@ -1,57 +1,383 @@
-//! The edits that a paused job allows.
+//! The edits that a paused job allows: fields of its spec, by their paths. Each section names its
+//! fields that may change; the others are here, with the reason.
 
-use super::Spec;
-use crate::job::length::Length;
-use crate::proto::v1::{self, job_edits};
+use prost::Message;
+use prost_reflect::DynamicMessage;
 
-impl Spec {
-    /// The spec with the edits made. Whether it still is right is judged as that of a new job.
-    pub fn edited(mut self, edits: &v1::JobEdits) -> Self {
-        let v1::JobEdits { length, learning_rate, batch_size } = edits;
-        self.length = length.map_or(self.length, |length| match length {
-            job_edits::Length::Epochs(epochs) => Length::Epochs(epochs),
-            job_edits::Length::MaxSteps(steps) => Length::Steps(steps),
-        });
-        self.batch_size = batch_size.unwrap_or(self.batch_size);
-        if let Some(rate) = learning_rate {
-            self.optimizer.set_learning_rate(*rate);
-        }
-        self
-    }
+use super::optimizer::{Method, Optimizer};
+use super::training::Training;
+use super::{Schedule, Spec, read};
+use crate::job::Violations;
+use crate::proto::json;
+use crate::proto::text::{self, NotSet};
+use crate::proto::v1::{self, FieldEdit, job_edits::Length};
+
+/// Sections and fields that may change as a whole.
+const FREE: [&str; 9] = [
+    "display_name",
+    "checkpoint",
+    "logging",
+    "max_duration",
+    "labels",
+    "retry",
+    "priority",
+    "ttl_after_end",
+    "on_storage_failure",
+];
+
+/// The other sections, and why their fields may not change that none of them names.
+const OTHERS: [(&str, &str); 13] = [
+    ("mode", "it is another job then"),
+    ("lr_range", "the losses so far belong to these rates"),
+    ("seed", "everything random of the job follows from it"),
+    ("model", "the weights of the checkpoint are those of this model"),
+    ("data", "a place in an epoch is one in these data"),
+    ("training", "the job has begun with it"),
+    ("loss", "the job is about this loss"),
+    ("metrics", "the checkpoint holds the sums of these metrics"),
+    ("optimizer", "the state of the checkpoint depends on it"),
+    ("schedule", "where the schedule stands depends on it"),
+    ("resources", "the numbers of the job depend on where it computes"),
+    ("warm_start", "the job has begun"),
+    ("output", "the copy of its results goes on where it was begun"),
+];
+
+/// All edits as fields, in the order in which they are made.
+fn edits_in_order(spec: &Spec, edits: &v1::JobEdits) -> Vec<FieldEdit> {
+    let v1::JobEdits { length, learning_rate, batch_size, set } = edits;
+    let edit = |path: String, value: String| FieldEdit { path, value };
+    let length = length.map(|length| match length {
+        Length::Epochs(epochs) => edit("training.epochs".into(), epochs.to_string()),
+        Length::MaxSteps(steps) => edit("training.max_steps".into(), steps.to_string()),
+    });
+    let rate = learning_rate.map(|rate| {
+        let path = format!("optimizer.{}.learning_rate", spec.optimizer.name());
+        edit(path, text::to_json(rate.into()).to_string())
+    });
+    let batch_size = batch_size.map(|size| edit("training.batch_size".into(), size.to_string()));
+    length.into_iter().chain(rate).chain(batch_size).chain(set.iter().cloned()).collect()
 }
 
 /// The edits of earlier resumes and those of a new one, which win.
-pub fn merged(before: Option<v1::JobEdits>, now: &v1::JobEdits) -> v1::JobEdits {
-    let before = before.unwrap_or_default();
-    v1::JobEdits {
-        length: now.length.or(before.length),
-        learning_rate: now.learning_rate.or(before.learning_rate),
-        batch_size: now.batch_size.or(before.batch_size),
+pub fn merged(spec: &Spec, before: Option<&v1::JobEdits>, now: &v1::JobEdits) -> v1::JobEdits {
+    let now = edits_in_order(spec, now);
+    let before = before.map(|before| edits_in_order(spec, before)).unwrap_or_default();
+    let stays = |edit: &FieldEdit| now.iter().all(|new| new.path != edit.path);
+    let set = before.into_iter().filter(stays).chain(now.iter().cloned()).collect();
+    v1::JobEdits { set, ..v1::JobEdits::default() }
+}
+
+impl Spec {
+    /// The spec with the edits made, judged as that of a new job.
+    ///
+    /// # Errors
+    /// The fields that may not change, with the reason, and those that are wrong.
+    pub fn edited(&self, edits: &v1::JobEdits) -> Result<Self, Violations> {
+        let mut wrong = Violations::default();
+        let edits = edits_in_order(self, edits);
+        let mut message = self.dynamic()?;
+        for (place, FieldEdit { path, value }) in edits.iter().enumerate() {
+            if edits[..place].iter().any(|other| other.path == *path) {
+                wrong.add(path, "is set twice");
+                continue;
+            }
+            match serde_json::from_str(value) {
+                Ok(value) => self.edit(&mut message, path, value, &mut wrong),
+                Err(error) => wrong.add(path, format!("is {value:?}, which is no JSON: {error}")),
+            }
+        }
+        if !wrong.0.is_empty() {
+            return Err(wrong);
+        }
+        let reading = read(&message.transcode_to().map_err(|error| unread(&error))?);
+        let edited = reading.mistakes.or(reading.spec)?;
+        // A model that is read from files knows them already.
+        Ok(Self { model: self.model.clone(), ..edited })
     }
+
+    /// Its message, whose fields are reached by their names.
+    fn dynamic(&self) -> Result<DynamicMessage, Violations> {
+        let descriptor = json::descriptor::<v1::JobSpec>().map_err(|error| unread(&error))?;
+        DynamicMessage::decode(descriptor, &*self.to_proto().encode_to_vec()).map_err(|error| unread(&error))
+    }
+
+    /// Makes an edit, or adds why not.
+    fn edit(&self, message: &mut DynamicMessage, path: &str, value: serde_json::Value, wrong: &mut Violations) {
+        let mut changed = message.clone();
+        match (text::set(&mut changed, path, value), self.may_change(path)) {
+            (Err(NotSet { at, what, is_unknown: true }), _) => return wrong.add(at, what),
+            (_, Err(reason)) => return wrong.add(path, format!("may not change: {reason}")),
+            (Err(NotSet { at, what, .. }), Ok(())) => return wrong.add(at, what),
+            (Ok(()), Ok(())) => {}
+        }
+        if path.starts_with("optimizer.") && !self.keeps_alike(&changed) {
+            let what = "may not become 0 or cease to be 0: what the optimizer keeps of each parameter depends on it";
+            return wrong.add(path, what);
+        }
+        *message = changed;
+    }
+
+    /// Whether an optimizer keeps the same tensors after an edit as before. One that is wrong is
+    /// judged with the spec.
+    fn keeps_alike(&self, edited: &DynamicMessage) -> bool {
+        let edited = edited.transcode_to::<v1::JobSpec>().ok();
+        let optimizer =
+            edited.and_then(|edited| Optimizer::read(edited.optimizer.as_ref(), &mut Violations::default()));
+        optimizer.is_none_or(|optimizer| optimizer.slots() == self.optimizer.slots())
+    }
+
+    /// Whether the field at a path may change, or why not.
+    fn may_change(&self, path: &str) -> Result<(), String> {
+        let is_within = |path: &str, whole: &str| {
+            path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        if FREE.iter().any(|free| is_within(path, free)) {
+            return Ok(());
+        }
+        let editable = self.editable();
+        let is_of = |field: &String| {
+            path.strip_prefix(&**field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if editable.iter().any(is_of) {
+            return Ok(());
+        }
+        let within: Vec<_> = editable.iter().filter(|field| is_within(field, path)).map(String::as_str).collect();
+        if !within.is_empty() {
+            return Err(format!("its fields are edited one by one; those that may are {}", within.join(", ")));
+        }
+        let (section, rest) = path.split_once('.').unwrap_or((path, ""));
+        let (kinds, kind) = match section {
+            "optimizer" => (Method::NAMES, self.optimizer.name()),
+            "schedule" => (Schedule::NAMES, self.schedule.name()),
+            _ => (&[][..], ""),
+        };
+        if kinds.iter().any(|other| *other != kind && is_within(rest, other)) {
+            return Err(format!("the job has {section}.{kind}, and no other takes its place"));
+        }
+        let reason = OTHERS.iter().find(|(other, _)| *other == section);
+        Err(reason.map_or("it is no section of a spec", |(_, reason)| reason).into())
+    }
+
+    /// The paths that may change within the sections that may not as a whole.
+    fn editable(&self) -> Vec<String> {
+        let of = |section: String, fields: &'static [&'static str]| {
+            fields.iter().map(move |field| format!("{section}.{field}"))
+        };
+        let Self { model, loss, schedule, .. } = self;
+        of("training".into(), &Training::EDITABLE)
+            .chain(of(format!("model.{}", model.name()), model.editable()))
+            .chain(loss.iter().flat_map(|loss| of(format!("loss.{}", loss.name()), loss.editable())))
+            .chain(self.optimizer.editable())
+            .chain(of(format!("schedule.{}", schedule.name()), schedule.editable()))
+            .collect()
+    }
+}
+
+/// The spec as a message was not read: a fault of this build.
+fn unread(error: &dyn std::fmt::Display) -> Violations {
+    let mut wrong = Violations::default();
+    wrong.add("edits", error.to_string());
+    wrong
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::read;
     use super::super::read::tests::good;
     use super::*;
+    use crate::job::length;
+
+    fn edits(set: &[(&str, &str)]) -> v1::JobEdits {
+        let edit = |&(path, value): &(&str, &str)| FieldEdit { path: path.into(), value: value.into() };
+        v1::JobEdits { set: set.iter().map(edit).collect(), ..v1::JobEdits::default() }
+    }
+
+    /// The good spec with other sections in JSON.
+    fn spec(sections: &str) -> Spec {
+        let others: v1::JobSpec = json::from_str(sections).unwrap();
+        let message = v1::JobSpec {
+            optimizer: others.optimizer.or(good().optimizer),
+            schedule: others.schedule,
+            labels: others.labels,
+            ..good()
+        };
+        Spec::stored(&message).unwrap()
+    }
+
+    fn told(spec: &Spec, set: &[(&str, &str)]) -> Vec<String> {
+        let wrong = spec.edited(&edits(set)).unwrap_err();
+        wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect()
+    }
 
     #[test]
     fn edits_change_what_they_name_and_later_ones_win() {
-        let spec = read(&good()).spec.unwrap();
-        assert_eq!(spec.clone().edited(&v1::JobEdits::default()), spec);
+        let spec = spec("{}");
+        assert_eq!(spec.edited(&v1::JobEdits::default()).unwrap(), spec);
         let first = v1::JobEdits { learning_rate: Some(0.01), batch_size: Some(32), ..v1::JobEdits::default() };
         let second = v1::JobEdits {
-            length: Some(job_edits::Length::MaxSteps(9)),
+            length: Some(Length::MaxSteps(9)),
             batch_size: Some(16),
-            ..v1::JobEdits::default()
+            ..edits(&[("optimizer.sgd.weight_decay", "0.1")])
         };
-        let both = spec.clone().edited(&merged(Some(first), &second));
-        assert_eq!((both.length, both.batch_size), (Length::Steps(9), 16));
+        let third = edits(&[("optimizer.sgd.learning_rate", "0.02"), ("training.epochs", "4")]);
+        let once = merged(&spec, Some(&first), &second);
+        let both = spec.edited(&once).unwrap();
+        assert_eq!((both.length, both.batch_size), (length::Length::Steps(9), 16));
         assert_eq!(both.optimizer.learning_rate(), 0.01);
+        let all = merged(&spec, Some(&once), &third);
+        let paths: Vec<_> = all.set.iter().map(|edit| edit.path.trim_start_matches("optimizer.sgd.")).collect();
+        assert_eq!(
+            paths,
+            ["training.max_steps", "training.batch_size", "weight_decay", "learning_rate", "training.epochs"]
+        );
+        let edited = spec.edited(&all).unwrap();
+        assert_eq!((edited.length, edited.optimizer.learning_rate()), (length::Length::Epochs(4), 0.02));
+        assert_eq!(both.edited(&third).unwrap(), edited, "edits one after the other are those of all resumes");
         let wrong = v1::JobEdits { learning_rate: Some(-1.0), batch_size: Some(0), ..v1::JobEdits::default() };
-        let mistakes = read(&spec.edited(&wrong).to_proto()).mistakes;
+        let mistakes = spec.edited(&wrong).unwrap_err();
         let fields: Vec<_> = mistakes.0.into_iter().map(|mistake| mistake.field).collect();
         assert_eq!(fields, ["training.batch_size", "optimizer.sgd.learning_rate"]);
+    }
+
+    #[test]
+    fn fields_of_every_type_are_edited() {
+        let spec = spec(r#"{"labels": {"team": "a", "run": "1"}}"#);
+        let edited = spec
+            .edited(&edits(&[
+                ("display_name", r#""other""#),
+                ("labels.team", r#""b""#),
+                ("labels.run", "null"),
+                ("labels.a.b", r#""c""#),
+                ("max_duration", r#""90s""#),
+                ("on_storage_failure", r#""fail""#),
+                ("retry", r#"{"max_restarts": 3}"#),
+                ("checkpoint.keep_best.metric", r#""loss/validation""#),
+                ("logging.scalar_every_steps", "null"),
+                ("training.gradient_clip_value", "0.5"),
+                ("priority", "-7"),
+            ]))
+            .unwrap();
+        let message = edited.to_proto();
+        assert_eq!(message.display_name, "other");
+        assert_eq!(message.labels, [("a.b", "c"), ("team", "b")].map(|(key, text)| (key.into(), text.into())).into());
+        assert_eq!((message.max_duration.unwrap().seconds, message.priority), (90, -7));
+        assert_eq!(message.retry.unwrap().max_restarts, 3);
+        assert_eq!(message.checkpoint.unwrap().keep_best.unwrap().metric, "loss/validation");
+        assert!(!edited.pauses_on_storage_failure);
+        assert_eq!((edited.scalar_every_steps, edited.clip), (10, Some(super::super::Clip::Value(0.5))));
+        let other = edited.edited(&edits(&[("training.gradient_clip_norm", "1")])).unwrap();
+        assert_eq!(other.clip, Some(super::super::Clip::Norm(1.0)));
+        assert_eq!(other.edited(&edits(&[("training.gradient_clip_norm", "null")])).unwrap().clip, None);
+    }
+
+    #[test]
+    fn every_field_that_may_change_can_be_set_to_what_it_is() {
+        let schedule = |name: &str| match name {
+            "step" => r#"{"every_steps": 2}"#,
+            "multi_step" => r#"{"at_steps": [2, 3]}"#,
+            "exponential" => r#"{"factor": 0.9}"#,
+            "cosine" => r#"{"restart_steps": 2}"#,
+            _ => "{}",
+        };
+        let optimizers = Method::NAMES.iter().map(|name| {
+            let numbers = if *name == "sgd" { r#"{"learning_rate": 0.1, "momentum": 0.9}"# } else { "{}" };
+            let groups = r#""groups": [{"parameters": ["a"]}, {"parameters": ["b"], "weight_decay": 0.1}]"#;
+            format!(r#"{{"optimizer": {{"{name}": {numbers}, {groups}}}}}"#)
+        });
+        let schedules =
+            Schedule::NAMES.iter().map(|name| format!(r#"{{"schedule": {{"{name}": {}}}}}"#, schedule(name)));
+        for sections in optimizers.chain(schedules) {
+            let spec = spec(&sections);
+            let value = json::to_value(&spec.to_proto(), true).unwrap();
+            let paths = spec.editable().into_iter().chain(FREE.map(str::to_owned));
+            let at = |path: &str| {
+                let path = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
+                value.pointer(&path).cloned()
+            };
+            // Those of a choice that the job has not made are absent.
+            let set: Vec<_> = paths.filter_map(|path| Some((at(&path)?.to_string(), path))).collect();
+            assert!(set.len() > 10, "{sections}: {set:?}");
+            for (value, path) in set {
+                assert_eq!(spec.edited(&edits(&[(&path, &value)])), Ok(spec.clone()), "{sections}: {path}={value}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_section_of_a_spec_may_change_or_may_not() {
+        let sections = json::descriptor::<v1::JobSpec>().unwrap();
+        let known = |name: &str| {
+            let others = OTHERS.iter().map(|(section, _)| *section);
+            FREE.into_iter().chain(others).filter(|section| *section == name).count()
+        };
+        for section in sections.fields() {
+            assert_eq!(known(section.name()), 1, "{}", section.name());
+        }
+    }
+
+    #[test]
+    fn what_may_not_change_is_refused_with_the_reason() {
+        let adamw = r#""optimizer": {"adamw": {}, "groups": [{"parameters": ["a"]}]}"#;
+        let adamw = spec(&format!(r#"{{{adamw}, "schedule": {{"cosine": {{}}}}}}"#));
+        for (path, value, wrong) in [
+            ("seed", "7", "seed: may not change: everything random"),
+            ("model.mnist_cnn.dropout", "0.1", "model.mnist_cnn.dropout: may not change: the weights"),
+            ("data.shuffle", "false", "data.shuffle: may not change: a place in an epoch"),
+            ("loss.nll.ignored_label", "1", "loss.nll.ignored_label: may not change: the job is about this loss"),
+            ("metrics", "[]", "metrics: may not change: the checkpoint holds the sums"),
+            ("training.init_seed", "1", "training.init_seed: may not change: the job has begun with it"),
+            (
+                "optimizer.sgd.momentum",
+                "0.1",
+                "optimizer.sgd.momentum: may not change: the job has optimizer.adamw, and",
+            ),
+            ("optimizer.adamw.amsgrad", "true", "optimizer.adamw.amsgrad: may not change: the state of the checkpoint"),
+            ("optimizer.freeze", r#"["a"]"#, "optimizer.freeze: may not change: the state of the checkpoint"),
+            ("optimizer.groups[0].parameters", "[]", "optimizer.groups[0].parameters: may not change: the state of"),
+            (
+                "optimizer.adamw",
+                "{}",
+                "optimizer.adamw: may not change: its fields are edited one by one; those that may",
+            ),
+            (
+                "schedule.linear.final_ratio",
+                "0",
+                "schedule.linear.final_ratio: may not change: the job has schedule.cos",
+            ),
+            ("schedule", "null", "schedule: may not change: its fields are edited one by one"),
+            // Unknown ones name the nearest.
+            ("optimizer.adamw.weigth_decay", "1", "optimizer.adamw.weigth_decay: no such field; did you mean weight_d"),
+            ("shedule.cosine", "1", "shedule: no such field; did you mean schedule?"),
+            ("", "1", "\"\": no such field"),
+            ("\u{1b}[2J", "1", "\"\\u{1b}[2J\": no such field"),
+            ("training.epochs.x", "1", "training.epochs: has no fields"),
+            ("optimizer.groups[1].rate_scale", "1", "optimizer.groups: has 1 entries, counted from 0; there is no [1]"),
+            // Values.
+            ("optimizer.adamw.beta1", "1.5", "optimizer.adamw.beta1: is 1.5; at least 0 and below 1"),
+            ("optimizer.adamw.beta1", "\"x\"", "optimizer.adamw.beta1: is \"x\", a number is needed"),
+            ("optimizer.adamw.beta1", "0.5 x", "optimizer.adamw.beta1: is \"0.5 x\", which is no JSON"),
+            ("labels.team", "3", "labels.team: is 3, text is needed"),
+            ("schedule.cosine.final_ratio", "2", "schedule.cosine.final_ratio: is 2; at least 0"),
+        ] {
+            let told = told(&adamw, &[(path, value)]);
+            assert!(told.len() == 1 && told[0].starts_with(wrong), "{path}: {told:?}");
+        }
+        let twice = told(&adamw, &[("priority", "1"), ("priority", "2"), ("seed", "1")]);
+        assert_eq!(twice.len(), 2, "{twice:?}");
+        assert_eq!(twice[0], "priority: is set twice");
+    }
+
+    #[test]
+    fn an_optimizer_goes_on_keeping_what_it_keeps() {
+        for (optimizer, path, wrong, right) in [
+            (r#"{"sgd": {"learning_rate": 0.1, "momentum": 0.9}}"#, "optimizer.sgd.momentum", "0", "0.5"),
+            (r#"{"sgd": {"learning_rate": 0.1}}"#, "optimizer.sgd.momentum", "0.5", "0"),
+            (r#"{"rmsprop": {}}"#, "optimizer.rmsprop.momentum", "0.5", "0"),
+            (r#"{"rmsprop": {"momentum": 0.9}}"#, "optimizer.rmsprop.momentum", "0", "0.5"),
+        ] {
+            let spec = spec(&format!(r#"{{"optimizer": {optimizer}}}"#));
+            let told = told(&spec, &[(path, wrong)]);
+            assert!(told[0].starts_with(&format!("{path}: may not become 0 or cease to be 0")), "{told:?}");
+            assert!(spec.edited(&edits(&[(path, right)])).is_ok());
+        }
     }
 }

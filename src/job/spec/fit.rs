@@ -1,10 +1,11 @@
 //! Whether a spec fits its data, and what the data fill in.
 
 use super::data::Normalize;
-use super::loss::Misfit;
-use super::model::{Batches, Set};
-use super::{Data, Loss, Metric, Model, Optimizer, Schedule, Spec, Weight};
-use crate::dataset::Facts;
+use super::loss::{Answer, Misfit};
+use super::model::{Batches, Set, Task};
+use super::module::Module;
+use super::{Data, Loss, Metric, Model, Optimizer, Recipe, Schedule, Spec, Weight};
+use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 use crate::job::length::{Length, Place};
 use crate::job::retention::{Checkpoints, Quantity};
@@ -26,8 +27,9 @@ const DEFAULT_VALIDATION_BATCH: u64 = 1000;
 pub struct Demands {
     /// The network.
     pub model: Option<Model>,
-    /// The loss, if the client said.
-    pub loss: Option<Loss>,
+    /// The loss, if the client said; None where what was said is wrong, so that nothing is judged
+    /// by another one.
+    pub loss: Option<Option<Loss>>,
     /// The metrics, if the client said.
     pub metrics: Vec<Metric>,
     /// How gradients become new weights.
@@ -42,6 +44,8 @@ pub struct Demands {
     pub length: Option<Length>,
     /// Examples a step.
     pub batch_size: u32,
+    /// The way of training besides.
+    pub recipe: Recipe,
     /// Examples at a time in validation, if the client said.
     pub validation_batch_size: Option<u32>,
 }
@@ -51,40 +55,84 @@ pub struct Demands {
 pub struct Fitted {
     /// The spec with all that only the data can tell.
     pub spec: Spec,
-    /// The shape of the network's output for an example, and its tensors; None where the data were
-    /// not read far enough to tell.
-    pub network: Option<(Vec<u64>, Vec<Weight>)>,
+    /// None where the data were not read far enough to tell.
+    pub network: Option<Network>,
+}
+
+/// A network for certain data.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// The shape of its output for an example.
+    pub output: Vec<u64>,
+    /// Its tensors.
+    pub weights: Vec<Weight>,
+    /// How the output answers the target; None for a network that computes its loss.
+    pub answer: Option<Answer>,
+    /// Its modules, if its family is a tree of these.
+    pub modules: Option<Module>,
+}
+
+/// The numbers that a job is about on a certain training set.
+#[derive(Debug, Clone)]
+pub struct Aim {
+    /// The loss; None where the model computes it.
+    pub loss: Option<Loss>,
+    /// The metrics besides it.
+    pub metrics: Vec<Metric>,
+    /// The shape of the model's output for an example; None where the data do not tell yet.
+    pub output: Option<Vec<u64>>,
+}
+
+impl Aim {
+    /// How the output answers a target, by way of the loss.
+    fn answer(&self, target: &Field, model: &str) -> Option<Result<Answer, Misfit>> {
+        Some(self.loss.as_ref()?.fits(self.output.as_ref()?, target, model))
+    }
 }
 
 impl Demands {
     /// Adds what does not fit the sets that are known, each with its field and format.
     pub fn judge(&self, train: Option<&Set<'_>>, validation: Option<&Set<'_>>, wrong: &mut Violations) {
+        let task = train.and_then(|train| self.task(train.facts));
         let shown = [train, validation];
         for set in shown.into_iter().flatten() {
-            let before = wrong.0.len();
+            let mut found = Violations::default();
             if let Some(model) = &self.model {
-                model.judge(set, wrong);
+                model.judge(set, task.as_ref(), &mut found);
             }
             // A network that cannot take the set has no output to be judged.
-            if wrong.0.len() == before {
-                self.judge_targets(train, set, wrong);
+            if found.0.is_empty() {
+                self.judge_targets(train, set, &mut found);
             }
+            // A metric that does not fit one set does not fit the other: that is one mistake.
+            found.0.retain(|one| !wrong.0.contains(one));
+            wrong.0.append(&mut found.0);
         }
         if let (Some(normalize), Some(train)) = (&self.normalize, train) {
             normalize.judge(train.facts, wrong);
         }
         if let (Some(train), Some(validation)) = (train, validation) {
             judge_alike(train, validation, wrong);
+            self.judge_counts(train.facts, validation.facts, wrong);
         }
         if let Some(train) = train {
-            self.judge_best(train.facts, wrong);
+            self.judge_quantities(train.facts, wrong);
             self.judge_length(train.facts, wrong);
+        }
+        let network = train.and_then(|train| self.network(train.facts));
+        if let (Some(model), Some(network)) = (&self.model, &network)
+            && !network.weights.iter().any(Weight::is_learned)
+        {
+            wrong.add(format!("model.{}", model.name()), "has no parameters, so that nothing is trained");
+        }
+        if let (Some(optimizer), Some(network)) = (&self.optimizer, network) {
+            optimizer.groups.judge(&network.weights, wrong);
         }
         if let Some(model) = &self.model {
             self.judge_own_loss(model, wrong);
             let validation = validation.map(|set| (self.validation_size(set.facts), set.facts.examples));
-            let examples = train.map(|train| train.facts.examples);
-            model.judge_batches(&Batches { size: self.batch_size, examples, validation }, wrong);
+            let size = self.recipe.part(self.batch_size);
+            model.judge_batches(&Batches { size, task, validation }, wrong);
         }
         if let (Some(set), Some(size)) = (validation, self.validation_batch_size)
             && u64::from(size) > set.facts.examples
@@ -96,21 +144,43 @@ impl Demands {
         }
     }
 
-    /// The loss and the metrics of a job on this training set; none where its model computes them.
-    pub fn objective(&self, train: &Facts) -> (Option<Loss>, Vec<Metric>) {
-        if self.model.as_ref().is_some_and(|model| model.own_loss().is_some()) {
-            return (None, Vec::new());
-        }
-        let called_for = || self.model.as_ref().and_then(|model| model.loss());
-        let loss = self.loss.clone().or_else(called_for).unwrap_or_else(|| Loss::of(&train.target));
-        let metrics = if self.metrics.is_empty() { vec![Metric::of(&train.target)] } else { self.metrics.clone() };
-        (Some(loss), metrics)
+    /// The numbers that the job is about; None where the model or the loss is not known.
+    pub fn aim(&self, train: &Facts) -> Option<Aim> {
+        let output = self.model.as_ref()?.gives(&self.task(train)?);
+        self.loss.as_ref()?;
+        let Some(loss) = self.loss_on(train) else {
+            return Some(Aim { loss: None, metrics: Vec::new(), output });
+        };
+        let called_for = || loss.metric().into_iter().collect();
+        let metrics = if self.metrics.is_empty() { called_for() } else { self.metrics.clone() };
+        Some(Aim { loss: Some(loss), metrics, output })
     }
 
-    /// The tensors of the network on this training set; None where they are not known.
-    pub fn weights(&self, train: &Facts) -> Option<Vec<Weight>> {
-        let model = self.model.as_ref()?;
-        Some(model.weights(train, &model.gives(train)?))
+    /// The loss on this training set; None where the model or the loss is not known, or the model
+    /// computes it.
+    fn loss_on(&self, train: &Facts) -> Option<Loss> {
+        let model = self.model.as_ref().filter(|model| model.own_loss().is_none())?;
+        let named = self.loss.clone()?;
+        Some(named.or_else(|| model.loss()).unwrap_or_else(|| Loss::of(&train.target)))
+    }
+
+    /// The task of the network on this training set; None where the model is not known.
+    fn task<'a>(&self, train: &'a Facts) -> Option<Task<'a>> {
+        self.model.as_ref()?;
+        let outputs = self.loss_on(train).and_then(|loss| loss.outputs(&train.target));
+        Some(Task { train, outputs })
+    }
+
+    /// The network on this training set; None where it is not known.
+    pub fn network(&self, train: &Facts) -> Option<Network> {
+        let (model, aim, task) = (self.model.as_ref()?, self.aim(train)?, self.task(train)?);
+        let answer = aim.answer(&train.target, model.name()).and_then(Result::ok);
+        Some(Network {
+            output: aim.output?,
+            weights: model.weights(&task),
+            answer,
+            modules: model.modules(task.outputs),
+        })
     }
 
     /// The names of the metrics that the model gives.
@@ -128,7 +198,7 @@ impl Demands {
         if model.own_loss().is_none() {
             return;
         }
-        if let Some(loss) = &self.loss {
+        if let Some(Some(loss)) = &self.loss {
             let what = "is set, and the model returns its own loss; leave this out, or export a module that returns \
                         its output";
             wrong.add(format!("loss.{}", loss.name()), what);
@@ -143,37 +213,54 @@ impl Demands {
     fn judge_targets(&self, train: Option<&Set<'_>>, set: &Set<'_>, wrong: &mut Violations) {
         let (Some(model), Some(train)) = (&self.model, train) else { return };
         let target = &set.facts.target;
-        let (Some(loss), metrics) = self.objective(train.facts) else { return };
-        if let Some(output) = model.gives(train.facts)
-            && let Err(misfit) = loss.fits(&output, target, model.name())
-        {
-            match misfit {
-                Misfit::Target(what) => wrong.add(set.file(target), what),
-                Misfit::Output(what) => wrong.add(format!("model.{}", model.name()), what),
-                Misfit::Loss(what) => wrong.add(format!("loss.{}", loss.name()), what),
-                Misfit::Setting(field, what) => wrong.add(format!("loss.{}.{field}", loss.name()), what),
-            }
-        }
-        for (place, metric) in metrics.iter().enumerate() {
-            if let Err(what) = metric.fits(target) {
+        let Some(aim) = self.aim(train.facts) else { return };
+        let (Some(loss), Some(answer)) = (&aim.loss, aim.answer(target, model.name())) else { return };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(Misfit::Target(what)) => return wrong.add(set.file(target), what),
+            Err(Misfit::Output(what)) => return wrong.add(format!("model.{}", model.name()), what),
+            Err(Misfit::Loss(what)) => return wrong.add(format!("loss.{}", loss.name()), what),
+            Err(Misfit::Setting(field, what)) => return wrong.add(format!("loss.{}.{field}", loss.name()), what),
+        };
+        for (place, metric) in aim.metrics.iter().enumerate() {
+            if let Err(what) = metric.fits(answer) {
                 wrong.add(format!("metrics[{place}]"), format!("is {:?}, which {what}", metric.name()));
             }
         }
     }
 
-    /// The best checkpoints are told apart by a metric that the job has, or its model.
-    fn judge_best(&self, train: &Facts, wrong: &mut Violations) {
-        let Some(Quantity::Metric(metric)) = self.checkpoints.keep_best.and_then(|best| best.by) else { return };
-        let (_, metrics) = self.objective(train);
-        if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| own != metric.name()) {
-            let right = [Quantity::Loss].into_iter().chain(metrics.iter().copied().map(Quantity::Metric));
-            let right: Vec<_> = right.map(Quantity::tag).collect();
-            let found = format!(
-                "is {:?}, which the job does not tell; it can be {}",
-                Quantity::Metric(metric).tag(),
-                right.join(" or ")
-            );
-            wrong.add("checkpoint.keep_best.metric", found);
+    /// Metrics that keep something of each target of a validation set have a limit.
+    fn judge_counts(&self, train: &Facts, validation: &Facts, wrong: &mut Violations) {
+        let metrics = self.aim(train).map(|aim| aim.metrics).unwrap_or_default();
+        let targets = validation.targets();
+        for (place, metric) in metrics.iter().enumerate() {
+            if let Some(most) = metric.most_targets().filter(|most| targets > *most) {
+                let found = format!("takes {most} targets at most, and the validation set has {targets}");
+                wrong.add(format!("metrics[{place}]"), format!("is {:?}, which {found}", metric.name()));
+            }
+        }
+    }
+
+    /// What is watched over the validation set is a metric that the job has, or its model.
+    fn judge_quantities(&self, train: &Facts, wrong: &mut Violations) {
+        let Some(Aim { metrics, .. }) = self.aim(train) else { return };
+        let best = self.checkpoints.keep_best.and_then(|best| best.by);
+        let stopping = self.recipe.early_stopping.and_then(|stopping| stopping.by);
+        let plateau = self.schedule.as_ref().and_then(|schedule| schedule.plateau()).map(|plateau| plateau.metric);
+        for (field, quantity) in [
+            ("checkpoint.keep_best.metric", best),
+            ("training.early_stopping.metric", stopping),
+            ("schedule.plateau.metric", plateau),
+        ] {
+            let Some(Quantity::Metric(metric)) = quantity else { continue };
+            if !metrics.contains(&metric) && self.own_metrics().iter().all(|own| *own != metric.name()) {
+                let right =
+                    [Quantity::Loss].into_iter().chain(metrics.iter().filter_map(|one| Quantity::of_metric(*one)));
+                let right: Vec<_> = right.map(Quantity::tag).collect();
+                let found = Quantity::Metric(metric).tag();
+                wrong
+                    .add(field, format!("is {found:?}, which the job does not tell; it can be {}", right.join(" or ")));
+            }
         }
     }
 
@@ -227,7 +314,7 @@ impl Spec {
         let mut wrong = Violations::default();
         let demands = Demands {
             model: Some(self.model.clone()),
-            loss: self.loss.clone(),
+            loss: Some(self.loss.clone()),
             metrics: self.metrics.clone(),
             optimizer: Some(self.optimizer.clone()),
             schedule: Some(self.schedule.clone()),
@@ -235,6 +322,7 @@ impl Spec {
             checkpoints: self.checkpoints,
             length: Some(self.length),
             batch_size: self.batch_size,
+            recipe: self.recipe,
             validation_batch_size: self.validation_batch_size,
         };
         let (train, validation) = self.data.with_facts(facts);
@@ -245,23 +333,24 @@ impl Spec {
         if let Some(set) = &facts.validation {
             self.validation_batch_size = u32::try_from(demands.validation_size(set)).ok();
         }
-        (self.loss, self.metrics) = demands.objective(&facts.train);
-        self.checkpoints.complete(self.metrics.first().copied());
-        let output = self.model.gives(&facts.train);
-        let network = output.map(|output| {
-            let weights = self.model.weights(&facts.train, &output);
-            (output, weights)
-        });
-        Ok(Fitted { spec: self, network })
+        if let Some(aim) = demands.aim(&facts.train) {
+            (self.loss, self.metrics) = (aim.loss, aim.metrics);
+        }
+        self.checkpoints.complete(&self.metrics);
+        if let Some(stopping) = &mut self.recipe.early_stopping {
+            stopping.by = stopping.by.or(Some(Quantity::of(&self.metrics)));
+        }
+        Ok(Fitted { network: demands.network(&facts.train), spec: self })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::metric::Accuracy;
     use super::super::read;
     use super::super::read::tests::good;
     use super::*;
-    use crate::dataset::{Dtype, Field, Range};
+    use crate::dataset::{Dtype, Range};
     use crate::proto::v1;
 
     fn facts(examples: u64, width: u64, highest: i64) -> Facts {
@@ -309,13 +398,14 @@ mod tests {
         let both = DataFacts { train: facts(4000, 28, 9), validation: Some(facts(500, 28, 9)) };
         let fitted = spec().fit(&both).unwrap();
         let loss = |fitted: &Fitted| fitted.spec.loss.as_ref().unwrap().name();
-        assert_eq!((loss(&fitted), fitted.spec.metrics.as_slice()), ("nll", &[Metric::Accuracy][..]));
+        assert_eq!((loss(&fitted), fitted.spec.metrics.as_slice()), ("nll", &[Metric::Accuracy(Accuracy)][..]));
         assert_eq!(read(&fitted.spec.to_proto()).spec.unwrap(), fitted.spec);
         let mlp = v1::Mlp { hidden: vec![16], ..v1::Mlp::default() };
         let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(mlp)) });
         let mlp = read(&v1::JobSpec { model, ..good() }).spec.unwrap().fit(&both).unwrap();
         assert_eq!(loss(&mlp), "cross_entropy");
-        let (output, weights) = mlp.network.unwrap();
+        let Network { output, weights, answer, .. } = mlp.network.unwrap();
+        assert_eq!(answer, Some(Answer::Class(10)));
         let shapes: Vec<_> = weights.iter().map(|told| (told.name.as_str(), told.shape.as_slice())).collect();
         assert_eq!(output, [10]);
         assert_eq!(

@@ -4,6 +4,7 @@
 //! libtorch takes shows when the job runs.
 
 use super::model::Set;
+use super::optimizer::Share;
 use super::{Demands, Optimizer, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
@@ -38,9 +39,16 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
         let found = format!("holds {} examples of {:?} {}", set.facts.examples, field.shape, field.dtype.name());
         return wrong.add(set.file(field), format!("{found}; {need}"));
     }
+    // Metrics keep what they keep on the host, also where a GPU computes.
+    let kept = kept_by_metrics(demands, sets);
+    if let Some((name, bytes)) = kept.iter().max_by_key(|(_, bytes)| *bytes).filter(|_| add(to_load, &kept) > most) {
+        let need = format!("takes {bytes} bytes of memory at least for the validation set");
+        return wrong.add("metrics", format!("have {name}, which {need}, the data {to_load}, and {owner} has {most}"));
+    }
+    let to_load = add(to_load, &kept);
     let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), sets.first()) else { return };
-    let weights = demands.weights(train.facts).unwrap_or_default();
-    let to_train = to_train(&weights, demands.optimizer.as_ref());
+    let weights = demands.network(train.facts).map(|network| network.weights).unwrap_or_default();
+    let to_train = to_train(&weights, demands.optimizer.as_ref(), demands.recipe.ema_decay.is_some());
     let need = to_load.saturating_add(to_train);
     if need > most {
         let count = weights.iter().filter(|weight| weight.is_learned()).map(|weight| weight.bytes() / 4);
@@ -66,12 +74,31 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
     }
 }
 
-/// Bytes of a model in training: each tensor once, and for each parameter its gradient and what the
-/// optimizer keeps of it.
-fn to_train(weights: &[Weight], optimizer: Option<&Optimizer>) -> u64 {
+/// The metrics that keep something of each target of the validation set, with their bytes.
+fn kept_by_metrics(demands: &Demands, sets: &[Set<'_>]) -> Vec<(String, u64)> {
+    let [train, validation, ..] = sets else { return Vec::new() };
+    let metrics = demands.aim(train.facts).map(|aim| aim.metrics).unwrap_or_default();
+    let kept = metrics.iter().map(|metric| (metric.name(), metric.bytes(validation.facts.targets())));
+    kept.filter(|(_, bytes)| *bytes > 0).collect()
+}
+
+/// Bytes and those of metrics.
+fn add(bytes: u64, kept: &[(String, u64)]) -> u64 {
+    kept.iter().fold(bytes, |sum, (_, bytes)| sum.saturating_add(*bytes))
+}
+
+/// Bytes of a model in training: each tensor once, for each parameter its gradient and what the
+/// optimizer keeps of it, and the average of all where there is one.
+fn to_train(weights: &[Weight], optimizer: Option<&Optimizer>, has_average: bool) -> u64 {
     let slots = optimizer.map_or(0, |optimizer| optimizer.slots().len() as u64);
+    let is_trained = |weight: &Weight| {
+        let share = optimizer.map_or(Share::Plain, |optimizer| optimizer.groups.share(&weight.name));
+        weight.is_learned() && share != Share::Frozen
+    };
     let own = weights.iter().filter(|weight| weight.same_as.is_none());
-    let bytes = own.map(|weight| weight.bytes().saturating_mul(if weight.is_learned() { 2 + slots } else { 1 }));
+    let bytes = own.map(|weight| {
+        weight.bytes().saturating_mul(if is_trained(weight) { 2 + slots } else { 1 } + u64::from(has_average))
+    });
     bytes.fold(0, u64::saturating_add)
 }
 
@@ -95,6 +122,7 @@ mod tests {
     use super::super::read::tests::good;
     use super::*;
     use crate::dataset::Dtype;
+    use crate::proto::v1;
 
     fn facts(examples: u64) -> Facts {
         let field =
@@ -139,5 +167,31 @@ mod tests {
         // The GPU's memory is another matter.
         assert!(judge(2_000_000, 2_000_000, true, 24 * gib).is_empty());
         assert!(judge(u64::MAX, 64, false, u64::MAX).is_empty() && judge(u64::MAX, 64, false, 0).is_empty());
+    }
+
+    #[test]
+    fn scores_that_a_metric_keeps_count_as_memory_and_have_a_limit() {
+        let two = v1::Mlp { hidden: vec![4], outputs: Some(2), ..v1::Mlp::default() };
+        let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(two)) });
+        let request = v1::JobSpec { model, metrics: vec!["accuracy".into(), "auc".into()], ..good() };
+        let demands = read(&request).demands;
+        let judge = |examples: u64, bytes: u64| {
+            let (train, validation) = (facts(100), facts(examples));
+            let set = |path: &str, facts| Set { path: path.into(), facts };
+            let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
+            let mut wrong = Violations::default();
+            judge_memory(&demands, &sets, true, HostMemory { bytes, owner: "this machine" }, &mut wrong);
+            demands.judge(Some(&sets[0]), Some(&sets[1]), &mut wrong);
+            wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect::<Vec<_>>()
+        };
+        // 792 bytes of data and 24 of a score each: 8.16 GB together.
+        let (gb, data) = (1_000_000_000, 792 * 10_000_100u64);
+        assert_eq!(judge(10_000_000, 9 * gb), [""; 0]);
+        let need = "metrics: have auc, which takes 240000000 bytes of memory at least for the validation set";
+        let told = judge(10_000_000, 8 * gb);
+        assert_eq!(told, [format!("{need}, the data {data}, and this machine has 8000000000")]);
+        let told = judge(100_000_001, u64::MAX);
+        let most = "takes 100000000 targets at most, and the validation set has 100000001";
+        assert_eq!(told, [format!(r#"metrics[1]: is "auc", which {most}"#)]);
     }
 }

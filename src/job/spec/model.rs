@@ -2,10 +2,18 @@
 //! registry.
 
 mod exported;
+mod gpt;
+mod linear;
 mod mlp;
 mod mnist_cnn;
+mod resnet;
+mod sequential;
+mod torchscript;
+mod vit;
 
+use super::layer::Flow;
 use super::loss::Loss;
+use super::module::{Misfit, Module};
 use super::section::{Fields, registry};
 use crate::dataset::{Dtype, Facts, Field};
 use crate::exported::summary::Role;
@@ -13,8 +21,14 @@ use crate::job::Violations;
 use crate::proto::v1::{self, model::Family as Kind};
 use crate::tensor_file;
 pub use exported::Exported;
+pub use gpt::Gpt;
+pub use linear::LinearModel;
 pub use mlp::{Activation, Mlp};
 pub use mnist_cnn::MnistCnn;
+pub use resnet::{Resnet, Stem};
+pub use sequential::Sequential;
+pub use torchscript::{Seen, TorchScript};
+pub use vit::Vit;
 
 registry! {
     /// A network, by family.
@@ -25,17 +39,40 @@ registry! {
         Mlp(Mlp),
         /// One that PyTorch exported.
         Exported(Exported),
+        /// Layers in a row.
+        Sequential(Sequential),
+        /// A single linear layer.
+        Linear(LinearModel),
+        /// A residual network.
+        Resnet(Resnet),
+        /// A Vision Transformer.
+        Vit(Vit),
+        /// A decoder-only transformer.
+        Gpt(Gpt),
+        /// A TorchScript module.
+        Torchscript(TorchScript),
     }
 }
 
-/// The rules of a family of networks, known before one is built.
+/// The rules of a family of networks, known before one is built. A family that is a tree of modules
+/// has no half in the runner: its shapes and tensors follow from the tree.
 pub trait Family {
-    /// Adds what is wrong with the inputs or targets of a set, whose field is `set`.
-    fn judge(&self, set: &Set<'_>, wrong: &mut Violations);
+    /// Adds what is wrong with the inputs or targets of a set, whose field is `set`. The task is
+    /// that of the job; None where its training set is not known.
+    fn judge(&self, set: &Set<'_>, task: Option<&Task<'_>>, wrong: &mut Violations);
 
-    /// The shape of its output for one example, as it is trained on this set; None where the set
+    /// Its modules, with so many outputs where the spec leaves them open; None for a family that is
+    /// no tree, and is computed by a file of its own in the runner.
+    fn modules(&self, _: Option<u64>) -> Option<Module> {
+        None
+    }
+
+    /// The shape of its output for one example, as it is trained for this task. None where the set
     /// does not tell yet.
-    fn gives(&self, train: &Facts) -> Option<Vec<u64>>;
+    fn gives(&self, task: &Task<'_>) -> Option<Vec<u64>> {
+        let given = self.modules(task.outputs)?.gives(&task.flow()?);
+        given.ok().map(|flow| flow.shape)
+    }
 
     /// The loss that it calls for; None for that of the target.
     fn loss(&self) -> Option<Loss> {
@@ -48,7 +85,13 @@ pub trait Family {
     }
 
     /// Adds what its batches make impossible on these sets.
-    fn judge_batches(&self, _: &Batches, _: &mut Violations) {}
+    fn judge_batches(&self, batches: &Batches<'_>, wrong: &mut Violations) {
+        let task = batches.task.as_ref();
+        let flow = task.and_then(|task| Some((self.modules(task.outputs)?, task.flow()?)));
+        if let Some((name, kind)) = flow.and_then(|(modules, input)| modules.needs_two(&input)) {
+            batches.demand_two(&format!("{kind} {name:?}"), wrong);
+        }
+    }
 
     /// The inputs of a set in the order in which it takes them: the places of inputs, or None for
     /// the target.
@@ -64,8 +107,11 @@ pub trait Family {
         Vec::new()
     }
 
-    /// Its tensors, in the order of PyTorch's `state_dict`, with such a training set and output.
-    fn weights(&self, train: &Facts, output: &[u64]) -> Vec<Weight>;
+    /// Its tensors, in the order of PyTorch's `state_dict`, for a task whose output it tells.
+    fn weights(&self, task: &Task<'_>) -> Vec<Weight> {
+        let modules = self.modules(task.outputs).zip(task.flow());
+        modules.map(|(modules, input)| modules.weights(&input)).unwrap_or_default()
+    }
 
     /// Bytes in memory at once for each example of a batch, at least.
     fn bytes_per_example(&self, train: &Facts) -> u64 {
@@ -75,6 +121,23 @@ pub trait Family {
             .iter()
             .map(|field| field.values().saturating_mul(field.dtype.bytes().max(4)))
             .fold(0, u64::saturating_add)
+    }
+}
+
+/// The task that a network is built for.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// The training set.
+    pub train: &'a Facts,
+    /// As many outputs as its target calls for, by way of the loss; None where the set does not
+    /// tell yet, or the network computes its loss.
+    pub outputs: Option<u64>,
+}
+
+impl Task<'_> {
+    /// The first input.
+    fn flow(&self) -> Option<Flow> {
+        self.train.inputs.first().map(Flow::of)
     }
 }
 
@@ -95,16 +158,35 @@ impl Set<'_> {
 
 /// The sizes of the batches of a job.
 #[derive(Debug, Clone, Copy)]
-pub struct Batches {
+pub struct Batches<'a> {
     /// Examples in a training step.
     pub size: u32,
-    /// Examples of the training set; None where they are not known.
-    pub examples: Option<u64>,
+    /// The task, with the training set; None where it is not known.
+    pub task: Option<Task<'a>>,
     /// Examples at a time in validation, and those of the validation set.
     pub validation: Option<(u64, u64)>,
 }
 
-impl Batches {
+impl Batches<'_> {
+    /// The size of the last batch of an epoch, where it is a smaller one, and the examples of the
+    /// training set.
+    fn last(&self) -> Option<(u64, u64)> {
+        let examples = self.task.as_ref()?.train.examples;
+        Some((Self::rest(examples, self.size.into())?, examples))
+    }
+
+    /// Adds batches of one example, for a model that normalises over each batch at `line`.
+    fn demand_two(&self, line: &str, wrong: &mut Violations) {
+        const FIELD: &str = "training.batch_size";
+        let size = self.size;
+        let what = format!("the model normalises over each batch, which needs 2 examples at least: {line}");
+        if size == 1 {
+            wrong.add(FIELD, format!("is 1; {what}"));
+        } else if let Some((1, examples)) = self.last() {
+            wrong.add(FIELD, format!("is {size}, which leaves 1 of {examples} examples for the last batch; {what}"));
+        }
+    }
+
     /// The size of the last batch of that many examples, where it is a smaller one.
     pub fn rest(examples: u64, size: u64) -> Option<u64> {
         Some(examples.checked_rem(size)?).filter(|rest| *rest > 0)
@@ -131,25 +213,50 @@ pub struct Weight {
     pub role: Role,
     /// The name of the same tensor that stands before it, as with tied weights.
     pub same_as: Option<String>,
-    /// The bound of the uniform distribution of its initial values; None where a file has these.
-    pub bound: Option<f64>,
+    /// Its initial values.
+    pub initial: Initial,
+}
+
+/// The initial values of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Initial {
+    /// Drawn evenly between this bound and its negative.
+    Uniform(f64),
+    /// Drawn from a normal distribution of mean 0 with this deviation.
+    Normal(f64),
+    /// The same without the numbers beyond -2 and 2.
+    TruncatedNormal(f64),
+    /// All alike.
+    Constant(f64),
+    /// Those of a file.
+    Given,
 }
 
 impl Weight {
+    /// A parameter of 32-bit floats.
+    pub fn learned(name: impl Into<String>, shape: &[i64], initial: Initial) -> Self {
+        let (dtype, role) = (tensor_file::Dtype::F32, Role::Learned);
+        Self { name: name.into(), dtype, shape: shape.to_vec(), role, same_as: None, initial }
+    }
+
+    /// A buffer that begins with a number.
+    pub fn kept(name: impl Into<String>, dtype: tensor_file::Dtype, shape: &[i64], value: f64) -> Self {
+        Self { dtype, role: Role::Kept, ..Self::learned(name, shape, Initial::Constant(value)) }
+    }
+
     /// The weight and the bias of a layer, as torch.nn.Linear and torch.nn.Conv2d begin: uniform
     /// within 1/sqrt(fan_in), which is the product of all sizes but the first.
     pub fn layer(name: &str, weight: &[i64]) -> [Self; 2] {
-        let fan_in: i64 = weight.iter().skip(1).product();
-        let bound = Some(1.0 / (fan_in as f64).sqrt());
-        let made = |part: &str, shape: &[i64]| Self {
-            name: format!("{name}.{part}"),
-            dtype: tensor_file::Dtype::F32,
-            shape: shape.to_vec(),
-            role: Role::Learned,
-            same_as: None,
-            bound,
-        };
+        let fan_in: f64 = weight.iter().skip(1).map(|&size| size as f64).product();
+        let made =
+            |part: &str, shape: &[i64]| Self::learned(part, shape, Initial::Uniform(1.0 / fan_in.sqrt())).within(name);
         [made("weight", weight), made("bias", &weight[..1])]
+    }
+
+    /// The same tensor within a module of that name, which may be empty.
+    pub fn within(self, module: &str) -> Self {
+        let name = if module.is_empty() { self.name } else { format!("{module}.{}", self.name) };
+        Self { name, ..self }
     }
 
     /// Its numbers.
@@ -182,22 +289,153 @@ impl Model {
 
     /// Forgets the contents of its files: a job is kept without them.
     pub fn forget_files(&mut self) {
-        if let Self::Exported(exported) = self {
-            exported.summary = None;
+        match self {
+            Self::Exported(exported) => exported.summary = None,
+            Self::Torchscript(script) => script.seen = None,
+            _ => {}
         }
     }
 }
 
-/// Adds the inputs of a set that are no numbers, for networks that compute with them.
-fn demand_numbers(set: &Set<'_>, name: &str, wrong: &mut Violations) {
-    for input in set.facts.inputs.iter().filter(|input| input.dtype == Dtype::I64) {
+/// Whether a set has one input, as the family of that name takes; adds it where not.
+fn demand_one_input(set: &Set<'_>, name: &str, wrong: &mut Violations) -> bool {
+    let inputs = &set.facts.inputs;
+    if inputs.len() != 1 {
+        let names: Vec<_> = inputs.iter().map(|input| input.name.as_str()).collect();
+        wrong.add(&set.path, format!("has the inputs {}; {name} takes one", names.join(", ")));
+    }
+    inputs.len() == 1
+}
+
+/// Whether the inputs of a set are numbers, as the family of that name takes them; adds those that
+/// are not.
+fn demand_numbers(set: &Set<'_>, name: &str, wrong: &mut Violations) -> bool {
+    let mut integers = set.facts.inputs.iter().filter(|input| input.dtype == Dtype::I64).peekable();
+    let are_numbers = integers.peek().is_none();
+    for input in integers {
         let found = format!("has {:?} as {}", input.name, input.dtype.name());
         wrong.add(set.file(input), format!("{found}; {name} takes 32-bit floats"));
     }
+    are_numbers
 }
 
-/// How many classes a target has; None where its values are no classes, or were not read.
-fn classes(target: &Field) -> Option<u64> {
-    let range = target.range.filter(|_| target.dtype == Dtype::I64)?;
-    u64::try_from(range.highest).ok().map(|highest| highest.saturating_add(1))
+/// Adds what keeps a tree of modules from taking the input of a set. `field` is that of the layer
+/// of a name in the tree and a kind; None where no field of the spec has it, so that the set is to
+/// blame.
+fn judge_modules(
+    modules: &Module,
+    set: &Set<'_>,
+    field: impl Fn(&str, &str) -> Option<String>,
+    wrong: &mut Violations,
+) {
+    let Some(input) = set.facts.inputs.first() else { return };
+    let Err(misfit) = modules.gives(&Flow::of(input)) else { return };
+    let Misfit { module, layer, gets, takes: Some(takes) } = *misfit else { return };
+    match field(&module, layer) {
+        Some(field) => wrong.add(field, format!("gets {gets} for an example; it takes {takes}")),
+        None => {
+            let found = format!("has {:?} as {:?} of {}", input.name, input.shape, input.dtype.name());
+            wrong.add(set.file(input), format!("{found}; the {layer} {module:?} gets {gets}, and takes {takes}"));
+        }
+    }
+}
+
+/// The outputs of a network: those of the spec, or else those that the target calls for.
+fn outputs_of(of_spec: Option<u32>, of_target: Option<u64>) -> Option<u32> {
+    of_spec.or_else(|| Some(u32::try_from(of_target?).unwrap_or(u32::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layer::Layer;
+    use super::*;
+    use crate::proto::json;
+
+    /// Every family but one that is read from files, and every layer.
+    const MODELS: &[&str] = &[
+        r#"{"mnist_cnn": {}}"#,
+        r#"{"mlp": {"hidden": [3], "activation": "ACTIVATION_TANH"}}"#,
+        r#"{"linear": {"outputs": 2}}"#,
+        r#"{"resnet": {"depth": 34, "stem": "STEM_SMALL"}}"#,
+        r#"{"vit": {"patch": 4, "layers": 1, "heads": 2, "width": 6}}"#,
+        r#"{"gpt": {"layers": 1, "heads": 2, "width": 6, "context": 9}}"#,
+        r#"{"sequential": {"layers": [
+            {"conv1d": {"outChannels": 2, "kernelSize": 3}}, {"conv2d": {"outChannels": 2, "kernelSize": 3}},
+            {"batchNorm1d": {"eps": 0.1}}, {"batchNorm2d": {"affine": false}}, {"layerNorm": {}},
+            {"groupNorm": {"numGroups": 2}}, {"embedding": {"numEmbeddings": 3, "embeddingDim": 2}}, {"relu": {}},
+            {"leakyRelu": {}}, {"elu": {}}, {"gelu": {"approximate": "tanh"}}, {"silu": {}}, {"tanh": {}},
+            {"sigmoid": {}}, {"softmax": {}}, {"logSoftmax": {"dim": -1}}, {"maxPool1d": {"kernelSize": 2}},
+            {"maxPool2d": {"kernelSize": 2}}, {"avgPool2d": {"kernelSize": 2}}, {"adaptiveAvgPool2d": {}},
+            {"dropout": {}}, {"dropout2d": {"p": 0}}, {"flatten": {"startDim": 2}},
+            {"transformerEncoderLayer": {"nhead": 2}}, {"linear": {}}
+        ]}}"#,
+        r#"{"torchscript": {"path": "net.pt", "training_step": true}}"#,
+    ];
+
+    fn read(text: &str) -> Model {
+        let message: v1::Model = json::from_str(text).unwrap();
+        let mut wrong = Violations::default();
+        Model::read(Some(&message), &mut wrong).unwrap_or_else(|| panic!("{text}: {wrong}"))
+    }
+
+    #[test]
+    fn every_network_is_read_back_the_same_with_its_defaults_filled_in() {
+        let models: Vec<_> = MODELS.iter().map(|text| read(text)).collect();
+        let left: Vec<_> = Model::NAMES.iter().filter(|name| models.iter().all(|had| had.name() != **name)).collect();
+        assert_eq!(left, [&"exported"]);
+        let layers = models.iter().filter_map(|model| match model {
+            Model::Sequential(sequential) => Some(&sequential.layers),
+            _ => None,
+        });
+        let layers: Vec<_> = layers.flatten().map(Layer::name).collect();
+        assert!(Layer::NAMES.iter().all(|name| layers.contains(name)), "{layers:?}");
+        for model in &models {
+            let mut wrong = Violations::default();
+            let message = model.to_proto();
+            assert_eq!(Model::read(Some(&message), &mut wrong).as_ref(), Some(model));
+            assert_eq!(read(&json::to_string(&message, false).unwrap()), *model);
+        }
+    }
+
+    /// The rules of a network have to hold for any numbers: they are asked before it is known
+    /// whether these fit the data.
+    #[test]
+    fn the_largest_numbers_are_judged_without_an_overflow() {
+        let most = u32::MAX;
+        let text = |model: String| read(&model);
+        let window =
+            format!(r#"{{"out_channels": {most}, "kernel_size": {most}, "padding": {most}, "dilation": {most}}}"#);
+        let models = [
+            text(format!(
+                r#"{{"vit": {{"patch": {most}, "layers": 1, "heads": 1, "width": {most}, "mlp_width": {most}}}}}"#
+            )),
+            text(format!(r#"{{"gpt": {{"layers": 1, "heads": 1, "width": {most}, "vocabulary": {most}}}}}"#)),
+            text(format!(r#"{{"mlp": {{"hidden": [{most}, {most}]}}}}"#)),
+            text(format!(
+                r#"{{"sequential": {{"layers": [{{"conv2d": {window}}}, {{"flatten": {{}}}}, {{"linear": {{}}}}]}}}}"#
+            )),
+            text(r#"{"sequential": {"layers": [{"transformer_encoder_layer": {"nhead": 1}}, {"linear": {}}]}}"#.into()),
+        ];
+        let field = |name: &str, dtype, shape: &[u64]| Field {
+            name: name.into(),
+            file: "path",
+            dtype,
+            shape: shape.to_vec(),
+            range: None,
+        };
+        for shape in [&[][..], &[u64::MAX], &[1, u64::MAX], &[u64::MAX, u64::MAX, u64::MAX]] {
+            for dtype in [Dtype::F32, Dtype::I64] {
+                let (inputs, target) = (vec![field("x", dtype, shape)], field("y", Dtype::F32, &[]));
+                let train = Facts { examples: 3, inputs, target, sizes: Vec::new() };
+                let task = Task { train: &train, outputs: Some(u64::MAX) };
+                let set = Set { path: "data.train.safetensors".into(), facts: &train };
+                for model in &models {
+                    let mut wrong = Violations::default();
+                    model.judge(&set, Some(&task), &mut wrong);
+                    model.judge_batches(&Batches { size: 1, task: Some(task), validation: None }, &mut wrong);
+                    let _ = (model.gives(&task), model.weights(&task).iter().map(Weight::bytes).count());
+                }
+            }
+        }
+    }
 }

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::labels::{LONGEST_NAME, judge_labels, judge_name};
+use super::recipe::Recipe;
 use super::training::Training;
-use super::{Data, Demands, Loss, Metric, Model, Optimizer, Resources, Schedule, Spec, WarmStart};
+use super::{Data, Demands, Loss, Metric, Mode, Model, Optimizer, Resources, Schedule, Spec, WarmStart};
 use crate::job::Violations;
+use crate::job::length::Length;
 use crate::job::retention::Checkpoints;
 use crate::job::retry::Retry;
 use crate::proto::{json, v1};
@@ -45,13 +47,15 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let mut wrong = Violations::default();
     let model = Model::read(message.model.as_ref(), &mut wrong);
     let data = Data::read(message.data.as_ref(), &mut wrong);
-    let training = Training::read(message.training.as_ref(), &mut wrong);
+    let mode = Mode::read(message, &mut wrong);
+    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
+    let training = Training::read(message.training.as_ref(), has_validation, &mut wrong);
     let optimizer = Optimizer::read(message.optimizer.as_ref(), &mut wrong);
     let loss = Loss::read(message.loss.as_ref(), &mut wrong);
-    let metrics = Metric::read(&message.metrics, &mut wrong);
-    let schedule = Schedule::read(message.schedule.as_ref(), &mut wrong);
-    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
-    let checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
+    let lacks_validation = message.data.is_some() && !has_validation;
+    let metrics = Metric::read(&message.metrics, lacks_validation, &mut wrong);
+    let schedule = Schedule::read(message.schedule.as_ref(), has_validation, &mut wrong);
+    let mut checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
     let retry = Retry::read(message.retry.as_ref(), &mut wrong);
     if !PRIORITIES.contains(&message.priority) {
         let (least, most) = (PRIORITIES.start(), PRIORITIES.end());
@@ -67,12 +71,28 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     if scalar_every_steps == Some(0) {
         wrong.add("logging.scalar_every_steps", "is 0; at least 1 is needed");
     }
+    // Each learning rate has a loss.
+    let scalar_every_steps = if mode == Mode::Train { scalar_every_steps } else { Some(1) };
     let resources = Resources::read(message.resources.as_ref(), &mut wrong);
     judge_labels(&message.labels, &mut wrong);
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     judge_name(&message.display_name, &mut wrong);
-    let Training { length, batch_size, validation_batch_size, gradient_clip_norm, init_seed } = training;
-    if let Some(size) = validation_batch_size.filter(|_| message.data.is_some() && !has_validation) {
+    let Training { length, batch_size, validation_batch_size, clip, init_seed, recipe } = training;
+    let (length, recipe, data, schedule) = match mode {
+        Mode::Train => (length, recipe, data, schedule),
+        // It goes through rates: neither a schedule nor a validation pass has a meaning.
+        Mode::LrRange(range) => {
+            checkpoints.keep_best = None;
+            let recipe = Recipe { early_stopping: None, restores_best: false, ema_decay: None, ..recipe };
+            let data = data.map(|data| Data { validation: None, ..data });
+            (Some(Length::Steps(range.steps.into())), recipe, data, Schedule::read(None, false, &mut wrong))
+        }
+    };
+    if recipe.restores_best {
+        checkpoints.keep_best();
+    }
+    let validation_batch_size = validation_batch_size.filter(|_| mode == Mode::Train);
+    if let Some(size) = validation_batch_size.filter(|_| lacks_validation) {
         let found = format!("is {size}, and there is no data.validation; name a validation set, or leave this out");
         wrong.add("training.validation_batch_size", found);
     }
@@ -83,7 +103,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     }
     let demands = Demands {
         model: model.clone(),
-        loss: loss.clone(),
+        loss: Some(loss.clone()).filter(|loss| loss.is_some() || message.loss.is_none()),
         metrics: metrics.clone(),
         optimizer: optimizer.clone(),
         schedule: schedule.clone(),
@@ -91,6 +111,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         checkpoints,
         length,
         batch_size,
+        recipe,
         validation_batch_size,
     };
     let (Some(model), Some(data), Some(length), Some(optimizer), Some(schedule), true) =
@@ -104,6 +125,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     };
     let spec = Spec {
         display_name,
+        mode,
         seed: message.seed,
         init_seed,
         model,
@@ -115,7 +137,8 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         metrics,
         optimizer,
         schedule,
-        gradient_clip_norm,
+        clip,
+        recipe,
         checkpoints,
         scalar_every_steps: scalar_every_steps.unwrap_or(10),
         resources,
@@ -182,6 +205,7 @@ pub(crate) mod tests {
                     momentum: 0.5,
                     ..v1::Sgd::default()
                 })),
+                ..v1::Optimizer::default()
             }),
             ..v1::JobSpec::default()
         }
@@ -231,6 +255,7 @@ pub(crate) mod tests {
                     momentum: f64::NAN,
                     ..v1::Sgd::default()
                 })),
+                ..v1::Optimizer::default()
             });
             let fields: Vec<_> = read(&spec).mistakes.0.into_iter().map(|violation| violation.field).collect();
             assert_eq!(fields, ["optimizer.sgd.learning_rate", "optimizer.sgd.momentum"], "{rate}");

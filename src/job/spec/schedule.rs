@@ -1,14 +1,31 @@
 //! The schedules of the learning rate: each is a file in `schedule/` and a line in the registry.
-//! They are functions of the step, so that the runner needs no half of its own.
+//! They are functions of the step, so that the runner needs no half of its own; but for `plateau`,
+//! which hears of validation.
 
 mod constant;
 mod cosine;
+mod exponential;
+mod linear;
+mod multi_step;
+mod one_cycle;
+mod plateau;
+mod polynomial;
+mod step;
+#[cfg(test)]
+mod tests;
 
 use super::section::{Fields, registry};
 use crate::job::Violations;
 use crate::proto::v1::{self, schedule::Kind};
 pub use constant::Constant;
-pub use cosine::Cosine;
+pub use cosine::{Cosine, Restarts};
+pub use exponential::Exponential;
+pub use linear::Linear;
+pub use multi_step::MultiStep;
+pub use one_cycle::OneCycle;
+pub use plateau::{Plateau, Standing};
+pub use polynomial::Polynomial;
+pub use step::Step;
 
 registry! {
     /// How the learning rate changes.
@@ -17,6 +34,20 @@ registry! {
         Constant(Constant),
         /// It falls along half a cosine.
         Cosine(Cosine),
+        /// It falls by a factor every so many steps.
+        Step(Step),
+        /// It falls by a factor at certain steps.
+        MultiStep(MultiStep),
+        /// It falls by a factor with each step.
+        Exponential(Exponential),
+        /// It falls along a power.
+        Polynomial(Polynomial),
+        /// It falls evenly.
+        Linear(Linear),
+        /// It rises and falls once.
+        OneCycle(OneCycle),
+        /// It falls by a factor where validation does not get better.
+        Plateau(Plateau),
     }
 }
 
@@ -27,12 +58,28 @@ pub trait Curve {
 
     /// The share of the learning rate at step `step` of `total` after the warm-up, counted from 0.
     fn ratio(&self, step: u64, total: u64) -> f64;
+
+    /// Adds what does not fit a job that has so many steps after the warm-up.
+    fn judge(&self, _steps: u64, _fields: Fields<'_>) {}
+
+    /// The one that hears of validation.
+    fn plateau(&self) -> Option<&Plateau> {
+        None
+    }
+}
+
+/// How many steps there are for a schedule, and that so many are needed.
+fn left(steps: u64, needed: &str) -> String {
+    format!("the job has {steps} steps after the warm-up; {needed} are needed")
 }
 
 impl Schedule {
     /// Reads the section of a spec.
-    pub(super) fn read(message: Option<&v1::Schedule>, wrong: &mut Violations) -> Option<Self> {
+    pub(super) fn read(message: Option<&v1::Schedule>, has_validation: bool, wrong: &mut Violations) -> Option<Self> {
         let Some(message) = message else { return Some(Self::Constant(Constant::default())) };
+        if let (Some(Kind::Plateau(_)), false) = (&message.kind, has_validation) {
+            wrong.add("schedule.plateau", "needs data.validation, which tells whether the job gets better");
+        }
         Self::choose(message.kind.as_ref(), Fields::new("schedule", wrong), "names no schedule; choose one")
     }
 
@@ -55,32 +102,8 @@ impl Schedule {
         let warmup = self.warmup_steps();
         if warmup > 0 && warmup >= total_steps {
             let field = format!("schedule.{}.warmup_steps", self.name());
-            wrong.add(field, format!("is {warmup}, and the job has {total_steps} steps; fewer are needed"));
+            return wrong.add(field, format!("is {warmup}, and the job has {total_steps} steps; fewer are needed"));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cosine_goes_as_pytorch_tells_it_and_a_warmup_grows_evenly() {
-        let cosine = Schedule::Cosine(Cosine { warmup_steps: 0, final_ratio: 0.1 });
-        // CosineAnnealingLR(T_max=10, eta_min=0.1) of a rate of 1: 0.1 + 0.9 * (1 + cos(pi t / 10))
-        // / 2.
-        for (step, rate) in [(0, 1.0), (5, 0.55), (9, 0.122_024_567_667_181_15), (10, 0.1)] {
-            assert!((cosine.at(step, 10) - rate).abs() < 1e-15, "{step}: {}", cosine.at(step, 10));
-        }
-        let warm = Schedule::Cosine(Cosine { warmup_steps: 4, final_ratio: 0.0 });
-        let rates: Vec<_> = (0..6).map(|step| warm.at(step, 6)).collect();
-        assert_eq!(rates, [0.25, 0.5, 0.75, 1.0, 1.0, 0.5]);
-        let constant = Schedule::Constant(Constant { warmup_steps: 2 });
-        assert_eq!((constant.at(0, 9), constant.at(1, 9), constant.at(8, 9)), (0.5, 1.0, 1.0));
-        let mut wrong = Violations::default();
-        warm.judge(5, &mut wrong);
-        assert!(wrong.0.is_empty());
-        warm.judge(4, &mut wrong);
-        assert!(wrong.to_string().starts_with("schedule.cosine.warmup_steps: is 4, and the job has 4"), "{wrong}");
+        Curve::judge(&**self, total_steps - warmup, Fields::new(format!("schedule.{}", self.name()), wrong));
     }
 }

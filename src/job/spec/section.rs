@@ -11,6 +11,9 @@ pub trait Section: Sized {
     type Message;
     /// Its name in a spec.
     const NAME: &str;
+    /// Its fields that may change when a job goes on: nothing that a checkpoint holds depends on
+    /// them.
+    const EDITABLE: &[&str] = &[];
 
     /// Reads a message, defaults filled in; None where it is wrong, which is told.
     fn read(message: &Self::Message, fields: Fields<'_>) -> Option<Self>;
@@ -73,6 +76,12 @@ impl<'a> Fields<'a> {
         found
     }
 
+    /// What is left of something that falls: above 0 and at most 1.
+    pub fn factor(&mut self, field: &str, found: f64) -> f64 {
+        self.demand(field, found > 0.0 && found <= 1.0, found, "above 0 and at most 1");
+        found
+    }
+
     /// A finite number of at least 0.
     pub fn not_negative(&mut self, field: &str, found: f64) -> f64 {
         self.demand(field, found.is_finite() && found >= 0.0, found, "a finite number of at least 0");
@@ -117,6 +126,13 @@ macro_rules! registry {
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$member(_) => <$section as $crate::job::spec::section::Section>::NAME),+
+                }
+            }
+
+            /// Its fields that may change when a job goes on.
+            pub fn editable(&self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$member(_) => <$section as $crate::job::spec::section::Section>::EDITABLE),+
                 }
             }
 

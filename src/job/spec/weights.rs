@@ -1,9 +1,10 @@
 //! Whether a file holds the tensors that a job needs: the weights of its network, or the state of
 //! its optimizer and its sums.
 
-use super::metric::own_sums;
+use super::metric::{Sum, own_sums};
 use super::optimizer::slot_name;
-use super::{Metric, Optimizer, Weight};
+use super::schedule::Standing;
+use super::{EarlyStopping, LrRange, Metric, Mode, Network, OnDivergence, Precision, Spec, Weight};
 use crate::exported::summary::Role;
 use crate::tensor_file::matching::{Mistake, Needed, Rules, fit};
 use crate::tensor_file::{Dtype, TensorFile, Values};
@@ -12,16 +13,31 @@ use crate::tensor_file::{Dtype, TensorFile, Values};
 pub const SUM_LOSS: &str = "sums.loss";
 
 const HIDDEN: &str = "hidden.";
+const AVERAGE: &str = "average.";
 
 /// The name of a buffer that `state_dict()` does not have, in the state of a checkpoint.
 pub fn hidden_name(buffer: &str) -> String {
     format!("{HIDDEN}{buffer}")
 }
 
-/// Whether a tensor in the state of a checkpoint is such a buffer.
-pub fn is_hidden_name(name: &str) -> bool {
-    name.starts_with(HIDDEN)
+/// Whether a tensor in the state of a checkpoint may hold infinities, as far as its name tells: a mask
+/// that is no weight, or the average of one that is. Training knows which of them are masks.
+pub fn may_hold_infinities(name: &str) -> bool {
+    [HIDDEN, AVERAGE].iter().any(|prefix| name.starts_with(prefix))
 }
+
+/// The name of the moving average of a weight, in the state of a checkpoint.
+pub fn average_name(weight: &str) -> String {
+    format!("{AVERAGE}{weight}")
+}
+
+/// The names of the numbers that a scaled loss goes on with, in the state of a checkpoint: the
+/// factor, and steps since it changed.
+pub const SCALER_NUMBERS: [&str; 2] = ["scaler.scale", "scaler.good_steps"];
+/// The name of the count of checkpoints that came back after a divergence.
+pub const RESTORES: &str = "divergence.restores";
+/// The names of the counts of steps that changed nothing: in a row, and since the last scalars.
+pub const SKIPS: [&str; 2] = ["skips.in_a_row", "skips.since_scalars"];
 
 /// The tensors of a file that are taken for others: their places in its list, with the values that
 /// they may hold.
@@ -38,33 +54,56 @@ pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> R
 }
 
 /// The tensors of a file that has what training needs besides the weights, and nothing else: the sums
-/// behind the next scalars, buffers that are no weights, and the state of the optimizer, for all
-/// parameters or, before its first step, for none. `own_metrics` are those that the model gives.
+/// behind the next scalars, buffers that are no weights, where the schedule stands, and the state of
+/// the optimizer, for all parameters or, before its first step, for none. `own_metrics` are those
+/// that the model gives.
 ///
 /// # Errors
 /// All that does not fit. Values are not read.
 pub fn judge_state(
-    weights: &[Weight],
-    optimizer: &Optimizer,
+    network: &Network,
+    spec: &Spec,
     metrics: &[Metric],
     own_metrics: &[String],
     found: &TensorFile,
 ) -> Result<TakenFrom, Vec<Mistake>> {
+    let (weights, Spec { optimizer, schedule, recipe, mode, .. }) = (&network.weights, spec);
     let mut needed = vec![number(SUM_LOSS, Dtype::F64, false)];
-    // Checkpoints of earlier versions count examples alone.
-    let sums = metrics.iter().flat_map(|metric| metric.sums().iter().enumerate());
-    needed.extend(sums.map(|(place, sum)| number(sum, Dtype::F64, place > 0)));
+    let sums = |answer| metrics.iter().flat_map(move |metric| metric.sums(answer));
+    needed.extend(network.answer.into_iter().flat_map(sums).map(|Sum { name, count, can_be_absent }| Needed {
+        shape: count.into_iter().collect(),
+        ..number(&name, Dtype::F64, can_be_absent)
+    }));
     let own_sums = own_metrics.iter().flat_map(|metric| own_sums(metric));
     needed.extend(own_sums.map(|sum| number(&sum, Dtype::F64, false)));
     let hidden = weights.iter().filter(|told| told.role == Role::Hidden && told.same_as.is_none());
     needed.extend(hidden.map(|told| need(&hidden_name(&told.name), told, weights)));
-    let learned: Vec<_> = weights.iter().filter(|told| told.is_learned()).collect();
-    let slots = optimizer.slots().iter().flat_map(|slot| learned.iter().map(move |told| (slot, *told)));
+    let standing = schedule.plateau().map_or(&[][..], |_| &Standing::NAMES);
+    needed.extend(standing.iter().map(|name| number(name, Dtype::F64, false)));
+    let trained: Vec<_> = optimizer.groups.trained(weights).collect();
+    let slots = optimizer.slots().iter().flat_map(|slot| trained.iter().map(move |told| (slot, *told)));
     let has_slots = slots.clone().any(|(slot, told)| found.tensor(&slot_name(slot, &told.name)).is_some());
     if has_slots {
         needed.extend(slots.map(|(slot, told)| need(&slot_name(slot, &told.name), told, weights)));
     }
-    needed.extend(optimizer.counters().iter().map(|counter| number(counter, Dtype::F32, !has_slots)));
+    needed.extend(optimizer.counter().map(|counter| number(counter, Dtype::F32, !has_slots)));
+    let averaged = weights.iter().filter(|told| {
+        let is_kept = told.role != Role::Hidden && told.same_as.is_none();
+        recipe.ema_decay.is_some() && is_kept && told.dtype.is_float()
+    });
+    let averaged: Vec<_> = averaged.map(|told| (average_name(&told.name), told)).collect();
+    if averaged.iter().any(|(name, _)| found.tensor(name).is_some()) {
+        needed.extend(averaged.iter().map(|(name, told)| need(name, told, weights)));
+    }
+    let numbers = recipe.early_stopping.iter().flat_map(|_| EarlyStopping::NUMBERS);
+    let numbers =
+        numbers.chain((recipe.precision == Precision::Float16).then_some(SCALER_NUMBERS).into_iter().flatten());
+    let numbers = numbers.chain((recipe.on_divergence == OnDivergence::RestoreBest).then_some(RESTORES));
+    let numbers = numbers.chain(recipe.may_skip_steps().then_some(SKIPS).into_iter().flatten());
+    needed.extend(numbers.map(|name| number(name, Dtype::F64, false)));
+    if let Mode::LrRange(range) = mode {
+        needed.push(Needed { shape: vec![range.steps.into()], ..number(LrRange::LOSSES, Dtype::F64, false) });
+    }
     taken(&needed, found, &Rules::default())
 }
 
@@ -97,6 +136,9 @@ fn number(name: &str, dtype: Dtype, can_be_absent: bool) -> Needed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::loss::Answer;
+    use super::super::metric::Accuracy;
+    use super::super::optimizer::Method;
     use super::*;
     use crate::tensor_file::{Format, Layout, Tensor};
 
@@ -170,20 +212,29 @@ mod tests {
         let kept = |slot: &str| {
             weights().into_iter().map(|has| Tensor { name: slot_name(slot, &has.name), ..has }).collect::<Vec<_>>()
         };
-        let sgd = Optimizer::Sgd(super::super::optimizer::Sgd {
+        let sgd = crate::job::spec::Optimizer::from(Method::Sgd(super::super::optimizer::Sgd {
             learning_rate: 0.1,
             momentum: 0.9,
             dampening: 0.0,
             nesterov: false,
             weight_decay: 0.0,
-        });
-        let judge = |found: &[Tensor]| told(judge_state(&network(), &sgd, &[Metric::Accuracy], &[], &file(found)));
+        }));
+        let network = Network { output: vec![10], weights: network(), answer: Some(Answer::Class(10)), modules: None };
+        let metrics = [Metric::Accuracy(Accuracy)];
+        let spec = Spec { optimizer: sgd, ..super::super::example() };
+        let judge = |found: &[Tensor]| told(judge_state(&network, &spec, &metrics, &[], &file(found)));
         let whole = [sums.clone(), kept("velocity")].concat();
         assert_eq!((judge(&sums), judge(&whole)), (Ok(()), Ok(())));
         assert_eq!(judge(&[whole.clone(), vec![tensor("sums.labels", Dtype::F64, &[])]].concat()), Ok(()));
         assert!(judge(&whole[1..]).unwrap_err().contains("needed are sums.correct"));
         assert!(judge(&whole[..9]).unwrap_err().contains("velocity.fc2.bias"));
         assert!(judge(&[tensor("sums.loss", Dtype::F32, &[])]).is_err());
+        let more = ["f1_macro", "auc", "confusion_matrix"].map(|name| Metric::parse(name).unwrap());
+        let judge_more = |found: &[Tensor]| told(judge_state(&network, &spec, &more, &[], &file(found)));
+        let row = |name: &str| tensor(&format!("sums.f1_macro.{name}"), Dtype::F64, &[10]);
+        let rows = [vec![sums[0].clone()], ["right", "answers", "targets"].map(row).to_vec()].concat();
+        assert_eq!(judge_more(&rows), Ok(()), "metrics of validation alone have no sums");
+        assert!(judge_more(&rows[..3]).unwrap_err().contains("sums.f1_macro.targets"));
         let other = [sums, kept("exp_avg")].concat();
         assert!(judge(&other).unwrap_err().contains("too many are exp_avg.conv1.bias"));
     }

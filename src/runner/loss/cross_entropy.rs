@@ -2,7 +2,7 @@
 
 use tch::{Reduction, Tensor};
 
-use super::{Labels, Loss};
+use super::{Labels, Loss, Pair};
 use crate::failure::Result;
 
 /// The loss.
@@ -11,20 +11,17 @@ pub(super) struct CrossEntropy {
     pub(super) label_smoothing: f64,
 }
 
-impl CrossEntropy {
-    fn reduced(&self, output: &Tensor, targets: &Tensor, reduction: Reduction) -> Result<Tensor> {
-        let Labels { weights, ignored, .. } = &self.labels;
-        let (output, targets) = self.labels.arrange(output, targets)?;
-        Ok(output.f_cross_entropy_loss(&targets, weights.as_ref(), reduction, *ignored, self.label_smoothing)?)
-    }
-}
-
 impl Loss for CrossEntropy {
-    fn mean(&self, output: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        self.reduced(output, targets, Reduction::Mean)
+    fn arrange(&self, output: &Tensor, targets: &Tensor) -> Result<Pair> {
+        self.labels.arrange(output, targets)
     }
 
-    fn total(&self, output: &Tensor, targets: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((self.reduced(output, targets, Reduction::Sum)?, self.labels.weight(targets)?))
+    fn reduced(&self, Pair { output, targets }: &Pair, reduction: Reduction) -> Result<Tensor> {
+        let Labels { weights, ignored, .. } = &self.labels;
+        Ok(output.f_cross_entropy_loss(targets, weights.as_ref(), reduction, *ignored, self.label_smoothing)?)
+    }
+
+    fn weight(&self, targets: &Tensor) -> Result<Tensor> {
+        Ok(self.labels.weight(targets)?)
     }
 }

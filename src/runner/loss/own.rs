@@ -1,20 +1,26 @@
 //! The loss that a network computes itself: a mean over the examples of a batch.
 
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
-use super::Loss;
+use super::{Loss, Pair, examples};
 use crate::failure::Result;
 
 /// The loss.
 pub(super) struct Own;
 
 impl Loss for Own {
-    fn mean(&self, output: &Tensor, _: &Tensor) -> Result<Tensor> {
-        Ok(output.shallow_clone())
+    fn arrange(&self, output: &Tensor, targets: &Tensor) -> Result<Pair> {
+        Ok(Pair { output: output.shallow_clone(), targets: targets.shallow_clone() })
     }
 
-    fn total(&self, output: &Tensor, targets: &Tensor) -> Result<(Tensor, Tensor)> {
-        let examples = targets.size().first().map_or(1.0, |&size| size as f64);
-        Ok((output.f_to_kind(Kind::Double)?.f_mul_scalar(examples)?, Tensor::from(examples)))
+    fn reduced(&self, Pair { output, targets }: &Pair, reduction: Reduction) -> Result<Tensor> {
+        Ok(match reduction {
+            Reduction::Sum => output.f_to_kind(Kind::Double)?.f_mul_scalar(examples(targets) as f64)?,
+            Reduction::Mean | Reduction::None | Reduction::Other(_) => output.shallow_clone(),
+        })
+    }
+
+    fn weight(&self, targets: &Tensor) -> Result<Tensor> {
+        Ok(Tensor::from(examples(targets) as f64))
     }
 }

@@ -1,15 +1,21 @@
 //! Every row of every registry goes on from a checkpoint as if it had never been stopped, bit for
 //! bit: a new row fails here until it has an example.
 
+mod data;
+mod table;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tch::Kind;
-use torchd::dataset::{Files, idx, named_arrays};
-use torchd::job::spec::{self, Loss, Metric, Model, Optimizer, Schedule};
+use tch::Tensor;
+use torchd::job::spec::layer::Layer;
+use torchd::job::spec::optimizer::Method;
+use torchd::job::spec::{self, Loss, Metric, Model, Schedule};
 use torchd::journal::Manifest;
-use torchd::proto::{json, v1};
+use torchd::proto::{text, v1};
 
+use self::data::{Data, data};
+use self::table::{MLP, ROWS, Row, SGD};
 use super::tests::order;
 use super::*;
 use crate::assemble::assemble;
@@ -21,101 +27,23 @@ const STEPS: u64 = 6;
 /// ... and after how many of them it is broken.
 const BROKEN_AFTER: [u64; 2] = [1, 4];
 
-/// A row: the section of a spec that it is about, and a spec with it in JSON, but for the data.
-struct Row {
-    section: &'static str,
-    name: &'static str,
-    spec: &'static str,
-    data: Data,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Data {
-    /// Grey images of 28x28 in ten classes, as IDX files.
-    Images,
-    /// Rows of six numbers in three classes, as named arrays.
-    Classes,
-    /// Rows of six numbers with a number each.
-    Numbers,
-    /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
-    Exported(&'static str),
-}
-
-const EXPORTED: &str = r#""model": {"exported": {"path": "p"}}, SGD"#;
-
-const MLP: &str = r#""model": {"mlp": {"hidden": [8, 5], "dropout": 0.25}}"#;
-const SGD: &str = r#""optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9}}"#;
-
-const ROWS: &[Row] = &[
-    Row { section: "model", name: "mnist_cnn", spec: r#""model": {"mnist_cnn": {}}, SGD"#, data: Data::Images },
-    Row { section: "model", name: "mlp", spec: "MLP, SGD", data: Data::Classes },
-    // BatchNorm and dropout; tied weights; a constant and a buffer that is not saved; its own loss and
-    // metrics; two inputs; masks of infinities; two files.
-    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("cnn") },
-    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("gpt") },
-    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("tied") },
-    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("step_metrics") },
-    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("two_inputs") },
-    Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("masks") },
-    Row {
-        section: "model",
-        name: "exported",
-        spec: r#""model": {"exported": {"path": "p", "eval_path": "e"}}, SGD"#,
-        data: Data::Exported("plain"),
-    },
-    Row { section: "data", name: "idx", spec: "MLP, SGD", data: Data::Images },
-    Row { section: "data", name: "safetensors", spec: "MLP, SGD", data: Data::Classes },
-    Row {
-        section: "optimizer",
-        name: "sgd",
-        spec: r#"MLP, "optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true, "weight_decay": 0.01}}"#,
-        data: Data::Classes,
-    },
-    Row {
-        section: "optimizer",
-        name: "sgd",
-        spec: r#"MLP, "optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9, "dampening": 0.3}}"#,
-        data: Data::Classes,
-    },
-    Row { section: "optimizer", name: "adamw", spec: r#"MLP, "optimizer": {"adamw": {}}"#, data: Data::Classes },
-    Row {
-        section: "schedule",
-        name: "constant",
-        spec: r#"MLP, SGD, "schedule": {"constant": {"warmup_steps": 3}}"#,
-        data: Data::Classes,
-    },
-    Row {
-        section: "schedule",
-        name: "cosine",
-        spec: r#"MLP, SGD, "schedule": {"cosine": {"warmup_steps": 2, "final_ratio": 0.1}}"#,
-        data: Data::Classes,
-    },
-    Row {
-        section: "loss",
-        name: "cross_entropy",
-        spec: r#"MLP, SGD, "loss": {"cross_entropy": {"label_smoothing": 0.1, "class_weights": [1, 2, 3], "ignored_label": 1}}"#,
-        data: Data::Classes,
-    },
-    Row { section: "loss", name: "nll", spec: r#"MLP, SGD, "loss": {"nll": {}}"#, data: Data::Classes },
-    Row { section: "loss", name: "mse", spec: r#"MLP, SGD, "loss": {"mse": {}}"#, data: Data::Numbers },
-    Row { section: "metrics", name: "accuracy", spec: r#"MLP, SGD, "metrics": ["accuracy"]"#, data: Data::Classes },
-    Row { section: "metrics", name: "mae", spec: r#"MLP, SGD, "metrics": ["mae"]"#, data: Data::Numbers },
-];
-
 #[test]
 fn every_row_of_every_registry_goes_on_bit_for_bit() {
-    let metrics: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
     for (section, names) in [
         ("model", Model::NAMES),
         ("data", &["idx", "safetensors"]),
-        ("optimizer", Optimizer::NAMES),
+        ("optimizer", Method::NAMES),
         ("schedule", Schedule::NAMES),
         ("loss", Loss::NAMES),
-        ("metrics", &metrics),
+        ("metrics", &Metric::names()),
     ] {
         for name in names {
             assert!(ROWS.iter().any(|row| row.section == section && row.name == *name), "{section} {name} has no row");
         }
+    }
+    for name in Layer::NAMES {
+        let has = |row: &&Row| row.name == "sequential" && row.spec.contains(&format!("{{\"{name}\":"));
+        assert!(ROWS.iter().any(|row| has(&row)), "the layer {name} is in no row");
     }
     let _alone = generator();
     let folder = tempfile::tempdir().unwrap();
@@ -142,6 +70,8 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
             let again = saved(&broken);
             assert_eq!(again.weights, end.weights, "{what} from step {at}");
             assert_eq!(again.state, end.state, "{what} from step {at}");
+            // Buffers count in evaluation, and only there.
+            assert_eq!(result(&broken), result(&unbroken), "{what} from step {at}");
         }
     }
 }
@@ -151,7 +81,8 @@ fn infinities_of_masks_alone_are_taken_up_and_what_is_no_number_is_taken_nowhere
     let _alone = generator();
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().canonicalize().unwrap();
-    let row = ROWS.iter().find(|row| matches!(row.data, Data::Exported("masks"))).unwrap();
+    let rows = ROWS.iter().filter(|row| matches!(row.data, Data::Exported("masks")));
+    let [row, averaged] = ["exported", "ema_decay"].map(|name| rows.clone().find(|row| row.name == name).unwrap());
     type Part = fn(&mut checkpoint::Loaded) -> &mut BTreeMap<String, Tensor>;
     let (weights, state): (Part, Part) = (|loaded| &mut loaded.weights, |loaded| &mut loaded.state);
     for (part, name, value, words) in [
@@ -162,7 +93,11 @@ fn infinities_of_masks_alone_are_taken_up_and_what_is_no_number_is_taken_nowhere
         (weights, "query.weight", f64::INFINITY, Some("query.weight holds numbers that are not finite")),
         (state, "velocity.query.weight", f64::INFINITY, Some("velocity.query.weight holds numbers that are not")),
         (state, "sums.loss", f64::INFINITY, Some("sums.loss holds numbers that are not finite")),
+        (state, "average.causal", f64::INFINITY, None),
+        (state, "average.causal", f64::NAN, Some("average.causal holds NaN")),
+        (state, "average.query.weight", f64::INFINITY, Some("average.query.weight holds numbers that are not")),
     ] {
+        let row = if name.starts_with("average.") { averaged } else { row };
         let mut training = new(row, &place, None);
         step(&mut training);
         let mut loaded = saved(&training);
@@ -181,67 +116,24 @@ fn infinities_of_masks_alone_are_taken_up_and_what_is_no_number_is_taken_nowhere
 /// Training of a row, from a checkpoint or from its beginning.
 fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training {
     let files = data(row.data, folder);
-    let text = row.spec.replace("MLP", MLP).replace("SGD", SGD);
-    let rest = r#""seed": 7, "training": {"max_steps": 6, "batch_size": 16}"#;
-    let mut request: v1::JobSpec = json::from_str(&format!("{{{text}, {rest}}}")).unwrap();
+    let rest = r#""max_steps": 6, "batch_size": 16"#;
+    let mut told = row.spec.replace("MLP", MLP).replace("SGD", SGD).replace("REST", rest);
+    if !told.contains("training\"") {
+        told = format!(r#"{told}, "training": {{{rest}}}"#);
+    }
+    let table = text::to_table(&format!(r#"{{{told}, "seed": 7}}"#), true).unwrap();
+    let mut request: v1::JobSpec = text::message(&[table]).unwrap();
     let idx = v1::IdxDataset { images: "i".into(), labels: "l".into() };
     let train = v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) };
-    request.data = Some(v1::Data { train: Some(train), ..v1::Data::default() });
+    request.data = Some(v1::Data { validation: Some(train.clone()), train: Some(train), ..v1::Data::default() });
     let reading = spec::read(&request);
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
-    let order = order(files, None);
+    let order = order(files.clone(), Some(files));
     let folder = JobFolder::new(folder.into());
     match assemble(spec, &order, OpenInputs::open(&order), &folder, Device::Cpu, loaded) {
         Ok(training) => training,
         Err(failure) => panic!("{}: {}", row.name, failure.message),
     }
-}
-
-/// The data of a kind, drawn anew the same each time.
-fn data(data: Data, folder: &Path) -> Files {
-    let numbers = |shape: &[i64]| {
-        tch::manual_seed(3);
-        Tensor::randn(shape, (Kind::Float, Device::Cpu))
-    };
-    let arrays = |name: &str, targets: Tensor| {
-        let path = folder.join(name);
-        let tensors = [("x", numbers(&[40, 6])), ("y", targets)];
-        Tensor::write_safetensors(&tensors, &path).unwrap();
-        Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
-    };
-    let classes = || Tensor::arange(40, (Kind::Int64, Device::Cpu));
-    match data {
-        Data::Images => {
-            let (images, labels) = (folder.join("images"), folder.join("labels"));
-            let pixels = (numbers(&[40, 28, 28]) * 50.0 + 128.0).clamp(0.0, 255.0).to_kind(Kind::Uint8);
-            write_idx(&images, &[40, 28, 28], &Vec::<u8>::try_from(pixels.view([-1])).unwrap());
-            write_idx(&labels, &[40], &(0..40).map(|place| place % 10).collect::<Vec<_>>());
-            Files::Idx(idx::Files { images, labels })
-        }
-        Data::Classes => arrays("classes.safetensors", classes().remainder(3)),
-        Data::Numbers => arrays("numbers.safetensors", classes().to_kind(Kind::Float) / 40.0),
-        Data::Exported(model) => {
-            let exported = Path::new("tests/data/exported").canonicalize().unwrap();
-            let archives = [("net.pt2", JobFolder::EXPORTED), ("train.pt2", JobFolder::EXPORTED)];
-            for (from, to) in archives.into_iter().chain([("eval.pt2", JobFolder::EXPORTED_EVAL)]) {
-                let from = exported.join(model).join(from);
-                if from.exists() {
-                    std::fs::copy(from, folder.join(to)).unwrap();
-                }
-            }
-            // The module of `plain` is that of `mlp`.
-            let data = if model == "plain" { "mlp" } else { model };
-            let path = exported.join(data).join("data.safetensors");
-            Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
-        }
-    }
-}
-
-fn write_idx(path: &PathBuf, sizes: &[u32], values: &[u8]) {
-    let mut bytes = vec![0, 0, 8, sizes.len() as u8];
-    bytes.extend(sizes.iter().flat_map(|size| size.to_be_bytes()));
-    bytes.extend_from_slice(values);
-    std::fs::write(path, bytes).unwrap();
 }
 
 /// The next step, as the loop makes it.
@@ -251,13 +143,35 @@ fn step(training: &mut Training) {
     let end = count.min(start + u64::from(training.spec.batch_size));
     let batch = training.train.batch(&order[start as usize..end as usize]).unwrap();
     training.train_step(&batch, false).unwrap();
+    judge(training);
     if training.place.examples == count {
         training.place = Place { epoch: training.place.epoch + 1, examples: 0, ..training.place };
     }
 }
 
+/// A validation pass after each step, where there is a validation set.
+fn judge(training: &mut Training) {
+    let Some(mut feed) = training.validation.take() else { return };
+    let validated = training.validate(&mut feed, || Ok(true)).unwrap().unwrap();
+    training.validation = Some(feed);
+    let values = [("loss/validation".to_owned(), validated.loss)].into();
+    let rate = training.spec.optimizer.learning_rate();
+    training.schedule.hear(&values, training.place.step, rate).unwrap();
+}
+
 fn weights(training: &Training) -> BTreeMap<String, Tensor> {
     saved(training).weights
+}
+
+/// Every tensor of the network, by every name.
+fn result(training: &Training) -> BTreeMap<String, Tensor> {
+    let mut tensors = BTreeMap::new();
+    let mut put = |name: &str, tensor: &Tensor| {
+        tensors.insert(name.to_owned(), tensor.detach().copy());
+        Ok(())
+    };
+    training.network.result(&mut put).unwrap();
+    tensors
 }
 
 /// A checkpoint of this place, by way of the bytes of its files.
@@ -265,7 +179,7 @@ fn saved(training: &Training) -> checkpoint::Loaded {
     let tensors = |parts: &[&dyn Stateful]| Snapshot::of(training.place.step, parts).unwrap().read_back();
     checkpoint::Loaded {
         weights: tensors(&[training.network.as_ref()]),
-        state: tensors(&[training.optimizer.as_ref(), &training.sums, &training.hidden]),
+        state: tensors(&training.state()),
         manifest: Manifest {
             place: training.place,
             attempt: 1,

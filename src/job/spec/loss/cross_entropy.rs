@@ -1,7 +1,8 @@
 //! Cross-entropy of scores.
 
-use super::{IGNORED_LABEL, Misfit, Objective, fits_classes, read_class_weights};
+use super::{Answer, IGNORED_LABEL, Misfit, Objective, classes, fits_classes, read_class_weights};
 use crate::dataset::Field;
+use crate::job::spec::metric::{Accuracy, Metric};
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
 
@@ -40,7 +41,15 @@ impl Section for CrossEntropy {
 }
 
 impl Objective for CrossEntropy {
-    fn fits(&self, output: &[u64], target: &Field, model: &str) -> Result<(), Misfit> {
+    fn outputs(&self, target: &Field) -> Option<u64> {
+        classes(target)
+    }
+
+    fn metric(&self) -> Option<Metric> {
+        Some(Metric::Accuracy(Accuracy))
+    }
+
+    fn fits(&self, output: &[u64], target: &Field, model: &str) -> Result<Answer, Misfit> {
         fits_classes(output, target, model, &self.class_weights, self.ignored_label)
     }
 

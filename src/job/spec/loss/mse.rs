@@ -1,7 +1,8 @@
 //! The mean of squared differences.
 
-use super::{Misfit, Objective};
-use crate::dataset::{Dtype, Field};
+use super::{Answer, Misfit, Objective, fits_numbers};
+use crate::dataset::Field;
+use crate::job::spec::metric::{Mae, Metric};
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
 
@@ -23,22 +24,15 @@ impl Section for Mse {
 }
 
 impl Objective for Mse {
-    fn fits(&self, output: &[u64], target: &Field, _: &str) -> Result<(), Misfit> {
-        if target.dtype == Dtype::I64 {
-            return Err(Misfit::Loss(format!(
-                "needs numbers, and {:?} has classes; cross_entropy and nll take those, and mse 32-bit floats",
-                target.name
-            )));
-        }
-        // `[n]` and `[n, 1]` are the same numbers. Shapes that PyTorch would broadcast are refused.
-        let (has, wanted): (u64, u64) = (output.iter().product(), target.values());
-        if has != wanted {
-            let name = &target.name;
-            return Err(Misfit::Output(format!(
-                "gives {output:?} for an example, and the loss is mse, which needs {wanted} for the target {name:?}, since \
-                 that holds 32-bit floats; where they are classes, save them as 64-bit integers, {name}.long()"
-            )));
-        }
-        Ok(())
+    fn outputs(&self, target: &Field) -> Option<u64> {
+        Some(target.values())
+    }
+
+    fn metric(&self) -> Option<Metric> {
+        Some(Metric::Mae(Mae))
+    }
+
+    fn fits(&self, output: &[u64], target: &Field, _: &str) -> Result<Answer, Misfit> {
+        fits_numbers(output, target)
     }
 }

@@ -1,28 +1,37 @@
 //! The mean of absolute differences.
 
-use super::{Better, Measure};
-use crate::dataset::{Dtype, Field};
+use super::{Better, Measure, Named, Sum, needs};
+use crate::job::spec::loss::Answer;
 
 /// It has no settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mae;
 
+impl Named for Mae {
+    const NAMES: &[&str] = &["mae"];
+
+    fn parse(name: &str) -> Option<Self> {
+        (name == "mae").then_some(Self)
+    }
+}
+
 impl Measure for Mae {
-    fn name(&self) -> &'static str {
-        "mae"
+    fn name(&self) -> String {
+        "mae".into()
     }
 
-    fn better(&self) -> Better {
-        Better::Lower
+    fn better(&self) -> Option<Better> {
+        Some(Better::Lower)
     }
 
-    fn fits(&self, target: &Field) -> Result<(), String> {
-        match target.dtype {
-            Dtype::F32 | Dtype::Pixel => Ok(()),
-            Dtype::I64 => Err(format!("needs numbers, and {:?} has classes", target.name)),
+    fn fits(&self, answer: Answer) -> Result<(), String> {
+        match answer {
+            Answer::Numbers(_) => Ok(()),
+            Answer::Class(_) | Answer::Labels(_) | Answer::Shares => needs("numbers", answer),
         }
     }
 
-    fn sums(&self) -> &'static [&'static str] {
-        &["sums.absolute", "sums.numbers"]
+    fn sums(&self, _: Answer) -> Vec<Sum> {
+        vec![Sum::one("sums.absolute"), Sum::one("sums.numbers")]
     }
 }

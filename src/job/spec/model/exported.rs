@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Batches, Family, OwnLoss, Set, Weight};
+use super::{Batches, Family, Initial, OwnLoss, Set, Task, Weight};
 use crate::dataset::{Dtype, Facts, Field};
 use crate::exported::Summary;
 use crate::exported::extent::{Extent, Known};
@@ -50,7 +50,7 @@ impl Section for Exported {
 const PATH: &str = "model.exported.path";
 
 impl Family for Exported {
-    fn judge(&self, set: &Set<'_>, wrong: &mut Violations) {
+    fn judge(&self, set: &Set<'_>, _: Option<&Task<'_>>, wrong: &mut Violations) {
         let Some(summary) = &self.summary else { return };
         let fields = match arrange(summary, set.facts) {
             Ok(fields) => fields,
@@ -66,10 +66,10 @@ impl Family for Exported {
         }
     }
 
-    fn gives(&self, train: &Facts) -> Option<Vec<u64>> {
+    fn gives(&self, task: &Task<'_>) -> Option<Vec<u64>> {
         let summary = self.summary.as_ref()?;
         let Returned::Output { sizes, .. } = &summary.returns else { return Some(Vec::new()) };
-        let fields = arrange(summary, train).ok()?;
+        let fields = arrange(summary, task.train).ok()?;
         let mut known = Known::new();
         for (taken, field) in summary.inputs.iter().zip(fields) {
             for (extent, size) in taken.sizes.iter().zip(&field.shape) {
@@ -86,23 +86,17 @@ impl Family for Exported {
         Some(OwnLoss { metrics: summary.metrics() })
     }
 
-    fn judge_batches(&self, batches: &Batches, wrong: &mut Violations) {
+    fn judge_batches(&self, batches: &Batches<'_>, wrong: &mut Violations) {
         let Some(summary) = &self.summary else { return };
         let size = u64::from(batches.size);
-        let rest = batches.examples.and_then(|examples| Batches::rest(examples, size));
         let of_rest = |rest: u64, examples: u64| format!("leaves {rest} of {examples} examples for the last batch");
         let field = "training.batch_size";
         judge_batch(summary.batch, size, || format!("is {size}"), field, wrong);
-        if let (Some(rest), Some(examples)) = (rest, batches.examples) {
+        if let Some((rest, examples)) = batches.last() {
             judge_batch(summary.batch, rest, || format!("is {size}, which {}", of_rest(rest, examples)), field, wrong);
         }
         if let Some(line) = &summary.needs_two {
-            let what = format!("the model normalises over each batch, which needs 2 examples at least: {line}");
-            if size == 1 {
-                wrong.add(field, format!("is 1; {what}"));
-            } else if let (Some(1), Some(examples)) = (rest, batches.examples) {
-                wrong.add(field, format!("is {size}, which {}; {what}", of_rest(1, examples)));
-            }
+            batches.demand_two(line, wrong);
         }
         match (batches.validation, summary.eval_batch) {
             (Some(_), None) => {
@@ -131,7 +125,7 @@ impl Family for Exported {
         [("path", self.path.as_str())].into_iter().chain(eval).collect()
     }
 
-    fn weights(&self, _: &Facts, _: &[u64]) -> Vec<Weight> {
+    fn weights(&self, _: &Task<'_>) -> Vec<Weight> {
         let held = self.summary.iter().flat_map(|summary| &summary.tensors);
         let weight = |held: &crate::exported::summary::Held| Weight {
             name: held.name.clone(),
@@ -139,7 +133,7 @@ impl Family for Exported {
             shape: held.shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect(),
             role: held.role,
             same_as: held.same_as.clone(),
-            bound: None,
+            initial: Initial::Given,
         };
         held.map(weight).collect()
     }

@@ -1,8 +1,9 @@
 //! A multilayer perceptron: linear layers with an activation and dropout behind all but the last.
 
-use super::{Family, Set, Weight, classes, demand_numbers};
-use crate::dataset::{Dtype, Facts};
+use super::{Family, Set, Task, demand_numbers, demand_one_input, outputs_of};
 use crate::job::Violations;
+use crate::job::spec::layer::{Dropout, Flatten, Gelu, Layer, Linear, Relu, Tanh};
+use crate::job::spec::module::Module;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
 
@@ -39,69 +40,67 @@ impl Section for Mlp {
         for (place, &size) in hidden.iter().enumerate() {
             fields.at_least_one(&format!("hidden[{place}]"), Some(size), 1);
         }
-        let activation = match v1::Activation::try_from(*activation) {
-            Ok(v1::Activation::Unspecified | v1::Activation::Relu) => Activation::Relu,
-            Ok(v1::Activation::Gelu) => Activation::Gelu,
-            Ok(v1::Activation::Tanh) => Activation::Tanh,
-            Err(_) => {
-                fields.wrong("activation", format!("is {activation}; relu, gelu or tanh is needed"));
-                Activation::Relu
-            }
-        };
+        let activation = Activation::read(*activation, &mut fields);
         let dropout = fields.probability("dropout", *dropout);
         fields.at_least_one("outputs", *outputs, 1);
         fields.done(Self { hidden: hidden.clone(), activation, dropout, outputs: *outputs })
     }
 
     fn to_proto(&self) -> v1::Mlp {
-        let activation = match self.activation {
-            Activation::Relu => v1::Activation::Relu,
-            Activation::Gelu => v1::Activation::Gelu,
-            Activation::Tanh => v1::Activation::Tanh,
-        };
-        let Self { hidden, activation: _, dropout, outputs } = self.clone();
-        v1::Mlp { hidden, activation: activation.into(), dropout, outputs }
+        let Self { hidden, activation, dropout, outputs } = self.clone();
+        v1::Mlp { hidden, activation: activation.to_proto().into(), dropout, outputs }
     }
 }
 
 impl Family for Mlp {
-    fn judge(&self, set: &Set<'_>, wrong: &mut Violations) {
+    fn judge(&self, set: &Set<'_>, _: Option<&Task<'_>>, wrong: &mut Violations) {
         demand_numbers(set, Self::NAME, wrong);
-        if set.facts.inputs.len() > 1 {
-            let names: Vec<_> = set.facts.inputs.iter().map(|input| input.name.as_str()).collect();
-            wrong.add(&set.path, format!("has the inputs {}; mlp takes one", names.join(", ")));
-        }
+        demand_one_input(set, Self::NAME, wrong);
     }
 
-    fn gives(&self, train: &Facts) -> Option<Vec<u64>> {
-        if let Some(outputs) = self.outputs {
-            return Some(vec![outputs.into()]);
-        }
-        match train.target.dtype {
-            Dtype::I64 => classes(&train.target).map(|classes| vec![classes]),
-            Dtype::F32 | Dtype::Pixel => Some(vec![train.target.values()]),
-        }
-    }
-
-    fn weights(&self, train: &Facts, output: &[u64]) -> Vec<Weight> {
-        let size = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
-        let inputs = train.inputs.first().map_or(1, |input| size(input.values()));
-        let outputs = size(output.iter().product());
-        let widths = self.hidden.iter().map(|&width| i64::from(width)).chain([outputs]);
-        let mut before = inputs;
-        let layers = widths.enumerate().map(|(layer, width)| {
-            let parameters = Weight::layer(&self.layer_name(layer), &[width, before]);
-            before = width;
-            parameters
-        });
-        layers.flatten().collect()
+    fn modules(&self, outputs: Option<u64>) -> Option<Module> {
+        let outputs = outputs_of(self.outputs, outputs)?;
+        let linear = |outputs| Layer::Linear(Linear { out_features: Some(outputs), bias: true });
+        let hidden = self
+            .hidden
+            .iter()
+            .flat_map(|&width| [linear(width), self.activation.layer(), Layer::Dropout(Dropout { p: self.dropout })]);
+        let numbered = hidden.chain([linear(outputs)]).enumerate();
+        let flat = ("flatten".to_owned(), Layer::Flatten(Flatten::default()));
+        let layers = [flat].into_iter().chain(numbered.map(|(place, layer)| (place.to_string(), layer)));
+        Some(Module::row(layers.map(|(name, layer)| (name, layer.into()))))
     }
 }
 
-impl Mlp {
-    /// The name of a linear layer in a torch.nn.Sequential of linear, activation, dropout and so
-    /// on.
-    pub fn layer_name(&self, layer: usize) -> String {
-        (layer * 3).to_string()
+impl Activation {
+    /// Reads the field `activation`.
+    pub(in crate::job::spec) fn read(message: i32, fields: &mut Fields<'_>) -> Self {
+        match v1::Activation::try_from(message) {
+            Ok(v1::Activation::Unspecified | v1::Activation::Relu) => Self::Relu,
+            Ok(v1::Activation::Gelu) => Self::Gelu,
+            Ok(v1::Activation::Tanh) => Self::Tanh,
+            Err(_) => {
+                fields.wrong("activation", format!("is {message}; relu, gelu or tanh is needed"));
+                Self::Relu
+            }
+        }
+    }
+
+    /// The message that it was read from.
+    pub(in crate::job::spec) fn to_proto(self) -> v1::Activation {
+        match self {
+            Self::Relu => v1::Activation::Relu,
+            Self::Gelu => v1::Activation::Gelu,
+            Self::Tanh => v1::Activation::Tanh,
+        }
+    }
+
+    /// It as a layer.
+    fn layer(self) -> Layer {
+        match self {
+            Self::Relu => Layer::Relu(Relu),
+            Self::Gelu => Layer::Gelu(Gelu { approximate: false }),
+            Self::Tanh => Layer::Tanh(Tanh),
+        }
     }
 }

@@ -1,16 +1,18 @@
 //! The network of the single-node PyTorch notebook: 28x28 grey images in ten classes.
 
-use super::{Family, Loss, Set, Weight};
+use super::{Family, Loss, Set, Task};
 use crate::dataset::{Dtype, Facts};
 use crate::job::Violations;
+use crate::job::spec::layer::{Convolution, Dropout, Flatten, Layer, Linear, LogSoftmax, MaxPool, Relu};
 use crate::job::spec::loss::Nll;
+use crate::job::spec::module::Module;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
 
 /// Sizes of an image: channels, height, width.
 const IMAGE: [u64; 3] = [1, 28, 28];
 /// Classes that it tells apart.
-const CLASSES: u64 = 10;
+const CLASSES: u32 = 10;
 
 /// Its settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,7 +36,7 @@ impl Section for MnistCnn {
 }
 
 impl Family for MnistCnn {
-    fn judge(&self, set: &Set<'_>, wrong: &mut Violations) {
+    fn judge(&self, set: &Set<'_>, _: Option<&Task<'_>>, wrong: &mut Violations) {
         let [_, height, width] = IMAGE;
         let name = Self::NAME;
         match set.facts.inputs.as_slice() {
@@ -58,18 +60,34 @@ impl Family for MnistCnn {
         }
     }
 
-    fn gives(&self, _: &Facts) -> Option<Vec<u64>> {
-        Some(vec![CLASSES])
+    fn modules(&self, _: Option<u64>) -> Option<Module> {
+        let conv = |out_channels| {
+            let (stride, padding, dilation, groups) = (1, 0, 1, 1);
+            Layer::Conv2d(Convolution { out_channels, kernel_size: 5, stride, padding, dilation, groups, bias: true })
+        };
+        let pool = Layer::MaxPool2d(MaxPool { kernel_size: 2, stride: 2, padding: 0, dilation: 1 });
+        let linear = |outputs| Layer::Linear(Linear { out_features: Some(outputs), bias: true });
+        let (relu, p) = (Layer::Relu(Relu), self.dropout);
+        let layers = [
+            ("conv1", conv(10)),
+            ("pool1", pool.clone()),
+            ("relu1", relu.clone()),
+            ("conv2", conv(20)),
+            ("conv2_drop", Layer::Dropout2d(Dropout { p })),
+            ("pool2", pool),
+            ("relu2", relu.clone()),
+            ("flatten", Layer::Flatten(Flatten::default())),
+            ("fc1", linear(50)),
+            ("relu3", relu),
+            ("fc1_drop", Layer::Dropout(Dropout { p })),
+            ("fc2", linear(CLASSES)),
+            ("log_softmax", Layer::LogSoftmax(LogSoftmax { dim: 1 })),
+        ];
+        Some(Module::row(layers.map(|(name, layer)| (name, layer.into()))))
     }
 
     fn loss(&self) -> Option<Loss> {
         Some(Loss::Nll(Nll::default()))
-    }
-
-    fn weights(&self, _: &Facts, _: &[u64]) -> Vec<Weight> {
-        let layers: [(&str, &[i64]); 4] =
-            [("conv1", &[10, 1, 5, 5]), ("conv2", &[20, 10, 5, 5]), ("fc1", &[50, 320]), ("fc2", &[10, 50])];
-        layers.into_iter().flat_map(|(name, weight)| Weight::layer(name, weight)).collect()
     }
 
     fn bytes_per_example(&self, _: &Facts) -> u64 {

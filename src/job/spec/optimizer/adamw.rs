@@ -1,6 +1,7 @@
 //! Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 
 use super::Rule;
+use super::adam::moments;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
 
@@ -17,30 +18,35 @@ pub struct AdamW {
     pub epsilon: f64,
     /// Share of the weights that each step takes off, times the learning rate.
     pub weight_decay: f64,
+    /// It divides by the root of the largest mean of squares so far.
+    pub amsgrad: bool,
 }
 
 impl Section for AdamW {
     type Message = v1::AdamW;
     const NAME: &str = "adamw";
+    const EDITABLE: &[&str] = &["learning_rate", "beta1", "beta2", "epsilon", "weight_decay"];
 
     fn read(message: &v1::AdamW, mut fields: Fields<'_>) -> Option<Self> {
+        let v1::AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad } = *message;
         // The defaults are PyTorch's.
-        let learning_rate = fields.positive("learning_rate", message.learning_rate.unwrap_or(0.001));
-        let beta1 = fields.share("beta1", message.beta1.unwrap_or(0.9));
-        let beta2 = fields.share("beta2", message.beta2.unwrap_or(0.999));
-        let epsilon = fields.not_negative("epsilon", message.epsilon.unwrap_or(1e-8));
-        let weight_decay = fields.not_negative("weight_decay", message.weight_decay.unwrap_or(0.01));
-        fields.done(Self { learning_rate, beta1, beta2, epsilon, weight_decay })
+        let learning_rate = fields.positive("learning_rate", learning_rate.unwrap_or(0.001));
+        let beta1 = fields.share("beta1", beta1.unwrap_or(0.9));
+        let beta2 = fields.share("beta2", beta2.unwrap_or(0.999));
+        let epsilon = fields.not_negative("epsilon", epsilon.unwrap_or(1e-8));
+        let weight_decay = fields.not_negative("weight_decay", weight_decay.unwrap_or(0.01));
+        fields.done(Self { learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad })
     }
 
     fn to_proto(&self) -> v1::AdamW {
-        let Self { learning_rate, beta1, beta2, epsilon, weight_decay } = *self;
+        let Self { learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad } = *self;
         v1::AdamW {
             learning_rate: Some(learning_rate),
             beta1: Some(beta1),
             beta2: Some(beta2),
             epsilon: Some(epsilon),
             weight_decay: Some(weight_decay),
+            amsgrad,
         }
     }
 }
@@ -50,15 +56,15 @@ impl Rule for AdamW {
         self.learning_rate
     }
 
-    fn set_learning_rate(&mut self, rate: f64) {
-        self.learning_rate = rate;
+    fn set_weight_decay(&mut self, decay: f64) {
+        self.weight_decay = decay;
     }
 
     fn slots(&self) -> &'static [&'static str] {
-        &["exp_avg", "exp_avg_sq"]
+        moments(self.amsgrad)
     }
 
-    fn counters(&self) -> &'static [&'static str] {
-        &["adamw.step"]
+    fn counter(&self) -> Option<&'static str> {
+        Some("adamw.step")
     }
 }

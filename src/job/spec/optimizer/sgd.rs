@@ -22,6 +22,7 @@ pub struct Sgd {
 impl Section for Sgd {
     type Message = v1::Sgd;
     const NAME: &str = "sgd";
+    const EDITABLE: &[&str] = &["learning_rate", "momentum", "dampening", "nesterov", "weight_decay"];
 
     fn read(message: &v1::Sgd, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Sgd { learning_rate, momentum, dampening, nesterov, weight_decay } = *message;
@@ -52,8 +53,8 @@ impl Rule for Sgd {
         self.learning_rate
     }
 
-    fn set_learning_rate(&mut self, rate: f64) {
-        self.learning_rate = rate;
+    fn set_weight_decay(&mut self, decay: f64) {
+        self.weight_decay = decay;
     }
 
     fn slots(&self) -> &'static [&'static str] {

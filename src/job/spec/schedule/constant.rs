@@ -14,6 +14,7 @@ pub struct Constant {
 impl Section for Constant {
     type Message = v1::Constant;
     const NAME: &str = "constant";
+    const EDITABLE: &[&str] = &["warmup_steps"];
 
     fn read(message: &v1::Constant, fields: Fields<'_>) -> Option<Self> {
         fields.done(Self { warmup_steps: message.warmup_steps })

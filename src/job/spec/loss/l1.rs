@@ -1,0 +1,38 @@
+//! The mean of absolute differences.
+
+use super::{Answer, Misfit, Objective, fits_numbers};
+use crate::dataset::Field;
+use crate::job::spec::metric::{Mae, Metric};
+use crate::job::spec::section::{Fields, Section};
+use crate::proto::v1;
+
+/// It has no settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct L1;
+
+impl Section for L1 {
+    type Message = v1::L1;
+    const NAME: &str = "l1";
+
+    fn read(_: &v1::L1, fields: Fields<'_>) -> Option<Self> {
+        fields.done(Self)
+    }
+
+    fn to_proto(&self) -> v1::L1 {
+        v1::L1 {}
+    }
+}
+
+impl Objective for L1 {
+    fn outputs(&self, target: &Field) -> Option<u64> {
+        Some(target.values())
+    }
+
+    fn metric(&self) -> Option<Metric> {
+        Some(Metric::Mae(Mae))
+    }
+
+    fn fits(&self, output: &[u64], target: &Field, _: &str) -> Result<Answer, Misfit> {
+        fits_numbers(output, target)
+    }
+}

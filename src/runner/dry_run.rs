@@ -1,0 +1,108 @@
+//! `torchd-runner dry-run`: trains on one batch of a job, with bounded memory, and tells what came
+//! of it as JSON. Nothing is written but the answer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tch::Device;
+use torchd::job::dry_run::{Answer, DryRun};
+use torchd::job::outline::Outline;
+use torchd::job::spec::{DataFacts, Fitted, Spec};
+use torchd::journal::JobFolder;
+use torchd::proto::v1::JobEndReason;
+
+use crate::assemble::assemble;
+use crate::checkpoint;
+use crate::confine::confine;
+use crate::failure::{Failure, Result};
+use crate::inputs::OpenInputs;
+use crate::metric::Finding;
+use crate::model::Mode;
+use crate::step::Stepped;
+
+/// Trains on one batch of the job in a folder.
+pub(crate) fn run(job: PathBuf, most_memory_bytes: u64) -> ExitCode {
+    let answer = match try_run(&JobFolder::new(job), most_memory_bytes) {
+        Ok(done) => Answer::Done(done),
+        Err(Failure { reason, message }) => Answer::Failed { message, is_memory: reason == JobEndReason::OutOfMemory },
+    };
+    match serde_json::to_writer(io::stdout(), &answer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("torchd-runner: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
+    let internal = |what: String| Failure::new(JobEndReason::Internal, what);
+    // Nobody waits for the answer when the daemon is gone.
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| internal(error.to_string()))?;
+    // What was allocated, and not what is mapped: libtorch maps gigabytes that nobody touches.
+    let most = Some(most_memory_bytes);
+    let limited = setrlimit(Resource::Data, Rlimit { current: most, maximum: most });
+    limited.map_err(|error| internal(error.to_string()))?;
+    let order = folder.read_order(1).map_err(Failure::storage("the order cannot be read"))?;
+    let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
+    let inputs = OpenInputs::open(&order);
+    confine(folder, &order);
+    tch::set_num_threads(1);
+    tch::set_num_interop_threads(1);
+    let spec = Spec::stored(&message).map_err(internal)?;
+    let loaded = checkpoint::newest_good(folder, order.resume_step, |_| Ok(()))?;
+    let mut training = assemble(spec, &order, inputs, folder, Device::Cpu, loaded)?;
+    let places = training.order(training.place.epoch);
+    let start = training.place.examples as usize;
+    let end = places.len().min(start + training.spec.batch_size as usize);
+    let batch = training.train.batch(&places[start..end])?;
+    let begun = Instant::now();
+    let stepped = training.train_step(&batch, true)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let Stepped::Moved(Some(gradient_norm)) = stepped else {
+        return Err(training.diverged("the loss or a gradient was not finite"));
+    };
+    let loss = training.sums.mean_loss()?;
+    let mut metrics = BTreeMap::new();
+    for metric in &mut training.sums.metrics {
+        if let Finding::Number(number) = metric.value()? {
+            metrics.insert(metric.name().to_owned(), number);
+        }
+    }
+    if let Some(feed) = &mut training.validation {
+        let size = training.spec.validation_batch_size.unwrap_or(training.spec.batch_size);
+        let count = feed.facts().examples.min(size.into());
+        let batch = feed.batch(&(0..count).collect::<Vec<_>>())?;
+        let _ = tch::no_grad(|| training.compute(&batch, Mode::Evaluate, tch::Reduction::Sum))?;
+    }
+    let facts = DataFacts { train: training.train.facts().clone(), validation: None };
+    let spec = Spec {
+        data: torchd::job::spec::Data { validation: None, ..training.spec.data.clone() },
+        ..training.spec.clone()
+    };
+    let Fitted { network, spec } = spec.fit(&facts).map_err(|wrong| internal(wrong.to_string()))?;
+    let network = network.ok_or_else(|| internal("the data do not tell what the model gives".into()))?;
+    Ok(DryRun {
+        loss,
+        gradient_norm,
+        metrics,
+        outline: Outline::of(&network.weights, spec.model.own_loss()),
+        output: network.output,
+        seconds,
+        peak_memory_bytes: peak_memory_bytes(),
+    })
+}
+
+/// The most memory that this process has had. (VmHWM in /proc/self/status, in kB)
+fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let told =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    told.unwrap_or(0) * 1024
+}

@@ -1,0 +1,23 @@
+//! The mean of absolute differences.
+
+use tch::{Reduction, Tensor};
+
+use super::{Loss, Pair, count};
+use crate::failure::Result;
+
+/// The loss.
+pub(super) struct L1;
+
+impl Loss for L1 {
+    fn arrange(&self, output: &Tensor, targets: &Tensor) -> Result<Pair> {
+        Pair::alike(output, targets)
+    }
+
+    fn reduced(&self, Pair { output, targets }: &Pair, reduction: Reduction) -> Result<Tensor> {
+        Ok(output.f_l1_loss(targets, reduction)?)
+    }
+
+    fn weight(&self, targets: &Tensor) -> Result<Tensor> {
+        Ok(count(targets))
+    }
+}

@@ -1,0 +1,137 @@
+//! A training step: from a batch to gradients, and from these to new weights.
+
+use tch::{Reduction, TchError, Tensor};
+use torchd::job::spec::{Clip, OnDivergence};
+
+use crate::failure::Result;
+use crate::feed::Batch;
+use crate::loss::Pair;
+use crate::model::{Mode, Outputs};
+use crate::optimizer::{clip_norm, clip_value, gradient_norm};
+use crate::seed::{Stream, derive};
+use crate::train::Training;
+
+/// The outcome of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Stepped {
+    /// The weights have moved. The norm of the gradients, before they are clipped, where it is
+    /// wanted.
+    Moved(Option<f64>),
+    /// Nothing has changed: the loss or a gradient was not finite.
+    Skipped,
+}
+
+/// Loss and gradients of a batch.
+struct Computed {
+    /// The mean over the batch, without a gradient.
+    loss: Tensor,
+    /// Outputs with what they are compared with, without gradients.
+    compared: Vec<(Outputs, Pair)>,
+    /// In the order of the parameters that are trained; None where the loss does not depend on one.
+    gradients: Vec<Option<Tensor>>,
+}
+
+impl Training {
+    /// One optimizer step.
+    pub(crate) fn train_step(&mut self, batch: &Batch, want_norm: bool) -> Result<Stepped> {
+        tch::manual_seed(derive(self.spec.seed, Stream::Step(self.place.step)) as i64);
+        let Computed { loss, compared, mut gradients } = self.gradients(batch)?;
+        let is_finite = self.scaler.as_mut().map(|scaler| scaler.unscale(&gradients)).transpose()?;
+        let clips = self.spec.clip;
+        let skips = self.spec.recipe.on_divergence == OnDivergence::SkipStep;
+        let wants = want_norm || skips || matches!(clips, Some(Clip::Norm(_)));
+        let norm = if wants { Some(gradient_norm(&gradients)?) } else { None };
+        let told = norm.as_ref().filter(|_| want_norm || skips).map(f64::try_from).transpose()?;
+        let is_bad = is_finite == Some(false)
+            || (skips && !(f64::try_from(&loss)?.is_finite() && told.is_some_and(f64::is_finite)));
+        let rate = self.learning_rate(self.place.step);
+        self.place.step += 1;
+        self.place.examples += batch.size as u64;
+        self.count_skip(is_bad)?;
+        if is_bad {
+            return Ok(Stepped::Skipped);
+        }
+        match (clips, &norm) {
+            (Some(Clip::Norm(longest)), Some(norm)) => clip_norm(&mut gradients, norm, longest)?,
+            (Some(Clip::Value(largest)), _) => clip_value(&mut gradients, largest)?,
+            (Some(Clip::Norm(_)), None) | (None, _) => {}
+        }
+        self.optimizer.step(&gradients, rate)?;
+        if let Some(average) = &mut self.average {
+            average.update()?;
+        }
+        self.sums.add_loss(&loss, batch.size)?;
+        compared.iter().try_for_each(|(outputs, pair)| self.sums.add(outputs, pair))?;
+        Ok(Stepped::Moved(told.filter(|_| want_norm)))
+    }
+
+    /// The outputs of a network for examples, arranged for the loss, and that loss.
+    pub(crate) fn compute(&self, batch: &Batch, mode: Mode, reduction: Reduction) -> Result<(Outputs, Pair, Tensor)> {
+        let _region = self.precision.enter()?;
+        let outputs = self.network.forward(batch, mode)?;
+        let pair = self.loss.arrange(&outputs.output, &batch.targets)?;
+        let loss = self.loss.reduced(&pair, reduction)?;
+        Ok((outputs, pair, loss))
+    }
+
+    /// The gradients of the mean loss over a batch, part by part where the spec says so.
+    fn gradients(&self, batch: &Batch) -> Result<Computed> {
+        let part = i64::from(self.spec.recipe.part(self.spec.batch_size));
+        if batch.size <= part {
+            let (outputs, pair, loss) = self.compute(batch, Mode::Train, Reduction::Mean)?;
+            let gradients = self.backward(&loss)?;
+            let compared = vec![(outputs.detach(), pair.detach())];
+            return Ok(Computed { loss: loss.detach(), compared, gradients });
+        }
+        let weight = self.loss.weight(&batch.targets)?;
+        let (mut whole, mut compared, mut gradients) = (None::<Tensor>, Vec::new(), None::<Vec<Option<Tensor>>>);
+        let mut start = 0;
+        while start < batch.size {
+            let (outputs, pair, sum) =
+                self.compute(&batch.part(start, part.min(batch.size - start))?, Mode::Train, Reduction::Sum)?;
+            let loss = sum.f_div(&weight.f_to_kind(sum.kind())?.f_to_device(sum.device())?)?;
+            let more = self.backward(&loss)?;
+            gradients = Some(match gradients {
+                None => more,
+                Some(sums) => sums.into_iter().zip(more).map(added).collect::<std::result::Result<_, _>>()?,
+            });
+            let loss = loss.detach();
+            whole = Some(whole.map_or_else(|| Ok(loss.shallow_clone()), |sum| sum.f_add(&loss))?);
+            compared.push((outputs.detach(), pair.detach()));
+            start += part;
+        }
+        let nothing = || TchError::Torch("the batch has no examples".into());
+        Ok(Computed { loss: whole.ok_or_else(nothing)?, compared, gradients: gradients.ok_or_else(nothing)? })
+    }
+
+    /// The gradients of a loss, laid out in memory as the parameters are.
+    fn backward(&self, loss: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let scaled = self.scaler.as_ref().map(|scaler| scaler.scaled(loss)).transpose()?;
+        let trained = self.optimizer.trained();
+        let gradients = Tensor::f_run_backward(&[scaled.as_ref().unwrap_or(loss)], trained, false, false)?;
+        let laid_out = trained.iter().zip(gradients).map(|(parameter, gradient)| {
+            // The loss need not depend on every parameter.
+            gradient.defined().then(|| laid_out_like(parameter, gradient)).transpose()
+        });
+        Ok(laid_out.collect::<std::result::Result<_, _>>()?)
+    }
+}
+
+/// A gradient that lies in memory as its parameter does: the fused operators go over both as they
+/// lie.
+fn laid_out_like(parameter: &Tensor, gradient: Tensor) -> std::result::Result<Tensor, TchError> {
+    if gradient.stride() == parameter.stride() {
+        return Ok(gradient);
+    }
+    let mut copy = parameter.detach().f_empty_like()?;
+    copy.f_copy_(&gradient)?;
+    Ok(copy)
+}
+
+/// Two gradients of one parameter, added.
+fn added((one, other): (Option<Tensor>, Option<Tensor>)) -> std::result::Result<Option<Tensor>, TchError> {
+    match (one, other) {
+        (Some(mut one), Some(other)) => one.f_add_(&other).map(Some),
+        (one, other) => Ok(one.or(other)),
+    }
+}
