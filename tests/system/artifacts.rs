@@ -188,6 +188,6 @@ async fn torchctl_goes_on_with_what_it_has_and_notices_what_is_wrong() {
     assert!(code == 0 && fs::read(&to).unwrap() == bytes && !part.exists(), "{err}");
 
     let (code, _, err) = told(&daemon.ctl(&["download", &name, "artifacts/none", "--to", to.to_str().unwrap()]));
-    assert!(code == 1 && err.contains("ListArtifacts tells which there are"), "{err}");
+    assert!(code == 1 && err.contains("has no file \"artifacts/none\"; `torchctl download"), "{err}");
     assert!(fs::read(&to).unwrap() == bytes && !part.exists(), "what is there stays");
 }

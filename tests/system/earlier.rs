@@ -17,8 +17,8 @@ use super::tools;
 /// The folder in which the state was made; it stands in specs and in the database.
 const MADE_IN: &str = "/tmp/torchd-0ff50a1";
 
-/// Unpacks the state into a folder of its own and writes that folder's path in place of the old
-/// one.
+/// Unpacks the state into a folder of its own, and writes that folder's path in place of the old
+/// one and that of the examples in place of the data then.
 fn unpack() -> Option<(TempDir, PathBuf)> {
     if !tools::is_there("xz", "apt-get install xz-utils") {
         return None;
@@ -29,17 +29,20 @@ fn unpack() -> Option<(TempDir, PathBuf)> {
     assert!(unpacked.success());
     let here = place.path().canonicalize().unwrap();
     let here = here.to_str().unwrap();
+    let (data_then, data_now) = (format!("{MADE_IN}/data"), Path::new("examples").canonicalize().unwrap());
+    let data_now = data_now.to_str().unwrap();
     let jobs = fs::read_dir(place.path().join("state/jobs")).unwrap();
     for job in jobs.map(|job| job.unwrap().path()) {
-        for name in ["spec.json", "job.json", "mirrored"] {
+        for name in ["spec.json", "job.json", "mirrored", "attempts/1.json", "attempts/2.json"] {
             if let Ok(text) = fs::read_to_string(job.join(name)) {
-                fs::write(job.join(name), text.replace(MADE_IN, here)).unwrap();
+                fs::write(job.join(name), text.replace(&data_then, data_now).replace(MADE_IN, here)).unwrap();
             }
         }
     }
     let state = place.path().join("state");
     let database = rusqlite::Connection::open(state.join("torchd.db")).unwrap();
-    let changed = database.execute("UPDATE job SET spec = replace(spec, ?1, ?2)", [MADE_IN, here]).unwrap();
+    let moved = "UPDATE job SET spec = replace(spec, ?1, ?2), inputs = replace(replace(inputs, ?3, ?4), ?1, ?2)";
+    let changed = database.execute(moved, [MADE_IN, here, &data_then, data_now]).unwrap();
     assert_eq!(changed, 9);
     Some((place, state))
 }
@@ -123,7 +126,7 @@ async fn jobs_of_an_earlier_version_are_told_as_they_were_and_go_on() {
 
     // A queued job begins, and a job that ran when the machine went goes on from its checkpoint.
     let queued = daemon.watch_to_end(&jobs["queued"].name).await;
-    assert_eq!((queued.state(), queued.attempt), (JobState::Succeeded, 1));
+    assert_eq!((queued.state(), queued.attempt), (JobState::Succeeded, 1), "{:?}", queued.end);
     let interrupted = daemon.watch_to_end(&jobs["interrupted"].name).await;
     assert_eq!((interrupted.state(), interrupted.attempt), (JobState::Succeeded, 2));
     assert_eq!(resumed_at(&daemon, &interrupted.name), 79);

@@ -206,7 +206,7 @@ async fn what_a_family_cannot_train_is_refused_by_its_field() {
             json!({"linear": {"outputs": 2}}),
             "rows",
             FILE,
-            "holds the label 2 at place 2, counted from 0; linear takes 0 to 1",
+            "holds the label 2 at place 2, counted from 0; linear has scores for 0 to 1",
         ),
         (json!({"linear": {}}), "two", "data.train.safetensors", "has the inputs a, b; linear takes one"),
         (

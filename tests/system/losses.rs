@@ -197,7 +197,11 @@ async fn losses_and_metrics_that_do_not_fit_are_refused_by_their_fields() {
         (job("classes", None, None, &["acuracy"]), "metrics[0]", "is no metric; the nearest is accuracy"),
         (job("labels", Some("labels"), binary(&[]), &["auc"]), "metrics[0]", "the target has 3 labels"),
         (auc(None), "metrics[0]", "is told of a validation set alone; name one as data.validation"),
-        (best("accuracy/validation", auc(Some("both"))), "checkpoint.keep_best.metric", "is no metric of the job"),
+        (
+            best("accuracy/validation", auc(Some("both"))),
+            "checkpoint.keep_best.metric",
+            "it can be loss/validation or auc/validation",
+        ),
         (
             best("confusion_matrix/validation", job("classes", Some("classes"), None, &["confusion_matrix"])),
             "checkpoint.keep_best.metric",

@@ -85,7 +85,7 @@ async fn every_mistake_of_a_recipe_is_told_by_its_field() {
         (r#"{"schedule": {"one_cycle": {"rise_share": 0.001}}}"#, "schedule.one_cycle.rise_share: is 0.001, which is"),
         (
             r#"{"schedule": {"plateau": {"metric": "mae/validation"}}}"#,
-            "schedule.plateau.metric: is \"mae\", which is no",
+            "schedule.plateau.metric: is \"mae/validation\", which the job does not tell; it can be loss/validation or",
         ),
         (r#"{"training": {"epochs": 1, "gradient_clip_value": 0}}"#, "training.gradient_clip_value: is 0; a finite"),
     ] {

@@ -262,7 +262,7 @@ async fn ways_of_training_that_cannot_be_are_refused_by_their_fields() {
         (
             training(v1::Training { early_stopping: Some(stopping("mae/validation")), ..default() }),
             "training.early_stopping.metric",
-            "is \"mae\", which is no metric of the job",
+            "is \"mae/validation\", which the job does not tell",
         ),
         (
             training(v1::Training { early_stopping: Some(stopping("accuracy")), ..default() }),
