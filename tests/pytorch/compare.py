@@ -181,11 +181,24 @@ class Daemon:
             raise RuntimeError(f"torchctl {' '.join(map(str, arguments))}: {said.stderr.strip() or said.stdout.strip()[-2000:]}")
         return said.stdout
 
+    def wait(self, job):
+        """Waits until a job succeeds. One that pauses would wait for somebody to resume it."""
+        with subprocess.Popen([PROGRAMS / "torchctl", "watch", job, "-o", "json"], env=self.environment, stdout=subprocess.PIPE, text=True) as watching:
+            for line in watching.stdout:
+                for event in json.loads(line).get("events", []):
+                    state = event.get("snapshot", {}).get("state")
+                    if state == "JOB_STATE_PAUSED":
+                        watching.terminate()
+        found = json.loads(self.ctl("show", job, "-o", "json"))
+        if found["state"] != "JOB_STATE_SUCCEEDED":
+            end = found.get("end") or found.get("last_attempt_end") or {}
+            raise RuntimeError(f"{job} is {found['state']}: {end.get('message')}")
+
     def train(self, file):
         """Trains a job to its end. The losses, milliseconds a step, the resident memory after
         the last step, the weights."""
         job = json.loads(self.ctl("submit", file, "-o", "json"))["name"]
-        self.ctl("watch", job)
+        self.wait(job)
 
         def scalars(tag):
             points = json.loads(self.ctl("scalars", job, "--tag", tag, "-o", "json"))["points"]
@@ -225,6 +238,8 @@ def compare(name, case, optimizer, daemon, folder):
     losses, step, memory = apart(eager, case, optimizer, place)
     (place / "job.toml").write_text(spec(name, case, optimizer))
     our_losses, our_step, our_memory, weights = daemon.train(place / "job.toml")
+    # What all jobs leave together would fill a small disk.
+    daemon.ctl("delete", daemon.jobs()[0]["name"])
     loss, weight = difference(our_losses, losses), difference(weights, load_file(place / "eager.safetensors"))
     size = (place / "net.pt2").stat().st_size
     for file in (*place.iterdir(),):

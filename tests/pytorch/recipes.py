@@ -124,6 +124,7 @@ def compared(name, row, daemon, folder):
              max(abs(ours[tag] - value) / max(1, abs(value)) for tag, value in validation.items())]
     if list(torch.load(daemon.state / job / "artifacts" / "model.pt")) != list(row.module().state_dict()):
         raise RuntimeError("model.pt has other names than state_dict(), or another order")
+    daemon.ctl("delete", job)
     allowed = [row.apart, row.apart, row.apart + ROUNDING]
     cells = " | ".join("0" if value == 0 else f"{value:.1e}" for value in apart)
     # NaN is close to nothing.

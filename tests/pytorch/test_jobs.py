@@ -64,7 +64,7 @@ class Jobs(unittest.TestCase):
     def train(self, name, case, **arguments):
         """The folder of the results of a job that has succeeded."""
         job = self.submit(name, case, **arguments)
-        self.daemon.ctl("watch", job)
+        self.daemon.wait(job)
         return self.daemon.state / job / "artifacts"
 
     def trained(self, module, case):
@@ -230,7 +230,7 @@ class Jobs(unittest.TestCase):
                         archive.writestr(name, json.dumps(other) if name == recorded else content)
                 job = self.submit("mlp", case)
                 with self.assertRaises(RuntimeError):
-                    self.daemon.ctl("watch", job)
+                    self.daemon.wait(job)
                 ended = json.loads(self.daemon.ctl("show", job, "-o", "json"))
                 self.assertEqual(ended["end"]["reason"], "JOB_END_REASON_BAD_DATA")
                 self.assertIn("the step that PyTorch recorded comes out differently", ended["end"]["message"])

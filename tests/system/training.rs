@@ -267,7 +267,7 @@ async fn ways_of_training_that_cannot_be_are_refused_by_their_fields() {
         (
             training(v1::Training { early_stopping: Some(stopping("accuracy")), ..default() }),
             "training.early_stopping.metric",
-            "is \"accuracy\"; loss/validation or accuracy/validation",
+            "is \"accuracy\", where loss/validation is right, or that of a metric",
         ),
         (
             without_validation(v1::Training { early_stopping: Some(stopping("")), ..default() }),
