@@ -91,17 +91,21 @@ impl<'a> Arrays<'a> {
         let mut columns = vec![Vec::new(); if keep { fields.len() } else { 0 }];
         let mut block = vec![0; BLOCK];
         for tensor in tensors {
-            let mut field = fields.iter_mut().enumerate().find(|(_, field)| field.name == tensor.name);
-            let (mut at, mut place) = (tensor.extent(), 0);
+            // A text is input and target of a network that tells the tokens that follow.
+            let mut taking: Vec<_> =
+                fields.iter_mut().enumerate().filter(|(_, field)| field.name == tensor.name).collect();
+            let (mut at, mut begin) = (tensor.extent(), 0);
             while !at.is_empty() {
                 let part = &mut block[..(at.end - at.start).min(BLOCK as u64) as usize];
                 let cannot = |error: io::Error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
                 go_on().and_then(|()| source.read_exact_at(part, at.start)).map_err(cannot)?;
                 at.start += part.len() as u64;
-                let Some((column, field)) = &mut field else { continue };
-                look(field, part, &mut place).map_err(|what| vec![wrong_with(path, what)])?;
-                if let Some(column) = columns.get_mut(*column) {
-                    column.extend_from_slice(part);
+                let first = begin;
+                for (column, field) in &mut taking {
+                    begin = look(field, part, first).map_err(|what| vec![wrong_with(path, what)])?;
+                    if let Some(column) = columns.get_mut(*column) {
+                        column.extend_from_slice(part);
+                    }
                 }
             }
         }
@@ -109,33 +113,34 @@ impl<'a> Arrays<'a> {
     }
 }
 
-/// Looks at the next values of a field, the first of which is at `place` over all examples.
-fn look(field: &mut Field, values: &[u8], place: &mut u64) -> Result<(), String> {
+/// Looks at the next values of a field, the first of which is at `place` over all examples. The
+/// place behind them.
+fn look(field: &mut Field, values: &[u8], mut place: u64) -> Result<u64, String> {
     let width = field.values();
     match field.dtype {
         Dtype::F32 => {
             for value in values.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)) {
                 if !value.is_finite() {
-                    let (name, example) = (&field.name, *place / width);
+                    let (name, example) = (&field.name, place / width);
                     return Err(format!(
                         "holds {value} in {name:?}, in the example {example} counted from 0; every value must be finite"
                     ));
                 }
                 for bound in [value.floor(), value.ceil()] {
-                    field.range = Some(Range::with(field.range, bound as i64, *place / width));
+                    field.range = Some(Range::with(field.range, bound as i64, place / width));
                 }
-                *place += 1;
+                place += 1;
             }
         }
         Dtype::I64 => {
             for value in values.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value)) {
-                field.range = Some(Range::with(field.range, value, *place / width));
-                *place += 1;
+                field.range = Some(Range::with(field.range, value, place / width));
+                place += 1;
             }
         }
         Dtype::Pixel => {}
     }
-    Ok(())
+    Ok(place)
 }
 
 /// The fields of the set, or all that is wrong with its arrays.
@@ -270,6 +275,22 @@ mod tests {
         set.fill(&[2, 1], &mut batch).unwrap();
         assert_eq!(batch.inputs, [floats(&[4.0, 5.0, 2.0, 3.0]), whole(&[9, 5])]);
         assert_eq!(batch.targets, whole(&[1, 2]));
+    }
+
+    #[test]
+    fn a_text_is_input_and_target_at_once() {
+        let (_folder, files) = written(&[
+            ("x", Stored::F32, &[2], floats(&[0.5, 1.5])),
+            ("y", Stored::I64, &[2, 3], whole(&[4, 1, 0, 2, 3, 9])),
+        ]);
+        let facts = judge(&["y", "x"], &files).unwrap();
+        let range = Some(Range { lowest: 0, highest: 9, highest_at: 1 });
+        assert_eq!((facts.inputs[0].range, facts.target.range), (range, range));
+        let mut set = wanted(&["y", "x"]).open(&files).ok().unwrap();
+        let mut batch = HostBatch::default();
+        set.fill(&[1], &mut batch).unwrap();
+        assert_eq!(batch.inputs, [whole(&[2, 3, 9]), floats(&[1.5])]);
+        assert_eq!(batch.targets, whole(&[2, 3, 9]));
     }
 
     #[test]

@@ -335,23 +335,6 @@ class Archives(unittest.TestCase):
         self.refused(model, X, "cross_entropy of the first output, [4, 3] torch.float32, and the target, [4, 2]", loss="cross_entropy",
                      target=torch.randint(3, (4, 2)))
         self.refused(models.StepLoss(models.Mlp()), (X, y), "leave loss='mse' out", loss="mse", target=y)
-        self.refused(module(lambda self, x: self.layer(x).square().mean()), X, "takes one input alone", "forward(self, x, y)")
-
-    def test_classes_stand_in_the_second_dimension_or_in_the_last(self):
-        model = module(lambda self, x: self.layer(x))
-        y = torch.randint(10, (4, 7), generator=torch.Generator().manual_seed(0))
-        x = torch.randn(4, 7, 20, generator=torch.Generator().manual_seed(0))
-        last, _ = self.write(model, x, loss="cross_entropy", target=y)
-        os.unlink(self.path)
-        turned = module(lambda self, x: self.layer(x).transpose(1, 2))
-        turned.load_state_dict(model.state_dict())
-        second, _ = self.write(turned, x, loss="cross_entropy", target=y)
-        self.assertAlmostEqual(last["train"]["loss"], second["train"]["loss"], delta=1e-5)
-        # Both would do: it is PyTorch's.
-        scores, labels = torch.randn(2, 10, 10), torch.randint(10, (2, 10))
-        self.assertEqual(torchd_export.loss_of("cross_entropy", scores, labels), F.cross_entropy(scores, labels))
-        flat = torchd_export.loss_of("nll", scores[:, :7], labels[:, :7])
-        self.assertEqual(flat, F.nll_loss(scores[:, :7].transpose(1, 2), labels[:, :7]))
 
     def test_classes_stand_in_the_second_or_in_the_last_dimension(self):
         last = nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 50), nn.LogSoftmax(-1))

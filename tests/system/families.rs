@@ -313,3 +313,11 @@ async fn the_network_of_the_readme_is_taken() {
     let daemon = Daemon::start();
     daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec), dry_run: false }).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_example_of_a_recipe_trains_on_a_batch() {
+    let example = text::to_table(&fs::read_to_string("examples/recipe.toml").unwrap(), false).unwrap();
+    let spec = text::message::<v1::JobSpec>(&[example]).unwrap();
+    let daemon = Daemon::start();
+    daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec), dry_run: true }).await.unwrap();
+}

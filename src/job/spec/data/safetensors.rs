@@ -17,8 +17,6 @@ impl Section for Files<String> {
             let field = format!("inputs[{place}]");
             if name.is_empty() {
                 fields.wrong(&field, "is empty; name an array of the file");
-            } else if *name == target {
-                fields.wrong(&field, format!("is {name:?}, which is the target"));
             } else if inputs[..place].contains(name) {
                 fields.wrong(&field, format!("is {name:?}, which stands there twice"));
             }
