@@ -123,7 +123,7 @@ def compared(name, row, daemon, folder):
     apart = [compare.difference(our_losses, losses), compare.difference(weights, load_file(place / "eager.safetensors")),
              max(abs(ours[tag] - value) / max(1, abs(value)) for tag, value in validation.items())]
     if list(torch.load(daemon.state / job / "artifacts" / "model.pt")) != list(row.module().state_dict()):
-        raise RuntimeError("model.pt has other names than state_dict(), or another order")
+        raise RuntimeError(f"model.pt has the names {list(torch.load(daemon.state / job / 'artifacts' / 'model.pt'))}, and state_dict() {list(row.module().state_dict())}")
     daemon.ctl("delete", job)
     allowed = [row.apart, row.apart, row.apart + ROUNDING]
     cells = " | ".join("0" if value == 0 else f"{value:.1e}" for value in apart)

@@ -26,8 +26,9 @@ pub(crate) struct Net {
     parameters: Parameters,
     /// Parameters and buffers by name, tied ones once, in the order of the module.
     kept: Vec<(String, Tensor)>,
-    /// Other names of these, with their places.
-    ties: Vec<(String, usize)>,
+    /// All names, also the others of tied ones, in the order of the module, with the places of their
+    /// tensors.
+    names: Vec<(String, usize)>,
     /// The names of the metrics that it gives with its loss; None where it gives an output.
     metrics: Option<Vec<String>>,
 }
@@ -101,14 +102,15 @@ impl Net {
     }
 
     fn of(script: Script, method: &'static CStr) -> Result<Self> {
-        let (mut kept, mut ties, mut learned) = (Vec::<(String, Tensor)>::new(), Vec::new(), Vec::new());
+        let (mut kept, mut names, mut learned) = (Vec::<(String, Tensor)>::new(), Vec::new(), Vec::new());
         let mut places = HashMap::new();
         for Named { name, tensor, is_learned } in script.tensors().map_err(refused)? {
             let place = (tensor.data_ptr() as usize, tensor.size(), tensor.stride());
             match places.get(&place).filter(|_| tensor.numel() > 0) {
-                Some(&first) => ties.push((name, first)),
+                Some(&first) => names.push((name, first)),
                 None => {
                     places.insert(place, kept.len());
+                    names.push((name.clone(), kept.len()));
                     if is_learned {
                         learned.push((name.clone(), tensor.shallow_clone()));
                     }
@@ -117,7 +119,7 @@ impl Net {
             }
         }
         let parameters = Parameters::of(learned.into_iter());
-        Ok(Self { script, method, parameters, kept, ties, metrics: None })
+        Ok(Self { script, method, parameters, kept, names, metrics: None })
     }
 
     /// Its tensors, as the spec knows them.
@@ -131,7 +133,8 @@ impl Net {
             Ok(Weight { name: name.to_owned(), dtype, shape: tensor.size(), role, same_as, initial: Initial::Given })
         };
         let own = self.kept.iter().map(|(name, tensor)| weight(name, tensor, None));
-        let tied = self.ties.iter().map(|(name, place)| {
+        let ties = self.names.iter().filter(|(name, place)| *name != self.kept[*place].0);
+        let tied = ties.map(|(name, place)| {
             let (first, tensor) = &self.kept[*place];
             weight(name, tensor, Some(first.clone()))
         });
@@ -178,8 +181,7 @@ impl Network for Net {
     }
 
     fn result(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
-        self.save(put)?;
-        self.ties.iter().try_for_each(|(name, place)| put(name, &self.kept[*place].1))
+        self.names.iter().try_for_each(|(name, place)| put(name, &self.kept[*place].1))
     }
 
     fn write_artifacts(&self, folder: &JobFolder) -> io::Result<()> {
