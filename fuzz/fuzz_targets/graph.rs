@@ -72,6 +72,11 @@ struct Made {
     outputs: Vec<Argument>,
 }
 
+/// An object of these values, which `json!` would copy anew at each level of graphs in graphs.
+fn object<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    Value::Object(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
 /// A graph in the making.
 #[derive(Default)]
 struct Writer {
@@ -131,7 +136,7 @@ impl Writer {
     }
 
     fn node(&mut self, node: &Node) -> Value {
-        let graph = |made: &Made| json!({"as_graph": {"name": "inner", "graph": graph(made)}});
+        let graph = |made: &Made| object([("as_graph", object([("name", "inner".into()), ("graph", graph(made))]))]);
         let (target, mut inputs) = match &node.target {
             Target::Operator(choice) => {
                 let name = NAMES[usize::from(*choice) % NAMES.len()].replace("aten::", "torch.ops.aten.");
@@ -167,7 +172,8 @@ impl Writer {
             let choice = if choice % 2 == 0 { place } else { choice };
             let parameter =
                 operator.and_then(|operator| operator.parameters.get(choice % operator.parameters.len().max(1)));
-            json!({"name": parameter.map_or("", |parameter| parameter.name.as_str()), "arg": argument, "kind": 1})
+            let name = parameter.map_or("", |parameter| parameter.name.as_str());
+            object([("name", name.into()), ("arg", argument), ("kind", 1.into())])
         };
         let inputs: Vec<_> = inputs.into_iter().enumerate().map(named).collect();
         let result = |result: &Result, writer: &mut Self| match result {
@@ -180,7 +186,12 @@ impl Writer {
             Result::Nothing => json!({"as_none": true}),
         };
         let outputs: Vec<_> = node.results.iter().map(|wanted| result(wanted, self)).collect();
-        json!({"target": target, "inputs": inputs, "outputs": outputs, "metadata": {}})
+        object([
+            ("target", target.into()),
+            ("inputs", inputs.into()),
+            ("outputs", outputs.into()),
+            ("metadata", object([])),
+        ])
     }
 }
 
@@ -193,8 +204,14 @@ fn graph(made: &Made) -> Value {
                       "strides": [], "storage_offset": {"as_int": 0}, "layout": 7});
     let tensors: Map<_, _> = writer.tensors.iter().map(|name| (name.clone(), meta.clone())).collect();
     let numbers: Map<_, _> = writer.numbers.iter().map(|name| (name.clone(), json!({"as_int": 1}))).collect();
-    json!({"inputs": inputs, "outputs": outputs, "nodes": nodes, "tensor_values": tensors,
-           "sym_int_values": numbers, "sym_bool_values": {}})
+    object([
+        ("inputs", inputs.into()),
+        ("outputs", outputs.into()),
+        ("nodes", nodes.into()),
+        ("tensor_values", tensors.into()),
+        ("sym_int_values", numbers.into()),
+        ("sym_bool_values", object([])),
+    ])
 }
 
 fn program(made: &Made) -> Value {
@@ -209,9 +226,13 @@ fn program(made: &Made) -> Value {
     let leaves = vec![leaf; made.outputs.len()].join(", ");
     let out = format!(r#"[1, {{"type": "builtins.tuple", "context": "null", "children_spec": [{leaves}]}}]"#);
     let call = json!({"inputs": [], "outputs": [], "in_spec": "", "out_spec": out});
-    json!({"graph_module": {"graph": graph, "signature": signature,
-                            "module_call_graph": [{"fqn": "", "signature": call}]},
-           "opset_version": {}, "range_constraints": {}, "schema_version": {"major": 8, "minor": 17}})
+    let calls = json!([{"fqn": "", "signature": call}]);
+    object([
+        ("graph_module", object([("graph", graph), ("signature", signature), ("module_call_graph", calls)])),
+        ("opset_version", object([])),
+        ("range_constraints", object([])),
+        ("schema_version", json!({"major": 8, "minor": 17})),
+    ])
 }
 
 fuzz_target!(|made: Made| {
