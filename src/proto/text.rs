@@ -79,7 +79,7 @@ pub fn to_json(value: toml::Value) -> serde_json::Value {
 pub struct NotSet {
     /// The path, as far as it was followed.
     pub at: String,
-    /// What is wrong there.
+    /// The mistake there.
     pub what: String,
     /// The path leads to nothing.
     pub is_unknown: bool,
@@ -264,7 +264,7 @@ fn scalar(kind: &Kind, value: &toml::Value, at: &str) -> Result<Value, String> {
             toml::Value::String(text) => text.parse().ok(),
             _ => None,
         };
-        // What a field allows is judged by the daemon; the range is that of its type.
+        // The daemon judges the bounds of a field; this range is that of its type.
         let number = number.ok_or_else(|| wrong("a whole number"))?;
         if number > most {
             return Err(wrong(&format!("a whole number up to {most}")));

@@ -45,7 +45,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     let internal = |what: String| Failure::new(JobEndReason::Internal, what);
     // Nobody waits for the answer when the daemon is gone.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| internal(error.to_string()))?;
-    // What was allocated, and not what is mapped: libtorch maps gigabytes that nobody touches.
+    // Allocated memory, not mapped memory: libtorch maps gigabytes that nobody touches.
     let most = Some(most_memory_bytes);
     let limited = setrlimit(Resource::Data, Rlimit { current: most, maximum: most });
     limited.map_err(|error| internal(error.to_string()))?;

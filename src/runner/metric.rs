@@ -58,7 +58,7 @@ impl Finding {
         Self::Nothing("no target counts".into())
     }
 
-    /// What becomes of a number.
+    /// The function of a number.
     fn map(self, change: impl FnOnce(f64) -> f64) -> Self {
         match self {
             Self::Number(number) => Self::Number(change(number)),

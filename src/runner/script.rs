@@ -120,7 +120,7 @@ fn last_error() -> String {
     words(&text.to_string_lossy())
 }
 
-/// What the interpreter says, in one line: the error and the line of the source.
+/// The error of the interpreter in one line, with the line of the source.
 fn words(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let is_trace = |line: &str| line.starts_with("Traceback of TorchScript");

@@ -5,8 +5,9 @@
 //! unbroken job computes.
 //!
 //! `CHAOS_ROUNDS` is how many rounds there are, `CHAOS_AT_ONCE` how many of them are played beside
-//! each other, `CHAOS_SEED` the seed of the first; each following one has the next number. A round that failed is played again by its seed alone: `CHAOS_SEED=n
-//! CHAOS_ROUNDS=1`. The same blows fall then; what they hit is up to the machine.
+//! each other, `CHAOS_SEED` the seed of the first; each following one has the next number. A round
+//! that failed is played again by its seed alone: `CHAOS_SEED=n CHAOS_ROUNDS=1`. The same blows
+//! fall then; the machine decides which process they hit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -241,7 +241,7 @@ impl Demands {
         }
     }
 
-    /// What is watched over the validation set is a metric that the job has, or its model.
+    /// A watched quantity is the loss, or a metric of the job or of its model.
     fn judge_quantities(&self, train: &Facts, wrong: &mut Violations) {
         let Some(Aim { metrics, .. }) = self.aim(train) else { return };
         let best = self.checkpoints.keep_best.and_then(|best| best.by);

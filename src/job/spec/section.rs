@@ -76,7 +76,7 @@ impl<'a> Fields<'a> {
         found
     }
 
-    /// What is left of something that falls: above 0 and at most 1.
+    /// The share that remains of a falling number: above 0 and at most 1.
     pub fn factor(&mut self, field: &str, found: f64) -> f64 {
         self.demand(field, found > 0.0 && found <= 1.0, found, "above 0 and at most 1");
         found

@@ -113,8 +113,8 @@ fn load(checkpoint: &Checkpoint) -> io::Result<std::result::Result<Loaded, Strin
     Ok(weights.and_then(|weights| Ok(Loaded { manifest, weights, state: state? })))
 }
 
-/// The tensors of a safetensors file, on the CPU. They hold the values that are allowed by their names:
-/// nothing goes on from what has diverged.
+/// The tensors of a safetensors file, on the CPU. They hold the values that are allowed by their
+/// names: nothing goes on from a training that has diverged.
 pub(crate) fn tensors(
     bytes: &[u8],
     values: impl Fn(&str) -> Values,

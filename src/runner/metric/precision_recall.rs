@@ -33,7 +33,7 @@ impl Rule for PrecisionRecall {
         let counts = counts(&is, ignored)?;
         let is = match ignored {
             None => is,
-            // What does not count is added as 0 to some class.
+            // A target that does not count adds 0 to some class.
             Some(_) => is.f_mul(&counts.f_to_kind(Kind::Int64)?)?,
         };
         // Whole numbers, whose sums are the same in every order.

@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// What it finds of outputs and targets `[examples, numbers]`, in batches of that size.
+    /// Its value for outputs and targets `[examples, numbers]`, in batches of that size.
     fn found(output: &Tensor, targets: &Tensor, batch: i64) -> Finding {
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Double, Device::Cpu));
         let numbers = targets.size()[1];

@@ -1,4 +1,4 @@
-//! What an optimizer keeps of each parameter: tensors of its shape, under a name each.
+//! The state of an optimizer for each parameter: tensors of its shape, under a name each.
 
 use tch::Tensor;
 use torchd::job::spec::optimizer::slot_name;

@@ -8,7 +8,7 @@ use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
 use crate::tensor_file::Dtype;
 
-/// What PyTorch adds to variances by default.
+/// PyTorch's default for `eps`, which is added to variances.
 const EPS: f64 = 1e-5;
 
 /// Settings of a normalisation over a batch, of lines or of images.

@@ -107,7 +107,7 @@ impl Family for Gpt {
 const DEVIATION: f64 = 0.02;
 
 impl Gpt {
-    /// What is added to the variances of a normalisation.
+    /// The number that is added to the variances of a normalisation.
     pub const EPS: f64 = 1e-5;
 
     /// The name of a layer.

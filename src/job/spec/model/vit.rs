@@ -110,7 +110,7 @@ impl Family for Vit {
 }
 
 impl Vit {
-    /// What torchvision adds to the variances of a normalisation.
+    /// The number that torchvision adds to the variances of a normalisation.
     pub const EPS: f64 = 1e-6;
 
     /// The name of an encoder layer.

@@ -68,8 +68,8 @@ impl Rule for Adam {
     }
 }
 
-/// What Adam keeps of each parameter: the mean of gradients, that of their squares, and the largest
-/// of the latter.
+/// The state of Adam for each parameter: the mean of gradients, that of their squares, and the
+/// largest of the latter.
 pub(super) fn moments(amsgrad: bool) -> &'static [&'static str] {
     if amsgrad { &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"] } else { &["exp_avg", "exp_avg_sq"] }
 }

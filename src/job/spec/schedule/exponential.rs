@@ -9,7 +9,7 @@ use crate::proto::v1;
 pub struct Exponential {
     /// Steps in which the rate grows evenly from 0.
     pub warmup_steps: u64,
-    /// What each step leaves of the rate.
+    /// The share of the rate that remains after each step.
     pub factor: f64,
 }
 

@@ -11,7 +11,7 @@ pub struct MultiStep {
     pub warmup_steps: u64,
     /// The steps, rising, counted from the end of the warm-up.
     pub at_steps: Vec<u64>,
-    /// What is left of the rate after a fall.
+    /// The share of the rate that remains after a fall.
     pub factor: f64,
 }
 

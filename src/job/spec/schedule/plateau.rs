@@ -12,9 +12,9 @@ use crate::proto::v1;
 pub struct Plateau {
     /// Steps in which the rate grows evenly from 0.
     pub warmup_steps: u64,
-    /// What has to get better.
+    /// The quantity that has to get better.
     pub metric: Quantity,
-    /// What is left of the rate after a fall.
+    /// The share of the rate that remains after a fall.
     pub factor: f64,
     /// Validation passes in a row that may be no better.
     pub patience_validations: u32,

@@ -11,7 +11,7 @@ pub struct Step {
     pub warmup_steps: u64,
     /// Steps from one fall to the next.
     pub every_steps: u64,
-    /// What is left of the rate after a fall.
+    /// The share of the rate that remains after a fall.
     pub factor: f64,
 }
 

@@ -173,7 +173,7 @@ fn a_plateau_falls_as_that_of_pytorch() {
     // ReduceLROnPlateau(factor=0.5, patience=0) of a rate of 2.5e-8, which falls once.
     let text = r#"{"plateau": {"factor": 0.5, "patience_validations": 0}}"#;
     assert_eq!(heard(text, &[1.0; 4], 2.5e-8), [1.0, 0.5, 0.5, 0.5]);
-    // What is not finite is no better, so that the state stays finite.
+    // A value that is not finite is no better, so that the state stays finite.
     assert_eq!(heard(text, &[f64::NAN, f64::NEG_INFINITY, 1.0, f64::NAN], 1.0), [0.5, 0.25, 0.25, 0.125]);
 }
 
