@@ -9,10 +9,12 @@
 #[cfg(debug_assertions)]
 mod armed {
     use std::io::Write;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
+
+    use tokio::runtime::{Handle, RuntimeFlavor};
 
     struct Fault {
         name: String,
@@ -38,6 +40,20 @@ mod armed {
         Some(Fault { name: name.to_owned(), what })
     });
 
+    /// Waits while a file is there. A thread of the runtime hands its other tasks over first: what
+    /// waits is the caller alone, as it would for a disk, and not what happened to be next to it.
+    fn stay(file: &Path) {
+        let wait = || {
+            while file.exists() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+            _ => wait(),
+        }
+    }
+
     pub(super) fn point(name: &str) {
         match FAULT.as_ref().filter(|fault| fault.name == name).map(|fault| &fault.what) {
             Some(What::Die(left)) if left.fetch_sub(1, Ordering::Relaxed) == 1 => {
@@ -48,8 +64,8 @@ mod armed {
             Some(What::Stay(left, file)) => {
                 let takes = |left: u32| left.checked_sub(1);
                 let stays = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, takes).is_ok();
-                while stays && file.exists() {
-                    std::thread::sleep(Duration::from_millis(10));
+                if stays {
+                    stay(file);
                 }
             }
             Some(What::Die(_)) | None => {}
