@@ -68,11 +68,32 @@ def cast():
     return Cast(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Dropout(0.25), torch.nn.Linear(16, 3))
 
 
+class Mixed(torch.nn.Module):
+    """Operators that autocast computes in bfloat16, in float, and in the wider type of their
+    arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.spread, self.norm, self.head = torch.nn.Linear(6, 32), torch.nn.LayerNorm(32), torch.nn.Linear(16, 3)
+        self.mix = torch.nn.Conv1d(2, 2, 3, padding=1)
+
+    def forward(self, x):
+        parts = self.mix(self.norm(self.spread(x)).view(-1, 2, 16)).softmax(-1)
+        return self.head(torch.bmm(parts, parts.transpose(1, 2)).sum(1, keepdim=True).mean(2) + F.gelu(parts[:, 0]) * parts[:, 1].exp())
+
+
+def judged_in_bfloat16(module, x, y):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return F.cross_entropy(module(x).float(), y)
+
+
 ROWS = {
     "accumulate_steps": Row(training="accumulate_steps = 4", spec="[loss.cross_entropy]\nclass_weights = [1, 2, 3]\n",
                             loss=weighted, step=accumulated),
     "bfloat16": Row(training='precision = "bfloat16"', module=cast, step=autocast,
                     loss=lambda outputs, targets: F.cross_entropy(outputs.float(), targets)),
+    "bfloat16 exported": Row(training='precision = "bfloat16"', model=None, module=Mixed, step=autocast,
+                             validate=judged_in_bfloat16, loss=lambda outputs, targets: F.cross_entropy(outputs.float(), targets)),
     "gradient_clip_norm": Row(training="gradient_clip_norm = 0.1", step=clipped),
     "ema_decay": Row(training="ema_decay = 0.9", judge=Averaged(0.9)),
 }
