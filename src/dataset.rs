@@ -6,21 +6,31 @@
 //! A format is one file with its [`Files`] variant, and one line in `formats!` below.
 
 pub mod compressed;
+pub mod content;
 mod data_file;
+pub mod draw;
 pub mod idx;
+mod lookup;
+mod moments;
 pub mod named_arrays;
 mod resident;
 pub mod roots;
+mod rows;
 mod schema;
+pub mod sets;
+pub mod split;
 
 use std::path::{Path, PathBuf};
 
+pub use content::{Content, Depth, Moments, Preparation, Prepared, Reading};
 pub use data_file::DataFile;
+pub use lookup::Lookup;
 pub use roots::{DataRoots, PathProblem};
+pub use rows::Rows;
 pub use schema::{Dtype, Facts, Field, Problem, Range};
 use serde::{Deserialize, Serialize};
-
-use crate::gate::Wanted;
+pub use sets::{Fault, Judged, OpenFiles, Selection, Sets, Use};
+pub use split::{Division, Split};
 
 /// Below this size on disk a file is read whole when a request is judged; above it the header has
 /// to do.
@@ -35,22 +45,24 @@ pub trait Format<P> {
     /// Its files, each with its field in the format's section of a spec, such as `images`.
     fn files(&self) -> Vec<(&'static str, &P)>;
 
-    /// The same set with what `find` gives for each of its files, given the field. None where it
-    /// gave none for one; it is asked for all.
-    fn locate<Q>(&self, find: &mut dyn FnMut(&'static str, &P) -> Option<Q>) -> Option<Self::With<Q>>;
+    /// The same set with the files that `find` gives in place of its own, or None where it gave
+    /// none for one; it is asked for all.
+    fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Self::With<Q>>;
 
-    /// The contents of the set. Small files are read whole, large ones judged by their headers.
-    /// `files` are its files, opened, in the order of [`Format::files`].
+    /// Reads the files, opened in the order of [`Format::files`].
     ///
     /// # Errors
     /// All that is wrong with the files, or that nobody waits for it any more.
-    fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>>;
+    fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>>;
+}
 
-    /// Opens the set for training.
-    ///
-    /// # Errors
-    /// All that is wrong with the files.
-    fn open(&self, files: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>>;
+/// Finds the files of a set by their names.
+pub trait Find<P, Q> {
+    /// The file of a field that takes one.
+    fn one(&mut self, field: &'static str, name: &P) -> Option<Q>;
+
+    /// The files of a field that takes several, in the order of the names; at least one.
+    fn all(&mut self, field: &'static str, names: &[P]) -> Option<Vec<Q>>;
 }
 
 /// A set of examples that is open. The examples of a place are the same whenever it is asked.
@@ -125,16 +137,12 @@ macro_rules! formats {
                 match self { $(Self::$variant(files) => files.files()),+ }
             }
 
-            fn locate<Q>(&self, find: &mut dyn FnMut(&'static str, &P) -> Option<Q>) -> Option<Files<Q>> {
+            fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
                 match self { $(Self::$variant(files) => files.locate(find).map(Files::$variant)),+ }
             }
 
-            fn inspect(&self, opened: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
-                match self { $(Self::$variant(files) => files.inspect(opened, wanted)),+ }
-            }
-
-            fn open(&self, opened: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>> {
-                match self { $(Self::$variant(files) => files.open(opened)),+ }
+            fn read(&self, opened: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
+                match self { $(Self::$variant(files) => files.read(opened, reading)),+ }
             }
         }
     };

@@ -14,8 +14,8 @@ use std::sync::LazyLock;
 use arbitrary::{Arbitrary, Unstructured};
 use flate2::{Compression, GzBuilder};
 use libfuzzer_sys::fuzz_target;
-use torchd::dataset::idx::{Files, IdxFile};
-use torchd::dataset::{DataFile, Facts, Format, HostBatch, Problem, Range, Source};
+use torchd::dataset::idx::{self, IdxFile};
+use torchd::dataset::{DataFile, Facts, Fault, Files, HostBatch, OpenFiles, Problem, Range, Selection, Sets};
 use torchd::gate::Wanted;
 use torchd_fuzz::framed::{self, Damage};
 use torchd_fuzz::memory::bounded;
@@ -218,14 +218,16 @@ fuzz_target!(|data: &[u8]| {
     fs::write(&place.images, &images.file).unwrap();
     fs::write(&place.labels, &labels.file).unwrap();
 
-    // To judge takes two buffers and what unpacks, whatever the files promise.
+    // To judge takes two buffers, what unpacks, and the labels, whatever the files promise.
+    let most_judged = (1 << 20) + 3 * 1032 * 9 * labels.file.len();
     let (_caller, wanted) = Wanted::by_caller();
-    let judged = bounded(1 << 20, || SET.inspect(&opened(&place.images, &place.labels), &wanted));
+    let judged = bounded(most_judged, || set().judge(&opened(&place.images, &place.labels), &wanted));
+    let judged = judged.map(|judged| judged.train).map_err(problems);
     // To load takes what is there, and a vector holds up to three times that while it grows; a
     // label becomes eight bytes. gzip packs 1032 bytes into one at best.
     let most = (1 << 20) + 3 * 1032 * (images.file.len() + 9 * labels.file.len());
-    let loaded = bounded(most, || SET.open(&opened(&place.images, &place.labels)));
-    let loaded = loaded.map(Loaded::of);
+    let loaded = bounded(most, || set().open(&opened(&place.images, &place.labels), None));
+    let loaded = loaded.map(Loaded::of).map_err(problems);
     match (&judged, &loaded) {
         (Ok(facts), Ok(set)) => {
             assert_eq!(*facts, set.facts);
@@ -267,7 +269,7 @@ fuzz_target!(|data: &[u8]| {
         let (images, labels) = &place.again;
         write(images, &[examples, shape[1] as u32, shape[2] as u32], &set.images);
         write(labels, &[examples], &set.labels);
-        let again = Loaded::of(SET.open(&opened(images, labels)).ok().unwrap());
+        let again = Loaded::of(set().open(&opened(images, labels), None).ok().unwrap());
         // Plain files are larger than those that they came out of.
         let facts = Facts { sizes: set.facts.sizes.clone(), ..again.facts };
         assert!(facts == set.facts && again.images == set.images && again.labels == set.labels);
@@ -275,10 +277,16 @@ fuzz_target!(|data: &[u8]| {
 });
 
 /// The names of the files matter to nothing but messages.
-const SET: Files<()> = Files { images: (), labels: () };
+fn set() -> Selection {
+    Selection::of(Files::Idx(idx::Files { images: PathBuf::new(), labels: PathBuf::new() }))
+}
 
-fn opened(images: &Path, labels: &Path) -> [DataFile; 2] {
-    [images, labels].map(|path| DataFile::open(path).unwrap())
+fn opened(images: &Path, labels: &Path) -> OpenFiles {
+    OpenFiles::of([images, labels].map(|path| DataFile::open(path).unwrap()))
+}
+
+fn problems(faults: Vec<Fault>) -> Vec<Problem> {
+    faults.into_iter().map(|fault| fault.problem).collect()
 }
 
 /// A set as it comes out of its source.
@@ -289,7 +297,8 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn of(mut source: Box<dyn Source>) -> Self {
+    fn of(sets: Sets) -> Self {
+        let mut source = sets.train;
         let facts = source.facts().clone();
         let mut batch = HostBatch::default();
         source.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();

@@ -148,7 +148,7 @@ impl Screen {
 
     fn snapshot(&mut self, job: &v1::Job) {
         let data = job.spec.as_ref().and_then(|spec| spec.data.as_ref());
-        self.has_validation = data.is_some_and(|data| data.validation.is_some());
+        self.has_validation = data.is_some_and(|data| data.validation.is_some() || data.split.is_some());
         if job.waiting_reason != self.waiting {
             self.waiting.clone_from(&job.waiting_reason);
             if !self.is_silent && !self.waiting.is_empty() {

@@ -3,12 +3,12 @@
 mod file;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::resident::Resident;
-use super::{DataFile, Dtype, Facts, Field, Format, Problem, Range, Source, WHOLE_BELOW_BYTES};
-use crate::gate::Wanted;
+use super::resident::Arrays;
+use super::{Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, Problem, Range, Reading, WHOLE_BELOW_BYTES};
 use crate::shortage::Unjudged;
 pub use file::{IdxError, IdxFile};
 
@@ -35,63 +35,49 @@ impl<P> Format<P> for Files<P> {
         vec![(IMAGES, &self.images), (LABELS, &self.labels)]
     }
 
-    fn locate<Q>(&self, find: &mut dyn FnMut(&'static str, &P) -> Option<Q>) -> Option<Files<Q>> {
-        let (images, labels) = (find(IMAGES, &self.images), find(LABELS, &self.labels));
+    fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
+        let (images, labels) = (find.one(IMAGES, &self.images), find.one(LABELS, &self.labels));
         Some(Files { images: images?, labels: labels? })
     }
 
-    fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
+    fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
         let (images, labels) = pair(files);
-        let image_check = open(images, IMAGES).and_then(|mut file| {
-            if is_small(&file) {
-                file.each_block(|_| wanted.check()).map_err(|error| problem(images.path(), IMAGES, &error))?;
-            }
-            Ok(Shape::of(&file))
-        });
-        let label_check = open(labels, LABELS).and_then(|mut file| {
-            let mut found = None;
-            if is_small(&file) {
-                let mut place = 0;
-                let note = |block: &[u8]| {
-                    for &label in block {
-                        found = Some(Range::with(found, label.into(), place));
-                        place += 1;
-                    }
-                    wanted.check()
-                };
-                file.each_block(note).map_err(|error| problem(labels.path(), LABELS, &error))?;
-            }
-            Ok((Shape::of(&file), found))
-        });
-        let (shape, (label_shape, range)) = both(image_check, label_check)?;
-        agree(images.path(), labels.path(), &shape, &label_shape, range)
-    }
-
-    fn open(&self, files: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>> {
-        let (images, labels) = pair(files);
-        let read = |data: &DataFile, field| {
-            let file = open(data, field)?;
-            let shape = Shape::of(&file);
-            file.read().map(|values| (shape, values)).map_err(|error| problem(data.path(), field, &error))
-        };
-        let ((shape, pixels), (label_shape, label_values)) = both(read(images, IMAGES), read(labels, LABELS))?;
-        let range = Range::of(label_values.iter().map(|&label| label.into()), 1);
-        let facts = agree(images.path(), labels.path(), &shape, &label_shape, range)?;
-        let targets = label_values.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect();
-        Ok(Box::new(Resident::new(facts, vec![pixels], targets)))
+        let (image_values, label_values) = both(values(images, IMAGES, reading), values(labels, LABELS, reading))?;
+        let range = label_values.bytes.as_ref();
+        let range = range.and_then(|labels| Range::of(labels.iter().map(|&label| label.into()), 1));
+        let facts = agree(images.path(), labels.path(), &image_values, &label_values, range)?;
+        let targets = label_values.bytes.as_ref();
+        let targets = targets.map(|labels| labels.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect());
+        let inputs = image_values.bytes.filter(|_| reading.depth == Depth::Train).map(|pixels| vec![Arc::new(pixels)]);
+        Ok(Box::new(Arrays { facts, inputs, targets: targets.map(Arc::new) }))
     }
 }
 
-/// The words of a header and of the file system on a file.
-struct Shape {
+/// A file as far as it was read.
+struct Values {
     dimensions: Vec<u32>,
     on_disk: u64,
+    /// Its values; None of a large file that is judged, and of images that are.
+    bytes: Option<Vec<u8>>,
 }
 
-impl Shape {
-    fn of(file: &IdxFile) -> Self {
-        Self { dimensions: file.dimensions.clone(), on_disk: file.on_disk }
+/// Reads a file. Images that are judged are read, and not kept.
+fn values(data: &DataFile, field: &'static str, reading: &Reading<'_>) -> Result<Values, Problem> {
+    let mut file = open(data, field)?;
+    let (dimensions, on_disk) = (file.dimensions.clone(), file.on_disk);
+    let is_judged = reading.depth == Depth::Judge;
+    if is_judged && !is_small(&file) {
+        return Ok(Values { dimensions, on_disk, bytes: None });
     }
+    let mut bytes = (!is_judged || field == LABELS).then(Vec::new);
+    let keep = |block: &[u8]| {
+        if let Some(bytes) = &mut bytes {
+            bytes.extend_from_slice(block);
+        }
+        reading.wanted.check()
+    };
+    file.each_block(keep).map_err(|error| problem(data.path(), field, &error))?;
+    Ok(Values { dimensions, on_disk, bytes })
 }
 
 /// The two files in the order of [`Format::files`].
@@ -134,8 +120,8 @@ fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<
 fn agree(
     images: &Path,
     labels: &Path,
-    shape: &Shape,
-    label_shape: &Shape,
+    shape: &Values,
+    label_shape: &Values,
     range: Option<Range>,
 ) -> Result<Facts, Vec<Problem>> {
     let (&[count, height, width], &[label_count]) = (&shape.dimensions[..], &label_shape.dimensions[..]) else {
@@ -175,12 +161,15 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use super::super::HostBatch;
+    use super::super::{Fault, Files as Kinds, HostBatch, OpenFiles, Selection};
     use super::*;
+    use crate::gate::Wanted;
 
-    const SET: Files<PathBuf> = Files { images: PathBuf::new(), labels: PathBuf::new() };
+    fn set() -> Selection {
+        Selection::of(Kinds::Idx(Files { images: PathBuf::new(), labels: PathBuf::new() }))
+    }
 
-    fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, [DataFile; 2]) {
+    fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, OpenFiles) {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().canonicalize().unwrap();
         let (image_path, label_path) = (place.join("images"), place.join("labels"));
@@ -194,26 +183,27 @@ mod tests {
         label_file.extend_from_slice(labels);
         fs::write(&image_path, images).unwrap();
         fs::write(&label_path, label_file).unwrap();
-        (folder, [image_path, label_path].map(|path| DataFile::open(&path).unwrap()))
+        (folder, OpenFiles::of([image_path, label_path].map(|path| DataFile::open(&path).unwrap())))
     }
 
-    fn judge(files: &[DataFile]) -> Result<Facts, Vec<Problem>> {
+    fn judge(files: &OpenFiles) -> Result<Facts, Vec<Problem>> {
         let (_caller, wanted) = Wanted::by_caller();
-        SET.inspect(files, &wanted)
+        let problems = |faults: Vec<Fault>| faults.into_iter().map(|fault| fault.problem).collect();
+        set().judge(files, &wanted).map(|judged| judged.train).map_err(problems)
     }
 
     #[test]
     fn a_set_is_judged_as_it_is_loaded_and_gives_the_examples_of_any_places() {
         let (_folder, files) = pair(3, &[1, 9, 9]);
         let (caller, wanted) = Wanted::by_caller();
-        let facts = SET.inspect(&files, &wanted).unwrap();
+        let facts = set().judge(&files, &wanted).unwrap().train;
         assert_eq!(facts.sizes, [28, 11]);
         drop(caller);
-        let ended = SET.inspect(&files, &wanted).unwrap_err();
-        assert!(ended.len() == 2 && ended.iter().all(|one| one.what.contains("nobody waits")), "{ended:?}");
+        let ended = set().judge(&files, &wanted).unwrap_err();
+        assert!(ended.len() == 2 && ended.iter().all(|one| one.problem.what.contains("nobody waits")), "{ended:?}");
         assert_eq!((facts.examples, facts.inputs[0].shape.as_slice()), (3, &[1, 2, 2][..]));
         assert_eq!(facts.target.range, Some(Range { lowest: 1, highest: 9, highest_at: 1 }));
-        let mut set = SET.open(&files).ok().unwrap();
+        let mut set = set().open(&files, None).ok().unwrap().train;
         assert_eq!(set.facts(), &facts);
         let mut batch = HostBatch::default();
         set.fill(&[2, 0], &mut batch).unwrap();
@@ -237,8 +227,9 @@ mod tests {
 
     #[test]
     fn both_files_are_judged_at_once() {
-        let (_folder, [images, labels]) = pair(1, &[1]);
-        let problems = judge(&[labels, images]).unwrap_err();
+        let (_folder, mut files) = pair(1, &[1]);
+        files.train.reverse();
+        let problems = judge(&files).unwrap_err();
         assert_eq!(problems.iter().map(|problem| problem.file).collect::<Vec<_>>(), [IMAGES, LABELS]);
     }
 }

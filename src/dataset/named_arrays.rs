@@ -4,12 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::resident::Resident;
-use super::{DataFile, Dtype, Facts, Field, Format, Problem, Range, Source, WHOLE_BELOW_BYTES};
-use crate::gate::Wanted;
+use super::resident::Arrays;
+use super::{Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, Problem, Range, Reading, WHOLE_BELOW_BYTES};
 use crate::shortage::Unjudged;
 use crate::tensor_file::{self, Positioned, ReaderAt, Tensor, safetensors};
 
@@ -37,28 +37,26 @@ impl<P> Format<P> for Files<P> {
         vec![(PATH, &self.path)]
     }
 
-    fn locate<Q>(&self, find: &mut dyn FnMut(&'static str, &P) -> Option<Q>) -> Option<Files<Q>> {
-        Some(Files { path: find(PATH, &self.path)?, inputs: self.inputs.clone(), target: self.target.clone() })
+    fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
+        let path = find.one(PATH, &self.path)?;
+        Some(Files { path, inputs: self.inputs.clone(), target: self.target.clone() })
     }
 
-    fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
-        let mut set = Arrays::open(self, files)?;
-        if set.facts.sizes.iter().all(|size| *size < WHOLE_BELOW_BYTES) {
-            set.read(false, || wanted.check())?;
+    fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
+        let mut set = Named::open(self, files)?;
+        let is_small = set.facts.sizes.iter().all(|size| *size < WHOLE_BELOW_BYTES);
+        if reading.depth == Depth::Judge && !is_small {
+            return Ok(Box::new(Arrays { facts: set.facts, inputs: None, targets: None }));
         }
-        Ok(set.facts)
-    }
-
-    fn open(&self, files: &[DataFile]) -> Result<Box<dyn Source>, Vec<Problem>> {
-        let mut set = Arrays::open(self, files)?;
-        let mut columns = set.read(true, || Ok(()))?;
-        let targets = columns.pop().unwrap_or_default();
-        Ok(Box::new(Resident::new(set.facts, columns, targets)))
+        let mut columns = set.read(reading)?.into_iter().map(Arc::new).collect::<Vec<_>>();
+        let targets = columns.pop();
+        let inputs = (reading.depth == Depth::Train).then_some(columns);
+        Ok(Box::new(Arrays { facts: set.facts, inputs, targets }))
     }
 }
 
 /// A file whose header is right, up to its first value.
-struct Arrays<'a> {
+struct Named<'a> {
     path: &'a Path,
     file: File,
     /// All arrays of the file, in its order.
@@ -66,7 +64,7 @@ struct Arrays<'a> {
     facts: Facts,
 }
 
-impl<'a> Arrays<'a> {
+impl<'a> Named<'a> {
     fn open<P>(wanted: &Files<P>, files: &'a [DataFile]) -> Result<Self, Vec<Problem>> {
         let [file] = files else { unreachable!("a set of named arrays has one file") };
         let path = file.path();
@@ -83,12 +81,13 @@ impl<'a> Arrays<'a> {
     }
 
     /// Reads all values: each of the set's fields gets its range, and its floats are finite. The
-    /// columns of the inputs and the target, where they are kept. Ends where `go_on` fails.
-    fn read(&mut self, keep: bool, go_on: impl Fn() -> io::Result<()>) -> Result<Vec<Vec<u8>>, Vec<Problem>> {
+    /// columns of the inputs and the target. Inputs that are judged are read, and not kept.
+    fn read(&mut self, reading: &Reading<'_>) -> Result<Vec<Vec<u8>>, Vec<Problem>> {
         let Self { path, file, tensors, facts } = self;
         let source = Positioned(file);
         let mut fields: Vec<&mut Field> = facts.inputs.iter_mut().chain([&mut facts.target]).collect();
-        let mut columns = vec![Vec::new(); if keep { fields.len() } else { 0 }];
+        let mut columns = vec![Vec::new(); fields.len()];
+        let first_kept = if reading.depth == Depth::Judge { fields.len() - 1 } else { 0 };
         let mut block = vec![0; BLOCK];
         for tensor in tensors {
             // A text is input and target of a network that tells the tokens that follow.
@@ -98,13 +97,13 @@ impl<'a> Arrays<'a> {
             while !at.is_empty() {
                 let part = &mut block[..(at.end - at.start).min(BLOCK as u64) as usize];
                 let cannot = |error: io::Error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
-                go_on().and_then(|()| source.read_exact_at(part, at.start)).map_err(cannot)?;
+                reading.wanted.check().and_then(|()| source.read_exact_at(part, at.start)).map_err(cannot)?;
                 at.start += part.len() as u64;
                 let first = begin;
                 for (column, field) in &mut taking {
                     begin = look(field, part, first).map_err(|what| vec![wrong_with(path, what)])?;
-                    if let Some(column) = columns.get_mut(*column) {
-                        column.extend_from_slice(part);
+                    if *column >= first_kept {
+                        columns[*column].extend_from_slice(part);
                     }
                 }
             }
@@ -219,14 +218,18 @@ mod tests {
     use ::safetensors::Dtype as Stored;
     use ::safetensors::tensor::TensorView;
 
-    use super::super::HostBatch;
-    use super::*;
+    use std::path::PathBuf;
 
-    fn wanted(inputs: &[&str]) -> Files<()> {
-        Files { path: (), inputs: inputs.iter().map(|&name| name.into()).collect(), target: "y".into() }
+    use super::super::{Fault, Files as Kinds, HostBatch, OpenFiles, Selection};
+    use super::*;
+    use crate::gate::Wanted;
+
+    fn wanted(inputs: &[&str]) -> Selection {
+        let inputs = inputs.iter().map(|&name| name.into()).collect();
+        Selection::of(Kinds::Safetensors(Files { path: PathBuf::new(), inputs, target: "y".into() }))
     }
 
-    fn written(arrays: &[(&str, Stored, &[usize], Vec<u8>)]) -> (tempfile::TempDir, [DataFile; 1]) {
+    fn written(arrays: &[(&str, Stored, &[usize], Vec<u8>)]) -> (tempfile::TempDir, OpenFiles) {
         let views: BTreeMap<_, _> = arrays
             .iter()
             .map(|(name, dtype, shape, bytes)| (*name, TensorView::new(*dtype, shape.to_vec(), bytes).unwrap()))
@@ -235,12 +238,13 @@ mod tests {
         let path = folder.path().canonicalize().unwrap().join("set.safetensors");
         fs::write(&path, ::safetensors::serialize(views, None).unwrap()).unwrap();
         let file = DataFile::open(&path).unwrap();
-        (folder, [file])
+        (folder, OpenFiles::of([file]))
     }
 
-    fn judge(inputs: &[&str], files: &[DataFile]) -> Result<Facts, Vec<Problem>> {
+    fn judge(inputs: &[&str], files: &OpenFiles) -> Result<Facts, Vec<Problem>> {
         let (_caller, caller_waits) = Wanted::by_caller();
-        wanted(inputs).inspect(files, &caller_waits)
+        let problems = |faults: Vec<Fault>| faults.into_iter().map(|fault| fault.problem).collect();
+        wanted(inputs).judge(files, &caller_waits).map(|judged| judged.train).map_err(problems)
     }
 
     fn floats(values: &[f32]) -> Vec<u8> {
@@ -269,7 +273,7 @@ mod tests {
         let shares = judge(&[], &shares).unwrap();
         assert_eq!(shares.inputs[0].range, Some(Range { lowest: -1, highest: 8, highest_at: 1 }));
         assert_eq!(shares.target.range, Some(Range { lowest: 0, highest: 1, highest_at: 1 }));
-        let mut set = wanted(&["x", "a"]).open(&files).ok().unwrap();
+        let mut set = wanted(&["x", "a"]).open(&files, None).ok().unwrap().train;
         assert_eq!(names(set.facts()), ["x", "a"]);
         let mut batch = HostBatch::default();
         set.fill(&[2, 1], &mut batch).unwrap();
@@ -286,7 +290,7 @@ mod tests {
         let facts = judge(&["y", "x"], &files).unwrap();
         let range = Some(Range { lowest: 0, highest: 9, highest_at: 1 });
         assert_eq!((facts.inputs[0].range, facts.target.range), (range, range));
-        let mut set = wanted(&["y", "x"]).open(&files).ok().unwrap();
+        let mut set = wanted(&["y", "x"]).open(&files, None).ok().unwrap().train;
         let mut batch = HostBatch::default();
         set.fill(&[1], &mut batch).unwrap();
         assert_eq!(batch.inputs, [whole(&[2, 3, 9]), floats(&[1.5])]);

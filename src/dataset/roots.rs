@@ -14,6 +14,9 @@ use super::DataFile;
 use crate::beneath::{Around, Astray, Folder, Led, NotAFile, lead, normal};
 use crate::shortage::Unjudged;
 
+/// Files that a pattern may stand for: each is open while a job runs.
+const MOST_FILES: usize = 1024;
+
 /// The folders that data files may lie in, in the order in which relative paths are looked up.
 #[derive(Debug, Clone, Default)]
 pub struct DataRoots {
@@ -53,6 +56,28 @@ pub enum PathProblem {
         /// The roots.
         roots: String,
     },
+    /// A pattern that no file matches.
+    #[error("{path:?} matches no file; looked in {looked}")]
+    NoMatch {
+        /// The pattern of the request.
+        path: String,
+        /// The roots.
+        looked: String,
+    },
+    /// A pattern that cannot be one.
+    #[error("{path:?} is no pattern: {what}")]
+    NoPattern {
+        /// The pattern of the request.
+        path: String,
+        /// The mistake.
+        what: String,
+    },
+    /// A pattern that matches more files than a set may have.
+    #[error("{path:?} matches more than {MOST_FILES} files; put them together into fewer")]
+    TooMany {
+        /// The pattern of the request.
+        path: String,
+    },
     /// Not a regular file.
     #[error("{path:?} is {found}, and a file is needed")]
     NotAFile {
@@ -76,7 +101,13 @@ impl PathProblem {
     pub fn unjudged(&self) -> Option<Unjudged> {
         match self {
             Self::Unreadable { cause, .. } => Unjudged::of(cause),
-            Self::NoRoots { .. } | Self::Missing { .. } | Self::Outside { .. } | Self::NotAFile { .. } => None,
+            Self::NoRoots { .. }
+            | Self::Missing { .. }
+            | Self::Outside { .. }
+            | Self::NoMatch { .. }
+            | Self::NoPattern { .. }
+            | Self::TooMany { .. }
+            | Self::NotAFile { .. } => None,
         }
     }
 }
@@ -102,6 +133,47 @@ impl DataRoots {
                 None => Err(PathProblem::Unreadable { path: path.into(), cause }),
             },
         })
+    }
+
+    /// Opens the files that a request names by a pattern, in the order of their names: `*`, `?` and
+    /// `[...]` stand for characters of a name, not for `/`, and not for a dot at its beginning. A
+    /// file whose name is the pattern itself is taken alone.
+    pub fn open_all(&self, pattern: &str) -> Result<Vec<DataFile>, PathProblem> {
+        match self.open(pattern) {
+            Err(PathProblem::Missing { .. }) if pattern.contains(['*', '?', '[']) => {}
+            found => return found.map(|file| vec![file]),
+        }
+        let (folders, name) = pattern.rsplit_once('/').map_or((None, pattern), |(rest, name)| (Some(rest), name));
+        if let Some(rest) = folders.filter(|rest| rest.contains(['*', '?', '['])) {
+            let what = format!("{rest:?} stands for a folder, and only the last part may be a pattern");
+            return Err(PathProblem::NoPattern { path: pattern.into(), what });
+        }
+        let matcher = glob::Pattern::new(name)
+            .map_err(|error| PathProblem::NoPattern { path: pattern.into(), what: error.msg.into() })?;
+        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+        let folder = match folders {
+            Some("") => "/",
+            Some(rest) => rest,
+            None => ".",
+        };
+        for candidate in self.candidates(folder) {
+            let (place, entries) = match self.open_folder(&candidate.to_string_lossy()) {
+                Err(PathProblem::Missing { .. }) => continue,
+                found => found.and_then(|(place, folder)| {
+                    let unreadable = |cause| PathProblem::Unreadable { path: pattern.into(), cause };
+                    Ok((place, folder.entries().map_err(unreadable)?))
+                })?,
+            };
+            let names = entries.into_iter().map(|entry| entry.name);
+            let mut names: Vec<_> = names.filter(|name| matcher.matches_with(name, options)).collect();
+            names.sort_unstable();
+            match names.len() {
+                0 => {}
+                count if count > MOST_FILES => return Err(PathProblem::TooMany { path: pattern.into() }),
+                _ => return names.into_iter().map(|name| self.open(&place.join(name).to_string_lossy())).collect(),
+            }
+        }
+        Err(PathProblem::NoMatch { path: pattern.into(), looked: self.describe() })
     }
 
     /// Opens the folder that a request names, and tells its canonical path.

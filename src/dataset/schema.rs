@@ -64,6 +64,13 @@ pub struct Problem {
     pub unjudged: Option<Unjudged>,
 }
 
+impl Problem {
+    /// A problem of a field of the spec, not of a file.
+    pub(super) fn of_field(field: &'static str, what: String) -> Self {
+        Self { file: field, what, unjudged: None }
+    }
+}
+
 impl Facts {
     /// The values of all targets.
     pub fn targets(&self) -> u64 {
@@ -80,6 +87,18 @@ impl Field {
     /// Bytes of one example.
     pub fn bytes(&self) -> u64 {
         self.values().saturating_mul(self.dtype.bytes())
+    }
+}
+
+impl Field {
+    /// The numbers by which an input is normalized: one for each channel of images, or each number
+    /// of a row. None for an input that is neither.
+    pub fn normalized(&self) -> Option<u64> {
+        match (self.dtype, &self.shape[..]) {
+            (Dtype::Pixel | Dtype::F32, &[channels, _, _]) => Some(channels),
+            (Dtype::F32, &[numbers]) => Some(numbers),
+            _ => None,
+        }
     }
 }
 

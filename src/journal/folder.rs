@@ -169,6 +169,11 @@ impl JobFolder {
         self.path.join("artifacts")
     }
 
+    /// How values become inputs and targets, as the training set taught it.
+    pub fn preprocessing(&self) -> PathBuf {
+        self.artifacts().join("preprocessing.json")
+    }
+
     /// Kernels that were compiled for the job's GPU; there where that was needed.
     pub fn kernels(&self) -> PathBuf {
         self.path.join("kernels")

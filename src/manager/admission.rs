@@ -10,14 +10,14 @@ use super::known_data::KnownData;
 use super::staging::Copies;
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, model_files, weights};
-use crate::dataset::{DataRoots, Facts, Files, Format};
+use crate::dataset::{DataFile, DataRoots, Facts, Fault, Files, Format, Lookup, OpenFiles, Problem, Selection, Use};
 use crate::fault;
 use crate::gate::Wanted;
 use crate::gpu::GpuSlot;
 use crate::job::length::{Length, Place, Plan};
 use crate::job::outline::Outline;
 use crate::job::probe::ProbeReport;
-use crate::job::spec::data::Named;
+use crate::job::spec::data::{Data, Named};
 use crate::job::spec::model::Set;
 use crate::job::spec::{self, DataFacts, Demands, Device, Fitted, HostMemory, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
@@ -26,6 +26,10 @@ use crate::mirror;
 use crate::model_judge::OperatorList;
 use crate::proto::v1;
 use crate::shortage::Unjudged;
+
+/// The fields of the sets.
+const TRAIN: &str = "data.train";
+const VALIDATION: &str = "data.validation";
 
 /// How requests are judged. Files below 64 MB are read and unpacked, which takes seconds at most
 /// where they answer.
@@ -134,13 +138,11 @@ fn judge(
     let Machine { probe, gpu_block, slots, operators } = machine;
     let absent = (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason.as_str());
     let no_gpu = gpu_block.as_deref().or(absent);
-    let (roots, cpu_slots) = (&settings.data_roots, settings.cpu_slots);
-    let (mut train, mut validation) = (None, None);
-    if let Some(data) = &data {
-        let mut judge = |field, named| judge_set(field, named, roots, known, wanted, &mut wrong);
-        train = judge("data.train", &data.train);
-        validation = data.validation.as_ref().and_then(|named| judge("data.validation", named));
-    }
+    let cpu_slots = settings.cpu_slots;
+    let (train, validation) = match &data {
+        Some(data) => judge_sets(data, &settings.data_roots, known, wanted, &mut wrong),
+        None => (None, None),
+    };
     let model = match (&mut demands.model, operators) {
         (Some(model), Some(operators)) => model_files::judge(model, settings, operators, wanted, &mut wrong),
         _ => Vec::new(),
@@ -176,6 +178,7 @@ fn judge(
     }
     let (Some(spec), Some(train), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
     let (validation, validation_facts) = validation.map(|set| (set.files, set.facts)).unzip();
+    let validation = validation.filter(|_| spec.data.validation.is_some());
     let facts = DataFacts { train: train.facts, validation: validation_facts };
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
     let mirror = copy.map(|path| path.display().to_string());
@@ -246,36 +249,61 @@ impl Judged {
     }
 }
 
-/// Opens the files of a set and judges them; None where there are mistakes.
-fn judge_set(
-    field: &str,
-    named: &Named,
+/// Opens the files of all sets and judges them; None for a set with mistakes.
+fn judge_sets(
+    data: &Data,
     roots: &DataRoots,
     known: &KnownData,
     wanted: &Wanted,
     wrong: &mut Violations,
-) -> Option<Judged> {
-    let path = format!("{field}.{}", named.format());
-    let mut opened = Vec::new();
-    let files = named.locate(&mut |field, name| match roots.open(name) {
-        Ok(file) => {
-            let place = file.path().to_owned();
-            opened.push(file);
-            Some(place)
+) -> (Option<Judged>, Option<Judged>) {
+    let mut locate = |field: &str, named: &Named| {
+        let mut lookup = Lookup::new(roots);
+        let files = named.locate(&mut lookup);
+        for (file, problem) in lookup.problems {
+            wrong.add_found(format!("{field}.{}.{file}", named.format()), problem.to_string(), problem.unjudged());
         }
-        Err(problem) => {
-            wrong.add_found(format!("{path}.{field}"), problem.to_string(), problem.unjudged());
-            None
-        }
-    })?;
-    match known.inspect(&files, &opened, wanted) {
-        Ok(facts) => Some(Judged { path, files, facts }),
-        Err(problems) => {
-            for problem in problems {
-                wrong.add_found(format!("{path}.{}", problem.file), problem.what, problem.unjudged);
+        Some((files?, lookup.opened))
+    };
+    let train = locate(TRAIN, &data.train);
+    let validation = data.validation.as_ref().map(|named| locate(VALIDATION, named));
+    let mut judge = |fields: [&str; 2], train: (Files, Vec<DataFile>), validation: Option<(Files, Vec<DataFile>)>| {
+        let (validation, judged_by) = validation.unzip();
+        let selection = data.selection(train.0, validation);
+        let opened = OpenFiles { train: train.1, validation: judged_by.unwrap_or_default() };
+        let judged = known.judge(&selection, &opened, wanted);
+        let Selection { train, validation, .. } = selection;
+        let held_out = fields[usize::from(validation.is_some())];
+        let path = |field: &str, files: &Files| format!("{field}.{}", files.format());
+        match judged {
+            Ok(judged) => {
+                let held_out = (
+                    path(held_out, validation.as_ref().unwrap_or(&train)),
+                    validation.unwrap_or_else(|| train.clone()),
+                );
+                let validation = judged.validation.map(|facts| Judged { path: held_out.0, files: held_out.1, facts });
+                (Some(Judged { path: path(fields[0], &train), files: train, facts: judged.train }), validation)
             }
-            None
+            Err(faults) => {
+                for Fault { set, problem: Problem { file, what, unjudged } } in faults {
+                    let field = match (set, &validation) {
+                        (None, _) => format!("data.{file}"),
+                        (Some(Use::Validation), Some(files)) => format!("{}.{file}", path(held_out, files)),
+                        (Some(_), _) => format!("{}.{file}", path(fields[0], &train)),
+                    };
+                    wrong.add_found(field, what, unjudged);
+                }
+                (None, None)
+            }
         }
+    };
+    match (train, validation) {
+        (Some(train), None) => judge([TRAIN; 2], train, None),
+        (Some(train), Some(Some(validation))) => judge([TRAIN, VALIDATION], train, Some(validation)),
+        // What is known of one set is told although the other is not there.
+        (Some(train), Some(None)) => (judge([TRAIN; 2], train, None).0, None),
+        (None, Some(Some(validation))) => (None, judge([VALIDATION; 2], validation, None).0),
+        (None, None | Some(None)) => (None, None),
     }
 }
 

@@ -189,7 +189,7 @@ mod tests {
                 seed: u64::MAX,
                 labels: [("team".to_owned(), "vision".to_owned())].into(),
                 data: Data {
-                    normalize: Some(Normalize { mean: vec![0.1, 0.1 + 0.2], std: vec![1e-300] }),
+                    normalize: Some(Normalize::By { mean: vec![0.1, 0.1 + 0.2], std: vec![1e-300] }),
                     ..example().data
                 },
                 ..example()

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::dataset::{DataFile, Facts, Files, Format, Problem};
+use crate::dataset::{DataFile, Fault, Judged, OpenFiles, Selection};
 use crate::gate::Wanted;
 
 /// Sets that are remembered.
@@ -30,12 +30,12 @@ impl Default for KnownData {
     }
 }
 
-/// A set with the stamps of its files, and what it holds.
+/// A selection with the stamps of its files, and the verdict.
 #[derive(Debug)]
 struct Known {
-    files: Files,
+    selection: Selection,
     stamps: Vec<Stamp>,
-    facts: Facts,
+    judged: Judged,
 }
 
 /// Facts that change when a file changes.
@@ -65,28 +65,33 @@ impl Stamp {
 }
 
 impl KnownData {
-    /// The facts of the files. Blocks: it may have to read them.
-    pub(super) fn inspect(&self, files: &Files, opened: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
+    /// The facts of the sets. Blocks: it may have to read them.
+    pub(super) fn judge(
+        &self,
+        selection: &Selection,
+        files: &OpenFiles,
+        wanted: &Wanted,
+    ) -> Result<Judged, Vec<Fault>> {
         let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
-        let stamps = || opened.iter().map(stamp).collect::<Option<Vec<_>>>();
+        let stamps = || files.train.iter().chain(&files.validation).map(stamp).collect::<Option<Vec<_>>>();
         let before = stamps();
         let sets = || self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |known: &Known, stamps: &[Stamp]| known.files == *files && known.stamps == stamps;
+        let is_same = |known: &Known, stamps: &[Stamp]| known.selection == *selection && known.stamps == stamps;
         if let Some(before) = &before
             && let Some(known) = sets().iter().find(|known| is_same(known, before))
         {
-            return Ok(known.facts.clone());
+            return Ok(known.judged.clone());
         }
-        let facts = files.inspect(opened, wanted)?;
+        let judged = selection.judge(files, wanted)?;
         if let Some(stamps) = before.filter(|before| stamps().as_ref() == Some(before)) {
             let mut sets = sets();
             sets.retain(|known| !is_same(known, &stamps));
             if sets.len() == MOST_SETS {
                 sets.pop_front();
             }
-            sets.push_back(Known { files: files.clone(), stamps, facts: facts.clone() });
+            sets.push_back(Known { selection: selection.clone(), stamps, judged: judged.clone() });
         }
-        Ok(facts)
+        Ok(judged)
     }
 }
 
@@ -95,16 +100,18 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::dataset::{Files, idx};
 
     #[test]
     fn files_are_read_once_until_they_change_and_those_that_changed_just_now_are_not_trusted() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
         let inspect = |known: &KnownData| {
-            let files = Files::Idx(crate::dataset::idx::Files { images: path("images"), labels: path("labels") });
-            let opened: Vec<_> = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
+            let train = Files::Idx(idx::Files { images: path("images"), labels: path("labels") });
+            let train_opened = train.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
+            let (selection, files) = (Selection::of(train), OpenFiles { train: train_opened, validation: Vec::new() });
             let (_caller, wanted) = Wanted::by_caller();
-            known.inspect(&files, &opened, &wanted).unwrap().examples
+            known.judge(&selection, &files, &wanted).unwrap().train.examples
         };
         let write = |count: u8| {
             let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 1, 0, 0, 0, 1];
@@ -122,7 +129,7 @@ mod tests {
         let known = KnownData { settled_after: Duration::ZERO, ..KnownData::default() };
         assert_eq!(inspect(&known), 2);
         // The facts come from memory.
-        known.sets.lock().unwrap()[0].facts.examples = 99;
+        known.sets.lock().unwrap()[0].judged.train.examples = 99;
         assert_eq!(inspect(&known), 99);
         write(3);
         assert_eq!(inspect(&known), 3);

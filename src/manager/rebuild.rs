@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::job_json::{JobFile, JobFileError, generation_told};
-use crate::dataset::{DataRoots, Files, Format};
+use crate::dataset::{DataRoots, Files, Format, Lookup};
 use crate::job::end::{self, Exit};
 use crate::job::spec::data::Named;
 use crate::job::state::Outcome;
@@ -251,16 +251,10 @@ fn read_journal(folder: &JobFolder) -> (ProgressFold, Option<(SystemTime, System
 fn find_inputs(spec: &Spec, roots: &DataRoots) -> Result<Inputs, String> {
     let data = &spec.data;
     let files = |named: &Named| -> Result<Files, String> {
-        let mut missing = None;
-        let found = named.locate(&mut |_, path| match roots.open(path) {
-            Ok(file) => Some(file.path().to_owned()),
-            Err(error) => {
-                missing.get_or_insert(error);
-                None
-            }
-        });
+        let mut lookup = Lookup::new(roots);
+        let found = named.locate(&mut lookup);
         found.ok_or_else(|| {
-            let error = missing.map_or_else(String::new, |error| error.to_string());
+            let error = lookup.problems.first().map_or_else(String::new, |(_, error)| error.to_string());
             format!("no order is left, and its data is not found: {error} (--data-root names more)")
         })
     };

@@ -353,7 +353,7 @@ mod tests {
     fn lists_are_counted_packed_or_not_also_where_their_message_comes_in_parts() {
         let request = |also_on: usize, never_on: usize| {
             let retry = v1::Retry { also_on: vec![4; also_on], never_on: vec![1000; never_on], ..v1::Retry::default() };
-            let normalize = v1::Normalize { mean: vec![0.1; also_on], std: Vec::new() };
+            let normalize = v1::Normalize { mean: vec![0.1; also_on], std: Vec::new(), measure: false };
             let data = v1::Data { normalize: Some(normalize), ..v1::Data::default() };
             let spec = v1::JobSpec { retry: Some(retry), data: Some(data), ..v1::JobSpec::default() };
             v1::ValidateJobRequest { spec: Some(spec), dry_run: false }.encode_to_vec()
@@ -403,7 +403,7 @@ mod tests {
         let request = |excess: bool| {
             let many = |count: usize| if excess { count } else { 0 };
             let retry = v1::Retry { max_restarts: 7, also_on: vec![4; many(65)], ..v1::Retry::default() };
-            let normalize = v1::Normalize { mean: vec![0.1; many(65)], std: vec![0.5] };
+            let normalize = v1::Normalize { mean: vec![0.1; many(65)], std: vec![0.5], measure: false };
             let data = v1::Data { normalize: Some(normalize), ..v1::Data::default() };
             let labels = [("team".into(), "vision".into())].into();
             let output = v1::Output { mirror: "/m".repeat(many(5000)) };

@@ -2,11 +2,11 @@
 //! every part is built by its registry.
 
 use tch::Device;
-use torchd::dataset::{Facts, Format, Source};
+use torchd::dataset::{Facts, Fault, OpenFiles, Preparation, Sets, Source};
 use torchd::job::length::Place;
 use torchd::job::order::Order;
 use torchd::job::spec::{DataFacts, Fitted, Mode as Purpose, Network, Precision as WantedPrecision, Spec};
-use torchd::journal::{Context, JobFolder, TrainedOn};
+use torchd::journal::{Context, JobFolder, TrainedOn, write_whole};
 use torchd::proto::v1::JobEndReason;
 
 use crate::average::Average;
@@ -15,7 +15,7 @@ use crate::divergence::Skips;
 use crate::early_stopping::EarlyStopping;
 use crate::failure::{Failure, Result};
 use crate::feed::Feed;
-use crate::inputs::{OpenInputs, OpenSet, failure};
+use crate::inputs::failure;
 use crate::lr_range::LrRange;
 use crate::model::{Beginning, Mode};
 use crate::optimizer::Optimizer;
@@ -32,14 +32,15 @@ use crate::{loss, model, warm_start};
 pub(crate) fn assemble(
     mut spec: Spec,
     order: &Order,
-    inputs: OpenInputs,
+    inputs: Result<OpenFiles>,
     folder: &JobFolder,
     device: Device,
     loaded: Option<Loaded>,
 ) -> Result<Training> {
     let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
-    let train = inputs.train.and_then(read)?;
-    let validation = inputs.validation.map(|set| set.and_then(read)).transpose()?;
+    let known = loaded.as_ref().map(|_| kept_preparation(folder)).transpose()?.flatten();
+    let selection = spec.data.selection(order.inputs.train.clone(), order.inputs.validation.clone());
+    let Sets { train, validation, preparation } = selection.open(&inputs?, known).map_err(bad)?;
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let trained_on = TrainedOn::of(&order.inputs, &facts);
@@ -49,7 +50,7 @@ pub(crate) fn assemble(
     }
     let feed = |spec: &Spec, set: Box<dyn Source>| {
         let places = spec.model.places(set.facts()).map_err(bad_data)?;
-        Feed::new(set, spec.data.normalize.as_ref(), places, device)
+        Feed::new(set, spec.data.normalize.as_ref(), &preparation, places, device)
     };
     let mut train = feed(&spec, train)?;
     let first: Vec<u64> = (0..facts.train.examples.min(u64::from(spec.recipe.part(spec.batch_size)))).collect();
@@ -74,6 +75,7 @@ pub(crate) fn assemble(
     let mut training = Training {
         train,
         validation: validation.map(|set| feed(&spec, set)).transpose()?,
+        preparation: preparation.clone(),
         loss: loss::build(spec.loss.as_ref(), &output, target, device)?,
         answer,
         ignored: spec.loss.as_ref().and_then(|loss| loss.ignored_label()).filter(|label| has_label(&facts, *label)),
@@ -112,13 +114,33 @@ pub(crate) fn assemble(
     Ok(training)
 }
 
-/// Reads what training needs of a set.
-fn read(set: OpenSet) -> Result<Box<dyn Source>> {
-    set.files.open(&set.opened).map_err(|problems| {
-        let unjudged = problems.iter().find_map(|problem| problem.unjudged);
-        let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
-        failure(JobEndReason::BadData, words.join("; "), unjudged)
-    })
+/// The failure for files that are wrong.
+fn bad(faults: Vec<Fault>) -> Failure {
+    let unjudged = faults.iter().find_map(|fault| fault.problem.unjudged);
+    let words: Vec<_> = faults.into_iter().map(|fault| fault.problem.what).collect();
+    failure(JobEndReason::BadData, words.join("; "), unjudged)
+}
+
+/// The preparation that the first attempt learned; None where it learned nothing, and in jobs of
+/// earlier versions.
+fn kept_preparation(folder: &JobFolder) -> Result<Option<Preparation>> {
+    let cannot = Failure::storage("the preparation of the data cannot be read");
+    match std::fs::read(folder.preprocessing()) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(std::io::Error::from),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+    .map_err(cannot)
+}
+
+/// Keeps the preparation with the result, where there is one.
+pub(crate) fn keep_preparation(folder: &JobFolder, preparation: &Preparation) -> Result<()> {
+    if *preparation == Preparation::default() {
+        return Ok(());
+    }
+    let written = serde_json::to_vec_pretty(preparation).map_err(std::io::Error::from);
+    let written = written.and_then(|bytes| write_whole(&folder.preprocessing(), &bytes));
+    written.map_err(Failure::storage("the preparation of the data cannot be written"))
 }
 
 /// Whether that label is among the targets.

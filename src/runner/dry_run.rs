@@ -11,6 +11,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tch::Device;
+use torchd::dataset::Division;
 use torchd::job::dry_run::{Answer, DryRun};
 use torchd::job::outline::Outline;
 use torchd::job::spec::{DataFacts, Fitted, Spec};
@@ -21,7 +22,7 @@ use crate::assemble::assemble;
 use crate::checkpoint;
 use crate::confine::confine;
 use crate::failure::{Failure, Result};
-use crate::inputs::OpenInputs;
+use crate::inputs::open_inputs;
 use crate::metric::Finding;
 use crate::model::Mode;
 use crate::step::Stepped;
@@ -51,7 +52,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     limited.map_err(|error| internal(error.to_string()))?;
     let order = folder.read_order(1).map_err(Failure::storage("the order cannot be read"))?;
     let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
-    let inputs = OpenInputs::open(&order);
+    let inputs = open_inputs(&order);
     confine(folder, &order);
     tch::set_num_threads(1);
     tch::set_num_interop_threads(1);
@@ -83,7 +84,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     }
     let facts = DataFacts { train: training.train.facts().clone(), validation: None };
     let spec = Spec {
-        data: torchd::job::spec::Data { validation: None, ..training.spec.data.clone() },
+        data: torchd::job::spec::Data { validation: None, division: Division::default(), ..training.spec.data.clone() },
         ..training.spec.clone()
     };
     let Fitted { network, spec } = spec.fit(&facts).map_err(|wrong| internal(wrong.to_string()))?;

@@ -1,7 +1,7 @@
 //! Batches of examples: bytes from a source, in the order of an epoch, as tensors on the device.
 
 use tch::{Device, Kind, TchError, Tensor};
-use torchd::dataset::{Dtype, Facts, Field, HostBatch, Source};
+use torchd::dataset::{Dtype, Facts, Field, HostBatch, Moments, Preparation, Source};
 use torchd::job::spec::data::Normalize;
 use torchd::proto::v1::JobEndReason;
 
@@ -10,8 +10,8 @@ use crate::failure::{Failure, Result};
 /// A set of examples, and the way to a device.
 pub(crate) struct Feed {
     source: Box<dyn Source>,
-    /// How pixels become inputs.
-    normalize: Option<(Tensor, Tensor)>,
+    /// How values of each input become those of the network: mean and deviation.
+    normalize: Vec<Option<(Tensor, Tensor)>>,
     device: Device,
     /// The inputs in the network's order: that of an input of the set, or None for its target.
     places: Vec<Option<usize>>,
@@ -43,19 +43,33 @@ impl Feed {
     pub(crate) fn new(
         source: Box<dyn Source>,
         normalize: Option<&Normalize>,
+        preparation: &Preparation,
         places: Vec<Option<usize>>,
         device: Device,
     ) -> Result<Self> {
-        let normalize = normalize.map(|Normalize { mean, std }| -> std::result::Result<_, TchError> {
-            // One number a channel, spread over its pixels.
-            let spread = |values: &[f64], default: f64| {
+        let of = |field: &Field| -> Result<Option<(Tensor, Tensor)>> {
+            if field.normalized().is_none() {
+                return Ok(None);
+            }
+            let (mean, std) = match normalize {
+                None => return Ok(None),
+                Some(Normalize::By { mean, std }) => (mean, std),
+                Some(Normalize::Measured) => match preparation.moments.get(&field.name) {
+                    Some(Moments { mean, std }) => (mean, std),
+                    None => return Ok(None),
+                },
+            };
+            // One number a channel, spread over its pixels, or one for each of a row.
+            let shape: &[i64] = if field.shape.len() == 1 { &[-1] } else { &[-1, 1, 1] };
+            let spread = |values: &[f64], default: f64| -> std::result::Result<_, TchError> {
                 let values = if values.is_empty() { &[default][..] } else { values };
                 let values = Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?;
-                values.f_view([-1, 1, 1])?.f_to_device(device)
+                values.f_view(shape)?.f_to_device(device)
             };
-            Ok((spread(mean, 0.0)?, spread(std, 1.0)?))
-        });
-        Ok(Self { source, normalize: normalize.transpose()?, device, places, bytes: HostBatch::default() })
+            Ok(Some((spread(mean, 0.0)?, spread(std, 1.0)?)))
+        };
+        let normalize = source.facts().inputs.iter().map(of).collect::<Result<_>>()?;
+        Ok(Self { source, normalize, device, places, bytes: HostBatch::default() })
     }
 
     /// The facts of the set.
@@ -68,9 +82,15 @@ impl Feed {
         let bad = |problem: torchd::dataset::Problem| Failure::new(JobEndReason::BadData, problem.what);
         self.source.fill(places, &mut self.bytes).map_err(bad)?;
         let facts = self.source.facts();
-        let inputs = facts.inputs.iter().zip(&self.bytes.inputs);
-        let inputs =
-            inputs.map(|(field, bytes)| self.tensor(field, bytes, places.len())).collect::<Result<Vec<_>>>()?;
+        let inputs = facts.inputs.iter().zip(&self.bytes.inputs).zip(&self.normalize);
+        let inputs = inputs.map(|((field, bytes), normalize)| {
+            let values = self.tensor(field, bytes, places.len())?;
+            Ok(match normalize {
+                Some((mean, std)) => values.f_sub(mean)?.f_div(std)?,
+                None => values,
+            })
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
         let targets = self.tensor(&facts.target, &self.bytes.targets, places.len())?;
         let arranged = self.places.iter().map(|place| place.map_or(&targets, |place| &inputs[place]).shallow_clone());
         let inputs = arranged.collect();
@@ -88,17 +108,13 @@ impl Feed {
         if field.dtype != Dtype::Pixel {
             return Ok(values);
         }
-        let scaled = values.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
-        Ok(match &self.normalize {
-            Some((mean, std)) => scaled.f_sub(mean)?.f_div(std)?,
-            None => scaled,
-        })
+        Ok(values.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use torchd::dataset::{DataFile, Format, named_arrays};
+    use torchd::dataset::{DataFile, Files, OpenFiles, Selection, Sets, named_arrays};
 
     use super::*;
 
@@ -111,11 +127,19 @@ mod tests {
             ("y", Tensor::from_slice(&[7i64, 8, 9])),
         ];
         Tensor::write_safetensors(&tensors, &path).unwrap();
-        let files = named_arrays::Files { path: (), inputs: vec![], target: "y".into() };
-        let source = files.open(&[DataFile::open(&path).unwrap()]).ok().unwrap();
-        let mut feed = Feed::new(source, None, vec![Some(0)], Device::Cpu).unwrap();
+        let files = named_arrays::Files { path: path.clone(), inputs: vec![], target: "y".into() };
+        let selection = Selection { measure: true, ..Selection::of(Files::Safetensors(files)) };
+        let opened = OpenFiles::of([DataFile::open(&path).unwrap()]);
+        let Sets { train, preparation, .. } = selection.open(&opened, None).ok().unwrap();
+        let mut feed = Feed::new(train, None, &preparation, vec![Some(0)], Device::Cpu).unwrap();
         let batch = feed.batch(&[2, 0]).unwrap();
         assert_eq!(batch.inputs[0], Tensor::from_slice(&[5f32, 6.0, 1.0, 2.0]).view([2, 2]));
         assert_eq!((batch.targets, batch.size), (Tensor::from_slice(&[9i64, 7]), 2));
+        let (train, normalize) = (selection.open(&opened, None).ok().unwrap().train, Normalize::Measured);
+        let mut feed = Feed::new(train, Some(&normalize), &preparation, vec![Some(0)], Device::Cpu).unwrap();
+        let inputs = &feed.batch(&[0, 1, 2]).unwrap().inputs[0];
+        let deviation = (8.0f32 / 3.0).sqrt();
+        let expected = Tensor::from_slice(&[-2f32, -2.0, 0.0, 0.0, 2.0, 2.0]).view([3, 2]) / f64::from(deviation);
+        assert!(inputs.allclose(&expected, 1e-6, 1e-6, false), "{inputs}");
     }
 }

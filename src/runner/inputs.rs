@@ -3,38 +3,20 @@
 use std::path::Path;
 
 use torchd::beneath::NotAFile;
-use torchd::dataset::{DataFile, Files};
+use torchd::dataset::{DataFile, Files, OpenFiles};
 use torchd::job::order::Order;
 use torchd::proto::v1::JobEndReason;
 use torchd::shortage::Unjudged;
 
 use crate::failure::{Failure, Result};
 
-/// The files of a job. What is wrong with them is told when they are read.
-pub(crate) struct OpenInputs {
-    pub(crate) train: Result<OpenSet>,
-    pub(crate) validation: Option<Result<OpenSet>>,
-}
-
-/// The files of a set, in the order of its format.
-pub(crate) struct OpenSet {
-    pub(crate) files: Files,
-    pub(crate) opened: Vec<DataFile>,
-}
-
-impl OpenInputs {
-    /// Opens what the order names.
-    pub(crate) fn open(order: &Order) -> Self {
-        // Files that are gone were there before then.
-        let has_begun = order.resume_step.is_some();
-        let open = |files| open_set(files, has_begun);
-        Self { train: open(&order.inputs.train), validation: order.inputs.validation.as_ref().map(open) }
-    }
-}
-
-fn open_set(files: &Files, has_begun: bool) -> Result<OpenSet> {
-    let opened = files.paths().into_iter().map(|path| open(path, has_begun)).collect::<Result<_>>()?;
-    Ok(OpenSet { files: files.clone(), opened })
+/// The files of a job, opened; what is wrong with them is told when they are read.
+pub(crate) fn open_inputs(order: &Order) -> Result<OpenFiles> {
+    // Files that are gone were there before then.
+    let has_begun = order.resume_step.is_some();
+    let open = |files: &Files| files.paths().into_iter().map(|path| open(path, has_begun)).collect::<Result<_>>();
+    let validation = order.inputs.validation.as_ref().map(open).transpose()?;
+    Ok(OpenFiles { train: open(&order.inputs.train)?, validation: validation.unwrap_or_default() })
 }
 
 /// A failure for that reason, unless what was found says nothing about the data.

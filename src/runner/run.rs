@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use tch::Device;
+use torchd::dataset::OpenFiles;
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::Spec;
@@ -17,12 +18,12 @@ use torchd::journal::{ExitNote, JobFolder, JobLock, JournalWriter, is_held};
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
 
-use crate::assemble::assemble;
+use crate::assemble::{assemble, keep_preparation};
 use crate::checkpoint::{self, Loaded, Saver};
 use crate::confine::confine;
 use crate::cuda::Cuda;
 use crate::failure::{Failure, Result};
-use crate::inputs::OpenInputs;
+use crate::inputs::open_inputs;
 use crate::probe::libtorch_version;
 use crate::report::Report;
 use crate::stop::Stop;
@@ -69,7 +70,7 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         Ok(report) => report,
         Err(error) => return refuse(&format!("the job's folder cannot be written: {error}"), EXIT_STORAGE as u8),
     };
-    let opened = Opened { cuda: open_cuda(&order), inputs: OpenInputs::open(&order) };
+    let opened = Opened { cuda: open_cuda(&order), inputs: open_inputs(&order) };
     confine(&folder, &order);
     let mut step = 0;
     let (reason, message) = match train(&folder, &order, opened, &mut report, &stop, &mut step) {
@@ -104,7 +105,7 @@ fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>>
 struct Opened {
     /// None for a job that computes on the CPU.
     cuda: Option<Cuda>,
-    inputs: OpenInputs,
+    inputs: Result<OpenFiles>,
 }
 
 fn train(
@@ -154,7 +155,11 @@ fn train(
         let what = "it has no checkpoint any more, and warm_start.resume wants it to go on from one";
         return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
+    let is_new = loaded.is_none();
     let mut training = assemble(spec, order, opened.inputs, folder, device, loaded)?;
+    if is_new {
+        keep_preparation(folder, &training.preparation)?;
+    }
     if let Some(gpu) = &order.lease.gpu {
         match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {
             Ok(meter) => training.meter = Some((gpu.index, meter)),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use tch::{Device, Tensor};
+use torchd::dataset::Preparation;
 use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::length::{Place, Plan};
@@ -43,6 +44,8 @@ pub(crate) struct Training {
     pub(crate) device: Device,
     pub(crate) train: Feed,
     pub(crate) validation: Option<Feed>,
+    /// How values become inputs and targets, as the training set taught it.
+    pub(crate) preparation: Preparation,
     pub(crate) network: Box<dyn Network>,
     /// Its buffers that are no weights.
     pub(crate) hidden: Hidden,

@@ -59,7 +59,7 @@ fn files(root: &Path, outside: &Path) {
 
 async fn refusal(daemon: &Daemon, train: v1::Dataset) -> tonic::Status {
     let mut spec = spec::short();
-    spec.data = Some(v1::Data { train: Some(train), validation: None, normalize: None, shuffle: None });
+    spec.data = Some(v1::Data { train: Some(train), ..v1::Data::default() });
     spec.training.as_mut().unwrap().validation_batch_size = None;
     let request = v1::ValidateJobRequest { spec: Some(spec.clone()), dry_run: false };
     let validated = daemon.jobs().await.validate_job(request).await.unwrap_err();
@@ -147,7 +147,7 @@ async fn files_that_do_not_answer_hold_up_their_own_clients_alone() {
     let daemon = Setup::new().data_root(root.path()).env("TORCHD_FAULT", fault).start();
     let request = || {
         let train = Some(spec::idx("images", "labels"));
-        let data = Some(v1::Data { train, validation: None, normalize: None, shuffle: None });
+        let data = Some(v1::Data { train, ..v1::Data::default() });
         let mut spec = v1::JobSpec { data, ..spec::short() };
         spec.training.as_mut().unwrap().validation_batch_size = None;
         v1::ValidateJobRequest { spec: Some(spec), dry_run: false }
@@ -180,8 +180,7 @@ async fn data_that_went_bad_after_the_request_ends_the_job_as_bad_data() {
     let first = daemon.create(spec::endless()).await;
     let mut spec = spec::short();
     spec.resources = Some(spec::threads(1));
-    spec.data =
-        Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
+    spec.data = Some(v1::Data { train: Some(spec::idx("images", "labels")), ..v1::Data::default() });
     spec.training.as_mut().unwrap().validation_batch_size = None;
     let second = daemon.create(spec).await;
     fs::write(root.path().join("labels"), labels(&[3; 5])).unwrap();
@@ -203,8 +202,7 @@ async fn a_file_that_became_a_link_or_a_pipe_after_the_request_is_neither_follow
     let first = daemon.create(spec::endless()).await;
     let mut spec = spec::short();
     spec.resources = Some(spec::threads(1));
-    spec.data =
-        Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
+    spec.data = Some(v1::Data { train: Some(spec::idx("images", "labels")), ..v1::Data::default() });
     spec.training.as_mut().unwrap().validation_batch_size = None;
     let second = daemon.create(spec.clone()).await;
     let data = spec.data.as_mut().unwrap();

@@ -19,8 +19,7 @@ fn write_set(root: &Path, count: u32) {
 /// A job that is paused in the midst of an epoch of 10,000 steps.
 async fn paused(daemon: &Daemon) -> v1::Job {
     let mut spec = spec::endless();
-    spec.data =
-        Some(v1::Data { train: Some(spec::idx("images", "labels")), validation: None, normalize: None, shuffle: None });
+    spec.data = Some(v1::Data { train: Some(spec::idx("images", "labels")), ..v1::Data::default() });
     let length = Some(v1::training::Length::MaxSteps(1_000_000));
     spec.training = Some(v1::Training { length, batch_size: Some(1), ..v1::Training::default() });
     let job = daemon.create(spec).await;

@@ -15,8 +15,9 @@ pub(crate) fn mnist(length: v1::training::Length) -> v1::JobSpec {
         data: Some(v1::Data {
             train: Some(set("train")),
             validation: Some(set("t10k")),
-            normalize: Some(v1::Normalize { mean: vec![0.1307], std: vec![0.3081] }),
+            normalize: Some(v1::Normalize { mean: vec![0.1307], std: vec![0.3081], ..v1::Normalize::default() }),
             shuffle: None,
+            ..v1::Data::default()
         }),
         training: Some(v1::Training {
             length: Some(length),

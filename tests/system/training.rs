@@ -47,6 +47,7 @@ fn linear(folder: &Path, epochs: u32, rate: f64, training: v1::Training) -> v1::
             validation: Some(set("validation.safetensors")),
             normalize: None,
             shuffle: Some(false),
+            ..v1::Data::default()
         }),
         training: Some(v1::Training { length: Some(Length::Epochs(epochs)), batch_size: Some(BATCH), ..training }),
         optimizer: Some(spec::sgd(rate, 0.0)),

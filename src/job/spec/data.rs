@@ -5,7 +5,7 @@ mod idx;
 mod safetensors;
 
 use super::section::{Fields, Section};
-use crate::dataset::{self, Dtype, Facts};
+use crate::dataset::{self, Division, Facts, Field, Files, Selection, Split};
 use crate::job::Violations;
 use crate::proto::v1::{self, dataset::Format as Kind};
 
@@ -19,19 +19,27 @@ pub struct Data {
     pub train: Named,
     /// To judge by.
     pub validation: Option<Named>,
-    /// How pixels become inputs, if the client said.
+    /// How rows of the files become sets.
+    pub division: Division,
+    /// How values become inputs, if the client said.
     pub normalize: Option<Normalize>,
     /// A new order each epoch.
     pub shuffle: bool,
 }
 
-/// How pixels, scaled to 0..1, become inputs: by channel, `(value - mean) / std`.
+/// How values become inputs: `(value - mean) / std`, by channel of images, whose pixels are scaled
+/// to 0..1, and by number of a row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Normalize {
-    /// Their means; empty for 0.
-    pub mean: Vec<f64>,
-    /// Their standard deviations; empty for 1.
-    pub std: Vec<f64>,
+pub enum Normalize {
+    /// By these.
+    By {
+        /// The means; empty for 0.
+        mean: Vec<f64>,
+        /// The standard deviations; empty for 1.
+        std: Vec<f64>,
+    },
+    /// By those of the training set.
+    Measured,
 }
 
 /// Makes the two directions between the message of a set and its files, one line a format.
@@ -70,7 +78,7 @@ impl Data {
     /// Reads the section of a spec.
     pub(super) fn read(message: Option<&v1::Data>, wrong: &mut Violations) -> Option<Self> {
         let before = wrong.0.len();
-        let Some(v1::Data { train, validation, normalize, shuffle }) = message else {
+        let Some(v1::Data { train, validation, normalize, shuffle, split, limit }) = message else {
             wrong.add("data", "is missing; data.train at least is needed");
             return None;
         };
@@ -83,10 +91,20 @@ impl Data {
         };
         let validation = validation.as_ref().map(|set| read_set("data.validation", set, wrong));
         let normalize = normalize.as_ref().map(|normalize| Normalize::read(normalize, wrong));
+        let split = split.as_ref().map(|split| read_split(split, Fields::new("data.split", wrong)));
+        if split.is_some() && validation.is_some() {
+            let what = "is set, and data.validation names the examples to judge by; leave one of them out";
+            wrong.add("data.split", what);
+        }
+        if *limit == Some(0) {
+            wrong.add("data.limit", "is 0; at least 1 is needed");
+        }
         if wrong.0.len() > before {
             return None;
         }
-        Some(Self { train: train?, validation: validation.flatten(), normalize, shuffle: shuffle.unwrap_or(true) })
+        let division = Division { split: split.flatten(), limit: *limit };
+        let (train, validation) = (train?, validation.flatten());
+        Some(Self { train, validation, division, normalize, shuffle: shuffle.unwrap_or(true) })
     }
 
     /// The message that it was read from, every default filled in.
@@ -94,9 +112,22 @@ impl Data {
         v1::Data {
             train: Some(set_to_proto(&self.train)),
             validation: self.validation.as_ref().map(set_to_proto),
-            normalize: self.normalize.clone().map(|Normalize { mean, std }| v1::Normalize { mean, std }),
+            normalize: self.normalize.as_ref().map(Normalize::to_proto),
             shuffle: Some(self.shuffle),
+            split: self.division.split.as_ref().map(split_to_proto),
+            limit: self.division.limit,
         }
+    }
+
+    /// Whether there are examples to judge by.
+    pub fn has_validation(&self) -> bool {
+        self.validation.is_some() || self.division.split.is_some()
+    }
+
+    /// The selection of these files, which are those of the sets.
+    pub fn selection(&self, train: Files, validation: Option<Files>) -> Selection {
+        let measure = self.normalize == Some(Normalize::Measured);
+        Selection { train, validation, division: self.division.clone(), measure }
     }
 
     /// Every set with its field.
@@ -107,9 +138,46 @@ impl Data {
     }
 }
 
+fn read_split(message: &v1::Split, mut fields: Fields<'_>) -> Option<Split> {
+    use v1::split::By;
+    let v1::Split { by, seed, stratify } = message.clone();
+    let split = match by {
+        Some(By::Fraction(fraction)) => {
+            fields.demand("fraction", fraction > 0.0 && fraction < 1.0, fraction, "above 0 and below 1");
+            Split::Fraction { fraction, seed, stratify }
+        }
+        Some(By::Column(column)) => {
+            if column.is_empty() {
+                fields.wrong("column", "is empty; name a column that says train or validation");
+            }
+            for (field, is_set) in [("seed", seed != 0), ("stratify", stratify)] {
+                if is_set {
+                    fields.wrong(field, "is set, and a column divides the examples; it goes with fraction");
+                }
+            }
+            Split::Column(column)
+        }
+        None => {
+            fields.wrong_itself("names no way; choose one: fraction, column");
+            return None;
+        }
+    };
+    fields.done(split)
+}
+
+fn split_to_proto(split: &Split) -> v1::Split {
+    use v1::split::By;
+    match split {
+        Split::Fraction { fraction, seed, stratify } => {
+            v1::Split { by: Some(By::Fraction(*fraction)), seed: *seed, stratify: *stratify }
+        }
+        Split::Column(column) => v1::Split { by: Some(By::Column(column.clone())), ..v1::Split::default() },
+    }
+}
+
 impl Normalize {
     fn read(message: &v1::Normalize, wrong: &mut Violations) -> Self {
-        let v1::Normalize { mean, std } = message.clone();
+        let v1::Normalize { mean, std, measure } = message.clone();
         let mut fields = Fields::new("data.normalize", wrong);
         for (place, mean) in mean.iter().enumerate() {
             fields.demand(&format!("mean[{place}]"), mean.is_finite(), mean, "a finite number");
@@ -117,20 +185,37 @@ impl Normalize {
         for (place, &std) in std.iter().enumerate() {
             fields.positive(&format!("std[{place}]"), std);
         }
-        Self { mean, std }
+        for (field, is_set) in [("mean", !mean.is_empty()), ("std", !std.is_empty())] {
+            if measure && is_set {
+                fields.wrong(field, "is set, and measure is as well; leave one of them out");
+            }
+        }
+        if measure { Self::Measured } else { Self::By { mean, std } }
+    }
+
+    fn to_proto(&self) -> v1::Normalize {
+        match self {
+            Self::By { mean, std } => v1::Normalize { mean: mean.clone(), std: std.clone(), measure: false },
+            Self::Measured => v1::Normalize { measure: true, ..v1::Normalize::default() },
+        }
     }
 
     /// Adds what does not fit a set.
     pub(super) fn judge(&self, facts: &Facts, wrong: &mut Violations) {
-        let Some(images) = facts.inputs.iter().find(|input| input.dtype == Dtype::Pixel) else {
-            return wrong
-                .add("data.normalize", "is set, and the data have no images; other values are taken as they are");
+        let known: Vec<_> = facts.inputs.iter().filter_map(Field::normalized).collect();
+        let Some(numbers) = known.first() else {
+            let what = "is set, and no input is images or rows of numbers; other values are taken as they are";
+            return wrong.add("data.normalize", what);
         };
-        let channels = images.shape.first().copied().unwrap_or(1);
-        for (field, values) in [("data.normalize.mean", &self.mean), ("data.normalize.std", &self.std)] {
+        let Self::By { mean, std } = self else { return };
+        if let Some(other) = known.iter().find(|other| *other != numbers) {
+            let what = format!("is set for all inputs, and they have {numbers} and {other} numbers to normalize");
+            return wrong.add("data.normalize", format!("{what}; let it measure"));
+        }
+        for (field, values) in [("data.normalize.mean", mean), ("data.normalize.std", std)] {
             let found = values.len() as u64;
-            if found > 0 && found != channels {
-                wrong.add(field, format!("has {found} entries; the images have {channels}, one a channel"));
+            if found > 0 && found != *numbers {
+                wrong.add(field, format!("has {found} entries; the inputs have {numbers}, one a channel or number"));
             }
         }
     }

@@ -300,10 +300,11 @@ impl Data {
     /// The facts of its sets, with their fields.
     pub fn with_facts<'a>(&self, facts: &'a DataFacts) -> (Set<'a>, Option<Set<'a>>) {
         let set = |field: &str, format: &str, facts| Set { path: format!("{field}.{format}"), facts };
-        let validation = self.validation.as_ref().zip(facts.validation.as_ref());
+        let held_out = ("data.train", self.train.format());
+        let (field, format) = self.validation.as_ref().map_or(held_out, |named| ("data.validation", named.format()));
         (
             set("data.train", self.train.format(), &facts.train),
-            validation.map(|(named, facts)| set("data.validation", named.format(), facts)),
+            facts.validation.as_ref().map(|facts| set(field, format, facts)),
         )
     }
 }

@@ -48,7 +48,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let model = Model::read(message.model.as_ref(), &mut wrong);
     let data = Data::read(message.data.as_ref(), &mut wrong);
     let mode = Mode::read(message, &mut wrong);
-    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some());
+    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some() || data.split.is_some());
     let training = Training::read(message.training.as_ref(), has_validation, &mut wrong);
     let optimizer = Optimizer::read(message.optimizer.as_ref(), &mut wrong);
     let loss = Loss::read(message.loss.as_ref(), &mut wrong);
@@ -197,7 +197,7 @@ pub(crate) mod tests {
         };
         v1::JobSpec {
             model: Some(v1::Model { family: Some(v1::model::Family::MnistCnn(v1::MnistCnn { dropout: None })) }),
-            data: Some(v1::Data { train: Some(idx("t")), validation: Some(idx("v")), normalize: None, shuffle: None }),
+            data: Some(v1::Data { train: Some(idx("t")), validation: Some(idx("v")), ..v1::Data::default() }),
             training: Some(v1::Training { length: Some(v1::training::Length::Epochs(3)), ..v1::Training::default() }),
             optimizer: Some(v1::Optimizer {
                 kind: Some(v1::optimizer::Kind::Sgd(v1::Sgd {

@@ -19,7 +19,7 @@ use self::table::{MLP, ROWS, Row, SGD};
 use super::tests::order;
 use super::*;
 use crate::assemble::assemble;
-use crate::inputs::OpenInputs;
+use crate::inputs::open_inputs;
 use crate::seed::tests::generator;
 
 /// Steps of the unbroken run, two epochs of three batches, the last of them smaller ...
@@ -130,7 +130,7 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
     let order = order(files.clone(), Some(files));
     let folder = JobFolder::new(folder.into());
-    match assemble(spec, &order, OpenInputs::open(&order), &folder, Device::Cpu, loaded) {
+    match assemble(spec, &order, open_inputs(&order), &folder, Device::Cpu, loaded) {
         Ok(training) => training,
         Err(failure) => panic!("{}: {}", row.name, failure.message),
     }

@@ -12,7 +12,7 @@ use torchd::proto::v1;
 
 use super::*;
 use crate::assemble::assemble;
-use crate::inputs::OpenInputs;
+use crate::inputs::open_inputs;
 use crate::model::Mode;
 use crate::seed::tests::generator;
 
@@ -40,8 +40,9 @@ fn request() -> v1::JobSpec {
         data: Some(v1::Data {
             train: set(),
             validation: set(),
-            normalize: Some(v1::Normalize { mean: vec![0.1307], std: vec![0.3081] }),
+            normalize: Some(v1::Normalize { mean: vec![0.1307], std: vec![0.3081], ..v1::Normalize::default() }),
             shuffle: Some(false),
+            ..v1::Data::default()
         }),
         training: Some(v1::Training { length: Some(v1::training::Length::MaxSteps(20)), ..v1::Training::default() }),
         optimizer: Some(v1::Optimizer {
@@ -79,7 +80,7 @@ fn training() -> Training {
     };
     let spec = spec::read(&request()).spec.unwrap();
     let order = order(files("train"), Some(files("t10k")));
-    assemble(spec, &order, OpenInputs::open(&order), &JobFolder::new("unused".into()), Device::Cpu, None).unwrap()
+    assemble(spec, &order, open_inputs(&order), &JobFolder::new("unused".into()), Device::Cpu, None).unwrap()
 }
 
 /// The same with the weights that PyTorch began with.

@@ -1,0 +1,90 @@
+//! The content of the files of a set, before it is divided and prepared.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::split::Part;
+use super::{Facts, Problem, Rows, Source};
+use crate::gate::Wanted;
+
+/// How files are read.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    /// How far.
+    pub depth: Depth,
+    /// Whether anybody waits for it.
+    pub wanted: &'a Wanted,
+    /// The column that divides a table.
+    pub split_column: Option<&'a str>,
+}
+
+/// How far files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Far enough to judge a request: small files whole, large ones by their headers or a sample.
+    Judge,
+    /// Far enough to train.
+    Train,
+}
+
+/// The content of the files of a set: rows, each of which may become an example.
+pub trait Content: Send {
+    /// Rows, at least one. May be an estimate where a large file is judged.
+    fn rows(&self) -> u64;
+
+    /// A number for each row: those with the same one are of the same class.
+    ///
+    /// # Errors
+    /// The reason why it has none, in words that follow "is set, and".
+    fn strata(&self) -> Result<Vec<u64>, String>;
+
+    /// The part that a column gives to each row.
+    ///
+    /// # Errors
+    /// The reason why it does not, in words that follow the field.
+    fn parts_by(&self, column: &str) -> Result<Vec<Part>, String> {
+        Err(format!("is {column:?}, and the data are no table"))
+    }
+
+    /// The preparation of values by these rows, which are those to learn from. `measure` asks for
+    /// the mean and deviation of inputs.
+    fn learn(&self, rows: &Rows, measure: bool) -> Result<Preparation, Vec<Problem>>;
+
+    /// The examples of these rows, their values prepared.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    fn prepare(&self, rows: Rows, preparation: &Preparation) -> Result<Prepared, Vec<Problem>>;
+}
+
+/// A set of examples.
+pub struct Prepared {
+    /// Its facts.
+    pub facts: Facts,
+    /// Its values; None where it was read to be judged.
+    pub source: Option<Box<dyn Source>>,
+}
+
+/// How values become inputs and targets, learned from the training set: the validation set and new
+/// data are prepared the same way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preparation {
+    /// The names of the classes in the order of their numbers; empty where targets are numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// Measured moments of inputs, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moments: BTreeMap<String, Moments>,
+}
+
+/// Means and standard deviations, one for each channel of images or each number of a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moments {
+    /// The means.
+    pub mean: Vec<f64>,
+    /// The standard deviations, of the whole (divided by the count); 1 for values that do not vary.
+    pub std: Vec<f64>,
+}

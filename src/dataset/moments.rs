@@ -1,0 +1,64 @@
+//! Means and deviations of the values of inputs.
+
+use super::content::Moments;
+use super::{Dtype, Field, Rows};
+
+/// The moments of a column over rows: pixels by channel, scaled to 0..1; floats by place in a row
+/// of numbers, or by channel. None for an input that is neither.
+pub(super) fn measure(field: &Field, column: &[u8], rows: &Rows) -> Option<Moments> {
+    let groups = usize::try_from(field.normalized()?).ok()?;
+    let each = usize::try_from(field.values()).ok()? / groups.max(1);
+    let mut sums = vec![(0.0, 0.0); groups];
+    let width = usize::try_from(field.bytes()).ok()?;
+    let scale = if field.dtype == Dtype::Pixel { 255.0 } else { 1.0 };
+    // Sums of shifted values: squares of large means would lose what varies.
+    let mut shift = vec![None; groups];
+    for row in rows.iter() {
+        let begin = usize::try_from(row).ok()? * width;
+        let example = &column[begin..begin + width];
+        let mut add = |place: usize, value: f64| {
+            let group = place / each;
+            let by = value - *shift[group].get_or_insert(value);
+            sums[group].0 += by;
+            sums[group].1 += by * by;
+        };
+        match field.dtype {
+            Dtype::Pixel => example.iter().enumerate().for_each(|(place, &pixel)| add(place, pixel.into())),
+            Dtype::F32 => {
+                let values = example.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
+                values.enumerate().for_each(|(place, value)| add(place, value.into()));
+            }
+            Dtype::I64 => return None,
+        }
+    }
+    let count = (rows.count() as f64) * each as f64;
+    let moment = |((sum, squares), shift): (&(f64, f64), &Option<f64>)| {
+        let variance = (squares / count - (sum / count).powi(2)).max(0.0);
+        let std = variance.sqrt() / scale;
+        ((shift.unwrap_or(0.0) + sum / count) / scale, if std > 0.0 { std } else { 1.0 })
+    };
+    let (mean, std) = sums.iter().zip(&shift).map(moment).unzip();
+    Some(Moments { mean, std })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn channels_and_numbers_are_measured_over_the_rows_alone() {
+        let field =
+            |dtype, shape: &[u64]| Field { name: "x".into(), file: "path", dtype, shape: shape.to_vec(), range: None };
+        let rows = Rows::Chosen(Arc::from([0, 2]));
+        let pixels = [0, 255, 51, 51, 9, 9, 9, 9, 255, 0, 51, 51];
+        let moments = measure(&field(Dtype::Pixel, &[2, 1, 2]), &pixels, &rows).unwrap();
+        assert_eq!((moments.mean, moments.std), (vec![0.5, 0.2], vec![0.5, 1.0]));
+        let floats: Vec<u8> =
+            [1e6f32, 2.0, 7.0, 7.0, 1e6 + 2.0, 2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let moments = measure(&field(Dtype::F32, &[2]), &floats, &rows).unwrap();
+        assert_eq!((moments.mean, moments.std), (vec![1e6 + 1.0, 2.0], vec![1.0, 1.0]));
+        assert_eq!(measure(&field(Dtype::I64, &[2]), &[0; 48], &rows), None);
+    }
+}
