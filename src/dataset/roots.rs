@@ -267,6 +267,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pattern_stands_for_the_files_that_match_in_the_order_of_their_names() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(first.path().join("parts")).unwrap();
+        for name in ["b-2", "b-10", "b-1", ".b-0", "a[1]", "a1"] {
+            fs::write(second.path().join(name), "x").unwrap();
+        }
+        fs::create_dir(second.path().join("parts")).unwrap();
+        fs::write(second.path().join("parts/b-3"), "x").unwrap();
+        symlink("/etc/passwd", second.path().join("out-1")).unwrap();
+        let roots = DataRoots::new([first.path().to_owned(), second.path().to_owned()]).unwrap();
+        let names = |pattern: &str| {
+            let files = roots.open_all(pattern).map_err(|error| error.to_string())?;
+            Ok(files.iter().map(|file| file.path().file_name().unwrap().to_str().unwrap().to_owned()).collect())
+        };
+        let right = |pattern: &str| -> Vec<String> { names(pattern).unwrap() };
+        assert_eq!(right("*b-*"), ["b-1", "b-10", "b-2"]);
+        assert_eq!(right("b-[12]"), ["b-1", "b-2"]);
+        // The first root has such a folder, and no such file.
+        assert_eq!(right("parts/b-?"), ["b-3"]);
+        assert_eq!((right("a[1]"), right("a1")), (vec!["a[1]".into()], vec!["a1".into()]));
+        let wrong =
+            |pattern: &str| -> String { names(pattern).map(|names: Vec<String>| names.join(", ")).unwrap_err() };
+        assert!(wrong("c-*").contains("matches no file; looked in"));
+        assert!(wrong("nowhere/b-*").contains("matches no file"));
+        assert!(wrong("pa*/b-3").contains("only the last part may be a pattern"));
+        assert!(wrong("b-[").contains("is no pattern"));
+        assert!(wrong("out-*").contains("leads out of the data roots"), "{}", wrong("out-*"));
+        assert!(wrong("/etc/pass*").contains("leads out"), "{}", wrong("/etc/pass*"));
+    }
+
+    #[test]
     fn a_file_is_found_under_the_first_root_that_has_it() {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(second.path().join("a"), "x").unwrap();

@@ -45,6 +45,7 @@ mod queue;
 mod recipes;
 mod repair;
 mod resume;
+mod sets;
 mod settings;
 mod shortage;
 mod slow_disk;

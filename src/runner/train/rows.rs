@@ -31,7 +31,7 @@ const BROKEN_AFTER: [u64; 2] = [1, 4];
 fn every_row_of_every_registry_goes_on_bit_for_bit() {
     for (section, names) in [
         ("model", Model::NAMES),
-        ("data", &["idx", "safetensors"]),
+        ("data", &["idx", "safetensors", "split", "limit", "normalize"]),
         ("optimizer", Method::NAMES),
         ("schedule", Schedule::NAMES),
         ("loss", Loss::NAMES),
@@ -125,10 +125,12 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let mut request: v1::JobSpec = text::message(&[table]).unwrap();
     let idx = v1::IdxDataset { images: "i".into(), labels: "l".into() };
     let train = v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) };
-    request.data = Some(v1::Data { validation: Some(train.clone()), train: Some(train), ..v1::Data::default() });
+    let told = request.data.take().unwrap_or_default();
+    let is_split = told.split.is_some();
+    request.data = Some(v1::Data { validation: (!is_split).then(|| train.clone()), train: Some(train), ..told });
     let reading = spec::read(&request);
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
-    let order = order(files.clone(), Some(files));
+    let order = order(files.clone(), (!is_split).then_some(files));
     let folder = JobFolder::new(folder.into());
     match assemble(spec, &order, open_inputs(&order), &folder, Device::Cpu, loaded) {
         Ok(training) => training,
