@@ -7,6 +7,7 @@
 
 pub mod compressed;
 mod data_file;
+mod fingerprint;
 pub mod idx;
 pub mod named_arrays;
 mod resident;
@@ -16,6 +17,7 @@ mod schema;
 use std::path::{Path, PathBuf};
 
 pub use data_file::DataFile;
+pub use fingerprint::Fingerprint;
 pub use roots::{DataRoots, PathProblem};
 pub use schema::{Dtype, Facts, Field, Problem, Range};
 use serde::{Deserialize, Serialize};
