@@ -10,7 +10,7 @@ use super::known_data::KnownData;
 use super::staging::Copies;
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, model_files, weights};
-use crate::dataset::{DataRoots, Facts, Files, Format};
+use crate::dataset::{DataFile, DataRoots, Facts, Files, Format};
 use crate::fault;
 use crate::gate::Wanted;
 use crate::gpu::GpuSlot;
@@ -21,7 +21,7 @@ use crate::job::spec::data::Named;
 use crate::job::spec::model::Set;
 use crate::job::spec::{self, DataFacts, Demands, Device, Fitted, HostMemory, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
-use crate::journal::{Manifest, TrainedOn};
+use crate::journal::{FileStates, Manifest, TrainedOn};
 use crate::mirror;
 use crate::model_judge::OperatorList;
 use crate::proto::v1;
@@ -175,6 +175,9 @@ fn judge(
         weights::judge(warm, asked.source.field(), needs.as_ref(), wanted, &mut wrong);
     }
     let (Some(spec), Some(train), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
+    if let Some(Warm::Checkpoint { checkpoint, .. }) = &warm {
+        judge_data(&checkpoint.manifest, &train, validation.as_ref(), known, wanted, &mut wrong);
+    }
     let (validation, validation_facts) = validation.map(|set| (set.files, set.facts)).unzip();
     let facts = DataFacts { train: train.facts, validation: validation_facts };
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
@@ -186,10 +189,7 @@ fn judge(
     fitted.model.forget_files();
     let inputs = Inputs { train: train.files, validation, outline };
     let place = match &warm {
-        Some(Warm::Checkpoint { checkpoint, .. }) => {
-            judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
-            checkpoint.manifest.place
-        }
+        Some(Warm::Checkpoint { checkpoint, .. }) => checkpoint.manifest.place,
         Some(Warm::Weights(_)) | None => Place::default(),
     };
     let plan = fitted.plan(facts.train.examples, place);
@@ -203,8 +203,28 @@ fn judge(
 }
 
 /// Whether a job can go on from a checkpoint with its data.
-fn judge_data(manifest: &Manifest, inputs: &Inputs, facts: &DataFacts, wrong: &mut Violations) {
-    if let Err(what) = manifest.judge_data(&TrainedOn::of(inputs, facts)) {
+fn judge_data(
+    manifest: &Manifest,
+    train: &Judged,
+    validation: Option<&Judged>,
+    known: &KnownData,
+    wanted: &Wanted,
+    wrong: &mut Violations,
+) {
+    let states = |set: &Judged| {
+        let files = known.states(&set.opened, wanted);
+        files.map_err(|error| (set.path.clone(), error))
+    };
+    let files = states(train).and_then(|train| Ok((train, validation.map(states).transpose()?)));
+    let (train_files, validation_files) = match files {
+        Ok(files) => files,
+        Err((path, error)) => {
+            return wrong.add_found(path, format!("cannot be read: {error}"), Unjudged::of(&error));
+        }
+    };
+    let files = FileStates { train: train_files, validation: validation_files };
+    let facts = DataFacts { train: train.facts.clone(), validation: validation.map(|set| set.facts.clone()) };
+    if let Err(what) = manifest.judge_data(&TrainedOn::of(files, &facts)) {
         wrong.add("warm_start.resume", format!("is set, and {what}; without it the weights alone are taken"));
     }
 }
@@ -223,11 +243,12 @@ fn judge_length(length: Length, plan: Plan, place: Place, wrong: &mut Violations
     wrong.add(field, format!("is {wanted}, and {has}; a number above {done} is needed"));
 }
 
-/// Refuses edits of a job that goes on at that place, where they leave nothing to do.
-pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobError> {
+/// Refuses a resume with edits, or with other data, that leaves nothing to do for a job that goes
+/// on at that place.
+pub(super) fn judge_rest(spec: &Spec, examples: u64, place: Place) -> Result<(), JobError> {
     let mut wrong = Violations::default();
-    if let Some(plan) = admitted.spec.plan(admitted.facts.train.examples, place) {
-        judge_length(admitted.spec.length, plan, place, &mut wrong);
+    if let Some(plan) = spec.plan(examples, place) {
+        judge_length(spec.length, plan, place, &mut wrong);
     }
     if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }
@@ -237,6 +258,7 @@ struct Judged {
     /// Its field with its format, such as `data.train.idx`.
     path: String,
     files: Files,
+    opened: Vec<DataFile>,
     facts: Facts,
 }
 
@@ -269,7 +291,7 @@ fn judge_set(
         }
     })?;
     match known.inspect(&files, &opened, wanted) {
-        Ok(facts) => Some(Judged { path, files, facts }),
+        Ok(facts) => Some(Judged { path, files, opened, facts }),
         Err(problems) => {
             for problem in problems {
                 wrong.add_found(format!("{path}.{}", problem.file), problem.what, problem.unjudged);

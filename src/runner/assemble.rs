@@ -1,13 +1,18 @@
 //! From a spec and an order to training that can begin: data are read and judged once more, and
 //! every part is built by its registry.
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use tch::Device;
-use torchd::dataset::{Facts, Format, Source};
+use torchd::dataset::{DataFile, Facts, Format, Source};
+use torchd::job::end::CHANGED_DATA_REMEDY;
 use torchd::job::length::Place;
 use torchd::job::order::Order;
 use torchd::job::spec::{DataFacts, Fitted, Mode as Purpose, Network, Precision as WantedPrecision, Spec};
-use torchd::journal::{Context, JobFolder, TrainedOn};
+use torchd::journal::{Context, FileState, FileStates, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
+use torchd::shortage::Unjudged;
 
 use crate::average::Average;
 use crate::checkpoint::Loaded;
@@ -37,15 +42,28 @@ pub(crate) fn assemble(
     device: Device,
     loaded: Option<Loaded>,
 ) -> Result<Training> {
-    let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
-    let train = inputs.train.and_then(read)?;
+    let (train, train_files) = inputs.train.and_then(read)?;
     let validation = inputs.validation.map(|set| set.and_then(read)).transpose()?;
+    let (validation, validation_files) = validation.unzip();
+    let files = FileStates { train: train_files, validation: validation_files };
+    let changed = loaded.as_ref().and_then(|loaded| loaded.manifest.judge_files(&files).err());
+    // Data that are as they were have been good: a person decides about others.
+    let bad_data = |wrong: String| match &changed {
+        None => Failure::new(JobEndReason::BadData, wrong),
+        Some(changed) => Failure::new(JobEndReason::DataChanged, format!("{changed}; {wrong}")),
+    };
+    let of_data = |failure: Failure| match failure.reason {
+        JobEndReason::BadData => bad_data(failure.message),
+        _ => failure,
+    };
+    let train = train.map_err(of_data)?;
+    let validation = validation.transpose().map_err(of_data)?;
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
-    let trained_on = TrainedOn::of(&order.inputs, &facts);
+    let trained_on = TrainedOn::of(files, &facts);
     let mut opened = model::open(&mut spec.model, folder, loaded.is_none(), device)?;
     if let Some(loaded) = &loaded {
-        loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
+        judge_data(&loaded.manifest, &trained_on, order)?;
     }
     let feed = |spec: &Spec, set: Box<dyn Source>| {
         let places = spec.model.places(set.facts()).map_err(bad_data)?;
@@ -59,7 +77,8 @@ pub(crate) fn assemble(
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
     let Network { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
-    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
+    let examples = facts.train.examples;
+    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place_in(examples));
     let plan = spec.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
     let beginning = Beginning {
@@ -105,20 +124,53 @@ pub(crate) fn assemble(
     };
     training.sums = Sums::new(training.metrics(Mode::Train)?, device)?;
     if let Some(loaded) = loaded {
-        training.restore(loaded)?;
+        training.restore(loaded).map_err(of_data)?;
     } else if let Some(wanted) = &training.spec.warm_start {
         warm_start::take(folder, wanted, training.network.as_ref())?;
     }
     Ok(training)
 }
 
-/// Reads what training needs of a set.
-fn read(set: OpenSet) -> Result<Box<dyn Source>> {
-    set.files.open(&set.opened).map_err(|problems| {
+/// Reads what training needs of a set, and its files' fingerprints beside it, so that they take no
+/// time of their own.
+fn read(set: OpenSet) -> Result<(Result<Box<dyn Source>>, Vec<FileState>)> {
+    let (source, states) = thread::scope(|scope| {
+        let states = || set.opened.iter().map(state).collect::<Result<Vec<_>>>();
+        match thread::Builder::new().name("fingerprints".into()).spawn_scoped(scope, states) {
+            Ok(beside) => (set.files.open(&set.opened), beside.join().unwrap_or_else(|panic| resume_unwind(panic))),
+            Err(_) => (set.files.open(&set.opened), states()),
+        }
+    });
+    let source = source.map_err(|problems| {
         let unjudged = problems.iter().find_map(|problem| problem.unjudged);
         let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
         failure(JobEndReason::BadData, words.join("; "), unjudged)
+    });
+    Ok((source, states?))
+}
+
+fn state(file: &DataFile) -> Result<FileState> {
+    FileState::of(file, || Ok(())).map_err(|error| {
+        let what = format!("{} cannot be read: {error}", file.path().display());
+        failure(JobEndReason::BadData, what, Unjudged::of(&error))
     })
+}
+
+/// Refuses other data than those that a checkpoint was made with, unless a user has accepted them.
+fn judge_data(manifest: &Manifest, now: &TrainedOn, order: &Order) -> Result<()> {
+    let Err(what) = manifest.judge_data(now) else { return Ok(()) };
+    let Place { step, epoch, examples } = manifest.place;
+    if !order.accepts_other_data(step) {
+        return Err(Failure::new(JobEndReason::DataChanged, format!("{what}; {CHANGED_DATA_REMEDY}")));
+    }
+    let goes_on = match manifest.place_in(now.train.examples).epoch == epoch {
+        true => "training goes on at its place in the epoch".to_owned(),
+        false => {
+            format!("training goes on with epoch {}, as {examples} examples of the one before are used", epoch + 2)
+        }
+    };
+    tracing::warn!(step, "{what}; they were accepted: {goes_on}");
+    Ok(())
 }
 
 /// Whether that label is among the targets.

@@ -25,7 +25,7 @@ pub(crate) struct OpenSet {
 impl OpenInputs {
     /// Opens what the order names.
     pub(crate) fn open(order: &Order) -> Self {
-        // Files that are gone were there before then.
+        // Files that are not there as files could be read before then.
         let has_begun = order.resume_step.is_some();
         let open = |files| open_set(files, has_begun);
         Self { train: open(&order.inputs.train), validation: order.inputs.validation.as_ref().map(open) }
@@ -59,8 +59,7 @@ fn open(path: &Path, has_begun: bool) -> Result<DataFile> {
             }
             (None, _) => format!("{place} cannot be read: {error}"),
         };
-        let is_gone = has_begun && error.kind() == std::io::ErrorKind::NotFound;
-        let reason = if is_gone { JobEndReason::DataChanged } else { JobEndReason::BadData };
+        let reason = if has_begun { JobEndReason::DataChanged } else { JobEndReason::BadData };
         failure(reason, what, Unjudged::of(&error))
     })
 }
