@@ -42,9 +42,9 @@ pub(crate) fn assemble(
     device: Device,
     loaded: Option<Loaded>,
 ) -> Result<Training> {
-    let (train, train_files) = inputs.train.and_then(read)?;
+    let ReadSet { source: train, files: train_files } = inputs.train.and_then(read)?;
     let validation = inputs.validation.map(|set| set.and_then(read)).transpose()?;
-    let (validation, validation_files) = validation.unzip();
+    let (validation, validation_files) = validation.map(|set| (set.source, set.files)).unzip();
     let files = FileStates { train: train_files, validation: validation_files };
     let changed = loaded.as_ref().and_then(|loaded| loaded.manifest.judge_files(&files).err());
     // Data that are as they were have been good: a person decides about others.
@@ -131,10 +131,16 @@ pub(crate) fn assemble(
     Ok(training)
 }
 
+/// A set that has been read, as far as it could be, and its files.
+struct ReadSet {
+    source: Result<Box<dyn Source>>,
+    files: Vec<FileState>,
+}
+
 /// Reads what training needs of a set, and its files' fingerprints beside it, so that they take no
 /// time of their own.
-fn read(set: OpenSet) -> Result<(Result<Box<dyn Source>>, Vec<FileState>)> {
-    let (source, states) = thread::scope(|scope| {
+fn read(set: OpenSet) -> Result<ReadSet> {
+    let (source, files) = thread::scope(|scope| {
         let states = || set.opened.iter().map(state).collect::<Result<Vec<_>>>();
         match thread::Builder::new().name("fingerprints".into()).spawn_scoped(scope, states) {
             Ok(beside) => (set.files.open(&set.opened), beside.join().unwrap_or_else(|panic| resume_unwind(panic))),
@@ -146,7 +152,7 @@ fn read(set: OpenSet) -> Result<(Result<Box<dyn Source>>, Vec<FileState>)> {
         let words: Vec<_> = problems.into_iter().map(|problem| problem.what).collect();
         failure(JobEndReason::BadData, words.join("; "), unjudged)
     });
-    Ok((source, states?))
+    Ok(ReadSet { source, files: files? })
 }
 
 fn state(file: &DataFile) -> Result<FileState> {
