@@ -142,18 +142,27 @@ mod tests {
             fs::write(path("images"), images).unwrap();
             fs::write(path("labels"), labels).unwrap();
         };
+        let state = |known: &KnownData| {
+            let (_caller, wanted) = Wanted::by_caller();
+            let opened = [DataFile::open(&path("labels")).unwrap()];
+            known.states(&opened, &wanted).unwrap()
+        };
         write(2);
         let wary = KnownData { settled_after: Duration::from_secs(3600), ..KnownData::default() };
         assert_eq!(inspect(&wary), 2);
-        assert!(wary.sets.lock().unwrap().is_empty());
+        let two = state(&wary);
+        assert!(wary.sets.lock().unwrap().is_empty() && wary.states.lock().unwrap().is_empty());
 
         let known = KnownData { settled_after: Duration::ZERO, ..KnownData::default() };
         assert_eq!(inspect(&known), 2);
+        assert_eq!((state(&known), state(&known)), (two.clone(), two.clone()));
+        assert_eq!(known.states.lock().unwrap().len(), 1);
         // The facts come from memory.
         known.sets.lock().unwrap()[0].facts.examples = 99;
         assert_eq!(inspect(&known), 99);
         write(3);
         assert_eq!(inspect(&known), 3);
         assert_eq!(known.sets.lock().unwrap().len(), 2);
+        assert_ne!(state(&known), two);
     }
 }
