@@ -9,6 +9,7 @@ pub mod compressed;
 pub mod content;
 mod data_file;
 pub mod draw;
+mod fingerprint;
 pub mod idx;
 mod lookup;
 mod moments;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub use content::{Content, Depth, Moments, Preparation, Prepared, Reading};
 pub use data_file::DataFile;
+pub use fingerprint::Fingerprint;
 pub use lookup::Lookup;
 pub use roots::{DataRoots, PathProblem};
 pub use rows::Rows;

@@ -211,6 +211,10 @@ pub(super) struct ResumeArguments {
     /// Begin anew and remove the job's checkpoints, damaged or not
     #[arg(long)]
     pub(super) from_scratch: bool,
+    /// Go on although the data are not those that the checkpoint was made with; at the beginning of
+    /// the next epoch where their number has changed
+    #[arg(long, conflicts_with = "from_scratch")]
+    pub(super) accept_new_data: bool,
 }
 
 /// The file to fetch.

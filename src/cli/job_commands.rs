@@ -279,11 +279,12 @@ pub(super) async fn pause(connection: Connection, output: Output, job: &str) -> 
 }
 
 pub(super) async fn resume(connection: Connection, output: Output, arguments: ResumeArguments) -> Done {
-    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size, set, from_scratch } = arguments;
+    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size, set, from_scratch, accept_new_data } =
+        arguments;
     let set = set.iter().map(|set| spec_file::edit(set).map_err(Failure::Mistake)).collect::<Result<_, _>>()?;
     let length = epochs.map(v1::job_edits::Length::Epochs).or(max_steps.map(v1::job_edits::Length::MaxSteps));
     let edits = Some(v1::JobEdits { length, learning_rate, batch_size, set });
-    let request = v1::ResumeJobRequest { name: name(&job), edits, from_scratch };
+    let request = v1::ResumeJobRequest { name: name(&job), edits, from_scratch, accept_new_data };
     let job = connection.jobs().resume_job(request).await?.into_inner();
     output.print(&job, |job| {
         let from = match &job.resume_from {

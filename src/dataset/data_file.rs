@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::beneath::Folder;
@@ -45,6 +46,11 @@ impl DataFile {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
         Ok(file)
+    }
+
+    /// Fills `part` with the bytes from `begin` on. Readers keep their place.
+    pub fn read_exact_at(&self, part: &mut [u8], begin: u64) -> io::Result<()> {
+        self.file.read_exact_at(part, begin)
     }
 }
 

@@ -38,6 +38,7 @@ impl Manager {
             nvml_library: None,
             max_event_bytes: u64::MAX,
             resume_step: (admitted.first_step > 0).then_some(admitted.first_step),
+            accepted_data_at: None,
             log_begins: 0,
             edits: None,
         };

@@ -10,7 +10,7 @@ use super::server::job_service_server::JobService;
 use super::{artifacts, job_log, paging, scalars, status, watch};
 use crate::job::spec::judge_labels;
 use crate::job::{JobId, State, Violations};
-use crate::manager::{Manager, View};
+use crate::manager::{Manager, Resume, View};
 use crate::proto::v1;
 
 /// Approximate bytes of a job in a list.
@@ -151,9 +151,10 @@ impl JobService for Jobs {
     }
 
     async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::ResumeJobRequest { name, edits, from_scratch } = request.into_inner();
+        let v1::ResumeJobRequest { name, edits, from_scratch, accept_new_data } = request.into_inner();
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
-        let view = self.manager.resume(job_id(&name)?, edits, from_scratch).await.map_err(status::of)?;
+        let resume = Resume { edits, from_scratch, accepts_new_data: accept_new_data };
+        let view = self.manager.resume(job_id(&name)?, resume).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 

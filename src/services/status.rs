@@ -163,6 +163,11 @@ pub(super) fn of(error: JobError) -> Status {
             let details = ErrorDetails::with_precondition_failure(told.collect::<Vec<_>>());
             status(Code::FailedPrecondition, "BAD_CHECKPOINT", message, details)
         }
+        JobError::DataChanged { id, what } => {
+            let violation = PreconditionViolation::new("DATA_CHANGED", id.name(), abridged(what));
+            let details = ErrorDetails::with_precondition_failure(vec![violation]);
+            status(Code::FailedPrecondition, "DATA_CHANGED", message, details)
+        }
         JobError::NothingToBeginWith(id) => {
             let violation = PreconditionViolation::new("WARM_START_RESUME", id.name(), abridged(&message));
             let details = ErrorDetails::with_precondition_failure(vec![violation]);

@@ -66,6 +66,7 @@ pub(super) fn order(train: Files, validation: Option<Files>) -> Order {
         nvml_library: None,
         max_event_bytes: u64::MAX,
         resume_step: None,
+        accepted_data_at: None,
         log_begins: 0,
         edits: None,
     }
