@@ -289,7 +289,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn of(mut source: Box<dyn Source>) -> Self {
+    fn of(source: Box<dyn Source>) -> Self {
         let facts = source.facts().clone();
         let mut batch = HostBatch::default();
         source.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();

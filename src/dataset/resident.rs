@@ -1,6 +1,6 @@
 //! A set that is in memory as a whole.
 
-use super::{Facts, HostBatch, Problem, Source};
+use super::{Access, Facts, HostBatch, Problem, Source};
 
 /// Columns of values, one for each input and one for the targets.
 pub(super) struct Resident {
@@ -29,7 +29,11 @@ impl Source for Resident {
         &self.facts
     }
 
-    fn fill(&mut self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
+    fn access(&self) -> Access<'_> {
+        Access::Memory
+    }
+
+    fn fill(&self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
         into.inputs.resize_with(self.inputs.len(), Vec::new);
         let inputs = self.facts.inputs.iter().zip(&self.inputs).zip(&mut into.inputs);
         for ((field, column), batch) in inputs {
