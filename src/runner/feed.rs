@@ -1,22 +1,50 @@
 //! Batches of examples: bytes from a source, in the order of an epoch, as tensors on the device.
+//!
+//! A set whose examples are in memory is copied from by the loop, or held on the device. All others
+//! are read by threads, ahead of the loop. Which examples a batch has is a function of seed and
+//! place alone.
+
+mod held;
+mod order;
+mod pass;
+mod read_ahead;
+
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, TchError, Tensor};
-use torchd::dataset::{Dtype, Facts, Field, HostBatch, Source};
+use torchd::dataset::{Access, Dtype, Facts, Field, HostBatch, Source};
 use torchd::job::spec::data::Normalize;
-use torchd::proto::v1::JobEndReason;
 
+use self::held::Held;
+pub(crate) use self::order::Shuffle;
+use self::pass::{At, Pass, Places};
 use crate::failure::{Failure, Result};
+
+/// Asked while the loop waits for data, with how long it has: false gives the wait up.
+pub(crate) type Patience<'a> = &'a mut dyn FnMut(Duration) -> Result<bool>;
 
 /// A set of examples, and the way to a device.
 pub(crate) struct Feed {
-    source: Box<dyn Source>,
+    facts: Facts,
+    examples: Examples,
+    /// Threads that read, where reading takes threads. Nothing that is read depends on it.
+    readers: usize,
     /// How pixels become inputs.
     normalize: Option<(Tensor, Tensor)>,
     device: Device,
     /// The inputs in the network's order: that of an input of the set, or None for its target.
     places: Vec<Option<usize>>,
-    /// Reused from batch to batch.
-    bytes: HostBatch,
+    waited: Duration,
+}
+
+/// The examples, with the pass that is in hand.
+enum Examples {
+    /// In files or in the memory of the host. The batch is reused.
+    Host { source: Arc<dyn Source>, pass: Option<Pass>, batch: HostBatch },
+    /// In the memory of the device.
+    Device { held: Held, places: Option<Places> },
 }
 
 /// Some examples, ready for a network.
@@ -39,12 +67,15 @@ impl Batch {
 
 impl Feed {
     /// The batches of a source. `places` are the inputs in the network's order: those of inputs of
-    /// the set, or None for its target.
+    /// the set, or None for its target. A set in memory is held on the device where it takes no
+    /// more than `device_bytes` there.
     pub(crate) fn new(
         source: Box<dyn Source>,
+        readers: usize,
         normalize: Option<&Normalize>,
         places: Vec<Option<usize>>,
         device: Device,
+        device_bytes: u64,
     ) -> Result<Self> {
         let normalize = normalize.map(|Normalize { mean, std }| -> std::result::Result<_, TchError> {
             // One number a channel, spread over its pixels.
@@ -55,36 +86,84 @@ impl Feed {
             };
             Ok((spread(mean, 0.0)?, spread(std, 1.0)?))
         });
-        Ok(Self { source, normalize: normalize.transpose()?, device, places, bytes: HostBatch::default() })
+        let facts = source.facts().clone();
+        let bytes = facts.examples.saturating_mul(facts.example_bytes());
+        let held = match source.access() {
+            Access::Memory if bytes <= device_bytes => Held::of(source.as_ref(), device).map(Some),
+            _ => Ok(None),
+        };
+        // Memory that is not there after all: the host has the set as well.
+        let held = held.unwrap_or_else(|Failure { message, .. }| {
+            tracing::warn!("the data stay in the memory of the host: {message}");
+            None
+        });
+        let examples = match held {
+            Some(held) => Examples::Device { held, places: None },
+            None => Examples::Host { source: Arc::from(source), pass: None, batch: HostBatch::default() },
+        };
+        let (normalize, waited) = (normalize.transpose()?, Duration::ZERO);
+        Ok(Self { facts, examples, readers, normalize, device, places, waited })
     }
 
     /// The facts of the set.
     pub(crate) fn facts(&self) -> &Facts {
-        self.source.facts()
+        &self.facts
     }
 
-    /// The examples of these places.
-    pub(crate) fn batch(&mut self, places: &[u64]) -> Result<Batch> {
-        let bad = |problem: torchd::dataset::Problem| Failure::new(JobEndReason::BadData, problem.what);
-        self.source.fill(places, &mut self.bytes).map_err(bad)?;
-        let facts = self.source.facts();
-        let inputs = facts.inputs.iter().zip(&self.bytes.inputs);
-        let inputs =
-            inputs.map(|(field, bytes)| self.tensor(field, bytes, places.len())).collect::<Result<Vec<_>>>()?;
-        let targets = self.tensor(&facts.target, &self.bytes.targets, places.len())?;
-        let arranged = self.places.iter().map(|place| place.map_or(&targets, |place| &inputs[place]).shallow_clone());
-        let inputs = arranged.collect();
-        Ok(Batch { inputs, targets, size: places.len() as i64 })
+    /// The time in which the loop has waited for bytes, or copied them, since this was last asked.
+    pub(crate) fn take_waited(&mut self) -> Duration {
+        mem::take(&mut self.waited)
     }
 
-    fn tensor(&self, field: &Field, bytes: &[u8], examples: usize) -> Result<Tensor> {
-        let shape: Vec<i64> = [examples as u64].iter().chain(&field.shape).map(|&size| size as i64).collect();
-        let kind = match field.dtype {
-            Dtype::Pixel => Kind::Uint8,
-            Dtype::F32 => Kind::Float,
-            Dtype::I64 => Kind::Int64,
+    /// The next `size` examples of a pass, or as many as there are: `position` of its examples lie
+    /// before them, and at least one has to be left. None where `go_on`, asked while readers are
+    /// waited for, says no. Batches that follow each other are read ahead.
+    pub(crate) fn batch(
+        &mut self,
+        shuffle: Option<Shuffle>,
+        position: u64,
+        size: u64,
+        go_on: Patience<'_>,
+    ) -> Result<Option<Batch>> {
+        let at = At { shuffle, position, size };
+        let values = match &mut self.examples {
+            Examples::Device { held, places } => {
+                let pass = places.take().filter(|pass| pass.is_at(at));
+                let mut pass = pass.unwrap_or_else(|| Places::of(&self.facts, at));
+                let Some(next) = pass.next() else { return Err(Failure::no_examples()) };
+                *places = Some(pass);
+                held.select(&next)?
+            }
+            Examples::Host { source, pass, batch } => {
+                let begun = Instant::now();
+                let size = read(source, self.readers, at, pass, batch, go_on);
+                self.waited += begun.elapsed();
+                let Some(size) = size? else { return Ok(None) };
+                let columns = batch.inputs.iter().chain([&batch.targets]);
+                let fields = self.facts.fields().zip(columns);
+                fields.map(|(field, bytes)| on_device(field, bytes, size, self.device)).collect::<Result<_>>()?
+            }
         };
-        let values = Tensor::f_from_data_size(bytes, &shape, kind)?.f_to_device(self.device)?;
+        self.network_batch(values).map(Some)
+    }
+
+    /// The first `size` examples of the set.
+    pub(crate) fn first(&mut self, size: u64) -> Result<Batch> {
+        self.batch(None, 0, size, &mut |_| Ok(true))?.ok_or_else(Failure::no_examples)
+    }
+
+    /// A batch of these values, in the types of the file: the inputs of the set and its target.
+    fn network_batch(&self, values: Vec<Tensor>) -> Result<Batch> {
+        let values = self.facts.fields().zip(values).map(|(field, values)| self.network_values(field, values));
+        let mut inputs = values.collect::<Result<Vec<_>>>()?;
+        let targets = inputs.pop().ok_or_else(Failure::no_examples)?;
+        let size = targets.size().first().copied().unwrap_or_default();
+        let arranged = self.places.iter().map(|place| place.map_or(&targets, |place| &inputs[place]).shallow_clone());
+        Ok(Batch { inputs: arranged.collect(), targets, size })
+    }
+
+    /// Values of a field as a network gets them.
+    fn network_values(&self, field: &Field, values: Tensor) -> Result<Tensor> {
         if field.dtype != Dtype::Pixel {
             return Ok(values);
         }
@@ -96,26 +175,50 @@ impl Feed {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use torchd::dataset::{DataFile, Format, named_arrays};
+/// Reads a batch, of the pass in hand or of a new one. How many examples it has; None where the
+/// wait was given up.
+fn read(
+    source: &Arc<dyn Source>,
+    readers: usize,
+    at: At,
+    pass: &mut Option<Pass>,
+    batch: &mut HostBatch,
+    go_on: Patience<'_>,
+) -> Result<Option<u64>> {
+    // One whose wait is given up, or that fails, begins anew. The readers of another pass leave
+    // before those of this one come.
+    let next = mem::take(pass).filter(|pass| pass.is_at(at));
+    let mut next = next.map_or_else(|| Pass::begin(source, readers, at), Ok)?;
+    let size = next.read(source.as_ref(), batch, go_on)?;
+    *pass = Some(next).filter(|next| size.is_some() && !next.is_over());
+    Ok(size)
+}
 
-    use super::*;
+/// The bytes of a field of some examples, as a tensor.
+fn on_device(field: &Field, bytes: &[u8], examples: u64, device: Device) -> Result<Tensor> {
+    let kind = kind(field);
+    let values = Tensor::f_from_data_size(bytes, &shape(field, examples), kind)?;
+    if !device.is_cuda() {
+        return Ok(values.f_to_device(device)?);
+    }
+    // Copied without waiting for it. libtorch keeps pinned memory until its copies are done, also
+    // where its tensor is gone before.
+    Ok(values.f_pin_memory(device)?.f_to_device_(device, kind, true, false)?)
+}
 
-    #[test]
-    fn examples_come_in_any_order_with_their_types_and_shapes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().canonicalize().unwrap().join("set.safetensors");
-        let tensors = [
-            ("x", Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).view([3, 2])),
-            ("y", Tensor::from_slice(&[7i64, 8, 9])),
-        ];
-        Tensor::write_safetensors(&tensors, &path).unwrap();
-        let files = named_arrays::Files { path: (), inputs: vec![], target: "y".into() };
-        let source = files.open(&[DataFile::open(&path).unwrap()]).ok().unwrap();
-        let mut feed = Feed::new(source, None, vec![Some(0)], Device::Cpu).unwrap();
-        let batch = feed.batch(&[2, 0]).unwrap();
-        assert_eq!(batch.inputs[0], Tensor::from_slice(&[5f32, 6.0, 1.0, 2.0]).view([2, 2]));
-        assert_eq!((batch.targets, batch.size), (Tensor::from_slice(&[9i64, 7]), 2));
+/// The sizes of a tensor of some examples.
+fn shape(field: &Field, examples: u64) -> Vec<i64> {
+    [examples].iter().chain(&field.shape).map(|&size| size as i64).collect()
+}
+
+/// The type of a field in files.
+fn kind(field: &Field) -> Kind {
+    match field.dtype {
+        Dtype::Pixel => Kind::Uint8,
+        Dtype::F32 => Kind::Float,
+        Dtype::I64 => Kind::Int64,
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -47,6 +47,7 @@ mod repair;
 mod resume;
 mod settings;
 mod shortage;
+mod slow_data;
 mod slow_disk;
 mod slow_validation;
 mod small_disk;
