@@ -217,6 +217,7 @@ pub(crate) struct Saver {
     saved: Receiver<io::Result<CheckpointSaved>>,
     /// Requests that have no answer yet.
     waiting: usize,
+    /// The step of the newest that was handed over.
     newest: Option<u64>,
     thread: Option<JoinHandle<()>>,
 }

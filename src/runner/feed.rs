@@ -1,8 +1,8 @@
 //! Batches of examples: bytes from a source, in the order of an epoch, as tensors on the device.
 //!
-//! A set whose examples are in memory is copied from by the loop, or held on the device. All others
-//! are read by threads, ahead of the loop. Which examples a batch has is a function of seed and
-//! place alone.
+//! The loop copies small batches of a set in memory by itself, and takes them from the device where
+//! that holds the set. All others are read by threads, ahead of the loop. Which examples a batch
+//! has is a function of seed, epoch and the facts of the set alone.
 
 mod held;
 mod order;

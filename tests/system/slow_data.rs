@@ -14,7 +14,8 @@ use super::spec;
 fn job() -> v1::JobSpec {
     let logging = Some(v1::Logging { scalar_every_steps: Some(1) });
     let mut spec = v1::JobSpec { logging, ..spec::endless() };
-    spec.training.as_mut().unwrap().batch_size = Some(1400);
+    let training = spec.training.as_mut().unwrap();
+    (training.batch_size, training.validation_batch_size) = (Some(1400), None);
     spec.data.as_mut().unwrap().validation = None;
     spec
 }
