@@ -68,15 +68,34 @@ pub trait Find<P, Q> {
 }
 
 /// A set of examples that is open. The examples of a place are the same whenever it is asked.
-pub trait Source: Send {
+/// Several threads read it at once, each into a batch of its own.
+pub trait Source: Send + Sync {
     /// Its contents.
     fn facts(&self) -> &Facts;
 
-    /// Puts the examples of these places, each below the number of examples, into a batch.
+    /// How its examples are best read.
+    fn access(&self) -> Access<'_>;
+
+    /// Puts the examples of these places, each below the number of examples, into a batch, in
+    /// place of what it holds. A source of shards is asked for the places of one shard, all of
+    /// them, in rising order.
     ///
     /// # Errors
     /// The fault of a file that could only be seen now.
-    fn fill(&mut self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem>;
+    fn fill(&self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem>;
+}
+
+/// The cost of reading the examples of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access<'a> {
+    /// All of them are in memory: reading is copying.
+    Memory,
+    /// Each is read by itself, such as an image from its file: all orders cost the same.
+    Single,
+    /// Those of a shard, a run of places, are read together, such as a row group of a Parquet
+    /// file. These are the places behind the last ones of the shards, rising; no shard is empty,
+    /// and the last number is that of the examples.
+    Shards(&'a [u64]),
 }
 
 /// Examples in memory, as bytes in the order of [`Facts::inputs`] and its target: row by row, each

@@ -203,7 +203,7 @@ mod tests {
         assert!(ended.len() == 2 && ended.iter().all(|one| one.problem.what.contains("nobody waits")), "{ended:?}");
         assert_eq!((facts.examples, facts.inputs[0].shape.as_slice()), (3, &[1, 2, 2][..]));
         assert_eq!(facts.target.range, Some(Range { lowest: 1, highest: 9, highest_at: 1 }));
-        let mut set = set().open(&files, None).ok().unwrap().train;
+        let set = set().open(&files, None).ok().unwrap().train;
         assert_eq!(set.facts(), &facts);
         let mut batch = HostBatch::default();
         set.fill(&[2, 0], &mut batch).unwrap();

@@ -273,7 +273,7 @@ mod tests {
         let shares = judge(&[], &shares).unwrap();
         assert_eq!(shares.inputs[0].range, Some(Range { lowest: -1, highest: 8, highest_at: 1 }));
         assert_eq!(shares.target.range, Some(Range { lowest: 0, highest: 1, highest_at: 1 }));
-        let mut set = wanted(&["x", "a"]).open(&files, None).ok().unwrap().train;
+        let set = wanted(&["x", "a"]).open(&files, None).ok().unwrap().train;
         assert_eq!(names(set.facts()), ["x", "a"]);
         let mut batch = HostBatch::default();
         set.fill(&[2, 1], &mut batch).unwrap();
@@ -290,7 +290,7 @@ mod tests {
         let facts = judge(&["y", "x"], &files).unwrap();
         let range = Some(Range { lowest: 0, highest: 9, highest_at: 1 });
         assert_eq!((facts.inputs[0].range, facts.target.range), (range, range));
-        let mut set = wanted(&["y", "x"]).open(&files, None).ok().unwrap().train;
+        let set = wanted(&["y", "x"]).open(&files, None).ok().unwrap().train;
         let mut batch = HostBatch::default();
         set.fill(&[1], &mut batch).unwrap();
         assert_eq!(batch.inputs, [whole(&[2, 3, 9]), floats(&[1.5])]);

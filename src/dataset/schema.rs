@@ -76,6 +76,16 @@ impl Facts {
     pub fn targets(&self) -> u64 {
         self.examples.saturating_mul(self.target.values())
     }
+
+    /// The inputs and the target.
+    pub fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.inputs.iter().chain([&self.target])
+    }
+
+    /// Bytes of one example in a batch.
+    pub fn example_bytes(&self) -> u64 {
+        self.fields().fold(0, |sum, field| sum.saturating_add(field.bytes()))
+    }
 }
 
 impl Field {

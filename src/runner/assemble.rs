@@ -19,7 +19,7 @@ use crate::checkpoint::Loaded;
 use crate::divergence::Skips;
 use crate::early_stopping::EarlyStopping;
 use crate::failure::{Failure, Result};
-use crate::feed::Feed;
+use crate::feed::{self, Feed};
 use crate::inputs::failure;
 use crate::lr_range::LrRange;
 use crate::model::{Beginning, Mode};
@@ -30,7 +30,13 @@ use crate::schedule::Schedule;
 use crate::stateful::Hidden;
 use crate::sums::Sums;
 use crate::train::Training;
-use crate::{loss, model, warm_start};
+use crate::{cuda, loss, model, warm_start};
+
+/// Threads that read a set at most.
+const MOST_READERS: usize = 16;
+/// A set in memory is held on a GPU where it takes no more than one part in so many of the memory
+/// that is free there: the model comes after it.
+const DEVICE_SHARE: u64 = 4;
 
 /// Reads the data, judges it once more (it may have changed since the request, and large files were
 /// judged by their headers), and builds everything on the device.
@@ -65,11 +71,13 @@ pub(crate) fn assemble(
     }
     let feed = |spec: &Spec, set: Box<dyn Source>| {
         let places = spec.model.places(set.facts()).map_err(bad_data)?;
-        Feed::new(set, spec.data.normalize.as_ref(), &preparation, places, device)
+        let readers = usize::try_from(order.lease.cpu_threads).unwrap_or(usize::MAX).clamp(1, MOST_READERS);
+        let normalizer = feed::normalizer(set.facts(), spec.data.normalize.as_ref(), &preparation, device)?;
+        Feed::new(set, readers, normalizer, places, device, device_bytes(device, order))
     };
     let mut train = feed(&spec, train)?;
-    let first: Vec<u64> = (0..facts.train.examples.min(u64::from(spec.recipe.part(spec.batch_size)))).collect();
-    model::see(&mut spec.model, &mut opened, || train.batch(&first))?;
+    let part = spec.recipe.part(spec.batch_size).into();
+    model::see(&mut spec.model, &mut opened, || train.first(part))?;
     let fitted = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
     let Fitted { spec, network } = fitted;
     // All data have been read, so that they tell.
@@ -200,6 +208,13 @@ fn judge_data(manifest: &Manifest, now: &TrainedOn, order: &Order) -> Result<()>
     };
     tracing::warn!(step, "{what}; they were accepted: {goes_on}");
     Ok(())
+}
+
+/// The bytes that a set may take of the device: of what is free, and of what the job may have.
+fn device_bytes(device: Device, order: &Order) -> u64 {
+    let Some(free) = device.is_cuda().then(cuda::free_memory).flatten() else { return 0 };
+    let limit = order.lease.gpu.as_ref().and_then(|gpu| gpu.memory_bytes);
+    free.min(limit.unwrap_or(free)) / DEVICE_SHARE
 }
 
 /// Whether that label is among the targets.

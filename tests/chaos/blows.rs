@@ -11,13 +11,14 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 25] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 26] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
     ("checkpoint-renamed", (Who::Runner, 8)),
     ("checkpoint-tidied", (Who::Runner, 8)),
     ("client-read", (Who::Daemon, 16)),
+    ("data-read", (Who::Runner, 300)),
     ("epoch", (Who::Runner, 1)),
     ("exit-noted", (Who::Runner, 1)),
     ("job-assigned", (Who::Daemon, 4)),

@@ -48,6 +48,7 @@ mod resume;
 mod sets;
 mod settings;
 mod shortage;
+mod slow_data;
 mod slow_disk;
 mod slow_validation;
 mod small_disk;
