@@ -1,16 +1,19 @@
 //! A data file that is open: it is judged and read by one descriptor, whatever becomes of its name.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Seek};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use crate::beneath::Folder;
 
 /// A regular file, open for reading.
-#[derive(Debug)]
 pub struct DataFile {
     path: PathBuf,
     file: File,
+    /// Called whenever somebody begins to read it.
+    begins: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl DataFile {
@@ -27,7 +30,13 @@ impl DataFile {
     /// followed.
     pub(super) fn open_beneath(root: &Path, path: &Path) -> io::Result<Self> {
         let below = path.strip_prefix(root).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Self { path: path.to_owned(), file: Folder::open(root)?.file(below)? })
+        Ok(Self { path: path.to_owned(), file: Folder::open(root)?.file(below)?, begins: None })
+    }
+
+    /// A file that another process has opened at that path. `begins` is called whenever somebody
+    /// begins to read it.
+    pub fn received(path: PathBuf, file: File, begins: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { path, file, begins: Some(Box::new(begins)) }
     }
 
     /// Where it lay when it was opened: a canonical path, for messages and orders.
@@ -42,9 +51,24 @@ impl DataFile {
 
     /// The file from its first byte on. All readers share one position: one reads at a time.
     pub fn reader(&self) -> io::Result<File> {
+        if let Some(begins) = &self.begins {
+            begins();
+        }
         let mut file = self.file.try_clone()?;
         file.rewind()?;
         Ok(file)
+    }
+}
+
+impl AsFd for DataFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl fmt::Debug for DataFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -121,7 +121,7 @@ fn problem(path: &Path, file: &'static str, error: &IdxError) -> Problem {
         | IdxError::Trailing { .. }
         | IdxError::TooLarge => None,
     };
-    Problem { file, what: format!("{} {error}", path.display()), unjudged }
+    Problem { file: file.into(), what: format!("{} {error}", path.display()), unjudged }
 }
 
 fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
@@ -141,7 +141,7 @@ fn agree(
     let (&[count, height, width], &[label_count]) = (&shape.dimensions[..], &label_shape.dimensions[..]) else {
         unreachable!("opened with 3 dimensions and with 1");
     };
-    let refuse = |file, what| Err(vec![Problem { file, what, unjudged: None }]);
+    let refuse = |file: &'static str, what| Err(vec![Problem { file: file.into(), what, unjudged: None }]);
     if count != label_count {
         return refuse(
             LABELS,
@@ -159,13 +159,13 @@ fn agree(
         examples: u64::from(count),
         inputs: vec![Field {
             name: IMAGES.into(),
-            file: IMAGES,
+            file: IMAGES.into(),
             dtype: Dtype::Pixel,
             // One channel: images are grey.
             shape: vec![1, height.into(), width.into()],
             range: None,
         }],
-        target: Field { name: LABELS.into(), file: LABELS, dtype: Dtype::I64, shape: vec![], range },
+        target: Field { name: LABELS.into(), file: LABELS.into(), dtype: Dtype::I64, shape: vec![], range },
         sizes: vec![shape.on_disk, label_shape.on_disk],
     })
 }
@@ -239,6 +239,6 @@ mod tests {
     fn both_files_are_judged_at_once() {
         let (_folder, [images, labels]) = pair(1, &[1]);
         let problems = judge(&[labels, images]).unwrap_err();
-        assert_eq!(problems.iter().map(|problem| problem.file).collect::<Vec<_>>(), [IMAGES, LABELS]);
+        assert_eq!(problems.iter().map(|problem| problem.file.as_ref()).collect::<Vec<_>>(), [IMAGES, LABELS]);
     }
 }

@@ -22,8 +22,8 @@ use crate::job::spec::model::Set;
 use crate::job::spec::{self, DataFacts, Demands, Device, Fitted, HostMemory, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{Manifest, TrainedOn};
+use crate::judging::{self, model::OperatorList};
 use crate::mirror;
-use crate::model_judge::OperatorList;
 use crate::proto::v1;
 use crate::shortage::Unjudged;
 
@@ -268,7 +268,7 @@ fn judge_set(
             None
         }
     })?;
-    match known.inspect(&files, &opened, wanted) {
+    match known.inspect(&files, &opened, || judging::data::judge(&files, &opened, wanted)) {
         Ok(facts) => Some(Judged { path, files, facts }),
         Err(problems) => {
             for problem in problems {

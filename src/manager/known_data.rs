@@ -7,8 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::dataset::{DataFile, Facts, Files, Format, Problem};
-use crate::gate::Wanted;
+use crate::dataset::{DataFile, Facts, Files, Problem};
 
 /// Sets that are remembered.
 const MOST_SETS: usize = 64;
@@ -65,8 +64,13 @@ impl Stamp {
 }
 
 impl KnownData {
-    /// The facts of the files. Blocks: it may have to read them.
-    pub(super) fn inspect(&self, files: &Files, opened: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
+    /// The facts of the files: those that are remembered, or those that `judge` finds.
+    pub(super) fn inspect(
+        &self,
+        files: &Files,
+        opened: &[DataFile],
+        judge: impl FnOnce() -> Result<Facts, Vec<Problem>>,
+    ) -> Result<Facts, Vec<Problem>> {
         let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
         let stamps = || opened.iter().map(stamp).collect::<Option<Vec<_>>>();
         let before = stamps();
@@ -77,7 +81,7 @@ impl KnownData {
         {
             return Ok(known.facts.clone());
         }
-        let facts = files.inspect(opened, wanted)?;
+        let facts = judge()?;
         if let Some(stamps) = before.filter(|before| stamps().as_ref() == Some(before)) {
             let mut sets = sets();
             sets.retain(|known| !is_same(known, &stamps));
@@ -95,6 +99,8 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::dataset::Format;
+    use crate::gate::Wanted;
 
     #[test]
     fn files_are_read_once_until_they_change_and_those_that_changed_just_now_are_not_trusted() {
@@ -104,7 +110,7 @@ mod tests {
             let files = Files::Idx(crate::dataset::idx::Files { images: path("images"), labels: path("labels") });
             let opened: Vec<_> = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
             let (_caller, wanted) = Wanted::by_caller();
-            known.inspect(&files, &opened, &wanted).unwrap().examples
+            known.inspect(&files, &opened, || files.inspect(&opened, &wanted)).unwrap().examples
         };
         let write = |count: u8| {
             let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 1, 0, 0, 0, 1];

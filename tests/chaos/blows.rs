@@ -8,10 +8,12 @@ pub(crate) enum Who {
     Daemon,
     /// A runner, or its shim.
     Runner,
+    /// A process that judges files for the daemon.
+    Judge,
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 25] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 26] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
@@ -19,6 +21,7 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 25] = [
     ("checkpoint-tidied", (Who::Runner, 8)),
     ("client-read", (Who::Daemon, 16)),
     ("epoch", (Who::Runner, 1)),
+    ("file-judged", (Who::Judge, 2)),
     ("exit-noted", (Who::Runner, 1)),
     ("job-assigned", (Who::Daemon, 4)),
     ("job-committed", (Who::Daemon, 16)),

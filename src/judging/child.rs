@@ -1,0 +1,112 @@
+//! The process that reads files for the daemon: takes the question and the files, confines itself,
+//! answers, ends.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read, Seek, Write};
+use std::mem::MaybeUninit;
+use std::process::ExitCode;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use serde::Serialize;
+
+use super::data::Data;
+use super::model::Model;
+use super::process::MOST_AT_ONCE;
+use super::{Limits, Question, Told};
+use crate::fault;
+
+/// Exit code of a child that could not begin: nothing is known of the files.
+pub(super) const EXIT_PROCESS: u8 = 71;
+/// Exit code of a child whose answer is longer than its limit.
+pub(super) const EXIT_ANSWER: u8 = 72;
+
+/// Answers the question of this kind, which comes through standard input. `torchd --judge` is not
+/// meant for people.
+pub fn run(kind: Option<&OsStr>) -> ExitCode {
+    let answered = match kind.and_then(OsStr::to_str) {
+        Some(Model::KIND) => answer::<Model>(),
+        Some(Data::KIND) => answer::<Data>(),
+        _ => return ExitCode::from(EXIT_PROCESS),
+    };
+    match answered {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => ExitCode::from(EXIT_ANSWER),
+        Err(_) => ExitCode::from(EXIT_PROCESS),
+    }
+}
+
+fn answer<Q: Question>() -> io::Result<()> {
+    let mut files = confine(&Q::LIMITS)?.into_iter();
+    let mut question = files.next().ok_or(io::ErrorKind::UnexpectedEof)?;
+    question.rewind()?;
+    let mut text = Vec::new();
+    question.read_to_end(&mut text)?;
+    let question: Q = serde_json::from_slice(&text)?;
+    tell(&Told::Answer(question.answer(files.collect())?))
+}
+
+/// Tells the parent which file is read from now on, so that a limit that is reached, or a read that
+/// hangs, is told with the file.
+pub(super) fn reads(place: usize) {
+    // An answer without this is as good.
+    let _ = tell(&Told::<()>::Reads(place));
+    fault::point("file-judged");
+}
+
+fn tell<A: Serialize>(told: &Told<A>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(&serde_json::to_vec(told)?)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// Takes the files, and gives up everything else: nothing that a file contains can cost more than
+/// the limits, or reach further.
+fn confine(limits: &Limits) -> io::Result<Vec<File>> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    nix::sys::prctl::set_no_new_privs()?;
+    for (resource, most) in [
+        (Resource::As, limits.memory_bytes),
+        (Resource::Cpu, limits.cpu_seconds),
+        (Resource::Fsize, limits.answer_bytes),
+        (Resource::Nproc, 0),
+        (Resource::Core, 0),
+    ] {
+        limit(resource, most)?;
+    }
+    let files = receive()?;
+    // Descriptors beyond the limit stay usable. Standard input, output and error are the first ones.
+    let has = 3 + files.len() as u64;
+    limit(Resource::Nofile, if limits.more_descriptors == 0 { 0 } else { has + limits.more_descriptors })?;
+    Ok(files)
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    // The daemon itself may have less.
+    let allowed = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    // A process that is over the hard limit of time is killed by SIGKILL, like one that the system
+    // ends for want of memory; over the soft one by SIGXCPU, a second before.
+    let maximum = if resource == Resource::Cpu { most + 1 } else { most };
+    Ok(setrlimit(resource, Rlimit { current: Some(most.min(allowed)), maximum: Some(maximum.min(allowed)) })?)
+}
+
+/// The question, and the files that the parent sends.
+fn receive() -> io::Result<Vec<File>> {
+    let mut files = Vec::new();
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_AT_ONCE))];
+        let mut message = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let received = recvmsg(io::stdin(), &mut [IoSliceMut::new(&mut byte)], &mut message, RecvFlags::CMSG_CLOEXEC)?;
+        if received.bytes == 0 {
+            return Ok(files);
+        }
+        let rights = message.drain().filter_map(|part| match part {
+            RecvAncillaryMessage::ScmRights(files) => Some(files),
+            _ => None,
+        });
+        files.extend(rights.flatten().map(File::from));
+    }
+}
