@@ -7,6 +7,7 @@ use std::io::{self, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 
+use landlock::{ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetError, Scope};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde::Serialize;
@@ -21,6 +22,9 @@ use crate::fault;
 pub(super) const EXIT_PROCESS: u8 = 71;
 /// Exit code of a child whose answer is longer than its limit.
 pub(super) const EXIT_ANSWER: u8 = 72;
+
+/// The newest rights of Landlock that are given up. An older kernel is asked for those that it has.
+const NEWEST: ABI = ABI::V10;
 
 /// Answers the question of this kind, which comes through standard input. `torchd --judge` is not
 /// meant for people.
@@ -80,7 +84,18 @@ fn confine(limits: &Limits) -> io::Result<Vec<File>> {
     // Descriptors beyond the limit stay usable. Standard input, output and error are the first ones.
     let has = 3 + files.len() as u64;
     limit(Resource::Nofile, if limits.more_descriptors == 0 { 0 } else { has + limits.more_descriptors })?;
+    // A kernel that does not enforce this leaves the other limits.
+    let _ = shut();
     Ok(files)
+}
+
+/// By Landlock, no path leads to a file any more, whatever is read from the files that are open.
+fn shut() -> Result<LandlockStatus, RulesetError> {
+    let rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?;
+    Ok(rules.create()?.restrict_self()?.landlock)
 }
 
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
@@ -108,5 +123,35 @@ fn receive() -> io::Result<Vec<File>> {
             _ => None,
         });
         files.extend(rights.flatten().map(File::from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::thread;
+
+    use super::*;
+
+    mod skips {
+        include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/skips/tell.rs"));
+    }
+
+    #[test]
+    fn no_path_leads_to_a_file_once_a_child_is_shut_and_open_files_stay_readable() {
+        let mut open = tempfile::tempfile().unwrap();
+        open.write_all(b"open").unwrap();
+        // The rules hold for this thread alone.
+        let body = || {
+            let status = shut().unwrap();
+            open.rewind().unwrap();
+            (status, fs::read("/proc/self/status").err().map(|error| error.kind()), io::read_to_string(open).unwrap())
+        };
+        let (status, refused, text) = thread::scope(|scope| scope.spawn(body).join().unwrap());
+        assert_eq!(text, "open");
+        match status {
+            LandlockStatus::Available { .. } => assert_eq!(refused, Some(io::ErrorKind::PermissionDenied)),
+            _ => skips::tell(skips::Skip::CannotRun, "the kernel has no Landlock"),
+        }
     }
 }
