@@ -4,9 +4,23 @@ use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+use super::WHOLE_BELOW_BYTES;
 use crate::beneath::Folder;
+
+/// A file is hollow where it is more than this many times as long as what is stored of it.
+const HOLLOW_ABOVE: u64 = 100;
+
+/// The sizes of a file most of which are holes: they read as null bytes.
+pub(super) struct Hollow {
+    pub(super) size_bytes: u64,
+    pub(super) stored_bytes: u64,
+}
 
 /// A regular file, open for reading.
 pub struct DataFile {
@@ -47,6 +61,22 @@ impl DataFile {
     /// The system's facts about the open file.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
+    }
+
+    /// The sizes of a large file of which next to nothing is stored. A file system that compresses
+    /// stores little as well, and one of another machine may not tell: neither has holes.
+    pub(super) fn hollow(&self) -> io::Result<Option<Hollow>> {
+        let about = self.metadata()?;
+        let (size_bytes, stored_bytes) = (about.len(), about.blocks().saturating_mul(512));
+        if size_bytes < WHOLE_BELOW_BYTES || stored_bytes > size_bytes / HOLLOW_ABOVE {
+            return Ok(None);
+        }
+        match seek(&self.file, SeekFrom::Hole(0)) {
+            Ok(hole) => Ok((hole < size_bytes).then_some(Hollow { size_bytes, stored_bytes })),
+            // This file system knows no holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The file from its first byte on. All readers share one position: one reads at a time.

@@ -43,24 +43,22 @@ impl<P> Format<P> for Files<P> {
     fn inspect(&self, files: &[DataFile], wanted: &Wanted) -> Result<Facts, Vec<Problem>> {
         let (images, labels) = pair(files);
         let image_check = open(images, IMAGES).and_then(|mut file| {
-            if is_small(&file) {
-                file.each_block(|_| wanted.check()).map_err(|error| problem(images.path(), IMAGES, &error))?;
-            }
+            let judged = if is_small(&file) { file.each_block(|_| wanted.check()) } else { file.judge_size() };
+            judged.map_err(|error| problem(images.path(), IMAGES, &error))?;
             Ok(Shape::of(&file))
         });
         let label_check = open(labels, LABELS).and_then(|mut file| {
             let mut found = None;
-            if is_small(&file) {
-                let mut place = 0;
-                let note = |block: &[u8]| {
-                    for &label in block {
-                        found = Some(Range::with(found, label.into(), place));
-                        place += 1;
-                    }
-                    wanted.check()
-                };
-                file.each_block(note).map_err(|error| problem(labels.path(), LABELS, &error))?;
-            }
+            let mut place = 0;
+            let note = |block: &[u8]| {
+                for &label in block {
+                    found = Some(Range::with(found, label.into(), place));
+                    place += 1;
+                }
+                wanted.check()
+            };
+            let judged = if is_small(&file) { file.each_block(note) } else { file.judge_size() };
+            judged.map_err(|error| problem(labels.path(), LABELS, &error))?;
             Ok((Shape::of(&file), found))
         });
         let (shape, (label_shape, range)) = both(image_check, label_check)?;
@@ -116,6 +114,7 @@ fn problem(path: &Path, file: &'static str, error: &IdxError) -> Problem {
         IdxError::NoHeader
         | IdxError::WrongMagic { .. }
         | IdxError::GzipCut { .. }
+        | IdxError::GzipTooShort { .. }
         | IdxError::SwappedSizes { .. }
         | IdxError::Truncated { .. }
         | IdxError::Trailing { .. }

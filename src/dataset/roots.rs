@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::DataFile;
+use super::data_file::Hollow;
 use crate::beneath::{Around, Astray, Folder, Led, NotAFile, lead, normal};
 use crate::shortage::Unjudged;
 
@@ -61,6 +62,18 @@ pub enum PathProblem {
         /// The kind of thing that it is instead.
         found: &'static str,
     },
+    /// A large file of which next to nothing is stored.
+    #[error(
+        "{path:?} is a sparse file: of its {size_bytes} bytes {stored_bytes} are stored, and the rest would be read as null bytes; a download that failed leaves such a file"
+    )]
+    Hollow {
+        /// The path of the request.
+        path: String,
+        /// Its length.
+        size_bytes: u64,
+        /// The bytes that the file system has.
+        stored_bytes: u64,
+    },
     /// The system refuses.
     #[error("{path:?} cannot be read: {cause}")]
     Unreadable {
@@ -76,7 +89,11 @@ impl PathProblem {
     pub fn unjudged(&self) -> Option<Unjudged> {
         match self {
             Self::Unreadable { cause, .. } => Unjudged::of(cause),
-            Self::NoRoots { .. } | Self::Missing { .. } | Self::Outside { .. } | Self::NotAFile { .. } => None,
+            Self::NoRoots { .. }
+            | Self::Missing { .. }
+            | Self::Outside { .. }
+            | Self::NotAFile { .. }
+            | Self::Hollow { .. } => None,
         }
     }
 }
@@ -96,7 +113,13 @@ impl DataRoots {
     /// Opens the file that a request names. Never waits for a pipe or a device.
     pub fn open(&self, path: &str) -> Result<DataFile, PathProblem> {
         self.find(path, |root, found| match DataFile::open_beneath(root, found) {
-            Ok(file) => Ok(file),
+            Ok(file) => match file.hollow() {
+                Ok(None) => Ok(file),
+                Ok(Some(Hollow { size_bytes, stored_bytes })) => {
+                    Err(PathProblem::Hollow { path: path.into(), size_bytes, stored_bytes })
+                }
+                Err(cause) => Err(PathProblem::Unreadable { path: path.into(), cause }),
+            },
             Err(cause) => match NotAFile::of(&cause) {
                 Some(&NotAFile { found, .. }) => Err(PathProblem::NotAFile { path: path.into(), found }),
                 None => Err(PathProblem::Unreadable { path: path.into(), cause }),
