@@ -1,9 +1,9 @@
 //! Judges files of strangers in a child process. The daemon never parses their bytes; a file that
 //! exhausts the child, and a file system that hangs, cost their own request alone.
 //!
-//! The child gets its files open, through a socket, and can open nothing itself. Its memory, its
+//! The child gets its files open, through a socket, and can open nothing else. Its memory, its
 //! computing time and its answer are limited, and the caller bounds the time of the clock. It
-//! answers in JSON. A kind of question is one file here and one line in [`child`](self::child).
+//! answers in JSON. A kind of question is one file here and one line in `judging/child.rs`.
 //!
 //! A child that is in the midst of a read which the system cannot interrupt ends when that read
 //! does. The thread that asks waits for it and keeps its share of the threads for files meanwhile,
@@ -125,7 +125,7 @@ fn ask<'a, Q: Question>(
     }
 }
 
-/// The failure of a child with this status; None where it was killed for taking too long.
+/// Why a child with this status gave no answer. A status of None: it was killed for taking too long.
 fn unanswered(status: Option<ExitStatus>, limits: &Limits) -> Failure {
     let cannot = |what: String, unjudged| Failure { what: format!("cannot be judged: {what}"), reads: None, unjudged };
     let Some(status) = status else {

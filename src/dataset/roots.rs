@@ -113,18 +113,25 @@ impl DataRoots {
     /// Opens the file that a request names. Never waits for a pipe or a device.
     pub fn open(&self, path: &str) -> Result<DataFile, PathProblem> {
         self.find(path, |root, found| match DataFile::open_beneath(root, found) {
-            Ok(file) => match file.hollow() {
-                Ok(None) => Ok(file),
-                Ok(Some(Hollow { size_bytes, stored_bytes })) => {
-                    Err(PathProblem::Hollow { path: path.into(), size_bytes, stored_bytes })
-                }
-                Err(cause) => Err(PathProblem::Unreadable { path: path.into(), cause }),
-            },
+            Ok(file) => Ok(file),
             Err(cause) => match NotAFile::of(&cause) {
                 Some(&NotAFile { found, .. }) => Err(PathProblem::NotAFile { path: path.into(), found }),
                 None => Err(PathProblem::Unreadable { path: path.into(), cause }),
             },
         })
+    }
+
+    /// Opens a file of examples. A large one that is nothing but holes is refused: a model may well
+    /// begin with null bytes, and examples that are nothing else teach nothing.
+    pub fn open_data(&self, path: &str) -> Result<DataFile, PathProblem> {
+        let file = self.open(path)?;
+        match file.hollow() {
+            Ok(None) => Ok(file),
+            Ok(Some(Hollow { size_bytes, stored_bytes })) => {
+                Err(PathProblem::Hollow { path: path.into(), size_bytes, stored_bytes })
+            }
+            Err(cause) => Err(PathProblem::Unreadable { path: path.into(), cause }),
+        }
     }
 
     /// Opens the folder that a request names, and tells its canonical path.
@@ -216,6 +223,26 @@ mod tests {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
 
     use super::*;
+
+    #[test]
+    fn a_large_file_of_holes_is_refused_and_one_that_is_short_or_stored_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let roots = DataRoots::new([root.path().to_owned()]).unwrap();
+        let put = |name: &str, stored: u64, size: u64| {
+            fs::write(root.path().join(name), vec![7; stored as usize]).unwrap();
+            fs::File::options().write(true).open(root.path().join(name)).unwrap().set_len(size).unwrap();
+        };
+        put("giant", 100, 1 << 40);
+        put("short", 100, 1 << 20);
+        put("stored", 4 << 20, 100 << 20);
+        let refused = roots.open_data("giant").unwrap_err();
+        assert!(matches!(refused, PathProblem::Hollow { size_bytes: 1_099_511_627_776, .. }), "{refused}");
+        assert!(refused.unjudged().is_none());
+        roots.open("giant").unwrap();
+        for name in ["short", "stored"] {
+            roots.open_data(name).unwrap();
+        }
+    }
 
     #[test]
     fn a_file_is_found_under_the_first_root_that_has_it() {

@@ -7,7 +7,10 @@ use std::io::{self, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 
-use landlock::{ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetError, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope,
+};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde::Serialize;
@@ -85,17 +88,22 @@ fn confine(limits: &Limits) -> io::Result<Vec<File>> {
     let has = 3 + files.len() as u64;
     limit(Resource::Nofile, if limits.more_descriptors == 0 { 0 } else { has + limits.more_descriptors })?;
     // A kernel that does not enforce this leaves the other limits.
-    let _ = shut();
+    let _ = shut(&files);
     Ok(files)
 }
 
-/// By Landlock, no path leads to a file any more, whatever is read from the files that are open.
-fn shut() -> Result<LandlockStatus, RulesetError> {
-    let rules = Ruleset::default()
+/// By Landlock, paths lead to what lies beneath the folders that are open, and to nothing else, no
+/// matter what the files contain.
+fn shut(open: &[File]) -> Result<LandlockStatus, RulesetError> {
+    let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .handle_access(AccessNet::from_all(NEWEST))?
-        .scope(Scope::from_all(NEWEST))?;
-    Ok(rules.create()?.restrict_self()?.landlock)
+        .scope(Scope::from_all(NEWEST))?
+        .create()?;
+    for folder in open.iter().filter(|file| file.metadata().is_ok_and(|about| about.is_dir())) {
+        rules = rules.add_rule(PathBeneath::new(folder, AccessFs::ReadFile | AccessFs::ReadDir))?;
+    }
+    Ok(rules.restrict_self()?.landlock)
 }
 
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
@@ -138,19 +146,28 @@ mod tests {
     }
 
     #[test]
-    fn no_path_leads_to_a_file_once_a_child_is_shut_and_open_files_stay_readable() {
-        let mut open = tempfile::tempfile().unwrap();
-        open.write_all(b"open").unwrap();
+    fn a_child_reads_what_is_open_and_what_lies_beneath_open_folders_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let (inside, secret) = (place.path().join("inside"), place.path().join("secret"));
+        fs::create_dir(&inside).unwrap();
+        fs::write(inside.join("file"), "beneath").unwrap();
+        fs::write(&secret, "").unwrap();
+        let mut open = [tempfile::tempfile().unwrap(), File::open(&inside).unwrap()];
+        open[0].write_all(b"open").unwrap();
+        open[0].rewind().unwrap();
         // The rules hold for this thread alone.
         let body = || {
-            let status = shut().unwrap();
-            open.rewind().unwrap();
-            (status, fs::read("/proc/self/status").err().map(|error| error.kind()), io::read_to_string(open).unwrap())
+            let status = shut(&open).unwrap();
+            assert_eq!(io::read_to_string(&open[0]).unwrap(), "open");
+            assert_eq!(fs::read_to_string(inside.join("file")).unwrap(), "beneath");
+            let denied =
+                |done: io::Result<()>| done.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+            let tried =
+                [fs::read(&secret).map(drop), fs::read_dir(&place).map(drop), fs::write(inside.join("new"), "")];
+            (status, tried.map(denied))
         };
-        let (status, refused, text) = thread::scope(|scope| scope.spawn(body).join().unwrap());
-        assert_eq!(text, "open");
-        match status {
-            LandlockStatus::Available { .. } => assert_eq!(refused, Some(io::ErrorKind::PermissionDenied)),
+        match thread::scope(|scope| scope.spawn(body).join().unwrap()) {
+            (LandlockStatus::Available { .. }, denied) => assert_eq!(denied, [true; 3]),
             _ => skips::tell(skips::Skip::CannotRun, "the kernel has no Landlock"),
         }
     }

@@ -257,7 +257,7 @@ fn judge_set(
 ) -> Option<Judged> {
     let path = format!("{field}.{}", named.format());
     let mut opened = Vec::new();
-    let files = named.locate(&mut |field, name| match roots.open(name) {
+    let files = named.locate(&mut |field, name| match roots.open_data(name) {
         Ok(file) => {
             let place = file.path().to_owned();
             opened.push(file);
