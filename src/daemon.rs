@@ -33,10 +33,10 @@ use crate::compat::Date;
 use crate::config::{self, Environment, Invalid, Settings, ShutdownRunners};
 use crate::exporter::{self, Exporter};
 use crate::job::end;
+use crate::judging;
 use crate::manager::{Manager, ManagerSettings};
 use crate::metrics::Metrics;
 use crate::mirror;
-use crate::model_judge::{self, judge_model};
 use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
@@ -64,8 +64,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == "--shim") {
         return run_shim(arguments);
     }
-    if arguments.get(1).is_some_and(|first| first == model_judge::MODE) {
-        return judge_model();
+    if arguments.get(1).is_some_and(|first| first == judging::MODE) {
+        return judging::run_child(arguments.get(2).map(OsString::as_os_str));
     }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,

@@ -33,7 +33,7 @@ pub mod dataset;
 
 pub mod exported;
 
-pub mod model_judge;
+pub mod judging;
 
 pub mod job;
 

@@ -170,7 +170,7 @@ fn facts<P>(wanted: &Files<P>, tensors: &[Tensor]) -> Result<Facts, Vec<String>>
             wrong.push(format!("has a single number as {name:?}; the first dimension counts the examples"));
             return None;
         };
-        let field = Field { name: name.to_owned(), file: PATH, dtype, shape: shape.to_vec(), range: None };
+        let field = Field { name: name.to_owned(), file: PATH.into(), dtype, shape: shape.to_vec(), range: None };
         if examples == 0 || field.values() == 0 {
             wrong.push(format!("has {name:?} of the shape {:?}, which is empty", tensor.shape));
             return None;
@@ -203,11 +203,11 @@ fn problem(path: &Path, error: &tensor_file::Problem) -> Problem {
         tensor_file::Problem::Unreadable(cause) => Unjudged::of(cause),
         _ => None,
     };
-    Problem { file: PATH, what: format!("{} {error}", path.display()), unjudged }
+    Problem { file: PATH.into(), what: format!("{} {error}", path.display()), unjudged }
 }
 
 fn wrong_with(path: &Path, what: String) -> Problem {
-    Problem { file: PATH, what: format!("{} {what}", path.display()), unjudged: None }
+    Problem { file: PATH.into(), what: format!("{} {what}", path.display()), unjudged: None }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::DataFile;
+use super::data_file::Hollow;
 use crate::beneath::{Around, Astray, Folder, Led, NotAFile, lead, normal};
 use crate::shortage::Unjudged;
 
@@ -86,6 +87,18 @@ pub enum PathProblem {
         /// The kind of thing that it is instead.
         found: &'static str,
     },
+    /// A large file of which next to nothing is stored.
+    #[error(
+        "{path:?} is a sparse file: of its {size_bytes} bytes {stored_bytes} are stored, and the rest would be read as null bytes; a download that failed leaves such a file"
+    )]
+    Hollow {
+        /// The path of the request.
+        path: String,
+        /// Its length.
+        size_bytes: u64,
+        /// The bytes that the file system has.
+        stored_bytes: u64,
+    },
     /// The system refuses.
     #[error("{path:?} cannot be read: {cause}")]
     Unreadable {
@@ -107,7 +120,8 @@ impl PathProblem {
             | Self::NoMatch { .. }
             | Self::NoPattern { .. }
             | Self::TooMany { .. }
-            | Self::NotAFile { .. } => None,
+            | Self::NotAFile { .. }
+            | Self::Hollow { .. } => None,
         }
     }
 }
@@ -135,11 +149,24 @@ impl DataRoots {
         })
     }
 
+    /// Opens a file of examples. A large one that is nothing but holes is refused: a model may well
+    /// begin with null bytes, and examples that are nothing else teach nothing.
+    pub fn open_data(&self, path: &str) -> Result<DataFile, PathProblem> {
+        let file = self.open(path)?;
+        match file.hollow() {
+            Ok(None) => Ok(file),
+            Ok(Some(Hollow { size_bytes, stored_bytes })) => {
+                Err(PathProblem::Hollow { path: path.into(), size_bytes, stored_bytes })
+            }
+            Err(cause) => Err(PathProblem::Unreadable { path: path.into(), cause }),
+        }
+    }
+
     /// Opens the files that a request names by a pattern, in the order of their names: `*`, `?` and
     /// `[...]` stand for characters of a name, not for `/`, and not for a dot at its beginning. A
     /// file whose name is the pattern itself is taken alone.
     pub fn open_all(&self, pattern: &str) -> Result<Vec<DataFile>, PathProblem> {
-        match self.open(pattern) {
+        match self.open_data(pattern) {
             Err(PathProblem::Missing { .. }) if pattern.contains(['*', '?', '[']) => {}
             found => return found.map(|file| vec![file]),
         }
@@ -170,7 +197,9 @@ impl DataRoots {
             match names.len() {
                 0 => {}
                 count if count > MOST_FILES => return Err(PathProblem::TooMany { path: pattern.into() }),
-                _ => return names.into_iter().map(|name| self.open(&place.join(name).to_string_lossy())).collect(),
+                _ => {
+                    return names.into_iter().map(|name| self.open_data(&place.join(name).to_string_lossy())).collect();
+                }
             }
         }
         Err(PathProblem::NoMatch { path: pattern.into(), looked: self.describe() })
@@ -295,6 +324,26 @@ mod tests {
         assert!(wrong("b-[").contains("is no pattern"));
         assert!(wrong("out-*").contains("leads out of the data roots"), "{}", wrong("out-*"));
         assert!(wrong("/etc/pass*").contains("leads out"), "{}", wrong("/etc/pass*"));
+    }
+
+    #[test]
+    fn a_large_file_of_holes_is_refused_and_one_that_is_short_or_stored_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let roots = DataRoots::new([root.path().to_owned()]).unwrap();
+        let put = |name: &str, stored: u64, size: u64| {
+            fs::write(root.path().join(name), vec![7; stored as usize]).unwrap();
+            fs::File::options().write(true).open(root.path().join(name)).unwrap().set_len(size).unwrap();
+        };
+        put("giant", 100, 1 << 40);
+        put("short", 100, 1 << 20);
+        put("stored", 4 << 20, 100 << 20);
+        let refused = roots.open_data("giant").unwrap_err();
+        assert!(matches!(refused, PathProblem::Hollow { size_bytes: 1_099_511_627_776, .. }), "{refused}");
+        assert!(refused.unjudged().is_none());
+        roots.open("giant").unwrap();
+        for name in ["short", "stored"] {
+            roots.open_data(name).unwrap();
+        }
     }
 
     #[test]

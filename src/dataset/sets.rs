@@ -39,7 +39,7 @@ impl OpenFiles {
 }
 
 /// Facts of the sets of a job.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// Of the training set.
     pub train: Facts,
@@ -60,7 +60,7 @@ pub struct Sets {
 }
 
 /// A fault of a set; of the division of the files where it names none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The set.
     pub set: Option<Use>,
@@ -69,7 +69,7 @@ pub struct Fault {
 }
 
 /// The use of a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Use {
     /// To learn from.
     Train,

@@ -22,8 +22,8 @@ use crate::job::spec::model::Set;
 use crate::job::spec::{self, DataFacts, Demands, Device, Fitted, HostMemory, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{FileStates, Manifest, TrainedOn};
+use crate::judging::{self, model::OperatorList};
 use crate::mirror;
-use crate::model_judge::OperatorList;
 use crate::proto::v1;
 use crate::shortage::Unjudged;
 
@@ -295,7 +295,7 @@ fn judge_sets(
         let (validation, judged_by) = validation.unzip();
         let selection = data.selection(train.0, validation);
         let opened = OpenFiles { train: train.1, validation: judged_by.unwrap_or_default() };
-        let judged = known.judge(&selection, &opened, wanted);
+        let judged = known.judge(&selection, &opened, || judging::data::judge(&selection, &opened, wanted));
         let Selection { train, validation, .. } = selection;
         let held_out = fields[usize::from(validation.is_some())];
         let path = |field: &str, files: &Files| format!("{field}.{}", files.format());

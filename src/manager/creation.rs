@@ -14,7 +14,7 @@ use super::{Admitted, Command, JobError, Manager, View, admission, task};
 use crate::gate::Wanted;
 use crate::job::probe::{Found, ProbeReport};
 use crate::job::{State, spec};
-use crate::model_judge::OperatorList;
+use crate::judging::model::OperatorList;
 use crate::proto::{json, v1};
 use crate::store::Asked;
 

@@ -10,6 +10,7 @@ use crate::gate::Wanted;
 use crate::job::Inputs;
 use crate::job::spec::{Data, DataFacts};
 use crate::journal::{FileStates, TrainedOn};
+use crate::judging;
 
 /// The data of a job.
 pub(super) enum Now {
@@ -48,14 +49,14 @@ fn look(data: &Data, inputs: &Inputs, roots: &DataRoots, known: &KnownData, want
     let files = FileStates { train: states(&train)?, validation: validation.as_deref().map(states).transpose()? };
     let opened = OpenFiles { train, validation: validation.unwrap_or_default() };
     let selection = data.selection(inputs.train.clone(), inputs.validation.clone());
-    let Judged { train, validation, .. } = known.judge(&selection, &opened, wanted).map_err(|faults| {
-        match faults.iter().any(|fault| fault.problem.unjudged.is_some()) {
+    let judged = known.judge(&selection, &opened, || judging::data::judge(&selection, &opened, wanted));
+    let Judged { train, validation, .. } =
+        judged.map_err(|faults| match faults.iter().any(|fault| fault.problem.unjudged.is_some()) {
             true => Now::Unknown,
             false => {
                 let words: Vec<_> = faults.into_iter().map(|fault| fault.problem.what).collect();
                 Now::Unusable(words.join("; "))
             }
-        }
-    })?;
+        })?;
     Ok(TrainedOn::of(files, &DataFacts { train, validation }))
 }

@@ -68,12 +68,12 @@ impl Stamp {
 }
 
 impl KnownData {
-    /// The facts of the sets. Blocks: it may have to read them.
+    /// The facts of the sets: those that are remembered, or those that `judge` finds.
     pub(super) fn judge(
         &self,
         selection: &Selection,
         files: &OpenFiles,
-        wanted: &Wanted,
+        judge: impl FnOnce() -> Result<Judged, Vec<Fault>>,
     ) -> Result<Judged, Vec<Fault>> {
         let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
         let stamps = || files.train.iter().chain(&files.validation).map(stamp).collect::<Option<Vec<_>>>();
@@ -85,7 +85,7 @@ impl KnownData {
         {
             return Ok(known.judged.clone());
         }
-        let judged = selection.judge(files, wanted)?;
+        let judged = judge()?;
         if let Some(stamps) = before.filter(|before| stamps().as_ref() == Some(before)) {
             let mut sets = sets();
             sets.retain(|known| !is_same(known, &stamps));
@@ -139,7 +139,7 @@ mod tests {
             let train_opened = train.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
             let (selection, files) = (Selection::of(train), OpenFiles { train: train_opened, validation: Vec::new() });
             let (_caller, wanted) = Wanted::by_caller();
-            known.judge(&selection, &files, &wanted).unwrap().train.examples
+            known.judge(&selection, &files, || selection.judge(&files, &wanted)).unwrap().train.examples
         };
         let write = |count: u8| {
             let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 1, 0, 0, 0, 1];

@@ -8,6 +8,8 @@ pub(crate) enum Who {
     Daemon,
     /// A runner, or its shim.
     Runner,
+    /// A process that judges files for the daemon.
+    Judge,
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
@@ -21,6 +23,7 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 26] = [
     ("data-read", (Who::Runner, 300)),
     ("epoch", (Who::Runner, 1)),
     ("exit-noted", (Who::Runner, 1)),
+    ("file-judged", (Who::Judge, 2)),
     ("job-assigned", (Who::Daemon, 4)),
     ("job-committed", (Who::Daemon, 16)),
     ("judging", (Who::Daemon, 8)),
