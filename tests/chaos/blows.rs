@@ -13,7 +13,7 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 26] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 27] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
