@@ -55,6 +55,7 @@ use crate::proto::v1;
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
+use crate::uploads::Uploads;
 pub use admission::Admitted;
 use creation::Listed;
 pub use error::JobError;
@@ -87,6 +88,8 @@ pub struct ManagerSettings {
     pub node: NodeSource,
     /// Where data may lie.
     pub data_roots: DataRoots,
+    /// Files that clients have sent: those of an owner are data of that owner's jobs.
+    pub uploads: Uploads,
     /// How runners are started.
     pub runner: RunnerSettings,
     /// GPUs on which processes of no job compute are given to jobs all the same.
@@ -325,10 +328,13 @@ impl Manager {
         let begins_anew = from_scratch || self.get(&id).await?.job.course.begins_anew;
         let place = if begins_anew { Place::default() } else { self.place_to_go_on(&id).await? };
         if let Some(edits) = &edits {
-            let mut spec = self.get(&id).await?.job.spec.edited(edits).map_err(JobError::Invalid)?;
+            let view = self.get(&id).await?;
+            // Whoever edits it, its data are those that it was made with.
+            let owner = view.job.inputs.train.paths().into_iter().find_map(|path| self.settings.uploads.owner_of(path));
+            let mut spec = view.job.spec.edited(edits).map_err(JobError::Invalid)?;
             // The job has a copy of what it began with; the source may be gone.
             spec.warm_start = None;
-            admission::judge_edited(&self.admit(&spec.to_proto()).await?, place)?;
+            admission::judge_edited(&self.admit(&spec.to_proto(), owner).await?, place)?;
         }
         self.ask(|reply| Command::Resume { id, edits, from_scratch, reply }).await?
     }
