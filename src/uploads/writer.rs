@@ -109,8 +109,8 @@ impl Upload {
         if after > self.begin.size_bytes {
             return Err(UploadError::TooLong(self.begin.size_bytes));
         }
-        fault::point("upload-piece");
         self.file.write_all_at(data, self.received)?;
+        fault::point("upload-piece");
         self.received = after;
         self.claim.set_unwritten(self.begin.size_bytes - after);
         Ok(())
