@@ -108,7 +108,7 @@ pub async fn routes(
         )
         .add_service(
             server::file_service_server::FileServiceServer::new(files)
-                .max_decoding_message_size(files::MESSAGE_BYTES)
+                .max_decoding_message_size(max_message_bytes.max(files::MESSAGE_BYTES))
                 .accept_compressed(gzip)
                 .send_compressed(gzip),
         )

@@ -129,7 +129,7 @@ impl Uploads {
             entries.iter().filter(|entry| entry.is_folder).filter_map(|entry| Owner::of_folder(&entry.name)).collect();
         let (owners, active, changes) = (Mutex::new(owners), Mutex::default(), Mutex::default());
         let uploads = Self { shared: Arc::new(Shared { place, limits, owners, active, changes }) };
-        uploads.remove_expired()?;
+        uploads.look_for_expired();
         Ok(uploads)
     }
 
@@ -208,7 +208,11 @@ impl Uploads {
             was_there |= partial::read(&folder, name)?.is_some();
             partial::remove(&folder, name)?;
         }
-        if was_there { Ok(()) } else { Err(UploadError::Unknown(name.clone())) }
+        if !was_there {
+            return Err(UploadError::Unknown(name.clone()));
+        }
+        tracing::info!(%owner, %name, "an uploaded file is removed");
+        Ok(())
     }
 
     /// Removes partial uploads to which nothing was added for a day, at an interval.
@@ -216,10 +220,16 @@ impl Uploads {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let uploads = self.clone();
-            match tokio::task::spawn_blocking(move || uploads.remove_expired()).await.map_err(io::Error::other).flatten() {
-                Ok(()) => {}
-                Err(error) => tracing::error!(%error, "partial uploads that have expired cannot be removed"),
+            if tokio::task::spawn_blocking(move || uploads.look_for_expired()).await.is_err() {
+                return;
             }
+        }
+    }
+
+    /// Removes what it can; the next look tries the rest again.
+    fn look_for_expired(&self) {
+        if let Err(error) = self.remove_expired() {
+            tracing::error!(%error, "partial uploads that have expired cannot be removed");
         }
     }
 

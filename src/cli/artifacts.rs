@@ -180,4 +180,3 @@ async fn begin(
     let request = v1::DownloadArtifactRequest { name: name.to_owned(), offset_bytes };
     Ok(connection.jobs().download_artifact(request).await?.into_inner())
 }
-

@@ -41,7 +41,13 @@ pub(super) async fn upload(connection: Connection, output: Output, arguments: Up
 }
 
 /// Sends a file, or the rest of it; nothing where it is there already.
-async fn send(connection: &Connection, output: Output, path: &Path, name: String, overwrite: bool) -> Result<(), Failure> {
+async fn send(
+    connection: &Connection,
+    output: Output,
+    path: &Path,
+    name: String,
+    overwrite: bool,
+) -> Result<(), Failure> {
     let cannot = |error: io::Error| Failure::Other(format!("{} cannot be read: {error}", path.display()));
     let mut file = File::open(path).map_err(cannot)?;
     let about = file.metadata().map_err(cannot)?;

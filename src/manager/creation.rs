@@ -30,12 +30,7 @@ impl Manager {
     /// Judges a request and queues its job. A request that was made before under this id gets the
     /// job of then, whatever has become of the data since; an empty id is none. The job may read
     /// the uploads of `owner`.
-    pub async fn create(
-        &self,
-        spec: &v1::JobSpec,
-        request_id: String,
-        owner: Owner,
-    ) -> Result<Arc<View>, JobError> {
+    pub async fn create(&self, spec: &v1::JobSpec, request_id: String, owner: Owner) -> Result<Arc<View>, JobError> {
         let asked = if request_id.is_empty() {
             None
         } else {

@@ -13,8 +13,8 @@ use crate::job::Violations;
 use crate::proto::v1::{self, upload_file_request::Part};
 use crate::uploads::{Begin, Name, Owner, Stored, Upload, UploadError, Uploads};
 
-/// Largest message of this service: the most data, and the fields around it. It does not depend on
-/// the settings, as clients choose their pieces by the protocol.
+/// A message of this service may have as many bytes, whatever the settings allow others: the most
+/// data, and the fields around it. Clients choose their pieces by the protocol.
 pub(super) const MESSAGE_BYTES: usize = (512 << 10) + (16 << 10);
 /// Approximate bytes of a file in a list.
 const FILE_BYTES: usize = 512;
@@ -101,7 +101,8 @@ impl FileService for Files {
         let mut listing = listing.map_err(status::of_upload)?;
         let used_bytes = listing.used_bytes;
         let rest = listing.files.range_mut((after, Bound::Unbounded));
-        let mut page: Vec<_> = rest.take(size + 1).map(|(name, stored)| message(name, std::mem::take(stored))).collect();
+        let mut page: Vec<_> =
+            rest.take(size + 1).map(|(name, stored)| message(name, std::mem::take(stored))).collect();
         let is_more = page.len() > size;
         page.truncate(size);
         let next_page_token = page.last().filter(|_| is_more).map(|last| last.name.clone()).unwrap_or_default();
@@ -140,7 +141,10 @@ fn read(begin: v1::UploadBegin) -> Result<Begin, Status> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     if sha256.len() != SHA256_DIGITS || !sha256.bytes().all(is_digit) {
         let right = "the SHA-256 of the whole file in lower-case hexadecimal, as sha256sum prints it, is needed";
-        wrong.add("sha256", if sha256.is_empty() { format!("is missing; {right}") } else { format!("is {sha256:?}; {right}") });
+        wrong.add(
+            "sha256",
+            if sha256.is_empty() { format!("is missing; {right}") } else { format!("is {sha256:?}; {right}") },
+        );
     }
     if offset_bytes > size_bytes {
         wrong.add("offset_bytes", format!("is {offset_bytes}, and size_bytes is {size_bytes}"));

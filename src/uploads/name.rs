@@ -55,7 +55,9 @@ impl TryFrom<String> for Name {
             }
             if part.len() > MOST_PART_BYTES {
                 let length = part.len();
-                return Err(format!("has a part of {length} bytes; at most {MOST_PART_BYTES} between slashes are right"));
+                return Err(format!(
+                    "has a part of {length} bytes; at most {MOST_PART_BYTES} between slashes are right"
+                ));
             }
         }
         if count > MOST_PARTS {

@@ -10,6 +10,10 @@ use crate::fault;
 use crate::gate::Wanted;
 use crate::sha256::Sha256;
 
+/// After so many bytes the disk is waited for: at the end it has little left to do, and no step keeps
+/// its thread for long.
+const SYNC_BYTES: u64 = 64 << 20;
+
 /// A file that a client is about to send.
 #[derive(Debug, Clone)]
 pub struct Begin {
@@ -111,6 +115,9 @@ impl Upload {
         }
         self.file.write_all_at(data, self.received)?;
         fault::point("upload-piece");
+        if self.received / SYNC_BYTES != after / SYNC_BYTES {
+            self.file.sync_data()?;
+        }
         self.received = after;
         self.claim.set_unwritten(self.begin.size_bytes - after);
         Ok(())
@@ -150,6 +157,7 @@ impl Upload {
         place.sync()?;
         // What is left is the note, which alone is no upload.
         partial::remove(&parts, name)?;
+        tracing::info!(%owner, %name, size_bytes = self.received, "a file is uploaded");
         Ok(Stored { whole: Some(Whole::of(&self.file, Some(found))?), partial: None })
     }
 

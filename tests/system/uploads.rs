@@ -16,8 +16,9 @@ use torchd::proto::v1::file_service_client::FileServiceClient;
 use torchd::proto::v1::{self, upload_file_request::Part};
 
 use super::daemon::{Daemon, LIMIT, Setup, wait_for};
-use super::spec;
+use super::small_disk::SmallDisk;
 use super::torchctl::told;
+use super::{spec, tools};
 
 /// Bytes that torchctl sends in a message.
 const PIECE: usize = 256 << 10;
@@ -348,7 +349,9 @@ async fn a_torchctl_that_is_killed_goes_on_where_it_was_and_damage_to_what_is_th
 async fn a_daemon_that_dies_at_any_point_of_an_upload_leaves_it_to_be_gone_on_with() {
     let home = tempfile::tempdir().unwrap();
     let (path, whole) = large(home.path());
-    for (point, left) in [("upload-piece:3", Some(3 * PIECE)), ("upload-checked", Some(whole.len())), ("upload-renamed", None)] {
+    for (point, left) in
+        [("upload-piece:3", Some(3 * PIECE)), ("upload-checked", Some(whole.len())), ("upload-renamed", None)]
+    {
         let daemon = Setup::new().env("TORCHD_FAULT", point).start();
         let (code, _, err) = told(&daemon.ctl(&["upload", path.to_str().unwrap(), "--as", "a/b"]));
         assert!(code == 1 && err.contains("the connection broke") && err.contains("the same command goes on"), "{err}");
@@ -362,6 +365,38 @@ async fn a_daemon_that_dies_at_any_point_of_an_upload_leaves_it_to_be_gone_on_wi
         assert!(code == 0 && out.contains("already") == left.is_none(), "{point}: {out}{err}");
         assert!(fs::read(local(&daemon, "a/b")).unwrap() == whole && apart(&daemon).is_empty(), "{point}");
     }
+}
+
+#[tokio::test]
+async fn a_disk_that_becomes_full_stops_an_upload_and_harms_nothing() {
+    let Some(disk) = tools::allowed("a small disk", SmallDisk::mount()) else { return };
+    let daemon = Setup::in_state(&disk.path().join("state")).start();
+    let (old, new) = (bytes(3000), bytes(8 << 20));
+    send(&daemon, begin("a", &old, 0), &old).await.unwrap();
+    let over = |offset| v1::UploadBegin { overwrite: true, ..begin("a", &new, offset) };
+    let (parts, stream) = mpsc::channel(8);
+    let mut files = client(&daemon).await;
+    let first = tokio::spawn(async move { files.upload_file(ReceiverStream::new(stream)).await });
+    parts.send(part(Part::Begin(over(0)))).await.unwrap();
+    parts.send(part(Part::Data(new[..4096].to_vec()))).await.unwrap();
+    until_received(&daemon, "a", 4096).await;
+    disk.fill();
+    for piece in new[4096..].chunks(100_000) {
+        if parts.send(part(Part::Data(piece.to_vec()))).await.is_err() {
+            break;
+        }
+    }
+    let refused = first.await.unwrap().map(tonic::Response::into_inner);
+    assert!(refused.as_ref().unwrap_err().message().contains("is full"), "{refused:?}");
+    assert_eq!(refusal(refused), is(Code::ResourceExhausted, "DISK_FULL"));
+    assert_eq!(refusal(send(&daemon, over(4096), &[]).await), is(Code::ResourceExhausted, "DISK_FULL"));
+    assert_eq!(fs::read(local(&daemon, "a")).unwrap(), old);
+
+    disk.free();
+    let there = received(&daemon, "a").await.unwrap() as usize;
+    assert!(there >= 4096, "{there}");
+    send(&daemon, over(there), &new[there..]).await.unwrap();
+    assert!(fs::read(local(&daemon, "a")).unwrap() == new);
 }
 
 #[tokio::test]
@@ -428,7 +463,8 @@ async fn a_job_trains_on_the_uploads_of_its_owner_and_on_those_of_nobody_else() 
 
     let (code, out, _) = told(&ctl(&["files", "ls", "-o", "json"]));
     let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
-    let told_names: Vec<_> = listed["files"].as_array().unwrap().iter().map(|file| file["name"].as_str().unwrap()).collect();
+    let told_names: Vec<_> =
+        listed["files"].as_array().unwrap().iter().map(|file| file["name"].as_str().unwrap()).collect();
     assert_eq!((code, told_names), (0, vec![images.as_str(), labels.as_str()]));
     let (_, out, _) = told(&ctl(&["files", "stat", &labels, "-o", "json"]));
     let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -463,6 +499,24 @@ async fn mistakes_with_torchctl_are_told_with_the_way_out() {
     let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert!(code == 0 && shown["sha256"] == sha256(b"two").as_str(), "{code} {out}{err}");
     assert_eq!(fs::read(local(&daemon, "a")).unwrap(), b"two");
+    // A refusal arrives although more is on its way.
+    let (large, _) = large(home.path());
+    let (code, _, err) = told(&daemon.ctl(&["upload", large.to_str().unwrap(), "--as", "a"]));
+    assert!(code == 1 && err.contains("\"a\" is there already"), "{code} {err}");
     let (code, _, err) = told(&daemon.ctl(&["files", "rm", "none"]));
     assert!(code == 1 && err.contains("there is no uploaded file \"none\""), "{code} {err}");
+}
+
+#[tokio::test]
+async fn a_terminal_shows_how_far_an_upload_is() {
+    if !tools::is_there("script", "apt-get install bsdutils") {
+        return;
+    }
+    let (daemon, home) = (Daemon::start(), tempfile::tempdir().unwrap());
+    let (path, whole) = large(home.path());
+    let command = format!("{} upload {}", env!("CARGO_BIN_EXE_torchctl"), path.display());
+    let mut script = Command::new("script");
+    let output = script.args(["-qec", &command, "/dev/null"]).env("TORCHD_SERVER", daemon.grpc.to_string()).output();
+    let (code, out, _) = told(&output.unwrap());
+    assert!(code == 0 && out.contains("sending [") && out.contains(&sha256(&whole)), "{code} {out}");
 }
