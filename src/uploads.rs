@@ -31,6 +31,8 @@ pub use owner::Owner;
 pub use partial::Partial;
 pub use writer::{Begin, Upload};
 
+/// The folder of uploads, in the state folder.
+pub const FOLDER: &str = "uploads";
 /// The folder of partial uploads. No owner has this name.
 const PARTIAL: &str = ".partial";
 /// Uploads that an owner may have under way.

@@ -95,7 +95,7 @@ impl StateDir {
 
     /// Opens the folder of uploads.
     pub(super) fn open_uploads(&self, settings: &Settings) -> Result<Uploads, StartError> {
-        let path = self.path.join("uploads");
+        let path = self.path.join(uploads::FOLDER);
         let limits =
             uploads::Limits { quota_bytes: settings.uploads_quota_bytes, max_files: settings.uploads_max_files };
         Uploads::open(&path, limits).map_err(|error| StartError::unavailable(&path.display().to_string(), error))
