@@ -42,7 +42,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::compat::Catalogue;
-use crate::dataset::DataRoots;
+use crate::dataset::{DataRoots, Files};
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::length::Place;
 use crate::job::probe::ProbeReport;
@@ -55,7 +55,7 @@ use crate::proto::v1;
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
-use crate::uploads::Uploads;
+use crate::uploads::{Owner, Uploads};
 pub use admission::Admitted;
 use creation::Listed;
 pub use error::JobError;
@@ -323,6 +323,7 @@ impl Manager {
         id: JobId,
         edits: Option<v1::JobEdits>,
         from_scratch: bool,
+        caller: Owner,
     ) -> Result<Arc<View>, JobError> {
         self.room()?;
         let begins_anew = from_scratch || self.get(&id).await?.job.course.begins_anew;
@@ -330,7 +331,9 @@ impl Manager {
         if let Some(edits) = &edits {
             let view = self.get(&id).await?;
             // Whoever edits it, its data are those that it was made with.
-            let owner = view.job.inputs.train.paths().into_iter().find_map(|path| self.settings.uploads.owner_of(path));
+            let inputs = &view.job.inputs;
+            let files = inputs.validation.iter().chain([&inputs.train]).flat_map(Files::paths);
+            let owner = files.into_iter().find_map(|path| self.settings.uploads.owner_of(path)).unwrap_or(caller);
             let mut spec = view.job.spec.edited(edits).map_err(JobError::Invalid)?;
             // The job has a copy of what it began with; the source may be gone.
             spec.warm_start = None;

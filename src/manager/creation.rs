@@ -51,7 +51,7 @@ impl Manager {
             let (most, what) = (staging::COPY_LINE, "requests wait for the copies that their jobs begin with");
             JobError::FilesUnavailable(format!("{most} {what}"))
         })?;
-        let mut admitted = Box::new(self.admit(spec, Some(owner)).await?);
+        let mut admitted = Box::new(self.admit(spec, owner).await?);
         let copies = std::mem::take(&mut admitted.copies);
         let staged = if copies.is_empty() { None } else { Some(self.stage(copies).await?) };
         self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?
@@ -90,7 +90,7 @@ impl Manager {
     }
 
     /// Judges a request, which may name the uploads of `owner`.
-    pub async fn admit(&self, spec: &v1::JobSpec, owner: Option<Owner>) -> Result<Admitted, JobError> {
+    pub async fn admit(&self, spec: &v1::JobSpec, owner: Owner) -> Result<Admitted, JobError> {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
         let block = self.gpu_block.borrow().clone();
         let slots = self.slots.borrow().clone();
@@ -105,8 +105,8 @@ impl Manager {
 
     /// The settings by which the requests of an owner are judged: the owner's uploads are the last
     /// data root.
-    fn settings_for(&self, owner: Option<Owner>) -> Arc<ManagerSettings> {
-        match owner.and_then(|owner| self.settings.uploads.root(owner)) {
+    fn settings_for(&self, owner: Owner) -> Arc<ManagerSettings> {
+        match self.settings.uploads.root(owner) {
             None => self.settings.clone(),
             Some(root) => {
                 let data_roots = self.settings.data_roots.with(root);

@@ -26,7 +26,7 @@ impl Manager {
             let (most, what) = (staging::COPY_LINE, "requests wait for copies or to be tried");
             JobError::FilesUnavailable(format!("{most} {what}"))
         })?;
-        let mut admitted = self.admit(spec, Some(owner)).await?;
+        let mut admitted = self.admit(spec, owner).await?;
         let copies: Copies = std::mem::take(&mut admitted.copies);
         let _turn = self.dry_runs.acquire().await.map_err(|_| JobError::Gone)?;
         let staged = self.stage(copies).await?;

@@ -2,9 +2,10 @@
 //!
 //! A request has to come in time, and its bytes wait where those of all clients together are too
 //! many: the sender is held back by flow control. Each message of a stream of requests counts by
-//! itself, from the moment that the service is done with the one before. An answer that nobody reads is dropped after a
-//! time, with the room and the files that it took, and so is a stream that stands still because its
-//! client does not read. A stream that has nothing to tell may stand still for ever.
+//! itself, from the moment that the service is done with the one before. An answer that nobody
+//! reads is dropped after a time, with the room and the files that it took, and so is a stream that
+//! stands still because its client does not read. A stream that has nothing to tell may stand still
+//! for ever.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

@@ -85,7 +85,7 @@ impl JobService for Jobs {
         let v1::ValidateJobRequest { spec: asked, dry_run } = request.into_inner();
         let spec = spec(asked)?;
         let (admitted, tried) = match dry_run {
-            false => (self.manager.admit(&spec, Some(owner)).await.map_err(status::of)?, None),
+            false => (self.manager.admit(&spec, owner).await.map_err(status::of)?, None),
             true => {
                 let (admitted, tried) = self.manager.dry_run(&spec, owner).await.map_err(status::of)?;
                 (admitted, Some(tried.to_proto()))
@@ -153,9 +153,10 @@ impl JobService for Jobs {
     }
 
     async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let caller = peer::owner(&request)?;
         let v1::ResumeJobRequest { name, edits, from_scratch } = request.into_inner();
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
-        let view = self.manager.resume(job_id(&name)?, edits, from_scratch).await.map_err(status::of)?;
+        let view = self.manager.resume(job_id(&name)?, edits, from_scratch, caller).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 

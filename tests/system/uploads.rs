@@ -417,7 +417,7 @@ async fn an_upload_that_nobody_goes_on_with_expires_after_a_day() {
 
 #[tokio::test]
 async fn a_job_trains_on_the_uploads_of_its_owner_and_on_those_of_nobody_else() {
-    let daemon = Daemon::start();
+    let daemon = Setup::new().data_root("tests/data/exported".as_ref()).start();
     let socket = format!("unix:{}", daemon.unix.display());
     let ctl = |arguments: &[&str]| daemon.ctl(&[&["--server", &socket][..], arguments].concat());
     let names = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"];
@@ -460,6 +460,19 @@ async fn a_job_trains_on_the_uploads_of_its_owner_and_on_those_of_nobody_else() 
     let (code, _, err) = told(&daemon.ctl(&["resume", job, "--set", "logging.scalar_every_steps=5"]));
     assert_eq!(code, 0, "{err}");
     assert_eq!(told(&ctl(&["cancel", job])).0, 0);
+
+    // A model may be an upload too, beside data that are none.
+    let (code, _, err) = told(&ctl(&["upload", "tests/data/exported/gpt/net.pt2", "--as", "own.pt2"]));
+    assert_eq!(code, 0, "{err}");
+    let sets = ["--set", "model.exported.path=own.pt2", "--set", "training.max_steps=10000000"];
+    let (_, out, err) = told(&ctl(&[&["submit", "examples/gpt.toml"][..], &sets].concat()));
+    let job = out.split_whitespace().next().unwrap_or_else(|| panic!("{err}"));
+    assert_eq!(told(&ctl(&["pause", job])).0, 0);
+    daemon.watch_until(job, |job| job.state() == v1::JobState::Paused).await;
+    let (code, _, err) = told(&ctl(&["resume", job, "--set", "logging.scalar_every_steps=5"]));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(told(&ctl(&["cancel", job])).0, 0);
+    assert_eq!(told(&ctl(&["files", "rm", "own.pt2"])).0, 0);
 
     let (code, out, _) = told(&ctl(&["files", "ls", "-o", "json"]));
     let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
