@@ -51,8 +51,14 @@ use startup::{StartError, StateDir};
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
 
 /// The names that health answers for: the server, and each service.
-const SERVICES: [&str; 5] =
-    ["", "torchd.v1.JobService", "torchd.v1.SystemService", "torchd.v1.CompatibilityService", "torchd.v1.GpuService"];
+const SERVICES: [&str; 6] = [
+    "",
+    "torchd.v1.JobService",
+    "torchd.v1.SystemService",
+    "torchd.v1.CompatibilityService",
+    "torchd.v1.GpuService",
+    "torchd.v1.FileService",
+];
 
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is
 /// unavailable), 70 (internal).
@@ -201,6 +207,8 @@ async fn run(
     if let Some(folder) = &settings.metrics_hpc_job_mapping_dir {
         tokio::spawn(exporter::keep_job_mapping(watcher.clone(), folder.clone()));
     }
+    let uploads = state.open_uploads(&settings)?;
+    tokio::spawn(uploads.clone().remove_expired_at_intervals());
     let node = startup::node(&settings, environment.clone());
     let manager_settings = ManagerSettings {
         node: node.clone(),
@@ -208,6 +216,7 @@ async fn run(
         max_queued: settings.jobs_max_queued,
         cpu_slots: settings.jobs_cpu_slots,
         data_roots: startup::data_roots(&settings)?,
+        uploads: uploads.clone(),
         runner,
         share_with_foreign: settings.gpu_share_with_foreign_processes,
         preempts: settings.jobs_preemption,
@@ -230,6 +239,7 @@ async fn run(
     let clients = services::Clients::default();
     let parts = services::Parts {
         manager: manager.clone(),
+        uploads,
         checkup: checkup.clone(),
         watcher: watcher.clone(),
         show_foreign_processes: settings.gpu_show_foreign_processes,

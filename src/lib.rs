@@ -47,6 +47,8 @@ pub mod journal;
 
 pub mod mirror;
 
+pub mod uploads;
+
 pub mod store;
 
 pub mod scheduler;

@@ -55,6 +55,7 @@ use crate::proto::v1;
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
+use crate::uploads::{Owner, Uploads};
 pub use admission::Admitted;
 use creation::Listed;
 pub use error::JobError;
@@ -88,6 +89,8 @@ pub struct ManagerSettings {
     pub node: NodeSource,
     /// Where data may lie.
     pub data_roots: DataRoots,
+    /// Files that clients have sent: those of an owner are data of that owner's jobs.
+    pub uploads: Uploads,
     /// How runners are started.
     pub runner: RunnerSettings,
     /// GPUs on which processes of no job compute are given to jobs all the same.
@@ -326,7 +329,7 @@ impl Manager {
 
     /// Puts a paused job back into the queue, to begin anew where that is wanted. With edits it is
     /// judged as a new job would be.
-    pub async fn resume(&self, id: JobId, resume: Resume) -> Result<Arc<View>, JobError> {
+    pub async fn resume(&self, id: JobId, resume: Resume, caller: Owner) -> Result<Arc<View>, JobError> {
         self.room()?;
         let begins_anew = resume.from_scratch || self.get(&id).await?.job.course.begins_anew;
         let GoingOn { place, new_examples } = match begins_anew {
@@ -334,10 +337,13 @@ impl Manager {
             false => self.going_on(&id, resume.accepts_new_data).await?,
         };
         if let Some(edits) = &resume.edits {
-            let mut spec = self.get(&id).await?.job.spec.edited(edits).map_err(JobError::Invalid)?;
+            let view = self.get(&id).await?;
+            // Whoever edits it, its data are those that it was made with.
+            let owner = self.owner_of(&view.job.inputs).unwrap_or(caller);
+            let mut spec = view.job.spec.edited(edits).map_err(JobError::Invalid)?;
             // The job has a copy of what it began with; the source may be gone.
             spec.warm_start = None;
-            let admitted = self.admit(&spec.to_proto()).await?;
+            let admitted = self.admit(&spec.to_proto(), owner).await?;
             admission::judge_rest(&admitted.spec, admitted.facts.train.examples, place)?;
         } else if let Some(examples) = new_examples {
             admission::judge_rest(&self.get(&id).await?.job.spec, examples, place)?;

@@ -138,6 +138,13 @@ impl DataRoots {
         Ok(Self { roots: roots.into_iter().map(resolve).collect::<Result<_, _>>()? })
     }
 
+    /// These roots and another one behind them, by its canonical path. No file system is asked.
+    pub fn with(&self, real: PathBuf) -> Self {
+        let mut roots = self.clone();
+        roots.roots.push(Root { named: real.clone(), real });
+        roots
+    }
+
     /// Opens the file that a request names. Never waits for a pipe or a device.
     pub fn open(&self, path: &str) -> Result<DataFile, PathProblem> {
         self.find(path, |root, found| match DataFile::open_beneath(root, found) {

@@ -79,10 +79,11 @@ impl Manager {
         let is_accepted = accepts_new_data || job.course.accepted_data_at.is_some_and(|accepted| step <= accepted);
         let Inputs { train, validation, .. } = &job.inputs;
         let paths = [Some(train), validation.as_ref()].into_iter().flatten().flat_map(dataset::Files::paths);
-        let parts = paths.flat_map(|path| self.settings.data_roots.parts(&path.to_string_lossy()));
+        let owner = self.owner_of(&job.inputs);
+        let settings = owner.map_or_else(|| self.settings.clone(), |owner| self.settings_for(owner));
+        let parts = paths.flat_map(|path| settings.data_roots.parts(&path.to_string_lossy()));
         let files = Files::new(format!("the data of {}", job.id.name()), parts);
-        let (spec, inputs) = (job.spec.clone(), job.inputs.clone());
-        let (settings, known) = (self.settings.clone(), self.known.clone());
+        let (spec, inputs, known) = (job.spec.clone(), job.inputs.clone(), self.known.clone());
         let look = move |wanted: &Wanted| data_now(&spec.data, &inputs, &settings.data_roots, &known, wanted);
         let changed = |what: String| Err(JobError::DataChanged { id: job.id.clone(), what });
         match self.judging.run(files, look).await? {

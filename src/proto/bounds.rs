@@ -27,13 +27,14 @@ const BOUNDS: &[(usize, &[&str])] = &[
     // 63 characters.
     (252, &["ListJobsRequest.LabelsEntry.value", "JobSpec.LabelsEntry.value"]),
     (64, &[
-        "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
+        "UploadBegin.sha256", "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "WarmStart.rename", "WarmStart.only",
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
     ]),
     (256, &["Sequential.layers"]),
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights"]),
-    (1024, &["MultiStep.at_steps"]),
+    (1024, &["MultiStep.at_steps", "UploadBegin.name", "StatFileRequest.name", "DeleteFileRequest.name"]),
+    (524_288, &["UploadFileRequest.data"]),
     (128, &["CreateJobRequest.request_id"]),
     (NAME, &[
         "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
@@ -59,7 +60,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "TorchScriptModel.path", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",
         "ListCheckpointsRequest.page_token", "ListArtifactsRequest.page_token", "ListGpusRequest.page_token",
-        "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token",
+        "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token", "ListFilesRequest.page_token",
     ]),
     (WORDS, &["TorchFacts.load_error", "TorchFacts.cuda_load_error"]),
 ];

@@ -13,7 +13,7 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 27] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 30] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
@@ -40,6 +40,9 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 27] = [
     ("step", (Who::Runner, 300)),
     ("store-question", (Who::Daemon, 16)),
     ("trained", (Who::Runner, 1)),
+    ("upload-checked", (Who::Daemon, 1)),
+    ("upload-piece", (Who::Daemon, 1)),
+    ("upload-renamed", (Who::Daemon, 1)),
     ("validation-batch", (Who::Runner, 2)),
 ];
 

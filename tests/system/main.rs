@@ -62,5 +62,6 @@ mod torchctl;
 mod torchscript;
 mod training;
 mod turns;
+mod uploads;
 mod warm_start;
 mod weights;
