@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn facts(examples: u64, bytes: u64) -> Facts {
-        let field = |shape| Field { name: "x".into(), file: "path", dtype: Dtype::Pixel, shape, range: None };
+        let field = |shape| Field { name: "x".into(), file: "path".into(), dtype: Dtype::Pixel, shape, range: None };
         Facts { examples, inputs: vec![field(vec![bytes - 1])], target: field(vec![]), sizes: vec![] }
     }
 

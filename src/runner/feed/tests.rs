@@ -58,7 +58,7 @@ impl Source for Told {
         }
         match places.iter().find(|place| self.bad.contains(place)) {
             Some(place) => {
-                Err(Problem { file: "path", what: format!("the example {place} is damaged"), unjudged: None })
+                Err(Problem { file: "path".into(), what: format!("the example {place} is damaged"), unjudged: None })
             }
             None => self.source.fill(places, into),
         }
