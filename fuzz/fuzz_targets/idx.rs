@@ -221,12 +221,12 @@ fuzz_target!(|data: &[u8]| {
     // To judge takes two buffers, what unpacks, and the labels, whatever the files promise.
     let most_judged = (1 << 20) + 3 * 1032 * 9 * labels.file.len();
     let (_caller, wanted) = Wanted::by_caller();
-    let judged = bounded(most_judged, || set().judge(&opened(&place.images, &place.labels), &wanted));
+    let judged = bounded(most_judged, || selection().judge(&opened(&place.images, &place.labels), &wanted));
     let judged = judged.map(|judged| judged.train).map_err(problems);
     // To load takes what is there, and a vector holds up to three times that while it grows; a
     // label becomes eight bytes. gzip packs 1032 bytes into one at best.
     let most = (1 << 20) + 3 * 1032 * (images.file.len() + 9 * labels.file.len());
-    let loaded = bounded(most, || set().open(&opened(&place.images, &place.labels), None));
+    let loaded = bounded(most, || selection().open(&opened(&place.images, &place.labels), None));
     let loaded = loaded.map(Loaded::of).map_err(problems);
     match (&judged, &loaded) {
         (Ok(facts), Ok(set)) => {
@@ -269,7 +269,7 @@ fuzz_target!(|data: &[u8]| {
         let (images, labels) = &place.again;
         write(images, &[examples, shape[1] as u32, shape[2] as u32], &set.images);
         write(labels, &[examples], &set.labels);
-        let again = Loaded::of(set().open(&opened(images, labels), None).ok().unwrap());
+        let again = Loaded::of(selection().open(&opened(images, labels), None).ok().unwrap());
         // Plain files are larger than those that they came out of.
         let facts = Facts { sizes: set.facts.sizes.clone(), ..again.facts };
         assert!(facts == set.facts && again.images == set.images && again.labels == set.labels);
@@ -277,7 +277,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 /// The names of the files matter to nothing but messages.
-fn set() -> Selection {
+fn selection() -> Selection {
     Selection::of(Files::Idx(idx::Files { images: PathBuf::new(), labels: PathBuf::new() }))
 }
 
