@@ -338,7 +338,7 @@ impl Manager {
         };
         if let Some(edits) = &resume.edits {
             let view = self.get(&id).await?;
-            // Whoever edits it, its data are those that it was made with.
+            // An edit by another caller keeps the data that the job was made with.
             let owner = self.owner_of(&view.job.inputs).unwrap_or(caller);
             let mut spec = view.job.spec.edited(edits).map_err(JobError::Invalid)?;
             // The job has a copy of what it began with; the source may be gone.

@@ -251,7 +251,7 @@ pub(super) struct UploadArguments {
     pub(super) overwrite: bool,
 }
 
-/// What to do with the files that were sent.
+/// The commands on files that were sent.
 #[derive(Debug, Subcommand)]
 pub(super) enum FilesCommand {
     /// List them; this is done where nothing else is asked for

@@ -89,7 +89,7 @@ async fn send(
     })
 }
 
-/// What is there of a name; nothing where the daemon knows none.
+/// The bytes of a name that are there; none where the daemon knows none.
 async fn stat(connection: &Connection, name: &str) -> Result<v1::UploadedFile, Failure> {
     match connection.files().stat_file(v1::StatFileRequest { name: name.to_owned() }).await {
         Ok(told) => Ok(told.into_inner()),

@@ -1,6 +1,6 @@
 //! Random draws as a function of a seed: the same on every machine.
 
-/// What the state of SplitMix64 grows by.
+/// The step by which the state of SplitMix64 grows.
 const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// One draw of SplitMix64 (Steele, Lea and Flood 2014).

@@ -45,7 +45,7 @@ pub struct Judged {
     pub train: Facts,
     /// Of the validation set.
     pub validation: Option<Facts>,
-    /// What the training set has taught.
+    /// How values become inputs and targets, as the training set taught it.
     pub preparation: Preparation,
 }
 
@@ -55,7 +55,7 @@ pub struct Sets {
     pub train: Box<dyn Source>,
     /// To judge by.
     pub validation: Option<Box<dyn Source>>,
-    /// What the training set has taught.
+    /// How values become inputs and targets, as the training set taught it.
     pub preparation: Preparation,
 }
 
@@ -156,7 +156,7 @@ mod tests {
     use super::super::{HostBatch, Moments, Range, Split, idx};
     use super::*;
 
-    /// Ten images of one pixel, of the values 0, 10 to 90, in the classes 0, 0, 0, 0, 0, 1, 1, 1, 1, 2.
+    /// Ten images of one pixel, of the values 0, 10 to 90: five of class 0, four of 1, one of 2.
     fn ten() -> (tempfile::TempDir, Files, OpenFiles) {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().canonicalize().unwrap();

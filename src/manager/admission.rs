@@ -328,7 +328,7 @@ fn judge_sets(
     match (train, validation) {
         (Some(train), None) => judge([TRAIN; 2], train, None),
         (Some(train), Some(Some(validation))) => judge([TRAIN, VALIDATION], train, Some(validation)),
-        // What is known of one set is told although the other is not there.
+        // One set is judged although the other is not there.
         (Some(train), Some(None)) => (judge([TRAIN; 2], train, None).0, None),
         (None, Some(Some(validation))) => (None, judge([VALIDATION; 2], validation, None).0),
         (None, None | Some(None)) => (None, None),

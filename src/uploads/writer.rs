@@ -155,7 +155,7 @@ impl Upload {
         fault::point("upload-renamed");
         tree::sync_way(&folder, name)?;
         place.sync()?;
-        // What is left is the note, which alone is no upload.
+        // The note is left, which alone is no upload.
         partial::remove(&parts, name)?;
         tracing::info!(%owner, %name, size_bytes = self.received, "a file is uploaded");
         Ok(Stored { whole: Some(Whole::of(&self.file, Some(found))?), partial: None })

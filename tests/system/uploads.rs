@@ -452,7 +452,7 @@ async fn a_job_trains_on_the_uploads_of_its_owner_and_on_those_of_nobody_else() 
     assert_eq!(list(&daemon).await.files.len(), 1);
     let (code, _, err) = told(&ctl(&["files", "stat", "mine"]));
     assert!(code == 1 && err.contains("there is no uploaded file \"mine\""), "{code} {err}");
-    // Whoever changes a job, it has the data that it was made with.
+    // An edit by another caller keeps the data that the job was made with.
     let (_, out, err) = told(&ctl(&["submit", file, "--set", "training.max_steps=10000000"]));
     let job = out.split_whitespace().next().unwrap_or_else(|| panic!("{err}"));
     assert_eq!(told(&ctl(&["pause", job])).0, 0);

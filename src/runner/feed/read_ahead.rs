@@ -27,7 +27,7 @@ pub(super) type Filled = std::result::Result<HostBatch, Problem>;
 /// The places of the batches, in the order in which they are taken.
 pub(super) type Tasks = Box<dyn Iterator<Item = Vec<u64>> + Send>;
 
-/// What may lie ahead of the loop: batches that are being filled, and those that wait to be taken.
+/// Batches ahead of the loop: those being filled, and those that wait to be taken.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// This many ...
