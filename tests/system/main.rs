@@ -59,6 +59,7 @@ mod tensorboard;
 mod terminal;
 mod tools;
 mod torchctl;
+mod torchctl_uploads;
 mod torchscript;
 mod training;
 mod turns;
