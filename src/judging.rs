@@ -125,7 +125,7 @@ fn ask<'a, Q: Question>(
     }
 }
 
-/// Why a child with this status gave no answer. A status of None: it was killed for taking too long.
+/// The reason why a child with this status gave no answer; None for one that took too long.
 fn unanswered(status: Option<ExitStatus>, limits: &Limits) -> Failure {
     let cannot = |what: String, unjudged| Failure { what: format!("cannot be judged: {what}"), reads: None, unjudged };
     let Some(status) = status else {

@@ -191,7 +191,7 @@ impl Uploads {
         }
     }
 
-    /// Removes a file, and a partial upload of that name. A process that has the file open may read on.
+    /// Removes a file, and a partial upload of that name. A process that has it open may read on.
     pub fn delete(&self, owner: Owner, name: &Name) -> Result<(), UploadError> {
         // Nobody begins to send a file of that name meanwhile.
         let _claim = self.shared.claim(owner, name)?;
