@@ -22,7 +22,7 @@ const WORDS: usize = 16_384;
 /// each field in the protocol tells the same number.
 #[rustfmt::skip]
 const BOUNDS: &[(usize, &[&str])] = &[
-    (16, &["ListJobsRequest.labels", "JobSpec.labels", "JobSpec.metrics"]),
+    (16, &["ListJobsRequest.labels", "JobSpec.labels", "JobSpec.metrics", "Data.augment"]),
     (63, &["ListJobsRequest.LabelsEntry.key", "JobSpec.LabelsEntry.key"]),
     // 63 characters.
     (252, &["ListJobsRequest.LabelsEntry.value", "JobSpec.LabelsEntry.value"]),

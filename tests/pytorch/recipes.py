@@ -47,6 +47,8 @@ def eager(row, folder):
     module = row.module()
     module.load_state_dict(load_file(folder / "initial.safetensors"), strict=False)
     data = load_file(folder / "data.safetensors")
+    if row.prepare:
+        data["x"] = row.prepare(data["x"])
     optimizer = row.made(module)
     schedule = row.schedule(optimizer, STEPS) if row.schedule else None
     module.train()
@@ -55,8 +57,11 @@ def eager(row, folder):
         if step == STEPS:
             break
         start = time.perf_counter()
+        x, y = data["x"][places], data["y"][places]
+        if row.change:
+            x, y = row.change(x, y, step)
         torch.manual_seed(reference.derive(SEED, 3, step))
-        losses.append((row.step or plain)(module, optimizer, data["x"][places], data["y"][places], row.loss))
+        losses.append((row.step or plain)(module, optimizer, x, y, row.loss))
         if schedule:
             schedule.step()
         seconds.append(time.perf_counter() - start)

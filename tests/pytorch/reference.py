@@ -22,9 +22,10 @@ def mix(state):
     return finish((state + GOLDEN_RATIO) & MASK)
 
 
-def derive(seed, stream, place):
-    """The seed of a stream, as src/runner/seed.rs has it: 2 is the order of an epoch, 3 a step."""
-    return mix((mix((mix(seed) + stream) & MASK) + place) & MASK)
+def derive(seed, stream, place, part=0):
+    """The seed of a stream, as src/runner/seed.rs has it: 2 is the order of an epoch, 3 a step, 5 a
+    change of the examples of a step, whose place in the list is the part."""
+    return mix((mix((mix(seed) + stream) & MASK) + place) & MASK) ^ finish(part)
 
 
 def shuffled(count, seed, epoch):

@@ -1,6 +1,7 @@
 //! The data section: sets of examples by format, and how values become inputs. A format is a file
 //! in `data/`, one in `src/dataset/`, and a line in each registry.
 
+pub mod augment;
 mod idx;
 mod safetensors;
 
@@ -8,6 +9,7 @@ use super::section::{Fields, Section};
 use crate::dataset::{self, Division, Facts, Field, Files, Selection, Split};
 use crate::job::Violations;
 use crate::proto::v1::{self, dataset::Format as Kind};
+pub use augment::Augment;
 
 /// The files of a set of examples as a client names them.
 pub type Named = dataset::Files<String>;
@@ -25,6 +27,8 @@ pub struct Data {
     pub normalize: Option<Normalize>,
     /// A new order each epoch.
     pub shuffle: bool,
+    /// Random changes of the training examples, in their order.
+    pub augment: Vec<Augment>,
 }
 
 /// How values become inputs: `(value - mean) / std`, by channel of images, whose pixels are scaled
@@ -75,10 +79,13 @@ sections! {
 }
 
 impl Data {
+    /// Its fields that may change when a job goes on.
+    pub(super) const EDITABLE: [&str; 1] = ["augment"];
+
     /// Reads the section of a spec.
     pub(super) fn read(message: Option<&v1::Data>, wrong: &mut Violations) -> Option<Self> {
         let before = wrong.0.len();
-        let Some(v1::Data { train, validation, normalize, shuffle, split, limit }) = message else {
+        let Some(v1::Data { train, validation, normalize, shuffle, split, limit, augment }) = message else {
             wrong.add("data", "is missing; data.train at least is needed");
             return None;
         };
@@ -99,12 +106,13 @@ impl Data {
         if *limit == Some(0) {
             wrong.add("data.limit", "is 0; at least 1 is needed");
         }
+        let augment = Augment::read(augment, wrong);
         if wrong.0.len() > before {
             return None;
         }
         let division = Division { split: split.flatten(), limit: *limit };
         let (train, validation) = (train?, validation.flatten());
-        Some(Self { train, validation, division, normalize, shuffle: shuffle.unwrap_or(true) })
+        Some(Self { train, validation, division, normalize, shuffle: shuffle.unwrap_or(true), augment })
     }
 
     /// The message that it was read from, every default filled in.
@@ -116,6 +124,7 @@ impl Data {
             shuffle: Some(self.shuffle),
             split: self.division.split.as_ref().map(split_to_proto),
             limit: self.division.limit,
+            augment: self.augment.iter().map(Augment::to_proto).collect(),
         }
     }
 

@@ -6,7 +6,7 @@ use prost_reflect::DynamicMessage;
 
 use super::optimizer::{Method, Optimizer};
 use super::training::Training;
-use super::{Schedule, Spec, read};
+use super::{Data, Schedule, Spec, read};
 use crate::job::Violations;
 use crate::proto::json;
 use crate::proto::text::{self, NotSet};
@@ -165,6 +165,7 @@ impl Spec {
         };
         let Self { model, loss, schedule, .. } = self;
         of("training".into(), &Training::EDITABLE)
+            .chain(of("data".into(), &Data::EDITABLE))
             .chain(of(format!("model.{}", model.name()), model.editable()))
             .chain(loss.iter().flat_map(|loss| of(format!("loss.{}", loss.name()), loss.editable())))
             .chain(self.optimizer.editable())

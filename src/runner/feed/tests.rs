@@ -162,12 +162,12 @@ fn readers_copy_large_batches_of_a_set_in_memory_and_the_loop_small_ones() {
 fn a_set_that_is_held_on_the_device_gives_the_same_batches() {
     let mut host = feed(memory(), 1);
     let mut held = Feed::new(set(2), 1, vec![None], vec![Some(0)], Device::Cpu, EXAMPLES * 16).unwrap();
-    assert!(matches!(held.examples, Examples::Device { .. }));
+    assert!(matches!(held.held, Holding::Device { .. }));
     for (shuffle, position) in [(SHUFFLE, 0), (None, 0), (SHUFFLE, 40)] {
         assert_eq!(pass(&mut held, shuffle, position), pass(&mut host, shuffle, position));
     }
     let too_large = Feed::new(set(2), 1, vec![None], vec![Some(0)], Device::Cpu, EXAMPLES * 16 - 1).unwrap();
-    assert!(matches!(too_large.examples, Examples::Host { .. }));
+    assert!(matches!(too_large.held, Holding::Host { .. }));
 }
 
 #[test]

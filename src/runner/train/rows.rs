@@ -9,6 +9,7 @@ use std::path::Path;
 
 use tch::Tensor;
 use torchd::dataset::{DataFile, OpenFiles, Selection};
+use torchd::job::spec::data::Augment;
 use torchd::job::spec::layer::Layer;
 use torchd::job::spec::optimizer::Method;
 use torchd::job::spec::{self, Loss, Metric, Model, Schedule};
@@ -34,6 +35,7 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
     for (section, names) in [
         ("model", Model::NAMES),
         ("data", &["idx", "safetensors", "split", "limit", "normalize"]),
+        ("augment", Augment::NAMES),
         ("optimizer", Method::NAMES),
         ("schedule", Schedule::NAMES),
         ("loss", Loss::NAMES),
