@@ -102,3 +102,6 @@ fn mix_targets(examples: &mut Examples, partners: &Tensor, share: f64) -> Result
     examples.mixed = Some(Mixed { targets: others, shares });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,6 +271,27 @@ mod tests {
     }
 
     #[test]
+    fn changes_of_examples_are_edited_one_by_one_and_as_a_list() {
+        let list = serde_json::json!([{"flip": {}}, {"noise": {"std": 0.1}}]);
+        let spec = spec("{}").edited(&edits(&[("data.augment", &list.to_string())])).unwrap();
+        assert_eq!(spec.data.augment.len(), 2);
+        let edited = spec.edited(&edits(&[("data.augment[0].flip.p", "0.25"), ("data.augment[1].noise.std", "0.2")]));
+        let told = json::to_value(&edited.unwrap().to_proto(), true).unwrap();
+        let expected = serde_json::json!([{"flip": {"p": 0.25, "vertical": false}}, {"noise": {"std": 0.2}}]);
+        assert_eq!(told["data"]["augment"], expected);
+        assert!(spec.edited(&edits(&[("data.augment", "[]")])).unwrap().data.augment.is_empty());
+        for (path, value, wrong) in [
+            ("data.augment[0].flip.p", "2", "data.augment[0].flip.p: is 2; at least 0 and at most 1"),
+            ("data.augment[2].flip.p", "1", "data.augment: has 2 entries"),
+            ("data", "{}", "data: may not change: its fields are edited one by one; those that may are data.augment"),
+            ("data.shuffle", "false", "data.shuffle: may not change: a place in an epoch"),
+        ] {
+            let told = told(&spec, &[(path, value)]);
+            assert!(told.len() == 1 && told[0].starts_with(wrong), "{path}: {told:?}");
+        }
+    }
+
+    #[test]
     fn every_field_that_may_change_can_be_set_to_what_it_is() {
         let schedule = |name: &str| match name {
             "step" => r#"{"every_steps": 2}"#,

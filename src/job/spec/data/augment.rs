@@ -145,3 +145,138 @@ fn needs_still_targets(train: &Facts, fields: &mut Fields<'_>) {
         fields.wrong_itself(what);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, dtype: Dtype, shape: &[u64]) -> Field {
+        Field { name: name.to_owned(), file: "path".into(), dtype, shape: shape.to_vec(), range: None }
+    }
+
+    fn told(list: &[Augment], inputs: Vec<Field>, target: Field, answer: Option<Option<Answer>>) -> Vec<String> {
+        let facts = Facts { examples: 8, inputs, target, sizes: Vec::new() };
+        let mut wrong = Violations::default();
+        Augment::judge_all(list, &facts, answer, &mut wrong);
+        wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect()
+    }
+
+    #[test]
+    fn a_change_that_does_not_fit_the_examples_is_told_with_the_reason() {
+        let images = || field("images", Dtype::Pixel, &[3, 8, 9]);
+        let row = || field("x", Dtype::F32, &[6]);
+        let tokens = || field("tokens", Dtype::I64, &[7]);
+        let class = || field("y", Dtype::I64, &[]);
+        let mask = || field("mask", Dtype::I64, &[8, 9]);
+        let crop = |padding| Augment::Crop(Crop { padding, fill: 0.0 });
+        let flip = || Augment::Flip(Flip { p: 0.5, is_vertical: false });
+        let erase = || Augment::Erase(Erase { p: 0.5, area: (0.1, 0.2), ratio: (1.0, 1.0), value: 0.0 });
+        let (mix, cut) = (|| Augment::MixUp(MixUp { alpha: 1.0 }), || Augment::CutMix(CutMix { alpha: 1.0 }));
+        let noise = || Augment::Noise(Noise { std: 0.1 });
+        let classes = Some(Some(Answer::Class(3)));
+        let shares = "mixes targets that are a class or labels, and";
+        for (change, inputs, target, answer, words) in [
+            (crop(7), vec![images()], class(), classes, None),
+            (
+                crop(8),
+                vec![images()],
+                class(),
+                classes,
+                Some(".padding: is 8, and the images are 8x9; less than 8 is right"),
+            ),
+            (
+                crop(1),
+                vec![row()],
+                class(),
+                classes,
+                Some(r#": needs images, [channels, height, width] an example, and "x" is [6]"#),
+            ),
+            (flip(), vec![images(), row()], class(), classes, None),
+            (
+                flip(),
+                vec![images()],
+                mask(),
+                classes,
+                Some(r#": moves pixels, and the target "mask" is [8, 9], which does"#),
+            ),
+            (
+                erase(),
+                vec![images(), field("more", Dtype::F32, &[1, 4, 4])],
+                class(),
+                classes,
+                Some(r#": needs one input of images, and "images" and "more" are images"#),
+            ),
+            (erase(), vec![images()], mask(), classes, None),
+            (mix(), vec![images(), row()], class(), classes, None),
+            (mix(), vec![row()], field("y", Dtype::F32, &[3]), Some(Some(Answer::Labels(3))), None),
+            (mix(), vec![row()], class(), None, None),
+            (
+                mix(),
+                vec![row(), tokens()],
+                class(),
+                classes,
+                Some(r#": mixes numbers, and the input "tokens" has 64-bit"#),
+            ),
+            (mix(), vec![row()], class(), Some(None), Some("the model computes its own loss")),
+            (mix(), vec![row()], row(), Some(Some(Answer::Numbers(6))), Some(r#"the target "x" has numbers"#)),
+            (mix(), vec![images()], mask(), classes, Some(r#"the target "mask" has a class at each of [8, 9]"#)),
+            (cut(), vec![images()], class(), classes, None),
+            (
+                cut(),
+                vec![images(), row()],
+                class(),
+                classes,
+                Some(r#"exchanges parts of one input, and there is "x" as well"#),
+            ),
+            (noise(), vec![row(), tokens()], class(), classes, None),
+            (noise(), vec![tokens()], class(), classes, Some("needs an input of numbers")),
+        ] {
+            let told = told(&[change.clone()], inputs, target, answer);
+            match words {
+                None => assert_eq!(told, [""; 0], "{change:?}"),
+                Some(words) => {
+                    let field = format!("data.augment[0].{}", change.name());
+                    assert!(
+                        told.len() == 1 && told[0].starts_with(&field) && told[0].contains(words),
+                        "{words}: {told:?}"
+                    );
+                }
+            }
+        }
+        let numbers = told(&[mix()], vec![row()], row(), Some(Some(Answer::Numbers(6))));
+        assert!(numbers[0].contains(shares), "{numbers:?}");
+    }
+
+    #[test]
+    fn settings_are_judged_and_written_again_with_their_defaults() {
+        let read = |list: Vec<Kind>| {
+            let list: Vec<_> = list.into_iter().map(|kind| v1::Augment { kind: Some(kind) }).collect();
+            let mut wrong = Violations::default();
+            let read = Augment::read(&list, &mut wrong);
+            let told = wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description));
+            (read.iter().map(|change| change.to_kind()).collect::<Vec<_>>(), told.collect::<Vec<_>>())
+        };
+        let erase = v1::Erase::default();
+        let whole = v1::Erase {
+            p: Some(0.5),
+            min_area: Some(0.02),
+            max_area: Some(0.33),
+            min_ratio: Some(0.3),
+            max_ratio: Some(3.3),
+            value: 0.0,
+        };
+        for (kind, whole) in [
+            (Kind::Crop(v1::Crop { padding: 4, fill: 0.0 }), Kind::Crop(v1::Crop { padding: 4, fill: 0.0 })),
+            (Kind::Flip(v1::Flip::default()), Kind::Flip(v1::Flip { p: Some(0.5), vertical: false })),
+            (Kind::Erase(erase), Kind::Erase(whole)),
+            (Kind::MixUp(v1::MixUp::default()), Kind::MixUp(v1::MixUp { alpha: Some(1.0) })),
+            (Kind::CutMix(v1::CutMix::default()), Kind::CutMix(v1::CutMix { alpha: Some(1.0) })),
+            (Kind::Noise(v1::Noise { std: 0.5 }), Kind::Noise(v1::Noise { std: 0.5 })),
+        ] {
+            assert_eq!(read(vec![kind]), (vec![whole.clone()], vec![]));
+            assert_eq!(read(vec![whole.clone()]), (vec![whole], vec![]));
+        }
+        let (_, told) = read(vec![Kind::MixUp(v1::MixUp::default()), Kind::CutMix(v1::CutMix::default())]);
+        assert_eq!(told, ["data.augment[1].cut_mix: mixes examples, and mix_up does already; leave one of them out"]);
+    }
+}
