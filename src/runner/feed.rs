@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, TchError, Tensor};
-use torchd::dataset::{Access, Dtype, Facts, Field, HostBatch, Moments, Preparation, Source};
+use torchd::dataset::{Access, Chances, Dtype, Facts, Field, HostBatch, Moments, Preparation, Source};
 use torchd::job::spec::data::Normalize;
 
 use self::held::Held;
@@ -31,6 +31,8 @@ pub(crate) type Normalizer = Vec<Option<(Tensor, Tensor)>>;
 /// A set of examples, and the way to a device.
 pub(crate) struct Feed {
     facts: Facts,
+    /// The chances of the examples in a pass in random order, if they are drawn by chance.
+    chances: Option<Arc<Chances>>,
     held: Holding,
     /// Threads that read, where reading takes threads. Nothing that is read depends on it.
     readers: usize,
@@ -113,7 +115,7 @@ impl Feed {
         device: Device,
         device_bytes: u64,
     ) -> Result<Self> {
-        let facts = source.facts().clone();
+        let (facts, chances) = (source.facts().clone(), source.chances().cloned());
         let bytes = facts.examples.saturating_mul(facts.example_bytes());
         let held = match source.access() {
             Access::Memory if bytes <= device_bytes => Held::of(source.as_ref(), device).map(Some),
@@ -128,7 +130,7 @@ impl Feed {
             Some(held) => Holding::Device { held, places: None },
             None => Holding::Host { source: Arc::from(source), pass: None, batch: HostBatch::default() },
         };
-        Ok(Self { facts, held, readers, normalizer, device, places, waited: Duration::ZERO })
+        Ok(Self { facts, chances, held, readers, normalizer, device, places, waited: Duration::ZERO })
     }
 
     /// The facts of the set.
@@ -180,7 +182,7 @@ impl Feed {
         let values = match &mut self.held {
             Holding::Device { held, places } => {
                 let pass = places.take().filter(|pass| pass.is_at(at));
-                let mut pass = pass.unwrap_or_else(|| Places::of(&self.facts, at));
+                let mut pass = pass.unwrap_or_else(|| Places::of(&self.facts, self.chances.as_ref(), at));
                 let Some(next) = pass.next() else { return Err(Failure::no_examples()) };
                 *places = Some(pass);
                 held.select(&next)?

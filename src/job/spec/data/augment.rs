@@ -154,7 +154,7 @@ mod tests {
         Field { name: name.to_owned(), file: "path".into(), dtype, shape: shape.to_vec(), range: None }
     }
 
-    fn told(list: &[Augment], inputs: Vec<Field>, target: Field, answer: Option<Option<Answer>>) -> Vec<String> {
+    fn judged(list: &[Augment], inputs: Vec<Field>, target: Field, answer: Option<Option<Answer>>) -> Vec<String> {
         let facts = Facts { examples: 8, inputs, target, sizes: Vec::new() };
         let mut wrong = Violations::default();
         Augment::judge_all(list, &facts, answer, &mut wrong);
@@ -231,7 +231,7 @@ mod tests {
             (noise(), vec![row(), tokens()], class(), classes, None),
             (noise(), vec![tokens()], class(), classes, Some("needs an input of numbers")),
         ] {
-            let told = told(&[change.clone()], inputs, target, answer);
+            let told = judged(&[change.clone()], inputs, target, answer);
             match words {
                 None => assert_eq!(told, [""; 0], "{change:?}"),
                 Some(words) => {
@@ -243,7 +243,7 @@ mod tests {
                 }
             }
         }
-        let numbers = told(&[mix()], vec![row()], row(), Some(Some(Answer::Numbers(6))));
+        let numbers = judged(&[mix()], vec![row()], row(), Some(Some(Answer::Numbers(6))));
         assert!(numbers[0].contains(shares), "{numbers:?}");
     }
 

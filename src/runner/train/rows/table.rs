@@ -105,6 +105,18 @@ pub(super) const ROWS: &[Row] = &[
         data: Data::Images,
     },
     Row {
+        section: "data",
+        name: "sampling",
+        spec: r#"MLP, SGD, "data": {"sampling": {"balance_classes": true}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "data",
+        name: "sampling",
+        spec: r#"MLP, SGD, "data": {"sampling": {"weights": "w"}}"#,
+        data: Data::Weighted,
+    },
+    Row {
         section: "augment",
         name: "crop",
         spec: r#"MLP, SGD, "data": {
