@@ -53,7 +53,10 @@ def eager(row, folder):
     schedule = row.schedule(optimizer, STEPS) if row.schedule else None
     module.train()
     judged, losses, seconds = module, [], []
-    for step, places in reference.batches(EXAMPLES, BATCH, SEED):
+    order = reference.shuffled
+    if row.weights:
+        order = lambda count, seed, epoch: reference.drawn(row.weights(data).tolist(), seed, epoch)
+    for step, places in reference.batches(EXAMPLES, BATCH, SEED, order):
         if step == STEPS:
             break
         start = time.perf_counter()

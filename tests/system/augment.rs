@@ -29,11 +29,11 @@ async fn every_mistake_of_a_change_is_told_by_its_field() {
         (r#"[{"erase": {"max_area": 1.1}}]"#, "[0].erase.max_area: is 1.1; 0.02 to 1 is needed"),
         (r#"[{"erase": {"min_ratio": 0}}]"#, "[0].erase.min_ratio: is 0; a finite number above 0"),
         (r#"[{"erase": {"max_ratio": 0.1}}]"#, "[0].erase.max_ratio: is 0.1; a finite number of at least 0.3"),
-        (r#"[{"erase": {"value": "Infinity"}}]"#, "[0].erase.value: is inf; a finite number"),
-        (r#"[{"mix_up": {"alpha": 0}}]"#, "[0].mix_up.alpha: is 0; a finite number above 0"),
-        (r#"[{"cut_mix": {"alpha": "NaN"}}]"#, "[0].cut_mix.alpha: is NaN; a finite number above 0"),
+        (r#"[{"erase": {"value": 1e39}}]"#, "[0].erase.value: is 1000000000000000000000000000000000000000; a finite"),
+        (r#"[{"mix_up": {"alpha": 0}}]"#, "[0].mix_up.alpha: is 0; 0.001 to 1000 is needed"),
+        (r#"[{"cut_mix": {"alpha": "NaN"}}]"#, "[0].cut_mix.alpha: is NaN; 0.001 to 1000 is needed"),
         (r#"[{"mix_up": {}}, {"flip": {}}, {"cut_mix": {}}]"#, "[2].cut_mix: mixes examples, and mix_up does already"),
-        (r#"[{"noise": {}}]"#, "[0].noise.std: is 0; a finite number above 0"),
+        (r#"[{"noise": {}}]"#, "[0].noise.std: is 0; a finite number of 32 bits above 0"),
         (&format!("[{}]", [r#"{"flip": {}}"#; 17].join(",")), ": has 17 entries; at most 16 are right"),
     ] {
         let request = v1::ValidateJobRequest { spec: Some(with(list)), dry_run: false };

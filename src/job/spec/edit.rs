@@ -276,9 +276,9 @@ mod tests {
         let spec = spec("{}").edited(&edits(&[("data.augment", &list.to_string())])).unwrap();
         assert_eq!(spec.data.augment.len(), 2);
         let edited = spec.edited(&edits(&[("data.augment[0].flip.p", "0.25"), ("data.augment[1].noise.std", "0.2")]));
-        let told = json::to_value(&edited.unwrap().to_proto(), true).unwrap();
+        let written = json::to_value(&edited.unwrap().to_proto(), true).unwrap();
         let expected = serde_json::json!([{"flip": {"p": 0.25, "vertical": false}}, {"noise": {"std": 0.2}}]);
-        assert_eq!(told["data"]["augment"], expected);
+        assert_eq!(written["data"]["augment"], expected);
         assert!(spec.edited(&edits(&[("data.augment", "[]")])).unwrap().data.augment.is_empty());
         for (path, value, wrong) in [
             ("data.augment[0].flip.p", "2", "data.augment[0].flip.p: is 2; at least 0 and at most 1"),

@@ -5,7 +5,7 @@ use torchd::job::spec::data::augment::Crop as Settings;
 
 use super::{Change, Sizes};
 use crate::failure::Result;
-use crate::feed::{Examples, Feed};
+use crate::feed::{Examples, Feed, moved};
 
 /// The change.
 pub(super) struct Crop {
@@ -27,18 +27,22 @@ impl Change for Crop {
         let device = examples.device();
         let images = &mut examples.inputs[self.image];
         let Sizes { count, channels, height, width } = Sizes::of(images)?;
-        let around = 2 * self.padding;
+        let (tall, wide) = (height + 2 * self.padding, width + 2 * self.padding);
         // How far down and how far to the right of each padded image.
-        let places = Tensor::f_randint(around + 1, [2, count], (Kind::Int64, Device::Cpu))?;
-        let places = crate::feed::moved(&places, device)?;
-        let sizes = [count, channels, height + around, width + around];
-        let mut padded = Tensor::f_empty(sizes, (images.kind(), device))?;
+        let places = Tensor::f_randint(2 * self.padding + 1, [2, count], (Kind::Int64, Device::Cpu))?;
+        let places = moved(&places, device)?;
+        let mut padded = Tensor::f_empty([count, channels, tall, wide], (images.kind(), device))?;
         padded.f_copy_(&self.fill)?;
         padded.f_narrow(2, self.padding, height)?.f_narrow(3, self.padding, width)?.f_copy_(images)?;
-        // [count, channels, places down, places to the right, height, width], without a copy.
-        let windows = padded.f_unfold(2, height, 1)?.f_unfold(3, width, 1)?;
-        let each = Tensor::f_arange(count, (Kind::Int64, device))?;
-        *images = windows.f_index(&[Some(each), None, Some(places.f_get(0)?), Some(places.f_get(1)?)])?;
+        // Each row of an image is a run of the pixels that lie in memory, from its first one on: rows are
+        // copied as a whole, which a selection by rows and columns would not do.
+        let steps = |size: i64, step: i64| Tensor::f_arange(size, (Kind::Int64, device))?.f_mul_scalar(step);
+        let corners = places.f_get(0)?.f_mul_scalar(wide)?.f_add(&places.f_get(1)?)?;
+        let corners = corners.f_add(&steps(count, channels * tall * wide)?)?.f_view([-1, 1, 1])?;
+        let channel = steps(channels, tall * wide)?.f_view([1, -1, 1])?;
+        let firsts = corners.f_add(&channel)?.f_add(&steps(height, wide)?)?.f_view([-1])?;
+        let rows = padded.f_view([-1])?.f_unfold(0, width, 1)?.f_index_select(0, &firsts)?;
+        *images = rows.f_view([count, channels, height, width])?;
         Ok(())
     }
 }

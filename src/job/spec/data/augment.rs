@@ -127,6 +127,20 @@ pub fn is_numbers(field: &Field) -> bool {
     }
 }
 
+/// Reads the parameter of the distribution of shares. Outside of this range the draws of libtorch are no
+/// longer those of a Beta distribution.
+fn read_alpha(found: Option<f64>, fields: &mut Fields<'_>) -> f64 {
+    let alpha = found.unwrap_or(1.0);
+    fields.demand("alpha", (0.001..=1000.0).contains(&alpha), alpha, "0.001 to 1000");
+    alpha
+}
+
+/// Reads a value that inputs, which are 32-bit floats, can have.
+fn read_value(field: &str, found: f64, fields: &mut Fields<'_>) -> f64 {
+    fields.demand(field, (found as f32).is_finite(), found, "a finite number of 32 bits");
+    found
+}
+
 /// Adds that images are needed, where there are none.
 fn needs_images(train: &Facts, fields: &mut Fields<'_>) {
     if let Err(what) = image(train) {

@@ -1,6 +1,6 @@
 //! Images that are padded and cut at a random place.
 
-use super::{Change, image, needs_images, needs_still_targets};
+use super::{Change, image, needs_images, needs_still_targets, read_value};
 use crate::dataset::Facts;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
@@ -21,7 +21,7 @@ impl Section for Crop {
     fn read(message: &v1::Crop, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Crop { padding, fill } = *message;
         fields.demand("padding", padding > 0, padding, "at least 1");
-        fields.demand("fill", fill.is_finite(), fill, "a finite number");
+        let fill = read_value("fill", fill, &mut fields);
         fields.done(Self { padding, fill })
     }
 

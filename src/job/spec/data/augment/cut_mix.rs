@@ -1,6 +1,6 @@
 //! Images whose rectangles are replaced by those of others of the batch.
 
-use super::{Change, needs_images};
+use super::{Change, needs_images, read_alpha};
 use crate::dataset::Facts;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
@@ -17,7 +17,7 @@ impl Section for CutMix {
     const NAME: &str = "cut_mix";
 
     fn read(message: &v1::CutMix, mut fields: Fields<'_>) -> Option<Self> {
-        let alpha = fields.positive("alpha", message.alpha.unwrap_or(1.0));
+        let alpha = read_alpha(message.alpha, &mut fields);
         fields.done(Self { alpha })
     }
 

@@ -1,6 +1,6 @@
 //! Images of which a rectangle is overwritten.
 
-use super::{Change, needs_images};
+use super::{Change, needs_images, read_value};
 use crate::dataset::Facts;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
@@ -32,7 +32,7 @@ impl Section for Erase {
         let highest = max_ratio.unwrap_or(3.3);
         let is_right = highest.is_finite() && highest >= flattest;
         fields.demand("max_ratio", is_right, highest, &format!("a finite number of at least {flattest}"));
-        fields.demand("value", value.is_finite(), value, "a finite number");
+        let value = read_value("value", value, &mut fields);
         fields.done(Self { p, area: (least, most), ratio: (flattest, highest), value })
     }
 

@@ -1,6 +1,6 @@
 //! Examples that are mixed with others of the batch.
 
-use super::{Change, is_numbers};
+use super::{Change, is_numbers, read_alpha};
 use crate::dataset::Facts;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
@@ -17,7 +17,7 @@ impl Section for MixUp {
     const NAME: &str = "mix_up";
 
     fn read(message: &v1::MixUp, mut fields: Fields<'_>) -> Option<Self> {
-        let alpha = fields.positive("alpha", message.alpha.unwrap_or(1.0));
+        let alpha = read_alpha(message.alpha, &mut fields);
         fields.done(Self { alpha })
     }
 

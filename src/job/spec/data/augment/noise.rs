@@ -17,7 +17,9 @@ impl Section for Noise {
     const NAME: &str = "noise";
 
     fn read(message: &v1::Noise, mut fields: Fields<'_>) -> Option<Self> {
-        let std = fields.positive("std", message.std);
+        let std = message.std;
+        let is_right = std > 0.0 && (std as f32).is_finite();
+        fields.demand("std", is_right, std, "a finite number of 32 bits above 0");
         fields.done(Self { std })
     }
 
