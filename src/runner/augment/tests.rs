@@ -71,7 +71,7 @@ fn a_crop_is_a_part_of_the_padded_image() {
     let _alone = generator();
     let crop = Settings::Crop(Crop { padding: 2, fill: 0.5 });
     for (moments, fills) in [(None, [0.5, 0.5]), (Some((1.5, 4.0)), [-0.25f32, -0.3125])] {
-        let (before, after) = changed(&mut feed(moments), &[crop.clone()], 1);
+        let (before, after) = changed(&mut feed(moments), std::slice::from_ref(&crop), 1);
         let mut met = std::collections::HashSet::new();
         for number in 0..COUNT {
             let image = pixels(&before, number);

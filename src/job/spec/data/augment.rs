@@ -245,7 +245,7 @@ mod tests {
             (noise(), vec![row(), tokens()], class(), classes, None),
             (noise(), vec![tokens()], class(), classes, Some("needs an input of numbers")),
         ] {
-            let told = judged(&[change.clone()], inputs, target, answer);
+            let told = judged(std::slice::from_ref(&change), inputs, target, answer);
             match words {
                 None => assert_eq!(told, [""; 0], "{change:?}"),
                 Some(words) => {
@@ -287,8 +287,8 @@ mod tests {
             (Kind::CutMix(v1::CutMix::default()), Kind::CutMix(v1::CutMix { alpha: Some(1.0) })),
             (Kind::Noise(v1::Noise { std: 0.5 }), Kind::Noise(v1::Noise { std: 0.5 })),
         ] {
-            assert_eq!(read(vec![kind]), (vec![whole.clone()], vec![]));
-            assert_eq!(read(vec![whole.clone()]), (vec![whole], vec![]));
+            assert_eq!(read(vec![kind]), (vec![whole], vec![]));
+            assert_eq!(read(vec![whole]), (vec![whole], vec![]));
         }
         let (_, told) = read(vec![Kind::MixUp(v1::MixUp::default()), Kind::CutMix(v1::CutMix::default())]);
         assert_eq!(told, ["data.augment[1].cut_mix: mixes examples, and mix_up does already; leave one of them out"]);
