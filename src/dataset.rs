@@ -17,11 +17,13 @@ pub mod named_arrays;
 mod resident;
 pub mod roots;
 mod rows;
+mod sampling;
 mod schema;
 pub mod sets;
 pub mod split;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use content::{Content, Depth, Moments, Preparation, Prepared, Reading};
 pub use data_file::DataFile;
@@ -29,6 +31,7 @@ pub use fingerprint::Fingerprint;
 pub use lookup::Lookup;
 pub use roots::{DataRoots, PathProblem};
 pub use rows::Rows;
+pub use sampling::{Chances, Sampling};
 pub use schema::{Dtype, Facts, Field, Problem, Range};
 use serde::{Deserialize, Serialize};
 pub use sets::{Fault, Judged, OpenFiles, Selection, Sets, Use};
@@ -75,6 +78,11 @@ pub trait Source: Send + Sync {
 
     /// How its examples are best read.
     fn access(&self) -> Access<'_>;
+
+    /// The chances of its examples in a pass in random order; None where each comes once.
+    fn chances(&self) -> Option<&Arc<Chances>> {
+        None
+    }
 
     /// Puts the examples of these places, each below the number of examples, into a batch, in
     /// place of what it holds. A source of shards is asked for the places of one shard, all of

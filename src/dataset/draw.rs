@@ -15,13 +15,17 @@ pub fn finish(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
+/// Random numbers without end.
+pub fn numbers(seed: u64) -> impl Iterator<Item = u64> {
+    let states = std::iter::successors(Some(seed), |state| Some(state.wrapping_add(GOLDEN_RATIO)));
+    states.skip(1).map(finish)
+}
+
 /// Puts items into a random order (Fisher and Yates).
 pub fn shuffle<T>(items: &mut [T], seed: u64) {
-    let mut state = seed;
-    for last in (1..items.len()).rev() {
-        state = state.wrapping_add(GOLDEN_RATIO);
+    for (last, bits) in (1..items.len()).rev().zip(numbers(seed)) {
         // The high half of a 128-bit product: uniform up to 2^-64, without a division.
-        let place = (u128::from(finish(state)) * (last as u128 + 1)) >> 64;
+        let place = (u128::from(bits) * (last as u128 + 1)) >> 64;
         items.swap(last, place as usize);
     }
 }

@@ -49,7 +49,8 @@ impl<P> Format<P> for Files<P> {
         let targets = label_values.bytes.as_ref();
         let targets = targets.map(|labels| labels.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect());
         let inputs = image_values.bytes.filter(|_| reading.depth == Depth::Train).map(|pixels| vec![Arc::new(pixels)]);
-        Ok(Box::new(Arrays { facts, inputs, targets: targets.map(Arc::new) }))
+        let weights = Err("the data are images and labels without weights".into());
+        Ok(Box::new(Arrays { facts, inputs, targets: targets.map(Arc::new), weights }))
     }
 }
 

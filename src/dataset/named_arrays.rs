@@ -43,15 +43,21 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let mut set = Named::open(self, files)?;
+        let mut set = Named::open(self, files, reading.weights)?;
         let is_small = set.facts.sizes.iter().all(|size| *size < WHOLE_BELOW_BYTES);
-        if reading.depth == Depth::Judge && !is_small {
-            return Ok(Box::new(Arrays { facts: set.facts, inputs: None, targets: None }));
+        let is_read = reading.depth == Depth::Train || is_small;
+        let weights = match reading.weights.map(|name| set.weights(name)) {
+            Some(Ok(array)) if is_read => Ok(Some(set.numbers(array, reading)?)),
+            Some(Ok(_)) | None => Ok(None),
+            Some(Err(what)) => Err(what),
+        };
+        if !is_read {
+            return Ok(Box::new(Arrays { facts: set.facts, inputs: None, targets: None, weights }));
         }
         let mut columns = set.read(reading)?.into_iter().map(Arc::new).collect::<Vec<_>>();
         let targets = columns.pop();
         let inputs = (reading.depth == Depth::Train).then_some(columns);
-        Ok(Box::new(Arrays { facts: set.facts, inputs, targets }))
+        Ok(Box::new(Arrays { facts: set.facts, inputs, targets, weights }))
     }
 }
 
@@ -65,19 +71,52 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    fn open<P>(wanted: &Files<P>, files: &'a [DataFile]) -> Result<Self, Vec<Problem>> {
+    fn open<P>(wanted: &Files<P>, files: &'a [DataFile], weights: Option<&str>) -> Result<Self, Vec<Problem>> {
         let [file] = files else { unreachable!("a set of named arrays has one file") };
         let path = file.path();
         let unreadable = |error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
         let size = file.metadata().map_err(unreadable)?.len();
         let file = file.reader().map_err(unreadable)?;
         let tensors = safetensors::read(&Positioned(&file), size).map_err(|error| vec![problem(path, &error)])?;
-        let mut facts = facts(wanted, &tensors).map_err(|wrong| {
+        let mut facts = facts(wanted, &tensors, weights).map_err(|wrong| {
             let told = |what| wrong_with(path, what);
             wrong.into_iter().map(told).collect::<Vec<_>>()
         })?;
         facts.sizes = vec![size];
         Ok(Self { path, file, tensors, facts })
+    }
+
+    /// The array that weighs the examples.
+    fn weights(&self, name: &str) -> Result<&Tensor, String> {
+        let examples = self.facts.examples;
+        let Some(array) = self.tensors.iter().find(|tensor| tensor.name == name) else {
+            return Err(format!("{} has no such array", self.path.display()));
+        };
+        if !matches!(array.dtype, tensor_file::Dtype::F32 | tensor_file::Dtype::I64) {
+            return Err(format!("the array is {}; F32 or I64 is needed", array.dtype.name()));
+        }
+        if array.shape != [examples] {
+            return Err(format!("the array is {:?}; [{examples}], a number an example, is needed", array.shape));
+        }
+        Ok(array)
+    }
+
+    /// The values of an array of [`Named::weights`].
+    fn numbers(&self, array: &Tensor, reading: &Reading<'_>) -> Result<Vec<f64>, Vec<Problem>> {
+        let (mut at, mut block, mut numbers) = (array.extent(), vec![0; BLOCK], Vec::new());
+        while !at.is_empty() {
+            let part = &mut block[..(at.end - at.start).min(BLOCK as u64) as usize];
+            let read = reading.wanted.check().and_then(|()| Positioned(&self.file).read_exact_at(part, at.start));
+            read.map_err(|error| vec![problem(self.path, &tensor_file::Problem::Unreadable(error))])?;
+            match array.dtype {
+                tensor_file::Dtype::F32 => {
+                    numbers.extend(part.as_chunks().0.iter().map(|&value| f64::from(f32::from_le_bytes(value))));
+                }
+                _ => numbers.extend(part.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value) as f64)),
+            }
+            at.start += part.len() as u64;
+        }
+        Ok(numbers)
     }
 
     /// Reads all values: each of the set's fields gets its range, and its floats are finite. The
@@ -143,11 +182,11 @@ fn look(field: &mut Field, values: &[u8], mut place: u64) -> Result<u64, String>
 }
 
 /// The fields of the set, or all that is wrong with its arrays.
-fn facts<P>(wanted: &Files<P>, tensors: &[Tensor]) -> Result<Facts, Vec<String>> {
+fn facts<P>(wanted: &Files<P>, tensors: &[Tensor], weights: Option<&str>) -> Result<Facts, Vec<String>> {
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
     let inputs: Vec<&str> = if wanted.inputs.is_empty() {
-        names.iter().copied().filter(|name| *name != wanted.target).collect()
+        names.iter().copied().filter(|name| *name != wanted.target && Some(*name) != weights).collect()
     } else {
         wanted.inputs.iter().map(String::as_str).collect()
     };
@@ -279,6 +318,51 @@ mod tests {
         set.fill(&[2, 1], &mut batch).unwrap();
         assert_eq!(batch.inputs, [floats(&[4.0, 5.0, 2.0, 3.0]), whole(&[9, 5])]);
         assert_eq!(batch.targets, whole(&[1, 2]));
+    }
+
+    #[test]
+    fn an_array_of_weights_is_no_input_and_is_told_where_it_is_none() {
+        use super::super::{Sampling, Split};
+        let arrays = |weights: &[f32]| {
+            written(&[
+                ("x", Stored::F32, &[4, 1], floats(&[0.0, 1.0, 2.0, 3.0])),
+                ("w", Stored::F32, &[weights.len()], floats(weights)),
+                ("n", Stored::F32, &[4, 2], floats(&[1.0; 8])),
+                ("y", Stored::I64, &[4], whole(&[0, 0, 0, 1])),
+            ])
+        };
+        let by = |sampling: Sampling| Selection { sampling: Some(sampling), ..wanted(&[]) };
+        let weighed = |name: &str| by(Sampling::Weights(name.into()));
+        let (_folder, files) = arrays(&[0.0, 3.0, 0.0, 1.0]);
+        let set = weighed("w").open(&files, None).ok().unwrap().train;
+        assert_eq!(set.facts().inputs.iter().map(|field| &field.name).collect::<Vec<_>>(), ["n", "x"]);
+        let drawn = set.chances().unwrap().draw(1000, 7);
+        assert!(drawn.iter().all(|example| [1, 3].contains(example)));
+        let threes = drawn.iter().filter(|example| **example == 3).count();
+        assert!((200..300).contains(&threes), "{threes}");
+        let set = by(Sampling::BalanceClasses).open(&files, None).ok().unwrap().train;
+        let threes = set.chances().unwrap().draw(1000, 7).iter().filter(|example| **example == 3).count();
+        assert!((450..550).contains(&threes), "{threes}");
+        assert!(wanted(&[]).open(&files, None).ok().unwrap().train.chances().is_none());
+        // The rows that are held out have no chances.
+        let split = Some(Split::Fraction { fraction: 0.5, seed: 1, stratify: false });
+        let mut half = weighed("w");
+        half.division.split = split;
+        let sets = half.open(&files, None).ok().unwrap();
+        assert!(sets.train.chances().is_some() && sets.validation.unwrap().chances().is_none());
+        let (_other, bad) = arrays(&[0.0, -1.0, 0.0, 1.0]);
+        let (_third, short) = arrays(&[1.0, 1.0]);
+        for (name, files, words) in [
+            ("w", &bad, r#"is "w", and it holds -1 for the example 1, counted from 0"#),
+            ("w", &short, r#"is "w", and the array is [2]; [4], a number an example, is needed"#),
+            ("n", &files, r#"is "n", and the array is [4, 2]; [4]"#),
+            ("v", &files, "set.safetensors has no such array"),
+        ] {
+            let (_caller, waits) = Wanted::by_caller();
+            let faults = weighed(name).judge(files, &waits).unwrap_err();
+            let Fault { set: None, problem } = &faults[0] else { panic!("{faults:?}") };
+            assert!(problem.file == "sampling.weights" && problem.what.contains(words), "{words}: {problem:?}");
+        }
     }
 
     #[test]

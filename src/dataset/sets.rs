@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::content::{Depth, Preparation, Prepared, Reading};
+use super::sampling::{Sampled, Sampling};
 use super::split::Division;
 use super::{DataFile, Facts, Files, Format, Problem, Source};
 use crate::gate::Wanted;
@@ -20,6 +21,8 @@ pub struct Selection {
     pub division: Division,
     /// Whether the means and deviations of inputs are measured.
     pub measure: bool,
+    /// How often the training examples are drawn; None for once each.
+    pub sampling: Option<Sampling>,
 }
 
 /// The files of a selection, opened in the order of their formats.
@@ -80,7 +83,7 @@ pub enum Use {
 impl Selection {
     /// All rows of these files, to learn from.
     pub fn of(train: Files) -> Self {
-        Self { train, validation: None, division: Division::default(), measure: false }
+        Self { train, validation: None, division: Division::default(), measure: false, sampling: None }
     }
 
     /// Judges the files: small ones are read whole, large ones judged by headers or samples.
@@ -111,8 +114,9 @@ impl Selection {
         depth: Depth,
         wanted: &Wanted,
     ) -> Result<(Prepared, Option<Prepared>, Preparation), Vec<Fault>> {
-        let Self { train, validation, division, measure } = self;
-        let reading = Reading { depth, wanted, split_column: division.column() };
+        let Self { train, validation, division, measure, sampling } = self;
+        let weights = sampling.as_ref().and_then(Sampling::array);
+        let reading = Reading { depth, wanted, split_column: division.column(), weights };
         let train = train.read(&files.train, &reading).map_err(|problems| of(Use::Train, problems));
         let validation = validation.as_ref().map(|set| set.read(&files.validation, &reading));
         let validation = validation.transpose().map_err(|problems| of(Use::Validation, problems));
@@ -123,6 +127,8 @@ impl Selection {
             Some(known) => known,
             None => train.learn(&rows, *measure).map_err(|problems| of(Use::Train, problems))?,
         };
+        let chances = sampling.as_ref().map(|sampling| sampling.chances(train.as_ref(), &rows)).transpose();
+        let chances = chances.map_err(of_division)?.flatten();
         let train_set = train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems));
         let validation_set = match (&validation, held_out) {
             (Some(content), _) => {
@@ -132,7 +138,11 @@ impl Selection {
             (None, Some(rows)) => Some(train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems))),
             (None, None) => None,
         };
-        let (train, validation) = both(train_set, validation_set.transpose())?;
+        let (mut train, validation) = both(train_set, validation_set.transpose())?;
+        train.source = match (train.source, chances) {
+            (Some(source), Some(chances)) => Some(Box::new(Sampled::new(source, chances).map_err(of_division)?)),
+            (source, _) => source,
+        };
         Ok((train, validation, learned))
     }
 }

@@ -22,7 +22,7 @@ const WORDS: usize = 16_384;
 /// each field in the protocol tells the same number.
 #[rustfmt::skip]
 const BOUNDS: &[(usize, &[&str])] = &[
-    (16, &["ListJobsRequest.labels", "JobSpec.labels", "JobSpec.metrics"]),
+    (16, &["ListJobsRequest.labels", "JobSpec.labels", "JobSpec.metrics", "Data.augment"]),
     (63, &["ListJobsRequest.LabelsEntry.key", "JobSpec.LabelsEntry.key"]),
     // 63 characters.
     (252, &["ListJobsRequest.LabelsEntry.value", "JobSpec.LabelsEntry.value"]),
@@ -42,7 +42,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
         "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",
-        "Gelu.approximate", "KeepBest.metric", "EarlyStopping.metric", "Plateau.metric", "FieldEdit.path", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "Split.column", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
+        "Gelu.approximate", "KeepBest.metric", "EarlyStopping.metric", "Plateau.metric", "FieldEdit.path", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "Split.column", "Sampling.weights", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
         "PlanInstallRequest.python_version", "PlanInstallRequest.pytorch_version", "PlanInstallRequest.cuda_variant",
         "PlanInstallRequest.driver_version", "PlanInstallRequest.compute_capability", "MachineFacts.driver_version",

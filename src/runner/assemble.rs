@@ -14,6 +14,7 @@ use torchd::journal::{Context, FileState, FileStates, JobFolder, Manifest, Train
 use torchd::proto::v1::JobEndReason;
 use torchd::shortage::Unjudged;
 
+use crate::augment::Augmentation;
 use crate::average::Average;
 use crate::checkpoint::Loaded;
 use crate::divergence::Skips;
@@ -97,6 +98,7 @@ pub(crate) fn assemble(
     let network = model::build(&spec.model, opened, &beginning, device)?;
     let target = &facts.train.target;
     let mut training = Training {
+        augmentation: Augmentation::new(&spec.data.augment, &train)?,
         train,
         validation: validation.map(|set| feed(&spec, set)).transpose()?,
         preparation: preparation.clone(),

@@ -25,7 +25,7 @@ use crate::failure::{Failure, Result};
 use crate::inputs::open_inputs;
 use crate::metric::Finding;
 use crate::model::Mode;
-use crate::step::Stepped;
+use crate::step::{Over, Stepped};
 
 /// Trains on one batch of the job in a folder.
 pub(crate) fn run(job: PathBuf, most_memory_bytes: u64) -> ExitCode {
@@ -76,7 +76,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     if let Some(feed) = &mut training.validation {
         let size = training.spec.validation_batch_size.unwrap_or(training.spec.batch_size);
         let batch = feed.first(size.into())?;
-        let _ = tch::no_grad(|| training.compute(&batch, Mode::Evaluate, tch::Reduction::Sum))?;
+        let _ = tch::no_grad(|| training.compute(&batch, Mode::Evaluate, Over::Sum))?;
     }
     let facts = DataFacts { train: training.train.facts().clone(), validation: None };
     let spec = Spec {

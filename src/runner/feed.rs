@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, TchError, Tensor};
-use torchd::dataset::{Access, Dtype, Facts, Field, HostBatch, Moments, Preparation, Source};
+use torchd::dataset::{Access, Chances, Dtype, Facts, Field, HostBatch, Moments, Preparation, Source};
 use torchd::job::spec::data::Normalize;
 
 use self::held::Held;
@@ -31,7 +31,9 @@ pub(crate) type Normalizer = Vec<Option<(Tensor, Tensor)>>;
 /// A set of examples, and the way to a device.
 pub(crate) struct Feed {
     facts: Facts,
-    examples: Examples,
+    /// The chances of the examples in a pass in random order, if they are drawn by chance.
+    chances: Option<Arc<Chances>>,
+    held: Holding,
     /// Threads that read, where reading takes threads. Nothing that is read depends on it.
     readers: usize,
     normalizer: Normalizer,
@@ -41,12 +43,29 @@ pub(crate) struct Feed {
     waited: Duration,
 }
 
-/// The examples, with the pass that is in hand.
-enum Examples {
+/// The place of all examples, with the pass that is in hand.
+enum Holding {
     /// In files or in the memory of the host. The batch is reused.
     Host { source: Arc<dyn Source>, pass: Option<Pass>, batch: HostBatch },
     /// In the memory of the device.
     Device { held: Held, places: Option<Places> },
+}
+
+/// Some examples as a set has them: scaled and normalized.
+pub(crate) struct Examples {
+    /// The inputs of the set in its order, `[size, ...]`: 32-bit floats or 64-bit integers.
+    pub(crate) inputs: Vec<Tensor>,
+    /// `[size, ...]`, of the same types.
+    pub(crate) targets: Tensor,
+    pub(crate) mixed: Option<Mixed>,
+}
+
+/// The second targets of examples that were mixed with others.
+pub(crate) struct Mixed {
+    /// As the first ones.
+    pub(crate) targets: Tensor,
+    /// The shares of the first and of the second: those of all examples are the same.
+    pub(crate) shares: [f64; 2],
 }
 
 /// Some examples, ready for a network.
@@ -55,7 +74,20 @@ pub(crate) struct Batch {
     pub(crate) inputs: Vec<Tensor>,
     /// `[size, ...]`, of the same types.
     pub(crate) targets: Tensor,
+    pub(crate) mixed: Option<Mixed>,
     pub(crate) size: i64,
+}
+
+impl Examples {
+    /// How many they are.
+    pub(crate) fn size(&self) -> i64 {
+        self.targets.size().first().copied().unwrap_or_default()
+    }
+
+    /// The device that holds them.
+    pub(crate) fn device(&self) -> Device {
+        self.targets.device()
+    }
 }
 
 impl Batch {
@@ -63,7 +95,11 @@ impl Batch {
     pub(crate) fn part(&self, start: i64, size: i64) -> Result<Self> {
         let part = |tensor: &Tensor| tensor.f_narrow(0, start, size);
         let inputs = self.inputs.iter().map(part).collect::<std::result::Result<_, _>>()?;
-        Ok(Self { inputs, targets: part(&self.targets)?, size })
+        let mixed = self
+            .mixed
+            .as_ref()
+            .map(|Mixed { targets, shares }| -> Result<_> { Ok(Mixed { targets: part(targets)?, shares: *shares }) });
+        Ok(Self { inputs, targets: part(&self.targets)?, mixed: mixed.transpose()?, size })
     }
 }
 
@@ -79,7 +115,7 @@ impl Feed {
         device: Device,
         device_bytes: u64,
     ) -> Result<Self> {
-        let facts = source.facts().clone();
+        let (facts, chances) = (source.facts().clone(), source.chances().cloned());
         let bytes = facts.examples.saturating_mul(facts.example_bytes());
         let held = match source.access() {
             Access::Memory if bytes <= device_bytes => Held::of(source.as_ref(), device).map(Some),
@@ -90,16 +126,29 @@ impl Feed {
             tracing::warn!("the data stay in the memory of the host: {message}");
             None
         });
-        let examples = match held {
-            Some(held) => Examples::Device { held, places: None },
-            None => Examples::Host { source: Arc::from(source), pass: None, batch: HostBatch::default() },
+        let held = match held {
+            Some(held) => Holding::Device { held, places: None },
+            None => Holding::Host { source: Arc::from(source), pass: None, batch: HostBatch::default() },
         };
-        Ok(Self { facts, examples, readers, normalizer, device, places, waited: Duration::ZERO })
+        Ok(Self { facts, chances, held, readers, normalizer, device, places, waited: Duration::ZERO })
     }
 
     /// The facts of the set.
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// The device that batches are on.
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Values of an input of the set, normalized as that is.
+    pub(crate) fn normalized(&self, input: usize, values: &Tensor) -> Result<Tensor> {
+        Ok(match self.normalizer.get(input).and_then(Option::as_ref) {
+            Some((mean, std)) => values.f_sub(mean)?.f_div(std)?,
+            None => values.shallow_clone(),
+        })
     }
 
     /// The time in which the loop has waited for bytes, or copied them, since this was last asked.
@@ -117,16 +166,28 @@ impl Feed {
         size: u64,
         go_on: Patience<'_>,
     ) -> Result<Option<Batch>> {
+        let examples = self.examples(shuffle, position, size, go_on)?;
+        Ok(examples.map(|examples| self.arranged(examples)))
+    }
+
+    /// The examples of such a batch.
+    pub(crate) fn examples(
+        &mut self,
+        shuffle: Option<Shuffle>,
+        position: u64,
+        size: u64,
+        go_on: Patience<'_>,
+    ) -> Result<Option<Examples>> {
         let at = At { shuffle, position, size };
-        let values = match &mut self.examples {
-            Examples::Device { held, places } => {
+        let values = match &mut self.held {
+            Holding::Device { held, places } => {
                 let pass = places.take().filter(|pass| pass.is_at(at));
-                let mut pass = pass.unwrap_or_else(|| Places::of(&self.facts, at));
+                let mut pass = pass.unwrap_or_else(|| Places::of(&self.facts, self.chances.as_ref(), at));
                 let Some(next) = pass.next() else { return Err(Failure::no_examples()) };
                 *places = Some(pass);
                 held.select(&next)?
             }
-            Examples::Host { source, pass, batch } => {
+            Holding::Host { source, pass, batch } => {
                 let begun = Instant::now();
                 let size = read(source, self.readers, at, pass, batch, go_on);
                 self.waited += begun.elapsed();
@@ -136,7 +197,7 @@ impl Feed {
                 fields.map(|(field, bytes)| on_device(field, bytes, size, self.device)).collect::<Result<_>>()?
             }
         };
-        self.network_batch(values).map(Some)
+        self.as_examples(values).map(Some)
     }
 
     /// The first `size` examples of the set.
@@ -144,19 +205,23 @@ impl Feed {
         self.batch(None, 0, size, &mut |_| Ok(true))?.ok_or_else(Failure::no_examples)
     }
 
-    /// A batch of these values, in the types of the file: the inputs of the set and its target.
-    fn network_batch(&self, values: Vec<Tensor>) -> Result<Batch> {
+    /// The examples of these values, in the types of the file: the inputs of the set and its target.
+    fn as_examples(&self, values: Vec<Tensor>) -> Result<Examples> {
         let values = self.facts.fields().zip(values).map(|(field, values)| network_values(field, values));
         let mut inputs = values.collect::<Result<Vec<_>>>()?;
         let targets = inputs.pop().ok_or_else(Failure::no_examples)?;
-        for (input, moments) in inputs.iter_mut().zip(&self.normalizer) {
-            if let Some((mean, std)) = moments {
-                *input = input.f_sub(mean)?.f_div(std)?;
-            }
+        for (place, input) in inputs.iter_mut().enumerate() {
+            *input = self.normalized(place, input)?;
         }
-        let size = targets.size().first().copied().unwrap_or_default();
+        Ok(Examples { inputs, targets, mixed: None })
+    }
+
+    /// The batch of some examples.
+    pub(crate) fn arranged(&self, examples: Examples) -> Batch {
+        let size = examples.size();
+        let Examples { inputs, targets, mixed } = examples;
         let arranged = self.places.iter().map(|place| place.map_or(&targets, |place| &inputs[place]).shallow_clone());
-        Ok(Batch { inputs: arranged.collect(), targets, size })
+        Batch { inputs: arranged.collect(), targets, mixed, size }
     }
 }
 
@@ -223,14 +288,17 @@ fn read(
 
 /// The bytes of a field of some examples, as a tensor.
 fn on_device(field: &Field, bytes: &[u8], examples: u64, device: Device) -> Result<Tensor> {
-    let kind = kind(field);
-    let values = Tensor::f_from_data_size(bytes, &shape(field, examples), kind)?;
+    moved(&Tensor::f_from_data_size(bytes, &shape(field, examples), kind(field))?, device)
+}
+
+/// Values of the host on a device.
+pub(crate) fn moved(values: &Tensor, device: Device) -> Result<Tensor> {
     if !device.is_cuda() {
         return Ok(values.f_to_device(device)?);
     }
     // Copied without waiting for it. libtorch keeps pinned memory until its copies are done, also
     // where its tensor is gone before.
-    Ok(values.f_pin_memory(device)?.f_to_device_(device, kind, true, false)?)
+    Ok(values.f_pin_memory(device)?.f_to_device_(device, values.kind(), true, false)?)
 }
 
 /// The sizes of a tensor of some examples.

@@ -15,6 +15,7 @@ use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 use torchd::tensor_file::Values;
 
+use crate::augment::Augmentation;
 use crate::average::Average;
 use crate::checkpoint::{self, Saver, Snapshot};
 use crate::divergence::{Restores, Skips};
@@ -43,6 +44,8 @@ pub(crate) struct Training {
     pub(crate) device: Device,
     pub(crate) train: Feed,
     pub(crate) validation: Option<Feed>,
+    /// How the training examples are changed.
+    pub(crate) augmentation: Augmentation,
     /// How values become inputs and targets, as the training set taught it.
     pub(crate) preparation: Preparation,
     pub(crate) network: Box<dyn Network>,
@@ -303,7 +306,11 @@ impl Training {
     pub(crate) fn next_batch(&mut self, go_on: Patience<'_>) -> Result<Option<Batch>> {
         let Place { epoch, examples, .. } = self.place;
         let shuffle = self.spec.data.shuffle.then_some(Shuffle { seed: self.spec.seed, epoch });
-        self.train.batch(shuffle, examples, self.spec.batch_size.into(), go_on)
+        let Some(mut examples) = self.train.examples(shuffle, examples, self.spec.batch_size.into(), go_on)? else {
+            return Ok(None);
+        };
+        self.augmentation.change(self.spec.seed, self.place.step, &mut examples)?;
+        Ok(Some(self.train.arranged(examples)))
     }
 
     /// Tells the scalars of a step. The norm is None where the step changed nothing, and the means

@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use serde::Serialize;
-use tch::Reduction;
 use torchd::fault;
 use torchd::journal::write_whole;
 
@@ -14,6 +13,7 @@ use crate::feed::Feed;
 use crate::metric::{self, About, Finding, Matrix, Metric};
 use crate::model::Mode;
 use crate::stateful::zero;
+use crate::step::Over;
 use crate::train::Training;
 
 /// The values of a validation pass.
@@ -63,7 +63,7 @@ impl Training {
             let batch = tch::no_grad(|| feed.batch(None, start, size, &mut |waited| go_on(Some(waited))))?;
             let Some(batch) = batch else { return Ok(None) };
             tch::no_grad(|| -> Result<()> {
-                let (outputs, pair, sum) = self.compute(&batch, Mode::Evaluate, Reduction::Sum)?;
+                let (outputs, pair, sum) = self.compute(&batch, Mode::Evaluate, Over::Sum)?;
                 let _ = loss.f_add_(&sum)?;
                 let _ = weight.f_add_(&self.loss.weight(&batch.targets)?)?;
                 let pair = pair.detach();

@@ -5,6 +5,7 @@
 
 mod archives;
 mod artifacts;
+mod augment;
 mod bad_data;
 mod bad_requests;
 mod changed_data;

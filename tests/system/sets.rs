@@ -91,3 +91,41 @@ async fn divisions_that_cannot_be_are_refused_by_their_fields() {
         assert!(told[0].1.contains(words), "{told:?}");
     }
 }
+
+/// A job on the images of the examples with this sampling.
+fn sampled(by: Option<v1::sampling::By>) -> v1::JobSpec {
+    let mut spec = spec::short();
+    spec.data.as_mut().unwrap().sampling = Some(v1::Sampling { by });
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn examples_are_drawn_by_their_classes_and_what_cannot_be_drawn_is_refused_by_its_field() {
+    use v1::sampling::By;
+    let daemon = Daemon::start();
+    let balanced = sampled(Some(By::BalanceClasses(true)));
+    let job = daemon.create(balanced.clone()).await;
+    assert_eq!(job.spec.as_ref().unwrap().data.as_ref().unwrap().sampling, balanced.data.unwrap().sampling);
+    let job = daemon.watch_to_end(&job.name).await;
+    assert_eq!(job.state(), v1::JobState::Succeeded, "{job:?}");
+    let mut in_order = sampled(Some(By::BalanceClasses(true)));
+    in_order.data.as_mut().unwrap().shuffle = Some(false);
+    for (spec, field, words) in [
+        (sampled(None), "sampling", "names no way; choose one: weights, balance_classes"),
+        (sampled(Some(By::BalanceClasses(false))), "sampling.balance_classes", "is false; leave data.sampling out"),
+        (sampled(Some(By::Weights(String::new()))), "sampling.weights", "is empty; name an array of the file"),
+        (
+            sampled(Some(By::Weights("w".into()))),
+            "sampling.weights",
+            r#"is "w", and the data are images and labels without weights"#,
+        ),
+        (in_order, "sampling", "is set, and data.shuffle is false"),
+    ] {
+        let request = v1::CreateJobRequest { spec: Some(spec), ..Default::default() };
+        let refused = daemon.jobs().await.create_job(request).await.unwrap_err();
+        let violations = refused.get_details_bad_request().unwrap().field_violations;
+        let told: Vec<_> = violations.iter().map(|one| (one.field.as_str(), one.description.as_str())).collect();
+        assert!(told.len() == 1 && told[0].0 == format!("spec.data.{field}"), "{told:?}");
+        assert!(told[0].1.contains(words), "{told:?}");
+    }
+}

@@ -3,11 +3,13 @@
 //!
 //! A set whose examples are read one by one is shuffled as a whole. One that is read in shards is
 //! shuffled in windows: the shards are shuffled, and several that follow each other are a window,
-//! within which the examples are.
+//! within which the examples are. Where examples have chances, each position of a set that is read one
+//! by one has a draw of its own.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use torchd::dataset::{Access, Facts, draw};
+use torchd::dataset::{Access, Chances, Facts, draw};
 
 use crate::seed::{Stream, derive};
 
@@ -34,6 +36,8 @@ pub(crate) struct Order {
     /// The number of the first run of each window, and the position of its first example.
     windows: Vec<(usize, u64)>,
     shuffle: Option<Shuffle>,
+    /// Those of the places; a set that has them has one window.
+    chances: Option<Arc<Chances>>,
 }
 
 /// A part of a pass: its examples come from a few runs of places.
@@ -86,7 +90,12 @@ impl Order {
         // Windows of as many shards each as the others have, or one more.
         let first = |window: usize| window * runs.len() / windows;
         let windows = (0..windows).map(|window| (first(window), positions[first(window)])).collect();
-        Self { runs, windows, shuffle }
+        Self { runs, windows, shuffle, chances: None }
+    }
+
+    /// The order in which examples are drawn by their chances, if they have any, where it is shuffled.
+    pub(crate) fn drawn_by(self, chances: Option<&Arc<Chances>>) -> Self {
+        Self { chances: chances.cloned(), ..self }
     }
 
     /// The number of the window that has a position.
@@ -107,8 +116,12 @@ impl Order {
             })
             .collect();
         let order = self.shuffle.map(|Shuffle { seed, epoch }| {
+            let seed = derive(seed, Stream::Order { epoch, window: number as u64 });
+            if let Some(chances) = &self.chances {
+                return chances.draw(count, seed);
+            }
             let mut order: Vec<u32> = (0..count as u32).collect();
-            draw::shuffle(&mut order, derive(seed, Stream::Order { epoch, window: number as u64 }));
+            draw::shuffle(&mut order, seed);
             order
         });
         Window { positions: first..first + count, runs, ends, order }

@@ -4,7 +4,7 @@ use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use torchd::dataset::{Access, Facts, HostBatch, Problem, Source};
+use torchd::dataset::{Access, Chances, Facts, HostBatch, Problem, Source};
 use torchd::proto::v1::JobEndReason;
 
 use super::Patience;
@@ -64,7 +64,7 @@ impl Pass {
         };
         let way = match access {
             Access::Memory => {
-                let places = Places::of(facts, at);
+                let places = Places::of(facts, source.chances(), at);
                 match facts.example_bytes().saturating_mul(at.size.min(count)) {
                     ..WORTH_A_THREAD => Way::Copied(places),
                     // One copies as fast as memory gives.
@@ -72,7 +72,7 @@ impl Pass {
                 }
             }
             Access::Single => {
-                let places = Box::new(Places::of(facts, at));
+                let places = Box::new(Places::of(facts, source.chances(), at));
                 Way::Batches(start(places, readers, 2 * readers + 1)?)
             }
             Access::Shards(_) => {
@@ -143,8 +143,8 @@ impl Pass {
 
 impl Places {
     /// From a batch on.
-    pub(super) fn of(facts: &Facts, at: At) -> Self {
-        let order = Order::new(facts, Access::Single, at.shuffle);
+    pub(super) fn of(facts: &Facts, chances: Option<&Arc<Chances>>, at: At) -> Self {
+        let order = Order::new(facts, Access::Single, at.shuffle).drawn_by(chances);
         Self { window: order.window(order.window_at(at.position)), order, at, count: facts.examples }
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use torchd::dataset::{DataFile, Files, OpenFiles, Problem, Selection, named_arrays};
+use torchd::dataset::{DataFile, Files, OpenFiles, Problem, Sampling, Selection, named_arrays};
 use torchd::proto::v1::JobEndReason;
 
 use super::*;
@@ -47,6 +47,10 @@ impl Source for Told {
             Way::Single => Access::Single,
             Way::Shards(ends) => Access::Shards(ends),
         }
+    }
+
+    fn chances(&self) -> Option<&Arc<Chances>> {
+        self.source.chances()
     }
 
     fn fill(&self, places: &[u64], into: &mut HostBatch) -> std::result::Result<(), Problem> {
@@ -162,12 +166,45 @@ fn readers_copy_large_batches_of_a_set_in_memory_and_the_loop_small_ones() {
 fn a_set_that_is_held_on_the_device_gives_the_same_batches() {
     let mut host = feed(memory(), 1);
     let mut held = Feed::new(set(2), 1, vec![None], vec![Some(0)], Device::Cpu, EXAMPLES * 16).unwrap();
-    assert!(matches!(held.examples, Examples::Device { .. }));
+    assert!(matches!(held.held, Holding::Device { .. }));
     for (shuffle, position) in [(SHUFFLE, 0), (None, 0), (SHUFFLE, 40)] {
         assert_eq!(pass(&mut held, shuffle, position), pass(&mut host, shuffle, position));
     }
     let too_large = Feed::new(set(2), 1, vec![None], vec![Some(0)], Device::Cpu, EXAMPLES * 16 - 1).unwrap();
-    assert!(matches!(too_large.examples, Examples::Host { .. }));
+    assert!(matches!(too_large.held, Holding::Host { .. }));
+}
+
+#[test]
+fn examples_are_drawn_by_their_chances_however_they_are_read_and_from_wherever() {
+    let weighed = || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("set.safetensors");
+        let places = Tensor::arange(EXAMPLES as i64, (Kind::Int64, Device::Cpu));
+        let arrays = [
+            ("x", places.to_kind(Kind::Float).view([-1, 1])),
+            ("w", places.remainder(3).to_kind(Kind::Float)),
+            ("y", places),
+        ];
+        Tensor::write_safetensors(&arrays, &path).unwrap();
+        let files = named_arrays::Files { path: path.clone(), inputs: vec![], target: "y".into() };
+        let sampling = Some(Sampling::Weights("w".into()));
+        let selection = Selection { sampling, ..Selection::of(Files::Safetensors(files)) };
+        selection.open(&OpenFiles::of([DataFile::open(&path).unwrap()]), None).ok().unwrap().train
+    };
+    let mut memory = feed(Told::new(weighed(), Way::Memory), 1);
+    let first = pass(&mut memory, SHUFFLE, 0);
+    assert_eq!(first.len() as u64, EXAMPLES);
+    assert!(first.iter().all(|place| place % 3 > 0));
+    let twos = first.iter().filter(|place| *place % 3 == 2).count();
+    assert!((55..85).contains(&twos), "{twos}");
+    assert_ne!(first, pass(&mut memory, Some(Shuffle { seed: 7, epoch: 2 }), 0));
+    assert_eq!(pass(&mut memory, None, 0), (0..EXAMPLES).collect::<Vec<_>>(), "the examples in their order");
+    let mut held = Feed::new(weighed(), 1, vec![None], vec![Some(0)], Device::Cpu, EXAMPLES * 16).unwrap();
+    let mut single = feed(Told::new(weighed(), Way::Single), 3);
+    for feed in [&mut memory, &mut held, &mut single] {
+        assert_eq!(pass(feed, SHUFFLE, 0), first);
+        assert_eq!(pass(feed, SHUFFLE, 40), first[40..]);
+    }
 }
 
 #[test]

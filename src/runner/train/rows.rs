@@ -9,6 +9,7 @@ use std::path::Path;
 
 use tch::Tensor;
 use torchd::dataset::{DataFile, OpenFiles, Selection};
+use torchd::job::spec::data::Augment;
 use torchd::job::spec::layer::Layer;
 use torchd::job::spec::optimizer::Method;
 use torchd::job::spec::{self, Loss, Metric, Model, Schedule};
@@ -33,7 +34,8 @@ const BROKEN_AFTER: [u64; 2] = [1, 4];
 fn every_row_of_every_registry_goes_on_bit_for_bit() {
     for (section, names) in [
         ("model", Model::NAMES),
-        ("data", &["idx", "safetensors", "split", "limit", "normalize"]),
+        ("data", &["idx", "safetensors", "split", "limit", "normalize", "sampling"]),
+        ("augment", Augment::NAMES),
         ("optimizer", Method::NAMES),
         ("schedule", Schedule::NAMES),
         ("loss", Loss::NAMES),
@@ -151,6 +153,23 @@ fn infinities_of_masks_alone_are_taken_up_and_what_is_no_number_is_taken_nowhere
             }
         }
     }
+}
+
+#[test]
+fn changes_go_for_training_batches_alone() {
+    let _alone = generator();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().canonicalize().unwrap();
+    let noisy = r#"MLP, SGD, "data": {"augment": [{"noise": {"std": 100}}]}"#;
+    let [plain, changed] = ["MLP, SGD", noisy].map(|spec| {
+        let mut training = new(&Row { section: "data", name: "augment", spec, data: Data::Classes }, &place, None);
+        let batch = training.next_batch(&mut |_| Ok(true)).unwrap().unwrap();
+        let mut validation = training.validation.take().unwrap();
+        let judged = training.validate(&mut validation, |_| Ok(true)).unwrap().unwrap();
+        (batch.inputs, batch.targets, judged.loss, training.train.first(8).unwrap().inputs)
+    });
+    assert_ne!(plain.0, changed.0);
+    assert_eq!((plain.1, plain.2, plain.3), (changed.1, changed.2, changed.3));
 }
 
 /// Training of a row, from a checkpoint or from its beginning.
