@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use tch::Device;
-use torchd::dataset::{DataFile, Facts, Fault, OpenFiles, Preparation, Selection, Sets, Source};
+use torchd::dataset::{DataFile, Facts, Fault, Field, OpenFiles, Preparation, Preprocessing, Selection, Sets, Source};
 use torchd::job::end::CHANGED_DATA_REMEDY;
 use torchd::job::length::Place;
 use torchd::job::order::Order;
@@ -176,19 +176,23 @@ fn bad(faults: Vec<Fault>) -> Failure {
 fn kept_preparation(folder: &JobFolder) -> Result<Option<Preparation>> {
     let cannot = Failure::storage("the preparation of the data cannot be read");
     match std::fs::read(folder.preprocessing()) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(std::io::Error::from),
+        Ok(bytes) => match Preprocessing::read(&bytes) {
+            Ok(kept) => Ok(Some(kept.preparation().clone())),
+            Err(what) => Err(std::io::Error::other(what)),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
     .map_err(cannot)
 }
 
-/// Keeps the preparation with the result, where there is one.
-pub(crate) fn keep_preparation(folder: &JobFolder, preparation: &Preparation) -> Result<()> {
-    if *preparation == Preparation::default() {
-        return Ok(());
-    }
-    let written = serde_json::to_vec_pretty(preparation).map_err(std::io::Error::from);
+/// Keeps with the result how values become inputs and targets.
+pub(crate) fn keep_preprocessing(training: &Training) -> Result<()> {
+    let Training { spec, preparation, train, folder, .. } = training;
+    let normalize = spec.data.normalize.as_ref();
+    let moments = |field: &Field| normalize?.moments(field, preparation);
+    let kept = Preprocessing::of(train.facts(), preparation.clone(), moments);
+    let written = kept.to_json().map_err(std::io::Error::from);
     let written = written.and_then(|bytes| write_whole(&folder.preprocessing(), &bytes));
     written.map_err(Failure::storage("the preparation of the data cannot be written"))
 }

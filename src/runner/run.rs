@@ -18,7 +18,7 @@ use torchd::journal::{ExitNote, JobFolder, JobLock, JournalWriter, is_held};
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
 
-use crate::assemble::{assemble, keep_preparation};
+use crate::assemble::{assemble, keep_preprocessing};
 use crate::checkpoint::{self, Loaded, Saver};
 use crate::confine::confine;
 use crate::cuda::Cuda;
@@ -157,8 +157,9 @@ fn train(
     }
     let is_new = loaded.is_none();
     let mut training = assemble(spec, order, opened.inputs, folder, device, loaded)?;
-    if is_new {
-        keep_preparation(folder, &training.preparation)?;
+    // Jobs that an earlier version began have none.
+    if is_new || !folder.preprocessing().exists() {
+        keep_preprocessing(&training)?;
     }
     if let Some(gpu) = &order.lease.gpu {
         match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {

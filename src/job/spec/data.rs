@@ -5,7 +5,7 @@ mod idx;
 mod safetensors;
 
 use super::section::{Fields, Section};
-use crate::dataset::{self, Division, Facts, Field, Files, Selection, Split};
+use crate::dataset::{self, Division, Facts, Field, Files, Moments, Preparation, Selection, Split};
 use crate::job::Violations;
 use crate::proto::v1::{self, dataset::Format as Kind};
 
@@ -197,6 +197,16 @@ impl Normalize {
         match self {
             Self::By { mean, std } => v1::Normalize { mean: mean.clone(), std: std.clone(), measure: false },
             Self::Measured => v1::Normalize { measure: true, ..v1::Normalize::default() },
+        }
+    }
+
+    /// The means and deviations of an input; None where it is not normalized. An empty list stands
+    /// for 0 or 1.
+    pub fn moments<'a>(&'a self, field: &Field, preparation: &'a Preparation) -> Option<(&'a [f64], &'a [f64])> {
+        field.normalized()?;
+        match self {
+            Self::By { mean, std } => Some((mean, std)),
+            Self::Measured => preparation.moments.get(&field.name).map(Moments::parts),
         }
     }
 
