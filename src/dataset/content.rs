@@ -17,6 +17,9 @@ pub struct Reading<'a> {
     pub wanted: &'a Wanted,
     /// The column that divides a table.
     pub split_column: Option<&'a str>,
+    /// Whether examples may lack their targets: a format that finds none gives them a target
+    /// without values.
+    pub may_lack_target: bool,
 }
 
 /// How far files are read.

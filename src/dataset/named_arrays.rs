@@ -43,7 +43,7 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let mut set = Named::open(self, files)?;
+        let mut set = Named::open(self, files, reading.may_lack_target)?;
         let is_small = set.facts.sizes.iter().all(|size| *size < WHOLE_BELOW_BYTES);
         if reading.depth == Depth::Judge && !is_small {
             return Ok(Box::new(Arrays { facts: set.facts, inputs: None, targets: None }));
@@ -65,14 +65,14 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    fn open<P>(wanted: &Files<P>, files: &'a [DataFile]) -> Result<Self, Vec<Problem>> {
+    fn open<P>(wanted: &Files<P>, files: &'a [DataFile], may_lack_target: bool) -> Result<Self, Vec<Problem>> {
         let [file] = files else { unreachable!("a set of named arrays has one file") };
         let path = file.path();
         let unreadable = |error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
         let size = file.metadata().map_err(unreadable)?.len();
         let file = file.reader().map_err(unreadable)?;
         let tensors = safetensors::read(&Positioned(&file), size).map_err(|error| vec![problem(path, &error)])?;
-        let mut facts = facts(wanted, &tensors).map_err(|wrong| {
+        let mut facts = facts(wanted, &tensors, may_lack_target).map_err(|wrong| {
             let told = |what| wrong_with(path, what);
             wrong.into_iter().map(told).collect::<Vec<_>>()
         })?;
@@ -143,7 +143,7 @@ fn look(field: &mut Field, values: &[u8], mut place: u64) -> Result<u64, String>
 }
 
 /// The fields of the set, or all that is wrong with its arrays.
-fn facts<P>(wanted: &Files<P>, tensors: &[Tensor]) -> Result<Facts, Vec<String>> {
+fn facts<P>(wanted: &Files<P>, tensors: &[Tensor], may_lack_target: bool) -> Result<Facts, Vec<String>> {
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
     let inputs: Vec<&str> = if wanted.inputs.is_empty() {
@@ -177,8 +177,14 @@ fn facts<P>(wanted: &Files<P>, tensors: &[Tensor]) -> Result<Facts, Vec<String>>
         }
         Some((examples, field))
     };
-    let target = field(&wanted.target);
+    let has_target = !may_lack_target || names.contains(&wanted.target.as_str());
     let inputs: Vec<_> = inputs.into_iter().map(&mut field).collect();
+    let target = if has_target {
+        field(&wanted.target)
+    } else {
+        let examples = inputs.iter().flatten().next().map(|(examples, _)| *examples);
+        examples.map(|examples| (examples, Field::no_target(&wanted.target, PATH)))
+    };
     if inputs.is_empty() {
         wrong.push(format!("has no array besides {:?}, the target", wanted.target));
     }

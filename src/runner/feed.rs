@@ -97,6 +97,11 @@ impl Feed {
         Ok(Self { facts, examples, readers, normalizer, device, places, waited: Duration::ZERO })
     }
 
+    /// Where its batches are.
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
     /// The facts of the set.
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts

@@ -5,9 +5,10 @@ use torchd::job::spec::{Clip, OnDivergence};
 
 use crate::failure::Result;
 use crate::feed::Batch;
-use crate::loss::Pair;
-use crate::model::{Mode, Outputs};
+use crate::loss::{Loss, Pair};
+use crate::model::{Mode, Network, Outputs};
 use crate::optimizer::{clip_norm, clip_value, gradient_norm};
+use crate::precision::Precision;
 use crate::seed::{Stream, derive};
 use crate::train::Training;
 
@@ -29,6 +30,25 @@ struct Computed {
     compared: Vec<(Outputs, Pair)>,
     /// In the order of the parameters that are trained; None where the loss does not depend on one.
     gradients: Vec<Option<Tensor>>,
+}
+
+/// The parts of a job that compute outputs and losses.
+#[derive(Clone, Copy)]
+pub(crate) struct Computation<'a> {
+    pub(crate) network: &'a dyn Network,
+    pub(crate) loss: &'a dyn Loss,
+    pub(crate) precision: &'a Precision,
+}
+
+impl Computation<'_> {
+    /// The outputs for examples, arranged for the loss, and that loss.
+    pub(crate) fn run(self, batch: &Batch, mode: Mode, reduction: Reduction) -> Result<(Outputs, Pair, Tensor)> {
+        let _region = self.precision.enter()?;
+        let outputs = self.network.forward(batch, mode)?;
+        let pair = self.loss.arrange(&outputs.output, &batch.targets)?;
+        let loss = self.loss.reduced(&pair, reduction)?;
+        Ok((outputs, pair, loss))
+    }
 }
 
 impl Training {
@@ -67,11 +87,12 @@ impl Training {
 
     /// The outputs of a network for examples, arranged for the loss, and that loss.
     pub(crate) fn compute(&self, batch: &Batch, mode: Mode, reduction: Reduction) -> Result<(Outputs, Pair, Tensor)> {
-        let _region = self.precision.enter()?;
-        let outputs = self.network.forward(batch, mode)?;
-        let pair = self.loss.arrange(&outputs.output, &batch.targets)?;
-        let loss = self.loss.reduced(&pair, reduction)?;
-        Ok((outputs, pair, loss))
+        self.computation().run(batch, mode, reduction)
+    }
+
+    /// The parts of the job that compute outputs and losses.
+    pub(crate) fn computation(&self) -> Computation<'_> {
+        Computation { network: self.network.as_ref(), loss: self.loss.as_ref(), precision: &self.precision }
     }
 
     /// The gradients of the mean loss over a batch, part by part where the spec says so.

@@ -139,7 +139,7 @@ fn labels(count: u32) -> Vec<u8> {
 fn request(images: &str, labels: &str) -> v1::ValidateJobRequest {
     let train = Some(spec::idx(images, labels));
     let mut spec = spec::short();
-    spec.data = Some(v1::Data { train, validation: None, normalize: None, shuffle: None });
+    spec.data = Some(v1::Data { train, ..v1::Data::default() });
     spec.training.as_mut().unwrap().validation_batch_size = None;
     v1::ValidateJobRequest { spec: Some(spec), dry_run: false }
 }

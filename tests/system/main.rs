@@ -37,6 +37,7 @@ mod mounts;
 mod nvml;
 mod old_database;
 mod pip;
+mod predict;
 mod private;
 mod processor;
 mod prometheus;
