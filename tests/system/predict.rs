@@ -137,6 +137,31 @@ async fn a_checkpoint_is_evaluated_by_its_step_and_predictions_are_right_as_ofte
     assert_eq!((whole("predictions"), whole("targets")), (column(1), column(12)));
 }
 
+#[tokio::test]
+async fn the_commands_of_the_readme_use_the_model_of_a_job() {
+    let daemon = Daemon::start();
+    let trained = succeed(&daemon, short()).await;
+    let readme = fs::read_to_string("README.md").unwrap();
+    let section = readme.split("## Use the trained model\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let commands: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("    torchctl ")).collect();
+    let told = scalars(&daemon, &trained.name, "/validation", None).await;
+    for (command, words) in
+        commands.iter().zip(["answered 1000 examples: artifacts/predictions.csv", "evaluated on 1000"])
+    {
+        let command = command.replace("JOB", &trained.name);
+        let (code, out, err) = super::torchctl::told(&daemon.ctl(&command.split(' ').collect::<Vec<_>>()));
+        assert!(code == 0 && out.contains(words), "{out}{err}");
+        assert!(!out.contains("epoch"), "{out}");
+    }
+    let command = commands[1].replace("JOB", &trained.name).replace(" --watch", "").replace("submit", "validate");
+    let (code, out, err) = super::torchctl::told(&daemon.ctl(&command.split(' ').collect::<Vec<_>>()));
+    let line = |name: &str| out.lines().any(|line| line.starts_with(name) && line.ends_with(" 1000"));
+    assert!(code == 0 && line("test examples") && !out.contains("training"), "{out}{err}");
+    let jobs = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+    assert_eq!(told, scalars(&daemon, &jobs[0].name, "/test", None).await);
+    assert_eq!((commands.len(), jobs.len()), (2, 3));
+}
+
 /// Writes named arrays of 32-bit floats, and of classes as `y`.
 fn write_arrays(path: &Path, x: &[f32], width: usize, y: Option<&[i64]>) {
     let (x_bytes, rows) = (x.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>(), x.len() / width);
@@ -258,7 +283,10 @@ async fn what_cannot_be_applied_is_refused_by_its_field() {
         warm_start: apply(v1::Mode::Evaluate, of_job(name)).warm_start,
         ..on("good.safetensors")
     };
-    let unknown = "jobs/00000000000000000000000000";
+    // Another job of the same moment.
+    let mut unknown = trained.name.clone();
+    let last = if unknown.pop() == Some('0') { '1' } else { '0' };
+    unknown.push(last);
     let queued = daemon.create(spec::endless()).await;
     let running = daemon.watch_until(&queued.name, |job| job.state() == v1::JobState::Running).await;
     drop(running);
@@ -273,7 +301,7 @@ async fn what_cannot_be_applied_is_refused_by_its_field() {
         (with_data(|data| data.train = data.test.clone()), "data.train", "mode = evaluate trains nothing"),
         (with_data(|data| data.limit = Some(3)), "data.limit", "mode = evaluate trains nothing"),
         (with_data(|data| data.test = None), "data.test", "is missing; name the examples to use the model on"),
-        (of(unknown), "warm_start.checkpoint", "there is no such job"),
+        (of(&unknown), "warm_start.checkpoint", "there is no such job"),
         (of("jobs/x"), "warm_start.checkpoint", "jobs/{id} or jobs/{id}/checkpoints/step-{step} is needed"),
         (of(&format!("{}/checkpoints/step-7", trained.name)), "warm_start.checkpoint", "that job has the steps 20"),
         (other_model, "model", "is another than that of jobs/"),
