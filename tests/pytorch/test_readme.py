@@ -4,6 +4,7 @@ import csv
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
 import unittest
@@ -51,7 +52,7 @@ class Readme(unittest.TestCase):
         (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
         with tempfile.TemporaryDirectory() as folder:
             place = pathlib.Path(folder)
-            (place / "data").symlink_to(TOP / "examples")
+            shutil.copytree(TOP / "examples/mnist-5k", place / "data/mnist-5k")
             daemon = compare.Daemon(place)
             self.addCleanup(daemon.stop)
             mnist = (TOP / "examples/mnist.toml").read_text().replace("[model.mnist_cnn]", "[model.linear]")
@@ -65,7 +66,7 @@ class Readme(unittest.TestCase):
             os.chdir(place)
             (place / "artifacts").mkdir()
             for job, file in [(name, "preprocessing.json"), (name, "model.safetensors"), (answers, "predictions.csv")]:
-                daemon.ctl("download", job, f"artifacts/{file}", "--output", str(place / "artifacts" / file))
+                daemon.ctl("download", job, f"artifacts/{file}", "--to", str(place / "artifacts" / file))
             images = "t10k-images-idx3-ubyte.gz"
             (place / images).symlink_to(TOP / "examples/mnist-5k" / images)
             model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
