@@ -55,6 +55,14 @@ pub(crate) struct Application {
     preparation: Preparation,
 }
 
+/// The end of a pass over the set.
+struct Done {
+    /// Scalars.
+    values: Vec<(String, f64)>,
+    /// The end of the job, in words.
+    words: String,
+}
+
 /// The file of an evaluation.
 #[derive(Serialize)]
 struct Evaluation<'a> {
@@ -144,10 +152,10 @@ impl Application {
             Ok(!stop.is_asked())
         };
         let done = match self.spec.mode {
-            Purpose::Predict(format) => self.predict(format, &mut go_on)?.map(|words| (Vec::new(), words)),
+            Purpose::Predict(format) => self.predict(format, &mut go_on)?,
             Purpose::Evaluate | Purpose::Train | Purpose::LrRange(_) => self.evaluate(&mut go_on)?,
         };
-        let Some((mut values, words)) = done else { return Ok(Finish::Stopped) };
+        let Some(Done { mut values, words }) = done else { return Ok(Finish::Stopped) };
         *step = total;
         let speed = examples as f64 / begun.elapsed().as_secs_f64();
         values.push(("throughput/examples_per_second".to_owned(), speed));
@@ -155,11 +163,8 @@ impl Application {
         Ok(Finish::Complete(words))
     }
 
-    /// Loss and metrics as scalars, and in words; None where the pass was given up.
-    fn evaluate(
-        &mut self,
-        go_on: impl FnMut(Option<Duration>) -> Result<bool>,
-    ) -> Result<Option<(Vec<(String, f64)>, String)>> {
+    /// Tells loss and metrics; None where the pass was given up.
+    fn evaluate(&mut self, go_on: impl FnMut(Option<Duration>) -> Result<bool>) -> Result<Option<Done>> {
         let Self { spec, feed, network, loss, precision, .. } = self;
         let computation = Computation { network: network.as_ref(), loss: loss.as_ref(), precision };
         let metrics = validation::metrics(spec, self.about, Mode::Evaluate, self.device)?;
@@ -181,15 +186,15 @@ impl Application {
         let words: Vec<_> = values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
         let words = format!("evaluated on {examples} examples: {}", words.join(", "));
         let values = values.into_iter().map(|(name, value)| (format!("{name}/test"), value)).collect();
-        Ok(Some((values, words)))
+        Ok(Some(Done { values, words }))
     }
 
-    /// Writes the answers. The end in words; None where the pass was given up.
+    /// Writes the answers; None where the pass was given up.
     fn predict(
         &mut self,
         format: Predictions,
         go_on: impl FnMut(Option<Duration>) -> Result<bool>,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Done>> {
         let Self { spec, folder, feed, network, loss, precision, about, output, taught, preparation, .. } = self;
         let examples = feed.facts().examples;
         let mut layout = Layout::new(about.map(|about| about.answer), spec.loss.as_ref(), output, &taught.target);
@@ -219,7 +224,10 @@ impl Application {
         match (end, written) {
             (Some(end), _) => end,
             (None, Err(error)) => Err(Failure::storage(format!("artifacts/{name} could not be written"))(error)),
-            (None, Ok(())) => Ok(Some(format!("answered {examples} examples: artifacts/{name}"))),
+            (None, Ok(())) => {
+                let words = format!("answered {examples} examples: artifacts/{name}");
+                Ok(Some(Done { values: Vec::new(), words }))
+            }
         }
     }
 }

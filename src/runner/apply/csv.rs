@@ -131,7 +131,6 @@ mod tests {
         table.add(answers).unwrap();
         table.add(answers).unwrap();
         table.finish().unwrap();
-        drop(table);
         String::from_utf8(out).unwrap()
     }
 
