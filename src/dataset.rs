@@ -7,6 +7,7 @@
 
 pub mod compressed;
 pub mod content;
+pub mod csv;
 mod data_file;
 pub mod draw;
 pub mod idx;
@@ -19,6 +20,7 @@ mod rows;
 mod schema;
 pub mod sets;
 pub mod split;
+pub mod table;
 
 use std::path::{Path, PathBuf};
 
@@ -92,7 +94,7 @@ macro_rules! formats {
     ($($(#[$about:meta])* $variant:ident($name:literal, $format:ident)),+ $(,)?) => {
         /// The files of a set of examples, by format: names in a request, canonical paths in an
         /// order.
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         #[serde(from = "Written<P>")]
         #[serde(bound(deserialize = "P: Deserialize<'de>"))]
@@ -153,6 +155,8 @@ formats! {
     Idx("idx", idx),
     /// Named arrays in a safetensors file.
     Safetensors("safetensors", named_arrays),
+    /// Tables in delimited text.
+    Csv("csv", csv),
 }
 
 impl<P: AsRef<Path>> Files<P> {

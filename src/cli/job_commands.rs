@@ -61,6 +61,7 @@ pub(super) async fn validate(
             ("validation examples", answer.validation_examples.to_string()),
             ("steps", steps),
         ];
+        facts.extend(answer.notes.iter().map(|note| ("note", note.clone())));
         facts.extend(answer.dry_run.iter().flat_map(tried));
         table::facts(&facts)
     })?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::split::Part;
+use super::table::TableEncoding;
 use super::{Facts, Problem, Rows, Source};
 use crate::gate::Wanted;
 
@@ -30,8 +31,14 @@ pub enum Depth {
 
 /// The content of the files of a set: rows, each of which may become an example.
 pub trait Content: Send {
-    /// Rows, at least one. May be an estimate where a large file is judged.
+    /// Rows, at least one.
     fn rows(&self) -> u64;
+
+    /// Whether the files were read in part, so that the rows are an estimate and the facts those of
+    /// a sample.
+    fn is_sample(&self) -> bool {
+        false
+    }
 
     /// A number for each row: those with the same one are of the same class.
     ///
@@ -64,6 +71,8 @@ pub struct Prepared {
     pub facts: Facts,
     /// Its values; None where it was read to be judged.
     pub source: Option<Box<dyn Source>>,
+    /// Remarkable values, such as categories that no training row has, which are no mistakes.
+    pub notes: Vec<String>,
 }
 
 /// How values become inputs and targets, learned from the training set: the validation set and new
@@ -77,6 +86,9 @@ pub struct Preparation {
     /// Measured moments of inputs, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub moments: BTreeMap<String, Moments>,
+    /// How the rows of a table become examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableEncoding>,
 }
 
 /// Means and standard deviations, one for each channel of images or each number of a row.

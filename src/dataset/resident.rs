@@ -54,7 +54,7 @@ impl Content for Arrays {
             let (inputs, targets) = (inputs.clone(), targets.clone());
             Box::new(Resident { facts: facts.clone(), rows, inputs, targets }) as Box<dyn Source>
         });
-        Ok(Prepared { facts, source })
+        Ok(Prepared { facts, source, notes: Vec::new() })
     }
 }
 

@@ -10,7 +10,9 @@ use super::known_data::KnownData;
 use super::staging::Copies;
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, model_files, weights};
-use crate::dataset::{DataFile, DataRoots, Facts, Fault, Files, Format, Lookup, OpenFiles, Problem, Selection, Use};
+use crate::dataset::{
+    DataFile, DataRoots, Facts, Fault, Files, Format, Lookup, OpenFiles, Problem, Selection, Use, WHOLE_BELOW_BYTES,
+};
 use crate::fault;
 use crate::gate::Wanted;
 use crate::gpu::GpuSlot;
@@ -55,6 +57,8 @@ pub struct Admitted {
     pub plan: Plan,
     /// Optimizer steps that are done before it begins.
     pub first_step: u64,
+    /// Remarkable values of the data that are no mistakes.
+    pub notes: Vec<String>,
     /// The files that it will have in its folder.
     pub(super) copies: Copies,
 }
@@ -139,9 +143,9 @@ fn judge(
     let absent = (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason.as_str());
     let no_gpu = gpu_block.as_deref().or(absent);
     let cpu_slots = settings.cpu_slots;
-    let (train, validation) = match &data {
+    let JudgedSets { train, validation, notes, is_sample } = match &data {
         Some(data) => judge_sets(data, &settings.data_roots, known, wanted, &mut wrong),
-        None => (None, None),
+        None => JudgedSets::default(),
     };
     let model = match (&mut demands.model, operators) {
         (Some(model), Some(operators)) => model_files::judge(model, settings, operators, wanted, &mut wrong),
@@ -190,7 +194,10 @@ fn judge(
     let inputs = Inputs { train: train.files, validation, outline };
     let place = match &warm {
         Some(Warm::Checkpoint { checkpoint, .. }) => {
-            judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
+            // The runner counts the examples of data that were judged by a sample.
+            if !is_sample {
+                judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
+            }
             checkpoint.manifest.place
         }
         Some(Warm::Weights(_)) | None => Place::default(),
@@ -201,7 +208,7 @@ fn judge(
     }
     let first_step = place.step;
     let copies = Copies { warm, model };
-    let admitted = plan.map(|plan| Admitted { spec: fitted, inputs, facts, plan, first_step, copies });
+    let admitted = plan.map(|plan| Admitted { spec: fitted, inputs, facts, plan, first_step, notes, copies });
     wrong.or(admitted)
 }
 
@@ -235,6 +242,16 @@ pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobE
     if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }
 
+/// The sets of a job; None for one with mistakes.
+#[derive(Default)]
+struct JudgedSets {
+    train: Option<Judged>,
+    validation: Option<Judged>,
+    notes: Vec<String>,
+    /// Whether counts are estimates.
+    is_sample: bool,
+}
+
 /// A set whose files are right.
 struct Judged {
     /// Its field with its format, such as `data.train.idx`.
@@ -249,14 +266,14 @@ impl Judged {
     }
 }
 
-/// Opens the files of all sets and judges them; None for a set with mistakes.
+/// Opens the files of all sets and judges them.
 fn judge_sets(
     data: &Data,
     roots: &DataRoots,
     known: &KnownData,
     wanted: &Wanted,
     wrong: &mut Violations,
-) -> (Option<Judged>, Option<Judged>) {
+) -> JudgedSets {
     let mut locate = |field: &str, named: &Named| {
         let mut lookup = Lookup::new(roots);
         let files = named.locate(&mut lookup);
@@ -282,7 +299,13 @@ fn judge_sets(
                     validation.unwrap_or_else(|| train.clone()),
                 );
                 let validation = judged.validation.map(|facts| Judged { path: held_out.0, files: held_out.1, facts });
-                (Some(Judged { path: path(fields[0], &train), files: train, facts: judged.train }), validation)
+                let mut notes = judged.notes;
+                if judged.is_sample {
+                    let most = WHOLE_BELOW_BYTES / 1_000_000;
+                    notes.push(format!("files above {most} MB were judged by their beginning: counts are estimates"));
+                }
+                let train = Judged { path: path(fields[0], &train), files: train, facts: judged.train };
+                JudgedSets { train: Some(train), validation, notes, is_sample: judged.is_sample }
             }
             Err(faults) => {
                 for Fault { set, problem: Problem { file, what, unjudged } } in faults {
@@ -293,7 +316,7 @@ fn judge_sets(
                     };
                     wrong.add_found(field, what, unjudged);
                 }
-                (None, None)
+                JudgedSets::default()
             }
         }
     };
@@ -301,9 +324,12 @@ fn judge_sets(
         (Some(train), None) => judge([TRAIN; 2], train, None),
         (Some(train), Some(Some(validation))) => judge([TRAIN, VALIDATION], train, Some(validation)),
         // What is known of one set is told although the other is not there.
-        (Some(train), Some(None)) => (judge([TRAIN; 2], train, None).0, None),
-        (None, Some(Some(validation))) => (None, judge([VALIDATION; 2], validation, None).0),
-        (None, None | Some(None)) => (None, None),
+        (Some(train), Some(None)) => JudgedSets { validation: None, ..judge([TRAIN; 2], train, None) },
+        (None, Some(Some(validation))) => {
+            let judged = judge([VALIDATION; 2], validation, None);
+            JudgedSets { train: None, validation: judged.train, ..judged }
+        }
+        (None, None | Some(None)) => JudgedSets::default(),
     }
 }
 

@@ -30,7 +30,15 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "WarmStart.rename", "WarmStart.only",
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
+        "CsvDataset.paths", "CsvDataset.missing", "CsvDataset.inputs",
     ]),
+    // The columns of a table.
+    (4096, &[
+        "CsvDataset.targets", "CsvDataset.features", "CsvDataset.ignore", "CsvDataset.categorical", "MissingValues.columns",
+        "TableInput.columns",
+    ]),
+    // A character.
+    (4, &["CsvDataset.delimiter", "CsvDataset.quote", "CsvDataset.comment"]),
     (256, &["Sequential.layers"]),
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights"]),
     (1024, &["MultiStep.at_steps"]),
@@ -41,7 +49,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
         "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",
-        "Gelu.approximate", "KeepBest.metric", "EarlyStopping.metric", "Plateau.metric", "FieldEdit.path", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
+        "Gelu.approximate", "KeepBest.metric", "EarlyStopping.metric", "Plateau.metric", "FieldEdit.path", "JobSpec.metrics[]", "Split.column", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
         "PlanInstallRequest.python_version", "PlanInstallRequest.pytorch_version", "PlanInstallRequest.cuda_variant",
         "PlanInstallRequest.driver_version", "PlanInstallRequest.compute_capability", "MachineFacts.driver_version",
@@ -50,11 +58,13 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "MachineFacts.os", "GpuDescription.name",
         "GpuDescription.compute_capability", "TorchFacts.version", "TorchFacts.variant",
         "TorchFacts.built_for_version",
+        "CsvDataset.target", "CsvDataset.targets[]", "CsvDataset.features[]", "CsvDataset.ignore[]", "CsvDataset.categorical[]",
+        "MissingValues.columns[]", "TableInput.name", "TableInput.columns[]",
     ]),
     // 128 characters.
     (512, &["JobSpec.display_name"]),
     (PATH, &[
-        "FieldEdit.value",
+        "FieldEdit.value", "CsvDataset.path", "CsvDataset.paths[]",
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
         "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "TorchScriptModel.path", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",

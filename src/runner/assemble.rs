@@ -40,7 +40,10 @@ pub(crate) fn assemble(
     let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
     let known = loaded.as_ref().map(|_| kept_preparation(folder)).transpose()?.flatten();
     let selection = spec.data.selection(order.inputs.train.clone(), order.inputs.validation.clone());
-    let Sets { train, validation, preparation } = selection.open(&inputs?, known).map_err(bad)?;
+    let Sets { train, validation, preparation, notes } = selection.open(&inputs?, known).map_err(bad)?;
+    for note in notes {
+        eprintln!("torchd-runner: {note}");
+    }
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let trained_on = TrainedOn::of(&order.inputs, &facts);

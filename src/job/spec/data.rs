@@ -1,8 +1,10 @@
 //! The data section: sets of examples by format, and how values become inputs. A format is a file
 //! in `data/`, one in `src/dataset/`, and a line in each registry.
 
+mod csv;
 mod idx;
 mod safetensors;
+mod table;
 
 use super::section::{Fields, Section};
 use crate::dataset::{self, Division, Facts, Field, Files, Selection, Split};
@@ -72,6 +74,7 @@ macro_rules! sections {
 sections! {
     Idx(dataset::idx::Files<String>),
     Safetensors(dataset::named_arrays::Files<String>),
+    Csv(dataset::csv::Files<String>),
 }
 
 impl Data {

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
-use torchd::dataset::{Files, idx, named_arrays};
+use torchd::dataset::table::paths::Paths;
+use torchd::dataset::table::roles::{Missing, MissingRule, Roles};
+use torchd::dataset::{Files, csv, idx, named_arrays};
 use torchd::journal::JobFolder;
 
 /// The data of a row.
@@ -27,6 +29,8 @@ pub(super) enum Data {
     Label,
     /// Rows of six numbers with a distribution of three shares each.
     Shares,
+    /// Rows of a number and a category in three classes, as delimited text.
+    Csv,
     /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
     Exported(&'static str),
     /// Those of a TorchScript module.
@@ -76,6 +80,11 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
         Data::Labels => arrays("labels.safetensors", numbers(&[40, 3]).gt(0.0).to_kind(Kind::Int64)),
         Data::Label => arrays("label.safetensors", classes().remainder(2)),
         Data::Shares => arrays("shares.safetensors", numbers(&[40, 3]).softmax(-1, Kind::Float)),
+        Data::Csv => {
+            let path = folder.join("table.csv");
+            std::fs::write(&path, table()).unwrap();
+            Files::Csv(csv::Files { paths: Paths::Path(vec![path]), roles: roles(), dialect: csv::Dialect::default() })
+        }
         Data::Exported(model) => {
             let exported = Path::new("tests/data/exported").canonicalize().unwrap();
             let archives = [("net.pt2", JobFolder::EXPORTED), ("train.pt2", JobFolder::EXPORTED)];
@@ -90,6 +99,25 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let path = exported.join(data).join("data.safetensors");
             Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
         }
+    }
+}
+
+/// Forty rows of delimited text, some of which have no number.
+fn table() -> String {
+    let row = |place: usize| {
+        let number = if place % 7 == 3 { String::new() } else { format!("{:.3}", (place as f64).sin()) };
+        format!("{number},{},{}\n", ["red", "green", "blue"][place % 3], ["a", "b", "c"][place / 2 % 3])
+    };
+    format!("number,colour,kind\n{}", (0..40).map(row).collect::<String>())
+}
+
+/// The roles of its columns.
+fn roles() -> Roles {
+    Roles {
+        targets: vec!["kind".into()],
+        categorical: vec!["colour".into()],
+        missing: vec![MissingRule { columns: vec![], by: Missing::Mean }],
+        ..Roles::default()
     }
 }
 

@@ -1,0 +1,41 @@
+//! The files of a table, as a spec names them.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Find;
+
+/// One file or pattern, or several. The rows of the files follow one another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Paths<P> {
+    /// A file, or the files of a pattern.
+    Path(Vec<P>),
+    /// A list of files and patterns.
+    Paths(Vec<P>),
+}
+
+impl<P> Paths<P> {
+    /// The field that names them.
+    pub(in crate::dataset) fn field(&self) -> &'static str {
+        match self {
+            Self::Path(_) => "path",
+            Self::Paths(_) => "paths",
+        }
+    }
+
+    /// All of them, in their order.
+    pub(in crate::dataset) fn all(&self) -> &[P] {
+        match self {
+            Self::Path(paths) | Self::Paths(paths) => paths,
+        }
+    }
+
+    /// Those that are found.
+    pub(in crate::dataset) fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Paths<Q>> {
+        let found = find.all(self.field(), self.all())?;
+        Some(match self {
+            Self::Path(_) => Paths::Path(found),
+            Self::Paths(_) => Paths::Paths(found),
+        })
+    }
+}
