@@ -14,6 +14,7 @@ pub mod idx;
 mod lookup;
 mod moments;
 pub mod named_arrays;
+pub mod parquet;
 mod resident;
 pub mod roots;
 mod rows;
@@ -157,6 +158,8 @@ formats! {
     Safetensors("safetensors", named_arrays),
     /// Tables in delimited text.
     Csv("csv", csv),
+    /// Tables in Parquet files.
+    Parquet("parquet", parquet),
 }
 
 impl<P: AsRef<Path>> Files<P> {

@@ -53,7 +53,7 @@ impl<P> Format<P> for Files<P> {
     type With<Q> = Files<Q>;
 
     fn files(&self) -> Vec<(&'static str, &P)> {
-        self.paths.all().iter().map(|path| (self.paths.field(), path)).collect()
+        self.paths.files()
     }
 
     fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
@@ -62,13 +62,8 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let field = self.paths.field();
         let table = read::table(files, &self.roles, &self.dialect, reading);
-        let table = table.map_err(|mut problems| {
-            // What is wrong with a file is told of the field that names it.
-            problems.iter_mut().filter(|problem| problem.file == "path").for_each(|problem| problem.file = field);
-            problems
-        })?;
+        let table = table.map_err(|problems| self.paths.told(problems))?;
         Ok(Box::new(Arc::new(table)))
     }
 }

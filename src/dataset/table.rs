@@ -12,6 +12,8 @@ mod prepare;
 pub mod roles;
 pub(super) mod words;
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 pub use encode::{ColumnEncoding, InputColumns, TableEncoding};
@@ -20,10 +22,11 @@ use self::layout::{Column, Layout, Values};
 use self::places::Places;
 use self::roles::{Missing, Roles};
 use self::words::{MISSING, NotTaken};
-use super::Problem;
+use super::{Depth, Problem, Reading};
+use crate::shortage::Unjudged;
 
 /// Problems of rows that are told at once.
-pub(super) const MOST_PROBLEMS: usize = 10;
+const MOST_PROBLEMS: usize = 10;
 
 /// The rows of the files of a set.
 #[derive(Debug)]
@@ -35,15 +38,15 @@ pub(super) struct Table {
     /// All columns of the files, in their order.
     names: Vec<String>,
     /// Those that are taken.
-    pub columns: Vec<Column>,
+    columns: Vec<Column>,
     /// Numbers in a row.
     width: usize,
     /// Words in a row.
     word_width: usize,
     /// Row by row; NaN for one that is missing.
-    pub numbers: Vec<f32>,
+    numbers: Vec<f32>,
     /// Row by row, by their numbers in the column; [`MISSING`] for one that is missing.
-    pub words: Vec<u32>,
+    words: Vec<u32>,
     /// Whole rows.
     pub rows: u64,
     /// Where they lie.
@@ -51,11 +54,24 @@ pub(super) struct Table {
     /// The lines or rows of the files, as messages call them.
     unit: &'static str,
     /// Bytes of the files.
-    pub sizes: Vec<u64>,
+    sizes: Vec<u64>,
     /// The rows of files that were read in part, as far as that tells.
     pub estimate: Option<u64>,
     /// Whether it is read to train.
-    pub is_kept: bool,
+    is_kept: bool,
+    /// The first mistakes of rows.
+    problems: Vec<Problem>,
+}
+
+/// Rows that a table has begun, as far as they are not like most.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// How many there are.
+    pub rows: usize,
+    /// The row and the column of each value that is missing.
+    pub missing: Vec<(usize, usize)>,
+    /// The row and the column of each value that is wrong, and what is wrong with it.
+    pub mistakes: Vec<(usize, usize, String)>,
 }
 
 impl Table {
@@ -83,6 +99,7 @@ impl Table {
             sizes: Vec::new(),
             estimate: None,
             is_kept: true,
+            problems: Vec::new(),
         }
     }
 
@@ -91,24 +108,24 @@ impl Table {
         &self.names
     }
 
-    /// Begins a row, or begins it again: all of its values are missing.
-    pub(super) fn begin_row(&mut self) {
+    /// Begins so many rows, or begins them again: all of their values are missing.
+    pub(super) fn begin_rows(&mut self, count: usize) {
         let (numbers, words) = (self.rows as usize * self.width, self.rows as usize * self.word_width);
         self.numbers.truncate(numbers);
-        self.numbers.resize(numbers + self.width, f32::NAN);
+        self.numbers.resize(numbers + count * self.width, f32::NAN);
         self.words.truncate(words);
-        self.words.resize(words + self.word_width, MISSING);
+        self.words.resize(words + count * self.word_width, MISSING);
     }
 
-    /// Sets a number of the row that was begun.
-    pub(super) fn set_number(&mut self, slot: usize, value: f32) {
-        let place = self.rows as usize * self.width + slot;
+    /// Sets a number of one of the rows that were begun.
+    pub(super) fn set_number(&mut self, row: usize, slot: usize, value: f32) {
+        let place = (self.rows as usize + row) * self.width + slot;
         self.numbers[place] = value;
     }
 
-    /// Sets a word of the row that was begun.
-    pub(super) fn set_word(&mut self, slot: usize, number: u32) {
-        let place = self.rows as usize * self.word_width + slot;
+    /// Sets a word of one of the rows that were begun.
+    pub(super) fn set_word(&mut self, row: usize, slot: usize, number: u32) {
+        let place = (self.rows as usize + row) * self.word_width + slot;
         self.words[place] = number;
     }
 
@@ -120,16 +137,82 @@ impl Table {
         }
     }
 
-    /// Keeps the row that was begun, which lies at that line.
-    pub(super) fn keep_row(&mut self, line: u64) {
-        self.rows += 1;
-        self.places.add(line);
+    /// Keeps the rows that were begun, but for those that are dropped. The first lies at that line
+    /// of the file, and the others at the next ones. Mistakes are told.
+    pub(super) fn keep_rows(&mut self, path: &Path, line: u64, batch: &mut Batch) {
+        if batch.missing.is_empty() && batch.mistakes.is_empty() {
+            self.rows += batch.rows as u64;
+            return self.places.add_all(line, batch.rows as u64);
+        }
+        let mut odd = BTreeMap::<usize, (Vec<usize>, Vec<(usize, String)>)>::new();
+        for (row, column) in batch.missing.drain(..) {
+            odd.entry(row).or_default().0.push(column);
+        }
+        for (row, column, what) in batch.mistakes.drain(..) {
+            odd.entry(row).or_default().1.push((column, what));
+        }
+        let mut kept = 0;
+        for row in 0..batch.rows {
+            let (place, is_kept) =
+                (line + row as u64, odd.get(&row).is_none_or(|odd| self.takes(path, line, row, odd)));
+            if is_kept {
+                let moved = |width: usize| (self.rows as usize + row) * width..(self.rows as usize + row + 1) * width;
+                self.numbers.copy_within(moved(self.width), (self.rows as usize + kept) * self.width);
+                self.words.copy_within(moved(self.word_width), (self.rows as usize + kept) * self.word_width);
+                self.places.add(place);
+                kept += 1;
+            }
+        }
+        self.rows += kept as u64;
+        self.begin_rows(0);
     }
 
-    /// Drops what was begun.
-    pub(super) fn drop_row(&mut self) {
-        self.numbers.truncate(self.rows as usize * self.width);
-        self.words.truncate(self.rows as usize * self.word_width);
+    /// Whether a row is kept that has missing values or mistakes; these are told.
+    fn takes(&mut self, path: &Path, line: u64, row: usize, odd: &(Vec<usize>, Vec<(usize, String)>)) -> bool {
+        let (missing, mistakes) = odd;
+        let line = line + row as u64;
+        for (column, what) in mistakes {
+            let place = at(path, self.unit, line, &self.columns[*column].name);
+            self.tell(format!("{place}: {what}"));
+        }
+        let columns = &self.columns;
+        let treated = |by| missing.iter().copied().filter(move |column| columns[*column].missing == by);
+        if treated(Missing::Drop).next().is_some() {
+            return false;
+        }
+        let refused: Vec<_> = treated(Missing::Refuse).collect();
+        for column in &refused {
+            let place = at(path, self.unit, line, &self.columns[*column].name);
+            let remedy = "`missing` says what to do: drop the row, or take the mean or a constant";
+            self.tell(format!("{place}: the value is missing; {remedy}"));
+        }
+        mistakes.is_empty() && refused.is_empty()
+    }
+
+    /// Tells a mistake, one of the first.
+    pub(super) fn tell(&mut self, what: String) {
+        if !self.is_full() {
+            self.problems.push(Problem { file: "path", what, unjudged: None });
+        }
+    }
+
+    /// Whether as many mistakes are known as are told.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= MOST_PROBLEMS
+    }
+
+    /// Ends reading files of these sizes.
+    ///
+    /// # Errors
+    /// The mistakes that were found.
+    pub(super) fn finish(&mut self, sizes: Vec<u64>, reading: &Reading<'_>) -> Result<(), Vec<Problem>> {
+        if self.problems.is_empty() && self.rows == 0 {
+            let first = self.places.first_file();
+            self.problems.push(wrong_with(first, "has no rows that can be taken".into()));
+        }
+        self.sizes = sizes;
+        self.is_kept = reading.depth == Depth::Train;
+        if self.problems.is_empty() { Ok(()) } else { Err(std::mem::take(&mut self.problems)) }
     }
 
     fn number(&self, row: u64, slot: usize) -> f32 {
@@ -164,13 +247,16 @@ pub(super) fn at(path: &Path, unit: &str, line: u64, column: &str) -> String {
     format!("{} {unit} {line}, column {column:?}", path.display())
 }
 
-/// A value that is missing where it must not be.
-pub(super) fn missing_value(place: &str, missing: Missing) -> Option<Problem> {
-    (missing == Missing::Refuse).then(|| {
-        let what = format!(
-            "{place}: the value is missing; `missing` of the data may say what to do: drop the row, or take the mean or \
-             a constant"
-        );
-        Problem { file: "path", what, unjudged: None }
-    })
+/// What is wrong with a file.
+pub(super) fn wrong_with(path: &Path, what: String) -> Problem {
+    Problem { file: "path", what: format!("{} {what}", path.display()), unjudged: None }
+}
+
+/// The error of a file that cannot be read, or could not now.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Problem {
+    let what = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "is cut off".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    Problem { unjudged: Unjudged::of(error), ..wrong_with(path, what) }
 }

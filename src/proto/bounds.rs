@@ -31,10 +31,12 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "Mlp.hidden", "SafetensorsDataset.inputs", "WarmStart.rename", "WarmStart.only",
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
         "CsvDataset.paths", "CsvDataset.missing", "CsvDataset.inputs",
+        "ParquetDataset.paths", "ParquetDataset.missing", "ParquetDataset.inputs",
     ]),
     // The columns of a table.
     (4096, &[
-        "CsvDataset.targets", "CsvDataset.features", "CsvDataset.ignore", "CsvDataset.categorical", "MissingValues.columns",
+        "CsvDataset.targets", "CsvDataset.features", "CsvDataset.ignore", "CsvDataset.categorical",
+        "ParquetDataset.targets", "ParquetDataset.features", "ParquetDataset.ignore", "ParquetDataset.categorical", "MissingValues.columns",
         "TableInput.columns",
     ]),
     // A character.
@@ -59,12 +61,14 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "GpuDescription.compute_capability", "TorchFacts.version", "TorchFacts.variant",
         "TorchFacts.built_for_version",
         "CsvDataset.target", "CsvDataset.targets[]", "CsvDataset.features[]", "CsvDataset.ignore[]", "CsvDataset.categorical[]",
+        "ParquetDataset.target", "ParquetDataset.targets[]", "ParquetDataset.features[]", "ParquetDataset.ignore[]", "ParquetDataset.categorical[]",
         "MissingValues.columns[]", "TableInput.name", "TableInput.columns[]",
     ]),
     // 128 characters.
     (512, &["JobSpec.display_name"]),
     (PATH, &[
         "FieldEdit.value", "CsvDataset.path", "CsvDataset.paths[]",
+        "ParquetDataset.path", "ParquetDataset.paths[]",
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
         "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "TorchScriptModel.path", "SafetensorsDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",

@@ -1,9 +1,9 @@
 //! Fields of numbers: what is one, what is missing, and what others look like.
 
+use super::super::table::words::shown;
+
 /// Spellings of a missing value, besides none at all.
 const MISSING: [&[u8]; 10] = [b"NA", b"N/A", b"n/a", b"#N/A", b"<NA>", b"NaN", b"nan", b"NULL", b"null", b"None"];
-/// Bytes of a field that a message shows.
-const SHOWN: usize = 40;
 
 /// A field of a column of numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,8 +27,7 @@ pub(super) fn number(text: &[u8]) -> Cell {
     };
     // Words such as `inf` are numbers to the parser, and not here.
     if let Some(b'0'..=b'9' | b'.') = digits.first()
-        && let Ok(text) = std::str::from_utf8(text)
-        && let Ok(value) = text.parse::<f64>()
+        && let Ok(value) = fast_float2::parse::<f64, _>(text)
     {
         let value = value as f32;
         return if value.is_finite() { Cell::Number(value) } else { Cell::Other };
@@ -65,14 +64,6 @@ pub(super) fn not_a_number(text: &[u8]) -> String {
     format!("{found} is no number; {hint}")
 }
 
-/// A field as messages show it.
-pub(super) fn shown(text: &[u8]) -> String {
-    if text.len() <= SHOWN {
-        return format!("{:?}", String::from_utf8_lossy(text));
-    }
-    format!("{:?} and {} bytes more", String::from_utf8_lossy(&text[..SHOWN]), text.len() - SHOWN)
-}
-
 /// Whether a text begins with three numbers as dates have them.
 fn is_date(text: &[u8]) -> bool {
     let date: Vec<_> = text
@@ -88,6 +79,8 @@ fn is_date(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -101,6 +94,18 @@ mod tests {
         }
         for text in ["inf", "-inf", "1e39", "1,5", "a", "-", "+nan", "1_000", "\u{e9}", "1 2"] {
             assert_eq!(number(text.as_bytes()), Cell::Other, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_number_is_that_of_the_standard_library(text in r"[+-]?[0-9]{0,18}\.?[0-9]{0,18}(e-?[0-9]{1,2})?") {
+            let expected = match text.parse::<f64>() {
+                Ok(value) if (value as f32).is_finite() => Cell::Number(value as f32),
+                _ if text.is_empty() => Cell::Missing,
+                _ => Cell::Other,
+            };
+            prop_assert_eq!(number(text.as_bytes()), expected);
         }
     }
 

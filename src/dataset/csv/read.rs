@@ -2,19 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::compressed::Source;
-use super::super::table::layout::{Layout, Slot};
-use super::super::table::roles::{Missing, Roles, TargetType};
-use super::super::table::words::NotTaken;
-use super::super::table::{MOST_PROBLEMS, Table, at, missing_value};
+use super::super::table::layout::{Layout, Slot, same_columns};
+use super::super::table::roles::{Roles, TargetType};
+use super::super::table::words::NO_UTF_8;
+use super::super::table::{Batch, Table, unreadable, wrong_with};
 use super::super::{DataFile, Depth, Problem, Reading, WHOLE_BELOW_BYTES};
 use super::Dialect;
-use super::cell::{Cell, is_missing, not_a_number, number, shown};
+use super::cell::{Cell, is_missing, not_a_number, number};
 use super::scan::{Broken, Ended, Scanner, Sink};
 use crate::looks::{HEAD_BYTES, looks_like};
-use crate::shortage::Unjudged;
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 1 << 20;
@@ -49,34 +48,24 @@ pub(super) fn table(
                 let layout = Layout::of(path, &names, roles, target, reading.split_column)?;
                 let slots = layout.slots.clone();
                 let table = Table::new(layout, names, roles, reading.split_column, LINE);
-                collector.insert(Collector::new(table, slots))
+                let record = Batch { rows: 1, ..Batch::default() };
+                collector.insert(Collector { table, slots, path: PathBuf::new(), record })
             }
             Some(collector) => {
-                same_header(collector.table.names(), &names).map_err(|what| {
-                    vec![wrong_with(
-                        path,
-                        format!("{what} in {}; all files need the same columns", files[0].path().display()),
-                    )]
-                })?;
+                same_columns((files[0].path(), collector.table.names()), (path, &names))?;
                 collector
             }
         };
         let before = into.table.rows;
-        into.begin_file(path);
+        into.table.places.file(path);
+        path.clone_into(&mut into.path);
         let budget = if reading.depth == Depth::Judge { share } else { u64::MAX };
         let part = if text.read(budget, into)? { 1.0 } else { text.share_of(size).map_err(unreadable)? };
         is_sample |= part < 1.0;
         rows += (into.table.rows - before) as f64 / part;
     }
-    let Some(Collector { mut table, problems, .. }) = collector else { unreachable!("a set has a file at least") };
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    if table.rows == 0 {
-        return Err(vec![wrong_with(files[0].path(), "has no rows that can be taken".into())]);
-    }
-    table.sizes = sizes;
-    table.is_kept = reading.depth == Depth::Train;
+    let Some(Collector { mut table, .. }) = collector else { unreachable!("a set has a file at least") };
+    table.finish(sizes, reading)?;
     table.estimate = is_sample.then_some(rows as u64);
     Ok(table)
 }
@@ -203,7 +192,7 @@ impl<'a> Text<'a> {
     /// Reads records into a table, until so many bytes of text were read; whether that was all.
     fn read(&mut self, budget: u64, into: &mut Collector) -> Result<bool, Vec<Problem>> {
         while self.record(into)? {
-            if into.is_full() {
+            if into.table.is_full() {
                 return Ok(true);
             }
             if self.taken_bytes() > budget {
@@ -232,7 +221,7 @@ impl<'a> Text<'a> {
         let name = |field: Vec<u8>| {
             let name = String::from_utf8(field).map_err(|error| {
                 let byte = error.as_bytes()[error.utf8_error().valid_up_to()];
-                refuse(format!("line {line}: holds the byte {byte:#04x}, which is no UTF-8; {LATIN_1}"))
+                refuse(format!("line {line}: holds the byte {byte:#04x}, {NO_UTF_8}"))
             });
             name.map(|name| name.trim().to_owned())
         };
@@ -300,8 +289,6 @@ impl<'a> Text<'a> {
     }
 }
 
-const LATIN_1: &str = "if it is Latin-1, iconv -f LATIN1 -t UTF-8 makes it UTF-8";
-
 /// The fields of one record.
 #[derive(Default)]
 struct Record {
@@ -354,65 +341,34 @@ impl Sink for First {
 struct Collector {
     table: Table,
     slots: Vec<Slot>,
-    path: std::path::PathBuf,
-    problems: Vec<Problem>,
-    /// The mistakes of the record in hand: its column, and what is wrong.
-    mistakes: Vec<(usize, String)>,
-    /// The columns of the record in hand that have no value.
-    missing: Vec<usize>,
-}
-
-impl Collector {
-    fn new(table: Table, slots: Vec<Slot>) -> Self {
-        Self { table, slots, path: Default::default(), problems: Vec::new(), mistakes: Vec::new(), missing: Vec::new() }
-    }
-
-    fn begin_file(&mut self, path: &Path) {
-        path.clone_into(&mut self.path);
-        self.table.places.file(path);
-    }
-
-    fn is_full(&self) -> bool {
-        self.problems.len() >= MOST_PROBLEMS
-    }
-
-    fn tell(&mut self, what: String) {
-        if !self.is_full() {
-            self.problems.push(Problem { file: "path", what, unjudged: None });
-        }
-    }
+    path: PathBuf,
+    /// The record in hand.
+    record: Batch,
 }
 
 impl Sink for Collector {
     #[inline]
     fn begin(&mut self) {
-        self.table.begin_row();
-        self.mistakes.clear();
-        self.missing.clear();
+        self.table.begin_rows(1);
+        self.record.missing.clear();
+        self.record.mistakes.clear();
     }
 
     #[inline]
     fn field(&mut self, place: usize, text: &[u8], is_quoted: bool) {
         match self.slots.get(place) {
             Some(&Slot::Numbers { column, slot }) => match number(text) {
-                Cell::Number(value) => self.table.set_number(slot, value),
-                Cell::Missing => self.missing.push(column),
-                Cell::Other => self.mistakes.push((column, not_a_number(text))),
+                Cell::Number(value) => self.table.set_number(0, slot, value),
+                Cell::Missing => self.record.missing.push((0, column)),
+                Cell::Other => self.record.mistakes.push((0, column, not_a_number(text))),
             },
             Some(&Slot::Words { column, slot }) => {
                 if text.is_empty() || !is_quoted && is_missing(text) {
-                    return self.missing.push(column);
+                    return self.record.missing.push((0, column));
                 }
                 match self.table.word_number(column, text) {
-                    Ok(number) => self.table.set_word(slot, number),
-                    Err(NotTaken::Encoding) => {
-                        self.mistakes.push((column, format!("{} is no UTF-8; {LATIN_1}", shown(text))));
-                    }
-                    Err(NotTaken::TooMany) => {
-                        let what = "there are more than a million different words; a column that names each row is no \
-                                    category";
-                        self.mistakes.push((column, what.into()));
-                    }
+                    Ok(number) => self.table.set_word(0, slot, number),
+                    Err(wrong) => self.record.mistakes.push((0, column, wrong.told(text))),
                 }
             }
             Some(Slot::Skip) | None => {}
@@ -421,51 +377,13 @@ impl Sink for Collector {
 
     #[inline]
     fn end(&mut self, fields: usize, line: u64) {
-        if fields == self.slots.len() && self.mistakes.is_empty() && self.missing.is_empty() {
-            return self.table.keep_row(line);
+        if fields == self.slots.len() {
+            return self.table.keep_rows(&self.path, line, &mut self.record);
         }
-        self.end_other(fields, line);
+        let (path, wanted) = (self.path.display(), self.slots.len());
+        let what = format!("{path} line {line}: the number of fields is {fields}, and that of the columns {wanted}");
+        self.table.tell(what);
     }
-}
-
-impl Collector {
-    /// Ends a record that is not as most are.
-    #[cold]
-    fn end_other(&mut self, fields: usize, line: u64) {
-        if fields != self.slots.len() {
-            let (path, wanted) = (self.path.display(), self.slots.len());
-            let what =
-                format!("{path} line {line}: the number of fields is {fields}, and that of the columns {wanted}");
-            self.tell(what);
-            return self.table.drop_row();
-        }
-        let (mistakes, missing) = (std::mem::take(&mut self.mistakes), std::mem::take(&mut self.missing));
-        let treatment = |column: &usize| self.table.columns[*column].missing;
-        let is_dropped = missing.iter().map(treatment).any(|missing| missing == Missing::Drop);
-        let is_refused = missing.iter().map(treatment).any(|missing| missing == Missing::Refuse);
-        let is_kept = mistakes.is_empty() && !is_dropped && !is_refused;
-        for (column, what) in mistakes {
-            let place = at(&self.path, LINE, line, &self.table.columns[column].name);
-            self.tell(format!("{place}: {what}"));
-        }
-        for column in missing.into_iter().filter(|_| !is_dropped) {
-            let column = &self.table.columns[column];
-            let place = at(&self.path, LINE, line, &column.name);
-            if let Some(problem) = missing_value(&place, column.missing) {
-                self.tell(problem.what);
-            }
-        }
-        if is_kept { self.table.keep_row(line) } else { self.table.drop_row() }
-    }
-}
-
-/// Demands that a file has the columns of the first one.
-fn same_header(first: &[String], names: &[String]) -> Result<(), String> {
-    let (had, has) = (first.len(), names.len());
-    if let Some((place, (one, other))) = (1..).zip(first.iter().zip(names)).find(|(_, (one, other))| one != other) {
-        return Err(format!("has {other:?} as column {place}, which is {one:?}"));
-    }
-    if had == has { Ok(()) } else { Err(format!("has {has} columns, and there are {had}")) }
 }
 
 /// Whether a name says that fields are divided by tabs.
@@ -473,16 +391,4 @@ fn is_tsv(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
     name.ends_with(".tsv") || name.ends_with(".tab")
-}
-
-fn wrong_with(path: &Path, what: String) -> Problem {
-    Problem { file: "path", what: format!("{} {what}", path.display()), unjudged: None }
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Problem {
-    let what = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "is cut off: its compressed data break off".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    Problem { unjudged: Unjudged::of(error), ..wrong_with(path, what) }
 }

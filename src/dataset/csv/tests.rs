@@ -144,7 +144,7 @@ fn missing_values_are_refused_dropped_or_filled_as_the_rules_say() {
     let text = "a,b,c,y\n1,NA,red,1\n,2,blue,2\n3,4,,3\n5,6,\"NA\",4\n";
     let told = problems(set(Roles { categorical: names(&["c"]), ..roles("y") }), text.as_bytes());
     for place in ["line 2, column \"b\"", "line 3, column \"a\"", "line 4, column \"c\""] {
-        assert!(told.contains(&format!("path: a.csv {place}: the value is missing; `missing`")), "{told}");
+        assert!(told.contains(&format!("path: a.csv {place}: the value is missing; `missing` says")), "{told}");
     }
     let rule = |columns: &[&str], by| MissingRule { columns: names(columns), by };
     let missing = vec![rule(&[], Missing::Mean), rule(&["b"], Missing::Constant(-1.0))];
@@ -266,12 +266,12 @@ fn every_fault_of_a_text_is_told_with_its_file_line_and_column() {
         (plain(), &utf16, "a.csv looks like UTF-16"),
         (plain(), b"\xff\xfex\0,\0y\0", "a.csv is UTF-16"),
         (plain(), b"PK\x03\x04 an Excel file", "is no delimited text; it looks like a zip archive"),
-        (plain(), b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b", "a.csv is cut off: its compressed data break off"),
+        (plain(), b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b", "a.csv is cut off"),
         (plain(), b"x,\xe9\n1,2\n", "line 1: holds the byte 0xe9, which is no UTF-8; if it is Latin-1, iconv"),
         (
             plain(),
             b"x,y\n1,\xe9t\xe9\n",
-            "a.csv line 2, column \"y\": \"\u{fffd}t\u{fffd}\" is no UTF-8; if it is Latin-1",
+            "a.csv line 2, column \"y\": \"\u{fffd}t\u{fffd}\" holds a byte above 127, which is no UTF-8; if it is Latin-1",
         ),
         (
             with(|set| set.roles.features = names(&["z"])),

@@ -7,6 +7,7 @@ use super::super::Problem;
 use super::super::split::COLUMN;
 use super::roles::{Missing, Roles, TargetType};
 use super::words::Words;
+use super::wrong_with;
 
 /// Names that a message lists at most.
 const MOST_LISTED: usize = 12;
@@ -47,6 +48,16 @@ pub(in crate::dataset) enum Slot {
     },
 }
 
+impl Slot {
+    /// The column among those that are taken.
+    pub(in crate::dataset) fn column(self) -> Option<usize> {
+        match self {
+            Self::Skip => None,
+            Self::Numbers { column, .. } | Self::Words { column, .. } => Some(column),
+        }
+    }
+}
+
 /// A column of a table.
 #[derive(Debug)]
 pub(in crate::dataset) struct Column {
@@ -82,7 +93,7 @@ impl Layout {
         let mut wrong = Vec::new();
         let problem = |(file, what)| match file {
             COLUMN => Problem::of_field(file, what),
-            _ => Problem { file, what: format!("{} {what}", path.display()), unjudged: None },
+            _ => Problem { file, ..wrong_with(path, what) },
         };
         let mut first = HashMap::new();
         for (place, name) in (1..).zip(names) {
@@ -152,6 +163,20 @@ impl Layout {
         let column = self.columns.len();
         if has_words { Slot::Words { column, slot: self.words } } else { Slot::Numbers { column, slot: self.numbers } }
     }
+}
+
+/// Demands that a file has the columns of the first one, each with its path.
+pub(in crate::dataset) fn same_columns(
+    (first, had): (&Path, &[String]),
+    (path, has): (&Path, &[String]),
+) -> Result<(), Vec<Problem>> {
+    let differs = (1..).zip(had.iter().zip(has)).find(|(_, (one, other))| one != other);
+    let what = match differs {
+        Some((place, (one, other))) => format!("has {other:?} as column {place}, which is {one:?}"),
+        None if had.len() == has.len() => return Ok(()),
+        None => format!("has {} columns, and there are {}", has.len(), had.len()),
+    };
+    Err(vec![wrong_with(path, format!("{what} in {}; all files need the same columns", first.display()))])
 }
 
 /// The field that names the targets.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Find;
+use super::super::{Find, Problem};
 
 /// One file or pattern, or several. The rows of the files follow one another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,18 +16,28 @@ pub enum Paths<P> {
 
 impl<P> Paths<P> {
     /// The field that names them.
-    pub(in crate::dataset) fn field(&self) -> &'static str {
+    fn field(&self) -> &'static str {
         match self {
             Self::Path(_) => "path",
             Self::Paths(_) => "paths",
         }
     }
 
-    /// All of them, in their order.
-    pub(in crate::dataset) fn all(&self) -> &[P] {
+    fn all(&self) -> &[P] {
         match self {
             Self::Path(paths) | Self::Paths(paths) => paths,
         }
+    }
+
+    /// All of them in their order, each with the field that names it.
+    pub(in crate::dataset) fn files(&self) -> Vec<(&'static str, &P)> {
+        self.all().iter().map(|path| (self.field(), path)).collect()
+    }
+
+    /// Problems of files with the field that names these.
+    pub(in crate::dataset) fn told(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
+        problems.iter_mut().filter(|problem| problem.file == "path").for_each(|problem| problem.file = self.field());
+        problems
     }
 
     /// Those that are found.

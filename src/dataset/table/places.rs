@@ -29,6 +29,19 @@ impl Places {
         self.next = (row + 1, line + 1);
     }
 
+    /// Adds that many rows at successive lines.
+    pub(in crate::dataset) fn add_all(&mut self, line: u64, count: u64) {
+        if count > 0 {
+            self.add(line);
+            self.next = (self.next.0 + count - 1, self.next.1 + count - 1);
+        }
+    }
+
+    /// The first file.
+    pub(in crate::dataset) fn first_file(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+
     /// The file and the line of a row.
     pub(in crate::dataset) fn of(&self, row: u64) -> (&Path, u64) {
         let run = self.runs.partition_point(|(first, ..)| *first <= row).saturating_sub(1);
@@ -49,9 +62,8 @@ mod tests {
             places.add(line);
         }
         places.file(Path::new("/b"));
-        for line in [8, 9, 10, 12] {
-            places.add(line);
-        }
+        places.add_all(8, 3);
+        places.add(12);
         assert_eq!(places.runs.len(), 4);
         let found: Vec<_> = (0..8).map(|row| places.of(row)).collect();
         let (a, b) = (Path::new("/a"), Path::new("/b"));

@@ -3,6 +3,7 @@
 
 mod csv;
 mod idx;
+mod parquet;
 mod safetensors;
 mod table;
 
@@ -75,6 +76,7 @@ sections! {
     Idx(dataset::idx::Files<String>),
     Safetensors(dataset::named_arrays::Files<String>),
     Csv(dataset::csv::Files<String>),
+    Parquet(dataset::parquet::Files<String>),
 }
 
 impl Data {
