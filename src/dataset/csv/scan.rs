@@ -105,6 +105,10 @@ impl Scanner {
         sink: &mut S,
     ) -> Result<Ended, Broken> {
         sink.begin();
+        // A comment is skipped once its end is there.
+        if self.comment.is_some() && text.get(at).copied() == self.comment {
+            return Ok(Ended::Cut(None));
+        }
         let (mut line, mut field) = (self.line, 0);
         loop {
             if self.quote.is_some() && text.get(at).copied() == self.quote {
@@ -267,6 +271,7 @@ mod tests {
         assert_eq!(words("a,b\r\n1,2\n3,\r\r4,5"), "1:a|b 2:1|2 3:3| 5:4|5");
         assert_eq!(words("#x\n\n\"a\"\"\nb\",c\r\n\"\"\n,\n#\n"), "3:a\"\nb|c 5: 6:|");
         assert_eq!(words("\"a\rb\r\nc\"\nd"), "1:a\rb\r\nc 4:d");
+        assert_eq!(words("a\n#\",\"b\"1\nc"), "1:a 3:c");
         assert_eq!(words(""), "");
         assert_eq!(words("a\"b,c"), "1:a\"b|c");
     }
