@@ -96,9 +96,11 @@ fn main() {
         Files::Csv(csv::Files { paths, roles: roles.clone(), dialect: csv::Dialect::default() })
     };
     let parquet = Files::Parquet(tables::Files { paths: Paths::Path(vec![packed.clone()]), roles: roles.clone() });
-    for (what, files, path) in
-        [("CSV of six digits", text(&short), &short), ("CSV of all digits", text(&long), &long), ("Parquet", parquet, &packed)]
-    {
+    for (what, files, path) in [
+        ("CSV of six digits", text(&short), &short),
+        ("CSV of all digits", text(&long), &long),
+        ("Parquet", parquet, &packed),
+    ] {
         let mut times: Vec<_> = (0..ROUNDS).map(|_| seconds(&files, path, rows)).collect();
         times.sort_by(f64::total_cmp);
         let [least, median, most] = [0, ROUNDS / 2, ROUNDS - 1].map(|place| times[place]);

@@ -298,7 +298,7 @@ struct Loaded {
 
 impl Loaded {
     fn of(sets: Sets) -> Self {
-        let mut source = sets.train;
+        let source = sets.train;
         let facts = source.facts().clone();
         let mut batch = HostBatch::default();
         source.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();

@@ -1,16 +1,33 @@
 //! A data file that is open: it is judged and read by one descriptor, whatever becomes of its name.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Seek};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+use super::WHOLE_BELOW_BYTES;
 use crate::beneath::Folder;
 
+/// A file is hollow where it is more than this many times as long as what is stored of it.
+const HOLLOW_ABOVE: u64 = 100;
+
+/// The sizes of a file most of which are holes: they read as null bytes.
+pub(super) struct Hollow {
+    pub(super) size_bytes: u64,
+    pub(super) stored_bytes: u64,
+}
+
 /// A regular file, open for reading.
-#[derive(Debug)]
 pub struct DataFile {
     path: PathBuf,
     file: File,
+    /// Called whenever somebody begins to read it.
+    begins: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl DataFile {
@@ -27,7 +44,13 @@ impl DataFile {
     /// followed.
     pub(super) fn open_beneath(root: &Path, path: &Path) -> io::Result<Self> {
         let below = path.strip_prefix(root).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Self { path: path.to_owned(), file: Folder::open(root)?.file(below)? })
+        Ok(Self { path: path.to_owned(), file: Folder::open(root)?.file(below)?, begins: None })
+    }
+
+    /// A file that another process has opened at that path. `begins` is called whenever somebody
+    /// begins to read it.
+    pub fn received(path: PathBuf, file: File, begins: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { path, file, begins: Some(Box::new(begins)) }
     }
 
     /// Where it lay when it was opened: a canonical path, for messages and orders.
@@ -40,11 +63,47 @@ impl DataFile {
         self.file.metadata()
     }
 
+    /// The sizes of a large file of which next to nothing is stored. A file system that compresses
+    /// stores little as well, and one of another machine may not tell: neither has holes.
+    pub(super) fn hollow(&self) -> io::Result<Option<Hollow>> {
+        let about = self.metadata()?;
+        let (size_bytes, stored_bytes) = (about.len(), about.blocks().saturating_mul(512));
+        if size_bytes < WHOLE_BELOW_BYTES || stored_bytes > size_bytes / HOLLOW_ABOVE {
+            return Ok(None);
+        }
+        match seek(&self.file, SeekFrom::Hole(0)) {
+            Ok(hole) => Ok((hole < size_bytes).then_some(Hollow { size_bytes, stored_bytes })),
+            // This file system knows no holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The file from its first byte on. All readers share one position: one reads at a time.
     pub fn reader(&self) -> io::Result<File> {
+        if let Some(begins) = &self.begins {
+            begins();
+        }
         let mut file = self.file.try_clone()?;
         file.rewind()?;
         Ok(file)
+    }
+
+    /// Fills `part` with the bytes from `begin` on. Readers keep their place.
+    pub fn read_exact_at(&self, part: &mut [u8], begin: u64) -> io::Result<()> {
+        self.file.read_exact_at(part, begin)
+    }
+}
+
+impl AsFd for DataFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl fmt::Debug for DataFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

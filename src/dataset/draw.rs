@@ -8,7 +8,8 @@ pub fn mix(state: u64) -> u64 {
     finish(state.wrapping_add(GOLDEN_RATIO))
 }
 
-fn finish(mut bits: u64) -> u64 {
+/// The bits of a number, mixed: 0 stays 0.
+pub fn finish(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)

@@ -67,6 +67,7 @@ fn values(data: &DataFile, field: &'static str, reading: &Reading<'_>) -> Result
     let (dimensions, on_disk) = (file.dimensions.clone(), file.on_disk);
     let is_judged = reading.depth == Depth::Judge;
     if is_judged && !is_small(&file) {
+        file.judge_size().map_err(|error| problem(data.path(), field, &error))?;
         return Ok(Values { dimensions, on_disk, bytes: None });
     }
     let mut bytes = (!is_judged || field == LABELS).then(Vec::new);
@@ -102,12 +103,13 @@ fn problem(path: &Path, file: &'static str, error: &IdxError) -> Problem {
         IdxError::NoHeader
         | IdxError::WrongMagic { .. }
         | IdxError::GzipCut { .. }
+        | IdxError::GzipTooShort { .. }
         | IdxError::SwappedSizes { .. }
         | IdxError::Truncated { .. }
         | IdxError::Trailing { .. }
         | IdxError::TooLarge => None,
     };
-    Problem { file, what: format!("{} {error}", path.display()), unjudged }
+    Problem { file: file.into(), what: format!("{} {error}", path.display()), unjudged }
 }
 
 fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
@@ -127,7 +129,7 @@ fn agree(
     let (&[count, height, width], &[label_count]) = (&shape.dimensions[..], &label_shape.dimensions[..]) else {
         unreachable!("opened with 3 dimensions and with 1");
     };
-    let refuse = |file, what| Err(vec![Problem { file, what, unjudged: None }]);
+    let refuse = |file: &'static str, what| Err(vec![Problem { file: file.into(), what, unjudged: None }]);
     if count != label_count {
         return refuse(
             LABELS,
@@ -145,13 +147,13 @@ fn agree(
         examples: u64::from(count),
         inputs: vec![Field {
             name: IMAGES.into(),
-            file: IMAGES,
+            file: IMAGES.into(),
             dtype: Dtype::Pixel,
             // One channel: images are grey.
             shape: vec![1, height.into(), width.into()],
             range: None,
         }],
-        target: Field { name: LABELS.into(), file: LABELS, dtype: Dtype::I64, shape: vec![], range },
+        target: Field { name: LABELS.into(), file: LABELS.into(), dtype: Dtype::I64, shape: vec![], range },
         sizes: vec![shape.on_disk, label_shape.on_disk],
     })
 }
@@ -203,7 +205,7 @@ mod tests {
         assert!(ended.len() == 2 && ended.iter().all(|one| one.problem.what.contains("nobody waits")), "{ended:?}");
         assert_eq!((facts.examples, facts.inputs[0].shape.as_slice()), (3, &[1, 2, 2][..]));
         assert_eq!(facts.target.range, Some(Range { lowest: 1, highest: 9, highest_at: 1 }));
-        let mut set = set().open(&files, None).ok().unwrap().train;
+        let set = set().open(&files, None).ok().unwrap().train;
         assert_eq!(set.facts(), &facts);
         let mut batch = HostBatch::default();
         set.fill(&[2, 0], &mut batch).unwrap();
@@ -230,6 +232,6 @@ mod tests {
         let (_folder, mut files) = pair(1, &[1]);
         files.train.reverse();
         let problems = judge(&files).unwrap_err();
-        assert_eq!(problems.iter().map(|problem| problem.file).collect::<Vec<_>>(), [IMAGES, LABELS]);
+        assert_eq!(problems.iter().map(|problem| problem.file.as_ref()).collect::<Vec<_>>(), [IMAGES, LABELS]);
     }
 }

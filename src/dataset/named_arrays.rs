@@ -170,7 +170,7 @@ fn facts<P>(wanted: &Files<P>, tensors: &[Tensor]) -> Result<Facts, Vec<String>>
             wrong.push(format!("has a single number as {name:?}; the first dimension counts the examples"));
             return None;
         };
-        let field = Field { name: name.to_owned(), file: PATH, dtype, shape: shape.to_vec(), range: None };
+        let field = Field { name: name.to_owned(), file: PATH.into(), dtype, shape: shape.to_vec(), range: None };
         if examples == 0 || field.values() == 0 {
             wrong.push(format!("has {name:?} of the shape {:?}, which is empty", tensor.shape));
             return None;
@@ -203,11 +203,11 @@ fn problem(path: &Path, error: &tensor_file::Problem) -> Problem {
         tensor_file::Problem::Unreadable(cause) => Unjudged::of(cause),
         _ => None,
     };
-    Problem { file: PATH, what: format!("{} {error}", path.display()), unjudged }
+    Problem { file: PATH.into(), what: format!("{} {error}", path.display()), unjudged }
 }
 
 fn wrong_with(path: &Path, what: String) -> Problem {
-    Problem { file: PATH, what: format!("{} {what}", path.display()), unjudged: None }
+    Problem { file: PATH.into(), what: format!("{} {what}", path.display()), unjudged: None }
 }
 
 #[cfg(test)]
@@ -273,7 +273,7 @@ mod tests {
         let shares = judge(&[], &shares).unwrap();
         assert_eq!(shares.inputs[0].range, Some(Range { lowest: -1, highest: 8, highest_at: 1 }));
         assert_eq!(shares.target.range, Some(Range { lowest: 0, highest: 1, highest_at: 1 }));
-        let mut set = wanted(&["x", "a"]).open(&files, None).ok().unwrap().train;
+        let set = wanted(&["x", "a"]).open(&files, None).ok().unwrap().train;
         assert_eq!(names(set.facts()), ["x", "a"]);
         let mut batch = HostBatch::default();
         set.fill(&[2, 1], &mut batch).unwrap();
@@ -290,7 +290,7 @@ mod tests {
         let facts = judge(&["y", "x"], &files).unwrap();
         let range = Some(Range { lowest: 0, highest: 9, highest_at: 1 });
         assert_eq!((facts.inputs[0].range, facts.target.range), (range, range));
-        let mut set = wanted(&["y", "x"]).open(&files, None).ok().unwrap().train;
+        let set = wanted(&["y", "x"]).open(&files, None).ok().unwrap().train;
         let mut batch = HostBatch::default();
         set.fill(&[1], &mut batch).unwrap();
         assert_eq!(batch.inputs, [whole(&[2, 3, 9]), floats(&[1.5])]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::content::{Content, Preparation, Prepared};
 use super::moments::measure;
-use super::{Dtype, Facts, Field, HostBatch, Problem, Range, Rows, Source};
+use super::{Access, Dtype, Facts, Field, HostBatch, Problem, Range, Rows, Source};
 
 /// The arrays of a set, one for each input and one for the targets.
 pub(super) struct Arrays {
@@ -71,7 +71,11 @@ impl Source for Resident {
         &self.facts
     }
 
-    fn fill(&mut self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
+    fn access(&self) -> Access<'_> {
+        Access::Memory
+    }
+
+    fn fill(&self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
         into.inputs.resize_with(self.inputs.len(), Vec::new);
         let inputs = self.facts.inputs.iter().zip(&self.inputs).zip(&mut into.inputs);
         for ((field, column), batch) in inputs {

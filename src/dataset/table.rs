@@ -192,7 +192,7 @@ impl Table {
     /// Tells a mistake, one of the first.
     pub(super) fn tell(&mut self, what: String) {
         if !self.is_full() {
-            self.problems.push(Problem { file: "path", what, unjudged: None });
+            self.problems.push(Problem { file: "path".into(), what, unjudged: None });
         }
     }
 
@@ -249,7 +249,7 @@ pub(super) fn at(path: &Path, unit: &str, line: u64, column: &str) -> String {
 
 /// What is wrong with a file.
 pub(super) fn wrong_with(path: &Path, what: String) -> Problem {
-    Problem { file: "path", what: format!("{} {what}", path.display()), unjudged: None }
+    Problem { file: "path".into(), what: format!("{} {what}", path.display()), unjudged: None }
 }
 
 /// The error of a file that cannot be read, or could not now.

@@ -59,10 +59,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     let spec = Spec::stored(&message).map_err(internal)?;
     let loaded = checkpoint::newest_good(folder, order.resume_step, |_| Ok(()))?;
     let mut training = assemble(spec, &order, inputs, folder, Device::Cpu, loaded)?;
-    let places = training.order(training.place.epoch);
-    let start = training.place.examples as usize;
-    let end = places.len().min(start + training.spec.batch_size as usize);
-    let batch = training.train.batch(&places[start..end])?;
+    let batch = training.next_batch(&mut |_| Ok(true))?.ok_or_else(Failure::no_examples)?;
     let begun = Instant::now();
     let stepped = training.train_step(&batch, true)?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -78,8 +75,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     }
     if let Some(feed) = &mut training.validation {
         let size = training.spec.validation_batch_size.unwrap_or(training.spec.batch_size);
-        let count = feed.facts().examples.min(size.into());
-        let batch = feed.batch(&(0..count).collect::<Vec<_>>())?;
+        let batch = feed.first(size.into())?;
         let _ = tch::no_grad(|| training.compute(&batch, Mode::Evaluate, tch::Reduction::Sum))?;
     }
     let facts = DataFacts { train: training.train.facts().clone(), validation: None };

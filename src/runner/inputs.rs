@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 
 /// The files of a job, opened; what is wrong with them is told when they are read.
 pub(crate) fn open_inputs(order: &Order) -> Result<OpenFiles> {
-    // Files that are gone were there before then.
+    // Files that are not there as files could be read before then.
     let has_begun = order.resume_step.is_some();
     let open = |files: &Files| files.paths().into_iter().map(|path| open(path, has_begun)).collect::<Result<_>>();
     let validation = order.inputs.validation.as_ref().map(open).transpose()?;
@@ -41,8 +41,7 @@ fn open(path: &Path, has_begun: bool) -> Result<DataFile> {
             }
             (None, _) => format!("{place} cannot be read: {error}"),
         };
-        let is_gone = has_begun && error.kind() == std::io::ErrorKind::NotFound;
-        let reason = if is_gone { JobEndReason::DataChanged } else { JobEndReason::BadData };
+        let reason = if has_begun { JobEndReason::DataChanged } else { JobEndReason::BadData };
         failure(reason, what, Unjudged::of(&error))
     })
 }

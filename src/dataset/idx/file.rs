@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
-use super::super::compressed::Source;
+use super::super::compressed::{MOST_UNPACKED, Source};
 use crate::looks::{self, looks_like};
 
 /// The type byte of unsigned bytes.
@@ -49,6 +49,13 @@ pub enum IdxError {
     GzipCut {
         /// Values that could be unpacked.
         found: u64,
+        /// Values that the header says.
+        wanted: u64,
+    },
+    /// A gzip file that cannot hold so much.
+    GzipTooShort {
+        /// Its bytes.
+        on_disk: u64,
         /// Values that the header says.
         wanted: u64,
     },
@@ -102,6 +109,17 @@ impl IdxFile {
     /// Values that the header promises; None where that does not fit 63 bits.
     pub fn value_count(&self) -> Option<u64> {
         product(&self.dimensions)
+    }
+
+    /// Judges the size by the header alone, for a file that is too large to be read. A file that is
+    /// not packed was judged when it was opened.
+    pub fn judge_size(&self) -> Result<(), IdxError> {
+        let Self { on_disk, .. } = *self;
+        let wanted = self.value_count().ok_or(IdxError::TooLarge)?;
+        match self.source.is_gzip() && wanted > on_disk.saturating_mul(MOST_UNPACKED) {
+            true => Err(IdxError::GzipTooShort { on_disk, wanted }),
+            false => Ok(()),
+        }
     }
 
     /// Compares the count of values that are there with the header's.
@@ -206,6 +224,11 @@ impl fmt::Display for IdxError {
             Self::GzipCut { found, wanted } => write!(
                 f,
                 "is cut off: its header says {wanted} values, {found} could be unpacked, and the compressed data break off"
+            ),
+            Self::GzipTooShort { on_disk, wanted } => write!(
+                f,
+                "is no such file: its header says {wanted} values, and {on_disk} bytes of gzip unpack to {} at most",
+                on_disk.saturating_mul(MOST_UNPACKED)
             ),
             Self::SwappedSizes { found, fitting } => write!(
                 f,
@@ -328,6 +351,7 @@ mod tests {
         assert!(matches!(IdxFile::open(file(&gzip(&huge)), 3), Err(IdxError::TooLarge)));
         let large = [&[0, 0, 8, 3][..], &[0x0f; 4], &[0, 0, 0x0f, 0xff], &[0, 0, 0x0f, 0xff], &[1, 2]].concat();
         let idx = IdxFile::open(file(&gzip(&large)), 3).unwrap();
+        assert!(matches!(idx.judge_size(), Err(IdxError::GzipTooShort { .. })));
         assert!(matches!(idx.read(), Err(IdxError::Truncated { found: 2, .. })));
     }
 }

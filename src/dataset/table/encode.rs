@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::content::Moments;
 use super::super::moments::Sums;
-use super::super::{Dtype, Facts, HostBatch, Problem, Rows, Source};
+use super::super::{Access, Dtype, Facts, HostBatch, Problem, Rows, Source};
 use super::Table;
 use super::layout::Values;
 use super::roles::InputEncoding;
@@ -239,7 +239,11 @@ impl Source for Encoded {
         &self.facts
     }
 
-    fn fill(&mut self, wanted: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
+    fn access(&self) -> Access<'_> {
+        Access::Memory
+    }
+
+    fn fill(&self, wanted: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
         into.inputs.resize_with(self.encoder.inputs.len(), Vec::new);
         for (input, batch) in self.encoder.inputs.iter().zip(&mut into.inputs) {
             batch.clear();

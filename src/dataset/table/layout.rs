@@ -93,7 +93,7 @@ impl Layout {
         let mut wrong = Vec::new();
         let problem = |(file, what)| match file {
             COLUMN => Problem::of_field(file, what),
-            _ => Problem { file, ..wrong_with(path, what) },
+            _ => Problem { file: file.into(), ..wrong_with(path, what) },
         };
         let mut first = HashMap::new();
         for (place, name) in (1..).zip(names) {

@@ -36,7 +36,10 @@ impl<P> Paths<P> {
 
     /// Problems of files with the field that names these.
     pub(in crate::dataset) fn told(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
-        problems.iter_mut().filter(|problem| problem.file == "path").for_each(|problem| problem.file = self.field());
+        problems
+            .iter_mut()
+            .filter(|problem| problem.file == "path")
+            .for_each(|problem| problem.file = self.field().into());
         problems
     }
 

@@ -101,7 +101,7 @@ impl Content for Arc<Table> {
             let range = most.map(|most| Range { lowest: 0, highest: most as i64, highest_at: 0 });
             Field {
                 name: input.name.clone(),
-                file: "path",
+                file: "path".into(),
                 dtype: input.dtype(),
                 shape: vec![input.width() as u64],
                 range: range.filter(|_| input.dtype() == Dtype::I64),
@@ -125,7 +125,7 @@ impl Table {
     }
 
     fn problem(&self, file: &'static str, what: String) -> Problem {
-        Problem { file, what: format!("{} {what}", self.places.of(0).0.display()), unjudged: None }
+        Problem { file: file.into(), what: format!("{} {what}", self.places.of(0).0.display()), unjudged: None }
     }
 
     fn learn_column(&self, name: &str, rows: &[u64], wrong: &mut Vec<Problem>) -> ColumnEncoding {
@@ -205,7 +205,7 @@ impl Table {
                     let (at, found) = (self.at(*row, name), words.word(self.word(*row, slot)));
                     let what =
                         format!("{at}: {found:?} is no class of the training rows, which have {}", list(classes));
-                    Problem { file: field, what, unjudged: None }
+                    Problem { file: field.into(), what, unjudged: None }
                 };
                 first.map(problem).collect()
             }
@@ -258,7 +258,7 @@ impl Table {
                 }
                 // A sample does not tell how many classes there are.
                 let range = range.filter(|_| self.estimate.is_none());
-                Field { name, file, dtype: Dtype::I64, shape: vec![], range }
+                Field { name, file: file.into(), dtype: Dtype::I64, shape: vec![], range }
             }
             Target::Numbers(slots) => {
                 let mut range = None;
@@ -271,7 +271,7 @@ impl Table {
                     }
                 }
                 let shape = if slots.len() == 1 { vec![] } else { vec![slots.len() as u64] };
-                Field { name, file, dtype: Dtype::F32, shape, range }
+                Field { name, file: file.into(), dtype: Dtype::F32, shape, range }
             }
         }
     }

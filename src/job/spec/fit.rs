@@ -357,13 +357,13 @@ mod tests {
     fn facts(examples: u64, width: u64, highest: i64) -> Facts {
         let images = Field {
             name: "images".into(),
-            file: "images",
+            file: "images".into(),
             dtype: Dtype::Pixel,
             shape: vec![1, 28, width],
             range: None,
         };
         let range = Some(Range { lowest: i64::from(highest == 26), highest, highest_at: 3 });
-        let target = Field { name: "labels".into(), file: "labels", dtype: Dtype::I64, shape: vec![], range };
+        let target = Field { name: "labels".into(), file: "labels".into(), dtype: Dtype::I64, shape: vec![], range };
         Facts { examples, inputs: vec![images], target, sizes: vec![] }
     }
 

@@ -94,6 +94,19 @@ pub(super) const ROWS: &[Row] = &[
     Row { section: "data", name: "csv", spec: "MLP, SGD", data: Data::Csv },
     Row { section: "data", name: "parquet", spec: "MLP, SGD", data: Data::Parquet },
     Row {
+        section: "data",
+        name: "split",
+        spec: r#"MLP, SGD, "data": {"split": {"fraction": 0.1, "seed": 3, "stratify": true}}"#,
+        data: Data::Classes,
+    },
+    Row { section: "data", name: "limit", spec: r#"MLP, SGD, "data": {"limit": 38}"#, data: Data::Images },
+    Row {
+        section: "data",
+        name: "normalize",
+        spec: r#"MLP, SGD, "data": {"split": {"fraction": 0.1}, "normalize": {"measure": true}}"#,
+        data: Data::Images,
+    },
+    Row {
         section: "optimizer",
         name: "sgd",
         spec: r#"MLP, "optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true, "weight_decay": 0.01}}"#,
