@@ -73,7 +73,7 @@ fn write_parquet(path: &Path, rows: usize) {
 fn seconds(files: &Files, path: &Path, rows: usize) -> f64 {
     let selection = Selection::of(files.clone());
     let begun = Instant::now();
-    let mut set = selection.open(&OpenFiles::of([DataFile::open(path).unwrap()]), None).ok().unwrap().train;
+    let set = selection.open(&OpenFiles::of([DataFile::open(path).unwrap()]), None).ok().unwrap().train;
     let mut batch = HostBatch::default();
     for begin in (0..rows as u64).step_by(BATCH as usize) {
         let places: Vec<_> = (begin..(begin + BATCH).min(rows as u64)).collect();

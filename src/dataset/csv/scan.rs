@@ -206,10 +206,13 @@ mod tests {
 
     use super::*;
 
+    /// The fields of a record.
+    type Record = Vec<Vec<u8>>;
+
     #[derive(Default)]
     struct Kept {
-        record: Vec<Vec<u8>>,
-        records: Vec<(u64, Vec<Vec<u8>>)>,
+        record: Record,
+        records: Vec<(u64, Record)>,
     }
 
     impl Sink for Kept {
@@ -229,7 +232,7 @@ mod tests {
     }
 
     /// The records of a text that comes in blocks of that size.
-    fn scan(text: &[u8], block: usize) -> Result<Vec<(u64, Vec<Vec<u8>>)>, Broken> {
+    fn scan(text: &[u8], block: usize) -> Result<Vec<(u64, Record)>, Broken> {
         let (mut scanner, mut kept) = (Scanner::new(b',', Some(b'"'), Some(b'#')), Kept::default());
         let (mut begin, mut there) = (0, 0);
         loop {
@@ -257,7 +260,7 @@ mod tests {
     fn words(text: &str) -> String {
         let records = scan(text.as_bytes(), 1).unwrap();
         assert_eq!(scan(text.as_bytes(), 1 << 20).unwrap(), records);
-        let record = |(line, fields): (u64, Vec<Vec<u8>>)| {
+        let record = |(line, fields): (u64, Record)| {
             format!(
                 "{line}:{}",
                 fields.iter().map(|field| String::from_utf8_lossy(field)).collect::<Vec<_>>().join("|")
@@ -294,7 +297,7 @@ mod tests {
             if let Ok(records) = scan(&text, block) {
                 let mut reader = csv::ReaderBuilder::new();
                 reader.has_headers(false).flexible(true);
-                let expected: Vec<Vec<Vec<u8>>> = reader
+                let expected: Vec<Record> = reader
                     .from_reader(&text[..])
                     .byte_records()
                     .map(|record| record.unwrap().iter().map(<[u8]>::to_vec).collect())
