@@ -262,7 +262,6 @@ impl<'a> Text<'a> {
     }
 
     fn broken(&self, broken: Broken) -> Problem {
-        let quote = '"';
         let what = match broken {
             Broken::Open { line, field } => {
                 format!("line {line}: a quote opens in field {} and never closes", field + 1)
@@ -270,7 +269,7 @@ impl<'a> Text<'a> {
             Broken::Behind { line, field, byte } => {
                 let byte = char::from(byte);
                 format!(
-                    "line {line}: {byte:?} stands behind the quote that closes field {}; a quote in a field is doubled ({quote}{quote})",
+                    "line {line}: {byte:?} stands behind the quote that closes field {}; quotes in a field are doubled",
                     field + 1
                 )
             }
