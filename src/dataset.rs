@@ -7,6 +7,7 @@
 
 pub mod compressed;
 pub mod content;
+pub mod csv;
 mod data_file;
 pub mod draw;
 mod fingerprint;
@@ -14,6 +15,7 @@ pub mod idx;
 mod lookup;
 mod moments;
 pub mod named_arrays;
+pub mod parquet;
 mod preprocessing;
 mod resident;
 pub mod roots;
@@ -22,6 +24,7 @@ mod sampling;
 mod schema;
 pub mod sets;
 pub mod split;
+pub mod table;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,7 +126,7 @@ macro_rules! formats {
     ($($(#[$about:meta])* $variant:ident($name:literal, $format:ident)),+ $(,)?) => {
         /// The files of a set of examples, by format: names in a request, canonical paths in an
         /// order.
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         #[serde(from = "Written<P>")]
         #[serde(bound(deserialize = "P: Deserialize<'de>"))]
@@ -184,6 +187,10 @@ formats! {
     Idx("idx", idx),
     /// Named arrays in a safetensors file.
     Safetensors("safetensors", named_arrays),
+    /// Tables in delimited text.
+    Csv("csv", csv),
+    /// Tables in Parquet files.
+    Parquet("parquet", parquet),
 }
 
 impl<P: AsRef<Path>> Files<P> {

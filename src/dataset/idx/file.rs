@@ -45,7 +45,7 @@ pub enum IdxError {
         /// Dimensions that it should have.
         wanted: u8,
     },
-    /// A gzip file that ends before its checksum.
+    /// A compressed file that ends too early.
     GzipCut {
         /// Values that could be unpacked.
         found: u64,
@@ -98,7 +98,7 @@ impl IdxFile {
         let dimensions: Vec<u32> =
             (0..dimensions).map(|_| header::<4>(&mut source).map(u32::from_be_bytes)).collect::<Result<_, _>>()?;
         let file = Self { source, dimensions, on_disk };
-        if file.source.is_gzip() {
+        if !file.source.is_plain() {
             file.value_count().ok_or(IdxError::TooLarge)?;
         } else {
             file.hold_against(on_disk.saturating_sub(4 + 4 * file.dimensions.len() as u64))?;
@@ -159,7 +159,7 @@ impl IdxFile {
             let count = match self.source.read(&mut block) {
                 Ok(0) => return self.hold_against(found),
                 Ok(count) => count,
-                // flate2's error for a gzip that ends too early.
+                // The error of flate2 and zstd for data that end too early.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(IdxError::GzipCut { found, wanted });
                 }
@@ -223,7 +223,7 @@ impl fmt::Display for IdxError {
             }
             Self::GzipCut { found, wanted } => write!(
                 f,
-                "is cut off: its header says {wanted} values, {found} could be unpacked, and the gzip data ends before its checksum"
+                "is cut off: its header says {wanted} values, {found} could be unpacked, and the compressed data break off"
             ),
             Self::GzipTooShort { on_disk, wanted } => write!(
                 f,
@@ -333,7 +333,7 @@ mod tests {
         }
         let packed = gzip(THREE);
         let cut = IdxFile::open(file(&packed[..packed.len() - 1]), 1).and_then(IdxFile::read);
-        let words = "says 3 values, 3 could be unpacked, and the gzip data ends before its checksum";
+        let words = "says 3 values, 3 could be unpacked, and the compressed data break off";
         assert!(cut.err().unwrap().to_string().contains(words));
     }
 

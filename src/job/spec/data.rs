@@ -2,8 +2,11 @@
 //! in `data/`, one in `src/dataset/`, and a line in each registry.
 
 pub mod augment;
+mod csv;
 mod idx;
+mod parquet;
 mod safetensors;
+pub(super) mod table;
 
 use super::section::{Fields, Section};
 use crate::dataset::{self, Division, Facts, Field, Files, Moments, Preparation, Sampling, Selection, Split};
@@ -87,6 +90,8 @@ macro_rules! sections {
 sections! {
     Idx(dataset::idx::Files<String>),
     Safetensors(dataset::named_arrays::Files<String>),
+    Csv(dataset::csv::Files<String>),
+    Parquet(dataset::parquet::Files<String>),
 }
 
 impl Data {

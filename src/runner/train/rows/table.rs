@@ -91,6 +91,8 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row { section: "data", name: "idx", spec: "MLP, SGD", data: Data::Images },
     Row { section: "data", name: "safetensors", spec: "MLP, SGD", data: Data::Classes },
+    Row { section: "data", name: "csv", spec: "MLP, SGD", data: Data::Csv },
+    Row { section: "data", name: "parquet", spec: "MLP, SGD", data: Data::Parquet },
     Row {
         section: "data",
         name: "split",
