@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::content::{Depth, Preparation, Prepared, Reading};
 use super::sampling::{Sampled, Sampling};
 use super::split::{self, Division};
-use super::{DataFile, Facts, Files, Format, Problem, Source};
+use super::{Content, DataFile, Details, Facts, Files, Format, Problem, Rows, Source};
 use crate::gate::Wanted;
 
 /// The files of a job, and how they become sets.
@@ -56,6 +56,10 @@ pub struct Judged {
     pub validation: Option<Facts>,
     /// How values become inputs and targets, as the training set taught it.
     pub preparation: Preparation,
+    /// A closer look at the training set ...
+    pub details: Details,
+    /// ... and at the validation set.
+    pub validation_details: Option<Details>,
     /// Remarkable values that are no mistakes.
     pub notes: Vec<String>,
     /// Whether large files were read in part: counts are estimates.
@@ -79,6 +83,8 @@ struct ReadSets {
     train: Prepared,
     validation: Option<Prepared>,
     preparation: Preparation,
+    /// Of the training set and the validation set, where they are judged.
+    details: (Details, Option<Details>),
     notes: Vec<String>,
     is_sample: bool,
 }
@@ -113,10 +119,10 @@ impl Selection {
     /// # Errors
     /// All that is wrong with them.
     pub fn judge(&self, files: &OpenFiles, wanted: &Wanted) -> Result<Judged, Vec<Fault>> {
-        let ReadSets { train, validation, preparation, notes, is_sample } =
+        let ReadSets { train, validation, preparation, details: (details, validation_details), notes, is_sample } =
             self.read(files, None, Depth::Judge, wanted)?;
         let validation = validation.map(|set| set.facts);
-        Ok(Judged { train: train.facts, validation, preparation, notes, is_sample })
+        Ok(Judged { train: train.facts, validation, preparation, details, validation_details, notes, is_sample })
     }
 
     /// Opens the sets for training. `known` is the preparation that was learned before; None to
@@ -160,13 +166,23 @@ impl Selection {
         };
         let chances = sampling.as_ref().map(|sampling| sampling.chances(train.as_ref(), &rows)).transpose();
         let chances = chances.map_err(of_division)?.flatten();
+        let look = |content: &dyn Content, rows: &Rows| match depth {
+            Depth::Judge => content.details(rows, &learned),
+            Depth::Train => Details::default(),
+        };
+        let details = look(train.as_ref(), &rows);
         let train_set = train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems));
+        let mut validation_details = None;
         let validation_set = match (&validation, held_out) {
             (Some(content), _) => {
                 let rows = division.whole(content.rows()).map_err(of_division)?;
+                validation_details = Some(look(content.as_ref(), &rows));
                 Some(content.prepare(rows, &learned).map_err(|problems| of(Use::Validation, problems)))
             }
-            (None, Some(rows)) => Some(train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems))),
+            (None, Some(rows)) => {
+                validation_details = Some(look(train.as_ref(), &rows));
+                Some(train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems)))
+            }
             (None, None) => None,
         };
         let (mut train, mut validation) = both(train_set, validation_set.transpose())?;
@@ -176,7 +192,8 @@ impl Selection {
         };
         let notes = [Some(&mut train), validation.as_mut()].into_iter().flatten();
         let notes = notes.flat_map(|set| std::mem::take(&mut set.notes)).collect();
-        Ok(ReadSets { train, validation, preparation: learned, notes, is_sample })
+        let details = (details, validation_details);
+        Ok(ReadSets { train, validation, preparation: learned, details, notes, is_sample })
     }
 }
 

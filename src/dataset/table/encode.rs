@@ -116,7 +116,7 @@ pub(super) enum Target {
 }
 
 /// The place of each word among names; [`MISSING`] for one that is not among them.
-fn places(words: &Words, names: &[String]) -> Vec<u32> {
+pub(super) fn places(words: &Words, names: &[String]) -> Vec<u32> {
     let known: std::collections::HashMap<_, _> = names.iter().map(String::as_str).zip(0u32..).collect();
     (0..words.count() as u32).map(|number| known.get(words.word(number)).copied().unwrap_or(MISSING)).collect()
 }

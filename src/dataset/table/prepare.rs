@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::content::{Content, Preparation, Prepared};
+use super::super::details::{self, ColumnFacts, ColumnValues, Details, Role};
 use super::super::split::Part;
 use super::super::{Dtype, Facts, Field, Problem, Range, Rows};
-use super::encode::{ColumnEncoding, Encoded, Encoder, InputColumns, TableEncoding, Target};
-use super::layout::{Values, features, instead, target_field};
+use super::encode::{ColumnEncoding, Encoded, Encoder, InputColumns, TableEncoding, Target, places};
+use super::layout::{Column, Values, features, instead, target_field};
 use super::roles::{InputEncoding, InputRole, Missing};
 use super::words::{self, MISSING};
 use super::{MOST_PROBLEMS, Table};
@@ -97,6 +98,22 @@ impl Content for Arc<Table> {
         Ok(preparation)
     }
 
+    fn details(&self, rows: &Rows, preparation: &Preparation) -> Details {
+        let rows = self.present(rows);
+        let columns = self.columns.iter().map(|column| self.describe(column, &rows)).collect();
+        let classes =
+            match preparation.table.as_ref().and_then(|table| table.targets.first()).map(|name| self.words_of(name)) {
+                Some(Some((slot, words))) => {
+                    let places = places(words, &preparation.classes);
+                    let class =
+                        |row: &u64| places.get(self.word(*row, slot) as usize).filter(|place| **place != MISSING);
+                    details::classes(rows.iter().filter_map(class).map(|place| i64::from(*place)), &preparation.classes)
+                }
+                Some(None) | None => Vec::new(),
+            };
+        Details { was_read: self.estimate.is_none(), ranges: Vec::new(), classes, columns, left_out: self.dropped }
+    }
+
     fn prepare(&self, rows: Rows, preparation: &Preparation) -> Result<Prepared, Vec<Problem>> {
         let Some(encoding) = &preparation.table else {
             return Err(vec![self.problem("path", "was prepared before, and its columns were not kept".into())]);
@@ -132,6 +149,30 @@ impl Table {
     /// Those of some rows that were read.
     fn present(&self, rows: &Rows) -> Vec<u64> {
         rows.iter().take_while(|row| *row < self.rows).collect()
+    }
+
+    /// A column as some rows have it.
+    fn describe(&self, column: &Column, rows: &[u64]) -> ColumnFacts {
+        let name = column.name.clone();
+        let role = match &name {
+            name if self.roles.targets.contains(name) => Role::Target,
+            name if self.apart.split.as_ref() == Some(name) => Role::Split,
+            name if self.apart.weights.as_ref() == Some(name) => Role::Weight,
+            _ => Role::Feature,
+        };
+        let (missing, values) = match &column.values {
+            &Values::Numbers(slot) => {
+                let numbers = || rows.iter().map(|row| f64::from(self.number(*row, slot)));
+                let missing = numbers().filter(|number| number.is_nan()).count();
+                (missing, ColumnValues::Numbers(details::range(numbers())))
+            }
+            Values::Words(slot, _) => {
+                let words = || rows.iter().map(|row| self.word(*row, *slot));
+                let different: BTreeSet<_> = words().filter(|word| *word != MISSING).collect();
+                (words().filter(|word| *word == MISSING).count(), ColumnValues::Words(different.len() as u64))
+            }
+        };
+        ColumnFacts { name, role, missing: missing as u64, values }
     }
 
     fn problem(&self, file: &'static str, what: String) -> Problem {
