@@ -5,6 +5,9 @@
 //!
 //! A format is one file with its [`Files`] variant, and one line in `formats!` below.
 
+mod array_set;
+pub mod cifar;
+mod column;
 pub mod compressed;
 pub mod content;
 mod data_file;
@@ -13,6 +16,9 @@ pub mod idx;
 mod lookup;
 mod moments;
 pub mod named_arrays;
+pub mod npy;
+pub mod npz;
+pub mod numbers;
 mod resident;
 pub mod roots;
 mod rows;
@@ -149,10 +155,16 @@ macro_rules! formats {
 }
 
 formats! {
-    /// Grey images and their labels in a pair of IDX files.
+    /// Images or rows of numbers and their labels in a pair of IDX files.
     Idx("idx", idx),
     /// Named arrays in a safetensors file.
     Safetensors("safetensors", named_arrays),
+    /// Two NumPy arrays in files of their own.
+    Npy("npy", npy),
+    /// Named NumPy arrays in an archive.
+    Npz("npz", npz),
+    /// The binary files of CIFAR-10 and CIFAR-100.
+    Cifar("cifar", cifar),
 }
 
 impl<P: AsRef<Path>> Files<P> {

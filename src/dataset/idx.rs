@@ -1,4 +1,4 @@
-//! A set of grey images with a label each, from a pair of IDX files.
+//! A set of images or rows of numbers with a label each, from a pair of IDX files.
 
 mod file;
 
@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::column::{Column, Order};
+use super::numbers::{Kind, Numbers};
 use super::resident::Arrays;
-use super::{Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, Problem, Range, Reading, WHOLE_BELOW_BYTES};
+use super::{Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, Problem, Reading, WHOLE_BELOW_BYTES};
 use crate::shortage::Unjudged;
 pub use file::{IdxError, IdxFile};
 
@@ -17,6 +19,11 @@ const WHOLE_BELOW_VALUES: u64 = 1 << 30;
 /// The fields of the two files.
 const IMAGES: &str = "images";
 const LABELS: &str = "labels";
+
+/// Dimensions of the two files, the usual ones first.
+pub const DIMENSIONS_OF_IMAGES: &[u8] = &[3, 4, 2];
+/// The same of labels.
+pub const DIMENSIONS_OF_LABELS: &[u8] = &[1];
 
 /// A pair of IDX files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,55 +48,91 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let (images, labels) = pair(files);
-        let (image_values, label_values) = both(values(images, IMAGES, reading), values(labels, LABELS, reading))?;
-        let range = label_values.bytes.as_ref();
-        let range = range.and_then(|labels| Range::of(labels.iter().map(|&label| label.into()), 1));
-        let facts = agree(images.path(), labels.path(), &image_values, &label_values, range)?;
-        let targets = label_values.bytes.as_ref();
-        let targets = targets.map(|labels| labels.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect());
-        let inputs = image_values.bytes.filter(|_| reading.depth == Depth::Train).map(|pixels| vec![Arc::new(pixels)]);
-        Ok(Box::new(Arrays { facts, inputs, targets: targets.map(Arc::new) }))
+        let [images, labels] = files else { unreachable!("a set of IDX files has two files") };
+        let (images, labels) = both(Values::read(images, IMAGES, reading), Values::read(labels, LABELS, reading))?;
+        let (count, label_count) = (images.dimensions[0], labels.dimensions[0]);
+        let refuse = |file, path, what| Err(vec![Problem::of_file(file, path, what)]);
+        if count != label_count {
+            let place = images.path.display();
+            let what = format!("has {label_count} labels for the {count} images of {place}; there must be one each");
+            return refuse(LABELS, labels.path, what);
+        }
+        if images.dimensions.contains(&0) {
+            return refuse(IMAGES, images.path, format!("is empty: {:?}", images.dimensions));
+        }
+        let facts = Facts {
+            examples: u64::from(count),
+            inputs: vec![images.field],
+            target: labels.field,
+            sizes: vec![images.on_disk, labels.on_disk],
+        };
+        let inputs = images.bytes.map(|pixels| vec![Arc::new(pixels)]);
+        Ok(Box::new(Arrays { facts, inputs, targets: labels.bytes.map(Arc::new) }))
     }
 }
 
 /// A file as far as it was read.
-struct Values {
+struct Values<'a> {
+    path: &'a Path,
     dimensions: Vec<u32>,
     on_disk: u64,
-    /// Its values; None of a large file that is judged, and of images that are.
+    field: Field,
+    /// Its values as batches have them; None of a large file that is judged, and of images that
+    /// are.
     bytes: Option<Vec<u8>>,
 }
 
-/// Reads a file. Images that are judged are read, and not kept.
-fn values(data: &DataFile, field: &'static str, reading: &Reading<'_>) -> Result<Values, Problem> {
-    let mut file = open(data, field)?;
-    let (dimensions, on_disk) = (file.dimensions.clone(), file.on_disk);
-    let is_judged = reading.depth == Depth::Judge;
-    if is_judged && !is_small(&file) {
-        return Ok(Values { dimensions, on_disk, bytes: None });
-    }
-    let mut bytes = (!is_judged || field == LABELS).then(Vec::new);
-    let keep = |block: &[u8]| {
-        if let Some(bytes) = &mut bytes {
-            bytes.extend_from_slice(block);
+impl<'a> Values<'a> {
+    /// Reads a file. Images that are judged are read, and not kept.
+    fn read(data: &'a DataFile, name: &'static str, reading: &Reading<'_>) -> Result<Self, Problem> {
+        let path = data.path();
+        let told = |error| problem(path, name, &error);
+        let wanted = if name == IMAGES { DIMENSIONS_OF_IMAGES } else { DIMENSIONS_OF_LABELS };
+        let file = data.reader().map_err(IdxError::Unreadable);
+        let mut file = file.and_then(|file| IdxFile::open(file, wanted)).map_err(told)?;
+        let (dimensions, on_disk) = (file.dimensions.clone(), file.on_disk);
+        let field = field(name, file.kind, &dimensions).map_err(|what| Problem::of_file(name, path, what))?;
+        let is_judged = reading.depth == Depth::Judge;
+        if is_judged && !is_small(&file) {
+            return Ok(Self { path, dimensions, on_disk, field, bytes: None });
         }
-        reading.wanted.check()
+        let numbers = Numbers { kind: file.kind, is_big_endian: true };
+        let mut column = Column::new(field, numbers, Order::Rows, !is_judged || name == LABELS);
+        let mut misfit = None;
+        let read = file.each_block(|block| {
+            if misfit.is_none() {
+                misfit = column.take(block).err();
+            }
+            reading.wanted.check()
+        });
+        read.map_err(told)?;
+        match misfit {
+            Some(what) => Err(Problem::of_file(name, path, what)),
+            None => {
+                let (field, bytes) = column.finish();
+                Ok(Self { path, dimensions, on_disk, field, bytes })
+            }
+        }
+    }
+}
+
+/// The field of a file, whose first dimension counts the examples.
+fn field(name: &'static str, kind: Kind, dimensions: &[u32]) -> Result<Field, String> {
+    let of_image = if kind == Kind::U8 { Dtype::Pixel } else { Dtype::F32 };
+    let (dtype, shape) = match *dimensions {
+        [_, height, width] => (of_image, vec![1, height, width]),
+        [_, channels, _, last @ (1 | 3 | 4)] if channels > 4 => {
+            return Err(format!(
+                "has images of {dimensions:?}, whose channels ({last}) are last; torchd takes [count, channels, \
+                 height, width]"
+            ));
+        }
+        [_, channels, height, width] => (of_image, vec![channels, height, width]),
+        [_, numbers] => (Dtype::F32, vec![numbers]),
+        _ => (kind.of_target(), vec![]),
     };
-    file.each_block(keep).map_err(|error| problem(data.path(), field, &error))?;
-    Ok(Values { dimensions, on_disk, bytes })
-}
-
-/// The two files in the order of [`Format::files`].
-fn pair(files: &[DataFile]) -> (&DataFile, &DataFile) {
-    let [images, labels] = files else { unreachable!("a set of IDX files has two files") };
-    (images, labels)
-}
-
-fn open(data: &DataFile, field: &'static str) -> Result<IdxFile, Problem> {
-    let dimensions = if field == IMAGES { 3 } else { 1 };
-    let file = data.reader().map_err(IdxError::Unreadable);
-    file.and_then(|file| IdxFile::open(file, dimensions)).map_err(|error| problem(data.path(), field, &error))
+    let shape = shape.into_iter().map(u64::from).collect();
+    Ok(Field { name: name.into(), file: name, dtype, shape, range: None })
 }
 
 fn is_small(file: &IdxFile) -> bool {
@@ -117,51 +160,12 @@ fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<
     }
 }
 
-fn agree(
-    images: &Path,
-    labels: &Path,
-    shape: &Values,
-    label_shape: &Values,
-    range: Option<Range>,
-) -> Result<Facts, Vec<Problem>> {
-    let (&[count, height, width], &[label_count]) = (&shape.dimensions[..], &label_shape.dimensions[..]) else {
-        unreachable!("opened with 3 dimensions and with 1");
-    };
-    let refuse = |file, what| Err(vec![Problem { file, what, unjudged: None }]);
-    if count != label_count {
-        return refuse(
-            LABELS,
-            format!(
-                "{} has {label_count} labels for the {count} images of {}; there must be one each",
-                labels.display(),
-                images.display()
-            ),
-        );
-    }
-    if count == 0 || height == 0 || width == 0 {
-        return refuse(IMAGES, format!("{} is empty: [{count}, {height}, {width}]", images.display()));
-    }
-    Ok(Facts {
-        examples: u64::from(count),
-        inputs: vec![Field {
-            name: IMAGES.into(),
-            file: IMAGES,
-            dtype: Dtype::Pixel,
-            // One channel: images are grey.
-            shape: vec![1, height.into(), width.into()],
-            range: None,
-        }],
-        target: Field { name: LABELS.into(), file: LABELS, dtype: Dtype::I64, shape: vec![], range },
-        sizes: vec![shape.on_disk, label_shape.on_disk],
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use super::super::{Fault, Files as Kinds, HostBatch, OpenFiles, Selection};
+    use super::super::{Fault, Files as Kinds, HostBatch, OpenFiles, Range, Selection};
     use super::*;
     use crate::gate::Wanted;
 
@@ -231,5 +235,85 @@ mod tests {
         files.train.reverse();
         let problems = judge(&files).unwrap_err();
         assert_eq!(problems.iter().map(|problem| problem.file).collect::<Vec<_>>(), [IMAGES, LABELS]);
+    }
+
+    /// A file of that type and those dimensions.
+    fn file(kind: u8, dimensions: &[u32], values: &[u8]) -> Vec<u8> {
+        let sizes = dimensions.iter().flat_map(|size| size.to_be_bytes());
+        [0, 0, kind, dimensions.len() as u8].into_iter().chain(sizes).chain(values.iter().copied()).collect()
+    }
+
+    fn opened(images: &[u8], labels: &[u8]) -> (tempfile::TempDir, OpenFiles) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().canonicalize().unwrap();
+        let files = [("images", images), ("labels", labels)].map(|(name, bytes)| {
+            fs::write(place.join(name), bytes).unwrap();
+            DataFile::open(&place.join(name)).unwrap()
+        });
+        (folder, OpenFiles::of(files))
+    }
+
+    #[test]
+    fn every_type_and_number_of_dimensions_becomes_what_a_network_takes() {
+        let wide = |values: &[i32]| values.iter().flat_map(|value| value.to_be_bytes()).collect::<Vec<_>>();
+        let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+        let doubles: Vec<u8> = [0.1f64, -2.0].iter().flat_map(|value| value.to_be_bytes()).collect();
+        for (images, labels, dtype, shape, input, target) in [
+            (
+                file(0x08, &[2, 3, 1, 1], &[1, 2, 3, 4, 5, 6]),
+                file(0x0c, &[2], &wide(&[-1, 70_000])),
+                Dtype::Pixel,
+                &[3, 1, 1][..],
+                vec![1, 2, 3, 4, 5, 6],
+                Some(&[-1i64, 70_000][..]),
+            ),
+            (
+                file(0x0e, &[2, 1], &doubles),
+                file(0x09, &[2], &[0xff, 3]),
+                Dtype::F32,
+                &[1],
+                floats(&[0.1, -2.0]),
+                Some(&[-1, 3]),
+            ),
+            (
+                file(0x08, &[1, 2], &[7, 255]),
+                file(0x0b, &[1], &[1, 0]),
+                Dtype::F32,
+                &[2],
+                floats(&[7.0, 255.0]),
+                Some(&[256]),
+            ),
+            (
+                file(0x0b, &[1, 1, 2], &[0, 1, 0xff, 0xff]),
+                file(0x0d, &[1], &1.5f32.to_be_bytes()),
+                Dtype::F32,
+                &[1, 1, 2],
+                floats(&[1.0, -1.0]),
+                None,
+            ),
+        ] {
+            let (_folder, files) = opened(&images, &labels);
+            let facts = judge(&files).unwrap();
+            assert_eq!((facts.inputs[0].dtype, &facts.inputs[0].shape[..]), (dtype, shape));
+            let mut set = set().open(&files, None).ok().unwrap().train;
+            assert_eq!(set.facts(), &facts);
+            let mut batch = HostBatch::default();
+            set.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();
+            assert_eq!(batch.inputs, [input]);
+            let target =
+                target.map_or(floats(&[1.5]), |whole| whole.iter().flat_map(|one| one.to_le_bytes()).collect());
+            assert_eq!(batch.targets, target);
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_and_channels_that_come_last_are_told() {
+        let label = file(0x08, &[1], &[0]);
+        let (_folder, files) = opened(&file(0x0d, &[1, 1], &f32::INFINITY.to_be_bytes()), &label);
+        let problems = judge(&files).unwrap_err();
+        assert!(problems[0].what.contains(r#"holds inf in "images", in the example 0"#), "{problems:?}");
+        let (_folder, files) = opened(&file(0x08, &[1, 28, 28, 3], &[0; 28 * 28 * 3]), &label);
+        let problems = judge(&files).unwrap_err();
+        assert!(problems[0].what.contains("[1, 28, 28, 3], whose channels (3) are last"), "{problems:?}");
     }
 }

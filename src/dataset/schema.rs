@@ -1,5 +1,8 @@
 //! The shape of a set of examples: what one example has, in which type, and how many there are.
 
+use std::fmt::Display;
+use std::path::Path;
+
 use crate::shortage::Unjudged;
 
 /// The contents of a set.
@@ -69,6 +72,11 @@ impl Problem {
     pub(super) fn of_field(field: &'static str, what: String) -> Self {
         Self { file: field, what, unjudged: None }
     }
+
+    /// A problem of a file, in words that follow its path.
+    pub(super) fn of_file(field: &'static str, path: &Path, what: impl Display) -> Self {
+        Self { file: field, what: format!("{} {what}", path.display()), unjudged: None }
+    }
 }
 
 impl Facts {
@@ -133,7 +141,7 @@ impl Range {
     pub fn with(range: Option<Self>, value: i64, example: u64) -> Self {
         let Some(mut range) = range else { return Self { lowest: value, highest: value, highest_at: example } };
         range.lowest = range.lowest.min(value);
-        if value > range.highest {
+        if (value, std::cmp::Reverse(example)) > (range.highest, std::cmp::Reverse(range.highest_at)) {
             (range.highest, range.highest_at) = (value, example);
         }
         range

@@ -1,9 +1,11 @@
 //! The data of the rows: small sets that are written where a row is tried.
 
+use std::io::Write;
 use std::path::Path;
 
+use rawzip::ZipArchiveWriter;
 use tch::{Device, Kind, Tensor};
-use torchd::dataset::{Files, idx, named_arrays};
+use torchd::dataset::{Files, cifar, idx, named_arrays, npy, npz};
 use torchd::journal::JobFolder;
 
 /// The data of a row.
@@ -27,6 +29,12 @@ pub(super) enum Data {
     Label,
     /// Rows of six numbers with a distribution of three shares each.
     Shares,
+    /// Rows of six numbers in three classes, as two NumPy arrays.
+    Npy,
+    /// The same in an archive.
+    Npz,
+    /// Records of CIFAR-10.
+    Cifar,
     /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
     Exported(&'static str),
     /// Those of a TorchScript module.
@@ -73,6 +81,33 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let path = scripts.join("data.safetensors");
             Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
         }
+        Data::Npy => {
+            let (input, target) = (folder.join("x.npy"), folder.join("y.npy"));
+            let [inputs, targets] = numpy(&numbers(&[40, 6]));
+            std::fs::write(&input, inputs).unwrap();
+            std::fs::write(&target, targets).unwrap();
+            Files::Npy(npy::Files { input, target })
+        }
+        Data::Npz => {
+            let path = folder.join("set.npz");
+            let mut archive = ZipArchiveWriter::new(std::fs::File::create(&path).unwrap());
+            for (name, bytes) in ["x.npy", "y.npy"].into_iter().zip(numpy(&numbers(&[40, 6]))) {
+                let (mut entry, config) = archive.new_file(name).start().unwrap();
+                let mut writer = config.wrap(&mut entry);
+                writer.write_all(&bytes).unwrap();
+                let (_, descriptor) = writer.finish().unwrap();
+                entry.finish(descriptor).unwrap();
+            }
+            archive.finish().unwrap();
+            Files::Npz(npz::Files { path, inputs: vec![], target: "y".into() })
+        }
+        Data::Cifar => {
+            let path = folder.join("data_batch_1.bin");
+            let pixels = (numbers(&[40, 3072]) * 50.0 + 128.0).clamp(0.0, 255.0);
+            let records = Tensor::cat(&[classes().remainder(10).view([40, 1]).to_kind(Kind::Float), pixels], 1);
+            std::fs::write(&path, Vec::<u8>::try_from(records.to_kind(Kind::Uint8).view([-1])).unwrap()).unwrap();
+            Files::Cifar(cifar::Files { paths: vec![path], classes: cifar::Classes::Ten })
+        }
         Data::Labels => arrays("labels.safetensors", numbers(&[40, 3]).gt(0.0).to_kind(Kind::Int64)),
         Data::Label => arrays("label.safetensors", classes().remainder(2)),
         Data::Shares => arrays("shares.safetensors", numbers(&[40, 3]).softmax(-1, Kind::Float)),
@@ -91,6 +126,17 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
         }
     }
+}
+
+/// These inputs and their classes, as `np.save` writes them.
+fn numpy(inputs: &Tensor) -> [Vec<u8>; 2] {
+    let npy = |descr: &str, shape: &str, values: Vec<u8>| {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &values].concat()
+    };
+    let values = Vec::<f32>::try_from(inputs.view([-1])).unwrap();
+    let classes = (0..40i64).flat_map(|place| (place % 3).to_le_bytes()).collect();
+    [npy("<f4", "(40, 6)", values.iter().flat_map(|value| value.to_le_bytes()).collect()), npy("<i8", "(40,)", classes)]
 }
 
 fn write_idx(path: &Path, sizes: &[u32], values: &[u8]) {
