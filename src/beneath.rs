@@ -85,6 +85,11 @@ impl Folder {
         Ok(Self { descriptor: openat(CWD, path, flags, Mode::empty())? })
     }
 
+    /// Its descriptor, to name it to the kernel.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
     /// Which folder this is.
     pub fn identity(&self) -> io::Result<Identity> {
         let stat = fstat(&self.descriptor)?;

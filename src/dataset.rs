@@ -13,6 +13,7 @@ pub mod content;
 mod data_file;
 pub mod draw;
 pub mod idx;
+pub mod image_folder;
 mod lookup;
 mod moments;
 pub mod named_arrays;
@@ -66,6 +67,9 @@ pub trait Format<P> {
 pub trait Find<P, Q> {
     /// The file of a field that takes one.
     fn one(&mut self, field: &'static str, name: &P) -> Option<Q>;
+
+    /// The folder of a field that takes one.
+    fn folder(&mut self, field: &'static str, name: &P) -> Option<Q>;
 
     /// The files of a field that takes several, in the order of the names; at least one.
     fn all(&mut self, field: &'static str, names: &[P]) -> Option<Vec<Q>>;
@@ -165,6 +169,8 @@ formats! {
     Npz("npz", npz),
     /// The binary files of CIFAR-10 and CIFAR-100.
     Cifar("cifar", cifar),
+    /// A folder of images, a folder for each class.
+    ImageFolder("image_folder", image_folder),
 }
 
 impl<P: AsRef<Path>> Files<P> {

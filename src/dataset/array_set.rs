@@ -102,7 +102,7 @@ pub(super) fn read(
     if is_judged && !is_small {
         return Ok(Box::new(Arrays { facts, inputs: None, targets: None }));
     }
-    let Facts { examples, inputs, target, sizes } = facts;
+    let Facts { examples, inputs, target, sizes, .. } = facts;
     let last = inputs.len();
     let fields = inputs.into_iter().chain([target]).enumerate();
     let mut columns: Vec<Option<Column>> = fields
@@ -134,7 +134,7 @@ pub(super) fn read(
     let Some((target, targets)) = finished.pop() else { unreachable!("a set has a target") };
     let (inputs, values): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
     let values = values.into_iter().map(|values| values.map(Arc::new)).collect::<Option<Vec<_>>>();
-    let facts = Facts { examples, inputs, target, sizes };
+    let facts = Facts { examples, inputs, target, sizes, is_resident: true };
     Ok(Box::new(Arrays { facts, inputs: values, targets: targets.map(Arc::new) }))
 }
 
@@ -207,7 +207,7 @@ fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, 
     }
     let fields = found.into_iter().map(|(_, field)| field).collect();
     let places = inputs.into_iter().chain([target]).collect();
-    Ok((Facts { examples, inputs: fields, target: answer, sizes }, places))
+    Ok((Facts { examples, inputs: fields, target: answer, sizes, is_resident: true }, places))
 }
 
 /// The field of an array, or what is wrong with it, in words that follow its path.

@@ -110,6 +110,7 @@ impl<P> Format<P> for Files<P> {
             inputs: vec![field("images", Dtype::Pixel, vec![3, 32, 32], None)],
             target: field("labels", Dtype::I64, vec![], range),
             sizes,
+            is_resident: true,
         };
         let inputs = (!is_judged).then(|| vec![Arc::new(pixels)]);
         Ok(Box::new(Arrays { facts, inputs, targets: is_read.then(|| Arc::new(labels)) }))

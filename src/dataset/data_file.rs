@@ -1,16 +1,24 @@
-//! A data file that is open: it is judged and read by one descriptor, whatever becomes of its name.
+//! A data file or a folder of files that is open: it is judged and read by one descriptor, whatever
+//! becomes of its name.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::beneath::Folder;
 
-/// A regular file, open for reading.
+/// A regular file, or a folder of them, open for reading.
 #[derive(Debug)]
 pub struct DataFile {
     path: PathBuf,
-    file: File,
+    opened: Opened,
+}
+
+#[derive(Debug)]
+enum Opened {
+    File(File),
+    Folder(Arc<Folder>),
 }
 
 impl DataFile {
@@ -27,7 +35,24 @@ impl DataFile {
     /// followed.
     pub(super) fn open_beneath(root: &Path, path: &Path) -> io::Result<Self> {
         let below = path.strip_prefix(root).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Self { path: path.to_owned(), file: Folder::open(root)?.file(below)? })
+        Ok(Self { path: path.to_owned(), opened: Opened::File(Folder::open(root)?.file(below)?) })
+    }
+
+    /// Opens the folder at a canonical path, no part of which may be a link.
+    ///
+    /// # Errors
+    /// Those of [`Folder::folder`].
+    pub fn open_folder(path: &Path) -> io::Result<Self> {
+        let root = Path::new("/");
+        let below = path.strip_prefix(root).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let folder = Folder::open(root)?;
+        let folder = if below.as_os_str().is_empty() { folder } else { folder.folder(below)? };
+        Ok(Self::of_folder(path.to_owned(), folder))
+    }
+
+    /// An open folder with its canonical path.
+    pub(super) fn of_folder(path: PathBuf, folder: Folder) -> Self {
+        Self { path, opened: Opened::Folder(Arc::new(folder)) }
     }
 
     /// Where it lay when it was opened: a canonical path, for messages and orders.
@@ -36,15 +61,39 @@ impl DataFile {
     }
 
     /// The system's facts about the open file.
+    ///
+    /// # Errors
+    /// The system's, and one for a folder, whose own facts tell nothing of its files.
     pub fn metadata(&self) -> io::Result<Metadata> {
-        self.file.metadata()
+        self.file()?.metadata()
     }
 
     /// The file from its first byte on. All readers share one position: one reads at a time.
+    ///
+    /// # Errors
+    /// The system's, and one for a folder.
     pub fn reader(&self) -> io::Result<File> {
-        let mut file = self.file.try_clone()?;
+        let mut file = self.file()?.try_clone()?;
         file.rewind()?;
         Ok(file)
+    }
+
+    /// The open folder.
+    ///
+    /// # Errors
+    /// One for a file.
+    pub fn folder(&self) -> io::Result<Arc<Folder>> {
+        match &self.opened {
+            Opened::Folder(folder) => Ok(folder.clone()),
+            Opened::File(_) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
+        }
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        match &self.opened {
+            Opened::File(file) => Ok(file),
+            Opened::Folder(_) => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        }
     }
 }
 

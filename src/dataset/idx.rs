@@ -65,6 +65,7 @@ impl<P> Format<P> for Files<P> {
             inputs: vec![images.field],
             target: labels.field,
             sizes: vec![images.on_disk, labels.on_disk],
+            is_resident: true,
         };
         let inputs = images.bytes.map(|pixels| vec![Arc::new(pixels)]);
         Ok(Box::new(Arrays { facts, inputs, targets: labels.bytes.map(Arc::new) }))

@@ -39,6 +39,11 @@ impl Find<String, PathBuf> for Lookup<'_> {
         self.take(field, self.roots.open(name).map(|file| vec![file]))?.pop()
     }
 
+    fn folder(&mut self, field: &'static str, name: &String) -> Option<PathBuf> {
+        let found = self.roots.open_folder(name);
+        self.take(field, found.map(|(path, folder)| vec![DataFile::of_folder(path, folder)]))?.pop()
+    }
+
     fn all(&mut self, field: &'static str, names: &[String]) -> Option<Vec<PathBuf>> {
         let found: Vec<_> = names.iter().map(|name| self.take(field, self.roots.open_all(name))).collect();
         Some(found.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())

@@ -86,6 +86,12 @@ pub enum PathProblem {
         /// The kind of thing that it is instead.
         found: &'static str,
     },
+    /// Not a folder.
+    #[error("{path:?} is a file, and a folder is needed")]
+    NotAFolder {
+        /// The path of the request.
+        path: String,
+    },
     /// The system refuses.
     #[error("{path:?} cannot be read: {cause}")]
     Unreadable {
@@ -107,7 +113,8 @@ impl PathProblem {
             | Self::NoMatch { .. }
             | Self::NoPattern { .. }
             | Self::TooMany { .. }
-            | Self::NotAFile { .. } => None,
+            | Self::NotAFile { .. }
+            | Self::NotAFolder { .. } => None,
         }
     }
 }
@@ -184,8 +191,11 @@ impl DataRoots {
                 Ok(below) => root_folder.folder(below),
                 Err(error) => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
             });
-            let unreadable = |cause| PathProblem::Unreadable { path: path.into(), cause };
-            Ok((found.to_owned(), folder.map_err(unreadable)?))
+            let refused = |cause: io::Error| match cause.kind() {
+                io::ErrorKind::NotADirectory => PathProblem::NotAFolder { path: path.into() },
+                _ => PathProblem::Unreadable { path: path.into(), cause },
+            };
+            Ok((found.to_owned(), folder.map_err(refused)?))
         })
     }
 

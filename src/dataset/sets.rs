@@ -1,11 +1,14 @@
 //! From the files of a job to its sets: each is read, divided, and prepared by what the training
 //! rows have taught.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::content::{Depth, Preparation, Prepared, Reading};
 use super::split::Division;
 use super::{DataFile, Facts, Files, Format, Problem, Source};
+use crate::beneath::Folder;
 use crate::gate::Wanted;
 
 /// The files of a job, and how they become sets.
@@ -32,6 +35,11 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
+    /// The folders among them.
+    pub fn folders(&self) -> impl Iterator<Item = Arc<Folder>> {
+        self.train.iter().chain(&self.validation).filter_map(|file| file.folder().ok())
+    }
+
     /// The files of a selection that has a training set alone.
     pub fn of(train: impl Into<Vec<DataFile>>) -> Self {
         Self { train: train.into(), validation: Vec::new() }

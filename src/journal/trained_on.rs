@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn sizes_are_those_of_the_files_that_were_read_and_not_of_what_has_their_names_now() {
         let target = Field { name: "y".into(), file: "labels", dtype: Dtype::I64, shape: vec![], range: None };
-        let facts = Facts { examples: 9, inputs: vec![], target, sizes: vec![52, 17] };
+        let facts = Facts { examples: 9, inputs: vec![], target, sizes: vec![52, 17], is_resident: true };
         let train = Files::Idx(idx::Files { images: "/gone/i".into(), labels: "/gone/l".into() });
         let inputs = Inputs { train, validation: None, outline: None };
         let found = TrainedOn::of(&inputs, &DataFacts { train: facts, validation: None });

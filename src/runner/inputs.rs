@@ -1,9 +1,10 @@
 //! The data files of an order, opened before the runner is confined: no path leads to them then.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use torchd::beneath::NotAFile;
-use torchd::dataset::{DataFile, Files, OpenFiles};
+use torchd::beneath::{Folder, NotAFile};
+use torchd::dataset::{DataFile, Files, Find, Format, OpenFiles};
 use torchd::job::order::Order;
 use torchd::proto::v1::JobEndReason;
 use torchd::shortage::Unjudged;
@@ -14,9 +15,18 @@ use crate::failure::{Failure, Result};
 pub(crate) fn open_inputs(order: &Order) -> Result<OpenFiles> {
     // Files that are gone were there before then.
     let has_begun = order.resume_step.is_some();
-    let open = |files: &Files| files.paths().into_iter().map(|path| open(path, has_begun)).collect::<Result<_>>();
+    let open = |files: &Files| {
+        let mut opening = Opening { has_begun, opened: Vec::new(), failure: None };
+        let _ = files.locate(&mut opening);
+        opening.failure.map_or(Ok(opening.opened), Err)
+    };
     let validation = order.inputs.validation.as_ref().map(open).transpose()?;
     Ok(OpenFiles { train: open(&order.inputs.train)?, validation: validation.unwrap_or_default() })
+}
+
+/// The folders among the files of a job.
+pub(crate) fn folders(opened: &Result<OpenFiles>) -> Vec<Arc<Folder>> {
+    opened.iter().flat_map(OpenFiles::folders).collect()
 }
 
 /// A failure for that reason, unless what was found says nothing about the data.
@@ -29,11 +39,23 @@ pub(crate) fn failure(reason: JobEndReason, what: String, unjudged: Option<Unjud
     }
 }
 
-/// Opens a data file. The request was judged with this path, which is canonical and lies under a
-/// data root: a link that has come into the way since is not followed.
-fn open(path: &Path, has_begun: bool) -> Result<DataFile> {
-    let place = path.display();
-    DataFile::open(path).map_err(|error| {
+/// Opens the files of a set by their paths.
+struct Opening {
+    has_begun: bool,
+    opened: Vec<DataFile>,
+    /// The first failure.
+    failure: Option<Failure>,
+}
+
+impl Opening {
+    /// Opens a data file or a folder. The request was judged with this path, which is canonical and
+    /// lies under a data root: a link that has come into the way since is not followed.
+    fn take(&mut self, path: &Path, opened: std::io::Result<DataFile>) -> Option<()> {
+        let place = path.display();
+        let error = match opened {
+            Ok(file) => return Some(self.opened.push(file)),
+            Err(error) => error,
+        };
         let what = match (NotAFile::of(&error), path.canonicalize()) {
             (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
             (None, Ok(found)) if found != path => {
@@ -41,8 +63,23 @@ fn open(path: &Path, has_begun: bool) -> Result<DataFile> {
             }
             (None, _) => format!("{place} cannot be read: {error}"),
         };
-        let is_gone = has_begun && error.kind() == std::io::ErrorKind::NotFound;
+        let is_gone = self.has_begun && error.kind() == std::io::ErrorKind::NotFound;
         let reason = if is_gone { JobEndReason::DataChanged } else { JobEndReason::BadData };
-        failure(reason, what, Unjudged::of(&error))
-    })
+        self.failure.get_or_insert(failure(reason, what, Unjudged::of(&error)));
+        None
+    }
+}
+
+impl Find<PathBuf, ()> for Opening {
+    fn one(&mut self, _: &'static str, path: &PathBuf) -> Option<()> {
+        self.take(path, DataFile::open(path))
+    }
+
+    fn folder(&mut self, _: &'static str, path: &PathBuf) -> Option<()> {
+        self.take(path, DataFile::open_folder(path))
+    }
+
+    fn all(&mut self, field: &'static str, paths: &[PathBuf]) -> Option<Vec<()>> {
+        paths.iter().map(|path| self.one(field, path)).collect()
+    }
 }

@@ -3,6 +3,7 @@
 
 mod cifar;
 mod idx;
+mod image_folder;
 mod npy;
 mod npz;
 mod safetensors;
@@ -78,6 +79,7 @@ sections! {
     Npy(dataset::npy::Files<String>),
     Npz(dataset::npz::Files<String>),
     Cifar(dataset::cifar::Files<String>),
+    ImageFolder(dataset::image_folder::Files<String>),
 }
 
 impl Data {

@@ -31,7 +31,7 @@ const BROKEN_AFTER: [u64; 2] = [1, 4];
 fn every_row_of_every_registry_goes_on_bit_for_bit() {
     for (section, names) in [
         ("model", Model::NAMES),
-        ("data", &["idx", "safetensors", "npy", "npz", "cifar"]),
+        ("data", &["idx", "safetensors", "npy", "npz", "cifar", "image_folder"]),
         ("optimizer", Method::NAMES),
         ("schedule", Schedule::NAMES),
         ("loss", Loss::NAMES),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rawzip::ZipArchiveWriter;
 use tch::{Device, Kind, Tensor};
-use torchd::dataset::{Files, cifar, idx, named_arrays, npy, npz};
+use torchd::dataset::{Files, cifar, idx, image_folder, named_arrays, npy, npz};
 use torchd::journal::JobFolder;
 
 /// The data of a row.
@@ -35,6 +35,8 @@ pub(super) enum Data {
     Npz,
     /// Records of CIFAR-10.
     Cifar,
+    /// Files of colour images in three folders, which are resized to 4x4.
+    ImageFolder,
     /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
     Exported(&'static str),
     /// Those of a TorchScript module.
@@ -107,6 +109,21 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let records = Tensor::cat(&[classes().remainder(10).view([40, 1]).to_kind(Kind::Float), pixels], 1);
             std::fs::write(&path, Vec::<u8>::try_from(records.to_kind(Kind::Uint8).view([-1])).unwrap()).unwrap();
             Files::Cifar(cifar::Files { paths: vec![path], classes: cifar::Classes::Ten })
+        }
+        Data::ImageFolder => {
+            let path = folder.join("pictures");
+            let pixels = (numbers(&[40, 5 * 6 * 3]) * 50.0 + 128.0).clamp(0.0, 255.0).to_kind(Kind::Uint8);
+            for place in 0..40 {
+                let class = path.join(format!("class {}", place % 3));
+                std::fs::create_dir_all(&class).unwrap();
+                let file = std::fs::File::create(class.join(format!("{place}.png"))).unwrap();
+                let mut encoder = png::Encoder::new(file, 6, 5);
+                encoder.set_color(png::ColorType::Rgb);
+                let mut writer = encoder.write_header().unwrap();
+                writer.write_image_data(&Vec::<u8>::try_from(pixels.get(place)).unwrap()).unwrap();
+            }
+            let fit = image_folder::Fit::Crop;
+            Files::ImageFolder(image_folder::Files { path, size: Some([4, 4]), channels: 3, fit })
         }
         Data::Labels => arrays("labels.safetensors", numbers(&[40, 3]).gt(0.0).to_kind(Kind::Int64)),
         Data::Label => arrays("label.safetensors", classes().remainder(2)),

@@ -94,6 +94,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { section: "data", name: "npy", spec: "MLP, SGD", data: Data::Npy },
     Row { section: "data", name: "npz", spec: "MLP, SGD", data: Data::Npz },
     Row { section: "data", name: "cifar", spec: "MLP, SGD", data: Data::Cifar },
+    Row { section: "data", name: "image_folder", spec: "MLP, SGD", data: Data::ImageFolder },
     Row {
         section: "optimizer",
         name: "sgd",
