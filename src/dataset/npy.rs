@@ -209,4 +209,19 @@ pub(super) mod tests {
         let (_folder, files) = opened(b"", b"text");
         assert_eq!(judge(&files).unwrap_err().len(), 2, "both files are judged at once");
     }
+
+    #[test]
+    fn files_of_numpy_itself_hold_what_it_has_put_there() {
+        let golden = Path::new("tests/data/numpy").canonicalize().unwrap();
+        let expected: Vec<f32> = (0..12u8).map(|place| f32::from(place) / 4.0).collect();
+        for name in ["rows.npy", "columns.npy", "version-2.npy", "version-3.npy"] {
+            let files = OpenFiles::of([name, "classes.npy"].map(|name| DataFile::open(&golden.join(name)).unwrap()));
+            let facts = judge(&files).unwrap();
+            assert_eq!((facts.examples, &facts.inputs[0].shape[..]), (3, &[2, 2][..]), "{name}");
+            let mut set = set().open(&files, None).ok().unwrap().train;
+            let mut batch = HostBatch::default();
+            set.fill(&[0, 1, 2], &mut batch).unwrap();
+            assert_eq!((&batch.inputs[0], batch.targets), (&floats(&expected), whole(&[2, 0, 1])), "{name}");
+        }
+    }
 }

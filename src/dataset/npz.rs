@@ -284,4 +284,18 @@ mod tests {
         let (_folder, files) = opened(&archive(&[y()], false));
         assert!(judge(&["x"], &files).unwrap_err()[0].what.contains(r#"has no array "x"; it has "y""#));
     }
+
+    #[test]
+    fn archives_of_numpy_itself_hold_what_it_has_put_there() {
+        let golden = std::path::Path::new("tests/data/numpy").canonicalize().unwrap();
+        let expected: Vec<u8> = (0..12u8).flat_map(|place| (f32::from(place) / 4.0).to_le_bytes()).collect();
+        for name in ["stored.npz", "packed.npz"] {
+            let files = OpenFiles::of([DataFile::open(&golden.join(name)).unwrap()]);
+            assert_eq!(judge(&[], &files).unwrap().inputs[0].shape, [2, 2], "{name}");
+            let mut source = set(&[]).open(&files, None).ok().unwrap().train;
+            let mut batch = HostBatch::default();
+            source.fill(&[0, 1, 2], &mut batch).unwrap();
+            assert_eq!((&batch.inputs[0], batch.targets), (&expected, whole(&[2, 0, 1])), "{name}");
+        }
+    }
 }

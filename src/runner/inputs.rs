@@ -53,7 +53,10 @@ impl Opening {
     fn take(&mut self, path: &Path, opened: std::io::Result<DataFile>) -> Option<()> {
         let place = path.display();
         let error = match opened {
-            Ok(file) => return Some(self.opened.push(file)),
+            Ok(file) => {
+                self.opened.push(file);
+                return Some(());
+            }
             Err(error) => error,
         };
         let what = match (NotAFile::of(&error), path.canonicalize()) {

@@ -103,7 +103,7 @@ fn bounded(size: Size) -> Result<Size, String> {
 }
 
 /// The size of a JPEG image as it lies in the file, and whether it has colours.
-fn head_of_jpeg<'a>(jpeg: &mut JpegDecoder<ZCursor<&'a [u8]>>) -> Result<(Size, bool), String> {
+fn head_of_jpeg(jpeg: &mut JpegDecoder<ZCursor<&[u8]>>) -> Result<(Size, bool), String> {
     jpeg.decode_headers().map_err(|error| damaged("JPEG", &error))?;
     let (width, height) = jpeg.dimensions().unwrap_or_default();
     let has_colours = match jpeg.input_colorspace() {
@@ -118,7 +118,7 @@ fn head_of_jpeg<'a>(jpeg: &mut JpegDecoder<ZCursor<&'a [u8]>>) -> Result<(Size, 
 }
 
 /// Decodes a JPEG image; with its EXIF data.
-fn decode_jpeg<'a>(mut jpeg: JpegDecoder<ZCursor<&'a [u8]>>, bytes: &[u8]) -> Result<(Image, Option<Vec<u8>>), String> {
+fn decode_jpeg(mut jpeg: JpegDecoder<ZCursor<&[u8]>>, bytes: &[u8]) -> Result<(Image, Option<Vec<u8>>), String> {
     let (size, has_colours) = head_of_jpeg(&mut jpeg)?;
     if !has_end(bytes) {
         return Err("is a JPEG image that is cut off: its end is missing".into());
@@ -134,7 +134,7 @@ fn decode_jpeg<'a>(mut jpeg: JpegDecoder<ZCursor<&'a [u8]>>, bytes: &[u8]) -> Re
 /// Whether a JPEG file has an end of image behind its last scan. The decoder takes the pixels that
 /// are missing for grey. (ITU-T T.81, B.1.1.3: no marker is among the data of a scan)
 fn has_end(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.array_windows().rposition(|pair: &[u8; 2]| *pair == [0xff, marker]);
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
     last(0xd9) > last(0xda)
 }
 
