@@ -29,18 +29,9 @@ pub(super) struct Array<'a> {
     /// Its sizes, outermost first.
     pub shape: Vec<u64>,
     /// The order of its values.
-    pub order: ArrayOrder,
+    pub order: Order,
     /// Its values, and nothing behind them.
     pub values: Box<dyn Read + 'a>,
-}
-
-/// The order of the values of an array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ArrayOrder {
-    /// The last dimension fastest.
-    Rows,
-    /// The first one fastest.
-    Columns,
 }
 
 /// The parts that arrays play, by their places.
@@ -108,13 +99,9 @@ pub(super) fn read(
     let mut columns: Vec<Option<Column>> = fields
         .map(|(number, field)| {
             let array = &arrays[places[number]];
-            let order = match array.order {
-                ArrayOrder::Rows => Order::Rows,
-                ArrayOrder::Columns => Order::Columns(examples),
-            };
             // Inputs that are judged are read, and not kept.
             let is_kept = !is_judged || number == last;
-            array.numbers.as_ref().ok().map(|numbers| Column::new(field, *numbers, order, is_kept))
+            array.numbers.as_ref().ok().map(|numbers| Column::new(field, *numbers, array.order, examples, is_kept))
         })
         .collect();
     let mut block = vec![0; BLOCK];

@@ -9,6 +9,7 @@ pub(super) struct Column {
     field: Field,
     numbers: Numbers,
     order: Order,
+    examples: u64,
     /// Its values in the order of the file, as batches have them; None where they are not kept.
     bytes: Option<Vec<u8>>,
     /// The place of the next value in the file.
@@ -22,14 +23,15 @@ pub(super) struct Column {
 pub(super) enum Order {
     /// The last dimension fastest, as C has it.
     Rows,
-    /// The first one fastest, as Fortran has it. It counts so many examples.
-    Columns(u64),
+    /// The first one fastest, which counts the examples, as Fortran has it.
+    Columns,
 }
 
 impl Column {
-    /// The column of a field; `numbers` are those of the file. Its values are kept where asked for.
-    pub(super) fn new(field: Field, numbers: Numbers, order: Order, is_kept: bool) -> Self {
-        Self { field, numbers, order, bytes: is_kept.then(Vec::new), next: 0, begun: Vec::new() }
+    /// The column of a field of so many examples; `numbers` are those of the file. Its values are
+    /// kept where asked for.
+    pub(super) fn new(field: Field, numbers: Numbers, order: Order, examples: u64, is_kept: bool) -> Self {
+        Self { field, numbers, order, examples, bytes: is_kept.then(Vec::new), next: 0, begun: Vec::new() }
     }
 
     /// Takes the next bytes of the file.
@@ -55,12 +57,12 @@ impl Column {
 
     /// The same with values that are complete.
     fn take_whole(&mut self, values: &[u8]) -> Result<(), String> {
-        let Self { field, numbers, order, bytes, next, .. } = self;
+        let Self { field, numbers, order, examples, bytes, next, .. } = self;
         let width = field.values().max(1);
-        let order = *order;
+        let (order, examples) = (*order, *examples);
         let example = move |place: u64| match order {
             Order::Rows => place / width,
-            Order::Columns(examples) => place % examples,
+            Order::Columns => place % examples,
         };
         let (mut range, mut place, mut misfit) = (field.range, *next, None);
         // Values that are stored as batches have them are copied at once.
@@ -108,8 +110,8 @@ impl Column {
     /// The field with its range, and its values example by example where they are kept.
     pub(super) fn finish(self) -> (Field, Option<Vec<u8>>) {
         let bytes = self.bytes.map(|bytes| match self.order {
-            Order::Columns(examples) if self.field.values() > 1 => by_rows(&bytes, &self.field, examples),
-            Order::Rows | Order::Columns(_) => bytes,
+            Order::Columns if self.field.values() > 1 => by_rows(&bytes, &self.field, self.examples),
+            Order::Rows | Order::Columns => bytes,
         });
         (self.field, bytes)
     }
@@ -150,7 +152,7 @@ mod tests {
         let file: Vec<u8> = [1.5f64, -2.0, 3.0].iter().flat_map(|value| value.to_be_bytes()).collect();
         for cut in 1..file.len() {
             let numbers = Numbers { kind: Kind::F64, is_big_endian: true };
-            let mut column = Column::new(field(Dtype::F32, &[]), numbers, Order::Rows, true);
+            let mut column = Column::new(field(Dtype::F32, &[]), numbers, Order::Rows, 3, true);
             for block in file.chunks(cut) {
                 column.take(block).unwrap();
             }
@@ -166,7 +168,7 @@ mod tests {
         // np.arange(12).reshape(2, 3, 2), in Fortran's order.
         let file = [0u8, 6, 2, 8, 4, 10, 1, 7, 3, 9, 5, 11];
         let numbers = Numbers::little_endian(Kind::U8);
-        let mut column = Column::new(field(Dtype::I64, &[3, 2]), numbers, Order::Columns(2), true);
+        let mut column = Column::new(field(Dtype::I64, &[3, 2]), numbers, Order::Columns, 2, true);
         column.take(&file).unwrap();
         let (field, bytes) = column.finish();
         let values: Vec<_> = bytes.unwrap().as_chunks().0.iter().map(|&value| i64::from_le_bytes(value)).collect();
@@ -177,7 +179,7 @@ mod tests {
     #[test]
     fn values_that_a_batch_cannot_hold_are_told_with_their_example() {
         let told = |kind, dtype, bytes: &[u8]| {
-            let mut column = Column::new(field(dtype, &[2]), Numbers::little_endian(kind), Order::Rows, false);
+            let mut column = Column::new(field(dtype, &[2]), Numbers::little_endian(kind), Order::Rows, 2, false);
             column.take(bytes).unwrap_err()
         };
         let floats: Vec<u8> = [0.0f64, 1.0, 2.0, 1e300].iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -98,7 +98,7 @@ impl<'a> Values<'a> {
             return Ok(Self { path, dimensions, on_disk, field, bytes: None });
         }
         let numbers = Numbers { kind: file.kind, is_big_endian: true };
-        let mut column = Column::new(field, numbers, Order::Rows, !is_judged || name == LABELS);
+        let mut column = Column::new(field, numbers, Order::Rows, dimensions[0].into(), !is_judged || name == LABELS);
         let mut misfit = None;
         let read = file.each_block(|block| {
             if misfit.is_none() {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::array_set::{self, Array, ArrayOrder, Roles};
+use super::array_set::{self, Array, Roles};
+use super::column::Order;
 use super::numbers::{Kind, Numbers};
 use super::{Content, DataFile, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
@@ -84,7 +85,7 @@ fn array<'a>(tensor: Tensor, path: &'a Path, source: &'a Positioned<'a>) -> Arra
         numbers: kind.map(Numbers::little_endian).ok_or_else(refusal),
         file: PATH,
         path,
-        order: ArrayOrder::Rows,
+        order: Order::Rows,
         values: Box::new(Part { whole: source, offset: extent.start, size_bytes: extent.end - extent.start }.reader()),
         name: tensor.name,
         shape: tensor.shape,

@@ -321,7 +321,7 @@ mod tests {
         fs::write(data.join("class/image"), "pixels").unwrap();
         fs::write(place.path().join("beside"), "of somebody else").unwrap();
         let folder = Arc::new(Folder::open(&data).unwrap());
-        confined_with(&job, &order(None), &[folder.clone()], ABI::V1, || {
+        confined_with(&job, &order(None), std::slice::from_ref(&folder), ABI::V1, || {
             assert_eq!(io::read_to_string(folder.file("class/image").unwrap()).unwrap(), "pixels");
             assert!(is_denied(fs::write(data.join("class/image"), "")), "write");
             assert!(is_denied(fs::File::open(place.path().join("beside"))), "a file beside");

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read};
 
-use super::super::array_set::ArrayOrder;
+use super::super::column::Order;
 use super::super::numbers::{Kind, Numbers};
 use crate::looks::{self, looks_like};
 
@@ -20,7 +20,7 @@ const MAX_DIMENSIONS: usize = 64;
 pub(in super::super) struct Header {
     /// The type of its values, or the one that is not read, in words that follow "has it as".
     pub numbers: Result<Numbers, String>,
-    pub order: ArrayOrder,
+    pub order: Order,
     /// Its sizes, outermost first.
     pub shape: Vec<u64>,
     /// Bytes before the first value.
@@ -104,7 +104,7 @@ fn parse(text: &[u8], size_bytes: u64) -> Result<Header, String> {
             }
             b"descr" => numbers.replace(numbers_of(at.string()?)).is_none(),
             b"fortran_order" => {
-                let found = if at.boolean()? { ArrayOrder::Columns } else { ArrayOrder::Rows };
+                let found = if at.boolean()? { Order::Columns } else { Order::Rows };
                 order.replace(found).is_none()
             }
             b"shape" => shape.replace(at.sizes()?).is_none(),
@@ -276,13 +276,13 @@ mod tests {
         for (version, before) in [(1, 10), (2, 12), (3, 12)] {
             let header = read(&file(version, numpy)).unwrap();
             assert_eq!(header.numbers, Ok(Numbers::little_endian(Kind::F32)));
-            assert_eq!((header.order, header.shape), (ArrayOrder::Rows, vec![60, 28]));
+            assert_eq!((header.order, header.shape), (Order::Rows, vec![60, 28]));
             assert_eq!(header.size_bytes, before + numpy.len() as u64);
         }
         let other = r#"{"shape":(3L,),"fortran_order":True,"descr":">i2"}"#;
         let header = read(&file(1, other)).unwrap();
         assert_eq!(header.numbers, Ok(Numbers { kind: Kind::I16, is_big_endian: true }));
-        assert_eq!((header.order, header.shape), (ArrayOrder::Columns, vec![3]));
+        assert_eq!((header.order, header.shape), (Order::Columns, vec![3]));
         assert_eq!(read(&file(1, &other.replace("(3L,)", "()"))).unwrap().shape, [0; 0]);
     }
 
