@@ -12,6 +12,7 @@ const PROTOS: &[&str] = &[
     "torchd/v1/compatibility.proto",
     "torchd/v1/file.proto",
     "torchd/v1/gpu.proto",
+    "torchd/v1/upload.proto",
     "torchd/journal/v1/journal.proto",
     "tensorboard/event.proto",
 ];

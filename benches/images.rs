@@ -65,7 +65,7 @@ fn read(folder: &Path, size: Option<[u32; 2]>) -> f64 {
     let opened = OpenFiles::of([DataFile::open_folder(&path).expect("the folder")]);
     let files = image_folder::Files { path, size, channels: 3, fit: Fit::Crop };
     let sets = Selection::of(Files::ImageFolder(files)).open(&opened, None);
-    let mut source = sets.unwrap_or_else(|faults| panic!("{faults:?}")).train;
+    let source = sets.unwrap_or_else(|faults| panic!("{faults:?}")).train;
     let mut batch = HostBatch::default();
     let begun = worked();
     for first in (0..IMAGES).step_by(BATCH) {

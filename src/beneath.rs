@@ -85,11 +85,6 @@ impl Folder {
         Ok(Self { descriptor: openat(CWD, path, flags, Mode::empty())? })
     }
 
-    /// Its descriptor, to name it to the kernel.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
-    }
-
     /// Which folder this is.
     pub fn identity(&self) -> io::Result<Identity> {
         let stat = fstat(&self.descriptor)?;
@@ -151,6 +146,17 @@ impl Folder {
         Ok(File::from(self.open_beneath(path.as_ref(), flags, Mode::from_raw_mode(mode))?))
     }
 
+    /// Opens a regular file for reading and writing, as it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::file`].
+    pub fn update(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(self.open_beneath(path.as_ref(), flags, Mode::empty())?);
+        regular(&file, path.as_ref())?;
+        Ok(file)
+    }
+
     /// Opens a regular file for writing and empties it, or makes it. A link or a second name (hard
     /// link) of a file is refused: what it leads to may be anybody's.
     pub fn overwrite(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
@@ -167,6 +173,13 @@ impl Folder {
             file.set_len(0)?;
         }
         Ok(file)
+    }
+
+    /// Bytes that the disk of this folder has left.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::fstatvfs(&self.descriptor)?;
+        // Some file systems do not tell.
+        Ok(if disk.f_blocks == 0 { u64::MAX } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
     }
 
     /// The entries of this folder, sorted by name.
@@ -261,6 +274,13 @@ impl Folder {
             at = openat(&at, part, flags | OFlags::NOFOLLOW, mode).map_err(|error| refused(path, error))?;
         }
         Ok(at)
+    }
+}
+
+/// The folder that another process has opened.
+impl From<File> for Folder {
+    fn from(file: File) -> Self {
+        Self { descriptor: file.into() }
     }
 }
 

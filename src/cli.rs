@@ -13,9 +13,11 @@ mod inspect;
 mod job_commands;
 mod licenses;
 mod output;
+mod progress;
 mod scalars;
 mod spec_file;
 mod table;
+mod uploads;
 mod watch;
 
 use std::ffi::OsString;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, FilesCommand};
 use connection::Connection;
 use failure::Failure;
 use output::Output;
@@ -76,6 +78,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Resume(arguments) => job_commands::resume(connection().await?, output, arguments).await,
         Command::Checkpoints { job } => artifacts::checkpoints(connection().await?, output, &job).await,
         Command::Download(arguments) => artifacts::download(connection().await?, output, arguments).await,
+        Command::Upload(arguments) => uploads::upload(connection().await?, output, arguments).await,
+        Command::Files { command } => {
+            uploads::files(connection().await?, output, command.unwrap_or(FilesCommand::Ls)).await
+        }
         Command::Delete { job } => job_commands::delete(connection().await?, output, &job).await,
         Command::Scalars { job, tag } => scalars::scalars(connection().await?, output, &job, tag.as_deref()).await,
         Command::Runtimes { as_of, pytorch, supported, lts } => {

@@ -52,6 +52,10 @@ pub struct Settings {
     pub allow_unauthenticated_remote: bool,
     /// Folders that data files may lie in.
     pub data_roots: Vec<PathBuf>,
+    /// The most bytes that an owner may have uploaded.
+    pub uploads_quota_bytes: u64,
+    /// The most files that an owner may have uploaded.
+    pub uploads_max_files: usize,
     /// Type of the virtual machine, where the environment does not tell it.
     pub cluster_node_type: Option<String>,
     /// The Python whose PyTorch is told; None for the one of PYSPARK_PYTHON or the PATH.

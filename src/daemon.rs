@@ -33,10 +33,10 @@ use crate::compat::Date;
 use crate::config::{self, Environment, Invalid, Settings, ShutdownRunners};
 use crate::exporter::{self, Exporter};
 use crate::job::end;
+use crate::judging;
 use crate::manager::{Manager, ManagerSettings};
 use crate::metrics::Metrics;
 use crate::mirror;
-use crate::model_judge::{self, judge_model};
 use crate::proto::json;
 use crate::proto::v1::JobEndReason;
 use crate::services::{self, AnswerLayer};
@@ -51,8 +51,14 @@ use startup::{StartError, StateDir};
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
 
 /// The names that health answers for: the server, and each service.
-const SERVICES: [&str; 5] =
-    ["", "torchd.v1.JobService", "torchd.v1.SystemService", "torchd.v1.CompatibilityService", "torchd.v1.GpuService"];
+const SERVICES: [&str; 6] = [
+    "",
+    "torchd.v1.JobService",
+    "torchd.v1.SystemService",
+    "torchd.v1.CompatibilityService",
+    "torchd.v1.GpuService",
+    "torchd.v1.FileService",
+];
 
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is
 /// unavailable), 70 (internal).
@@ -64,8 +70,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == "--shim") {
         return run_shim(arguments);
     }
-    if arguments.get(1).is_some_and(|first| first == model_judge::MODE) {
-        return judge_model();
+    if arguments.get(1).is_some_and(|first| first == judging::MODE) {
+        return judging::run_child(arguments.get(2).map(OsString::as_os_str));
     }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -201,6 +207,8 @@ async fn run(
     if let Some(folder) = &settings.metrics_hpc_job_mapping_dir {
         tokio::spawn(exporter::keep_job_mapping(watcher.clone(), folder.clone()));
     }
+    let uploads = state.open_uploads(&settings)?;
+    tokio::spawn(uploads.clone().remove_expired_at_intervals());
     let node = startup::node(&settings, environment.clone());
     let manager_settings = ManagerSettings {
         node: node.clone(),
@@ -208,6 +216,7 @@ async fn run(
         max_queued: settings.jobs_max_queued,
         cpu_slots: settings.jobs_cpu_slots,
         data_roots: startup::data_roots(&settings)?,
+        uploads: uploads.clone(),
         runner,
         share_with_foreign: settings.gpu_share_with_foreign_processes,
         preempts: settings.jobs_preemption,
@@ -230,6 +239,7 @@ async fn run(
     let clients = services::Clients::default();
     let parts = services::Parts {
         manager: manager.clone(),
+        uploads,
         checkup: checkup.clone(),
         watcher: watcher.clone(),
         show_foreign_processes: settings.gpu_show_foreign_processes,

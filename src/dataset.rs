@@ -12,6 +12,7 @@ pub mod compressed;
 pub mod content;
 mod data_file;
 pub mod draw;
+mod fingerprint;
 pub mod idx;
 pub mod image_folder;
 mod lookup;
@@ -23,17 +24,21 @@ pub mod numbers;
 mod resident;
 pub mod roots;
 mod rows;
+mod sampling;
 mod schema;
 pub mod sets;
 pub mod split;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use content::{Content, Depth, Moments, Preparation, Prepared, Reading};
 pub use data_file::DataFile;
+pub use fingerprint::Fingerprint;
 pub use lookup::Lookup;
 pub use roots::{DataRoots, PathProblem};
 pub use rows::Rows;
+pub use sampling::{Chances, Sampling};
 pub use schema::{Dtype, Facts, Field, Problem, Range};
 use serde::{Deserialize, Serialize};
 pub use sets::{Fault, Judged, OpenFiles, Selection, Sets, Use};
@@ -76,15 +81,39 @@ pub trait Find<P, Q> {
 }
 
 /// A set of examples that is open. The examples of a place are the same whenever it is asked.
-pub trait Source: Send {
+/// Several threads read it at once, each into a batch of its own.
+pub trait Source: Send + Sync {
     /// Its contents.
     fn facts(&self) -> &Facts;
 
-    /// Puts the examples of these places, each below the number of examples, into a batch.
+    /// How its examples are best read.
+    fn access(&self) -> Access<'_>;
+
+    /// The chances of its examples in a pass in random order; None where each comes once.
+    fn chances(&self) -> Option<&Arc<Chances>> {
+        None
+    }
+
+    /// Puts the examples of these places, each below the number of examples, into a batch, in
+    /// place of what it holds. A source of shards is asked for the places of one shard, all of
+    /// them, in rising order.
     ///
     /// # Errors
     /// The fault of a file that could only be seen now.
-    fn fill(&mut self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem>;
+    fn fill(&self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem>;
+}
+
+/// The cost of reading the examples of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access<'a> {
+    /// All of them are in memory: reading is copying.
+    Memory,
+    /// Each is read by itself, such as an image from its file: all orders cost the same.
+    Single,
+    /// Those of a shard, a run of places, are read together, such as a row group of a Parquet
+    /// file. These are the places behind the last ones of the shards, rising; no shard is empty,
+    /// and the last number is that of the examples.
+    Shards(&'a [u64]),
 }
 
 /// Examples in memory, as bytes in the order of [`Facts::inputs`] and its target: row by row, each

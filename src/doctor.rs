@@ -89,6 +89,7 @@ mod tests {
                 nvml_library: None,
                 max_event_bytes: u64::MAX,
                 resume_step: None,
+                accepted_data_at: None,
                 log_begins: 0,
                 edits: None,
             };

@@ -6,6 +6,10 @@
 //! `TORCHD_FAULT=name@file` each thread that comes there stays as long as that file is there; with
 //! `TORCHD_FAULT=name:n@file` the first n of them.
 
+/// The variable that names a point.
+#[cfg(debug_assertions)]
+const VARIABLE: &str = "TORCHD_FAULT";
+
 #[cfg(debug_assertions)]
 mod armed {
     use std::io::Write;
@@ -29,7 +33,7 @@ mod armed {
     }
 
     static FAULT: LazyLock<Option<Fault>> = LazyLock::new(|| {
-        let told = std::env::var("TORCHD_FAULT").ok()?;
+        let told = std::env::var(super::VARIABLE).ok()?;
         let (point, file) = told.split_once('@').map_or((told.as_str(), None), |(point, file)| (point, Some(file)));
         let (name, count) = point.split_once(':').map_or((point, None), |(name, count)| (name, Some(count)));
         let count = count.map(|count| count.parse().ok());
@@ -80,4 +84,12 @@ pub fn point(name: &str) {
     armed::point(name);
     #[cfg(not(debug_assertions))]
     let _ = name;
+}
+
+/// The variable, with its value, for a child whose environment is cleared.
+pub fn environment() -> Option<(&'static str, std::ffi::OsString)> {
+    #[cfg(debug_assertions)]
+    return std::env::var_os(VARIABLE).map(|value| (VARIABLE, value));
+    #[cfg(not(debug_assertions))]
+    None
 }

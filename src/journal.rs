@@ -32,5 +32,5 @@ pub use progress::ProgressFold;
 pub use recent::{Batch, Recent};
 pub use survey::{Damaged, Survey, damage, set_aside};
 pub use tail::{JournalError, JournalTail, Position};
-pub use trained_on::{DataSet, TrainedOn};
+pub use trained_on::{DataSet, FileState, FileStates, TrainedOn};
 pub use writer::{JournalWriter, cut_torn_end};

@@ -33,7 +33,7 @@ pub mod dataset;
 
 pub mod exported;
 
-pub mod model_judge;
+pub mod judging;
 
 pub mod job;
 
@@ -46,6 +46,8 @@ pub mod tensorboard;
 pub mod journal;
 
 pub mod mirror;
+
+pub mod uploads;
 
 pub mod store;
 

@@ -6,6 +6,7 @@ mod admission;
 mod attempts;
 mod changes;
 mod creation;
+mod data_now;
 mod dispatch;
 mod dry_run;
 mod error;
@@ -44,7 +45,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::compat::Catalogue;
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
-use crate::job::length::Place;
 use crate::job::probe::ProbeReport;
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
@@ -55,10 +55,12 @@ use crate::proto::v1;
 use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
+use crate::uploads::{Owner, Uploads};
 pub use admission::Admitted;
 use creation::Listed;
 pub use error::JobError;
 use file_work::FileWork;
+use going_on::GoingOn;
 pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
@@ -87,6 +89,8 @@ pub struct ManagerSettings {
     pub node: NodeSource,
     /// Where data may lie.
     pub data_roots: DataRoots,
+    /// Files that clients have sent: those of an owner are data of that owner's jobs.
+    pub uploads: Uploads,
     /// How runners are started.
     pub runner: RunnerSettings,
     /// GPUs on which processes of no job compute are given to jobs all the same.
@@ -166,8 +170,7 @@ enum Command {
     },
     Resume {
         id: JobId,
-        edits: Option<v1::JobEdits>,
-        from_scratch: bool,
+        resume: Resume,
         reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Delete {
@@ -182,6 +185,17 @@ enum Command {
     Beat {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// How a paused job is to go on.
+#[derive(Debug, Clone, Default)]
+pub struct Resume {
+    /// Changes of its spec.
+    pub edits: Option<v1::JobEdits>,
+    /// It begins anew.
+    pub from_scratch: bool,
+    /// It takes other data than those that its checkpoint was made with.
+    pub accepts_new_data: bool,
 }
 
 /// Jobs, newest first.
@@ -315,22 +329,26 @@ impl Manager {
 
     /// Puts a paused job back into the queue, to begin anew where that is wanted. With edits it is
     /// judged as a new job would be.
-    pub async fn resume(
-        &self,
-        id: JobId,
-        edits: Option<v1::JobEdits>,
-        from_scratch: bool,
-    ) -> Result<Arc<View>, JobError> {
+    pub async fn resume(&self, id: JobId, resume: Resume, caller: Owner) -> Result<Arc<View>, JobError> {
         self.room()?;
-        let begins_anew = from_scratch || self.get(&id).await?.job.course.begins_anew;
-        let place = if begins_anew { Place::default() } else { self.place_to_go_on(&id).await? };
-        if let Some(edits) = &edits {
-            let mut spec = self.get(&id).await?.job.spec.edited(edits).map_err(JobError::Invalid)?;
+        let begins_anew = resume.from_scratch || self.get(&id).await?.job.course.begins_anew;
+        let GoingOn { place, new_examples } = match begins_anew {
+            true => GoingOn::default(),
+            false => self.going_on(&id, resume.accepts_new_data).await?,
+        };
+        if let Some(edits) = &resume.edits {
+            let view = self.get(&id).await?;
+            // An edit by another caller keeps the data that the job was made with.
+            let owner = self.owner_of(&view.job.inputs).unwrap_or(caller);
+            let mut spec = view.job.spec.edited(edits).map_err(JobError::Invalid)?;
             // The job has a copy of what it began with; the source may be gone.
             spec.warm_start = None;
-            admission::judge_edited(&self.admit(&spec.to_proto()).await?, place)?;
+            let admitted = self.admit(&spec.to_proto(), owner).await?;
+            admission::judge_rest(&admitted.spec, admitted.facts.train.examples, place)?;
+        } else if let Some(examples) = new_examples {
+            admission::judge_rest(&self.get(&id).await?.job.spec, examples, place)?;
         }
-        self.ask(|reply| Command::Resume { id, edits, from_scratch, reply }).await?
+        self.ask(|reply| Command::Resume { id, resume, reply }).await?
     }
 
     /// Removes an ended job and its folder.

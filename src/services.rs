@@ -5,11 +5,13 @@ mod bodies;
 mod clients;
 mod codec;
 mod compatibility;
+mod files;
 mod gpu;
 mod job_log;
 mod jobs;
 mod layer;
 mod paging;
+mod peer;
 mod scalars;
 mod status;
 mod system;
@@ -23,6 +25,7 @@ use crate::manager::Manager;
 use crate::metrics::Method;
 use crate::node::NodeSource;
 use crate::proto;
+use crate::uploads::Uploads;
 pub use clients::Clients;
 pub use codec::BoundedCodec;
 pub use layer::{AnswerLayer, AnswerService};
@@ -40,6 +43,8 @@ const STANDARD_BYTES: usize = 16 << 10;
 pub struct Parts {
     /// The jobs.
     pub manager: Manager,
+    /// The files that clients have sent.
+    pub uploads: Uploads,
     /// The machine's judgement.
     pub checkup: Checkup,
     /// The GPUs.
@@ -67,8 +72,10 @@ pub async fn routes(
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let Parts { manager, checkup, watcher, show_foreign_processes, node, cpus, max_message_bytes, clients } = parts;
+    let Parts { manager, uploads, checkup, watcher, show_foreign_processes, node, cpus, max_message_bytes, clients } =
+        parts;
     let jobs = jobs::Jobs::new(manager.clone(), clients.clone());
+    let files = files::Files::new(uploads, clients.clone());
     let gpus = gpu::Gpus::new(watcher.clone(), show_foreign_processes);
     let compatibility = compatibility::Compatibility::new(manager.clone(), checkup.clone());
     let system = system::System::new(manager, checkup, watcher, node, cpus, clients);
@@ -96,6 +103,12 @@ pub async fn routes(
         .add_service(
             server::gpu_service_server::GpuServiceServer::new(gpus)
                 .max_decoding_message_size(max_message_bytes)
+                .accept_compressed(gzip)
+                .send_compressed(gzip),
+        )
+        .add_service(
+            server::file_service_server::FileServiceServer::new(files)
+                .max_decoding_message_size(max_message_bytes.max(files::MESSAGE_BYTES))
                 .accept_compressed(gzip)
                 .send_compressed(gzip),
         )

@@ -5,6 +5,7 @@
 use std::io;
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 /// Whether the machine, or our share of it, has run out of something for now.
 pub fn is_shortage(error: &io::Error) -> bool {
@@ -14,7 +15,7 @@ pub fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Why something could not be judged, although nothing is known to be wrong with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unjudged {
     /// The machine, or our share of it, has run out of something.
     Shortage,

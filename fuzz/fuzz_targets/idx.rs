@@ -235,12 +235,12 @@ fuzz_target!(|data: &[u8]| {
     // To judge takes two buffers, what unpacks, and the labels, whatever the files promise.
     let most_judged = (1 << 20) + 3 * 1032 * 9 * labels.file.len();
     let (_caller, wanted) = Wanted::by_caller();
-    let judged = bounded(most_judged, || set().judge(&opened(&place.images, &place.labels), &wanted));
+    let judged = bounded(most_judged, || selection().judge(&opened(&place.images, &place.labels), &wanted));
     let judged = judged.map(|judged| judged.train).map_err(problems);
     // To load takes what is there, and a vector holds up to three times that while it grows; a
     // label becomes eight bytes, and a byte of a row of numbers four. gzip packs 1032 bytes into one at best.
     let most = (1 << 20) + 3 * 1032 * (4 * images.file.len() + 9 * labels.file.len());
-    let loaded = bounded(most, || set().open(&opened(&place.images, &place.labels), None));
+    let loaded = bounded(most, || selection().open(&opened(&place.images, &place.labels), None));
     let loaded = loaded.map(Loaded::of).map_err(problems);
     match (&judged, &loaded) {
         (Ok(facts), Ok(set)) => {
@@ -317,11 +317,11 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn set_again(images: &Path, labels: &Path) -> Sets {
-    set().open(&opened(images, labels), None).ok().unwrap()
+    selection().open(&opened(images, labels), None).ok().unwrap()
 }
 
 /// The names of the files matter to nothing but messages.
-fn set() -> Selection {
+fn selection() -> Selection {
     Selection::of(Files::Idx(idx::Files { images: PathBuf::new(), labels: PathBuf::new() }))
 }
 
@@ -342,7 +342,7 @@ struct Loaded {
 
 impl Loaded {
     fn of(sets: Sets) -> Self {
-        let mut source = sets.train;
+        let source = sets.train;
         let facts = source.facts().clone();
         let mut batch = HostBatch::default();
         source.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();

@@ -83,9 +83,12 @@ fn encode(told: &Told) -> Vec<u8> {
             step: *step,
             values: values.iter().map(|(name, value)| v1::ScalarValue { tag: tag(name), value: *value }).collect(),
         }),
-        &Event::Progress { step, examples_per_second, checkpoint_wait_seconds } => {
-            What::Progress(v1::StepProgress { step, examples_per_second, checkpoint_wait_seconds })
-        }
+        &Event::Progress { step, examples_per_second, checkpoint_wait_seconds } => What::Progress(v1::StepProgress {
+            step,
+            examples_per_second,
+            checkpoint_wait_seconds,
+            ..v1::StepProgress::default()
+        }),
         &Event::Checkpoint { step } => {
             What::Checkpoint(v1::CheckpointSaved { step, path: "checkpoints/step-1".into(), size_bytes: step })
         }
@@ -280,8 +283,8 @@ fn writer(bytes: &[u8]) {
         Ok(mut writer) => {
             assert!(rest != Rest::Damaged || !is_within);
             assert_eq!(fs::read(folder.journal()).unwrap(), bytes[..end]);
-            let what =
-                What::Progress(v1::StepProgress { step: 42, examples_per_second: 0.5, checkpoint_wait_seconds: None });
+            let progress = v1::StepProgress { step: 42, examples_per_second: 0.5, ..v1::StepProgress::default() };
+            let what = What::Progress(progress);
             writer.append(SystemTime::now(), what).unwrap();
             let after = fs::read(folder.journal()).unwrap();
             let (after, _, rest) = framed::whole_records(&after);

@@ -119,7 +119,8 @@ fn judge(message: &v1::JobSpec) {
         let first = mistake.field.split(['.', '[']).next().unwrap_or_default();
         assert!(FIELDS.iter().any(|field| field == first) && !mistake.description.is_empty(), "{mistake:?}");
     }
-    let field = |file: &'static str, dtype, shape, range| Field { name: file.into(), file, dtype, shape, range };
+    let field =
+        |file: &'static str, dtype, shape, range| Field { name: file.into(), file: file.into(), dtype, shape, range };
     let facts = |examples| Facts {
         examples,
         inputs: vec![field("images", Dtype::Pixel, vec![1, 28, 28], None)],

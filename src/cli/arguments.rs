@@ -117,6 +117,14 @@ pub(super) enum Command {
     },
     /// List the files that a job has left, or fetch one of them
     Download(DownloadArguments),
+    /// Send data files to torchd, which jobs name like those below data.roots; goes on where an
+    /// upload was interrupted
+    Upload(UploadArguments),
+    /// List the files that were sent, with how much room they take, or look at one or remove it
+    Files {
+        #[command(subcommand)]
+        command: Option<FilesCommand>,
+    },
     /// Remove an ended job with its folder
     Delete {
         /// jobs/{id}, or the bare id
@@ -211,6 +219,10 @@ pub(super) struct ResumeArguments {
     /// Begin anew and remove the job's checkpoints, damaged or not
     #[arg(long)]
     pub(super) from_scratch: bool,
+    /// Go on although the data are not those that the checkpoint was made with; at the beginning of
+    /// the next epoch where their number has changed
+    #[arg(long, conflicts_with = "from_scratch")]
+    pub(super) accept_new_data: bool,
 }
 
 /// The file to fetch.
@@ -223,6 +235,38 @@ pub(super) struct DownloadArguments {
     /// Where to put it; by default under its own name here
     #[arg(long, value_name = "FILE", requires = "path")]
     pub(super) to: Option<PathBuf>,
+}
+
+/// The files to send.
+#[derive(Debug, Args)]
+pub(super) struct UploadArguments {
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// The name by which a spec names the file, such as train/images.gz; by default its own name
+    #[arg(long = "as", value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Replace a file of that name
+    #[arg(long)]
+    pub(super) overwrite: bool,
+}
+
+/// The commands on files that were sent.
+#[derive(Debug, Subcommand)]
+pub(super) enum FilesCommand {
+    /// List them; this is done where nothing else is asked for
+    Ls,
+    /// Show a file with its checksum, and how far an upload of that name has come
+    Stat {
+        /// Its name, as `torchctl files` prints it
+        name: String,
+    },
+    /// Remove files, and uploads of these names that were interrupted
+    Rm {
+        /// Their names, as `torchctl files` prints them
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
 }
 
 /// The readings of GPUs to show.

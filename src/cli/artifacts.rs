@@ -2,17 +2,16 @@
 //! stopped, and what arrived is held against its checksum before it gets its name.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Write, stderr};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::arguments::DownloadArguments;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::job_commands::name;
 use super::output::Output;
+use super::progress::{bar, size};
 use super::table;
 use crate::proto::v1::{self, download_artifact_response::Part};
 use crate::sha256::Sha256;
@@ -180,19 +179,4 @@ async fn begin(
 ) -> Result<tonic::Streaming<v1::DownloadArtifactResponse>, tonic::Status> {
     let request = v1::DownloadArtifactRequest { name: name.to_owned(), offset_bytes };
     Ok(connection.jobs().download_artifact(request).await?.into_inner())
-}
-
-fn bar(output: Output) -> ProgressBar {
-    let is_live = stderr().is_terminal() && !output.is_json();
-    let target = if is_live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target);
-    // The template is ours and right; if it were not, the bar would have its default looks.
-    if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left") {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
-}
-
-fn size(bytes: u64) -> String {
-    indicatif::HumanBytes(bytes).to_string()
 }

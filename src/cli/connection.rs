@@ -8,6 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::failure::Failure;
 use crate::proto::v1::compatibility_service_client::CompatibilityServiceClient;
+use crate::proto::v1::file_service_client::FileServiceClient;
 use crate::proto::v1::gpu_service_client::GpuServiceClient;
 use crate::proto::v1::job_service_client::JobServiceClient;
 use crate::proto::v1::system_service_client::SystemServiceClient;
@@ -50,6 +51,10 @@ impl Connection {
 
     pub(super) fn compatibility(&self) -> CompatibilityServiceClient<Channel> {
         CompatibilityServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn files(&self) -> FileServiceClient<Channel> {
+        FileServiceClient::new(self.channel.clone())
     }
 
     pub(super) fn gpus(&self) -> GpuServiceClient<Channel> {

@@ -14,6 +14,9 @@ use super::{spec_file, table, watch};
 use crate::proto::{json, v1};
 use crate::terminal::shown_in_line;
 
+/// A job whose share of time that it waits for its data is larger says so.
+const WAITS_MUCH: f64 = 0.2;
+
 type Done = Result<ExitCode, Failure>;
 
 /// `jobs/{id}`, from that or from the bare id.
@@ -183,6 +186,7 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
             progress.latest_scalars.iter().map(|(tag, value)| format!("{tag} {}", table::number(*value))).collect();
         facts.push(("scalars", values.join("\n")));
     }
+    facts.push(("data", data_wait(job)));
     if job.attempt > 1 || job.restarts > 0 {
         facts.push(("attempt", format!("{}, restarts after failures: {}", job.attempt, job.restarts)));
     }
@@ -226,6 +230,19 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
     let spec = job.spec.as_ref().and_then(|spec| json::to_value(spec, false).ok());
     facts.push(("spec", spec.and_then(|spec| serde_json::to_string_pretty(&spec).ok()).unwrap_or_default()));
     table::facts(&facts)
+}
+
+/// Says of a job that runs that it waits for its data, where that takes a good part of its time.
+fn data_wait(job: &v1::Job) -> String {
+    let ratio = job.progress.as_ref().and_then(|progress| progress.latest_scalars.get("data/wait_ratio"));
+    let ratio = ratio.filter(|ratio| job.state() == v1::JobState::Running && **ratio > WAITS_MUCH);
+    let words = |ratio: &f64| {
+        let share = ratio * 100.0;
+        format!(
+            "training waits for its data for {share:.0} % of its time: reading and decoding them is too slow for it"
+        )
+    };
+    ratio.map(words).unwrap_or_default()
 }
 
 /// The edits of all resumes, each on a line. Those of earlier versions are not in `set`.
@@ -279,11 +296,12 @@ pub(super) async fn pause(connection: Connection, output: Output, job: &str) -> 
 }
 
 pub(super) async fn resume(connection: Connection, output: Output, arguments: ResumeArguments) -> Done {
-    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size, set, from_scratch } = arguments;
+    let ResumeArguments { job, epochs, max_steps, learning_rate, batch_size, set, from_scratch, accept_new_data } =
+        arguments;
     let set = set.iter().map(|set| spec_file::edit(set).map_err(Failure::Mistake)).collect::<Result<_, _>>()?;
     let length = epochs.map(v1::job_edits::Length::Epochs).or(max_steps.map(v1::job_edits::Length::MaxSteps));
     let edits = Some(v1::JobEdits { length, learning_rate, batch_size, set });
-    let request = v1::ResumeJobRequest { name: name(&job), edits, from_scratch };
+    let request = v1::ResumeJobRequest { name: name(&job), edits, from_scratch, accept_new_data };
     let job = connection.jobs().resume_job(request).await?.into_inner();
     output.print(&job, |job| {
         let from = match &job.resume_from {
@@ -301,4 +319,22 @@ pub(super) async fn delete(connection: Connection, output: Output, job: &str) ->
     connection.jobs().delete_job(v1::DeleteJobRequest { name: name.clone() }).await?;
     write(&if output.is_json() { "{}\n".to_owned() } else { format!("{name} is deleted\n") })?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_waits_for_its_data_for_more_than_a_fifth_of_its_time_says_so() {
+        let told = |ratio: f64, state: v1::JobState| {
+            let latest_scalars = [("data/wait_ratio".to_owned(), ratio)].into();
+            let progress = Some(v1::JobProgress { latest_scalars, ..v1::JobProgress::default() });
+            describe(&v1::Job { progress, state: state.into(), ..v1::Job::default() }, &[])
+        };
+        let words = "training waits for its data for 43 % of its time";
+        assert!(told(0.43, v1::JobState::Running).contains(words));
+        assert!(!told(0.2, v1::JobState::Running).contains("training waits"));
+        assert!(!told(0.43, v1::JobState::Succeeded).contains("training waits"));
+    }
 }

@@ -45,6 +45,8 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("allowed_hosts = [{}]\n", hosts.join(", ")),
         format!("\n[security]\nallow_unauthenticated_remote = {}\n", settings.allow_unauthenticated_remote),
         format!("\n[data]\nroots = [{}]\n", roots.join(", ")),
+        format!("\n[uploads]\nquota_bytes = {}\n", settings.uploads_quota_bytes),
+        format!("max_files = {}\n", settings.uploads_max_files),
         "\n[cluster]\nworkers = 0\nrole = \"driver\"\n".to_owned(),
         chosen("runtime", settings.cluster_runtime.as_deref().map(quoted), "taken from DATABRICKS_RUNTIME_VERSION"),
         chosen("node_type", settings.cluster_node_type.as_deref().map(quoted), "taken from DB_INSTANCE_TYPE"),

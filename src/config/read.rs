@@ -91,6 +91,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
             keys.add("data.roots", format!("names {}, which is no folder", root.display()));
         }
     }
+    let uploads_quota_bytes = keys.take("uploads.quota_bytes", in_range(0, 1 << 50, "bytes"));
+    let uploads_max_files = keys.take("uploads.max_files", in_range(1, 100_000, "files"));
     read_cluster(keys, environment);
     let cluster_runtime = keys.take("cluster.runtime", text).filter(|runtime| !runtime.is_empty());
     let cluster_node_type = keys.take("cluster.node_type", text).filter(|kind| !kind.is_empty());
@@ -209,6 +211,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         http_allowed_hosts,
         allow_unauthenticated_remote,
         data_roots,
+        uploads_quota_bytes: uploads_quota_bytes.map_or(50 << 30, |bytes| bytes as u64),
+        uploads_max_files: uploads_max_files.unwrap_or(10_000),
         cluster_runtime,
         cluster_node_type,
         cluster_python,

@@ -14,6 +14,7 @@ use rustix::fs::{Mode, fchmod, fstat};
 use crate::beneath::{Folder, present};
 use crate::journal::JobFolder;
 use crate::manager::RUNS;
+use crate::uploads;
 
 /// Whether the group of the state folder may read results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,9 @@ impl GroupReads {
             Ok(runs) => set_folder(&runs, self.shown()),
             Err(error) => tracing::warn!(%error, "{RUNS}/ in the state folder is no folder of ours"),
         }
+        if let Some(uploads) = present(Folder::open(&state_dir.join(uploads::FOLDER)))? {
+            self.settle_uploads(&uploads)?;
+        }
         if is_settled {
             return Ok(());
         }
@@ -54,6 +58,17 @@ impl GroupReads {
             }
         }
         set_folder(&jobs, self.shown());
+        Ok(())
+    }
+
+    /// Nobody else reads what clients have sent. The folder itself comes last here too.
+    fn settle_uploads(self, uploads: &Folder) -> io::Result<()> {
+        if mode_of(uploads)? != 0o700 {
+            for entry in uploads.entries()?.into_iter().filter(|entry| entry.is_folder) {
+                self.settle_tree(uploads, &entry.name, false)?;
+            }
+            set_folder(uploads, 0o700);
+        }
         Ok(())
     }
 

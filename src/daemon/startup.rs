@@ -19,6 +19,7 @@ use crate::node::{NodeSource, unsuitable_filesystem};
 use crate::store::{Store, StoreError};
 use crate::supervisor::RunnerSettings;
 use crate::umask::open_to_others;
+use crate::uploads::{self, Uploads};
 
 /// The settings are wrong (EX_USAGE of sysexits.h).
 pub(super) const EXIT_SETTINGS: u8 = 64;
@@ -90,6 +91,14 @@ impl StateDir {
     /// Remembers what marks the folders that copies may go to.
     pub(super) fn mirror_roots(&self) -> PathBuf {
         self.path.join("mirror_roots.json")
+    }
+
+    /// Opens the folder of uploads.
+    pub(super) fn open_uploads(&self, settings: &Settings) -> Result<Uploads, StartError> {
+        let path = self.path.join(uploads::FOLDER);
+        let limits =
+            uploads::Limits { quota_bytes: settings.uploads_quota_bytes, max_files: settings.uploads_max_files };
+        Uploads::open(&path, limits).map_err(|error| StartError::unavailable(&path.display().to_string(), error))
     }
 
     /// Opens the database. One that is damaged, and one that is gone while jobs are there, has to

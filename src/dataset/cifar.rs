@@ -104,7 +104,8 @@ impl<P> Format<P> for Files<P> {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let field = |name: &str, dtype, shape, range| Field { name: name.into(), file: PATHS, dtype, shape, range };
+        let field =
+            |name: &str, dtype, shape, range| Field { name: name.into(), file: PATHS.into(), dtype, shape, range };
         let facts = Facts {
             examples: records.iter().map(|records| records.count).sum(),
             inputs: vec![field("images", Dtype::Pixel, vec![3, 32, 32], None)],
@@ -113,7 +114,9 @@ impl<P> Format<P> for Files<P> {
             is_resident: true,
         };
         let inputs = (!is_judged).then(|| vec![Arc::new(pixels)]);
-        Ok(Box::new(Arrays { facts, inputs, targets: is_read.then(|| Arc::new(labels)) }))
+        let targets = is_read.then(|| Arc::new(labels));
+        let weights = Err("the data are images and labels without weights".into());
+        Ok(Box::new(Arrays { facts, inputs, targets, weights }))
     }
 }
 
@@ -228,7 +231,7 @@ mod tests {
         assert_eq!((facts.examples, &facts.inputs[0].shape[..]), (3, &[3, 32, 32][..]));
         assert_eq!(facts.target.range, Some(Range { lowest: 0, highest: 9, highest_at: 1 }));
         assert_eq!(facts.sizes, [2 * 3073, 3073]);
-        let mut source = set(Classes::Ten, 2).open(&files, None).ok().unwrap().train;
+        let source = set(Classes::Ten, 2).open(&files, None).ok().unwrap().train;
         assert_eq!(source.facts(), &facts);
         let mut batch = HostBatch::default();
         source.fill(&[2, 1], &mut batch).unwrap();

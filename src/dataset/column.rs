@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn field(dtype: Dtype, shape: &[u64]) -> Field {
-        Field { name: "x".into(), file: "path", dtype, shape: shape.to_vec(), range: None }
+        Field { name: "x".into(), file: "path".into(), dtype, shape: shape.to_vec(), range: None }
     }
 
     #[test]

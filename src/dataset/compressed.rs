@@ -14,6 +14,9 @@ use crate::looks::{self, looks_like};
 
 /// The first byte of a member.
 const MEMBER: u8 = 0x1f;
+/// Bytes that one byte of a gzip file unpacks to, at most: two bits stand for 258 bytes. (RFC 1951,
+/// section 3.2.5)
+pub const MOST_UNPACKED: u64 = 1032;
 
 /// An opened file, unpacked as it is read.
 pub enum Source {

@@ -17,6 +17,8 @@ pub struct Reading<'a> {
     pub wanted: &'a Wanted,
     /// The column that divides a table.
     pub split_column: Option<&'a str>,
+    /// The array that weighs the examples. It is no input by default.
+    pub weights: Option<&'a str>,
 }
 
 /// How far files are read.
@@ -38,6 +40,15 @@ pub trait Content: Send {
     /// # Errors
     /// The reason why it has none, in words that follow "is set, and".
     fn strata(&self) -> Result<Vec<u64>, String>;
+
+    /// The numbers of the array that weighs the examples, one for each row; None where a large file is
+    /// judged without its values.
+    ///
+    /// # Errors
+    /// The reason why there are none, in words that follow the name and "and".
+    fn weights(&self) -> Result<Option<&[f64]>, String> {
+        Err("the data are no named arrays".into())
+    }
 
     /// The part that a column gives to each row.
     ///

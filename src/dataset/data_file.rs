@@ -1,21 +1,37 @@
 //! A data file or a folder of files that is open: it is judged and read by one descriptor, whatever
 //! becomes of its name.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Seek};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+use super::WHOLE_BELOW_BYTES;
 use crate::beneath::Folder;
 
+/// A file is hollow where it is more than this many times as long as what is stored of it.
+const HOLLOW_ABOVE: u64 = 100;
+
+/// The sizes of a file most of which are holes: they read as null bytes.
+pub(super) struct Hollow {
+    pub(super) size_bytes: u64,
+    pub(super) stored_bytes: u64,
+}
+
 /// A regular file, or a folder of them, open for reading.
-#[derive(Debug)]
 pub struct DataFile {
     path: PathBuf,
     opened: Opened,
+    /// Called whenever somebody begins to read it.
+    begins: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
-#[derive(Debug)]
 enum Opened {
     File(File),
     Folder(Arc<Folder>),
@@ -35,7 +51,7 @@ impl DataFile {
     /// followed.
     pub(super) fn open_beneath(root: &Path, path: &Path) -> io::Result<Self> {
         let below = path.strip_prefix(root).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Self { path: path.to_owned(), opened: Opened::File(Folder::open(root)?.file(below)?) })
+        Ok(Self { path: path.to_owned(), opened: Opened::File(Folder::open(root)?.file(below)?), begins: None })
     }
 
     /// Opens the folder at a canonical path, no part of which may be a link.
@@ -52,7 +68,18 @@ impl DataFile {
 
     /// An open folder with its canonical path.
     pub(super) fn of_folder(path: PathBuf, folder: Folder) -> Self {
-        Self { path, opened: Opened::Folder(Arc::new(folder)) }
+        Self { path, opened: Opened::Folder(Arc::new(folder)), begins: None }
+    }
+
+    /// A file or a folder that another process has opened at that path. `begins` is called whenever
+    /// somebody begins to read it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn received(path: PathBuf, file: File, begins: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        let is_folder = file.metadata()?.is_dir();
+        let opened = if is_folder { Opened::Folder(Arc::new(Folder::from(file))) } else { Opened::File(file) };
+        Ok(Self { path, opened, begins: Some(Box::new(begins)) })
     }
 
     /// Where it lay when it was opened: a canonical path, for messages and orders.
@@ -68,32 +95,85 @@ impl DataFile {
         self.file()?.metadata()
     }
 
+    /// The sizes of a large file of which next to nothing is stored. A file system that compresses
+    /// stores little as well, and one of another machine may not tell: neither has holes. The files
+    /// of a folder are not looked at: an image of null bytes is none, which shows when it is read.
+    pub(super) fn hollow(&self) -> io::Result<Option<Hollow>> {
+        let about = self.metadata()?;
+        let (size_bytes, stored_bytes) = (about.len(), about.blocks().saturating_mul(512));
+        if size_bytes < WHOLE_BELOW_BYTES || stored_bytes > size_bytes / HOLLOW_ABOVE {
+            return Ok(None);
+        }
+        match seek(self.file()?, SeekFrom::Hole(0)) {
+            Ok(hole) => Ok((hole < size_bytes).then_some(Hollow { size_bytes, stored_bytes })),
+            // This file system knows no holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The file from its first byte on. All readers share one position: one reads at a time.
     ///
     /// # Errors
     /// The system's, and one for a folder.
     pub fn reader(&self) -> io::Result<File> {
+        self.begin();
         let mut file = self.file()?.try_clone()?;
         file.rewind()?;
         Ok(file)
     }
 
-    /// The open folder.
+    /// Fills `part` with the bytes from `begin` on. Readers keep their place.
+    ///
+    /// # Errors
+    /// The system's, and one for a folder.
+    pub fn read_exact_at(&self, part: &mut [u8], begin: u64) -> io::Result<()> {
+        self.file()?.read_exact_at(part, begin)
+    }
+
+    /// The folder, for somebody who begins to read its files.
     ///
     /// # Errors
     /// One for a file.
-    pub fn folder(&self) -> io::Result<Arc<Folder>> {
+    pub fn folder(&self) -> io::Result<&Arc<Folder>> {
+        self.begin();
+        self.as_folder().ok_or_else(|| io::ErrorKind::NotADirectory.into())
+    }
+
+    /// The folder that it is; None for a file.
+    pub fn as_folder(&self) -> Option<&Arc<Folder>> {
         match &self.opened {
-            Opened::Folder(folder) => Ok(folder.clone()),
-            Opened::File(_) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
+            Opened::Folder(folder) => Some(folder),
+            Opened::File(_) => None,
+        }
+    }
+
+    fn begin(&self) {
+        if let Some(begins) = &self.begins {
+            begins();
         }
     }
 
     fn file(&self) -> io::Result<&File> {
         match &self.opened {
             Opened::File(file) => Ok(file),
-            Opened::Folder(_) => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+            Opened::Folder(_) => Err(io::ErrorKind::IsADirectory.into()),
         }
+    }
+}
+
+impl AsFd for DataFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.opened {
+            Opened::File(file) => file.as_fd(),
+            Opened::Folder(folder) => folder.as_fd(),
+        }
+    }
+}
+
+impl fmt::Debug for DataFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -3,19 +3,17 @@
 mod file;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::column::{Column, Order};
-use super::numbers::{Kind, Numbers};
-use super::resident::Arrays;
-use super::{Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, Problem, Reading, WHOLE_BELOW_BYTES};
+use super::array_set::{self, Array, At, Roles};
+use super::column::Order;
+use super::numbers::Numbers;
+use super::sets::both;
+use super::{Content, DataFile, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
 pub use file::{IdxError, IdxFile};
 
-/// A file is judged by its header too where a small gzip promises more values than this.
-const WHOLE_BELOW_VALUES: u64 = 1 << 30;
 /// The fields of the two files.
 const IMAGES: &str = "images";
 const LABELS: &str = "labels";
@@ -49,98 +47,50 @@ impl<P> Format<P> for Files<P> {
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
         let [images, labels] = files else { unreachable!("a set of IDX files has two files") };
-        let (images, labels) = both(Values::read(images, IMAGES, reading), Values::read(labels, LABELS, reading))?;
-        let (count, label_count) = (images.dimensions[0], labels.dimensions[0]);
-        let refuse = |file, path, what| Err(vec![Problem::of_file(file, path, what)]);
+        let open = |data, field, wanted| open(data, field, wanted).map_err(|problem| vec![problem]);
+        let images_file = open(images, IMAGES, DIMENSIONS_OF_IMAGES);
+        let (images_file, labels_file) = both(images_file, open(labels, LABELS, DIMENSIONS_OF_LABELS))?;
+        let (count, label_count) = (images_file.dimensions[0], labels_file.dimensions[0]);
+        let refuse = |field, data: &DataFile, what| Err(vec![Problem::of_file(field, data.path(), what)]);
         if count != label_count {
-            let place = images.path.display();
+            let place = images.path().display();
             let what = format!("has {label_count} labels for the {count} images of {place}; there must be one each");
-            return refuse(LABELS, labels.path, what);
+            return refuse(LABELS, labels, what);
         }
-        if images.dimensions.contains(&0) {
-            return refuse(IMAGES, images.path, format!("is empty: {:?}", images.dimensions));
+        if images_file.dimensions.contains(&0) {
+            return refuse(IMAGES, images, format!("is empty: {:?}", images_file.dimensions));
         }
-        let facts = Facts {
-            examples: u64::from(count),
-            inputs: vec![images.field],
-            target: labels.field,
-            sizes: vec![images.on_disk, labels.on_disk],
-            is_resident: true,
-        };
-        let inputs = images.bytes.map(|pixels| vec![Arc::new(pixels)]);
-        Ok(Box::new(Arrays { facts, inputs, targets: labels.bytes.map(Arc::new) }))
+        let sizes = vec![images_file.on_disk, labels_file.on_disk];
+        let arrays = vec![array(images_file, IMAGES, images), array(labels_file, LABELS, labels)];
+        let weights = Err("the data are images and labels without weights".into());
+        array_set::read(arrays, Roles { inputs: vec![0], target: Some(1), weights, wrong: Vec::new() }, sizes, reading)
     }
 }
 
-/// A file as far as it was read.
-struct Values<'a> {
-    path: &'a Path,
-    dimensions: Vec<u32>,
-    on_disk: u64,
-    field: Field,
-    /// Its values as batches have them; None of a large file that is judged, and of images that
-    /// are.
-    bytes: Option<Vec<u8>>,
+fn open(data: &DataFile, field: &'static str, wanted: &'static [u8]) -> Result<IdxFile, Problem> {
+    let file = data.reader().map_err(IdxError::Unreadable);
+    file.and_then(|file| IdxFile::open(file, wanted)).map_err(|error| problem(data.path(), field, &error))
 }
 
-impl<'a> Values<'a> {
-    /// Reads a file. Images that are judged are read, and not kept.
-    fn read(data: &'a DataFile, name: &'static str, reading: &Reading<'_>) -> Result<Self, Problem> {
-        let path = data.path();
-        let told = |error| problem(path, name, &error);
-        let wanted = if name == IMAGES { DIMENSIONS_OF_IMAGES } else { DIMENSIONS_OF_LABELS };
-        let file = data.reader().map_err(IdxError::Unreadable);
-        let mut file = file.and_then(|file| IdxFile::open(file, wanted)).map_err(told)?;
-        let (dimensions, on_disk) = (file.dimensions.clone(), file.on_disk);
-        let field = field(name, file.kind, &dimensions).map_err(|what| Problem::of_file(name, path, what))?;
-        let is_judged = reading.depth == Depth::Judge;
-        if is_judged && !is_small(&file) {
-            return Ok(Self { path, dimensions, on_disk, field, bytes: None });
-        }
-        let numbers = Numbers { kind: file.kind, is_big_endian: true };
-        let mut column = Column::new(field, numbers, Order::Rows, dimensions[0].into(), !is_judged || name == LABELS);
-        let mut misfit = None;
-        let read = file.each_block(|block| {
-            if misfit.is_none() {
-                misfit = column.take(block).err();
-            }
-            reading.wanted.check()
-        });
-        read.map_err(told)?;
-        match misfit {
-            Some(what) => Err(Problem::of_file(name, path, what)),
-            None => {
-                let (field, bytes) = column.finish();
-                Ok(Self { path, dimensions, on_disk, field, bytes })
-            }
-        }
+/// The array of a file. Its name is that of the field. Images of one channel get a dimension for it.
+fn array<'a>(file: IdxFile, field: &'static str, data: &'a DataFile) -> Array<'a> {
+    let mut shape: Vec<u64> = file.dimensions.iter().copied().map(u64::from).collect();
+    if shape.len() == 3 {
+        shape.insert(1, 1);
+    }
+    Array {
+        name: field.into(),
+        file: At { field, path: data.path(), size_bytes: file.on_disk },
+        numbers: Ok(Numbers { kind: file.kind, is_big_endian: true }),
+        shape,
+        order: Order::Rows,
+        is_quantity: field == IMAGES,
+        packed: file.is_gzip().then_some((file.on_disk, "gzip")),
+        values: Box::new(file),
     }
 }
 
-/// The field of a file, whose first dimension counts the examples.
-fn field(name: &'static str, kind: Kind, dimensions: &[u32]) -> Result<Field, String> {
-    let of_image = if kind == Kind::U8 { Dtype::Pixel } else { Dtype::F32 };
-    let (dtype, shape) = match *dimensions {
-        [_, height, width] => (of_image, vec![1, height, width]),
-        [_, channels, _, last @ (1 | 3 | 4)] if channels > 4 => {
-            return Err(format!(
-                "has images of {dimensions:?}, whose channels ({last}) are last; torchd takes [count, channels, \
-                 height, width]"
-            ));
-        }
-        [_, channels, height, width] => (of_image, vec![channels, height, width]),
-        [_, numbers] => (Dtype::F32, vec![numbers]),
-        _ => (kind.of_target(), vec![]),
-    };
-    let shape = shape.into_iter().map(u64::from).collect();
-    Ok(Field { name: name.into(), file: name, dtype, shape, range: None })
-}
-
-fn is_small(file: &IdxFile) -> bool {
-    file.on_disk < WHOLE_BELOW_BYTES && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
-}
-
-fn problem(path: &Path, file: &'static str, error: &IdxError) -> Problem {
+fn problem(path: &Path, field: &'static str, error: &IdxError) -> Problem {
     let unjudged = match error {
         IdxError::Unreadable(cause) => Unjudged::of(cause),
         IdxError::NoHeader
@@ -151,14 +101,7 @@ fn problem(path: &Path, file: &'static str, error: &IdxError) -> Problem {
         | IdxError::Trailing { .. }
         | IdxError::TooLarge => None,
     };
-    Problem { file, what: format!("{} {error}", path.display()), unjudged }
-}
-
-fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
-    match (images, labels) {
-        (Ok(images), Ok(labels)) => Ok((images, labels)),
-        (images, labels) => Err(images.err().into_iter().chain(labels.err()).collect()),
-    }
+    Problem { unjudged, ..Problem::of_file(field, path, error) }
 }
 
 #[cfg(test)]
@@ -166,7 +109,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use super::super::{Fault, Files as Kinds, HostBatch, OpenFiles, Range, Selection};
+    use super::super::{Dtype, Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Range, Selection};
     use super::*;
     use crate::gate::Wanted;
 
@@ -208,7 +151,7 @@ mod tests {
         assert!(ended.len() == 2 && ended.iter().all(|one| one.problem.what.contains("nobody waits")), "{ended:?}");
         assert_eq!((facts.examples, facts.inputs[0].shape.as_slice()), (3, &[1, 2, 2][..]));
         assert_eq!(facts.target.range, Some(Range { lowest: 1, highest: 9, highest_at: 1 }));
-        let mut set = set().open(&files, None).ok().unwrap().train;
+        let set = set().open(&files, None).ok().unwrap().train;
         assert_eq!(set.facts(), &facts);
         let mut batch = HostBatch::default();
         set.fill(&[2, 0], &mut batch).unwrap();
@@ -235,7 +178,7 @@ mod tests {
         let (_folder, mut files) = pair(1, &[1]);
         files.train.reverse();
         let problems = judge(&files).unwrap_err();
-        assert_eq!(problems.iter().map(|problem| problem.file).collect::<Vec<_>>(), [IMAGES, LABELS]);
+        assert_eq!(problems.iter().map(|problem| problem.file.as_ref()).collect::<Vec<_>>(), [IMAGES, LABELS]);
     }
 
     /// A file of that type and those dimensions.
@@ -296,7 +239,7 @@ mod tests {
             let (_folder, files) = opened(&images, &labels);
             let facts = judge(&files).unwrap();
             assert_eq!((facts.inputs[0].dtype, &facts.inputs[0].shape[..]), (dtype, shape));
-            let mut set = set().open(&files, None).ok().unwrap().train;
+            let set = set().open(&files, None).ok().unwrap().train;
             assert_eq!(set.facts(), &facts);
             let mut batch = HostBatch::default();
             set.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();

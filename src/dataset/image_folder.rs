@@ -19,7 +19,9 @@ use self::list::{List, Wrong};
 use self::resize::resize;
 use super::content::{Content, Moments, Preparation, Prepared};
 use super::draw::{mix, shuffle};
-use super::{DataFile, Depth, Dtype, Facts, Field, Find, Format, HostBatch, Problem, Range, Reading, Rows, Source};
+use super::{
+    Access, DataFile, Depth, Dtype, Facts, Field, Find, Format, HostBatch, Problem, Range, Reading, Rows, Source,
+};
 use crate::beneath::Folder;
 use crate::shortage::Unjudged;
 
@@ -82,7 +84,7 @@ impl<P> Format<P> for Files<P> {
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
         let [data] = files else { unreachable!("a set of images is one folder") };
         let told = |path: &str, error: &io::Error| vec![unreadable(&below(data.path(), path), error)];
-        let folder = data.folder().map_err(|error| told("", &error))?;
+        let folder = data.folder().map_err(|error| told("", &error))?.clone();
         let list = List::of(&folder, reading.wanted).map_err(|wrong| match wrong {
             Wrong::Unreadable(path, error) => told(&path, &error),
             Wrong::Found(path, what) => vec![Problem::of_file(PATH, &below(data.path(), &path), what)],
@@ -264,7 +266,8 @@ impl Content for Set {
             range = Some(Range::with(range, numbers[list.images[row as usize].class as usize], place));
         }
         let shape = [*channels, size.height, size.width].map(|size| size as u64).to_vec();
-        let field = |name: &str, dtype, shape, range| Field { name: name.into(), file: PATH, dtype, shape, range };
+        let field =
+            |name: &str, dtype, shape, range| Field { name: name.into(), file: PATH.into(), dtype, shape, range };
         let facts = Facts {
             examples: rows.count(),
             inputs: vec![field(IMAGES, Dtype::Pixel, shape, None)],
@@ -292,7 +295,11 @@ impl Source for Decoded {
         &self.facts
     }
 
-    fn fill(&mut self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
+    fn access(&self) -> Access<'_> {
+        Access::Single
+    }
+
+    fn fill(&self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
         into.inputs.resize_with(1, Vec::new);
         let HostBatch { inputs, targets } = into;
         inputs[0].clear();

@@ -36,7 +36,7 @@ impl<'a> Lookup<'a> {
 
 impl Find<String, PathBuf> for Lookup<'_> {
     fn one(&mut self, field: &'static str, name: &String) -> Option<PathBuf> {
-        self.take(field, self.roots.open(name).map(|file| vec![file]))?.pop()
+        self.take(field, self.roots.open_data(name).map(|file| vec![file]))?.pop()
     }
 
     fn folder(&mut self, field: &'static str, name: &String) -> Option<PathBuf> {

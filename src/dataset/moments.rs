@@ -49,8 +49,13 @@ mod tests {
 
     #[test]
     fn channels_and_numbers_are_measured_over_the_rows_alone() {
-        let field =
-            |dtype, shape: &[u64]| Field { name: "x".into(), file: "path", dtype, shape: shape.to_vec(), range: None };
+        let field = |dtype, shape: &[u64]| Field {
+            name: "x".into(),
+            file: "path".into(),
+            dtype,
+            shape: shape.to_vec(),
+            range: None,
+        };
         let rows = Rows::Chosen(Arc::from([0, 2]));
         let pixels = [0, 255, 51, 51, 9, 9, 9, 9, 255, 0, 51, 51];
         let moments = measure(&field(Dtype::Pixel, &[2, 1, 2]), &pixels, &rows).unwrap();

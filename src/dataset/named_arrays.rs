@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::array_set::{self, Array, Roles};
+use super::array_set::{self, Array, At, Roles};
 use super::column::Order;
 use super::numbers::{Kind, Numbers};
 use super::{Content, DataFile, Find, Format, Problem, Reading};
@@ -47,14 +47,15 @@ impl<P> Format<P> for Files<P> {
         let file = data.reader().map_err(unreadable)?;
         let source = Positioned(&file);
         let tensors = safetensors::read(&source, size).map_err(told)?;
-        let arrays: Vec<_> = tensors.into_iter().map(|tensor| array(tensor, path, &source)).collect();
-        let roles = Roles::named(&arrays, &self.inputs, &self.target, PATH, path);
+        let at = At { field: PATH, path, size_bytes: size };
+        let arrays: Vec<_> = tensors.into_iter().map(|tensor| array(tensor, at, &source)).collect();
+        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading.weights, at);
         array_set::read(arrays, roles, vec![size], reading)
     }
 }
 
 /// A tensor as an array.
-fn array<'a>(tensor: Tensor, path: &'a Path, source: &'a Positioned<'a>) -> Array<'a> {
+fn array<'a>(tensor: Tensor, file: At<'a>, source: &'a Positioned<'a>) -> Array<'a> {
     let kind = match tensor.dtype {
         Stored::Bool => Some(Kind::Bool),
         Stored::U8 => Some(Kind::U8),
@@ -83,9 +84,10 @@ fn array<'a>(tensor: Tensor, path: &'a Path, source: &'a Positioned<'a>) -> Arra
     let extent = tensor.extent();
     Array {
         numbers: kind.map(Numbers::little_endian).ok_or_else(refusal),
-        file: PATH,
-        path,
+        file,
         order: Order::Rows,
+        is_quantity: false,
+        packed: None,
         values: Box::new(Part { whole: source, offset: extent.start, size_bytes: extent.end - extent.start }.reader()),
         name: tensor.name,
         shape: tensor.shape,
@@ -163,12 +165,57 @@ mod tests {
         let shares = judge(&[], &shares).unwrap();
         assert_eq!(shares.inputs[0].range, Some(Range { lowest: -1, highest: 8, highest_at: 1 }));
         assert_eq!(shares.target.range, Some(Range { lowest: 0, highest: 1, highest_at: 1 }));
-        let mut set = wanted(&["x", "a"]).open(&files, None).ok().unwrap().train;
+        let set = wanted(&["x", "a"]).open(&files, None).ok().unwrap().train;
         assert_eq!(names(set.facts()), ["x", "a"]);
         let mut batch = HostBatch::default();
         set.fill(&[2, 1], &mut batch).unwrap();
         assert_eq!(batch.inputs, [floats(&[4.0, 5.0, 2.0, 3.0]), whole(&[9, 5])]);
         assert_eq!(batch.targets, whole(&[1, 2]));
+    }
+
+    #[test]
+    fn an_array_of_weights_is_no_input_and_is_told_where_it_is_none() {
+        use super::super::{Sampling, Split};
+        let arrays = |weights: &[f32]| {
+            written(&[
+                ("x", Written::F32, &[4, 1], floats(&[0.0, 1.0, 2.0, 3.0])),
+                ("w", Written::F32, &[weights.len()], floats(weights)),
+                ("n", Written::F32, &[4, 2], floats(&[1.0; 8])),
+                ("y", Written::I64, &[4], whole(&[0, 0, 0, 1])),
+            ])
+        };
+        let by = |sampling: Sampling| Selection { sampling: Some(sampling), ..wanted(&[]) };
+        let weighed = |name: &str| by(Sampling::Weights(name.into()));
+        let (_folder, files) = arrays(&[0.0, 3.0, 0.0, 1.0]);
+        let set = weighed("w").open(&files, None).ok().unwrap().train;
+        assert_eq!(set.facts().inputs.iter().map(|field| &field.name).collect::<Vec<_>>(), ["n", "x"]);
+        let drawn = set.chances().unwrap().draw(1000, 7);
+        assert!(drawn.iter().all(|example| [1, 3].contains(example)));
+        let threes = drawn.iter().filter(|example| **example == 3).count();
+        assert!((200..300).contains(&threes), "{threes}");
+        let set = by(Sampling::BalanceClasses).open(&files, None).ok().unwrap().train;
+        let threes = set.chances().unwrap().draw(1000, 7).iter().filter(|example| **example == 3).count();
+        assert!((450..550).contains(&threes), "{threes}");
+        assert!(wanted(&[]).open(&files, None).ok().unwrap().train.chances().is_none());
+        // The rows that are held out have no chances.
+        let split = Some(Split::Fraction { fraction: 0.5, seed: 1, stratify: false });
+        let mut half = weighed("w");
+        half.division.split = split;
+        let sets = half.open(&files, None).ok().unwrap();
+        assert!(sets.train.chances().is_some() && sets.validation.unwrap().chances().is_none());
+        let (_other, bad) = arrays(&[0.0, -1.0, 0.0, 1.0]);
+        let (_third, short) = arrays(&[1.0, 1.0]);
+        for (name, files, words) in [
+            ("w", &bad, r#"is "w", and it holds -1 for the example 1, counted from 0"#),
+            ("w", &short, r#"is "w", and the array is [2]; [4], a number an example, is needed"#),
+            ("n", &files, r#"is "n", and the array is [4, 2]; [4]"#),
+            ("v", &files, "set.safetensors has no such array"),
+        ] {
+            let (_caller, waits) = Wanted::by_caller();
+            let faults = weighed(name).judge(files, &waits).unwrap_err();
+            let Fault { set: None, problem } = &faults[0] else { panic!("{faults:?}") };
+            assert!(problem.file == "sampling.weights" && problem.what.contains(words), "{words}: {problem:?}");
+        }
     }
 
     #[test]
@@ -180,7 +227,7 @@ mod tests {
         let facts = judge(&["y", "x"], &files).unwrap();
         let range = Some(Range { lowest: 0, highest: 9, highest_at: 1 });
         assert_eq!((facts.inputs[0].range, facts.target.range), (range, range));
-        let mut set = wanted(&["y", "x"]).open(&files, None).ok().unwrap().train;
+        let set = wanted(&["y", "x"]).open(&files, None).ok().unwrap().train;
         let mut batch = HostBatch::default();
         set.fill(&[1], &mut batch).unwrap();
         assert_eq!(batch.inputs, [whole(&[2, 3, 9]), floats(&[1.5])]);
@@ -232,7 +279,7 @@ mod tests {
         let pixels = [(Dtype::Pixel, vec![1, 1, 2]), (Dtype::Pixel, vec![3, 1, 1])];
         let others = [(Dtype::F32, vec![]), (Dtype::F32, vec![2]), (Dtype::I64, vec![2])];
         assert_eq!(found, [&pixels[..], &others].concat());
-        let mut set = wanted(&[]).open(&files, None).ok().unwrap().train;
+        let set = wanted(&[]).open(&files, None).ok().unwrap().train;
         let mut batch = HostBatch::default();
         set.fill(&[1], &mut batch).unwrap();
         let inputs = [vec![2, 255], vec![3, 4, 255], floats(&[-2.0]), floats(&[1.0, 0.0]), whole(&[3, 4])];

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::header::{Header, Wrong};
-use super::array_set::{self, Array, Roles};
+use super::array_set::{self, Array, At, Roles};
 use super::compressed::Source;
 use super::{Content, DataFile, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
@@ -41,26 +41,24 @@ impl<P> Format<P> for Files<P> {
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
         let opened: Vec<_> = files.iter().zip([INPUT, TARGET]).map(|(data, field)| array(data, field)).collect();
-        let mut wrong = Vec::new();
-        let (mut arrays, mut sizes) = (Vec::new(), Vec::new());
+        let (mut arrays, mut wrong) = (Vec::new(), Vec::new());
         for opened in opened {
             match opened {
-                Ok((array, size)) => {
-                    arrays.push(array);
-                    sizes.push(size);
-                }
+                Ok(array) => arrays.push(array),
                 Err(problem) => wrong.push(problem),
             }
         }
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        array_set::read(arrays, Roles { inputs: vec![0], target: Some(1), wrong }, sizes, reading)
+        let sizes = arrays.iter().map(|array| array.file.size_bytes).collect();
+        let weights = Err("the data are two arrays, and none of weights; an archive (npz) may have one".into());
+        array_set::read(arrays, Roles { inputs: vec![0], target: Some(1), weights, wrong }, sizes, reading)
     }
 }
 
-/// The array of a file, and the file's size on the disk. Its name is that of the file.
-fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<(Array<'a>, u64), Problem> {
+/// The array of a file. Its name is that of the file.
+fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<Array<'a>, Problem> {
     let path = data.path();
     let told = |wrong| problem(field, path, wrong);
     let open = || {
@@ -83,20 +81,16 @@ fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<(Array<'a>, u64)
         }
     }
     let name = path.file_stem().map_or_else(|| field.to_owned(), |stem| stem.to_string_lossy().into_owned());
-    Ok((header.array(name, field, path, Box::new(source)), size))
+    let at = At { field, path, size_bytes: size };
+    let packed = source.is_gzip().then_some((size, "gzip"));
+    Ok(Array { packed, ..header.array(name, at, Box::new(source)) })
 }
 
 impl Header {
-    /// The array of this header.
-    pub(super) fn array<'a>(
-        self,
-        name: String,
-        file: &'static str,
-        path: &'a Path,
-        values: Box<dyn Read + 'a>,
-    ) -> Array<'a> {
+    /// The array of this header, which is not packed.
+    pub(super) fn array<'a>(self, name: String, file: At<'a>, values: Box<dyn Read + 'a>) -> Array<'a> {
         let Self { numbers, order, shape, .. } = self;
-        Array { name, file, path, numbers, shape, order, values }
+        Array { name, file, numbers, shape, order, is_quantity: false, packed: None, values }
     }
 }
 
@@ -168,7 +162,7 @@ pub(super) mod tests {
             let (_folder, files) = opened(&input, &npy("|b1", "False", "(2,)", &[1, 0]));
             let facts = judge(&files).unwrap();
             assert_eq!((facts.inputs[0].name.as_str(), facts.target.dtype), ("x", Dtype::I64));
-            let mut set = set().open(&files, None).ok().unwrap().train;
+            let set = set().open(&files, None).ok().unwrap().train;
             assert_eq!(set.facts(), &facts);
             let mut batch = HostBatch::default();
             set.fill(&[1, 0], &mut batch).unwrap();
@@ -201,7 +195,7 @@ pub(super) mod tests {
         ] {
             let (_folder, files) = opened(input, target);
             let problems = judge(&files).unwrap_err();
-            assert_eq!((problems.len(), problems[0].file), (1, field), "{problems:?}");
+            assert_eq!((problems.len(), problems[0].file.as_ref()), (1, field), "{problems:?}");
             assert!(problems[0].what.contains(words), "{words}: {problems:?}");
             let name = if field == INPUT { "x.npy" } else { "y.npy" };
             assert!(problems[0].what.starts_with(&files.train[0].path().with_file_name(name).display().to_string()));
@@ -218,7 +212,7 @@ pub(super) mod tests {
             let files = OpenFiles::of([name, "classes.npy"].map(|name| DataFile::open(&golden.join(name)).unwrap()));
             let facts = judge(&files).unwrap();
             assert_eq!((facts.examples, &facts.inputs[0].shape[..]), (3, &[2, 2][..]), "{name}");
-            let mut set = set().open(&files, None).ok().unwrap().train;
+            let set = set().open(&files, None).ok().unwrap().train;
             let mut batch = HostBatch::default();
             set.fill(&[0, 1, 2], &mut batch).unwrap();
             assert_eq!((&batch.inputs[0], batch.targets), (&floats(&expected), whole(&[2, 0, 1])), "{name}");

@@ -8,7 +8,7 @@ use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
 use serde::{Deserialize, Serialize};
 
-use super::array_set::{self, Roles};
+use super::array_set::{self, Array, At, Mistake, Roles};
 use super::npy::{Header, Wrong, problem};
 use super::{Content, DataFile, Find, Format, Problem, Reading};
 use crate::looks::{self, looks_like};
@@ -53,13 +53,20 @@ impl<P> Format<P> for Files<P> {
         let size = file.metadata().map_err(unreadable)?.len();
         let archive = open(&file, size).map_err(told)?;
         let source = Positioned(&file);
+        let at = At { field: PATH, path, size_bytes: size };
         let (mut arrays, mut wrong) = (Vec::new(), Vec::new());
         for name in archive.names() {
             // An array that no part is asked of may be anything.
-            let Some(short) = name.strip_suffix(SUFFIX).filter(|short| self.asks_for(short)) else { continue };
+            let short = name.strip_suffix(SUFFIX);
+            let Some(short) = short.filter(|short| self.asks_for(short) || reading.weights == Some(*short)) else {
+                continue;
+            };
             let Some(entry) = archive.entry(name) else { continue };
             match array_of(entry, &source) {
-                Ok((header, values)) => arrays.push(header.array(short.into(), PATH, path, values)),
+                Ok((header, values)) => {
+                    let packed = (entry.packing == Packing::Deflated).then_some((entry.packed_bytes(), "zip"));
+                    arrays.push(Array { packed, ..header.array(short.into(), at, values) });
+                }
                 Err(Wrong::Header(what)) => {
                     wrong.push(problem(PATH, path, Wrong::Header(format!("has an array {short:?} that {what}"))));
                 }
@@ -69,7 +76,7 @@ impl<P> Format<P> for Files<P> {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let roles = Roles::named(&arrays, &self.inputs, &self.target, PATH, path);
+        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading.weights, at);
         array_set::read(arrays, roles, vec![size], reading)
     }
 }
@@ -97,7 +104,7 @@ fn open(file: &File, size: u64) -> Result<Archive, Wrong> {
 
 /// The header of an entry, and what follows it.
 fn array_of<'a>(entry: &Entry, source: &'a Positioned<'a>) -> Result<(Header, Box<dyn Read + 'a>), Wrong> {
-    let (offset, size_bytes) = (entry.place.start, entry.place.end - entry.place.start);
+    let (offset, size_bytes) = (entry.place.start, entry.packed_bytes());
     let packed = Part { whole: source, offset, size_bytes }.reader();
     let unpacked: Box<dyn Read + 'a> = match entry.packing {
         Packing::Stored => Box::new(packed),
@@ -133,17 +140,17 @@ impl Read for Checked<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.crc.update(&buffer[..count]);
-        let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        let wrong = |what: &str| Err(Mistake(what.into()).into());
         match self.left.checked_sub(count as u64) {
-            None => return wrong("an entry of the archive is larger than its directory says"),
+            None => return wrong("has an entry that is larger than its directory says"),
             Some(left) => self.left = left,
         }
         if count == 0 && !buffer.is_empty() {
             if self.left > 0 {
-                return wrong("an entry of the archive is smaller than its directory says");
+                return wrong("has an entry that is smaller than its directory says");
             }
             if self.crc.sum() != self.expected {
-                return wrong("the checksum of an entry of the archive is wrong: the file is damaged");
+                return wrong("has an entry whose checksum is wrong: the file is damaged");
             }
         }
         Ok(count)
@@ -226,7 +233,7 @@ mod tests {
             let facts = judge(&[], &files).unwrap();
             let names: Vec<_> = facts.inputs.iter().map(|field| field.name.as_str()).collect();
             assert_eq!(names, ["a", "b"]);
-            let mut source = set(&[]).open(&files, None).ok().unwrap().train;
+            let source = set(&[]).open(&files, None).ok().unwrap().train;
             assert_eq!(source.facts(), &facts);
             let mut batch = HostBatch::default();
             source.fill(&[1, 0], &mut batch).unwrap();
@@ -250,7 +257,7 @@ mod tests {
         damaged[place] = 9;
         let (_folder, files) = opened(&damaged);
         let problems = judge(&[], &files).unwrap_err();
-        assert!(problems[0].what.contains("the checksum of an entry of the archive is wrong"), "{problems:?}");
+        assert!(problems[0].what.contains("has an entry whose checksum is wrong"), "{problems:?}");
         judge(&["b"], &files).unwrap();
     }
 
@@ -292,7 +299,7 @@ mod tests {
         for name in ["stored.npz", "packed.npz"] {
             let files = OpenFiles::of([DataFile::open(&golden.join(name)).unwrap()]);
             assert_eq!(judge(&[], &files).unwrap().inputs[0].shape, [2, 2], "{name}");
-            let mut source = set(&[]).open(&files, None).ok().unwrap().train;
+            let source = set(&[]).open(&files, None).ok().unwrap().train;
             let mut batch = HostBatch::default();
             source.fill(&[0, 1, 2], &mut batch).unwrap();
             assert_eq!((&batch.inputs[0], batch.targets), (&expected, whole(&[2, 0, 1])), "{name}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::content::{Content, Preparation, Prepared};
 use super::moments::measure;
-use super::{Dtype, Facts, Field, HostBatch, Problem, Range, Rows, Source};
+use super::{Access, Dtype, Facts, Field, HostBatch, Problem, Range, Rows, Source};
 
 /// The arrays of a set, one for each input and one for the targets.
 pub(super) struct Arrays {
@@ -15,6 +15,8 @@ pub(super) struct Arrays {
     pub inputs: Option<Vec<Arc<Vec<u8>>>>,
     /// The same of the targets; None where a large file is judged by its header.
     pub targets: Option<Arc<Vec<u8>>>,
+    /// The numbers that weigh the rows, or why there are none; None where they were not read.
+    pub weights: Result<Option<Vec<f64>>, String>,
 }
 
 impl Content for Arrays {
@@ -26,11 +28,15 @@ impl Content for Arrays {
         let target = &self.facts.target;
         if (target.dtype, target.values()) != (Dtype::I64, 1) {
             let found = format!("{:?} of {}", target.shape, target.dtype.name());
-            return Err(format!("is set, and the target {:?} is {found}; shares are kept of classes", target.name));
+            return Err(format!("is set, and the target {:?} is {found}; classes are needed", target.name));
         }
         // A large file is judged without: any division has the same counts.
         let Some(targets) = &self.targets else { return Ok(Vec::new()) };
         Ok(targets.as_chunks().0.iter().map(|&class| u64::from_le_bytes(class)).collect())
+    }
+
+    fn weights(&self) -> Result<Option<&[f64]>, String> {
+        self.weights.as_ref().map(Option::as_deref).map_err(Clone::clone)
     }
 
     fn learn(&self, rows: &Rows, moments: bool) -> Result<Preparation, Vec<Problem>> {
@@ -71,7 +77,11 @@ impl Source for Resident {
         &self.facts
     }
 
-    fn fill(&mut self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
+    fn access(&self) -> Access<'_> {
+        Access::Memory
+    }
+
+    fn fill(&self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
         into.inputs.resize_with(self.inputs.len(), Vec::new);
         let inputs = self.facts.inputs.iter().zip(&self.inputs).zip(&mut into.inputs);
         for ((field, column), batch) in inputs {

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::DataFile;
+use super::data_file::Hollow;
 use crate::beneath::{Around, Astray, Folder, Led, NotAFile, lead, normal};
 use crate::shortage::Unjudged;
 
@@ -92,6 +93,18 @@ pub enum PathProblem {
         /// The path of the request.
         path: String,
     },
+    /// A large file of which next to nothing is stored.
+    #[error(
+        "{path:?} is a sparse file: of its {size_bytes} bytes {stored_bytes} are stored, and the rest would be read as null bytes; a download that failed leaves such a file"
+    )]
+    Hollow {
+        /// The path of the request.
+        path: String,
+        /// Its length.
+        size_bytes: u64,
+        /// The bytes that the file system has.
+        stored_bytes: u64,
+    },
     /// The system refuses.
     #[error("{path:?} cannot be read: {cause}")]
     Unreadable {
@@ -114,7 +127,8 @@ impl PathProblem {
             | Self::NoPattern { .. }
             | Self::TooMany { .. }
             | Self::NotAFile { .. }
-            | Self::NotAFolder { .. } => None,
+            | Self::NotAFolder { .. }
+            | Self::Hollow { .. } => None,
         }
     }
 }
@@ -131,6 +145,13 @@ impl DataRoots {
         Ok(Self { roots: roots.into_iter().map(resolve).collect::<Result<_, _>>()? })
     }
 
+    /// These roots and another one behind them, by its canonical path. No file system is asked.
+    pub fn with(&self, real: PathBuf) -> Self {
+        let mut roots = self.clone();
+        roots.roots.push(Root { named: real.clone(), real });
+        roots
+    }
+
     /// Opens the file that a request names. Never waits for a pipe or a device.
     pub fn open(&self, path: &str) -> Result<DataFile, PathProblem> {
         self.find(path, |root, found| match DataFile::open_beneath(root, found) {
@@ -142,11 +163,24 @@ impl DataRoots {
         })
     }
 
+    /// Opens a file of examples. A large one that is nothing but holes is refused: a model may well
+    /// begin with null bytes, and examples that are nothing else teach nothing.
+    pub fn open_data(&self, path: &str) -> Result<DataFile, PathProblem> {
+        let file = self.open(path)?;
+        match file.hollow() {
+            Ok(None) => Ok(file),
+            Ok(Some(Hollow { size_bytes, stored_bytes })) => {
+                Err(PathProblem::Hollow { path: path.into(), size_bytes, stored_bytes })
+            }
+            Err(cause) => Err(PathProblem::Unreadable { path: path.into(), cause }),
+        }
+    }
+
     /// Opens the files that a request names by a pattern, in the order of their names: `*`, `?` and
     /// `[...]` stand for characters of a name, not for `/`, and not for a dot at its beginning. A
     /// file whose name is the pattern itself is taken alone.
     pub fn open_all(&self, pattern: &str) -> Result<Vec<DataFile>, PathProblem> {
-        match self.open(pattern) {
+        match self.open_data(pattern) {
             Err(PathProblem::Missing { .. }) if pattern.contains(['*', '?', '[']) => {}
             found => return found.map(|file| vec![file]),
         }
@@ -177,7 +211,9 @@ impl DataRoots {
             match names.len() {
                 0 => {}
                 count if count > MOST_FILES => return Err(PathProblem::TooMany { path: pattern.into() }),
-                _ => return names.into_iter().map(|name| self.open(&place.join(name).to_string_lossy())).collect(),
+                _ => {
+                    return names.into_iter().map(|name| self.open_data(&place.join(name).to_string_lossy())).collect();
+                }
             }
         }
         Err(PathProblem::NoMatch { path: pattern.into(), looked: self.describe() })
@@ -275,6 +311,57 @@ mod tests {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
 
     use super::*;
+
+    #[test]
+    fn a_pattern_stands_for_the_files_that_match_in_the_order_of_their_names() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(first.path().join("parts")).unwrap();
+        for name in ["b-2", "b-10", "b-1", ".b-0", "a[1]", "a1"] {
+            fs::write(second.path().join(name), "x").unwrap();
+        }
+        fs::create_dir(second.path().join("parts")).unwrap();
+        fs::write(second.path().join("parts/b-3"), "x").unwrap();
+        symlink("/etc/passwd", second.path().join("out-1")).unwrap();
+        let roots = DataRoots::new([first.path().to_owned(), second.path().to_owned()]).unwrap();
+        let names = |pattern: &str| {
+            let files = roots.open_all(pattern).map_err(|error| error.to_string())?;
+            Ok(files.iter().map(|file| file.path().file_name().unwrap().to_str().unwrap().to_owned()).collect())
+        };
+        let right = |pattern: &str| -> Vec<String> { names(pattern).unwrap() };
+        assert_eq!(right("*b-*"), ["b-1", "b-10", "b-2"]);
+        assert_eq!(right("b-[12]"), ["b-1", "b-2"]);
+        // The first root has such a folder, and no such file.
+        assert_eq!(right("parts/b-?"), ["b-3"]);
+        assert_eq!((right("a[1]"), right("a1")), (vec!["a[1]".into()], vec!["a1".into()]));
+        let wrong =
+            |pattern: &str| -> String { names(pattern).map(|names: Vec<String>| names.join(", ")).unwrap_err() };
+        assert!(wrong("c-*").contains("matches no file; looked in"));
+        assert!(wrong("nowhere/b-*").contains("matches no file"));
+        assert!(wrong("pa*/b-3").contains("only the last part may be a pattern"));
+        assert!(wrong("b-[").contains("is no pattern"));
+        assert!(wrong("out-*").contains("leads out of the data roots"), "{}", wrong("out-*"));
+        assert!(wrong("/etc/pass*").contains("leads out"), "{}", wrong("/etc/pass*"));
+    }
+
+    #[test]
+    fn a_large_file_of_holes_is_refused_and_one_that_is_short_or_stored_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let roots = DataRoots::new([root.path().to_owned()]).unwrap();
+        let put = |name: &str, stored: u64, size: u64| {
+            fs::write(root.path().join(name), vec![7; stored as usize]).unwrap();
+            fs::File::options().write(true).open(root.path().join(name)).unwrap().set_len(size).unwrap();
+        };
+        put("giant", 100, 1 << 40);
+        put("short", 100, 1 << 20);
+        put("stored", 4 << 20, 100 << 20);
+        let refused = roots.open_data("giant").unwrap_err();
+        assert!(matches!(refused, PathProblem::Hollow { size_bytes: 1_099_511_627_776, .. }), "{refused}");
+        assert!(refused.unjudged().is_none());
+        roots.open("giant").unwrap();
+        for name in ["short", "stored"] {
+            roots.open_data(name).unwrap();
+        }
+    }
 
     #[test]
     fn a_file_is_found_under_the_first_root_that_has_it() {

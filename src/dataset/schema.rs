@@ -1,12 +1,15 @@
 //! The shape of a set of examples: what one example has, in which type, and how many there are.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use crate::shortage::Unjudged;
 
 /// The contents of a set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Examples; at least one.
     pub examples: u64,
@@ -22,12 +25,12 @@ pub struct Facts {
 }
 
 /// One array of an example.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// Its name in the file, or the one that the format gives it.
     pub name: String,
     /// Where a spec names its file, within the format's section: `labels`.
-    pub file: &'static str,
+    pub file: Cow<'static, str>,
     /// The type of its values in a batch.
     pub dtype: Dtype,
     /// Its sizes in one example, outermost first; none for a single number.
@@ -38,7 +41,7 @@ pub struct Field {
 }
 
 /// Types of values in a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dtype {
     /// Bytes of images. A network gets them as 32-bit floats from 0 to 1.
     Pixel,
@@ -49,7 +52,7 @@ pub enum Dtype {
 }
 
 /// The values of a field over all examples, between whole numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// The lowest.
     pub lowest: i64,
@@ -60,10 +63,10 @@ pub struct Range {
 }
 
 /// A fault of a file of a set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Where a spec names the file, within the format's section: `labels`.
-    pub file: &'static str,
+    pub file: Cow<'static, str>,
     /// In a user's words, beginning with the path.
     pub what: String,
     /// Nothing is known to be wrong with it: why it could not be read now.
@@ -73,12 +76,12 @@ pub struct Problem {
 impl Problem {
     /// A problem of a field of the spec, not of a file.
     pub(super) fn of_field(field: &'static str, what: String) -> Self {
-        Self { file: field, what, unjudged: None }
+        Self { file: field.into(), what, unjudged: None }
     }
 
     /// A problem of a file, in words that follow its path.
     pub(super) fn of_file(field: &'static str, path: &Path, what: impl Display) -> Self {
-        Self { file: field, what: format!("{} {what}", path.display()), unjudged: None }
+        Self { file: field.into(), what: format!("{} {what}", path.display()), unjudged: None }
     }
 }
 
@@ -86,6 +89,16 @@ impl Facts {
     /// The values of all targets.
     pub fn targets(&self) -> u64 {
         self.examples.saturating_mul(self.target.values())
+    }
+
+    /// The inputs and the target.
+    pub fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.inputs.iter().chain([&self.target])
+    }
+
+    /// Bytes of one example in a batch.
+    pub fn example_bytes(&self) -> u64 {
+        self.fields().fold(0, |sum, field| sum.saturating_add(field.bytes()))
     }
 }
 

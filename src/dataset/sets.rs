@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::content::{Depth, Preparation, Prepared, Reading};
+use super::sampling::{Sampled, Sampling};
 use super::split::Division;
 use super::{DataFile, Facts, Files, Format, Problem, Source};
 use crate::beneath::Folder;
@@ -23,6 +24,8 @@ pub struct Selection {
     pub division: Division,
     /// Whether the means and deviations of inputs are measured.
     pub measure: bool,
+    /// How often the training examples are drawn; None for once each.
+    pub sampling: Option<Sampling>,
 }
 
 /// The files of a selection, opened in the order of their formats.
@@ -37,7 +40,7 @@ pub struct OpenFiles {
 impl OpenFiles {
     /// The folders among them.
     pub fn folders(&self) -> impl Iterator<Item = Arc<Folder>> {
-        self.train.iter().chain(&self.validation).filter_map(|file| file.folder().ok())
+        self.train.iter().chain(&self.validation).filter_map(DataFile::as_folder).cloned()
     }
 
     /// The files of a selection that has a training set alone.
@@ -47,13 +50,13 @@ impl OpenFiles {
 }
 
 /// Facts of the sets of a job.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// Of the training set.
     pub train: Facts,
     /// Of the validation set.
     pub validation: Option<Facts>,
-    /// What the training set has taught.
+    /// How values become inputs and targets, as the training set taught it.
     pub preparation: Preparation,
 }
 
@@ -63,12 +66,12 @@ pub struct Sets {
     pub train: Box<dyn Source>,
     /// To judge by.
     pub validation: Option<Box<dyn Source>>,
-    /// What the training set has taught.
+    /// How values become inputs and targets, as the training set taught it.
     pub preparation: Preparation,
 }
 
 /// A fault of a set; of the division of the files where it names none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The set.
     pub set: Option<Use>,
@@ -77,7 +80,7 @@ pub struct Fault {
 }
 
 /// The use of a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Use {
     /// To learn from.
     Train,
@@ -88,7 +91,7 @@ pub enum Use {
 impl Selection {
     /// All rows of these files, to learn from.
     pub fn of(train: Files) -> Self {
-        Self { train, validation: None, division: Division::default(), measure: false }
+        Self { train, validation: None, division: Division::default(), measure: false, sampling: None }
     }
 
     /// Judges the files: small ones are read whole, large ones judged by headers or samples.
@@ -119,8 +122,9 @@ impl Selection {
         depth: Depth,
         wanted: &Wanted,
     ) -> Result<(Prepared, Option<Prepared>, Preparation), Vec<Fault>> {
-        let Self { train, validation, division, measure } = self;
-        let reading = Reading { depth, wanted, split_column: division.column() };
+        let Self { train, validation, division, measure, sampling } = self;
+        let weights = sampling.as_ref().and_then(Sampling::array);
+        let reading = Reading { depth, wanted, split_column: division.column(), weights };
         let train = train.read(&files.train, &reading).map_err(|problems| of(Use::Train, problems));
         let validation = validation.as_ref().map(|set| set.read(&files.validation, &reading));
         let validation = validation.transpose().map_err(|problems| of(Use::Validation, problems));
@@ -131,6 +135,8 @@ impl Selection {
             Some(known) => known,
             None => train.learn(&rows, *measure).map_err(|problems| of(Use::Train, problems))?,
         };
+        let chances = sampling.as_ref().map(|sampling| sampling.chances(train.as_ref(), &rows)).transpose();
+        let chances = chances.map_err(of_division)?.flatten();
         let train_set = train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems));
         let validation_set = match (&validation, held_out) {
             (Some(content), _) => {
@@ -140,13 +146,17 @@ impl Selection {
             (None, Some(rows)) => Some(train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems))),
             (None, None) => None,
         };
-        let (train, validation) = both(train_set, validation_set.transpose())?;
+        let (mut train, validation) = both(train_set, validation_set.transpose())?;
+        train.source = match (train.source, chances) {
+            (Some(source), Some(chances)) => Some(Box::new(Sampled::new(source, chances).map_err(of_division)?)),
+            (source, _) => source,
+        };
         Ok((train, validation, learned))
     }
 }
 
 /// Both, or the faults of both.
-fn both<A, B>(one: Result<A, Vec<Fault>>, other: Result<B, Vec<Fault>>) -> Result<(A, B), Vec<Fault>> {
+pub(super) fn both<A, B, E>(one: Result<A, Vec<E>>, other: Result<B, Vec<E>>) -> Result<(A, B), Vec<E>> {
     match (one, other) {
         (Ok(one), Ok(other)) => Ok((one, other)),
         (one, other) => Err(one.err().into_iter().chain(other.err()).flatten().collect()),
@@ -155,4 +165,103 @@ fn both<A, B>(one: Result<A, Vec<Fault>>, other: Result<B, Vec<Fault>>) -> Resul
 
 fn of(set: Use, problems: Vec<Problem>) -> Vec<Fault> {
     problems.into_iter().map(|problem| Fault { set: Some(set), problem }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{HostBatch, Moments, Range, Split, idx};
+    use super::*;
+
+    /// Ten images of one pixel, of the values 0, 10 to 90: five of class 0, four of 1, one of 2.
+    fn ten() -> (tempfile::TempDir, Files, OpenFiles) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().canonicalize().unwrap();
+        let pixels: Vec<u8> = (0..10).map(|value| value * 10).collect();
+        let sizes = [10u32, 1, 1].map(u32::to_be_bytes).concat();
+        fs::write(place.join("images"), [&[0, 0, 8, 3][..], &sizes, &pixels].concat()).unwrap();
+        let labels = [0, 0, 0, 0, 0, 1, 1, 1, 1, 2];
+        fs::write(place.join("labels"), [&[0, 0, 8, 1, 0, 0, 0, 10][..], &labels].concat()).unwrap();
+        let files = Files::Idx(idx::Files { images: place.join("images"), labels: place.join("labels") });
+        let opened = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect::<Vec<_>>();
+        (folder, files, OpenFiles::of(opened))
+    }
+
+    /// All values of a set, which come with their class.
+    fn values(source: &mut dyn Source) -> Vec<u8> {
+        let (mut batch, places) = (HostBatch::default(), (0..source.facts().examples).collect::<Vec<_>>());
+        source.fill(&places, &mut batch).unwrap();
+        let classes = batch.targets.as_chunks().0.iter().map(|&class| i64::from_le_bytes(class));
+        for (value, class) in batch.inputs[0].iter().zip(classes) {
+            assert_eq!([0, 0, 0, 0, 0, 1, 1, 1, 1, 2][usize::from(*value) / 10], class);
+        }
+        batch.inputs.remove(0)
+    }
+
+    #[test]
+    fn a_split_divides_one_set_and_what_is_measured_is_that_of_the_training_part() {
+        let (_folder, train, files) = ten();
+        let split = Split::Fraction { fraction: 0.4, seed: 1, stratify: true };
+        let division = Division { split: Some(split), limit: None };
+        let selection = Selection { division, measure: true, ..Selection::of(train) };
+        let (_caller, wanted) = Wanted::by_caller();
+        let judged = selection.judge(&files, &wanted).unwrap();
+        let mut sets = selection.open(&files, None).unwrap();
+        assert_eq!(
+            (&judged.train, judged.validation.as_ref()),
+            (sets.train.facts(), sets.validation.as_ref().map(|set| set.facts()))
+        );
+        let (train, held_out) = (values(sets.train.as_mut()), values(sets.validation.unwrap().as_mut()));
+        assert_eq!((train.len(), held_out.len()), (6, 4));
+        // Of each class 40 %: two of five, two of four rounded up, none of one.
+        assert_eq!(held_out.iter().filter(|value| **value < 50).count(), 2);
+        assert_eq!(judged.train.target.range, Some(Range { lowest: 0, highest: 2, highest_at: 5 }));
+        assert_eq!(judged.validation.unwrap().target.range.unwrap().highest, 1);
+        let mut all = [train.clone(), held_out].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..10).map(|value| value * 10).collect::<Vec<_>>());
+        let mean = train.iter().map(|&value| f64::from(value)).sum::<f64>() / 6.0 / 255.0;
+        assert!((sets.preparation.moments["images"].mean[0] - mean).abs() < 1e-12);
+        // A later attempt goes by what the first one learned.
+        let known = Preparation {
+            moments: [("images".into(), Moments { mean: vec![7.0], std: vec![2.0] })].into(),
+            ..Preparation::default()
+        };
+        assert_eq!(selection.open(&files, Some(known.clone())).unwrap().preparation, known);
+    }
+
+    #[test]
+    fn a_limit_holds_for_each_set_and_comes_before_a_split() {
+        let (_folder, train, files) = ten();
+        let split = Some(Split::Fraction { fraction: 0.25, seed: 0, stratify: false });
+        let selection = Selection { division: Division { split, limit: Some(8) }, ..Selection::of(train.clone()) };
+        let mut sets = selection.open(&files, None).unwrap();
+        let counts = (values(sets.train.as_mut()).len(), values(sets.validation.unwrap().as_mut()).len());
+        assert_eq!(counts, (6, 2));
+        let again = OpenFiles {
+            validation: train.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect(),
+            ..files
+        };
+        let division = Division { split: None, limit: Some(3) };
+        let selection = Selection { validation: Some(train.clone()), division, ..Selection::of(train) };
+        let mut sets = selection.open(&again, None).unwrap();
+        let drawn = values(sets.train.as_mut());
+        assert_eq!((drawn.len(), &drawn), (3, &values(sets.validation.unwrap().as_mut())));
+    }
+
+    #[test]
+    fn a_division_that_cannot_be_is_told_by_its_field() {
+        let (_folder, train, files) = ten();
+        let told = |split| {
+            let division = Division { split: Some(split), limit: None };
+            let faults = Selection { division, ..Selection::of(train.clone()) }.open(&files, None).err().unwrap();
+            assert_eq!((faults.len(), faults[0].set), (1, None));
+            format!("{}: {}", faults[0].problem.file, faults[0].problem.what)
+        };
+        let share = |fraction| told(Split::Fraction { fraction, seed: 0, stratify: false });
+        assert!(share(0.01).starts_with("split.fraction: is 0.01, which makes 0 of 10 examples"), "{}", share(0.01));
+        assert!(share(0.99).contains("makes 10 of 10"));
+        assert!(told(Split::Column("part".into())).contains("the data are no table"));
+    }
 }

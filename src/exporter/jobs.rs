@@ -35,6 +35,8 @@ pub(super) async fn collect(manager: &Manager, scrape: &Registry) -> Result<(), 
     let loss = gauge("torchd_job_loss", "Newest loss of a running job.", &["job", "split"])?;
     let speed = gauge("torchd_job_examples_per_second", "Training examples per second of a running job.", &["job"])?;
     let ratio = gauge("torchd_job_progress_ratio", "Share of its steps that a running job has done.", &["job"])?;
+    let wait_help = "Share of its time that a running job waits for its data, 0 to 1.";
+    let data_wait = gauge("torchd_job_data_wait_ratio", wait_help, &["job"])?;
     for view in manager.live() {
         let Some(progress) = view.progress.as_ref().filter(|_| view.job.state.is_active()) else { continue };
         let job = view.job.id.as_str();
@@ -43,6 +45,9 @@ pub(super) async fn collect(manager: &Manager, scrape: &Registry) -> Result<(), 
         ratio.with_label_values(&[job]).set(progress.progress_ratio);
         if let Some(examples) = progress.examples_per_second {
             speed.with_label_values(&[job]).set(examples);
+        }
+        if let Some(value) = progress.latest_scalars.get("data/wait_ratio") {
+            data_wait.with_label_values(&[job]).set(*value);
         }
         for split in ["train", "validation"] {
             if let Some(value) = progress.latest_scalars.get(&format!("loss/{split}")) {

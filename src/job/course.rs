@@ -23,6 +23,10 @@ pub struct Course {
     /// A user wants the next attempt to begin anew: the checkpoints go before it begins.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub begins_anew: bool,
+    /// A user has accepted other data than those that the checkpoints up to this step were made
+    /// with. Later ones are made with the new data, so that it needs not be taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted_data_at: Option<u64>,
     /// Why a user wants its runner to end; None while nobody does. Other causes do not outlive the
     /// daemon.
     #[serde(skip_serializing_if = "Option::is_none")]

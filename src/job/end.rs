@@ -69,6 +69,10 @@ pub const EXIT_STORAGE: i32 = 74;
 /// program is not in its place (EX_OSERR). Its last words in the log tell what.
 pub const EXIT_MACHINE: i32 = 71;
 
+/// The ways on from data that have changed, in words.
+pub const CHANGED_DATA_REMEDY: &str =
+    "put them back and resume it, or take them with accept_new_data (torchctl resume --accept-new-data)";
+
 /// Judges an end: `said` is the runner's last record if it wrote one, `stop` why it was asked to
 /// end if it was.
 ///

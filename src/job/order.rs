@@ -28,12 +28,22 @@ pub struct Order {
     /// taken, and where there is none the attempt ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_step: Option<u64>,
+    /// Other data than those that the checkpoints up to this step were made with are accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_data_at: Option<u64>,
     /// Where its output begins in the log, in bytes.
     #[serde(default)]
     pub log_begins: u64,
     /// The changes of the spec by all resumes.
     #[serde(default, with = "json::optional", skip_serializing_if = "Option::is_none")]
     pub edits: Option<v1::JobEdits>,
+}
+
+impl Order {
+    /// Whether a user takes other data than those that the checkpoint of that step was made with.
+    pub fn accepts_other_data(&self, step: u64) -> bool {
+        self.accepted_data_at.is_some_and(|accepted| step <= accepted)
+    }
 }
 
 fn no_limit() -> u64 {

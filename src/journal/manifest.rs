@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::trained_on::TrainedOn;
+use super::trained_on::{FileState, FileStates, TrainedOn};
+use crate::dataset::Fingerprint;
 use crate::job::length::Place;
 use crate::sha256::Sha256;
 
@@ -21,6 +22,8 @@ const MOST_ENTRIES: usize = 64;
 const MOST_NAME: usize = 255;
 /// Limit of a text in a manifest, in bytes.
 const MOST_TEXT: usize = 1024;
+/// No path is longer, in bytes. (PATH_MAX)
+const MOST_PATH: usize = 4096;
 /// The last second of the year 9999, the latest that a Timestamp of protobuf can tell.
 const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
@@ -111,17 +114,8 @@ impl Manifest {
     }
 
     fn judge(&self) -> Result<(), String> {
-        let Self {
-            place,
-            attempt: _,
-            time,
-            summed_examples,
-            metrics,
-            validation_due: _,
-            context,
-            trained_on: _,
-            files,
-        } = self;
+        let Self { place, attempt: _, time, summed_examples, metrics, validation_due: _, context, trained_on, files } =
+            self;
         let most = i64::MAX as u64;
         for (what, found, most) in [
             ("place.step", place.step, most),
@@ -144,6 +138,13 @@ impl Manifest {
         if let Some(text) = texts.into_iter().find(|text| text.len() > MOST_TEXT) {
             return Err(format!("a text has {} bytes, and can have {MOST_TEXT} at most", text.len()));
         }
+        let sets = trained_on.iter().flat_map(|data| [Some(&data.train), data.validation.as_ref()]).flatten();
+        for FileState { path, fingerprint, .. } in sets.flat_map(|set| &set.files) {
+            let length = path.as_os_str().len().max(fingerprint.as_ref().map_or(0, Fingerprint::length));
+            if length > MOST_PATH {
+                return Err(format!("a file of its data has a text of {length} bytes, and {MOST_PATH} are the most"));
+            }
+        }
         let mut names = BTreeSet::new();
         let mut total = 0u64;
         for FileSum { name, size_bytes, sha256 } in files {
@@ -162,7 +163,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Whether training can go on from here with the data of now; an error says in words how they
+    /// Whether training can go on at its place with the data of now; an error says in words how they
     /// differ.
     pub fn judge_data(&self, now: &TrainedOn) -> Result<(), String> {
         let difference = self.trained_on.as_ref().and_then(|then| then.difference(now)).or_else(|| {
@@ -170,10 +171,29 @@ impl Manifest {
             let (used, has) = (self.place.examples, now.train.examples);
             (used >= has).then(|| format!("it has used {used} examples of an epoch, and the training set has {has}"))
         });
+        difference.map_or(Ok(()), |what| Err(self.other_data(&what)))
+    }
+
+    /// The same by the files alone, which may hold anything now.
+    pub fn judge_files(&self, now: &FileStates) -> Result<(), String> {
+        let difference = self.trained_on.as_ref().and_then(|then| then.file_difference(now));
+        difference.map_or(Ok(()), |what| Err(self.other_data(&what)))
+    }
+
+    fn other_data(&self, what: &str) -> String {
         let step = self.place.step;
-        difference.map_or(Ok(()), |what| {
-            Err(format!("the data are not those that the checkpoint of step {step} was made with: {what}"))
-        })
+        format!("the data are not those that the checkpoint of step {step} was made with: {what}")
+    }
+
+    /// Where training goes on with that many examples: at its place in an epoch of as many, else at
+    /// the beginning of the next epoch, as the order of an epoch follows from their number.
+    pub fn place_in(&self, examples: u64) -> Place {
+        let Place { step, epoch, examples: used } = self.place;
+        let is_same = self.trained_on.as_ref().is_none_or(|then| then.train.examples == examples);
+        match used == 0 || (is_same && used < examples) {
+            true => self.place,
+            false => Place { step, epoch: epoch + 1, examples: 0 },
+        }
     }
 
     /// Bytes of all files, without the manifest.
@@ -188,7 +208,32 @@ mod tests {
 
     use super::super::checkpoint::{Checkpoint, tests::save};
     use super::super::folder::JobFolder;
+    use super::super::trained_on::DataSet;
     use super::*;
+
+    #[test]
+    fn an_epoch_of_another_number_of_examples_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(&JobFolder::new(folder.path().into()), 5, b"weights");
+        let mut manifest = Checkpoint::open(&path).unwrap().manifest;
+        let train = DataSet { examples: 100, files: Vec::new() };
+        manifest.trained_on = Some(TrainedOn { train, validation: None });
+        let place = |epoch, examples| Place { step: 5, epoch, examples };
+        for (known, used, has, goes_on) in [
+            (true, 40, 100, place(2, 40)),
+            (true, 40, 99, place(3, 0)),
+            (true, 40, 101, place(3, 0)),
+            (true, 40, 7, place(3, 0)),
+            (true, 0, 7, place(2, 0)),
+            // One of an earlier version does not tell how many there were.
+            (false, 40, 41, place(2, 40)),
+            (false, 40, 40, place(3, 0)),
+        ] {
+            let trained_on = manifest.trained_on.clone().filter(|_| known);
+            let manifest = Manifest { place: place(2, used), trained_on, ..manifest.clone() };
+            assert_eq!(manifest.place_in(has), goes_on, "{known} {used} {has}");
+        }
+    }
 
     #[test]
     fn a_manifest_with_a_number_or_a_text_out_of_its_range_is_damaged() {
@@ -197,8 +242,17 @@ mod tests {
         let good = fs::read(Manifest::path(&path)).unwrap();
         let good: serde_json::Value = serde_json::from_slice(&good).unwrap();
         assert!(Manifest::read(good.to_string().as_bytes()).is_ok());
+        let good = {
+            let mut with_data = good;
+            with_data["trained_on"] = serde_json::Value::Null;
+            with_data
+        };
         let file = &good["files"][0];
         let name_of = |name: &str| serde_json::json!({"name": name, "size_bytes": 1, "sha256": file["sha256"]});
+        let data_of = |path: &str| {
+            let file = serde_json::json!({"path": path, "size_bytes": 1, "fingerprint": "later-7:0"});
+            serde_json::json!({"train": {"examples": 1, "files": [file]}})
+        };
         for (at, value, words) in [
             ("/place/step", u64::MAX.into(), "place.step is 18446744073709551615, and can be"),
             ("/place/epoch", 6.into(), "place.epoch is 6, and can be 5 at most"),
@@ -216,6 +270,8 @@ mod tests {
             ("/files/0/size_bytes", u64::MAX.into(), "too large"),
             ("/files", (0..3).map(|n| name_of(&n.to_string())).collect::<Vec<_>>().into(), ""),
             ("/context/processor", "x".repeat(1 << 20).into(), "has more than 1048576 bytes"),
+            ("/trained_on", data_of(&"x".repeat(4097)), "has a text of 4097 bytes"),
+            ("/trained_on", data_of(&"x".repeat(4096)), ""),
             ("/attempt", (-1).into(), "checkpoint.json: invalid value"),
         ] {
             let mut changed = good.clone();

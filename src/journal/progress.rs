@@ -37,6 +37,8 @@ pub struct ProgressFold {
     saved: Option<u64>,
     /// For how long training has been waiting for a checkpoint, in seconds.
     checkpoint_wait: Option<f64>,
+    /// For how long it has been waiting for its data, in seconds.
+    data_wait: Option<f64>,
 }
 
 impl ProgressFold {
@@ -57,9 +59,9 @@ impl ProgressFold {
         if record.time.is_some() {
             self.span = Some((self.span.map_or(time, |(first, _)| first), time));
         }
-        self.checkpoint_wait = match &record.what {
-            Some(What::Progress(progress)) => progress.checkpoint_wait_seconds,
-            _ => None,
+        (self.checkpoint_wait, self.data_wait) = match &record.what {
+            Some(What::Progress(progress)) => (progress.checkpoint_wait_seconds, progress.data_wait_seconds),
+            _ => (None, None),
         };
         match &record.what {
             Some(What::Resumed(resumed)) => {
@@ -161,6 +163,11 @@ impl ProgressFold {
         self.checkpoint_wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     }
 
+    /// How long training has been waiting for its data, where that is what it does.
+    pub fn data_wait(&self) -> Option<Duration> {
+        self.data_wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    }
+
     /// How far the job is; None before its first runner has begun.
     pub fn progress(&self) -> Option<v1::JobProgress> {
         let (_, started) = self.started.as_ref()?;
@@ -226,6 +233,16 @@ mod tests {
     fn record(seconds: u64, what: What) -> v1::JobRecord {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         v1::JobRecord { sequence: 0, time: Some(time.into()), what: Some(what), attempt: 1 }
+    }
+
+    #[test]
+    fn a_wait_for_data_lasts_until_the_next_record() {
+        let mut fold = ProgressFold::default();
+        let waits = v1::StepProgress { step: 3, data_wait_seconds: Some(1.5), ..v1::StepProgress::default() };
+        fold.add(&record(100, What::Progress(waits)));
+        assert_eq!((fold.data_wait(), fold.checkpoint_wait()), (Some(Duration::from_millis(1500)), None));
+        fold.add(&record(101, What::Progress(v1::StepProgress { step: 4, ..v1::StepProgress::default() })));
+        assert_eq!(fold.data_wait(), None);
     }
 
     #[test]

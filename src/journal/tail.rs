@@ -172,7 +172,7 @@ mod tests {
     use crate::proto::journal::record::What;
 
     fn step(step: u64) -> What {
-        What::Progress(v1::StepProgress { step, examples_per_second: 1.0, checkpoint_wait_seconds: None })
+        What::Progress(v1::StepProgress { step, examples_per_second: 1.0, ..v1::StepProgress::default() })
     }
 
     #[test]

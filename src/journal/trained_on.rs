@@ -1,16 +1,18 @@
-//! The data that a checkpoint was made with, by sizes and counts, so that no job goes on with other
-//! data unnoticed.
+//! The data that a checkpoint was made with, by counts, sizes and fingerprints, so that no job goes
+//! on with other data unnoticed.
 //!
-//! It is no fingerprint: data of the same sizes can differ. Checkpoints of earlier versions do not
-//! have it.
+//! Checkpoints of earlier versions have no fingerprints, or nothing of it at all.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{Facts, Files};
-use crate::job::Inputs;
+use crate::dataset::{DataFile, Fingerprint};
 use crate::job::spec::DataFacts;
+
+/// Differences that a message names; the rest is counted.
+const MOST_TOLD: usize = 4;
 
 /// The sets of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,78 +32,138 @@ pub struct DataSet {
     /// Examples in it.
     pub examples: u64,
     /// Its files.
-    pub files: Vec<FileSize>,
+    pub files: Vec<FileState>,
 }
 
-/// One file.
+/// One file as it lies on the disk.
+///
+/// The rule of a fingerprint says which bytes it is of. A folder of many files can be one of these
+/// too, with its own path, the bytes of all files, and a rule for the fingerprint of a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FileSize {
+pub struct FileState {
     /// Its canonical path.
     pub path: PathBuf,
-    /// Its size as it lies on the disk.
+    /// Its size.
     pub size_bytes: u64,
+    /// The fingerprint of its bytes; None in checkpoints of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// The files of a job's sets as they lie on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStates {
+    /// Those of the training set.
+    pub train: Vec<FileState>,
+    /// Those of the validation set.
+    pub validation: Option<Vec<FileState>>,
+}
+
+impl FileState {
+    /// The state of an open file: whatever has its name by now does not count. Ends where `go_on`
+    /// fails, with its error.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn of(file: &DataFile, go_on: impl Fn() -> io::Result<()>) -> io::Result<Self> {
+        let size_bytes = file.metadata()?.len();
+        let fingerprint = Some(Fingerprint::of(file, size_bytes, go_on)?);
+        Ok(Self { path: file.path().to_owned(), size_bytes, fingerprint })
+    }
+
+    /// How the file differs now, in words.
+    fn difference(&self, now: &Self) -> Option<String> {
+        let (path, had, has) = (self.path.display(), self.size_bytes, now.size_bytes);
+        if had != has {
+            return Some(format!("{path} had {had} bytes and has {has}"));
+        }
+        let prints = self.fingerprint.as_ref().zip(now.fingerprint.as_ref());
+        prints
+            .is_some_and(|(then, now)| then.differs(now))
+            .then(|| format!("{path} has other contents, of the same size of {has} bytes"))
+    }
 }
 
 impl TrainedOn {
-    /// The data of a job, as `facts` tell of the files that were open: what has their names by now
-    /// does not count.
-    pub fn of(inputs: &Inputs, facts: &DataFacts) -> Self {
-        let validation = inputs.validation.as_ref().zip(facts.validation.as_ref());
+    /// The data of a job: its files, and what they hold.
+    pub fn of(files: FileStates, facts: &DataFacts) -> Self {
+        let FileStates { train, validation } = files;
+        let validation = validation.zip(facts.validation.as_ref());
         Self {
-            train: DataSet::of(&inputs.train, &facts.train),
-            validation: validation.map(|(files, facts)| DataSet::of(files, facts)),
+            train: DataSet { examples: facts.train.examples, files: train },
+            validation: validation.map(|(files, facts)| DataSet { examples: facts.examples, files }),
         }
     }
 
-    /// How the data of now differ, in words; None where nothing shows that they do.
-    ///
-    /// Training needs the same number of examples to go on at its place. Sizes are compared of
-    /// files with the same path: a checkpoint may be taken to another machine, where the same data
-    /// are packed otherwise.
+    /// How the data of now differ, in words; None where nothing shows that they do. Training needs
+    /// the same number of examples to go on at its place.
     pub fn difference(&self, now: &Self) -> Option<String> {
         let (had, has) = (self.train.examples, now.train.examples);
-        if had != has {
-            return Some(format!("the training set had {had} examples and has {has}"));
-        }
-        let sets = [Some((&self.train, &now.train)), self.validation.as_ref().zip(now.validation.as_ref())];
-        sets.into_iter().flatten().find_map(|(then, now)| {
-            let same_path = |file: &FileSize| now.files.iter().find(|other| other.path == file.path);
-            let mut pairs = then.files.iter().filter_map(|file| Some((file, same_path(file)?)));
-            let changed = pairs.find(|(then, now)| then.size_bytes != now.size_bytes);
-            changed.map(|(FileSize { path, size_bytes }, now)| {
-                format!("{} had {size_bytes} bytes and has {}", path.display(), now.size_bytes)
-            })
+        let count = (had != has).then(|| format!("the training set had {had} examples and has {has}"));
+        let validation = now.validation.as_ref().map(|set| set.files.as_slice());
+        in_words(count.into_iter().chain(self.changed(&now.train.files, validation)))
+    }
+
+    /// The same by the files alone, which may hold anything now.
+    pub fn file_difference(&self, now: &FileStates) -> Option<String> {
+        in_words(self.changed(&now.train, now.validation.as_deref()))
+    }
+
+    /// The files that have changed.
+    ///
+    /// A file is compared with the one of the same path. One that has another path by now counts
+    /// by its examples alone: a checkpoint may be taken to another machine, where the same data are
+    /// packed otherwise.
+    fn changed<'a>(
+        &'a self,
+        train: &'a [FileState],
+        validation: Option<&'a [FileState]>,
+    ) -> impl Iterator<Item = String> + 'a {
+        let sets = [Some((&self.train, train)), self.validation.as_ref().zip(validation)];
+        sets.into_iter().flatten().flat_map(|(then, now)| {
+            then.files.iter().filter_map(|file| file.difference(now.iter().find(|other| other.path == file.path)?))
         })
     }
 }
 
-impl DataSet {
-    fn of(files: &Files, facts: &Facts) -> Self {
-        let sizes = files.paths().into_iter().zip(&facts.sizes);
-        let file = |(path, size_bytes): (&Path, &u64)| FileSize { path: path.to_owned(), size_bytes: *size_bytes };
-        Self { examples: facts.examples, files: sizes.map(file).collect() }
+/// Differences as one text; None where there are none.
+fn in_words(differences: impl Iterator<Item = String>) -> Option<String> {
+    let mut told: Vec<_> = differences.collect();
+    let more = told.len().saturating_sub(MOST_TOLD);
+    told.truncate(MOST_TOLD);
+    if more > 0 {
+        told.push(format!("and {more} more files have changed"));
     }
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::dataset::{Dtype, Field, idx};
 
     fn set(examples: u64, files: [(&str, u64); 2]) -> DataSet {
-        let file = |(path, size_bytes): (&str, u64)| FileSize { path: path.into(), size_bytes };
+        let file = |(path, size_bytes): (&str, u64)| FileState { path: path.into(), size_bytes, fingerprint: None };
         DataSet { examples, files: files.map(file).to_vec() }
     }
 
+    fn state(path: &std::path::Path) -> FileState {
+        FileState::of(&DataFile::open(path).unwrap(), || Ok(())).unwrap()
+    }
+
     #[test]
-    fn sizes_are_those_of_the_files_that_were_read_and_not_of_what_has_their_names_now() {
-        let target = Field { name: "y".into(), file: "labels", dtype: Dtype::I64, shape: vec![], range: None };
-        let facts = Facts { examples: 9, inputs: vec![], target, sizes: vec![52, 17], is_resident: true };
-        let train = Files::Idx(idx::Files { images: "/gone/i".into(), labels: "/gone/l".into() });
-        let inputs = Inputs { train, validation: None, outline: None };
-        let found = TrainedOn::of(&inputs, &DataFacts { train: facts, validation: None });
-        assert_eq!(found, TrainedOn { train: set(9, [("/gone/i", 52), ("/gone/l", 17)]), validation: None });
+    fn a_state_is_that_of_the_file_that_was_read_and_not_of_what_has_its_name_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("data");
+        fs::write(&path, "judged").unwrap();
+        let (file, judged) = (DataFile::open(&path).unwrap(), state(&path));
+        assert_eq!((&judged.path, judged.size_bytes), (&path, 6));
+        fs::write(folder.path().join("other"), "swapped in").unwrap();
+        fs::rename(folder.path().join("other"), &path).unwrap();
+        assert_eq!(FileState::of(&file, || Ok(())).unwrap(), judged);
+        assert_eq!(judged.difference(&state(&path)).unwrap(), format!("{} had 6 bytes and has 10", path.display()));
     }
 
     #[test]
@@ -119,5 +181,24 @@ mod tests {
         assert_eq!(told(labels), "/t/l had 2 bytes and has 3");
         let judged = with(then.train.clone(), Some(set(9, [("/v/i", 4), ("/v/l", 6)])));
         assert_eq!(told(judged), "/v/i had 5 bytes and has 4");
+        let all = with(set(99, [("/t/i", 2), ("/t/l", 3)]), Some(set(9, [("/v/i", 4), ("/v/l", 7)])));
+        let words = "the training set had 100 examples and has 99; /t/i had 1 bytes and has 2; \
+            /t/l had 2 bytes and has 3; /v/i had 5 bytes and has 4; and 1 more files have changed";
+        assert_eq!(told(all), words);
+    }
+
+    #[test]
+    fn contents_that_change_in_place_are_seen_and_those_of_earlier_versions_are_not_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("labels");
+        fs::write(&path, [1, 2, 3]).unwrap();
+        let then = state(&path);
+        assert_eq!(then.difference(&state(&path)), None);
+        fs::write(&path, [1, 2, 4]).unwrap();
+        let words = format!("{} has other contents, of the same size of 3 bytes", path.display());
+        assert_eq!(then.difference(&state(&path)), Some(words));
+        let earlier = format!(r#"{{"path":{path:?},"size_bytes":3}}"#);
+        let earlier: FileState = serde_json::from_str(&earlier).unwrap();
+        assert_eq!(earlier.difference(&state(&path)), None);
     }
 }

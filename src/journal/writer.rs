@@ -122,7 +122,12 @@ mod tests {
         let records = [
             What::Started(RunnerStarted { pid: 4711, device: "cpu".into(), ..RunnerStarted::default() }),
             What::Scalars(ScalarValues { step: 10, values }),
-            What::Progress(StepProgress { step: 12, examples_per_second: 2.5, checkpoint_wait_seconds: Some(1.5) }),
+            What::Progress(StepProgress {
+                step: 12,
+                examples_per_second: 2.5,
+                checkpoint_wait_seconds: Some(1.5),
+                data_wait_seconds: Some(0.5),
+            }),
             What::Ended(RunnerEnded { message: "trained to the end".into(), step: 20, ..RunnerEnded::default() }),
         ];
         let append = |record| {

@@ -21,9 +21,9 @@ use crate::job::spec::data::{Data, Named};
 use crate::job::spec::model::Set;
 use crate::job::spec::{self, DataFacts, Demands, Device, Fitted, HostMemory, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
-use crate::journal::{Manifest, TrainedOn};
+use crate::journal::{FileStates, Manifest, TrainedOn};
+use crate::judging::{self, model::OperatorList};
 use crate::mirror;
-use crate::model_judge::OperatorList;
 use crate::proto::v1;
 use crate::shortage::Unjudged;
 
@@ -177,6 +177,9 @@ fn judge(
         weights::judge(warm, asked.source.field(), needs.as_ref(), wanted, &mut wrong);
     }
     let (Some(spec), Some(train), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
+    if let Some(Warm::Checkpoint { checkpoint, .. }) = &warm {
+        judge_data(&checkpoint.manifest, &train, validation.as_ref(), known, wanted, &mut wrong);
+    }
     let (validation, validation_facts) = validation.map(|set| (set.files, set.facts)).unzip();
     let validation = validation.filter(|_| spec.data.validation.is_some());
     let facts = DataFacts { train: train.facts, validation: validation_facts };
@@ -189,10 +192,7 @@ fn judge(
     fitted.model.forget_files();
     let inputs = Inputs { train: train.files, validation, outline };
     let place = match &warm {
-        Some(Warm::Checkpoint { checkpoint, .. }) => {
-            judge_data(&checkpoint.manifest, &inputs, &facts, &mut wrong);
-            checkpoint.manifest.place
-        }
+        Some(Warm::Checkpoint { checkpoint, .. }) => checkpoint.manifest.place,
         Some(Warm::Weights(_)) | None => Place::default(),
     };
     let plan = fitted.plan(facts.train.examples, place);
@@ -206,8 +206,30 @@ fn judge(
 }
 
 /// Whether a job can go on from a checkpoint with its data.
-fn judge_data(manifest: &Manifest, inputs: &Inputs, facts: &DataFacts, wrong: &mut Violations) {
-    if let Err(what) = manifest.judge_data(&TrainedOn::of(inputs, facts)) {
+fn judge_data(
+    manifest: &Manifest,
+    train: &Judged,
+    validation: Option<&Judged>,
+    known: &KnownData,
+    wanted: &Wanted,
+    wrong: &mut Violations,
+) {
+    let states = |set: &Judged| {
+        let files = known.states(&set.opened, wanted);
+        files.map_err(|error| (set.path.clone(), error))
+    };
+    // Files that are split are those of the training set.
+    let judged_by = validation.filter(|set| !set.opened.is_empty());
+    let files = states(train).and_then(|train| Ok((train, judged_by.map(states).transpose()?)));
+    let (train_files, validation_files) = match files {
+        Ok(files) => files,
+        Err((path, error)) => {
+            return wrong.add_found(path, format!("cannot be read: {error}"), Unjudged::of(&error));
+        }
+    };
+    let files = FileStates { train: train_files, validation: validation_files };
+    let facts = DataFacts { train: train.facts.clone(), validation: validation.map(|set| set.facts.clone()) };
+    if let Err(what) = manifest.judge_data(&TrainedOn::of(files, &facts)) {
         wrong.add("warm_start.resume", format!("is set, and {what}; without it the weights alone are taken"));
     }
 }
@@ -226,11 +248,12 @@ fn judge_length(length: Length, plan: Plan, place: Place, wrong: &mut Violations
     wrong.add(field, format!("is {wanted}, and {has}; a number above {done} is needed"));
 }
 
-/// Refuses edits of a job that goes on at that place, where they leave nothing to do.
-pub(super) fn judge_edited(admitted: &Admitted, place: Place) -> Result<(), JobError> {
+/// Refuses a resume with edits, or with other data, that leaves nothing to do for a job that goes
+/// on at that place.
+pub(super) fn judge_rest(spec: &Spec, examples: u64, place: Place) -> Result<(), JobError> {
     let mut wrong = Violations::default();
-    if let Some(plan) = admitted.spec.plan(admitted.facts.train.examples, place) {
-        judge_length(admitted.spec.length, plan, place, &mut wrong);
+    if let Some(plan) = spec.plan(examples, place) {
+        judge_length(spec.length, plan, place, &mut wrong);
     }
     if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }
@@ -240,6 +263,7 @@ struct Judged {
     /// Its field with its format, such as `data.train.idx`.
     path: String,
     files: Files,
+    opened: Vec<DataFile>,
     facts: Facts,
 }
 
@@ -271,7 +295,7 @@ fn judge_sets(
         let (validation, judged_by) = validation.unzip();
         let selection = data.selection(train.0, validation);
         let opened = OpenFiles { train: train.1, validation: judged_by.unwrap_or_default() };
-        let judged = known.judge(&selection, &opened, wanted);
+        let judged = known.judge(&selection, &opened, || judging::data::judge(&selection, &opened, wanted));
         let Selection { train, validation, .. } = selection;
         let held_out = fields[usize::from(validation.is_some())];
         let path = |field: &str, files: &Files| format!("{field}.{}", files.format());
@@ -281,8 +305,12 @@ fn judge_sets(
                     path(held_out, validation.as_ref().unwrap_or(&train)),
                     validation.unwrap_or_else(|| train.clone()),
                 );
-                let validation = judged.validation.map(|facts| Judged { path: held_out.0, files: held_out.1, facts });
-                (Some(Judged { path: path(fields[0], &train), files: train, facts: judged.train }), validation)
+                let OpenFiles { train: opened, validation: judged_by } = opened;
+                let validation = judged.validation.map(|facts| {
+                    let (path, files) = held_out;
+                    Judged { path, files, opened: judged_by, facts }
+                });
+                (Some(Judged { path: path(fields[0], &train), files: train, opened, facts: judged.train }), validation)
             }
             Err(faults) => {
                 for Fault { set, problem: Problem { file, what, unjudged } } in faults {
@@ -300,7 +328,7 @@ fn judge_sets(
     match (train, validation) {
         (Some(train), None) => judge([TRAIN; 2], train, None),
         (Some(train), Some(Some(validation))) => judge([TRAIN, VALIDATION], train, Some(validation)),
-        // What is known of one set is told although the other is not there.
+        // One set is judged although the other is not there.
         (Some(train), Some(None)) => (judge([TRAIN; 2], train, None).0, None),
         (None, Some(Some(validation))) => (None, judge([VALIDATION; 2], validation, None).0),
         (None, None | Some(None)) => (None, None),

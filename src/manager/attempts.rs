@@ -59,6 +59,7 @@ impl Task {
             max_event_bytes: self.settings.max_event_bytes,
             // Its runner does not begin anew where what it had saved is gone.
             resume_step: resume_step.or(live.job.course.resume_from.as_ref().map(|point| point.step)),
+            accepted_data_at: live.job.course.accepted_data_at,
             log_begins: 0,
             edits: live.job.course.edits.clone(),
         };

@@ -10,13 +10,15 @@ use tokio::sync::watch;
 use super::admission::Machine;
 use super::file_work::Files;
 use super::staging::{self, Copies, Staged};
-use super::{Admitted, Command, JobError, Manager, View, admission, task};
+use super::{Admitted, Command, JobError, Manager, ManagerSettings, View, admission, task};
+use crate::dataset;
 use crate::gate::Wanted;
 use crate::job::probe::{Found, ProbeReport};
-use crate::job::{State, spec};
-use crate::model_judge::OperatorList;
+use crate::job::{Inputs, State, spec};
+use crate::judging::model::OperatorList;
 use crate::proto::{json, v1};
 use crate::store::Asked;
+use crate::uploads::Owner;
 
 /// The operators of a libtorch that the runner finds.
 #[derive(Debug)]
@@ -27,8 +29,9 @@ pub(super) struct Listed {
 
 impl Manager {
     /// Judges a request and queues its job. A request that was made before under this id gets the
-    /// job of then, whatever has become of the data since; an empty id is none.
-    pub async fn create(&self, spec: &v1::JobSpec, request_id: String) -> Result<Arc<View>, JobError> {
+    /// job of then, whatever has become of the data since; an empty id is none. The job may read
+    /// the uploads of `owner`.
+    pub async fn create(&self, spec: &v1::JobSpec, request_id: String, owner: Owner) -> Result<Arc<View>, JobError> {
         let asked = if request_id.is_empty() {
             None
         } else {
@@ -49,7 +52,7 @@ impl Manager {
             let (most, what) = (staging::COPY_LINE, "requests wait for the copies that their jobs begin with");
             JobError::FilesUnavailable(format!("{most} {what}"))
         })?;
-        let mut admitted = Box::new(self.admit(spec).await?);
+        let mut admitted = Box::new(self.admit(spec, owner).await?);
         let copies = std::mem::take(&mut admitted.copies);
         let staged = if copies.is_empty() { None } else { Some(self.stage(copies).await?) };
         self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?
@@ -87,8 +90,8 @@ impl Manager {
         }
     }
 
-    /// Judges a request.
-    pub async fn admit(&self, spec: &v1::JobSpec) -> Result<Admitted, JobError> {
+    /// Judges a request, which may name the uploads of `owner`.
+    pub async fn admit(&self, spec: &v1::JobSpec, owner: Owner) -> Result<Admitted, JobError> {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
         let block = self.gpu_block.borrow().clone();
         let slots = self.slots.borrow().clone();
@@ -96,9 +99,27 @@ impl Manager {
             true => Some(self.operators(&probe).await?),
             false => None,
         };
-        let (settings, known) = (self.settings.clone(), self.known.clone());
+        let (settings, known) = (self.settings_for(owner), self.known.clone());
         let machine = Machine { probe, gpu_block: block, slots, operators };
         admission::admit(spec.clone(), settings, machine, known, &self.judging).await
+    }
+
+    /// The owner of the uploads among the files of a job; None where it reads none.
+    pub(super) fn owner_of(&self, inputs: &Inputs) -> Option<Owner> {
+        let files = inputs.validation.iter().chain([&inputs.train]).flat_map(dataset::Files::paths);
+        files.into_iter().find_map(|path| self.settings.uploads.owner_of(path))
+    }
+
+    /// The settings by which the requests of an owner are judged: the owner's uploads are the last
+    /// data root.
+    pub(super) fn settings_for(&self, owner: Owner) -> Arc<ManagerSettings> {
+        match self.settings.uploads.root(owner) {
+            None => self.settings.clone(),
+            Some(root) => {
+                let data_roots = self.settings.data_roots.with(root);
+                Arc::new(ManagerSettings { data_roots, ..ManagerSettings::clone(&self.settings) })
+            }
+        }
     }
 
     /// The operators of libtorch. The runner lists them once for each libtorch that it finds.

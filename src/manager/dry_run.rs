@@ -9,6 +9,7 @@ use crate::job::order::{Lease, LeasedDevice, Order};
 use crate::journal::JobFolder;
 use crate::proto::v1;
 use crate::supervisor::DryRunError;
+use crate::uploads::Owner;
 
 /// Requests that are tried at the same time; the others wait.
 pub(super) const AT_ONCE: usize = 1;
@@ -19,13 +20,13 @@ const LEAST_MEMORY_BYTES: u64 = 1 << 30;
 impl Manager {
     /// Judges a request and trains on one batch of it, on one thread of the CPU, with half of the
     /// memory that jobs can have.
-    pub async fn dry_run(&self, spec: &v1::JobSpec) -> Result<(Admitted, DryRun), JobError> {
+    pub async fn dry_run(&self, spec: &v1::JobSpec, owner: Owner) -> Result<(Admitted, DryRun), JobError> {
         self.room()?;
         let _in_line = self.copy_line.try_acquire().map_err(|_| {
             let (most, what) = (staging::COPY_LINE, "requests wait for copies or to be tried");
             JobError::FilesUnavailable(format!("{most} {what}"))
         })?;
-        let mut admitted = self.admit(spec).await?;
+        let mut admitted = self.admit(spec, owner).await?;
         let copies: Copies = std::mem::take(&mut admitted.copies);
         let _turn = self.dry_runs.acquire().await.map_err(|_| JobError::Gone)?;
         let staged = self.stage(copies).await?;
@@ -38,6 +39,7 @@ impl Manager {
             nvml_library: None,
             max_event_bytes: u64::MAX,
             resume_step: (admitted.first_step > 0).then_some(admitted.first_step),
+            accepted_data_at: None,
             log_begins: 0,
             edits: None,
         };

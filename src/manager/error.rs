@@ -74,6 +74,14 @@ pub enum JobError {
         /// All of them, newest first.
         damaged: Vec<Damaged>,
     },
+    /// The data of the job are not those that its checkpoint was made with.
+    #[error("{}: {what}", id.name())]
+    DataChanged {
+        /// The job.
+        id: JobId,
+        /// How they differ, and what can be done.
+        what: String,
+    },
     /// The job has nothing but a checkpoint to begin with.
     #[error("{}: it cannot begin anew, as its warm_start.resume wants it to go on from a checkpoint; create another job", .0.name())]
     NothingToBeginWith(JobId),

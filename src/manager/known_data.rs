@@ -1,5 +1,5 @@
-//! The facts of data files that have not changed since they were judged: a thousand requests for
-//! the same files read them once. A runner judges once more what it trains on.
+//! The facts and fingerprints of data files that have not changed since they were judged: a thousand
+//! requests for the same files read them once. A runner judges once more what it trains on.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::dataset::{DataFile, Fault, Judged, OpenFiles, Selection};
 use crate::gate::Wanted;
+use crate::journal::FileState;
 
-/// Sets that are remembered.
+/// Sets, and states of files, that are remembered.
 const MOST_SETS: usize = 64;
 /// The clock of file systems is coarse: what was changed just now may change again without being
 /// seen.
@@ -21,12 +22,14 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct KnownData {
     /// The newest last.
     sets: Mutex<VecDeque<Known>>,
+    /// The newest last.
+    states: Mutex<VecDeque<(Stamp, FileState)>>,
     settled_after: Duration,
 }
 
 impl Default for KnownData {
     fn default() -> Self {
-        Self { sets: Mutex::default(), settled_after: SETTLED_AFTER }
+        Self { sets: Mutex::default(), states: Mutex::default(), settled_after: SETTLED_AFTER }
     }
 }
 
@@ -52,7 +55,7 @@ impl Stamp {
     /// The stamp of a file; None where it was changed too short a time ago. A folder has none: what
     /// changes in it shows nowhere.
     fn of(file: &DataFile, settled_after: Duration) -> io::Result<Option<Self>> {
-        if file.folder().is_ok() {
+        if file.as_folder().is_some() {
             return Ok(None);
         }
         let about = file.metadata()?;
@@ -69,12 +72,12 @@ impl Stamp {
 }
 
 impl KnownData {
-    /// The facts of the sets. Blocks: it may have to read them.
+    /// The facts of the sets: those that are remembered, or those that `judge` finds.
     pub(super) fn judge(
         &self,
         selection: &Selection,
         files: &OpenFiles,
-        wanted: &Wanted,
+        judge: impl FnOnce() -> Result<Judged, Vec<Fault>>,
     ) -> Result<Judged, Vec<Fault>> {
         let stamp = |file| Stamp::of(file, self.settled_after).ok().flatten();
         let stamps = || files.train.iter().chain(&files.validation).map(stamp).collect::<Option<Vec<_>>>();
@@ -86,7 +89,7 @@ impl KnownData {
         {
             return Ok(known.judged.clone());
         }
-        let judged = selection.judge(files, wanted)?;
+        let judged = judge()?;
         if let Some(stamps) = before.filter(|before| stamps().as_ref() == Some(before)) {
             let mut sets = sets();
             sets.retain(|known| !is_same(known, &stamps));
@@ -96,6 +99,31 @@ impl KnownData {
             sets.push_back(Known { selection: selection.clone(), stamps, judged: judged.clone() });
         }
         Ok(judged)
+    }
+
+    /// The files as they lie on the disk. Blocks: it may have to read them.
+    pub(super) fn states(&self, opened: &[DataFile], wanted: &Wanted) -> io::Result<Vec<FileState>> {
+        opened.iter().map(|file| self.state(file, wanted)).collect()
+    }
+
+    fn state(&self, file: &DataFile, wanted: &Wanted) -> io::Result<FileState> {
+        let states = || self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Stamp::of(file, self.settled_after)?;
+        let is_it = |(stamp, state): &(Stamp, FileState)| Some(*stamp) == before && state.path == file.path();
+        if let Some((_, state)) = states().iter().find(|known| is_it(known)) {
+            return Ok(state.clone());
+        }
+        let state = FileState::of(file, || wanted.check())?;
+        if let Some(stamp) = before.filter(|before| Stamp::of(file, self.settled_after).ok().flatten() == Some(*before))
+        {
+            let mut states = states();
+            states.retain(|known| !is_it(known));
+            if states.len() == MOST_SETS {
+                states.pop_front();
+            }
+            states.push_back((stamp, state.clone()));
+        }
+        Ok(state)
     }
 }
 
@@ -115,7 +143,7 @@ mod tests {
             let train_opened = train.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
             let (selection, files) = (Selection::of(train), OpenFiles { train: train_opened, validation: Vec::new() });
             let (_caller, wanted) = Wanted::by_caller();
-            known.judge(&selection, &files, &wanted).unwrap().train.examples
+            known.judge(&selection, &files, || selection.judge(&files, &wanted)).unwrap().train.examples
         };
         let write = |count: u8| {
             let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 1, 0, 0, 0, 1];
@@ -125,18 +153,27 @@ mod tests {
             fs::write(path("images"), images).unwrap();
             fs::write(path("labels"), labels).unwrap();
         };
+        let state = |known: &KnownData| {
+            let (_caller, wanted) = Wanted::by_caller();
+            let opened = [DataFile::open(&path("labels")).unwrap()];
+            known.states(&opened, &wanted).unwrap()
+        };
         write(2);
         let wary = KnownData { settled_after: Duration::from_secs(3600), ..KnownData::default() };
         assert_eq!(inspect(&wary), 2);
-        assert!(wary.sets.lock().unwrap().is_empty());
+        let two = state(&wary);
+        assert!(wary.sets.lock().unwrap().is_empty() && wary.states.lock().unwrap().is_empty());
 
         let known = KnownData { settled_after: Duration::ZERO, ..KnownData::default() };
         assert_eq!(inspect(&known), 2);
+        assert_eq!((state(&known), state(&known)), (two.clone(), two.clone()));
+        assert_eq!(known.states.lock().unwrap().len(), 1);
         // The facts come from memory.
         known.sets.lock().unwrap()[0].judged.train.examples = 99;
         assert_eq!(inspect(&known), 99);
         write(3);
         assert_eq!(inspect(&known), 3);
         assert_eq!(known.sets.lock().unwrap().len(), 2);
+        assert_ne!(state(&known), two);
     }
 }

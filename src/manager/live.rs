@@ -155,6 +155,13 @@ impl Live {
                 "training has been waiting for its checkpoint for more than {wait} s: the disk is slow"
             ));
         }
+        // Its runner tells it once, and then is silent while the wait lasts.
+        if let Some(wait) = self.fold.data_wait().and_then(|wait| rung(wait.saturating_add(self.silent), WORTH_TELLING))
+        {
+            return Some(format!(
+                "training has been waiting for its data for more than {wait} s: the disk is slow, or it hangs"
+            ));
+        }
         let silent = rung(self.silent, LONG_SILENCE)?;
         Some(format!(
             "its runner has told nothing for more than {silent} s: a step takes long, the disk is slow, or it hangs"

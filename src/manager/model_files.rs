@@ -11,7 +11,7 @@ use crate::job::Violations;
 use crate::job::spec::Model;
 use crate::job::spec::model::Exported;
 use crate::journal::JobFolder;
-use crate::model_judge::{self, OperatorList, Refusal, Side};
+use crate::judging::model::{self, OperatorList, Refusal, Side};
 use crate::shortage::Unjudged;
 use crate::tensor_file::{Problem, script};
 
@@ -84,11 +84,11 @@ fn judge_exported(
     wanted: &Wanted,
     wrong: &mut Violations,
 ) {
-    match model_judge::judge(&path.source.file, eval_path.map(|file| &file.source.file), operators, wanted) {
+    match model::judge(&path.source.file, eval_path.map(|file| &file.source.file), operators, wanted) {
         Ok(summary) => exported.summary = Some(Arc::new(summary)),
-        Err(Refusal::Process(error)) => {
-            let unjudged = Unjudged::of(&error).unwrap_or(Unjudged::Shortage);
-            wrong.add_found(&path.field, format!("cannot be judged: {error}"), Some(unjudged));
+        Err(Refusal::Unanswered(failure)) => {
+            let what = format!("{} {}", path.source.path.display(), failure.what);
+            wrong.add_found(&path.field, what, failure.unjudged);
         }
         Err(Refusal::Files(refused)) => {
             for refused in refused {

@@ -139,10 +139,13 @@ fn brought_up(mut job_file: JobFile, how: Option<String>, folder: &JobFolder) ->
     job.attempt = attempt;
     job.course.stop = None;
     job.course.not_before = None;
-    // The order holds the edits of all resumes.
-    if let Some(edits) = folder.read_order(attempt).ok().and_then(|order| order.edits) {
-        job.spec = Arc::new(edited(&job.spec, &edits)?);
-        job.course.edits = Some(edits);
+    // The order holds what all resumes have said.
+    if let Ok(order) = folder.read_order(attempt) {
+        job.course.accepted_data_at = order.accepted_data_at;
+        if let Some(edits) = order.edits {
+            job.spec = Arc::new(edited(&job.spec, &edits)?);
+            job.course.edits = Some(edits);
+        }
     }
     Ok(Rebuilt { job_file, how: Some(how) })
 }
@@ -176,6 +179,7 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, N
     // The edits that the last attempt read, or those that another one would read.
     let ordered = (1..=attempt).rev().find_map(|attempt| folder.read_order(attempt).ok());
     let edits = ordered.as_ref().and_then(|order| order.edits.clone());
+    let accepted_data_at = ordered.as_ref().and_then(|order| order.accepted_data_at);
     let spec = match &edits {
         Some(edits) => edited(&spec, edits)?,
         None => spec,
@@ -186,6 +190,7 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, N
     };
     let mut job = Job::queued(id.clone(), spec, inputs, created);
     job.course.edits = edits;
+    job.course.accepted_data_at = accepted_data_at;
     if attempt == 0 {
         return Ok(job);
     }

@@ -5,10 +5,11 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use super::attempts::Saved;
 use super::live::{Ending, Live};
 use super::recovery;
 use super::task::{Task, blocking};
-use super::{JobError, View};
+use super::{JobError, Resume, View};
 use crate::fault;
 use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::merged;
@@ -98,29 +99,20 @@ impl Task {
 
     /// Puts a paused job back into the queue, with edits that have been judged, to begin anew where
     /// that is wanted.
-    pub(super) async fn resume(
-        &mut self,
-        id: &JobId,
-        edits: Option<v1::JobEdits>,
-        from_scratch: bool,
-    ) -> Result<Arc<View>, JobError> {
+    pub(super) async fn resume(&mut self, id: &JobId, resume: Resume) -> Result<Arc<View>, JobError> {
         self.refuse_left_alone(id)?;
         let Some((place, mut live)) = self.live.take(id) else {
             let state = self.stored(id).await?.state;
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotPaused(state) });
         };
-        let result = self.resume_live(&mut live, edits, from_scratch).await;
+        let result = self.resume_live(&mut live, resume).await;
         let view = Arc::new(live.view());
         self.live.put(place, live);
         result.map(|()| view)
     }
 
-    async fn resume_live(
-        &mut self,
-        live: &mut Live,
-        edits: Option<v1::JobEdits>,
-        from_scratch: bool,
-    ) -> Result<(), JobError> {
+    async fn resume_live(&mut self, live: &mut Live, resume: Resume) -> Result<(), JobError> {
+        let Resume { edits, from_scratch, accepts_new_data } = resume;
         self.judged(&live.job, Event::ResumeRequested)?;
         let limit = self.settings.max_queued;
         if self.live.queued() >= limit {
@@ -131,9 +123,14 @@ impl Task {
             return Err(JobError::NothingToBeginWith(live.job.id.clone()));
         }
         let begins_anew = from_scratch || live.job.course.begins_anew;
-        let resume_from = match begins_anew {
-            true => None,
-            false => super::attempts::saved(&live.job, &folder).await?.resume_from,
+        let (resume_from, accepted_data_at) = match begins_anew {
+            true => (None, None),
+            false => {
+                let Saved { resume_from, newest_step } = super::attempts::saved(&live.job, &folder).await?;
+                let newest_step = newest_step.or(resume_from.as_ref().map(|point| point.step));
+                let accepted = newest_step.filter(|_| accepts_new_data).or(live.job.course.accepted_data_at);
+                (resume_from, accepted)
+            }
         };
         let spec = match &edits {
             Some(edits) => Arc::new(live.job.spec.edited(edits).map_err(JobError::Invalid)?),
@@ -146,11 +143,21 @@ impl Task {
                 job.course.edits = Some(merged(&spec, job.course.edits.as_ref(), edits));
             }
             job.spec = spec;
-            job.course =
-                Course { fruitless: 0, resume_from, begins_anew, stop: None, was_out_of_memory, ..job.course.clone() };
+            job.course = Course {
+                fruitless: 0,
+                resume_from,
+                begins_anew,
+                accepted_data_at,
+                stop: None,
+                was_out_of_memory,
+                ..job.course.clone()
+            };
         })
         .await?;
         fault::point("resume-committed");
+        if let Some(step) = accepted_data_at.filter(|_| accepts_new_data) {
+            tracing::info!(job.id = %live.job.id, step, "other data than those of the checkpoint are accepted");
+        }
         // Checkpoints are removed only after the database has accepted. Those that cannot be
         // removed now are removed before the next attempt begins.
         if begins_anew && let Err(error) = super::attempts::set_checkpoints_aside(&live.job, &folder).await {

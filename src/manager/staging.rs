@@ -12,6 +12,7 @@ use super::file_work::Limits;
 use super::model_files::ModelFile;
 use super::room::{Left, Promise, Promised};
 use super::warm_start::{Source, Warm};
+use crate::beneath::Folder;
 use crate::fault;
 use crate::gate::Wanted;
 use crate::job::Violations;
@@ -139,7 +140,7 @@ pub(super) fn stage(
     promised: &Promised,
     wanted: &Wanted,
 ) -> Result<Staged, JobError> {
-    let left = || Ok(Left { state: left, disk: free(jobs_dir)? });
+    let left = || Ok(Left { state: left, disk: Folder::open(jobs_dir)?.free_bytes()? });
     let mut room = promised.room(copies.size_bytes(), left)?;
     let failed = JobError::folder("what the job begins with cannot be copied");
     let (staged, place) = Staged::new(jobs_dir, number).map_err(failed)?;
@@ -164,13 +165,6 @@ fn uncopied(field: &str, error: io::Error) -> JobError {
         }
         _ => JobError::folder("what the job begins with cannot be copied")(error),
     }
-}
-
-/// Bytes that the disk of a folder has left.
-fn free(folder: &Path) -> io::Result<u64> {
-    let disk = rustix::fs::statvfs(folder)?;
-    // Some file systems do not tell.
-    Ok(if disk.f_blocks == 0 { u64::MAX } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
 }
 
 /// Copies the beginning of a job.

@@ -225,8 +225,8 @@ impl Task {
                 let _ = reply.send(self.pause(&id).await);
                 self.schedule().await;
             }
-            Command::Resume { id, edits, from_scratch, reply } => {
-                let _ = reply.send(self.resume(&id, edits, from_scratch).await);
+            Command::Resume { id, resume, reply } => {
+                let _ = reply.send(self.resume(&id, resume).await);
                 self.schedule().await;
             }
             Command::Delete { id, reply } => {

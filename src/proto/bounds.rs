@@ -22,19 +22,20 @@ const WORDS: usize = 16_384;
 /// each field in the protocol tells the same number.
 #[rustfmt::skip]
 const BOUNDS: &[(usize, &[&str])] = &[
-    (16, &["ListJobsRequest.labels", "JobSpec.labels", "JobSpec.metrics"]),
+    (16, &["ListJobsRequest.labels", "JobSpec.labels", "JobSpec.metrics", "Data.augment"]),
     (63, &["ListJobsRequest.LabelsEntry.key", "JobSpec.LabelsEntry.key"]),
     // 63 characters.
     (252, &["ListJobsRequest.LabelsEntry.value", "JobSpec.LabelsEntry.value"]),
     (64, &[
-        "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
+        "UploadBegin.sha256", "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "NpzDataset.inputs", "CifarDataset.paths", "WarmStart.rename", "WarmStart.only",
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
     ]),
     (2, &["ImageFolderDataset.size"]),
     (256, &["Sequential.layers"]),
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights"]),
-    (1024, &["MultiStep.at_steps"]),
+    (1024, &["MultiStep.at_steps", "UploadBegin.name", "StatFileRequest.name", "DeleteFileRequest.name"]),
+    (524_288, &["UploadFileRequest.data"]),
     (128, &["CreateJobRequest.request_id"]),
     (NAME, &[
         "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
@@ -42,7 +43,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
         "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",
-        "Gelu.approximate", "KeepBest.metric", "EarlyStopping.metric", "Plateau.metric", "FieldEdit.path", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "NpzDataset.target", "NpzDataset.inputs[]", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
+        "Gelu.approximate", "KeepBest.metric", "EarlyStopping.metric", "Plateau.metric", "FieldEdit.path", "JobSpec.metrics[]", "SafetensorsDataset.target", "SafetensorsDataset.inputs[]", "NpzDataset.target", "NpzDataset.inputs[]", "Split.column", "Sampling.weights", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
         "PlanInstallRequest.python_version", "PlanInstallRequest.pytorch_version", "PlanInstallRequest.cuda_variant",
         "PlanInstallRequest.driver_version", "PlanInstallRequest.compute_capability", "MachineFacts.driver_version",
@@ -61,7 +62,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "CifarDataset.paths[]", "ImageFolderDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",
         "ListCheckpointsRequest.page_token", "ListArtifactsRequest.page_token", "ListGpusRequest.page_token",
-        "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token",
+        "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token", "ListFilesRequest.page_token",
     ]),
     (WORDS, &["TorchFacts.load_error", "TorchFacts.cuda_load_error"]),
 ];

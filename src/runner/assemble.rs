@@ -1,20 +1,26 @@
 //! From a spec and an order to training that can begin: data are read and judged once more, and
 //! every part is built by its registry.
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use tch::Device;
-use torchd::dataset::{Facts, Fault, OpenFiles, Preparation, Sets, Source};
+use torchd::dataset::{DataFile, Facts, Fault, OpenFiles, Preparation, Selection, Sets, Source};
+use torchd::job::end::CHANGED_DATA_REMEDY;
 use torchd::job::length::Place;
 use torchd::job::order::Order;
 use torchd::job::spec::{DataFacts, Fitted, Mode as Purpose, Network, Precision as WantedPrecision, Spec};
-use torchd::journal::{Context, JobFolder, TrainedOn, write_whole};
+use torchd::journal::{Context, FileState, FileStates, JobFolder, Manifest, TrainedOn, write_whole};
 use torchd::proto::v1::JobEndReason;
+use torchd::shortage::Unjudged;
 
+use crate::augment::Augmentation;
 use crate::average::Average;
 use crate::checkpoint::Loaded;
 use crate::divergence::Skips;
 use crate::early_stopping::EarlyStopping;
 use crate::failure::{Failure, Result};
-use crate::feed::Feed;
+use crate::feed::{self, Feed};
 use crate::inputs::failure;
 use crate::lr_range::LrRange;
 use crate::model::{Beginning, Mode};
@@ -25,7 +31,13 @@ use crate::schedule::Schedule;
 use crate::stateful::Hidden;
 use crate::sums::Sums;
 use crate::train::Training;
-use crate::{loss, model, warm_start};
+use crate::{cuda, loss, model, warm_start};
+
+/// Threads that read a set at most.
+const MOST_READERS: usize = 16;
+/// A set in memory is held on a GPU where it takes no more than one part in so many of the memory
+/// that is free there: the model comes after it.
+const DEVICE_SHARE: u64 = 4;
 
 /// Reads the data, judges it once more (it may have changed since the request, and large files were
 /// judged by their headers), and builds everything on the device.
@@ -37,30 +49,43 @@ pub(crate) fn assemble(
     device: Device,
     loaded: Option<Loaded>,
 ) -> Result<Training> {
-    let bad_data = |wrong: String| Failure::new(JobEndReason::BadData, wrong);
     let known = loaded.as_ref().map(|_| kept_preparation(folder)).transpose()?.flatten();
     let selection = spec.data.selection(order.inputs.train.clone(), order.inputs.validation.clone());
-    let Sets { train, validation, preparation } = selection.open(&inputs?, known).map_err(bad)?;
+    let (sets, files) = read(&selection, &inputs?, known)?;
+    let changed = loaded.as_ref().and_then(|loaded| loaded.manifest.judge_files(&files).err());
+    // Data that are as they were have been good: a person decides about others.
+    let bad_data = |wrong: String| match &changed {
+        None => Failure::new(JobEndReason::BadData, wrong),
+        Some(changed) => Failure::new(JobEndReason::DataChanged, format!("{changed}; {wrong}")),
+    };
+    let of_data = |failure: Failure| match failure.reason {
+        JobEndReason::BadData => bad_data(failure.message),
+        _ => failure,
+    };
+    let Sets { train, validation, preparation } = sets.map_err(of_data)?;
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
-    let trained_on = TrainedOn::of(&order.inputs, &facts);
+    let trained_on = TrainedOn::of(files, &facts);
     let mut opened = model::open(&mut spec.model, folder, loaded.is_none(), device)?;
     if let Some(loaded) = &loaded {
-        loaded.manifest.judge_data(&trained_on).map_err(|what| Failure::new(JobEndReason::DataChanged, what))?;
+        judge_data(&loaded.manifest, &trained_on, order)?;
     }
     let feed = |spec: &Spec, set: Box<dyn Source>| {
         let places = spec.model.places(set.facts()).map_err(bad_data)?;
-        Feed::new(set, spec.data.normalize.as_ref(), &preparation, places, device)
+        let readers = usize::try_from(order.lease.cpu_threads).unwrap_or(usize::MAX).clamp(1, MOST_READERS);
+        let normalizer = feed::normalizer(set.facts(), spec.data.normalize.as_ref(), &preparation, device)?;
+        Feed::new(set, readers, normalizer, places, device, device_bytes(device, order))
     };
     let mut train = feed(&spec, train)?;
-    let first: Vec<u64> = (0..facts.train.examples.min(u64::from(spec.recipe.part(spec.batch_size)))).collect();
-    model::see(&mut spec.model, &mut opened, || train.batch(&first))?;
+    let part = spec.recipe.part(spec.batch_size).into();
+    model::see(&mut spec.model, &mut opened, || train.first(part))?;
     let fitted = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
     let Fitted { spec, network } = fitted;
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
     let Network { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
-    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place);
+    let examples = facts.train.examples;
+    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place_in(examples));
     let plan = spec.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
     let beginning = Beginning {
@@ -73,6 +98,7 @@ pub(crate) fn assemble(
     let network = model::build(&spec.model, opened, &beginning, device)?;
     let target = &facts.train.target;
     let mut training = Training {
+        augmentation: Augmentation::new(&spec.data.augment, &train)?,
         train,
         validation: validation.map(|set| feed(&spec, set)).transpose()?,
         preparation: preparation.clone(),
@@ -107,11 +133,37 @@ pub(crate) fn assemble(
     };
     training.sums = Sums::new(training.metrics(Mode::Train)?, device)?;
     if let Some(loaded) = loaded {
-        training.restore(loaded)?;
+        training.restore(loaded).map_err(of_data)?;
     } else if let Some(wanted) = &training.spec.warm_start {
         warm_start::take(folder, wanted, training.network.as_ref())?;
     }
     Ok(training)
+}
+
+/// Reads the sets, as far as that can be done, and their files' fingerprints beside it, so that these
+/// take no time of their own.
+fn read(selection: &Selection, opened: &OpenFiles, known: Option<Preparation>) -> Result<(Result<Sets>, FileStates)> {
+    let states = || -> Result<FileStates> {
+        let of = |files: &[DataFile]| files.iter().map(state).collect::<Result<Vec<_>>>();
+        let validation = selection.validation.as_ref().map(|_| of(&opened.validation)).transpose()?;
+        Ok(FileStates { train: of(&opened.train)?, validation })
+    };
+    let (sets, files) =
+        thread::scope(|scope| match thread::Builder::new().name("fingerprints".into()).spawn_scoped(scope, states) {
+            Ok(beside) => {
+                let sets = selection.open(opened, known);
+                (sets, beside.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            }
+            Err(_) => (selection.open(opened, known), states()),
+        });
+    Ok((sets.map_err(bad), files?))
+}
+
+fn state(file: &DataFile) -> Result<FileState> {
+    FileState::of(file, || Ok(())).map_err(|error| {
+        let what = format!("{} cannot be read: {error}", file.path().display());
+        failure(JobEndReason::BadData, what, Unjudged::of(&error))
+    })
 }
 
 /// The failure for files that are wrong.
@@ -141,6 +193,30 @@ pub(crate) fn keep_preparation(folder: &JobFolder, preparation: &Preparation) ->
     let written = serde_json::to_vec_pretty(preparation).map_err(std::io::Error::from);
     let written = written.and_then(|bytes| write_whole(&folder.preprocessing(), &bytes));
     written.map_err(Failure::storage("the preparation of the data cannot be written"))
+}
+
+/// Refuses other data than those that a checkpoint was made with, unless a user has accepted them.
+fn judge_data(manifest: &Manifest, now: &TrainedOn, order: &Order) -> Result<()> {
+    let Err(what) = manifest.judge_data(now) else { return Ok(()) };
+    let Place { step, epoch, examples } = manifest.place;
+    if !order.accepts_other_data(step) {
+        return Err(Failure::new(JobEndReason::DataChanged, format!("{what}; {CHANGED_DATA_REMEDY}")));
+    }
+    let goes_on = match manifest.place_in(now.train.examples).epoch == epoch {
+        true => "training goes on at its place in the epoch".to_owned(),
+        false => {
+            format!("training goes on with epoch {}, as {examples} examples of the one before are used", epoch + 2)
+        }
+    };
+    tracing::warn!(step, "{what}; they were accepted: {goes_on}");
+    Ok(())
+}
+
+/// The bytes that a set may take of the device: of what is free, and of what the job may have.
+fn device_bytes(device: Device, order: &Order) -> u64 {
+    let Some(free) = device.is_cuda().then(cuda::free_memory).flatten() else { return 0 };
+    let limit = order.lease.gpu.as_ref().and_then(|gpu| gpu.memory_bytes);
+    free.min(limit.unwrap_or(free)) / DEVICE_SHARE
 }
 
 /// Whether that label is among the targets.

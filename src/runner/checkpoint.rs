@@ -217,6 +217,8 @@ pub(crate) struct Saver {
     saved: Receiver<io::Result<CheckpointSaved>>,
     /// Requests that have no answer yet.
     waiting: usize,
+    /// The step of the newest that was handed over.
+    newest: Option<u64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -236,17 +238,23 @@ impl Saver {
                 }
             }
         })?;
-        Ok(Self { requests: Some(requests), saved, waiting: 0, thread: Some(thread) })
+        Ok(Self { requests: Some(requests), saved, waiting: 0, newest: None, thread: Some(thread) })
     }
 
     /// Hands a checkpoint over. Those before have to be finished.
     pub(crate) fn save(&mut self, request: Request) -> Result<()> {
+        self.newest = Some(request.manifest.place.step);
         let sent = self.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
         if !sent {
             return Err(Failure::new(JobEndReason::Internal, "the thread that writes checkpoints has ended"));
         }
         self.waiting += 1;
         Ok(())
+    }
+
+    /// The step of the newest checkpoint that was handed over.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.newest
     }
 
     /// One that is finished, if there is any.

@@ -159,7 +159,7 @@ fn restrict(allowed: &Rules, data: &[Arc<Folder>]) -> Result<ABI, String> {
             }
         }
         for folder in data {
-            rules = rules.add_rule(PathBeneath::new(folder.descriptor(), READ))?;
+            rules = rules.add_rule(PathBeneath::new(folder.as_ref(), READ))?;
         }
         // A rule holds for an inode, and /proc makes a new one for the same name once the kernel
         // has dropped the name from memory. What is open is not dropped.
@@ -219,6 +219,7 @@ mod tests {
             nvml_library: None,
             max_event_bytes: u64::MAX,
             resume_step: None,
+            accepted_data_at: None,
             log_begins: 0,
             edits: None,
         }

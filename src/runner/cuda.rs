@@ -2,6 +2,7 @@
 //! lies beside it, it is opened here. That has to happen before the first question about CUDA:
 //! libtorch keeps its first answer.
 
+use std::ffi::c_int;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,21 @@ impl Cuda {
             Ok(_) => None,
         }
     }
+}
+
+/// Bytes that are free on the device, by CUDA's own runtime, which libtorch has loaded; None where
+/// it does not tell.
+pub(crate) fn free_memory() -> Option<u64> {
+    let path = loaded("libcudart")?;
+    // SAFETY: libtorch has opened it and runs on it: nothing is initialised anew.
+    let runtime = unsafe { Library::open(Some(path), RTLD_NOW) }.ok()?;
+    let (mut free, mut total) = (0usize, 0usize);
+    // SAFETY: this is its signature, cudaError_t cudaMemGetInfo(size_t *free, size_t *total).
+    let status = unsafe {
+        let ask = runtime.get::<unsafe extern "C" fn(*mut usize, *mut usize) -> c_int>(b"cudaMemGetInfo\0").ok()?;
+        ask(&raw mut free, &raw mut total)
+    };
+    (status == 0).then_some(free as u64)
 }
 
 fn open_library() -> Result<PathBuf, Absent> {

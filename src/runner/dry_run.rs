@@ -25,7 +25,7 @@ use crate::failure::{Failure, Result};
 use crate::inputs::{folders, open_inputs};
 use crate::metric::Finding;
 use crate::model::Mode;
-use crate::step::Stepped;
+use crate::step::{Over, Stepped};
 
 /// Trains on one batch of the job in a folder.
 pub(crate) fn run(job: PathBuf, most_memory_bytes: u64) -> ExitCode {
@@ -59,10 +59,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     let spec = Spec::stored(&message).map_err(internal)?;
     let loaded = checkpoint::newest_good(folder, order.resume_step, |_| Ok(()))?;
     let mut training = assemble(spec, &order, inputs, folder, Device::Cpu, loaded)?;
-    let places = training.order(training.place.epoch);
-    let start = training.place.examples as usize;
-    let end = places.len().min(start + training.spec.batch_size as usize);
-    let batch = training.train.batch(&places[start..end])?;
+    let batch = training.next_batch(&mut |_| Ok(true))?.ok_or_else(Failure::no_examples)?;
     let begun = Instant::now();
     let stepped = training.train_step(&batch, true)?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -78,9 +75,8 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     }
     if let Some(feed) = &mut training.validation {
         let size = training.spec.validation_batch_size.unwrap_or(training.spec.batch_size);
-        let count = feed.facts().examples.min(size.into());
-        let batch = feed.batch(&(0..count).collect::<Vec<_>>())?;
-        let _ = tch::no_grad(|| training.compute(&batch, Mode::Evaluate, tch::Reduction::Sum))?;
+        let batch = feed.first(size.into())?;
+        let _ = tch::no_grad(|| training.compute(&batch, Mode::Evaluate, Over::Sum))?;
     }
     let facts = DataFacts { train: training.train.facts().clone(), validation: None };
     let spec = Spec {

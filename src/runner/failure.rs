@@ -25,6 +25,11 @@ impl Failure {
         Self::new(JobEndReason::Diverged, format!("at step {step} {found}; a smaller learning rate may help"))
     }
 
+    /// A batch was asked for behind the last one of its pass: a fault of torchd.
+    pub(crate) fn no_examples() -> Self {
+        Self::new(JobEndReason::Internal, "there are no more examples in this pass")
+    }
+
     /// The machine lacks something for now. Nothing about the job follows from it: it is no last
     /// word, and the daemon starts another attempt.
     pub(crate) fn machine(message: impl Into<String>) -> Self {

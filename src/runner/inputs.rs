@@ -13,7 +13,7 @@ use crate::failure::{Failure, Result};
 
 /// The files of a job, opened; what is wrong with them is told when they are read.
 pub(crate) fn open_inputs(order: &Order) -> Result<OpenFiles> {
-    // Files that are gone were there before then.
+    // Files that are not there as files could be read before then.
     let has_begun = order.resume_step.is_some();
     let open = |files: &Files| {
         let mut opening = Opening { has_begun, opened: Vec::new(), failure: None };
@@ -66,8 +66,7 @@ impl Opening {
             }
             (None, _) => format!("{place} cannot be read: {error}"),
         };
-        let is_gone = self.has_begun && error.kind() == std::io::ErrorKind::NotFound;
-        let reason = if is_gone { JobEndReason::DataChanged } else { JobEndReason::BadData };
+        let reason = if self.has_begun { JobEndReason::DataChanged } else { JobEndReason::BadData };
         self.failure.get_or_insert(failure(reason, what, Unjudged::of(&error)));
         None
     }

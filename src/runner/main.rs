@@ -6,6 +6,7 @@
 //! nothing else.
 
 mod assemble;
+mod augment;
 mod average;
 mod checkpoint;
 mod confine;

@@ -36,6 +36,8 @@ pub(crate) struct Report {
     event_bytes: u64,
     told: Instant,
     told_examples: u64,
+    /// How long the loop has waited for the data that it waits for, or last waited for.
+    waited: Duration,
 }
 
 impl Report {
@@ -46,6 +48,7 @@ impl Report {
             event_bytes: u64::MAX,
             told: Instant::now(),
             told_examples: 0,
+            waited: Duration::ZERO,
         }
     }
 
@@ -105,7 +108,7 @@ impl Report {
         let examples_per_second = (examples - self.told_examples) as f64 / elapsed.as_secs_f64();
         self.told = Instant::now();
         self.told_examples = examples;
-        self.append(What::Progress(StepProgress { step, examples_per_second, checkpoint_wait_seconds: None }))
+        self.append(What::Progress(StepProgress { step, examples_per_second, ..StepProgress::default() }))
     }
 
     /// A checkpoint cannot be used.
@@ -131,6 +134,17 @@ impl Report {
     pub(crate) fn waits_for_checkpoint(&mut self, step: u64, waited: Duration) -> Result<()> {
         let checkpoint_wait_seconds = Some(waited.as_secs_f64());
         self.append(What::Progress(StepProgress { step, checkpoint_wait_seconds, ..StepProgress::default() }))
+    }
+
+    /// Training waits for its data, and has for so long. Told once a wait: a reader that hangs is to
+    /// be seen by the silence.
+    pub(crate) fn waits_for_data(&mut self, step: u64, waited: Duration) -> Result<()> {
+        let is_first = std::mem::replace(&mut self.waited, waited).min(waited) < ALIVE_EVERY;
+        if waited < ALIVE_EVERY || !is_first {
+            return Ok(());
+        }
+        let data_wait_seconds = Some(waited.as_secs_f64());
+        self.append(What::Progress(StepProgress { step, data_wait_seconds, ..StepProgress::default() }))
     }
 
     /// A checkpoint is on disk; so is everything that was told before its step.

@@ -4,7 +4,7 @@ use tch::{Reduction, TchError, Tensor};
 use torchd::job::spec::{Clip, OnDivergence};
 
 use crate::failure::Result;
-use crate::feed::Batch;
+use crate::feed::{Batch, Mixed};
 use crate::loss::Pair;
 use crate::model::{Mode, Outputs};
 use crate::optimizer::{clip_norm, clip_value, gradient_norm};
@@ -19,6 +19,18 @@ pub(crate) enum Stepped {
     Moved(Option<f64>),
     /// Nothing has changed: the loss or a gradient was not finite.
     Skipped,
+}
+
+/// How the losses of examples become one number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Over<'a> {
+    /// Their mean.
+    Mean,
+    /// Their sum.
+    Sum,
+    /// Their sum, divided by the weight of the targets of a larger batch: that of the first targets, and
+    /// that of the second where examples were mixed.
+    Weights(&'a [Tensor]),
 }
 
 /// Loss and gradients of a batch.
@@ -65,12 +77,28 @@ impl Training {
         Ok(Stepped::Moved(told.filter(|_| want_norm)))
     }
 
-    /// The outputs of a network for examples, arranged for the loss, and that loss.
-    pub(crate) fn compute(&self, batch: &Batch, mode: Mode, reduction: Reduction) -> Result<(Outputs, Pair, Tensor)> {
+    /// The outputs of a network for examples, arranged for the loss, and that loss. Of examples that
+    /// were mixed it is that of both targets by their shares; the pair has the first.
+    pub(crate) fn compute(&self, batch: &Batch, mode: Mode, over: Over<'_>) -> Result<(Outputs, Pair, Tensor)> {
         let _region = self.precision.enter()?;
         let outputs = self.network.forward(batch, mode)?;
-        let pair = self.loss.arrange(&outputs.output, &batch.targets)?;
-        let loss = self.loss.reduced(&pair, reduction)?;
+        let loss_of = |targets: &Tensor, place: usize| -> Result<(Pair, Tensor)> {
+            let pair = self.loss.arrange(&outputs.output, targets)?;
+            let loss = match over {
+                Over::Mean => self.loss.reduced(&pair, Reduction::Mean)?,
+                Over::Sum => self.loss.reduced(&pair, Reduction::Sum)?,
+                Over::Weights(weights) => {
+                    let sum = self.loss.reduced(&pair, Reduction::Sum)?;
+                    sum.f_div(&weights[place].f_to_kind(sum.kind())?.f_to_device(sum.device())?)?
+                }
+            };
+            Ok((pair, loss))
+        };
+        let (pair, mut loss) = loss_of(&batch.targets, 0)?;
+        if let Some(Mixed { targets, shares: [first, second] }) = &batch.mixed {
+            let (_, other) = loss_of(targets, 1)?;
+            loss = loss.f_mul_scalar(*first)?.f_add(&other.f_mul_scalar(*second)?)?;
+        }
         Ok((outputs, pair, loss))
     }
 
@@ -78,18 +106,18 @@ impl Training {
     fn gradients(&self, batch: &Batch) -> Result<Computed> {
         let part = i64::from(self.spec.recipe.part(self.spec.batch_size));
         if batch.size <= part {
-            let (outputs, pair, loss) = self.compute(batch, Mode::Train, Reduction::Mean)?;
+            let (outputs, pair, loss) = self.compute(batch, Mode::Train, Over::Mean)?;
             let gradients = self.backward(&loss)?;
             let compared = vec![(outputs.detach(), pair.detach())];
             return Ok(Computed { loss: loss.detach(), compared, gradients });
         }
-        let weight = self.loss.weight(&batch.targets)?;
+        let targets = [&batch.targets].into_iter().chain(batch.mixed.as_ref().map(|mixed| &mixed.targets));
+        let weights = targets.map(|targets| self.loss.weight(targets)).collect::<Result<Vec<_>>>()?;
         let (mut whole, mut compared, mut gradients) = (None::<Tensor>, Vec::new(), None::<Vec<Option<Tensor>>>);
         let mut start = 0;
         while start < batch.size {
-            let (outputs, pair, sum) =
-                self.compute(&batch.part(start, part.min(batch.size - start))?, Mode::Train, Reduction::Sum)?;
-            let loss = sum.f_div(&weight.f_to_kind(sum.kind())?.f_to_device(sum.device())?)?;
+            let examples = batch.part(start, part.min(batch.size - start))?;
+            let (outputs, pair, loss) = self.compute(&examples, Mode::Train, Over::Weights(&weights))?;
             let more = self.backward(&loss)?;
             gradients = Some(match gradients {
                 None => more,

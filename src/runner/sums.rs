@@ -19,6 +19,8 @@ pub(crate) struct Sums {
     /// Time spent training, without validation and checkpoints, for the examples of this attempt.
     since: Instant,
     pub(crate) apart: Duration,
+    /// Part of that time in which the loop waited for data.
+    pub(crate) waited: Duration,
     examples_before: u64,
 }
 
@@ -31,6 +33,7 @@ impl Sums {
             examples: 0,
             since: Instant::now(),
             apart: Duration::ZERO,
+            waited: Duration::ZERO,
             examples_before: 0,
         })
     }
@@ -53,8 +56,17 @@ impl Sums {
     }
 
     pub(crate) fn examples_per_second(&self) -> f64 {
-        (self.examples - self.examples_before) as f64
-            / (self.since.elapsed().saturating_sub(self.apart)).as_secs_f64().max(1e-9)
+        (self.examples - self.examples_before) as f64 / self.seconds()
+    }
+
+    /// The share of the time in which the loop waited for data, 0 to 1.
+    pub(crate) fn wait_ratio(&self) -> f64 {
+        (self.waited.as_secs_f64() / self.seconds()).min(1.0)
+    }
+
+    /// The time spent training.
+    fn seconds(&self) -> f64 {
+        self.since.elapsed().saturating_sub(self.apart).as_secs_f64().max(1e-9)
     }
 }
 

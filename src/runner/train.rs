@@ -2,7 +2,7 @@
 //! way, checkpoints.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tch::{Device, Tensor};
 use torchd::dataset::Preparation;
@@ -15,12 +15,13 @@ use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 use torchd::tensor_file::Values;
 
+use crate::augment::Augmentation;
 use crate::average::Average;
 use crate::checkpoint::{self, Saver, Snapshot};
 use crate::divergence::{Restores, Skips};
 use crate::early_stopping::EarlyStopping;
 use crate::failure::{Failure, Result};
-use crate::feed::Feed;
+use crate::feed::{Batch, Feed, Patience, Shuffle};
 use crate::loss::Loss;
 use crate::lr_range::LrRange;
 use crate::metric::Finding;
@@ -29,7 +30,6 @@ use crate::optimizer::Optimizer;
 use crate::precision::{Precision, Scaler};
 use crate::report::Report;
 use crate::schedule::Schedule;
-use crate::seed::shuffled;
 use crate::stateful::{Hidden, Stateful, Tensors};
 use crate::step::Stepped;
 use crate::stop::Stop;
@@ -44,6 +44,8 @@ pub(crate) struct Training {
     pub(crate) device: Device,
     pub(crate) train: Feed,
     pub(crate) validation: Option<Feed>,
+    /// How the training examples are changed.
+    pub(crate) augmentation: Augmentation,
     /// How values become inputs and targets, as the training set taught it.
     pub(crate) preparation: Preparation,
     pub(crate) network: Box<dyn Network>,
@@ -143,8 +145,8 @@ impl Training {
         if stop.is_asked() {
             return Ok(Finish::Stopped);
         }
+        let begun_at = self.place.step;
         let count = self.train.facts().examples;
-        let batch_size = u64::from(self.spec.batch_size);
         let mut examples = 0;
         // Saved anew after it: the next attempt does not report the same pass again.
         if self.validation_due
@@ -156,13 +158,22 @@ impl Training {
             return Ok(Finish::Complete(words));
         }
         while self.place.step < self.plan.total_steps {
-            let order = self.order(self.place.epoch);
             loop {
-                report.journal().begins(self.place.step);
-                let start = self.place.examples;
-                let places = start as usize..count.min(start + batch_size) as usize;
-                let batch = self.train.batch(&order[places])?;
+                let step = self.place.step;
+                report.journal().begins(step);
+                let go_on = &mut |waited| {
+                    report.waits_for_data(step, waited)?;
+                    Ok(!stop.is_asked())
+                };
+                let Some(batch) = self.next_batch(go_on)? else {
+                    tracing::info!(step, "stopped while it waited for data");
+                    if step != begun_at && saver.newest() != Some(step) {
+                        self.save(BTreeMap::new(), report, saver)?;
+                    }
+                    return Ok(Finish::Stopped);
+                };
                 let due = (self.place.step + 1).is_multiple_of(u64::from(self.spec.scalar_every_steps));
+                self.sums.waited += self.train.take_waited();
                 let stepped = self.train_step(&batch, due)?;
                 examples += batch.size as u64;
                 if due {
@@ -267,7 +278,7 @@ impl Training {
         let taken = take_up(&mut [self.network.as_mut()], Tensors::new(weights, 0))
             .and_then(|()| take_up(&mut parts, Tensors::new(state, manifest.summed_examples)));
         taken.map_err(|what| Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: {what}")))?;
-        self.place = manifest.place;
+        self.place = manifest.place_in(self.train.facts().examples);
         if let Some(range) = &mut self.lr_range {
             range.cut(self.place.step);
         }
@@ -291,10 +302,15 @@ impl Training {
         rate * share
     }
 
-    /// The examples in the order of an epoch.
-    pub(crate) fn order(&self, epoch: u64) -> Vec<u64> {
-        let count = self.train.facts().examples;
-        if self.spec.data.shuffle { shuffled(count, self.spec.seed, epoch) } else { (0..count).collect() }
+    /// The batch of the step in hand; None where `go_on`, asked while it is waited for, says no.
+    pub(crate) fn next_batch(&mut self, go_on: Patience<'_>) -> Result<Option<Batch>> {
+        let Place { epoch, examples, .. } = self.place;
+        let shuffle = self.spec.data.shuffle.then_some(Shuffle { seed: self.spec.seed, epoch });
+        let Some(mut examples) = self.train.examples(shuffle, examples, self.spec.batch_size.into(), go_on)? else {
+            return Ok(None);
+        };
+        self.augmentation.change(self.spec.seed, self.place.step, &mut examples)?;
+        Ok(Some(self.train.arranged(examples)))
     }
 
     /// Tells the scalars of a step. The norm is None where the step changed nothing, and the means
@@ -315,6 +331,7 @@ impl Training {
         values.extend(gradient_norm.map(|norm| ("gradient_norm".to_owned(), norm)));
         values.extend([
             ("throughput/examples_per_second".to_owned(), self.sums.examples_per_second()),
+            ("data/wait_ratio".to_owned(), self.sums.wait_ratio()),
             ("process/rss_bytes".to_owned(), resident_bytes()),
         ]);
         values.extend(self.skips.as_ref().map(|skips| ("skipped_steps".to_owned(), f64::from(skips.since_scalars))));
@@ -371,9 +388,15 @@ impl Training {
         let (epoch, of) = (self.place.epoch + u64::from(self.place.examples > 0), self.plan.total_epochs);
         let (mut metrics, mut is_over, mut is_best) = (BTreeMap::new(), None, false);
         if let Some(mut feed) = self.validation.take_if(|_| self.validation_due) {
-            let go_on = || {
-                report.alive(step)?;
-                report.journal().begins(step);
+            let go_on = |waits: Option<Duration>| {
+                match waits {
+                    // Not that the runner lives: a reader that hangs is for the daemon to see.
+                    Some(waited) => report.waits_for_data(step, waited)?,
+                    None => {
+                        report.alive(step)?;
+                        report.journal().begins(step);
+                    }
+                }
                 Ok(!stop.is_asked())
             };
             let validated = self.validate(&mut feed, go_on);

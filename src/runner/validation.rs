@@ -1,9 +1,9 @@
 //! The validation pass: loss and metrics over a set that the network does not learn from.
 
 use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
-use tch::Reduction;
 use torchd::fault;
 use torchd::journal::write_whole;
 
@@ -13,6 +13,7 @@ use crate::feed::Feed;
 use crate::metric::{self, About, Finding, Matrix, Metric};
 use crate::model::Mode;
 use crate::stateful::zero;
+use crate::step::Over;
 use crate::train::Training;
 
 /// The values of a validation pass.
@@ -26,11 +27,12 @@ pub(crate) struct Validated {
 
 impl Training {
     /// Mean loss and metrics over a set, without dropout, of the averaged weights where there are
-    /// any; None where `go_on`, asked before each batch, says no.
+    /// any; None where `go_on` says no. It is asked before each batch, and while a batch is waited
+    /// for, then with how long it has been.
     pub(crate) fn validate(
         &mut self,
         feed: &mut Feed,
-        go_on: impl FnMut() -> Result<bool>,
+        go_on: impl FnMut(Option<Duration>) -> Result<bool>,
     ) -> Result<Option<Validated>> {
         self.exchange_average()?;
         let validated = self.validate_as_it_is(feed, go_on);
@@ -43,21 +45,25 @@ impl Training {
         self.average.as_mut().map_or(Ok(()), Average::exchange)
     }
 
-    fn validate_as_it_is(&self, feed: &mut Feed, mut go_on: impl FnMut() -> Result<bool>) -> Result<Option<Validated>> {
+    fn validate_as_it_is(
+        &self,
+        feed: &mut Feed,
+        mut go_on: impl FnMut(Option<Duration>) -> Result<bool>,
+    ) -> Result<Option<Validated>> {
         let size = u64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
         let (mut loss, mut weight) = (zero(self.device)?, zero(self.device)?);
         let mut metrics = self.metrics(Mode::Evaluate)?;
         let count = feed.facts().examples;
         let mut start = 0;
         while start < count {
-            if !go_on()? {
+            if !go_on(None)? {
                 return Ok(None);
             }
             fault::point("validation-batch");
-            let places: Vec<u64> = (start..count.min(start + size)).collect();
+            let batch = tch::no_grad(|| feed.batch(None, start, size, &mut |waited| go_on(Some(waited))))?;
+            let Some(batch) = batch else { return Ok(None) };
             tch::no_grad(|| -> Result<()> {
-                let batch = feed.batch(&places)?;
-                let (outputs, pair, sum) = self.compute(&batch, Mode::Evaluate, Reduction::Sum)?;
+                let (outputs, pair, sum) = self.compute(&batch, Mode::Evaluate, Over::Sum)?;
                 let _ = loss.f_add_(&sum)?;
                 let _ = weight.f_add_(&self.loss.weight(&batch.targets)?)?;
                 let pair = pair.detach();

@@ -1,12 +1,15 @@
 //! The bodies of requests and answers, held to the limits that all clients share.
 //!
 //! A request has to come in time, and its bytes wait where those of all clients together are too
-//! many: the sender is held back by flow control. An answer that nobody reads is dropped after a
-//! time, with the room and the files that it took, and so is a stream that stands still because its
-//! client does not read. A stream that has nothing to tell may stand still for ever.
+//! many: the sender is held back by flow control. Each message of a stream of requests counts by
+//! itself, from the moment that the service is done with the one before. An answer that nobody
+//! reads is dropped after a time, with the room and the files that it took, and so is a stream that
+//! stands still because its client does not read. A stream that has nothing to tell may stand still
+//! for ever.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -25,7 +28,7 @@ use tonic::{Code, Status};
 use super::clients::{FREE_BYTES, Hold, no_room};
 use super::status::{not_read, plain};
 
-/// From the head of a request to its last byte.
+/// From the head of a request to its last byte, or from one message of a stream to the next.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// From an answer to the last byte that its client takes of it, and from one piece of a stream to
 /// the next that its client could have taken.
@@ -44,11 +47,29 @@ pin_project! {
         // Has come and waits for room.
         waiting: Option<Bytes>,
         limit: Pin<Box<Sleep>>,
+        // None where there is one message alone.
+        taken: Option<Taken>,
+    }
+}
+
+/// Set by a service that is done with a message of a stream of requests: its room is free, and the
+/// time of the next one begins. It stands in the extensions of the request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Taken(Arc<AtomicBool>);
+
+impl Taken {
+    /// The service is done with what it has read.
+    pub(super) fn mark(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn was_marked(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
     }
 }
 
 impl Incoming {
-    /// The time begins now.
+    /// The body of a request of one message. The time begins now.
     pub(super) fn new(inner: Body, room: Arc<Semaphore>) -> Self {
         Self {
             inner,
@@ -57,7 +78,13 @@ impl Incoming {
             received: 0,
             waiting: None,
             limit: Box::pin(sleep(REQUEST_LIMIT)),
+            taken: None,
         }
+    }
+
+    /// The body of a stream of requests.
+    pub(super) fn stream(inner: Body, room: Arc<Semaphore>, taken: Taken) -> Self {
+        Self { taken: Some(taken), ..Self::new(inner, room) }
     }
 }
 
@@ -67,6 +94,10 @@ impl HttpBody for Incoming {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let mut this = self.project();
+        if this.taken.as_ref().is_some_and(Taken::was_marked) {
+            (*this.held, *this.received) = (None, 0);
+            this.limit.as_mut().reset(Instant::now() + REQUEST_LIMIT);
+        }
         if this.waiting.is_none() {
             match this.inner.as_mut().poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -103,7 +134,8 @@ impl HttpBody for Incoming {
                 format!("for {REQUEST_LIMIT:?} there was no room for the request beside others that come slowly");
             plain(Code::ResourceExhausted, "TOO_MANY_BYTES", message)
         } else {
-            let message = format!("the request has not come whole within {REQUEST_LIMIT:?}");
+            let what = if this.taken.is_some() { "a message of the stream" } else { "the request" };
+            let message = format!("{what} has not come whole within {REQUEST_LIMIT:?}");
             plain(Code::DeadlineExceeded, "REQUEST_TOO_SLOW", message)
         };
         Poll::Ready(Some(Err(status)))
@@ -322,6 +354,27 @@ mod tests {
         assert_eq!(next(&mut second).await.unwrap().unwrap().len(), 50_000);
         drop(second);
         assert_eq!(room.available_permits(), 100_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_message_of_a_stream_has_the_time_and_the_room_of_a_request() {
+        let room = Arc::new(Semaphore::new(100_000));
+        let (send, sent) = tokio::sync::mpsc::channel(8);
+        let taken = Taken::default();
+        let mut body = Incoming::stream(Body::new(Sent(sent)), room.clone(), taken.clone());
+        // All of them together are more than there is room for, and take longer than one may.
+        for _ in 0..4 {
+            send.try_send(Frame::data(vec![7; 60_000].into())).unwrap();
+            assert_eq!(next(&mut body).await.unwrap().unwrap().len(), 60_000);
+            assert_eq!(room.available_permits(), 40_000);
+            sleep(REQUEST_LIMIT * 2).await;
+            taken.mark();
+            assert!(timeout(REQUEST_LIMIT * 9 / 10, next(&mut body)).await.is_err());
+            assert_eq!(room.available_permits(), 100_000);
+        }
+        let status = next(&mut body).await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert!(status.message().starts_with("a message of the stream has not come"), "{}", status.message());
     }
 
     /// A page of 40,000 bytes for which a megabyte was taken.

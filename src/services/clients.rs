@@ -19,6 +19,8 @@ use crate::journal::JournalIndexes;
 const READS_AT_ONCE: usize = 2;
 /// Threads for work that may be as long as a journal or a log is.
 const SCANS_AT_ONCE: usize = 2;
+/// Threads for writing what clients send.
+const WRITES_AT_ONCE: usize = 2;
 /// Threads for checksums of files that may be of any size.
 const SUMS_AT_ONCE: usize = 2;
 /// Bytes of requests that have not come whole, of all clients together: the largest fits.
@@ -38,6 +40,7 @@ pub struct Clients {
     reads: Gate,
     scans: Gate,
     sums: Gate,
+    writes: Gate,
     requests: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     /// Where things are in the journals.
@@ -50,6 +53,7 @@ impl Default for Clients {
             reads: Gate::new(READS_AT_ONCE),
             scans: Gate::new(SCANS_AT_ONCE),
             sums: Gate::new(SUMS_AT_ONCE),
+            writes: Gate::new(WRITES_AT_ONCE),
             requests: Arc::new(Semaphore::new(REQUEST_BYTES)),
             answers: Arc::new(Semaphore::new(ANSWER_BYTES)),
             journals: JournalIndexes::default(),
@@ -105,11 +109,12 @@ impl From<Room> for Hold {
 
 impl Clients {
     /// The gates, by what goes through them.
-    pub fn gates(&self) -> [(&'static str, Gate); 3] {
+    pub fn gates(&self) -> [(&'static str, Gate); 4] {
         [
             ("reading files for clients", self.reads.clone()),
             ("reading journals and logs for clients", self.scans.clone()),
             ("computing checksums for clients", self.sums.clone()),
+            ("writing files for clients", self.writes.clone()),
         ]
     }
 
@@ -160,6 +165,14 @@ impl Clients {
         work: impl FnOnce(&Wanted) -> T + Send + 'static,
     ) -> Result<(T, Room), Status> {
         self.run_into(&self.sums, bytes, work).await
+    }
+
+    /// Runs work that writes a piece of a file, or changes the names of files.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Wanted) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        Ok(self.run_into(&self.writes, 0, work).await?.0)
     }
 
     /// Runs work once there is a turn for it and room for its result. Nobody keeps one of the two

@@ -7,10 +7,10 @@ use tonic::{Request, Response, Status};
 
 use super::clients::Clients;
 use super::server::job_service_server::JobService;
-use super::{artifacts, job_log, paging, scalars, status, watch};
+use super::{artifacts, job_log, paging, peer, scalars, status, watch};
 use crate::job::spec::judge_labels;
 use crate::job::{JobId, State, Violations};
-use crate::manager::{Manager, View};
+use crate::manager::{Manager, Resume, View};
 use crate::proto::v1;
 
 /// Approximate bytes of a job in a list.
@@ -66,13 +66,14 @@ impl JobService for Jobs {
     type ReadJobLogStream = job_log::Log;
 
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let owner = peer::owner(&request)?;
         let v1::CreateJobRequest { spec: asked, request_id } = request.into_inner();
         // How long it may be is a bound of the protocol.
         if !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
             let right = "visible ASCII characters without spaces are right";
             return Err(status::invalid_field("request_id", format!("is {request_id:?}; {right}")));
         }
-        let view = self.manager.create(&spec(asked)?, request_id).await.map_err(status::of)?;
+        let view = self.manager.create(&spec(asked)?, request_id, owner).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 
@@ -80,12 +81,13 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ValidateJobRequest>,
     ) -> Result<Response<v1::ValidateJobResponse>, Status> {
+        let owner = peer::owner(&request)?;
         let v1::ValidateJobRequest { spec: asked, dry_run } = request.into_inner();
         let spec = spec(asked)?;
         let (admitted, tried) = match dry_run {
-            false => (self.manager.admit(&spec).await.map_err(status::of)?, None),
+            false => (self.manager.admit(&spec, owner).await.map_err(status::of)?, None),
             true => {
-                let (admitted, tried) = self.manager.dry_run(&spec).await.map_err(status::of)?;
+                let (admitted, tried) = self.manager.dry_run(&spec, owner).await.map_err(status::of)?;
                 (admitted, Some(tried.to_proto()))
             }
         };
@@ -151,9 +153,11 @@ impl JobService for Jobs {
     }
 
     async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::ResumeJobRequest { name, edits, from_scratch } = request.into_inner();
+        let caller = peer::owner(&request)?;
+        let v1::ResumeJobRequest { name, edits, from_scratch, accept_new_data } = request.into_inner();
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
-        let view = self.manager.resume(job_id(&name)?, edits, from_scratch).await.map_err(status::of)?;
+        let resume = Resume { edits, from_scratch, accepts_new_data: accept_new_data };
+        let view = self.manager.resume(job_id(&name)?, resume, caller).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 

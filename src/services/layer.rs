@@ -16,7 +16,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::bodies::{Incoming, Outgoing, Reading, trailers};
+use super::bodies::{Incoming, Outgoing, Reading, Taken, trailers};
 use super::clients::{Clients, Hold};
 use super::status::plain;
 use crate::metrics::{GRPC_CODES, Method, Metrics};
@@ -82,12 +82,18 @@ where
         let mut count = Count::begin(&self.shared, request.uri().path());
         let deadline = deadline(request.headers());
         let kind = self.shared.methods.get(request.uri().path()).map_or("unary", |method| method.kind);
-        let streams = kind != "unary";
-        let request = match kind == "bidi_stream" {
+        let streams = matches!(kind, "server_stream" | "bidi_stream");
+        let requests = self.shared.clients.requests();
+        let request = match kind {
             // One request after the other, with as much time between them as the client wants;
             // those are small.
-            true => request,
-            false => request.map(|body| Body::new(Incoming::new(body, self.shared.clients.requests()))),
+            "bidi_stream" => request,
+            "client_stream" => {
+                let taken = Taken::default();
+                request.extensions_mut().insert(taken.clone());
+                request.map(|body| Body::new(Incoming::stream(body, requests, taken)))
+            }
+            _ => request.map(|body| Body::new(Incoming::new(body, requests))),
         };
         let answer = self.inner.call(request);
         Box::pin(async move {

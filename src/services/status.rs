@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViolation, StatusExt};
 
 use crate::compat::UnknownRuntime;
 use crate::job::state::Refusal;
@@ -14,6 +14,7 @@ use crate::job::{Violation, Violations};
 use crate::journal::{Damaged, JobFolder, JournalError};
 use crate::manager::JobError;
 use crate::shortage::is_shortage;
+use crate::uploads::UploadError;
 
 /// The domain of every ErrorInfo.
 pub(super) const DOMAIN: &str = "torchd";
@@ -163,6 +164,11 @@ pub(super) fn of(error: JobError) -> Status {
             let details = ErrorDetails::with_precondition_failure(told.collect::<Vec<_>>());
             status(Code::FailedPrecondition, "BAD_CHECKPOINT", message, details)
         }
+        JobError::DataChanged { id, what } => {
+            let violation = PreconditionViolation::new("DATA_CHANGED", id.name(), abridged(what));
+            let details = ErrorDetails::with_precondition_failure(vec![violation]);
+            status(Code::FailedPrecondition, "DATA_CHANGED", message, details)
+        }
         JobError::NothingToBeginWith(id) => {
             let violation = PreconditionViolation::new("WARM_START_RESUME", id.name(), abridged(&message));
             let details = ErrorDetails::with_precondition_failure(vec![violation]);
@@ -186,6 +192,45 @@ pub(super) fn of(error: JobError) -> Status {
         JobError::Busy(_) => busy(message),
         JobError::Store(_) => internal("STORE_FAILED", message),
         JobError::Folder { what, cause } => of_io(&what, &cause),
+    }
+}
+
+/// The status for an error about uploads.
+pub(super) fn of_upload(error: UploadError) -> Status {
+    let message = error.to_string();
+    let kind = "torchd.v1.UploadedFile";
+    let quota = |subject: &str| {
+        let violation = QuotaViolation::new(subject, abridged(&message));
+        status(Code::ResourceExhausted, "UPLOAD_QUOTA", &*message, ErrorDetails::with_quota_failure(vec![violation]))
+    };
+    let precondition = |reason: &str, subject: &str| {
+        let violation = PreconditionViolation::new(reason, abridged(subject), abridged(&message));
+        let details = ErrorDetails::with_precondition_failure(vec![violation]);
+        status(Code::FailedPrecondition, reason, &*message, details)
+    };
+    let full = |message: &str| {
+        let details = ErrorDetails::with_retry_info(Some(RETRY_FULL_STATE));
+        status(Code::ResourceExhausted, "DISK_FULL", message, details)
+    };
+    match &error {
+        UploadError::Unknown(name) => not_found(kind, name.as_str(), message),
+        UploadError::Exists(name) => {
+            let details = ErrorDetails::with_resource_info(kind, abridged(name.as_str()), "", abridged(&message));
+            status(Code::AlreadyExists, "FILE_EXISTS", message, details)
+        }
+        UploadError::Active(_) => {
+            status(Code::Aborted, "UPLOAD_ACTIVE", message, ErrorDetails::with_retry_info(Some(RETRY_BUSY)))
+        }
+        UploadError::TooManyAtOnce(_) => busy(message),
+        UploadError::NotAFile { name, .. } => precondition("NOT_A_FILE", name.as_str()),
+        UploadError::OtherFile { name, .. } => precondition("UPLOAD_OF_ANOTHER_FILE", name.as_str()),
+        UploadError::Quota { .. } => quota("uploads.quota_bytes"),
+        UploadError::TooManyFiles(_) => quota("uploads.max_files"),
+        UploadError::NoRoom { .. } | UploadError::DiskFull(_) => full(&message),
+        UploadError::BehindTheEnd { .. } => out_of_range("begin.offset_bytes", message),
+        UploadError::TooLong(_) => out_of_range("data", message),
+        UploadError::WrongChecksum { .. } => plain(Code::DataLoss, "WRONG_CHECKSUM", message),
+        UploadError::Io(cause) => of_io("the folder of uploads cannot be used", cause),
     }
 }
 

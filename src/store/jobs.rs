@@ -395,6 +395,7 @@ mod tests {
                 ran: Duration::from_nanos(1_500_000_001),
                 not_before: Some(time(1_795_454_095_123_457)),
                 begins_anew: true,
+                accepted_data_at: Some(7),
                 stop: Some(StopCause::Pause),
                 was_out_of_memory: true,
                 last_end: Some(v1::JobEnd { exit_code: Some(0), ..v1::JobEnd::default() }),

@@ -42,6 +42,13 @@ pub struct Entry {
     pub crc32: u32,
 }
 
+impl Entry {
+    /// Its bytes in the file.
+    pub fn packed_bytes(&self) -> u64 {
+        self.place.end - self.place.start
+    }
+}
+
 /// How an entry is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {

@@ -8,18 +8,22 @@ pub(crate) enum Who {
     Daemon,
     /// A runner, or its shim.
     Runner,
+    /// A process that judges files for the daemon.
+    Judge,
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 25] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 30] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
     ("checkpoint-renamed", (Who::Runner, 8)),
     ("checkpoint-tidied", (Who::Runner, 8)),
     ("client-read", (Who::Daemon, 16)),
+    ("data-read", (Who::Runner, 300)),
     ("epoch", (Who::Runner, 1)),
     ("exit-noted", (Who::Runner, 1)),
+    ("file-judged", (Who::Judge, 2)),
     ("job-assigned", (Who::Daemon, 4)),
     ("job-committed", (Who::Daemon, 16)),
     ("judging", (Who::Daemon, 8)),
@@ -36,6 +40,9 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 25] = [
     ("step", (Who::Runner, 300)),
     ("store-question", (Who::Daemon, 16)),
     ("trained", (Who::Runner, 1)),
+    ("upload-checked", (Who::Daemon, 1)),
+    ("upload-piece", (Who::Daemon, 1)),
+    ("upload-renamed", (Who::Daemon, 1)),
     ("validation-batch", (Who::Runner, 2)),
 ];
 

@@ -89,7 +89,7 @@ pub(crate) async fn scalars(daemon: &Daemon, name: &str) -> BTreeMap<String, Poi
             v1::ReadScalarsRequest { name: name.into(), tag: tag.clone(), page_size: 50_000, ..Default::default() };
         let points = jobs.read_scalars(request).await.unwrap().into_inner().points;
         assert_eq!(points.len() as u64, point_count, "{name}: {tag}");
-        if !tag.starts_with("throughput/") && !tag.starts_with("process/") {
+        if !spec::is_of_the_machine(&tag) {
             scalars.insert(tag, points.iter().map(|point| (point.step, point.value.to_bits())).collect());
         }
     }

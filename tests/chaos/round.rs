@@ -259,6 +259,14 @@ impl Round {
                     });
                     return;
                 }
+                // Every process that judges files dies at this point.
+                Some(Err(status)) if self.fault.as_ref().is_some_and(|fault| fault.starts_with("file-judged")) => {
+                    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+                    self.count("jobs whose files could not be judged");
+                    self.fault = None;
+                    self.daemon.take().unwrap().crash();
+                    self.start();
+                }
                 Some(Err(status)) => {
                     assert!(self.disk.is_some(), "{status}");
                     self.note(format!("a job was refused: {}", status.message()));

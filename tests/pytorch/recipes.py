@@ -47,16 +47,24 @@ def eager(row, folder):
     module = row.module()
     module.load_state_dict(load_file(folder / "initial.safetensors"), strict=False)
     data = load_file(folder / "data.safetensors")
+    if row.prepare:
+        data["x"] = row.prepare(data["x"])
     optimizer = row.made(module)
     schedule = row.schedule(optimizer, STEPS) if row.schedule else None
     module.train()
     judged, losses, seconds = module, [], []
-    for step, places in reference.batches(EXAMPLES, BATCH, SEED):
+    order = reference.shuffled
+    if row.weights:
+        order = lambda count, seed, epoch: reference.drawn(row.weights(data).tolist(), seed, epoch)
+    for step, places in reference.batches(EXAMPLES, BATCH, SEED, order):
         if step == STEPS:
             break
         start = time.perf_counter()
+        x, y = data["x"][places], data["y"][places]
+        if row.change:
+            x, y = row.change(x, y, step)
         torch.manual_seed(reference.derive(SEED, 3, step))
-        losses.append((row.step or plain)(module, optimizer, data["x"][places], data["y"][places], row.loss))
+        losses.append((row.step or plain)(module, optimizer, x, y, row.loss))
         if schedule:
             schedule.step()
         seconds.append(time.perf_counter() - start)

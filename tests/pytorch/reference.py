@@ -1,7 +1,9 @@
 """Trains a module as torchd does: the same order of the data, the same random numbers, in
 Python's own eager loop."""
 
+import bisect
 import dataclasses
+import itertools
 import time
 
 import torch
@@ -22,9 +24,10 @@ def mix(state):
     return finish((state + GOLDEN_RATIO) & MASK)
 
 
-def derive(seed, stream, place):
-    """The seed of a stream, as src/runner/seed.rs has it: 2 is the order of an epoch, 3 a step."""
-    return mix((mix((mix(seed) + stream) & MASK) + place) & MASK)
+def derive(seed, stream, place, part=0):
+    """The seed of a stream, as src/runner/seed.rs has it: 2 is the order of an epoch, 3 a step, 5 a
+    change of the examples of a step, whose place in the list is the part."""
+    return mix((mix((mix(seed) + stream) & MASK) + place) & MASK) ^ finish(part)
 
 
 def shuffled(count, seed, epoch):
@@ -38,11 +41,21 @@ def shuffled(count, seed, epoch):
     return order
 
 
-def batches(count, size, seed):
+def drawn(weights, seed, epoch):
+    """As many examples as there are, drawn by their weights for an epoch."""
+    sums = list(itertools.accumulate(weights))
+    state, order = derive(seed, 2, epoch), []
+    for _ in weights:
+        state = (state + GOLDEN_RATIO) & MASK
+        order.append(bisect.bisect_right(sums, (finish(state) >> 11) / (1 << 53) * sums[-1]))
+    return order
+
+
+def batches(count, size, seed, order_of=shuffled):
     """Steps without end: the step's number, and the examples of its batch."""
     step = epoch = 0
     while True:
-        order = shuffled(count, seed, epoch)
+        order = order_of(count, seed, epoch)
         for start in range(0, count, size):
             yield step, order[start:start + size]
             step += 1

@@ -55,6 +55,15 @@ fn files(root: &Path, outside: &Path) {
     symlink(outside.join("secret"), root.join("link")).unwrap();
     symlink(outside.join("absent"), root.join("link-to-nothing")).unwrap();
     nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    symlink("/dev/zero", root.join("device")).unwrap();
+    // A daemon without privileges finds no device there.
+    let _ = nix::sys::stat::mknod(
+        &root.join("zeros"),
+        nix::sys::stat::SFlag::S_IFCHR,
+        nix::sys::stat::Mode::S_IRWXU,
+        nix::sys::stat::makedev(1, 5),
+    );
+    std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
     // Cannot be read by anybody, root included.
     symlink(root.join("loop"), root.join("loop")).unwrap();
 }
@@ -86,6 +95,8 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
         ("missing", "labels", "images", "is not there; looked in"),
         ("folder", "labels", "images", "is a folder, and a file is needed"),
         ("pipe", "labels", "images", "is a pipe, socket or device, and a file is needed"),
+        ("socket", "labels", "images", "is a pipe, socket or device, and a file is needed"),
+        ("device", "labels", "images", "leads out of the data roots"),
         ("loop", "labels", "images", "cannot be read: Too many levels of symbolic links"),
         ("cut.gz", "labels", "images", "is cut off: its header says 62720 values"),
         ("cut", "labels", "images", "is cut off: its header says 62720 values, 984 are there"),
@@ -136,6 +147,9 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
         assert_eq!(field.field, format!("spec.data.train.idx.{part}"), "{images} {labels}");
         assert!(field.description.contains(words), "{words}: {}", field.description);
     }
+    let zeros = refusal(&daemon, spec::idx("zeros", "labels")).await;
+    let words = ["is a pipe, socket or device, and a file is needed", "is not there"];
+    assert!(words.iter().any(|words| zeros.message().contains(words)), "{zeros:?}");
     let listed = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner();
     assert!(listed.jobs.is_empty(), "what was refused is no job");
 }
@@ -226,23 +240,57 @@ async fn a_file_that_became_a_link_or_a_pipe_after_the_request_is_neither_follow
     assert!(end.message.contains("images.gz is a pipe, socket or device now"), "{}", end.message);
 }
 
+/// A set whose headers say so many images and labels.
+fn headers(count: u32) -> [(&'static str, Vec<u8>, u64); 2] {
+    let with_count = |mut header: Vec<u8>| {
+        header[4..8].copy_from_slice(&count.to_be_bytes());
+        header
+    };
+    let (images, labels) = (with_count(images(0, 28, 28)), with_count(labels(&[])));
+    [("images", images, u64::from(count) * 784), ("labels", labels, count.into())]
+}
+
+/// 3.2 TB of images.
+const GIANT: u32 = 127_551_020 * 32;
+
 #[tokio::test]
 async fn data_that_no_memory_of_this_machine_can_hold_is_told_at_the_request() {
     let root = tempfile::tempdir().unwrap();
-    // 3.2 TB that take no room on the disk.
-    let count = 127_551_020u32 * 32;
-    for (name, mut header, values) in
-        [("images", images(0, 28, 28), u64::from(count) * 784), ("labels", labels(&[]), u64::from(count))]
-    {
-        header[4..8].copy_from_slice(&count.to_be_bytes());
-        let file = fs::File::create(root.path().join(name)).unwrap();
-        (&file).write_all(&header).unwrap();
-        file.set_len(header.len() as u64 + values).unwrap();
-    }
+    let memory = fs::read_to_string("/proc/meminfo").unwrap();
+    let total = memory.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10;
+    let count = u32::try_from(2 * total / 784).unwrap();
+    let [(_, header, pixels), (_, label_header, labels)] = headers(count);
+    // As long as a gzip file of so many values may be; only its first bytes are read.
+    let mut packed = gzip(&header);
+    packed.resize(usize::try_from(pixels / 1032).unwrap() + 1024, 0);
+    fs::write(root.path().join("images"), packed).unwrap();
+    // A part of it is stored, so that it is not taken for a failed download.
+    let file = fs::File::create(root.path().join("labels")).unwrap();
+    (&file).write_all(&[&label_header[..], &vec![0; usize::try_from(labels / 50).unwrap()]].concat()).unwrap();
+    file.set_len(label_header.len() as u64 + labels).unwrap();
     let daemon = Setup::new().data_root(root.path()).start();
     let status = refusal(&daemon, spec::idx("images", "labels")).await;
     let fields = status.get_details_bad_request().unwrap().field_violations;
     assert_eq!((fields.len(), fields[0].field.as_str()), (1, "spec.data.train.idx.images"), "{fields:?}");
     let words = format!("holds {count} examples of [1, 28, 28] pixels; to load the data takes");
     assert!(fields[0].description.starts_with(&words), "{fields:?}");
+}
+
+#[tokio::test]
+async fn sparse_giants_and_gzip_that_promises_more_than_it_can_hold_are_refused_unread() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, header, values) in headers(GIANT) {
+        fs::write(root.path().join(format!("{name}.gz")), gzip(&header)).unwrap();
+        let file = fs::File::create(root.path().join(name)).unwrap();
+        (&file).write_all(&header).unwrap();
+        file.set_len(header.len() as u64 + values).unwrap();
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    for (ending, words) in [("", "is a sparse file: of its "), (".gz", "bytes of gzip unpack to ")] {
+        let status = refusal(&daemon, spec::idx(&format!("images{ending}"), &format!("labels{ending}"))).await;
+        let wrong = status.get_details_bad_request().unwrap().field_violations;
+        let fields: Vec<_> = wrong.iter().map(|wrong| wrong.field.as_str()).collect();
+        assert_eq!(fields, ["spec.data.train.idx.images", "spec.data.train.idx.labels"], "{wrong:?}");
+        assert!(wrong.iter().all(|wrong| wrong.description.contains(words)), "{wrong:?}");
+    }
 }

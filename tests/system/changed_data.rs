@@ -1,12 +1,16 @@
 //! Data that are not those of the checkpoint that a job goes on from.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tonic_types::StatusExt;
 use torchd::proto::v1;
 
 use super::daemon::{Daemon, Setup};
-use super::spec;
+use super::{resume, spec, warm_start};
 
 /// Black images, and as many labels.
 fn write_set(root: &Path, count: u32) {
@@ -16,54 +20,121 @@ fn write_set(root: &Path, count: u32) {
     fs::write(root.join("labels"), labels).unwrap();
 }
 
-/// A job that is paused in the midst of an epoch of 10,000 steps.
-async fn paused(daemon: &Daemon) -> v1::Job {
-    let mut spec = spec::endless();
-    spec.data = Some(v1::Data { train: Some(spec::idx("images", "labels")), ..v1::Data::default() });
-    let length = Some(v1::training::Length::MaxSteps(1_000_000));
-    spec.training = Some(v1::Training { length, batch_size: Some(1), ..v1::Training::default() });
-    let job = daemon.create(spec).await;
-    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|told| told.step >= 10)).await;
-    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
-    daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await
+/// The same set with another label at that place.
+fn change_label(root: &Path, place: u64) {
+    let labels = File::options().write(true).open(root.join("labels")).unwrap();
+    labels.write_all_at(&[7], 8 + place).unwrap();
 }
 
-/// The state of a job after its next attempt: it runs, or is paused again.
-async fn resumed(daemon: &Daemon, name: &str) -> v1::Job {
-    let request = v1::ResumeJobRequest { name: name.into(), ..Default::default() };
-    let attempt = daemon.jobs().await.resume_job(request).await.unwrap().into_inner().attempt + 1;
-    let is_settled = |state| matches!(state, v1::JobState::Running | v1::JobState::Paused | v1::JobState::Failed);
-    daemon.watch_until(name, |job| job.attempt == attempt && is_settled(job.state())).await
+/// A job of one example a step, so that an epoch has as many steps as examples.
+fn endless() -> v1::JobSpec {
+    let data = v1::Data { train: Some(spec::idx("images", "labels")), ..v1::Data::default() };
+    let length = Some(v1::training::Length::MaxSteps(1_000_000));
+    let training = v1::Training { length, batch_size: Some(1), ..v1::Training::default() };
+    resume::retried(9, v1::JobSpec { data: Some(data), training: Some(training), ..spec::endless() })
+}
+
+/// A job that is paused in the midst of its first epoch.
+async fn paused(daemon: &Daemon, spec: v1::JobSpec) -> v1::Job {
+    let job = daemon.create(spec).await;
+    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|told| told.step >= 10)).await;
+    let job = pause(daemon, &job.name).await;
+    let at = job.resume_from.as_ref().unwrap().step;
+    assert!((1..10_000).contains(&at), "{at}");
+    job
+}
+
+async fn pause(daemon: &Daemon, name: &str) -> v1::Job {
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: name.into() }).await.unwrap();
+    daemon.watch_until(name, |job| job.state() == v1::JobState::Paused).await
+}
+
+/// The place in its newest checkpoint.
+fn place(daemon: &Daemon, job: &v1::Job) -> (u64, u64, u64) {
+    let step = job.resume_from.as_ref().unwrap().step;
+    let told = daemon.job_folder(&job.name).join(format!("checkpoints/step-{step}/checkpoint.json"));
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(told).unwrap()).unwrap();
+    let number = |field: &str| manifest["place"][field].as_u64().unwrap();
+    (number("step"), number("epoch"), number("examples"))
+}
+
+fn request(name: &str, accept_new_data: bool) -> v1::ResumeJobRequest {
+    v1::ResumeJobRequest { name: name.into(), accept_new_data, ..Default::default() }
+}
+
+/// Waits for the next attempt of a job, which trains.
+async fn runs(daemon: &Daemon, name: &str, attempt: u32) -> v1::Job {
+    let has_begun = |job: &v1::Job| job.attempt == attempt && job.state() != v1::JobState::Starting;
+    let job = daemon.watch_until(name, has_begun).await;
+    assert_eq!(job.state(), v1::JobState::Running, "{:?}", job.last_attempt_end);
+    job
+}
+
+async fn resumed(daemon: &Daemon, request: v1::ResumeJobRequest) -> v1::Job {
+    let (name, before) = (request.name.clone(), daemon.get(&request.name).await.attempt);
+    daemon.jobs().await.resume_job(request).await.unwrap();
+    runs(daemon, &name, before + 1).await
+}
+
+/// A resume that is refused, and changes nothing.
+async fn assert_refused(daemon: &Daemon, request: v1::ResumeJobRequest, words: &str) {
+    let before = daemon.get(&request.name).await;
+    let refusal = daemon.jobs().await.resume_job(request).await.unwrap_err();
+    assert_eq!(refusal.code(), tonic::Code::FailedPrecondition, "{refusal}");
+    assert!(refusal.message().contains(words), "{words}: {}", refusal.message());
+    let told = refusal.get_error_details().precondition_failure().unwrap().violations[0].clone();
+    assert_eq!((told.r#type.as_str(), &told.subject), ("DATA_CHANGED", &before.name));
+    assert_eq!(daemon.get(&before.name).await, before);
 }
 
 fn assert_changed(job: &v1::Job, words: &str) {
     let end = job.last_attempt_end.clone().unwrap();
     assert_eq!((job.state(), end.reason()), (v1::JobState::Paused, v1::JobEndReason::DataChanged), "{end:?}");
-    assert!(end.message.contains(words), "{}", end.message);
+    assert!(end.message.contains(words), "{words}: {}", end.message);
 }
 
 #[tokio::test]
-async fn a_job_goes_on_with_its_own_data_alone() {
+async fn a_job_is_not_resumed_with_other_data_than_its_own() {
     let root = tempfile::tempdir().unwrap();
     write_set(root.path(), 10_000);
     let daemon = Setup::new().data_root(root.path()).start();
-    let job = paused(&daemon).await;
-    let at = job.resume_from.unwrap().step;
-    assert!((1..10_000).contains(&at), "{at}");
+    let job = paused(&daemon, endless()).await;
+    let at = job.resume_from.as_ref().unwrap().step;
+    let plain = || request(&job.name, false);
 
     // Fewer than the steps of the epoch that are done: what is left of it would be negative.
     write_set(root.path(), 1);
-    assert_changed(&resumed(&daemon, &job.name).await, "the training set had 10000 examples and has 1");
+    assert_refused(&daemon, plain(), "the training set had 10000 examples and has 1; ").await;
     write_set(root.path(), 10_000);
     let labels = fs::read(root.path().join("labels")).unwrap();
     fs::write(root.path().join("labels"), gzip(&labels)).unwrap();
-    assert_changed(&resumed(&daemon, &job.name).await, "labels had 10008 bytes and has");
+    assert_refused(&daemon, plain(), "labels had 10008 bytes and has").await;
+    fs::write(root.path().join("labels"), &labels).unwrap();
+    change_label(root.path(), 9_999);
+    let words = "labels has other contents, of the same size of 10008 bytes; put them back and resume it, or take them";
+    assert_refused(&daemon, plain(), words).await;
 
+    // Data that nobody can train on are not accepted either.
+    fs::write(root.path().join("labels"), &labels[..10_007]).unwrap();
+    assert_refused(&daemon, request(&job.name, true), "labels is cut off").await;
     // A volume that is not mounted is no bad data.
-    let (labels, aside) = (root.path().join("labels"), root.path().join("aside"));
-    fs::rename(&labels, &aside).unwrap();
-    assert_changed(&resumed(&daemon, &job.name).await, "labels cannot be read: No such file");
-    fs::rename(&aside, &labels).unwrap();
+    fs::remove_file(root.path().join("labels")).unwrap();
+    assert_refused(&daemon, request(&job.name, true), "labels\" is not there").await;
+    fs::write(root.path().join("labels"), &labels).unwrap();
+
+    // Nor does another job go on from its checkpoint with other data.
+    let source = v1::warm_start::Source::Checkpoint(job.name.clone());
+    let spec = || Some(warm_start::warm(source.clone(), true, endless()));
+    let create = || v1::CreateJobRequest { spec: spec(), ..Default::default() };
+    change_label(root.path(), 0);
+    let refusal = daemon.jobs().await.create_job(create()).await.unwrap_err();
+    let told = refusal.get_error_details().bad_request().unwrap().field_violations[0].clone();
+    assert_eq!(told.field, "spec.warm_start.resume", "{refusal}");
+    assert!(told.description.contains("labels has other contents"), "{told:?}");
+    fs::write(root.path().join("labels"), &labels).unwrap();
+    let validate = v1::ValidateJobRequest { spec: spec(), ..Default::default() };
+    let judged = daemon.jobs().await.validate_job(validate).await.unwrap().into_inner();
+    assert_eq!(judged.first_step, at);
 
     // A checkpoint of an earlier version tells nothing of its data.
     let told = daemon.job_folder(&job.name).join(format!("checkpoints/step-{at}/checkpoint.json"));
@@ -72,10 +143,144 @@ async fn a_job_goes_on_with_its_own_data_alone() {
     assert_eq!(trained_on["train"]["examples"], 10_000);
     fs::write(&told, manifest.to_string()).unwrap();
     write_set(root.path(), 1);
-    assert_changed(&resumed(&daemon, &job.name).await, "examples of an epoch, and the training set has 1");
+    assert_refused(&daemon, plain(), "examples of an epoch, and the training set has 1").await;
     write_set(root.path(), 10_000);
-    let running = resumed(&daemon, &job.name).await;
-    assert_eq!((running.state(), running.resume_from.unwrap().step), (v1::JobState::Running, at));
+    let running = resumed(&daemon, plain()).await;
+    assert_eq!(running.resume_from.unwrap().step, at);
+}
+
+#[tokio::test]
+async fn a_job_whose_data_have_changed_pauses_when_it_is_started_again_by_itself() {
+    let root = tempfile::tempdir().unwrap();
+    let (labels, hold) = (root.path().join("labels"), root.path().join("hold"));
+    let restore = || write_set(root.path(), 10_000);
+    restore();
+    let fault = format!("job-assigned@{}", hold.display());
+    let daemon = Setup::new().data_root(root.path()).env("TORCHD_FAULT", fault).start();
+    let job = paused(&daemon, endless()).await;
+    let name = job.name.clone();
+    let is_over = |attempt: u32, now: &v1::Job| {
+        now.attempt == attempt && matches!(now.state(), v1::JobState::Paused | v1::JobState::Failed)
+    };
+
+    // They change while nothing runs, after the resume was judged.
+    let cut = || fs::write(&labels, &fs::read(&labels).unwrap()[..9_000]).unwrap();
+    let gone = || fs::remove_file(&labels).unwrap();
+    let in_the_way = || {
+        fs::remove_file(&labels).unwrap();
+        fs::create_dir(&labels).unwrap();
+    };
+    let cases: [(&dyn Fn(), &str); 3] = [
+        (&cut, "labels had 10008 bytes and has 9000; "),
+        (&gone, "labels cannot be read: No such file"),
+        (&in_the_way, "labels is a folder now, and a file is needed"),
+    ];
+    for (attempt, (change, words)) in (2..).zip(cases) {
+        fs::write(&hold, "").unwrap();
+        daemon.jobs().await.resume_job(request(&name, false)).await.unwrap();
+        change();
+        fs::remove_file(&hold).unwrap();
+        assert_changed(&daemon.watch_until(&name, |now| is_over(attempt, now)).await, words);
+        if labels.is_dir() {
+            fs::remove_dir(&labels).unwrap();
+        }
+        restore();
+    }
+
+    // A runner that dies is followed by another one, and that finds them.
+    resumed(&daemon, request(&name, false)).await;
+    change_label(root.path(), 5);
+    daemon.kill_runner(&name);
+    let job = daemon.watch_until(&name, |now| is_over(6, now)).await;
+    let words = "labels has other contents, of the same size of 10008 bytes; put them back and resume it, or take them";
+    assert_changed(&job, words);
+    assert_eq!(job.restarts, 1);
+    restore();
+
+    // So it is where the machine goes down with the daemon.
+    resumed(&daemon, request(&name, false)).await;
+    let runner = daemon.signed(&name, "lock");
+    let (state, _guard) = daemon.crash();
+    kill(Pid::from_raw(runner), Signal::SIGKILL).unwrap();
+    change_label(root.path(), 5);
+    let daemon = Setup::in_state(&state).data_root(root.path()).start();
+    assert_changed(&daemon.watch_until(&name, |now| is_over(8, now)).await, "labels has other contents");
+}
+
+#[tokio::test]
+async fn new_data_that_are_accepted_are_taken_up_at_the_same_place_where_there_are_as_many() {
+    let root = tempfile::tempdir().unwrap();
+    write_set(root.path(), 10_000);
+    // The daemon dies as soon as the resume is in its database.
+    let daemon = Setup::new().data_root(root.path()).env("TORCHD_FAULT", "resume-committed").start();
+    let job = paused(&daemon, endless()).await;
+    let name = job.name.clone();
+    let (at, ..) = place(&daemon, &job);
+    change_label(root.path(), 5);
+    daemon.jobs().await.resume_job(request(&name, true)).await.unwrap_err();
+    let (state, _guard) = daemon.crash();
+    let daemon = Setup::in_state(&state).data_root(root.path()).start();
+    let job = runs(&daemon, &name, 2).await;
+    assert_eq!(job.resume_from.unwrap().step, at);
+    // It holds until something is saved.
+    daemon.kill_runner(&name);
+    runs(&daemon, &name, 3).await;
+    let log = fs::read_to_string(daemon.job_folder(&name).join("runner.log")).unwrap();
+    let words =
+        "labels has other contents, of the same size of 10008 bytes; they were accepted: training goes on at its place";
+    assert_eq!(log.matches(words).count(), 2, "{log}");
+    daemon.watch_until(&name, |job| job.progress.as_ref().is_some_and(|told| told.step > at)).await;
+    let job = pause(&daemon, &name).await;
+    let (step, epoch, examples) = place(&daemon, &job);
+    assert!(step > at, "{step} {at}");
+    assert_eq!((epoch, examples), (0, step));
+
+    // The data of the new checkpoint are the new ones.
+    write_set(root.path(), 10_000);
+    assert_refused(&daemon, request(&name, false), "labels has other contents").await;
+    change_label(root.path(), 5);
+    resumed(&daemon, request(&name, false)).await;
+
+    // The model does not take images of another shape: a person decides, and nothing is lost.
+    pause(&daemon, &name).await;
+    let images = File::options().write(true).open(root.path().join("images")).unwrap();
+    images.write_all_at(&[14u32, 56].map(u32::to_be_bytes).concat(), 8).unwrap();
+    daemon.jobs().await.resume_job(request(&name, true)).await.unwrap();
+    let job = daemon.watch_until(&name, |job| job.attempt == 5 && job.state() != v1::JobState::Starting).await;
+    assert_changed(&job, "images has other contents");
+    assert!(job.last_attempt_end.unwrap().message.contains("28"));
+}
+
+#[tokio::test]
+async fn an_epoch_of_another_number_of_examples_is_given_up_for_the_next() {
+    let root = tempfile::tempdir().unwrap();
+    write_set(root.path(), 10_000);
+    let daemon = Setup::new().data_root(root.path()).start();
+    let mut spec = endless();
+    spec.training.as_mut().unwrap().length = Some(v1::training::Length::Epochs(1));
+    let job = paused(&daemon, spec).await;
+    let (at, epoch, examples) = place(&daemon, &job);
+    assert_eq!((epoch, examples), (0, at));
+    write_set(root.path(), 9_000);
+    let refusal = daemon.jobs().await.resume_job(request(&job.name, true)).await.unwrap_err();
+    assert_eq!(refusal.code(), tonic::Code::InvalidArgument);
+    let told = refusal.get_error_details().bad_request().unwrap().field_violations[0].clone();
+    assert!(told.field.ends_with("training.epochs"), "{told:?}");
+    assert!(told.description.contains("a number above 1 is needed"), "{told:?}");
+
+    let plain = daemon.ctl(&["resume", &job.name, "--epochs", "2"]);
+    let told = String::from_utf8(plain.stderr).unwrap();
+    assert!(!plain.status.success() && told.contains("torchctl resume --accept-new-data"), "{told}");
+    let accepted = daemon.ctl(&["resume", &job.name, "--epochs", "2", "--accept-new-data"]);
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+    runs(&daemon, &job.name, 2).await;
+    let job = daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|told| told.step > at)).await;
+    assert_eq!(job.progress.unwrap().total_steps, at + 9_000);
+    let job = pause(&daemon, &job.name).await;
+    let (step, epoch, examples) = place(&daemon, &job);
+    assert_eq!((epoch, examples), (1, step - at));
+    let log = fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap();
+    assert!(log.contains("they were accepted: training goes on with epoch 2"), "{log}");
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

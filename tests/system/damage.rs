@@ -34,7 +34,7 @@ async fn list(daemon: &Daemon, name: &str) -> v1::ListCheckpointsResponse {
 }
 
 async fn resume(daemon: &Daemon, name: &str, from_scratch: bool) -> Result<v1::Job, tonic::Status> {
-    let request = v1::ResumeJobRequest { name: name.into(), edits: None, from_scratch };
+    let request = v1::ResumeJobRequest { name: name.into(), edits: None, from_scratch, accept_new_data: false };
     daemon.jobs().await.resume_job(request).await.map(tonic::Response::into_inner)
 }
 

@@ -9,9 +9,10 @@ use torchd::tensorboard::{self, EventReader, event, summary};
 use super::daemon::Daemon;
 use super::spec;
 
-const TAGS: [&str; 8] = [
+const TAGS: [&str; 9] = [
     "accuracy/train",
     "accuracy/validation",
+    "data/wait_ratio",
     "gradient_norm",
     "learning_rate",
     "loss/train",

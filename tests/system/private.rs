@@ -50,6 +50,7 @@ async fn other_users_cannot_read_the_state_and_old_modes_are_corrected() {
     let daemon = Setup::new().start();
     let job = daemon.create(spec::short()).await;
     assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    assert!(daemon.ctl(&["upload", "README.md", "--as", "a/b"]).status.success());
     assert_private(&daemon.state_dir);
     let (_, state_dir, _guard) = daemon.stop();
 

@@ -43,6 +43,8 @@ async fn metrics_follow_a_job_through_its_life() {
     assert!(value(&page, &format!("torchd_job_step{{job=\"{id}\"}}")).unwrap() >= 10.0, "{page}");
     assert!(value(&page, &format!("torchd_job_loss{{job=\"{id}\",split=\"train\"}}")).unwrap() > 0.0);
     assert!(value(&page, &format!("torchd_job_examples_per_second{{job=\"{id}\"}}")).unwrap() > 0.0);
+    let wait = value(&page, &format!("torchd_job_data_wait_ratio{{job=\"{id}\"}}")).unwrap();
+    assert!((0.0..=1.0).contains(&wait), "{wait}");
     assert_eq!(value(&page, "torchd_jobs{state=\"running\"}"), Some(1.0));
     assert_eq!(value(&page, "torchd_jobs{state=\"queued\"}"), Some(1.0));
 

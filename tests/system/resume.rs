@@ -52,7 +52,7 @@ impl Outcome {
         let mut scalars = BTreeMap::new();
         let list = v1::ListScalarTagsRequest { name: job.name.clone(), ..Default::default() };
         for tag in daemon.jobs().await.list_scalar_tags(list).await.unwrap().into_inner().tags {
-            if tag.tag.starts_with("throughput/") || tag.tag.starts_with("process/") {
+            if spec::is_of_the_machine(&tag.tag) {
                 continue;
             }
             let request = v1::ReadScalarsRequest {
@@ -235,7 +235,7 @@ async fn read_all(daemon: &Daemon, name: &str) -> BTreeMap<String, Vec<(u64, u64
     let list = v1::ListScalarTagsRequest { name: name.into(), ..Default::default() };
     let mut scalars = BTreeMap::new();
     for tag in daemon.jobs().await.list_scalar_tags(list).await.unwrap().into_inner().tags {
-        if tag.tag.starts_with("throughput/") || tag.tag.starts_with("process/") {
+        if spec::is_of_the_machine(&tag.tag) {
             continue;
         }
         let request =

@@ -56,6 +56,20 @@ fn a_worker_node_is_refused() {
 }
 
 #[test]
+fn limits_of_uploads_that_cannot_be_are_refused() {
+    let setup = Setup::new().set("uploads.quota_bytes", "-1").set("uploads.max_files", "0");
+    let (code, words) = refused(setup.set("uploads.quota", "7"));
+    assert_eq!(code, 64);
+    for expected in [
+        "uploads.quota_bytes (from TORCHD__UPLOADS__QUOTA_BYTES): is \"-1\"; a whole number is needed",
+        "uploads.max_files (from TORCHD__UPLOADS__MAX_FILES): is 0; 1 to 100000 files are right",
+        "uploads.quota (from TORCHD__UPLOADS__QUOTA): no such setting",
+    ] {
+        assert!(words.contains(expected), "{expected}:\n{words}");
+    }
+}
+
+#[test]
 fn an_address_that_others_can_reach_is_refused_unless_it_is_meant() {
     let check = |meant: &str| {
         std::process::Command::new(env!("CARGO_BIN_EXE_torchd"))

@@ -214,14 +214,14 @@ async fn a_request_is_put_off_where_the_machine_cannot_even_ask_the_runner() {
     let begun = Instant::now();
     let put_off = loop {
         let status = client.create_job(request()).await.unwrap_err();
-        if status.code() != tonic::Code::FailedPrecondition {
+        // The runner that did not work may be told a little longer.
+        if status.message().contains("cannot be started: Too many open files") {
             break status;
         }
         assert!(begun.elapsed() < LIMIT, "{status:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     assert_eq!(put_off.code(), tonic::Code::ResourceExhausted, "{put_off:?}");
-    assert!(put_off.message().contains("cannot be started: Too many open files"), "{put_off:?}");
     assert!(put_off.get_details_retry_info().unwrap().retry_delay.is_some(), "{put_off:?}");
     drop(exhausted);
 }

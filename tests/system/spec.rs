@@ -40,6 +40,11 @@ pub(crate) fn endless() -> v1::JobSpec {
     v1::JobSpec { resources: Some(threads(1)), ..mnist(v1::training::Length::MaxSteps(10_000_000)) }
 }
 
+/// Whether a scalar tells of time or of the machine, and not of what was computed.
+pub(crate) fn is_of_the_machine(tag: &str) -> bool {
+    ["data/", "process/", "throughput/"].iter().any(|group| tag.starts_with(group))
+}
+
 pub(crate) fn threads(cpu_threads: u32) -> v1::Resources {
     v1::Resources { device: v1::Device::Cpu.into(), cpu_threads: Some(cpu_threads), ..Default::default() }
 }

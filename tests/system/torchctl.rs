@@ -329,6 +329,7 @@ fn a_shell_is_told_what_there_is_to_complete() {
     };
     assert_eq!(ask("torchctl sub").1, "submit\n");
     assert_eq!(ask("torchctl submit --wa").1, "--watch\n");
+    assert_eq!(ask("torchctl resume --acc").1, "--accept-new-data\n");
     let (code, _, err) = told(&ctl(&["completions", "tcl"]));
     assert!(code == 64 && err.contains("bash"), "{err}");
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
+use super::super::array_set::Mistake;
 use super::super::compressed::Source;
 use super::super::numbers::Kind;
 use crate::looks::{self, looks_like};
@@ -30,6 +31,8 @@ pub struct IdxFile {
     pub dimensions: Vec<u32>,
     /// Bytes of the file as it lies on the disk, packed or not.
     pub on_disk: u64,
+    /// Bytes of values that were read.
+    found: u64,
 }
 
 /// The mistakes of an IDX file.
@@ -98,7 +101,7 @@ impl IdxFile {
         };
         let dimensions: Vec<u32> =
             (0..count).map(|_| header::<4>(&mut source).map(u32::from_be_bytes)).collect::<Result<_, _>>()?;
-        let file = Self { source, kind, dimensions, on_disk };
+        let file = Self { source, kind, dimensions, on_disk, found: 0 };
         if file.source.is_gzip() {
             file.byte_count().ok_or(IdxError::TooLarge)?;
         } else {
@@ -135,40 +138,56 @@ impl IdxFile {
         })
     }
 
-    /// The bytes of all values. The memory grows as they arrive: a header that lies costs nothing.
-    pub fn read(mut self) -> Result<Vec<u8>, IdxError> {
-        let mut values = Vec::new();
-        self.each_block(|block| {
-            values.extend_from_slice(block);
-            Ok(())
-        })?;
-        Ok(values)
+    /// Whether it is packed.
+    pub fn is_gzip(&self) -> bool {
+        self.source.is_gzip()
     }
 
-    /// Hands out the bytes of all values in blocks, which may cut values, and checks that there are exactly as many as the header
-    /// says. Ends where `take` fails, with its error.
-    pub fn each_block(&mut self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), IdxError> {
+    /// The bytes of all values. The memory grows as they arrive: a header that lies costs nothing.
+    pub fn read(mut self) -> Result<Vec<u8>, IdxError> {
+        let (mut values, mut block) = (Vec::new(), vec![0; 1 << 16]);
+        loop {
+            match self.next(&mut block)? {
+                0 => return Ok(values),
+                count => values.extend_from_slice(&block[..count]),
+            }
+        }
+    }
+
+    /// The next bytes of the values, which may cut one, and how many they are: none at the end,
+    /// where exactly as many have been there as the header says.
+    fn next(&mut self, block: &mut [u8]) -> Result<usize, IdxError> {
         let wanted = self.byte_count().ok_or(IdxError::TooLarge)?;
         let width = self.kind.width() as u64;
-        let mut found = 0;
-        let mut block = vec![0; 1 << 16];
-        loop {
-            let count = match self.source.read(&mut block) {
-                Ok(0) => return self.hold_against(found),
-                Ok(count) => count,
+        let count = loop {
+            match self.source.read(block) {
+                Ok(count) => break count,
                 // flate2's error for a gzip that ends too early.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(IdxError::GzipCut { found: found / width, wanted: wanted / width });
+                    return Err(IdxError::GzipCut { found: self.found / width, wanted: wanted / width });
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(IdxError::Unreadable(error)),
-            };
-            found += count as u64;
-            if found > wanted {
-                return Err(IdxError::Trailing { wanted: wanted / width });
             }
-            take(&block[..count]).map_err(IdxError::Unreadable)?;
+        };
+        if count == 0 {
+            self.hold_against(self.found)?;
         }
+        self.found += count as u64;
+        if self.found > wanted {
+            return Err(IdxError::Trailing { wanted: wanted / width });
+        }
+        Ok(count)
+    }
+}
+
+/// Reads the values. Other errors than those of the system are each a [`Mistake`].
+impl Read for IdxFile {
+    fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
+        self.next(block).map_err(|error| match error {
+            IdxError::Unreadable(cause) => cause,
+            other => Mistake(other.to_string()).into(),
+        })
     }
 }
 

@@ -57,7 +57,7 @@ fn images_are_decoded_when_they_are_asked_for_with_the_classes_of_their_folders(
     assert_eq!((facts.examples, &facts.inputs[0].shape[..], facts.is_resident), (3, &[3, 2, 3][..], false));
     assert_eq!(facts.target.range, Some(Range { lowest: 0, highest: 1, highest_at: 2 }));
     let selection = Selection { measure: true, ..Selection::of(files(None)) };
-    let mut sets = selection.open(&OpenFiles::of([opened(&root)]), None).ok().unwrap();
+    let sets = selection.open(&OpenFiles::of([opened(&root)]), None).ok().unwrap();
     assert_eq!(sets.train.facts(), &facts);
     assert_eq!(sets.preparation.classes, ["cat", "dog"]);
     let mut batch = HostBatch::default();

@@ -1,6 +1,7 @@
 //! The data section: sets of examples by format, and how values become inputs. A format is a file
 //! in `data/`, one in `src/dataset/`, and a line in each registry.
 
+pub mod augment;
 mod cifar;
 mod idx;
 mod image_folder;
@@ -9,9 +10,13 @@ mod npz;
 mod safetensors;
 
 use super::section::{Fields, Section};
-use crate::dataset::{self, Division, Facts, Field, Files, Selection, Split};
+use crate::dataset::{self, Division, Facts, Field, Files, Sampling, Selection, Split};
 use crate::job::Violations;
 use crate::proto::v1::{self, dataset::Format as Kind};
+pub use augment::Augment;
+
+/// The field of a sampling.
+const SAMPLING: &str = "data.sampling";
 
 /// The files of a set of examples as a client names them.
 pub type Named = dataset::Files<String>;
@@ -29,6 +34,10 @@ pub struct Data {
     pub normalize: Option<Normalize>,
     /// A new order each epoch.
     pub shuffle: bool,
+    /// Random changes of the training examples, in their order.
+    pub augment: Vec<Augment>,
+    /// How often the training examples are drawn; None for once each in an epoch.
+    pub sampling: Option<Sampling>,
 }
 
 /// How values become inputs: `(value - mean) / std`, by channel of images, whose pixels are scaled
@@ -83,10 +92,13 @@ sections! {
 }
 
 impl Data {
+    /// Its fields that may change when a job goes on.
+    pub(super) const EDITABLE: [&str; 1] = ["augment"];
+
     /// Reads the section of a spec.
     pub(super) fn read(message: Option<&v1::Data>, wrong: &mut Violations) -> Option<Self> {
         let before = wrong.0.len();
-        let Some(v1::Data { train, validation, normalize, shuffle, split, limit }) = message else {
+        let Some(v1::Data { train, validation, normalize, shuffle, split, limit, augment, sampling }) = message else {
             wrong.add("data", "is missing; data.train at least is needed");
             return None;
         };
@@ -107,12 +119,20 @@ impl Data {
         if *limit == Some(0) {
             wrong.add("data.limit", "is 0; at least 1 is needed");
         }
+        let augment = Augment::read(augment, wrong);
+        let sampling = sampling.as_ref().and_then(|sampling| read_sampling(sampling, Fields::new(SAMPLING, wrong)));
+        if sampling.is_some() && *shuffle == Some(false) {
+            wrong.add(
+                SAMPLING,
+                "is set, and data.shuffle is false; examples are drawn at random, so leave one of them out",
+            );
+        }
         if wrong.0.len() > before {
             return None;
         }
         let division = Division { split: split.flatten(), limit: *limit };
-        let (train, validation) = (train?, validation.flatten());
-        Some(Self { train, validation, division, normalize, shuffle: shuffle.unwrap_or(true) })
+        let (train, validation, shuffle) = (train?, validation.flatten(), shuffle.unwrap_or(true));
+        Some(Self { train, validation, division, normalize, shuffle, augment, sampling })
     }
 
     /// The message that it was read from, every default filled in.
@@ -124,6 +144,8 @@ impl Data {
             shuffle: Some(self.shuffle),
             split: self.division.split.as_ref().map(split_to_proto),
             limit: self.division.limit,
+            augment: self.augment.iter().map(Augment::to_proto).collect(),
+            sampling: self.sampling.as_ref().map(sampling_to_proto),
         }
     }
 
@@ -135,7 +157,7 @@ impl Data {
     /// The selection of these files, which are those of the sets.
     pub fn selection(&self, train: Files, validation: Option<Files>) -> Selection {
         let measure = self.normalize == Some(Normalize::Measured);
-        Selection { train, validation, division: self.division.clone(), measure }
+        Selection { train, validation, division: self.division.clone(), measure, sampling: self.sampling.clone() }
     }
 
     /// Every set with its field.
@@ -144,6 +166,37 @@ impl Data {
             .into_iter()
             .filter_map(|(field, set)| Some((field, set?)))
     }
+}
+
+fn read_sampling(message: &v1::Sampling, mut fields: Fields<'_>) -> Option<Sampling> {
+    use v1::sampling::By;
+    let sampling = match message.by.clone() {
+        Some(By::Weights(name)) => {
+            if name.is_empty() {
+                fields.wrong("weights", "is empty; name an array of the file with a number for each example");
+            }
+            Sampling::Weights(name)
+        }
+        Some(By::BalanceClasses(true)) => Sampling::BalanceClasses,
+        Some(By::BalanceClasses(false)) => {
+            fields.wrong("balance_classes", "is false; leave data.sampling out to draw each example once");
+            return None;
+        }
+        None => {
+            fields.wrong_itself("names no way; choose one: weights, balance_classes");
+            return None;
+        }
+    };
+    fields.done(sampling)
+}
+
+fn sampling_to_proto(sampling: &Sampling) -> v1::Sampling {
+    use v1::sampling::By;
+    let by = match sampling {
+        Sampling::Weights(name) => By::Weights(name.clone()),
+        Sampling::BalanceClasses => By::BalanceClasses(true),
+    };
+    v1::Sampling { by: Some(by) }
 }
 
 fn read_split(message: &v1::Split, mut fields: Fields<'_>) -> Option<Split> {

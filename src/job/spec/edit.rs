@@ -6,7 +6,7 @@ use prost_reflect::DynamicMessage;
 
 use super::optimizer::{Method, Optimizer};
 use super::training::Training;
-use super::{Schedule, Spec, read};
+use super::{Data, Schedule, Spec, read};
 use crate::job::Violations;
 use crate::proto::json;
 use crate::proto::text::{self, NotSet};
@@ -165,6 +165,7 @@ impl Spec {
         };
         let Self { model, loss, schedule, .. } = self;
         of("training".into(), &Training::EDITABLE)
+            .chain(of("data".into(), &Data::EDITABLE))
             .chain(of(format!("model.{}", model.name()), model.editable()))
             .chain(loss.iter().flat_map(|loss| of(format!("loss.{}", loss.name()), loss.editable())))
             .chain(self.optimizer.editable())
@@ -267,6 +268,27 @@ mod tests {
         let other = edited.edited(&edits(&[("training.gradient_clip_norm", "1")])).unwrap();
         assert_eq!(other.clip, Some(super::super::Clip::Norm(1.0)));
         assert_eq!(other.edited(&edits(&[("training.gradient_clip_norm", "null")])).unwrap().clip, None);
+    }
+
+    #[test]
+    fn changes_of_examples_are_edited_one_by_one_and_as_a_list() {
+        let list = serde_json::json!([{"flip": {}}, {"noise": {"std": 0.1}}]);
+        let spec = spec("{}").edited(&edits(&[("data.augment", &list.to_string())])).unwrap();
+        assert_eq!(spec.data.augment.len(), 2);
+        let edited = spec.edited(&edits(&[("data.augment[0].flip.p", "0.25"), ("data.augment[1].noise.std", "0.2")]));
+        let written = json::to_value(&edited.unwrap().to_proto(), true).unwrap();
+        let expected = serde_json::json!([{"flip": {"p": 0.25, "vertical": false}}, {"noise": {"std": 0.2}}]);
+        assert_eq!(written["data"]["augment"], expected);
+        assert!(spec.edited(&edits(&[("data.augment", "[]")])).unwrap().data.augment.is_empty());
+        for (path, value, wrong) in [
+            ("data.augment[0].flip.p", "2", "data.augment[0].flip.p: is 2; at least 0 and at most 1"),
+            ("data.augment[2].flip.p", "1", "data.augment: has 2 entries"),
+            ("data", "{}", "data: may not change: its fields are edited one by one; those that may are data.augment"),
+            ("data.shuffle", "false", "data.shuffle: may not change: a place in an epoch"),
+        ] {
+            let told = told(&spec, &[(path, value)]);
+            assert!(told.len() == 1 && told[0].starts_with(wrong), "{path}: {told:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether a spec fits its data, and what the data fill in.
 
-use super::data::Normalize;
+use super::data::{Augment, Normalize};
 use super::loss::{Answer, Misfit};
 use super::model::{Batches, Set, Task};
 use super::module::Module;
@@ -38,6 +38,8 @@ pub struct Demands {
     pub schedule: Option<Schedule>,
     /// How pixels become inputs, if the client said.
     pub normalize: Option<Normalize>,
+    /// Random changes of the training examples.
+    pub augment: Vec<Augment>,
     /// Which checkpoints are kept.
     pub checkpoints: Checkpoints,
     /// How long to train.
@@ -111,6 +113,9 @@ impl Demands {
         if let (Some(normalize), Some(train)) = (&self.normalize, train) {
             normalize.judge(train.facts, wrong);
         }
+        if let Some(train) = train {
+            Augment::judge_all(&self.augment, train.facts, self.answer(train.facts), wrong);
+        }
         if let (Some(train), Some(validation)) = (train, validation) {
             judge_alike(train, validation, wrong);
             self.judge_counts(train.facts, validation.facts, wrong);
@@ -181,6 +186,16 @@ impl Demands {
             answer,
             modules: model.modules(task.outputs),
         })
+    }
+
+    /// How the output of the network answers the target: None in it for a model that computes its loss;
+    /// None where that is not known.
+    fn answer(&self, train: &Facts) -> Option<Option<Answer>> {
+        let model = self.model.as_ref()?;
+        if model.own_loss().is_some() {
+            return Some(None);
+        }
+        self.aim(train)?.answer(&train.target, model.name())?.ok().map(Some)
     }
 
     /// The names of the metrics that the model gives.
@@ -320,6 +335,7 @@ impl Spec {
             optimizer: Some(self.optimizer.clone()),
             schedule: Some(self.schedule.clone()),
             normalize: self.data.normalize.clone(),
+            augment: self.data.augment.clone(),
             checkpoints: self.checkpoints,
             length: Some(self.length),
             batch_size: self.batch_size,
@@ -357,13 +373,13 @@ mod tests {
     fn facts(examples: u64, width: u64, highest: i64) -> Facts {
         let images = Field {
             name: "images".into(),
-            file: "images",
+            file: "images".into(),
             dtype: Dtype::Pixel,
             shape: vec![1, 28, width],
             range: None,
         };
         let range = Some(Range { lowest: i64::from(highest == 26), highest, highest_at: 3 });
-        let target = Field { name: "labels".into(), file: "labels", dtype: Dtype::I64, shape: vec![], range };
+        let target = Field { name: "labels".into(), file: "labels".into(), dtype: Dtype::I64, shape: vec![], range };
         Facts { examples, inputs: vec![images], target, sizes: vec![], is_resident: true }
     }
 

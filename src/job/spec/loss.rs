@@ -279,7 +279,7 @@ mod tests {
 
     fn target(dtype: Dtype, shape: &[u64], lowest: i64, highest: i64) -> Field {
         let range = Some(Range { lowest, highest, highest_at: 5 });
-        Field { name: "y".into(), file: "path", dtype, shape: shape.into(), range }
+        Field { name: "y".into(), file: "path".into(), dtype, shape: shape.into(), range }
     }
 
     #[test]

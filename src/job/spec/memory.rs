@@ -128,8 +128,13 @@ mod tests {
     use crate::proto::v1;
 
     fn facts(examples: u64) -> Facts {
-        let field =
-            |name: &'static str, dtype, shape| Field { name: name.into(), file: name, dtype, shape, range: None };
+        let field = |name: &'static str, dtype, shape| Field {
+            name: name.into(),
+            file: name.into(),
+            dtype,
+            shape,
+            range: None,
+        };
         Facts {
             examples,
             inputs: vec![field("images", Dtype::Pixel, vec![1, 28, 28])],

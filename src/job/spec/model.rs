@@ -418,7 +418,7 @@ mod tests {
         ];
         let field = |name: &str, dtype, shape: &[u64]| Field {
             name: name.into(),
-            file: "path",
+            file: "path".into(),
             dtype,
             shape: shape.to_vec(),
             range: None,

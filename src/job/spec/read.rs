@@ -108,6 +108,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         optimizer: optimizer.clone(),
         schedule: schedule.clone(),
         normalize: data.as_ref().and_then(|data| data.normalize.clone()),
+        augment: data.as_ref().map(|data| data.augment.clone()).unwrap_or_default(),
         checkpoints,
         length,
         batch_size,

@@ -17,7 +17,8 @@ use crate::dispatcher::{self, Argument, Call};
 use crate::graph::Value;
 use crate::model::Mode;
 use crate::seed::tests::generator;
-use crate::seed::{Stream, derive, shuffled};
+use crate::seed::{Stream, derive};
+use torchd::dataset::draw::shuffle;
 
 #[path = "../../../tests/system/processor.rs"]
 mod processor;
@@ -89,7 +90,8 @@ fn compare(name: &str) {
     let mut velocities: Vec<Option<Tensor>> = model.parameters.iter().map(|_| None).collect();
     let mut losses: Vec<f64> = Vec::new();
     let batches = (0..).flat_map(|epoch| {
-        let order = shuffled(EXAMPLES, SEED, epoch);
+        let mut order: Vec<u64> = (0..EXAMPLES).collect();
+        shuffle(&mut order, derive(SEED, Stream::Order { epoch, window: 0 }));
         order.chunks(8).map(<[_]>::to_vec).collect::<Vec<_>>()
     });
     for (batch, step) in batches.zip(0..20u64) {

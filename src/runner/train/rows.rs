@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::Tensor;
+use torchd::dataset::{DataFile, OpenFiles, Selection};
+use torchd::job::spec::data::Augment;
 use torchd::job::spec::layer::Layer;
 use torchd::job::spec::optimizer::Method;
 use torchd::job::spec::{self, Loss, Metric, Model, Schedule};
@@ -19,6 +21,7 @@ use self::table::{MLP, ROWS, Row, SGD};
 use super::tests::order;
 use super::*;
 use crate::assemble::assemble;
+use crate::feed::tests::{Told, Way};
 use crate::inputs::open_inputs;
 use crate::seed::tests::generator;
 
@@ -31,7 +34,11 @@ const BROKEN_AFTER: [u64; 2] = [1, 4];
 fn every_row_of_every_registry_goes_on_bit_for_bit() {
     for (section, names) in [
         ("model", Model::NAMES),
-        ("data", &["idx", "safetensors", "npy", "npz", "cifar", "image_folder"]),
+        (
+            "data",
+            &["idx", "safetensors", "npy", "npz", "cifar", "image_folder", "split", "limit", "normalize", "sampling"],
+        ),
+        ("augment", Augment::NAMES),
         ("optimizer", Method::NAMES),
         ("schedule", Schedule::NAMES),
         ("loss", Loss::NAMES),
@@ -77,6 +84,44 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
 }
 
 #[test]
+fn a_set_in_shards_goes_on_bit_for_bit_with_another_number_of_readers() {
+    let _alone = generator();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().canonicalize().unwrap();
+    let row = ROWS.iter().find(|row| matches!(row.data, Data::Classes)).unwrap();
+    let new = |readers, loaded| {
+        let mut training = new(row, &place, loaded);
+        let files = data(row.data, &place);
+        let opened: Vec<_> = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
+        // 40 examples in shards of seven.
+        let ends = vec![7, 14, 21, 28, 35, 40];
+        let sets = Selection::of(files).open(&OpenFiles::of(opened), None).ok().unwrap();
+        let set = Told::new(sets.train, Way::Shards(ends));
+        training.train = Feed::new(Box::new(set), readers, vec![None], vec![Some(0)], Device::Cpu, 0).unwrap();
+        training
+    };
+    let mut unbroken = new(1, None);
+    let mut checkpoints = Vec::new();
+    for _ in 0..STEPS {
+        step(&mut unbroken);
+        if BROKEN_AFTER.contains(&unbroken.place.step) {
+            checkpoints.push(saved(&unbroken));
+        }
+    }
+    let end = saved(&unbroken);
+    for checkpoint in checkpoints {
+        let mut broken = new(3, Some(checkpoint));
+        assert!(broken.place.examples > 0, "it goes on in the midst of an epoch");
+        while broken.place.step < STEPS {
+            step(&mut broken);
+        }
+        let again = saved(&broken);
+        assert_eq!(again.weights, end.weights);
+        assert_eq!(again.state, end.state);
+    }
+}
+
+#[test]
 fn infinities_of_masks_alone_are_taken_up_and_what_is_no_number_is_taken_nowhere() {
     let _alone = generator();
     let folder = tempfile::tempdir().unwrap();
@@ -113,6 +158,23 @@ fn infinities_of_masks_alone_are_taken_up_and_what_is_no_number_is_taken_nowhere
     }
 }
 
+#[test]
+fn changes_go_for_training_batches_alone() {
+    let _alone = generator();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().canonicalize().unwrap();
+    let noisy = r#"MLP, SGD, "data": {"augment": [{"noise": {"std": 100}}]}"#;
+    let [plain, changed] = ["MLP, SGD", noisy].map(|spec| {
+        let mut training = new(&Row { section: "data", name: "augment", spec, data: Data::Classes }, &place, None);
+        let batch = training.next_batch(&mut |_| Ok(true)).unwrap().unwrap();
+        let mut validation = training.validation.take().unwrap();
+        let judged = training.validate(&mut validation, |_| Ok(true)).unwrap().unwrap();
+        (batch.inputs, batch.targets, judged.loss, training.train.first(8).unwrap().inputs)
+    });
+    assert_ne!(plain.0, changed.0);
+    assert_eq!((plain.1, plain.2, plain.3), (changed.1, changed.2, changed.3));
+}
+
 /// Training of a row, from a checkpoint or from its beginning.
 fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training {
     let files = data(row.data, folder);
@@ -125,10 +187,12 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let mut request: v1::JobSpec = text::message(&[table]).unwrap();
     let idx = v1::IdxDataset { images: "i".into(), labels: "l".into() };
     let train = v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) };
-    request.data = Some(v1::Data { validation: Some(train.clone()), train: Some(train), ..v1::Data::default() });
+    let told = request.data.take().unwrap_or_default();
+    let is_split = told.split.is_some();
+    request.data = Some(v1::Data { validation: (!is_split).then(|| train.clone()), train: Some(train), ..told });
     let reading = spec::read(&request);
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
-    let order = order(files.clone(), Some(files));
+    let order = order(files.clone(), (!is_split).then_some(files));
     let folder = JobFolder::new(folder.into());
     match assemble(spec, &order, open_inputs(&order), &folder, Device::Cpu, loaded) {
         Ok(training) => training,
@@ -138,13 +202,10 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
 
 /// The next step, as the loop makes it.
 fn step(training: &mut Training) {
-    let order = training.order(training.place.epoch);
-    let (start, count) = (training.place.examples, order.len() as u64);
-    let end = count.min(start + u64::from(training.spec.batch_size));
-    let batch = training.train.batch(&order[start as usize..end as usize]).unwrap();
+    let batch = training.next_batch(&mut |_| Ok(true)).unwrap().unwrap();
     training.train_step(&batch, false).unwrap();
     judge(training);
-    if training.place.examples == count {
+    if training.place.examples == training.train.facts().examples {
         training.place = Place { epoch: training.place.epoch + 1, examples: 0, ..training.place };
     }
 }
@@ -152,7 +213,7 @@ fn step(training: &mut Training) {
 /// A validation pass after each step, where there is a validation set.
 fn judge(training: &mut Training) {
     let Some(mut feed) = training.validation.take() else { return };
-    let validated = training.validate(&mut feed, || Ok(true)).unwrap().unwrap();
+    let validated = training.validate(&mut feed, |_| Ok(true)).unwrap().unwrap();
     training.validation = Some(feed);
     let values = [("loss/validation".to_owned(), validated.loss)].into();
     let rate = training.spec.optimizer.learning_rate();

@@ -66,6 +66,7 @@ pub(super) fn order(train: Files, validation: Option<Files>) -> Order {
         nvml_library: None,
         max_event_bytes: u64::MAX,
         resume_step: None,
+        accepted_data_at: None,
         log_begins: 0,
         edits: None,
     }
@@ -103,8 +104,7 @@ fn twenty_steps_give_the_numbers_of_pytorch() {
     assert_eq!((golden.loss.len(), golden.gradient_norm.len(), golden.logprobs_first_8_validation.len()), (20, 20, 8));
     let mut training = golden_training();
 
-    let places: Vec<u64> = (0..8).collect();
-    let eight = training.validation.as_mut().unwrap().batch(&places).unwrap();
+    let eight = training.validation.as_mut().unwrap().first(8).unwrap();
     let ours = training.network.forward(&eight, Mode::Evaluate).unwrap().output.to_kind(Kind::Double);
     let ours = Vec::<Vec<f64>>::try_from(ours).unwrap();
     for (ours, theirs) in ours.iter().flatten().zip(golden.logprobs_first_8_validation.iter().flatten()) {
@@ -112,8 +112,8 @@ fn twenty_steps_give_the_numbers_of_pytorch() {
     }
 
     for (step, (loss, norm)) in golden.loss.iter().zip(&golden.gradient_norm).enumerate() {
-        let places: Vec<u64> = (step as u64 * 64..step as u64 * 64 + 64).collect();
-        let batch = training.train.batch(&places).unwrap();
+        assert_eq!(training.place.examples, step as u64 * 64);
+        let batch = training.next_batch(&mut |_| Ok(true)).unwrap().unwrap();
         training.sums = Sums::new(Vec::new(), training.device).unwrap();
         let Stepped::Moved(Some(our_norm)) = training.train_step(&batch, true).unwrap() else { panic!() };
         let our_loss = training.sums.mean_loss().unwrap();
@@ -130,7 +130,7 @@ fn twenty_steps_give_the_numbers_of_pytorch() {
     }
 
     let mut validation = training.validation.take().unwrap();
-    let Validated { loss, metrics, .. } = training.validate(&mut validation, || Ok(true)).unwrap().unwrap();
+    let Validated { loss, metrics, .. } = training.validate(&mut validation, |_| Ok(true)).unwrap().unwrap();
     assert!(is_close(loss, golden.validation_after_20.loss, 1e-4), "{loss}");
     let [(name, accuracy)] = &metrics[..] else { panic!("{metrics:?}") };
     assert_eq!(name, "accuracy");
@@ -147,8 +147,7 @@ fn what_has_diverged_is_not_saved_wherever_it_shows() {
     std::fs::create_dir(journal.checkpoints()).unwrap();
     let mut saver = Saver::start(journal.clone(), spec::read(&request()).spec.unwrap().checkpoints, vec![]).unwrap();
     let mut training = golden_training();
-    let places: Vec<u64> = (0..64).collect();
-    let batch = training.train.batch(&places).unwrap();
+    let batch = training.next_batch(&mut |_| Ok(true)).unwrap().unwrap();
     training.train_step(&batch, false).unwrap();
     training.save(BTreeMap::new(), &mut report, &mut saver).unwrap();
     let saved = saver.finish(|_| Ok(())).unwrap();

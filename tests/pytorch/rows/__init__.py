@@ -91,6 +91,12 @@ class Row:
     """Metrics of the spec by name: the value of outputs and targets of the whole validation set."""
     step: Callable | None = None
     """A step in place of the plain one: (module, optimizer, x, y, loss) -> the loss."""
+    weights: Callable | None = None
+    """The weight of each example by which it is drawn, of the arrays of the set."""
+    prepare: Callable | None = None
+    """What becomes of the inputs before anything else."""
+    change: Callable | None = None
+    """The examples of a training step in place of those of the set: (x, y, step) -> (x, y)."""
     judge: Callable | None = None
     """The module to validate and to keep, of the module that was trained; after each step."""
     write: Callable | None = None

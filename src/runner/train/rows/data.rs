@@ -15,6 +15,8 @@ pub(super) enum Data {
     Images,
     /// Rows of six numbers in three classes, as named arrays.
     Classes,
+    /// The same with a weight each, `w`.
+    Weighted,
     /// Rows of six numbers with a number each.
     Numbers,
     /// Pictures of three channels and 8x8 in three classes.
@@ -70,6 +72,13 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             Files::Idx(idx::Files { images, labels })
         }
         Data::Classes => arrays("classes.safetensors", classes().remainder(3)),
+        Data::Weighted => {
+            let path = folder.join("weighted.safetensors");
+            let weights = classes().remainder(5).to_kind(Kind::Float);
+            let tensors = [("w", weights), ("x", numbers(&[40, 6])), ("y", classes().remainder(3))];
+            Tensor::write_safetensors(&tensors, &path).unwrap();
+            Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
+        }
         Data::Numbers => arrays("numbers.safetensors", classes().to_kind(Kind::Float) / 40.0),
         Data::Pictures => both("pictures.safetensors", numbers(&[40, 3, 8, 8]), classes().remainder(3)),
         Data::Tokens => {

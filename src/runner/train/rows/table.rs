@@ -96,6 +96,75 @@ pub(super) const ROWS: &[Row] = &[
     Row { section: "data", name: "cifar", spec: "MLP, SGD", data: Data::Cifar },
     Row { section: "data", name: "image_folder", spec: "MLP, SGD", data: Data::ImageFolder },
     Row {
+        section: "data",
+        name: "split",
+        spec: r#"MLP, SGD, "data": {"split": {"fraction": 0.1, "seed": 3, "stratify": true}}"#,
+        data: Data::Classes,
+    },
+    Row { section: "data", name: "limit", spec: r#"MLP, SGD, "data": {"limit": 38}"#, data: Data::Images },
+    Row {
+        section: "data",
+        name: "normalize",
+        spec: r#"MLP, SGD, "data": {"split": {"fraction": 0.1}, "normalize": {"measure": true}}"#,
+        data: Data::Images,
+    },
+    Row {
+        section: "data",
+        name: "sampling",
+        spec: r#"MLP, SGD, "data": {"sampling": {"balance_classes": true}}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "data",
+        name: "sampling",
+        spec: r#"MLP, SGD, "data": {"sampling": {"weights": "w"}}"#,
+        data: Data::Weighted,
+    },
+    Row {
+        section: "augment",
+        name: "crop",
+        spec: r#"MLP, SGD, "data": {
+            "normalize": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}, "augment": [{"crop": {"padding": 2, "fill": 0.5}}]
+        }"#,
+        data: Data::Pictures,
+    },
+    Row {
+        section: "augment",
+        name: "flip",
+        spec: r#"MLP, SGD, "data": {"augment": [{"flip": {}}, {"flip": {"p": 0.3, "vertical": true}}]}"#,
+        data: Data::Pictures,
+    },
+    Row {
+        section: "augment",
+        name: "erase",
+        spec: r#"MLP, SGD, "data": {"normalize": {"measure": true}, "augment": [{"crop": {"padding": 3}}, {"erase": {"p": 0.8}}]}"#,
+        data: Data::Images,
+    },
+    Row {
+        section: "augment",
+        name: "mix_up",
+        spec: r#"MLP, SGD, "data": {"augment": [{"mix_up": {"alpha": 0.4}}]}, "training": {"accumulate_steps": 4, REST}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "augment",
+        name: "mix_up",
+        spec: r#"MLP, SGD, "data": {"augment": [{"mix_up": {}}]}, "loss": {"binary_cross_entropy": {}}"#,
+        data: Data::Labels,
+    },
+    Row {
+        section: "augment",
+        name: "cut_mix",
+        spec: r#"MLP, SGD, "data": {"augment": [{"crop": {"padding": 1}}, {"flip": {}}, {"cut_mix": {}}, {"erase": {}}]}"#,
+        data: Data::Pictures,
+    },
+    Row {
+        section: "augment",
+        name: "noise",
+        spec: r#"MLP, SGD, "data": {"augment": [{"noise": {"std": 0.1}}]}"#,
+        data: Data::Numbers,
+    },
+    Row {
         section: "optimizer",
         name: "sgd",
         spec: r#"MLP, "optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true, "weight_decay": 0.01}}"#,

@@ -1,0 +1,223 @@
+//! A pass over a set: the bytes of its batches, one after the other, in the order of the pass.
+
+use std::mem;
+use std::ops::Range;
+use std::sync::Arc;
+
+use torchd::dataset::{Access, Chances, Facts, HostBatch, Problem, Source};
+use torchd::proto::v1::JobEndReason;
+
+use super::Patience;
+use super::order::{Order, Shuffle, Window};
+use super::read_ahead::{Bounds, Filled, ReadAhead, read};
+use crate::failure::{Failure, Result};
+use crate::inputs::failure;
+
+/// Bytes that lie ahead of the loop at most.
+const AHEAD_BYTES: u64 = 64 << 20;
+/// A batch of a set in memory that has fewer bytes is copied by the loop: handing it from thread to
+/// thread would take as long.
+const WORTH_A_THREAD: u64 = 1 << 20;
+
+/// The next batch of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct At {
+    /// The shuffle of the pass; None for the order of the places.
+    pub(super) shuffle: Option<Shuffle>,
+    /// The examples before it.
+    pub(super) position: u64,
+    /// Examples of a batch; the last one of the pass may have fewer.
+    pub(super) size: u64,
+}
+
+pub(super) struct Pass {
+    at: At,
+    count: u64,
+    way: Way,
+}
+
+/// The ways to read.
+enum Way {
+    /// The loop copies from a set in memory.
+    Copied(Places),
+    /// Readers fill the batches.
+    Batches(ReadAhead),
+    /// Readers fill shards, and the loop copies from those of a window.
+    Shards { order: Order, window: Window, held: Vec<Filled>, ahead: ReadAhead },
+}
+
+/// The places of the batches of a pass over a set whose examples are read one by one.
+pub(super) struct Places {
+    order: Order,
+    window: Window,
+    at: At,
+    count: u64,
+}
+
+impl Pass {
+    /// Begins a pass, or goes on in the midst of one.
+    pub(super) fn begin(source: &Arc<dyn Source>, readers: usize, at: At) -> Result<Self> {
+        let (facts, access) = (source.facts(), source.access());
+        let count = facts.examples;
+        let start = |tasks, readers, batches| {
+            ReadAhead::start(source.clone(), tasks, readers, Bounds { batches, bytes: AHEAD_BYTES })
+        };
+        let way = match access {
+            Access::Memory => {
+                let places = Places::of(facts, source.chances(), at);
+                match facts.example_bytes().saturating_mul(at.size.min(count)) {
+                    ..WORTH_A_THREAD => Way::Copied(places),
+                    // One copies as fast as memory gives.
+                    _ => Way::Batches(start(Box::new(places), 1, 2)?),
+                }
+            }
+            Access::Single => {
+                let places = Box::new(Places::of(facts, source.chances(), at));
+                Way::Batches(start(places, readers, 2 * readers + 1)?)
+            }
+            Access::Shards(_) => {
+                let order = Order::new(facts, access, at.shuffle);
+                let number = order.window_at(at.position);
+                let shards: Vec<Range<u64>> = order.runs_from(number).to_vec();
+                let tasks = Box::new(shards.into_iter().map(Iterator::collect));
+                let ahead = start(tasks, readers, usize::MAX)?;
+                Way::Shards { window: order.window(number), order, held: Vec::new(), ahead }
+            }
+        };
+        Ok(Self { at, count, way })
+    }
+
+    /// Whether this batch is the next one of the pass.
+    pub(super) fn is_at(&self, at: At) -> bool {
+        self.at == at
+    }
+
+    /// Whether all its batches have been read.
+    pub(super) fn is_over(&self) -> bool {
+        self.at.position >= self.count
+    }
+
+    /// The examples of the next batch, of which there is one, and how many they are; None where
+    /// `go_on`, asked while readers are waited for, says no.
+    pub(super) fn read(
+        &mut self,
+        source: &dyn Source,
+        into: &mut HostBatch,
+        go_on: Patience<'_>,
+    ) -> Result<Option<u64>> {
+        let At { position, size, .. } = self.at;
+        let end = self.count.min(position + size);
+        match &mut self.way {
+            Way::Copied(places) => {
+                let places = places.next().ok_or_else(Failure::no_examples)?;
+                read_batch(source, &places, into)?;
+            }
+            Way::Batches(ahead) => {
+                let Some(filled) = ahead.take(go_on)? else { return Ok(None) };
+                let filled = filled.map_err(|problem| bad(&problem))?;
+                ahead.reuse(mem::replace(into, filled));
+            }
+            Way::Shards { order, window, held, ahead } => {
+                let mut columns = Columns::new(source, into);
+                let mut position = position;
+                while position < end {
+                    if !window.positions.contains(&position) {
+                        held.drain(..).flatten().for_each(|shard| ahead.reuse(shard));
+                        *window = order.window(order.window_at(position));
+                    }
+                    while held.len() < window.runs.len() {
+                        let Some(shard) = ahead.take(go_on)? else { return Ok(None) };
+                        held.push(shard);
+                    }
+                    let until = end.min(window.positions.end);
+                    let examples: Vec<_> = (position..until).map(|position| window.example(position)).collect();
+                    columns.append(held, &examples)?;
+                    position = until;
+                }
+            }
+        }
+        self.at.position = end;
+        Ok(Some(end - position))
+    }
+}
+
+impl Places {
+    /// From a batch on.
+    pub(super) fn of(facts: &Facts, chances: Option<&Arc<Chances>>, at: At) -> Self {
+        let order = Order::new(facts, Access::Single, at.shuffle).drawn_by(chances);
+        Self { window: order.window(order.window_at(at.position)), order, at, count: facts.examples }
+    }
+
+    /// Whether this batch is the next one.
+    pub(super) fn is_at(&self, at: At) -> bool {
+        self.at == at
+    }
+}
+
+impl Iterator for Places {
+    type Item = Vec<u64>;
+
+    fn next(&mut self) -> Option<Vec<u64>> {
+        let At { position, size, .. } = self.at;
+        let end = self.count.min(position + size);
+        let places = (position..end).map(|position| {
+            if !self.window.positions.contains(&position) {
+                self.window = self.order.window(self.order.window_at(position));
+            }
+            self.window.place(position)
+        });
+        let places: Vec<_> = places.collect();
+        self.at.position = end;
+        (!places.is_empty()).then_some(places)
+    }
+}
+
+/// The columns of a batch that is put together from shards.
+struct Columns<'a> {
+    widths: Vec<usize>,
+    batch: &'a mut HostBatch,
+}
+
+impl<'a> Columns<'a> {
+    /// Of an empty batch.
+    fn new(source: &dyn Source, batch: &'a mut HostBatch) -> Self {
+        let facts = source.facts();
+        let widths = facts.fields().map(|field| field.bytes() as usize).collect();
+        batch.inputs.resize_with(facts.inputs.len(), Vec::new);
+        let mut columns = Self { widths, batch };
+        columns.all().for_each(|(_, column)| column.clear());
+        columns
+    }
+
+    /// The columns with their widths.
+    fn all(&mut self) -> impl Iterator<Item = (usize, &mut Vec<u8>)> {
+        let columns = self.batch.inputs.iter_mut().chain([&mut self.batch.targets]);
+        self.widths.iter().copied().zip(columns)
+    }
+
+    /// Appends examples, each the number of its shard and its number in that.
+    fn append(&mut self, shards: &[Filled], examples: &[(usize, u64)]) -> Result<()> {
+        // A shard that could not be read fails the first batch that has one of its examples.
+        let from = examples.iter().map(|&(shard, number)| match &shards[shard] {
+            Ok(shard) => Ok((shard, number as usize)),
+            Err(problem) => Err(bad(problem)),
+        });
+        let from: Vec<_> = from.collect::<Result<_>>()?;
+        for (place, (width, column)) in self.all().enumerate() {
+            for (shard, number) in &from {
+                let values = shard.inputs.get(place).unwrap_or(&shard.targets);
+                column.extend_from_slice(&values[number * width..][..width]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a batch on the thread of the caller.
+pub(super) fn read_batch(source: &dyn Source, places: &[u64], into: &mut HostBatch) -> Result<()> {
+    read(source, places, into).map_err(|problem| bad(&problem))
+}
+
+fn bad(problem: &Problem) -> Failure {
+    failure(JobEndReason::BadData, problem.what.clone(), problem.unjudged)
+}
