@@ -182,6 +182,12 @@ impl Folder {
         Ok(if disk.f_blocks == 0 { u64::MAX } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
     }
 
+    /// The size of the file with this name in this folder; of a link, that of the link.
+    pub fn size(&self, name: &str) -> io::Result<u64> {
+        let stat = rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
     /// The entries of this folder, sorted by name.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
         let mut found = Vec::new();

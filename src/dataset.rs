@@ -202,6 +202,58 @@ formats! {
     ImageFolder("image_folder", image_folder),
 }
 
+/// The kind of thing that a path of a set leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisk {
+    /// A regular file.
+    File,
+    /// A folder of files.
+    Folder,
+}
+
+impl Files {
+    /// Opens all files, each by `open`, in the order of the format.
+    ///
+    /// # Errors
+    /// The first one of `open`.
+    pub fn open<E>(&self, open: impl FnMut(&Path, OnDisk) -> Result<DataFile, E>) -> Result<Vec<DataFile>, E> {
+        let mut opening = Opening { open, opened: Ok(Vec::new()) };
+        let _ = self.locate(&mut opening);
+        opening.opened
+    }
+}
+
+/// The files of a set while they are opened; the first error ends it.
+struct Opening<E, O> {
+    open: O,
+    opened: Result<Vec<DataFile>, E>,
+}
+
+impl<E, O: FnMut(&Path, OnDisk) -> Result<DataFile, E>> Opening<E, O> {
+    fn take(&mut self, path: &Path, kind: OnDisk) -> Option<()> {
+        let opened = self.opened.as_mut().ok()?;
+        match (self.open)(path, kind) {
+            Ok(file) => opened.push(file),
+            Err(error) => self.opened = Err(error),
+        }
+        self.opened.is_ok().then_some(())
+    }
+}
+
+impl<E, O: FnMut(&Path, OnDisk) -> Result<DataFile, E>> Find<PathBuf, ()> for Opening<E, O> {
+    fn one(&mut self, _: &'static str, path: &PathBuf) -> Option<()> {
+        self.take(path, OnDisk::File)
+    }
+
+    fn folder(&mut self, _: &'static str, path: &PathBuf) -> Option<()> {
+        self.take(path, OnDisk::Folder)
+    }
+
+    fn all(&mut self, _: &'static str, paths: &[PathBuf]) -> Option<Vec<()>> {
+        paths.iter().map(|path| self.take(path, OnDisk::File)).collect()
+    }
+}
+
 impl<P: AsRef<Path>> Files<P> {
     /// The paths of its files.
     pub fn paths(&self) -> Vec<&Path> {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::decode::{Image, Size};
+pub(super) use self::list::is_image;
 use self::list::{List, Wrong};
 use self::resize::resize;
 use super::content::{Content, Moments, Preparation, Prepared};

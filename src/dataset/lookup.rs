@@ -40,8 +40,7 @@ impl Find<String, PathBuf> for Lookup<'_> {
     }
 
     fn folder(&mut self, field: &'static str, name: &String) -> Option<PathBuf> {
-        let found = self.roots.open_folder(name);
-        self.take(field, found.map(|(path, folder)| vec![DataFile::of_folder(path, folder)]))?.pop()
+        self.take(field, self.roots.open_data_folder(name).map(|folder| vec![folder]))?.pop()
     }
 
     fn all(&mut self, field: &'static str, names: &[String]) -> Option<Vec<PathBuf>> {

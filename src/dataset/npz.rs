@@ -166,7 +166,7 @@ mod tests {
     use rawzip::{CompressionMethod, ZipArchiveWriter};
 
     use super::super::npy::tests::npy;
-    use super::super::{Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Selection};
+    use super::super::{Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Sampling, Selection};
     use super::*;
     use crate::gate::Wanted;
 
@@ -241,6 +241,27 @@ mod tests {
             assert_eq!(batch.targets, whole(&[9, 7]));
             assert_eq!(judge(&["b"], &files).unwrap().inputs.len(), 1);
         }
+    }
+
+    #[test]
+    fn an_array_of_weights_is_read_whatever_its_type_and_is_no_input() {
+        let mut entries = entries();
+        entries.push(("w.npy", npy(">f8", "False", "(2,)", &[0.0f64, 2.0].map(f64::to_be_bytes).concat())));
+        entries.push(("wide.npy", npy("|u1", "False", "(2, 2)", &[1; 4])));
+        let (_folder, files) = opened(&archive(&entries, true));
+        let by = |inputs: &[&str], name: &str| {
+            let sampling = Some(Sampling::Weights(name.into()));
+            Selection { sampling, ..set(inputs) }.open(&files, None)
+        };
+        for inputs in [&[][..], &["a"]] {
+            let source = by(inputs, "w").ok().unwrap().train;
+            assert!(source.facts().inputs.iter().all(|field| field.name != "w"));
+            assert_eq!(source.chances().unwrap().draw(5, 1), [1; 5]);
+        }
+        let faults = by(&["a"], "wide").err().unwrap();
+        assert!(faults[0].problem.what.contains("the array is [2, 2]; [2], a number an example"), "{faults:?}");
+        let faults = by(&["a"], "none").err().unwrap();
+        assert!(faults[0].problem.what.contains("set.npz has no such array"), "{faults:?}");
     }
 
     #[test]

@@ -176,6 +176,11 @@ impl DataRoots {
         }
     }
 
+    /// Opens a folder of examples.
+    pub fn open_data_folder(&self, path: &str) -> Result<DataFile, PathProblem> {
+        self.open_folder(path).map(|(place, folder)| DataFile::of_folder(place, folder))
+    }
+
     /// Opens the files that a request names by a pattern, in the order of their names: `*`, `?` and
     /// `[...]` stand for characters of a name, not for `/`, and not for a dot at its beginning. A
     /// file whose name is the pattern itself is taken alone.

@@ -1,10 +1,11 @@
 //! The data files of an order, opened before the runner is confined: no path leads to them then.
 
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use torchd::beneath::{Folder, NotAFile};
-use torchd::dataset::{DataFile, Files, Find, Format, OpenFiles};
+use torchd::dataset::{DataFile, Files, OnDisk, OpenFiles};
 use torchd::job::order::Order;
 use torchd::proto::v1::JobEndReason;
 use torchd::shortage::Unjudged;
@@ -15,11 +16,7 @@ use crate::failure::{Failure, Result};
 pub(crate) fn open_inputs(order: &Order) -> Result<OpenFiles> {
     // Files that are not there as files could be read before then.
     let has_begun = order.resume_step.is_some();
-    let open = |files: &Files| {
-        let mut opening = Opening { has_begun, opened: Vec::new(), failure: None };
-        let _ = files.locate(&mut opening);
-        opening.failure.map_or(Ok(opening.opened), Err)
-    };
+    let open = |files: &Files| files.open(|path, kind| open(path, kind, has_begun));
     let validation = order.inputs.validation.as_ref().map(open).transpose()?;
     Ok(OpenFiles { train: open(&order.inputs.train)?, validation: validation.unwrap_or_default() })
 }
@@ -39,49 +36,26 @@ pub(crate) fn failure(reason: JobEndReason, what: String, unjudged: Option<Unjud
     }
 }
 
-/// Opens the files of a set by their paths.
-struct Opening {
-    has_begun: bool,
-    opened: Vec<DataFile>,
-    /// The first failure.
-    failure: Option<Failure>,
-}
-
-impl Opening {
-    /// Opens a data file or a folder. The request was judged with this path, which is canonical and
-    /// lies under a data root: a link that has come into the way since is not followed.
-    fn take(&mut self, path: &Path, opened: std::io::Result<DataFile>) -> Option<()> {
-        let place = path.display();
-        let error = match opened {
-            Ok(file) => {
-                self.opened.push(file);
-                return Some(());
-            }
-            Err(error) => error,
-        };
+/// Opens a data file or a folder of them. The request was judged with this path, which is canonical
+/// and lies under a data root: a link that has come into the way since is not followed.
+fn open(path: &Path, kind: OnDisk, has_begun: bool) -> Result<DataFile> {
+    let place = path.display();
+    let (opened, needed) = match kind {
+        OnDisk::File => (DataFile::open(path), "a file"),
+        OnDisk::Folder => (DataFile::open_folder(path), "a folder"),
+    };
+    opened.map_err(|error| {
         let what = match (NotAFile::of(&error), path.canonicalize()) {
-            (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
+            (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and {needed} is needed"),
             (None, Ok(found)) if found != path => {
                 format!("{place} leads to {} now; it did not when the job was taken", found.display())
             }
+            (None, Ok(_)) if error.kind() == ErrorKind::NotADirectory => {
+                format!("{place} is no folder now, and {needed} is needed")
+            }
             (None, _) => format!("{place} cannot be read: {error}"),
         };
-        let reason = if self.has_begun { JobEndReason::DataChanged } else { JobEndReason::BadData };
-        self.failure.get_or_insert(failure(reason, what, Unjudged::of(&error)));
-        None
-    }
-}
-
-impl Find<PathBuf, ()> for Opening {
-    fn one(&mut self, _: &'static str, path: &PathBuf) -> Option<()> {
-        self.take(path, DataFile::open(path))
-    }
-
-    fn folder(&mut self, _: &'static str, path: &PathBuf) -> Option<()> {
-        self.take(path, DataFile::open_folder(path))
-    }
-
-    fn all(&mut self, field: &'static str, paths: &[PathBuf]) -> Option<Vec<()>> {
-        paths.iter().map(|path| self.one(field, path)).collect()
-    }
+        let reason = if has_begun { JobEndReason::DataChanged } else { JobEndReason::BadData };
+        failure(reason, what, Unjudged::of(&error))
+    })
 }

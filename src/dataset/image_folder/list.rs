@@ -115,7 +115,8 @@ fn neither(path: String) -> Wrong {
     Wrong::Found(path, "is a link, pipe or device, and links are not followed; put the file itself there".into())
 }
 
-fn is_image(name: &str) -> bool {
+/// Whether a file of that name is an image.
+pub(in super::super) fn is_image(name: &str) -> bool {
     end_of(name, &READ).is_some()
 }
 
