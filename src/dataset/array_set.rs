@@ -72,6 +72,8 @@ pub(super) struct Roles {
     pub inputs: Vec<usize>,
     /// The one that it should answer.
     pub target: Option<usize>,
+    /// The target of examples that have none and need none.
+    pub no_target: Option<Field>,
     /// The one that weighs the examples, or why there is none; None where none is asked for.
     pub weights: Result<Option<usize>, String>,
     /// The mistakes in the names.
@@ -85,9 +87,10 @@ impl Roles {
         arrays: &[Array<'_>],
         inputs: &[String],
         target: &str,
-        weights: Option<&str>,
+        reading: &Reading<'_>,
         file: At<'_>,
     ) -> Self {
+        let weights = reading.weights;
         let mut all: Vec<(&str, usize)> = arrays.iter().map(|array| array.name.as_str()).zip(0..).collect();
         all.sort_unstable();
         let place = |name: &str| all.iter().find(|(other, _)| *other == name).map(|(_, place)| *place);
@@ -101,7 +104,9 @@ impl Roles {
             }
             found
         };
-        let target_place = find(target);
+        let no_target =
+            (reading.may_lack_target && place(target).is_none()).then(|| Field::no_target(target, file.field));
+        let target_place = if no_target.is_none() { find(target) } else { None };
         let inputs: Vec<usize> = if inputs.is_empty() {
             let others = all.iter().filter(|(name, _)| *name != target && Some(*name) != weights);
             others.map(|(_, place)| *place).collect()
@@ -113,7 +118,7 @@ impl Roles {
         }
         let weights =
             weights.map(|name| place(name).ok_or_else(|| format!("{} has no such array", file.path.display())));
-        Self { inputs, target: target_place, weights: weights.transpose(), wrong }
+        Self { inputs, target: target_place, no_target, weights: weights.transpose(), wrong }
     }
 }
 
@@ -134,10 +139,11 @@ pub(super) fn read(
     let is_read: Vec<bool> = (0..arrays.len()).map(|place| !is_judged || is_small(&arrays, place, is_taken)).collect();
     let Facts { examples, inputs, target, sizes, .. } = facts;
     let last = inputs.len();
-    let fields = inputs.into_iter().chain([target]).enumerate();
+    // Examples that have no target have no place for it.
+    let absent = (places.len() == last).then(|| target.clone());
+    let fields = inputs.into_iter().chain([target]).zip(&places).enumerate();
     let mut columns: Vec<Option<Column>> = fields
-        .map(|(number, field)| {
-            let place = places[number];
+        .map(|(number, (field, &place))| {
             let array = &arrays[place];
             // Inputs that are judged are read, and not kept.
             let is_kept = is_read[place] && (!is_judged || number == last);
@@ -171,7 +177,8 @@ pub(super) fn read(
         Some(weights)
     });
     let mut finished: Vec<_> = columns.into_iter().flatten().map(Column::finish).collect();
-    let Some((target, targets)) = finished.pop() else { unreachable!("a set has a target") };
+    let of_target = absent.map(|target| (target, Some(Vec::new()))).or_else(|| finished.pop());
+    let Some((target, targets)) = of_target else { unreachable!("a set has a target, or none") };
     let (inputs, values): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
     let values = values.into_iter().map(|values| values.map(Arc::new)).collect::<Option<Vec<_>>>();
     let facts = Facts { examples, inputs, target, sizes, is_resident: true };
@@ -260,10 +267,10 @@ impl Array<'_> {
     }
 }
 
-/// The facts of the set, and the places of the arrays of its inputs and its target; or all that is
-/// wrong with the arrays.
+/// The facts of the set, and the places of the arrays of its inputs and, last, of its target; or all
+/// that is wrong with the arrays.
 fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, Vec<usize>), Vec<Problem>> {
-    let Roles { inputs, target, mut wrong, .. } = roles;
+    let Roles { inputs, target, no_target, mut wrong, .. } = roles;
     let mut field = |place: usize, is_target: bool| {
         let array = &arrays[place];
         match field(array, is_target) {
@@ -274,13 +281,17 @@ fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, 
             }
         }
     };
-    let answer = target.and_then(|place| Some((place, field(place, true)?)));
+    let answer = target.and_then(|place| field(place, true));
     let found: Vec<_> = inputs.iter().filter_map(|&place| field(place, false)).collect();
-    let (Some((target, (examples, answer))), true) = (answer, wrong.is_empty()) else { return Err(wrong) };
+    // The examples are those of the target, or of the first input where there is none.
+    let first = answer.as_ref().or(found.first()).map(|(examples, field)| (*examples, field.name.clone()));
+    let answer = answer.map(|(_, field)| field).or(no_target);
+    let (Some(answer), Some((examples, counted)), true) = (answer, first, wrong.is_empty()) else { return Err(wrong) };
     for ((count, field), place) in found.iter().zip(&inputs) {
         if *count != examples {
-            let (array, name, target) = (&arrays[*place], &field.name, &answer.name);
-            let what = format!("has {count} examples in {name:?} and {examples} in {target:?}; there must be one each");
+            let (array, name) = (&arrays[*place], &field.name);
+            let what =
+                format!("has {count} examples in {name:?} and {examples} in {counted:?}; there must be one each");
             wrong.push(array.file.problem(what));
         }
     }
@@ -288,7 +299,7 @@ fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, 
         return Err(wrong);
     }
     let fields = found.into_iter().map(|(_, field)| field).collect();
-    let places = inputs.into_iter().chain([target]).collect();
+    let places = inputs.into_iter().chain(target).collect();
     Ok((Facts { examples, inputs: fields, target: answer, sizes, is_resident: true }, places))
 }
 

@@ -63,7 +63,12 @@ impl<P> Format<P> for Files<P> {
         let sizes = vec![images_file.on_disk, labels_file.on_disk];
         let arrays = vec![array(images_file, IMAGES, images), array(labels_file, LABELS, labels)];
         let weights = Err("the data are images and labels without weights".into());
-        array_set::read(arrays, Roles { inputs: vec![0], target: Some(1), weights, wrong: Vec::new() }, sizes, reading)
+        array_set::read(
+            arrays,
+            Roles { inputs: vec![0], target: Some(1), no_target: None, weights, wrong: Vec::new() },
+            sizes,
+            reading,
+        )
     }
 }
 

@@ -49,7 +49,7 @@ impl<P> Format<P> for Files<P> {
         let tensors = safetensors::read(&source, size).map_err(told)?;
         let at = At { field: PATH, path, size_bytes: size };
         let arrays: Vec<_> = tensors.into_iter().map(|tensor| array(tensor, at, &source)).collect();
-        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading.weights, at);
+        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading, at);
         array_set::read(arrays, roles, vec![size], reading)
     }
 }

@@ -53,7 +53,12 @@ impl<P> Format<P> for Files<P> {
         }
         let sizes = arrays.iter().map(|array| array.file.size_bytes).collect();
         let weights = Err("the data are two arrays, and none of weights; an archive (npz) may have one".into());
-        array_set::read(arrays, Roles { inputs: vec![0], target: Some(1), weights, wrong }, sizes, reading)
+        array_set::read(
+            arrays,
+            Roles { inputs: vec![0], target: Some(1), no_target: None, weights, wrong },
+            sizes,
+            reading,
+        )
     }
 }
 

@@ -76,7 +76,7 @@ impl<P> Format<P> for Files<P> {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading.weights, at);
+        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading, at);
         array_set::read(arrays, roles, vec![size], reading)
     }
 }

@@ -39,6 +39,7 @@ mod mounts;
 mod nvml;
 mod old_database;
 mod pip;
+mod predict;
 mod private;
 mod processor;
 mod prometheus;
