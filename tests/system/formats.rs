@@ -20,7 +20,7 @@ fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
 }
 
 /// A grey PNG image of one colour.
-fn png(height: u32, width: u32) -> Vec<u8> {
+pub(super) fn png(height: u32, width: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut writer = png::Encoder::new(&mut bytes, width, height).write_header().unwrap();
     writer.write_image_data(&vec![7; (height * width) as usize]).unwrap();
@@ -29,7 +29,7 @@ fn png(height: u32, width: u32) -> Vec<u8> {
 }
 
 /// A job that trains an MLP on these examples.
-fn job(train: Format) -> v1::JobSpec {
+pub(super) fn job(train: Format) -> v1::JobSpec {
     let mlp = v1::Mlp { hidden: vec![8], ..v1::Mlp::default() };
     let train = Some(v1::Dataset { format: Some(train) });
     let mut job = v1::JobSpec {
@@ -43,7 +43,7 @@ fn job(train: Format) -> v1::JobSpec {
     job
 }
 
-fn npy_of(input: &str, target: &str) -> Format {
+pub(super) fn npy_of(input: &str, target: &str) -> Format {
     Format::Npy(v1::NpyDataset { input: input.into(), target: target.into() })
 }
 

@@ -191,7 +191,14 @@ mod tests {
             train.is_resident = false;
             let sets = [Set { path: "data.train.image_folder".into(), facts: &train }];
             let mut wrong = Violations::default();
-            judge_memory(&demands, Some(&train), &sets, true, HostMemory { bytes: gib, owner: "this machine" }, &mut wrong);
+            judge_memory(
+                &demands,
+                Some(&train),
+                &sets,
+                true,
+                HostMemory { bytes: gib, owner: "this machine" },
+                &mut wrong,
+            );
             wrong
         };
         assert!(told.0.is_empty(), "images are read when they are asked for: {told}");
