@@ -10,6 +10,7 @@ pub mod cifar;
 mod column;
 pub mod compressed;
 pub mod content;
+pub mod csv;
 mod data_file;
 pub mod draw;
 mod fingerprint;
@@ -21,6 +22,7 @@ pub mod named_arrays;
 pub mod npy;
 pub mod npz;
 pub mod numbers;
+pub mod parquet;
 mod preprocessing;
 mod resident;
 pub mod roots;
@@ -29,6 +31,7 @@ mod sampling;
 mod schema;
 pub mod sets;
 pub mod split;
+pub mod table;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,7 +136,7 @@ macro_rules! formats {
     ($($(#[$about:meta])* $variant:ident($name:literal, $format:ident)),+ $(,)?) => {
         /// The files of a set of examples, by format: names in a request, canonical paths in an
         /// order.
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         #[serde(from = "Written<P>")]
         #[serde(bound(deserialize = "P: Deserialize<'de>"))]
@@ -202,6 +205,10 @@ formats! {
     Cifar("cifar", cifar),
     /// A folder of images, a folder for each class.
     ImageFolder("image_folder", image_folder),
+    /// Tables in delimited text.
+    Csv("csv", csv),
+    /// Tables in Parquet files.
+    Parquet("parquet", parquet),
 }
 
 /// The kind of thing that a path of a set leads to.

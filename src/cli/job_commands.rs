@@ -67,6 +67,7 @@ pub(super) async fn validate(
             ],
             test => vec![("test examples", test.to_string()), ("batches", steps)],
         });
+        facts.extend(answer.notes.iter().map(|note| ("note", note.clone())));
         facts.extend(answer.dry_run.iter().flat_map(tried));
         table::facts(&facts)
     })?;

@@ -1,5 +1,5 @@
-//! Files that may be gzip: told by their first two bytes (RFC 1952, section 2.3.1), not by their
-//! name.
+//! Files that may be gzip or Zstandard: told by their first bytes (RFC 1952, section 2.3.1; RFC
+//! 8878, section 3.1.1), not by their name.
 //!
 //! A gzip file is one member or several, and null bytes may follow the last one, as tapes and block
 //! devices leave them. That is what gzip(1) and Python's gzip both take; what else follows a member
@@ -24,6 +24,8 @@ pub enum Source {
     Plain(BufReader<File>),
     /// Unpacked; the checksum of each member is checked when its end is read.
     Gzip(Members<BufReader<File>>),
+    /// Unpacked, all frames of the file. A frame that needs a window above 128 MB is refused.
+    Zstandard(zstd::Decoder<'static, BufReader<File>>),
 }
 
 /// The content of all members of a gzip file.
@@ -35,15 +37,20 @@ pub struct Members<R> {
 impl Source {
     /// Unpacks a file that is open at its first byte.
     pub fn new(mut file: File) -> io::Result<Self> {
-        let mut magic = [0; 2];
-        let is_gzip = match file.read_exact(&mut magic) {
-            Ok(()) => magic == [MEMBER, 0x8b],
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
-            Err(error) => return Err(error),
-        };
+        let mut magic = Vec::new();
+        (&mut file).take(4).read_to_end(&mut magic)?;
         file.rewind()?;
         let file = BufReader::with_capacity(1 << 16, file);
-        Ok(if is_gzip { Self::Gzip(Members::new(file)) } else { Self::Plain(file) })
+        Ok(match magic[..] {
+            [MEMBER, 0x8b, ..] => Self::Gzip(Members::new(file)),
+            [0x28, 0xb5, 0x2f, 0xfd] => Self::Zstandard(zstd::Decoder::with_buffer(file)?),
+            _ => Self::Plain(file),
+        })
+    }
+
+    /// Whether the file is as it is on disk.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
     }
 
     /// Whether the file is gzip.
@@ -57,6 +64,7 @@ impl Read for Source {
         match self {
             Self::Plain(source) => source.read(buffer),
             Self::Gzip(source) => source.read(buffer),
+            Self::Zstandard(source) => source.read(buffer),
         }
     }
 }

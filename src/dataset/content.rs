@@ -1,10 +1,12 @@
 //! The content of the files of a set, before it is divided and prepared.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::split::Part;
+use super::table::TableEncoding;
 use super::{Facts, Problem, Rows, Source};
 use crate::gate::Wanted;
 
@@ -17,11 +19,13 @@ pub struct Reading<'a> {
     pub wanted: &'a Wanted,
     /// The column that divides a table.
     pub split_column: Option<&'a str>,
-    /// The array that weighs the examples. It is no input by default.
+    /// The array or column that weighs the examples. It is no input by default.
     pub weights: Option<&'a str>,
     /// Whether examples may lack their targets: a format that finds none gives them a target
     /// without values.
     pub may_lack_target: bool,
+    /// The preparation that a model was trained with, where the files are data to use it on.
+    pub known: Option<&'a Preparation>,
 }
 
 /// How far files are read.
@@ -35,8 +39,14 @@ pub enum Depth {
 
 /// The content of the files of a set: rows, each of which may become an example.
 pub trait Content: Send {
-    /// Rows, at least one. May be an estimate where a large file is judged.
+    /// Rows, at least one.
     fn rows(&self) -> u64;
+
+    /// Whether the files were read in part, so that the rows are an estimate and the facts those of
+    /// a sample.
+    fn is_sample(&self) -> bool {
+        false
+    }
 
     /// A number for each row: those with the same one are of the same class.
     ///
@@ -44,13 +54,13 @@ pub trait Content: Send {
     /// The reason why it has none, in words that follow "is set, and".
     fn strata(&self) -> Result<Vec<u64>, String>;
 
-    /// The numbers of the array that weighs the examples, one for each row; None where a large file is
+    /// The numbers of the array or column that weighs the examples, one for each row; None where a large file is
     /// judged without its values.
     ///
     /// # Errors
     /// The reason why there are none, in words that follow the name and "and".
-    fn weights(&self) -> Result<Option<&[f64]>, String> {
-        Err("the data are no named arrays".into())
+    fn weights(&self) -> Result<Option<Cow<'_, [f64]>>, String> {
+        Err("the data have neither named arrays nor columns".into())
     }
 
     /// The part that a column gives to each row.
@@ -78,6 +88,8 @@ pub struct Prepared {
     pub facts: Facts,
     /// Its values; None where it was read to be judged.
     pub source: Option<Box<dyn Source>>,
+    /// Remarkable values, such as categories that no training row has, which are no mistakes.
+    pub notes: Vec<String>,
 }
 
 /// How values become inputs and targets, learned from the training set: the validation set and new
@@ -91,6 +103,9 @@ pub struct Preparation {
     /// Measured moments of inputs, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub moments: BTreeMap<String, Moments>,
+    /// How the rows of a table become examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableEncoding>,
 }
 
 /// Means and standard deviations, one for each channel of images or each number of a row.

@@ -278,7 +278,7 @@ impl Content for Set {
         };
         let decoded = Decoded { facts: facts.clone(), images: self.images.clone(), rows, numbers };
         let source = (!self.is_judged).then(|| Box::new(decoded) as Box<dyn Source>);
-        Ok(Prepared { facts, source })
+        Ok(Prepared { facts, source, notes: Vec::new() })
     }
 }
 

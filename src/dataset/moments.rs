@@ -8,20 +8,13 @@ use super::{Dtype, Field, Rows};
 pub(super) fn measure(field: &Field, column: &[u8], rows: &Rows) -> Option<Moments> {
     let groups = usize::try_from(field.normalized()?).ok()?;
     let each = usize::try_from(field.values()).ok()? / groups.max(1);
-    let mut sums = vec![(0.0, 0.0); groups];
+    let mut sums = Sums::of(groups);
     let width = usize::try_from(field.bytes()).ok()?;
     let scale = if field.dtype == Dtype::Pixel { 255.0 } else { 1.0 };
-    // Sums of shifted values: squares of large means would lose what varies.
-    let mut shift = vec![None; groups];
     for row in rows.iter() {
         let begin = usize::try_from(row).ok()? * width;
         let example = &column[begin..begin + width];
-        let mut add = |place: usize, value: f64| {
-            let group = place / each;
-            let by = value - *shift[group].get_or_insert(value);
-            sums[group].0 += by;
-            sums[group].1 += by * by;
-        };
+        let mut add = |place: usize, value: f64| sums.add(place / each, value);
         match field.dtype {
             Dtype::Pixel => example.iter().enumerate().for_each(|(place, &pixel)| add(place, pixel.into())),
             Dtype::F32 => {
@@ -31,14 +24,40 @@ pub(super) fn measure(field: &Field, column: &[u8], rows: &Rows) -> Option<Momen
             Dtype::I64 => return None,
         }
     }
-    let count = (rows.count() as f64) * each as f64;
-    let moment = |((sum, squares), shift): (&(f64, f64), &Option<f64>)| {
-        let variance = (squares / count - (sum / count).powi(2)).max(0.0);
-        let std = variance.sqrt() / scale;
-        ((shift.unwrap_or(0.0) + sum / count) / scale, if std > 0.0 { std } else { 1.0 })
-    };
-    let (mean, std) = sums.iter().zip(&shift).map(moment).unzip();
-    Some(Moments { mean, std })
+    Some(sums.moments((rows.count() as f64) * each as f64, scale))
+}
+
+/// Sums of groups of values, and of their squares.
+pub(super) struct Sums {
+    sums: Vec<(f64, f64)>,
+    /// The first value of each group. Sums of shifted values: squares of large means would lose the
+    /// part that varies.
+    shift: Vec<Option<f64>>,
+}
+
+impl Sums {
+    /// So many groups without values.
+    pub(super) fn of(groups: usize) -> Self {
+        Self { sums: vec![(0.0, 0.0); groups], shift: vec![None; groups] }
+    }
+
+    /// Adds a value to a group.
+    pub(super) fn add(&mut self, group: usize, value: f64) {
+        let by = value - *self.shift[group].get_or_insert(value);
+        self.sums[group].0 += by;
+        self.sums[group].1 += by * by;
+    }
+
+    /// The moments of groups of so many values, divided by `scale`.
+    pub(super) fn moments(&self, count: f64, scale: f64) -> Moments {
+        let moment = |((sum, squares), shift): (&(f64, f64), &Option<f64>)| {
+            let variance = (squares / count - (sum / count).powi(2)).max(0.0);
+            let std = variance.sqrt() / scale;
+            ((shift.unwrap_or(0.0) + sum / count) / scale, if std > 0.0 { std } else { 1.0 })
+        };
+        let (mean, std) = self.sums.iter().zip(&self.shift).map(moment).unzip();
+        Moments { mean, std }
+    }
 }
 
 #[cfg(test)]

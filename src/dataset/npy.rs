@@ -74,7 +74,7 @@ fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<Array<'a>, Probl
     let (mut source, size) = open().map_err(|error| told(Wrong::Unreadable(error)))?;
     let header = Header::read(&mut source).map_err(told)?;
     // Large files are judged by this alone.
-    if let (false, Ok(numbers)) = (source.is_gzip(), &header.numbers) {
+    if let (true, Ok(numbers)) = (source.is_plain(), &header.numbers) {
         let width = numbers.kind.width() as u64;
         let (wanted, found) = (header.shape.iter().product::<u64>(), size.saturating_sub(header.size_bytes));
         let told = |what| Err(told(Wrong::Header(what)));

@@ -1,5 +1,6 @@
 //! Arrays that are in memory as a whole, row by row.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -35,8 +36,8 @@ impl Content for Arrays {
         Ok(targets.as_chunks().0.iter().map(|&class| u64::from_le_bytes(class)).collect())
     }
 
-    fn weights(&self) -> Result<Option<&[f64]>, String> {
-        self.weights.as_ref().map(Option::as_deref).map_err(Clone::clone)
+    fn weights(&self) -> Result<Option<Cow<'_, [f64]>>, String> {
+        self.weights.as_ref().map(|weights| weights.as_deref().map(Cow::Borrowed)).map_err(Clone::clone)
     }
 
     fn learn(&self, rows: &Rows, moments: bool) -> Result<Preparation, Vec<Problem>> {
@@ -60,7 +61,7 @@ impl Content for Arrays {
             let (inputs, targets) = (inputs.clone(), targets.clone());
             Box::new(Resident { facts: facts.clone(), rows, inputs, targets }) as Box<dyn Source>
         });
-        Ok(Prepared { facts, source })
+        Ok(Prepared { facts, source, notes: Vec::new() })
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::{Depth, Preparation, Prepared, Reading};
 use super::sampling::{Sampled, Sampling};
-use super::split::Division;
+use super::split::{self, Division};
 use super::{DataFile, Facts, Files, Format, Problem, Source};
 use crate::beneath::Folder;
 use crate::gate::Wanted;
@@ -64,6 +64,10 @@ pub struct Judged {
     pub validation: Option<Facts>,
     /// How values become inputs and targets, as the training set taught it.
     pub preparation: Preparation,
+    /// Remarkable values that are no mistakes.
+    pub notes: Vec<String>,
+    /// Whether large files were read in part: counts are estimates.
+    pub is_sample: bool,
 }
 
 /// The sets of a job.
@@ -74,6 +78,17 @@ pub struct Sets {
     pub validation: Option<Box<dyn Source>>,
     /// How values become inputs and targets, as the training set taught it.
     pub preparation: Preparation,
+    /// Remarkable values that are no mistakes.
+    pub notes: Vec<String>,
+}
+
+/// What was read: the sets, prepared.
+struct ReadSets {
+    train: Prepared,
+    validation: Option<Prepared>,
+    preparation: Preparation,
+    notes: Vec<String>,
+    is_sample: bool,
 }
 
 /// A fault of a set; of the division of the files where it names none.
@@ -106,8 +121,10 @@ impl Selection {
     /// # Errors
     /// All that is wrong with them.
     pub fn judge(&self, files: &OpenFiles, wanted: &Wanted) -> Result<Judged, Vec<Fault>> {
-        let (train, validation, preparation) = self.read(files, None, Depth::Judge, wanted)?;
-        Ok(Judged { train: train.facts, validation: validation.map(|set| set.facts), preparation })
+        let ReadSets { train, validation, preparation, notes, is_sample } =
+            self.read(files, None, Depth::Judge, wanted)?;
+        let validation = validation.map(|set| set.facts);
+        Ok(Judged { train: train.facts, validation, preparation, notes, is_sample })
     }
 
     /// Opens the sets for training. `known` is the preparation that was learned before; None to
@@ -117,9 +134,9 @@ impl Selection {
     /// All that is wrong with the files.
     pub fn open(&self, files: &OpenFiles, known: Option<Preparation>) -> Result<Sets, Vec<Fault>> {
         let (_caller, wanted) = Wanted::by_caller();
-        let (train, validation, preparation) = self.read(files, known, Depth::Train, &wanted)?;
+        let ReadSets { train, validation, preparation, notes, .. } = self.read(files, known, Depth::Train, &wanted)?;
         let source = |set: Prepared| set.source.unwrap_or_else(|| unreachable!("read to be trained on"));
-        Ok(Sets { train: source(train), validation: validation.map(source), preparation })
+        Ok(Sets { train: source(train), validation: validation.map(source), preparation, notes })
     }
 
     fn read(
@@ -128,7 +145,7 @@ impl Selection {
         known: Option<Preparation>,
         depth: Depth,
         wanted: &Wanted,
-    ) -> Result<(Prepared, Option<Prepared>, Preparation), Vec<Fault>> {
+    ) -> Result<ReadSets, Vec<Fault>> {
         let Self { train, validation, division, measure, sampling, .. } = self;
         let reading = Reading {
             depth,
@@ -136,11 +153,13 @@ impl Selection {
             split_column: division.column(),
             weights: sampling.as_ref().and_then(Sampling::array),
             may_lack_target: self.may_lack_target,
+            known: self.known.as_ref(),
         };
         let train = train.read(&files.train, &reading).map_err(|problems| of(Use::Train, problems));
         let validation = validation.as_ref().map(|set| set.read(&files.validation, &reading));
         let validation = validation.transpose().map_err(|problems| of(Use::Validation, problems));
         let (train, validation) = both(train, validation)?;
+        let is_sample = train.is_sample() || validation.as_ref().is_some_and(|content| content.is_sample());
         let of_division = |problem| vec![Fault { set: None, problem }];
         let (rows, held_out) = division.divide(train.as_ref()).map_err(of_division)?;
         let learned = match known.or_else(|| self.known.clone()) {
@@ -158,12 +177,14 @@ impl Selection {
             (None, Some(rows)) => Some(train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems))),
             (None, None) => None,
         };
-        let (mut train, validation) = both(train_set, validation_set.transpose())?;
+        let (mut train, mut validation) = both(train_set, validation_set.transpose())?;
         train.source = match (train.source, chances) {
             (Some(source), Some(chances)) => Some(Box::new(Sampled::new(source, chances).map_err(of_division)?)),
             (source, _) => source,
         };
-        Ok((train, validation, learned))
+        let notes = [Some(&mut train), validation.as_mut()].into_iter().flatten();
+        let notes = notes.flat_map(|set| std::mem::take(&mut set.notes)).collect();
+        Ok(ReadSets { train, validation, preparation: learned, notes, is_sample })
     }
 }
 
@@ -176,7 +197,9 @@ pub(super) fn both<A, B, E>(one: Result<A, Vec<E>>, other: Result<B, Vec<E>>) ->
 }
 
 fn of(set: Use, problems: Vec<Problem>) -> Vec<Fault> {
-    problems.into_iter().map(|problem| Fault { set: Some(set), problem }).collect()
+    // The column that divides a table is read with it.
+    let set = |problem: &Problem| (problem.file != split::COLUMN).then_some(set);
+    problems.into_iter().map(|problem| Fault { set: set(&problem), problem }).collect()
 }
 
 #[cfg(test)]

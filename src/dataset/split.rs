@@ -41,7 +41,7 @@ pub enum Split {
 /// The fields of a division, below `data`.
 const FRACTION: &str = "split.fraction";
 const STRATIFY: &str = "split.stratify";
-const COLUMN: &str = "split.column";
+pub(super) const COLUMN: &str = "split.column";
 
 /// Seed of the rows that a limit leaves.
 const SEED_OF_LIMIT: u64 = 0;

@@ -85,7 +85,7 @@ pub enum LeasedDevice {
 }
 
 /// The files of a job, as canonical paths, and what was found in them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
     /// Examples to learn from.

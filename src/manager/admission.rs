@@ -11,7 +11,9 @@ use super::staging::Copies;
 use super::trained::{self, Trained};
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, model_files, weights};
-use crate::dataset::{DataFile, DataRoots, Facts, Fault, Files, Format, Lookup, OpenFiles, Problem, Selection, Use};
+use crate::dataset::{
+    DataFile, DataRoots, Facts, Fault, Files, Format, Lookup, OpenFiles, Problem, Selection, Use, WHOLE_BELOW_BYTES,
+};
 use crate::fault;
 use crate::gate::Wanted;
 use crate::gpu::GpuSlot;
@@ -55,6 +57,8 @@ pub struct Admitted {
     pub plan: Plan,
     /// Optimizer steps that are done before it begins.
     pub first_step: u64,
+    /// Remarkable values of the data that are no mistakes.
+    pub notes: Vec<String>,
     /// The files that it will have in its folder.
     pub(super) copies: Copies,
 }
@@ -145,7 +149,7 @@ fn judge(
     let absent = (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason.as_str());
     let no_gpu = gpu_block.as_deref().or(absent);
     let cpu_slots = settings.cpu_slots;
-    let (train, validation) = match &data {
+    let JudgedSets { train, validation, notes, is_sample } = match &data {
         Some(data) => {
             let preparation = trained.as_ref().map(|trained| trained.preprocessing.preparation());
             let adapt = |selection| Selection {
@@ -155,7 +159,7 @@ fn judge(
             };
             judge_sets(data, adapt, &settings.data_roots, known, wanted, &mut wrong)
         }
-        None => (None, None),
+        None => JudgedSets::default(),
     };
     let model = match (&mut demands.model, operators) {
         (Some(model), Some(operators)) => {
@@ -207,7 +211,8 @@ fn judge(
         weights::judge(warm, asked.source.field(), needs.as_ref(), wanted, &mut wrong);
     }
     let (Some(spec), Some(train), true) = (spec, train, wrong.0.is_empty()) else { return Err(wrong) };
-    if let Some(Warm::Checkpoint { checkpoint, .. }) = &warm {
+    // The runner counts the examples of data that were judged by a sample.
+    if let Some(Warm::Checkpoint { checkpoint, .. }) = warm.as_ref().filter(|_| !is_sample) {
         judge_data(&checkpoint.manifest, &train, validation.as_ref(), known, wanted, &mut wrong);
     }
     let (validation, validation_facts) = validation.map(|set| (set.files, set.facts)).unzip();
@@ -232,7 +237,7 @@ fn judge(
     }
     let first_step = place.step;
     let copies = Copies { warm, model, preprocessing: trained.map(|trained| trained.bytes) };
-    let admitted = plan.map(|plan| Admitted { spec: fitted, inputs, facts, plan, first_step, copies });
+    let admitted = plan.map(|plan| Admitted { spec: fitted, inputs, facts, plan, first_step, notes, copies });
     wrong.or(admitted)
 }
 
@@ -289,6 +294,16 @@ pub(super) fn judge_rest(spec: &Spec, examples: u64, place: Place) -> Result<(),
     if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }
 
+/// The sets of a job; None for one with mistakes.
+#[derive(Default)]
+struct JudgedSets {
+    train: Option<Judged>,
+    validation: Option<Judged>,
+    notes: Vec<String>,
+    /// Whether counts are estimates.
+    is_sample: bool,
+}
+
 /// A set whose files are right.
 struct Judged {
     /// Its field with its format, such as `data.train.idx`.
@@ -304,7 +319,7 @@ impl Judged {
     }
 }
 
-/// Opens the files of all sets and judges them; None for a set with mistakes.
+/// Opens the files of all sets and judges them.
 fn judge_sets(
     data: &Data,
     adapt: impl Fn(Selection) -> Selection,
@@ -312,7 +327,7 @@ fn judge_sets(
     known: &KnownData,
     wanted: &Wanted,
     wrong: &mut Violations,
-) -> (Option<Judged>, Option<Judged>) {
+) -> JudgedSets {
     let mut locate = |field: &str, named: &Named| {
         let mut lookup = Lookup::new(roots);
         let files = named.locate(&mut lookup);
@@ -343,7 +358,13 @@ fn judge_sets(
                     let (path, files) = held_out;
                     Judged { path, files, opened: judged_by, facts }
                 });
-                (Some(Judged { path: path(fields[0], &train), files: train, opened, facts: judged.train }), validation)
+                let mut notes = judged.notes;
+                if judged.is_sample {
+                    let most = WHOLE_BELOW_BYTES / 1_000_000;
+                    notes.push(format!("files above {most} MB were judged by their beginning: counts are estimates"));
+                }
+                let train = Judged { path: path(fields[0], &train), files: train, opened, facts: judged.train };
+                JudgedSets { train: Some(train), validation, notes, is_sample: judged.is_sample }
             }
             Err(faults) => {
                 for Fault { set, problem: Problem { file, what, unjudged } } in faults {
@@ -354,7 +375,7 @@ fn judge_sets(
                     };
                     wrong.add_found(field, what, unjudged);
                 }
-                (None, None)
+                JudgedSets::default()
             }
         }
     };
@@ -362,9 +383,12 @@ fn judge_sets(
         (Some(train), None) => judge([first; 2], train, None),
         (Some(train), Some(Some(validation))) => judge([first, VALIDATION], train, Some(validation)),
         // One set is judged although the other is not there.
-        (Some(train), Some(None)) => (judge([first; 2], train, None).0, None),
-        (None, Some(Some(validation))) => (None, judge([VALIDATION; 2], validation, None).0),
-        (None, None | Some(None)) => (None, None),
+        (Some(train), Some(None)) => JudgedSets { validation: None, ..judge([first; 2], train, None) },
+        (None, Some(Some(validation))) => {
+            let judged = judge([VALIDATION; 2], validation, None);
+            JudgedSets { train: None, validation: judged.train, ..judged }
+        }
+        (None, None | Some(None)) => JudgedSets::default(),
     }
 }
 

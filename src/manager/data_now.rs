@@ -54,7 +54,7 @@ fn look(data: &Data, inputs: &Inputs, roots: &DataRoots, known: &KnownData, want
     let opened = OpenFiles { train, validation: validation.unwrap_or_default() };
     let selection = data.selection(inputs.train.clone(), inputs.validation.clone());
     let judged = known.judge(&selection, &opened, || judging::data::judge(&selection, &opened, wanted));
-    let Judged { train, validation, .. } =
+    let Judged { train, validation, is_sample, .. } =
         judged.map_err(|faults| match faults.iter().any(|fault| fault.problem.unjudged.is_some()) {
             true => Now::Unknown,
             false => {
@@ -62,5 +62,9 @@ fn look(data: &Data, inputs: &Inputs, roots: &DataRoots, known: &KnownData, want
                 Now::Unusable(words.join("; "))
             }
         })?;
+    // The counts of a sample say nothing.
+    if is_sample {
+        return Err(Now::Unknown);
+    }
     Ok(TrainedOn::of(files, &DataFacts { train, validation }))
 }

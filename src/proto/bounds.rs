@@ -30,8 +30,18 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "UploadBegin.sha256", "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "NpzDataset.inputs", "CifarDataset.paths", "WarmStart.rename", "WarmStart.only",
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
+        "CsvDataset.paths", "CsvDataset.missing", "CsvDataset.inputs",
+        "ParquetDataset.paths", "ParquetDataset.missing", "ParquetDataset.inputs",
     ]),
     (2, &["ImageFolderDataset.size"]),
+    // The columns of a table.
+    (4096, &[
+        "CsvDataset.targets", "CsvDataset.features", "CsvDataset.ignore", "CsvDataset.categorical",
+        "ParquetDataset.targets", "ParquetDataset.features", "ParquetDataset.ignore", "ParquetDataset.categorical", "MissingValues.columns",
+        "TableInput.columns",
+    ]),
+    // A character.
+    (4, &["CsvDataset.delimiter", "CsvDataset.quote", "CsvDataset.comment"]),
     (256, &["Sequential.layers"]),
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights"]),
     (1024, &["MultiStep.at_steps", "UploadBegin.name", "StatFileRequest.name", "DeleteFileRequest.name"]),
@@ -52,11 +62,15 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "MachineFacts.os", "GpuDescription.name",
         "GpuDescription.compute_capability", "TorchFacts.version", "TorchFacts.variant",
         "TorchFacts.built_for_version",
+        "CsvDataset.target", "CsvDataset.targets[]", "CsvDataset.features[]", "CsvDataset.ignore[]", "CsvDataset.categorical[]",
+        "ParquetDataset.target", "ParquetDataset.targets[]", "ParquetDataset.features[]", "ParquetDataset.ignore[]", "ParquetDataset.categorical[]",
+        "MissingValues.columns[]", "TableInput.name", "TableInput.columns[]",
     ]),
     // 128 characters.
     (512, &["JobSpec.display_name"]),
     (PATH, &[
-        "FieldEdit.value",
+        "FieldEdit.value", "CsvDataset.path", "CsvDataset.paths[]",
+        "ParquetDataset.path", "ParquetDataset.paths[]",
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
         "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "TorchScriptModel.path", "SafetensorsDataset.path", "NpyDataset.input", "NpyDataset.target", "NpzDataset.path",
         "CifarDataset.paths[]", "ImageFolderDataset.path", "MachineFacts.forward_compatibility_dir",

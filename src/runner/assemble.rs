@@ -62,7 +62,10 @@ pub(crate) fn assemble(
         JobEndReason::BadData => bad_data(failure.message),
         _ => failure,
     };
-    let Sets { train, validation, preparation } = sets.map_err(of_data)?;
+    let Sets { train, validation, preparation, notes } = sets.map_err(of_data)?;
+    for note in notes {
+        eprintln!("torchd-runner: {note}");
+    }
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let trained_on = TrainedOn::of(files, &facts);

@@ -101,6 +101,7 @@ impl JobService for Jobs {
             total_steps: admitted.plan.total_steps,
             first_step: admitted.first_step,
             dry_run: tried,
+            notes: admitted.notes,
         }))
     }
 

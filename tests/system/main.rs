@@ -58,6 +58,7 @@ mod small_disk;
 mod spec;
 mod survival;
 mod systemd;
+mod tables;
 mod tensorboard;
 mod terminal;
 mod tools;

@@ -51,7 +51,7 @@ pub enum IdxError {
         /// Dimensions that it may have, the usual number first.
         wanted: &'static [u8],
     },
-    /// A gzip file that ends before its checksum.
+    /// A compressed file that ends too early.
     GzipCut {
         /// Values that could be unpacked.
         found: u64,
@@ -102,7 +102,7 @@ impl IdxFile {
         let dimensions: Vec<u32> =
             (0..count).map(|_| header::<4>(&mut source).map(u32::from_be_bytes)).collect::<Result<_, _>>()?;
         let file = Self { source, kind, dimensions, on_disk, found: 0 };
-        if file.source.is_gzip() {
+        if !file.source.is_plain() {
             file.byte_count().ok_or(IdxError::TooLarge)?;
         } else {
             file.hold_against(on_disk.saturating_sub(4 + 4 * file.dimensions.len() as u64))?;
@@ -162,7 +162,7 @@ impl IdxFile {
         let count = loop {
             match self.source.read(block) {
                 Ok(count) => break count,
-                // flate2's error for a gzip that ends too early.
+                // The error of flate2 and zstd for data that end too early.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(IdxError::GzipCut { found: self.found / width, wanted: wanted / width });
                 }
@@ -244,7 +244,7 @@ impl fmt::Display for IdxError {
             }
             Self::GzipCut { found, wanted } => write!(
                 f,
-                "is cut off: its header says {wanted} values, {found} could be unpacked, and the gzip data ends before its checksum"
+                "is cut off: its header says {wanted} values, {found} could be unpacked, and the compressed data break off"
             ),
             Self::SwappedSizes { found, fitting } => write!(
                 f,
@@ -356,7 +356,7 @@ mod tests {
         }
         let packed = gzip(THREE);
         let cut = IdxFile::open(file(&packed[..packed.len() - 1]), LABELS).and_then(IdxFile::read);
-        let words = "says 3 values, 3 could be unpacked, and the gzip data ends before its checksum";
+        let words = "says 3 values, 3 could be unpacked, and the compressed data break off";
         assert!(cut.err().unwrap().to_string().contains(words));
     }
 

@@ -2,6 +2,7 @@
 //! refused, and what a spec has to have all the same is neutral.
 
 use super::data::Normalize;
+use super::data::table;
 use super::{Loss, Model, mode};
 use crate::job::Violations;
 use crate::proto::v1;
@@ -124,7 +125,11 @@ pub fn take_over(message: &v1::JobSpec, job: &str, trained: &v1::JobSpec, wrong:
     taken.model.clone_from(&trained.model);
     taken.loss.clone_from(&trained.loss);
     if let Some(data) = &mut taken.data {
-        data.normalize = trained.data.as_ref().and_then(|data| data.normalize.clone());
+        let theirs = trained.data.clone().unwrap_or_default();
+        data.normalize = theirs.normalize;
+        if let (Some(test), Some(train)) = (&mut data.test, &theirs.train) {
+            table::take_over(test, train);
+        }
     }
     if taken.mode() == v1::Mode::Evaluate && taken.metrics.is_empty() {
         taken.metrics.clone_from(&trained.metrics);

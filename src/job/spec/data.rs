@@ -3,11 +3,14 @@
 
 pub mod augment;
 mod cifar;
+mod csv;
 mod idx;
 mod image_folder;
 mod npy;
 mod npz;
+mod parquet;
 mod safetensors;
+pub(super) mod table;
 
 use super::section::{Fields, Section};
 use crate::dataset::{self, Division, Facts, Field, Files, Moments, Preparation, Sampling, Selection, Split};
@@ -95,6 +98,8 @@ sections! {
     Npz(dataset::npz::Files<String>),
     Cifar(dataset::cifar::Files<String>),
     ImageFolder(dataset::image_folder::Files<String>),
+    Csv(dataset::csv::Files<String>),
+    Parquet(dataset::parquet::Files<String>),
 }
 
 impl Data {

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use rawzip::ZipArchiveWriter;
 use tch::{Device, Kind, Tensor};
-use torchd::dataset::{Files, cifar, idx, image_folder, named_arrays, npy, npz};
+use torchd::dataset::table::paths::Paths;
+use torchd::dataset::table::roles::{Missing, MissingRule, Roles};
+use torchd::dataset::{Files, cifar, csv, idx, image_folder, named_arrays, npy, npz, parquet};
 use torchd::journal::JobFolder;
 
 /// The data of a row.
@@ -39,6 +41,10 @@ pub(super) enum Data {
     Cifar,
     /// Files of colour images in three folders, which are resized to 4x4.
     ImageFolder,
+    /// Rows of a number and a category in three classes, as delimited text.
+    Csv,
+    /// The same as Parquet.
+    Parquet,
     /// Those of an exported model, whose archives are in this folder of `tests/data/exported`.
     Exported(&'static str),
     /// Those of a TorchScript module.
@@ -137,6 +143,16 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
         Data::Labels => arrays("labels.safetensors", numbers(&[40, 3]).gt(0.0).to_kind(Kind::Int64)),
         Data::Label => arrays("label.safetensors", classes().remainder(2)),
         Data::Shares => arrays("shares.safetensors", numbers(&[40, 3]).softmax(-1, Kind::Float)),
+        Data::Csv => {
+            let path = folder.join("table.csv");
+            std::fs::write(&path, table()).unwrap();
+            Files::Csv(csv::Files { paths: Paths::Path(vec![path]), roles: roles(), dialect: csv::Dialect::default() })
+        }
+        Data::Parquet => {
+            let path = folder.join("table.parquet");
+            write_parquet(&path);
+            Files::Parquet(parquet::Files { paths: Paths::Path(vec![path]), roles: roles() })
+        }
         Data::Exported(model) => {
             let exported = Path::new("tests/data/exported").canonicalize().unwrap();
             let archives = [("net.pt2", JobFolder::EXPORTED), ("train.pt2", JobFolder::EXPORTED)];
@@ -163,6 +179,51 @@ fn numpy(inputs: &Tensor) -> [Vec<u8>; 2] {
     let values = Vec::<f32>::try_from(inputs.view([-1])).unwrap();
     let classes = (0..40i64).flat_map(|place| (place % 3).to_le_bytes()).collect();
     [npy("<f4", "(40, 6)", values.iter().flat_map(|value| value.to_le_bytes()).collect()), npy("<i8", "(40,)", classes)]
+}
+
+/// Forty rows of delimited text, some of which have no number.
+fn table() -> String {
+    let row = |place: usize| {
+        let number = if place % 7 == 3 { String::new() } else { format!("{:.3}", (place as f64).sin()) };
+        format!("{number},{},{}\n", ["red", "green", "blue"][place % 3], ["a", "b", "c"][place / 2 % 3])
+    };
+    format!("number,colour,kind\n{}", (0..40).map(row).collect::<String>())
+}
+
+/// The roles of its columns.
+fn roles() -> Roles {
+    Roles {
+        targets: vec!["kind".into()],
+        categorical: vec!["colour".into()],
+        missing: vec![MissingRule { columns: vec![], by: Missing::Mean }],
+        ..Roles::default()
+    }
+}
+
+/// The rows of `table` as Parquet.
+fn write_parquet(path: &Path) {
+    use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+    use ::parquet::{file::writer::SerializedFileWriter, schema::parser::parse_message_type};
+    let text = table();
+    let cells = |column: usize| text.lines().skip(1).map(move |line| line.split(',').nth(column).unwrap());
+    let columns = "optional double number; required binary colour (UTF8); required binary kind (UTF8);";
+    let schema = parse_message_type(&format!("message table {{ {columns} }}")).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema.into(), Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let levels: Vec<i16> = cells(0).map(|cell| i16::from(!cell.is_empty())).collect();
+    let numbers: Vec<f64> = cells(0).filter_map(|cell| cell.parse().ok()).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<DoubleType>().write_batch(&numbers, Some(&levels), None).unwrap();
+    column.close().unwrap();
+    for place in [1, 2] {
+        let words: Vec<_> = cells(place).map(ByteArray::from).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&words, None, None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
 }
 
 fn write_idx(path: &Path, sizes: &[u32], values: &[u8]) {

@@ -1,0 +1,256 @@
+//! A table in memory: the numbers and words of its rows, before they become inputs and targets.
+//!
+//! The numbers of a row lie side by side, and so do its words, so that an example is gathered from
+//! two places. Values are encoded as they are asked for: a category costs four bytes a row, however
+//! many there are.
+
+mod encode;
+pub(super) mod layout;
+pub mod paths;
+pub(super) mod places;
+mod prepare;
+pub mod roles;
+pub(super) mod words;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+pub use encode::{ColumnEncoding, InputColumns, TableEncoding};
+
+use self::layout::{Apart, Column, Layout, Values};
+use self::places::Places;
+use self::roles::{Missing, Roles};
+use self::words::{MISSING, NotTaken};
+use super::{Depth, Problem, Reading};
+use crate::shortage::Unjudged;
+
+/// Problems of rows that are told at once.
+const MOST_PROBLEMS: usize = 10;
+
+/// The rows of the files of a set.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// The roles of its columns.
+    roles: Roles,
+    /// Its columns with other roles.
+    apart: Apart,
+    /// All columns of the files, in their order.
+    names: Vec<String>,
+    /// Those that are taken.
+    columns: Vec<Column>,
+    /// Numbers in a row.
+    width: usize,
+    /// Words in a row.
+    word_width: usize,
+    /// Row by row; NaN for one that is missing.
+    numbers: Vec<f32>,
+    /// Row by row, by their numbers in the column; [`MISSING`] for one that is missing.
+    words: Vec<u32>,
+    /// Whole rows.
+    pub rows: u64,
+    /// Where they lie.
+    pub places: Places,
+    /// The lines or rows of the files, as messages call them.
+    unit: &'static str,
+    /// Bytes of the files.
+    sizes: Vec<u64>,
+    /// The rows of files that were read in part, as far as that tells.
+    pub estimate: Option<u64>,
+    /// Whether it is read to train.
+    is_kept: bool,
+    /// The first mistakes of rows.
+    problems: Vec<Problem>,
+}
+
+/// Rows that a table has begun, as far as they are not like most.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// How many there are.
+    pub rows: usize,
+    /// The row and the column of each value that is missing.
+    pub missing: Vec<(usize, usize)>,
+    /// The row and the column of each value that is wrong, and what is wrong with it.
+    pub mistakes: Vec<(usize, usize, String)>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub(super) fn new(layout: Layout, names: Vec<String>, roles: Roles, apart: Apart, unit: &'static str) -> Self {
+        let Layout { columns, numbers, words, slots: _ } = layout;
+        Self {
+            roles,
+            apart,
+            names,
+            columns,
+            width: numbers,
+            word_width: words,
+            numbers: Vec::new(),
+            words: Vec::new(),
+            rows: 0,
+            places: Places::default(),
+            unit,
+            sizes: Vec::new(),
+            estimate: None,
+            is_kept: true,
+            problems: Vec::new(),
+        }
+    }
+
+    /// The columns of its files.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Begins so many rows, or begins them again: all of their values are missing.
+    pub(super) fn begin_rows(&mut self, count: usize) {
+        let (numbers, words) = (self.rows as usize * self.width, self.rows as usize * self.word_width);
+        self.numbers.truncate(numbers);
+        self.numbers.resize(numbers + count * self.width, f32::NAN);
+        self.words.truncate(words);
+        self.words.resize(words + count * self.word_width, MISSING);
+    }
+
+    /// Sets a number of one of the rows that were begun.
+    pub(super) fn set_number(&mut self, row: usize, slot: usize, value: f32) {
+        let place = (self.rows as usize + row) * self.width + slot;
+        self.numbers[place] = value;
+    }
+
+    /// Sets a word of one of the rows that were begun.
+    pub(super) fn set_word(&mut self, row: usize, slot: usize, number: u32) {
+        let place = (self.rows as usize + row) * self.word_width + slot;
+        self.words[place] = number;
+    }
+
+    /// The number of a word of one of the columns of words.
+    pub(super) fn word_number(&mut self, column: usize, word: &[u8]) -> Result<u32, NotTaken> {
+        match &mut self.columns[column].values {
+            Values::Words(_, words) => words.number(word),
+            Values::Numbers(_) => Ok(MISSING),
+        }
+    }
+
+    /// Keeps the rows that were begun, but for those that are dropped. The first lies at that line
+    /// of the file, and the others at the next ones. Mistakes are told.
+    pub(super) fn keep_rows(&mut self, path: &Path, line: u64, batch: &mut Batch) {
+        if batch.missing.is_empty() && batch.mistakes.is_empty() {
+            self.rows += batch.rows as u64;
+            return self.places.add_all(line, batch.rows as u64);
+        }
+        let mut odd = BTreeMap::<usize, (Vec<usize>, Vec<(usize, String)>)>::new();
+        for (row, column) in batch.missing.drain(..) {
+            odd.entry(row).or_default().0.push(column);
+        }
+        for (row, column, what) in batch.mistakes.drain(..) {
+            odd.entry(row).or_default().1.push((column, what));
+        }
+        let mut kept = 0;
+        for row in 0..batch.rows {
+            let (place, is_kept) =
+                (line + row as u64, odd.get(&row).is_none_or(|odd| self.takes(path, line, row, odd)));
+            if is_kept {
+                let moved = |width: usize| (self.rows as usize + row) * width..(self.rows as usize + row + 1) * width;
+                self.numbers.copy_within(moved(self.width), (self.rows as usize + kept) * self.width);
+                self.words.copy_within(moved(self.word_width), (self.rows as usize + kept) * self.word_width);
+                self.places.add(place);
+                kept += 1;
+            }
+        }
+        self.rows += kept as u64;
+        self.begin_rows(0);
+    }
+
+    /// Whether a row is kept that has missing values or mistakes; these are told.
+    fn takes(&mut self, path: &Path, line: u64, row: usize, odd: &(Vec<usize>, Vec<(usize, String)>)) -> bool {
+        let (missing, mistakes) = odd;
+        let line = line + row as u64;
+        for (column, what) in mistakes {
+            let place = at(path, self.unit, line, &self.columns[*column].name);
+            self.tell(format!("{place}: {what}"));
+        }
+        let columns = &self.columns;
+        let treated = |by| missing.iter().copied().filter(move |column| columns[*column].missing == by);
+        if treated(Missing::Drop).next().is_some() {
+            return false;
+        }
+        let refused: Vec<_> = treated(Missing::Refuse).collect();
+        for column in &refused {
+            let place = at(path, self.unit, line, &self.columns[*column].name);
+            let remedy = "`missing` says what to do: drop the row, or take the mean or a constant";
+            self.tell(format!("{place}: the value is missing; {remedy}"));
+        }
+        mistakes.is_empty() && refused.is_empty()
+    }
+
+    /// Tells a mistake, one of the first.
+    pub(super) fn tell(&mut self, what: String) {
+        if !self.is_full() {
+            self.problems.push(Problem { file: "path".into(), what, unjudged: None });
+        }
+    }
+
+    /// Whether as many mistakes are known as are told.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= MOST_PROBLEMS
+    }
+
+    /// Ends reading files of these sizes.
+    ///
+    /// # Errors
+    /// The mistakes that were found.
+    pub(super) fn finish(&mut self, sizes: Vec<u64>, reading: &Reading<'_>) -> Result<(), Vec<Problem>> {
+        if self.problems.is_empty() && self.rows == 0 {
+            let first = self.places.first_file();
+            self.problems.push(wrong_with(first, "has no rows that can be taken".into()));
+        }
+        self.sizes = sizes;
+        self.is_kept = reading.depth == Depth::Train;
+        if self.problems.is_empty() { Ok(()) } else { Err(std::mem::take(&mut self.problems)) }
+    }
+
+    fn number(&self, row: u64, slot: usize) -> f32 {
+        self.numbers[row as usize * self.width + slot]
+    }
+
+    fn word(&self, row: u64, slot: usize) -> u32 {
+        self.words[row as usize * self.word_width + slot]
+    }
+
+    fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The words of a column and their place in a row, where it has words.
+    fn words_of(&self, name: &str) -> Option<(usize, &words::Words)> {
+        match &self.column(name)?.values {
+            Values::Words(slot, words) => Some((*slot, words)),
+            Values::Numbers(_) => None,
+        }
+    }
+
+    /// A row and column as messages begin with them.
+    fn at(&self, row: u64, column: &str) -> String {
+        let (path, line) = self.places.of(row);
+        at(path, self.unit, line, column)
+    }
+}
+
+/// A place in a file, as messages begin with it.
+pub(super) fn at(path: &Path, unit: &str, line: u64, column: &str) -> String {
+    format!("{} {unit} {line}, column {column:?}", path.display())
+}
+
+/// What is wrong with a file.
+pub(super) fn wrong_with(path: &Path, what: String) -> Problem {
+    Problem { file: "path".into(), what: format!("{} {what}", path.display()), unjudged: None }
+}
+
+/// The error of a file that cannot be read, or could not now.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Problem {
+    let what = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "is cut off".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    Problem { unjudged: Unjudged::of(error), ..wrong_with(path, what) }
+}

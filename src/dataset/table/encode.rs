@@ -1,0 +1,264 @@
+//! From the rows of a table to the bytes of inputs and targets.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::content::Moments;
+use super::super::moments::Sums;
+use super::super::{Access, Dtype, Facts, HostBatch, Problem, Rows, Source};
+use super::Table;
+use super::layout::Values;
+use super::roles::InputEncoding;
+use super::words::{MISSING, Words};
+
+/// How the rows of a table become inputs and targets: learned from the training rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableEncoding {
+    /// The inputs of the network.
+    pub inputs: Vec<InputColumns>,
+    /// The columns to answer.
+    pub targets: Vec<String>,
+}
+
+/// The columns of an input, in their order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputColumns {
+    /// Its name.
+    pub name: String,
+    /// How its columns become values.
+    pub encoding: InputEncoding,
+    /// Its columns.
+    pub columns: Vec<ColumnEncoding>,
+}
+
+/// A column of an input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnEncoding {
+    /// Its name.
+    pub name: String,
+    /// The number in place of one that is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<f64>,
+    /// Its categories, in the order of their numbers; None of a column of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub categories: Option<Vec<String>>,
+}
+
+impl InputColumns {
+    /// Numbers in an example.
+    pub(super) fn width(&self) -> usize {
+        self.columns.iter().map(|column| column.width(self.encoding)).sum()
+    }
+
+    /// The type of its values.
+    pub(super) fn dtype(&self) -> Dtype {
+        match self.encoding {
+            InputEncoding::OneHot => Dtype::F32,
+            InputEncoding::Index => Dtype::I64,
+        }
+    }
+}
+
+impl ColumnEncoding {
+    fn width(&self, encoding: InputEncoding) -> usize {
+        match (encoding, &self.categories) {
+            (InputEncoding::OneHot, Some(categories)) => categories.len(),
+            (InputEncoding::OneHot, None) | (InputEncoding::Index, _) => 1,
+        }
+    }
+}
+
+/// An encoding with the places of the values in a table.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    inputs: Vec<Input>,
+    target: Target,
+}
+
+#[derive(Debug)]
+struct Input {
+    parts: Vec<Part>,
+    width: usize,
+}
+
+/// The values of an example that come out of one column.
+#[derive(Debug)]
+enum Part {
+    Number {
+        slot: usize,
+        missing: f32,
+    },
+    /// One of `width` numbers is 1.
+    OneHot {
+        slot: usize,
+        width: usize,
+        places: Vec<u32>,
+    },
+    /// The number of a category, from 1 on; 0 for one that is not known.
+    Index {
+        slot: usize,
+        places: Vec<u32>,
+    },
+}
+
+#[derive(Debug)]
+pub(super) enum Target {
+    /// The rows have none.
+    None,
+    /// The slot of the words, and the class of each.
+    Class(usize, Vec<u32>),
+    /// The slots of the numbers.
+    Numbers(Vec<usize>),
+}
+
+/// The place of each word among names; [`MISSING`] for one that is not among them.
+fn places(words: &Words, names: &[String]) -> Vec<u32> {
+    let known: std::collections::HashMap<_, _> = names.iter().map(String::as_str).zip(0u32..).collect();
+    (0..words.count() as u32).map(|number| known.get(words.word(number)).copied().unwrap_or(MISSING)).collect()
+}
+
+impl Encoder {
+    /// The encoder of a table, which has all columns; None where one is of another kind.
+    pub(super) fn of(table: &Table, encoding: &TableEncoding, classes: &[String]) -> Option<Self> {
+        let input = |input: &InputColumns| {
+            let part = |column: &ColumnEncoding| {
+                Some(match (&table.column(&column.name)?.values, &column.categories) {
+                    (&Values::Numbers(slot), None) => {
+                        Part::Number { slot, missing: column.missing.map_or(f32::NAN, |value| value as f32) }
+                    }
+                    (Values::Words(slot, words), Some(names)) => {
+                        let (slot, places) = (*slot, places(words, names));
+                        match input.encoding {
+                            InputEncoding::OneHot => Part::OneHot { slot, width: names.len(), places },
+                            InputEncoding::Index => Part::Index { slot, places },
+                        }
+                    }
+                    (Values::Numbers(_), Some(_)) | (Values::Words(..), None) => return None,
+                })
+            };
+            Some(Input { parts: input.columns.iter().map(part).collect::<Option<_>>()?, width: input.width() })
+        };
+        let inputs = encoding.inputs.iter().map(input).collect::<Option<_>>()?;
+        let number = |name: &String| match table.column(name)?.values {
+            Values::Numbers(slot) => Some(slot),
+            Values::Words(..) => None,
+        };
+        let target = match encoding.targets.first().and_then(|name| table.words_of(name)) {
+            None if table.roles.targets.is_empty() => Target::None,
+            Some((slot, words)) => Target::Class(slot, places(words, classes)),
+            None => Target::Numbers(encoding.targets.iter().map(number).collect::<Option<_>>()?),
+        };
+        Some(Self { inputs, target })
+    }
+
+    /// The target.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Adds the values of an input of a row to a batch.
+    fn input(&self, table: &Table, row: u64, input: &Input, batch: &mut Vec<u8>) {
+        for part in &input.parts {
+            match part {
+                Part::Number { slot, missing } => {
+                    let value = table.number(row, *slot);
+                    let value = if value.is_nan() { *missing } else { value };
+                    batch.extend_from_slice(&value.to_le_bytes());
+                }
+                Part::OneHot { slot, width, places } => {
+                    let begin = batch.len();
+                    batch.resize(begin + 4 * width, 0);
+                    let word = table.word(row, *slot);
+                    if let Some(&place) = places.get(word as usize).filter(|place| **place != MISSING) {
+                        let begin = begin + 4 * place as usize;
+                        batch[begin..begin + 4].copy_from_slice(&1f32.to_le_bytes());
+                    }
+                }
+                Part::Index { slot, places } => {
+                    let place = places.get(table.word(row, *slot) as usize).filter(|place| **place != MISSING);
+                    batch.extend_from_slice(&place.map_or(0, |place| i64::from(*place) + 1).to_le_bytes());
+                }
+            }
+        }
+    }
+
+    fn answer(&self, table: &Table, row: u64, batch: &mut Vec<u8>) {
+        match &self.target {
+            Target::None => {}
+            Target::Class(slot, places) => {
+                let class = places.get(table.word(row, *slot) as usize).copied().unwrap_or(MISSING);
+                batch.extend_from_slice(&i64::from(class).to_le_bytes());
+            }
+            Target::Numbers(slots) => {
+                for slot in slots {
+                    batch.extend_from_slice(&table.number(row, *slot).to_le_bytes());
+                }
+            }
+        }
+    }
+
+    /// The moments of the numbers of each input of floats; those of categories stay as they are.
+    pub(super) fn moments(&self, table: &Table, rows: &[u64]) -> Vec<Option<Moments>> {
+        let of = |input: &Input| {
+            let is_number = |part: &Part| match part {
+                Part::Number { .. } => Some(vec![true]),
+                Part::OneHot { width, .. } => Some(vec![false; *width]),
+                Part::Index { .. } => None,
+            };
+            let is_number: Vec<bool> =
+                input.parts.iter().map(is_number).collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
+            let (mut sums, mut bytes) = (Sums::of(input.width), Vec::new());
+            for row in rows {
+                bytes.clear();
+                self.input(table, *row, input, &mut bytes);
+                let values = bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
+                for (place, value) in values.enumerate().filter(|(place, _)| is_number[*place]) {
+                    sums.add(place, value.into());
+                }
+            }
+            let mut moments = sums.moments(rows.len() as f64, 1.0);
+            for place in (0..input.width).filter(|place| !is_number[*place]) {
+                (moments.mean[place], moments.std[place]) = (0.0, 1.0);
+            }
+            Some(moments)
+        };
+        self.inputs.iter().map(of).collect()
+    }
+}
+
+/// Rows of a table as examples.
+pub(super) struct Encoded {
+    pub facts: Facts,
+    pub rows: Rows,
+    pub table: Arc<Table>,
+    pub encoder: Encoder,
+}
+
+impl Source for Encoded {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn access(&self) -> Access<'_> {
+        Access::Memory
+    }
+
+    fn fill(&self, wanted: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
+        into.inputs.resize_with(self.encoder.inputs.len(), Vec::new);
+        for (input, batch) in self.encoder.inputs.iter().zip(&mut into.inputs) {
+            batch.clear();
+            for &place in wanted {
+                self.encoder.input(&self.table, self.rows.row(place), input, batch);
+            }
+        }
+        into.targets.clear();
+        for &place in wanted {
+            self.encoder.answer(&self.table, self.rows.row(place), &mut into.targets);
+        }
+        Ok(())
+    }
+}
