@@ -1,12 +1,15 @@
 //! From the files of a job to its sets: each is read, divided, and prepared by what the training
 //! rows have taught.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::content::{Depth, Preparation, Prepared, Reading};
 use super::sampling::{Sampled, Sampling};
 use super::split::{self, Division};
 use super::{Content, DataFile, Details, Facts, Files, Format, Problem, Rows, Source};
+use crate::beneath::Folder;
 use crate::gate::Wanted;
 
 /// The files of a job, and how they become sets.
@@ -41,6 +44,11 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
+    /// The folders among them.
+    pub fn folders(&self) -> impl Iterator<Item = Arc<Folder>> {
+        self.train.iter().chain(&self.validation).filter_map(DataFile::as_folder).cloned()
+    }
+
     /// The files of a selection that has a training set alone.
     pub fn of(train: impl Into<Vec<DataFile>>) -> Self {
         Self { train: train.into(), validation: Vec::new() }
@@ -198,7 +206,7 @@ impl Selection {
 }
 
 /// Both, or the faults of both.
-fn both<A, B>(one: Result<A, Vec<Fault>>, other: Result<B, Vec<Fault>>) -> Result<(A, B), Vec<Fault>> {
+pub(super) fn both<A, B, E>(one: Result<A, Vec<E>>, other: Result<B, Vec<E>>) -> Result<(A, B), Vec<E>> {
     match (one, other) {
         (Ok(one), Ok(other)) => Ok((one, other)),
         (one, other) => Err(one.err().into_iter().chain(other.err()).flatten().collect()),

@@ -111,7 +111,7 @@ impl Content for Arc<Table> {
                 }
                 Some(None) | None => Vec::new(),
             };
-        Details { was_read: self.estimate.is_none(), ranges: Vec::new(), classes, columns, left_out: self.dropped }
+        Details { was_read: self.estimate.is_none(), classes, columns, left_out: self.dropped }
     }
 
     fn prepare(&self, rows: Rows, preparation: &Preparation) -> Result<Prepared, Vec<Problem>> {
@@ -135,7 +135,8 @@ impl Content for Arc<Table> {
             }
         });
         let target = self.target(encoding, encoder.target(), &present);
-        let facts = Facts { examples: rows.count(), inputs: inputs.collect(), target, sizes: self.sizes.clone() };
+        let (examples, inputs, sizes) = (rows.count(), inputs.collect(), self.sizes.clone());
+        let facts = Facts { examples, inputs, target, sizes, is_resident: true };
         let notes = self.unknown_categories(encoding, &present);
         let source = self.is_kept.then(|| {
             let table = Self::clone(self);

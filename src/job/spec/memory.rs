@@ -137,6 +137,9 @@ fn in_words(bytes: u64) -> String {
 
 /// Bytes of a set in memory.
 fn bytes(facts: &Facts) -> u64 {
+    if !facts.is_resident {
+        return 0;
+    }
     let fields = facts.inputs.iter().chain([&facts.target]).map(Field::bytes);
     fields.fold(0, u64::saturating_add).saturating_mul(facts.examples)
 }
@@ -162,6 +165,7 @@ mod tests {
             inputs: vec![field("images", Dtype::Pixel, vec![1, 28, 28])],
             target: field("labels", Dtype::I64, vec![]),
             sizes: vec![],
+            is_resident: true,
         }
     }
 
@@ -194,6 +198,22 @@ mod tests {
             told[0].starts_with("training.batch_size: is 2000000; a batch, the model and the data take"),
             "{told:?}"
         );
+        let told = {
+            let (demands, mut train) = (read(&good()).demands, facts(127_551_020));
+            train.is_resident = false;
+            let sets = [Set { path: "data.train.image_folder".into(), facts: &train }];
+            let mut wrong = Violations::default();
+            judge_memory(
+                &demands,
+                Some(&train),
+                &sets,
+                true,
+                HostMemory { bytes: gib, owner: "this machine" },
+                &mut wrong,
+            );
+            wrong
+        };
+        assert!(told.0.is_empty(), "images are read when they are asked for: {told}");
         // The GPU's memory is another matter.
         assert!(judge(2_000_000, 2_000_000, true, 24 * gib).is_empty());
         assert!(judge(u64::MAX, 64, false, u64::MAX).is_empty() && judge(u64::MAX, 64, false, 0).is_empty());
