@@ -14,6 +14,7 @@ pub mod idx;
 mod lookup;
 mod moments;
 pub mod named_arrays;
+pub mod paths;
 mod resident;
 pub mod roots;
 mod rows;
@@ -21,6 +22,7 @@ mod sampling;
 mod schema;
 pub mod sets;
 pub mod split;
+pub mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -182,6 +184,8 @@ formats! {
     Idx("idx", idx),
     /// Named arrays in a safetensors file.
     Safetensors("safetensors", named_arrays),
+    /// Windows of a text.
+    Text("text", text),
 }
 
 impl<P: AsRef<Path>> Files<P> {

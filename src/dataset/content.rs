@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::split::Part;
+use super::text::TextEncoding;
 use super::{Facts, Problem, Rows, Source};
 use crate::gate::Wanted;
 
@@ -40,6 +41,12 @@ pub trait Content: Send {
     /// # Errors
     /// The reason why it has none, in words that follow "is set, and".
     fn strata(&self) -> Result<Vec<u64>, String>;
+
+    /// The reason why rows that are drawn at random tell of the others, in words that follow
+    /// the field of a split; None where each stands for itself.
+    fn overlap(&self) -> Option<String> {
+        None
+    }
 
     /// The numbers of the array that weighs the examples, one for each row; None where a large file is
     /// judged without its values.
@@ -88,6 +95,9 @@ pub struct Preparation {
     /// Measured moments of inputs, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub moments: BTreeMap<String, Moments>,
+    /// How text becomes tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextEncoding>,
 }
 
 /// Means and standard deviations, one for each channel of images or each number of a row.

@@ -156,6 +156,7 @@ fn agree(
         }],
         target: Field { name: LABELS.into(), file: LABELS.into(), dtype: Dtype::I64, shape: vec![], range },
         sizes: vec![shape.on_disk, label_shape.on_disk],
+        is_resident: true,
     })
 }
 

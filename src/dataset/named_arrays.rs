@@ -234,7 +234,11 @@ fn facts<P>(wanted: &Files<P>, tensors: &[Tensor], weights: Option<&str>) -> Res
         }
     }
     let inputs = inputs.into_iter().map(|(_, field)| field).collect();
-    if wrong.is_empty() { Ok(Facts { examples, inputs, target, sizes: Vec::new() }) } else { Err(wrong) }
+    if wrong.is_empty() {
+        Ok(Facts { examples, inputs, target, sizes: Vec::new(), is_resident: true })
+    } else {
+        Err(wrong)
+    }
 }
 
 fn problem(path: &Path, error: &tensor_file::Problem) -> Problem {

@@ -17,6 +17,9 @@ pub struct Facts {
     pub target: Field,
     /// Bytes of its files as they lie on the disk, in the order of the format.
     pub sizes: Vec<u64>,
+    /// Whether its examples are in memory as a whole. Those of others are read when they are asked
+    /// for.
+    pub is_resident: bool,
 }
 
 /// One array of an example.

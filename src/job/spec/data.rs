@@ -4,6 +4,7 @@
 pub mod augment;
 mod idx;
 mod safetensors;
+mod text;
 
 use super::section::{Fields, Section};
 use crate::dataset::{self, Division, Facts, Field, Files, Sampling, Selection, Split};
@@ -81,6 +82,7 @@ macro_rules! sections {
 sections! {
     Idx(dataset::idx::Files<String>),
     Safetensors(dataset::named_arrays::Files<String>),
+    Text(dataset::text::Files<String>),
 }
 
 impl Data {

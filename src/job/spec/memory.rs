@@ -112,6 +112,9 @@ fn in_words(bytes: u64) -> String {
 
 /// Bytes of a set in memory.
 fn bytes(facts: &Facts) -> u64 {
+    if !facts.is_resident {
+        return 0;
+    }
     let fields = facts.inputs.iter().chain([&facts.target]).map(Field::bytes);
     fields.fold(0, u64::saturating_add).saturating_mul(facts.examples)
 }
@@ -137,6 +140,7 @@ mod tests {
             inputs: vec![field("images", Dtype::Pixel, vec![1, 28, 28])],
             target: field("labels", Dtype::I64, vec![]),
             sizes: vec![],
+            is_resident: true,
         }
     }
 
