@@ -30,6 +30,7 @@ mod runs;
 mod shortfall;
 mod staging;
 mod task;
+mod trained;
 mod view;
 mod warm_start;
 mod weights;

@@ -58,12 +58,15 @@ pub(super) async fn validate(
             0 => answer.total_steps.to_string(),
             done => format!("{}, of which {done} are done", answer.total_steps),
         };
-        let mut facts = vec![
-            ("verdict", "the job can run here".into()),
-            ("training examples", answer.train_examples.to_string()),
-            ("validation examples", answer.validation_examples.to_string()),
-            ("steps", steps),
-        ];
+        let mut facts = vec![("verdict", "the job can run here".into())];
+        facts.extend(match answer.test_examples {
+            0 => vec![
+                ("training examples", answer.train_examples.to_string()),
+                ("validation examples", answer.validation_examples.to_string()),
+                ("steps", steps),
+            ],
+            test => vec![("test examples", test.to_string()), ("batches", steps)],
+        });
         facts.extend(answer.dry_run.iter().flat_map(tried));
         table::facts(&facts)
     })?;

@@ -75,9 +75,9 @@ fn ending(job: &v1::Job) -> String {
     let end = job.end.clone().unwrap_or_default();
     let mut text = format!("{} {}: {}\n", job.name, table::state(job.state()), shown_in_line(&end.message));
     let latest = job.progress.as_ref().map(|progress| &progress.latest_scalars);
-    for (label, value) in latest.map(|latest| labelled(latest, &["/validation"])).unwrap_or_default() {
+    for (label, value) in latest.map(|latest| labelled(latest, &["/validation", "/test"])).unwrap_or_default() {
         match label.as_str() {
-            "validation accuracy" => text += &format!("{label} {:.2} %\n", value * 100.0),
+            "validation accuracy" | "test accuracy" => text += &format!("{label} {:.2} %\n", value * 100.0),
             _ => text += &format!("{label} {value:.4}\n"),
         }
     }
@@ -95,6 +95,7 @@ fn labelled<'a>(
 ) -> Vec<(String, f64)> {
     let label = |name: &str, ending: &str| match ending {
         "/validation" => format!("validation {}", shown_in_line(name)),
+        "/test" => format!("test {}", shown_in_line(name)),
         _ => shown_in_line(name),
     };
     let of = |ending: &&str| {
@@ -116,6 +117,8 @@ struct Screen {
     latest: BTreeMap<String, f64>,
     steps_per_epoch: u64,
     has_validation: bool,
+    /// Otherwise it applies a trained model, and has no epochs to tell.
+    trains: bool,
     /// The step of the newest scalars, where they are to be told once their epoch is over.
     untold: Option<u64>,
     waiting: String,
@@ -140,6 +143,7 @@ impl Screen {
             latest,
             steps_per_epoch: 0,
             has_validation: false,
+            trains: true,
             untold: None,
             waiting: String::new(),
             was_paused: false,
@@ -149,6 +153,7 @@ impl Screen {
     fn snapshot(&mut self, job: &v1::Job) {
         let data = job.spec.as_ref().and_then(|spec| spec.data.as_ref());
         self.has_validation = data.is_some_and(|data| data.validation.is_some() || data.split.is_some());
+        self.trains = data.is_none_or(|data| data.test.is_none());
         if job.waiting_reason != self.waiting {
             self.waiting.clone_from(&job.waiting_reason);
             if !self.is_silent && !self.waiting.is_empty() {
@@ -167,7 +172,10 @@ impl Screen {
         let Some(progress) = &job.progress else { return };
         self.bar.set_length(progress.total_steps);
         self.bar.set_position(progress.step);
-        self.bar.set_prefix(format!("epoch {}/{}", progress.epoch, progress.total_epochs));
+        self.bar.set_prefix(match self.trains {
+            true => format!("epoch {}/{}", progress.epoch, progress.total_epochs),
+            false => "batch".to_owned(),
+        });
         let mut words = Vec::new();
         for (label, value) in labelled(&progress.latest_scalars, &["/train"]) {
             words.push(format!("{label} {value:.4}"));
@@ -225,7 +233,9 @@ impl Screen {
 
     /// The line of the epoch whose scalars have come, where there is no bar.
     fn tell_epoch(&mut self) -> Result<(), Failure> {
-        let Some(step) = self.untold.take().filter(|_| !self.is_live && !self.is_silent) else { return Ok(()) };
+        let Some(step) = self.untold.take().filter(|_| self.trains && !self.is_live && !self.is_silent) else {
+            return Ok(());
+        };
         write(&self.epoch_line(step))
     }
 

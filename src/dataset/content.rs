@@ -20,6 +20,9 @@ pub struct Reading<'a> {
     pub split_column: Option<&'a str>,
     /// The array that weighs the examples. It is no input by default.
     pub weights: Option<&'a str>,
+    /// Whether examples may lack their targets: a format that finds none gives them a target
+    /// without values.
+    pub may_lack_target: bool,
 }
 
 /// How far files are read.

@@ -43,7 +43,7 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let mut set = Named::open(self, files, reading.weights)?;
+        let mut set = Named::open(self, files, reading)?;
         let is_small = set.facts.sizes.iter().all(|size| *size < WHOLE_BELOW_BYTES);
         let is_read = reading.depth == Depth::Train || is_small;
         let weights = match reading.weights.map(|name| set.weights(name)) {
@@ -71,14 +71,14 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    fn open<P>(wanted: &Files<P>, files: &'a [DataFile], weights: Option<&str>) -> Result<Self, Vec<Problem>> {
+    fn open<P>(wanted: &Files<P>, files: &'a [DataFile], reading: &Reading<'_>) -> Result<Self, Vec<Problem>> {
         let [file] = files else { unreachable!("a set of named arrays has one file") };
         let path = file.path();
         let unreadable = |error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
         let size = file.metadata().map_err(unreadable)?.len();
         let file = file.reader().map_err(unreadable)?;
         let tensors = safetensors::read(&Positioned(&file), size).map_err(|error| vec![problem(path, &error)])?;
-        let mut facts = facts(wanted, &tensors, weights).map_err(|wrong| {
+        let mut facts = facts(wanted, &tensors, reading).map_err(|wrong| {
             let told = |what| wrong_with(path, what);
             wrong.into_iter().map(told).collect::<Vec<_>>()
         })?;
@@ -182,11 +182,11 @@ fn look(field: &mut Field, values: &[u8], mut place: u64) -> Result<u64, String>
 }
 
 /// The fields of the set, or all that is wrong with its arrays.
-fn facts<P>(wanted: &Files<P>, tensors: &[Tensor], weights: Option<&str>) -> Result<Facts, Vec<String>> {
+fn facts<P>(wanted: &Files<P>, tensors: &[Tensor], reading: &Reading<'_>) -> Result<Facts, Vec<String>> {
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
     let inputs: Vec<&str> = if wanted.inputs.is_empty() {
-        names.iter().copied().filter(|name| *name != wanted.target && Some(*name) != weights).collect()
+        names.iter().copied().filter(|name| *name != wanted.target && Some(*name) != reading.weights).collect()
     } else {
         wanted.inputs.iter().map(String::as_str).collect()
     };
@@ -216,8 +216,14 @@ fn facts<P>(wanted: &Files<P>, tensors: &[Tensor], weights: Option<&str>) -> Res
         }
         Some((examples, field))
     };
-    let target = field(&wanted.target);
+    let has_target = !reading.may_lack_target || names.contains(&wanted.target.as_str());
     let inputs: Vec<_> = inputs.into_iter().map(&mut field).collect();
+    let target = if has_target {
+        field(&wanted.target)
+    } else {
+        let examples = inputs.iter().flatten().next().map(|(examples, _)| *examples);
+        examples.map(|examples| (examples, Field::no_target(&wanted.target, PATH)))
+    };
     if inputs.is_empty() {
         wrong.push(format!("has no array besides {:?}, the target", wanted.target));
     }

@@ -13,7 +13,7 @@ pub struct Facts {
     pub examples: u64,
     /// The inputs of a network; at least one.
     pub inputs: Vec<Field>,
-    /// The right answer.
+    /// The right answer; without values where the examples have none.
     pub target: Field,
     /// Bytes of its files as they lie on the disk, in the order of the format.
     pub sizes: Vec<u64>,
@@ -79,6 +79,11 @@ impl Problem {
 }
 
 impl Facts {
+    /// Whether its examples have targets: some that a model is to answer have none.
+    pub fn has_target(&self) -> bool {
+        self.target.values() > 0
+    }
+
     /// The values of all targets.
     pub fn targets(&self) -> u64 {
         self.examples.saturating_mul(self.target.values())
@@ -96,6 +101,11 @@ impl Facts {
 }
 
 impl Field {
+    /// The target of examples that have none.
+    pub(super) fn no_target(name: &str, file: &'static str) -> Self {
+        Self { name: name.into(), file: file.into(), dtype: Dtype::F32, shape: vec![0], range: None }
+    }
+
     /// Values in one example.
     pub fn values(&self) -> u64 {
         self.shape.iter().fold(1, |product, &size| product.saturating_mul(size))

@@ -23,6 +23,12 @@ pub struct Selection {
     pub measure: bool,
     /// How often the training examples are drawn; None for once each.
     pub sampling: Option<Sampling>,
+    /// The preparation that a model was trained with; None to learn one from the training rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<Preparation>,
+    /// Whether examples may lack their targets.
+    #[serde(default)]
+    pub may_lack_target: bool,
 }
 
 /// The files of a selection, opened in the order of their formats.
@@ -83,7 +89,8 @@ pub enum Use {
 impl Selection {
     /// All rows of these files, to learn from.
     pub fn of(train: Files) -> Self {
-        Self { train, validation: None, division: Division::default(), measure: false, sampling: None }
+        let division = Division::default();
+        Self { train, validation: None, division, measure: false, sampling: None, known: None, may_lack_target: false }
     }
 
     /// Judges the files: small ones are read whole, large ones judged by headers or samples.
@@ -114,16 +121,21 @@ impl Selection {
         depth: Depth,
         wanted: &Wanted,
     ) -> Result<(Prepared, Option<Prepared>, Preparation), Vec<Fault>> {
-        let Self { train, validation, division, measure, sampling } = self;
-        let weights = sampling.as_ref().and_then(Sampling::array);
-        let reading = Reading { depth, wanted, split_column: division.column(), weights };
+        let Self { train, validation, division, measure, sampling, .. } = self;
+        let reading = Reading {
+            depth,
+            wanted,
+            split_column: division.column(),
+            weights: sampling.as_ref().and_then(Sampling::array),
+            may_lack_target: self.may_lack_target,
+        };
         let train = train.read(&files.train, &reading).map_err(|problems| of(Use::Train, problems));
         let validation = validation.as_ref().map(|set| set.read(&files.validation, &reading));
         let validation = validation.transpose().map_err(|problems| of(Use::Validation, problems));
         let (train, validation) = both(train, validation)?;
         let of_division = |problem| vec![Fault { set: None, problem }];
         let (rows, held_out) = division.divide(train.as_ref()).map_err(of_division)?;
-        let learned = match known {
+        let learned = match known.or_else(|| self.known.clone()) {
             Some(known) => known,
             None => train.learn(&rows, *measure).map_err(|problems| of(Use::Train, problems))?,
         };

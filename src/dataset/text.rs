@@ -18,7 +18,7 @@ use self::letters::Letters;
 use super::paths::Paths;
 use super::{
     Access, Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, HostBatch, Preparation, Prepared, Problem,
-    Range, Reading, Rows, Source,
+    Range, Reading, Rows, Source, WHOLE_BELOW_BYTES,
 };
 
 /// The most tokens of an example.
@@ -91,7 +91,15 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let read::Read { letters, begins, sizes, estimate } = read::all(files, self.unit, self.paths.field(), reading)?;
+        Ok(Box::new(self.read_text(files, reading, WHOLE_BELOW_BYTES)?))
+    }
+}
+
+impl<P> Files<P> {
+    /// Reads the files; text that is judged whole below so many bytes.
+    fn read_text(&self, files: &[DataFile], reading: &Reading<'_>, whole_below: u64) -> Result<Text, Vec<Problem>> {
+        let read::Read { letters, begins, sizes, estimate } =
+            read::all(files, self.unit, self.paths.field(), reading, whole_below)?;
         let tokens = estimate.unwrap_or(letters.len() as u64);
         let rows = self.cut.rows(tokens);
         if rows == 0 {
@@ -107,7 +115,7 @@ impl<P> Format<P> for Files<P> {
             );
             return Err(vec![Problem { file: "context".into(), what, unjudged: None }]);
         }
-        Ok(Box::new(Text {
+        Ok(Text {
             unit: self.unit,
             cut: self.cut,
             field: self.paths.field(),
@@ -117,7 +125,7 @@ impl<P> Format<P> for Files<P> {
             rows,
             is_sample: estimate.is_some(),
             is_kept: reading.depth == Depth::Train,
-        }))
+        })
     }
 }
 

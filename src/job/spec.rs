@@ -2,6 +2,7 @@
 //! of a client, `fit` holds the result against the data files; what comes out can be trained, and
 //! says again what every default became.
 
+mod applied;
 pub mod data;
 mod edit;
 mod fit;
@@ -30,14 +31,15 @@ use super::length::{Length, Place, Plan};
 use crate::job::retention::Checkpoints;
 use crate::job::retry::Retry;
 use crate::proto::v1;
+pub use applied::take_over;
 pub use data::Data;
 pub use edit::merged;
-pub use fit::{DataFacts, Demands, Fitted, Network};
+pub use fit::{DataFacts, Demands, Fitted, Network, TRAINED_ON};
 pub use labels::judge_labels;
 pub use loss::Loss;
 pub use memory::{HostMemory, judge_memory};
 pub use metric::Metric;
-pub use mode::{LrRange, Mode};
+pub use mode::{LrRange, Mode, Predictions};
 pub use model::{Model, Weight};
 pub use optimizer::Optimizer;
 #[cfg(test)]
@@ -153,10 +155,13 @@ impl Spec {
             } else {
                 v1::OnStorageFailure::Fail.into()
             },
-            output: self.mirror.clone().map(|mirror| v1::Output { mirror }),
+            output: self.mirror.clone().map(|mirror| v1::Output { mirror, ..v1::Output::default() }),
             ..v1::JobSpec::default()
         };
         self.mode.write(&mut message);
+        if self.mode.applies() {
+            applied::trim(&mut message);
+        }
         message
     }
 }

@@ -41,6 +41,10 @@ impl JobFolder {
     /// artifacts.
     pub const SCRIPT: &str = "model.ts";
 
+    /// How values become inputs and targets, among the artifacts; and in a job's folder, where it
+    /// is that of another job, whose model it applies.
+    pub const PREPROCESSING: &str = "preprocessing.json";
+
     /// Subfolders that the group may read, if the settings allow it.
     pub const SHOWN: [&str; 2] = ["tensorboard", "artifacts"];
 
@@ -171,7 +175,12 @@ impl JobFolder {
 
     /// How values become inputs and targets, as the training set taught it.
     pub fn preprocessing(&self) -> PathBuf {
-        self.artifacts().join("preprocessing.json")
+        self.artifacts().join(Self::PREPROCESSING)
+    }
+
+    /// The same of the job whose model this one applies.
+    pub fn taken_preprocessing(&self) -> PathBuf {
+        self.path.join(Self::PREPROCESSING)
     }
 
     /// Kernels that were compiled for the job's GPU; there where that was needed.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::file_work::{self, FileWork, Limits};
 use super::known_data::KnownData;
 use super::staging::Copies;
+use super::trained::{self, Trained};
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, model_files, weights};
 use crate::dataset::{DataFile, DataRoots, Facts, Fault, Files, Format, Lookup, OpenFiles, Problem, Selection, Use};
@@ -27,8 +28,7 @@ use crate::mirror;
 use crate::proto::v1;
 use crate::shortage::Unjudged;
 
-/// The fields of the sets.
-const TRAIN: &str = "data.train";
+/// The field of the set to judge by.
 const VALIDATION: &str = "data.validation";
 
 /// How requests are judged. Files below 64 MB are read and unpacked, which takes seconds at most
@@ -134,26 +134,56 @@ fn judge(
     known: &KnownData,
     wanted: &Wanted,
 ) -> Result<Admitted, Violations> {
-    let spec::Reading { data, mut resources, mut demands, spec, mistakes: mut wrong } = spec::read(message);
+    let mut wrong = Violations::default();
+    let (taken, trained) = trained::take_over(message, settings, &mut wrong);
+    let message = taken.as_ref().unwrap_or(message);
+    let spec::Reading { data, mut resources, mut demands, spec, mistakes } = spec::read(message);
+    // A model that could not be taken over is not missing.
+    let is_untaken = taken.is_some() && trained.is_none();
+    wrong.0.extend(mistakes.0.into_iter().filter(|wrong| !is_untaken || wrong.field != "model"));
     let Machine { probe, gpu_block, slots, operators } = machine;
     let absent = (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason.as_str());
     let no_gpu = gpu_block.as_deref().or(absent);
     let cpu_slots = settings.cpu_slots;
     let (train, validation) = match &data {
-        Some(data) => judge_sets(data, &settings.data_roots, known, wanted, &mut wrong),
+        Some(data) => {
+            let preparation = trained.as_ref().map(|trained| trained.preprocessing.preparation());
+            let adapt = |selection| Selection {
+                known: preparation.cloned(),
+                may_lack_target: preparation.is_some() && demands.mode.may_lack_target(),
+                ..selection
+            };
+            judge_sets(data, adapt, &settings.data_roots, known, wanted, &mut wrong)
+        }
         None => (None, None),
     };
     let model = match (&mut demands.model, operators) {
-        (Some(model), Some(operators)) => model_files::judge(model, settings, operators, wanted, &mut wrong),
+        (Some(model), Some(operators)) => {
+            model_files::judge(model, settings, trained.as_ref(), operators, wanted, &mut wrong)
+        }
         _ => Vec::new(),
     };
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
     let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
-    demands.judge(train_set.as_ref(), validation_set.as_ref(), &mut wrong);
-    let network = train_set.as_ref().and_then(|train| demands.network(train.facts));
-    let sets: Vec<_> = train_set.into_iter().chain(validation_set).collect();
-    judge_host_memory(&demands, &sets, resources, settings, &mut wrong);
+    let applies = demands.mode.applies();
+    // Without the preprocessing of a job the test set stands for that which the model learned from.
+    let taught = trained.as_ref().map(Trained::facts).or_else(|| train.as_ref().map(|test| test.facts.clone()));
+    let taught = taught.filter(|_| applies);
+    let sets: Vec<_> = match (&taught, train_set) {
+        (Some(taught), Some(test)) => {
+            let name = trained.as_ref().map_or(spec::TRAINED_ON, |trained| &trained.name);
+            demands.judge_use(&Set { path: name.into(), facts: taught }, &test, &mut wrong);
+            vec![test]
+        }
+        (_, train) => {
+            demands.judge(train.as_ref(), validation_set.as_ref(), &mut wrong);
+            train.into_iter().chain(validation_set).collect()
+        }
+    };
+    let learned_from = taught.as_ref().or(train.as_ref().map(|train| &train.facts));
+    let network = learned_from.and_then(|facts| demands.network(facts));
+    judge_host_memory(&demands, learned_from, &sets, resources, settings, &mut wrong);
     demands.recipe.judge_device(resources.gpu_count != Some(0), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
@@ -164,7 +194,7 @@ fn judge(
     let asked = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
     let warm = asked.and_then(|asked| warm_start::find(asked, settings, &mut wrong));
     if let (Some(warm), Some(spec), Some(asked)) = (&warm, &spec, asked) {
-        let aim = train.as_ref().and_then(|train| demands.aim(&train.facts));
+        let aim = learned_from.and_then(|facts| demands.aim(facts));
         let metrics = aim.map(|aim| aim.metrics).unwrap_or_default();
         let own_metrics = demands.own_metrics();
         let needs = network.as_ref().map(|network| weights::Needs {
@@ -183,11 +213,12 @@ fn judge(
     let (validation, validation_facts) = validation.map(|set| (set.files, set.facts)).unzip();
     let validation = validation.filter(|_| spec.data.validation.is_some());
     let facts = DataFacts { train: train.facts, validation: validation_facts };
+    let fits = taught.map(|taught| DataFacts { train: taught, validation: Some(facts.train.clone()) });
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
     let mirror = copy.map(|path| path.display().to_string());
     let known_model = demands.model.clone().unwrap_or_else(|| spec.model.clone());
     let Fitted { spec: mut fitted, network } =
-        Spec { model: known_model, resources, ttl_after_end, mirror, ..spec }.fit(&facts)?;
+        Spec { model: known_model, resources, ttl_after_end, mirror, ..spec }.fit(fits.as_ref().unwrap_or(&facts))?;
     let outline = network.map(|network| Outline::of(&network.weights, fitted.model.own_loss()));
     fitted.model.forget_files();
     let inputs = Inputs { train: train.files, validation, outline };
@@ -200,7 +231,7 @@ fn judge(
         judge_length(fitted.length, plan, place, &mut wrong);
     }
     let first_step = place.step;
-    let copies = Copies { warm, model };
+    let copies = Copies { warm, model, preprocessing: trained.map(|trained| trained.bytes) };
     let admitted = plan.map(|plan| Admitted { spec: fitted, inputs, facts, plan, first_step, copies });
     wrong.or(admitted)
 }
@@ -276,6 +307,7 @@ impl Judged {
 /// Opens the files of all sets and judges them; None for a set with mistakes.
 fn judge_sets(
     data: &Data,
+    adapt: impl Fn(Selection) -> Selection,
     roots: &DataRoots,
     known: &KnownData,
     wanted: &Wanted,
@@ -289,11 +321,12 @@ fn judge_sets(
         }
         Some((files?, lookup.opened))
     };
-    let train = locate(TRAIN, &data.train);
+    let first = data.field();
+    let train = locate(first, &data.train);
     let validation = data.validation.as_ref().map(|named| locate(VALIDATION, named));
     let mut judge = |fields: [&str; 2], train: (Files, Vec<DataFile>), validation: Option<(Files, Vec<DataFile>)>| {
         let (validation, judged_by) = validation.unzip();
-        let selection = data.selection(train.0, validation);
+        let selection = adapt(data.selection(train.0, validation));
         let opened = OpenFiles { train: train.1, validation: judged_by.unwrap_or_default() };
         let judged = known.judge(&selection, &opened, || judging::data::judge(&selection, &opened, wanted));
         let Selection { train, validation, .. } = selection;
@@ -326,10 +359,10 @@ fn judge_sets(
         }
     };
     match (train, validation) {
-        (Some(train), None) => judge([TRAIN; 2], train, None),
-        (Some(train), Some(Some(validation))) => judge([TRAIN, VALIDATION], train, Some(validation)),
+        (Some(train), None) => judge([first; 2], train, None),
+        (Some(train), Some(Some(validation))) => judge([first, VALIDATION], train, Some(validation)),
         // One set is judged although the other is not there.
-        (Some(train), Some(None)) => (judge([TRAIN; 2], train, None).0, None),
+        (Some(train), Some(None)) => (judge([first; 2], train, None).0, None),
         (None, Some(Some(validation))) => (None, judge([VALIDATION; 2], validation, None).0),
         (None, None | Some(None)) => (None, None),
     }
@@ -338,6 +371,7 @@ fn judge_sets(
 /// No job will ever have more memory of the host than all of it, or than a control group leaves.
 fn judge_host_memory(
     demands: &Demands,
+    learned_from: Option<&Facts>,
     sets: &[Set<'_>],
     resources: Resources,
     settings: &ManagerSettings,
@@ -349,7 +383,7 @@ fn judge_host_memory(
         None => "this machine".into(),
     };
     let memory = HostMemory { bytes: memory.total_bytes, owner: &owner };
-    spec::judge_memory(demands, sets, resources.gpu_count == Some(1), memory, wrong);
+    spec::judge_memory(demands, learned_from, sets, resources.gpu_count == Some(1), memory, wrong);
 }
 
 /// No GPU of this machine will ever have more than all of its memory.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::admission::Machine;
 use super::file_work::Files;
 use super::staging::{self, Copies, Staged};
-use super::{Admitted, Command, JobError, Manager, ManagerSettings, View, admission, task};
+use super::{Admitted, Command, JobError, Manager, ManagerSettings, View, admission, task, trained};
 use crate::dataset;
 use crate::gate::Wanted;
 use crate::job::probe::{Found, ProbeReport};
@@ -95,7 +95,7 @@ impl Manager {
         let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
         let block = self.gpu_block.borrow().clone();
         let slots = self.slots.borrow().clone();
-        let operators = match has_model_files(spec) {
+        let operators = match has_model_files(spec) || trained::is_of_job(spec) {
             true => Some(self.operators(&probe).await?),
             false => None,
         };

@@ -6,6 +6,7 @@ use super::{Admitted, JobError, Manager};
 use crate::job::Violations;
 use crate::job::dry_run::DryRun;
 use crate::job::order::{Lease, LeasedDevice, Order};
+use crate::job::spec;
 use crate::journal::JobFolder;
 use crate::proto::v1;
 use crate::supervisor::DryRunError;
@@ -21,6 +22,11 @@ impl Manager {
     /// Judges a request and trains on one batch of it, on one thread of the CPU, with half of the
     /// memory that jobs can have.
     pub async fn dry_run(&self, spec: &v1::JobSpec, owner: Owner) -> Result<(Admitted, DryRun), JobError> {
+        if spec::read(spec).demands.mode.applies() {
+            let mut wrong = Violations::default();
+            wrong.add("mode", "is one that trains nothing, and a dry run trains on one batch; leave dry_run out");
+            return Err(JobError::Invalid(wrong));
+        }
         self.room()?;
         let _in_line = self.copy_line.try_acquire().map_err(|_| {
             let (most, what) = (staging::COPY_LINE, "requests wait for copies or to be tried");

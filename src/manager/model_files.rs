@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::ManagerSettings;
+use super::trained::Trained;
 use super::warm_start::Source;
 use super::weights::WhileWanted;
 use crate::gate::Wanted;
@@ -26,11 +27,12 @@ pub(super) struct ModelFile {
     pub(super) source: Source,
 }
 
-/// Opens the files of a model and judges it by the operators of libtorch; the model knows what is
-/// in them afterwards.
+/// Opens the files of a model, which are the copies of `trained` where the model is that of another
+/// job, and judges it by the operators of libtorch; the model knows what is in them afterwards.
 pub(super) fn judge(
     model: &mut Model,
     settings: &ManagerSettings,
+    trained: Option<&Trained>,
     operators: &OperatorList,
     wanted: &Wanted,
     wrong: &mut Violations,
@@ -44,6 +46,13 @@ pub(super) fn judge(
     };
     for ((field, path), &name) in model.files().into_iter().zip(names) {
         let field = format!("{section}.{field}");
+        if let Some(trained) = trained {
+            match trained.open(name) {
+                Ok(source) => files.push(ModelFile { field, name, source }),
+                Err(refusal) => refusal.tell(&field, wrong),
+            }
+            continue;
+        }
         match settings.data_roots.open(path) {
             Err(problem) => wrong.add_found(field, problem.to_string(), problem.unjudged()),
             Ok(file) => match file.reader().and_then(|reader| Source::new(reader, file.path().to_owned())) {

@@ -48,18 +48,21 @@ pub(super) struct Copies {
     pub(super) warm: Option<Warm>,
     /// The files of its model.
     pub(super) model: Vec<ModelFile>,
+    /// The preprocessing.json of the job whose model it applies.
+    pub(super) preprocessing: Option<Vec<u8>>,
 }
 
 impl Copies {
     /// Whether there is nothing to copy.
     pub(super) fn is_empty(&self) -> bool {
-        self.warm.is_none() && self.model.is_empty()
+        self.warm.is_none() && self.model.is_empty() && self.preprocessing.is_none()
     }
 
     /// Bytes that they take.
     fn size_bytes(&self) -> u64 {
         let model = self.model.iter().map(|file| file.source.size_bytes).fold(0, u64::saturating_add);
-        self.warm.as_ref().map_or(0, Warm::size_bytes).saturating_add(model)
+        let preprocessing = self.preprocessing.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        self.warm.as_ref().map_or(0, Warm::size_bytes).saturating_add(model).saturating_add(preprocessing)
     }
 
     /// The folders that they come from.
@@ -149,6 +152,11 @@ pub(super) fn stage(
         let copied = copy(&file.source, &place.join(file.name), &mut room, wanted);
         copied.map_err(|error| uncopied(&file.field, error))?;
     }
+    if let Some(bytes) = &copies.preprocessing {
+        write_whole(&place.join(JobFolder::PREPROCESSING), bytes)
+            .map_err(JobError::folder("what the job begins with cannot be copied"))?;
+        room.written(bytes.len() as u64);
+    }
     if let Some(warm) = &copies.warm {
         copy_warm(warm, &place, &mut room, wanted).map_err(|error| uncopied("warm_start", error))?;
     }
@@ -237,7 +245,7 @@ mod tests {
         fs::write(&path, [7; 100]).unwrap();
         let source = Source { file: File::open(&path).unwrap(), size_bytes: 100, path, sha256: None };
         let warm = Some(Warm::Weights(source));
-        let (copies, promised) = (Copies { warm, model: Vec::new() }, Promised::default());
+        let (copies, promised) = (Copies { warm, ..Copies::default() }, Promised::default());
         let (_caller, wanted) = Wanted::by_caller();
         let stage = || stage(&copies, jobs_dir.path(), 1, 150, &promised, &wanted);
         // Another one is being made.

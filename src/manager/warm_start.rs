@@ -140,22 +140,34 @@ fn weights_of(folder: &Folder, checkpoint: &Checkpoint) -> Result<Warm, Refusal>
     source.map(Warm::Weights).map_err(|error| Refusal::of(&error, error.to_string()))
 }
 
-/// `jobs/{id}` or `jobs/{id}/checkpoints/step-{step}`.
-fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, Refusal> {
-    let right = "jobs/{id} or jobs/{id}/checkpoints/step-{step} is needed";
-    let rest = name.strip_prefix("jobs/").ok_or_else(|| format!("is {name:?}; {right}"))?;
-    let (id, step) = match rest.split_once('/') {
-        None => (rest, None),
-        Some((id, path)) => {
-            let step = path.strip_prefix("checkpoints/step-").and_then(|step| step.parse::<u64>().ok());
-            (id, Some(step.ok_or_else(|| format!("is {name:?}; {right}"))?))
-        }
+/// The job and the step of `jobs/{id}` or `jobs/{id}/checkpoints/step-{step}`.
+pub(super) fn named(name: &str) -> Result<(JobId, Option<u64>), Refusal> {
+    let parsed = || {
+        let rest = name.strip_prefix("jobs/")?;
+        let (id, step) = match rest.split_once('/') {
+            None => (rest, None),
+            Some((id, path)) => (id, Some(path.strip_prefix("checkpoints/step-")?.parse().ok()?)),
+        };
+        Some((id.parse().ok()?, step))
     };
-    let id: JobId = id.parse().map_err(|_| format!("is {name:?}; {right}"))?;
+    let right = "jobs/{id} or jobs/{id}/checkpoints/step-{step} is needed";
+    parsed().ok_or_else(|| format!("is {name:?}; {right}").into())
+}
+
+/// The folder of the job that `name` is of.
+pub(super) fn open_job(name: &str, id: &JobId, settings: &ManagerSettings) -> Result<(JobFolder, Folder), Refusal> {
     let unreadable = |error: io::Error| Refusal::of(&error, format!("is {name:?}, which cannot be read: {error}"));
-    let place = folder(&settings.jobs_dir, &id);
+    let place = folder(&settings.jobs_dir, id);
     let job = present(Folder::open(place.path())).map_err(unreadable)?;
     let job = job.ok_or_else(|| format!("is {name:?}, and there is no such job"))?;
+    Ok((place, job))
+}
+
+/// A checkpoint of a job, or its result.
+fn of_job(name: &str, resume: bool, settings: &ManagerSettings) -> Result<Warm, Refusal> {
+    let unreadable = |error: io::Error| Refusal::of(&error, format!("is {name:?}, which cannot be read: {error}"));
+    let (id, step) = named(name)?;
+    let (place, job) = open_job(name, &id, settings)?;
     if step.is_none() && !resume {
         let path = place.artifacts().join(JobFolder::MODEL_FILE);
         let result = job.folder("artifacts").and_then(|artifacts| artifacts.file(JobFolder::MODEL_FILE));

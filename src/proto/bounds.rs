@@ -407,7 +407,7 @@ mod tests {
             let normalize = v1::Normalize { mean: vec![0.1; many(65)], std: vec![0.5], measure: false };
             let data = v1::Data { normalize: Some(normalize), ..v1::Data::default() };
             let labels = [("team".into(), "vision".into())].into();
-            let output = v1::Output { mirror: "/m".repeat(many(5000)) };
+            let output = v1::Output { mirror: "/m".repeat(many(5000)), ..v1::Output::default() };
             let spec = v1::JobSpec {
                 display_name: "a".into(),
                 retry: Some(retry),

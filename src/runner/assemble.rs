@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use tch::Device;
-use torchd::dataset::{DataFile, Facts, Fault, OpenFiles, Preparation, Selection, Sets, Source};
+use torchd::dataset::{DataFile, Facts, Fault, Field, OpenFiles, Preparation, Preprocessing, Selection, Sets, Source};
 use torchd::job::end::CHANGED_DATA_REMEDY;
 use torchd::job::length::Place;
 use torchd::job::order::Order;
@@ -70,12 +70,7 @@ pub(crate) fn assemble(
     if let Some(loaded) = &loaded {
         judge_data(&loaded.manifest, &trained_on, order)?;
     }
-    let feed = |spec: &Spec, set: Box<dyn Source>| {
-        let places = spec.model.places(set.facts()).map_err(bad_data)?;
-        let readers = usize::try_from(order.lease.cpu_threads).unwrap_or(usize::MAX).clamp(1, MOST_READERS);
-        let normalizer = feed::normalizer(set.facts(), spec.data.normalize.as_ref(), &preparation, device)?;
-        Feed::new(set, readers, normalizer, places, device, device_bytes(device, order))
-    };
+    let feed = |spec: &Spec, set| feed(spec, set, &preparation, order, device).map_err(of_data);
     let mut train = feed(&spec, train)?;
     let part = spec.recipe.part(spec.batch_size).into();
     model::see(&mut spec.model, &mut opened, || train.first(part))?;
@@ -113,7 +108,7 @@ pub(crate) fn assemble(
         skips: spec.recipe.may_skip_steps().then(Skips::default),
         restores: Training::restores(spec.recipe.on_divergence),
         lr_range: match spec.mode {
-            Purpose::Train => None,
+            Purpose::Train | Purpose::Evaluate | Purpose::Predict(_) => None,
             Purpose::LrRange(range) => Some(LrRange::new(range)),
         },
         schedule: Schedule::new(&spec.schedule)?,
@@ -138,6 +133,20 @@ pub(crate) fn assemble(
         warm_start::take(folder, wanted, training.network.as_ref())?;
     }
     Ok(training)
+}
+
+/// The batches of a set as the model of a spec takes them. `BadData` where the set does not fit.
+pub(crate) fn feed(
+    spec: &Spec,
+    set: Box<dyn Source>,
+    preparation: &Preparation,
+    order: &Order,
+    device: Device,
+) -> Result<Feed> {
+    let places = spec.model.places(set.facts()).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
+    let readers = usize::try_from(order.lease.cpu_threads).unwrap_or(usize::MAX).clamp(1, MOST_READERS);
+    let normalizer = feed::normalizer(set.facts(), spec.data.normalize.as_ref(), preparation, device)?;
+    Feed::new(set, readers, normalizer, places, device, device_bytes(device, order))
 }
 
 /// Reads the sets, as far as that can be done, and their files' fingerprints beside it, so that these
@@ -167,7 +176,7 @@ fn state(file: &DataFile) -> Result<FileState> {
 }
 
 /// The failure for files that are wrong.
-fn bad(faults: Vec<Fault>) -> Failure {
+pub(crate) fn bad(faults: Vec<Fault>) -> Failure {
     let unjudged = faults.iter().find_map(|fault| fault.problem.unjudged);
     let words: Vec<_> = faults.into_iter().map(|fault| fault.problem.what).collect();
     failure(JobEndReason::BadData, words.join("; "), unjudged)
@@ -178,19 +187,23 @@ fn bad(faults: Vec<Fault>) -> Failure {
 fn kept_preparation(folder: &JobFolder) -> Result<Option<Preparation>> {
     let cannot = Failure::storage("the preparation of the data cannot be read");
     match std::fs::read(folder.preprocessing()) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(std::io::Error::from),
+        Ok(bytes) => match Preprocessing::read(&bytes) {
+            Ok(kept) => Ok(Some(kept.preparation().clone())),
+            Err(what) => Err(std::io::Error::other(what)),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
     .map_err(cannot)
 }
 
-/// Keeps the preparation with the result, where there is one.
-pub(crate) fn keep_preparation(folder: &JobFolder, preparation: &Preparation) -> Result<()> {
-    if *preparation == Preparation::default() {
-        return Ok(());
-    }
-    let written = serde_json::to_vec_pretty(preparation).map_err(std::io::Error::from);
+/// Keeps with the result how values become inputs and targets.
+pub(crate) fn keep_preprocessing(training: &Training) -> Result<()> {
+    let Training { spec, preparation, train, folder, .. } = training;
+    let normalize = spec.data.normalize.as_ref();
+    let moments = |field: &Field| normalize?.moments(field, preparation);
+    let kept = Preprocessing::of(train.facts(), preparation.clone(), moments);
+    let written = kept.to_json().map_err(std::io::Error::from);
     let written = written.and_then(|bytes| write_whole(&folder.preprocessing(), &bytes));
     written.map_err(Failure::storage("the preparation of the data cannot be written"))
 }
@@ -220,7 +233,7 @@ fn device_bytes(device: Device, order: &Order) -> u64 {
 }
 
 /// Whether that label is among the targets.
-fn has_label(facts: &DataFacts, label: i64) -> bool {
+pub(crate) fn has_label(facts: &DataFacts, label: i64) -> bool {
     let within = |set: &Facts| set.target.range.is_some_and(|range| (range.lowest..=range.highest).contains(&label));
     within(&facts.train) || facts.validation.as_ref().is_some_and(within)
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, TchError, Tensor};
-use torchd::dataset::{Access, Chances, Dtype, Facts, Field, HostBatch, Moments, Preparation, Source};
+use torchd::dataset::{Access, Chances, Dtype, Facts, Field, HostBatch, PIXEL_SCALE, Preparation, Source};
 use torchd::job::spec::data::Normalize;
 
 use self::held::Held;
@@ -230,7 +230,7 @@ fn network_values(field: &Field, values: Tensor) -> Result<Tensor> {
     if field.dtype != Dtype::Pixel {
         return Ok(values);
     }
-    Ok(values.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?)
+    Ok(values.f_to_kind(Kind::Float)?.f_div_scalar(PIXEL_SCALE)?)
 }
 
 /// How values of the inputs of a set, in its order, become those of a network.
@@ -244,17 +244,8 @@ pub(crate) fn normalizer(
     device: Device,
 ) -> Result<Normalizer> {
     let of = |field: &Field| -> Result<Option<(Tensor, Tensor)>> {
-        if field.normalized().is_none() {
-            return Ok(None);
-        }
-        let (mean, std) = match normalize {
-            None => return Ok(None),
-            Some(Normalize::By { mean, std }) => (mean, std),
-            Some(Normalize::Measured) => match preparation.moments.get(&field.name) {
-                Some(Moments { mean, std }) => (mean, std),
-                None => return Ok(None),
-            },
-        };
+        let moments = normalize.and_then(|normalize| normalize.moments(field, preparation));
+        let Some((mean, std)) = moments else { return Ok(None) };
         // One number a channel, spread over its pixels, or one for each of a row.
         let shape: &[i64] = if field.shape.len() == 1 { &[-1] } else { &[-1, 1, 1] };
         let spread = |values: &[f64], default: f64| -> std::result::Result<_, TchError> {

@@ -5,6 +5,7 @@
 //! This tree alone names libtorch. It may crash, leak or run out of memory: that ends one job and
 //! nothing else.
 
+mod apply;
 mod assemble;
 mod augment;
 mod average;

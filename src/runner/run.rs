@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -12,19 +13,21 @@ use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::Spec;
 use torchd::job::end::{EXIT_MACHINE, EXIT_STORAGE};
-use torchd::job::length::Plan;
+use torchd::job::length::{Place, Plan};
 use torchd::job::order::{LeasedDevice, Order};
 use torchd::journal::{ExitNote, JobFolder, JobLock, JournalWriter, is_held};
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
 
-use crate::assemble::{assemble, keep_preparation};
+use crate::apply::Application;
+use crate::assemble::{assemble, keep_preprocessing};
 use crate::checkpoint::{self, Loaded, Saver};
 use crate::confine::confine;
 use crate::cuda::Cuda;
 use crate::failure::{Failure, Result};
 use crate::inputs::open_inputs;
 use crate::probe::libtorch_version;
+use crate::pulse::Pulse;
 use crate::report::Report;
 use crate::stop::Stop;
 use crate::train::Finish;
@@ -151,14 +154,22 @@ fn train(
         }
         None => spec,
     };
+    if spec.mode.applies() {
+        let mut application = Application::assemble(spec, order, opened.inputs?, folder, device)?;
+        let count = application.parameter_count();
+        report.started(started(device, order, application.plan, Place::default(), count))?;
+        let _pulse = pulse(report, stop, application.spec.retry.stall_timeout)?;
+        return application.run(report, stop, step);
+    }
     if loaded.is_none() && spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
         let what = "it has no checkpoint any more, and warm_start.resume wants it to go on from one";
         return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
     let is_new = loaded.is_none();
     let mut training = assemble(spec, order, opened.inputs, folder, device, loaded)?;
-    if is_new {
-        keep_preparation(folder, &training.preparation)?;
+    // Jobs that an earlier version began have none.
+    if is_new || !folder.preprocessing().exists() {
+        keep_preprocessing(&training)?;
     }
     if let Some(gpu) = &order.lease.gpu {
         match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {
@@ -166,32 +177,42 @@ fn train(
             Err(error) => tracing::warn!(%error, "the GPU's readings will be missing: no thread can be started"),
         }
     }
-    let Plan { total_steps, steps_per_epoch, total_epochs, left_in_epoch } = training.plan;
-    report.started(RunnerStarted {
+    report.started(started(device, order, training.plan, training.place, training.network.parameters().count()))?;
+    let total_steps = training.plan.total_steps;
+    tracing::info!(device = device_name(device, order), step = training.place.step, "training for {total_steps} steps");
+    let saver = report.files().and_then(|files| Saver::start(folder.clone(), training.spec.checkpoints, files));
+    let mut saver = saver.map_err(|error| {
+        Failure::new(JobEndReason::Internal, format!("the thread that writes checkpoints cannot be started: {error}"))
+    })?;
+    let _pulse = pulse(report, stop, training.spec.retry.stall_timeout)?;
+    let finish = training.run(report, &mut saver, stop);
+    *step = training.place.step;
+    finish
+}
+
+/// Everything is loaded, and the job goes on from `place`.
+fn started(device: Device, order: &Order, plan: Plan, place: Place, parameter_count: u64) -> RunnerStarted {
+    let Plan { total_steps, steps_per_epoch, total_epochs, left_in_epoch } = plan;
+    RunnerStarted {
         pid: std::process::id(),
         device: device_name(device, order),
         cpu_threads: u32::try_from(tch::get_num_threads()).unwrap_or(0),
         libtorch_version: libtorch_version(),
         total_steps,
         steps_per_epoch,
-        parameter_count: training.network.parameters().count(),
-        first_step: training.place.step,
-        first_epoch: u32::try_from(training.place.epoch + 1).unwrap_or(u32::MAX),
+        parameter_count,
+        first_step: place.step,
+        first_epoch: u32::try_from(place.epoch + 1).unwrap_or(u32::MAX),
         steps_left_in_epoch: left_in_epoch,
         total_epochs,
-    })?;
-    tracing::info!(device = device_name(device, order), step = training.place.step, "training for {total_steps} steps");
-    let saver = report.files().and_then(|files| Saver::start(folder.clone(), training.spec.checkpoints, files));
-    let mut saver = saver.map_err(|error| {
-        Failure::new(JobEndReason::Internal, format!("the thread that writes checkpoints cannot be started: {error}"))
-    })?;
-    let pulse = report.journal().pulse(stop.clone(), training.spec.retry.stall_timeout);
-    let _pulse = pulse.map_err(|error| {
+    }
+}
+
+/// The thread that tells of long steps.
+fn pulse(report: &Report, stop: &Stop, stall_timeout: Option<Duration>) -> Result<Pulse> {
+    report.journal().pulse(stop.clone(), stall_timeout).map_err(|error| {
         Failure::new(JobEndReason::Internal, format!("the thread that tells of long steps cannot be started: {error}"))
-    })?;
-    let finish = training.run(report, &mut saver, stop);
-    *step = training.place.step;
-    finish
+    })
 }
 
 /// The checkpoint to go on from, and what is to be told of it.

@@ -5,9 +5,10 @@ use torchd::job::spec::{Clip, OnDivergence};
 
 use crate::failure::Result;
 use crate::feed::{Batch, Mixed};
-use crate::loss::Pair;
-use crate::model::{Mode, Outputs};
+use crate::loss::{Loss, Pair};
+use crate::model::{Mode, Network, Outputs};
 use crate::optimizer::{clip_norm, clip_value, gradient_norm};
+use crate::precision::Precision;
 use crate::seed::{Stream, derive};
 use crate::train::Training;
 
@@ -41,6 +42,41 @@ struct Computed {
     compared: Vec<(Outputs, Pair)>,
     /// In the order of the parameters that are trained; None where the loss does not depend on one.
     gradients: Vec<Option<Tensor>>,
+}
+
+/// The parts of a job that compute outputs and losses.
+#[derive(Clone, Copy)]
+pub(crate) struct Computation<'a> {
+    pub(crate) network: &'a dyn Network,
+    pub(crate) loss: &'a dyn Loss,
+    pub(crate) precision: &'a Precision,
+}
+
+impl Computation<'_> {
+    /// The outputs for examples, arranged for the loss, and that loss. Of examples that were mixed it
+    /// is that of both targets by their shares; the pair has the first.
+    pub(crate) fn run(self, batch: &Batch, mode: Mode, over: Over<'_>) -> Result<(Outputs, Pair, Tensor)> {
+        let _region = self.precision.enter()?;
+        let outputs = self.network.forward(batch, mode)?;
+        let loss_of = |targets: &Tensor, place: usize| -> Result<(Pair, Tensor)> {
+            let pair = self.loss.arrange(&outputs.output, targets)?;
+            let loss = match over {
+                Over::Mean => self.loss.reduced(&pair, Reduction::Mean)?,
+                Over::Sum => self.loss.reduced(&pair, Reduction::Sum)?,
+                Over::Weights(weights) => {
+                    let sum = self.loss.reduced(&pair, Reduction::Sum)?;
+                    sum.f_div(&weights[place].f_to_kind(sum.kind())?.f_to_device(sum.device())?)?
+                }
+            };
+            Ok((pair, loss))
+        };
+        let (pair, mut loss) = loss_of(&batch.targets, 0)?;
+        if let Some(Mixed { targets, shares: [first, second] }) = &batch.mixed {
+            let (_, other) = loss_of(targets, 1)?;
+            loss = loss.f_mul_scalar(*first)?.f_add(&other.f_mul_scalar(*second)?)?;
+        }
+        Ok((outputs, pair, loss))
+    }
 }
 
 impl Training {
@@ -77,29 +113,14 @@ impl Training {
         Ok(Stepped::Moved(told.filter(|_| want_norm)))
     }
 
-    /// The outputs of a network for examples, arranged for the loss, and that loss. Of examples that
-    /// were mixed it is that of both targets by their shares; the pair has the first.
+    /// The outputs of a network for examples, arranged for the loss, and that loss.
     pub(crate) fn compute(&self, batch: &Batch, mode: Mode, over: Over<'_>) -> Result<(Outputs, Pair, Tensor)> {
-        let _region = self.precision.enter()?;
-        let outputs = self.network.forward(batch, mode)?;
-        let loss_of = |targets: &Tensor, place: usize| -> Result<(Pair, Tensor)> {
-            let pair = self.loss.arrange(&outputs.output, targets)?;
-            let loss = match over {
-                Over::Mean => self.loss.reduced(&pair, Reduction::Mean)?,
-                Over::Sum => self.loss.reduced(&pair, Reduction::Sum)?,
-                Over::Weights(weights) => {
-                    let sum = self.loss.reduced(&pair, Reduction::Sum)?;
-                    sum.f_div(&weights[place].f_to_kind(sum.kind())?.f_to_device(sum.device())?)?
-                }
-            };
-            Ok((pair, loss))
-        };
-        let (pair, mut loss) = loss_of(&batch.targets, 0)?;
-        if let Some(Mixed { targets, shares: [first, second] }) = &batch.mixed {
-            let (_, other) = loss_of(targets, 1)?;
-            loss = loss.f_mul_scalar(*first)?.f_add(&other.f_mul_scalar(*second)?)?;
-        }
-        Ok((outputs, pair, loss))
+        self.computation().run(batch, mode, over)
+    }
+
+    /// The parts of the job that compute outputs and losses.
+    pub(crate) fn computation(&self) -> Computation<'_> {
+        Computation { network: self.network.as_ref(), loss: self.loss.as_ref(), precision: &self.precision }
     }
 
     /// The gradients of the mean loss over a batch, part by part where the spec says so.

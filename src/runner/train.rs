@@ -34,7 +34,7 @@ use crate::stateful::{Hidden, Stateful, Tensors};
 use crate::step::Stepped;
 use crate::stop::Stop;
 use crate::sums::Sums;
-use crate::validation::Validated;
+use crate::validation::{self, Validated};
 
 /// A job that is loaded.
 pub(crate) struct Training {
@@ -218,7 +218,7 @@ impl Training {
             }
         }
         Ok(Finish::Complete(match self.spec.mode {
-            Purpose::Train => "trained to the end".into(),
+            Purpose::Train | Purpose::Evaluate | Purpose::Predict(_) => "trained to the end".into(),
             Purpose::LrRange(LrRangeSettings { steps, .. }) => format!("went through all {steps} learning rates"),
         }))
     }
@@ -296,7 +296,9 @@ impl Training {
     pub(crate) fn learning_rate(&self, step: u64) -> f64 {
         let share = self.restores.as_ref().map_or(1.0, Restores::rate_share);
         let rate = match &self.spec.mode {
-            Purpose::Train => self.spec.optimizer.learning_rate() * self.schedule.at(step, self.plan.total_steps),
+            Purpose::Train | Purpose::Evaluate | Purpose::Predict(_) => {
+                self.spec.optimizer.learning_rate() * self.schedule.at(step, self.plan.total_steps)
+            }
             Purpose::LrRange(range) => range.rate(step),
         };
         rate * share
@@ -420,7 +422,7 @@ impl Training {
             metrics.extend(values);
             is_best = self.spec.recipe.restores_best && self.is_best(&metrics, saver, report)?;
             tracing::info!(step, "epoch {epoch}/{of}: {}", told.join(", "));
-            self.write(&matrices)?;
+            validation::write(&self.folder, step, &matrices)?;
             self.schedule.hear(&metrics, step, self.spec.optimizer.learning_rate())?;
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");

@@ -91,9 +91,12 @@ impl JobService for Jobs {
                 (admitted, Some(tried.to_proto()))
             }
         };
+        let examples = admitted.facts.train.examples;
+        let (train_examples, test_examples) = if admitted.spec.mode.applies() { (0, examples) } else { (examples, 0) };
         Ok(Response::new(v1::ValidateJobResponse {
             spec: Some(admitted.spec.to_proto()),
-            train_examples: admitted.facts.train.examples,
+            train_examples,
+            test_examples,
             validation_examples: admitted.facts.validation.map_or(0, |set| set.examples),
             total_steps: admitted.plan.total_steps,
             first_step: admitted.first_step,

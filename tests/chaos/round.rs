@@ -235,7 +235,7 @@ impl Round {
             retry: Some(retry),
             checkpoint: Some(v1::Checkpoint { every_steps, ..v1::Checkpoint::default() }),
             priority: self.random.below(3) as i32,
-            output: Some(v1::Output { mirror }),
+            output: Some(v1::Output { mirror, ..v1::Output::default() }),
             ..kind.numbers()
         };
         // The same request until somebody answers: it makes one job.

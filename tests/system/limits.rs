@@ -72,7 +72,7 @@ async fn a_request_with_millions_of_entries_is_refused_before_anything_is_made_o
     let request = v1::ListRuntimesRequest { pytorch_version: "2.".repeat(200_000), ..Default::default() };
     assert_eq!(fields(&compatibility.list_runtimes(request).await.unwrap_err()), ["pytorch_version"]);
     let mut long = spec::short();
-    long.output = Some(v1::Output { mirror: "/a".repeat(200_000) });
+    long.output = Some(v1::Output { mirror: "/a".repeat(200_000), ..v1::Output::default() });
     let source = v1::warm_start::Source::Checkpoint("jobs/".repeat(600_000));
     long.warm_start = Some(v1::WarmStart { source: Some(source), resume: false, ..Default::default() });
     let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(long), dry_run: false }).await.unwrap_err();
@@ -80,7 +80,7 @@ async fn a_request_with_millions_of_entries_is_refused_before_anything_is_made_o
     // Other mistakes are told with them.
     let mut wrong = spec::short();
     wrong.priority = 1001;
-    wrong.output = Some(v1::Output { mirror: "/a".repeat(200_000) });
+    wrong.output = Some(v1::Output { mirror: "/a".repeat(200_000), ..v1::Output::default() });
     let status = jobs.validate_job(v1::ValidateJobRequest { spec: Some(wrong), dry_run: false }).await.unwrap_err();
     assert_eq!(fields(&status), ["spec.output.mirror", "spec.priority"]);
     jobs.validate_job(v1::ValidateJobRequest { spec: Some(spec::short()), dry_run: false }).await.unwrap();

@@ -38,6 +38,7 @@ mod mounts;
 mod nvml;
 mod old_database;
 mod pip;
+mod predict;
 mod private;
 mod processor;
 mod prometheus;

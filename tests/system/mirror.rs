@@ -15,7 +15,7 @@ use super::mounts::{SilentDisk, Volumes};
 use super::{spec, tools};
 
 fn copied_to(folder: &Path, spec: v1::JobSpec) -> v1::JobSpec {
-    v1::JobSpec { output: Some(v1::Output { mirror: folder.display().to_string() }), ..spec }
+    v1::JobSpec { output: Some(v1::Output { mirror: folder.display().to_string(), ..v1::Output::default() }), ..spec }
 }
 
 async fn complete(daemon: &Daemon, name: &str) -> v1::MirrorState {

@@ -110,7 +110,7 @@ async fn files_outside_the_state_folder_have_the_modes_of_the_inherited_umask() 
 
     let daemon = Setup::new().set("output.mirror_roots", root.to_str().unwrap()).start();
     assert_eq!(usual(&daemon.state_dir.join("ready.json")), files);
-    let output = Some(v1::Output { mirror: root.join("a/b").display().to_string() });
+    let output = Some(v1::Output { mirror: root.join("a/b").display().to_string(), ..v1::Output::default() });
     let job = daemon.create(v1::JobSpec { output, ..spec::short() }).await;
     daemon.watch_to_end(&job.name).await;
     daemon.stop();

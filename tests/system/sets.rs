@@ -43,7 +43,7 @@ async fn a_part_is_held_out_and_what_is_measured_is_kept_with_the_result() {
     assert!((thousandths - thousandths.round()).abs() < 1e-9 && thousandths > 0.0, "{thousandths} of 1000 examples");
     let kept = fs::read(daemon.job_folder(&job.name).join("artifacts/preprocessing.json")).unwrap();
     let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
-    let number = |name: &str| kept["moments"]["images"][name][0].as_f64().unwrap();
+    let number = |name: &str| kept["inputs"][0][name][0].as_f64().unwrap();
     assert!((number("mean") - 0.13).abs() < 0.01 && (number("std") - 0.31).abs() < 0.01, "{kept}");
 
     // The same rows for another seed of the job; the limit leaves fewer.

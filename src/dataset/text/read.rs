@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek};
 use std::path::{Path, PathBuf};
 
 use super::super::compressed::Source;
-use super::super::{DataFile, Depth, Problem, Reading, WHOLE_BELOW_BYTES};
+use super::super::{DataFile, Depth, Problem, Reading};
 use super::Unit;
 use super::letters::{Letters, Writer};
 use crate::looks::{self, HEAD_BYTES};
@@ -28,18 +28,20 @@ pub(super) struct Read {
     pub(super) estimate: Option<u64>,
 }
 
-/// Reads the files, which a spec names in that field. Large ones that are judged are read in part.
+/// Reads the files, which a spec names in that field. Of text that is judged no more than about
+/// `whole_below` bytes are read.
 pub(super) fn all(
     files: &[DataFile],
     unit: Unit,
     field: &'static str,
     reading: &Reading<'_>,
+    whole_below: u64,
 ) -> Result<Read, Vec<Problem>> {
     let sizes =
         files.iter().map(|file| Ok(file.metadata().map_err(|error| unreadable(file.path(), field, &error))?.len()));
     let sizes = sizes.collect::<Result<Vec<u64>, Problem>>().map_err(|problem| vec![problem])?;
-    let is_small = sizes.iter().fold(0, |sum: u64, size| sum.saturating_add(*size)) < WHOLE_BELOW_BYTES;
-    let (mut left, mut estimate, mut is_sample) = (WHOLE_BELOW_BYTES, 0.0, false);
+    let is_small = sizes.iter().fold(0, |sum: u64, size| sum.saturating_add(*size)) < whole_below;
+    let (mut left, mut estimate, mut is_sample) = (whole_below, 0.0, false);
     let (mut writer, mut begins, mut problems) = (Writer::default(), Vec::new(), Vec::new());
     for ((file, size), files_left) in files.iter().zip(&sizes).zip((1..=files.len() as u64).rev()) {
         let begin = writer.letters().len();

@@ -1,6 +1,5 @@
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 
 use super::super::{Division, Fault, Files as Kinds, Judged, OpenFiles, Selection, Sets, Split};
 use super::*;
@@ -198,25 +197,26 @@ fn files_that_are_no_text_are_told_with_the_byte_and_its_line() {
 }
 
 #[test]
-fn a_large_file_is_judged_by_its_beginning_and_its_bytes_are_counted_exactly() {
-    let folder = Folder::of(&[b""]);
-    let write = |path: &Path, more: usize| {
-        let mut file = fs::File::create(path).unwrap();
-        let part = vec![b'x'; 1 << 20];
-        (0..65).for_each(|_| file.write_all(&part).unwrap());
-        file.write_all("é".repeat(more).as_bytes()).unwrap();
+fn a_large_text_is_judged_by_its_beginning_and_its_bytes_are_counted_exactly() {
+    let text = [vec![b'x'; 3 << 20], "é".repeat(50).into_bytes()].concat();
+    let folder = Folder::of(&[b"xy", &text]);
+    let (_caller, wanted) = Wanted::by_caller();
+    let content = |unit, depth| {
+        let Kinds::Text(files) = folder.files(unit, 4, 4) else { unreachable!() };
+        let reading = Reading { depth, wanted: &wanted, split_column: None, weights: None, may_lack_target: false };
+        files.read_text(&folder.opened(), &reading, 2 << 20).unwrap()
     };
-    write(&folder.1[0], 50);
-    let (_caller, waits) = Wanted::by_caller();
-    let judge = |unit| {
-        let selection = Selection { division: fraction(0.5), ..Selection::of(folder.files(unit, 4, 4)) };
-        selection.judge(&OpenFiles::of(folder.opened()), &waits).unwrap()
-    };
-    let judged = judge(Unit::Byte);
-    assert_eq!(judged.train.examples + judged.validation.unwrap().examples, ((65 << 20) + 100 - 5) / 4 + 1);
-    // The rest may have other characters.
-    let judged = judge(Unit::Character);
-    assert_eq!((judged.train.target.range, judged.preparation), (None, Preparation::default()));
-    let sets = Selection::of(folder.files(Unit::Character, 4, 4)).open(&OpenFiles::of(folder.opened()), None).unwrap();
-    assert_eq!(characters(&sets.preparation), "xé");
+    let whole = content(Unit::Byte, Depth::Train);
+    let judged = content(Unit::Byte, Depth::Judge);
+    assert_eq!((whole.rows, judged.rows), (((3 << 20) + 102 - 5) / 4 + 1, whole.rows));
+    assert!(judged.is_sample && judged.letters.len() < whole.letters.len() && !whole.is_sample);
+    // The rest may have other characters, and its own number of them.
+    let judged = content(Unit::Character, Depth::Judge);
+    let (rows, preparation) = (Rows::All(judged.rows), judged.learn(&Rows::All(judged.rows), false).unwrap());
+    assert_eq!(preparation, Preparation::default());
+    let prepared = judged.prepare(rows, &preparation).unwrap();
+    assert!(prepared.source.is_none() && prepared.facts.target.range.is_none());
+    assert_eq!(prepared.facts.examples, judged.rows);
+    let whole = content(Unit::Character, Depth::Train);
+    assert_eq!(characters(&whole.learn(&Rows::All(whole.rows), false).unwrap()), "xyé");
 }

@@ -7,7 +7,7 @@ mod safetensors;
 mod text;
 
 use super::section::{Fields, Section};
-use crate::dataset::{self, Division, Facts, Field, Files, Sampling, Selection, Split};
+use crate::dataset::{self, Division, Facts, Field, Files, Moments, Preparation, Sampling, Selection, Split};
 use crate::job::Violations;
 use crate::proto::v1::{self, dataset::Format as Kind};
 pub use augment::Augment;
@@ -15,14 +15,20 @@ pub use augment::Augment;
 /// The field of a sampling.
 const SAMPLING: &str = "data.sampling";
 
+/// The fields of the sets that a job goes over.
+const TRAIN: &str = "data.train";
+const TEST: &str = "data.test";
+
 /// The files of a set of examples as a client names them.
 pub type Named = dataset::Files<String>;
 
 /// The examples of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Data {
-    /// To learn from.
+    /// To learn from; the examples to use a model on, where the job applies one.
     pub train: Named,
+    /// Whether the job applies a model: `train` is the set `data.test` then.
+    pub is_test: bool,
     /// To judge by.
     pub validation: Option<Named>,
     /// How rows of the files become sets.
@@ -89,20 +95,27 @@ impl Data {
     /// Its fields that may change when a job goes on.
     pub(super) const EDITABLE: [&str; 1] = ["augment"];
 
-    /// Reads the section of a spec.
-    pub(super) fn read(message: Option<&v1::Data>, wrong: &mut Violations) -> Option<Self> {
+    /// Reads the section of a spec. `applies`: the job applies a trained model.
+    pub(super) fn read(message: Option<&v1::Data>, applies: bool, wrong: &mut Violations) -> Option<Self> {
         let before = wrong.0.len();
-        let Some(v1::Data { train, validation, normalize, shuffle, split, limit, augment, sampling }) = message else {
-            wrong.add("data", "is missing; data.train at least is needed");
+        let (field, purpose) = if applies { (TEST, "use the model on") } else { (TRAIN, "learn from") };
+        let Some(v1::Data { train, validation, test, normalize, shuffle, split, limit, augment, sampling }) = message
+        else {
+            wrong.add("data", format!("is missing; {field} at least is needed"));
             return None;
         };
-        let train = match train {
-            Some(train) => read_set("data.train", train, wrong),
+        let train = match if applies { test } else { train } {
+            Some(train) => read_set(field, train, wrong),
             None => {
-                wrong.add("data.train", "is missing; name the examples to learn from, for example data.train.idx");
+                wrong.add(field, format!("is missing; name the examples to {purpose}, for example {field}.idx"));
                 None
             }
         };
+        if test.is_some() && !applies {
+            let what =
+                "is set, and the mode is none that uses a model; set mode to evaluate or predict, or leave this out";
+            wrong.add(TEST, what);
+        }
         let validation = validation.as_ref().map(|set| read_set("data.validation", set, wrong));
         let normalize = normalize.as_ref().map(|normalize| Normalize::read(normalize, wrong));
         let split = split.as_ref().map(|split| read_split(split, Fields::new("data.split", wrong)));
@@ -126,13 +139,16 @@ impl Data {
         }
         let division = Division { split: split.flatten(), limit: *limit };
         let (train, validation, shuffle) = (train?, validation.flatten(), shuffle.unwrap_or(true));
-        Some(Self { train, validation, division, normalize, shuffle, augment, sampling })
+        Some(Self { train, is_test: applies, validation, division, normalize, shuffle, augment, sampling })
     }
 
     /// The message that it was read from, every default filled in.
     pub(super) fn to_proto(&self) -> v1::Data {
+        let set = Some(set_to_proto(&self.train));
+        let (train, test) = if self.is_test { (None, set) } else { (set, None) };
         v1::Data {
-            train: Some(set_to_proto(&self.train)),
+            train,
+            test,
             validation: self.validation.as_ref().map(set_to_proto),
             normalize: self.normalize.as_ref().map(Normalize::to_proto),
             shuffle: Some(self.shuffle),
@@ -151,12 +167,18 @@ impl Data {
     /// The selection of these files, which are those of the sets.
     pub fn selection(&self, train: Files, validation: Option<Files>) -> Selection {
         let measure = self.normalize == Some(Normalize::Measured);
-        Selection { train, validation, division: self.division.clone(), measure, sampling: self.sampling.clone() }
+        let (division, sampling) = (self.division.clone(), self.sampling.clone());
+        Selection { validation, division, measure, sampling, ..Selection::of(train) }
+    }
+
+    /// The field of the first set.
+    pub fn field(&self) -> &'static str {
+        if self.is_test { TEST } else { TRAIN }
     }
 
     /// Every set with its field.
     pub fn sets(&self) -> impl Iterator<Item = (&'static str, &Named)> {
-        [("data.train", Some(&self.train)), ("data.validation", self.validation.as_ref())]
+        [(self.field(), Some(&self.train)), ("data.validation", self.validation.as_ref())]
             .into_iter()
             .filter_map(|(field, set)| Some((field, set?)))
     }
@@ -231,7 +253,7 @@ fn split_to_proto(split: &Split) -> v1::Split {
 }
 
 impl Normalize {
-    fn read(message: &v1::Normalize, wrong: &mut Violations) -> Self {
+    pub(super) fn read(message: &v1::Normalize, wrong: &mut Violations) -> Self {
         let v1::Normalize { mean, std, measure } = message.clone();
         let mut fields = Fields::new("data.normalize", wrong);
         for (place, mean) in mean.iter().enumerate() {
@@ -252,6 +274,16 @@ impl Normalize {
         match self {
             Self::By { mean, std } => v1::Normalize { mean: mean.clone(), std: std.clone(), measure: false },
             Self::Measured => v1::Normalize { measure: true, ..v1::Normalize::default() },
+        }
+    }
+
+    /// The means and deviations of an input; None where it is not normalized. An empty list stands
+    /// for 0 or 1.
+    pub fn moments<'a>(&'a self, field: &Field, preparation: &'a Preparation) -> Option<(&'a [f64], &'a [f64])> {
+        field.normalized()?;
+        match self {
+            Self::By { mean, std } => Some((mean, std)),
+            Self::Measured => preparation.moments.get(&field.name).map(Moments::parts),
         }
     }
 

@@ -4,7 +4,7 @@ use super::data::{Augment, Normalize};
 use super::loss::{Answer, Misfit};
 use super::model::{Batches, Set, Task};
 use super::module::Module;
-use super::{Data, Loss, Metric, Model, Optimizer, Recipe, Schedule, Spec, Weight};
+use super::{Data, Loss, Metric, Mode, Model, Optimizer, Predictions, Recipe, Schedule, Spec, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 use crate::job::length::{Length, Place};
@@ -19,12 +19,16 @@ pub struct DataFacts {
     pub validation: Option<Facts>,
 }
 
+/// Numbers of an example that a table of answers has at most.
+const MOST_COLUMNS: u64 = 4096;
 /// Validation batches are no larger than this by default.
 const DEFAULT_VALIDATION_BATCH: u64 = 1000;
 
 /// The parts of a spec that depend on the data; None where one is not right by itself.
 #[derive(Debug, Clone)]
 pub struct Demands {
+    /// The purpose of the job.
+    pub mode: Mode,
     /// The network.
     pub model: Option<Model>,
     /// The loss, if the client said; None where what was said is wrong, so that nothing is judged
@@ -93,6 +97,41 @@ impl Aim {
 }
 
 impl Demands {
+    /// Adds what keeps a model that was trained on a set from being applied to another one.
+    pub fn judge_use(&self, trained_on: &Set<'_>, test: &Set<'_>, wrong: &mut Violations) {
+        let before = wrong.0.len();
+        let Some(model) = &self.model else { return };
+        model.judge(test, self.task(trained_on.facts).as_ref(), wrong);
+        judge_alike(trained_on, test, wrong);
+        if let Some(normalize) = &self.normalize {
+            normalize.judge(test.facts, wrong);
+        }
+        // A network that cannot take the set has no output to be judged.
+        if wrong.0.len() == before && test.facts.has_target() {
+            self.judge_targets(Some(trained_on), test, wrong);
+            self.judge_counts(trained_on.facts, test.facts, wrong);
+        }
+        self.judge_own_loss(model, wrong);
+        let validation = Some((u64::from(self.batch_size), test.facts.examples));
+        model.judge_batches(&Batches { training: None, task: None, validation }, wrong);
+        if let Mode::Predict(format) = self.mode {
+            self.judge_predictions(model, format, trained_on.facts, wrong);
+        }
+    }
+
+    fn judge_predictions(&self, model: &Model, format: Predictions, trained_on: &Facts, wrong: &mut Violations) {
+        if model.own_loss().is_some() {
+            let what = "returns its own loss, and mode = predict needs outputs; use a module that returns these";
+            return wrong.add(format!("model.{}", model.name()), what);
+        }
+        let output = self.aim(trained_on).and_then(|aim| aim.output).unwrap_or_default();
+        let numbers = output.iter().fold(1, |product: u64, &size| product.saturating_mul(size));
+        if format == Predictions::Csv && numbers > MOST_COLUMNS {
+            let found = format!("is csv, and the model gives {numbers} numbers for an example");
+            wrong.add("output.predictions", format!("{found}; csv takes {MOST_COLUMNS}, safetensors any"));
+        }
+    }
+
     /// Adds what does not fit the sets that are known, each with its field and format.
     pub fn judge(&self, train: Option<&Set<'_>>, validation: Option<&Set<'_>>, wrong: &mut Violations) {
         let task = train.and_then(|train| self.task(train.facts));
@@ -137,7 +176,7 @@ impl Demands {
             self.judge_own_loss(model, wrong);
             let validation = validation.map(|set| (self.validation_size(set.facts), set.facts.examples));
             let size = self.recipe.part(self.batch_size);
-            model.judge_batches(&Batches { size, task, validation }, wrong);
+            model.judge_batches(&Batches { training: Some(size), task, validation }, wrong);
         }
         if let (Some(set), Some(size)) = (validation, self.validation_batch_size)
             && u64::from(size) > set.facts.examples
@@ -301,7 +340,8 @@ fn judge_alike(train: &Set<'_>, validation: &Set<'_>, wrong: &mut Violations) {
     if names.len() != others.len() {
         return wrong.add(&validation.path, format!("has the inputs {others:?}, and {} has {names:?}", train.path));
     }
-    let pairs = had.iter().zip(has).chain([(&train.facts.target, &validation.facts.target)]);
+    let targets = validation.facts.has_target().then_some((&train.facts.target, &validation.facts.target));
+    let pairs = had.iter().zip(has).chain(targets);
     for (one, other) in pairs {
         if (one.dtype, &one.shape) != (other.dtype, &other.shape) {
             let found = format!("has {:?} as {:?} of {}", other.name, other.shape, other.dtype.name());
@@ -311,10 +351,18 @@ fn judge_alike(train: &Set<'_>, validation: &Set<'_>, wrong: &mut Violations) {
     }
 }
 
+/// The set that a model was trained on, in messages.
+pub const TRAINED_ON: &str = "the training set";
+
 impl Data {
-    /// The facts of its sets, with their fields.
+    /// The facts of its sets, with their fields. Where the job applies a model, they are those of
+    /// the set that it was trained on and of the test set.
     pub fn with_facts<'a>(&self, facts: &'a DataFacts) -> (Set<'a>, Option<Set<'a>>) {
         let set = |field: &str, format: &str, facts| Set { path: format!("{field}.{format}"), facts };
+        if self.is_test {
+            let test = facts.validation.as_ref().map(|facts| set(self.field(), self.train.format(), facts));
+            return (Set { path: TRAINED_ON.into(), facts: &facts.train }, test);
+        }
         let held_out = ("data.train", self.train.format());
         let (field, format) = self.validation.as_ref().map_or(held_out, |named| ("data.validation", named.format()));
         (
@@ -329,10 +377,11 @@ impl Spec {
     pub fn fit(mut self, facts: &DataFacts) -> Result<Fitted, Violations> {
         let mut wrong = Violations::default();
         let demands = Demands {
+            mode: self.mode,
             model: Some(self.model.clone()),
             loss: Some(self.loss.clone()),
             metrics: self.metrics.clone(),
-            optimizer: Some(self.optimizer.clone()),
+            optimizer: Some(self.optimizer.clone()).filter(|_| !self.mode.applies()),
             schedule: Some(self.schedule.clone()),
             normalize: self.data.normalize.clone(),
             augment: self.data.augment.clone(),
@@ -343,15 +392,19 @@ impl Spec {
             validation_batch_size: self.validation_batch_size,
         };
         let (train, validation) = self.data.with_facts(facts);
-        demands.judge(Some(&train), validation.as_ref(), &mut wrong);
+        match (&validation, self.mode.applies()) {
+            (Some(test), true) => demands.judge_use(&train, test, &mut wrong),
+            (_, _) => demands.judge(Some(&train), validation.as_ref(), &mut wrong),
+        }
         if !wrong.0.is_empty() {
             return Err(wrong);
         }
-        if let Some(set) = &facts.validation {
+        if let Some(set) = facts.validation.as_ref().filter(|_| !self.mode.applies()) {
             self.validation_batch_size = u32::try_from(demands.validation_size(set)).ok();
         }
         if let Some(aim) = demands.aim(&facts.train) {
-            (self.loss, self.metrics) = (aim.loss, aim.metrics);
+            let tells = !matches!(self.mode, Mode::Predict(_));
+            (self.loss, self.metrics) = (aim.loss, if tells { aim.metrics } else { Vec::new() });
         }
         self.checkpoints.complete(&self.metrics);
         if let Some(stopping) = &mut self.recipe.early_stopping {

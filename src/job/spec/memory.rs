@@ -18,9 +18,17 @@ pub struct HostMemory<'a> {
     pub owner: &'a str,
 }
 
-/// Adds what needs more memory than there is. `sets` are the data sets that are known, the training
-/// set first.
-pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: HostMemory<'_>, wrong: &mut Violations) {
+/// Adds what needs more memory than there is. `sets` are the data sets that are known; the last of
+/// several is that to judge by. `learned_from` is the set that the model learns, or has learned,
+/// from.
+pub fn judge_memory(
+    demands: &Demands,
+    learned_from: Option<&Facts>,
+    sets: &[Set<'_>],
+    on_gpu: bool,
+    memory: HostMemory<'_>,
+    wrong: &mut Violations,
+) {
     let HostMemory { bytes: most, owner } = memory;
     if most == 0 {
         return;
@@ -40,21 +48,24 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
         return wrong.add(set.file(field), format!("{found}; {need}"));
     }
     // Metrics keep what they keep on the host, also where a GPU computes.
-    let kept = kept_by_metrics(demands, sets);
+    let kept = kept_by_metrics(demands, learned_from, sets);
     if let Some((name, bytes)) = kept.iter().max_by_key(|(_, bytes)| *bytes).filter(|_| add(to_load, &kept) > most) {
         let need = format!("takes {bytes} bytes of memory at least for the validation set");
         return wrong.add("metrics", format!("have {name}, which {need}, the data {to_load}, and {owner} has {most}"));
     }
     let to_load = add(to_load, &kept);
-    let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), sets.first()) else { return };
-    let weights = demands.network(train.facts).map(|network| network.weights).unwrap_or_default();
+    let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), learned_from) else { return };
+    let weights = demands.network(train).map(|network| network.weights).unwrap_or_default();
     let to_train = to_train(&weights, demands.optimizer.as_ref(), demands.recipe.ema_decay.is_some());
     let need = to_load.saturating_add(to_train);
     if need > most {
         let count = weights.iter().filter(|weight| weight.is_learned()).map(|weight| weight.bytes() / 4);
         let count = count.fold(0, u64::saturating_add);
         let need = in_words(need);
-        let need = format!("they, their gradients, what the optimizer keeps of them and the data take {need}");
+        let need = match demands.optimizer {
+            Some(_) => format!("they, their gradients, what the optimizer keeps of them and the data take {need}"),
+            None => format!("they and the data take {need}"),
+        };
         let what = format!("has {count} parameters; {need} of memory at least, and {owner} has {}", in_words(most));
         return wrong.add(format!("model.{}", model.name()), what);
     }
@@ -63,7 +74,7 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
         ("training.validation_batch_size", demands.validation_batch_size),
     ] {
         let Some(batch) = batch else { continue };
-        let each = model.bytes_per_example(train.facts);
+        let each = model.bytes_per_example(train);
         let need = u64::from(batch).saturating_mul(each).saturating_add(to_load).saturating_add(to_train);
         if need > most {
             let (need, most) = (in_words(need), in_words(most));
@@ -75,10 +86,11 @@ pub fn judge_memory(demands: &Demands, sets: &[Set<'_>], on_gpu: bool, memory: H
 }
 
 /// The metrics that keep something of each target of the validation set, with their bytes.
-fn kept_by_metrics(demands: &Demands, sets: &[Set<'_>]) -> Vec<(String, u64)> {
-    let [train, validation, ..] = sets else { return Vec::new() };
-    let metrics = demands.aim(train.facts).map(|aim| aim.metrics).unwrap_or_default();
-    let kept = metrics.iter().map(|metric| (metric.name(), metric.bytes(validation.facts.targets())));
+fn kept_by_metrics(demands: &Demands, learned_from: Option<&Facts>, sets: &[Set<'_>]) -> Vec<(String, u64)> {
+    let judged_by = sets.last().filter(|_| sets.len() > 1 || demands.mode.applies());
+    let (Some(train), Some(judged_by)) = (learned_from, judged_by) else { return Vec::new() };
+    let metrics = demands.aim(train).map(|aim| aim.metrics).unwrap_or_default();
+    let kept = metrics.iter().map(|metric| (metric.name(), metric.bytes(judged_by.facts.targets())));
     kept.filter(|(_, bytes)| *bytes > 0).collect()
 }
 
@@ -88,11 +100,12 @@ fn add(bytes: u64, kept: &[(String, u64)]) -> u64 {
 }
 
 /// Bytes of a model in training: each tensor once, for each parameter its gradient and what the
-/// optimizer keeps of it, and the average of all where there is one.
+/// optimizer keeps of it, and the average of all where there is one. Without an optimizer nothing
+/// is trained.
 fn to_train(weights: &[Weight], optimizer: Option<&Optimizer>, has_average: bool) -> u64 {
     let slots = optimizer.map_or(0, |optimizer| optimizer.slots().len() as u64);
     let is_trained = |weight: &Weight| {
-        let share = optimizer.map_or(Share::Plain, |optimizer| optimizer.groups.share(&weight.name));
+        let share = optimizer.map_or(Share::Frozen, |optimizer| optimizer.groups.share(&weight.name));
         weight.is_learned() && share != Share::Frozen
     };
     let own = weights.iter().filter(|weight| weight.same_as.is_none());
@@ -150,7 +163,7 @@ mod tests {
         let set = |path: &str, facts| Set { path: path.into(), facts };
         let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
         let mut wrong = Violations::default();
-        judge_memory(&demands, &sets, on_gpu, HostMemory { bytes, owner: "this machine" }, &mut wrong);
+        judge_memory(&demands, Some(&train), &sets, on_gpu, HostMemory { bytes, owner: "this machine" }, &mut wrong);
         wrong.0.into_iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect()
     }
 
@@ -189,7 +202,7 @@ mod tests {
             let set = |path: &str, facts| Set { path: path.into(), facts };
             let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
             let mut wrong = Violations::default();
-            judge_memory(&demands, &sets, true, HostMemory { bytes, owner: "this machine" }, &mut wrong);
+            judge_memory(&demands, Some(&train), &sets, true, HostMemory { bytes, owner: "this machine" }, &mut wrong);
             demands.judge(Some(&sets[0]), Some(&sets[1]), &mut wrong);
             wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect::<Vec<_>>()
         };

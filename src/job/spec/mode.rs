@@ -1,4 +1,4 @@
-//! The purpose of a job: to train, or to find a learning rate.
+//! The purpose of a job: to train, to find a learning rate, or to apply a trained model.
 
 use super::section::Fields;
 use crate::job::Violations;
@@ -12,6 +12,20 @@ pub enum Mode {
     Train,
     /// To find a learning rate.
     LrRange(LrRange),
+    /// To judge a trained model by examples.
+    Evaluate,
+    /// To answer examples with a trained model.
+    Predict(Predictions),
+}
+
+/// The format of answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Predictions {
+    /// A table.
+    #[default]
+    Csv,
+    /// Arrays.
+    Safetensors,
 }
 
 /// A learning rate that grows evenly in its logarithm from step to step.
@@ -32,13 +46,27 @@ impl Mode {
     /// Reads the fields of a spec.
     pub(super) fn read(message: &v1::JobSpec, wrong: &mut Violations) -> Self {
         let range = message.lr_range.unwrap_or_default();
-        match v1::Mode::try_from(message.mode) {
-            Ok(v1::Mode::Unspecified | v1::Mode::Train) => {
-                if message.lr_range.is_some() {
-                    wrong.add("lr_range", "is set, and the mode is train; set mode to lr_range, or leave this out");
+        let predictions = message.output.as_ref().map_or(0, |output| output.predictions);
+        let mode = v1::Mode::try_from(message.mode);
+        let name = mode.as_ref().map_or("train", |mode| name(*mode));
+        if message.lr_range.is_some() && mode != Ok(v1::Mode::LrRange) {
+            wrong.add("lr_range", format!("is set, and the mode is {name}; set mode to lr_range, or leave this out"));
+        }
+        if predictions != 0 && mode != Ok(v1::Mode::Predict) {
+            let what = format!("is set, and the mode is {name}; set mode to predict, or leave this out");
+            wrong.add("output.predictions", what);
+        }
+        match mode {
+            Ok(v1::Mode::Unspecified | v1::Mode::Train) => Self::Train,
+            Ok(v1::Mode::Evaluate) => Self::Evaluate,
+            Ok(v1::Mode::Predict) => Self::Predict(match v1::Predictions::try_from(predictions) {
+                Ok(v1::Predictions::Unspecified | v1::Predictions::Csv) => Predictions::Csv,
+                Ok(v1::Predictions::Safetensors) => Predictions::Safetensors,
+                Err(_) => {
+                    wrong.add("output.predictions", format!("is {predictions}; csv or safetensors is needed"));
+                    Predictions::Csv
                 }
-                Self::Train
-            }
+            }),
             Ok(v1::Mode::LrRange) => {
                 let mut fields = Fields::new("lr_range", wrong);
                 let lowest = fields.positive("lowest", range.lowest.unwrap_or(1e-7));
@@ -53,7 +81,7 @@ impl Mode {
                 Self::LrRange(LrRange { lowest, highest, steps })
             }
             Err(_) => {
-                wrong.add("mode", format!("is {}; train or lr_range is needed", message.mode));
+                wrong.add("mode", format!("is {}; train, lr_range, evaluate or predict is needed", message.mode));
                 Self::Train
             }
         }
@@ -61,15 +89,47 @@ impl Mode {
 
     /// Writes the fields that it was read from.
     pub(super) fn write(self, message: &mut v1::JobSpec) {
-        let (mode, range) = match self {
-            Self::Train => (v1::Mode::Train, None),
+        let mode = match self {
+            Self::Train => v1::Mode::Train,
             Self::LrRange(LrRange { lowest, highest, steps }) => {
                 let range = v1::LrRange { lowest: Some(lowest), highest: Some(highest), steps: Some(steps) };
-                (v1::Mode::LrRange, Some(range))
+                message.lr_range = Some(range);
+                v1::Mode::LrRange
+            }
+            Self::Evaluate => v1::Mode::Evaluate,
+            Self::Predict(format) => {
+                let format = match format {
+                    Predictions::Csv => v1::Predictions::Csv,
+                    Predictions::Safetensors => v1::Predictions::Safetensors,
+                };
+                message.output.get_or_insert_default().predictions = format.into();
+                v1::Mode::Predict
             }
         };
         message.mode = mode.into();
-        message.lr_range = range;
+    }
+
+    /// Whether examples need no targets, where those of the training set are known.
+    pub fn may_lack_target(self) -> bool {
+        matches!(self, Self::Predict(_))
+    }
+
+    /// Whether the job applies a trained model, and trains none.
+    pub fn applies(self) -> bool {
+        match self {
+            Self::Train | Self::LrRange(_) => false,
+            Self::Evaluate | Self::Predict(_) => true,
+        }
+    }
+}
+
+/// The name of a mode in a spec.
+pub(super) fn name(mode: v1::Mode) -> &'static str {
+    match mode {
+        v1::Mode::Unspecified | v1::Mode::Train => "train",
+        v1::Mode::LrRange => "lr_range",
+        v1::Mode::Evaluate => "evaluate",
+        v1::Mode::Predict => "predict",
     }
 }
 

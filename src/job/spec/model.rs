@@ -159,8 +159,8 @@ impl Set<'_> {
 /// The sizes of the batches of a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Batches<'a> {
-    /// Examples in a training step.
-    pub size: u32,
+    /// Examples in a training step; None where nothing is trained, and a test set is gone over.
+    pub training: Option<u32>,
     /// The task, with the training set; None where it is not known.
     pub task: Option<Task<'a>>,
     /// Examples at a time in validation, and those of the validation set.
@@ -172,13 +172,13 @@ impl Batches<'_> {
     /// training set.
     fn last(&self) -> Option<(u64, u64)> {
         let examples = self.task.as_ref()?.train.examples;
-        Some((Self::rest(examples, self.size.into())?, examples))
+        Some((Self::rest(examples, self.training?.into())?, examples))
     }
 
     /// Adds batches of one example, for a model that normalises over each batch at `line`.
     fn demand_two(&self, line: &str, wrong: &mut Violations) {
         const FIELD: &str = "training.batch_size";
-        let size = self.size;
+        let Some(size) = self.training else { return };
         let what = format!("the model normalises over each batch, which needs 2 examples at least: {line}");
         if size == 1 {
             wrong.add(FIELD, format!("is 1; {what}"));
@@ -432,7 +432,7 @@ mod tests {
                 for model in &models {
                     let mut wrong = Violations::default();
                     model.judge(&set, Some(&task), &mut wrong);
-                    model.judge_batches(&Batches { size: 1, task: Some(task), validation: None }, &mut wrong);
+                    model.judge_batches(&Batches { training: Some(1), task: Some(task), validation: None }, &mut wrong);
                     let _ = (model.gives(&task), model.weights(&task).iter().map(Weight::bytes).count());
                 }
             }

@@ -7,7 +7,7 @@ use super::data::Named;
 use super::labels::{LONGEST_NAME, judge_labels, judge_name};
 use super::recipe::Recipe;
 use super::training::Training;
-use super::{Data, Demands, Loss, Metric, Mode, Model, Optimizer, Resources, Schedule, Spec, WarmStart};
+use super::{Data, Demands, Loss, Metric, Mode, Model, Optimizer, Resources, Schedule, Spec, WarmStart, applied};
 use crate::job::Violations;
 use crate::job::length::Length;
 use crate::job::retention::Checkpoints;
@@ -46,10 +46,13 @@ const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
 /// Reads a message.
 pub fn read(message: &v1::JobSpec) -> Reading {
     let mut wrong = Violations::default();
-    let model = Model::read(message.model.as_ref(), &mut wrong);
-    let data = Data::read(message.data.as_ref(), &mut wrong);
     let mode = Mode::read(message, &mut wrong);
-    let has_validation = message.data.as_ref().is_some_and(|data| data.validation.is_some() || data.split.is_some());
+    let neutral = mode.applies().then(|| applied::neutral(message, &mut wrong));
+    let message = neutral.as_ref().unwrap_or(message);
+    let model = Model::read(message.model.as_ref(), &mut wrong);
+    let data = Data::read(message.data.as_ref(), mode.applies(), &mut wrong);
+    let has_validation =
+        mode.applies() || message.data.as_ref().is_some_and(|data| data.validation.is_some() || data.split.is_some());
     let training = Training::read(message.training.as_ref(), has_validation, &mut wrong);
     let optimizer = Optimizer::read(message.optimizer.as_ref(), &mut wrong);
     let loss = Loss::read(message.loss.as_ref(), &mut wrong);
@@ -80,7 +83,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     judge_name(&message.display_name, &mut wrong);
     let Training { length, batch_size, validation_batch_size, clip, init_seed, recipe } = training;
     let (length, recipe, data, schedule) = match mode {
-        Mode::Train => (length, recipe, data, schedule),
+        Mode::Train | Mode::Evaluate | Mode::Predict(_) => (length, recipe, data, schedule),
         // It goes through rates: neither a schedule nor a validation pass has a meaning.
         Mode::LrRange(range) => {
             checkpoints.keep_best = None;
@@ -111,7 +114,8 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         model: model.clone(),
         loss: Some(loss.clone()).filter(|loss| loss.is_some() || message.loss.is_none()),
         metrics: metrics.clone(),
-        optimizer: optimizer.clone(),
+        mode,
+        optimizer: optimizer.clone().filter(|_| !mode.applies()),
         schedule: schedule.clone(),
         normalize: data.as_ref().and_then(|data| data.normalize.clone()),
         augment: data.as_ref().map(|data| data.augment.clone()).unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use torchd::dataset::{DataFile, Files, OpenFiles, Problem, Sampling, Selection, named_arrays};
+use torchd::dataset::{DataFile, Files, Moments, OpenFiles, Problem, Sampling, Selection, named_arrays};
 use torchd::proto::v1::JobEndReason;
 
 use super::*;

@@ -88,24 +88,29 @@ impl Family for Exported {
 
     fn judge_batches(&self, batches: &Batches<'_>, wrong: &mut Violations) {
         let Some(summary) = &self.summary else { return };
-        let size = u64::from(batches.size);
         let of_rest = |rest: u64, examples: u64| format!("leaves {rest} of {examples} examples for the last batch");
-        let field = "training.batch_size";
-        judge_batch(summary.batch, size, || format!("is {size}"), field, wrong);
-        if let Some((rest, examples)) = batches.last() {
-            judge_batch(summary.batch, rest, || format!("is {size}, which {}", of_rest(rest, examples)), field, wrong);
+        if let Some(size) = batches.training {
+            let field = "training.batch_size";
+            judge_batch(summary.batch, size.into(), || format!("is {size}"), field, wrong);
+            if let Some((rest, examples)) = batches.last() {
+                let found = || format!("is {size}, which {}", of_rest(rest, examples));
+                judge_batch(summary.batch, rest, found, field, wrong);
+            }
         }
         if let Some(line) = &summary.needs_two {
             batches.demand_two(line, wrong);
         }
+        let (set, field) = match batches.training {
+            Some(_) => ("data.validation", "training.validation_batch_size"),
+            None => ("data.test", "training.batch_size"),
+        };
         match (batches.validation, summary.eval_batch) {
             (Some(_), None) => {
                 let what = "is set, and the model has no graph for evaluation; export it with both graphs, as \
                             torchd_export.export does, or name one as model.exported.eval_path, or leave this out";
-                wrong.add("data.validation", what);
+                wrong.add(set, what);
             }
             (Some((size, examples)), Some(batch)) => {
-                let field = "training.validation_batch_size";
                 judge_batch(batch, size, || format!("is {size}"), field, wrong);
                 if let Some(rest) = Batches::rest(examples, size) {
                     judge_batch(batch, rest, || format!("is {size}, which {}", of_rest(rest, examples)), field, wrong);

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
-use torchd::dataset::{Files, idx, named_arrays};
+use torchd::dataset::paths::Paths;
+use torchd::dataset::{Files, idx, named_arrays, text};
 use torchd::journal::JobFolder;
 
 /// The data of a row.
@@ -21,6 +22,8 @@ pub(super) enum Data {
     Pictures,
     /// Rows of seven tokens out of eleven, each with the one that follows.
     Tokens,
+    /// 44 windows of seven characters of a text.
+    Text,
     /// Rows of seven tokens in three classes.
     Sentences,
     /// Rows of six numbers with three labels each.
@@ -74,6 +77,14 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
         Data::Tokens => {
             let [inputs, targets] = [0, 1].map(|first| tokens().narrow(1, first, 7).contiguous());
             both("tokens.safetensors", inputs, targets)
+        }
+        Data::Text => {
+            let path = folder.join("text");
+            let characters = ['a', 'b', 'c', ' ', '\n', 'é', '\u{1F600}'];
+            let text: String = (0..44 * 7 + 3).map(|place: usize| characters[place * place % 11 % 7]).collect();
+            std::fs::write(&path, text).unwrap();
+            let cut = text::Cut { context: 7, stride: 7 };
+            Files::Text(text::Files { paths: Paths::Path(vec![path]), unit: text::Unit::Character, cut })
         }
         Data::Sentences => both("sentences.safetensors", tokens().narrow(1, 0, 7).contiguous(), classes().remainder(3)),
         Data::Script => {

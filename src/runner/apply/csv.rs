@@ -1,0 +1,181 @@
+//! Answers as a table: comma-separated values, quoted as RFC 4180 has it, with a line of names.
+
+use std::io::{self, Write};
+
+use tch::Tensor;
+use torchd::job::spec::loss::Answer;
+
+use super::Sink;
+use super::answers::{Answers, Layout};
+use crate::failure::{Failure, Result};
+
+/// A table that is being written.
+pub(super) struct Table<'a, W: Write> {
+    out: W,
+    layout: &'a Layout,
+    /// The names of classes; empty where they have none.
+    classes: &'a [String],
+    rows: u64,
+}
+
+impl<'a, W: Write> Table<'a, W> {
+    /// Writes the names of the columns.
+    pub(super) fn begin(mut out: W, layout: &'a Layout, classes: &'a [String]) -> io::Result<Self> {
+        let count = |shape: &[u64]| shape.iter().product::<u64>();
+        let predictions = count(&layout.predictions);
+        let numbered = |name: &str, count: u64| -> Vec<String> {
+            if count == 1 { vec![name.to_owned()] } else { (0..count).map(|place| format!("{name}_{place}")).collect() }
+        };
+        let mut names = vec!["row".to_owned()];
+        names.extend(numbered("prediction", predictions));
+        match (layout.answer, &layout.probabilities) {
+            (Some(Answer::Class(known)), Some(_)) => {
+                let class = |class: u64| classes.get(class as usize).cloned().unwrap_or_else(|| class.to_string());
+                for place in numbered("probability", predictions) {
+                    names.extend((0..known).map(|number| format!("{place}_{}", class(number))));
+                }
+            }
+            (_, Some(shape)) => names.extend(numbered("probability", count(shape))),
+            (_, None) => {}
+        }
+        if let Some(target) = &layout.target {
+            names.extend(numbered("target", count(&target.shape)));
+            names.push("loss".to_owned());
+        }
+        let names: Vec<_> = names.iter().map(|name| quoted(name)).collect();
+        writeln!(out, "{}", names.join(","))?;
+        Ok(Self { out, layout, classes, rows: 0 })
+    }
+
+    /// The cells of whole or other numbers, row by row.
+    fn cells(&self, numbers: &Tensor, is_whole: bool) -> Result<Vec<String>> {
+        let flat = numbers.f_reshape([-1])?;
+        if !is_whole {
+            // As short as they are read back the same.
+            return Ok(Vec::<f32>::try_from(flat)?.iter().map(|number| cell(*number)).collect());
+        }
+        let is_class = matches!(self.layout.answer, Some(Answer::Class(_)));
+        let names = if is_class { self.classes } else { &[] };
+        let name =
+            |number: i64| usize::try_from(number).ok().and_then(|class| names.get(class)).map(|name| quoted(name));
+        let whole = Vec::<i64>::try_from(flat)?;
+        Ok(whole.iter().map(|number| name(*number).unwrap_or_else(|| number.to_string())).collect())
+    }
+}
+
+impl<W: Write> Sink for Table<'_, W> {
+    fn add(&mut self, answers: &Answers) -> Result<()> {
+        let Answers { predictions, probabilities, targets, loss } = answers;
+        let mut columns = vec![self.cells(predictions, self.layout.is_whole())?];
+        if let Some(probabilities) = probabilities {
+            // Those of a class beside each other.
+            let is_class = matches!(self.layout.answer, Some(Answer::Class(_)));
+            let dim = if is_class { self.layout.class_dim } else { -1 };
+            let last = if probabilities.dim() > 1 {
+                probabilities.f_movedim_int(dim, -1)?
+            } else {
+                probabilities.shallow_clone()
+            };
+            columns.push(self.cells(&last, false)?);
+        }
+        if let Some(targets) = targets {
+            columns.push(self.cells(targets, self.layout.has_whole_targets())?);
+        }
+        if let Some(loss) = loss {
+            columns.push(self.cells(loss, false)?);
+        }
+        let size = predictions.size().first().map_or(0, |&size| size as usize);
+        for row in 0..size {
+            let cells = columns.iter().flat_map(|cells| {
+                let width = cells.len() / size;
+                &cells[row * width..(row + 1) * width]
+            });
+            let line = cells.fold(self.rows.to_string(), |line, cell| line + "," + cell);
+            writeln!(self.out, "{line}").map_err(Failure::storage("the predictions could not be written"))?;
+            self.rows += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A number, or nothing for what is none.
+fn cell(number: f32) -> String {
+    if number.is_nan() { String::new() } else { format!("{number:?}") }
+}
+
+/// A text as a cell.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+    use torchd::dataset::{Dtype, Field};
+    use torchd::job::spec::Loss;
+    use torchd::job::spec::loss::{CrossEntropy, Mse};
+
+    use super::*;
+
+    fn target(dtype: Dtype, shape: &[u64]) -> Field {
+        Field { name: "y".into(), file: "".into(), dtype, shape: shape.to_vec(), range: None }
+    }
+
+    fn written(layout: &Layout, classes: &[String], answers: &Answers) -> String {
+        let mut out = Vec::new();
+        let mut table = Table::begin(&mut out, layout, classes).unwrap();
+        table.add(answers).unwrap();
+        table.add(answers).unwrap();
+        table.finish().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn classes_have_their_names_and_losses_that_are_none_are_empty() {
+        let taught = target(Dtype::I64, &[]);
+        let loss = Loss::CrossEntropy(CrossEntropy::default());
+        let mut layout = Layout::new(Some(Answer::Class(2)), Some(&loss), &[2], &taught);
+        layout.target = Some(taught);
+        let answers = Answers {
+            predictions: Tensor::from_slice(&[1i64, 0]),
+            probabilities: Some(Tensor::from_slice(&[0.25f32, 0.75, 1.0, 1e-9]).view([2, 2])),
+            targets: Some(Tensor::from_slice(&[0i64, -100])),
+            loss: Some(Tensor::from_slice(&[1.5f32, f32::NAN])),
+        };
+        let names = ["a,b".to_owned(), "c".to_owned()];
+        let told = written(&layout, &names, &answers);
+        let lines: Vec<_> = told.lines().collect();
+        assert_eq!(lines[0], r#"row,prediction,"probability_a,b",probability_c,target,loss"#);
+        assert_eq!(lines[1], r#"0,c,0.25,0.75,"a,b",1.5"#);
+        assert_eq!(lines[2], r#"1,"a,b",1.0,1e-9,-100,"#);
+        assert!(lines[3].starts_with("2,c,") && lines.len() == 5, "{told}");
+    }
+
+    #[test]
+    fn several_answers_of_an_example_are_numbered() {
+        // Classes in the first dimension, for two places.
+        let taught = target(Dtype::I64, &[2]);
+        let loss = Loss::CrossEntropy(CrossEntropy::default());
+        let layout = Layout::new(Some(Answer::Class(3)), Some(&loss), &[3, 2], &taught);
+        let answers = Answers {
+            predictions: Tensor::from_slice(&[2i64, 0]).view([1, 2]),
+            probabilities: Some(Tensor::arange(6, (Kind::Float, tch::Device::Cpu)).view([1, 3, 2])),
+            targets: None,
+            loss: None,
+        };
+        let told = written(&layout, &[], &answers);
+        let names = "row,prediction_0,prediction_1,probability_0_0,probability_0_1,probability_0_2,probability_1_0,\
+                     probability_1_1,probability_1_2";
+        assert_eq!(told.lines().next().unwrap(), names);
+        assert_eq!(told.lines().nth(1).unwrap(), "0,2,0,0.0,2.0,4.0,1.0,3.0,5.0");
+        let numbers = target(Dtype::F32, &[2]);
+        let layout = Layout::new(Some(Answer::Numbers(2)), Some(&Loss::Mse(Mse)), &[2], &numbers);
+        let predictions = Tensor::from_slice(&[0.5f32, -1.0]).view([1, 2]);
+        let answers = Answers { predictions, probabilities: None, targets: None, loss: None };
+        assert_eq!(written(&layout, &[], &answers), "row,prediction_0,prediction_1\n0,0.5,-1.0\n1,0.5,-1.0\n");
+    }
+}
