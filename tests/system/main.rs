@@ -59,6 +59,7 @@ mod survival;
 mod systemd;
 mod tensorboard;
 mod terminal;
+mod text;
 mod tools;
 mod torchctl;
 mod torchctl_uploads;
