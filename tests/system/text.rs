@@ -6,6 +6,7 @@ use std::path::Path;
 
 use tonic::Code;
 use tonic_types::StatusExt;
+use torchd::dataset::draw;
 use torchd::proto::v1::{self, TextUnit, dataset::Format};
 
 use super::daemon::{Daemon, Setup};
@@ -22,12 +23,21 @@ async fn scalars(daemon: &Daemon, job: &str, tag: &str) -> Vec<f64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_of_a_text_is_trained_and_its_perplexity_falls() {
     let daemon = Setup::new().data_root("proto".as_ref()).start();
-    let set = ["--set", "training.epochs=2", "--set", "training.batch_size=64"];
+    let set = [
+        "--set",
+        "training.epochs=2",
+        "--set",
+        "training.batch_size=16",
+        "--set",
+        "data.limit=400",
+        "--set",
+        "resources.cpu_threads=1",
+    ];
     let (code, out, err) = told(&daemon.ctl(&[&["submit", "examples/text.toml", "--watch"][..], &set].concat()));
     assert!(code == 0 && out.contains("succeeded: trained to the end"), "{out}{err}");
     let job = out.split_whitespace().next().unwrap();
     let perplexities = scalars(&daemon, job, "perplexity/validation").await;
-    assert!(perplexities.len() == 2 && perplexities[1] < perplexities[0] && perplexities[1] < 30.0, "{perplexities:?}");
+    assert!(perplexities.len() == 2 && perplexities[1] < perplexities[0] && perplexities[1] < 50.0, "{perplexities:?}");
     let kept = fs::read(daemon.job_folder(job).join("artifacts/preprocessing.json")).unwrap();
     let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
     assert_eq!(kept["preparation"]["text"], serde_json::json!({"unit": "byte"}));
@@ -68,17 +78,23 @@ fn start(root: &Path, files: &[(&str, &[u8])]) -> Daemon {
     Setup::new().data_root(root).start()
 }
 
+/// So many words of a rhyme, each after any other.
+fn words(seed: u64, count: usize) -> String {
+    let words = ["Fünf", "Füchse", "fingen", "früh", "frische", "Fische\r\n"];
+    draw::numbers(seed).take(count).flat_map(|number| [words[number as usize % words.len()], " "]).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_of_characters_keeps_its_tokens_and_is_used_on_another_text_by_them() {
     let root = tempfile::tempdir().unwrap();
-    let rhyme = "Fünf Füchse fingen früh fünf Fische.\r\n".repeat(30);
-    let others = "früh fünf Fische\r\n".repeat(20);
+    let rhyme = words(1, 400);
+    let others = words(2, 80);
     let daemon = start(
         root.path(),
         &[
             ("rhyme.txt", rhyme.as_bytes()),
             ("others.txt", others.as_bytes()),
-            ("odd.txt", b"f\xc3\xbcnf\n f\xc3\xa4ngt f"),
+            ("odd.txt", "fünf\n fängt frische Fische".as_bytes()),
         ],
     );
     let context = 16;
@@ -89,18 +105,18 @@ async fn a_model_of_characters_keeps_its_tokens_and_is_used_on_another_text_by_t
     };
     let request = v1::ValidateJobRequest { spec: Some(spec.clone()), ..Default::default() };
     let told = daemon.jobs().await.validate_job(request).await.unwrap().into_inner();
-    // 37 and 18 characters a line, the byte of an umlaut that is no character of its own not counted.
-    assert_eq!((told.train_examples, told.validation_examples), ((30 * 38 - 1) / 16, (20 * 18 - 1) / 16));
+    let examples = |text: &str| (text.chars().count() as u64 - 1) / 16;
+    assert_eq!((told.train_examples, told.validation_examples), (examples(&rhyme), examples(&others)));
     let validated = told.spec.unwrap().data.unwrap().train.unwrap();
     assert_eq!(validated, set(v1::TextDataset { stride: Some(context), ..train() }));
     let job = daemon.create(spec).await;
     let job = daemon.watch_to_end(&job.name).await;
     assert_eq!(job.state(), v1::JobState::Succeeded, "{job:?}");
     let perplexities = scalars(&daemon, &job.name, "perplexity/validation").await;
-    assert!(perplexities.len() == 4 && perplexities[3] < 0.7 * perplexities[0], "{perplexities:?}");
+    assert!(perplexities.len() == 4 && perplexities[3] < 0.8 * perplexities[0], "{perplexities:?}");
     let kept = fs::read(daemon.job_folder(&job.name).join("artifacts/preprocessing.json")).unwrap();
     let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
-    let characters = "\n\r .Fcefghinrsü";
+    let characters = "\n\r Fcefghinrsü";
     assert_eq!(kept["preparation"]["text"], serde_json::json!({"unit": "character", "characters": characters}));
 
     // The text of a test is read by the tokens of the model.
