@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -10,8 +11,8 @@ use torchd::dataset::draw;
 use torchd::proto::v1::{self, TextUnit, dataset::Format};
 
 use super::daemon::{Daemon, Setup};
-use super::spec;
 use super::torchctl::told;
+use super::{spec, tools};
 
 /// The values of a scalar of a job.
 async fn scalars(daemon: &Daemon, job: &str, tag: &str) -> Vec<f64> {
@@ -42,6 +43,7 @@ async fn the_example_of_a_text_is_trained_and_its_perplexity_falls() {
     let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
     assert_eq!(kept["preparation"]["text"], serde_json::json!({"unit": "byte"}));
     assert_eq!(kept["target"]["range"], serde_json::json!([0, 255]), "whichever bytes the text has");
+    assert!(python(&daemon, job, "é\n").is_none_or(|tokens| tokens == [0xc3, 0xa9, 10]));
 }
 
 fn text(path: &str, unit: TextUnit, context: u32) -> v1::TextDataset {
@@ -76,6 +78,29 @@ fn start(root: &Path, files: &[(&str, &[u8])]) -> Daemon {
         fs::write(root.join(name), content).unwrap();
     }
     Setup::new().data_root(root).start()
+}
+
+/// The places of characters among all.
+fn tokens(characters: &str, text: &str) -> Vec<usize> {
+    text.chars().map(|one| characters.chars().position(|character| character == one).unwrap()).collect()
+}
+
+/// The tokens of a text, as the README makes them in Python of what a job has kept; None without
+/// Python.
+fn python(daemon: &Daemon, job: &str, text: &str) -> Option<Vec<usize>> {
+    if !tools::is_there("python3", "apt-get install python3") {
+        return None;
+    }
+    let readme = fs::read_to_string("README.md").unwrap();
+    let section = readme.split("## Text\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let code = section.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = daemon.job_folder(job);
+    let asked = "import sys\ntext = sys.argv[1]\nassert text_of(tokens_of(text)) == text\nprint(tokens_of(text))";
+    let mut python = Command::new("python3");
+    python.current_dir(folder).arg("-c").arg(format!("{code}\n{asked}")).arg(text);
+    let (code, out, err) = told(&python.output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    Some(serde_json::from_str(&out).unwrap())
 }
 
 /// So many words of a rhyme, each after any other.
@@ -118,6 +143,9 @@ async fn a_model_of_characters_keeps_its_tokens_and_is_used_on_another_text_by_t
     let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
     let characters = "\n\r Fcefghinrsü";
     assert_eq!(kept["preparation"]["text"], serde_json::json!({"unit": "character", "characters": characters}));
+
+    let told = python(&daemon, &job.name, "früh\r\n");
+    assert!(told.is_none_or(|told| told == tokens(characters, "früh\r\n")));
 
     // The text of a test is read by the tokens of the model.
     let evaluate = |path: &str| v1::JobSpec {
