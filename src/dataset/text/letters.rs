@@ -101,7 +101,7 @@ impl Writer {
     /// Adds characters. A text of these has no bytes.
     pub(super) fn add(&mut self, text: &str) {
         if self.numbers.is_empty() {
-            self.numbers.resize(char::MAX as usize + 1, 0);
+            self.numbers = vec![0; char::MAX as usize + 1];
         }
         for character in text.chars() {
             let number = &mut self.numbers[character as usize];
