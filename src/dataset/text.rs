@@ -257,14 +257,16 @@ impl Tokens {
 }
 
 impl Text {
-    /// The tokens of the letters of these rows; None where a sample does not tell.
+    /// The tokens of the letters of these rows; None where they are judged,
+    /// and the training set is a sample, which does not tell.
     fn tokens(&self, rows: &Rows, encoding: Option<&TextEncoding>) -> Result<Option<Tokens>, Problem> {
         let characters = match (self.unit, encoding) {
             (Unit::Byte, None | Some(TextEncoding::Byte)) => {
                 return Ok(Some(Tokens { of_letters: (0..256).collect(), count: 256 }));
             }
             (Unit::Character, Some(TextEncoding::Character { characters })) => characters,
-            (Unit::Character, None) if self.is_sample => return Ok(None),
+            // A large training set that is judged teaches no characters, whatever this set is.
+            (Unit::Character, None) if !self.is_kept => return Ok(None),
             (unit, encoding) => {
                 let learned = match encoding {
                     Some(TextEncoding::Byte) => "the bytes of a text",

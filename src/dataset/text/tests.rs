@@ -217,6 +217,13 @@ fn a_large_text_is_judged_by_its_beginning_and_its_bytes_are_counted_exactly() {
     let prepared = judged.prepare(rows, &preparation).unwrap();
     assert!(prepared.source.is_none() && prepared.facts.target.range.is_none());
     assert_eq!(prepared.facts.examples, judged.rows);
+    // Nor does a small set beside it know them.
+    let Kinds::Text(mut small) = folder.files(Unit::Character, 1, 1) else { unreachable!() };
+    small.paths = Paths::Path(vec![folder.1[0].clone()]);
+    let reading =
+        Reading { depth: Depth::Judge, wanted: &wanted, split_column: None, weights: None, may_lack_target: false };
+    let small = small.read_text(&folder.opened()[..1], &reading, 2 << 20).unwrap();
+    assert!(!small.is_sample && small.prepare(Rows::All(1), &preparation).unwrap().facts.target.range.is_none());
     let whole = content(Unit::Character, Depth::Train);
     assert_eq!(characters(&whole.learn(&Rows::All(whole.rows), false).unwrap()), "xyé");
 }
