@@ -1,3 +1,5 @@
+//! Windows of texts: their tokens, what is learned from them, and files that are refused.
+
 use std::fs;
 use std::io::Write;
 
