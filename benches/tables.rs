@@ -17,7 +17,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use torchd::dataset::draw::mix;
-use torchd::dataset::table::paths::Paths;
+use torchd::dataset::paths::Paths;
 use torchd::dataset::table::roles::Roles;
 use torchd::dataset::{DataFile, Files, HostBatch, OpenFiles, Selection, csv, parquet as tables};
 

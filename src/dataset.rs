@@ -24,6 +24,7 @@ pub mod npy;
 pub mod npz;
 pub mod numbers;
 pub mod parquet;
+pub mod paths;
 mod preprocessing;
 mod resident;
 pub mod roots;
@@ -33,6 +34,7 @@ mod schema;
 pub mod sets;
 pub mod split;
 pub mod table;
+pub mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -211,6 +213,8 @@ formats! {
     Csv("csv", csv),
     /// Tables in Parquet files.
     Parquet("parquet", parquet),
+    /// Windows of a text.
+    Text("text", text),
 }
 
 /// The kind of thing that a path of a set leads to.

@@ -4,6 +4,9 @@
 /// As many first bytes as [`looks_like`] looks at.
 pub const HEAD_BYTES: usize = 64;
 
+/// The remedy for files that are packed in a way that is not unpacked here.
+const UNPACK: &str = "(unpack it)";
+
 /// Signatures at the very beginning. The remedy is in the words where there is a usual one.
 const SIGNATURES: [(&[u8], &str); 16] = [
     (b"version https://git-lfs", "a Git LFS pointer (fetch the file that it stands for with git lfs pull)"),
@@ -53,6 +56,11 @@ pub fn looks_like(head: &[u8]) -> Option<&'static str> {
     text.iter().all(is_text).then_some(if begins(b"{") || begins(b"[") { "JSON" } else { "text" })
 }
 
+/// The kind of a packed file with these first bytes that has to be unpacked by hand.
+pub fn packed(head: &[u8]) -> Option<&'static str> {
+    looks_like(head).filter(|words| words.ends_with(UNPACK))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +85,7 @@ mod tests {
             let told = looks_like(head).unwrap_or_default();
             assert!(told.contains(words), "{words}: {told}");
         }
+        assert!(packed(b"BZh9").is_some() && packed(b"PK\x03\x04").is_none() && packed(b"text").is_none());
         assert_eq!(looks_like(&[0, 0, 8, 3, 0, 0, 0, 1]), None);
         assert_eq!(looks_like(&[0x9c, 0x01, 0xff]), None);
     }

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use torchd::dataset::csv::scan::{Broken, Ended, Scanner, Sink};
 use torchd::dataset::csv::{Dialect, Files};
-use torchd::dataset::table::paths::Paths;
+use torchd::dataset::paths::Paths;
 use torchd::dataset::table::roles::{Missing, MissingRule, Roles, TargetType};
 use torchd::dataset::{DataFile, Dtype, Files as Kinds, HostBatch, OpenFiles, Selection};
 use torchd::gate::Wanted;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::split::Part;
 use super::table::TableEncoding;
+use super::text::TextEncoding;
 use super::{Details, Facts, Problem, Rows, Source};
 use crate::gate::Wanted;
 
@@ -53,6 +54,12 @@ pub trait Content: Send {
     /// # Errors
     /// The reason why it has none, in words that follow "is set, and".
     fn strata(&self) -> Result<Vec<u64>, String>;
+
+    /// The reason why rows that are drawn at random tell of the others, in words that follow
+    /// the field of a split; None where each stands for itself.
+    fn overlap(&self) -> Option<String> {
+        None
+    }
 
     /// The numbers of the array or column that weighs the examples, one for each row; None where a large file is
     /// judged without its values.
@@ -111,6 +118,9 @@ pub struct Preparation {
     /// How the rows of a table become examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<TableEncoding>,
+    /// How text becomes tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextEncoding>,
 }
 
 /// Means and standard deviations, one for each channel of images or each number of a row.

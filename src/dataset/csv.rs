@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::paths::Paths;
+use super::paths::Paths;
 use super::table::roles::Roles;
 use super::{Content, DataFile, Find, Format, Problem, Reading};
 

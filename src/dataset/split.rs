@@ -88,6 +88,9 @@ impl Division {
                 (train, held_out)
             }
             Some(Split::Fraction { fraction, seed, stratify }) => {
+                if let Some(what) = content.overlap() {
+                    return Err(Problem::of_field(FRACTION, what));
+                }
                 let count = rows.count();
                 let wanted = ((count as f64) * fraction).round() as u64;
                 if wanted == 0 || wanted >= count {

@@ -6,7 +6,6 @@
 
 mod encode;
 pub(super) mod layout;
-pub mod paths;
 pub(super) mod places;
 mod prepare;
 pub mod roles;

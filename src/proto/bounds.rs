@@ -28,7 +28,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (252, &["ListJobsRequest.LabelsEntry.value", "JobSpec.LabelsEntry.value"]),
     (64, &[
         "UploadBegin.sha256", "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
-        "Mlp.hidden", "SafetensorsDataset.inputs", "NpzDataset.inputs", "CifarDataset.paths", "WarmStart.rename", "WarmStart.only",
+        "Mlp.hidden", "SafetensorsDataset.inputs", "NpzDataset.inputs", "CifarDataset.paths", "TextDataset.paths", "WarmStart.rename", "WarmStart.only",
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
         "CsvDataset.paths", "CsvDataset.missing", "CsvDataset.inputs",
         "ParquetDataset.paths", "ParquetDataset.missing", "ParquetDataset.inputs",
@@ -73,7 +73,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ParquetDataset.path", "ParquetDataset.paths[]",
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
         "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "TorchScriptModel.path", "SafetensorsDataset.path", "NpyDataset.input", "NpyDataset.target", "NpzDataset.path",
-        "CifarDataset.paths[]", "ImageFolderDataset.path", "MachineFacts.forward_compatibility_dir",
+        "CifarDataset.paths[]", "TextDataset.path", "TextDataset.paths[]", "ImageFolderDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",
         "ListCheckpointsRequest.page_token", "ListArtifactsRequest.page_token", "ListGpusRequest.page_token",
         "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token", "ListFilesRequest.page_token",

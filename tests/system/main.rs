@@ -62,6 +62,7 @@ mod systemd;
 mod tables;
 mod tensorboard;
 mod terminal;
+mod text;
 mod tools;
 mod torchctl;
 mod torchctl_uploads;

@@ -11,6 +11,7 @@ mod npz;
 mod parquet;
 mod safetensors;
 pub(super) mod table;
+mod text;
 
 use super::section::{Fields, Section};
 use crate::dataset::{self, Division, Facts, Field, Files, Moments, Preparation, Sampling, Selection, Split};
@@ -100,6 +101,7 @@ sections! {
     ImageFolder(dataset::image_folder::Files<String>),
     Csv(dataset::csv::Files<String>),
     Parquet(dataset::parquet::Files<String>),
+    Text(dataset::text::Files<String>),
 }
 
 impl Data {

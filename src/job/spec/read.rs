@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::data::Named;
 use super::labels::{LONGEST_NAME, judge_labels, judge_name};
 use super::recipe::Recipe;
 use super::training::Training;
@@ -103,6 +104,11 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         let what = "is set, and the model begins with the weights of its file; leave it out, and draw them with \
                     torch.manual_seed before the export";
         wrong.add("training.init_seed", what);
+    }
+    if let (Some(Named::Text(_)), Some(Loss::NextToken(_))) = (data.as_ref().map(|data| &data.train), &loss) {
+        let what = "is set, and the targets of data.train.text are the tokens that follow already; cross_entropy holds \
+                    the scores against them";
+        wrong.add("loss.next_token", what);
     }
     let demands = Demands {
         model: model.clone(),

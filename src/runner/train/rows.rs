@@ -45,6 +45,7 @@ fn every_row_of_every_registry_goes_on_bit_for_bit() {
                 "image_folder",
                 "csv",
                 "parquet",
+                "text",
                 "split",
                 "limit",
                 "normalize",

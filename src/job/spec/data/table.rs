@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::read_path;
-use crate::dataset::table::paths::Paths;
+use crate::dataset::paths::Paths;
 use crate::dataset::table::roles::{InputEncoding, InputRole, Missing, MissingRule, Roles, TargetType};
 use crate::job::spec::section::Fields;
 use crate::proto::v1::{self, dataset::Format as Kind};

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use rawzip::ZipArchiveWriter;
 use tch::{Device, Kind, Tensor};
-use torchd::dataset::table::paths::Paths;
+use torchd::dataset::paths::Paths;
 use torchd::dataset::table::roles::{Missing, MissingRule, Roles};
-use torchd::dataset::{Files, cifar, csv, idx, image_folder, named_arrays, npy, npz, parquet};
+use torchd::dataset::{Files, cifar, csv, idx, image_folder, named_arrays, npy, npz, parquet, text};
 use torchd::journal::JobFolder;
 
 /// The data of a row.
@@ -25,6 +25,8 @@ pub(super) enum Data {
     Pictures,
     /// Rows of seven tokens out of eleven, each with the one that follows.
     Tokens,
+    /// 44 windows of seven characters of a text.
+    Text,
     /// Rows of seven tokens in three classes.
     Sentences,
     /// Rows of six numbers with three labels each.
@@ -90,6 +92,14 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
         Data::Tokens => {
             let [inputs, targets] = [0, 1].map(|first| tokens().narrow(1, first, 7).contiguous());
             both("tokens.safetensors", inputs, targets)
+        }
+        Data::Text => {
+            let path = folder.join("text");
+            let characters = ['a', 'b', 'c', ' ', '\n', 'é', '\u{1F600}'];
+            let text: String = (0..44 * 7 + 3).map(|place: usize| characters[place * place % 11 % 7]).collect();
+            std::fs::write(&path, text).unwrap();
+            let cut = text::Cut { context: 7, stride: 7 };
+            Files::Text(text::Files { paths: Paths::Path(vec![path]), unit: text::Unit::Character, cut })
         }
         Data::Sentences => both("sentences.safetensors", tokens().narrow(1, 0, 7).contiguous(), classes().remainder(3)),
         Data::Script => {

@@ -99,6 +99,12 @@ pub(super) const ROWS: &[Row] = &[
     Row { section: "data", name: "parquet", spec: "MLP, SGD", data: Data::Parquet },
     Row {
         section: "data",
+        name: "text",
+        spec: r#""model": {"gpt": {"layers": 1, "heads": 2, "width": 8, "dropout": 0.25}}, SGD, "data": {"split": {"fraction": 0.1}}"#,
+        data: Data::Text,
+    },
+    Row {
+        section: "data",
         name: "split",
         spec: r#"MLP, SGD, "data": {"split": {"fraction": 0.1, "seed": 3, "stratify": true}}"#,
         data: Data::Classes,

@@ -1,10 +1,10 @@
-//! The files of a table, as a spec names them.
+//! The files of a set that takes several, as a spec names them.
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Find, Problem};
+use super::{Find, Problem};
 
-/// One file or pattern, or several. The rows of the files follow one another.
+/// One file or pattern, or several. The contents of the files follow one another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Paths<P> {
@@ -16,7 +16,7 @@ pub enum Paths<P> {
 
 impl<P> Paths<P> {
     /// The field that names them.
-    fn field(&self) -> &'static str {
+    pub(super) fn field(&self) -> &'static str {
         match self {
             Self::Path(_) => "path",
             Self::Paths(_) => "paths",
@@ -30,21 +30,19 @@ impl<P> Paths<P> {
     }
 
     /// All of them in their order, each with the field that names it.
-    pub(in crate::dataset) fn files(&self) -> Vec<(&'static str, &P)> {
+    pub(super) fn files(&self) -> Vec<(&'static str, &P)> {
         self.all().iter().map(|path| (self.field(), path)).collect()
     }
 
     /// Problems of files with the field that names these.
-    pub(in crate::dataset) fn told(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
-        problems
-            .iter_mut()
-            .filter(|problem| problem.file == "path")
-            .for_each(|problem| problem.file = self.field().into());
+    pub(super) fn told(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
+        let unnamed = problems.iter_mut().filter(|problem| problem.file == "path");
+        unnamed.for_each(|problem| problem.file = self.field().into());
         problems
     }
 
     /// Those that are found.
-    pub(in crate::dataset) fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Paths<Q>> {
+    pub(super) fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Paths<Q>> {
         let found = find.all(self.field(), self.all())?;
         Some(match self {
             Self::Path(_) => Paths::Path(found),
