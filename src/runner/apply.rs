@@ -2,7 +2,9 @@
 //! nothing. An attempt that is interrupted leaves nothing, and the next one begins anew.
 
 mod answers;
+mod columns;
 mod csv;
+mod parquet;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use torchd::proto::v1::JobEndReason;
 
 use self::answers::{Answering, Answers, Layout};
 use self::csv::Table;
+use self::parquet::Groups;
 use self::tensors::Arrays;
 use crate::assemble::{bad, feed, has_label};
 use crate::failure::{Failure, Result};
@@ -204,6 +207,7 @@ impl Application {
         let name = match format {
             Predictions::Csv => "predictions.csv",
             Predictions::Safetensors => "predictions.safetensors",
+            Predictions::Parquet => "predictions.parquet",
         };
         // The end of a pass that the file is not to blame for.
         let mut end = None;
@@ -211,6 +215,7 @@ impl Application {
             let mut sink: Box<dyn Sink> = match format {
                 Predictions::Csv => Box::new(Table::begin(BufWriter::new(file), &layout, &preparation.classes)?),
                 Predictions::Safetensors => Box::new(Arrays::begin(file, &layout, examples)?),
+                Predictions::Parquet => Box::new(Groups::begin(file, &layout, &preparation.classes)?),
             };
             let size = u64::from(spec.batch_size);
             match each_batch(feed, size, go_on, |batch| sink.add(&answering.answer(batch)?)) {

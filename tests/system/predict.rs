@@ -155,8 +155,8 @@ async fn the_commands_of_the_readme_use_the_model_of_a_job() {
     }
     let command = commands[1].replace("JOB", &trained.name).replace(" --watch", "").replace("submit", "validate");
     let (code, out, err) = super::torchctl::told(&daemon.ctl(&command.split(' ').collect::<Vec<_>>()));
-    let line = |name: &str| out.lines().any(|line| line.starts_with(name) && line.ends_with(" 1000"));
-    assert!(code == 0 && line("test examples") && !out.contains("training"), "{out}{err}");
+    let set = out.lines().find(|line| line.starts_with("test set ")).unwrap_or_default();
+    assert!(code == 0 && set.ends_with(" 1000 examples, all read") && !out.contains("training"), "{out}{err}");
     let jobs = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
     assert_eq!(told, scalars(&daemon, &jobs[0].name, "/test", None).await);
     assert_eq!((commands.len(), jobs.len()), (2, 3));

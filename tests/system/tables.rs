@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use bytes::Bytes;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use tonic::Code;
 use tonic_types::StatusExt;
 use torchd::proto::v1::{self, dataset::Format};
@@ -75,6 +78,23 @@ fn new_rows_without_the_target_are_answered_with_the_names_of_classes() {
     assert_eq!(told_sorts.len(), 100);
     let right = told_sorts.iter().zip(&sorts[1..]).filter(|(told, sort)| told == sort).count();
     assert!(right > 90, "{right} of 100");
+    // The same answers in Parquet.
+    let parquet = submit(&[file, "--set", "mode=predict", "--set", "output.predictions=parquet"]);
+    let bytes = fs::read(daemon.job_folder(&parquet).join("artifacts/predictions.parquet")).unwrap();
+    let read = SerializedFileReader::new(Bytes::from(bytes)).unwrap();
+    let rows = read.get_row_iter(None).unwrap().map(|row| {
+        let cells = row.unwrap().into_columns().into_iter().map(|(_, cell)| match cell {
+            Field::Str(name) => name,
+            Field::Long(number) => number.to_string(),
+            Field::Float(number) => format!("{number:?}"),
+            other => panic!("{other:?}"),
+        });
+        cells.collect::<Vec<_>>().join(",")
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), answers.lines().skip(1).collect::<Vec<_>>());
+    let schema = read.metadata().file_metadata().schema_descr();
+    let names: Vec<_> = schema.columns().iter().map(|column| column.name().to_owned()).collect();
+    assert_eq!(names.join(","), head);
     // Without targets there is nothing to judge by; with them every row is judged.
     let (code, _, err) = told(&daemon.ctl(&["validate", file, "--set", "mode=evaluate"]));
     assert!(code != 0 && err.contains("data.test.csv.target ") && err.contains("has no column \"sort\""), "{err}");

@@ -126,9 +126,14 @@ impl Demands {
         }
         let output = self.aim(trained_on).and_then(|aim| aim.output).unwrap_or_default();
         let numbers = output.iter().fold(1, |product: u64, &size| product.saturating_mul(size));
-        if format == Predictions::Csv && numbers > MOST_COLUMNS {
-            let found = format!("is csv, and the model gives {numbers} numbers for an example");
-            wrong.add("output.predictions", format!("{found}; csv takes {MOST_COLUMNS}, safetensors any"));
+        let table = match format {
+            Predictions::Csv => "csv",
+            Predictions::Parquet => "parquet",
+            Predictions::Safetensors => return,
+        };
+        if numbers > MOST_COLUMNS {
+            let found = format!("is {table}, and the model gives {numbers} numbers for an example");
+            wrong.add("output.predictions", format!("{found}; {table} takes {MOST_COLUMNS}, safetensors any"));
         }
     }
 

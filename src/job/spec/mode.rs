@@ -21,11 +21,13 @@ pub enum Mode {
 /// The format of answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Predictions {
-    /// A table.
+    /// A table of text.
     #[default]
     Csv,
     /// Arrays.
     Safetensors,
+    /// A table of columns.
+    Parquet,
 }
 
 /// A learning rate that grows evenly in its logarithm from step to step.
@@ -62,8 +64,9 @@ impl Mode {
             Ok(v1::Mode::Predict) => Self::Predict(match v1::Predictions::try_from(predictions) {
                 Ok(v1::Predictions::Unspecified | v1::Predictions::Csv) => Predictions::Csv,
                 Ok(v1::Predictions::Safetensors) => Predictions::Safetensors,
+                Ok(v1::Predictions::Parquet) => Predictions::Parquet,
                 Err(_) => {
-                    wrong.add("output.predictions", format!("is {predictions}; csv or safetensors is needed"));
+                    wrong.add("output.predictions", format!("is {predictions}; csv, parquet or safetensors is needed"));
                     Predictions::Csv
                 }
             }),
@@ -101,6 +104,7 @@ impl Mode {
                 let format = match format {
                     Predictions::Csv => v1::Predictions::Csv,
                     Predictions::Safetensors => v1::Predictions::Safetensors,
+                    Predictions::Parquet => v1::Predictions::Parquet,
                 };
                 message.output.get_or_insert_default().predictions = format.into();
                 v1::Mode::Predict

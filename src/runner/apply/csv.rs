@@ -2,11 +2,9 @@
 
 use std::io::{self, Write};
 
-use tch::Tensor;
-use torchd::job::spec::loss::Answer;
-
 use super::Sink;
 use super::answers::{Answers, Layout};
+use super::columns::{Cells, Kind, class};
 use crate::failure::{Failure, Result};
 
 /// A table that is being written.
@@ -15,78 +13,35 @@ pub(super) struct Table<'a, W: Write> {
     layout: &'a Layout,
     /// The names of classes; empty where they have none.
     classes: &'a [String],
+    /// The kind of the cells of each array.
+    kinds: Vec<Kind>,
     rows: u64,
 }
 
 impl<'a, W: Write> Table<'a, W> {
     /// Writes the names of the columns.
     pub(super) fn begin(mut out: W, layout: &'a Layout, classes: &'a [String]) -> io::Result<Self> {
-        let count = |shape: &[u64]| shape.iter().product::<u64>();
-        let predictions = count(&layout.predictions);
-        let numbered = |name: &str, count: u64| -> Vec<String> {
-            if count == 1 { vec![name.to_owned()] } else { (0..count).map(|place| format!("{name}_{place}")).collect() }
-        };
-        let mut names = vec!["row".to_owned()];
-        names.extend(numbered("prediction", predictions));
-        match (layout.answer, &layout.probabilities) {
-            (Some(Answer::Class(known)), Some(_)) => {
-                let class = |class: u64| classes.get(class as usize).cloned().unwrap_or_else(|| class.to_string());
-                for place in numbered("probability", predictions) {
-                    names.extend((0..known).map(|number| format!("{place}_{}", class(number))));
-                }
-            }
-            (_, Some(shape)) => names.extend(numbered("probability", count(shape))),
-            (_, None) => {}
-        }
-        if let Some(target) = &layout.target {
-            names.extend(numbered("target", count(&target.shape)));
-            names.push("loss".to_owned());
-        }
-        let names: Vec<_> = names.iter().map(|name| quoted(name)).collect();
+        let columns = layout.columns(classes).into_iter().flat_map(|columns| columns.names);
+        let names: Vec<_> = ["row".to_owned()].into_iter().chain(columns).map(|name| quoted(&name)).collect();
         writeln!(out, "{}", names.join(","))?;
-        Ok(Self { out, layout, classes, rows: 0 })
-    }
-
-    /// The cells of whole or other numbers, row by row.
-    fn cells(&self, numbers: &Tensor, is_whole: bool) -> Result<Vec<String>> {
-        let flat = numbers.f_reshape([-1])?;
-        if !is_whole {
-            // As short as they are read back the same.
-            return Ok(Vec::<f32>::try_from(flat)?.iter().map(|number| cell(*number)).collect());
-        }
-        let is_class = matches!(self.layout.answer, Some(Answer::Class(_)));
-        let names = if is_class { self.classes } else { &[] };
-        let name =
-            |number: i64| usize::try_from(number).ok().and_then(|class| names.get(class)).map(|name| quoted(name));
-        let whole = Vec::<i64>::try_from(flat)?;
-        Ok(whole.iter().map(|number| name(*number).unwrap_or_else(|| number.to_string())).collect())
+        let kinds = layout.columns(classes).iter().map(|columns| columns.kind).collect();
+        Ok(Self { out, layout, classes, kinds, rows: 0 })
     }
 }
 
 impl<W: Write> Sink for Table<'_, W> {
     fn add(&mut self, answers: &Answers) -> Result<()> {
-        let Answers { predictions, probabilities, targets, loss } = answers;
-        let mut columns = vec![self.cells(predictions, self.layout.is_whole())?];
-        if let Some(probabilities) = probabilities {
-            // Those of a class beside each other.
-            let is_class = matches!(self.layout.answer, Some(Answer::Class(_)));
-            let dim = if is_class { self.layout.class_dim } else { -1 };
-            let last = if probabilities.dim() > 1 {
-                probabilities.f_movedim_int(dim, -1)?
-            } else {
-                probabilities.shallow_clone()
-            };
-            columns.push(self.cells(&last, false)?);
-        }
-        if let Some(targets) = targets {
-            columns.push(self.cells(targets, self.layout.has_whole_targets())?);
-        }
-        if let Some(loss) = loss {
-            columns.push(self.cells(loss, false)?);
-        }
-        let size = predictions.size().first().map_or(0, |&size| size as usize);
+        let arrays = answers.cells(self.layout)?.into_iter().zip(&self.kinds).map(|(cells, kind)| match cells {
+            Cells::Whole(numbers) if *kind == Kind::Class => {
+                numbers.into_iter().map(|number| quoted(&class(number, self.classes))).collect::<Vec<_>>()
+            }
+            Cells::Whole(numbers) => numbers.iter().map(i64::to_string).collect(),
+            // As short as they are read back the same.
+            Cells::Numbers(numbers) => numbers.into_iter().map(cell).collect(),
+        });
+        let (arrays, size) = (arrays.collect::<Vec<_>>(), answers.count());
         for row in 0..size {
-            let cells = columns.iter().flat_map(|cells| {
+            let cells = arrays.iter().flat_map(|cells| {
                 let width = cells.len() / size;
                 &cells[row * width..(row + 1) * width]
             });
@@ -114,10 +69,10 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use tch::{Kind, Tensor};
     use torchd::dataset::{Dtype, Field};
     use torchd::job::spec::Loss;
-    use torchd::job::spec::loss::{CrossEntropy, Mse};
+    use torchd::job::spec::loss::{Answer, CrossEntropy, Mse};
 
     use super::*;
 
