@@ -2,7 +2,7 @@
 
     python3 examples/shapes/make.py [FOLDER]
 
-It needs nothing but Python. `images.toml` trains on what it makes.
+It needs nothing but Python. `shapes.toml` trains on them.
 """
 
 import pathlib

@@ -61,13 +61,13 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ColumnValues {
     /// Numbers: the lowest and the highest; None where all are missing.
-    Numbers(Option<[f64; 2]>),
+    Numbers(Option<[f32; 2]>),
     /// Words: how many different ones there are.
     Words(u64),
 }
 
 /// The lowest and the highest of some numbers.
-pub(super) fn range(numbers: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
+pub(super) fn range(numbers: impl Iterator<Item = f32>) -> Option<[f32; 2]> {
     numbers.fold(None, |range, number| match range {
         _ if number.is_nan() => range,
         None => Some([number; 2]),

@@ -191,6 +191,20 @@ class StepMetrics(nn.Module):
         return F.cross_entropy(scores, y), {"accuracy": accuracy, "score_norm": scores.detach().norm()}
 
 
+class TwoTargets(nn.Module):
+    """A model with its own loss, which compares with two tensors of the data."""
+
+    def __init__(self, inputs=8, width=12, classes=3, sizes=2):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(inputs, width), nn.Tanh())
+        self.kind, self.size = nn.Linear(width, classes), nn.Linear(width, sizes)
+
+    def forward(self, x, size, y):
+        hidden = self.body(x)
+        of_size = F.smooth_l1_loss(self.size(hidden), size)
+        return F.cross_entropy(self.kind(hidden), y) + of_size, {"of_size": of_size.detach()}
+
+
 class TwoInputs(nn.Module):
     """An image and some numbers beside it."""
 
@@ -365,6 +379,14 @@ def image_and_numbers(size=8, channels=1, beside=3, classes=3):
     return data
 
 
+def vectors_and_sizes(inputs=8, classes=3, sizes=2):
+    def data(count):
+        draw = generator()
+        return {"x": torch.randn(count, inputs, generator=draw), "size": torch.randn(count, sizes, generator=draw),
+                "y": torch.randint(classes, (count,), generator=draw)}
+    return data
+
+
 def vision(name, **arguments):
     """A classifier of torchvision, without pretrained weights."""
     def make():
@@ -394,6 +416,7 @@ ZOO = {
     "step_loss": Case(lambda: StepLoss(Cnn()), images(32), loss=None),
     "step_metrics": Case(lambda: StepMetrics(Mlp()), vectors(), loss=None),
     "two_inputs": Case(TwoInputs, image_and_numbers()),
+    "two_targets": Case(TwoTargets, vectors_and_sizes(), loss=None),
     "branch": Case(Branch, vectors(8)),
     "masked": Case(Masked, tokens()),
     "norms": Case(Norms, images(16)),

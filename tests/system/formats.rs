@@ -8,7 +8,7 @@ use std::process::Command;
 use torchd::proto::v1::dataset::Format;
 use torchd::proto::{text, v1};
 
-use super::daemon::Setup;
+use super::daemon::{Daemon, Setup};
 use super::weights::mistakes;
 use super::{spec, tools};
 
@@ -190,14 +190,26 @@ async fn the_example_of_images_learns_what_it_shows() {
     let made = Command::new("python3").arg("examples/shapes/make.py").arg(root.path().join("shapes/images")).status();
     assert!(made.unwrap().success());
     let daemon = Setup::new().data_root(root.path()).start();
-    let example = text::to_table(&fs::read_to_string("examples/shapes.toml").unwrap(), false).unwrap();
+    // One class in three by chance.
+    let accuracy = last_of_example(&daemon, "examples/shapes.toml", "accuracy/validation").await;
+    assert!(accuracy > 0.8, "{accuracy}");
+}
+
+#[tokio::test]
+async fn the_example_of_arrays_tells_the_frequency_of_waves() {
+    let r2 = last_of_example(&Daemon::start(), "examples/arrays.toml", "r2/validation").await;
+    assert!(r2 > 0.95, "{r2}");
+}
+
+/// The last value of a scalar of the job that an example describes.
+async fn last_of_example(daemon: &Daemon, example: &str, tag: &str) -> f64 {
+    let example = text::to_table(&fs::read_to_string(example).unwrap(), false).unwrap();
     let mut job: v1::JobSpec = text::message(&[example]).unwrap();
     job.resources = Some(spec::threads(1));
     let job = daemon.create(job).await;
     let ended = daemon.watch_to_end(&job.name).await;
     assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
-    let request = v1::ReadScalarsRequest { name: job.name, tag: "accuracy/validation".into(), ..Default::default() };
+    let request = v1::ReadScalarsRequest { name: job.name, tag: tag.into(), ..Default::default() };
     let points = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points;
-    // One class in three by chance.
-    assert!(points.last().unwrap().value > 0.8, "{points:?}");
+    points.last().unwrap().value
 }

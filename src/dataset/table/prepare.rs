@@ -163,7 +163,7 @@ impl Table {
         };
         let (missing, values) = match &column.values {
             &Values::Numbers(slot) => {
-                let numbers = || rows.iter().map(|row| f64::from(self.number(*row, slot)));
+                let numbers = || rows.iter().map(|row| self.number(*row, slot));
                 let missing = numbers().filter(|number| number.is_nan()).count();
                 (missing, ColumnValues::Numbers(details::range(numbers())))
             }
