@@ -52,7 +52,7 @@ pub trait Content: Send {
     ///
     /// # Errors
     /// The reason why it has none, in words that follow "is set, and".
-    fn strata(&self) -> Result<Vec<u64>, String>;
+    fn strata(&self) -> Result<Vec<u32>, String>;
 
     /// The numbers of the array or column that weighs the examples, one for each row; None where a large file is
     /// judged without its values.

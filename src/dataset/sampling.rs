@@ -62,7 +62,7 @@ impl Sampling {
                     return Ok(None);
                 }
                 let class = |row: u64| usize::try_from(row).ok().and_then(|row| classes.get(row).copied());
-                let mut counts = BTreeMap::<u64, u64>::new();
+                let mut counts = BTreeMap::<u32, u64>::new();
                 for class in rows.iter().filter_map(class) {
                     *counts.entry(class).or_default() += 1;
                 }
