@@ -28,6 +28,7 @@ pub(super) fn measure(field: &Field, column: &[u8], rows: &Rows) -> Option<Momen
 }
 
 /// Sums of groups of values, and of their squares.
+#[derive(Debug, Clone)]
 pub(super) struct Sums {
     sums: Vec<(f64, f64)>,
     /// The first value of each group. Sums of shifted values: squares of large means would lose the

@@ -25,11 +25,11 @@ impl Content for Arrays {
         self.facts.examples
     }
 
-    fn strata(&self) -> Result<Vec<u32>, String> {
+    fn strata(&self) -> Result<Vec<u32>, Problem> {
         let target = &self.facts.target;
         if (target.dtype, target.values()) != (Dtype::I64, 1) {
             let found = format!("{:?} of {}", target.shape, target.dtype.name());
-            return Err(format!("is set, and the target {:?} is {found}; classes are needed", target.name));
+            return Err(format!("is set, and the target {:?} is {found}; classes are needed", target.name).into());
         }
         // A large file is judged without: any division has the same counts.
         let Some(targets) = &self.targets else { return Ok(Vec::new()) };

@@ -1,6 +1,7 @@
 //! The rows of a set's files that are examples of a set: all, or those that a split or a limit
 //! leaves.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows of the files of a set, in their order.
@@ -107,15 +108,22 @@ impl Rows {
 
     /// The rows of all examples.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
-        let (all, chosen) = match self {
-            Self::All(count) => (0..*count, &[][..]),
-            Self::Chosen(chosen) => (0..0, &chosen.words[..]),
+        self.within(0..u64::MAX)
+    }
+
+    /// Those of a range.
+    pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = u64> {
+        let first = (range.start / 64) as usize;
+        let (all, words) = match self {
+            Self::All(count) => (range.start..range.end.min(*count), &[][..]),
+            Self::Chosen(chosen) => (0..0, chosen.words.get(first..).unwrap_or_default()),
         };
         let of_word = |(at, word): (u64, &u64)| {
             let words = std::iter::successors(Some(*word), |word| Some(word & word.wrapping_sub(1)));
             words.take_while(|word| *word != 0).map(move |word| at * 64 + u64::from(word.trailing_zeros()))
         };
-        all.chain((0..).zip(chosen).flat_map(of_word))
+        let chosen = (first as u64..).zip(words).flat_map(of_word);
+        all.chain(chosen.skip_while(move |row| *row < range.start).take_while(move |row| *row < range.end))
     }
 }
 
@@ -139,6 +147,10 @@ mod tests {
             for row in 0..3100 {
                 prop_assert_eq!(chosen.before(row), rows.range(..row).count() as u64);
             }
+            for range in [0..0, 0..64, 63..65, 100..1500, 2990..5000] {
+                prop_assert!(chosen.within(range.clone()).eq(rows.range(range).copied()));
+            }
+            prop_assert!(Rows::All(70).within(60..80).eq(60..70));
         }
     }
 }

@@ -69,9 +69,21 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The same problem, at another field.
+    pub(super) fn at(self, field: &'static str) -> Self {
+        Self { file: field.into(), ..self }
+    }
+
     /// A problem of a field of the spec, not of a file.
     pub(super) fn of_field(field: &'static str, what: String) -> Self {
         Self { file: field.into(), what, unjudged: None }
+    }
+}
+
+impl From<String> for Problem {
+    /// A problem whose field is known to the caller.
+    fn from(what: String) -> Self {
+        Self { file: "".into(), what, unjudged: None }
     }
 }
 

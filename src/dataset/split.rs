@@ -72,7 +72,7 @@ impl Division {
         let (train, held_out) = match &self.split {
             None => return Ok((rows, None)),
             Some(Split::Column(column)) => {
-                let parts = content.parts_by(column).map_err(|what| Problem::of_field(COLUMN, what))?;
+                let parts = content.parts_by(column).map_err(|problem| problem.at(COLUMN))?;
                 let of = |part: Part| {
                     let is_of = |row: &u64| parts.get(*row as usize) == Some(&part);
                     Rows::chosen(rows.iter().filter(is_of))
@@ -97,7 +97,7 @@ impl Division {
                 numbers(count)?;
                 let all = rows.iter().map(|row| row as u32);
                 let groups = if *stratify {
-                    let strata = content.strata().map_err(|what| Problem::of_field(STRATIFY, what))?;
+                    let strata = content.strata().map_err(|problem| problem.at(STRATIFY))?;
                     let mut groups = BTreeMap::<u32, Vec<u32>>::new();
                     for row in all {
                         groups.entry(strata.get(row as usize).copied().unwrap_or(0)).or_default().push(row);
@@ -155,7 +155,8 @@ fn draw(groups: Vec<Vec<u32>>, fraction: f64, wanted: u64, seed: u64) -> (Rows, 
         shuffle(&mut group, mix(mix(seed).wrapping_add(number)));
         parts.push((count.min(group.len()), group));
     }
-    let of = |part: fn(&(usize, Vec<u32>)) -> &[u32]| Rows::chosen(parts.iter().flat_map(part).map(|row| (*row).into()));
+    let of =
+        |part: fn(&(usize, Vec<u32>)) -> &[u32]| Rows::chosen(parts.iter().flat_map(part).map(|row| (*row).into()));
     (of(|(held_out, group)| &group[*held_out..]), of(|(held_out, group)| &group[..*held_out]))
 }
 

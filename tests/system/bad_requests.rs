@@ -33,7 +33,13 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
         v1::JobSpec { training: Some(training), ..spec::short() }
     };
     let on = |device: v1::Device, gpu_count, cpu_threads| {
-        let resources = v1::Resources { device: device.into(), gpu_count, cpu_threads, gpu_memory_bytes: None };
+        let resources = v1::Resources {
+            device: device.into(),
+            gpu_count,
+            cpu_threads,
+            gpu_memory_bytes: None,
+            memory_limit_bytes: None,
+        };
         v1::JobSpec { resources: Some(resources), ..spec::short() }
     };
     let rate = |rate| v1::JobSpec { optimizer: Some(spec::sgd(rate, 0.5)), ..spec::short() };
@@ -103,6 +109,7 @@ async fn all_mistakes_are_told_at_once() {
         gpu_count: None,
         cpu_threads: Some(99_999),
         gpu_memory_bytes: None,
+        memory_limit_bytes: None,
     });
     let status = daemon
         .jobs()

@@ -9,6 +9,13 @@ use super::{Demands, Optimizer, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 
+/// Memory that a runner has resident before it has any data: pages of libtorch, above all.
+pub const RUNNER_BYTES: u64 = 96 << 20;
+
+/// Values of data take one part in so many of the memory that a job can have: the model, what is
+/// computed with it, and the libraries take the rest.
+const SHARE_OF_DATA: u64 = 2;
+
 /// Memory that jobs can have.
 #[derive(Debug, Clone, Copy)]
 pub struct HostMemory<'a> {
@@ -18,13 +25,22 @@ pub struct HostMemory<'a> {
     pub owner: &'a str,
 }
 
-/// Adds what needs more memory than there is. `sets` are the data sets that are known; the last of
-/// several is that to judge by. `learned_from` is the set that the model learns, or has learned,
+impl HostMemory<'_> {
+    /// The part that the values of the data may take: what has more is read in shards. None where
+    /// the memory is not known.
+    pub fn of_data(&self) -> Option<u64> {
+        (self.bytes > 0).then_some(self.bytes / SHARE_OF_DATA)
+    }
+}
+
+/// Adds what needs more memory than there is. `sets` are the data sets that are known, and their
+/// values take `data_bytes`; the last of several is that to judge by. `learned_from` is the set that the model learns, or has learned,
 /// from.
 pub fn judge_memory(
     demands: &Demands,
     learned_from: Option<&Facts>,
     sets: &[Set<'_>],
+    data_bytes: u64,
     on_gpu: bool,
     memory: HostMemory<'_>,
     wrong: &mut Violations,
@@ -33,8 +49,7 @@ pub fn judge_memory(
     if most == 0 {
         return;
     }
-    // Sets are in memory as their values are.
-    let to_load = sets.iter().map(|set| bytes(set.facts)).fold(0, u64::saturating_add);
+    let to_load = data_bytes;
     let largest = sets.iter().max_by_key(|set| bytes(set.facts));
     if let Some(set) = largest.filter(|_| to_load > most) {
         let need = format!(
@@ -159,7 +174,16 @@ mod tests {
         let set = |path: &str, facts| Set { path: path.into(), facts };
         let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
         let mut wrong = Violations::default();
-        judge_memory(&demands, Some(&train), &sets, on_gpu, HostMemory { bytes, owner: "this machine" }, &mut wrong);
+        let data = sets.iter().map(|set| super::bytes(set.facts)).sum();
+        judge_memory(
+            &demands,
+            Some(&train),
+            &sets,
+            data,
+            on_gpu,
+            HostMemory { bytes, owner: "this machine" },
+            &mut wrong,
+        );
         wrong.0.into_iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect()
     }
 
@@ -198,7 +222,16 @@ mod tests {
             let set = |path: &str, facts| Set { path: path.into(), facts };
             let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
             let mut wrong = Violations::default();
-            judge_memory(&demands, Some(&train), &sets, true, HostMemory { bytes, owner: "this machine" }, &mut wrong);
+            let data = sets.iter().map(|set| super::bytes(set.facts)).sum();
+            judge_memory(
+                &demands,
+                Some(&train),
+                &sets,
+                data,
+                true,
+                HostMemory { bytes, owner: "this machine" },
+                &mut wrong,
+            );
             demands.judge(Some(&sets[0]), Some(&sets[1]), &mut wrong);
             wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect::<Vec<_>>()
         };

@@ -13,7 +13,7 @@ use super::read_ahead::{Bounds, Filled, ReadAhead, read};
 use crate::failure::{Failure, Result};
 use crate::inputs::failure;
 
-/// Bytes that lie ahead of the loop at most.
+/// Bytes of batches that lie ahead of the loop at most.
 const AHEAD_BYTES: u64 = 64 << 20;
 /// A batch of a set in memory that has fewer bytes is copied by the loop: handing it from thread to
 /// thread would take as long.
@@ -59,8 +59,8 @@ impl Pass {
     pub(super) fn begin(source: &Arc<dyn Source>, readers: usize, at: At) -> Result<Self> {
         let (facts, access) = (source.facts(), source.access());
         let count = facts.examples;
-        let start = |tasks, readers, batches| {
-            ReadAhead::start(source.clone(), tasks, readers, Bounds { batches, bytes: AHEAD_BYTES })
+        let start = |tasks, readers, batches, bytes| {
+            ReadAhead::start(source.clone(), tasks, readers, Bounds { batches, bytes })
         };
         let way = match access {
             Access::Memory => {
@@ -68,19 +68,19 @@ impl Pass {
                 match facts.example_bytes().saturating_mul(at.size.min(count)) {
                     ..WORTH_A_THREAD => Way::Copied(places),
                     // One copies as fast as memory gives.
-                    _ => Way::Batches(start(Box::new(places), 1, 2)?),
+                    _ => Way::Batches(start(Box::new(places), 1, 2, AHEAD_BYTES)?),
                 }
             }
             Access::Single => {
                 let places = Box::new(Places::of(facts, source.chances(), at));
-                Way::Batches(start(places, readers, 2 * readers + 1)?)
+                Way::Batches(start(places, readers, 2 * readers + 1, AHEAD_BYTES)?)
             }
-            Access::Shards(_) => {
+            Access::Shards { window_bytes, .. } => {
                 let order = Order::new(facts, access, at.shuffle);
                 let number = order.window_at(at.position);
                 let shards: Vec<Range<u64>> = order.runs_from(number).to_vec();
                 let tasks = Box::new(shards.into_iter().map(Iterator::collect));
-                let ahead = start(tasks, readers, usize::MAX)?;
+                let ahead = start(tasks, readers, usize::MAX, window_bytes)?;
                 Way::Shards { window: order.window(number), order, held: Vec::new(), ahead }
             }
         };
