@@ -100,6 +100,7 @@ fn a_set_in_shards_goes_on_bit_for_bit_with_another_number_of_readers() {
                     assert_eq!(ends.len(), 40);
                     set
                 }
+                Access::Memory | Access::Single if matches!(of, Data::Parquet) => panic!("not in shards"),
                 // In shards of seven.
                 Access::Memory | Access::Single => Box::new(Told::new(set, Way::Shards(vec![7, 14, 21, 28, 35, 40]))),
             };
