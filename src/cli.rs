@@ -6,6 +6,7 @@ mod artifacts;
 mod cluster;
 mod compatibility;
 mod connection;
+mod description;
 mod failure;
 mod following;
 mod gpus;

@@ -9,6 +9,7 @@ pub mod compressed;
 pub mod content;
 pub mod csv;
 mod data_file;
+mod details;
 pub mod draw;
 mod fingerprint;
 pub mod idx;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 pub use content::{Content, Depth, Moments, Preparation, Prepared, Reading};
 pub use data_file::DataFile;
+pub use details::{ClassCount, ColumnFacts, ColumnValues, Details, Role};
 pub use fingerprint::Fingerprint;
 pub use lookup::Lookup;
 pub use preprocessing::{PIXEL_SCALE, Preprocessing};

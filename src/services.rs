@@ -5,6 +5,7 @@ mod bodies;
 mod clients;
 mod codec;
 mod compatibility;
+mod description;
 mod files;
 mod gpu;
 mod job_log;

@@ -10,7 +10,8 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::following::Following;
 use super::output::{Output, tell, write};
-use super::{spec_file, table, watch};
+use super::progress::size;
+use super::{description, spec_file, table, watch};
 use crate::proto::{json, v1};
 use crate::terminal::shown_in_line;
 
@@ -59,14 +60,12 @@ pub(super) async fn validate(
             done => format!("{}, of which {done} are done", answer.total_steps),
         };
         let mut facts = vec![("verdict", "the job can run here".into())];
-        facts.extend(match answer.test_examples {
-            0 => vec![
-                ("training examples", answer.train_examples.to_string()),
-                ("validation examples", answer.validation_examples.to_string()),
-                ("steps", steps),
-            ],
-            test => vec![("test examples", test.to_string()), ("batches", steps)],
-        });
+        let sets =
+            [("training set", &answer.train), ("validation set", &answer.validation), ("test set", &answer.test)];
+        facts.extend(sets.into_iter().filter_map(|(name, set)| Some((name, description::data(set.as_ref()?)))));
+        facts.extend(answer.model_outline.iter().map(|outline| ("model", description::model(outline))));
+        facts.push(("memory", format!("{} at least", size(answer.memory_bytes))));
+        facts.push((if answer.test.is_some() { "batches" } else { "steps" }, steps));
         facts.extend(answer.notes.iter().map(|note| ("note", note.clone())));
         facts.extend(answer.dry_run.iter().flat_map(tried));
         table::facts(&facts)
@@ -214,7 +213,7 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
         }
     }
     if let Some(model) = &job.model_outline {
-        facts.push(("model", describe_model(model)));
+        facts.push(("model", description::model(model)));
         if model.has_own_loss {
             facts.push(("loss", own_loss(&model.own_metrics)));
         }
@@ -261,16 +260,6 @@ fn describe_edits(edits: &v1::JobEdits) -> String {
     let set =
         set.iter().map(|v1::FieldEdit { path, value }| format!("{} = {}", shown_in_line(path), shown_in_line(value)));
     length.into_iter().chain(rate).chain(batch_size).chain(set).collect::<Vec<_>>().join("\n")
-}
-
-/// The parameters of a model, layer by layer.
-fn describe_model(model: &v1::ModelOutline) -> String {
-    let width = model.layers.iter().map(|layer| shown_in_line(&layer.name).chars().count()).max().unwrap_or(0);
-    let layer = |v1::ModelLayer { name, parameter_count, kept_count }: &v1::ModelLayer| {
-        let kept = if *kept_count == 0 { String::new() } else { format!(", and {kept_count} that do not learn") };
-        format!("\n{:width$}  {parameter_count}{kept}", shown_in_line(name))
-    };
-    format!("{} parameters{}", model.parameter_count, model.layers.iter().map(layer).collect::<String>())
 }
 
 fn own_loss(metrics: &[String]) -> String {

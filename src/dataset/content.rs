@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::split::Part;
 use super::table::TableEncoding;
-use super::{Facts, Problem, Rows, Source};
+use super::{Details, Facts, Problem, Rows, Source};
 use crate::gate::Wanted;
 
 /// How files are read.
@@ -97,6 +97,11 @@ pub trait Content: Send {
     /// The preparation of values by these rows, which are those to learn from. `measure` asks for
     /// the mean and deviation of inputs.
     fn learn(&self, rows: &Rows, measure: bool) -> Result<Preparation, Vec<Problem>>;
+
+    /// A closer look at these rows, for people. Nothing is known of values that were not read.
+    fn details(&self, _rows: &Rows, _preparation: &Preparation) -> Details {
+        Details::default()
+    }
 
     /// The examples of these rows, their values prepared.
     ///

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::content::{Content, Preparation, Prepared};
+use super::details::{self, Details};
 use super::moments::measure;
 use super::{Access, Dtype, Facts, Field, HostBatch, Problem, Range, Rows, Source};
 
@@ -51,6 +52,15 @@ impl Content for Arrays {
             preparation.moments = measured.collect::<BTreeMap<_, _>>();
         }
         Ok(preparation)
+    }
+
+    fn details(&self, rows: &Rows, preparation: &Preparation) -> Details {
+        let Some(targets) = &self.targets else { return Details::default() };
+        let target = &self.facts.target;
+        let is_class = (target.dtype, target.values()) == (Dtype::I64, 1);
+        let labels = targets.as_chunks().0;
+        let classes = rows.iter().filter(|_| is_class).map(|row| i64::from_le_bytes(labels[row as usize]));
+        Details { was_read: true, classes: details::classes(classes, &preparation.classes), ..Details::default() }
     }
 
     fn prepare(&self, rows: Rows, _: &Preparation) -> Result<Prepared, Vec<Problem>> {

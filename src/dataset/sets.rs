@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::content::{Depth, Preparation, Prepared, Reading};
 use super::sampling::{self, Sampled, Sampling};
 use super::split::{self, Division};
-use super::{Content, DataFile, Facts, Files, Format, Problem, Source};
+use super::{Content, DataFile, Details, Facts, Files, Format, Problem, Rows, Source};
 use crate::gate::Wanted;
 
 /// The files of a job, and how they become sets.
@@ -60,6 +60,10 @@ pub struct Judged {
     pub validation: Option<Facts>,
     /// How values become inputs and targets, as the training set taught it.
     pub preparation: Preparation,
+    /// A closer look at the training set ...
+    pub details: Details,
+    /// ... and at the validation set.
+    pub validation_details: Option<Details>,
     /// Remarkable values that are no mistakes.
     pub notes: Vec<String>,
     /// Whether large files were read in part: counts are estimates.
@@ -85,6 +89,8 @@ struct ReadSets {
     train: Prepared,
     validation: Option<Prepared>,
     preparation: Preparation,
+    /// Of the training set and the validation set, where they are judged.
+    details: (Details, Option<Details>),
     notes: Vec<String>,
     is_sample: bool,
     memory_bytes: u64,
@@ -129,10 +135,11 @@ impl Selection {
     /// # Errors
     /// All that is wrong with them.
     pub fn judge(&self, files: &OpenFiles, wanted: &Wanted) -> Result<Judged, Vec<Fault>> {
-        let ReadSets { train, validation, preparation, notes, is_sample, memory_bytes } =
+        let ReadSets { train, validation, preparation, details, notes, is_sample, memory_bytes } =
             self.read(files, None, Depth::Judge, wanted)?;
-        let validation = validation.map(|set| set.facts);
-        Ok(Judged { train: train.facts, validation, preparation, notes, is_sample, memory_bytes })
+        let (train, validation) = (train.facts, validation.map(|set| set.facts));
+        let (details, validation_details) = details;
+        Ok(Judged { train, validation, preparation, details, validation_details, notes, is_sample, memory_bytes })
     }
 
     /// Opens the sets for training. `known` is the preparation that was learned before; None to
@@ -195,12 +202,22 @@ impl Selection {
         };
         let chances = sampling.as_ref().map(|sampling| sampling.chances(train.as_ref(), &rows)).transpose();
         let chances = chances.map_err(of_division)?.flatten();
+        let look = |content: &dyn Content, rows: &Rows| match depth {
+            Depth::Judge => content.details(rows, &learned),
+            Depth::Train => Details::default(),
+        };
+        let details = look(train.as_ref(), &rows);
         let train_set = train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems));
+        let mut validation_details = None;
         let validation_set = match (&validation, validation_rows, held_out) {
             (Some(content), Some(rows), _) => {
+                validation_details = Some(look(content.as_ref(), &rows));
                 Some(content.prepare(rows, &learned).map_err(|problems| of(Use::Validation, problems)))
             }
-            (_, _, Some(rows)) => Some(train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems))),
+            (_, _, Some(rows)) => {
+                validation_details = Some(look(train.as_ref(), &rows));
+                Some(train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems)))
+            }
             (_, _, None) => None,
         };
         let (train_content, validation_content) = (train, validation);
@@ -217,7 +234,8 @@ impl Selection {
         for (name, _) in contents.iter().filter(|(_, content)| content.is_some_and(|content| content.is_in_shards())) {
             notes.push(format!("the {name} data are read in shards: their values would take too much memory at once"));
         }
-        Ok(ReadSets { train, validation, preparation: learned, notes, is_sample, memory_bytes })
+        let details = (details, validation_details);
+        Ok(ReadSets { train, validation, preparation: learned, details, notes, is_sample, memory_bytes })
     }
 }
 

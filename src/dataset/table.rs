@@ -52,6 +52,8 @@ pub(super) struct Table {
     words: Vec<u32>,
     /// Whole rows.
     pub rows: u64,
+    /// Rows that are left out, since values are missing.
+    dropped: u64,
     /// Where they lie.
     pub places: Places,
     /// The lines or rows of the files, as messages call them.
@@ -91,6 +93,7 @@ impl Table {
             numbers: Vec::new(),
             words: Vec::new(),
             rows: 0,
+            dropped: 0,
             places: Places::default(),
             unit,
             sizes: Vec::new(),
@@ -194,6 +197,7 @@ impl Table {
         let columns = &self.columns;
         let treated = |by| missing.iter().copied().filter(move |column| columns[*column].missing == by);
         if treated(Missing::Drop).next().is_some() {
+            self.dropped += 1;
             return false;
         }
         let refused: Vec<_> = treated(Missing::Refuse).collect();

@@ -12,7 +12,8 @@ use super::trained::{self, Trained};
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, model_files, weights};
 use crate::dataset::{
-    DataFile, DataRoots, Facts, Fault, Files, Format, Lookup, OpenFiles, Problem, Selection, Use, WHOLE_BELOW_BYTES,
+    DataFile, DataRoots, Details, Facts, Fault, Files, Format, Lookup, OpenFiles, Problem, Selection, Use,
+    WHOLE_BELOW_BYTES,
 };
 use crate::fault;
 use crate::gate::Wanted;
@@ -57,6 +58,12 @@ pub struct Admitted {
     pub plan: Plan,
     /// Optimizer steps that are done before it begins.
     pub first_step: u64,
+    /// A closer look at the training set, or the test set ...
+    pub details: Details,
+    /// ... and at the validation set.
+    pub validation_details: Option<Details>,
+    /// The memory of the host that it takes at least, in bytes.
+    pub memory_bytes: u64,
     /// Remarkable values of the data that are no mistakes.
     pub notes: Vec<String>,
     /// The files that it will have in its folder.
@@ -192,6 +199,7 @@ fn judge(
     let network = learned_from.and_then(|facts| demands.network(facts));
     let on_gpu = resources.gpu_count == Some(1);
     spec::judge_memory(&demands, learned_from, &sets, memory_bytes, on_gpu, memory, &mut wrong);
+    let memory_bytes = spec::memory_bytes(&demands, learned_from, &sets, memory_bytes, on_gpu);
     demands.recipe.judge_device(resources.gpu_count != Some(0), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
@@ -219,7 +227,11 @@ fn judge(
     if let Some(Warm::Checkpoint { checkpoint, .. }) = warm.as_ref().filter(|_| !is_sample) {
         judge_data(&checkpoint.manifest, &train, validation.as_ref(), known, wanted, &mut wrong);
     }
-    let (validation, validation_facts) = validation.map(|set| (set.files, set.facts)).unzip();
+    let (mut validation_facts, mut validation_details) = (None, None);
+    let validation = validation.map(|set| {
+        (validation_facts, validation_details) = (Some(set.facts), Some(set.details));
+        set.files
+    });
     let validation = validation.filter(|_| spec.data.validation.is_some());
     let facts = DataFacts { train: train.facts, validation: validation_facts };
     let fits = taught.map(|taught| DataFacts { train: taught, validation: Some(facts.train.clone()) });
@@ -241,7 +253,19 @@ fn judge(
     }
     let first_step = place.step;
     let copies = Copies { warm, model, preprocessing: trained.map(|trained| trained.bytes) };
-    let admitted = plan.map(|plan| Admitted { spec: fitted, inputs, facts, plan, first_step, notes, copies });
+    let details = train.details;
+    let admitted = plan.map(|plan| Admitted {
+        spec: fitted,
+        inputs,
+        facts,
+        plan,
+        first_step,
+        details,
+        validation_details,
+        memory_bytes,
+        notes,
+        copies,
+    });
     wrong.or(admitted)
 }
 
@@ -317,6 +341,7 @@ struct Judged {
     files: Files,
     opened: Vec<DataFile>,
     facts: Facts,
+    details: Details,
 }
 
 impl Judged {
@@ -361,15 +386,16 @@ fn judge_sets(
                 );
                 let OpenFiles { train: opened, validation: judged_by } = opened;
                 let validation = judged.validation.map(|facts| {
-                    let (path, files) = held_out;
-                    Judged { path, files, opened: judged_by, facts }
+                    let ((path, files), details) = (held_out, judged.validation_details.unwrap_or_default());
+                    Judged { path, files, opened: judged_by, facts, details }
                 });
                 let mut notes = judged.notes;
                 if judged.is_sample {
                     let most = WHOLE_BELOW_BYTES / 1_000_000;
                     notes.push(format!("files above {most} MB were judged by their beginning: counts are estimates"));
                 }
-                let train = Judged { path: path(fields[0], &train), files: train, opened, facts: judged.train };
+                let (path, details) = (path(fields[0], &train), judged.details);
+                let train = Judged { path, files: train, opened, facts: judged.train, details };
                 let (is_sample, memory_bytes) = (judged.is_sample, judged.memory_bytes);
                 JudgedSets { train: Some(train), validation, notes, is_sample, memory_bytes }
             }

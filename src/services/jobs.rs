@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::clients::Clients;
 use super::server::job_service_server::JobService;
-use super::{artifacts, job_log, paging, peer, scalars, status, watch};
+use super::{artifacts, description, job_log, paging, peer, scalars, status, watch};
 use crate::job::spec::judge_labels;
 use crate::job::{JobId, State, Violations};
 use crate::manager::{Manager, Resume, View};
@@ -91,18 +91,7 @@ impl JobService for Jobs {
                 (admitted, Some(tried.to_proto()))
             }
         };
-        let examples = admitted.facts.train.examples;
-        let (train_examples, test_examples) = if admitted.spec.mode.applies() { (0, examples) } else { (examples, 0) };
-        Ok(Response::new(v1::ValidateJobResponse {
-            spec: Some(admitted.spec.to_proto()),
-            train_examples,
-            test_examples,
-            validation_examples: admitted.facts.validation.map_or(0, |set| set.examples),
-            total_steps: admitted.plan.total_steps,
-            first_step: admitted.first_step,
-            dry_run: tried,
-            notes: admitted.notes,
-        }))
+        Ok(Response::new(description::answer(admitted, tried)))
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {

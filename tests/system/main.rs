@@ -16,6 +16,7 @@ mod crash;
 mod daemon;
 mod damage;
 mod deploy;
+mod description;
 mod diverged;
 mod earlier;
 mod endurance;

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::content::{Content, Preparation, Prepared};
+use super::super::details::{self, ClassCount, ColumnFacts, ColumnValues, Details, MOST_CLASSES, Role};
 use super::super::split::Part;
 use super::super::{Dtype, Facts, Field, Moments, Problem, Range, Rows, Source};
 use super::encode::{Codes, ColumnEncoding, Encoded, InputColumns, TableEncoding, Target};
-use super::layout::{Values, features, instead, target_field};
+use super::layout::{Column, Values, features, instead, target_field};
 use super::roles::{InputEncoding, InputRole, Missing};
 use super::shards::{Runs, Sharded, Shards, window_bytes};
 use super::survey::{Met, Survey};
@@ -219,6 +220,21 @@ impl Content for Tables {
         Ok(preparation)
     }
 
+    fn details(&self, rows: &Rows, preparation: &Preparation) -> Details {
+        let (table, classes) = (&self.table, &preparation.classes);
+        let present: Vec<_> = rows.within(0..table.rows).collect();
+        let columns = table.columns.iter().map(|column| table.describe(column, &present)).collect();
+        let target = preparation.table.as_ref().and_then(|table| table.targets.first());
+        let words =
+            target.and_then(|name| self.survey(rows).words(table, name)).filter(|_| classes.len() <= MOST_CLASSES);
+        let class = |(number, name): (i64, &String)| {
+            let met = words?.get(name.as_str())?;
+            Some(ClassCount { number, name: name.clone(), examples: met.count })
+        };
+        let classes = (0..).zip(classes).filter_map(class).collect();
+        Details { was_read: table.estimate.is_none(), ranges: Vec::new(), classes, columns, left_out: table.dropped }
+    }
+
     fn prepare(&self, rows: Rows, preparation: &Preparation) -> Result<Prepared, Vec<Problem>> {
         let table = &self.table;
         let Some(encoding) = &preparation.table else {
@@ -277,6 +293,30 @@ impl InputColumns {
 }
 
 impl Table {
+    /// A column as some rows have it.
+    fn describe(&self, column: &Column, rows: &[u64]) -> ColumnFacts {
+        let name = column.name.clone();
+        let role = match &name {
+            name if self.roles.targets.contains(name) => Role::Target,
+            name if self.apart.split.as_ref() == Some(name) => Role::Split,
+            name if self.apart.weights.as_ref() == Some(name) => Role::Weight,
+            _ => Role::Feature,
+        };
+        let (missing, values) = match &column.values {
+            &Values::Numbers(slot) => {
+                let numbers = || rows.iter().map(|row| f64::from(self.number(*row, slot)));
+                let missing = numbers().filter(|number| number.is_nan()).count();
+                (missing, ColumnValues::Numbers(details::range(numbers())))
+            }
+            Values::Words(slot, _) => {
+                let words = || rows.iter().map(|row| self.word(*row, *slot));
+                let different: BTreeSet<_> = words().filter(|word| *word != MISSING).collect();
+                (words().filter(|word| *word == MISSING).count(), ColumnValues::Words(different.len() as u64))
+            }
+        };
+        ColumnFacts { name, role, missing: missing as u64, values }
+    }
+
     fn problem(&self, file: &'static str, what: String) -> Problem {
         Problem { file: file.into(), what: format!("{} {what}", self.places.of(0).0.display()), unjudged: None }
     }

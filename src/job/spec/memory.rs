@@ -33,9 +33,26 @@ impl HostMemory<'_> {
     }
 }
 
+/// The memory of the host that a job takes at least, in bytes: the data, the metrics, and on the CPU
+/// the model with the largest batch. The arguments are those of [`judge_memory`].
+pub fn memory_bytes(
+    demands: &Demands,
+    learned_from: Option<&Facts>,
+    sets: &[Set<'_>],
+    data_bytes: u64,
+    on_gpu: bool,
+) -> u64 {
+    let to_load = add(data_bytes, &kept_by_metrics(demands, learned_from, sets));
+    let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), learned_from) else { return to_load };
+    let weights = demands.network(train).map(|network| network.weights).unwrap_or_default();
+    let to_train = to_train(&weights, demands.optimizer.as_ref(), demands.recipe.ema_decay.is_some());
+    let batch = u64::from(demands.batch_size.max(demands.validation_batch_size.unwrap_or(0)));
+    batch.saturating_mul(model.bytes_per_example(train)).saturating_add(to_load).saturating_add(to_train)
+}
+
 /// Adds what needs more memory than there is. `sets` are the data sets that are known, and their
-/// values take `data_bytes`; the last of several is that to judge by. `learned_from` is the set that the model learns, or has learned,
-/// from.
+/// values take `data_bytes`; the last of several is that to judge by. `learned_from` is the set that
+/// the model learns, or has learned, from.
 pub fn judge_memory(
     demands: &Demands,
     learned_from: Option<&Facts>,
