@@ -173,7 +173,8 @@ impl Selection {
         };
         let train = train.read(&files.train, &reading).map_err(|problems| of(Use::Train, problems));
         let taken = train.as_ref().ok().and_then(|content| content.memory_bytes()).unwrap_or(0);
-        let rest = reading.memory_bytes.map(|most| most.saturating_sub(taken));
+        // A training set that takes all leaves the validation set a little, to be read in shards.
+        let rest = reading.memory_bytes.map(|most| most.saturating_sub(taken).max(most / 8));
         let rest = Reading { memory_bytes: rest, ..reading };
         let validation = validation.as_ref().map(|set| set.read(&files.validation, &rest));
         let validation = validation.transpose().map_err(|problems| of(Use::Validation, problems));
