@@ -152,4 +152,8 @@ async fn a_runner_that_passes_the_limit_of_its_spec_ends_with_both_figures() {
     let enough = v1::JobSpec { training: spec::short().training, ..limited(4 << 30) };
     let job = daemon.create(enough).await;
     assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    // The data may have half of what the runner leaves, in every attempt.
+    let order = fs::read(daemon.job_folder(&job.name).join("attempts/1.json")).unwrap();
+    let order: serde_json::Value = serde_json::from_slice(&order).unwrap();
+    assert_eq!(order["inputs"]["memory_bytes"], ((4u64 << 30) - (96 << 20)) / 2);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Access, Dtype, Facts, HostBatch, Problem, Rows, Source};
+use super::super::{Access, Dtype, Facts, Field, HostBatch, Problem, Rows, Source};
 use super::Table;
 use super::layout::Values;
 use super::roles::InputEncoding;
@@ -170,14 +170,23 @@ impl Codes {
 }
 
 impl Encoder {
-    /// Puts rows of a table into a batch, in place of what it holds.
-    pub(super) fn encode(&self, table: &Table, rows: impl Iterator<Item = u64> + Clone, into: &mut HostBatch) {
+    /// Puts rows of a table into a batch of a set with these facts, in place of what it holds.
+    pub(super) fn encode(
+        &self,
+        facts: &Facts,
+        table: &Table,
+        rows: impl ExactSizeIterator<Item = u64> + Clone,
+        into: &mut HostBatch,
+    ) {
+        let bytes = |field: &Field| field.bytes() as usize * rows.len();
         into.inputs.resize_with(self.inputs.len(), Vec::new);
-        for (input, batch) in self.inputs.iter().zip(&mut into.inputs) {
+        for ((input, field), batch) in self.inputs.iter().zip(&facts.inputs).zip(&mut into.inputs) {
             batch.clear();
+            batch.reserve_exact(bytes(field));
             rows.clone().for_each(|row| Self::input(table, row, input, batch));
         }
         into.targets.clear();
+        into.targets.reserve_exact(bytes(&facts.target));
         rows.for_each(|row| self.answer(table, row, &mut into.targets));
     }
 
@@ -247,7 +256,7 @@ impl Source for Encoded {
 
     fn fill(&self, wanted: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
         let rows = wanted.iter().map(|&place| self.rows.row(place));
-        self.encoder.encode(&self.table, rows, into);
+        self.encoder.encode(&self.facts, &self.table, rows, into);
         Ok(())
     }
 }

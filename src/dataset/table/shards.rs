@@ -177,7 +177,7 @@ impl Source for Sharded {
         let changed = || wrong_with(shards.runs.place(run.start).0, "has changed since it was read first".into());
         let table = table.map_err(|problem| problem.unwrap_or_else(changed))?;
         let encoder = codes.encoder(&table).filter(|_| table.rows == taken.end - taken.start).ok_or_else(changed)?;
-        encoder.encode(&table, places.iter().map(|place| rows.row(*place) - taken.start), into);
+        encoder.encode(&self.facts, &table, places.iter().map(|place| rows.row(*place) - taken.start), into);
         Ok(())
     }
 }
