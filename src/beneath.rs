@@ -182,6 +182,12 @@ impl Folder {
         Ok(if disk.f_blocks == 0 { u64::MAX } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
     }
 
+    /// The size of the file with this name in this folder; of a link, that of the link.
+    pub fn size(&self, name: &str) -> io::Result<u64> {
+        let stat = rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
     /// The entries of this folder, sorted by name.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
         let mut found = Vec::new();
@@ -274,6 +280,13 @@ impl Folder {
             at = openat(&at, part, flags | OFlags::NOFOLLOW, mode).map_err(|error| refused(path, error))?;
         }
         Ok(at)
+    }
+}
+
+/// The folder that another process has opened.
+impl From<File> for Folder {
+    fn from(file: File) -> Self {
+        Self { descriptor: file.into() }
     }
 }
 

@@ -5,6 +5,9 @@
 //!
 //! A format is one file with its [`Files`] variant, and one line in `formats!` below.
 
+mod array_set;
+pub mod cifar;
+mod column;
 pub mod compressed;
 pub mod content;
 pub mod csv;
@@ -13,9 +16,13 @@ mod details;
 pub mod draw;
 mod fingerprint;
 pub mod idx;
+pub mod image_folder;
 mod lookup;
 mod moments;
 pub mod named_arrays;
+pub mod npy;
+pub mod npz;
+pub mod numbers;
 pub mod parquet;
 mod preprocessing;
 mod resident;
@@ -72,6 +79,9 @@ pub trait Format<P> {
 pub trait Find<P, Q> {
     /// The file of a field that takes one.
     fn one(&mut self, field: &'static str, name: &P) -> Option<Q>;
+
+    /// The folder of a field that takes one.
+    fn folder(&mut self, field: &'static str, name: &P) -> Option<Q>;
 
     /// The files of a field that takes several, in the order of the names; at least one.
     fn all(&mut self, field: &'static str, names: &[P]) -> Option<Vec<Q>>;
@@ -190,14 +200,74 @@ macro_rules! formats {
 }
 
 formats! {
-    /// Grey images and their labels in a pair of IDX files.
+    /// Images or rows of numbers and their labels in a pair of IDX files.
     Idx("idx", idx),
     /// Named arrays in a safetensors file.
     Safetensors("safetensors", named_arrays),
+    /// Two NumPy arrays in files of their own.
+    Npy("npy", npy),
+    /// Named NumPy arrays in an archive.
+    Npz("npz", npz),
+    /// The binary files of CIFAR-10 and CIFAR-100.
+    Cifar("cifar", cifar),
+    /// A folder of images, a folder for each class.
+    ImageFolder("image_folder", image_folder),
     /// Tables in delimited text.
     Csv("csv", csv),
     /// Tables in Parquet files.
     Parquet("parquet", parquet),
+}
+
+/// The kind of thing that a path of a set leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisk {
+    /// A regular file.
+    File,
+    /// A folder of files.
+    Folder,
+}
+
+impl Files {
+    /// Opens all files, each by `open`, in the order of the format.
+    ///
+    /// # Errors
+    /// The first one of `open`.
+    pub fn open<E>(&self, open: impl FnMut(&Path, OnDisk) -> Result<DataFile, E>) -> Result<Vec<DataFile>, E> {
+        let mut opening = Opening { open, opened: Ok(Vec::new()) };
+        let _ = self.locate(&mut opening);
+        opening.opened
+    }
+}
+
+/// The files of a set while they are opened; the first error ends it.
+struct Opening<E, O> {
+    open: O,
+    opened: Result<Vec<DataFile>, E>,
+}
+
+impl<E, O: FnMut(&Path, OnDisk) -> Result<DataFile, E>> Opening<E, O> {
+    fn take(&mut self, path: &Path, kind: OnDisk) -> Option<()> {
+        let opened = self.opened.as_mut().ok()?;
+        match (self.open)(path, kind) {
+            Ok(file) => opened.push(file),
+            Err(error) => self.opened = Err(error),
+        }
+        self.opened.is_ok().then_some(())
+    }
+}
+
+impl<E, O: FnMut(&Path, OnDisk) -> Result<DataFile, E>> Find<PathBuf, ()> for Opening<E, O> {
+    fn one(&mut self, _: &'static str, path: &PathBuf) -> Option<()> {
+        self.take(path, OnDisk::File)
+    }
+
+    fn folder(&mut self, _: &'static str, path: &PathBuf) -> Option<()> {
+        self.take(path, OnDisk::Folder)
+    }
+
+    fn all(&mut self, _: &'static str, paths: &[PathBuf]) -> Option<Vec<()>> {
+        paths.iter().map(|path| self.take(path, OnDisk::File)).collect()
+    }
 }
 
 impl<P: AsRef<Path>> Files<P> {

@@ -25,7 +25,7 @@ pub use dtype::Dtype;
 pub use finite::{Values, bytes_to_judge, judge_values};
 pub use problem::Problem;
 pub use rawzip::ReaderAt;
-pub use source::{Part, Positioned};
+pub use source::{Part, PartReader, Positioned};
 pub use tensor::{Layout, Tensor};
 
 use crate::looks::{self, looks_like};

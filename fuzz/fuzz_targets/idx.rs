@@ -15,7 +15,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use flate2::{Compression, GzBuilder};
 use libfuzzer_sys::fuzz_target;
 use torchd::dataset::idx::{self, IdxFile};
-use torchd::dataset::{DataFile, Facts, Fault, Files, HostBatch, OpenFiles, Problem, Range, Selection, Sets};
+use torchd::dataset::{DataFile, Dtype, Facts, Fault, Files, HostBatch, OpenFiles, Problem, Range, Selection, Sets};
 use torchd::gate::Wanted;
 use torchd_fuzz::framed::{self, Damage};
 use torchd_fuzz::memory::bounded;
@@ -184,16 +184,30 @@ fn make(set: &Set, dimensions: u8, count: Option<u32>) -> Made {
     Made { file, content: is_known.then_some(content) }
 }
 
-/// The dimensions and values of an IDX file with that content, by the plainest reader.
-fn plain<const N: usize>(content: &[u8]) -> Option<([u32; N], &[u8])> {
+/// The type, the dimensions and the values of an IDX file with that content, by the plainest reader.
+fn plain<'a>(content: &'a [u8], wanted: &[u8]) -> Option<(u8, Vec<u32>, &'a [u8])> {
     let (magic, rest) = content.split_at_checked(4)?;
-    let (sizes, values) = rest.split_at_checked(4 * N)?;
-    let mut dimensions = [0; N];
-    for (dimension, size) in dimensions.iter_mut().zip(sizes.chunks(4)) {
-        *dimension = u32::from_be_bytes(size.try_into().unwrap());
-    }
+    let &[0, 0, kind, count] = magic else { return None };
+    let (sizes, values) = rest.split_at_checked(4 * usize::from(count))?;
+    let dimensions: Vec<u32> = sizes.chunks(4).map(|size| u32::from_be_bytes(size.try_into().unwrap())).collect();
+    let width = match kind {
+        8 | 9 => 1,
+        11 => 2,
+        12 | 13 => 4,
+        14 => 8,
+        _ => return None,
+    };
     let product: u128 = dimensions.iter().map(|&size| u128::from(size)).product();
-    (magic == [0, 0, 8, N as u8] && product == values.len() as u128).then_some((dimensions, values))
+    (wanted.contains(&count) && product * width == values.len() as u128).then_some((kind, dimensions, values))
+}
+
+/// Whether all values are numbers that a 32-bit float holds.
+fn is_finite(kind: u8, values: &[u8]) -> bool {
+    match kind {
+        13 => values.chunks(4).all(|value| f32::from_be_bytes(value.try_into().unwrap()).is_finite()),
+        14 => values.chunks(8).all(|value| (f64::from_be_bytes(value.try_into().unwrap()) as f32).is_finite()),
+        _ => true,
+    }
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -224,57 +238,87 @@ fuzz_target!(|data: &[u8]| {
     let judged = bounded(most_judged, || selection().judge(&opened(&place.images, &place.labels), &wanted));
     let judged = judged.map(|judged| judged.train).map_err(problems);
     // To load takes what is there, and a vector holds up to three times that while it grows; a
-    // label becomes eight bytes. gzip packs 1032 bytes into one at best.
-    let most = (1 << 20) + 3 * 1032 * (images.file.len() + 9 * labels.file.len());
+    // label becomes eight bytes, and a byte of a row of numbers four. gzip packs 1032 bytes into one at best.
+    let most = (1 << 20) + 3 * 1032 * (4 * images.file.len() + 9 * labels.file.len());
     let loaded = bounded(most, || selection().open(&opened(&place.images, &place.labels), None));
     let loaded = loaded.map(Loaded::of).map_err(problems);
     match (&judged, &loaded) {
         (Ok(facts), Ok(set)) => {
             assert_eq!(*facts, set.facts);
-            assert_eq!(set.images.len() as u64, set.facts.examples * set.facts.inputs[0].values());
-            assert_eq!(set.labels.len() as u64, set.facts.examples);
-            let Range { lowest, highest, highest_at } = set.facts.target.range.unwrap();
-            let labels = || set.labels.iter().map(|&label| i64::from(label));
-            assert_eq!((labels().min(), labels().max()), (Some(lowest), Some(highest)));
-            assert_eq!(labels().position(|label| label == highest), Some(highest_at as usize));
+            assert_eq!(set.images.len() as u64, set.facts.examples * set.facts.inputs[0].bytes());
+            assert_eq!(set.labels.len() as u64, set.facts.examples * set.facts.target.bytes());
+            if set.facts.target.dtype == Dtype::I64 {
+                let Range { lowest, highest, highest_at } = set.facts.target.range.unwrap();
+                let labels = || set.labels.chunks(8).map(|label| i64::from_le_bytes(label.try_into().unwrap()));
+                assert_eq!((labels().min(), labels().max()), (Some(lowest), Some(highest)));
+                assert_eq!(labels().position(|label| label == highest), Some(highest_at as usize));
+            }
         }
         (_, Err(loaded)) => {
             named(loaded);
             // Where much is promised the header alone is judged.
-            let promises_much = [(&place.images, 3), (&place.labels, 1)].iter().any(|(path, dimensions)| {
-                IdxFile::open(fs::File::open(path).unwrap(), *dimensions)
-                    .is_ok_and(|file| file.value_count().is_some_and(|count| count >= 1 << 30))
-            });
+            let promises_much =
+                [(&place.images, idx::DIMENSIONS_OF_IMAGES), (&place.labels, idx::DIMENSIONS_OF_LABELS)].iter().any(
+                    |(path, dimensions)| {
+                        IdxFile::open(fs::File::open(path).unwrap(), *dimensions)
+                            .is_ok_and(|file| file.value_count().is_some_and(|count| count >= 1 << 30))
+                    },
+                );
             assert!(promises_much || judged.as_ref().err() == Some(loaded), "{judged:?} and {loaded:?}");
         }
         (Err(problems), Ok(_)) => panic!("{problems:?}, and it can be loaded"),
     }
     if let (Some(images), Some(labels)) = (&images.content, &labels.content) {
-        let expected = plain::<3>(images).zip(plain::<1>(labels));
-        let expected = expected.filter(|((images, values), (labels, _))| images[0] == labels[0] && !values.is_empty());
+        let expected = plain(images, idx::DIMENSIONS_OF_IMAGES).zip(plain(labels, idx::DIMENSIONS_OF_LABELS));
+        let expected = expected.filter(|((kind, sizes, values), (label_kind, label_sizes, labels))| {
+            let has_channels_last = matches!(sizes[..], [_, channels, _, 1 | 3 | 4] if channels > 4);
+            let is_finite = is_finite(*kind, values) && is_finite(*label_kind, labels);
+            sizes[0] == label_sizes[0] && !values.is_empty() && is_finite && !has_channels_last
+        });
         match (expected, &loaded) {
-            (Some(((_, images), (_, labels))), Ok(set)) => assert!(set.images == images && set.labels == labels),
+            (Some(((kind, sizes, images), (label_kind, _, labels))), Ok(set)) => {
+                assert!(kind != 8 || sizes.len() == 2 || set.images == images);
+                let wide: Vec<u8> = labels.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect();
+                assert!(label_kind != 8 || set.labels == wide);
+            }
             (None, Err(_)) => {}
             (_, loaded) => panic!("{:?}", loaded.as_ref().map(|set| &set.facts)),
         }
     }
     if let Ok(set) = loaded {
-        let write = |path: &Path, dimensions: &[u32], values: &[u8]| {
-            let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
+        let write = |path: &Path, kind: u8, dimensions: &[u32], values: &[u8]| {
+            let mut bytes = vec![0, 0, kind, dimensions.len() as u8];
             dimensions.iter().for_each(|size| bytes.extend_from_slice(&size.to_be_bytes()));
             bytes.extend_from_slice(values);
             fs::write(path, bytes).unwrap();
         };
+        let reversed = |values: &[u8], width: usize| {
+            let swapped = values.chunks(width).flat_map(|value| value.iter().take(4).rev().copied());
+            swapped.collect::<Vec<u8>>()
+        };
         let (examples, shape) = (set.facts.examples as u32, &set.facts.inputs[0].shape);
+        let shape = shape.strip_prefix(&[1]).filter(|rest| rest.len() == 2).unwrap_or(shape);
+        let sizes: Vec<u32> = [set.facts.examples].iter().chain(shape).map(|&size| size as u32).collect();
         let (images, labels) = &place.again;
-        write(images, &[examples, shape[1] as u32, shape[2] as u32], &set.images);
-        write(labels, &[examples], &set.labels);
-        let again = Loaded::of(selection().open(&opened(images, labels), None).ok().unwrap());
-        // Plain files are larger than those that they came out of.
+        match set.facts.inputs[0].dtype {
+            Dtype::Pixel => write(images, 8, &sizes, &set.images),
+            _ => write(images, 13, &sizes, &reversed(&set.images, 4)),
+        }
+        match set.facts.target.dtype {
+            // No type of the format has more than 32 bits of a whole number.
+            Dtype::I64 => write(labels, 12, &[examples], &reversed(&set.labels, 8)),
+            _ => write(labels, 13, &[examples], &reversed(&set.labels, 4)),
+        }
+        let again = Loaded::of(set_again(images, labels));
+        // Files that are written anew have other sizes than those that they came out of.
         let facts = Facts { sizes: set.facts.sizes.clone(), ..again.facts };
         assert!(facts == set.facts && again.images == set.images && again.labels == set.labels);
     }
 });
+
+fn set_again(images: &Path, labels: &Path) -> Sets {
+    selection().open(&opened(images, labels), None).ok().unwrap()
+}
 
 /// The names of the files matter to nothing but messages.
 fn selection() -> Selection {
@@ -289,7 +333,7 @@ fn problems(faults: Vec<Fault>) -> Vec<Problem> {
     faults.into_iter().map(|fault| fault.problem).collect()
 }
 
-/// A set as it comes out of its source.
+/// A set as it comes out of its source: the bytes of its inputs and its targets.
 struct Loaded {
     facts: Facts,
     images: Vec<u8>,
@@ -302,8 +346,7 @@ impl Loaded {
         let facts = source.facts().clone();
         let mut batch = HostBatch::default();
         source.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();
-        let labels = batch.targets.as_chunks().0.iter().map(|&label| u8::try_from(i64::from_le_bytes(label)).unwrap());
-        Self { facts, images: batch.inputs.remove(0), labels: labels.collect() }
+        Self { facts, images: batch.inputs.remove(0), labels: batch.targets }
     }
 }
 

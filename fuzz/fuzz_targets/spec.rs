@@ -126,6 +126,7 @@ fn judge(message: &v1::JobSpec) {
         inputs: vec![field("images", Dtype::Pixel, vec![1, 28, 28], None)],
         target: field("labels", Dtype::I64, vec![], Some(Range { lowest: 0, highest: 9, highest_at: 0 })),
         sizes: vec![],
+        is_resident: true,
     };
     let sets = [1, 1000, u64::from(u32::MAX)].map(|examples| DataFacts {
         train: facts(examples),

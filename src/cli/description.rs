@@ -1,5 +1,7 @@
 //! Data and models as `torchctl validate` and `show` tell them.
 
+use std::fmt::Display;
+
 use super::progress::size;
 use crate::proto::v1;
 use crate::terminal::shown_in_line;
@@ -61,7 +63,7 @@ fn column(column: &v1::ColumnDescription) -> String {
     format!("column {}{role}{different}{range}{missing}", shown_in_line(&column.name))
 }
 
-fn range(lowest: Option<f64>, highest: Option<f64>) -> String {
+fn range<T: Display>(lowest: Option<T>, highest: Option<T>) -> String {
     lowest.zip(highest).map(|(lowest, highest)| format!(", {lowest} to {highest}")).unwrap_or_default()
 }
 

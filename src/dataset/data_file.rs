@@ -1,4 +1,5 @@
-//! A data file that is open: it is judged and read by one descriptor, whatever becomes of its name.
+//! A data file or a folder of files that is open: it is judged and read by one descriptor, whatever
+//! becomes of its name.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -6,6 +7,7 @@ use std::io::{self, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
@@ -22,12 +24,17 @@ pub(super) struct Hollow {
     pub(super) stored_bytes: u64,
 }
 
-/// A regular file, open for reading.
+/// A regular file, or a folder of them, open for reading.
 pub struct DataFile {
     path: PathBuf,
-    file: File,
+    opened: Opened,
     /// Called whenever somebody begins to read it.
     begins: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+enum Opened {
+    File(File),
+    Folder(Arc<Folder>),
 }
 
 impl DataFile {
@@ -44,13 +51,35 @@ impl DataFile {
     /// followed.
     pub(super) fn open_beneath(root: &Path, path: &Path) -> io::Result<Self> {
         let below = path.strip_prefix(root).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Self { path: path.to_owned(), file: Folder::open(root)?.file(below)?, begins: None })
+        Ok(Self { path: path.to_owned(), opened: Opened::File(Folder::open(root)?.file(below)?), begins: None })
     }
 
-    /// A file that another process has opened at that path. `begins` is called whenever somebody
-    /// begins to read it.
-    pub fn received(path: PathBuf, file: File, begins: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { path, file, begins: Some(Box::new(begins)) }
+    /// Opens the folder at a canonical path, no part of which may be a link.
+    ///
+    /// # Errors
+    /// Those of [`Folder::folder`].
+    pub fn open_folder(path: &Path) -> io::Result<Self> {
+        let root = Path::new("/");
+        let below = path.strip_prefix(root).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let folder = Folder::open(root)?;
+        let folder = if below.as_os_str().is_empty() { folder } else { folder.folder(below)? };
+        Ok(Self::of_folder(path.to_owned(), folder))
+    }
+
+    /// An open folder with its canonical path.
+    pub(super) fn of_folder(path: PathBuf, folder: Folder) -> Self {
+        Self { path, opened: Opened::Folder(Arc::new(folder)), begins: None }
+    }
+
+    /// A file or a folder that another process has opened at that path. `begins` is called whenever
+    /// somebody begins to read it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn received(path: PathBuf, file: File, begins: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        let is_folder = file.metadata()?.is_dir();
+        let opened = if is_folder { Opened::Folder(Arc::new(Folder::from(file))) } else { Opened::File(file) };
+        Ok(Self { path, opened, begins: Some(Box::new(begins)) })
     }
 
     /// Where it lay when it was opened: a canonical path, for messages and orders.
@@ -59,19 +88,23 @@ impl DataFile {
     }
 
     /// The system's facts about the open file.
+    ///
+    /// # Errors
+    /// The system's, and one for a folder, whose own facts tell nothing of its files.
     pub fn metadata(&self) -> io::Result<Metadata> {
-        self.file.metadata()
+        self.file()?.metadata()
     }
 
     /// The sizes of a large file of which next to nothing is stored. A file system that compresses
-    /// stores little as well, and one of another machine may not tell: neither has holes.
+    /// stores little as well, and one of another machine may not tell: neither has holes. The files
+    /// of a folder are not looked at: an image of null bytes is none, which shows when it is read.
     pub(super) fn hollow(&self) -> io::Result<Option<Hollow>> {
         let about = self.metadata()?;
         let (size_bytes, stored_bytes) = (about.len(), about.blocks().saturating_mul(512));
         if size_bytes < WHOLE_BELOW_BYTES || stored_bytes > size_bytes / HOLLOW_ABOVE {
             return Ok(None);
         }
-        match seek(&self.file, SeekFrom::Hole(0)) {
+        match seek(self.file()?, SeekFrom::Hole(0)) {
             Ok(hole) => Ok((hole < size_bytes).then_some(Hollow { size_bytes, stored_bytes })),
             // This file system knows no holes.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(None),
@@ -80,24 +113,61 @@ impl DataFile {
     }
 
     /// The file from its first byte on. All readers share one position: one reads at a time.
+    ///
+    /// # Errors
+    /// The system's, and one for a folder.
     pub fn reader(&self) -> io::Result<File> {
-        if let Some(begins) = &self.begins {
-            begins();
-        }
-        let mut file = self.file.try_clone()?;
+        self.begin();
+        let mut file = self.file()?.try_clone()?;
         file.rewind()?;
         Ok(file)
     }
 
     /// Fills `part` with the bytes from `begin` on. Readers keep their place.
+    ///
+    /// # Errors
+    /// The system's, and one for a folder.
     pub fn read_exact_at(&self, part: &mut [u8], begin: u64) -> io::Result<()> {
-        self.file.read_exact_at(part, begin)
+        self.file()?.read_exact_at(part, begin)
+    }
+
+    /// The folder, for somebody who begins to read its files.
+    ///
+    /// # Errors
+    /// One for a file.
+    pub fn folder(&self) -> io::Result<&Arc<Folder>> {
+        self.begin();
+        self.as_folder().ok_or_else(|| io::ErrorKind::NotADirectory.into())
+    }
+
+    /// The folder that it is; None for a file.
+    pub fn as_folder(&self) -> Option<&Arc<Folder>> {
+        match &self.opened {
+            Opened::Folder(folder) => Some(folder),
+            Opened::File(_) => None,
+        }
+    }
+
+    fn begin(&self) {
+        if let Some(begins) = &self.begins {
+            begins();
+        }
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        match &self.opened {
+            Opened::File(file) => Ok(file),
+            Opened::Folder(_) => Err(io::ErrorKind::IsADirectory.into()),
+        }
     }
 }
 
 impl AsFd for DataFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        match &self.opened {
+            Opened::File(file) => file.as_fd(),
+            Opened::Folder(folder) => folder.as_fd(),
+        }
     }
 }
 

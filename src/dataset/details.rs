@@ -11,9 +11,6 @@ pub struct Details {
     /// Whether all of its values were read. Otherwise the files are large, and their headers or a
     /// sample have to do.
     pub was_read: bool,
-    /// The lowest and the highest value of each input, in their order; None where they are not
-    /// known.
-    pub ranges: Vec<Option<[f64; 2]>>,
     /// The classes among the targets, by their numbers; empty where targets are no classes, and
     /// where there are more than 1,000.
     pub classes: Vec<ClassCount>,

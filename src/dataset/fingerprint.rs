@@ -1,4 +1,5 @@
-//! The fingerprint of a file's bytes as they lie on the disk: it tells that data have changed.
+//! The fingerprint of the bytes of a file, or of a folder of images, as they lie on the disk: it
+//! tells that data have changed.
 //!
 //! Fingerprints are kept in checkpoints and compared years later. A rule below therefore never
 //! changes: another way to make one is another rule with another name.
@@ -10,17 +11,30 @@
 //!   between two blocks that keeps the size is not seen.
 //!
 //! A file that is packed counts as it is packed.
+//!
+//! - `images-1`, for a folder: the SHA-256 of a list of its images, followed by bytes of them. The
+//!   images are the regular files whose names end in .jpg, .jpeg or .png, in letters of either case.
+//!   Names that begin with a dot do not count, nor do links and folders more than 16 deep. They come
+//!   in the order of a walk that takes the entries of a folder by the bytes of their names, and a
+//!   folder at its place. The list has for each its path below the folder, a null byte, and its
+//!   size, 8 bytes in little-endian order. Of images of fewer than 64,000,000 bytes together all
+//!   bytes follow; of others the first 65,536 bytes of 64 images: image `i * count / 64` for `i` of
+//!   0 to 63, rounded down. So that of a large set each name and each size is seen, and a change of
+//!   bytes that keeps the size of an image seldom is.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
-use super::DataFile;
+use super::{DataFile, image_folder};
+use crate::beneath::Folder;
 use crate::sha256::Sha256;
 
 /// The names of the rules.
 const WHOLE: &str = "whole-1";
 const SAMPLE: &str = "sample-1";
+const IMAGES: &str = "images-1";
 /// Below this size the whole file counts.
 const WHOLE_BELOW: u64 = 64_000_000;
 /// Bytes of a block of a sample.
@@ -29,6 +43,10 @@ const BLOCK: usize = 1 << 16;
 const BLOCKS: u64 = 64;
 /// Bytes of a whole file that are read at a time.
 const PART: usize = 1 << 20;
+/// Images of which a block counts, in a large folder.
+const IMAGES_READ: u64 = 64;
+/// Folders that lie deeper in each other do not count.
+const MAX_DEPTH: usize = 16;
 
 /// A fingerprint: the name of its rule, a colon, and a checksum in hexadecimal. Those of rules that
 /// this version does not know are kept and compared with nothing.
@@ -66,6 +84,35 @@ impl Fingerprint {
         Ok(Self(format!("{rule}:{}", digest.finish())))
     }
 
+    /// The bytes of all images in a folder, and their fingerprint. Ends where `go_on` fails, with its
+    /// error; it is asked once for each folder and each part that is read.
+    ///
+    /// # Errors
+    /// Those of reading; also where an image goes while they are read.
+    pub fn of_images(folder: &Folder, go_on: &dyn Fn() -> io::Result<()>) -> io::Result<(u64, Self)> {
+        let (mut digest, mut count, mut size_bytes) = (Sha256::default(), 0u64, 0u64);
+        each_image(folder, "", 0, go_on, &mut |path, of, name| {
+            let size = of.size(name)?;
+            digest.update(path.as_bytes());
+            digest.update(&[0]);
+            digest.update(&size.to_le_bytes());
+            (count, size_bytes) = (count + 1, size_bytes.saturating_add(size));
+            Ok(())
+        })?;
+        let is_small = size_bytes < WHOLE_BELOW;
+        let (mut place, mut part) = (0, vec![0; BLOCK]);
+        each_image(folder, "", 0, go_on, &mut |_, of, name| {
+            // The images `i * count / 64`: between two places in 64 parts of all lies a border.
+            let part_of = |place: u64| (u128::from(place) * u128::from(IMAGES_READ)).div_ceil(u128::from(count.max(1)));
+            if is_small || part_of(place) != part_of(place + 1) {
+                add_file(&mut digest, of.file(name)?, is_small, &mut part, go_on)?;
+            }
+            place += 1;
+            Ok(())
+        })?;
+        Ok((size_bytes, Self(format!("{IMAGES}:{}", digest.finish()))))
+    }
+
     /// Whether the bytes of two files differ, as far as two fingerprints tell: those of two rules
     /// tell nothing.
     pub fn differs(&self, other: &Self) -> bool {
@@ -80,6 +127,50 @@ impl Fingerprint {
     fn rule(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
     }
+}
+
+/// Adds all bytes of an image, or its first block.
+fn add_file(
+    digest: &mut Sha256,
+    mut file: File,
+    is_whole: bool,
+    part: &mut [u8],
+    go_on: &dyn Fn() -> io::Result<()>,
+) -> io::Result<()> {
+    loop {
+        go_on()?;
+        let mut length = 0;
+        while length < part.len() {
+            match file.read(&mut part[length..])? {
+                0 => break,
+                count => length += count,
+            }
+        }
+        digest.update(&part[..length]);
+        if !is_whole || length < part.len() {
+            return Ok(());
+        }
+    }
+}
+
+/// Hands out each image below a folder: its path from there on, and its folder with its name in it.
+fn each_image(
+    folder: &Folder,
+    before: &str,
+    depth: usize,
+    go_on: &dyn Fn() -> io::Result<()>,
+    take: &mut dyn FnMut(&str, &Folder, &str) -> io::Result<()>,
+) -> io::Result<()> {
+    go_on()?;
+    for entry in folder.entries()?.into_iter().filter(|entry| !entry.name.starts_with('.')) {
+        let path = format!("{before}{}", entry.name);
+        if entry.is_folder && depth < MAX_DEPTH {
+            each_image(&folder.folder(&entry.name)?, &format!("{path}/"), depth + 1, go_on, take)?;
+        } else if entry.is_file && image_folder::is_image(&entry.name) {
+            take(&path, folder, &entry.name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the blocks of a sample begin.
@@ -149,6 +240,64 @@ mod tests {
         file.set_len(size + 1).unwrap();
         assert!(of(&path).differs(&first));
         assert_eq!(blocks(u64::MAX).last(), Some(u64::MAX - 65_536));
+    }
+
+    fn of_images(path: &Path) -> (u64, String) {
+        let (size_bytes, found) = Fingerprint::of_images(&Folder::open(path).unwrap(), &|| Ok(())).unwrap();
+        (size_bytes, found.0)
+    }
+
+    /// The same: the checksum is that of the bytes that the rule tells.
+    #[test]
+    fn a_folder_has_the_names_sizes_and_bytes_of_its_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: &str| {
+            fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+            fs::write(folder.path().join(name), bytes).unwrap();
+        };
+        put("b/2.PNG", "second");
+        put("b/in/1.jpeg", "third");
+        put("a.jpg", "first");
+        let mut digest = Sha256::default();
+        for (path, size) in [("a.jpg", 5u64), ("b/2.PNG", 6), ("b/in/1.jpeg", 5)] {
+            digest.update(&[path.as_bytes(), &[0], &size.to_le_bytes()].concat());
+        }
+        digest.update(b"firstsecondthird");
+        let then = (16, format!("images-1:{}", digest.finish()));
+        assert_eq!(of_images(folder.path()), then);
+        put("notes.txt", "of no image");
+        put("b/.hidden.png", "hidden");
+        std::os::unix::fs::symlink("a.jpg", folder.path().join("c.jpg")).unwrap();
+        assert_eq!(of_images(folder.path()), then);
+        put("b/2.PNG", "Second");
+        assert_ne!(of_images(folder.path()), then, "bytes");
+        put("b/2.PNG", "second");
+        assert_eq!(of_images(folder.path()), then);
+        fs::rename(folder.path().join("b/2.PNG"), folder.path().join("b/3.PNG")).unwrap();
+        assert_ne!(of_images(folder.path()).1, then.1, "names");
+        let ends = || Err(io::Error::other("nobody waits"));
+        let error = Fingerprint::of_images(&Folder::open(folder.path()).unwrap(), &ends).unwrap_err();
+        assert_eq!(error.to_string(), "nobody waits");
+    }
+
+    #[test]
+    fn of_a_large_folder_the_beginnings_of_images_spread_over_all_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: u64| folder.path().join(format!("{number:03}.png"));
+        for number in 0..200 {
+            File::create(path(number)).unwrap().set_len(400_000).unwrap();
+        }
+        let then = of_images(folder.path());
+        assert_eq!(then.0, 80_000_000);
+        // Of 200 images those count whose number is one of i * 200 / 64.
+        for (number, counts) in [(0, true), (1, false), (3, true), (24, false), (25, true), (196, true), (199, false)] {
+            let file = File::options().write(true).open(path(number)).unwrap();
+            file.write_all_at(&[1], 65_536).unwrap();
+            assert_eq!(of_images(folder.path()), then, "{number}: behind its beginning");
+            file.write_all_at(&[1], 65_535).unwrap();
+            assert_eq!(of_images(folder.path()) != then, counts, "{number}");
+            file.write_all_at(&[0], 65_535).unwrap();
+        }
     }
 
     #[test]

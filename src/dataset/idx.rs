@@ -1,22 +1,27 @@
-//! A set of grey images with a label each, from a pair of IDX files.
+//! A set of images or rows of numbers with a label each, from a pair of IDX files.
 
 mod file;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::resident::Arrays;
-use super::{Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, Problem, Range, Reading, WHOLE_BELOW_BYTES};
+use super::array_set::{self, Array, At, Roles};
+use super::column::Order;
+use super::numbers::Numbers;
+use super::sets::both;
+use super::{Content, DataFile, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
 pub use file::{IdxError, IdxFile};
 
-/// A file is judged by its header too where a small gzip promises more values than this.
-const WHOLE_BELOW_VALUES: u64 = 1 << 30;
 /// The fields of the two files.
 const IMAGES: &str = "images";
 const LABELS: &str = "labels";
+
+/// Dimensions of the two files, the usual ones first.
+pub const DIMENSIONS_OF_IMAGES: &[u8] = &[3, 4, 2];
+/// The same of labels.
+pub const DIMENSIONS_OF_LABELS: &[u8] = &[1];
 
 /// A pair of IDX files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,122 +46,67 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let (images, labels) = pair(files);
-        let (image_values, label_values) = both(values(images, IMAGES, reading), values(labels, LABELS, reading))?;
-        let range = label_values.bytes.as_ref();
-        let range = range.and_then(|labels| Range::of(labels.iter().map(|&label| label.into()), 1));
-        let facts = agree(images.path(), labels.path(), &image_values, &label_values, range)?;
-        let targets = label_values.bytes.as_ref();
-        let targets = targets.map(|labels| labels.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect());
-        let inputs = image_values.bytes.filter(|_| reading.depth == Depth::Train).map(|pixels| vec![Arc::new(pixels)]);
-        let weights = Err("the data are images and labels without weights".into());
-        Ok(Box::new(Arrays { facts, inputs, targets: targets.map(Arc::new), weights }))
-    }
-}
-
-/// A file as far as it was read.
-struct Values {
-    dimensions: Vec<u32>,
-    on_disk: u64,
-    /// Its values; None of a large file that is judged, and of images that are.
-    bytes: Option<Vec<u8>>,
-}
-
-/// Reads a file. Images that are judged are read, and not kept.
-fn values(data: &DataFile, field: &'static str, reading: &Reading<'_>) -> Result<Values, Problem> {
-    let mut file = open(data, field)?;
-    let (dimensions, on_disk) = (file.dimensions.clone(), file.on_disk);
-    let is_judged = reading.depth == Depth::Judge;
-    if is_judged && !is_small(&file) {
-        file.judge_size().map_err(|error| problem(data.path(), field, &error))?;
-        return Ok(Values { dimensions, on_disk, bytes: None });
-    }
-    let mut bytes = (!is_judged || field == LABELS).then(Vec::new);
-    let keep = |block: &[u8]| {
-        if let Some(bytes) = &mut bytes {
-            bytes.extend_from_slice(block);
+        let [images, labels] = files else { unreachable!("a set of IDX files has two files") };
+        let open = |data, field, wanted| open(data, field, wanted).map_err(|problem| vec![problem]);
+        let images_file = open(images, IMAGES, DIMENSIONS_OF_IMAGES);
+        let (images_file, labels_file) = both(images_file, open(labels, LABELS, DIMENSIONS_OF_LABELS))?;
+        let (count, label_count) = (images_file.dimensions[0], labels_file.dimensions[0]);
+        let refuse = |field, data: &DataFile, what| Err(vec![Problem::of_file(field, data.path(), what)]);
+        if count != label_count {
+            let place = images.path().display();
+            let what = format!("has {label_count} labels for the {count} images of {place}; there must be one each");
+            return refuse(LABELS, labels, what);
         }
-        reading.wanted.check()
-    };
-    file.each_block(keep).map_err(|error| problem(data.path(), field, &error))?;
-    Ok(Values { dimensions, on_disk, bytes })
+        if images_file.dimensions.contains(&0) {
+            return refuse(IMAGES, images, format!("is empty: {:?}", images_file.dimensions));
+        }
+        let sizes = vec![images_file.on_disk, labels_file.on_disk];
+        let arrays = vec![array(images_file, IMAGES, images), array(labels_file, LABELS, labels)];
+        let weights = Err("the data are images and labels without weights".into());
+        array_set::read(
+            arrays,
+            Roles { inputs: vec![0], target: Some(1), no_target: None, weights, wrong: Vec::new() },
+            sizes,
+            reading,
+        )
+    }
 }
 
-/// The two files in the order of [`Format::files`].
-fn pair(files: &[DataFile]) -> (&DataFile, &DataFile) {
-    let [images, labels] = files else { unreachable!("a set of IDX files has two files") };
-    (images, labels)
-}
-
-fn open(data: &DataFile, field: &'static str) -> Result<IdxFile, Problem> {
-    let dimensions = if field == IMAGES { 3 } else { 1 };
+fn open(data: &DataFile, field: &'static str, wanted: &'static [u8]) -> Result<IdxFile, Problem> {
     let file = data.reader().map_err(IdxError::Unreadable);
-    file.and_then(|file| IdxFile::open(file, dimensions)).map_err(|error| problem(data.path(), field, &error))
+    file.and_then(|file| IdxFile::open(file, wanted)).map_err(|error| problem(data.path(), field, &error))
 }
 
-fn is_small(file: &IdxFile) -> bool {
-    file.on_disk < WHOLE_BELOW_BYTES && file.value_count().is_some_and(|count| count < WHOLE_BELOW_VALUES)
+/// The array of a file. Its name is that of the field. Images of one channel get a dimension for it.
+fn array<'a>(file: IdxFile, field: &'static str, data: &'a DataFile) -> Array<'a> {
+    let mut shape: Vec<u64> = file.dimensions.iter().copied().map(u64::from).collect();
+    if shape.len() == 3 {
+        shape.insert(1, 1);
+    }
+    Array {
+        name: field.into(),
+        file: At { field, path: data.path(), size_bytes: file.on_disk },
+        numbers: Ok(Numbers { kind: file.kind, is_big_endian: true }),
+        shape,
+        order: Order::Rows,
+        is_quantity: field == IMAGES,
+        packed: file.is_gzip().then_some((file.on_disk, "gzip")),
+        values: Box::new(file),
+    }
 }
 
-fn problem(path: &Path, file: &'static str, error: &IdxError) -> Problem {
+fn problem(path: &Path, field: &'static str, error: &IdxError) -> Problem {
     let unjudged = match error {
         IdxError::Unreadable(cause) => Unjudged::of(cause),
         IdxError::NoHeader
         | IdxError::WrongMagic { .. }
         | IdxError::GzipCut { .. }
-        | IdxError::GzipTooShort { .. }
         | IdxError::SwappedSizes { .. }
         | IdxError::Truncated { .. }
         | IdxError::Trailing { .. }
         | IdxError::TooLarge => None,
     };
-    Problem { file: file.into(), what: format!("{} {error}", path.display()), unjudged }
-}
-
-fn both<A, B>(images: Result<A, Problem>, labels: Result<B, Problem>) -> Result<(A, B), Vec<Problem>> {
-    match (images, labels) {
-        (Ok(images), Ok(labels)) => Ok((images, labels)),
-        (images, labels) => Err(images.err().into_iter().chain(labels.err()).collect()),
-    }
-}
-
-fn agree(
-    images: &Path,
-    labels: &Path,
-    shape: &Values,
-    label_shape: &Values,
-    range: Option<Range>,
-) -> Result<Facts, Vec<Problem>> {
-    let (&[count, height, width], &[label_count]) = (&shape.dimensions[..], &label_shape.dimensions[..]) else {
-        unreachable!("opened with 3 dimensions and with 1");
-    };
-    let refuse = |file: &'static str, what| Err(vec![Problem { file: file.into(), what, unjudged: None }]);
-    if count != label_count {
-        return refuse(
-            LABELS,
-            format!(
-                "{} has {label_count} labels for the {count} images of {}; there must be one each",
-                labels.display(),
-                images.display()
-            ),
-        );
-    }
-    if count == 0 || height == 0 || width == 0 {
-        return refuse(IMAGES, format!("{} is empty: [{count}, {height}, {width}]", images.display()));
-    }
-    Ok(Facts {
-        examples: u64::from(count),
-        inputs: vec![Field {
-            name: IMAGES.into(),
-            file: IMAGES.into(),
-            dtype: Dtype::Pixel,
-            // One channel: images are grey.
-            shape: vec![1, height.into(), width.into()],
-            range: None,
-        }],
-        target: Field { name: LABELS.into(), file: LABELS.into(), dtype: Dtype::I64, shape: vec![], range },
-        sizes: vec![shape.on_disk, label_shape.on_disk],
-    })
+    Problem { unjudged, ..Problem::of_file(field, path, error) }
 }
 
 #[cfg(test)]
@@ -164,7 +114,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use super::super::{Fault, Files as Kinds, HostBatch, OpenFiles, Selection};
+    use super::super::{Dtype, Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Range, Selection};
     use super::*;
     use crate::gate::Wanted;
 
@@ -234,5 +184,85 @@ mod tests {
         files.train.reverse();
         let problems = judge(&files).unwrap_err();
         assert_eq!(problems.iter().map(|problem| problem.file.as_ref()).collect::<Vec<_>>(), [IMAGES, LABELS]);
+    }
+
+    /// A file of that type and those dimensions.
+    fn file(kind: u8, dimensions: &[u32], values: &[u8]) -> Vec<u8> {
+        let sizes = dimensions.iter().flat_map(|size| size.to_be_bytes());
+        [0, 0, kind, dimensions.len() as u8].into_iter().chain(sizes).chain(values.iter().copied()).collect()
+    }
+
+    fn opened(images: &[u8], labels: &[u8]) -> (tempfile::TempDir, OpenFiles) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().canonicalize().unwrap();
+        let files = [("images", images), ("labels", labels)].map(|(name, bytes)| {
+            fs::write(place.join(name), bytes).unwrap();
+            DataFile::open(&place.join(name)).unwrap()
+        });
+        (folder, OpenFiles::of(files))
+    }
+
+    #[test]
+    fn every_type_and_number_of_dimensions_becomes_what_a_network_takes() {
+        let wide = |values: &[i32]| values.iter().flat_map(|value| value.to_be_bytes()).collect::<Vec<_>>();
+        let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+        let doubles: Vec<u8> = [0.1f64, -2.0].iter().flat_map(|value| value.to_be_bytes()).collect();
+        for (images, labels, dtype, shape, input, target) in [
+            (
+                file(0x08, &[2, 3, 1, 1], &[1, 2, 3, 4, 5, 6]),
+                file(0x0c, &[2], &wide(&[-1, 70_000])),
+                Dtype::Pixel,
+                &[3, 1, 1][..],
+                vec![1, 2, 3, 4, 5, 6],
+                Some(&[-1i64, 70_000][..]),
+            ),
+            (
+                file(0x0e, &[2, 1], &doubles),
+                file(0x09, &[2], &[0xff, 3]),
+                Dtype::F32,
+                &[1],
+                floats(&[0.1, -2.0]),
+                Some(&[-1, 3]),
+            ),
+            (
+                file(0x08, &[1, 2], &[7, 255]),
+                file(0x0b, &[1], &[1, 0]),
+                Dtype::F32,
+                &[2],
+                floats(&[7.0, 255.0]),
+                Some(&[256]),
+            ),
+            (
+                file(0x0b, &[1, 1, 2], &[0, 1, 0xff, 0xff]),
+                file(0x0d, &[1], &1.5f32.to_be_bytes()),
+                Dtype::F32,
+                &[1, 1, 2],
+                floats(&[1.0, -1.0]),
+                None,
+            ),
+        ] {
+            let (_folder, files) = opened(&images, &labels);
+            let facts = judge(&files).unwrap();
+            assert_eq!((facts.inputs[0].dtype, &facts.inputs[0].shape[..]), (dtype, shape));
+            let set = set().open(&files, None).ok().unwrap().train;
+            assert_eq!(set.facts(), &facts);
+            let mut batch = HostBatch::default();
+            set.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();
+            assert_eq!(batch.inputs, [input]);
+            let target =
+                target.map_or(floats(&[1.5]), |whole| whole.iter().flat_map(|one| one.to_le_bytes()).collect());
+            assert_eq!(batch.targets, target);
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_and_channels_that_come_last_are_told() {
+        let label = file(0x08, &[1], &[0]);
+        let (_folder, files) = opened(&file(0x0d, &[1, 1], &f32::INFINITY.to_be_bytes()), &label);
+        let problems = judge(&files).unwrap_err();
+        assert!(problems[0].what.contains(r#"holds inf in "images", in the example 0"#), "{problems:?}");
+        let (_folder, files) = opened(&file(0x08, &[1, 28, 28, 3], &[0; 28 * 28 * 3]), &label);
+        let problems = judge(&files).unwrap_err();
+        assert!(problems[0].what.contains("[1, 28, 28, 3], whose channels (3) are last"), "{problems:?}");
     }
 }

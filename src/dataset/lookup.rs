@@ -39,6 +39,10 @@ impl Find<String, PathBuf> for Lookup<'_> {
         self.take(field, self.roots.open_data(name).map(|file| vec![file]))?.pop()
     }
 
+    fn folder(&mut self, field: &'static str, name: &String) -> Option<PathBuf> {
+        self.take(field, self.roots.open_data_folder(name).map(|folder| vec![folder]))?.pop()
+    }
+
     fn all(&mut self, field: &'static str, names: &[String]) -> Option<Vec<PathBuf>> {
         let found: Vec<_> = names.iter().map(|name| self.take(field, self.roots.open_all(name))).collect();
         Some(found.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())

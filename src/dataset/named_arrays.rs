@@ -1,22 +1,18 @@
-//! A set of examples in one safetensors file of named arrays, whose first dimension counts the
-//! examples: 32-bit floats, and 64-bit integers for classes and tokens.
+//! A set of examples in one safetensors file of named arrays.
 
-use std::fs::File;
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::resident::Arrays;
-use super::{Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, Problem, Range, Reading, WHOLE_BELOW_BYTES};
+use super::array_set::{self, Array, At, Roles};
+use super::column::Order;
+use super::numbers::{Kind, Numbers};
+use super::{Content, DataFile, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
-use crate::tensor_file::{self, Positioned, ReaderAt, Tensor, safetensors};
+use crate::tensor_file::{self, Dtype as Stored, Part, Positioned, Tensor, safetensors};
 
 /// The field of the file.
 const PATH: &str = "path";
-/// Bytes that are read at a time.
-const BLOCK: usize = 1 << 20;
 
 /// A file of named arrays, and the part that each plays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,204 +39,59 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let mut set = Named::open(self, files, reading)?;
-        let is_small = set.facts.sizes.iter().all(|size| *size < WHOLE_BELOW_BYTES);
-        let is_read = reading.depth == Depth::Train || is_small;
-        let weights = match reading.weights.map(|name| set.weights(name)) {
-            Some(Ok(array)) if is_read => Ok(Some(set.numbers(array, reading)?)),
-            Some(Ok(_)) | None => Ok(None),
-            Some(Err(what)) => Err(what),
-        };
-        if !is_read {
-            return Ok(Box::new(Arrays { facts: set.facts, inputs: None, targets: None, weights }));
-        }
-        let mut columns = set.read(reading)?.into_iter().map(Arc::new).collect::<Vec<_>>();
-        let targets = columns.pop();
-        let inputs = (reading.depth == Depth::Train).then_some(columns);
-        Ok(Box::new(Arrays { facts: set.facts, inputs, targets, weights }))
+        let [data] = files else { unreachable!("a set of named arrays has one file") };
+        let path = data.path();
+        let told = |error| vec![problem(path, &error)];
+        let unreadable = |error| told(tensor_file::Problem::Unreadable(error));
+        let size = data.metadata().map_err(unreadable)?.len();
+        let file = data.reader().map_err(unreadable)?;
+        let source = Positioned(&file);
+        let tensors = safetensors::read(&source, size).map_err(told)?;
+        let at = At { field: PATH, path, size_bytes: size };
+        let arrays: Vec<_> = tensors.into_iter().map(|tensor| array(tensor, at, &source)).collect();
+        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading, at);
+        array_set::read(arrays, roles, vec![size], reading)
     }
 }
 
-/// A file whose header is right, up to its first value.
-struct Named<'a> {
-    path: &'a Path,
-    file: File,
-    /// All arrays of the file, in its order.
-    tensors: Vec<Tensor>,
-    facts: Facts,
-}
-
-impl<'a> Named<'a> {
-    fn open<P>(wanted: &Files<P>, files: &'a [DataFile], reading: &Reading<'_>) -> Result<Self, Vec<Problem>> {
-        let [file] = files else { unreachable!("a set of named arrays has one file") };
-        let path = file.path();
-        let unreadable = |error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
-        let size = file.metadata().map_err(unreadable)?.len();
-        let file = file.reader().map_err(unreadable)?;
-        let tensors = safetensors::read(&Positioned(&file), size).map_err(|error| vec![problem(path, &error)])?;
-        let mut facts = facts(wanted, &tensors, reading).map_err(|wrong| {
-            let told = |what| wrong_with(path, what);
-            wrong.into_iter().map(told).collect::<Vec<_>>()
-        })?;
-        facts.sizes = vec![size];
-        Ok(Self { path, file, tensors, facts })
-    }
-
-    /// The array that weighs the examples.
-    fn weights(&self, name: &str) -> Result<&Tensor, String> {
-        let examples = self.facts.examples;
-        let Some(array) = self.tensors.iter().find(|tensor| tensor.name == name) else {
-            return Err(format!("{} has no such array", self.path.display()));
-        };
-        if !matches!(array.dtype, tensor_file::Dtype::F32 | tensor_file::Dtype::I64) {
-            return Err(format!("the array is {}; F32 or I64 is needed", array.dtype.name()));
-        }
-        if array.shape != [examples] {
-            return Err(format!("the array is {:?}; [{examples}], a number an example, is needed", array.shape));
-        }
-        Ok(array)
-    }
-
-    /// The values of an array of [`Named::weights`].
-    fn numbers(&self, array: &Tensor, reading: &Reading<'_>) -> Result<Vec<f64>, Vec<Problem>> {
-        let (mut at, mut block, mut numbers) = (array.extent(), vec![0; BLOCK], Vec::new());
-        while !at.is_empty() {
-            let part = &mut block[..(at.end - at.start).min(BLOCK as u64) as usize];
-            let read = reading.wanted.check().and_then(|()| Positioned(&self.file).read_exact_at(part, at.start));
-            read.map_err(|error| vec![problem(self.path, &tensor_file::Problem::Unreadable(error))])?;
-            match array.dtype {
-                tensor_file::Dtype::F32 => {
-                    numbers.extend(part.as_chunks().0.iter().map(|&value| f64::from(f32::from_le_bytes(value))));
-                }
-                _ => numbers.extend(part.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value) as f64)),
-            }
-            at.start += part.len() as u64;
-        }
-        Ok(numbers)
-    }
-
-    /// Reads all values: each of the set's fields gets its range, and its floats are finite. The
-    /// columns of the inputs and the target. Inputs that are judged are read, and not kept.
-    fn read(&mut self, reading: &Reading<'_>) -> Result<Vec<Vec<u8>>, Vec<Problem>> {
-        let Self { path, file, tensors, facts } = self;
-        let source = Positioned(file);
-        let mut fields: Vec<&mut Field> = facts.inputs.iter_mut().chain([&mut facts.target]).collect();
-        let mut columns = vec![Vec::new(); fields.len()];
-        let first_kept = if reading.depth == Depth::Judge { fields.len() - 1 } else { 0 };
-        let mut block = vec![0; BLOCK];
-        for tensor in tensors {
-            // A text is input and target of a network that tells the tokens that follow.
-            let mut taking: Vec<_> =
-                fields.iter_mut().enumerate().filter(|(_, field)| field.name == tensor.name).collect();
-            let (mut at, mut begin) = (tensor.extent(), 0);
-            while !at.is_empty() {
-                let part = &mut block[..(at.end - at.start).min(BLOCK as u64) as usize];
-                let cannot = |error: io::Error| vec![problem(path, &tensor_file::Problem::Unreadable(error))];
-                reading.wanted.check().and_then(|()| source.read_exact_at(part, at.start)).map_err(cannot)?;
-                at.start += part.len() as u64;
-                let first = begin;
-                for (column, field) in &mut taking {
-                    begin = look(field, part, first).map_err(|what| vec![wrong_with(path, what)])?;
-                    if *column >= first_kept {
-                        columns[*column].extend_from_slice(part);
-                    }
-                }
-            }
-        }
-        Ok(columns)
-    }
-}
-
-/// Looks at the next values of a field, the first of which is at `place` over all examples. The
-/// place behind them.
-fn look(field: &mut Field, values: &[u8], mut place: u64) -> Result<u64, String> {
-    let width = field.values();
-    match field.dtype {
-        Dtype::F32 => {
-            for value in values.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)) {
-                if !value.is_finite() {
-                    let (name, example) = (&field.name, place / width);
-                    return Err(format!(
-                        "holds {value} in {name:?}, in the example {example} counted from 0; every value must be finite"
-                    ));
-                }
-                for bound in [value.floor(), value.ceil()] {
-                    field.range = Some(Range::with(field.range, bound as i64, place / width));
-                }
-                place += 1;
-            }
-        }
-        Dtype::I64 => {
-            for value in values.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value)) {
-                field.range = Some(Range::with(field.range, value, place / width));
-                place += 1;
-            }
-        }
-        Dtype::Pixel => {}
-    }
-    Ok(place)
-}
-
-/// The fields of the set, or all that is wrong with its arrays.
-fn facts<P>(wanted: &Files<P>, tensors: &[Tensor], reading: &Reading<'_>) -> Result<Facts, Vec<String>> {
-    let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    names.sort_unstable();
-    let inputs: Vec<&str> = if wanted.inputs.is_empty() {
-        names.iter().copied().filter(|name| *name != wanted.target && Some(*name) != reading.weights).collect()
-    } else {
-        wanted.inputs.iter().map(String::as_str).collect()
+/// A tensor as an array.
+fn array<'a>(tensor: Tensor, file: At<'a>, source: &'a Positioned<'a>) -> Array<'a> {
+    let kind = match tensor.dtype {
+        Stored::Bool => Some(Kind::Bool),
+        Stored::U8 => Some(Kind::U8),
+        Stored::I8 => Some(Kind::I8),
+        Stored::U16 => Some(Kind::U16),
+        Stored::I16 => Some(Kind::I16),
+        Stored::U32 => Some(Kind::U32),
+        Stored::I32 => Some(Kind::I32),
+        Stored::U64 => Some(Kind::U64),
+        Stored::I64 => Some(Kind::I64),
+        Stored::F16 => Some(Kind::F16),
+        Stored::Bf16 => Some(Kind::Bf16),
+        Stored::F32 => Some(Kind::F32),
+        Stored::F64 => Some(Kind::F64),
+        Stored::F4
+        | Stored::F6E2M3
+        | Stored::F6E3M2
+        | Stored::F8E5M2
+        | Stored::F8E4M3
+        | Stored::F8E8M0
+        | Stored::F8E5M2Fnuz
+        | Stored::F8E4M3Fnuz
+        | Stored::C64 => None,
     };
-    let mut wrong = Vec::new();
-    let mut field = |name: &str| {
-        let Some(tensor) = tensors.iter().find(|tensor| tensor.name == name) else {
-            let has = names.iter().take(12).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-            wrong.push(format!("has no array {name:?}; it has {}", if has.is_empty() { "none" } else { &has }));
-            return None;
-        };
-        let dtype = match tensor.dtype {
-            tensor_file::Dtype::F32 => Dtype::F32,
-            tensor_file::Dtype::I64 => Dtype::I64,
-            other => {
-                wrong.push(format!("has {name:?} as {}; F32 or I64 is needed", other.name()));
-                return None;
-            }
-        };
-        let Some((&examples, shape)) = tensor.shape.split_first() else {
-            wrong.push(format!("has a single number as {name:?}; the first dimension counts the examples"));
-            return None;
-        };
-        let field = Field { name: name.to_owned(), file: PATH.into(), dtype, shape: shape.to_vec(), range: None };
-        if examples == 0 || field.values() == 0 {
-            wrong.push(format!("has {name:?} of the shape {:?}, which is empty", tensor.shape));
-            return None;
-        }
-        Some((examples, field))
-    };
-    let has_target = !reading.may_lack_target || names.contains(&wanted.target.as_str());
-    let inputs: Vec<_> = inputs.into_iter().map(&mut field).collect();
-    let target = if has_target {
-        field(&wanted.target)
-    } else {
-        let examples = inputs.iter().flatten().next().map(|(examples, _)| *examples);
-        examples.map(|examples| (examples, Field::no_target(&wanted.target, PATH)))
-    };
-    if inputs.is_empty() {
-        wrong.push(format!("has no array besides {:?}, the target", wanted.target));
+    let refusal = || format!("{}; floats of 16 to 64 bits, integers or truth values are needed", tensor.dtype.name());
+    let extent = tensor.extent();
+    Array {
+        numbers: kind.map(Numbers::little_endian).ok_or_else(refusal),
+        file,
+        order: Order::Rows,
+        is_quantity: false,
+        packed: None,
+        values: Box::new(Part { whole: source, offset: extent.start, size_bytes: extent.end - extent.start }.reader()),
+        name: tensor.name,
+        shape: tensor.shape,
     }
-    let (Some((examples, target)), Some(inputs), true) =
-        (target, inputs.into_iter().collect::<Option<Vec<_>>>(), wrong.is_empty())
-    else {
-        return Err(wrong);
-    };
-    for (found, field) in &inputs {
-        if *found != examples {
-            let (name, target) = (&field.name, &target.name);
-            wrong
-                .push(format!("has {found} examples in {name:?} and {examples} in {target:?}; there must be one each"));
-        }
-    }
-    let inputs = inputs.into_iter().map(|(_, field)| field).collect();
-    if wrong.is_empty() { Ok(Facts { examples, inputs, target, sizes: Vec::new() }) } else { Err(wrong) }
 }
 
 fn problem(path: &Path, error: &tensor_file::Problem) -> Problem {
@@ -248,11 +99,7 @@ fn problem(path: &Path, error: &tensor_file::Problem) -> Problem {
         tensor_file::Problem::Unreadable(cause) => Unjudged::of(cause),
         _ => None,
     };
-    Problem { file: PATH.into(), what: format!("{} {error}", path.display()), unjudged }
-}
-
-fn wrong_with(path: &Path, what: String) -> Problem {
-    Problem { file: PATH.into(), what: format!("{} {what}", path.display()), unjudged: None }
+    Problem { unjudged, ..Problem::of_file(PATH, path, error) }
 }
 
 #[cfg(test)]
@@ -260,12 +107,12 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
-    use ::safetensors::Dtype as Stored;
+    use ::safetensors::Dtype as Written;
     use ::safetensors::tensor::TensorView;
 
     use std::path::PathBuf;
 
-    use super::super::{Fault, Files as Kinds, HostBatch, OpenFiles, Selection};
+    use super::super::{Dtype, Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Range, Selection};
     use super::*;
     use crate::gate::Wanted;
 
@@ -274,7 +121,7 @@ mod tests {
         Selection::of(Kinds::Safetensors(Files { path: PathBuf::new(), inputs, target: "y".into() }))
     }
 
-    fn written(arrays: &[(&str, Stored, &[usize], Vec<u8>)]) -> (tempfile::TempDir, OpenFiles) {
+    fn written(arrays: &[(&str, Written, &[usize], Vec<u8>)]) -> (tempfile::TempDir, OpenFiles) {
         let views: BTreeMap<_, _> = arrays
             .iter()
             .map(|(name, dtype, shape, bytes)| (*name, TensorView::new(*dtype, shape.to_vec(), bytes).unwrap()))
@@ -303,17 +150,17 @@ mod tests {
     #[test]
     fn arrays_are_judged_as_they_are_loaded_and_keep_their_order() {
         let (_folder, files) = written(&[
-            ("x", Stored::F32, &[3, 2], floats(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])),
-            ("a", Stored::I64, &[3, 1], whole(&[7, 5, 9])),
-            ("y", Stored::I64, &[3], whole(&[0, 2, 1])),
+            ("x", Written::F32, &[3, 2], floats(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])),
+            ("a", Written::I64, &[3, 1], whole(&[7, 5, 9])),
+            ("y", Written::I64, &[3], whole(&[0, 2, 1])),
         ]);
         let facts = judge(&[], &files).unwrap();
         let names = |facts: &Facts| facts.inputs.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
         assert_eq!((names(&facts), facts.examples), (vec!["a".into(), "x".into()], 3));
         assert_eq!(facts.target.range, Some(Range { lowest: 0, highest: 2, highest_at: 1 }));
         let (_folder, shares) = written(&[
-            ("x", Stored::F32, &[3], floats(&[-0.5, 7.25, 7.75])),
-            ("y", Stored::F32, &[3], floats(&[0.0, 0.25, 1.0])),
+            ("x", Written::F32, &[3], floats(&[-0.5, 7.25, 7.75])),
+            ("y", Written::F32, &[3], floats(&[0.0, 0.25, 1.0])),
         ]);
         let shares = judge(&[], &shares).unwrap();
         assert_eq!(shares.inputs[0].range, Some(Range { lowest: -1, highest: 8, highest_at: 1 }));
@@ -331,10 +178,10 @@ mod tests {
         use super::super::{Sampling, Split};
         let arrays = |weights: &[f32]| {
             written(&[
-                ("x", Stored::F32, &[4, 1], floats(&[0.0, 1.0, 2.0, 3.0])),
-                ("w", Stored::F32, &[weights.len()], floats(weights)),
-                ("n", Stored::F32, &[4, 2], floats(&[1.0; 8])),
-                ("y", Stored::I64, &[4], whole(&[0, 0, 0, 1])),
+                ("x", Written::F32, &[4, 1], floats(&[0.0, 1.0, 2.0, 3.0])),
+                ("w", Written::F32, &[weights.len()], floats(weights)),
+                ("n", Written::F32, &[4, 2], floats(&[1.0; 8])),
+                ("y", Written::I64, &[4], whole(&[0, 0, 0, 1])),
             ])
         };
         let by = |sampling: Sampling| Selection { sampling: Some(sampling), ..wanted(&[]) };
@@ -374,8 +221,8 @@ mod tests {
     #[test]
     fn a_text_is_input_and_target_at_once() {
         let (_folder, files) = written(&[
-            ("x", Stored::F32, &[2], floats(&[0.5, 1.5])),
-            ("y", Stored::I64, &[2, 3], whole(&[4, 1, 0, 2, 3, 9])),
+            ("x", Written::F32, &[2], floats(&[0.5, 1.5])),
+            ("y", Written::I64, &[2, 3], whole(&[4, 1, 0, 2, 3, 9])),
         ]);
         let facts = judge(&["y", "x"], &files).unwrap();
         let range = Some(Range { lowest: 0, highest: 9, highest_at: 1 });
@@ -390,11 +237,11 @@ mod tests {
     #[test]
     fn all_that_is_wrong_with_the_arrays_is_told_by_name() {
         let (_folder, files) = written(&[
-            ("x", Stored::F64, &[1], vec![0; 8]),
-            ("n", Stored::F32, &[2], floats(&[1.0, f32::NAN])),
-            ("s", Stored::F32, &[], floats(&[1.0])),
-            ("y", Stored::I64, &[2], whole(&[0, 1])),
-            ("z", Stored::I64, &[0, 4], vec![]),
+            ("x", Written::C64, &[1], vec![0; 8]),
+            ("n", Written::F32, &[2], floats(&[1.0, f32::NAN])),
+            ("s", Written::F32, &[], floats(&[1.0])),
+            ("y", Written::I64, &[2], whole(&[0, 1])),
+            ("z", Written::I64, &[0, 4], vec![]),
         ]);
         let told = |inputs: &[&str]| {
             let problems = judge(inputs, &files).unwrap_err();
@@ -402,7 +249,7 @@ mod tests {
         };
         let all = told(&["x", "s", "z", "w"]);
         for words in [
-            r#"has "x" as F64; F32 or I64 is needed"#,
+            r#"has "x" as C64; floats of 16 to 64 bits, integers or truth values are needed"#,
             r#"a single number as "s""#,
             r#""z" of the shape [0, 4], which is empty"#,
             r#"has no array "w"; it has "n", "s", "x", "y", "z""#,
@@ -410,10 +257,32 @@ mod tests {
             assert!(all.contains(words), "{words}: {all}");
         }
         assert!(told(&["n"]).contains(r#"holds NaN in "n", in the example 1 counted from 0"#));
-        let (_folder, files) = written(&[("y", Stored::F32, &[2], floats(&[0.0, 1.0]))]);
+        let (_folder, files) = written(&[("y", Written::F32, &[2], floats(&[0.0, 1.0]))]);
         assert!(judge(&[], &files).unwrap_err()[0].what.contains("no array besides"));
         let (_folder, files) =
-            written(&[("x", Stored::F32, &[3], floats(&[0.0; 3])), ("y", Stored::F32, &[2], floats(&[0.0, 1.0]))]);
+            written(&[("x", Written::F32, &[3], floats(&[0.0; 3])), ("y", Written::F32, &[2], floats(&[0.0, 1.0]))]);
         assert!(judge(&[], &files).unwrap_err()[0].what.contains(r#"3 examples in "x" and 2 in "y""#));
+    }
+
+    #[test]
+    fn every_type_becomes_one_that_networks_take() {
+        let (_folder, files) = written(&[
+            ("bytes", Written::U8, &[2, 1, 2], vec![0, 1, 2, 255]),
+            ("colours", Written::U8, &[2, 3, 1, 1], vec![0, 1, 2, 3, 4, 255]),
+            ("halves", Written::F16, &[2], vec![0, 0x3c, 0, 0xc0]),
+            ("mask", Written::BOOL, &[2, 2], vec![0, 1, 1, 0]),
+            ("tokens", Written::U8, &[2, 2], vec![1, 2, 3, 4]),
+            ("y", Written::I32, &[2], [3i32, -1].iter().flat_map(|value| value.to_le_bytes()).collect()),
+        ]);
+        let facts = judge(&[], &files).unwrap();
+        let found: Vec<_> = facts.inputs.iter().map(|field| (field.dtype, field.shape.clone())).collect();
+        let pixels = [(Dtype::Pixel, vec![1, 1, 2]), (Dtype::Pixel, vec![3, 1, 1])];
+        let others = [(Dtype::F32, vec![]), (Dtype::F32, vec![2]), (Dtype::I64, vec![2])];
+        assert_eq!(found, [&pixels[..], &others].concat());
+        let set = wanted(&[]).open(&files, None).ok().unwrap().train;
+        let mut batch = HostBatch::default();
+        set.fill(&[1], &mut batch).unwrap();
+        let inputs = [vec![2, 255], vec![3, 4, 255], floats(&[-2.0]), floats(&[1.0, 0.0]), whole(&[3, 4])];
+        assert_eq!((batch.inputs, batch.targets), (inputs.to_vec(), whole(&[-1])));
     }
 }

@@ -134,6 +134,7 @@ impl Preprocessing {
             inputs: self.inputs.iter().map(|input| input.array.field()).collect(),
             target: self.target.field(),
             sizes: Vec::new(),
+            is_resident: true,
         }
     }
 }
@@ -185,6 +186,7 @@ mod tests {
             inputs: vec![field("images", Dtype::Pixel, &[1, 28, 28], None), field("x", Dtype::F32, &[3], None)],
             target: field("labels", Dtype::I64, &[], classes),
             sizes: Vec::new(),
+            is_resident: true,
         }
     }
 

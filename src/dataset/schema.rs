@@ -1,6 +1,8 @@
 //! The shape of a set of examples: what one example has, in which type, and how many there are.
 
 use std::borrow::Cow;
+use std::fmt::Display;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +17,11 @@ pub struct Facts {
     pub inputs: Vec<Field>,
     /// The right answer; without values where the examples have none.
     pub target: Field,
-    /// Bytes of its files as they lie on the disk, in the order of the format.
+    /// Bytes of its files as they lie on the disk, in the order of the format; none of a folder.
     pub sizes: Vec<u64>,
+    /// Whether its examples are in memory as a whole. Those of others are read when they are asked
+    /// for.
+    pub is_resident: bool,
 }
 
 /// One array of an example.
@@ -78,6 +83,11 @@ impl Problem {
     pub(super) fn of_field(field: &'static str, what: String) -> Self {
         Self { file: field.into(), what, unjudged: None }
     }
+
+    /// A problem of a file, in words that follow its path.
+    pub(super) fn of_file(field: &'static str, path: &Path, what: impl Display) -> Self {
+        Self { file: field.into(), what: format!("{} {what}", path.display()), unjudged: None }
+    }
 }
 
 impl From<String> for Problem {
@@ -101,6 +111,11 @@ impl Facts {
     /// The inputs and the target.
     pub fn fields(&self) -> impl Iterator<Item = &Field> {
         self.inputs.iter().chain([&self.target])
+    }
+
+    /// Bytes of memory that its examples take as they are in batches.
+    pub fn memory_bytes(&self) -> u64 {
+        if self.is_resident { self.examples.saturating_mul(self.example_bytes()) } else { 0 }
     }
 
     /// Bytes of one example in a batch.
@@ -169,7 +184,7 @@ impl Range {
     pub fn with(range: Option<Self>, value: i64, example: u64) -> Self {
         let Some(mut range) = range else { return Self { lowest: value, highest: value, highest_at: example } };
         range.lowest = range.lowest.min(value);
-        if value > range.highest {
+        if (value, std::cmp::Reverse(example)) > (range.highest, std::cmp::Reverse(range.highest_at)) {
             (range.highest, range.highest_at) = (value, example);
         }
         range

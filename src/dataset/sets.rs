@@ -1,12 +1,15 @@
 //! From the files of a job to its sets: each is read, divided, and prepared by what the training
 //! rows have taught.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::content::{Depth, Preparation, Prepared, Reading};
 use super::sampling::{self, Sampled, Sampling};
 use super::split::{self, Division};
 use super::{Content, DataFile, Details, Facts, Files, Format, Problem, Rows, Source};
+use crate::beneath::Folder;
 use crate::gate::Wanted;
 
 /// The files of a job, and how they become sets.
@@ -45,6 +48,11 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
+    /// The folders among them.
+    pub fn folders(&self) -> impl Iterator<Item = Arc<Folder>> {
+        self.train.iter().chain(&self.validation).filter_map(DataFile::as_folder).cloned()
+    }
+
     /// The files of a selection that has a training set alone.
     pub fn of(train: impl Into<Vec<DataFile>>) -> Self {
         Self { train: train.into(), validation: Vec::new() }
@@ -247,7 +255,7 @@ fn memory_bytes(
     train_set: &Prepared,
     validation_set: Option<&Prepared>,
 ) -> u64 {
-    let by_facts = |set: &Prepared| set.facts.examples.saturating_mul(set.facts.example_bytes());
+    let by_facts = |set: &Prepared| set.facts.memory_bytes();
     let validation_by_facts = validation_set.map_or(0, by_facts);
     let (of_train, of_validation) = match validation {
         Some(content) => (by_facts(train_set), content.memory_bytes().unwrap_or(validation_by_facts)),
@@ -258,7 +266,7 @@ fn memory_bytes(
 }
 
 /// Both, or the faults of both.
-fn both<A, B>(one: Result<A, Vec<Fault>>, other: Result<B, Vec<Fault>>) -> Result<(A, B), Vec<Fault>> {
+pub(super) fn both<A, B, E>(one: Result<A, Vec<E>>, other: Result<B, Vec<E>>) -> Result<(A, B), Vec<E>> {
     match (one, other) {
         (Ok(one), Ok(other)) => Ok((one, other)),
         (one, other) => Err(one.err().into_iter().chain(other.err()).flatten().collect()),

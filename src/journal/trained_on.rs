@@ -35,10 +35,8 @@ pub struct DataSet {
     pub files: Vec<FileState>,
 }
 
-/// One file as it lies on the disk.
-///
-/// The rule of a fingerprint says which bytes it is of. A folder of many files can be one of these
-/// too, with its own path, the bytes of all files, and a rule for the fingerprint of a folder.
+/// One file as it lies on the disk, or one folder of images with the bytes of all of them. The rule
+/// of a fingerprint says which bytes it is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileState {
@@ -67,9 +65,14 @@ impl FileState {
     /// # Errors
     /// Those of reading.
     pub fn of(file: &DataFile, go_on: impl Fn() -> io::Result<()>) -> io::Result<Self> {
-        let size_bytes = file.metadata()?.len();
-        let fingerprint = Some(Fingerprint::of(file, size_bytes, go_on)?);
-        Ok(Self { path: file.path().to_owned(), size_bytes, fingerprint })
+        let (size_bytes, fingerprint) = match file.as_folder() {
+            Some(folder) => Fingerprint::of_images(folder, &go_on)?,
+            None => {
+                let size_bytes = file.metadata()?.len();
+                (size_bytes, Fingerprint::of(file, size_bytes, go_on)?)
+            }
+        };
+        Ok(Self { path: file.path().to_owned(), size_bytes, fingerprint: Some(fingerprint) })
     }
 
     /// How the file differs now, in words.

@@ -54,8 +54,8 @@ impl Question for Data {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let opened = self.train.into_iter().chain(self.validation).zip(files).enumerate();
-        let mut train: Vec<_> =
-            opened.map(|(place, (path, file))| DataFile::received(path, file, move || child::reads(place))).collect();
+        let received = |(place, (path, file))| DataFile::received(path, file, move || child::reads(place));
+        let mut train = opened.map(received).collect::<io::Result<Vec<_>>>()?;
         let validation = train.split_off(count);
         // The parent kills this process where nobody waits any more.
         let (_caller, wanted) = Wanted::by_caller();

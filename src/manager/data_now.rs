@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::known_data::KnownData;
-use crate::dataset::{DataFile, DataRoots, Files, Judged, OpenFiles, PathProblem};
+use crate::dataset::{DataFile, DataRoots, Files, Judged, OnDisk, OpenFiles, PathProblem};
 use crate::gate::Wanted;
 use crate::job::Inputs;
 use crate::job::spec::{Data, DataFacts};
@@ -34,15 +34,19 @@ pub(super) fn data_now(data: &Data, inputs: &Inputs, roots: &DataRoots, known: &
 }
 
 fn look(data: &Data, inputs: &Inputs, roots: &DataRoots, known: &KnownData, wanted: &Wanted) -> Result<TrainedOn, Now> {
-    let open = |path: &Path| match path.to_str().map(|name| roots.open(name)) {
+    let find = |name: &str, kind| match kind {
+        OnDisk::File => roots.open(name),
+        OnDisk::Folder => roots.open_data_folder(name),
+    };
+    let open = |path: &Path, kind| match path.to_str().map(|name| find(name, kind)) {
         // A link that has come into the way is not followed by the runner.
         Some(Ok(file)) if file.path() == path => Ok(file),
-        Some(Err(problem @ (PathProblem::Missing { .. } | PathProblem::NotAFile { .. }))) => {
-            Err(Now::Unusable(problem.to_string()))
-        }
+        Some(Err(
+            problem @ (PathProblem::Missing { .. } | PathProblem::NotAFile { .. } | PathProblem::NotAFolder { .. }),
+        )) => Err(Now::Unusable(problem.to_string())),
         None | Some(Ok(_) | Err(_)) => Err(Now::Unknown),
     };
-    let open = |files: &Files| files.paths().into_iter().map(open).collect::<Result<Vec<_>, _>>();
+    let open = |files: &Files| files.open(open);
     let train = open(&inputs.train)?;
     let validation = inputs.validation.as_ref().map(open).transpose()?;
     let states = |files: &[DataFile]| known.states(files, wanted);

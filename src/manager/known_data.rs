@@ -52,8 +52,12 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of a file; None where it was changed too short a time ago.
+    /// The stamp of a file; None where it was changed too short a time ago. A folder has none: what
+    /// changes in it shows nowhere.
     fn of(file: &DataFile, settled_after: Duration) -> io::Result<Option<Self>> {
+        if file.as_folder().is_some() {
+            return Ok(None);
+        }
         let about = file.metadata()?;
         let stamp = Self {
             device: about.dev(),

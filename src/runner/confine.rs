@@ -4,17 +4,20 @@
 //!
 //! Landlock (landlock(7)) enforces it, each part where the kernel is new enough. Rules are about
 //! what is opened later: what is open stays usable, so data files, the journal and the log are
-//! opened before. The threads that are started later inherit the rules.
+//! opened before. A folder of data files is open too, and files below it may be opened later. The
+//! threads that are started later inherit the rules.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 use nix::sys::prctl;
+use torchd::beneath::Folder;
 use torchd::job::order::{LeasedDevice, Order};
 use torchd::job::probe::Confinement;
 use torchd::journal::JobFolder;
@@ -79,13 +82,14 @@ const LIMITS: [(ABI, &str, &str); 9] = [
 type Rules = Vec<(BitFlags<AccessFs>, Vec<PathBuf>)>;
 
 /// Keeps this process to its job, as far as the kernel can, and tells the log what it cannot.
-pub(crate) fn confine(folder: &JobFolder, order: &Order) {
+/// `data` are folders with data of the job.
+pub(crate) fn confine(folder: &JobFolder, order: &Order, data: &[Arc<Folder>]) {
     // Rules hold for the thread that asks, and for those that it starts.
     let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     if threads != 1 {
         tracing::warn!("{threads} threads ran before the runner was confined; those of libraries are not covered");
     }
-    let Confinement { missing, .. } = enforce(&allowed(folder, order));
+    let Confinement { missing, .. } = enforce(&allowed(folder, order), data);
     if !missing.is_empty() {
         tracing::warn!("the kernel does not enforce every limit of a runner: {}", missing.join("; "));
     }
@@ -93,7 +97,7 @@ pub(crate) fn confine(folder: &JobFolder, order: &Order) {
 
 /// Keeps this thread to what every runner may use, and returns what the kernel enforces.
 pub(crate) fn probe() -> Confinement {
-    enforce(&vec![(READ, system())])
+    enforce(&vec![(READ, system())], &[])
 }
 
 /// The files and devices that a runner may use.
@@ -131,15 +135,16 @@ fn system() -> Vec<PathBuf> {
     SYSTEM.iter().map(PathBuf::from).chain(all).collect()
 }
 
-/// Allows this thread nothing but that from now on. What is not there needs no rule.
-fn enforce(allowed: &Rules) -> Confinement {
+/// Allows this thread nothing but that from now on, and to read what lies in folders of data. What
+/// is not there needs no rule.
+fn enforce(allowed: &Rules, data: &[Arc<Folder>]) -> Confinement {
     // Landlock wants it first, and it holds without Landlock, too.
     let no_new_privileges = prctl::set_no_new_privs().is_ok();
-    told(restrict(allowed), no_new_privileges)
+    told(restrict(allowed, data), no_new_privileges)
 }
 
 /// The ABI of Landlock that is in force then, or why none is.
-fn restrict(allowed: &Rules) -> Result<ABI, String> {
+fn restrict(allowed: &Rules, data: &[Arc<Folder>]) -> Result<ABI, String> {
     let restrict = || -> Result<LandlockStatus, RulesetError> {
         let mut rules = Ruleset::default()
             .handle_access(AccessFs::from_all(NEWEST))?
@@ -152,6 +157,9 @@ fn restrict(allowed: &Rules) -> Result<ABI, String> {
                 rules = rules.add_rule(PathBeneath::new(&path, *access))?;
                 named.push(path);
             }
+        }
+        for folder in data {
+            rules = rules.add_rule(PathBeneath::new(folder.as_ref(), READ))?;
         }
         // A rule holds for an inode, and /proc makes a new one for the same name once the kernel
         // has dropped the name from memory. What is open is not dropped.
@@ -224,8 +232,19 @@ mod tests {
     /// The result of the work on a thread that is confined to a job; the other threads stay free.
     /// None where the kernel does not enforce so much.
     fn confined<T: Send>(job: &Path, order: &Order, least: ABI, work: impl FnOnce() -> T + Send) -> Option<T> {
+        confined_with(job, order, &[], least, work)
+    }
+
+    /// The same with folders of data.
+    fn confined_with<T: Send>(
+        job: &Path,
+        order: &Order,
+        data: &[Arc<Folder>],
+        least: ABI,
+        work: impl FnOnce() -> T + Send,
+    ) -> Option<T> {
         let rules = allowed(&JobFolder::new(job.to_owned()), order);
-        let limited = move || match enforce(&rules) {
+        let limited = move || match enforce(&rules, data) {
             confinement if confinement.landlock_abi < least as u32 => {
                 skips::tell(skips::Skip::CannotRun, &confinement.missing.join("; "));
                 None
@@ -291,6 +310,22 @@ mod tests {
                 assert!(is_denied(fs::File::open(path)), "{path}");
             }
             assert!(is_denied(fs::read_dir(place.path())), "a list of files");
+        });
+    }
+
+    #[test]
+    fn a_runner_reads_the_files_in_its_folders_of_data_and_none_beside_them() {
+        let place = tempfile::tempdir().unwrap();
+        let (job, data) = (place.path().join("job"), place.path().join("data"));
+        fs::create_dir(&job).unwrap();
+        fs::create_dir_all(data.join("class")).unwrap();
+        fs::write(data.join("class/image"), "pixels").unwrap();
+        fs::write(place.path().join("beside"), "of somebody else").unwrap();
+        let folder = Arc::new(Folder::open(&data).unwrap());
+        confined_with(&job, &order(None), std::slice::from_ref(&folder), ABI::V1, || {
+            assert_eq!(io::read_to_string(folder.file("class/image").unwrap()).unwrap(), "pixels");
+            assert!(is_denied(fs::write(data.join("class/image"), "")), "write");
+            assert!(is_denied(fs::File::open(place.path().join("beside"))), "a file beside");
         });
     }
 

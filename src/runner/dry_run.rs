@@ -22,7 +22,7 @@ use crate::assemble::assemble;
 use crate::checkpoint;
 use crate::confine::confine;
 use crate::failure::{Failure, Result};
-use crate::inputs::open_inputs;
+use crate::inputs::{folders, open_inputs};
 use crate::memory::peak_bytes;
 use crate::metric::Finding;
 use crate::model::Mode;
@@ -54,7 +54,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     let order = folder.read_order(1).map_err(Failure::storage("the order cannot be read"))?;
     let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
     let inputs = open_inputs(&order);
-    confine(folder, &order);
+    confine(folder, &order, &folders(&inputs));
     tch::set_num_threads(1);
     tch::set_num_interop_threads(1);
     let spec = Spec::stored(&message).map_err(internal)?;

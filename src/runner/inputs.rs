@@ -1,9 +1,11 @@
 //! The data files of an order, opened before the runner is confined: no path leads to them then.
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
-use torchd::beneath::NotAFile;
-use torchd::dataset::{DataFile, Files, OpenFiles};
+use torchd::beneath::{Folder, NotAFile};
+use torchd::dataset::{DataFile, Files, OnDisk, OpenFiles};
 use torchd::job::order::Order;
 use torchd::proto::v1::JobEndReason;
 use torchd::shortage::Unjudged;
@@ -14,9 +16,14 @@ use crate::failure::{Failure, Result};
 pub(crate) fn open_inputs(order: &Order) -> Result<OpenFiles> {
     // Files that are not there as files could be read before then.
     let has_begun = order.resume_step.is_some();
-    let open = |files: &Files| files.paths().into_iter().map(|path| open(path, has_begun)).collect::<Result<_>>();
+    let open = |files: &Files| files.open(|path, kind| open(path, kind, has_begun));
     let validation = order.inputs.validation.as_ref().map(open).transpose()?;
     Ok(OpenFiles { train: open(&order.inputs.train)?, validation: validation.unwrap_or_default() })
+}
+
+/// The folders among the files of a job.
+pub(crate) fn folders(opened: &Result<OpenFiles>) -> Vec<Arc<Folder>> {
+    opened.iter().flat_map(OpenFiles::folders).collect()
 }
 
 /// A failure for that reason, unless what was found says nothing about the data.
@@ -29,15 +36,22 @@ pub(crate) fn failure(reason: JobEndReason, what: String, unjudged: Option<Unjud
     }
 }
 
-/// Opens a data file. The request was judged with this path, which is canonical and lies under a
-/// data root: a link that has come into the way since is not followed.
-fn open(path: &Path, has_begun: bool) -> Result<DataFile> {
+/// Opens a data file or a folder of them. The request was judged with this path, which is canonical
+/// and lies under a data root: a link that has come into the way since is not followed.
+fn open(path: &Path, kind: OnDisk, has_begun: bool) -> Result<DataFile> {
     let place = path.display();
-    DataFile::open(path).map_err(|error| {
+    let (opened, needed) = match kind {
+        OnDisk::File => (DataFile::open(path), "a file"),
+        OnDisk::Folder => (DataFile::open_folder(path), "a folder"),
+    };
+    opened.map_err(|error| {
         let what = match (NotAFile::of(&error), path.canonicalize()) {
-            (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and a file is needed"),
+            (Some(NotAFile { found, .. }), _) => format!("{place} is {found} now, and {needed} is needed"),
             (None, Ok(found)) if found != path => {
                 format!("{place} leads to {} now; it did not when the job was taken", found.display())
+            }
+            (None, Ok(_)) if error.kind() == ErrorKind::NotADirectory => {
+                format!("{place} is no folder now, and {needed} is needed")
             }
             (None, _) => format!("{place} cannot be read: {error}"),
         };

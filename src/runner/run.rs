@@ -25,7 +25,7 @@ use crate::checkpoint::{self, Loaded, Saver};
 use crate::confine::confine;
 use crate::cuda::Cuda;
 use crate::failure::{Failure, Result};
-use crate::inputs::open_inputs;
+use crate::inputs::{folders, open_inputs};
 use crate::memory_limit;
 use crate::probe::libtorch_version;
 use crate::pulse::Pulse;
@@ -75,7 +75,7 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
         Err(error) => return refuse(&format!("the job's folder cannot be written: {error}"), EXIT_STORAGE as u8),
     };
     let opened = Opened { cuda: open_cuda(&order), inputs: open_inputs(&order) };
-    confine(&folder, &order);
+    confine(&folder, &order, &folders(&opened.inputs));
     let mut step = 0;
     let (reason, message) = match train(&folder, &order, opened, &mut report, &stop, &mut step) {
         Ok(Finish::Complete(words)) => (JobEndReason::Finished, words),

@@ -37,8 +37,7 @@ pub(super) fn answer(admitted: Admitted, dry_run: Option<v1::DryRun>) -> v1::Val
 
 fn describe(files: &Files, facts: &Facts, details: Details) -> v1::DataDescription {
     let paths = files.paths();
-    let Details { was_read, ranges, classes, columns, left_out } = details;
-    let inputs = facts.inputs.iter().zip(ranges.into_iter().chain(std::iter::repeat(None)));
+    let Details { was_read, classes, columns, left_out } = details;
     let class = |ClassCount { number, name, examples }| v1::ClassCount { number, name, examples };
     v1::DataDescription {
         files: paths.iter().take(MOST_FILES).map(|path| path.display().to_string()).collect(),
@@ -46,8 +45,8 @@ fn describe(files: &Files, facts: &Facts, details: Details) -> v1::DataDescripti
         size_bytes: facts.sizes.iter().fold(0, |sum, size| sum.saturating_add(*size)),
         examples: facts.examples,
         was_read,
-        inputs: inputs.map(|(field, range)| array(field, range)).collect(),
-        target: Some(array(&facts.target, facts.target.range.map(|range| [range.lowest as f64, range.highest as f64]))),
+        inputs: facts.inputs.iter().map(array).collect(),
+        target: Some(array(&facts.target)),
         classes: classes.into_iter().map(class).collect(),
         columns: columns.into_iter().map(column).collect(),
         left_out_rows: left_out,
@@ -55,7 +54,7 @@ fn describe(files: &Files, facts: &Facts, details: Details) -> v1::DataDescripti
     }
 }
 
-fn array(field: &Field, range: Option<[f64; 2]>) -> v1::ArrayDescription {
+fn array(field: &Field) -> v1::ArrayDescription {
     v1::ArrayDescription {
         name: field.name.clone(),
         dtype: match field.dtype {
@@ -65,8 +64,8 @@ fn array(field: &Field, range: Option<[f64; 2]>) -> v1::ArrayDescription {
         }
         .into(),
         sizes: field.shape.clone(),
-        lowest: range.map(|[lowest, _]| lowest),
-        highest: range.map(|[_, highest]| highest),
+        lowest: field.range.map(|range| range.lowest),
+        highest: field.range.map(|range| range.highest),
     }
 }
 

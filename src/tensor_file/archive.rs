@@ -1,8 +1,7 @@
-//! Zip archives whose entries are stored and not compressed, as PyTorch writes those with values:
-//! where the entries lie in the file. (PKWARE APPNOTE 6.3.10; PyTorch
-//! `caffe2/serialize/inline_container.cc`)
+//! Zip archives: where their entries lie in the file, and how they are packed. PyTorch stores those
+//! with values as they are. (PKWARE APPNOTE 6.3.10; PyTorch `caffe2/serialize/inline_container.cc`)
 //!
-//! Checksums are not compared: PyTorch can be told to leave them out, and does not compare them
+//! Checksums are not compared here: PyTorch can be told to leave them out, and does not compare them
 //! either.
 
 use std::collections::BTreeMap;
@@ -27,8 +26,38 @@ const MAX_TAIL_BYTES: u64 = (1 << 16) + 128;
 /// The entries of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archive {
-    /// Where their bytes lie; None for an entry that is not stored as it is.
-    entries: BTreeMap<String, Option<Range<u64>>>,
+    entries: BTreeMap<String, Entry>,
+}
+
+/// An entry of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where its bytes lie in the file.
+    pub place: Range<u64>,
+    /// How they are packed.
+    pub packing: Packing,
+    /// Its bytes when it is unpacked, as the directory says.
+    pub size_bytes: u64,
+    /// The checksum of those, as the directory says.
+    pub crc32: u32,
+}
+
+impl Entry {
+    /// Its bytes in the file.
+    pub fn packed_bytes(&self) -> u64 {
+        self.place.end - self.place.start
+    }
+}
+
+/// How an entry is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// As it is.
+    Stored,
+    /// By DEFLATE.
+    Deflated,
+    /// Otherwise, or encrypted.
+    Other,
 }
 
 impl Archive {
@@ -60,8 +89,14 @@ impl Archive {
             let name = record.file_path();
             let name = std::str::from_utf8(name.as_ref()).map_err(|_| damaged("the name of an entry is not UTF-8"))?;
             let name = name.to_owned();
-            let is_stored = record.compression_method() == CompressionMethod::STORE && !record.flags().is_encrypted();
-            let wanted = if is_stored { record.uncompressed_size_hint() } else { record.compressed_size_hint() };
+            let packing = match record.compression_method() {
+                _ if record.flags().is_encrypted() => Packing::Other,
+                CompressionMethod::STORE => Packing::Stored,
+                CompressionMethod::DEFLATE => Packing::Deflated,
+                _ => Packing::Other,
+            };
+            let size_bytes = record.uncompressed_size_hint();
+            let wanted = if packing == Packing::Stored { size_bytes } else { record.compressed_size_hint() };
             let header = record.local_header_offset();
             if header >= directory {
                 return Err(damaged(format!("the entry {name:?} begins at {header}, behind the directory")));
@@ -75,7 +110,8 @@ impl Archive {
                 )));
             }
             places.push((header, to));
-            if entries.insert(name.clone(), is_stored.then_some(from..to)).is_some() {
+            let entry = Entry { place: from..to, packing, size_bytes, crc32: record.crc32() };
+            if entries.insert(name.clone(), entry).is_some() {
                 return Err(damaged(format!("the entry {name:?} stands there twice")));
             }
             if entries.len() as u64 > told {
@@ -102,14 +138,19 @@ impl Archive {
         self.entries.contains_key(name)
     }
 
+    /// The entry of a name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
     /// Where the bytes of an entry lie in the file.
     ///
     /// # Errors
     /// Where it is absent, or compressed or encrypted.
     pub fn place(&self, name: &str) -> Result<Range<u64>, Problem> {
         match self.entries.get(name) {
-            Some(Some(place)) => Ok(place.clone()),
-            Some(None) => Err(Problem::Refused(format!(
+            Some(Entry { place, packing: Packing::Stored, .. }) => Ok(place.clone()),
+            Some(_) => Err(Problem::Refused(format!(
                 "is a zip archive whose entry {name:?} is compressed or encrypted; PyTorch stores it as it is"
             ))),
             None => Err(damaged(format!("it has no entry {name:?}"))),

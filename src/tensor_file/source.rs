@@ -1,7 +1,7 @@
 //! Bytes that are read by their place: of a file that is open, or of a part of one.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
 use rawzip::ReaderAt;
@@ -42,6 +42,27 @@ impl ReaderAt for Part<'_> {
             Some(place) if count > 0 => self.whole.read_at(&mut into[..count], place),
             _ => Ok(0),
         }
+    }
+}
+
+impl<'a> Part<'a> {
+    /// The part from its first byte on.
+    pub fn reader(self) -> PartReader<'a> {
+        PartReader { part: self, place: 0 }
+    }
+}
+
+/// A part that is read from its first byte to its last.
+pub struct PartReader<'a> {
+    part: Part<'a>,
+    place: u64,
+}
+
+impl Read for PartReader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.part.read_at(into, self.place)?;
+        self.place += count as u64;
+        Ok(count)
     }
 }
 

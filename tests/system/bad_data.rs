@@ -40,6 +40,8 @@ fn files(root: &Path, outside: &Path) {
     put("text", b"this is no IDX file");
     put("page.gz", b"<!DOCTYPE html><html><title>403 Forbidden</title></html>");
     put("floats", &[&[0, 0, 13, 3][..], &images(80, 28, 28)[4..]].concat());
+    let deep = images(80, 28, 28);
+    put("deep", &[&[0, 0, 8, 5][..], &deep[4..16], &[0, 0, 0, 1].repeat(2), &deep[16..]].concat());
     put("padded.gz", &[&gzip(&images(80, 28, 28))[..], &[0; 512]].concat());
     put("letters", &labels(&[[1; 40], [26; 40]].concat()));
     put("nothing", b"");
@@ -112,7 +114,8 @@ async fn every_fault_of_a_data_file_is_told_at_the_request() {
             "begins with 0x00000803, where an IDX file of 1-dimensional unsigned bytes begins with 0x00000801",
         ),
         ("page.gz", "labels", "images", "it looks like an HTML page"),
-        ("floats", "labels", "images", "it is an IDX file of 32-bit floats in 3 dimensions [80, 28, 28]"),
+        ("floats", "labels", "images", "is cut off: its header says 62720 values, 15680 are there"),
+        ("deep", "labels", "images", "it is an IDX file of unsigned bytes in 5 dimensions [80, 28, 28, 1, 1]"),
         // Null bytes behind a gzip file are no fault, as gzip and Python have it.
         ("padded.gz", "labels-79", "labels", "has 79 labels for the 80 images of"),
         ("images", "letters", "labels", "subtract 1 where yours count from 1"),

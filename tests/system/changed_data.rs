@@ -10,7 +10,7 @@ use tonic_types::StatusExt;
 use torchd::proto::v1;
 
 use super::daemon::{Daemon, Setup};
-use super::{resume, spec, warm_start};
+use super::{formats, resume, spec, warm_start};
 
 /// Black images, and as many labels.
 fn write_set(root: &Path, count: u32) {
@@ -287,4 +287,38 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packer, bytes).unwrap();
     packer.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_job_goes_on_with_its_folder_of_images_and_not_with_one_that_has_changed() {
+    let root = tempfile::tempdir().unwrap();
+    for class in ["cat", "dog"] {
+        fs::create_dir_all(root.path().join("set").join(class)).unwrap();
+        for number in 0..40 {
+            fs::write(root.path().join(format!("set/{class}/{number}.png")), formats::png(28, 28)).unwrap();
+        }
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    let mut job = endless();
+    let set = v1::ImageFolderDataset { path: "set".into(), ..v1::ImageFolderDataset::default() };
+    let train = Some(v1::Dataset { format: Some(v1::dataset::Format::ImageFolder(set)) });
+    job.data = Some(v1::Data { train, ..v1::Data::default() });
+    job.model = formats::job(formats::npy_of("", "")).model;
+    let job = paused(&daemon, job).await;
+    // A note beside the images is none of them.
+    fs::write(root.path().join("set/cat/notes.txt"), "of cats").unwrap();
+    resumed(&daemon, request(&job.name, false)).await;
+    pause(&daemon, &job.name).await;
+
+    let image = root.path().join("set/dog/7.png");
+    let mut bytes = fs::read(&image).unwrap();
+    let whole = bytes.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&image, bytes).unwrap();
+    assert_refused(&daemon, request(&job.name, false), "set has other contents, of the same size of").await;
+    fs::write(&image, &whole).unwrap();
+    fs::remove_file(&image).unwrap();
+    assert_refused(&daemon, request(&job.name, false), "the training set had 80 examples and has 79; ").await;
+    fs::write(&image, &whole).unwrap();
+    resumed(&daemon, request(&job.name, false)).await;
 }

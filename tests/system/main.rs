@@ -24,6 +24,7 @@ mod exported;
 mod exported_bad;
 mod families;
 mod first_job;
+mod formats;
 mod full_disk;
 mod gpu_jobs;
 mod gpu_views;

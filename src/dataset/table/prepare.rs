@@ -232,7 +232,7 @@ impl Content for Tables {
             Some(ClassCount { number, name: name.clone(), examples: met.count })
         };
         let classes = (0..).zip(classes).filter_map(class).collect();
-        Details { was_read: table.estimate.is_none(), ranges: Vec::new(), classes, columns, left_out: table.dropped }
+        Details { was_read: table.estimate.is_none(), classes, columns, left_out: table.dropped }
     }
 
     fn prepare(&self, rows: Rows, preparation: &Preparation) -> Result<Prepared, Vec<Problem>> {
@@ -257,7 +257,8 @@ impl Content for Tables {
             }
         });
         let target = self.target(encoding, encoder.target(), &preparation.classes, self.survey(&rows));
-        let facts = Facts { examples: rows.count(), inputs: inputs.collect(), target, sizes: table.sizes.clone() };
+        let (examples, inputs, sizes) = (rows.count(), inputs.collect(), table.sizes.clone());
+        let facts = Facts { examples, inputs, target, sizes, is_resident: self.window_bytes.is_none() };
         let notes = self.unknown_categories(encoding, &rows);
         let source = table.is_kept.then(|| -> Box<dyn Source> {
             match &self.shards {

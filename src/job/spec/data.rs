@@ -2,8 +2,12 @@
 //! in `data/`, one in `src/dataset/`, and a line in each registry.
 
 pub mod augment;
+mod cifar;
 mod csv;
 mod idx;
+mod image_folder;
+mod npy;
+mod npz;
 mod parquet;
 mod safetensors;
 pub(super) mod table;
@@ -90,6 +94,10 @@ macro_rules! sections {
 sections! {
     Idx(dataset::idx::Files<String>),
     Safetensors(dataset::named_arrays::Files<String>),
+    Npy(dataset::npy::Files<String>),
+    Npz(dataset::npz::Files<String>),
+    Cifar(dataset::cifar::Files<String>),
+    ImageFolder(dataset::image_folder::Files<String>),
     Csv(dataset::csv::Files<String>),
     Parquet(dataset::parquet::Files<String>),
 }
@@ -319,4 +327,26 @@ fn read_path(field: &str, path: &str, fields: &mut Fields<'_>) -> String {
         fields.wrong(field, "holds a zero byte, which no path can");
     }
     path.to_owned()
+}
+
+/// Judges the names of files, each of which may be a pattern.
+fn read_paths(field: &str, paths: &[String], fields: &mut Fields<'_>) -> Vec<String> {
+    if paths.is_empty() {
+        fields.wrong(field, "is missing; name files under the data roots, for example [\"data_batch_*.bin\"]");
+    }
+    paths.iter().enumerate().map(|(place, path)| read_path(&format!("{field}[{place}]"), path, fields)).collect()
+}
+
+/// Judges the names of the arrays of a file: those of the inputs, and the target, which is `y`
+/// where none is named.
+fn read_names(inputs: Vec<String>, target: String, fields: &mut Fields<'_>) -> (Vec<String>, String) {
+    for (place, name) in inputs.iter().enumerate() {
+        let field = format!("inputs[{place}]");
+        if name.is_empty() {
+            fields.wrong(&field, "is empty; name an array of the file");
+        } else if inputs[..place].contains(name) {
+            fields.wrong(&field, format!("is {name:?}, which stands there twice"));
+        }
+    }
+    (inputs, if target.is_empty() { "y".to_owned() } else { target })
 }

@@ -433,7 +433,7 @@ mod tests {
         };
         let range = Some(Range { lowest: i64::from(highest == 26), highest, highest_at: 3 });
         let target = Field { name: "labels".into(), file: "labels".into(), dtype: Dtype::I64, shape: vec![], range };
-        Facts { examples, inputs: vec![images], target, sizes: vec![] }
+        Facts { examples, inputs: vec![images], target, sizes: vec![], is_resident: true }
     }
 
     fn spec() -> Spec {

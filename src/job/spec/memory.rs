@@ -6,7 +6,7 @@
 use super::model::Set;
 use super::optimizer::Share;
 use super::{Demands, Optimizer, Weight};
-use crate::dataset::{Facts, Field};
+use crate::dataset::Facts;
 use crate::job::Violations;
 
 /// Memory that a runner has resident before it has any data: pages of libtorch, above all.
@@ -67,7 +67,7 @@ pub fn judge_memory(
         return;
     }
     let to_load = data_bytes;
-    let largest = sets.iter().max_by_key(|set| bytes(set.facts));
+    let largest = sets.iter().max_by_key(|set| set.facts.memory_bytes());
     if let Some(set) = largest.filter(|_| to_load > most) {
         let need = format!(
             "to load the data takes {} of memory at least, and {owner} has {}",
@@ -155,18 +155,12 @@ fn in_words(bytes: u64) -> String {
     }
 }
 
-/// Bytes of a set in memory.
-fn bytes(facts: &Facts) -> u64 {
-    let fields = facts.inputs.iter().chain([&facts.target]).map(Field::bytes);
-    fields.fold(0, u64::saturating_add).saturating_mul(facts.examples)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::read;
     use super::super::read::tests::good;
     use super::*;
-    use crate::dataset::Dtype;
+    use crate::dataset::{Dtype, Field};
     use crate::proto::v1;
 
     fn facts(examples: u64) -> Facts {
@@ -182,6 +176,7 @@ mod tests {
             inputs: vec![field("images", Dtype::Pixel, vec![1, 28, 28])],
             target: field("labels", Dtype::I64, vec![]),
             sizes: vec![],
+            is_resident: true,
         }
     }
 
@@ -191,7 +186,7 @@ mod tests {
         let set = |path: &str, facts| Set { path: path.into(), facts };
         let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
         let mut wrong = Violations::default();
-        let data = sets.iter().map(|set| super::bytes(set.facts)).sum();
+        let data = sets.iter().map(|set| set.facts.memory_bytes()).sum();
         judge_memory(
             &demands,
             Some(&train),
@@ -223,6 +218,23 @@ mod tests {
             told[0].starts_with("training.batch_size: is 2000000; a batch, the model and the data take"),
             "{told:?}"
         );
+        let told = {
+            let (demands, mut train) = (read(&good()).demands, facts(127_551_020));
+            train.is_resident = false;
+            let sets = [Set { path: "data.train.image_folder".into(), facts: &train }];
+            let mut wrong = Violations::default();
+            judge_memory(
+                &demands,
+                Some(&train),
+                &sets,
+                train.memory_bytes(),
+                true,
+                HostMemory { bytes: gib, owner: "this machine" },
+                &mut wrong,
+            );
+            wrong
+        };
+        assert!(told.0.is_empty(), "images are read when they are asked for: {told}");
         // The GPU's memory is another matter.
         assert!(judge(2_000_000, 2_000_000, true, 24 * gib).is_empty());
         assert!(judge(u64::MAX, 64, false, u64::MAX).is_empty() && judge(u64::MAX, 64, false, 0).is_empty());
@@ -239,7 +251,7 @@ mod tests {
             let set = |path: &str, facts| Set { path: path.into(), facts };
             let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
             let mut wrong = Violations::default();
-            let data = sets.iter().map(|set| super::bytes(set.facts)).sum();
+            let data = sets.iter().map(|set| set.facts.memory_bytes()).sum();
             judge_memory(
                 &demands,
                 Some(&train),

@@ -161,7 +161,13 @@ mod tests {
 
     fn facts(examples: u64, bytes: u64) -> Facts {
         let field = |shape| Field { name: "x".into(), file: "path".into(), dtype: Dtype::Pixel, shape, range: None };
-        Facts { examples, inputs: vec![field(vec![bytes - 1])], target: field(vec![]), sizes: vec![] }
+        Facts {
+            examples,
+            inputs: vec![field(vec![bytes - 1])],
+            target: field(vec![]),
+            sizes: vec![],
+            is_resident: true,
+        }
     }
 
     fn places(order: &Order) -> Vec<u64> {

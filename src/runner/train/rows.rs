@@ -35,7 +35,23 @@ const BROKEN_AFTER: [u64; 2] = [1, 4];
 fn every_row_of_every_registry_goes_on_bit_for_bit() {
     for (section, names) in [
         ("model", Model::NAMES),
-        ("data", &["idx", "safetensors", "csv", "parquet", "split", "limit", "normalize", "sampling"]),
+        (
+            "data",
+            &[
+                "idx",
+                "safetensors",
+                "npy",
+                "npz",
+                "cifar",
+                "image_folder",
+                "csv",
+                "parquet",
+                "split",
+                "limit",
+                "normalize",
+                "sampling",
+            ],
+        ),
         ("augment", Augment::NAMES),
         ("optimizer", Method::NAMES),
         ("schedule", Schedule::NAMES),

@@ -1,6 +1,6 @@
 //! Named arrays in a safetensors file, as a spec names them.
 
-use super::read_path;
+use super::{read_names, read_path};
 use crate::dataset::named_arrays::Files;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
@@ -12,15 +12,7 @@ impl Section for Files<String> {
     fn read(message: &v1::SafetensorsDataset, mut fields: Fields<'_>) -> Option<Self> {
         let v1::SafetensorsDataset { path, inputs, target } = message.clone();
         let path = read_path("path", &path, &mut fields);
-        let target = if target.is_empty() { "y".to_owned() } else { target };
-        for (place, name) in inputs.iter().enumerate() {
-            let field = format!("inputs[{place}]");
-            if name.is_empty() {
-                fields.wrong(&field, "is empty; name an array of the file");
-            } else if inputs[..place].contains(name) {
-                fields.wrong(&field, format!("is {name:?}, which stands there twice"));
-            }
-        }
+        let (inputs, target) = read_names(inputs, target, &mut fields);
         fields.done(Self { path, inputs, target })
     }
 

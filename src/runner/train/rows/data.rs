@@ -1,11 +1,13 @@
 //! The data of the rows: small sets that are written where a row is tried.
 
+use std::io::Write;
 use std::path::Path;
 
+use rawzip::ZipArchiveWriter;
 use tch::{Device, Kind, Tensor};
 use torchd::dataset::table::paths::Paths;
 use torchd::dataset::table::roles::{Missing, MissingRule, Roles};
-use torchd::dataset::{Files, csv, idx, named_arrays, parquet};
+use torchd::dataset::{Files, cifar, csv, idx, image_folder, named_arrays, npy, npz, parquet};
 use torchd::journal::JobFolder;
 
 /// The data of a row.
@@ -31,6 +33,14 @@ pub(super) enum Data {
     Label,
     /// Rows of six numbers with a distribution of three shares each.
     Shares,
+    /// Rows of six numbers in three classes, as two NumPy arrays.
+    Npy,
+    /// The same in an archive.
+    Npz,
+    /// Records of CIFAR-10.
+    Cifar,
+    /// Files of colour images in three folders, which are resized to 4x4.
+    ImageFolder,
     /// Rows of a number and a category in three classes, as delimited text.
     Csv,
     /// The same as Parquet.
@@ -88,6 +98,48 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let path = scripts.join("data.safetensors");
             Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
         }
+        Data::Npy => {
+            let (input, target) = (folder.join("x.npy"), folder.join("y.npy"));
+            let [inputs, targets] = numpy(&numbers(&[40, 6]));
+            std::fs::write(&input, inputs).unwrap();
+            std::fs::write(&target, targets).unwrap();
+            Files::Npy(npy::Files { input, target })
+        }
+        Data::Npz => {
+            let path = folder.join("set.npz");
+            let mut archive = ZipArchiveWriter::new(std::fs::File::create(&path).unwrap());
+            for (name, bytes) in ["x.npy", "y.npy"].into_iter().zip(numpy(&numbers(&[40, 6]))) {
+                let (mut entry, config) = archive.new_file(name).start().unwrap();
+                let mut writer = config.wrap(&mut entry);
+                writer.write_all(&bytes).unwrap();
+                let (_, descriptor) = writer.finish().unwrap();
+                entry.finish(descriptor).unwrap();
+            }
+            archive.finish().unwrap();
+            Files::Npz(npz::Files { path, inputs: vec![], target: "y".into() })
+        }
+        Data::Cifar => {
+            let path = folder.join("data_batch_1.bin");
+            let pixels = (numbers(&[40, 3072]) * 50.0 + 128.0).clamp(0.0, 255.0);
+            let records = Tensor::cat(&[classes().remainder(10).view([40, 1]).to_kind(Kind::Float), pixels], 1);
+            std::fs::write(&path, Vec::<u8>::try_from(records.to_kind(Kind::Uint8).view([-1])).unwrap()).unwrap();
+            Files::Cifar(cifar::Files { paths: vec![path], classes: cifar::Classes::Ten })
+        }
+        Data::ImageFolder => {
+            let path = folder.join("pictures");
+            let pixels = (numbers(&[40, 5 * 6 * 3]) * 50.0 + 128.0).clamp(0.0, 255.0).to_kind(Kind::Uint8);
+            for place in 0..40 {
+                let class = path.join(format!("class {}", place % 3));
+                std::fs::create_dir_all(&class).unwrap();
+                let file = std::fs::File::create(class.join(format!("{place}.png"))).unwrap();
+                let mut encoder = png::Encoder::new(file, 6, 5);
+                encoder.set_color(png::ColorType::Rgb);
+                let mut writer = encoder.write_header().unwrap();
+                writer.write_image_data(&Vec::<u8>::try_from(pixels.get(place)).unwrap()).unwrap();
+            }
+            let fit = image_folder::Fit::Crop;
+            Files::ImageFolder(image_folder::Files { path, size: Some([4, 4]), channels: 3, fit })
+        }
         Data::Labels => arrays("labels.safetensors", numbers(&[40, 3]).gt(0.0).to_kind(Kind::Int64)),
         Data::Label => arrays("label.safetensors", classes().remainder(2)),
         Data::Shares => arrays("shares.safetensors", numbers(&[40, 3]).softmax(-1, Kind::Float)),
@@ -116,6 +168,17 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
         }
     }
+}
+
+/// These inputs and their classes, as `np.save` writes them.
+fn numpy(inputs: &Tensor) -> [Vec<u8>; 2] {
+    let npy = |descr: &str, shape: &str, values: Vec<u8>| {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &values].concat()
+    };
+    let values = Vec::<f32>::try_from(inputs.view([-1])).unwrap();
+    let classes = (0..40i64).flat_map(|place| (place % 3).to_le_bytes()).collect();
+    [npy("<f4", "(40, 6)", values.iter().flat_map(|value| value.to_le_bytes()).collect()), npy("<i8", "(40,)", classes)]
 }
 
 /// Forty rows of delimited text, some of which have no number.

@@ -91,6 +91,10 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row { section: "data", name: "idx", spec: "MLP, SGD", data: Data::Images },
     Row { section: "data", name: "safetensors", spec: "MLP, SGD", data: Data::Classes },
+    Row { section: "data", name: "npy", spec: "MLP, SGD", data: Data::Npy },
+    Row { section: "data", name: "npz", spec: "MLP, SGD", data: Data::Npz },
+    Row { section: "data", name: "cifar", spec: "MLP, SGD", data: Data::Cifar },
+    Row { section: "data", name: "image_folder", spec: "MLP, SGD", data: Data::ImageFolder },
     Row { section: "data", name: "csv", spec: "MLP, SGD", data: Data::Csv },
     Row { section: "data", name: "parquet", spec: "MLP, SGD", data: Data::Parquet },
     Row {

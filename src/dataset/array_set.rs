@@ -1,0 +1,340 @@
+//! Sets of examples out of named arrays, whose first dimension counts the examples: which types
+//! become which, and how the arrays have to agree. The formats find the arrays.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::column::{Column, Order};
+use super::compressed::MOST_UNPACKED;
+use super::numbers::{Kind, Numbers};
+use super::resident::Arrays;
+use super::{Content, Depth, Dtype, Facts, Field, Problem, Reading, WHOLE_BELOW_BYTES};
+use crate::shortage::Unjudged;
+
+/// Bytes that are read at a time.
+const BLOCK: usize = 1 << 20;
+/// A file is judged by its headers too where a small packed one promises more values than this.
+const WHOLE_BELOW_VALUES: u64 = 1 << 30;
+
+/// An array of a file, up to its first value.
+pub(super) struct Array<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub file: At<'a>,
+    /// The type of its values, or the one that is not read, in words that follow "has the array as".
+    pub numbers: Result<Numbers, String>,
+    /// Its sizes, outermost first.
+    pub shape: Vec<u64>,
+    /// The order of its values.
+    pub order: Order,
+    /// Whether whole numbers in it are quantities, and neither classes nor tokens.
+    pub is_quantity: bool,
+    /// The bytes of the file that hold it packed by DEFLATE, and the name of such files; None where
+    /// it is not packed.
+    pub packed: Option<(u64, &'static str)>,
+    /// Its values, and nothing behind them. Errors that are a [`Mistake`] are told as they are.
+    pub values: Box<dyn Read + 'a>,
+}
+
+/// The file of an array.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    /// Its field in the format's section.
+    pub field: &'static str,
+    /// Its path.
+    pub path: &'a Path,
+    /// Its bytes on the disk.
+    pub size_bytes: u64,
+}
+
+impl At<'_> {
+    fn problem(&self, what: String) -> Problem {
+        Problem::of_file(self.field, self.path, what)
+    }
+}
+
+/// The mistake of a file that shows while its values are read, in words that follow its path.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Mistake(pub String);
+
+impl From<Mistake> for io::Error {
+    fn from(mistake: Mistake) -> Self {
+        Self::new(io::ErrorKind::InvalidData, mistake)
+    }
+}
+
+/// The parts that arrays play, by their places.
+pub(super) struct Roles {
+    /// Those that a network gets, in its order.
+    pub inputs: Vec<usize>,
+    /// The one that it should answer.
+    pub target: Option<usize>,
+    /// The target of examples that have none and need none.
+    pub no_target: Option<Field>,
+    /// The one that weighs the examples, or why there is none; None where none is asked for.
+    pub weights: Result<Option<usize>, String>,
+    /// The mistakes in the names.
+    pub wrong: Vec<Problem>,
+}
+
+impl Roles {
+    /// The parts by the names of a spec, which are those of one file. Without names of inputs they
+    /// are all but the target and the weights, by name.
+    pub(super) fn named(
+        arrays: &[Array<'_>],
+        inputs: &[String],
+        target: &str,
+        reading: &Reading<'_>,
+        file: At<'_>,
+    ) -> Self {
+        let weights = reading.weights;
+        let mut all: Vec<(&str, usize)> = arrays.iter().map(|array| array.name.as_str()).zip(0..).collect();
+        all.sort_unstable();
+        let place = |name: &str| all.iter().find(|(other, _)| *other == name).map(|(_, place)| *place);
+        let mut wrong = Vec::new();
+        let mut find = |name: &str| {
+            let found = place(name);
+            if found.is_none() {
+                let has = all.iter().take(12).map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+                let has = if has.is_empty() { "none" } else { &has };
+                wrong.push(file.problem(format!("has no array {name:?}; it has {has}")));
+            }
+            found
+        };
+        let no_target =
+            (reading.may_lack_target && place(target).is_none()).then(|| Field::no_target(target, file.field));
+        let target_place = if no_target.is_none() { find(target) } else { None };
+        let inputs: Vec<usize> = if inputs.is_empty() {
+            let others = all.iter().filter(|(name, _)| *name != target && Some(*name) != weights);
+            others.map(|(_, place)| *place).collect()
+        } else {
+            inputs.iter().filter_map(|name| find(name)).collect()
+        };
+        if inputs.is_empty() && wrong.is_empty() {
+            wrong.push(file.problem(format!("has no array besides {target:?}, the target")));
+        }
+        let weights =
+            weights.map(|name| place(name).ok_or_else(|| format!("{} has no such array", file.path.display())));
+        Self { inputs, target: target_place, no_target, weights: weights.transpose(), wrong }
+    }
+}
+
+/// The set of these arrays. `sizes` are those of the files on the disk.
+pub(super) fn read(
+    mut arrays: Vec<Array<'_>>,
+    mut roles: Roles,
+    sizes: Vec<u64>,
+    reading: &Reading<'_>,
+) -> Result<Box<dyn Content>, Vec<Problem>> {
+    let weights = std::mem::replace(&mut roles.weights, Ok(None));
+    let (facts, places) = facts(&arrays, roles, sizes)?;
+    let weights = weights
+        .and_then(|place| place.map_or(Ok(()), |place| judge_weights(&arrays[place], facts.examples)).map(|()| place));
+    let weighing = weights.as_ref().ok().copied().flatten();
+    let is_judged = reading.depth == Depth::Judge;
+    let is_taken = |place: usize| places.contains(&place) || weighing == Some(place);
+    let is_read: Vec<bool> = (0..arrays.len()).map(|place| !is_judged || is_small(&arrays, place, is_taken)).collect();
+    let Facts { examples, inputs, target, sizes, .. } = facts;
+    let last = inputs.len();
+    // Examples that have no target have no place for it.
+    let absent = (places.len() == last).then(|| target.clone());
+    let fields = inputs.into_iter().chain([target]).zip(&places).enumerate();
+    let mut columns: Vec<Option<Column>> = fields
+        .map(|(number, (field, &place))| {
+            let array = &arrays[place];
+            // Inputs that are judged are read, and not kept.
+            let is_kept = is_read[place] && (!is_judged || number == last);
+            array.numbers.as_ref().ok().map(|numbers| Column::new(field, *numbers, array.order, examples, is_kept))
+        })
+        .collect();
+    let (mut block, mut raw, mut wrong) = (vec![0; BLOCK], Vec::new(), Vec::new());
+    for (place, array) in arrays.iter_mut().enumerate().filter(|(place, _)| is_taken(*place)) {
+        let done = if is_read[place] {
+            // A text is input and target of a network that tells the tokens that follow.
+            let of = places.iter().zip(&mut columns).filter(|(of, _)| **of == place);
+            let mut taking: Vec<&mut Column> = of.filter_map(|(_, one)| one.as_mut()).collect();
+            read_values(array, &mut block, reading, |block| {
+                if weighing == Some(place) {
+                    raw.extend_from_slice(block);
+                }
+                taking.iter_mut().try_for_each(|column| column.take(block))
+            })
+        } else {
+            judge_size(array)
+        };
+        wrong.extend(done.err());
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let weights = weights.map(|place| {
+        let numbers = arrays[place.filter(|place| is_read[*place])?].numbers.as_ref().ok()?;
+        let mut weights = Vec::new();
+        numbers.each_float(&raw, |weight| weights.push(weight));
+        Some(weights)
+    });
+    let mut finished: Vec<_> = columns.into_iter().flatten().map(Column::finish).collect();
+    let of_target = absent.map(|target| (target, Some(Vec::new()))).or_else(|| finished.pop());
+    let Some((target, targets)) = of_target else { unreachable!("a set has a target, or none") };
+    let (inputs, values): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
+    let values = values.into_iter().map(|values| values.map(Arc::new)).collect::<Option<Vec<_>>>();
+    let facts = Facts { examples, inputs, target, sizes, is_resident: true };
+    Ok(Box::new(Arrays { facts, inputs: values, targets: targets.map(Arc::new), weights }))
+}
+
+/// Whether an array is read to be judged: its file is small, and so is what is taken of it when it
+/// is unpacked.
+fn is_small(arrays: &[Array<'_>], place: usize, is_taken: impl Fn(usize) -> bool) -> bool {
+    let file = arrays[place].file;
+    let beside = arrays.iter().enumerate().filter(|(other, array)| is_taken(*other) && array.file.field == file.field);
+    let values = beside.map(|(_, array)| array.promised()).fold(0, u64::saturating_add);
+    file.size_bytes < WHOLE_BELOW_BYTES && values < WHOLE_BELOW_VALUES
+}
+
+/// Judges the size of an array by its header alone. One that is not packed was judged by its format.
+fn judge_size(array: &Array<'_>) -> Result<(), Problem> {
+    let (Some((packed, format)), Ok(numbers)) = (array.packed, &array.numbers) else { return Ok(()) };
+    let most = packed.saturating_mul(MOST_UNPACKED);
+    let wanted = array.promised();
+    if wanted.saturating_mul(numbers.kind.width() as u64) <= most {
+        return Ok(());
+    }
+    let what = "is no such file: its header says";
+    Err(array.file.problem(format!("{what} {wanted} values, and {packed} bytes of {format} unpack to {most} at most")))
+}
+
+/// Judges an array that weighs examples by its header.
+fn judge_weights(array: &Array<'_>, examples: u64) -> Result<(), String> {
+    if let Err(what) = &array.numbers {
+        return Err(format!("the array is {what}"));
+    }
+    if array.shape != [examples] {
+        return Err(format!("the array is {:?}; [{examples}], a number an example, is needed", array.shape));
+    }
+    Ok(())
+}
+
+/// Hands out all values of an array in blocks, which may cut values.
+fn read_values(
+    array: &mut Array<'_>,
+    block: &mut [u8],
+    reading: &Reading<'_>,
+    mut take: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), Problem> {
+    let (file, name) = (array.file, &array.name);
+    let width = array.numbers.as_ref().map_or(1, |numbers| numbers.kind.width()) as u64;
+    let wanted = array.shape.iter().product::<u64>() * width;
+    let mut found = 0;
+    loop {
+        let read = reading.wanted.check().and_then(|()| array.values.read(block));
+        let count = match read {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(unread(file, &error)),
+        };
+        found += count as u64;
+        if count == 0 && found < wanted {
+            let (found, wanted) = (found / width, wanted / width);
+            let what = format!("is cut off: its header says {wanted} values of {name:?}, {found} are there");
+            return Err(file.problem(what));
+        }
+        if found > wanted {
+            let wanted = wanted / width;
+            let what = format!("goes on after the {wanted} values of {name:?} that its header says");
+            return Err(file.problem(what));
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        take(&block[..count]).map_err(|what| file.problem(what))?;
+    }
+}
+
+fn unread(file: At<'_>, error: &io::Error) -> Problem {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(Mistake(what)) => file.problem(what.clone()),
+        None => Problem { unjudged: Unjudged::of(error), ..file.problem(format!("cannot be read: {error}")) },
+    }
+}
+
+impl Array<'_> {
+    /// Values that its header promises.
+    fn promised(&self) -> u64 {
+        self.shape.iter().fold(1, |values, &size| values.saturating_mul(size))
+    }
+}
+
+/// The facts of the set, and the places of the arrays of its inputs and, last, of its target; or all
+/// that is wrong with the arrays.
+fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, Vec<usize>), Vec<Problem>> {
+    let Roles { inputs, target, no_target, mut wrong, .. } = roles;
+    let mut field = |place: usize, is_target: bool| {
+        let array = &arrays[place];
+        match field(array, is_target) {
+            Ok(field) => Some((array.shape[0], field)),
+            Err(what) => {
+                wrong.push(array.file.problem(what));
+                None
+            }
+        }
+    };
+    let answer = target.and_then(|place| field(place, true));
+    let found: Vec<_> = inputs.iter().filter_map(|&place| field(place, false)).collect();
+    // The examples are those of the target, or of the first input where there is none.
+    let first = answer.as_ref().or(found.first()).map(|(examples, field)| (*examples, field.name.clone()));
+    let answer = answer.map(|(_, field)| field).or(no_target);
+    let (Some(answer), Some((examples, counted)), true) = (answer, first, wrong.is_empty()) else { return Err(wrong) };
+    for ((count, field), place) in found.iter().zip(&inputs) {
+        if *count != examples {
+            let (array, name) = (&arrays[*place], &field.name);
+            let what =
+                format!("has {count} examples in {name:?} and {examples} in {counted:?}; there must be one each");
+            wrong.push(array.file.problem(what));
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let fields = found.into_iter().map(|(_, field)| field).collect();
+    let places = inputs.into_iter().chain(target).collect();
+    Ok((Facts { examples, inputs: fields, target: answer, sizes, is_resident: true }, places))
+}
+
+/// The field of an array, or what is wrong with it, in words that follow its path.
+fn field(array: &Array<'_>, is_target: bool) -> Result<Field, String> {
+    let name = &array.name;
+    let kind = match &array.numbers {
+        Ok(numbers) => numbers.kind,
+        Err(what) => return Err(format!("has {name:?} as {what}")),
+    };
+    let Some((&examples, shape)) = array.shape.split_first() else {
+        return Err(format!("has a single number as {name:?}; the first dimension counts the examples"));
+    };
+    let mut shape = shape.to_vec();
+    let dtype = match (kind, &shape[..]) {
+        _ if is_target => kind.of_target(),
+        (_, &[channels, _, last @ (1 | 3 | 4)]) if channels > 4 && (kind == Kind::U8 || array.is_quantity) => {
+            let found = format!("has {name:?} of the shape {:?}, whose channels ({last}) are last", array.shape);
+            return Err(format!(
+                "{found}; torchd takes [count, channels, height, width], as of np.transpose(x, (0, 3, 1, 2))"
+            ));
+        }
+        (Kind::U8, [_, _]) => {
+            shape.insert(0, 1);
+            Dtype::Pixel
+        }
+        (Kind::U8, [_, _, _]) => Dtype::Pixel,
+        (Kind::Bool, _) => Dtype::F32,
+        _ if array.is_quantity => Dtype::F32,
+        _ => kind.of_target(),
+    };
+    let field = Field { name: name.clone(), file: array.file.field.into(), dtype, shape, range: None };
+    if examples == 0 || field.values() == 0 {
+        return Err(format!("has {name:?} of the shape {:?}, which is empty", array.shape));
+    }
+    let is_possible = field.bytes().checked_mul(examples).is_some_and(|bytes| i64::try_from(bytes).is_ok());
+    if is_possible { Ok(field) } else { Err(format!("promises more values of {name:?} than a file can hold")) }
+}

@@ -1,0 +1,226 @@
+//! A set of examples in two NumPy arrays, a file each: the inputs and the targets.
+
+mod header;
+
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use self::header::{Header, Wrong};
+use super::array_set::{self, Array, At, Roles};
+use super::compressed::Source;
+use super::{Content, DataFile, Find, Format, Problem, Reading};
+use crate::shortage::Unjudged;
+
+/// The fields of the two files.
+const INPUT: &str = "input";
+const TARGET: &str = "target";
+
+/// A pair of `.npy` files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files<P> {
+    /// The array that a network gets.
+    pub input: P,
+    /// The array that it should answer.
+    pub target: P,
+}
+
+impl<P> Format<P> for Files<P> {
+    type With<Q> = Files<Q>;
+
+    fn files(&self) -> Vec<(&'static str, &P)> {
+        vec![(INPUT, &self.input), (TARGET, &self.target)]
+    }
+
+    fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
+        let (input, target) = (find.one(INPUT, &self.input), find.one(TARGET, &self.target));
+        Some(Files { input: input?, target: target? })
+    }
+
+    fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
+        let opened: Vec<_> = files.iter().zip([INPUT, TARGET]).map(|(data, field)| array(data, field)).collect();
+        let (mut arrays, mut wrong) = (Vec::new(), Vec::new());
+        for opened in opened {
+            match opened {
+                Ok(array) => arrays.push(array),
+                Err(problem) => wrong.push(problem),
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let sizes = arrays.iter().map(|array| array.file.size_bytes).collect();
+        let weights = Err("the data are two arrays, and none of weights; an archive (npz) may have one".into());
+        array_set::read(
+            arrays,
+            Roles { inputs: vec![0], target: Some(1), no_target: None, weights, wrong },
+            sizes,
+            reading,
+        )
+    }
+}
+
+/// The array of a file. Its name is that of the file.
+fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<Array<'a>, Problem> {
+    let path = data.path();
+    let told = |wrong| problem(field, path, wrong);
+    let open = || {
+        let file = data.reader()?;
+        let size = file.metadata()?.len();
+        Ok((Source::new(file)?, size))
+    };
+    let (mut source, size) = open().map_err(|error| told(Wrong::Unreadable(error)))?;
+    let header = Header::read(&mut source).map_err(told)?;
+    // Large files are judged by this alone.
+    if let (true, Ok(numbers)) = (source.is_plain(), &header.numbers) {
+        let width = numbers.kind.width() as u64;
+        let (wanted, found) = (header.shape.iter().product::<u64>(), size.saturating_sub(header.size_bytes));
+        let told = |what| Err(told(Wrong::Header(what)));
+        if found < wanted * width {
+            return told(format!("is cut off: its header says {wanted} values, {} are there", found / width));
+        }
+        if found > wanted * width {
+            return told(format!("goes on after the {wanted} values that its header says"));
+        }
+    }
+    let name = path.file_stem().map_or_else(|| field.to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let at = At { field, path, size_bytes: size };
+    let packed = source.is_gzip().then_some((size, "gzip"));
+    Ok(Array { packed, ..header.array(name, at, Box::new(source)) })
+}
+
+impl Header {
+    /// The array of this header, which is not packed.
+    pub(super) fn array<'a>(self, name: String, file: At<'a>, values: Box<dyn Read + 'a>) -> Array<'a> {
+        let Self { numbers, order, shape, .. } = self;
+        Array { name, file, numbers, shape, order, is_quantity: false, packed: None, values }
+    }
+}
+
+/// The problem of a file whose header is wrong.
+pub(super) fn problem(field: &'static str, path: &Path, wrong: Wrong) -> Problem {
+    match wrong {
+        Wrong::Header(what) => Problem::of_file(field, path, what),
+        Wrong::Unreadable(error) => {
+            let unjudged = Unjudged::of(&error);
+            Problem { unjudged, ..Problem::of_file(field, path, format!("cannot be read: {error}")) }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::super::{Dtype, Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Selection};
+    use super::*;
+    use crate::gate::Wanted;
+
+    /// A file as `np.save` writes it.
+    pub(in super::super) fn npy(descr: &str, order: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+        let mut text = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
+        while (10 + text.len() + 1) % 64 != 0 {
+            text.push(' ');
+        }
+        text.push('\n');
+        let length = (text.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00", &length[..], text.as_bytes(), values].concat()
+    }
+
+    fn set() -> Selection {
+        Selection::of(Kinds::Npy(Files { input: PathBuf::new(), target: PathBuf::new() }))
+    }
+
+    fn opened(input: &[u8], target: &[u8]) -> (tempfile::TempDir, OpenFiles) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().canonicalize().unwrap();
+        let files = [("x.npy", input), ("y.npy", target)].map(|(name, bytes)| {
+            fs::write(place.join(name), bytes).unwrap();
+            DataFile::open(&place.join(name)).unwrap()
+        });
+        (folder, OpenFiles::of(files))
+    }
+
+    fn judge(files: &OpenFiles) -> Result<Facts, Vec<Problem>> {
+        let (_caller, wanted) = Wanted::by_caller();
+        let problems = |faults: Vec<Fault>| faults.into_iter().map(|fault| fault.problem).collect();
+        set().judge(files, &wanted).map(|judged| judged.train).map_err(problems)
+    }
+
+    fn whole(values: &[i64]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn floats(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn arrays_in_both_orders_are_read_alike() {
+        let doubles = |values: &[f64]| values.iter().flat_map(|value| value.to_be_bytes()).collect::<Vec<_>>();
+        let rows = npy(">f8", "False", "(2, 3)", &doubles(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]));
+        let columns = npy(">f8", "True", "(2, 3)", &doubles(&[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]));
+        for input in [rows, columns] {
+            let (_folder, files) = opened(&input, &npy("|b1", "False", "(2,)", &[1, 0]));
+            let facts = judge(&files).unwrap();
+            assert_eq!((facts.inputs[0].name.as_str(), facts.target.dtype), ("x", Dtype::I64));
+            let set = set().open(&files, None).ok().unwrap().train;
+            assert_eq!(set.facts(), &facts);
+            let mut batch = HostBatch::default();
+            set.fill(&[1, 0], &mut batch).unwrap();
+            assert_eq!(batch.inputs, [floats(&[3.0, 4.0, 5.0, 0.0, 1.0, 2.0])]);
+            assert_eq!(batch.targets, whole(&[0, 1]));
+        }
+    }
+
+    #[test]
+    fn every_fault_of_an_array_is_told_with_its_file() {
+        let good = npy("<i8", "False", "(2,)", &whole(&[0, 1]));
+        let cut = npy("<f4", "False", "(2, 2)", &floats(&[0.0; 3]));
+        let longer = npy("<f4", "False", "(2,)", &floats(&[0.0; 3]));
+        let images = npy("|u1", "False", "(2, 8, 8, 3)", &[0; 2 * 8 * 8 * 3]);
+        for (input, target, field, words) in [
+            (&cut, &good, INPUT, "is cut off: its header says 4 values, 3 are there"),
+            (&good, &longer, TARGET, "goes on after the 2 values that its header says"),
+            (&npy("|O", "False", "(2,)", &[0x80, 4]), &good, INPUT, "has \"x\" as \"|O\": Python objects"),
+            (&npy("<f4", "False", "()", &floats(&[1.0])), &good, INPUT, "has a single number as \"x\""),
+            (&npy("<f4", "False", "(3,)", &floats(&[1.0; 3])), &good, INPUT, "3 examples in \"x\" and 2 in \"y\""),
+            (&npy("<f4", "False", "(0, 4)", &[]), &good, INPUT, "of the shape [0, 4], which is empty"),
+            (
+                &npy("<f4", "False", "(2,)", &floats(&[1.0, f32::NAN])),
+                &good,
+                INPUT,
+                "holds NaN in \"x\", in the example 1",
+            ),
+            (&images, &good, INPUT, "whose channels (3) are last; torchd takes [count, channels, height, width]"),
+            (&b"PK\x03\x04....".to_vec(), &good, INPUT, "is no .npy file: it looks like a zip archive"),
+        ] {
+            let (_folder, files) = opened(input, target);
+            let problems = judge(&files).unwrap_err();
+            assert_eq!((problems.len(), problems[0].file.as_ref()), (1, field), "{problems:?}");
+            assert!(problems[0].what.contains(words), "{words}: {problems:?}");
+            let name = if field == INPUT { "x.npy" } else { "y.npy" };
+            assert!(problems[0].what.starts_with(&files.train[0].path().with_file_name(name).display().to_string()));
+        }
+        let (_folder, files) = opened(b"", b"text");
+        assert_eq!(judge(&files).unwrap_err().len(), 2, "both files are judged at once");
+    }
+
+    #[test]
+    fn files_of_numpy_itself_hold_what_it_has_put_there() {
+        let golden = Path::new("tests/data/numpy").canonicalize().unwrap();
+        let expected: Vec<f32> = (0..12u8).map(|place| f32::from(place) / 4.0).collect();
+        for name in ["rows.npy", "columns.npy", "version-2.npy", "version-3.npy"] {
+            let files = OpenFiles::of([name, "classes.npy"].map(|name| DataFile::open(&golden.join(name)).unwrap()));
+            let facts = judge(&files).unwrap();
+            assert_eq!((facts.examples, &facts.inputs[0].shape[..]), (3, &[2, 2][..]), "{name}");
+            let set = set().open(&files, None).ok().unwrap().train;
+            let mut batch = HostBatch::default();
+            set.fill(&[0, 1, 2], &mut batch).unwrap();
+            assert_eq!((&batch.inputs[0], batch.targets), (&floats(&expected), whole(&[2, 0, 1])), "{name}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Formats of data from their files to a trained job, and their faults at the request.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use torchd::proto::v1::dataset::Format;
+use torchd::proto::{text, v1};
+
+use super::daemon::Setup;
+use super::weights::mistakes;
+use super::{spec, tools};
+
+/// A file as `np.save` writes it.
+fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    [b"\x93NUMPY\x01\0", &length[..], header.as_bytes(), values].concat()
+}
+
+/// A grey PNG image of one colour.
+pub(super) fn png(height: u32, width: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = png::Encoder::new(&mut bytes, width, height).write_header().unwrap();
+    writer.write_image_data(&vec![7; (height * width) as usize]).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+/// A job that trains an MLP on these examples.
+pub(super) fn job(train: Format) -> v1::JobSpec {
+    let mlp = v1::Mlp { hidden: vec![8], ..v1::Mlp::default() };
+    let train = Some(v1::Dataset { format: Some(train) });
+    let mut job = v1::JobSpec {
+        model: Some(v1::Model { family: Some(v1::model::Family::Mlp(mlp)) }),
+        data: Some(v1::Data { train, ..v1::Data::default() }),
+        resources: Some(spec::threads(1)),
+        ..spec::short()
+    };
+    let training = job.training.as_mut().unwrap();
+    (training.batch_size, training.validation_batch_size) = (Some(2), None);
+    job
+}
+
+pub(super) fn npy_of(input: &str, target: &str) -> Format {
+    Format::Npy(v1::NpyDataset { input: input.into(), target: target.into() })
+}
+
+fn images_of(path: &str) -> v1::ImageFolderDataset {
+    v1::ImageFolderDataset { path: path.into(), ..v1::ImageFolderDataset::default() }
+}
+
+fn cifar_of(paths: &[&str]) -> v1::CifarDataset {
+    v1::CifarDataset { paths: paths.iter().map(|&path| path.into()).collect(), classes: None }
+}
+
+fn files(root: &Path) {
+    let put = |name: &str, bytes: &[u8]| {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    let floats: Vec<u8> = (0..12).flat_map(|value| (value as f32).to_le_bytes()).collect();
+    let classes: Vec<u8> = (0..4i64).flat_map(|value| (value % 2).to_le_bytes()).collect();
+    put("x.npy", &npy("<f4", "(4, 3)", &floats));
+    put("y.npy", &npy("<i8", "(4,)", &classes));
+    put("cut.npy", &npy("<f4", "(4, 3)", &floats[..40]));
+    put("objects.npy", &npy("|O", "(4,)", &[0x80, 4, 0x2e]));
+    put("tokens.npy", &npy("<i8", "(4,)", &classes));
+    put("cifar/data_batch_1.bin", &[[3; 3073], [4; 3073]].concat());
+    put("cifar/data_batch_2.bin", &[5; 3073]);
+    put("cifar/bad.bin", &[[3; 3073], [12; 3073]].concat());
+    for class in ["cat", "dog"] {
+        for number in 0..3 {
+            put(&format!("images/{class}/{number}.png"), &png(6, 5));
+        }
+    }
+    put("sizes/cat/0.png", &png(6, 5));
+    put("sizes/cat/1.png", &png(5, 5));
+    put("broken/cat/0.png", &png(6, 5)[..50]);
+    put("other/zebra/0.png", &png(6, 5));
+    put("linked/cat/0.png", &png(6, 5));
+    symlink("/etc/passwd", root.join("linked/cat/1.png")).unwrap();
+    symlink("/etc", root.join("outside")).unwrap();
+}
+
+#[tokio::test]
+async fn every_fault_of_arrays_and_images_is_told_at_the_request() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path());
+    let daemon = Setup::new().data_root(root.path()).start();
+    let images = |path: &str| Format::ImageFolder(images_of(path));
+    let npz = |path: &str| Format::Npz(v1::NpzDataset { path: path.into(), ..v1::NpzDataset::default() });
+    let sized = |size: &[u32], channels| {
+        Format::ImageFolder(v1::ImageFolderDataset { size: size.into(), channels, ..images_of("images") })
+    };
+    for (set, field, words) in [
+        (npy_of("", "y.npy"), "npy.input", "is missing; name a file"),
+        (npy_of("gone.npy", "y.npy"), "npy.input", "is not there; looked in"),
+        (npy_of("cut.npy", "y.npy"), "npy.input", "is cut off: its header says 12 values, 10 are there"),
+        (
+            npy_of("objects.npy", "y.npy"),
+            "npy.input",
+            "Python objects, which are pickled; nothing of a file is executed",
+        ),
+        (npz("x.npy"), "npz.path", "is no .npz file: it looks like a NumPy array"),
+        (Format::Cifar(cifar_of(&[])), "cifar.paths", "is missing; name files"),
+        (Format::Cifar(cifar_of(&["cifar/*.nothing"])), "cifar.paths", "matches no file"),
+        (
+            Format::Cifar(cifar_of(&["cifar/*.bin"])),
+            "cifar.paths",
+            "holds the label 12 in the record 1, counted from 0",
+        ),
+        (
+            Format::Cifar(v1::CifarDataset { classes: Some(50), ..cifar_of(&["cifar/bad.bin"]) }),
+            "cifar.classes",
+            "is 50; 10 for CIFAR-10",
+        ),
+        (images("gone"), "image_folder.path", "is not there; looked in"),
+        (images("x.npy"), "image_folder.path", "is a file, and a folder is needed"),
+        (images("outside"), "image_folder.path", "leads out of the data roots"),
+        (images("images/cat"), "image_folder.path", "holds images, and no folder of them"),
+        (images("sizes"), "image_folder.path", "cat/1.png is an image of 5x5 pixels, and cat/0.png has 6x5; set size"),
+        (images("broken"), "image_folder.path", "cat/0.png is a damaged PNG image"),
+        (images("linked"), "image_folder.path", "cat/1.png is a link, pipe or device, and links are not followed"),
+        (sized(&[0], None), "image_folder.size[0]", "is 0; 1 to 4096 is needed"),
+        (sized(&[], Some(4)), "image_folder.channels", "is 4; 1 for grey or 3 for red, green and blue is needed"),
+    ] {
+        let told = mistakes(&daemon, job(set)).await;
+        let [(found, what)] = &told[..] else { panic!("{words}: {told:?}") };
+        assert_eq!(*found, format!("spec.data.train.{field}"), "{what}");
+        assert!(what.contains(words), "{words}: {what}");
+    }
+    let mut both = job(images("images"));
+    both.data.as_mut().unwrap().validation = Some(v1::Dataset { format: Some(images("other")) });
+    let told = mistakes(&daemon, both).await;
+    assert_eq!(told[0].0, "spec.data.validation.image_folder.path");
+    assert!(told[0].1.contains("zebra is a class that training has not"), "{told:?}");
+}
+
+#[tokio::test]
+async fn arrays_and_images_are_trained_on_by_a_confined_runner() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path());
+    fs::remove_file(root.path().join("cifar/bad.bin")).unwrap();
+    let daemon = Setup::new().data_root(root.path()).start();
+    let measured = |set| {
+        let mut job = job(set);
+        let normalize = v1::Normalize { measure: true, ..v1::Normalize::default() };
+        job.data.as_mut().unwrap().normalize = Some(normalize);
+        job
+    };
+    let mut images = measured(Format::ImageFolder(v1::ImageFolderDataset { size: vec![4], ..images_of("images") }));
+    let split = v1::Split { by: Some(v1::split::By::Fraction(0.34)), stratify: true, ..v1::Split::default() };
+    images.data.as_mut().unwrap().split = Some(split);
+    for (name, job, classes) in [
+        ("npy", measured(npy_of("x.npy", "y.npy")), None),
+        ("cifar", measured(Format::Cifar(cifar_of(&["cifar/*.bin"]))), None),
+        ("image_folder", images, Some("\"cat\"")),
+    ] {
+        let job = daemon.create(job).await;
+        let ended = daemon.watch_to_end(&job.name).await;
+        assert_eq!(ended.state(), v1::JobState::Succeeded, "{name}: {:?}", ended.end);
+        let kept = fs::read_to_string(daemon.job_folder(&job.name).join("artifacts/preprocessing.json")).unwrap();
+        assert!(kept.contains("\"mean\"") && classes.is_none_or(|classes| kept.contains(classes)), "{name}: {kept}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_goes_bad_while_a_job_waits_ends_it_with_the_name_of_its_file() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path());
+    let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "1").start();
+    let first = daemon.create(spec::endless()).await;
+    let second = daemon.create(job(Format::ImageFolder(images_of("images")))).await;
+    fs::write(root.path().join("images/dog/2.png"), "no image any more").unwrap();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name, now: false }).await.unwrap();
+    let end = daemon.watch_to_end(&second.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::BadData);
+    assert!(end.message.contains("images/dog/2.png is no JPEG or PNG image: it looks like text"), "{}", end.message);
+}
+
+#[tokio::test]
+async fn the_example_of_images_learns_what_it_shows() {
+    if !tools::is_there("python3", "apt-get install python3") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let made = Command::new("python3").arg("examples/shapes/make.py").arg(root.path().join("shapes/images")).status();
+    assert!(made.unwrap().success());
+    let daemon = Setup::new().data_root(root.path()).start();
+    let example = text::to_table(&fs::read_to_string("examples/shapes.toml").unwrap(), false).unwrap();
+    let mut job: v1::JobSpec = text::message(&[example]).unwrap();
+    job.resources = Some(spec::threads(1));
+    let job = daemon.create(job).await;
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+    let request = v1::ReadScalarsRequest { name: job.name, tag: "accuracy/validation".into(), ..Default::default() };
+    let points = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points;
+    // One class in three by chance.
+    assert!(points.last().unwrap().value > 0.8, "{points:?}");
+}
