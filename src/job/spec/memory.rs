@@ -186,7 +186,7 @@ mod tests {
         let set = |path: &str, facts| Set { path: path.into(), facts };
         let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
         let mut wrong = Violations::default();
-        let data = sets.iter().map(|set| set.facts.memory_bytes()).sum();
+        let data = sets.iter().map(|set| set.facts.memory_bytes()).fold(0, u64::saturating_add);
         judge_memory(
             &demands,
             Some(&train),
@@ -251,7 +251,7 @@ mod tests {
             let set = |path: &str, facts| Set { path: path.into(), facts };
             let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
             let mut wrong = Violations::default();
-            let data = sets.iter().map(|set| set.facts.memory_bytes()).sum();
+            let data = sets.iter().map(|set| set.facts.memory_bytes()).fold(0, u64::saturating_add);
             judge_memory(
                 &demands,
                 Some(&train),
