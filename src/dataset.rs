@@ -119,10 +119,15 @@ pub enum Access<'a> {
     Memory,
     /// Each is read by itself, such as an image from its file: all orders cost the same.
     Single,
-    /// Those of a shard, a run of places, are read together, such as a row group of a Parquet
-    /// file. These are the places behind the last ones of the shards, rising; no shard is empty,
-    /// and the last number is that of the examples.
-    Shards(&'a [u64]),
+    /// Those of a shard, a run of places, are read together, such as rows of a group of a Parquet
+    /// file.
+    Shards {
+        /// The places behind the last ones of the shards, rising; no shard is empty, and the last
+        /// number is that of the examples.
+        ends: &'a [u64],
+        /// Bytes of the examples that are shuffled together. As many are read ahead of them.
+        window_bytes: u64,
+    },
 }
 
 /// Examples in memory, as bytes in the order of [`Facts::inputs`] and its target: row by row, each

@@ -63,7 +63,7 @@ mod tests {
             let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095 + seconds);
             let train = Files::Idx(idx::Files { images: "images".into(), labels: "labels".into() });
             let spec = Spec { data: Data { train, validation: None, ..example().data }, ..example() };
-            let inputs = Inputs { train: self.files(), validation: None, outline: None };
+            let inputs = Inputs { train: self.files(), validation: None, outline: None, memory_bytes: None };
             let job = Job::queued(JobId::new(created, 7), spec, inputs, created);
             self.folder(&job.id).create(&job.spec.to_proto()).unwrap();
             self.mirror(&job, None);

@@ -212,6 +212,10 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
             facts.push(("last log lines", end.log_tail.join("\n")));
         }
     }
+    let limit = job.spec.as_ref().and_then(|spec| spec.resources).and_then(|resources| resources.memory_limit_bytes);
+    if let Some(limit) = limit {
+        facts.push(("memory limit", size(limit)));
+    }
     if let Some(model) = &job.model_outline {
         facts.push(("model", description::model(model)));
         if model.has_own_loss {

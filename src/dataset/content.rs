@@ -27,6 +27,9 @@ pub struct Reading<'a> {
     pub may_lack_target: bool,
     /// The preparation that a model was trained with, where the files are data to use it on.
     pub known: Option<&'a Preparation>,
+    /// The memory that the values of the files may take. A format that can reads what has more in
+    /// shards. None for all that they take.
+    pub memory_bytes: Option<u64>,
 }
 
 /// How far files are read.
@@ -49,11 +52,22 @@ pub trait Content: Send {
         false
     }
 
+    /// Bytes of memory that its values take while a job has them: all of them, or those that are
+    /// read ahead. None where it is not known better than by the facts of its sets.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether its examples are read in shards.
+    fn is_in_shards(&self) -> bool {
+        false
+    }
+
     /// A number for each row: those with the same one are of the same class.
     ///
     /// # Errors
-    /// The reason why it has none, in words that follow "is set, and".
-    fn strata(&self) -> Result<Vec<u64>, String>;
+    /// The reason why it has none, in words that follow the field, which the caller knows.
+    fn strata(&self) -> Result<Vec<u32>, Problem>;
 
     /// The reason why rows that are drawn at random tell of the others, in words that follow
     /// the field of a split; None where each stands for itself.
@@ -73,9 +87,18 @@ pub trait Content: Send {
     /// The part that a column gives to each row.
     ///
     /// # Errors
-    /// The reason why it does not, in words that follow the field.
-    fn parts_by(&self, column: &str) -> Result<Vec<Part>, String> {
-        Err(format!("is {column:?}, and the data are no table"))
+    /// The reason why it does not, in words that follow the field, which the caller knows.
+    fn parts_by(&self, column: &str) -> Result<Vec<Part>, Problem> {
+        Err(format!("is {column:?}, and the data are no table").into())
+    }
+
+    /// Looks over the rows of its sets, once, before they are learned from and prepared. `measure`
+    /// asks for the mean and deviation of inputs.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    fn look_over(&mut self, _sets: &[&Rows], _measure: bool) -> Result<(), Vec<Problem>> {
+        Ok(())
     }
 
     /// The preparation of values by these rows, which are those to learn from. `measure` asks for

@@ -7,11 +7,10 @@ mod cell;
 mod read;
 pub mod scan;
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::paths::Paths;
+use super::table::Tables;
 use super::table::roles::Roles;
 use super::{Content, DataFile, Find, Format, Problem, Reading};
 
@@ -64,7 +63,8 @@ impl<P> Format<P> for Files<P> {
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
         let table = read::table(files, &self.roles, &self.dialect, reading);
         let table = table.map_err(|problems| self.paths.told(problems))?;
-        Ok(Box::new(Arc::new(table)))
+        // Text has no place at which reading could begin.
+        Ok(Box::new(Tables::whole(table, None)))
     }
 }
 

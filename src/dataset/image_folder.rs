@@ -238,8 +238,8 @@ impl Content for Set {
         self.images.list.images.len() as u64
     }
 
-    fn strata(&self) -> Result<Vec<u64>, String> {
-        Ok(self.images.list.images.iter().map(|image| image.class.into()).collect())
+    fn strata(&self) -> Result<Vec<u32>, Problem> {
+        Ok(self.images.list.images.iter().map(|image| image.class).collect())
     }
 
     fn learn(&self, rows: &Rows, measure: bool) -> Result<Preparation, Vec<Problem>> {

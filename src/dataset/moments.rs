@@ -28,6 +28,7 @@ pub(super) fn measure(field: &Field, column: &[u8], rows: &Rows) -> Option<Momen
 }
 
 /// Sums of groups of values, and of their squares.
+#[derive(Debug, Clone)]
 pub(super) struct Sums {
     sums: Vec<(f64, f64)>,
     /// The first value of each group. Sums of shifted values: squares of large means would lose the
@@ -43,9 +44,14 @@ impl Sums {
 
     /// Adds a value to a group.
     pub(super) fn add(&mut self, group: usize, value: f64) {
+        self.add_all(group, value, 1.0);
+    }
+
+    /// Adds that many equal values to a group.
+    pub(super) fn add_all(&mut self, group: usize, value: f64, count: f64) {
         let by = value - *self.shift[group].get_or_insert(value);
-        self.sums[group].0 += by;
-        self.sums[group].1 += by * by;
+        self.sums[group].0 += count * by;
+        self.sums[group].1 += count * (by * by);
     }
 
     /// The moments of groups of so many values, divided by `scale`.
@@ -62,8 +68,6 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]
@@ -75,7 +79,7 @@ mod tests {
             shape: shape.to_vec(),
             range: None,
         };
-        let rows = Rows::Chosen(Arc::from([0, 2]));
+        let rows = Rows::chosen([0, 2]);
         let pixels = [0, 255, 51, 51, 9, 9, 9, 9, 255, 0, 51, 51];
         let moments = measure(&field(Dtype::Pixel, &[2, 1, 2]), &pixels, &rows).unwrap();
         assert_eq!((moments.mean, moments.std), (vec![0.5, 0.2], vec![0.5, 1.0]));

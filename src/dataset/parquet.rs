@@ -3,8 +3,6 @@
 mod columns;
 mod read;
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::paths::Paths;
@@ -33,8 +31,8 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let table = read::table(files, &self.roles, reading).map_err(|problems| self.paths.told(problems))?;
-        Ok(Box::new(Arc::new(table)))
+        let tables = read::tables(files, &self.roles, reading).map_err(|problems| self.paths.told(problems))?;
+        Ok(Box::new(tables))
     }
 }
 

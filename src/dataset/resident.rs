@@ -1,7 +1,7 @@
 //! Arrays that are in memory as a whole, row by row.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::content::{Content, Preparation, Prepared};
@@ -26,15 +26,17 @@ impl Content for Arrays {
         self.facts.examples
     }
 
-    fn strata(&self) -> Result<Vec<u64>, String> {
+    fn strata(&self) -> Result<Vec<u32>, Problem> {
         let target = &self.facts.target;
         if (target.dtype, target.values()) != (Dtype::I64, 1) {
             let found = format!("{:?} of {}", target.shape, target.dtype.name());
-            return Err(format!("is set, and the target {:?} is {found}; classes are needed", target.name));
+            return Err(format!("is set, and the target {:?} is {found}; classes are needed", target.name).into());
         }
         // A large file is judged without: any division has the same counts.
         let Some(targets) = &self.targets else { return Ok(Vec::new()) };
-        Ok(targets.as_chunks().0.iter().map(|&class| u64::from_le_bytes(class)).collect())
+        let classes = || targets.as_chunks().0.iter().map(|&class| u64::from_le_bytes(class));
+        let numbers: BTreeMap<_, _> = classes().collect::<BTreeSet<_>>().into_iter().zip(0..).collect();
+        Ok(classes().map(|class| numbers[&class]).collect())
     }
 
     fn weights(&self) -> Result<Option<Cow<'_, [f64]>>, String> {

@@ -57,12 +57,12 @@ impl Sampling {
             }
             Self::BalanceClasses => {
                 let told = |what| Problem::of_field(BALANCE_CLASSES, what);
-                let classes = content.strata().map_err(told)?;
+                let classes = content.strata().map_err(|problem| problem.at(BALANCE_CLASSES))?;
                 if classes.is_empty() {
                     return Ok(None);
                 }
                 let class = |row: u64| usize::try_from(row).ok().and_then(|row| classes.get(row).copied());
-                let mut counts = BTreeMap::<u64, u64>::new();
+                let mut counts = BTreeMap::<u32, u64>::new();
                 for class in rows.iter().filter_map(class) {
                     *counts.entry(class).or_default() += 1;
                 }
@@ -110,6 +110,13 @@ impl Chances {
     }
 }
 
+/// The problem of a sampling of examples that are read in shards.
+pub(super) fn of_shards() -> Problem {
+    let what = "is set, and the examples are read in shards, many of which a draw would need at once; leave it out, or \
+                use a set that fits into memory";
+    Problem::of_field(SAMPLING, what.into())
+}
+
 /// A set whose examples have chances.
 pub(super) struct Sampled {
     source: Box<dyn Source>,
@@ -117,19 +124,9 @@ pub(super) struct Sampled {
 }
 
 impl Sampled {
-    /// The set with these chances.
-    ///
-    /// # Errors
-    /// Its examples are not read one by one.
-    pub(super) fn new(source: Box<dyn Source>, chances: Chances) -> Result<Self, Problem> {
-        match source.access() {
-            Access::Memory | Access::Single => Ok(Self { source, chances: Arc::new(chances) }),
-            Access::Shards(_) => {
-                let what = "is set, and the examples are read in shards, many of which a draw would need at once; leave \
-                            it out, or use a set that fits into memory";
-                Err(Problem::of_field(SAMPLING, what.into()))
-            }
-        }
+    /// The set with these chances, whose examples are not read in shards.
+    pub(super) fn new(source: Box<dyn Source>, chances: Chances) -> Self {
+        Self { source, chances: Arc::new(chances) }
     }
 }
 

@@ -74,6 +74,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The same problem, at another field.
+    pub(super) fn at(self, field: &'static str) -> Self {
+        Self { file: field.into(), ..self }
+    }
+
     /// A problem of a field of the spec, not of a file.
     pub(super) fn of_field(field: &'static str, what: String) -> Self {
         Self { file: field.into(), what, unjudged: None }
@@ -82,6 +87,13 @@ impl Problem {
     /// A problem of a file, in words that follow its path.
     pub(super) fn of_file(field: &'static str, path: &Path, what: impl Display) -> Self {
         Self { file: field.into(), what: format!("{} {what}", path.display()), unjudged: None }
+    }
+}
+
+impl From<String> for Problem {
+    /// A problem whose field is known to the caller.
+    fn from(what: String) -> Self {
+        Self { file: "".into(), what, unjudged: None }
     }
 }
 
@@ -99,6 +111,11 @@ impl Facts {
     /// The inputs and the target.
     pub fn fields(&self) -> impl Iterator<Item = &Field> {
         self.inputs.iter().chain([&self.target])
+    }
+
+    /// Bytes of memory that its examples take as they are in batches.
+    pub fn memory_bytes(&self) -> u64 {
+        if self.is_resident { self.examples.saturating_mul(self.example_bytes()) } else { 0 }
     }
 
     /// Bytes of one example in a batch.

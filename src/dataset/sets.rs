@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::content::{Depth, Preparation, Prepared, Reading};
-use super::sampling::{Sampled, Sampling};
+use super::sampling::{self, Sampled, Sampling};
 use super::split::{self, Division};
 use super::{Content, DataFile, Details, Facts, Files, Format, Problem, Rows, Source};
 use crate::beneath::Folder;
@@ -32,6 +32,10 @@ pub struct Selection {
     /// Whether examples may lack their targets.
     #[serde(default)]
     pub may_lack_target: bool,
+    /// The memory that the values of all sets may take together: what has more is read in shards,
+    /// where its format allows that. None for all that they take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }
 
 /// The files of a selection, opened in the order of their formats.
@@ -72,6 +76,8 @@ pub struct Judged {
     pub notes: Vec<String>,
     /// Whether large files were read in part: counts are estimates.
     pub is_sample: bool,
+    /// Bytes of memory that the values of all sets take while the job has them.
+    pub memory_bytes: u64,
 }
 
 /// The sets of a job.
@@ -95,6 +101,7 @@ struct ReadSets {
     details: (Details, Option<Details>),
     notes: Vec<String>,
     is_sample: bool,
+    memory_bytes: u64,
 }
 
 /// A fault of a set; of the division of the files where it names none.
@@ -119,7 +126,16 @@ impl Selection {
     /// All rows of these files, to learn from.
     pub fn of(train: Files) -> Self {
         let division = Division::default();
-        Self { train, validation: None, division, measure: false, sampling: None, known: None, may_lack_target: false }
+        Self {
+            train,
+            validation: None,
+            division,
+            measure: false,
+            sampling: None,
+            known: None,
+            may_lack_target: false,
+            memory_bytes: None,
+        }
     }
 
     /// Judges the files: small ones are read whole, large ones judged by headers or samples.
@@ -127,10 +143,11 @@ impl Selection {
     /// # Errors
     /// All that is wrong with them.
     pub fn judge(&self, files: &OpenFiles, wanted: &Wanted) -> Result<Judged, Vec<Fault>> {
-        let ReadSets { train, validation, preparation, details: (details, validation_details), notes, is_sample } =
+        let ReadSets { train, validation, preparation, details, notes, is_sample, memory_bytes } =
             self.read(files, None, Depth::Judge, wanted)?;
-        let validation = validation.map(|set| set.facts);
-        Ok(Judged { train: train.facts, validation, preparation, details, validation_details, notes, is_sample })
+        let (train, validation) = (train.facts, validation.map(|set| set.facts));
+        let (details, validation_details) = details;
+        Ok(Judged { train, validation, preparation, details, validation_details, notes, is_sample, memory_bytes })
     }
 
     /// Opens the sets for training. `known` is the preparation that was learned before; None to
@@ -160,14 +177,34 @@ impl Selection {
             weights: sampling.as_ref().and_then(Sampling::array),
             may_lack_target: self.may_lack_target,
             known: self.known.as_ref(),
+            memory_bytes: self.memory_bytes,
         };
         let train = train.read(&files.train, &reading).map_err(|problems| of(Use::Train, problems));
-        let validation = validation.as_ref().map(|set| set.read(&files.validation, &reading));
+        let taken = train.as_ref().ok().and_then(|content| content.memory_bytes()).unwrap_or(0);
+        // A training set that takes all leaves the validation set a little, to be read in shards.
+        let rest = reading.memory_bytes.map(|most| most.saturating_sub(taken).max(most / 8));
+        let rest = Reading { memory_bytes: rest, ..reading };
+        let validation = validation.as_ref().map(|set| set.read(&files.validation, &rest));
         let validation = validation.transpose().map_err(|problems| of(Use::Validation, problems));
-        let (train, validation) = both(train, validation)?;
+        let (mut train, mut validation) = both(train, validation)?;
         let is_sample = train.is_sample() || validation.as_ref().is_some_and(|content| content.is_sample());
         let of_division = |problem| vec![Fault { set: None, problem }];
+        if sampling.is_some() && train.is_in_shards() {
+            return Err(of_division(sampling::of_shards()));
+        }
         let (rows, held_out) = division.divide(train.as_ref()).map_err(of_division)?;
+        let of_train: Vec<_> = [&rows].into_iter().chain(&held_out).collect();
+        let looked = train.look_over(&of_train, *measure).map_err(|problems| of(Use::Train, problems));
+        let validation_rows = match &mut validation {
+            Some(content) => {
+                let rows = division.whole(content.rows()).map_err(of_division)?;
+                Some(
+                    content.look_over(&[&rows], false).map(|()| rows).map_err(|problems| of(Use::Validation, problems)),
+                )
+            }
+            None => None,
+        };
+        let ((), validation_rows) = both(looked, validation_rows.transpose())?;
         let learned = match known.or_else(|| self.known.clone()) {
             Some(known) => known,
             None => train.learn(&rows, *measure).map_err(|problems| of(Use::Train, problems))?,
@@ -181,28 +218,51 @@ impl Selection {
         let details = look(train.as_ref(), &rows);
         let train_set = train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems));
         let mut validation_details = None;
-        let validation_set = match (&validation, held_out) {
-            (Some(content), _) => {
-                let rows = division.whole(content.rows()).map_err(of_division)?;
+        let validation_set = match (&validation, validation_rows, held_out) {
+            (Some(content), Some(rows), _) => {
                 validation_details = Some(look(content.as_ref(), &rows));
                 Some(content.prepare(rows, &learned).map_err(|problems| of(Use::Validation, problems)))
             }
-            (None, Some(rows)) => {
+            (_, _, Some(rows)) => {
                 validation_details = Some(look(train.as_ref(), &rows));
                 Some(train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems)))
             }
-            (None, None) => None,
+            (_, _, None) => None,
         };
+        let (train_content, validation_content) = (train, validation);
         let (mut train, mut validation) = both(train_set, validation_set.transpose())?;
+        let memory_bytes =
+            memory_bytes(train_content.as_ref(), validation_content.as_deref(), &train, validation.as_ref());
         train.source = match (train.source, chances) {
-            (Some(source), Some(chances)) => Some(Box::new(Sampled::new(source, chances).map_err(of_division)?)),
+            (Some(source), Some(chances)) => Some(Box::new(Sampled::new(source, chances))),
             (source, _) => source,
         };
         let notes = [Some(&mut train), validation.as_mut()].into_iter().flatten();
-        let notes = notes.flat_map(|set| std::mem::take(&mut set.notes)).collect();
+        let mut notes: Vec<_> = notes.flat_map(|set| std::mem::take(&mut set.notes)).collect();
+        let contents = [("training", Some(&train_content)), ("validation", validation_content.as_ref())];
+        for (name, _) in contents.iter().filter(|(_, content)| content.is_some_and(|content| content.is_in_shards())) {
+            notes.push(format!("the {name} data are read in shards: their values would take too much memory at once"));
+        }
         let details = (details, validation_details);
-        Ok(ReadSets { train, validation, preparation: learned, details, notes, is_sample })
+        Ok(ReadSets { train, validation, preparation: learned, details, notes, is_sample, memory_bytes })
     }
+}
+
+/// Bytes of memory that the values of the sets of these contents take.
+fn memory_bytes(
+    train: &dyn Content,
+    validation: Option<&dyn Content>,
+    train_set: &Prepared,
+    validation_set: Option<&Prepared>,
+) -> u64 {
+    let by_facts = |set: &Prepared| set.facts.memory_bytes();
+    let validation_by_facts = validation_set.map_or(0, by_facts);
+    let (of_train, of_validation) = match validation {
+        Some(content) => (by_facts(train_set), content.memory_bytes().unwrap_or(validation_by_facts)),
+        // Both sets are of one content.
+        None => (by_facts(train_set).saturating_add(validation_by_facts), 0),
+    };
+    train.memory_bytes().unwrap_or(of_train).saturating_add(of_validation)
 }
 
 /// Both, or the faults of both.

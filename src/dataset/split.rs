@@ -1,7 +1,6 @@
 //! The division of the rows of one set into those to learn from and those to judge by.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,9 +59,8 @@ impl Division {
         let Some(limit) = self.limit.filter(|limit| *limit < rows) else { return Ok(Rows::All(rows)) };
         let mut chosen = numbers(rows)?;
         shuffle(&mut chosen, mix(SEED_OF_LIMIT));
-        chosen.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        chosen.sort_unstable();
-        Ok(Rows::Chosen(chosen.into()))
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(Rows::chosen(chosen.into_iter().take(limit).map(u64::from)))
     }
 
     /// The rows of the training files: to learn from, and to judge by, where they are split.
@@ -74,14 +72,14 @@ impl Division {
         let (train, held_out) = match &self.split {
             None => return Ok((rows, None)),
             Some(Split::Column(column)) => {
-                let parts = content.parts_by(column).map_err(|what| Problem::of_field(COLUMN, what))?;
+                let parts = content.parts_by(column).map_err(|problem| problem.at(COLUMN))?;
                 let of = |part: Part| {
                     let is_of = |row: &u64| parts.get(*row as usize) == Some(&part);
-                    rows.iter().filter(is_of).map(|row| row as u32).collect::<Vec<_>>()
+                    Rows::chosen(rows.iter().filter(is_of))
                 };
                 let (train, held_out) = (of(Part::Train), of(Part::Validation));
                 for (name, part) in [("train", &train), ("validation", &held_out)] {
-                    if part.is_empty() {
+                    if part.count() == 0 {
                         return Err(Problem::of_field(COLUMN, format!("is {column:?}, which says {name:?} in no row")));
                     }
                 }
@@ -102,8 +100,8 @@ impl Division {
                 numbers(count)?;
                 let all = rows.iter().map(|row| row as u32);
                 let groups = if *stratify {
-                    let strata = content.strata().map_err(|what| Problem::of_field(STRATIFY, what))?;
-                    let mut groups = BTreeMap::<u64, Vec<u32>>::new();
+                    let strata = content.strata().map_err(|problem| problem.at(STRATIFY))?;
+                    let mut groups = BTreeMap::<u32, Vec<u32>>::new();
                     for row in all {
                         groups.entry(strata.get(row as usize).copied().unwrap_or(0)).or_default().push(row);
                     }
@@ -114,7 +112,7 @@ impl Division {
                 draw(groups, *fraction, wanted, *seed)
             }
         };
-        Ok((Rows::Chosen(train.into()), Some(Rows::Chosen(Arc::from(held_out)))))
+        Ok((train, Some(held_out)))
     }
 }
 
@@ -142,8 +140,8 @@ impl Part {
 }
 
 /// Holds `wanted` rows out, of each group as close to the share as whole rows allow (largest
-/// remainders). Both parts in ascending order.
-fn draw(groups: Vec<Vec<u32>>, fraction: f64, wanted: u64, seed: u64) -> (Vec<u32>, Vec<u32>) {
+/// remainders).
+fn draw(groups: Vec<Vec<u32>>, fraction: f64, wanted: u64, seed: u64) -> (Rows, Rows) {
     let mut shares: Vec<(usize, f64)> = groups
         .iter()
         .map(|group| group.len() as f64 * fraction)
@@ -155,16 +153,14 @@ fn draw(groups: Vec<Vec<u32>>, fraction: f64, wanted: u64, seed: u64) -> (Vec<u3
     for group in by_rest.into_iter().cycle().take(wanted.saturating_sub(given) as usize) {
         shares[group].0 += 1;
     }
-    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    let mut parts = Vec::with_capacity(groups.len());
     for ((mut group, (count, _)), number) in groups.into_iter().zip(shares).zip(0u64..) {
         shuffle(&mut group, mix(mix(seed).wrapping_add(number)));
-        let rest = group.split_off(count.min(group.len()));
-        held_out.extend(group);
-        train.extend(rest);
+        parts.push((count.min(group.len()), group));
     }
-    train.sort_unstable();
-    held_out.sort_unstable();
-    (train, held_out)
+    let of =
+        |part: fn(&(usize, Vec<u32>)) -> &[u32]| Rows::chosen(parts.iter().flat_map(part).map(|row| (*row).into()));
+    (of(|(held_out, group)| &group[*held_out..]), of(|(held_out, group)| &group[..*held_out]))
 }
 
 /// The numbers of so many rows.
@@ -184,10 +180,10 @@ mod tests {
     fn a_share_is_exact_the_same_for_a_seed_and_of_each_group() {
         let groups = || vec![(0..50).collect::<Vec<_>>(), (50..57).collect(), vec![57, 58, 59]];
         let (train, held_out) = draw(groups(), 0.2, 12, 3);
-        assert_eq!((train.len(), held_out.len()), (48, 12));
-        let of = |from: u32, to: u32| held_out.iter().filter(|row| (from..to).contains(row)).count();
+        assert_eq!((train.count(), held_out.count()), (48, 12));
+        let of = |from: u64, to: u64| held_out.iter().filter(|row| (from..to).contains(row)).count();
         assert_eq!((of(0, 50), of(50, 57), of(57, 60)), (10, 1, 1));
-        let mut all = [train.clone(), held_out.clone()].concat();
+        let mut all: Vec<_> = train.iter().chain(held_out.iter()).collect();
         all.sort_unstable();
         assert_eq!(all, (0..60).collect::<Vec<_>>());
         assert_eq!(draw(groups(), 0.2, 12, 3), (train, held_out.clone()));
@@ -197,9 +193,9 @@ mod tests {
     #[test]
     fn a_limit_draws_from_all_rows() {
         let division = Division { split: None, limit: Some(10) };
-        let Rows::Chosen(rows) = division.whole(1000).unwrap() else { panic!("all") };
-        assert_eq!(rows.len(), 10);
-        assert!(rows.iter().any(|row| *row > 500) && rows.is_sorted());
+        let rows = division.whole(1000).unwrap();
+        assert_eq!(rows.count(), 10);
+        assert!(rows.iter().any(|row| row > 500) && rows.iter().is_sorted());
         assert_eq!(division.whole(10).unwrap(), Rows::All(10));
     }
 }

@@ -9,6 +9,8 @@ pub(super) mod layout;
 pub(super) mod places;
 mod prepare;
 pub mod roles;
+pub(super) mod shards;
+mod survey;
 pub(super) mod words;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use std::io;
 use std::path::Path;
 
 pub use encode::{ColumnEncoding, InputColumns, TableEncoding};
+pub(super) use prepare::Tables;
 
 use self::layout::{Apart, Column, Layout, Values};
 use self::places::Places;
@@ -97,6 +100,25 @@ impl Table {
             is_kept: true,
             problems: Vec::new(),
         }
+    }
+
+    /// A table with the same columns, without rows.
+    fn like(&self) -> Self {
+        let column = |column: &Column| {
+            let values = match column.values {
+                Values::Numbers(slot) => Values::Numbers(slot),
+                Values::Words(slot, _) => Values::Words(slot, words::Words::default()),
+            };
+            Column { name: column.name.clone(), missing: column.missing, values }
+        };
+        let (columns, words) = (self.columns.iter().map(column).collect(), self.word_width);
+        let layout = Layout { slots: Vec::new(), columns, numbers: self.width, words };
+        Self::new(layout, self.names.clone(), self.roles.clone(), self.apart.clone(), self.unit)
+    }
+
+    /// Bytes of a row.
+    pub(super) fn row_bytes(&self) -> u64 {
+        4 * (self.width + self.word_width) as u64
     }
 
     /// The columns of its files.

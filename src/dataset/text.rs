@@ -182,8 +182,8 @@ impl Content for Text {
         self.rows
     }
 
-    fn strata(&self) -> Result<Vec<u64>, String> {
-        Err("is set, and the targets are the tokens of a text; an example has no class".into())
+    fn strata(&self) -> Result<Vec<u32>, Problem> {
+        Err("is set, and the targets are the tokens of a text; an example has no class".to_owned().into())
     }
 
     /// Windows that begin before the last one has ended share tokens. A share of them at random

@@ -96,4 +96,9 @@ pub struct Inputs {
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outline: Option<Outline>,
+    /// The memory that the values of the sets may take together: what has more is read in shards.
+    /// It is that of the request, so that each attempt reads in the same order, wherever it runs.
+    /// None in jobs of earlier versions, for all that they take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }

@@ -37,7 +37,7 @@ pub use edit::merged;
 pub use fit::{DataFacts, Demands, Fitted, Network, TRAINED_ON};
 pub use labels::judge_labels;
 pub use loss::Loss;
-pub use memory::{HostMemory, judge_memory, memory_bytes};
+pub use memory::{HostMemory, RUNNER_BYTES, judge_memory, memory_bytes};
 pub use metric::Metric;
 pub use mode::{LrRange, Mode, Predictions};
 pub use model::{Model, Weight};

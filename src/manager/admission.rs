@@ -23,7 +23,7 @@ use crate::job::outline::Outline;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::data::{Data, Named};
 use crate::job::spec::model::Set;
-use crate::job::spec::{self, DataFacts, Demands, Device, Fitted, HostMemory, Resources, Spec};
+use crate::job::spec::{self, DataFacts, Device, Fitted, HostMemory, RUNNER_BYTES, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{FileStates, Manifest, TrainedOn};
 use crate::judging::{self, model::OperatorList};
@@ -156,11 +156,14 @@ fn judge(
     let absent = (probe.cuda_devices == 0).then_some(probe.cuda.absent_reason.as_str());
     let no_gpu = gpu_block.as_deref().or(absent);
     let cpu_slots = settings.cpu_slots;
-    let JudgedSets { train, validation, notes, is_sample } = match &data {
+    let owner = owner_of_memory(resources, settings);
+    let memory = host_memory(resources, settings, &owner, &mut wrong);
+    let JudgedSets { train, validation, notes, is_sample, memory_bytes } = match &data {
         Some(data) => {
             let preparation = trained.as_ref().map(|trained| trained.preprocessing.preparation());
             let adapt = |selection| Selection {
                 known: preparation.cloned(),
+                memory_bytes: memory.of_data(),
                 may_lack_target: preparation.is_some() && demands.mode.may_lack_target(),
                 ..selection
             };
@@ -194,8 +197,9 @@ fn judge(
     };
     let learned_from = taught.as_ref().or(train.as_ref().map(|train| &train.facts));
     let network = learned_from.and_then(|facts| demands.network(facts));
-    judge_host_memory(&demands, learned_from, &sets, resources, settings, &mut wrong);
-    let memory_bytes = spec::memory_bytes(&demands, learned_from, &sets, resources.gpu_count == Some(1));
+    let on_gpu = resources.gpu_count == Some(1);
+    spec::judge_memory(&demands, learned_from, &sets, memory_bytes, on_gpu, memory, &mut wrong);
+    let memory_bytes = spec::memory_bytes(&demands, learned_from, &sets, memory_bytes, on_gpu);
     demands.recipe.judge_device(resources.gpu_count != Some(0), &mut wrong);
     let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
     let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
@@ -238,7 +242,7 @@ fn judge(
         Spec { model: known_model, resources, ttl_after_end, mirror, ..spec }.fit(fits.as_ref().unwrap_or(&facts))?;
     let outline = network.map(|network| Outline::of(&network.weights, fitted.model.own_loss()));
     fitted.model.forget_files();
-    let inputs = Inputs { train: train.files, validation, outline };
+    let inputs = Inputs { train: train.files, validation, outline, memory_bytes: memory.of_data() };
     let place = match &warm {
         Some(Warm::Checkpoint { checkpoint, .. }) => checkpoint.manifest.place,
         Some(Warm::Weights(_)) | None => Place::default(),
@@ -326,6 +330,8 @@ struct JudgedSets {
     notes: Vec<String>,
     /// Whether counts are estimates.
     is_sample: bool,
+    /// Bytes of memory that their values take.
+    memory_bytes: u64,
 }
 
 /// A set whose files are right.
@@ -390,7 +396,8 @@ fn judge_sets(
                 }
                 let (path, details) = (path(fields[0], &train), judged.details);
                 let train = Judged { path, files: train, opened, facts: judged.train, details };
-                JudgedSets { train: Some(train), validation, notes, is_sample: judged.is_sample }
+                let (is_sample, memory_bytes) = (judged.is_sample, judged.memory_bytes);
+                JudgedSets { train: Some(train), validation, notes, is_sample, memory_bytes }
             }
             Err(faults) => {
                 for Fault { set, problem: Problem { file, what, unjudged } } in faults {
@@ -418,22 +425,31 @@ fn judge_sets(
     }
 }
 
-/// No job will ever have more memory of the host than all of it, or than a control group leaves.
-fn judge_host_memory(
-    demands: &Demands,
-    learned_from: Option<&Facts>,
-    sets: &[Set<'_>],
+/// The owner of the memory of the host that a job can have.
+fn owner_of_memory(resources: Resources, settings: &ManagerSettings) -> String {
+    match (resources.memory_limit_bytes, settings.node.memory().limited_by) {
+        (Some(limit), _) => {
+            format!("the job, by its resources.memory_limit_bytes of {limit} without {RUNNER_BYTES} for its runner,")
+        }
+        (None, Some(limit)) => format!("the control group of torchd ({limit})"),
+        (None, None) => "this machine".into(),
+    }
+}
+
+/// The memory of the host that a job can have: its limit, or else all of the machine, or what a
+/// control group leaves.
+fn host_memory<'a>(
     resources: Resources,
     settings: &ManagerSettings,
+    owner: &'a str,
     wrong: &mut Violations,
-) {
-    let memory = settings.node.memory();
-    let owner = match &memory.limited_by {
-        Some(limit) => format!("the control group of torchd ({limit})"),
-        None => "this machine".into(),
-    };
-    let memory = HostMemory { bytes: memory.total_bytes, owner: &owner };
-    spec::judge_memory(demands, learned_from, sets, resources.gpu_count == Some(1), memory, wrong);
+) -> HostMemory<'a> {
+    let most = settings.node.memory().total_bytes;
+    let Some(limit) = resources.memory_limit_bytes else { return HostMemory { bytes: most, owner } };
+    if most > 0 && limit > most {
+        wrong.add("resources.memory_limit_bytes", format!("is {limit}; jobs can have {most} on this machine"));
+    }
+    HostMemory { bytes: limit.saturating_sub(RUNNER_BYTES), owner }
 }
 
 /// No GPU of this machine will ever have more than all of its memory.

@@ -58,7 +58,14 @@ impl Manager {
         written.await.map_err(std::io::Error::other).and_then(|written| written).map_err(failed)?;
         let half = || (self.settings.node.memory().total_bytes / 2).max(LEAST_MEMORY_BYTES);
         let most = self.settings.runner.dry_run_memory_bytes.unwrap_or_else(half);
+        let limit = admitted.spec.resources.memory_limit_bytes.unwrap_or(u64::MAX);
         match self.supervisor.dry_run(folder.path(), most).await {
+            Ok(done) if done.peak_memory_bytes > limit => {
+                let mut wrong = Violations::default();
+                let what = format!("is {limit}; a runner took {} to train on one batch", done.peak_memory_bytes);
+                wrong.add("resources.memory_limit_bytes", what);
+                Err(JobError::Invalid(wrong))
+            }
             Ok(done) => Ok((admitted, done)),
             Err(error) if error.is_shortage() => Err(JobError::Shortage { what: error.to_string() }),
             Err(DryRunError::Refused(what)) => Err(refused(&admitted, &what)),

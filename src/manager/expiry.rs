@@ -110,7 +110,12 @@ mod tests {
         let spec = Spec { ttl_after_end: Some(Duration::from_secs(ttl)), ..example() };
         let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
         let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095);
-        Job::queued(JobId::new(created, number), spec, Inputs { train, validation: None, outline: None }, created)
+        Job::queued(
+            JobId::new(created, number),
+            spec,
+            Inputs { train, validation: None, outline: None, memory_bytes: None },
+            created,
+        )
     }
 
     /// A job with its ttl_after_end, as a clock would tell that it has expired.

@@ -194,7 +194,12 @@ mod tests {
                 },
                 ..example()
             }),
-            inputs: Inputs { train: files("train"), validation: Some(files("t10k")), outline: Some(outline()) },
+            inputs: Inputs {
+                train: files("train"),
+                validation: Some(files("t10k")),
+                outline: Some(outline()),
+                memory_bytes: Some(1 << 30),
+            },
             state: State::Failed,
             generation: 9,
             attempt: 2,

@@ -269,7 +269,12 @@ mod tests {
         let spec = Spec { max_duration: Some(Duration::from_secs(60)), ..example() };
         let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
         let created = SystemTime::UNIX_EPOCH;
-        let job = Job::queued(JobId::new(created, 1), spec, Inputs { train, validation: None, outline: None }, created);
+        let job = Job::queued(
+            JobId::new(created, 1),
+            spec,
+            Inputs { train, validation: None, outline: None, memory_bytes: None },
+            created,
+        );
         Live::new(Job { attempt: 1, ..job })
     }
 

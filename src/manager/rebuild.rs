@@ -264,5 +264,5 @@ fn find_inputs(spec: &Spec, roots: &DataRoots) -> Result<Inputs, String> {
         })
     };
     let validation = data.validation.as_ref().map(&files).transpose()?;
-    Ok(Inputs { train: files(&data.train)?, validation, outline: None })
+    Ok(Inputs { train: files(&data.train)?, validation, outline: None, memory_bytes: None })
 }

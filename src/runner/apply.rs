@@ -88,6 +88,7 @@ impl Application {
         let selection = Selection {
             known: taken.as_ref().map(|taken| taken.preparation().clone()),
             may_lack_target: taken.is_some() && spec.mode.may_lack_target(),
+            memory_bytes: order.inputs.memory_bytes,
             ..spec.data.selection(order.inputs.train.clone(), None)
         };
         let Sets { train: test, preparation, .. } = selection.open(&inputs, None).map_err(bad)?;

@@ -50,7 +50,10 @@ pub(crate) fn assemble(
     loaded: Option<Loaded>,
 ) -> Result<Training> {
     let known = loaded.as_ref().map(|_| kept_preparation(folder)).transpose()?.flatten();
-    let selection = spec.data.selection(order.inputs.train.clone(), order.inputs.validation.clone());
+    let selection = Selection {
+        memory_bytes: order.inputs.memory_bytes,
+        ..spec.data.selection(order.inputs.train.clone(), order.inputs.validation.clone())
+    };
     let (sets, files) = read(&selection, &inputs?, known)?;
     let changed = loaded.as_ref().and_then(|loaded| loaded.manifest.judge_files(&files).err());
     // Data that are as they were have been good: a person decides about others.

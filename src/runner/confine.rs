@@ -215,7 +215,7 @@ mod tests {
         Order {
             attempt: 1,
             lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu },
-            inputs: Inputs { train, validation: None, outline: None },
+            inputs: Inputs { train, validation: None, outline: None, memory_bytes: None },
             nvml_library: None,
             max_event_bytes: u64::MAX,
             resume_step: None,

@@ -23,6 +23,7 @@ use crate::checkpoint;
 use crate::confine::confine;
 use crate::failure::{Failure, Result};
 use crate::inputs::{folders, open_inputs};
+use crate::memory::peak_bytes;
 use crate::metric::Finding;
 use crate::model::Mode;
 use crate::step::{Over, Stepped};
@@ -92,14 +93,6 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
         outline: Outline::of(&network.weights, spec.model.own_loss()),
         output: network.output,
         seconds,
-        peak_memory_bytes: peak_memory_bytes(),
+        peak_memory_bytes: peak_bytes(),
     })
-}
-
-/// The most memory that this process has had. (VmHWM in /proc/self/status, in kB)
-fn peak_memory_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let told =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
-    told.unwrap_or(0) * 1024
 }

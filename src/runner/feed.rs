@@ -5,6 +5,7 @@
 //! has is a function of seed, epoch and the facts of the set alone.
 
 mod held;
+mod mixed;
 mod order;
 mod pass;
 mod read_ahead;

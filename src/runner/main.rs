@@ -25,6 +25,7 @@ mod layer;
 mod loss;
 mod lr_range;
 mod memory;
+mod memory_limit;
 mod metric;
 mod model;
 mod optimizer;

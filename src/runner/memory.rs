@@ -19,6 +19,14 @@ pub(crate) fn keep_freed() {
     }
 }
 
+/// The most memory that this process has had resident. (VmHWM in /proc/self/status, in kB)
+pub(crate) fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let told =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    told.unwrap_or(0) * 1024
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

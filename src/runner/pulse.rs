@@ -11,9 +11,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use std::{io, thread};
 
+use nix::libc;
+use torchd::job::end::EXIT_STORAGE;
 use torchd::journal::JournalWriter;
 use torchd::proto::journal::record::What;
-use torchd::proto::v1::StepProgress;
+use torchd::proto::v1::{JobEndReason, RunnerEnded, StepProgress};
 
 use crate::stop::Stop;
 
@@ -95,6 +97,17 @@ impl Journal {
         };
         let thread = thread::Builder::new().name("pulse".into()).spawn(beat)?;
         Ok(Pulse { end: Some(end), thread: Some(thread) })
+    }
+
+    /// Writes the last word of the attempt, with the step in hand, and ends the process. Nobody writes
+    /// after it, and no destructor runs under the threads that compute.
+    pub(crate) fn end_process(&self, reason: JobEndReason, message: String) -> ! {
+        let mut shared = self.shared();
+        let ended = RunnerEnded { reason: reason.into(), message, step: shared.step };
+        let told = shared.writer.append(SystemTime::now(), What::Ended(ended)).and_then(|()| shared.writer.sync());
+        let code = if told.is_ok() { 1 } else { EXIT_STORAGE };
+        // SAFETY: it ends the process at once, and nothing that another thread does hinders it.
+        unsafe { libc::_exit(code) }
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {

@@ -26,6 +26,7 @@ use crate::confine::confine;
 use crate::cuda::Cuda;
 use crate::failure::{Failure, Result};
 use crate::inputs::{folders, open_inputs};
+use crate::memory_limit;
 use crate::probe::libtorch_version;
 use crate::pulse::Pulse;
 use crate::report::Report;
@@ -154,6 +155,11 @@ fn train(
         }
         None => spec,
     };
+    if let Some(limit) = spec.resources.memory_limit_bytes {
+        let watched = memory_limit::watch(limit, report.journal().clone());
+        watched
+            .map_err(|error| Failure::machine(format!("the thread that looks at memory cannot be started: {error}")))?;
+    }
     if spec.mode.applies() {
         let mut application = Application::assemble(spec, order, opened.inputs?, folder, device)?;
         let count = application.parameter_count();

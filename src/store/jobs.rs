@@ -364,7 +364,7 @@ mod tests {
         Job {
             id: JobId::new(time(1_795_454_095_000_000), number),
             spec: Arc::new(Spec { display_name: format!("job {number}"), seed: u64::MAX, ..example() }),
-            inputs: Inputs { train, validation: None, outline: None },
+            inputs: Inputs { train, validation: None, outline: None, memory_bytes: None },
             state: State::Queued,
             generation: 1,
             attempt: 0,

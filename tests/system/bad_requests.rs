@@ -33,7 +33,17 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
         v1::JobSpec { training: Some(training), ..spec::short() }
     };
     let on = |device: v1::Device, gpu_count, cpu_threads| {
-        let resources = v1::Resources { device: device.into(), gpu_count, cpu_threads, gpu_memory_bytes: None };
+        let resources = v1::Resources {
+            device: device.into(),
+            gpu_count,
+            cpu_threads,
+            gpu_memory_bytes: None,
+            memory_limit_bytes: None,
+        };
+        v1::JobSpec { resources: Some(resources), ..spec::short() }
+    };
+    let limited = |limit| {
+        let resources = v1::Resources { memory_limit_bytes: Some(limit), ..Default::default() };
         v1::JobSpec { resources: Some(resources), ..spec::short() }
     };
     let rate = |rate| v1::JobSpec { optimizer: Some(spec::sgd(rate, 0.5)), ..spec::short() };
@@ -66,6 +76,13 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
         (on(v1::Device::Cuda, None, None), "resources.device", "is cuda, and CUDA does not work on this machine: "),
         (on(v1::Device::Auto, Some(1), None), "resources.gpu_count", "is 1, and CUDA does not work on this machine: "),
         (on(v1::Device::Auto, Some(2), None), "resources.gpu_count", "is 2; this version trains on one GPU"),
+        (limited(96 << 20), "resources.memory_limit_bytes", "is 100663296; a runner takes 100663296 before it has any"),
+        (limited(1 << 60), "resources.memory_limit_bytes", "is 1152921504606846976; jobs can have "),
+        (
+            limited((96 << 20) + 2_000_000),
+            "data.train.idx.images",
+            "and the job, by its resources.memory_limit_bytes of 102663296 without 100663296 for its runner, has 2000000",
+        ),
         (on(v1::Device::Cpu, None, Some(100_000)), "resources.cpu_threads", "is 100000; jobs may take"),
         (
             v1::JobSpec { display_name: "x".repeat(129), ..spec::short() },
@@ -103,6 +120,7 @@ async fn all_mistakes_are_told_at_once() {
         gpu_count: None,
         cpu_threads: Some(99_999),
         gpu_memory_bytes: None,
+        memory_limit_bytes: None,
     });
     let status = daemon
         .jobs()

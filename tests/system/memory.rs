@@ -129,3 +129,31 @@ async fn a_spec_can_say_what_is_restarted_besides_the_rules() {
     runner(&daemon, &patient.name, 4).await;
     assert_eq!(daemon.get(&patient.name).await.restarts, 3);
 }
+
+#[tokio::test]
+async fn a_runner_that_passes_the_limit_of_its_spec_ends_with_both_figures() {
+    let daemon = Daemon::start();
+    let limited = |limit| {
+        let never = vec![v1::JobEndReason::OutOfMemory.into()];
+        let resources = v1::Resources { memory_limit_bytes: Some(limit), ..spec::threads(1) };
+        v1::JobSpec { resources: Some(resources), ..job(v1::Retry { never_on: never, ..v1::Retry::default() }) }
+    };
+    // Enough by what is known before, and less than libtorch takes.
+    let limit = 128 << 20;
+    let job = daemon.create(limited(limit)).await;
+    assert_eq!(job.spec.unwrap().resources.unwrap().memory_limit_bytes, Some(limit));
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::OutOfMemory, "{}", end.message);
+    let words = format!("bytes of memory, and resources.memory_limit_bytes is {limit}");
+    assert!(end.message.starts_with("the runner took ") && end.message.contains(&words), "{}", end.message);
+    let taken: u64 = end.message.split(' ').nth(3).unwrap().parse().unwrap();
+    assert!(taken > limit, "{}", end.message);
+
+    let enough = v1::JobSpec { training: spec::short().training, ..limited(4 << 30) };
+    let job = daemon.create(enough).await;
+    assert_eq!(daemon.watch_to_end(&job.name).await.state(), v1::JobState::Succeeded);
+    // The data may have half of what the runner leaves, in every attempt.
+    let order = fs::read(daemon.job_folder(&job.name).join("attempts/1.json")).unwrap();
+    let order: serde_json::Value = serde_json::from_slice(&order).unwrap();
+    assert_eq!(order["inputs"]["memory_bytes"], ((4u64 << 30) - (96 << 20)) / 2);
+}

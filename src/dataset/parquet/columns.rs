@@ -77,6 +77,21 @@ impl Lane {
         Ok(Some(Self { reader: group.get_column_reader(leaf)?, slot, levels: Vec::new(), present, is_unsigned }))
     }
 
+    /// Leaves rows out.
+    pub(super) fn skip(&mut self, rows: usize) -> Result<()> {
+        let skipped = match &mut self.reader {
+            ColumnReader::BoolColumnReader(reader) => reader.skip_records(rows),
+            ColumnReader::Int32ColumnReader(reader) => reader.skip_records(rows),
+            ColumnReader::Int64ColumnReader(reader) => reader.skip_records(rows),
+            ColumnReader::Int96ColumnReader(reader) => reader.skip_records(rows),
+            ColumnReader::FloatColumnReader(reader) => reader.skip_records(rows),
+            ColumnReader::DoubleColumnReader(reader) => reader.skip_records(rows),
+            ColumnReader::ByteArrayColumnReader(reader) => reader.skip_records(rows),
+            ColumnReader::FixedLenByteArrayColumnReader(reader) => reader.skip_records(rows),
+        }?;
+        if skipped < rows { Err(too_few()) } else { Ok(()) }
+    }
+
     /// Decodes the next rows into those that a table has begun.
     pub(super) fn decode(&mut self, table: &mut Table, batch: &mut Batch) -> Result<()> {
         let Self { reader, slot, levels, present, is_unsigned } = self;
@@ -125,7 +140,7 @@ fn each<T: DataType>(
         let levels = (present > 0).then_some(&mut *levels);
         let (records, ..) = reader.read_records(rows - read, levels, None, &mut values)?;
         if records == 0 {
-            return Err(ParquetError::EOF("a column has fewer values than its row group has rows".into()));
+            return Err(too_few());
         }
         read += records;
     }
@@ -141,6 +156,10 @@ fn each<T: DataType>(
         }
     }
     Ok(())
+}
+
+fn too_few() -> ParquetError {
+    ParquetError::EOF("a column has fewer values than its row group has rows".into())
 }
 
 /// The cells of a column in the rows that a table has begun.

@@ -1,12 +1,12 @@
-//! From Parquet files to a table: row groups in their order, in blocks of rows.
-//!
-//! A row group is decoded by itself, with nothing but the layout of the table.
+//! From Parquet files to a table: row groups in their order, in blocks of rows; or any run of the
+//! rows of a group, where the table is read in shards.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::errors::{ParquetError, Result as Decoded};
@@ -17,7 +17,8 @@ use bytes::Bytes;
 
 use super::super::table::layout::{Apart, Layout, Slot, same_columns};
 use super::super::table::roles::{Roles, TargetType};
-use super::super::table::{Batch, Table, unreadable, wrong_with};
+use super::super::table::shards::Runs;
+use super::super::table::{Batch, Table, Tables, unreadable, wrong_with};
 use super::super::{DataFile, Depth, Problem, Reading, WHOLE_BELOW_BYTES};
 use super::columns::{Kind, Lane, kind};
 use crate::looks::{HEAD_BYTES, looks_like};
@@ -35,21 +36,26 @@ const ENCRYPTED: &[u8; 4] = b"PARE";
 const ROW: &str = "row";
 
 /// Reads the files; the roles are those of a spec.
-pub(super) fn table(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -> Result<Table, Vec<Problem>> {
+pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -> Result<Tables, Vec<Problem>> {
     let opened: Vec<_> = files.iter().map(Opened::of).collect::<Result<_, _>>()?;
     let [first, others @ ..] = &opened[..] else { unreachable!("a set has a file at least") };
     for other in others {
-        same_columns((first.path, &first.names), (other.path, &other.names))?;
+        same_columns((&first.path, &first.names), (&other.path, &other.names))?;
     }
     let (roles, apart) = (roles.in_files(&first.names, reading), Apart::of(reading));
-    let layout = Layout::of(first.path, &first.names, &roles, first.target_type(&roles), &apart)?;
+    let layout = Layout::of(&first.path, &first.names, &roles, first.target_type(&roles), &apart)?;
     let (slots, taken) = (layout.slots.clone(), layout.columns.len() as u64);
     let wrong: Vec<_> = opened.iter().flat_map(|file| file.judge(&slots)).collect();
     if !wrong.is_empty() {
         return Err(wrong);
     }
     let mut table = Table::new(layout, first.names.clone(), roles, apart, ROW);
-    let rows: u64 = opened.iter().map(|file| file.rows).sum();
+    let rows = opened.iter().map(|file| file.rows).fold(0, u64::saturating_add);
+    let sizes = || opened.iter().map(|file| file.size).collect();
+    let of_shards = reading.memory_bytes.filter(|most| rows.saturating_mul(table.row_bytes()) > *most);
+    if let (Some(most), Depth::Train) = (of_shards, reading.depth) {
+        return Tables::in_shards(table, sizes(), Box::new(Groups::of(opened, slots)), most);
+    }
     let bytes: u64 = opened.iter().map(|file| file.size).sum();
     let is_whole =
         reading.depth == Depth::Train || bytes < WHOLE_BELOW_BYTES && rows.saturating_mul(taken) < MOST_JUDGED_VALUES;
@@ -57,14 +63,83 @@ pub(super) fn table(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) ->
     for file in &opened {
         file.read(&slots, &mut table, if is_whole { u64::MAX } else { share }, reading)?;
     }
-    table.finish(opened.iter().map(|file| file.size).collect(), reading)?;
+    table.finish(sizes(), reading)?;
     table.estimate = (!is_whole).then_some(rows);
-    Ok(table)
+    Ok(Tables::whole(table, of_shards))
+}
+
+/// The row groups of files.
+struct Groups {
+    files: Vec<Opened>,
+    slots: Vec<Slot>,
+    /// The file of each group, its number there, and the rows of the file before it.
+    groups: Vec<(usize, usize, u64)>,
+    /// The rows of all files up to the end of each group.
+    ends: Vec<u64>,
+}
+
+impl Groups {
+    fn of(files: Vec<Opened>, slots: Vec<Slot>) -> Self {
+        let (mut groups, mut ends, mut end) = (Vec::new(), Vec::new(), 0);
+        for (place, file) in files.iter().enumerate() {
+            let mut before = 0;
+            for (number, group) in file.reader.metadata().row_groups().iter().enumerate() {
+                let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+                groups.push((place, number, before));
+                before += rows;
+                end += rows;
+                ends.push(end);
+            }
+        }
+        Self { files, slots, groups, ends }
+    }
+
+    /// The file of a row, the group there, the first row of the group in the file, and the place of
+    /// the row in the group.
+    fn find(&self, row: u64) -> (&Opened, usize, u64, u64) {
+        let at = self.ends.partition_point(|end| *end <= row).min(self.groups.len() - 1);
+        let (file, group, before) = self.groups[at];
+        let begin = at.checked_sub(1).map_or(0, |last| self.ends[last]);
+        (&self.files[file], group, before, row - begin)
+    }
+}
+
+impl Runs for Groups {
+    fn groups(&self) -> &[u64] {
+        &self.ends
+    }
+
+    fn read(&self, rows: Range<u64>, columns: Option<&[usize]>, into: &mut Table) -> Result<(), Vec<Problem>> {
+        let (file, group, before, begin) = self.find(rows.start);
+        let mut batch = Batch { rows: (rows.end - rows.start) as usize, ..Batch::default() };
+        into.places.file(&file.path);
+        into.begin_rows(batch.rows);
+        guarded(&file.path, || {
+            let group = file.reader.get_row_group(group)?;
+            let is_wanted =
+                |slot: Slot| slot.column().is_some_and(|column| columns.is_none_or(|all| all.contains(&column)));
+            // One after the other: pages of all of a wide table at once would take much memory.
+            for (slot, leaf) in file.leaves_of(&self.slots).filter(|(slot, _)| is_wanted(*slot)) {
+                if let Some(mut lane) = Lane::of(group.as_ref(), leaf, slot)? {
+                    lane.skip(begin as usize)?;
+                    lane.decode(into, &mut batch)?;
+                }
+            }
+            Ok(())
+        })?;
+        into.keep_rows(&file.path, before + begin, &mut batch);
+        Ok(())
+    }
+
+    fn place(&self, row: u64) -> (&Path, u64) {
+        let (file, _, before, begin) = self.find(row);
+        (&file.path, before + begin)
+    }
 }
 
 /// A file whose footer is read.
-struct Opened<'a> {
-    path: &'a Path,
+struct Opened {
+    path: PathBuf,
     reader: SerializedFileReader<Chunks>,
     /// The columns at the root of its schema ...
     names: Vec<String>,
@@ -74,14 +149,14 @@ struct Opened<'a> {
     size: u64,
 }
 
-impl<'a> Opened<'a> {
-    fn of(file: &'a DataFile) -> Result<Self, Vec<Problem>> {
-        let path = file.path();
-        let cannot = |error: io::Error| vec![unreadable(path, &error)];
+impl Opened {
+    fn of(file: &DataFile) -> Result<Self, Vec<Problem>> {
+        let path = file.path().to_owned();
+        let cannot = |error: io::Error| vec![unreadable(&path, &error)];
         let size = file.metadata().map_err(cannot)?.len();
         let chunks = Chunks { file: Arc::new(file.reader().map_err(cannot)?), size };
-        judge_ends(path, &chunks)?;
-        let reader = guarded(path, || SerializedFileReader::new(chunks))?;
+        judge_ends(&path, &chunks)?;
+        let reader = guarded(&path, || SerializedFileReader::new(chunks))?;
         let about = reader.metadata();
         let (names, leaves) = columns(about.file_metadata().schema_descr());
         let rows = about.row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum();
@@ -105,6 +180,11 @@ impl<'a> Opened<'a> {
         })
     }
 
+    /// The leaf of each column that has one, with its slot.
+    fn leaves_of(&self, slots: &[Slot]) -> impl Iterator<Item = (Slot, usize)> {
+        slots.iter().zip(&self.leaves).filter_map(|(slot, leaf)| Some((*slot, (*leaf)?)))
+    }
+
     /// Tells the columns whose values cannot be taken.
     fn judge(&self, slots: &[Slot]) -> Vec<Problem> {
         let mut wrong = Vec::new();
@@ -116,14 +196,14 @@ impl<'a> Opened<'a> {
                 }
                 (Slot::Numbers { .. } | Slot::Words { .. }, Err(what)) => what,
             };
-            wrong.push(wrong_with(self.path, format!("column {name:?}: {what}")));
+            wrong.push(wrong_with(&self.path, format!("column {name:?}: {what}")));
         }
         wrong
     }
 
     /// Reads rows into a table, no more than so many.
     fn read(&self, slots: &[Slot], table: &mut Table, most: u64, reading: &Reading<'_>) -> Result<(), Vec<Problem>> {
-        table.places.file(self.path);
+        table.places.file(&self.path);
         let (mut first, mut left) = (0, most);
         for group in 0..self.reader.num_row_groups() {
             let rows = u64::try_from(self.reader.metadata().row_group(group).num_rows()).unwrap_or(0);
@@ -149,19 +229,18 @@ impl<'a> Opened<'a> {
     ) -> Result<(), Vec<Problem>> {
         let lanes = || {
             let group = self.reader.get_row_group(group)?;
-            let leaves = slots.iter().zip(&self.leaves).filter_map(|(slot, leaf)| Some((*slot, (*leaf)?)));
-            let lanes = leaves.map(|(slot, leaf)| Lane::of(group.as_ref(), leaf, slot));
+            let lanes = self.leaves_of(slots).map(|(slot, leaf)| Lane::of(group.as_ref(), leaf, slot));
             lanes.filter_map(Decoded::transpose).collect::<Decoded<Vec<_>>>()
         };
-        let mut lanes = guarded(self.path, lanes)?;
+        let mut lanes = guarded(&self.path, lanes)?;
         let mut begin = 0;
         while begin < rows && !table.is_full() {
-            reading.wanted.check().map_err(|error| vec![unreadable(self.path, &error)])?;
+            reading.wanted.check().map_err(|error| vec![unreadable(&self.path, &error)])?;
             let count = (rows - begin).min(BLOCK_ROWS);
             let mut batch = Batch { rows: count as usize, ..Batch::default() };
             table.begin_rows(batch.rows);
-            guarded(self.path, || lanes.iter_mut().try_for_each(|lane| lane.decode(table, &mut batch)))?;
-            table.keep_rows(self.path, first + begin, &mut batch);
+            guarded(&self.path, || lanes.iter_mut().try_for_each(|lane| lane.decode(table, &mut batch)))?;
+            table.keep_rows(&self.path, first + begin, &mut batch);
             begin += count;
         }
         Ok(())

@@ -9,9 +9,15 @@ use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use ::parquet::schema::parser::parse_message_type;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
+use super::super::draw::numbers;
 use super::super::table::roles::{Missing, MissingRule, TargetType};
-use super::super::{Dtype, Files as Kinds, HostBatch, Judged, OpenFiles, Selection, Sets};
+use super::super::{
+    Access, Division, Dtype, Facts, Files as Kinds, HostBatch, Judged, OpenFiles, Sampling, Selection, Sets, Source,
+    Split,
+};
 use super::*;
 use crate::gate::Wanted;
 
@@ -177,4 +183,182 @@ fn files_that_are_damaged_are_refused_and_never_read_in_part() {
             assert!(told.contains("pets.parquet"), "byte {place}: {told}");
         }
     }
+}
+
+/// Rows of drawn values in two files, their row groups of these sizes: of each column about a sixth
+/// of the values that may be missing are.
+fn write_drawn(place: &Path, seed: u64, sizes: [&[usize]; 2]) -> Vec<PathBuf> {
+    let schema = "message rows {
+        required int64 a; optional double b; optional binary kind (UTF8); required binary part (UTF8); required int32 y;
+    }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    // Pages of a few rows, so that runs begin within pages and between them.
+    let properties = WriterProperties::builder().set_data_page_row_count_limit(5).set_write_batch_size(5);
+    let properties = Arc::new(properties.build());
+    let mut drawn = numbers(seed);
+    let mut below = |most: u64| drawn.next().unwrap() % most;
+    let paths = ["one.parquet", "two.parquet"].map(|name| place.join(name));
+    for (path, sizes) in paths.iter().zip(sizes) {
+        let mut writer =
+            SerializedFileWriter::new(fs::File::create(path).unwrap(), schema.clone(), properties.clone()).unwrap();
+        for &rows in sizes {
+            let mut group = writer.next_row_group().unwrap();
+            let mut next = |put: &mut dyn FnMut(&mut SerializedColumnWriter<'_>)| {
+                let mut column = group.next_column().unwrap().unwrap();
+                put(&mut column);
+                column.close().unwrap();
+            };
+            let levels =
+                |below: &mut dyn FnMut(u64) -> u64| (0..rows).map(|_| i16::from(below(6) > 0)).collect::<Vec<_>>();
+            let present = |levels: &[i16]| levels.iter().filter(|level| **level > 0).count();
+            let whole: Vec<_> = (0..rows).map(|_| below(1000) as i64 - 500).collect();
+            next(&mut |column| assert!(column.typed::<Int64Type>().write_batch(&whole, None, None).is_ok()));
+            let is_there = levels(&mut below);
+            let floats: Vec<_> = (0..present(&is_there)).map(|_| below(1 << 20) as f64 / 64.0).collect();
+            next(&mut |column| {
+                assert!(column.typed::<DoubleType>().write_batch(&floats, Some(&is_there), None).is_ok())
+            });
+            let is_there = levels(&mut below);
+            let words: Vec<_> = (0..present(&is_there)).map(|_| format!("k{}", below(9)).as_str().into()).collect();
+            next(&mut |column| {
+                assert!(column.typed::<ByteArrayType>().write_batch(&words, Some(&is_there), None).is_ok())
+            });
+            let parts = ["train", "validation", "test", "train"];
+            let parts: Vec<_> = (0..rows).map(|_| ByteArray::from(parts[below(4) as usize])).collect();
+            next(&mut |column| assert!(column.typed::<ByteArrayType>().write_batch(&parts, None, None).is_ok()));
+            let classes: Vec<_> = (0..rows).map(|_| below(4) as i32).collect();
+            next(&mut |column| assert!(column.typed::<Int32Type>().write_batch(&classes, None, None).is_ok()));
+            group.close().unwrap();
+        }
+        writer.close().unwrap();
+    }
+    paths.to_vec()
+}
+
+/// The examples of a set in their order, read as it wants to be.
+fn examples(set: &dyn Source) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let all = [set.facts().examples];
+    let ends = match set.access() {
+        Access::Shards { ends, .. } => ends,
+        Access::Memory | Access::Single => &all,
+    };
+    assert!(ends.is_sorted_by(|one, other| one < other) && ends.last() == all.last(), "{ends:?}");
+    let (mut read, mut batch) = ((vec![Vec::new(); set.facts().inputs.len()], Vec::new()), HostBatch::default());
+    for (begin, end) in [0].iter().chain(ends).zip(ends) {
+        set.fill(&(*begin..*end).collect::<Vec<_>>(), &mut batch).unwrap();
+        read.0.iter_mut().zip(&batch.inputs).for_each(|(all, part)| all.extend(part));
+        read.1.extend(&batch.targets);
+    }
+    read
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_table_in_shards_gives_what_the_same_in_memory_gives(
+        (seed, one, two) in (any::<u64>(), vec(1usize..40, 1..4), vec(1usize..90, 1..3)),
+        (memory_bytes, by) in (0u64..2000, 0usize..3),
+        (is_class, measure, division) in (any::<bool>(), any::<bool>(), 0usize..6),
+    ) {
+        let (_folder, place) = folder();
+        let paths = write_drawn(place.parent().unwrap(), seed, [&one, &two]);
+        let rule = |column: &str, by| MissingRule { columns: names(&[column]), by };
+        let missing = match by {
+            0 => vec![rule("kind", Missing::Drop), rule("b", Missing::Mean)],
+            1 => vec![rule("b", Missing::Drop), rule("kind", Missing::Drop)],
+            _ => vec![rule("b", Missing::Constant(7.5)), rule("kind", Missing::Drop)],
+        };
+        let by_column = division == 5;
+        let roles = Roles {
+            missing,
+            target_type: is_class.then_some(TargetType::Classes),
+            categorical: names(&["kind"]),
+            ignore: if by_column { vec![] } else { names(&["part"]) },
+            ..Roles::default()
+        };
+        let roles = Roles { targets: names(&["y"]), ..roles };
+        let fraction = |stratify| Split::Fraction { fraction: 0.3, seed, stratify };
+        let division = match division {
+            0 => Division::default(),
+            1 => Division { split: None, limit: Some(seed % 50 + 1) },
+            2 | 3 => Division { split: Some(fraction(false)), limit: None },
+            4 => Division { split: Some(fraction(is_class)), limit: Some(60) },
+            _ => Division { split: Some(Split::Column("part".into())), limit: None },
+        };
+        let files = Files { paths: Paths::Paths(paths.clone()), roles };
+        let open = |memory_bytes| {
+            let selection = Selection {
+                division: division.clone(),
+                measure,
+                memory_bytes,
+                ..Selection::of(Kinds::Parquet(files.clone()))
+            };
+            let opened: Vec<_> = paths.iter().map(|path| DataFile::open(path).unwrap()).collect();
+            selection.open(&OpenFiles::of(opened), None)
+        };
+        let (whole, shards) = (open(None), open(Some(memory_bytes)));
+        let (whole, mut shards) = match (whole, shards) {
+            (Ok(whole), Ok(shards)) => (whole, shards),
+            (whole, shards) => {
+                prop_assert_eq!(whole.err(), shards.err());
+                return Ok(());
+            }
+        };
+        let is_larger = memory_bytes < 4 * (4 + u64::from(by_column)) * (one.iter().chain(&two).sum::<usize>() as u64);
+        prop_assert_eq!(matches!(shards.train.access(), Access::Shards { .. }), is_larger);
+        if is_larger {
+            prop_assert!(shards.notes.pop().unwrap().contains("are read in shards"));
+        }
+        prop_assert_eq!(&whole.preparation, &shards.preparation);
+        prop_assert_eq!(&whole.notes, &shards.notes);
+        prop_assert_eq!(whole.validation.is_some(), shards.validation.is_some());
+        let pairs = [Some((whole.train, shards.train)), whole.validation.zip(shards.validation)];
+        for (whole, shards) in pairs.into_iter().flatten() {
+            prop_assert_eq!(&Facts { is_resident: !is_larger, ..whole.facts().clone() }, shards.facts());
+            prop_assert_eq!(examples(whole.as_ref()), examples(shards.as_ref()));
+        }
+    }
+}
+
+#[test]
+fn mistakes_in_shards_are_told_with_file_and_row_and_a_file_that_shrinks_with_its_name() {
+    let (_folder, place) = folder();
+    let paths = write_drawn(place.parent().unwrap(), 3, [&[30, 30], &[40]]);
+    let open = |roles: Roles, memory_bytes| {
+        let files = Files { paths: Paths::Paths(paths.clone()), roles };
+        let selection = Selection { memory_bytes: Some(memory_bytes), ..Selection::of(Kinds::Parquet(files)) };
+        let opened: Vec<_> = paths.iter().map(|path| DataFile::open(path).unwrap()).collect();
+        selection.open(&OpenFiles::of(opened), None)
+    };
+    let roles = |by| Roles {
+        targets: names(&["y"]),
+        features: names(&["a", "b"]),
+        missing: vec![MissingRule { columns: vec![], by }],
+        ..Roles::default()
+    };
+    let told = |roles| open(roles, 100).err().unwrap().remove(0).problem.what;
+    let refused = told(roles(Missing::Refuse));
+    assert!(
+        refused.contains("one.parquet row ") && refused.contains("column \"b\": the value is missing"),
+        "{refused}"
+    );
+    let sampling = Some(Sampling::BalanceClasses);
+    let files = Kinds::Parquet(Files { paths: Paths::Paths(paths.clone()), roles: roles(Missing::Drop) });
+    let sampled = Selection { sampling, memory_bytes: Some(100), ..Selection::of(files) };
+    let (_caller, wanted) = Wanted::by_caller();
+    let opened = || OpenFiles::of(paths.iter().map(|path| DataFile::open(path).unwrap()).collect::<Vec<_>>());
+    let faults = sampled.judge(&opened(), &wanted).unwrap_err();
+    assert!(faults[0].problem.file == "sampling" && faults[0].problem.what.contains("read in shards"), "{faults:?}");
+    let judged = Selection { sampling: None, ..sampled }.judge(&opened(), &wanted).unwrap();
+    assert!(judged.notes[0].contains("the training data are read in shards"), "{:?}", judged.notes);
+    assert_eq!(judged.memory_bytes, 2 * (100 / 8), "a window, and as much ahead of it");
+    let sets = open(roles(Missing::Drop), 100).ok().unwrap();
+    assert_eq!(sets.train.facts(), &judged.train);
+    let Access::Shards { ends, .. } = sets.train.access() else { panic!("in memory") };
+    let last = (ends[ends.len() - 2]..ends[ends.len() - 1]).collect::<Vec<_>>();
+    let cut = fs::OpenOptions::new().write(true).open(&paths[1]).unwrap();
+    cut.set_len(10).unwrap();
+    let problem = sets.train.fill(&last, &mut HostBatch::default()).unwrap_err();
+    assert!(problem.what.contains("two.parquet"), "{problem:?}");
 }

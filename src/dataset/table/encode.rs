@@ -1,12 +1,11 @@
 //! From the rows of a table to the bytes of inputs and targets.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::content::Moments;
-use super::super::moments::Sums;
-use super::super::{Access, Dtype, Facts, HostBatch, Problem, Rows, Source};
+use super::super::{Access, Dtype, Facts, Field, HostBatch, Problem, Rows, Source};
 use super::Table;
 use super::layout::Values;
 use super::roles::InputEncoding;
@@ -75,14 +74,8 @@ impl ColumnEncoding {
 /// An encoding with the places of the values in a table.
 #[derive(Debug)]
 pub(super) struct Encoder {
-    inputs: Vec<Input>,
+    inputs: Vec<Vec<Part>>,
     target: Target,
-}
-
-#[derive(Debug)]
-struct Input {
-    parts: Vec<Part>,
-    width: usize,
 }
 
 /// The values of an example that come out of one column.
@@ -115,18 +108,38 @@ pub(super) enum Target {
     Numbers(Vec<usize>),
 }
 
-/// The place of each word among names; [`MISSING`] for one that is not among them.
-pub(super) fn places(words: &Words, names: &[String]) -> Vec<u32> {
-    let known: std::collections::HashMap<_, _> = names.iter().map(String::as_str).zip(0u32..).collect();
-    (0..words.count() as u32).map(|number| known.get(words.word(number)).copied().unwrap_or(MISSING)).collect()
+/// An encoding, and the number of each name in it.
+#[derive(Debug)]
+pub(super) struct Codes {
+    encoding: TableEncoding,
+    /// By column.
+    categories: HashMap<String, Numbers>,
+    classes: Numbers,
 }
 
-impl Encoder {
+/// The numbers of names.
+type Numbers = HashMap<String, u32>;
+
+/// The number of each word of a table; [`MISSING`] for one that has none.
+fn places(words: &Words, names: &Numbers) -> Vec<u32> {
+    (0..words.count() as u32).map(|number| names.get(words.word(number)).copied().unwrap_or(MISSING)).collect()
+}
+
+impl Codes {
+    /// Those of an encoding with these classes.
+    pub(super) fn of(encoding: &TableEncoding, classes: &[String]) -> Self {
+        let numbers = |names: &[String]| names.iter().cloned().zip(0..).collect::<Numbers>();
+        let columns = encoding.inputs.iter().flat_map(|input| &input.columns);
+        let categories = columns.filter_map(|column| Some((column.name.clone(), numbers(column.categories.as_ref()?))));
+        Self { encoding: encoding.clone(), categories: categories.collect(), classes: numbers(classes) }
+    }
+
     /// The encoder of a table, which has all columns; None where one is of another kind.
-    pub(super) fn of(table: &Table, encoding: &TableEncoding, classes: &[String]) -> Option<Self> {
+    pub(super) fn encoder(&self, table: &Table) -> Option<Encoder> {
+        let Self { encoding, categories, classes } = self;
         let input = |input: &InputColumns| {
             let part = |column: &ColumnEncoding| {
-                Some(match (&table.column(&column.name)?.values, &column.categories) {
+                Some(match (&table.column(&column.name)?.values, categories.get(&column.name)) {
                     (&Values::Numbers(slot), None) => {
                         Part::Number { slot, missing: column.missing.map_or(f32::NAN, |value| value as f32) }
                     }
@@ -140,7 +153,7 @@ impl Encoder {
                     (Values::Numbers(_), Some(_)) | (Values::Words(..), None) => return None,
                 })
             };
-            Some(Input { parts: input.columns.iter().map(part).collect::<Option<_>>()?, width: input.width() })
+            input.columns.iter().map(part).collect::<Option<_>>()
         };
         let inputs = encoding.inputs.iter().map(input).collect::<Option<_>>()?;
         let number = |name: &String| match table.column(name)?.values {
@@ -152,7 +165,29 @@ impl Encoder {
             Some((slot, words)) => Target::Class(slot, places(words, classes)),
             None => Target::Numbers(encoding.targets.iter().map(number).collect::<Option<_>>()?),
         };
-        Some(Self { inputs, target })
+        Some(Encoder { inputs, target })
+    }
+}
+
+impl Encoder {
+    /// Puts rows of a table into a batch of a set with these facts, in place of what it holds.
+    pub(super) fn encode(
+        &self,
+        facts: &Facts,
+        table: &Table,
+        rows: impl ExactSizeIterator<Item = u64> + Clone,
+        into: &mut HostBatch,
+    ) {
+        let bytes = |field: &Field| field.bytes() as usize * rows.len();
+        into.inputs.resize_with(self.inputs.len(), Vec::new);
+        for ((input, field), batch) in self.inputs.iter().zip(&facts.inputs).zip(&mut into.inputs) {
+            batch.clear();
+            batch.reserve_exact(bytes(field));
+            rows.clone().for_each(|row| Self::input(table, row, input, batch));
+        }
+        into.targets.clear();
+        into.targets.reserve_exact(bytes(&facts.target));
+        rows.for_each(|row| self.answer(table, row, &mut into.targets));
     }
 
     /// The target.
@@ -161,8 +196,8 @@ impl Encoder {
     }
 
     /// Adds the values of an input of a row to a batch.
-    fn input(&self, table: &Table, row: u64, input: &Input, batch: &mut Vec<u8>) {
-        for part in &input.parts {
+    fn input(table: &Table, row: u64, input: &[Part], batch: &mut Vec<u8>) {
+        for part in input {
             match part {
                 Part::Number { slot, missing } => {
                     let value = table.number(row, *slot);
@@ -200,34 +235,6 @@ impl Encoder {
             }
         }
     }
-
-    /// The moments of the numbers of each input of floats; those of categories stay as they are.
-    pub(super) fn moments(&self, table: &Table, rows: &[u64]) -> Vec<Option<Moments>> {
-        let of = |input: &Input| {
-            let is_number = |part: &Part| match part {
-                Part::Number { .. } => Some(vec![true]),
-                Part::OneHot { width, .. } => Some(vec![false; *width]),
-                Part::Index { .. } => None,
-            };
-            let is_number: Vec<bool> =
-                input.parts.iter().map(is_number).collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
-            let (mut sums, mut bytes) = (Sums::of(input.width), Vec::new());
-            for row in rows {
-                bytes.clear();
-                self.input(table, *row, input, &mut bytes);
-                let values = bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
-                for (place, value) in values.enumerate().filter(|(place, _)| is_number[*place]) {
-                    sums.add(place, value.into());
-                }
-            }
-            let mut moments = sums.moments(rows.len() as f64, 1.0);
-            for place in (0..input.width).filter(|place| !is_number[*place]) {
-                (moments.mean[place], moments.std[place]) = (0.0, 1.0);
-            }
-            Some(moments)
-        };
-        self.inputs.iter().map(of).collect()
-    }
 }
 
 /// Rows of a table as examples.
@@ -248,17 +255,8 @@ impl Source for Encoded {
     }
 
     fn fill(&self, wanted: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
-        into.inputs.resize_with(self.encoder.inputs.len(), Vec::new);
-        for (input, batch) in self.encoder.inputs.iter().zip(&mut into.inputs) {
-            batch.clear();
-            for &place in wanted {
-                self.encoder.input(&self.table, self.rows.row(place), input, batch);
-            }
-        }
-        into.targets.clear();
-        for &place in wanted {
-            self.encoder.answer(&self.table, self.rows.row(place), &mut into.targets);
-        }
+        let rows = wanted.iter().map(|&place| self.rows.row(place));
+        self.encoder.encode(&self.facts, &self.table, rows, into);
         Ok(())
     }
 }

@@ -45,7 +45,7 @@ impl Places {
     /// The file and the line of a row.
     pub(in crate::dataset) fn of(&self, row: u64) -> (&Path, u64) {
         let run = self.runs.partition_point(|(first, ..)| *first <= row).saturating_sub(1);
-        let Some(&(first, file, line)) = self.runs.get(run) else { return (Path::new(""), 0) };
+        let Some(&(first, file, line)) = self.runs.get(run) else { return (self.first_file(), 0) };
         (self.files.get(file as usize).map_or(Path::new(""), PathBuf::as_path), line + row.saturating_sub(first))
     }
 }

@@ -1,97 +1,219 @@
 //! A table as the content of a set: what its training rows teach, and its rows as examples.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::content::{Content, Preparation, Prepared};
-use super::super::details::{self, ColumnFacts, ColumnValues, Details, Role};
+use super::super::details::{self, ClassCount, ColumnFacts, ColumnValues, Details, MOST_CLASSES, Role};
 use super::super::split::Part;
-use super::super::{Dtype, Facts, Field, Problem, Range, Rows};
-use super::encode::{ColumnEncoding, Encoded, Encoder, InputColumns, TableEncoding, Target, places};
+use super::super::{Dtype, Facts, Field, Moments, Problem, Range, Rows, Source};
+use super::encode::{Codes, ColumnEncoding, Encoded, InputColumns, TableEncoding, Target};
 use super::layout::{Column, Values, features, instead, target_field};
 use super::roles::{InputEncoding, InputRole, Missing};
-use super::words::{self, MISSING};
-use super::{MOST_PROBLEMS, Table};
+use super::shards::{Runs, Sharded, Shards, window_bytes};
+use super::survey::{Met, Survey};
+use super::words::MISSING;
+use super::{MOST_PROBLEMS, Table, at};
 
 /// The input of a spec that names none.
 const INPUT: &str = "x";
 /// Words that a message lists at most.
 const MOST_LISTED: usize = 10;
 
-impl Content for Arc<Table> {
+/// The rows of tables: all of them in memory, or read again in shards.
+pub(in crate::dataset) struct Tables {
+    /// All rows, or none where they are read in shards.
+    table: Arc<Table>,
+    shards: Option<Arc<Shards>>,
+    /// Bytes of examples that are shuffled together where they are read in shards, now or by a job.
+    window_bytes: Option<u64>,
+    /// Each set with its findings.
+    surveys: Vec<(Rows, Survey)>,
+}
+
+impl Tables {
+    /// A table with all rows. One that is judged, and that a job reads in shards, has the memory
+    /// that its values take then.
+    pub(in crate::dataset) fn whole(table: Table, of_shards: Option<u64>) -> Self {
+        Self { table: Arc::new(table), shards: None, window_bytes: of_shards.map(window_bytes), surveys: Vec::new() }
+    }
+
+    /// The rows of files of these sizes, which are more than `memory_bytes`.
+    ///
+    /// # Errors
+    /// All that is wrong with the files, as far as they are read.
+    pub(in crate::dataset) fn in_shards(
+        empty: Table,
+        sizes: Vec<u64>,
+        runs: Box<dyn Runs>,
+        memory_bytes: u64,
+    ) -> Result<Self, Vec<Problem>> {
+        let (mut table, window) = (Table { sizes, ..empty }, window_bytes(memory_bytes));
+        table.places.file(runs.place(0).0);
+        let table = Arc::new(table);
+        let shards = Arc::new(Shards::of(runs, table.clone(), window)?);
+        Ok(Self { table, shards: Some(shards), window_bytes: Some(window), surveys: Vec::new() })
+    }
+
+    /// Goes over the rows, a table after the other, each with the number of rows before it.
+    fn each(
+        &self,
+        columns: Option<&[usize]>,
+        mut take: impl FnMut(u64, &Table) -> Result<(), Vec<Problem>>,
+    ) -> Result<(), Vec<Problem>> {
+        match &self.shards {
+            Some(shards) => shards.each(columns, take),
+            None => take(0, &self.table),
+        }
+    }
+
+    /// The same for the words of one column.
+    fn each_of(&self, name: &str, mut take: impl FnMut(u64, &Table) -> Result<(), Problem>) -> Result<(), Problem> {
+        let column = self.table.columns.iter().position(|column| column.name == name);
+        self.each(Some(column.as_slice()), |first, table| take(first, table).map_err(|problem| vec![problem]))
+            .map_err(|mut problems| problems.swap_remove(0))
+    }
+
+    /// The findings of a set that was looked over.
+    fn survey(&self, rows: &Rows) -> &Survey {
+        let survey = self.surveys.iter().find(|(of, _)| of == rows);
+        survey.map_or_else(|| unreachable!("sets are looked over first"), |(_, survey)| survey)
+    }
+
+    /// A row and column as messages begin with them.
+    fn at(&self, row: u64, column: &str) -> String {
+        match &self.shards {
+            Some(shards) => {
+                let (path, line) = shards.place(row);
+                at(path, self.table.unit, line, column)
+            }
+            None => self.table.at(row, column),
+        }
+    }
+}
+
+impl Content for Tables {
     fn rows(&self) -> u64 {
-        self.estimate.unwrap_or(self.rows)
+        match &self.shards {
+            Some(shards) => shards.count(),
+            None => self.table.estimate.unwrap_or(self.table.rows),
+        }
     }
 
     fn is_sample(&self) -> bool {
-        self.estimate.is_some()
+        self.table.estimate.is_some()
     }
 
-    fn strata(&self) -> Result<Vec<u64>, String> {
-        let [target] = &self.roles.targets[..] else {
-            return Err("is set, and there are several targets; shares are kept of classes".into());
-        };
-        let Some((slot, _)) = self.words_of(target) else {
-            return Err(format!("is set, and the target {target:?} is numbers; shares are kept of classes"));
-        };
-        Ok((0..self.rows).map(|row| self.word(row, slot).into()).collect())
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(match self.window_bytes {
+            // A window, and as much ahead of it, of each set.
+            Some(window) => 2 * window * self.surveys.len().max(1) as u64,
+            None => self.rows().saturating_mul(self.table.row_bytes()),
+        })
     }
 
-    fn parts_by(&self, column: &str) -> Result<Vec<Part>, String> {
-        let Some((slot, words)) = self.words_of(column) else {
-            return Err(format!("is {column:?}, which is no column of the data; {}", instead(&self.names, column)));
+    fn is_in_shards(&self) -> bool {
+        self.window_bytes.is_some()
+    }
+
+    fn strata(&self) -> Result<Vec<u32>, Problem> {
+        let [target] = &self.table.roles.targets[..] else {
+            return Err("is set, and there are several targets; shares are kept of classes".to_owned().into());
         };
-        let named: Vec<_> = (0..words.count() as u32).map(|number| Part::named(words.word(number))).collect();
-        let part = |row| {
-            let number = self.word(row, slot);
-            named.get(number as usize).copied().flatten().ok_or_else(|| {
-                let found = words.word(number);
-                format!(
-                    "names a column that says {found:?}: {}; train, validation or test is right",
-                    self.at(row, column)
-                )
-            })
-        };
-        (0..self.rows).map(part).collect()
+        if self.table.words_of(target).is_none() {
+            return Err(format!("is set, and the target {target:?} is numbers; shares are kept of classes").into());
+        }
+        let (mut strata, mut numbers) = (Vec::new(), HashMap::<Box<str>, u32>::new());
+        self.each_of(target, |_, table| {
+            let Some((slot, words)) = table.words_of(target) else { return Ok(()) };
+            let number = |word: u32| {
+                let next = numbers.len() as u32;
+                *numbers.entry(words.word(word).into()).or_insert(next)
+            };
+            let numbers: Vec<_> = (0..words.count() as u32).map(number).collect();
+            strata.extend(
+                (0..table.rows).map(|row| numbers.get(table.word(row, slot) as usize).copied().unwrap_or(MISSING)),
+            );
+            Ok(())
+        })?;
+        Ok(strata)
+    }
+
+    fn parts_by(&self, column: &str) -> Result<Vec<Part>, Problem> {
+        if self.table.words_of(column).is_none() {
+            let instead = instead(&self.table.names, column);
+            return Err(format!("is {column:?}, which is no column of the data; {instead}").into());
+        }
+        let mut parts = Vec::new();
+        self.each_of(column, |first, table| {
+            let Some((slot, words)) = table.words_of(column) else { return Ok(()) };
+            let named: Vec<_> = (0..words.count() as u32).map(|number| Part::named(words.word(number))).collect();
+            for row in 0..table.rows {
+                let number = table.word(row, slot);
+                let part = named.get(number as usize).copied().flatten().ok_or_else(|| {
+                    let (found, at) = (words.word(number), self.at(first + row, column));
+                    format!("names a column that says {found:?}: {at}; train, validation or test is right")
+                })?;
+                parts.push(part);
+            }
+            Ok(())
+        })?;
+        Ok(parts)
+    }
+
+    fn look_over(&mut self, sets: &[&Rows], measure: bool) -> Result<(), Vec<Problem>> {
+        let mut surveys: Vec<_> = sets.iter().map(|_| Survey::new(&self.table, measure)).collect();
+        self.each(None, |first, table| {
+            for (rows, survey) in sets.iter().zip(&mut surveys) {
+                let rows = rows.within(first..first + table.rows).map(|row| row - first);
+                survey.add(table, rows).map_err(|(name, wrong)| {
+                    vec![table.problem("path", format!("column {name:?}: {}", wrong.told(&[])))]
+                })?;
+            }
+            Ok(())
+        })?;
+        self.surveys = sets.iter().map(|rows| (*rows).clone()).zip(surveys).collect();
+        Ok(())
     }
 
     fn weights(&self) -> Result<Option<Cow<'_, [f64]>>, String> {
-        let name = self.apart.weights.as_deref().unwrap_or_default();
-        match self.column(name).map(|column| &column.values) {
-            Some(&Values::Numbers(slot)) => Ok(Some((0..self.rows).map(|row| self.number(row, slot).into()).collect())),
+        let table = &self.table;
+        let name = table.apart.weights.as_deref().unwrap_or_default();
+        match table.column(name).map(|column| &column.values) {
+            Some(&Values::Numbers(slot)) => {
+                Ok(Some((0..table.rows).map(|row| table.number(row, slot).into()).collect()))
+            }
             Some(Values::Words(..)) => Err("that column holds words; numbers are needed".into()),
-            None => Err(format!("there is no such column; {}", instead(&self.names, name))),
+            None => Err(format!("there is no such column; {}", instead(&table.names, name))),
         }
     }
 
     fn learn(&self, rows: &Rows, measure: bool) -> Result<Preparation, Vec<Problem>> {
-        let rows = self.present(rows);
-        let inputs = if self.roles.inputs.is_empty() {
-            let columns = features(&self.names, &self.roles, &self.apart);
+        let (table, survey) = (&self.table, self.survey(rows));
+        let inputs = if table.roles.inputs.is_empty() {
+            let columns = features(&table.names, &table.roles, &table.apart);
             vec![InputRole { name: INPUT.into(), columns, encoding: InputEncoding::OneHot }]
         } else {
-            self.roles.inputs.clone()
+            table.roles.inputs.clone()
         };
         let mut wrong = Vec::new();
         let mut input = |input: InputRole| InputColumns {
-            columns: input.columns.iter().map(|name| self.learn_column(name, &rows, &mut wrong)).collect(),
+            columns: input.columns.iter().map(|name| table.learn_column(name, survey, &mut wrong)).collect(),
             name: input.name,
             encoding: input.encoding,
         };
         let inputs = inputs.into_iter().map(&mut input).collect();
-        let encoding = TableEncoding { inputs, targets: self.roles.targets.clone() };
-        let classes = match self.roles.targets.first().and_then(|target| self.words_of(target)) {
-            Some((slot, _)) => self.met(slot, &self.roles.targets[0], &rows),
-            None => Vec::new(),
-        };
+        let encoding = TableEncoding { inputs, targets: table.roles.targets.clone() };
+        let classes = table.roles.targets.first().map(|target| survey.names(table, target)).unwrap_or_default();
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let mut preparation = Preparation { classes, ..Preparation::default() };
-        if measure && let Some(encoder) = Encoder::of(self, &encoding, &preparation.classes) {
-            let moments = encoding.inputs.iter().zip(encoder.moments(self, &rows));
-            let moments = moments.filter_map(|(input, moments)| Some((input.name.clone(), moments?)));
+        if measure {
+            let inputs = encoding.inputs.iter();
+            let moments = inputs.filter_map(|input| Some((input.name.clone(), input.moments(table, survey)?)));
             preparation.moments = moments.collect::<BTreeMap<_, _>>();
         }
         preparation.table = Some(encoding);
@@ -99,29 +221,29 @@ impl Content for Arc<Table> {
     }
 
     fn details(&self, rows: &Rows, preparation: &Preparation) -> Details {
-        let rows = self.present(rows);
-        let columns = self.columns.iter().map(|column| self.describe(column, &rows)).collect();
-        let classes =
-            match preparation.table.as_ref().and_then(|table| table.targets.first()).map(|name| self.words_of(name)) {
-                Some(Some((slot, words))) => {
-                    let places = places(words, &preparation.classes);
-                    let class =
-                        |row: &u64| places.get(self.word(*row, slot) as usize).filter(|place| **place != MISSING);
-                    details::classes(rows.iter().filter_map(class).map(|place| i64::from(*place)), &preparation.classes)
-                }
-                Some(None) | None => Vec::new(),
-            };
-        Details { was_read: self.estimate.is_none(), classes, columns, left_out: self.dropped }
+        let (table, classes) = (&self.table, &preparation.classes);
+        let present: Vec<_> = rows.within(0..table.rows).collect();
+        let columns = table.columns.iter().map(|column| table.describe(column, &present)).collect();
+        let target = preparation.table.as_ref().and_then(|table| table.targets.first());
+        let words =
+            target.and_then(|name| self.survey(rows).words(table, name)).filter(|_| classes.len() <= MOST_CLASSES);
+        let class = |(number, name): (i64, &String)| {
+            let met = words?.get(name.as_str())?;
+            Some(ClassCount { number, name: name.clone(), examples: met.count })
+        };
+        let classes = (0..).zip(classes).filter_map(class).collect();
+        Details { was_read: table.estimate.is_none(), classes, columns, left_out: table.dropped }
     }
 
     fn prepare(&self, rows: Rows, preparation: &Preparation) -> Result<Prepared, Vec<Problem>> {
+        let table = &self.table;
         let Some(encoding) = &preparation.table else {
-            return Err(vec![self.problem("path", "was prepared before, and its columns were not kept".into())]);
+            return Err(vec![table.problem("path", "was prepared before, and its columns were not kept".into())]);
         };
-        let mut wrong = self.other_columns(encoding);
-        let present = self.present(&rows);
-        wrong.extend(self.other_classes(encoding, &preparation.classes, &present));
-        let encoder = Encoder::of(self, encoding, &preparation.classes);
+        let mut wrong = table.other_columns(encoding);
+        wrong.extend(self.other_classes(encoding, &preparation.classes, &rows));
+        let codes = Codes::of(encoding, &preparation.classes);
+        let encoder = codes.encoder(table);
         let Some(encoder) = encoder.filter(|_| wrong.is_empty()) else { return Err(wrong) };
         let inputs = encoding.inputs.iter().map(|input| {
             let most = input.columns.iter().filter_map(|column| Some(column.categories.as_ref()?.len())).max();
@@ -134,24 +256,44 @@ impl Content for Arc<Table> {
                 range: range.filter(|_| input.dtype() == Dtype::I64),
             }
         });
-        let target = self.target(encoding, encoder.target(), &present);
-        let (examples, inputs, sizes) = (rows.count(), inputs.collect(), self.sizes.clone());
-        let facts = Facts { examples, inputs, target, sizes, is_resident: true };
-        let notes = self.unknown_categories(encoding, &present);
-        let source = self.is_kept.then(|| {
-            let table = Self::clone(self);
-            Box::new(Encoded { facts: facts.clone(), rows, table, encoder }) as _
+        let target = self.target(encoding, encoder.target(), &preparation.classes, self.survey(&rows));
+        let (examples, inputs, sizes) = (rows.count(), inputs.collect(), table.sizes.clone());
+        let facts = Facts { examples, inputs, target, sizes, is_resident: self.window_bytes.is_none() };
+        let notes = self.unknown_categories(encoding, &rows);
+        let source = table.is_kept.then(|| -> Box<dyn Source> {
+            match &self.shards {
+                Some(shards) => Box::new(Sharded::new(facts.clone(), rows, shards.clone(), codes)),
+                None => Box::new(Encoded { facts: facts.clone(), rows, table: table.clone(), encoder }),
+            }
         });
         Ok(Prepared { facts, source, notes })
     }
 }
 
-impl Table {
-    /// Those of some rows that were read.
-    fn present(&self, rows: &Rows) -> Vec<u64> {
-        rows.iter().take_while(|row| *row < self.rows).collect()
+impl InputColumns {
+    /// The moments of its numbers; those of categories stay as they are. None of an input of whole
+    /// numbers.
+    fn moments(&self, table: &Table, survey: &Survey) -> Option<Moments> {
+        if self.encoding == InputEncoding::Index {
+            return None;
+        }
+        let mut all = Moments { mean: Vec::new(), std: Vec::new() };
+        for column in &self.columns {
+            let (mean, std) = match &column.categories {
+                Some(categories) => (vec![0.0; categories.len()], vec![1.0; categories.len()]),
+                None => {
+                    let Moments { mean, std } = survey.moments(table, &column.name, column.missing)?;
+                    (mean, std)
+                }
+            };
+            all.mean.extend(mean);
+            all.std.extend(std);
+        }
+        Some(all)
     }
+}
 
+impl Table {
     /// A column as some rows have it.
     fn describe(&self, column: &Column, rows: &[u64]) -> ColumnFacts {
         let name = column.name.clone();
@@ -180,39 +322,23 @@ impl Table {
         Problem { file: file.into(), what: format!("{} {what}", self.places.of(0).0.display()), unjudged: None }
     }
 
-    fn learn_column(&self, name: &str, rows: &[u64], wrong: &mut Vec<Problem>) -> ColumnEncoding {
+    fn learn_column(&self, name: &str, survey: &Survey, wrong: &mut Vec<Problem>) -> ColumnEncoding {
         let mut learned = ColumnEncoding { name: name.to_owned(), missing: None, categories: None };
         let Some(column) = self.column(name) else { return learned };
         match (&column.values, column.missing) {
-            (Values::Words(slot, _), _) => learned.categories = Some(self.met(*slot, name, rows)),
+            (Values::Words(..), _) => learned.categories = Some(survey.names(self, name)),
             (_, Missing::Constant(value)) => learned.missing = Some(value),
-            (&Values::Numbers(slot), Missing::Mean) => {
-                let values = rows.iter().map(|row| self.number(*row, slot)).filter(|value| !value.is_nan());
-                let (count, sum) = values.fold((0u64, 0.0), |(count, sum), value| (count + 1, sum + f64::from(value)));
-                if count == 0 {
+            (Values::Numbers(_), Missing::Mean) => {
+                let mean = survey.mean(self, name);
+                if mean.is_none() {
                     let what = format!("has no number in {name:?}, so that missing ones have no mean");
                     wrong.push(self.problem("missing", what));
                 }
-                learned.missing = Some(sum / count.max(1) as f64);
+                learned.missing = Some(mean.unwrap_or(0.0));
             }
             (Values::Numbers(_), Missing::Refuse | Missing::Drop) => {}
         }
         learned
-    }
-
-    /// The words of a column in some rows, sorted.
-    fn met(&self, slot: usize, name: &str, rows: &[u64]) -> Vec<String> {
-        let Some((_, words)) = self.words_of(name) else { return Vec::new() };
-        let mut seen = vec![false; words.count()];
-        for row in rows {
-            if let Some(seen) = seen.get_mut(self.word(*row, slot) as usize) {
-                *seen = true;
-            }
-        }
-        let met = (0u32..).zip(seen).filter(|(_, seen)| *seen);
-        let mut met: Vec<_> = met.map(|(number, _)| words.word(number).to_owned()).collect();
-        words::sort(&mut met);
-        met
     }
 
     /// Tells the columns that differ from those of the training set.
@@ -232,106 +358,96 @@ impl Table {
         wrong.truncate(MOST_PROBLEMS);
         wrong
     }
+}
 
+impl Tables {
     /// Tells the targets of rows that are of no class of the training set.
-    fn other_classes(&self, encoding: &TableEncoding, classes: &[String], rows: &[u64]) -> Vec<Problem> {
+    fn other_classes(&self, encoding: &TableEncoding, classes: &[String], rows: &Rows) -> Vec<Problem> {
+        let table = &self.table;
         let [name] = &encoding.targets[..] else { return Vec::new() };
-        let field = target_field(&self.roles);
-        if self.column(name).is_none() {
+        let field = target_field(&table.roles);
+        if table.column(name).is_none() {
             // Data to use a model on may lack it.
             return Vec::new();
         }
-        match (self.words_of(name), classes.is_empty()) {
+        match (self.survey(rows).words(table, name), classes.is_empty()) {
             (None, true) => Vec::new(),
             (None, false) | (Some(_), true) => {
                 let (has, had) = if classes.is_empty() { ("words", "numbers") } else { ("numbers", "words") };
                 let what = format!("has {has} in {name:?}, and the training set has {had}; set target_type");
-                vec![self.problem(field, what)]
+                vec![table.problem(field, what)]
             }
-            (Some((slot, words)), false) => {
-                let known: BTreeSet<_> = classes.iter().map(String::as_str).collect();
-                let is_known: Vec<_> =
-                    (0..words.count() as u32).map(|number| known.contains(words.word(number))).collect();
-                let is_other = |row: &&u64| is_known.get(self.word(**row, slot) as usize) != Some(&true);
-                // In a sample a class may be missing that the whole has.
-                let others = rows.iter().filter(|_| self.estimate.is_none()).filter(is_other);
-                let mut told = BTreeSet::new();
-                let first = others.filter(|row| told.insert(self.word(**row, slot))).take(MOST_PROBLEMS);
-                let problem = |row: &u64| {
-                    let (at, found) = (self.at(*row, name), words.word(self.word(*row, slot)));
+            // In a sample a class may be missing that the whole has.
+            (Some(_), false) if table.estimate.is_some() => Vec::new(),
+            (Some(words), false) => {
+                let mut others = others(words, classes);
+                others.truncate(MOST_PROBLEMS);
+                let problem = |(found, Met { first, .. }): (&str, Met)| {
+                    let at = self.at(rows.row(first), name);
                     let what =
                         format!("{at}: {found:?} is no class of the training rows, which have {}", list(classes));
                     Problem { file: field.into(), what, unjudged: None }
                 };
-                first.map(problem).collect()
+                others.into_iter().map(problem).collect()
             }
         }
     }
 
     /// Tells the categories that no training row has.
-    fn unknown_categories(&self, encoding: &TableEncoding, rows: &[u64]) -> Vec<String> {
+    fn unknown_categories(&self, encoding: &TableEncoding, rows: &Rows) -> Vec<String> {
         let columns = encoding.inputs.iter().flat_map(|input| &input.columns);
-        let mut notes = Vec::new();
-        for column in columns {
-            let (Some(categories), Some((slot, words))) = (&column.categories, self.words_of(&column.name)) else {
-                continue;
-            };
-            let known: BTreeSet<_> = categories.iter().map(String::as_str).collect();
-            let is_known: Vec<_> = (0..words.count() as u32).map(|number| known.contains(words.word(number))).collect();
-            let (mut count, mut others) = (0u64, BTreeSet::new());
-            let mut first = None;
-            for row in rows {
-                let word = self.word(*row, slot);
-                if word != MISSING && is_known.get(word as usize) == Some(&false) {
-                    count += 1;
-                    first.get_or_insert(*row);
-                    others.insert(words.word(word).to_owned());
-                }
-            }
-            if let Some(first) = first {
-                let others: Vec<_> = others.into_iter().collect();
-                let what =
-                    format!("the first of {count} values whose category no training row has ({})", list(&others));
-                notes.push(format!("{}: {what}; they are taken as unknown ones", self.at(first, &column.name)));
-            }
-        }
-        notes
+        let note = |column: &ColumnEncoding| {
+            let words = self.survey(rows).words(&self.table, &column.name)?;
+            let others = others(words, column.categories.as_ref()?);
+            let (_, Met { first, .. }) = others.first()?;
+            let count: u64 = others.iter().map(|(_, met)| met.count).sum();
+            let mut names: Vec<_> = others.iter().map(|(word, _)| (*word).to_owned()).collect();
+            names.sort_unstable();
+            let what = format!("the first of {count} values whose category no training row has ({})", list(&names));
+            Some(format!("{}: {what}; they are taken as unknown ones", self.at(rows.row(*first), &column.name)))
+        };
+        columns.filter_map(note).collect()
     }
 
-    fn target(&self, encoding: &TableEncoding, target: &Target, rows: &[u64]) -> Field {
-        let file = target_field(&self.roles);
+    fn target(&self, encoding: &TableEncoding, target: &Target, classes: &[String], survey: &Survey) -> Field {
+        let table = &self.table;
+        let file = target_field(&table.roles);
         let name = match &encoding.targets[..] {
             [name] => name.clone(),
             _ => "targets".to_owned(),
         };
-        let examples = rows.iter().zip(0u64..);
         match target {
             Target::None => Field::no_target(&name, file),
-            Target::Class(slot, places) => {
-                let mut range = None;
-                for (row, place) in examples {
-                    let class = places.get(self.word(*row, *slot) as usize).copied().unwrap_or(0);
-                    range = Some(Range::with(range, class.into(), place));
-                }
+            Target::Class(..) => {
+                let words = survey.words(table, &name);
+                let first = |class: &String| words?.get(class.as_str()).map(|met| met.first);
+                let met = (0..).zip(classes).filter_map(|(class, name)| Some((class, first(name)?)));
+                let range = met.fold(None, |range, (class, first)| Some(Range::with(range, class, first)));
                 // A sample does not tell how many classes there are.
-                let range = range.filter(|_| self.estimate.is_none());
+                let range = range.filter(|_| table.estimate.is_none());
                 Field { name, file: file.into(), dtype: Dtype::I64, shape: vec![], range }
             }
             Target::Numbers(slots) => {
-                let mut range = None;
-                for (row, place) in examples {
-                    for slot in slots {
-                        let value = self.number(*row, *slot);
-                        for bound in [value.floor(), value.ceil()] {
-                            range = Some(Range::with(range, bound as i64, place));
-                        }
-                    }
-                }
+                let ranges = encoding.targets.iter().filter_map(|target| survey.range(table, target));
+                let range = ranges.reduce(|one, other| {
+                    let (highest, Reverse(highest_at)) =
+                        (one.highest, Reverse(one.highest_at)).max((other.highest, Reverse(other.highest_at)));
+                    Range { lowest: one.lowest.min(other.lowest), highest, highest_at }
+                });
                 let shape = if slots.len() == 1 { vec![] } else { vec![slots.len() as u64] };
                 Field { name, file: file.into(), dtype: Dtype::F32, shape, range }
             }
         }
     }
+}
+
+/// The words that are not among these names, in the order in which they were met.
+fn others<'a>(words: &'a HashMap<Box<str>, Met>, names: &[String]) -> Vec<(&'a str, Met)> {
+    let known: HashSet<_> = names.iter().map(String::as_str).collect();
+    let words = words.iter().map(|(word, met)| (&**word, *met));
+    let mut others: Vec<_> = words.filter(|(word, _)| !known.contains(word)).collect();
+    others.sort_unstable_by_key(|(_, met)| met.first);
+    others
 }
 
 /// Words in a message.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 /// The number of a word that is missing.
 pub(in crate::dataset) const MISSING: u32 = u32::MAX;
 /// The most different spellings of a column. More are no categories.
-const MOST_SPELLINGS: usize = 1 << 20;
+pub(super) const MOST_SPELLINGS: usize = 1 << 20;
 /// The most bytes of all of them.
 const MOST_BYTES: usize = 1 << 26;
 

@@ -205,8 +205,15 @@ fn a_large_text_is_judged_by_its_beginning_and_its_bytes_are_counted_exactly() {
     let (_caller, wanted) = Wanted::by_caller();
     let content = |unit, depth| {
         let Kinds::Text(files) = folder.files(unit, 4, 4) else { unreachable!() };
-        let reading =
-            Reading { depth, wanted: &wanted, split_column: None, weights: None, may_lack_target: false, known: None };
+        let reading = Reading {
+            depth,
+            wanted: &wanted,
+            split_column: None,
+            weights: None,
+            may_lack_target: false,
+            known: None,
+            memory_bytes: None,
+        };
         files.read_text(&folder.opened(), &reading, 2 << 20).unwrap()
     };
     let whole = content(Unit::Byte, Depth::Train);
@@ -230,6 +237,7 @@ fn a_large_text_is_judged_by_its_beginning_and_its_bytes_are_counted_exactly() {
         weights: None,
         may_lack_target: false,
         known: None,
+        memory_bytes: None,
     };
     let small = small.read_text(&folder.opened()[..1], &reading, 2 << 20).unwrap();
     assert!(!small.is_sample && small.prepare(Rows::All(1), &preparation).unwrap().facts.target.range.is_none());

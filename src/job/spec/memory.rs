@@ -6,8 +6,15 @@
 use super::model::Set;
 use super::optimizer::Share;
 use super::{Demands, Optimizer, Weight};
-use crate::dataset::{Facts, Field};
+use crate::dataset::Facts;
 use crate::job::Violations;
+
+/// Memory that a runner has resident before it has any data: pages of libtorch, above all.
+pub const RUNNER_BYTES: u64 = 96 << 20;
+
+/// Values of data take one part in so many of the memory that a job can have: the model, what is
+/// computed with it, and the libraries take the rest.
+const SHARE_OF_DATA: u64 = 2;
 
 /// Memory that jobs can have.
 #[derive(Debug, Clone, Copy)]
@@ -18,11 +25,24 @@ pub struct HostMemory<'a> {
     pub owner: &'a str,
 }
 
+impl HostMemory<'_> {
+    /// The part that the values of the data may take: what has more is read in shards. None where
+    /// the memory is not known.
+    pub fn of_data(&self) -> Option<u64> {
+        (self.bytes > 0).then_some(self.bytes / SHARE_OF_DATA)
+    }
+}
+
 /// The memory of the host that a job takes at least, in bytes: the data, the metrics, and on the CPU
 /// the model with the largest batch. The arguments are those of [`judge_memory`].
-pub fn memory_bytes(demands: &Demands, learned_from: Option<&Facts>, sets: &[Set<'_>], on_gpu: bool) -> u64 {
-    let to_load = sets.iter().map(|set| bytes(set.facts)).fold(0, u64::saturating_add);
-    let to_load = add(to_load, &kept_by_metrics(demands, learned_from, sets));
+pub fn memory_bytes(
+    demands: &Demands,
+    learned_from: Option<&Facts>,
+    sets: &[Set<'_>],
+    data_bytes: u64,
+    on_gpu: bool,
+) -> u64 {
+    let to_load = add(data_bytes, &kept_by_metrics(demands, learned_from, sets));
     let (Some(model), Some(train)) = (demands.model.as_ref().filter(|_| !on_gpu), learned_from) else { return to_load };
     let weights = demands.network(train).map(|network| network.weights).unwrap_or_default();
     let to_train = to_train(&weights, demands.optimizer.as_ref(), demands.recipe.ema_decay.is_some());
@@ -30,13 +50,14 @@ pub fn memory_bytes(demands: &Demands, learned_from: Option<&Facts>, sets: &[Set
     batch.saturating_mul(model.bytes_per_example(train)).saturating_add(to_load).saturating_add(to_train)
 }
 
-/// Adds what needs more memory than there is. `sets` are the data sets that are known; the last of
-/// several is that to judge by. `learned_from` is the set that the model learns, or has learned,
-/// from.
+/// Adds what needs more memory than there is. `sets` are the data sets that are known, and their
+/// values take `data_bytes`; the last of several is that to judge by. `learned_from` is the set that
+/// the model learns, or has learned, from.
 pub fn judge_memory(
     demands: &Demands,
     learned_from: Option<&Facts>,
     sets: &[Set<'_>],
+    data_bytes: u64,
     on_gpu: bool,
     memory: HostMemory<'_>,
     wrong: &mut Violations,
@@ -45,9 +66,8 @@ pub fn judge_memory(
     if most == 0 {
         return;
     }
-    // Sets are in memory as their values are.
-    let to_load = sets.iter().map(|set| bytes(set.facts)).fold(0, u64::saturating_add);
-    let largest = sets.iter().max_by_key(|set| bytes(set.facts));
+    let to_load = data_bytes;
+    let largest = sets.iter().max_by_key(|set| set.facts.memory_bytes());
     if let Some(set) = largest.filter(|_| to_load > most) {
         let need = format!(
             "to load the data takes {} of memory at least, and {owner} has {}",
@@ -135,21 +155,12 @@ fn in_words(bytes: u64) -> String {
     }
 }
 
-/// Bytes of a set in memory.
-fn bytes(facts: &Facts) -> u64 {
-    if !facts.is_resident {
-        return 0;
-    }
-    let fields = facts.inputs.iter().chain([&facts.target]).map(Field::bytes);
-    fields.fold(0, u64::saturating_add).saturating_mul(facts.examples)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::read;
     use super::super::read::tests::good;
     use super::*;
-    use crate::dataset::Dtype;
+    use crate::dataset::{Dtype, Field};
     use crate::proto::v1;
 
     fn facts(examples: u64) -> Facts {
@@ -175,7 +186,16 @@ mod tests {
         let set = |path: &str, facts| Set { path: path.into(), facts };
         let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
         let mut wrong = Violations::default();
-        judge_memory(&demands, Some(&train), &sets, on_gpu, HostMemory { bytes, owner: "this machine" }, &mut wrong);
+        let data = sets.iter().map(|set| set.facts.memory_bytes()).fold(0, u64::saturating_add);
+        judge_memory(
+            &demands,
+            Some(&train),
+            &sets,
+            data,
+            on_gpu,
+            HostMemory { bytes, owner: "this machine" },
+            &mut wrong,
+        );
         wrong.0.into_iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect()
     }
 
@@ -207,6 +227,7 @@ mod tests {
                 &demands,
                 Some(&train),
                 &sets,
+                train.memory_bytes(),
                 true,
                 HostMemory { bytes: gib, owner: "this machine" },
                 &mut wrong,
@@ -230,7 +251,16 @@ mod tests {
             let set = |path: &str, facts| Set { path: path.into(), facts };
             let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
             let mut wrong = Violations::default();
-            judge_memory(&demands, Some(&train), &sets, true, HostMemory { bytes, owner: "this machine" }, &mut wrong);
+            let data = sets.iter().map(|set| set.facts.memory_bytes()).fold(0, u64::saturating_add);
+            judge_memory(
+                &demands,
+                Some(&train),
+                &sets,
+                data,
+                true,
+                HostMemory { bytes, owner: "this machine" },
+                &mut wrong,
+            );
             demands.judge(Some(&sets[0]), Some(&sets[1]), &mut wrong);
             wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect::<Vec<_>>()
         };

@@ -1,5 +1,6 @@
 //! The resources section: which part of the machine a job wants.
 
+use super::memory::RUNNER_BYTES;
 use super::section::Fields;
 use crate::job::Violations;
 use crate::proto::v1;
@@ -15,6 +16,8 @@ pub struct Resources {
     pub cpu_threads: Option<u32>,
     /// Memory on the GPU within which the job stays, if it shares one.
     pub gpu_memory_bytes: Option<u64>,
+    /// Memory of the host that the runner has resident at most, if the client said.
+    pub memory_limit_bytes: Option<u64>,
 }
 
 /// Where to compute.
@@ -58,8 +61,14 @@ impl Resources {
         if message.gpu_memory_bytes.is_some() && (device == Device::Cpu || message.gpu_count == Some(0)) {
             fields.wrong("gpu_memory_bytes", "is set, and the job computes on the CPU");
         }
-        let v1::Resources { device: _, gpu_count, cpu_threads, gpu_memory_bytes } = message;
-        Self { device, gpu_count, cpu_threads, gpu_memory_bytes }
+        if let Some(limit) = message.memory_limit_bytes.filter(|limit| *limit <= RUNNER_BYTES) {
+            fields.wrong(
+                "memory_limit_bytes",
+                format!("is {limit}; a runner takes {RUNNER_BYTES} before it has any data"),
+            );
+        }
+        let v1::Resources { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes } = message;
+        Self { device, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes }
     }
 
     /// The message that it was read from.
@@ -69,8 +78,8 @@ impl Resources {
             Device::Cpu => v1::Device::Cpu,
             Device::Cuda => v1::Device::Cuda,
         };
-        let Self { device: _, gpu_count, cpu_threads, gpu_memory_bytes } = self;
-        v1::Resources { device: device.into(), gpu_count, cpu_threads, gpu_memory_bytes }
+        let Self { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes } = self;
+        v1::Resources { device: device.into(), gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes }
     }
 }
 

@@ -13,9 +13,7 @@ use torchd::dataset::{Access, Chances, Facts, draw};
 
 use crate::seed::{Stream, derive};
 
-/// Shards of a window take up to this together ...
-const WINDOW_BYTES: u64 = 64 << 20;
-/// ... but a window has at least this many of them, where there are so many.
+/// A window has at least this many shards, where there are so many.
 const LEAST_SHARDS: u64 = 2;
 /// Examples that are shuffled together at most: their numbers take 4 bytes each.
 const MOST_TOGETHER: u64 = u32::MAX as u64;
@@ -65,20 +63,20 @@ impl Order {
                 let windows = runs.len();
                 (runs, windows)
             }
-            Access::Shards(ends) => {
+            Access::Shards { ends, window_bytes } => {
                 let begins = [0].into_iter().chain(ends.iter().copied());
                 let runs: Vec<_> = begins.zip(ends).map(|(begin, &end)| begin..end).collect();
                 let windows = match shuffle {
                     None => runs.len(),
                     Some(_) => {
                         let bytes = facts.examples.saturating_mul(facts.example_bytes());
-                        bytes.div_ceil(WINDOW_BYTES).min(runs.len() as u64 / LEAST_SHARDS).max(1) as usize
+                        bytes.div_ceil(window_bytes.max(1)).min(runs.len() as u64 / LEAST_SHARDS).max(1) as usize
                     }
                 };
                 (runs, windows)
             }
         };
-        if let (Access::Shards(_), Some(Shuffle { seed, epoch })) = (access, shuffle) {
+        if let (Access::Shards { .. }, Some(Shuffle { seed, epoch })) = (access, shuffle) {
             draw::shuffle(&mut runs, derive(seed, Stream::Shards(epoch)));
         }
         let mut position = 0;
@@ -198,7 +196,8 @@ mod tests {
         // 40 shards of 25 examples and one of 3; 1,003 examples of 1 MiB are 16 windows.
         let ends: Vec<u64> = (1..=40).map(|shard| shard * 25).chain([1003]).collect();
         let facts = facts(1003, 1 << 20);
-        let order = |seed, epoch| Order::new(&facts, Access::Shards(&ends), Some(Shuffle { seed, epoch }));
+        let shards = Access::Shards { ends: &ends, window_bytes: 64 << 20 };
+        let order = |seed, epoch| Order::new(&facts, shards, Some(Shuffle { seed, epoch }));
         let first = order(7, 0);
         assert_eq!(first.windows.len(), 16);
         let order_of_all = places(&first);
@@ -218,7 +217,7 @@ mod tests {
             assert!(!places.is_sorted(), "the examples of a window are shuffled");
             assert_eq!(window.positions.clone().map(|at| first.window_at(at)).max(), Some(number));
         }
-        let in_order = Order::new(&facts, Access::Shards(&ends), None);
+        let in_order = Order::new(&facts, shards, None);
         assert_eq!((in_order.windows.len(), places(&in_order)), (41, (0..1003).collect()));
     }
 
@@ -226,7 +225,7 @@ mod tests {
     fn two_windows_do_not_shuffle_alike() {
         let order = Order::new(
             &facts(4000, 1 << 20),
-            Access::Shards(&[1000, 2000, 3000, 4000]),
+            Access::Shards { ends: &[1000, 2000, 3000, 4000], window_bytes: 64 << 20 },
             Some(Shuffle { seed: 1, epoch: 0 }),
         );
         assert_eq!(order.windows.len(), 2);

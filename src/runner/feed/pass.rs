@@ -8,12 +8,13 @@ use torchd::dataset::{Access, Chances, Facts, HostBatch, Problem, Source};
 use torchd::proto::v1::JobEndReason;
 
 use super::Patience;
+use super::mixed::{Mixed, Mixing};
 use super::order::{Order, Shuffle, Window};
-use super::read_ahead::{Bounds, Filled, ReadAhead, read};
+use super::read_ahead::{Bounds, ReadAhead, read};
 use crate::failure::{Failure, Result};
 use crate::inputs::failure;
 
-/// Bytes that lie ahead of the loop at most.
+/// Bytes of batches that lie ahead of the loop at most.
 const AHEAD_BYTES: u64 = 64 << 20;
 /// A batch of a set in memory that has fewer bytes is copied by the loop: handing it from thread to
 /// thread would take as long.
@@ -42,8 +43,8 @@ enum Way {
     Copied(Places),
     /// Readers fill the batches.
     Batches(ReadAhead),
-    /// Readers fill shards, and the loop copies from those of a window.
-    Shards { order: Order, window: Window, held: Vec<Filled>, ahead: ReadAhead },
+    /// Readers fill shards, and another thread puts batches together from those of a window.
+    Shards(Mixed),
 }
 
 /// The places of the batches of a pass over a set whose examples are read one by one.
@@ -59,8 +60,8 @@ impl Pass {
     pub(super) fn begin(source: &Arc<dyn Source>, readers: usize, at: At) -> Result<Self> {
         let (facts, access) = (source.facts(), source.access());
         let count = facts.examples;
-        let start = |tasks, readers, batches| {
-            ReadAhead::start(source.clone(), tasks, readers, Bounds { batches, bytes: AHEAD_BYTES })
+        let start = |tasks, readers, batches, bytes| {
+            ReadAhead::start(source.clone(), tasks, readers, Bounds { batches, bytes })
         };
         let way = match access {
             Access::Memory => {
@@ -68,20 +69,19 @@ impl Pass {
                 match facts.example_bytes().saturating_mul(at.size.min(count)) {
                     ..WORTH_A_THREAD => Way::Copied(places),
                     // One copies as fast as memory gives.
-                    _ => Way::Batches(start(Box::new(places), 1, 2)?),
+                    _ => Way::Batches(start(Box::new(places), 1, 2, AHEAD_BYTES)?),
                 }
             }
             Access::Single => {
                 let places = Box::new(Places::of(facts, source.chances(), at));
-                Way::Batches(start(places, readers, 2 * readers + 1)?)
+                Way::Batches(start(places, readers, 2 * readers + 1, AHEAD_BYTES)?)
             }
-            Access::Shards(_) => {
+            Access::Shards { window_bytes, .. } => {
                 let order = Order::new(facts, access, at.shuffle);
-                let number = order.window_at(at.position);
-                let shards: Vec<Range<u64>> = order.runs_from(number).to_vec();
+                let shards: Vec<Range<u64>> = order.runs_from(order.window_at(at.position)).to_vec();
                 let tasks = Box::new(shards.into_iter().map(Iterator::collect));
-                let ahead = start(tasks, readers, usize::MAX)?;
-                Way::Shards { window: order.window(number), order, held: Vec::new(), ahead }
+                let ahead = start(tasks, readers, usize::MAX, window_bytes)?;
+                Way::Shards(Mixed::start(Mixing::of(facts, order, at, ahead))?)
             }
         };
         Ok(Self { at, count, way })
@@ -117,23 +117,9 @@ impl Pass {
                 let filled = filled.map_err(|problem| bad(&problem))?;
                 ahead.reuse(mem::replace(into, filled));
             }
-            Way::Shards { order, window, held, ahead } => {
-                let mut columns = Columns::new(source, into);
-                let mut position = position;
-                while position < end {
-                    if !window.positions.contains(&position) {
-                        held.drain(..).flatten().for_each(|shard| ahead.reuse(shard));
-                        *window = order.window(order.window_at(position));
-                    }
-                    while held.len() < window.runs.len() {
-                        let Some(shard) = ahead.take(go_on)? else { return Ok(None) };
-                        held.push(shard);
-                    }
-                    let until = end.min(window.positions.end);
-                    let examples: Vec<_> = (position..until).map(|position| window.example(position)).collect();
-                    columns.append(held, &examples)?;
-                    position = until;
-                }
+            Way::Shards(mixed) => {
+                let Some(batch) = mixed.take(go_on)? else { return Ok(None) };
+                mixed.reuse(mem::replace(into, batch?));
             }
         }
         self.at.position = end;
@@ -172,52 +158,11 @@ impl Iterator for Places {
     }
 }
 
-/// The columns of a batch that is put together from shards.
-struct Columns<'a> {
-    widths: Vec<usize>,
-    batch: &'a mut HostBatch,
-}
-
-impl<'a> Columns<'a> {
-    /// Of an empty batch.
-    fn new(source: &dyn Source, batch: &'a mut HostBatch) -> Self {
-        let facts = source.facts();
-        let widths = facts.fields().map(|field| field.bytes() as usize).collect();
-        batch.inputs.resize_with(facts.inputs.len(), Vec::new);
-        let mut columns = Self { widths, batch };
-        columns.all().for_each(|(_, column)| column.clear());
-        columns
-    }
-
-    /// The columns with their widths.
-    fn all(&mut self) -> impl Iterator<Item = (usize, &mut Vec<u8>)> {
-        let columns = self.batch.inputs.iter_mut().chain([&mut self.batch.targets]);
-        self.widths.iter().copied().zip(columns)
-    }
-
-    /// Appends examples, each the number of its shard and its number in that.
-    fn append(&mut self, shards: &[Filled], examples: &[(usize, u64)]) -> Result<()> {
-        // A shard that could not be read fails the first batch that has one of its examples.
-        let from = examples.iter().map(|&(shard, number)| match &shards[shard] {
-            Ok(shard) => Ok((shard, number as usize)),
-            Err(problem) => Err(bad(problem)),
-        });
-        let from: Vec<_> = from.collect::<Result<_>>()?;
-        for (place, (width, column)) in self.all().enumerate() {
-            for (shard, number) in &from {
-                let values = shard.inputs.get(place).unwrap_or(&shard.targets);
-                column.extend_from_slice(&values[number * width..][..width]);
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Reads a batch on the thread of the caller.
 pub(super) fn read_batch(source: &dyn Source, places: &[u64], into: &mut HostBatch) -> Result<()> {
     read(source, places, into).map_err(|problem| bad(&problem))
 }
 
-fn bad(problem: &Problem) -> Failure {
+pub(super) fn bad(problem: &Problem) -> Failure {
     failure(JobEndReason::BadData, problem.what.clone(), problem.unjudged)
 }

@@ -19,7 +19,7 @@ use super::Patience;
 use crate::failure::{Failure, Result};
 
 /// While it waits for a reader the loop looks this often whether to go on.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A batch, or why it cannot be read.
 pub(super) type Filled = std::result::Result<HostBatch, Problem>;

@@ -45,7 +45,7 @@ impl Source for Told {
         match &self.way {
             Way::Memory => Access::Memory,
             Way::Single => Access::Single,
-            Way::Shards(ends) => Access::Shards(ends),
+            Way::Shards(ends) => Access::Shards { ends, window_bytes: 64 << 20 },
         }
     }
 

@@ -5,10 +5,11 @@ mod data;
 mod table;
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::path::Path;
 
 use tch::Tensor;
-use torchd::dataset::{DataFile, OpenFiles, Selection};
+use torchd::dataset::{Access, DataFile, OpenFiles, Selection, Source};
 use torchd::job::spec::data::Augment;
 use torchd::job::spec::layer::Layer;
 use torchd::job::spec::optimizer::Method;
@@ -102,36 +103,46 @@ fn a_set_in_shards_goes_on_bit_for_bit_with_another_number_of_readers() {
     let _alone = generator();
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().canonicalize().unwrap();
-    let row = ROWS.iter().find(|row| matches!(row.data, Data::Classes)).unwrap();
-    let new = |readers, loaded| {
-        let mut training = new(row, &place, loaded);
-        let files = data(row.data, &place);
-        let opened: Vec<_> = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
-        // 40 examples in shards of seven.
-        let ends = vec![7, 14, 21, 28, 35, 40];
-        let sets = Selection::of(files).open(&OpenFiles::of(opened), None).ok().unwrap();
-        let set = Told::new(sets.train, Way::Shards(ends));
-        training.train = Feed::new(Box::new(set), readers, vec![None], vec![Some(0)], Device::Cpu, 0).unwrap();
-        training
-    };
-    let mut unbroken = new(1, None);
-    let mut checkpoints = Vec::new();
-    for _ in 0..STEPS {
-        step(&mut unbroken);
-        if BROKEN_AFTER.contains(&unbroken.place.step) {
-            checkpoints.push(saved(&unbroken));
+    for of in [Data::Classes, Data::Parquet] {
+        let row = ROWS.iter().find(|row| mem::discriminant(&row.data) == mem::discriminant(&of)).unwrap();
+        let new = |readers, loaded| {
+            let mut training = new(row, &place, loaded);
+            let files = data(row.data, &place);
+            let opened: Vec<_> = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
+            // 40 rows of 12 bytes: four shards at least are read together, of a row each.
+            let selection = Selection { memory_bytes: Some(400), ..Selection::of(files) };
+            let set = selection.open(&OpenFiles::of(opened), None).ok().unwrap().train;
+            let set: Box<dyn Source> = match set.access() {
+                Access::Shards { ends, .. } => {
+                    assert_eq!(ends.len(), 40);
+                    set
+                }
+                Access::Memory | Access::Single if matches!(of, Data::Parquet) => panic!("not in shards"),
+                // In shards of seven.
+                Access::Memory | Access::Single => Box::new(Told::new(set, Way::Shards(vec![7, 14, 21, 28, 35, 40]))),
+            };
+            training.train = Feed::new(set, readers, vec![None], vec![Some(0)], Device::Cpu, 0).unwrap();
+            training
+        };
+        let mut unbroken = new(1, None);
+        let mut checkpoints = Vec::new();
+        for _ in 0..STEPS {
+            step(&mut unbroken);
+            if BROKEN_AFTER.contains(&unbroken.place.step) {
+                checkpoints.push(saved(&unbroken));
+            }
         }
-    }
-    let end = saved(&unbroken);
-    for checkpoint in checkpoints {
-        let mut broken = new(3, Some(checkpoint));
-        assert!(broken.place.examples > 0, "it goes on in the midst of an epoch");
-        while broken.place.step < STEPS {
-            step(&mut broken);
+        let end = saved(&unbroken);
+        for checkpoint in checkpoints {
+            let mut broken = new(3, Some(checkpoint));
+            assert!(broken.place.examples > 0, "it goes on in the midst of an epoch");
+            while broken.place.step < STEPS {
+                step(&mut broken);
+            }
+            let again = saved(&broken);
+            assert_eq!(again.weights, end.weights);
+            assert_eq!(again.state, end.state);
         }
-        let again = saved(&broken);
-        assert_eq!(again.weights, end.weights);
-        assert_eq!(again.state, end.state);
     }
 }
 

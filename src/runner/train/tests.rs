@@ -62,7 +62,7 @@ pub(super) fn order(train: Files, validation: Option<Files>) -> Order {
     Order {
         attempt: 1,
         lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None },
-        inputs: Inputs { train, validation, outline: None },
+        inputs: Inputs { train, validation, outline: None, memory_bytes: None },
         nvml_library: None,
         max_event_bytes: u64::MAX,
         resume_step: None,
