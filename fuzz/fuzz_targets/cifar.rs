@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
         && records.clone().all(|record| record[at] < classes.count());
     let judged = bounded((2 << 20) + bytes.len(), || set.judge(&opened(), &wanted));
     let loaded = bounded((2 << 20) + 4 * bytes.len(), || set.open(&opened(), None));
-    let (judged, mut source) = match (judged, loaded) {
+    let (judged, source) = match (judged, loaded) {
         (Ok(judged), Ok(loaded)) if is_right => (judged.train, loaded.train),
         (Err(judged), Err(loaded)) if !is_right => {
             assert_eq!(judged, loaded);

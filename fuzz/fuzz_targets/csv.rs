@@ -169,7 +169,7 @@ fuzz_target!(|data: &[u8]| {
     let judged = bounded(most, || selection.judge(&opened(), &wanted));
     let loaded = bounded(most, || selection.open(&opened(), None));
     match (judged, loaded) {
-        (Ok(judged), Ok(mut sets)) => {
+        (Ok(judged), Ok(sets)) => {
             assert_eq!(judged.preparation, sets.preparation);
             let facts = sets.train.facts().clone();
             assert_eq!(judged.train, facts);
@@ -187,7 +187,7 @@ fuzz_target!(|data: &[u8]| {
                 assert!(classes.max().unwrap() + 1 == sets.preparation.classes.len() as u64);
             }
             // The preparation that was kept gives the same examples.
-            let mut again = selection.open(&opened(), Some(sets.preparation.clone())).ok().unwrap();
+            let again = selection.open(&opened(), Some(sets.preparation.clone())).ok().unwrap();
             let mut other = HostBatch::default();
             again.train.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut other).unwrap();
             assert!(batch.inputs == other.inputs && batch.targets == other.targets);

@@ -31,6 +31,9 @@ struct Pair {
 
 #[derive(Arbitrary, Debug)]
 struct Set {
+    /// The type of its values, and how many dimensions of those that may be.
+    kind: u8,
+    dimensions: u8,
     header: Header,
     values: Values,
     packing: Packing,
@@ -40,9 +43,9 @@ struct Set {
 #[derive(Arbitrary, Debug)]
 enum Header {
     /// As many dimensions as there should be, small ones.
-    Small(u8, u8, u8),
+    Small([u8; 4]),
     /// Any.
-    Any(u32, u32, u32),
+    Any([u32; 4]),
     /// Another kind of file.
     Other([u8; 4]),
     None,
@@ -55,7 +58,7 @@ enum Values {
     /// That many more or fewer.
     Off(i8),
     These(Vec<u8>),
-    /// Megabytes of zeros, which gzip makes kilobytes of.
+    /// Zeros, of which gzip makes a thousandth.
     Bomb,
 }
 
@@ -77,7 +80,7 @@ enum Packing {
 /// Labels in `examples/mnist-5k/t10k-labels-idx1-ubyte.gz`.
 const LABELS_OF_SEED: u32 = 1000;
 
-const BOMB_BYTES: usize = 2 << 20;
+const BOMB_BYTES: usize = 1 << 17;
 
 struct Place {
     images: PathBuf,
@@ -106,11 +109,21 @@ struct Made {
     content: Option<Vec<u8>>,
 }
 
-fn make(set: &Set, dimensions: u8, count: Option<u32>) -> Made {
+fn make(set: &Set, dimensions: &[u8], count: Option<u32>) -> Made {
     let sizes = match set.header {
-        Header::Small(a, b, c) => [u32::from(a) % 16, u32::from(b) % 16, u32::from(c) % 16],
-        Header::Any(a, b, c) => [a, b, c],
-        Header::Other(_) | Header::None => [0; 3],
+        Header::Small(sizes) => sizes.map(|size| u32::from(size) % 8),
+        Header::Any(sizes) => sizes,
+        Header::Other(_) | Header::None => [0; 4],
+    };
+    let dimensions = dimensions[usize::from(set.dimensions) % dimensions.len()];
+    // Most have bytes.
+    let (kind, width) = match set.kind % 10 {
+        0 => (9, 1),
+        1 => (11, 2),
+        2 => (12, 4),
+        3 => (13, 4),
+        4 => (14, 8),
+        _ => (8, 1),
     };
     let mut sizes = sizes[..usize::from(dimensions)].to_vec();
     if let Some(count) = count {
@@ -119,14 +132,14 @@ fn make(set: &Set, dimensions: u8, count: Option<u32>) -> Made {
     let mut content = Vec::new();
     match set.header {
         Header::Small(..) | Header::Any(..) => {
-            content.extend_from_slice(&[0, 0, 8, dimensions]);
+            content.extend_from_slice(&[0, 0, kind, dimensions]);
             sizes.iter().for_each(|size| content.extend_from_slice(&size.to_be_bytes()));
         }
         Header::Other(magic) => content.extend_from_slice(&magic),
         Header::None => {}
     }
-    let promised: u64 = sizes.iter().fold(1, |product, &size| product.saturating_mul(size.into()));
-    let promised = promised.min(1 << 16) as usize;
+    let promised: u64 = sizes.iter().fold(width, |product, &size| product.saturating_mul(size.into()));
+    let promised = promised.min(1 << 12) as usize;
     let is_bomb = matches!(set.values, Values::Bomb) && !matches!(set.packing, Packing::Plain);
     match &set.values {
         Values::Right(value) => content.resize(content.len() + promised, *value),
@@ -197,8 +210,11 @@ fn plain<'a>(content: &'a [u8], wanted: &[u8]) -> Option<(u8, Vec<u32>, &'a [u8]
         14 => 8,
         _ => return None,
     };
+    if !wanted.contains(&count) {
+        return None;
+    }
     let product: u128 = dimensions.iter().map(|&size| u128::from(size)).product();
-    (wanted.contains(&count) && product * width == values.len() as u128).then_some((kind, dimensions, values))
+    (product.checked_mul(width) == Some(values.len() as u128)).then_some((kind, dimensions, values))
 }
 
 /// Whether all values are numbers that a 32-bit float holds.
@@ -221,13 +237,13 @@ fuzz_target!(|data: &[u8]| {
         (Made { content: Some(images.clone()), file: images }, Made { content, file: rest.to_vec() })
     } else {
         let Ok(pair) = Pair::arbitrary_take_rest(Unstructured::new(rest)) else { return };
-        let images = make(&pair.images, 3, None);
+        let images = make(&pair.images, idx::DIMENSIONS_OF_IMAGES, None);
         let count = match (&pair.images.header, pair.agrees) {
-            (Header::Small(count, ..), true) => Some(u32::from(*count) % 16),
-            (Header::Any(count, ..), true) => Some(*count),
+            (Header::Small([count, ..]), true) => Some(u32::from(*count) % 8),
+            (Header::Any([count, ..]), true) => Some(*count),
             _ => None,
         };
-        (images, make(&pair.labels, 1, count))
+        (images, make(&pair.labels, idx::DIMENSIONS_OF_LABELS, count))
     };
     fs::write(&place.images, &images.file).unwrap();
     fs::write(&place.labels, &labels.file).unwrap();

@@ -166,7 +166,7 @@ fuzz_target!(|data: &[u8]| {
     let judged = bounded(most, || set.judge(&opened(), &wanted)).map(|judged| judged.train).map_err(problems);
     let loaded = bounded(most, || set.open(&opened(), None)).map_err(problems);
     match (judged, loaded) {
-        (Ok(facts), Ok(mut sets)) => {
+        (Ok(facts), Ok(sets)) => {
             assert_eq!(sets.train.facts(), &facts);
             let mut batch = HostBatch::default();
             sets.train.fill(&(0..facts.examples).collect::<Vec<_>>(), &mut batch).unwrap();

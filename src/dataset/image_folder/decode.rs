@@ -16,6 +16,9 @@ use crate::looks::looks_like;
 
 /// More pixels are refused, as Pillow warns of them.
 const MAX_PIXELS: usize = 89_478_485;
+/// So are longer sides. JPEG has none, and to resize costs the height of an image times the width of
+/// the result.
+const MAX_SIDE: usize = 1 << 16;
 /// Bytes that the parts of a PNG file besides its pixels may take.
 const MAX_PNG_BYTES: usize = 64 << 20;
 
@@ -80,7 +83,7 @@ impl<'a> Opened<'a> {
             return Ok(Self::Png(Box::new(opened)));
         }
         if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-            let options = DecoderOptions::default().set_max_width(1 << 16).set_max_height(1 << 16);
+            let options = DecoderOptions::default().set_max_width(MAX_SIDE).set_max_height(MAX_SIDE);
             return Ok(Self::Jpeg(Box::new(JpegDecoder::new_with_options(ZCursor::new(bytes), options))));
         }
         let looks = looks_like(bytes).map_or_else(String::new, |looks| format!(": it looks like {looks}"));
@@ -97,7 +100,10 @@ fn bounded(size: Size) -> Result<Size, String> {
     let Size { height, width } = size;
     match height.checked_mul(width) {
         Some(0) => Err(format!("is an empty image of {height}x{width} pixels")),
-        Some(pixels) if pixels <= MAX_PIXELS => Ok(size),
+        Some(pixels) if pixels <= MAX_PIXELS && height.max(width) <= MAX_SIDE => Ok(size),
+        Some(pixels) if pixels <= MAX_PIXELS => {
+            Err(format!("is an image of {height}x{width} pixels; sides of {MAX_SIDE} pixels at most are read"))
+        }
         _ => Err(format!("is an image of {height}x{width} pixels; {MAX_PIXELS} pixels at most are read")),
     }
 }
@@ -255,17 +261,20 @@ pub(super) mod tests {
 
     #[test]
     fn an_image_that_promises_too_much_is_refused_by_its_header() {
-        let mut file = png(1, 1, ColorType::Grayscale, png::BitDepth::Eight, &[0]);
-        file[16..20].copy_from_slice(&60_000u32.to_be_bytes());
-        file[20..24].copy_from_slice(&60_000u32.to_be_bytes());
-        let crc = {
+        for (width, height, rule) in [
+            (60_000u32, 60_000u32, "89478485 pixels at most are read"),
+            (1, 65_537, "sides of 65536 pixels at most are read"),
+            (65_537, 1, "sides of 65536 pixels at most are read"),
+        ] {
+            let mut file = png(1, 1, ColorType::Grayscale, png::BitDepth::Eight, &[0]);
+            file[16..20].copy_from_slice(&width.to_be_bytes());
+            file[20..24].copy_from_slice(&height.to_be_bytes());
             let mut crc = flate2::Crc::new();
             crc.update(&file[12..29]);
-            crc.sum()
-        };
-        file[29..33].copy_from_slice(&crc.to_be_bytes());
-        for told in [size(&file).unwrap_err(), decode(&file, 3).unwrap_err()] {
-            assert_eq!(told, "is an image of 60000x60000 pixels; 89478485 pixels at most are read");
+            file[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+            for told in [size(&file).unwrap_err(), decode(&file, 3).unwrap_err()] {
+                assert_eq!(told, format!("is an image of {height}x{width} pixels; {rule}"));
+            }
         }
     }
 

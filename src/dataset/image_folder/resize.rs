@@ -21,20 +21,13 @@ pub(super) fn resize(image: Image, wanted: Size, fit: Fit) -> Image {
             (whole, margin(whole.height, wanted.height), margin(whole.width, wanted.width))
         }
     };
-    let Image { size, channels, mut pixels } = image;
-    let mut width = size.width;
+    let Image { size, channels, pixels } = image;
+    let columns = weights(size.width, whole.width, left, wanted.width);
     let rows = weights(size.height, whole.height, top, wanted.height);
-    if whole.width != width || wanted.width != width {
-        let columns = weights(width, whole.width, left, wanted.width);
-        pixels = match channels {
-            1 => across::<1>(&pixels, width, &columns),
-            _ => across::<3>(&pixels, width, &columns),
-        };
-        width = wanted.width;
-    }
-    if whole.height != size.height || wanted.height != size.height {
-        pixels = down(&pixels, width * channels, &rows);
-    }
+    let pixels = match channels {
+        1 => resample::<1>(&pixels, size.width, &columns, &rows),
+        _ => resample::<3>(&pixels, size.width, &columns, &rows),
+    };
     Image { size: wanted, channels, pixels }
 }
 
@@ -92,36 +85,41 @@ fn rounded(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-/// Rows of other widths.
-fn across<const CHANNELS: usize>(pixels: &[u8], width: usize, columns: &[Weighted]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(pixels.len() / width * columns.len());
-    for row in pixels.chunks_exact(width * CHANNELS) {
-        let (row, _) = row.as_chunks::<CHANNELS>();
-        for Weighted { first, weights } in columns {
-            let mut sums = [HALF; CHANNELS];
-            for (pixel, weight) in row[*first..].iter().zip(weights) {
-                for (sum, &sample) in sums.iter_mut().zip(pixel) {
-                    *sum += i32::from(sample) * weight;
-                }
-            }
-            out.extend(sums.map(rounded));
+/// Pixels of other widths and heights. A row of the image is resampled and then added to each row of
+/// the result that it is part of: whatever the shape of the image, no more is held than the result.
+fn resample<const CHANNELS: usize>(pixels: &[u8], width: usize, columns: &[Weighted], rows: &[Weighted]) -> Vec<u8> {
+    let samples = columns.len() * CHANNELS;
+    let mut sums = vec![HALF; rows.len() * samples];
+    let mut across = Vec::with_capacity(samples);
+    let mut done = 0;
+    for (place, row) in pixels.chunks_exact(width * CHANNELS).enumerate() {
+        done += rows[done..].iter().take_while(|row| row.first + row.weights.len() <= place).count();
+        let parts = rows[done..].iter().take_while(|row| row.first <= place);
+        let mut parts = parts.zip(sums[done * samples..].chunks_exact_mut(samples)).peekable();
+        if parts.peek().is_some() {
+            resample_row::<CHANNELS>(row, columns, &mut across);
         }
-    }
-    out
-}
-
-/// Columns of other heights; `width` are the samples of a row.
-fn down(pixels: &[u8], width: usize, rows: &[Weighted]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(width * rows.len());
-    let mut sums = vec![HALF; width];
-    for Weighted { first, weights } in rows {
-        sums.fill(HALF);
-        for (row, weight) in pixels.chunks_exact(width).skip(*first).zip(weights) {
-            for (sum, &sample) in sums.iter_mut().zip(row) {
+        for (part, sums) in parts {
+            let weight = part.weights[place - part.first];
+            for (sum, &sample) in sums.iter_mut().zip(&across) {
                 *sum += i32::from(sample) * weight;
             }
         }
-        out.extend(sums.iter().map(|&sum| rounded(sum)));
     }
-    out
+    sums.into_iter().map(rounded).collect()
+}
+
+/// A row of another width.
+fn resample_row<const CHANNELS: usize>(row: &[u8], columns: &[Weighted], into: &mut Vec<u8>) {
+    into.clear();
+    let (row, _) = row.as_chunks::<CHANNELS>();
+    for Weighted { first, weights } in columns {
+        let mut sums = [HALF; CHANNELS];
+        for (pixel, weight) in row[*first..].iter().zip(weights) {
+            for (sum, &sample) in sums.iter_mut().zip(pixel) {
+                *sum += i32::from(sample) * weight;
+            }
+        }
+        into.extend(sums.map(rounded));
+    }
 }
