@@ -1,5 +1,5 @@
 //! The binary files of CIFAR-10 and CIFAR-100: records of one label or two and the red, green and
-//! blue plane of an image of 32x32 pixels. (https://www.cs.toronto.edu/~kriz/cifar.html)
+//! blue plane of an image of 32x32 pixels. (<https://www.cs.toronto.edu/~kriz/cifar.html>)
 
 use std::io::{self, Read};
 use std::sync::Arc;

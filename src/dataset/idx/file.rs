@@ -181,7 +181,7 @@ impl IdxFile {
     }
 }
 
-/// Reads the values. Other errors than those of the system are each a [`Mistake`].
+/// Reads the values. Other errors than those of the system are each a `Mistake`.
 impl Read for IdxFile {
     fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
         self.next(block).map_err(|error| match error {
