@@ -46,7 +46,7 @@ async fn with_results_elsewhere(setup: Setup) -> (v1::JobEnd, usize) {
     let job = daemon.create(spec::short()).await;
     daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Running).await;
     let artifacts = daemon.job_folder(&job.name).join("artifacts");
-    fs::remove_dir(&artifacts).unwrap();
+    fs::remove_dir_all(&artifacts).unwrap();
     symlink(elsewhere.path(), &artifacts).unwrap();
     fs::remove_file(hold).unwrap();
     let (_, end) = after_attempt(&daemon, &job.name).await;

@@ -107,7 +107,10 @@ async fn a_model_is_trained_with_the_numbers_of_pytorch_and_its_result_is_traine
     let ended = trained(&daemon, validated("cnn", job("cnn/net.pt2", "cnn"))).await;
     assert_losses_of_pytorch(&daemon, &ended.name).await;
     let validations = scalars(&daemon, &ended.name, "loss/validation").await;
-    assert_eq!(artifacts(&daemon, &ended.name).await, ["model.pt", "model.pt2", "model.safetensors"]);
+    assert_eq!(
+        artifacts(&daemon, &ended.name).await,
+        ["model.pt", "model.pt2", "model.safetensors", "preprocessing.json"]
+    );
     let outline = ended.model_outline.unwrap();
     let layers: Vec<_> = outline.layers.iter().map(|layer| layer.name.as_str()).collect();
     assert!(!outline.has_own_loss && layers.contains(&"features.0"), "{outline:?}");
@@ -269,7 +272,10 @@ async fn a_model_of_two_files_is_trained_and_without_the_second_not_validated() 
     };
     let ended = trained(&daemon, spec("plain/eval.pt2")).await;
     assert_eq!(scalars(&daemon, &ended.name, "loss/validation").await.len(), 5);
-    assert_eq!(artifacts(&daemon, &ended.name).await, ["model-eval.pt2", "model.pt", "model.pt2", "model.safetensors"]);
+    assert_eq!(
+        artifacts(&daemon, &ended.name).await,
+        ["model-eval.pt2", "model.pt", "model.pt2", "model.safetensors", "preprocessing.json"]
+    );
     let alone = v1::JobSpec { data: job("", "mlp").data, ..spec("") };
     trained(&daemon, alone).await;
 }
@@ -280,7 +286,10 @@ async fn archives_of_other_versions_of_pytorch_give_the_same_numbers() {
     let daemon = start(folder.path());
     let newest = trained(&daemon, job("torch-2.15.0/cnn.pt2", "cnn")).await;
     assert_losses_of_pytorch(&daemon, &newest.name).await;
-    assert_eq!(artifacts(&daemon, &newest.name).await, ["model.pt", "model.pt2", "model.safetensors"]);
+    assert_eq!(
+        artifacts(&daemon, &newest.name).await,
+        ["model.pt", "model.pt2", "model.safetensors", "preprocessing.json"]
+    );
     let oldest = trained(&daemon, job("torch-2.7.0/cnn.pt2", "cnn")).await;
     assert_losses_of_pytorch(&daemon, &oldest.name).await;
     // `torch.export.save` of 2.7 writes another container.
@@ -288,7 +297,7 @@ async fn archives_of_other_versions_of_pytorch_give_the_same_numbers() {
     let same = trained(&daemon, job("plain/train.pt2", "mlp")).await;
     let losses = scalars(&daemon, &same.name, "loss/train").await;
     assert_eq!(scalars(&daemon, &oldest.name, "loss/train").await, losses);
-    assert_eq!(artifacts(&daemon, &oldest.name).await, ["model.pt", "model.safetensors"]);
+    assert_eq!(artifacts(&daemon, &oldest.name).await, ["model.pt", "model.safetensors", "preprocessing.json"]);
     let log = fs::read_to_string(daemon.job_folder(&oldest.name).join("runner.log")).unwrap();
     assert!(log.contains("WARN") && log.contains("the container of PyTorch 2.7, which is not written"), "{log}");
 }

@@ -63,7 +63,7 @@ async fn a_module_is_trained_with_the_loss_of_the_job_or_with_its_own() {
         let artifacts = daemon.job_folder(&job.name).join("artifacts");
         let mut files: Vec<_> = fs::read_dir(&artifacts).unwrap().map(|file| file.unwrap().file_name()).collect();
         files.sort();
-        assert_eq!(files, ["model.pt", "model.safetensors", "model.ts"]);
+        assert_eq!(files, ["model.pt", "model.safetensors", "model.ts", "preprocessing.json"]);
 
         // The result is a module that another job begins with.
         let again = Setup::new().data_root(&Path::new(SCRIPTS).canonicalize().unwrap()).data_root(&artifacts).start();
