@@ -126,6 +126,8 @@ fn head_of_jpeg(jpeg: &mut JpegDecoder<ZCursor<&[u8]>>) -> Result<(Size, bool), 
 /// Decodes a JPEG image; with its EXIF data.
 fn decode_jpeg(mut jpeg: JpegDecoder<ZCursor<&[u8]>>, bytes: &[u8]) -> Result<(Image, Option<Vec<u8>>), String> {
     let (size, has_colours) = head_of_jpeg(&mut jpeg)?;
+    // As it stands in the header: `size` sees no other.
+    let exif = jpeg.exif().cloned();
     if !has_end(bytes) {
         return Err("is a JPEG image that is cut off: its end is missing".into());
     }
@@ -134,7 +136,7 @@ fn decode_jpeg(mut jpeg: JpegDecoder<ZCursor<&[u8]>>, bytes: &[u8]) -> Result<(I
     jpeg.set_options(options);
     let mut pixels = vec![0; size.height * size.width * channels];
     jpeg.decode_into(&mut pixels).map_err(|error| damaged("JPEG", &error))?;
-    Ok((Image { size, channels, pixels }, jpeg.exif().cloned()))
+    Ok((Image { size, channels, pixels }, exif))
 }
 
 /// Whether a JPEG file has an end of image behind its last scan. The decoder takes the pixels that
@@ -156,6 +158,7 @@ fn exif_of<'a>(png: &'a png::Reader<Cursor<&[u8]>>) -> Option<&'a [u8]> {
 /// Decodes a PNG image, the first of an animation; with its EXIF data.
 fn decode_png(mut png: png::Reader<Cursor<&[u8]>>) -> Result<(Image, Option<Vec<u8>>), String> {
     let size = size_of_png(&png)?;
+    let exif = exif_of(&png).map(<[u8]>::to_vec);
     let (colour, _) = png.output_color_type();
     let samples = colour.samples();
     let mut pixels = vec![0; png.output_buffer_size().unwrap_or_default()];
@@ -171,7 +174,6 @@ fn decode_png(mut png: png::Reader<Cursor<&[u8]>>) -> Result<(Image, Option<Vec<
         ColorType::Rgba => (3, over_white::<3, 4>(&pixels)),
         ColorType::Indexed => return Err("is a PNG image without its palette".into()),
     };
-    let exif = exif_of(&png).map(<[u8]>::to_vec);
     Ok((Image { size, channels, pixels }, exif))
 }
 

@@ -166,6 +166,22 @@ fn jpeg_images_are_those_that_pillow_sees_but_for_rounding() {
 }
 
 #[test]
+fn a_request_and_training_see_the_same_orientation() {
+    let turned = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    let segment = [&[0xff, 0xe1, 0, 2 + turned.len() as u8][..], turned].concat();
+    let image = jpeg("progressive.jpg");
+    let scans = image.windows(2).enumerate().filter(|(_, pair)| *pair == [0xff, 0xda]).map(|(place, _)| place);
+    let scans = scans.collect::<Vec<_>>();
+    assert!(scans.len() > 1);
+    // Behind the first scan it is no part of the header.
+    for (place, height, width) in [(scans[0], 24, 16), (scans[1], 16, 24)] {
+        let image = [&image[..place], &segment, &image[place..]].concat();
+        let size = Size { height, width };
+        assert_eq!((decode::size(&image).unwrap(), decode::decode(&image, 3).unwrap().size), (size, size), "{place}");
+    }
+}
+
+#[test]
 fn images_are_resized_as_pillow_and_torchvision_do() {
     let made = |height: usize, width: usize, channels: usize| {
         let places = (0..height * width * channels)
