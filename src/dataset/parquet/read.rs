@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::errors::{ParquetError, Result as Decoded};
+use ::parquet::file::metadata::RowGroupMetaData;
 use ::parquet::file::reader::{ChunkReader, FileReader, Length};
 use ::parquet::file::serialized_reader::SerializedFileReader;
 use ::parquet::schema::types::SchemaDescriptor;
@@ -50,7 +51,7 @@ pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -
         return Err(wrong);
     }
     let mut table = Table::new(layout, first.names.clone(), roles, apart, ROW);
-    let rows = opened.iter().map(|file| file.rows).fold(0, u64::saturating_add);
+    let rows = total(opened.iter().map(|file| file.rows));
     let sizes = || opened.iter().map(|file| file.size).collect();
     let of_shards = reading.memory_bytes.filter(|most| rows.saturating_mul(table.row_bytes()) > *most);
     if let (Some(most), Depth::Train) = (of_shards, reading.depth) {
@@ -84,10 +85,10 @@ impl Groups {
         for (place, file) in files.iter().enumerate() {
             let mut before = 0;
             for (number, group) in file.reader.metadata().row_groups().iter().enumerate() {
-                let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+                let rows = rows_of(group);
                 groups.push((place, number, before));
-                before += rows;
-                end += rows;
+                before = u64::saturating_add(before, rows);
+                end = u64::saturating_add(end, rows);
                 ends.push(end);
             }
         }
@@ -159,7 +160,7 @@ impl Opened {
         let reader = guarded(&path, || SerializedFileReader::new(chunks))?;
         let about = reader.metadata();
         let (names, leaves) = columns(about.file_metadata().schema_descr());
-        let rows = about.row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum();
+        let rows = total(about.row_groups().iter().map(rows_of));
         Ok(Self { path, reader, names, leaves, rows, size })
     }
 
@@ -206,7 +207,7 @@ impl Opened {
         table.places.file(&self.path);
         let (mut first, mut left) = (0, most);
         for group in 0..self.reader.num_row_groups() {
-            let rows = u64::try_from(self.reader.metadata().row_group(group).num_rows()).unwrap_or(0);
+            let rows = rows_of(self.reader.metadata().row_group(group));
             self.read_group(group, first, rows.min(left), slots, table, reading)?;
             first += rows;
             left -= rows.min(left);
@@ -245,6 +246,16 @@ impl Opened {
         }
         Ok(())
     }
+}
+
+/// The rows that the footer promises of a row group.
+fn rows_of(group: &RowGroupMetaData) -> u64 {
+    u64::try_from(group.num_rows()).unwrap_or(0)
+}
+
+/// The sum of such promises, which may be any.
+fn total(rows: impl Iterator<Item = u64>) -> u64 {
+    rows.fold(0, u64::saturating_add)
 }
 
 /// The columns at the root of a schema, and the leaf of each that is no group.

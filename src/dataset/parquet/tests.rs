@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ::parquet::basic::Compression;
 use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
+use ::parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use ::parquet::schema::parser::parse_message_type;
@@ -361,4 +362,26 @@ fn mistakes_in_shards_are_told_with_file_and_row_and_a_file_that_shrinks_with_it
     cut.set_len(10).unwrap();
     let problem = sets.train.fill(&last, &mut HostBatch::default()).unwrap_err();
     assert!(problem.what.contains("two.parquet"), "{problem:?}");
+}
+
+#[test]
+fn row_groups_that_promise_more_rows_than_can_be_counted_are_refused() {
+    let (_folder, path) = folder();
+    write(&path, 5, Compression::SNAPPY);
+    let mut file = fs::read(&path).unwrap();
+    let about = ParquetMetaDataReader::new().parse_and_finish(&fs::File::open(&path).unwrap()).unwrap();
+    // The writer adds them up as signed numbers; those below zero count for none here.
+    let promised = [i64::MAX, -i64::MAX, i64::MAX, -i64::MAX, i64::MAX];
+    let groups = about.row_groups().iter().cloned().zip(promised);
+    let groups = groups.map(|(group, rows)| group.into_builder().set_num_rows(rows).build().unwrap()).collect();
+    let about = about.into_builder().set_row_groups(groups).build();
+    // Places in the file count from its beginning, so that the footer stands in for the old one.
+    let (rest, [length @ .., _, _, _, _]) = file.split_last_chunk::<8>().unwrap();
+    let data = rest.len() - u32::from_le_bytes(*length) as usize;
+    file.truncate(data);
+    ParquetMetaDataWriter::new(&mut file, &about).finish().unwrap();
+    fs::write(&path, &file).unwrap();
+    let kept = Roles { features: names(&["age", "tame"]), ..roles("chip") };
+    let told = judge(kept, &path).unwrap_err();
+    assert!(told.contains("a column has fewer values than its row group has rows"), "{told}");
 }
