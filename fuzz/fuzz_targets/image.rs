@@ -19,7 +19,7 @@ use torchd::dataset::{DataFile, Dtype, Fault, Files, HostBatch, OpenFiles, Probl
 use torchd::gate::Wanted;
 use torchd_fuzz::framed::{self, Damage};
 use torchd_fuzz::memory::bounded;
-use torchd_fuzz::scratch;
+use torchd_fuzz::{panics, scratch};
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Images of more pixels are not decoded here, for the time that they take ...
@@ -28,6 +28,7 @@ const MANY_PIXELS: u64 = 1 << 18;
 const TOO_MANY_PIXELS: u64 = 89_478_485;
 
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    panics::of_decoders_may_be_caught();
     let folder = scratch::folder("image").canonicalize().unwrap();
     fs::create_dir(folder.join("class")).unwrap();
     folder
@@ -211,6 +212,7 @@ fuzz_target!(|data: &[u8]| {
             (bytes, expected)
         }
     };
+    LazyLock::force(&FOLDER);
     let promised = promised(&bytes);
     let is_slow = |[height, width]: &[u64; 2]| (MANY_PIXELS..=TOO_MANY_PIXELS).contains(&height.saturating_mul(*width));
     if promised.iter().any(is_slow) {

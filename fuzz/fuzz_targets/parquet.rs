@@ -11,7 +11,7 @@
 #![no_main]
 
 use std::fs::{self, File};
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
@@ -30,24 +30,13 @@ use torchd::dataset::table::roles::{Missing, MissingRule, Roles, TargetType};
 use torchd::dataset::{DataFile, Dtype, Files as Kinds, HostBatch, OpenFiles, Selection};
 use torchd::gate::Wanted;
 use torchd_fuzz::framed::{self, Damage};
-use torchd_fuzz::scratch;
+use torchd_fuzz::{panics, scratch};
 
 /// Tables of more rows cost time and nothing else.
 const MANY_ROWS: i64 = 1 << 14;
 
 static PLACE: LazyLock<PathBuf> = LazyLock::new(|| {
-    // The fuzzer ends at each panic, also at those that are caught.
-    let end = panic::take_hook();
-    panic::set_hook(Box::new(move |about| {
-        let is_of_decoder = about.location().is_some_and(|place| {
-            let file = place.file();
-            file.contains("/registry/") || file.starts_with("/rustc/")
-        });
-        // One that nobody catches ends the fuzzer all the same.
-        if !is_of_decoder {
-            end(about);
-        }
-    }));
+    panics::of_decoders_may_be_caught();
     scratch::folder("parquet").canonicalize().unwrap().join("table.parquet")
 });
 

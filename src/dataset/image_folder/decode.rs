@@ -5,6 +5,7 @@
 mod exif;
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use png::{ColorType, Limits, Transformations};
 use zune_jpeg::JpegDecoder;
@@ -45,12 +46,14 @@ pub(super) struct Size {
 /// # Errors
 /// The mistake, in words that follow the file's path.
 pub(super) fn size(bytes: &[u8]) -> Result<Size, String> {
-    Ok(match Opened::of(bytes)? {
-        Opened::Jpeg(mut jpeg) => {
-            let (size, _) = head_of_jpeg(&mut jpeg)?;
-            exif::turned(size, jpeg.exif().map(Vec::as_slice))
-        }
-        Opened::Png(png) => exif::turned(size_of_png(&png)?, exif_of(&png)),
+    guarded(|| {
+        Ok(match Opened::of(bytes)? {
+            Opened::Jpeg(mut jpeg) => {
+                let (size, _) = head_of_jpeg(&mut jpeg)?;
+                exif::turned(size, jpeg.exif().map(Vec::as_slice))
+            }
+            Opened::Png(png) => exif::turned(size_of_png(&png)?, exif_of(&png)),
+        })
     })
 }
 
@@ -59,11 +62,18 @@ pub(super) fn size(bytes: &[u8]) -> Result<Size, String> {
 /// # Errors
 /// The mistake, in words that follow the file's path.
 pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Image, String> {
-    let (image, exif) = match Opened::of(bytes)? {
-        Opened::Jpeg(jpeg) => decode_jpeg(*jpeg, bytes)?,
-        Opened::Png(png) => decode_png(*png)?,
-    };
+    let (image, exif) = guarded(|| match Opened::of(bytes)? {
+        Opened::Jpeg(jpeg) => decode_jpeg(*jpeg, bytes),
+        Opened::Png(png) => decode_png(*png),
+    })?;
     Ok(exif::upright(image.into_channels(channels), exif.as_deref()))
+}
+
+/// Calls a decoder; a panic of it is a mistake of the file. Decoders are crates of others that read
+/// bytes of strangers, and nothing of theirs is kept after a panic.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err("is a damaged image, or of a kind that is not read: it cannot be decoded".into()))
 }
 
 /// A file whose first bytes are those of an image.

@@ -182,6 +182,21 @@ fn a_request_and_training_see_the_same_orientation() {
 }
 
 #[test]
+fn a_panic_of_the_decoder_is_a_mistake_of_the_image() {
+    // The third component has more blocks side by side than the first one, and the only scan is of
+    // the second one.
+    let mut image = jpeg("subsampled.jpg");
+    let marker = |bytes: [u8; 2]| image.windows(2).position(|pair| pair == bytes).unwrap();
+    let (frame, scan) = (marker([0xff, 0xc0]), marker([0xff, 0xda]));
+    image[frame + 17] = 0x41;
+    image.truncate(scan);
+    image.extend([&[0xff, 0xda, 0, 8, 1, 2, 0x11, 0, 63, 0][..], &[0; 120], &[0xff, 0xd9]].concat());
+    assert_eq!(decode::size(&image).unwrap(), Size { height: 16, width: 24 });
+    let told = decode::decode(&image, 3).unwrap_err();
+    assert!(told.starts_with("is a damaged image, or of a kind that is not read"), "{told}");
+}
+
+#[test]
 fn images_are_resized_as_pillow_and_torchvision_do() {
     let made = |height: usize, width: usize, channels: usize| {
         let places = (0..height * width * channels)
