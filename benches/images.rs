@@ -1,5 +1,5 @@
-//! Images of a folder a second and core, beside torchvision's ImageFolder with Pillow: JPEG files of
-//! 224x224 pixels as they are, and of 500x375 pixels resized and cropped to 224x224.
+//! Images of a folder a second and core, beside torchvision's ImageFolder with Pillow: JPEG files
+//! of 224x224 pixels as they are, and of 500x375 pixels resized and cropped to 224x224.
 //!
 //! Python makes the files. Both read the same ones in turns, on one thread each, and the time of
 //! their processors counts. `.pytorch` is what `make pytorch` fetches; PYTHON names another one.

@@ -23,7 +23,8 @@ pub(super) struct Array<'a> {
     pub name: String,
     /// Its file.
     pub file: At<'a>,
-    /// The type of its values, or the one that is not read, in words that follow "has the array as".
+    /// The type of its values, or the one that is not read, in words that follow "has the array
+    /// as".
     pub numbers: Result<Numbers, String>,
     /// Its sizes, outermost first.
     pub shape: Vec<u64>,
@@ -194,7 +195,8 @@ fn is_small(arrays: &[Array<'_>], place: usize, is_taken: impl Fn(usize) -> bool
     file.size_bytes < WHOLE_BELOW_BYTES && values < WHOLE_BELOW_VALUES
 }
 
-/// Judges the size of an array by its header alone. One that is not packed was judged by its format.
+/// Judges the size of an array by its header alone. One that is not packed was judged by its
+/// format.
 fn judge_size(array: &Array<'_>) -> Result<(), Problem> {
     let (Some((packed, format)), Ok(numbers)) = (array.packed, &array.numbers) else { return Ok(()) };
     let most = packed.saturating_mul(MOST_UNPACKED);
@@ -267,8 +269,8 @@ impl Array<'_> {
     }
 }
 
-/// The facts of the set, and the places of the arrays of its inputs and, last, of its target; or all
-/// that is wrong with the arrays.
+/// The facts of the set, and the places of the arrays of its inputs and, last, of its target; or
+/// all that is wrong with the arrays.
 fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, Vec<usize>), Vec<Problem>> {
     let Roles { inputs, target, no_target, mut wrong, .. } = roles;
     let mut field = |place: usize, is_target: bool| {

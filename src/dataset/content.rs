@@ -75,8 +75,8 @@ pub trait Content: Send {
         None
     }
 
-    /// The numbers of the array or column that weighs the examples, one for each row; None where a large file is
-    /// judged without its values.
+    /// The numbers of the array or column that weighs the examples, one for each row; None where a
+    /// large file is judged without its values.
     ///
     /// # Errors
     /// The reason why there are none, in words that follow the name and "and".

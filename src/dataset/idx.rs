@@ -77,7 +77,8 @@ fn open(data: &DataFile, field: &'static str, wanted: &'static [u8]) -> Result<I
     file.and_then(|file| IdxFile::open(file, wanted)).map_err(|error| problem(data.path(), field, &error))
 }
 
-/// The array of a file. Its name is that of the field. Images of one channel get a dimension for it.
+/// The array of a file. Its name is that of the field. Images of one channel get a dimension for
+/// it.
 fn array<'a>(file: IdxFile, field: &'static str, data: &'a DataFile) -> Array<'a> {
     let mut shape: Vec<u64> = file.dimensions.iter().copied().map(u64::from).collect();
     if shape.len() == 3 {

@@ -1,4 +1,5 @@
-//! The shares in which the examples of a training set are drawn, where they are not drawn once each.
+//! The shares in which the examples of a training set are drawn, where they are not drawn once
+//! each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

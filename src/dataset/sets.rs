@@ -92,7 +92,7 @@ pub struct Sets {
     pub notes: Vec<String>,
 }
 
-/// What was read: the sets, prepared.
+/// The sets of a job, read and prepared.
 struct ReadSets {
     train: Prepared,
     validation: Option<Prepared>,

@@ -266,7 +266,7 @@ pub(super) fn at(path: &Path, unit: &str, line: u64, column: &str) -> String {
     format!("{} {unit} {line}, column {column:?}", path.display())
 }
 
-/// What is wrong with a file.
+/// A mistake of a file.
 pub(super) fn wrong_with(path: &Path, what: String) -> Problem {
     Problem { file: "path".into(), what: format!("{} {what}", path.display()), unjudged: None }
 }

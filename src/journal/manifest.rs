@@ -163,8 +163,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Whether training can go on at its place with the data of now; an error says in words how they
-    /// differ.
+    /// Whether training can go on at its place with the data of now; an error says in words how
+    /// they differ.
     pub fn judge_data(&self, now: &TrainedOn) -> Result<(), String> {
         let difference = self.trained_on.as_ref().and_then(|then| then.difference(now)).or_else(|| {
             // An epoch that is over begins the next one, so that some of it is always left.

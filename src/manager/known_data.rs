@@ -1,5 +1,6 @@
-//! The facts and fingerprints of data files that have not changed since they were judged: a thousand
-//! requests for the same files read them once. A runner judges once more what it trains on.
+//! The facts and fingerprints of data files that have not changed since they were judged: a
+//! thousand requests for the same files read them once. A runner judges once more what it trains
+//! on.
 
 use std::collections::VecDeque;
 use std::io;

@@ -155,8 +155,8 @@ pub(crate) fn feed(
     Feed::new(set, readers, normalizer, places, device, device_bytes(device, order))
 }
 
-/// Reads the sets, as far as that can be done, and their files' fingerprints beside it, so that these
-/// take no time of their own.
+/// Reads the sets, as far as that can be done, and their files' fingerprints beside it, so that
+/// these take no time of their own.
 fn read(selection: &Selection, opened: &OpenFiles, known: Option<Preparation>) -> Result<(Result<Sets>, FileStates)> {
     let states = || -> Result<FileStates> {
         let of = |files: &[DataFile]| files.iter().map(state).collect::<Result<Vec<_>>>();

@@ -206,7 +206,8 @@ impl Feed {
         self.batch(None, 0, size, &mut |_| Ok(true))?.ok_or_else(Failure::no_examples)
     }
 
-    /// The examples of these values, in the types of the file: the inputs of the set and its target.
+    /// The examples of these values, in the types of the file: the inputs of the set and its
+    /// target.
     fn as_examples(&self, values: Vec<Tensor>) -> Result<Examples> {
         let values = self.facts.fields().zip(values).map(|(field, values)| network_values(field, values));
         let mut inputs = values.collect::<Result<Vec<_>>>()?;

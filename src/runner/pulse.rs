@@ -99,8 +99,8 @@ impl Journal {
         Ok(Pulse { end: Some(end), thread: Some(thread) })
     }
 
-    /// Writes the last word of the attempt, with the step in hand, and ends the process. Nobody writes
-    /// after it, and no destructor runs under the threads that compute.
+    /// Writes the last word of the attempt, with the step in hand, and ends the process. Nobody
+    /// writes after it, and no destructor runs under the threads that compute.
     pub(crate) fn end_process(&self, reason: JobEndReason, message: String) -> ! {
         let mut shared = self.shared();
         let ended = RunnerEnded { reason: reason.into(), message, step: shared.step };

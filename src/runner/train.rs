@@ -375,9 +375,9 @@ impl Training {
     }
 
     /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the
-    /// last one; `saves` makes the checkpoint due. A stop gives the validation pass up: nothing of it
-    /// was told, so that the next attempt does it from its start. The end of training where it is
-    /// here, with a checkpoint.
+    /// last one; `saves` makes the checkpoint due. A stop gives the validation pass up: nothing of
+    /// it was told, so that the next attempt does it from its start. The end of training where it
+    /// is here, with a checkpoint.
     fn end_epoch(
         &mut self,
         trained: u64,

@@ -336,7 +336,7 @@ async fn what_cannot_be_applied_is_refused_by_its_field() {
     let request = v1::ValidateJobRequest { spec: Some(on("good.safetensors")), dry_run: false };
     let told = daemon.jobs().await.validate_job(request).await.unwrap().into_inner();
     assert_eq!((told.train_examples, told.test_examples, told.total_steps), (0, 4, 1));
-    // What was taken over is told, and can be sent again.
+    // The spec tells the parts that were taken over, and can be sent again.
     let again = daemon.create(told.spec.clone().unwrap()).await;
     assert_eq!(again.spec.unwrap().model, told.spec.unwrap().model);
     // A job whose model never was written down: an earlier version trained it.

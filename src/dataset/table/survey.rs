@@ -1,4 +1,4 @@
-//! What the columns of a table hold in the rows of a set: all that learning and judging ask for,
+//! The values of a table's columns in the rows of a set: all that learning and judging ask for,
 //! gathered in one pass over the rows.
 
 use std::collections::HashMap;

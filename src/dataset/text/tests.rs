@@ -53,7 +53,7 @@ fn examples(source: &dyn Source) -> Vec<(Vec<i64>, Vec<i64>)> {
     let width = source.facts().inputs[0].values() as usize;
     let numbers = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value)).collect::<Vec<_>>();
     let mut batch = HostBatch::default();
-    // What it holds is replaced.
+    // The content of the batch is replaced.
     source.fill(&[0], &mut batch).unwrap();
     source.fill(&(0..source.facts().examples).collect::<Vec<_>>(), &mut batch).unwrap();
     let (inputs, targets) = (numbers(&batch.inputs[0]), numbers(&batch.targets));

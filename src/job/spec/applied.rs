@@ -176,7 +176,7 @@ mod tests {
         assert_eq!((told.metrics.clone(), told.training.as_ref().unwrap().batch_size), (vec!["top_3".into()], Some(7)));
         assert!(told.model.is_some() && told.optimizer.is_none() && told.data.as_ref().unwrap().train.is_none());
         assert_eq!(read(&told).spec.unwrap(), spec);
-        // What was told can be sent again, and names the same.
+        // A client can send the spec again that it was told: it names the same.
         let again = take_over(&told, "jobs/x", &trained, &mut wrong);
         assert_eq!((read(&again).spec.unwrap(), wrong.0.len()), (spec, 0));
         let mut other = request(v1::Mode::Predict);

@@ -1,7 +1,7 @@
 //! Answers as arrays in a safetensors file, whose length is known before the first of them.
 //!
-//! The format: <https://github.com/huggingface/safetensors#format>. Arrays lie one behind the other,
-//! and each batch is written into all of them, so that memory holds no more than a batch.
+//! The format: <https://github.com/huggingface/safetensors#format>. Arrays lie one behind the
+//! other, and each batch is written into all of them, so that memory holds no more than a batch.
 
 use std::fs::File;
 use std::io;

@@ -63,8 +63,8 @@ pub(super) const ROWS: &[Row] = &[
         ]}}, SGD"#,
         data: Data::Sentences,
     },
-    // BatchNorm and dropout; tied weights; a constant and a buffer that is not saved; its own loss and
-    // metrics; two inputs; masks of infinities; two files.
+    // BatchNorm and dropout; tied weights; a constant and a buffer that is not saved; its own loss
+    // and metrics; two inputs; masks of infinities; two files.
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("cnn") },
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("gpt") },
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("tied") },
