@@ -76,7 +76,7 @@ pub(crate) fn assemble(
     if let Some(loaded) = &loaded {
         judge_data(&loaded.manifest, &trained_on, order)?;
     }
-    let feed = |spec: &Spec, set| feed(spec, set, &preparation, order, device).map_err(of_data);
+    let feed = |spec: &Spec, set| feed(spec, set, &facts.train, &preparation, order, device).map_err(of_data);
     let mut train = feed(&spec, train)?;
     let part = spec.recipe.part(spec.batch_size).into();
     model::see(&mut spec.model, &mut opened, || train.first(part))?;
@@ -141,17 +141,19 @@ pub(crate) fn assemble(
     Ok(training)
 }
 
-/// The batches of a set as the model of a spec takes them. `BadData` where the set does not fit.
+/// The batches of a set as the model of a spec takes them, which has learned from a set with the
+/// facts `taught`. `BadData` where the set does not fit.
 pub(crate) fn feed(
     spec: &Spec,
     set: Box<dyn Source>,
+    taught: &Facts,
     preparation: &Preparation,
     order: &Order,
     device: Device,
 ) -> Result<Feed> {
     let places = spec.model.places(set.facts()).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
     let readers = usize::try_from(order.lease.cpu_threads).unwrap_or(usize::MAX).clamp(1, MOST_READERS);
-    let normalizer = feed::normalizer(set.facts(), spec.data.normalize.as_ref(), preparation, device)?;
+    let normalizer = feed::normalizer(set.facts(), taught, spec.data.normalize.as_ref(), preparation, device)?;
     Feed::new(set, readers, normalizer, places, device, device_bytes(device, order))
 }
 
@@ -207,7 +209,7 @@ fn kept_preparation(folder: &JobFolder) -> Result<Option<Preparation>> {
 pub(crate) fn keep_preprocessing(training: &Training) -> Result<()> {
     let Training { spec, preparation, train, folder, .. } = training;
     let normalize = spec.data.normalize.as_ref();
-    let moments = |field: &Field| normalize?.moments(field, preparation);
+    let moments = |field: &Field| field.normalized().and_then(|_| normalize?.moments(&field.name, preparation));
     let kept = Preprocessing::of(train.facts(), preparation.clone(), moments);
     let written = kept.to_json().map_err(std::io::Error::from);
     let written = written.and_then(|bytes| write_whole(&folder.preprocessing(), &bytes));

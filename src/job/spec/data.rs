@@ -290,13 +290,12 @@ impl Normalize {
         }
     }
 
-    /// The means and deviations of an input; None where it is not normalized. An empty list stands
-    /// for 0 or 1.
-    pub fn moments<'a>(&'a self, field: &Field, preparation: &'a Preparation) -> Option<(&'a [f64], &'a [f64])> {
-        field.normalized()?;
+    /// The means and deviations of an input of that name that can be normalized; None where they
+    /// were not measured. An empty list stands for 0 or 1.
+    pub fn moments<'a>(&'a self, input: &str, preparation: &'a Preparation) -> Option<(&'a [f64], &'a [f64])> {
         match self {
             Self::By { mean, std } => Some((mean, std)),
-            Self::Measured => preparation.moments.get(&field.name).map(Moments::parts),
+            Self::Measured => preparation.moments.get(input).map(Moments::parts),
         }
     }
 
