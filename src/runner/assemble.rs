@@ -71,7 +71,8 @@ pub(crate) fn assemble(
     }
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
-    let trained_on = TrainedOn::of(files, &facts);
+    let mut trained_on = TrainedOn::of(files, &facts);
+    trained_on.train.shards = train.access().shards();
     let mut opened = model::open(&mut spec.model, folder, loaded.is_none(), device)?;
     if let Some(loaded) = &loaded {
         judge_data(&loaded.manifest, &trained_on, order)?;
@@ -85,8 +86,8 @@ pub(crate) fn assemble(
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
     let Network { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
-    let examples = facts.train.examples;
-    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place_in(examples));
+    let (examples, shards) = (facts.train.examples, trained_on.train.shards.as_deref());
+    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place_in(examples, shards));
     let plan = spec.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
     let beginning = Beginning {
@@ -218,12 +219,22 @@ pub(crate) fn keep_preprocessing(training: &Training) -> Result<()> {
 
 /// Refuses other data than those that a checkpoint was made with, unless a user has accepted them.
 fn judge_data(manifest: &Manifest, now: &TrainedOn, order: &Order) -> Result<()> {
-    let Err(what) = manifest.judge_data(now) else { return Ok(()) };
     let Place { step, epoch, examples } = manifest.place;
+    let Err(what) = manifest.judge_data(now) else {
+        if manifest.place_in(now.train.examples, now.train.shards.as_deref()).epoch != epoch {
+            tracing::warn!(
+                step,
+                "the data are read in other shards than those of the checkpoint, so that their order is another: \
+                 training goes on with epoch {}, as {examples} examples of the one before are used",
+                epoch + 2
+            );
+        }
+        return Ok(());
+    };
     if !order.accepts_other_data(step) {
         return Err(Failure::new(JobEndReason::DataChanged, format!("{what}; {CHANGED_DATA_REMEDY}")));
     }
-    let goes_on = match manifest.place_in(now.train.examples).epoch == epoch {
+    let goes_on = match manifest.place_in(now.train.examples, now.train.shards.as_deref()).epoch == epoch {
         true => "training goes on at its place in the epoch".to_owned(),
         false => {
             format!("training goes on with epoch {}, as {examples} examples of the one before are used", epoch + 2)
