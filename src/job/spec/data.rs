@@ -69,7 +69,7 @@ pub enum Normalize {
 macro_rules! sections {
     ($($variant:ident($section:ty)),+ $(,)?) => {
         /// The names of all formats.
-        const FORMATS: &[&str] = &[$(<$section as Section>::NAME),+];
+        pub const FORMATS: &[&str] = &[$(<$section as Section>::NAME),+];
 
         fn read_set(field: &str, message: &v1::Dataset, wrong: &mut Violations) -> Option<Named> {
             let mut fields = Fields::new(field, wrong);
