@@ -119,6 +119,9 @@ impl Feed {
     ) -> Result<Self> {
         let (facts, chances) = (source.facts().clone(), source.chances().cloned());
         let bytes = facts.examples.saturating_mul(facts.example_bytes());
+        if let Access::Shards { ends, window_bytes } = source.access() {
+            tracing::info!(shards = ends.len(), window_bytes, "a set is read in shards");
+        }
         let held = match source.access() {
             Access::Memory if bytes <= device_bytes => Held::of(source.as_ref(), device).map(Some),
             _ => Ok(None),
