@@ -202,7 +202,7 @@ async fn the_example_of_arrays_tells_the_frequency_of_waves() {
 }
 
 /// The last value of a scalar of the job that an example describes.
-async fn last_of_example(daemon: &Daemon, example: &str, tag: &str) -> f64 {
+pub(super) async fn last_of_example(daemon: &Daemon, example: &str, tag: &str) -> f64 {
     let example = text::to_table(&fs::read_to_string(example).unwrap(), false).unwrap();
     let mut job: v1::JobSpec = text::message(&[example]).unwrap();
     job.resources = Some(spec::threads(1));

@@ -33,6 +33,7 @@ mod infinities;
 mod inspect;
 mod judging;
 mod limits;
+mod listed_images;
 mod losses;
 mod memory;
 mod mirror;

@@ -4,7 +4,7 @@ use crate::beneath::Folder;
 use crate::gate::Wanted;
 
 /// Sets of more images are refused: their names are in memory.
-const MAX_IMAGES: usize = 20_000_000;
+pub(super) const MAX_IMAGES: usize = 20_000_000;
 /// Folders that lie deeper in each other are not looked into.
 const MAX_DEPTH: usize = 8;
 /// The ends of names of files that are read.

@@ -191,7 +191,9 @@ impl Opened {
         let mut wrong = Vec::new();
         for (column, (slot, name)) in slots.iter().zip(&self.names).enumerate() {
             let what = match (slot, self.kind(column)) {
-                (Slot::Skip, _) | (Slot::Numbers { .. }, Ok(Kind::Numbers)) | (Slot::Words { .. }, Ok(_)) => continue,
+                (Slot::Skip | Slot::Text { .. }, _)
+                | (Slot::Numbers { .. }, Ok(Kind::Numbers))
+                | (Slot::Words { .. }, Ok(_)) => continue,
                 (Slot::Numbers { .. }, Ok(Kind::Words)) => {
                     "holds words; a column of words has to be listed in `categorical` or `ignore`"
                 }
