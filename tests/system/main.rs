@@ -73,3 +73,4 @@ mod turns;
 mod uploads;
 mod warm_start;
 mod weights;
+mod without_targets;

@@ -198,6 +198,8 @@ impl Images {
 
 /// The targets of examples.
 pub(super) enum Targets {
+    /// They have none.
+    None,
     /// The classes of their folders, by the numbers of these.
     Classes(Vec<i64>),
     /// Those of rows of a table.
@@ -217,6 +219,10 @@ impl Source for Decoded {
         &self.facts
     }
 
+    fn name(&self, place: u64) -> Option<&str> {
+        Some(self.images.path(self.rows.row(place)))
+    }
+
     fn access(&self) -> Access<'_> {
         Access::Single
     }
@@ -226,6 +232,7 @@ impl Source for Decoded {
         inputs.resize_with(1, Vec::new);
         into.targets.clear();
         match (&self.targets, &self.images.names) {
+            (Targets::None, _) => {}
             (Targets::Table(targets), _) => targets.fill(places, into)?,
             (Targets::Classes(numbers), Names::Walked(list)) => {
                 let class = |place: &u64| list.images[self.rows.row(*place) as usize].class as usize;
