@@ -84,6 +84,14 @@ pub trait Find<P, Q> {
     /// The file of a field that takes one.
     fn one(&mut self, field: &'static str, name: &P) -> Option<Q>;
 
+    /// The file of a field that takes one or none.
+    fn one_of(&mut self, field: &'static str, name: Option<&P>) -> Option<Option<Q>> {
+        match name {
+            Some(name) => self.one(field, name).map(Some),
+            None => Some(None),
+        }
+    }
+
     /// The folder of a field that takes one.
     fn folder(&mut self, field: &'static str, name: &P) -> Option<Q>;
 
@@ -99,6 +107,12 @@ pub trait Source: Send + Sync {
 
     /// How its examples are best read.
     fn access(&self) -> Access<'_>;
+
+    /// The name by which people know the example of a place, such as the path of an image; None
+    /// where it has none.
+    fn name(&self, _place: u64) -> Option<&str> {
+        None
+    }
 
     /// The chances of its examples in a pass in random order; None where each comes once.
     fn chances(&self) -> Option<&Arc<Chances>> {
@@ -171,8 +185,15 @@ macro_rules! formats {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written<P> {
-            Idx(idx::Files<P>),
-            Named(Named<P>),
+            Idx(Pair<P>),
+            Named(Box<Named<P>>),
+        }
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Pair<P> {
+            images: P,
+            labels: P,
         }
 
         #[derive(Deserialize)]
@@ -183,8 +204,10 @@ macro_rules! formats {
         impl<P> From<Written<P>> for Files<P> {
             fn from(written: Written<P>) -> Self {
                 match written {
-                    Written::Idx(files) => Self::Idx(files),
-                    $(Written::Named(Named::$variant(files)) => Self::$variant(files),)+
+                    Written::Idx(Pair { images, labels }) => Self::Idx(idx::Files { images, labels: Some(labels) }),
+                    Written::Named(named) => match *named {
+                        $(Named::$variant(files) => Self::$variant(files)),+
+                    },
                 }
             }
         }
@@ -300,7 +323,7 @@ mod tests {
 
     #[test]
     fn files_are_read_as_this_version_and_as_earlier_ones_wrote_them() {
-        let idx = Files::Idx(idx::Files { images: PathBuf::from("/i"), labels: PathBuf::from("/l") });
+        let idx = Files::Idx(idx::Files { images: PathBuf::from("/i"), labels: Some(PathBuf::from("/l")) });
         let text = serde_json::to_string(&idx).unwrap();
         assert_eq!(text, r#"{"idx":{"images":"/i","labels":"/l"}}"#);
         for text in [text.as_str(), r#"{"images":"/i","labels":"/l"}"#] {

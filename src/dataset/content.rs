@@ -32,6 +32,18 @@ pub struct Reading<'a> {
     pub memory_bytes: Option<u64>,
 }
 
+impl Reading<'_> {
+    /// Demands that a set names its targets in that field, unless they may be lacking.
+    pub(super) fn demand_target(&self, is_named: bool, field: &'static str) -> Result<(), Vec<Problem>> {
+        if is_named || self.may_lack_target {
+            return Ok(());
+        }
+        let what = "is missing; it may be where warm_start.checkpoint names the job that trained the model, whose \
+                    targets are known, and mode is predict";
+        Err(vec![Problem::of_field(field, what.into())])
+    }
+}
+
 /// How far files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {

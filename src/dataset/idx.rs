@@ -10,7 +10,7 @@ use super::array_set::{self, Array, At, Roles};
 use super::column::Order;
 use super::numbers::Numbers;
 use super::sets::both;
-use super::{Content, DataFile, Find, Format, Problem, Reading};
+use super::{Content, DataFile, Field, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
 pub use file::{IdxError, IdxFile};
 
@@ -29,43 +29,57 @@ pub const DIMENSIONS_OF_LABELS: &[u8] = &[1];
 pub struct Files<P> {
     /// The images.
     pub images: P,
-    /// The labels.
-    pub labels: P,
+    /// The labels; None where images are to be answered that have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<P>,
 }
 
 impl<P> Format<P> for Files<P> {
     type With<Q> = Files<Q>;
 
     fn files(&self) -> Vec<(&'static str, &P)> {
-        vec![(IMAGES, &self.images), (LABELS, &self.labels)]
+        let labels = self.labels.as_ref().map(|labels| (LABELS, labels));
+        [(IMAGES, &self.images)].into_iter().chain(labels).collect()
     }
 
     fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
-        let (images, labels) = (find.one(IMAGES, &self.images), find.one(LABELS, &self.labels));
+        let (images, labels) = (find.one(IMAGES, &self.images), find.one_of(LABELS, self.labels.as_ref()));
         Some(Files { images: images?, labels: labels? })
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let [images, labels] = files else { unreachable!("a set of IDX files has two files") };
+        let [images, labels @ ..] = files else { unreachable!("a set of IDX files has images") };
+        reading.demand_target(!labels.is_empty(), LABELS)?;
         let open = |data, field, wanted| open(data, field, wanted).map_err(|problem| vec![problem]);
         let images_file = open(images, IMAGES, DIMENSIONS_OF_IMAGES);
-        let (images_file, labels_file) = both(images_file, open(labels, LABELS, DIMENSIONS_OF_LABELS))?;
-        let (count, label_count) = (images_file.dimensions[0], labels_file.dimensions[0]);
+        let labels = labels.first();
+        let labels_file = labels.map(|labels| open(labels, LABELS, DIMENSIONS_OF_LABELS));
+        let (images_file, labels_file) = both(images_file, labels_file.transpose())?;
         let refuse = |field, data: &DataFile, what| Err(vec![Problem::of_file(field, data.path(), what)]);
-        if count != label_count {
+        let labels = labels.zip(labels_file);
+        if let Some((data, file)) = &labels {
+            let (count, label_count) = (images_file.dimensions[0], file.dimensions[0]);
             let place = images.path().display();
-            let what = format!("has {label_count} labels for the {count} images of {place}; there must be one each");
-            return refuse(LABELS, labels, what);
+            if count != label_count {
+                let what =
+                    format!("has {label_count} labels for the {count} images of {place}; there must be one each");
+                return refuse(LABELS, data, what);
+            }
         }
         if images_file.dimensions.contains(&0) {
             return refuse(IMAGES, images, format!("is empty: {:?}", images_file.dimensions));
         }
-        let sizes = vec![images_file.on_disk, labels_file.on_disk];
-        let arrays = vec![array(images_file, IMAGES, images), array(labels_file, LABELS, labels)];
+        let (target, no_target) = match labels {
+            Some(_) => (Some(1), None),
+            None => (None, Some(Field::no_target(LABELS, LABELS))),
+        };
+        let labels = labels.map(|(data, file)| array(file, LABELS, data));
+        let arrays: Vec<_> = [array(images_file, IMAGES, images)].into_iter().chain(labels).collect();
+        let sizes = arrays.iter().map(|array| array.file.size_bytes).collect();
         let weights = Err("the data are images and labels without weights".into());
         array_set::read(
             arrays,
-            Roles { inputs: vec![0], target: Some(1), no_target: None, weights, wrong: Vec::new() },
+            Roles { inputs: vec![0], target, no_target, weights, wrong: Vec::new() },
             sizes,
             reading,
         )
@@ -120,7 +134,7 @@ mod tests {
     use crate::gate::Wanted;
 
     fn set() -> Selection {
-        Selection::of(Kinds::Idx(Files { images: PathBuf::new(), labels: PathBuf::new() }))
+        Selection::of(Kinds::Idx(Files { images: PathBuf::new(), labels: Some(PathBuf::new()) }))
     }
 
     fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, OpenFiles) {

@@ -98,7 +98,7 @@ impl<P> Format<P> for Files<P> {
             let images = images(Names::Listed(tables.table().clone()))?;
             return Ok(Box::new(Listed::new(tables, images, is_judged)));
         }
-        let list = List::of(folder, reading.wanted).map_err(|wrong| match wrong {
+        let list = List::of(folder, reading.may_lack_target, reading.wanted).map_err(|wrong| match wrong {
             Wrong::Unreadable(path, error) => told(&path, &error),
             Wrong::Found(path, what) => vec![Problem::of_file(PATH, &below(data.path(), &path), what)],
         })?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::header::{Header, Wrong};
 use super::array_set::{self, Array, At, Roles};
 use super::compressed::Source;
-use super::{Content, DataFile, Find, Format, Problem, Reading};
+use super::{Content, DataFile, Field, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
 
 /// The fields of the two files.
@@ -23,23 +23,26 @@ const TARGET: &str = "target";
 pub struct Files<P> {
     /// The array that a network gets.
     pub input: P,
-    /// The array that it should answer.
-    pub target: P,
+    /// The array that it should answer; None for inputs that have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<P>,
 }
 
 impl<P> Format<P> for Files<P> {
     type With<Q> = Files<Q>;
 
     fn files(&self) -> Vec<(&'static str, &P)> {
-        vec![(INPUT, &self.input), (TARGET, &self.target)]
+        let target = self.target.as_ref().map(|target| (TARGET, target));
+        [(INPUT, &self.input)].into_iter().chain(target).collect()
     }
 
     fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
-        let (input, target) = (find.one(INPUT, &self.input), find.one(TARGET, &self.target));
+        let (input, target) = (find.one(INPUT, &self.input), find.one_of(TARGET, self.target.as_ref()));
         Some(Files { input: input?, target: target? })
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
+        reading.demand_target(files.len() > 1, TARGET)?;
         let opened: Vec<_> = files.iter().zip([INPUT, TARGET]).map(|(data, field)| array(data, field)).collect();
         let (mut arrays, mut wrong) = (Vec::new(), Vec::new());
         for opened in opened {
@@ -53,12 +56,11 @@ impl<P> Format<P> for Files<P> {
         }
         let sizes = arrays.iter().map(|array| array.file.size_bytes).collect();
         let weights = Err("the data are two arrays, and none of weights; an archive (npz) may have one".into());
-        array_set::read(
-            arrays,
-            Roles { inputs: vec![0], target: Some(1), no_target: None, weights, wrong },
-            sizes,
-            reading,
-        )
+        let (target, no_target) = match files.len() {
+            1 => (None, Some(Field::no_target(TARGET, TARGET))),
+            _ => (Some(1), None),
+        };
+        array_set::read(arrays, Roles { inputs: vec![0], target, no_target, weights, wrong }, sizes, reading)
     }
 }
 
@@ -131,7 +133,7 @@ pub(super) mod tests {
     }
 
     fn set() -> Selection {
-        Selection::of(Kinds::Npy(Files { input: PathBuf::new(), target: PathBuf::new() }))
+        Selection::of(Kinds::Npy(Files { input: PathBuf::new(), target: Some(PathBuf::new()) }))
     }
 
     fn opened(input: &[u8], target: &[u8]) -> (tempfile::TempDir, OpenFiles) {

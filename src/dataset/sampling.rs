@@ -140,6 +140,10 @@ impl Source for Sampled {
         self.source.access()
     }
 
+    fn name(&self, place: u64) -> Option<&str> {
+        self.source.name(place)
+    }
+
     fn chances(&self) -> Option<&Arc<Chances>> {
         Some(&self.chances)
     }

@@ -143,6 +143,14 @@ impl Feed {
         &self.facts
     }
 
+    /// The set, where the host has it.
+    pub(crate) fn source(&self) -> Option<&Arc<dyn Source>> {
+        match &self.held {
+            Holding::Host { source, .. } => Some(source),
+            Holding::Device { .. } => None,
+        }
+    }
+
     /// The device that batches are on.
     pub(crate) fn device(&self) -> Device {
         self.device

@@ -13,7 +13,7 @@ use super::weights::mistakes;
 use super::{spec, tools};
 
 /// A file as `np.save` writes it.
-fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+pub(super) fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
     let length = (header.len() as u16).to_le_bytes();
     [b"\x93NUMPY\x01\0", &length[..], header.as_bytes(), values].concat()

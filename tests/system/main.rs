@@ -74,3 +74,4 @@ mod turns;
 mod uploads;
 mod warm_start;
 mod weights;
+mod without_targets;

@@ -13,7 +13,7 @@ use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
 /// A job that applies the model of `source` to the validation images of the examples.
-fn apply(mode: v1::Mode, source: Source) -> v1::JobSpec {
+pub(super) fn apply(mode: v1::Mode, source: Source) -> v1::JobSpec {
     let test = spec::short().data.unwrap().validation;
     v1::JobSpec {
         mode: mode.into(),
@@ -24,7 +24,7 @@ fn apply(mode: v1::Mode, source: Source) -> v1::JobSpec {
     }
 }
 
-fn of_job(name: &str) -> Source {
+pub(super) fn of_job(name: &str) -> Source {
     Source::Checkpoint(name.to_owned())
 }
 
@@ -47,14 +47,14 @@ async fn scalars(daemon: &Daemon, name: &str, set: &str, step: Option<u64>) -> B
     found
 }
 
-async fn succeed(daemon: &Daemon, spec: v1::JobSpec) -> v1::Job {
+pub(super) async fn succeed(daemon: &Daemon, spec: v1::JobSpec) -> v1::Job {
     let job = daemon.create(spec).await;
     let ended = daemon.watch_to_end(&job.name).await;
     assert_eq!(ended.state(), v1::JobState::Succeeded, "{ended:?}");
     ended
 }
 
-fn artifact(daemon: &Daemon, job: &v1::Job, name: &str) -> Vec<u8> {
+pub(super) fn artifact(daemon: &Daemon, job: &v1::Job, name: &str) -> Vec<u8> {
     fs::read(daemon.job_folder(&job.name).join("artifacts").join(name)).unwrap()
 }
 
@@ -255,7 +255,7 @@ async fn new_rows_without_targets_and_with_fewer_classes_are_answered_as_the_tra
     assert_eq!((told.len(), &told), (2, &scalars(&daemon, &by_file.name, "/test", None).await));
 }
 
-async fn refused(daemon: &Daemon, spec: v1::JobSpec) -> Vec<String> {
+pub(super) async fn refused(daemon: &Daemon, spec: v1::JobSpec) -> Vec<String> {
     let request = v1::CreateJobRequest { spec: Some(spec), ..Default::default() };
     let refused = daemon.jobs().await.create_job(request).await.unwrap_err();
     let details = refused.get_details_bad_request().unwrap_or_else(|| panic!("{refused:?}"));

@@ -32,6 +32,7 @@ pub(super) fn table(
     apart: &Apart,
     reading: &Reading<'_>,
 ) -> Result<Table, Vec<Problem>> {
+    reading.demand_target(!roles.targets.is_empty(), "target")?;
     let mut collector: Option<Collector> = None;
     let mut sizes = Vec::with_capacity(files.len());
     let (mut is_sample, mut rows) = (false, 0.0);

@@ -216,6 +216,8 @@ impl Images {
 
 /// The targets of examples.
 pub(super) enum Targets {
+    /// They have none.
+    None,
     /// The classes of their folders, by the numbers of these.
     Classes(Vec<i64>),
     /// Those of rows of a table.
@@ -235,6 +237,10 @@ impl Source for Decoded {
         &self.facts
     }
 
+    fn name(&self, place: u64) -> Option<&str> {
+        Some(self.images.path(self.rows.row(place)))
+    }
+
     fn access(&self) -> Access<'_> {
         Access::Single
     }
@@ -244,6 +250,7 @@ impl Source for Decoded {
         inputs.resize_with(1, Vec::new);
         into.targets.clear();
         match (&self.targets, &self.images.names) {
+            (Targets::None, _) => {}
             (Targets::Table(targets), _) => targets.fill(places, into)?,
             (Targets::Classes(numbers), Names::Walked(list)) => {
                 let class = |place: &u64| list.images[self.rows.row(*place) as usize].class as usize;

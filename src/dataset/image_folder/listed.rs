@@ -83,12 +83,12 @@ impl<P> Listing<P> {
         let reading = Reading { known: None, ..*reading };
         let tables = self.table.tables(files, &apart, &reading).map_err(told)?;
         let table = tables.table();
-        if table.rows > MAX_IMAGES as u64 {
-            let what = format!("{}: {MAX_IMAGES} images at most are taken", table.at_file(MAX_IMAGES as u64));
-            return Err(vec![Problem::of_field(TABLE_PATH, what)]);
+        if tables.rows() > MAX_IMAGES as u64 {
+            let what = format!("has {} rows; {MAX_IMAGES} images at most are taken", tables.rows());
+            return Err(vec![Problem::of_file(TABLE_PATH, table.places.first_file(), what)]);
         }
         let wrong = (0..table.rows).filter_map(|row| {
-            let what = judge(path(table, row)).err()?;
+            let what = judge_name(path(table, row)).err()?;
             Some(Problem::of_field(TABLE_PATH, format!("{}: {:?} {what}", table.at_file(row), table.file(row))))
         });
         let wrong: Vec<_> = wrong.take(MOST_TOLD).collect();
@@ -121,7 +121,7 @@ pub(super) fn path(table: &Table, row: u64) -> &str {
 
 /// Whether a path can be that of an image below a folder; what is wrong with it. What it takes is
 /// what a fingerprint of the folder goes over, so that no image changes unseen.
-fn judge(path: &str) -> Result<(), String> {
+fn judge_name(path: &str) -> Result<(), String> {
     let parts = Path::new(path).components();
     let is_beneath = parts.clone().all(|part| matches!(part, Component::Normal(_)));
     if path.starts_with('/') {

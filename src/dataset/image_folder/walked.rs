@@ -1,4 +1,4 @@
-//! The images of a folder in which each folder is a class.
+//! The images of a folder in which each folder is a class, or that are to be answered and have none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +36,11 @@ impl Content for Walked {
     }
 
     fn strata(&self) -> Result<Vec<u32>, Problem> {
-        Ok(self.list().images.iter().map(|image| image.class).collect())
+        let list = self.list();
+        if list.classes.is_empty() {
+            return Err("is set, and the images have no classes".to_owned().into());
+        }
+        Ok(list.images.iter().map(|image| image.class).collect())
     }
 
     fn learn(&self, rows: &Rows, measure: bool) -> Result<Preparation, Vec<Problem>> {
@@ -51,7 +55,7 @@ impl Content for Walked {
         let list = self.list();
         let known = |class: &String| preparation.classes.iter().position(|known| known == class);
         let numbers: Vec<_> = list.classes.iter().map(known).collect();
-        let number = |row: u64| numbers[list.images[row as usize].class as usize].map(|number| number as i64);
+        let number = |row: u64| Some((*numbers.get(list.images[row as usize].class as usize)?)? as i64);
         let classes = details::classes(rows.iter().filter_map(number), &preparation.classes);
         Details { classes, ..Details::default() }
     }
@@ -69,11 +73,13 @@ impl Content for Walked {
             wrong.truncate(MOST_TOLD);
             return Err(wrong);
         }
-        let mut range = None;
-        for (row, place) in rows.iter().zip(0..) {
-            range = Some(Range::with(range, numbers[list.images[row as usize].class as usize], place));
-        }
-        let target = Field { name: LABELS.into(), file: PATH.into(), dtype: Dtype::I64, shape: vec![], range };
+        let target = if list.classes.is_empty() {
+            Field::no_target(LABELS, PATH)
+        } else {
+            let class = |row: u64| numbers[list.images[row as usize].class as usize];
+            let range = Range::of(rows.iter().map(class), 1);
+            Field { name: LABELS.into(), file: PATH.into(), dtype: Dtype::I64, shape: vec![], range }
+        };
         let facts = Facts {
             examples: rows.count(),
             inputs: vec![self.images.field()],
@@ -81,7 +87,7 @@ impl Content for Walked {
             sizes: Vec::new(),
             is_resident: false,
         };
-        let targets = Targets::Classes(numbers);
+        let targets = if list.classes.is_empty() { Targets::None } else { Targets::Classes(numbers) };
         let decoded = Decoded { facts: facts.clone(), images: self.images.clone(), rows, targets };
         let source = (!self.is_judged).then(|| Box::new(decoded) as Box<dyn Source>);
         Ok(Prepared { facts, source, notes: Vec::new() })

@@ -38,6 +38,7 @@ const ROW: &str = "row";
 
 /// Reads the files; the roles are those of a spec.
 pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -> Result<Tables, Vec<Problem>> {
+    reading.demand_target(!roles.targets.is_empty(), "target")?;
     let opened: Vec<_> = files.iter().map(Opened::of).collect::<Result<_, _>>()?;
     let [first, others @ ..] = &opened[..] else { unreachable!("a set has a file at least") };
     for other in others {

@@ -54,6 +54,7 @@ impl<'a> Groups<'a> {
         for Columns { names, kind } in layout.columns(classes) {
             for name in names {
                 let (physical, converted, kept) = match kind {
+                    Kind::Name => (Physical::BYTE_ARRAY, ConvertedType::UTF8, Kept::Words(Vec::new())),
                     Kind::Class if !classes.is_empty() => {
                         (Physical::BYTE_ARRAY, ConvertedType::UTF8, Kept::Words(Vec::new()))
                     }
@@ -113,6 +114,7 @@ impl Sink for Groups<'_> {
             let width = match &cells {
                 Cells::Whole(numbers) => numbers.len() / size,
                 Cells::Numbers(numbers) => numbers.len() / size,
+                Cells::Names(names) => names.len() / size,
             };
             for (place, column) in columns.by_ref().take(width).enumerate() {
                 match (&cells, column) {
@@ -127,7 +129,12 @@ impl Sink for Groups<'_> {
                     (Cells::Numbers(numbers), Kept::Numbers(kept)) => {
                         kept.extend(numbers.iter().skip(place).step_by(width));
                     }
-                    (Cells::Numbers(_), Kept::Words(_) | Kept::Whole(_)) | (Cells::Whole(_), Kept::Numbers(_)) => {
+                    (Cells::Names(names), Kept::Words(kept)) => {
+                        kept.extend(names.iter().skip(place).step_by(width).map(|name| name.as_str().into()));
+                    }
+                    (Cells::Numbers(_), Kept::Words(_) | Kept::Whole(_))
+                    | (Cells::Whole(_), Kept::Numbers(_))
+                    | (Cells::Names(_), Kept::Whole(_) | Kept::Numbers(_)) => {
                         unreachable!("columns are made for the cells of the layout")
                     }
                 }

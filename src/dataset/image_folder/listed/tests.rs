@@ -14,6 +14,18 @@ use super::super::{Files, Fit};
 use super::*;
 use crate::gate::Wanted;
 
+proptest::proptest! {
+    #[test]
+    fn a_name_that_is_taken_leads_below_the_folder(name in "[./a\\\\\\x00]{0,8}(\\.png|/1\\.JPG)?") {
+        let name = name.strip_prefix("./").unwrap_or(&name);
+        if judge_name(name).is_ok() {
+            let normal = |part: &str| !part.starts_with('.') && !part.contains('\0');
+            proptest::prop_assert!(is_image(name) && name.split('/').all(normal));
+            proptest::prop_assert!(!name.starts_with('/'));
+        }
+    }
+}
+
 /// A folder of five images of the values 1 to 5, and a table.
 fn place(table: &str) -> tempfile::TempDir {
     let image = |value| plain(2, 2, value);

@@ -4,7 +4,7 @@ use super::read_path;
 use crate::dataset::csv;
 use crate::dataset::image_folder::{Files, Fit, Listing};
 use crate::job::spec::section::{Fields, Section};
-use crate::proto::v1;
+use crate::proto::v1::{self, dataset::Format as Kind};
 
 /// The most pixels of a side.
 const MAX_SIDE: u32 = 4096;
@@ -66,6 +66,24 @@ impl Section for Files<String> {
             table: self.listing.as_ref().map(|listing| listing.table.to_proto()),
             image_column: self.listing.as_ref().map(|listing| listing.column.clone()).unwrap_or_default(),
         }
+    }
+}
+
+/// Gives images to use a model on the size and channels of those that the model was trained on, and
+/// the column of their names, where they name none themselves.
+pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Dataset) {
+    let (Some(Kind::ImageFolder(test)), Some(Kind::ImageFolder(trained))) = (&mut test.format, &trained.format) else {
+        return;
+    };
+    if test.size.is_empty() {
+        test.size.clone_from(&trained.size);
+        if test.fit() == v1::ImageFit::Unspecified {
+            test.fit = trained.fit;
+        }
+    }
+    test.channels = test.channels.or(trained.channels);
+    if test.table.is_some() && test.image_column.is_empty() {
+        test.image_column.clone_from(&trained.image_column);
     }
 }
 

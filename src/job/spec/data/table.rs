@@ -107,6 +107,7 @@ impl RolesMessage {
             }
         };
         match (target.is_empty(), targets.is_empty()) {
+            (true, true) if fields.may_lack_target() => {}
             (true, true) => fields.wrong("target", "is missing; name the column to answer"),
             (false, false) => fields.wrong("target", "is set, and targets is as well; leave one of them out"),
             (false, true) | (true, false) => {}
@@ -168,11 +169,8 @@ pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Data
     match &mut test.format {
         Some(Kind::Csv(csv)) => *csv = with_roles!(csv.clone(), roles),
         Some(Kind::Parquet(parquet)) => *parquet = with_roles!(parquet.clone(), roles),
-        Some(Kind::ImageFolder(v1::ImageFolderDataset { table: Some(table), image_column, .. })) => {
+        Some(Kind::ImageFolder(v1::ImageFolderDataset { table: Some(table), .. })) => {
             *table = with_roles!(table.clone(), roles);
-            if let (Some(Kind::ImageFolder(trained)), true) = (&trained.format, image_column.is_empty()) {
-                image_column.clone_from(&trained.image_column);
-            }
         }
         _ => {}
     }

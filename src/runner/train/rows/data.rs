@@ -79,7 +79,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let pixels = (numbers(&[40, 28, 28]) * 50.0 + 128.0).clamp(0.0, 255.0).to_kind(Kind::Uint8);
             write_idx(&images, &[40, 28, 28], &Vec::<u8>::try_from(pixels.view([-1])).unwrap());
             write_idx(&labels, &[40], &(0..40).map(|place| place % 10).collect::<Vec<_>>());
-            Files::Idx(idx::Files { images, labels })
+            Files::Idx(idx::Files { images, labels: Some(labels) })
         }
         Data::Classes => arrays("classes.safetensors", classes().remainder(3)),
         Data::Weighted => {
@@ -115,7 +115,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let [inputs, targets] = numpy(&numbers(&[40, 6]));
             std::fs::write(&input, inputs).unwrap();
             std::fs::write(&target, targets).unwrap();
-            Files::Npy(npy::Files { input, target })
+            Files::Npy(npy::Files { input, target: Some(target) })
         }
         Data::Npz => {
             let path = folder.join("set.npz");
