@@ -279,3 +279,6 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> Problem {
     };
     Problem { unjudged: Unjudged::of(error), ..wrong_with(path, what) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,6 +102,45 @@ fn new_rows_without_the_target_are_answered_with_the_names_of_classes() {
     submit(&[file, "--set", "mode=evaluate", "--set", "data.test.csv.path=apples.csv"]);
 }
 
+#[test]
+fn missing_values_of_new_rows_are_filled_as_was_learned_or_asked_for_and_else_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
+    put("train.csv", "a,b,y\n1,1,3\n2,,4\n,3,5\n4,5,9\n");
+    put("new.csv", "a,b\n1,\n2,3\n");
+    put("hole.csv", "a,b\n1,2\n,3\n");
+    let train = "model.mlp.hidden = [4]\noptimizer.sgd = { learning_rate = 0.01 }\n\
+                 training = { max_steps = 2, batch_size = 1 }\n[data.train.csv]\npath = \"train.csv\"\n\
+                 target = \"y\"\nmissing = [{ columns = [\"a\"], by = \"drop\" }, { by = \"mean\" }]\n";
+    put("train.toml", train);
+    let daemon = Setup::new().data_root(root.path()).start();
+    let file = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+    let (code, out, err) = told(&daemon.ctl(&["submit", &file("train.toml"), "--watch"]));
+    assert!(code == 0 && out.contains("succeeded"), "{out}{err}");
+    let trained = out.split_whitespace().find(|word| word.starts_with("jobs/")).unwrap().trim_end_matches([':', ',']);
+    let apply = |rows: &str, roles: &str| {
+        let job = "mode = \"predict\"\nwarm_start.checkpoint = ";
+        put("use.toml", &format!("{job}{trained:?}\n[data.test.csv]\npath = {rows:?}\n{roles}"));
+        told(&daemon.ctl(&["submit", &file("use.toml"), "--watch"]))
+    };
+    let (code, out, err) = apply("new.csv", "");
+    assert!(code == 0 && out.contains("succeeded"), "{out}{err}");
+    // Rows without `a` were dropped, so that nothing tells what it would be.
+    let (code, _, err) = apply("hole.csv", "");
+    let words = "hole.csv line 3, column \"a\": the value is missing";
+    assert!(code != 0 && err.contains("data.test.csv.path") && err.contains(words), "{err}");
+    let own = |rule: &str| apply("hole.csv", &format!("target = \"y\"\nmissing = [{{ {rule} }}]\n"));
+    let (code, _, err) = own("by = \"mean\"");
+    let words = "hole.csv has no value of \"a\" in 1 of 2 rows, and the training set taught no mean of it";
+    assert!(code != 0 && err.contains("data.test.csv.missing") && err.contains(words), "{err}");
+    let (code, out, err) = own("by = \"constant\", value = 2.0");
+    assert!(code == 0 && out.contains("succeeded"), "{out}{err}");
+    let answers = out.split_whitespace().find(|word| word.starts_with("jobs/")).unwrap().trim_end_matches([':', ',']);
+    let answers = fs::read_to_string(daemon.job_folder(answers).join("artifacts/predictions.csv")).unwrap();
+    let numbers: Vec<f32> = answers.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
+    assert!(numbers.len() == 2 && numbers.iter().all(|number| number.is_finite()), "{answers}");
+}
+
 /// A spec whose training set is a table.
 fn table(format: Format) -> v1::JobSpec {
     let mlp = v1::Mlp { hidden: vec![4], ..v1::Mlp::default() };

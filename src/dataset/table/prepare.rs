@@ -242,6 +242,7 @@ impl Content for Tables {
         };
         let mut wrong = table.other_columns(encoding);
         wrong.extend(self.other_classes(encoding, &preparation.classes, &rows));
+        wrong.extend(table.unlearned_means(encoding, self.survey(&rows)));
         let codes = Codes::of(encoding, &preparation.classes);
         let encoder = codes.encoder(table);
         let Some(encoder) = encoder.filter(|_| wrong.is_empty()) else { return Err(wrong) };
@@ -357,6 +358,24 @@ impl Table {
         }
         wrong.truncate(MOST_PROBLEMS);
         wrong
+    }
+
+    /// Tells the columns whose missing values are to be means that the training set has not taught.
+    fn unlearned_means(&self, encoding: &TableEncoding, survey: &Survey) -> Vec<Problem> {
+        let learned = encoding.inputs.iter().flat_map(|input| &input.columns);
+        let asked = learned.filter(|column| column.missing.is_none() && column.categories.is_none()).filter(|column| {
+            self.column(&column.name).is_some_and(|column| column.missing == Missing::Mean)
+        });
+        let problem = |column: &ColumnEncoding| {
+            let name = &column.name;
+            let (missing, of) = survey.missing(self, name).filter(|(missing, _)| *missing > 0)?;
+            let what = format!(
+                "has no value of {name:?} in {missing} of {of} rows, and the training set taught no mean of it; take a \
+                 constant, drop the rows, or train with by = \"mean\" for this column"
+            );
+            Some(self.problem("missing", what))
+        };
+        asked.filter_map(problem).take(MOST_PROBLEMS).collect()
     }
 }
 

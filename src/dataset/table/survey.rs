@@ -131,6 +131,12 @@ impl Survey {
         (found.count > 0).then(|| found.sum / found.count as f64)
     }
 
+    /// In how many examples a column of numbers has none, and how many examples there are. None
+    /// where nothing was asked of it.
+    pub(super) fn missing(&self, table: &Table, column: &str) -> Option<(u64, u64)> {
+        Some((self.examples - self.numbers(table, column)?.count, self.examples))
+    }
+
     /// The moments of a column, its missing values being that.
     pub(super) fn moments(&self, table: &Table, column: &str, missing: Option<f64>) -> Option<Moments> {
         let found = self.numbers(table, column)?;
