@@ -241,11 +241,17 @@ impl Content for Tables {
             return Err(vec![table.problem("path", "was prepared before, and its columns were not kept".into())]);
         };
         let mut wrong = table.other_columns(encoding);
+        wrong.extend(table.other_targets(encoding));
         wrong.extend(self.other_classes(encoding, &preparation.classes, &rows));
         wrong.extend(table.unlearned_means(encoding, self.survey(&rows)));
         let codes = Codes::of(encoding, &preparation.classes);
         let encoder = codes.encoder(table);
-        let Some(encoder) = encoder.filter(|_| wrong.is_empty()) else { return Err(wrong) };
+        let Some(encoder) = encoder.filter(|_| wrong.is_empty()) else {
+            if wrong.is_empty() {
+                wrong.push(table.problem("path", "has other columns than the training set".into()));
+            }
+            return Err(wrong);
+        };
         let inputs = encoding.inputs.iter().map(|input| {
             let most = input.columns.iter().filter_map(|column| Some(column.categories.as_ref()?.len())).max();
             let range = most.map(|most| Range { lowest: 0, highest: most as i64, highest_at: 0 });
@@ -345,19 +351,38 @@ impl Table {
     /// Tells the columns that differ from those of the training set.
     fn other_columns(&self, encoding: &TableEncoding) -> Vec<Problem> {
         let learned = encoding.inputs.iter().flat_map(|input| &input.columns);
-        let wanted: BTreeSet<_> = learned.map(|column| (&column.name, column.categories.is_some())).collect();
-        let mut wrong = Vec::new();
-        for (name, _) in wanted.iter().filter(|(name, _)| self.column(name).is_none()) {
+        let learned: BTreeMap<_, _> = learned.map(|column| (&*column.name, column.categories.is_some())).collect();
+        let taken: HashMap<_, _> = self.columns.iter().map(|column| (&*column.name, &column.values)).collect();
+        let lacking = learned.keys().filter(|name| !taken.contains_key(*name)).map(|name| {
             let has = instead(&self.names, name);
-            wrong.push(self.problem("path", format!("has no column {name:?}, which the training set has; {has}")));
+            self.problem("path", format!("has no column {name:?}, which the training set has; {has}"))
+        });
+        let features = features(&self.names, &self.roles, &self.apart);
+        let more = features.iter().filter(|name| !learned.contains_key(name.as_str())).map(|name| {
+            self.problem("path", format!("has the column {name:?}, which the training set has not"))
+        });
+        let of_other_kind = learned.iter().filter_map(|(name, was_category)| {
+            let (has, had) = match (taken.get(name)?, was_category) {
+                (Values::Numbers(_), true) => ("numbers", "categories"),
+                (Values::Words(..), false) => ("categories", "numbers"),
+                (Values::Numbers(_), false) | (Values::Words(..), true) => return None,
+            };
+            let what = format!("has {name:?} as {has}, and the training set has it as {had}; list it for both or neither");
+            Some(self.problem("categorical", what))
+        });
+        lacking.chain(more).chain(of_other_kind).take(MOST_PROBLEMS).collect()
+    }
+
+    /// Tells targets that are not those of the training set.
+    fn other_targets(&self, encoding: &TableEncoding) -> Option<Problem> {
+        let (has, had) = (&self.roles.targets, &encoding.targets);
+        // Data to use a model on may lack them.
+        if has.is_empty() || has.iter().collect::<BTreeSet<_>>() == had.iter().collect() {
+            return None;
         }
-        for name in features(&self.names, &self.roles, &self.apart) {
-            if !wanted.iter().any(|(wanted, _)| **wanted == name) {
-                wrong.push(self.problem("path", format!("has the column {name:?}, which the training set has not")));
-            }
-        }
-        wrong.truncate(MOST_PROBLEMS);
-        wrong
+        let role = if has.len() == 1 { "its target" } else { "its targets" };
+        let what = format!("has {} as {role}, and the training set has {}; name the same", list(has), list(had));
+        Some(self.problem(target_field(&self.roles), what))
     }
 
     /// Tells the columns whose missing values are to be means that the training set has not taught.

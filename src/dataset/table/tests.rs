@@ -91,3 +91,22 @@ fn missing_values_of_a_set_are_filled_by_its_constants_or_by_means_that_were_lea
         assert_eq!(both((train, whole), (means(), whole)).unwrap().1, [1.0, 2.0, 4.0, 5.0]);
     }
 }
+
+#[test]
+fn another_target_and_another_kind_of_column_are_told_at_their_fields() {
+    let zip = |target: &str, categorical: &[&str]| Roles { categorical: names(categorical), ..roles(target) };
+    let text = "zip,y,z\n1,2,3\n4,5,6\n";
+    let of = |role: Roles| Roles { features: names(&["zip"]), ..role };
+    for (train, validation, words) in [
+        (zip("y", &[]), zip("z", &[]), "target: v.csv has \"z\" as its target, and the training set has \"y\""),
+        (zip("y", &["zip"]), zip("y", &[]), "categorical: v.csv has \"zip\" as numbers, and the training set has it as"),
+        (zip("y", &[]), zip("y", &["zip"]), "categorical: v.csv has \"zip\" as categories, and the training set has it as"),
+    ] {
+        let told = both((of(train), text), (of(validation), text)).unwrap_err();
+        assert!(told.starts_with(words) && told.lines().count() == 1, "{words}: {told}");
+    }
+    let several = |targets: &[&str]| Roles { targets: names(targets), ..of(roles("")) };
+    let told = both((several(&["y", "z"]), text), (several(&["y"]), text)).unwrap_err();
+    assert!(told.starts_with("target: v.csv has \"y\" as its target, and the training set has \"y\", \"z\""), "{told}");
+    assert!(both((several(&["y", "z"]), text), (several(&["z", "y"]), text)).is_ok(), "in any order");
+}
