@@ -144,6 +144,10 @@ pub struct Preparation {
     /// How text becomes tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextEncoding>,
+    /// Whether files that were read in part have taught it: the whole may have more classes and
+    /// categories. So it is while a request is judged, and never when a job runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_of_sample: bool,
 }
 
 /// Means and standard deviations, one for each channel of images or each number of a row.

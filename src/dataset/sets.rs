@@ -207,7 +207,10 @@ impl Selection {
         let ((), validation_rows) = both(looked, validation_rows.transpose())?;
         let learned = match known.or_else(|| self.known.clone()) {
             Some(known) => known,
-            None => train.learn(&rows, *measure).map_err(|problems| of(Use::Train, problems))?,
+            None => {
+                let learned = train.learn(&rows, *measure).map_err(|problems| of(Use::Train, problems))?;
+                Preparation { is_of_sample: train.is_sample(), ..learned }
+            }
         };
         let chances = sampling.as_ref().map(|sampling| sampling.chances(train.as_ref(), &rows)).transpose();
         let chances = chances.map_err(of_division)?.flatten();

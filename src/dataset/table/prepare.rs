@@ -242,7 +242,7 @@ impl Content for Tables {
         };
         let mut wrong = table.other_columns(encoding);
         wrong.extend(table.other_targets(encoding));
-        wrong.extend(self.other_classes(encoding, &preparation.classes, &rows));
+        wrong.extend(self.other_classes(encoding, preparation, &rows));
         wrong.extend(table.unlearned_means(encoding, self.survey(&rows)));
         let codes = Codes::of(encoding, &preparation.classes);
         let encoder = codes.encoder(table);
@@ -263,10 +263,10 @@ impl Content for Tables {
                 range: range.filter(|_| input.dtype() == Dtype::I64),
             }
         });
-        let target = self.target(encoding, encoder.target(), &preparation.classes, self.survey(&rows));
+        let target = self.target(encoding, encoder.target(), preparation, self.survey(&rows));
         let (examples, inputs, sizes) = (rows.count(), inputs.collect(), table.sizes.clone());
         let facts = Facts { examples, inputs, target, sizes, is_resident: self.window_bytes.is_none() };
-        let notes = self.unknown_categories(encoding, &rows);
+        let notes = if preparation.is_of_sample { Vec::new() } else { self.unknown_categories(encoding, &rows) };
         let source = table.is_kept.then(|| -> Box<dyn Source> {
             match &self.shards {
                 Some(shards) => Box::new(Sharded::new(facts.clone(), rows, shards.clone(), codes)),
@@ -406,8 +406,10 @@ impl Table {
 
 impl Tables {
     /// Tells the targets of rows that are of no class of the training set.
-    fn other_classes(&self, encoding: &TableEncoding, classes: &[String], rows: &Rows) -> Vec<Problem> {
-        let table = &self.table;
+    fn other_classes(&self, encoding: &TableEncoding, preparation: &Preparation, rows: &Rows) -> Vec<Problem> {
+        let (table, classes) = (&self.table, &preparation.classes);
+        // In a sample a class may be missing that the whole has, or all of them.
+        let is_sample = preparation.is_of_sample || table.estimate.is_some();
         let [name] = &encoding.targets[..] else { return Vec::new() };
         let field = target_field(&table.roles);
         if table.column(name).is_none() {
@@ -416,13 +418,13 @@ impl Tables {
         }
         match (self.survey(rows).words(table, name), classes.is_empty()) {
             (None, true) => Vec::new(),
+            (Some(_), true) if preparation.is_of_sample => Vec::new(),
             (None, false) | (Some(_), true) => {
                 let (has, had) = if classes.is_empty() { ("words", "numbers") } else { ("numbers", "words") };
                 let what = format!("has {has} in {name:?}, and the training set has {had}; set target_type");
                 vec![table.problem(field, what)]
             }
-            // In a sample a class may be missing that the whole has.
-            (Some(_), false) if table.estimate.is_some() => Vec::new(),
+            (Some(_), false) if is_sample => Vec::new(),
             (Some(words), false) => {
                 let mut others = others(words, classes);
                 others.truncate(MOST_PROBLEMS);
@@ -453,7 +455,7 @@ impl Tables {
         columns.filter_map(note).collect()
     }
 
-    fn target(&self, encoding: &TableEncoding, target: &Target, classes: &[String], survey: &Survey) -> Field {
+    fn target(&self, encoding: &TableEncoding, target: &Target, preparation: &Preparation, survey: &Survey) -> Field {
         let table = &self.table;
         let file = target_field(&table.roles);
         let name = match &encoding.targets[..] {
@@ -465,10 +467,10 @@ impl Tables {
             Target::Class(..) => {
                 let words = survey.words(table, &name);
                 let first = |class: &String| words?.get(class.as_str()).map(|met| met.first);
-                let met = (0..).zip(classes).filter_map(|(class, name)| Some((class, first(name)?)));
+                let met = (0..).zip(&preparation.classes).filter_map(|(class, name)| Some((class, first(name)?)));
                 let range = met.fold(None, |range, (class, first)| Some(Range::with(range, class, first)));
                 // A sample does not tell how many classes there are.
-                let range = range.filter(|_| table.estimate.is_none());
+                let range = range.filter(|_| table.estimate.is_none() && !preparation.is_of_sample);
                 Field { name, file: file.into(), dtype: Dtype::I64, shape: vec![], range }
             }
             Target::Numbers(slots) => {

@@ -110,3 +110,43 @@ fn another_target_and_another_kind_of_column_are_told_at_their_fields() {
     assert!(told.starts_with("target: v.csv has \"y\" as its target, and the training set has \"y\", \"z\""), "{told}");
     assert!(both((several(&["y", "z"]), text), (several(&["z", "y"]), text)).is_ok(), "in any order");
 }
+
+/// Files of which a request reads the first ones whole, and no more than a part of the last.
+const SMALL_FILES: usize = 99;
+
+/// Judges files that are too large to be read whole: of the rows of the last one those of `head`
+/// are read, over and over, and those of `tail`, as many bytes, are not.
+fn judge_sampled(
+    selection: &Selection,
+    [header, head, tail]: [&str; 3],
+    validation: Option<&str>,
+) -> Result<Judged, String> {
+    let bytes = (super::super::WHOLE_BELOW_BYTES as usize / (SMALL_FILES + 1)) + 1000;
+    let many = |rows: &str| rows.repeat(bytes / rows.len());
+    let (small, large) = (format!("{header}{head}"), format!("{header}{}{}", many(head), many(tail)));
+    let folder = Folder::of(&[("small.csv", &small), ("large.csv", &large), ("v.csv", validation.unwrap_or(""))]);
+    let train = folder.open(&[&["small.csv"; SMALL_FILES][..], &["large.csv"]].concat());
+    let files = OpenFiles { train, validation: validation.map_or(vec![], |_| folder.open(&["v.csv"])) };
+    let (_caller, wanted) = Wanted::by_caller();
+    let judged = selection.judge(&files, &wanted).map_err(|faults| folder.told(faults))?;
+    assert!(judged.is_sample);
+    Ok(judged)
+}
+
+/// Whether a count is that of so many bytes of rows of that length, twice, up to 1 %.
+fn is_about(count: u64, rows: f64) -> bool {
+    (count as f64 - rows).abs() < rows / 100.0
+}
+
+#[test]
+fn a_whole_set_is_not_held_against_the_classes_and_categories_of_a_sample() {
+    let roles = Roles { categorical: names(&["k"]), ..roles("y") };
+    let selection = Selection { validation: Some(csv(roles.clone())), ..Selection::of(csv(roles)) };
+    let rows = ["k,y\n", "one,red\n", "two,blue\n"];
+    let judged = judge_sampled(&selection, rows, Some("k,y\none,red\ntwo,blue\n")).unwrap();
+    assert!(judged.notes.is_empty(), "{:?}", judged.notes);
+    assert_eq!(judged.validation.unwrap().examples, 2);
+    // Numbers are no classes, however many the training set has.
+    let told = judge_sampled(&selection, rows, Some("k,y\none,3\n")).unwrap_err();
+    assert!(told.contains("has numbers in \"y\", and the training set has words"), "{told}");
+}
