@@ -43,13 +43,13 @@ pub enum Depth {
 
 /// The content of the files of a set: rows, each of which may become an example.
 pub trait Content: Send {
-    /// Rows, at least one.
+    /// Rows, at least one. Of files that were read in part those that were read, which may be none.
     fn rows(&self) -> u64;
 
-    /// Whether the files were read in part, so that the rows are an estimate and the facts those of
-    /// a sample.
-    fn is_sample(&self) -> bool {
-        false
+    /// The rows of all files, as far as a part of them tells, where no more was read: the facts are
+    /// those of a sample. None where all rows are known.
+    fn estimate(&self) -> Option<u64> {
+        None
     }
 
     /// Bytes of memory that its values take while a job has them: all of them, or those that are

@@ -285,6 +285,7 @@ impl Content for Set {
             target: field(LABELS, Dtype::I64, vec![], range),
             sizes: Vec::new(),
             is_resident: false,
+            may_widen: false,
         };
         let decoded = Decoded { facts: facts.clone(), images: self.images.clone(), rows, numbers };
         let source = (!self.is_judged).then(|| Box::new(decoded) as Box<dyn Source>);

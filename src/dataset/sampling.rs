@@ -54,6 +54,10 @@ impl Sampling {
                 let told = |what| Problem::of_field(WEIGHTS, format!("is {name:?}, and {what}"));
                 let Some(weights) = content.weights().map_err(told)? else { return Ok(None) };
                 let weights = rows.iter().filter_map(|row| Some((row, *weights.get(usize::try_from(row).ok()?)?)));
+                // The rows of a sample that were not read may weigh more.
+                if content.estimate().is_some() && weights.clone().all(|(_, weight)| weight == 0.0) {
+                    return Ok(None);
+                }
                 Chances::of(weights).map(Some).map_err(told)
             }
             Self::BalanceClasses => {

@@ -24,6 +24,7 @@ use self::layout::{Apart, Column, Layout, Values};
 use self::places::Places;
 use self::roles::{Missing, Roles};
 use self::words::{MISSING, NotTaken};
+use super::split::scaled;
 use super::{Depth, Problem, Reading};
 use crate::shortage::Unjudged;
 
@@ -59,8 +60,8 @@ pub(super) struct Table {
     unit: &'static str,
     /// Bytes of the files.
     sizes: Vec<u64>,
-    /// The rows of files that were read in part, as far as that tells.
-    pub estimate: Option<u64>,
+    /// The rows of files that were read in part, as far as that tells, without those that are dropped.
+    estimate: Option<u64>,
     /// Whether it is read to train.
     is_kept: bool,
     /// The first mistakes of rows.
@@ -220,12 +221,24 @@ impl Table {
         self.problems.len() >= MOST_PROBLEMS
     }
 
-    /// Ends reading files of these sizes.
+    /// The rows that were read: those that are kept and those that are dropped.
+    pub(super) fn met(&self) -> u64 {
+        self.rows + self.dropped
+    }
+
+    /// Ends reading files of these sizes, which have about `all` rows where they were read in part.
     ///
     /// # Errors
     /// The mistakes that were found.
-    pub(super) fn finish(&mut self, sizes: Vec<u64>, reading: &Reading<'_>) -> Result<(), Vec<Problem>> {
-        if self.problems.is_empty() && self.rows == 0 {
+    pub(super) fn finish(
+        &mut self,
+        sizes: Vec<u64>,
+        all: Option<u64>,
+        reading: &Reading<'_>,
+    ) -> Result<(), Vec<Problem>> {
+        // Where all rows that were read are dropped, nothing tells how many of the others are.
+        self.estimate = all.map(|all| if self.rows == 0 { all } else { scaled(all, self.rows, self.met()) });
+        if self.problems.is_empty() && self.rows == 0 && self.estimate.is_none_or(|all| all == 0) {
             let first = self.places.first_file();
             self.problems.push(wrong_with(first, "has no rows that can be taken".into()));
         }

@@ -137,7 +137,8 @@ fn missing_values_of_new_rows_are_filled_as_was_learned_or_asked_for_and_else_re
     assert!(code == 0 && out.contains("succeeded"), "{out}{err}");
     let answers = out.split_whitespace().find(|word| word.starts_with("jobs/")).unwrap().trim_end_matches([':', ',']);
     let answers = fs::read_to_string(daemon.job_folder(answers).join("artifacts/predictions.csv")).unwrap();
-    let numbers: Vec<f32> = answers.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
+    let numbers: Vec<f32> =
+        answers.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
     assert!(numbers.len() == 2 && numbers.iter().all(|number| number.is_finite()), "{answers}");
 }
 
@@ -299,4 +300,31 @@ async fn categories_that_no_training_row_has_are_told_and_no_mistake() {
     let answer = daemon.jobs().await.validate_job(request).await.unwrap().into_inner();
     let [note] = &answer.notes[..] else { panic!("{:?}", answer.notes) };
     assert!(note.contains("v.csv line 3, column \"k\"") && note.contains("\"c\""), "{note}");
+}
+
+#[tokio::test]
+async fn the_width_of_a_model_is_held_against_all_rows_and_not_against_a_sample() {
+    let root = tempfile::tempdir().unwrap();
+    let row = |category: usize| format!("1,2,k{category},{}\n", category % 2);
+    // A request reads a megabyte at most of each of 64 files: five of six categories.
+    let (header, read) = ("a,b,k,y\n", (0..5).map(row).collect::<String>());
+    for number in 0..63 {
+        fs::write(root.path().join(format!("part_{number:02}.csv")), format!("{header}{read}")).unwrap();
+    }
+    let large = [header, &read.repeat(1_100_000 / read.len()), &row(5).repeat(100_000)].concat();
+    fs::write(root.path().join("part_63.csv"), large).unwrap();
+    let daemon = super::exported::start(root.path());
+    let validate = async |categorical: &[&str]| {
+        let set = v1::CsvDataset {
+            categorical: categorical.iter().map(|name| (*name).to_owned()).collect(),
+            target_type: v1::TargetType::Classes.into(),
+            ..csv("part_*.csv", "y")
+        };
+        let mut spec = super::exported::job("mlp/net.pt2", "mlp");
+        spec.data.as_mut().unwrap().train = Some(v1::Dataset { format: Some(Format::Csv(set)) });
+        daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec), dry_run: false }).await
+    };
+    // Two numbers and six categories are the eight numbers that the model takes.
+    let told = validate(&["k"]).await.unwrap().into_inner();
+    assert!(told.notes.iter().any(|note| note.contains("counts are estimates")), "{:?}", told.notes);
 }

@@ -57,17 +57,16 @@ pub(super) fn table(
                 collector
             }
         };
-        let before = into.table.rows;
+        let before = into.table.met();
         into.table.places.file(path);
         path.clone_into(&mut into.path);
         let budget = if reading.depth == Depth::Judge { share } else { u64::MAX };
         let part = if text.read(budget, into)? { 1.0 } else { text.share_of(size).map_err(unreadable)? };
         is_sample |= part < 1.0;
-        rows += (into.table.rows - before) as f64 / part;
+        rows += (into.table.met() - before) as f64 / part;
     }
     let Some(Collector { mut table, .. }) = collector else { unreachable!("a set has a file at least") };
-    table.finish(sizes, reading)?;
-    table.estimate = is_sample.then_some(rows as u64);
+    table.finish(sizes, is_sample.then_some(rows as u64), reading)?;
     Ok(table)
 }
 

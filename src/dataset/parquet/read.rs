@@ -64,8 +64,7 @@ pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -
     for file in &opened {
         file.read(&slots, &mut table, if is_whole { u64::MAX } else { share }, reading)?;
     }
-    table.finish(sizes(), reading)?;
-    table.estimate = (!is_whole).then_some(rows);
+    table.finish(sizes(), (!is_whole).then_some(rows), reading)?;
     Ok(Tables::whole(table, of_shards))
 }
 

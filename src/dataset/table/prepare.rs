@@ -98,19 +98,19 @@ impl Content for Tables {
     fn rows(&self) -> u64 {
         match &self.shards {
             Some(shards) => shards.count(),
-            None => self.table.estimate.unwrap_or(self.table.rows),
+            None => self.table.rows,
         }
     }
 
-    fn is_sample(&self) -> bool {
-        self.table.estimate.is_some()
+    fn estimate(&self) -> Option<u64> {
+        self.table.estimate
     }
 
     fn memory_bytes(&self) -> Option<u64> {
         Some(match self.window_bytes {
             // A window, and as much ahead of it, of each set.
             Some(window) => 2 * window * self.surveys.len().max(1) as u64,
-            None => self.rows().saturating_mul(self.table.row_bytes()),
+            None => self.estimate().unwrap_or(self.rows()).saturating_mul(self.table.row_bytes()),
         })
     }
 
@@ -265,7 +265,11 @@ impl Content for Tables {
         });
         let target = self.target(encoding, encoder.target(), preparation, self.survey(&rows));
         let (examples, inputs, sizes) = (rows.count(), inputs.collect(), table.sizes.clone());
-        let facts = Facts { examples, inputs, target, sizes, is_resident: self.window_bytes.is_none() };
+        let is_one_hot = |input: &InputColumns| {
+            input.encoding == InputEncoding::OneHot && input.columns.iter().any(|column| column.categories.is_some())
+        };
+        let may_widen = preparation.is_of_sample && encoding.inputs.iter().any(is_one_hot);
+        let facts = Facts { examples, inputs, target, sizes, is_resident: self.window_bytes.is_none(), may_widen };
         let notes = if preparation.is_of_sample { Vec::new() } else { self.unknown_categories(encoding, &rows) };
         let source = table.is_kept.then(|| -> Box<dyn Source> {
             match &self.shards {
@@ -337,7 +341,8 @@ impl Table {
             (_, Missing::Constant(value)) => learned.missing = Some(value),
             (Values::Numbers(_), Missing::Mean) => {
                 let mean = survey.mean(self, name);
-                if mean.is_none() {
+                // The part of a file that was not read may have some.
+                if mean.is_none() && self.estimate.is_none() {
                     let what = format!("has no number in {name:?}, so that missing ones have no mean");
                     wrong.push(self.problem("missing", what));
                 }
@@ -358,16 +363,18 @@ impl Table {
             self.problem("path", format!("has no column {name:?}, which the training set has; {has}"))
         });
         let features = features(&self.names, &self.roles, &self.apart);
-        let more = features.iter().filter(|name| !learned.contains_key(name.as_str())).map(|name| {
-            self.problem("path", format!("has the column {name:?}, which the training set has not"))
-        });
+        let more = features
+            .iter()
+            .filter(|name| !learned.contains_key(name.as_str()))
+            .map(|name| self.problem("path", format!("has the column {name:?}, which the training set has not")));
         let of_other_kind = learned.iter().filter_map(|(name, was_category)| {
             let (has, had) = match (taken.get(name)?, was_category) {
                 (Values::Numbers(_), true) => ("numbers", "categories"),
                 (Values::Words(..), false) => ("categories", "numbers"),
                 (Values::Numbers(_), false) | (Values::Words(..), true) => return None,
             };
-            let what = format!("has {name:?} as {has}, and the training set has it as {had}; list it for both or neither");
+            let what =
+                format!("has {name:?} as {has}, and the training set has it as {had}; list it for both or neither");
             Some(self.problem("categorical", what))
         });
         lacking.chain(more).chain(of_other_kind).take(MOST_PROBLEMS).collect()
@@ -388,9 +395,9 @@ impl Table {
     /// Tells the columns whose missing values are to be means that the training set has not taught.
     fn unlearned_means(&self, encoding: &TableEncoding, survey: &Survey) -> Vec<Problem> {
         let learned = encoding.inputs.iter().flat_map(|input| &input.columns);
-        let asked = learned.filter(|column| column.missing.is_none() && column.categories.is_none()).filter(|column| {
-            self.column(&column.name).is_some_and(|column| column.missing == Missing::Mean)
-        });
+        let asked = learned
+            .filter(|column| column.missing.is_none() && column.categories.is_none())
+            .filter(|column| self.column(&column.name).is_some_and(|column| column.missing == Missing::Mean));
         let problem = |column: &ColumnEncoding| {
             let name = &column.name;
             let (missing, of) = survey.missing(self, name).filter(|(missing, _)| *missing > 0)?;

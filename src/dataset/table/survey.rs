@@ -144,7 +144,8 @@ impl Survey {
         if let Some(value) = missing.filter(|_| found.count < self.examples) {
             sums.add_all(0, f64::from(value as f32), (self.examples - found.count) as f64);
         }
-        Some(sums.moments(self.examples as f64, 1.0))
+        // Of the rows of a sample none may have been read.
+        Some(sums.moments(self.examples.max(1) as f64, 1.0))
     }
 
     /// The range of a target of numbers.

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::super::{
-    DataFile, Fault, Files as Kinds, HostBatch, Judged, OpenFiles, Selection, Source, csv, paths::Paths,
+    DataFile, Division, Fault, Files as Kinds, HostBatch, Judged, OpenFiles, Selection, Source, Split, csv,
+    paths::Paths,
 };
 use super::roles::{Missing, MissingRule, Roles};
 use crate::gate::Wanted;
@@ -84,7 +85,8 @@ fn missing_values_of_a_set_are_filled_by_its_constants_or_by_means_that_were_lea
     for train in [roles("y"), with(&[rule(&[], Missing::Drop)])] {
         let told = both((train.clone(), whole), (means(), holes)).unwrap_err();
         for column in ["a", "b"] {
-            let words = format!("missing: v.csv has no value of {column:?} in 1 of 2 rows, and the training set taught no");
+            let words =
+                format!("missing: v.csv has no value of {column:?} in 1 of 2 rows, and the training set taught no");
             assert!(told.contains(&words) && told.contains("by = \"mean\""), "{told}");
         }
         // A rule that nothing calls for does no harm.
@@ -99,8 +101,16 @@ fn another_target_and_another_kind_of_column_are_told_at_their_fields() {
     let of = |role: Roles| Roles { features: names(&["zip"]), ..role };
     for (train, validation, words) in [
         (zip("y", &[]), zip("z", &[]), "target: v.csv has \"z\" as its target, and the training set has \"y\""),
-        (zip("y", &["zip"]), zip("y", &[]), "categorical: v.csv has \"zip\" as numbers, and the training set has it as"),
-        (zip("y", &[]), zip("y", &["zip"]), "categorical: v.csv has \"zip\" as categories, and the training set has it as"),
+        (
+            zip("y", &["zip"]),
+            zip("y", &[]),
+            "categorical: v.csv has \"zip\" as numbers, and the training set has it as",
+        ),
+        (
+            zip("y", &[]),
+            zip("y", &["zip"]),
+            "categorical: v.csv has \"zip\" as categories, and the training set has it as",
+        ),
     ] {
         let told = both((of(train), text), (of(validation), text)).unwrap_err();
         assert!(told.starts_with(words) && told.lines().count() == 1, "{words}: {told}");
@@ -149,4 +159,64 @@ fn a_whole_set_is_not_held_against_the_classes_and_categories_of_a_sample() {
     // Numbers are no classes, however many the training set has.
     let told = judge_sampled(&selection, rows, Some("k,y\none,3\n")).unwrap_err();
     assert!(told.contains("has numbers in \"y\", and the training set has words"), "{told}");
+}
+
+#[test]
+fn a_column_divides_a_sample_as_far_as_it_was_read_and_its_counts_are_those_of_the_whole() {
+    let selection = Selection {
+        division: Division { split: Some(Split::Column("part".into())), limit: None },
+        ..Selection::of(csv(roles("y")))
+    };
+    let header = "x,part,y\n";
+    // 33 bytes of rows, of which one is held out and one is in neither set.
+    let judged =
+        judge_sampled(&selection, [header, "1,validation,1\n1,train,2\n1,test,1\n", "1,test,12\n"], None).unwrap();
+    let all = 2.0 * 641_000.0 / 34.0;
+    let counts = (judged.train.examples, judged.validation.unwrap().examples);
+    assert!(is_about(counts.0, all) && is_about(counts.1, all), "{counts:?} and not {all}");
+    // Which rows are to judge by comes in the part that is not read: any may be.
+    let rows = [header, "1,train,1\n", "1,validation,2\n"];
+    let judged = judge_sampled(&selection, rows, None).unwrap();
+    let counts = (judged.train.examples, judged.validation.unwrap().examples);
+    assert!(is_about(counts.0, (1.5 * 641_000.0 + 0.5 * 641_000.0) / 10.0) && counts.0 == counts.1, "{counts:?}");
+    let told = judge_sampled(&selection, [header, "1,eval,1\n", "1,test,2\n"], None).unwrap_err();
+    assert!(told.starts_with("split.column: names a column that says \"eval\""), "{told}");
+}
+
+#[test]
+fn a_limit_on_a_sample_counts_and_all_rows_that_were_read_teach() {
+    let roles = Roles { missing: vec![rule(&["x"], Missing::Mean)], ..roles("y") };
+    let of = |division| Selection { division, ..Selection::of(csv(roles.clone())) };
+    let rows = ["x,y\n", "1,red\n,blue\n", "1,red\n,blue\n"];
+    let split = Some(Split::Fraction { fraction: 0.25, seed: 1, stratify: true });
+    let judged = judge_sampled(&of(Division { split: None, limit: Some(4) }), rows, None).unwrap();
+    assert_eq!((judged.train.examples, judged.preparation.classes), (4, names(&["blue", "red"])));
+    let judged = judge_sampled(&of(Division { split: split.clone(), limit: Some(8) }), rows, None).unwrap();
+    assert_eq!((judged.train.examples, judged.validation.unwrap().examples), (6, 2));
+    let judged = judge_sampled(&of(Division { split, limit: None }), rows, None).unwrap();
+    let (train, held_out) = (judged.train.examples as f64, judged.validation.unwrap().examples as f64);
+    assert!((held_out - 0.25 * (train + held_out)).abs() < 1.0 && is_about(train as u64, 0.75 * 1_282_000.0 / 6.0));
+}
+
+#[test]
+fn what_a_sample_lacks_is_no_mistake() {
+    let of = |by| Selection::of(csv(Roles { missing: vec![rule(&["x"], by)], ..roles("y") }));
+    for by in [Missing::Drop, Missing::Mean] {
+        let judged = judge_sampled(&of(by), ["x,y\n", ",red\n", "1,red\n"], None).unwrap();
+        assert!(is_about(judged.train.examples, 1_282_000.0 / 5.5), "{by:?}: {}", judged.train.examples);
+    }
+    // Rows that are dropped are no examples.
+    let judged = judge_sampled(&of(Missing::Drop), ["x,y\n", "1,red\n,red\n", "1,red\n"], None).unwrap();
+    assert!(is_about(judged.train.examples, 1_282_000.0 / 11.0), "{}", judged.train.examples);
+}
+
+#[test]
+fn widths_of_a_sample_are_told_as_such() {
+    let of = |categorical: &[&str]| {
+        let roles = Roles { categorical: names(categorical), ..roles("y") };
+        judge_sampled(&Selection::of(csv(roles)), ["k,y\n", "1,1\n2,2\n", "3,3\n"], None).unwrap().train
+    };
+    let (one_hot, numbers) = (of(&["k"]), of(&[]));
+    assert!(one_hot.may_widen && one_hot.inputs[0].shape == [2]);
+    assert!(!numbers.may_widen && numbers.inputs[0].shape == [1]);
 }
