@@ -22,6 +22,8 @@ pub struct Reading<'a> {
     pub split_column: Option<&'a str>,
     /// The array or column that weighs the examples. It is no input by default.
     pub weights: Option<&'a str>,
+    /// Whether its values are asked for: the examples of a set to judge by come once each.
+    pub is_weighed: bool,
     /// Whether examples may lack their targets: a format that finds none gives them a target
     /// without values.
     pub may_lack_target: bool,

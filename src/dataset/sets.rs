@@ -175,6 +175,7 @@ impl Selection {
             wanted,
             split_column: division.column(),
             weights: sampling.as_ref().and_then(Sampling::array),
+            is_weighed: true,
             may_lack_target: self.may_lack_target,
             known: self.known.as_ref(),
             memory_bytes: self.memory_bytes,
@@ -183,7 +184,7 @@ impl Selection {
         let taken = train.as_ref().ok().and_then(|content| content.memory_bytes()).unwrap_or(0);
         // A training set that takes all leaves the validation set a little, to be read in shards.
         let rest = reading.memory_bytes.map(|most| most.saturating_sub(taken).max(most / 8));
-        let rest = Reading { memory_bytes: rest, ..reading };
+        let rest = Reading { memory_bytes: rest, is_weighed: false, ..reading };
         let validation = validation.as_ref().map(|set| set.read(&files.validation, &rest));
         let validation = validation.transpose().map_err(|problems| of(Use::Validation, problems));
         let (mut train, mut validation) = both(train, validation)?;

@@ -86,12 +86,15 @@ pub(in crate::dataset) struct Apart {
     pub split: Option<String>,
     /// The column that weighs the rows.
     pub weights: Option<String>,
+    /// Whether the values of that are read.
+    is_weighed: bool,
 }
 
 impl Apart {
     /// Those of a reading.
     pub(in crate::dataset) fn of(reading: &Reading<'_>) -> Self {
-        Self { split: reading.split_column.map(str::to_owned), weights: reading.weights.map(str::to_owned) }
+        let [split, weights] = [reading.split_column, reading.weights].map(|name| name.map(str::to_owned));
+        Self { split, weights, is_weighed: reading.is_weighed }
     }
 
     fn has(&self, name: &str) -> bool {
@@ -160,7 +163,7 @@ impl Layout {
                 roles.is_category(name)
             } else if split == Some(name) {
                 true
-            } else if apart.weights.as_ref() == Some(name) {
+            } else if apart.is_weighed && apart.weights.as_ref() == Some(name) {
                 false
             } else {
                 layout.slots.push(Slot::Skip);

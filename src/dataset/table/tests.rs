@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::super::{
-    DataFile, Division, Fault, Files as Kinds, HostBatch, Judged, OpenFiles, Selection, Source, Split, csv,
+    DataFile, Division, Fault, Files as Kinds, HostBatch, Judged, OpenFiles, Sampling, Selection, Source, Split, csv,
     paths::Paths,
 };
 use super::roles::{Missing, MissingRule, Roles};
@@ -219,4 +219,19 @@ fn widths_of_a_sample_are_told_as_such() {
     let (one_hot, numbers) = (of(&["k"]), of(&[]));
     assert!(one_hot.may_widen && one_hot.inputs[0].shape == [2]);
     assert!(!numbers.may_widen && numbers.inputs[0].shape == [1]);
+}
+
+#[test]
+fn a_set_to_judge_by_needs_no_weights() {
+    let sampling = Some(Sampling::Weights("w".into()));
+    let text = ["x,w,y\n1,2,3\n4,5,6\n", "x,y\n1,3\n", "x,w,y\n1,,3\n2,none,4\n"];
+    let folder = Folder::of(&[("t.csv", text[0]), ("without.csv", text[1]), ("with.csv", text[2])]);
+    for (name, examples) in [("without.csv", 1), ("with.csv", 2)] {
+        let (train, validation) = (csv(roles("y")), Some(csv(roles("y"))));
+        let selection = Selection { validation, sampling: sampling.clone(), ..Selection::of(train) };
+        let files = OpenFiles { train: folder.open(&["t.csv"]), validation: folder.open(&[name]) };
+        let sets = selection.open(&files, None).map_err(|faults| folder.told(faults)).ok().unwrap();
+        let validation = sets.validation.unwrap();
+        assert_eq!((validation.facts().examples, &validation.facts().inputs[0].shape[..]), (examples, &[1][..]));
+    }
 }
