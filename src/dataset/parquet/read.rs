@@ -170,14 +170,16 @@ impl Opened {
         }
     }
 
-    /// The kind of the target: that of the spec, or else that of its column.
+    /// The kind of the target: that of the spec, or else that of its column. Several are numbers.
     fn target_type(&self, roles: &Roles) -> TargetType {
-        let column = |name: &String| self.names.iter().position(|known| known == name);
-        let kind = roles.targets.first().and_then(column).and_then(|column| self.kind(column).ok());
-        roles.target_type.unwrap_or(match kind {
+        let (None, [target]) = (roles.target_type, &roles.targets[..]) else {
+            return roles.target_type.unwrap_or(TargetType::Numbers);
+        };
+        let column = self.names.iter().position(|name| name == target);
+        match column.and_then(|column| self.kind(column).ok()) {
             Some(Kind::Words) => TargetType::Classes,
             Some(Kind::Numbers) | None => TargetType::Numbers,
-        })
+        }
     }
 
     /// The leaf of each column that has one, with its slot.

@@ -161,6 +161,19 @@ fn columns_that_are_no_numbers_are_refused_by_name() {
 }
 
 #[test]
+fn several_targets_are_numbers_whatever_the_first_holds() {
+    let (_folder, path) = folder();
+    write(&path, 2, Compression::SNAPPY);
+    for targets in [["kind", "age"], ["age", "kind"]] {
+        let several = Roles { targets: names(&targets), features: names(&["tame"]), ..roles("") };
+        let told = judge(several, &path).unwrap_err();
+        assert!(told.contains("column \"kind\": holds words; "), "{told}");
+    }
+    let several = Roles { targets: names(&["chip", "age"]), features: names(&["tame"]), ..roles("") };
+    assert_eq!(judge(several, &path).unwrap().train.target.shape, [2]);
+}
+
+#[test]
 fn files_that_are_damaged_are_refused_and_never_read_in_part() {
     let (_folder, path) = folder();
     write(&path, 2, Compression::SNAPPY);
