@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::errors::{ParquetError, Result as Decoded};
-use ::parquet::file::metadata::RowGroupMetaData;
+use ::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use ::parquet::file::reader::{ChunkReader, FileReader, Length};
 use ::parquet::file::serialized_reader::SerializedFileReader;
 use ::parquet::schema::types::SchemaDescriptor;
@@ -160,6 +160,7 @@ impl Opened {
         let about = reader.metadata();
         let (names, leaves) = columns(about.file_metadata().schema_descr());
         let rows = total(about.row_groups().iter().map(rows_of));
+        judge_counts(&path, about, &leaves, rows)?;
         Ok(Self { path, reader, names, leaves, rows, size })
     }
 
@@ -297,6 +298,25 @@ fn judge_ends(path: &Path, chunks: &Chunks) -> Result<(), Vec<Problem>> {
         }
         _ => refuse("is cut off: it does not end as a Parquet file does".into()),
     }
+}
+
+/// Refuses a footer that contradicts itself: with the rows of all groups, and the values of columns
+/// that have one a row.
+fn judge_counts(path: &Path, about: &ParquetMetaData, leaves: &[Option<usize>], rows: u64) -> Result<(), Vec<Problem>> {
+    let refuse = |what: String| Err(vec![wrong_with(path, format!("is damaged: its footer promises {what}"))]);
+    let promised = about.file_metadata().num_rows();
+    if u64::try_from(promised) != Ok(rows) {
+        return refuse(format!("{promised} rows, and its row groups have {rows}"));
+    }
+    for (number, group) in about.row_groups().iter().enumerate() {
+        let columns = leaves.iter().flatten().filter_map(|leaf| group.columns().get(*leaf));
+        let mut flat = columns.filter(|column| column.column_descr().max_rep_level() == 0);
+        if let Some(column) = flat.find(|column| column.num_values() != group.num_rows()) {
+            let (name, values, rows) = (column.column_descr().name(), column.num_values(), group.num_rows());
+            return refuse(format!("{rows} rows in group {number}, and {values} values of its column {name:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Calls the decoder, which may panic on files that are damaged.
