@@ -16,7 +16,8 @@ pub struct Details {
     pub classes: Vec<ClassCount>,
     /// The columns of a table that are taken, in the order of its files.
     pub columns: Vec<ColumnFacts>,
-    /// Rows of the files that are left out, since values are missing.
+    /// Rows of the files that are left out, since values are missing. Of files that are divided the
+    /// training set has it.
     pub left_out: u64,
 }
 

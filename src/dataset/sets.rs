@@ -231,7 +231,8 @@ impl Selection {
                 Some(prepare(content.as_ref(), share).map_err(|problems| of(Use::Validation, problems)))
             }
             (_, _, Some(share)) => {
-                validation_details = Some(look(train.as_ref(), &share));
+                // Rows that are left out of the files are in neither set: the first tells of them.
+                validation_details = Some(Details { left_out: 0, ..look(train.as_ref(), &share) });
                 Some(prepare(train.as_ref(), share).map_err(|problems| of(Use::Train, problems)))
             }
             (_, _, None) => None,

@@ -122,6 +122,11 @@ impl Table {
         4 * (self.width + self.word_width) as u64
     }
 
+    /// The remedy for words in one of the columns of numbers.
+    pub(super) fn remedy_for_words(&self, column: usize) -> &'static str {
+        self.roles.remedy_for_words(&self.columns[column].name)
+    }
+
     /// The columns of its files.
     pub(super) fn names(&self) -> &[String] {
         &self.names

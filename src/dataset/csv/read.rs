@@ -359,7 +359,10 @@ impl Sink for Collector {
             Some(&Slot::Numbers { column, slot }) => match number(text) {
                 Cell::Number(value) => self.table.set_number(0, slot, value),
                 Cell::Missing => self.record.missing.push((0, column)),
-                Cell::Other => self.record.mistakes.push((0, column, not_a_number(text))),
+                Cell::Other => {
+                    let what = not_a_number(text, self.table.remedy_for_words(column));
+                    self.record.mistakes.push((0, column, what));
+                }
             },
             Some(&Slot::Words { column, slot }) => {
                 if text.is_empty() || !is_quoted && is_missing(text) {

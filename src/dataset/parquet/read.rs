@@ -46,7 +46,7 @@ pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -
     let (roles, apart) = (roles.in_files(&first.names, reading), Apart::of(reading));
     let layout = Layout::of(&first.path, &first.names, &roles, first.target_type(&roles), &apart)?;
     let (slots, taken) = (layout.slots.clone(), layout.columns.len() as u64);
-    let wrong: Vec<_> = opened.iter().flat_map(|file| file.judge(&slots)).collect();
+    let wrong: Vec<_> = opened.iter().flat_map(|file| file.judge(&slots, &roles)).collect();
     if !wrong.is_empty() {
         return Err(wrong);
     }
@@ -189,15 +189,15 @@ impl Opened {
     }
 
     /// Tells the columns whose values cannot be taken.
-    fn judge(&self, slots: &[Slot]) -> Vec<Problem> {
+    fn judge(&self, slots: &[Slot], roles: &Roles) -> Vec<Problem> {
         let mut wrong = Vec::new();
         for (column, (slot, name)) in slots.iter().zip(&self.names).enumerate() {
             let what = match (slot, self.kind(column)) {
                 (Slot::Skip, _) | (Slot::Numbers { .. }, Ok(Kind::Numbers)) | (Slot::Words { .. }, Ok(_)) => continue,
                 (Slot::Numbers { .. }, Ok(Kind::Words)) => {
-                    "holds words; a column of words has to be listed in `categorical` or `ignore`"
+                    format!("holds words; {}", roles.remedy_for_words(name))
                 }
-                (Slot::Numbers { .. } | Slot::Words { .. }, Err(what)) => what,
+                (Slot::Numbers { .. } | Slot::Words { .. }, Err(what)) => what.to_owned(),
             };
             wrong.push(wrong_with(&self.path, format!("column {name:?}: {what}")));
         }

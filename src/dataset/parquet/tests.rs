@@ -167,7 +167,7 @@ fn several_targets_are_numbers_whatever_the_first_holds() {
     for targets in [["kind", "age"], ["age", "kind"]] {
         let several = Roles { targets: names(&targets), features: names(&["tame"]), ..roles("") };
         let told = judge(several, &path).unwrap_err();
-        assert!(told.contains("column \"kind\": holds words; "), "{told}");
+        assert!(told.contains("column \"kind\": holds words; several targets are numbers"), "{told}");
     }
     let several = Roles { targets: names(&["chip", "age"]), features: names(&["tame"]), ..roles("") };
     assert_eq!(judge(several, &path).unwrap().train.target.shape, [2]);

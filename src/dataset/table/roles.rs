@@ -118,6 +118,15 @@ impl Roles {
             .map_or(Missing::Refuse, |rule| rule.by)
     }
 
+    /// The remedy for words in a column of numbers.
+    pub(in crate::dataset) fn remedy_for_words(&self, column: &str) -> &'static str {
+        match &self.targets[..] {
+            [target] if target == column => "a target of words needs target_type = \"classes\"",
+            several if several.iter().any(|target| target == column) => "several targets are numbers, such as 1 or 0",
+            _ => "a column of words has to be listed in `categorical` or `ignore`",
+        }
+    }
+
     /// Whether the values of a feature are categories.
     pub(super) fn is_category(&self, column: &str) -> bool {
         let is_indexed = |input: &InputRole| {

@@ -235,3 +235,34 @@ fn a_set_to_judge_by_needs_no_weights() {
         assert_eq!((validation.facts().examples, &validation.facts().inputs[0].shape[..]), (examples, &[1][..]));
     }
 }
+
+#[test]
+fn rows_that_are_left_out_of_files_that_are_divided_are_told_once() {
+    let split = Some(Split::Fraction { fraction: 0.5, seed: 1, stratify: false });
+    let roles = Roles { missing: vec![rule(&[], Missing::Drop)], ..roles("y") };
+    let selection = Selection { division: Division { split, limit: None }, ..Selection::of(csv(roles)) };
+    let folder = Folder::of(&[("t.csv", "x,y\n1,2\n,4\n5,6\n")]);
+    let (_caller, wanted) = Wanted::by_caller();
+    let judged = selection.judge(&OpenFiles::of(folder.open(&["t.csv"])), &wanted).unwrap();
+    assert_eq!((judged.details.left_out, judged.validation_details.unwrap().left_out), (1, 0));
+}
+
+#[test]
+fn words_in_a_target_of_numbers_are_told_with_what_a_target_may_be() {
+    let told = |roles: Roles, text: &str| {
+        let folder = Folder::of(&[("t.csv", text)]);
+        let (_caller, wanted) = Wanted::by_caller();
+        let judged = Selection::of(csv(roles)).judge(&OpenFiles::of(folder.open(&["t.csv"])), &wanted);
+        folder.told(judged.unwrap_err())
+    };
+    for word in ["b", "yes"] {
+        let one = told(roles("y"), &format!("x,y\n1,1\n2,{word}\n"));
+        assert!(
+            one.contains("a target of words needs target_type = \"classes\"") && !one.contains("categorical"),
+            "{one}"
+        );
+        let several = Roles { targets: names(&["y", "z"]), ..Roles::default() };
+        let several = told(several, &format!("x,y,z\n1,1,1\n2,1,{word}\n"));
+        assert!(several.contains("several targets are numbers") && !several.contains("categorical"), "{several}");
+    }
+}
