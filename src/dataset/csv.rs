@@ -61,7 +61,7 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let table = read::table(files, &self.roles, &self.dialect, reading);
+        let table = read::table(files, self.paths.field(), &self.roles, &self.dialect, reading);
         let table = table.map_err(|problems| self.paths.told(problems))?;
         // Text has no place at which reading could begin.
         Ok(Box::new(Tables::whole(table, None)))

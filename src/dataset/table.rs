@@ -34,6 +34,8 @@ const MOST_PROBLEMS: usize = 10;
 /// The rows of the files of a set.
 #[derive(Debug)]
 pub(super) struct Table {
+    /// The field of its files: `path` or `paths`.
+    field: &'static str,
     /// The roles of its columns.
     roles: Roles,
     /// Its columns with other roles.
@@ -81,9 +83,17 @@ pub(super) struct Batch {
 
 impl Table {
     /// A table without rows.
-    pub(super) fn new(layout: Layout, names: Vec<String>, roles: Roles, apart: Apart, unit: &'static str) -> Self {
+    pub(super) fn new(
+        field: &'static str,
+        layout: Layout,
+        names: Vec<String>,
+        roles: Roles,
+        apart: Apart,
+        unit: &'static str,
+    ) -> Self {
         let Layout { columns, numbers, words, slots: _ } = layout;
         Self {
+            field,
             roles,
             apart,
             names,
@@ -114,7 +124,7 @@ impl Table {
         };
         let (columns, words) = (self.columns.iter().map(column).collect(), self.word_width);
         let layout = Layout { slots: Vec::new(), columns, numbers: self.width, words };
-        Self::new(layout, self.names.clone(), self.roles.clone(), self.apart.clone(), self.unit)
+        Self::new(self.field, layout, self.names.clone(), self.roles.clone(), self.apart.clone(), self.unit)
     }
 
     /// Bytes of a row.
@@ -217,7 +227,7 @@ impl Table {
     /// Tells a mistake, one of the first.
     pub(super) fn tell(&mut self, what: String) {
         if !self.is_full() {
-            self.problems.push(Problem { file: "path".into(), what, unjudged: None });
+            self.problems.push(Problem { file: self.field.into(), what, unjudged: None });
         }
     }
 

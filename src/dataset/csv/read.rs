@@ -24,9 +24,10 @@ const MOST_COLUMNS: usize = 100_000;
 /// Lines, as messages call them.
 const LINE: &str = "line";
 
-/// Reads the files; the roles are those of a spec.
+/// Reads the files, which a spec names in that field; the roles are those of the spec.
 pub(super) fn table(
     files: &[DataFile],
+    field: &'static str,
     roles: &Roles,
     dialect: &Dialect,
     reading: &Reading<'_>,
@@ -48,7 +49,7 @@ pub(super) fn table(
                 let target = text.target_type(&names, &roles)?;
                 let layout = Layout::of(path, &names, &roles, target, &apart)?;
                 let slots = layout.slots.clone();
-                let table = Table::new(layout, names, roles, apart, LINE);
+                let table = Table::new(field, layout, names, roles, apart, LINE);
                 let record = Batch { rows: 1, ..Batch::default() };
                 collector.insert(Collector { table, slots, path: PathBuf::new(), record })
             }

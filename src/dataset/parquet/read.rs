@@ -36,8 +36,13 @@ const ENCRYPTED: &[u8; 4] = b"PARE";
 /// Rows, as messages call them; they are counted from 0.
 const ROW: &str = "row";
 
-/// Reads the files; the roles are those of a spec.
-pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -> Result<Tables, Vec<Problem>> {
+/// Reads the files, which a spec names in that field; the roles are those of the spec.
+pub(super) fn tables(
+    files: &[DataFile],
+    field: &'static str,
+    roles: &Roles,
+    reading: &Reading<'_>,
+) -> Result<Tables, Vec<Problem>> {
     let opened: Vec<_> = files.iter().map(Opened::of).collect::<Result<_, _>>()?;
     let [first, others @ ..] = &opened[..] else { unreachable!("a set has a file at least") };
     for other in others {
@@ -50,7 +55,7 @@ pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let mut table = Table::new(layout, first.names.clone(), roles, apart, ROW);
+    let mut table = Table::new(field, layout, first.names.clone(), roles, apart, ROW);
     let rows = total(opened.iter().map(|file| file.rows));
     let sizes = || opened.iter().map(|file| file.size).collect();
     let of_shards = reading.memory_bytes.filter(|most| rows.saturating_mul(table.row_bytes()) > *most);

@@ -376,7 +376,7 @@ fn mistakes_in_shards_are_told_with_file_and_row_and_a_file_that_shrinks_with_it
     let cut = fs::OpenOptions::new().write(true).open(&paths[1]).unwrap();
     cut.set_len(10).unwrap();
     let problem = sets.train.fill(&last, &mut HostBatch::default()).unwrap_err();
-    assert!(problem.what.contains("two.parquet"), "{problem:?}");
+    assert!(problem.file == "paths" && problem.what.contains("two.parquet"), "{problem:?}");
 }
 
 /// Puts a footer in the place of that of a file.

@@ -169,7 +169,7 @@ impl Content for Tables {
             for (rows, survey) in sets.iter().zip(&mut surveys) {
                 let rows = rows.within(first..first + table.rows).map(|row| row - first);
                 survey.add(table, rows).map_err(|(name, wrong)| {
-                    vec![table.problem("path", format!("column {name:?}: {}", wrong.told(&[])))]
+                    vec![table.problem(table.field, format!("column {name:?}: {}", wrong.told(&[])))]
                 })?;
             }
             Ok(())
@@ -238,7 +238,7 @@ impl Content for Tables {
     fn prepare(&self, rows: Rows, preparation: &Preparation) -> Result<Prepared, Vec<Problem>> {
         let table = &self.table;
         let Some(encoding) = &preparation.table else {
-            return Err(vec![table.problem("path", "was prepared before, and its columns were not kept".into())]);
+            return Err(vec![table.problem(table.field, "was prepared before, and its columns were not kept".into())]);
         };
         let mut wrong = table.other_columns(encoding);
         wrong.extend(table.other_targets(encoding));
@@ -248,7 +248,7 @@ impl Content for Tables {
         let encoder = codes.encoder(table);
         let Some(encoder) = encoder.filter(|_| wrong.is_empty()) else {
             if wrong.is_empty() {
-                wrong.push(table.problem("path", "has other columns than the training set".into()));
+                wrong.push(table.problem(table.field, "has other columns than the training set".into()));
             }
             return Err(wrong);
         };
@@ -257,7 +257,7 @@ impl Content for Tables {
             let range = most.map(|most| Range { lowest: 0, highest: most as i64, highest_at: 0 });
             Field {
                 name: input.name.clone(),
-                file: "path".into(),
+                file: table.field.into(),
                 dtype: input.dtype(),
                 shape: vec![input.width() as u64],
                 range: range.filter(|_| input.dtype() == Dtype::I64),
@@ -360,13 +360,13 @@ impl Table {
         let taken: HashMap<_, _> = self.columns.iter().map(|column| (&*column.name, &column.values)).collect();
         let lacking = learned.keys().filter(|name| !taken.contains_key(*name)).map(|name| {
             let has = instead(&self.names, name);
-            self.problem("path", format!("has no column {name:?}, which the training set has; {has}"))
+            self.problem(self.field, format!("has no column {name:?}, which the training set has; {has}"))
         });
         let features = features(&self.names, &self.roles, &self.apart);
         let more = features
             .iter()
             .filter(|name| !learned.contains_key(name.as_str()))
-            .map(|name| self.problem("path", format!("has the column {name:?}, which the training set has not")));
+            .map(|name| self.problem(self.field, format!("has the column {name:?}, which the training set has not")));
         let of_other_kind = learned.iter().filter_map(|(name, was_category)| {
             let (has, had) = match (taken.get(name)?, was_category) {
                 (Values::Numbers(_), true) => ("numbers", "categories"),

@@ -266,3 +266,18 @@ fn words_in_a_target_of_numbers_are_told_with_what_a_target_may_be() {
         assert!(several.contains("several targets are numbers") && !several.contains("categorical"), "{several}");
     }
 }
+
+#[test]
+fn mistakes_of_files_are_told_at_the_field_that_names_them() {
+    let folder = Folder::of(&[("t.csv", "a,b,y\n1,2,3\n"), ("v.csv", "a,c,y\n1,2,3\n")]);
+    let several = |roles: Roles| {
+        let paths = Paths::Paths(vec![PathBuf::new()]);
+        Kinds::Csv(csv::Files { paths, roles, dialect: csv::Dialect::default() })
+    };
+    let selection = Selection { validation: Some(several(roles("y"))), ..Selection::of(several(roles("y"))) };
+    let files = |validation: &str| OpenFiles { train: folder.open(&["t.csv"]), validation: folder.open(&[validation]) };
+    let (_caller, wanted) = Wanted::by_caller();
+    let told = folder.told(selection.judge(&files("v.csv"), &wanted).unwrap_err());
+    assert!(told.lines().count() == 2 && told.lines().all(|line| line.starts_with("paths: v.csv has ")), "{told}");
+    assert_eq!(selection.judge(&files("t.csv"), &wanted).unwrap().train.inputs[0].file, "paths");
+}
