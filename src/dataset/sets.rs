@@ -66,7 +66,9 @@ pub struct Judged {
     pub train: Facts,
     /// Of the validation set.
     pub validation: Option<Facts>,
-    /// How values become inputs and targets, as the training set taught it.
+    /// How values become inputs and targets, as the training set taught it. It stays with who
+    /// judged: a table may have many columns, and an answer is bounded.
+    #[serde(skip)]
     pub preparation: Preparation,
     /// A closer look at the training set ...
     pub details: Details,

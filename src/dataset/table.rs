@@ -13,9 +13,10 @@ pub(super) mod shards;
 mod survey;
 pub(super) mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use encode::{ColumnEncoding, InputColumns, TableEncoding};
 pub(super) use prepare::Tables;
@@ -42,8 +43,10 @@ pub(super) struct Table {
     apart: Apart,
     /// All columns of the files, in their order.
     names: Vec<String>,
-    /// Those that are taken.
+    /// Those that are taken ...
     columns: Vec<Column>,
+    /// ... and the place of each by its name.
+    by_name: Arc<HashMap<String, usize>>,
     /// Numbers in a row.
     width: usize,
     /// Words in a row.
@@ -91,13 +94,14 @@ impl Table {
         apart: Apart,
         unit: &'static str,
     ) -> Self {
-        let Layout { columns, numbers, words, slots: _ } = layout;
+        let Layout { columns, by_name, numbers, words, slots: _ } = layout;
         Self {
             field,
             roles,
             apart,
             names,
             columns,
+            by_name,
             width: numbers,
             word_width: words,
             numbers: Vec::new(),
@@ -123,7 +127,8 @@ impl Table {
             Column { name: column.name.clone(), missing: column.missing, values }
         };
         let (columns, words) = (self.columns.iter().map(column).collect(), self.word_width);
-        let layout = Layout { slots: Vec::new(), columns, numbers: self.width, words };
+        let by_name = self.by_name.clone();
+        let layout = Layout { slots: Vec::new(), columns, by_name, numbers: self.width, words };
         Self::new(self.field, layout, self.names.clone(), self.roles.clone(), self.apart.clone(), self.unit)
     }
 
@@ -270,8 +275,13 @@ impl Table {
         self.words[row as usize * self.word_width + slot]
     }
 
+    /// The place of a column among those that are taken.
+    fn place(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
     fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
+        self.columns.get(self.place(name)?)
     }
 
     /// The words of a column and their place in a row, where it has words.

@@ -328,3 +328,24 @@ async fn the_width_of_a_model_is_held_against_all_rows_and_not_against_a_sample(
     let told = validate(&["k"]).await.unwrap().into_inner();
     assert!(told.notes.iter().any(|note| note.contains("counts are estimates")), "{:?}", told.notes);
 }
+
+#[tokio::test]
+async fn a_table_of_many_columns_is_described_by_the_first_thousand() {
+    let root = tempfile::tempdir().unwrap();
+    let columns = 40_000;
+    let line = |cell: &dyn Fn(usize) -> String| (0..columns).map(cell).collect::<Vec<_>>().join(",") + "\n";
+    let name = |column: usize| format!("reading_of_the_sensor_number_{column:05}_in_celsius");
+    let rows = [line(&name), line(&|column| column.to_string()), line(&|column| (2 * column).to_string())];
+    fs::write(root.path().join("wide.csv"), rows.concat()).unwrap();
+    let daemon = Setup::new().data_root(root.path()).start();
+    let mut spec = table(Format::Csv(csv("wide.csv", &name(columns - 1))));
+    spec.data.as_mut().unwrap().normalize = Some(v1::Normalize { measure: true, ..v1::Normalize::default() });
+    let request = v1::ValidateJobRequest { spec: Some(spec), dry_run: false };
+    let train = daemon.jobs().await.validate_job(request).await.unwrap().into_inner().train.unwrap();
+    assert_eq!((train.columns.len(), train.column_count, &train.inputs[0].sizes[..]), (1000, 40_000, &[39_999][..]));
+    // Of names that are not there the first are told, each with what is like it.
+    let wrong =
+        v1::CsvDataset { features: (0..4000).map(|column| format!("x{column}")).collect(), ..csv("wide.csv", "y") };
+    let told = refusal(&daemon, table(Format::Csv(wrong))).await;
+    assert_eq!(told.len(), 11, "{told:?}");
+}

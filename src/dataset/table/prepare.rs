@@ -71,7 +71,7 @@ impl Tables {
 
     /// The same for the words of one column.
     fn each_of(&self, name: &str, mut take: impl FnMut(u64, &Table) -> Result<(), Problem>) -> Result<(), Problem> {
-        let column = self.table.columns.iter().position(|column| column.name == name);
+        let column = self.table.place(name);
         self.each(Some(column.as_slice()), |first, table| take(first, table).map_err(|problem| vec![problem]))
             .map_err(|mut problems| problems.swap_remove(0))
     }
@@ -223,7 +223,8 @@ impl Content for Tables {
     fn details(&self, rows: &Rows, preparation: &Preparation) -> Details {
         let (table, classes) = (&self.table, &preparation.classes);
         let present: Vec<_> = rows.within(0..table.rows).collect();
-        let columns = table.columns.iter().map(|column| table.describe(column, &present)).collect();
+        let columns = table.columns.iter().take(details::MOST_COLUMNS);
+        let columns = columns.map(|column| table.describe(column, &present)).collect();
         let target = preparation.table.as_ref().and_then(|table| table.targets.first());
         let words =
             target.and_then(|name| self.survey(rows).words(table, name)).filter(|_| classes.len() <= MOST_CLASSES);
@@ -232,7 +233,13 @@ impl Content for Tables {
             Some(ClassCount { number, name: name.clone(), examples: met.count })
         };
         let classes = (0..).zip(classes).filter_map(class).collect();
-        Details { was_read: table.estimate.is_none(), classes, columns, left_out: table.dropped }
+        Details {
+            was_read: table.estimate.is_none(),
+            classes,
+            columns,
+            column_count: table.columns.len() as u64,
+            left_out: table.dropped,
+        }
     }
 
     fn prepare(&self, rows: Rows, preparation: &Preparation) -> Result<Prepared, Vec<Problem>> {

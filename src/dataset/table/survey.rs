@@ -163,7 +163,7 @@ impl Survey {
     }
 
     fn found(&self, table: &Table, name: &str) -> Option<&Found> {
-        self.columns.get(table.columns.iter().position(|column| column.name == name)?)
+        self.columns.get(table.place(name)?)
     }
 }
 

@@ -281,3 +281,17 @@ fn mistakes_of_files_are_told_at_the_field_that_names_them() {
     assert!(told.lines().count() == 2 && told.lines().all(|line| line.starts_with("paths: v.csv has ")), "{told}");
     assert_eq!(selection.judge(&files("t.csv"), &wanted).unwrap().train.inputs[0].file, "paths");
 }
+
+#[test]
+fn rules_go_by_the_first_that_names_a_column_and_else_by_the_first_for_all() {
+    let missing = vec![
+        rule(&["a"], Missing::Drop),
+        rule(&[], Missing::Mean),
+        rule(&["a", "b"], Missing::Refuse),
+        rule(&[], Missing::Drop),
+    ];
+    let roles = Roles { missing, ..Roles::default() };
+    let treatments = roles.treatments();
+    assert_eq!(["a", "b", "c"].map(|name| treatments.of(name)), [Missing::Drop, Missing::Refuse, Missing::Mean]);
+    assert_eq!(Roles::default().treatments().of("a"), Missing::Refuse);
+}
