@@ -239,9 +239,10 @@ pub(super) fn features(names: &[String], roles: &Roles, apart: &Apart) -> Vec<St
 
 /// The columns that might have been meant in place of one that is not there.
 pub(in crate::dataset) fn instead(names: &[String], wanted: &str) -> String {
-    let likeness = |name: &String| strsim::jaro_winkler(&name.to_lowercase(), &wanted.to_lowercase());
-    let best = names.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
-    if let Some(best) = best.filter(|best| likeness(best) > ALIKE) {
+    let in_lowercase = wanted.to_lowercase();
+    let likeness = |name: &String| strsim::jaro_winkler(&name.to_lowercase(), &in_lowercase);
+    let best = names.iter().map(|name| (likeness(name), name)).max_by(|one, other| one.0.total_cmp(&other.0));
+    if let Some((_, best)) = best.filter(|(likeness, _)| *likeness > ALIKE) {
         return format!("did you mean {best:?}?");
     }
     let listed: Vec<_> = names.iter().take(MOST_LISTED).map(|name| format!("{name:?}")).collect();
