@@ -63,7 +63,7 @@ fn worked() -> f64 {
 fn read(folder: &Path, size: Option<[u32; 2]>) -> f64 {
     let path = folder.canonicalize().expect("the folder");
     let opened = OpenFiles::of([DataFile::open_folder(&path).expect("the folder")]);
-    let files = image_folder::Files { path, size, channels: 3, fit: Fit::Crop };
+    let files = image_folder::Files { path, size, channels: 3, fit: Fit::Crop, listing: None };
     let sets = Selection::of(Files::ImageFolder(files)).open(&opened, None);
     let source = sets.unwrap_or_else(|faults| panic!("{faults:?}")).train;
     let mut batch = HostBatch::default();

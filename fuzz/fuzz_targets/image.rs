@@ -265,7 +265,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn selection(size: Option<[u32; 2]>, fit: Fit, channels: u64) -> (Selection, OpenFiles) {
-    let files = image_folder::Files { path: PathBuf::new(), size, channels: channels as u8, fit };
+    let files = image_folder::Files { path: PathBuf::new(), size, channels: channels as u8, fit, listing: None };
     (Selection::of(Files::ImageFolder(files)), OpenFiles::of([DataFile::open_folder(&FOLDER).unwrap()]))
 }
 

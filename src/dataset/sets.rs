@@ -66,9 +66,7 @@ pub struct Judged {
     pub train: Facts,
     /// Of the validation set.
     pub validation: Option<Facts>,
-    /// How values become inputs and targets, as the training set taught it. It stays with who
-    /// judged: a table may have many columns, and an answer is bounded.
-    #[serde(skip)]
+    /// How values become inputs and targets, as the training set taught it.
     pub preparation: Preparation,
     /// A closer look at the training set ...
     pub details: Details,

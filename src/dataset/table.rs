@@ -11,6 +11,7 @@ mod prepare;
 pub mod roles;
 pub(super) mod shards;
 mod survey;
+mod texts;
 pub(super) mod words;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,7 @@ pub(super) use prepare::Tables;
 use self::layout::{Apart, Column, Layout, Values};
 use self::places::Places;
 use self::roles::{Missing, Roles};
+use self::texts::Texts;
 use self::words::{MISSING, NotTaken};
 use super::split::scaled;
 use super::{Depth, Problem, Reading};
@@ -55,6 +57,8 @@ pub(super) struct Table {
     numbers: Vec<f32>,
     /// Row by row, by their numbers in the column; [`MISSING`] for one that is missing.
     words: Vec<u32>,
+    /// Those of the column that names files, where there is one: a text a row.
+    texts: Texts,
     /// Whole rows.
     pub rows: u64,
     /// Rows that are left out, since values are missing.
@@ -106,6 +110,7 @@ impl Table {
             word_width: words,
             numbers: Vec::new(),
             words: Vec::new(),
+            texts: Texts::default(),
             rows: 0,
             dropped: 0,
             places: Places::default(),
@@ -123,6 +128,7 @@ impl Table {
             let values = match column.values {
                 Values::Numbers(slot) => Values::Numbers(slot),
                 Values::Words(slot, _) => Values::Words(slot, words::Words::default()),
+                Values::Text => Values::Text,
             };
             Column { name: column.name.clone(), missing: column.missing, values }
         };
@@ -134,7 +140,7 @@ impl Table {
 
     /// Bytes of a row.
     pub(super) fn row_bytes(&self) -> u64 {
-        4 * (self.width + self.word_width) as u64
+        4 * (self.width + self.word_width) as u64 + self.texts.bytes().div_ceil(self.rows.max(1))
     }
 
     /// The remedy for words in one of the columns of numbers.
@@ -154,6 +160,7 @@ impl Table {
         self.numbers.resize(numbers + count * self.width, f32::NAN);
         self.words.truncate(words);
         self.words.resize(words + count * self.word_width, MISSING);
+        self.texts.truncate(self.rows as usize);
     }
 
     /// Sets a number of one of the rows that were begun.
@@ -172,8 +179,24 @@ impl Table {
     pub(super) fn word_number(&mut self, column: usize, word: &[u8]) -> Result<u32, NotTaken> {
         match &mut self.columns[column].values {
             Values::Words(_, words) => words.number(word),
-            Values::Numbers(_) => Ok(MISSING),
+            Values::Numbers(_) | Values::Text => Ok(MISSING),
         }
+    }
+
+    /// Sets the text of the row that was begun; there is one.
+    pub(super) fn set_text(&mut self, text: &[u8]) -> Result<(), NotTaken> {
+        self.texts.push(str::from_utf8(text).map_err(|_| NotTaken::Encoding)?);
+        Ok(())
+    }
+
+    /// The file that a row names.
+    pub(super) fn file(&self, row: u64) -> &str {
+        self.texts.text(row as usize)
+    }
+
+    /// The place of the name of that file, as messages begin with it.
+    pub(super) fn at_file(&self, row: u64) -> String {
+        self.at(row, self.apart.files.as_deref().unwrap_or_default())
     }
 
     /// Keeps the rows that were begun, but for those that are dropped. The first lies at that line
@@ -288,7 +311,7 @@ impl Table {
     fn words_of(&self, name: &str) -> Option<(usize, &words::Words)> {
         match &self.column(name)?.values {
             Values::Words(slot, words) => Some((*slot, words)),
-            Values::Numbers(_) => None,
+            Values::Numbers(_) | Values::Text => None,
         }
     }
 

@@ -198,7 +198,9 @@ impl Opened {
         let mut wrong = Vec::new();
         for (column, (slot, name)) in slots.iter().zip(&self.names).enumerate() {
             let what = match (slot, self.kind(column)) {
-                (Slot::Skip, _) | (Slot::Numbers { .. }, Ok(Kind::Numbers)) | (Slot::Words { .. }, Ok(_)) => continue,
+                (Slot::Skip | Slot::Text { .. }, _)
+                | (Slot::Numbers { .. }, Ok(Kind::Numbers))
+                | (Slot::Words { .. }, Ok(_)) => continue,
                 (Slot::Numbers { .. }, Ok(Kind::Words)) => {
                     format!("holds words; {}", roles.remedy_for_words(name))
                 }

@@ -12,6 +12,8 @@ use super::{MOST_PROBLEMS, wrong_with};
 
 /// Names that a message lists at most.
 const MOST_LISTED: usize = 12;
+/// The role of the column that names files, as problems name it.
+pub(in crate::dataset) const FILES: &str = "files";
 /// Names that are less alike than this are not taken for each other.
 const ALIKE: f64 = 0.7;
 
@@ -49,6 +51,11 @@ pub(in crate::dataset) enum Slot {
         /// Among the words of a row.
         slot: usize,
     },
+    /// It is this one of the taken columns, and its texts are kept as they are.
+    Text {
+        /// Among the taken columns.
+        column: usize,
+    },
 }
 
 impl Slot {
@@ -56,7 +63,7 @@ impl Slot {
     pub(in crate::dataset) fn column(self) -> Option<usize> {
         match self {
             Self::Skip => None,
-            Self::Numbers { column, .. } | Self::Words { column, .. } => Some(column),
+            Self::Numbers { column, .. } | Self::Words { column, .. } | Self::Text { column } => Some(column),
         }
     }
 }
@@ -79,6 +86,8 @@ pub(in crate::dataset) enum Values {
     Numbers(usize),
     /// At this place in the words of each row.
     Words(usize, Words),
+    /// Among the texts, one a row. A table has one such column at most.
+    Text,
 }
 
 /// Columns with a role that a spec gives outside of the section of the set. They are no features by
@@ -91,13 +100,15 @@ pub(in crate::dataset) struct Apart {
     pub weights: Option<String>,
     /// Whether the values of that are read.
     is_weighed: bool,
+    /// The column that names the file of each row, which is its only input: no column is a feature.
+    pub files: Option<String>,
 }
 
 impl Apart {
     /// Those of a reading.
     pub(in crate::dataset) fn of(reading: &Reading<'_>) -> Self {
         let [split, weights] = [reading.split_column, reading.weights].map(|name| name.map(str::to_owned));
-        Self { split, weights, is_weighed: reading.is_weighed }
+        Self { split, weights, is_weighed: reading.is_weighed, files: None }
     }
 
     fn has(&self, name: &str) -> bool {
@@ -153,8 +164,15 @@ impl Layout {
         if let Some(split) = split.filter(|split| !first.contains_key(split)) {
             wrong.push((COLUMN, format!("is {split:?}, which is no column of the data; {}", instead(names, split))));
         }
+        let files = apart.files.as_ref();
+        if let Some(files) = files.filter(|files| !first.contains_key(files.as_str())) {
+            wrong.push((FILES, format!("has no column {files:?}; {}", instead(names, files))));
+        }
+        if let Some(split) = split.filter(|split| files.is_some_and(|files| files == split)) {
+            wrong.push((COLUMN, format!("is {split:?}, the column that names the files")));
+        }
         let features = features(names, roles, apart);
-        if features.is_empty() {
+        if features.is_empty() && files.is_none() {
             let targets = roles.targets.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
             wrong.push(("path", format!("has no column to learn from besides {targets}")));
         }
@@ -170,6 +188,11 @@ impl Layout {
         };
         for name in names {
             let is_target = targets.contains(name.as_str());
+            if files == Some(name) {
+                layout.slots.push(Slot::Text { column: layout.columns.len() });
+                layout.columns.push(Column { name: name.clone(), missing: Missing::Refuse, values: Values::Text });
+                continue;
+            }
             let has_words = if is_target {
                 target == TargetType::Classes
             } else if features.contains(name.as_str()) {
@@ -227,6 +250,9 @@ pub(in crate::dataset) fn target_field(roles: &Roles) -> &'static str {
 
 /// The columns to learn from, in their order.
 pub(super) fn features(names: &[String], roles: &Roles, apart: &Apart) -> Vec<String> {
+    if apart.files.is_some() {
+        return Vec::new();
+    }
     if !roles.inputs.is_empty() {
         return roles.inputs.iter().flat_map(|input| input.columns.clone()).collect();
     }

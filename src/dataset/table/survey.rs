@@ -60,7 +60,7 @@ impl Survey {
                 Values::Numbers(_) if measure || is_target || column.missing == Missing::Mean => {
                     Found::Numbers(Numbers { count: 0, sum: 0.0, sums: Sums::of(1), range: None, is_target })
                 }
-                Values::Numbers(_) => Found::Nothing,
+                Values::Numbers(_) | Values::Text => Found::Nothing,
             }
         };
         Self { columns: table.columns.iter().map(found).collect(), examples: 0 }

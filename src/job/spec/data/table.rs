@@ -163,7 +163,7 @@ pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Data
     for rule in missing.iter_mut().filter(|rule| rule.by() == v1::MissingBy::Drop) {
         rule.by = v1::MissingBy::Refuse.into();
     }
-    let Some(own) = roles(test) else { return };
+    let Some(own) = roles(test).filter(|_| lists_images(test) == lists_images(trained)) else { return };
     let RolesMessage { path, paths, .. } = own.clone();
     if own != (RolesMessage { path: path.clone(), paths: paths.clone(), ..RolesMessage::default() }) {
         return;
@@ -172,8 +172,19 @@ pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Data
     match &mut test.format {
         Some(Kind::Csv(csv)) => *csv = with_roles!(csv.clone(), roles),
         Some(Kind::Parquet(parquet)) => *parquet = with_roles!(parquet.clone(), roles),
+        Some(Kind::ImageFolder(v1::ImageFolderDataset { table: Some(table), image_column, .. })) => {
+            *table = with_roles!(table.clone(), roles);
+            if let (Some(Kind::ImageFolder(trained)), true) = (&trained.format, image_column.is_empty()) {
+                image_column.clone_from(&trained.image_column);
+            }
+        }
         _ => {}
     }
+}
+
+/// Whether a set is a table whose missing values are means.
+pub(in crate::job::spec) fn takes_means(set: &v1::Dataset) -> bool {
+    roles(set).is_some_and(|roles| roles.missing.iter().any(|rule| rule.by() == v1::MissingBy::Mean))
 }
 
 /// The roles in a set that is a table.
@@ -181,8 +192,15 @@ fn roles(set: &v1::Dataset) -> Option<RolesMessage> {
     match &set.format {
         Some(Kind::Csv(csv)) => Some(split_roles!(csv.clone(), v1::CsvDataset { delimiter, header, quote, comment }).0),
         Some(Kind::Parquet(parquet)) => Some(split_roles!(parquet.clone(), v1::ParquetDataset {}).0),
+        Some(Kind::ImageFolder(v1::ImageFolderDataset { table: Some(table), .. })) => {
+            Some(split_roles!(table.clone(), v1::CsvDataset { delimiter, header, quote, comment }).0)
+        }
         _ => None,
     }
+}
+
+fn lists_images(set: &v1::Dataset) -> bool {
+    matches!(set.format, Some(Kind::ImageFolder(_)))
 }
 
 fn distinct(field: &str, names: &[String], fields: &mut Fields<'_>) {
