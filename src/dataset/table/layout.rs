@@ -99,7 +99,7 @@ pub(in crate::dataset) struct Apart {
     /// The column that weighs the rows.
     pub weights: Option<String>,
     /// Whether the values of that are read.
-    is_weighed: bool,
+    pub is_weighed: bool,
     /// The column that names the file of each row, which is its only input: no column is a feature.
     pub files: Option<String>,
 }
