@@ -31,8 +31,9 @@ pub(super) fn data(set: &v1::DataDescription) -> String {
         lines.push(format!("{} classes: {}{}", classes.len(), shown.join(", "), more(classes.len())));
     }
     lines.extend(columns.iter().take(MOST_SHOWN).map(column));
-    if columns.len() > MOST_SHOWN {
-        lines.push(format!("columns{}", more(columns.len())));
+    let all = usize::try_from(set.column_count).unwrap_or(usize::MAX).max(columns.len());
+    if all > MOST_SHOWN {
+        lines.push(format!("columns{}", more(all)));
     }
     if set.left_out_rows > 0 {
         lines.push(format!("{} rows are left out, since values are missing", set.left_out_rows));

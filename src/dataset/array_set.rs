@@ -182,7 +182,7 @@ pub(super) fn read(
     let Some((target, targets)) = of_target else { unreachable!("a set has a target, or none") };
     let (inputs, values): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
     let values = values.into_iter().map(|values| values.map(Arc::new)).collect::<Option<Vec<_>>>();
-    let facts = Facts { examples, inputs, target, sizes, is_resident: true };
+    let facts = Facts { examples, inputs, target, sizes, is_resident: true, may_widen: false };
     Ok(Box::new(Arrays { facts, inputs: values, targets: targets.map(Arc::new), weights }))
 }
 
@@ -302,7 +302,7 @@ fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, 
     }
     let fields = found.into_iter().map(|(_, field)| field).collect();
     let places = inputs.into_iter().chain(target).collect();
-    Ok((Facts { examples, inputs: fields, target: answer, sizes, is_resident: true }, places))
+    Ok((Facts { examples, inputs: fields, target: answer, sizes, is_resident: true, may_widen: false }, places))
 }
 
 /// The field of an array, or what is wrong with it, in words that follow its path.

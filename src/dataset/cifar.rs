@@ -112,6 +112,7 @@ impl<P> Format<P> for Files<P> {
             target: field("labels", Dtype::I64, vec![], range),
             sizes,
             is_resident: true,
+            may_widen: false,
         };
         let inputs = (!is_judged).then(|| vec![Arc::new(pixels)]);
         let targets = is_read.then(|| Arc::new(labels));

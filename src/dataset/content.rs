@@ -22,6 +22,8 @@ pub struct Reading<'a> {
     pub split_column: Option<&'a str>,
     /// The array or column that weighs the examples. It is no input by default.
     pub weights: Option<&'a str>,
+    /// Whether its values are asked for: the examples of a set to judge by come once each.
+    pub is_weighed: bool,
     /// Whether examples may lack their targets: a format that finds none gives them a target
     /// without values.
     pub may_lack_target: bool,
@@ -55,13 +57,13 @@ pub enum Depth {
 
 /// The content of the files of a set: rows, each of which may become an example.
 pub trait Content: Send {
-    /// Rows, at least one.
+    /// Rows, at least one. Of files that were read in part those that were read, which may be none.
     fn rows(&self) -> u64;
 
-    /// Whether the files were read in part, so that the rows are an estimate and the facts those of
-    /// a sample.
-    fn is_sample(&self) -> bool {
-        false
+    /// The rows of all files, as far as a part of them tells, where no more was read: the facts are
+    /// those of a sample. None where all rows are known.
+    fn estimate(&self) -> Option<u64> {
+        None
     }
 
     /// Bytes of memory that its values take while a job has them: all of them, or those that are
@@ -156,6 +158,10 @@ pub struct Preparation {
     /// How text becomes tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextEncoding>,
+    /// Whether files that were read in part have taught it: the whole may have more classes and
+    /// categories. So it is while a request is judged, and never when a job runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_of_sample: bool,
 }
 
 impl Preparation {

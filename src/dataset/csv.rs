@@ -74,7 +74,7 @@ impl<P> Files<P> {
         apart: &Apart,
         reading: &Reading<'_>,
     ) -> Result<Tables, Vec<Problem>> {
-        let table = read::table(files, &self.roles, &self.dialect, apart, reading);
+        let table = read::table(files, self.paths.field(), &self.roles, &self.dialect, apart, reading);
         let table = table.map_err(|problems| self.paths.told(problems))?;
         // Text has no place at which reading could begin.
         Ok(Tables::whole(table, None))

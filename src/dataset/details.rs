@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Classes that are counted, at most.
 pub(super) const MOST_CLASSES: usize = 1000;
+/// Columns that are described, at most.
+pub(super) const MOST_COLUMNS: usize = 1000;
 
 /// A closer look at a set, for the answer to a request that asks for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -14,9 +16,12 @@ pub struct Details {
     /// The classes among the targets, by their numbers; empty where targets are no classes, and
     /// where there are more than 1,000.
     pub classes: Vec<ClassCount>,
-    /// The columns of a table that are taken, in the order of its files.
+    /// The columns of a table that are taken, in the order of its files: the first 1,000 ...
     pub columns: Vec<ColumnFacts>,
-    /// Rows of the files that are left out, since values are missing.
+    /// ... of so many.
+    pub column_count: u64,
+    /// Rows of the files that are left out, since values are missing. Of files that are divided the
+    /// training set has it.
     pub left_out: u64,
 }
 

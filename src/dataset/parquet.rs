@@ -31,8 +31,8 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let tables = read::tables(files, &self.roles, reading).map_err(|problems| self.paths.told(problems))?;
-        Ok(Box::new(tables))
+        let tables = read::tables(files, self.paths.field(), &self.roles, reading);
+        Ok(Box::new(tables.map_err(|problems| self.paths.told(problems))?))
     }
 }
 

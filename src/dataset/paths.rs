@@ -35,10 +35,8 @@ impl<P> Paths<P> {
     }
 
     /// Problems of files with the field that names these.
-    pub(super) fn told(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
-        let unnamed = problems.iter_mut().filter(|problem| problem.file == "path");
-        unnamed.for_each(|problem| problem.file = self.field().into());
-        problems
+    pub(super) fn told(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        told(self.field(), problems)
     }
 
     /// Those that are found.
@@ -49,4 +47,11 @@ impl<P> Paths<P> {
             Self::Paths(_) => Paths::Paths(found),
         })
     }
+}
+
+/// Problems of files that one of both fields names.
+pub(super) fn told(field: &'static str, mut problems: Vec<Problem>) -> Vec<Problem> {
+    let unnamed = problems.iter_mut().filter(|problem| problem.file == "path");
+    unnamed.for_each(|problem| problem.file = field.into());
+    problems
 }

@@ -135,6 +135,7 @@ impl Preprocessing {
             target: self.target.field(),
             sizes: Vec::new(),
             is_resident: true,
+            may_widen: false,
         }
     }
 }
@@ -187,6 +188,7 @@ mod tests {
             target: field("labels", Dtype::I64, &[], classes),
             sizes: Vec::new(),
             is_resident: true,
+            may_widen: false,
         }
     }
 

@@ -53,8 +53,12 @@ impl Sampling {
             Self::Weights(name) => {
                 let told = |what| Problem::of_field(WEIGHTS, format!("is {name:?}, and {what}"));
                 let Some(weights) = content.weights().map_err(told)? else { return Ok(None) };
-                let weights = rows.iter().filter_map(|row| Some((row, *weights.get(usize::try_from(row).ok()?)?)));
-                Chances::of(weights).map(Some).map_err(told)
+                let weighed = || rows.iter().filter_map(|row| Some((row, *weights.get(usize::try_from(row).ok()?)?)));
+                // The rows of a sample that were not read may weigh more.
+                if content.estimate().is_some() && weighed().all(|(_, weight)| weight == 0.0) {
+                    return Ok(None);
+                }
+                Chances::of(weighed()).map(Some).map_err(told)
             }
             Self::BalanceClasses => {
                 let told = |what| Problem::of_field(BALANCE_CLASSES, what);

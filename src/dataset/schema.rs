@@ -22,6 +22,10 @@ pub struct Facts {
     /// Whether its examples are in memory as a whole. Those of others are read when they are asked
     /// for.
     pub is_resident: bool,
+    /// Whether its inputs may be wider than told: they are as wide as columns have categories, and
+    /// the files were read in part.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_widen: bool,
 }
 
 /// One array of an example.

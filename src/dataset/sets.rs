@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::content::{Depth, Preparation, Prepared, Reading};
 use super::sampling::{self, Sampled, Sampling};
-use super::split::{self, Division};
-use super::{Content, DataFile, Details, Facts, Files, Format, Problem, Rows, Source};
+use super::split::{self, Division, Share};
+use super::{Content, DataFile, Details, Facts, Files, Format, Problem, Source};
 use crate::beneath::Folder;
 use crate::gate::Wanted;
 
@@ -175,6 +175,7 @@ impl Selection {
             wanted,
             split_column: division.column(),
             weights: sampling.as_ref().and_then(Sampling::array),
+            is_weighed: true,
             may_lack_target: self.may_lack_target,
             known: self.known.as_ref(),
             memory_bytes: self.memory_bytes,
@@ -183,49 +184,56 @@ impl Selection {
         let taken = train.as_ref().ok().and_then(|content| content.memory_bytes()).unwrap_or(0);
         // A training set that takes all leaves the validation set a little, to be read in shards.
         let rest = reading.memory_bytes.map(|most| most.saturating_sub(taken).max(most / 8));
-        let rest = Reading { memory_bytes: rest, ..reading };
+        let rest = Reading { memory_bytes: rest, is_weighed: false, ..reading };
         let validation = validation.as_ref().map(|set| set.read(&files.validation, &rest));
         let validation = validation.transpose().map_err(|problems| of(Use::Validation, problems));
         let (mut train, mut validation) = both(train, validation)?;
-        let is_sample = train.is_sample() || validation.as_ref().is_some_and(|content| content.is_sample());
+        let is_sample = [Some(&train), validation.as_ref()].into_iter().flatten().any(|set| set.estimate().is_some());
         let of_division = |problem| vec![Fault { set: None, problem }];
         if sampling.is_some() && train.is_in_shards() {
             return Err(of_division(sampling::of_shards()));
         }
-        let (rows, held_out) = division.divide(train.as_ref()).map_err(of_division)?;
-        let of_train: Vec<_> = [&rows].into_iter().chain(&held_out).collect();
+        let (share, held_out) = division.divide(train.as_ref()).map_err(of_division)?;
+        let of_train: Vec<_> = [&share].into_iter().chain(&held_out).map(|share| &share.rows).collect();
         let looked = train.look_over(&of_train, *measure).map_err(|problems| of(Use::Train, problems));
-        let validation_rows = match &mut validation {
+        let validation_share = match &mut validation {
             Some(content) => {
-                let rows = division.whole(content.rows()).map_err(of_division)?;
-                Some(
-                    content.look_over(&[&rows], false).map(|()| rows).map_err(|problems| of(Use::Validation, problems)),
-                )
+                let share = division.whole(content.as_ref()).map_err(of_division)?;
+                let looked = content.look_over(&[&share.rows], false);
+                Some(looked.map(|()| share).map_err(|problems| of(Use::Validation, problems)))
             }
             None => None,
         };
-        let ((), validation_rows) = both(looked, validation_rows.transpose())?;
+        let ((), validation_share) = both(looked, validation_share.transpose())?;
         let learned = match known.or_else(|| self.known.clone()) {
             Some(known) => known,
-            None => train.learn(&rows, *measure).map_err(|problems| of(Use::Train, problems))?,
+            None => {
+                let learned = train.learn(&share.rows, *measure).map_err(|problems| of(Use::Train, problems))?;
+                Preparation { is_of_sample: train.estimate().is_some(), ..learned }
+            }
         };
-        let chances = sampling.as_ref().map(|sampling| sampling.chances(train.as_ref(), &rows)).transpose();
+        let chances = sampling.as_ref().map(|sampling| sampling.chances(train.as_ref(), &share.rows)).transpose();
         let chances = chances.map_err(of_division)?.flatten();
-        let look = |content: &dyn Content, rows: &Rows| match depth {
-            Depth::Judge => content.details(rows, &learned),
+        let look = |content: &dyn Content, share: &Share| match depth {
+            Depth::Judge => content.details(&share.rows, &learned),
             Depth::Train => Details::default(),
         };
-        let details = look(train.as_ref(), &rows);
-        let train_set = train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems));
+        let prepare = |content: &dyn Content, Share { rows, examples }: Share| {
+            let set = content.prepare(rows, &learned)?;
+            Ok(Prepared { facts: Facts { examples, ..set.facts }, ..set })
+        };
+        let details = look(train.as_ref(), &share);
+        let train_set = prepare(train.as_ref(), share).map_err(|problems| of(Use::Train, problems));
         let mut validation_details = None;
-        let validation_set = match (&validation, validation_rows, held_out) {
-            (Some(content), Some(rows), _) => {
-                validation_details = Some(look(content.as_ref(), &rows));
-                Some(content.prepare(rows, &learned).map_err(|problems| of(Use::Validation, problems)))
+        let validation_set = match (&validation, validation_share, held_out) {
+            (Some(content), Some(share), _) => {
+                validation_details = Some(look(content.as_ref(), &share));
+                Some(prepare(content.as_ref(), share).map_err(|problems| of(Use::Validation, problems)))
             }
-            (_, _, Some(rows)) => {
-                validation_details = Some(look(train.as_ref(), &rows));
-                Some(train.prepare(rows, &learned).map_err(|problems| of(Use::Train, problems)))
+            (_, _, Some(share)) => {
+                // Rows that are left out of the files are in neither set: the first tells of them.
+                validation_details = Some(Details { left_out: 0, ..look(train.as_ref(), &share) });
+                Some(prepare(train.as_ref(), share).map_err(|problems| of(Use::Train, problems)))
             }
             (_, _, None) => None,
         };

@@ -14,9 +14,10 @@ mod survey;
 mod texts;
 pub(super) mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use encode::{ColumnEncoding, InputColumns, TableEncoding};
 pub(super) use prepare::Tables;
@@ -26,6 +27,7 @@ use self::places::Places;
 use self::roles::{Missing, Roles};
 use self::texts::Texts;
 use self::words::{MISSING, NotTaken};
+use super::split::scaled;
 use super::{Depth, Problem, Reading};
 use crate::shortage::Unjudged;
 
@@ -35,14 +37,18 @@ const MOST_PROBLEMS: usize = 10;
 /// The rows of the files of a set.
 #[derive(Debug)]
 pub(super) struct Table {
+    /// The field of its files: `path` or `paths`.
+    field: &'static str,
     /// The roles of its columns.
     roles: Roles,
     /// Its columns with other roles.
     apart: Apart,
     /// All columns of the files, in their order.
     names: Vec<String>,
-    /// Those that are taken.
+    /// Those that are taken ...
     columns: Vec<Column>,
+    /// ... and the place of each by its name.
+    by_name: Arc<HashMap<String, usize>>,
     /// Numbers in a row.
     width: usize,
     /// Words in a row.
@@ -63,8 +69,8 @@ pub(super) struct Table {
     unit: &'static str,
     /// Bytes of the files.
     sizes: Vec<u64>,
-    /// The rows of files that were read in part, as far as that tells.
-    pub estimate: Option<u64>,
+    /// The rows of files that were read in part, as far as that tells, without those that are dropped.
+    estimate: Option<u64>,
     /// Whether it is read to train.
     is_kept: bool,
     /// The first mistakes of rows.
@@ -84,13 +90,22 @@ pub(super) struct Batch {
 
 impl Table {
     /// A table without rows.
-    pub(super) fn new(layout: Layout, names: Vec<String>, roles: Roles, apart: Apart, unit: &'static str) -> Self {
-        let Layout { columns, numbers, words, slots: _ } = layout;
+    pub(super) fn new(
+        field: &'static str,
+        layout: Layout,
+        names: Vec<String>,
+        roles: Roles,
+        apart: Apart,
+        unit: &'static str,
+    ) -> Self {
+        let Layout { columns, by_name, numbers, words, slots: _ } = layout;
         Self {
+            field,
             roles,
             apart,
             names,
             columns,
+            by_name,
             width: numbers,
             word_width: words,
             numbers: Vec::new(),
@@ -118,13 +133,19 @@ impl Table {
             Column { name: column.name.clone(), missing: column.missing, values }
         };
         let (columns, words) = (self.columns.iter().map(column).collect(), self.word_width);
-        let layout = Layout { slots: Vec::new(), columns, numbers: self.width, words };
-        Self::new(layout, self.names.clone(), self.roles.clone(), self.apart.clone(), self.unit)
+        let by_name = self.by_name.clone();
+        let layout = Layout { slots: Vec::new(), columns, by_name, numbers: self.width, words };
+        Self::new(self.field, layout, self.names.clone(), self.roles.clone(), self.apart.clone(), self.unit)
     }
 
     /// Bytes of a row.
     pub(super) fn row_bytes(&self) -> u64 {
         4 * (self.width + self.word_width) as u64 + self.texts.bytes().div_ceil(self.rows.max(1))
+    }
+
+    /// The remedy for words in one of the columns of numbers.
+    pub(super) fn remedy_for_words(&self, column: usize) -> &'static str {
+        self.roles.remedy_for_words(&self.columns[column].name)
     }
 
     /// The columns of its files.
@@ -234,7 +255,7 @@ impl Table {
     /// Tells a mistake, one of the first.
     pub(super) fn tell(&mut self, what: String) {
         if !self.is_full() {
-            self.problems.push(Problem { file: "path".into(), what, unjudged: None });
+            self.problems.push(Problem { file: self.field.into(), what, unjudged: None });
         }
     }
 
@@ -243,12 +264,24 @@ impl Table {
         self.problems.len() >= MOST_PROBLEMS
     }
 
-    /// Ends reading files of these sizes.
+    /// The rows that were read: those that are kept and those that are dropped.
+    pub(super) fn met(&self) -> u64 {
+        self.rows + self.dropped
+    }
+
+    /// Ends reading files of these sizes, which have about `all` rows where they were read in part.
     ///
     /// # Errors
     /// The mistakes that were found.
-    pub(super) fn finish(&mut self, sizes: Vec<u64>, reading: &Reading<'_>) -> Result<(), Vec<Problem>> {
-        if self.problems.is_empty() && self.rows == 0 {
+    pub(super) fn finish(
+        &mut self,
+        sizes: Vec<u64>,
+        all: Option<u64>,
+        reading: &Reading<'_>,
+    ) -> Result<(), Vec<Problem>> {
+        // Where all rows that were read are dropped, nothing tells how many of the others are.
+        self.estimate = all.map(|all| if self.rows == 0 { all } else { scaled(all, self.rows, self.met()) });
+        if self.problems.is_empty() && self.rows == 0 && self.estimate.is_none_or(|all| all == 0) {
             let first = self.places.first_file();
             self.problems.push(wrong_with(first, "has no rows that can be taken".into()));
         }
@@ -265,8 +298,13 @@ impl Table {
         self.words[row as usize * self.word_width + slot]
     }
 
+    /// The place of a column among those that are taken.
+    fn place(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
     fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
+        self.columns.get(self.place(name)?)
     }
 
     /// The words of a column and their place in a row, where it has words.
@@ -302,3 +340,6 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> Problem {
     };
     Problem { unjudged: Unjudged::of(error), ..wrong_with(path, what) }
 }
+
+#[cfg(test)]
+mod tests;

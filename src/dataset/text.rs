@@ -119,12 +119,12 @@ impl<P> Files<P> {
             unit: self.unit,
             cut: self.cut,
             field: self.paths.field(),
-            letters: Arc::new(letters),
             begins,
             sizes,
+            rows: self.cut.rows(letters.len() as u64),
+            estimate: estimate.is_some().then_some(rows),
+            letters: Arc::new(letters),
             tokens,
-            rows,
-            is_sample: estimate.is_some(),
             is_kept: reading.depth == Depth::Train,
         })
     }
@@ -170,12 +170,12 @@ struct Text {
     begins: Vec<(usize, PathBuf)>,
     /// Bytes of the files.
     sizes: Vec<u64>,
-    /// Tokens; an estimate where the letters are a sample, and so are the windows.
+    /// Tokens; an estimate where the letters are a sample.
     tokens: u64,
-    /// Windows.
+    /// Windows of the letters.
     rows: u64,
-    /// Whether large files were judged by their beginnings.
-    is_sample: bool,
+    /// Windows of the whole, where large files were judged by their beginnings.
+    estimate: Option<u64>,
     /// Whether it is read to be trained on.
     is_kept: bool,
 }
@@ -202,8 +202,8 @@ impl Content for Text {
         })
     }
 
-    fn is_sample(&self) -> bool {
-        self.is_sample
+    fn estimate(&self) -> Option<u64> {
+        self.estimate
     }
 
     fn memory_bytes(&self) -> Option<u64> {
@@ -211,7 +211,7 @@ impl Content for Text {
     }
 
     fn details(&self, _: &Rows, _: &Preparation) -> Details {
-        Details { was_read: !self.is_sample, ..Details::default() }
+        Details { was_read: self.estimate.is_none(), ..Details::default() }
     }
 
     /// The characters are those of the files, whatever share of them is held out: one that occurs
@@ -220,7 +220,7 @@ impl Content for Text {
         let text = match self.unit {
             Unit::Byte => Some(TextEncoding::Byte),
             // The rest may have more characters.
-            Unit::Character if self.is_sample => None,
+            Unit::Character if self.estimate.is_some() => None,
             Unit::Character => {
                 let kinds = 0..self.letters.kinds();
                 let mut characters: Vec<char> = kinds.map(|letter| self.letters.character(letter)).collect();
@@ -247,6 +247,7 @@ impl Content for Text {
             target: field("next"),
             sizes: self.sizes.clone(),
             is_resident: false,
+            may_widen: false,
         };
         let source = tokens.filter(|_| self.is_kept).map(|tokens| {
             let (letters, cut) = (self.letters.clone(), self.cut);
@@ -295,8 +296,8 @@ impl Text {
         let places = characters.chars().zip(0i64..).collect::<HashMap<_, _>>();
         let token = |letter| places.get(&self.letters.character(letter)).copied().unwrap_or(-1);
         let of_letters: Vec<i64> = (0..self.letters.kinds()).map(token).collect();
-        // Of a sample the rows are an estimate.
-        if !self.is_sample {
+        // Those of a sample are not the ones that a limit draws.
+        if self.estimate.is_none() {
             self.judge(rows, &of_letters)?;
         }
         Ok(Some(Tokens { of_letters, count: places.len() }))

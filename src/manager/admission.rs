@@ -196,7 +196,9 @@ fn judge(
         }
     };
     let learned_from = taught.as_ref().or(train.as_ref().map(|train| &train.facts));
-    let network = learned_from.and_then(|facts| demands.network(facts));
+    // Weights are as wide as the inputs.
+    let has_widths = learned_from.is_some_and(|facts| !facts.may_widen);
+    let network = learned_from.filter(|_| has_widths).and_then(|facts| demands.network(facts));
     if let (Some(test), Some(preparation), true, None) = (&train, &preparation, applies, &trained) {
         judge_untaught(&test.path, preparation, network.as_ref(), &mut wrong);
     }
@@ -243,7 +245,7 @@ fn judge(
     let known_model = demands.model.clone().unwrap_or_else(|| spec.model.clone());
     let Fitted { spec: mut fitted, network } =
         Spec { model: known_model, resources, ttl_after_end, mirror, ..spec }.fit(fits.as_ref().unwrap_or(&facts))?;
-    let outline = network.map(|network| Outline::of(&network.weights, fitted.model.own_loss()));
+    let outline = network.filter(|_| has_widths).map(|network| Outline::of(&network.weights, fitted.model.own_loss()));
     fitted.model.forget_files();
     let inputs = Inputs { train: train.files, validation, outline, memory_bytes: memory.of_data() };
     let place = match &warm {

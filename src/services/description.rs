@@ -37,7 +37,7 @@ pub(super) fn answer(admitted: Admitted, dry_run: Option<v1::DryRun>) -> v1::Val
 
 fn describe(files: &Files, facts: &Facts, details: Details) -> v1::DataDescription {
     let paths = files.paths();
-    let Details { was_read, classes, columns, left_out } = details;
+    let Details { was_read, classes, columns, column_count, left_out } = details;
     let class = |ClassCount { number, name, examples }| v1::ClassCount { number, name, examples };
     v1::DataDescription {
         files: paths.iter().take(MOST_FILES).map(|path| path.display().to_string()).collect(),
@@ -49,6 +49,7 @@ fn describe(files: &Files, facts: &Facts, details: Details) -> v1::DataDescripti
         target: Some(array(&facts.target)),
         classes: classes.into_iter().map(class).collect(),
         columns: columns.into_iter().map(column).collect(),
+        column_count,
         left_out_rows: left_out,
         memory_bytes: facts.examples.saturating_mul(facts.example_bytes()),
     }

@@ -102,6 +102,46 @@ fn new_rows_without_the_target_are_answered_with_the_names_of_classes() {
     submit(&[file, "--set", "mode=evaluate", "--set", "data.test.csv.path=apples.csv"]);
 }
 
+#[test]
+fn missing_values_of_new_rows_are_filled_as_was_learned_or_asked_for_and_else_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
+    put("train.csv", "a,b,y\n1,1,3\n2,,4\n,3,5\n4,5,9\n");
+    put("new.csv", "a,b\n1,\n2,3\n");
+    put("hole.csv", "a,b\n1,2\n,3\n");
+    let train = "model.mlp.hidden = [4]\noptimizer.sgd = { learning_rate = 0.01 }\n\
+                 training = { max_steps = 2, batch_size = 1 }\n[data.train.csv]\npath = \"train.csv\"\n\
+                 target = \"y\"\nmissing = [{ columns = [\"a\"], by = \"drop\" }, { by = \"mean\" }]\n";
+    put("train.toml", train);
+    let daemon = Setup::new().data_root(root.path()).start();
+    let file = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+    let (code, out, err) = told(&daemon.ctl(&["submit", &file("train.toml"), "--watch"]));
+    assert!(code == 0 && out.contains("succeeded"), "{out}{err}");
+    let trained = out.split_whitespace().find(|word| word.starts_with("jobs/")).unwrap().trim_end_matches([':', ',']);
+    let apply = |rows: &str, roles: &str| {
+        let job = "mode = \"predict\"\nwarm_start.checkpoint = ";
+        put("use.toml", &format!("{job}{trained:?}\n[data.test.csv]\npath = {rows:?}\n{roles}"));
+        told(&daemon.ctl(&["submit", &file("use.toml"), "--watch"]))
+    };
+    let (code, out, err) = apply("new.csv", "");
+    assert!(code == 0 && out.contains("succeeded"), "{out}{err}");
+    // Rows without `a` were dropped, so that nothing tells what it would be.
+    let (code, _, err) = apply("hole.csv", "");
+    let words = "hole.csv line 3, column \"a\": the value is missing";
+    assert!(code != 0 && err.contains("data.test.csv.path") && err.contains(words), "{err}");
+    let own = |rule: &str| apply("hole.csv", &format!("target = \"y\"\nmissing = [{{ {rule} }}]\n"));
+    let (code, _, err) = own("by = \"mean\"");
+    let words = "hole.csv has no value of \"a\" in 1 of 2 rows, and the training set taught no mean of it";
+    assert!(code != 0 && err.contains("data.test.csv.missing") && err.contains(words), "{err}");
+    let (code, out, err) = own("by = \"constant\", value = 2.0");
+    assert!(code == 0 && out.contains("succeeded"), "{out}{err}");
+    let answers = out.split_whitespace().find(|word| word.starts_with("jobs/")).unwrap().trim_end_matches([':', ',']);
+    let answers = fs::read_to_string(daemon.job_folder(answers).join("artifacts/predictions.csv")).unwrap();
+    let numbers: Vec<f32> =
+        answers.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
+    assert!(numbers.len() == 2 && numbers.iter().all(|number| number.is_finite()), "{answers}");
+}
+
 /// A spec whose training set is a table.
 fn table(format: Format) -> v1::JobSpec {
     let mlp = v1::Mlp { hidden: vec![4], ..v1::Mlp::default() };
@@ -260,4 +300,52 @@ async fn categories_that_no_training_row_has_are_told_and_no_mistake() {
     let answer = daemon.jobs().await.validate_job(request).await.unwrap().into_inner();
     let [note] = &answer.notes[..] else { panic!("{:?}", answer.notes) };
     assert!(note.contains("v.csv line 3, column \"k\"") && note.contains("\"c\""), "{note}");
+}
+
+#[tokio::test]
+async fn the_width_of_a_model_is_held_against_all_rows_and_not_against_a_sample() {
+    let root = tempfile::tempdir().unwrap();
+    let row = |category: usize| format!("1,2,k{category},{}\n", category % 2);
+    // A request reads a megabyte at most of each of 64 files: five of six categories.
+    let (header, read) = ("a,b,k,y\n", (0..5).map(row).collect::<String>());
+    for number in 0..63 {
+        fs::write(root.path().join(format!("part_{number:02}.csv")), format!("{header}{read}")).unwrap();
+    }
+    let large = [header, &read.repeat(1_100_000 / read.len()), &row(5).repeat(100_000)].concat();
+    fs::write(root.path().join("part_63.csv"), large).unwrap();
+    let daemon = super::exported::start(root.path());
+    let validate = async |categorical: &[&str]| {
+        let set = v1::CsvDataset {
+            categorical: categorical.iter().map(|name| (*name).to_owned()).collect(),
+            target_type: v1::TargetType::Classes.into(),
+            ..csv("part_*.csv", "y")
+        };
+        let mut spec = super::exported::job("mlp/net.pt2", "mlp");
+        spec.data.as_mut().unwrap().train = Some(v1::Dataset { format: Some(Format::Csv(set)) });
+        daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec), dry_run: false }).await
+    };
+    // Two numbers and six categories are the eight numbers that the model takes.
+    let told = validate(&["k"]).await.unwrap().into_inner();
+    assert!(told.notes.iter().any(|note| note.contains("counts are estimates")), "{:?}", told.notes);
+}
+
+#[tokio::test]
+async fn a_table_of_many_columns_is_described_by_the_first_thousand() {
+    let root = tempfile::tempdir().unwrap();
+    let columns = 40_000;
+    let line = |cell: &dyn Fn(usize) -> String| (0..columns).map(cell).collect::<Vec<_>>().join(",") + "\n";
+    let name = |column: usize| format!("reading_of_the_sensor_number_{column:05}_in_celsius");
+    let rows = [line(&name), line(&|column| column.to_string()), line(&|column| (2 * column).to_string())];
+    fs::write(root.path().join("wide.csv"), rows.concat()).unwrap();
+    let daemon = Setup::new().data_root(root.path()).start();
+    let mut spec = table(Format::Csv(csv("wide.csv", &name(columns - 1))));
+    spec.data.as_mut().unwrap().normalize = Some(v1::Normalize { measure: true, ..v1::Normalize::default() });
+    let request = v1::ValidateJobRequest { spec: Some(spec), dry_run: false };
+    let train = daemon.jobs().await.validate_job(request).await.unwrap().into_inner().train.unwrap();
+    assert_eq!((train.columns.len(), train.column_count, &train.inputs[0].sizes[..]), (1000, 40_000, &[39_999][..]));
+    // Of names that are not there the first are told, each with what is like it.
+    let wrong =
+        v1::CsvDataset { features: (0..4000).map(|column| format!("x{column}")).collect(), ..csv("wide.csv", "y") };
+    let told = refusal(&daemon, table(Format::Csv(wrong))).await;
+    assert_eq!(told.len(), 11, "{told:?}");
 }

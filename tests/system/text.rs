@@ -251,3 +251,17 @@ async fn every_fault_of_a_text_is_told_with_its_field_and_place() {
         assert!(is_told, "{field} {words}: {told:?}");
     }
 }
+
+#[tokio::test]
+async fn a_limit_on_a_text_of_a_gigabyte_is_judged_within_the_memory_of_a_request() {
+    let root = tempfile::tempdir().unwrap();
+    // Frames follow one another, each of a few kilobytes.
+    let frame = zstd::encode_all(&vec![b'x'; 64 << 20][..], 1).unwrap();
+    let daemon = start(root.path(), &[("large.txt.zst", &frame.repeat(16))]);
+    let mut spec = job(v1::TextDataset { stride: Some(1), ..text("large.txt.zst", TextUnit::Byte, 8) }, None);
+    spec.data.as_mut().unwrap().limit = Some(1000);
+    let request = v1::ValidateJobRequest { spec: Some(spec), dry_run: false };
+    let told = daemon.jobs().await.validate_job(request).await.unwrap().into_inner();
+    assert_eq!(told.train_examples, 1000);
+    assert!(told.notes.iter().any(|note| note.contains("counts are estimates")), "{:?}", told.notes);
+}

@@ -40,8 +40,9 @@ pub(super) fn is_missing(text: &[u8]) -> bool {
     text.is_empty() || MISSING.contains(&text)
 }
 
-/// The mistake of a field that is no number: the text that was found, and the remedy.
-pub(super) fn not_a_number(text: &[u8]) -> String {
+/// The mistake of a field that is no number: the text that was found, and the remedy, which for
+/// words is that one.
+pub(super) fn not_a_number(text: &[u8], remedy_for_words: &str) -> String {
     let text = text.trim_ascii();
     let found = shown(text);
     let word = String::from_utf8_lossy(text).to_lowercase();
@@ -52,14 +53,15 @@ pub(super) fn not_a_number(text: &[u8]) -> String {
     if unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.') && word.parse::<f64>().is_ok() {
         return format!("{found} is beyond 32-bit floats, which end at 3.4e38");
     }
+    let yes_or_no = format!("write 1 and 0; {remedy_for_words}");
     let hint = if is_date(text) {
         "it looks like a date: make it numbers, such as days or year and month, or list the column in `ignore`"
     } else if word.replacen(',', ".", 1).parse::<f64>().is_ok() {
         "write a point in place of the comma"
     } else if ["true", "false", "yes", "no"].contains(&word.as_str()) {
-        "write 1 and 0, or list the column in `categorical`"
+        &yes_or_no
     } else {
-        "a column of words has to be listed in `categorical` or `ignore`"
+        remedy_for_words
     };
     format!("{found} is no number; {hint}")
 }
@@ -121,9 +123,9 @@ mod tests {
             ("True", "write 1 and 0"),
             ("red", "listed in `categorical`"),
         ] {
-            let told = not_a_number(text.as_bytes());
+            let told = not_a_number(text.as_bytes(), "it is listed in `categorical`");
             assert!(told.starts_with(&format!("{text:?} is")) && told.contains(words), "{told}");
         }
-        assert!(not_a_number(&[b'a'; 5000]).len() < 200);
+        assert!(not_a_number(&[b'a'; 5000], "").len() < 200);
     }
 }

@@ -24,9 +24,10 @@ const MOST_COLUMNS: usize = 100_000;
 /// Lines, as messages call them.
 const LINE: &str = "line";
 
-/// Reads the files; the roles are those of a spec.
+/// Reads the files, which a spec names in that field; the roles are those of the spec.
 pub(super) fn table(
     files: &[DataFile],
+    field: &'static str,
     roles: &Roles,
     dialect: &Dialect,
     apart: &Apart,
@@ -50,7 +51,7 @@ pub(super) fn table(
                 let target = text.target_type(&names, &roles)?;
                 let layout = Layout::of(path, &names, &roles, target, apart)?;
                 let slots = layout.slots.clone();
-                let table = Table::new(layout, names, roles, apart.clone(), LINE);
+                let table = Table::new(field, layout, names, roles, apart.clone(), LINE);
                 let record = Batch { rows: 1, ..Batch::default() };
                 collector.insert(Collector { table, slots, path: PathBuf::new(), record })
             }
@@ -59,17 +60,16 @@ pub(super) fn table(
                 collector
             }
         };
-        let before = into.table.rows;
+        let before = into.table.met();
         into.table.places.file(path);
         path.clone_into(&mut into.path);
         let budget = if reading.depth == Depth::Judge { share } else { u64::MAX };
         let part = if text.read(budget, into)? { 1.0 } else { text.share_of(size).map_err(unreadable)? };
         is_sample |= part < 1.0;
-        rows += (into.table.rows - before) as f64 / part;
+        rows += (into.table.met() - before) as f64 / part;
     }
     let Some(Collector { mut table, .. }) = collector else { unreachable!("a set has a file at least") };
-    table.finish(sizes, reading)?;
-    table.estimate = is_sample.then_some(rows as u64);
+    table.finish(sizes, is_sample.then_some(rows as u64), reading)?;
     Ok(table)
 }
 
@@ -362,7 +362,10 @@ impl Sink for Collector {
             Some(&Slot::Numbers { column, slot }) => match number(text) {
                 Cell::Number(value) => self.table.set_number(0, slot, value),
                 Cell::Missing => self.record.missing.push((0, column)),
-                Cell::Other => self.record.mistakes.push((0, column, not_a_number(text))),
+                Cell::Other => {
+                    let what = not_a_number(text, self.table.remedy_for_words(column));
+                    self.record.mistakes.push((0, column, what));
+                }
             },
             Some(&Slot::Words { column, slot }) => {
                 if text.is_empty() || !is_quoted && is_missing(text) {

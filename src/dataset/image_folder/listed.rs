@@ -83,6 +83,11 @@ impl<P> Listing<P> {
         let reading = Reading { known: None, ..*reading };
         let tables = self.table.tables(files, &apart, &reading).map_err(told)?;
         let table = tables.table();
+        if table.rows == 0 {
+            // The first image tells the size of all.
+            let what = "drops all rows of the part that a request reads; name an image there";
+            return Err(vec![Problem::of_field(field("missing").unwrap_or(TABLE_PATH), what.into())]);
+        }
         if tables.rows() > MAX_IMAGES as u64 {
             let what = format!("has {} rows; {MAX_IMAGES} images at most are taken", tables.rows());
             return Err(vec![Problem::of_file(TABLE_PATH, table.places.first_file(), what)]);
@@ -176,7 +181,7 @@ impl Listed {
     /// The preparation of targets, as tables have it.
     fn of_targets(&self, preparation: &Preparation) -> Preparation {
         let (classes, table) = (preparation.classes.clone(), Some(self.tables.of_targets()));
-        Preparation { classes, table, ..Preparation::default() }
+        Preparation { classes, table, is_of_sample: preparation.is_of_sample, ..Preparation::default() }
     }
 }
 
@@ -185,8 +190,8 @@ impl Content for Listed {
         self.tables.rows()
     }
 
-    fn is_sample(&self) -> bool {
-        self.tables.is_sample()
+    fn estimate(&self) -> Option<u64> {
+        self.tables.estimate()
     }
 
     fn memory_bytes(&self) -> Option<u64> {

@@ -86,6 +86,7 @@ impl Content for Walked {
             target,
             sizes: Vec::new(),
             is_resident: false,
+            may_widen: false,
         };
         let targets = if list.classes.is_empty() { Targets::None } else { Targets::Classes(numbers) };
         let decoded = Decoded { facts: facts.clone(), images: self.images.clone(), rows, targets };

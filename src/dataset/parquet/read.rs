@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::errors::{ParquetError, Result as Decoded};
-use ::parquet::file::metadata::RowGroupMetaData;
+use ::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use ::parquet::file::reader::{ChunkReader, FileReader, Length};
 use ::parquet::file::serialized_reader::SerializedFileReader;
 use ::parquet::schema::types::SchemaDescriptor;
@@ -36,8 +36,13 @@ const ENCRYPTED: &[u8; 4] = b"PARE";
 /// Rows, as messages call them; they are counted from 0.
 const ROW: &str = "row";
 
-/// Reads the files; the roles are those of a spec.
-pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -> Result<Tables, Vec<Problem>> {
+/// Reads the files, which a spec names in that field; the roles are those of the spec.
+pub(super) fn tables(
+    files: &[DataFile],
+    field: &'static str,
+    roles: &Roles,
+    reading: &Reading<'_>,
+) -> Result<Tables, Vec<Problem>> {
     reading.demand_target(!roles.targets.is_empty(), "target")?;
     let opened: Vec<_> = files.iter().map(Opened::of).collect::<Result<_, _>>()?;
     let [first, others @ ..] = &opened[..] else { unreachable!("a set has a file at least") };
@@ -47,11 +52,11 @@ pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -
     let (roles, apart) = (roles.in_files(&first.names, reading), Apart::of(reading));
     let layout = Layout::of(&first.path, &first.names, &roles, first.target_type(&roles), &apart)?;
     let (slots, taken) = (layout.slots.clone(), layout.columns.len() as u64);
-    let wrong: Vec<_> = opened.iter().flat_map(|file| file.judge(&slots)).collect();
+    let wrong: Vec<_> = opened.iter().flat_map(|file| file.judge(&slots, &roles)).collect();
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let mut table = Table::new(layout, first.names.clone(), roles, apart, ROW);
+    let mut table = Table::new(field, layout, first.names.clone(), roles, apart, ROW);
     let rows = total(opened.iter().map(|file| file.rows));
     let sizes = || opened.iter().map(|file| file.size).collect();
     let of_shards = reading.memory_bytes.filter(|most| rows.saturating_mul(table.row_bytes()) > *most);
@@ -65,8 +70,7 @@ pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -
     for file in &opened {
         file.read(&slots, &mut table, if is_whole { u64::MAX } else { share }, reading)?;
     }
-    table.finish(sizes(), reading)?;
-    table.estimate = (!is_whole).then_some(rows);
+    table.finish(sizes(), (!is_whole).then_some(rows), reading)?;
     Ok(Tables::whole(table, of_shards))
 }
 
@@ -162,6 +166,7 @@ impl Opened {
         let about = reader.metadata();
         let (names, leaves) = columns(about.file_metadata().schema_descr());
         let rows = total(about.row_groups().iter().map(rows_of));
+        judge_counts(&path, about, &leaves, rows)?;
         Ok(Self { path, reader, names, leaves, rows, size })
     }
 
@@ -172,14 +177,16 @@ impl Opened {
         }
     }
 
-    /// The kind of the target: that of the spec, or else that of its column.
+    /// The kind of the target: that of the spec, or else that of its column. Several are numbers.
     fn target_type(&self, roles: &Roles) -> TargetType {
-        let column = |name: &String| self.names.iter().position(|known| known == name);
-        let kind = roles.targets.first().and_then(column).and_then(|column| self.kind(column).ok());
-        roles.target_type.unwrap_or(match kind {
+        let (None, [target]) = (roles.target_type, &roles.targets[..]) else {
+            return roles.target_type.unwrap_or(TargetType::Numbers);
+        };
+        let column = self.names.iter().position(|name| name == target);
+        match column.and_then(|column| self.kind(column).ok()) {
             Some(Kind::Words) => TargetType::Classes,
             Some(Kind::Numbers) | None => TargetType::Numbers,
-        })
+        }
     }
 
     /// The leaf of each column that has one, with its slot.
@@ -188,7 +195,7 @@ impl Opened {
     }
 
     /// Tells the columns whose values cannot be taken.
-    fn judge(&self, slots: &[Slot]) -> Vec<Problem> {
+    fn judge(&self, slots: &[Slot], roles: &Roles) -> Vec<Problem> {
         let mut wrong = Vec::new();
         for (column, (slot, name)) in slots.iter().zip(&self.names).enumerate() {
             let what = match (slot, self.kind(column)) {
@@ -196,9 +203,9 @@ impl Opened {
                 | (Slot::Numbers { .. }, Ok(Kind::Numbers))
                 | (Slot::Words { .. }, Ok(_)) => continue,
                 (Slot::Numbers { .. }, Ok(Kind::Words)) => {
-                    "holds words; a column of words has to be listed in `categorical` or `ignore`"
+                    format!("holds words; {}", roles.remedy_for_words(name))
                 }
-                (Slot::Numbers { .. } | Slot::Words { .. }, Err(what)) => what,
+                (Slot::Numbers { .. } | Slot::Words { .. }, Err(what)) => what.to_owned(),
             };
             wrong.push(wrong_with(&self.path, format!("column {name:?}: {what}")));
         }
@@ -299,6 +306,25 @@ fn judge_ends(path: &Path, chunks: &Chunks) -> Result<(), Vec<Problem>> {
         }
         _ => refuse("is cut off: it does not end as a Parquet file does".into()),
     }
+}
+
+/// Refuses a footer that contradicts itself: with the rows of all groups, and the values of columns
+/// that have one a row.
+fn judge_counts(path: &Path, about: &ParquetMetaData, leaves: &[Option<usize>], rows: u64) -> Result<(), Vec<Problem>> {
+    let refuse = |what: String| Err(vec![wrong_with(path, format!("is damaged: its footer promises {what}"))]);
+    let promised = about.file_metadata().num_rows();
+    if u64::try_from(promised) != Ok(rows) {
+        return refuse(format!("{promised} rows, and its row groups have {rows}"));
+    }
+    for (number, group) in about.row_groups().iter().enumerate() {
+        let columns = leaves.iter().flatten().filter_map(|leaf| group.columns().get(*leaf));
+        let mut flat = columns.filter(|column| column.column_descr().max_rep_level() == 0);
+        if let Some(column) = flat.find(|column| column.num_values() != group.num_rows()) {
+            let (name, values, rows) = (column.column_descr().name(), column.num_values(), group.num_rows());
+            return refuse(format!("{rows} rows in group {number}, and {values} values of its column {name:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Calls the decoder, which may panic on files that are damaged.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ::parquet::basic::Compression;
 use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
-use ::parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
+use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use ::parquet::schema::parser::parse_message_type;
@@ -161,6 +161,19 @@ fn columns_that_are_no_numbers_are_refused_by_name() {
 }
 
 #[test]
+fn several_targets_are_numbers_whatever_the_first_holds() {
+    let (_folder, path) = folder();
+    write(&path, 2, Compression::SNAPPY);
+    for targets in [["kind", "age"], ["age", "kind"]] {
+        let several = Roles { targets: names(&targets), features: names(&["tame"]), ..roles("") };
+        let told = judge(several, &path).unwrap_err();
+        assert!(told.contains("column \"kind\": holds words; several targets are numbers"), "{told}");
+    }
+    let several = Roles { targets: names(&["chip", "age"]), features: names(&["tame"]), ..roles("") };
+    assert_eq!(judge(several, &path).unwrap().train.target.shape, [2]);
+}
+
+#[test]
 fn files_that_are_damaged_are_refused_and_never_read_in_part() {
     let (_folder, path) = folder();
     write(&path, 2, Compression::SNAPPY);
@@ -180,8 +193,10 @@ fn files_that_are_damaged_are_refused_and_never_read_in_part() {
         let mut damaged = whole.clone();
         damaged[place] ^= 0xff;
         fs::write(&path, &damaged).unwrap();
-        if let Err(told) = judge(roles(), &path) {
-            assert!(told.contains("pets.parquet"), "byte {place}: {told}");
+        match judge(roles(), &path) {
+            Err(told) => assert!(told.contains("pets.parquet"), "byte {place}: {told}"),
+            // Values are no promises: another number is one.
+            Ok(judged) => assert_eq!(judged.train.examples, 6, "byte {place}"),
         }
     }
 }
@@ -361,7 +376,16 @@ fn mistakes_in_shards_are_told_with_file_and_row_and_a_file_that_shrinks_with_it
     let cut = fs::OpenOptions::new().write(true).open(&paths[1]).unwrap();
     cut.set_len(10).unwrap();
     let problem = sets.train.fill(&last, &mut HostBatch::default()).unwrap_err();
-    assert!(problem.what.contains("two.parquet"), "{problem:?}");
+    assert!(problem.file == "paths" && problem.what.contains("two.parquet"), "{problem:?}");
+}
+
+/// Puts a footer in the place of that of a file.
+fn put_footer(file: &mut Vec<u8>, about: &ParquetMetaData) {
+    // Places in the file count from its beginning, so that the new one stands in for the old one.
+    let (rest, [length @ .., _, _, _, _]) = file.split_last_chunk::<8>().unwrap();
+    let data = rest.len() - u32::from_le_bytes(*length) as usize;
+    file.truncate(data);
+    ParquetMetaDataWriter::new(file, about).finish().unwrap();
 }
 
 #[test]
@@ -375,13 +399,24 @@ fn row_groups_that_promise_more_rows_than_can_be_counted_are_refused() {
     let groups = about.row_groups().iter().cloned().zip(promised);
     let groups = groups.map(|(group, rows)| group.into_builder().set_num_rows(rows).build().unwrap()).collect();
     let about = about.into_builder().set_row_groups(groups).build();
-    // Places in the file count from its beginning, so that the footer stands in for the old one.
-    let (rest, [length @ .., _, _, _, _]) = file.split_last_chunk::<8>().unwrap();
-    let data = rest.len() - u32::from_le_bytes(*length) as usize;
-    file.truncate(data);
-    ParquetMetaDataWriter::new(&mut file, &about).finish().unwrap();
+    put_footer(&mut file, &about);
     fs::write(&path, &file).unwrap();
     let kept = Roles { features: names(&["age", "tame"]), ..roles("chip") };
     let told = judge(kept, &path).unwrap_err();
-    assert!(told.contains("a column has fewer values than its row group has rows"), "{told}");
+    assert!(told.contains("is damaged: its footer promises 9223372036854775807 rows, and its row groups"), "{told}");
+}
+
+#[test]
+fn footers_that_promise_fewer_rows_than_there_are_are_refused() {
+    let (_folder, path) = folder();
+    write(&path, 2, Compression::SNAPPY);
+    let mut file = fs::read(&path).unwrap();
+    let about = ParquetMetaDataReader::new().parse_and_finish(&fs::File::open(&path).unwrap()).unwrap();
+    let groups = about.row_groups().iter().cloned();
+    let groups = groups.map(|group| group.into_builder().set_num_rows(2).build().unwrap()).collect();
+    let about = about.into_builder().set_row_groups(groups).build();
+    put_footer(&mut file, &about);
+    fs::write(&path, &file).unwrap();
+    let told = judge(Roles { features: names(&["age", "tame"]), ..roles("chip") }, &path).unwrap_err();
+    assert!(told.contains("promises 2 rows in group 0, and 3 values of its column \"age\""), "{told}");
 }

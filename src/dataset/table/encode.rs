@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{Access, Dtype, Facts, Field, HostBatch, Problem, Rows, Source};
 use super::Table;
 use super::layout::Values;
-use super::roles::InputEncoding;
+use super::roles::{InputEncoding, Missing};
 use super::words::{MISSING, Words};
 
 /// How the rows of a table become inputs and targets: learned from the training rows.
@@ -139,9 +139,14 @@ impl Codes {
         let Self { encoding, categories, classes } = self;
         let input = |input: &InputColumns| {
             let part = |column: &ColumnEncoding| {
-                Some(match (&table.column(&column.name)?.values, categories.get(&column.name)) {
+                let taken = table.column(&column.name)?;
+                Some(match (&taken.values, categories.get(&column.name)) {
                     (&Values::Numbers(slot), None) => {
-                        Part::Number { slot, missing: column.missing.map_or(f32::NAN, |value| value as f32) }
+                        let missing = match taken.missing {
+                            Missing::Constant(value) => Some(value),
+                            Missing::Mean | Missing::Drop | Missing::Refuse => column.missing,
+                        };
+                        Part::Number { slot, missing: missing.map_or(f32::NAN, |value| value as f32) }
                     }
                     (Values::Words(slot, words), Some(names)) => {
                         let (slot, places) = (*slot, places(words, names));

@@ -1,13 +1,14 @@
 //! The columns of a file that a table takes, by the names in its header and the roles of a spec.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::super::split::COLUMN;
 use super::super::{Problem, Reading};
 use super::roles::{Missing, Roles, TargetType};
 use super::words::Words;
-use super::wrong_with;
+use super::{MOST_PROBLEMS, wrong_with};
 
 /// Names that a message lists at most.
 const MOST_LISTED: usize = 12;
@@ -23,6 +24,8 @@ pub(in crate::dataset) struct Layout {
     pub slots: Vec<Slot>,
     /// The columns that are taken, in the order of the file.
     pub columns: Vec<Column>,
+    /// The place of each among them, by its name.
+    pub by_name: Arc<HashMap<String, usize>>,
     /// The columns of numbers.
     pub numbers: usize,
     /// The columns of words.
@@ -95,6 +98,8 @@ pub(in crate::dataset) struct Apart {
     pub split: Option<String>,
     /// The column that weighs the rows.
     pub weights: Option<String>,
+    /// Whether the values of that are read.
+    pub is_weighed: bool,
     /// The column that names the file of each row, which is its only input: no column is a feature.
     pub files: Option<String>,
 }
@@ -102,8 +107,8 @@ pub(in crate::dataset) struct Apart {
 impl Apart {
     /// Those of a reading.
     pub(in crate::dataset) fn of(reading: &Reading<'_>) -> Self {
-        let (split, weights) = (reading.split_column.map(str::to_owned), reading.weights.map(str::to_owned));
-        Self { split, weights, files: None }
+        let [split, weights] = [reading.split_column, reading.weights].map(|name| name.map(str::to_owned));
+        Self { split, weights, is_weighed: reading.is_weighed, files: None }
     }
 
     fn has(&self, name: &str) -> bool {
@@ -138,7 +143,7 @@ impl Layout {
             }
         }
         if !wrong.is_empty() {
-            return Err(wrong.into_iter().map(problem).collect());
+            return Err(wrong.into_iter().take(MOST_PROBLEMS).map(problem).collect());
         }
         let inputs = roles.inputs.iter().flat_map(|input| &input.columns);
         let rules = roles.missing.iter().flat_map(|rule| &rule.columns);
@@ -150,7 +155,8 @@ impl Layout {
             ("missing", rules.collect()),
             ("inputs", inputs.collect()),
         ] {
-            for name in named.into_iter().filter(|name| !first.contains_key(name.as_str())) {
+            let absent = named.into_iter().filter(|name| !first.contains_key(name.as_str()));
+            for name in absent.take(MOST_PROBLEMS) {
                 wrong.push((field, format!("has no column {name:?}; {}", instead(names, name))));
             }
         }
@@ -170,9 +176,18 @@ impl Layout {
             let targets = roles.targets.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
             wrong.push(("path", format!("has no column to learn from besides {targets}")));
         }
-        let mut layout = Self { slots: Vec::with_capacity(names.len()), columns: Vec::new(), numbers: 0, words: 0 };
+        let [targets, features] =
+            [&roles.targets, &features].map(|names| names.iter().map(String::as_str).collect::<HashSet<_>>());
+        let (categories, treatments) = (roles.categories(), roles.treatments());
+        let mut layout = Self {
+            slots: Vec::with_capacity(names.len()),
+            columns: Vec::new(),
+            by_name: Arc::default(),
+            numbers: 0,
+            words: 0,
+        };
         for name in names {
-            let is_target = roles.targets.contains(name);
+            let is_target = targets.contains(name.as_str());
             if files == Some(name) {
                 layout.slots.push(Slot::Text { column: layout.columns.len() });
                 layout.columns.push(Column { name: name.clone(), missing: Missing::Refuse, values: Values::Text });
@@ -180,17 +195,17 @@ impl Layout {
             }
             let has_words = if is_target {
                 target == TargetType::Classes
-            } else if features.contains(name) {
-                roles.is_category(name)
+            } else if features.contains(name.as_str()) {
+                categories.contains(name.as_str())
             } else if split == Some(name) {
                 true
-            } else if apart.weights.as_ref() == Some(name) {
+            } else if apart.is_weighed && apart.weights.as_ref() == Some(name) {
                 false
             } else {
                 layout.slots.push(Slot::Skip);
                 continue;
             };
-            let missing = match roles.missing(name) {
+            let missing = match treatments.of(name) {
                 Missing::Mean | Missing::Constant(_) if is_target || apart.has(name) => Missing::Refuse,
                 other => other,
             };
@@ -204,6 +219,7 @@ impl Layout {
             };
             layout.columns.push(Column { name: name.clone(), missing, values });
         }
+        layout.by_name = Arc::new(layout.columns.iter().map(|column| column.name.clone()).zip(0..).collect());
         if wrong.is_empty() { Ok(layout) } else { Err(wrong.into_iter().map(problem).collect()) }
     }
 
@@ -243,15 +259,16 @@ pub(super) fn features(names: &[String], roles: &Roles, apart: &Apart) -> Vec<St
     if !roles.features.is_empty() {
         return roles.features.clone();
     }
-    let has_role = |name: &String| roles.targets.contains(name) || roles.ignore.contains(name) || apart.has(name);
-    names.iter().filter(|name| !has_role(name)).cloned().collect()
+    let others: HashSet<_> = roles.targets.iter().chain(&roles.ignore).collect();
+    names.iter().filter(|name| !others.contains(name) && !apart.has(name)).cloned().collect()
 }
 
 /// The columns that might have been meant in place of one that is not there.
 pub(in crate::dataset) fn instead(names: &[String], wanted: &str) -> String {
-    let likeness = |name: &String| strsim::jaro_winkler(&name.to_lowercase(), &wanted.to_lowercase());
-    let best = names.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
-    if let Some(best) = best.filter(|best| likeness(best) > ALIKE) {
+    let in_lowercase = wanted.to_lowercase();
+    let likeness = |name: &String| strsim::jaro_winkler(&name.to_lowercase(), &in_lowercase);
+    let best = names.iter().map(|name| (likeness(name), name)).max_by(|one, other| one.0.total_cmp(&other.0));
+    if let Some((_, best)) = best.filter(|(likeness, _)| *likeness > ALIKE) {
         return format!("did you mean {best:?}?");
     }
     let listed: Vec<_> = names.iter().take(MOST_LISTED).map(|name| format!("{name:?}")).collect();

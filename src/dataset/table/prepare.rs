@@ -71,7 +71,7 @@ impl Tables {
 
     /// The same for the words of one column.
     fn each_of(&self, name: &str, mut take: impl FnMut(u64, &Table) -> Result<(), Problem>) -> Result<(), Problem> {
-        let column = self.table.columns.iter().position(|column| column.name == name);
+        let column = self.table.place(name);
         self.each(Some(column.as_slice()), |first, table| take(first, table).map_err(|problem| vec![problem]))
             .map_err(|mut problems| problems.swap_remove(0))
     }
@@ -108,19 +108,19 @@ impl Content for Tables {
     fn rows(&self) -> u64 {
         match &self.shards {
             Some(shards) => shards.count(),
-            None => self.table.estimate.unwrap_or(self.table.rows),
+            None => self.table.rows,
         }
     }
 
-    fn is_sample(&self) -> bool {
-        self.table.estimate.is_some()
+    fn estimate(&self) -> Option<u64> {
+        self.table.estimate
     }
 
     fn memory_bytes(&self) -> Option<u64> {
         Some(match self.window_bytes {
             // A window, and as much ahead of it, of each set.
             Some(window) => 2 * window * self.surveys.len().max(1) as u64,
-            None => self.rows().saturating_mul(self.table.row_bytes()),
+            None => self.estimate().unwrap_or(self.rows()).saturating_mul(self.table.row_bytes()),
         })
     }
 
@@ -179,7 +179,7 @@ impl Content for Tables {
             for (rows, survey) in sets.iter().zip(&mut surveys) {
                 let rows = rows.within(first..first + table.rows).map(|row| row - first);
                 survey.add(table, rows).map_err(|(name, wrong)| {
-                    vec![table.problem("path", format!("column {name:?}: {}", wrong.told(&[])))]
+                    vec![table.problem(table.field, format!("column {name:?}: {}", wrong.told(&[])))]
                 })?;
             }
             Ok(())
@@ -234,7 +234,8 @@ impl Content for Tables {
     fn details(&self, rows: &Rows, preparation: &Preparation) -> Details {
         let (table, classes) = (&self.table, &preparation.classes);
         let present: Vec<_> = rows.within(0..table.rows).collect();
-        let columns = table.columns.iter().filter_map(|column| table.describe(column, &present)).collect();
+        let columns = table.columns.iter().filter_map(|column| table.describe(column, &present));
+        let columns = columns.take(details::MOST_COLUMNS).collect();
         let target = preparation.table.as_ref().and_then(|table| table.targets.first());
         let words =
             target.and_then(|name| self.survey(rows).words(table, name)).filter(|_| classes.len() <= MOST_CLASSES);
@@ -243,34 +244,51 @@ impl Content for Tables {
             Some(ClassCount { number, name: name.clone(), examples: met.count })
         };
         let classes = (0..).zip(classes).filter_map(class).collect();
-        Details { was_read: table.estimate.is_none(), classes, columns, left_out: table.dropped }
+        Details {
+            was_read: table.estimate.is_none(),
+            classes,
+            columns,
+            column_count: table.columns.iter().filter(|column| !matches!(column.values, Values::Text)).count() as u64,
+            left_out: table.dropped,
+        }
     }
 
     fn prepare(&self, rows: Rows, preparation: &Preparation) -> Result<Prepared, Vec<Problem>> {
         let table = &self.table;
         let Some(encoding) = &preparation.table else {
-            return Err(vec![table.problem("path", "was prepared before, and its columns were not kept".into())]);
+            return Err(vec![table.problem(table.field, "was prepared before, and its columns were not kept".into())]);
         };
         let mut wrong = table.other_columns(encoding);
-        wrong.extend(self.other_classes(encoding, &preparation.classes, &rows));
+        wrong.extend(table.other_targets(encoding));
+        wrong.extend(self.other_classes(encoding, preparation, &rows));
+        wrong.extend(table.unlearned_means(encoding, self.survey(&rows)));
         let codes = Codes::of(encoding, &preparation.classes);
         let encoder = codes.encoder(table);
-        let Some(encoder) = encoder.filter(|_| wrong.is_empty()) else { return Err(wrong) };
+        let Some(encoder) = encoder.filter(|_| wrong.is_empty()) else {
+            if wrong.is_empty() {
+                wrong.push(table.problem(table.field, "has other columns than the training set".into()));
+            }
+            return Err(wrong);
+        };
         let inputs = encoding.inputs.iter().map(|input| {
             let most = input.columns.iter().filter_map(|column| Some(column.categories.as_ref()?.len())).max();
             let range = most.map(|most| Range { lowest: 0, highest: most as i64, highest_at: 0 });
             Field {
                 name: input.name.clone(),
-                file: "path".into(),
+                file: table.field.into(),
                 dtype: input.dtype(),
                 shape: vec![input.width() as u64],
                 range: range.filter(|_| input.dtype() == Dtype::I64),
             }
         });
-        let target = self.target(encoding, encoder.target(), &preparation.classes, self.survey(&rows));
+        let target = self.target(encoding, encoder.target(), preparation, self.survey(&rows));
         let (examples, inputs, sizes) = (rows.count(), inputs.collect(), table.sizes.clone());
-        let facts = Facts { examples, inputs, target, sizes, is_resident: self.window_bytes.is_none() };
-        let notes = self.unknown_categories(encoding, &rows);
+        let is_one_hot = |input: &InputColumns| {
+            input.encoding == InputEncoding::OneHot && input.columns.iter().any(|column| column.categories.is_some())
+        };
+        let may_widen = preparation.is_of_sample && encoding.inputs.iter().any(is_one_hot);
+        let facts = Facts { examples, inputs, target, sizes, is_resident: self.window_bytes.is_none(), may_widen };
+        let notes = if preparation.is_of_sample { Vec::new() } else { self.unknown_categories(encoding, &rows) };
         let source = table.is_kept.then(|| -> Box<dyn Source> {
             match &self.shards {
                 Some(shards) => Box::new(Sharded::new(facts.clone(), rows, shards.clone(), codes)),
@@ -342,7 +360,8 @@ impl Table {
             (_, Missing::Constant(value)) => learned.missing = Some(value),
             (Values::Numbers(_), Missing::Mean) => {
                 let mean = survey.mean(self, name);
-                if mean.is_none() {
+                // The part of a file that was not read may have some.
+                if mean.is_none() && self.estimate.is_none() {
                     let what = format!("has no number in {name:?}, so that missing ones have no mean");
                     wrong.push(self.problem("missing", what));
                 }
@@ -356,26 +375,67 @@ impl Table {
     /// Tells the columns that differ from those of the training set.
     fn other_columns(&self, encoding: &TableEncoding) -> Vec<Problem> {
         let learned = encoding.inputs.iter().flat_map(|input| &input.columns);
-        let wanted: BTreeSet<_> = learned.map(|column| (&column.name, column.categories.is_some())).collect();
-        let mut wrong = Vec::new();
-        for (name, _) in wanted.iter().filter(|(name, _)| self.column(name).is_none()) {
+        let learned: BTreeMap<_, _> = learned.map(|column| (&*column.name, column.categories.is_some())).collect();
+        let taken: HashMap<_, _> = self.columns.iter().map(|column| (&*column.name, &column.values)).collect();
+        let lacking = learned.keys().filter(|name| !taken.contains_key(*name)).map(|name| {
             let has = instead(&self.names, name);
-            wrong.push(self.problem("path", format!("has no column {name:?}, which the training set has; {has}")));
+            self.problem(self.field, format!("has no column {name:?}, which the training set has; {has}"))
+        });
+        let features = features(&self.names, &self.roles, &self.apart);
+        let more = features
+            .iter()
+            .filter(|name| !learned.contains_key(name.as_str()))
+            .map(|name| self.problem(self.field, format!("has the column {name:?}, which the training set has not")));
+        let of_other_kind = learned.iter().filter_map(|(name, was_category)| {
+            let (has, had) = match (taken.get(name)?, was_category) {
+                (Values::Numbers(_), true) => ("numbers", "categories"),
+                (Values::Words(..), false) => ("categories", "numbers"),
+                (Values::Numbers(_), false) | (Values::Words(..), true) | (Values::Text, _) => return None,
+            };
+            let what =
+                format!("has {name:?} as {has}, and the training set has it as {had}; list it for both or neither");
+            Some(self.problem("categorical", what))
+        });
+        lacking.chain(more).chain(of_other_kind).take(MOST_PROBLEMS).collect()
+    }
+
+    /// Tells targets that are not those of the training set.
+    fn other_targets(&self, encoding: &TableEncoding) -> Option<Problem> {
+        let (has, had) = (&self.roles.targets, &encoding.targets);
+        // Data to use a model on may lack them.
+        if has.is_empty() || has.iter().collect::<BTreeSet<_>>() == had.iter().collect() {
+            return None;
         }
-        for name in features(&self.names, &self.roles, &self.apart) {
-            if !wanted.iter().any(|(wanted, _)| **wanted == name) {
-                wrong.push(self.problem("path", format!("has the column {name:?}, which the training set has not")));
-            }
-        }
-        wrong.truncate(MOST_PROBLEMS);
-        wrong
+        let role = if has.len() == 1 { "its target" } else { "its targets" };
+        let what = format!("has {} as {role}, and the training set has {}; name the same", list(has), list(had));
+        Some(self.problem(target_field(&self.roles), what))
+    }
+
+    /// Tells the columns whose missing values are to be means that the training set has not taught.
+    fn unlearned_means(&self, encoding: &TableEncoding, survey: &Survey) -> Vec<Problem> {
+        let learned = encoding.inputs.iter().flat_map(|input| &input.columns);
+        let asked = learned
+            .filter(|column| column.missing.is_none() && column.categories.is_none())
+            .filter(|column| self.column(&column.name).is_some_and(|column| column.missing == Missing::Mean));
+        let problem = |column: &ColumnEncoding| {
+            let name = &column.name;
+            let (missing, of) = survey.missing(self, name).filter(|(missing, _)| *missing > 0)?;
+            let what = format!(
+                "has no value of {name:?} in {missing} of {of} rows, and the training set taught no mean of it; take a \
+                 constant, drop the rows, or train with by = \"mean\" for this column"
+            );
+            Some(self.problem("missing", what))
+        };
+        asked.filter_map(problem).take(MOST_PROBLEMS).collect()
     }
 }
 
 impl Tables {
     /// Tells the targets of rows that are of no class of the training set.
-    fn other_classes(&self, encoding: &TableEncoding, classes: &[String], rows: &Rows) -> Vec<Problem> {
-        let table = &self.table;
+    fn other_classes(&self, encoding: &TableEncoding, preparation: &Preparation, rows: &Rows) -> Vec<Problem> {
+        let (table, classes) = (&self.table, &preparation.classes);
+        // In a sample a class may be missing that the whole has, or all of them.
+        let is_sample = preparation.is_of_sample || table.estimate.is_some();
         let [name] = &encoding.targets[..] else { return Vec::new() };
         let field = target_field(&table.roles);
         if table.column(name).is_none() {
@@ -384,13 +444,13 @@ impl Tables {
         }
         match (self.survey(rows).words(table, name), classes.is_empty()) {
             (None, true) => Vec::new(),
+            (Some(_), true) if preparation.is_of_sample => Vec::new(),
             (None, false) | (Some(_), true) => {
                 let (has, had) = if classes.is_empty() { ("words", "numbers") } else { ("numbers", "words") };
                 let what = format!("has {has} in {name:?}, and the training set has {had}; set target_type");
                 vec![table.problem(field, what)]
             }
-            // In a sample a class may be missing that the whole has.
-            (Some(_), false) if table.estimate.is_some() => Vec::new(),
+            (Some(_), false) if is_sample => Vec::new(),
             (Some(words), false) => {
                 let mut others = others(words, classes);
                 others.truncate(MOST_PROBLEMS);
@@ -421,7 +481,7 @@ impl Tables {
         columns.filter_map(note).collect()
     }
 
-    fn target(&self, encoding: &TableEncoding, target: &Target, classes: &[String], survey: &Survey) -> Field {
+    fn target(&self, encoding: &TableEncoding, target: &Target, preparation: &Preparation, survey: &Survey) -> Field {
         let table = &self.table;
         let file = target_field(&table.roles);
         let name = match &encoding.targets[..] {
@@ -433,10 +493,10 @@ impl Tables {
             Target::Class(..) => {
                 let words = survey.words(table, &name);
                 let first = |class: &String| words?.get(class.as_str()).map(|met| met.first);
-                let met = (0..).zip(classes).filter_map(|(class, name)| Some((class, first(name)?)));
+                let met = (0..).zip(&preparation.classes).filter_map(|(class, name)| Some((class, first(name)?)));
                 let range = met.fold(None, |range, (class, first)| Some(Range::with(range, class, first)));
                 // A sample does not tell how many classes there are.
-                let range = range.filter(|_| table.estimate.is_none());
+                let range = range.filter(|_| table.estimate.is_none() && !preparation.is_of_sample);
                 Field { name, file: file.into(), dtype: Dtype::I64, shape: vec![], range }
             }
             Target::Numbers(slots) => {

@@ -1,5 +1,7 @@
 //! The parts that the columns of a table play, as a spec gives them.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::super::Reading;
@@ -110,19 +112,45 @@ impl Roles {
         roles
     }
 
-    /// The treatment of missing values of a column.
-    pub(super) fn missing(&self, column: &str) -> Missing {
-        let names = |rule: &&MissingRule| rule.columns.iter().any(|name| name == column);
-        let rule = self.missing.iter().find(names);
-        rule.or_else(|| self.missing.iter().find(|rule| rule.columns.is_empty()))
-            .map_or(Missing::Refuse, |rule| rule.by)
+    /// The treatments of missing values.
+    pub(super) fn treatments(&self) -> Treatments<'_> {
+        let mut treatments = Treatments { by_name: HashMap::new(), others: None };
+        for rule in &self.missing {
+            if rule.columns.is_empty() {
+                treatments.others.get_or_insert(rule.by);
+            }
+            for name in &rule.columns {
+                treatments.by_name.entry(name).or_insert(rule.by);
+            }
+        }
+        treatments
     }
 
-    /// Whether the values of a feature are categories.
-    pub(super) fn is_category(&self, column: &str) -> bool {
-        let is_indexed = |input: &InputRole| {
-            input.encoding == InputEncoding::Index && input.columns.iter().any(|name| name == column)
-        };
-        self.categorical.iter().any(|name| name == column) || self.inputs.iter().any(is_indexed)
+    /// The remedy for words in a column of numbers.
+    pub(in crate::dataset) fn remedy_for_words(&self, column: &str) -> &'static str {
+        match &self.targets[..] {
+            [target] if target == column => "a target of words needs target_type = \"classes\"",
+            several if several.iter().any(|target| target == column) => "several targets are numbers, such as 1 or 0",
+            _ => "a column of words has to be listed in `categorical` or `ignore`",
+        }
+    }
+
+    /// The features whose values are categories.
+    pub(super) fn categories(&self) -> HashSet<&str> {
+        let indexed = self.inputs.iter().filter(|input| input.encoding == InputEncoding::Index);
+        self.categorical.iter().chain(indexed.flat_map(|input| &input.columns)).map(String::as_str).collect()
+    }
+}
+
+/// The treatments of missing values by column. The first rule that names a column holds for it.
+pub(super) struct Treatments<'a> {
+    by_name: HashMap<&'a str, Missing>,
+    others: Option<Missing>,
+}
+
+impl Treatments<'_> {
+    /// That of a column.
+    pub(super) fn of(&self, column: &str) -> Missing {
+        self.by_name.get(column).copied().or(self.others).unwrap_or(Missing::Refuse)
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::super::paths::told;
 use super::super::{Access, Facts, HostBatch, Problem, Rows, Source};
 use super::encode::Codes;
 use super::roles::Missing;
@@ -127,7 +128,8 @@ impl Shards {
     fn table(&self, run: Range<u64>, columns: Option<&[usize]>) -> Result<Table, Vec<Problem>> {
         let columns = columns.map(|columns| [columns, &self.dropping()].concat());
         let mut table = self.empty.like();
-        self.runs.read(run, columns.as_deref(), &mut table)?;
+        let told = |problems| told(self.empty.field, problems);
+        self.runs.read(run, columns.as_deref(), &mut table).map_err(told)?;
         if table.problems.is_empty() { Ok(table) } else { Err(table.problems) }
     }
 }
@@ -172,9 +174,12 @@ impl Source for Sharded {
         let Self { rows, shards, codes, .. } = self;
         let run = self.runs[shard].clone();
         let taken = shards.taken.before(run.start)..shards.taken.before(run.end);
-        let told = |problems: Vec<Problem>| problems.into_iter().next();
-        let table = shards.table(run.clone(), None).map_err(told);
-        let changed = || wrong_with(shards.runs.place(run.start).0, "has changed since it was read first".into());
+        let first = |problems: Vec<Problem>| problems.into_iter().next();
+        let table = shards.table(run.clone(), None).map_err(first);
+        let changed = || {
+            let what = "has changed since it was read first".into();
+            wrong_with(shards.runs.place(run.start).0, what).at(shards.empty.field)
+        };
         let table = table.map_err(|problem| problem.unwrap_or_else(changed))?;
         let encoder = codes.encoder(&table).filter(|_| table.rows == taken.end - taken.start).ok_or_else(changed)?;
         encoder.encode(&self.facts, &table, places.iter().map(|place| rows.row(*place) - taken.start), into);

@@ -24,7 +24,8 @@ pub(super) struct Survey {
 #[derive(Debug)]
 enum Found {
     Numbers(Numbers),
-    Words(HashMap<Box<str>, Met>),
+    /// The words, and their bytes as [`words::MOST_BYTES`] counts them.
+    Words(HashMap<Box<str>, Met>, usize),
     /// Nothing is asked of it.
     Nothing,
 }
@@ -55,7 +56,7 @@ impl Survey {
         let found = |column: &Column| {
             let is_target = table.roles.targets.contains(&column.name);
             match column.values {
-                Values::Words(..) => Found::Words(HashMap::new()),
+                Values::Words(..) => Found::Words(HashMap::new(), 0),
                 Values::Numbers(_) if measure || is_target || column.missing == Missing::Mean => {
                     Found::Numbers(Numbers { count: 0, sum: 0.0, sums: Sums::of(1), range: None, is_target })
                 }
@@ -74,8 +75,8 @@ impl Survey {
         for (column, found) in table.columns.iter().zip(&mut self.columns) {
             match (&column.values, found) {
                 (Values::Numbers(slot), Found::Numbers(found)) => numbers.push((*slot, found)),
-                (Values::Words(slot, known), Found::Words(found)) => {
-                    words.push((*slot, vec![None::<Met>; known.count()], &column.name, known, found));
+                (Values::Words(slot, known), Found::Words(found, bytes)) => {
+                    words.push((*slot, vec![None::<Met>; known.count()], &column.name, known, (found, bytes)));
                 }
                 _ => {}
             }
@@ -92,18 +93,19 @@ impl Survey {
                 }
             }
         }
-        for (_, met, name, known, found) in words {
+        for (_, met, name, known, (found, bytes)) in words {
             for (number, met) in (0..).zip(met) {
                 let Some(met) = met else { continue };
                 match found.entry(known.word(number).into()) {
                     Entry::Occupied(mut before) => before.get_mut().count += met.count,
                     Entry::Vacant(new) => {
+                        *bytes += 2 * new.key().len();
                         new.insert(met);
                     }
                 }
-            }
-            if found.len() > words::MOST_SPELLINGS {
-                return Err((name.clone(), NotTaken::TooMany));
+                if found.len() > words::MOST_SPELLINGS || *bytes > words::MOST_BYTES {
+                    return Err((name.clone(), NotTaken::TooMany));
+                }
             }
         }
         Ok(())
@@ -112,7 +114,7 @@ impl Survey {
     /// The words of a column.
     pub(super) fn words(&self, table: &Table, column: &str) -> Option<&HashMap<Box<str>, Met>> {
         match self.found(table, column)? {
-            Found::Words(words) => Some(words),
+            Found::Words(words, _) => Some(words),
             Found::Numbers(_) | Found::Nothing => None,
         }
     }
@@ -131,6 +133,12 @@ impl Survey {
         (found.count > 0).then(|| found.sum / found.count as f64)
     }
 
+    /// In how many examples a column of numbers has none, and how many examples there are. None
+    /// where nothing was asked of it.
+    pub(super) fn missing(&self, table: &Table, column: &str) -> Option<(u64, u64)> {
+        Some((self.examples - self.numbers(table, column)?.count, self.examples))
+    }
+
     /// The moments of a column, its missing values being that.
     pub(super) fn moments(&self, table: &Table, column: &str, missing: Option<f64>) -> Option<Moments> {
         let found = self.numbers(table, column)?;
@@ -138,7 +146,8 @@ impl Survey {
         if let Some(value) = missing.filter(|_| found.count < self.examples) {
             sums.add_all(0, f64::from(value as f32), (self.examples - found.count) as f64);
         }
-        Some(sums.moments(self.examples as f64, 1.0))
+        // Of the rows of a sample none may have been read.
+        Some(sums.moments(self.examples.max(1) as f64, 1.0))
     }
 
     /// The range of a target of numbers.
@@ -149,12 +158,12 @@ impl Survey {
     fn numbers(&self, table: &Table, column: &str) -> Option<&Numbers> {
         match self.found(table, column)? {
             Found::Numbers(numbers) => Some(numbers),
-            Found::Words(_) | Found::Nothing => None,
+            Found::Words(..) | Found::Nothing => None,
         }
     }
 
     fn found(&self, table: &Table, name: &str) -> Option<&Found> {
-        self.columns.get(table.columns.iter().position(|column| column.name == name)?)
+        self.columns.get(table.place(name)?)
     }
 }
 
@@ -171,5 +180,36 @@ impl Numbers {
                 self.range = Some(Range::with(self.range, bound as i64, example));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::{Apart, Layout};
+    use super::super::roles::{Roles, TargetType};
+    use super::*;
+
+    #[test]
+    fn words_of_a_column_are_bounded_over_all_shards() {
+        let names = ["k".to_owned(), "y".to_owned()];
+        let roles = Roles { targets: vec!["y".into()], categorical: vec!["k".into()], ..Roles::default() };
+        let shard = |first: u32| {
+            let apart = Apart::default();
+            let layout = Layout::of("".as_ref(), &names, &roles, TargetType::Numbers, &apart).unwrap();
+            let mut table = Table::new("path", layout, names.to_vec(), roles.clone(), apart, "row");
+            table.begin_rows(4);
+            for row in 0..4 {
+                let word = format!("{}{}", first + row, "a".repeat(words::MOST_BYTES / 20));
+                let number = table.word_number(0, word.as_bytes()).unwrap();
+                table.set_word(row as usize, 0, number);
+            }
+            table.keep_rows("".as_ref(), 0, &mut super::super::Batch { rows: 4, ..Default::default() });
+            table
+        };
+        let mut survey = Survey::new(&shard(0), false);
+        for first in [0, 4, 0] {
+            survey.add(&shard(first), 0..4).unwrap();
+        }
+        assert_eq!(survey.add(&shard(8), 0..4), Err(("k".into(), NotTaken::TooMany)));
     }
 }

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 pub(in crate::dataset) const MISSING: u32 = u32::MAX;
 /// The most different spellings of a column. More are no categories.
 pub(super) const MOST_SPELLINGS: usize = 1 << 20;
-/// The most bytes of all of them.
-const MOST_BYTES: usize = 1 << 26;
+/// The most bytes of all of them, each counted twice, as a column keeps them.
+pub(super) const MOST_BYTES: usize = 1 << 26;
 
 /// The different words of a column, in the order in which they were met.
 #[derive(Debug, Default)]

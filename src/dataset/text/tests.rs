@@ -210,6 +210,7 @@ fn a_large_text_is_judged_by_its_beginning_and_its_bytes_are_counted_exactly() {
             wanted: &wanted,
             split_column: None,
             weights: None,
+            is_weighed: false,
             may_lack_target: false,
             known: None,
             memory_bytes: None,
@@ -218,15 +219,14 @@ fn a_large_text_is_judged_by_its_beginning_and_its_bytes_are_counted_exactly() {
     };
     let whole = content(Unit::Byte, Depth::Train);
     let judged = content(Unit::Byte, Depth::Judge);
-    assert_eq!((whole.rows, judged.rows), (((3 << 20) + 102 - 5) / 4 + 1, whole.rows));
-    assert!(judged.is_sample && judged.letters.len() < whole.letters.len() && !whole.is_sample);
+    assert_eq!((whole.rows, judged.estimate), (((3 << 20) + 102 - 5) / 4 + 1, Some(whole.rows)));
+    assert!(judged.rows < whole.rows && judged.letters.len() < whole.letters.len() && whole.estimate.is_none());
     // The rest may have other characters, and its own number of them.
     let judged = content(Unit::Character, Depth::Judge);
     let (rows, preparation) = (Rows::All(judged.rows), judged.learn(&Rows::All(judged.rows), false).unwrap());
     assert_eq!(preparation, Preparation::default());
     let prepared = judged.prepare(rows, &preparation).unwrap();
     assert!(prepared.source.is_none() && prepared.facts.target.range.is_none());
-    assert_eq!(prepared.facts.examples, judged.rows);
     // Nor does a small set beside it know them.
     let Kinds::Text(mut small) = folder.files(Unit::Character, 1, 1) else { unreachable!() };
     small.paths = Paths::Path(vec![folder.1[0].clone()]);
@@ -235,12 +235,15 @@ fn a_large_text_is_judged_by_its_beginning_and_its_bytes_are_counted_exactly() {
         wanted: &wanted,
         split_column: None,
         weights: None,
+        is_weighed: false,
         may_lack_target: false,
         known: None,
         memory_bytes: None,
     };
     let small = small.read_text(&folder.opened()[..1], &reading, 2 << 20).unwrap();
-    assert!(!small.is_sample && small.prepare(Rows::All(1), &preparation).unwrap().facts.target.range.is_none());
+    assert!(
+        small.estimate.is_none() && small.prepare(Rows::All(1), &preparation).unwrap().facts.target.range.is_none()
+    );
     let whole = content(Unit::Character, Depth::Train);
     assert_eq!(characters(&whole.learn(&Rows::All(whole.rows), false).unwrap()), "xyé");
     assert_eq!((whole.memory_bytes(), whole.letters.width()), (Some((3 << 20) + 52), 1));
@@ -257,12 +260,13 @@ fn of_many_files_a_small_part_each_is_judged() {
         wanted: &wanted,
         split_column: None,
         weights: None,
+        is_weighed: false,
         may_lack_target: false,
         known: None,
         memory_bytes: None,
     };
     let judged = files.read_text(&folder.opened(), &reading, 2 << 20).unwrap();
-    assert!(judged.is_sample && judged.letters.len() <= 3 << 20, "{} letters", judged.letters.len());
+    assert!(judged.estimate.is_some() && judged.letters.len() <= 3 << 20, "{} letters", judged.letters.len());
     assert_eq!(judged.tokens, 20 << 20);
 }
 

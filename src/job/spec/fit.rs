@@ -438,7 +438,7 @@ mod tests {
         };
         let range = Some(Range { lowest: i64::from(highest == 26), highest, highest_at: 3 });
         let target = Field { name: "labels".into(), file: "labels".into(), dtype: Dtype::I64, shape: vec![], range };
-        Facts { examples, inputs: vec![images], target, sizes: vec![], is_resident: true }
+        Facts { examples, inputs: vec![images], target, sizes: vec![], is_resident: true, may_widen: false }
     }
 
     fn spec() -> Spec {

@@ -177,6 +177,7 @@ mod tests {
             target: field("labels", Dtype::I64, vec![]),
             sizes: vec![],
             is_resident: true,
+            may_widen: false,
         }
     }
 

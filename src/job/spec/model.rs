@@ -426,7 +426,8 @@ mod tests {
         for shape in [&[][..], &[u64::MAX], &[1, u64::MAX], &[u64::MAX, u64::MAX, u64::MAX]] {
             for dtype in [Dtype::F32, Dtype::I64] {
                 let (inputs, target) = (vec![field("x", dtype, shape)], field("y", Dtype::F32, &[]));
-                let train = Facts { examples: 3, inputs, target, sizes: Vec::new(), is_resident: true };
+                let train =
+                    Facts { examples: 3, inputs, target, sizes: Vec::new(), is_resident: true, may_widen: false };
                 let task = Task { train: &train, outputs: Some(u64::MAX) };
                 let set = Set { path: "data.train.safetensors".into(), facts: &train };
                 for model in &models {

@@ -168,6 +168,7 @@ mod tests {
             target: field(vec![]),
             sizes: vec![],
             is_resident: true,
+            may_widen: false,
         }
     }
 

@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn judged(list: &[Augment], inputs: Vec<Field>, target: Field, answer: Option<Option<Answer>>) -> Vec<String> {
-        let facts = Facts { examples: 8, inputs, target, sizes: Vec::new(), is_resident: true };
+        let facts = Facts { examples: 8, inputs, target, sizes: Vec::new(), is_resident: true, may_widen: false };
         let mut wrong = Violations::default();
         Augment::judge_all(list, &facts, answer, &mut wrong);
         wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect()

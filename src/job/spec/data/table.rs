@@ -158,8 +158,12 @@ impl RolesMessage {
 /// names none itself. Its features come with the preparation of the training set.
 pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Dataset) {
     let Some(RolesMessage { target, targets, target_type, mut missing, .. }) = roles(trained) else { return };
-    // Every row gets an answer, so that none is dropped without being asked for.
-    missing.retain(|rule| rule.by() != v1::MissingBy::Drop);
+    // Every row gets an answer, so that none is dropped without being asked for. A rule that goes
+    // is refused in its place: another rule would take its columns over, of which nothing was
+    // learned.
+    for rule in missing.iter_mut().filter(|rule| rule.by() == v1::MissingBy::Drop) {
+        rule.by = v1::MissingBy::Refuse.into();
+    }
     let Some(own) = roles(test).filter(|_| lists_images(test) == lists_images(trained)) else { return };
     let RolesMessage { path, paths, .. } = own.clone();
     if own != (RolesMessage { path: path.clone(), paths: paths.clone(), ..RolesMessage::default() }) {
