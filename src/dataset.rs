@@ -53,6 +53,8 @@ use serde::{Deserialize, Serialize};
 pub use sets::{Fault, Judged, OpenFiles, Selection, Sets, Use};
 pub use split::{Division, Split};
 
+use crate::sha256::Sha256;
+
 /// Below this size on disk a file is read whole when a request is judged; above it the header has
 /// to do.
 pub const WHOLE_BELOW_BYTES: u64 = 64_000_000;
@@ -142,6 +144,17 @@ pub enum Access<'a> {
         /// Bytes of the examples that are shuffled together. As many are read ahead of them.
         window_bytes: u64,
     },
+}
+
+impl Access<'_> {
+    /// The checksum of the shards and the size of a window: the order of a pass in random order
+    /// follows from both. None of a set that is not read in shards.
+    pub fn shards(self) -> Option<String> {
+        let Self::Shards { ends, window_bytes } = self else { return None };
+        let mut digest = Sha256::default();
+        ends.iter().chain([&window_bytes]).for_each(|number| digest.update(&number.to_le_bytes()));
+        Some(digest.finish())
+    }
 }
 
 /// Examples in memory, as bytes in the order of [`Facts::inputs`] and its target: row by row, each

@@ -158,6 +158,21 @@ pub struct Preparation {
     pub text: Option<TextEncoding>,
 }
 
+impl Preparation {
+    /// Names and values that only the set a model was trained on can tell, but for classes: another
+    /// set may have others in their place. None where there are none.
+    pub fn of_training(&self) -> Option<&'static str> {
+        let columns = || self.table.iter().flat_map(|table| &table.inputs).flat_map(|input| &input.columns);
+        if columns().any(|column| column.categories.is_some()) {
+            return Some("the categories of columns");
+        }
+        match &self.text {
+            Some(TextEncoding::Character { .. }) => Some("the characters of a text"),
+            Some(TextEncoding::Byte) | None => None,
+        }
+    }
+}
+
 /// Means and standard deviations, one for each channel of images or each number of a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

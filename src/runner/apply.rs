@@ -91,11 +91,14 @@ impl Application {
             memory_bytes: order.inputs.memory_bytes,
             ..spec.data.selection(order.inputs.train.clone(), None)
         };
-        let Sets { train: test, preparation, .. } = selection.open(&inputs, None).map_err(bad)?;
+        let Sets { train: test, preparation, notes, .. } = selection.open(&inputs, None).map_err(bad)?;
+        for note in notes {
+            eprintln!("torchd-runner: {note}");
+        }
         let test_facts = test.facts().clone();
         let taught = taken.as_ref().map_or_else(|| test_facts.clone(), Preprocessing::facts);
         let mut opened = model::open(&mut spec.model, folder, true, device)?;
-        let mut feed = feed(&spec, test, &preparation, order, device)?;
+        let mut feed = feed(&spec, test, &taught, &preparation, order, device)?;
         let size = u64::from(spec.batch_size);
         model::see(&mut spec.model, &mut opened, || feed.first(size))?;
         let facts = DataFacts { train: taught, validation: Some(test_facts) };

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::dataset::{Access, Chances, Dtype, Facts, Field, HostBatch, PIXEL_SCALE, Preparation, Source};
 use torchd::job::spec::data::Normalize;
+use torchd::proto::v1::JobEndReason;
 
 use self::held::Held;
 pub(crate) use self::order::Shuffle;
@@ -118,6 +119,9 @@ impl Feed {
     ) -> Result<Self> {
         let (facts, chances) = (source.facts().clone(), source.chances().cloned());
         let bytes = facts.examples.saturating_mul(facts.example_bytes());
+        if let Access::Shards { ends, window_bytes } = source.access() {
+            tracing::info!(shards = ends.len(), window_bytes, "a set is read in shards");
+        }
         let held = match source.access() {
             Access::Memory if bytes <= device_bytes => Held::of(source.as_ref(), device).map(Some),
             _ => Ok(None),
@@ -243,19 +247,30 @@ fn network_values(field: &Field, values: Tensor) -> Result<Tensor> {
     Ok(values.f_to_kind(Kind::Float)?.f_div_scalar(PIXEL_SCALE)?)
 }
 
-/// How values of the inputs of a set, in its order, become those of a network.
+/// How values of the inputs of a set, in its order, become those of a network that has learned from
+/// a set with the facts `taught`.
 ///
 /// # Errors
-/// Those of libtorch.
+/// `BadData` for an input without moments that should have been measured. Those of libtorch.
 pub(crate) fn normalizer(
     facts: &Facts,
+    taught: &Facts,
     normalize: Option<&Normalize>,
     preparation: &Preparation,
     device: Device,
 ) -> Result<Normalizer> {
-    let of = |field: &Field| -> Result<Option<(Tensor, Tensor)>> {
-        let moments = normalize.and_then(|normalize| normalize.moments(field, preparation));
-        let Some((mean, std)) = moments else { return Ok(None) };
+    // Sets may call their inputs otherwise: that of a `.npy` file is named after the file.
+    let learned = |place: usize, field: &Field| {
+        let same = taught.inputs.iter().find(|other| other.name == field.name);
+        same.or(taught.inputs.get(place)).map_or_else(|| field.name.clone(), |field| field.name.clone())
+    };
+    let of = |(place, field): (usize, &Field)| -> Result<Option<(Tensor, Tensor)>> {
+        let Some((normalize, _)) = normalize.zip(field.normalized()) else { return Ok(None) };
+        let name = learned(place, field);
+        let Some((mean, std)) = normalize.moments(&name, preparation) else {
+            let what = format!("{:?} was not measured in the training set, whose moments normalize it", field.name);
+            return Err(Failure::new(JobEndReason::BadData, what));
+        };
         // One number a channel, spread over its pixels, or one for each of a row.
         let shape: &[i64] = if field.shape.len() == 1 { &[-1] } else { &[-1, 1, 1] };
         let spread = |values: &[f64], default: f64| -> std::result::Result<_, TchError> {
@@ -265,7 +280,7 @@ pub(crate) fn normalizer(
         };
         Ok(Some((spread(mean, 0.0)?, spread(std, 1.0)?)))
     };
-    facts.inputs.iter().map(of).collect()
+    facts.inputs.iter().enumerate().map(of).collect()
 }
 
 /// Reads a batch, of the pass in hand or of a new one. How many examples it has; None where the

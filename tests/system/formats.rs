@@ -213,3 +213,42 @@ pub(super) async fn last_of_example(daemon: &Daemon, example: &str, tag: &str) -
     let points = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points;
     points.last().unwrap().value
 }
+
+#[tokio::test]
+async fn a_set_whose_files_have_other_names_is_normalized_as_the_training_set() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path());
+    for (name, copy) in [("x.npy", "x_test.npy"), ("y.npy", "y_test.npy")] {
+        fs::copy(root.path().join(name), root.path().join(copy)).unwrap();
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    let loss = async |job: &str, tag: &str| {
+        let request = v1::ReadScalarsRequest { name: job.into(), tag: tag.into(), ..Default::default() };
+        let points = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points;
+        points.last().unwrap_or_else(|| panic!("no {tag}")).value
+    };
+    let mut losses = Vec::new();
+    for (input, target) in [("x.npy", "y.npy"), ("x_test.npy", "y_test.npy")] {
+        let mut job = job(npy_of("x.npy", "y.npy"));
+        let data = job.data.as_mut().unwrap();
+        data.normalize = Some(v1::Normalize { measure: true, ..v1::Normalize::default() });
+        data.validation = Some(v1::Dataset { format: Some(npy_of(input, target)) });
+        let trained = daemon.create(job).await;
+        let ended = daemon.watch_to_end(&trained.name).await;
+        assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+        losses.push(loss(&trained.name, "loss/validation").await);
+        let test = Some(v1::Dataset { format: Some(npy_of(input, target)) });
+        let source = Some(v1::warm_start::Source::Checkpoint(trained.name));
+        let evaluation = v1::JobSpec {
+            mode: v1::Mode::Evaluate.into(),
+            data: Some(v1::Data { test, ..v1::Data::default() }),
+            warm_start: Some(v1::WarmStart { source, ..v1::WarmStart::default() }),
+            ..v1::JobSpec::default()
+        };
+        let evaluation = daemon.create(evaluation).await;
+        let ended = daemon.watch_to_end(&evaluation.name).await;
+        assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+        losses.push(loss(&evaluation.name, "loss/test").await);
+    }
+    assert!(losses.iter().all(|loss| *loss == losses[0]), "{losses:?}");
+}

@@ -52,6 +52,7 @@ mod repair;
 mod resume;
 mod sets;
 mod settings;
+mod shards;
 mod shortage;
 mod slow_data;
 mod slow_disk;

@@ -21,6 +21,8 @@ use crate::gate::Wanted;
 const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Images of which the headers are read when a request is judged.
 const SAMPLE: u64 = 2000;
+/// A header lies in so many first bytes of nearly every file; the whole is read of others.
+const HEAD_BYTES: u64 = 256 << 10;
 /// Images are decoded then until they have taken so many bytes and pixels.
 const DECODED_BYTES: u64 = WHOLE_BELOW_BYTES;
 const DECODED_PIXELS: u64 = 100_000_000;
@@ -94,6 +96,12 @@ impl Images {
 
     /// The bytes of an image's file.
     fn bytes(&self, row: u64) -> Result<Vec<u8>, Problem> {
+        Ok(self.first_bytes(row, |_| MAX_FILE_BYTES)?.0)
+    }
+
+    /// As many first bytes of an image's file as `most` says of its size, and whether these are
+    /// all.
+    fn first_bytes(&self, row: u64, most: impl FnOnce(u64) -> u64) -> Result<(Vec<u8>, bool), Problem> {
         let path = self.path(row);
         let told = |error: &io::Error| unreadable(&self.root.join(path), error);
         let file = self.folder.file(path).map_err(|error| match &self.names {
@@ -104,10 +112,11 @@ impl Images {
         if size > MAX_FILE_BYTES {
             return Err(self.problem(row, &format!("has {size} bytes; {MAX_FILE_BYTES} at most are read of an image")));
         }
-        let mut bytes = Vec::with_capacity(size as usize);
         // A file that grows meanwhile is no larger for that.
-        file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| told(&error))?;
-        Ok(bytes)
+        let most = most(size).min(MAX_FILE_BYTES);
+        let mut bytes = Vec::with_capacity(size.min(most) as usize);
+        file.take(most).read_to_end(&mut bytes).map_err(|error| told(&error))?;
+        Ok((bytes, size <= most))
     }
 
     fn problem(&self, row: u64, what: &str) -> Problem {
@@ -116,7 +125,12 @@ impl Images {
 
     /// The size of an image by its header.
     fn header(&self, row: u64) -> Result<Size, Problem> {
-        decode::size(&self.bytes(row)?).map_err(|what| self.problem(row, &what))
+        let (head, is_whole) = self.first_bytes(row, |_| HEAD_BYTES)?;
+        match decode::size(&head) {
+            Err(_) if !is_whole => decode::size(&self.bytes(row)?),
+            found => found,
+        }
+        .map_err(|what| self.problem(row, &what))
     }
 
     /// Whether an image of that size can be an input.
@@ -149,13 +163,17 @@ impl Images {
         for number in 0..count.min(SAMPLE) {
             let row = number * count / count.min(SAMPLE);
             wanted.check().map_err(|error| vec![unreadable(&self.root, &error)])?;
-            let judged = self.bytes(row).and_then(|bytes| {
+            let most = |size| if size <= bytes_left { size } else { HEAD_BYTES };
+            let judged = self.first_bytes(row, most).and_then(|(bytes, is_whole)| {
                 let told = |what: String| self.problem(row, &what);
-                let size = decode::size(&bytes).map_err(told)?;
+                let size = match decode::size(&bytes) {
+                    Err(_) if !is_whole => self.header(row)?,
+                    found => found.map_err(told)?,
+                };
                 self.judge_size(row, size)?;
                 let pixels = size.height as u64 * size.width as u64;
                 let left = (bytes_left.checked_sub(bytes.len() as u64), pixels_left.checked_sub(pixels));
-                if let (Some(bytes_then), Some(pixels_then)) = left {
+                if let (Some(bytes_then), Some(pixels_then), true) = (left.0, left.1, is_whole) {
                     (bytes_left, pixels_left) = (bytes_then, pixels_then);
                     decode::decode(&bytes, self.channels).map_err(told)?;
                 }

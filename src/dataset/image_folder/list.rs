@@ -48,7 +48,7 @@ impl List {
     /// itself.
     pub(super) fn of(root: &Folder, may_lack_classes: bool, wanted: &Wanted) -> Result<Self, Wrong> {
         let unreadable = |error| Wrong::Unreadable(String::new(), error);
-        let entries = root.entries().map_err(unreadable)?;
+        let entries = root.entries_of_others().map_err(unreadable)?;
         let (mut classes, mut images) = (Vec::new(), Vec::new());
         let has_loose = entries.iter().any(|entry| entry.is_file && is_image(&entry.name));
         for entry in entries.iter().filter(|entry| !entry.name.starts_with('.')) {
@@ -100,7 +100,7 @@ fn add(
 ) -> Result<(), Wrong> {
     let unreadable = |error| Wrong::Unreadable(path.into(), error);
     wanted.check().map_err(unreadable)?;
-    let entries = root.folder(path).and_then(|folder| folder.entries()).map_err(unreadable)?;
+    let entries = root.folder(path).and_then(|folder| folder.entries_of_others()).map_err(unreadable)?;
     for entry in entries.into_iter().filter(|entry| !entry.name.starts_with('.')) {
         let path = format!("{path}/{}", entry.name);
         if entry.is_folder {
@@ -149,7 +149,9 @@ fn end_of(name: &str, ends: &[&'static str]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -230,6 +232,11 @@ mod tests {
             symlink("cat", root.join("dog")).unwrap();
         });
         assert!(linked.starts_with("dog is a link"), "{linked}");
+        let unnamed = told(&|root| {
+            put(root, "cat/a.png");
+            fs::write(root.join("cat").join(OsStr::from_bytes(b"caf\xe9.jpg")), "").unwrap();
+        });
+        assert!(unnamed.starts_with("cat it holds \"caf\\xe9.jpg\", whose name is not UTF-8"), "{unnamed}");
         let deep = told(&|root| put(root, "1/2/3/4/5/6/7/8/9/a.png"));
         assert!(deep.contains("lies deeper than 8 folders"), "{deep}");
     }

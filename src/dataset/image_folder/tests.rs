@@ -184,6 +184,18 @@ fn a_request_and_training_see_the_same_orientation() {
 }
 
 #[test]
+fn a_header_that_lies_far_behind_the_beginning_is_found() {
+    let image = jpeg("subsampled.jpg");
+    let segment = [&[0xff, 0xef, 0xfa, 0][..], &[7; 0xfa00 - 2]].concat();
+    let far = [&image[..2], &segment.repeat(5), &image[2..]].concat();
+    assert!(far.len() > 256 << 10);
+    let cut = far[..300 << 10].to_vec();
+    let root = folder(&[("cat/a.jpg", far)]);
+    assert_eq!(judge(None, &root).unwrap().inputs[0].shape, [3, 16, 24]);
+    assert!(judge(None, &folder(&[("cat/a.jpg", cut)])).is_err());
+}
+
+#[test]
 fn a_panic_of_the_decoder_is_a_mistake_of_the_image() {
     // The third component has more blocks side by side than the first one, and the only scan is of
     // the second one.

@@ -44,6 +44,13 @@ pub(super) fn neutral(message: &v1::JobSpec, wrong: &mut Violations) -> v1::JobS
     let measures = normalize.is_some_and(|normalize| normalize.measure);
     refuse("data.normalize.measure", is_file && measures);
     refuse("metrics", matches!(message.mode(), v1::Mode::Predict) && !message.metrics.is_empty());
+    if let Some(test) = message.data.as_ref().and_then(|data| data.test.as_ref())
+        && is_file
+        && table::takes_means(test)
+    {
+        let what = "takes the mean, which the training set has taught; name the job as warm_start.checkpoint";
+        wrong.add("data.test", format!("{what}, or drop rows with missing values, or take a constant"));
+    }
     match &message.warm_start {
         None => {
             let what = format!("is missing; mode = {name} needs the job or the file whose weights it uses");

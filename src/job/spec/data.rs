@@ -70,7 +70,7 @@ pub enum Normalize {
 macro_rules! sections {
     ($($variant:ident($section:ty)),+ $(,)?) => {
         /// The names of all formats.
-        const FORMATS: &[&str] = &[$(<$section as Section>::NAME),+];
+        pub const FORMATS: &[&str] = &[$(<$section as Section>::NAME),+];
 
         fn read_set(field: &str, message: &v1::Dataset, mode: Mode, wrong: &mut Violations) -> Option<Named> {
             let mut fields = Fields::new(field, wrong).lacking_targets(mode.may_lack_target());
@@ -291,13 +291,12 @@ impl Normalize {
         }
     }
 
-    /// The means and deviations of an input; None where it is not normalized. An empty list stands
-    /// for 0 or 1.
-    pub fn moments<'a>(&'a self, field: &Field, preparation: &'a Preparation) -> Option<(&'a [f64], &'a [f64])> {
-        field.normalized()?;
+    /// The means and deviations of an input of that name that can be normalized; None where they
+    /// were not measured. An empty list stands for 0 or 1.
+    pub fn moments<'a>(&'a self, input: &str, preparation: &'a Preparation) -> Option<(&'a [f64], &'a [f64])> {
         match self {
             Self::By { mean, std } => Some((mean, std)),
-            Self::Measured => preparation.moments.get(&field.name).map(Moments::parts),
+            Self::Measured => preparation.moments.get(input).map(Moments::parts),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parquet::basic::{Compression, ConvertedType, Repetition, Type as Physical, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
 
@@ -16,8 +16,9 @@ use super::answers::{Answers, Layout};
 use super::columns::{Cells, Columns, Kind, class};
 use crate::failure::{Failure, Result};
 
-/// Cells that are kept before they are written as a row group.
-const MOST_CELLS: usize = 1 << 20;
+/// Cells that are kept before they are written as a row group. The writer keeps some hundred bytes
+/// for each column of each group, so that groups of a wide table may not be small.
+const MOST_CELLS: usize = 1 << 22;
 
 /// A file that is being written.
 pub(super) struct Groups<'a> {
@@ -65,7 +66,11 @@ impl<'a> Groups<'a> {
             }
         }
         let schema = Type::group_type_builder("predictions").with_fields(fields).build().map_err(io::Error::other)?;
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(true)
+            .build();
         let writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties));
         let writer = Some(writer.map_err(io::Error::other)?);
         Ok(Self { writer, layout, classes, written: 0, rows: 0, columns })

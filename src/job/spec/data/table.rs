@@ -176,6 +176,11 @@ pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Data
     }
 }
 
+/// Whether a set is a table whose missing values are means.
+pub(in crate::job::spec) fn takes_means(set: &v1::Dataset) -> bool {
+    roles(set).is_some_and(|roles| roles.missing.iter().any(|rule| rule.by() == v1::MissingBy::Mean))
+}
+
 /// The roles in a set that is a table.
 fn roles(set: &v1::Dataset) -> Option<RolesMessage> {
     match &set.format {

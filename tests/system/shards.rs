@@ -1,0 +1,150 @@
+//! Tables that are larger than their share of the memory: they are read in shards, and train and
+//! answer as any other.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use parquet::data_type::FloatType;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use torchd::dataset::draw::mix;
+use torchd::proto::v1::warm_start::Source;
+use torchd::proto::v1::{self, dataset::Format};
+
+use super::daemon::{Daemon, Setup};
+use super::{spec, warm_start};
+
+/// Little more than a runner takes, so that a small table is larger than its share, which is half of
+/// what the runner leaves.
+const LIMIT: u64 = 216 << 20;
+/// The shape of the table, whose rows have a target besides.
+const ROWS: usize = 16_000;
+const FEATURES: usize = 999;
+const ROWS_OF_GROUP: usize = 1500;
+const BATCH: usize = 20;
+
+/// Writes a table with the features `c0`, `c1`, ... and the number of each row as its target.
+fn write(path: &Path) {
+    let columns: String = (0..FEATURES).map(|column| format!("required float c{column};")).collect();
+    let schema = parse_message_type(&format!("message rows {{ {columns} required float y; }}")).unwrap();
+    let properties = WriterProperties::builder().set_dictionary_enabled(false).build();
+    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema.into(), properties.into()).unwrap();
+    for begin in (0..ROWS).step_by(ROWS_OF_GROUP) {
+        let mut group = writer.next_row_group().unwrap();
+        for column in 0..=FEATURES {
+            let value = |row: usize| match column {
+                FEATURES => row as f32 / ROWS as f32,
+                _ => (mix((row * FEATURES + column) as u64) >> 40) as f32 / (1 << 24) as f32 - 0.5,
+            };
+            let values: Vec<f32> = (begin..ROWS.min(begin + ROWS_OF_GROUP)).map(value).collect();
+            let mut into = group.next_column().unwrap().unwrap();
+            into.typed::<FloatType>().write_batch(&values, None, None).unwrap();
+            into.close().unwrap();
+        }
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+fn table() -> Option<v1::Dataset> {
+    let set = v1::ParquetDataset { path: "table.parquet".into(), target: "y".into(), ..Default::default() };
+    Some(v1::Dataset { format: Some(Format::Parquet(set)) })
+}
+
+fn limited(cpu_threads: u32) -> Option<v1::Resources> {
+    Some(v1::Resources { memory_limit_bytes: Some(LIMIT), ..spec::threads(cpu_threads) })
+}
+
+/// A job of a little more than an epoch, which reads with so many threads.
+fn job(readers: u32) -> v1::JobSpec {
+    let steps = (ROWS / BATCH + 100) as u64;
+    let training = v1::Training {
+        length: Some(v1::training::Length::MaxSteps(steps)),
+        batch_size: Some(BATCH as u32),
+        ..v1::Training::default()
+    };
+    let normalize = v1::Normalize { measure: true, ..v1::Normalize::default() };
+    v1::JobSpec {
+        model: Some(v1::Model { family: Some(v1::model::Family::Linear(v1::LinearModel::default())) }),
+        data: Some(v1::Data { train: table(), normalize: Some(normalize), ..v1::Data::default() }),
+        training: Some(training),
+        resources: limited(readers),
+        optimizer: Some(spec::sgd(0.0001, 0.5)),
+        logging: Some(v1::Logging { scalar_every_steps: Some(1) }),
+        ..spec::short()
+    }
+}
+
+/// The shards that the runner of a job has told of, in the log of its attempts.
+fn shards(daemon: &Daemon, job: &v1::Job) -> Vec<u64> {
+    let log = fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap();
+    let told = log.split("a set is read in shards").skip(1);
+    told.map(|rest| rest.split("shards=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()).collect()
+}
+
+async fn succeeded(daemon: &Daemon, name: &str) -> v1::Job {
+    let ended = daemon.watch_to_end(name).await;
+    assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+    ended
+}
+
+/// The examples of the epoch in hand that lie before the newest checkpoint of a job.
+fn examples(daemon: &Daemon, job: &v1::Job) -> u64 {
+    let step = job.resume_from.as_ref().unwrap().step;
+    let told = daemon.job_folder(&job.name).join(format!("checkpoints/step-{step}/checkpoint.json"));
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(told).unwrap()).unwrap();
+    manifest["place"]["examples"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_table_in_shards_goes_on_bit_for_bit_with_another_number_of_readers_and_is_answered_in_order() {
+    let root = tempfile::tempdir().unwrap();
+    write(&root.path().join("table.parquet"));
+    let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "2").start();
+    let broken = daemon.create(job(1)).await;
+    daemon.watch_until(&broken.name, |job| job.progress.as_ref().is_some_and(|told| told.step >= 20)).await;
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: broken.name.clone() }).await.unwrap();
+    let paused = daemon.watch_until(&broken.name, |job| job.state() == v1::JobState::Paused).await;
+    let done = examples(&daemon, &paused);
+    assert!(done > 0 && done < ROWS as u64, "{done} of {ROWS} in the midst of an epoch");
+    let whole = daemon.create(job(1)).await;
+    let whole = succeeded(&daemon, &whole.name).await;
+    // The spec of a job says how many threads read: another one takes the checkpoint up.
+    let other = daemon.create(warm_start::warm(Source::Checkpoint(broken.name.clone()), true, job(2))).await;
+    let other = succeeded(&daemon, &other.name).await;
+    assert_eq!(other.progress.as_ref().unwrap().step, whole.progress.as_ref().unwrap().step);
+    let last = whole.progress.as_ref().unwrap().step;
+    for file in ["artifacts/model.safetensors", &format!("checkpoints/step-{last}/state.safetensors")] {
+        let of = |job: &v1::Job| fs::read(daemon.job_folder(&job.name).join(file)).unwrap();
+        assert!(of(&other) == of(&whole), "{file} is another one");
+    }
+    for job in [&whole, &paused, &other] {
+        assert!(shards(&daemon, job).iter().all(|count| *count > 10), "{:?}", shards(&daemon, job));
+        assert_eq!(shards(&daemon, job).len(), 1);
+    }
+
+    // Answers: one for each row, in the order of the file, as from memory.
+    let mut tables = Vec::new();
+    for resources in [limited(2), Some(spec::threads(1))] {
+        let is_limited = resources.as_ref().unwrap().memory_limit_bytes.is_some();
+        let predict = v1::JobSpec {
+            mode: v1::Mode::Predict.into(),
+            data: Some(v1::Data { test: table(), ..v1::Data::default() }),
+            resources,
+            ..warm_start::warm(Source::Checkpoint(whole.name.clone()), false, v1::JobSpec::default())
+        };
+        let job = daemon.create(predict).await;
+        let job = succeeded(&daemon, &job.name).await;
+        assert_eq!(shards(&daemon, &job).len(), usize::from(is_limited));
+        tables.push(fs::read_to_string(daemon.job_folder(&job.name).join("artifacts/predictions.csv")).unwrap());
+    }
+    let mut rows = 0;
+    for (row, line) in tables[0].lines().skip(1).enumerate() {
+        let cells: Vec<_> = line.split(',').collect();
+        assert_eq!((cells[0], cells[2].parse().ok()), (&*row.to_string(), Some(row as f32 / ROWS as f32)), "{line}");
+        rows += 1;
+    }
+    assert_eq!(rows, ROWS);
+    assert!(tables[0] == tables[1], "the answers in shards are not those from memory");
+}
