@@ -1,4 +1,5 @@
-//! The images of a folder, one by one: their bytes, their pixels as inputs, and a judgement of some.
+//! The images of a folder, one by one: their bytes, their pixels as inputs, and a judgement of
+//! some.
 
 use std::io::{self, Read};
 use std::path::PathBuf;

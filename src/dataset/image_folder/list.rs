@@ -1,5 +1,5 @@
-//! The images of a folder: each folder in it is a class, and all images below that are its own. Those
-//! that are to be answered may lie in the folder itself.
+//! The images of a folder: each folder in it is a class, and all images below that are its own.
+//! Those that are to be answered may lie in the folder itself.
 
 use crate::beneath::{self, Folder};
 use crate::gate::Wanted;

@@ -1,4 +1,5 @@
-//! The images of a folder in which each folder is a class, or that are to be answered and have none.
+//! The images of a folder in which each folder is a class, or that are to be answered and have no
+//! classes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Texts of a column that are kept as they are, such as the names of files: one behind the other, so
-//! that each costs its bytes and the place of its end.
+//! Texts of a column that are kept as they are, such as the names of files: one behind the other,
+//! so that each costs its bytes and the place of its end.
 
 /// Some texts.
 #[derive(Debug, Default)]
