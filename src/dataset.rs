@@ -287,16 +287,22 @@ mod tests {
 
     #[test]
     fn files_are_read_as_this_version_and_as_earlier_ones_wrote_them() {
-        let idx = Files::Idx(idx::Files { images: PathBuf::from("/i"), labels: PathBuf::from("/l") });
+        let idx = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
         let text = serde_json::to_string(&idx).unwrap();
-        assert_eq!(text, r#"{"idx":{"images":"/i","labels":"/l"}}"#);
-        for text in [text.as_str(), r#"{"images":"/i","labels":"/l"}"#] {
+        let earlier = r#"{"idx":{"images":"/i","labels":"/l"}}"#;
+        for text in [text.as_str(), earlier, r#"{"images":"/i","labels":"/l"}"#] {
             assert_eq!(serde_json::from_str::<Files>(text).unwrap(), idx);
         }
-        let arrays = named_arrays::Files { path: PathBuf::from("/a"), inputs: vec!["x".into()], target: "y".into() };
+        let arrays = named_arrays::Files { paths: "/a".into(), inputs: vec!["x".into()], target: "y".into() };
         let arrays = Files::Safetensors(arrays);
         let text = serde_json::to_string(&arrays).unwrap();
-        assert_eq!(serde_json::from_str::<Files>(&text).unwrap(), arrays);
+        let earlier = r#"{"safetensors":{"path":"/a","inputs":["x"],"target":"y"}}"#;
+        for text in [text.as_str(), earlier] {
+            assert_eq!(serde_json::from_str::<Files>(text).unwrap(), arrays);
+        }
+        let earlier = r#"{"npy":{"input":"/x","target":"/y"}}"#;
+        let npy = Files::Npy(npy::Files { input: "/x".into(), target: "/y".into() });
+        assert_eq!(serde_json::from_str::<Files>(earlier).unwrap(), npy);
         assert!(serde_json::from_str::<Files>(r#"{"images":"/i"}"#).is_err());
     }
 }
