@@ -1,5 +1,5 @@
-//! Images of a folder a second and core, beside torchvision's ImageFolder with Pillow: JPEG files of
-//! 224x224 pixels as they are, and of 500x375 pixels resized and cropped to 224x224.
+//! Images of a folder a second and core, beside torchvision's ImageFolder with Pillow: JPEG files
+//! of 224x224 pixels as they are, and of 500x375 pixels resized and cropped to 224x224.
 //!
 //! Python makes the files. Both read the same ones in turns, on one thread each, and the time of
 //! their processors counts. `.pytorch` is what `make pytorch` fetches; PYTHON names another one.
@@ -63,7 +63,7 @@ fn worked() -> f64 {
 fn read(folder: &Path, size: Option<[u32; 2]>) -> f64 {
     let path = folder.canonicalize().expect("the folder");
     let opened = OpenFiles::of([DataFile::open_folder(&path).expect("the folder")]);
-    let files = image_folder::Files { path, size, channels: 3, fit: Fit::Crop };
+    let files = image_folder::Files { path, size, channels: 3, fit: Fit::Crop, listing: None };
     let sets = Selection::of(Files::ImageFolder(files)).open(&opened, None);
     let source = sets.unwrap_or_else(|faults| panic!("{faults:?}")).train;
     let mut batch = HostBatch::default();

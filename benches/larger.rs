@@ -1,6 +1,6 @@
-//! A Parquet table of ten million rows, trained by an MLP within a quarter of the memory that its values
-//! take, and in memory: the peak of the runner, the share of time that the loop waits for data, and
-//! rows a second.
+//! A Parquet table of ten million rows, trained by an MLP within a quarter of the memory that its
+//! values take, and in memory: the peak of the runner, the share of time that the loop waits for
+//! data, and rows a second.
 //!
 //! `LARGER_ROWS` makes a smaller table, and `LARGER_FOLDER` says where it is made (900 MB).
 

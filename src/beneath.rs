@@ -8,6 +8,7 @@
 
 mod ways;
 
+use std::ffi::CStr;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -188,12 +189,36 @@ impl Folder {
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
-    /// The entries of this folder, sorted by name.
+    /// The entries of this folder, sorted by name. Names that are not UTF-8 are passed over: nothing
+    /// of ours has one.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
+        self.named(|_| Ok(()))
+    }
+
+    /// The entries of a folder of others, sorted by name.
+    ///
+    /// # Errors
+    /// `InvalidData` where a name is not UTF-8 and does not begin with a dot: nothing is left out
+    /// without a word.
+    pub fn entries_of_others(&self) -> io::Result<Vec<Entry>> {
+        self.named(|name| match name.to_bytes().first() {
+            Some(b'.') => Ok(()),
+            _ => {
+                let what = format!("it holds {name:?}, whose name is not UTF-8; rename it");
+                Err(io::Error::new(io::ErrorKind::InvalidData, what))
+            }
+        })
+    }
+
+    /// The entries with names in UTF-8, sorted. The others are handed on.
+    fn named(&self, unnamed: impl Fn(&CStr) -> io::Result<()>) -> io::Result<Vec<Entry>> {
         let mut found = Vec::new();
         for entry in Dir::read_from(&self.descriptor)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Ok(name) = entry.file_name().to_str() else {
+                unnamed(entry.file_name())?;
+                continue;
+            };
             if name == "." || name == ".." {
                 continue;
             }

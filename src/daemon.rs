@@ -110,7 +110,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .map_err(|error| StartError::internal("the threads of the daemon cannot be started", error))
         .and_then(|runtime| {
             let ended = runtime.block_on(run(settings, environment, cpus, open_files, &arguments));
-            // Whatever still blocks was given its time.
+            // Calls that still block had their time.
             runtime.shutdown_timeout(Duration::from_millis(100));
             ended
         });

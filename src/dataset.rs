@@ -39,6 +39,7 @@ pub mod text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::paths::Paths;
 pub use content::{Content, Depth, Moments, Preparation, Prepared, Reading};
 pub use data_file::DataFile;
 pub use details::{ClassCount, ColumnFacts, ColumnValues, Details, Role};
@@ -52,6 +53,8 @@ pub use schema::{Dtype, Facts, Field, Problem, Range};
 use serde::{Deserialize, Serialize};
 pub use sets::{Fault, Judged, OpenFiles, Selection, Sets, Use};
 pub use split::{Division, Split};
+
+use crate::sha256::Sha256;
 
 /// Below this size on disk a file is read whole when a request is judged; above it the header has
 /// to do.
@@ -98,6 +101,12 @@ pub trait Source: Send + Sync {
     /// How its examples are best read.
     fn access(&self) -> Access<'_>;
 
+    /// The name by which people know the example of a place, such as the path of an image; None
+    /// where it has none.
+    fn name(&self, _place: u64) -> Option<&str> {
+        None
+    }
+
     /// The chances of its examples in a pass in random order; None where each comes once.
     fn chances(&self) -> Option<&Arc<Chances>> {
         None
@@ -130,6 +139,17 @@ pub enum Access<'a> {
     },
 }
 
+impl Access<'_> {
+    /// The checksum of the shards and the size of a window: the order of a pass in random order
+    /// follows from both. None of a set that is not read in shards.
+    pub fn shards(self) -> Option<String> {
+        let Self::Shards { ends, window_bytes } = self else { return None };
+        let mut digest = Sha256::default();
+        ends.iter().chain([&window_bytes]).for_each(|number| digest.update(&number.to_le_bytes()));
+        Some(digest.finish())
+    }
+}
+
 /// Examples in memory, as bytes in the order of [`Facts::inputs`] and its target: row by row, each
 /// value in little-endian order.
 #[derive(Debug, Default)]
@@ -158,8 +178,15 @@ macro_rules! formats {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written<P> {
-            Idx(idx::Files<P>),
-            Named(Named<P>),
+            Idx(Pair<P>),
+            Named(Box<Named<P>>),
+        }
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Pair<P> {
+            images: P,
+            labels: P,
         }
 
         #[derive(Deserialize)]
@@ -170,8 +197,10 @@ macro_rules! formats {
         impl<P> From<Written<P>> for Files<P> {
             fn from(written: Written<P>) -> Self {
                 match written {
-                    Written::Idx(files) => Self::Idx(files),
-                    $(Written::Named(Named::$variant(files)) => Self::$variant(files),)+
+                    Written::Idx(Pair { images, labels }) => Self::Idx(idx::Files { images: Paths::one(images), labels: Some(Paths::one(labels)) }),
+                    Written::Named(named) => match *named {
+                        $(Named::$variant(files) => Self::$variant(files)),+
+                    },
                 }
             }
         }
@@ -202,13 +231,13 @@ macro_rules! formats {
 }
 
 formats! {
-    /// Images or rows of numbers and their labels in a pair of IDX files.
+    /// Images or rows of numbers and their labels in pairs of IDX files.
     Idx("idx", idx),
-    /// Named arrays in a safetensors file.
+    /// Named arrays in safetensors files.
     Safetensors("safetensors", named_arrays),
-    /// Two NumPy arrays in files of their own.
+    /// Two NumPy arrays in files of their own, or several each.
     Npy("npy", npy),
-    /// Named NumPy arrays in an archive.
+    /// Named NumPy arrays in archives.
     Npz("npz", npz),
     /// The binary files of CIFAR-10 and CIFAR-100.
     Cifar("cifar", cifar),
@@ -287,7 +316,7 @@ mod tests {
 
     #[test]
     fn files_are_read_as_this_version_and_as_earlier_ones_wrote_them() {
-        let idx = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
+        let idx = Files::Idx(idx::Files { images: "/i".into(), labels: Some("/l".into()) });
         let text = serde_json::to_string(&idx).unwrap();
         let earlier = r#"{"idx":{"images":"/i","labels":"/l"}}"#;
         for text in [text.as_str(), earlier, r#"{"images":"/i","labels":"/l"}"#] {
@@ -301,7 +330,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<Files>(text).unwrap(), arrays);
         }
         let earlier = r#"{"npy":{"input":"/x","target":"/y"}}"#;
-        let npy = Files::Npy(npy::Files { input: "/x".into(), target: "/y".into() });
+        let npy = Files::Npy(npy::Files { input: "/x".into(), target: Some("/y".into()) });
         assert_eq!(serde_json::from_str::<Files>(earlier).unwrap(), npy);
         assert!(serde_json::from_str::<Files>(r#"{"images":"/i"}"#).is_err());
     }

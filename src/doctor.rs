@@ -61,7 +61,7 @@ mod tests {
         /// A job taken that many seconds after the first, with its folder.
         fn add(&self, seconds: u64) -> Job {
             let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095 + seconds);
-            let train = Files::Idx(idx::Files { images: "images".into(), labels: "labels".into() });
+            let train = Files::Idx(idx::Files { images: "images".into(), labels: Some("labels".into()) });
             let spec = Spec { data: Data { train, validation: None, ..example().data }, ..example() };
             let inputs = Inputs { train: self.files(), validation: None, outline: None, memory_bytes: None };
             let job = Job::queued(JobId::new(created, 7), spec, inputs, created);
@@ -72,7 +72,7 @@ mod tests {
 
         fn files(&self) -> Files {
             let root = self.places.database.parent().unwrap().canonicalize().unwrap();
-            Files::Idx(idx::Files { images: root.join("images").into(), labels: root.join("labels").into() })
+            Files::Idx(idx::Files { images: root.join("images").into(), labels: Some(root.join("labels").into()) })
         }
 
         fn mirror(&self, job: &Job, request: Option<&str>) {

@@ -8,7 +8,7 @@ pub const HEAD_BYTES: usize = 64;
 const UNPACK: &str = "(unpack it)";
 
 /// Signatures at the very beginning. The remedy is in the words where there is a usual one.
-const SIGNATURES: [(&[u8], &str); 16] = [
+const SIGNATURES: [(&[u8], &str); 17] = [
     (b"version https://git-lfs", "a Git LFS pointer (fetch the file that it stands for with git lfs pull)"),
     (b"PK\x03\x04", "a zip archive"),
     (b"PK\x05\x06", "an empty zip archive"),
@@ -16,6 +16,7 @@ const SIGNATURES: [(&[u8], &str); 16] = [
     (b"BZh", "a bzip2 file (unpack it)"),
     (&[0xfd, b'7', b'z', b'X', b'Z', 0], "an xz file (unpack it)"),
     (&[0x28, 0xb5, 0x2f, 0xfd], "a Zstandard file (unpack it)"),
+    (&[0x50, 0x2a, 0x4d, 0x18], "a Zstandard file (unpack it)"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"\x93NUMPY", "a NumPy array (.npy)"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),

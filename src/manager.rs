@@ -342,10 +342,14 @@ impl Manager {
             // An edit by another caller keeps the data that the job was made with.
             let owner = self.owner_of(&view.job.inputs).unwrap_or(caller);
             let mut spec = view.job.spec.edited(edits).map_err(JobError::Invalid)?;
-            // The job has a copy of what it began with; the source may be gone.
-            spec.warm_start = None;
-            let admitted = self.admit(&spec.to_proto(), owner).await?;
-            admission::judge_rest(&admitted.spec, admitted.facts.train.examples, place)?;
+            // A job that applies a model has copies of all that it takes from the trained job, which
+            // may be gone, and no edit reaches its data.
+            if !spec.mode.applies() {
+                // The job has a copy of the weights that it began with; the source may be gone.
+                spec.warm_start = None;
+                let admitted = self.admit(&spec.to_proto(), owner).await?;
+                admission::judge_rest(&admitted.spec, admitted.facts.train.examples, place)?;
+            }
         } else if let Some(examples) = new_examples {
             admission::judge_rest(&self.get(&id).await?.job.spec, examples, place)?;
         }

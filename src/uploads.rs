@@ -1,9 +1,10 @@
 //! Files that clients have sent: each owner's in a folder of its own, which is a data root of that
 //! owner's jobs.
 //!
-//! A file is whole or absent: it comes as a partial upload, which lies apart, and gets its name once
-//! it has its checksum and is on the disk. No name leads out of the folder of its owner. Everything
-//! here blocks, but for [`Uploads::root`] and [`Uploads::owner_of`], and is done behind a gate.
+//! A file is whole or absent: it comes as a partial upload, which lies apart, and gets its name
+//! once it has its checksum and is on the disk. No name leads out of the folder of its owner.
+//! Everything here blocks, but for [`Uploads::root`] and [`Uploads::owner_of`], and is done behind
+//! a gate.
 //!
 //! Where things lie, below `<state>/uploads`: `<owner>/<name>`, `.partial/<owner>/<hash>.part` and
 //! `.json`.

@@ -1,10 +1,12 @@
-"""Makes a small set of images beside this file: bright circles, squares and triangles on dark noise, as PNG files in a folder for each class.
+"""Makes a small set of images beside this file: bright circles, squares and triangles on dark noise, as PNG files in a folder for each class. A table
+beside the folder, `shapes.csv`, lists them with their class and the set that each belongs to.
 
     python3 examples/shapes/make.py [FOLDER]
 
-It needs nothing but Python. `shapes.toml` trains on them.
+It needs nothing but Python. `shapes.toml` trains on the folders, `shapes-table.toml` on the table.
 """
 
+import csv
 import pathlib
 import random
 import struct
@@ -51,10 +53,15 @@ def image(draw, inside):
 def main():
     folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "images")
     draw = random.Random(1)
+    rows = []
     for name, inside in INSIDE.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(IMAGES):
-            (folder / name / f"{number:03}.png").write_bytes(image(draw, inside))
+            file = f"{name}/{number:03}.png"
+            (folder / file).write_bytes(image(draw, inside))
+            rows.append([file, name, "validation" if number % 4 == 0 else "train"])
+    with open(folder.parent / "shapes.csv", "w", newline="", encoding="utf-8") as table:
+        csv.writer(table).writerows([["file", "shape", "part"], *rows])
     print(f"{len(INSIDE) * IMAGES} images in {folder}")
 
 

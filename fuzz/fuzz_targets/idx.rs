@@ -197,7 +197,8 @@ fn make(set: &Set, dimensions: &[u8], count: Option<u32>) -> Made {
     Made { file, content: is_known.then_some(content) }
 }
 
-/// The type, the dimensions and the values of an IDX file with that content, by the plainest reader.
+/// The type, the dimensions and the values of an IDX file with that content, by the plainest
+/// reader.
 fn plain<'a>(content: &'a [u8], wanted: &[u8]) -> Option<(u8, Vec<u32>, &'a [u8])> {
     let (magic, rest) = content.split_at_checked(4)?;
     let &[0, 0, kind, count] = magic else { return None };
@@ -254,7 +255,8 @@ fuzz_target!(|data: &[u8]| {
     let judged = bounded(most_judged, || selection().judge(&opened(&place.images, &place.labels), &wanted));
     let judged = judged.map(|judged| judged.train).map_err(problems);
     // To load takes what is there, and a vector holds up to three times that while it grows; a
-    // label becomes eight bytes, and a byte of a row of numbers four. gzip packs 1032 bytes into one at best.
+    // label becomes eight bytes, and a byte of a row of numbers four. gzip packs 1032 bytes into
+    // one at best.
     let most = (1 << 20) + 3 * 1032 * (4 * images.file.len() + 9 * labels.file.len());
     let loaded = bounded(most, || selection().open(&opened(&place.images, &place.labels), None));
     let loaded = loaded.map(Loaded::of).map_err(problems);
@@ -338,7 +340,7 @@ fn set_again(images: &Path, labels: &Path) -> Sets {
 
 /// The names of the files matter to nothing but messages.
 fn selection() -> Selection {
-    Selection::of(Files::Idx(idx::Files { images: "".into(), labels: "".into() }))
+    Selection::of(Files::Idx(idx::Files { images: "".into(), labels: Some("".into()) }))
 }
 
 fn opened(images: &Path, labels: &Path) -> OpenFiles {

@@ -225,8 +225,8 @@ fuzz_target!(|data: &[u8]| {
         1 => (Some([5, 3]), Fit::Crop),
         _ => (Some([1, 40]), Fit::Stretch),
     };
-    // Blocks of a JPEG image have up to 32 pixels on a side, and a decoder holds a pixel a few times,
-    // in up to 16 bits a sample; the result of a resize has 40 pixels at most.
+    // Blocks of a JPEG image have up to 32 pixels on a side, and a decoder holds a pixel a few
+    // times, in up to 16 bits a sample; the result of a resize has 40 pixels at most.
     let padded = promised.iter().map(|[height, width]| (height + 64).saturating_mul(width + 64));
     let padded = padded.filter(|&pixels| pixels <= 8 * MANY_PIXELS).max().unwrap_or(0) as usize;
     let most = (2 << 20) + 48 * padded + 4 * 1032 * bytes.len();
@@ -265,7 +265,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn selection(size: Option<[u32; 2]>, fit: Fit, channels: u64) -> (Selection, OpenFiles) {
-    let files = image_folder::Files { path: PathBuf::new(), size, channels: channels as u8, fit };
+    let files = image_folder::Files { path: PathBuf::new(), size, channels: channels as u8, fit, listing: None };
     (Selection::of(Files::ImageFolder(files)), OpenFiles::of([DataFile::open_folder(&FOLDER).unwrap()]))
 }
 

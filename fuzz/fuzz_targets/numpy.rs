@@ -154,7 +154,7 @@ fuzz_target!(|data: &[u8]| {
     } else {
         fs::write(&place.input, &bytes).unwrap();
         fs::write(&place.target, &targets).unwrap();
-        (Files::Npy(npy::Files { input: "".into(), target: "".into() }), vec![&place.input, &place.target])
+        (Files::Npy(npy::Files { input: "".into(), target: Some("".into()) }), vec![&place.input, &place.target])
     };
     let set = Selection::of(set);
     let opened = || OpenFiles::of(paths.iter().map(|path| DataFile::open(path).unwrap()).collect::<Vec<_>>());

@@ -104,7 +104,7 @@ fuzz_target!(|data: &[u8]| {
         }
         (judged, loaded) => panic!("{:?} and {:?}", judged.err(), loaded.err()),
     };
-    // What looks packed is taken for that, or refused, by its first bytes.
+    // A text that looks packed is taken for that, or refused, by its first bytes.
     let looks_packed = |bytes: &[u8]| bytes.starts_with(&[0x1f, 0x8b]) || torchd::looks::packed(bytes).is_some();
     let is_plain = !looks_packed(second) && !looks_packed(first);
     let expected = plain([first, second], unit, context as usize + 1, stride as usize);

@@ -180,7 +180,8 @@ pub(super) enum Command {
     /// Print what torchd knows of its machine
     Cluster,
     /// Tell what is in a file of weights (safetensors or .pt) or of an exported model (.pt2), and
-    /// whether torchd would refuse it; reads it here and asks no daemon. Exits with 1 where it would
+    /// whether torchd would refuse it; reads it here and asks no daemon. Exits with 1 where it
+    /// would
     Inspect {
         /// The file
         file: PathBuf,

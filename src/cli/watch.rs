@@ -87,8 +87,8 @@ fn ending(job: &v1::Job) -> String {
     text
 }
 
-/// The means with these endings of their tags, each with its label: the loss first, then the metrics,
-/// also those that a model gives.
+/// The means with these endings of their tags, each with its label: the loss first, then the
+/// metrics, also those that a model gives.
 fn labelled<'a>(
     latest: impl IntoIterator<Item = (&'a String, &'a f64)> + Clone,
     endings: &[&str],

@@ -293,8 +293,8 @@ impl Array<'_> {
     }
 }
 
-/// The facts of the set, and the places of the arrays of its inputs and, last, of its target; or all
-/// that is wrong with the arrays.
+/// The facts of the set, and the places of the arrays of its inputs and, last, of its target; or
+/// all that is wrong with the arrays.
 fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, Vec<usize>), Vec<Problem>> {
     let Roles { inputs, target, no_target, mut wrong, .. } = roles;
     let mut field = |place: usize, is_target: bool| {

@@ -1,5 +1,6 @@
 //! Files that may be gzip or Zstandard: told by their first bytes (RFC 1952, section 2.3.1; RFC
-//! 8878, section 3.1.1), not by their name.
+//! 8878, sections 3.1.1 and 3.1.2), not by their name. Zstandard may begin with a skippable frame,
+//! as pzstd(1) writes it.
 //!
 //! A gzip file is one member or several, and null bytes may follow the last one, as tapes and block
 //! devices leave them. That is what gzip(1) and Python's gzip both take; what else follows a member
@@ -43,7 +44,9 @@ impl Source {
         let file = BufReader::with_capacity(1 << 16, file);
         Ok(match magic[..] {
             [MEMBER, 0x8b, ..] => Self::Gzip(Members::new(file)),
-            [0x28, 0xb5, 0x2f, 0xfd] => Self::Zstandard(zstd::Decoder::with_buffer(file)?),
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+                Self::Zstandard(zstd::Decoder::with_buffer(file)?)
+            }
             _ => Self::Plain(file),
         })
     }
@@ -158,5 +161,35 @@ mod tests {
         for cut in 0..whole.len() {
             assert_eq!(unpack(&whole[..cut]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{cut} bytes");
         }
+    }
+
+    /// The content of a file with these bytes.
+    fn unpack_file(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        let mut content = Vec::new();
+        Source::new(file)?.read_to_end(&mut content).map(|_| content)
+    }
+
+    #[test]
+    fn frames_of_zstandard_are_unpacked_and_faults_in_them_are_told() {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(b"abcabcabcabc").unwrap();
+        let frame = encoder.finish().unwrap();
+        // A skippable frame: its magic number, four bytes of length, and as many bytes.
+        let skippable = [&[0x5a, 0x2a, 0x4d, 0x18, 2, 0, 0, 0][..], b"..", &frame].concat();
+        for whole in [frame.clone(), [&frame[..], &frame].concat(), skippable] {
+            let content = unpack_file(&whole).unwrap();
+            assert!(content.starts_with(b"abcabcabcabc") && content.len().is_multiple_of(12), "{content:?}");
+        }
+        for cut in 4..frame.len() {
+            assert_eq!(unpack_file(&frame[..cut]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{cut} bytes");
+        }
+        let mut wrong = frame.clone();
+        *wrong.last_mut().unwrap() ^= 1;
+        assert!(unpack_file(&wrong).is_err(), "the checksum");
+        assert!(unpack_file(&[&frame[..], b"garbage"].concat()).is_err());
     }
 }

@@ -32,6 +32,18 @@ pub struct Reading<'a> {
     pub memory_bytes: Option<u64>,
 }
 
+impl Reading<'_> {
+    /// Demands that a set names its targets in that field, unless they may be lacking.
+    pub(super) fn demand_target(&self, is_named: bool, field: &'static str) -> Result<(), Vec<Problem>> {
+        if is_named || self.may_lack_target {
+            return Ok(());
+        }
+        let what = "is missing; it may be where warm_start.checkpoint names the job that trained the model, whose \
+                    targets are known, and mode is predict";
+        Err(vec![Problem::of_field(field, what.into())])
+    }
+}
+
 /// How far files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
@@ -75,8 +87,8 @@ pub trait Content: Send {
         None
     }
 
-    /// The numbers of the array or column that weighs the examples, one for each row; None where a large file is
-    /// judged without its values.
+    /// The numbers of the array or column that weighs the examples, one for each row; None where a
+    /// large file is judged without its values.
     ///
     /// # Errors
     /// The reason why there are none, in words that follow the name and "and".
@@ -144,6 +156,21 @@ pub struct Preparation {
     /// How text becomes tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextEncoding>,
+}
+
+impl Preparation {
+    /// Names and values that only the set a model was trained on can tell, but for classes: another
+    /// set may have others in their place. None where there are none.
+    pub fn of_training(&self) -> Option<&'static str> {
+        let columns = || self.table.iter().flat_map(|table| &table.inputs).flat_map(|input| &input.columns);
+        if columns().any(|column| column.categories.is_some()) {
+            return Some("the categories of columns");
+        }
+        match &self.text {
+            Some(TextEncoding::Character { .. }) => Some("the characters of a text"),
+            Some(TextEncoding::Byte) | None => None,
+        }
+    }
 }
 
 /// Means and standard deviations, one for each channel of images or each number of a row.

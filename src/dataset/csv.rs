@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::paths::Paths;
 use super::table::Tables;
+use super::table::layout::Apart;
 use super::table::roles::Roles;
 use super::{Content, DataFile, Find, Format, Problem, Reading};
 
@@ -61,10 +62,22 @@ impl<P> Format<P> for Files<P> {
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let table = read::table(files, &self.roles, &self.dialect, reading);
+        Ok(Box::new(self.tables(files, &Apart::of(reading), reading)?))
+    }
+}
+
+impl<P> Files<P> {
+    /// Reads the files; some columns have roles apart from those of the set.
+    pub(super) fn tables(
+        &self,
+        files: &[DataFile],
+        apart: &Apart,
+        reading: &Reading<'_>,
+    ) -> Result<Tables, Vec<Problem>> {
+        let table = read::table(files, &self.roles, &self.dialect, apart, reading);
         let table = table.map_err(|problems| self.paths.told(problems))?;
         // Text has no place at which reading could begin.
-        Ok(Box::new(Tables::whole(table, None)))
+        Ok(Tables::whole(table, None))
     }
 }
 

@@ -13,14 +13,14 @@
 //! A file that is packed counts as it is packed.
 //!
 //! - `images-1`, for a folder: the SHA-256 of a list of its images, followed by bytes of them. The
-//!   images are the regular files whose names end in .jpg, .jpeg or .png, in letters of either case.
-//!   Names that begin with a dot do not count, nor do links and folders more than 16 deep. They come
-//!   in the order of a walk that takes the entries of a folder by the bytes of their names, and a
-//!   folder at its place. The list has for each its path below the folder, a null byte, and its
-//!   size, 8 bytes in little-endian order. Of images of fewer than 64,000,000 bytes together all
-//!   bytes follow; of others the first 65,536 bytes of 64 images: image `i * count / 64` for `i` of
-//!   0 to 63, rounded down. So that of a large set each name and each size is seen, and a change of
-//!   bytes that keeps the size of an image seldom is.
+//!   images are the regular files whose names end in .jpg, .jpeg or .png, in letters of either
+//!   case. Names that begin with a dot do not count, nor do links and folders more than 16 deep.
+//!   They come in the order of a walk that takes the entries of a folder by the bytes of their
+//!   names, and a folder at its place. The list has for each its path below the folder, a null
+//!   byte, and its size, 8 bytes in little-endian order. Of images of fewer than 64,000,000 bytes
+//!   together all bytes follow; of others the first 65,536 bytes of 64 images: image `i * count /
+//!   64` for `i` of 0 to 63, rounded down. So that of a large set each name and each size is seen,
+//!   and a change of bytes that keeps the size of an image seldom is.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -84,8 +84,8 @@ impl Fingerprint {
         Ok(Self(format!("{rule}:{}", digest.finish())))
     }
 
-    /// The bytes of all images in a folder, and their fingerprint. Ends where `go_on` fails, with its
-    /// error; it is asked once for each folder and each part that is read.
+    /// The bytes of all images in a folder, and their fingerprint. Ends where `go_on` fails, with
+    /// its error; it is asked once for each folder and each part that is read.
     ///
     /// # Errors
     /// Those of reading; also where an image goes while they are read.

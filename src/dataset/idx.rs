@@ -11,7 +11,7 @@ use super::array_set::{self, Array, At, Mistake, Open, Part, Roles};
 use super::column::Order;
 use super::numbers::Numbers;
 use super::paths::{Fields, Paths};
-use super::{Content, DataFile, Find, Format, Problem, Reading};
+use super::{Content, DataFile, Field, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
 pub use file::{IdxError, IdxFile};
 
@@ -35,28 +35,33 @@ pub const DIMENSIONS_OF_LABELS: &[u8] = &[1];
 pub struct Files<P> {
     /// The images.
     pub images: Paths<P>,
-    /// The labels.
-    pub labels: Paths<P>,
+    /// The labels; None where images are to be answered that have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Paths<P>>,
 }
 
 impl<P> Format<P> for Files<P> {
     type With<Q> = Files<Q>;
 
     fn files(&self) -> Vec<(&'static str, &P)> {
-        [self.images.files_of(OF_IMAGES), self.labels.files_of(OF_LABELS)].concat()
+        let labels = self.labels.iter().flat_map(|labels| labels.files_of(OF_LABELS));
+        self.images.files_of(OF_IMAGES).into_iter().chain(labels).collect()
     }
 
     fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
-        let (images, labels) = (self.images.locate_of(OF_IMAGES, find), self.labels.locate_of(OF_LABELS, find));
-        Some(Files { images: images?, labels: labels? })
+        let images = self.images.locate_of(OF_IMAGES, find);
+        let labels = self.labels.as_ref().map(|labels| labels.locate_of(OF_LABELS, find));
+        Some(Files { images: images?, labels: labels.map_or(Some(None), |labels| labels.map(Some))? })
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
         let (images, labels) = files.split_at(self.images.all().len().min(files.len()));
+        let of_labels = self.labels.as_ref().map_or(LABELS, |labels| labels.field_of(OF_LABELS));
+        reading.demand_target(!labels.is_empty(), of_labels)?;
         let (mut arrays, mut sizes, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
         for (files, name, field, wanted) in [
             (images, IMAGES, self.images.field_of(OF_IMAGES), DIMENSIONS_OF_IMAGES),
-            (labels, LABELS, self.labels.field_of(OF_LABELS), DIMENSIONS_OF_LABELS),
+            (labels, LABELS, of_labels, DIMENSIONS_OF_LABELS),
         ] {
             let mut found = Vec::new();
             for data in files {
@@ -73,18 +78,18 @@ impl<P> Format<P> for Files<P> {
                 Err(problems) => wrong.extend(problems),
             }
         }
-        let [images, labels] = &arrays[..] else { return Err(wrong) };
-        wrong.extend(unpaired(images, labels));
+        if let [images, labels] = &arrays[..] {
+            wrong.extend(unpaired(images, labels));
+        }
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let weights = Err("the data are images and labels without weights".into());
-        array_set::read(
-            arrays,
-            Roles { inputs: vec![0], target: Some(1), no_target: None, weights, wrong },
-            sizes,
-            reading,
-        )
+        let (target, no_target) = match labels {
+            [] => (None, Some(Field::no_target(LABELS, LABELS))),
+            _ => (Some(1), None),
+        };
+        array_set::read(arrays, Roles { inputs: vec![0], target, no_target, weights, wrong }, sizes, reading)
     }
 }
 
@@ -166,7 +171,7 @@ mod tests {
     use crate::gate::Wanted;
 
     fn set() -> Selection {
-        Selection::of(Kinds::Idx(Files { images: "".into(), labels: "".into() }))
+        Selection::of(Kinds::Idx(Files { images: "".into(), labels: Some("".into()) }))
     }
 
     fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, OpenFiles) {

@@ -12,7 +12,7 @@ pub(super) use self::header::{Header, Wrong};
 use super::array_set::{self, Array, At, Mistake, Open, Part, Roles};
 use super::compressed::Source;
 use super::paths::{Fields, Paths};
-use super::{Content, DataFile, Find, Format, Problem, Reading};
+use super::{Content, DataFile, Field, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
 
 /// The fields of the inputs: one file or pattern, or a list.
@@ -27,26 +27,31 @@ const TARGET: Fields = ["target", "target_paths"];
 pub struct Files<P> {
     /// The array that a network gets.
     pub input: Paths<P>,
-    /// The array that it should answer.
-    pub target: Paths<P>,
+    /// The array that it should answer; None for inputs that have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Paths<P>>,
 }
 
 impl<P> Format<P> for Files<P> {
     type With<Q> = Files<Q>;
 
     fn files(&self) -> Vec<(&'static str, &P)> {
-        [self.input.files_of(INPUT), self.target.files_of(TARGET)].concat()
+        let target = self.target.iter().flat_map(|target| target.files_of(TARGET));
+        self.input.files_of(INPUT).into_iter().chain(target).collect()
     }
 
     fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
-        let (input, target) = (self.input.locate_of(INPUT, find), self.target.locate_of(TARGET, find));
-        Some(Files { input: input?, target: target? })
+        let input = self.input.locate_of(INPUT, find);
+        let target = self.target.as_ref().map(|target| target.locate_of(TARGET, find));
+        Some(Files { input: input?, target: target.map_or(Some(None), |target| target.map(Some))? })
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
         let (inputs, targets) = files.split_at(self.input.all().len().min(files.len()));
+        let of_target = self.target.as_ref().map_or(TARGET[0], |target| target.field_of(TARGET));
+        reading.demand_target(!targets.is_empty(), of_target)?;
         let (mut arrays, mut sizes, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
-        for (files, field) in [(inputs, self.input.field_of(INPUT)), (targets, self.target.field_of(TARGET))] {
+        for (files, field) in [(inputs, self.input.field_of(INPUT)), (targets, of_target)] {
             let mut found = Vec::new();
             for file in files {
                 match array(file, field) {
@@ -69,12 +74,11 @@ impl<P> Format<P> for Files<P> {
             return Err(wrong);
         }
         let weights = Err("the data are two arrays, and none of weights; an archive (npz) may have one".into());
-        array_set::read(
-            arrays,
-            Roles { inputs: vec![0], target: Some(1), no_target: None, weights, wrong },
-            sizes,
-            reading,
-        )
+        let (target, no_target) = match targets {
+            [] => (None, Some(Field::no_target(TARGET[0], TARGET[0]))),
+            _ => (Some(1), None),
+        };
+        array_set::read(arrays, Roles { inputs: vec![0], target, no_target, weights, wrong }, sizes, reading)
     }
 }
 
@@ -164,7 +168,7 @@ pub(super) mod tests {
     }
 
     fn set() -> Selection {
-        Selection::of(Kinds::Npy(Files { input: "".into(), target: "".into() }))
+        Selection::of(Kinds::Npy(Files { input: "".into(), target: Some("".into()) }))
     }
 
     fn opened(input: &[u8], target: &[u8]) -> (tempfile::TempDir, OpenFiles) {

@@ -21,7 +21,7 @@ pub struct Preprocessing {
     /// The inputs of the network, in the order of the set.
     inputs: Vec<Input>,
     target: Array,
-    /// What the training set has taught.
+    /// The preparation that the training set has taught.
     #[serde(default, skip_serializing_if = "is_empty")]
     preparation: Preparation,
 }
@@ -122,7 +122,7 @@ impl Preprocessing {
         serde_json::to_vec_pretty(self)
     }
 
-    /// What the training set has taught.
+    /// The preparation that the training set has taught.
     pub fn preparation(&self) -> &Preparation {
         &self.preparation
     }

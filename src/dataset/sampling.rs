@@ -1,4 +1,5 @@
-//! The shares in which the examples of a training set are drawn, where they are not drawn once each.
+//! The shares in which the examples of a training set are drawn, where they are not drawn once
+//! each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,6 +138,10 @@ impl Source for Sampled {
 
     fn access(&self) -> Access<'_> {
         self.source.access()
+    }
+
+    fn name(&self, place: u64) -> Option<&str> {
+        self.source.name(place)
     }
 
     fn chances(&self) -> Option<&Arc<Chances>> {

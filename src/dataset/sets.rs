@@ -92,7 +92,7 @@ pub struct Sets {
     pub notes: Vec<String>,
 }
 
-/// What was read: the sets, prepared.
+/// The sets of a job, read and prepared.
 struct ReadSets {
     train: Prepared,
     validation: Option<Prepared>,
@@ -295,7 +295,8 @@ mod tests {
         fs::write(place.join("images"), [&[0, 0, 8, 3][..], &sizes, &pixels].concat()).unwrap();
         let labels = [0, 0, 0, 0, 0, 1, 1, 1, 1, 2];
         fs::write(place.join("labels"), [&[0, 0, 8, 1, 0, 0, 0, 10][..], &labels].concat()).unwrap();
-        let files = Files::Idx(idx::Files { images: place.join("images").into(), labels: place.join("labels").into() });
+        let files =
+            Files::Idx(idx::Files { images: place.join("images").into(), labels: Some(place.join("labels").into()) });
         let opened = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect::<Vec<_>>();
         (folder, files, OpenFiles::of(opened))
     }

@@ -11,6 +11,7 @@ mod prepare;
 pub mod roles;
 pub(super) mod shards;
 mod survey;
+mod texts;
 pub(super) mod words;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub(super) use prepare::Tables;
 use self::layout::{Apart, Column, Layout, Values};
 use self::places::Places;
 use self::roles::{Missing, Roles};
+use self::texts::Texts;
 use self::words::{MISSING, NotTaken};
 use super::{Depth, Problem, Reading};
 use crate::shortage::Unjudged;
@@ -49,6 +51,8 @@ pub(super) struct Table {
     numbers: Vec<f32>,
     /// Row by row, by their numbers in the column; [`MISSING`] for one that is missing.
     words: Vec<u32>,
+    /// Those of the column that names files, where there is one: a text a row.
+    texts: Texts,
     /// Whole rows.
     pub rows: u64,
     /// Rows that are left out, since values are missing.
@@ -91,6 +95,7 @@ impl Table {
             word_width: words,
             numbers: Vec::new(),
             words: Vec::new(),
+            texts: Texts::default(),
             rows: 0,
             dropped: 0,
             places: Places::default(),
@@ -108,6 +113,7 @@ impl Table {
             let values = match column.values {
                 Values::Numbers(slot) => Values::Numbers(slot),
                 Values::Words(slot, _) => Values::Words(slot, words::Words::default()),
+                Values::Text => Values::Text,
             };
             Column { name: column.name.clone(), missing: column.missing, values }
         };
@@ -118,7 +124,7 @@ impl Table {
 
     /// Bytes of a row.
     pub(super) fn row_bytes(&self) -> u64 {
-        4 * (self.width + self.word_width) as u64
+        4 * (self.width + self.word_width) as u64 + self.texts.bytes().div_ceil(self.rows.max(1))
     }
 
     /// The columns of its files.
@@ -133,6 +139,7 @@ impl Table {
         self.numbers.resize(numbers + count * self.width, f32::NAN);
         self.words.truncate(words);
         self.words.resize(words + count * self.word_width, MISSING);
+        self.texts.truncate(self.rows as usize);
     }
 
     /// Sets a number of one of the rows that were begun.
@@ -151,8 +158,24 @@ impl Table {
     pub(super) fn word_number(&mut self, column: usize, word: &[u8]) -> Result<u32, NotTaken> {
         match &mut self.columns[column].values {
             Values::Words(_, words) => words.number(word),
-            Values::Numbers(_) => Ok(MISSING),
+            Values::Numbers(_) | Values::Text => Ok(MISSING),
         }
+    }
+
+    /// Sets the text of the row that was begun; there is one.
+    pub(super) fn set_text(&mut self, text: &[u8]) -> Result<(), NotTaken> {
+        self.texts.push(str::from_utf8(text).map_err(|_| NotTaken::Encoding)?);
+        Ok(())
+    }
+
+    /// The file that a row names.
+    pub(super) fn file(&self, row: u64) -> &str {
+        self.texts.text(row as usize)
+    }
+
+    /// The place of the name of that file, as messages begin with it.
+    pub(super) fn at_file(&self, row: u64) -> String {
+        self.at(row, self.apart.files.as_deref().unwrap_or_default())
     }
 
     /// Keeps the rows that were begun, but for those that are dropped. The first lies at that line
@@ -250,7 +273,7 @@ impl Table {
     fn words_of(&self, name: &str) -> Option<(usize, &words::Words)> {
         match &self.column(name)?.values {
             Values::Words(slot, words) => Some((*slot, words)),
-            Values::Numbers(_) => None,
+            Values::Numbers(_) | Values::Text => None,
         }
     }
 
@@ -266,7 +289,7 @@ pub(super) fn at(path: &Path, unit: &str, line: u64, column: &str) -> String {
     format!("{} {unit} {line}, column {column:?}", path.display())
 }
 
-/// What is wrong with a file.
+/// A mistake of a file.
 pub(super) fn wrong_with(path: &Path, what: String) -> Problem {
     Problem { file: "path".into(), what: format!("{} {what}", path.display()), unjudged: None }
 }

@@ -42,7 +42,7 @@ pub struct Files<P> {
 pub enum Unit {
     /// A byte, whatever it means: 256 tokens.
     Byte,
-    /// A Unicode code point. The tokens are those of the training examples.
+    /// A Unicode code point. The tokens are those of the training files.
     Character,
 }
 
@@ -74,7 +74,7 @@ pub enum TextEncoding {
     Byte,
     /// A token is the place of a character in this text, counted from 0.
     Character {
-        /// All characters that the training examples have, each once, in the order of code points.
+        /// All characters of the training files, each once, in the order of code points.
         characters: String,
     },
 }
@@ -122,6 +122,7 @@ impl<P> Files<P> {
             letters: Arc::new(letters),
             begins,
             sizes,
+            tokens,
             rows,
             is_sample: estimate.is_some(),
             is_kept: reading.depth == Depth::Train,
@@ -169,7 +170,9 @@ struct Text {
     begins: Vec<(usize, PathBuf)>,
     /// Bytes of the files.
     sizes: Vec<u64>,
-    /// Windows; an estimate where the letters are a sample.
+    /// Tokens; an estimate where the letters are a sample, and so are the windows.
+    tokens: u64,
+    /// Windows.
     rows: u64,
     /// Whether large files were judged by their beginnings.
     is_sample: bool,
@@ -203,20 +206,24 @@ impl Content for Text {
         self.is_sample
     }
 
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(self.tokens.saturating_mul(self.letters.width()))
+    }
+
     fn details(&self, _: &Rows, _: &Preparation) -> Details {
         Details { was_read: !self.is_sample, ..Details::default() }
     }
 
-    fn learn(&self, rows: &Rows, _measure: bool) -> Result<Preparation, Vec<Problem>> {
+    /// The characters are those of the files, whatever share of them is held out: one that occurs
+    /// once would otherwise be unknown in the share that has it.
+    fn learn(&self, _: &Rows, _measure: bool) -> Result<Preparation, Vec<Problem>> {
         let text = match self.unit {
             Unit::Byte => Some(TextEncoding::Byte),
             // The rest may have more characters.
             Unit::Character if self.is_sample => None,
             Unit::Character => {
-                let mut is_met = vec![false; self.letters.kinds()];
-                self.cut.places(rows).for_each(|places| self.letters.each(places, |_, letter| is_met[letter] = true));
-                let met = is_met.iter().enumerate().filter(|(_, is_met)| **is_met);
-                let mut characters: Vec<char> = met.map(|(letter, _)| self.letters.character(letter)).collect();
+                let kinds = 0..self.letters.kinds();
+                let mut characters: Vec<char> = kinds.map(|letter| self.letters.character(letter)).collect();
                 characters.sort_unstable();
                 Some(TextEncoding::Character { characters: characters.into_iter().collect() })
             }
@@ -320,7 +327,7 @@ impl Text {
         };
         let what = format!(
             "{} line {line}, column {column}: the character {character:?} (U+{:04X}) is in no training \
-             example{others}; unit = \"byte\" takes every text",
+             file{others}; unit = \"byte\" takes every text",
             path.display(),
             u32::from(character)
         );

@@ -165,7 +165,8 @@ impl Bundle {
         Ok(Verdict { train, eval, summary })
     }
 
-    /// Judges the values of its parameters and of its buffers, where they are few enough to be read.
+    /// Judges the values of its parameters and of its buffers, where they are few enough to be
+    /// read.
     ///
     /// # Errors
     /// The first one from which nothing can be trained.

@@ -16,7 +16,8 @@ const MOST_LAYERS: usize = 200;
 pub struct Outline {
     /// Its layers, in their order.
     pub layers: Vec<Layer>,
-    /// The names of the metrics that it gives besides its own loss; None where the job has the loss.
+    /// The names of the metrics that it gives besides its own loss; None where the job has the
+    /// loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_metrics: Option<Vec<String>>,
 }
@@ -25,7 +26,8 @@ pub struct Outline {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layer {
-    /// The beginning, such as `encoder.layers.0.linear1`; empty for parameters of the module itself.
+    /// The beginning, such as `encoder.layers.0.linear1`; empty for parameters of the module
+    /// itself.
     pub name: String,
     /// Numbers that are learned.
     pub parameters: u64,

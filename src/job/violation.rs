@@ -25,8 +25,8 @@ impl Violations {
         self.add_found(field, description, None);
     }
 
-    /// Adds one, or something that could not be judged. One that is there already, since two sets of
-    /// data show it, is told once.
+    /// Adds one, or something that could not be judged. One that is there already, since two sets
+    /// of data show it, is told once.
     pub fn add_found(&mut self, field: impl Into<String>, description: impl Into<String>, unjudged: Option<Unjudged>) {
         let violation = Violation { field: field.into(), description: description.into(), unjudged };
         if !self.0.contains(&violation) {

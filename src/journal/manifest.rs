@@ -163,8 +163,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Whether training can go on at its place with the data of now; an error says in words how they
-    /// differ.
+    /// Whether training can go on at its place with the data of now; an error says in words how
+    /// they differ.
     pub fn judge_data(&self, now: &TrainedOn) -> Result<(), String> {
         let difference = self.trained_on.as_ref().and_then(|then| then.difference(now)).or_else(|| {
             // An epoch that is over begins the next one, so that some of it is always left.
@@ -185,11 +185,18 @@ impl Manifest {
         format!("the data are not those that the checkpoint of step {step} was made with: {what}")
     }
 
-    /// Where training goes on with that many examples: at its place in an epoch of as many, else at
-    /// the beginning of the next epoch, as the order of an epoch follows from their number.
-    pub fn place_in(&self, examples: u64) -> Place {
+    /// The shards of the training set, where it was read in shards.
+    pub fn shards(&self) -> Option<&str> {
+        self.trained_on.as_ref().and_then(|then| then.train.shards.as_deref())
+    }
+
+    /// Where training goes on with that many examples in these shards: at its place in an epoch of
+    /// the same, else at the beginning of the next epoch, as the order of an epoch follows from
+    /// both.
+    pub fn place_in(&self, examples: u64, shards: Option<&str>) -> Place {
         let Place { step, epoch, examples: used } = self.place;
         let is_same = self.trained_on.as_ref().is_none_or(|then| then.train.examples == examples);
+        let is_same = is_same && self.shards() == shards;
         match used == 0 || (is_same && used < examples) {
             true => self.place,
             false => Place { step, epoch: epoch + 1, examples: 0 },
@@ -216,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = save(&JobFolder::new(folder.path().into()), 5, b"weights");
         let mut manifest = Checkpoint::open(&path).unwrap().manifest;
-        let train = DataSet { examples: 100, files: Vec::new() };
+        let train = DataSet { examples: 100, files: Vec::new(), shards: Some("ab".into()) };
         manifest.trained_on = Some(TrainedOn { train, validation: None });
         let place = |epoch, examples| Place { step: 5, epoch, examples };
         for (known, used, has, goes_on) in [
@@ -231,7 +238,13 @@ mod tests {
         ] {
             let trained_on = manifest.trained_on.clone().filter(|_| known);
             let manifest = Manifest { place: place(2, used), trained_on, ..manifest.clone() };
-            assert_eq!(manifest.place_in(has), goes_on, "{known} {used} {has}");
+            let shards = known.then_some("ab");
+            assert_eq!(manifest.place_in(has, shards), goes_on, "{known} {used} {has}");
+        }
+        // The same examples in other shards, or in memory, come in another order.
+        manifest.place = place(2, 40);
+        for shards in [Some("cd"), None] {
+            assert_eq!(manifest.place_in(100, shards), place(3, 0));
         }
     }
 

@@ -33,6 +33,10 @@ pub struct DataSet {
     pub examples: u64,
     /// Its files.
     pub files: Vec<FileState>,
+    /// The shards of a training set that is read in shards, which the order of an epoch follows
+    /// from: their checksum, as [`Access::shards`](crate::dataset::Access::shards) has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<String>,
 }
 
 /// One file as it lies on the disk, or one folder of images with the bytes of all of them. The rule
@@ -94,8 +98,8 @@ impl TrainedOn {
         let FileStates { train, validation } = files;
         let validation = validation.zip(facts.validation.as_ref());
         Self {
-            train: DataSet { examples: facts.train.examples, files: train },
-            validation: validation.map(|(files, facts)| DataSet { examples: facts.examples, files }),
+            train: DataSet { examples: facts.train.examples, files: train, shards: None },
+            validation: validation.map(|(files, facts)| DataSet { examples: facts.examples, files, shards: None }),
         }
     }
 
@@ -149,7 +153,7 @@ mod tests {
 
     fn set(examples: u64, files: [(&str, u64); 2]) -> DataSet {
         let file = |(path, size_bytes): (&str, u64)| FileState { path: path.into(), size_bytes, fingerprint: None };
-        DataSet { examples, files: files.map(file).to_vec() }
+        DataSet { examples, files: files.map(file).to_vec(), shards: None }
     }
 
     fn state(path: &std::path::Path) -> FileState {

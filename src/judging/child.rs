@@ -86,7 +86,8 @@ fn confine(limits: &Limits) -> io::Result<Vec<File>> {
     let files = receive()?;
     // A kernel that does not enforce this leaves the other limits. It takes a descriptor.
     let _ = shut(&files);
-    // Descriptors beyond the limit stay usable. Standard input, output and error are the first ones.
+    // Descriptors beyond the limit stay usable. Standard input, output and error are the first
+    // ones.
     let has = 3 + files.len() as u64;
     limit(Resource::Nofile, if limits.more_descriptors == 0 { 0 } else { has + limits.more_descriptors })?;
     Ok(files)

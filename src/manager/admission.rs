@@ -12,7 +12,7 @@ use super::trained::{self, Trained};
 use super::warm_start::{self, Warm};
 use super::{JobError, ManagerSettings, model_files, weights};
 use crate::dataset::{
-    DataFile, DataRoots, Details, Facts, Fault, Files, Format, Lookup, OpenFiles, Problem, Selection, Use,
+    DataFile, DataRoots, Details, Facts, Fault, Files, Format, Lookup, OpenFiles, Preparation, Problem, Selection, Use,
     WHOLE_BELOW_BYTES,
 };
 use crate::fault;
@@ -23,7 +23,7 @@ use crate::job::outline::Outline;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::data::{Data, Named};
 use crate::job::spec::model::Set;
-use crate::job::spec::{self, DataFacts, Device, Fitted, HostMemory, RUNNER_BYTES, Resources, Spec};
+use crate::job::spec::{self, DataFacts, Device, Fitted, HostMemory, Network, RUNNER_BYTES, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{FileStates, Manifest, TrainedOn};
 use crate::judging::{self, model::OperatorList};
@@ -158,7 +158,7 @@ fn judge(
     let cpu_slots = settings.cpu_slots;
     let owner = owner_of_memory(resources, settings);
     let memory = host_memory(resources, settings, &owner, &mut wrong);
-    let JudgedSets { train, validation, notes, is_sample, memory_bytes } = match &data {
+    let JudgedSets { train, validation, preparation, notes, is_sample, memory_bytes } = match &data {
         Some(data) => {
             let preparation = trained.as_ref().map(|trained| trained.preprocessing.preparation());
             let adapt = |selection| Selection {
@@ -197,6 +197,9 @@ fn judge(
     };
     let learned_from = taught.as_ref().or(train.as_ref().map(|train| &train.facts));
     let network = learned_from.and_then(|facts| demands.network(facts));
+    if let (Some(test), Some(preparation), true, None) = (&train, &preparation, applies, &trained) {
+        judge_untaught(&test.path, preparation, network.as_ref(), &mut wrong);
+    }
     let on_gpu = resources.gpu_count == Some(1);
     spec::judge_memory(&demands, learned_from, &sets, memory_bytes, on_gpu, memory, &mut wrong);
     let memory_bytes = spec::memory_bytes(&demands, learned_from, &sets, memory_bytes, on_gpu);
@@ -327,6 +330,7 @@ pub(super) fn judge_rest(spec: &Spec, examples: u64, place: Place) -> Result<(),
 struct JudgedSets {
     train: Option<Judged>,
     validation: Option<Judged>,
+    preparation: Option<Preparation>,
     notes: Vec<String>,
     /// Whether counts are estimates.
     is_sample: bool,
@@ -397,7 +401,8 @@ fn judge_sets(
                 let (path, details) = (path(fields[0], &train), judged.details);
                 let train = Judged { path, files: train, opened, facts: judged.train, details };
                 let (is_sample, memory_bytes) = (judged.is_sample, judged.memory_bytes);
-                JudgedSets { train: Some(train), validation, notes, is_sample, memory_bytes }
+                let preparation = Some(judged.preparation);
+                JudgedSets { train: Some(train), validation, preparation, notes, is_sample, memory_bytes }
             }
             Err(faults) => {
                 for Fault { set, problem: Problem { file, what, unjudged } } in faults {
@@ -422,6 +427,23 @@ fn judge_sets(
             JudgedSets { train: None, validation: judged.train, ..judged }
         }
         (None, None | Some(None)) => JudgedSets::default(),
+    }
+}
+
+/// Refuses a test set that would have to teach what the training set of the model has taught: its
+/// names may be others, or stand for other numbers.
+fn judge_untaught(field: &str, preparation: &Preparation, network: Option<&Network>, wrong: &mut Violations) {
+    let remedy = "name the job that trained it, as warm_start.checkpoint";
+    if let Some(names) = preparation.of_training() {
+        return wrong.add(field, format!("needs {names} that the model was trained with; {remedy}"));
+    }
+    let found = preparation.classes.len() as u64;
+    if let Some([answered]) = network.map(|network| &network.output[..])
+        && found > 0
+        && *answered != found
+    {
+        let what = format!("has {found} classes by name, and the model answers {answered}");
+        wrong.add(field, format!("{what}, so that their numbers are not known; {remedy}"));
     }
 }
 

@@ -108,7 +108,7 @@ mod tests {
 
     fn job(number: u32, ttl: u64) -> Job {
         let spec = Spec { ttl_after_end: Some(Duration::from_secs(ttl)), ..example() };
-        let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
+        let train = Files::Idx(idx::Files { images: "/i".into(), labels: Some("/l".into()) });
         let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095);
         Job::queued(
             JobId::new(created, number),

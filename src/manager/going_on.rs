@@ -93,7 +93,8 @@ impl Manager {
                 Ok(()) => Ok(newest.place.into()),
                 Err(_) if is_accepted => {
                     let examples = now.train.examples;
-                    Ok(GoingOn { place: newest.place_in(examples), new_examples: Some(examples) })
+                    // The runner alone knows the shards of now.
+                    Ok(GoingOn { place: newest.place_in(examples, newest.shards()), new_examples: Some(examples) })
                 }
                 Err(what) => changed(format!("{what}; {CHANGED_DATA_REMEDY}")),
             },

@@ -181,7 +181,7 @@ mod tests {
         let files = |name: &str| {
             Files::Idx(idx::Files {
                 images: format!("/{name}/i").as_str().into(),
-                labels: format!("/{name}/l").as_str().into(),
+                labels: Some(format!("/{name}/l").as_str().into()),
             })
         };
         let time = |seconds| SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);

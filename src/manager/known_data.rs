@@ -1,5 +1,6 @@
-//! The facts and fingerprints of data files that have not changed since they were judged: a thousand
-//! requests for the same files read them once. A runner judges once more what it trains on.
+//! The facts and fingerprints of data files that have not changed since they were judged: a
+//! thousand requests for the same files read them once. A runner judges once more what it trains
+//! on.
 
 use std::collections::VecDeque;
 use std::io;
@@ -139,7 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
         let inspect = |known: &KnownData| {
-            let train = Files::Idx(idx::Files { images: path("images").into(), labels: path("labels").into() });
+            let train = Files::Idx(idx::Files { images: path("images").into(), labels: Some(path("labels").into()) });
             let train_opened = train.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
             let (selection, files) = (Selection::of(train), OpenFiles { train: train_opened, validation: Vec::new() });
             let (_caller, wanted) = Wanted::by_caller();

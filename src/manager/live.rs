@@ -267,7 +267,7 @@ mod tests {
 
     fn minute() -> Live {
         let spec = Spec { max_duration: Some(Duration::from_secs(60)), ..example() };
-        let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
+        let train = Files::Idx(idx::Files { images: "/i".into(), labels: Some("/l".into()) });
         let created = SystemTime::UNIX_EPOCH;
         let job = Job::queued(
             JobId::new(created, 1),

@@ -94,8 +94,8 @@ fn judge_file(
     }
 }
 
-/// Judges the tensors of a file by a rule, and the values of those that are taken, where they are few
-/// enough to be read.
+/// Judges the tensors of a file by a rule, and the values of those that are taken, where they are
+/// few enough to be read.
 fn read(source: &Source, rule: impl Fn(&TensorFile) -> Judged, wanted: &Wanted) -> Result<Judged, Problem> {
     let bytes = WhileWanted::new(&source.file, wanted);
     let file = TensorFile::read_from(&bytes, source.size_bytes)?;

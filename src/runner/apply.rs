@@ -27,7 +27,7 @@ use self::parquet::Groups;
 use self::tensors::Arrays;
 use crate::assemble::{bad, feed, has_label};
 use crate::failure::{Failure, Result};
-use crate::feed::Feed;
+use crate::feed::{Batch, Feed};
 use crate::loss::Loss;
 use crate::metric::About;
 use crate::model::{Beginning, Mode, Network};
@@ -91,11 +91,14 @@ impl Application {
             memory_bytes: order.inputs.memory_bytes,
             ..spec.data.selection(order.inputs.train.clone(), None)
         };
-        let Sets { train: test, preparation, .. } = selection.open(&inputs, None).map_err(bad)?;
+        let Sets { train: test, preparation, notes, .. } = selection.open(&inputs, None).map_err(bad)?;
+        for note in notes {
+            eprintln!("torchd-runner: {note}");
+        }
         let test_facts = test.facts().clone();
         let taught = taken.as_ref().map_or_else(|| test_facts.clone(), Preprocessing::facts);
         let mut opened = model::open(&mut spec.model, folder, true, device)?;
-        let mut feed = feed(&spec, test, &preparation, order, device)?;
+        let mut feed = feed(&spec, test, &taught, &preparation, order, device)?;
         let size = u64::from(spec.batch_size);
         model::see(&mut spec.model, &mut opened, || feed.first(size))?;
         let facts = DataFacts { train: taught, validation: Some(test_facts) };
@@ -203,6 +206,8 @@ impl Application {
         let examples = feed.facts().examples;
         let mut layout = Layout::new(about.map(|about| about.answer), spec.loss.as_ref(), output, &taught.target);
         layout.target = Some(feed.facts().target.clone()).filter(|_| feed.facts().has_target());
+        let named = feed.source().filter(|source| source.name(0).is_some()).cloned();
+        layout.has_names = named.is_some();
         let computation = Computation { network: network.as_ref(), loss: loss.as_ref(), precision };
         let answering = Answering { computation, layout: &layout };
         let name = match format {
@@ -219,7 +224,15 @@ impl Application {
                 Predictions::Parquet => Box::new(Groups::begin(file, &layout, &preparation.classes)?),
             };
             let size = u64::from(spec.batch_size);
-            match each_batch(feed, size, go_on, |batch| sink.add(&answering.answer(batch)?)) {
+            let mut next = 0;
+            let add = |batch: &Batch| {
+                let places = next..next + batch.size as u64;
+                next = places.end;
+                let name = |place| named.as_ref()?.name(place).map(str::to_owned);
+                let names = places.filter_map(name).collect();
+                sink.add(&Answers { names, ..answering.answer(batch)? })
+            };
+            match each_batch(feed, size, go_on, add) {
                 Ok(true) => sink.finish(),
                 other => {
                     end = Some(other.map(|_| None));

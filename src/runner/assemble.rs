@@ -71,12 +71,13 @@ pub(crate) fn assemble(
     }
     let validation_facts = validation.as_ref().map(|set| set.facts().clone());
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
-    let trained_on = TrainedOn::of(files, &facts);
+    let mut trained_on = TrainedOn::of(files, &facts);
+    trained_on.train.shards = train.access().shards();
     let mut opened = model::open(&mut spec.model, folder, loaded.is_none(), device)?;
     if let Some(loaded) = &loaded {
         judge_data(&loaded.manifest, &trained_on, order)?;
     }
-    let feed = |spec: &Spec, set| feed(spec, set, &preparation, order, device).map_err(of_data);
+    let feed = |spec: &Spec, set| feed(spec, set, &facts.train, &preparation, order, device).map_err(of_data);
     let mut train = feed(&spec, train)?;
     let part = spec.recipe.part(spec.batch_size).into();
     model::see(&mut spec.model, &mut opened, || train.first(part))?;
@@ -85,8 +86,8 @@ pub(crate) fn assemble(
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
     let Network { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
-    let examples = facts.train.examples;
-    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place_in(examples));
+    let (examples, shards) = (facts.train.examples, trained_on.train.shards.as_deref());
+    let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place_in(examples, shards));
     let plan = spec.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
     let beginning = Beginning {
@@ -141,22 +142,24 @@ pub(crate) fn assemble(
     Ok(training)
 }
 
-/// The batches of a set as the model of a spec takes them. `BadData` where the set does not fit.
+/// The batches of a set as the model of a spec takes them, which has learned from a set with the
+/// facts `taught`. `BadData` where the set does not fit.
 pub(crate) fn feed(
     spec: &Spec,
     set: Box<dyn Source>,
+    taught: &Facts,
     preparation: &Preparation,
     order: &Order,
     device: Device,
 ) -> Result<Feed> {
     let places = spec.model.places(set.facts()).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
     let readers = usize::try_from(order.lease.cpu_threads).unwrap_or(usize::MAX).clamp(1, MOST_READERS);
-    let normalizer = feed::normalizer(set.facts(), spec.data.normalize.as_ref(), preparation, device)?;
+    let normalizer = feed::normalizer(set.facts(), taught, spec.data.normalize.as_ref(), preparation, device)?;
     Feed::new(set, readers, normalizer, places, device, device_bytes(device, order))
 }
 
-/// Reads the sets, as far as that can be done, and their files' fingerprints beside it, so that these
-/// take no time of their own.
+/// Reads the sets, as far as that can be done, and their files' fingerprints beside it, so that
+/// these take no time of their own.
 fn read(selection: &Selection, opened: &OpenFiles, known: Option<Preparation>) -> Result<(Result<Sets>, FileStates)> {
     let states = || -> Result<FileStates> {
         let of = |files: &[DataFile]| files.iter().map(state).collect::<Result<Vec<_>>>();
@@ -207,7 +210,7 @@ fn kept_preparation(folder: &JobFolder) -> Result<Option<Preparation>> {
 pub(crate) fn keep_preprocessing(training: &Training) -> Result<()> {
     let Training { spec, preparation, train, folder, .. } = training;
     let normalize = spec.data.normalize.as_ref();
-    let moments = |field: &Field| normalize?.moments(field, preparation);
+    let moments = |field: &Field| field.normalized().and_then(|_| normalize?.moments(&field.name, preparation));
     let kept = Preprocessing::of(train.facts(), preparation.clone(), moments);
     let written = kept.to_json().map_err(std::io::Error::from);
     let written = written.and_then(|bytes| write_whole(&folder.preprocessing(), &bytes));
@@ -216,12 +219,22 @@ pub(crate) fn keep_preprocessing(training: &Training) -> Result<()> {
 
 /// Refuses other data than those that a checkpoint was made with, unless a user has accepted them.
 fn judge_data(manifest: &Manifest, now: &TrainedOn, order: &Order) -> Result<()> {
-    let Err(what) = manifest.judge_data(now) else { return Ok(()) };
     let Place { step, epoch, examples } = manifest.place;
+    let Err(what) = manifest.judge_data(now) else {
+        if manifest.place_in(now.train.examples, now.train.shards.as_deref()).epoch != epoch {
+            tracing::warn!(
+                step,
+                "the data are read in other shards than those of the checkpoint, so that their order is another: \
+                 training goes on with epoch {}, as {examples} examples of the one before are used",
+                epoch + 2
+            );
+        }
+        return Ok(());
+    };
     if !order.accepts_other_data(step) {
         return Err(Failure::new(JobEndReason::DataChanged, format!("{what}; {CHANGED_DATA_REMEDY}")));
     }
-    let goes_on = match manifest.place_in(now.train.examples).epoch == epoch {
+    let goes_on = match manifest.place_in(now.train.examples, now.train.shards.as_deref()).epoch == epoch {
         true => "training goes on at its place in the epoch".to_owned(),
         false => {
             format!("training goes on with epoch {}, as {examples} examples of the one before are used", epoch + 2)

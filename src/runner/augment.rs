@@ -1,7 +1,7 @@
-//! The random changes of training examples, whole batches at a time on the device: each is a file in
-//! `augment/`, one in `src/job/spec/data/augment/`, and a line in each registry.
+//! The random changes of training examples, whole batches at a time on the device: each is a file
+//! in `augment/`, one in `src/job/spec/data/augment/`, and a line in each registry.
 //!
-//! What is drawn is a function of seed, step and place in the list. It is drawn on the CPU, so that
+//! Random numbers are a function of seed, step and place in the list. They are drawn on the CPU, so that
 //! it is the same on every device.
 
 mod crop;
@@ -21,8 +21,8 @@ use crate::seed::{Stream, derive};
 
 /// A change of examples.
 trait Change {
-    /// Changes the examples of a batch. Random numbers come from the CPU's generator, which is seeded
-    /// for this change and this step.
+    /// Changes the examples of a batch. Random numbers come from the CPU's generator, which is
+    /// seeded for this change and this step.
     fn change(&self, examples: &mut Examples) -> Result<()>;
 }
 

@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn order(gpu: Option<LeasedGpu>) -> Order {
-        let train = Files::Idx(idx::Files { images: "/nowhere/i".into(), labels: "/nowhere/l".into() });
+        let train = Files::Idx(idx::Files { images: "/nowhere/i".into(), labels: Some("/nowhere/l".into()) });
         Order {
             attempt: 1,
             lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu },

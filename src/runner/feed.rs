@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, TchError, Tensor};
 use torchd::dataset::{Access, Chances, Dtype, Facts, Field, HostBatch, PIXEL_SCALE, Preparation, Source};
 use torchd::job::spec::data::Normalize;
+use torchd::proto::v1::JobEndReason;
 
 use self::held::Held;
 pub(crate) use self::order::Shuffle;
@@ -142,6 +143,14 @@ impl Feed {
         &self.facts
     }
 
+    /// The set, where the host has it.
+    pub(crate) fn source(&self) -> Option<&Arc<dyn Source>> {
+        match &self.held {
+            Holding::Host { source, .. } => Some(source),
+            Holding::Device { .. } => None,
+        }
+    }
+
     /// The device that batches are on.
     pub(crate) fn device(&self) -> Device {
         self.device
@@ -209,7 +218,8 @@ impl Feed {
         self.batch(None, 0, size, &mut |_| Ok(true))?.ok_or_else(Failure::no_examples)
     }
 
-    /// The examples of these values, in the types of the file: the inputs of the set and its target.
+    /// The examples of these values, in the types of the file: the inputs of the set and its
+    /// target.
     fn as_examples(&self, values: Vec<Tensor>) -> Result<Examples> {
         let values = self.facts.fields().zip(values).map(|(field, values)| network_values(field, values));
         let mut inputs = values.collect::<Result<Vec<_>>>()?;
@@ -237,19 +247,30 @@ fn network_values(field: &Field, values: Tensor) -> Result<Tensor> {
     Ok(values.f_to_kind(Kind::Float)?.f_div_scalar(PIXEL_SCALE)?)
 }
 
-/// How values of the inputs of a set, in its order, become those of a network.
+/// How values of the inputs of a set, in its order, become those of a network that has learned from
+/// a set with the facts `taught`.
 ///
 /// # Errors
-/// Those of libtorch.
+/// `BadData` for an input without moments that should have been measured. Those of libtorch.
 pub(crate) fn normalizer(
     facts: &Facts,
+    taught: &Facts,
     normalize: Option<&Normalize>,
     preparation: &Preparation,
     device: Device,
 ) -> Result<Normalizer> {
-    let of = |field: &Field| -> Result<Option<(Tensor, Tensor)>> {
-        let moments = normalize.and_then(|normalize| normalize.moments(field, preparation));
-        let Some((mean, std)) = moments else { return Ok(None) };
+    // Sets may call their inputs otherwise: that of a `.npy` file is named after the file.
+    let learned = |place: usize, field: &Field| {
+        let same = taught.inputs.iter().find(|other| other.name == field.name);
+        same.or(taught.inputs.get(place)).map_or_else(|| field.name.clone(), |field| field.name.clone())
+    };
+    let of = |(place, field): (usize, &Field)| -> Result<Option<(Tensor, Tensor)>> {
+        let Some((normalize, _)) = normalize.zip(field.normalized()) else { return Ok(None) };
+        let name = learned(place, field);
+        let Some((mean, std)) = normalize.moments(&name, preparation) else {
+            let what = format!("{:?} was not measured in the training set, whose moments normalize it", field.name);
+            return Err(Failure::new(JobEndReason::BadData, what));
+        };
         // One number a channel, spread over its pixels, or one for each of a row.
         let shape: &[i64] = if field.shape.len() == 1 { &[-1] } else { &[-1, 1, 1] };
         let spread = |values: &[f64], default: f64| -> std::result::Result<_, TchError> {
@@ -259,7 +280,7 @@ pub(crate) fn normalizer(
         };
         Ok(Some((spread(mean, 0.0)?, spread(std, 1.0)?)))
     };
-    facts.inputs.iter().map(of).collect()
+    facts.inputs.iter().enumerate().map(of).collect()
 }
 
 /// Reads a batch, of the pass in hand or of a new one. How many examples it has; None where the

@@ -1,6 +1,6 @@
-//! The layers of torch.nn: a kind is a file in `layer/`, one in `src/job/spec/layer/`, and a line in
-//! each registry. Layers that are alike share a file. Each calls the operator that PyTorch's module
-//! calls, so that the numbers are the same.
+//! The layers of torch.nn: a kind is a file in `layer/`, one in `src/job/spec/layer/`, and a line
+//! in each registry. Layers that are alike share a file. Each calls the operator that PyTorch's
+//! module calls, so that the numbers are the same.
 
 mod activation;
 mod attention;

@@ -1,10 +1,10 @@
-//! Keeps the runner within `resources.memory_limit_bytes`: a thread looks at the peak of the resident
-//! memory, and ends the attempt once it is above.
+//! Keeps the runner within `resources.memory_limit_bytes`: a thread looks at the peak of the
+//! resident memory, and ends the attempt once it is above.
 //!
 //! No limit of the kernel fits. Those of an address space (RLIMIT_AS, RLIMIT_DATA) count what is
-//! mapped, of which libtorch and the stacks of its threads touch a part, and an allocation that they
-//! refuse aborts a program in Rust without a word. A control group of its own is not to be had in
-//! every container. What the data take is bounded before, by reading them in shards.
+//! mapped, of which libtorch and the stacks of its threads touch a part, and an allocation that
+//! they refuse aborts a program in Rust without a word. A control group of its own is not to be had
+//! in every container. What the data take is bounded before, by reading them in shards.
 
 use std::io;
 use std::thread;

@@ -1,5 +1,5 @@
-//! The networks: a family that tells its modules is computed by `model/tree.rs`. Any other is a file
-//! in `model/`, one in `src/job/spec/model/`, and a line in each registry.
+//! The networks: a family that tells its modules is computed by `model/tree.rs`. Any other is a
+//! file in `model/`, one in `src/job/spec/model/`, and a line in each registry.
 
 mod exported;
 mod gpt;

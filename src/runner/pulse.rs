@@ -39,6 +39,8 @@ struct Shared {
     /// When the step or batch in hand began.
     began: Option<Instant>,
     longest: Duration,
+    /// Whether the last word of the attempt was written.
+    is_over: bool,
 }
 
 /// The thread. Dropping it ends it.
@@ -49,14 +51,13 @@ pub(crate) struct Pulse {
 
 impl Journal {
     pub(crate) fn new(writer: JournalWriter) -> Self {
-        let shared = Shared { writer, told: Instant::now(), step: 0, began: None, longest: Duration::ZERO };
+        let shared =
+            Shared { writer, told: Instant::now(), step: 0, began: None, longest: Duration::ZERO, is_over: false };
         Self(Arc::new(Mutex::new(shared)))
     }
 
     pub(crate) fn append(&self, what: What) -> io::Result<()> {
-        let mut shared = self.shared();
-        shared.told = Instant::now();
-        shared.writer.append(SystemTime::now(), what)
+        self.shared().append(what)
     }
 
     pub(crate) fn file(&self) -> io::Result<std::fs::File> {
@@ -99,12 +100,17 @@ impl Journal {
         Ok(Pulse { end: Some(end), thread: Some(thread) })
     }
 
-    /// Writes the last word of the attempt, with the step in hand, and ends the process. Nobody writes
-    /// after it, and no destructor runs under the threads that compute.
+    /// Writes the last word of the attempt, with the step in hand, and ends the process. Nobody
+    /// writes after it, and no destructor runs under the threads that compute. An attempt that has
+    /// had its last word is left to end by itself.
     pub(crate) fn end_process(&self, reason: JobEndReason, message: String) -> ! {
         let mut shared = self.shared();
-        let ended = RunnerEnded { reason: reason.into(), message, step: shared.step };
-        let told = shared.writer.append(SystemTime::now(), What::Ended(ended)).and_then(|()| shared.writer.sync());
+        let Some(told) = shared.last_word(reason, message) else {
+            drop(shared);
+            loop {
+                thread::park();
+            }
+        };
         let code = if told.is_ok() { 1 } else { EXIT_STORAGE };
         // SAFETY: it ends the process at once, and nothing that another thread does hinders it.
         unsafe { libc::_exit(code) }
@@ -116,15 +122,30 @@ impl Journal {
 }
 
 impl Shared {
+    fn append(&mut self, what: What) -> io::Result<()> {
+        self.told = Instant::now();
+        self.is_over |= matches!(what, What::Ended(_));
+        self.writer.append(SystemTime::now(), what)
+    }
+
+    /// Writes that the attempt has ended, so that it is on the disk; None where that was written
+    /// before.
+    fn last_word(&mut self, reason: JobEndReason, message: String) -> Option<io::Result<()>> {
+        if self.is_over {
+            return None;
+        }
+        let ended = RunnerEnded { reason: reason.into(), message, step: self.step };
+        Some(self.append(What::Ended(ended)).and_then(|()| self.writer.sync()))
+    }
+
     fn beat(&mut self, patience: Option<Duration>) {
         let patience = patience.unwrap_or_else(|| (self.longest * PATIENCE_FACTOR).max(LEAST_PATIENCE));
         let is_at_work = self.began.is_some_and(|began| began.elapsed() < patience);
         if is_at_work && self.told.elapsed() >= ALIVE_EVERY {
-            self.told = Instant::now();
             let alive = StepProgress { step: self.step, ..StepProgress::default() };
             // The thread of training meets the same error with its next record, and ends the
             // attempt.
-            let _ = self.writer.append(SystemTime::now(), What::Progress(alive));
+            let _ = self.append(What::Progress(alive));
         }
     }
 }
@@ -136,5 +157,31 @@ impl Drop for Pulse {
             // A panic there has been printed already.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use torchd::journal::{JobFolder, JobLock};
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_has_one_last_word() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(place.path().into());
+        let lock = JobLock::take(&folder).unwrap().unwrap();
+        let journal = Journal::new(JournalWriter::open(&folder, &lock, 1).unwrap());
+        journal.begins(7);
+        journal.append(What::Progress(StepProgress::default())).unwrap();
+        let told = |reason| journal.shared().last_word(reason, "the end".into());
+        assert!(told(JobEndReason::OutOfMemory).unwrap().is_ok());
+        let length = std::fs::metadata(folder.journal()).unwrap().len();
+        assert!(told(JobEndReason::OutOfMemory).is_none());
+        assert_eq!(std::fs::metadata(folder.journal()).unwrap().len(), length);
+        // The thread of training has had the last word.
+        let journal = Journal::new(JournalWriter::open(&folder, &lock, 2).unwrap());
+        journal.append(What::Ended(RunnerEnded::default())).unwrap();
+        assert!(journal.shared().last_word(JobEndReason::OutOfMemory, "the end".into()).is_none());
     }
 }

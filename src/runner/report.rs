@@ -136,8 +136,8 @@ impl Report {
         self.append(What::Progress(StepProgress { step, checkpoint_wait_seconds, ..StepProgress::default() }))
     }
 
-    /// Training waits for its data, and has for so long. Told once a wait: a reader that hangs is to
-    /// be seen by the silence.
+    /// Training waits for its data, and has for so long. Told once a wait: a reader that hangs is
+    /// to be seen by the silence.
     pub(crate) fn waits_for_data(&mut self, step: u64, waited: Duration) -> Result<()> {
         let is_first = std::mem::replace(&mut self.waited, waited).min(waited) < ALIVE_EVERY;
         if waited < ALIVE_EVERY || !is_first {

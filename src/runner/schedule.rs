@@ -1,5 +1,5 @@
-//! The learning rate of each step. A schedule is a function of the step, whose values the spec's half
-//! has; one that hears of validation has a standing besides, which is saved.
+//! The learning rate of each step. A schedule is a function of the step, whose values the spec's
+//! half has; one that hears of validation has a standing besides, which is saved.
 
 use std::collections::BTreeMap;
 

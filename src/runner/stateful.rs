@@ -19,8 +19,8 @@ pub(crate) trait Stateful {
     /// Which tensor is missing or is another one than is needed, in words.
     fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String>;
 
-    /// The values that its tensor of that name may hold, in a file and as it is saved. Infinities that
-    /// were there from the beginning tell nothing of training.
+    /// The values that its tensor of that name may hold, in a file and as it is saved. Infinities
+    /// that were there from the beginning tell nothing of training.
     fn values(&self, _: &str) -> Values {
         Values::Finite
     }

@@ -29,8 +29,8 @@ pub(crate) enum Over<'a> {
     Mean,
     /// Their sum.
     Sum,
-    /// Their sum, divided by the weight of the targets of a larger batch: that of the first targets, and
-    /// that of the second where examples were mixed.
+    /// Their sum, divided by the weight of the targets of a larger batch: that of the first
+    /// targets, and that of the second where examples were mixed.
     Weights(&'a [Tensor]),
 }
 
@@ -53,8 +53,8 @@ pub(crate) struct Computation<'a> {
 }
 
 impl Computation<'_> {
-    /// The outputs for examples, arranged for the loss, and that loss. Of examples that were mixed it
-    /// is that of both targets by their shares; the pair has the first.
+    /// The outputs for examples, arranged for the loss, and that loss. Of examples that were mixed
+    /// it is that of both targets by their shares; the pair has the first.
     pub(crate) fn run(self, batch: &Batch, mode: Mode, over: Over<'_>) -> Result<(Outputs, Pair, Tensor)> {
         let _region = self.precision.enter()?;
         let outputs = self.network.forward(batch, mode)?;

@@ -278,7 +278,7 @@ impl Training {
         let taken = take_up(&mut [self.network.as_mut()], Tensors::new(weights, 0))
             .and_then(|()| take_up(&mut parts, Tensors::new(state, manifest.summed_examples)));
         taken.map_err(|what| Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: {what}")))?;
-        self.place = manifest.place_in(self.train.facts().examples);
+        self.place = manifest.place_in(self.train.facts().examples, self.trained_on.train.shards.as_deref());
         if let Some(range) = &mut self.lr_range {
             range.cut(self.place.step);
         }
@@ -375,9 +375,9 @@ impl Training {
     }
 
     /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the
-    /// last one; `saves` makes the checkpoint due. A stop gives the validation pass up: nothing of it
-    /// was told, so that the next attempt does it from its start. The end of training where it is
-    /// here, with a checkpoint.
+    /// last one; `saves` makes the checkpoint due. A stop gives the validation pass up: nothing of
+    /// it was told, so that the next attempt does it from its start. The end of training where it
+    /// is here, with a checkpoint.
     fn end_epoch(
         &mut self,
         trained: u64,

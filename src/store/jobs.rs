@@ -360,7 +360,7 @@ mod tests {
     use crate::proto::v1;
 
     fn job(number: u32) -> Job {
-        let train = Files::Idx(idx::Files { images: "/i".into(), labels: "/l".into() });
+        let train = Files::Idx(idx::Files { images: "/i".into(), labels: Some("/l".into()) });
         Job {
             id: JobId::new(time(1_795_454_095_000_000), number),
             spec: Arc::new(Spec { display_name: format!("job {number}"), seed: u64::MAX, ..example() }),

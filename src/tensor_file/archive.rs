@@ -1,8 +1,8 @@
 //! Zip archives: where their entries lie in the file, and how they are packed. PyTorch stores those
 //! with values as they are. (PKWARE APPNOTE 6.3.10; PyTorch `caffe2/serialize/inline_container.cc`)
 //!
-//! Checksums are not compared here: PyTorch can be told to leave them out, and does not compare them
-//! either.
+//! Checksums are not compared here: PyTorch can be told to leave them out, and does not compare
+//! them either.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -162,7 +162,8 @@ impl Dtype {
     }
 
     /// How a value is read to learn whether it is finite: its bytes, and the value itself or one
-    /// that is NaN, infinite or finite where it is. None for types that hold neither NaN nor an infinity.
+    /// that is NaN, infinite or finite where it is. None for types that hold neither NaN nor an
+    /// infinity.
     pub(super) fn decoder(self) -> Option<Decoder> {
         fn word<const N: usize>(bytes: &[u8]) -> [u8; N] {
             bytes.first_chunk().copied().unwrap_or([0; N])

@@ -49,8 +49,8 @@ pub fn bytes_to_judge<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> u64 
     to_judge(tensors).map(Tensor::extent).fold(0, |sum, extent| sum.saturating_add(extent.end - extent.start))
 }
 
-/// Reads the values of tensors and refuses those that are not allowed. Bytes between the values of a
-/// tensor are not judged.
+/// Reads the values of tensors and refuses those that are not allowed. Bytes between the values of
+/// a tensor are not judged.
 ///
 /// # Errors
 /// [`Problem::Value`] with the first one found, and those of reading.

@@ -133,7 +133,7 @@ impl Tensor {
     /// The bytes of the file from its first value to its last.
     pub fn extent(&self) -> Range<u64> {
         if self.count() == 0 {
-            // Whatever its first value would be.
+            // The first value does not matter.
             return self.layout.offset..self.layout.offset;
         }
         let bits = self.dtype.bits();

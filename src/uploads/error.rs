@@ -24,7 +24,7 @@ pub enum UploadError {
     NotAFile {
         /// The name.
         name: Name,
-        /// What is there.
+        /// Bytes that are there.
         found: &'static str,
     },
     /// The owner would have more bytes than one may have.

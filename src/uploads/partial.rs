@@ -1,5 +1,5 @@
-//! Partial uploads on the disk: the bytes that are there, and beside them a note of what they are to
-//! become. They lie apart from the files of owners, where no job finds them.
+//! Partial uploads on the disk: the bytes that are there, and beside them a note of what they are
+//! to become. They lie apart from the files of owners, where no job finds them.
 //!
 //! The note is whole before the bytes begin, and removed after them: a note or bytes alone are what
 //! a crash leaves, and no upload.

@@ -10,8 +10,8 @@ use crate::fault;
 use crate::gate::Wanted;
 use crate::sha256::Sha256;
 
-/// After so many bytes the disk is waited for: at the end it has little left to do, and no step keeps
-/// its thread for long.
+/// After so many bytes the disk is waited for: at the end it has little left to do, and no step
+/// keeps its thread for long.
 const SYNC_BYTES: u64 = 64 << 20;
 
 /// A file that a client is about to send.

@@ -89,7 +89,7 @@ net = Net()
 optimizer = torch.optim.AdamW(net.parameters())
 net(torch.randn(4, 3)).sum().backward()
 optimizer.step()
-# What training scripts save: a state dict among other things.
+# Training scripts save a state dict among other things.
 save(
     "checkpoint.pt",
     {
@@ -109,7 +109,7 @@ save("two_state_dicts.pt", {"model": net.state_dict(), "state_dict": net.state_d
 save("two_networks.pt", {"generator": net.state_dict(), "critic": net.state_dict()})
 save("tensor.pt", torch.arange(3.0))
 
-# What is refused.
+# Files that are refused.
 save("before_1_6.pt", net.state_dict(), _use_new_zipfile_serialization=False)
 save("protocol_4.pt", net.state_dict(), pickle_protocol=4)
 save("whole_module.pt", net)

@@ -238,7 +238,7 @@ def compare(name, case, optimizer, daemon, folder):
     losses, step, memory = apart(eager, case, optimizer, place)
     (place / "job.toml").write_text(spec(name, case, optimizer))
     our_losses, our_step, our_memory, weights = daemon.train(place / "job.toml")
-    # What all jobs leave together would fill a small disk.
+    # All jobs together would leave enough to fill a small disk.
     daemon.ctl("delete", daemon.jobs()[0]["name"])
     loss, weight = difference(our_losses, losses), difference(weights, load_file(place / "eager.safetensors"))
     size = (place / "net.pt2").stat().st_size

@@ -54,7 +54,8 @@ pub(crate) fn write(path: &Path, entries: &Entries) {
     let numbers = |bytes: &mut Vec<u8>, numbers: &[(u64, usize)]| {
         numbers.iter().for_each(|(number, width)| bytes.extend(&number.to_le_bytes()[..*width]));
     };
-    // Version 4.5, no flags, stored, no time, no date, no checksum, sizes that stand in the extra field.
+    // Version 4.5, no flags, stored, no time, no date, no checksum, sizes that stand in the extra
+    // field.
     let common = [(45, 2), (0, 2), (0, 2), (0, 2), (0, 2), (0, 4), (0xffff_ffff, 4), (0xffff_ffff, 4)];
     for (name, content) in entries {
         let at = out.stream_position().unwrap();

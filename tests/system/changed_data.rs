@@ -322,3 +322,37 @@ async fn a_job_goes_on_with_its_folder_of_images_and_not_with_one_that_has_chang
     fs::write(&image, &whole).unwrap();
     resumed(&daemon, request(&job.name, false)).await;
 }
+
+#[tokio::test]
+async fn a_job_goes_on_with_its_table_of_images_and_not_with_one_that_has_changed() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("set")).unwrap();
+    let mut table = String::from("path,kind\n");
+    for number in 0..80 {
+        fs::write(root.path().join(format!("set/{number}.png")), formats::png(28, 28)).unwrap();
+        table += &format!("{number}.png,{}\n", ["cat", "dog"][number % 2]);
+    }
+    let place = root.path().join("table.csv");
+    fs::write(&place, &table).unwrap();
+    let daemon = Setup::new().data_root(root.path()).start();
+    let mut job = endless();
+    let listing = v1::CsvDataset { path: "table.csv".into(), target: "kind".into(), ..v1::CsvDataset::default() };
+    let (path, table_of) = ("set".into(), Some(listing));
+    let set = v1::ImageFolderDataset { path, table: table_of, ..v1::ImageFolderDataset::default() };
+    let train = Some(v1::Dataset { format: Some(v1::dataset::Format::ImageFolder(set)) });
+    job.data = Some(v1::Data { train, ..v1::Data::default() });
+    job.model = formats::job(formats::npy_of("", "")).model;
+    let job = paused(&daemon, job).await;
+    resumed(&daemon, request(&job.name, false)).await;
+    pause(&daemon, &job.name).await;
+
+    fs::write(&place, table.replacen("cat", "dog", 1)).unwrap();
+    assert_refused(&daemon, request(&job.name, false), "table.csv has other contents, of the same size of").await;
+    fs::write(&place, &table).unwrap();
+    let image = root.path().join("set/7.png");
+    let whole = fs::read(&image).unwrap();
+    fs::write(&image, formats::png(28, 27)).unwrap();
+    assert_refused(&daemon, request(&job.name, false), "7.png is an image of 28x27 pixels").await;
+    fs::write(&image, &whole).unwrap();
+    resumed(&daemon, request(&job.name, false)).await;
+}

@@ -55,6 +55,9 @@ impl Setup {
     pub(crate) fn at(grpc: SocketAddr, state_dir: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", state_dir);
+        // Tests run beside each other: threads of OpenMP that spin at barriers would take the cores
+        // of other tests. No result depends on it.
+        command.env("OMP_WAIT_POLICY", "PASSIVE");
         command.args(["--grpc-listen", &grpc.to_string(), "--http-listen", "127.0.0.1:0"]);
         command.args(["--config", "/dev/null", "--data-root", "examples"]).arg("--state-dir").arg(state_dir);
         // Tests that want runners to go on without their daemon say so; where a test fails in

@@ -13,7 +13,7 @@ use super::weights::mistakes;
 use super::{spec, tools};
 
 /// A file as `np.save` writes it.
-fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+pub(super) fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
     let length = (header.len() as u16).to_le_bytes();
     [b"\x93NUMPY\x01\0", &length[..], header.as_bytes(), values].concat()
@@ -263,7 +263,7 @@ async fn the_example_of_arrays_tells_the_frequency_of_waves() {
 }
 
 /// The last value of a scalar of the job that an example describes.
-async fn last_of_example(daemon: &Daemon, example: &str, tag: &str) -> f64 {
+pub(super) async fn last_of_example(daemon: &Daemon, example: &str, tag: &str) -> f64 {
     let example = text::to_table(&fs::read_to_string(example).unwrap(), false).unwrap();
     let mut job: v1::JobSpec = text::message(&[example]).unwrap();
     job.resources = Some(spec::threads(1));
@@ -273,4 +273,43 @@ async fn last_of_example(daemon: &Daemon, example: &str, tag: &str) -> f64 {
     let request = v1::ReadScalarsRequest { name: job.name, tag: tag.into(), ..Default::default() };
     let points = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points;
     points.last().unwrap().value
+}
+
+#[tokio::test]
+async fn a_set_whose_files_have_other_names_is_normalized_as_the_training_set() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path());
+    for (name, copy) in [("x.npy", "x_test.npy"), ("y.npy", "y_test.npy")] {
+        fs::copy(root.path().join(name), root.path().join(copy)).unwrap();
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    let loss = async |job: &str, tag: &str| {
+        let request = v1::ReadScalarsRequest { name: job.into(), tag: tag.into(), ..Default::default() };
+        let points = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points;
+        points.last().unwrap_or_else(|| panic!("no {tag}")).value
+    };
+    let mut losses = Vec::new();
+    for (input, target) in [("x.npy", "y.npy"), ("x_test.npy", "y_test.npy")] {
+        let mut job = job(npy_of("x.npy", "y.npy"));
+        let data = job.data.as_mut().unwrap();
+        data.normalize = Some(v1::Normalize { measure: true, ..v1::Normalize::default() });
+        data.validation = Some(v1::Dataset { format: Some(npy_of(input, target)) });
+        let trained = daemon.create(job).await;
+        let ended = daemon.watch_to_end(&trained.name).await;
+        assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+        losses.push(loss(&trained.name, "loss/validation").await);
+        let test = Some(v1::Dataset { format: Some(npy_of(input, target)) });
+        let source = Some(v1::warm_start::Source::Checkpoint(trained.name));
+        let evaluation = v1::JobSpec {
+            mode: v1::Mode::Evaluate.into(),
+            data: Some(v1::Data { test, ..v1::Data::default() }),
+            warm_start: Some(v1::WarmStart { source, ..v1::WarmStart::default() }),
+            ..v1::JobSpec::default()
+        };
+        let evaluation = daemon.create(evaluation).await;
+        let ended = daemon.watch_to_end(&evaluation.name).await;
+        assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+        losses.push(loss(&evaluation.name, "loss/test").await);
+    }
+    assert!(losses.iter().all(|loss| *loss == losses[0]), "{losses:?}");
 }

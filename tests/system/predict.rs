@@ -6,13 +6,14 @@ use std::path::Path;
 
 use tonic_types::StatusExt;
 use torchd::proto::v1;
+use torchd::proto::v1::dataset::Format;
 use torchd::proto::v1::warm_start::Source;
 
 use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
 /// A job that applies the model of `source` to the validation images of the examples.
-fn apply(mode: v1::Mode, source: Source) -> v1::JobSpec {
+pub(super) fn apply(mode: v1::Mode, source: Source) -> v1::JobSpec {
     let test = spec::short().data.unwrap().validation;
     v1::JobSpec {
         mode: mode.into(),
@@ -23,7 +24,7 @@ fn apply(mode: v1::Mode, source: Source) -> v1::JobSpec {
     }
 }
 
-fn of_job(name: &str) -> Source {
+pub(super) fn of_job(name: &str) -> Source {
     Source::Checkpoint(name.to_owned())
 }
 
@@ -46,14 +47,14 @@ async fn scalars(daemon: &Daemon, name: &str, set: &str, step: Option<u64>) -> B
     found
 }
 
-async fn succeed(daemon: &Daemon, spec: v1::JobSpec) -> v1::Job {
+pub(super) async fn succeed(daemon: &Daemon, spec: v1::JobSpec) -> v1::Job {
     let job = daemon.create(spec).await;
     let ended = daemon.watch_to_end(&job.name).await;
     assert_eq!(ended.state(), v1::JobState::Succeeded, "{ended:?}");
     ended
 }
 
-fn artifact(daemon: &Daemon, job: &v1::Job, name: &str) -> Vec<u8> {
+pub(super) fn artifact(daemon: &Daemon, job: &v1::Job, name: &str) -> Vec<u8> {
     fs::read(daemon.job_folder(&job.name).join("artifacts").join(name)).unwrap()
 }
 
@@ -254,7 +255,7 @@ async fn new_rows_without_targets_and_with_fewer_classes_are_answered_as_the_tra
     assert_eq!((told.len(), &told), (2, &scalars(&daemon, &by_file.name, "/test", None).await));
 }
 
-async fn refused(daemon: &Daemon, spec: v1::JobSpec) -> Vec<String> {
+pub(super) async fn refused(daemon: &Daemon, spec: v1::JobSpec) -> Vec<String> {
     let request = v1::CreateJobRequest { spec: Some(spec), ..Default::default() };
     let refused = daemon.jobs().await.create_job(request).await.unwrap_err();
     let details = refused.get_details_bad_request().unwrap_or_else(|| panic!("{refused:?}"));
@@ -336,7 +337,7 @@ async fn what_cannot_be_applied_is_refused_by_its_field() {
     let request = v1::ValidateJobRequest { spec: Some(on("good.safetensors")), dry_run: false };
     let told = daemon.jobs().await.validate_job(request).await.unwrap().into_inner();
     assert_eq!((told.train_examples, told.test_examples, told.total_steps), (0, 4, 1));
-    // What was taken over is told, and can be sent again.
+    // The spec tells the parts that were taken over, and can be sent again.
     let again = daemon.create(told.spec.clone().unwrap()).await;
     assert_eq!(again.spec.unwrap().model, told.spec.unwrap().model);
     // A job whose model never was written down: an earlier version trained it.
@@ -384,9 +385,63 @@ async fn a_pass_that_is_stopped_or_killed_leaves_nothing_and_begins_anew() {
     fs::remove_file(&hold).unwrap();
     daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
     assert_eq!(fs::read_dir(&artifacts).unwrap().count(), 0);
-    let resume = v1::ResumeJobRequest { name: job.name.clone(), ..Default::default() };
+    let set = vec![v1::FieldEdit { path: "priority".into(), value: "3".into() }];
+    let edits = Some(v1::JobEdits { set, ..v1::JobEdits::default() });
+    let resume = v1::ResumeJobRequest { name: job.name.clone(), edits, ..Default::default() };
     daemon.jobs().await.resume_job(resume).await.unwrap();
     let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.spec.as_ref().unwrap().priority, 3);
     assert_eq!((ended.state(), ended.attempt, ended.progress.unwrap().step), (v1::JobState::Succeeded, 3, 10));
     assert!(artifact(&daemon, &job, "predictions.csv") == artifact(&daemon, &whole, "predictions.csv"));
+}
+
+/// A file of weights does not tell the names that training has learned, and a test set may lack some
+/// of them.
+#[tokio::test]
+async fn weights_of_a_file_are_not_used_with_names_that_the_test_set_would_have_to_teach() {
+    let root = tempfile::tempdir().unwrap();
+    for class in ["ash", "elm"] {
+        let folder = root.path().join("trees").join(class);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("0.png"), super::formats::png(4, 4)).unwrap();
+    }
+    fs::write(root.path().join("table.csv"), "a,b,y\n1,x,2\n2,z,3\n").unwrap();
+    fs::write(root.path().join("text.txt"), "to be or not to be").unwrap();
+    write_arrays(&root.path().join("weights.safetensors"), &[1.0], 1, None);
+    let daemon = Setup::new().data_root(root.path()).start();
+    let on = |format, outputs| {
+        let mlp = v1::Mlp { outputs, ..v1::Mlp::default() };
+        v1::JobSpec {
+            model: Some(v1::Model { family: Some(v1::model::Family::Mlp(mlp)) }),
+            data: Some(v1::Data { test: Some(v1::Dataset { format: Some(format) }), ..v1::Data::default() }),
+            ..apply(v1::Mode::Evaluate, Source::File("weights.safetensors".into()))
+        }
+    };
+    let images = v1::ImageFolderDataset { path: "trees".into(), ..v1::ImageFolderDataset::default() };
+    let text = v1::TextDataset {
+        path: "text.txt".into(),
+        unit: v1::TextUnit::Character.into(),
+        context: 4,
+        ..v1::TextDataset::default()
+    };
+    let csv = v1::CsvDataset { path: "table.csv".into(), target: "y".into(), ..v1::CsvDataset::default() };
+    let categories = v1::CsvDataset { categorical: vec!["b".into()], ..csv.clone() };
+    let mean = v1::MissingValues { by: v1::MissingBy::Mean.into(), ..v1::MissingValues::default() };
+    let means = v1::CsvDataset { ignore: vec!["b".into()], missing: vec![mean], ..csv };
+    for (format, outputs, field, words) in [
+        (
+            Format::ImageFolder(images),
+            Some(3),
+            "data.test.image_folder",
+            "has 2 classes by name, and the model answers 3",
+        ),
+        (Format::Csv(categories), None, "data.test.csv", "needs the categories of columns that the model was trained"),
+        (Format::Text(text), None, "data.test.text", "needs the characters of a text that the model was trained with"),
+        (Format::Csv(means), None, "data.test", "takes the mean, which the training set has taught"),
+    ] {
+        let told = refused(&daemon, on(format, outputs)).await;
+        let found = told.iter().find(|told| told.starts_with(&format!("spec.{field}: ")));
+        let found = found.unwrap_or_else(|| panic!("{words}: {told:?}"));
+        assert!(found.contains(words) && found.contains("warm_start.checkpoint"), "{found}");
+    }
 }

@@ -109,8 +109,8 @@ async fn every_mistake_of_a_recipe_is_told_by_its_field() {
 #[tokio::test]
 async fn a_plateau_lowers_the_rate_after_validation_and_goes_on_where_it_stood() {
     let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
-    // No loss is better than the best by all of it, so that the rate falls after each validation pass
-    // but the first, and but for every other of them with the cooldown.
+    // No loss is better than the best by all of it, so that the rate falls after each validation
+    // pass but the first, and but for every other of them with the cooldown.
     let job = daemon
         .create(with(
             r#"{

@@ -70,8 +70,8 @@ async fn a_job_that_waits_for_its_data_says_so_and_hears_a_stop() {
     let points = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points;
     assert!(points.iter().all(|point| (0.0..=1.0).contains(&point.value)), "{points:?}");
     let first = points.iter().find(|point| point.step == reached + 1).unwrap();
-    // The share is one of less time than has gone by since the job was created, and the wait was told
-    // after a second of it.
+    // The share is one of less time than has gone by since the job was created, and the wait was
+    // told after a second of it.
     let seconds = |time: &Option<prost_types::Timestamp>| {
         let time = time.as_ref().unwrap();
         time.seconds as f64 + f64::from(time.nanos) / 1e9

@@ -49,7 +49,8 @@ fn new_rows_without_the_target_are_answered_with_the_names_of_classes() {
     let root = tempfile::tempdir().unwrap();
     let all = fs::read_to_string("examples/apples/apples.csv").unwrap();
     fs::write(root.path().join("apples.csv"), &all).unwrap();
-    // The new rows have neither `id` nor `sort`; the other columns stand in another order, with one more.
+    // The new rows have neither `id` nor `sort`; the other columns stand in another order, with one
+    // more.
     let mut sorts = Vec::new();
     let new = all.lines().take(101).map(|line| {
         let mut row: Vec<_> = line.split(',').collect();

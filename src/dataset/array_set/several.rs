@@ -125,7 +125,7 @@ mod tests {
 
     fn selection(inputs: usize, targets: usize) -> Selection {
         let paths = |count| Paths::Paths(vec!["".into(); count]);
-        Selection::of(Files::Npy(arrays::Files { input: paths(inputs), target: paths(targets) }))
+        Selection::of(Files::Npy(arrays::Files { input: paths(inputs), target: Some(paths(targets)) }))
     }
 
     fn told(selection: &Selection, files: Vec<DataFile>) -> Vec<(String, String)> {
@@ -203,7 +203,7 @@ mod tests {
         };
         let labels = |count: u8| [&[0, 0, 8, 1, 0, 0, 0, count][..], &vec![count; count as usize]].concat();
         let paths = || Paths::Path(vec!["".into(), "".into()]);
-        let set = Selection::of(Files::Idx(idx::Files { images: paths(), labels: paths() }));
+        let set = Selection::of(Files::Idx(idx::Files { images: paths(), labels: Some(paths()) }));
         let open = |counts: [u8; 4]| {
             let [i0, i1, l0, l1] = counts;
             let files = [("i0", &images(i0)[..]), ("i1", &images(i1)), ("l0", &labels(l0)), ("l1", &labels(l1))];

@@ -40,7 +40,7 @@ pub(super) fn is_missing(text: &[u8]) -> bool {
     text.is_empty() || MISSING.contains(&text)
 }
 
-/// What is wrong with a field that is no number: what was found, and what would be right.
+/// The mistake of a field that is no number: the text that was found, and the remedy.
 pub(super) fn not_a_number(text: &[u8]) -> String {
     let text = text.trim_ascii();
     let found = shown(text);

@@ -29,8 +29,10 @@ pub(super) fn table(
     files: &[DataFile],
     roles: &Roles,
     dialect: &Dialect,
+    apart: &Apart,
     reading: &Reading<'_>,
 ) -> Result<Table, Vec<Problem>> {
+    reading.demand_target(!roles.targets.is_empty(), "target")?;
     let mut collector: Option<Collector> = None;
     let mut sizes = Vec::with_capacity(files.len());
     let (mut is_sample, mut rows) = (false, 0.0);
@@ -44,11 +46,11 @@ pub(super) fn table(
         let names = text.header(dialect)?;
         let into = match &mut collector {
             None => {
-                let (roles, apart) = (roles.in_files(&names, reading), Apart::of(reading));
+                let roles = roles.in_files(&names, reading);
                 let target = text.target_type(&names, &roles)?;
-                let layout = Layout::of(path, &names, &roles, target, &apart)?;
+                let layout = Layout::of(path, &names, &roles, target, apart)?;
                 let slots = layout.slots.clone();
-                let table = Table::new(layout, names, roles, apart, LINE);
+                let table = Table::new(layout, names, roles, apart.clone(), LINE);
                 let record = Batch { rows: 1, ..Batch::default() };
                 collector.insert(Collector { table, slots, path: PathBuf::new(), record })
             }
@@ -369,6 +371,15 @@ impl Sink for Collector {
                 match self.table.word_number(column, text) {
                     Ok(number) => self.table.set_word(0, slot, number),
                     Err(wrong) => self.record.mistakes.push((0, column, wrong.told(text))),
+                }
+            }
+            Some(&Slot::Text { column }) => {
+                if text.is_empty() {
+                    let what = "the name is missing; each row has to name a file";
+                    return self.record.mistakes.push((0, column, what.into()));
+                }
+                if let Err(wrong) = self.table.set_text(text) {
+                    self.record.mistakes.push((0, column, wrong.told(text)));
                 }
             }
             Some(Slot::Skip) | None => {}

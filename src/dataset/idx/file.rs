@@ -81,8 +81,8 @@ pub enum IdxError {
 }
 
 impl IdxFile {
-    /// Takes a file that has one of these numbers of dimensions, the usual one first, and is open at
-    /// its first byte.
+    /// Takes a file that has one of these numbers of dimensions, the usual one first, and is open
+    /// at its first byte.
     pub fn open(file: File, wanted: &'static [u8]) -> Result<Self, IdxError> {
         let on_disk = file.metadata().map_err(IdxError::Unreadable)?.len();
         let mut source = Source::new(file).map_err(IdxError::Unreadable)?;

@@ -17,8 +17,8 @@ use crate::looks::looks_like;
 
 /// More pixels are refused, as Pillow warns of them.
 const MAX_PIXELS: usize = 89_478_485;
-/// So are longer sides. JPEG has none, and to resize costs the height of an image times the width of
-/// the result.
+/// So are longer sides. JPEG has none, and to resize costs the height of an image times the width
+/// of the result.
 const MAX_SIDE: usize = 1 << 16;
 /// Bytes that the parts of a PNG file besides its pixels may take.
 const MAX_PNG_BYTES: usize = 64 << 20;

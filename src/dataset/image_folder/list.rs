@@ -1,10 +1,11 @@
-//! The images of a folder: each folder in it is a class, and all images below that are its own.
+//! The images of a folder: each folder in it is a class, and all images below that are its own. Those
+//! that are to be answered may lie in the folder itself.
 
-use crate::beneath::Folder;
+use crate::beneath::{self, Folder};
 use crate::gate::Wanted;
 
 /// Sets of more images are refused: their names are in memory.
-const MAX_IMAGES: usize = 20_000_000;
+pub(super) const MAX_IMAGES: usize = 20_000_000;
 /// Folders that lie deeper in each other are not looked into.
 const MAX_DEPTH: usize = 8;
 /// The ends of names of files that are read.
@@ -17,7 +18,7 @@ const SETS: [&str; 6] = ["train", "training", "val", "valid", "validation", "tes
 /// The images of a folder, in the order of their paths within each class.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct List {
-    /// The names of the classes, sorted.
+    /// The names of the classes, sorted; empty where the images have none.
     pub classes: Vec<String>,
     /// The images, class by class.
     pub images: Vec<Entry>,
@@ -26,7 +27,7 @@ pub(super) struct List {
 /// An image.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its class.
+    /// Its class; 0 where it has none.
     pub class: u32,
     /// Its path below the folder.
     pub path: Box<str>,
@@ -43,16 +44,17 @@ pub(super) enum Wrong {
 
 impl List {
     /// The images below an open folder. Names that begin with a dot are passed over, and so are
-    /// files that are no images by their name.
-    pub(super) fn of(root: &Folder, wanted: &Wanted) -> Result<Self, Wrong> {
+    /// files that are no images by their name. Images that may lack their classes may lie in the folder
+    /// itself.
+    pub(super) fn of(root: &Folder, may_lack_classes: bool, wanted: &Wanted) -> Result<Self, Wrong> {
         let unreadable = |error| Wrong::Unreadable(String::new(), error);
-        let entries = root.entries().map_err(unreadable)?;
+        let entries = root.entries_of_others().map_err(unreadable)?;
         let (mut classes, mut images) = (Vec::new(), Vec::new());
         let has_loose = entries.iter().any(|entry| entry.is_file && is_image(&entry.name));
-        for entry in entries.into_iter().filter(|entry| !entry.name.starts_with('.')) {
+        for entry in entries.iter().filter(|entry| !entry.name.starts_with('.')) {
             if !entry.is_folder {
                 if !entry.is_file {
-                    return Err(neither(entry.name));
+                    return Err(neither(entry.name.clone()));
                 }
                 continue;
             }
@@ -61,14 +63,23 @@ impl List {
             add(root, &entry.name, class, 1, &mut images, wanted)?;
             if images.len() == before {
                 let what = "holds no image (.jpg, .jpeg, .png), and each folder is a class".into();
-                return Err(Wrong::Found(entry.name, what));
+                return Err(Wrong::Found(entry.name.clone(), what));
             }
-            classes.push(entry.name);
+            classes.push(entry.name.clone());
+        }
+        if classes.is_empty() && may_lack_classes {
+            for entry in entries.iter().filter(|entry| !entry.name.starts_with('.')) {
+                add_file(entry, entry.name.clone(), 0, &mut images)?;
+            }
+            if !images.is_empty() {
+                return Ok(Self { classes, images });
+            }
         }
         let found = |what: String| Err(Wrong::Found(String::new(), what));
         if classes.is_empty() {
             let loose = if has_loose { "images, and no folder of them" } else { "no folder of images" };
-            return found(format!("holds {loose}; each class is a folder, whose name is its own"));
+            let right = "each class is a folder, whose name is its own, unless a table lists the images";
+            return found(format!("holds {loose}; {right}"));
         }
         if classes.iter().all(|class| SETS.contains(&class.to_ascii_lowercase().as_str())) {
             let names = classes.join(", ");
@@ -89,7 +100,7 @@ fn add(
 ) -> Result<(), Wrong> {
     let unreadable = |error| Wrong::Unreadable(path.into(), error);
     wanted.check().map_err(unreadable)?;
-    let entries = root.folder(path).and_then(|folder| folder.entries()).map_err(unreadable)?;
+    let entries = root.folder(path).and_then(|folder| folder.entries_of_others()).map_err(unreadable)?;
     for entry in entries.into_iter().filter(|entry| !entry.name.starts_with('.')) {
         let path = format!("{path}/{}", entry.name);
         if entry.is_folder {
@@ -97,16 +108,26 @@ fn add(
                 return Err(Wrong::Found(path, format!("lies deeper than {MAX_DEPTH} folders")));
             }
             add(root, &path, class, depth + 1, images, wanted)?;
-        } else if let Some(end) = end_of(&entry.name, &NOT_READ) {
-            return Err(Wrong::Found(path, format!("is a .{end} file; images are .jpg, .jpeg or .png: convert it")));
-        } else if !entry.is_file {
-            return Err(neither(path));
-        } else if is_image(&entry.name) {
-            if images.len() == MAX_IMAGES {
-                return Err(Wrong::Found(String::new(), format!("holds more than {MAX_IMAGES} images")));
-            }
-            images.push(Entry { class, path: path.into() });
+        } else {
+            add_file(&entry, path, class, images)?;
         }
+    }
+    Ok(())
+}
+
+/// Adds what is no folder, where it is an image.
+fn add_file(entry: &beneath::Entry, path: String, class: u32, images: &mut Vec<Entry>) -> Result<(), Wrong> {
+    if let Some(end) = end_of(&entry.name, &NOT_READ) {
+        return Err(Wrong::Found(path, format!("is a .{end} file; images are .jpg, .jpeg or .png: convert it")));
+    }
+    if !entry.is_file {
+        return Err(neither(path));
+    }
+    if is_image(&entry.name) {
+        if images.len() == MAX_IMAGES {
+            return Err(Wrong::Found(String::new(), format!("holds more than {MAX_IMAGES} images")));
+        }
+        images.push(Entry { class, path: path.into() });
     }
     Ok(())
 }
@@ -128,14 +149,20 @@ fn end_of(name: &str, ends: &[&'static str]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
 
     use super::*;
 
     fn list(root: &std::path::Path) -> Result<List, String> {
+        list_of(root, false)
+    }
+
+    fn list_of(root: &std::path::Path, may_lack_classes: bool) -> Result<List, String> {
         let (_caller, wanted) = Wanted::by_caller();
-        List::of(&Folder::open(root).unwrap(), &wanted).map_err(|wrong| match wrong {
+        List::of(&Folder::open(root).unwrap(), may_lack_classes, &wanted).map_err(|wrong| match wrong {
             Wrong::Unreadable(path, error) => format!("{path} {error}"),
             Wrong::Found(path, what) => format!("{path} {what}"),
         })
@@ -155,6 +182,26 @@ mod tests {
         assert_eq!(classes, ["cat", "dog"]);
         let images: Vec<_> = images.iter().map(|image| (image.class, &*image.path)).collect();
         assert_eq!(images, [(0, "cat/10.jpg"), (0, "cat/2.jpg"), (1, "dog/b.PNG"), (1, "dog/more/a.jpeg")]);
+    }
+
+    #[test]
+    fn images_without_classes_lie_in_the_folder_itself() {
+        let root = tempfile::tempdir().unwrap();
+        for file in ["b.PNG", "a.jpeg", "notes.txt", ".hidden.png"] {
+            fs::write(root.path().join(file), "").unwrap();
+        }
+        let List { classes, images } = list_of(root.path(), true).unwrap();
+        let names: Vec<_> = images.iter().map(|image| &*image.path).collect();
+        assert_eq!((classes.len(), &names[..]), (0, &["a.jpeg", "b.PNG"][..]));
+        // A folder is a class all the same.
+        fs::create_dir(root.path().join("cat")).unwrap();
+        fs::write(root.path().join("cat/1.png"), "").unwrap();
+        assert_eq!(list_of(root.path(), true).unwrap(), list(root.path()).unwrap());
+        fs::remove_dir_all(root.path().join("cat")).unwrap();
+        fs::write(root.path().join("c.gif"), "").unwrap();
+        assert!(list_of(root.path(), true).unwrap_err().starts_with("c.gif is a .gif file"));
+        let empty = tempfile::tempdir().unwrap();
+        assert!(list_of(empty.path(), true).unwrap_err().contains("holds no folder of images"));
     }
 
     #[test]
@@ -185,6 +232,11 @@ mod tests {
             symlink("cat", root.join("dog")).unwrap();
         });
         assert!(linked.starts_with("dog is a link"), "{linked}");
+        let unnamed = told(&|root| {
+            put(root, "cat/a.png");
+            fs::write(root.join("cat").join(OsStr::from_bytes(b"caf\xe9.jpg")), "").unwrap();
+        });
+        assert!(unnamed.starts_with("cat it holds \"caf\\xe9.jpg\", whose name is not UTF-8"), "{unnamed}");
         let deep = told(&|root| put(root, "1/2/3/4/5/6/7/8/9/a.png"));
         assert!(deep.contains("lies deeper than 8 folders"), "{deep}");
     }

@@ -85,8 +85,9 @@ fn rounded(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-/// Pixels of other widths and heights. A row of the image is resampled and then added to each row of
-/// the result that it is part of: whatever the shape of the image, no more is held than the result.
+/// Pixels of other widths and heights. A row of the image is resampled and then added to each row
+/// of the result that it is part of: whatever the shape of the image, no more is held than the
+/// result.
 fn resample<const CHANNELS: usize>(pixels: &[u8], width: usize, columns: &[Weighted], rows: &[Weighted]) -> Vec<u8> {
     let samples = columns.len() * CHANNELS;
     let mut sums = vec![HALF; rows.len() * samples];

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use png::{BitDepth, ColorType};
 
-use super::super::{Fault, Files as Kinds, OpenFiles, Selection, Split};
+use super::super::{Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Range, Selection, Split};
 use super::decode::tests::png;
+use super::decode::{self, Image, Size};
+use super::resize::resize;
 use super::*;
 use crate::gate::Wanted;
 
@@ -17,11 +19,11 @@ fn jpeg(name: &str) -> Vec<u8> {
 }
 
 /// A colour PNG of one value.
-fn plain(height: u32, width: u32, value: u8) -> Vec<u8> {
+pub(super) fn plain(height: u32, width: u32, value: u8) -> Vec<u8> {
     png(width, height, ColorType::Rgb, BitDepth::Eight, &vec![value; (height * width * 3) as usize])
 }
 
-fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
+pub(super) fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         let path = root.path().join(name);
@@ -31,12 +33,12 @@ fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
     root
 }
 
-fn opened(root: &tempfile::TempDir) -> DataFile {
+pub(super) fn opened(root: &tempfile::TempDir) -> DataFile {
     DataFile::open_folder(&root.path().canonicalize().unwrap()).unwrap()
 }
 
 fn files(size: Option<[u32; 2]>) -> Kinds {
-    Kinds::ImageFolder(Files { path: PathBuf::new(), size, channels: 3, fit: Fit::Crop })
+    Kinds::ImageFolder(Files { path: PathBuf::new(), size, channels: 3, fit: Fit::Crop, listing: None })
 }
 
 fn judge(size: Option<[u32; 2]>, root: &tempfile::TempDir) -> Result<Facts, Vec<String>> {
@@ -179,6 +181,18 @@ fn a_request_and_training_see_the_same_orientation() {
         let size = Size { height, width };
         assert_eq!((decode::size(&image).unwrap(), decode::decode(&image, 3).unwrap().size), (size, size), "{place}");
     }
+}
+
+#[test]
+fn a_header_that_lies_far_behind_the_beginning_is_found() {
+    let image = jpeg("subsampled.jpg");
+    let segment = [&[0xff, 0xef, 0xfa, 0][..], &[7; 0xfa00 - 2]].concat();
+    let far = [&image[..2], &segment.repeat(5), &image[2..]].concat();
+    assert!(far.len() > 256 << 10);
+    let cut = far[..300 << 10].to_vec();
+    let root = folder(&[("cat/a.jpg", far)]);
+    assert_eq!(judge(None, &root).unwrap().inputs[0].shape, [3, 16, 24]);
+    assert!(judge(None, &folder(&[("cat/a.jpg", cut)])).is_err());
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(super) struct Lane {
 impl Lane {
     /// The lane of a leaf; None of a column that is not taken.
     pub(super) fn of(group: &dyn RowGroupReader, leaf: usize, slot: Slot) -> Result<Option<Self>> {
-        if slot == Slot::Skip {
+        if matches!(slot, Slot::Skip | Slot::Text { .. }) {
             return Ok(None);
         }
         let about = group.metadata().column(leaf).column_descr();
@@ -180,7 +180,7 @@ impl Cells<'_> {
         match self.slot {
             Slot::Numbers { slot, .. } => self.table.set_number(row, slot, value as f32),
             Slot::Words { .. } => self.word(row, value.to_string().as_bytes()),
-            Slot::Skip => {}
+            Slot::Skip | Slot::Text { .. } => {}
         }
     }
 
@@ -199,7 +199,7 @@ impl Cells<'_> {
                 self.batch.mistakes.push((row, column, format!("{value:e} {what}")));
             }
             Slot::Words { .. } => self.word(row, value.to_string().as_bytes()),
-            Slot::Skip => {}
+            Slot::Skip | Slot::Text { .. } => {}
         }
     }
 

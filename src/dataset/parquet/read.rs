@@ -38,6 +38,7 @@ const ROW: &str = "row";
 
 /// Reads the files; the roles are those of a spec.
 pub(super) fn tables(files: &[DataFile], roles: &Roles, reading: &Reading<'_>) -> Result<Tables, Vec<Problem>> {
+    reading.demand_target(!roles.targets.is_empty(), "target")?;
     let opened: Vec<_> = files.iter().map(Opened::of).collect::<Result<_, _>>()?;
     let [first, others @ ..] = &opened[..] else { unreachable!("a set has a file at least") };
     for other in others {
@@ -191,7 +192,9 @@ impl Opened {
         let mut wrong = Vec::new();
         for (column, (slot, name)) in slots.iter().zip(&self.names).enumerate() {
             let what = match (slot, self.kind(column)) {
-                (Slot::Skip, _) | (Slot::Numbers { .. }, Ok(Kind::Numbers)) | (Slot::Words { .. }, Ok(_)) => continue,
+                (Slot::Skip | Slot::Text { .. }, _)
+                | (Slot::Numbers { .. }, Ok(Kind::Numbers))
+                | (Slot::Words { .. }, Ok(_)) => continue,
                 (Slot::Numbers { .. }, Ok(Kind::Words)) => {
                     "holds words; a column of words has to be listed in `categorical` or `ignore`"
                 }

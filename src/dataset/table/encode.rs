@@ -150,7 +150,7 @@ impl Codes {
                             InputEncoding::Index => Part::Index { slot, places },
                         }
                     }
-                    (Values::Numbers(_), Some(_)) | (Values::Words(..), None) => return None,
+                    (Values::Numbers(_), Some(_)) | (Values::Words(..), None) | (Values::Text, _) => return None,
                 })
             };
             input.columns.iter().map(part).collect::<Option<_>>()
@@ -158,7 +158,7 @@ impl Codes {
         let inputs = encoding.inputs.iter().map(input).collect::<Option<_>>()?;
         let number = |name: &String| match table.column(name)?.values {
             Values::Numbers(slot) => Some(slot),
-            Values::Words(..) => None,
+            Values::Words(..) | Values::Text => None,
         };
         let target = match encoding.targets.first().and_then(|name| table.words_of(name)) {
             None if table.roles.targets.is_empty() => Target::None,

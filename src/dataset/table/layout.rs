@@ -11,6 +11,8 @@ use super::wrong_with;
 
 /// Names that a message lists at most.
 const MOST_LISTED: usize = 12;
+/// The role of the column that names files, as problems name it.
+pub(in crate::dataset) const FILES: &str = "files";
 /// Names that are less alike than this are not taken for each other.
 const ALIKE: f64 = 0.7;
 
@@ -46,6 +48,11 @@ pub(in crate::dataset) enum Slot {
         /// Among the words of a row.
         slot: usize,
     },
+    /// It is this one of the taken columns, and its texts are kept as they are.
+    Text {
+        /// Among the taken columns.
+        column: usize,
+    },
 }
 
 impl Slot {
@@ -53,7 +60,7 @@ impl Slot {
     pub(in crate::dataset) fn column(self) -> Option<usize> {
         match self {
             Self::Skip => None,
-            Self::Numbers { column, .. } | Self::Words { column, .. } => Some(column),
+            Self::Numbers { column, .. } | Self::Words { column, .. } | Self::Text { column } => Some(column),
         }
     }
 }
@@ -76,6 +83,8 @@ pub(in crate::dataset) enum Values {
     Numbers(usize),
     /// At this place in the words of each row.
     Words(usize, Words),
+    /// Among the texts, one a row. A table has one such column at most.
+    Text,
 }
 
 /// Columns with a role that a spec gives outside of the section of the set. They are no features by
@@ -86,12 +95,15 @@ pub(in crate::dataset) struct Apart {
     pub split: Option<String>,
     /// The column that weighs the rows.
     pub weights: Option<String>,
+    /// The column that names the file of each row, which is its only input: no column is a feature.
+    pub files: Option<String>,
 }
 
 impl Apart {
     /// Those of a reading.
     pub(in crate::dataset) fn of(reading: &Reading<'_>) -> Self {
-        Self { split: reading.split_column.map(str::to_owned), weights: reading.weights.map(str::to_owned) }
+        let (split, weights) = (reading.split_column.map(str::to_owned), reading.weights.map(str::to_owned));
+        Self { split, weights, files: None }
     }
 
     fn has(&self, name: &str) -> bool {
@@ -146,14 +158,26 @@ impl Layout {
         if let Some(split) = split.filter(|split| !first.contains_key(split)) {
             wrong.push((COLUMN, format!("is {split:?}, which is no column of the data; {}", instead(names, split))));
         }
+        let files = apart.files.as_ref();
+        if let Some(files) = files.filter(|files| !first.contains_key(files.as_str())) {
+            wrong.push((FILES, format!("has no column {files:?}; {}", instead(names, files))));
+        }
+        if let Some(split) = split.filter(|split| files.is_some_and(|files| files == split)) {
+            wrong.push((COLUMN, format!("is {split:?}, the column that names the files")));
+        }
         let features = features(names, roles, apart);
-        if features.is_empty() {
+        if features.is_empty() && files.is_none() {
             let targets = roles.targets.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
             wrong.push(("path", format!("has no column to learn from besides {targets}")));
         }
         let mut layout = Self { slots: Vec::with_capacity(names.len()), columns: Vec::new(), numbers: 0, words: 0 };
         for name in names {
             let is_target = roles.targets.contains(name);
+            if files == Some(name) {
+                layout.slots.push(Slot::Text { column: layout.columns.len() });
+                layout.columns.push(Column { name: name.clone(), missing: Missing::Refuse, values: Values::Text });
+                continue;
+            }
             let has_words = if is_target {
                 target == TargetType::Classes
             } else if features.contains(name) {
@@ -210,6 +234,9 @@ pub(in crate::dataset) fn target_field(roles: &Roles) -> &'static str {
 
 /// The columns to learn from, in their order.
 pub(super) fn features(names: &[String], roles: &Roles, apart: &Apart) -> Vec<String> {
+    if apart.files.is_some() {
+        return Vec::new();
+    }
     if !roles.inputs.is_empty() {
         return roles.inputs.iter().flat_map(|input| input.columns.clone()).collect();
     }

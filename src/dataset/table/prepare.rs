@@ -76,6 +76,16 @@ impl Tables {
             .map_err(|mut problems| problems.swap_remove(0))
     }
 
+    /// The rows in memory.
+    pub(in crate::dataset) fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// The encoding of targets alone.
+    pub(in crate::dataset) fn of_targets(&self) -> TableEncoding {
+        TableEncoding { inputs: Vec::new(), targets: self.table.roles.targets.clone() }
+    }
+
     /// The findings of a set that was looked over.
     fn survey(&self, rows: &Rows) -> &Survey {
         let survey = self.surveys.iter().find(|(of, _)| of == rows);
@@ -186,6 +196,7 @@ impl Content for Tables {
                 Ok(Some((0..table.rows).map(|row| table.number(row, slot).into()).collect()))
             }
             Some(Values::Words(..)) => Err("that column holds words; numbers are needed".into()),
+            Some(Values::Text) => Err("that column names files; numbers are needed".into()),
             None => Err(format!("there is no such column; {}", instead(&table.names, name))),
         }
     }
@@ -223,7 +234,7 @@ impl Content for Tables {
     fn details(&self, rows: &Rows, preparation: &Preparation) -> Details {
         let (table, classes) = (&self.table, &preparation.classes);
         let present: Vec<_> = rows.within(0..table.rows).collect();
-        let columns = table.columns.iter().map(|column| table.describe(column, &present)).collect();
+        let columns = table.columns.iter().filter_map(|column| table.describe(column, &present)).collect();
         let target = preparation.table.as_ref().and_then(|table| table.targets.first());
         let words =
             target.and_then(|name| self.survey(rows).words(table, name)).filter(|_| classes.len() <= MOST_CLASSES);
@@ -294,8 +305,8 @@ impl InputColumns {
 }
 
 impl Table {
-    /// A column as some rows have it.
-    fn describe(&self, column: &Column, rows: &[u64]) -> ColumnFacts {
+    /// A column as some rows have it; None where that tells nothing.
+    fn describe(&self, column: &Column, rows: &[u64]) -> Option<ColumnFacts> {
         let name = column.name.clone();
         let role = match &name {
             name if self.roles.targets.contains(name) => Role::Target,
@@ -314,8 +325,9 @@ impl Table {
                 let different: BTreeSet<_> = words().filter(|word| *word != MISSING).collect();
                 (words().filter(|word| *word == MISSING).count(), ColumnValues::Words(different.len() as u64))
             }
+            Values::Text => return None,
         };
-        ColumnFacts { name, role, missing: missing as u64, values }
+        Some(ColumnFacts { name, role, missing: missing as u64, values })
     }
 
     fn problem(&self, file: &'static str, what: String) -> Problem {
@@ -336,7 +348,7 @@ impl Table {
                 }
                 learned.missing = Some(mean.unwrap_or(0.0));
             }
-            (Values::Numbers(_), Missing::Refuse | Missing::Drop) => {}
+            (Values::Numbers(_), Missing::Refuse | Missing::Drop) | (Values::Text, _) => {}
         }
         learned
     }

@@ -1,4 +1,4 @@
-//! What the columns of a table hold in the rows of a set: all that learning and judging ask for,
+//! The values of a table's columns in the rows of a set: all that learning and judging ask for,
 //! gathered in one pass over the rows.
 
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ impl Survey {
                 Values::Numbers(_) if measure || is_target || column.missing == Missing::Mean => {
                     Found::Numbers(Numbers { count: 0, sum: 0.0, sums: Sums::of(1), range: None, is_target })
                 }
-                Values::Numbers(_) => Found::Nothing,
+                Values::Numbers(_) | Values::Text => Found::Nothing,
             }
         };
         Self { columns: table.columns.iter().map(found).collect(), examples: 0 }

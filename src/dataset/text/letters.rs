@@ -35,6 +35,15 @@ impl Letters {
         }
     }
 
+    /// Bytes that each takes.
+    pub(super) fn width(&self) -> u64 {
+        match &self.numbers {
+            Numbers::Bytes(_) => 1,
+            Numbers::Short(_) => 2,
+            Numbers::Long(_) => 4,
+        }
+    }
+
     /// How many kinds there are.
     pub(super) fn kinds(&self) -> usize {
         if self.characters.is_empty() { 256 } else { self.characters.len() }

@@ -13,6 +13,9 @@ use crate::shortage::Unjudged;
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 1 << 20;
+/// Bytes that are read of a file at least: reads of fewer would be read ahead by the buffer of the
+/// source, and the share of the file that was read could not be told.
+const LEAST_BLOCK: usize = 1 << 16;
 /// The byte-order mark, with which some programs begin a file of UTF-8.
 const MARK: char = '\u{feff}';
 
@@ -99,7 +102,8 @@ impl<'a> Open<'a> {
         let begin = writer.letters().len();
         let (path, field) = (self.path, self.field);
         let cannot = |error: io::Error| unreadable(path, field, &error);
-        let mut block = vec![0; BLOCK];
+        // Of many files that are judged, each gives a small part.
+        let mut block = vec![0; BLOCK.min(usize::try_from(most).unwrap_or(BLOCK)).max(LEAST_BLOCK)];
         // Bytes of text before the block, and those of a character that the last block has cut.
         let (mut bytes, mut cut) = (0u64, 0);
         let mut head = Vec::new();
@@ -111,7 +115,7 @@ impl<'a> Open<'a> {
                 head.extend_from_slice(&part[..part.len().min(HEAD_BYTES)]);
                 self.judge_head(&head)?;
             }
-            let is_last = count < BLOCK - cut;
+            let is_last = count < block.len() - cut;
             let taken = match self.unit {
                 Unit::Byte => {
                     writer.add_bytes(part);

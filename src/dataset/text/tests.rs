@@ -53,7 +53,7 @@ fn examples(source: &dyn Source) -> Vec<(Vec<i64>, Vec<i64>)> {
     let width = source.facts().inputs[0].values() as usize;
     let numbers = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value)).collect::<Vec<_>>();
     let mut batch = HostBatch::default();
-    // What it holds is replaced.
+    // The content of the batch is replaced.
     source.fill(&[0], &mut batch).unwrap();
     source.fill(&(0..source.facts().examples).collect::<Vec<_>>(), &mut batch).unwrap();
     let (inputs, targets) = (numbers(&batch.inputs[0]), numbers(&batch.targets));
@@ -98,17 +98,17 @@ fn an_example_is_a_window_with_the_token_that_follows_each_of_its_tokens() {
 }
 
 #[test]
-fn characters_are_numbered_by_code_point_as_the_training_examples_have_them() {
+fn characters_are_numbered_by_code_point_as_the_training_files_have_them() {
     // A byte-order mark is no character of the text where a file begins, and is one elsewhere.
     let text = "\u{feff}zé\u{feff}\u{1F600}a".as_bytes();
     let folder = Folder::of(&[text, b"\xef\xbb\xbfza!"]);
     let sets = open(&Selection::of(folder.files(Unit::Character, 6, 6)), &folder);
-    // "!" is in no example.
-    assert_eq!(characters(&sets.preparation), "azé\u{feff}\u{1F600}");
-    assert_eq!(examples(sets.train.as_ref()), [(vec![1, 2, 3, 4, 0, 1], vec![2, 3, 4, 0, 1, 0])]);
-    assert_eq!(sets.train.facts().target.range, Some(Range { lowest: 0, highest: 4, highest_at: 0 }));
+    // "!" is in no example, and in the files.
+    assert_eq!(characters(&sets.preparation), "!azé\u{feff}\u{1F600}");
+    assert_eq!(examples(sets.train.as_ref()), [(vec![2, 3, 4, 5, 1, 2], vec![3, 4, 5, 1, 2, 1])]);
+    assert_eq!(sets.train.facts().target.range, Some(Range { lowest: 0, highest: 5, highest_at: 0 }));
     let kept = serde_json::to_string(&sets.preparation).unwrap();
-    assert_eq!(kept, "{\"text\":{\"unit\":\"character\",\"characters\":\"azé\u{feff}\u{1F600}\"}}");
+    assert_eq!(kept, "{\"text\":{\"unit\":\"character\",\"characters\":\"!azé\u{feff}\u{1F600}\"}}");
     assert_eq!(serde_json::from_str::<Preparation>(&kept).unwrap(), sets.preparation);
 }
 
@@ -129,7 +129,7 @@ fn a_character_that_the_training_examples_lack_is_told_with_its_place() {
         let what = what.replace(folder.0.path().canonicalize().unwrap().to_str().unwrap(), "");
         assert_eq!(
             what,
-            "/1.txt line 1, column 3: the character '\\r' (U+000D) is in no training example, and so are 3 others; \
+            "/1.txt line 1, column 3: the character '\\r' (U+000D) is in no training file, and so are 3 others; \
              unit = \"byte\" takes every text"
         );
     };
@@ -243,4 +243,36 @@ fn a_large_text_is_judged_by_its_beginning_and_its_bytes_are_counted_exactly() {
     assert!(!small.is_sample && small.prepare(Rows::All(1), &preparation).unwrap().facts.target.range.is_none());
     let whole = content(Unit::Character, Depth::Train);
     assert_eq!(characters(&whole.learn(&Rows::All(whole.rows), false).unwrap()), "xyé");
+    assert_eq!((whole.memory_bytes(), whole.letters.width()), (Some((3 << 20) + 52), 1));
+}
+
+#[test]
+fn of_many_files_a_small_part_each_is_judged() {
+    let text = vec![b'x'; 1 << 20];
+    let folder = Folder::of(&[&text[..]; 20]);
+    let (_caller, wanted) = Wanted::by_caller();
+    let Kinds::Text(files) = folder.files(Unit::Character, 4, 4) else { unreachable!() };
+    let reading = Reading {
+        depth: Depth::Judge,
+        wanted: &wanted,
+        split_column: None,
+        weights: None,
+        may_lack_target: false,
+        known: None,
+        memory_bytes: None,
+    };
+    let judged = files.read_text(&folder.opened(), &reading, 2 << 20).unwrap();
+    assert!(judged.is_sample && judged.letters.len() <= 3 << 20, "{} letters", judged.letters.len());
+    assert_eq!(judged.tokens, 20 << 20);
+}
+
+#[test]
+fn a_character_of_the_share_that_is_held_out_is_known() {
+    let text: Vec<u8> = (b' '..=b'~').collect();
+    let folder = Folder::of(&[&text]);
+    let split = Split::Fraction { fraction: 0.5, seed: 1, stratify: false };
+    let division = Division { split: Some(split), limit: None };
+    let sets = open(&Selection { division, ..Selection::of(folder.files(Unit::Character, 4, 4)) }, &folder);
+    assert_eq!(characters(&sets.preparation).len(), text.len());
+    assert_eq!(sets.validation.unwrap().facts().examples, 12);
 }

@@ -2,7 +2,7 @@
 //! refused, and what a spec has to have all the same is neutral.
 
 use super::data::Normalize;
-use super::data::table;
+use super::data::{image_folder, table};
 use super::{Loss, Model, mode};
 use crate::job::Violations;
 use crate::proto::v1;
@@ -44,6 +44,13 @@ pub(super) fn neutral(message: &v1::JobSpec, wrong: &mut Violations) -> v1::JobS
     let measures = normalize.is_some_and(|normalize| normalize.measure);
     refuse("data.normalize.measure", is_file && measures);
     refuse("metrics", matches!(message.mode(), v1::Mode::Predict) && !message.metrics.is_empty());
+    if let Some(test) = message.data.as_ref().and_then(|data| data.test.as_ref())
+        && is_file
+        && table::takes_means(test)
+    {
+        let what = "takes the mean, which the training set has taught; name the job as warm_start.checkpoint";
+        wrong.add("data.test", format!("{what}, or drop rows with missing values, or take a constant"));
+    }
     match &message.warm_start {
         None => {
             let what = format!("is missing; mode = {name} needs the job or the file whose weights it uses");
@@ -129,6 +136,7 @@ pub fn take_over(message: &v1::JobSpec, job: &str, trained: &v1::JobSpec, wrong:
         data.normalize = theirs.normalize;
         if let (Some(test), Some(train)) = (&mut data.test, &theirs.train) {
             table::take_over(test, train);
+            image_folder::take_over(test, train);
         }
     }
     if taken.mode() == v1::Mode::Evaluate && taken.metrics.is_empty() {
@@ -176,7 +184,7 @@ mod tests {
         assert_eq!((told.metrics.clone(), told.training.as_ref().unwrap().batch_size), (vec!["top_3".into()], Some(7)));
         assert!(told.model.is_some() && told.optimizer.is_none() && told.data.as_ref().unwrap().train.is_none());
         assert_eq!(read(&told).spec.unwrap(), spec);
-        // What was told can be sent again, and names the same.
+        // A client can send the spec again that it was told: it names the same.
         let again = take_over(&told, "jobs/x", &trained, &mut wrong);
         assert_eq!((read(&again).spec.unwrap(), wrong.0.len()), (spec, 0));
         let mut other = request(v1::Mode::Predict);

@@ -5,7 +5,7 @@ pub mod augment;
 mod cifar;
 mod csv;
 mod idx;
-mod image_folder;
+pub(super) mod image_folder;
 mod npy;
 mod npz;
 mod parquet;
@@ -13,6 +13,7 @@ mod safetensors;
 pub(super) mod table;
 mod text;
 
+use super::Mode;
 use super::section::{Fields, Section};
 use crate::dataset::paths::Paths;
 use crate::dataset::{self, Division, Facts, Field, Files, Moments, Preparation, Sampling, Selection, Split};
@@ -70,10 +71,10 @@ pub enum Normalize {
 macro_rules! sections {
     ($($variant:ident($section:ty)),+ $(,)?) => {
         /// The names of all formats.
-        const FORMATS: &[&str] = &[$(<$section as Section>::NAME),+];
+        pub const FORMATS: &[&str] = &[$(<$section as Section>::NAME),+];
 
-        fn read_set(field: &str, message: &v1::Dataset, wrong: &mut Violations) -> Option<Named> {
-            let mut fields = Fields::new(field, wrong);
+        fn read_set(field: &str, message: &v1::Dataset, mode: Mode, wrong: &mut Violations) -> Option<Named> {
+            let mut fields = Fields::new(field, wrong).lacking_targets(mode.may_lack_target());
             match &message.format {
                 $(Some(Kind::$variant(message)) => {
                     let fields = fields.within(<$section as Section>::NAME);
@@ -109,9 +110,9 @@ impl Data {
     /// Its fields that may change when a job goes on.
     pub(super) const EDITABLE: [&str; 1] = ["augment"];
 
-    /// Reads the section of a spec. `applies`: the job applies a trained model.
-    pub(super) fn read(message: Option<&v1::Data>, applies: bool, wrong: &mut Violations) -> Option<Self> {
-        let before = wrong.0.len();
+    /// Reads the section of the spec of a job of that mode.
+    pub(super) fn read(message: Option<&v1::Data>, mode: Mode, wrong: &mut Violations) -> Option<Self> {
+        let (before, applies) = (wrong.0.len(), mode.applies());
         let (field, purpose) = if applies { (TEST, "use the model on") } else { (TRAIN, "learn from") };
         let Some(v1::Data { train, validation, test, normalize, shuffle, split, limit, augment, sampling }) = message
         else {
@@ -119,7 +120,7 @@ impl Data {
             return None;
         };
         let train = match if applies { test } else { train } {
-            Some(train) => read_set(field, train, wrong),
+            Some(train) => read_set(field, train, mode, wrong),
             None => {
                 wrong.add(field, format!("is missing; name the examples to {purpose}, for example {field}.idx"));
                 None
@@ -130,7 +131,7 @@ impl Data {
                 "is set, and the mode is none that uses a model; set mode to evaluate or predict, or leave this out";
             wrong.add(TEST, what);
         }
-        let validation = validation.as_ref().map(|set| read_set("data.validation", set, wrong));
+        let validation = validation.as_ref().map(|set| read_set("data.validation", set, mode, wrong));
         let normalize = normalize.as_ref().map(|normalize| Normalize::read(normalize, wrong));
         let split = split.as_ref().map(|split| read_split(split, Fields::new("data.split", wrong)));
         if split.is_some() && validation.is_some() {
@@ -291,13 +292,12 @@ impl Normalize {
         }
     }
 
-    /// The means and deviations of an input; None where it is not normalized. An empty list stands
-    /// for 0 or 1.
-    pub fn moments<'a>(&'a self, field: &Field, preparation: &'a Preparation) -> Option<(&'a [f64], &'a [f64])> {
-        field.normalized()?;
+    /// The means and deviations of an input of that name that can be normalized; None where they
+    /// were not measured. An empty list stands for 0 or 1.
+    pub fn moments<'a>(&'a self, input: &str, preparation: &'a Preparation) -> Option<(&'a [f64], &'a [f64])> {
         match self {
             Self::By { mean, std } => Some((mean, std)),
-            Self::Measured => preparation.moments.get(&field.name).map(Moments::parts),
+            Self::Measured => preparation.moments.get(input).map(Moments::parts),
         }
     }
 
@@ -330,6 +330,12 @@ fn read_path(field: &str, path: &str, fields: &mut Fields<'_>) -> String {
         fields.wrong(field, "holds a zero byte, which no path can");
     }
     path.to_owned()
+}
+
+/// Judges the names of files of targets; None where they are left out, and may be.
+fn read_target_files(names: [&str; 2], path: &str, paths: &[String], fields: &mut Fields<'_>) -> Option<Paths<String>> {
+    let is_left_out = path.is_empty() && paths.is_empty() && fields.may_lack_target();
+    (!is_left_out).then(|| read_files(names, path, paths, fields))
 }
 
 /// Judges the names of files, each of which may be a pattern.

@@ -232,8 +232,8 @@ impl Demands {
         })
     }
 
-    /// How the output of the network answers the target: None in it for a model that computes its loss;
-    /// None where that is not known.
+    /// How the output of the network answers the target: None in it for a model that computes its
+    /// loss; None where that is not known.
     fn answer(&self, train: &Facts) -> Option<Option<Answer>> {
         let model = self.model.as_ref()?;
         if model.own_loss().is_some() {

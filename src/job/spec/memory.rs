@@ -33,8 +33,8 @@ impl HostMemory<'_> {
     }
 }
 
-/// The memory of the host that a job takes at least, in bytes: the data, the metrics, and on the CPU
-/// the model with the largest batch. The arguments are those of [`judge_memory`].
+/// The memory of the host that a job takes at least, in bytes: the data, the metrics, and on the
+/// CPU the model with the largest batch. The arguments are those of [`judge_memory`].
 pub fn memory_bytes(
     demands: &Demands,
     learned_from: Option<&Facts>,
@@ -51,8 +51,8 @@ pub fn memory_bytes(
 }
 
 /// Adds what needs more memory than there is. `sets` are the data sets that are known, and their
-/// values take `data_bytes`; the last of several is that to judge by. `learned_from` is the set that
-/// the model learns, or has learned, from.
+/// values take `data_bytes`; the last of several is that to judge by. `learned_from` is the set
+/// that the model learns, or has learned, from.
 pub fn judge_memory(
     demands: &Demands,
     learned_from: Option<&Facts>,

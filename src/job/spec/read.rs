@@ -50,7 +50,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let neutral = mode.applies().then(|| applied::neutral(message, &mut wrong));
     let message = neutral.as_ref().unwrap_or(message);
     let model = Model::read(message.model.as_ref(), &mut wrong);
-    let data = Data::read(message.data.as_ref(), mode.applies(), &mut wrong);
+    let data = Data::read(message.data.as_ref(), mode, &mut wrong);
     let has_validation =
         mode.applies() || message.data.as_ref().is_some_and(|data| data.validation.is_some() || data.split.is_some());
     let training = Training::read(message.training.as_ref(), has_validation, &mut wrong);

@@ -27,18 +27,29 @@ pub struct Fields<'a> {
     path: String,
     wrong: &'a mut Violations,
     before: usize,
+    may_lack_target: bool,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of the section at that path.
     pub fn new(path: impl Into<String>, wrong: &'a mut Violations) -> Self {
         let before = wrong.0.len();
-        Self { path: path.into(), wrong, before }
+        Self { path: path.into(), wrong, before, may_lack_target: false }
+    }
+
+    /// The same, of a set whose examples may lack their targets.
+    pub fn lacking_targets(self, may_lack_target: bool) -> Self {
+        Self { may_lack_target, ..self }
+    }
+
+    /// Whether they are those of a set whose examples may lack their targets.
+    pub fn may_lack_target(&self) -> bool {
+        self.may_lack_target
     }
 
     /// The fields of a section in this one.
     pub fn within(&mut self, name: &str) -> Fields<'_> {
-        Fields::new(format!("{}.{name}", self.path), self.wrong)
+        Fields::new(format!("{}.{name}", self.path), self.wrong).lacking_targets(self.may_lack_target)
     }
 
     /// Tells that a field is wrong.

@@ -20,8 +20,8 @@ pub fn hidden_name(buffer: &str) -> String {
     format!("{HIDDEN}{buffer}")
 }
 
-/// Whether a tensor in the state of a checkpoint may hold infinities, as far as its name tells: a mask
-/// that is no weight, or the average of one that is. Training knows which of them are masks.
+/// Whether a tensor in the state of a checkpoint may hold infinities, as far as its name tells: a
+/// mask that is no weight, or the average of one that is. Training knows which of them are masks.
 pub fn may_hold_infinities(name: &str) -> bool {
     [HIDDEN, AVERAGE].iter().any(|prefix| name.starts_with(prefix))
 }
@@ -53,10 +53,10 @@ pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> R
     taken(&needed, found, rules)
 }
 
-/// The tensors of a file that has what training needs besides the weights, and nothing else: the sums
-/// behind the next scalars, buffers that are no weights, where the schedule stands, and the state of
-/// the optimizer, for all parameters or, before its first step, for none. `own_metrics` are those
-/// that the model gives.
+/// The tensors of a file that has what training needs besides the weights, and nothing else: the
+/// sums behind the next scalars, buffers that are no weights, where the schedule stands, and the
+/// state of the optimizer, for all parameters or, before its first step, for none. `own_metrics`
+/// are those that the model gives.
 ///
 /// # Errors
 /// All that does not fit. Values are not read.

@@ -23,6 +23,8 @@ pub(super) struct Layout {
     pub(super) class_dim: i64,
     /// The target; None where the examples have none.
     pub(super) target: Option<Field>,
+    /// Whether the examples have names.
+    pub(super) has_names: bool,
 }
 
 impl Layout {
@@ -44,7 +46,7 @@ impl Layout {
             Some(Answer::Numbers(_) | Answer::Shares) => (taught.shape.clone(), None),
             None => (output.to_vec(), None),
         };
-        Self { answer, predictions, probabilities, class_dim: class_dim as i64, target: None }
+        Self { answer, predictions, probabilities, class_dim: class_dim as i64, target: None, has_names: false }
     }
 
     /// Whether what is predicted is a whole number.
@@ -60,6 +62,8 @@ impl Layout {
 
 /// The answers for some examples, on the CPU: `[size, ...]` each.
 pub(super) struct Answers {
+    /// The names of the examples; none where they have none.
+    pub(super) names: Vec<String>,
     /// 64-bit integers for classes and labels, else 32-bit floats.
     pub(super) predictions: Tensor,
     /// 32-bit floats.
@@ -100,6 +104,7 @@ impl Answering<'_> {
         };
         let targets = layout.target.as_ref().map(|_| on_cpu(&batch.targets)).transpose()?;
         Ok(Answers {
+            names: Vec::new(),
             predictions: on_cpu(&predictions)?,
             probabilities: probabilities.as_ref().map(on_cpu).transpose()?,
             targets,

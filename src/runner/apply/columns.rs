@@ -6,6 +6,9 @@ use torchd::job::spec::loss::Answer;
 use super::answers::{Answers, Layout};
 use crate::failure::Result;
 
+/// The column of the names of examples, which are paths of images.
+const NAME: &str = "path";
+
 /// One of the arrays of answers as columns of a table.
 pub(super) struct Columns {
     /// The names of the columns.
@@ -17,6 +20,8 @@ pub(super) struct Columns {
 /// A kind of cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// The names of examples.
+    Name,
     /// Classes, which may have names.
     Class,
     /// Whole numbers.
@@ -26,11 +31,13 @@ pub(super) enum Kind {
 }
 
 /// The cells of one of the arrays, row by row.
-pub(super) enum Cells {
+pub(super) enum Cells<'a> {
     /// Classes and whole numbers.
     Whole(Vec<i64>),
     /// Floats.
     Numbers(Vec<f32>),
+    /// The names of examples.
+    Names(&'a [String]),
 }
 
 impl Layout {
@@ -48,7 +55,9 @@ impl Layout {
             (true, false) => Kind::Whole,
             (false, _) => Kind::Number,
         };
-        let mut arrays = vec![Columns { names: numbered("prediction", predictions), kind: kind(self.is_whole()) }];
+        let names = self.has_names.then(|| Columns { names: vec![NAME.to_owned()], kind: Kind::Name });
+        let mut arrays: Vec<_> = names.into_iter().collect();
+        arrays.push(Columns { names: numbered("prediction", predictions), kind: kind(self.is_whole()) });
         let probabilities = self.probabilities.as_ref().map(|shape| match self.answer {
             Some(Answer::Class(known)) => {
                 let class = |class: u64| classes.get(class as usize).cloned().unwrap_or_else(|| class.to_string());
@@ -73,11 +82,12 @@ impl Answers {
         self.predictions.size().first().map_or(0, |&size| size as usize)
     }
 
-    /// The cells of each array: predictions, and as far as there are any probabilities, targets and
-    /// losses.
-    pub(super) fn cells(&self, layout: &Layout) -> Result<Vec<Cells>> {
-        let Self { predictions, probabilities, targets, loss } = self;
-        let mut arrays = vec![cells(predictions, layout.is_whole())?];
+    /// The cells of each array: names where there are any, predictions, and as far as there are any
+    /// probabilities, targets and losses.
+    pub(super) fn cells(&self, layout: &Layout) -> Result<Vec<Cells<'_>>> {
+        let Self { names, predictions, probabilities, targets, loss } = self;
+        let mut arrays: Vec<_> = layout.has_names.then_some(Cells::Names(names)).into_iter().collect();
+        arrays.push(cells(predictions, layout.is_whole())?);
         if let Some(probabilities) = probabilities {
             // Those of a class beside each other.
             let is_class = matches!(layout.answer, Some(Answer::Class(_)));
@@ -95,7 +105,7 @@ impl Answers {
     }
 }
 
-fn cells(numbers: &Tensor, is_whole: bool) -> Result<Cells> {
+fn cells(numbers: &Tensor, is_whole: bool) -> Result<Cells<'static>> {
     let flat = numbers.f_reshape([-1])?;
     Ok(if is_whole { Cells::Whole(Vec::try_from(flat)?) } else { Cells::Numbers(Vec::try_from(flat)?) })
 }

@@ -36,6 +36,7 @@ impl<W: Write> Sink for Table<'_, W> {
                 numbers.into_iter().map(|number| quoted(&class(number, self.classes))).collect::<Vec<_>>()
             }
             Cells::Whole(numbers) => numbers.iter().map(i64::to_string).collect(),
+            Cells::Names(names) => names.iter().map(|name| quoted(name)).collect(),
             // As short as they are read back the same.
             Cells::Numbers(numbers) => numbers.into_iter().map(cell).collect(),
         });
@@ -96,6 +97,7 @@ mod tests {
         let mut layout = Layout::new(Some(Answer::Class(2)), Some(&loss), &[2], &taught);
         layout.target = Some(taught);
         let answers = Answers {
+            names: vec!["cat/1.png".into(), "a,\"b\".jpg".into()],
             predictions: Tensor::from_slice(&[1i64, 0]),
             probabilities: Some(Tensor::from_slice(&[0.25f32, 0.75, 1.0, 1e-9]).view([2, 2])),
             targets: Some(Tensor::from_slice(&[0i64, -100])),
@@ -108,6 +110,11 @@ mod tests {
         assert_eq!(lines[1], r#"0,c,0.25,0.75,"a,b",1.5"#);
         assert_eq!(lines[2], r#"1,"a,b",1.0,1e-9,-100,"#);
         assert!(lines[3].starts_with("2,c,") && lines.len() == 5, "{told}");
+        layout.has_names = true;
+        let told = written(&layout, &names, &answers);
+        let named: Vec<_> = told.lines().take(3).collect();
+        assert!(named[0].starts_with("row,path,prediction,") && named[1].starts_with("0,cat/1.png,c,"), "{told}");
+        assert!(named[2].starts_with("1,\"a,\"\"b\"\".jpg\",\"a,b\",1.0,"), "{told}");
     }
 
     #[test]
@@ -117,6 +124,7 @@ mod tests {
         let loss = Loss::CrossEntropy(CrossEntropy::default());
         let layout = Layout::new(Some(Answer::Class(3)), Some(&loss), &[3, 2], &taught);
         let answers = Answers {
+            names: Vec::new(),
             predictions: Tensor::from_slice(&[2i64, 0]).view([1, 2]),
             probabilities: Some(Tensor::arange(6, (Kind::Float, tch::Device::Cpu)).view([1, 3, 2])),
             targets: None,
@@ -130,7 +138,7 @@ mod tests {
         let numbers = target(Dtype::F32, &[2]);
         let layout = Layout::new(Some(Answer::Numbers(2)), Some(&Loss::Mse(Mse)), &[2], &numbers);
         let predictions = Tensor::from_slice(&[0.5f32, -1.0]).view([1, 2]);
-        let answers = Answers { predictions, probabilities: None, targets: None, loss: None };
+        let answers = Answers { names: Vec::new(), predictions, probabilities: None, targets: None, loss: None };
         assert_eq!(written(&layout, &[], &answers), "row,prediction_0,prediction_1\n0,0.5,-1.0\n1,0.5,-1.0\n");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parquet::basic::{Compression, ConvertedType, Repetition, Type as Physical, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
 
@@ -16,8 +16,9 @@ use super::answers::{Answers, Layout};
 use super::columns::{Cells, Columns, Kind, class};
 use crate::failure::{Failure, Result};
 
-/// Cells that are kept before they are written as a row group.
-const MOST_CELLS: usize = 1 << 20;
+/// Cells that are kept before they are written as a row group. The writer keeps some hundred bytes
+/// for each column of each group, so that groups of a wide table may not be small.
+const MOST_CELLS: usize = 1 << 22;
 
 /// A file that is being written.
 pub(super) struct Groups<'a> {
@@ -53,6 +54,7 @@ impl<'a> Groups<'a> {
         for Columns { names, kind } in layout.columns(classes) {
             for name in names {
                 let (physical, converted, kept) = match kind {
+                    Kind::Name => (Physical::BYTE_ARRAY, ConvertedType::UTF8, Kept::Words(Vec::new())),
                     Kind::Class if !classes.is_empty() => {
                         (Physical::BYTE_ARRAY, ConvertedType::UTF8, Kept::Words(Vec::new()))
                     }
@@ -64,7 +66,11 @@ impl<'a> Groups<'a> {
             }
         }
         let schema = Type::group_type_builder("predictions").with_fields(fields).build().map_err(io::Error::other)?;
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(true)
+            .build();
         let writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties));
         let writer = Some(writer.map_err(io::Error::other)?);
         Ok(Self { writer, layout, classes, written: 0, rows: 0, columns })
@@ -108,6 +114,7 @@ impl Sink for Groups<'_> {
             let width = match &cells {
                 Cells::Whole(numbers) => numbers.len() / size,
                 Cells::Numbers(numbers) => numbers.len() / size,
+                Cells::Names(names) => names.len() / size,
             };
             for (place, column) in columns.by_ref().take(width).enumerate() {
                 match (&cells, column) {
@@ -122,7 +129,12 @@ impl Sink for Groups<'_> {
                     (Cells::Numbers(numbers), Kept::Numbers(kept)) => {
                         kept.extend(numbers.iter().skip(place).step_by(width));
                     }
-                    (Cells::Numbers(_), Kept::Words(_) | Kept::Whole(_)) | (Cells::Whole(_), Kept::Numbers(_)) => {
+                    (Cells::Names(names), Kept::Words(kept)) => {
+                        kept.extend(names.iter().skip(place).step_by(width).map(|name| name.as_str().into()));
+                    }
+                    (Cells::Numbers(_), Kept::Words(_) | Kept::Whole(_))
+                    | (Cells::Whole(_), Kept::Numbers(_))
+                    | (Cells::Names(_), Kept::Whole(_) | Kept::Numbers(_)) => {
                         unreachable!("columns are made for the cells of the layout")
                     }
                 }

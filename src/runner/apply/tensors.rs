@@ -1,7 +1,7 @@
 //! Answers as arrays in a safetensors file, whose length is known before the first of them.
 //!
-//! The format: <https://github.com/huggingface/safetensors#format>. Arrays lie one behind the other,
-//! and each batch is written into all of them, so that memory holds no more than a batch.
+//! The format: <https://github.com/huggingface/safetensors#format>. Arrays lie one behind the
+//! other, and each batch is written into all of them, so that memory holds no more than a batch.
 
 use std::fs::File;
 use std::io;
@@ -58,7 +58,8 @@ impl<'a> Arrays<'a> {
 
 impl Sink for Arrays<'_> {
     fn add(&mut self, answers: &Answers) -> Result<()> {
-        let Answers { predictions, probabilities, targets, loss } = answers;
+        // Such a file holds no text: its rows are in the order of the set.
+        let Answers { names: _, predictions, probabilities, targets, loss } = answers;
         let arrays = [Some(predictions), targets.as_ref(), probabilities.as_ref(), loss.as_ref()];
         for (column, array) in self.columns.iter_mut().zip(arrays.into_iter().flatten()) {
             let bytes = bytes(array)?;

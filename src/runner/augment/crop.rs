@@ -34,8 +34,8 @@ impl Change for Crop {
         let mut padded = Tensor::f_empty([count, channels, tall, wide], (images.kind(), device))?;
         padded.f_copy_(&self.fill)?;
         padded.f_narrow(2, self.padding, height)?.f_narrow(3, self.padding, width)?.f_copy_(images)?;
-        // Each row of an image is a run of the pixels that lie in memory, from its first one on: rows are
-        // copied as a whole, which a selection by rows and columns would not do.
+        // Each row of an image is a run of the pixels that lie in memory, from its first one on:
+        // rows are copied as a whole, which a selection by rows and columns would not do.
         let steps = |size: i64, step: i64| Tensor::f_arange(size, (Kind::Int64, device))?.f_mul_scalar(step);
         let corners = places.f_get(0)?.f_mul_scalar(wide)?.f_add(&places.f_get(1)?)?;
         let corners = corners.f_add(&steps(count, channels * tall * wide)?)?.f_view([-1, 1, 1])?;

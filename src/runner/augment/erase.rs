@@ -36,8 +36,8 @@ impl Change for Erase {
 }
 
 impl Erase {
-    /// The rectangles, `[4, count]`: first row, height, first column, width. One of no height leaves its
-    /// image as it is.
+    /// The rectangles, `[4, count]`: first row, height, first column, width. One of no height
+    /// leaves its image as it is.
     fn draw(&self, &Sizes { count, height, width, .. }: &Sizes) -> Result<Tensor> {
         let Settings { p, area, ratio, .. } = self.settings;
         let erases = uniform(count, 1)?.f_lt(p)?;

@@ -1,6 +1,6 @@
-//! Batches of a set that is read in shards: a thread puts them together from the shards of a window, a
-//! few ahead of the loop. Their examples lie all over the memory of the window, and the loop would
-//! wait for each.
+//! Batches of a set that is read in shards: a thread puts them together from the shards of a
+//! window, a few ahead of the loop. Their examples lie all over the memory of the window, and the
+//! loop would wait for each.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -3,8 +3,8 @@
 //!
 //! A set whose examples are read one by one is shuffled as a whole. One that is read in shards is
 //! shuffled in windows: the shards are shuffled, and several that follow each other are a window,
-//! within which the examples are. Where examples have chances, each position of a set that is read one
-//! by one has a draw of its own.
+//! within which the examples are. Where examples have chances, each position of a set that is read
+//! one by one has a draw of its own.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -91,7 +91,8 @@ impl Order {
         Self { runs, windows, shuffle, chances: None }
     }
 
-    /// The order in which examples are drawn by their chances, if they have any, where it is shuffled.
+    /// The order in which examples are drawn by their chances, if they have any, where it is
+    /// shuffled.
     pub(crate) fn drawn_by(self, chances: Option<&Arc<Chances>>) -> Self {
         Self { chances: chances.cloned(), ..self }
     }

@@ -278,14 +278,20 @@ fn a_panic_of_a_reader_is_that_of_the_loop() {
 fn inputs_are_normalized_by_what_was_measured_or_given() {
     let (source, rows) = (set(2), Moments { mean: vec![51.0, 0.0], std: vec![2.0, 1.0] });
     let facts = source.facts().clone();
-    let preparation = Preparation { moments: [("x".into(), rows)].into(), ..Preparation::default() };
+    // The training set called its input otherwise, as two files of NumPy do.
+    let mut taught = facts.clone();
+    taught.inputs[0].name = "x_train".into();
+    let preparation = Preparation { moments: [("x_train".into(), rows)].into(), ..Preparation::default() };
     let given = Normalize::By { mean: vec![51.0, 51.0], std: vec![2.0, 1.0] };
     for (normalize, second) in [(&Normalize::Measured, 0.0), (&given, 51.0)] {
-        let normalizer = normalizer(&facts, Some(normalize), &preparation, Device::Cpu).unwrap();
+        let normalizer = normalizer(&facts, &taught, Some(normalize), &preparation, Device::Cpu).unwrap();
         let mut feed = Feed::new(set(2), 1, normalizer, vec![Some(0)], Device::Cpu, 0).unwrap();
         let first = Vec::<Vec<f64>>::try_from(&feed.first(3).unwrap().inputs[0].to_kind(Kind::Double)).unwrap();
         let expected = |place: f64| vec![(place - 51.0) / 2.0, place - second];
         assert_eq!(first, [expected(0.0), expected(1.0), expected(2.0)]);
     }
-    assert!(normalizer(&facts, None, &preparation, Device::Cpu).unwrap()[0].is_none());
+    assert!(normalizer(&facts, &taught, None, &preparation, Device::Cpu).unwrap()[0].is_none());
+    let unmeasured = Preparation::default();
+    let failure = normalizer(&facts, &taught, Some(&Normalize::Measured), &unmeasured, Device::Cpu).err().unwrap();
+    assert!(failure.message.contains("\"x\" was not measured in the training set"), "{}", failure.message);
 }

@@ -34,8 +34,8 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens the files in a job's folder, and tells the model what is in them. A job that goes on is
-    /// paused where they are gone or damaged: a person may put them back.
+    /// Opens the files in a job's folder, and tells the model what is in them. A job that goes on
+    /// is paused where they are gone or damaged: a person may put them back.
     pub(super) fn open(settings: &mut Settings, folder: &JobFolder, is_new: bool) -> Result<Self> {
         let reason = if is_new { JobEndReason::BadData } else { JobEndReason::DataChanged };
         let refused = |refused| refused_for(reason, refused);

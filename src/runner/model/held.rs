@@ -98,8 +98,8 @@ fn drawn(weight: &Weight) -> std::result::Result<Tensor, TchError> {
         Initial::Uniform(bound) => empty(kind)?.f_uniform_(-bound, bound),
         Initial::Normal(deviation) => empty(kind)?.f_normal_(0.0, deviation),
         Initial::TruncatedNormal(deviation) => {
-            // The inverse of the distribution, of even numbers between its values at both ends. Of 24
-            // bits some are the end itself, whose inverse is infinite.
+            // The inverse of the distribution, of even numbers between its values at both ends. Of
+            // 24 bits some are the end itself, whose inverse is infinite.
             let root = deviation * std::f64::consts::SQRT_2;
             let end = Tensor::from(2.0 / root).f_erf()?.f_double_value(&[])?;
             let mut even = empty(Kind::Double)?.f_uniform_(-end, end)?;

@@ -26,8 +26,8 @@ pub(crate) struct Net {
     parameters: Parameters,
     /// Parameters and buffers by name, tied ones once, in the order of the module.
     kept: Vec<(String, Tensor)>,
-    /// All names, also the others of tied ones, in the order of the module, with the places of their
-    /// tensors.
+    /// All names, also the others of tied ones, in the order of the module, with the places of
+    /// their tensors.
     names: Vec<(String, usize)>,
     /// The names of the metrics that it gives with its loss; None where it gives an output.
     metrics: Option<Vec<String>>,

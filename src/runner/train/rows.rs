@@ -10,7 +10,7 @@ use std::path::Path;
 
 use tch::Tensor;
 use torchd::dataset::{Access, DataFile, OpenFiles, Selection, Source};
-use torchd::job::spec::data::Augment;
+use torchd::job::spec::data::{Augment, FORMATS};
 use torchd::job::spec::layer::Layer;
 use torchd::job::spec::optimizer::Method;
 use torchd::job::spec::{self, Loss, Metric, Model, Schedule};
@@ -35,24 +35,8 @@ const BROKEN_AFTER: [u64; 2] = [1, 4];
 fn every_row_of_every_registry_goes_on_bit_for_bit() {
     for (section, names) in [
         ("model", Model::NAMES),
-        (
-            "data",
-            &[
-                "idx",
-                "safetensors",
-                "npy",
-                "npz",
-                "cifar",
-                "image_folder",
-                "csv",
-                "parquet",
-                "text",
-                "split",
-                "limit",
-                "normalize",
-                "sampling",
-            ],
-        ),
+        ("data", FORMATS),
+        ("data", &["split", "limit", "normalize", "sampling"]),
         ("augment", Augment::NAMES),
         ("optimizer", Method::NAMES),
         ("schedule", Schedule::NAMES),

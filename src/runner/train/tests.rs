@@ -77,7 +77,7 @@ fn training() -> Training {
     let files = |name: &str| {
         let file = |kind: &str| format!("examples/mnist-5k/{name}-{kind}-ubyte.gz");
         let place = |kind| Path::new(&file(kind)).canonicalize().unwrap();
-        Files::Idx(idx::Files { images: place("images-idx3").into(), labels: place("labels-idx1").into() })
+        Files::Idx(idx::Files { images: place("images-idx3").into(), labels: Some(place("labels-idx1").into()) })
     };
     let spec = spec::read(&request()).spec.unwrap();
     let order = order(files("train"), Some(files("t10k")));

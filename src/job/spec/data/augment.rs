@@ -70,8 +70,8 @@ impl Augment {
         v1::Augment { kind: Some(self.to_kind()) }
     }
 
-    /// Adds which changes of a list do not fit a training set, a model and its loss. `answer` is that of
-    /// the loss, if it is known; None in it for a model that computes its own.
+    /// Adds which changes of a list do not fit a training set, a model and its loss. `answer` is
+    /// that of the loss, if it is known; None in it for a model that computes its own.
     pub(in crate::job::spec) fn judge_all(
         list: &[Self],
         train: &Facts,
@@ -127,8 +127,8 @@ pub fn is_numbers(field: &Field) -> bool {
     }
 }
 
-/// Reads the parameter of the distribution of shares. Outside of this range the draws of libtorch are no
-/// longer those of a Beta distribution.
+/// Reads the parameter of the distribution of shares. Outside of this range the draws of libtorch
+/// are no longer those of a Beta distribution.
 fn read_alpha(found: Option<f64>, fields: &mut Fields<'_>) -> f64 {
     let alpha = found.unwrap_or(1.0);
     fields.demand("alpha", (0.001..=1000.0).contains(&alpha), alpha, "0.001 to 1000");

@@ -107,6 +107,7 @@ impl RolesMessage {
             }
         };
         match (target.is_empty(), targets.is_empty()) {
+            (true, true) if fields.may_lack_target() => {}
             (true, true) => fields.wrong("target", "is missing; name the column to answer"),
             (false, false) => fields.wrong("target", "is set, and targets is as well; leave one of them out"),
             (false, true) | (true, false) => {}
@@ -159,7 +160,7 @@ pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Data
     let Some(RolesMessage { target, targets, target_type, mut missing, .. }) = roles(trained) else { return };
     // Every row gets an answer, so that none is dropped without being asked for.
     missing.retain(|rule| rule.by() != v1::MissingBy::Drop);
-    let Some(own) = roles(test) else { return };
+    let Some(own) = roles(test).filter(|_| lists_images(test) == lists_images(trained)) else { return };
     let RolesMessage { path, paths, .. } = own.clone();
     if own != (RolesMessage { path: path.clone(), paths: paths.clone(), ..RolesMessage::default() }) {
         return;
@@ -168,8 +169,16 @@ pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Data
     match &mut test.format {
         Some(Kind::Csv(csv)) => *csv = with_roles!(csv.clone(), roles),
         Some(Kind::Parquet(parquet)) => *parquet = with_roles!(parquet.clone(), roles),
+        Some(Kind::ImageFolder(v1::ImageFolderDataset { table: Some(table), .. })) => {
+            *table = with_roles!(table.clone(), roles);
+        }
         _ => {}
     }
+}
+
+/// Whether a set is a table whose missing values are means.
+pub(in crate::job::spec) fn takes_means(set: &v1::Dataset) -> bool {
+    roles(set).is_some_and(|roles| roles.missing.iter().any(|rule| rule.by() == v1::MissingBy::Mean))
 }
 
 /// The roles in a set that is a table.
@@ -177,8 +186,15 @@ fn roles(set: &v1::Dataset) -> Option<RolesMessage> {
     match &set.format {
         Some(Kind::Csv(csv)) => Some(split_roles!(csv.clone(), v1::CsvDataset { delimiter, header, quote, comment }).0),
         Some(Kind::Parquet(parquet)) => Some(split_roles!(parquet.clone(), v1::ParquetDataset {}).0),
+        Some(Kind::ImageFolder(v1::ImageFolderDataset { table: Some(table), .. })) => {
+            Some(split_roles!(table.clone(), v1::CsvDataset { delimiter, header, quote, comment }).0)
+        }
         _ => None,
     }
+}
+
+fn lists_images(set: &v1::Dataset) -> bool {
+    matches!(set.format, Some(Kind::ImageFolder(_)))
 }
 
 fn distinct(field: &str, names: &[String], fields: &mut Fields<'_>) {

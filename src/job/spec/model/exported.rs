@@ -144,8 +144,8 @@ impl Family for Exported {
     }
 }
 
-/// By their names where all are among the data, whatever else is there; otherwise in their order, as
-/// long as they are as many.
+/// By their names where all are among the data, whatever else is there; otherwise in their order,
+/// as long as they are as many.
 fn places(summary: &Summary, facts: &Facts) -> Result<Vec<Option<usize>>, String> {
     // A model with its own loss takes the target as an input.
     let target = summary.brings_loss().then_some(None);

@@ -43,6 +43,8 @@ pub(super) enum Data {
     Cifar,
     /// Files of colour images in three folders, which are resized to 4x4.
     ImageFolder,
+    /// The same files in three classes by a table, one of them twice.
+    ListedImages,
     /// Rows of a number and a category in three classes, as delimited text.
     Csv,
     /// The same as Parquet.
@@ -77,7 +79,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let pixels = (numbers(&[40, 28, 28]) * 50.0 + 128.0).clamp(0.0, 255.0).to_kind(Kind::Uint8);
             write_idx(&images, &[40, 28, 28], &Vec::<u8>::try_from(pixels.view([-1])).unwrap());
             write_idx(&labels, &[40], &(0..40).map(|place| place % 10).collect::<Vec<_>>());
-            Files::Idx(idx::Files { images: images.into(), labels: labels.into() })
+            Files::Idx(idx::Files { images: images.into(), labels: Some(labels.into()) })
         }
         Data::Classes => arrays("classes.safetensors", classes().remainder(3)),
         Data::Weighted => {
@@ -113,7 +115,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let [inputs, targets] = numpy(&numbers(&[40, 6]));
             std::fs::write(&input, inputs).unwrap();
             std::fs::write(&target, targets).unwrap();
-            Files::Npy(npy::Files { input: input.into(), target: target.into() })
+            Files::Npy(npy::Files { input: input.into(), target: Some(target.into()) })
         }
         Data::Npz => {
             let path = folder.join("set.npz");
@@ -135,7 +137,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             std::fs::write(&path, Vec::<u8>::try_from(records.to_kind(Kind::Uint8).view([-1])).unwrap()).unwrap();
             Files::Cifar(cifar::Files { paths: vec![path], classes: cifar::Classes::Ten })
         }
-        Data::ImageFolder => {
+        Data::ImageFolder | Data::ListedImages => {
             let path = folder.join("pictures");
             let pixels = (numbers(&[40, 5 * 6 * 3]) * 50.0 + 128.0).clamp(0.0, 255.0).to_kind(Kind::Uint8);
             for place in 0..40 {
@@ -147,8 +149,17 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
                 let mut writer = encoder.write_header().unwrap();
                 writer.write_image_data(&Vec::<u8>::try_from(pixels.get(place)).unwrap()).unwrap();
             }
+            let listing = matches!(data, Data::ListedImages).then(|| {
+                let table = folder.join("pictures.csv");
+                let row = |place: usize| format!("class {}/{place}.png,{}\n", place % 3, ["a", "b", "c"][place % 3]);
+                let rows: String = (0..39).chain([5]).map(row).collect();
+                std::fs::write(&table, format!("path,kind\n{rows}")).unwrap();
+                let roles = Roles { targets: vec!["kind".into()], ..Roles::default() };
+                let (paths, dialect) = (Paths::Path(vec![table]), csv::Dialect::default());
+                image_folder::Listing { table: csv::Files { paths, roles, dialect }, column: "path".into() }
+            });
             let fit = image_folder::Fit::Crop;
-            Files::ImageFolder(image_folder::Files { path, size: Some([4, 4]), channels: 3, fit })
+            Files::ImageFolder(image_folder::Files { path, size: Some([4, 4]), channels: 3, fit, listing })
         }
         Data::Labels => arrays("labels.safetensors", numbers(&[40, 3]).gt(0.0).to_kind(Kind::Int64)),
         Data::Label => arrays("label.safetensors", classes().remainder(2)),

@@ -63,8 +63,8 @@ pub(super) const ROWS: &[Row] = &[
         ]}}, SGD"#,
         data: Data::Sentences,
     },
-    // BatchNorm and dropout; tied weights; a constant and a buffer that is not saved; its own loss and
-    // metrics; two inputs; masks of infinities; two files.
+    // BatchNorm and dropout; tied weights; a constant and a buffer that is not saved; its own loss
+    // and metrics; two inputs; masks of infinities; two files.
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("cnn") },
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("gpt") },
     Row { section: "model", name: "exported", spec: EXPORTED, data: Data::Exported("tied") },
@@ -95,6 +95,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { section: "data", name: "npz", spec: "MLP, SGD", data: Data::Npz },
     Row { section: "data", name: "cifar", spec: "MLP, SGD", data: Data::Cifar },
     Row { section: "data", name: "image_folder", spec: "MLP, SGD", data: Data::ImageFolder },
+    Row { section: "data", name: "image_folder", spec: "MLP, SGD", data: Data::ListedImages },
     Row { section: "data", name: "csv", spec: "MLP, SGD", data: Data::Csv },
     Row { section: "data", name: "parquet", spec: "MLP, SGD", data: Data::Parquet },
     Row {
