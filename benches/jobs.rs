@@ -79,6 +79,7 @@ fn spec(every_steps: Option<u64>, scalar_every_steps: u32) -> v1::JobSpec {
         format: Some(v1::dataset::Format::Idx(v1::IdxDataset {
             images: format!("mnist-5k/{name}-images-idx3-ubyte.gz"),
             labels: format!("mnist-5k/{name}-labels-idx1-ubyte.gz"),
+            ..v1::IdxDataset::default()
         })),
     };
     v1::JobSpec {

@@ -39,6 +39,7 @@ pub mod text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::paths::Paths;
 pub use content::{Content, Depth, Moments, Preparation, Prepared, Reading};
 pub use data_file::DataFile;
 pub use details::{ClassCount, ColumnFacts, ColumnValues, Details, Role};
@@ -83,14 +84,6 @@ pub trait Format<P> {
 pub trait Find<P, Q> {
     /// The file of a field that takes one.
     fn one(&mut self, field: &'static str, name: &P) -> Option<Q>;
-
-    /// The file of a field that takes one or none.
-    fn one_of(&mut self, field: &'static str, name: Option<&P>) -> Option<Option<Q>> {
-        match name {
-            Some(name) => self.one(field, name).map(Some),
-            None => Some(None),
-        }
-    }
 
     /// The folder of a field that takes one.
     fn folder(&mut self, field: &'static str, name: &P) -> Option<Q>;
@@ -204,7 +197,7 @@ macro_rules! formats {
         impl<P> From<Written<P>> for Files<P> {
             fn from(written: Written<P>) -> Self {
                 match written {
-                    Written::Idx(Pair { images, labels }) => Self::Idx(idx::Files { images, labels: Some(labels) }),
+                    Written::Idx(Pair { images, labels }) => Self::Idx(idx::Files { images: Paths::one(images), labels: Some(Paths::one(labels)) }),
                     Written::Named(named) => match *named {
                         $(Named::$variant(files) => Self::$variant(files)),+
                     },
@@ -238,13 +231,13 @@ macro_rules! formats {
 }
 
 formats! {
-    /// Images or rows of numbers and their labels in a pair of IDX files.
+    /// Images or rows of numbers and their labels in pairs of IDX files.
     Idx("idx", idx),
-    /// Named arrays in a safetensors file.
+    /// Named arrays in safetensors files.
     Safetensors("safetensors", named_arrays),
-    /// Two NumPy arrays in files of their own.
+    /// Two NumPy arrays in files of their own, or several each.
     Npy("npy", npy),
-    /// Named NumPy arrays in an archive.
+    /// Named NumPy arrays in archives.
     Npz("npz", npz),
     /// The binary files of CIFAR-10 and CIFAR-100.
     Cifar("cifar", cifar),
@@ -323,16 +316,22 @@ mod tests {
 
     #[test]
     fn files_are_read_as_this_version_and_as_earlier_ones_wrote_them() {
-        let idx = Files::Idx(idx::Files { images: PathBuf::from("/i"), labels: Some(PathBuf::from("/l")) });
+        let idx = Files::Idx(idx::Files { images: "/i".into(), labels: Some("/l".into()) });
         let text = serde_json::to_string(&idx).unwrap();
-        assert_eq!(text, r#"{"idx":{"images":"/i","labels":"/l"}}"#);
-        for text in [text.as_str(), r#"{"images":"/i","labels":"/l"}"#] {
+        let earlier = r#"{"idx":{"images":"/i","labels":"/l"}}"#;
+        for text in [text.as_str(), earlier, r#"{"images":"/i","labels":"/l"}"#] {
             assert_eq!(serde_json::from_str::<Files>(text).unwrap(), idx);
         }
-        let arrays = named_arrays::Files { path: PathBuf::from("/a"), inputs: vec!["x".into()], target: "y".into() };
+        let arrays = named_arrays::Files { paths: "/a".into(), inputs: vec!["x".into()], target: "y".into() };
         let arrays = Files::Safetensors(arrays);
         let text = serde_json::to_string(&arrays).unwrap();
-        assert_eq!(serde_json::from_str::<Files>(&text).unwrap(), arrays);
+        let earlier = r#"{"safetensors":{"path":"/a","inputs":["x"],"target":"y"}}"#;
+        for text in [text.as_str(), earlier] {
+            assert_eq!(serde_json::from_str::<Files>(text).unwrap(), arrays);
+        }
+        let earlier = r#"{"npy":{"input":"/x","target":"/y"}}"#;
+        let npy = Files::Npy(npy::Files { input: "/x".into(), target: Some("/y".into()) });
+        assert_eq!(serde_json::from_str::<Files>(earlier).unwrap(), npy);
         assert!(serde_json::from_str::<Files>(r#"{"images":"/i"}"#).is_err());
     }
 }

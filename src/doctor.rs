@@ -72,7 +72,7 @@ mod tests {
 
         fn files(&self) -> Files {
             let root = self.places.database.parent().unwrap().canonicalize().unwrap();
-            Files::Idx(idx::Files { images: root.join("images"), labels: Some(root.join("labels")) })
+            Files::Idx(idx::Files { images: root.join("images").into(), labels: Some(root.join("labels").into()) })
         }
 
         fn mirror(&self, job: &Job, request: Option<&str>) {

@@ -340,7 +340,7 @@ fn set_again(images: &Path, labels: &Path) -> Sets {
 
 /// The names of the files matter to nothing but messages.
 fn selection() -> Selection {
-    Selection::of(Files::Idx(idx::Files { images: PathBuf::new(), labels: Some(PathBuf::new()) }))
+    Selection::of(Files::Idx(idx::Files { images: "".into(), labels: Some("".into()) }))
 }
 
 fn opened(images: &Path, labels: &Path) -> OpenFiles {

@@ -148,13 +148,13 @@ fuzz_target!(|data: &[u8]| {
         framed::damage(&mut bytes, &damages);
     }
     let (set, paths) = if is_archive {
-        let files = npz::Files { path: PathBuf::new(), inputs: Vec::new(), target: "y".into() };
+        let files = npz::Files { paths: "".into(), inputs: Vec::new(), target: "y".into() };
         fs::write(&place.archive, &bytes).unwrap();
         (Files::Npz(files), vec![&place.archive])
     } else {
         fs::write(&place.input, &bytes).unwrap();
         fs::write(&place.target, &targets).unwrap();
-        (Files::Npy(npy::Files { input: PathBuf::new(), target: Some(PathBuf::new()) }), vec![&place.input, &place.target])
+        (Files::Npy(npy::Files { input: "".into(), target: Some("".into()) }), vec![&place.input, &place.target])
     };
     let set = Selection::of(set);
     let opened = || OpenFiles::of(paths.iter().map(|path| DataFile::open(path).unwrap()).collect::<Vec<_>>());

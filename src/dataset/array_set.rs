@@ -1,6 +1,8 @@
 //! Sets of examples out of named arrays, whose first dimension counts the examples: which types
 //! become which, and how the arrays have to agree. The formats find the arrays.
 
+mod several;
+
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,27 +19,38 @@ const BLOCK: usize = 1 << 20;
 /// A file is judged by its headers too where a small packed one promises more values than this.
 const WHOLE_BELOW_VALUES: u64 = 1 << 30;
 
-/// An array of a file, up to its first value.
+/// An array, whose examples lie in one file or follow one another in several.
 pub(super) struct Array<'a> {
     /// Its name.
     pub name: String,
-    /// Its file.
-    pub file: At<'a>,
-    /// The type of its values, or the one that is not read, in words that follow "has the array
-    /// as".
+    /// The type of its values, or the one that is not read, in words that follow "has the array as".
     pub numbers: Result<Numbers, String>,
-    /// Its sizes, outermost first.
+    /// Its sizes, outermost first; the first one counts the examples of all files.
     pub shape: Vec<u64>,
-    /// The order of its values.
-    pub order: Order,
     /// Whether whole numbers in it are quantities, and neither classes nor tokens.
     pub is_quantity: bool,
+    /// Its files, in their order; at least one.
+    pub parts: Vec<Part<'a>>,
+}
+
+/// The part of an array that lies in one file.
+pub(super) struct Part<'a> {
+    /// The file.
+    pub file: At<'a>,
+    /// Its examples; 0 of an array that is a single number.
+    pub examples: u64,
+    /// The order of its values.
+    pub order: Order,
     /// The bytes of the file that hold it packed by DEFLATE, and the name of such files; None where
     /// it is not packed.
     pub packed: Option<(u64, &'static str)>,
-    /// Its values, and nothing behind them. Errors that are a [`Mistake`] are told as they are.
-    pub values: Box<dyn Read + 'a>,
+    /// Begins to read its values; nothing comes behind them. Errors that are a [`Mistake`] are told
+    /// as they are. It is closed until then: a set may have many files.
+    pub open: Open<'a>,
 }
+
+/// Begins to read the values of an array.
+pub(super) type Open<'a> = Box<dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a>;
 
 /// The file of an array.
 #[derive(Clone, Copy)]
@@ -51,7 +64,7 @@ pub(super) struct At<'a> {
 }
 
 impl At<'_> {
-    fn problem(&self, what: String) -> Problem {
+    pub(super) fn problem(&self, what: String) -> Problem {
         Problem::of_file(self.field, self.path, what)
     }
 }
@@ -125,7 +138,7 @@ impl Roles {
 
 /// The set of these arrays. `sizes` are those of the files on the disk.
 pub(super) fn read(
-    mut arrays: Vec<Array<'_>>,
+    arrays: Vec<Array<'_>>,
     mut roles: Roles,
     sizes: Vec<u64>,
     reading: &Reading<'_>,
@@ -145,28 +158,29 @@ pub(super) fn read(
     let fields = inputs.into_iter().chain([target]).zip(&places).enumerate();
     let mut columns: Vec<Option<Column>> = fields
         .map(|(number, (field, &place))| {
-            let array = &arrays[place];
             // Inputs that are judged are read, and not kept.
             let is_kept = is_read[place] && (!is_judged || number == last);
-            array.numbers.as_ref().ok().map(|numbers| Column::new(field, *numbers, array.order, examples, is_kept))
+            arrays[place].numbers.as_ref().ok().map(|numbers| Column::new(field, *numbers, is_kept))
         })
         .collect();
     let (mut block, mut raw, mut wrong) = (vec![0; BLOCK], Vec::new(), Vec::new());
-    for (place, array) in arrays.iter_mut().enumerate().filter(|(place, _)| is_taken(*place)) {
-        let done = if is_read[place] {
-            // A text is input and target of a network that tells the tokens that follow.
-            let of = places.iter().zip(&mut columns).filter(|(of, _)| **of == place);
-            let mut taking: Vec<&mut Column> = of.filter_map(|(_, one)| one.as_mut()).collect();
-            read_values(array, &mut block, reading, |block| {
-                if weighing == Some(place) {
-                    raw.extend_from_slice(block);
-                }
-                taking.iter_mut().try_for_each(|column| column.take(block))
-            })
-        } else {
-            judge_size(array)
-        };
-        wrong.extend(done.err());
+    for (place, array) in arrays.iter().enumerate().filter(|(place, _)| is_taken(*place)) {
+        // A text is input and target of a network that tells the tokens that follow.
+        let of = places.iter().zip(&mut columns).filter(|(of, _)| **of == place);
+        let mut taking: Vec<&mut Column> = of.filter_map(|(_, one)| one.as_mut()).collect();
+        for part in &array.parts {
+            taking.iter_mut().for_each(|column| column.begin(part.order, part.examples));
+            let done = match is_read[place] {
+                true => array.read(part, &mut block, reading, |block| {
+                    if weighing == Some(place) {
+                        raw.extend_from_slice(block);
+                    }
+                    taking.iter_mut().try_for_each(|column| column.take(block))
+                }),
+                false => array.judge_size(part),
+            };
+            wrong.extend(done.err());
+        }
     }
     if !wrong.is_empty() {
         return Err(wrong);
@@ -186,26 +200,15 @@ pub(super) fn read(
     Ok(Box::new(Arrays { facts, inputs: values, targets: targets.map(Arc::new), weights }))
 }
 
-/// Whether an array is read to be judged: its file is small, and so is what is taken of it when it
-/// is unpacked.
+/// Whether an array is read to be judged: its files are small, and so is what is taken of them when
+/// it is unpacked.
 fn is_small(arrays: &[Array<'_>], place: usize, is_taken: impl Fn(usize) -> bool) -> bool {
-    let file = arrays[place].file;
-    let beside = arrays.iter().enumerate().filter(|(other, array)| is_taken(*other) && array.file.field == file.field);
+    let field = |array: &Array<'_>| array.parts.first().map(|part| part.file.field);
+    let array = &arrays[place];
+    let bytes = array.parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.file.size_bytes));
+    let beside = arrays.iter().enumerate().filter(|(other, one)| is_taken(*other) && field(one) == field(array));
     let values = beside.map(|(_, array)| array.promised()).fold(0, u64::saturating_add);
-    file.size_bytes < WHOLE_BELOW_BYTES && values < WHOLE_BELOW_VALUES
-}
-
-/// Judges the size of an array by its header alone. One that is not packed was judged by its
-/// format.
-fn judge_size(array: &Array<'_>) -> Result<(), Problem> {
-    let (Some((packed, format)), Ok(numbers)) = (array.packed, &array.numbers) else { return Ok(()) };
-    let most = packed.saturating_mul(MOST_UNPACKED);
-    let wanted = array.promised();
-    if wanted.saturating_mul(numbers.kind.width() as u64) <= most {
-        return Ok(());
-    }
-    let what = "is no such file: its header says";
-    Err(array.file.problem(format!("{what} {wanted} values, and {packed} bytes of {format} unpack to {most} at most")))
+    bytes < WHOLE_BELOW_BYTES && values < WHOLE_BELOW_VALUES
 }
 
 /// Judges an array that weighs examples by its header.
@@ -219,42 +222,6 @@ fn judge_weights(array: &Array<'_>, examples: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Hands out all values of an array in blocks, which may cut values.
-fn read_values(
-    array: &mut Array<'_>,
-    block: &mut [u8],
-    reading: &Reading<'_>,
-    mut take: impl FnMut(&[u8]) -> Result<(), String>,
-) -> Result<(), Problem> {
-    let (file, name) = (array.file, &array.name);
-    let width = array.numbers.as_ref().map_or(1, |numbers| numbers.kind.width()) as u64;
-    let wanted = array.shape.iter().product::<u64>() * width;
-    let mut found = 0;
-    loop {
-        let read = reading.wanted.check().and_then(|()| array.values.read(block));
-        let count = match read {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(unread(file, &error)),
-        };
-        found += count as u64;
-        if count == 0 && found < wanted {
-            let (found, wanted) = (found / width, wanted / width);
-            let what = format!("is cut off: its header says {wanted} values of {name:?}, {found} are there");
-            return Err(file.problem(what));
-        }
-        if found > wanted {
-            let wanted = wanted / width;
-            let what = format!("goes on after the {wanted} values of {name:?} that its header says");
-            return Err(file.problem(what));
-        }
-        if count == 0 {
-            return Ok(());
-        }
-        take(&block[..count]).map_err(|what| file.problem(what))?;
-    }
-}
-
 fn unread(file: At<'_>, error: &io::Error) -> Problem {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(Mistake(what)) => file.problem(what.clone()),
@@ -263,9 +230,66 @@ fn unread(file: At<'_>, error: &io::Error) -> Problem {
 }
 
 impl Array<'_> {
-    /// Values that its header promises.
+    /// Values that its headers promise.
     fn promised(&self) -> u64 {
         self.shape.iter().fold(1, |values, &size| values.saturating_mul(size))
+    }
+
+    /// The same of one file.
+    fn promised_by(&self, part: &Part<'_>) -> u64 {
+        let of_example = self.shape.iter().skip(1).fold(1u64, |values, &size| values.saturating_mul(size));
+        part.examples.saturating_mul(of_example)
+    }
+
+    /// Judges the size of a part by its header alone. One that is not packed was judged by its format.
+    fn judge_size(&self, part: &Part<'_>) -> Result<(), Problem> {
+        let (Some((packed, format)), Ok(numbers)) = (part.packed, &self.numbers) else { return Ok(()) };
+        let most = packed.saturating_mul(MOST_UNPACKED);
+        let wanted = self.promised_by(part);
+        if wanted.saturating_mul(numbers.kind.width() as u64) <= most {
+            return Ok(());
+        }
+        let what = "is no such file: its header says";
+        let what = format!("{what} {wanted} values, and {packed} bytes of {format} unpack to {most} at most");
+        Err(part.file.problem(what))
+    }
+
+    /// Hands out all values of a part in blocks, which may cut values.
+    fn read(
+        &self,
+        part: &Part<'_>,
+        block: &mut [u8],
+        reading: &Reading<'_>,
+        mut take: impl FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<(), Problem> {
+        let (file, name) = (part.file, &self.name);
+        let width = self.numbers.as_ref().map_or(1, |numbers| numbers.kind.width()) as u64;
+        let wanted = self.promised_by(part) * width;
+        let mut values = reading.wanted.check().and_then(|()| (part.open)()).map_err(|error| unread(file, &error))?;
+        let mut found = 0;
+        loop {
+            let read = reading.wanted.check().and_then(|()| values.read(block));
+            let count = match read {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(unread(file, &error)),
+            };
+            found += count as u64;
+            if count == 0 && found < wanted {
+                let (found, wanted) = (found / width, wanted / width);
+                let what = format!("is cut off: its header says {wanted} values of {name:?}, {found} are there");
+                return Err(file.problem(what));
+            }
+            if found > wanted {
+                let wanted = wanted / width;
+                let what = format!("goes on after the {wanted} values of {name:?} that its header says");
+                return Err(file.problem(what));
+            }
+            if count == 0 {
+                return Ok(());
+            }
+            take(&block[..count]).map_err(|what| file.problem(what))?;
+        }
     }
 }
 
@@ -276,9 +300,9 @@ fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, 
     let mut field = |place: usize, is_target: bool| {
         let array = &arrays[place];
         match field(array, is_target) {
-            Ok(field) => Some((array.shape[0], field)),
+            Ok(field) => Some(field),
             Err(what) => {
-                wrong.push(array.file.problem(what));
+                wrong.extend(array.parts.first().map(|part| part.file.problem(what)));
                 None
             }
         }
@@ -286,23 +310,18 @@ fn facts(arrays: &[Array<'_>], roles: Roles, sizes: Vec<u64>) -> Result<(Facts, 
     let answer = target.and_then(|place| field(place, true));
     let found: Vec<_> = inputs.iter().filter_map(|&place| field(place, false)).collect();
     // The examples are those of the target, or of the first input where there is none.
-    let first = answer.as_ref().or(found.first()).map(|(examples, field)| (*examples, field.name.clone()));
-    let answer = answer.map(|(_, field)| field).or(no_target);
-    let (Some(answer), Some((examples, counted)), true) = (answer, first, wrong.is_empty()) else { return Err(wrong) };
-    for ((count, field), place) in found.iter().zip(&inputs) {
-        if *count != examples {
-            let (array, name) = (&arrays[*place], &field.name);
-            let what =
-                format!("has {count} examples in {name:?} and {examples} in {counted:?}; there must be one each");
-            wrong.push(array.file.problem(what));
-        }
+    let first = target.or(inputs.first().copied());
+    let answer = answer.or(no_target);
+    let (Some(answer), Some(first), true) = (answer, first, wrong.is_empty()) else { return Err(wrong) };
+    for &place in inputs.iter().filter(|place| **place != first) {
+        wrong.extend(arrays[place].judge_examples(&arrays[first]));
     }
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let fields = found.into_iter().map(|(_, field)| field).collect();
+    let examples = arrays[first].shape.first().copied().unwrap_or(0);
     let places = inputs.into_iter().chain(target).collect();
-    Ok((Facts { examples, inputs: fields, target: answer, sizes, is_resident: true, may_widen: false }, places))
+    Ok((Facts { examples, inputs: found, target: answer, sizes, is_resident: true, may_widen: false }, places))
 }
 
 /// The field of an array, or what is wrong with it, in words that follow its path.
@@ -333,7 +352,8 @@ fn field(array: &Array<'_>, is_target: bool) -> Result<Field, String> {
         _ if array.is_quantity => Dtype::F32,
         _ => kind.of_target(),
     };
-    let field = Field { name: name.clone(), file: array.file.field.into(), dtype, shape, range: None };
+    let file = array.parts.first().map_or("", |part| part.file.field);
+    let field = Field { name: name.clone(), file: file.into(), dtype, shape, range: None };
     if examples == 0 || field.values() == 0 {
         return Err(format!("has {name:?} of the shape {:?}, which is empty", array.shape));
     }

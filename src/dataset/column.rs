@@ -4,18 +4,28 @@
 use super::numbers::{Misfit, Numbers};
 use super::{Dtype, Field, Range};
 
-/// A field that is being filled.
+/// A field that is being filled, file by file.
 pub(super) struct Column {
     field: Field,
     numbers: Numbers,
+    /// Its values as batches have them, example by example but for the file in hand, whose order they
+    /// have; None where they are not kept.
+    bytes: Option<Vec<u8>>,
+    /// Examples of the files before the one in hand.
+    before: u64,
+    file: InHand,
+}
+
+/// The file that is being read.
+struct InHand {
     order: Order,
     examples: u64,
-    /// Its values in the order of the file, as batches have them; None where they are not kept.
-    bytes: Option<Vec<u8>>,
-    /// The place of the next value in the file.
+    /// The place of the next value in it.
     next: u64,
     /// The first bytes of a value whose last ones are yet to come.
     begun: Vec<u8>,
+    /// The kept bytes of the files before.
+    kept: usize,
 }
 
 /// The order of the values of an array in a file.
@@ -28,10 +38,30 @@ pub(super) enum Order {
 }
 
 impl Column {
-    /// The column of a field of so many examples; `numbers` are those of the file. Its values are
-    /// kept where asked for.
-    pub(super) fn new(field: Field, numbers: Numbers, order: Order, examples: u64, is_kept: bool) -> Self {
-        Self { field, numbers, order, examples, bytes: is_kept.then(Vec::new), next: 0, begun: Vec::new() }
+    /// The column of a field; `numbers` are those of its files. Its values are kept where asked for.
+    pub(super) fn new(field: Field, numbers: Numbers, is_kept: bool) -> Self {
+        let file = InHand { order: Order::Rows, examples: 0, next: 0, begun: Vec::new(), kept: 0 };
+        Self { field, numbers, bytes: is_kept.then(Vec::new), before: 0, file }
+    }
+
+    /// Begins the next file, which has so many examples in that order.
+    pub(super) fn begin(&mut self, order: Order, examples: u64) {
+        self.end();
+        self.before += self.file.examples;
+        let kept = self.bytes.as_ref().map_or(0, Vec::len);
+        self.file = InHand { order, examples, next: 0, begun: Vec::new(), kept };
+    }
+
+    /// Puts the values of the file in hand into the order of examples.
+    fn end(&mut self) {
+        let InHand { order, examples, kept, .. } = self.file;
+        if let (Some(bytes), Order::Columns) = (&mut self.bytes, order)
+            && self.field.values() > 1
+        {
+            let rows = by_rows(&bytes[kept..], &self.field, examples);
+            bytes.truncate(kept);
+            bytes.extend_from_slice(&rows);
+        }
     }
 
     /// Takes the next bytes of the file.
@@ -40,26 +70,27 @@ impl Column {
     /// A value that the field cannot hold, in words that follow the file's path.
     pub(super) fn take(&mut self, mut block: &[u8]) -> Result<(), String> {
         let width = self.numbers.kind.width();
-        if !self.begun.is_empty() {
-            let (rest, others) = block.split_at(block.len().min(width - self.begun.len()));
-            self.begun.extend_from_slice(rest);
+        let begun = &mut self.file.begun;
+        if !begun.is_empty() {
+            let (rest, others) = block.split_at(block.len().min(width - begun.len()));
+            begun.extend_from_slice(rest);
             block = others;
-            if self.begun.len() < width {
+            if begun.len() < width {
                 return Ok(());
             }
-            let value = std::mem::take(&mut self.begun);
+            let value = std::mem::take(begun);
             self.take_whole(&value)?;
         }
         let (values, rest) = block.split_at(block.len() / width * width);
-        self.begun.extend_from_slice(rest);
+        self.file.begun.extend_from_slice(rest);
         self.take_whole(values)
     }
 
     /// The same with values that are complete.
     fn take_whole(&mut self, values: &[u8]) -> Result<(), String> {
-        let Self { field, numbers, order, examples, bytes, next, .. } = self;
+        let Self { field, numbers, bytes, before, file: InHand { order, examples, next, .. } } = self;
         let width = field.values().max(1);
-        let (order, examples) = (*order, *examples);
+        let (order, examples, before) = (*order, *examples, *before);
         let example = move |place: u64| match order {
             Order::Rows => place / width,
             Order::Columns => place % examples,
@@ -80,7 +111,7 @@ impl Column {
                     misfit.get_or_insert((place, Misfit::Float(value)));
                 }
                 for bound in [single.floor(), single.ceil()] {
-                    range = Some(Range::with(range, bound as i64, example(place)));
+                    range = Some(Range::with(range, bound as i64, before + example(place)));
                 }
                 if let Some(bytes) = &mut bytes {
                     bytes.extend_from_slice(&single.to_le_bytes());
@@ -90,7 +121,7 @@ impl Column {
             Dtype::I64 => numbers.each_whole(values, |value| {
                 match value {
                     Ok(value) => {
-                        range = Some(Range::with(range, value, example(place)));
+                        range = Some(Range::with(range, value, before + example(place)));
                         if let Some(bytes) = &mut bytes {
                             bytes.extend_from_slice(&value.to_le_bytes());
                         }
@@ -102,18 +133,13 @@ impl Column {
         }
         (field.range, *next) = (range, place);
         let Some((place, misfit)) = misfit else { return Ok(()) };
-        let (found, right) = misfit.told();
-        let (name, example) = (&field.name, example(place));
-        Err(format!("holds {found} in {name:?}, in the example {example} counted from 0; {right}"))
+        Err(misfit.told_of(&field.name, example(place)))
     }
 
     /// The field with its range, and its values example by example where they are kept.
-    pub(super) fn finish(self) -> (Field, Option<Vec<u8>>) {
-        let bytes = self.bytes.map(|bytes| match self.order {
-            Order::Columns if self.field.values() > 1 => by_rows(&bytes, &self.field, self.examples),
-            Order::Rows | Order::Columns => bytes,
-        });
-        (self.field, bytes)
+    pub(super) fn finish(mut self) -> (Field, Option<Vec<u8>>) {
+        self.end();
+        (self.field, self.bytes)
     }
 }
 
@@ -152,7 +178,8 @@ mod tests {
         let file: Vec<u8> = [1.5f64, -2.0, 3.0].iter().flat_map(|value| value.to_be_bytes()).collect();
         for cut in 1..file.len() {
             let numbers = Numbers { kind: Kind::F64, is_big_endian: true };
-            let mut column = Column::new(field(Dtype::F32, &[]), numbers, Order::Rows, 3, true);
+            let mut column = Column::new(field(Dtype::F32, &[]), numbers, true);
+            column.begin(Order::Rows, 3);
             for block in file.chunks(cut) {
                 column.take(block).unwrap();
             }
@@ -168,7 +195,8 @@ mod tests {
         // np.arange(12).reshape(2, 3, 2), in Fortran's order.
         let file = [0u8, 6, 2, 8, 4, 10, 1, 7, 3, 9, 5, 11];
         let numbers = Numbers::little_endian(Kind::U8);
-        let mut column = Column::new(field(Dtype::I64, &[3, 2]), numbers, Order::Columns, 2, true);
+        let mut column = Column::new(field(Dtype::I64, &[3, 2]), numbers, true);
+        column.begin(Order::Columns, 2);
         column.take(&file).unwrap();
         let (field, bytes) = column.finish();
         let values: Vec<_> = bytes.unwrap().as_chunks().0.iter().map(|&value| i64::from_le_bytes(value)).collect();
@@ -177,9 +205,25 @@ mod tests {
     }
 
     #[test]
+    fn files_follow_one_another_each_in_its_own_order() {
+        let numbers = Numbers::little_endian(Kind::U8);
+        let mut column = Column::new(field(Dtype::I64, &[2]), numbers, true);
+        for (order, file) in [(Order::Columns, &[0u8, 2, 1, 3][..]), (Order::Rows, &[4, 9]), (Order::Columns, &[6, 7])]
+        {
+            column.begin(order, file.len() as u64 / 2);
+            file.chunks(3).for_each(|block| column.take(block).unwrap());
+        }
+        let (field, bytes) = column.finish();
+        let values: Vec<_> = bytes.unwrap().as_chunks().0.iter().map(|&value| i64::from_le_bytes(value)).collect();
+        assert_eq!(values, [0, 1, 2, 3, 4, 9, 6, 7]);
+        assert_eq!(field.range, Some(Range { lowest: 0, highest: 9, highest_at: 2 }));
+    }
+
+    #[test]
     fn values_that_a_batch_cannot_hold_are_told_with_their_example() {
         let told = |kind, dtype, bytes: &[u8]| {
-            let mut column = Column::new(field(dtype, &[2]), Numbers::little_endian(kind), Order::Rows, 2, false);
+            let mut column = Column::new(field(dtype, &[2]), Numbers::little_endian(kind), false);
+            column.begin(Order::Rows, 2);
             column.take(bytes).unwrap_err()
         };
         let floats: Vec<u8> = [0.0f64, 1.0, 2.0, 1e300].iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -3,7 +3,8 @@
 
 use std::fmt;
 use std::fs::{File, Metadata};
-use std::io::{self, Seek};
+use std::io::{self, Read, Seek};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -131,6 +132,12 @@ impl DataFile {
         self.file()?.read_exact_at(part, begin)
     }
 
+    /// The bytes of that place, for somebody who begins to read them. Readers keep theirs.
+    pub(super) fn part(&self, place: Range<u64>) -> FilePart<'_> {
+        self.begin();
+        FilePart { file: self, place }
+    }
+
     /// The folder, for somebody who begins to read its files.
     ///
     /// # Errors
@@ -162,6 +169,23 @@ impl DataFile {
     }
 }
 
+/// A part of a file that is read from its first byte to its last.
+pub(super) struct FilePart<'a> {
+    file: &'a DataFile,
+    /// The bytes that are left.
+    place: Range<u64>,
+}
+
+impl Read for FilePart<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.place.end - self.place.start).unwrap_or(usize::MAX);
+        let most = left.min(into.len());
+        let count = self.file.file()?.read_at(&mut into[..most], self.place.start)?;
+        self.place.start += count as u64;
+        Ok(count)
+    }
+}
+
 impl AsFd for DataFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.opened {
@@ -180,7 +204,6 @@ impl fmt::Debug for DataFile {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Read;
     use std::os::unix::fs::symlink;
 
     use super::*;

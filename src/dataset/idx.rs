@@ -1,112 +1,150 @@
-//! A set of images or rows of numbers with a label each, from a pair of IDX files.
+//! A set of images or rows of numbers with a label each, from pairs of IDX files.
 
 mod file;
 
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::array_set::{self, Array, At, Roles};
+use super::array_set::{self, Array, At, Mistake, Open, Part, Roles};
 use super::column::Order;
 use super::numbers::Numbers;
-use super::sets::both;
+use super::paths::{Fields, Paths};
 use super::{Content, DataFile, Field, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
 pub use file::{IdxError, IdxFile};
 
-/// The fields of the two files.
+/// The names of the two arrays.
 const IMAGES: &str = "images";
 const LABELS: &str = "labels";
+
+/// The fields of their files: one file or pattern, or a list.
+const OF_IMAGES: Fields = [IMAGES, "image_paths"];
+const OF_LABELS: Fields = [LABELS, "label_paths"];
 
 /// Dimensions of the two files, the usual ones first.
 pub const DIMENSIONS_OF_IMAGES: &[u8] = &[3, 4, 2];
 /// The same of labels.
 pub const DIMENSIONS_OF_LABELS: &[u8] = &[1];
 
-/// A pair of IDX files.
+/// Pairs of IDX files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(bound(deserialize = "P: Deserialize<'de>"))]
 pub struct Files<P> {
     /// The images.
-    pub images: P,
+    pub images: Paths<P>,
     /// The labels; None where images are to be answered that have none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub labels: Option<P>,
+    pub labels: Option<Paths<P>>,
 }
 
 impl<P> Format<P> for Files<P> {
     type With<Q> = Files<Q>;
 
     fn files(&self) -> Vec<(&'static str, &P)> {
-        let labels = self.labels.as_ref().map(|labels| (LABELS, labels));
-        [(IMAGES, &self.images)].into_iter().chain(labels).collect()
+        let labels = self.labels.iter().flat_map(|labels| labels.files_of(OF_LABELS));
+        self.images.files_of(OF_IMAGES).into_iter().chain(labels).collect()
     }
 
     fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
-        let (images, labels) = (find.one(IMAGES, &self.images), find.one_of(LABELS, self.labels.as_ref()));
-        Some(Files { images: images?, labels: labels? })
+        let images = self.images.locate_of(OF_IMAGES, find);
+        let labels = self.labels.as_ref().map(|labels| labels.locate_of(OF_LABELS, find));
+        Some(Files { images: images?, labels: labels.map_or(Some(None), |labels| labels.map(Some))? })
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let [images, labels @ ..] = files else { unreachable!("a set of IDX files has images") };
-        reading.demand_target(!labels.is_empty(), LABELS)?;
-        let open = |data, field, wanted| open(data, field, wanted).map_err(|problem| vec![problem]);
-        let images_file = open(images, IMAGES, DIMENSIONS_OF_IMAGES);
-        let labels = labels.first();
-        let labels_file = labels.map(|labels| open(labels, LABELS, DIMENSIONS_OF_LABELS));
-        let (images_file, labels_file) = both(images_file, labels_file.transpose())?;
-        let refuse = |field, data: &DataFile, what| Err(vec![Problem::of_file(field, data.path(), what)]);
-        let labels = labels.zip(labels_file);
-        if let Some((data, file)) = &labels {
-            let (count, label_count) = (images_file.dimensions[0], file.dimensions[0]);
-            let place = images.path().display();
-            if count != label_count {
-                let what =
-                    format!("has {label_count} labels for the {count} images of {place}; there must be one each");
-                return refuse(LABELS, data, what);
+        let (images, labels) = files.split_at(self.images.all().len().min(files.len()));
+        let of_labels = self.labels.as_ref().map_or(LABELS, |labels| labels.field_of(OF_LABELS));
+        reading.demand_target(!labels.is_empty(), of_labels)?;
+        let (mut arrays, mut sizes, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+        for (files, name, field, wanted) in [
+            (images, IMAGES, self.images.field_of(OF_IMAGES), DIMENSIONS_OF_IMAGES),
+            (labels, LABELS, of_labels, DIMENSIONS_OF_LABELS),
+        ] {
+            let mut found = Vec::new();
+            for data in files {
+                match array(data, name, field, wanted) {
+                    Ok((at, array)) => {
+                        sizes.push(at.size_bytes);
+                        found.push((at, vec![array]));
+                    }
+                    Err(problem) => wrong.push(problem),
+                }
+            }
+            match Array::joined(found, |_| true) {
+                Ok(joined) => arrays.extend(joined),
+                Err(problems) => wrong.extend(problems),
             }
         }
-        if images_file.dimensions.contains(&0) {
-            return refuse(IMAGES, images, format!("is empty: {:?}", images_file.dimensions));
+        if let [images, labels] = &arrays[..] {
+            wrong.extend(unpaired(images, labels));
         }
-        let (target, no_target) = match labels {
-            Some(_) => (Some(1), None),
-            None => (None, Some(Field::no_target(LABELS, LABELS))),
-        };
-        let labels = labels.map(|(data, file)| array(file, LABELS, data));
-        let arrays: Vec<_> = [array(images_file, IMAGES, images)].into_iter().chain(labels).collect();
-        let sizes = arrays.iter().map(|array| array.file.size_bytes).collect();
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
         let weights = Err("the data are images and labels without weights".into());
-        array_set::read(
-            arrays,
-            Roles { inputs: vec![0], target, no_target, weights, wrong: Vec::new() },
-            sizes,
-            reading,
-        )
+        let (target, no_target) = match labels {
+            [] => (None, Some(Field::no_target(LABELS, LABELS))),
+            _ => (Some(1), None),
+        };
+        array_set::read(arrays, Roles { inputs: vec![0], target, no_target, weights, wrong }, sizes, reading)
     }
 }
 
-fn open(data: &DataFile, field: &'static str, wanted: &'static [u8]) -> Result<IdxFile, Problem> {
-    let file = data.reader().map_err(IdxError::Unreadable);
-    file.and_then(|file| IdxFile::open(file, wanted)).map_err(|error| problem(data.path(), field, &error))
+/// The files of labels that are not those of as many images.
+fn unpaired(images: &Array<'_>, labels: &Array<'_>) -> Vec<Problem> {
+    let pairs = images.parts.iter().zip(&labels.parts).filter(|_| images.parts.len() == labels.parts.len());
+    let differ = pairs.filter(|(images, labels)| images.examples != labels.examples);
+    let told = |(images, labels): (&Part<'_>, &Part<'_>)| {
+        let (count, place) = (labels.examples, images.file.path.display());
+        let what = format!("has {count} labels for the {} images of {place}; there must be one each", images.examples);
+        labels.file.problem(what)
+    };
+    differ.map(told).collect()
 }
 
-/// The array of a file. Its name is that of the field. Images of one channel get a dimension for
-/// it.
-fn array<'a>(file: IdxFile, field: &'static str, data: &'a DataFile) -> Array<'a> {
+/// The array of a file. Images of one channel get a dimension for it.
+fn array<'a>(
+    data: &'a DataFile,
+    name: &str,
+    field: &'static str,
+    wanted: &'static [u8],
+) -> Result<(At<'a>, Array<'a>), Problem> {
+    let file = open(data, wanted).map_err(|error| problem(data.path(), field, &error))?;
     let mut shape: Vec<u64> = file.dimensions.iter().copied().map(u64::from).collect();
     if shape.len() == 3 {
         shape.insert(1, 1);
     }
-    Array {
-        name: field.into(),
-        file: At { field, path: data.path(), size_bytes: file.on_disk },
+    let at = At { field, path: data.path(), size_bytes: file.on_disk };
+    let packed = file.is_gzip().then_some((file.on_disk, "gzip"));
+    let again: Open<'a> = Box::new(move || match open(data, wanted) {
+        Ok(file) => Ok(Box::new(file)),
+        Err(error) => Err(io::Error::from(error)),
+    });
+    let examples = shape.first().copied().unwrap_or(0);
+    let array = Array {
+        name: name.into(),
         numbers: Ok(Numbers { kind: file.kind, is_big_endian: true }),
         shape,
-        order: Order::Rows,
-        is_quantity: field == IMAGES,
-        packed: file.is_gzip().then_some((file.on_disk, "gzip")),
-        values: Box::new(file),
+        is_quantity: name == IMAGES,
+        parts: vec![Part { file: at, examples, order: Order::Rows, packed, open: again }],
+    };
+    Ok((at, array))
+}
+
+fn open(data: &DataFile, wanted: &'static [u8]) -> Result<IdxFile, IdxError> {
+    let file = data.reader().map_err(IdxError::Unreadable)?;
+    IdxFile::open(file, wanted)
+}
+
+impl From<IdxError> for io::Error {
+    fn from(error: IdxError) -> Self {
+        match error {
+            IdxError::Unreadable(cause) => cause,
+            other => Mistake(other.to_string()).into(),
+        }
     }
 }
 
@@ -127,14 +165,13 @@ fn problem(path: &Path, field: &'static str, error: &IdxError) -> Problem {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use super::super::{Dtype, Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Range, Selection};
     use super::*;
     use crate::gate::Wanted;
 
     fn set() -> Selection {
-        Selection::of(Kinds::Idx(Files { images: PathBuf::new(), labels: Some(PathBuf::new()) }))
+        Selection::of(Kinds::Idx(Files { images: "".into(), labels: Some("".into()) }))
     }
 
     fn pair(count: u32, labels: &[u8]) -> (tempfile::TempDir, OpenFiles) {
@@ -190,7 +227,8 @@ mod tests {
     #[test]
     fn an_empty_set_is_refused() {
         let (_folder, files) = pair(0, &[]);
-        assert!(judge(&files).unwrap_err()[0].what.contains("is empty: [0, 2, 2]"));
+        let told = judge(&files).unwrap_err();
+        assert!(told.iter().any(|one| one.what.contains("of the shape [0, 1, 2, 2], which is empty")), "{told:?}");
     }
 
     #[test]

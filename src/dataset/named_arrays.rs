@@ -1,25 +1,25 @@
-//! A set of examples in one safetensors file of named arrays.
+//! A set of examples in safetensors files of named arrays.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::array_set::{self, Array, At, Roles};
+use super::array_set::{self, Array, At, Open, Part, Roles};
 use super::column::Order;
 use super::numbers::{Kind, Numbers};
+use super::paths::Paths;
 use super::{Content, DataFile, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
-use crate::tensor_file::{self, Dtype as Stored, Part, Positioned, Tensor, safetensors};
+use crate::tensor_file::{self, Dtype as Stored, Positioned, Tensor, safetensors};
 
-/// The field of the file.
-const PATH: &str = "path";
-
-/// A file of named arrays, and the part that each plays.
+/// Files of named arrays, and the part that each array plays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(bound(deserialize = "P: Deserialize<'de>"))]
 pub struct Files<P> {
-    /// The file.
-    pub path: P,
+    /// The files.
+    #[serde(rename = "path")]
+    pub paths: Paths<P>,
     /// The arrays that a network gets, in its order; empty for all but the target, by name.
     pub inputs: Vec<String>,
     /// The array that it should answer.
@@ -30,32 +30,50 @@ impl<P> Format<P> for Files<P> {
     type With<Q> = Files<Q>;
 
     fn files(&self) -> Vec<(&'static str, &P)> {
-        vec![(PATH, &self.path)]
+        self.paths.files()
     }
 
     fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
-        let path = find.one(PATH, &self.path)?;
-        Some(Files { path, inputs: self.inputs.clone(), target: self.target.clone() })
+        let paths = self.paths.locate(find)?;
+        Some(Files { paths, inputs: self.inputs.clone(), target: self.target.clone() })
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let [data] = files else { unreachable!("a set of named arrays has one file") };
-        let path = data.path();
-        let told = |error| vec![problem(path, &error)];
-        let unreadable = |error| told(tensor_file::Problem::Unreadable(error));
-        let size = data.metadata().map_err(unreadable)?.len();
-        let file = data.reader().map_err(unreadable)?;
-        let source = Positioned(&file);
-        let tensors = safetensors::read(&source, size).map_err(told)?;
-        let at = At { field: PATH, path, size_bytes: size };
-        let arrays: Vec<_> = tensors.into_iter().map(|tensor| array(tensor, at, &source)).collect();
-        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading, at);
-        array_set::read(arrays, roles, vec![size], reading)
+        let (mut found, mut wrong) = (Vec::new(), Vec::new());
+        for data in files {
+            match arrays(data, self.paths.field()) {
+                Ok(of_file) => found.push(of_file),
+                Err(error) => wrong.push(problem(self.paths.field(), data.path(), &error)),
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let [(first, _), ..] = found[..] else { unreachable!("a set has a file at least") };
+        let sizes = found.iter().map(|(at, _)| at.size_bytes).collect();
+        let inputs = &self.inputs;
+        let arrays = Array::joined(found, |name| {
+            inputs.is_empty()
+                || self.target == name
+                || reading.weights == Some(name)
+                || inputs.iter().any(|input| input == name)
+        })?;
+        let roles = Roles::named(&arrays, inputs, &self.target, reading, first);
+        array_set::read(arrays, roles, sizes, reading)
     }
 }
 
+/// The arrays of a file.
+fn arrays<'a>(data: &'a DataFile, field: &'static str) -> Result<(At<'a>, Vec<Array<'a>>), tensor_file::Problem> {
+    let size = data.metadata().map_err(tensor_file::Problem::Unreadable)?.len();
+    let file = data.reader().map_err(tensor_file::Problem::Unreadable)?;
+    let tensors = safetensors::read(&Positioned(&file), size)?;
+    let at = At { field, path: data.path(), size_bytes: size };
+    Ok((at, tensors.into_iter().map(|tensor| array(tensor, at, data)).collect()))
+}
+
 /// A tensor as an array.
-fn array<'a>(tensor: Tensor, file: At<'a>, source: &'a Positioned<'a>) -> Array<'a> {
+fn array<'a>(tensor: Tensor, file: At<'a>, data: &'a DataFile) -> Array<'a> {
     let kind = match tensor.dtype {
         Stored::Bool => Some(Kind::Bool),
         Stored::U8 => Some(Kind::U8),
@@ -82,24 +100,23 @@ fn array<'a>(tensor: Tensor, file: At<'a>, source: &'a Positioned<'a>) -> Array<
     };
     let refusal = || format!("{}; floats of 16 to 64 bits, integers or truth values are needed", tensor.dtype.name());
     let extent = tensor.extent();
+    let open: Open<'a> = Box::new(move || Ok(Box::new(data.part(extent.clone()))));
+    let examples = tensor.shape.first().copied().unwrap_or(0);
     Array {
         numbers: kind.map(Numbers::little_endian).ok_or_else(refusal),
-        file,
-        order: Order::Rows,
         is_quantity: false,
-        packed: None,
-        values: Box::new(Part { whole: source, offset: extent.start, size_bytes: extent.end - extent.start }.reader()),
         name: tensor.name,
         shape: tensor.shape,
+        parts: vec![Part { file, examples, order: Order::Rows, packed: None, open }],
     }
 }
 
-fn problem(path: &Path, error: &tensor_file::Problem) -> Problem {
+fn problem(field: &'static str, path: &Path, error: &tensor_file::Problem) -> Problem {
     let unjudged = match error {
         tensor_file::Problem::Unreadable(cause) => Unjudged::of(cause),
         _ => None,
     };
-    Problem { unjudged, ..Problem::of_file(PATH, path, error) }
+    Problem { unjudged, ..Problem::of_file(field, path, error) }
 }
 
 #[cfg(test)]
@@ -110,15 +127,13 @@ mod tests {
     use ::safetensors::Dtype as Written;
     use ::safetensors::tensor::TensorView;
 
-    use std::path::PathBuf;
-
     use super::super::{Dtype, Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Range, Selection};
     use super::*;
     use crate::gate::Wanted;
 
     fn wanted(inputs: &[&str]) -> Selection {
         let inputs = inputs.iter().map(|&name| name.into()).collect();
-        Selection::of(Kinds::Safetensors(Files { path: PathBuf::new(), inputs, target: "y".into() }))
+        Selection::of(Kinds::Safetensors(Files { paths: "".into(), inputs, target: "y".into() }))
     }
 
     fn written(arrays: &[(&str, Written, &[usize], Vec<u8>)]) -> (tempfile::TempDir, OpenFiles) {

@@ -1,63 +1,81 @@
-//! A set of examples in two NumPy arrays, a file each: the inputs and the targets.
+//! A set of examples in NumPy arrays that have a file each: the inputs and the targets. Either may
+//! lie in several files, which follow one another.
 
 mod header;
 
-use std::io::Read;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::header::{Header, Wrong};
-use super::array_set::{self, Array, At, Roles};
+use super::array_set::{self, Array, At, Mistake, Open, Part, Roles};
 use super::compressed::Source;
+use super::paths::{Fields, Paths};
 use super::{Content, DataFile, Field, Find, Format, Problem, Reading};
 use crate::shortage::Unjudged;
 
-/// The fields of the two files.
-const INPUT: &str = "input";
-const TARGET: &str = "target";
+/// The fields of the inputs: one file or pattern, or a list.
+const INPUT: Fields = ["input", "input_paths"];
+/// The same of the targets.
+const TARGET: Fields = ["target", "target_paths"];
 
-/// A pair of `.npy` files.
+/// Pairs of `.npy` files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(bound(deserialize = "P: Deserialize<'de>"))]
 pub struct Files<P> {
     /// The array that a network gets.
-    pub input: P,
+    pub input: Paths<P>,
     /// The array that it should answer; None for inputs that have none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<P>,
+    pub target: Option<Paths<P>>,
 }
 
 impl<P> Format<P> for Files<P> {
     type With<Q> = Files<Q>;
 
     fn files(&self) -> Vec<(&'static str, &P)> {
-        let target = self.target.as_ref().map(|target| (TARGET, target));
-        [(INPUT, &self.input)].into_iter().chain(target).collect()
+        let target = self.target.iter().flat_map(|target| target.files_of(TARGET));
+        self.input.files_of(INPUT).into_iter().chain(target).collect()
     }
 
     fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
-        let (input, target) = (find.one(INPUT, &self.input), find.one_of(TARGET, self.target.as_ref()));
-        Some(Files { input: input?, target: target? })
+        let input = self.input.locate_of(INPUT, find);
+        let target = self.target.as_ref().map(|target| target.locate_of(TARGET, find));
+        Some(Files { input: input?, target: target.map_or(Some(None), |target| target.map(Some))? })
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        reading.demand_target(files.len() > 1, TARGET)?;
-        let opened: Vec<_> = files.iter().zip([INPUT, TARGET]).map(|(data, field)| array(data, field)).collect();
-        let (mut arrays, mut wrong) = (Vec::new(), Vec::new());
-        for opened in opened {
-            match opened {
-                Ok(array) => arrays.push(array),
-                Err(problem) => wrong.push(problem),
+        let (inputs, targets) = files.split_at(self.input.all().len().min(files.len()));
+        let of_target = self.target.as_ref().map_or(TARGET[0], |target| target.field_of(TARGET));
+        reading.demand_target(!targets.is_empty(), of_target)?;
+        let (mut arrays, mut sizes, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+        for (files, field) in [(inputs, self.input.field_of(INPUT)), (targets, of_target)] {
+            let mut found = Vec::new();
+            for file in files {
+                match array(file, field) {
+                    // One array, whatever the names of its files.
+                    Ok((at, array)) => {
+                        sizes.push(at.size_bytes);
+                        let name = found.first().map_or(&array.name, |(_, of): &(_, Vec<Array<'_>>)| &of[0].name);
+                        let name = name.clone();
+                        found.push((at, vec![Array { name, ..array }]));
+                    }
+                    Err(problem) => wrong.push(problem),
+                }
+            }
+            match Array::joined(found, |_| true) {
+                Ok(joined) => arrays.extend(joined),
+                Err(problems) => wrong.extend(problems),
             }
         }
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let sizes = arrays.iter().map(|array| array.file.size_bytes).collect();
         let weights = Err("the data are two arrays, and none of weights; an archive (npz) may have one".into());
-        let (target, no_target) = match files.len() {
-            1 => (None, Some(Field::no_target(TARGET, TARGET))),
+        let (target, no_target) = match targets {
+            [] => (None, Some(Field::no_target(TARGET[0], TARGET[0]))),
             _ => (Some(1), None),
         };
         array_set::read(arrays, Roles { inputs: vec![0], target, no_target, weights, wrong }, sizes, reading)
@@ -65,16 +83,11 @@ impl<P> Format<P> for Files<P> {
 }
 
 /// The array of a file. Its name is that of the file.
-fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<Array<'a>, Problem> {
+fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<(At<'a>, Array<'a>), Problem> {
     let path = data.path();
     let told = |wrong| problem(field, path, wrong);
-    let open = || {
-        let file = data.reader()?;
-        let size = file.metadata()?.len();
-        Ok((Source::new(file)?, size))
-    };
-    let (mut source, size) = open().map_err(|error| told(Wrong::Unreadable(error)))?;
-    let header = Header::read(&mut source).map_err(told)?;
+    let size = data.metadata().map_err(|error| told(Wrong::Unreadable(error)))?.len();
+    let (header, source) = begun(data).map_err(told)?;
     // Large files are judged by this alone.
     if let (true, Ok(numbers)) = (source.is_plain(), &header.numbers) {
         let width = numbers.kind.width() as u64;
@@ -90,14 +103,37 @@ fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<Array<'a>, Probl
     let name = path.file_stem().map_or_else(|| field.to_owned(), |stem| stem.to_string_lossy().into_owned());
     let at = At { field, path, size_bytes: size };
     let packed = source.is_gzip().then_some((size, "gzip"));
-    Ok(Array { packed, ..header.array(name, at, Box::new(source)) })
+    let open: Open<'a> = Box::new(move || Ok(Box::new(begun(data)?.1)));
+    Ok((at, header.array(name, at, packed, open)))
+}
+
+/// The header of a file, and the file behind it.
+fn begun(data: &DataFile) -> Result<(Header, Source), Wrong> {
+    let mut source = data.reader().and_then(Source::new).map_err(Wrong::Unreadable)?;
+    Ok((Header::read(&mut source)?, source))
+}
+
+impl From<Wrong> for io::Error {
+    fn from(wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Unreadable(error) => error,
+            Wrong::Header(what) => Mistake(what).into(),
+        }
+    }
 }
 
 impl Header {
-    /// The array of this header, which is not packed.
-    pub(super) fn array<'a>(self, name: String, file: At<'a>, values: Box<dyn Read + 'a>) -> Array<'a> {
+    /// The array of this header.
+    pub(super) fn array<'a>(
+        self,
+        name: String,
+        file: At<'a>,
+        packed: Option<(u64, &'static str)>,
+        open: Open<'a>,
+    ) -> Array<'a> {
         let Self { numbers, order, shape, .. } = self;
-        Array { name, file, numbers, shape, order, is_quantity: false, packed: None, values }
+        let examples = shape.first().copied().unwrap_or(0);
+        Array { name, numbers, shape, is_quantity: false, parts: vec![Part { file, examples, order, packed, open }] }
     }
 }
 
@@ -115,7 +151,6 @@ pub(super) fn problem(field: &'static str, path: &Path, wrong: Wrong) -> Problem
 #[cfg(test)]
 pub(super) mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use super::super::{Dtype, Facts, Fault, Files as Kinds, HostBatch, OpenFiles, Selection};
     use super::*;
@@ -133,7 +168,7 @@ pub(super) mod tests {
     }
 
     fn set() -> Selection {
-        Selection::of(Kinds::Npy(Files { input: PathBuf::new(), target: Some(PathBuf::new()) }))
+        Selection::of(Kinds::Npy(Files { input: "".into(), target: Some("".into()) }))
     }
 
     fn opened(input: &[u8], target: &[u8]) -> (tempfile::TempDir, OpenFiles) {
@@ -185,26 +220,26 @@ pub(super) mod tests {
         let longer = npy("<f4", "False", "(2,)", &floats(&[0.0; 3]));
         let images = npy("|u1", "False", "(2, 8, 8, 3)", &[0; 2 * 8 * 8 * 3]);
         for (input, target, field, words) in [
-            (&cut, &good, INPUT, "is cut off: its header says 4 values, 3 are there"),
-            (&good, &longer, TARGET, "goes on after the 2 values that its header says"),
-            (&npy("|O", "False", "(2,)", &[0x80, 4]), &good, INPUT, "has \"x\" as \"|O\": Python objects"),
-            (&npy("<f4", "False", "()", &floats(&[1.0])), &good, INPUT, "has a single number as \"x\""),
-            (&npy("<f4", "False", "(3,)", &floats(&[1.0; 3])), &good, INPUT, "3 examples in \"x\" and 2 in \"y\""),
-            (&npy("<f4", "False", "(0, 4)", &[]), &good, INPUT, "of the shape [0, 4], which is empty"),
+            (&cut, &good, INPUT[0], "is cut off: its header says 4 values, 3 are there"),
+            (&good, &longer, TARGET[0], "goes on after the 2 values that its header says"),
+            (&npy("|O", "False", "(2,)", &[0x80, 4]), &good, INPUT[0], "has \"x\" as \"|O\": Python objects"),
+            (&npy("<f4", "False", "()", &floats(&[1.0])), &good, INPUT[0], "has a single number as \"x\""),
+            (&npy("<f4", "False", "(3,)", &floats(&[1.0; 3])), &good, INPUT[0], "3 examples in \"x\" and 2 in \"y\""),
+            (&npy("<f4", "False", "(0, 4)", &[]), &good, INPUT[0], "of the shape [0, 4], which is empty"),
             (
                 &npy("<f4", "False", "(2,)", &floats(&[1.0, f32::NAN])),
                 &good,
-                INPUT,
+                INPUT[0],
                 "holds NaN in \"x\", in the example 1",
             ),
-            (&images, &good, INPUT, "whose channels (3) are last; torchd takes [count, channels, height, width]"),
-            (&b"PK\x03\x04....".to_vec(), &good, INPUT, "is no .npy file: it looks like a zip archive"),
+            (&images, &good, INPUT[0], "whose channels (3) are last; torchd takes [count, channels, height, width]"),
+            (&b"PK\x03\x04....".to_vec(), &good, INPUT[0], "is no .npy file: it looks like a zip archive"),
         ] {
             let (_folder, files) = opened(input, target);
             let problems = judge(&files).unwrap_err();
             assert_eq!((problems.len(), problems[0].file.as_ref()), (1, field), "{problems:?}");
             assert!(problems[0].what.contains(words), "{words}: {problems:?}");
-            let name = if field == INPUT { "x.npy" } else { "y.npy" };
+            let name = if field == INPUT[0] { "x.npy" } else { "y.npy" };
             assert!(problems[0].what.starts_with(&files.train[0].path().with_file_name(name).display().to_string()));
         }
         let (_folder, files) = opened(b"", b"text");

@@ -1,5 +1,5 @@
-//! A set of examples in one archive of named NumPy arrays, as `np.savez` and `np.savez_compressed`
-//! write it.
+//! A set of examples in archives of named NumPy arrays, as `np.savez` and `np.savez_compressed`
+//! write them.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -8,24 +8,25 @@ use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
 use serde::{Deserialize, Serialize};
 
-use super::array_set::{self, Array, At, Mistake, Roles};
+use super::array_set::{self, Array, At, Mistake, Open, Roles};
 use super::npy::{Header, Wrong, problem};
+use super::paths::Paths;
 use super::{Content, DataFile, Find, Format, Problem, Reading};
 use crate::looks::{self, looks_like};
 use crate::tensor_file::archive::{Archive, Entry, Packing, SIGNATURE};
-use crate::tensor_file::{self, Part, Positioned, ReaderAt};
+use crate::tensor_file::{self, Positioned, ReaderAt};
 
-/// The field of the file.
-const PATH: &str = "path";
 /// The end of the name of an entry that is an array.
 const SUFFIX: &str = ".npy";
 
-/// An archive of named arrays, and the part that each plays.
+/// Archives of named arrays, and the part that each array plays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(bound(deserialize = "P: Deserialize<'de>"))]
 pub struct Files<P> {
-    /// The archive.
-    pub path: P,
+    /// The archives.
+    #[serde(rename = "path")]
+    pub paths: Paths<P>,
     /// The arrays that a network gets, in its order; empty for all but the target, by name.
     pub inputs: Vec<String>,
     /// The array that it should answer.
@@ -36,48 +37,31 @@ impl<P> Format<P> for Files<P> {
     type With<Q> = Files<Q>;
 
     fn files(&self) -> Vec<(&'static str, &P)> {
-        vec![(PATH, &self.path)]
+        self.paths.files()
     }
 
     fn locate<Q>(&self, find: &mut dyn Find<P, Q>) -> Option<Files<Q>> {
-        let path = find.one(PATH, &self.path)?;
-        Some(Files { path, inputs: self.inputs.clone(), target: self.target.clone() })
+        let paths = self.paths.locate(find)?;
+        Some(Files { paths, inputs: self.inputs.clone(), target: self.target.clone() })
     }
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
-        let [data] = files else { unreachable!("an archive is one file") };
-        let path = data.path();
-        let told = |wrong| vec![problem(PATH, path, wrong)];
-        let unreadable = |error| told(Wrong::Unreadable(error));
-        let file = data.reader().map_err(unreadable)?;
-        let size = file.metadata().map_err(unreadable)?.len();
-        let archive = open(&file, size).map_err(told)?;
-        let source = Positioned(&file);
-        let at = At { field: PATH, path, size_bytes: size };
-        let (mut arrays, mut wrong) = (Vec::new(), Vec::new());
-        for name in archive.names() {
-            // An array that no part is asked of may be anything.
-            let short = name.strip_suffix(SUFFIX);
-            let Some(short) = short.filter(|short| self.asks_for(short) || reading.weights == Some(*short)) else {
-                continue;
-            };
-            let Some(entry) = archive.entry(name) else { continue };
-            match array_of(entry, &source) {
-                Ok((header, values)) => {
-                    let packed = (entry.packing == Packing::Deflated).then_some((entry.packed_bytes(), "zip"));
-                    arrays.push(Array { packed, ..header.array(short.into(), at, values) });
-                }
-                Err(Wrong::Header(what)) => {
-                    wrong.push(problem(PATH, path, Wrong::Header(format!("has an array {short:?} that {what}"))));
-                }
-                Err(error) => wrong.push(problem(PATH, path, error)),
+        let is_asked = |name: &str| self.asks_for(name) || reading.weights == Some(name);
+        let (mut found, mut wrong) = (Vec::new(), Vec::new());
+        for data in files {
+            match arrays(data, self.paths.field(), is_asked) {
+                Ok(of_file) => found.push(of_file),
+                Err(problems) => wrong.extend(problems),
             }
         }
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading, at);
-        array_set::read(arrays, roles, vec![size], reading)
+        let [(first, _), ..] = found[..] else { unreachable!("a set has a file at least") };
+        let sizes = found.iter().map(|(at, _)| at.size_bytes).collect();
+        let arrays = Array::joined(found, is_asked)?;
+        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading, first);
+        array_set::read(arrays, roles, sizes, reading)
     }
 }
 
@@ -85,6 +69,36 @@ impl<P> Files<P> {
     fn asks_for(&self, name: &str) -> bool {
         self.inputs.is_empty() || self.target == name || self.inputs.iter().any(|input| input == name)
     }
+}
+
+/// The arrays of an archive that are asked for. One that no part is asked of may be anything.
+fn arrays<'a>(
+    data: &'a DataFile,
+    field: &'static str,
+    is_asked: impl Fn(&str) -> bool,
+) -> Result<(At<'a>, Vec<Array<'a>>), Vec<Problem>> {
+    let path = data.path();
+    let told = |wrong| problem(field, path, wrong);
+    let unreadable = |error| vec![told(Wrong::Unreadable(error))];
+    let file = data.reader().map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    let archive = open(&file, size).map_err(|wrong| vec![told(wrong)])?;
+    let at = At { field, path, size_bytes: size };
+    let (mut arrays, mut wrong) = (Vec::new(), Vec::new());
+    for name in archive.names() {
+        let Some(short) = name.strip_suffix(SUFFIX).filter(|short| is_asked(short)) else { continue };
+        let Some(entry) = archive.entry(name).cloned() else { continue };
+        match begun(&entry, data) {
+            Ok((header, _)) => {
+                let packed = (entry.packing == Packing::Deflated).then_some((entry.packed_bytes(), "zip"));
+                let open: Open<'a> = Box::new(move || Ok(begun(&entry, data)?.1));
+                arrays.push(header.array(short.into(), at, packed, open));
+            }
+            Err(Wrong::Header(what)) => wrong.push(told(Wrong::Header(format!("has an array {short:?} that {what}")))),
+            Err(error) => wrong.push(told(error)),
+        }
+    }
+    if wrong.is_empty() { Ok((at, arrays)) } else { Err(wrong) }
 }
 
 /// The directory of an archive.
@@ -103,9 +117,8 @@ fn open(file: &File, size: u64) -> Result<Archive, Wrong> {
 }
 
 /// The header of an entry, and what follows it.
-fn array_of<'a>(entry: &Entry, source: &'a Positioned<'a>) -> Result<(Header, Box<dyn Read + 'a>), Wrong> {
-    let (offset, size_bytes) = (entry.place.start, entry.packed_bytes());
-    let packed = Part { whole: source, offset, size_bytes }.reader();
+fn begun<'a>(entry: &Entry, data: &'a DataFile) -> Result<(Header, Box<dyn Read + 'a>), Wrong> {
+    let packed = data.part(entry.place.clone());
     let unpacked: Box<dyn Read + 'a> = match entry.packing {
         Packing::Stored => Box::new(packed),
         Packing::Deflated => Box::new(DeflateDecoder::new(BufReader::with_capacity(1 << 16, packed))),
@@ -161,7 +174,6 @@ impl Read for Checked<'_> {
 mod tests {
     use std::fs;
     use std::io::Write;
-    use std::path::PathBuf;
 
     use rawzip::{CompressionMethod, ZipArchiveWriter};
 
@@ -172,7 +184,7 @@ mod tests {
 
     fn set(inputs: &[&str]) -> Selection {
         let inputs = inputs.iter().map(|&name| name.into()).collect();
-        Selection::of(Kinds::Npz(Files { path: PathBuf::new(), inputs, target: "y".into() }))
+        Selection::of(Kinds::Npz(Files { paths: "".into(), inputs, target: "y".into() }))
     }
 
     fn archive(entries: &[(&str, Vec<u8>)], is_compressed: bool) -> Vec<u8> {

@@ -40,13 +40,14 @@ pub(super) enum Misfit {
 }
 
 impl Misfit {
-    /// The number, and the numbers that are right.
-    pub(super) fn told(self) -> (String, &'static str) {
-        match self {
+    /// What is wrong with an example of an array that holds it, in words that follow the file's path.
+    pub(super) fn told_of(self, name: &str, example: u64) -> String {
+        let (found, right) = match self {
             Self::Float(value) if value.is_finite() => (value.to_string(), "every value must be a 32-bit float"),
             Self::Float(value) => (value.to_string(), "every value must be finite"),
             Self::Whole(value) => (value.to_string(), "every value must be below 2^63"),
-        }
+        };
+        format!("holds {found} in {name:?}, in the example {example} counted from 0; {right}")
     }
 }
 
@@ -95,6 +96,17 @@ impl Numbers {
     /// Numbers whose lowest byte comes first.
     pub(super) fn little_endian(kind: Kind) -> Self {
         Self { kind, is_big_endian: false }
+    }
+
+    /// Whether other ones are stored alike.
+    pub(super) fn are_like(self, other: Self) -> bool {
+        self.kind == other.kind && (self.kind.width() == 1 || self.is_big_endian == other.is_big_endian)
+    }
+
+    /// Their type in messages.
+    pub(super) fn in_words(self) -> String {
+        let order = if self.is_big_endian && self.kind.width() > 1 { " in big-endian order" } else { "" };
+        format!("{}{order}", self.kind.name())
     }
 
     /// Whether batches of that type have them as they are stored.

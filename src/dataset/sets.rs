@@ -303,7 +303,8 @@ mod tests {
         fs::write(place.join("images"), [&[0, 0, 8, 3][..], &sizes, &pixels].concat()).unwrap();
         let labels = [0, 0, 0, 0, 0, 1, 1, 1, 1, 2];
         fs::write(place.join("labels"), [&[0, 0, 8, 1, 0, 0, 0, 10][..], &labels].concat()).unwrap();
-        let files = Files::Idx(idx::Files { images: place.join("images"), labels: Some(place.join("labels")) });
+        let files =
+            Files::Idx(idx::Files { images: place.join("images").into(), labels: Some(place.join("labels").into()) });
         let opened = files.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect::<Vec<_>>();
         (folder, files, OpenFiles::of(opened))
     }

@@ -179,7 +179,10 @@ mod tests {
     /// A job in which no field is as it is by default.
     fn full() -> Job {
         let files = |name: &str| {
-            Files::Idx(idx::Files { images: format!("/{name}/i").into(), labels: Some(format!("/{name}/l").into()) })
+            Files::Idx(idx::Files {
+                images: format!("/{name}/i").as_str().into(),
+                labels: Some(format!("/{name}/l").as_str().into()),
+            })
         };
         let time = |seconds| SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);
         Job {

@@ -140,7 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
         let inspect = |known: &KnownData| {
-            let train = Files::Idx(idx::Files { images: path("images"), labels: Some(path("labels")) });
+            let train = Files::Idx(idx::Files { images: path("images").into(), labels: Some(path("labels").into()) });
             let train_opened = train.paths().into_iter().map(|path| DataFile::open(path).unwrap()).collect();
             let (selection, files) = (Selection::of(train), OpenFiles { train: train_opened, validation: Vec::new() });
             let (_caller, wanted) = Wanted::by_caller();

@@ -32,6 +32,8 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
         "CsvDataset.paths", "CsvDataset.missing", "CsvDataset.inputs",
         "ParquetDataset.paths", "ParquetDataset.missing", "ParquetDataset.inputs",
+        "IdxDataset.image_paths", "IdxDataset.label_paths", "NpyDataset.input_paths", "NpyDataset.target_paths", "NpzDataset.paths",
+        "SafetensorsDataset.paths",
     ]),
     (2, &["ImageFolderDataset.size"]),
     // The columns of a table.
@@ -72,6 +74,8 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "FieldEdit.value", "CsvDataset.path", "CsvDataset.paths[]",
         "ParquetDataset.path", "ParquetDataset.paths[]",
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
+        "IdxDataset.image_paths[]", "IdxDataset.label_paths[]", "NpyDataset.input_paths[]", "NpyDataset.target_paths[]",
+        "NpzDataset.paths[]", "SafetensorsDataset.paths[]",
         "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "TorchScriptModel.path", "SafetensorsDataset.path", "NpyDataset.input", "NpyDataset.target", "NpzDataset.path",
         "CifarDataset.paths[]", "TextDataset.path", "TextDataset.paths[]", "ImageFolderDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",

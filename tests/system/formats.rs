@@ -44,7 +44,7 @@ pub(super) fn job(train: Format) -> v1::JobSpec {
 }
 
 pub(super) fn npy_of(input: &str, target: &str) -> Format {
-    Format::Npy(v1::NpyDataset { input: input.into(), target: target.into() })
+    Format::Npy(v1::NpyDataset { input: input.into(), target: target.into(), ..v1::NpyDataset::default() })
 }
 
 fn images_of(path: &str) -> v1::ImageFolderDataset {
@@ -164,6 +164,67 @@ async fn arrays_and_images_are_trained_on_by_a_confined_runner() {
         assert_eq!(ended.state(), v1::JobState::Succeeded, "{name}: {:?}", ended.end);
         let kept = fs::read_to_string(daemon.job_folder(&job.name).join("artifacts/preprocessing.json")).unwrap();
         assert!(kept.contains("\"mean\"") && classes.is_none_or(|classes| kept.contains(classes)), "{name}: {kept}");
+    }
+}
+
+#[tokio::test]
+async fn arrays_of_several_files_are_trained_on_as_one_and_their_faults_are_told() {
+    let root = tempfile::tempdir().unwrap();
+    let set = |first: usize, rows: usize| {
+        let x: Vec<u8> = (first * 3..(first + rows) * 3).flat_map(|value| (value as f32).to_le_bytes()).collect();
+        let y: Vec<u8> = (first..first + rows).flat_map(|row| (row as i64 % 2).to_le_bytes()).collect();
+        [npy("<f4", &format!("({rows}, 3)"), &x), npy("<i8", &format!("({rows},)"), &y)]
+    };
+    for (name, [x, y]) in [("whole", set(0, 100)), ("2", set(30, 70)), ("1", set(0, 30))] {
+        fs::write(root.path().join(format!("x-{name}.npy")), x).unwrap();
+        fs::write(root.path().join(format!("y-{name}.npy")), y).unwrap();
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    let listed = |inputs: &[&str], targets: &[&str]| {
+        let list = |paths: &[&str]| paths.iter().map(|&path| path.into()).collect();
+        let (input_paths, target_paths) = (list(inputs), list(targets));
+        Format::Npy(v1::NpyDataset { input_paths, target_paths, ..v1::NpyDataset::default() })
+    };
+    let mut results = Vec::new();
+    for set in [
+        npy_of("x-whole.npy", "y-whole.npy"),
+        npy_of("x-[0-9].npy", "y-[0-9].npy"),
+        listed(&["x-1.npy", "x-2.npy"], &["y-1.npy", "y-2.npy"]),
+    ] {
+        let mut job = job(set.clone());
+        job.data.as_mut().unwrap().split =
+            Some(v1::Split { by: Some(v1::split::By::Fraction(0.2)), stratify: true, ..v1::Split::default() });
+        let job = daemon.create(job).await;
+        assert_eq!(job.spec.as_ref().unwrap().data.as_ref().unwrap().train.as_ref().unwrap().format, Some(set));
+        let ended = daemon.watch_to_end(&job.name).await;
+        assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+        results.push(fs::read(daemon.job_folder(&job.name).join("artifacts/model.safetensors")).unwrap());
+    }
+    assert!(results[0] == results[1] && results[0] == results[2], "the files are not as one");
+
+    let both = v1::NpyDataset { input: "x-1.npy".into(), target: "y-1.npy".into(), ..v1::NpyDataset::default() };
+    for (set, field, words) in [
+        (
+            listed(&["x-1.npy", "x-2.npy"], &["y-2.npy", "y-1.npy"]),
+            "input_paths",
+            "x-1.npy has 30 examples in \"x-1\" and 70",
+        ),
+        (listed(&["x-1.npy", "x-2.npy"], &["y-1.npy"]), "input_paths", "names 2 files, and target_paths names 1"),
+        (
+            listed(&["x-1.npy", "y-1.npy"], &["y-1.npy", "x-1.npy"]),
+            "input_paths",
+            "y-1.npy has \"x-1\" as 64-bit integers",
+        ),
+        (listed(&["x-1.npy", ""], &["y-1.npy"]), "input_paths[1]", "is missing; name a file"),
+        (
+            Format::Npy(v1::NpyDataset { input_paths: vec!["x-2.npy".into()], ..both }),
+            "input",
+            "is set, and input_paths is as well",
+        ),
+    ] {
+        let told = mistakes(&daemon, job(set)).await;
+        assert_eq!(told[0].0, format!("spec.data.train.npy.{field}"), "{told:?}");
+        assert!(told[0].1.contains(words), "{words}: {told:?}");
     }
 }
 

@@ -50,9 +50,8 @@ pub(crate) fn threads(cpu_threads: u32) -> v1::Resources {
 }
 
 pub(crate) fn idx(images: &str, labels: &str) -> v1::Dataset {
-    v1::Dataset {
-        format: Some(v1::dataset::Format::Idx(v1::IdxDataset { images: images.into(), labels: labels.into() })),
-    }
+    let files = v1::IdxDataset { images: images.into(), labels: labels.into(), ..v1::IdxDataset::default() };
+    v1::Dataset { format: Some(v1::dataset::Format::Idx(files)) }
 }
 
 pub(crate) fn sgd(learning_rate: f64, momentum: f64) -> v1::Optimizer {

@@ -127,7 +127,10 @@ async fn arrays_without_targets_are_answered_and_only_then_may_their_files_be_le
     put(root.path(), "both.npz", &archive(&[("x.npy", &x), ("y.npy", &y)]));
     put(root.path(), "new.npz", &archive(&[("x.npy", &x)]));
     let daemon = Setup::new().data_root(root.path()).start();
-    let idx = |labels: &str| Format::Idx(v1::IdxDataset { images: "images".into(), labels: labels.into() });
+    let idx = |labels: &str| {
+        let files = v1::IdxDataset { images: "images".into(), labels: labels.into(), ..v1::IdxDataset::default() };
+        Format::Idx(files)
+    };
     let npz = |path: &str| Format::Npz(v1::NpzDataset { path: path.into(), ..v1::NpzDataset::default() });
     for (name, with, without, field, words) in [
         ("idx", idx("labels"), idx(""), "idx.labels", "is missing; name a file"),

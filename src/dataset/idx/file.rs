@@ -5,7 +5,6 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
-use super::super::array_set::Mistake;
 use super::super::compressed::Source;
 use super::super::numbers::Kind;
 use crate::looks::{self, looks_like};
@@ -184,10 +183,7 @@ impl IdxFile {
 /// Reads the values. Other errors than those of the system are each a `Mistake`.
 impl Read for IdxFile {
     fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
-        self.next(block).map_err(|error| match error {
-            IdxError::Unreadable(cause) => cause,
-            other => Mistake(other.to_string()).into(),
-        })
+        self.next(block).map_err(io::Error::from)
     }
 }
 

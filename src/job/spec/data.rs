@@ -15,6 +15,7 @@ mod text;
 
 use super::Mode;
 use super::section::{Fields, Section};
+use crate::dataset::paths::Paths;
 use crate::dataset::{self, Division, Facts, Field, Files, Moments, Preparation, Sampling, Selection, Split};
 use crate::job::Violations;
 use crate::proto::v1::{self, dataset::Format as Kind};
@@ -335,10 +336,10 @@ fn read_path(field: &str, path: &str, fields: &mut Fields<'_>) -> String {
     path.to_owned()
 }
 
-/// Judges the name of a file of targets; None where it is left out, and may be.
-fn read_target(field: &str, path: &str, fields: &mut Fields<'_>) -> Option<String> {
-    let is_left_out = path.is_empty() && fields.may_lack_target();
-    (!is_left_out).then(|| read_path(field, path, fields))
+/// Judges the names of files of targets; None where they are left out, and may be.
+fn read_target_files(names: [&str; 2], path: &str, paths: &[String], fields: &mut Fields<'_>) -> Option<Paths<String>> {
+    let is_left_out = path.is_empty() && paths.is_empty() && fields.may_lack_target();
+    (!is_left_out).then(|| read_files(names, path, paths, fields))
 }
 
 /// Judges the names of files, each of which may be a pattern.
@@ -347,6 +348,25 @@ fn read_paths(field: &str, paths: &[String], fields: &mut Fields<'_>) -> Vec<Str
         fields.wrong(field, "is missing; name files under the data roots, for example [\"data_batch_*.bin\"]");
     }
     paths.iter().enumerate().map(|(place, path)| read_path(&format!("{field}[{place}]"), path, fields)).collect()
+}
+
+/// Judges the names of files that one field names, or another one as a list. Each may be a pattern.
+fn read_files([one, several]: [&str; 2], path: &str, paths: &[String], fields: &mut Fields<'_>) -> Paths<String> {
+    if paths.is_empty() {
+        return Paths::one(read_path(one, path, fields));
+    }
+    if !path.is_empty() {
+        fields.wrong(one, format!("is set, and {several} is as well; leave one of them out"));
+    }
+    Paths::Paths(read_paths(several, paths, fields))
+}
+
+/// The values of the two fields that `read_files` reads.
+fn files_to_proto(files: &Paths<String>) -> (String, Vec<String>) {
+    match files {
+        Paths::Path(paths) => (paths.first().cloned().unwrap_or_default(), Vec::new()),
+        Paths::Paths(paths) => (String::new(), paths.clone()),
+    }
 }
 
 /// Judges the names of the arrays of a file: those of the inputs, and the target, which is `y`

@@ -204,7 +204,11 @@ pub(crate) mod tests {
     /// A request that is right.
     pub(crate) fn good() -> v1::JobSpec {
         let idx = |name: &str| v1::Dataset {
-            format: Some(v1::dataset::Format::Idx(v1::IdxDataset { images: name.into(), labels: name.into() })),
+            format: Some(v1::dataset::Format::Idx(v1::IdxDataset {
+                images: name.into(),
+                labels: name.into(),
+                ..Default::default()
+            })),
         };
         v1::JobSpec {
             model: Some(v1::Model { family: Some(v1::model::Family::MnistCnn(v1::MnistCnn { dropout: None })) }),

@@ -19,7 +19,7 @@ fn set() -> Box<dyn Source> {
     let arrays = [("images", images), ("tokens", numbers(&[COUNT, 3])), ("y", numbers(&[COUNT]))];
     Tensor::write_safetensors(&arrays, &path).unwrap();
     let inputs = vec!["tokens".into(), "images".into()];
-    let files = Files::Safetensors(named_arrays::Files { path: path.clone(), inputs, target: "y".into() });
+    let files = Files::Safetensors(named_arrays::Files { paths: path.clone().into(), inputs, target: "y".into() });
     Selection::of(files).open(&OpenFiles::of([DataFile::open(&path).unwrap()]), None).ok().unwrap().train
 }
 

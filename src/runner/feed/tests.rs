@@ -78,7 +78,7 @@ fn set(numbers: i64) -> Box<dyn Source> {
     let places = Tensor::arange(EXAMPLES as i64, (Kind::Int64, Device::Cpu));
     let values = places.to_kind(Kind::Float).view([-1, 1]).repeat([1, numbers]);
     Tensor::write_safetensors(&[("x", values), ("y", places)], &path).unwrap();
-    let files = named_arrays::Files { path: path.clone(), inputs: vec![], target: "y".into() };
+    let files = named_arrays::Files { paths: path.clone().into(), inputs: vec![], target: "y".into() };
     let selection = Selection::of(Files::Safetensors(files));
     selection.open(&OpenFiles::of([DataFile::open(&path).unwrap()]), None).ok().unwrap().train
 }
@@ -186,7 +186,7 @@ fn examples_are_drawn_by_their_chances_however_they_are_read_and_from_wherever()
             ("y", places),
         ];
         Tensor::write_safetensors(&arrays, &path).unwrap();
-        let files = named_arrays::Files { path: path.clone(), inputs: vec![], target: "y".into() };
+        let files = named_arrays::Files { paths: path.clone().into(), inputs: vec![], target: "y".into() };
         let sampling = Some(Sampling::Weights("w".into()));
         let selection = Selection { sampling, ..Selection::of(Files::Safetensors(files)) };
         selection.open(&OpenFiles::of([DataFile::open(&path).unwrap()]), None).ok().unwrap().train

@@ -194,7 +194,7 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     }
     let table = text::to_table(&format!(r#"{{{told}, "seed": 7}}"#), true).unwrap();
     let mut request: v1::JobSpec = text::message(&[table]).unwrap();
-    let idx = v1::IdxDataset { images: "i".into(), labels: "l".into() };
+    let idx = v1::IdxDataset { images: "i".into(), labels: "l".into(), ..Default::default() };
     let train = v1::Dataset { format: Some(v1::dataset::Format::Idx(idx)) };
     let told = request.data.take().unwrap_or_default();
     let is_split = told.split.is_some();

@@ -33,7 +33,7 @@ struct GoldenValidation {
 /// The request of the golden values: the notebook's, without dropout and in the order of the
 /// files.
 fn request() -> v1::JobSpec {
-    let paths = || v1::IdxDataset { images: "i".into(), labels: "l".into() };
+    let paths = || v1::IdxDataset { images: "i".into(), labels: "l".into(), ..Default::default() };
     let set = || Some(v1::Dataset { format: Some(v1::dataset::Format::Idx(paths())) });
     v1::JobSpec {
         model: Some(v1::Model { family: Some(v1::model::Family::MnistCnn(v1::MnistCnn { dropout: Some(0.0) })) }),
@@ -77,7 +77,7 @@ fn training() -> Training {
     let files = |name: &str| {
         let file = |kind: &str| format!("examples/mnist-5k/{name}-{kind}-ubyte.gz");
         let place = |kind| Path::new(&file(kind)).canonicalize().unwrap();
-        Files::Idx(idx::Files { images: place("images-idx3"), labels: Some(place("labels-idx1")) })
+        Files::Idx(idx::Files { images: place("images-idx3").into(), labels: Some(place("labels-idx1").into()) })
     };
     let spec = spec::read(&request()).spec.unwrap();
     let order = order(files("train"), Some(files("t10k")));

@@ -1,6 +1,6 @@
-//! Named arrays in an archive of NumPy, as a spec names them.
+//! Named arrays in archives of NumPy, as a spec names them.
 
-use super::{read_names, read_path};
+use super::{files_to_proto, read_files, read_names};
 use crate::dataset::npz::Files;
 use crate::job::spec::section::{Fields, Section};
 use crate::proto::v1;
@@ -10,13 +10,14 @@ impl Section for Files<String> {
     const NAME: &str = "npz";
 
     fn read(message: &v1::NpzDataset, mut fields: Fields<'_>) -> Option<Self> {
-        let v1::NpzDataset { path, inputs, target } = message.clone();
-        let path = read_path("path", &path, &mut fields);
+        let v1::NpzDataset { path, paths, inputs, target } = message.clone();
+        let paths = read_files(["path", "paths"], &path, &paths, &mut fields);
         let (inputs, target) = read_names(inputs, target, &mut fields);
-        fields.done(Self { path, inputs, target })
+        fields.done(Self { paths, inputs, target })
     }
 
     fn to_proto(&self) -> v1::NpzDataset {
-        v1::NpzDataset { path: self.path.clone(), inputs: self.inputs.clone(), target: self.target.clone() }
+        let (path, paths) = files_to_proto(&self.paths);
+        v1::NpzDataset { path, paths, inputs: self.inputs.clone(), target: self.target.clone() }
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
         let path = folder.join(name);
         let tensors = [("x", inputs), ("y", targets)];
         Tensor::write_safetensors(&tensors, &path).unwrap();
-        Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
+        Files::Safetensors(named_arrays::Files { paths: path.into(), inputs: vec![], target: "y".into() })
     };
     let arrays = |name: &str, targets: Tensor| both(name, numbers(&[40, 6]), targets);
     let tokens = || {
@@ -79,7 +79,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let pixels = (numbers(&[40, 28, 28]) * 50.0 + 128.0).clamp(0.0, 255.0).to_kind(Kind::Uint8);
             write_idx(&images, &[40, 28, 28], &Vec::<u8>::try_from(pixels.view([-1])).unwrap());
             write_idx(&labels, &[40], &(0..40).map(|place| place % 10).collect::<Vec<_>>());
-            Files::Idx(idx::Files { images, labels: Some(labels) })
+            Files::Idx(idx::Files { images: images.into(), labels: Some(labels.into()) })
         }
         Data::Classes => arrays("classes.safetensors", classes().remainder(3)),
         Data::Weighted => {
@@ -87,7 +87,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let weights = classes().remainder(5).to_kind(Kind::Float);
             let tensors = [("w", weights), ("x", numbers(&[40, 6])), ("y", classes().remainder(3))];
             Tensor::write_safetensors(&tensors, &path).unwrap();
-            Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
+            Files::Safetensors(named_arrays::Files { paths: path.into(), inputs: vec![], target: "y".into() })
         }
         Data::Numbers => arrays("numbers.safetensors", classes().to_kind(Kind::Float) / 40.0),
         Data::Pictures => both("pictures.safetensors", numbers(&[40, 3, 8, 8]), classes().remainder(3)),
@@ -108,14 +108,14 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             let scripts = Path::new("tests/data/torchscript").canonicalize().unwrap();
             std::fs::copy(scripts.join("net.pt"), folder.join(JobFolder::SCRIPT)).unwrap();
             let path = scripts.join("data.safetensors");
-            Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
+            Files::Safetensors(named_arrays::Files { paths: path.into(), inputs: vec![], target: "y".into() })
         }
         Data::Npy => {
             let (input, target) = (folder.join("x.npy"), folder.join("y.npy"));
             let [inputs, targets] = numpy(&numbers(&[40, 6]));
             std::fs::write(&input, inputs).unwrap();
             std::fs::write(&target, targets).unwrap();
-            Files::Npy(npy::Files { input, target: Some(target) })
+            Files::Npy(npy::Files { input: input.into(), target: Some(target.into()) })
         }
         Data::Npz => {
             let path = folder.join("set.npz");
@@ -128,7 +128,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
                 entry.finish(descriptor).unwrap();
             }
             archive.finish().unwrap();
-            Files::Npz(npz::Files { path, inputs: vec![], target: "y".into() })
+            Files::Npz(npz::Files { paths: path.into(), inputs: vec![], target: "y".into() })
         }
         Data::Cifar => {
             let path = folder.join("data_batch_1.bin");
@@ -186,7 +186,7 @@ pub(super) fn data(data: Data, folder: &Path) -> Files {
             // The module of `plain` is that of `mlp`.
             let data = if model == "plain" { "mlp" } else { model };
             let path = exported.join(data).join("data.safetensors");
-            Files::Safetensors(named_arrays::Files { path, inputs: vec![], target: "y".into() })
+            Files::Safetensors(named_arrays::Files { paths: path.into(), inputs: vec![], target: "y".into() })
         }
     }
 }
