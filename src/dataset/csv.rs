@@ -4,6 +4,7 @@
 //! field of the rest of a file, and is not told.
 
 mod cell;
+mod plain;
 mod read;
 pub mod scan;
 

@@ -169,6 +169,12 @@ impl Table {
         self.numbers[place] = value;
     }
 
+    /// Sets a number of all rows that were begun, of the first one first.
+    pub(super) fn set_numbers(&mut self, slot: usize, values: impl Iterator<Item = f32>) {
+        let rows = self.numbers[self.rows as usize * self.width..].chunks_exact_mut(self.width.max(1));
+        rows.zip(values).for_each(|(row, value)| row[slot] = value);
+    }
+
     /// Sets a word of one of the rows that were begun.
     pub(super) fn set_word(&mut self, row: usize, slot: usize, number: u32) {
         let place = (self.rows as usize + row) * self.word_width + slot;
@@ -292,6 +298,12 @@ impl Table {
 
     fn number(&self, row: u64, slot: usize) -> f32 {
         self.numbers[row as usize * self.width + slot]
+    }
+
+    /// So many numbers of a row that lie side by side.
+    fn numbers(&self, row: u64, slot: usize, count: usize) -> &[f32] {
+        let begin = row as usize * self.width + slot;
+        &self.numbers[begin..begin + count]
     }
 
     fn word(&self, row: u64, slot: usize) -> u32 {

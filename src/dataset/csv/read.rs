@@ -390,6 +390,18 @@ impl Sink for Collector {
     }
 
     #[inline]
+    fn takes_number(&self, place: usize) -> bool {
+        matches!(self.slots.get(place), Some(Slot::Numbers { .. }))
+    }
+
+    #[inline]
+    fn number(&mut self, place: usize, value: f32) {
+        if let Some(&Slot::Numbers { slot, .. }) = self.slots.get(place) {
+            self.table.set_number(0, slot, value);
+        }
+    }
+
+    #[inline]
     fn end(&mut self, fields: usize, line: u64) {
         if fields == self.slots.len() {
             return self.table.keep_rows(&self.path, line, &mut self.record);

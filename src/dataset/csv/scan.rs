@@ -4,6 +4,8 @@
 //! The rules are strict where a lenient reader would lose rows: a quote that never closes and text
 //! behind a closing quote are told with their line.
 
+use super::plain::plain;
+
 /// A byte that belongs to a field.
 const ORDINARY: u8 = 0;
 const DELIMITER: u8 = 1;
@@ -16,6 +18,15 @@ pub trait Sink {
 
     /// The next field of the record, counted from 0.
     fn field(&mut self, place: usize, text: &[u8], is_quoted: bool);
+
+    /// Whether numbers of that field go to [`Self::number`]. Those that take more than a look go to
+    /// [`Self::field`] all the same, as all else does.
+    fn takes_number(&self, _place: usize) -> bool {
+        false
+    }
+
+    /// The next field of the record, where it takes numbers and is one.
+    fn number(&mut self, _place: usize, _value: f32) {}
 
     /// The record ended with so many fields. It began in that line.
     fn end(&mut self, fields: usize, line: u64);
@@ -57,6 +68,8 @@ pub struct Scanner {
     classes: [u8; 256],
     quote: Option<u8>,
     comment: Option<u8>,
+    /// Whether no byte of a number divides fields.
+    is_plain: bool,
     /// The line of the next record, counted from 1.
     pub line: u64,
     unquoted: Vec<u8>,
@@ -69,7 +82,8 @@ impl Scanner {
         classes[usize::from(b'\n')] = LINE_END;
         classes[usize::from(b'\r')] = LINE_END;
         classes[usize::from(delimiter)] = DELIMITER;
-        Self { classes, quote, comment, line: 1, unquoted: Vec::new() }
+        let is_plain = !b"0123456789.+-eE".contains(&delimiter);
+        Self { classes, quote, comment, is_plain, line: 1, unquoted: Vec::new() }
     }
 
     /// Skips empty lines and comments; where the next record begins. `is_last` says that nothing
@@ -127,6 +141,14 @@ impl Scanner {
                     return Err(Broken::Behind { line, field, byte });
                 }
                 sink.field(field, self.unquote(inside), true);
+            } else if self.is_plain
+                && sink.takes_number(field)
+                && let Some((value, length)) = plain(&text[at..])
+                && let Some(&byte) = text.get(at + length)
+                && self.classes[usize::from(byte)] != ORDINARY
+            {
+                sink.number(field, value);
+                at += length;
             } else {
                 let begin = at;
                 while let Some(&byte) = text.get(at)
@@ -204,6 +226,7 @@ fn line_ends(text: &[u8]) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::cell::{Cell, number};
     use super::*;
 
     /// The fields of a record.
@@ -231,9 +254,82 @@ mod tests {
         }
     }
 
+    /// Fields as text, but for the numbers of even places.
+    #[derive(Default)]
+    struct Read {
+        record: Vec<Field>,
+        records: Vec<(u64, Vec<Field>)>,
+        numbers: usize,
+    }
+
+    #[derive(Debug, Clone, PartialEq)]
+    enum Field {
+        Number(u32),
+        Text(Vec<u8>, bool),
+    }
+
+    impl Field {
+        /// A field that has come as text, as it has to be told.
+        fn told(place: usize, text: &[u8], is_quoted: bool) -> Self {
+            match number(text) {
+                Cell::Number(value) if place.is_multiple_of(2) => Self::Number(value.to_bits()),
+                _ => Self::Text(text.to_vec(), is_quoted),
+            }
+        }
+    }
+
+    impl Sink for Read {
+        fn begin(&mut self) {
+            self.record.clear();
+        }
+
+        fn field(&mut self, place: usize, text: &[u8], is_quoted: bool) {
+            self.record.push(Field::told(place, text, is_quoted));
+        }
+
+        fn takes_number(&self, place: usize) -> bool {
+            place.is_multiple_of(2)
+        }
+
+        fn number(&mut self, place: usize, value: f32) {
+            assert!(place.is_multiple_of(2) && place == self.record.len());
+            self.numbers += 1;
+            self.record.push(Field::Number(value.to_bits()));
+        }
+
+        fn end(&mut self, fields: usize, line: u64) {
+            assert_eq!(fields, self.record.len());
+            self.records.push((line, std::mem::take(&mut self.record)));
+        }
+    }
+
+    /// The same sink, which takes all fields as text.
+    #[derive(Default)]
+    struct Plainly(Read);
+
+    impl Sink for Plainly {
+        fn begin(&mut self) {
+            self.0.begin();
+        }
+
+        fn field(&mut self, place: usize, text: &[u8], is_quoted: bool) {
+            self.0.field(place, text, is_quoted);
+        }
+
+        fn end(&mut self, fields: usize, line: u64) {
+            self.0.end(fields, line);
+        }
+    }
+
     /// The records of a text that comes in blocks of that size.
     fn scan(text: &[u8], block: usize) -> Result<Vec<(u64, Record)>, Broken> {
-        let (mut scanner, mut kept) = (Scanner::new(b',', Some(b'"'), Some(b'#')), Kept::default());
+        let mut kept = Kept::default();
+        scan_into(text, block, b',', &mut kept)?;
+        Ok(kept.records)
+    }
+
+    fn scan_into<S: Sink>(text: &[u8], block: usize, delimiter: u8, kept: &mut S) -> Result<(), Broken> {
+        let mut scanner = Scanner::new(delimiter, Some(b'"'), Some(b'#'));
         let (mut begin, mut there) = (0, 0);
         loop {
             there = text.len().min(there + block);
@@ -244,7 +340,7 @@ mod tests {
                 if at == there {
                     break;
                 }
-                match scanner.record(&text[..there], at, is_last, &mut kept)? {
+                match scanner.record(&text[..there], at, is_last, kept)? {
                     Ended::At(next) => at = next,
                     Ended::Cut(_) => break,
                 }
@@ -252,7 +348,7 @@ mod tests {
             begin = at;
             if is_last {
                 assert_eq!(at, there);
-                return Ok(kept.records);
+                return Ok(());
             }
         }
     }
@@ -287,7 +383,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn numbers_end_where_fields_do() {
+        let behind = "a,".repeat(64);
+        for (text, numbers) in [
+            ("1.5,2,-3\n", 2),
+            ("1.5\r\n-0.0\r2e3\n", 3),
+            ("1 ,2, 3\n", 0),
+            ("\"1\",2,\"3\"\n", 0),
+            ("1\"2,3,1a,4,1.2.3,5,2024-01-01\n", 0),
+            ("+1,2,,3,NA,4,1e-45,5,3.4028236e38\n", 0),
+            ("00.5,2,7.,3,.5,4,1E5\n", 4),
+        ] {
+            let mut read = Read::default();
+            scan_into(format!("{text}\n{behind}\n").as_bytes(), 1 << 20, b',', &mut read).unwrap();
+            assert_eq!(read.numbers, numbers, "{text}");
+        }
+    }
+
     proptest! {
+        /// Numbers that are read with their ends are those that are read behind them, with any byte
+        /// between fields and in blocks of any size.
+        #[test]
+        fn numbers_are_those_of_text(
+            text in proptest::collection::vec(proptest::sample::select(&b"0123459.-+eE, ;,,\"\n\r\t"[..]), 0..400),
+            delimiter in proptest::sample::select(&b",;\t.-5eE"[..]),
+            block in 1usize..200,
+        ) {
+            let (mut read, mut plainly) = (Read::default(), Plainly::default());
+            let found = scan_into(&text, block, delimiter, &mut read);
+            prop_assert_eq!(found, scan_into(&text, block, delimiter, &mut plainly));
+            prop_assert_eq!(read.records, plainly.0.records);
+        }
+
         /// The crate csv takes all text; where ours takes it, both give the same records.
         #[test]
         fn records_are_those_of_another_reader(

@@ -100,22 +100,30 @@ impl Lane {
         let into = &mut into;
         match reader {
             ColumnReader::BoolColumnReader(reader) => {
-                each(reader, levels, present, into, |into, row, value| into.whole(row, (*value).into()))
+                let single = |value: &bool| f32::from(u8::from(*value));
+                each(reader, levels, present, into, single, |into, row, value| into.whole(row, (*value).into()))
             }
-            ColumnReader::Int32ColumnReader(reader) => each(reader, levels, present, into, |into, row, value| {
-                into.whole(row, if is_unsigned { (*value as u32).into() } else { (*value).into() });
-            }),
-            ColumnReader::Int64ColumnReader(reader) => each(reader, levels, present, into, |into, row, value| {
-                into.whole(row, if is_unsigned { (*value as u64).into() } else { (*value).into() });
-            }),
+            ColumnReader::Int32ColumnReader(reader) => {
+                let single = |value: &i32| if is_unsigned { *value as u32 as f32 } else { *value as f32 };
+                each(reader, levels, present, into, single, |into, row, value| {
+                    into.whole(row, if is_unsigned { (*value as u32).into() } else { (*value).into() });
+                })
+            }
+            ColumnReader::Int64ColumnReader(reader) => {
+                let single = |value: &i64| if is_unsigned { *value as u64 as f32 } else { *value as f32 };
+                each(reader, levels, present, into, single, |into, row, value| {
+                    into.whole(row, if is_unsigned { (*value as u64).into() } else { (*value).into() });
+                })
+            }
             ColumnReader::FloatColumnReader(reader) => {
-                each(reader, levels, present, into, |into, row, value| into.float(row, (*value).into()))
+                each(reader, levels, present, into, |value| *value, |into, row, value| into.float(row, (*value).into()))
             }
             ColumnReader::DoubleColumnReader(reader) => {
-                each(reader, levels, present, into, |into, row, value| into.float(row, *value))
+                let single = |value: &f64| *value as f32;
+                each(reader, levels, present, into, single, |into, row, value| into.float(row, *value))
             }
             ColumnReader::ByteArrayColumnReader(reader) => {
-                each(reader, levels, present, into, |into, row, value| into.word(row, value.data()))
+                each(reader, levels, present, into, |_| f32::NAN, |into, row, value| into.word(row, value.data()))
             }
             ColumnReader::Int96ColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => {
                 Err(ParquetError::General("a column is of another type than its footer says".into()))
@@ -124,12 +132,14 @@ impl Lane {
     }
 }
 
-/// Hands out the values of the rows of a batch, and notes the rows that have none.
+/// Hands out the values of the rows of a batch, and notes the rows that have none. A column of numbers
+/// that all are `single` ones is taken as a whole.
 fn each<T: DataType>(
     reader: &mut ColumnReaderImpl<T>,
     levels: &mut Vec<i16>,
     present: i16,
     into: &mut Cells<'_>,
+    single: impl Fn(&T::T) -> f32,
     mut take: impl FnMut(&mut Cells<'_>, usize, &T::T),
 ) -> Result<()> {
     let rows = into.batch.rows;
@@ -143,6 +153,14 @@ fn each<T: DataType>(
             return Err(too_few());
         }
         read += records;
+    }
+    if let Slot::Numbers { slot, .. } = into.slot
+        && values.len() == rows
+        // Without a way out, the loop is one over several values at once.
+        && values.iter().fold(true, |all, value| all & single(value).is_finite())
+    {
+        into.table.set_numbers(slot, values.iter().map(single));
+        return Ok(());
     }
     if present == 0 {
         values.iter().take(rows).enumerate().for_each(|(row, value)| take(into, row, value));

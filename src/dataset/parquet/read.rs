@@ -24,8 +24,11 @@ use super::super::{DataFile, Depth, Problem, Reading, WHOLE_BELOW_BYTES};
 use super::columns::{Kind, Lane, kind};
 use crate::looks::{HEAD_BYTES, looks_like};
 
-/// Rows that are decoded at a time.
-const BLOCK_ROWS: u64 = 8192;
+/// Bytes of rows of a table that are decoded at a time: they stay in the cache of a core, while one
+/// column after the other is put into them.
+const BLOCK_BYTES: u64 = 1 << 15;
+/// Rows of such a block, where they are long or short.
+const BLOCK_ROWS: Range<u64> = 64..8192;
 /// Values that a request reads at most: a small file may unpack to many.
 const MOST_JUDGED_VALUES: u64 = 1 << 26;
 /// The largest footer.
@@ -244,10 +247,11 @@ impl Opened {
             lanes.filter_map(Decoded::transpose).collect::<Decoded<Vec<_>>>()
         };
         let mut lanes = guarded(&self.path, lanes)?;
+        let most = (BLOCK_BYTES / table.row_bytes().max(1)).clamp(BLOCK_ROWS.start, BLOCK_ROWS.end);
         let mut begin = 0;
         while begin < rows && !table.is_full() {
             reading.wanted.check().map_err(|error| vec![unreadable(&self.path, &error)])?;
-            let count = (rows - begin).min(BLOCK_ROWS);
+            let count = (rows - begin).min(most);
             let mut batch = Batch { rows: count as usize, ..Batch::default() };
             table.begin_rows(batch.rows);
             guarded(&self.path, || lanes.iter_mut().try_for_each(|lane| lane.decode(table, &mut batch)))?;

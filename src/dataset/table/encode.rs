@@ -78,24 +78,15 @@ pub(super) struct Encoder {
     target: Target,
 }
 
-/// The values of an example that come out of one column.
+/// The values of an example that come out of one column, or of neighbours.
 #[derive(Debug)]
 enum Part {
-    Number {
-        slot: usize,
-        missing: f32,
-    },
+    /// Numbers that lie side by side, with what stands for each that is missing.
+    Numbers { slot: usize, missing: Vec<f32> },
     /// One of `width` numbers is 1.
-    OneHot {
-        slot: usize,
-        width: usize,
-        places: Vec<u32>,
-    },
+    OneHot { slot: usize, width: usize, places: Vec<u32> },
     /// The number of a category, from 1 on; 0 for one that is not known.
-    Index {
-        slot: usize,
-        places: Vec<u32>,
-    },
+    Index { slot: usize, places: Vec<u32> },
 }
 
 #[derive(Debug)]
@@ -146,7 +137,7 @@ impl Codes {
                             Missing::Constant(value) => Some(value),
                             Missing::Mean | Missing::Drop | Missing::Refuse => column.missing,
                         };
-                        Part::Number { slot, missing: missing.map_or(f32::NAN, |value| value as f32) }
+                        Part::Numbers { slot, missing: vec![missing.map_or(f32::NAN, |value| value as f32)] }
                     }
                     (Values::Words(slot, words), Some(names)) => {
                         let (slot, places) = (*slot, places(words, names));
@@ -158,7 +149,19 @@ impl Codes {
                     (Values::Numbers(_), Some(_)) | (Values::Words(..), None) | (Values::Text, _) => return None,
                 })
             };
-            input.columns.iter().map(part).collect::<Option<_>>()
+            let mut parts: Vec<Part> = Vec::new();
+            for column in &input.columns {
+                let part = part(column)?;
+                match (parts.last_mut(), part) {
+                    (Some(Part::Numbers { slot, missing }), Part::Numbers { slot: next, missing: its })
+                        if next == *slot + missing.len() =>
+                    {
+                        missing.extend(its);
+                    }
+                    (_, part) => parts.push(part),
+                }
+            }
+            Some(parts)
         };
         let inputs = encoding.inputs.iter().map(input).collect::<Option<_>>()?;
         let number = |name: &String| match table.column(name)?.values {
@@ -204,10 +207,14 @@ impl Encoder {
     fn input(table: &Table, row: u64, input: &[Part], batch: &mut Vec<u8>) {
         for part in input {
             match part {
-                Part::Number { slot, missing } => {
-                    let value = table.number(row, *slot);
-                    let value = if value.is_nan() { *missing } else { value };
-                    batch.extend_from_slice(&value.to_le_bytes());
+                Part::Numbers { slot, missing } => {
+                    let begin = batch.len();
+                    batch.resize(begin + 4 * missing.len(), 0);
+                    let (into, _) = batch[begin..].as_chunks_mut();
+                    let values = table.numbers(row, *slot, missing.len());
+                    for ((into, value), missing) in into.iter_mut().zip(values).zip(missing) {
+                        *into = if value.is_nan() { *missing } else { *value }.to_le_bytes();
+                    }
                 }
                 Part::OneHot { slot, width, places } => {
                     let begin = batch.len();
