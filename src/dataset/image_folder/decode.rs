@@ -152,8 +152,29 @@ fn decode_jpeg(mut jpeg: JpegDecoder<ZCursor<&[u8]>>, bytes: &[u8]) -> Result<(I
 /// Whether a JPEG file has an end of image behind its last scan. The decoder takes the pixels that
 /// are missing for grey. (ITU-T T.81, B.1.1.3: no marker is among the data of a scan)
 fn has_end(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    last(0xd9) > last(0xda)
+    // Nearly every file ends with it. Anything may follow it, such as a film: then the markers tell.
+    bytes.ends_with(&[0xff, 0xd9]) || is_ended(bytes)
+}
+
+/// The same by a walk over the markers, from one segment to the next.
+fn is_ended(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(place) = rest.iter().position(|&byte| byte == 0xff) {
+        rest = &rest[place..];
+        match *rest {
+            [_, 0xd9, ..] => return true,
+            // A byte that fills up.
+            [_, 0xff, ..] => rest = &rest[1..],
+            // A byte of a scan, and markers without a segment.
+            [_, 0x00 | 0x01 | 0xd0..=0xd8, ..] => rest = &rest[2..],
+            [_, _, high, low, ..] => {
+                let length = 2 + usize::from(u16::from_be_bytes([high, low]));
+                rest = rest.get(length..).unwrap_or_default();
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn size_of_png(png: &png::Reader<Cursor<&[u8]>>) -> Result<Size, String> {
