@@ -88,8 +88,9 @@ impl<P> Listing<P> {
             let what = "drops all rows of the part that a request reads; name an image there";
             return Err(vec![Problem::of_field(field("missing").unwrap_or(TABLE_PATH), what.into())]);
         }
-        if tables.rows() > MAX_IMAGES as u64 {
-            let what = format!("has {} rows; {MAX_IMAGES} images at most are taken", tables.rows());
+        let rows = tables.estimate().unwrap_or(tables.rows());
+        if rows > MAX_IMAGES as u64 {
+            let what = format!("has {rows} rows; {MAX_IMAGES} images at most are taken");
             return Err(vec![Problem::of_file(TABLE_PATH, table.places.first_file(), what)]);
         }
         let wrong = (0..table.rows).filter_map(|row| {
