@@ -166,7 +166,7 @@ async fn a_model_of_characters_keeps_its_tokens_and_is_used_on_another_text_by_t
     let wrong = refused(&daemon, evaluate("odd.txt")).await;
     assert_eq!(wrong[0].0, "spec.data.test.text.path");
     assert!(
-        wrong[0].1.contains("odd.txt line 2, column 3: the character 'ä' (U+00E4) is in no training example"),
+        wrong[0].1.contains("odd.txt line 2, column 3: the character 'ä' (U+00E4) is in no training file"),
         "{wrong:?}"
     );
 }
@@ -237,7 +237,7 @@ async fn every_fault_of_a_text_is_told_with_its_field_and_place() {
         (
             job(text("good.txt", character, 4), Some(text("other.txt", character, 4))),
             "data.validation.text.path",
-            "other.txt line 6, column 3: the character 'x' (U+0078) is in no training example; unit = \"byte\"",
+            "other.txt line 6, column 3: the character 'x' (U+0078) is in no training file; unit = \"byte\"",
         ),
         (
             split(v1::TextDataset { stride: Some(3), ..good() }),
