@@ -9,6 +9,7 @@ use super::super::{Access, Facts, HostBatch, Problem, Rows, Source};
 use super::encode::Codes;
 use super::roles::Missing;
 use super::{Table, wrong_with};
+use crate::shortage::Unjudged;
 
 /// Examples that are shuffled together take one part in so many of the memory of all values. As
 /// much is read ahead of them, for each of two sets.
@@ -45,7 +46,7 @@ pub(super) struct Shards {
 }
 
 /// Bytes of the examples that are shuffled together, where the values may take so many.
-pub(super) fn window_bytes(memory_bytes: u64) -> u64 {
+pub(in crate::dataset) fn window_bytes(memory_bytes: u64) -> u64 {
     (memory_bytes / WINDOW_SHARE).clamp(1, MOST_WINDOW_BYTES)
 }
 
@@ -174,7 +175,10 @@ impl Source for Sharded {
         let taken = shards.taken.before(run.start)..shards.taken.before(run.end);
         let told = |problems: Vec<Problem>| problems.into_iter().next();
         let table = shards.table(run.clone(), None).map_err(told);
-        let changed = || wrong_with(shards.runs.place(run.start).0, "has changed since it was read first".into());
+        let changed = || {
+            let what = "has changed since it was read first".into();
+            Problem { unjudged: Some(Unjudged::Changed), ..wrong_with(shards.runs.place(run.start).0, what) }
+        };
         let table = table.map_err(|problem| problem.unwrap_or_else(changed))?;
         let encoder = codes.encoder(&table).filter(|_| table.rows == taken.end - taken.start).ok_or_else(changed)?;
         encoder.encode(&self.facts, &table, places.iter().map(|place| rows.row(*place) - taken.start), into);
