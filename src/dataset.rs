@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::paths::Paths;
-pub use content::{Content, Depth, Moments, Preparation, Prepared, Reading};
+pub use content::{Content, Depth, Moments, Preparation, Prepared, Reading, SHARE_OF_DATA};
 pub use data_file::DataFile;
 pub use details::{ClassCount, ColumnFacts, ColumnValues, Details, Role};
 pub use fingerprint::Fingerprint;
@@ -107,6 +107,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Bytes of batches that are read ahead of the loop at most, where its examples are read one by
+    /// one; None for as many as are useful.
+    fn ahead_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The chances of its examples in a pass in random order; None where each comes once.
     fn chances(&self) -> Option<&Arc<Chances>> {
         None
@@ -126,7 +132,8 @@ pub trait Source: Send + Sync {
 pub enum Access<'a> {
     /// All of them are in memory: reading is copying.
     Memory,
-    /// Each is read by itself, such as an image from its file: all orders cost the same.
+    /// Each is read by itself, such as an image from its file, or a row of an array from its place in
+    /// one: all orders cost the same.
     Single,
     /// Those of a shard, a run of places, are read together, such as rows of a group of a Parquet
     /// file.

@@ -21,6 +21,8 @@ pub enum Unjudged {
     Shortage,
     /// A file system or the disk below it fails, or does not answer.
     Storage,
+    /// The file has changed while it was read.
+    Changed,
 }
 
 impl Unjudged {

@@ -1,23 +1,30 @@
 //! Sets of examples out of named arrays, whose first dimension counts the examples: which types
-//! become which, and how the arrays have to agree. The formats find the arrays.
+//! become which, how the arrays have to agree, and which of them stay in their files. The formats
+//! find the arrays.
 
+mod placed;
+mod residence;
 mod several;
 
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::Arc;
 
+pub(super) use self::placed::Placed;
+use self::residence::Residence;
 use super::column::{Column, Order};
 use super::compressed::MOST_UNPACKED;
 use super::numbers::{Kind, Numbers};
-use super::resident::Arrays;
-use super::{Content, Depth, Dtype, Facts, Field, Problem, Reading, WHOLE_BELOW_BYTES};
+use super::resident::{Arrays, Values};
+use super::{Content, DataFile, Depth, Dtype, Facts, Field, Problem, Reading, WHOLE_BELOW_BYTES};
 use crate::shortage::Unjudged;
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 1 << 20;
 /// A file is judged by its headers too where a small packed one promises more values than this.
 const WHOLE_BELOW_VALUES: u64 = 1 << 30;
+
+/// What makes a packed file one that can be read in parts.
+pub(super) const UNPACK: &str = "unpack it";
 
 /// An array, whose examples lie in one file or follow one another in several.
 pub(super) struct Array<'a> {
@@ -41,6 +48,9 @@ pub(super) struct Part<'a> {
     pub examples: u64,
     /// The order of its values.
     pub order: Order,
+    /// The place of its first value in the file, where the others lie behind it as they are; or what
+    /// has to be done to a file that is packed.
+    pub place: Result<u64, &'static str>,
     /// The bytes of the file that hold it packed by DEFLATE, and the name of such files; None where
     /// it is not packed.
     pub packed: Option<(u64, &'static str)>,
@@ -57,15 +67,15 @@ pub(super) type Open<'a> = Box<dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a>;
 pub(super) struct At<'a> {
     /// Its field in the format's section.
     pub field: &'static str,
-    /// Its path.
-    pub path: &'a Path,
+    /// The file itself.
+    pub data: &'a DataFile,
     /// Its bytes on the disk.
     pub size_bytes: u64,
 }
 
 impl At<'_> {
     pub(super) fn problem(&self, what: String) -> Problem {
-        Problem::of_file(self.field, self.path, what)
+        Problem::of_file(self.field, self.data.path(), what)
     }
 }
 
@@ -131,7 +141,7 @@ impl Roles {
             wrong.push(file.problem(format!("has no array besides {target:?}, the target")));
         }
         let weights =
-            weights.map(|name| place(name).ok_or_else(|| format!("{} has no such array", file.path.display())));
+            weights.map(|name| place(name).ok_or_else(|| format!("{} has no such array", file.data.path().display())));
         Self { inputs, target: target_place, no_target, weights: weights.transpose(), wrong }
     }
 }
@@ -150,7 +160,13 @@ pub(super) fn read(
     let weighing = weights.as_ref().ok().copied().flatten();
     let is_judged = reading.depth == Depth::Judge;
     let is_taken = |place: usize| places.contains(&place) || weighing == Some(place);
-    let is_read: Vec<bool> = (0..arrays.len()).map(|place| !is_judged || is_small(&arrays, place, is_taken)).collect();
+    let residence = Residence::of(&arrays, &facts, &places, weighing, reading)?;
+    let is_read: Vec<bool> = (0..arrays.len())
+        .map(|place| match is_judged {
+            true => is_small(&arrays, place, is_taken),
+            false => residence.is_read(place),
+        })
+        .collect();
     let Facts { examples, inputs, target, sizes, .. } = facts;
     let last = inputs.len();
     // Examples that have no target have no place for it.
@@ -158,8 +174,8 @@ pub(super) fn read(
     let fields = inputs.into_iter().chain([target]).zip(&places).enumerate();
     let mut columns: Vec<Option<Column>> = fields
         .map(|(number, (field, &place))| {
-            // Inputs that are judged are read, and not kept.
-            let is_kept = is_read[place] && (!is_judged || number == last);
+            // Inputs that are judged are read, and not kept, and so are those that stay in their files.
+            let is_kept = is_read[place] && if is_judged { number == last } else { !residence.is_in_files(place) };
             arrays[place].numbers.as_ref().ok().map(|numbers| Column::new(field, *numbers, is_kept))
         })
         .collect();
@@ -195,9 +211,34 @@ pub(super) fn read(
     let of_target = absent.map(|target| (target, Some(Vec::new()))).or_else(|| finished.pop());
     let Some((target, targets)) = of_target else { unreachable!("a set has a target, or none") };
     let (inputs, values): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
-    let values = values.into_iter().map(|values| values.map(Arc::new)).collect::<Option<Vec<_>>>();
-    let facts = Facts { examples, inputs, target, sizes, is_resident: true, may_widen: false };
-    Ok(Box::new(Arrays { facts, inputs: values, targets: targets.map(Arc::new), weights }))
+    let all = inputs
+        .iter()
+        .chain([&target])
+        .zip(values.into_iter().chain([targets]))
+        .zip(places.iter().map(Some).chain([None]));
+    let values =
+        all.map(|((field, bytes), place)| values_of(&arrays, place.copied(), field, bytes, &residence, is_judged));
+    let mut values = values.collect::<Result<Vec<_>, _>>().map_err(|problem| vec![problem])?;
+    let targets = values.pop().flatten();
+    let in_files = residence.memory;
+    let facts = Facts { examples, inputs, target, sizes, is_resident: in_files.is_none(), may_widen: false };
+    Ok(Box::new(Arrays { facts, inputs: values.into_iter().collect(), targets, weights, in_files }))
+}
+
+/// The values of a field: in its files where they stay there, or else those that were kept.
+fn values_of(
+    arrays: &[Array<'_>],
+    place: Option<usize>,
+    field: &Field,
+    kept: Option<Vec<u8>>,
+    residence: &Residence,
+    is_judged: bool,
+) -> Result<Option<Values>, Problem> {
+    let array = place.filter(|place| !is_judged && residence.is_in_files(*place)).map(|place| &arrays[place]);
+    Ok(match array.map(|array| (array, &array.numbers)) {
+        Some((array, Ok(numbers))) => Some(Values::Files(Arc::new(Placed::of(array, field, *numbers)?))),
+        Some((_, Err(_))) | None => kept.map(Values::of),
+    })
 }
 
 /// Whether an array is read to be judged: its files are small, and so is what is taken of them when
@@ -360,3 +401,6 @@ fn field(array: &Array<'_>, is_target: bool) -> Result<Field, String> {
     let is_possible = field.bytes().checked_mul(examples).is_some_and(|bytes| i64::try_from(bytes).is_ok());
     if is_possible { Ok(field) } else { Err(format!("promises more values of {name:?} than a file can hold")) }
 }
+
+#[cfg(test)]
+mod tests;

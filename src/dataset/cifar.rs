@@ -2,11 +2,10 @@
 //! blue plane of an image of 32x32 pixels. (<https://www.cs.toronto.edu/~kriz/cifar.html>)
 
 use std::io::{self, Read};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::resident::Arrays;
+use super::resident::{Arrays, Values};
 use super::{Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, Problem, Range, Reading};
 use crate::looks::{self, looks_like};
 use crate::shortage::Unjudged;
@@ -114,10 +113,10 @@ impl<P> Format<P> for Files<P> {
             is_resident: true,
             may_widen: false,
         };
-        let inputs = (!is_judged).then(|| vec![Arc::new(pixels)]);
-        let targets = is_read.then(|| Arc::new(labels));
+        let inputs = (!is_judged).then(|| vec![Values::of(pixels)]);
+        let targets = is_read.then(|| Values::of(labels));
         let weights = Err("the data are images and labels without weights".into());
-        Ok(Box::new(Arrays { facts, inputs, targets, weights }))
+        Ok(Box::new(Arrays { facts, inputs, targets, weights, in_files: None }))
     }
 }
 

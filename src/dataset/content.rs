@@ -30,9 +30,14 @@ pub struct Reading<'a> {
     /// The preparation that a model was trained with, where the files are data to use it on.
     pub known: Option<&'a Preparation>,
     /// The memory that the values of the files may take. A format that can reads what has more in
-    /// shards. None for all that they take.
+    /// shards, or row by row. None for all that they take.
     pub memory_bytes: Option<u64>,
 }
+
+/// [`Reading::memory_bytes`] is one part in so many of the memory that a job can have: the model, what
+/// is computed with it, and the libraries take the rest. Values of formats that read their files as a
+/// whole may take all.
+pub const SHARE_OF_DATA: u64 = 2;
 
 impl Reading<'_> {
     /// Demands that a set names its targets in that field, unless they may be lacking.
@@ -74,6 +79,11 @@ pub trait Content: Send {
 
     /// Whether its examples are read in shards.
     fn is_in_shards(&self) -> bool {
+        false
+    }
+
+    /// Whether values stay in their files, and rows are read one by one when they are needed.
+    fn is_in_files(&self) -> bool {
         false
     }
 

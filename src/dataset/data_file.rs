@@ -124,6 +124,15 @@ impl DataFile {
         Ok(file)
     }
 
+    /// The file, for somebody who reads it by position.
+    ///
+    /// # Errors
+    /// The system's, and one for a folder.
+    pub(super) fn handle(&self) -> io::Result<File> {
+        self.begin();
+        self.file()?.try_clone()
+    }
+
     /// Fills `part` with the bytes from `begin` on. Readers keep their place.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::array_set::{self, Array, At, Mistake, Open, Part, Roles};
+use super::array_set::{self, Array, At, Mistake, Open, Part, Roles, UNPACK};
 use super::column::Order;
 use super::numbers::Numbers;
 use super::paths::{Fields, Paths};
@@ -98,7 +98,7 @@ fn unpaired(images: &Array<'_>, labels: &Array<'_>) -> Vec<Problem> {
     let pairs = images.parts.iter().zip(&labels.parts).filter(|_| images.parts.len() == labels.parts.len());
     let differ = pairs.filter(|(images, labels)| images.examples != labels.examples);
     let told = |(images, labels): (&Part<'_>, &Part<'_>)| {
-        let (count, place) = (labels.examples, images.file.path.display());
+        let (count, place) = (labels.examples, images.file.data.path().display());
         let what = format!("has {count} labels for the {} images of {place}; there must be one each", images.examples);
         labels.file.problem(what)
     };
@@ -117,7 +117,7 @@ fn array<'a>(
     if shape.len() == 3 {
         shape.insert(1, 1);
     }
-    let at = At { field, path: data.path(), size_bytes: file.on_disk };
+    let at = At { field, data, size_bytes: file.on_disk };
     let packed = file.is_gzip().then_some((file.on_disk, "gzip"));
     let again: Open<'a> = Box::new(move || match open(data, wanted) {
         Ok(file) => Ok(Box::new(file)),
@@ -129,7 +129,14 @@ fn array<'a>(
         numbers: Ok(Numbers { kind: file.kind, is_big_endian: true }),
         shape,
         is_quantity: name == IMAGES,
-        parts: vec![Part { file: at, examples, order: Order::Rows, packed, open: again }],
+        parts: vec![Part {
+            file: at,
+            examples,
+            order: Order::Rows,
+            place: file.first_value().ok_or(UNPACK),
+            packed,
+            open: again,
+        }],
     };
     Ok((at, array))
 }

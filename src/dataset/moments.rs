@@ -1,30 +1,45 @@
 //! Means and deviations of the values of inputs.
 
 use super::content::Moments;
-use super::{Dtype, Field, Rows};
+use super::{Dtype, Field};
 
-/// The moments of a column over rows: pixels by channel, scaled to 0..1; floats by place in a row
-/// of numbers, or by channel. None for an input that is neither.
-pub(super) fn measure(field: &Field, column: &[u8], rows: &Rows) -> Option<Moments> {
-    let groups = usize::try_from(field.normalized()?).ok()?;
-    let each = usize::try_from(field.values()).ok()? / groups.max(1);
-    let mut sums = Sums::of(groups);
-    let width = usize::try_from(field.bytes()).ok()?;
-    let scale = if field.dtype == Dtype::Pixel { 255.0 } else { 1.0 };
-    for row in rows.iter() {
-        let begin = usize::try_from(row).ok()? * width;
-        let example = &column[begin..begin + width];
-        let mut add = |place: usize, value: f64| sums.add(place / each, value);
-        match field.dtype {
+/// The moments of an input over rows: pixels by channel, scaled to 0..1; floats by place in a row of
+/// numbers, or by channel.
+pub(super) struct Measured {
+    dtype: Dtype,
+    /// Values of a group in an example.
+    each: usize,
+    sums: Sums,
+}
+
+impl Measured {
+    /// Those of a field, without rows; None for an input that is neither.
+    pub(super) fn of(field: &Field) -> Option<Self> {
+        let groups = usize::try_from(field.normalized()?).ok()?;
+        let each = usize::try_from(field.values()).ok()? / groups.max(1);
+        Some(Self { dtype: field.dtype, each, sums: Sums::of(groups) })
+    }
+
+    /// Adds an example, as batches have it.
+    pub(super) fn add(&mut self, example: &[u8]) {
+        let Self { dtype, each, sums } = self;
+        let mut add = |place: usize, value: f64| sums.add(place / *each, value);
+        match dtype {
             Dtype::Pixel => example.iter().enumerate().for_each(|(place, &pixel)| add(place, pixel.into())),
             Dtype::F32 => {
                 let values = example.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
                 values.enumerate().for_each(|(place, value)| add(place, value.into()));
             }
-            Dtype::I64 => return None,
+            // Whole numbers have no moments.
+            Dtype::I64 => {}
         }
     }
-    Some(sums.moments((rows.count() as f64) * each as f64, scale))
+
+    /// The moments of so many examples.
+    pub(super) fn moments(&self, examples: u64) -> Moments {
+        let scale = if self.dtype == Dtype::Pixel { 255.0 } else { 1.0 };
+        self.sums.moments(examples as f64 * self.each as f64, scale)
+    }
 }
 
 /// Sums of groups of values, and of their squares.
@@ -68,7 +83,14 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Rows;
     use super::*;
+
+    fn measure(field: &Field, column: &[u8], rows: &Rows) -> Option<Moments> {
+        let (mut measured, width) = (Measured::of(field)?, field.bytes() as usize);
+        rows.iter().for_each(|row| measured.add(&column[row as usize * width..][..width]));
+        Some(measured.moments(rows.count()))
+    }
 
     #[test]
     fn channels_and_numbers_are_measured_over_the_rows_alone() {

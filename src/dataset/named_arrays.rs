@@ -68,7 +68,7 @@ fn arrays<'a>(data: &'a DataFile, field: &'static str) -> Result<(At<'a>, Vec<Ar
     let size = data.metadata().map_err(tensor_file::Problem::Unreadable)?.len();
     let file = data.reader().map_err(tensor_file::Problem::Unreadable)?;
     let tensors = safetensors::read(&Positioned(&file), size)?;
-    let at = At { field, path: data.path(), size_bytes: size };
+    let at = At { field, data, size_bytes: size };
     Ok((at, tensors.into_iter().map(|tensor| array(tensor, at, data)).collect()))
 }
 
@@ -100,6 +100,7 @@ fn array<'a>(tensor: Tensor, file: At<'a>, data: &'a DataFile) -> Array<'a> {
     };
     let refusal = || format!("{}; floats of 16 to 64 bits, integers or truth values are needed", tensor.dtype.name());
     let extent = tensor.extent();
+    let place = Ok(extent.start);
     let open: Open<'a> = Box::new(move || Ok(Box::new(data.part(extent.clone()))));
     let examples = tensor.shape.first().copied().unwrap_or(0);
     Array {
@@ -107,7 +108,7 @@ fn array<'a>(tensor: Tensor, file: At<'a>, data: &'a DataFile) -> Array<'a> {
         is_quantity: false,
         name: tensor.name,
         shape: tensor.shape,
-        parts: vec![Part { file, examples, order: Order::Rows, packed: None, open }],
+        parts: vec![Part { file, examples, order: Order::Rows, place, packed: None, open }],
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::header::{Header, Wrong};
-use super::array_set::{self, Array, At, Mistake, Open, Part, Roles};
+use super::array_set::{self, Array, At, Mistake, Open, Part, Roles, UNPACK};
 use super::compressed::Source;
 use super::paths::{Fields, Paths};
 use super::{Content, DataFile, Field, Find, Format, Problem, Reading};
@@ -101,10 +101,11 @@ fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<(At<'a>, Array<'
         }
     }
     let name = path.file_stem().map_or_else(|| field.to_owned(), |stem| stem.to_string_lossy().into_owned());
-    let at = At { field, path, size_bytes: size };
+    let at = At { field, data, size_bytes: size };
+    let place = if source.is_plain() { Ok(header.size_bytes) } else { Err(UNPACK) };
     let packed = source.is_gzip().then_some((size, "gzip"));
     let open: Open<'a> = Box::new(move || Ok(Box::new(begun(data)?.1)));
-    Ok((at, header.array(name, at, packed, open)))
+    Ok((at, header.array(name, at, place, packed, open)))
 }
 
 /// The header of a file, and the file behind it.
@@ -128,12 +129,19 @@ impl Header {
         self,
         name: String,
         file: At<'a>,
+        place: Result<u64, &'static str>,
         packed: Option<(u64, &'static str)>,
         open: Open<'a>,
     ) -> Array<'a> {
         let Self { numbers, order, shape, .. } = self;
         let examples = shape.first().copied().unwrap_or(0);
-        Array { name, numbers, shape, is_quantity: false, parts: vec![Part { file, examples, order, packed, open }] }
+        Array {
+            name,
+            numbers,
+            shape,
+            is_quantity: false,
+            parts: vec![Part { file, examples, order, place, packed, open }],
+        }
     }
 }
 

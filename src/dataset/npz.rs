@@ -16,6 +16,8 @@ use crate::looks::{self, looks_like};
 use crate::tensor_file::archive::{Archive, Entry, Packing, SIGNATURE};
 use crate::tensor_file::{self, Positioned, ReaderAt};
 
+/// What makes an array that is packed one that can be read in parts.
+const STORE: &str = "write it with np.savez, which does not pack";
 /// The end of the name of an entry that is an array.
 const SUFFIX: &str = ".npy";
 
@@ -83,7 +85,7 @@ fn arrays<'a>(
     let file = data.reader().map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
     let archive = open(&file, size).map_err(|wrong| vec![told(wrong)])?;
-    let at = At { field, path, size_bytes: size };
+    let at = At { field, data, size_bytes: size };
     let (mut arrays, mut wrong) = (Vec::new(), Vec::new());
     for name in archive.names() {
         let Some(short) = name.strip_suffix(SUFFIX).filter(|short| is_asked(short)) else { continue };
@@ -91,8 +93,12 @@ fn arrays<'a>(
         match begun(&entry, data) {
             Ok((header, _)) => {
                 let packed = (entry.packing == Packing::Deflated).then_some((entry.packed_bytes(), "zip"));
+                let place = match entry.packing {
+                    Packing::Stored => Ok(entry.place.start + header.size_bytes),
+                    Packing::Deflated | Packing::Other => Err(STORE),
+                };
                 let open: Open<'a> = Box::new(move || Ok(begun(&entry, data)?.1));
-                arrays.push(header.array(short.into(), at, packed, open));
+                arrays.push(header.array(short.into(), at, place, packed, open));
             }
             Err(Wrong::Header(what)) => wrong.push(told(Wrong::Header(format!("has an array {short:?} that {what}")))),
             Err(error) => wrong.push(told(error)),
@@ -171,7 +177,7 @@ impl Read for Checked<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::io::Write;
 
@@ -187,7 +193,7 @@ mod tests {
         Selection::of(Kinds::Npz(Files { paths: "".into(), inputs, target: "y".into() }))
     }
 
-    fn archive(entries: &[(&str, Vec<u8>)], is_compressed: bool) -> Vec<u8> {
+    pub(in super::super) fn archive(entries: &[(&str, Vec<u8>)], is_compressed: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut archive = ZipArchiveWriter::new(&mut bytes);
         for (name, content) in entries {

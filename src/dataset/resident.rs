@@ -1,29 +1,94 @@
-//! Arrays that are in memory as a whole, row by row.
+//! Arrays as the content of a set, row by row: in memory as a whole, or in their files.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::array_set::Placed;
 use super::content::{Content, Preparation, Prepared};
 use super::details::{self, Details};
-use super::moments::measure;
+use super::moments::Measured;
 use super::{Access, Dtype, Facts, Field, HostBatch, Problem, Range, Rows, Source};
 
 /// The arrays of a set, one for each input and one for the targets.
 pub(super) struct Arrays {
     /// Facts of all rows.
     pub facts: Facts,
-    /// Bytes row by row, for each input; None where they were read to be judged.
-    pub inputs: Option<Vec<Arc<Vec<u8>>>>,
+    /// The values of each input; None where they were read to be judged.
+    pub inputs: Option<Vec<Values>>,
     /// The same of the targets; None where a large file is judged by its header.
-    pub targets: Option<Arc<Vec<u8>>>,
+    pub targets: Option<Values>,
     /// The numbers that weigh the rows, or why there are none; None where they were not read.
     pub weights: Result<Option<Vec<f64>>, String>,
+    /// The memory that a job needs where some arrays stay in their files; None where none does.
+    pub in_files: Option<InFiles>,
+}
+
+/// The memory of a job some of whose arrays stay in their files.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InFiles {
+    /// Bytes of all that is in memory while the job has its data.
+    pub memory_bytes: u64,
+    /// Bytes of batches that are read ahead, of each set.
+    pub ahead_bytes: u64,
+}
+
+/// The values of an array.
+#[derive(Clone)]
+pub(super) enum Values {
+    /// Row by row, as batches have them.
+    Memory(Arc<Vec<u8>>),
+    /// In its files.
+    Files(Arc<Placed>),
+}
+
+impl Values {
+    /// Values in memory, row by row.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self::Memory(Arc::new(bytes))
+    }
+
+    /// Hands out the values of a field in these rows, each with its row.
+    ///
+    /// # Errors
+    /// Those of reading.
+    fn each(&self, field: &Field, rows: &Rows, mut take: impl FnMut(u64, &[u8])) -> Result<(), Problem> {
+        let width = field.bytes() as usize;
+        match self {
+            Self::Memory(bytes) => rows.iter().for_each(|row| take(row, &bytes[row as usize * width..][..width])),
+            Self::Files(placed) => placed.each(rows, take)?,
+        }
+        Ok(())
+    }
+
+    /// Puts the values of a field in the rows of these places into a batch, in place of what it holds.
+    fn gather(&self, field: &Field, rows: &Rows, places: &[u64], batch: &mut Vec<u8>) -> Result<(), Problem> {
+        let bytes = match self {
+            Self::Memory(bytes) => bytes,
+            Self::Files(placed) => return placed.fill(places.iter().map(|place| rows.row(*place)), batch),
+        };
+        let width = field.bytes() as usize;
+        batch.clear();
+        batch.reserve(width * places.len());
+        for &place in places {
+            let begin = rows.row(place) as usize * width;
+            batch.extend_from_slice(&bytes[begin..begin + width]);
+        }
+        Ok(())
+    }
 }
 
 impl Content for Arrays {
     fn rows(&self) -> u64 {
         self.facts.examples
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        self.in_files.map(|in_files| in_files.memory_bytes)
+    }
+
+    fn is_in_files(&self) -> bool {
+        self.in_files.is_some()
     }
 
     fn strata(&self) -> Result<Vec<u32>, Problem> {
@@ -34,9 +99,13 @@ impl Content for Arrays {
         }
         // A large file is judged without: any division has the same counts.
         let Some(targets) = &self.targets else { return Ok(Vec::new()) };
-        let classes = || targets.as_chunks().0.iter().map(|&class| u64::from_le_bytes(class));
-        let numbers: BTreeMap<_, _> = classes().collect::<BTreeSet<_>>().into_iter().zip(0..).collect();
-        Ok(classes().map(|class| numbers[&class]).collect())
+        let mut found = BTreeSet::new();
+        let all = Rows::All(self.facts.examples);
+        targets.each(target, &all, |_, class| _ = found.insert(label(class)))?;
+        let numbers: BTreeMap<_, _> = found.into_iter().zip(0..).collect();
+        let mut strata = Vec::with_capacity(all.count() as usize);
+        targets.each(target, &all, |_, class| strata.push(numbers.get(&label(class)).copied().unwrap_or(0)))?;
+        Ok(strata)
     }
 
     fn weights(&self) -> Result<Option<Cow<'_, [f64]>>, String> {
@@ -46,10 +115,11 @@ impl Content for Arrays {
     fn learn(&self, rows: &Rows, moments: bool) -> Result<Preparation, Vec<Problem>> {
         let mut preparation = Preparation::default();
         if moments && let Some(inputs) = &self.inputs {
-            let measured = self.facts.inputs.iter().zip(inputs);
-            let measured =
-                measured.filter_map(|(field, column)| Some((field.name.clone(), measure(field, column, rows)?)));
-            preparation.moments = measured.collect::<BTreeMap<_, _>>();
+            for (field, values) in self.facts.inputs.iter().zip(inputs) {
+                let Some(mut measured) = Measured::of(field) else { continue };
+                values.each(field, rows, |_, example| measured.add(example)).map_err(|problem| vec![problem])?;
+                preparation.moments.insert(field.name.clone(), measured.moments(rows.count()));
+            }
         }
         Ok(preparation)
     }
@@ -58,70 +128,75 @@ impl Content for Arrays {
         let Some(targets) = &self.targets else { return Details::default() };
         let target = &self.facts.target;
         let is_class = (target.dtype, target.values()) == (Dtype::I64, 1);
-        let labels = targets.as_chunks().0;
-        let classes = rows.iter().filter(|_| is_class).map(|row| i64::from_le_bytes(labels[row as usize]));
-        Details { was_read: true, classes: details::classes(classes, &preparation.classes), ..Details::default() }
+        let mut classes = Vec::new();
+        // What cannot be read any more is told where it is needed.
+        if is_class && targets.each(target, rows, |_, class| classes.push(label(class))).is_err() {
+            return Details::default();
+        }
+        let classes = details::classes(classes.into_iter(), &preparation.classes);
+        Details { was_read: true, classes, ..Details::default() }
     }
 
     fn prepare(&self, rows: Rows, _: &Preparation) -> Result<Prepared, Vec<Problem>> {
         let mut facts = self.facts.clone();
         facts.examples = rows.count();
         if let (Rows::Chosen(_), Some(targets)) = (&rows, &self.targets) {
-            facts.target.range = range(&facts.target, targets, &rows);
+            facts.target.range = range(&facts.target, targets, &rows).map_err(|problem| vec![problem])?;
         }
         let source = self.inputs.as_ref().zip(self.targets.as_ref()).map(|(inputs, targets)| {
-            let (inputs, targets) = (inputs.clone(), targets.clone());
-            Box::new(Resident { facts: facts.clone(), rows, inputs, targets }) as Box<dyn Source>
+            let (inputs, targets, ahead_bytes) =
+                (inputs.clone(), targets.clone(), self.in_files.map(|of| of.ahead_bytes));
+            Box::new(Examples { facts: facts.clone(), rows, inputs, targets, ahead_bytes }) as Box<dyn Source>
         });
         Ok(Prepared { facts, source, notes: Vec::new() })
     }
 }
 
 /// Some rows of arrays.
-struct Resident {
+struct Examples {
     facts: Facts,
     rows: Rows,
-    inputs: Vec<Arc<Vec<u8>>>,
-    targets: Arc<Vec<u8>>,
+    inputs: Vec<Values>,
+    targets: Values,
+    /// Bytes of batches that are read ahead, where some arrays stay in their files.
+    ahead_bytes: Option<u64>,
 }
 
-impl Source for Resident {
+impl Source for Examples {
     fn facts(&self) -> &Facts {
         &self.facts
     }
 
     fn access(&self) -> Access<'_> {
-        Access::Memory
+        if self.ahead_bytes.is_some() { Access::Single } else { Access::Memory }
+    }
+
+    fn ahead_bytes(&self) -> Option<u64> {
+        self.ahead_bytes
     }
 
     fn fill(&self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
         into.inputs.resize_with(self.inputs.len(), Vec::new);
         let inputs = self.facts.inputs.iter().zip(&self.inputs).zip(&mut into.inputs);
-        for ((field, column), batch) in inputs {
-            gather(column, field.bytes(), &self.rows, places, batch);
+        for ((field, values), batch) in inputs {
+            values.gather(field, &self.rows, places, batch)?;
         }
-        gather(&self.targets, self.facts.target.bytes(), &self.rows, places, &mut into.targets);
-        Ok(())
+        self.targets.gather(&self.facts.target, &self.rows, places, &mut into.targets)
     }
 }
 
-fn gather(column: &[u8], width: u64, rows: &Rows, places: &[u64], batch: &mut Vec<u8>) {
-    let width = width as usize;
-    batch.clear();
-    batch.reserve(width * places.len());
-    for &place in places {
-        let begin = rows.row(place) as usize * width;
-        batch.extend_from_slice(&column[begin..begin + width]);
-    }
+/// The class that the bytes of a target are.
+fn label(bytes: &[u8]) -> i64 {
+    bytes.first_chunk().map_or(0, |class| i64::from_le_bytes(*class))
 }
 
 /// The range of a field over rows, by their places in the set.
-fn range(field: &Field, column: &[u8], rows: &Rows) -> Option<Range> {
-    let width = usize::try_from(field.bytes()).ok()?;
-    let mut found = None;
-    for (row, place) in rows.iter().zip(0..) {
-        let begin = row as usize * width;
-        let example = &column[begin..begin + width];
+fn range(field: &Field, values: &Values, rows: &Rows) -> Result<Option<Range>, Problem> {
+    let (mut found, mut place) = (None, 0);
+    if field.dtype == Dtype::Pixel {
+        return Ok(None);
+    }
+    values.each(field, rows, |_, example| {
         match field.dtype {
             Dtype::I64 => {
                 for &value in example.as_chunks().0 {
@@ -136,8 +211,9 @@ fn range(field: &Field, column: &[u8], rows: &Rows) -> Option<Range> {
                     }
                 }
             }
-            Dtype::Pixel => return None,
+            Dtype::Pixel => {}
         }
-    }
-    found
+        place += 1;
+    })?;
+    Ok(found)
 }

@@ -140,6 +140,10 @@ impl Source for Sampled {
         self.source.facts()
     }
 
+    fn ahead_bytes(&self) -> Option<u64> {
+        self.source.ahead_bytes()
+    }
+
     fn access(&self) -> Access<'_> {
         self.source.access()
     }

@@ -251,6 +251,10 @@ impl Selection {
         for (name, _) in contents.iter().filter(|(_, content)| content.is_some_and(|content| content.is_in_shards())) {
             notes.push(format!("the {name} data are read in shards: their values would take too much memory at once"));
         }
+        for (name, _) in contents.iter().filter(|(_, content)| content.is_some_and(|content| content.is_in_files())) {
+            let why = "their values would take too much memory at once";
+            notes.push(format!("the {name} data stay in their files, and rows are read when they are needed: {why}"));
+        }
         let details = (details, validation_details);
         Ok(ReadSets { train, validation, preparation: learned, details, notes, is_sample, memory_bytes })
     }

@@ -134,7 +134,7 @@ fn refused(wrong: Violations) -> JobError {
     let what = format!("{field}: {description}");
     match unjudged {
         Unjudged::Shortage => JobError::Shortage { what },
-        Unjudged::Storage => JobError::FilesUnavailable(what),
+        Unjudged::Storage | Unjudged::Changed => JobError::FilesUnavailable(what),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use torchd::beneath::{Folder, NotAFile};
 use torchd::dataset::{DataFile, Files, OnDisk, OpenFiles};
+use torchd::job::end::CHANGED_DATA_REMEDY;
 use torchd::job::order::Order;
 use torchd::proto::v1::JobEndReason;
 use torchd::shortage::Unjudged;
@@ -32,6 +33,8 @@ pub(crate) fn failure(reason: JobEndReason, what: String, unjudged: Option<Unjud
         Some(Unjudged::Shortage) => Failure::machine(what),
         // Another file system than that of the job's folder, and like it may be back some day.
         Some(Unjudged::Storage) => Failure::new(JobEndReason::Storage, what),
+        // A person puts it back, or takes it as it is.
+        Some(Unjudged::Changed) => Failure::new(JobEndReason::DataChanged, format!("{what}; {CHANGED_DATA_REMEDY}")),
         None => Failure::new(reason, what),
     }
 }

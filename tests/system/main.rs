@@ -32,6 +32,7 @@ mod gpus;
 mod infinities;
 mod inspect;
 mod judging;
+mod larger_arrays;
 mod limits;
 mod listed_images;
 mod losses;

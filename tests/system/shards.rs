@@ -122,6 +122,19 @@ impl Linear {
     }
 }
 
+/// Queues a job. A process that reads a table for the daemon may take long on a busy machine: the
+/// answer is to ask again then.
+async fn created(daemon: &Daemon, spec: v1::JobSpec) -> v1::Job {
+    for _ in 0..5 {
+        let request = v1::CreateJobRequest { spec: Some(spec.clone()), ..Default::default() };
+        match daemon.jobs().await.create_job(request).await {
+            Err(status) if status.code() == tonic::Code::Unavailable => {}
+            answer => return answer.unwrap().into_inner(),
+        }
+    }
+    panic!("the table was not judged");
+}
+
 async fn succeeded(daemon: &Daemon, name: &str) -> v1::Job {
     let ended = daemon.watch_to_end(name).await;
     assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
@@ -141,16 +154,17 @@ async fn a_table_in_shards_goes_on_bit_for_bit_with_another_number_of_readers_an
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("table.parquet"));
     let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "2").start();
-    let broken = daemon.create(job(1)).await;
+    let broken = created(&daemon, job(1)).await;
     daemon.watch_until(&broken.name, |job| job.progress.as_ref().is_some_and(|told| told.step >= 20)).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: broken.name.clone() }).await.unwrap();
     let paused = daemon.watch_until(&broken.name, |job| job.state() == v1::JobState::Paused).await;
     let done = examples(&daemon, &paused);
     assert!(done > 0 && done < ROWS as u64, "{done} of {ROWS} in the midst of an epoch");
-    let whole = daemon.create(job(1)).await;
+    let whole = created(&daemon, job(1)).await;
     let whole = succeeded(&daemon, &whole.name).await;
     // The spec of a job says how many threads read: another one takes the checkpoint up.
-    let other = daemon.create(warm_start::warm(Source::Checkpoint(broken.name.clone()), true, job(2))).await;
+    let other = warm_start::warm(Source::Checkpoint(broken.name.clone()), true, job(2));
+    let other = created(&daemon, other).await;
     let other = succeeded(&daemon, &other.name).await;
     assert_eq!(other.progress.as_ref().unwrap().step, whole.progress.as_ref().unwrap().step);
     let last = whole.progress.as_ref().unwrap().step;
@@ -170,7 +184,7 @@ async fn a_table_in_shards_goes_on_bit_for_bit_with_another_number_of_readers_an
         resources: limited(2),
         ..warm_start::warm(Source::Checkpoint(whole.name.clone()), false, v1::JobSpec::default())
     };
-    let answers = daemon.create(predict).await;
+    let answers = created(&daemon, predict).await;
     let answers = succeeded(&daemon, &answers.name).await;
     assert_eq!(shards(&daemon, &answers).len(), 1);
     let answers = fs::read_to_string(daemon.job_folder(&answers.name).join("artifacts/predictions.csv")).unwrap();

@@ -17,7 +17,7 @@ impl<'a> Array<'a> {
         let mut files = files.into_iter();
         let Some((first, mut joined)) = files.next() else { return Ok(Vec::new()) };
         let lacks = |at: At<'_>, name: &str, has: At<'_>| {
-            at.problem(format!("has no array {name:?}, and {} has one", has.path.display()))
+            at.problem(format!("has no array {name:?}, and {} has one", has.data.path().display()))
         };
         let mut wrong = Vec::new();
         for (at, mut others) in files {
@@ -36,7 +36,7 @@ impl<'a> Array<'a> {
     /// Adds the examples of another file.
     fn append(&mut self, other: Self) -> Result<(), Problem> {
         let (Some(first), Some(part)) = (self.parts.first(), other.parts.first()) else { return Ok(()) };
-        let (name, place) = (&self.name, first.file.path.display());
+        let (name, place) = (&self.name, first.file.data.path().display());
         let told = |what: String| Err(part.file.problem(what));
         match (&self.numbers, &other.numbers) {
             (Ok(had), Ok(has)) if !had.are_like(*has) => {
@@ -71,9 +71,9 @@ impl<'a> Array<'a> {
         }
         let pairs = self.parts.iter().zip(&other.parts).filter(|(part, other)| part.examples != other.examples);
         let told = |(part, other): (&Part<'_>, &Part<'_>)| {
-            let of = match part.file.path == other.file.path {
+            let of = match part.file.data.path() == other.file.data.path() {
                 true => String::new(),
-                false => format!(" of {}", other.file.path.display()),
+                false => format!(" of {}", other.file.data.path().display()),
             };
             let (has, had) = (part.examples, other.examples);
             let what = format!("has {has} examples in {name:?} and {had} in {counted:?}{of}; there must be one each");

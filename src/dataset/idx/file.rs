@@ -142,6 +142,11 @@ impl IdxFile {
         self.source.is_gzip()
     }
 
+    /// The place of the first value in the file; None where it is packed.
+    pub fn first_value(&self) -> Option<u64> {
+        self.source.is_plain().then_some(4 + 4 * self.dimensions.len() as u64)
+    }
+
     /// The bytes of all values. The memory grows as they arrive: a header that lies costs nothing.
     pub fn read(mut self) -> Result<Vec<u8>, IdxError> {
         let (mut values, mut block) = (Vec::new(), vec![0; 1 << 16]);

@@ -10,6 +10,7 @@ use super::super::{Access, Facts, HostBatch, Problem, Rows, Source};
 use super::encode::Codes;
 use super::roles::Missing;
 use super::{Table, wrong_with};
+use crate::shortage::Unjudged;
 
 /// Examples that are shuffled together take one part in so many of the memory of all values. As
 /// much is read ahead of them, for each of two sets.
@@ -46,7 +47,7 @@ pub(super) struct Shards {
 }
 
 /// Bytes of the examples that are shuffled together, where the values may take so many.
-pub(super) fn window_bytes(memory_bytes: u64) -> u64 {
+pub(in crate::dataset) fn window_bytes(memory_bytes: u64) -> u64 {
     (memory_bytes / WINDOW_SHARE).clamp(1, MOST_WINDOW_BYTES)
 }
 
@@ -178,7 +179,8 @@ impl Source for Sharded {
         let table = shards.table(run.clone(), None).map_err(first);
         let changed = || {
             let what = "has changed since it was read first".into();
-            wrong_with(shards.runs.place(run.start).0, what).at(shards.empty.field)
+            let problem = wrong_with(shards.runs.place(run.start).0, what).at(shards.empty.field);
+            Problem { unjudged: Some(Unjudged::Changed), ..problem }
         };
         let table = table.map_err(|problem| problem.unwrap_or_else(changed))?;
         let encoder = codes.encoder(&table).filter(|_| table.rows == taken.end - taken.start).ok_or_else(changed)?;

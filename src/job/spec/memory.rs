@@ -6,15 +6,11 @@
 use super::model::Set;
 use super::optimizer::Share;
 use super::{Demands, Optimizer, Weight};
-use crate::dataset::Facts;
+use crate::dataset::{Facts, SHARE_OF_DATA};
 use crate::job::Violations;
 
 /// Memory that a runner has resident before it has any data: pages of libtorch, above all.
 pub const RUNNER_BYTES: u64 = 96 << 20;
-
-/// Values of data take one part in so many of the memory that a job can have: the model, what is
-/// computed with it, and the libraries take the rest.
-const SHARE_OF_DATA: u64 = 2;
 
 /// Memory that jobs can have.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +22,8 @@ pub struct HostMemory<'a> {
 }
 
 impl HostMemory<'_> {
-    /// The part that the values of the data may take: what has more is read in shards. None where
-    /// the memory is not known.
+    /// The part that the values of the data may take: what has more is read in shards, or row by row.
+    /// None where the memory is not known.
     pub fn of_data(&self) -> Option<u64> {
         (self.bytes > 0).then_some(self.bytes / SHARE_OF_DATA)
     }

@@ -74,7 +74,8 @@ impl Pass {
             }
             Access::Single => {
                 let places = Box::new(Places::of(facts, source.chances(), at));
-                Way::Batches(start(places, readers, 2 * readers + 1, AHEAD_BYTES)?)
+                let ahead = source.ahead_bytes().unwrap_or(AHEAD_BYTES).min(AHEAD_BYTES);
+                Way::Batches(start(places, readers, 2 * readers + 1, ahead)?)
             }
             Access::Shards { window_bytes, .. } => {
                 let order = Order::new(facts, access, at.shuffle);
