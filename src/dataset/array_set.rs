@@ -30,7 +30,8 @@ pub(super) const UNPACK: &str = "unpack it";
 pub(super) struct Array<'a> {
     /// Its name.
     pub name: String,
-    /// The type of its values, or the one that is not read, in words that follow "has the array as".
+    /// The type of its values, or the one that is not read, in words that follow "has the array
+    /// as".
     pub numbers: Result<Numbers, String>,
     /// Its sizes, outermost first; the first one counts the examples of all files.
     pub shape: Vec<u64>,
@@ -48,8 +49,8 @@ pub(super) struct Part<'a> {
     pub examples: u64,
     /// The order of its values.
     pub order: Order,
-    /// The place of its first value in the file, where the others lie behind it as they are; or what
-    /// has to be done to a file that is packed.
+    /// The place of its first value in the file, where the others lie behind it as they are; or
+    /// what has to be done to a file that is packed.
     pub place: Result<u64, &'static str>,
     /// The bytes of the file that hold it packed by DEFLATE, and the name of such files; None where
     /// it is not packed.
@@ -174,7 +175,8 @@ pub(super) fn read(
     let fields = inputs.into_iter().chain([target]).zip(&places).enumerate();
     let mut columns: Vec<Option<Column>> = fields
         .map(|(number, (field, &place))| {
-            // Inputs that are judged are read, and not kept, and so are those that stay in their files.
+            // Inputs that are judged are read, and not kept, and so are those that stay in their
+            // files.
             let is_kept = is_read[place] && if is_judged { number == last } else { !residence.is_in_files(place) };
             arrays[place].numbers.as_ref().ok().map(|numbers| Column::new(field, *numbers, is_kept))
         })
@@ -282,7 +284,8 @@ impl Array<'_> {
         part.examples.saturating_mul(of_example)
     }
 
-    /// Judges the size of a part by its header alone. One that is not packed was judged by its format.
+    /// Judges the size of a part by its header alone. One that is not packed was judged by its
+    /// format.
     fn judge_size(&self, part: &Part<'_>) -> Result<(), Problem> {
         let (Some((packed, format)), Ok(numbers)) = (part.packed, &self.numbers) else { return Ok(()) };
         let most = packed.saturating_mul(MOST_UNPACKED);

@@ -8,8 +8,8 @@ use super::{Dtype, Field, Range};
 pub(super) struct Column {
     field: Field,
     numbers: Numbers,
-    /// Its values as batches have them, example by example but for the file in hand, whose order they
-    /// have; None where they are not kept.
+    /// Its values as batches have them, example by example but for the file in hand, whose order
+    /// they have; None where they are not kept.
     bytes: Option<Vec<u8>>,
     /// Examples of the files before the one in hand.
     before: u64,
@@ -38,7 +38,8 @@ pub(super) enum Order {
 }
 
 impl Column {
-    /// The column of a field; `numbers` are those of its files. Its values are kept where asked for.
+    /// The column of a field; `numbers` are those of its files. Its values are kept where asked
+    /// for.
     pub(super) fn new(field: Field, numbers: Numbers, is_kept: bool) -> Self {
         let file = InHand { order: Order::Rows, examples: 0, next: 0, begun: Vec::new(), kept: 0 };
         Self { field, numbers, bytes: is_kept.then(Vec::new), before: 0, file }

@@ -34,9 +34,9 @@ pub struct Reading<'a> {
     pub memory_bytes: Option<u64>,
 }
 
-/// [`Reading::memory_bytes`] is one part in so many of the memory that a job can have: the model, what
-/// is computed with it, and the libraries take the rest. Values of formats that read their files as a
-/// whole may take all.
+/// [`Reading::memory_bytes`] is one part in so many of the memory that a job can have: the model,
+/// what is computed with it, and the libraries take the rest. Values of formats that read their
+/// files as a whole may take all.
 pub const SHARE_OF_DATA: u64 = 2;
 
 impl Reading<'_> {

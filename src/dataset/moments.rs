@@ -3,8 +3,8 @@
 use super::content::Moments;
 use super::{Dtype, Field};
 
-/// The moments of an input over rows: pixels by channel, scaled to 0..1; floats by place in a row of
-/// numbers, or by channel.
+/// The moments of an input over rows: pixels by channel, scaled to 0..1; floats by place in a row
+/// of numbers, or by channel.
 pub(super) struct Measured {
     dtype: Dtype,
     /// Values of a group in an example.

@@ -40,7 +40,8 @@ pub(super) enum Misfit {
 }
 
 impl Misfit {
-    /// What is wrong with an example of an array that holds it, in words that follow the file's path.
+    /// What is wrong with an example of an array that holds it, in words that follow the file's
+    /// path.
     pub(super) fn told_of(self, name: &str, example: u64) -> String {
         let (found, right) = match self {
             Self::Float(value) if value.is_finite() => (value.to_string(), "every value must be a 32-bit float"),

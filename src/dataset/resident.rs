@@ -61,7 +61,8 @@ impl Values {
         Ok(())
     }
 
-    /// Puts the values of a field in the rows of these places into a batch, in place of what it holds.
+    /// Puts the values of a field in the rows of these places into a batch, in place of what it
+    /// holds.
     fn gather(&self, field: &Field, rows: &Rows, places: &[u64], batch: &mut Vec<u8>) -> Result<(), Problem> {
         let bytes = match self {
             Self::Memory(bytes) => bytes,

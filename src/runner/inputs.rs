@@ -14,8 +14,8 @@ use torchd::shortage::Unjudged;
 
 use crate::failure::{Failure, Result};
 
-/// Descriptors for each data file: that of the file, and those of the inputs and the target that read
-/// it by position.
+/// Descriptors for each data file: that of the file, and those of the inputs and the target that
+/// read it by position.
 const OF_A_FILE: u64 = 3;
 /// Descriptors of a runner besides those of its data.
 const OTHERS: u64 = 256;

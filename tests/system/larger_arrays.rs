@@ -1,5 +1,5 @@
-//! Arrays that are larger than the memory of a job: their rows are read from the files, and train as
-//! those in memory.
+//! Arrays that are larger than the memory of a job: their rows are read from the files, and train
+//! as those in memory.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

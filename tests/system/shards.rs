@@ -15,8 +15,8 @@ use torchd::proto::v1::{self, dataset::Format};
 use super::daemon::{Daemon, Setup};
 use super::{spec, warm_start};
 
-/// Little more than a runner takes, so that a small table is larger than its share, which is half of
-/// what the runner leaves.
+/// Little more than a runner takes, so that a small table is larger than its share, which is half
+/// of what the runner leaves.
 const LIMIT: u64 = 216 << 20;
 /// The shape of the table, whose rows have a target besides.
 const ROWS: usize = 16_000;

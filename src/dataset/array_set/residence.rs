@@ -31,8 +31,8 @@ pub(super) struct Residence {
 }
 
 impl Residence {
-    /// That of these arrays. `places` are those of the inputs and, last, of the target; `weighing` is
-    /// that of the weights.
+    /// That of these arrays. `places` are those of the inputs and, last, of the target; `weighing`
+    /// is that of the weights.
     ///
     /// # Errors
     /// Arrays that have to be read as a whole, and are more than all memory that a job can have.

@@ -5,8 +5,8 @@ use super::super::Problem;
 use super::{Array, At, Part};
 
 impl<'a> Array<'a> {
-    /// The arrays of several files, in their order, as those of one. Each file needs the arrays that
-    /// `is_asked` tells of, alike but for the number of examples.
+    /// The arrays of several files, in their order, as those of one. Each file needs the arrays
+    /// that `is_asked` tells of, alike but for the number of examples.
     ///
     /// # Errors
     /// Each array of a file that is not like that of the first one.

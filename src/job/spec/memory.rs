@@ -22,8 +22,8 @@ pub struct HostMemory<'a> {
 }
 
 impl HostMemory<'_> {
-    /// The part that the values of the data may take: what has more is read in shards, or row by row.
-    /// None where the memory is not known.
+    /// The part that the values of the data may take: what has more is read in shards, or row by
+    /// row. None where the memory is not known.
     pub fn of_data(&self) -> Option<u64> {
         (self.bytes > 0).then_some(self.bytes / SHARE_OF_DATA)
     }
