@@ -152,8 +152,8 @@ fn decode_jpeg(mut jpeg: JpegDecoder<ZCursor<&[u8]>>, bytes: &[u8]) -> Result<(I
 /// Whether a JPEG file has an end of image behind its last scan. The decoder takes the pixels that
 /// are missing for grey. (ITU-T T.81, B.1.1.3: no marker is among the data of a scan)
 fn has_end(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    last(0xd9) > last(0xda)
+    // Looked for from the end, where it is in most files: all bytes are those of the scan before.
+    bytes.windows(2).rev().find(|pair| matches!(pair, [0xff, 0xd9 | 0xda])) == Some(&[0xff, 0xd9][..])
 }
 
 fn size_of_png(png: &png::Reader<Cursor<&[u8]>>) -> Result<Size, String> {
@@ -287,6 +287,17 @@ pub(super) mod tests {
             for told in [size(&file).unwrap_err(), decode(&file, 3).unwrap_err()] {
                 assert_eq!(told, format!("is an image of {height}x{width} pixels; {rule}"));
             }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_jpeg_image_stands_behind_its_last_scan() {
+        // All of four bytes that matter.
+        let bytes = [0xff, 0xd9, 0xda, 0];
+        for number in 0..4usize.pow(7) {
+            let text: Vec<u8> = (0..7).map(|place| bytes[number >> (2 * place) & 3]).collect();
+            let last = |marker: u8| text.windows(2).rposition(|pair| pair == [0xff, marker]);
+            assert_eq!(has_end(&text), last(0xd9) > last(0xda), "{text:?}");
         }
     }
 
