@@ -5,6 +5,7 @@
 
 mod decode;
 mod list;
+mod planes;
 mod resize;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::decode::{Image, Size};
 pub(super) use self::list::is_image;
 use self::list::{List, Wrong};
+use self::planes::by_channel;
 use self::resize::resize;
 use super::content::{Content, Moments, Preparation, Prepared};
 use super::details::{self, Details};
@@ -313,27 +315,18 @@ impl Source for Decoded {
     fn fill(&self, places: &[u64], into: &mut HostBatch) -> Result<(), Problem> {
         into.inputs.resize_with(1, Vec::new);
         let HostBatch { inputs, targets } = into;
-        inputs[0].clear();
+        let example_bytes = self.facts.inputs[0].bytes() as usize;
+        // What the batch before has left is written over, and need not become zeros first.
+        inputs[0].resize(places.len() * example_bytes, 0);
         targets.clear();
-        for &place in places {
+        for (&place, into) in places.iter().zip(inputs[0].chunks_exact_mut(example_bytes)) {
             let row = self.rows.row(place) as usize;
             let pixels = self.images.pixels(row)?;
-            by_channel(&pixels, self.images.channels, &mut inputs[0]);
+            by_channel(&pixels, self.images.channels, into);
             let class = self.images.list.images[row].class as usize;
             targets.extend_from_slice(&self.numbers[class].to_le_bytes());
         }
         Ok(())
-    }
-}
-
-/// Adds pixels channel by channel.
-fn by_channel(pixels: &[u8], channels: usize, into: &mut Vec<u8>) {
-    if channels == 1 {
-        return into.extend_from_slice(pixels);
-    }
-    let (pixels, _) = pixels.as_chunks::<3>();
-    for channel in 0..3 {
-        into.extend(pixels.iter().map(|pixel| pixel[channel]));
     }
 }
 
