@@ -54,8 +54,7 @@ struct Limits {
 const OF_MODELS: Limits =
     Limits { memory_bytes: 2 << 30, cpu_seconds: 30, answer_bytes: 64 << 20, more_descriptors: 0 };
 
-/// Data are read in blocks, and up to a gigabyte of values is unpacked. The readers of a set share
-/// its files.
+/// Data are read in blocks, and up to a gigabyte of values is unpacked.
 const OF_DATA: Limits = Limits { memory_bytes: 1 << 30, cpu_seconds: 30, answer_bytes: 8 << 20, more_descriptors: 64 };
 
 /// A kind of question about files.

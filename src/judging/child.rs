@@ -87,8 +87,8 @@ fn confine(limits: &Limits) -> io::Result<Vec<File>> {
     // A kernel that does not enforce this leaves the other limits. It takes a descriptor.
     let _ = shut(&files);
     // Descriptors beyond the limit stay usable. Standard input, output and error are the first
-    // ones.
-    let has = 3 + files.len() as u64;
+    // ones. A reader of each file has one of its own.
+    let has = 3 + 2 * files.len() as u64;
     limit(Resource::Nofile, if limits.more_descriptors == 0 { 0 } else { has + limits.more_descriptors })?;
     Ok(files)
 }

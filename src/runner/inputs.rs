@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use torchd::beneath::{Folder, NotAFile};
 use torchd::dataset::{DataFile, Files, OnDisk, OpenFiles};
 use torchd::job::end::CHANGED_DATA_REMEDY;
@@ -13,13 +14,34 @@ use torchd::shortage::Unjudged;
 
 use crate::failure::{Failure, Result};
 
+/// Descriptors for each data file: that of the file, and those of the inputs and the target that read
+/// it by position.
+const OF_A_FILE: u64 = 3;
+/// Descriptors of a runner besides those of its data.
+const OTHERS: u64 = 256;
+
 /// The files of a job, opened; what is wrong with them is told when they are read.
 pub(crate) fn open_inputs(order: &Order) -> Result<OpenFiles> {
+    let files =
+        order.inputs.train.paths().len() + order.inputs.validation.iter().map(|set| set.paths().len()).sum::<usize>();
+    allow_descriptors(OTHERS + OF_A_FILE * files as u64);
     // Files that are not there as files could be read before then.
     let has_begun = order.resume_step.is_some();
     let open = |files: &Files| files.open(|path, kind| open(path, kind, has_begun));
     let validation = order.inputs.validation.as_ref().map(open).transpose()?;
     Ok(OpenFiles { train: open(&order.inputs.train)?, validation: validation.unwrap_or_default() })
+}
+
+/// Raises the limit of descriptors to so many, as far as the hard limit lets it. A runner keeps the
+/// usual one where that is enough.
+fn allow_descriptors(needed: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let current = Some(maximum.map_or(needed, |maximum| maximum.min(needed)));
+    // Where it stays, the file that cannot be opened is told.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
 /// The folders among the files of a job.

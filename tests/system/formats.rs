@@ -229,6 +229,33 @@ async fn arrays_of_several_files_are_trained_on_as_one_and_their_faults_are_told
 }
 
 #[tokio::test]
+async fn a_set_of_more_files_than_a_runner_has_descriptors_is_trained_on() {
+    let root = tempfile::tempdir().unwrap();
+    let apples = fs::canonicalize("examples/apples/apples.parquet").unwrap();
+    for number in 0..100 {
+        let x: Vec<u8> = (0..6).flat_map(|value| ((number + value) as f32).to_le_bytes()).collect();
+        fs::write(root.path().join(format!("x-{number}.npy")), npy("<f4", "(2, 3)", &x)).unwrap();
+        fs::write(root.path().join(format!("y-{number}.npy")), npy("|u1", "(2,)", &[0, 1])).unwrap();
+        fs::copy(&apples, root.path().join(format!("{number}.parquet"))).unwrap();
+    }
+    let daemon = Setup::new().data_root(root.path()).open_files(128).start();
+    let job = daemon.create(job(npy_of("x-*.npy", "y-*.npy"))).await;
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+    let parquet = v1::ParquetDataset {
+        path: "*.parquet".into(),
+        target: "sort".into(),
+        ignore: vec!["id".into()],
+        categorical: vec!["colour".into()],
+        missing: vec![v1::MissingValues { by: v1::MissingBy::Mean.into(), ..v1::MissingValues::default() }],
+        ..v1::ParquetDataset::default()
+    };
+    let job = daemon.create(self::job(Format::Parquet(parquet))).await;
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
+}
+
+#[tokio::test]
 async fn an_image_that_goes_bad_while_a_job_waits_ends_it_with_the_name_of_its_file() {
     let root = tempfile::tempdir().unwrap();
     files(root.path());
