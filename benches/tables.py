@@ -1,40 +1,38 @@
-"""What pandas, polars and pyarrow take for the files of benches/tables.rs, to one array of 32-bit floats: run by that bench."""
+"""The peers of benches/tables.rs: pandas, polars and pyarrow make one array of 32-bit floats of a file.
 
-import importlib.util
+Each line of the standard input is a peer and a file; the answer is the seconds that processors worked.
+"""
+
 import sys
 import time
 
 import numpy
-
-folder = sys.argv[1]
-
-
-def measure(what, read):
-    times = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        read()
-        times.append(time.perf_counter() - begun)
-    times.sort()
-    print(f"{what}: {times[1]:.2f} s (median of 3; {times[0]:.2f} to {times[2]:.2f})")
+import pandas
+import polars
+from pyarrow import parquet
 
 
-for name, digits in (("short.csv", "six"), ("long.csv", "all")):
-    path = f"{folder}/{name}"
-    if importlib.util.find_spec("pandas"):
-        import pandas
+def pyarrow(path):
+    """Of the ways that give rows side by side, the one that is fastest on one core."""
+    table = parquet.read_table(path, use_threads=False)
+    columns = [column.to_numpy().astype(numpy.float32) for column in table.columns]
+    return numpy.ascontiguousarray(numpy.stack(columns).T)
 
-        measure(f"pandas: CSV of {digits} digits", lambda: pandas.read_csv(path).to_numpy(numpy.float32))
-    if importlib.util.find_spec("polars"):
-        import polars
 
-        measure(f"polars: CSV of {digits} digits", lambda: polars.read_csv(path).to_numpy().astype(numpy.float32))
-if importlib.util.find_spec("pyarrow"):
-    from pyarrow import parquet
+def pyarrow_stacked(path):
+    table = parquet.read_table(path, use_threads=False)
+    return numpy.stack([column.to_numpy() for column in table.columns], axis=1).astype(numpy.float32)
 
-    def arrays(threads):
-        table = parquet.read_table(f"{folder}/table.parquet", use_threads=threads)
-        return numpy.stack([column.to_numpy() for column in table.columns], axis=1).astype(numpy.float32)
 
-    measure("pyarrow: Parquet", lambda: arrays(True))
-    measure("pyarrow: Parquet, one thread", lambda: arrays(False))
+READ = {
+    "pandas": lambda path: pandas.read_csv(path).to_numpy(numpy.float32),
+    "polars": lambda path: polars.read_csv(path).to_numpy().astype(numpy.float32),
+    "pyarrow": pyarrow,
+    "pyarrow-stacked": pyarrow_stacked,
+}
+
+for line in sys.stdin:
+    peer, path = line.split(maxsplit=1)
+    begun = time.process_time()
+    READ[peer](path.strip())
+    print(time.process_time() - begun, flush=True)

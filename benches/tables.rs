@@ -1,28 +1,35 @@
-//! A table of a million rows and twenty columns, from CSV and from Parquet to the bytes of tensors.
+//! A table of a million rows and twenty columns, from CSV and from Parquet to the bytes of tensors,
+//! beside pandas, polars and pyarrow, which read the same files by turns (`benches/tables.py`).
 //!
-//! `TABLES_PYTHON=/path/to/python` measures pandas, polars and pyarrow on the same files in the
-//! same run, where that Python has them (`benches/tables.py`). `TABLES_ROWS` makes smaller files.
+//! TABLES_PYTHON names an interpreter that has them; without it torchd reads alone. TABLES_ROWS makes
+//! smaller files, and TABLES names one of them: short, long or parquet.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
+
+#[path = "harness/peer.rs"]
+mod peer;
+#[path = "harness/python.rs"]
+mod python;
+#[path = "harness/rounds.rs"]
+mod rounds;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::process::Command;
-use std::time::Instant;
 
 use parquet::basic::Compression;
 use parquet::data_type::DoubleType;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use peer::{Peer, by_turns, worked_for};
+use python::python;
 use torchd::dataset::draw::mix;
 use torchd::dataset::paths::Paths;
 use torchd::dataset::table::roles::Roles;
 use torchd::dataset::{DataFile, Files, HostBatch, OpenFiles, Selection, csv, parquet as tables};
 
 const COLUMNS: usize = 20;
-const ROUNDS: usize = 3;
 /// Rows of a row group.
 const GROUP: usize = 100_000;
 /// Examples of a batch.
@@ -72,42 +79,56 @@ fn write_parquet(path: &Path, rows: usize) {
 /// Seconds to read a set and to hand out all of its examples once.
 fn seconds(files: &Files, path: &Path, rows: usize) -> f64 {
     let selection = Selection::of(files.clone());
-    let begun = Instant::now();
-    let set = selection.open(&OpenFiles::of([DataFile::open(path).unwrap()]), None).ok().unwrap().train;
-    let mut batch = HostBatch::default();
-    for begin in (0..rows as u64).step_by(BATCH as usize) {
-        let places: Vec<_> = (begin..(begin + BATCH).min(rows as u64)).collect();
-        set.fill(&places, &mut batch).unwrap();
-    }
-    begun.elapsed().as_secs_f64()
+    worked_for(|| {
+        let set = selection.open(&OpenFiles::of([DataFile::open(path).unwrap()]), None).ok().unwrap().train;
+        let mut batch = HostBatch::default();
+        for begin in (0..rows as u64).step_by(BATCH as usize) {
+            let places: Vec<_> = (begin..(begin + BATCH).min(rows as u64)).collect();
+            set.fill(&places, &mut batch).unwrap();
+        }
+    })
 }
 
 fn main() {
     let rows = std::env::var("TABLES_ROWS").map_or(1_000_000, |rows| rows.parse().unwrap());
+    let chosen = std::env::var("TABLES").ok();
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().canonicalize().unwrap();
-    let [short, long, packed] = ["short.csv", "long.csv", "table.parquet"].map(|name| place.join(name));
-    write_csv(&short, rows, true);
-    write_csv(&long, rows, false);
-    write_parquet(&packed, rows);
     let roles = Roles { targets: vec!["y".into()], ..Roles::default() };
     let text = |path: &Path| {
         let paths = Paths::Path(vec![path.to_owned()]);
         Files::Csv(csv::Files { paths, roles: roles.clone(), dialect: csv::Dialect::default() })
     };
-    let parquet = Files::Parquet(tables::Files { paths: Paths::Path(vec![packed.clone()]), roles: roles.clone() });
-    for (what, files, path) in [
-        ("CSV of six digits", text(&short), &short),
-        ("CSV of all digits", text(&long), &long),
-        ("Parquet", parquet, &packed),
+    let packed =
+        |path: &Path| Files::Parquet(tables::Files { paths: Paths::Path(vec![path.to_owned()]), roles: roles.clone() });
+    let mut peer = std::env::var_os("TABLES_PYTHON").map(|_| Peer::start(python("TABLES_PYTHON", "tables.py"), &[]));
+    let unit = |seconds: f64| format!("{seconds:.3} s");
+    for (name, what, peers) in [
+        ("short", "CSV of six digits", &["pandas", "polars"][..]),
+        ("long", "CSV of all digits", &["pandas", "polars"]),
+        ("parquet", "Parquet", &["pyarrow", "pyarrow-stacked"]),
     ] {
-        let mut times: Vec<_> = (0..ROUNDS).map(|_| seconds(&files, path, rows)).collect();
-        times.sort_by(f64::total_cmp);
-        let [least, median, most] = [0, ROUNDS / 2, ROUNDS - 1].map(|place| times[place]);
-        println!("torchd: {what}: {median:.2} s (median of {ROUNDS}; {least:.2} to {most:.2})");
-    }
-    if let Some(python) = std::env::var_os("TABLES_PYTHON") {
-        let status = Command::new(python).arg("benches/tables.py").arg(&place).status().unwrap();
-        assert!(status.success(), "{status}");
+        if chosen.as_ref().is_some_and(|chosen| chosen != name) {
+            continue;
+        }
+        let path = place.join(name);
+        let files = match name {
+            "parquet" => {
+                write_parquet(&path, rows);
+                packed(&path)
+            }
+            _ => {
+                write_csv(&path, rows, name == "short");
+                text(&path)
+            }
+        };
+        let questions: Vec<_> = peers.iter().map(|peer| (*peer, format!("{peer} {}", path.display()))).collect();
+        let questions: Vec<_> = questions.iter().map(|(name, question)| (*name, question.as_str())).collect();
+        let ours = || seconds(&files, &path, rows);
+        match &mut peer {
+            Some(peer) => by_turns(&format!("{what}, {rows} rows of {COLUMNS}"), unit, ours, peer, &questions),
+            None => println!("{what}: {:.3} s", ours()),
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -127,6 +127,7 @@ fn judge(message: &v1::JobSpec) {
         target: field("labels", Dtype::I64, vec![], Some(Range { lowest: 0, highest: 9, highest_at: 0 })),
         sizes: vec![],
         is_resident: true,
+        may_widen: false,
     };
     let sets = [1, 1000, u64::from(u32::MAX)].map(|examples| DataFacts {
         train: facts(examples),

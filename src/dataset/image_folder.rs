@@ -8,6 +8,7 @@ mod decode;
 mod images;
 mod list;
 mod listed;
+mod planes;
 mod resize;
 mod walked;
 

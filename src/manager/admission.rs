@@ -23,7 +23,7 @@ use crate::job::outline::Outline;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::data::{Data, Named};
 use crate::job::spec::model::Set;
-use crate::job::spec::{self, DataFacts, Device, Fitted, HostMemory, Network, RUNNER_BYTES, Resources, Spec};
+use crate::job::spec::{self, DataFacts, Device, Fitted, HostMemory, RUNNER_BYTES, Resources, Spec};
 use crate::job::{Inputs, Violation, Violations};
 use crate::journal::{FileStates, Manifest, TrainedOn};
 use crate::judging::{self, model::OperatorList};
@@ -200,7 +200,7 @@ fn judge(
     let has_widths = learned_from.is_some_and(|facts| !facts.may_widen);
     let network = learned_from.filter(|_| has_widths).and_then(|facts| demands.network(facts));
     if let (Some(test), Some(preparation), true, None) = (&train, &preparation, applies, &trained) {
-        judge_untaught(&test.path, preparation, network.as_ref(), &mut wrong);
+        trained::judge_untaught(&test.path, preparation, network.as_ref(), &mut wrong);
     }
     let on_gpu = resources.gpu_count == Some(1);
     spec::judge_memory(&demands, learned_from, &sets, memory_bytes, on_gpu, memory, &mut wrong);
@@ -429,23 +429,6 @@ fn judge_sets(
             JudgedSets { train: None, validation: judged.train, ..judged }
         }
         (None, None | Some(None)) => JudgedSets::default(),
-    }
-}
-
-/// Refuses a test set that would have to teach what the training set of the model has taught: its
-/// names may be others, or stand for other numbers.
-fn judge_untaught(field: &str, preparation: &Preparation, network: Option<&Network>, wrong: &mut Violations) {
-    let remedy = "name the job that trained it, as warm_start.checkpoint";
-    if let Some(names) = preparation.of_training() {
-        return wrong.add(field, format!("needs {names} that the model was trained with; {remedy}"));
-    }
-    let found = preparation.classes.len() as u64;
-    if let Some([answered]) = network.map(|network| &network.output[..])
-        && found > 0
-        && *answered != found
-    {
-        let what = format!("has {found} classes by name, and the model answers {answered}");
-        wrong.add(field, format!("{what}, so that their numbers are not known; {remedy}"));
     }
 }
 

@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use super::ManagerSettings;
 use super::warm_start::{self, Refusal, Source};
 use crate::beneath::{Folder, present};
-use crate::dataset::{Facts, Preprocessing};
+use crate::dataset::{Facts, Preparation, Preprocessing};
+use crate::job::spec::Network;
 use crate::job::{Spec, Violations, spec};
 use crate::journal::JobFolder;
 use crate::proto::v1;
@@ -105,5 +106,27 @@ fn spec_of(place: &JobFolder) -> io::Result<v1::JobSpec> {
     match edits {
         Some(edits) => Ok(spec.edited(&edits).map_err(|wrong| io::Error::other(wrong.to_string()))?.to_proto()),
         None => Ok(spec.to_proto()),
+    }
+}
+
+/// Refuses a test set that would have to teach what the training set of the model has taught: its
+/// names may be others, or stand for other numbers.
+pub(super) fn judge_untaught(
+    field: &str,
+    preparation: &Preparation,
+    network: Option<&Network>,
+    wrong: &mut Violations,
+) {
+    let remedy = "name the job that trained it, as warm_start.checkpoint";
+    if let Some(names) = preparation.of_training() {
+        return wrong.add(field, format!("needs {names} that the model was trained with; {remedy}"));
+    }
+    let found = preparation.classes.len() as u64;
+    if let Some([answered]) = network.map(|network| &network.output[..])
+        && found > 0
+        && *answered != found
+    {
+        let what = format!("has {found} classes by name, and the model answers {answered}");
+        wrong.add(field, format!("{what}, so that their numbers are not known; {remedy}"));
     }
 }

@@ -55,7 +55,7 @@ fn play(next: &AtomicU64, end: u64, reference: &reference::Reference) -> round::
 #[test]
 fn whatever_dies_each_job_has_one_true_end_and_no_step_is_doubled_or_missing() {
     let rounds = number("CHAOS_ROUNDS").unwrap_or(30);
-    let at_once = number("CHAOS_AT_ONCE").unwrap_or(5);
+    let at_once = number("CHAOS_AT_ONCE").unwrap_or(3);
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let first = number("CHAOS_SEED").unwrap_or(since_epoch.as_secs() % 1_000_000);
     let reference = tokio::runtime::Runtime::new().unwrap().block_on(reference::Reference::train());

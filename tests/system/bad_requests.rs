@@ -81,7 +81,7 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
         (
             limited((96 << 20) + 2_000_000),
             "data.train.idx.images",
-            "and the job, by its resources.memory_limit_bytes of 102663296 without 100663296 for its runner, has 2000000",
+            "takes 3136000 bytes of memory, as it is read as a whole, and the job has 2000000; unpack it",
         ),
         (on(v1::Device::Cpu, None, Some(100_000)), "resources.cpu_threads", "is 100000; jobs may take"),
         (

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::decode::{self, Image, Size};
 use super::list::List;
 use super::listed;
+use super::planes::by_channel;
 use super::resize::resize;
 use super::{Files, Fit, IMAGES, MOST_TOLD, PATH, unreadable};
 use crate::beneath::Folder;
@@ -259,22 +260,13 @@ impl Source for Decoded {
             }
             (Targets::Classes(_), Names::Listed(_)) => unreachable!("a table has its targets"),
         }
-        inputs[0].clear();
-        for &place in places {
-            by_channel(&self.images.pixels(self.rows.row(place))?, self.images.channels, &mut inputs[0]);
+        let example_bytes = self.facts.inputs[0].bytes() as usize;
+        // The bytes of the batch before are written over, and need not become zeros first.
+        inputs[0].resize(places.len() * example_bytes, 0);
+        for (&place, into) in places.iter().zip(inputs[0].chunks_exact_mut(example_bytes)) {
+            by_channel(&self.images.pixels(self.rows.row(place))?, self.images.channels, into);
         }
         into.inputs = inputs;
         Ok(())
-    }
-}
-
-/// Adds pixels channel by channel.
-fn by_channel(pixels: &[u8], channels: usize, into: &mut Vec<u8>) {
-    if channels == 1 {
-        return into.extend_from_slice(pixels);
-    }
-    let (pixels, _) = pixels.as_chunks::<3>();
-    for channel in 0..3 {
-        into.extend(pixels.iter().map(|pixel| pixel[channel]));
     }
 }

@@ -1,5 +1,7 @@
 //! Parquet, right and wrong.
 
+mod values;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
