@@ -1,5 +1,6 @@
 //! Requests of users for their jobs.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,6 +17,7 @@ use crate::job::spec::merged;
 use crate::job::state::{Event, Outcome, Refusal, next};
 use crate::job::{Course, Job, JobId, State};
 use crate::proto::v1;
+use crate::store::StoreError;
 
 /// Expired jobs that are removed in one go: others wait for this task.
 const MOST_AT_ONCE: usize = 100;
@@ -174,9 +176,8 @@ impl Task {
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(state) });
         }
         let aside = recovery::set_aside(&self.settings.jobs_dir, id);
-        let (folder, renamed, runs) = (self.folder(id), aside.clone(), self.runs.clone());
+        let (folder, renamed) = (self.folder(id), aside.clone());
         let moved = blocking(move || {
-            runs.remove(&job.id, &job.spec.display_name);
             // An earlier deletion may have left a folder of that name.
             match std::fs::remove_dir_all(&renamed) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -191,9 +192,14 @@ impl Task {
         moved.await.map_err(JobError::folder(format!("the folder of {} cannot be removed", id.name())))?;
         // The row goes last: a start that finds the folder set aside finishes the deletion.
         fault::point("job-set-aside");
-        self.store.delete(id.clone()).await?;
+        if let Err(error) = self.store.delete(id.clone()).await {
+            self.delete_without_room(id, &aside, error).await?;
+        }
         self.mirrors.forget(id);
         self.expiry.forget(id);
+        let (runs, name) = (self.runs.clone(), job.spec.display_name.clone());
+        let removed = id.clone();
+        let _ = tokio::task::spawn_blocking(move || runs.remove(&removed, &name)).await;
         tracing::info!(job.id = %id, "job deleted");
         // The folder may be large, and others wait for this task. The next start removes the rest
         // of it.
@@ -205,6 +211,33 @@ impl Task {
             _ => {}
         });
         Ok(())
+    }
+
+    /// Takes up a deletion that the database refused. Where its disk is full, the folder gives its
+    /// room first: people delete jobs in order to have some. Otherwise the job keeps its folder.
+    async fn delete_without_room(&self, id: &JobId, aside: &Path, error: StoreError) -> Result<(), JobError> {
+        let (folder, aside) = (self.folder(id), aside.to_owned());
+        if !error.is_full() {
+            let back = blocking(move || std::fs::rename(aside, folder.path())).await;
+            if let Err(error) = back {
+                tracing::error!(job.id = %id, %error, "the next start deletes the job, whose folder cannot be put back");
+            }
+            return Err(error.into());
+        }
+        tracing::warn!(job.id = %id, "the database has no room to delete the job: its folder is emptied first");
+        // The folder itself says to the next start that the row has to go.
+        let emptied = blocking(move || {
+            for entry in std::fs::read_dir(&aside)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true => std::fs::remove_dir_all(entry.path())?,
+                    false => std::fs::remove_file(entry.path())?,
+                }
+            }
+            Ok(())
+        });
+        emptied.await.map_err(JobError::folder(format!("the folder of {} cannot be emptied", id.name())))?;
+        Ok(self.store.delete(id.clone()).await?)
     }
 
     /// Removes the jobs whose time after their end is over.

@@ -58,6 +58,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The disk of the database has no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
+}
+
 /// A row that this version cannot have written: it is damaged, or a later version wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the database holds something odd for job {id}: {what}")]

@@ -73,6 +73,22 @@ async fn a_full_disk_pauses_or_fails_jobs_as_they_want_it_harms_nothing_and_all_
 }
 
 #[tokio::test]
+async fn a_job_can_be_deleted_to_make_room_on_a_full_disk() {
+    let Some(disk) = tools::allowed("a small disk", SmallDisk::mount()) else { return };
+    let daemon = Setup::in_state(&disk.path().join("state")).start();
+    let job = daemon.watch_to_end(&daemon.create(spec::short()).await.name).await;
+    let other = daemon.watch_to_end(&daemon.create(spec::short()).await.name).await;
+    disk.fill();
+    let delete = v1::DeleteJobRequest { name: job.name.clone() };
+    daemon.jobs().await.delete_job(delete).await.unwrap();
+    assert!(daemon.log().contains("the database has no room to delete the job"), "{}", daemon.log());
+    let get = v1::GetJobRequest { name: job.name.clone() };
+    assert_eq!(daemon.jobs().await.get_job(get).await.unwrap_err().code(), tonic::Code::NotFound);
+    assert!(!daemon.job_folder(&job.name).exists());
+    assert_eq!(daemon.get(&other.name).await.end, other.end);
+}
+
+#[tokio::test]
 async fn a_disk_that_becomes_read_only_ends_the_attempt_and_the_job_goes_on_once_it_is_mended() {
     let Some(disk) = tools::allowed("a disk that fails", DyingDisk::mount()) else { return };
     let state = disk.path().join("state");
