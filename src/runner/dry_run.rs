@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
 use nix::sys::prctl;
@@ -27,18 +26,19 @@ use crate::memory::peak_bytes;
 use crate::metric::Finding;
 use crate::model::Mode;
 use crate::step::{Over, Stepped};
+use crate::{FAILURE, SUCCESS};
 
 /// Trains on one batch of the job in a folder.
-pub(crate) fn run(job: PathBuf, most_memory_bytes: u64) -> ExitCode {
+pub(crate) fn run(job: PathBuf, most_memory_bytes: u64) -> u8 {
     let answer = match try_run(&JobFolder::new(job), most_memory_bytes) {
         Ok(done) => Answer::Done(done),
         Err(Failure { reason, message }) => Answer::Failed { message, is_memory: reason == JobEndReason::OutOfMemory },
     };
     match serde_json::to_writer(io::stdout(), &answer) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCESS,
         Err(error) => {
             eprintln!("torchd-runner: {error}");
-            ExitCode::FAILURE
+            FAILURE
         }
     }
 }

@@ -1,19 +1,18 @@
 //! `torchd-runner probe`: the daemon never loads libtorch, so it asks here what a runner finds.
 
-use std::process::ExitCode;
-
 use libloading::os::unix::Library;
 use torchd::job::probe::{Found, ProbeReport};
 
 use crate::confine;
 use crate::cuda::{self, Absent, Cuda};
 use crate::dispatcher;
+use crate::{FAILURE, SUCCESS};
 
 /// The version of libtorch that tch 0.24.0 binds. (tch-rs, README)
 const BUILT_FOR: &str = "2.11.0";
 
 /// Prints what a runner finds.
-pub(crate) fn probe() -> ExitCode {
+pub(crate) fn probe() -> u8 {
     let cuda = Cuda::open();
     let is_loaded = cuda.library.is_ok();
     let report = ProbeReport {
@@ -40,27 +39,27 @@ pub(crate) fn probe() -> ExitCode {
     match serde_json::to_string(&report) {
         Ok(text) => {
             println!("{text}");
-            ExitCode::SUCCESS
+            SUCCESS
         }
         Err(error) => {
             eprintln!("torchd-runner: {error}");
-            ExitCode::FAILURE
+            FAILURE
         }
     }
 }
 
 /// Prints the schemas of the operators that programs can call, one a line and sorted. They are the
 /// same for all builds of one version of libtorch.
-pub(crate) fn operators() -> ExitCode {
+pub(crate) fn operators() -> u8 {
     match dispatcher::schemas("aten") {
         Ok(mut schemas) => {
             schemas.sort_unstable();
             println!("{}", schemas.join("\n"));
-            ExitCode::SUCCESS
+            SUCCESS
         }
         Err(error) => {
             eprintln!("torchd-runner: the operators cannot be listed: {error}");
-            ExitCode::FAILURE
+            FAILURE
         }
     }
 }

@@ -2,7 +2,6 @@
 //! ended.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sys::prctl;
@@ -32,13 +31,14 @@ use crate::pulse::Pulse;
 use crate::report::Report;
 use crate::stop::Stop;
 use crate::train::Finish;
+use crate::{FAILURE, SUCCESS};
 
 /// Exit code of a runner that has no business here: another one holds the lock, or the attempt is
 /// over.
 const NOT_MINE: u8 = 75;
 
 /// Trains the job in a folder.
-pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
+pub(crate) fn run(job: PathBuf, attempt: u32) -> u8 {
     // The reader of the log may go away, with the daemon; the job goes on.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -86,11 +86,11 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> ExitCode {
     match report.ended(RunnerEnded { reason: reason.into(), message, step }) {
         Ok(ended) if matches!(ended.reason(), JobEndReason::Finished | JobEndReason::Interrupted) => {
             tracing::info!(step, "{}", ended.message);
-            ExitCode::SUCCESS
+            SUCCESS
         }
         Ok(ended) => {
             tracing::error!(step, reason = torchd::job::end::label(ended.reason()), "{}", ended.message);
-            ExitCode::FAILURE
+            FAILURE
         }
         // The journal cannot hold it, so the exit code says it.
         Err(Failure { message, .. }) => refuse(&message, EXIT_STORAGE as u8),
@@ -262,7 +262,7 @@ fn device_name(device: Device, order: &Order) -> String {
     }
 }
 
-fn refuse(message: &str, code: u8) -> ExitCode {
+fn refuse(message: &str, code: u8) -> u8 {
     tracing::error!("{message}");
-    ExitCode::from(code)
+    code
 }
