@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use parquet::data_type::FloatType;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -13,6 +14,7 @@ use torchd::proto::v1::warm_start::Source;
 use torchd::proto::v1::{self, dataset::Format};
 
 use super::daemon::{Daemon, Setup};
+use super::survival::signal;
 use super::{spec, warm_start};
 
 /// Little more than a runner takes, so that a small table is larger than its share, which is half
@@ -153,10 +155,17 @@ fn examples(daemon: &Daemon, job: &v1::Job) -> u64 {
 async fn a_table_in_shards_goes_on_bit_for_bit_with_another_number_of_readers_and_is_answered_in_order() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("table.parquet"));
-    let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "2").start();
+    // The runner stays in its first step until it is asked to stop; the daemon's signal may come later
+    // than ours.
+    let stays = root.path().join("stays");
+    fs::write(&stays, "").unwrap();
+    let fault = format!("step@{}", stays.display());
+    let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "2").env("TORCHD_FAULT", fault).start();
     let broken = created(&daemon, job(1)).await;
-    daemon.watch_until(&broken.name, |job| job.progress.as_ref().is_some_and(|told| told.step >= 20)).await;
+    daemon.watch_until(&broken.name, |job| job.state() == v1::JobState::Running).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: broken.name.clone() }).await.unwrap();
+    signal(daemon.signed(&broken.name, "lock"), Signal::SIGTERM);
+    fs::remove_file(&stays).unwrap();
     let paused = daemon.watch_until(&broken.name, |job| job.state() == v1::JobState::Paused).await;
     let done = examples(&daemon, &paused);
     assert!(done > 0 && done < ROWS as u64, "{done} of {ROWS} in the midst of an epoch");
