@@ -38,7 +38,7 @@ class Bar:
     def show(self, job: Any) -> None:
         """Moves the bar."""
         state = state_of(job)
-        self.bar.set_description(f"{job.name.removeprefix('jobs/')[:8]} {state.lower()}", refresh=False)
+        self.bar.set_description(f"{job.spec.display_name or job.name} {state.lower()}", refresh=False)
         if job.HasField("progress"):
             self.bar.total = job.progress.total_steps
             self.bar.n = job.progress.step
