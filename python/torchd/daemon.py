@@ -22,7 +22,8 @@ LOOK_EVERY = 0.02
 # ends; and then ends the daemon. It is no part of our process group, so that Ctrl-C in a notebook
 # reaches no job.
 _KEEPER = '''
-"$@" </dev/null & daemon=$!
+exec 3<&0
+"$@" </dev/null 3<&- & daemon=$!
 ( cat >/dev/null; kill -TERM $daemon ) <&3 2>/dev/null & keeper=$!
 wait $daemon; code=$?
 kill $keeper 2>/dev/null
@@ -59,8 +60,8 @@ class Daemon:
         environment |= {f"TORCHD__{name.upper().replace('.', '__')}": str(value) for name, value in (settings or {}).items()}
         read, self._write = os.pipe()
         with log.open("wb") as sink:
-            self._process = subprocess.Popen(["/bin/sh", "-c", f"exec 3<&{read}\n{_KEEPER}", "sh", *command], stdin=subprocess.DEVNULL, stdout=sink,
-                                             stderr=sink, env=environment, pass_fds=[read], start_new_session=True)
+            self._process = subprocess.Popen(["/bin/sh", "-c", _KEEPER, "sh", *command], stdin=read, stdout=sink, stderr=sink, env=environment,
+                                             start_new_session=True)
         os.close(read)
         try:
             addresses = self._addresses(ready, log)
