@@ -29,6 +29,13 @@ ENDLESS = {**LINEAR, "training": {"max_steps": 10_000_000, "batch_size": 500}, "
 """A job that is ended from outside."""
 
 
+def enter(add_cleanup, manager):
+    """Enters a context for as long as a test, or a class of tests, takes."""
+    value = manager.__enter__()
+    add_cleanup(manager.__exit__, None, None, None)
+    return value
+
+
 class WithDaemon(unittest.TestCase):
     """Tests with one daemon for all of a class, and its client."""
 
@@ -36,8 +43,8 @@ class WithDaemon(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.state = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory(prefix="torchd-test-")))
-        cls.client = cls.enterClassContext(torchd.local(data_root=EXAMPLES, state_dir=cls.state, settings=cls.settings))
+        cls.state = pathlib.Path(enter(cls.addClassCleanup, tempfile.TemporaryDirectory(prefix="torchd-test-")))
+        cls.client = enter(cls.addClassCleanup, torchd.local(data_root=EXAMPLES, state_dir=cls.state, settings=cls.settings))
 
 
 def first_scalar(job):

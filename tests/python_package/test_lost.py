@@ -11,7 +11,7 @@ import tempfile
 import threading
 import unittest
 
-from support import ENDLESS, EXAMPLES, LINEAR, TOP, first_scalar
+from support import ENDLESS, EXAMPLES, LINEAR, TOP, enter, first_scalar
 
 import torchd
 from torchd.daemon import Daemon
@@ -19,7 +19,7 @@ from torchd.daemon import Daemon
 
 class Lost(unittest.TestCase):
     def setUp(self):
-        self.state = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="torchd-test-")))
+        self.state = pathlib.Path(enter(self.addCleanup, tempfile.TemporaryDirectory(prefix="torchd-test-")))
 
     def start(self):
         """A daemon whose runners go on without it, on the same Unix socket each time."""
@@ -33,7 +33,7 @@ class Lost(unittest.TestCase):
 
     def test_a_watch_goes_on_behind_its_last_record(self):
         daemon = self.start()
-        client = self.enterContext(torchd.connect(daemon.address))
+        client = enter(self.addCleanup, torchd.connect(daemon.address))
         job = client.submit(ENDLESS)
         numbers, again, enough = [], None, None
         with self.assertLogs("torchd", "WARNING") as logs, contextlib.closing(job.watch()) as events:
@@ -53,7 +53,7 @@ class Lost(unittest.TestCase):
 
     def test_a_wait_is_over_where_no_daemon_comes_back(self):
         daemon = self.start()
-        client = self.enterContext(torchd.connect(daemon.address, patience=0.3))
+        client = enter(self.addCleanup, torchd.connect(daemon.address, patience=0.3))
         job = client.submit(ENDLESS)
         first_scalar(job)
         job.pause()
@@ -71,7 +71,7 @@ class Lost(unittest.TestCase):
 
     def test_ctrl_c_leaves_the_job_and_says_so(self):
         daemon = self.start()
-        client = self.enterContext(torchd.connect(daemon.address))
+        client = enter(self.addCleanup, torchd.connect(daemon.address))
         job = client.submit(ENDLESS)
         waiting = subprocess.Popen([sys.executable, "-c", WAITS, daemon.address, job.name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                    env={"PYTHONPATH": str(TOP / "python")})
@@ -112,7 +112,7 @@ class Lost(unittest.TestCase):
     def test_upload_goes_on_where_it_stopped(self):
         from torchd import uploads
         daemon = self.start()
-        client = self.enterContext(torchd.connect(daemon.address))
+        client = enter(self.addCleanup, torchd.connect(daemon.address))
         path = self.state / "large.bin"
         path.write_bytes(os.urandom(3 * uploads.PIECE_BYTES + 5))
         held, go_on = threading.Event(), threading.Event()
