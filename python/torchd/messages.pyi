@@ -3851,7 +3851,11 @@ class LibraryVersion(Message):
     found_by: str
     """The source of it, such as a setting or a variable of the environment; empty where that is
     not known."""
-    def __init__(self, *, version: str | None = ..., path: str | None = ..., absent_reason: str | None = ..., found_by: str | None = ...) -> None: ...
+    @property
+    def passed_over(self) -> RepeatedScalarFieldContainer[str]:
+        """The places that were looked at before and have none that can be used, each with
+        the reason and a remedy."""
+    def __init__(self, *, version: str | None = ..., path: str | None = ..., absent_reason: str | None = ..., found_by: str | None = ..., passed_over: Iterable[str] | None = ...) -> None: ...
 
 class GetClusterRequest(Message):
     """Request of GetCluster."""
