@@ -1,7 +1,8 @@
 """The Python package beside what a program would use without it: each figure is the median of
 several rounds in which both take turns, and their ratio.
 
-    TORCHD_PROGRAM=target/release/torchd PYTHONPATH=python:.python .package/bin/python benches/python_client.py [NAME ...]
+    export TORCHD_PROGRAM=target/release/torchd PYTHONPATH=python:.python
+    .package/bin/python benches/python_client.py [NAME ...]
 
 NAME is `import`, `calls`, `scalars` or `start`. TensorBoard's reader comes from .python, which
 `make test` fetches. POINTS is the number of scalars.
@@ -112,7 +113,8 @@ def scalars():
                 reader.Reload()
                 tags = reader.Tags()
                 rows = [(tag, event.step, event.wall_time, event.value) for tag in tags["scalars"] for event in reader.Scalars(tag)]
-                rows += [(tag, event.step, event.wall_time, event.tensor_proto.float_val[0]) for tag in tags["tensors"] for event in reader.Tensors(tag)]
+                rows += [(tag, event.step, event.wall_time, event.tensor_proto.float_val[0])
+                         for tag in tags["tensors"] for event in reader.Tensors(tag)]
                 return pandas.DataFrame(rows, columns=["tag", "step", "time", "value"])
 
             assert len(ours()) == len(theirs())
@@ -150,7 +152,8 @@ def start():
     import torchd
 
     with torchd.local() as client:
-        tell("a program that calls client.train to its first step beside a plain loop", by_turns(lambda: process(OURS, client.address), lambda: process(THEIRS)))
+        pairs = by_turns(lambda: process(OURS, client.address), lambda: process(THEIRS))
+        tell("a program that calls client.train to its first step beside a plain loop", pairs)
         # In a notebook PyTorch has been imported, and something has been exported before.
         x, y = torch.randn(4000, 20), torch.randint(2, (4000,))
         seconds = []

@@ -114,10 +114,10 @@ class Client:
         """Exports a module of PyTorch, and sends it and its data; the sections `model` and `data`
         of a spec, and `loss`.
 
-        data, validation   (inputs..., target) as tensors or arrays, a frame of pandas or polars with
-                           the column `target`, a Dataset, or a section of a spec such as
-                           {"safetensors": {"path": "train.safetensors"}} for files that the daemon
-                           has. `validation` may be a share of the data, such as 0.2.
+        data, validation   (inputs..., target) as tensors or arrays, a frame of pandas or polars
+                           with the column `target`, a Dataset, or a section of a spec such as
+                           {"safetensors": {"path": "train.safetensors"}} for files that the
+                           daemon has. `validation` may be a share of the data, such as 0.2.
         example_inputs     inputs of one batch, where the data do not tell them.
         loss               the name of a loss or a section of a spec; None for a module that returns
                            its loss, and for the usual one of the target.
@@ -159,7 +159,7 @@ class Client:
         facts."""
 
     def plan_install(self, **fields: Any) -> messages.InstallPlan:
-        """How to install PyTorch, such as plan_install(pytorch_version="2.7", accelerator="gpu")."""
+        """How to install PyTorch, as plan_install(pytorch_version="2.7.0", accelerator="gpu")."""
 
     def runtimes(self, **fields: Any) -> list[messages.Runtime]:
         """Databricks runtimes and what they ship."""

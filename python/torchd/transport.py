@@ -17,7 +17,8 @@ from .protocol import Method
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    # A try takes so long at most, also on a machine that is busy.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 2000),
     # A proxy of the environment is for the web, and not for this machine or the one beside it.
     ("grpc.enable_http_proxy", 0),

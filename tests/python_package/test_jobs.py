@@ -53,6 +53,13 @@ class Jobs(WithDaemon):
         self.assertIn("SUCCEEDED", page)
         self.assertIn("<polyline points=", page)
 
+    def test_a_job_that_has_told_nothing_yet_has_a_page_without_a_curve(self):
+        job = self.client.submit(ENDLESS)
+        page = job._repr_html_()
+        job.cancel(now=True)
+        self.assertNotIn("since then", page)
+        self.assertIn("linear", page)
+
     def test_records_come_in_order_from_any_on(self):
         job = self.client.submit(LINEAR).wait(progress=False)
         numbers = [event.record.sequence for event in job.watch() if event.HasField("record")]
@@ -74,7 +81,7 @@ class Jobs(WithDaemon):
         with self.assertRaisesRegex(torchd.Refused, "is not paused|PAUSED|paused") as refused:
             job.resume()
         self.assertEqual(refused.exception.reason, "JOB_NOT_PAUSED")
-        with self.assertRaisesRegex(torchd.TorchdError, "no result yet: wait"):
+        with self.assertRaisesRegex(torchd.TorchdError, "has no result: wait"):
             job.load_into(None)
         job.cancel()
         with self.assertRaises(torchd.JobFailed) as failed:

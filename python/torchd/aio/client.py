@@ -45,10 +45,10 @@ class Client:
         """Exports a module of PyTorch, and sends it and its data; the sections `model` and `data`
         of a spec, and `loss`.
 
-        data, validation   (inputs..., target) as tensors or arrays, a frame of pandas or polars with
-                           the column `target`, a Dataset, or a section of a spec such as
-                           {"safetensors": {"path": "train.safetensors"}} for files that the daemon
-                           has. `validation` may be a share of the data, such as 0.2.
+        data, validation   (inputs..., target) as tensors or arrays, a frame of pandas or polars
+                           with the column `target`, a Dataset, or a section of a spec such as
+                           {"safetensors": {"path": "train.safetensors"}} for files that the
+                           daemon has. `validation` may be a share of the data, such as 0.2.
         example_inputs     inputs of one batch, where the data do not tell them.
         loss               the name of a loss or a section of a spec; None for a module that returns
                            its loss, and for the usual one of the target.
@@ -113,7 +113,7 @@ class Client:
         return await self._connection.ask("CheckCompatibility", _filled("CheckCompatibility", {"facts": facts, **fields}))
 
     async def plan_install(self, **fields: Any) -> messages.InstallPlan:
-        """How to install PyTorch, such as plan_install(pytorch_version="2.7", accelerator="gpu")."""
+        """How to install PyTorch, as plan_install(pytorch_version="2.7.0", accelerator="gpu")."""
         return await self._connection.ask("PlanInstall", _filled("PlanInstall", fields))
 
     async def runtimes(self, **fields: Any) -> list[messages.Runtime]:
@@ -157,7 +157,8 @@ async def connect(address: str | None = None, *, token: str | None = None, patie
 
 
 @contextlib.asynccontextmanager
-async def local(data_root: Any = None, *, state_dir: Any = None, patience: float = PATIENCE, settings: Mapping[str, Any] | None = None) -> AsyncIterator[Client]:
+async def local(data_root: Any = None, *, state_dir: Any = None, patience: float = PATIENCE,
+                settings: Mapping[str, Any] | None = None) -> AsyncIterator[Client]:
     """A client of a daemon of its own: see `torchd.local`."""
     daemon = await asyncio.to_thread(Daemon, data_root, state_dir, settings)
     try:
