@@ -195,18 +195,18 @@ impl Folder {
         self.named(|_| Ok(()))
     }
 
-    /// The entries of a folder of others, sorted by name.
+    /// The entries of a folder of others, sorted by name. `is_meant` tells of a name, with a sign in
+    /// place of what is not UTF-8, whether the caller would take it.
     ///
     /// # Errors
-    /// `InvalidData` where a name is not UTF-8 and does not begin with a dot: nothing is left out
-    /// without a word.
-    pub fn entries_of_others(&self) -> io::Result<Vec<Entry>> {
-        self.named(|name| match name.to_bytes().first() {
-            Some(b'.') => Ok(()),
-            _ => {
-                let what = format!("it holds {name:?}, whose name is not UTF-8; rename it");
-                Err(io::Error::new(io::ErrorKind::InvalidData, what))
+    /// `InvalidData` where such a name is not UTF-8: nothing is left out without a word.
+    pub fn entries_of_others(&self, is_meant: impl Fn(&str) -> bool) -> io::Result<Vec<Entry>> {
+        self.named(|name| {
+            if !is_meant(&name.to_string_lossy()) {
+                return Ok(());
             }
+            let what = format!("it holds {name:?}, whose name is not UTF-8; rename it");
+            Err(io::Error::new(io::ErrorKind::InvalidData, what))
         })
     }
 

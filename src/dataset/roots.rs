@@ -207,7 +207,8 @@ impl DataRoots {
                 Err(PathProblem::Missing { .. }) => continue,
                 found => found.and_then(|(place, folder)| {
                     let unreadable = |cause| PathProblem::Unreadable { path: pattern.into(), cause };
-                    Ok((place, folder.entries().map_err(unreadable)?))
+                    let is_meant = |name: &str| matcher.matches_with(name, options);
+                    Ok((place, folder.entries_of_others(is_meant).map_err(unreadable)?))
                 })?,
             };
             let names = entries.into_iter().map(|entry| entry.name);

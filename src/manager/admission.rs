@@ -456,7 +456,7 @@ fn host_memory<'a>(
     if most > 0 && limit > most {
         wrong.add("resources.memory_limit_bytes", format!("is {limit}; jobs can have {most} on this machine"));
     }
-    HostMemory { bytes: limit.saturating_sub(RUNNER_BYTES), owner }
+    HostMemory::within(limit, owner)
 }
 
 /// No GPU of this machine will ever have more than all of its memory.

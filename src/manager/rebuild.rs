@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use super::job_json::{JobFile, JobFileError, generation_told};
 use crate::dataset::{DataRoots, Files, Format, Lookup};
 use crate::job::end::{self, Exit};
+use crate::job::spec::HostMemory;
 use crate::job::spec::data::Named;
 use crate::job::state::Outcome;
 use crate::job::{Inputs, Job, JobId, Spec, State};
@@ -264,5 +265,8 @@ fn find_inputs(spec: &Spec, roots: &DataRoots) -> Result<Inputs, String> {
         })
     };
     let validation = data.validation.as_ref().map(&files).transpose()?;
-    Ok(Inputs { train: files(&data.train)?, validation, outline: None, memory_bytes: None })
+    // The memory of the machine is not looked at here: without a limit the data are read as a whole.
+    let limit = spec.resources.memory_limit_bytes;
+    let memory_bytes = limit.and_then(|limit| HostMemory::within(limit, "the job").of_data());
+    Ok(Inputs { train: files(&data.train)?, validation, outline: None, memory_bytes })
 }

@@ -17,17 +17,20 @@ use super::spec;
 /// Six epochs and a part of a seventh on one core, with scalars and checkpoints that do not meet:
 /// everything that could go wrong at a seam.
 fn seams() -> v1::JobSpec {
+    let mut spec = spec::mnist(v1::training::Length::MaxSteps(1));
+    // 171 steps an epoch.
+    spec.data.as_mut().unwrap().limit = Some(1368);
     v1::JobSpec {
         resources: Some(spec::threads(1)),
         training: Some(v1::Training {
-            length: Some(v1::training::Length::MaxSteps(3100)),
+            length: Some(v1::training::Length::MaxSteps(1100)),
             batch_size: Some(8),
             validation_batch_size: Some(1000),
             ..v1::Training::default()
         }),
         checkpoint: Some(v1::Checkpoint { every_steps: Some(37), ..v1::Checkpoint::default() }),
         logging: Some(v1::Logging { scalar_every_steps: Some(3) }),
-        ..spec::mnist(v1::training::Length::MaxSteps(1))
+        ..spec
     }
 }
 
@@ -139,7 +142,7 @@ async fn a_job_that_is_paused_and_resumed_gives_bit_for_bit_what_an_unbroken_one
     let whole = daemon.create(seams()).await;
     let broken = daemon.create(seams()).await;
     let mut from = 0;
-    for (attempt, step) in [(1, 20), (2, 500), (3, 1500)] {
+    for (attempt, step) in [(1, 20), (2, 200), (3, 600)] {
         past(&daemon, &broken.name, step).await;
         pause(&daemon, &broken.name).await.unwrap();
         let paused = daemon.watch_until(&broken.name, |job| job.state() == v1::JobState::Paused).await;
@@ -169,6 +172,7 @@ async fn a_runner_that_dies_anywhere_is_started_again_and_nothing_is_doubled_or_
     let short = || {
         let mut spec = seams();
         spec.training.as_mut().unwrap().length = Some(v1::training::Length::MaxSteps(600));
+        spec.data.as_mut().unwrap().limit = None;
         spec
     };
     let daemon = Setup::new().start();
@@ -251,7 +255,7 @@ async fn a_killed_runner_goes_on_from_its_last_checkpoint_to_the_same_numbers() 
     let daemon = Setup::new().set("jobs.cpu_slots", "2").start();
     let whole = daemon.create(seams()).await;
     let broken = daemon.create(retried(2, seams())).await;
-    for (attempt, step) in [(1, 150), (2, 1200)] {
+    for (attempt, step) in [(1, 150), (2, 450)] {
         past(&daemon, &broken.name, step).await;
         let running =
             daemon.watch_until(&broken.name, |job| job.state() == v1::JobState::Running && job.attempt == attempt);

@@ -162,7 +162,7 @@ async fn a_table_in_shards_goes_on_bit_for_bit_with_another_number_of_readers_an
     let fault = format!("step@{}", stays.display());
     let daemon = Setup::new().data_root(root.path()).set("jobs.cpu_slots", "2").env("TORCHD_FAULT", fault).start();
     let broken = created(&daemon, job(1)).await;
-    daemon.watch_until(&broken.name, |job| job.state() == v1::JobState::Running).await;
+    daemon.watch_until(&broken.name, |job| job.progress.as_ref().is_some_and(|told| told.step == 1)).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: broken.name.clone() }).await.unwrap();
     signal(daemon.signed(&broken.name, "lock"), Signal::SIGTERM);
     fs::remove_file(&stays).unwrap();

@@ -17,9 +17,12 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
 }
 
+/// So many steps, with little work in each.
 fn length(steps: u64) -> v1::JobSpec {
     let mut spec = spec::endless();
-    spec.training.as_mut().unwrap().length = Some(v1::training::Length::MaxSteps(steps));
+    let training = spec.training.as_mut().unwrap();
+    training.length = Some(v1::training::Length::MaxSteps(steps));
+    training.batch_size = Some(8);
     spec
 }
 
@@ -47,22 +50,35 @@ async fn sequences(daemon: &Daemon, name: &str, after: u64, most: usize) -> Vec<
 
 #[tokio::test]
 async fn a_runner_outlives_its_daemon_and_a_new_one_takes_it_over() {
-    let daemon = Setup::new().set("shutdown.runners", "leave").start();
-    let job = daemon.create(length(3000)).await;
+    // The runner stands still from one daemon to the next: it does not end meanwhile, however long that
+    // takes.
+    let folder = tempfile::tempdir().unwrap();
+    let stands = folder.path().join("stands");
+    let halt = || fs::write(&stands, "").unwrap();
+    let go = || fs::remove_file(&stands).unwrap();
+    let fault = format!("step@{}", stands.display());
+    let daemon = Setup::new().set("shutdown.runners", "leave").env("TORCHD_FAULT", fault).start();
+    let job = daemon.create(length(1500)).await;
     let mut seen = sequences(&daemon, &job.name, 0, 30).await;
+    halt();
     let (shim, runner) = (daemon.signed(&job.name, "shim"), daemon.signed(&job.name, "lock"));
     let (state, _guard) = daemon.crash();
     assert!(!is_gone(shim) && !is_gone(runner));
 
     // A second daemon dies too, and a third is stopped in order.
     let daemon = Setup::in_state(&state).set("shutdown.runners", "leave").start();
+    go();
     seen.extend(sequences(&daemon, &job.name, *seen.last().unwrap(), 30).await);
+    halt();
     assert_eq!(daemon.get(&job.name).await.attempt, 1);
     daemon.crash();
     let daemon = Setup::in_state(&state).set("shutdown.runners", "leave").start();
+    go();
     seen.extend(sequences(&daemon, &job.name, *seen.last().unwrap(), 30).await);
+    halt();
     let (status, ..) = daemon.stop();
     assert!(status.success() && !is_gone(runner), "an upgrade does not touch training");
+    go();
 
     let daemon = Setup::in_state(&state).start();
     assert_eq!(daemon.signed(&job.name, "lock"), runner);
@@ -72,14 +88,14 @@ async fn a_runner_outlives_its_daemon_and_a_new_one_takes_it_over() {
     let ended = daemon.watch_to_end(&job.name).await;
     let end = ended.end.clone().unwrap();
     assert_eq!((ended.state(), ended.attempt, end.exit_code), (v1::JobState::Succeeded, 1, Some(0)));
-    assert_eq!(ended.progress.unwrap().step, 3000);
+    assert_eq!(ended.progress.unwrap().step, 1500);
     wait_for("the end of the shim", || is_gone(shim).then_some(()));
 }
 
 #[tokio::test]
 async fn a_runner_that_ends_while_there_is_no_daemon_gets_its_true_end() {
     let daemon = Setup::new().set("jobs.cpu_slots", "3").start();
-    let finishes = daemon.create(length(700)).await;
+    let finishes = daemon.create(length(3000)).await;
     let (cancelled, killed) = (daemon.create(spec::endless()).await, daemon.create(spec::endless()).await);
     for job in [&finishes, &cancelled, &killed] {
         daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 0)).await;
@@ -96,7 +112,7 @@ async fn a_runner_that_ends_while_there_is_no_daemon_gets_its_true_end() {
 
     let daemon = Setup::in_state(&state).start();
     let ended = daemon.watch_to_end(&finishes.name).await;
-    assert_eq!((ended.state(), ended.progress.unwrap().step), (v1::JobState::Succeeded, 700));
+    assert_eq!((ended.state(), ended.progress.unwrap().step), (v1::JobState::Succeeded, 3000));
     let end = daemon.watch_to_end(&killed.name).await.end.unwrap();
     assert_eq!((end.reason(), end.signal), (v1::JobEndReason::KilledBySignal, Some(6)), "{end:?}");
     assert!(end.log_tail.iter().any(|line| line.contains("training for")), "{:?}", end.log_tail);

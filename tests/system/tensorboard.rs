@@ -15,14 +15,22 @@ type Curves = BTreeMap<String, Vec<(u64, f32)>>;
 /// The same with the time of each point, as TensorBoard's HTTP API has it.
 type Shown = BTreeMap<String, Vec<(f64, u64, f32)>>;
 
+/// The example job with 63 steps an epoch, and as little work in each as can be.
+fn epochs(count: u32) -> v1::JobSpec {
+    let mut spec = spec::mnist(Length::Epochs(count));
+    spec.data.as_mut().unwrap().limit = Some(504);
+    let training = spec.training.as_mut().unwrap();
+    (training.batch_size, training.validation_batch_size) = (Some(8), Some(504));
+    v1::JobSpec { resources: Some(spec::threads(1)), ..spec }
+}
+
 /// Scalars and checkpoints that do not meet, so that what is told after a checkpoint has to be told
 /// again.
 fn seams() -> v1::JobSpec {
     v1::JobSpec {
-        resources: Some(spec::threads(1)),
         checkpoint: Some(v1::Checkpoint { every_steps: Some(20), ..v1::Checkpoint::default() }),
         logging: Some(v1::Logging { scalar_every_steps: Some(3) }),
-        ..spec::mnist(Length::Epochs(6))
+        ..epochs(6)
     }
 }
 
@@ -62,7 +70,7 @@ async fn curves(daemon: &Daemon, name: &str) -> Curves {
 async fn read_by(loader: &str) {
     let Some(mut python) = tools::python() else { return };
     let daemon = Daemon::start();
-    let jobs = [daemon.create(spec::mnist(Length::Epochs(2))).await.name, paused(&daemon).await, killed(&daemon).await];
+    let jobs = [daemon.create(epochs(2)).await.name, paused(&daemon).await, killed(&daemon).await];
     let mut told = BTreeMap::new();
     for (name, (attempts, every, last)) in jobs.iter().zip([(1, 10, 126), (2, 3, 378), (2, 3, 378)]) {
         let job = daemon.watch_to_end(name).await;

@@ -48,10 +48,10 @@ impl List {
     /// itself.
     pub(super) fn of(root: &Folder, may_lack_classes: bool, wanted: &Wanted) -> Result<Self, Wrong> {
         let unreadable = |error| Wrong::Unreadable(String::new(), error);
-        let entries = root.entries_of_others().map_err(unreadable)?;
+        let entries = root.entries_of_others(is_shown).map_err(unreadable)?;
         let (mut classes, mut images) = (Vec::new(), Vec::new());
         let has_loose = entries.iter().any(|entry| entry.is_file && is_image(&entry.name));
-        for entry in entries.iter().filter(|entry| !entry.name.starts_with('.')) {
+        for entry in entries.iter().filter(|entry| is_shown(&entry.name)) {
             if !entry.is_folder {
                 if !entry.is_file {
                     return Err(neither(entry.name.clone()));
@@ -68,7 +68,7 @@ impl List {
             classes.push(entry.name.clone());
         }
         if classes.is_empty() && may_lack_classes {
-            for entry in entries.iter().filter(|entry| !entry.name.starts_with('.')) {
+            for entry in entries.iter().filter(|entry| is_shown(&entry.name)) {
                 add_file(entry, entry.name.clone(), 0, &mut images)?;
             }
             if !images.is_empty() {
@@ -100,8 +100,8 @@ fn add(
 ) -> Result<(), Wrong> {
     let unreadable = |error| Wrong::Unreadable(path.into(), error);
     wanted.check().map_err(unreadable)?;
-    let entries = root.folder(path).and_then(|folder| folder.entries_of_others()).map_err(unreadable)?;
-    for entry in entries.into_iter().filter(|entry| !entry.name.starts_with('.')) {
+    let entries = root.folder(path).and_then(|folder| folder.entries_of_others(is_shown)).map_err(unreadable)?;
+    for entry in entries.into_iter().filter(|entry| is_shown(&entry.name)) {
         let path = format!("{path}/{}", entry.name);
         if entry.is_folder {
             if depth == MAX_DEPTH {
@@ -113,6 +113,11 @@ fn add(
         }
     }
     Ok(())
+}
+
+/// Names that begin with a dot are passed over.
+fn is_shown(name: &str) -> bool {
+    !name.starts_with('.')
 }
 
 /// Adds what is no folder, where it is an image.

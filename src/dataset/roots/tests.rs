@@ -1,6 +1,8 @@
 //! Which paths of requests lead to a file below the roots.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -33,6 +35,10 @@ fn a_pattern_stands_for_the_files_that_match_in_the_order_of_their_names() {
     assert!(wrong("c-*").contains("matches no file; looked in"));
     assert!(wrong("nowhere/b-*").contains("matches no file"));
     assert!(wrong("pa*/b-3").contains("only the last part may be a pattern"));
+    // A name that no request can hold is left out by no pattern that means it.
+    fs::write(second.path().join(OsStr::from_bytes(b"b-\xe9")), "x").unwrap();
+    assert!(wrong("b-*").contains("it holds \"b-\\xe9\", whose name is not UTF-8"), "{}", wrong("b-*"));
+    assert_eq!(right("b-[12]"), ["b-1", "b-2"]);
     assert!(wrong("b-[").contains("is no pattern"));
     assert!(wrong("out-*").contains("leads out of the data roots"), "{}", wrong("out-*"));
     assert!(wrong("/etc/pass*").contains("leads out"), "{}", wrong("/etc/pass*"));

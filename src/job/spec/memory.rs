@@ -21,7 +21,12 @@ pub struct HostMemory<'a> {
     pub owner: &'a str,
 }
 
-impl HostMemory<'_> {
+impl<'a> HostMemory<'a> {
+    /// The memory of a job under a limit, in bytes: the runner itself takes some of it.
+    pub fn within(limit: u64, owner: &'a str) -> Self {
+        Self { bytes: limit.saturating_sub(RUNNER_BYTES), owner }
+    }
+
     /// The part that the values of the data may take: what has more is read in shards, or row by
     /// row. None where the memory is not known.
     pub fn of_data(&self) -> Option<u64> {
