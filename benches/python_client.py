@@ -5,7 +5,7 @@ several rounds in which both take turns, and their ratio.
     .package/bin/python benches/python_client.py [NAME ...]
 
 NAME is `import`, `calls`, `scalars` or `start`. TensorBoard's reader comes from .python, which
-`make test` fetches. POINTS is the number of scalars.
+`make test` fetches. POINTS is the number of scalars, ROUNDS that of rounds.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import tempfile
 import time
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
-ROUNDS = 7
+ROUNDS = int(os.environ.get("ROUNDS", "7"))
 CALLS = 2000
 POINTS = int(os.environ.get("POINTS", "1000000"))
 
