@@ -1,7 +1,7 @@
 # Made by scripts/python-package of torchd/aio and torchd/client.py.
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Job:
     def refresh(self) -> 'Job':
         """Asks how it is now, and for the curve that a notebook shows."""
 
-    def watch(self, after: int=0) -> Iterator[messages.WatchEvent]:
+    def watch(self, after: int=0) -> Generator[messages.WatchEvent, None, None]:
         """Follows it to its end: events, each with a `snapshot` of the job or with a `record` of
         its journal. Records come in order and without gaps, from the one behind `after`; where the
         connection is lost, it goes on behind the last one."""
@@ -50,7 +50,7 @@ class Job:
     def result(self) -> Result:
         """Waits for it without a word; what it has left."""
 
-    def logs(self, follow: bool=False, tail: int=0) -> Iterator[str]:
+    def logs(self, follow: bool=False, tail: int=0) -> Generator[str, None, None]:
         """The lines that it has written, or only so many of the last; with `follow` to its end."""
 
     def scalars(self, *tags: str) -> Scalars:

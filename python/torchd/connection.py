@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -52,7 +52,7 @@ class Connection:
         except grpc.RpcError as error:
             raise exception(error, method, self.address.told) from None
 
-    async def stream(self, name: str, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, name: str, request: Any) -> AsyncGenerator[Any, None]:
         """The answers of a method, one after the other."""
         method = METHODS[name]
         try:
@@ -62,7 +62,7 @@ class Connection:
         except grpc.RpcError as error:
             raise exception(error, method, self.address.told) from None
 
-    async def follow(self, name: str, request: Any, advance: Callable[[Any, bool], None]) -> AsyncIterator[Any]:
+    async def follow(self, name: str, request: Any, advance: Callable[[Any, bool], None]) -> AsyncGenerator[Any, None]:
         """The answers of a stream that is asked for again where it was lost.
 
         `advance` gets each answer, and whether it is the first of its stream; it changes `request`

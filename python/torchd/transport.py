@@ -6,7 +6,7 @@ await has been done by the time that it is awaited; so `run` gets the result of 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import Any, Protocol
 
 import grpc
@@ -39,7 +39,7 @@ class Transport(Protocol):
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         """The answer to one message."""
 
-    def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+    def stream(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         """All answers to one message."""
 
     async def send(self, method: Method, requests: Iterable[Any]) -> Any:
@@ -83,7 +83,7 @@ class Blocking(_Callables):
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         return self.of(method, "unary_unary")(request, timeout=timeout, metadata=self.metadata)
 
-    async def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         call = self.of(method, "unary_stream")(request, metadata=self.metadata)
         try:
             for answer in call:
@@ -113,7 +113,7 @@ class Asyncio(_Callables):
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         return await self.of(method, "unary_unary")(request, timeout=timeout, metadata=self.metadata)
 
-    async def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         call = self.of(method, "unary_stream")(request, metadata=self.metadata)
         try:
             async for answer in call:
@@ -134,17 +134,17 @@ class Asyncio(_Callables):
         await self.channel.close()
 
 
-def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def run(coroutine: Awaitable[Any]) -> Any:
     """The result of a coroutine over `Blocking`."""
+    steps = coroutine.__await__()
     try:
-        coroutine.send(None)
+        next(steps)
     except StopIteration as done:
         return done.value
-    coroutine.close()
     raise RuntimeError("a coroutine over the blocking transport waits for a loop")
 
 
-def iterate(stream: AsyncIterator[Any]) -> Iterator[Any]:
+def iterate(stream: AsyncGenerator[Any, None]) -> Generator[Any, None, None]:
     """The values of an asynchronous generator over `Blocking`."""
     try:
         while True:

@@ -9,6 +9,7 @@ from typing import Any
 from .. import messages, sending, spec as specs, training
 from ..connection import PATIENCE, Connection, open_connection
 from ..daemon import Daemon
+from ..errors import Mistake
 from ..fill import fill
 from ..protocol import METHODS
 from ..refusal import invalid_request
@@ -143,7 +144,8 @@ class Client:
 
 def _filled(method: str, fields: Mapping[str, Any]) -> Any:
     """The request of a method, of fields as people write them."""
-    message, mistakes = METHODS[method].request(), []
+    message = METHODS[method].request()
+    mistakes: list[Mistake] = []
     fill(message, fields, "", mistakes)
     if mistakes:
         raise invalid_request(mistakes)

@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Job:
         self._curve = (shown, (await self.scalars(shown))[shown]) if shown else ("", None)
         return self
 
-    async def watch(self, after: int = 0) -> AsyncIterator[messages.WatchEvent]:
+    async def watch(self, after: int = 0) -> AsyncGenerator[messages.WatchEvent, None]:
         """Follows it to its end: events, each with a `snapshot` of the job or with a `record` of
         its journal. Records come in order and without gaps, from the one behind `after`; where the
         connection is lost, it goes on behind the last one."""
@@ -128,7 +128,7 @@ class Job:
         names = [artifact.name.removeprefix(f"{self.name}/") for artifact in await self.artifacts()]
         return Result(self._message, dict(self._message.progress.latest_scalars), names)
 
-    async def logs(self, follow: bool = False, tail: int = 0) -> AsyncIterator[str]:
+    async def logs(self, follow: bool = False, tail: int = 0) -> AsyncGenerator[str, None]:
         """The lines that it has written, or only so many of the last; with `follow` to its end."""
         request = messages.ReadJobLogRequest(name=self.name, follow=follow, tail_lines=tail)
 
