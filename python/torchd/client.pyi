@@ -126,8 +126,13 @@ class Client:
         """
 
     def train(self, module: Any, data: Any, *, epochs: int | None=None, batch_size: int=64, optimizer: Any=None, loss: Any=None, validation: Any=None, target: str | None=None, example_inputs: Any=None, **spec: Any) -> Job:
-        """Trains a module: `from_module`, and a job with what it tells. Everything else of a spec
-        can be given besides, as `seed=1` or `checkpoint={"every_epochs": 1}`."""
+        """Trains a module: `from_module`, and a job with what it tells.
+
+        `optimizer` is a section of a spec, such as {"sgd": {"learning_rate": 0.1}}; by default it
+        is AdamW with the rate 0.001. Everything else of a spec can be given besides, as `seed=1`,
+        `training={"max_steps": 500}` or `checkpoint={"every_epochs": 1}`. The module stays as it
+        is: `job.load_into(module)` gives it the trained weights.
+        """
 
     def job(self, name: str) -> Job:
         """A job by its name, `jobs/{id}` or the id alone."""

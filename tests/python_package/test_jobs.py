@@ -8,6 +8,7 @@ from support import ENDLESS, EXAMPLES, LINEAR, WithDaemon, first_scalar, wait_fo
 
 import torchd
 from torchd import messages
+from torchd.downloads import below
 
 
 class Jobs(WithDaemon):
@@ -124,6 +125,15 @@ class Jobs(WithDaemon):
         self.assertTrue(self.client.runtimes()[0].name.startswith("runtimes/"))
         with self.assertRaisesRegex(torchd.InvalidRequest, "pytorch: no such field; did you mean pytorch_version"):
             self.client.plan_install(pytorch="2.7.0")
+
+
+class Names(unittest.TestCase):
+    def test_no_file_of_a_job_is_written_outside_of_the_folder(self):
+        folder = pathlib.Path("here")
+        self.assertEqual(below(folder, "jobs/a/artifacts/model.pt", "jobs/a"), folder / "artifacts" / "model.pt")
+        for name in ("jobs/a/../b", "/etc/passwd", "jobs/a/x/../../../b", "jobs/a/", ""):
+            with self.subTest(name), self.assertRaisesRegex(torchd.TorchdError, "would lie outside of here"):
+                below(folder, name, "jobs/a")
 
 
 if __name__ == "__main__":
