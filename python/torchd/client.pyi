@@ -1,7 +1,7 @@
 # Made by scripts/python-package of torchd/aio and torchd/client.py.
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Job:
     def refresh(self) -> 'Job':
         """Asks how it is now, and for the curve that a notebook shows."""
 
-    def watch(self, after: int=0) -> Iterator[messages.WatchEvent]:
+    def watch(self, after: int=0) -> Generator[messages.WatchEvent, None, None]:
         """Follows it to its end: events, each with a `snapshot` of the job or with a `record` of
         its journal. Records come in order and without gaps, from the one behind `after`; where the
         connection is lost, it goes on behind the last one."""
@@ -50,7 +50,7 @@ class Job:
     def result(self) -> Result:
         """Waits for it without a word; what it has left."""
 
-    def logs(self, follow: bool=False, tail: int=0) -> Iterator[str]:
+    def logs(self, follow: bool=False, tail: int=0) -> Generator[str, None, None]:
         """The lines that it has written, or only so many of the last; with `follow` to its end."""
 
     def scalars(self, *tags: str) -> Scalars:
@@ -114,10 +114,10 @@ class Client:
         """Exports a module of PyTorch, and sends it and its data; the sections `model` and `data`
         of a spec, and `loss`.
 
-        data, validation   (inputs..., target) as tensors or arrays, a frame of pandas or polars with
-                           the column `target`, a Dataset, or a section of a spec such as
-                           {"safetensors": {"path": "train.safetensors"}} for files that the daemon
-                           has. `validation` may be a share of the data, such as 0.2.
+        data, validation   (inputs..., target) as tensors or arrays, a frame of pandas or polars
+                           with the column `target`, a Dataset, or a section of a spec such as
+                           {"safetensors": {"path": "train.safetensors"}} for files that the
+                           daemon has. `validation` may be a share of the data, such as 0.2.
         example_inputs     inputs of one batch, where the data do not tell them.
         loss               the name of a loss or a section of a spec; None for a module that returns
                            its loss, and for the usual one of the target.
@@ -126,8 +126,13 @@ class Client:
         """
 
     def train(self, module: Any, data: Any, *, epochs: int | None=None, batch_size: int=64, optimizer: Any=None, loss: Any=None, validation: Any=None, target: str | None=None, example_inputs: Any=None, **spec: Any) -> Job:
-        """Trains a module: `from_module`, and a job with what it tells. Everything else of a spec
-        can be given besides, as `seed=1` or `checkpoint={"every_epochs": 1}`."""
+        """Trains a module: `from_module`, and a job with what it tells.
+
+        `optimizer` is a section of a spec, such as {"sgd": {"learning_rate": 0.1}}; by default it
+        is AdamW with the rate 0.001. Everything else of a spec can be given besides, as `seed=1`,
+        `training={"max_steps": 500}` or `checkpoint={"every_epochs": 1}`. The module stays as it
+        is: `job.load_into(module)` gives it the trained weights.
+        """
 
     def job(self, name: str) -> Job:
         """A job by its name, `jobs/{id}` or the id alone."""
@@ -159,7 +164,7 @@ class Client:
         facts."""
 
     def plan_install(self, **fields: Any) -> messages.InstallPlan:
-        """How to install PyTorch, such as plan_install(pytorch_version="2.7", accelerator="gpu")."""
+        """How to install PyTorch, as plan_install(pytorch_version="2.7.0", accelerator="gpu")."""
 
     def runtimes(self, **fields: Any) -> list[messages.Runtime]:
         """Databricks runtimes and what they ship."""

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -52,7 +52,7 @@ class Connection:
         except grpc.RpcError as error:
             raise exception(error, method, self.address.told) from None
 
-    async def stream(self, name: str, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, name: str, request: Any) -> AsyncGenerator[Any, None]:
         """The answers of a method, one after the other."""
         method = METHODS[name]
         try:
@@ -62,7 +62,7 @@ class Connection:
         except grpc.RpcError as error:
             raise exception(error, method, self.address.told) from None
 
-    async def follow(self, name: str, request: Any, advance: Callable[[Any, bool], None]) -> AsyncIterator[Any]:
+    async def follow(self, name: str, request: Any, advance: Callable[[Any, bool], None]) -> AsyncGenerator[Any, None]:
         """The answers of a stream that is asked for again where it was lost.
 
         `advance` gets each answer, and whether it is the first of its stream; it changes `request`
@@ -100,7 +100,8 @@ class Waits:
         """Waits for the next try, or raises what has gone wrong."""
         if time.monotonic() >= self.ends:
             raise error
-        await self.connection.transport.sleep(self.next)
+        asked = error.retry_after if isinstance(error, errors.Busy) else 0.0
+        await self.connection.transport.sleep(max(self.next, asked))
         self.next = min(2 * self.next, LONGEST_PAUSE)
 
 
@@ -119,7 +120,7 @@ async def open_connection(make: Callable[..., Transport], address: str | None, t
                 await connection.transport.close()
                 if not error.is_passing:
                     raise
-                why = str(error)
+                why = error.why if isinstance(error, errors.ServerLost) else str(error)
         tried.append(f"{place.told}: {why}")
     raise errors.NoServer("no torchd answers:\n" + "\n".join(f"  {line}" for line in tried)
                           + "\n`torchd --data-root DIR` starts one, `torchd.local(data_root=DIR)` one for this program alone; "

@@ -58,6 +58,7 @@ class Daemon:
             command += ["--data-root", str(Path(root).absolute())]
         environment = {**os.environ, "TORCHD__SHUTDOWN__RUNNERS": "stop"}
         environment |= {f"TORCHD__{name.upper().replace('.', '__')}": str(value) for name, value in (settings or {}).items()}
+        self._write: int | None
         read, self._write = os.pipe()
         with log.open("wb") as sink:
             self._process = subprocess.Popen(["/bin/sh", "-c", _KEEPER, "sh", *command], stdin=read, stdout=sink, stderr=sink, env=environment,

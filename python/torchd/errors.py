@@ -30,9 +30,13 @@ class NoServer(TorchdError, ConnectionError):
 
 
 class ServerLost(TorchdError, ConnectionError):
-    """The daemon answered before, and does not any more."""
+    """The daemon answered before, and does not any more; `why` is what the connection says."""
 
     is_passing = True
+
+    def __init__(self, address: str, why: str):
+        super().__init__(f"the connection to torchd at {address} is lost: {why}")
+        self.why = why
 
 
 class WrongVersion(TorchdError):

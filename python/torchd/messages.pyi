@@ -72,11 +72,11 @@ CONCERN_SUPPORT: int
 class ListRuntimesRequest(Message):
     """Request of ListRuntimes."""
     pytorch_version: str
-    """Only runtimes with this PyTorch, such as `1.5.1`; `2.7` means every 2.7, and
-    `1.13.1+cu117` only that build on GPU clusters. Empty for all. At most 256 bytes."""
+    """Only runtimes with this PyTorch, such as `1.5.1`; `2.7` means every 2.7, and `1.13.1+cu117`
+    only that build on GPU clusters. Empty for all. At most 256 bytes."""
     as_of: str
-    """The day on which support is judged, as YYYY-MM-DD. Empty for today. A day before the
-    first runtime is refused. At most 256 bytes."""
+    """The day on which support is judged, as YYYY-MM-DD. Empty for today. A day before the first
+    runtime is refused. At most 256 bytes."""
     supported_only: bool
     """Only runtimes that were supported on that day."""
     lts_only: bool
@@ -84,8 +84,7 @@ class ListRuntimesRequest(Message):
     page_size: int
     """The most entries of a page; 0 for 100."""
     page_token: str
-    """The next_page_token of the answer before; empty for the first page. At most 4,096
-    bytes."""
+    """The next_page_token of the answer before; empty for the first page. At most 4,096 bytes."""
     def __init__(self, *, pytorch_version: str | None = ..., as_of: str | None = ..., supported_only: bool | None = ..., lts_only: bool | None = ..., page_size: int | None = ..., page_token: str | None = ...) -> None: ...
 
 class ListRuntimesResponse(Message):
@@ -100,10 +99,9 @@ class ListRuntimesResponse(Message):
 class GetRuntimeRequest(Message):
     """Request of GetRuntime."""
     name: str
-    """Any way of writing it: `runtimes/7.3-ml`, `7.3 ML`, `7.3 LTS ML`,
-    `7.3.x-gpu-ml-scala2.12`, `7.3`, `DBR 7.3`, `Databricks Runtime 7.3 LTS for Machine
-    Learning`, `15.4 LTS ML (includes Apache Spark 3.5.0, GPU, Scala 2.12)`. At most 256
-    bytes."""
+    """Any way of writing it: `runtimes/7.3-ml`, `7.3 ML`, `7.3 LTS ML`, `7.3.x-gpu-ml-scala2.12`,
+    `7.3`, `DBR 7.3`, `Databricks Runtime 7.3 LTS for Machine Learning`, `15.4 LTS ML (includes
+    Apache Spark 3.5.0, GPU, Scala 2.12)`. At most 256 bytes."""
     as_of: str
     """The day on which support is judged, as YYYY-MM-DD. Empty for today. At most 256 bytes."""
     def __init__(self, *, name: str | None = ..., as_of: str | None = ...) -> None: ...
@@ -145,8 +143,7 @@ class Runtime(Message):
         """For people."""
     @property
     def conflicts(self) -> RepeatedCompositeFieldContainer[Conflict]:
-        """Contradicting statements of sources; the fields above hold the values that
-        count."""
+        """Contradicting statements of sources; the fields above hold the values that count."""
     @property
     def sources(self) -> RepeatedCompositeFieldContainer[Source]:
         """Where the row was read."""
@@ -177,16 +174,16 @@ class PlanInstallRequest(Message):
     """Request of PlanInstall."""
     runtime: str
     """A Databricks runtime in any way of writing it (GetRuntimeRequest.name), standard
-    (`7.3.x-scala2.12`, `7.3`) or for machine learning (`7.3 ML`). Empty for a bare Python. At
-    most 256 bytes."""
+    (`7.3.x-scala2.12`, `7.3`) or for machine learning (`7.3 ML`). Empty for a bare Python. At most
+    256 bytes."""
     python_version: str
-    """Version of Python, such as `3.10` or `Python 3.10.12`. Needed without a runtime, and with
-    one whose Python is not known. At most 256 bytes."""
+    """Version of Python, such as `3.10` or `Python 3.10.12`. Needed without a runtime, and with one
+    whose Python is not known. At most 256 bytes."""
     accelerator: int
     """The device to compute on. Required."""
     pytorch_version: str
-    """Version of PyTorch, such as `1.5.0`, or with its build, such as `1.13.1+cu117`. Empty for
-    the newest that fits. At most 256 bytes."""
+    """Version of PyTorch, such as `1.5.0`, or with its build, such as `1.13.1+cu117`. Empty for the
+    newest that fits. At most 256 bytes."""
     cuda_variant: str
     """CUDA build, such as `cu126`, or its toolkit, such as `12.6`. Empty for the one that fits
     best. At most 256 bytes."""
@@ -194,8 +191,8 @@ class PlanInstallRequest(Message):
     """Version of the NVIDIA driver there. Where it is given, builds that it cannot run are left
     out. At most 256 bytes."""
     compute_capability: str
-    """Compute capability of the GPU there, such as `8.6`. Where it is given, builds without
-    code for it are left out. At most 256 bytes."""
+    """Compute capability of the GPU there, such as `8.6`. Where it is given, builds without code
+    for it are left out. At most 256 bytes."""
     def __init__(self, *, runtime: str | None = ..., python_version: str | None = ..., accelerator: int | str | None = ..., pytorch_version: str | None = ..., cuda_variant: str | None = ..., driver_version: str | None = ..., compute_capability: str | None = ...) -> None: ...
 
 class InstallPlan(Message):
@@ -224,8 +221,7 @@ class InstallPlan(Message):
     """All steps as one line of a notebook."""
     @property
     def notes(self) -> RepeatedScalarFieldContainer[str]:
-        """Further notes: the packages of the runtime, the choices and their reasons, the
-        gaps."""
+        """Further notes: the packages of the runtime, the choices and their reasons, the gaps."""
     @property
     def sources(self) -> RepeatedCompositeFieldContainer[Source]:
         """Where the facts were read."""
@@ -265,8 +261,8 @@ class MachineFacts(Message):
     driver_version: str
     """Version of the NVIDIA kernel driver, such as `535.161.07`. At most 256 bytes."""
     nvml_error: int
-    """The return value of NVML's initialisation: 0 for success, 9 for no driver, 18 for a
-    driver that does not match its library."""
+    """The return value of NVML's initialisation: 0 for success, 9 for no driver, 18 for a driver
+    that does not match its library."""
     @property
     def torch(self) -> TorchFacts:
         """PyTorch, or libtorch."""
@@ -289,8 +285,8 @@ class MachineFacts(Message):
     os: str
     """Operating system, for people. At most 256 bytes."""
     python_version: str
-    """Version of the Python that PyTorch is installed into, such as `3.10`. Empty: the one of
-    the runtime, where that is known. At most 256 bytes."""
+    """Version of the Python that PyTorch is installed into, such as `3.10`. Empty: the one of the
+    runtime, where that is known. At most 256 bytes."""
     def __init__(self, *, gpus: GpuList | Mapping[str, object] | None = ..., driver_version: str | None = ..., nvml_error: int | None = ..., torch: TorchFacts | Mapping[str, object] | None = ..., glibc_version: str | None = ..., glibcxx_version: str | None = ..., runtime: str | None = ..., node_type: str | None = ..., nvidia_uvm: bool | None = ..., forward_compatibility_dir: str | None = ..., model_pytorch_version: str | None = ..., os: str | None = ..., python_version: str | None = ...) -> None: ...
 
 class GpuList(Message):
@@ -305,8 +301,8 @@ class GpuDescription(Message):
     name: str
     """Name, such as `NVIDIA A10`. At most 256 bytes."""
     compute_capability: str
-    """Compute capability, such as `8.6`. Where it is empty and the name is known, it is looked
-    up. At most 256 bytes."""
+    """Compute capability, such as `8.6`. Where it is empty and the name is known, it is looked up.
+    At most 256 bytes."""
     def __init__(self, *, name: str | None = ..., compute_capability: str | None = ...) -> None: ...
 
 class TorchFacts(Message):
@@ -314,17 +310,17 @@ class TorchFacts(Message):
     version: str
     """Version, such as `2.11.0` or `2.11.0+cu130`. At most 256 bytes."""
     variant: str
-    """Build, such as `cu130` or `cpu`, or its toolkit, such as `13.0`; empty where it is not
-    known or stands in the version. At most 256 bytes."""
+    """Build, such as `cu130` or `cpu`, or its toolkit, such as `13.0`; empty where it is not known
+    or stands in the version. At most 256 bytes."""
     load_error: str
-    """Why libtorch itself could not be loaded, in the loader's words; empty where it could. At
-    most 16,384 bytes."""
+    """Why libtorch itself could not be loaded, in the loader's words; empty where it could. At most
+    16,384 bytes."""
     cuda_load_error: str
-    """Why its CUDA half could not be loaded, in the loader's words; empty where it could or is
-    not there. At most 16,384 bytes."""
+    """Why its CUDA half could not be loaded, in the loader's words; empty where it could or is not
+    there. At most 16,384 bytes."""
     cuda_error: int
-    """The return value of the CUDA runtime when it was asked for devices: 0 for success, or
-    such as 803."""
+    """The return value of the CUDA runtime when it was asked for devices: 0 for success, or such as
+    803."""
     built_for_version: str
     """The version that the program which loads it was built for, such as `2.11.0` for torchd's
     runner; empty where any will do. At most 256 bytes."""
@@ -364,9 +360,9 @@ class Finding(Message):
     """The value that is needed; empty where none is."""
     @property
     def remedies(self) -> RepeatedCompositeFieldContainer[Remedy]:
-        """Remedies: one of these is enough. A remedy that changes PyTorch, the driver or
-        the forward-compatibility package is told only if this finding is gone after it and
-        what is left is less; of those, only the ones that leave the fewest errors."""
+        """Remedies: one of these is enough. A remedy that changes PyTorch, the driver or the
+        forward-compatibility package is told only if this finding is gone after it and what is left
+        is less; of those, only the ones that leave the fewest errors."""
     @property
     def sources(self) -> RepeatedCompositeFieldContainer[Source]:
         """Where the rule and its facts were read."""
@@ -454,8 +450,8 @@ GRAPH_MODE_EITHER: int
 """It has no layer that differs."""
 
 class FileContents(Message):
-    """The contents of a file of a model, as `torchctl inspect` tells them. The file is read
-    where the client runs; no method returns this yet."""
+    """The contents of a file of a model, as `torchctl inspect` tells them. The file is read where
+    the client runs; no method returns this yet."""
     path: str
     """The path of the file, as it was given."""
     kind: int
@@ -471,14 +467,14 @@ class FileContents(Message):
     """Bytes of these values."""
     @property
     def state_dicts(self) -> RepeatedScalarFieldContainer[str]:
-        """Keys of a .pt file under which state dicts are usually saved and were found. One:
-        the tensors are those under it. Several: which is meant has to be said, and the
-        names of the tensors begin with these keys."""
+        """Keys of a .pt file under which state dicts are usually saved and were found. One: the
+        tensors are those under it. Several: which is meant has to be said, and the names of the
+        tensors begin with these keys."""
     left_out_tensors: int
     """Tensors of a .pt file that are not under that key, such as the state of an optimizer."""
     values_were_read: bool
-    """Whether the values were read, to find those that are not finite. The values of larger
-    files are read by the job that takes them."""
+    """Whether the values were read, to find those that are not finite. The values of larger files
+    are read by the job that takes them."""
     @property
     def refusals(self) -> RepeatedScalarFieldContainer[str]:
         """Why torchd would refuse the file, one sentence each; empty where it would not."""
@@ -486,9 +482,9 @@ class FileContents(Message):
     def graphs(self) -> RepeatedCompositeFieldContainer[GraphContents]:
         """The graphs of an archive of torch.export, sorted by name."""
     infinity: str
-    """The first infinity among the values, in words; empty where none was found. torchd takes
-    it in a buffer, such as a mask, and refuses it in a parameter. A file of weights does not
-    tell which it is."""
+    """The first infinity among the values, in words; empty where none was found. torchd takes it in
+    a buffer, such as a mask, and refuses it in a parameter. A file of weights does not tell which
+    it is."""
     def __init__(self, *, path: str | None = ..., kind: int | str | None = ..., size_bytes: int | None = ..., tensors: Iterable[TensorContents] | None = ..., values: int | None = ..., values_bytes: int | None = ..., state_dicts: Iterable[str] | None = ..., left_out_tensors: int | None = ..., values_were_read: bool | None = ..., refusals: Iterable[str] | None = ..., graphs: Iterable[GraphContents] | None = ..., infinity: str | None = ...) -> None: ...
 
 class GraphContents(Message):
@@ -520,8 +516,8 @@ class GraphInput(Message):
     """The type of its values, by its name in PyTorch: float32, int64 and so on."""
     @property
     def sizes(self) -> RepeatedScalarFieldContainer[str]:
-        """Its sizes, outermost first: a number, or a symbol such as s17 that can differ
-        from batch to batch."""
+        """Its sizes, outermost first: a number, or a symbol such as s17 that can differ from batch
+        to batch."""
     def __init__(self, *, name: str | None = ..., dtype: str | None = ..., sizes: Iterable[str] | None = ...) -> None: ...
 
 class TensorContents(Message):
@@ -536,8 +532,8 @@ class TensorContents(Message):
     size_bytes: int
     """Bytes of its values, without gaps."""
     tied_to: str
-    """The name of the first tensor that has the same values in the same place, as tied weights
-    do; empty for a tensor of its own."""
+    """The name of the first tensor that has the same values in the same place, as tied weights do;
+    empty for a tensor of its own."""
     def __init__(self, *, name: str | None = ..., dtype: str | None = ..., shape: Iterable[int] | None = ..., size_bytes: int | None = ..., tied_to: str | None = ...) -> None: ...
 
 GpuSourceState: EnumTypeWrapper
@@ -692,9 +688,9 @@ class WatchGpusRequest(Message):
     """Request of WatchGpus."""
     @property
     def interval(self) -> Duration:
-        """From one answer to the next, 0.1 s to 1 h; by default as the daemon samples. What
-        was not sampled anew is not sent again, unless the driver does not answer: then the
-        last readings come every 5 s, marked as stale."""
+        """From one answer to the next, 0.1 s to 1 h; by default as the daemon samples. What was not
+        sampled anew is not sent again, unless the driver does not answer: then the last readings
+        come every 5 s, marked as stale."""
     def __init__(self, *, interval: Duration | Mapping[str, object] | None = ...) -> None: ...
 
 class WatchGpusResponse(Message):
@@ -1219,8 +1215,8 @@ class GpuProfile(Message):
     """The newest CUDA that the driver speaks."""
     @property
     def phases(self) -> RepeatedCompositeFieldContainer[GpuProfilePhase]:
-        """The readings, one after the other, and then from the beginning. Counters go on
-        from one round to the next."""
+        """The readings, one after the other, and then from the beginning. Counters go on from one
+        round to the next."""
     def __init__(self, *, title: str | None = ..., source: str | None = ..., driver_version: str | None = ..., nvml_version: str | None = ..., cuda_driver_version: str | None = ..., phases: Iterable[GpuProfilePhase] | None = ...) -> None: ...
 
 class GpuProfilePhase(Message):
@@ -1293,9 +1289,9 @@ class Job(Message):
     def end_time(self) -> Timestamp:
         """When it ended; absent before."""
     waiting_reason: str
-    """Why it waits, in words: while QUEUED; where its runner has ended and the database cannot
-    be told, as with a full disk; and where it should go on and does not, as with a slow disk.
-    Also where it cannot be told whether its runner lives, or what that holds."""
+    """Why it waits, in words: while QUEUED; where its runner has ended and the database cannot be
+    told, as with a full disk; and where it should go on and does not, as with a slow disk. Also
+    where it cannot be told whether its runner lives, or what that holds."""
     @property
     def progress(self) -> JobProgress:
         """How far it is; absent before the first step."""
@@ -1314,24 +1310,23 @@ class Job(Message):
         """How the attempt before ended; absent for the first."""
     @property
     def resume_from(self) -> ResumePoint:
-        """The checkpoint that the job goes on from while it waits or is paused, or went on
-        from; absent where it begins, or began, anew."""
+        """The checkpoint that the job goes on from while it waits or is paused, or went on from;
+        absent where it begins, or began, anew."""
     @property
     def expire_time(self) -> Timestamp:
-        """When it will be removed, by `ttl_after_end`; absent before its end, and where it
-        will not."""
+        """When it will be removed, by `ttl_after_end`; absent before its end, and where it will
+        not."""
     @property
     def mirror(self) -> MirrorState:
-        """How the copy of its results is, by `output.mirror`; absent where there is
-        none."""
+        """How the copy of its results is, by `output.mirror`; absent where there is none."""
     @property
     def model_outline(self) -> ModelOutline:
-        """The model by layers; absent where the data do not tell how many classes there
-        are, and for jobs of earlier versions."""
+        """The model by layers; absent where the data do not tell how many classes there are, and
+        for jobs of earlier versions."""
     @property
     def edits(self) -> JobEdits:
-        """The changes of the spec by all resumes, in their order, which `spec` has already;
-        absent where there are none."""
+        """The changes of the spec by all resumes, in their order, which `spec` has already; absent
+        where there are none."""
     def __init__(self, *, name: str | None = ..., spec: JobSpec | Mapping[str, object] | None = ..., state: int | str | None = ..., generation: int | None = ..., create_time: Timestamp | Mapping[str, object] | None = ..., start_time: Timestamp | Mapping[str, object] | None = ..., end_time: Timestamp | Mapping[str, object] | None = ..., waiting_reason: str | None = ..., progress: JobProgress | Mapping[str, object] | None = ..., end: JobEnd | Mapping[str, object] | None = ..., directory: str | None = ..., attempt: int | None = ..., restarts: int | None = ..., last_attempt_end: JobEnd | Mapping[str, object] | None = ..., resume_from: ResumePoint | Mapping[str, object] | None = ..., expire_time: Timestamp | Mapping[str, object] | None = ..., mirror: MirrorState | Mapping[str, object] | None = ..., model_outline: ModelOutline | Mapping[str, object] | None = ..., edits: JobEdits | Mapping[str, object] | None = ...) -> None: ...
 
 class ModelOutline(Message):
@@ -1340,8 +1335,8 @@ class ModelOutline(Message):
     """Numbers that are learned."""
     @property
     def layers(self) -> RepeatedCompositeFieldContainer[ModelLayer]:
-        """Its layers, in their order. Those of a model with more than 200 are taken
-        together by the beginnings of their names."""
+        """Its layers, in their order. Those of a model with more than 200 are taken together by the
+        beginnings of their names."""
     has_own_loss: bool
     """The model returns its own loss, which counts as a mean over the examples of a batch."""
     @property
@@ -1352,8 +1347,7 @@ class ModelOutline(Message):
 class ModelLayer(Message):
     """The tensors of a model with one beginning of their names."""
     name: str
-    """The beginning, such as `encoder.layers.0.linear1`; empty for tensors of the module
-    itself."""
+    """The beginning, such as `encoder.layers.0.linear1`; empty for tensors of the module itself."""
     parameter_count: int
     """Numbers that are learned."""
     kept_count: int
@@ -1368,8 +1362,8 @@ class MirrorState(Message):
     def last_success_time(self) -> Timestamp:
         """When everything that there was had been copied and compared; absent before."""
     error: str
-    """Why it cannot be written or does not get on, in words; it is tried again. Empty where all
-    is well."""
+    """Why it cannot be written or does not get on, in words; it is tried again. Empty where all is
+    well."""
     complete: bool
     """The job has ended and all of it is there."""
     def __init__(self, *, folder: str | None = ..., last_success_time: Timestamp | Mapping[str, object] | None = ..., error: str | None = ..., complete: bool | None = ...) -> None: ...
@@ -1401,8 +1395,8 @@ class JobProgress(Message):
         """Estimated time to the end; absent until known."""
     @property
     def latest_scalars(self) -> MutableMapping[str, float]:
-        """The newest value of each scalar tag: of the first 1000 tags that have at most
-        1000 bytes."""
+        """The newest value of each scalar tag: of the first 1000 tags that have at most 1000
+        bytes."""
     @property
     def gpu(self) -> GpuShare:
         """Its share of the GPU that it holds; absent on the CPU."""
@@ -1441,10 +1435,10 @@ class CreateJobRequest(Message):
     def spec(self) -> JobSpec:
         """The training to run. Required."""
     request_id: str
-    """Makes it safe to ask again after an answer was lost: a second request of the same id and
-    spec gets the job of the first, and one of the same id and another spec is refused
-    (ALREADY_EXISTS). At most 128 visible ASCII characters, best a random UUID; forgotten with
-    the job. Empty: each request makes a job. At most 128 bytes."""
+    """Makes it safe to ask again after an answer was lost: a second request of the same id and spec
+    gets the job of the first, and one of the same id and another spec is refused (ALREADY_EXISTS).
+    At most 128 visible ASCII characters, best a random UUID; forgotten with the job. Empty: each
+    request makes a job. At most 128 bytes."""
     def __init__(self, *, spec: JobSpec | Mapping[str, object] | None = ..., request_id: str | None = ...) -> None: ...
 
 class ValidateJobRequest(Message):
@@ -1453,10 +1447,9 @@ class ValidateJobRequest(Message):
     def spec(self) -> JobSpec:
         """The spec to judge. Required."""
     dry_run: bool
-    """Train on one batch as well, in a confined runner of its own, on one thread of the CPU,
-    within the settings `runner.dry_run_memory_bytes` and `runner.dry_run_timeout`. What would
-    end the job at its beginning is told as a mistake of the request. Nothing is left of it.
-    Default false."""
+    """Train on one batch as well, in a confined runner of its own, on one thread of the CPU, within
+    the settings `runner.dry_run_memory_bytes` and `runner.dry_run_timeout`. What would end the job
+    at its beginning is told as a mistake of the request. Nothing is left of it. Default false."""
     def __init__(self, *, spec: JobSpec | Mapping[str, object] | None = ..., dry_run: bool | None = ...) -> None: ...
 
 class ValidateJobResponse(Message):
@@ -1480,8 +1473,8 @@ class ValidateJobResponse(Message):
     """Examples found to use a model on, in the modes `evaluate` and `predict`."""
     @property
     def notes(self) -> RepeatedScalarFieldContainer[str]:
-        """Remarkable things in the data that are no mistakes: categories that no training
-        example has, files that were judged by a sample."""
+        """Remarkable things in the data that are no mistakes: categories that no training example
+        has, files that were judged by a sample."""
     @property
     def train(self) -> DataDescription:
         """The examples to learn from."""
@@ -1495,16 +1488,16 @@ class ValidateJobResponse(Message):
     def model_outline(self) -> ModelOutline:
         """The model; absent where the data were not read far enough to tell."""
     memory_bytes: int
-    """The memory of the host that the job takes at least, in bytes: the data, and on the CPU
-    the model with the largest batch."""
+    """The memory of the host that the job takes at least, in bytes: the data, and on the CPU the
+    model with the largest batch."""
     def __init__(self, *, spec: JobSpec | Mapping[str, object] | None = ..., train_examples: int | None = ..., validation_examples: int | None = ..., total_steps: int | None = ..., first_step: int | None = ..., dry_run: DryRun | Mapping[str, object] | None = ..., test_examples: int | None = ..., notes: Iterable[str] | None = ..., train: DataDescription | Mapping[str, object] | None = ..., validation: DataDescription | Mapping[str, object] | None = ..., test: DataDescription | Mapping[str, object] | None = ..., model_outline: ModelOutline | Mapping[str, object] | None = ..., memory_bytes: int | None = ...) -> None: ...
 
 class DataDescription(Message):
     """A set of examples."""
     @property
     def files(self) -> RepeatedScalarFieldContainer[str]:
-        """Its files, in the order in which they are read, as canonical paths. The first 100
-        of them."""
+        """Its files, in the order in which they are read, as canonical paths. The first 100 of
+        them."""
     file_count: int
     """All files."""
     size_bytes: int
@@ -1512,8 +1505,8 @@ class DataDescription(Message):
     examples: int
     """Examples."""
     was_read: bool
-    """All values were read. Otherwise the files are large, and were judged by their headers or
-    a sample: counts and ranges are those of the sample."""
+    """All values were read. Otherwise the files are large, and were judged by their headers or a
+    sample: counts and ranges are those of the sample."""
     @property
     def inputs(self) -> RepeatedCompositeFieldContainer[ArrayDescription]:
         """The inputs of the network."""
@@ -1522,15 +1515,15 @@ class DataDescription(Message):
         """The right answer."""
     @property
     def classes(self) -> RepeatedCompositeFieldContainer[ClassCount]:
-        """The classes among the targets, by their numbers. None where targets are no
-        classes, and where there are more than 1,000."""
+        """The classes among the targets, by their numbers. None where targets are no classes, and
+        where there are more than 1,000."""
     @property
     def columns(self) -> RepeatedCompositeFieldContainer[ColumnDescription]:
-        """The columns of a table that have a role, in the order of its files. The first
-        1,000 of them."""
+        """The columns of a table that have a role, in the order of its files. The first 1,000 of
+        them."""
     left_out_rows: int
-    """Rows of the files that are left out, since values are missing. Where the files are
-    divided, the training set has it."""
+    """Rows of the files that are left out, since values are missing. Where the files are divided,
+    the training set has it."""
     memory_bytes: int
     """The memory that it takes as a whole, in bytes."""
     column_count: int
@@ -1547,8 +1540,8 @@ class ArrayDescription(Message):
     def sizes(self) -> RepeatedScalarFieldContainer[int]:
         """Its sizes in an example; none for a single number."""
     lowest: int
-    """The lowest value; for floats the whole number below it. Absent for pixels, and where
-    values were not read."""
+    """The lowest value; for floats the whole number below it. Absent for pixels, and where values
+    were not read."""
     highest: int
     """The highest value; for floats the whole number above it."""
     def __init__(self, *, name: str | None = ..., dtype: str | None = ..., sizes: Iterable[int] | None = ..., lowest: int | None = ..., highest: int | None = ...) -> None: ...
@@ -1590,8 +1583,8 @@ class DryRun(Message):
         """Its metrics by name."""
     @property
     def output_sizes(self) -> RepeatedScalarFieldContainer[int]:
-        """The sizes of the model's output for an example; none for a model that computes
-        its loss."""
+        """The sizes of the model's output for an example; none for a model that computes its
+        loss."""
     @property
     def model_outline(self) -> ModelOutline:
         """The model."""
@@ -1611,8 +1604,8 @@ class GetJobRequest(Message):
 class ListJobsRequest(Message):
     """Request of ListJobs."""
     page_size: int
-    """Jobs in an answer: 0 means 50, more than 1000 means 1000. An answer holds fewer where
-    their specs are larger than 2 MB together."""
+    """Jobs in an answer: 0 means 50, more than 1000 means 1000. An answer holds fewer where their
+    specs are larger than 2 MB together."""
     page_token: str
     """`next_page_token` of the answer before; empty for the first page. At most 4,096 bytes."""
     @property
@@ -1620,8 +1613,8 @@ class ListJobsRequest(Message):
         """Only jobs in these states; empty for all. At most 64 entries."""
     @property
     def labels(self) -> MutableMapping[str, str]:
-        """Only jobs that have all of these labels with these values; empty for all. At most
-        16 entries."""
+        """Only jobs that have all of these labels with these values; empty for all. At most 16
+        entries."""
     def __init__(self, *, page_size: int | None = ..., page_token: str | None = ..., states: Iterable[int] | None = ..., labels: Mapping[str, str] | None = ...) -> None: ...
 
 class ListJobsResponse(Message):
@@ -1751,8 +1744,8 @@ class StepProgress(Message):
     examples_per_second: float
     """Training examples per second since the record before."""
     checkpoint_wait_seconds: float
-    """How long training has been waiting for a checkpoint to be written; absent where it does
-    not wait."""
+    """How long training has been waiting for a checkpoint to be written; absent where it does not
+    wait."""
     data_wait_seconds: float
     """How long training has been waiting for its data; absent where it does not wait."""
     def __init__(self, *, step: int | None = ..., examples_per_second: float | None = ..., checkpoint_wait_seconds: float | None = ..., data_wait_seconds: float | None = ...) -> None: ...
@@ -1810,21 +1803,21 @@ class ResumeJobRequest(Message):
     def edits(self) -> JobEdits:
         """The changes from now on."""
     from_scratch: bool
-    """Begin anew instead of going on from a checkpoint. The job's checkpoints, damaged or not,
-    are removed, and the scalars of earlier attempts do not count any more. Refused
+    """Begin anew instead of going on from a checkpoint. The job's checkpoints, damaged or not, are
+    removed, and the scalars of earlier attempts do not count any more. Refused
     (FAILED_PRECONDITION) for a job with `warm_start.resume`, which has nothing else to begin
     with."""
     accept_new_data: bool
     """Go on with the data as they are, although they are not those that the checkpoint was made
-    with. Training keeps its place in the epoch where the training set has as many examples as
-    then, and goes on at the beginning of the next epoch otherwise. It holds for this checkpoint
-    and those before it, also where the next attempts end before anything new is saved. Without
-    effect where the job begins anew."""
+    with. Training keeps its place in the epoch where the training set has as many examples as then,
+    and goes on at the beginning of the next epoch otherwise. It holds for this checkpoint and those
+    before it, also where the next attempts end before anything new is saved. Without effect where
+    the job begins anew."""
     def __init__(self, *, name: str | None = ..., edits: JobEdits | Mapping[str, object] | None = ..., from_scratch: bool | None = ..., accept_new_data: bool | None = ...) -> None: ...
 
 class JobEdits(Message):
-    """The changes that a paused job allows. A field that is left out stays as it was. The spec
-    with the changes is judged as that of a new job."""
+    """The changes that a paused job allows. A field that is left out stays as it was. The spec with
+    the changes is judged as that of a new job."""
     epochs: int
     """Passes over the training examples in all, those that are done included."""
     max_steps: int
@@ -1835,12 +1828,11 @@ class JobEdits(Message):
     """Examples in a training step."""
     @property
     def set(self) -> RepeatedCompositeFieldContainer[FieldEdit]:
-        """Other fields of the spec, each once. Those may change that no weight, no state of
-        a checkpoint and no order of the data depends on: `training` but for its seed,
-        numbers of the optimizer, of its groups and of the schedule that the job has,
-        `checkpoint`, `logging`, `retry`, `max_duration`, `priority`, `ttl_after_end`,
-        `on_storage_failure`, `labels` and `display_name`. A refusal says why. At most 64
-        entries."""
+        """Other fields of the spec, each once. Those may change that no weight, no state of a
+        checkpoint and no order of the data depends on: `training` but for its seed, numbers of the
+        optimizer, of its groups and of the schedule that the job has, `checkpoint`, `logging`,
+        `retry`, `max_duration`, `priority`, `ttl_after_end`, `on_storage_failure`, `labels` and
+        `display_name`. A refusal says why. At most 64 entries."""
     def __init__(self, *, epochs: int | None = ..., max_steps: int | None = ..., learning_rate: float | None = ..., batch_size: int | None = ..., set: Iterable[FieldEdit] | None = ...) -> None: ...
 
 class FieldEdit(Message):
@@ -1849,9 +1841,9 @@ class FieldEdit(Message):
     """Its path, such as `optimizer.adamw.weight_decay`, `optimizer.groups[0].rate_scale` or
     `labels.team`. Required. At most 256 bytes."""
     value: str
-    """Its new value as JSON, as a spec in JSON has it; null for that of a spec without the
-    field. The fields of a message and the entries of a map are changed one by one. Required. At
-    most 4,096 bytes."""
+    """Its new value as JSON, as a spec in JSON has it; null for that of a spec without the field.
+    The fields of a message and the entries of a map are changed one by one. Required. At most 4,096
+    bytes."""
     def __init__(self, *, path: str | None = ..., value: str | None = ...) -> None: ...
 
 class DeleteJobRequest(Message):
@@ -1961,9 +1953,8 @@ class ListCheckpointsResponse(Message):
     """Empty at the end of the list."""
     @property
     def damaged(self) -> RepeatedCompositeFieldContainer[CheckpointDamaged]:
-        """Folders of checkpoints that cannot be read as such, newest first; all of them, on
-        the first page alone. Checksums are not looked at: a job reads the files when it
-        goes on."""
+        """Folders of checkpoints that cannot be read as such, newest first; all of them, on the
+        first page alone. Checksums are not looked at: a job reads the files when it goes on."""
     def __init__(self, *, checkpoints: Iterable[SavedCheckpoint] | None = ..., next_page_token: str | None = ..., damaged: Iterable[CheckpointDamaged] | None = ...) -> None: ...
 
 class SavedCheckpoint(Message):
@@ -1981,8 +1972,7 @@ class SavedCheckpoint(Message):
     """Bytes of its files."""
     @property
     def metrics(self) -> MutableMapping[str, float]:
-        """The newest scalars of the validation pass at that step; empty where there was
-        none."""
+        """The newest scalars of the validation pass at that step; empty where there was none."""
     @property
     def files(self) -> RepeatedCompositeFieldContainer[Artifact]:
         """Its files, with their checksums."""
@@ -2018,8 +2008,8 @@ class Artifact(Message):
     def update_time(self) -> Timestamp:
         """When it was last written."""
     sha256: str
-    """SHA-256 of its bytes in lower-case hexadecimal; empty where nobody has computed it yet,
-    and while it grows."""
+    """SHA-256 of its bytes in lower-case hexadecimal; empty where nobody has computed it yet, and
+    while it grows."""
     def __init__(self, *, name: str | None = ..., size_bytes: int | None = ..., update_time: Timestamp | Mapping[str, object] | None = ..., sha256: str | None = ...) -> None: ...
 
 class DownloadArtifactRequest(Message):
@@ -2034,8 +2024,7 @@ class DownloadArtifactResponse(Message):
     """A piece of a file. The first message tells of the file and holds no bytes."""
     @property
     def artifact(self) -> Artifact:
-        """The file as it is when the download begins, with the checksum of all of its
-        bytes."""
+        """The file as it is when the download begins, with the checksum of all of its bytes."""
     data: bytes
     """The next bytes."""
     def __init__(self, *, artifact: Artifact | Mapping[str, object] | None = ..., data: bytes | None = ...) -> None: ...
@@ -2205,26 +2194,25 @@ DEVICE_CUDA: int
 """A CUDA GPU; refused where there is none."""
 
 class JobSpec(Message):
-    """A training job: the model, the data and the method. A field that is left out gets the
-    default that its comment names; `ValidateJob` and `GetJob` return the spec with every
-    default filled in."""
+    """A training job: the model, the data and the method. A field that is left out gets the default
+    that its comment names; `ValidateJob` and `GetJob` return the spec with every default filled
+    in."""
     display_name: str
     """A name for people, at most 128 characters. Need not be unique. Default: the name of the
     model, of an exported one that of its file. At most 512 bytes."""
     seed: int
-    """Seed of everything random: initial weights, order of examples, dropout. The same seed
-    gives the same numbers on the CPU. Default 0."""
+    """Seed of everything random: initial weights, order of examples, dropout. The same seed gives
+    the same numbers on the CPU. Default 0."""
     @property
     def model(self) -> Model:
-        """The network. Required, but where a job in the mode `evaluate` or `predict` takes
-        it from another one."""
+        """The network. Required, but where a job in the mode `evaluate` or `predict` takes it from
+        another one."""
     @property
     def data(self) -> Data:
         """The examples. Required."""
     @property
     def training(self) -> Training:
-        """How long and in what portions. Required to train, because of `epochs` or
-        `max_steps`."""
+        """How long and in what portions. Required to train, because of `epochs` or `max_steps`."""
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer, which turns gradients into new weights. Required to train."""
@@ -2239,30 +2227,30 @@ class JobSpec(Message):
         """The part of the machine that the job takes."""
     @property
     def max_duration(self) -> Duration:
-        """How long the job may run, all attempts together; waiting does not count. A job
-        that takes longer is stopped after the step in hand and fails as `max_duration`,
-        with its last checkpoint. At least a second; absent for no limit."""
+        """How long the job may run, all attempts together; waiting does not count. A job that takes
+        longer is stopped after the step in hand and fails as `max_duration`, with its last
+        checkpoint. At least a second; absent for no limit."""
     @property
     def labels(self) -> MutableMapping[str, str]:
-        """Labels by which people and programs find the job, such as team = "vision". At
-        most 16; names of 1 to 63 letters, digits, `.`, `_`, `-` and `/`, values of at most
-        63 characters. At most 16 entries."""
+        """Labels by which people and programs find the job, such as team = "vision". At most 16;
+        names of 1 to 63 letters, digits, `.`, `_`, `-` and `/`, values of at most 63 characters. At
+        most 16 entries."""
     @property
     def retry(self) -> Retry:
         """The reaction to a failure of its runner."""
     priority: int
-    """Jobs of a higher priority go first, those of the same in the order of their creation.
-    -1000 to 1000, default 0."""
+    """Jobs of a higher priority go first, those of the same in the order of their creation. -1000
+    to 1000, default 0."""
     @property
     def ttl_after_end(self) -> Duration:
         """The job is removed, with its folder, so long after its end. Absent: the daemon's
-        `jobs.ttl_after_end`, if that is set. A job that ended before the daemon began is
-        removed once the clock has called it expired for ten minutes, or the daemon has run
-        for that time."""
+        `jobs.ttl_after_end`, if that is set. A job that ended before the daemon began is removed
+        once the clock has called it expired for ten minutes, or the daemon has run for that
+        time."""
     @property
     def warm_start(self) -> WarmStart:
-        """Weights to begin with, in place of random ones. Required in the modes `evaluate`
-        and `predict`."""
+        """Weights to begin with, in place of random ones. Required in the modes `evaluate` and
+        `predict`."""
     on_storage_failure: int
     """The reaction when the job's folder cannot be written. Default pause."""
     @property
@@ -2270,38 +2258,36 @@ class JobSpec(Message):
         """Where results go besides the job's folder."""
     @property
     def loss(self) -> Loss:
-        """The loss, which training makes small. Default: that of the model, which is nll
-        for mnist_cnn; else cross_entropy for targets that are classes and mse for targets
-        that are numbers."""
+        """The loss, which training makes small. Default: that of the model, which is nll for
+        mnist_cnn; else cross_entropy for targets that are classes and mse for targets that are
+        numbers."""
     @property
     def schedule(self) -> Schedule:
         """How the learning rate changes. Default: it does not."""
     @property
     def metrics(self) -> RepeatedScalarFieldContainer[str]:
-        """Values that are told besides the loss, exact over the training steps since the
-        last scalars and over the whole validation set. A value that is no finite number is
-        left out; of a validation pass the log says why. Default: accuracy for targets that
-        are classes or labels, perplexity for next_token, mae for numbers, none for
-        distributions. At most 16 entries. Each has at most 256 bytes.  For classes
-        (cross_entropy, nll, next_token) and labels (binary_cross_entropy; a score above 0
-        says that a label holds, a target above one half that it does): - `accuracy`: the
-        share of classes that have the highest score, or of labels that are told rightly. -
-        `precision_macro`, `precision_micro`, `recall_macro`, `recall_micro`, `f1_macro`,
-        `f1_micro`: as scikit-learn has them, with 0 for a share of nothing. `macro` is the
-        mean over the classes that are among the targets or the answers, or over all labels;
-        `micro` is that of all of them together. - `auc`: the area under the ROC curve, for
-        two classes or one label, where equal scores count half. Told of the validation set
-        alone, which has both kinds and 100,000,000 targets at most: 24 bytes of the host's
-        memory each are counted for their scores. - `confusion_matrix`: no scalar, but the
-        file `artifacts/confusion_matrix.json`, which each validation pass writes anew:
-        `step`, `target_classes` (names of the rows), `answer_classes` (names of the
-        columns) and `matrix`. For classes, 1,000 at most, or one label. Told of the
-        validation set alone. For classes: - `top_<k>`, such as `top_5`: the share of
-        classes that are among the k with the highest scores; k is 2 at least, and below the
-        number of classes. - `perplexity`: the exponential of the mean cross-entropy,
-        whatever weights or smoothing the loss has. For numbers (mse, l1, huber): - `mae`,
-        `rmse`: the mean of absolute differences, the root of the mean of squared ones. -
-        `r2`: the coefficient of determination, for targets of several numbers the mean over
+        """Values that are told besides the loss, exact over the training steps since the last
+        scalars and over the whole validation set. A value that is no finite number is left out; of
+        a validation pass the log says why. Default: accuracy for targets that are classes or
+        labels, perplexity for next_token, mae for numbers, none for distributions. At most 16
+        entries. Each has at most 256 bytes.  For classes (cross_entropy, nll, next_token) and
+        labels (binary_cross_entropy; a score above 0 says that a label holds, a target above one
+        half that it does): - `accuracy`: the share of classes that have the highest score, or of
+        labels that are told rightly. - `precision_macro`, `precision_micro`, `recall_macro`,
+        `recall_micro`, `f1_macro`, `f1_micro`: as scikit-learn has them, with 0 for a share of
+        nothing. `macro` is the mean over the classes that are among the targets or the answers, or
+        over all labels; `micro` is that of all of them together. - `auc`: the area under the ROC
+        curve, for two classes or one label, where equal scores count half. Told of the validation
+        set alone, which has both kinds and 100,000,000 targets at most: 24 bytes of the host's
+        memory each are counted for their scores. - `confusion_matrix`: no scalar, but the file
+        `artifacts/confusion_matrix.json`, which each validation pass writes anew: `step`,
+        `target_classes` (names of the rows), `answer_classes` (names of the columns) and `matrix`.
+        For classes, 1,000 at most, or one label. Told of the validation set alone. For classes: -
+        `top_<k>`, such as `top_5`: the share of classes that are among the k with the highest
+        scores; k is 2 at least, and below the number of classes. - `perplexity`: the exponential of
+        the mean cross-entropy, whatever weights or smoothing the loss has. For numbers (mse, l1,
+        huber): - `mae`, `rmse`: the mean of absolute differences, the root of the mean of squared
+        ones. - `r2`: the coefficient of determination, for targets of several numbers the mean over
         these, as scikit-learn's r2_score."""
     mode: int
     """The purpose of the job. Default train."""
@@ -2323,22 +2309,20 @@ class LrRange(Message):
 
 class Retry(Message):
     """The reaction to a failure of a runner. A restart begins from the last good checkpoint. A
-    failure that would repeat is not retried: bad_data, diverged, start_failed, max_duration,
-    and a second out_of_memory in a row. Interruptions cost no restart."""
+    failure that would repeat is not retried: bad_data, diverged, start_failed, max_duration, and a
+    second out_of_memory in a row. Interruptions cost no restart."""
     max_restarts: int
     """Restarts after failures, at most 100. Default 0."""
     @property
     def initial_backoff(self) -> Duration:
-        """Time before the first restart; each further one waits twice as long. Default
-        10s."""
+        """Time before the first restart; each further one waits twice as long. Default 10s."""
     @property
     def max_backoff(self) -> Duration:
         """The longest such time. Default 5 minutes."""
     @property
     def stall_timeout(self) -> Duration:
-        """A runner that tells nothing for so long is killed, and the attempt ends as
-        `stalled`. While it loads, before it trains, it has ten times as long. At least 1 s.
-        Absent: never."""
+        """A runner that tells nothing for so long is killed, and the attempt ends as `stalled`.
+        While it loads, before it trains, it has ten times as long. At least 1 s. Absent: never."""
     @property
     def also_on(self) -> RepeatedScalarFieldContainer[int]:
         """Restart for these reasons too. At most 64 entries."""
@@ -2351,36 +2335,36 @@ class WarmStart(Message):
     """Weights to begin with. Names, shapes and types have to be those of the model."""
     checkpoint: str
     """A checkpoint of another job, `jobs/{id}/checkpoints/step-{step}`, or `jobs/{id}` for its
-    result, or else its newest checkpoint. What it names may be deleted once the job is taken.
-    At most 256 bytes."""
+    result, or else its newest checkpoint. What it names may be deleted once the job is taken. At
+    most 256 bytes."""
     file: str
-    """A file of weights with PyTorch's names, as safetensors or as a .pt file of torch.save, or
-    the folder of a checkpoint. Of a .pt file that holds more than a state dict, the one under a
-    usual key such as "state_dict" or "model" is taken. Nothing in the file is executed. A
-    relative path is looked up under the data roots. At most 4,096 bytes."""
+    """A file of weights with PyTorch's names, as safetensors or as a .pt file of torch.save, or the
+    folder of a checkpoint. Of a .pt file that holds more than a state dict, the one under a usual
+    key such as "state_dict" or "model" is taken. Nothing in the file is executed. A relative path
+    is looked up under the data roots. At most 4,096 bytes."""
     resume: bool
-    """Go on with the optimizer's state and from the step of that checkpoint, as its own job
-    would, instead of taking its weights alone. Refused where the data are known to be others
-    than those that it was made with: by the number of examples, and of files with the same
-    paths by their sizes and contents."""
+    """Go on with the optimizer's state and from the step of that checkpoint, as its own job would,
+    instead of taking its weights alone. Refused where the data are known to be others than those
+    that it was made with: by the number of examples, and of files with the same paths by their
+    sizes and contents."""
     strict: bool
     """Whether the file has to have every tensor of the model, and no other. Without it, what is
-    missing keeps its initial values, and what is too much is left out; shapes and types have to
-    be right all the same. Default: true."""
+    missing keeps its initial values, and what is too much is left out; shapes and types have to be
+    right all the same. Default: true."""
     @property
     def rename(self) -> RepeatedCompositeFieldContainer[Rename]:
-        """Rules by which names in the file become names in the model: the first one whose
-        prefix a name has replaces that prefix. At most 64 entries."""
+        """Rules by which names in the file become names in the model: the first one whose prefix a
+        name has replaces that prefix. At most 64 entries."""
     @property
     def only(self) -> RepeatedScalarFieldContainer[str]:
-        """Take only these tensors of the model, by patterns of their names in which "*"
-        stands for any text, such as "encoder.*"; the others keep their initial values.
-        Empty: all. At most 64 entries. Each has at most 256 bytes."""
+        """Take only these tensors of the model, by patterns of their names in which "*" stands for
+        any text, such as "encoder.*"; the others keep their initial values. Empty: all. At most 64
+        entries. Each has at most 256 bytes."""
     def __init__(self, *, checkpoint: str | None = ..., file: str | None = ..., resume: bool | None = ..., strict: bool | None = ..., rename: Iterable[Rename] | None = ..., only: Iterable[str] | None = ...) -> None: ...
 
 class Rename(Message):
-    """A prefix of names in a file of weights, and what stands there instead in the model:
-    "module." and "" drop what DataParallel has put there."""
+    """A prefix of names in a file of weights, and what stands there instead in the model: "module."
+    and "" drop what DataParallel has put there."""
     prefix: str
     """In the file; empty for the beginning of every name. At most 256 bytes."""
     name: str
@@ -2391,9 +2375,8 @@ class Output(Message):
     """Where results go besides the job's folder."""
     mirror: str
     """A folder that outlives the machine, such as /Volumes/main/default/runs: an absolute path
-    under one of the daemon's `output.mirror_roots`. Closed checkpoints, event files, results
-    and the end of the job are copied to `{mirror}/{id}/`. Empty: nowhere. At most 4,096
-    bytes."""
+    under one of the daemon's `output.mirror_roots`. Closed checkpoints, event files, results and
+    the end of the job are copied to `{mirror}/{id}/`. Empty: nowhere. At most 4,096 bytes."""
     predictions: int
     """The format of the answers of a job in the mode `predict`. Default csv."""
     def __init__(self, *, mirror: str | None = ..., predictions: int | str | None = ...) -> None: ...
@@ -2430,11 +2413,11 @@ class Model(Message):
     def __init__(self, *, mnist_cnn: MnistCnn | Mapping[str, object] | None = ..., mlp: Mlp | Mapping[str, object] | None = ..., exported: ExportedModel | Mapping[str, object] | None = ..., torchscript: TorchScriptModel | Mapping[str, object] | None = ..., sequential: Sequential | Mapping[str, object] | None = ..., linear: LinearModel | Mapping[str, object] | None = ..., resnet: ResNet | Mapping[str, object] | None = ..., vit: VisionTransformer | Mapping[str, object] | None = ..., gpt: Gpt | Mapping[str, object] | None = ...) -> None: ...
 
 class MnistCnn(Message):
-    """The network of the single-node PyTorch notebook: conv 10@5x5, max-pool 2, relu, conv
-    20@5x5, dropout2d, max-pool 2, relu, linear 320 to 50, relu, dropout, linear 50 to 10,
-    log-softmax. 21,840 parameters named conv1.weight [10,1,5,5], conv1.bias [10], conv2.weight
-    [20,10,5,5], conv2.bias [20], fc1.weight [50,320], fc1.bias [50], fc2.weight [10,50],
-    fc2.bias [10]. Its loss is the negative log-likelihood."""
+    """The network of the single-node PyTorch notebook: conv 10@5x5, max-pool 2, relu, conv 20@5x5,
+    dropout2d, max-pool 2, relu, linear 320 to 50, relu, dropout, linear 50 to 10, log-softmax.
+    21,840 parameters named conv1.weight [10,1,5,5], conv1.bias [10], conv2.weight [20,10,5,5],
+    conv2.bias [20], fc1.weight [50,320], fc1.bias [50], fc2.weight [10,50], fc2.bias [10]. Its loss
+    is the negative log-likelihood."""
     dropout: float
     """Probability of both dropouts, at least 0 and below 1. Default 0.5."""
     def __init__(self, *, dropout: float | None = ...) -> None: ...
@@ -2442,12 +2425,11 @@ class MnistCnn(Message):
 class Mlp(Message):
     """A multilayer perceptron: all values of an example in a row, then for each hidden layer
     linear, activation, dropout, then a last linear layer. Parameters are named as in a
-    torch.nn.Sequential of these modules: 0.weight [hidden, inputs], 0.bias, 3.weight and so
-    on."""
+    torch.nn.Sequential of these modules: 0.weight [hidden, inputs], 0.bias, 3.weight and so on."""
     @property
     def hidden(self) -> RepeatedScalarFieldContainer[int]:
-        """Outputs of the hidden layers, each at least 1. None makes a single linear layer.
-        At most 64 entries."""
+        """Outputs of the hidden layers, each at least 1. None makes a single linear layer. At most
+        64 entries."""
     activation: int
     """The function after each hidden layer. Default relu."""
     dropout: float
@@ -2458,21 +2440,21 @@ class Mlp(Message):
     def __init__(self, *, hidden: Iterable[int] | None = ..., activation: int | str | None = ..., dropout: float | None = ..., outputs: int | None = ...) -> None: ...
 
 class ExportedModel(Message):
-    """A model that PyTorch 2.7 or later exported with torch.export: its graphs are trained
-    without Python, and begin with the weights in the archive. The files are copied to the job's
-    folder, so that they may be deleted once the job is taken. Inputs are matched with the
-    arguments of the module by their names where all names are among the data, which may have
-    more arrays, else in their order. A module that returns one tensor gets the job's loss and
-    metrics. One that returns its loss, or its loss and a dictionary of metrics, may take the
-    target as an argument besides; its loss counts as a mean over the examples of a batch, and
-    `loss` and `metrics` of the spec are left out."""
+    """A model that PyTorch 2.7 or later exported with torch.export: its graphs are trained without
+    Python, and begin with the weights in the archive. The files are copied to the job's folder, so
+    that they may be deleted once the job is taken. Inputs are matched with the arguments of the
+    module by their names where all names are among the data, which may have more arrays, else in
+    their order. A module that returns one tensor gets the job's loss and metrics. One that returns
+    its loss, or its loss and a dictionary of metrics, may take the target as an argument besides;
+    its loss counts as a mean over the examples of a batch, and `loss` and `metrics` of the spec are
+    left out."""
     path: str
-    """The .pt2 archive: one with the graphs `train` and `eval`, as torchd_export.export writes
-    it, or one of torch.export.save with the graph of a module in training mode. A relative path
-    is looked up under the data roots. Required. At most 4,096 bytes."""
+    """The .pt2 archive: one with the graphs `train` and `eval`, as torchd_export.export writes it,
+    or one of torch.export.save with the graph of a module in training mode. A relative path is
+    looked up under the data roots. Required. At most 4,096 bytes."""
     eval_path: str
-    """The archive with the graph of the module in evaluation mode, where `path` has none.
-    Without any there is no validation. At most 4,096 bytes."""
+    """The archive with the graph of the module in evaluation mode, where `path` has none. Without
+    any there is no validation. At most 4,096 bytes."""
     def __init__(self, *, path: str | None = ..., eval_path: str | None = ...) -> None: ...
 
 class Sequential(Message):
@@ -2480,8 +2462,8 @@ class Sequential(Message):
     0.weight, 0.bias and so on."""
     @property
     def layers(self) -> RepeatedCompositeFieldContainer[Layer]:
-        """The layers, at least one. The last linear layer may leave out `out_features`, and
-        has then as many as the target has classes, or numbers. At most 256 entries."""
+        """The layers, at least one. The last linear layer may leave out `out_features`, and has
+        then as many as the target has classes, or numbers. At most 256 entries."""
     def __init__(self, *, layers: Iterable[Layer] | None = ...) -> None: ...
 
 class LinearModel(Message):
@@ -2493,8 +2475,8 @@ class LinearModel(Message):
     def __init__(self, *, outputs: int | None = ...) -> None: ...
 
 class ResNet(Message):
-    """torchvision.models.resnet18, 34 or 50: the same names, computation and initial
-    distributions. The input has the shape [channels, height, width]."""
+    """torchvision.models.resnet18, 34 or 50: the same names, computation and initial distributions.
+    The input has the shape [channels, height, width]."""
     depth: int
     """18, 34 or 50. Required."""
     stem: int
@@ -2504,11 +2486,10 @@ class ResNet(Message):
     def __init__(self, *, depth: int | None = ..., stem: int | str | None = ..., outputs: int | None = ...) -> None: ...
 
 class VisionTransformer(Message):
-    """torchvision.models.VisionTransformer: the same names, computation and initial
-    distributions. The input has the shape [channels, size, size]."""
+    """torchvision.models.VisionTransformer: the same names, computation and initial distributions.
+    The input has the shape [channels, size, size]."""
     patch: int
-    """Height and width of a patch, at least 1; a divisor of the size of the images.
-    Required."""
+    """Height and width of a patch, at least 1; a divisor of the size of the images. Required."""
     layers: int
     """Encoder layers, 1 to 256. Required."""
     heads: int
@@ -2526,14 +2507,13 @@ class VisionTransformer(Message):
     def __init__(self, *, patch: int | None = ..., layers: int | None = ..., heads: int | None = ..., width: int | None = ..., mlp_width: int | None = ..., dropout: float | None = ..., outputs: int | None = ...) -> None: ...
 
 class Gpt(Message):
-    """A decoder-only transformer, after GPT-2: learned positions, normalisation before
-    attention and perceptron, exact GELU, and a head tied with the embedding. Takes tokens [T]
-    as 64-bit integers and gives scores [T, vocabulary]. Parameters are named
-    transformer.wte.weight, transformer.wpe.weight, transformer.h.0.ln_1.weight,
-    transformer.h.0.attn.c_attn.weight, transformer.h.0.attn.c_proj.weight,
-    transformer.h.0.ln_2.weight, transformer.h.0.mlp.c_fc.weight,
-    transformer.h.0.mlp.c_proj.weight, transformer.ln_f.weight, with biases besides, and
-    lm_head.weight. Weights of linear layers are [outputs, inputs]."""
+    """A decoder-only transformer, after GPT-2: learned positions, normalisation before attention
+    and perceptron, exact GELU, and a head tied with the embedding. Takes tokens [T] as 64-bit
+    integers and gives scores [T, vocabulary]. Parameters are named transformer.wte.weight,
+    transformer.wpe.weight, transformer.h.0.ln_1.weight, transformer.h.0.attn.c_attn.weight,
+    transformer.h.0.attn.c_proj.weight, transformer.h.0.ln_2.weight,
+    transformer.h.0.mlp.c_fc.weight, transformer.h.0.mlp.c_proj.weight, transformer.ln_f.weight,
+    with biases besides, and lm_head.weight. Weights of linear layers are [outputs, inputs]."""
     layers: int
     """Layers, 1 to 256. Required."""
     heads: int
@@ -2543,16 +2523,16 @@ class Gpt(Message):
     context: int
     """Positions, at least as many as an example has tokens. Default: as many."""
     dropout: float
-    """Probability of each dropout, that within the attention too; at least 0 and below 1.
-    Default 0."""
+    """Probability of each dropout, that within the attention too; at least 0 and below 1. Default
+    0."""
     vocabulary: int
-    """Tokens that are told apart, at least 1. Default: the highest token of the training set,
-    in inputs and target, and one."""
+    """Tokens that are told apart, at least 1. Default: the highest token of the training set, in
+    inputs and target, and one."""
     def __init__(self, *, layers: int | None = ..., heads: int | None = ..., width: int | None = ..., context: int | None = ..., dropout: float | None = ..., vocabulary: int | None = ...) -> None: ...
 
 class Layer(Message):
-    """A layer, by its name in torch.nn. The sizes of its input follow from the layer before.
-    Shapes in comments are those of one example."""
+    """A layer, by its name in torch.nn. The sizes of its input follow from the layer before. Shapes
+    in comments are those of one example."""
     @property
     def linear(self) -> LinearLayer:
         """torch.nn.Linear, of [..., features]."""
@@ -2773,8 +2753,8 @@ class TransformerEncoderLayer(Message):
     dim_feedforward: int
     """Numbers in the middle of the perceptron, at least 1. Default 2048."""
     dropout: float
-    """Probability of each dropout, that within the attention too; at least 0 and below 1.
-    Default 0.1."""
+    """Probability of each dropout, that within the attention too; at least 0 and below 1. Default
+    0.1."""
     activation: int
     """relu or gelu. Default relu."""
     layer_norm_eps: float
@@ -2784,20 +2764,19 @@ class TransformerEncoderLayer(Message):
     def __init__(self, *, nhead: int | None = ..., dim_feedforward: int | None = ..., dropout: float | None = ..., activation: int | str | None = ..., layer_norm_eps: float | None = ..., norm_first: bool | None = ...) -> None: ...
 
 class TorchScriptModel(Message):
-    """A TorchScript module, as torch.jit.script(module).save(PATH) writes it, with the weights
-    in it. It is code, and runs in the job's confined runner alone: mistakes in it are told when
-    the job begins, or by a dry run of `ValidateJob`. The file is copied to the job's folder, so
-    that it may be deleted once the job is taken. Its arguments are the inputs of the data in
-    their order. The result is saved as `model.ts`, which torch.jit.load reads, besides the
-    weights."""
+    """A TorchScript module, as torch.jit.script(module).save(PATH) writes it, with the weights in
+    it. It is code, and runs in the job's confined runner alone: mistakes in it are told when the
+    job begins, or by a dry run of `ValidateJob`. The file is copied to the job's folder, so that it
+    may be deleted once the job is taken. Its arguments are the inputs of the data in their order.
+    The result is saved as `model.ts`, which torch.jit.load reads, besides the weights."""
     path: str
     """The archive. A relative path is looked up under the data roots. Required. At most 4,096
     bytes."""
     training_step: bool
-    """Call the module's method `training_step` in place of `forward`: it takes the inputs and
-    then the target, and returns its loss, or its loss and a dictionary of metrics. The loss
-    counts as a mean over the examples of a batch, and `loss` and `metrics` of the spec are left
-    out. Default false: `forward` returns one tensor, which gets the job's loss and metrics."""
+    """Call the module's method `training_step` in place of `forward`: it takes the inputs and then
+    the target, and returns its loss, or its loss and a dictionary of metrics. The loss counts as a
+    mean over the examples of a batch, and `loss` and `metrics` of the spec are left out. Default
+    false: `forward` returns one tensor, which gets the job's loss and metrics."""
     def __init__(self, *, path: str | None = ..., training_step: bool | None = ...) -> None: ...
 
 class Data(Message):
@@ -2807,8 +2786,7 @@ class Data(Message):
         """Examples to learn from. Required, but in the modes `evaluate` and `predict`."""
     @property
     def validation(self) -> Dataset:
-        """Examples to judge by, after each epoch. Without them there is no validation
-        pass."""
+        """Examples to judge by, after each epoch. Without them there is no validation pass."""
     @property
     def normalize(self) -> Normalize:
         """How values of 0 to 1 become inputs."""
@@ -2818,41 +2796,40 @@ class Data(Message):
     def split(self) -> Split:
         """Hold examples of `train` out to judge by, in place of `validation`."""
     limit: int
-    """Take at most so many examples of each set, drawn at random and always the same, for a
-    quick try. At least 1; a split divides the rest. Default all."""
+    """Take at most so many examples of each set, drawn at random and always the same, for a quick
+    try. At least 1; a split divides the rest. Default all."""
     @property
     def test(self) -> Dataset:
-        """Examples to use a model on, in the modes `evaluate` and `predict`, in which
-        nothing else of this section but `normalize` has a meaning."""
+        """Examples to use a model on, in the modes `evaluate` and `predict`, in which nothing else
+        of this section but `normalize` has a meaning."""
     @property
     def augment(self) -> RepeatedCompositeFieldContainer[Augment]:
-        """Random changes of the training examples, in this order, drawn anew at each step.
-        They come after scaling and normalisation, and go for no other set. At most 16
-        entries."""
+        """Random changes of the training examples, in this order, drawn anew at each step. They
+        come after scaling and normalisation, and go for no other set. At most 16 entries."""
     @property
     def sampling(self) -> Sampling:
-        """Draw training examples in other shares than the files have. Default: each once in
-        an epoch."""
+        """Draw training examples in other shares than the files have. Default: each once in an
+        epoch."""
     def __init__(self, *, train: Dataset | Mapping[str, object] | None = ..., validation: Dataset | Mapping[str, object] | None = ..., normalize: Normalize | Mapping[str, object] | None = ..., shuffle: bool | None = ..., split: Split | Mapping[str, object] | None = ..., limit: int | None = ..., test: Dataset | Mapping[str, object] | None = ..., augment: Iterable[Augment] | None = ..., sampling: Sampling | Mapping[str, object] | None = ...) -> None: ...
 
 class Sampling(Message):
     """How often training examples are drawn. An epoch has as many draws as there are training
-    examples; they are made with replacement, as torch.utils.data.WeightedRandomSampler makes
-    them, and are a function of the seed of the job and the epoch. For sets that fit into
-    memory, and with `shuffle`."""
+    examples; they are made with replacement, as torch.utils.data.WeightedRandomSampler makes them,
+    and are a function of the seed of the job and the epoch. For sets that fit into memory, and with
+    `shuffle`."""
     weights: str
-    """In proportion to the numbers of this array of a safetensors file or a NumPy archive, one
-    for each example: finite, at least 0, and not all 0. The array is no input of the network,
-    unless `inputs` names it. At most 256 bytes."""
+    """In proportion to the numbers of this array of a safetensors file or a NumPy archive, one for
+    each example: finite, at least 0, and not all 0. The array is no input of the network, unless
+    `inputs` names it. At most 256 bytes."""
     balance_classes: bool
-    """Every class equally often on average, whatever the share that it has of the examples. For
-    a target that is one class an example. True."""
+    """Every class equally often on average, whatever the share that it has of the examples. For a
+    target that is one class an example. True."""
     def __init__(self, *, weights: str | None = ..., balance_classes: bool | None = ...) -> None: ...
 
 class Augment(Message):
-    """A random change of the examples of a training batch. What is drawn is a function of the
-    seed of the job, the step and the place in the list. Images are inputs of [channels, height,
-    width]; a change of images needs exactly one such input."""
+    """A random change of the examples of a training batch. What is drawn is a function of the seed
+    of the job, the step and the place in the list. Images are inputs of [channels, height, width];
+    a change of images needs exactly one such input."""
     @property
     def crop(self) -> Crop:
         """Images are moved within a frame."""
@@ -2875,14 +2852,14 @@ class Augment(Message):
 
 class Crop(Message):
     """Pads images on all sides and cuts a part of their size out at a random place, as
-    torchvision's RandomCrop(size, padding). Not for targets that are images themselves, which
-    would not move with them."""
+    torchvision's RandomCrop(size, padding). Not for targets that are images themselves, which would
+    not move with them."""
     padding: int
     """Pixels on each side. At least 1 and less than the height and the width of the images.
     Required."""
     fill: float
-    """Value of the pixels that are padded, before normalisation: 0 to 1 for pixels of bytes,
-    from black to white. Default 0."""
+    """Value of the pixels that are padded, before normalisation: 0 to 1 for pixels of bytes, from
+    black to white. Default 0."""
     def __init__(self, *, padding: int | None = ..., fill: float | None = ...) -> None: ...
 
 class Flip(Message):
@@ -2895,9 +2872,9 @@ class Flip(Message):
     def __init__(self, *, p: float | None = ..., vertical: bool | None = ...) -> None: ...
 
 class Erase(Message):
-    """Overwrites a rectangle of each image, as torchvision's RandomErasing. Ten sizes are
-    drawn, and the first one that is smaller than the image in both directions is taken; where
-    none is, the image stays as it is."""
+    """Overwrites a rectangle of each image, as torchvision's RandomErasing. Ten sizes are drawn,
+    and the first one that is smaller than the image in both directions is taken; where none is, the
+    image stays as it is."""
     p: float
     """The probability for each image: 0 to 1. Default 0.5."""
     min_area: float
@@ -2910,26 +2887,25 @@ class Erase(Message):
     max_ratio: float
     """The largest one: at least `min_ratio`. Default 3.3."""
     value: float
-    """Value of its pixels, after normalisation: 0 is the mean of normalised images. Default
-    0."""
+    """Value of its pixels, after normalisation: 0 is the mean of normalised images. Default 0."""
     def __init__(self, *, p: float | None = ..., min_area: float | None = ..., max_area: float | None = ..., min_ratio: float | None = ..., max_ratio: float | None = ..., value: float | None = ...) -> None: ...
 
 class MixUp(Message):
-    """Mixes each example with a partner, by a random permutation of the batch, as mixup (Zhang
-    et al. 2018): a share that is drawn for the batch from Beta(alpha, alpha) goes to the
-    example, the rest to its partner. The loss is the sum of those for both targets, by the same
-    shares; metrics of training compare with the target of the larger share. For classes or
-    labels; one change of a list may mix at most."""
+    """Mixes each example with a partner, by a random permutation of the batch, as mixup (Zhang et
+    al. 2018): a share that is drawn for the batch from Beta(alpha, alpha) goes to the example, the
+    rest to its partner. The loss is the sum of those for both targets, by the same shares; metrics
+    of training compare with the target of the larger share. For classes or labels; one change of a
+    list may mix at most."""
     alpha: float
     """Parameter of the distribution: 0.001 to 1000. Small ones make most shares nearly 0 or 1.
     Default 1."""
     def __init__(self, *, alpha: float | None = ...) -> None: ...
 
 class CutMix(Message):
-    """Replaces a rectangle of each image, the same for the whole batch, by that of another one
-    of the batch, as CutMix (Yun et al. 2019) in torchvision. The loss is the sum of those for
-    both targets by the shares of the area, metrics of training compare with the target of the
-    larger share. For one input and classes or labels; one change of a list may mix at most."""
+    """Replaces a rectangle of each image, the same for the whole batch, by that of another one of
+    the batch, as CutMix (Yun et al. 2019) in torchvision. The loss is the sum of those for both
+    targets by the shares of the area, metrics of training compare with the target of the larger
+    share. For one input and classes or labels; one change of a list may mix at most."""
     alpha: float
     """The share that stays is drawn from Beta(alpha, alpha): 0.001 to 1000. Default 1."""
     def __init__(self, *, alpha: float | None = ...) -> None: ...
@@ -2941,8 +2917,8 @@ class Noise(Message):
     def __init__(self, *, std: float | None = ...) -> None: ...
 
 class Split(Message):
-    """The examples that are held out for validation. The seed of the job does not change them,
-    so that jobs can be compared."""
+    """The examples that are held out for validation. The seed of the job does not change them, so
+    that jobs can be compared."""
     fraction: float
     """This share of the examples, drawn at random. Above 0 and below 1."""
     column: str
@@ -2987,248 +2963,244 @@ class Dataset(Message):
     def __init__(self, *, idx: IdxDataset | Mapping[str, object] | None = ..., safetensors: SafetensorsDataset | Mapping[str, object] | None = ..., csv: CsvDataset | Mapping[str, object] | None = ..., parquet: ParquetDataset | Mapping[str, object] | None = ..., npy: NpyDataset | Mapping[str, object] | None = ..., npz: NpzDataset | Mapping[str, object] | None = ..., cifar: CifarDataset | Mapping[str, object] | None = ..., image_folder: ImageFolderDataset | Mapping[str, object] | None = ..., text: TextDataset | Mapping[str, object] | None = ...) -> None: ...
 
 class IdxDataset(Message):
-    """Images or rows of numbers and their labels in pairs of IDX files, plain, gzip or
-    Zstandard. Several files follow one another in their order: each of inputs needs one of
-    labels at the same place, with as many examples."""
+    """Images or rows of numbers and their labels in pairs of IDX files, plain, gzip or Zstandard.
+    Several files follow one another in their order: each of inputs needs one of labels at the same
+    place, with as many examples."""
     images: str
-    """File of inputs, or a pattern of several (`*-images`), which are taken in the order of
-    their names. This or `image_paths`. [count, height, width] are grey images and [count,
-    channels, height, width] images of several channels: unsigned bytes are pixels, which are
-    scaled to 0..1, and other types numbers. [count, numbers] are rows of numbers. Numbers
-    become 32-bit floats, 64-bit ones are rounded. At most 4,096 bytes."""
+    """File of inputs, or a pattern of several (`*-images`), which are taken in the order of their
+    names. This or `image_paths`. [count, height, width] are grey images and [count, channels,
+    height, width] images of several channels: unsigned bytes are pixels, which are scaled to 0..1,
+    and other types numbers. [count, numbers] are rows of numbers. Numbers become 32-bit floats,
+    64-bit ones are rounded. At most 4,096 bytes."""
     labels: str
     """File of labels, or a pattern of several: 1 dimension, [count]. Integers of any type are
     classes, floats numbers. This or `label_paths`; in the mode `predict` there need be none. At
     most 4,096 bytes."""
     @property
     def image_paths(self) -> RepeatedScalarFieldContainer[str]:
-        """Several files or patterns of inputs, in this order. At most 64 entries. Each has
-        at most 4,096 bytes."""
+        """Several files or patterns of inputs, in this order. At most 64 entries. Each has at most
+        4,096 bytes."""
     @property
     def label_paths(self) -> RepeatedScalarFieldContainer[str]:
-        """Several files or patterns of labels, in this order. At most 64 entries. Each has
-        at most 4,096 bytes."""
+        """Several files or patterns of labels, in this order. At most 64 entries. Each has at most
+        4,096 bytes."""
     def __init__(self, *, images: str | None = ..., labels: str | None = ..., image_paths: Iterable[str] | None = ..., label_paths: Iterable[str] | None = ...) -> None: ...
 
 class NpyDataset(Message):
-    """Two arrays of NumPy, as np.save writes them (versions 1.0 to 3.0), plain, gzip or
-    Zstandard, in either order of bytes and of dimensions. The first dimension of each counts
-    the examples. Types become what those of SafetensorsDataset become. Arrays of Python objects
-    are refused: nothing of a file is executed. An array may lie in several files, which follow
-    one another in their order: they have the same type and the same sizes but for the first.
-    Each file of inputs needs one of targets at the same place, with as many examples."""
+    """Two arrays of NumPy, as np.save writes them (versions 1.0 to 3.0), plain, gzip or Zstandard,
+    in either order of bytes and of dimensions. The first dimension of each counts the examples.
+    Types become what those of SafetensorsDataset become. Arrays of Python objects are refused:
+    nothing of a file is executed. An array may lie in several files, which follow one another in
+    their order: they have the same type and the same sizes but for the first. Each file of inputs
+    needs one of targets at the same place, with as many examples."""
     input: str
-    """File of the array that the network gets, or a pattern of several (`x-*.npy`), which are
-    taken in the order of their names. This or `input_paths`. At most 4,096 bytes."""
+    """File of the array that the network gets, or a pattern of several (`x-*.npy`), which are taken
+    in the order of their names. This or `input_paths`. At most 4,096 bytes."""
     target: str
-    """The same of the array that it should answer. This or `target_paths`; in the mode
-    `predict` there need be none. At most 4,096 bytes."""
+    """The same of the array that it should answer. This or `target_paths`; in the mode `predict`
+    there need be none. At most 4,096 bytes."""
     @property
     def input_paths(self) -> RepeatedScalarFieldContainer[str]:
-        """Several files or patterns of `input`, in this order. At most 64 entries. Each has
-        at most 4,096 bytes."""
+        """Several files or patterns of `input`, in this order. At most 64 entries. Each has at most
+        4,096 bytes."""
     @property
     def target_paths(self) -> RepeatedScalarFieldContainer[str]:
-        """Several files or patterns of `target`, in this order. At most 64 entries. Each
-        has at most 4,096 bytes."""
+        """Several files or patterns of `target`, in this order. At most 64 entries. Each has at
+        most 4,096 bytes."""
     def __init__(self, *, input: str | None = ..., target: str | None = ..., input_paths: Iterable[str] | None = ..., target_paths: Iterable[str] | None = ...) -> None: ...
 
 class NpzDataset(Message):
-    """Named arrays in archives, as np.savez and np.savez_compressed write them. Each is like
-    one of NpyDataset."""
+    """Named arrays in archives, as np.savez and np.savez_compressed write them. Each is like one of
+    NpyDataset."""
     path: str
     """The archive, or a pattern of several (`set-*.npz`), which are taken in the order of their
     names. This or `paths`. At most 4,096 bytes."""
     @property
     def inputs(self) -> RepeatedScalarFieldContainer[str]:
-        """The arrays that the network gets, in its order. Default: all but the target, by
-        name. At most 64 entries. Each has at most 256 bytes."""
+        """The arrays that the network gets, in its order. Default: all but the target, by name. At
+        most 64 entries. Each has at most 256 bytes."""
     target: str
-    """The array that it should answer. Default `y`. It may be among `inputs`. At most 256
-    bytes."""
+    """The array that it should answer. Default `y`. It may be among `inputs`. At most 256 bytes."""
     @property
     def paths(self) -> RepeatedScalarFieldContainer[str]:
-        """Several archives or patterns, in this order: their examples follow one another.
-        Each has the same arrays, alike but for the number of examples. At most 64 entries.
-        Each has at most 4,096 bytes."""
+        """Several archives or patterns, in this order: their examples follow one another. Each has
+        the same arrays, alike but for the number of examples. At most 64 entries. Each has at most
+        4,096 bytes."""
     def __init__(self, *, path: str | None = ..., inputs: Iterable[str] | None = ..., target: str | None = ..., paths: Iterable[str] | None = ...) -> None: ...
 
 class CifarDataset(Message):
-    """The binary version of CIFAR-10 or CIFAR-100: images of 32x32 pixels in three channels,
-    red, green and blue. Pixels are scaled to 0..1."""
+    """The binary version of CIFAR-10 or CIFAR-100: images of 32x32 pixels in three channels, red,
+    green and blue. Pixels are scaled to 0..1."""
     @property
     def paths(self) -> RepeatedScalarFieldContainer[str]:
-        """The files, in this order. Each may be a pattern (`data_batch_*.bin`), whose files
-        are taken in the order of their names. At least 1. At most 64 entries. Each has at
-        most 4,096 bytes."""
+        """The files, in this order. Each may be a pattern (`data_batch_*.bin`), whose files are
+        taken in the order of their names. At least 1. At most 64 entries. Each has at most 4,096
+        bytes."""
     classes: int
-    """10 for CIFAR-10, 100 for the fine labels of CIFAR-100, 20 for its coarse ones. Default
-    10."""
+    """10 for CIFAR-10, 100 for the fine labels of CIFAR-100, 20 for its coarse ones. Default 10."""
     def __init__(self, *, paths: Iterable[str] | None = ..., classes: int | None = ...) -> None: ...
 
 class ImageFolderDataset(Message):
-    """A folder of images: each folder in it is a class with its name, and the JPEG and PNG
-    files below that (.jpg, .jpeg, .png) are its images; or `table` lists them. In the mode
-    `predict` the images may lie in the folder itself. Classes are numbered from 0 in the order
-    of their names; the result keeps them. Names that begin with a dot are passed over, and so
-    are other files; other kinds of images and links are refused. Images are read when they are
-    needed. They are turned upright as their EXIF data say; of 16 bits the upper 8 are taken;
-    what is transparent is shown over white; CMYK images are refused. Pixels are scaled to 0..1.
-    In the modes `evaluate` and `predict` the defaults of size, channels and columns are those
-    of the images that the model was trained on."""
+    """A folder of images: each folder in it is a class with its name, and the JPEG and PNG files
+    below that (.jpg, .jpeg, .png) are its images; or `table` lists them. In the mode `predict` the
+    images may lie in the folder itself. Classes are numbered from 0 in the order of their names;
+    the result keeps them. Names that begin with a dot are passed over, and so are other files;
+    other kinds of images and links are refused. Images are read when they are needed. They are
+    turned upright as their EXIF data say; of 16 bits the upper 8 are taken; what is transparent is
+    shown over white; CMYK images are refused. Pixels are scaled to 0..1. In the modes `evaluate`
+    and `predict` the defaults of size, channels and columns are those of the images that the model
+    was trained on."""
     path: str
     """The folder. Required. At most 4,096 bytes."""
     @property
     def size(self) -> RepeatedScalarFieldContainer[int]:
-        """Height and width in pixels that every image gets; one number for both. Each at
-        most 4,096. Images of other sizes are resized, bilinear with antialiasing as Pillow
-        and torchvision do it. Default: all images have the same size already. At most 2
-        entries."""
+        """Height and width in pixels that every image gets; one number for both. Each at most
+        4,096. Images of other sizes are resized, bilinear with antialiasing as Pillow and
+        torchvision do it. Default: all images have the same size already. At most 2 entries."""
     channels: int
     """3 for red, green and blue, 1 for grey. Default 3."""
     fit: int
     """How images of another shape become `size`. Default IMAGE_FIT_CROP."""
     @property
     def table(self) -> CsvDataset:
-        """Tables that list the images, in place of folders that are classes: a row is an
-        example, in this order. A column names its image by the path below `path`, which is
-        no link, ends in .jpg, .jpeg or .png, and has no part that begins with a dot.
-        `target` is what to answer: words are classes and numbers are numbers, as
-        `target_type` says. The images are the only inputs, so that `features`, `ignore`,
-        `categorical` and `inputs` are not set; other columns are not read, but for those
-        that divide (`data.split`) or weigh the examples (`data.sampling`)."""
+        """Tables that list the images, in place of folders that are classes: a row is an example,
+        in this order. A column names its image by the path below `path`, which is no link, ends in
+        .jpg, .jpeg or .png, and has no part that begins with a dot. `target` is what to answer:
+        words are classes and numbers are numbers, as `target_type` says. The images are the only
+        inputs, so that `features`, `ignore`, `categorical` and `inputs` are not set; other columns
+        are not read, but for those that divide (`data.split`) or weigh the examples
+        (`data.sampling`)."""
     image_column: str
     """The column of `table` that names the images. Default `path`. At most 256 bytes."""
     def __init__(self, *, path: str | None = ..., size: Iterable[int] | None = ..., channels: int | None = ..., fit: int | str | None = ..., table: CsvDataset | Mapping[str, object] | None = ..., image_column: str | None = ...) -> None: ...
 
 class SafetensorsDataset(Message):
     """Named arrays in safetensors files, as safetensors.torch.save_file or
-    safetensors.numpy.save_file write them. The first dimension of each counts the examples.
-    Floats (F16, BF16, F32, F64) become 32-bit floats, F64 rounded. Integers are classes or
-    tokens and become 64-bit integers, but for U8 inputs of the shape [count, height, width] or
-    [count, channels, height, width]: those are pixels, scaled to 0..1. Truth values are the
-    numbers 0 and 1 as inputs, and the classes 0 and 1 as targets."""
+    safetensors.numpy.save_file write them. The first dimension of each counts the examples. Floats
+    (F16, BF16, F32, F64) become 32-bit floats, F64 rounded. Integers are classes or tokens and
+    become 64-bit integers, but for U8 inputs of the shape [count, height, width] or [count,
+    channels, height, width]: those are pixels, scaled to 0..1. Truth values are the numbers 0 and 1
+    as inputs, and the classes 0 and 1 as targets."""
     path: str
     """The file, or a pattern of several (`set-*.safetensors`), which are taken in the order of
     their names. This or `paths`. At most 4,096 bytes."""
     @property
     def inputs(self) -> RepeatedScalarFieldContainer[str]:
-        """The arrays that the network gets, in its order. Default: all but the target, by
-        name. At most 64 entries. Each has at most 256 bytes."""
+        """The arrays that the network gets, in its order. Default: all but the target, by name. At
+        most 64 entries. Each has at most 256 bytes."""
     target: str
-    """The array that it should answer. Default `y`. It may be among `inputs`, as the tokens of
-    a text are for the loss next_token. At most 256 bytes."""
+    """The array that it should answer. Default `y`. It may be among `inputs`, as the tokens of a
+    text are for the loss next_token. At most 256 bytes."""
     @property
     def paths(self) -> RepeatedScalarFieldContainer[str]:
-        """Several files or patterns, in this order: their examples follow one another. Each
-        has the same arrays, alike but for the number of examples. At most 64 entries. Each
-        has at most 4,096 bytes."""
+        """Several files or patterns, in this order: their examples follow one another. Each has the
+        same arrays, alike but for the number of examples. At most 64 entries. Each has at most
+        4,096 bytes."""
     def __init__(self, *, path: str | None = ..., inputs: Iterable[str] | None = ..., target: str | None = ..., paths: Iterable[str] | None = ...) -> None: ...
 
 class CsvDataset(Message):
-    """Tables in files of delimited text (RFC 4180), UTF-8, plain, gzip or Zstandard. Lines end
-    with a line feed, a carriage return, or both. A field is missing where it is empty, and,
-    unless it is in quotes, where it says NA, N/A, n/a, #N/A, `<NA>`, NaN, nan, NULL, null or
-    None."""
+    """Tables in files of delimited text (RFC 4180), UTF-8, plain, gzip or Zstandard. Lines end with
+    a line feed, a carriage return, or both. A field is missing where it is empty, and, unless it is
+    in quotes, where it says NA, N/A, n/a, #N/A, `<NA>`, NaN, nan, NULL, null or None."""
     path: str
     """The file, or a pattern of several (`logs/*.csv`), which are taken in the order of their
     names. This or `paths`. At most 4,096 bytes."""
     @property
     def paths(self) -> RepeatedScalarFieldContainer[str]:
-        """Several files or patterns, in this order. All need the same columns. At most 64
-        entries. Each has at most 4,096 bytes."""
+        """Several files or patterns, in this order. All need the same columns. At most 64 entries.
+        Each has at most 4,096 bytes."""
     target: str
     """The column to answer. This or `targets`. At most 256 bytes."""
     @property
     def targets(self) -> RepeatedScalarFieldContainer[str]:
-        """Several columns of numbers to answer, such as labels that are each 1 or 0. At
-        most 4,096 entries. Each has at most 256 bytes."""
+        """Several columns of numbers to answer, such as labels that are each 1 or 0. At most 4,096
+        entries. Each has at most 256 bytes."""
     target_type: int
     """The kind of answer. Default: TARGET_TYPE_CLASSES where `target` holds words,
     TARGET_TYPE_NUMBERS where it holds numbers: its first value tells."""
     @property
     def features(self) -> RepeatedScalarFieldContainer[str]:
         """The columns to learn from, in this order. Each holds numbers, unless it is in
-        `categorical`. Default: all that have no other role, in the order of the file. At
-        most 4,096 entries. Each has at most 256 bytes."""
+        `categorical`. Default: all that have no other role, in the order of the file. At most 4,096
+        entries. Each has at most 256 bytes."""
     @property
     def ignore(self) -> RepeatedScalarFieldContainer[str]:
         """Columns that are not read. At most 4,096 entries. Each has at most 256 bytes."""
     @property
     def categorical(self) -> RepeatedScalarFieldContainer[str]:
         """Columns of words or numbers that name a category. The categories are those of the
-        training examples, sorted; another one is taken as unknown. At most 4,096 entries.
-        Each has at most 256 bytes."""
+        training examples, sorted; another one is taken as unknown. At most 4,096 entries. Each has
+        at most 256 bytes."""
     @property
     def missing(self) -> RepeatedCompositeFieldContainer[MissingValues]:
-        """Rules for missing values. A rule that names a column goes before one that names
-        none. Default: they are refused. At most 64 entries."""
+        """Rules for missing values. A rule that names a column goes before one that names none.
+        Default: they are refused. At most 64 entries."""
     @property
     def inputs(self) -> RepeatedCompositeFieldContainer[TableInput]:
-        """The inputs of a network that takes several, in place of `features`. Default: one
-        input `x` of all features, as INPUT_ENCODING_ONE_HOT. At most 64 entries."""
+        """The inputs of a network that takes several, in place of `features`. Default: one input
+        `x` of all features, as INPUT_ENCODING_ONE_HOT. At most 64 entries."""
     delimiter: str
-    """The character between fields, ASCII. Default: a tab in files named `.tsv`, else a comma.
-    At most 4 bytes."""
+    """The character between fields, ASCII. Default: a tab in files named `.tsv`, else a comma. At
+    most 4 bytes."""
     header: bool
     """The first line names the columns. Otherwise they are named 1, 2, 3 and so on. Default
     true."""
     quote: str
-    """The character around fields that hold delimiters, line ends or quotes, the latter
-    doubled. Empty for none. Default `"`. At most 4 bytes."""
+    """The character around fields that hold delimiters, line ends or quotes, the latter doubled.
+    Empty for none. Default `"`. At most 4 bytes."""
     comment: str
     """The character that begins lines that are skipped. Default none. At most 4 bytes."""
     def __init__(self, *, path: str | None = ..., paths: Iterable[str] | None = ..., target: str | None = ..., targets: Iterable[str] | None = ..., target_type: int | str | None = ..., features: Iterable[str] | None = ..., ignore: Iterable[str] | None = ..., categorical: Iterable[str] | None = ..., missing: Iterable[MissingValues] | None = ..., inputs: Iterable[TableInput] | None = ..., delimiter: str | None = ..., header: bool | None = ..., quote: str | None = ..., comment: str | None = ...) -> None: ...
 
 class ParquetDataset(Message):
-    """Tables in Parquet files, plain or with pages in Snappy, gzip or Zstandard. Numbers,
-    booleans (as 1 and 0) and texts are read; nulls and NaN are missing. Dates, decimals and
-    nested columns are refused, unless they are in `ignore`. Messages count rows from 0."""
+    """Tables in Parquet files, plain or with pages in Snappy, gzip or Zstandard. Numbers, booleans
+    (as 1 and 0) and texts are read; nulls and NaN are missing. Dates, decimals and nested columns
+    are refused, unless they are in `ignore`. Messages count rows from 0."""
     path: str
-    """The file, or a pattern of several (`logs/*.parquet`), which are taken in the order of
-    their names. This or `paths`. At most 4,096 bytes."""
+    """The file, or a pattern of several (`logs/*.parquet`), which are taken in the order of their
+    names. This or `paths`. At most 4,096 bytes."""
     @property
     def paths(self) -> RepeatedScalarFieldContainer[str]:
-        """Several files or patterns, in this order. All need the same columns. At most 64
-        entries. Each has at most 4,096 bytes."""
+        """Several files or patterns, in this order. All need the same columns. At most 64 entries.
+        Each has at most 4,096 bytes."""
     target: str
     """The column to answer. This or `targets`. At most 256 bytes."""
     @property
     def targets(self) -> RepeatedScalarFieldContainer[str]:
-        """Several columns of numbers to answer, such as labels that are each 1 or 0. At
-        most 4,096 entries. Each has at most 256 bytes."""
+        """Several columns of numbers to answer, such as labels that are each 1 or 0. At most 4,096
+        entries. Each has at most 256 bytes."""
     target_type: int
     """The kind of answer. Default: TARGET_TYPE_CLASSES where `target` holds words,
     TARGET_TYPE_NUMBERS where it holds numbers."""
     @property
     def features(self) -> RepeatedScalarFieldContainer[str]:
         """The columns to learn from, in this order. Each holds numbers, unless it is in
-        `categorical`. Default: all that have no other role, in the order of the file. At
-        most 4,096 entries. Each has at most 256 bytes."""
+        `categorical`. Default: all that have no other role, in the order of the file. At most 4,096
+        entries. Each has at most 256 bytes."""
     @property
     def ignore(self) -> RepeatedScalarFieldContainer[str]:
         """Columns that are not read. At most 4,096 entries. Each has at most 256 bytes."""
     @property
     def categorical(self) -> RepeatedScalarFieldContainer[str]:
         """Columns of words or numbers that name a category. The categories are those of the
-        training examples, sorted; another one is taken as unknown. At most 4,096 entries.
-        Each has at most 256 bytes."""
+        training examples, sorted; another one is taken as unknown. At most 4,096 entries. Each has
+        at most 256 bytes."""
     @property
     def missing(self) -> RepeatedCompositeFieldContainer[MissingValues]:
-        """Rules for missing values. A rule that names a column goes before one that names
-        none. Default: they are refused. At most 64 entries."""
+        """Rules for missing values. A rule that names a column goes before one that names none.
+        Default: they are refused. At most 64 entries."""
     @property
     def inputs(self) -> RepeatedCompositeFieldContainer[TableInput]:
-        """The inputs of a network that takes several, in place of `features`. Default: one
-        input `x` of all features, as INPUT_ENCODING_ONE_HOT. At most 64 entries."""
+        """The inputs of a network that takes several, in place of `features`. Default: one input
+        `x` of all features, as INPUT_ENCODING_ONE_HOT. At most 64 entries."""
     def __init__(self, *, path: str | None = ..., paths: Iterable[str] | None = ..., target: str | None = ..., targets: Iterable[str] | None = ..., target_type: int | str | None = ..., features: Iterable[str] | None = ..., ignore: Iterable[str] | None = ..., categorical: Iterable[str] | None = ..., missing: Iterable[MissingValues] | None = ..., inputs: Iterable[TableInput] | None = ...) -> None: ...
 
 class MissingValues(Message):
     """A rule for missing values of some columns."""
     @property
     def columns(self) -> RepeatedScalarFieldContainer[str]:
-        """The columns. Default: all that no other rule names. At most 4,096 entries. Each
-        has at most 256 bytes."""
+        """The columns. Default: all that no other rule names. At most 4,096 entries. Each has at
+        most 256 bytes."""
     by: int
     """The treatment. Required."""
     value: float
@@ -3248,44 +3220,43 @@ class TableInput(Message):
     def __init__(self, *, name: str | None = ..., columns: Iterable[str] | None = ..., encoding: int | str | None = ...) -> None: ...
 
 class TextDataset(Message):
-    """A text for language models, plain, gzip or Zstandard. The files follow one another;
-    nothing is put between them. An example has the input `tokens`, [context], and the target
-    `next`, [context]: the token that follows each. The loss is therefore cross_entropy, with
-    its metric perplexity. What is left at the end of the text and is no whole example is left
-    out."""
+    """A text for language models, plain, gzip or Zstandard. The files follow one another; nothing
+    is put between them. An example has the input `tokens`, [context], and the target `next`,
+    [context]: the token that follows each. The loss is therefore cross_entropy, with its metric
+    perplexity. What is left at the end of the text and is no whole example is left out."""
     path: str
-    """The file, or a pattern (`*.txt`) whose files are taken in the order of their names.
-    Required, or `paths`. At most 4,096 bytes."""
+    """The file, or a pattern (`*.txt`) whose files are taken in the order of their names. Required,
+    or `paths`. At most 4,096 bytes."""
     @property
     def paths(self) -> RepeatedScalarFieldContainer[str]:
-        """Several files in this order, each of which may be a pattern. Then `path` is left
-        out. At most 64 entries. Each has at most 4,096 bytes."""
+        """Several files in this order, each of which may be a pattern. Then `path` is left out. At
+        most 64 entries. Each has at most 4,096 bytes."""
     unit: int
     """The unit of a token. Default byte."""
     context: int
     """Tokens of an example, 1 to 1,048,576. Required."""
     stride: int
-    """Tokens from the beginning of an example to that of the next one, at least 1. Below
-    `context` examples overlap, and `data.split` cannot hold a share of them out. Default: as
-    many as `context`, so that each token is the target of one example."""
+    """Tokens from the beginning of an example to that of the next one, at least 1. Below `context`
+    examples overlap, and `data.split` cannot hold a share of them out. Default: as many as
+    `context`, so that each token is the target of one example."""
     def __init__(self, *, path: str | None = ..., paths: Iterable[str] | None = ..., unit: int | str | None = ..., context: int | None = ..., stride: int | None = ...) -> None: ...
 
 class Normalize(Message):
     """How values become inputs: input = (value - mean) / std. For images the values are pixels
-    divided by 255, and the lists have an entry for each channel: 1 for grey ones. For inputs
-    that are rows of numbers the lists have an entry for each number."""
+    divided by 255, and the lists have an entry for each channel: 1 for grey ones. For inputs that
+    are rows of numbers the lists have an entry for each number."""
     @property
     def mean(self) -> RepeatedScalarFieldContainer[float]:
         """Mean of values scaled to 0..1, a channel each. Default 0. At most 64 entries."""
     @property
     def std(self) -> RepeatedScalarFieldContainer[float]:
-        """Standard deviation of values scaled to 0..1, a channel each, above 0. Default 1.
-        At most 64 entries."""
+        """Standard deviation of values scaled to 0..1, a channel each, above 0. Default 1. At most
+        64 entries."""
     measure: bool
     """Measure mean and std on the training examples, for every input that is images or rows of
-    numbers. Whole numbers (classes, tokens) stay as they are. Of a folder of images 2,000 at
-    most are measured, drawn the same each time. The result keeps both, as
-    artifacts/preprocessing.json. Then `mean` and `std` are left out."""
+    numbers. Whole numbers (classes, tokens) stay as they are. Of a folder of images 2,000 at most
+    are measured, drawn the same each time. The result keeps both, as artifacts/preprocessing.json.
+    Then `mean` and `std` are left out."""
     def __init__(self, *, mean: Iterable[float] | None = ..., std: Iterable[float] | None = ..., measure: bool | None = ...) -> None: ...
 
 class Training(Message):
@@ -3295,8 +3266,8 @@ class Training(Message):
     max_steps: int
     """Optimizer steps, at least 1; the last epoch may then be a part of one."""
     batch_size: int
-    """Examples in a training step, at least 1 and at most the training set. The last batch of
-    an epoch may be smaller. Default 64."""
+    """Examples in a training step, at least 1 and at most the training set. The last batch of an
+    epoch may be smaller. Default 64."""
     validation_batch_size: int
     """Examples in a step of the validation pass, at least 1 and at most the validation set. No
     influence on the numbers beyond rounding. Default 1000, or the validation set where that is
@@ -3310,19 +3281,18 @@ class Training(Message):
     init_seed: int
     """Seed of the initial weights, where that shall be another than `seed`."""
     precision: int
-    """The type that the network and its loss are computed in where that is safe, as
-    torch.autocast does it, in training and validation. Weights, gradients and the optimizer's
-    state stay 32-bit floats. Default float32."""
+    """The type that the network and its loss are computed in where that is safe, as torch.autocast
+    does it, in training and validation. Weights, gradients and the optimizer's state stay 32-bit
+    floats. Default float32."""
     accumulate_steps: int
-    """Parts that a step computes one after the other, to save memory: their gradients are those
-    of the whole batch up to rounding. Layers that normalise over a batch see the parts. Divides
+    """Parts that a step computes one after the other, to save memory: their gradients are those of
+    the whole batch up to rounding. Layers that normalise over a batch see the parts. Divides
     `batch_size`. Default 1."""
     ema_decay: float
     """Keep an exponential moving average of the weights: after each step average = ema_decay *
-    average + (1 - ema_decay) * weights, as torch.optim.swa_utils.get_ema_multi_avg_fn has it,
-    for parameters and buffers of floats; other buffers are copied. Validation passes and the
-    result take the average; checkpoints hold both. At least 0 and below 1. Absent: no
-    average."""
+    average + (1 - ema_decay) * weights, as torch.optim.swa_utils.get_ema_multi_avg_fn has it, for
+    parameters and buffers of floats; other buffers are copied. Validation passes and the result
+    take the average; checkpoints hold both. At least 0 and below 1. Absent: no average."""
     @property
     def early_stopping(self) -> EarlyStopping:
         """End the job where validation does not get better."""
@@ -3337,11 +3307,10 @@ class Training(Message):
 class EarlyStopping(Message):
     """The end of a job whose validation does not get better. The job succeeds."""
     metric: str
-    """`loss/validation`, or a metric of the job, such as `accuracy/validation`. Default: the
-    first metric, or else the loss. At most 256 bytes."""
+    """`loss/validation`, or a metric of the job, such as `accuracy/validation`. Default: the first
+    metric, or else the loss. At most 256 bytes."""
     patience: int
-    """Validation passes in a row without an improvement that end the job, at least 1. Default
-    3."""
+    """Validation passes in a row without an improvement that end the job, at least 1. Default 3."""
     least_improvement: float
     """A smaller improvement counts as none; at least 0. Default 0."""
     def __init__(self, *, metric: str | None = ..., patience: int | None = ..., least_improvement: float | None = ...) -> None: ...
@@ -3368,20 +3337,20 @@ class Optimizer(Message):
         """Steps by the sign of a moving mean of gradients."""
     @property
     def freeze(self) -> RepeatedScalarFieldContainer[str]:
-        """Parameters that are not trained: patterns of their names in which "*" stands for
-        any text, such as "backbone.*". At most 64 entries. Each has at most 256 bytes."""
+        """Parameters that are not trained: patterns of their names in which "*" stands for any
+        text, such as "backbone.*". At most 64 entries. Each has at most 256 bytes."""
     @property
     def groups(self) -> RepeatedCompositeFieldContainer[ParameterGroup]:
-        """Parameters that are trained with numbers of their own. A parameter belongs to one
-        group at most. At most 64 entries."""
+        """Parameters that are trained with numbers of their own. A parameter belongs to one group
+        at most. At most 64 entries."""
     def __init__(self, *, sgd: Sgd | Mapping[str, object] | None = ..., adamw: AdamW | Mapping[str, object] | None = ..., adam: Adam | Mapping[str, object] | None = ..., rmsprop: RmsProp | Mapping[str, object] | None = ..., adagrad: Adagrad | Mapping[str, object] | None = ..., lion: Lion | Mapping[str, object] | None = ..., freeze: Iterable[str] | None = ..., groups: Iterable[ParameterGroup] | None = ...) -> None: ...
 
 class ParameterGroup(Message):
     """Parameters that are trained with numbers of their own."""
     @property
     def parameters(self) -> RepeatedScalarFieldContainer[str]:
-        """Patterns of their names, as those of `freeze`. Required. At most 64 entries. Each
-        has at most 256 bytes."""
+        """Patterns of their names, as those of `freeze`. Required. At most 64 entries. Each has at
+        most 256 bytes."""
     rate_scale: float
     """Their learning rate is so many times that of the job; above 0. Default 1."""
     weight_decay: float
@@ -3389,8 +3358,8 @@ class ParameterGroup(Message):
     def __init__(self, *, parameters: Iterable[str] | None = ..., rate_scale: float | None = ..., weight_decay: float | None = ...) -> None: ...
 
 class Sgd(Message):
-    """torch.optim.SGD. g = gradient + weight_decay * weight; v = momentum * v + (1 - dampening)
-    * g, where the first step takes v = g; weight = weight - learning_rate * v, or with nesterov
+    """torch.optim.SGD. g = gradient + weight_decay * weight; v = momentum * v + (1 - dampening) *
+    g, where the first step takes v = g; weight = weight - learning_rate * v, or with nesterov
     weight - learning_rate * (g + momentum * v)."""
     learning_rate: float
     """Step size, finite and above 0. Required."""
@@ -3415,8 +3384,8 @@ class AdamW(Message):
     epsilon: float
     """Added to the root of the mean of squares, at least 0. Default 1e-8."""
     weight_decay: float
-    """Share of the weight that each step takes off, times the learning rate; at least 0.
-    Default 0.01."""
+    """Share of the weight that each step takes off, times the learning rate; at least 0. Default
+    0.01."""
     amsgrad: bool
     """Divide by the root of the largest mean of squares so far (Reddi et al. 2018). Default
     false."""
@@ -3440,8 +3409,8 @@ class Adam(Message):
     def __init__(self, *, learning_rate: float | None = ..., beta1: float | None = ..., beta2: float | None = ..., epsilon: float | None = ..., weight_decay: float | None = ..., amsgrad: bool | None = ...) -> None: ...
 
 class RmsProp(Message):
-    """torch.optim.RMSprop. g = gradient + weight_decay * weight; s = alpha * s + (1 - alpha) *
-    g^2; d = g / (sqrt(s) + epsilon); weight = weight - learning_rate * d."""
+    """torch.optim.RMSprop. g = gradient + weight_decay * weight; s = alpha * s + (1 - alpha) * g^2;
+    d = g / (sqrt(s) + epsilon); weight = weight - learning_rate * d."""
     learning_rate: float
     """Step size, finite and above 0. Default 0.01."""
     alpha: float
@@ -3454,14 +3423,13 @@ class RmsProp(Message):
     """Where it is above 0, v = momentum * v + d takes the place of d. At least 0 and below 1.
     Default 0."""
     centered: bool
-    """Take the square of the mean of gradients off the mean of squares, which makes it a
-    variance. Default false."""
+    """Take the square of the mean of gradients off the mean of squares, which makes it a variance.
+    Default false."""
     def __init__(self, *, learning_rate: float | None = ..., alpha: float | None = ..., epsilon: float | None = ..., weight_decay: float | None = ..., momentum: float | None = ..., centered: bool | None = ...) -> None: ...
 
 class Adagrad(Message):
-    """torch.optim.Adagrad. g = gradient + weight_decay * weight; s = s + g^2; step n, counted
-    from 1, takes learning_rate / (1 + (n - 1) * lr_decay) * g / (sqrt(s) + epsilon) off the
-    weight."""
+    """torch.optim.Adagrad. g = gradient + weight_decay * weight; s = s + g^2; step n, counted from
+    1, takes learning_rate / (1 + (n - 1) * lr_decay) * g / (sqrt(s) + epsilon) off the weight."""
     learning_rate: float
     """Step size, finite and above 0. Default 0.01."""
     lr_decay: float
@@ -3476,9 +3444,9 @@ class Adagrad(Message):
     def __init__(self, *, learning_rate: float | None = ..., lr_decay: float | None = ..., initial_accumulator_value: float | None = ..., epsilon: float | None = ..., weight_decay: float | None = ...) -> None: ...
 
 class Lion(Message):
-    """Lion (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2),
-    which PyTorch has not. u = sign(beta1 * m + (1 - beta1) * gradient); weight = weight -
-    learning_rate * (u + weight_decay * weight); m = beta2 * m + (1 - beta2) * gradient."""
+    """Lion (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2), which
+    PyTorch has not. u = sign(beta1 * m + (1 - beta1) * gradient); weight = weight - learning_rate *
+    (u + weight_decay * weight); m = beta2 * m + (1 - beta2) * gradient."""
     learning_rate: float
     """Step size, finite and above 0. Default 0.0001."""
     beta1: float
@@ -3486,8 +3454,8 @@ class Lion(Message):
     beta2: float
     """Decay of the mean of gradients, at least 0 and below 1. Default 0.99."""
     weight_decay: float
-    """Share of the weight that each step takes off, times the learning rate; at least 0.
-    Default 0."""
+    """Share of the weight that each step takes off, times the learning rate; at least 0. Default
+    0."""
     def __init__(self, *, learning_rate: float | None = ..., beta1: float | None = ..., beta2: float | None = ..., weight_decay: float | None = ...) -> None: ...
 
 class Loss(Message):
@@ -3497,8 +3465,8 @@ class Loss(Message):
         """Of scores, one a class, for targets that are classes."""
     @property
     def nll(self) -> Nll:
-        """The negative log-likelihood, of log-probabilities, one a class, for targets that
-        are classes."""
+        """The negative log-likelihood, of log-probabilities, one a class, for targets that are
+        classes."""
     @property
     def mse(self) -> Mse:
         """The mean of squared differences, for targets that are numbers."""
@@ -3517,19 +3485,17 @@ class Loss(Message):
         """Of log-probabilities, for targets that are distributions."""
     @property
     def next_token(self) -> NextToken:
-        """Cross-entropy of the scores at each token and the token after it, for language
-        models."""
+        """Cross-entropy of the scores at each token and the token after it, for language models."""
     def __init__(self, *, cross_entropy: CrossEntropy | Mapping[str, object] | None = ..., nll: Nll | Mapping[str, object] | None = ..., mse: Mse | Mapping[str, object] | None = ..., binary_cross_entropy: BinaryCrossEntropy | Mapping[str, object] | None = ..., l1: L1 | Mapping[str, object] | None = ..., huber: Huber | Mapping[str, object] | None = ..., kl_divergence: KlDivergence | Mapping[str, object] | None = ..., next_token: NextToken | Mapping[str, object] | None = ...) -> None: ...
 
 class CrossEntropy(Message):
-    """torch.nn.CrossEntropyLoss. The classes are the first dimension of the output of an
-    example, or its last one where only that fits the target."""
+    """torch.nn.CrossEntropyLoss. The classes are the first dimension of the output of an example,
+    or its last one where only that fits the target."""
     label_smoothing: float
     """Share of the target that all classes get alike, at least 0 and at most 1. Default 0."""
     @property
     def class_weights(self) -> RepeatedScalarFieldContainer[float]:
-        """A weight for each class, at least 0. Default: all alike. At most 65,536
-        entries."""
+        """A weight for each class, at least 0. Default: all alike. At most 65,536 entries."""
     ignored_label: int
     """Targets of this value do not count. Default -100."""
     def __init__(self, *, label_smoothing: float | None = ..., class_weights: Iterable[float] | None = ..., ignored_label: int | None = ...) -> None: ...
@@ -3538,8 +3504,7 @@ class Nll(Message):
     """torch.nn.NLLLoss. The classes are where those of cross_entropy are."""
     @property
     def class_weights(self) -> RepeatedScalarFieldContainer[float]:
-        """A weight for each class, at least 0. Default: all alike. At most 65,536
-        entries."""
+        """A weight for each class, at least 0. Default: all alike. At most 65,536 entries."""
     ignored_label: int
     """Targets of this value do not count. Default -100."""
     def __init__(self, *, class_weights: Iterable[float] | None = ..., ignored_label: int | None = ...) -> None: ...
@@ -3549,13 +3514,13 @@ class Mse(Message):
     def __init__(self) -> None: ...
 
 class BinaryCrossEntropy(Message):
-    """torch.nn.BCEWithLogitsLoss. The output has as many scores as the target has values. Those
-    are 32-bit floats from 0 to 1, or 64-bit integers that are 0 or 1. A network that leaves its
-    outputs open gets one for each value of the target."""
+    """torch.nn.BCEWithLogitsLoss. The output has as many scores as the target has values. Those are
+    32-bit floats from 0 to 1, or 64-bit integers that are 0 or 1. A network that leaves its outputs
+    open gets one for each value of the target."""
     @property
     def positive_weights(self) -> RepeatedScalarFieldContainer[float]:
-        """How much a label that holds counts, against 1 for one that does not; at least 0.
-        One for each label, or one for all. Default: 1. At most 65,536 entries."""
+        """How much a label that holds counts, against 1 for one that does not; at least 0. One for
+        each label, or one for all. Default: 1. At most 65,536 entries."""
     def __init__(self, *, positive_weights: Iterable[float] | None = ...) -> None: ...
 
 class L1(Message):
@@ -3565,8 +3530,8 @@ class L1(Message):
 class Huber(Message):
     """torch.nn.HuberLoss."""
     delta: float
-    """Differences below it are squared, those above it are absolute; finite and above 0.
-    Default 1."""
+    """Differences below it are squared, those above it are absolute; finite and above 0. Default
+    1."""
     def __init__(self, *, delta: float | None = ...) -> None: ...
 
 class KlDivergence(Message):
@@ -3575,19 +3540,19 @@ class KlDivergence(Message):
     def __init__(self) -> None: ...
 
 class NextToken(Message):
-    """The scores at position t are held against the token at position t + 1, as the causal
-    language models of Hugging Face do with `labels`: the target has the tokens of the input,
-    [tokens], not shifted, and the output the scores of the vocabulary at each, [tokens,
-    vocabulary], or [vocabulary, tokens] where only that fits. The mean is one over tokens."""
+    """The scores at position t are held against the token at position t + 1, as the causal language
+    models of Hugging Face do with `labels`: the target has the tokens of the input, [tokens], not
+    shifted, and the output the scores of the vocabulary at each, [tokens, vocabulary], or
+    [vocabulary, tokens] where only that fits. The mean is one over tokens."""
     ignored_label: int
     """Targets of this value do not count. Default -100."""
     def __init__(self, *, ignored_label: int | None = ...) -> None: ...
 
 class Schedule(Message):
-    """How the learning rate of the optimizer changes. Where torch.optim.lr_scheduler counts
-    epochs, these count optimizer steps, as a loop in Python does that calls scheduler.step()
-    after each optimizer.step(); plateau alone counts validation passes. Step t is counted from
-    0, from the end of the warm-up on; T steps of the job are left there."""
+    """How the learning rate of the optimizer changes. Where torch.optim.lr_scheduler counts epochs,
+    these count optimizer steps, as a loop in Python does that calls scheduler.step() after each
+    optimizer.step(); plateau alone counts validation passes. Step t is counted from 0, from the end
+    of the warm-up on; T steps of the job are left there."""
     @property
     def constant(self) -> Constant:
         """It stays."""
@@ -3625,20 +3590,20 @@ class Constant(Message):
     def __init__(self, *, warmup_steps: int | None = ...) -> None: ...
 
 class Cosine(Message):
-    """Step t has final_ratio + (1 - final_ratio) * (1 + cos(pi * t / T)) / 2 of the learning
-    rate, as torch.optim.lr_scheduler.CosineAnnealingLR(T_max=T). With restart_steps it begins
-    anew whenever a cycle is over, as CosineAnnealingWarmRestarts(T_0=restart_steps,
+    """Step t has final_ratio + (1 - final_ratio) * (1 + cos(pi * t / T)) / 2 of the learning rate,
+    as torch.optim.lr_scheduler.CosineAnnealingLR(T_max=T). With restart_steps it begins anew
+    whenever a cycle is over, as CosineAnnealingWarmRestarts(T_0=restart_steps,
     T_mult=restart_growth): t counts the steps of the cycle then, and T is its length."""
     warmup_steps: int
     """As of a constant rate. Default 0."""
     final_ratio: float
     """Share of the learning rate that it falls to, 0 to 1. Default 0."""
     restart_steps: int
-    """Steps of the first cycle, at least 1 and at most T. Absent: a single cycle to the end of
-    the job."""
+    """Steps of the first cycle, at least 1 and at most T. Absent: a single cycle to the end of the
+    job."""
     restart_growth: int
-    """Each cycle is so many times as long as the one before, at least 1; only with
-    restart_steps. Default 1."""
+    """Each cycle is so many times as long as the one before, at least 1; only with restart_steps.
+    Default 1."""
     def __init__(self, *, warmup_steps: int | None = ..., final_ratio: float | None = ..., restart_steps: int | None = ..., restart_growth: int | None = ...) -> None: ...
 
 class StepSchedule(Message):
@@ -3659,8 +3624,8 @@ class MultiStep(Message):
     """As of a constant rate. Default 0."""
     @property
     def at_steps(self) -> RepeatedScalarFieldContainer[int]:
-        """Rising, each at least 1 and below T, counted from the end of the warm-up.
-        Required. At most 1,024 entries."""
+        """Rising, each at least 1 and below T, counted from the end of the warm-up. Required. At
+        most 1,024 entries."""
     factor: float
     """Above 0 and at most 1. Default 0.1."""
     def __init__(self, *, warmup_steps: int | None = ..., at_steps: Iterable[int] | None = ..., factor: float | None = ...) -> None: ...
@@ -3675,9 +3640,8 @@ class Exponential(Message):
     def __init__(self, *, warmup_steps: int | None = ..., factor: float | None = ...) -> None: ...
 
 class Polynomial(Message):
-    """Step t has final_ratio + (1 - final_ratio) * (1 - t / T) ^ power of the learning rate;
-    with a final_ratio of 0 as torch.optim.lr_scheduler.PolynomialLR(total_iters=T,
-    power=power)."""
+    """Step t has final_ratio + (1 - final_ratio) * (1 - t / T) ^ power of the learning rate; with a
+    final_ratio of 0 as torch.optim.lr_scheduler.PolynomialLR(total_iters=T, power=power)."""
     warmup_steps: int
     """As of a constant rate. Default 0."""
     power: float
@@ -3697,13 +3661,13 @@ class Linear(Message):
 
 class OneCycle(Message):
     """torch.optim.lr_scheduler.OneCycleLR(max_lr=learning_rate, total_steps=T,
-    pct_start=rise_share, div_factor=1 / start_ratio, final_div_factor=start_ratio /
-    final_ratio, anneal_strategy="cos", cycle_momentum=False): along half a cosine from
-    start_ratio of the learning rate to all of it, and along another to final_ratio. The rise is
-    the warm-up, so that there is no other. Momentum stays."""
+    pct_start=rise_share, div_factor=1 / start_ratio, final_div_factor=start_ratio / final_ratio,
+    anneal_strategy="cos", cycle_momentum=False): along half a cosine from start_ratio of the
+    learning rate to all of it, and along another to final_ratio. The rise is the warm-up, so that
+    there is no other. Momentum stays."""
     rise_share: float
-    """Share of the steps in which the rate rises, above 0 and below 1; more than one step.
-    Default 0.3."""
+    """Share of the steps in which the rate rises, above 0 and below 1; more than one step. Default
+    0.3."""
     start_ratio: float
     """Share of the learning rate that it begins with, 0 to 1. Default 0.04."""
     final_ratio: float
@@ -3713,9 +3677,8 @@ class OneCycle(Message):
 class Plateau(Message):
     """torch.optim.lr_scheduler.ReduceLROnPlateau(threshold_mode="rel"), stepped after each
     validation pass: where the metric has not been better than the best for more than
-    patience_validations in a row, the learning rate falls by the factor. A validation pass
-    during the warm-up does not count. A fall of the rate by 1e-8 or less is left out, as
-    there."""
+    patience_validations in a row, the learning rate falls by the factor. A validation pass during
+    the warm-up does not count. A fall of the rate by 1e-8 or less is left out, as there."""
     warmup_steps: int
     """As of a constant rate. Default 0."""
     metric: str
@@ -3726,8 +3689,7 @@ class Plateau(Message):
     patience_validations: int
     """Validation passes in a row that may be no better. Default 10."""
     threshold: float
-    """A value is better where it is beyond the best by this share of it, 0 to 1. Default
-    0.0001."""
+    """A value is better where it is beyond the best by this share of it, 0 to 1. Default 0.0001."""
     cooldown: int
     """Validation passes after a fall that are not counted. Default 0."""
     least_ratio: float
@@ -3735,8 +3697,8 @@ class Plateau(Message):
     def __init__(self, *, warmup_steps: int | None = ..., metric: str | None = ..., factor: float | None = ..., patience_validations: int | None = ..., threshold: float | None = ..., cooldown: int | None = ..., least_ratio: float | None = ...) -> None: ...
 
 class Checkpoint(Message):
-    """When to save checkpoints, and how many to keep. The last step is always saved, and the
-    newest checkpoint always kept."""
+    """When to save checkpoints, and how many to keep. The last step is always saved, and the newest
+    checkpoint always kept."""
     every_epochs: int
     """Save after every so many epochs, at least 1. Default 1."""
     every_steps: int
@@ -3755,18 +3717,18 @@ class KeepBest(Message):
     """How many, at least 1. Default 1."""
     metric: str
     """`loss/validation`, or a metric of the job, such as `accuracy/validation` or
-    `top_5/validation`; of a model that returns its own loss the loss alone, since it is not
-    known which values of its metrics are better. A checkpoint whose validation pass has left
-    the metric out is not among the best. Default: the first metric that is a scalar, or else
-    the loss. At most 256 bytes."""
+    `top_5/validation`; of a model that returns its own loss the loss alone, since it is not known
+    which values of its metrics are better. A checkpoint whose validation pass has left the metric
+    out is not among the best. Default: the first metric that is a scalar, or else the loss. At most
+    256 bytes."""
     def __init__(self, *, count: int | None = ..., metric: str | None = ...) -> None: ...
 
 class Logging(Message):
     """When to write scalars."""
     scalar_every_steps: int
     """Write training scalars every so many steps, at least 1. loss/train, the metrics and the
-    throughput are means over the steps since the scalars before; gradient_norm and
-    learning_rate are those of the step. Default 10."""
+    throughput are means over the steps since the scalars before; gradient_norm and learning_rate
+    are those of the step. Default 10."""
     def __init__(self, *, scalar_every_steps: int | None = ...) -> None: ...
 
 class Resources(Message):
@@ -3777,18 +3739,17 @@ class Resources(Message):
     """CUDA GPUs, 0 or 1. Default: 1 on CUDA, 0 on the CPU. More than 1 is refused: there is no
     data-parallel training."""
     cpu_threads: int
-    """Threads of computation, at least 1 and at most the slots of the machine. A job waits
-    until so many are free. Default: every slot for a job on the CPU, 1 for a job on CUDA."""
+    """Threads of computation, at least 1 and at most the slots of the machine. A job waits until so
+    many are free. Default: every slot for a job on the CPU, 1 for a job on CUDA."""
     gpu_memory_bytes: int
     """Memory that the job promises to stay within on its GPU. A job that says so shares the GPU
-    with others that do, as long as it holds them all; without it the job has the GPU for
-    itself. Nothing enforces the promise."""
+    with others that do, as long as it holds them all; without it the job has the GPU for itself.
+    Nothing enforces the promise."""
     memory_limit_bytes: int
     """The most memory of the machine, in bytes, that the job's runner has resident, libraries
     included. A table in Parquet whose values take more than half of it is read in shards. A job
-    that cannot stay within it is refused, as far as that can be told before; one that does not
-    ends as out_of_memory. Without it a job has what the machine, or the control group of
-    torchd, has."""
+    that cannot stay within it is refused, as far as that can be told before; one that does not ends
+    as out_of_memory. Without it a job has what the machine, or the control group of torchd, has."""
     def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ...) -> None: ...
 
 ClusterMode: EnumTypeWrapper
@@ -3833,8 +3794,7 @@ class GetVersionResponse(Message):
         """The newest CUDA that the NVIDIA driver speaks."""
     @property
     def python(self) -> LibraryVersion:
-        """Python, as `cluster.python` of the settings, PYSPARK_PYTHON or the PATH name
-        it."""
+        """Python, as `cluster.python` of the settings, PYSPARK_PYTHON or the PATH name it."""
     @property
     def pytorch(self) -> LibraryVersion:
         """PyTorch, as that Python would import it."""
@@ -3849,12 +3809,12 @@ class LibraryVersion(Message):
     absent_reason: str
     """Why it is absent; empty where it is there."""
     found_by: str
-    """The source of it, such as a setting or a variable of the environment; empty where that is
-    not known."""
+    """The source of it, such as a setting or a variable of the environment; empty where that is not
+    known."""
     @property
     def passed_over(self) -> RepeatedScalarFieldContainer[str]:
-        """The places that were looked at before and have none that can be used, each with
-        the reason and a remedy."""
+        """The places that were looked at before and have none that can be used, each with the
+        reason and a remedy."""
     def __init__(self, *, version: str | None = ..., path: str | None = ..., absent_reason: str | None = ..., found_by: str | None = ..., passed_over: Iterable[str] | None = ...) -> None: ...
 
 class GetClusterRequest(Message):
@@ -3889,8 +3849,8 @@ class Cluster(Message):
     def __init__(self, *, mode: int | str | None = ..., workers: int | None = ..., driver: Node | Mapping[str, object] | None = ..., databricks_runtime: Presence | Mapping[str, object] | None = ..., spark: Presence | Mapping[str, object] | None = ..., capabilities: Iterable[Capability] | None = ..., gpu_source: GpuSource | Mapping[str, object] | None = ..., runner_confinement: Confinement | Mapping[str, object] | None = ...) -> None: ...
 
 class Confinement(Message):
-    """The limits of the processes that train. A runner sets them for itself before it reads a
-    job's data or model, and cannot take them back."""
+    """The limits of the processes that train. A runner sets them for itself before it reads a job's
+    data or model, and cannot take them back."""
     landlock_abi: int
     """The ABI of Landlock that the kernel and torchd both know; 0 where Landlock is not in
     force."""
@@ -3973,8 +3933,8 @@ class UploadFileRequest(Message):
 class UploadBegin(Message):
     """A file that a client is about to send."""
     name: str
-    """Its name: a relative path of up to 16 parts, each of up to 255 bytes and none of them "."
-    or "..", without control characters. At most 1,024 bytes."""
+    """Its name: a relative path of up to 16 parts, each of up to 255 bytes and none of them "." or
+    "..", without control characters. At most 1,024 bytes."""
     size_bytes: int
     """All of its bytes."""
     sha256: str
@@ -3999,8 +3959,7 @@ class UploadedFile(Message):
     """Its SHA-256 in lower-case hexadecimal. UploadFile and StatFile alone tell it."""
     @property
     def partial(self) -> PartialUpload:
-        """The upload of a file of this name that has not come whole; absent where there is
-        none."""
+        """The upload of a file of this name that has not come whole; absent where there is none."""
     def __init__(self, *, name: str | None = ..., size_bytes: int | None = ..., update_time: Timestamp | Mapping[str, object] | None = ..., sha256: str | None = ..., partial: PartialUpload | Mapping[str, object] | None = ...) -> None: ...
 
 class PartialUpload(Message):
@@ -4032,8 +3991,7 @@ class ListFilesResponse(Message):
     next_page_token: str
     """Where the next page begins; empty at the end."""
     used_bytes: int
-    """Bytes of all files and of all partial uploads of the owner, these as if they were
-    whole."""
+    """Bytes of all files and of all partial uploads of the owner, these as if they were whole."""
     quota_bytes: int
     """The most bytes that the owner may have: uploads.quota_bytes in the settings."""
     def __init__(self, *, files: Iterable[UploadedFile] | None = ..., next_page_token: str | None = ..., used_bytes: int | None = ..., quota_bytes: int | None = ...) -> None: ...

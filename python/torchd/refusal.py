@@ -9,7 +9,8 @@ from .protocol import Method
 
 _OF_SPECS = ("CreateJob", "ValidateJob", "ResumeJob")
 """Methods whose mistakes are those of a spec, by paths that begin with `spec.`."""
-_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED)
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""Codes that a connection has ended with where the daemon gave no details, which it always does."""
 
 
 def exception(error: grpc.RpcError, method: Method, address: str) -> errors.TorchdError:
@@ -24,7 +25,7 @@ def exception(error: grpc.RpcError, method: Method, address: str) -> errors.Torc
 
 def _made(code: grpc.StatusCode, told: str, found: dict, method: Method, address: str) -> errors.TorchdError:
     if "ErrorInfo" not in found and code in _LOST:
-        return errors.ServerLost(f"the connection to torchd at {address} is lost: {told}")
+        return errors.ServerLost(address, told)
     reason = found["ErrorInfo"].reason if "ErrorInfo" in found else ""
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return errors.WrongVersion(f"torchd at {address} has no {method.name}: it is older than this package. "

@@ -1,9 +1,10 @@
 """A module and its data as a model, files and sections of a spec."""
 
+import contextlib
 import dataclasses
+import logging
 import tempfile
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,22 @@ def _prepare(folder: tempfile.TemporaryDirectory, module: Any, example: Any, dat
         name = loss_name or DEFAULT_LOSSES.get(str(train.target.dtype))
         if name in LOSSES and example is None:
             seeded = {"loss": name, "target": train.target}
-    was_training = module.training
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _without_advice():
         export(module, inputs, model, dynamic=dynamic, **seeded)
-    module.train(was_training)
     return Plan(folder, model, train, held, sections)
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keeps PyTorch from telling, at its first export, that Triton is missing, which nothing here
+    needs."""
+    logger = logging.getLogger("torch.utils.flop_counter")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _returns_loss(inputs: Any, train: sets.Prepared, arguments: Arguments) -> bool:

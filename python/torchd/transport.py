@@ -6,7 +6,7 @@ await has been done by the time that it is awaited; so `run` gets the result of 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import Any, Protocol
 
 import grpc
@@ -17,7 +17,8 @@ from .protocol import Method
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    # A try takes so long at most, also on a machine that is busy.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 2000),
     # A proxy of the environment is for the web, and not for this machine or the one beside it.
     ("grpc.enable_http_proxy", 0),
@@ -38,7 +39,7 @@ class Transport(Protocol):
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         """The answer to one message."""
 
-    def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+    def stream(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         """All answers to one message."""
 
     async def send(self, method: Method, requests: Iterable[Any]) -> Any:
@@ -82,7 +83,7 @@ class Blocking(_Callables):
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         return self.of(method, "unary_unary")(request, timeout=timeout, metadata=self.metadata)
 
-    async def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         call = self.of(method, "unary_stream")(request, metadata=self.metadata)
         try:
             for answer in call:
@@ -112,7 +113,7 @@ class Asyncio(_Callables):
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         return await self.of(method, "unary_unary")(request, timeout=timeout, metadata=self.metadata)
 
-    async def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         call = self.of(method, "unary_stream")(request, metadata=self.metadata)
         try:
             async for answer in call:
@@ -133,17 +134,17 @@ class Asyncio(_Callables):
         await self.channel.close()
 
 
-def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def run(coroutine: Awaitable[Any]) -> Any:
     """The result of a coroutine over `Blocking`."""
+    steps = coroutine.__await__()
     try:
-        coroutine.send(None)
+        next(steps)
     except StopIteration as done:
         return done.value
-    coroutine.close()
     raise RuntimeError("a coroutine over the blocking transport waits for a loop")
 
 
-def iterate(stream: AsyncIterator[Any]) -> Iterator[Any]:
+def iterate(stream: AsyncGenerator[Any, None]) -> Generator[Any, None, None]:
     """The values of an asynchronous generator over `Blocking`."""
     try:
         while True:

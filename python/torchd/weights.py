@@ -30,7 +30,8 @@ def load(module: Any, path: Path, whose: str) -> None:
     missing, unexpected = sorted(want.keys() - have.keys()), sorted(have.keys() - want.keys())
     shapes = [f"{name}: {list(have[name].shape)} there, {list(want[name].shape)} in the module"
               for name in sorted(have.keys() & want.keys()) if have[name].shape != want[name].shape]
-    told = [f"{words}: {_some(names)}" for words, names in (("the module alone has", missing), ("the job alone has", unexpected), ("shapes differ", shapes)) if names]
+    differences = (("the module alone has", missing), ("the job alone has", unexpected), ("shapes differ", shapes))
+    told = [f"{words}: {_some(names)}" for words, names in differences if names]
     if told:
         raise WeightsDiffer(f"the weights of {whose} do not go into {type(module).__name__}; " + "; ".join(told), missing, unexpected, shapes)
     module.load_state_dict(have)

@@ -2,6 +2,7 @@
 makes them."""
 
 import ast
+import re
 
 HEAD = "# Made by scripts/python-package of torchd/aio and torchd/client.py.\n"
 CORES = ("aio/job.py", "aio/client.py")
@@ -11,7 +12,7 @@ def stub(package):
     """The stub for a package at a path."""
     own = ast.parse((package / "client.py").read_text())
     classes = {node.name: node for name in CORES for node in ast.parse((package / name).read_text()).body if isinstance(node, ast.ClassDef)}
-    lines = [HEAD, "import contextlib", "from collections.abc import Iterator, Mapping", "from pathlib import Path", "from typing import Any", "",
+    lines = [HEAD, "import contextlib", "from collections.abc import Generator, Iterator, Mapping", "from pathlib import Path", "from typing import Any", "",
              "from . import aio, messages", "from .aio.job import Result", "from .connection import PATIENCE", "from .scalars import Scalars", ""]
     for node in own.body:
         if isinstance(node, ast.ClassDef):
@@ -36,7 +37,8 @@ def a_function(node):
     """A function without its body, which does not wait."""
     returns = node.returns
     if returns is not None:
-        returns = ast.parse(ast.unparse(returns).replace("AsyncIterator", "Iterator"), mode="eval").body
+        blocks = re.sub(r"AsyncGenerator\[(.*), None\]", r"Generator[\1, None, None]", ast.unparse(returns))
+        returns = ast.parse(blocks, mode="eval").body
     body = documentation(node) or [ast.Expr(ast.Constant(...))]
     return ast.FunctionDef(name=node.name, args=node.args, body=body, decorator_list=node.decorator_list, returns=returns, lineno=0, type_params=[])
 

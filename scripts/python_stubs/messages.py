@@ -59,7 +59,7 @@ def a_message(message, path, comments):
             lines += [f"    {field.name}: {have}", text]
         arguments.append(f"{field.name}: {given} | None = ...")
     star = ["*"] if arguments else []
-    lines.append(f"    def __init__(self, {', '.join([*star, *arguments])}) -> None: ..." if arguments else "    def __init__(self) -> None: ...")
+    lines.append(f"    def __init__({', '.join(['self', *star, *arguments])}) -> None: ...")
     return "\n".join(line for line in lines if line) + "\n"
 
 
@@ -87,4 +87,5 @@ def doc(comment, indent=0):
     text = " ".join(line.strip() for line in comment.splitlines()).replace("\\", "\\\\").replace('"""', "'''")
     if text.endswith('"'):
         text += " "
-    return textwrap.fill(f'"""{text}"""', WIDTH - indent, initial_indent=" " * indent, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    margin = " " * indent
+    return textwrap.fill(f'"""{text}"""', WIDTH, initial_indent=margin, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)

@@ -8,6 +8,7 @@ from support import ENDLESS, EXAMPLES, LINEAR, WithDaemon, first_scalar, wait_fo
 
 import torchd
 from torchd import messages
+from torchd.downloads import below
 
 
 class Jobs(WithDaemon):
@@ -53,6 +54,13 @@ class Jobs(WithDaemon):
         self.assertIn("SUCCEEDED", page)
         self.assertIn("<polyline points=", page)
 
+    def test_a_job_that_has_told_nothing_yet_has_a_page_without_a_curve(self):
+        job = self.client.submit(ENDLESS)
+        page = job._repr_html_()
+        job.cancel(now=True)
+        self.assertNotIn("since then", page)
+        self.assertIn("linear", page)
+
     def test_records_come_in_order_from_any_on(self):
         job = self.client.submit(LINEAR).wait(progress=False)
         numbers = [event.record.sequence for event in job.watch() if event.HasField("record")]
@@ -74,7 +82,7 @@ class Jobs(WithDaemon):
         with self.assertRaisesRegex(torchd.Refused, "is not paused|PAUSED|paused") as refused:
             job.resume()
         self.assertEqual(refused.exception.reason, "JOB_NOT_PAUSED")
-        with self.assertRaisesRegex(torchd.TorchdError, "no result yet: wait"):
+        with self.assertRaisesRegex(torchd.TorchdError, "has no result: wait"):
             job.load_into(None)
         job.cancel()
         with self.assertRaises(torchd.JobFailed) as failed:
@@ -117,6 +125,15 @@ class Jobs(WithDaemon):
         self.assertTrue(self.client.runtimes()[0].name.startswith("runtimes/"))
         with self.assertRaisesRegex(torchd.InvalidRequest, "pytorch: no such field; did you mean pytorch_version"):
             self.client.plan_install(pytorch="2.7.0")
+
+
+class Names(unittest.TestCase):
+    def test_no_file_of_a_job_is_written_outside_of_the_folder(self):
+        folder = pathlib.Path("here")
+        self.assertEqual(below(folder, "jobs/a/artifacts/model.pt", "jobs/a"), folder / "artifacts" / "model.pt")
+        for name in ("jobs/a/../b", "/etc/passwd", "jobs/a/x/../../../b", "jobs/a/", ""):
+            with self.subTest(name), self.assertRaisesRegex(torchd.TorchdError, "would lie outside of here"):
+                below(folder, name, "jobs/a")
 
 
 if __name__ == "__main__":

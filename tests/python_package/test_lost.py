@@ -144,7 +144,8 @@ class Lost(unittest.TestCase):
         told = client.upload(path, "large.bin")
         other.join()
         self.assertEqual((told.size_bytes, told.sha256), (path.stat().st_size, uploads.checksum(path)))
-        self.assertLess(sum(sent), 2 * path.stat().st_size)
+        # A piece may have been taken from the file for the call that broke.
+        self.assertLessEqual(sum(sent), path.stat().st_size + uploads.PIECE_BYTES)
         sent.clear()
         client.upload(path, "large.bin")
         self.assertEqual(sent, [])

@@ -9,6 +9,7 @@ from typing import Any
 from .. import messages, sending, spec as specs, training
 from ..connection import PATIENCE, Connection, open_connection
 from ..daemon import Daemon
+from ..errors import Mistake
 from ..fill import fill
 from ..protocol import METHODS
 from ..refusal import invalid_request
@@ -45,10 +46,10 @@ class Client:
         """Exports a module of PyTorch, and sends it and its data; the sections `model` and `data`
         of a spec, and `loss`.
 
-        data, validation   (inputs..., target) as tensors or arrays, a frame of pandas or polars with
-                           the column `target`, a Dataset, or a section of a spec such as
-                           {"safetensors": {"path": "train.safetensors"}} for files that the daemon
-                           has. `validation` may be a share of the data, such as 0.2.
+        data, validation   (inputs..., target) as tensors or arrays, a frame of pandas or polars
+                           with the column `target`, a Dataset, or a section of a spec such as
+                           {"safetensors": {"path": "train.safetensors"}} for files that the
+                           daemon has. `validation` may be a share of the data, such as 0.2.
         example_inputs     inputs of one batch, where the data do not tell them.
         loss               the name of a loss or a section of a spec; None for a module that returns
                            its loss, and for the usual one of the target.
@@ -61,8 +62,13 @@ class Client:
 
     async def train(self, module: Any, data: Any, *, epochs: int | None = None, batch_size: int = 64, optimizer: Any = None, loss: Any = None,
                     validation: Any = None, target: str | None = None, example_inputs: Any = None, **spec: Any) -> Job:
-        """Trains a module: `from_module`, and a job with what it tells. Everything else of a spec
-        can be given besides, as `seed=1` or `checkpoint={"every_epochs": 1}`."""
+        """Trains a module: `from_module`, and a job with what it tells.
+
+        `optimizer` is a section of a spec, such as {"sgd": {"learning_rate": 0.1}}; by default it
+        is AdamW with the rate 0.001. Everything else of a spec can be given besides, as `seed=1`,
+        `training={"max_steps": 500}` or `checkpoint={"every_epochs": 1}`. The module stays as it
+        is: `job.load_into(module)` gives it the trained weights.
+        """
         sections = await self.from_module(module, example_inputs, data=data, validation=validation, target=target, loss=loss)
         return await self.submit(training.request(module, sections, epochs, batch_size, optimizer, spec))
 
@@ -113,7 +119,7 @@ class Client:
         return await self._connection.ask("CheckCompatibility", _filled("CheckCompatibility", {"facts": facts, **fields}))
 
     async def plan_install(self, **fields: Any) -> messages.InstallPlan:
-        """How to install PyTorch, such as plan_install(pytorch_version="2.7", accelerator="gpu")."""
+        """How to install PyTorch, as plan_install(pytorch_version="2.7.0", accelerator="gpu")."""
         return await self._connection.ask("PlanInstall", _filled("PlanInstall", fields))
 
     async def runtimes(self, **fields: Any) -> list[messages.Runtime]:
@@ -143,7 +149,8 @@ class Client:
 
 def _filled(method: str, fields: Mapping[str, Any]) -> Any:
     """The request of a method, of fields as people write them."""
-    message, mistakes = METHODS[method].request(), []
+    message = METHODS[method].request()
+    mistakes: list[Mistake] = []
     fill(message, fields, "", mistakes)
     if mistakes:
         raise invalid_request(mistakes)
@@ -157,7 +164,8 @@ async def connect(address: str | None = None, *, token: str | None = None, patie
 
 
 @contextlib.asynccontextmanager
-async def local(data_root: Any = None, *, state_dir: Any = None, patience: float = PATIENCE, settings: Mapping[str, Any] | None = None) -> AsyncIterator[Client]:
+async def local(data_root: Any = None, *, state_dir: Any = None, patience: float = PATIENCE,
+                settings: Mapping[str, Any] | None = None) -> AsyncIterator[Client]:
     """A client of a daemon of its own: see `torchd.local`."""
     daemon = await asyncio.to_thread(Daemon, data_root, state_dir, settings)
     try:

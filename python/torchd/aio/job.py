@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from ..words import ENDED, reason_of, state_of
 
 PAGE = 1000
 POINTS_PAGE = 50_000
+CURVES = ("loss/train", "loss/test", "loss")
+"""Curves that a notebook shows: the first that there is."""
 WEIGHTS = "artifacts/model.safetensors"
 
 
@@ -64,13 +66,12 @@ class Job:
     async def refresh(self) -> "Job":
         """Asks how it is now, and for the curve that a notebook shows."""
         self._message = await self._connection.call("GetJob", name=self.name)
-        answer = await self._connection.call("ReadScalars", name=self.name, tag="loss/train", page_size=PAGE)
-        points = Points.none()
-        points.take(answer.points)
-        self._curve = ("loss/train", points)
+        tags = await self._tags()
+        shown = next((tag for tag in CURVES if tag in tags), None)
+        self._curve = (shown, (await self.scalars(shown))[shown]) if shown else ("", None)
         return self
 
-    async def watch(self, after: int = 0) -> AsyncIterator[messages.WatchEvent]:
+    async def watch(self, after: int = 0) -> AsyncGenerator[messages.WatchEvent, None]:
         """Follows it to its end: events, each with a `snapshot` of the job or with a `record` of
         its journal. Records come in order and without gaps, from the one behind `after`; where the
         connection is lost, it goes on behind the last one."""
@@ -127,7 +128,7 @@ class Job:
         names = [artifact.name.removeprefix(f"{self.name}/") for artifact in await self.artifacts()]
         return Result(self._message, dict(self._message.progress.latest_scalars), names)
 
-    async def logs(self, follow: bool = False, tail: int = 0) -> AsyncIterator[str]:
+    async def logs(self, follow: bool = False, tail: int = 0) -> AsyncGenerator[str, None]:
         """The lines that it has written, or only so many of the last; with `follow` to its end."""
         request = messages.ReadJobLogRequest(name=self.name, follow=follow, tail_lines=tail)
 
@@ -207,7 +208,8 @@ class Job:
         names = [artifact.name for artifact in await self.artifacts()]
         chosen = [name for name in names if fnmatch.fnmatch(name.removeprefix(f"{self.name}/"), only)]
         if not chosen:
-            raise InvalidRequest(f"{self.name} has no file like {only!r}; it has {', '.join(name.removeprefix(self.name + '/') for name in names) or 'none yet'}", [])
+            found = ", ".join(name.removeprefix(f"{self.name}/") for name in names)
+            raise InvalidRequest(f"{self.name} has no file like {only!r}; it has {found or 'none yet'}", [])
         return [await fetch(self._connection, name, below(folder, name, self.name)) for name in chosen]
 
     async def load_into(self, module: Any, checkpoint: int | None = None) -> Any:
@@ -217,8 +219,9 @@ class Job:
         if checkpoint is None and self.state not in ENDED:
             await self.refresh()
         if checkpoint is None and self.state != "SUCCEEDED":
-            raise TorchdError(f"{self.name} is {self.state} and has no result yet: wait() for it, or name the step of a checkpoint as "
-                              "load_into(module, checkpoint=...); checkpoints() lists them")
+            hope = "" if self.state in ENDED else "wait() for it, or "
+            raise TorchdError(f"{self.name} is {self.state} and has no result: {hope}name the step of a checkpoint as load_into(module, checkpoint=...); "
+                              "checkpoints() lists them")
         with tempfile.TemporaryDirectory(prefix="torchd-") as folder:
             path = await fetch(self._connection, f"{self.name}/{source}", Path(folder) / "model.safetensors")
             await self._connection.transport.work(weights.load, module, path, self.name)

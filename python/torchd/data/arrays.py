@@ -38,9 +38,11 @@ def array(name: str, value: Any) -> Array:
 
     dtype = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}[value.dtype]
     size = value.numel() * value.element_size()
-    content = (ctypes.c_char * size).from_address(value.data_ptr()) if size else b""
-    if size:
-        content.owner = value
+    if not size:
+        return Array(name, dtype, tuple(value.shape), b"")
+    content: Any = (ctypes.c_char * size).from_address(value.data_ptr())
+    # The memory lives as long as the tensor, and so does the tensor as long as this.
+    content.owner = value
     return Array(name, dtype, tuple(value.shape), content)
 
 

@@ -15,7 +15,7 @@ def is_dataset(value: Any) -> bool:
 
 
 def parts(dataset: Any, room: int) -> tuple[Any, ...] | dict[str, Any]:
-    """The parts of all examples, each stacked; `room` is what the daemon takes at most, in bytes."""
+    """The parts of all examples, each stacked; `room` is how many bytes the daemon takes at most."""
     import torch
 
     if isinstance(dataset, torch.utils.data.TensorDataset):
