@@ -1,6 +1,9 @@
 # make demo          trains a network and a model from PyTorch through the daemon, and shows the results; KEEP=1 leaves the daemon running
 # make test          sets up what the tests need and runs them all
 # make test-pytorch  trains models through the daemon and in PyTorch, and compares: MODELS="mlp resnet18" for some of them
+# make test-python   the Python package against the daemon, notebooks and four versions of protobuf; TESTS="test_jobs" for some of them
+# make wheel         builds dist/torchd-*.whl, the programs and the Python package, to be installed with pip
+# make test-wheel    builds the wheel without optimisation, and tries it in environments of its own
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
@@ -12,7 +15,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch chaos lint bench fuzz libtorch pytorch prerequisites
+.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench fuzz libtorch pytorch prerequisites
 
 demo: libtorch
 	cargo build --release --locked
@@ -26,6 +29,17 @@ test: libtorch
 test-pytorch: libtorch pytorch
 	cargo build --locked
 	@scripts/test-pytorch $(MODELS)
+
+test-python: libtorch pytorch
+	cargo build --locked
+	@scripts/test-python $(TESTS)
+
+wheel: libtorch
+	@scripts/wheel
+
+test-wheel: libtorch pytorch
+	WHEEL_PROFILE=dev scripts/wheel
+	@scripts/test-wheel
 
 chaos: libtorch
 	CHAOS_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),CHAOS_SEED=$(SEED)) cargo test --locked --test chaos -- --nocapture

@@ -20,6 +20,7 @@ const PROTOS: &[&str] = &[
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     compile_protos()?;
     record_revision();
+    println!("cargo:rustc-env=TORCHD_BUILD_LIBTORCH={}", libraries_of_build().unwrap_or_default());
     if env::var_os("CARGO_FEATURE_RUNNER").is_some() {
         set_runner_library_path();
     }
@@ -130,13 +131,19 @@ fn record_revision() {
     println!("cargo:rustc-env=TORCHD_RUSTC={}", rustc.trim());
 }
 
+/// The libraries of libtorch that this build is linked against; None in a package, which is for
+/// other machines: TORCHD_PACKAGE says that it is one.
+fn libraries_of_build() -> Option<String> {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=TORCHD_PACKAGE");
+    let libtorch = env::var_os("LIBTORCH").filter(|_| env::var_os("TORCHD_PACKAGE").is_none())?;
+    Some(PathBuf::from(libtorch).join("lib").display().to_string())
+}
+
 /// The rpath that torch-sys asks for does not reach our program, so it is set here, for that one
 /// program: first the places of an installation, then the folder this build was linked against.
 fn set_runner_library_path() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
     let mut places = vec!["$ORIGIN/../lib/torchd/libtorch/lib".to_owned(), "$ORIGIN/libtorch/lib".to_owned()];
-    if let Some(libtorch) = env::var_os("LIBTORCH") {
-        places.push(PathBuf::from(libtorch).join("lib").display().to_string());
-    }
+    places.extend(libraries_of_build());
     println!("cargo:rustc-link-arg-bin=torchd-runner=-Wl,--enable-new-dtags,-rpath,{}", places.join(":"));
 }

@@ -214,6 +214,11 @@ def check_model(model):
         raise ExportError(f"{some(odd)}: dtypes of this kind are not trained; real numbers, integers and booleans are")
     if not any(parameter.requires_grad for parameter in parameters.values()):
         raise ExportError("no parameter of the model has requires_grad: there is nothing to train")
+    # A copy of the module has none of them, so that a comparison would not tell.
+    hooked = [name for name, parameter in parameters.items() if parameter._backward_hooks or parameter._post_accumulate_grad_hooks]
+    if hooked:
+        raise ExportError(f"the gradient hooks of {some(hooked)} are not exported: the job would train without them. Remove them, or change the value "
+                          "in forward instead")
     broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and bool(tensor.isnan().any())]
     broken += [name for name, tensor in parameters.items() if bool(tensor.detach().isinf().any())]
     if broken:

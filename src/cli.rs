@@ -32,7 +32,7 @@ use failure::Failure;
 use output::Output;
 pub use spec_file::with_sets;
 
-use crate::proto::v1;
+use crate::proto::{self, v1};
 
 /// Runs a command and tells how it ended: 0; 1 for a job that did not succeed and for other
 /// refusals; 64 for a mistake in the request; 69 where the daemon cannot be reached. `check` and
@@ -104,6 +104,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Version { licenses: false } => cluster::version(connection().await?, output).await,
         Command::Gpus(arguments) => gpus::gpus(connection().await?, output, arguments).await,
         Command::Inspect { file } => inspect::inspect(output, &file),
+        Command::Descriptors => {
+            output::write_bytes(proto::DESCRIPTORS)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Cluster => cluster::cluster(connection().await?, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -12,6 +12,7 @@ mod environment;
 mod hearing;
 mod kernel;
 mod leftover;
+mod libtorch;
 mod listening;
 mod log;
 mod probe;
@@ -41,7 +42,7 @@ pub use shim::{ShimArguments, shim};
 pub struct RunnerSettings {
     /// The program.
     pub program: PathBuf,
-    /// Folder of the libraries to prefer; None for those that the program was built with.
+    /// The folder of libtorch that the settings name; None for the first place that has one.
     pub libtorch_dir: Option<PathBuf>,
     /// From SIGTERM to SIGKILL.
     pub stop_grace: Duration,
@@ -158,5 +159,10 @@ impl Supervisor {
     /// A supervisor that tells what happens to `events`.
     pub fn new(settings: RunnerSettings, events: mpsc::Sender<RunnerEvent>) -> Self {
         Self { settings, events }
+    }
+
+    /// The libtorch that a runner gets now: somebody may install another one meanwhile.
+    fn libtorch(&self) -> libtorch::Search {
+        libtorch::Places::of(self.settings.libtorch_dir.as_deref(), &self.settings.program).search()
     }
 }

@@ -130,6 +130,10 @@ pub(super) enum Command {
         /// jobs/{id}, or the bare id
         job: String,
     },
+    /// Print the public protocol with its comments, as a FileDescriptorSet: clients in other
+    /// languages make their messages of it
+    #[command(hide = true)]
+    Descriptors,
     /// Print the scalars of a job
     Scalars {
         /// jobs/{id}, or the bare id

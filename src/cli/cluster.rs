@@ -16,12 +16,15 @@ pub(super) async fn version(connection: Connection, output: Output) -> Result<Ex
 
 /// The libraries that are loaded, with their places, or why not.
 pub(super) fn versions(answer: &v1::GetVersionResponse) -> String {
+    let passed_over = |found: &v1::LibraryVersion| {
+        found.passed_over.iter().map(|place| format!("; passed over: {place}")).collect::<String>()
+    };
     let library = |library: &Option<v1::LibraryVersion>| match library {
         Some(found) if found.absent_reason.is_empty() && found.found_by.is_empty() => {
             format!("{}, from {}", found.version, found.path)
         }
         Some(found) if found.absent_reason.is_empty() => {
-            format!("{}, from {} ({})", found.version, found.path, found.found_by)
+            format!("{}, from {} ({}){}", found.version, found.path, found.found_by, passed_over(found))
         }
         Some(absent) => format!("absent: {}", absent.absent_reason),
         None => String::new(),

@@ -68,11 +68,15 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
     write_exactly(&shown(text))
 }
 
+fn write_exactly(text: &str) -> Result<(), Failure> {
+    write_bytes(text.as_bytes())
+}
+
 /// Writes to standard output. Where nobody reads any more, as behind `head`, the program ends
 /// without a word.
-fn write_exactly(text: &str) -> Result<(), Failure> {
+pub(super) fn write_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(EXIT_UNREAD),
         Err(error) => Err(Failure::Other(format!("standard output cannot be written: {error}"))),

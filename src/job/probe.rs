@@ -58,7 +58,10 @@ pub struct Found {
     pub path: String,
     /// Why it cannot be used; empty where it can.
     pub absent_reason: String,
-    /// The rule by which the loader found it; empty where that is not known.
+    /// The place that it was found in; empty where that is not known.
     #[serde(default)]
     pub found_by: String,
+    /// The places before it that have none that can be used, each with the reason.
+    #[serde(default)]
+    pub passed_over: Vec<String>,
 }

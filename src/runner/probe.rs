@@ -22,6 +22,7 @@ pub(crate) fn probe() -> u8 {
             path: cuda.library.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
             absent_reason: cuda.absence().unwrap_or_default(),
             found_by: if is_loaded { "it lies beside libtorch".into() } else { String::new() },
+            ..Found::default()
         },
         cuda_devices: cuda.devices(),
         has_cuda_half: !matches!(cuda.library, Err(Absent::NotThere(_))),

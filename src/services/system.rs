@@ -44,8 +44,8 @@ impl System {
 }
 
 fn library(found: Found) -> v1::LibraryVersion {
-    let Found { version, path, absent_reason, found_by } = found;
-    v1::LibraryVersion { version, path, absent_reason, found_by }
+    let Found { version, path, absent_reason, found_by, passed_over } = found;
+    v1::LibraryVersion { version, path, absent_reason, found_by, passed_over }
 }
 
 fn limits(confinement: Confinement) -> v1::Confinement {
@@ -83,7 +83,13 @@ impl SystemService for System {
             version => Found { version: version.to_owned(), path: nvml.library.clone(), ..Found::default() },
         };
         let found_by = if nvml.library.is_empty() { String::new() } else { self.checkup.nvml_found_by().into() };
-        let nvml = Found { version: nvml.version, path: nvml.library, absent_reason: nvml.absent_reason, found_by };
+        let nvml = Found {
+            version: nvml.version,
+            path: nvml.library,
+            absent_reason: nvml.absent_reason,
+            found_by,
+            ..Found::default()
+        };
         Ok(Response::new(v1::GetVersionResponse {
             torchd_version: env!("CARGO_PKG_VERSION").into(),
             revision: env!("TORCHD_REVISION").into(),

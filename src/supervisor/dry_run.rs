@@ -47,7 +47,7 @@ impl Supervisor {
             .arg("--most-memory-bytes")
             .arg(most_memory_bytes.to_string())
             .env_clear()
-            .envs(environment::of_runner(std::env::vars_os(), self.settings.libtorch_dir.as_deref()))
+            .envs(environment::of_runner(std::env::vars_os(), self.libtorch().folder()))
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();

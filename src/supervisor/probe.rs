@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::libtorch::Search;
 use super::{Supervisor, environment};
 use crate::job::probe::ProbeReport;
 use crate::shortage::is_shortage;
@@ -32,6 +33,9 @@ pub enum ProbeError {
         /// Its argument.
         what: &'static str,
     },
+    /// There is no libtorch for it.
+    #[error("{0}")]
+    NoLibtorch(String),
     /// It ended otherwise than with an answer.
     #[error("{program} {what} ended with {status}: {words}")]
     Failed {
@@ -51,7 +55,7 @@ impl ProbeError {
     pub fn is_shortage(&self) -> bool {
         match self {
             Self::Start { cause, .. } => is_shortage(cause),
-            Self::Silent { .. } | Self::Failed { .. } => false,
+            Self::Silent { .. } | Self::NoLibtorch(_) | Self::Failed { .. } => false,
         }
     }
 }
@@ -62,7 +66,9 @@ impl Supervisor {
         let answer = self.ask("probe").await?;
         let mut report: ProbeReport = serde_json::from_slice(&answer.stdout)
             .map_err(|error| self.failed("probe", &answer, format!("its answer is not understood: {error}")))?;
-        report.libtorch.found_by = self.found_by(&report.libtorch.path);
+        let search = self.libtorch();
+        report.libtorch.found_by = found_by(&search, &report.libtorch.path);
+        report.libtorch.passed_over = search.passed_over;
         Ok(report)
     }
 
@@ -79,10 +85,14 @@ impl Supervisor {
     /// The answer of a runner that is asked something.
     async fn ask(&self, what: &'static str) -> Result<Output, ProbeError> {
         let program = self.settings.program.display().to_string();
+        let search = self.libtorch();
+        if let Some(words) = search.refusal() {
+            return Err(ProbeError::NoLibtorch(words));
+        }
         let output = Command::new(&self.settings.program)
             .arg(what)
             .env_clear()
-            .envs(environment::of_runner(std::env::vars_os(), self.settings.libtorch_dir.as_deref()))
+            .envs(environment::of_runner(std::env::vars_os(), search.folder()))
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
@@ -102,18 +112,11 @@ impl Supervisor {
     fn failed(&self, what: &'static str, output: &Output, words: String) -> ProbeError {
         ProbeError::Failed { program: self.settings.program.display().to_string(), what, status: output.status, words }
     }
+}
 
-    /// The rule by which the loader finds a library, in the order in which it looks.
-    fn found_by(&self, library: &str) -> String {
-        let folder = Path::new(library).parent().and_then(|folder| folder.canonicalize().ok());
-        let is_folder = |path: &Path| folder.is_some() && path.canonicalize().ok() == folder;
-        let path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-        if self.settings.libtorch_dir.as_deref().is_some_and(is_folder) {
-            "runner.libtorch_dir".into()
-        } else if std::env::split_paths(&path).any(|entry| is_folder(&entry)) {
-            "LD_LIBRARY_PATH".into()
-        } else {
-            "the runner's own library path".into()
-        }
-    }
+/// The place that the library of a runner was found in.
+fn found_by(search: &Search, library: &str) -> String {
+    let folder = Path::new(library).parent().and_then(|folder| folder.canonicalize().ok());
+    let found = search.found.as_ref().filter(|found| folder.is_some() && found.folder.canonicalize().ok() == folder);
+    found.map_or("the runner's own library path", |found| found.found_by).into()
 }

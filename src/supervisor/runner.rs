@@ -174,6 +174,10 @@ impl Supervisor {
     fn spawn(&self, folder: &JobFolder, attempt: u32, visible: Option<String>) -> Result<Child, Fault> {
         let settings = &self.settings;
         let what = format!("{} cannot be started", settings.shim.display());
+        let search = self.libtorch();
+        if let Some(words) = search.refusal() {
+            return Err(Fault { kind: FaultKind::Machine, words });
+        }
         let of_machine = |error: &std::io::Error| Fault { kind: FaultKind::Machine, words: format!("{what}: {error}") };
         let log = shim::log_for_shim(&folder.log());
         let log = log.map_err(|error| match is_shortage(&error) {
@@ -195,7 +199,7 @@ impl Supervisor {
             .arg("--runner")
             .arg(&settings.program)
             .env_clear()
-            .envs(environment::of_runner(std::env::vars_os(), settings.libtorch_dir.as_deref()))
+            .envs(environment::of_runner(std::env::vars_os(), search.folder()))
             .envs(visible.into_iter().flat_map(|visible| environment::of_gpu(visible, folder)))
             .current_dir(folder.path())
             .stdin(Stdio::null())

@@ -248,6 +248,10 @@ class Archives(unittest.TestCase):
         model = nn.Sequential(nn.Linear(20, 10), nn.Linear(10, 5))
         model[1].register_full_backward_hook(lambda module, before, after: tuple(None if g is None else g * 2 for g in before))
         self.refused(model, X, "0.weight, 0.bias", "gradient hooks of 1 ")
+        for hook in ("register_hook", "register_post_accumulate_grad_hook"):
+            model = torch.nn.Linear(X.shape[1], 2)
+            getattr(model.weight, hook)(lambda tensor: None)
+            self.refused(model, X, "gradient hooks of weight are not exported")
 
     # Graphs that would not be the model.
 

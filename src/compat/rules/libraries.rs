@@ -79,6 +79,7 @@ fn system(case: &mut Case<'_>) {
 /// be loaded.
 pub fn explain_loader(catalogue: &Catalogue, text: &str) -> Option<Finding> {
     let says = [
+        NONE_FOUND,
         "cannot open shared object file",
         NO_ROOM,
         "' not found (required by",
@@ -94,8 +95,17 @@ pub fn explain_loader(catalogue: &Catalogue, text: &str) -> Option<Finding> {
 /// address space, or because the file system is mounted with noexec.
 const NO_ROOM: &str = "failed to map segment from shared object";
 
+/// Our own words where no place has a libtorch that a runner can use: the loader is not asked then.
+const NONE_FOUND: &str = "no libtorch ";
+
 fn explain(catalogue: &Catalogue, text: &str, reason: Reason, installed: Installed) -> Finding {
     let what = if reason == Reason::LibtorchCudaNotLoadable { "The CUDA half of libtorch" } else { "libtorch" };
+    if text.contains(NONE_FOUND) {
+        return finding(reason, "libtorch cannot be loaded: no place has one that the runner can use")
+            .found(text.trim())
+            .needed("the libtorch that the runner is built for")
+            .remedy("Each place that was looked at says how to put it right.", &[]);
+    }
     if text.contains(NO_ROOM) || text.contains("Cannot allocate memory") {
         return finding(reason, format!("{what} cannot be loaded: the process may not map so much memory"))
             .found(text.trim())

@@ -1,0 +1,31 @@
+"""A client of torchd: trains models of PyTorch on a machine that runs the daemon.
+
+    client = torchd.connect()
+    job = client.train(module, (x, y), epochs=5)
+    job.wait().load_into(module)
+
+`torchd.aio` has the same for asyncio, `torchd.messages` the messages of the protocol,
+`torchd.export` the export of modules. This package imports PyTorch, NumPy or pandas only where
+something of theirs is asked for.
+"""
+
+from typing import Any
+
+from .client import Client, Job, connect, local
+from .errors import (AlreadyThere, Busy, InvalidData, InvalidRequest, InvalidSpec, JobEnded, JobFailed, JobPaused, Mistake, NoServer, NotAllowed, NotFound,
+                     QueueFull, Refused, ServerLost, TooLargeToSend, TorchdError, WeightsDiffer, WrongVersion)
+from .version import __version__
+
+__all__ = [
+    "AlreadyThere", "Busy", "Client", "ExportError", "InvalidData", "InvalidRequest", "InvalidSpec", "Job", "JobEnded", "JobFailed", "JobPaused", "Mistake",
+    "NoServer", "NotAllowed", "NotFound", "QueueFull", "Refused", "ServerLost", "TooLargeToSend", "TorchdError", "WeightsDiffer", "WrongVersion",
+    "__version__", "connect", "local",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # It needs PyTorch, which a client otherwise does not.
+    if name == "ExportError":
+        from .export import ExportError
+        return ExportError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

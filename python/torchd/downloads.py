@@ -1,0 +1,43 @@
+"""Fetches files of jobs: each is whole or absent, and has the checksum that the daemon tells."""
+
+import contextlib
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .connection import Connection
+from .errors import TorchdError
+from .protocol import NAMES
+from .uploads import checksum
+
+
+async def fetch(connection: Connection, name: str, path: Path) -> Path:
+    """Fetches one file. What had arrived when the connection was lost is not fetched again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.partial")
+    request = NAMES["DownloadArtifactRequest"](name=name)
+    told: Any = None
+    with aside.open("wb") as file:
+        def advance(answer: Any, _is_first: bool) -> None:
+            request.offset_bytes += len(answer.data)
+
+        async with contextlib.aclosing(connection.follow("DownloadArtifact", request, advance)) as answers:
+            async for answer in answers:
+                if answer.HasField("artifact"):
+                    told = answer.artifact
+                else:
+                    file.write(answer.data)
+    found = await connection.transport.work(checksum, aside)
+    if told is not None and told.sha256 and found != told.sha256:
+        aside.unlink()
+        raise TorchdError(f"{name} has come with another checksum than torchd tells: {found} and not {told.sha256}; fetch it again")
+    os.replace(aside, path)
+    return path
+
+
+def below(folder: Path, name: str, job: str) -> Path:
+    """Where a file of a job goes: below the folder, whatever its name says."""
+    parts = PurePosixPath(name.removeprefix(f"{job}/")).parts
+    if not parts or any(part in ("..", "/", ".") for part in parts):
+        raise TorchdError(f"torchd names a file {name!r}, which would lie outside of {folder}")
+    return folder.joinpath(*parts)

@@ -1,0 +1,1 @@
+../torchd_export.py

@@ -1,0 +1,1 @@
+"""Type stubs of the Python package, made of what they describe."""

@@ -1,0 +1,109 @@
+"""The way to a daemon, and what is told where there is none, or a wrong one."""
+
+import os
+import pathlib
+import socket
+import tempfile
+import unittest
+from unittest import mock
+
+import grpc
+from stand_in import serving
+from support import LINEAR, WithDaemon
+
+import torchd
+from torchd import address, version
+
+
+def tells(number):
+    return lambda request, context: {"torchd_version": number}
+
+
+class Connecting(WithDaemon):
+    def test_without_an_address_the_socket_of_the_user_comes_first(self):
+        with tempfile.TemporaryDirectory() as home:
+            place = pathlib.Path(home) / ".local/state/torchd"
+            place.mkdir(parents=True)
+            (place / "torchd.sock").symlink_to(self.state / "torchd.sock")
+            with mock.patch.dict(os.environ, {"HOME": home}), torchd.connect() as client:
+                self.assertEqual(client.address, f"unix:{place / 'torchd.sock'}")
+
+    def test_torchd_server_is_the_only_place_where_it_is_set(self):
+        with mock.patch.dict(os.environ, {"TORCHD_SERVER": f"unix:{self.state / 'torchd.sock'}"}), torchd.connect() as client:
+            self.assertEqual(client.version().torchd_version, torchd.__version__)
+        self.assertEqual([place.told for place in address.usual({"TORCHD_SERVER": "box:1"})], ["box:1"])
+        self.assertEqual(address.usual({})[-1].told, "127.0.0.1:7080")
+
+    def test_a_wrong_address_says_what_is_right(self):
+        for text, words in (("localhost", "has no port"), ("https://box:1", "asks for TLS"), (":7080", "has no port")):
+            with self.assertRaisesRegex(ValueError, f"{words}.*host:port or unix:PATH is right"):
+                torchd.connect(text)
+
+    def test_where_no_server_is_every_place_is_told(self):
+        with socket.socket() as nobody, tempfile.TemporaryDirectory() as home:
+            nobody.bind(("127.0.0.1", 0))
+            place = f"127.0.0.1:{nobody.getsockname()[1]}"
+            with self.assertRaises(torchd.NoServer) as caught:
+                torchd.connect(place)
+            self.assertIn(f"{place}: ", str(caught.exception))
+            self.assertIn("torchd.local(data_root=DIR)", str(caught.exception))
+            with mock.patch.dict(os.environ, {"HOME": home}), mock.patch.object(address, "DEFAULT", place), self.assertRaises(torchd.NoServer) as caught:
+                torchd.connect()
+            self.assertIn(f"unix:{home}/.local/state/torchd/torchd.sock: No such file or directory", str(caught.exception))
+
+    def test_a_server_that_is_too_old_or_too_new_is_refused(self):
+        for number, words in (("0.0.9", "older"), ("0.2.0", "newer"), ("1.0.0", "newer")):
+            with serving(GetVersion=tells(number)) as place, self.assertRaisesRegex(torchd.WrongVersion, rf"is {number}, {words} than this package") as caught:
+                torchd.connect(place)
+            self.assertIn(f"pip install 'torchd=={'.'.join(number.split('.')[:2])}.*'", str(caught.exception))
+        with serving(GetVersion=tells("0.1.7")) as place, torchd.connect(place) as client:
+            self.assertEqual(client.version().torchd_version, "0.1.7")
+
+    def test_from_1_0_on_the_first_number_counts(self):
+        with mock.patch.object(version, "__version__", "1.4.0"):
+            version.check("1.9.2", "here")
+            for number in ("0.9.0", "2.0.0", "", "x.y"):
+                with self.assertRaises(torchd.WrongVersion):
+                    version.check(number, "here")
+
+    def test_a_method_that_an_older_server_lacks_is_told_as_such(self):
+        with serving(GetVersion=tells("0.1.0")) as place, torchd.connect(place) as client:
+            with self.assertRaisesRegex(torchd.WrongVersion, "has no GetCluster: it is older than this package"):
+                client.cluster()
+
+    def test_a_token_goes_with_each_call(self):
+        seen = []
+
+        def note(request, context):
+            seen.append(dict(context.invocation_metadata()).get("authorization"))
+            return {"torchd_version": "0.1.0"}
+
+        with serving(GetVersion=note) as place:
+            torchd.connect(place, token="secret")
+            with mock.patch.dict(os.environ, {"TORCHD_TOKEN": "from the environment"}):
+                torchd.connect(place)
+            torchd.connect(place)
+        self.assertEqual(seen, ["Bearer secret", "Bearer from the environment", None])
+
+    def test_a_refused_token_says_how_one_is_given(self):
+        def refuse(request, context):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
+
+        with serving(GetVersion=refuse) as place, self.assertRaisesRegex(torchd.NotAllowed, "no token. A token is given as connect"):
+            torchd.connect(place)
+
+
+class FullQueue(WithDaemon):
+    settings = {"jobs.max_queued": 1, "jobs.cpu_slots": 1}
+
+    def test_a_full_queue_says_when_to_ask_again(self):
+        endless = {**LINEAR, "training": {"max_steps": 10_000_000}}
+        with self.assertRaises(torchd.QueueFull) as caught:
+            for _ in range(3):
+                self.client.submit(endless)
+        self.assertGreater(caught.exception.retry_after, 0)
+        self.assertEqual(caught.exception.reason, "QUEUE_FULL")
+
+
+if __name__ == "__main__":
+    unittest.main()
