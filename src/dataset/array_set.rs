@@ -106,10 +106,11 @@ pub(super) struct Roles {
 }
 
 impl Roles {
-    /// The parts by the names of a spec, which are those of one file. Without names of inputs they
-    /// are all but the target and the weights, by name.
+    /// The parts by the names of a spec, which are those of one file, whose arrays have these
+    /// `names`. Without names of inputs they are all but the target and the weights, by name.
     pub(super) fn named(
         arrays: &[Array<'_>],
+        names: &[String],
         inputs: &[String],
         target: &str,
         reading: &Reading<'_>,
@@ -123,8 +124,10 @@ impl Roles {
         let mut find = |name: &str| {
             let found = place(name);
             if found.is_none() {
-                let has = all.iter().take(12).map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-                let has = if has.is_empty() { "none" } else { &has };
+                let mut has: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+                has.sort_unstable();
+                has.truncate(12);
+                let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
                 wrong.push(file.problem(format!("has no array {name:?}; it has {has}")));
             }
             found

@@ -58,7 +58,8 @@ impl<P> Format<P> for Files<P> {
                 || reading.weights == Some(name)
                 || inputs.iter().any(|input| input == name)
         })?;
-        let roles = Roles::named(&arrays, inputs, &self.target, reading, first);
+        let names: Vec<_> = arrays.iter().map(|array| array.name.clone()).collect();
+        let roles = Roles::named(&arrays, &names, inputs, &self.target, reading, first);
         array_set::read(arrays, roles, sizes, reading)
     }
 }

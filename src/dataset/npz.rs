@@ -49,10 +49,16 @@ impl<P> Format<P> for Files<P> {
 
     fn read(&self, files: &[DataFile], reading: &Reading<'_>) -> Result<Box<dyn Content>, Vec<Problem>> {
         let is_asked = |name: &str| self.asks_for(name) || reading.weights == Some(name);
-        let (mut found, mut wrong) = (Vec::new(), Vec::new());
+        let (mut found, mut names, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
         for data in files {
             match arrays(data, self.paths.field(), is_asked) {
-                Ok(of_file) => found.push(of_file),
+                Ok((at, of_file, of_all)) => {
+                    // Mistakes in names are told of the first file.
+                    if found.is_empty() {
+                        names = of_all;
+                    }
+                    found.push((at, of_file));
+                }
                 Err(problems) => wrong.extend(problems),
             }
         }
@@ -62,7 +68,7 @@ impl<P> Format<P> for Files<P> {
         let [(first, _), ..] = found[..] else { unreachable!("a set has a file at least") };
         let sizes = found.iter().map(|(at, _)| at.size_bytes).collect();
         let arrays = Array::joined(found, is_asked)?;
-        let roles = Roles::named(&arrays, &self.inputs, &self.target, reading, first);
+        let roles = Roles::named(&arrays, &names, &self.inputs, &self.target, reading, first);
         array_set::read(arrays, roles, sizes, reading)
     }
 }
@@ -73,12 +79,13 @@ impl<P> Files<P> {
     }
 }
 
-/// The arrays of an archive that are asked for. One that no part is asked of may be anything.
+/// The arrays of an archive that are asked for, and the names of all. One that no part is asked of
+/// may be anything.
 fn arrays<'a>(
     data: &'a DataFile,
     field: &'static str,
     is_asked: impl Fn(&str) -> bool,
-) -> Result<(At<'a>, Vec<Array<'a>>), Vec<Problem>> {
+) -> Result<(At<'a>, Vec<Array<'a>>, Vec<String>), Vec<Problem>> {
     let path = data.path();
     let told = |wrong| problem(field, path, wrong);
     let unreadable = |error| vec![told(Wrong::Unreadable(error))];
@@ -86,9 +93,13 @@ fn arrays<'a>(
     let size = file.metadata().map_err(unreadable)?.len();
     let archive = open(&file, size).map_err(|wrong| vec![told(wrong)])?;
     let at = At { field, data, size_bytes: size };
-    let (mut arrays, mut wrong) = (Vec::new(), Vec::new());
+    let (mut arrays, mut names, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for name in archive.names() {
-        let Some(short) = name.strip_suffix(SUFFIX).filter(|short| is_asked(short)) else { continue };
+        let Some(short) = name.strip_suffix(SUFFIX) else { continue };
+        names.push(short.to_owned());
+        if !is_asked(short) {
+            continue;
+        }
         let Some(entry) = archive.entry(name).cloned() else { continue };
         match begun(&entry, data) {
             Ok((header, _)) => {
@@ -104,7 +115,7 @@ fn arrays<'a>(
             Err(error) => wrong.push(told(error)),
         }
     }
-    if wrong.is_empty() { Ok((at, arrays)) } else { Err(wrong) }
+    if wrong.is_empty() { Ok((at, arrays, names)) } else { Err(wrong) }
 }
 
 /// The directory of an archive.
@@ -329,6 +340,10 @@ pub(super) mod tests {
         );
         let (_folder, files) = opened(&archive(&[y()], false));
         assert!(judge(&["x"], &files).unwrap_err()[0].what.contains(r#"has no array "x"; it has "y""#));
+        // Those that nothing is asked of are told as well.
+        let other = ("other.npy", npy("|u1", "False", "(2,)", &[0, 1]));
+        let (_folder, files) = opened(&archive(&[other, y()], false));
+        assert!(judge(&["x"], &files).unwrap_err()[0].what.contains(r#"has no array "x"; it has "other", "y""#));
     }
 
     #[test]
