@@ -77,6 +77,13 @@ fn start(root: &Path) -> Daemon {
     write(&root.join("labels.safetensors"), &each(&|place| place as i64 % 2, 3));
     write(&root.join("below.safetensors"), &each(&|example| -(example as i64 % 2), 1));
     write(&root.join("tokens.safetensors"), &each(&|place| place as i64 % 7, 5));
+    // The bytes of the labels, taken for twice as many floats.
+    let mut numbers = fs::read(root.join("labels.safetensors")).unwrap();
+    for (whole, float) in [("I64", "F32"), (",3]", ",6]")] {
+        let place = numbers.windows(3).position(|three| three == whole.as_bytes()).unwrap();
+        numbers[place..place + 3].copy_from_slice(float.as_bytes());
+    }
+    fs::write(root.join("numbers.safetensors"), numbers).unwrap();
     Setup::new().data_root(root).start()
 }
 
@@ -187,6 +194,12 @@ async fn losses_and_metrics_that_do_not_fit_are_refused_by_their_fields() {
         ),
         (job("tokens", None, next(), &[]), "model.mlp", "the loss needs scores at each token, [5, vocabulary]"),
         (job("both", None, next(), &[]), "loss.next_token", "needs the tokens of a text"),
+        // The number of outputs would follow from the target.
+        (
+            job("numbers", None, Some(Kind::CrossEntropy(v1::CrossEntropy::default())), &[]),
+            "loss.cross_entropy",
+            "needs classes, and \"y\" has 32-bit floats; mse takes those",
+        ),
         (job("classes", Some("classes"), None, &["top_4"]), "metrics[0]", "takes all of 4 classes for right"),
         (job("classes", None, None, &["mae"]), "metrics[0]", "needs numbers, and the target has classes"),
         (

@@ -273,7 +273,13 @@ impl Demands {
         let (Some(model), Some(train)) = (&self.model, train) else { return };
         let target = &set.facts.target;
         let Some(aim) = self.aim(train.facts) else { return };
-        let (Some(loss), Some(answer)) = (&aim.loss, aim.answer(target, model.name())) else { return };
+        let Some(loss) = &aim.loss else { return };
+        // The output may not be known for this reason.
+        let answer = match loss.takes(target) {
+            Ok(()) => aim.answer(target, model.name()),
+            Err(misfit) => Some(Err(misfit)),
+        };
+        let Some(answer) = answer else { return };
         let answer = match answer {
             Ok(answer) => answer,
             Err(Misfit::Target(what)) => return wrong.add(set.file(target), what),

@@ -51,6 +51,15 @@ pub trait Objective {
     /// the data do not tell yet.
     fn outputs(&self, target: &Field) -> Option<u64>;
 
+    /// Whether it takes such a target at all, whatever the model gives. [`Objective::fits`] finds the
+    /// rest, which needs an output: a model may get the number of its outputs from the target.
+    ///
+    /// # Errors
+    /// The reason why it does not.
+    fn takes(&self, _target: &Field) -> Result<(), Misfit> {
+        Ok(())
+    }
+
     /// How an output of that shape for an example answers a target. `model` is the name of what
     /// gives the output.
     ///
@@ -155,15 +164,21 @@ fn classes(target: &Field) -> Option<u64> {
     u64::try_from(range.highest).ok().map(|highest| highest.saturating_add(1))
 }
 
+/// Whether a target has classes.
+fn takes_classes(target: &Field) -> Result<(), Misfit> {
+    if target.dtype == Dtype::I64 {
+        return Ok(());
+    }
+    let (name, dtype) = (&target.name, target.dtype.name());
+    Err(Misfit::Loss(format!(
+        "needs classes, and {name:?} has {dtype}; mse takes those, and 64-bit integers, {name}.long(), are classes"
+    )))
+}
+
 /// Whether an output of that shape has scores of the classes of a target, for a loss with these
 /// weights of classes.
 fn fits_classes(output: &[u64], target: &Field, model: &str, weights: &[f64], ignored: i64) -> Result<Answer, Misfit> {
-    if target.dtype != Dtype::I64 {
-        let (name, dtype) = (&target.name, target.dtype.name());
-        return Err(Misfit::Loss(format!(
-            "needs classes, and {name:?} has {dtype}; mse takes those, and 64-bit integers, {name}.long(), are classes"
-        )));
-    }
+    takes_classes(target)?;
     let Some((_, classes)) = Classes::of(output, &target.shape) else {
         let scores = ["classes".to_owned()].into_iter().chain(target.shape.iter().map(u64::to_string));
         let scores: Vec<_> = scores.collect();

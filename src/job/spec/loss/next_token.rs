@@ -35,7 +35,7 @@ impl Objective for NextToken {
         Some(Metric::Perplexity(Perplexity))
     }
 
-    fn fits(&self, output: &[u64], target: &Field, model: &str) -> Result<Answer, Misfit> {
+    fn takes(&self, target: &Field) -> Result<(), Misfit> {
         let name = &target.name;
         let &[tokens] = target.shape.as_slice() else {
             let found = format!("needs the tokens of a text as [tokens], and {name:?} is {:?}", target.shape);
@@ -47,6 +47,12 @@ impl Objective for NextToken {
         if tokens < 2 {
             return Err(Misfit::Loss(format!("needs texts of 2 tokens at least, and {name:?} has {tokens}")));
         }
+        Ok(())
+    }
+
+    fn fits(&self, output: &[u64], target: &Field, model: &str) -> Result<Answer, Misfit> {
+        self.takes(target)?;
+        let (name, tokens) = (&target.name, target.shape[0]);
         match *output {
             [places, vocabulary] | [vocabulary, places] if places == tokens => {
                 fits_range(target, model, vocabulary, self.ignored_label)?;

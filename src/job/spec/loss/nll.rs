@@ -1,6 +1,6 @@
 //! The negative log-likelihood of log-probabilities.
 
-use super::{Answer, IGNORED_LABEL, Misfit, Objective, classes, fits_classes, read_class_weights};
+use super::{Answer, IGNORED_LABEL, Misfit, Objective, classes, fits_classes, read_class_weights, takes_classes};
 use crate::dataset::Field;
 use crate::job::spec::metric::{Accuracy, Metric};
 use crate::job::spec::section::{Fields, Section};
@@ -42,6 +42,10 @@ impl Objective for Nll {
 
     fn metric(&self) -> Option<Metric> {
         Some(Metric::Accuracy(Accuracy))
+    }
+
+    fn takes(&self, target: &Field) -> Result<(), Misfit> {
+        takes_classes(target)
     }
 
     fn fits(&self, output: &[u64], target: &Field, model: &str) -> Result<Answer, Misfit> {
