@@ -1,6 +1,6 @@
-//! A set like MNIST's, of 60,000 images in IDX files: the time from CreateJob until its client has the
-//! first step's loss, beside that from the start of a Python program with PyTorch until it prints
-//! its own (`benches/first_step.py`).
+//! A set like MNIST's, of 60,000 images in IDX files: the time from CreateJob until its client has
+//! the first step's loss, beside that from the start of a Python program with PyTorch until it
+//! prints its own (`benches/first_step.py`).
 //!
 //! Both take turns, and the files are in the page cache. PYTHON names another interpreter than
 //! `.pytorch`'s.

@@ -1,8 +1,9 @@
-//! Images of a folder a second and core, beside torchvision's ImageFolder with Pillow: JPEG files of
-//! 224x224 pixels as they are, and of 500x375 pixels resized and cropped to 224x224.
+//! Images of a folder a second and core, beside torchvision's ImageFolder with Pillow: JPEG files
+//! of 224x224 pixels as they are, and of 500x375 pixels resized and cropped to 224x224.
 //!
 //! The peer makes the files (`benches/images.py`). Both read the same ones by turns, on one thread
-//! each, and the time of their processors counts. PYTHON names another interpreter than `.pytorch`'s.
+//! each, and the time of their processors counts. PYTHON names another interpreter than
+//! `.pytorch`'s.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 

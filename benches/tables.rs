@@ -1,8 +1,8 @@
 //! A table of a million rows and twenty columns, from CSV and from Parquet to the bytes of tensors,
 //! beside pandas, polars and pyarrow, which read the same files by turns (`benches/tables.py`).
 //!
-//! TABLES_PYTHON names an interpreter that has them; without it torchd reads alone. TABLES_ROWS makes
-//! smaller files, and TABLES names one of them: short, long or parquet.
+//! TABLES_PYTHON names an interpreter that has them; without it torchd reads alone. TABLES_ROWS
+//! makes smaller files, and TABLES names one of them: short, long or parquet.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 

@@ -189,14 +189,14 @@ impl Folder {
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
-    /// The entries of this folder, sorted by name. Names that are not UTF-8 are passed over: nothing
-    /// of ours has one.
+    /// The entries of this folder, sorted by name. Names that are not UTF-8 are passed over:
+    /// nothing of ours has one.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
         self.named(|_| Ok(()))
     }
 
-    /// The entries of a folder of others, sorted by name. `is_meant` tells of a name, with a sign in
-    /// place of what is not UTF-8, whether the caller would take it.
+    /// The entries of a folder of others, sorted by name. `is_meant` tells of a name, with a sign
+    /// in place of what is not UTF-8, whether the caller would take it.
     ///
     /// # Errors
     /// `InvalidData` where such a name is not UTF-8: nothing is left out without a word.

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A command that runs a script of `benches/`. The interpreter is that of the variable, or else what
-/// `make pytorch` fetches.
+/// A command that runs a script of `benches/`. The interpreter is that of the variable, or else
+/// what `make pytorch` fetches.
 pub(crate) fn python(variable: &str, script: &str) -> Command {
     let python = std::env::var_os(variable).map_or_else(|| ".pytorch/bin/python".into(), PathBuf::from);
     let mut command = Command::new(python);

@@ -40,7 +40,7 @@ pub(super) enum Misfit {
 }
 
 impl Misfit {
-    /// What is wrong with an example of an array that holds it, in words that follow the file's
+    /// The fault of an example of an array that holds it, in words that follow the file's
     /// path.
     pub(super) fn told_of(self, name: &str, example: u64) -> String {
         let (found, right) = match self {

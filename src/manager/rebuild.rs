@@ -265,7 +265,8 @@ fn find_inputs(spec: &Spec, roots: &DataRoots) -> Result<Inputs, String> {
         })
     };
     let validation = data.validation.as_ref().map(&files).transpose()?;
-    // The memory of the machine is not looked at here: without a limit the data are read as a whole.
+    // The memory of the machine is not looked at here: without a limit the data are read as a
+    // whole.
     let limit = spec.resources.memory_limit_bytes;
     let memory_bytes = limit.and_then(|limit| HostMemory::within(limit, "the job").of_data());
     Ok(Inputs { train: files(&data.train)?, validation, outline: None, memory_bytes })

@@ -77,8 +77,8 @@ impl Round {
             Blow::Delete => {
                 let request = v1::DeleteJobRequest { name };
                 let answer = self.call(async move |mut jobs| jobs.delete_job(request).await).await;
-                // Where the daemon died it may or may not have been done; nor where the disk was so full that
-                // other writers took the room of the job's folder.
+                // Where the daemon died it may or may not have been done; nor where the disk was so
+                // full that other writers took the room of the job's folder.
                 self.subjects[victim].is_deleted |= match answer {
                     None | Some(Ok(())) => true,
                     Some(Err(status)) => self.disk.is_some() && status.message().contains("full"),

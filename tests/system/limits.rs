@@ -319,8 +319,8 @@ async fn reads_for_clients_that_hang_keep_nobody_else_from_working() {
     std::fs::write(&hangs, "").unwrap();
     // More than the runtime has threads for work that blocks.
     let (count, mut jobs) = (600, daemon.jobs().await);
-    // An answer, so that the client has heard how many calls a connection takes: until then it sends
-    // a hundred, and the others may wait for an answer to these.
+    // An answer, so that the client has heard how many calls a connection takes: until then it
+    // sends a hundred, and the others may wait for an answer to these.
     jobs.get_job(v1::GetJobRequest { name: job.name.clone() }).await.unwrap();
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..count {

@@ -155,8 +155,8 @@ fn examples(daemon: &Daemon, job: &v1::Job) -> u64 {
 async fn a_table_in_shards_goes_on_bit_for_bit_with_another_number_of_readers_and_is_answered_in_order() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("table.parquet"));
-    // The runner stays in its first step until it is asked to stop; the daemon's signal may come later
-    // than ours.
+    // The runner stays in its first step until it is asked to stop; the daemon's signal may come
+    // later than ours.
     let stays = root.path().join("stays");
     fs::write(&stays, "").unwrap();
     let fault = format!("step@{}", stays.display());

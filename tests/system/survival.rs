@@ -50,8 +50,8 @@ async fn sequences(daemon: &Daemon, name: &str, after: u64, most: usize) -> Vec<
 
 #[tokio::test]
 async fn a_runner_outlives_its_daemon_and_a_new_one_takes_it_over() {
-    // The runner stands still from one daemon to the next: it does not end meanwhile, however long that
-    // takes.
+    // The runner stands still from one daemon to the next: it does not end meanwhile, however long
+    // that takes.
     let folder = tempfile::tempdir().unwrap();
     let stands = folder.path().join("stands");
     let halt = || fs::write(&stands, "").unwrap();

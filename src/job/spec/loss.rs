@@ -51,8 +51,8 @@ pub trait Objective {
     /// the data do not tell yet.
     fn outputs(&self, target: &Field) -> Option<u64>;
 
-    /// Whether it takes such a target at all, whatever the model gives. [`Objective::fits`] finds the
-    /// rest, which needs an output: a model may get the number of its outputs from the target.
+    /// Whether it takes such a target at all, whatever the model gives. [`Objective::fits`] finds
+    /// the rest, which needs an output: a model may get the number of its outputs from the target.
     ///
     /// # Errors
     /// The reason why it does not.
