@@ -250,7 +250,7 @@ mod tests {
             );
             fs::remove_dir_all(root.join(info)).unwrap();
         }
-        // A wrong LIBTORCH is passed over for the next place; a wrong folder in the settings is refused.
+        // A wrong LIBTORCH is passed over for the next place; a wrong folder of the settings is not.
         put(root, "old/lib/libtorch_cpu.so", "");
         put(root, "old/build-version", "2.10.0+cpu\n");
         put(root, &format!("{packages}/torch-2.11.0.dist-info/METADATA"), "");
