@@ -437,6 +437,9 @@ FILE_KIND_PT: int
 """A state dict or checkpoint as torch.save writes it."""
 FILE_KIND_PT2: int
 """An archive of torch.export, as torch.export.save and torchd's helper write it."""
+FILE_KIND_TORCHSCRIPT: int
+"""A TorchScript archive, as torch.jit.save writes it, of a version that this torchd takes. Its
+tensors are not listed: libtorch alone reads them."""
 
 GraphMode: EnumTypeWrapper
 """The modes of a module."""
@@ -1592,7 +1595,8 @@ class DryRun(Message):
     def step_time(self) -> Duration:
         """The time of the batch, on one thread of the CPU."""
     peak_memory_bytes: int
-    """The most memory that the process has had, in bytes."""
+    """The most memory that the process has had of its own, in bytes: without pages of files, such
+    as libtorch's code."""
     def __init__(self, *, loss: float | None = ..., gradient_norm: float | None = ..., metrics: Mapping[str, float] | None = ..., output_sizes: Iterable[int] | None = ..., model_outline: ModelOutline | Mapping[str, object] | None = ..., step_time: Duration | Mapping[str, object] | None = ..., peak_memory_bytes: int | None = ...) -> None: ...
 
 class GetJobRequest(Message):
@@ -2801,7 +2805,10 @@ class Data(Message):
     @property
     def test(self) -> Dataset:
         """Examples to use a model on, in the modes `evaluate` and `predict`, in which nothing else
-        of this section but `normalize` has a meaning."""
+        of this section but `normalize` has a meaning. Where `warm_start.checkpoint` names a job, a
+        table takes the target and its type, the features, the categories and the treatment of
+        missing values from that job, each where its section names none; but no row is dropped
+        unless this section says so, since every row gets an answer."""
     @property
     def augment(self) -> RepeatedCompositeFieldContainer[Augment]:
         """Random changes of the training examples, in this order, drawn anew at each step. They
@@ -3746,10 +3753,12 @@ class Resources(Message):
     with others that do, as long as it holds them all; without it the job has the GPU for itself.
     Nothing enforces the promise."""
     memory_limit_bytes: int
-    """The most memory of the machine, in bytes, that the job's runner has resident, libraries
-    included. A table in Parquet whose values take more than half of it is read in shards. A job
-    that cannot stay within it is refused, as far as that can be told before; one that does not ends
-    as out_of_memory. Without it a job has what the machine, or the control group of torchd, has."""
+    """The most memory of the machine, in bytes, that the job's runner has resident of its own.
+    Pages of files do not count, such as libtorch's code: runners share them, and the kernel takes
+    them back when it needs them. A table in Parquet whose values take more than half of it is read
+    in shards. A job that cannot stay within it is refused, as far as that can be told before; one
+    that does not ends as out_of_memory. Without it a job has what the machine, or the control group
+    of torchd, has."""
     def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ...) -> None: ...
 
 ClusterMode: EnumTypeWrapper

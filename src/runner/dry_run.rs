@@ -22,7 +22,7 @@ use crate::checkpoint;
 use crate::confine::confine;
 use crate::failure::{Failure, Result};
 use crate::inputs::{folders, open_inputs};
-use crate::memory::peak_bytes;
+use crate::memory::own_peak_bytes;
 use crate::metric::Finding;
 use crate::model::Mode;
 use crate::step::{Over, Stepped};
@@ -93,6 +93,6 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
         outline: Outline::of(&network.weights, spec.model.own_loss()),
         output: network.output,
         seconds,
-        peak_memory_bytes: peak_bytes(),
+        peak_memory_bytes: own_peak_bytes(),
     })
 }

@@ -1,5 +1,5 @@
 //! Keeps the runner within `resources.memory_limit_bytes`: a thread looks at the peak of the
-//! resident memory, and ends the attempt once it is above.
+//! memory that the process has of its own, and ends the attempt once it is above.
 //!
 //! No limit of the kernel fits. Those of an address space (RLIMIT_AS, RLIMIT_DATA) count what is
 //! mapped, of which libtorch and the stacks of its threads touch a part, and an allocation that
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use torchd::proto::v1::JobEndReason;
 
-use crate::memory::peak_bytes;
+use crate::memory::own_peak_bytes;
 use crate::pulse::Journal;
 
-/// The interval at which it looks. The kernel keeps the peak, so that none between is missed.
+/// The interval at which it looks. The kernel keeps the peak, so that hardly any between is missed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Starts to look.
@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(crate) fn watch(limit: u64, journal: Journal) -> io::Result<()> {
     let look = move || {
         loop {
-            let peak = peak_bytes();
+            let peak = own_peak_bytes();
             if peak > limit {
                 let remedy = "a smaller batch or model needs less";
                 let what =

@@ -13,7 +13,7 @@ use super::daemon::{Daemon, Setup};
 use super::{formats, spec, warm_start};
 
 /// Less than the file of images has, and a quarter more than a runner takes.
-const LIMIT: u64 = 216 << 20;
+const LIMIT: u64 = 140 << 20;
 /// Images of 28x28 pixels, 235 MB.
 const IMAGES: usize = 300_000;
 

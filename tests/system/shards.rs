@@ -19,7 +19,7 @@ use super::{spec, warm_start};
 
 /// Little more than a runner takes, so that a small table is larger than its share, which is half
 /// of what the runner leaves.
-const LIMIT: u64 = 232 << 20;
+const LIMIT: u64 = 150 << 20;
 /// The shape of the table, whose rows have a target besides.
 const ROWS: usize = 16_000;
 const FEATURES: usize = 999;

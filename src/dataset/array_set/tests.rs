@@ -16,6 +16,7 @@ use super::super::{
 };
 use super::*;
 use crate::gate::Wanted;
+use crate::shortage::Unjudged;
 
 /// Bytes of memory that leave nothing but labels there.
 const FEW: u64 = 1000;

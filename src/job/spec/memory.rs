@@ -9,9 +9,9 @@ use super::{Demands, Optimizer, Weight};
 use crate::dataset::{Facts, SHARE_OF_DATA};
 use crate::job::Violations;
 
-/// Memory that a runner has resident at least when it trains the smallest of models: pages of
-/// libtorch, above all. Measured: 151 MiB, of which 85 are of files.
-pub const RUNNER_BYTES: u64 = 128 << 20;
+/// Memory that a runner has of its own at least when it trains the smallest of models: tables of
+/// libtorch, above all. Measured with libtorch 2.11: 65 MiB.
+pub const RUNNER_BYTES: u64 = 60 << 20;
 
 /// Memory that jobs can have.
 #[derive(Debug, Clone, Copy)]
