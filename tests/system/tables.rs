@@ -129,7 +129,8 @@ fn missing_values_of_new_rows_are_filled_as_was_learned_or_asked_for_and_else_re
     let (code, _, err) = apply("hole.csv", "");
     let words = "hole.csv line 3, column \"a\": the value is missing";
     assert!(code != 0 && err.contains("data.test.csv.path") && err.contains(words), "{err}");
-    let own = |rule: &str| apply("hole.csv", &format!("target = \"y\"\nmissing = [{{ {rule} }}]\n"));
+    // A section with a rule of its own takes the rest over all the same.
+    let own = |rule: &str| apply("hole.csv", &format!("missing = [{{ {rule} }}]\n"));
     let (code, _, err) = own("by = \"mean\"");
     let words = "hole.csv has no value of \"a\" in 1 of 2 rows, and the training set taught no mean of it";
     assert!(code != 0 && err.contains("data.test.csv.missing") && err.contains(words), "{err}");
@@ -140,6 +141,11 @@ fn missing_values_of_new_rows_are_filled_as_was_learned_or_asked_for_and_else_re
     let numbers: Vec<f32> =
         answers.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
     assert!(numbers.len() == 2 && numbers.iter().all(|number| number.is_finite()), "{answers}");
+    // A target that is there has values.
+    put("unanswered.csv", "a,b,y\n1,2,\n");
+    let (code, _, err) = apply("unanswered.csv", "missing = [{ by = \"mean\" }]\n");
+    let words = "column \"y\": the value is missing; no value stands in for a target";
+    assert!(code != 0 && err.contains(words) && err.contains("leave the column out"), "{err}");
 }
 
 /// A spec whose training set is a table.

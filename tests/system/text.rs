@@ -150,7 +150,8 @@ async fn a_model_of_characters_keeps_its_tokens_and_is_used_on_another_text_by_t
     // The text of a test is read by the tokens of the model.
     let evaluate = |path: &str| v1::JobSpec {
         mode: v1::Mode::Evaluate.into(),
-        data: Some(v1::Data { test: Some(set(text(path, TextUnit::Character, context))), ..v1::Data::default() }),
+        // The unit and the context are those of the job.
+        data: Some(v1::Data { test: Some(set(text(path, TextUnit::Unspecified, 0))), ..v1::Data::default() }),
         warm_start: Some(v1::WarmStart {
             source: Some(v1::warm_start::Source::Checkpoint(job.name.clone())),
             ..v1::WarmStart::default()
@@ -217,7 +218,7 @@ async fn every_fault_of_a_text_is_told_with_its_field_and_place() {
         (
             of(text("good.txt", byte, 0)),
             "data.train.text.context",
-            "is 0; a number of tokens of 1 to 1048576 is needed",
+            "is missing or 0; a number of tokens of 1 to 1048576 is needed",
         ),
         (of(text("good.txt", byte, 2_000_000)), "data.train.text.context", "is 2000000; a number of tokens"),
         (of(text("good.txt", byte, 100)), "data.train.text.context", "good.txt has 100 bytes; 101 at least are needed"),

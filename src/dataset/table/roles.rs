@@ -97,12 +97,19 @@ impl Roles {
             roles.targets.clear();
         }
         let known = reading.known.and_then(|known| known.table.as_ref());
-        if let Some(known) = known.filter(|_| roles.features.is_empty() && roles.inputs.is_empty()) {
+        if let Some(known) = known {
             let columns: Vec<_> = known.inputs.iter().flat_map(|input| &input.columns).collect();
             let categorical = columns.iter().filter(|column| column.categories.is_some());
-            roles.categorical = categorical.map(|column| column.name.clone()).collect();
-            roles.features = columns.into_iter().map(|column| column.name.clone()).collect();
-            roles.ignore.clear();
+            let categorical = categorical.map(|column| column.name.clone());
+            if roles.features.is_empty() && roles.inputs.is_empty() {
+                roles.categorical = categorical.collect();
+                roles.features = columns.into_iter().map(|column| column.name.clone()).collect();
+                roles.ignore.clear();
+            } else if roles.categorical.is_empty() {
+                let in_inputs = roles.inputs.iter().flat_map(|input| &input.columns);
+                let taken: HashSet<_> = roles.features.iter().chain(in_inputs).collect();
+                roles.categorical = categorical.filter(|name| taken.contains(name)).collect();
+            }
             let has_any = |rule: &MissingRule| rule.columns.iter().any(|name| names.contains(name));
             roles.missing.retain(|rule| rule.columns.is_empty() || has_any(rule));
             for rule in &mut roles.missing {

@@ -2,7 +2,7 @@
 //! refused, and what a spec has to have all the same is neutral.
 
 use super::data::Normalize;
-use super::data::{image_folder, table};
+use super::data::{image_folder, table, text};
 use super::{Loss, Model, mode};
 use crate::job::Violations;
 use crate::proto::v1;
@@ -137,6 +137,7 @@ pub fn take_over(message: &v1::JobSpec, job: &str, trained: &v1::JobSpec, wrong:
         if let (Some(test), Some(train)) = (&mut data.test, &theirs.train) {
             table::take_over(test, train);
             image_folder::take_over(test, train);
+            text::take_over(test, train);
         }
     }
     if taken.mode() == v1::Mode::Evaluate && taken.metrics.is_empty() {

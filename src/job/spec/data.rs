@@ -11,7 +11,7 @@ mod npz;
 mod parquet;
 mod safetensors;
 pub(super) mod table;
-mod text;
+pub(super) mod text;
 
 use super::Mode;
 use super::section::{Fields, Section};
@@ -235,7 +235,7 @@ fn read_split(message: &v1::Split, mut fields: Fields<'_>) -> Option<Split> {
     let v1::Split { by, seed, stratify } = message.clone();
     let split = match by {
         Some(By::Fraction(fraction)) => {
-            fields.demand("fraction", fraction > 0.0 && fraction < 1.0, fraction, "above 0 and below 1");
+            fields.demand_given("fraction", fraction > 0.0 && fraction < 1.0, fraction, "above 0 and below 1");
             Split::Fraction { fraction, seed, stratify }
         }
         Some(By::Column(column)) => {

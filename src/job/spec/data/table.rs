@@ -154,8 +154,8 @@ impl RolesMessage {
     }
 }
 
-/// Gives a table to use a model on the roles of the table that the model was trained on, where it
-/// names none itself. Its features come with the preparation of the training set.
+/// Gives a table to use a model on the roles of the table that the model was trained on, each where
+/// it names none itself. Its features come with the preparation of the training set.
 pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Dataset) {
     let Some(RolesMessage { target, targets, target_type, mut missing, .. }) = roles(trained) else { return };
     // Every row gets an answer, so that none is dropped without being asked for. A rule that goes
@@ -165,11 +165,17 @@ pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Data
         rule.by = v1::MissingBy::Refuse.into();
     }
     let Some(own) = roles(test).filter(|_| lists_images(test) == lists_images(trained)) else { return };
-    let RolesMessage { path, paths, .. } = own.clone();
-    if own != (RolesMessage { path: path.clone(), paths: paths.clone(), ..RolesMessage::default() }) {
-        return;
+    let mut roles = own;
+    if roles.target.is_empty() && roles.targets.is_empty() {
+        (roles.target, roles.targets) = (target.clone(), targets.clone());
     }
-    let roles = RolesMessage { path, paths, target, targets, target_type, missing, ..RolesMessage::default() };
+    let is_same_target = (&roles.target, &roles.targets) == (&target, &targets);
+    if is_same_target && roles.target_type == i32::from(v1::TargetType::Unspecified) {
+        roles.target_type = target_type;
+    }
+    if roles.missing.is_empty() {
+        roles.missing = missing;
+    }
     match &mut test.format {
         Some(Kind::Csv(csv)) => *csv = with_roles!(csv.clone(), roles),
         Some(Kind::Parquet(parquet)) => *parquet = with_roles!(parquet.clone(), roles),

@@ -4,7 +4,7 @@ use super::read_path;
 use crate::dataset::paths::Paths;
 use crate::dataset::text::{Cut, Files, MOST_CONTEXT, Unit};
 use crate::job::spec::section::{Fields, Section};
-use crate::proto::v1;
+use crate::proto::v1::{self, dataset::Format as Kind};
 
 impl Section for Files<String> {
     type Message = v1::TextDataset;
@@ -22,7 +22,7 @@ impl Section for Files<String> {
             }
         };
         let is_right = (1..=MOST_CONTEXT).contains(context);
-        fields.demand("context", is_right, context, &format!("a number of tokens of 1 to {MOST_CONTEXT}"));
+        fields.demand_given("context", is_right, *context, &format!("a number of tokens of 1 to {MOST_CONTEXT}"));
         let stride = fields.at_least_one("stride", *stride, *context);
         fields.done(Self { paths, unit, cut: Cut { context: *context, stride } })
     }
@@ -51,4 +51,16 @@ fn read_paths(path: &str, paths: &[String], fields: &mut Fields<'_>) -> Paths<St
     }
     let paths = paths.iter().enumerate();
     Paths::Paths(paths.map(|(place, path)| read_path(&format!("paths[{place}]"), path, fields)).collect())
+}
+
+/// Gives a text to use a model on the unit and the context of the text that the model was trained
+/// on, where it names none itself.
+pub(in crate::job::spec) fn take_over(test: &mut v1::Dataset, trained: &v1::Dataset) {
+    let (Some(Kind::Text(test)), Some(Kind::Text(trained))) = (&mut test.format, &trained.format) else { return };
+    if test.unit() == v1::TextUnit::Unspecified {
+        test.unit = trained.unit;
+    }
+    if test.context == 0 {
+        test.context = trained.context;
+    }
 }
