@@ -16,7 +16,6 @@ use super::compressed::MOST_UNPACKED;
 use super::numbers::{Kind, Numbers};
 use super::resident::{Arrays, Values};
 use super::{Content, DataFile, Depth, Dtype, Facts, Field, Problem, Reading, WHOLE_BELOW_BYTES};
-use crate::shortage::Unjudged;
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 1 << 20;
@@ -271,7 +270,7 @@ fn judge_weights(array: &Array<'_>, examples: u64) -> Result<(), String> {
 fn unread(file: At<'_>, error: &io::Error) -> Problem {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(Mistake(what)) => file.problem(what.clone()),
-        None => Problem { unjudged: Unjudged::of(error), ..file.problem(format!("cannot be read: {error}")) },
+        None => Problem::unreadable(file.field, file.data.path(), error),
     }
 }
 

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::resident::{Arrays, Values};
 use super::{Content, DataFile, Depth, Dtype, Facts, Field, Find, Format, Problem, Range, Reading};
 use crate::looks::{self, looks_like};
-use crate::shortage::Unjudged;
 
 /// The field of the files.
 const PATHS: &str = "paths";
@@ -184,8 +183,7 @@ impl<'a> Records<'a> {
 }
 
 fn unreadable(data: &DataFile, error: &io::Error) -> Problem {
-    let unjudged = Unjudged::of(error);
-    Problem { unjudged, ..Problem::of_file(PATHS, data.path(), format!("cannot be read: {error}")) }
+    Problem::unreadable(PATHS, data.path(), error)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::image_folder::Fit;
 use super::split::Part;
 use super::table::TableEncoding;
 use super::text::TextEncoding;
@@ -165,6 +166,9 @@ pub struct Preparation {
     /// How the rows of a table become examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<TableEncoding>,
+    /// How images became the size of the input. Absent where all had that size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_fit: Option<Fit>,
     /// How text becomes tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextEncoding>,

@@ -24,7 +24,6 @@ use self::listed::Listed;
 pub use self::listed::Listing;
 use self::walked::Walked;
 use super::{Content, DataFile, Depth, Find, Format, Problem, Reading};
-use crate::shortage::Unjudged;
 
 /// The field of the folder.
 const PATH: &str = "path";
@@ -113,8 +112,7 @@ fn below(root: &Path, path: &str) -> PathBuf {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {
-    let unjudged = Unjudged::of(error);
-    Problem { unjudged, ..Problem::of_file(PATH, path, format!("cannot be read: {error}")) }
+    Problem::unreadable(PATH, path, error)
 }
 
 #[cfg(test)]

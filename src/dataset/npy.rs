@@ -13,7 +13,6 @@ use super::array_set::{self, Array, At, Mistake, Open, Part, Roles, UNPACK};
 use super::compressed::Source;
 use super::paths::{Fields, Paths};
 use super::{Content, DataFile, Field, Find, Format, Problem, Reading};
-use crate::shortage::Unjudged;
 
 /// The fields of the inputs: one file or pattern, or a list.
 const INPUT: Fields = ["input", "input_paths"];
@@ -149,10 +148,7 @@ impl Header {
 pub(super) fn problem(field: &'static str, path: &Path, wrong: Wrong) -> Problem {
     match wrong {
         Wrong::Header(what) => Problem::of_file(field, path, what),
-        Wrong::Unreadable(error) => {
-            let unjudged = Unjudged::of(&error);
-            Problem { unjudged, ..Problem::of_file(field, path, format!("cannot be read: {error}")) }
-        }
+        Wrong::Unreadable(error) => Problem::unreadable(field, path, &error),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,15 @@ impl Problem {
     /// A problem of a file, in words that follow its path.
     pub(super) fn of_file(field: &'static str, path: &Path, what: impl Display) -> Self {
         Self { file: field.into(), what: format!("{} {what}", path.display()), unjudged: None }
+    }
+
+    /// The problem of a file that cannot be read, or could not now.
+    pub(super) fn unreadable(field: &'static str, path: &Path, error: &io::Error) -> Self {
+        let what = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "is cut off".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        };
+        Self { unjudged: Unjudged::of(error), ..Self::of_file(field, path, what) }
     }
 }
 

@@ -29,7 +29,6 @@ use self::texts::Texts;
 use self::words::{MISSING, NotTaken};
 use super::split::scaled;
 use super::{Depth, Problem, Reading};
-use crate::shortage::Unjudged;
 
 /// Problems of rows that are told at once.
 const MOST_PROBLEMS: usize = 10;
@@ -252,10 +251,22 @@ impl Table {
         let refused: Vec<_> = treated(Missing::Refuse).collect();
         for column in &refused {
             let place = at(path, self.unit, line, &self.columns[*column].name);
-            let remedy = "`missing` says what to do: drop the row, or take the mean or a constant";
+            let remedy = self.remedy_for_missing(*column);
             self.tell(format!("{place}: the value is missing; {remedy}"));
         }
         mistakes.is_empty() && refused.is_empty()
+    }
+
+    /// The remedy for a missing value in one of the columns that are taken.
+    fn remedy_for_missing(&self, column: usize) -> &'static str {
+        let name = &self.columns[column].name;
+        if self.roles.targets.contains(name) {
+            "no value stands in for a target: `missing` may drop the row, and data for mode = predict leave the column out"
+        } else if self.apart.has(name) || self.apart.files.as_ref() == Some(name) {
+            "no value stands in for it: `missing` may drop the row"
+        } else {
+            "`missing` says what to do: drop the row, or take the mean or a constant"
+        }
     }
 
     /// Tells a mistake, one of the first.
@@ -290,6 +301,11 @@ impl Table {
         if self.problems.is_empty() && self.rows == 0 && self.estimate.is_none_or(|all| all == 0) {
             let first = self.places.first_file();
             self.problems.push(wrong_with(first, "has no rows that can be taken".into()));
+        }
+        if self.is_full()
+            && let Some(last) = self.problems.last_mut()
+        {
+            last.what.push_str(&format!(" (no more than {MOST_PROBLEMS} mistakes are told: there may be others)"));
         }
         self.sizes = sizes;
         self.is_kept = reading.depth == Depth::Train;
@@ -341,16 +357,12 @@ pub(super) fn at(path: &Path, unit: &str, line: u64, column: &str) -> String {
 
 /// A mistake of a file.
 pub(super) fn wrong_with(path: &Path, what: String) -> Problem {
-    Problem { file: "path".into(), what: format!("{} {what}", path.display()), unjudged: None }
+    Problem::of_file("path", path, what)
 }
 
 /// The error of a file that cannot be read, or could not now.
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> Problem {
-    let what = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "is cut off".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    Problem { unjudged: Unjudged::of(error), ..wrong_with(path, what) }
+    Problem::unreadable("path", path, error)
 }
 
 #[cfg(test)]

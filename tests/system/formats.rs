@@ -136,7 +136,10 @@ async fn every_fault_of_arrays_and_images_is_told_at_the_request() {
     both.data.as_mut().unwrap().validation = Some(v1::Dataset { format: Some(images("other")) });
     let told = mistakes(&daemon, both).await;
     assert_eq!(told[0].0, "spec.data.validation.image_folder.path");
-    assert!(told[0].1.contains("zebra is a class that training has not"), "{told:?}");
+    assert!(
+        told[0].1.contains("zebra is a folder, and so a class, which the training set has not: it has \"cat\""),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
@@ -157,7 +160,7 @@ async fn arrays_and_images_are_trained_on_by_a_confined_runner() {
     for (name, job, classes) in [
         ("npy", measured(npy_of("x.npy", "y.npy")), None),
         ("cifar", measured(Format::Cifar(cifar_of(&["cifar/*.bin"]))), None),
-        ("image_folder", images, Some("\"cat\"")),
+        ("image_folder", images, Some("\"image_fit\": \"crop\"")),
     ] {
         let job = daemon.create(job).await;
         let ended = daemon.watch_to_end(&job.name).await;

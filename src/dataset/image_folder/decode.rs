@@ -103,7 +103,9 @@ impl<'a> Opened<'a> {
 
 /// The mistake of a file that a decoder refuses.
 fn damaged(format: &str, error: &dyn std::fmt::Display) -> String {
-    format!("is a damaged {format} image: {error}")
+    // Errors of a decoder may have line breaks.
+    let words = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("is a damaged {format} image: {words}")
 }
 
 fn bounded(size: Size) -> Result<Size, String> {

@@ -1,6 +1,7 @@
 //! The images of a folder, one by one: their bytes, their pixels as inputs, and a judgement of
 //! some.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::planes::by_channel;
 use super::resize::resize;
 use super::{Files, Fit, IMAGES, MOST_TOLD, PATH, unreadable};
 use crate::beneath::Folder;
-use crate::dataset::content::Moments;
+use crate::dataset::content::{Moments, Preparation};
 use crate::dataset::draw::{mix, shuffle};
 use crate::dataset::table::Table;
 use crate::dataset::{Access, Dtype, Facts, Field, HostBatch, Problem, Rows, Source, WHOLE_BELOW_BYTES};
@@ -93,6 +94,19 @@ impl Images {
     pub(super) fn field(&self) -> Field {
         let shape = [self.channels, self.size.height, self.size.width].map(|size| size as u64).to_vec();
         Field { name: IMAGES.into(), file: PATH.into(), dtype: Dtype::Pixel, shape, range: None }
+    }
+
+    /// The preparation that they teach, with these classes.
+    ///
+    /// # Errors
+    /// The mistakes of images whose moments are measured.
+    pub(super) fn learn(&self, classes: Vec<String>, measured: Option<&Rows>) -> Result<Preparation, Vec<Problem>> {
+        let moments = match measured {
+            Some(rows) => BTreeMap::from([(IMAGES.to_owned(), self.measure(rows)?)]),
+            None => BTreeMap::new(),
+        };
+        let image_fit = self.is_resized.then_some(self.fit);
+        Ok(Preparation { classes, moments, image_fit, ..Preparation::default() })
     }
 
     /// The bytes of an image's file.

@@ -2,16 +2,15 @@
 //! what to answer. Rows keep the order of the tables, and may name an image twice.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::MOST_TOLD;
 use super::images::{Decoded, Images, Targets};
 use super::list::{MAX_IMAGES, is_image};
-use super::{IMAGES, MOST_TOLD};
 use crate::beneath::NotAFile;
 use crate::dataset::content::{Content, Preparation, Prepared};
 use crate::dataset::details::Details;
@@ -218,11 +217,7 @@ impl Content for Listed {
     fn learn(&self, rows: &Rows, measure: bool) -> Result<Preparation, Vec<Problem>> {
         // A model is applied to images of folders as well as of tables: the columns do not count.
         let Preparation { classes, .. } = self.tables.learn(rows, false).map_err(told)?;
-        let mut preparation = Preparation { classes, ..Preparation::default() };
-        if measure && !self.is_judged {
-            preparation.moments = BTreeMap::from([(IMAGES.to_owned(), self.images.measure(rows)?)]);
-        }
-        Ok(preparation)
+        self.images.learn(classes, (measure && !self.is_judged).then_some(rows))
     }
 
     fn details(&self, rows: &Rows, preparation: &Preparation) -> Details {

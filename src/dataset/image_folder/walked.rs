@@ -1,12 +1,11 @@
 //! The images of a folder in which each folder is a class, or that are to be answered and have no
 //! classes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::images::{Decoded, Images, Names, Targets};
 use super::list::List;
-use super::{IMAGES, LABELS, MOST_TOLD, PATH};
+use super::{LABELS, MOST_TOLD, PATH};
 use crate::dataset::content::{Content, Preparation, Prepared};
 use crate::dataset::details::{self, Details};
 use crate::dataset::{Dtype, Facts, Field, Problem, Range, Rows, Source};
@@ -45,11 +44,7 @@ impl Content for Walked {
     }
 
     fn learn(&self, rows: &Rows, measure: bool) -> Result<Preparation, Vec<Problem>> {
-        let mut preparation = Preparation { classes: self.list().classes.clone(), ..Preparation::default() };
-        if measure && !self.is_judged {
-            preparation.moments = BTreeMap::from([(IMAGES.to_owned(), self.images.measure(rows)?)]);
-        }
-        Ok(preparation)
+        self.images.learn(self.list().classes.clone(), (measure && !self.is_judged).then_some(rows))
     }
 
     fn details(&self, rows: &Rows, preparation: &Preparation) -> Details {
@@ -68,7 +63,15 @@ impl Content for Walked {
         let (mut numbers, mut wrong) = (Vec::new(), Vec::new());
         found.for_each(|found| match found {
             Ok(number) => numbers.push(number as i64),
-            Err(class) => wrong.push(Problem::of_file(PATH, &root.join(class), "is a class that training has not")),
+            Err(class) => {
+                let known = preparation.classes.iter().take(MOST_TOLD).map(|known| format!("{known:?}"));
+                let known = known.collect::<Vec<_>>().join(", ");
+                let what = format!(
+                    "is a folder, and so a class, which the training set has not: it has {known}; for mode = predict \
+                     images may lie in {PATH} itself, without classes"
+                );
+                wrong.push(Problem::of_file(PATH, &root.join(class), &what));
+            }
         });
         if !wrong.is_empty() {
             wrong.truncate(MOST_TOLD);

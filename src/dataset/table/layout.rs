@@ -111,7 +111,7 @@ impl Apart {
         Self { split, weights, is_weighed: reading.is_weighed, files: None }
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         [&self.split, &self.weights].into_iter().flatten().any(|role| role == name)
     }
 }

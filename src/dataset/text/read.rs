@@ -9,7 +9,6 @@ use super::super::{DataFile, Depth, Problem, Reading};
 use super::Unit;
 use super::letters::{Letters, Writer};
 use crate::looks::{self, HEAD_BYTES};
-use crate::shortage::Unjudged;
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 1 << 20;
@@ -40,8 +39,9 @@ pub(super) fn all(
     reading: &Reading<'_>,
     whole_below: u64,
 ) -> Result<Read, Vec<Problem>> {
-    let sizes =
-        files.iter().map(|file| Ok(file.metadata().map_err(|error| unreadable(file.path(), field, &error))?.len()));
+    let sizes = files
+        .iter()
+        .map(|file| Ok(file.metadata().map_err(|error| Problem::unreadable(field, file.path(), &error))?.len()));
     let sizes = sizes.collect::<Result<Vec<u64>, Problem>>().map_err(|problem| vec![problem])?;
     let is_small = sizes.iter().fold(0, |sum: u64, size| sum.saturating_add(*size)) < whole_below;
     let (mut left, mut estimate, mut is_sample) = (whole_below, 0.0, false);
@@ -93,7 +93,7 @@ impl<'a> Open<'a> {
     fn new(file: &'a DataFile, unit: Unit, field: &'static str) -> Result<Self, Problem> {
         let path = file.path();
         let opened = file.reader().and_then(|reader| Ok((reader.try_clone()?, Source::new(reader)?)));
-        let (file, source) = opened.map_err(|error| unreadable(path, field, &error))?;
+        let (file, source) = opened.map_err(|error| Problem::unreadable(field, path, &error))?;
         Ok(Self { path, field, unit, source, file })
     }
 
@@ -101,7 +101,7 @@ impl<'a> Open<'a> {
     fn read(&mut self, most: u64, reading: &Reading<'_>, writer: &mut Writer) -> Result<Part, Problem> {
         let begin = writer.letters().len();
         let (path, field) = (self.path, self.field);
-        let cannot = |error: io::Error| unreadable(path, field, &error);
+        let cannot = |error: io::Error| Problem::unreadable(field, path, &error);
         // Of many files that are judged, each gives a small part.
         let mut block = vec![0; BLOCK.min(usize::try_from(most).unwrap_or(BLOCK)).max(LEAST_BLOCK)];
         // Bytes of text before the block, and those of a character that the last block has cut.
@@ -211,13 +211,4 @@ fn fill(source: &mut Source, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-/// The error of a file that cannot be read, or could not now.
-fn unreadable(path: &Path, field: &'static str, error: &io::Error) -> Problem {
-    let what = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "is cut off".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    Problem { file: field.into(), what: format!("{} {what}", path.display()), unjudged: Unjudged::of(error) }
 }
