@@ -12,7 +12,7 @@ use super::output::Output;
 use super::table::{columns, facts};
 use crate::proto::v1::{FileContents, FileKind, TensorContents};
 use crate::tensor_file::{
-    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, Values, bytes_to_judge, judge_values,
+    Format, Positioned, Problem, Tensor, TensorFile, VALUES_BELOW_BYTES, Values, bytes_to_judge, judge_values, script,
 };
 
 /// Tells what is in a file; None for one of another kind.
@@ -20,7 +20,7 @@ type Reader = fn(&File) -> Option<FileContents>;
 
 /// The readers, each for a kind of file. The first that knows a file reads it; the last takes every
 /// file and names its kind.
-const READERS: [Reader; 2] = [exported::read, weights];
+const READERS: [Reader; 3] = [exported::read, script, weights];
 
 /// Prints what is in a file. Exits with 1 where torchd would refuse it.
 pub(super) fn inspect(output: Output, path: &Path) -> Result<ExitCode, Failure> {
@@ -35,6 +35,12 @@ pub(super) fn inspect(output: Output, path: &Path) -> Result<ExitCode, Failure> 
     let contents = FileContents { path: path.display().to_string(), size_bytes: about.len(), ..contents };
     output.print(&contents, describe)?;
     Ok(if contents.refusals.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A TorchScript archive.
+fn script(file: &File) -> Option<FileContents> {
+    script::judge(&Positioned(file), file.metadata().ok()?.len()).ok()?;
+    Some(FileContents { kind: FileKind::Torchscript.into(), ..FileContents::default() })
 }
 
 /// A file of weights.
@@ -103,6 +109,7 @@ fn describe(contents: &FileContents) -> String {
         FileKind::Safetensors => "safetensors",
         FileKind::Pt => ".pt of torch.save",
         FileKind::Pt2 => ".pt2 of torch.export",
+        FileKind::Torchscript => "TorchScript, for model.torchscript; torchctl validate with --dry-run runs it once",
     };
     let tensors = match (contents.state_dicts.as_slice(), contents.left_out_tensors) {
         ([key], 0) => format!(" under {key:?}"),
@@ -116,7 +123,7 @@ fn describe(contents: &FileContents) -> String {
         infinity => infinity,
     };
     let judged = if contents.refusals.is_empty() { is_read } else { "" };
-    let has_kind = contents.kind() != FileKind::Unspecified;
+    let has_kind = !matches!(contents.kind(), FileKind::Unspecified | FileKind::Torchscript);
     let about = |text: String| if has_kind { text } else { String::new() };
     let mut text = facts(&[
         ("file", contents.path.clone()),

@@ -231,7 +231,8 @@ fn shown(key: &str) -> String {
 
 fn nearest(descriptor: &MessageDescriptor, key: &str) -> String {
     let names: Vec<_> = descriptor.fields().map(|field| field.name().to_owned()).collect();
-    let likeness = |name: &String| strsim::jaro_winkler(name, key);
+    let in_lowercase = key.to_lowercase();
+    let likeness = |name: &String| strsim::jaro_winkler(name, &in_lowercase);
     match names.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other))) {
         Some(best) if likeness(best) > 0.7 => format!("; did you mean {best}?"),
         Some(_) => format!("; there are {}", names.join(", ")),

@@ -8,7 +8,7 @@ use super::name::Name;
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// The owner has nothing of that name.
-    #[error("there is no uploaded file {name:?}; ListFiles tells which there are", name = .0.as_str())]
+    #[error("there is no uploaded file {name:?}; torchctl files, or ListFiles, tells which there are", name = .0.as_str())]
     Unknown(Name),
     /// The name is taken.
     #[error("{name:?} is there already; `overwrite` replaces it", name = .0.as_str())]

@@ -19,7 +19,7 @@ async fn every_mistake_of_a_change_is_told_by_its_field() {
     let daemon = Daemon::start();
     for (list, wrong) in [
         (r#"[{}]"#, "[0]: names no change; choose one: crop, flip, erase, mix_up, cut_mix, noise"),
-        (r#"[{"crop": {}}]"#, "[0].crop.padding: is 0; at least 1"),
+        (r#"[{"crop": {}}]"#, "[0].crop.padding: is missing or 0; at least 1"),
         (r#"[{"crop": {"padding": 28}}]"#, "[0].crop.padding: is 28, and the images are 28x28; less than 28"),
         (r#"[{"crop": {"padding": 2, "fill": "NaN"}}]"#, "[0].crop.fill: is NaN; a finite number"),
         (r#"[{"flip": {}}, {"flip": {"p": 1.5}}]"#, "[1].flip.p: is 1.5; at least 0 and at most 1"),
@@ -33,7 +33,7 @@ async fn every_mistake_of_a_change_is_told_by_its_field() {
         (r#"[{"mix_up": {"alpha": 0}}]"#, "[0].mix_up.alpha: is 0; 0.001 to 1000 is needed"),
         (r#"[{"cut_mix": {"alpha": "NaN"}}]"#, "[0].cut_mix.alpha: is NaN; 0.001 to 1000 is needed"),
         (r#"[{"mix_up": {}}, {"flip": {}}, {"cut_mix": {}}]"#, "[2].cut_mix: mixes examples, and mix_up does already"),
-        (r#"[{"noise": {}}]"#, "[0].noise.std: is 0; a finite number of 32 bits above 0"),
+        (r#"[{"noise": {}}]"#, "[0].noise.std: is missing or 0; a finite number of 32 bits above 0"),
         (&format!("[{}]", [r#"{"flip": {}}"#; 17].join(",")), ": has 17 entries; at most 16 are right"),
     ] {
         let request = v1::ValidateJobRequest { spec: Some(with(list)), dry_run: false };

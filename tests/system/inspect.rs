@@ -39,6 +39,15 @@ fn the_tensors_of_a_file_are_listed_for_people_and_for_scripts() {
 }
 
 #[test]
+fn a_torchscript_archive_is_named_and_not_refused() {
+    let (code, out, _) = inspect(&["tests/data/torchscript/net.pt", "-o", "json"]);
+    let contents: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &contents["kind"], &contents["refusals"]), (0, &json!("FILE_KIND_TORCHSCRIPT"), &json!([])));
+    let (code, out, err) = inspect(&["tests/data/torchscript/net.pt"]);
+    assert!(code == 0 && out.contains("for model.torchscript") && !out.contains("tensors"), "{out}{err}");
+}
+
+#[test]
 fn infinities_of_masks_are_told_and_not_refused() {
     let (code, out, err) = inspect(&["tests/data/exported/masks/net.pt2"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");

@@ -58,6 +58,10 @@ pub(super) fn not_a_number(text: &[u8], remedy_for_words: &str) -> String {
         "it looks like a date: make it numbers, such as days or year and month, or list the column in `ignore`"
     } else if word.replacen(',', ".", 1).parse::<f64>().is_ok() {
         "write a point in place of the comma"
+    } else if word.replace([',', '\'', ' '], "").parse::<f64>().is_ok() {
+        "write it without separators of thousands"
+    } else if word.trim_end_matches('%').trim_end().parse::<f64>().is_ok() {
+        "write it without the percent sign"
     } else if ["true", "false", "yes", "no"].contains(&word.as_str()) {
         &yes_or_no
     } else {
@@ -120,6 +124,8 @@ mod tests {
             ("2024-01-01T10:00:00Z", "looks like a date"),
             ("3/31/24", "looks like a date"),
             ("1,5", "a point in place of the comma"),
+            ("1,234.5", "without separators of thousands"),
+            ("45 %", "without the percent sign"),
             ("True", "write 1 and 0"),
             ("red", "listed in `categorical`"),
         ] {

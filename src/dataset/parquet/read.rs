@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::parquet::basic::CompressionCodec;
 use ::parquet::errors::{ParquetError, Result as Decoded};
 use ::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use ::parquet::file::reader::{ChunkReader, FileReader, Length};
@@ -197,10 +198,31 @@ impl Opened {
         slots.iter().zip(&self.leaves).filter_map(|(slot, leaf)| Some((*slot, (*leaf)?)))
     }
 
+    /// The compression of a column that is not decoded here, where it has such a one.
+    fn other_codec(&self, column: usize) -> Option<CompressionCodec> {
+        let leaf = self.leaves[column]?;
+        let groups = self.reader.metadata().row_groups().iter();
+        let mut codecs = groups.filter_map(|group| Some(group.columns().get(leaf)?.compression_codec()));
+        codecs.find(|codec| {
+            !matches!(
+                codec,
+                CompressionCodec::UNCOMPRESSED
+                    | CompressionCodec::SNAPPY
+                    | CompressionCodec::GZIP
+                    | CompressionCodec::ZSTD
+            )
+        })
+    }
+
     /// Tells the columns whose values cannot be taken.
     fn judge(&self, slots: &[Slot], roles: &Roles) -> Vec<Problem> {
         let mut wrong = Vec::new();
         for (column, (slot, name)) in slots.iter().zip(&self.names).enumerate() {
+            if let Some(codec) = self.other_codec(column).filter(|_| *slot != Slot::Skip) {
+                let what = format!("is compressed with {codec}; write it with zstd, snappy or gzip");
+                wrong.push(wrong_with(&self.path, format!("column {name:?} {what}")));
+                continue;
+            }
             let what = match (slot, self.kind(column)) {
                 (Slot::Skip | Slot::Text { .. }, _)
                 | (Slot::Numbers { .. }, Ok(Kind::Numbers))

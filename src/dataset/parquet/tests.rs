@@ -145,6 +145,17 @@ fn words_are_classes_and_rows_without_them_are_told_or_dropped() {
 }
 
 #[test]
+fn columns_of_a_codec_that_is_not_read_are_refused_by_name() {
+    for (file, codec) in [("lz4", "LZ4"), ("brotli", "BROTLI")] {
+        let (_folder, path) = folder();
+        fs::copy(format!("tests/data/parquet/{file}.parquet"), &path).unwrap();
+        let told = judge(Roles { ignore: vec![], ..roles("y") }, &path).unwrap_err();
+        assert!(told.contains("column \"a\" is compressed with ") && told.contains(codec), "{told}");
+        assert!(told.contains("write it with zstd, snappy or gzip"), "{told}");
+    }
+}
+
+#[test]
 fn columns_that_are_no_numbers_are_refused_by_name() {
     let (_folder, path) = folder();
     write(&path, 1, Compression::SNAPPY);

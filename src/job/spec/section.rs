@@ -69,6 +69,21 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The same of a field without a default: one that is left out cannot be told from 0.
+    pub fn demand_given<T: Display + Default + PartialEq>(
+        &mut self,
+        field: &str,
+        is_right: bool,
+        found: T,
+        needed: &str,
+    ) {
+        if !is_right && found == T::default() {
+            self.wrong(field, format!("is missing or 0; {needed} is needed"));
+        } else {
+            self.demand(field, is_right, found, needed);
+        }
+    }
+
     /// A probability: at least 0 and below 1.
     pub fn probability(&mut self, field: &str, found: f64) -> f64 {
         self.demand(field, (0.0..1.0).contains(&found), found, "a probability of at least 0 and below 1");

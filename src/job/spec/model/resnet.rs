@@ -64,7 +64,7 @@ impl Section for Resnet {
     fn read(message: &v1::ResNet, mut fields: Fields<'_>) -> Option<Self> {
         let v1::ResNet { depth, stem, outputs } = *message;
         let known = [Depth::D18, Depth::D34, Depth::D50].into_iter().find(|known| known.number() == depth);
-        fields.demand("depth", known.is_some(), depth, "18, 34 or 50");
+        fields.demand_given("depth", known.is_some(), depth, "18, 34 or 50");
         let stem = match v1::Stem::try_from(stem) {
             Ok(v1::Stem::Unspecified | v1::Stem::Imagenet) => Stem::Imagenet,
             Ok(v1::Stem::Small) => Stem::Small,

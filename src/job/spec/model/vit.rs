@@ -30,9 +30,9 @@ pub(super) const MOST_LAYERS: u32 = 256;
 
 /// Reads the fields `layers`, `heads` and `width` of a transformer.
 pub(super) fn read_sizes(layers: u32, heads: u32, width: u32, fields: &mut Fields<'_>) {
-    fields.demand("layers", (1..=MOST_LAYERS).contains(&layers), layers, "1 to 256");
-    fields.at_least_one("heads", Some(heads), 1);
-    fields.at_least_one("width", Some(width), 1);
+    fields.demand_given("layers", (1..=MOST_LAYERS).contains(&layers), layers, "1 to 256");
+    fields.demand_given("heads", heads > 0, heads, "at least 1");
+    fields.demand_given("width", width > 0, width, "at least 1");
     if width.checked_rem(heads).is_some_and(|rest| rest > 0) {
         fields.wrong("heads", format!("is {heads}; a divisor of the width, which is {width}, is needed"));
     }

@@ -22,7 +22,7 @@ impl Section for Step {
 
     fn read(message: &v1::StepSchedule, mut fields: Fields<'_>) -> Option<Self> {
         let v1::StepSchedule { warmup_steps, every_steps, factor } = *message;
-        fields.demand("every_steps", every_steps > 0, every_steps, "at least 1");
+        fields.demand_given("every_steps", every_steps > 0, every_steps, "at least 1");
         let factor = fields.factor("factor", factor.unwrap_or(0.1));
         fields.done(Self { warmup_steps, every_steps, factor })
     }

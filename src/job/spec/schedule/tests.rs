@@ -190,7 +190,7 @@ fn a_plateau_is_read_with_its_defaults() {
 #[test]
 fn schedules_that_cannot_be_are_refused_by_field() {
     for (text, wrong) in [
-        (r#"{"step": {}}"#, &["step.every_steps: is 0; at least 1"][..]),
+        (r#"{"step": {}}"#, &["step.every_steps: is missing or 0; at least 1"][..]),
         (r#"{"step": {"every_steps": 9, "factor": 0}}"#, &["step.factor: is 0; above 0 and at most 1"]),
         (
             r#"{"step": {"every_steps": 9, "warmup_steps": 1}}"#,

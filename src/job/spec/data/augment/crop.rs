@@ -20,7 +20,7 @@ impl Section for Crop {
 
     fn read(message: &v1::Crop, mut fields: Fields<'_>) -> Option<Self> {
         let v1::Crop { padding, fill } = *message;
-        fields.demand("padding", padding > 0, padding, "at least 1");
+        fields.demand_given("padding", padding > 0, padding, "at least 1");
         let fill = read_value("fill", fill, &mut fields);
         fields.done(Self { padding, fill })
     }

@@ -19,7 +19,7 @@ impl Section for Noise {
     fn read(message: &v1::Noise, mut fields: Fields<'_>) -> Option<Self> {
         let std = message.std;
         let is_right = std > 0.0 && (std as f32).is_finite();
-        fields.demand("std", is_right, std, "a finite number of 32 bits above 0");
+        fields.demand_given("std", is_right, std, "a finite number of 32 bits above 0");
         fields.done(Self { std })
     }
 
