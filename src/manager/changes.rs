@@ -54,7 +54,7 @@ impl Task {
             return Ok(());
         }
         tracing::info!(job.id = %live.job.id, reason = label, exit_code, signal, "job ended: {words}");
-        self.mirrors.keep(&live.job, self.folder(&live.job.id));
+        self.keep_copy(&live.job);
         self.metrics.jobs_finished.with_label_values(&[label.as_str()]).inc();
         if let Some(ran) = ran {
             self.metrics.job_duration.observe(ran.as_secs_f64());
@@ -129,6 +129,12 @@ impl Task {
         }
     }
 
+    /// Keeps the copy of a job. It is complete only with the job.json that tells of the end.
+    pub(super) fn keep_copy(&self, job: &Job) {
+        let is_over = job.state.is_final() && !self.unwritten.contains(&job.id);
+        self.mirrors.keep(job, self.folder(&job.id), is_over);
+    }
+
     async fn try_to_write_job_file(&self, job: Arc<Job>) -> std::io::Result<()> {
         let folder = self.folder(&job.id);
         let request = self.store.request_of(job.id.clone()).await.map_err(std::io::Error::other)?;
@@ -144,22 +150,25 @@ impl Task {
             self.tried_to_write = next.last().cloned();
         }
         for id in next {
+            fault::point("job-file-late");
             let job = match self.live.get(&id) {
                 Some(live) => Ok(Some(live.job.clone())),
                 None => self.store.get(id.clone()).await.map(|job| job.map(Arc::new)),
             };
-            let is_done = match job {
+            match job {
                 // Somebody has removed it.
-                Ok(None) => true,
+                Ok(None) => drop(self.unwritten.remove(&id)),
                 Ok(Some(job)) => {
-                    let folder = self.folder(&job.id);
+                    let folder = self.folder(&id);
                     let is_there = blocking(move || folder.path().try_exists()).await;
-                    matches!(is_there, Ok(false)) || self.try_to_write_job_file(job).await.is_ok()
+                    if matches!(is_there, Ok(false)) {
+                        self.unwritten.remove(&id);
+                    } else if self.try_to_write_job_file(job.clone()).await.is_ok() {
+                        self.unwritten.remove(&id);
+                        self.keep_copy(&job);
+                    }
                 }
-                Err(_) => false,
-            };
-            if is_done {
-                self.unwritten.remove(&id);
+                Err(_) => {}
             }
         }
     }

@@ -75,7 +75,7 @@ impl Task {
         let known = self.live.take(id);
         let Some(job) = job else { return Ok(()) };
         tracing::info!(job.id = %id, job.state = %job.state, "the job's folder can be used again");
-        self.mirrors.keep(&job, self.folder(id));
+        self.keep_copy(&job);
         let mut live = Live::new(job);
         let place = known.map(|(place, before)| {
             // Its watchers go on watching it.

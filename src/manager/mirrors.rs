@@ -69,22 +69,21 @@ impl Mirrors {
         Self { kept: Arc::default(), roots, lanes, other: turns(), interval }
     }
 
-    /// Keeps the copy of a job from now on, if it wants one. Asking twice is fine.
-    pub(super) fn keep(&self, job: &Job, folder: JobFolder) {
+    /// Keeps the copy of a job from now on, if it wants one. Asking twice is fine. `is_over` tells
+    /// that nothing of its folder will change: the next copy is the last.
+    pub(super) fn keep(&self, job: &Job, folder: JobFolder, is_over: bool) {
         let wanted = job.spec.mirror.as_deref().unwrap_or_default();
         if wanted.is_empty() {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = kept.get(&job.id) {
-            known
-                .ended
-                .send_if_modified(|ended| std::mem::replace(ended, job.state.is_final()) != job.state.is_final());
+            known.ended.send_if_modified(|ended| std::mem::replace(ended, is_over) != is_over);
             return;
         }
         let mirror = Mirror::new(folder, self.roots.clone(), Path::new(wanted), job.id.as_str());
         let state = v1::MirrorState { folder: mirror.target().display().to_string(), ..v1::MirrorState::default() };
-        let (ended, is_ended) = watch::channel(job.state.is_final());
+        let (ended, is_ended) = watch::channel(is_over);
         let (wanted, is_wanted) = watch::channel(0);
         let (is_made, made) = watch::channel(0);
         kept.insert(job.id.clone(), Kept { state, ended, wanted, made });

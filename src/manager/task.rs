@@ -126,13 +126,12 @@ impl Task {
             expiry: Expiry::new(Instant::now()),
         };
         for job in task.store.ended_with_mirror().await? {
-            let folder = task.folder(&job.id);
-            if !mirror::is_done(&folder) {
-                task.mirrors.keep(&job, folder);
+            if !mirror::is_done(&task.folder(&job.id)) {
+                task.keep_copy(&job);
             }
         }
         for job in unfinished {
-            task.mirrors.keep(&job, task.folder(&job.id));
+            task.keep_copy(&job);
             let mut live = Live::new(job);
             if live.job.state.is_active() {
                 task.adopt(&mut live).await?;
@@ -318,7 +317,7 @@ impl Task {
             return Err(error);
         }
         tracing::info!(job.id = %job.id, job.state = %job.state, "job created");
-        self.mirrors.keep(&job, self.folder(&job.id));
+        self.keep_copy(&job);
         let live = Live::new(job);
         let view = live.view.subscribe();
         // One of many: the others are told already.

@@ -13,7 +13,7 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 30] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 31] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
@@ -27,6 +27,7 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 30] = [
     ("job-assigned", (Who::Daemon, 4)),
     ("job-committed", (Who::Daemon, 16)),
     ("judging", (Who::Daemon, 8)),
+    ("job-file-late", (Who::Daemon, 4)),
     ("job-set-aside", (Who::Daemon, 1)),
     ("order-written", (Who::Daemon, 4)),
     ("result-saved", (Who::Runner, 1)),

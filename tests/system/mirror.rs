@@ -122,6 +122,37 @@ async fn a_daemon_that_ends_copies_what_is_new_and_the_next_one_writes_no_checkp
 }
 
 #[tokio::test]
+async fn a_copy_is_complete_only_with_the_end_that_the_next_daemon_writes_down() {
+    let root = tempfile::tempdir().unwrap();
+    // It dies once the database has the third change of the job, its end, and before job.json has.
+    let mut daemon = setup(root.path()).env("TORCHD_FAULT", "job-committed:3").start();
+    let job = daemon.create(copied_to(root.path(), spec::short())).await;
+    let own = daemon.job_folder(&job.name).join("job.json");
+    daemon.wait();
+    let (state_dir, _guard) = daemon.crash();
+    let generation = |file: &Path| -> String {
+        let told: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        told["job"]["generation"].as_str().unwrap().into()
+    };
+    assert_eq!(generation(&own), "3", "job.json is older than the database");
+    // The next daemon copies before it comes to job.json.
+    let stays = root.path().join("stays");
+    fs::write(&stays, "").unwrap();
+    let daemon = Setup::in_state(&state_dir)
+        .set("output.mirror_roots", root.path().to_str().unwrap())
+        .env("TORCHD_FAULT", format!("job-file-late@{}", stays.display()))
+        .start();
+    let state = until(&daemon, &job.name, |state| state.complete || state.last_success_time.is_some()).await;
+    assert!(!state.complete, "{state:?}");
+    fs::remove_file(&stays).unwrap();
+    complete(&daemon, &job.name).await;
+    assert_eq!(daemon.get(&job.name).await.generation, 4);
+    let copied = root.path().join(job.name.trim_start_matches("jobs/")).join("job.json");
+    assert_eq!(generation(&copied), "4");
+    assert!(fs::read(&copied).unwrap() == fs::read(&own).unwrap());
+}
+
+#[tokio::test]
 async fn a_copy_that_cannot_be_written_is_told_and_tried_until_it_can_and_the_job_goes_on() {
     let root = tempfile::tempdir().unwrap();
     let daemon = setup(root.path()).start();
