@@ -70,8 +70,6 @@ async fn send(
     bar.set_message("sending ");
     bar.set_position(offset_bytes);
     bar.reset_eta();
-    // Draws have a rate, and the phase before has used it up: a short file would show no other.
-    bar.force_draw();
     let begin = v1::UploadBegin { name, size_bytes, sha256, offset_bytes, overwrite };
     let failed = Arc::new(Mutex::new(None));
     let pieces =

@@ -318,15 +318,17 @@ async fn reads_for_clients_that_hang_keep_nobody_else_from_working() {
     let job = daemon.watch_to_end(&daemon.create(spec::short()).await.name).await;
     std::fs::write(&hangs, "").unwrap();
     // More than the runtime has threads for work that blocks.
-    let (count, mut jobs) = (600, daemon.jobs().await);
-    // An answer, so that the client has heard how many calls a connection takes: until then it
-    // sends a hundred, and the others may wait for an answer to these.
-    jobs.get_job(v1::GetJobRequest { name: job.name.clone() }).await.unwrap();
+    let (connections, calls) = (6, 100);
+    let count = connections * calls;
     let mut asked = tokio::task::JoinSet::new();
-    for _ in 0..count {
-        let (mut jobs, request) =
-            (jobs.clone(), v1::ListArtifactsRequest { name: job.name.clone(), ..Default::default() });
-        asked.spawn(async move { jobs.list_artifacts(request).await.unwrap().into_inner().artifacts.len() });
+    for _ in 0..connections {
+        // The client sends no more calls on a connection until one of them is answered.
+        let jobs = daemon.jobs().await;
+        for _ in 0..calls {
+            let (mut jobs, request) =
+                (jobs.clone(), v1::ListArtifactsRequest { name: job.name.clone(), ..Default::default() });
+            asked.spawn(async move { jobs.list_artifacts(request).await.unwrap().into_inner().artifacts.len() });
+        }
     }
     let started = || -> Option<u32> {
         let of = "grpc_server_started_total{grpc_method=\"ListArtifacts\"";

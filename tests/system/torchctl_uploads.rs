@@ -92,7 +92,9 @@ async fn a_terminal_shows_how_far_an_upload_is() {
     let (path, whole) = large(home.path());
     let command = format!("{} upload {}", env!("CARGO_BIN_EXE_torchctl"), path.display());
     let mut script = Command::new("script");
-    let output = script.args(["-qec", &command, "/dev/null"]).env("TORCHD_SERVER", daemon.grpc.to_string()).output();
+    let output = script.args(["-qec", &command, "/dev/null"]).env("TORCHD_SERVER", daemon.grpc.to_string());
+    // Without one the terminal is taken for one that cannot show a bar.
+    let output = output.env("TERM", "xterm").output();
     let (code, out, _) = told(&output.unwrap());
     assert!(code == 0 && out.contains("sending [") && out.contains(&sha256(&whole)), "{code} {out}");
 }

@@ -125,7 +125,7 @@ async fn a_file_that_is_no_module_is_refused_when_the_job_is_asked_for() {
         ("newer.pt", "is a TorchScript archive of version 99, and 10 is the newest"),
         ("exported.pt2", "is an exported program (.pt2), which model.exported takes"),
         ("weights.pt", "is a .pt file of torch.save; a TorchScript archive is needed"),
-        ("data.safetensors", "zip archive"),
+        ("data.safetensors", "looks like a safetensors file; a TorchScript archive is needed"),
         ("cut.pt", "zip archive"),
         ("gone.pt", "gone.pt"),
         ("", "is missing; name the archive of the module"),
