@@ -15,6 +15,7 @@ mod job_commands;
 mod licenses;
 mod output;
 mod progress;
+mod run_program;
 mod scalars;
 mod spec_file;
 mod table;
@@ -63,6 +64,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Submit { spec, set, watch, request_id } => {
             job_commands::submit(connection().await?, output, &spec, &set, watch, request_id).await
         }
+        Command::Run(arguments) => run_program::run(connection().await?, output, arguments).await,
         Command::Validate { spec, dry_run, set } => {
             job_commands::validate(connection().await?, output, &spec, dry_run, &set).await
         }

@@ -56,6 +56,16 @@ pub struct Settings {
     pub uploads_quota_bytes: u64,
     /// The most files that an owner may have uploaded.
     pub uploads_max_files: usize,
+    /// Jobs may run programs of clients.
+    pub programs_enabled: bool,
+    /// Programs, and folders of programs, that they may run.
+    pub programs_allowed: Vec<PathBuf>,
+    /// The most private memory that a process of a program may map for writing, in bytes.
+    pub programs_max_memory_bytes: Option<u64>,
+    /// The most processes and threads of the daemon's user while a program runs.
+    pub programs_max_processes: Option<u64>,
+    /// The most bytes of a file that a program writes.
+    pub programs_max_file_bytes: Option<u64>,
     /// Type of the virtual machine, where the environment does not tell it.
     pub cluster_node_type: Option<String>,
     /// The Python whose PyTorch is told; None for the one of PYSPARK_PYTHON or the PATH.

@@ -32,9 +32,11 @@ use tokio_util::sync::CancellationToken;
 use crate::compat::Date;
 use crate::config::{self, Environment, Invalid, Settings, ShutdownRunners};
 use crate::exporter::{self, Exporter};
+use crate::host;
 use crate::job::end;
+use crate::job::order::ProgramLimits;
 use crate::judging;
-use crate::manager::{Manager, ManagerSettings};
+use crate::manager::{Manager, ManagerSettings, ProgramRules};
 use crate::metrics::Metrics;
 use crate::mirror;
 use crate::proto::json;
@@ -69,6 +71,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if arguments.get(1).is_some_and(|first| first == "--shim") {
         return run_shim(arguments);
+    }
+    if arguments.get(1).is_some_and(|first| first == host::MODE) {
+        return host::main(arguments);
     }
     if arguments.get(1).is_some_and(|first| first == judging::MODE) {
         return judging::run_child(arguments.get(2).map(OsString::as_os_str));
@@ -217,6 +222,16 @@ async fn run(
         cpu_slots: settings.jobs_cpu_slots,
         data_roots: startup::data_roots(&settings)?,
         uploads: uploads.clone(),
+        programs: ProgramRules {
+            enabled: settings.programs_enabled,
+            allowed: settings.programs_allowed.clone(),
+            search_path: std::env::var_os("PATH"),
+            limits: ProgramLimits {
+                memory_bytes: settings.programs_max_memory_bytes,
+                processes: settings.programs_max_processes,
+                file_bytes: settings.programs_max_file_bytes,
+            },
+        },
         runner,
         share_with_foreign: settings.gpu_share_with_foreign_processes,
         preempts: settings.jobs_preemption,

@@ -28,9 +28,9 @@ mod tests {
     use super::*;
     use crate::dataset::DataRoots;
     use crate::dataset::{Files, idx};
-    use crate::job::order::{Lease, LeasedDevice, Order};
-    use crate::job::spec::{Data, example};
-    use crate::job::{Inputs, Job, JobId, Spec, State};
+    use crate::job::order::{Lease, LeasedDevice, Order, ProgramLimits};
+    use crate::job::spec::{Data, ModelWork, example, example_work};
+    use crate::job::{DataInputs, Job, JobId, Spec, State};
     use crate::journal::{JobFolder, JobLock};
     use crate::manager::{self, JobFile};
     use crate::proto::v1;
@@ -62,8 +62,9 @@ mod tests {
         fn add(&self, seconds: u64) -> Job {
             let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095 + seconds);
             let train = Files::Idx(idx::Files { images: "images".into(), labels: Some("labels".into()) });
-            let spec = Spec { data: Data { train, validation: None, ..example().data }, ..example() };
-            let inputs = Inputs { train: self.files(), validation: None, outline: None, memory_bytes: None };
+            let data = Data { train, validation: None, ..example_work().data };
+            let spec = Spec { work: ModelWork { data, ..example_work() }.into(), ..example() };
+            let inputs = DataInputs { train: self.files(), validation: None, outline: None, memory_bytes: None }.into();
             let job = Job::queued(JobId::new(created, 7), spec, inputs, created);
             self.folder(&job.id).create(&job.spec.to_proto()).unwrap();
             self.mirror(&job, None);
@@ -91,6 +92,7 @@ mod tests {
                 resume_step: None,
                 accepted_data_at: None,
                 log_begins: 0,
+                limits: ProgramLimits::default(),
                 edits: None,
             };
             self.folder(&job.id).write_order(&order).unwrap();

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use crate::proto::v1;
 pub use course::Course;
 pub use id::JobId;
-pub use order::Inputs;
+pub use order::{DataInputs, Inputs};
 pub use spec::Spec;
 pub use state::State;
 pub use violation::{Violation, Violations};

@@ -45,6 +45,10 @@ pub mod tensorboard;
 
 pub mod journal;
 
+pub mod attempt;
+
+pub mod host;
+
 pub mod mirror;
 
 pub mod uploads;

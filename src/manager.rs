@@ -21,6 +21,7 @@ mod live;
 mod mirrors;
 mod model_files;
 mod probing;
+mod programs;
 mod rebuild;
 mod recovery;
 mod requests;
@@ -47,6 +48,7 @@ use crate::compat::Catalogue;
 use crate::dataset::DataRoots;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::probe::ProbeReport;
+use crate::job::spec::Work;
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
@@ -57,7 +59,7 @@ use crate::store::{Asked, ListQuery, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 use crate::uploads::{Owner, Uploads};
-pub use admission::Admitted;
+pub use admission::{Admitted, AdmittedModel};
 use creation::Listed;
 pub use error::JobError;
 use file_work::FileWork;
@@ -66,6 +68,7 @@ pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
 use probing::probe_until_it_works;
+pub use programs::ProgramRules;
 pub use rebuild::{NotRebuilt, Old, Rebuilt, rebuild};
 use room::Promised;
 pub use runs::RUNS;
@@ -92,6 +95,8 @@ pub struct ManagerSettings {
     pub data_roots: DataRoots,
     /// Files that clients have sent: those of an owner are data of that owner's jobs.
     pub uploads: Uploads,
+    /// The programs that jobs may run.
+    pub programs: ProgramRules,
     /// How runners are started.
     pub runner: RunnerSettings,
     /// GPUs on which processes of no job compute are given to jobs all the same.
@@ -344,11 +349,14 @@ impl Manager {
             let mut spec = view.job.spec.edited(edits).map_err(JobError::Invalid)?;
             // A job that applies a model has copies of all that it takes from the trained job, which
             // may be gone, and no edit reaches its data.
-            if !spec.mode.applies() {
+            if let Work::Model(work) = &mut spec.work
+                && !work.mode.applies()
+            {
                 // The job has a copy of the weights that it began with; the source may be gone.
-                spec.warm_start = None;
+                work.warm_start = None;
                 let admitted = self.admit(&spec.to_proto(), owner).await?;
-                admission::judge_rest(&admitted.spec, admitted.facts.train.examples, place)?;
+                let examples = admitted.model.as_ref().map_or(0, |model| model.facts.train.examples);
+                admission::judge_rest(&admitted.spec, examples, place)?;
             }
         } else if let Some(examples) = new_examples {
             admission::judge_rest(&self.get(&id).await?.job.spec, examples, place)?;

@@ -34,7 +34,7 @@ pub use dry_run::DryRunError;
 pub use log::last_lines;
 pub use probe::ProbeError;
 pub use python::{PythonReport, ask_python};
-pub use runner::RunnerHandle;
+pub use runner::{RunnerHandle, RunnerKind};
 pub use shim::{ShimArguments, shim};
 
 /// How runners are started.

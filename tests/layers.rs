@@ -21,7 +21,8 @@ const FORBIDDEN: [(&str, &str); 6] = [
 ];
 
 /// Modules of the library that the runner's tree may use.
-const RUNNER: [&str; 12] = [
+const RUNNER: [&str; 13] = [
+    "attempt",
     "beneath",
     "shortage",
     "proto",

@@ -426,6 +426,8 @@ JOB_END_REASON_DATA_CHANGED: int
 the files and their contents (of large files, a sample of them), or they are gone. Only the end of
 an attempt: the job is paused. Put the data back and resume it, or resume it with `accept_new_data`
 or `from_scratch`."""
+JOB_END_REASON_PROGRAM_FAILED: int
+"""The program of the job ended with a code that is not 0, or by a signal."""
 
 FileKind: EnumTypeWrapper
 """The kinds of files."""
@@ -1424,9 +1426,9 @@ class JobEnd(Message):
     message: str
     """Why, for people."""
     exit_code: int
-    """Exit code of the runner, if it exited."""
+    """Exit code of the runner, or of the job's program, if it exited."""
     signal: int
-    """Signal that ended the runner, if one did."""
+    """Signal that ended the runner, or the job's program, if one did."""
     @property
     def log_tail(self) -> RepeatedScalarFieldContainer[str]:
         """The last lines of its log, at most 20."""
@@ -1752,7 +1754,13 @@ class StepProgress(Message):
     wait."""
     data_wait_seconds: float
     """How long training has been waiting for its data; absent where it does not wait."""
-    def __init__(self, *, step: int | None = ..., examples_per_second: float | None = ..., checkpoint_wait_seconds: float | None = ..., data_wait_seconds: float | None = ...) -> None: ...
+    progress_ratio: float
+    """The share that is done, 0 to 1, where the program of a job tells it."""
+    epoch: int
+    """The epoch in hand, from 1, where the program of a job tells it."""
+    total_epochs: int
+    """Epochs in all, where the program of a job tells them."""
+    def __init__(self, *, step: int | None = ..., examples_per_second: float | None = ..., checkpoint_wait_seconds: float | None = ..., data_wait_seconds: float | None = ..., progress_ratio: float | None = ..., epoch: int | None = ..., total_epochs: int | None = ...) -> None: ...
 
 class CheckpointSaved(Message):
     """A checkpoint is on disk."""
@@ -1783,7 +1791,11 @@ class RunnerEnded(Message):
     """Why, for people."""
     step: int
     """Optimizer steps done."""
-    def __init__(self, *, reason: int | str | None = ..., message: str | None = ..., step: int | None = ...) -> None: ...
+    exit_code: int
+    """Exit code of the job's program, if it has one that exited."""
+    signal: int
+    """The signal that ended the job's program, if one did."""
+    def __init__(self, *, reason: int | str | None = ..., message: str | None = ..., step: int | None = ..., exit_code: int | None = ..., signal: int | None = ...) -> None: ...
 
 class CancelJobRequest(Message):
     """Request of CancelJob."""
@@ -2198,19 +2210,20 @@ DEVICE_CUDA: int
 """A CUDA GPU; refused where there is none."""
 
 class JobSpec(Message):
-    """A training job: the model, the data and the method. A field that is left out gets the default
-    that its comment names; `ValidateJob` and `GetJob` return the spec with every default filled
-    in."""
+    """A job: a model with its data and its method, or a program. A field that is left out gets the
+    default that its comment names; `ValidateJob` and `GetJob` return the spec with every default
+    filled in."""
     display_name: str
     """A name for people, at most 128 characters. Need not be unique. Default: the name of the
-    model, of an exported one that of its file. At most 512 bytes."""
+    model, of an exported one that of its file; of a program that of its script, or its own. At most
+    512 bytes."""
     seed: int
     """Seed of everything random: initial weights, order of examples, dropout. The same seed gives
     the same numbers on the CPU. Default 0."""
     @property
     def model(self) -> Model:
         """The network. Required, but where a job in the mode `evaluate` or `predict` takes it from
-        another one."""
+        another one, and where `program` stands in its place."""
     @property
     def data(self) -> Data:
         """The examples. Required."""
@@ -2298,7 +2311,52 @@ class JobSpec(Message):
     @property
     def lr_range(self) -> LrRange:
         """The learning rates that a job in the mode `lr_range` goes through."""
-    def __init__(self, *, display_name: str | None = ..., seed: int | None = ..., model: Model | Mapping[str, object] | None = ..., data: Data | Mapping[str, object] | None = ..., training: Training | Mapping[str, object] | None = ..., optimizer: Optimizer | Mapping[str, object] | None = ..., checkpoint: Checkpoint | Mapping[str, object] | None = ..., logging: Logging | Mapping[str, object] | None = ..., resources: Resources | Mapping[str, object] | None = ..., max_duration: Duration | Mapping[str, object] | None = ..., labels: Mapping[str, str] | None = ..., retry: Retry | Mapping[str, object] | None = ..., priority: int | None = ..., ttl_after_end: Duration | Mapping[str, object] | None = ..., warm_start: WarmStart | Mapping[str, object] | None = ..., on_storage_failure: int | str | None = ..., output: Output | Mapping[str, object] | None = ..., loss: Loss | Mapping[str, object] | None = ..., schedule: Schedule | Mapping[str, object] | None = ..., metrics: Iterable[str] | None = ..., mode: int | str | None = ..., lr_range: LrRange | Mapping[str, object] | None = ...) -> None: ...
+    @property
+    def program(self) -> Program:
+        """A program of the user's own, in place of everything that concerns a model: with it
+        `seed`, `model`, `data`, `training`, `optimizer`, `checkpoint`, `logging`, `warm_start`,
+        `loss`, `schedule`, `metrics`, `mode`, `lr_range` and `output.predictions` are left out."""
+    def __init__(self, *, display_name: str | None = ..., seed: int | None = ..., model: Model | Mapping[str, object] | None = ..., data: Data | Mapping[str, object] | None = ..., training: Training | Mapping[str, object] | None = ..., optimizer: Optimizer | Mapping[str, object] | None = ..., checkpoint: Checkpoint | Mapping[str, object] | None = ..., logging: Logging | Mapping[str, object] | None = ..., resources: Resources | Mapping[str, object] | None = ..., max_duration: Duration | Mapping[str, object] | None = ..., labels: Mapping[str, str] | None = ..., retry: Retry | Mapping[str, object] | None = ..., priority: int | None = ..., ttl_after_end: Duration | Mapping[str, object] | None = ..., warm_start: WarmStart | Mapping[str, object] | None = ..., on_storage_failure: int | str | None = ..., output: Output | Mapping[str, object] | None = ..., loss: Loss | Mapping[str, object] | None = ..., schedule: Schedule | Mapping[str, object] | None = ..., metrics: Iterable[str] | None = ..., mode: int | str | None = ..., lr_range: LrRange | Mapping[str, object] | None = ..., program: Program | Mapping[str, object] | None = ...) -> None: ...
+
+class Program(Message):
+    """A program of the user's own, such as `python train.py`. It runs code that the client chose,
+    so that it has to be allowed by the settings of torchd (`programs.enabled`, `programs.allowed`).
+    It finds in its environment:  - `TORCHD_JOB`, the name of the job, and `TORCHD_ATTEMPT`, which
+    counts from 1; - `TORCHD_TENSORBOARD_DIR`: the scalars of event files that it writes below this
+    folder are those of the job; - `TORCHD_REPORT_FD`: the number of a descriptor for lines of JSON,
+    in UTF-8 and at most 64 KiB each, with any of `{"step": 10, "scalars": {"loss/train": 0.3},
+    "epoch": 1, "epochs": 3, "progress": 0.1, "checkpoint": "checkpoints/10", "finished": true}`.
+    `progress` is the share that is done, and `checkpoint` the path of something that it could go on
+    from, below its own folder; - `TORCHD_CHECKPOINT_DIR`, a folder for checkpoints, and, where an
+    earlier attempt has told of a checkpoint, `TORCHD_RESUME_FROM`, the path of the last one; -
+    `CUDA_VISIBLE_DEVICES` with the GPU that it holds, or nothing, and `OMP_NUM_THREADS` with its
+    CPU threads; - `HOME` and `TMPDIR` in its own folder, `jobs/<id>/program`, which survives from
+    one attempt to the next and is the only place where it may write.  SIGTERM asks it to save and
+    to leave. Exit code 0 means that it has finished, unless it was asked to stop and has not told
+    `finished`: then the job is paused, or goes back to the queue."""
+    @property
+    def command(self) -> RepeatedScalarFieldContainer[str]:
+        """The program and its arguments, 1 to 1024, with at most 128 KiB. The program is an
+        absolute path, a path from `working_dir`, or a name, which is looked for in the PATH of
+        `env`, else in that of torchd. Each has at most 16,384 bytes. At most 1,024 entries."""
+    working_dir: str
+    """The folder to start it in, below a data root. Default: its own folder. At most 4,096
+    bytes."""
+    @property
+    def env(self) -> MutableMapping[str, str]:
+        """Variables of its environment besides those above, with at most 128 KiB. Names that begin
+        with TORCHD_, and CUDA_VISIBLE_DEVICES, are torchd's. At most 256 entries. Names have at
+        most 256 bytes, values at most 4096."""
+    @property
+    def report(self) -> ProgramReport:
+        """How it reports."""
+    def __init__(self, *, command: Iterable[str] | None = ..., working_dir: str | None = ..., env: Mapping[str, str] | None = ..., report: ProgramReport | Mapping[str, object] | None = ...) -> None: ...
+
+class ProgramReport(Message):
+    """How a program reports."""
+    tensorboard: bool
+    """Take the scalars of event files below `$TORCHD_TENSORBOARD_DIR`. Default true."""
+    def __init__(self, *, tensorboard: bool | None = ...) -> None: ...
 
 class LrRange(Message):
     """The learning rates of a job that looks for one: they grow by the same factor from step to

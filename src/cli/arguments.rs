@@ -47,6 +47,9 @@ pub(super) enum Command {
         #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
         request_id: String,
     },
+    /// Run a program as a job, follow its log, and exit with its code; programs have to be allowed
+    /// by torchd's settings
+    Run(RunArguments),
     /// Judge a spec without running it
     Validate {
         /// Spec file, TOML or JSON
@@ -201,6 +204,50 @@ pub(super) enum Command {
 }
 
 /// The changes when a job goes on.
+/// A program and its circumstances.
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// GPUs: 0 or 1
+    #[arg(long, default_value_t = 0)]
+    pub(super) gpus: u32,
+    /// CPU slots, and threads of computation; all of them by default, 1 with a GPU
+    #[arg(long)]
+    pub(super) cpus: Option<u32>,
+    /// A name for people; that of the script by default
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The higher the earlier, -1000 to 1000
+    #[arg(long, allow_negative_numbers = true)]
+    pub(super) priority: Option<i32>,
+    /// A label, for example team=vision; may be given several times
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub(super) labels: Vec<(String, String)>,
+    /// A variable of its environment; may be given several times
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = label)]
+    pub(super) env: Vec<(String, String)>,
+    /// The folder to start it in, below a data root of torchd; this one by default
+    #[arg(long)]
+    pub(super) cwd: Option<PathBuf>,
+    /// A virtual environment whose programs it finds first
+    #[arg(long)]
+    pub(super) venv: Option<PathBuf>,
+    /// It is ended after this time, for example 2h
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(super) time: Option<std::time::Duration>,
+    /// Restarts after failures
+    #[arg(long)]
+    pub(super) retries: Option<u32>,
+    /// Judge it without running it
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print the name of the job and leave
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// The program and its arguments, behind --
+    #[arg(last = true, required = true)]
+    pub(super) command: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ResumeArguments {
     /// jobs/{id}, or the bare id

@@ -14,6 +14,7 @@ use crate::proto::v1::job_service_client::JobServiceClient;
 use crate::proto::v1::system_service_client::SystemServiceClient;
 
 /// An open connection.
+#[derive(Clone)]
 pub(super) struct Connection {
     server: String,
     channel: Channel,

@@ -23,6 +23,7 @@ pub fn to_toml(settings: &Settings) -> String {
         LogFormat::Human => "human",
         LogFormat::Json => "json",
     };
+    let programs: Vec<_> = settings.programs_allowed.iter().map(|program| path(program)).collect();
     let mirrors: Vec<_> = settings.output_mirror_roots.iter().map(|root| path(root)).collect();
     let runners = match settings.shutdown_runners {
         ShutdownRunners::Leave => "leave",
@@ -47,6 +48,11 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("\n[data]\nroots = [{}]\n", roots.join(", ")),
         format!("\n[uploads]\nquota_bytes = {}\n", settings.uploads_quota_bytes),
         format!("max_files = {}\n", settings.uploads_max_files),
+        format!("\n[programs]\nenabled = {}\n", settings.programs_enabled),
+        format!("allowed = [{}]\n", programs.join(", ")),
+        chosen("max_memory_bytes", settings.programs_max_memory_bytes.map(|bytes| bytes.to_string()), "no limit"),
+        chosen("max_processes", settings.programs_max_processes.map(|count| count.to_string()), "no limit"),
+        chosen("max_file_bytes", settings.programs_max_file_bytes.map(|bytes| bytes.to_string()), "no limit"),
         "\n[cluster]\nworkers = 0\nrole = \"driver\"\n".to_owned(),
         chosen("runtime", settings.cluster_runtime.as_deref().map(quoted), "taken from DATABRICKS_RUNTIME_VERSION"),
         chosen("node_type", settings.cluster_node_type.as_deref().map(quoted), "taken from DB_INSTANCE_TYPE"),

@@ -93,6 +93,21 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     }
     let uploads_quota_bytes = keys.take("uploads.quota_bytes", in_range(0, 1 << 50, "bytes"));
     let uploads_max_files = keys.take("uploads.max_files", in_range(1, 100_000, "files"));
+    let programs_enabled = keys.take("programs.enabled", parsed("true or false is needed")).unwrap_or(false);
+    let programs_allowed: Vec<_> = keys.take("programs.allowed", paths).unwrap_or_default();
+    for path in programs_allowed.iter().filter(|path| !path.is_absolute()) {
+        keys.add("programs.allowed", format!("names {}; absolute paths are needed", path.display()));
+    }
+    for path in programs_allowed.iter().filter(|path| path.is_absolute() && !path.exists()) {
+        keys.add("programs.allowed", format!("names {}, which is not there", path.display()));
+    }
+    if programs_enabled && programs_allowed.is_empty() {
+        let what = "is empty, and programs.enabled is true; name programs, or folders of programs, that jobs may run";
+        keys.add("programs.allowed", what.into());
+    }
+    let programs_max_memory_bytes = keys.take("programs.max_memory_bytes", in_range(1 << 20, 1 << 50, "bytes"));
+    let programs_max_processes = keys.take("programs.max_processes", in_range(1, 1 << 22, "processes"));
+    let programs_max_file_bytes = keys.take("programs.max_file_bytes", in_range(1 << 20, 1 << 50, "bytes"));
     read_cluster(keys, environment);
     let cluster_runtime = keys.take("cluster.runtime", text).filter(|runtime| !runtime.is_empty());
     let cluster_node_type = keys.take("cluster.node_type", text).filter(|kind| !kind.is_empty());
@@ -213,6 +228,12 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         data_roots,
         uploads_quota_bytes: uploads_quota_bytes.map_or(50 << 30, |bytes| bytes as u64),
         uploads_max_files: uploads_max_files.unwrap_or(10_000),
+        programs_enabled,
+        // Their folders by their own names: those of links may change.
+        programs_allowed: programs_allowed.into_iter().map(|path| canonical_parent(&path)).collect(),
+        programs_max_memory_bytes: programs_max_memory_bytes.map(|bytes| bytes as u64),
+        programs_max_processes: programs_max_processes.map(|count| count as u64),
+        programs_max_file_bytes: programs_max_file_bytes.map(|bytes| bytes as u64),
         cluster_runtime,
         cluster_node_type,
         cluster_python,
@@ -248,6 +269,17 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         log_format: log_format.unwrap_or(LogFormat::Auto),
         log_level: log_level.unwrap_or_else(|| "info".into()),
     })
+}
+
+/// A path whose folder is canonical: the last part may be a link, by which a program is started.
+fn canonical_parent(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        return path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    }
+    match (path.parent().and_then(|parent| parent.canonicalize().ok()), path.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// torchd runs on the one node of a driver-only cluster. Both ways of saying otherwise are refused.

@@ -145,6 +145,11 @@ impl DataRoots {
         Ok(Self { roots: roots.into_iter().map(resolve).collect::<Result<_, _>>()? })
     }
 
+    /// The canonical paths of all roots.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.roots.iter().map(|root| root.real.clone())
+    }
+
     /// These roots and another one behind them, by its canonical path. No file system is asked.
     pub fn with(&self, real: PathBuf) -> Self {
         let mut roots = self.clone();

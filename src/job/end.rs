@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     fn said(reason: JobEndReason) -> RunnerEnded {
-        RunnerEnded { reason: reason.into(), message: "word".into(), step: 1 }
+        RunnerEnded { reason: reason.into(), message: "word".into(), step: 1, ..RunnerEnded::default() }
     }
 
     #[test]

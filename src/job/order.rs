@@ -34,6 +34,9 @@ pub struct Order {
     /// Where its output begins in the log, in bytes.
     #[serde(default)]
     pub log_begins: u64,
+    /// Limits of the processes of a program.
+    #[serde(default, skip_serializing_if = "ProgramLimits::is_none")]
+    pub limits: ProgramLimits,
     /// The changes of the spec by all resumes.
     #[serde(default, with = "json::optional", skip_serializing_if = "Option::is_none")]
     pub edits: Option<v1::JobEdits>,
@@ -48,6 +51,24 @@ impl Order {
 
 fn no_limit() -> u64 {
     u64::MAX
+}
+
+/// Limits of each process of a program, as the settings have them. None for no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramLimits {
+    /// Private memory that it may map for writing, in bytes. (RLIMIT_DATA)
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads of the daemon's user, those of others included. (RLIMIT_NPROC)
+    pub processes: Option<u64>,
+    /// Bytes of a file that it writes. (RLIMIT_FSIZE)
+    pub file_bytes: Option<u64>,
+}
+
+impl ProgramLimits {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A part of the machine, held by one job.
@@ -84,10 +105,34 @@ pub enum LeasedDevice {
     Cuda,
 }
 
-/// The files of a job, as canonical paths, and what was found in them.
+/// The files of a job, as they were found when it was admitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "a job has one, and programs are few")]
+pub enum Inputs {
+    /// Data for a model.
+    Data(DataInputs),
+    /// A program.
+    Program(Launch),
+}
+
+/// The program of a job, and the folders that it gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launch {
+    /// The program, as an absolute path. The last part may be a link: a virtual environment is
+    /// found by it.
+    pub executable: PathBuf,
+    /// The folder to start it in, as a canonical path; None for its own.
+    pub working_dir: Option<PathBuf>,
+    /// Folders that it may read besides those of the system.
+    pub reads: Vec<PathBuf>,
+}
+
+/// The data of a job, as canonical paths, and what was found in them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Inputs {
+pub struct DataInputs {
     /// Examples to learn from.
     pub train: Files,
     /// Examples to judge by.
@@ -101,4 +146,28 @@ pub struct Inputs {
     /// None in jobs of earlier versions, for all that they take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
+}
+
+impl Inputs {
+    /// The data; None of a program.
+    pub fn data(&self) -> Option<&DataInputs> {
+        match self {
+            Self::Data(data) => Some(data),
+            Self::Program(_) => None,
+        }
+    }
+
+    /// The program; None of a model.
+    pub fn program(&self) -> Option<&Launch> {
+        match self {
+            Self::Program(launch) => Some(launch),
+            Self::Data(_) => None,
+        }
+    }
+}
+
+impl From<DataInputs> for Inputs {
+    fn from(data: DataInputs) -> Self {
+        Self::Data(data)
+    }
 }

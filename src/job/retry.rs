@@ -152,7 +152,9 @@ fn is_retried(reason: JobEndReason) -> bool {
         | JobEndReason::Internal
         | JobEndReason::GpuLost
         | JobEndReason::Storage
-        | JobEndReason::Stalled => true,
+        | JobEndReason::Stalled
+        // Only its user knows whether it would do the same again.
+        | JobEndReason::ProgramFailed => true,
         // The same data, the same numbers, the same program: the same end.
         JobEndReason::BadData | JobEndReason::Diverged | JobEndReason::StartFailed => false,
         JobEndReason::Unspecified

@@ -1,6 +1,6 @@
 //! The spec of a job as types that cannot be wrong, and every rule for it. `read` takes the message
-//! of a client, `fit` holds the result against the data files; what comes out can be trained, and
-//! says again what every default became.
+//! of a client, `fit` holds its model against the data files; what comes out can be run, and says
+//! again what every default became.
 
 mod applied;
 pub mod data;
@@ -13,8 +13,10 @@ mod memory;
 pub mod metric;
 mod mode;
 pub mod model;
+mod model_work;
 pub mod module;
 pub mod optimizer;
+mod program;
 mod read;
 mod recipe;
 mod resources;
@@ -27,8 +29,6 @@ mod weights;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::length::{Length, Place, Plan};
-use crate::job::retention::Checkpoints;
 use crate::job::retry::Retry;
 use crate::proto::v1;
 pub use applied::take_over;
@@ -41,59 +41,29 @@ pub use memory::{HostMemory, RUNNER_BYTES, judge_memory, memory_bytes};
 pub use metric::Metric;
 pub use mode::{LrRange, Mode, Predictions};
 pub use model::{Model, Weight};
+pub use model_work::ModelWork;
 pub use optimizer::Optimizer;
+pub use program::Program;
 #[cfg(test)]
-pub(crate) use read::tests::example;
-pub use read::{Reading, read};
+pub(crate) use read::tests::{example, example_work};
+pub use read::{ModelReading, Reading, read};
 pub use recipe::{EarlyStopping, OnDivergence, Precision, Recipe};
 pub use resources::{Device, Resources};
 pub use schedule::Schedule;
 pub use training::Clip;
-use training::Training;
 pub use warm_start::{WarmSource, WarmStart};
 pub use weights::{
     RESTORES, SCALER_NUMBERS, SKIPS, SUM_LOSS, TakenFrom, average_name, hidden_name, judge_state, judge_weights,
     may_hold_infinities,
 };
 
-/// A request that can be trained.
+/// A request that can be run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// A name for people.
     pub display_name: String,
-    /// The purpose of the job.
-    pub mode: Mode,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Seed of the initial weights, where it is another.
-    pub init_seed: Option<u64>,
-    /// The network.
-    pub model: Model,
-    /// The examples.
-    pub data: Data,
-    /// How long to train.
-    pub length: Length,
-    /// Examples in a training step.
-    pub batch_size: u32,
-    /// Examples in a step of the validation pass; None until `fit` has seen the validation set.
-    pub validation_batch_size: Option<u32>,
-    /// The loss; None until `fit` has seen the target, and for a model that computes its own.
-    pub loss: Option<Loss>,
-    /// The metrics besides the loss; empty until `fit` has seen the target, and for a model that
-    /// gives its own.
-    pub metrics: Vec<Metric>,
-    /// How gradients become new weights.
-    pub optimizer: Optimizer,
-    /// How the learning rate changes.
-    pub schedule: Schedule,
-    /// The limit of gradients.
-    pub clip: Option<Clip>,
-    /// The way of training besides.
-    pub recipe: Recipe,
-    /// When checkpoints are saved, and how many are kept.
-    pub checkpoints: Checkpoints,
-    /// Steps between scalars.
-    pub scalar_every_steps: u32,
+    /// What it does.
+    pub work: Work,
     /// The part of the machine that is wanted.
     pub resources: Resources,
     /// How long it may run; None for no limit.
@@ -106,50 +76,54 @@ pub struct Spec {
     pub priority: i32,
     /// It is removed so long after its end; None for never.
     pub ttl_after_end: Option<Duration>,
-    /// Where the weights come from; None for random ones.
-    pub warm_start: Option<WarmStart>,
     /// Where its results are copied to, as the client named it.
     pub mirror: Option<String>,
     /// A job whose folder cannot be written is paused; otherwise it fails.
     pub pauses_on_storage_failure: bool,
 }
 
+/// The work of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// It trains a model, or applies one.
+    Model(Box<ModelWork>),
+    /// It runs a program of the user's own.
+    Program(Program),
+}
+
+impl From<ModelWork> for Work {
+    fn from(work: ModelWork) -> Self {
+        Self::Model(work.into())
+    }
+}
+
 impl Spec {
-    /// How long the job is on that many training examples from `place` on; None where that cannot
-    /// be counted.
-    pub fn plan(&self, train_examples: u64, place: Place) -> Option<Plan> {
-        self.length.plan(self.batch_size, train_examples, place)
+    /// The model that it trains or applies; None of a job that has none.
+    pub fn model(&self) -> Option<&ModelWork> {
+        match &self.work {
+            Work::Model(work) => Some(work),
+            Work::Program(_) => None,
+        }
+    }
+
+    /// The program that it runs; None of a job that has a model.
+    pub fn program(&self) -> Option<&Program> {
+        match &self.work {
+            Work::Program(program) => Some(program),
+            Work::Model(_) => None,
+        }
     }
 
     /// The message that this spec was read from, every default filled in.
     pub fn to_proto(&self) -> v1::JobSpec {
-        let training = Training {
-            length: Some(self.length),
-            batch_size: self.batch_size,
-            validation_batch_size: self.validation_batch_size,
-            clip: self.clip,
-            init_seed: self.init_seed,
-            recipe: self.recipe,
-        };
         let mut message = v1::JobSpec {
             display_name: self.display_name.clone(),
-            seed: self.seed,
-            model: Some(self.model.to_proto()),
-            data: Some(self.data.to_proto()),
-            training: Some(training.to_proto()),
-            loss: self.loss.as_ref().map(Loss::to_proto),
-            metrics: self.metrics.iter().map(|metric| metric.name()).collect(),
-            optimizer: Some(self.optimizer.to_proto()),
-            schedule: Some(self.schedule.to_proto()),
-            checkpoint: Some(self.checkpoints.to_proto()),
-            logging: Some(v1::Logging { scalar_every_steps: Some(self.scalar_every_steps) }),
             resources: Some(self.resources.to_proto()),
             max_duration: self.max_duration.and_then(|limit| limit.try_into().ok()),
             labels: self.labels.clone(),
             retry: Some(self.retry.to_proto()),
             priority: self.priority,
             ttl_after_end: self.ttl_after_end.and_then(|time| time.try_into().ok()),
-            warm_start: self.warm_start.as_ref().map(WarmStart::to_proto),
             on_storage_failure: if self.pauses_on_storage_failure {
                 v1::OnStorageFailure::Pause.into()
             } else {
@@ -158,9 +132,9 @@ impl Spec {
             output: self.mirror.clone().map(|mirror| v1::Output { mirror, ..v1::Output::default() }),
             ..v1::JobSpec::default()
         };
-        self.mode.write(&mut message);
-        if self.mode.applies() {
-            applied::trim(&mut message);
+        match &self.work {
+            Work::Model(work) => work.write(&mut message),
+            Work::Program(program) => program.write(&mut message),
         }
         message
     }

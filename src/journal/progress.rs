@@ -39,6 +39,10 @@ pub struct ProgressFold {
     checkpoint_wait: Option<f64>,
     /// For how long it has been waiting for its data, in seconds.
     data_wait: Option<f64>,
+    /// The share that a program says is done, and when it said so.
+    told_ratio: Option<(SystemTime, f64)>,
+    /// The epoch in hand and epochs in all, where a program tells them.
+    told_epochs: (Option<u32>, Option<u32>),
 }
 
 impl ProgressFold {
@@ -55,6 +59,7 @@ impl ProgressFold {
             self.saved = None;
             self.examples_per_second = None;
             self.window.clear();
+            (self.told_ratio, self.told_epochs) = (None, (None, None));
         }
         if record.time.is_some() {
             self.span = Some((self.span.map_or(time, |(first, _)| first), time));
@@ -91,6 +96,11 @@ impl ProgressFold {
                 if progress.examples_per_second > 0.0 {
                     self.examples_per_second = Some(progress.examples_per_second);
                 }
+                if let Some(ratio) = progress.progress_ratio {
+                    self.told_ratio = Some((time, ratio));
+                }
+                let (epoch, epochs) = self.told_epochs;
+                self.told_epochs = (progress.epoch.or(epoch), progress.total_epochs.or(epochs));
                 self.advance(time, progress.step);
             }
             // It is told once the disk has it, some steps later.
@@ -177,14 +187,24 @@ impl ProgressFold {
             Some(beyond) => (beyond / started.steps_per_epoch.max(1)).saturating_add(1),
         };
         let epoch = u64::from(started.first_epoch).saturating_add(further_epochs);
+        let (told_epoch, told_epochs) = self.told_epochs;
+        let progress_ratio = match (self.told_ratio, started.total_steps) {
+            (Some((_, told)), _) => told,
+            // A program that does not tell how far it is.
+            (None, 0) => 0.0,
+            (None, total) => self.step as f64 / total as f64,
+        };
         Some(v1::JobProgress {
             step: self.step,
             total_steps: started.total_steps,
-            epoch: u32::try_from(epoch).unwrap_or(u32::MAX).min(started.total_epochs),
-            total_epochs: started.total_epochs,
-            progress_ratio: self.step as f64 / started.total_steps.max(1) as f64,
+            epoch: told_epoch.unwrap_or(u32::try_from(epoch).unwrap_or(u32::MAX).min(started.total_epochs)),
+            total_epochs: told_epochs.unwrap_or(started.total_epochs),
+            progress_ratio,
             examples_per_second: self.examples_per_second,
-            remaining: self.remaining(started.total_steps),
+            remaining: match started.total_steps {
+                0 => self.remaining_by_ratio(),
+                total => self.remaining(total),
+            },
             latest_scalars: self.latest.iter().map(|(tag, (_, value))| (tag.clone(), *value)).collect(),
             gpu: self.gpu_share(),
         })
@@ -208,6 +228,16 @@ impl ProgressFold {
             }
         }
         share
+    }
+
+    /// The same by the share that a program says is done, and the time that its attempt took for
+    /// that.
+    fn remaining_by_ratio(&self) -> Option<prost_types::Duration> {
+        let (told, ratio) = self.told_ratio.filter(|(_, ratio)| self.ended.is_none() && *ratio > 0.0)?;
+        let (first, _) = self.span?;
+        let seconds = told.duration_since(first).ok()?.as_secs_f64();
+        let remaining = Duration::try_from_secs_f64(seconds * (1.0 - ratio) / ratio).ok()?;
+        remaining.try_into().ok().filter(json::is_duration)
     }
 
     /// None where nobody can know, and where it is longer than can be written down.

@@ -127,6 +127,7 @@ mod tests {
                 examples_per_second: 2.5,
                 checkpoint_wait_seconds: Some(1.5),
                 data_wait_seconds: Some(0.5),
+                ..StepProgress::default()
             }),
             What::Ended(RunnerEnded { message: "trained to the end".into(), step: 20, ..RunnerEnded::default() }),
         ];

@@ -10,7 +10,7 @@ use super::known_data::KnownData;
 use super::staging::Copies;
 use super::trained::{self, Trained};
 use super::warm_start::{self, Warm};
-use super::{JobError, ManagerSettings, model_files, weights};
+use super::{JobError, ManagerSettings, model_files, programs, weights};
 use crate::dataset::{
     DataFile, DataRoots, Details, Facts, Fault, Files, Format, Lookup, OpenFiles, Preparation, Problem, Selection, Use,
     WHOLE_BELOW_BYTES,
@@ -23,8 +23,8 @@ use crate::job::outline::Outline;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::data::{Data, Named};
 use crate::job::spec::model::Set;
-use crate::job::spec::{self, DataFacts, Device, Fitted, HostMemory, RUNNER_BYTES, Resources, Spec};
-use crate::job::{Inputs, Violation, Violations};
+use crate::job::spec::{self, DataFacts, Device, Fitted, HostMemory, ModelWork, RUNNER_BYTES, Resources, Spec, Work};
+use crate::job::{DataInputs, Inputs, Violation, Violations};
 use crate::journal::{FileStates, Manifest, TrainedOn};
 use crate::judging::{self, model::OperatorList};
 use crate::mirror;
@@ -52,9 +52,20 @@ pub struct Admitted {
     pub spec: Spec,
     /// Its files.
     pub inputs: Inputs,
-    /// Their facts.
+    /// Its model; None where it runs a program.
+    pub model: Option<AdmittedModel>,
+    /// Remarkable values of the data that are no mistakes.
+    pub notes: Vec<String>,
+    /// The files that it will have in its folder.
+    pub(super) copies: Copies,
+}
+
+/// A model that can be trained, or applied, here.
+#[derive(Debug)]
+pub struct AdmittedModel {
+    /// The facts of its data.
     pub facts: DataFacts,
-    /// How long it is.
+    /// How long the job is.
     pub plan: Plan,
     /// Optimizer steps that are done before it begins.
     pub first_step: u64,
@@ -64,10 +75,6 @@ pub struct Admitted {
     pub validation_details: Option<Details>,
     /// The memory of the host that it takes at least, in bytes.
     pub memory_bytes: u64,
-    /// Remarkable values of the data that are no mistakes.
-    pub notes: Vec<String>,
-    /// The files that it will have in its folder.
-    pub(super) copies: Copies,
 }
 
 /// The parts of the machine that a request is judged by.
@@ -100,9 +107,11 @@ pub(super) async fn admit(
 
 /// The files that a request names. In words these are their folders, as it writes them.
 fn files(message: &v1::JobSpec, settings: &ManagerSettings) -> file_work::Files {
-    let spec::Reading { data, demands, .. } = spec::read(message);
+    let reading = spec::read(message).model;
+    let data = reading.as_ref().and_then(|reading| reading.data.as_ref());
     let sets = data.iter().flat_map(|data| data.sets()).flat_map(|(_, set)| set.files());
-    let models = demands.model.iter().flat_map(|model| model.files());
+    let model = reading.as_ref().and_then(|reading| reading.demands.model.as_ref());
+    let models = model.iter().flat_map(|model| model.files());
     let warm = message.warm_start.as_ref().and_then(|warm| warm.source.as_ref());
     let (file, job) = match warm {
         Some(v1::warm_start::Source::File(name)) => (Some(name), None),
@@ -148,7 +157,10 @@ fn judge(
     let mut wrong = Violations::default();
     let (taken, trained) = trained::take_over(message, settings, &mut wrong);
     let message = taken.as_ref().unwrap_or(message);
-    let spec::Reading { data, mut resources, mut demands, spec, mistakes } = spec::read(message);
+    let spec::Reading { model: reading, mut resources, spec, mistakes } = spec::read(message);
+    let Some(spec::ModelReading { data, mut demands }) = reading else {
+        return judge_program(message, spec, resources, mistakes, settings, machine);
+    };
     // A model that could not be taken over is not missing.
     let is_untaken = taken.is_some() && trained.is_none();
     wrong.0.extend(mistakes.0.into_iter().filter(|wrong| !is_untaken || wrong.field != "model"));
@@ -206,22 +218,18 @@ fn judge(
     spec::judge_memory(&demands, learned_from, &sets, memory_bytes, on_gpu, memory, &mut wrong);
     let memory_bytes = spec::memory_bytes(&demands, learned_from, &sets, memory_bytes, on_gpu);
     demands.recipe.judge_device(resources.gpu_count != Some(0), &mut wrong);
-    let copy = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty());
-    let copy = copy.map(|wanted| mirror::judge(wanted, &settings.mirror_roots)).transpose();
-    let copy = copy.unwrap_or_else(|mirror::Refusal { what, unjudged }| {
-        wrong.add_found("output.mirror", what, unjudged);
-        None
-    });
-    let asked = spec.as_ref().and_then(|spec| spec.warm_start.as_ref());
+    let copy = judge_mirror(message, settings, &mut wrong);
+    let work = spec.as_ref().and_then(Spec::model);
+    let asked = work.and_then(|work| work.warm_start.as_ref());
     let warm = asked.and_then(|asked| warm_start::find(asked, settings, &mut wrong));
-    if let (Some(warm), Some(spec), Some(asked)) = (&warm, &spec, asked) {
+    if let (Some(warm), Some(work), Some(asked)) = (&warm, work, asked) {
         let aim = learned_from.and_then(|facts| demands.aim(facts));
         let metrics = aim.map(|aim| aim.metrics).unwrap_or_default();
         let own_metrics = demands.own_metrics();
         let needs = network.as_ref().map(|network| weights::Needs {
             network,
             rules: &asked.rules,
-            spec,
+            work,
             metrics: &metrics,
             own_metrics,
         });
@@ -237,17 +245,17 @@ fn judge(
         (validation_facts, validation_details) = (Some(set.facts), Some(set.details));
         set.files
     });
-    let validation = validation.filter(|_| spec.data.validation.is_some());
+    let Work::Model(work) = spec.work else { return Err(wrong) };
+    let validation = validation.filter(|_| work.data.validation.is_some());
     let facts = DataFacts { train: train.facts, validation: validation_facts };
     let fits = taught.map(|taught| DataFacts { train: taught, validation: Some(facts.train.clone()) });
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
-    let mirror = copy.map(|path| path.display().to_string());
-    let known_model = demands.model.clone().unwrap_or_else(|| spec.model.clone());
-    let Fitted { spec: mut fitted, network } =
-        Spec { model: known_model, resources, ttl_after_end, mirror, ..spec }.fit(fits.as_ref().unwrap_or(&facts))?;
+    let known_model = demands.model.clone().unwrap_or_else(|| work.model.clone());
+    let Fitted { work: mut fitted, network } =
+        ModelWork { model: known_model, ..*work }.fit(fits.as_ref().unwrap_or(&facts))?;
     let outline = network.filter(|_| has_widths).map(|network| Outline::of(&network.weights, fitted.model.own_loss()));
     fitted.model.forget_files();
-    let inputs = Inputs { train: train.files, validation, outline, memory_bytes: memory.of_data() };
+    let inputs = DataInputs { train: train.files, validation, outline, memory_bytes: memory.of_data() }.into();
     let place = match &warm {
         Some(Warm::Checkpoint { checkpoint, .. }) => checkpoint.manifest.place,
         Some(Warm::Weights(_)) | None => Place::default(),
@@ -259,19 +267,57 @@ fn judge(
     let first_step = place.step;
     let copies = Copies { warm, model, preprocessing: trained.map(|trained| trained.bytes) };
     let details = train.details;
+    let work = fitted.into();
     let admitted = plan.map(|plan| Admitted {
-        spec: fitted,
+        spec: Spec { work, resources, ttl_after_end, mirror: copy, ..spec },
         inputs,
-        facts,
-        plan,
-        first_step,
-        details,
-        validation_details,
-        memory_bytes,
+        model: Some(AdmittedModel { facts, plan, first_step, details, validation_details, memory_bytes }),
         notes,
         copies,
     });
     wrong.or(admitted)
+}
+
+/// Judges a request to run a program.
+fn judge_program(
+    message: &v1::JobSpec,
+    spec: Option<Spec>,
+    mut resources: Resources,
+    mut wrong: Violations,
+    settings: &ManagerSettings,
+    machine: &Machine,
+) -> Result<Admitted, Violations> {
+    // Its own libraries, and not those of the runner, decide what it can do with a GPU.
+    let Machine { gpu_block, slots, .. } = machine;
+    let no_gpu = gpu_block.as_deref().or(slots.is_empty().then_some("NVML tells of no GPU"));
+    let owner = owner_of_memory(resources, settings);
+    host_memory(resources, settings, &owner, &mut wrong);
+    place(&mut resources, settings.cpu_slots, no_gpu, &mut wrong);
+    judge_memory(resources, slots, &mut wrong);
+    let mirror = judge_mirror(message, settings, &mut wrong);
+    let launch = spec.as_ref().and_then(Spec::program);
+    let launch = launch.and_then(|program| programs::judge(program, settings, &mut wrong));
+    let (Some(spec), Some(launch), true) = (spec, launch, wrong.0.is_empty()) else { return Err(wrong) };
+    let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
+    Ok(Admitted {
+        spec: Spec { resources, ttl_after_end, mirror, ..spec },
+        inputs: Inputs::Program(launch),
+        model: None,
+        notes: Vec::new(),
+        copies: Copies::default(),
+    })
+}
+
+/// The folder that the results of a job are copied to.
+fn judge_mirror(message: &v1::JobSpec, settings: &ManagerSettings, wrong: &mut Violations) -> Option<String> {
+    let wanted = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty())?;
+    match mirror::judge(wanted, &settings.mirror_roots) {
+        Ok(path) => Some(path.display().to_string()),
+        Err(mirror::Refusal { what, unjudged }) => {
+            wrong.add_found("output.mirror", what, unjudged);
+            None
+        }
+    }
 }
 
 /// Whether a job can go on from a checkpoint with its data.
@@ -321,8 +367,9 @@ fn judge_length(length: Length, plan: Plan, place: Place, wrong: &mut Violations
 /// on at that place.
 pub(super) fn judge_rest(spec: &Spec, examples: u64, place: Place) -> Result<(), JobError> {
     let mut wrong = Violations::default();
-    if let Some(plan) = spec.plan(examples, place) {
-        judge_length(spec.length, plan, place, &mut wrong);
+    let work = spec.model();
+    if let Some((work, plan)) = work.and_then(|work| Some((work, work.plan(examples, place)?))) {
+        judge_length(work.length, plan, place, &mut wrong);
     }
     if wrong.0.is_empty() { Ok(()) } else { Err(JobError::Invalid(wrong)) }
 }

@@ -18,6 +18,7 @@ use crate::journal::{JobFolder, JobLock, ProgressFold, Signature, Survey, cut_to
 use crate::proto::v1;
 use crate::scheduler::Wait;
 use crate::shortage::is_shortage;
+use crate::supervisor::RunnerKind;
 
 /// A runner that loads may be silent this many times as long as one that trains.
 const LOADING_FACTOR: u32 = 10;
@@ -61,6 +62,7 @@ impl Task {
             resume_step: resume_step.or(live.job.course.resume_from.as_ref().map(|point| point.step)),
             accepted_data_at: live.job.course.accepted_data_at,
             log_begins: 0,
+            limits: self.settings.programs.limits.clone(),
             edits: live.job.course.edits.clone(),
         };
         let to = place.clone();
@@ -84,7 +86,8 @@ impl Task {
             self.metrics.queue_wait.observe(seconds(live.job.created, now));
         }
         live.begins(Instant::now());
-        live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, visible));
+        let kind = if live.job.spec.program().is_some() { RunnerKind::Host } else { RunnerKind::Runner };
+        live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, kind, visible));
         fault::point("shim-started");
         Ok(())
     }

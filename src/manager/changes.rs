@@ -31,7 +31,9 @@ impl Task {
         mut course: Course,
     ) -> Result<(), JobError> {
         let Ending { verdict: Verdict { outcome, reason, message }, exit, log_tail, time, ran } = ending;
-        let (exit_code, signal) = exit.code_and_signal();
+        // The code of a program is that of its job; its host has one of its own.
+        let program = live.fold.ended(live.job.attempt).filter(|_| live.job.spec.program().is_some());
+        let (exit_code, signal) = program.map_or_else(|| exit.code_and_signal(), |said| (said.exit_code, said.signal));
         let label = end::label(reason);
         let words = message.clone();
         let progress = live.fold.progress().or_else(|| live.job.final_progress.clone());

@@ -14,7 +14,7 @@ use super::{Admitted, Command, JobError, Manager, ManagerSettings, View, admissi
 use crate::dataset;
 use crate::gate::Wanted;
 use crate::job::probe::{Found, ProbeReport};
-use crate::job::{Inputs, State, spec};
+use crate::job::{DataInputs, Inputs, State, spec};
 use crate::judging::model::OperatorList;
 use crate::proto::{json, v1};
 use crate::store::Asked;
@@ -106,7 +106,8 @@ impl Manager {
 
     /// The owner of the uploads among the files of a job; None where it reads none.
     pub(super) fn owner_of(&self, inputs: &Inputs) -> Option<Owner> {
-        let files = inputs.validation.iter().chain([&inputs.train]).flat_map(dataset::Files::paths);
+        let DataInputs { train, validation, .. } = inputs.data()?;
+        let files = validation.iter().chain([train]).flat_map(dataset::Files::paths);
         files.into_iter().find_map(|path| self.settings.uploads.owner_of(path))
     }
 
@@ -141,5 +142,6 @@ impl Manager {
 
 /// Whether the model of a request is read from files.
 fn has_model_files(spec: &v1::JobSpec) -> bool {
-    spec::read(spec).demands.model.is_some_and(|model| !model.files().is_empty())
+    let model = spec::read(spec).model.and_then(|reading| reading.demands.model);
+    model.is_some_and(|model| !model.files().is_empty())
 }

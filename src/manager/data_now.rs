@@ -7,7 +7,7 @@ use std::path::Path;
 use super::known_data::KnownData;
 use crate::dataset::{DataFile, DataRoots, Files, Judged, OnDisk, OpenFiles, PathProblem};
 use crate::gate::Wanted;
-use crate::job::Inputs;
+use crate::job::DataInputs;
 use crate::job::spec::{Data, DataFacts};
 use crate::journal::{FileStates, TrainedOn};
 use crate::judging;
@@ -29,11 +29,17 @@ impl From<io::Error> for Now {
 }
 
 /// Looks at the data of a job. Blocks: it may have to read them.
-pub(super) fn data_now(data: &Data, inputs: &Inputs, roots: &DataRoots, known: &KnownData, wanted: &Wanted) -> Now {
+pub(super) fn data_now(data: &Data, inputs: &DataInputs, roots: &DataRoots, known: &KnownData, wanted: &Wanted) -> Now {
     look(data, inputs, roots, known, wanted).map_or_else(|now| now, Now::Known)
 }
 
-fn look(data: &Data, inputs: &Inputs, roots: &DataRoots, known: &KnownData, wanted: &Wanted) -> Result<TrainedOn, Now> {
+fn look(
+    data: &Data,
+    inputs: &DataInputs,
+    roots: &DataRoots,
+    known: &KnownData,
+    wanted: &Wanted,
+) -> Result<TrainedOn, Now> {
     let find = |name: &str, kind| match kind {
         OnDisk::File => roots.open(name),
         OnDisk::Folder => roots.open_data_folder(name),

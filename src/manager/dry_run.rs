@@ -5,7 +5,7 @@ use super::staging::{self, Copies};
 use super::{Admitted, JobError, Manager};
 use crate::job::Violations;
 use crate::job::dry_run::DryRun;
-use crate::job::order::{Lease, LeasedDevice, Order};
+use crate::job::order::{Lease, LeasedDevice, Order, ProgramLimits};
 use crate::job::spec;
 use crate::journal::JobFolder;
 use crate::proto::v1;
@@ -22,9 +22,16 @@ impl Manager {
     /// Judges a request and trains on one batch of it, on one thread of the CPU, with half of the
     /// memory that jobs can have.
     pub async fn dry_run(&self, spec: &v1::JobSpec, owner: Owner) -> Result<(Admitted, DryRun), JobError> {
-        if spec::read(spec).demands.mode.applies() {
+        let mistake = match spec::read(spec).model {
+            None => Some(("program", "is set, and a dry run trains a model on one batch; leave dry_run out")),
+            Some(model) if model.demands.mode.applies() => {
+                Some(("mode", "is one that trains nothing, and a dry run trains on one batch; leave dry_run out"))
+            }
+            Some(_) => None,
+        };
+        if let Some((field, what)) = mistake {
             let mut wrong = Violations::default();
-            wrong.add("mode", "is one that trains nothing, and a dry run trains on one batch; leave dry_run out");
+            wrong.add(field, what);
             return Err(JobError::Invalid(wrong));
         }
         self.room()?;
@@ -44,7 +51,8 @@ impl Manager {
             inputs: admitted.inputs.clone(),
             nvml_library: None,
             max_event_bytes: u64::MAX,
-            resume_step: (admitted.first_step > 0).then_some(admitted.first_step),
+            resume_step: admitted.model.as_ref().map(|model| model.first_step).filter(|step| *step > 0),
+            limits: ProgramLimits::default(),
             accepted_data_at: None,
             log_begins: 0,
             edits: None,
@@ -86,7 +94,10 @@ fn refused(admitted: &Admitted, what: &str) -> JobError {
     let mut wrong = Violations::default();
     match what.split_once(": ").filter(|(field, _)| is_field(field)) {
         Some((field, what)) => wrong.add(field, what),
-        None => wrong.add(format!("model.{}", admitted.spec.model.name()), what),
+        None => {
+            let name = admitted.spec.model().map_or("", |work| work.model.name());
+            wrong.add(format!("model.{name}"), what);
+        }
     }
     JobError::Invalid(wrong)
 }

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::dataset::{Files, idx};
     use crate::job::spec::example;
-    use crate::job::{Inputs, Spec};
+    use crate::job::{DataInputs, Spec};
 
     fn job(number: u32, ttl: u64) -> Job {
         let spec = Spec { ttl_after_end: Some(Duration::from_secs(ttl)), ..example() };
@@ -113,7 +113,7 @@ mod tests {
         Job::queued(
             JobId::new(created, number),
             spec,
-            Inputs { train, validation: None, outline: None, memory_bytes: None },
+            DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             created,
         )
     }

@@ -8,7 +8,7 @@ use crate::dataset;
 use crate::gate::Wanted;
 use crate::job::end::CHANGED_DATA_REMEDY;
 use crate::job::length::Place;
-use crate::job::{Inputs, Job, JobId, State};
+use crate::job::{DataInputs, Job, JobId, State};
 use crate::journal::{Damaged, Manifest, Survey};
 use crate::proto::v1;
 
@@ -34,7 +34,8 @@ impl Manager {
     /// be others than those that the checkpoint was made with, unless they are accepted.
     pub(super) async fn going_on(&self, id: &JobId, accepts_new_data: bool) -> Result<GoingOn, JobError> {
         let job = self.get(id).await?.job.clone();
-        if job.state != State::Paused {
+        // A program's own checkpoints are its own affair.
+        if job.state != State::Paused || job.spec.program().is_some() {
             return Ok(GoingOn::default());
         }
         let reason = job.course.last_end.as_ref().map(v1::JobEnd::reason);
@@ -77,14 +78,15 @@ impl Manager {
     async fn with_data(&self, job: &Job, newest: Manifest, accepts_new_data: bool) -> Result<GoingOn, JobError> {
         let step = newest.place.step;
         let is_accepted = accepts_new_data || job.course.accepted_data_at.is_some_and(|accepted| step <= accepted);
-        let Inputs { train, validation, .. } = &job.inputs;
+        let (Some(inputs), Some(work)) = (job.inputs.data(), job.spec.model()) else { return Ok(newest.place.into()) };
+        let DataInputs { train, validation, .. } = inputs;
         let paths = [Some(train), validation.as_ref()].into_iter().flatten().flat_map(dataset::Files::paths);
         let owner = self.owner_of(&job.inputs);
         let settings = owner.map_or_else(|| self.settings.clone(), |owner| self.settings_for(owner));
         let parts = paths.flat_map(|path| settings.data_roots.parts(&path.to_string_lossy()));
         let files = Files::new(format!("the data of {}", job.id.name()), parts);
-        let (spec, inputs, known) = (job.spec.clone(), job.inputs.clone(), self.known.clone());
-        let look = move |wanted: &Wanted| data_now(&spec.data, &inputs, &settings.data_roots, &known, wanted);
+        let (data, inputs, known) = (work.data.clone(), inputs.clone(), self.known.clone());
+        let look = move |wanted: &Wanted| data_now(&data, &inputs, &settings.data_roots, &known, wanted);
         let changed = |what: String| Err(JobError::DataChanged { id: job.id.clone(), what });
         match self.judging.run(files, look).await? {
             Now::Unknown => Ok(newest.place.into()),

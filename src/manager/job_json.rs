@@ -166,10 +166,11 @@ mod tests {
 
     use super::*;
     use crate::dataset::{Files, idx};
+    use crate::job::DataInputs;
     use crate::job::end::StopCause;
     use crate::job::outline::{Layer, Outline};
     use crate::job::spec::data::Normalize;
-    use crate::job::spec::{Data, example};
+    use crate::job::spec::{Data, ModelWork, example, example_work};
 
     fn outline() -> Outline {
         let layer = Layer { name: "fc".into(), parameters: 3, kept: 1 };
@@ -189,20 +190,25 @@ mod tests {
             id: "20261123-171455-k7qm".parse().unwrap(),
             spec: Arc::new(Spec {
                 display_name: "all of it".into(),
-                seed: u64::MAX,
                 labels: [("team".to_owned(), "vision".to_owned())].into(),
-                data: Data {
-                    normalize: Some(Normalize::By { mean: vec![0.1, 0.1 + 0.2], std: vec![1e-300] }),
-                    ..example().data
-                },
+                work: ModelWork {
+                    seed: u64::MAX,
+                    data: Data {
+                        normalize: Some(Normalize::By { mean: vec![0.1, 0.1 + 0.2], std: vec![1e-300] }),
+                        ..example_work().data
+                    },
+                    ..example_work()
+                }
+                .into(),
                 ..example()
             }),
-            inputs: Inputs {
+            inputs: DataInputs {
                 train: files("train"),
                 validation: Some(files("t10k")),
                 outline: Some(outline()),
                 memory_bytes: Some(1 << 30),
-            },
+            }
+            .into(),
             state: State::Failed,
             generation: 9,
             attempt: 2,

@@ -262,7 +262,7 @@ mod tests {
     use super::*;
     use crate::dataset::{Files, idx};
     use crate::job::spec::example;
-    use crate::job::{Inputs, JobId, Spec};
+    use crate::job::{DataInputs, JobId, Spec};
     use crate::proto::v1;
 
     fn minute() -> Live {
@@ -272,7 +272,7 @@ mod tests {
         let job = Job::queued(
             JobId::new(created, 1),
             spec,
-            Inputs { train, validation: None, outline: None, memory_bytes: None },
+            DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             created,
         );
         Live::new(Job { attempt: 1, ..job })

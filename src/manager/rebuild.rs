@@ -13,10 +13,10 @@ use std::time::SystemTime;
 use super::job_json::{JobFile, JobFileError, generation_told};
 use crate::dataset::{DataRoots, Files, Format, Lookup};
 use crate::job::end::{self, Exit};
-use crate::job::spec::HostMemory;
 use crate::job::spec::data::Named;
+use crate::job::spec::{HostMemory, Work};
 use crate::job::state::Outcome;
-use crate::job::{Inputs, Job, JobId, Spec, State};
+use crate::job::{DataInputs, Inputs, Job, JobId, Spec, State};
 use crate::journal::{ExitNote, JobFolder, JournalTail, ProgressFold, is_held};
 use crate::proto::{json, v1};
 use crate::supervisor::last_lines;
@@ -255,7 +255,10 @@ fn read_journal(folder: &JobFolder) -> (ProgressFold, Option<(SystemTime, System
 
 /// The files that a spec names, found as they were when the job was taken.
 fn find_inputs(spec: &Spec, roots: &DataRoots) -> Result<Inputs, String> {
-    let data = &spec.data;
+    let Work::Model(work) = &spec.work else {
+        return Err("no order is left, which alone tells where its program was found; submit it again".into());
+    };
+    let data = &work.data;
     let files = |named: &Named| -> Result<Files, String> {
         let mut lookup = Lookup::new(roots);
         let found = named.locate(&mut lookup);
@@ -269,5 +272,5 @@ fn find_inputs(spec: &Spec, roots: &DataRoots) -> Result<Inputs, String> {
     // whole.
     let limit = spec.resources.memory_limit_bytes;
     let memory_bytes = limit.and_then(|limit| HostMemory::within(limit, "the job").of_data());
-    Ok(Inputs { train: files(&data.train)?, validation, outline: None, memory_bytes })
+    Ok(DataInputs { train: files(&data.train)?, validation, outline: None, memory_bytes }.into())
 }

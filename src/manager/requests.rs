@@ -15,7 +15,7 @@ use crate::fault;
 use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::merged;
 use crate::job::state::{Event, Outcome, Refusal, next};
-use crate::job::{Course, Job, JobId, State};
+use crate::job::{Course, Job, JobId, Spec, State};
 use crate::proto::v1;
 use crate::store::StoreError;
 
@@ -121,7 +121,8 @@ impl Task {
             return Err(JobError::QueueFull { limit });
         }
         let folder = self.folder(&live.job.id);
-        if from_scratch && live.job.spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
+        let warm_start = live.job.spec.model().and_then(|work| work.warm_start.as_ref());
+        if from_scratch && warm_start.is_some_and(|warm| warm.resume) {
             return Err(JobError::NothingToBeginWith(live.job.id.clone()));
         }
         let begins_anew = from_scratch || live.job.course.begins_anew;
@@ -140,7 +141,8 @@ impl Task {
         };
         self.advance(live, Event::ResumeRequested, |job| {
             // Another size of batches needs other memory.
-            let was_out_of_memory = job.course.was_out_of_memory && spec.batch_size == job.spec.batch_size;
+            let batch_size = |spec: &Spec| spec.model().map(|work| work.batch_size);
+            let was_out_of_memory = job.course.was_out_of_memory && batch_size(&spec) == batch_size(&job.spec);
             if let Some(edits) = &edits {
                 job.course.edits = Some(merged(&spec, job.course.edits.as_ref(), edits));
             }

@@ -76,7 +76,7 @@ impl View {
             edits: course.edits.clone(),
             resume_from: course.resume_from.clone(),
             expire_time: self.expires(),
-            model_outline: self.job.inputs.outline.as_ref().map(Outline::to_proto),
+            model_outline: self.job.inputs.data().and_then(|data| data.outline.as_ref()).map(Outline::to_proto),
             // Known elsewhere.
             mirror: None,
         }

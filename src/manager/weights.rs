@@ -9,7 +9,7 @@ use std::io;
 use super::warm_start::{Refusal, Source, Warm};
 use crate::gate::Wanted;
 use crate::job::Violations;
-use crate::job::spec::{Metric, Network, Spec, TakenFrom, judge_state, judge_weights};
+use crate::job::spec::{Metric, ModelWork, Network, TakenFrom, judge_state, judge_weights};
 use crate::journal::JobFolder;
 use crate::tensor_file::matching::{About, Mistake, Rules};
 use crate::tensor_file::{
@@ -26,7 +26,7 @@ pub(super) struct Needs<'a> {
     /// Which of it is taken from a file, and what that is called there.
     pub rules: &'a Rules,
     /// The job.
-    pub spec: &'a Spec,
+    pub work: &'a ModelWork,
     /// Its metrics.
     pub metrics: &'a [Metric],
     /// The metrics that its model gives.
@@ -43,7 +43,7 @@ pub(super) fn judge(warm: &Warm, field: &str, needs: Option<&Needs<'_>>, wanted:
         None => all(found),
     };
     let state = |found: &TensorFile| match needs {
-        Some(needs) => judge_state(needs.network, needs.spec, needs.metrics, needs.own_metrics, found),
+        Some(needs) => judge_state(needs.network, needs.work, needs.metrics, needs.own_metrics, found),
         None => all(found),
     };
     match warm {

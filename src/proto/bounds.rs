@@ -44,13 +44,13 @@ const BOUNDS: &[(usize, &[&str])] = &[
     ]),
     // A character.
     (4, &["CsvDataset.delimiter", "CsvDataset.quote", "CsvDataset.comment"]),
-    (256, &["Sequential.layers"]),
+    (256, &["Sequential.layers", "Program.env"]),
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights"]),
-    (1024, &["MultiStep.at_steps", "UploadBegin.name", "StatFileRequest.name", "DeleteFileRequest.name"]),
+    (1024, &["Program.command", "MultiStep.at_steps", "UploadBegin.name", "StatFileRequest.name", "DeleteFileRequest.name"]),
     (524_288, &["UploadFileRequest.data"]),
     (128, &["CreateJobRequest.request_id"]),
     (NAME, &[
-        "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
+        "Program.EnvEntry.key", "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
         "ResumeJobRequest.name", "DeleteJobRequest.name", "ReadJobLogRequest.name", "ListScalarTagsRequest.name",
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
@@ -71,7 +71,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     // 128 characters.
     (512, &["JobSpec.display_name"]),
     (PATH, &[
-        "FieldEdit.value", "CsvDataset.path", "CsvDataset.paths[]",
+        "Program.working_dir", "Program.EnvEntry.value", "FieldEdit.value", "CsvDataset.path", "CsvDataset.paths[]",
         "ParquetDataset.path", "ParquetDataset.paths[]",
         "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
         "IdxDataset.image_paths[]", "IdxDataset.label_paths[]", "NpyDataset.input_paths[]", "NpyDataset.target_paths[]",
@@ -82,7 +82,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ListCheckpointsRequest.page_token", "ListArtifactsRequest.page_token", "ListGpusRequest.page_token",
         "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token", "ListFilesRequest.page_token",
     ]),
-    (WORDS, &["TorchFacts.load_error", "TorchFacts.cuda_load_error"]),
+    (WORDS, &["Program.command[]", "TorchFacts.load_error", "TorchFacts.cuda_load_error"]),
 ];
 
 /// Every message of ours, by its full name.

@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tch::Device;
 use torchd::dataset::{Facts, OpenFiles, Preparation, Preprocessing, Selection, Sets};
-use torchd::job::Spec;
 use torchd::job::length::{Place, Plan};
 use torchd::job::order::Order;
-use torchd::job::spec::{DataFacts, Fitted, Mode as Purpose, Network as Told, Predictions};
+use torchd::job::spec::{DataFacts, Fitted, Mode as Purpose, ModelWork, Network as Told, Predictions};
 use torchd::journal::{JobFolder, write_whole, write_whole_by};
 use torchd::proto::v1::JobEndReason;
 
@@ -28,6 +27,7 @@ use self::tensors::Arrays;
 use crate::assemble::{bad, feed, has_label};
 use crate::failure::{Failure, Result};
 use crate::feed::{Batch, Feed};
+use crate::inputs::data;
 use crate::loss::Loss;
 use crate::metric::About;
 use crate::model::{Beginning, Mode, Network};
@@ -41,7 +41,7 @@ use crate::{loss, model, warm_start};
 
 /// A job that is loaded.
 pub(crate) struct Application {
-    pub(crate) spec: Spec,
+    pub(crate) work: ModelWork,
     pub(crate) plan: Plan,
     folder: JobFolder,
     device: Device,
@@ -77,7 +77,7 @@ struct Evaluation<'a> {
 impl Application {
     /// Reads the test set, builds the network as it was trained, and loads its weights.
     pub(crate) fn assemble(
-        mut spec: Spec,
+        mut work: ModelWork,
         order: &Order,
         inputs: OpenFiles,
         folder: &JobFolder,
@@ -85,11 +85,12 @@ impl Application {
     ) -> Result<Self> {
         let bad_data = |what: String| Failure::new(JobEndReason::BadData, what);
         let taken = taken_preprocessing(folder)?;
+        let data = data(order)?;
         let selection = Selection {
             known: taken.as_ref().map(|taken| taken.preparation().clone()),
-            may_lack_target: taken.is_some() && spec.mode.may_lack_target(),
-            memory_bytes: order.inputs.memory_bytes,
-            ..spec.data.selection(order.inputs.train.clone(), None)
+            may_lack_target: taken.is_some() && work.mode.may_lack_target(),
+            memory_bytes: data.memory_bytes,
+            ..work.data.selection(data.train.clone(), None)
         };
         let Sets { train: test, preparation, notes, .. } = selection.open(&inputs, None).map_err(bad)?;
         for note in notes {
@@ -97,23 +98,23 @@ impl Application {
         }
         let test_facts = test.facts().clone();
         let taught = taken.as_ref().map_or_else(|| test_facts.clone(), Preprocessing::facts);
-        let mut opened = model::open(&mut spec.model, folder, true, device)?;
-        let mut feed = feed(&spec, test, &taught, &preparation, order, device)?;
-        let size = u64::from(spec.batch_size);
-        model::see(&mut spec.model, &mut opened, || feed.first(size))?;
+        let mut opened = model::open(&mut work.model, folder, true, device)?;
+        let mut feed = feed(&work, test, &taught, &preparation, order, device)?;
+        let size = u64::from(work.batch_size);
+        model::see(&mut work.model, &mut opened, || feed.first(size))?;
         let facts = DataFacts { train: taught, validation: Some(test_facts) };
-        let Fitted { spec, network } = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
+        let Fitted { work, network } = work.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
         let no_classes = || bad_data("the training set does not tell how many classes there are".into());
         let Told { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
-        let plan = spec.plan(feed.facts().examples, Place::default());
+        let plan = work.plan(feed.facts().examples, Place::default());
         let plan = plan.ok_or_else(|| bad_data("more batches than can be counted".into()))?;
         let beginning =
-            Beginning { output: &output, weights: &weights, modules: modules.as_ref(), seed: spec.seed, is_new: true };
-        let network = model::build(&spec.model, opened, &beginning, device)?;
-        if let Some(wanted) = &spec.warm_start {
+            Beginning { output: &output, weights: &weights, modules: modules.as_ref(), seed: work.seed, is_new: true };
+        let network = model::build(&work.model, opened, &beginning, device)?;
+        if let Some(wanted) = &work.warm_start {
             warm_start::take(folder, wanted, network.as_ref())?;
         }
-        let ignored = spec.loss.as_ref().and_then(|loss| loss.ignored_label());
+        let ignored = work.loss.as_ref().and_then(|loss| loss.ignored_label());
         let ignored = ignored.filter(|label| has_label(&facts, *label));
         let DataFacts { train: taught, .. } = facts;
         Ok(Self {
@@ -122,13 +123,13 @@ impl Application {
             device,
             feed,
             network,
-            loss: loss::build(spec.loss.as_ref(), &output, &taught.target, device)?,
-            precision: Precision::new(spec.recipe.precision, device),
+            loss: loss::build(work.loss.as_ref(), &output, &taught.target, device)?,
+            precision: Precision::new(work.recipe.precision, device),
             about: answer.map(|answer| About { answer, ignored, device }),
             output,
             taught,
             preparation,
-            spec,
+            work,
         })
     }
 
@@ -139,7 +140,7 @@ impl Application {
 
     /// Goes over the set. `step` counts the batches that are done.
     pub(crate) fn run(&mut self, report: &mut Report, stop: &Stop, step: &mut u64) -> Result<Finish> {
-        let size = u64::from(self.spec.batch_size);
+        let size = u64::from(self.work.batch_size);
         let examples = self.feed.facts().examples;
         let total = self.plan.total_steps;
         tracing::info!("{examples} examples in {total} batches");
@@ -158,7 +159,7 @@ impl Application {
             }
             Ok(!stop.is_asked())
         };
-        let done = match self.spec.mode {
+        let done = match self.work.mode {
             Purpose::Predict(format) => self.predict(format, &mut go_on)?,
             Purpose::Evaluate | Purpose::Train | Purpose::LrRange(_) => self.evaluate(&mut go_on)?,
         };
@@ -172,10 +173,10 @@ impl Application {
 
     /// Tells loss and metrics; None where the pass was given up.
     fn evaluate(&mut self, go_on: impl FnMut(Option<Duration>) -> Result<bool>) -> Result<Option<Done>> {
-        let Self { spec, feed, network, loss, precision, .. } = self;
+        let Self { work, feed, network, loss, precision, .. } = self;
         let computation = Computation { network: network.as_ref(), loss: loss.as_ref(), precision };
-        let metrics = validation::metrics(spec, self.about, Mode::Evaluate, self.device)?;
-        let size = u64::from(spec.batch_size);
+        let metrics = validation::metrics(work, self.about, Mode::Evaluate, self.device)?;
+        let size = u64::from(work.batch_size);
         let validated = validation::judge(computation, metrics, feed, size, "test", go_on)?;
         let Some(Validated { loss, metrics, matrices }) = validated else { return Ok(None) };
         if !loss.is_finite() {
@@ -202,9 +203,9 @@ impl Application {
         format: Predictions,
         go_on: impl FnMut(Option<Duration>) -> Result<bool>,
     ) -> Result<Option<Done>> {
-        let Self { spec, folder, feed, network, loss, precision, about, output, taught, preparation, .. } = self;
+        let Self { work, folder, feed, network, loss, precision, about, output, taught, preparation, .. } = self;
         let examples = feed.facts().examples;
-        let mut layout = Layout::new(about.map(|about| about.answer), spec.loss.as_ref(), output, &taught.target);
+        let mut layout = Layout::new(about.map(|about| about.answer), work.loss.as_ref(), output, &taught.target);
         layout.target = Some(feed.facts().target.clone()).filter(|_| feed.facts().has_target());
         let named = feed.source().filter(|source| source.name(0).is_some()).cloned();
         layout.has_names = named.is_some();
@@ -223,7 +224,7 @@ impl Application {
                 Predictions::Safetensors => Box::new(Arrays::begin(file, &layout, examples)?),
                 Predictions::Parquet => Box::new(Groups::begin(file, &layout, &preparation.classes)?),
             };
-            let size = u64::from(spec.batch_size);
+            let size = u64::from(work.batch_size);
             let mut next = 0;
             let add = |batch: &Batch| {
                 let places = next..next + batch.size as u64;

@@ -9,7 +9,7 @@ use torchd::dataset::{DataFile, Facts, Fault, Field, OpenFiles, Preparation, Pre
 use torchd::job::end::CHANGED_DATA_REMEDY;
 use torchd::job::length::Place;
 use torchd::job::order::Order;
-use torchd::job::spec::{DataFacts, Fitted, Mode as Purpose, Network, Precision as WantedPrecision, Spec};
+use torchd::job::spec::{DataFacts, Fitted, Mode as Purpose, ModelWork, Network, Precision as WantedPrecision};
 use torchd::journal::{Context, FileState, FileStates, JobFolder, Manifest, TrainedOn, write_whole};
 use torchd::proto::v1::JobEndReason;
 use torchd::shortage::Unjudged;
@@ -21,7 +21,7 @@ use crate::divergence::Skips;
 use crate::early_stopping::EarlyStopping;
 use crate::failure::{Failure, Result};
 use crate::feed::{self, Feed};
-use crate::inputs::failure;
+use crate::inputs::{data, failure};
 use crate::lr_range::LrRange;
 use crate::model::{Beginning, Mode};
 use crate::optimizer::Optimizer;
@@ -42,7 +42,7 @@ const DEVICE_SHARE: u64 = 4;
 /// Reads the data, judges it once more (it may have changed since the request, and large files were
 /// judged by their headers), and builds everything on the device.
 pub(crate) fn assemble(
-    mut spec: Spec,
+    mut work: ModelWork,
     order: &Order,
     inputs: Result<OpenFiles>,
     folder: &JobFolder,
@@ -50,9 +50,10 @@ pub(crate) fn assemble(
     loaded: Option<Loaded>,
 ) -> Result<Training> {
     let known = loaded.as_ref().map(|_| kept_preparation(folder)).transpose()?.flatten();
+    let data = data(order)?;
     let selection = Selection {
-        memory_bytes: order.inputs.memory_bytes,
-        ..spec.data.selection(order.inputs.train.clone(), order.inputs.validation.clone())
+        memory_bytes: data.memory_bytes,
+        ..work.data.selection(data.train.clone(), data.validation.clone())
     };
     let (sets, files) = read(&selection, &inputs?, known)?;
     let changed = loaded.as_ref().and_then(|loaded| loaded.manifest.judge_files(&files).err());
@@ -73,58 +74,58 @@ pub(crate) fn assemble(
     let facts = DataFacts { train: train.facts().clone(), validation: validation_facts };
     let mut trained_on = TrainedOn::of(files, &facts);
     trained_on.train.shards = train.access().shards();
-    let mut opened = model::open(&mut spec.model, folder, loaded.is_none(), device)?;
+    let mut opened = model::open(&mut work.model, folder, loaded.is_none(), device)?;
     if let Some(loaded) = &loaded {
         judge_data(&loaded.manifest, &trained_on, order)?;
     }
-    let feed = |spec: &Spec, set| feed(spec, set, &facts.train, &preparation, order, device).map_err(of_data);
-    let mut train = feed(&spec, train)?;
-    let part = spec.recipe.part(spec.batch_size).into();
-    model::see(&mut spec.model, &mut opened, || train.first(part))?;
-    let fitted = spec.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
-    let Fitted { spec, network } = fitted;
+    let feed = |work: &ModelWork, set| feed(work, set, &facts.train, &preparation, order, device).map_err(of_data);
+    let mut train = feed(&work, train)?;
+    let part = work.recipe.part(work.batch_size).into();
+    model::see(&mut work.model, &mut opened, || train.first(part))?;
+    let fitted = work.fit(&facts).map_err(|wrong| bad_data(wrong.to_string()))?;
+    let Fitted { work, network } = fitted;
     // All data have been read, so that they tell.
     let no_classes = || bad_data("the training set does not tell how many classes there are".into());
     let Network { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
     let (examples, shards) = (facts.train.examples, trained_on.train.shards.as_deref());
     let place = loaded.as_ref().map_or_else(Place::default, |loaded| loaded.manifest.place_in(examples, shards));
-    let plan = spec.plan(facts.train.examples, place);
+    let plan = work.plan(facts.train.examples, place);
     let plan = plan.ok_or_else(|| bad_data("more steps than can be counted".into()))?;
     let beginning = Beginning {
         output: &output,
         weights: &weights,
         modules: modules.as_ref(),
-        seed: spec.init_seed.unwrap_or(spec.seed),
+        seed: work.init_seed.unwrap_or(work.seed),
         is_new: loaded.is_none(),
     };
-    let network = model::build(&spec.model, opened, &beginning, device)?;
+    let network = model::build(&work.model, opened, &beginning, device)?;
     let target = &facts.train.target;
     let mut training = Training {
-        augmentation: Augmentation::new(&spec.data.augment, &train)?,
+        augmentation: Augmentation::new(&work.data.augment, &train)?,
         train,
-        validation: validation.map(|set| feed(&spec, set)).transpose()?,
+        validation: validation.map(|set| feed(&work, set)).transpose()?,
         preparation: preparation.clone(),
-        loss: loss::build(spec.loss.as_ref(), &output, target, device)?,
+        loss: loss::build(work.loss.as_ref(), &output, target, device)?,
         answer,
-        ignored: spec.loss.as_ref().and_then(|loss| loss.ignored_label()).filter(|label| has_label(&facts, *label)),
-        optimizer: Optimizer::new(&spec.optimizer, network.parameters())?,
-        precision: Precision::new(spec.recipe.precision, device),
-        scaler: (spec.recipe.precision == WantedPrecision::Float16).then(|| Scaler::new(device)).transpose()?,
-        average: spec.recipe.ema_decay.map(|decay| Average::new(decay, network.as_ref())).transpose()?,
-        early_stopping: spec.recipe.early_stopping.map(EarlyStopping::new),
-        skips: spec.recipe.may_skip_steps().then(Skips::default),
-        restores: Training::restores(spec.recipe.on_divergence),
-        lr_range: match spec.mode {
+        ignored: work.loss.as_ref().and_then(|loss| loss.ignored_label()).filter(|label| has_label(&facts, *label)),
+        optimizer: Optimizer::new(&work.optimizer, network.parameters())?,
+        precision: Precision::new(work.recipe.precision, device),
+        scaler: (work.recipe.precision == WantedPrecision::Float16).then(|| Scaler::new(device)).transpose()?,
+        average: work.recipe.ema_decay.map(|decay| Average::new(decay, network.as_ref())).transpose()?,
+        early_stopping: work.recipe.early_stopping.map(EarlyStopping::new),
+        skips: work.recipe.may_skip_steps().then(Skips::default),
+        restores: Training::restores(work.recipe.on_divergence),
+        lr_range: match work.mode {
             Purpose::Train | Purpose::Evaluate | Purpose::Predict(_) => None,
             Purpose::LrRange(range) => Some(LrRange::new(range)),
         },
-        schedule: Schedule::new(&spec.schedule)?,
+        schedule: Schedule::new(&work.schedule)?,
         hidden: Hidden(network.hidden()),
         network,
         plan,
         folder: folder.clone(),
         device,
-        spec,
+        work,
         place,
         validation_due: false,
         sums: Sums::new(Vec::new(), device)?,
@@ -136,7 +137,7 @@ pub(crate) fn assemble(
     training.sums = Sums::new(training.metrics(Mode::Train)?, device)?;
     if let Some(loaded) = loaded {
         training.restore(loaded).map_err(of_data)?;
-    } else if let Some(wanted) = &training.spec.warm_start {
+    } else if let Some(wanted) = &training.work.warm_start {
         warm_start::take(folder, wanted, training.network.as_ref())?;
     }
     Ok(training)
@@ -145,16 +146,16 @@ pub(crate) fn assemble(
 /// The batches of a set as the model of a spec takes them, which has learned from a set with the
 /// facts `taught`. `BadData` where the set does not fit.
 pub(crate) fn feed(
-    spec: &Spec,
+    work: &ModelWork,
     set: Box<dyn Source>,
     taught: &Facts,
     preparation: &Preparation,
     order: &Order,
     device: Device,
 ) -> Result<Feed> {
-    let places = spec.model.places(set.facts()).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
+    let places = work.model.places(set.facts()).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
     let readers = usize::try_from(order.lease.cpu_threads).unwrap_or(usize::MAX).clamp(1, MOST_READERS);
-    let normalizer = feed::normalizer(set.facts(), taught, spec.data.normalize.as_ref(), preparation, device)?;
+    let normalizer = feed::normalizer(set.facts(), taught, work.data.normalize.as_ref(), preparation, device)?;
     Feed::new(set, readers, normalizer, places, device, device_bytes(device, order))
 }
 
@@ -208,8 +209,8 @@ fn kept_preparation(folder: &JobFolder) -> Result<Option<Preparation>> {
 
 /// Keeps with the result how values become inputs and targets.
 pub(crate) fn keep_preprocessing(training: &Training) -> Result<()> {
-    let Training { spec, preparation, train, folder, .. } = training;
-    let normalize = spec.data.normalize.as_ref();
+    let Training { work, preparation, train, folder, .. } = training;
+    let normalize = work.data.normalize.as_ref();
     let moments = |field: &Field| field.normalized().and_then(|_| normalize?.moments(&field.name, preparation));
     let kept = Preprocessing::of(train.facts(), preparation.clone(), moments);
     let written = kept.to_json().map_err(std::io::Error::from);

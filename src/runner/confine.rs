@@ -202,7 +202,7 @@ mod tests {
     use std::thread;
 
     use torchd::dataset::{Files, idx};
-    use torchd::job::order::{Inputs, Lease, LeasedGpu};
+    use torchd::job::order::{DataInputs, Lease, LeasedGpu, ProgramLimits};
 
     use super::*;
 
@@ -215,12 +215,13 @@ mod tests {
         Order {
             attempt: 1,
             lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu },
-            inputs: Inputs { train, validation: None, outline: None, memory_bytes: None },
+            inputs: DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             nvml_library: None,
             max_event_bytes: u64::MAX,
             resume_step: None,
             accepted_data_at: None,
             log_begins: 0,
+            limits: ProgramLimits::default(),
             edits: None,
         }
     }

@@ -111,7 +111,7 @@ impl Training {
         for saved in saver.finish(|waited| report.waits_for_checkpoint(place.step, waited))? {
             report.checkpoint(saved)?;
         }
-        let by = self.spec.checkpoints.keep_best.and_then(|best| best.by);
+        let by = self.work.checkpoints.keep_best.and_then(|best| best.by);
         let Some(loaded) = checkpoint::best_good(&self.folder, by)? else { return Err(failure) };
         let from = loaded.manifest.place.step;
         let validation_due = self.validation_due;

@@ -11,9 +11,10 @@ use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tch::Device;
 use torchd::dataset::Division;
+use torchd::job::Spec;
 use torchd::job::dry_run::{Answer, DryRun};
 use torchd::job::outline::Outline;
-use torchd::job::spec::{DataFacts, Fitted, Spec};
+use torchd::job::spec::{Data, DataFacts, Fitted, ModelWork, Work};
 use torchd::journal::JobFolder;
 use torchd::proto::v1::JobEndReason;
 
@@ -59,7 +60,8 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     tch::set_num_interop_threads(1);
     let spec = Spec::stored(&message).map_err(internal)?;
     let loaded = checkpoint::newest_good(folder, order.resume_step, |_| Ok(()))?;
-    let mut training = assemble(spec, &order, inputs, folder, Device::Cpu, loaded)?;
+    let Work::Model(work) = spec.work else { return Err(internal("a program is not tried".into())) };
+    let mut training = assemble(*work, &order, inputs, folder, Device::Cpu, loaded)?;
     let batch = training.next_batch(&mut |_| Ok(true))?.ok_or_else(Failure::no_examples)?;
     let begun = Instant::now();
     let stepped = training.train_step(&batch, true)?;
@@ -75,22 +77,20 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
         }
     }
     if let Some(feed) = &mut training.validation {
-        let size = training.spec.validation_batch_size.unwrap_or(training.spec.batch_size);
+        let size = training.work.validation_batch_size.unwrap_or(training.work.batch_size);
         let batch = feed.first(size.into())?;
         let _ = tch::no_grad(|| training.compute(&batch, Mode::Evaluate, Over::Sum))?;
     }
     let facts = DataFacts { train: training.train.facts().clone(), validation: None };
-    let spec = Spec {
-        data: torchd::job::spec::Data { validation: None, division: Division::default(), ..training.spec.data.clone() },
-        ..training.spec.clone()
-    };
-    let Fitted { network, spec } = spec.fit(&facts).map_err(|wrong| internal(wrong.to_string()))?;
+    let data = Data { validation: None, division: Division::default(), ..training.work.data.clone() };
+    let work = ModelWork { data, ..training.work.clone() };
+    let Fitted { network, work } = work.fit(&facts).map_err(|wrong| internal(wrong.to_string()))?;
     let network = network.ok_or_else(|| internal("the data do not tell what the model gives".into()))?;
     Ok(DryRun {
         loss,
         gradient_norm,
         metrics,
-        outline: Outline::of(&network.weights, spec.model.own_loss()),
+        outline: Outline::of(&network.weights, work.model.own_loss()),
         output: network.output,
         seconds,
         peak_memory_bytes: own_peak_bytes(),

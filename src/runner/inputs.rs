@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use torchd::beneath::{Folder, NotAFile};
 use torchd::dataset::{DataFile, Files, OnDisk, OpenFiles};
 use torchd::job::end::CHANGED_DATA_REMEDY;
-use torchd::job::order::Order;
+use torchd::job::order::{DataInputs, Order};
 use torchd::proto::v1::JobEndReason;
 use torchd::shortage::Unjudged;
 
@@ -20,16 +20,22 @@ const OF_A_FILE: u64 = 3;
 /// Descriptors of a runner besides those of its data.
 const OTHERS: u64 = 256;
 
+/// The data of an order.
+pub(crate) fn data(order: &Order) -> Result<&DataInputs> {
+    let none = || Failure::new(JobEndReason::Internal, "the order names no data");
+    order.inputs.data().ok_or_else(none)
+}
+
 /// The files of a job, opened; what is wrong with them is told when they are read.
 pub(crate) fn open_inputs(order: &Order) -> Result<OpenFiles> {
-    let files =
-        order.inputs.train.paths().len() + order.inputs.validation.iter().map(|set| set.paths().len()).sum::<usize>();
+    let DataInputs { train, validation, .. } = data(order)?;
+    let files = train.paths().len() + validation.iter().map(|set| set.paths().len()).sum::<usize>();
     allow_descriptors(OTHERS + OF_A_FILE * files as u64);
     // Files that are not there as files could be read before then.
     let has_begun = order.resume_step.is_some();
     let open = |files: &Files| files.open(|path, kind| open(path, kind, has_begun));
-    let validation = order.inputs.validation.as_ref().map(open).transpose()?;
-    Ok(OpenFiles { train: open(&order.inputs.train)?, validation: validation.unwrap_or_default() })
+    let validation = validation.as_ref().map(open).transpose()?;
+    Ok(OpenFiles { train: open(train)?, validation: validation.unwrap_or_default() })
 }
 
 /// Raises the limit of descriptors to so many, as far as the hard limit lets it. A runner keeps the

@@ -134,7 +134,7 @@ impl Shared {
         if self.is_over {
             return None;
         }
-        let ended = RunnerEnded { reason: reason.into(), message, step: self.step };
+        let ended = RunnerEnded { reason: reason.into(), message, step: self.step, ..RunnerEnded::default() };
         Some(self.append(What::Ended(ended)).and_then(|()| self.writer.sync()))
     }
 

@@ -4,9 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
 use tch::Device;
+use torchd::attempt::{self, Begun};
 use torchd::dataset::OpenFiles;
 use torchd::fault;
 use torchd::gpu::Meter;
@@ -14,7 +13,8 @@ use torchd::job::Spec;
 use torchd::job::end::{EXIT_MACHINE, EXIT_STORAGE};
 use torchd::job::length::{Place, Plan};
 use torchd::job::order::{LeasedDevice, Order};
-use torchd::journal::{ExitNote, JobFolder, JobLock, JournalWriter, is_held};
+use torchd::job::spec::Work;
+use torchd::journal::JobFolder;
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
 
@@ -33,10 +33,6 @@ use crate::stop::Stop;
 use crate::train::Finish;
 use crate::{FAILURE, SUCCESS};
 
-/// Exit code of a runner that has no business here: another one holds the lock, or the attempt is
-/// over.
-const NOT_MINE: u8 = 75;
-
 /// Trains the job in a folder.
 pub(crate) fn run(job: PathBuf, attempt: u32) -> u8 {
     // The reader of the log may go away, with the daemon; the job goes on.
@@ -52,28 +48,11 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> u8 {
         Err(error) => return refuse(&format!("signals cannot be received: {error}"), 1),
     };
     let folder = JobFolder::new(job);
-    // A shim that dies takes us along in order: nobody else would tell how we end.
-    let is_looked_after = prctl::set_pdeathsig(Signal::SIGTERM).map_err(std::io::Error::from);
-    match is_looked_after.and_then(|()| is_held(&folder.shim())) {
-        Ok(true) => {}
-        Ok(false) => return refuse("nobody looks after this runner; the daemon starts it, not a person", NOT_MINE),
-        Err(error) => return refuse(&format!("{} cannot be asked: {error}", folder.shim().display()), 1),
-    }
-    let lock = match JobLock::take(&folder) {
-        Ok(Some(lock)) => lock,
-        Ok(None) => return refuse("another runner holds the lock of this job", NOT_MINE),
-        Err(error) => return refuse(&format!("the lock of {} cannot be taken: {error}", folder.path().display()), 1),
+    let Begun { order, writer, lock: _lock } = match attempt::begin(&folder, attempt) {
+        Ok(begun) => begun,
+        Err(refused) => return refuse(&refused.words, refused.code),
     };
-    let order = match own_order(&folder, attempt) {
-        Ok(Some(order)) => order,
-        Ok(None) => return refuse(&format!("attempt {attempt} of this job is over"), NOT_MINE),
-        Err(error) => return refuse(&format!("the order of attempt {attempt} cannot be read: {error}"), 1),
-    };
-    let opened = lock.sign(attempt).and_then(|_| JournalWriter::open(&folder, &lock, attempt)).map(Report::new);
-    let mut report = match opened {
-        Ok(report) => report,
-        Err(error) => return refuse(&format!("the job's folder cannot be written: {error}"), EXIT_STORAGE as u8),
-    };
+    let mut report = Report::new(writer);
     let opened = Opened { cuda: open_cuda(&order), inputs: open_inputs(&order) };
     confine(&folder, &order, &folders(&opened.inputs));
     let mut step = 0;
@@ -83,7 +62,7 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> u8 {
         Err(Failure { reason: JobEndReason::StartFailed, message }) => return refuse(&message, EXIT_MACHINE as u8),
         Err(Failure { reason, message }) => (reason, message),
     };
-    match report.ended(RunnerEnded { reason: reason.into(), message, step }) {
+    match report.ended(RunnerEnded { reason: reason.into(), message, step, ..RunnerEnded::default() }) {
         Ok(ended) if matches!(ended.reason(), JobEndReason::Finished | JobEndReason::Interrupted) => {
             tracing::info!(step, "{}", ended.message);
             SUCCESS
@@ -95,14 +74,6 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> u8 {
         // The journal cannot hold it, so the exit code says it.
         Err(Failure { message, .. }) => refuse(&message, EXIT_STORAGE as u8),
     }
-}
-
-/// The order of this attempt; None where a later one or an exit shows that it is over.
-fn own_order(folder: &JobFolder, attempt: u32) -> std::io::Result<Option<Order>> {
-    let order = folder.read_order(attempt)?;
-    let is_over =
-        ExitNote::read(folder)?.is_some_and(|note| note.attempt >= attempt) || folder.order(attempt + 1).exists();
-    Ok((!is_over && order.attempt == attempt).then_some(order))
 }
 
 /// Files and libraries that are opened before the runner is confined.
@@ -160,19 +131,23 @@ fn train(
         watched
             .map_err(|error| Failure::machine(format!("the thread that looks at memory cannot be started: {error}")))?;
     }
-    if spec.mode.applies() {
-        let mut application = Application::assemble(spec, order, opened.inputs?, folder, device)?;
+    let stall_timeout = spec.retry.stall_timeout;
+    let Work::Model(work) = spec.work else {
+        return Err(Failure::new(JobEndReason::Internal, "the job runs a program, and this runner trains models"));
+    };
+    if work.mode.applies() {
+        let mut application = Application::assemble(*work, order, opened.inputs?, folder, device)?;
         let count = application.parameter_count();
         report.started(started(device, order, application.plan, Place::default(), count))?;
-        let _pulse = pulse(report, stop, application.spec.retry.stall_timeout)?;
+        let _pulse = pulse(report, stop, stall_timeout)?;
         return application.run(report, stop, step);
     }
-    if loaded.is_none() && spec.warm_start.as_ref().is_some_and(|warm| warm.resume) {
+    if loaded.is_none() && work.warm_start.as_ref().is_some_and(|warm| warm.resume) {
         let what = "it has no checkpoint any more, and warm_start.resume wants it to go on from one";
         return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
     let is_new = loaded.is_none();
-    let mut training = assemble(spec, order, opened.inputs, folder, device, loaded)?;
+    let mut training = assemble(*work, order, opened.inputs, folder, device, loaded)?;
     // Jobs that an earlier version began have none.
     if is_new || !folder.preprocessing().exists() {
         keep_preprocessing(&training)?;
@@ -186,11 +161,11 @@ fn train(
     report.started(started(device, order, training.plan, training.place, training.network.parameters().count()))?;
     let total_steps = training.plan.total_steps;
     tracing::info!(device = device_name(device, order), step = training.place.step, "training for {total_steps} steps");
-    let saver = report.files().and_then(|files| Saver::start(folder.clone(), training.spec.checkpoints, files));
+    let saver = report.files().and_then(|files| Saver::start(folder.clone(), training.work.checkpoints, files));
     let mut saver = saver.map_err(|error| {
         Failure::new(JobEndReason::Internal, format!("the thread that writes checkpoints cannot be started: {error}"))
     })?;
-    let _pulse = pulse(report, stop, training.spec.retry.stall_timeout)?;
+    let _pulse = pulse(report, stop, stall_timeout)?;
     let finish = training.run(report, &mut saver, stop);
     *step = training.place.step;
     finish

@@ -82,11 +82,11 @@ impl Computation<'_> {
 impl Training {
     /// One optimizer step.
     pub(crate) fn train_step(&mut self, batch: &Batch, want_norm: bool) -> Result<Stepped> {
-        tch::manual_seed(derive(self.spec.seed, Stream::Step(self.place.step)) as i64);
+        tch::manual_seed(derive(self.work.seed, Stream::Step(self.place.step)) as i64);
         let Computed { loss, compared, mut gradients } = self.gradients(batch)?;
         let is_finite = self.scaler.as_mut().map(|scaler| scaler.unscale(&gradients)).transpose()?;
-        let clips = self.spec.clip;
-        let skips = self.spec.recipe.on_divergence == OnDivergence::SkipStep;
+        let clips = self.work.clip;
+        let skips = self.work.recipe.on_divergence == OnDivergence::SkipStep;
         let wants = want_norm || skips || matches!(clips, Some(Clip::Norm(_)));
         let norm = if wants { Some(gradient_norm(&gradients)?) } else { None };
         let told = norm.as_ref().filter(|_| want_norm || skips).map(f64::try_from).transpose()?;
@@ -125,7 +125,7 @@ impl Training {
 
     /// The gradients of the mean loss over a batch, part by part where the spec says so.
     fn gradients(&self, batch: &Batch) -> Result<Computed> {
-        let part = i64::from(self.spec.recipe.part(self.spec.batch_size));
+        let part = i64::from(self.work.recipe.part(self.work.batch_size));
         if batch.size <= part {
             let (outputs, pair, loss) = self.compute(batch, Mode::Train, Over::Mean)?;
             let gradients = self.backward(&loss)?;

@@ -10,7 +10,7 @@ use torchd::fault;
 use torchd::gpu::Meter;
 use torchd::job::length::{Place, Plan};
 use torchd::job::spec::loss::Answer;
-use torchd::job::spec::{LrRange as LrRangeSettings, Mode as Purpose, Spec};
+use torchd::job::spec::{LrRange as LrRangeSettings, Mode as Purpose, ModelWork};
 use torchd::journal::{Context, JobFolder, Manifest, TrainedOn};
 use torchd::proto::v1::JobEndReason;
 use torchd::tensor_file::Values;
@@ -38,7 +38,7 @@ use crate::validation::{self, Validated};
 
 /// A job that is loaded.
 pub(crate) struct Training {
-    pub(crate) spec: Spec,
+    pub(crate) work: ModelWork,
     pub(crate) plan: Plan,
     pub(crate) folder: JobFolder,
     pub(crate) device: Device,
@@ -125,8 +125,8 @@ impl Training {
         if let Some(range) = &self.lr_range {
             return Ok(format!("{words}; {}", range.proposal()));
         }
-        if self.spec.recipe.restores_best {
-            let by = self.spec.checkpoints.keep_best.and_then(|best| best.by);
+        if self.work.recipe.restores_best {
+            let by = self.work.checkpoints.keep_best.and_then(|best| best.by);
             if let (Some(by), Some(loaded)) = (by, checkpoint::best_good(&self.folder, by)?) {
                 let (step, value) = (loaded.manifest.place.step, loaded.manifest.metrics.get(&by.tag()).copied());
                 if let Some(value) = value {
@@ -172,7 +172,7 @@ impl Training {
                     }
                     return Ok(Finish::Stopped);
                 };
-                let due = (self.place.step + 1).is_multiple_of(u64::from(self.spec.scalar_every_steps));
+                let due = (self.place.step + 1).is_multiple_of(u64::from(self.work.scalar_every_steps));
                 self.sums.waited += self.train.take_waited();
                 let stepped = self.train_step(&batch, due)?;
                 examples += batch.size as u64;
@@ -194,7 +194,7 @@ impl Training {
                     break;
                 }
                 let is_due =
-                    self.spec.checkpoints.every_steps.is_some_and(|every| self.place.step.is_multiple_of(every));
+                    self.work.checkpoints.every_steps.is_some_and(|every| self.place.step.is_multiple_of(every));
                 let is_asked = stop.is_asked();
                 if is_due || is_asked {
                     self.save(BTreeMap::new(), report, saver)?;
@@ -217,7 +217,7 @@ impl Training {
                 return Ok(finish);
             }
         }
-        Ok(Finish::Complete(match self.spec.mode {
+        Ok(Finish::Complete(match self.work.mode {
             Purpose::Train | Purpose::Evaluate | Purpose::Predict(_) => "trained to the end".into(),
             Purpose::LrRange(LrRangeSettings { steps, .. }) => format!("went through all {steps} learning rates"),
         }))
@@ -295,9 +295,9 @@ impl Training {
     /// The learning rate of a step, counted from 0.
     pub(crate) fn learning_rate(&self, step: u64) -> f64 {
         let share = self.restores.as_ref().map_or(1.0, Restores::rate_share);
-        let rate = match &self.spec.mode {
+        let rate = match &self.work.mode {
             Purpose::Train | Purpose::Evaluate | Purpose::Predict(_) => {
-                self.spec.optimizer.learning_rate() * self.schedule.at(step, self.plan.total_steps)
+                self.work.optimizer.learning_rate() * self.schedule.at(step, self.plan.total_steps)
             }
             Purpose::LrRange(range) => range.rate(step),
         };
@@ -307,11 +307,11 @@ impl Training {
     /// The batch of the step in hand; None where `go_on`, asked while it is waited for, says no.
     pub(crate) fn next_batch(&mut self, go_on: Patience<'_>) -> Result<Option<Batch>> {
         let Place { epoch, examples, .. } = self.place;
-        let shuffle = self.spec.data.shuffle.then_some(Shuffle { seed: self.spec.seed, epoch });
-        let Some(mut examples) = self.train.examples(shuffle, examples, self.spec.batch_size.into(), go_on)? else {
+        let shuffle = self.work.data.shuffle.then_some(Shuffle { seed: self.work.seed, epoch });
+        let Some(mut examples) = self.train.examples(shuffle, examples, self.work.batch_size.into(), go_on)? else {
             return Ok(None);
         };
-        self.augmentation.change(self.spec.seed, self.place.step, &mut examples)?;
+        self.augmentation.change(self.work.seed, self.place.step, &mut examples)?;
         Ok(Some(self.train.arranged(examples)))
     }
 
@@ -420,16 +420,16 @@ impl Training {
                 is_over = stopping.is_over();
             }
             metrics.extend(values);
-            is_best = self.spec.recipe.restores_best && self.is_best(&metrics, saver, report)?;
+            is_best = self.work.recipe.restores_best && self.is_best(&metrics, saver, report)?;
             tracing::info!(step, "epoch {epoch}/{of}: {}", told.join(", "));
             validation::write(&self.folder, step, &matrices)?;
-            self.schedule.hear(&metrics, step, self.spec.optimizer.learning_rate())?;
+            self.schedule.hear(&metrics, step, self.work.optimizer.learning_rate())?;
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");
         }
         self.validation_due = false;
         fault::point("epoch");
-        let policy = &self.spec.checkpoints;
+        let policy = &self.work.checkpoints;
         let is_due = saves
             || is_best
             || is_over.is_some()
@@ -449,7 +449,7 @@ impl Training {
 
     /// Whether a validation pass was better than those of all checkpoints.
     fn is_best(&self, metrics: &BTreeMap<String, f64>, saver: &mut Saver, report: &mut Report) -> Result<bool> {
-        let Some(by) = self.spec.checkpoints.keep_best.and_then(|best| best.by) else { return Ok(false) };
+        let Some(by) = self.work.checkpoints.keep_best.and_then(|best| best.by) else { return Ok(false) };
         let step = self.place.step;
         for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {
             report.checkpoint(saved)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tch::Device;
 use torchd::fault;
-use torchd::job::Spec;
+use torchd::job::spec::ModelWork;
 use torchd::journal::{JobFolder, write_whole};
 
 use crate::average::Average;
@@ -36,7 +36,7 @@ impl Training {
         feed: &mut Feed,
         go_on: impl FnMut(Option<Duration>) -> Result<bool>,
     ) -> Result<Option<Validated>> {
-        let size = u64::from(self.spec.validation_batch_size.unwrap_or(self.spec.batch_size));
+        let size = u64::from(self.work.validation_batch_size.unwrap_or(self.work.batch_size));
         let metrics = self.metrics(Mode::Evaluate)?;
         self.exchange_average()?;
         let validated = judge(self.computation(), metrics, feed, size, "validation", go_on);
@@ -52,17 +52,17 @@ impl Training {
     /// Metrics of training or of validation that have taken nothing in.
     pub(crate) fn metrics(&self, of: Mode) -> Result<Vec<Metric>> {
         let about = self.answer.map(|answer| About { answer, ignored: self.ignored, device: self.device });
-        metrics(&self.spec, about, of, self.device)
+        metrics(&self.work, about, of, self.device)
     }
 }
 
 /// Metrics of a job of training or of validation that have taken nothing in. `about` is None for a
 /// network that computes its loss.
-pub(crate) fn metrics(spec: &Spec, about: Option<About>, of: Mode, device: Device) -> Result<Vec<Metric>> {
-    let told = spec.metrics.iter().filter(|metric| of == Mode::Evaluate || !metric.is_of_validation_alone());
+pub(crate) fn metrics(work: &ModelWork, about: Option<About>, of: Mode, device: Device) -> Result<Vec<Metric>> {
+    let told = work.metrics.iter().filter(|metric| of == Mode::Evaluate || !metric.is_of_validation_alone());
     let of_spec = about.iter().flat_map(|about| told.clone().map(|metric| (*metric, *about)));
     let mut metrics = of_spec.map(|(metric, about)| metric::build(metric, about)).collect::<Result<Vec<_>>>()?;
-    let own = spec.model.own_loss().map_or(&[][..], |own| own.metrics);
+    let own = work.model.own_loss().map_or(&[][..], |own| own.metrics);
     metrics.extend(metric::build_own(own, device)?);
     Ok(metrics)
 }

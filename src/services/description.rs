@@ -1,7 +1,7 @@
 //! Data and models as ValidateJob describes them.
 
 use crate::dataset::{ClassCount, ColumnFacts, ColumnValues, Details, Dtype, Facts, Field, Files, Role};
-use crate::manager::Admitted;
+use crate::manager::{Admitted, AdmittedModel};
 use crate::proto::v1;
 
 /// Files of a set that are named.
@@ -9,29 +9,31 @@ const MOST_FILES: usize = 100;
 
 /// The answer about a job that can run.
 pub(super) fn answer(admitted: Admitted, dry_run: Option<v1::DryRun>) -> v1::ValidateJobResponse {
-    let Admitted { spec, inputs, facts, plan, first_step, details, validation_details, memory_bytes, notes, .. } =
-        admitted;
+    let Admitted { spec, inputs, model, notes, .. } = admitted;
+    let told = v1::ValidateJobResponse { spec: Some(spec.to_proto()), dry_run, notes, ..Default::default() };
+    let (Some(model), Some(inputs)) = (model, inputs.data()) else { return told };
+    let AdmittedModel { facts, plan, first_step, details, validation_details, memory_bytes } = model;
     let examples = facts.train.examples;
     let first = Some(describe(&inputs.train, &facts.train, details));
-    let (train_examples, test_examples, train, test) =
-        if spec.mode.applies() { (0, examples, None, first) } else { (examples, 0, first, None) };
+    let (train_examples, test_examples, train, test) = match spec.model().is_some_and(|work| work.mode.applies()) {
+        true => (0, examples, None, first),
+        false => (examples, 0, first, None),
+    };
     // Examples that are held out come from the files of the training set.
     let files = inputs.validation.as_ref().unwrap_or(&inputs.train);
     let details = validation_details.unwrap_or_default();
     v1::ValidateJobResponse {
-        spec: Some(spec.to_proto()),
         train_examples,
         validation_examples: facts.validation.as_ref().map_or(0, |set| set.examples),
         total_steps: plan.total_steps,
         first_step,
-        dry_run,
         test_examples,
-        notes,
         train,
         validation: facts.validation.as_ref().map(|facts| describe(files, facts, details)),
         test,
         model_outline: inputs.outline.as_ref().map(|outline| outline.to_proto()),
         memory_bytes,
+        ..told
     }
 }
 

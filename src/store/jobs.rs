@@ -355,16 +355,20 @@ mod tests {
     use super::*;
     use crate::dataset::{Files, idx};
     use crate::job::end::StopCause;
-    use crate::job::spec::example;
-    use crate::job::{Course, Inputs, Spec};
+    use crate::job::spec::{ModelWork, example, example_work};
+    use crate::job::{Course, DataInputs, Spec};
     use crate::proto::v1;
 
     fn job(number: u32) -> Job {
         let train = Files::Idx(idx::Files { images: "/i".into(), labels: Some("/l".into()) });
         Job {
             id: JobId::new(time(1_795_454_095_000_000), number),
-            spec: Arc::new(Spec { display_name: format!("job {number}"), seed: u64::MAX, ..example() }),
-            inputs: Inputs { train, validation: None, outline: None, memory_bytes: None },
+            spec: Arc::new(Spec {
+                display_name: format!("job {number}"),
+                work: ModelWork { seed: u64::MAX, ..example_work() }.into(),
+                ..example()
+            }),
+            inputs: DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             state: State::Queued,
             generation: 1,
             attempt: 0,

@@ -24,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LAST_LOOKS: u32 = 10;
 /// Time until an undetermined question is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Exit code of a shim that has no business here: another one is there, or the attempt is over.
+const NOT_MINE: i32 = crate::attempt::NOT_MINE as i32;
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;
 
@@ -69,10 +71,19 @@ struct Charge {
     silence: Silence,
 }
 
+/// The program that runs a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunnerKind {
+    /// torchd-runner, for a model.
+    Runner,
+    /// torchd itself, as the host of a program.
+    Host,
+}
+
 /// Where a runner comes from.
 enum Origin {
     /// We start it; CUDA shows it this GPU, if any.
-    New { visible: Option<String> },
+    New { kind: RunnerKind, visible: Option<String> },
     /// An earlier daemon has.
     Found,
 }
@@ -80,8 +91,15 @@ enum Origin {
 impl Supervisor {
     /// Starts the runner of an attempt whose order lies in the folder. Everything else comes as
     /// events. `visible` is the GPU that CUDA shows it, if any.
-    pub fn start(&self, id: JobId, folder: JobFolder, attempt: u32, visible: Option<String>) -> RunnerHandle {
-        self.look_after(id, folder, attempt, Origin::New { visible })
+    pub fn start(
+        &self,
+        id: JobId,
+        folder: JobFolder,
+        attempt: u32,
+        kind: RunnerKind,
+        visible: Option<String>,
+    ) -> RunnerHandle {
+        self.look_after(id, folder, attempt, Origin::New { kind, visible })
     }
 
     /// Looks after the runner that an earlier daemon has started, whether it still lives or not.
@@ -120,7 +138,7 @@ impl Supervisor {
         let mut tail = Tail::new(folder, charge.silence.clone());
         let child = match origin {
             Origin::Found => None,
-            Origin::New { visible } => self.spawn(folder, *attempt, visible).map_or_else(
+            Origin::New { kind, visible } => self.spawn(folder, *attempt, kind, visible).map_or_else(
                 // Also then the locks tell whether there is somebody.
                 |fault| {
                     tail.fault = Some(fault);
@@ -171,11 +189,17 @@ impl Supervisor {
     }
 
     /// Starts a shim, which starts the runner.
-    fn spawn(&self, folder: &JobFolder, attempt: u32, visible: Option<String>) -> Result<Child, Fault> {
+    fn spawn(
+        &self,
+        folder: &JobFolder,
+        attempt: u32,
+        kind: RunnerKind,
+        visible: Option<String>,
+    ) -> Result<Child, Fault> {
         let settings = &self.settings;
         let what = format!("{} cannot be started", settings.shim.display());
         let search = self.libtorch();
-        if let Some(words) = search.refusal() {
+        if let Some(words) = search.refusal().filter(|_| kind == RunnerKind::Runner) {
             return Err(Fault { kind: FaultKind::Machine, words });
         }
         let of_machine = |error: &std::io::Error| Fault { kind: FaultKind::Machine, words: format!("{what}: {error}") };
@@ -196,10 +220,21 @@ impl Supervisor {
             .args(["--log-max-bytes", &settings.log_max_bytes.to_string()])
             .args(settings.open_files.iter().flat_map(|count| ["--open-files".to_owned(), count.to_string()]))
             .args(settings.group_reads.then_some("--group-reads"))
+            .args(match kind {
+                RunnerKind::Runner => &[][..],
+                RunnerKind::Host => &["--host"],
+            })
             .arg("--runner")
-            .arg(&settings.program)
+            .arg(match kind {
+                RunnerKind::Runner => &settings.program,
+                RunnerKind::Host => &settings.shim,
+            })
             .env_clear()
-            .envs(environment::of_runner(std::env::vars_os(), search.folder()))
+            .envs(match kind {
+                RunnerKind::Runner => environment::of_runner(std::env::vars_os(), search.folder()),
+                // A program brings its own libraries.
+                RunnerKind::Host => environment::of_runner(std::env::vars_os(), None),
+            })
             .envs(visible.into_iter().flat_map(|visible| environment::of_gpu(visible, folder)))
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -319,7 +354,7 @@ impl Supervisor {
                 of(FaultKind::Machine, words)
             }
             // A signal ended it, it has done its work, or it had none.
-            None | Some(0 | shim::NOT_MINE) => None,
+            None | Some(0 | NOT_MINE) => None,
             Some(_) if has_begun => None,
             // As above.
             Some(_) => of(FaultKind::Other, String::new()),
@@ -427,7 +462,7 @@ mod tests {
         assert_eq!(kind(Some(EXIT_MACHINE), false), Some(FaultKind::Machine));
         assert_eq!(kind(Some(shim::EXIT_USAGE), false), Some(FaultKind::Machine));
         assert_eq!(kind(Some(1), false), Some(FaultKind::Other));
-        for (code, has_begun) in [(None, false), (Some(0), false), (Some(shim::NOT_MINE), false), (Some(1), true)] {
+        for (code, has_begun) in [(None, false), (Some(0), false), (Some(NOT_MINE), false), (Some(1), true)] {
             assert_eq!(kind(code, has_begun), None, "{code:?}");
         }
     }

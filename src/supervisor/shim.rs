@@ -29,15 +29,14 @@ use super::kernel::{children, memory_kills};
 use super::log::Log;
 use super::stopping::Patience;
 use super::{is_of_disk, is_of_machine};
+use crate::attempt::NOT_MINE;
 use crate::fault;
+use crate::host;
 use crate::job::end::{EXIT_MACHINE, EXIT_STORAGE, Exit};
 use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
 use crate::shortage::is_shortage;
 use crate::umask;
 
-/// Exit code of a shim that has no business here: another one is there, or the attempt is over
-/// (EX_TEMPFAIL).
-pub(super) const NOT_MINE: i32 = 75;
 /// Exit code of a torchd, of whatever version, that does not understand its arguments (EX_USAGE).
 pub(super) const EXIT_USAGE: i32 = 64;
 /// The error of a shim that ends with EXIT_STORAGE. It cannot print it: its log is on the same
@@ -51,8 +50,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MOST_AT_ONCE: usize = 64;
 /// Time until a call that met a shortage of the machine is tried again.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
-/// Processes that a runner has left behind are killed and reaped within this, or stuck in the
-/// kernel.
+/// What a runner has left behind is killed and reaped within this, or stuck in the kernel.
 const REAP_LIMIT: Duration = Duration::from_secs(10);
 
 /// The arguments of a shim. `torchd --shim` is not meant for people.
@@ -83,6 +81,9 @@ pub struct ShimArguments {
     /// Start the runner with a umask that lets the group read
     #[arg(long)]
     group_reads: bool,
+    /// The runner is torchd itself, the host of a program
+    #[arg(long)]
+    host: bool,
     /// The runner
     #[arg(long)]
     runner: PathBuf,
@@ -92,7 +93,7 @@ pub struct ShimArguments {
 pub fn shim(arguments: ShimArguments) -> ExitCode {
     let code = |error: &io::Error| if is_of_disk(error) { EXIT_STORAGE } else { 1 };
     let (code, words) = match begin(&arguments) {
-        Ok(None) => return ExitCode::from(NOT_MINE as u8),
+        Ok(None) => return ExitCode::from(NOT_MINE),
         Ok(Some(begun)) => match begun.see_through(&arguments) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(error) => (code(&error), format!("the runner cannot be looked after: {error}")),
@@ -409,7 +410,7 @@ fn signals() -> io::Result<SignalFd> {
 fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
     let mut runner = Command::new(&arguments.runner);
     runner
-        .arg("run")
+        .arg(if arguments.host { host::MODE } else { "run" })
         .arg("--job")
         .arg(&arguments.job)
         .args(["--attempt", &arguments.attempt.to_string()])

@@ -45,6 +45,7 @@ mod pip;
 mod predict;
 mod private;
 mod processor;
+mod programs;
 mod prometheus;
 mod protocol;
 mod queue;

@@ -6,7 +6,7 @@ use prost_reflect::DynamicMessage;
 
 use super::optimizer::{Method, Optimizer};
 use super::training::Training;
-use super::{Data, Schedule, Spec, read};
+use super::{Data, ModelWork, Schedule, Spec, Work, read};
 use crate::job::Violations;
 use crate::proto::json;
 use crate::proto::text::{self, NotSet};
@@ -26,7 +26,7 @@ const FREE: [&str; 9] = [
 ];
 
 /// The other sections, and why their fields may not change that none of them names.
-const OTHERS: [(&str, &str); 13] = [
+const OTHERS: [(&str, &str); 14] = [
     ("mode", "it is another job then"),
     ("lr_range", "the losses so far belong to these rates"),
     ("seed", "everything random of the job follows from it"),
@@ -39,6 +39,7 @@ const OTHERS: [(&str, &str); 13] = [
     ("schedule", "where the schedule stands depends on it"),
     ("resources", "the numbers of the job depend on where it computes"),
     ("warm_start", "the job has begun"),
+    ("program", "the job is about this program; submit it as another job"),
     ("output", "the copy of its results goes on where it was begun"),
 ];
 
@@ -51,7 +52,8 @@ fn edits_in_order(spec: &Spec, edits: &v1::JobEdits) -> Vec<FieldEdit> {
         Length::MaxSteps(steps) => edit("training.max_steps".into(), steps.to_string()),
     });
     let rate = learning_rate.map(|rate| {
-        let path = format!("optimizer.{}.learning_rate", spec.optimizer.name());
+        let optimizer = spec.model().map_or("", |work| work.optimizer.name());
+        let path = format!("optimizer.{optimizer}.learning_rate");
         edit(path, text::to_json(rate.into()).to_string())
     });
     let batch_size = batch_size.map(|size| edit("training.batch_size".into(), size.to_string()));
@@ -90,9 +92,12 @@ impl Spec {
             return Err(wrong);
         }
         let reading = read(&message.transcode_to().map_err(|error| unread(&error))?);
-        let edited = reading.mistakes.or(reading.spec)?;
+        let mut edited = reading.mistakes.or(reading.spec)?;
         // A model that is read from files knows them already.
-        Ok(Self { model: self.model.clone(), ..edited })
+        if let (Work::Model(edited), Some(work)) = (&mut edited.work, self.model()) {
+            edited.model = work.model.clone();
+        }
+        Ok(edited)
     }
 
     /// Its message, whose fields are reached by their names.
@@ -123,7 +128,8 @@ impl Spec {
         let edited = edited.transcode_to::<v1::JobSpec>().ok();
         let optimizer =
             edited.and_then(|edited| Optimizer::read(edited.optimizer.as_ref(), &mut Violations::default()));
-        optimizer.is_none_or(|optimizer| optimizer.slots() == self.optimizer.slots())
+        let slots = self.model().map(|work| work.optimizer.slots());
+        optimizer.is_none_or(|optimizer| Some(optimizer.slots()) == slots)
     }
 
     /// Whether the field at a path may change, or why not.
@@ -147,8 +153,8 @@ impl Spec {
         }
         let (section, rest) = path.split_once('.').unwrap_or((path, ""));
         let (kinds, kind) = match section {
-            "optimizer" => (Method::NAMES, self.optimizer.name()),
-            "schedule" => (Schedule::NAMES, self.schedule.name()),
+            "optimizer" => (Method::NAMES, self.model().map_or("", |work| work.optimizer.name())),
+            "schedule" => (Schedule::NAMES, self.model().map_or("", |work| work.schedule.name())),
             _ => (&[][..], ""),
         };
         if kinds.iter().any(|other| *other != kind && is_within(rest, other)) {
@@ -163,12 +169,12 @@ impl Spec {
         let of = |section: String, fields: &'static [&'static str]| {
             fields.iter().map(move |field| format!("{section}.{field}"))
         };
-        let Self { model, loss, schedule, .. } = self;
+        let Some(ModelWork { model, loss, schedule, optimizer, .. }) = self.model() else { return Vec::new() };
         of("training".into(), &Training::EDITABLE)
             .chain(of("data".into(), &Data::EDITABLE))
             .chain(of(format!("model.{}", model.name()), model.editable()))
             .chain(loss.iter().flat_map(|loss| of(format!("loss.{}", loss.name()), loss.editable())))
-            .chain(self.optimizer.editable())
+            .chain(optimizer.editable())
             .chain(of(format!("schedule.{}", schedule.name()), schedule.editable()))
             .collect()
     }
@@ -183,6 +189,7 @@ fn unread(error: &dyn std::fmt::Display) -> Violations {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Clip;
     use super::super::read::tests::good;
     use super::*;
     use crate::job::length;
@@ -204,6 +211,10 @@ mod tests {
         Spec::stored(&message).unwrap()
     }
 
+    fn work(spec: &Spec) -> &ModelWork {
+        spec.model().unwrap()
+    }
+
     fn told(spec: &Spec, set: &[(&str, &str)]) -> Vec<String> {
         let wrong = spec.edited(&edits(set)).unwrap_err();
         wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect()
@@ -222,8 +233,8 @@ mod tests {
         let third = edits(&[("optimizer.sgd.learning_rate", "0.02"), ("training.epochs", "4")]);
         let once = merged(&spec, Some(&first), &second);
         let both = spec.edited(&once).unwrap();
-        assert_eq!((both.length, both.batch_size), (length::Length::Steps(9), 16));
-        assert_eq!(both.optimizer.learning_rate(), 0.01);
+        assert_eq!((work(&both).length, work(&both).batch_size), (length::Length::Steps(9), 16));
+        assert_eq!(work(&both).optimizer.learning_rate(), 0.01);
         let all = merged(&spec, Some(&once), &third);
         let paths: Vec<_> = all.set.iter().map(|edit| edit.path.trim_start_matches("optimizer.sgd.")).collect();
         assert_eq!(
@@ -231,7 +242,8 @@ mod tests {
             ["training.max_steps", "training.batch_size", "weight_decay", "learning_rate", "training.epochs"]
         );
         let edited = spec.edited(&all).unwrap();
-        assert_eq!((edited.length, edited.optimizer.learning_rate()), (length::Length::Epochs(4), 0.02));
+        let rate = work(&edited).optimizer.learning_rate();
+        assert_eq!((work(&edited).length, rate), (length::Length::Epochs(4), 0.02));
         assert_eq!(both.edited(&third).unwrap(), edited, "edits one after the other are those of all resumes");
         let wrong = v1::JobEdits { learning_rate: Some(-1.0), batch_size: Some(0), ..v1::JobEdits::default() };
         let mistakes = spec.edited(&wrong).unwrap_err();
@@ -264,22 +276,24 @@ mod tests {
         assert_eq!(message.retry.unwrap().max_restarts, 3);
         assert_eq!(message.checkpoint.unwrap().keep_best.unwrap().metric, "loss/validation");
         assert!(!edited.pauses_on_storage_failure);
-        assert_eq!((edited.scalar_every_steps, edited.clip), (10, Some(super::super::Clip::Value(0.5))));
+        assert_eq!((work(&edited).scalar_every_steps, work(&edited).clip), (10, Some(Clip::Value(0.5))));
         let other = edited.edited(&edits(&[("training.gradient_clip_norm", "1")])).unwrap();
-        assert_eq!(other.clip, Some(super::super::Clip::Norm(1.0)));
-        assert_eq!(other.edited(&edits(&[("training.gradient_clip_norm", "null")])).unwrap().clip, None);
+        assert_eq!(work(&other).clip, Some(Clip::Norm(1.0)));
+        let none = other.edited(&edits(&[("training.gradient_clip_norm", "null")])).unwrap();
+        assert_eq!(work(&none).clip, None);
     }
 
     #[test]
     fn changes_of_examples_are_edited_one_by_one_and_as_a_list() {
         let list = serde_json::json!([{"flip": {}}, {"noise": {"std": 0.1}}]);
         let spec = spec("{}").edited(&edits(&[("data.augment", &list.to_string())])).unwrap();
-        assert_eq!(spec.data.augment.len(), 2);
+        assert_eq!(work(&spec).data.augment.len(), 2);
         let edited = spec.edited(&edits(&[("data.augment[0].flip.p", "0.25"), ("data.augment[1].noise.std", "0.2")]));
         let written = json::to_value(&edited.unwrap().to_proto(), true).unwrap();
         let expected = serde_json::json!([{"flip": {"p": 0.25, "vertical": false}}, {"noise": {"std": 0.2}}]);
         assert_eq!(written["data"]["augment"], expected);
-        assert!(spec.edited(&edits(&[("data.augment", "[]")])).unwrap().data.augment.is_empty());
+        let none = spec.edited(&edits(&[("data.augment", "[]")])).unwrap();
+        assert!(work(&none).data.augment.is_empty());
         for (path, value, wrong) in [
             ("data.augment[0].flip.p", "2", "data.augment[0].flip.p: is 2; at least 0 and at most 1"),
             ("data.augment[2].flip.p", "1", "data.augment: has 2 entries"),

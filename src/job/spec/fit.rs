@@ -4,7 +4,7 @@ use super::data::{Augment, Normalize};
 use super::loss::{Answer, Misfit};
 use super::model::{Batches, Set, Task};
 use super::module::Module;
-use super::{Data, Loss, Metric, Mode, Model, Optimizer, Predictions, Recipe, Schedule, Spec, Weight};
+use super::{Data, Loss, Metric, Mode, Model, ModelWork, Optimizer, Predictions, Recipe, Schedule, Weight};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 use crate::job::length::{Length, Place};
@@ -59,8 +59,8 @@ pub struct Demands {
 /// A spec that fits its data.
 #[derive(Debug, Clone)]
 pub struct Fitted {
-    /// The spec with all that only the data can tell.
-    pub spec: Spec,
+    /// The work with all that only the data can tell.
+    pub work: ModelWork,
     /// None where the data were not read far enough to tell.
     pub network: Option<Network>,
 }
@@ -383,8 +383,8 @@ impl Data {
     }
 }
 
-impl Spec {
-    /// The spec with what only the data can tell filled in, or why it does not fit.
+impl ModelWork {
+    /// The work with what only the data can tell filled in, or why it does not fit.
     pub fn fit(mut self, facts: &DataFacts) -> Result<Fitted, Violations> {
         let mut wrong = Violations::default();
         let demands = Demands {
@@ -421,12 +421,13 @@ impl Spec {
         if let Some(stopping) = &mut self.recipe.early_stopping {
             stopping.by = stopping.by.or(Some(Quantity::of(&self.metrics)));
         }
-        Ok(Fitted { network: demands.network(&facts.train), spec: self })
+        Ok(Fitted { network: demands.network(&facts.train), work: self })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Spec;
     use super::super::metric::Accuracy;
     use super::super::read;
     use super::super::read::tests::good;
@@ -447,22 +448,26 @@ mod tests {
         Facts { examples, inputs: vec![images], target, sizes: vec![], is_resident: true, may_widen: false }
     }
 
-    fn spec() -> Spec {
-        read(&good()).spec.unwrap()
+    fn work() -> ModelWork {
+        work_of(&good())
+    }
+
+    fn work_of(message: &v1::JobSpec) -> ModelWork {
+        read(message).spec.unwrap().model().unwrap().clone()
     }
 
     #[test]
     fn the_validation_batch_is_no_larger_than_its_set() {
         for (examples, batch) in [(500, 500), (5000, 1000)] {
             let both = DataFacts { train: facts(4000, 28, 9), validation: Some(facts(examples, 28, 9)) };
-            assert_eq!(spec().fit(&both).unwrap().spec.validation_batch_size, Some(batch));
+            assert_eq!(work().fit(&both).unwrap().work.validation_batch_size, Some(batch));
         }
     }
 
     #[test]
     fn data_that_the_model_cannot_take_is_named() {
         let told = |train: Facts| {
-            let wrong = spec().fit(&DataFacts { train, validation: None }).unwrap_err();
+            let wrong = work().fit(&DataFacts { train, validation: None }).unwrap_err();
             wrong.0.into_iter().map(|violation| (violation.field, violation.description)).collect::<Vec<_>>()
         };
         let odd = told(facts(32, 27, 9));
@@ -477,13 +482,14 @@ mod tests {
     #[test]
     fn what_the_data_call_for_is_filled_in_and_read_back_the_same() {
         let both = DataFacts { train: facts(4000, 28, 9), validation: Some(facts(500, 28, 9)) };
-        let fitted = spec().fit(&both).unwrap();
-        let loss = |fitted: &Fitted| fitted.spec.loss.as_ref().unwrap().name();
-        assert_eq!((loss(&fitted), fitted.spec.metrics.as_slice()), ("nll", &[Metric::Accuracy(Accuracy)][..]));
-        assert_eq!(read(&fitted.spec.to_proto()).spec.unwrap(), fitted.spec);
+        let fitted = work().fit(&both).unwrap();
+        let loss = |fitted: &Fitted| fitted.work.loss.as_ref().unwrap().name();
+        assert_eq!((loss(&fitted), fitted.work.metrics.as_slice()), ("nll", &[Metric::Accuracy(Accuracy)][..]));
+        let fits = Spec { work: fitted.work.into(), ..read(&good()).spec.unwrap() };
+        assert_eq!(read(&fits.to_proto()).spec.unwrap(), fits);
         let mlp = v1::Mlp { hidden: vec![16], ..v1::Mlp::default() };
         let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(mlp)) });
-        let mlp = read(&v1::JobSpec { model, ..good() }).spec.unwrap().fit(&both).unwrap();
+        let mlp = work_of(&v1::JobSpec { model, ..good() }).fit(&both).unwrap();
         assert_eq!(loss(&mlp), "cross_entropy");
         let Network { output, weights, answer, .. } = mlp.network.unwrap();
         assert_eq!(answer, Some(Answer::Class(10)));

@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn judge(examples: u64, batch_size: u32, on_gpu: bool, bytes: u64) -> Vec<String> {
-        let demands = Demands { batch_size, ..read(&good()).demands };
+        let demands = Demands { batch_size, ..read(&good()).model.unwrap().demands };
         let (train, validation) = (facts(examples), facts(10));
         let set = |path: &str, facts| Set { path: path.into(), facts };
         let sets = [set("data.train.idx", &train), set("data.validation.idx", &validation)];
@@ -222,7 +222,7 @@ mod tests {
             "{told:?}"
         );
         let told = {
-            let (demands, mut train) = (read(&good()).demands, facts(127_551_020));
+            let (demands, mut train) = (read(&good()).model.unwrap().demands, facts(127_551_020));
             train.is_resident = false;
             let sets = [Set { path: "data.train.image_folder".into(), facts: &train }];
             let mut wrong = Violations::default();
@@ -248,7 +248,7 @@ mod tests {
         let two = v1::Mlp { hidden: vec![4], outputs: Some(2), ..v1::Mlp::default() };
         let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(two)) });
         let request = v1::JobSpec { model, metrics: vec!["accuracy".into(), "auc".into()], ..good() };
-        let demands = read(&request).demands;
+        let demands = read(&request).model.unwrap().demands;
         let judge = |examples: u64, bytes: u64| {
             let (train, validation) = (facts(100), facts(examples));
             let set = |path: &str, facts| Set { path: path.into(), facts };

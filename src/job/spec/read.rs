@@ -7,7 +7,10 @@ use super::data::Named;
 use super::labels::{LONGEST_NAME, judge_labels, judge_name};
 use super::recipe::Recipe;
 use super::training::Training;
-use super::{Data, Demands, Loss, Metric, Mode, Model, Optimizer, Resources, Schedule, Spec, WarmStart, applied};
+use super::{
+    Data, Demands, Loss, Metric, Mode, Model, ModelWork, Optimizer, Program, Resources, Schedule, Spec, WarmStart,
+    Work, applied,
+};
 use crate::job::Violations;
 use crate::job::length::Length;
 use crate::job::retention::Checkpoints;
@@ -16,17 +19,23 @@ use crate::proto::{json, v1};
 
 /// A message as far as it could be read.
 pub struct Reading {
-    /// The data section, if it alone is right: its files can be judged although other sections are
-    /// wrong.
-    pub data: Option<Data>,
     /// The part of the machine that is wanted, as far as it is right.
     pub resources: Resources,
-    /// The demands on the data, as far as they are right.
-    pub demands: Demands,
+    /// The model that is trained or applied; None in a job that has none.
+    pub model: Option<ModelReading>,
     /// The spec, if everything is right.
     pub spec: Option<Spec>,
     /// The mistakes.
     pub mistakes: Violations,
+}
+
+/// The part of a message that trains a model or applies one, as far as it could be read.
+pub struct ModelReading {
+    /// The data section, if it alone is right: its files can be judged although other sections are
+    /// wrong.
+    pub data: Option<Data>,
+    /// The demands on the data, as far as they are right.
+    pub demands: Demands,
 }
 
 impl Spec {
@@ -46,41 +55,70 @@ const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
 /// Reads a message.
 pub fn read(message: &v1::JobSpec) -> Reading {
     let mut wrong = Violations::default();
-    let mode = Mode::read(message, &mut wrong);
-    let neutral = mode.applies().then(|| applied::neutral(message, &mut wrong));
-    let message = neutral.as_ref().unwrap_or(message);
-    let model = Model::read(message.model.as_ref(), &mut wrong);
-    let data = Data::read(message.data.as_ref(), mode, &mut wrong);
-    let has_validation =
-        mode.applies() || message.data.as_ref().is_some_and(|data| data.validation.is_some() || data.split.is_some());
-    let training = Training::read(message.training.as_ref(), has_validation, &mut wrong);
-    let optimizer = Optimizer::read(message.optimizer.as_ref(), &mut wrong);
-    let loss = Loss::read(message.loss.as_ref(), &mut wrong);
-    let lacks_validation = message.data.is_some() && !has_validation;
-    let metrics = Metric::read(&message.metrics, lacks_validation, &mut wrong);
-    let schedule = Schedule::read(message.schedule.as_ref(), has_validation, &mut wrong);
-    let mut checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, &mut wrong);
+    let (work, model) = match &message.program {
+        Some(program) => (Program::read(program, message, &mut wrong).map(Work::Program), None),
+        None => {
+            let (work, reading) = read_model(message, &mut wrong);
+            (work.map(Work::from), Some(reading))
+        }
+    };
     let retry = Retry::read(message.retry.as_ref(), &mut wrong);
     if !PRIORITIES.contains(&message.priority) {
         let (least, most) = (PRIORITIES.start(), PRIORITIES.end());
         wrong.add("priority", format!("is {}; {least} to {most} are right", message.priority));
     }
     let ttl_after_end = read_ttl(message.ttl_after_end.as_ref(), &mut wrong);
-    let warm_start = message.warm_start.as_ref().and_then(|warm| WarmStart::read(warm, &mut wrong));
     let on_storage_failure = v1::OnStorageFailure::try_from(message.on_storage_failure);
     if on_storage_failure.is_err() {
         wrong.add("on_storage_failure", format!("is {}; pause or fail is right", message.on_storage_failure));
     }
+    let resources = Resources::read(message.resources.as_ref(), &mut wrong);
+    judge_labels(&message.labels, &mut wrong);
+    let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
+    judge_name(&message.display_name, &mut wrong);
+    let spec = work.filter(|_| wrong.0.is_empty()).map(|work| Spec {
+        display_name: match (message.display_name.as_str(), &work) {
+            ("", Work::Model(work)) => named_by_file(&work.model).unwrap_or_else(|| work.model.name().to_owned()),
+            ("", Work::Program(program)) => program.name(),
+            (name, _) => name.to_owned(),
+        },
+        work,
+        resources,
+        max_duration,
+        labels: message.labels.clone(),
+        retry,
+        priority: message.priority,
+        ttl_after_end,
+        mirror: message.output.as_ref().map(|output| output.mirror.clone()).filter(|mirror| !mirror.is_empty()),
+        pauses_on_storage_failure: on_storage_failure != Ok(v1::OnStorageFailure::Fail),
+    });
+    Reading { resources, model, spec, mistakes: wrong }
+}
+
+/// Reads the sections of a model.
+fn read_model(message: &v1::JobSpec, wrong: &mut Violations) -> (Option<ModelWork>, ModelReading) {
+    let before = wrong.0.len();
+    let mode = Mode::read(message, wrong);
+    let neutral = mode.applies().then(|| applied::neutral(message, wrong));
+    let message = neutral.as_ref().unwrap_or(message);
+    let model = Model::read(message.model.as_ref(), wrong);
+    let data = Data::read(message.data.as_ref(), mode, wrong);
+    let has_validation =
+        mode.applies() || message.data.as_ref().is_some_and(|data| data.validation.is_some() || data.split.is_some());
+    let training = Training::read(message.training.as_ref(), has_validation, wrong);
+    let optimizer = Optimizer::read(message.optimizer.as_ref(), wrong);
+    let loss = Loss::read(message.loss.as_ref(), wrong);
+    let lacks_validation = message.data.is_some() && !has_validation;
+    let metrics = Metric::read(&message.metrics, lacks_validation, wrong);
+    let schedule = Schedule::read(message.schedule.as_ref(), has_validation, wrong);
+    let mut checkpoints = Checkpoints::read(message.checkpoint.as_ref(), has_validation, wrong);
+    let warm_start = message.warm_start.as_ref().and_then(|warm| WarmStart::read(warm, wrong));
     let scalar_every_steps = message.logging.as_ref().and_then(|logging| logging.scalar_every_steps);
     if scalar_every_steps == Some(0) {
         wrong.add("logging.scalar_every_steps", "is 0; at least 1 is needed");
     }
     // Each learning rate has a loss.
     let scalar_every_steps = if mode == Mode::Train { scalar_every_steps } else { Some(1) };
-    let resources = Resources::read(message.resources.as_ref(), &mut wrong);
-    judge_labels(&message.labels, &mut wrong);
-    let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
-    judge_name(&message.display_name, &mut wrong);
     let Training { length, batch_size, validation_batch_size, clip, init_seed, recipe } = training;
     let (length, recipe, data, schedule) = match mode {
         Mode::Train | Mode::Evaluate | Mode::Predict(_) => (length, recipe, data, schedule),
@@ -89,7 +127,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
             checkpoints.keep_best = None;
             let recipe = Recipe { early_stopping: None, restores_best: false, ema_decay: None, ..recipe };
             let data = data.map(|data| Data { validation: None, ..data });
-            (Some(Length::Steps(range.steps.into())), recipe, data, Schedule::read(None, false, &mut wrong))
+            (Some(Length::Steps(range.steps.into())), recipe, data, Schedule::read(None, false, wrong))
         }
     };
     if recipe.restores_best {
@@ -125,22 +163,18 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         recipe,
         validation_batch_size,
     };
+    let reading = ModelReading { data: data.clone(), demands };
     let (Some(model), Some(data), Some(length), Some(optimizer), Some(schedule), true) =
-        (model, data.clone(), length, optimizer, schedule, wrong.0.is_empty())
+        (model, data, length, optimizer, schedule, wrong.0.len() == before)
     else {
-        return Reading { data, resources, demands, spec: None, mistakes: wrong };
+        return (None, reading);
     };
-    let display_name = match message.display_name.as_str() {
-        "" => named_by_file(&model).unwrap_or_else(|| model.name().to_owned()),
-        name => name.to_owned(),
-    };
-    let spec = Spec {
-        display_name,
+    let work = ModelWork {
         mode,
         seed: message.seed,
         init_seed,
         model,
-        data: data.clone(),
+        data,
         length,
         batch_size,
         validation_batch_size,
@@ -152,17 +186,9 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         recipe,
         checkpoints,
         scalar_every_steps: scalar_every_steps.unwrap_or(10),
-        resources,
-        max_duration,
-        labels: message.labels.clone(),
-        retry,
-        priority: message.priority,
-        ttl_after_end,
         warm_start,
-        mirror: message.output.as_ref().map(|output| output.mirror.clone()).filter(|mirror| !mirror.is_empty()),
-        pauses_on_storage_failure: on_storage_failure != Ok(v1::OnStorageFailure::Fail),
     };
-    Reading { data: Some(data), resources, demands, spec: Some(spec), mistakes: wrong }
+    (Some(work), reading)
 }
 
 fn read_ttl(message: Option<&prost_types::Duration>, wrong: &mut Violations) -> Option<Duration> {
@@ -231,6 +257,11 @@ pub(crate) mod tests {
         Spec::stored(&good()).unwrap()
     }
 
+    /// The model in it.
+    pub(crate) fn example_work() -> ModelWork {
+        example().model().unwrap().clone()
+    }
+
     #[test]
     fn a_job_without_a_name_is_called_like_the_file_of_its_model() {
         let long = format!("{}.pt2", "n".repeat(200));
@@ -247,9 +278,9 @@ pub(crate) mod tests {
 
     #[test]
     fn defaults_are_filled_in_and_read_back_the_same() {
-        let spec = read(&good()).spec.unwrap();
-        assert_eq!((spec.display_name.as_str(), spec.batch_size, spec.scalar_every_steps), ("mnist_cnn", 64, 10));
-        assert_eq!(spec.model, Model::MnistCnn(MnistCnn { dropout: 0.5 }));
+        let (spec, work) = (example(), example_work());
+        assert_eq!((spec.display_name.as_str(), work.batch_size, work.scalar_every_steps), ("mnist_cnn", 64, 10));
+        assert_eq!(work.model, Model::MnistCnn(MnistCnn { dropout: 0.5 }));
         assert_eq!(read(&spec.to_proto()).spec.unwrap(), spec);
     }
 
@@ -304,6 +335,6 @@ pub(crate) mod tests {
     #[test]
     fn data_files_can_be_judged_although_the_optimizer_is_wrong() {
         let reading = read(&v1::JobSpec { optimizer: None, ..good() });
-        assert!(reading.spec.is_none() && reading.data.is_some());
+        assert!(reading.spec.is_none() && reading.model.unwrap().data.is_some());
     }
 }

@@ -4,7 +4,7 @@
 use super::metric::{Sum, own_sums};
 use super::optimizer::slot_name;
 use super::schedule::Standing;
-use super::{EarlyStopping, LrRange, Metric, Mode, Network, OnDivergence, Precision, Spec, Weight};
+use super::{EarlyStopping, LrRange, Metric, Mode, ModelWork, Network, OnDivergence, Precision, Weight};
 use crate::exported::summary::Role;
 use crate::tensor_file::matching::{Mistake, Needed, Rules, fit};
 use crate::tensor_file::{Dtype, TensorFile, Values};
@@ -62,12 +62,12 @@ pub fn judge_weights(weights: &[Weight], found: &TensorFile, rules: &Rules) -> R
 /// All that does not fit. Values are not read.
 pub fn judge_state(
     network: &Network,
-    spec: &Spec,
+    work: &ModelWork,
     metrics: &[Metric],
     own_metrics: &[String],
     found: &TensorFile,
 ) -> Result<TakenFrom, Vec<Mistake>> {
-    let (weights, Spec { optimizer, schedule, recipe, mode, .. }) = (&network.weights, spec);
+    let (weights, ModelWork { optimizer, schedule, recipe, mode, .. }) = (&network.weights, work);
     let mut needed = vec![number(SUM_LOSS, Dtype::F64, false)];
     let sums = |answer| metrics.iter().flat_map(move |metric| metric.sums(answer));
     needed.extend(network.answer.into_iter().flat_map(sums).map(|Sum { name, count, can_be_absent }| Needed {
@@ -221,8 +221,8 @@ mod tests {
         }));
         let network = Network { output: vec![10], weights: network(), answer: Some(Answer::Class(10)), modules: None };
         let metrics = [Metric::Accuracy(Accuracy)];
-        let spec = Spec { optimizer: sgd, ..super::super::example() };
-        let judge = |found: &[Tensor]| told(judge_state(&network, &spec, &metrics, &[], &file(found)));
+        let work = ModelWork { optimizer: sgd, ..super::super::example_work() };
+        let judge = |found: &[Tensor]| told(judge_state(&network, &work, &metrics, &[], &file(found)));
         let whole = [sums.clone(), kept("velocity")].concat();
         assert_eq!((judge(&sums), judge(&whole)), (Ok(()), Ok(())));
         assert_eq!(judge(&[whole.clone(), vec![tensor("sums.labels", Dtype::F64, &[])]].concat()), Ok(()));
@@ -230,7 +230,7 @@ mod tests {
         assert!(judge(&whole[..9]).unwrap_err().contains("velocity.fc2.bias"));
         assert!(judge(&[tensor("sums.loss", Dtype::F32, &[])]).is_err());
         let more = ["f1_macro", "auc", "confusion_matrix"].map(|name| Metric::parse(name).unwrap());
-        let judge_more = |found: &[Tensor]| told(judge_state(&network, &spec, &more, &[], &file(found)));
+        let judge_more = |found: &[Tensor]| told(judge_state(&network, &work, &more, &[], &file(found)));
         let row = |name: &str| tensor(&format!("sums.f1_macro.{name}"), Dtype::F64, &[10]);
         let rows = [vec![sums[0].clone()], ["right", "answers", "targets"].map(row).to_vec()].concat();
         assert_eq!(judge_more(&rows), Ok(()), "metrics of validation alone have no sums");

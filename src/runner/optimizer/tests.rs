@@ -174,7 +174,7 @@ fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
         let rest =
             r#""model": {"mlp": {}}, "data": {"train": {"safetensors": {"path": "p"}}}, "training": {"epochs": 1}"#;
         let request = json::from_str(&format!(r#"{{"optimizer": {settings}, {rest}}}"#)).unwrap();
-        let settings = Spec::stored(&request).unwrap().optimizer;
+        let settings = Spec::stored(&request).unwrap().model().unwrap().optimizer.clone();
         let held = Held::draw(&Weight::layer("layer", &[7, 5]), 3, Device::Cpu).unwrap();
         let parameters = held.parameters();
         let [weight, bias] = [0, 1].map(|place| parameters.tensors()[place].detach().copy());

@@ -203,7 +203,7 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
     let order = order(files.clone(), (!is_split).then_some(files));
     let folder = JobFolder::new(folder.into());
-    match assemble(spec, &order, open_inputs(&order), &folder, Device::Cpu, loaded) {
+    match assemble(spec.model().unwrap().clone(), &order, open_inputs(&order), &folder, Device::Cpu, loaded) {
         Ok(training) => training,
         Err(failure) => panic!("{}: {}", row.name, failure.message),
     }
@@ -225,7 +225,7 @@ fn judge(training: &mut Training) {
     let validated = training.validate(&mut feed, |_| Ok(true)).unwrap().unwrap();
     training.validation = Some(feed);
     let values = [("loss/validation".to_owned(), validated.loss)].into();
-    let rate = training.spec.optimizer.learning_rate();
+    let rate = training.work.optimizer.learning_rate();
     training.schedule.hear(&values, training.place.step, rate).unwrap();
 }
 

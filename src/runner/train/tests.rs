@@ -4,9 +4,9 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 use torchd::dataset::{Files, idx};
-use torchd::job::Inputs;
-use torchd::job::order::{Lease, LeasedDevice, Order};
-use torchd::job::spec;
+use torchd::job::DataInputs;
+use torchd::job::order::{Lease, LeasedDevice, Order, ProgramLimits};
+use torchd::job::spec::{self, ModelWork};
 use torchd::journal::{JobLock, JournalWriter, checkpoints};
 use torchd::proto::v1;
 
@@ -57,17 +57,22 @@ fn request() -> v1::JobSpec {
     }
 }
 
+fn work() -> ModelWork {
+    spec::read(&request()).spec.unwrap().model().unwrap().clone()
+}
+
 /// An order to train on the CPU with these data.
 pub(super) fn order(train: Files, validation: Option<Files>) -> Order {
     Order {
         attempt: 1,
         lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None },
-        inputs: Inputs { train, validation, outline: None, memory_bytes: None },
+        inputs: DataInputs { train, validation, outline: None, memory_bytes: None }.into(),
         nvml_library: None,
         max_event_bytes: u64::MAX,
         resume_step: None,
         accepted_data_at: None,
         log_begins: 0,
+        limits: ProgramLimits::default(),
         edits: None,
     }
 }
@@ -79,9 +84,9 @@ fn training() -> Training {
         let place = |kind| Path::new(&file(kind)).canonicalize().unwrap();
         Files::Idx(idx::Files { images: place("images-idx3").into(), labels: Some(place("labels-idx1").into()) })
     };
-    let spec = spec::read(&request()).spec.unwrap();
+    let work = work();
     let order = order(files("train"), Some(files("t10k")));
-    assemble(spec, &order, open_inputs(&order), &JobFolder::new("unused".into()), Device::Cpu, None).unwrap()
+    assemble(work, &order, open_inputs(&order), &JobFolder::new("unused".into()), Device::Cpu, None).unwrap()
 }
 
 /// The same with the weights that PyTorch began with.
@@ -145,7 +150,7 @@ fn what_has_diverged_is_not_saved_wherever_it_shows() {
     let lock = JobLock::take(&journal).unwrap().unwrap();
     let mut report = Report::new(JournalWriter::open(&journal, &lock, 1).unwrap());
     std::fs::create_dir(journal.checkpoints()).unwrap();
-    let mut saver = Saver::start(journal.clone(), spec::read(&request()).spec.unwrap().checkpoints, vec![]).unwrap();
+    let mut saver = Saver::start(journal.clone(), work().checkpoints, vec![]).unwrap();
     let mut training = golden_training();
     let batch = training.next_batch(&mut |_| Ok(true)).unwrap().unwrap();
     training.train_step(&batch, false).unwrap();

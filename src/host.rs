@@ -1,0 +1,299 @@
+//! The host of a program: the runner of a job that has a program in place of a model. It starts the
+//! program, hands SIGTERM on, reads its reports, and tells what happens in the journal, as
+//! torchd-runner does for a model. Nothing of what a program writes is trusted: it lies in a folder
+//! of its own, and is read with bounds.
+//!
+//! It is one thread that waits for descriptors. Its parent, the shim, leaves nothing of it behind.
+
+mod events;
+mod launch;
+mod memory;
+mod reports;
+mod tell;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+
+use self::events::EventFiles;
+use self::launch::{Started, start};
+use self::reports::{Lines, Report};
+use self::tell::Teller;
+use crate::attempt::{self, Begun};
+use crate::config::Environment;
+use crate::job::Spec;
+use crate::job::end::{EXIT_MACHINE, EXIT_STORAGE, signal_name};
+use crate::journal::JobFolder;
+use crate::node::NodeSource;
+use crate::proto::v1::{JobEndReason, RunnerEnded};
+
+/// The first argument of torchd that makes it a host.
+pub const MODE: &str = "--host";
+
+/// Exit codes that tell nothing more.
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
+
+/// The interval between two looks at event files.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The interval between two looks at memory, where that has a limit.
+const MEMORY_EVERY: Duration = Duration::from_millis(200);
+/// Bytes of reports that are read before signals are looked at again.
+const MOST_AT_ONCE: usize = 1 << 20;
+
+/// The arguments of a host. It is not meant for people.
+#[derive(Debug, Parser)]
+#[command(name = "torchd --host")]
+struct Arguments {
+    /// The job's folder
+    #[arg(long)]
+    job: PathBuf,
+    /// Which attempt; its order must be there
+    #[arg(long)]
+    attempt: u32,
+}
+
+/// Runs the program of a job.
+pub fn main(mut arguments: Vec<OsString>) -> ExitCode {
+    arguments.remove(1);
+    let Arguments { job, attempt } = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(64);
+        }
+    };
+    let folder = JobFolder::new(job);
+    let code = match run(&folder, attempt) {
+        Ok(code) => code,
+        Err(Refused { words, code }) => {
+            say(&words);
+            code
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Why a host ends before its program has begun, and the exit code that says so.
+struct Refused {
+    words: String,
+    code: u8,
+}
+
+impl Refused {
+    fn new(words: impl Into<String>, code: u8) -> Self {
+        Self { words: words.into(), code }
+    }
+
+    /// The job's folder cannot be written.
+    fn storage(what: &str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::new(format!("{what}: {error}"), EXIT_STORAGE as u8)
+    }
+}
+
+/// A line in the job's log.
+fn say(words: &str) {
+    // The reader of the log may be gone.
+    let _ = writeln!(io::stderr(), "[torchd: {words}]");
+}
+
+fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
+    let signals = signals().map_err(|error| Refused::new(format!("signals cannot be received: {error}"), FAILURE))?;
+    let Begun { order, writer, lock: _lock } =
+        attempt::begin(folder, attempt).map_err(|refused| Refused::new(refused.words, refused.code))?;
+    let spec = folder.read_spec().map_err(Refused::storage("the spec cannot be read"))?;
+    let spec = Spec::stored(&spec).map_err(|what| Refused::new(what, FAILURE))?;
+    let (Some(program), Some(launch)) = (spec.program(), order.inputs.program()) else {
+        return Err(Refused::new("the order names no program", FAILURE));
+    };
+    let mut teller = Teller::begin(folder, &order, writer).map_err(Refused::storage("the folder cannot be written"))?;
+    let kills = memory_kills();
+    let started = start(folder, &order, program, launch, teller.kept());
+    let Started { child, reports, events } = match started {
+        Ok(started) => started,
+        Err(error) if is_of_machine(&error) => return Err(Refused::new(error.to_string(), EXIT_MACHINE as u8)),
+        Err(error) => {
+            let ended = ended(JobEndReason::ProgramFailed, error.to_string());
+            teller.end(ended).map_err(Refused::storage("the journal cannot be written"))?;
+            return Ok(FAILURE);
+        }
+    };
+    teller.started(child.id(), &order).map_err(Refused::storage("the journal cannot be written"))?;
+    let events = events.filter(|_| program.reads_events).map(EventFiles::new);
+    let limit = spec.resources.memory_limit_bytes;
+    let mut host = Host {
+        child,
+        signals,
+        reports: Some(reports),
+        lines: Lines::default(),
+        events,
+        is_stopped: false,
+        is_finished: false,
+        limit,
+        over_limit: None,
+    };
+    let status = host.follow(&mut teller).map_err(Refused::storage("the journal cannot be written"))?;
+    let is_killed_for_memory = status.signal() == Some(Signal::SIGKILL as i32) && memory_kills() > kills;
+    let ended = host.verdict(status, is_killed_for_memory);
+    let is_good = matches!(ended.reason(), JobEndReason::Finished | JobEndReason::Interrupted);
+    host.lines.say_what_was_dropped();
+    teller.end(ended).map_err(Refused::storage("the journal cannot be written"))?;
+    Ok(if is_good { SUCCESS } else { FAILURE })
+}
+
+fn ended(reason: JobEndReason, message: String) -> RunnerEnded {
+    RunnerEnded { reason: reason.into(), message, ..RunnerEnded::default() }
+}
+
+/// Whether an error that kept a program from being started is one of the machine, which passes.
+fn is_of_machine(error: &io::Error) -> bool {
+    crate::shortage::is_shortage(error)
+}
+
+fn memory_kills() -> u64 {
+    NodeSource::new(Environment::new(), None).memory_kills()
+}
+
+/// The signals that mean something to us, as a descriptor.
+fn signals() -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
+        mask.add(signal);
+    }
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// A program that runs.
+struct Host {
+    child: Child,
+    signals: SignalFd,
+    /// The end of its reports that we read; None once that has ended.
+    reports: Option<OwnedFd>,
+    lines: Lines,
+    events: Option<EventFiles>,
+    /// It was asked to stop.
+    is_stopped: bool,
+    /// It has told that it is finished.
+    is_finished: bool,
+    /// The memory that it may take with all of its processes, in bytes.
+    limit: Option<u64>,
+    /// The memory that it took when it was above that.
+    over_limit: Option<u64>,
+}
+
+impl Host {
+    /// Hands on what comes until the program has ended.
+    fn follow(&mut self, teller: &mut Teller) -> io::Result<ExitStatus> {
+        let (mut looked, mut weighed) = (Instant::now(), Instant::now());
+        loop {
+            self.wait_for_news()?;
+            while let Some(signal) = self.signals.read_signal()? {
+                if signal.ssi_signo as i32 != Signal::SIGCHLD as i32 {
+                    self.is_stopped = true;
+                    self.signal(Signal::SIGTERM);
+                }
+            }
+            // Before its end is looked at: what it told before that is read then.
+            let status = self.child.try_wait()?;
+            self.read_reports(teller)?;
+            if looked.elapsed() >= LOOK_EVERY || status.is_some() {
+                looked = Instant::now();
+                if let Some(events) = &mut self.events {
+                    events.look(teller, status.is_some())?;
+                }
+            }
+            if let Some(status) = status {
+                return Ok(status);
+            }
+            if let Some(limit) = self.limit.filter(|_| weighed.elapsed() >= MEMORY_EVERY && self.over_limit.is_none()) {
+                weighed = Instant::now();
+                let taken = memory::of_tree(self.child.id());
+                if taken > limit {
+                    self.over_limit = Some(taken);
+                    self.signal(Signal::SIGKILL);
+                }
+            }
+        }
+    }
+
+    fn wait_for_news(&self) -> io::Result<()> {
+        let mut descriptors = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        descriptors.extend(self.reports.as_ref().map(|reports| PollFd::new(reports.as_fd(), PollFlags::POLLIN)));
+        let wait = if self.limit.is_some() { MEMORY_EVERY } else { LOOK_EVERY };
+        match poll(&mut descriptors, PollTimeout::try_from(wait).unwrap_or(PollTimeout::NONE)) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn read_reports(&mut self, teller: &mut Teller) -> io::Result<()> {
+        let mut block = [0; 16 << 10];
+        let mut left = MOST_AT_ONCE;
+        while let Some(reports) = &self.reports {
+            match nix::unistd::read(reports, &mut block) {
+                // It has closed its descriptor; that is its own affair.
+                Ok(0) => self.reports = None,
+                Ok(count) => {
+                    for report in self.lines.add(&block[..count]) {
+                        let Report { is_finished, .. } = report;
+                        self.is_finished |= is_finished;
+                        teller.report(report)?;
+                    }
+                    left = left.saturating_sub(count);
+                    if left == 0 {
+                        return Ok(());
+                    }
+                }
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It is ours until it is waited for. That it has ended is fine.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
+    }
+
+    /// How the attempt ended.
+    fn verdict(&self, status: ExitStatus, is_killed_for_memory: bool) -> RunnerEnded {
+        let told = RunnerEnded { exit_code: status.code(), signal: status.signal(), ..RunnerEnded::default() };
+        let with = |reason: JobEndReason, message: String| RunnerEnded { reason: reason.into(), message, ..told };
+        if let (Some(taken), Some(limit)) = (self.over_limit, self.limit) {
+            let what = format!("the program took {taken} bytes of memory, and resources.memory_limit_bytes is {limit}");
+            return with(JobEndReason::OutOfMemory, what);
+        }
+        if is_killed_for_memory {
+            let what =
+                "the kernel killed the program because memory ran out (SIGKILL, and its count of such kills has risen)";
+            return with(JobEndReason::OutOfMemory, what.into());
+        }
+        let has_left = status.code() == Some(0) || status.signal() == Some(Signal::SIGTERM as i32);
+        if self.is_stopped && has_left && !(self.is_finished && status.code() == Some(0)) {
+            return with(JobEndReason::Interrupted, "stopped".into());
+        }
+        match (status.code(), status.signal()) {
+            (Some(0), _) => with(JobEndReason::Finished, "the program has ended with exit code 0".into()),
+            (Some(code), _) => with(JobEndReason::ProgramFailed, format!("the program ended with exit code {code}")),
+            (None, Some(signal)) => {
+                let what = format!("signal {signal} ({}) ended the program", signal_name(signal));
+                with(JobEndReason::ProgramFailed, what)
+            }
+            (None, None) => with(JobEndReason::ProgramFailed, "the program is gone".into()),
+        }
+    }
+}

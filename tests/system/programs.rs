@@ -1,0 +1,203 @@
+//! Programs of the user's own as jobs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use tonic::Code;
+use tonic_types::StatusExt;
+use torchd::proto::v1::{self, JobEndReason, JobState};
+use torchd::tensorboard::EventFileWriter;
+
+use super::daemon::{Daemon, Setup, is_gone, wait_for};
+use super::torchctl::told;
+
+fn setup(root: &Path) -> Setup {
+    Setup::new().data_root(root).set("programs.enabled", "true").set("programs.allowed", "/usr/bin:/bin")
+}
+
+/// A job that runs a script of the shell.
+fn shell(script: &str) -> v1::JobSpec {
+    let program = v1::Program { command: ["sh", "-c", script].map(str::to_owned).to_vec(), ..v1::Program::default() };
+    let resources = v1::Resources { cpu_threads: Some(1), device: v1::Device::Cpu.into(), ..Default::default() };
+    v1::JobSpec { program: Some(program), resources: Some(resources), ..v1::JobSpec::default() }
+}
+
+/// A line that reports some JSON.
+fn report(json: &str) -> String {
+    format!("echo '{json}' >&$TORCHD_REPORT_FD\n")
+}
+
+async fn scalars(daemon: &Daemon, name: &str, tag: &str) -> Vec<(u64, f64)> {
+    let request = v1::ReadScalarsRequest { name: name.into(), tag: tag.into(), ..Default::default() };
+    let answer = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner();
+    answer.points.into_iter().map(|point| (point.step, point.value)).collect()
+}
+
+fn log(daemon: &Daemon, job: &v1::Job) -> String {
+    fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap()
+}
+
+#[tokio::test]
+async fn a_program_runs_with_its_environment_and_what_it_reports_is_that_of_a_job() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path().canonicalize().unwrap();
+    fs::write(root.join("data.txt"), "of the data root").unwrap();
+    let mut events = EventFileWriter::create(&root, 0).unwrap();
+    for step in [10, 20] {
+        events.scalar(SystemTime::now(), step, "accuracy/epoch", step as f32).unwrap();
+    }
+    events.scalar(SystemTime::now(), 30, "accuracy/epoch", f32::NAN).unwrap();
+    events.flush().unwrap();
+    let daemon = setup(&root).start();
+    let mut script =
+        String::from("pwd; cat data.txt; echo \"$TORCHD_JOB $OMP_NUM_THREADS [$CUDA_VISIBLE_DEVICES] $MINE\"\n");
+    script += "cp *tfevents* $TORCHD_TENSORBOARD_DIR/\n";
+    script += &report(
+        r#"{"step": 1, "scalars": {"loss/train": 0.5, "odd": null}, "epoch": 1, "epochs": 2, "progress": 0.5}"#,
+    );
+    script += &report("this is no JSON");
+    script += &report(r#"{"step": 2, "scalars": {"loss/train": 0.25}, "epoch": 2}"#);
+    let mut spec = shell(&script);
+    let program = spec.program.as_mut().unwrap();
+    program.working_dir = root.display().to_string();
+    program.env = BTreeMap::from([("MINE".to_owned(), "yes".to_owned())]);
+    let job = daemon.create(spec).await;
+    let job = daemon.watch_to_end(&job.name).await;
+    let log = log(&daemon, &job);
+    assert_eq!(job.state(), JobState::Succeeded, "{:?} {log}", job.end);
+    assert_eq!(job.end.as_ref().unwrap().exit_code, Some(0));
+    assert!(log.contains(&format!("{}\nof the data root{} 1 [] yes", root.display(), job.name)), "{log}");
+    assert!(log.contains("a report is not as it should be"), "{log}");
+    assert_eq!(scalars(&daemon, &job.name, "loss/train").await, [(1, 0.5), (2, 0.25)]);
+    assert_eq!(scalars(&daemon, &job.name, "accuracy/epoch").await, [(10, 10.0), (20, 20.0)]);
+    let progress = job.progress.unwrap();
+    assert_eq!((progress.epoch, progress.total_epochs, progress.progress_ratio), (2, 2, 0.5));
+    assert!(daemon.job_folder(&job.name).join("program/tmp").is_dir());
+}
+
+#[tokio::test]
+async fn a_program_that_fails_is_told_with_its_code_and_retried_as_often_as_was_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let retry = v1::Retry { max_restarts: 1, initial_backoff: Some(Default::default()), ..v1::Retry::default() };
+    let spec = v1::JobSpec { retry: Some(retry), ..shell("echo attempt $TORCHD_ATTEMPT >&2; exit 71") };
+    let job = daemon.watch_to_end(&daemon.create(spec).await.name).await;
+    let end = job.end.clone().unwrap();
+    assert_eq!((job.state(), end.reason()), (JobState::Failed, JobEndReason::ProgramFailed), "{end:?}");
+    assert_eq!(
+        (end.exit_code, job.restarts, end.log_tail.last().map(String::as_str)),
+        (Some(71), 1, Some("attempt 2"))
+    );
+    let job = daemon.watch_to_end(&daemon.create(shell("kill -SEGV $$")).await.name).await;
+    let end = job.end.clone().unwrap();
+    assert_eq!((end.reason(), end.signal), (JobEndReason::ProgramFailed, Some(11)), "{end:?}");
+    let spec = v1::Program { command: vec!["/usr/bin/env".into(), "no-such-program".into()], ..Default::default() };
+    let job = daemon.create(v1::JobSpec { program: Some(spec), ..shell("") }).await;
+    assert_eq!(daemon.watch_to_end(&job.name).await.end.unwrap().exit_code, Some(127));
+}
+
+#[tokio::test]
+async fn a_program_is_paused_and_goes_on_from_what_it_has_saved() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let save = report(r#"{"step": 7, "checkpoint": "checkpoints/at-7"}"#);
+    let script = format!(
+        "if [ -n \"$TORCHD_RESUME_FROM\" ]; then cat $TORCHD_RESUME_FROM; {} exit 0; fi\n\
+         trap 'echo saved > $TORCHD_CHECKPOINT_DIR/at-7; {} exit 0' TERM\n{}\nwhile :; do sleep 0.05; done",
+        report(r#"{"step": 8, "scalars": {"loss": 2}}"#),
+        save.replace('\'', "'\\''").replace('\n', ";"),
+        report(r#"{"step": 7, "scalars": {"loss": 1}}"#) + &report(r#"{"step": 9, "scalars": {"loss": 9}}"#),
+    );
+    let job = daemon.create(shell(&script)).await;
+    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|told| told.step == 9)).await;
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
+    let paused = daemon.watch_until(&job.name, |job| job.state() == JobState::Paused).await;
+    assert_eq!(paused.last_attempt_end.unwrap().reason(), JobEndReason::Paused);
+    let request = v1::ResumeJobRequest { name: job.name.clone(), ..Default::default() };
+    daemon.jobs().await.resume_job(request).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.state(), JobState::Succeeded, "{:?} {}", ended.end, log(&daemon, &ended));
+    assert!(log(&daemon, &ended).contains("saved"), "{}", log(&daemon, &ended));
+    // The step that was told after the checkpoint counts no longer.
+    assert_eq!(scalars(&daemon, &job.name, "loss").await, [(7, 1.0), (8, 2.0)]);
+}
+
+#[tokio::test]
+async fn what_a_program_started_is_gone_with_it_and_one_that_ignores_sigterm_is_killed() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).set("runner.stop_grace", "500ms").start();
+    let job = daemon.create(shell("trap '' TERM; setsid sleep 1000 & echo $! > child; sleep 1000")).await;
+    let child = daemon.job_folder(&job.name).join("program/child");
+    let pid: i32 = wait_for("the child", || fs::read_to_string(&child).ok()?.trim().parse().ok());
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.state(), JobState::Cancelled);
+    assert!(is_gone(pid), "{pid}");
+}
+
+#[tokio::test]
+async fn a_program_writes_in_its_folder_alone_and_forges_nothing() {
+    let Some(abi) = super::tools::landlock() else { return };
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("data"), "").unwrap();
+    let daemon = setup(root.path()).start();
+    let script = "cd ..; for file in journal exit.json job.json lock attempts/1.json $DATA /tmp/torchd-forged; do \
+                  echo forged >> $file && echo wrote $file; done; cat job.json && echo read; \
+                  ln -s /etc program/checkpoints/out; echo fine > program/mine; kill -9 $PPID && echo killed; exit 0";
+    let mut spec = shell(script);
+    let data = root.path().join("data").display().to_string();
+    spec.program.as_mut().unwrap().env = BTreeMap::from([("DATA".to_owned(), data)]);
+    let job = daemon.watch_to_end(&daemon.create(spec).await.name).await;
+    let log = log(&daemon, &job);
+    assert_eq!(job.state(), JobState::Succeeded, "{:?} {log}", job.end);
+    assert!(!log.contains("wrote") && !log.contains("read\n") && (abi < 6 || !log.contains("killed")), "{log}");
+    assert_eq!(fs::read_to_string(daemon.job_folder(&job.name).join("program/mine")).unwrap(), "fine\n");
+    assert_eq!(fs::read(root.path().join("data")).unwrap(), b"");
+}
+
+#[tokio::test]
+async fn programs_are_off_by_default_and_only_those_that_are_allowed_run() {
+    let root = tempfile::tempdir().unwrap();
+    let refused = async |daemon: &Daemon, spec: v1::JobSpec| {
+        let request = v1::CreateJobRequest { spec: Some(spec), ..Default::default() };
+        let status = daemon.jobs().await.create_job(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        let wrong = status.get_details_bad_request().unwrap().field_violations.swap_remove(0);
+        (wrong.field, wrong.description)
+    };
+    let off = Setup::new().data_root(root.path()).start();
+    let (field, what) = refused(&off, shell("true")).await;
+    assert!(field == "spec.program" && what.contains("programs.enabled"), "{field} {what}");
+    let on =
+        Setup::new().data_root(root.path()).set("programs.enabled", "true").set("programs.allowed", "/usr/bin/env");
+    let on = on.start();
+    let (field, what) = refused(&on, shell("true")).await;
+    assert!(field == "spec.program.command[0]" && what.contains("programs.allowed"), "{field} {what}");
+    let mut spec = shell("true");
+    spec.program.as_mut().unwrap().working_dir = "/etc".into();
+    let (field, what) = refused(&on, spec).await;
+    assert!(field == "spec.program.working_dir" && what.contains("data roots"), "{field} {what}");
+}
+
+#[tokio::test]
+async fn torchctl_runs_a_program_and_ends_with_its_code() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path().canonicalize().unwrap();
+    let daemon = setup(&root).start();
+    let run = |arguments: &[&str], script: &str| {
+        let options =
+            [&["run", "--cpus", "1", "--cwd", root.to_str().unwrap()], arguments, &["--", "sh", "-c", script]];
+        told(&daemon.ctl(&options.concat()))
+    };
+    let (code, out, err) = run(&["--env", "A=b", "--name", "mine"], "echo out $A; exit 3");
+    assert!(code == 3 && out == "out b\n" && err.contains("ended with exit code 3"), "{code} {out} {err}");
+    let (code, out, err) = run(&[], "exit 0");
+    assert!(code == 0 && out.is_empty(), "{code} {out} {err}");
+    let (code, out, err) = run(&["--dry-run"], "exit 1");
+    assert!(code == 0 && out.contains("was not submitted"), "{code} {out} {err}");
+    let (code, out, err) = run(&["--detach", "--priority", "-3"], "exit 1");
+    assert!(code == 0 && out.starts_with("jobs/"), "{code} {out} {err}");
+    assert_eq!(daemon.watch_to_end(out.trim()).await.spec.unwrap().priority, -3);
+}
