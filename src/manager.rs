@@ -25,6 +25,7 @@ mod programs;
 mod rebuild;
 mod recovery;
 mod requests;
+mod resources;
 mod room;
 mod roster;
 mod runs;

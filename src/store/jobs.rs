@@ -349,8 +349,6 @@ fn select(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::rows::time;
     use super::*;
     use crate::dataset::{Files, idx};
@@ -361,13 +359,10 @@ mod tests {
 
     fn job(number: u32) -> Job {
         let train = Files::Idx(idx::Files { images: "/i".into(), labels: Some("/l".into()) });
+        let work = ModelWork { seed: u64::MAX, ..example_work() }.into();
         Job {
             id: JobId::new(time(1_795_454_095_000_000), number),
-            spec: Arc::new(Spec {
-                display_name: format!("job {number}"),
-                work: ModelWork { seed: u64::MAX, ..example_work() }.into(),
-                ..example()
-            }),
+            spec: Arc::new(Spec { display_name: format!("job {number}"), work, ..example() }),
             inputs: DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             state: State::Queued,
             generation: 1,

@@ -427,10 +427,10 @@ impl ModelWork {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Spec;
     use super::super::metric::Accuracy;
     use super::super::read;
     use super::super::read::tests::good;
+    use super::super::{Spec, example_work};
     use super::*;
     use crate::dataset::{Dtype, Range};
     use crate::proto::v1;
@@ -448,10 +448,6 @@ mod tests {
         Facts { examples, inputs: vec![images], target, sizes: vec![], is_resident: true, may_widen: false }
     }
 
-    fn work() -> ModelWork {
-        work_of(&good())
-    }
-
     fn work_of(message: &v1::JobSpec) -> ModelWork {
         read(message).spec.unwrap().model().unwrap().clone()
     }
@@ -460,14 +456,14 @@ mod tests {
     fn the_validation_batch_is_no_larger_than_its_set() {
         for (examples, batch) in [(500, 500), (5000, 1000)] {
             let both = DataFacts { train: facts(4000, 28, 9), validation: Some(facts(examples, 28, 9)) };
-            assert_eq!(work().fit(&both).unwrap().work.validation_batch_size, Some(batch));
+            assert_eq!(example_work().fit(&both).unwrap().work.validation_batch_size, Some(batch));
         }
     }
 
     #[test]
     fn data_that_the_model_cannot_take_is_named() {
         let told = |train: Facts| {
-            let wrong = work().fit(&DataFacts { train, validation: None }).unwrap_err();
+            let wrong = example_work().fit(&DataFacts { train, validation: None }).unwrap_err();
             wrong.0.into_iter().map(|violation| (violation.field, violation.description)).collect::<Vec<_>>()
         };
         let odd = told(facts(32, 27, 9));
@@ -482,7 +478,7 @@ mod tests {
     #[test]
     fn what_the_data_call_for_is_filled_in_and_read_back_the_same() {
         let both = DataFacts { train: facts(4000, 28, 9), validation: Some(facts(500, 28, 9)) };
-        let fitted = work().fit(&both).unwrap();
+        let fitted = example_work().fit(&both).unwrap();
         let loss = |fitted: &Fitted| fitted.work.loss.as_ref().unwrap().name();
         assert_eq!((loss(&fitted), fitted.work.metrics.as_slice()), ("nll", &[Metric::Accuracy(Accuracy)][..]));
         let fits = Spec { work: fitted.work.into(), ..read(&good()).spec.unwrap() };

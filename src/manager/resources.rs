@@ -1,0 +1,69 @@
+//! Whether this machine has what a job asks for of it, and which part of it the job will take.
+
+use super::ManagerSettings;
+use crate::gpu::GpuSlot;
+use crate::job::Violations;
+use crate::job::spec::{Device, HostMemory, RUNNER_BYTES, Resources};
+
+/// The owner of the memory of the host that a job can have.
+pub(super) fn owner_of_memory(resources: Resources, settings: &ManagerSettings) -> String {
+    match (resources.memory_limit_bytes, settings.node.memory().limited_by) {
+        (Some(limit), _) => {
+            format!("the job, by its resources.memory_limit_bytes of {limit} without {RUNNER_BYTES} for its runner,")
+        }
+        (None, Some(limit)) => format!("the control group of torchd ({limit})"),
+        (None, None) => "this machine".into(),
+    }
+}
+
+/// The memory of the host that a job can have: its limit, or else all of the machine, or what a
+/// control group leaves.
+pub(super) fn host_memory<'a>(
+    resources: Resources,
+    settings: &ManagerSettings,
+    owner: &'a str,
+    wrong: &mut Violations,
+) -> HostMemory<'a> {
+    let most = settings.node.memory().total_bytes;
+    let Some(limit) = resources.memory_limit_bytes else { return HostMemory { bytes: most, owner } };
+    if most > 0 && limit > most {
+        wrong.add("resources.memory_limit_bytes", format!("is {limit}; jobs can have {most} on this machine"));
+    }
+    HostMemory::within(limit, owner)
+}
+
+/// No GPU of this machine will ever have more than all of its memory.
+pub(super) fn judge_memory(resources: Resources, slots: &[GpuSlot], wrong: &mut Violations) {
+    let Some(wanted) = resources.gpu_memory_bytes else { return };
+    if resources.gpu_count == Some(0) {
+        let found = format!("is {wanted}, and the job computes on the CPU, as there is no GPU that it could use");
+        wrong.add("resources.gpu_memory_bytes", found);
+        return;
+    }
+    let largest = slots.iter().filter_map(|slot| Some((slot.memory_bytes?, &slot.label))).max();
+    if let Some((most, label)) = largest.filter(|(most, _)| *most < wanted) {
+        wrong.add("resources.gpu_memory_bytes", format!("is {wanted}; the most on this machine is {most}, on {label}"));
+    }
+}
+
+/// Decides which part of this machine the job will take. `no_gpu` is why it can be no GPU.
+pub(super) fn place(resources: &mut Resources, cpu_slots: u32, no_gpu: Option<&str>, wrong: &mut Violations) {
+    let wants_gpu = resources.device == Device::Cuda || resources.gpu_count == Some(1);
+    let has_gpu = no_gpu.is_none();
+    if let Some(reason) = no_gpu.filter(|_| wants_gpu) {
+        let field = if resources.device == Device::Cuda { "resources.device" } else { "resources.gpu_count" };
+        let asked = if resources.device == Device::Cuda { "is cuda" } else { "is 1" };
+        wrong
+            .add(field, format!("{asked}, and CUDA does not work on this machine: {reason}; use device = cpu or auto"));
+    }
+    let on_gpu = wants_gpu || (resources.device == Device::Auto && resources.gpu_count.is_none() && has_gpu);
+    resources.gpu_count = Some(u32::from(on_gpu));
+    match resources.cpu_threads {
+        Some(threads) if threads > cpu_slots => {
+            wrong
+                .add("resources.cpu_threads", format!("is {threads}; jobs may take {cpu_slots} cores on this machine"));
+        }
+        Some(_) => {}
+        None => resources.cpu_threads = Some(if on_gpu { 1 } else { cpu_slots }),
+    }
+}
