@@ -4,6 +4,9 @@
     job = client.train(module, (x, y), epochs=5)
     job.wait().load_into(module)
 
+A program that torchd runs as a job reports with `torchd.report`, `should_stop`, `checkpoint_dir`,
+`resume_from` and `finished`.
+
 `torchd.aio` has the same for asyncio, `torchd.messages` the messages of the protocol,
 `torchd.export` the export of modules. This package imports PyTorch, NumPy or pandas only where
 something of theirs is asked for.
@@ -14,12 +17,13 @@ from typing import Any
 from .client import Client, Job, connect, local
 from .errors import (AlreadyThere, Busy, InvalidData, InvalidRequest, InvalidSpec, JobEnded, JobFailed, JobPaused, Mistake, NoServer, NotAllowed, NotFound,
                      QueueFull, Refused, ServerLost, TooLargeToSend, TorchdError, WeightsDiffer, WrongVersion)
+from .program import checkpoint_dir, finished, report, resume_from, should_stop
 from .version import __version__
 
 __all__ = [
     "AlreadyThere", "Busy", "Client", "ExportError", "InvalidData", "InvalidRequest", "InvalidSpec", "Job", "JobEnded", "JobFailed", "JobPaused", "Mistake",
     "NoServer", "NotAllowed", "NotFound", "QueueFull", "Refused", "ServerLost", "TooLargeToSend", "TorchdError", "WeightsDiffer", "WrongVersion",
-    "__version__", "connect", "local",
+    "__version__", "checkpoint_dir", "connect", "finished", "local", "report", "resume_from", "should_stop",
 ]
 
 

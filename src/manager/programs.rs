@@ -46,7 +46,7 @@ pub(super) fn judge(program: &Program, settings: &ManagerSettings, wrong: &mut V
     };
     match rules.find(program, working_dir.as_deref()) {
         Ok(executable) => {
-            let reads = settings.data_roots.paths().chain(prefix(&executable)).collect();
+            let reads = settings.data_roots.paths().chain(prefixes(&executable)).collect();
             Some(Launch { executable, working_dir, reads })
         }
         Err((what, unjudged)) => {
@@ -100,17 +100,21 @@ fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
-/// The folder that a program was installed into, with its libraries: that above its `bin`. None
-/// for one of the system.
-fn prefix(executable: &Path) -> Option<PathBuf> {
-    let folders = [Some(executable.to_owned()), executable.canonicalize().ok()].into_iter().flatten();
-    let mut prefixes = folders.filter_map(|path| {
-        let bin = path.parent()?;
-        let is_bin = bin.file_name().is_some_and(|name| name == "bin");
-        let prefix = if is_bin { bin.parent()? } else { bin };
-        (!["/", "/usr", "/usr/local"].iter().any(|system| prefix == Path::new(system))).then(|| prefix.to_owned())
-    });
-    prefixes.next()
+/// The folders that a program was installed into, with its libraries: those above its `bin`, by its
+/// own path and by that which links lead to, as from a virtual environment to its Python. None of
+/// the system.
+fn prefixes(executable: &Path) -> Vec<PathBuf> {
+    let ways = [Some(executable.to_owned()), executable.canonicalize().ok()].into_iter().flatten();
+    let mut prefixes: Vec<_> = ways
+        .filter_map(|path| {
+            let bin = path.parent()?;
+            let is_bin = bin.file_name().is_some_and(|name| name == "bin");
+            Some(if is_bin { bin.parent()? } else { bin }.to_owned())
+        })
+        .filter(|prefix| !["/", "/usr", "/usr/local"].iter().any(|system| prefix == Path::new(system)))
+        .collect();
+    prefixes.dedup();
+    prefixes
 }
 
 #[cfg(test)]
@@ -168,7 +172,8 @@ mod tests {
             let told = find(&command, path.as_deref(), None).unwrap_err();
             assert!(told.contains(words), "{command}: {told}");
         }
-        assert_eq!(prefix(&root.join("env/bin/train")), Some(root.join("env")));
-        assert_eq!(prefix(Path::new("/usr/bin/env")), None);
+        assert_eq!(prefixes(&root.join("env/bin/train")), [root.join("env")]);
+        assert_eq!(prefixes(&root.join("env/bin/link")), [root.join("env"), root.join("other")]);
+        assert_eq!(prefixes(Path::new("/usr/bin/env")), [] as [PathBuf; 0]);
     }
 }

@@ -77,6 +77,9 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
         "#replay",
         "#hpc_job_mapping_dir",
         "#dry_run_memory_bytes",
+        "#max_memory_bytes",
+        "#max_processes",
+        "#max_file_bytes",
         "#path",
         "#libtorch_dir",
         "#cpu_slots",
@@ -88,7 +91,7 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
         assert!(defaults.contains(&format!("\n{}\n", &line[1..])), "{line}\n{defaults}");
         compared += 1;
     }
-    assert_eq!(compared, 34);
+    assert_eq!(compared, 36);
     let all: String =
         shown.lines().map(|line| if is_value(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n");
     let file = folder.path().join("all.toml");
