@@ -92,9 +92,12 @@ fn encode(told: &Told) -> Vec<u8> {
         &Event::Checkpoint { step } => {
             What::Checkpoint(v1::CheckpointSaved { step, path: "checkpoints/step-1".into(), size_bytes: step })
         }
-        &Event::Ended { step, reason } => {
-            What::Ended(v1::RunnerEnded { step, reason: reason.into(), message: "over".into() })
-        }
+        &Event::Ended { step, reason } => What::Ended(v1::RunnerEnded {
+            step,
+            reason: reason.into(),
+            message: "over".into(),
+            ..v1::RunnerEnded::default()
+        }),
         &Event::Resumed { step } => What::Resumed(v1::RunnerResumed { step, path: String::new() }),
         &Event::Damaged { step } => {
             let path = "checkpoints/step-1".into();

@@ -12,6 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::{Message, Name};
 use torchd::cli::with_sets;
 use torchd::dataset::{Dtype, Facts, Field, Range};
+use torchd::job::Spec;
 use torchd::job::length::Place;
 use torchd::job::spec::{DataFacts, Fitted, Reading, read};
 use torchd::proto::{json, text, v1};
@@ -113,7 +114,7 @@ fn leaves(table: &toml::Table) -> Option<Vec<String>> {
 /// A message is right, or every mistake names a field; what is right comes back the same from the
 /// job's folder, and can be planned.
 fn judge(message: &v1::JobSpec) {
-    let Reading { spec, mistakes, demands, .. } = read(message);
+    let Reading { spec, mistakes, model, .. } = read(message);
     assert_eq!(spec.is_some(), mistakes.0.is_empty(), "{mistakes}");
     for mistake in &mistakes.0 {
         let first = mistake.field.split(['.', '[']).next().unwrap_or_default();
@@ -136,24 +137,31 @@ fn judge(message: &v1::JobSpec) {
     for set in &sets {
         let mut wrong = torchd::job::Violations::default();
         let Some(spec) = &spec else { continue };
-        let (train, validation) = spec.data.with_facts(set);
-        demands.judge(Some(&train), validation.as_ref(), &mut wrong);
-        let fitted = spec.clone().fit(set);
+        let (Some(work), Some(model)) = (spec.model(), &model) else {
+            assert_comes_back(message, spec);
+            continue;
+        };
+        let (train, validation) = work.data.with_facts(set);
+        model.demands.judge(Some(&train), validation.as_ref(), &mut wrong);
+        let fitted = work.clone().fit(set);
         assert_eq!(fitted.is_ok(), wrong.0.is_empty(), "{wrong}");
-        let Ok(Fitted { spec: fitted, .. }) = fitted else { continue };
+        let Ok(Fitted { work: fitted, .. }) = fitted else { continue };
         let plan = fitted.plan(set.train.examples, Place::default()).expect("what fits can be planned");
         assert!(plan.total_steps >= 1 && i64::try_from(plan.total_steps).is_ok() && plan.steps_per_epoch >= 1);
         let place = Place { step: plan.total_steps / 2, epoch: 1, examples: set.train.examples / 2 };
         let _ = fitted.plan(set.train.examples, place);
-
-        let told = fitted.to_proto();
-        let written = json::to_string(&told, false).expect("a spec that is taken goes into the job's folder");
-        assert_eq!(json::to_string(&told, false).unwrap(), written, "a request made again is told by its text");
-        assert!(json::to_string(message, false).is_ok(), "and the request into the database");
-        let back: v1::JobSpec = json::from_str(&written).expect("and comes back");
-        assert_eq!(read(&back).spec.as_ref(), Some(&fitted), "{written}");
-        let typed: v1::JobSpec =
-            text::message(&[text::to_table(&written, true).unwrap()]).expect("and can be submitted");
-        assert_eq!(read(&typed).spec.as_ref(), Some(&fitted), "{written}");
+        assert_comes_back(message, &Spec { work: fitted.into(), ..spec.clone() });
     }
+}
+
+/// A spec that is taken is written, and read back the same.
+fn assert_comes_back(message: &v1::JobSpec, spec: &Spec) {
+    let told = spec.to_proto();
+    let written = json::to_string(&told, false).expect("a spec that is taken goes into the job's folder");
+    assert_eq!(json::to_string(&told, false).unwrap(), written, "a request made again is told by its text");
+    assert!(json::to_string(message, false).is_ok(), "and the request into the database");
+    let back: v1::JobSpec = json::from_str(&written).expect("and comes back");
+    assert_eq!(read(&back).spec.as_ref(), Some(spec), "{written}");
+    let typed: v1::JobSpec = text::message(&[text::to_table(&written, true).unwrap()]).expect("and can be submitted");
+    assert_eq!(read(&typed).spec.as_ref(), Some(spec), "{written}");
 }
