@@ -16,7 +16,7 @@ pub const NOT_MINE: u8 = 75;
 
 /// An attempt that has begun. The lock is held for as long as it lives.
 pub struct Begun {
-    /// What it gets.
+    /// Its order.
     pub order: Order,
     /// Its journal.
     pub writer: JournalWriter,

@@ -35,8 +35,8 @@ const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | 
 /// To use a device.
 const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | IoctlDev});
 
-/// What every program may read: libraries and their data, facts about the machine, and what a C
-/// library needs to find hosts and users.
+/// Paths that every program may read: libraries and their data, facts about the machine, and the
+/// files by which a C library finds hosts and users.
 const SYSTEM: [&str; 31] = [
     "/usr",
     "/bin",

@@ -1,5 +1,5 @@
-//! What a host tells: records to the journal, the same scalars to an event file, and, for the next
-//! attempt, where the program can go on.
+//! The reports of a host: records to the journal, the same scalars to an event file, and the last
+//! checkpoint to a file for the next attempt.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -30,7 +30,7 @@ const MOST_MESSAGE: usize = 10_000;
 /// Steps fit into event files, which have 63 bits for them.
 const MOST_STEP: u64 = i64::MAX as u64;
 
-/// What one attempt hands to the next.
+/// State that one attempt hands to the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Kept {
@@ -214,7 +214,7 @@ impl Teller {
     }
 }
 
-/// What the attempt before has left; None where there is nothing that could be read.
+/// The state of the attempt before; None where there is none, or it cannot be read.
 fn read_kept(folder: &JobFolder) -> Option<Kept> {
     let text = fs::read(folder.path().join(KEPT)).ok()?;
     serde_json::from_slice(&text).map_err(|error| say(&format!("{KEPT} cannot be read: {error}"))).ok()

@@ -62,7 +62,7 @@ pub use weights::{
 pub struct Spec {
     /// A name for people.
     pub display_name: String,
-    /// What it does.
+    /// Its work.
     pub work: Work,
     /// The part of the machine that is wanted.
     pub resources: Resources,

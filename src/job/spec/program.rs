@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_program_is_named_by_its_script_and_read_back_the_same() {
         for (command, name) in [
-            (&["python3", "-u", "/work/train.py", "--lr", "0.1"][..], "train.py"),
+            (&["python3", "-u", "scripts/train.py", "--lr", "0.1"][..], "train.py"),
             (&["/opt/bin/torchrun", "--nproc-per-node", "2"], "torchrun"),
             (&["a\nb"], "ab"),
         ] {
