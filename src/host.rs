@@ -119,8 +119,11 @@ fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
     };
     let mut teller = Teller::begin(folder, &order, writer).map_err(Refused::storage("the folder cannot be written"))?;
     let kills = memory_kills();
+    let place = launch::prepare(folder).map_err(Refused::storage("the folder of the program cannot be made"))?;
+    // Before the program begins: the files of earlier attempts were told then.
+    let events = place.filter(|_| program.reads_events).map(EventFiles::new);
     let started = start(folder, &order, program, launch, teller.kept());
-    let Started { child, reports, events } = match started {
+    let Started { child, reports } = match started {
         Ok(started) => started,
         Err(error) if is_of_machine(&error) => return Err(Refused::new(error.to_string(), EXIT_MACHINE as u8)),
         Err(error) => {
@@ -130,7 +133,6 @@ fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
         }
     };
     teller.started(child.id(), &order).map_err(Refused::storage("the journal cannot be written"))?;
-    let events = events.filter(|_| program.reads_events).map(EventFiles::new);
     let limit = spec.resources.memory_limit_bytes;
     let mut host = Host {
         child,

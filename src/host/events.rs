@@ -24,6 +24,8 @@ const MOST_DEPTH: usize = 6;
 const MOST_ENTRIES: usize = 10_000;
 /// Bytes that are read each time, of all files together.
 const MOST_BYTES: u64 = 16 << 20;
+/// The same when the program has ended.
+const MOST_LAST_BYTES: u64 = 1 << 30;
 /// Longer records are damage: nothing of a curve is as long.
 const MOST_RECORD_BYTES: u64 = 1 << 30;
 
@@ -42,21 +44,27 @@ struct Tail {
 }
 
 impl EventFiles {
+    /// Those that come, and what comes to those that are there.
     pub(super) fn new(root: Folder) -> Self {
-        Self { root, files: BTreeMap::new(), is_full: false }
+        let mut files = Self { root, files: BTreeMap::new(), is_full: false };
+        files.find();
+        for tail in files.files.values_mut() {
+            tail.offset = tail.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |about| about.len());
+        }
+        files
     }
 
-    /// Tells what is new. The last time, when the program has ended, everything is read.
+    /// Tells what is new. The last time, when the program has ended, the rest is read.
     pub(super) fn look(&mut self, teller: &mut Teller, is_last: bool) -> io::Result<()> {
         self.find();
-        let mut left = if is_last { u64::MAX } else { MOST_BYTES };
+        let mut left = if is_last { MOST_LAST_BYTES } else { MOST_BYTES };
         for (path, tail) in &mut self.files {
             while let Some(events) = tail.read(&mut left, path) {
                 if events.is_empty() {
                     break;
                 }
                 for (step, values) in events {
-                    teller.scalars(step, values)?;
+                    teller.values(step, values)?;
                 }
             }
         }

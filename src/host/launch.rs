@@ -76,8 +76,16 @@ pub(super) struct Started {
     pub child: Child,
     /// The end of its reports that we read.
     pub reports: OwnedFd,
-    /// The folder of its event files.
-    pub events: Option<Folder>,
+}
+
+/// Makes the folder of a program, and opens that of its event files; None where the program has put
+/// something else in its place.
+pub(super) fn prepare(folder: &JobFolder) -> io::Result<Option<Folder>> {
+    let place = folder.path().join(PROGRAM);
+    for part in ["", "checkpoints", "tensorboard", "tmp"] {
+        make_folder(&place.join(part))?;
+    }
+    Ok(Folder::open(&place).and_then(|place| place.folder("tensorboard")).ok())
 }
 
 /// Starts a program.
@@ -96,10 +104,6 @@ pub(super) fn start(
         let what = what.to_owned();
         move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
     };
-    for part in ["", "checkpoints", "tensorboard", "tmp"] {
-        make_folder(&place.join(part)).map_err(told("the folder of the program cannot be made"))?;
-    }
-    let events = Folder::open(&place).and_then(|place| place.folder("tensorboard")).ok();
     let (reports, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&reports, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let mut confinement = match confinement(&place, order, launch) {
@@ -140,7 +144,7 @@ pub(super) fn start(
     // The kernel takes the program before it takes us.
     let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), "600");
     drop(theirs);
-    Ok(Started { child, reports, events })
+    Ok(Started { child, reports })
 }
 
 /// Makes a folder for the daemon's user alone, unless it is there.

@@ -122,9 +122,17 @@ impl Teller {
         }
     }
 
-    /// Values at a step.
-    pub(super) fn scalars(&mut self, step: u64, values: Vec<(String, f64)>) -> io::Result<()> {
+    /// Values at a step of which more may be dropped than come in a second.
+    fn scalars(&mut self, step: u64, values: Vec<(String, f64)>) -> io::Result<()> {
         if values.is_empty() || !self.takes(values.len()) {
+            return Ok(());
+        }
+        self.values(step, values)
+    }
+
+    /// Values at a step.
+    pub(super) fn values(&mut self, step: u64, values: Vec<(String, f64)>) -> io::Result<()> {
+        if values.is_empty() {
             return Ok(());
         }
         if std::mem::take(&mut self.is_resume_due) {

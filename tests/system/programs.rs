@@ -101,17 +101,25 @@ async fn a_program_that_fails_is_told_with_its_code_and_retried_as_often_as_was_
 #[tokio::test]
 async fn a_program_is_paused_and_goes_on_from_what_it_has_saved() {
     let root = tempfile::tempdir().unwrap();
-    let daemon = setup(root.path()).start();
+    let root = root.path().canonicalize().unwrap();
+    let mut events = EventFileWriter::create(&root, 0).unwrap();
+    events.scalar(SystemTime::now(), 7, "of a file", 1.0).unwrap();
+    events.flush().unwrap();
+    let daemon = setup(&root).start();
     let save = report(r#"{"step": 7, "checkpoint": "checkpoints/at-7"}"#);
     let script = format!(
         "if [ -n \"$TORCHD_RESUME_FROM\" ]; then cat $TORCHD_RESUME_FROM; {} exit 0; fi\n\
+         cp $DATA/*tfevents* $TORCHD_TENSORBOARD_DIR/\n\
          trap 'echo saved > $TORCHD_CHECKPOINT_DIR/at-7; {} exit 0' TERM\n{}\nwhile :; do sleep 0.05; done",
         report(r#"{"step": 8, "scalars": {"loss": 2}}"#),
         save.replace('\'', "'\\''").replace('\n', ";"),
         report(r#"{"step": 7, "scalars": {"loss": 1}}"#) + &report(r#"{"step": 9, "scalars": {"loss": 9}}"#),
     );
-    let job = daemon.create(shell(&script)).await;
-    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(|told| told.step == 9)).await;
+    let mut spec = shell(&script);
+    spec.program.as_mut().unwrap().env = BTreeMap::from([("DATA".to_owned(), root.display().to_string())]);
+    let job = daemon.create(spec).await;
+    let has_read = |told: &v1::JobProgress| told.step == 9 && told.latest_scalars.contains_key("of a file");
+    daemon.watch_until(&job.name, |job| job.progress.as_ref().is_some_and(has_read)).await;
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
     let paused = daemon.watch_until(&job.name, |job| job.state() == JobState::Paused).await;
     assert_eq!(paused.last_attempt_end.unwrap().reason(), JobEndReason::Paused);
@@ -120,7 +128,9 @@ async fn a_program_is_paused_and_goes_on_from_what_it_has_saved() {
     let ended = daemon.watch_to_end(&job.name).await;
     assert_eq!(ended.state(), JobState::Succeeded, "{:?} {}", ended.end, log(&daemon, &ended));
     assert!(log(&daemon, &ended).contains("saved"), "{}", log(&daemon, &ended));
-    // The step that was told after the checkpoint counts no longer.
+    // The step that was told after the checkpoint counts no longer, and event files of the attempt
+    // before are not told again.
+    assert_eq!(scalars(&daemon, &job.name, "of a file").await, [(7, 1.0)]);
     assert_eq!(scalars(&daemon, &job.name, "loss").await, [(7, 1.0), (8, 2.0)]);
 }
 
