@@ -54,7 +54,8 @@ pub(super) async fn run(connection: Connection, output: Output, arguments: RunAr
 
 /// The spec of a command line.
 fn spec(arguments: RunArguments) -> Result<v1::JobSpec, Failure> {
-    let RunArguments { gpus, cpus, name, priority, labels, env, cwd, venv, time, retries, mut command, .. } = arguments;
+    let RunArguments { gpus, cpus, name, priority, labels, env, cwd, venv, time, retries, after, .. } = arguments;
+    let mut command = arguments.command;
     let cwd = match cwd {
         Some(cwd) => cwd,
         None => std::env::current_dir().map_err(|error| {
@@ -66,7 +67,7 @@ fn spec(arguments: RunArguments) -> Result<v1::JobSpec, Failure> {
         in_environment(&absolute(&venv)?, &mut command, &mut variables);
     }
     let duration = |time: Duration| prost_types::Duration::try_from(time).ok();
-    Ok(v1::JobSpec {
+    let mut spec = v1::JobSpec {
         display_name: name.unwrap_or_default(),
         priority: priority.unwrap_or_default(),
         labels: labels.into_iter().collect(),
@@ -85,7 +86,9 @@ fn spec(arguments: RunArguments) -> Result<v1::JobSpec, Failure> {
             report: None,
         }),
         ..v1::JobSpec::default()
-    })
+    };
+    after.add_to(&mut spec);
+    Ok(spec)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::clients::Clients;
 use super::server::job_service_server::JobService;
 use super::{artifacts, description, job_log, paging, peer, scalars, status, watch};
-use crate::job::spec::judge_labels;
+use crate::job::spec::{judge_labels, judge_priority};
 use crate::job::{JobId, State, Violations};
 use crate::manager::{Manager, Resume, View};
 use crate::proto::v1;
@@ -151,6 +151,17 @@ impl JobService for Jobs {
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
         let resume = Resume { edits, from_scratch, accepts_new_data: accept_new_data };
         let view = self.manager.resume(job_id(&name)?, resume, caller).await.map_err(status::of)?;
+        Ok(Response::new(self.message(view).await?))
+    }
+
+    async fn set_job_priority(&self, request: Request<v1::SetJobPriorityRequest>) -> Result<Response<v1::Job>, Status> {
+        let v1::SetJobPriorityRequest { name, priority } = request.into_inner();
+        let (id, mut wrong) = (job_id(&name)?, Violations::default());
+        judge_priority(priority, &mut wrong);
+        if !wrong.0.is_empty() {
+            return Err(status::invalid(&wrong, ""));
+        }
+        let view = self.manager.set_priority(id, priority).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 
