@@ -33,6 +33,9 @@ pub(super) async fn run(connection: Connection, output: Output, arguments: RunAr
         return Ok(ExitCode::SUCCESS);
     }
     tell(&format!("{0} in {1}; Ctrl-C leaves it as it is, `torchctl cancel {0}` ends it", job.name, job.directory));
+    if !job.open_dependencies.is_empty() {
+        tell(&format!("it {}", shown_in_line(&job.waiting_reason)));
+    }
     job_commands::logs(connection.clone(), output, &job.name, true, 0).await?;
     let request = v1::GetJobRequest { name: job.name.clone() };
     let job = connection.jobs().get_job(request).await?.into_inner();

@@ -172,7 +172,7 @@ impl Task {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.end_jobs_that_ran_too_long();
                 }
-                () = ready(()), if self.has_unrecorded => self.schedule().await,
+                () = ready(()), if self.has_unrecorded && self.closing.is_empty() => self.schedule().await,
                 () = sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => self.schedule().await,
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,

@@ -185,6 +185,11 @@ class Job:
         self._message = await self._connection.call("ResumeJob", from_scratch=from_scratch, accept_new_data=accept_new_data, **fields)
         return self
 
+    async def set_priority(self, priority: int) -> "Job":
+        """Gives it another priority, -1000 to 1000, as long as it has not ended."""
+        self._message = await self._connection.call("SetJobPriority", name=self.name, priority=priority)
+        return self
+
     async def cancel(self, now: bool = False) -> "Job":
         """Asks it to end; `now` kills its runner, without a last checkpoint."""
         self._message = await self._connection.call("CancelJob", name=self.name, now=now)
