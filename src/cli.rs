@@ -3,6 +3,7 @@
 
 mod after;
 mod arguments;
+mod array;
 mod artifacts;
 mod cluster;
 mod compatibility;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::array::Array;
+
 /// Talks to torchd: submits training jobs and shows how they go.
 ///
 /// Exit codes: 0; 1 where a job did not succeed or a request was refused; 64 for a mistake in the
@@ -281,6 +283,10 @@ pub(super) struct RunArguments {
     pub(super) retries: Option<u32>,
     #[command(flatten)]
     pub(super) after: AfterArguments,
+    /// Make a job of each of these numbers, such as 0-9, which finds its own in TORCHD_ARRAY_INDEX,
+    /// print their names and leave; with 0-9%2 only two of them run at a time
+    #[arg(long, value_name = "NUMBERS")]
+    pub(super) array: Option<Array>,
     /// Judge it without running it
     #[arg(long)]
     pub(super) dry_run: bool,

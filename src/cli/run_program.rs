@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::arguments::RunArguments;
+use super::array;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::job_commands;
@@ -18,8 +19,12 @@ const BY_SIGNAL: i32 = 128;
 
 /// Runs a program as a job.
 pub(super) async fn run(connection: Connection, output: Output, arguments: RunArguments) -> Result<ExitCode, Failure> {
-    let (detach, dry_run) = (arguments.detach, arguments.dry_run);
-    let spec = Some(spec(arguments)?);
+    let (detach, dry_run, array) = (arguments.detach, arguments.dry_run, arguments.array.clone());
+    let spec = spec(arguments)?;
+    if let Some(array) = array.filter(|_| !dry_run) {
+        return array::create(connection, output, &spec, &array).await;
+    }
+    let spec = Some(spec);
     if dry_run {
         let request = v1::ValidateJobRequest { spec, dry_run: false };
         let answer = connection.jobs().validate_job(request).await?.into_inner();

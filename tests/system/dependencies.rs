@@ -436,6 +436,50 @@ async fn a_model_waits_as_a_program_does_and_its_edits_need_no_job_that_is_gone(
 }
 
 #[tokio::test]
+async fn an_array_is_a_job_of_each_number_of_which_only_so_many_run_at_a_time() {
+    let gates = Gates::new();
+    let daemon = gates.setup(Setup::new(), "4").set("jobs.max_queued", "3").start();
+    let root = gates.path("").display().to_string();
+    let script = "while [ ! -e gate-$TORCHD_ARRAY_INDEX ]; do sleep 0.02; done; exit $TORCHD_ARRAY_INDEX";
+    let array = |numbers: &str| {
+        let flags = ["run", "--cpus", "1", "--cwd", &root, "--name", "sweep", "--array", numbers];
+        told(&daemon.ctl(&[&flags[..], &["--", "sh", "-c", script]].concat()))
+    };
+    let (code, out, err) = array("0,3-5%2");
+    assert_eq!(code, 0, "{err}");
+    let mut jobs = Vec::new();
+    for name in out.lines() {
+        jobs.push(daemon.get(name).await);
+    }
+    let [first, second, third, fourth] = &jobs[..] else { panic!("{out}") };
+    let label = &first.spec.as_ref().unwrap().labels["array"];
+    for (job, index) in jobs.iter().zip([0, 3, 4, 5]) {
+        let spec = job.spec.as_ref().unwrap();
+        assert_eq!((&spec.labels["array"], &spec.display_name), (label, &format!("sweep-{index}")));
+    }
+    running(&daemon, first).await;
+    running(&daemon, second).await;
+    for (job, before) in [(third, first), (fourth, second)] {
+        assert_eq!(job.open_dependencies.iter().map(|open| &open.job).collect::<Vec<_>>(), [&before.name]);
+    }
+    gates.open("gate-3");
+    let ended = daemon.watch_to_end(&second.name).await;
+    assert_eq!(ended.end.unwrap().exit_code, Some(3));
+    running(&daemon, fourth).await;
+    assert_eq!(daemon.get(&third.name).await.state(), JobState::Queued);
+    for number in [0, 4, 5] {
+        gates.open(&format!("gate-{number}"));
+        daemon.watch_to_end(&jobs[if number == 0 { 0 } else { number - 2 }].name).await;
+    }
+    // What was made before a refusal is told.
+    let (code, out, err) = array("10-20%1");
+    assert_eq!((code, out.lines().count()), (1, 4), "{err}");
+    assert!(err.contains("job 14 was refused: the queue is full") && err.contains("4 of 11 jobs were made"), "{err}");
+    let (code, _, err) = array("5-2");
+    assert!(code == 64 && err.contains("ends before it begins"), "{err}");
+}
+
+#[tokio::test]
 async fn torchctl_names_the_jobs_to_wait_for_and_makes_a_job_once_more() {
     let gates = Gates::new();
     let daemon = gates.start("2");
