@@ -2385,8 +2385,9 @@ class Program(Message):
     @property
     def env(self) -> MutableMapping[str, str]:
         """Variables of its environment besides those above, with at most 128 KiB. Names that begin
-        with TORCHD_, and CUDA_VISIBLE_DEVICES, are torchd's. At most 256 entries. Names have at
-        most 256 bytes, values at most 4096."""
+        with TORCHD_, and CUDA_VISIBLE_DEVICES, are torchd's, but for TORCHD_ARRAY_INDEX, by which
+        clients tell the jobs of an array apart. At most 256 entries. Names have at most 256 bytes,
+        values at most 4096."""
     @property
     def report(self) -> ProgramReport:
         """How it reports."""
