@@ -46,6 +46,7 @@ mod predict;
 mod private;
 mod processor;
 mod programs;
+mod programs_alone;
 mod prometheus;
 mod protocol;
 mod queue;
