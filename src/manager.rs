@@ -49,7 +49,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::compat::Catalogue;
 use crate::dataset::DataRoots;
-use crate::gpu::{GpuSlot, Watcher};
+use crate::gpu::Watcher;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::Work;
 use crate::job::{Job, JobId, State};
@@ -138,7 +138,7 @@ pub struct Manager {
     /// Why jobs cannot use GPUs, although the runner may see some.
     gpu_block: Arc<watch::Sender<Option<String>>>,
     /// GPUs that jobs can lease.
-    slots: watch::Receiver<Vec<GpuSlot>>,
+    slots: watch::Receiver<gpus::Slots>,
     store: Store,
     mirrors: Mirrors,
     known: Arc<KnownData>,
@@ -236,7 +236,7 @@ impl Manager {
         let (prober, lister) = (supervisor.clone(), supervisor.clone());
         let is_short = Arc::<AtomicBool>::default();
         tokio::spawn(probe_until_it_works(prober, probe_sender, is_short.clone(), settings.catalogue.clone()));
-        let (slots_sender, slots) = watch::channel(Vec::new());
+        let (slots_sender, slots) = watch::channel(None);
         let visible = settings.visible_devices.clone();
         tokio::spawn(gpus::keep(watcher.clone(), probe.clone(), visible, slots_sender));
         let (held_sender, held_bytes) = watch::channel(0);

@@ -191,30 +191,27 @@ fn label(bytes: &[u8]) -> i64 {
     bytes.first_chunk().map_or(0, |class| i64::from_le_bytes(*class))
 }
 
-/// The range of a field over rows, by their places in the set.
+/// The range of a field over rows.
 fn range(field: &Field, values: &Values, rows: &Rows) -> Result<Option<Range>, Problem> {
-    let (mut found, mut place) = (None, 0);
+    let mut found = None;
     if field.dtype == Dtype::Pixel {
         return Ok(None);
     }
-    values.each(field, rows, |_, example| {
-        match field.dtype {
-            Dtype::I64 => {
-                for &value in example.as_chunks().0 {
-                    found = Some(Range::with(found, i64::from_le_bytes(value), place));
-                }
+    values.each(field, rows, |row, example| match field.dtype {
+        Dtype::I64 => {
+            for &value in example.as_chunks().0 {
+                found = Some(Range::with(found, i64::from_le_bytes(value), row));
             }
-            Dtype::F32 => {
-                for &value in example.as_chunks().0 {
-                    let value = f32::from_le_bytes(value);
-                    for bound in [value.floor(), value.ceil()] {
-                        found = Some(Range::with(found, bound as i64, place));
-                    }
-                }
-            }
-            Dtype::Pixel => {}
         }
-        place += 1;
+        Dtype::F32 => {
+            for &value in example.as_chunks().0 {
+                let value = f32::from_le_bytes(value);
+                for bound in [value.floor(), value.ceil()] {
+                    found = Some(Range::with(found, bound as i64, row));
+                }
+            }
+        }
+        Dtype::Pixel => {}
     })?;
     Ok(found)
 }

@@ -63,7 +63,7 @@ pub struct Range {
     pub lowest: i64,
     /// The highest.
     pub highest: i64,
-    /// The first example that has the highest, counted from 0.
+    /// The first example of the files that has the highest, counted from 0.
     pub highest_at: u64,
 }
 

@@ -341,7 +341,7 @@ mod tests {
         assert_eq!((train.len(), held_out.len()), (6, 4));
         // Of each class 40 %: two of five, two of four rounded up, none of one.
         assert_eq!(held_out.iter().filter(|value| **value < 50).count(), 2);
-        assert_eq!(judged.train.target.range, Some(Range { lowest: 0, highest: 2, highest_at: 5 }));
+        assert_eq!(judged.train.target.range, Some(Range { lowest: 0, highest: 2, highest_at: 9 }));
         assert_eq!(judged.validation.unwrap().target.range.unwrap().highest, 1);
         let mut all = [train.clone(), held_out].concat();
         all.sort_unstable();

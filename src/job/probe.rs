@@ -36,6 +36,13 @@ pub struct ProbeReport {
     pub confinement: Confinement,
 }
 
+impl ProbeReport {
+    /// Why no model gets a GPU: libtorch finds none.
+    pub fn no_cuda(&self) -> Option<String> {
+        (self.cuda_devices == 0).then(|| self.cuda.absent_reason.clone())
+    }
+}
+
 /// The limits of a runner: those that the kernel enforces, and those that it does not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {

@@ -81,7 +81,7 @@ pub struct AdmittedModel {
 /// The parts of the machine that a request is judged by.
 #[derive(Debug)]
 pub(super) struct Machine {
-    /// The libraries that a runner finds.
+    /// The libraries that a runner finds. Programs need none of them.
     pub(super) probe: ProbeReport,
     /// The reason for which no job gets a GPU, where there is one.
     pub(super) gpu_block: Option<String>,
@@ -289,8 +289,8 @@ fn judge_program(
     machine: &Machine,
 ) -> Result<Admitted, Violations> {
     // Its own libraries, and not those of the runner, decide what it can do with a GPU.
-    let Machine { gpu_block, slots, .. } = machine;
-    let no_gpu = gpu_block.as_deref().or(slots.is_empty().then_some("NVML tells of no GPU"));
+    let slots = &machine.slots;
+    let no_gpu = slots.is_empty().then_some("NVML tells of no GPU");
     let owner = owner_of_memory(resources, settings);
     host_memory(resources, settings, &owner, &mut wrong);
     place(&mut resources, settings.cpu_slots, no_gpu, &mut wrong);

@@ -13,7 +13,7 @@ use super::file_work::Files;
 use super::live::Live;
 use super::staging::{self, Copies, Staged};
 use super::task::{Task, blocking};
-use super::{Admitted, Command, JobError, Manager, ManagerSettings, View, admission, trained};
+use super::{Admitted, Command, JobError, Manager, ManagerSettings, View, admission, gpus, trained};
 use crate::dataset;
 use crate::gate::Wanted;
 use crate::job::probe::{Found, ProbeReport};
@@ -95,9 +95,16 @@ impl Manager {
 
     /// Judges a request, which may name the uploads of `owner`.
     pub async fn admit(&self, spec: &v1::JobSpec, owner: Owner) -> Result<Admitted, JobError> {
-        let probe = self.probed().await?.map_err(JobError::RunnerBroken)?;
+        let probe = match spec.program {
+            Some(_) => ProbeReport::default(),
+            None => self.probed().await?.map_err(JobError::RunnerBroken)?,
+        };
         let block = self.gpu_block.borrow().clone();
-        let slots = self.slots.borrow().clone();
+        let slots = match spec.program {
+            // No probe, which takes longer, was waited for.
+            Some(_) => gpus::known(self.slots.clone()).await,
+            None => self.slots.borrow().clone().unwrap_or_default(),
+        };
         let operators = match has_model_files(spec) || trained::is_of_job(spec) {
             true => Some(self.operators(&probe).await?),
             false => None,

@@ -106,7 +106,7 @@ impl Task {
             _ => self.shortfall.allows(Instant::now()),
         };
         let shortfall = self.shortfall.words();
-        let plan = match self.runner.as_ref().err().or(shortfall.as_ref().filter(|_| most == 0)) {
+        let plan = match shortfall.as_ref().filter(|_| most == 0) {
             Some(reason) => {
                 let wait = Wait::For(reason.as_str().into());
                 scheduler::Plan {
@@ -122,15 +122,18 @@ impl Task {
                     // Whether the room that others make can be used is not known in a shortfall.
                     preempts: self.settings.preempts && shortfall.is_none(),
                 };
-                let queue: Vec<Request> = queued.map(|live| self.request(&live.job)).collect();
-                let gpu_block = self.gpu_block.clone().or_else(|| self.unknown_gpu());
                 // Jobs that cannot run hold back nobody.
-                let (queue, blocked): (Vec<_>, Vec<_>) =
-                    queue.into_iter().partition(|request| request.gpu.is_none() || gpu_block.is_none());
+                let (mut queue, mut blocked) = (Vec::new(), Vec::new());
+                for live in queued {
+                    let request = self.request(&live.job);
+                    match self.blocked(live, &request) {
+                        None => queue.push(request),
+                        Some(reason) => blocked.push((request.id, Wait::For(reason.into()))),
+                    }
+                }
                 let held: Vec<Held> = self.live.busy().filter_map(held).collect();
                 let mut plan = scheduler::plan(&queue, &held, &machine);
-                let wait = Wait::For(gpu_block.unwrap_or_default().into());
-                plan.wait.extend(blocked.into_iter().map(|request| (request.id, wait.clone())));
+                plan.wait.extend(blocked);
                 if let Some(reason) = shortfall {
                     if plan.start.is_empty() {
                         self.shortfall.untried(now);
@@ -193,6 +196,19 @@ impl Task {
         let holder = self.live.busy().find(|live| live.lease.as_ref().is_some_and(is_unknown))?;
         let name = holder.job.id.name();
         Some(format!("needs a GPU, and which one {name} has is not known: its order cannot be read"))
+    }
+
+    /// Why a job cannot run whatever is free: a model without a runner that works, or a GPU that
+    /// cannot be given away. Programs bring libraries of their own.
+    fn blocked(&self, live: &Live, request: &Request) -> Option<String> {
+        let is_program = live.job.spec.program().is_some();
+        let on_gpu = || request.gpu.as_ref().map(|_| ());
+        let of_libtorch = || match &self.runner {
+            Err(reason) => Some(reason.clone()),
+            Ok(found) => on_gpu().and_then(|()| self.gpu_block.clone().or_else(|| found.no_cuda())),
+        };
+        let of_model = if is_program { None } else { of_libtorch() };
+        of_model.or_else(|| on_gpu().and_then(|()| self.unknown_gpu()))
     }
 
     fn request(&self, job: &Job) -> Request {

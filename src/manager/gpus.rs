@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::ProbeState;
 use crate::gpu::{self, GpuSlot, Watcher};
 use crate::proto::v1::GpuSourceState;
 
+/// The GPUs that jobs can lease; None before they are known.
+pub(super) type Slots = Option<Vec<GpuSlot>>;
+
+/// The longest wait for the first answer of the driver, which may hang.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A driver that does not answer publishes nothing, so we look by ourselves too.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -17,16 +23,17 @@ pub(super) async fn keep(
     watcher: Watcher,
     mut probe: watch::Receiver<ProbeState>,
     visible: Option<String>,
-    tell: watch::Sender<Vec<GpuSlot>>,
+    tell: watch::Sender<Slots>,
 ) {
     let mut changes = watcher.changes();
     loop {
         let devices = match &*probe.borrow_and_update() {
             Some(Ok(report)) => report.cuda_devices,
+            // Programs bring libraries of their own.
             Some(Err(_)) | None => 0,
         };
         changes.borrow_and_update();
-        let now = slots(&watcher, devices, visible.as_deref(), &tell.borrow());
+        let now = slots(&watcher, devices, visible.as_deref(), tell.borrow().as_deref());
         tell.send_if_modified(|known| {
             let is_news = *known != now;
             *known = now;
@@ -41,31 +48,36 @@ pub(super) async fn keep(
     }
 }
 
-fn slots(watcher: &Watcher, devices: u32, visible: Option<&str>, known: &[GpuSlot]) -> Vec<GpuSlot> {
-    if devices == 0 {
-        return Vec::new();
-    }
+/// The GPUs that jobs can lease, as far as they are known; none while that is not known yet.
+pub(super) async fn known(mut slots: watch::Receiver<Slots>) -> Vec<GpuSlot> {
+    let known = timeout(LONGEST_WAIT, slots.wait_for(Option::is_some)).await;
+    known.ok().and_then(Result::ok).and_then(|slots| slots.clone()).unwrap_or_default()
+}
+
+fn slots(watcher: &Watcher, devices: u32, visible: Option<&str>, known: Option<&[GpuSlot]>) -> Slots {
     let (snapshot, source) = (watcher.latest(), watcher.source());
+    let before = known.unwrap_or_default();
     let is_real = source.replayed_profile.is_empty();
-    match source.state() {
+    let now = match source.state() {
         GpuSourceState::Watching if is_real && !source.stale => {
             gpu::restricted(gpu::slots(&snapshot, &watcher.holders()), visible)
         }
         GpuSourceState::NoGpu if is_real => Vec::new(),
-        GpuSourceState::Starting => known.to_vec(),
+        GpuSourceState::Starting => return known.map(<[GpuSlot]>::to_vec),
         // GPUs that were known by their uuids stay known: jobs hold them.
-        state if is_real && known.iter().any(|slot| slot.uuid.contains('-')) => {
+        state if is_real && before.iter().any(|slot| slot.uuid.contains('-')) => {
             let reason = format!("the state of {{}} is not known: {}", source.message);
             let is_down = state != GpuSourceState::Watching || source.stale;
             let told = |slot: &GpuSlot| GpuSlot {
                 unusable: is_down.then(|| reason.replacen("{}", &slot.label, 1)),
                 ..slot.clone()
             };
-            known.iter().map(told).collect()
+            before.iter().map(told).collect()
         }
         // CUDA works without anybody who tells of GPUs: they are given away by CUDA's numbers.
         _ => (0..devices).map(by_number).collect(),
-    }
+    };
+    Some(now)
 }
 
 fn by_number(index: u32) -> GpuSlot {

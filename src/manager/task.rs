@@ -20,6 +20,7 @@ use super::{Command, JobError, LiveViews, ManagerSettings, ProbeState, folder};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::end::{self, Exit, StopCause, Verdict};
+use crate::job::probe::ProbeReport;
 use crate::job::state::{Event, Outcome};
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
@@ -44,9 +45,9 @@ pub(super) struct Task {
     pub(super) live: Roster,
     pub(super) views: watch::Sender<LiveViews>,
     pub(super) watcher: Watcher,
-    /// Nothing, or why nothing can be started: the runner has not been probed yet, or does not
-    /// work.
-    pub(super) runner: Result<(), String>,
+    /// The libraries that a runner finds, or why no model can be started: it has not been probed
+    /// yet, or does not work.
+    pub(super) runner: Result<ProbeReport, String>,
     /// The reason that keeps the machine from starting runners, although the probe has found that
     /// they work.
     pub(super) shortfall: Shortfall,
@@ -84,7 +85,7 @@ pub(super) struct Parts {
 pub(super) struct Hints {
     pub(super) probe: watch::Receiver<ProbeState>,
     pub(super) gpu_block: watch::Receiver<Option<String>>,
-    pub(super) slots: watch::Receiver<Vec<GpuSlot>>,
+    pub(super) slots: watch::Receiver<super::gpus::Slots>,
 }
 
 impl Task {
@@ -182,12 +183,12 @@ impl Task {
                 Ok(()) = probe.changed(), if self.runner.is_err() => {
                     let told = probe.borrow_and_update().clone();
                     if let Some(told) = told {
-                        self.runner = told.map(|_| ());
+                        self.runner = told;
                         self.schedule().await;
                     }
                 }
                 Ok(()) = slots.changed() => {
-                    self.slots.clone_from(&slots.borrow_and_update());
+                    self.slots = slots.borrow_and_update().clone().unwrap_or_default();
                     self.end_jobs_of_lost_gpus();
                     self.schedule().await;
                 }

@@ -340,3 +340,20 @@ async fn a_graph_that_computes_something_else_than_its_archive_tells_ends_the_jo
         assert!(words.iter().all(|word| end.message.contains(word)), "{name}: {}", end.message);
     }
 }
+
+#[tokio::test]
+async fn a_token_that_the_embedding_of_an_archive_has_no_row_for_ends_the_job_with_its_node() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = start(root.path());
+    let mut data = fs::read("tests/data/exported/gpt/data.safetensors").unwrap();
+    let header = u64::from_le_bytes(*data.first_chunk().unwrap()) as usize;
+    // The first value of the first array, `tokens`.
+    data[8 + header..][..8].copy_from_slice(&9999i64.to_le_bytes());
+    fs::create_dir(root.path().join("odd")).unwrap();
+    fs::write(root.path().join("odd/data.safetensors"), data).unwrap();
+    let job = daemon.create(job("gpt/net.pt2", "odd")).await;
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::BadData, "{}", end.message);
+    let words = "index out of range in self; the data hold a number beyond the rows of this embedding";
+    assert!(end.message.starts_with("model.exported: node ") && end.message.contains(words), "{}", end.message);
+}

@@ -48,6 +48,7 @@ mod priority;
 mod private;
 mod processor;
 mod programs;
+mod programs_alone;
 mod prometheus;
 mod protocol;
 mod queue;

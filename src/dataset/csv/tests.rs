@@ -209,6 +209,18 @@ fn a_column_that_divides_says_which_part_a_row_belongs_to() {
 }
 
 #[test]
+fn decimals_that_are_to_be_classes_are_told_once_with_the_way_out() {
+    let (_folder, mut files) = opened(&[("t.csv", b"a,y\n1,0.5\n3,2\n"), ("v.csv", b"a,y\n1,0.75\n2,3\n")]);
+    let validation = files.split_off(1);
+    let kind = Kinds::Csv(set(Roles { target_type: Some(TargetType::Classes), ..roles("y") }));
+    let selection = Selection { validation: Some(kind.clone()), ..Selection::of(kind) };
+    let told = judge(&selection, &OpenFiles { train: files, validation }).unwrap_err();
+    let words =
+        "line 2, column \"y\": \"0.75\" is no class of the training rows, which have \"0.5\", \"2\"; decimals are";
+    assert!(told.len() == 1 && told[0].contains(words) && told[0].ends_with("leave it out"), "{told:?}");
+}
+
+#[test]
 fn validation_has_the_columns_and_classes_of_the_training_set() {
     let judge = |text: &str| {
         let (_folder, mut files) = opened(&[("t.csv", b"a,b,y\n1,2,u\n3,4,v\n"), ("v.csv", text.as_bytes())]);

@@ -155,8 +155,8 @@ fn numbers_of(descr: &[u8]) -> Result<Numbers, String> {
                                x.astype(np.float32)"
                 }
                 Some(b'U' | b'S' | b'a') => {
-                    "text; save the numbers of its classes, as of np.unique(x, \
-                                             return_inverse=True)"
+                    "text; `inputs` names the arrays to use where this is none of them; else save the numbers of its classes, \
+                     as of np.unique(x, return_inverse=True)"
                 }
                 Some(b'M' | b'm') => "dates; save numbers, as of x.astype(np.int64)",
                 Some(b'c') => "complex numbers; save x.real and x.imag",

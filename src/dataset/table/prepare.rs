@@ -177,7 +177,7 @@ impl Content for Tables {
         self.each(None, |first, table| {
             for (rows, survey) in sets.iter().zip(&mut surveys) {
                 let rows = rows.within(first..first + table.rows).map(|row| row - first);
-                survey.add(table, rows).map_err(|(name, wrong)| {
+                survey.add(table, first, rows).map_err(|(name, wrong)| {
                     vec![table.problem(table.field, format!("column {name:?}: {}", wrong.told(&[])))]
                 })?;
             }

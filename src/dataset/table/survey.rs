@@ -66,11 +66,17 @@ impl Survey {
         Self { columns: table.columns.iter().map(found).collect(), examples: 0 }
     }
 
-    /// Looks at rows of a table, which are the next examples.
+    /// Looks at rows of a table, which are the next examples. So many rows of the set lie before
+    /// the table.
     ///
     /// # Errors
     /// The column that holds more words than a column may.
-    pub(super) fn add(&mut self, table: &Table, rows: impl Iterator<Item = u64>) -> Result<(), (String, NotTaken)> {
+    pub(super) fn add(
+        &mut self,
+        table: &Table,
+        before: u64,
+        rows: impl Iterator<Item = u64>,
+    ) -> Result<(), (String, NotTaken)> {
         let (mut numbers, mut words) = (Vec::new(), Vec::new());
         for (column, found) in table.columns.iter().zip(&mut self.columns) {
             match (&column.values, found) {
@@ -85,7 +91,7 @@ impl Survey {
             let example = self.examples;
             self.examples += 1;
             for (slot, found) in &mut numbers {
-                found.add(table.number(row, *slot), example);
+                found.add(table.number(row, *slot), before + row);
             }
             for (slot, met, ..) in &mut words {
                 if let Some(met) = met.get_mut(table.word(row, *slot) as usize) {
@@ -168,7 +174,7 @@ impl Survey {
 }
 
 impl Numbers {
-    fn add(&mut self, value: f32, example: u64) {
+    fn add(&mut self, value: f32, row: u64) {
         if value.is_nan() {
             return;
         }
@@ -177,7 +183,7 @@ impl Numbers {
         self.sums.add(0, value.into());
         if self.is_target {
             for bound in [value.floor(), value.ceil()] {
-                self.range = Some(Range::with(self.range, bound as i64, example));
+                self.range = Some(Range::with(self.range, bound as i64, row));
             }
         }
     }
@@ -208,8 +214,8 @@ mod tests {
         };
         let mut survey = Survey::new(&shard(0), false);
         for first in [0, 4, 0] {
-            survey.add(&shard(first), 0..4).unwrap();
+            survey.add(&shard(first), first.into(), 0..4).unwrap();
         }
-        assert_eq!(survey.add(&shard(8), 0..4), Err(("k".into(), NotTaken::TooMany)));
+        assert_eq!(survey.add(&shard(8), 8, 0..4), Err(("k".into(), NotTaken::TooMany)));
     }
 }

@@ -314,7 +314,7 @@ fn demand_numbers(set: &Set<'_>, name: &str, wrong: &mut Violations) -> bool {
     let are_numbers = integers.peek().is_none();
     for input in integers {
         let found = format!("has {:?} as {}", input.name, input.dtype.name());
-        wrong.add(set.file(input), format!("{found}; {name} takes 32-bit floats"));
+        wrong.add(set.file(input), format!("{found}; {name} takes 32-bit floats, as of x.astype(np.float32)"));
     }
     are_numbers
 }

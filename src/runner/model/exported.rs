@@ -106,7 +106,15 @@ fn of_graph(error: tch::TchError) -> Failure {
     let failure = Failure::from(error);
     match failure.reason {
         JobEndReason::OutOfMemory => failure,
-        _ => Failure::new(JobEndReason::BadData, format!("model.exported: {}", failure.message)),
+        _ => {
+            let words = failure.message;
+            // The words of an embedding whose input names a row that it does not have.
+            let way = match words.contains("index out of range in self") {
+                true => "; the data hold a number beyond the rows of this embedding, which count from 0",
+                false => "",
+            };
+            Failure::new(JobEndReason::BadData, format!("model.exported: {words}{way}"))
+        }
     }
 }
 

@@ -102,11 +102,16 @@ impl Tables {
             (Some(_), false) if is_sample => Vec::new(),
             (Some(words), false) => {
                 let mut others = others(words, classes);
-                others.truncate(MOST_PROBLEMS);
+                let are_decimals = are_decimals(classes);
+                others.truncate(if are_decimals { 1 } else { MOST_PROBLEMS });
+                let way = match are_decimals {
+                    true => "; decimals are numbers unless target_type says that they are classes: leave it out",
+                    false => "",
+                };
                 let problem = |(found, Met { first, .. }): (&str, Met)| {
                     let at = self.at(rows.row(first), name);
-                    let what =
-                        format!("{at}: {found:?} is no class of the training rows, which have {}", list(classes));
+                    let classes = list(classes);
+                    let what = format!("{at}: {found:?} is no class of the training rows, which have {classes}{way}");
                     Problem { file: field.into(), what, unjudged: None }
                 };
                 others.into_iter().map(problem).collect()
@@ -138,6 +143,18 @@ fn others<'a>(words: &'a HashMap<Box<str>, Met>, names: &[String]) -> Vec<(&'a s
     let mut others: Vec<_> = words.filter(|(word, _)| !known.contains(word)).collect();
     others.sort_unstable_by_key(|(_, met)| met.first);
     others
+}
+
+/// Whether classes look like numbers to learn: all are numbers, and some have a fraction.
+fn are_decimals(classes: &[String]) -> bool {
+    let numbers = classes.iter().map(|class| class.parse::<f64>());
+    let mut has_fraction = false;
+    numbers.into_iter().all(|number| {
+        number.is_ok_and(|number| {
+            has_fraction |= number.fract() != 0.0;
+            number.is_finite()
+        })
+    }) && has_fraction
 }
 
 /// Words in a message.
