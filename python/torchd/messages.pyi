@@ -1875,6 +1875,19 @@ class SetJobPriorityRequest(Message):
     """The new priority, -1000 to 1000, as in a spec."""
     def __init__(self, *, name: str | None = ..., priority: int | None = ...) -> None: ...
 
+class RedoJobRequest(Message):
+    """Request of RedoJob."""
+    name: str
+    """`jobs/{id}`, in any state. Required. At most 256 bytes."""
+    request_id: str
+    """As in CreateJobRequest. At most 128 bytes."""
+    @property
+    def after(self) -> RepeatedCompositeFieldContainer[Dependency]:
+        """`after` in the spec of the new job, by which mistakes are told. At most 64 entries."""
+    priority: int
+    """The priority of the new job; absent for that of the old one."""
+    def __init__(self, *, name: str | None = ..., request_id: str | None = ..., after: Iterable[Dependency] | None = ..., priority: int | None = ...) -> None: ...
+
 class DeleteJobRequest(Message):
     """Request of DeleteJob."""
     name: str

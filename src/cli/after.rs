@@ -12,16 +12,18 @@ use crate::proto::v1::{self, DependencyCondition};
 impl AfterArguments {
     /// Adds the jobs to a spec.
     pub(super) fn add_to(self, spec: &mut v1::JobSpec) {
+        spec.after.extend(self.dependencies());
+    }
+
+    fn dependencies(self) -> Vec<v1::Dependency> {
         let Self { after, after_success, after_failure } = self;
         let all = [
             (after, DependencyCondition::Ended),
             (after_success, DependencyCondition::Succeeded),
             (after_failure, DependencyCondition::Failed),
         ];
-        for (jobs, condition) in all {
-            let one = |job: &String| v1::Dependency { job: name(job), condition: condition.into() };
-            spec.after.extend(jobs.iter().map(one));
-        }
+        let one = |job: &String, wish: DependencyCondition| v1::Dependency { job: name(job), condition: wish.into() };
+        all.iter().flat_map(|(jobs, wish)| jobs.iter().map(|job| one(job, *wish))).collect()
     }
 }
 
@@ -34,15 +36,12 @@ pub(super) async fn redo(
 ) -> Result<ExitCode, Failure> {
     let RedoArguments { job, after, priority, watch } = arguments;
     let before = connection.jobs().get_job(v1::GetJobRequest { name: name(&job) }).await?.into_inner();
-    let mut spec = before.spec.unwrap_or_default();
-    if !spec.after.is_empty() {
+    if before.spec.is_some_and(|spec| !spec.after.is_empty()) {
         tell(&format!("{} was to run after other jobs; the new one is not: --after names jobs", before.name));
-        spec.after.clear();
     }
-    after.add_to(&mut spec);
-    spec.priority = priority.unwrap_or(spec.priority);
-    let request = v1::CreateJobRequest { spec: Some(spec), ..v1::CreateJobRequest::default() };
-    let job = connection.jobs().create_job(request).await?.into_inner();
+    let after = after.dependencies();
+    let request = v1::RedoJobRequest { name: before.name, request_id: String::new(), after, priority };
+    let job = connection.jobs().redo_job(request).await?.into_inner();
     created(connection, output, &job, watch).await
 }
 

@@ -55,6 +55,15 @@ fn without_logs(mut job: v1::Job) -> v1::Job {
     job
 }
 
+/// How long it may be is a bound of the protocol.
+fn judge_request_id(request_id: &str) -> Result<(), Status> {
+    if request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let right = "visible ASCII characters without spaces are right";
+    Err(status::invalid_field("request_id", format!("is {request_id:?}; {right}")))
+}
+
 fn spec(spec: Option<v1::JobSpec>) -> Result<v1::JobSpec, Status> {
     spec.ok_or_else(|| status::invalid_field("spec", "is missing"))
 }
@@ -68,11 +77,7 @@ impl JobService for Jobs {
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
         let owner = peer::owner(&request)?;
         let v1::CreateJobRequest { spec: asked, request_id } = request.into_inner();
-        // How long it may be is a bound of the protocol.
-        if !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let right = "visible ASCII characters without spaces are right";
-            return Err(status::invalid_field("request_id", format!("is {request_id:?}; {right}")));
-        }
+        judge_request_id(&request_id)?;
         let view = self.manager.create(&spec(asked)?, request_id, owner).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
@@ -162,6 +167,17 @@ impl JobService for Jobs {
             return Err(status::invalid(&wrong, ""));
         }
         let view = self.manager.set_priority(id, priority).await.map_err(status::of)?;
+        Ok(Response::new(self.message(view).await?))
+    }
+
+    async fn redo_job(&self, request: Request<v1::RedoJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let owner = peer::owner(&request)?;
+        let v1::RedoJobRequest { name, request_id, after, priority } = request.into_inner();
+        judge_request_id(&request_id)?;
+        let before = self.manager.get(&job_id(&name)?).await.map_err(status::of)?;
+        let mut spec = before.job.spec.to_proto();
+        (spec.after, spec.priority) = (after, priority.unwrap_or(spec.priority));
+        let view = self.manager.create(&spec, request_id, owner).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 

@@ -97,6 +97,8 @@ class Jobs(WithDaemon):
         job = self.client.submit(LINEAR, {"after": [{"job": first.name, "condition": "succeeded"}]})
         self.assertEqual([other.job for other in job.message.open_dependencies], [first.name])
         self.assertEqual(job.set_priority(7).message.spec.priority, 7)
+        again = job.redo(priority=-2, after=[{"job": job.name, "condition": "succeeded"}])
+        self.assertEqual((again.message.spec.priority, again.message.spec.after[0].job), (-2, job.name))
         with self.assertRaises(torchd.InvalidRequest):
             job.set_priority(1001)
         first.cancel(now=True)
