@@ -1,7 +1,9 @@
 //! torchctl: a client of the protocol like any other, for people and their scripts. Knows nothing
 //! of the daemon but `proto`, and reads files of models itself.
 
+mod after;
 mod arguments;
+mod array;
 mod artifacts;
 mod cluster;
 mod compatibility;
@@ -61,8 +63,13 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let output = Output::new(output);
     let connection = || Connection::open(&server);
     match command {
-        Command::Submit { spec, set, watch, request_id } => {
-            job_commands::submit(connection().await?, output, &spec, &set, watch, request_id).await
+        Command::Submit { spec, set, after, watch, request_id } => {
+            job_commands::submit(connection().await?, output, spec_file::read(&spec, &set)?, after, watch, request_id)
+                .await
+        }
+        Command::Redo(arguments) => after::redo(connection().await?, output, arguments).await,
+        Command::Priority { job, priority } => {
+            job_commands::set_priority(connection().await?, output, &job, priority).await
         }
         Command::Run(arguments) => run_program::run(connection().await?, output, arguments).await,
         Command::Validate { spec, dry_run, set } => {

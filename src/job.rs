@@ -2,6 +2,7 @@
 //! here reads a clock, a file or a socket.
 
 pub mod course;
+pub mod dependency;
 pub mod dry_run;
 pub mod end;
 pub mod id;
@@ -20,6 +21,7 @@ use std::time::SystemTime;
 
 use crate::proto::v1;
 pub use course::Course;
+pub use dependency::Dependency;
 pub use id::JobId;
 pub use order::{DataInputs, Inputs};
 pub use spec::Spec;
@@ -37,7 +39,7 @@ pub struct Job {
     pub inputs: Inputs,
     /// Where it stands.
     pub state: State,
-    /// Rises with every change of state.
+    /// Rises with every change.
     pub generation: u64,
     /// Starts of a runner so far.
     pub attempt: u32,
@@ -56,8 +58,9 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job that has just been taken and waits.
+    /// A job that has just been taken and waits, also for every job that its spec names.
     pub fn queued(id: JobId, spec: Spec, inputs: Inputs, created: SystemTime) -> Self {
+        let course = Course { waits_for: spec.after.clone(), ..Course::default() };
         Self {
             id,
             spec: Arc::new(spec),
@@ -70,7 +73,7 @@ impl Job {
             ended: None,
             end: None,
             final_progress: None,
-            course: Course::default(),
+            course,
         }
     }
 }

@@ -7,6 +7,7 @@ mod attempts;
 mod changes;
 mod creation;
 mod data_now;
+mod dependencies;
 mod dispatch;
 mod dry_run;
 mod error;
@@ -20,6 +21,7 @@ mod left_alone;
 mod live;
 mod mirrors;
 mod model_files;
+mod priority;
 mod probing;
 mod programs;
 mod rebuild;
@@ -178,6 +180,11 @@ enum Command {
     Resume {
         id: JobId,
         resume: Resume,
+        reply: oneshot::Sender<Result<Arc<View>, JobError>>,
+    },
+    SetPriority {
+        id: JobId,
+        priority: i32,
         reply: oneshot::Sender<Result<Arc<View>, JobError>>,
     },
     Delete {
@@ -355,6 +362,8 @@ impl Manager {
             {
                 // The job has a copy of the weights that it began with; the source may be gone.
                 work.warm_start = None;
+                // The jobs that it waits for, or has waited for, may be gone.
+                spec.after.clear();
                 let admitted = self.admit(&spec.to_proto(), owner).await?;
                 let examples = admitted.model.as_ref().map_or(0, |model| model.facts.train.examples);
                 admission::judge_rest(&admitted.spec, examples, place)?;

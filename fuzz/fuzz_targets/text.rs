@@ -60,7 +60,8 @@ fn plain(files: [&[u8]; 2], unit: Unit, span: usize, stride: usize) -> Option<(V
                 }
                 all.extend(text.chars());
             }
-            let mut characters: Vec<char> = windows(all.len()).flat_map(|window| all[window].to_vec()).collect();
+            // Those between examples and behind the last one are among them.
+            let mut characters = all.clone();
             characters.sort_unstable();
             characters.dedup();
             let token = |character: &char| characters.binary_search(character).unwrap() as i64;

@@ -63,6 +63,13 @@ class Job:
         """Lets a paused job go on, with edits if wanted: `learning_rate`, `batch_size`, `epochs` or
         `max_steps`, and `set={"checkpoint.keep_latest": 5}` for other fields of the spec."""
 
+    def set_priority(self, priority: int) -> 'Job':
+        """Gives it another priority, -1000 to 1000, as long as it has not ended."""
+
+    def redo(self, priority: int | None=None, after: Sequence[Any]=(), *, request_id: str='') -> 'Job':
+        """Another job of its spec, with all edits. `after` is as in a spec, such as
+        [{"job": "jobs/...", "condition": "succeeded"}]; that of this job is not taken over."""
+
     def cancel(self, now: bool=False) -> 'Job':
         """Asks it to end; `now` kills its runner, without a last checkpoint."""
 

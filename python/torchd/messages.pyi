@@ -428,6 +428,8 @@ an attempt: the job is paused. Put the data back and resume it, or resume it wit
 or `from_scratch`."""
 JOB_END_REASON_PROGRAM_FAILED: int
 """The program of the job ended with a code that is not 0, or by a signal."""
+JOB_END_REASON_DEPENDENCY_FAILED: int
+"""A job that it waited for, by `after` in its spec, has ended otherwise than it wished."""
 
 FileKind: EnumTypeWrapper
 """The kinds of files."""
@@ -1279,11 +1281,11 @@ class Job(Message):
     """`jobs/{id}`."""
     @property
     def spec(self) -> JobSpec:
-        """The request, defaults filled in, with the edits of resumes."""
+        """The request, defaults filled in, with all edits."""
     state: int
     """Where it stands."""
     generation: int
-    """Rises with every change of state."""
+    """Rises with every change of state, of priority, and of the jobs that it waits for."""
     @property
     def create_time(self) -> Timestamp:
         """When it was taken."""
@@ -1330,9 +1332,12 @@ class Job(Message):
         for jobs of earlier versions."""
     @property
     def edits(self) -> JobEdits:
-        """The changes of the spec by all resumes, in their order, which `spec` has already; absent
-        where there are none."""
-    def __init__(self, *, name: str | None = ..., spec: JobSpec | Mapping[str, object] | None = ..., state: int | str | None = ..., generation: int | None = ..., create_time: Timestamp | Mapping[str, object] | None = ..., start_time: Timestamp | Mapping[str, object] | None = ..., end_time: Timestamp | Mapping[str, object] | None = ..., waiting_reason: str | None = ..., progress: JobProgress | Mapping[str, object] | None = ..., end: JobEnd | Mapping[str, object] | None = ..., directory: str | None = ..., attempt: int | None = ..., restarts: int | None = ..., last_attempt_end: JobEnd | Mapping[str, object] | None = ..., resume_from: ResumePoint | Mapping[str, object] | None = ..., expire_time: Timestamp | Mapping[str, object] | None = ..., mirror: MirrorState | Mapping[str, object] | None = ..., model_outline: ModelOutline | Mapping[str, object] | None = ..., edits: JobEdits | Mapping[str, object] | None = ...) -> None: ...
+        """The changes of the spec by all resumes and of its priority by SetJobPriority, in their
+        order, which `spec` has already; absent where there are none."""
+    @property
+    def open_dependencies(self) -> RepeatedCompositeFieldContainer[Dependency]:
+        """The jobs of `spec.after` that it still waits for."""
+    def __init__(self, *, name: str | None = ..., spec: JobSpec | Mapping[str, object] | None = ..., state: int | str | None = ..., generation: int | None = ..., create_time: Timestamp | Mapping[str, object] | None = ..., start_time: Timestamp | Mapping[str, object] | None = ..., end_time: Timestamp | Mapping[str, object] | None = ..., waiting_reason: str | None = ..., progress: JobProgress | Mapping[str, object] | None = ..., end: JobEnd | Mapping[str, object] | None = ..., directory: str | None = ..., attempt: int | None = ..., restarts: int | None = ..., last_attempt_end: JobEnd | Mapping[str, object] | None = ..., resume_from: ResumePoint | Mapping[str, object] | None = ..., expire_time: Timestamp | Mapping[str, object] | None = ..., mirror: MirrorState | Mapping[str, object] | None = ..., model_outline: ModelOutline | Mapping[str, object] | None = ..., edits: JobEdits | Mapping[str, object] | None = ..., open_dependencies: Iterable[Dependency] | None = ...) -> None: ...
 
 class ModelOutline(Message):
     """A model by layers."""
@@ -1862,6 +1867,27 @@ class FieldEdit(Message):
     bytes."""
     def __init__(self, *, path: str | None = ..., value: str | None = ...) -> None: ...
 
+class SetJobPriorityRequest(Message):
+    """Request of SetJobPriority."""
+    name: str
+    """`jobs/{id}`. Required. At most 256 bytes."""
+    priority: int
+    """The new priority, -1000 to 1000, as in a spec."""
+    def __init__(self, *, name: str | None = ..., priority: int | None = ...) -> None: ...
+
+class RedoJobRequest(Message):
+    """Request of RedoJob."""
+    name: str
+    """`jobs/{id}`, in any state. Required. At most 256 bytes."""
+    request_id: str
+    """As in CreateJobRequest. At most 128 bytes."""
+    @property
+    def after(self) -> RepeatedCompositeFieldContainer[Dependency]:
+        """`after` in the spec of the new job, by which mistakes are told. At most 64 entries."""
+    priority: int
+    """The priority of the new job; absent for that of the old one."""
+    def __init__(self, *, name: str | None = ..., request_id: str | None = ..., after: Iterable[Dependency] | None = ..., priority: int | None = ...) -> None: ...
+
 class DeleteJobRequest(Message):
     """Request of DeleteJob."""
     name: str
@@ -2044,6 +2070,18 @@ class DownloadArtifactResponse(Message):
     data: bytes
     """The next bytes."""
     def __init__(self, *, artifact: Artifact | Mapping[str, object] | None = ..., data: bytes | None = ...) -> None: ...
+
+DependencyCondition: EnumTypeWrapper
+"""The ends of a job that another one may wait for. A pause, and an attempt that is followed by
+another one, are no end."""
+DEPENDENCY_CONDITION_UNSPECIFIED: int
+"""The default, ended."""
+DEPENDENCY_CONDITION_ENDED: int
+"""It has ended, however it did."""
+DEPENDENCY_CONDITION_SUCCEEDED: int
+"""It has SUCCEEDED."""
+DEPENDENCY_CONDITION_FAILED: int
+"""It has FAILED or was CANCELLED, as with Slurm's afternotok."""
 
 Mode: EnumTypeWrapper
 """The purpose of a job."""
@@ -2316,7 +2354,22 @@ class JobSpec(Message):
         """A program of the user's own, in place of everything that concerns a model: with it
         `seed`, `model`, `data`, `training`, `optimizer`, `checkpoint`, `logging`, `warm_start`,
         `loss`, `schedule`, `metrics`, `mode`, `lr_range` and `output.predictions` are left out."""
-    def __init__(self, *, display_name: str | None = ..., seed: int | None = ..., model: Model | Mapping[str, object] | None = ..., data: Data | Mapping[str, object] | None = ..., training: Training | Mapping[str, object] | None = ..., optimizer: Optimizer | Mapping[str, object] | None = ..., checkpoint: Checkpoint | Mapping[str, object] | None = ..., logging: Logging | Mapping[str, object] | None = ..., resources: Resources | Mapping[str, object] | None = ..., max_duration: Duration | Mapping[str, object] | None = ..., labels: Mapping[str, str] | None = ..., retry: Retry | Mapping[str, object] | None = ..., priority: int | None = ..., ttl_after_end: Duration | Mapping[str, object] | None = ..., warm_start: WarmStart | Mapping[str, object] | None = ..., on_storage_failure: int | str | None = ..., output: Output | Mapping[str, object] | None = ..., loss: Loss | Mapping[str, object] | None = ..., schedule: Schedule | Mapping[str, object] | None = ..., metrics: Iterable[str] | None = ..., mode: int | str | None = ..., lr_range: LrRange | Mapping[str, object] | None = ..., program: Program | Mapping[str, object] | None = ...) -> None: ...
+    @property
+    def after(self) -> RepeatedCompositeFieldContainer[Dependency]:
+        """Other jobs that have to end before this one is started for the first time. Until then it
+        waits in the queue, counts for `jobs.max_queued`, and holds back nobody. An end is recorded
+        once, whatever becomes of the other job afterwards; one that is not as wished ends this job
+        as `dependency_failed`. Default none. At most 64 entries."""
+    def __init__(self, *, display_name: str | None = ..., seed: int | None = ..., model: Model | Mapping[str, object] | None = ..., data: Data | Mapping[str, object] | None = ..., training: Training | Mapping[str, object] | None = ..., optimizer: Optimizer | Mapping[str, object] | None = ..., checkpoint: Checkpoint | Mapping[str, object] | None = ..., logging: Logging | Mapping[str, object] | None = ..., resources: Resources | Mapping[str, object] | None = ..., max_duration: Duration | Mapping[str, object] | None = ..., labels: Mapping[str, str] | None = ..., retry: Retry | Mapping[str, object] | None = ..., priority: int | None = ..., ttl_after_end: Duration | Mapping[str, object] | None = ..., warm_start: WarmStart | Mapping[str, object] | None = ..., on_storage_failure: int | str | None = ..., output: Output | Mapping[str, object] | None = ..., loss: Loss | Mapping[str, object] | None = ..., schedule: Schedule | Mapping[str, object] | None = ..., metrics: Iterable[str] | None = ..., mode: int | str | None = ..., lr_range: LrRange | Mapping[str, object] | None = ..., program: Program | Mapping[str, object] | None = ..., after: Iterable[Dependency] | None = ...) -> None: ...
+
+class Dependency(Message):
+    """A job that another one waits for."""
+    job: str
+    """The job, `jobs/{id}`: one that has not ended, or has ended as is wished. Each job once.
+    Required. At most 256 bytes."""
+    condition: int
+    """The end that is wished. Default ended."""
+    def __init__(self, *, job: str | None = ..., condition: int | str | None = ...) -> None: ...
 
 class Program(Message):
     """A program of the user's own, such as `python train.py`. It runs code that the client chose,
@@ -2345,8 +2398,9 @@ class Program(Message):
     @property
     def env(self) -> MutableMapping[str, str]:
         """Variables of its environment besides those above, with at most 128 KiB. Names that begin
-        with TORCHD_, and CUDA_VISIBLE_DEVICES, are torchd's. At most 256 entries. Names have at
-        most 256 bytes, values at most 4096."""
+        with TORCHD_, and CUDA_VISIBLE_DEVICES, are torchd's, but for TORCHD_ARRAY_INDEX, by which
+        clients tell the jobs of an array apart. At most 256 entries. Names have at most 256 bytes,
+        values at most 4096."""
     @property
     def report(self) -> ProgramReport:
         """How it reports."""

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::array::Array;
+
 /// Talks to torchd: submits training jobs and shows how they go.
 ///
 /// Exit codes: 0; 1 where a job did not succeed or a request was refused; 64 for a mistake in the
@@ -40,6 +42,8 @@ pub(super) enum Command {
         /// Change a field of the spec, for example training.epochs=3; may be given several times
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
+        #[command(flatten)]
+        after: AfterArguments,
         /// Follow the job; exit with 0 only if it succeeds
         #[arg(long)]
         watch: bool,
@@ -50,6 +54,17 @@ pub(super) enum Command {
     /// Run a program as a job, follow its log, and exit with its code; programs have to be allowed
     /// by torchd's settings
     Run(RunArguments),
+    /// Make another job of the spec of one, ended or not, with all its edits; it waits for no job
+    /// but those that are named here
+    Redo(RedoArguments),
+    /// Give a job that has not ended another priority
+    Priority {
+        /// jobs/{id}, or the bare id
+        job: String,
+        /// The higher the earlier, -1000 to 1000
+        #[arg(allow_negative_numbers = true)]
+        priority: i32,
+    },
     /// Judge a spec without running it
     Validate {
         /// Spec file, TOML or JSON
@@ -203,7 +218,36 @@ pub(super) enum Command {
     Gpus(GpuArguments),
 }
 
-/// The changes when a job goes on.
+/// The jobs that a new one waits for.
+#[derive(Debug, Args)]
+pub(super) struct AfterArguments {
+    /// Wait until this job has ended, jobs/{id} or the bare id; may be given several times
+    #[arg(long, value_name = "JOB")]
+    pub(super) after: Vec<String>,
+    /// Wait until this job has succeeded, and fail if it does not; may be given several times
+    #[arg(long, value_name = "JOB")]
+    pub(super) after_success: Vec<String>,
+    /// Wait until this job has failed or was cancelled, and fail if it succeeds; may be given
+    /// several times
+    #[arg(long, value_name = "JOB")]
+    pub(super) after_failure: Vec<String>,
+}
+
+/// A job that is made once more.
+#[derive(Debug, Args)]
+pub(super) struct RedoArguments {
+    /// jobs/{id}, or the bare id
+    pub(super) job: String,
+    #[command(flatten)]
+    pub(super) after: AfterArguments,
+    /// The priority of the new job, -1000 to 1000; that of the old one by default
+    #[arg(long, allow_negative_numbers = true)]
+    pub(super) priority: Option<i32>,
+    /// Follow the new job; exit with 0 only if it succeeds
+    #[arg(long)]
+    pub(super) watch: bool,
+}
+
 /// A program and its circumstances.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
@@ -237,6 +281,12 @@ pub(super) struct RunArguments {
     /// Restarts after failures
     #[arg(long)]
     pub(super) retries: Option<u32>,
+    #[command(flatten)]
+    pub(super) after: AfterArguments,
+    /// Make a job of each of these numbers, such as 0-9, which finds its own in TORCHD_ARRAY_INDEX,
+    /// print their names and leave; with 0-9%2 only two of them run at a time
+    #[arg(long, value_name = "NUMBERS")]
+    pub(super) array: Option<Array>,
     /// Judge it without running it
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -248,6 +298,7 @@ pub(super) struct RunArguments {
     pub(super) command: Vec<String>,
 }
 
+/// The changes when a job goes on.
 #[derive(Debug, Args)]
 pub(super) struct ResumeArguments {
     /// jobs/{id}, or the bare id

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use super::arguments::{ResumeArguments, StateFilter};
+use super::arguments::{AfterArguments, ResumeArguments, StateFilter};
 use super::connection::Connection;
 use super::failure::Failure;
 use super::following::Following;
 use super::output::{Output, tell, write};
 use super::progress::size;
-use super::{description, spec_file, table, watch};
+use super::{after, description, spec_file, table, watch};
 use crate::proto::{json, v1};
 use crate::terminal::shown_in_line;
 
@@ -28,21 +28,27 @@ pub(super) fn name(job: &str) -> String {
 pub(super) async fn submit(
     connection: Connection,
     output: Output,
-    spec: &Path,
-    set: &[String],
+    mut spec: v1::JobSpec,
+    after: AfterArguments,
     watch: bool,
     request_id: String,
 ) -> Done {
-    let spec = Some(spec_file::read(spec, set)?);
-    let job = connection.jobs().create_job(v1::CreateJobRequest { spec, request_id }).await?.into_inner();
+    after.add_to(&mut spec);
+    let request = v1::CreateJobRequest { spec: Some(spec), request_id };
+    let job = connection.jobs().create_job(request).await?.into_inner();
+    created(connection, output, &job, watch).await
+}
+
+/// Tells of a job that was made, and follows it where that is wanted.
+pub(super) async fn created(connection: Connection, output: Output, job: &v1::Job, watch: bool) -> Done {
     if !watch {
-        output.print(&job, |job| format!("{} is {}\n", job.name, waiting_state(job)))?;
+        output.print(job, |job| format!("{} is {}\n", job.name, waiting_state(job)))?;
         return Ok(ExitCode::SUCCESS);
     }
     if !output.is_json() {
         write(&format!("{} in {}\n", job.name, job.directory))?;
     }
-    watch::watch_new(connection, output, &job).await
+    watch::watch_new(connection, output, job).await
 }
 
 pub(super) async fn validate(
@@ -178,6 +184,7 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
         ("job", job.name.clone()),
         ("name", job.spec.as_ref().map(|spec| spec.display_name.clone()).unwrap_or_default()),
         ("state", waiting_state(job)),
+        ("waits for", after::open(job)),
         ("created", table::time(job.create_time)),
         ("started", table::time(job.start_time)),
         ("ended", table::time(job.end_time)),
@@ -307,6 +314,16 @@ pub(super) async fn resume(connection: Connection, output: Output, arguments: Re
             None => "had saved nothing yet and begins anew".to_owned(),
         };
         format!("{} is {}; it {from}\n", job.name, waiting_state(job))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn set_priority(connection: Connection, output: Output, job: &str, priority: i32) -> Done {
+    let request = v1::SetJobPriorityRequest { name: name(job), priority };
+    let job = connection.jobs().set_job_priority(request).await?.into_inner();
+    output.print(&job, |job| {
+        let priority = job.spec.as_ref().map_or(0, |spec| spec.priority);
+        format!("{} has the priority {priority}; it is {}\n", job.name, waiting_state(job))
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::arguments::RunArguments;
+use super::array;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::job_commands;
@@ -18,8 +19,12 @@ const BY_SIGNAL: i32 = 128;
 
 /// Runs a program as a job.
 pub(super) async fn run(connection: Connection, output: Output, arguments: RunArguments) -> Result<ExitCode, Failure> {
-    let (detach, dry_run) = (arguments.detach, arguments.dry_run);
-    let spec = Some(spec(arguments)?);
+    let (detach, dry_run, array) = (arguments.detach, arguments.dry_run, arguments.array.clone());
+    let spec = spec(arguments)?;
+    if let Some(array) = array.filter(|_| !dry_run) {
+        return array::create(connection, output, &spec, &array).await;
+    }
+    let spec = Some(spec);
     if dry_run {
         let request = v1::ValidateJobRequest { spec, dry_run: false };
         let answer = connection.jobs().validate_job(request).await?.into_inner();
@@ -33,6 +38,9 @@ pub(super) async fn run(connection: Connection, output: Output, arguments: RunAr
         return Ok(ExitCode::SUCCESS);
     }
     tell(&format!("{0} in {1}; Ctrl-C leaves it as it is, `torchctl cancel {0}` ends it", job.name, job.directory));
+    if !job.open_dependencies.is_empty() {
+        tell(&format!("it {}", shown_in_line(&job.waiting_reason)));
+    }
     job_commands::logs(connection.clone(), output, &job.name, true, 0).await?;
     let request = v1::GetJobRequest { name: job.name.clone() };
     let job = connection.jobs().get_job(request).await?.into_inner();
@@ -54,7 +62,8 @@ pub(super) async fn run(connection: Connection, output: Output, arguments: RunAr
 
 /// The spec of a command line.
 fn spec(arguments: RunArguments) -> Result<v1::JobSpec, Failure> {
-    let RunArguments { gpus, cpus, name, priority, labels, env, cwd, venv, time, retries, mut command, .. } = arguments;
+    let RunArguments { gpus, cpus, name, priority, labels, env, cwd, venv, time, retries, after, .. } = arguments;
+    let mut command = arguments.command;
     let cwd = match cwd {
         Some(cwd) => cwd,
         None => std::env::current_dir().map_err(|error| {
@@ -66,7 +75,7 @@ fn spec(arguments: RunArguments) -> Result<v1::JobSpec, Failure> {
         in_environment(&absolute(&venv)?, &mut command, &mut variables);
     }
     let duration = |time: Duration| prost_types::Duration::try_from(time).ok();
-    Ok(v1::JobSpec {
+    let mut spec = v1::JobSpec {
         display_name: name.unwrap_or_default(),
         priority: priority.unwrap_or_default(),
         labels: labels.into_iter().collect(),
@@ -85,7 +94,9 @@ fn spec(arguments: RunArguments) -> Result<v1::JobSpec, Failure> {
             report: None,
         }),
         ..v1::JobSpec::default()
-    })
+    };
+    after.add_to(&mut spec);
+    Ok(spec)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

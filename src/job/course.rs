@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::Dependency;
 use super::end::StopCause;
 use crate::proto::{json, v1};
 
@@ -17,6 +18,9 @@ pub struct Course {
     pub fruitless: u32,
     /// How long the attempts that are over ran, together.
     pub ran: Duration,
+    /// The jobs of `Spec::after` whose end has not been recorded. None once an attempt has begun.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<Dependency>,
     /// The next attempt does not begin before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<SystemTime>,

@@ -165,7 +165,8 @@ fn is_retried(reason: JobEndReason) -> bool {
         | JobEndReason::Paused
         | JobEndReason::Preempted
         | JobEndReason::BadCheckpoint
-        | JobEndReason::DataChanged => false,
+        | JobEndReason::DataChanged
+        | JobEndReason::DependencyFailed => false,
     }
 }
 

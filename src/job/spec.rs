@@ -29,6 +29,7 @@ mod weights;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::job::Dependency;
 use crate::job::retry::Retry;
 use crate::proto::v1;
 pub use applied::take_over;
@@ -46,7 +47,7 @@ pub use optimizer::Optimizer;
 pub use program::Program;
 #[cfg(test)]
 pub(crate) use read::tests::{example, example_work};
-pub use read::{ModelReading, Reading, read};
+pub use read::{ModelReading, Reading, judge_priority, read};
 pub use recipe::{EarlyStopping, OnDivergence, Precision, Recipe};
 pub use resources::{Device, Resources};
 pub use schedule::Schedule;
@@ -74,6 +75,8 @@ pub struct Spec {
     pub retry: Retry,
     /// The higher the earlier.
     pub priority: i32,
+    /// The jobs that have to end first.
+    pub after: Vec<Dependency>,
     /// It is removed so long after its end; None for never.
     pub ttl_after_end: Option<Duration>,
     /// Where its results are copied to, as the client named it.
@@ -123,6 +126,7 @@ impl Spec {
             labels: self.labels.clone(),
             retry: Some(self.retry.to_proto()),
             priority: self.priority,
+            after: self.after.iter().map(Dependency::to_proto).collect(),
             ttl_after_end: self.ttl_after_end.and_then(|time| time.try_into().ok()),
             on_storage_failure: if self.pauses_on_storage_failure {
                 v1::OnStorageFailure::Pause.into()

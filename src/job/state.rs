@@ -8,8 +8,8 @@
 //!             │  │          │           │     QUEUED again (a restart, an interruption),
 //!             │  │          │           │     PAUSED (full disk, damaged checkpoint, changed data)
 //!             │  │          └───────────┴─▶ STOPPING
-//!             │  └─▶ PAUSED ─▶ CANCELLED
-//!             └─▶ CANCELLED
+//!             │  └─▶ PAUSED ─▶ CANCELLED, or FAILED (a job that it waits for failed)
+//!             └─▶ CANCELLED, or FAILED (the same)
 //! ```
 //!
 //! SUCCEEDED, FAILED and CANCELLED are final: nothing leads out of them. Each way from QUEUED to
@@ -53,6 +53,8 @@ pub enum Event {
     PauseRequested,
     /// A user asks it to go on.
     ResumeRequested,
+    /// A job that it waits for has ended otherwise than it wished.
+    DependencyFailed,
     /// Its runner is gone.
     Ended(Outcome),
 }
@@ -88,6 +90,9 @@ pub enum Refusal {
     /// It is being cancelled, and cannot be paused.
     #[error("the job is being cancelled and cannot be paused any more")]
     BeingCancelled,
+    /// It has ended, and its priority means nothing any more.
+    #[error("the job {}; only a job that has not ended can get another priority", .0.told())]
+    EndedBeforePriority(State),
     /// It is not paused.
     #[error("the job {}; only a paused job can be resumed", .0.told())]
     NotPaused(State),
@@ -103,13 +108,14 @@ pub enum Refusal {
 
 /// The state after `event`. The same state means that nothing changes: asking twice is fine.
 pub fn next(state: State, event: Event) -> Result<State, Refusal> {
-    use Event::{Assigned, Ended, PauseRequested, ResumeRequested, Started, StopRequested};
+    use Event::{Assigned, DependencyFailed, Ended, PauseRequested, ResumeRequested, Started, StopRequested};
     use State::{Cancelled, Failed, Paused, Queued, Running, Starting, Stopping, Succeeded};
     match (state, event) {
         (Queued, Assigned) => Ok(Starting),
         (Queued | Paused | Cancelled, StopRequested) => Ok(Cancelled),
         (Queued | Paused, PauseRequested) => Ok(Paused),
         (Paused, ResumeRequested) => Ok(Queued),
+        (Queued | Paused, DependencyFailed) => Ok(Failed),
         (Starting, Started) => Ok(Running),
         (Stopping, Started) => Ok(Stopping),
         (Starting | Running | Stopping, StopRequested | PauseRequested) => Ok(Stopping),
@@ -125,6 +131,7 @@ pub fn next(state: State, event: Event) -> Result<State, Refusal> {
         }
         (Queued | Running | Paused | Succeeded | Failed | Cancelled, Started)
         | (Starting | Running | Stopping | Paused | Succeeded | Failed | Cancelled, Assigned)
+        | (Starting | Running | Stopping | Succeeded | Failed | Cancelled, DependencyFailed)
         | (Queued | Paused | Succeeded | Failed | Cancelled, Ended(_))
         | (Stopping, Ended(Outcome::Requeued))
         | (Starting | Running, Ended(Outcome::Cancelled)) => Err(Refusal::Impossible { state, event }),
@@ -144,8 +151,8 @@ impl State {
         Self::Cancelled,
     ];
 
-    /// The state as the end of "the job".
-    fn told(self) -> &'static str {
+    /// The state as the end of "the job", for people.
+    pub fn told(self) -> &'static str {
         match self {
             Self::Queued => "is queued",
             Self::Starting => "is starting",
@@ -233,12 +240,13 @@ mod tests {
 
     use super::*;
 
-    const EVENTS: [Event; 10] = [
+    const EVENTS: [Event; 11] = [
         Event::Assigned,
         Event::Started,
         Event::StopRequested,
         Event::PauseRequested,
         Event::ResumeRequested,
+        Event::DependencyFailed,
         Event::Ended(Outcome::Finished),
         Event::Ended(Outcome::Cancelled),
         Event::Ended(Outcome::Paused),

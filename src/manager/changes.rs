@@ -39,7 +39,9 @@ impl Task {
         let progress = live.fold.progress().or_else(|| live.job.final_progress.clone());
         let end = v1::JobEnd { reason: reason.into(), message, exit_code, signal, log_tail };
         let is_final = matches!(outcome, Outcome::Finished | Outcome::Failed | Outcome::Cancelled);
-        if !is_final {
+        if is_final {
+            course.waits_for.clear();
+        } else {
             course.last_end = Some(end.clone());
         }
         self.advance(live, event, |job| {
@@ -73,8 +75,17 @@ impl Task {
         change: impl FnOnce(&mut Job),
     ) -> Result<(), JobError> {
         let refused = |refusal| JobError::Refused { id: live.job.id.clone(), refusal };
+        let state = next(live.job.state, event).map_err(refused)?;
+        let change = |job: &mut Job| {
+            job.state = state;
+            change(job);
+        };
+        self.amend(live, change).await
+    }
+
+    /// Changes a job as `change` says.
+    pub(super) async fn amend(&mut self, live: &mut Live, change: impl FnOnce(&mut Job)) -> Result<(), JobError> {
         let mut job = (*live.job).clone();
-        job.state = next(job.state, event).map_err(refused)?;
         job.generation += 1;
         change(&mut job);
         let job = Arc::new(job);

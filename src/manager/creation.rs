@@ -4,20 +4,23 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use super::admission::Machine;
 use super::file_work::Files;
+use super::live::Live;
 use super::staging::{self, Copies, Staged};
-use super::{Admitted, Command, JobError, Manager, ManagerSettings, View, admission, gpus, task, trained};
+use super::task::{Task, blocking};
+use super::{Admitted, Command, JobError, Manager, ManagerSettings, View, admission, gpus, trained};
 use crate::dataset;
 use crate::gate::Wanted;
 use crate::job::probe::{Found, ProbeReport};
-use crate::job::{DataInputs, Inputs, State, spec};
+use crate::job::{DataInputs, Inputs, Job, JobId, State, spec};
 use crate::judging::model::OperatorList;
 use crate::proto::{json, v1};
-use crate::store::Asked;
+use crate::store::{Asked, Store};
 use crate::uploads::Owner;
 
 /// The operators of a libtorch that the runner finds.
@@ -41,7 +44,7 @@ impl Manager {
             Some(Asked { request_id, spec: text })
         };
         if let Some(asked) = &asked
-            && let Some(id) = task::made_before(&self.store, asked).await?
+            && let Some(id) = made_before(&self.store, asked).await?
         {
             return self.get(&id).await;
         }
@@ -106,9 +109,17 @@ impl Manager {
             true => Some(self.operators(&probe).await?),
             false => None,
         };
+        let unmet = self.judge_dependencies(&spec.after).await?;
         let (settings, known) = (self.settings_for(owner), self.known.clone());
         let machine = Machine { probe, gpu_block: block, slots, operators };
-        admission::admit(spec.clone(), settings, machine, known, &self.judging).await
+        match admission::admit(spec.clone(), settings, machine, known, &self.judging).await {
+            Ok(_) if !unmet.0.is_empty() => Err(JobError::Invalid(unmet)),
+            Err(JobError::Invalid(mut wrong)) => {
+                wrong.0.extend(unmet.0);
+                Err(JobError::Invalid(wrong))
+            }
+            judged => judged,
+        }
     }
 
     /// The owner of the uploads among the files of a job; None where it reads none.
@@ -144,6 +155,98 @@ impl Manager {
         let operators = Arc::new(OperatorList::new(&schemas).map_err(short)?);
         *known = Some(Listed { libtorch: probe.libtorch.clone(), operators: operators.clone() });
         Ok(operators)
+    }
+}
+
+impl Task {
+    /// Queues a job that has been judged. Whether its dependencies can be met is judged once more: they
+    /// may have ended, or been deleted, since.
+    pub(super) async fn create(
+        &mut self,
+        admitted: Admitted,
+        asked: Option<Asked>,
+        staged: Option<Staged>,
+    ) -> Result<Arc<View>, JobError> {
+        // Two of the same may have been judged at once.
+        if let Some(asked) = &asked
+            && let Some(id) = made_before(&self.store, asked).await?
+        {
+            return match self.live.get(&id) {
+                Some(live) => Ok(Arc::new(live.view())),
+                None => Ok(Arc::new(View::of_stored(Arc::new(self.stored(&id).await?)))),
+            };
+        }
+        if !self.closing.is_empty() {
+            return Err(JobError::ShuttingDown);
+        }
+        let limit = self.settings.max_queued;
+        if self.live.queued() >= limit {
+            return Err(JobError::QueueFull { limit });
+        }
+        let Admitted { spec, inputs, .. } = admitted;
+        let now = SystemTime::now();
+        let id = loop {
+            let id = JobId::new(now, RandomState::new().build_hasher().finish() as u32);
+            let folder = self.folder(&id);
+            let is_taken = blocking(move || folder.path().try_exists()).await;
+            if !is_taken.map_err(JobError::folder("the jobs' folders cannot be read"))? {
+                break id;
+            }
+        };
+        let mut job = Job::queued(id, spec, inputs, now);
+        job.course.waits_for = self.open_dependencies(&job.spec.after).await?;
+        let (folder, spec, id, runs) = (self.folder(&job.id), job.spec.clone(), job.id.clone(), self.runs.clone());
+        let group_reads = self.settings.runner.group_reads;
+        let made = move || {
+            folder.create(&spec.to_proto())?;
+            // Some file systems know no modes. The job is as good without.
+            if group_reads && let Err(error) = folder.show_to_group() {
+                tracing::warn!(job.id = %id, %error, "the group cannot be allowed to read what the job leaves");
+            }
+            runs.add(&id, &spec.display_name);
+            staged.map_or(Ok(()), |staged| staged.hand_over(&folder))
+        };
+        let made = blocking(made).await;
+        let made = made.map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())));
+        let inserted = match made {
+            Ok(()) => self.store.insert(job.clone(), asked).await.map_err(JobError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = inserted {
+            // Nobody was promised anything. Where the database cannot even be asked, the next start
+            // tidies up.
+            if let Ok(None) = self.store.get(job.id.clone()).await {
+                let (folder, runs) = (self.folder(&job.id), self.runs.clone());
+                let remove = move || {
+                    runs.remove(&job.id, &job.spec.display_name);
+                    std::fs::remove_dir_all(folder.path())
+                };
+                let _ = tokio::task::spawn_blocking(remove).await;
+            }
+            return Err(error);
+        }
+        tracing::info!(job.id = %job.id, job.state = %job.state, "job created");
+        self.keep_copy(&job);
+        let live = Live::new(job);
+        let view = live.view.subscribe();
+        // One of many: the others are told already.
+        self.views.send_modify(|views| drop(Arc::make_mut(views).insert(live.job.id.clone(), live.view.subscribe())));
+        let job = live.job.clone();
+        self.write_job_file(&job).await;
+        self.live.push(live);
+        self.schedule().await;
+        let now = view.borrow().clone();
+        Ok(now)
+    }
+}
+
+/// The job that a request of this id has made; refused where that asked for another spec.
+async fn made_before(store: &Store, asked: &Asked) -> Result<Option<JobId>, JobError> {
+    match store.requested(asked.request_id.clone()).await? {
+        Some((job, spec)) if spec != asked.spec => {
+            Err(JobError::RequestTaken { request_id: asked.request_id.clone(), job })
+        }
+        found => Ok(found.map(|(job, _)| job)),
     }
 }
 

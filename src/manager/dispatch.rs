@@ -81,8 +81,11 @@ impl Task {
         if !self.closing.is_empty() {
             return;
         }
+        self.record_ends().await;
         let is_early = |live: &&Live| live.not_before().is_some_and(|time| time > now);
-        let is_waiting = |live: &&Live| live.job.state == State::Queued && !self.left_alone.contains_key(&live.job.id);
+        let is_waiting = |live: &&Live| {
+            live.job.state == State::Queued && !live.is_bound() && !self.left_alone.contains_key(&live.job.id)
+        };
         let waiting = || self.live.iter().filter(is_waiting);
         let queued = waiting().filter(|live| !is_early(live));
         let early: Vec<_> = waiting()
@@ -176,6 +179,7 @@ impl Task {
                 live.waits_for(wait);
             }
         }
+        self.tell_bound();
     }
 
     /// The assumed lease of a runner whose order cannot be read: the resources that its job asked

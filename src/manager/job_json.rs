@@ -135,6 +135,7 @@ fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, Strin
         last_attempt_end: _,
         edits: _,
         resume_from: _,
+        open_dependencies: _,
         expire_time: _,
         mirror: _,
         // It is in the inputs.
@@ -166,11 +167,12 @@ mod tests {
 
     use super::*;
     use crate::dataset::{Files, idx};
-    use crate::job::DataInputs;
+    use crate::job::dependency::Condition;
     use crate::job::end::StopCause;
     use crate::job::outline::{Layer, Outline};
     use crate::job::spec::data::Normalize;
     use crate::job::spec::{Data, ModelWork, example, example_work};
+    use crate::job::{DataInputs, Dependency, JobId};
 
     fn outline() -> Outline {
         let layer = Layer { name: "fc".into(), parameters: 3, kept: 1 };
@@ -186,11 +188,13 @@ mod tests {
             })
         };
         let time = |seconds| SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);
+        let other = |condition| Dependency { job: JobId::new(SystemTime::UNIX_EPOCH, 7), condition };
         Job {
             id: "20261123-171455-k7qm".parse().unwrap(),
             spec: Arc::new(Spec {
                 display_name: "all of it".into(),
                 labels: [("team".to_owned(), "vision".to_owned())].into(),
+                after: vec![other(Condition::Ended)],
                 work: ModelWork {
                     seed: u64::MAX,
                     data: Data {
@@ -234,6 +238,7 @@ mod tests {
                 restarts: 2,
                 fruitless: 1,
                 ran: Duration::from_nanos(1_500_000_001),
+                waits_for: vec![other(Condition::Succeeded), other(Condition::Failed)],
                 not_before: Some(time(7)),
                 begins_anew: true,
                 accepted_data_at: Some(7),

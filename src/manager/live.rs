@@ -207,6 +207,11 @@ impl Live {
         self.began.map_or_else(|| self.fold.span(self.job.attempt), |began| now.duration_since(began))
     }
 
+    /// It has never run, and waits for other jobs to end.
+    pub(super) fn is_bound(&self) -> bool {
+        !self.job.course.waits_for.is_empty()
+    }
+
     /// When it may be started, if it is in its back-off.
     pub(super) fn not_before(&self) -> Option<Instant> {
         let restart = self.restart.filter(|_| self.job.course.not_before.is_some());

@@ -140,6 +140,8 @@ fn brought_up(mut job_file: JobFile, how: Option<String>, folder: &JobFolder) ->
     job.attempt = attempt;
     job.course.stop = None;
     job.course.not_before = None;
+    // It had waited for all of them when the order was written.
+    job.course.waits_for.clear();
     // The order holds what all resumes have said.
     if let Ok(order) = folder.read_order(attempt) {
         job.course.accepted_data_at = order.accepted_data_at;
@@ -195,6 +197,7 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, N
     if attempt == 0 {
         return Ok(job);
     }
+    job.course.waits_for.clear();
     let (fold, span) = read_journal(folder);
     job.attempt = attempt;
     job.generation = 1 + GENERATIONS_PER_ATTEMPT * u64::from(attempt);

@@ -177,6 +177,7 @@ impl Task {
         if !state.is_final() || self.live.contains(id) {
             return Err(JobError::Refused { id: id.clone(), refusal: Refusal::NotEnded(state) });
         }
+        self.record_end_of(id).await?;
         let aside = recovery::set_aside(&self.settings.jobs_dir, id);
         let (folder, renamed) = (self.folder(id), aside.clone());
         let moved = blocking(move || {

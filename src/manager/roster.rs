@@ -16,6 +16,8 @@ pub(super) struct Roster {
     busy: BTreeSet<Arrival>,
     /// Those that wait for a time.
     early: BTreeSet<Arrival>,
+    /// Those that wait for other jobs to end.
+    bound: BTreeSet<Arrival>,
     queued: usize,
 }
 
@@ -36,6 +38,7 @@ impl Roster {
         let place = self.arrivals.remove(id)?;
         self.busy.remove(&place);
         self.early.remove(&place);
+        self.bound.remove(&place);
         let live = self.jobs.remove(&place)?;
         self.queued -= usize::from(live.job.state == State::Queued);
         Some((place, live))
@@ -48,6 +51,9 @@ impl Roster {
         }
         if live.not_before().is_some() {
             self.early.insert(place);
+        }
+        if live.is_bound() {
+            self.bound.insert(place);
         }
         self.queued += usize::from(live.job.state == State::Queued);
         self.arrivals.insert(live.job.id.clone(), place);
@@ -87,6 +93,11 @@ impl Roster {
     /// Those that wait for a time.
     pub(super) fn early(&self) -> impl Iterator<Item = &Live> {
         self.early.iter().filter_map(|place| self.jobs.get(place).map(Box::as_ref))
+    }
+
+    /// Those that wait for other jobs to end.
+    pub(super) fn bound(&self) -> impl Iterator<Item = &Live> {
+        self.bound.iter().filter_map(|place| self.jobs.get(place).map(Box::as_ref))
     }
 
     /// How many wait in the queue.

@@ -1,7 +1,7 @@
 //! The task that owns the jobs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ use super::recovery::{self, LeftAlone, Reconciled};
 use super::roster::{Arrival, Roster};
 use super::runs::Runs;
 use super::shortfall::Shortfall;
-use super::{Admitted, Command, JobError, LiveViews, ManagerSettings, ProbeState, Staged, View, folder};
+use super::{Command, JobError, LiveViews, ManagerSettings, ProbeState, folder};
 use crate::compat::explain_loader;
 use crate::gpu::{GpuSlot, Watcher};
 use crate::job::end::{self, Exit, StopCause, Verdict};
@@ -27,7 +27,7 @@ use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::mirror;
 use crate::proto::v1;
-use crate::store::{Asked, Store};
+use crate::store::Store;
 use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor};
 
 /// Time until a write that the database refused is tried again.
@@ -43,7 +43,7 @@ pub(super) struct Task {
     pub(super) runs: Runs,
     /// Jobs that have not ended, in order of arrival.
     pub(super) live: Roster,
-    views: watch::Sender<LiveViews>,
+    pub(super) views: watch::Sender<LiveViews>,
     pub(super) watcher: Watcher,
     /// The libraries that a runner finds, or why no model can be started: it has not been probed
     /// yet, or does not work.
@@ -69,6 +69,8 @@ pub(super) struct Task {
     /// The time of the last plan: who may begin later than that has not been planned for.
     pub(super) planned: Instant,
     pub(super) expiry: Expiry,
+    /// Ends may have to be recorded in jobs that wait for them.
+    pub(super) has_unrecorded: bool,
 }
 
 /// The parts that the task works with.
@@ -125,6 +127,7 @@ impl Task {
             leaves_runners: false,
             planned: Instant::now(),
             expiry: Expiry::new(Instant::now()),
+            has_unrecorded: false,
         };
         for job in task.store.ended_with_mirror().await? {
             if !mirror::is_done(&task.folder(&job.id)) {
@@ -170,6 +173,7 @@ impl Task {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.end_jobs_that_ran_too_long();
                 }
+                () = ready(()), if self.has_unrecorded && self.closing.is_empty() => self.schedule().await,
                 () = sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => self.schedule().await,
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
@@ -229,6 +233,10 @@ impl Task {
                 let _ = reply.send(self.resume(&id, resume).await);
                 self.schedule().await;
             }
+            Command::SetPriority { id, priority, reply } => {
+                let _ = reply.send(self.set_priority(&id, priority).await);
+                self.schedule().await;
+            }
             Command::Delete { id, reply } => {
                 let _ = reply.send(self.delete(&id).await);
             }
@@ -254,83 +262,6 @@ impl Task {
         }
     }
 
-    async fn create(
-        &mut self,
-        admitted: Admitted,
-        asked: Option<Asked>,
-        staged: Option<Staged>,
-    ) -> Result<Arc<View>, JobError> {
-        // Two of the same may have been judged at once.
-        if let Some(asked) = &asked
-            && let Some(id) = made_before(&self.store, asked).await?
-        {
-            return match self.live.get(&id) {
-                Some(live) => Ok(Arc::new(live.view())),
-                None => Ok(Arc::new(View::of_stored(Arc::new(self.stored(&id).await?)))),
-            };
-        }
-        if !self.closing.is_empty() {
-            return Err(JobError::ShuttingDown);
-        }
-        let limit = self.settings.max_queued;
-        if self.live.queued() >= limit {
-            return Err(JobError::QueueFull { limit });
-        }
-        let Admitted { spec, inputs, .. } = admitted;
-        let now = SystemTime::now();
-        let id = loop {
-            let id = JobId::new(now, RandomState::new().build_hasher().finish() as u32);
-            let folder = self.folder(&id);
-            let is_taken = blocking(move || folder.path().try_exists()).await;
-            if !is_taken.map_err(JobError::folder("the jobs' folders cannot be read"))? {
-                break id;
-            }
-        };
-        let job = Job::queued(id, spec, inputs, now);
-        let (folder, spec, id, runs) = (self.folder(&job.id), job.spec.clone(), job.id.clone(), self.runs.clone());
-        let group_reads = self.settings.runner.group_reads;
-        let made = move || {
-            folder.create(&spec.to_proto())?;
-            // Some file systems know no modes. The job is as good without.
-            if group_reads && let Err(error) = folder.show_to_group() {
-                tracing::warn!(job.id = %id, %error, "the group cannot be allowed to read what the job leaves");
-            }
-            runs.add(&id, &spec.display_name);
-            staged.map_or(Ok(()), |staged| staged.hand_over(&folder))
-        };
-        let made = blocking(made).await;
-        let made = made.map_err(JobError::folder(format!("the folder of {} cannot be made", job.id.name())));
-        let inserted = match made {
-            Ok(()) => self.store.insert(job.clone(), asked).await.map_err(JobError::from),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = inserted {
-            // Nobody was promised anything. Where the database cannot even be asked, the next start
-            // tidies up.
-            if let Ok(None) = self.store.get(job.id.clone()).await {
-                let (folder, runs) = (self.folder(&job.id), self.runs.clone());
-                let remove = move || {
-                    runs.remove(&job.id, &job.spec.display_name);
-                    std::fs::remove_dir_all(folder.path())
-                };
-                let _ = tokio::task::spawn_blocking(remove).await;
-            }
-            return Err(error);
-        }
-        tracing::info!(job.id = %job.id, job.state = %job.state, "job created");
-        self.keep_copy(&job);
-        let live = Live::new(job);
-        let view = live.view.subscribe();
-        // One of many: the others are told already.
-        self.views.send_modify(|views| drop(Arc::make_mut(views).insert(live.job.id.clone(), live.view.subscribe())));
-        let job = live.job.clone();
-        self.write_job_file(&job).await;
-        self.live.push(live);
-        self.schedule().await;
-        let now = view.borrow().clone();
-        Ok(now)
-    }
-
     pub(super) async fn stored(&self, id: &JobId) -> Result<Job, JobError> {
         self.store.get(id.clone()).await?.ok_or_else(|| JobError::Unknown(id.clone()))
     }
@@ -340,7 +271,7 @@ impl Task {
             return;
         }
         let Some((place, mut live)) = self.live.take(&id) else { return };
-        let mut is_freed = false;
+        let (before, mut is_freed) = (live.job.state, false);
         let done = match what {
             RunnerNews::Progress { fold, sequence, batch } => {
                 self.note_damaged_checkpoints(&live, &fold);
@@ -426,12 +357,14 @@ impl Task {
                 self.end(&mut live, Ending { verdict, exit, log_tail, time: SystemTime::now(), ran }).await
             }
         };
-        let has_slot = live.lease.is_some();
+        let (has_slot, is_changed) = (live.lease.is_some(), live.job.state != before);
         self.keep(place, live);
         self.note(&id, done);
         self.tell_holders();
         if !has_slot || is_freed {
             self.schedule().await;
+        } else if is_changed {
+            self.tell_bound();
         }
     }
 
@@ -479,16 +412,6 @@ impl Task {
     pub(super) fn publish_all(&self) {
         let views: HashMap<_, _> = self.live.iter().map(|live| (live.job.id.clone(), live.view.subscribe())).collect();
         self.views.send_replace(Arc::new(views));
-    }
-}
-
-/// The job that a request of this id has made; refused where that asked for another spec.
-pub(super) async fn made_before(store: &Store, asked: &Asked) -> Result<Option<JobId>, JobError> {
-    match store.requested(asked.request_id.clone()).await? {
-        Some((job, spec)) if spec != asked.spec => {
-            Err(JobError::RequestTaken { request_id: asked.request_id.clone(), job })
-        }
-        found => Ok(found.map(|(job, _)| job)),
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use prost::bytes::Bytes;
 
-use crate::job::Job;
 use crate::job::outline::Outline;
+use crate::job::{Dependency, Job};
 use crate::journal::{JobFolder, Recent};
 use crate::proto::{json, v1};
 
@@ -75,6 +75,7 @@ impl View {
             last_attempt_end: course.last_end.clone(),
             edits: course.edits.clone(),
             resume_from: course.resume_from.clone(),
+            open_dependencies: course.waits_for.iter().map(Dependency::to_proto).collect(),
             expire_time: self.expires(),
             model_outline: self.job.inputs.data().and_then(|data| data.outline.as_ref()).map(Outline::to_proto),
             // Known elsewhere.

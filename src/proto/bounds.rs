@@ -29,7 +29,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (64, &[
         "UploadBegin.sha256", "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "NpzDataset.inputs", "CifarDataset.paths", "TextDataset.paths", "WarmStart.rename", "WarmStart.only",
-        "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set",
+        "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set", "JobSpec.after", "RedoJobRequest.after",
         "CsvDataset.paths", "CsvDataset.missing", "CsvDataset.inputs",
         "ParquetDataset.paths", "ParquetDataset.missing", "ParquetDataset.inputs",
         "IdxDataset.image_paths", "IdxDataset.label_paths", "NpyDataset.input_paths", "NpyDataset.target_paths", "NpzDataset.paths",
@@ -48,10 +48,10 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights"]),
     (1024, &["Program.command", "MultiStep.at_steps", "UploadBegin.name", "StatFileRequest.name", "DeleteFileRequest.name"]),
     (524_288, &["UploadFileRequest.data"]),
-    (128, &["CreateJobRequest.request_id"]),
+    (128, &["CreateJobRequest.request_id", "RedoJobRequest.request_id"]),
     (NAME, &[
         "Program.EnvEntry.key", "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
-        "ResumeJobRequest.name", "DeleteJobRequest.name", "ReadJobLogRequest.name", "ListScalarTagsRequest.name",
+        "ResumeJobRequest.name", "SetJobPriorityRequest.name", "RedoJobRequest.name", "DeleteJobRequest.name", "Dependency.job", "ReadJobLogRequest.name", "ListScalarTagsRequest.name",
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
         "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
         "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::clients::Clients;
 use super::server::job_service_server::JobService;
 use super::{artifacts, description, job_log, paging, peer, scalars, status, watch};
-use crate::job::spec::judge_labels;
+use crate::job::spec::{judge_labels, judge_priority};
 use crate::job::{JobId, State, Violations};
 use crate::manager::{Manager, Resume, View};
 use crate::proto::v1;
@@ -55,6 +55,15 @@ fn without_logs(mut job: v1::Job) -> v1::Job {
     job
 }
 
+/// How long it may be is a bound of the protocol.
+fn judge_request_id(request_id: &str) -> Result<(), Status> {
+    if request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let right = "visible ASCII characters without spaces are right";
+    Err(status::invalid_field("request_id", format!("is {request_id:?}; {right}")))
+}
+
 fn spec(spec: Option<v1::JobSpec>) -> Result<v1::JobSpec, Status> {
     spec.ok_or_else(|| status::invalid_field("spec", "is missing"))
 }
@@ -68,11 +77,7 @@ impl JobService for Jobs {
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
         let owner = peer::owner(&request)?;
         let v1::CreateJobRequest { spec: asked, request_id } = request.into_inner();
-        // How long it may be is a bound of the protocol.
-        if !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let right = "visible ASCII characters without spaces are right";
-            return Err(status::invalid_field("request_id", format!("is {request_id:?}; {right}")));
-        }
+        judge_request_id(&request_id)?;
         let view = self.manager.create(&spec(asked)?, request_id, owner).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
@@ -151,6 +156,28 @@ impl JobService for Jobs {
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
         let resume = Resume { edits, from_scratch, accepts_new_data: accept_new_data };
         let view = self.manager.resume(job_id(&name)?, resume, caller).await.map_err(status::of)?;
+        Ok(Response::new(self.message(view).await?))
+    }
+
+    async fn set_job_priority(&self, request: Request<v1::SetJobPriorityRequest>) -> Result<Response<v1::Job>, Status> {
+        let v1::SetJobPriorityRequest { name, priority } = request.into_inner();
+        let (id, mut wrong) = (job_id(&name)?, Violations::default());
+        judge_priority(priority, &mut wrong);
+        if !wrong.0.is_empty() {
+            return Err(status::invalid(&wrong, ""));
+        }
+        let view = self.manager.set_priority(id, priority).await.map_err(status::of)?;
+        Ok(Response::new(self.message(view).await?))
+    }
+
+    async fn redo_job(&self, request: Request<v1::RedoJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let owner = peer::owner(&request)?;
+        let v1::RedoJobRequest { name, request_id, after, priority } = request.into_inner();
+        judge_request_id(&request_id)?;
+        let before = self.manager.get(&job_id(&name)?).await.map_err(status::of)?;
+        let mut spec = before.job.spec.to_proto();
+        (spec.after, spec.priority) = (after, priority.unwrap_or(spec.priority));
+        let view = self.manager.create(&spec, request_id, owner).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 

@@ -142,7 +142,7 @@ pub(super) fn of(error: JobError) -> Status {
         JobError::Refused { id, refusal } => {
             let kind = match refusal {
                 Refusal::AlreadyEnded(_) => "JOB_ENDED",
-                Refusal::EndedBeforePause(_) => "JOB_ENDED",
+                Refusal::EndedBeforePause(_) | Refusal::EndedBeforePriority(_) => "JOB_ENDED",
                 Refusal::NotEnded(_) => "JOB_NOT_ENDED",
                 Refusal::BeingCancelled => "JOB_BEING_CANCELLED",
                 Refusal::NotPaused(_) => "JOB_NOT_PAUSED",

@@ -354,7 +354,7 @@ mod tests {
     use crate::dataset::{Files, idx};
     use crate::job::end::StopCause;
     use crate::job::spec::{ModelWork, example, example_work};
-    use crate::job::{Course, DataInputs, Spec};
+    use crate::job::{Course, DataInputs, Dependency, Spec};
     use crate::proto::v1;
 
     fn job(number: u32) -> Job {
@@ -392,6 +392,7 @@ mod tests {
                 restarts: 2,
                 fruitless: 1,
                 ran: Duration::from_nanos(1_500_000_001),
+                waits_for: vec![Dependency { job: job(7).id, condition: Default::default() }],
                 not_before: Some(time(1_795_454_095_123_457)),
                 begins_anew: true,
                 accepted_data_at: Some(7),

@@ -13,7 +13,7 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 31] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 32] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
@@ -21,6 +21,7 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 31] = [
     ("checkpoint-tidied", (Who::Runner, 8)),
     ("client-read", (Who::Daemon, 16)),
     ("data-read", (Who::Runner, 300)),
+    ("end-unrecorded", (Who::Daemon, 4)),
     ("epoch", (Who::Runner, 1)),
     ("exit-noted", (Who::Runner, 1)),
     ("file-judged", (Who::Judge, 2)),

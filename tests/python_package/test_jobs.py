@@ -92,6 +92,20 @@ class Jobs(WithDaemon):
         with self.assertRaises(torchd.NotFound):
             self.client.job(job.name)
 
+    def test_it_waits_for_another_and_gets_another_priority(self):
+        first = self.client.submit(ENDLESS)
+        job = self.client.submit(LINEAR, {"after": [{"job": first.name, "condition": "succeeded"}]})
+        self.assertEqual([other.job for other in job.message.open_dependencies], [first.name])
+        self.assertEqual(job.set_priority(7).message.spec.priority, 7)
+        again = job.redo(priority=-2, after=[{"job": job.name, "condition": "succeeded"}])
+        self.assertEqual((again.message.spec.priority, again.message.spec.after[0].job), (-2, job.name))
+        with self.assertRaises(torchd.InvalidRequest):
+            job.set_priority(1001)
+        first.cancel(now=True)
+        with self.assertRaises(torchd.JobFailed) as failed:
+            job.wait(progress=False)
+        self.assertEqual(failed.exception.reason, "dependency_failed")
+
     def test_a_failed_job_tells_reason_words_and_log(self):
         job = self.client.submit(LINEAR, {"optimizer.sgd.learning_rate": 1e38, "training.epochs": 20})
         with self.assertRaises(torchd.JobFailed) as failed:

@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..errors import InvalidRequest, JobFailed, JobPaused, TorchdError
 from ..page import job_html
 from ..progress import shown
 from ..scalars import Points, Scalars
+from ..specs import to_message
 from ..words import ENDED, reason_of, state_of
 
 PAGE = 1000
@@ -184,6 +185,19 @@ class Job:
         fields = resume_request(self.name, edits)
         self._message = await self._connection.call("ResumeJob", from_scratch=from_scratch, accept_new_data=accept_new_data, **fields)
         return self
+
+    async def set_priority(self, priority: int) -> "Job":
+        """Gives it another priority, -1000 to 1000, as long as it has not ended."""
+        self._message = await self._connection.call("SetJobPriority", name=self.name, priority=priority)
+        return self
+
+    async def redo(self, priority: int | None = None, after: Sequence[Any] = (), *, request_id: str = "") -> "Job":
+        """Another job of its spec, with all edits. `after` is as in a spec, such as
+        [{"job": "jobs/...", "condition": "succeeded"}]; that of this job is not taken over."""
+        spec = to_message({"after": list(after)})
+        given = {} if priority is None else {"priority": priority}
+        message = await self._connection.call("RedoJob", name=self.name, request_id=request_id, after=spec.after, **given)
+        return Job(self._connection, message)
 
     async def cancel(self, now: bool = False) -> "Job":
         """Asks it to end; `now` kills its runner, without a last checkpoint."""

@@ -26,7 +26,7 @@ const FREE: [&str; 9] = [
 ];
 
 /// The other sections, and why their fields may not change that none of them names.
-const OTHERS: [(&str, &str); 14] = [
+const OTHERS: [(&str, &str); 15] = [
     ("mode", "it is another job then"),
     ("lr_range", "the losses so far belong to these rates"),
     ("seed", "everything random of the job follows from it"),
@@ -40,6 +40,7 @@ const OTHERS: [(&str, &str); 14] = [
     ("resources", "the numbers of the job depend on where it computes"),
     ("warm_start", "the job has begun"),
     ("program", "the job is about this program; submit it as another job"),
+    ("after", "the job has waited, or waits, for these jobs; submit another one"),
     ("output", "the copy of its results goes on where it was begun"),
 ];
 

@@ -15,6 +15,8 @@ const MOST_BYTES: usize = 128 << 10;
 const OURS: [&str; 1] = ["CUDA_VISIBLE_DEVICES"];
 /// The prefix of others.
 const OUR_PREFIX: &str = "TORCHD_";
+/// The number of a job among those that were asked for together, which clients set.
+const ARRAY_INDEX: &str = "TORCHD_ARRAY_INDEX";
 
 /// A program that a job runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +58,7 @@ impl Program {
             let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             if name.is_empty() || !name.bytes().all(is_word) || name.starts_with(|first: char| first.is_ascii_digit()) {
                 fields.wrong(&at, "is no name of a variable; letters, digits and _ are right, and no digit first");
-            } else if name.starts_with(OUR_PREFIX) || OURS.contains(&name.as_str()) {
+            } else if (name.starts_with(OUR_PREFIX) && name != ARRAY_INDEX) || OURS.contains(&name.as_str()) {
                 fields.wrong(&at, "is a variable that torchd sets; leave it out");
             } else if value.contains('\0') {
                 fields.wrong(&at, "holds a zero byte, which no variable can");

@@ -11,10 +11,10 @@ use super::{
     Data, Demands, Loss, Metric, Mode, Model, ModelWork, Optimizer, Program, Resources, Schedule, Spec, WarmStart,
     Work, applied,
 };
-use crate::job::Violations;
 use crate::job::length::Length;
 use crate::job::retention::Checkpoints;
 use crate::job::retry::Retry;
+use crate::job::{Dependency, Violations};
 use crate::proto::{json, v1};
 
 /// A message as far as it could be read.
@@ -52,6 +52,14 @@ impl Spec {
 /// Priorities that can be given.
 const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
 
+/// Judges a priority.
+pub fn judge_priority(priority: i32, wrong: &mut Violations) {
+    if !PRIORITIES.contains(&priority) {
+        let (least, most) = (PRIORITIES.start(), PRIORITIES.end());
+        wrong.add("priority", format!("is {priority}; {least} to {most} are right"));
+    }
+}
+
 /// Reads a message.
 pub fn read(message: &v1::JobSpec) -> Reading {
     let mut wrong = Violations::default();
@@ -63,10 +71,8 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         }
     };
     let retry = Retry::read(message.retry.as_ref(), &mut wrong);
-    if !PRIORITIES.contains(&message.priority) {
-        let (least, most) = (PRIORITIES.start(), PRIORITIES.end());
-        wrong.add("priority", format!("is {}; {least} to {most} are right", message.priority));
-    }
+    judge_priority(message.priority, &mut wrong);
+    let after = Dependency::read(&message.after, &mut wrong);
     let ttl_after_end = read_ttl(message.ttl_after_end.as_ref(), &mut wrong);
     let on_storage_failure = v1::OnStorageFailure::try_from(message.on_storage_failure);
     if on_storage_failure.is_err() {
@@ -88,6 +94,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         labels: message.labels.clone(),
         retry,
         priority: message.priority,
+        after,
         ttl_after_end,
         mirror: message.output.as_ref().map(|output| output.mirror.clone()).filter(|mirror| !mirror.is_empty()),
         pauses_on_storage_failure: on_storage_failure != Ok(v1::OnStorageFailure::Fail),
