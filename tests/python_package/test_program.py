@@ -7,7 +7,7 @@ import sys
 import tempfile
 import unittest
 
-from support import TOP, enter, wait_for_state
+from support import EXAMPLES, TOP, enter, wait_for_state
 
 import torchd
 
@@ -57,6 +57,47 @@ class Programs(unittest.TestCase):
         self.assertEqual(list(scalars), ["loss/train"], "nothing that is no number, and nothing of a process that it started")
         self.assertEqual(list(scalars["loss/train"].step), list(range(stopped + 4)))
         self.assertIn(f"goes on from {stopped + 1}", "\n".join(job.logs()))
+
+    def test_the_example_goes_on_after_a_pause_to_the_numbers_of_an_unbroken_run(self):
+        settings = {"programs.enabled": "true", "programs.allowed": str(pathlib.Path(sys.executable).parent)}
+        client = enter(self.addCleanup, torchd.local(data_root=[EXAMPLES, TOP / "python"], settings=settings))
+
+        def submit(steps, seconds):
+            return client.submit({
+                "program": {
+                    "command": [sys.executable, "train.py", "--steps", str(steps), "--seconds", str(seconds)],
+                    "working_dir": str(EXAMPLES / "programs"),
+                    "env": {"PYTHONPATH": str(TOP / "python")},
+                },
+                "resources": {"device": "DEVICE_CPU", "cpu_threads": 1},
+            })
+
+        def wait_for_step(job, step):
+            with contextlib.closing(job.watch()) as events:
+                for event in events:
+                    if event.record.HasField("scalars") and event.record.scalars.step >= step:
+                        return
+
+        def curve(job):
+            values = job.scalars()["loss/train"]
+            return list(values.step), list(values.value)
+
+        broken = submit(10_000_000, 0.01)
+        wait_for_step(broken, 5)
+        broken.pause()
+        wait_for_state(broken, "PAUSED")
+        stopped = curve(broken)[0][-1]
+        broken.resume()
+        wait_for_step(broken, stopped + 5)
+        broken.cancel()
+        wait_for_state(broken, "CANCELLED")
+        self.assertIn(f"goes on from step {stopped}", list(broken.logs()))
+        steps, values = curve(broken)
+        whole = submit(steps[-1], 0)
+        whole.wait(progress=False)
+        self.assertEqual(whole.state, "SUCCEEDED", list(whole.logs()))
+        self.assertEqual(curve(whole), (steps, values))
+        self.assertEqual(steps, list(range(1, steps[-1] + 1)))
 
     def test_without_torchd_nothing_is_reported_and_nothing_breaks(self):
         with tempfile.TemporaryDirectory() as folder:

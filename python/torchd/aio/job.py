@@ -18,7 +18,7 @@ from ..errors import InvalidRequest, JobFailed, JobPaused, TorchdError
 from ..page import job_html
 from ..progress import shown
 from ..scalars import Points, Scalars
-from ..specs import to_message
+from ..spec import to_message
 from ..words import ENDED, reason_of, state_of
 
 PAGE = 1000
