@@ -280,11 +280,15 @@ pub(super) fn data_roots(settings: &Settings) -> Result<DataRoots, StartError> {
 }
 
 /// Removes the ready file of an earlier daemon. A path that cannot be written later is refused now,
-/// before jobs run.
+/// before jobs run, and so is a device or a pipe, such as /dev/null: root could remove it.
 pub(super) fn remove_ready_file(path: &Path) -> Result<(), StartError> {
     let cannot = |error: std::io::Error| StartError::unavailable(&format!("--ready-file {}", path.display()), error);
     let folder = folder_of(path);
     std::fs::read_dir(folder).map_err(cannot)?;
+    if std::fs::symlink_metadata(path).is_ok_and(|about| !about.is_file() && !about.is_symlink()) {
+        let what = "is there and no regular file; name one, which is removed and written anew";
+        return Err(cannot(std::io::Error::new(std::io::ErrorKind::AlreadyExists, what)));
+    }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(cannot(error)),
         _ => Ok(()),

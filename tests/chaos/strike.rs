@@ -37,7 +37,9 @@ impl Round {
             }
             Blow::SecondDaemon => {
                 self.revive();
-                let second = Setup::in_state(&self.state_dir).arg("--ready-file").arg("/dev/null").run_for(LIMIT);
+                // It serves where the first one has died.
+                let ready = self.state_dir.with_file_name("second.json");
+                let second = Setup::in_state(&self.state_dir).arg("--ready-file").arg(&ready).run_for(LIMIT);
                 let is_dead = self.daemon.as_mut().is_some_and(Daemon::has_ended);
                 match second {
                     Some((status, words)) => {

@@ -137,6 +137,14 @@ fn a_ready_file_in_the_working_directory_is_written_and_one_that_cannot_be_is_re
         "{words}"
     );
     assert!(!words.contains("torchd serves"), "{words}");
+
+    // Something else than a file is neither removed nor replaced.
+    let pipe = place.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let output = start("pipe").wait_with_output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(69) && words.contains("pipe: is there and no regular file"), "{words}");
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&pipe.metadata().unwrap().file_type()));
 }
 
 #[test]
