@@ -14,6 +14,30 @@ use crate::journal::{ExitNote, JobFolder, JobLock, JournalWriter, is_held};
 /// over. (EX_TEMPFAIL)
 pub const NOT_MINE: u8 = 75;
 
+/// Paths that every kind of runner may read: libraries and their data, and facts about the machine
+/// and this process. Not the rest of /proc: a process reads there with which environment others of
+/// the same user were started.
+pub const READABLE: [&str; 18] = [
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/nix/store",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/dev/urandom",
+    "/sys",
+    "/proc/self",
+    "/proc/sys",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/version",
+    "/proc/filesystems",
+    "/proc/devices",
+    "/proc/modules",
+    "/proc/driver",
+];
+
 /// An attempt that has begun. The lock is held for as long as it lives.
 pub struct Begun {
     /// Its order.

@@ -6,6 +6,7 @@
 //! pipes and devices are never waited for. This module must not decide which folders may be read:
 //! its callers do.
 
+mod tree;
 mod ways;
 
 use std::ffi::CStr;
@@ -17,6 +18,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
 use rustix::io::Errno;
+pub use tree::{bytes_below, remove_tree};
 pub use ways::{Around, Astray, Led, lead, normal};
 
 /// Neither a link nor a way up, and no jump of /proc.
@@ -192,7 +194,16 @@ impl Folder {
     /// The entries of this folder, sorted by name. Names that are not UTF-8 are passed over:
     /// nothing of ours has one.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
-        self.named(|_| Ok(()))
+        self.named(usize::MAX, |_| Ok(()))
+    }
+
+    /// At most so many entries of a folder that may have any number, sorted by name, and whether
+    /// these are all.
+    pub fn some_entries(&self, most: usize) -> io::Result<(Vec<Entry>, bool)> {
+        let mut found = self.named(most.saturating_add(1), |_| Ok(()))?;
+        let are_all = found.len() <= most;
+        found.truncate(most);
+        Ok((found, are_all))
     }
 
     /// The entries of a folder of others, sorted by name. `is_meant` tells of a name, with a sign
@@ -201,7 +212,7 @@ impl Folder {
     /// # Errors
     /// `InvalidData` where such a name is not UTF-8: nothing is left out without a word.
     pub fn entries_of_others(&self, is_meant: impl Fn(&str) -> bool) -> io::Result<Vec<Entry>> {
-        self.named(|name| {
+        self.named(usize::MAX, |name| {
             if !is_meant(&name.to_string_lossy()) {
                 return Ok(());
             }
@@ -210,10 +221,12 @@ impl Folder {
         })
     }
 
-    /// The entries with names in UTF-8, sorted. The others are handed on.
-    fn named(&self, unnamed: impl Fn(&CStr) -> io::Result<()>) -> io::Result<Vec<Entry>> {
+    /// The entries with names in UTF-8, sorted; at most `most` entries are looked at. The others
+    /// are handed on.
+    fn named(&self, most: usize, unnamed: impl Fn(&CStr) -> io::Result<()>) -> io::Result<Vec<Entry>> {
         let mut found = Vec::new();
-        for entry in Dir::read_from(&self.descriptor)? {
+        // The folder itself and the one above it are among them.
+        for entry in Dir::read_from(&self.descriptor)?.take(most.saturating_add(2)) {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else {
                 unnamed(entry.file_name())?;

@@ -60,6 +60,8 @@ pub struct Settings {
     pub programs_enabled: bool,
     /// Programs, and folders of programs, that they may run.
     pub programs_allowed: Vec<PathBuf>,
+    /// Variables of our environment that programs get; a trailing `*` stands for all that begin so.
+    pub programs_environment: Vec<String>,
     /// The most private memory that a process of a program may map for writing, in bytes.
     pub programs_max_memory_bytes: Option<u64>,
     /// The most processes and threads of the daemon's user while a program runs.

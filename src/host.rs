@@ -5,11 +5,13 @@
 //!
 //! It is one thread that waits for descriptors. Its parent, the shim, leaves nothing of it behind.
 
+mod confine;
 mod events;
 mod launch;
-mod memory;
+mod rate;
 mod reports;
 mod tell;
+mod tree;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -28,10 +30,12 @@ use nix::unistd::Pid;
 
 use self::events::EventFiles;
 use self::launch::{Started, start};
-use self::reports::{Lines, Report};
+use self::reports::Lines;
 use self::tell::Teller;
+use self::tree::{Taken, Tree};
 use crate::attempt::{self, Begun};
 use crate::config::Environment;
+use crate::fault;
 use crate::job::Spec;
 use crate::job::end::{EXIT_MACHINE, EXIT_STORAGE, signal_name};
 use crate::journal::JobFolder;
@@ -47,8 +51,8 @@ const FAILURE: u8 = 1;
 
 /// The interval between two looks at event files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The interval between two looks at memory, where that has a limit.
-const MEMORY_EVERY: Duration = Duration::from_millis(200);
+/// The interval between two looks at memory and processes, where these have a limit.
+const WEIGH_EVERY: Duration = Duration::from_millis(200);
 /// Bytes of reports that are read before signals are looked at again.
 const MOST_AT_ONCE: usize = 1 << 20;
 
@@ -132,9 +136,10 @@ fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
             return Ok(FAILURE);
         }
     };
+    fault::point("program-started");
     teller.started(child.id(), &order).map_err(Refused::storage("the journal cannot be written"))?;
-    let limit = spec.resources.memory_limit_bytes;
     let mut host = Host {
+        tree: Tree::of(child.id()),
         child,
         signals,
         reports: Some(reports),
@@ -142,8 +147,9 @@ fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
         events,
         is_stopped: false,
         is_finished: false,
-        limit,
-        over_limit: None,
+        most_bytes: spec.resources.memory_limit_bytes,
+        most_processes: order.limits.processes,
+        excess: None,
     };
     let status = host.follow(&mut teller).map_err(Refused::storage("the journal cannot be written"))?;
     let is_killed_for_memory = status.signal() == Some(Signal::SIGKILL as i32) && memory_kills() > kills;
@@ -180,6 +186,7 @@ fn signals() -> io::Result<SignalFd> {
 /// A program that runs.
 struct Host {
     child: Child,
+    tree: Tree,
     signals: SignalFd,
     /// The end of its reports that we read; None once that has ended.
     reports: Option<OwnedFd>,
@@ -190,17 +197,19 @@ struct Host {
     /// It has told that it is finished.
     is_finished: bool,
     /// The memory that it may take with all of its processes, in bytes.
-    limit: Option<u64>,
-    /// The memory that it took when it was above that.
-    over_limit: Option<u64>,
+    most_bytes: Option<u64>,
+    /// The processes that it may have. The kernel bounds those of a user, and not those of root.
+    most_processes: Option<u64>,
+    /// Why it was killed: it had more of something than it may.
+    excess: Option<(JobEndReason, String)>,
 }
 
 impl Host {
     /// Hands on what comes until the program has ended.
     fn follow(&mut self, teller: &mut Teller) -> io::Result<ExitStatus> {
-        let (mut looked, mut weighed) = (Instant::now(), Instant::now());
+        let (mut looked, mut weighed, mut is_more) = (Instant::now(), Instant::now(), false);
         loop {
-            self.wait_for_news()?;
+            self.wait_for_news(is_more)?;
             while let Some(signal) = self.signals.read_signal()? {
                 if signal.ssi_signo as i32 != Signal::SIGCHLD as i32 {
                     self.is_stopped = true;
@@ -210,30 +219,55 @@ impl Host {
             // Before its end is looked at: what it told before that is read then.
             let status = self.child.try_wait()?;
             self.read_reports(teller)?;
-            if looked.elapsed() >= LOOK_EVERY || status.is_some() {
-                looked = Instant::now();
-                if let Some(events) = &mut self.events {
-                    events.look(teller, status.is_some())?;
+            teller.tell_progress(false)?;
+            if let Some(events) = &mut self.events {
+                if looked.elapsed() >= LOOK_EVERY {
+                    looked = Instant::now();
+                    events.look();
                 }
+                is_more = events.read(teller)?;
             }
             if let Some(status) = status {
+                if let Some(events) = &mut self.events {
+                    events.finish(teller)?;
+                }
                 return Ok(status);
             }
-            if let Some(limit) = self.limit.filter(|_| weighed.elapsed() >= MEMORY_EVERY && self.over_limit.is_none()) {
+            if self.has_limits() && self.excess.is_none() && weighed.elapsed() >= WEIGH_EVERY {
                 weighed = Instant::now();
-                let taken = memory::of_tree(self.child.id());
-                if taken > limit {
-                    self.over_limit = Some(taken);
+                self.excess = self.weigh();
+                if self.excess.is_some() {
                     self.signal(Signal::SIGKILL);
                 }
             }
         }
     }
 
-    fn wait_for_news(&self) -> io::Result<()> {
+    fn has_limits(&self) -> bool {
+        self.most_bytes.is_some() || self.most_processes.is_some()
+    }
+
+    /// What the program has more of than it may.
+    fn weigh(&self) -> Option<(JobEndReason, String)> {
+        let Taken { bytes, processes } = self.tree.taken();
+        if let Some(most) = self.most_bytes.filter(|most| bytes > *most) {
+            let what = format!("the program took {bytes} bytes of memory, and resources.memory_limit_bytes is {most}");
+            return Some((JobEndReason::OutOfMemory, what));
+        }
+        let most = self.most_processes.filter(|most| processes > *most)?;
+        let what = format!("the program had {processes} processes, and programs.max_processes is {most}");
+        Some((JobEndReason::ProgramFailed, what))
+    }
+
+    /// Waits for what comes, unless there is more to read.
+    fn wait_for_news(&self, is_more: bool) -> io::Result<()> {
         let mut descriptors = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         descriptors.extend(self.reports.as_ref().map(|reports| PollFd::new(reports.as_fd(), PollFlags::POLLIN)));
-        let wait = if self.limit.is_some() { MEMORY_EVERY } else { LOOK_EVERY };
+        let wait = match is_more {
+            true => Duration::ZERO,
+            false if self.has_limits() => WEIGH_EVERY,
+            false => LOOK_EVERY,
+        };
         match poll(&mut descriptors, PollTimeout::try_from(wait).unwrap_or(PollTimeout::NONE)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -249,21 +283,32 @@ impl Host {
                 Ok(0) => self.reports = None,
                 Ok(count) => {
                     for report in self.lines.add(&block[..count]) {
-                        let Report { is_finished, .. } = report;
-                        self.is_finished |= is_finished;
+                        self.is_finished |= report.is_finished;
                         teller.report(report)?;
+                        self.tell_checkpoint(teller)?;
                     }
                     left = left.saturating_sub(count);
                     if left == 0 {
-                        return Ok(());
+                        break;
                     }
                 }
-                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        self.tell_checkpoint(teller)
+    }
+
+    /// Tells a checkpoint that is due, once the values that the program has written before are told.
+    fn tell_checkpoint(&mut self, teller: &mut Teller) -> io::Result<()> {
+        if !teller.is_checkpoint_due() {
+            return Ok(());
+        }
+        if let Some(events) = &mut self.events {
+            events.catch_up(teller)?;
+        }
+        teller.tell_checkpoint()
     }
 
     fn signal(&self, signal: Signal) {
@@ -275,9 +320,8 @@ impl Host {
     fn verdict(&self, status: ExitStatus, is_killed_for_memory: bool) -> RunnerEnded {
         let told = RunnerEnded { exit_code: status.code(), signal: status.signal(), ..RunnerEnded::default() };
         let with = |reason: JobEndReason, message: String| RunnerEnded { reason: reason.into(), message, ..told };
-        if let (Some(taken), Some(limit)) = (self.over_limit, self.limit) {
-            let what = format!("the program took {taken} bytes of memory, and resources.memory_limit_bytes is {limit}");
-            return with(JobEndReason::OutOfMemory, what);
+        if let Some((reason, what)) = self.excess.clone() {
+            return with(reason, what);
         }
         if is_killed_for_memory {
             let what =

@@ -58,6 +58,8 @@ pub struct RunnerSettings {
     pub orphan_timeout: Duration,
     /// Limit of a job's log, in bytes.
     pub log_max_bytes: u64,
+    /// Variables of our environment that programs get; a trailing `*` stands for all that begin so.
+    pub program_environment: Vec<String>,
     /// The group may read the event files and results that runners write.
     pub group_reads: bool,
     /// How many descriptors a runner may have open; None for as many as we may.

@@ -24,6 +24,7 @@ pub fn to_toml(settings: &Settings) -> String {
         LogFormat::Json => "json",
     };
     let programs: Vec<_> = settings.programs_allowed.iter().map(|program| path(program)).collect();
+    let variables: Vec<_> = settings.programs_environment.iter().map(|name| quoted(name)).collect();
     let mirrors: Vec<_> = settings.output_mirror_roots.iter().map(|root| path(root)).collect();
     let runners = match settings.shutdown_runners {
         ShutdownRunners::Leave => "leave",
@@ -50,6 +51,7 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("max_files = {}\n", settings.uploads_max_files),
         format!("\n[programs]\nenabled = {}\n", settings.programs_enabled),
         format!("allowed = [{}]\n", programs.join(", ")),
+        format!("environment = [{}]\n", variables.join(", ")),
         chosen("max_memory_bytes", settings.programs_max_memory_bytes.map(|bytes| bytes.to_string()), "no limit"),
         chosen("max_processes", settings.programs_max_processes.map(|count| count.to_string()), "no limit"),
         chosen("max_file_bytes", settings.programs_max_file_bytes.map(|bytes| bytes.to_string()), "no limit"),

@@ -10,12 +10,16 @@ use super::keys::{Keys, Mistake, parsed, text};
 use super::sources::merge;
 use super::values::{
     INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, MOST_MESSAGE_BYTES, duration, hosts, in_range, listen, log_format,
-    log_level, long_duration, mode, path, paths,
+    log_level, long_duration, mode, path, paths, variables,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
 /// The settings file that is read where no other is named.
 pub const DEFAULT_FILE: &str = "/etc/torchd/torchd.toml";
+
+/// Variables that programs get where the settings do not say.
+const PROGRAMS_ENVIRONMENT: [&str; 8] =
+    ["PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "NVIDIA_*", "OMP_*", "MKL_*"];
 
 /// The settings that flags give; None and empty where they give none.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +109,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         let what = "is empty, and programs.enabled is true; name programs, or folders of programs, that jobs may run";
         keys.add("programs.allowed", what.into());
     }
+    let programs_environment = keys.take("programs.environment", variables);
     let programs_max_memory_bytes = keys.take("programs.max_memory_bytes", in_range(1 << 20, 1 << 50, "bytes"));
     let programs_max_processes = keys.take("programs.max_processes", in_range(1, 1 << 22, "processes"));
     let programs_max_file_bytes = keys.take("programs.max_file_bytes", in_range(1 << 20, 1 << 50, "bytes"));
@@ -231,6 +236,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         programs_enabled,
         // Their folders by their own names: those of links may change.
         programs_allowed: programs_allowed.into_iter().map(|path| canonical_parent(&path)).collect(),
+        programs_environment: programs_environment.unwrap_or_else(|| PROGRAMS_ENVIRONMENT.map(str::to_owned).to_vec()),
         programs_max_memory_bytes: programs_max_memory_bytes.map(|bytes| bytes as u64),
         programs_max_processes: programs_max_processes.map(|count| count as u64),
         programs_max_file_bytes: programs_max_file_bytes.map(|bytes| bytes as u64),

@@ -52,6 +52,28 @@ pub(super) fn hosts(value: &Value) -> Result<Vec<String>, String> {
     }
 }
 
+/// Variables of an environment, a trailing `*` for all that begin so: a list, or what the
+/// environment can hold, names with commas between them.
+pub(super) fn variables(value: &Value) -> Result<Vec<String>, String> {
+    let names: Vec<String> = match &value.kind {
+        ValueKind::Array(items) => items.iter().map(text).collect::<Result<_, _>>()?,
+        ValueKind::String(list) => {
+            list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        }
+        other => return Err(format!("is {other}; a list of names of variables is needed")),
+    };
+    let is_name = |name: &String| {
+        let letters = name.strip_suffix('*').unwrap_or(name);
+        !name.is_empty() && letters.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    match names.iter().find(|name| !is_name(name)) {
+        Some(name) => {
+            Err(format!("holds {name:?}; a name such as \"PATH\", or the beginning of some as \"OMP_*\", is needed"))
+        }
+        None => Ok(names),
+    }
+}
+
 /// Intervals at which something can be done again.
 pub(super) const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 

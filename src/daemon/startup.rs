@@ -196,6 +196,7 @@ pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> R
         daemon_lock: lock_file(&state_dir),
         orphan_timeout: settings.jobs_orphan_timeout,
         log_max_bytes: settings.jobs_log_max_bytes,
+        program_environment: settings.programs_environment.clone(),
         group_reads: settings.state_group_read,
         open_files,
         program: find_runner(settings.runner_path.as_deref())?,

@@ -1,75 +1,25 @@
-//! Starts a program: its folder, its environment, its limits, and its confinement.
-//!
-//! Landlock keeps it, and all that it starts, to reading libraries, its installation and the data
-//! roots, and to writing in its own folder. It may start programs and speak to the network, as
-//! programs that train on several processes do.
+//! Starts a program: its folder, its environment, and its limits.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, Scope, make_bitflags,
-};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::say;
+use super::confine;
 use super::tell::{Kept, PROGRAM};
 use crate::beneath::Folder;
 use crate::job::order::{Launch, LeasedDevice, Order, ProgramLimits};
 use crate::job::spec::Program;
 use crate::journal::JobFolder;
-
-/// The newest ABI of Landlock whose rights are asked for.
-const NEWEST: ABI = ABI::V8;
-/// To read and to start what lies in a folder.
-const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | Execute});
-/// To use a device.
-const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | IoctlDev});
-
-/// Paths that every program may read: libraries and their data, facts about the machine, and the
-/// files by which a C library finds hosts and users.
-const SYSTEM: [&str; 31] = [
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib64",
-    "/nix/store",
-    "/etc/alternatives",
-    "/etc/ca-certificates",
-    "/etc/fonts",
-    "/etc/gai.conf",
-    "/etc/group",
-    "/etc/host.conf",
-    "/etc/hosts",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/etc/mime.types",
-    "/etc/nsswitch.conf",
-    "/etc/passwd",
-    "/etc/pki",
-    "/etc/resolv.conf",
-    "/etc/services",
-    "/etc/ssl",
-    "/dev/urandom",
-    "/dev/random",
-    "/dev/zero",
-    "/sys",
-    "/proc/self",
-    "/proc/sys",
-    "/proc/cpuinfo",
-    "/proc/meminfo",
-    "/proc/stat",
-];
+use crate::shortage::is_shortage;
 
 /// A program that was started.
 pub(super) struct Started {
@@ -85,13 +35,14 @@ pub(super) fn prepare(folder: &JobFolder) -> io::Result<Option<Folder>> {
     for part in ["", "checkpoints", "tensorboard", "tmp"] {
         make_folder(&place.join(part))?;
     }
-    Ok(Folder::open(&place).and_then(|place| place.folder("tensorboard")).ok())
+    Ok(Folder::open(folder.path())?.folder(PROGRAM).and_then(|place| place.folder("tensorboard")).ok())
 }
 
 /// Starts a program.
 ///
 /// # Errors
-/// It cannot be started; in words that say what was tried.
+/// It cannot be started, in words that say what was tried; or the machine is short of something, as
+/// the system's own error.
 pub(super) fn start(
     folder: &JobFolder,
     order: &Order,
@@ -100,19 +51,18 @@ pub(super) fn start(
     kept: &Kept,
 ) -> io::Result<Started> {
     let place = folder.path().join(PROGRAM);
-    let told = |what: &str| {
-        let what = what.to_owned();
-        move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
+    let told = |what: &str, error: io::Error, hint: &str| match is_shortage(&error) {
+        // By its number others know it again.
+        true => error,
+        false => io::Error::new(error.kind(), format!("{what}: {error}{hint}")),
     };
+    if let Some(folder) = &launch.working_dir {
+        let what = format!("program.working_dir, {}, cannot be entered", folder.display());
+        Folder::open(folder).map_err(|error| told(&what, error, ""))?;
+    }
     let (reports, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&reports, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    let mut confinement = match confinement(&place, order, launch) {
-        Ok(ruleset) => Some(ruleset),
-        Err(why) => {
-            say(&format!("the kernel does not keep the program to its folder: {why}"));
-            None
-        }
-    };
+    let mut confinement = confine::rules(&place, order, launch);
     let limits = order.limits.clone();
     let mut command = Command::new(&launch.executable);
     command
@@ -129,10 +79,12 @@ pub(super) fn start(
         // SAFETY: the descriptor is open in this process, which has just been forked off.
         let theirs = unsafe { std::os::fd::BorrowedFd::borrow_raw(theirs_number) };
         fcntl(theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        // Where we and our parent are killed nobody else would end it.
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         limit(&limits)?;
         nix::sys::prctl::set_no_new_privs()?;
         match confinement.take() {
-            Some(ruleset) => ruleset.restrict_self().map(drop).map_err(io::Error::other),
+            Some(rules) => rules.restrict_self().map(drop).map_err(io::Error::other),
             None => Ok(()),
         }
     };
@@ -140,11 +92,30 @@ pub(super) fn start(
     // called there may allocate.
     unsafe { command.pre_exec(before) };
     let what = format!("{} cannot be started", launch.executable.display());
-    let child = command.spawn().map_err(told(&what))?;
+    let child = command.spawn().map_err(|error| {
+        let hint = hint(&launch.executable);
+        told(&what, error, &hint)
+    })?;
     // The kernel takes the program before it takes us.
     let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), "600");
     drop(theirs);
     Ok(Started { child, reports })
+}
+
+/// A likely reason why the kernel does not start a program, to go behind its error.
+fn hint(executable: &Path) -> String {
+    let mut line = [0; 256];
+    let read = File::open(executable).and_then(|mut file| file.read(&mut line)).unwrap_or(0);
+    let Some(first) = line[..read].strip_prefix(b"#!").and_then(|rest| rest.split(|byte| *byte == b'\n').next()) else {
+        return String::new();
+    };
+    let first = String::from_utf8_lossy(first);
+    let Some(interpreter) = first.split_whitespace().next() else { return String::new() };
+    let why = match Path::new(interpreter).exists() {
+        true => "lies outside of what the program may read: the system, its own installation and the data roots",
+        false => "is not there",
+    };
+    format!("; its first line names {interpreter:?} as its interpreter, which {why}")
 }
 
 /// Makes a folder for the daemon's user alone, unless it is there.
@@ -157,7 +128,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The environment of a program: ours as far as programs need it, that of the spec, and what it is
+/// The environment of a program: ours, that of the spec, and what it is
 /// told of its job.
 fn environment(
     folder: &JobFolder,
@@ -167,17 +138,16 @@ fn environment(
     kept: &Kept,
     reports: i32,
 ) -> Vec<(OsString, OsString)> {
-    const NAMES: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH"];
-    const PREFIXES: [&str; 3] = ["NVIDIA_", "OMP_", "MKL_"];
-    let is_kept = |name: &str| NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    let ours = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_kept));
+    // The daemon has left us those that the settings pass on.
+    let is_ours = |name: &OsString| name.to_string_lossy().starts_with("TORCHD_");
+    let passed = std::env::vars_os().filter(|(name, _)| !is_ours(name));
     let at = |part: &str| place.join(part).into_os_string();
     let job = folder.path().file_name().unwrap_or_default().to_string_lossy();
     let visible = match order.lease.device {
         LeasedDevice::Cuda => order.lease.gpu.as_ref().map(|gpu| gpu.visible.clone()).unwrap_or_default(),
         LeasedDevice::Cpu => String::new(),
     };
-    let mut environment: Vec<(OsString, OsString)> = ours.collect();
+    let mut environment: Vec<(OsString, OsString)> = passed.collect();
     environment.extend([
         ("HOME".into(), place.into()),
         ("TMPDIR".into(), at("tmp")),
@@ -211,38 +181,4 @@ fn limit(limits: &ProgramLimits) -> io::Result<()> {
     // No copy of its memory is left in its folder.
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(())
-}
-
-/// The rules that a program is kept to, or why there are none.
-fn confinement(place: &Path, order: &Order, launch: &Launch) -> Result<RulesetCreated, String> {
-    let own = AccessFs::from_all(NEWEST) & !make_bitflags!(AccessFs::{MakeChar | MakeBlock | IoctlDev});
-    let nvidia = || {
-        let devices = fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
-        devices.filter(|path| path.to_string_lossy().starts_with("/dev/nvidia")).chain(["/dev/dxg".into()])
-    };
-    let gpus: Vec<PathBuf> = if order.lease.gpu.is_some() { nvidia().collect() } else { Vec::new() };
-    let rules = [
-        (READ, SYSTEM.iter().map(PathBuf::from).chain(launch.reads.iter().cloned()).collect::<Vec<_>>()),
-        (READ, launch.executable.parent().map(Path::to_owned).into_iter().collect()),
-        (own, vec![place.to_owned()]),
-        // Processes that share tensors do so there.
-        (own, vec!["/dev/shm".into()]),
-        (DEVICE, vec!["/dev/null".into()]),
-        (DEVICE, gpus),
-    ];
-    let create = || -> Result<RulesetCreated, landlock::RulesetError> {
-        let mut ruleset = Ruleset::default()
-            .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(AccessFs::from_all(NEWEST))?
-            .scope(Scope::from_all(NEWEST))?
-            .create()?;
-        for (access, paths) in &rules {
-            for path in paths.iter().filter_map(|path| PathFd::new(path).ok()) {
-                ruleset = ruleset.add_rule(PathBeneath::new(path, *access))?;
-            }
-        }
-        Ok(ruleset)
-    };
-    let ruleset = create().map_err(|error| format!("Landlock refuses: {error}"))?;
-    Ok(ruleset)
 }

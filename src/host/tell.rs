@@ -1,16 +1,18 @@
 //! The reports of a host: records to the journal, the same scalars to an event file, and the last
 //! checkpoint to a file for the next attempt.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::reports::Report;
+use super::rate::Rate;
+use super::reports::{MOST_TOLD, Report};
 use super::say;
 use crate::beneath::Folder;
+use crate::fault;
 use crate::job::order::{LeasedDevice, Order};
 use crate::journal::{JobFolder, JournalWriter, write_whole};
 use crate::proto::journal::record::What;
@@ -25,8 +27,16 @@ pub(super) const PROGRAM: &str = "program";
 const KEPT: &str = "program.json";
 /// Values that are taken in a second; more are dropped and counted.
 const MOST_VALUES_A_SECOND: usize = 10_000;
+/// Tags that are taken from an attempt.
+const MOST_TAGS: usize = 10_000;
+/// Values are written to a journal up to this many times the bytes that event files may have.
+const JOURNAL_FACTOR: u64 = 4;
+/// The interval between two records of progress, and between two of checkpoints.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 /// Characters of a message at the end.
 const MOST_MESSAGE: usize = 10_000;
+/// Characters of a path that are told.
+const MOST_PATH_TOLD: usize = 300;
 /// Steps fit into event files, which have 63 bits for them.
 const MOST_STEP: u64 = i64::MAX as u64;
 
@@ -53,9 +63,28 @@ pub(super) struct Teller {
     step: u64,
     /// Whether the journal has yet to be told where this attempt goes on.
     is_resume_due: bool,
-    /// When values were taken within the last second, and how many.
-    taken: VecDeque<(Instant, usize)>,
+    values: Rate,
+    tags: BTreeSet<String>,
+    /// The journal takes no values when it has so many bytes.
+    journal_bytes: u64,
+    /// Values that were not written.
     dropped: u64,
+    /// What of that was told one by one.
+    is_told: Told,
+    /// Progress that has yet to be told, and when some was.
+    progress: (Option<StepProgress>, Option<Instant>),
+    /// A checkpoint that has yet to be told, by step and path, and when one was.
+    checkpoint: (Option<(u64, String)>, Option<Instant>),
+    /// Checkpoints that were none.
+    absent: u64,
+}
+
+/// Reasons for which values were dropped that the log has.
+#[derive(Debug, Default)]
+struct Told {
+    rate: bool,
+    tags: bool,
+    journal: bool,
 }
 
 impl Teller {
@@ -63,7 +92,7 @@ impl Teller {
     /// counts no longer.
     pub(super) fn begin(folder: &JobFolder, order: &Order, journal: JournalWriter) -> io::Result<Self> {
         let goes_on = order.resume_step.is_some();
-        let kept = read_kept(folder).filter(|_| goes_on).unwrap_or_default();
+        let kept = read_kept(folder).filter(|kept| goes_on && is_there(folder, kept)).unwrap_or_default();
         fs::create_dir_all(folder.tensorboard())?;
         let held = fs::read_dir(folder.tensorboard())?.flatten().filter_map(|entry| entry.metadata().ok());
         let held: u64 = held.map(|about| about.len()).sum();
@@ -75,8 +104,14 @@ impl Teller {
             step: kept.step,
             is_resume_due: order.attempt > 1 && kept.checkpoint.is_none(),
             kept,
-            taken: VecDeque::new(),
+            values: Rate::new(MOST_VALUES_A_SECOND),
+            tags: BTreeSet::new(),
+            journal_bytes: order.max_event_bytes.saturating_mul(JOURNAL_FACTOR),
             dropped: 0,
+            is_told: Told::default(),
+            progress: (None, None),
+            checkpoint: (None, None),
+            absent: 0,
         };
         if order.attempt > 1 && teller.kept.checkpoint.is_some() {
             teller.resume(teller.kept.step)?;
@@ -100,38 +135,76 @@ impl Teller {
         self.append(What::Started(RunnerStarted { pid, device, cpu_threads, ..RunnerStarted::default() }))
     }
 
-    /// A line that the program has reported.
+    /// A line that the program has reported. Its checkpoint waits for `tell_checkpoint`.
     pub(super) fn report(&mut self, report: Report) -> io::Result<()> {
-        let Report { step, scalars, epoch, epochs, progress, checkpoint, is_finished: _ } = report;
+        let Report { step, scalars, nulls: _, epoch, epochs, progress, checkpoint, is_finished: _ } = report;
         let step = step.unwrap_or(self.step).min(MOST_STEP);
-        self.scalars(step, scalars)?;
+        if self.values.takes(scalars.len(), Instant::now()) {
+            self.values(step, scalars)?;
+        } else {
+            let is_told = std::mem::replace(&mut self.is_told.rate, true);
+            let what = || format!("more than {MOST_VALUES_A_SECOND} values come in a second; the others are dropped");
+            self.drop(scalars.len(), is_told, what);
+        }
         if epoch.is_some() || epochs.is_some() || progress.is_some() || step > self.step {
             self.step = self.step.max(step);
-            let told = StepProgress {
-                step: self.step,
-                progress_ratio: progress,
-                epoch,
-                total_epochs: epochs,
-                ..StepProgress::default()
-            };
-            self.append(What::Progress(told))?;
+            let told = self.progress.0.get_or_insert_default();
+            told.step = self.step;
+            told.progress_ratio = progress.or(told.progress_ratio);
+            told.epoch = epoch.or(told.epoch);
+            told.total_epochs = epochs.or(told.total_epochs);
+            self.tell_progress(false)?;
         }
-        match checkpoint {
-            Some(path) => self.checkpoint(step, path),
-            None => Ok(()),
+        if let Some(path) = checkpoint {
+            self.checkpoint.0 = Some((step, path));
+        }
+        Ok(())
+    }
+
+    /// Tells the newest progress, where the last was told long enough ago, or this is the end.
+    pub(super) fn tell_progress(&mut self, is_end: bool) -> io::Result<()> {
+        let (waiting, told) = &mut self.progress;
+        if (is_end || is_due(*told))
+            && let Some(progress) = waiting.take()
+        {
+            *told = Some(Instant::now());
+            self.append(What::Progress(progress))?;
+        }
+        Ok(())
+    }
+
+    fn drop(&mut self, count: usize, is_told: bool, why: impl Fn() -> String) {
+        self.dropped += count as u64;
+        if !is_told {
+            say(&why());
         }
     }
 
-    /// Values at a step of which more may be dropped than come in a second.
-    fn scalars(&mut self, step: u64, values: Vec<(String, f64)>) -> io::Result<()> {
-        if values.is_empty() || !self.takes(values.len()) {
+    /// Whether the journal takes no more values, and the log has been told.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_told.journal
+    }
+
+    /// Values at a step, as far as the journal has room and there are not too many tags.
+    pub(super) fn values(&mut self, step: u64, mut values: Vec<(String, f64)>) -> io::Result<()> {
+        if self.journal.length() >= self.journal_bytes {
+            let is_told = std::mem::replace(&mut self.is_told.journal, true);
+            let most = self.journal_bytes;
+            let what = || {
+                let why = format!("{JOURNAL_FACTOR} times jobs.max_event_bytes");
+                format!("the journal has {most} bytes, {why}, and takes no more values")
+            };
+            self.drop(values.len(), is_told, what);
             return Ok(());
         }
-        self.values(step, values)
-    }
-
-    /// Values at a step.
-    pub(super) fn values(&mut self, step: u64, values: Vec<(String, f64)>) -> io::Result<()> {
+        let count = values.len();
+        values
+            .retain(|(tag, _)| self.tags.contains(tag) || self.tags.len() < MOST_TAGS && self.tags.insert(tag.clone()));
+        if values.len() < count {
+            let is_told = std::mem::replace(&mut self.is_told.tags, true);
+            let what = || format!("the program has {MOST_TAGS} tags; values of further ones are dropped");
+            self.drop(count - values.len(), is_told, what);
+        }
         if values.is_empty() {
             return Ok(());
         }
@@ -167,16 +240,33 @@ impl Teller {
         Ok(())
     }
 
-    fn checkpoint(&mut self, step: u64, path: String) -> io::Result<()> {
-        let place = Folder::open(&self.folder.path().join(PROGRAM))?;
-        let is_there = place.folder(&path).map(drop).or_else(|_| place.file(&path).map(drop));
-        if let Err(error) = is_there {
-            say(&format!("the checkpoint {path:?} is nothing to go on from: {error}"));
+    /// Whether a checkpoint waits, and the last was told long enough ago.
+    pub(super) fn is_checkpoint_due(&self) -> bool {
+        self.checkpoint.0.is_some() && is_due(self.checkpoint.1)
+    }
+
+    /// Tells the newest checkpoint that the program has reported. The disk has all values that were
+    /// told before.
+    pub(super) fn tell_checkpoint(&mut self) -> io::Result<()> {
+        let Some((step, path)) = self.checkpoint.0.take() else { return Ok(()) };
+        self.checkpoint.1 = Some(Instant::now());
+        let kept = Kept { checkpoint: Some(path.clone()), step };
+        if let Err(error) = found(&self.folder, &path) {
+            self.absent += 1;
+            if self.absent <= MOST_TOLD {
+                let path: String = path.chars().take(MOST_PATH_TOLD).collect();
+                say(&format!("the checkpoint {path:?} is nothing to go on from: {error}"));
+            }
             return Ok(());
         }
-        self.kept = Kept { checkpoint: Some(path.clone()), step };
-        let text = serde_json::to_vec_pretty(&self.kept)?;
+        self.journal.sync()?;
+        if let Some(events) = &mut self.events {
+            events.sync()?;
+        }
+        let text = serde_json::to_vec_pretty(&kept)?;
         write_whole(&self.folder.path().join(KEPT), &text)?;
+        self.kept = kept;
+        fault::point("program-kept");
         self.append(What::Checkpoint(CheckpointSaved { step, path: format!("{PROGRAM}/{path}"), size_bytes: 0 }))
     }
 
@@ -186,28 +276,15 @@ impl Teller {
         self.append(What::Resumed(RunnerResumed { step, path }))
     }
 
-    /// Whether so many more values are taken in this second.
-    fn takes(&mut self, count: usize) -> bool {
-        let now = Instant::now();
-        while self.taken.front().is_some_and(|(time, _)| now - *time > Duration::from_secs(1)) {
-            self.taken.pop_front();
-        }
-        let sum: usize = self.taken.iter().map(|(_, count)| count).sum();
-        if sum + count > MOST_VALUES_A_SECOND {
-            if self.dropped == 0 {
-                say(&format!("more than {MOST_VALUES_A_SECOND} values come in a second; the others are dropped"));
-            }
-            self.dropped += count as u64;
-            return false;
-        }
-        self.taken.push_back((now, count));
-        true
-    }
-
     /// The last word of the attempt.
     pub(super) fn end(&mut self, ended: RunnerEnded) -> io::Result<()> {
+        self.tell_checkpoint()?;
+        self.tell_progress(true)?;
         if self.dropped > 0 {
             say(&format!("{} values were dropped in all", self.dropped));
+        }
+        if self.absent > MOST_TOLD {
+            say(&format!("{} checkpoints were nothing to go on from", self.absent));
         }
         if let Some(events) = &mut self.events {
             events.sync()?;
@@ -220,6 +297,25 @@ impl Teller {
     fn append(&mut self, what: What) -> io::Result<()> {
         self.journal.append(SystemTime::now(), what)
     }
+}
+
+/// Whether what was told at that time may be told again.
+fn is_due(told: Option<Instant>) -> bool {
+    told.is_none_or(|told| told.elapsed() >= TELL_EVERY)
+}
+
+/// Finds a file or a folder of a program. Links are not followed.
+fn found(folder: &JobFolder, path: &str) -> io::Result<()> {
+    let place = Folder::open(folder.path())?.folder(PROGRAM)?;
+    place.folder(path).map(drop).or_else(|_| place.file(path).map(drop))
+}
+
+/// Whether the checkpoint of the attempt before is still there.
+fn is_there(folder: &JobFolder, kept: &Kept) -> bool {
+    let Some(path) = &kept.checkpoint else { return false };
+    found(folder, path)
+        .map_err(|error| say(&format!("the checkpoint {path:?} is gone, and the program begins anew: {error}")))
+        .is_ok()
 }
 
 /// The state of the attempt before; None where there is none, or it cannot be read.

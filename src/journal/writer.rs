@@ -56,6 +56,11 @@ impl JournalWriter {
         Ok(())
     }
 
+    /// Bytes of whole records.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     /// The file, for somebody who syncs it.
     pub fn file(&self) -> io::Result<File> {
         self.file.try_clone()

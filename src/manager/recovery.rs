@@ -12,6 +12,7 @@ use super::job_json::{JobFile, generation_told};
 use super::rebuild::{NotRebuilt, Old, Rebuilt, is_alive, rebuild};
 use super::task::blocking;
 use super::{JobError, folder};
+use crate::beneath::remove_tree;
 use crate::dataset::DataRoots;
 use crate::job::{Job, JobId};
 use crate::journal::JobFolder;
@@ -224,7 +225,7 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
         let deleted = name.strip_prefix(DELETED).and_then(|id| id.parse::<JobId>().ok());
         if name.starts_with(super::staging::STAGED) {
             // Of a request that was never answered.
-            if let Err(error) = std::fs::remove_dir_all(&path) {
+            if let Err(error) = remove_tree(&path) {
                 tracing::error!(path = %path.display(), %error, "what was made ready for a job cannot be removed");
             }
             continue;
@@ -256,7 +257,7 @@ pub(super) async fn tidy(jobs_dir: &Path, store: &Store) -> Result<(), JobError>
             }
             (None, Err(_)) => false,
         };
-        if is_orphan && let Err(error) = std::fs::remove_dir_all(&path) {
+        if is_orphan && let Err(error) = remove_tree(&path) {
             tracing::error!(path = %path.display(), %error, "the folder of a deleted job cannot be removed");
         }
     }

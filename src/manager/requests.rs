@@ -11,6 +11,7 @@ use super::live::{Ending, Live};
 use super::recovery;
 use super::task::{Task, blocking};
 use super::{JobError, Resume, View};
+use crate::beneath::remove_tree;
 use crate::fault;
 use crate::job::end::{StopCause, Verdict};
 use crate::job::spec::merged;
@@ -182,7 +183,7 @@ impl Task {
         let (folder, renamed) = (self.folder(id), aside.clone());
         let moved = blocking(move || {
             // An earlier deletion may have left a folder of that name.
-            match std::fs::remove_dir_all(&renamed) {
+            match remove_tree(&renamed) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -207,7 +208,7 @@ impl Task {
         // The folder may be large, and others wait for this task. The next start removes the rest
         // of it.
         let id = id.clone();
-        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&aside) {
+        tokio::task::spawn_blocking(move || match remove_tree(&aside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::error!(job.id = %id, %error, "the folder of a deleted job cannot be removed");
             }
@@ -233,7 +234,7 @@ impl Task {
             for entry in std::fs::read_dir(&aside)? {
                 let entry = entry?;
                 match entry.file_type()?.is_dir() {
-                    true => std::fs::remove_dir_all(entry.path())?,
+                    true => remove_tree(&entry.path())?,
                     false => std::fs::remove_file(entry.path())?,
                 }
             }

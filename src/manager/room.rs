@@ -1,15 +1,15 @@
 //! How much the jobs' folders hold, measured at an interval, and how much copies in the making will
 //! add. Beyond the limit of the settings no job is taken, and no copy is begun.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::JobError;
+use crate::beneath::bytes_below;
 
 /// From one measurement to the next.
 const MEASURE_EVERY: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(30);
 pub(super) async fn measure(jobs_dir: PathBuf, told: watch::Sender<u64>) {
     loop {
         let place = jobs_dir.clone();
-        match tokio::task::spawn_blocking(move || size_of(&place)).await.map_err(io::Error::other).flatten() {
+        match tokio::task::spawn_blocking(move || bytes_below(&place)).await.map_err(io::Error::other).flatten() {
             Ok(bytes) => drop(told.send_replace(bytes)),
             Err(error) => tracing::error!(%error, "how much the jobs' folders hold cannot be measured"),
         }
@@ -96,26 +96,6 @@ impl Drop for Promise {
     }
 }
 
-/// Bytes of all files below a folder. Files that go away meanwhile do not count.
-fn size_of(folder: &Path) -> io::Result<u64> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = 0;
-    for entry in entries {
-        let entry = entry?;
-        match entry.metadata() {
-            Ok(about) if about.is_dir() => bytes += size_of(&entry.path())?,
-            Ok(about) => bytes += about.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,15 +119,5 @@ mod tests {
         assert_eq!(left(ask(61, 100, 1000)), 60);
         drop(second);
         ask(100, 100, 100).unwrap();
-    }
-
-    #[test]
-    fn files_count_wherever_they_lie() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("a/b")).unwrap();
-        fs::write(folder.path().join("a/b/c"), "1234").unwrap();
-        fs::write(folder.path().join("d"), "56").unwrap();
-        assert_eq!(size_of(folder.path()).unwrap(), 6);
-        assert_eq!(size_of(&folder.path().join("absent")).unwrap(), 0);
     }
 }

@@ -17,6 +17,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 use nix::sys::prctl;
+use torchd::attempt::READABLE;
 use torchd::beneath::Folder;
 use torchd::job::order::{LeasedDevice, Order};
 use torchd::job::probe::Confinement;
@@ -40,29 +41,6 @@ const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir 
 const SPEAK: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeFifo | MakeSock | RemoveFile | ResolveUnix
 });
-
-/// Libraries and their data, and facts about the machine and this process. Not the rest of /proc: a
-/// process reads there with which environment others of the same user were started.
-const SYSTEM: [&str; 18] = [
-    "/usr",
-    "/lib",
-    "/lib64",
-    "/nix/store",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/dev/urandom",
-    "/sys",
-    "/proc/self",
-    "/proc/sys",
-    "/proc/cpuinfo",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/version",
-    "/proc/filesystems",
-    "/proc/devices",
-    "/proc/modules",
-    "/proc/driver",
-];
 
 /// The limits of a runner, each with the ABI of Landlock and the kernel that brought it.
 /// (Documentation/userspace-api/landlock.rst in Linux)
@@ -132,7 +110,7 @@ fn system() -> Vec<PathBuf> {
     let loaded = cuda::mapped().into_iter().filter(|file| file.to_string_lossy().contains(".so"));
     let beside = loaded.filter_map(|file| file.parent().map(Path::to_owned));
     let all: BTreeSet<PathBuf> = std::env::split_paths(&path).filter(|path| path.is_absolute()).chain(beside).collect();
-    SYSTEM.iter().map(PathBuf::from).chain(all).collect()
+    READABLE.iter().map(PathBuf::from).chain(all).collect()
 }
 
 /// Allows this thread nothing but that from now on, and to read what lies in folders of data. What

@@ -46,6 +46,26 @@ pub(super) fn of_runner(
     kept
 }
 
+/// The environment of the host of a program, which hands it on: the variables that have such a name,
+/// or begin so where it ends with `*`. None of ours is for a program.
+pub(super) fn of_host(
+    ours: impl Iterator<Item = (OsString, OsString)>,
+    wanted: &[String],
+) -> Vec<(OsString, OsString)> {
+    let is_wanted = |name: &str| {
+        wanted.iter().any(|wanted| match wanted.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == wanted,
+        })
+    };
+    ours.filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        // That one is for the host itself.
+        if name.starts_with("TORCHD_") { name == "TORCHD_FAULT" } else { is_wanted(&name) }
+    })
+    .collect()
+}
+
 /// Further variables of a runner with a GPU: the GPU that CUDA shows it, and the folders of
 /// compiled kernels of CUDA and PyTorch. Jobs do not share these folders, so that no job can give
 /// another its kernels.
@@ -76,6 +96,16 @@ mod tests {
         let kept: Vec<_> = kept.iter().map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap())).collect();
         assert_eq!(kept, [("PATH", "/bin"), ("OMP_SCHEDULE", "static"), ("LD_LIBRARY_PATH", "/libtorch/lib:/a")]);
     }
+
+    #[test]
+    fn a_program_gets_the_variables_that_are_named() {
+        let names = ["PATH", "PATHS", "OMP_PLACES", "TORCHD__GRPC__LISTEN", "TORCHD_FAULT", "SECRET"];
+        let ours = names.map(|name| (name.into(), OsString::new())).into_iter();
+        let kept = of_host(ours, &["PATH".into(), "OMP_*".into(), "TORCHD_*".into()]);
+        let kept: Vec<_> = kept.iter().map(|(name, _)| name.to_str().unwrap()).collect();
+        assert_eq!(kept, ["PATH", "OMP_PLACES", "TORCHD_FAULT"]);
+    }
+
     #[test]
     fn kernels_are_compiled_into_the_jobs_own_folder() {
         let seen = of_gpu("GPU-1".into(), &JobFolder::new("/state/jobs/1".into()));

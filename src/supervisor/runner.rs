@@ -232,10 +232,12 @@ impl Supervisor {
             .env_clear()
             .envs(match kind {
                 RunnerKind::Runner => environment::of_runner(std::env::vars_os(), search.folder()),
-                // A program brings its own libraries.
-                RunnerKind::Host => environment::of_runner(std::env::vars_os(), None),
+                RunnerKind::Host => environment::of_host(std::env::vars_os(), &settings.program_environment),
             })
-            .envs(visible.into_iter().flat_map(|visible| environment::of_gpu(visible, folder)))
+            .envs(visible.filter(|_| kind == RunnerKind::Runner).into_iter().flat_map(|visible| {
+                // A host takes the GPU from its order, and a program brings its own libraries.
+                environment::of_gpu(visible, folder)
+            }))
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -433,6 +435,7 @@ mod tests {
             daemon_lock: PathBuf::from("torchd.lock"),
             orphan_timeout: Duration::from_secs(1),
             log_max_bytes: 1,
+            program_environment: Vec::new(),
             group_reads: false,
             open_files: None,
         };

@@ -303,12 +303,11 @@ impl Shim {
         };
         let begun = Instant::now();
         while begun.elapsed() < REAP_LIMIT {
-            for pid in children() {
-                let _ = kill(pid, Signal::SIGKILL);
-            }
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Err(Errno::ECHILD) => break,
-                Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(2)),
+            children().into_iter().for_each(|pid| _ = kill(pid, Signal::SIGKILL));
+            let mut ended = (0..MOST_AT_ONCE).map(|_| waitpid(None, Some(WaitPidFlag::WNOHANG)));
+            match ended.find(|ended| !matches!(ended, Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)))) {
+                Some(Err(Errno::ECHILD)) => break,
+                Some(Ok(WaitStatus::StillAlive)) => std::thread::sleep(Duration::from_millis(2)),
                 _ => {}
             }
         }

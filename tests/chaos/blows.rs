@@ -13,7 +13,7 @@ pub(crate) enum Who {
 }
 
 /// The named points of the programs, with how often each may be passed before it is died at.
-pub(crate) const POINTS: [(&str, (Who, u64)); 32] = [
+pub(crate) const POINTS: [(&str, (Who, u64)); 34] = [
     ("checkpoint-begun", (Who::Runner, 8)),
     ("checkpoint-file", (Who::Runner, 16)),
     ("checkpoint-manifest", (Who::Runner, 8)),
@@ -31,6 +31,8 @@ pub(crate) const POINTS: [(&str, (Who, u64)); 32] = [
     ("job-file-late", (Who::Daemon, 4)),
     ("job-set-aside", (Who::Daemon, 1)),
     ("order-written", (Who::Daemon, 4)),
+    ("program-kept", (Who::Runner, 8)),
+    ("program-started", (Who::Runner, 1)),
     ("result-saved", (Who::Runner, 1)),
     ("resume-committed", (Who::Daemon, 1)),
     ("resumed", (Who::Runner, 1)),

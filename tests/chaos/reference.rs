@@ -25,7 +25,29 @@ pub(crate) enum Kind {
     Mnist,
     /// A model that PyTorch exported, with buffers and dropout.
     Exported,
+    /// A program of its own, which saves and goes on as programs do.
+    Program,
 }
+
+/// Reports as many values as the others, saves where it stands now and then and where it is asked to
+/// stop, and goes on from there. A file that the disk had no room for is none to go on from.
+const PROGRAM: &str = r#"
+report() { echo "$1" >&$TORCHD_REPORT_FD; }
+save() {
+    echo $step > checkpoints/new && mv checkpoints/new checkpoints/at-$step &&
+        report "{\"step\": $step, \"checkpoint\": \"checkpoints/at-$step\"}"
+}
+trap 'stop=1' TERM
+step=0
+if [ -n "$TORCHD_RESUME_FROM" ]; then read step < "$TORCHD_RESUME_FROM" || exit 70; fi
+while [ $step -lt STEPS ]; do
+    step=$((step + 1))
+    if [ $((step % EVERY)) = 0 ]; then report "{\"step\": $step, \"scalars\": {\"loss/train\": 0.$step}}"; sleep 0.01; fi
+    if [ -n "$stop" ]; then save; exit 0; fi
+    if [ $((step % 37)) = 0 ]; then save; fi
+done
+report "{\"step\": $step, \"finished\": true}"
+"#;
 
 /// The results of an undisturbed job of a kind.
 pub(crate) struct Computed {
@@ -36,12 +58,21 @@ pub(crate) struct Computed {
 pub(crate) struct Reference(BTreeMap<Kind, Computed>);
 
 impl Kind {
-    pub(crate) const ALL: [Self; 2] = [Self::Mnist, Self::Exported];
+    pub(crate) const ALL: [Self; 3] = [Self::Mnist, Self::Exported, Self::Program];
 
     /// The spec that all jobs of the kind share, as far as numbers go.
     pub(crate) fn numbers(self) -> v1::JobSpec {
         match self {
             Self::Mnist => numbers(),
+            Self::Program => {
+                let script = PROGRAM.replace("STEPS", &STEPS.to_string()).replace("EVERY", &SCALARS_EVERY.to_string());
+                let command = ["sh".into(), "-c".into(), script].to_vec();
+                v1::JobSpec {
+                    program: Some(v1::Program { command, ..v1::Program::default() }),
+                    resources: Some(spec::threads(1)),
+                    ..v1::JobSpec::default()
+                }
+            }
             Self::Exported => {
                 let set = || {
                     let arrays = v1::SafetensorsDataset { path: "cnn/data.safetensors".into(), ..Default::default() };
@@ -60,8 +91,13 @@ impl Kind {
     }
 }
 
+/// A daemon that may run jobs of all kinds.
+pub(crate) fn serving_all(setup: Setup) -> Setup {
+    setup.data_root(models()).set("programs.enabled", "true").set("programs.allowed", "/usr/bin:/bin")
+}
+
 /// The folder of the exported model and its data.
-pub(crate) fn models() -> &'static Path {
+fn models() -> &'static Path {
     Path::new("tests/data/exported")
 }
 
@@ -98,7 +134,7 @@ pub(crate) async fn scalars(daemon: &Daemon, name: &str) -> BTreeMap<String, Poi
 
 impl Reference {
     pub(crate) async fn train() -> Self {
-        let daemon = Setup::new().data_root(models()).start();
+        let daemon = serving_all(Setup::new()).start();
         let mut all = BTreeMap::new();
         for kind in Kind::ALL {
             all.insert(kind, Computed::train(&daemon, kind).await);
@@ -120,7 +156,12 @@ impl Computed {
         let steps: Vec<_> = scalars["loss/train"].iter().map(|(step, _)| *step).collect();
         let expected: Vec<_> = (1..=STEPS).filter(|step| step.is_multiple_of(u64::from(SCALARS_EVERY))).collect();
         assert_eq!(steps, expected);
-        let result = fs::read(daemon.job_folder(&job.name).join("artifacts/model.safetensors")).unwrap();
+        let result = match kind {
+            Kind::Program => Vec::new(),
+            Kind::Mnist | Kind::Exported => {
+                fs::read(daemon.job_folder(&job.name).join("artifacts/model.safetensors")).unwrap()
+            }
+        };
         Self { result, scalars }
     }
 }

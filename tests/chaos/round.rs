@@ -24,7 +24,7 @@ use super::daemon::{Daemon, LIMIT, Setup};
 use super::follower::{Seen, follow, is_lost};
 use super::invariants;
 use super::random::Random;
-use super::reference::{Kind, Reference, models};
+use super::reference::{Kind, Reference, serving_all};
 use super::small_disk::SmallDisk;
 use super::spec;
 
@@ -151,7 +151,7 @@ impl Round {
             disk.free();
         }
         for _ in 0..20 {
-            let mut setup = Setup::in_state(&self.state_dir).data_root(models());
+            let mut setup = serving_all(Setup::in_state(&self.state_dir));
             for (key, value) in &self.settings {
                 setup = setup.set(key, value);
             }
@@ -231,9 +231,11 @@ impl Round {
         let retry = v1::Retry { max_restarts, initial_backoff: backoff, stall_timeout, ..v1::Retry::default() };
         let every_steps = Some(*self.random.of(&[37, 50, 111]));
         let kind = *self.random.of(&Kind::ALL);
+        let checkpoint = v1::Checkpoint { every_steps, ..v1::Checkpoint::default() };
         let spec = v1::JobSpec {
             retry: Some(retry),
-            checkpoint: Some(v1::Checkpoint { every_steps, ..v1::Checkpoint::default() }),
+            // A program says by itself when it saves.
+            checkpoint: (kind != Kind::Program).then_some(checkpoint),
             priority: self.random.below(3) as i32,
             output: Some(v1::Output { mirror, ..v1::Output::default() }),
             ..kind.numbers()

@@ -30,6 +30,7 @@ mod full_disk;
 mod gpu_jobs;
 mod gpu_views;
 mod gpus;
+mod hostile_programs;
 mod infinities;
 mod inspect;
 mod judging;

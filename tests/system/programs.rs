@@ -14,30 +14,30 @@ use torchd::tensorboard::EventFileWriter;
 use super::daemon::{Daemon, Setup, is_gone, wait_for};
 use super::torchctl::told;
 
-fn setup(root: &Path) -> Setup {
+pub(super) fn setup(root: &Path) -> Setup {
     Setup::new().data_root(root).set("programs.enabled", "true").set("programs.allowed", "/usr/bin:/bin")
 }
 
 /// A job that runs a script of the shell.
-fn shell(script: &str) -> v1::JobSpec {
+pub(super) fn shell(script: &str) -> v1::JobSpec {
     let program = v1::Program { command: ["sh", "-c", script].map(str::to_owned).to_vec(), ..v1::Program::default() };
     let resources = v1::Resources { cpu_threads: Some(1), device: v1::Device::Cpu.into(), ..Default::default() };
     v1::JobSpec { program: Some(program), resources: Some(resources), ..v1::JobSpec::default() }
 }
 
 /// A line that reports some JSON.
-fn report(json: &str) -> String {
+pub(super) fn report(json: &str) -> String {
     format!("echo '{json}' >&$TORCHD_REPORT_FD\n")
 }
 
-async fn scalars(daemon: &Daemon, name: &str, tag: &str) -> Vec<(u64, f64)> {
+pub(super) async fn scalars(daemon: &Daemon, name: &str, tag: &str) -> Vec<(u64, f64)> {
     let request = v1::ReadScalarsRequest { name: name.into(), tag: tag.into(), ..Default::default() };
     let answer = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner();
     answer.points.into_iter().map(|point| (point.step, point.value)).collect()
 }
 
-fn log(daemon: &Daemon, job: &v1::Job) -> String {
-    fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap()
+pub(super) fn log(daemon: &Daemon, job: &v1::Job) -> String {
+    String::from_utf8_lossy(&fs::read(daemon.job_folder(&job.name).join("runner.log")).unwrap()).into_owned()
 }
 
 #[tokio::test]

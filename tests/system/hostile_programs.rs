@@ -1,0 +1,523 @@
+//! Programs that harm: themselves at most.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use torchd::proto::v1::{self, JobEndReason, JobState};
+use torchd::record::{append, masked_crc};
+use torchd::tensorboard::EventFileWriter;
+
+use super::daemon::{Daemon, Setup, is_gone, wait_for};
+use super::programs::{log, report, scalars, setup, shell};
+use super::small_disk::SmallDisk;
+use super::tools;
+use super::torchctl::told;
+
+/// A script in a job, with the data root in $DATA.
+fn with_data(root: &Path, script: &str) -> v1::JobSpec {
+    let mut spec = shell(script);
+    spec.program.as_mut().unwrap().env = BTreeMap::from([("DATA".to_owned(), root.display().to_string())]);
+    spec
+}
+
+async fn run(daemon: &Daemon, spec: v1::JobSpec) -> v1::Job {
+    daemon.watch_to_end(&daemon.create(spec).await.name).await
+}
+
+/// Ends, with its own exit code, when it is asked to; else it would wait.
+const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done\n";
+
+async fn cancel(daemon: &Daemon, job: &v1::Job) -> v1::Job {
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap();
+    daemon.watch_to_end(&job.name).await
+}
+
+fn wait_for_log(daemon: &Daemon, job: &v1::Job, words: &str) {
+    wait_for(words, || {
+        let text = fs::read(daemon.job_folder(&job.name).join("runner.log")).ok()?;
+        String::from_utf8_lossy(&text).contains(words).then_some(())
+    });
+}
+
+async fn delete(daemon: &Daemon, job: &v1::Job) {
+    daemon.jobs().await.delete_job(v1::DeleteJobRequest { name: job.name.clone() }).await.unwrap();
+    let folder = daemon.job_folder(&job.name);
+    let aside = folder.with_file_name(format!(".deleted-{}", job.name.trim_start_matches("jobs/")));
+    wait_for("the end of the folder", || (!folder.exists() && !aside.exists()).then_some(()));
+}
+
+#[tokio::test]
+async fn a_program_that_prints_garbage_has_a_log_that_can_be_read_and_orders_no_terminal() {
+    let root = tempfile::tempdir().unwrap();
+    let mut garbage: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    garbage.extend(b"\x1b[2J\xc2\x9b2J\x1b]0;title\x07\xff last words\n");
+    fs::write(root.path().join("garbage"), &garbage).unwrap();
+    let daemon = setup(root.path()).start();
+    let job = run(&daemon, with_data(root.path(), "cat $DATA/garbage; cat $DATA/garbage >&2; exit 3")).await;
+    let end = job.end.clone().unwrap();
+    assert_eq!((end.reason(), end.exit_code), (JobEndReason::ProgramFailed, Some(3)));
+    assert_eq!(end.message, "the program ended with exit code 3");
+    assert_eq!(fs::read(daemon.job_folder(&job.name).join("runner.log")).unwrap(), garbage.repeat(2));
+    let request = v1::ReadJobLogRequest { name: job.name.clone(), ..Default::default() };
+    let mut stream = daemon.jobs().await.read_job_log(request).await.unwrap().into_inner();
+    let mut bytes = 0;
+    while let Some(message) = stream.message().await.unwrap() {
+        bytes = message.next_offset_bytes;
+    }
+    assert_eq!(bytes as usize, 2 * garbage.len());
+    let logs = daemon.ctl(&["logs", &job.name]);
+    assert!(logs.status.success() && logs.stdout.len() >= garbage.len());
+    for command in [&["show", &job.name][..], &["list"], &["watch", &job.name]] {
+        let (_, out, err) = told(&daemon.ctl(command));
+        let order = (out + &err).chars().find(|letter| letter.is_control() && !"\n\t".contains(*letter));
+        assert_eq!(order, None, "{command:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_floods_its_reports_and_its_log_has_bounds_and_still_hears_that_it_should_stop() {
+    let root = tempfile::tempdir().unwrap();
+    let value = r#"{"step": 7, "scalars": {"loss": 0.125}, "progress": 0.5, "checkpoint": "checkpoints"}"#;
+    let daemon = setup(root.path()).set("jobs.max_event_bytes", "65536").set("jobs.log_max_bytes", "65536").start();
+    let floods = format!(
+        "head -c 3000000 /dev/zero | tr '\\0' x >&$TORCHD_REPORT_FD; echo >&$TORCHD_REPORT_FD\n\
+         yes odd | head -n 100000 >&$TORCHD_REPORT_FD\n\
+         yes '{value}' >&$TORCHD_REPORT_FD &\n {WAIT}"
+    );
+    let job = daemon.create(shell(&floods)).await;
+    wait_for_log(&daemon, &job, "takes no more values");
+    let ended = cancel(&daemon, &job).await;
+    let (words, end) = (log(&daemon, &ended), ended.end.clone().unwrap());
+    // It was not killed after its time to leave: it has said so itself.
+    assert_eq!((ended.state(), end.exit_code, end.signal), (JobState::Cancelled, Some(0), None), "{end:?}");
+    for part in [
+        "a report has more than 65536 bytes",
+        "a report is not as it should be",
+        "oddities of reports were passed over in all",
+        "more than 10000 values come in a second",
+        "values were dropped in all",
+    ] {
+        assert!(words.contains(part), "{part}: {words:.2000}");
+    }
+    assert!(words.lines().count() < 20, "{words:.2000}");
+    let journal = fs::metadata(daemon.job_folder(&job.name).join("journal")).unwrap().len();
+    assert!((200_000..400_000).contains(&journal), "{journal}");
+    assert!(scalars(&daemon, &job.name, "loss").await.len() >= 100);
+
+    let job = daemon.create(shell(&format!("yes printed &\n {WAIT}"))).await;
+    let size = || fs::metadata(daemon.job_folder(&job.name).join("runner.log")).map_or(0, |log| log.len());
+    wait_for("a full log", || (size() >= 65536).then_some(()));
+    let end = cancel(&daemon, &job).await.end.unwrap();
+    assert_eq!((end.exit_code, end.signal), (Some(0), None), "{end:?}");
+    assert!(log(&daemon, &ended).len() < 80_000 && size() < 80_000, "{}", size());
+    let full = fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap();
+    assert!(full.contains("[torchd: the log is full, "), "{:.300}", full);
+}
+
+#[tokio::test]
+async fn reports_that_are_wrong_are_told_by_their_field_and_those_beside_them_count() {
+    let root = tempfile::tempdir().unwrap();
+    let mut lines: Vec<Vec<u8>> = [
+        r#"{"step": 5, "scalars": {"loss": 1}}"#,
+        r#"{"step": 3, "scalars": {"loss": 2}}"#,
+        r#"{"step": 6, "scalars": {"loss": NaN}}"#,
+        r#"{"step": 6, "scalars": {"loss": null}}"#,
+        r#"{"step": -1, "scalars": {"loss": 3}}"#,
+        r#"{"step": 18446744073709551616}"#,
+        r#"{"step": 7, "scalars": {"loss": 4, "loss": 5}}"#,
+        r#"{"stop": 7}"#,
+    ]
+    .iter()
+    .map(|line| line.as_bytes().to_vec())
+    .collect();
+    lines.push([&b"{\"x\": "[..], &b"[".repeat(50_000)].concat());
+    lines.push(b"\xff\xfe".to_vec());
+    lines.push(r#"{"step": 18446744073709551615, "scalars": {"huge": 1e308}, "epoch": 4294967295}"#.into());
+    fs::write(root.path().join("reports"), lines.join(&b'\n').into_iter().chain(*b"\n").collect::<Vec<_>>()).unwrap();
+    let daemon = setup(root.path()).start();
+    let job = run(&daemon, with_data(root.path(), "cat $DATA/reports >&$TORCHD_REPORT_FD")).await;
+    let log = log(&daemon, &job);
+    assert_eq!(job.state(), JobState::Succeeded, "{:?} {log}", job.end);
+    assert_eq!(scalars(&daemon, &job.name, "loss").await, [(5, 1.0), (3, 2.0), (7, 5.0)], "{log}");
+    assert_eq!(scalars(&daemon, &job.name, "huge").await, [(i64::MAX as u64, 1e308)]);
+    assert!(log.contains("scalars: expected value") && log.contains("for NaN and Infinity JSON has null"), "{log}");
+    assert!(log.contains("step: invalid value: integer `-1`, expected u64"), "{log}");
+    assert!(log.contains("7 oddities of reports were passed over in all"), "{log}");
+    let progress = job.progress.unwrap();
+    assert_eq!((progress.step, progress.epoch), (i64::MAX as u64, u32::MAX));
+    for command in [&["show", &job.name][..], &["watch", &job.name]] {
+        assert_eq!(told(&daemon.ctl(command)).0, 0, "{command:?}");
+    }
+    assert_eq!(daemon.page("/metrics").0, 200);
+}
+
+#[tokio::test]
+async fn a_program_that_forks_and_leaves_is_over_once_what_it_has_left_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let script = "setsid sh -c 'trap \"\" TERM HUP; setsid sleep 1000 & echo $! > new; mv new child; sleep 1000' &\n\
+                  while [ ! -s child ]; do sleep 0.01; done; exit 0";
+    let job = run(&daemon, shell(script)).await;
+    let child = fs::read_to_string(daemon.job_folder(&job.name).join("program/child")).unwrap();
+    assert!(is_gone(child.trim().parse().unwrap()), "{child}");
+    assert_eq!((job.state(), job.end.unwrap().exit_code), (JobState::Succeeded, Some(0)));
+}
+
+#[tokio::test]
+async fn a_program_that_closes_its_descriptors_goes_on_to_its_own_end() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let close = "eval \"exec $TORCHD_REPORT_FD>&-\"; exec >&- 2>&- <&-; : > closed\n";
+    let script = report(r#"{"step": 1, "scalars": {"loss": 1}}"#) + close + WAIT;
+    let job = daemon.create(shell(&script)).await;
+    let closed = daemon.job_folder(&job.name).join("program/closed");
+    wait_for("the closed descriptors", || closed.exists().then_some(()));
+    let ended = cancel(&daemon, &job).await;
+    assert_eq!((ended.state(), ended.end.unwrap().exit_code), (JobState::Cancelled, Some(0)));
+    assert_eq!(scalars(&daemon, &job.name, "loss").await, [(1, 1.0)]);
+    let job = run(&daemon, shell(&(close.to_owned() + "exit 4"))).await;
+    assert_eq!(job.end.unwrap().exit_code, Some(4));
+}
+
+fn has_told(job: &v1::Job, tag: &str) -> bool {
+    job.progress.as_ref().is_some_and(|told| told.latest_scalars.contains_key(tag))
+}
+
+/// An event file with these values of a tag, from step 1 on.
+fn events(folder: &Path, tag: &str, count: i64) -> Vec<u8> {
+    let mut file = EventFileWriter::create(folder, 0).unwrap();
+    for step in 1..=count {
+        file.scalar(SystemTime::now(), step, tag, step as f32).unwrap();
+    }
+    file.flush().unwrap();
+    let bytes = fs::read(file.path()).unwrap();
+    fs::remove_file(file.path()).unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn event_files_that_are_broken_are_told_and_the_good_ones_beside_them_are_read() {
+    let root = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| fs::write(root.path().join(name), bytes).unwrap();
+    let good = |tag: &str| events(root.path(), tag, 3);
+    put("1-good.tfevents", &good("first"));
+    let mut cut = good("cut");
+    cut.truncate(cut.len() - 5);
+    put("2-cut.tfevents", &cut);
+    let mut rotten = good("rotten");
+    *rotten.last_mut().unwrap() ^= 1;
+    put("3-rotten.tfevents", &rotten);
+    let length = (1_u64 << 60).to_le_bytes();
+    put("4-huge.tfevents", &[&length[..], &masked_crc(&length).to_le_bytes(), &[0; 100]].concat());
+    put("5-text.tfevents", "no record at all, whatever its name says".repeat(10).as_bytes());
+    let mut odd = Vec::new();
+    append(&mut odd, |bytes| bytes.extend([0xff; 100]));
+    put("6-odd.tfevents", &[odd, good("behind odd")].concat());
+    put("secret.tfevents", &good("secret"));
+    put("z-good.tfevents", &good("last"));
+    let daemon = setup(root.path()).start();
+    let script = "cd $TORCHD_TENSORBOARD_DIR; ln -s $DATA/secret.tfevents 0-link.tfevents; mkfifo 0-pipe.tfevents\n\
+                  ln -s $DATA 0-folder; mkdir 0-folder.tfevents; cp $DATA/[1-6]-*.tfevents .\n\
+                  cp $DATA/1-good.tfevents shortened.tfevents; while [ ! -e ../more ]; do sleep 0.05; done\n\
+                  i=0; while [ $i -lt 300 ]; do cp $DATA/5-text.tfevents 7-$i.tfevents; i=$((i+1)); done\n\
+                  cp $DATA/z-good.tfevents .\n";
+    let job = daemon.create(with_data(root.path(), &(script.to_owned() + WAIT))).await;
+    // Once it was read it becomes shorter.
+    let place = daemon.job_folder(&job.name).join("program");
+    daemon.watch_until(&job.name, |job| has_told(job, "behind odd")).await;
+    let shortened = place.join("tensorboard/shortened.tfevents");
+    while scalars(&daemon, &job.name, "first").await.len() < 6 {}
+    fs::OpenOptions::new().write(true).open(shortened).unwrap().set_len(20).unwrap();
+    wait_for_log(&daemon, &job, "it has become shorter");
+    fs::write(place.join("more"), "").unwrap();
+    daemon.watch_until(&job.name, |job| has_told(job, "last")).await;
+    let ended = cancel(&daemon, &job).await;
+    let log = log(&daemon, &ended);
+    for tag in ["first", "last", "behind odd"] {
+        let found = scalars(&daemon, &job.name, tag).await;
+        let once = [(1, 1.0), (2, 2.0), (3, 3.0)];
+        assert!(found == once || tag == "first" && found == once.repeat(2), "{tag}: {found:?} {log}");
+    }
+    assert_eq!(scalars(&daemon, &job.name, "cut").await.len(), 2);
+    assert_eq!(scalars(&daemon, &job.name, "rotten").await.len(), 2);
+    let request = v1::ListScalarTagsRequest { name: job.name.clone(), ..Default::default() };
+    let tags = daemon.jobs().await.list_scalar_tags(request).await.unwrap().into_inner().tags;
+    assert!(tags.iter().all(|tag| tag.tag != "secret"), "{tags:?}");
+    for words in [
+        "\"0-link.tfevents\" is a link, a pipe or a device",
+        "\"3-rotten.tfevents\" is given up: the record at byte",
+        "\"4-huge.tfevents\" is given up: at byte 0 is no record",
+        "event files were given up in all",
+        "bytes of the event file \"2-cut.tfevents\" are not read: they are no whole record",
+    ] {
+        assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
+    }
+    assert!(log.lines().count() < 40, "{log}");
+}
+
+#[tokio::test]
+async fn thousands_of_event_files_and_one_that_grows_for_ever_are_read_within_bounds() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("chunk"), events(root.path(), "grows", 20_000)).unwrap();
+    fs::write(root.path().join("good"), events(root.path(), "good", 3)).unwrap();
+    let daemon = setup(root.path()).set("jobs.max_event_bytes", "2000000").start();
+    let script = "cd $TORCHD_TENSORBOARD_DIR\n\
+                  while :; do cat $DATA/chunk >> a-grows.tfevents; sleep 0.05; done &\n\
+                  : > b-good.tfevents; i=0; while [ $i -lt 5000 ]; do : > many-$i.tfevents; i=$((i+1)); done\n\
+                  cat $DATA/good >> b-good.tfevents\n";
+    let job = daemon.create(with_data(root.path(), &(script.to_owned() + WAIT))).await;
+    daemon.watch_until(&job.name, |job| has_told(job, "good")).await;
+    wait_for_log(&daemon, &job, "takes no more values");
+    let ended = cancel(&daemon, &job).await;
+    assert_eq!(ended.end.clone().unwrap().exit_code, Some(0), "{:?}", ended.end);
+    let log = log(&daemon, &ended);
+    assert_eq!(log.matches("more than 1000 event files").count(), 1, "{log}");
+    assert_eq!(scalars(&daemon, &job.name, "good").await.len(), 3);
+    let journal = fs::metadata(daemon.job_folder(&job.name).join("journal")).unwrap().len();
+    assert!(journal < 8_100_000, "{journal}");
+}
+
+#[tokio::test]
+async fn links_and_deep_folders_of_a_program_lead_nobody_out_of_it_and_go_with_its_job() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path().canonicalize().unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    fs::write(root.join("secret"), "of others").unwrap();
+    fs::create_dir(root.join("folder")).unwrap();
+    fs::write(root.join("folder/secret"), "of others").unwrap();
+    let daemon = setup(&root).set("output.mirror_roots", copies.path().to_str().unwrap()).start();
+    let mut script = String::from(
+        "ln -s $DATA/folder checkpoints/link; ln -s $DATA/secret secret; rm -r tensorboard; ln -s $DATA/folder tensorboard\n\
+         p=$(printf 'd/%.0s' $(seq 1400)); mkdir -p $p && (cd $p && mkdir -p $p) && echo deep\n",
+    );
+    for path in ["../../..", "/etc/passwd", "checkpoints/link", "checkpoints/link/secret", "secret", "", "."] {
+        script += &report(&format!(r#"{{"step": 1, "checkpoint": "{path}"}}"#));
+        script += "sleep 0.2\n";
+    }
+    let spec = v1::JobSpec {
+        output: Some(v1::Output { mirror: copies.path().display().to_string(), ..Default::default() }),
+        ..with_data(&root, &script)
+    };
+    let job = run(&daemon, spec).await;
+    let text = log(&daemon, &job);
+    assert!(job.state() == JobState::Succeeded && text.contains("deep"), "{:?} {text}", job.end);
+    assert_eq!(text.matches("is nothing to go on from").count(), 5, "{text}");
+    assert!(text.contains("7 checkpoints were nothing to go on from"), "{text}");
+    assert!(!daemon.job_folder(&job.name).join("program.json").exists());
+    let request = v1::ListArtifactsRequest { name: job.name.clone(), ..Default::default() };
+    let artifacts = daemon.jobs().await.list_artifacts(request).await.unwrap().into_inner().artifacts;
+    assert!(artifacts.iter().all(|file| !file.name.contains("secret")), "{artifacts:?}");
+    for path in ["program/secret", "program/checkpoints/link/secret", "tensorboard/secret"] {
+        let request =
+            v1::DownloadArtifactRequest { name: format!("{}/artifacts/{path}", job.name), ..Default::default() };
+        let refused = match daemon.jobs().await.download_artifact(request).await {
+            Err(status) => status,
+            Ok(stream) => stream.into_inner().message().await.unwrap_err(),
+        };
+        assert_eq!(refused.code(), tonic::Code::NotFound, "{path}: {refused}");
+    }
+    let folder = loop {
+        match daemon.get(&job.name).await.mirror.unwrap() {
+            mirror if mirror.complete => break mirror.folder,
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let list = fs::read_to_string(Path::new(&folder).join("mirror.json")).unwrap();
+    assert!(list.contains("journal") && !list.contains("secret") && !list.contains("program/"), "{list}");
+    delete(&daemon, &job).await;
+    assert_eq!(fs::read_to_string(root.join("folder/secret")).unwrap(), "of others");
+    assert_eq!(fs::read_to_string(root.join("secret")).unwrap(), "of others");
+}
+
+#[tokio::test]
+async fn a_program_that_fills_the_disk_is_paused_and_goes_on_with_every_value_once_there_is_room() {
+    let Some(disk) = tools::allowed("a small disk", SmallDisk::mount()) else { return };
+    let root = tempfile::tempdir().unwrap();
+    let state = disk.path().join("state");
+    let daemon = Setup::in_state(&state)
+        .data_root(root.path())
+        .set("programs.enabled", "true")
+        .set("programs.allowed", "/usr/bin:/bin")
+        .start();
+    // It goes on from the step that its checkpoint has.
+    let script = "step=$(cat ${TORCHD_RESUME_FROM:-/dev/null}); step=$((${step:-0} + 1))\n\
+                  while [ $TORCHD_ATTEMPT = 1 ] || [ $step -le 60 ]; do\n\
+                  echo \"{\\\"step\\\": $step, \\\"scalars\\\": {\\\"loss\\\": $step}}\" >&$TORCHD_REPORT_FD\n\
+                  if [ $step = 20 ]; then echo 20 > checkpoints/20\n\
+                  echo '{\"step\": 20, \"checkpoint\": \"checkpoints/20\"}' >&$TORCHD_REPORT_FD; fi\n\
+                  if [ $step = 40 ] && [ $TORCHD_ATTEMPT = 1 ]; then cat /dev/zero > ballast; fi\n\
+                  sleep 0.01; step=$((step + 1)); done";
+    let job = daemon.create(shell(script)).await;
+    let says_so = |job: &v1::Job| {
+        let told = [&job.end, &job.last_attempt_end];
+        told.iter().any(|end| end.as_ref().is_some_and(|end| end.reason() == JobEndReason::Storage))
+            || job.waiting_reason.contains("cannot be written down")
+    };
+    daemon.watch_until(&job.name, says_so).await;
+    fs::remove_file(daemon.job_folder(&job.name).join("program/ballast")).unwrap();
+    let paused = daemon.watch_until(&job.name, |job| job.state() == JobState::Paused).await;
+    assert_eq!(paused.last_attempt_end.unwrap().reason(), JobEndReason::Storage);
+    let request = v1::ResumeJobRequest { name: job.name.clone(), ..Default::default() };
+    daemon.jobs().await.resume_job(request).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.state(), JobState::Succeeded, "{:?} {}", ended.end, log(&daemon, &ended));
+    let expected: Vec<_> = (1..=60).map(|step| (step, step as f64)).collect();
+    assert_eq!(scalars(&daemon, &job.name, "loss").await, expected);
+}
+
+#[tokio::test]
+async fn memory_counts_with_what_a_program_has_forked_off_and_each_process_has_its_own_limit() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    // It is no descendant of the program any more: its parent has ended.
+    let script = "(setsid sh -c 'head -c 400000000 /dev/zero | tail' &)\n";
+    let mut spec = shell(&(script.to_owned() + WAIT));
+    spec.resources.as_mut().unwrap().memory_limit_bytes = Some(200 << 20);
+    let end = run(&daemon, spec).await.end.unwrap();
+    assert_eq!(end.reason(), JobEndReason::OutOfMemory, "{end:?}");
+    assert!(end.message.contains("resources.memory_limit_bytes is 209715200"), "{end:?}");
+    let limited = setup(root.path()).set("programs.max_memory_bytes", "134217728").start();
+    let script = "head -c 400000000 /dev/zero | tail > tail; exit $((50 + $?))";
+    let end = run(&limited, shell(script)).await.end.unwrap();
+    assert_eq!((end.reason(), end.exit_code), (JobEndReason::ProgramFailed, Some(51)), "{end:?}");
+}
+
+#[tokio::test]
+async fn processes_beyond_their_number_and_a_file_without_end_have_bounds() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = setup(root.path()).set("programs.max_processes", "100").set("programs.max_file_bytes", "1048576");
+    let daemon = limits.start();
+    let name = tempfile::Builder::new().prefix("forks").tempdir().unwrap();
+    let mark = name.path().file_name().unwrap().to_string_lossy().into_owned();
+    // As many as show the bound. A bomb that grows by itself would be one of this machine as well.
+    let script = format!("i=0; while [ $i -lt 300 ]; do sh -c ': {mark}; sleep 1000; true' & i=$((i + 1)); done; wait");
+    let end = run(&daemon, shell(&script)).await.end.unwrap();
+    // The kernel refuses the fork, but not to root.
+    assert_eq!(end.reason(), JobEndReason::ProgramFailed, "{end:?}");
+    assert!(end.message.contains("programs.max_processes is 100") || end.exit_code == Some(2), "{end:?}");
+    let command = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).ok();
+    let left = fs::read_dir("/proc").unwrap().filter_map(|entry| command(entry.unwrap()));
+    assert_eq!(left.filter(|line| String::from_utf8_lossy(line).contains(&mark)).count(), 0);
+    let job = run(&daemon, shell("head -c 5000000 /dev/zero > big; exit 6")).await;
+    assert_eq!(job.end.unwrap().exit_code, Some(6));
+    let big = daemon.job_folder(&job.name).join("program/big");
+    assert_eq!(fs::metadata(big).unwrap().len(), 1 << 20);
+}
+
+/// Makes a file that can be started.
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_started_says_why() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path().canonicalize().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let elsewhere = elsewhere.path().canonicalize().unwrap();
+    for folder in ["programs", "work"] {
+        fs::create_dir(root.join(folder)).unwrap();
+    }
+    let programs = elsewhere.join("programs");
+    fs::create_dir_all(programs.join("bin")).unwrap();
+    // Named by a link: the folder that it leads to now.
+    symlink(&programs, elsewhere.join("allowed")).unwrap();
+    fs::create_dir(elsewhere.join("other")).unwrap();
+    fs::copy("/bin/sh", elsewhere.join("other/sh")).unwrap();
+    let other = elsewhere.join("other/sh").display().to_string();
+    script(&programs.join("bin/fine"), "#!/bin/sh\nexit 7\n");
+    script(&programs.join("bin/foreign"), &format!("#!{other} -e\nexit 7\n"));
+    script(&programs.join("bin/absent"), "#!/nowhere/python\n");
+    let allowed = format!("{}:/bin/sh:/usr/bin/sh", elsewhere.join("allowed").display());
+    let daemon = Setup::new()
+        .data_root(&root)
+        .set("programs.enabled", "true")
+        .set("programs.allowed", &allowed)
+        .set("jobs.cpu_slots", "1")
+        .start();
+    let of = |path: String| {
+        let program = v1::Program { command: vec![path], ..v1::Program::default() };
+        v1::JobSpec { program: Some(program), ..shell("") }
+    };
+    for folder in [&programs, &elsewhere.join("allowed")] {
+        let job = run(&daemon, of(folder.join("bin/fine").display().to_string())).await;
+        assert_eq!(job.end.unwrap().exit_code, Some(7));
+    }
+    let request = v1::CreateJobRequest { spec: Some(of(other.clone())), ..Default::default() };
+    let refused = daemon.jobs().await.create_job(request).await.unwrap_err();
+    assert!(refused.message().contains("is not among the programs"), "{refused}");
+    let foreign =
+        tools::landlock().map(|_| ("foreign", format!("names {other:?} as its interpreter, which lies outside")));
+    let absent = ("absent", "names \"/nowhere/python\" as its interpreter, which is not there".to_owned());
+    for (name, words) in foreign.into_iter().chain([absent]) {
+        let end = run(&daemon, of(programs.join("bin").join(name).display().to_string())).await.end.unwrap();
+        assert_eq!(end.reason(), JobEndReason::ProgramFailed, "{end:?}");
+        assert!(end.message.contains(&words), "{end:?}");
+    }
+    // The folder goes while the job waits.
+    let first = daemon.create(shell(WAIT)).await;
+    let mut waits = shell("exit 0");
+    waits.program.as_mut().unwrap().working_dir = root.join("work").display().to_string();
+    let waits = daemon.create(waits).await;
+    fs::remove_dir(root.join("work")).unwrap();
+    cancel(&daemon, &first).await;
+    let end = daemon.watch_to_end(&waits.name).await.end.unwrap();
+    let work = root.join("work").display().to_string();
+    assert!(end.message.contains(&format!("program.working_dir, {work}, cannot be entered")), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_program_gets_the_variables_that_the_settings_pass_on() {
+    let root = tempfile::tempdir().unwrap();
+    let print =
+        "echo \"[$LANG] [$MKL_X] [$SECRET] [$WANDB_MODE] [$WANDB_KEY] [$NOTIFY_SOCKET] [$TORCHD__JOBS__CPU_SLOTS]\"";
+    let start = |setup: Setup| {
+        let names = ["LANG", "MKL_X", "SECRET", "WANDB_MODE", "WANDB_KEY"];
+        names.iter().fold(setup, |setup, name| setup.env(name, name.to_lowercase())).set("jobs.cpu_slots", "2").start()
+    };
+    let daemon = start(setup(root.path()));
+    let job = run(&daemon, shell(print)).await;
+    assert!(log(&daemon, &job).contains("[lang] [mkl_x] [] [] [] [] []"), "{}", log(&daemon, &job));
+    let daemon = start(setup(root.path()).set("programs.environment", "PATH,SECRET,WANDB_*,TORCHD_*"));
+    let job = run(&daemon, shell(print)).await;
+    let log = log(&daemon, &job);
+    assert!(log.contains("[] [] [secret] [wandb_mode] [wandb_key] [] []"), "{log}");
+}
+
+#[tokio::test]
+async fn a_hundred_short_programs_all_end_once_although_the_daemon_is_killed_in_the_middle() {
+    let root = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let start = || {
+        Setup::in_state(state.path())
+            .set("programs.enabled", "true")
+            .set("programs.allowed", "/usr/bin:/bin")
+            .set("jobs.cpu_slots", "4")
+            .set("shutdown.runners", "leave")
+            .data_root(root.path())
+            .start()
+    };
+    let daemon = start();
+    let mut names = Vec::new();
+    for _ in 0..100 {
+        names.push(daemon.create(shell("echo ran >> ran; exit 0")).await.name);
+    }
+    let ended = |name: &String| state.path().join(name).join("exit.json").exists();
+    wait_for("some ends", || (names.iter().filter(|name| ended(name)).count() >= 20).then_some(()));
+    let left = names.iter().filter(|name| !ended(name)).count();
+    daemon.crash();
+    assert!(left > 0, "all had ended before the daemon was killed");
+    let daemon = start();
+    for name in &names {
+        let job = daemon.watch_to_end(name).await;
+        // One that was assigned and not started yet has another attempt, and still runs once.
+        assert_eq!((job.state(), job.restarts), (JobState::Succeeded, 0), "{:?} {}", job.end, log(&daemon, &job));
+        assert_eq!(fs::read_to_string(daemon.job_folder(name).join("program/ran")).unwrap(), "ran\n", "{name}");
+    }
+    let list = v1::ListJobsRequest { page_size: 1000, ..Default::default() };
+    assert_eq!(daemon.jobs().await.list_jobs(list).await.unwrap().into_inner().jobs.len(), 100);
+}
