@@ -46,7 +46,8 @@ pub(super) fn judge(program: &Program, settings: &ManagerSettings, wrong: &mut V
     };
     match rules.find(program, working_dir.as_deref()) {
         Ok(executable) => {
-            let reads = settings.data_roots.paths().chain(prefixes(&executable)).chain(rules.readable(program)).collect();
+            let reads =
+                settings.data_roots.paths().chain(prefixes(&executable)).chain(rules.readable(program)).collect();
             Some(Launch { executable, working_dir, reads })
         }
         Err((what, unjudged)) => {
