@@ -12,7 +12,7 @@ mod ways;
 use std::ffi::CStr;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -276,6 +276,28 @@ impl Folder {
         let (to_folder, to) = self.parent(to.as_ref())?.ok_or_else(gone)?;
         let (one, other) = (from_folder.as_ref().unwrap_or(self), to_folder.as_ref().unwrap_or(self));
         Ok(rustix::fs::renameat(one, from, other, to)?)
+    }
+
+    /// Gives a file a further name in this folder (a hard link); what has that name is replaced.
+    pub fn link(&self, file: &File, name: &str) -> io::Result<()> {
+        let own = fstat(file)?;
+        let is_own = |found: rustix::fs::Stat| (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino);
+        let link = |name: &str| {
+            let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(CWD, opened, &self.descriptor, name, AtFlags::SYMLINK_FOLLOW)
+        };
+        match link(name) {
+            Err(Errno::EXIST) => {}
+            other => return Ok(other?),
+        }
+        // A file that gets a name which it has already would keep the other one too.
+        if rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(is_own) {
+            return Ok(());
+        }
+        let new = format!(".new-{name}");
+        self.remove_file(&new)?;
+        link(&new)?;
+        self.rename(&new, name)
     }
 
     /// Waits until the disk has the names in this folder.

@@ -5,6 +5,7 @@
 //!
 //! It is one thread that waits for descriptors. Its parent, the shim, leaves nothing of it behind.
 
+mod artifacts;
 mod confine;
 mod events;
 mod launch;

@@ -31,20 +31,23 @@ _hears = False
 
 
 def report(step: int | None = None, scalars: Mapping[str, Any] | None = None, /, *, epoch: int | None = None, epochs: int | None = None,
-           progress: float | None = None, checkpoint: str | os.PathLike[str] | None = None, **more: Any) -> None:
+           progress: float | None = None, checkpoint: str | os.PathLike[str] | None = None,
+           artifact: str | os.PathLike[str] | None = None, **more: Any) -> None:
     """Tells torchd values at a step, and how far the program is.
 
     Values are numbers, or what `float` makes one of, such as a tensor of one element; names with a
     slash come in the mapping. `progress` is the share that is done, 0 to 1. `checkpoint` is a file
     or a folder to go on from, in the program's folder; `resume_from` gives the last one back.
+    `artifact` is a file or a folder of results there, which `torchctl download` fetches.
     """
     line: dict[str, Any] = {} if step is None else {"step": int(step)}
     values = {**(scalars or {}), **more}
     if values:
         line["scalars"] = {tag: _finite(value) for tag, value in values.items()}
     line |= {name: value for name, value in (("epoch", epoch), ("epochs", epochs), ("progress", _finite(progress))) if value is not None}
-    if checkpoint is not None and (folder := os.environ.get("TORCHD_PROGRAM_DIR")):
-        line["checkpoint"] = os.path.relpath(os.path.join(os.getcwd(), checkpoint), folder)
+    for name, path in (("checkpoint", checkpoint), ("artifact", artifact)):
+        if path is not None and (folder := os.environ.get("TORCHD_PROGRAM_DIR")):
+            line[name] = os.path.relpath(os.path.join(os.getcwd(), path), folder)
     _write(line)
 
 

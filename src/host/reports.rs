@@ -18,7 +18,7 @@ pub(super) const MOST_TOLD: u64 = 5;
 /// Characters of an error that are told.
 const MOST_ERROR: usize = 300;
 /// The fields of a report.
-const FIELDS: &str = "step, scalars, epoch, epochs, progress, checkpoint and finished";
+const FIELDS: &str = "step, scalars, epoch, epochs, progress, checkpoint, artifact and finished";
 
 /// A line.
 #[derive(Debug, Default, PartialEq)]
@@ -37,6 +37,8 @@ pub(super) struct Report {
     pub progress: Option<f64>,
     /// Something to go on from, below the program's folder.
     pub checkpoint: Option<String>,
+    /// A file or a folder of results, below the program's folder.
+    pub artifact: Option<String>,
     /// The program has done all that it was to do.
     pub is_finished: bool,
 }
@@ -71,6 +73,7 @@ impl<'a> Deserialize<'a> for Report {
                         "epochs" => report.epochs = map.next_value().map_err(named)?,
                         "progress" => report.progress = map.next_value().map_err(named)?,
                         "checkpoint" => report.checkpoint = map.next_value().map_err(named)?,
+                        "artifact" => report.artifact = map.next_value().map_err(named)?,
                         "finished" => report.is_finished = map.next_value().map_err(named)?,
                         _ => return Err(A::Error::custom(format!("{field:?} is no field; there are {FIELDS}"))),
                     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::artifacts::Artifacts;
 use super::rate::Rate;
 use super::reports::{MOST_TOLD, Report};
 use super::say;
@@ -77,6 +78,7 @@ pub(super) struct Teller {
     checkpoint: (Option<(u64, String)>, Option<Instant>),
     /// Checkpoints that were none.
     absent: u64,
+    artifacts: Artifacts,
 }
 
 /// Reasons for which values were dropped that the log has.
@@ -112,6 +114,7 @@ impl Teller {
             progress: (None, None),
             checkpoint: (None, None),
             absent: 0,
+            artifacts: Artifacts::of(folder),
         };
         if order.attempt > 1 && teller.kept.checkpoint.is_some() {
             teller.resume(teller.kept.step)?;
@@ -137,7 +140,7 @@ impl Teller {
 
     /// A line that the program has reported. Its checkpoint waits for `tell_checkpoint`.
     pub(super) fn report(&mut self, report: Report) -> io::Result<()> {
-        let Report { step, scalars, nulls: _, epoch, epochs, progress, checkpoint, is_finished: _ } = report;
+        let Report { step, scalars, nulls: _, epoch, epochs, progress, checkpoint, artifact, is_finished: _ } = report;
         let step = step.unwrap_or(self.step).min(MOST_STEP);
         if self.values.takes(scalars.len(), Instant::now()) {
             self.values(step, scalars)?;
@@ -158,7 +161,7 @@ impl Teller {
         if let Some(path) = checkpoint {
             self.checkpoint.0 = Some((step, path));
         }
-        Ok(())
+        artifact.map_or(Ok(()), |path| self.artifacts.add(&path))
     }
 
     /// Tells the newest progress, where the last was told long enough ago, or this is the end.
@@ -286,6 +289,7 @@ impl Teller {
         if self.absent > MOST_TOLD {
             say(&format!("{} checkpoints were nothing to go on from", self.absent));
         }
+        self.artifacts.say_what_was_refused();
         if let Some(events) = &mut self.events {
             events.sync()?;
         }

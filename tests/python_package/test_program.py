@@ -29,6 +29,9 @@ for step in range(begin, 1000 if not saved else begin + 3):
         torchd.report(step, checkpoint=path)
         sys.exit(0)
     time.sleep(0.02 if not saved else 0)
+result = torchd.checkpoint_dir() / "result"
+result.write_text("all of it")
+torchd.report(artifact=result)
 torchd.finished()
 '''
 
@@ -57,6 +60,8 @@ class Programs(unittest.TestCase):
         self.assertEqual(list(scalars), ["loss/train"], "nothing that is no number, and nothing of a process that it started")
         self.assertEqual(list(scalars["loss/train"].step), list(range(stopped + 4)))
         self.assertIn(f"goes on from {stopped + 1}", "\n".join(job.logs()))
+        job.download(folder / "results")
+        self.assertEqual((folder / "results/artifacts/checkpoints/result").read_text(), "all of it")
 
     def test_the_example_goes_on_after_a_pause_to_the_numbers_of_an_unbroken_run(self):
         settings = {"programs.enabled": "true", "programs.allowed": str(pathlib.Path(sys.executable).parent)}

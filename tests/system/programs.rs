@@ -246,3 +246,34 @@ async fn torchctl_runs_a_program_and_ends_with_its_code() {
     assert!(code == 0 && out.starts_with("jobs/"), "{code} {out} {err}");
     assert_eq!(daemon.watch_to_end(out.trim()).await.spec.unwrap().priority, -3);
 }
+
+#[tokio::test]
+async fn files_and_folders_that_a_program_names_become_artifacts_and_nothing_else_does() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let mut script = String::from(
+        "cd $TORCHD_PROGRAM_DIR; mkdir -p out/deep; echo first > out/model; echo two > out/deep/two; echo no > out/.hidden\n\
+         ln -s ../../job.json out/link; echo none > unnamed\n",
+    );
+    script += &report(r#"{"artifact": "out"}"#);
+    // The same name, as another file: the newest counts.
+    script += "echo newest > next; mv next out/model\n";
+    script += &report(r#"{"artifact": "out/model"}"#);
+    script += &report(r#"{"artifact": "out/model"}"#);
+    for wrong in ["../job.json", "out/link", "/etc/passwd", "out/absent", ""] {
+        script += &report(&format!(r#"{{"artifact": "{wrong}"}}"#));
+    }
+    let job = daemon.watch_to_end(&daemon.create(shell(&script)).await.name).await;
+    let log = log(&daemon, &job);
+    assert_eq!(job.state(), JobState::Succeeded, "{:?} {log}", job.end);
+    let request = v1::ListArtifactsRequest { name: job.name.clone(), ..Default::default() };
+    let listed = daemon.jobs().await.list_artifacts(request).await.unwrap().into_inner().artifacts;
+    let prefix = format!("{}/artifacts/", job.name);
+    let names: Vec<_> = listed.iter().map(|found| found.name.trim_start_matches(&prefix)).collect();
+    assert_eq!(names, ["out/deep/two", "out/model"], "{log}");
+    let read = |name: &str| fs::read_to_string(daemon.job_folder(&job.name).join("artifacts").join(name)).unwrap();
+    assert_eq!((read("out/model").as_str(), read("out/deep/two").as_str()), ("newest\n", "two\n"));
+    for wrong in ["\"../job.json\"", "\"out/link\"", "\"/etc/passwd\"", "\"out/absent\"", "\"\""] {
+        assert!(log.contains(&format!("{wrong} cannot be an artifact: ")), "{wrong} {log}");
+    }
+}
