@@ -79,6 +79,9 @@ def resume_from() -> Path | None:
 
 
 def _finite(value: Any) -> float | None:
+    # PyTorch warns where a tensor of a graph becomes a number.
+    if hasattr(value, "detach"):
+        value = value.detach()
     # JSON has no other numbers.
     number = None if value is None else float(value)
     return number if number is not None and math.isfinite(number) else None

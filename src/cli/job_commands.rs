@@ -190,8 +190,12 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
         ("ended", table::time(job.end_time)),
     ];
     if let Some(progress) = &job.progress {
-        facts.push(("step", format!("{} of {}", progress.step, progress.total_steps)));
-        facts.push(("epoch", format!("{} of {}", progress.epoch, progress.total_epochs)));
+        // A program may tell of one and not of the other.
+        let of = |count: u64, total: u64| if total > 0 { format!("{count} of {total}") } else { count.to_string() };
+        facts.push(("step", of(progress.step, progress.total_steps)));
+        if progress.total_epochs > 0 || progress.epoch > 0 {
+            facts.push(("epoch", of(progress.epoch.into(), progress.total_epochs.into())));
+        }
         let values: Vec<_> =
             progress.latest_scalars.iter().map(|(tag, value)| format!("{tag} {}", table::number(*value))).collect();
         facts.push(("scalars", values.join("\n")));

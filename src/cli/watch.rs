@@ -109,6 +109,15 @@ fn labelled<'a>(
     endings.iter().flat_map(of).collect()
 }
 
+/// The parts that the bar of a program has.
+const PARTS: u64 = 100;
+
+/// The line of scalars of a program.
+fn program_line(scalars: &v1::ScalarValues) -> String {
+    let words = scalars.values.iter().map(|value| format!("{} {:.4}", shown_in_line(&value.tag), value.value));
+    format!("step {}: {}\n", scalars.step, words.collect::<Vec<_>>().join(", "))
+}
+
 /// The progress that people see while they wait.
 struct Screen {
     bar: ProgressBar,
@@ -119,6 +128,8 @@ struct Screen {
     has_validation: bool,
     /// Otherwise it applies a trained model, and has no epochs to tell.
     trains: bool,
+    /// It is a program, whose scalars have names of its own, and tell no epochs.
+    is_program: bool,
     /// The step of the newest scalars, where they are to be told once their epoch is over.
     untold: Option<u64>,
     waiting: String,
@@ -144,6 +155,7 @@ impl Screen {
             steps_per_epoch: 0,
             has_validation: false,
             trains: true,
+            is_program: false,
             untold: None,
             waiting: String::new(),
             was_paused: false,
@@ -154,6 +166,7 @@ impl Screen {
         let data = job.spec.as_ref().and_then(|spec| spec.data.as_ref());
         self.has_validation = data.is_some_and(|data| data.validation.is_some() || data.split.is_some());
         self.trains = data.is_none_or(|data| data.test.is_none());
+        self.is_program = job.spec.as_ref().is_some_and(|spec| spec.program.is_some());
         if job.waiting_reason != self.waiting {
             self.waiting.clone_from(&job.waiting_reason);
             if !self.is_silent && !self.waiting.is_empty() {
@@ -170,6 +183,9 @@ impl Screen {
         }
         self.was_paused = is_paused;
         let Some(progress) = &job.progress else { return };
+        if self.is_program {
+            return self.program(progress);
+        }
         self.bar.set_length(progress.total_steps);
         self.bar.set_position(progress.step);
         self.bar.set_prefix(match self.trains {
@@ -189,9 +205,24 @@ impl Screen {
         self.bar.set_message(words.join("  "));
     }
 
+    /// The progress of a program, as far as it tells of it.
+    fn program(&mut self, progress: &v1::JobProgress) {
+        self.bar.set_length(PARTS);
+        self.bar.set_position((progress.progress_ratio * PARTS as f64) as u64);
+        self.bar.set_prefix(format!("step {}", progress.step));
+        let values = progress.latest_scalars.iter();
+        let words: Vec<_> = values.map(|(tag, value)| format!("{} {value:.4}", shown_in_line(tag))).collect();
+        self.bar.set_message(words.join("  "));
+    }
+
     fn record(&mut self, record: &v1::JobRecord) -> Result<(), Failure> {
         match &record.what {
             Some(What::Started(started)) => self.steps_per_epoch = started.steps_per_epoch.max(1),
+            Some(What::Scalars(scalars)) if self.is_program => {
+                if !self.is_live && !self.is_silent {
+                    return write(&program_line(scalars));
+                }
+            }
             Some(What::Scalars(scalars)) => {
                 if self.untold.is_some_and(|untold| self.epoch(untold) < self.epoch(scalars.step)) {
                     self.tell_epoch()?;

@@ -77,11 +77,17 @@ pub const CHANGED_DATA_REMEDY: &str =
 /// end if it was.
 ///
 /// The runner's own word counts, with two exceptions: one that ended because it was told to was
-/// cancelled, paused or interrupted, and one that says that it finished but did not exit with 0 did
-/// not finish. A job that cannot go on from its checkpoints, or with its data, is paused unless it
+/// cancelled, paused or interrupted, also a program that then exits with a code that is not 0; and
+/// one that says that it finished but did not exit with 0 did not finish. A job that cannot go on from its checkpoints, or with its data, is paused unless it
 /// was to be cancelled.
 pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, started: bool) -> Verdict {
-    let own_word = said.filter(|said| said.reason() != JobEndReason::Interrupted);
+    // How a program ends that was asked to stop is its own affair: torchrun, for one, exits with 1.
+    let is_of_stop = |said: &RunnerEnded| match said.reason() {
+        JobEndReason::Interrupted => true,
+        JobEndReason::ProgramFailed => stop.is_some(),
+        _ => false,
+    };
+    let own_word = said.filter(|said| !is_of_stop(said));
     match (own_word, exit) {
         // One that was killed after its last word had saved everything before it.
         (Some(said), Exit::Code(0) | Exit::Unknown | Exit::OutOfMemory | Exit::Signal(nix::libc::SIGKILL))
@@ -251,7 +257,7 @@ mod tests {
     fn the_end_of_a_runner_is_judged() {
         use JobEndReason::{
             BadCheckpoint, BadData, Cancelled, DataChanged, Finished, Internal, Interrupted, KilledBySignal,
-            MaxDuration, OutOfMemory, Paused, Preempted, Stalled, StartFailed, Storage,
+            MaxDuration, OutOfMemory, Paused, Preempted, ProgramFailed, Stalled, StartFailed, Storage,
         };
         let cases = [
             (Exit::Code(0), Some(Finished), None, Finished),
@@ -274,6 +280,11 @@ mod tests {
             (Exit::Code(0), Some(Finished), Some(StopCause::Pause), Finished),
             (Exit::Code(0), Some(Interrupted), Some(StopCause::Preempt), Preempted),
             (Exit::Signal(9), None, Some(StopCause::Stalled), Stalled),
+            (Exit::Code(1), Some(ProgramFailed), None, ProgramFailed),
+            (Exit::Code(1), Some(ProgramFailed), Some(StopCause::Cancel), Cancelled),
+            (Exit::Code(1), Some(ProgramFailed), Some(StopCause::Pause), Paused),
+            (Exit::Code(1), Some(ProgramFailed), Some(StopCause::Preempt), Preempted),
+            (Exit::Code(1), Some(ProgramFailed), Some(StopCause::MaxDuration), MaxDuration),
             (Exit::OutOfMemory, None, None, OutOfMemory),
             (Exit::Code(74), None, None, Storage),
             (Exit::Code(101), None, None, Internal),

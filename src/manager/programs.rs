@@ -46,7 +46,8 @@ pub(super) fn judge(program: &Program, settings: &ManagerSettings, wrong: &mut V
     };
     match rules.find(program, working_dir.as_deref()) {
         Ok(executable) => {
-            let reads = settings.data_roots.paths().chain(prefixes(&executable)).collect();
+            let reads =
+                settings.data_roots.paths().chain(prefixes(&executable)).chain(rules.readable(program)).collect();
             Some(Launch { executable, working_dir, reads })
         }
         Err((what, unjudged)) => {
@@ -57,6 +58,16 @@ pub(super) fn judge(program: &Program, settings: &ManagerSettings, wrong: &mut V
 }
 
 impl ProgramRules {
+    /// The programs and folders that jobs may run, which a program may start in its turn, as a
+    /// shell does, and the installation of the Python of its virtual environment.
+    fn readable(&self, program: &Program) -> Vec<PathBuf> {
+        let venv = program.env.get("VIRTUAL_ENV");
+        let bin = venv.and_then(|venv| Path::new(venv).join("bin").canonicalize().ok());
+        let bin = bin.filter(|bin| self.allowed.iter().any(|allowed| bin.starts_with(allowed)));
+        let home = bin.map(|bin| prefixes(&bin.join("python"))).unwrap_or_default();
+        self.allowed.iter().cloned().chain(home).collect()
+    }
+
     /// The program of a command, as an absolute path.
     fn find(&self, program: &Program, working_dir: Option<&Path>) -> Result<PathBuf, (String, Option<Unjudged>)> {
         let told = |what: String| (what, None);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -145,6 +146,40 @@ async fn what_a_program_started_is_gone_with_it_and_one_that_ignores_sigterm_is_
     let ended = daemon.watch_to_end(&job.name).await;
     assert_eq!(ended.state(), JobState::Cancelled);
     assert!(is_gone(pid), "{pid}");
+}
+
+#[tokio::test]
+async fn a_program_that_leaves_with_another_code_when_it_is_stopped_is_paused_and_cancelled_all_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let told = report(r#"{"step": 1, "scalars": {"loss": 1}}"#);
+    let waits = format!("trap 'exit 1' TERM\n{told}while :; do sleep 0.05; done");
+    let job = daemon.create(shell(&waits)).await;
+    let runs = |job: &v1::Job| job.progress.as_ref().is_some_and(|told| told.step == 1);
+    daemon.watch_until(&job.name, runs).await;
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
+    let paused = daemon.watch_until(&job.name, |job| job.state() == JobState::Paused).await;
+    assert_eq!(paused.last_attempt_end.unwrap().exit_code, Some(1));
+    let job = daemon.create(shell(&waits)).await;
+    daemon.watch_until(&job.name, runs).await;
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!((ended.state(), ended.end.unwrap().reason()), (JobState::Cancelled, JobEndReason::Cancelled));
+}
+
+#[tokio::test]
+async fn a_program_starts_others_of_those_that_are_allowed() {
+    let root = tempfile::tempdir().unwrap();
+    let tools = tempfile::tempdir().unwrap();
+    let tools = tools.path().canonicalize().unwrap();
+    let greet = tools.join("greet");
+    fs::write(&greet, "#!/bin/sh\necho hello\n").unwrap();
+    fs::set_permissions(&greet, fs::Permissions::from_mode(0o755)).unwrap();
+    let allowed = format!("/usr/bin:/bin:{}", tools.display());
+    let daemon = setup(root.path()).set("programs.allowed", &allowed).start();
+    let job = daemon.watch_to_end(&daemon.create(shell(&greet.display().to_string())).await.name).await;
+    let log = log(&daemon, &job);
+    assert!(job.state() == JobState::Succeeded && log == "hello\n", "{:?} {log}", job.end);
 }
 
 #[tokio::test]
