@@ -78,8 +78,8 @@ pub const CHANGED_DATA_REMEDY: &str =
 ///
 /// The runner's own word counts, with two exceptions: one that ended because it was told to was
 /// cancelled, paused or interrupted, also a program that then exits with a code that is not 0; and
-/// one that says that it finished but did not exit with 0 did not finish. A job that cannot go on from its checkpoints, or with its data, is paused unless it
-/// was to be cancelled.
+/// one that says that it finished but did not exit with 0 did not finish. A job that cannot go on
+/// from its checkpoints, or with its data, is paused unless it was to be cancelled.
 pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, started: bool) -> Verdict {
     // How a program ends that was asked to stop is its own affair: torchrun, for one, exits with 1.
     let is_of_stop = |said: &RunnerEnded| match said.reason() {
