@@ -329,7 +329,8 @@ impl Host {
                 "the kernel killed the program because memory ran out (SIGKILL, and its count of such kills has risen)";
             return with(JobEndReason::OutOfMemory, what.into());
         }
-        let has_left = status.code() == Some(0) || status.signal() == Some(Signal::SIGTERM as i32);
+        // Some exit with other codes then, such as torchrun with 1.
+        let has_left = status.code().is_some() || status.signal() == Some(Signal::SIGTERM as i32);
         if self.is_stopped && has_left && !(self.is_finished && status.code() == Some(0)) {
             return with(JobEndReason::Interrupted, "stopped".into());
         }

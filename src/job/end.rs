@@ -115,12 +115,17 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
         }
         _ => {}
     }
-    let how = if said.is_some() { "stopped after the step in hand" } else { "had to be killed" };
+    let how = match said.map(|said| (said.exit_code, said.signal)) {
+        Some((Some(code), _)) => format!("stopped its program, which ended with exit code {code}"),
+        Some((None, Some(signal))) => format!("stopped its program, which ended by {}", signal_name(signal)),
+        Some((None, None)) => "stopped after the step in hand".to_owned(),
+        None => "had to be killed".to_owned(),
+    };
     let verdict = |outcome, reason, message| Verdict { outcome, reason, message };
     match (stop, exit) {
         (Some(StopCause::Cancel), _) => {
-            let how = if said.is_some() { "after the step in hand" } else { "before it had saved anything new" };
-            let message = format!("cancelled; the runner stopped {how}");
+            let how = if said.is_some() { &how } else { "stopped before it had saved anything new" };
+            let message = format!("cancelled; the runner {how}");
             verdict(Outcome::Cancelled, JobEndReason::Cancelled, message)
         }
         (Some(StopCause::Pause), _) => {

@@ -164,7 +164,24 @@ async fn a_program_that_leaves_with_another_code_when_it_is_stopped_is_paused_an
     daemon.watch_until(&job.name, runs).await;
     daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: job.name.clone(), now: false }).await.unwrap();
     let ended = daemon.watch_to_end(&job.name).await;
-    assert_eq!((ended.state(), ended.end.unwrap().reason()), (JobState::Cancelled, JobEndReason::Cancelled));
+    let end = ended.end.clone().unwrap();
+    assert_eq!((ended.state(), end.reason()), (JobState::Cancelled, JobEndReason::Cancelled));
+    assert_eq!(end.message, "cancelled; the runner stopped its program, which ended with exit code 1");
+}
+
+#[tokio::test]
+async fn a_program_whose_daemon_does_not_come_back_is_stopped_and_begins_again_with_the_next_one() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).set("jobs.orphan_timeout", "1s").start();
+    let job = daemon.create(shell("trap 'exit 1' TERM\nwhile :; do sleep 0.05; done")).await;
+    daemon.watch_until(&job.name, |job| job.state() == JobState::Running).await;
+    let (folder, host) = (daemon.job_folder(&job.name), daemon.signed(&job.name, "lock"));
+    let (state, _guard) = daemon.crash();
+    wait_for("the end of the host", || folder.join("exit.json").exists().then_some(()));
+    assert!(is_gone(host), "{host}");
+    let daemon = Setup::in_state(&state).start();
+    let again = daemon.watch_until(&job.name, |job| job.state() == JobState::Running && job.attempt == 2).await;
+    assert_eq!((again.restarts, again.last_attempt_end.unwrap().reason()), (0, JobEndReason::Interrupted));
 }
 
 #[tokio::test]
