@@ -66,7 +66,7 @@ class Job:
     def set_priority(self, priority: int) -> 'Job':
         """Gives it another priority, -1000 to 1000, as long as it has not ended."""
 
-    def redo(self, priority: int | None=None, after: Sequence[Any]=(), *, request_id: str='') -> 'Job':
+    def redo(self, priority: int | None=None, after: Any=(), *, request_id: str='') -> 'Job':
         """Another job of its spec, with all edits. `after` is as in a spec, such as
         [{"job": "jobs/...", "condition": "succeeded"}]; that of this job is not taken over."""
 

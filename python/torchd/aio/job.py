@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +191,7 @@ class Job:
         self._message = await self._connection.call("SetJobPriority", name=self.name, priority=priority)
         return self
 
-    async def redo(self, priority: int | None = None, after: Sequence[Any] = (), *, request_id: str = "") -> "Job":
+    async def redo(self, priority: int | None = None, after: Any = (), *, request_id: str = "") -> "Job":
         """Another job of its spec, with all edits. `after` is as in a spec, such as
         [{"job": "jobs/...", "condition": "succeeded"}]; that of this job is not taken over."""
         spec = to_message({"after": list(after)})
