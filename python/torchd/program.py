@@ -38,7 +38,8 @@ def report(step: int | None = None, scalars: Mapping[str, Any] | None = None, /,
     Values are numbers, or what `float` makes one of, such as a tensor of one element; names with a
     slash come in the mapping. `progress` is the share that is done, 0 to 1. `checkpoint` is a file
     or a folder to go on from, in the program's folder; `resume_from` gives the last one back.
-    `artifact` is a file or a folder of results there, which `torchctl download` fetches.
+    `artifact` is a file there, or a folder of files, which `torchctl download` fetches. Paths count
+    from the current folder; one that leads elsewhere is a ValueError.
     """
     line: dict[str, Any] = {} if step is None else {"step": int(step)}
     values = {**(scalars or {}), **more}
@@ -47,7 +48,10 @@ def report(step: int | None = None, scalars: Mapping[str, Any] | None = None, /,
     line |= {name: value for name, value in (("epoch", epoch), ("epochs", epochs), ("progress", _finite(progress))) if value is not None}
     for name, path in (("checkpoint", checkpoint), ("artifact", artifact)):
         if path is not None and (folder := os.environ.get("TORCHD_PROGRAM_DIR")):
-            line[name] = os.path.relpath(os.path.join(os.getcwd(), path), folder)
+            below = os.path.relpath(os.path.join(os.getcwd(), path), folder)
+            if below.split(os.sep)[0] == os.pardir:
+                raise ValueError(f"{name} is {os.fspath(path)!r}; a path in $TORCHD_PROGRAM_DIR, {folder}, is right")
+            line[name] = below
     _write(line)
 
 

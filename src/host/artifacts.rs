@@ -18,6 +18,8 @@ use crate::shortage::is_shortage;
 const MOST_FILES: usize = 10_000;
 /// Folders below each other in a folder that it names.
 const MOST_DEPTH: usize = 8;
+/// Files that are tried under one name, where the program replaces them.
+const MOST_TRIES: usize = 10;
 /// Bytes of a path.
 const MOST_PATH_BYTES: usize = 1000;
 
@@ -57,7 +59,11 @@ impl Artifacts {
     /// # Errors
     /// The job's folder cannot be written.
     pub(super) fn add(&mut self, path: &str) -> io::Result<()> {
-        match self.take(path, 0) {
+        self.add_at(path, 0)
+    }
+
+    fn add_at(&mut self, path: &str, depth: usize) -> io::Result<()> {
+        match self.take(path, depth) {
             Ok(()) => Ok(()),
             Err(Odd::Machine(error)) => Err(error),
             Err(Odd::Told(why)) => {
@@ -81,7 +87,7 @@ impl Artifacts {
     fn take(&mut self, path: &str, depth: usize) -> Result<(), Odd> {
         // Names with a dot are those of files that are not whole.
         if path.split('/').any(|part| part.is_empty() || part.starts_with('.')) || path.chars().any(char::is_control) {
-            let right = "a path from TORCHD_PROGRAM_DIR without names that begin with a dot is right";
+            let right = "a path in TORCHD_PROGRAM_DIR, without names that begin with a dot, is right";
             return Err(Odd::Told(right.into()));
         }
         if path.len() > MOST_PATH_BYTES {
@@ -98,9 +104,6 @@ impl Artifacts {
             }
             return Ok(());
         }
-        let file = place.file(path)?;
-        // An artifact is whole also after the machine has crashed.
-        file.sync_all()?;
         fs::create_dir_all(self.folder.artifacts())?;
         let artifacts = Folder::open(&self.folder.artifacts())?;
         let parent = match Path::new(path).parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -108,7 +111,19 @@ impl Artifacts {
             None => artifacts,
         };
         let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
-        parent.link(&file, &name)?;
+        for tries in 1.. {
+            let file = place.file(path)?;
+            // An artifact is whole also after the machine has crashed.
+            file.sync_all()?;
+            match parent.link(&file, &name) {
+                // The program has put another file in its place meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < MOST_TRIES => {}
+                linked => {
+                    linked?;
+                    break;
+                }
+            }
+        }
         self.paths.insert(path.to_owned());
         Ok(())
     }
@@ -123,7 +138,7 @@ impl Artifacts {
         }
         let is_meant = |entry: &&Entry| !entry.name.starts_with('.') && (entry.is_file || entry.is_folder);
         for entry in entries.iter().filter(is_meant) {
-            self.take(&format!("{path}/{}", entry.name), depth + 1)?;
+            self.add_at(&format!("{path}/{}", entry.name), depth + 1).map_err(Odd::Machine)?;
         }
         Ok(())
     }

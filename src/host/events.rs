@@ -51,6 +51,8 @@ pub(super) struct EventFiles {
     /// Those of them that are not given up.
     good: usize,
     given_up: u64,
+    /// Values that are no finite numbers, and are dropped.
+    odd: u64,
     /// Bytes that may still be read before the next look.
     left: u64,
     /// The file that was read last; the one behind it is next.
@@ -88,6 +90,7 @@ impl EventFiles {
             files: BTreeMap::new(),
             good: 0,
             given_up: 0,
+            odd: 0,
             left: MOST_BYTES,
             last: String::new(),
             is_told: Told::default(),
@@ -134,6 +137,9 @@ impl EventFiles {
             let why = if is_cut { "more than is read" } else { "no whole record" };
             say(&format!("the last {rest} bytes of the event file {path:?} are not read: they are {why}"));
         }
+        if self.odd > 1 {
+            say(&format!("{} values of event files were dropped, as they are no finite numbers", self.odd));
+        }
         if self.given_up > MOST_TOLD {
             say(&format!("{} event files were given up in all", self.given_up));
         }
@@ -171,7 +177,17 @@ impl EventFiles {
             self.left = self.left.saturating_sub(bytes);
             at_once = at_once.saturating_sub(bytes);
             is_more |= bytes >= may;
-            for (step, values) in found {
+            for (step, mut values) in found {
+                if let Some((tag, value)) = values.iter().find(|(_, value)| !value.is_finite()) {
+                    if self.odd == 0 {
+                        say(&format!(
+                            "{tag} is {value} at step {step} of the event file {path:?}; such values are dropped"
+                        ));
+                    }
+                    let count = values.len();
+                    values.retain(|(_, value)| value.is_finite());
+                    self.odd += (count - values.len()) as u64;
+                }
                 teller.values(step, values)?;
             }
             self.last = path;
@@ -343,7 +359,7 @@ fn scalars(event: Event) -> Option<Scalars> {
             }
             _ => return None,
         };
-        (value.is_finite() && is_tag(&told.tag)).then_some((told.tag, value))
+        is_tag(&told.tag).then_some((told.tag, value))
     });
     Some((step, values.take(MOST_VALUES).collect()))
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -158,10 +159,15 @@ impl Teller {
             told.total_epochs = epochs.or(told.total_epochs);
             self.tell_progress(false)?;
         }
+        let place = self.folder.path().join(PROGRAM);
+        let below = |path: String| match Path::new(&path).strip_prefix(&place) {
+            Ok(below) => below.to_string_lossy().into_owned(),
+            Err(_) => path,
+        };
         if let Some(path) = checkpoint {
-            self.checkpoint.0 = Some((step, path));
+            self.checkpoint.0 = Some((step, below(path)));
         }
-        artifact.map_or(Ok(()), |path| self.artifacts.add(&path))
+        artifact.map_or(Ok(()), |path| self.artifacts.add(&below(path)))
     }
 
     /// Tells the newest progress, where the last was told long enough ago, or this is the end.

@@ -97,7 +97,7 @@ pub enum JobError {
         is_unread: bool,
     },
     /// The runner does not work on this machine.
-    #[error("no job can run here: {0}")]
+    #[error("no model can run here: {0}")]
     RunnerBroken(String),
     /// The machine lacks something for the moment, so that a request could not be judged.
     #[error("the machine is short of something now, and the request could not be judged; try again later: {what}")]

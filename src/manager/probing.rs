@@ -45,7 +45,7 @@ pub(super) async fn probe_until_it_works(
                 // This is set before the error is told: a client that hears of the error asks for
                 // it.
                 is_short.store(error.is_shortage(), Ordering::Relaxed);
-                tracing::error!("the runner does not work; jobs wait and new ones are refused: {words}");
+                tracing::error!("the runner does not work; models wait and new ones are refused: {words}");
                 told.send_replace(Some(Err(format!("the runner does not work and will be asked again: {words}"))));
             }
         }

@@ -29,6 +29,10 @@ for step in range(begin, 1000 if not saved else begin + 3):
         torchd.report(step, checkpoint=path)
         sys.exit(0)
     time.sleep(0.02 if not saved else 0)
+try:
+    torchd.report(artifact="train.py")
+except ValueError as error:
+    print(error)
 result = torchd.checkpoint_dir() / "result"
 result.write_text("all of it")
 torchd.report(artifact=result)
@@ -60,6 +64,7 @@ class Programs(unittest.TestCase):
         self.assertEqual(list(scalars), ["loss/train"], "nothing that is no number, and nothing of a process that it started")
         self.assertEqual(list(scalars["loss/train"].step), list(range(stopped + 4)))
         self.assertIn(f"goes on from {stopped + 1}", "\n".join(job.logs()))
+        self.assertIn("artifact is 'train.py'; a path in $TORCHD_PROGRAM_DIR", "\n".join(job.logs()))
         job.download(folder / "results")
         self.assertEqual((folder / "results/artifacts/checkpoints/result").read_text(), "all of it")
 

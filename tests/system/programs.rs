@@ -71,6 +71,7 @@ async fn a_program_runs_with_its_environment_and_what_it_reports_is_that_of_a_jo
     assert_eq!(job.end.as_ref().unwrap().exit_code, Some(0));
     assert!(log.contains(&format!("{}\nof the data root{} 1 [] yes", root.display(), job.name)), "{log}");
     assert!(log.contains("a report is not as it should be"), "{log}");
+    assert!(log.contains("accuracy/epoch is NaN at step 30 of the event file"), "{log}");
     assert_eq!(scalars(&daemon, &job.name, "loss/train").await, [(1, 0.5), (2, 0.25)]);
     assert_eq!(scalars(&daemon, &job.name, "accuracy/epoch").await, [(10, 10.0), (20, 20.0)]);
     let progress = job.progress.unwrap();
