@@ -248,7 +248,7 @@ impl Host {
         self.most_bytes.is_some() || self.most_processes.is_some()
     }
 
-    /// What the program has more of than it may.
+    /// The excess of the program: the limit that it is above.
     fn weigh(&self) -> Option<(JobEndReason, String)> {
         let Taken { bytes, processes } = self.tree.taken();
         if let Some(most) = self.most_bytes.filter(|most| bytes > *most) {
@@ -301,7 +301,8 @@ impl Host {
         self.tell_checkpoint(teller)
     }
 
-    /// Tells a checkpoint that is due, once the values that the program has written before are told.
+    /// Tells a checkpoint that is due, once the values that the program has written before are
+    /// told.
     fn tell_checkpoint(&mut self, teller: &mut Teller) -> io::Result<()> {
         if !teller.is_checkpoint_due() {
             return Ok(());

@@ -355,8 +355,8 @@ impl Manager {
             // An edit by another caller keeps the data that the job was made with.
             let owner = self.owner_of(&view.job.inputs).unwrap_or(caller);
             let mut spec = view.job.spec.edited(edits).map_err(JobError::Invalid)?;
-            // A job that applies a model has copies of all that it takes from the trained job, which
-            // may be gone, and no edit reaches its data.
+            // A job that applies a model has copies of all that it takes from the trained job,
+            // which may be gone, and no edit reaches its data.
             if let Work::Model(work) = &mut spec.work
                 && !work.mode.applies()
             {

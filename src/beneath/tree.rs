@@ -1,6 +1,6 @@
 //! Whole trees of folders that others have made: removed, and measured. They may be deeper than a
-//! path can be long, have names in any bytes, and folders that their owner may not enter. No link is
-//! followed, and few folders are open at a time.
+//! path can be long, have names in any bytes, and folders that their owner may not enter. No link
+//! is followed, and few folders are open at a time.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -111,9 +111,9 @@ fn enter(folder: &Folder, name: &CStr) -> io::Result<Folder> {
     Ok(Folder { descriptor })
 }
 
-/// Bytes that the files below a folder have on the disk, but for those of folders that are very deep
-/// or that we may not enter. Files that go away meanwhile do not count; 0 where the folder is not
-/// there.
+/// Bytes that the files below a folder have on the disk, but for those of folders that are very
+/// deep or that we may not enter. Files that go away meanwhile do not count; 0 where the folder is
+/// not there.
 pub fn bytes_below(path: &Path) -> io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat(CWD, path, flags, Mode::empty()) {

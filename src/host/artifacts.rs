@@ -1,6 +1,6 @@
-//! Results of a program: a file that it names becomes an artifact of its job, as a second name (hard
-//! link) of the same file, so that it takes no room and no time. Only files of the program's own
-//! folder can be named, and no link is followed.
+//! Results of a program: a file that it names becomes an artifact of its job, as a second name
+//! (hard link) of the same file, so that it takes no room and no time. Only files of the program's
+//! own folder can be named, and no link is followed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,8 +53,8 @@ impl Artifacts {
         Self { folder: folder.clone(), paths: BTreeSet::new(), is_full: false, refused: 0 }
     }
 
-    /// Takes a file, or all files of a folder, by its path from the program's folder. A path that is
-    /// none is told in the log.
+    /// Takes a file, or all files of a folder, by its path from the program's folder. A path that
+    /// is none is told in the log.
     ///
     /// # Errors
     /// The job's folder cannot be written.
@@ -77,7 +77,7 @@ impl Artifacts {
         }
     }
 
-    /// What the log has not yet.
+    /// Tells the log how many paths were refused, where it has not named them all.
     pub(super) fn say_what_was_refused(&self) {
         if self.refused > MOST_TOLD {
             say(&format!("{} paths could not be artifacts", self.refused));

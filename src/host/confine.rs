@@ -1,6 +1,6 @@
-//! The confinement of a program. Landlock (landlock(7)) keeps it, and all that it starts, to reading
-//! libraries, its installation and the data roots, and to writing in its own folder. It may start
-//! programs and speak to the network, as programs that train on several processes do.
+//! The confinement of a program. Landlock (landlock(7)) keeps it, and all that it starts, to
+//! reading libraries, its installation and the data roots, and to writing in its own folder. It may
+//! start programs and speak to the network, as programs that train on several processes do.
 
 use std::fs;
 use std::path::{Path, PathBuf};

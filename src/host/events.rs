@@ -60,7 +60,7 @@ pub(super) struct EventFiles {
     is_told: Told,
 }
 
-/// What the log has already.
+/// The findings that the log has already.
 #[derive(Debug, Default)]
 struct Told {
     many: bool,

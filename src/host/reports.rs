@@ -92,7 +92,7 @@ pub(super) struct Lines {
     begun: Vec<u8>,
     /// The line in hand is too long, and passed over.
     is_too_long: bool,
-    /// What was passed over, a whole line or a part of one.
+    /// Lines, and parts of lines, that were passed over.
     odd: u64,
 }
 

@@ -71,7 +71,7 @@ pub(super) struct Teller {
     journal_bytes: u64,
     /// Values that were not written.
     dropped: u64,
-    /// What of that was told one by one.
+    /// The reasons for it that the log has.
     is_told: Told,
     /// Progress that has yet to be told, and when some was.
     progress: (Option<StepProgress>, Option<Instant>),

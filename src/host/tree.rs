@@ -31,7 +31,7 @@ impl Tree {
         Self { program, shim: parent_id() }
     }
 
-    /// What they have now. Processes that end or begin meanwhile may be missing.
+    /// Their memory and number now. Processes that end or begin meanwhile may be missing.
     pub(super) fn taken(self) -> Taken {
         let ours = std::process::id();
         let mut waiting = vec![self.program];

@@ -31,7 +31,7 @@ pub enum Condition {
     Failed,
 }
 
-/// What the state of another job means for the one that waits for it.
+/// The meaning of the state of another job for the one that waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It has not ended.
@@ -43,7 +43,7 @@ pub enum Standing {
 }
 
 impl Condition {
-    /// What that state of the other job means.
+    /// The meaning of that state of the other job.
     pub fn standing(self, state: State) -> Standing {
         let is_met = match state {
             State::Queued | State::Starting | State::Running | State::Stopping | State::Paused => {
@@ -95,8 +95,8 @@ impl Dependency {
         v1::Dependency { job: self.job.name(), condition: v1::DependencyCondition::from(self.condition).into() }
     }
 
-    /// What the state of the other job means, None for a job that is not there. The job at `place`
-    /// of a request that can never be started is a mistake.
+    /// The meaning of the state of the other job, None for a job that is not there. The job at
+    /// `place` of a request that can never be started is a mistake.
     pub fn judge(&self, place: usize, state: Option<State>, wrong: &mut Violations) -> Standing {
         let standing = state.map_or(Standing::Broken, |state| self.condition.standing(state));
         if standing == Standing::Broken {

@@ -159,8 +159,8 @@ impl Manager {
 }
 
 impl Task {
-    /// Queues a job that has been judged. Whether its dependencies can be met is judged once more: they
-    /// may have ended, or been deleted, since.
+    /// Queues a job that has been judged. Whether its dependencies can be met is judged once more:
+    /// they may have ended, or been deleted, since.
     pub(super) async fn create(
         &mut self,
         admitted: Admitted,

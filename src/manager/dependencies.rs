@@ -1,7 +1,7 @@
-//! Jobs that wait for others to end. The row of a job has those that it still waits for; how another
-//! job has ended stands in that one's own row, and never changes. So an end that a daemon could not
-//! record any more is recorded by the next one, and before a job is deleted its end is recorded
-//! wherever somebody waits for it.
+//! Jobs that wait for others to end. The row of a job has those that it still waits for; how
+//! another job has ended stands in that one's own row, and never changes. So an end that a daemon
+//! could not record any more is recorded by the next one, and before a job is deleted its end is
+//! recorded wherever somebody waits for it.
 
 use std::slice;
 

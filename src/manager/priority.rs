@@ -1,5 +1,5 @@
-//! Another priority for a job that has not ended. It is recorded as an edit of the spec, as those of
-//! resumes are.
+//! Another priority for a job that has not ended. It is recorded as an edit of the spec, as those
+//! of resumes are.
 
 use std::sync::Arc;
 

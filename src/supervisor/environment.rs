@@ -46,8 +46,8 @@ pub(super) fn of_runner(
     kept
 }
 
-/// The environment of the host of a program, which hands it on: the variables that have such a name,
-/// or begin so where it ends with `*`. None of ours is for a program.
+/// The environment of the host of a program, which hands it on: the variables that have such a
+/// name, or begin so where it ends with `*`. None of ours is for a program.
 pub(super) fn of_host(
     ours: impl Iterator<Item = (OsString, OsString)>,
     wanted: &[String],
