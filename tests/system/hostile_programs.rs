@@ -262,13 +262,18 @@ async fn event_files_that_are_broken_are_told_and_the_good_ones_beside_them_are_
 async fn thousands_of_event_files_and_one_that_grows_for_ever_are_read_within_bounds() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("chunk"), events(root.path(), "grows", 20_000)).unwrap();
+    fs::write(root.path().join("first"), events(root.path(), "first", 1)).unwrap();
     fs::write(root.path().join("good"), events(root.path(), "good", 3)).unwrap();
     let daemon = setup(root.path()).set("jobs.max_event_bytes", "2000000").start();
+    // The two files that count are known before the others come.
     let script = "cd $TORCHD_TENSORBOARD_DIR\n\
                   while :; do cat $DATA/chunk >> a-grows.tfevents; sleep 0.05; done &\n\
-                  : > b-good.tfevents; i=0; while [ $i -lt 5000 ]; do : > many-$i.tfevents; i=$((i+1)); done\n\
+                  cat $DATA/first > b-good.tfevents; while [ ! -e $DATA/seen ]; do sleep 0.05; done\n\
+                  i=0; while [ $i -lt 5000 ]; do : > many-$i.tfevents; i=$((i+1)); done\n\
                   cat $DATA/good >> b-good.tfevents\n";
     let job = daemon.create(with_data(root.path(), &(script.to_owned() + WAIT))).await;
+    daemon.watch_until(&job.name, |job| has_told(job, "first") && has_told(job, "grows")).await;
+    fs::write(root.path().join("seen"), "").unwrap();
     daemon.watch_until(&job.name, |job| has_told(job, "good")).await;
     wait_for_log(&daemon, &job, "takes no more values");
     let ended = cancel(&daemon, &job).await;
