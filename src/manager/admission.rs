@@ -173,9 +173,9 @@ fn judge(
     let memory = host_memory(resources, settings, &owner, &mut wrong);
     let JudgedSets { train, validation, preparation, notes, is_sample, memory_bytes } = match &data {
         Some(data) => {
-            let preparation = trained.as_ref().map(|trained| trained.preprocessing.preparation());
+            let preparation = trained.as_ref().map(|trained| trained.preprocessing.known());
             let adapt = |selection| Selection {
-                known: preparation.cloned(),
+                known: preparation.clone(),
                 memory_bytes: memory.of_data(),
                 may_lack_target: preparation.is_some() && demands.mode.may_lack_target(),
                 ..selection
