@@ -267,6 +267,29 @@ async fn every_fault_of_a_table_is_told_with_its_field_file_line_and_column() {
         assert_eq!(*found, format!("spec.data.train.csv.{field}"), "{words}: {what}");
         assert!(what.contains(words), "{words}: {what}");
     }
+    put("words.csv", b"x,y\nred,2\nblue,4\n1,NA\ngrey,3\n");
+    let told = refusal(&daemon, table(Format::Csv(csv("words.csv", "y")))).await;
+    let [(_, words), (_, missing)] = &told[..] else { panic!("{told:?}") };
+    assert!(words.contains("line 2, column \"x\": \"red\" is no number; mend the value; a column of words"));
+    assert!(words.ends_with("(and 2 more rows of this column: lines 3, 5)"), "{words}");
+    assert!(missing.contains("line 4, column \"y\": the value is missing") && !missing.contains("more"), "{missing}");
+    // The remedy is one of tables.
+    let loss = |kind| Some(v1::Loss { kind: Some(kind) });
+    let numbers =
+        v1::JobSpec { loss: loss(v1::loss::Kind::Mse(v1::Mse {})), ..table(Format::Csv(csv("class.csv", "y"))) };
+    let classes = v1::loss::Kind::CrossEntropy(v1::CrossEntropy::default());
+    let classes = v1::JobSpec { loss: loss(classes), ..table(Format::Csv(csv("good.csv", "y"))) };
+    for (spec, field, words) in [
+        (
+            numbers,
+            "mse",
+            "needs numbers, and \"y\" has classes; cross_entropy and nll take those, and a column of numbers",
+        ),
+        (classes, "cross_entropy", "mse takes those, and target_type = \"classes\" makes classes"),
+    ] {
+        let told = refusal(&daemon, spec).await;
+        assert!(told[0].0 == format!("spec.loss.{field}") && told[0].1.contains(words), "{told:?}");
+    }
     let set = v1::ParquetDataset { path: "bad.parquet".into(), target: "y".into(), ..Default::default() };
     let told = refusal(&daemon, table(Format::Parquet(set))).await;
     assert!(told[0].0 == "spec.data.train.parquet.path" && told[0].1.contains("bad.parquet is cut off"), "{told:?}");
