@@ -88,6 +88,12 @@ pub trait Content: Send {
         false
     }
 
+    /// The reason why its values take more than their share of the memory, with the remedy, in words
+    /// that follow "the data"; None where they do not.
+    fn whole(&self) -> Option<&str> {
+        None
+    }
+
     /// A number for each row: those with the same one are of the same class.
     ///
     /// # Errors
