@@ -7,10 +7,10 @@
 
 mod artifacts;
 mod confine;
-mod events;
+pub mod events;
 mod launch;
 mod rate;
-mod reports;
+pub mod reports;
 mod tell;
 mod tree;
 
