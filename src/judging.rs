@@ -142,7 +142,8 @@ fn unanswered(status: Option<ExitStatus>, limits: &Limits) -> Failure {
             return cannot(what.into(), Some(Unjudged::Shortage));
         }
         (_, Some(code)) if code == i32::from(child::EXIT_ANSWER) => {
-            format!("its description takes more than {} MiB", answer_bytes >> 20)
+            let remedy = "name fewer columns in `features`, or give them, or classes and categories, shorter names";
+            format!("its description takes more than {} MiB: {remedy}", answer_bytes >> 20)
         }
         (Some(Signal::XCPU), _) => "the process that read it computed for too long".into(),
         _ => match status.signal() {

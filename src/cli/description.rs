@@ -19,7 +19,9 @@ pub(super) fn data(set: &v1::DataDescription) -> String {
         }
     };
     let how = if *was_read { "all read" } else { "judged by headers or a sample; the job reads the rest" };
-    let mut lines = vec![format!("{examples} examples, {how}"), format!("{files}, {}", size(*size_bytes))];
+    // Of a folder no size is known.
+    let size = if *size_bytes == 0 { String::new() } else { format!(", {}", size(*size_bytes)) };
+    let mut lines = vec![format!("{examples} examples, {how}"), format!("{files}{size}")];
     lines.extend(set.inputs.iter().map(|input| array("input", input)));
     lines.extend(set.target.iter().map(|target| array("target", target)));
     if !classes.is_empty() {
@@ -28,7 +30,8 @@ pub(super) fn data(set: &v1::DataDescription) -> String {
             name => format!("{}: {examples}", shown_in_line(name)),
         };
         let shown: Vec<_> = classes.iter().take(MOST_SHOWN).map(class).collect();
-        lines.push(format!("{} classes: {}{}", classes.len(), shown.join(", "), more(classes.len())));
+        let count = if classes.len() == 1 { "1 class".to_owned() } else { format!("{} classes", classes.len()) };
+        lines.push(format!("{count}: {}{}", shown.join(", "), more(classes.len())));
     }
     lines.extend(columns.iter().take(MOST_SHOWN).map(column));
     let all = usize::try_from(set.column_count).unwrap_or(usize::MAX).max(columns.len());

@@ -224,9 +224,9 @@ pub(super) fn read(
         all.map(|((field, bytes), place)| values_of(&arrays, place.copied(), field, bytes, &residence, is_judged));
     let mut values = values.collect::<Result<Vec<_>, _>>().map_err(|problem| vec![problem])?;
     let targets = values.pop().flatten();
-    let in_files = residence.memory;
+    let (in_files, whole) = (residence.memory, residence.whole);
     let facts = Facts { examples, inputs, target, sizes, is_resident: in_files.is_none(), may_widen: false };
-    Ok(Box::new(Arrays { facts, inputs: values.into_iter().collect(), targets, weights, in_files }))
+    Ok(Box::new(Arrays { facts, inputs: values.into_iter().collect(), targets, weights, in_files, whole }))
 }
 
 /// The values of a field: in its files where they stay there, or else those that were kept.

@@ -115,7 +115,7 @@ impl<P> Format<P> for Files<P> {
         let inputs = (!is_judged).then(|| vec![Values::of(pixels)]);
         let targets = is_read.then(|| Values::of(labels));
         let weights = Err("the data are images and labels without weights".into());
-        Ok(Box::new(Arrays { facts, inputs, targets, weights, in_files: None }))
+        Ok(Box::new(Arrays { facts, inputs, targets, weights, in_files: None, whole: None }))
     }
 }
 

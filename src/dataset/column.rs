@@ -8,8 +8,7 @@ use super::{Dtype, Field, Range};
 pub(super) struct Column {
     field: Field,
     numbers: Numbers,
-    /// Its values as batches have them, example by example but for the file in hand, whose order
-    /// they have; None where they are not kept.
+    /// Its values as batches have them, example by example; None where they are not kept.
     bytes: Option<Vec<u8>>,
     /// Examples of the files before the one in hand.
     before: u64,
@@ -26,6 +25,9 @@ struct InHand {
     begun: Vec<u8>,
     /// The kept bytes of the files before.
     kept: usize,
+    /// Of a file in the order of columns the place in an example of each column's value; empty where
+    /// the values of an example lie side by side.
+    slots: Vec<usize>,
 }
 
 /// The order of the values of an array in a file.
@@ -41,28 +43,21 @@ impl Column {
     /// The column of a field; `numbers` are those of its files. Its values are kept where asked
     /// for.
     pub(super) fn new(field: Field, numbers: Numbers, is_kept: bool) -> Self {
-        let file = InHand { order: Order::Rows, examples: 0, next: 0, begun: Vec::new(), kept: 0 };
+        let file = InHand { order: Order::Rows, examples: 0, next: 0, begun: Vec::new(), kept: 0, slots: Vec::new() };
         Self { field, numbers, bytes: is_kept.then(Vec::new), before: 0, file }
     }
 
     /// Begins the next file, which has so many examples in that order.
     pub(super) fn begin(&mut self, order: Order, examples: u64) {
-        self.end();
         self.before += self.file.examples;
         let kept = self.bytes.as_ref().map_or(0, Vec::len);
-        self.file = InHand { order, examples, next: 0, begun: Vec::new(), kept };
-    }
-
-    /// Puts the values of the file in hand into the order of examples.
-    fn end(&mut self) {
-        let InHand { order, examples, kept, .. } = self.file;
-        if let (Some(bytes), Order::Columns) = (&mut self.bytes, order)
-            && self.field.values() > 1
-        {
-            let rows = by_rows(&bytes[kept..], &self.field, examples);
-            bytes.truncate(kept);
-            bytes.extend_from_slice(&rows);
+        let is_scattered = order == Order::Columns && self.field.values() > 1;
+        let slots = if is_scattered { slots_of_columns(&self.field.shape) } else { Vec::new() };
+        if let (Some(bytes), true) = (&mut self.bytes, is_scattered) {
+            // Each value is put to its place at once, so that the array is in memory once.
+            bytes.resize(kept + (examples * self.field.bytes()) as usize, 0);
         }
+        self.file = InHand { order, examples, next: 0, begun: Vec::new(), kept, slots };
     }
 
     /// Takes the next bytes of the file.
@@ -89,9 +84,10 @@ impl Column {
 
     /// The same with values that are complete.
     fn take_whole(&mut self, values: &[u8]) -> Result<(), String> {
-        let Self { field, numbers, bytes, before, file: InHand { order, examples, next, .. } } = self;
+        let Self { field, numbers, bytes, before, file } = self;
+        let InHand { order, examples, next, kept, slots, .. } = file;
         let width = field.values().max(1);
-        let (order, examples, before) = (*order, *examples, *before);
+        let (order, examples, before, kept) = (*order, *examples, *before, *kept);
         let example = move |place: u64| match order {
             Order::Rows => place / width,
             Order::Columns => place % examples,
@@ -99,10 +95,25 @@ impl Column {
         let (mut range, mut place, mut misfit) = (field.range, *next, None);
         // Values that are stored as batches have them are copied at once.
         let mut bytes = bytes.as_mut();
+        let size = field.dtype.bytes() as usize;
+        let put = |bytes: &mut Vec<u8>, place: u64, value: &[u8]| {
+            if slots.is_empty() {
+                return bytes.extend_from_slice(value);
+            }
+            let (column, example) = ((place / examples) as usize, (place % examples) as usize);
+            let begin = kept + (example * slots.len() + slots.get(column).copied().unwrap_or(0)) * size;
+            if let Some(into) = bytes.get_mut(begin..begin + size) {
+                into.copy_from_slice(value);
+            }
+        };
         if numbers.are(field.dtype)
             && let Some(bytes) = bytes.take()
         {
-            bytes.extend_from_slice(values);
+            if slots.is_empty() {
+                bytes.extend_from_slice(values);
+            } else {
+                (place..).zip(values.chunks_exact(size)).for_each(|(place, value)| put(bytes, place, value));
+            }
         }
         match field.dtype {
             Dtype::Pixel => place += values.len() as u64,
@@ -115,7 +126,7 @@ impl Column {
                     range = Some(Range::with(range, bound as i64, before + example(place)));
                 }
                 if let Some(bytes) = &mut bytes {
-                    bytes.extend_from_slice(&single.to_le_bytes());
+                    put(bytes, place, &single.to_le_bytes());
                 }
                 place += 1;
             }),
@@ -124,7 +135,7 @@ impl Column {
                     Ok(value) => {
                         range = Some(Range::with(range, value, before + example(place)));
                         if let Some(bytes) = &mut bytes {
-                            bytes.extend_from_slice(&value.to_le_bytes());
+                            put(bytes, place, &value.to_le_bytes());
                         }
                     }
                     Err(value) => _ = misfit.get_or_insert((place, Misfit::Whole(value))),
@@ -138,31 +149,21 @@ impl Column {
     }
 
     /// The field with its range, and its values example by example where they are kept.
-    pub(super) fn finish(mut self) -> (Field, Option<Vec<u8>>) {
-        self.end();
+    pub(super) fn finish(self) -> (Field, Option<Vec<u8>>) {
         (self.field, self.bytes)
     }
 }
 
-/// The values of examples row by row, from an array whose first dimension is fastest.
-fn by_rows(columns: &[u8], field: &Field, examples: u64) -> Vec<u8> {
-    let width = field.dtype.bytes() as usize;
-    // Where the values of the first example lie, in the order of rows: its last dimension fastest.
-    let mut places = vec![0usize];
-    let mut stride = examples as usize;
-    for &size in &field.shape {
+/// The place in an example, its last dimension fastest, of each value in the order of columns, its
+/// first dimension fastest.
+fn slots_of_columns(shape: &[u64]) -> Vec<usize> {
+    let (mut slots, mut stride) = (vec![0usize], shape.iter().product::<u64>() as usize);
+    for &size in shape {
+        stride /= (size as usize).max(1);
         let steps = (0..size as usize).map(|index| index * stride);
-        places = places.iter().flat_map(|place| steps.clone().map(move |step| place + step)).collect();
-        stride *= size as usize;
+        slots = steps.flat_map(|step| slots.iter().map(move |slot| slot + step).collect::<Vec<_>>()).collect();
     }
-    let mut rows = Vec::with_capacity(columns.len());
-    for example in 0..examples as usize {
-        for place in &places {
-            let begin = (place + example) * width;
-            rows.extend_from_slice(&columns[begin..begin + width]);
-        }
-    }
-    rows
+    slots
 }
 
 #[cfg(test)]

@@ -88,6 +88,12 @@ pub trait Content: Send {
         false
     }
 
+    /// The reason why its values take more than their share of the memory, with the remedy, in words
+    /// that follow "the data"; None where they do not.
+    fn whole(&self) -> Option<&str> {
+        None
+    }
+
     /// A number for each row: those with the same one are of the same class.
     ///
     /// # Errors
@@ -169,6 +175,10 @@ pub struct Preparation {
     /// How images became the size of the input. Absent where all had that size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_fit: Option<Fit>,
+    /// The height and width in pixels of the images that a model was trained on, where new ones are
+    /// read for it: the facts of its training set have it (`Preprocessing::known`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<[u64; 2]>,
     /// How text becomes tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextEncoding>,

@@ -27,6 +27,8 @@ use super::{Content, DataFile, Depth, Find, Format, Problem, Reading};
 
 /// The field of the folder.
 const PATH: &str = "path";
+/// That of the size.
+const SIZE: &str = "size";
 /// The name of the input, as that of other images.
 const IMAGES: &str = "images";
 /// The name of the target, where folders are classes.
@@ -87,7 +89,8 @@ impl<P> Format<P> for Files<P> {
         let folder = data.folder().map_err(|error| told("", &error))?;
         let is_judged = reading.depth == Depth::Judge;
         let images = |names| {
-            let images = Images::new(folder.clone(), data.path().to_owned(), names, self)?;
+            let trained = reading.known.and_then(|known| known.image_size);
+            let images = Images::new(folder.clone(), data.path().to_owned(), names, self, trained)?;
             if is_judged {
                 images.judge_sample(reading.wanted)?;
             }
@@ -101,6 +104,17 @@ impl<P> Format<P> for Files<P> {
         let list = List::of(folder, reading.may_lack_target, reading.wanted).map_err(|wrong| match wrong {
             Wrong::Unreadable(path, error) => told(&path, &error),
             Wrong::Found(path, what) => vec![Problem::of_file(PATH, &below(data.path(), &path), what)],
+            Wrong::Others(others, count) => {
+                let more = count.saturating_sub(others.len() as u64);
+                let last = others.len().saturating_sub(1);
+                let told = others.into_iter().enumerate().map(|(place, (path, mut what))| {
+                    if place == last && more > 0 {
+                        what += &format!(" (and {more} more such files)");
+                    }
+                    Problem::of_file(PATH, &below(data.path(), &path), what)
+                });
+                told.collect()
+            }
         })?;
         Ok(Box::new(Walked::new(images(Names::Walked(list))?, is_judged)))
     }

@@ -81,6 +81,14 @@ impl<P> Format<P> for Files<P> {
     }
 }
 
+/// The name of the array of a file: that of the file without the ends for packing and format.
+fn name_of(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy();
+    let unpacked = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+    let short = Path::new(unpacked).file_stem()?.to_string_lossy();
+    Some(short.into_owned())
+}
+
 /// The array of a file. Its name is that of the file.
 fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<(At<'a>, Array<'a>), Problem> {
     let path = data.path();
@@ -99,7 +107,7 @@ fn array<'a>(data: &'a DataFile, field: &'static str) -> Result<(At<'a>, Array<'
             return told(format!("goes on after the {wanted} values that its header says"));
         }
     }
-    let name = path.file_stem().map_or_else(|| field.to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let name = name_of(path).unwrap_or_else(|| field.to_owned());
     let at = At { field, data, size_bytes: size };
     let place = if source.is_plain() { Ok(header.size_bytes) } else { Err(UNPACK) };
     let packed = source.is_gzip().then_some((size, "gzip"));

@@ -294,6 +294,21 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_archive_that_is_packed_and_takes_most_of_the_memory_is_noted_with_the_remedy() {
+        let notes = |is_compressed: bool, memory_bytes: u64| {
+            let (_folder, files) = opened(&archive(&entries(), is_compressed));
+            let (_caller, wanted) = Wanted::by_caller();
+            let selection = Selection { memory_bytes: Some(memory_bytes), ..set(&["b"]) };
+            selection.judge(&files, &wanted).unwrap().notes
+        };
+        let told = "the training data take 32 bytes of memory, as they are read as a whole, and the job has 40; for \"y\" \
+                    write it with np.savez, which does not pack, so that rows can be read one by one";
+        assert_eq!(notes(true, 20), [told]);
+        assert!(notes(true, 32).is_empty());
+        assert!(notes(false, 20)[0].starts_with("the training data stay in their files"));
+    }
+
+    #[test]
     fn every_cut_is_noticed_and_damage_of_values_too() {
         for is_compressed in [false, true] {
             let whole = archive(&entries(), is_compressed);

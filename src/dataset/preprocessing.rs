@@ -127,6 +127,16 @@ impl Preprocessing {
         &self.preparation
     }
 
+    /// The same, for new data: with the size of the images that the model was trained on.
+    pub fn known(&self) -> Preparation {
+        let size = |Input { array, .. }: &Input| match (array.dtype, &array.shape[..]) {
+            (Stored::Uint8, &[_, height, width]) => Some([height, width]),
+            _ => None,
+        };
+        let image_size = self.inputs.first().and_then(size);
+        Preparation { image_size, ..self.preparation.clone() }
+    }
+
     /// The facts of the training set, as far as a network and its loss depend on them.
     pub fn facts(&self) -> Facts {
         Facts {
@@ -206,6 +216,7 @@ mod tests {
         assert_eq!(value["target"]["range"], serde_json::json!([0, 9]));
         let read = Preprocessing::read(&written).unwrap();
         assert_eq!((read.facts(), read.preparation()), (facts(), &preparation));
+        assert_eq!(read.known(), Preparation { image_size: Some([28, 28]), ..preparation });
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Arrays {
     pub weights: Result<Option<Vec<f64>>, String>,
     /// The memory that a job needs where some arrays stay in their files; None where none does.
     pub in_files: Option<InFiles>,
+    /// The reason why its values take more than their share of the memory.
+    pub whole: Option<String>,
 }
 
 /// The memory of a job some of whose arrays stay in their files.
@@ -90,6 +92,10 @@ impl Content for Arrays {
 
     fn is_in_files(&self) -> bool {
         self.in_files.is_some()
+    }
+
+    fn whole(&self) -> Option<&str> {
+        self.whole.as_deref()
     }
 
     fn strata(&self) -> Result<Vec<u32>, Problem> {

@@ -255,6 +255,8 @@ impl Selection {
             let why = "their values would take too much memory at once";
             notes.push(format!("the {name} data stay in their files, and rows are read when they are needed: {why}"));
         }
+        let whole = contents.iter().filter_map(|(name, content)| Some((name, content.as_ref()?.whole()?)));
+        notes.extend(whole.map(|(name, what)| format!("the {name} data {what}")));
         let details = (details, validation_details);
         Ok(ReadSets { train, validation, preparation: learned, details, notes, is_sample, memory_bytes })
     }

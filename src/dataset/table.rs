@@ -16,7 +16,7 @@ pub(super) mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use encode::{ColumnEncoding, InputColumns, TableEncoding};
@@ -30,8 +30,10 @@ use self::words::{MISSING, NotTaken};
 use super::split::scaled;
 use super::{Depth, Problem, Reading};
 
-/// Problems of rows that are told at once.
+/// Problems that are told at once; those of a column that are alike are one.
 const MOST_PROBLEMS: usize = 10;
+/// Wrong values that are counted: no more are read.
+const MOST_COUNTED: u64 = 1000;
 
 /// The rows of the files of a set.
 #[derive(Debug)]
@@ -74,6 +76,26 @@ pub(super) struct Table {
     is_kept: bool,
     /// The first mistakes of rows.
     problems: Vec<Problem>,
+    /// Those of columns, with the values that are like each.
+    repeated: Vec<Repeated>,
+    /// Wrong values of columns.
+    counted: u64,
+}
+
+/// A problem of a column that many values may have.
+#[derive(Debug)]
+struct Repeated {
+    /// Its place among the problems.
+    problem: usize,
+    column: usize,
+    /// The remedy, by which values are alike: the words behind the last semicolon.
+    remedy: String,
+    /// The file of the first value.
+    path: PathBuf,
+    /// Values like the first one.
+    more: u64,
+    /// The lines of the first of them in the same file.
+    lines: Vec<u64>,
 }
 
 /// Rows that a table has begun, as far as they are not like most.
@@ -118,6 +140,8 @@ impl Table {
             estimate: None,
             is_kept: true,
             problems: Vec::new(),
+            repeated: Vec::new(),
+            counted: 0,
         }
     }
 
@@ -239,8 +263,7 @@ impl Table {
         let (missing, mistakes) = odd;
         let line = line + row as u64;
         for (column, what) in mistakes {
-            let place = at(path, self.unit, line, &self.columns[*column].name);
-            self.tell(format!("{place}: {what}"));
+            self.tell_of_column(path, line, *column, what);
         }
         let columns = &self.columns;
         let treated = |by| missing.iter().copied().filter(move |column| columns[*column].missing == by);
@@ -250,9 +273,8 @@ impl Table {
         }
         let refused: Vec<_> = treated(Missing::Refuse).collect();
         for column in &refused {
-            let place = at(path, self.unit, line, &self.columns[*column].name);
             let remedy = self.remedy_for_missing(*column);
-            self.tell(format!("{place}: the value is missing; {remedy}"));
+            self.tell_of_column(path, line, *column, &format!("the value is missing; {remedy}"));
         }
         mistakes.is_empty() && refused.is_empty()
     }
@@ -269,6 +291,43 @@ impl Table {
         }
     }
 
+    /// Tells the first wrong value of a column, and counts those that follow.
+    fn tell_of_column(&mut self, path: &Path, line: u64, column: usize, what: &str) {
+        if self.is_full() {
+            return;
+        }
+        self.counted += 1;
+        let remedy = what.rsplit_once("; ").map_or(what, |(_, remedy)| remedy);
+        let is_alike = |told: &&mut Repeated| told.column == column && told.remedy == remedy;
+        if let Some(told) = self.repeated.iter_mut().find(is_alike) {
+            told.more += 1;
+            if told.lines.len() + 1 < MOST_PROBLEMS && told.path == path {
+                told.lines.push(line);
+            }
+            return;
+        }
+        let (problem, path) = (self.problems.len(), path.to_owned());
+        let place = at(&path, self.unit, line, &self.columns[column].name);
+        self.repeated.push(Repeated { problem, column, remedy: remedy.into(), path, more: 0, lines: Vec::new() });
+        self.tell(format!("{place}: {what}"));
+    }
+
+    /// Adds to the problems of columns how many values are like the first one.
+    fn tell_counts(&mut self) {
+        let at_least = if self.counted >= MOST_COUNTED { "at least " } else { "" };
+        for Repeated { problem, more, lines, .. } in self.repeated.drain(..).filter(|told| told.more > 0) {
+            let rows = if more == 1 { "row" } else { "rows" };
+            let mut what = format!(" (and {at_least}{more} more {rows} of this column");
+            let lines: Vec<_> = lines.iter().map(u64::to_string).collect();
+            if !lines.is_empty() {
+                let first = if lines.len() as u64 == more { "" } else { "the next " };
+                let units = if lines.len() == 1 { self.unit.to_owned() } else { format!("{}s", self.unit) };
+                what += &format!(": {first}{units} {}", lines.join(", "));
+            }
+            self.problems[problem].what += &format!("{what})");
+        }
+    }
+
     /// Tells a mistake, one of the first.
     pub(super) fn tell(&mut self, what: String) {
         if !self.is_full() {
@@ -276,9 +335,9 @@ impl Table {
         }
     }
 
-    /// Whether as many mistakes are known as are told.
+    /// Whether as many mistakes are known as are told, or counted.
     pub(super) fn is_full(&self) -> bool {
-        self.problems.len() >= MOST_PROBLEMS
+        self.problems.len() >= MOST_PROBLEMS || self.counted >= MOST_COUNTED
     }
 
     /// The rows that were read: those that are kept and those that are dropped.
@@ -302,7 +361,8 @@ impl Table {
             let first = self.places.first_file();
             self.problems.push(wrong_with(first, "has no rows that can be taken".into()));
         }
-        if self.is_full()
+        self.tell_counts();
+        if self.problems.len() >= MOST_PROBLEMS
             && let Some(last) = self.problems.last_mut()
         {
             last.what.push_str(&format!(" (no more than {MOST_PROBLEMS} mistakes are told: there may be others)"));

@@ -19,6 +19,7 @@ pub mod optimizer;
 mod program;
 mod read;
 mod recipe;
+mod remedy;
 mod resources;
 pub mod schedule;
 pub mod section;

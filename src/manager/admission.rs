@@ -171,11 +171,11 @@ fn judge(
     let cpu_slots = settings.cpu_slots;
     let owner = owner_of_memory(resources, settings);
     let memory = host_memory(resources, settings, &owner, &mut wrong);
-    let JudgedSets { train, validation, preparation, notes, is_sample, memory_bytes } = match &data {
+    let JudgedSets { train, validation, preparation, mut notes, is_sample, memory_bytes } = match &data {
         Some(data) => {
-            let preparation = trained.as_ref().map(|trained| trained.preprocessing.preparation());
+            let preparation = trained.as_ref().map(|trained| trained.preprocessing.known());
             let adapt = |selection| Selection {
-                known: preparation.cloned(),
+                known: preparation.clone(),
                 memory_bytes: memory.of_data(),
                 may_lack_target: preparation.is_some() && demands.mode.may_lack_target(),
                 ..selection
@@ -268,6 +268,9 @@ fn judge(
     let first_step = place.step;
     let copies = Copies { warm, model, preprocessing: trained.map(|trained| trained.bytes) };
     let details = train.details;
+    if !applies && !is_sample && details.classes.len() == 1 {
+        notes.push("the target has one class: nothing can be learned from it".into());
+    }
     let work = fitted.into();
     let admitted = plan.map(|plan| Admitted {
         spec: Spec { work, resources, ttl_after_end, mirror: copy, ..spec },

@@ -140,10 +140,11 @@ fn weights_of(folder: &Folder, checkpoint: &Checkpoint) -> Result<Warm, Refusal>
     source.map(Warm::Weights).map_err(|error| Refusal::of(&error, error.to_string()))
 }
 
-/// The job and the step of `jobs/{id}` or `jobs/{id}/checkpoints/step-{step}`.
+/// The job and the step of `jobs/{id}` or `jobs/{id}/checkpoints/step-{step}`; `jobs/` may be left
+/// out, as in the commands.
 pub(super) fn named(name: &str) -> Result<(JobId, Option<u64>), Refusal> {
     let parsed = || {
-        let rest = name.strip_prefix("jobs/")?;
+        let rest = name.strip_prefix("jobs/").unwrap_or(name);
         let (id, step) = match rest.split_once('/') {
             None => (rest, None),
             Some((id, path)) => (id, Some(path.strip_prefix("checkpoints/step-")?.parse().ok()?)),

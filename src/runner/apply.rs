@@ -87,7 +87,7 @@ impl Application {
         let taken = taken_preprocessing(folder)?;
         let data = data(order)?;
         let selection = Selection {
-            known: taken.as_ref().map(|taken| taken.preparation().clone()),
+            known: taken.as_ref().map(|taken| taken.known()),
             may_lack_target: taken.is_some() && work.mode.may_lack_target(),
             memory_bytes: data.memory_bytes,
             ..work.data.selection(data.train.clone(), None)

@@ -1,6 +1,7 @@
 //! Formats of data from their files to a trained job, and their faults at the request.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +18,29 @@ pub(super) fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
     let length = (header.len() as u16).to_le_bytes();
     [b"\x93NUMPY\x01\0", &length[..], header.as_bytes(), values].concat()
+}
+
+/// The bytes in gzip.
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+/// An archive as `np.savez` writes it.
+fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut archive = rawzip::ZipArchiveWriter::new(&mut bytes);
+    for (name, content) in arrays {
+        let (mut entry, config) =
+            archive.new_file(name).compression_method(rawzip::CompressionMethod::STORE).start().unwrap();
+        let mut writer = config.wrap(&mut entry);
+        writer.write_all(content).unwrap();
+        let (_, descriptor) = writer.finish().unwrap();
+        entry.finish(descriptor).unwrap();
+    }
+    archive.finish().unwrap();
+    bytes
 }
 
 /// A grey PNG image of one colour.
@@ -68,6 +92,16 @@ fn files(root: &Path) {
     put("cut.npy", &npy("<f4", "(4, 3)", &floats[..40]));
     put("objects.npy", &npy("|O", "(4,)", &[0x80, 4, 0x2e]));
     put("tokens.npy", &npy("<i8", "(4,)", &classes));
+    put("tokens.npy.gz", &packed(&npy("<i8", "(4,)", &classes)));
+    put("words.txt", b"to be or not to be");
+    let x = || ("x.npy", npy("<f4", "(4, 3)", &floats));
+    let y = |most: i64| {
+        let values: Vec<u8> = (0..4i64).flat_map(|value| value.min(most).to_le_bytes()).collect();
+        ("y.npy", npy("<i8", "(4,)", &values))
+    };
+    put("two.npz", &npz(&[x(), y(1), ("a.npy", npy("<f4", "(4,)", &floats[..16]))]));
+    put("one.npz", &npz(&[x(), y(1)]));
+    put("more.npz", &npz(&[x(), y(2)]));
     put("cifar/data_batch_1.bin", &[[3; 3073], [4; 3073]].concat());
     put("cifar/data_batch_2.bin", &[5; 3073]);
     put("cifar/bad.bin", &[[3; 3073], [12; 3073]].concat());
@@ -81,6 +115,9 @@ fn files(root: &Path) {
     put("broken/cat/0.png", &png(6, 5)[..50]);
     put("other/zebra/0.png", &png(6, 5));
     put("linked/cat/0.png", &png(6, 5));
+    for number in 0..12 {
+        put(&format!("gifs/cat/{number:02}.gif"), b"GIF89a");
+    }
     symlink("/etc/passwd", root.join("linked/cat/1.png")).unwrap();
     symlink("/etc", root.join("outside")).unwrap();
 }
@@ -121,7 +158,11 @@ async fn every_fault_of_arrays_and_images_is_told_at_the_request() {
         (images("x.npy"), "image_folder.path", "is a file, and a folder is needed"),
         (images("outside"), "image_folder.path", "leads out of the data roots"),
         (images("images/cat"), "image_folder.path", "holds images, and no folder of them"),
-        (images("sizes"), "image_folder.path", "cat/1.png is an image of 5x5 pixels, and cat/0.png has 6x5; set size"),
+        (
+            images("sizes"),
+            "image_folder.path",
+            "cat/1.png is an image of 5x5 pixels (height x width), and cat/0.png has 6x5; 1 of 2 images differ",
+        ),
         (images("broken"), "image_folder.path", "cat/0.png is a damaged PNG image"),
         (images("linked"), "image_folder.path", "cat/1.png is a link, pipe or device, and links are not followed"),
         (sized(&[0], None), "image_folder.size[0]", "is 0; 1 to 4096 is needed"),
@@ -132,6 +173,31 @@ async fn every_fault_of_arrays_and_images_is_told_at_the_request() {
         assert_eq!(*found, format!("spec.data.train.{field}"), "{what}");
         assert!(what.contains(words), "{words}: {what}");
     }
+    // Remedies are those of the format.
+    let words = Format::Text(v1::TextDataset { path: "words.txt".into(), context: 4, ..v1::TextDataset::default() });
+    for (set, field, words) in [
+        (words, "text.path", "mlp takes 32-bit floats: the tokens of a text are for gpt, or for sequential with"),
+        (
+            npy_of("tokens.npy.gz", "y.npy"),
+            "npy.input",
+            "has \"tokens\" as 64-bit integers; mlp takes 32-bit floats: save \
+             tokens.astype(np.float32)",
+        ),
+        (
+            npz("two.npz"),
+            "npz",
+            "has the inputs a, x; mlp takes one; `inputs` names the arrays that the model gets, and",
+        ),
+    ] {
+        let told = mistakes(&daemon, job(set)).await;
+        assert!(told[0].0 == format!("spec.data.train.{field}") && told[0].1.contains(words), "{words}: {told:?}");
+    }
+    let mut more = job(npz("one.npz"));
+    more.data.as_mut().unwrap().validation = Some(v1::Dataset { format: Some(npz("more.npz")) });
+    let told = mistakes(&daemon, more).await;
+    assert!(told[0].1.ends_with("mlp has scores for 0 to 1; the highest label of data.train.npz is 1"), "{told:?}");
+    let told = mistakes(&daemon, job(images("gifs"))).await;
+    assert!(told.len() == 10 && told[9].1.ends_with("convert it (and 2 more such files)"), "{told:?}");
     let mut both = job(images("images"));
     both.data.as_mut().unwrap().validation = Some(v1::Dataset { format: Some(images("other")) });
     let told = mistakes(&daemon, both).await;

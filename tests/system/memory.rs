@@ -138,8 +138,12 @@ async fn a_runner_that_passes_the_limit_of_its_spec_ends_with_both_figures() {
         let resources = v1::Resources { memory_limit_bytes: Some(limit), ..spec::threads(1) };
         v1::JobSpec { resources: Some(resources), ..job(v1::Retry { never_on: never, ..v1::Retry::default() }) }
     };
+    // A runner without data would not stay within less than this.
+    let told = super::predict::refused(&daemon, limited(67 << 20)).await;
+    let words = "is 70254592; a runner takes 70254592 before it has any data, so that more is needed";
+    assert_eq!(told, [format!("spec.resources.memory_limit_bytes: {words}")]);
     // Enough by what is known before, and less than libtorch takes.
-    let limit = 90 << 20;
+    let limit = 100 << 20;
     let job = daemon.create(limited(limit)).await;
     assert_eq!(job.spec.unwrap().resources.unwrap().memory_limit_bytes, Some(limit));
     let end = daemon.watch_to_end(&job.name).await.end.unwrap();
@@ -155,5 +159,5 @@ async fn a_runner_that_passes_the_limit_of_its_spec_ends_with_both_figures() {
     // The data may have half of what the runner leaves, in every attempt.
     let order = fs::read(daemon.job_folder(&job.name).join("attempts/1.json")).unwrap();
     let order: serde_json::Value = serde_json::from_slice(&order).unwrap();
-    assert_eq!(order["inputs"]["memory_bytes"], ((4u64 << 30) - (60 << 20)) / 2);
+    assert_eq!(order["inputs"]["memory_bytes"], ((4u64 << 30) - (67 << 20)) / 2);
 }

@@ -330,6 +330,13 @@ async fn what_cannot_be_applied_is_refused_by_its_field() {
     }
     let told = refused(&daemon, measured).await;
     assert!(told[0].starts_with("spec.data.normalize.measure: ") && told[1].starts_with("spec.model: "), "{told:?}");
+    let nameless = refused(&daemon, of("")).await;
+    let words =
+        "spec.warm_start.checkpoint: is \"\", which names nothing; jobs/{id} or jobs/{id}/checkpoints/step-{step} is";
+    assert!(nameless.iter().any(|told| told.starts_with(words)), "{nameless:?}");
+    // The name without `jobs/` is that of the commands.
+    let request = v1::ValidateJobRequest { spec: Some(of(trained.name.trim_start_matches("jobs/"))), dry_run: false };
+    assert_eq!(daemon.jobs().await.validate_job(request).await.unwrap().into_inner().test_examples, 4);
     // A dry run trains.
     let request = v1::ValidateJobRequest { spec: Some(on("good.safetensors")), dry_run: true };
     let status = daemon.jobs().await.validate_job(request).await.unwrap_err();

@@ -267,6 +267,29 @@ async fn every_fault_of_a_table_is_told_with_its_field_file_line_and_column() {
         assert_eq!(*found, format!("spec.data.train.csv.{field}"), "{words}: {what}");
         assert!(what.contains(words), "{words}: {what}");
     }
+    put("words.csv", b"x,y\nred,2\nblue,4\n1,NA\ngrey,3\n");
+    let told = refusal(&daemon, table(Format::Csv(csv("words.csv", "y")))).await;
+    let [(_, words), (_, missing)] = &told[..] else { panic!("{told:?}") };
+    assert!(words.contains("line 2, column \"x\": \"red\" is no number; mend the value; a column of words"));
+    assert!(words.ends_with("(and 2 more rows of this column: lines 3, 5)"), "{words}");
+    assert!(missing.contains("line 4, column \"y\": the value is missing") && !missing.contains("more"), "{missing}");
+    // The remedy is one of tables.
+    let loss = |kind| Some(v1::Loss { kind: Some(kind) });
+    let numbers =
+        v1::JobSpec { loss: loss(v1::loss::Kind::Mse(v1::Mse {})), ..table(Format::Csv(csv("class.csv", "y"))) };
+    let classes = v1::loss::Kind::CrossEntropy(v1::CrossEntropy::default());
+    let classes = v1::JobSpec { loss: loss(classes), ..table(Format::Csv(csv("good.csv", "y"))) };
+    for (spec, field, words) in [
+        (
+            numbers,
+            "mse",
+            "needs numbers, and \"y\" has classes; cross_entropy and nll take those, and a column of numbers",
+        ),
+        (classes, "cross_entropy", "mse takes those, and target_type = \"classes\" makes classes"),
+    ] {
+        let told = refusal(&daemon, spec).await;
+        assert!(told[0].0 == format!("spec.loss.{field}") && told[0].1.contains(words), "{told:?}");
+    }
     let set = v1::ParquetDataset { path: "bad.parquet".into(), target: "y".into(), ..Default::default() };
     let told = refusal(&daemon, table(Format::Parquet(set))).await;
     assert!(told[0].0 == "spec.data.train.parquet.path" && told[0].1.contains("bad.parquet is cut off"), "{told:?}");
@@ -349,4 +372,52 @@ async fn a_table_of_many_columns_is_described_by_the_first_thousand() {
     let request = v1::ValidateJobRequest { spec: Some(spec), dry_run: false };
     let train = daemon.jobs().await.validate_job(request).await.unwrap().into_inner().train.unwrap();
     assert_eq!((train.columns.len(), train.column_count, &train.inputs[0].sizes[..]), (1000, 40_000, &[39_999][..]));
+}
+
+#[tokio::test]
+async fn a_description_of_more_columns_than_an_answer_has_room_for_is_refused_with_the_remedy() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |name: &str, column: &dyn Fn(usize) -> String| {
+        let line = |cell: &dyn Fn(usize) -> String| (0..100_000).map(cell).collect::<Vec<_>>().join(",") + "\n";
+        let rows = [line(column), line(&|column| column.to_string()), line(&|column| (2 * column).to_string())];
+        fs::write(root.path().join(name), rows.concat()).unwrap();
+    };
+    write("short.csv", &|column| format!("c{column}"));
+    write("long.csv", &|column| format!("{column}_{}", "long".repeat(25)));
+    let daemon = Setup::new().data_root(root.path()).start();
+    let validate = async |path: &str, target: &str| {
+        let mut spec = table(Format::Csv(csv(path, target)));
+        spec.data.as_mut().unwrap().normalize = Some(v1::Normalize { measure: true, ..v1::Normalize::default() });
+        daemon.jobs().await.validate_job(v1::ValidateJobRequest { spec: Some(spec), dry_run: false }).await
+    };
+    let train = validate("short.csv", "c0").await.unwrap().into_inner().train.unwrap();
+    assert_eq!(train.column_count, 100_000);
+    let status = validate("long.csv", &format!("0_{}", "long".repeat(25))).await.unwrap_err();
+    let told = status.get_details_bad_request().unwrap().field_violations.remove(0);
+    let words = "its description takes more than 8 MiB: name fewer columns in `features`, or give them, or classes and \
+                 categories, shorter names";
+    assert!(told.field == "spec.data.train.csv.path" && told.description.contains(words), "{told:?}");
+}
+
+#[test]
+fn a_target_of_one_class_is_noted_and_counted_as_one() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("one.csv"), "x,y\n1,red\n2,red\n").unwrap();
+    fs::create_dir_all(root.path().join("trees/ash")).unwrap();
+    for number in 0..2 {
+        fs::write(root.path().join(format!("trees/ash/{number}.png")), super::formats::png(6, 5)).unwrap();
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    let images = v1::ImageFolderDataset { path: "trees".into(), ..v1::ImageFolderDataset::default() };
+    for (format, words) in
+        [(Format::Csv(csv("one.csv", "y")), "1 class: red: 2"), (Format::ImageFolder(images), "1 class: ash: 2")]
+    {
+        let spec = root.path().join("one.json");
+        fs::write(&spec, torchd::proto::json::to_string(&table(format), false).unwrap()).unwrap();
+        let (code, out, err) = told(&daemon.ctl(&["validate", spec.to_str().unwrap()]));
+        assert!(code == 0 && out.contains(words), "{out}{err}");
+        assert!(out.contains("the target has one class: nothing can be learned from it"), "{out}");
+        // The size of a folder is not known.
+        assert!(!out.contains(", 0 B"), "{out}");
+    }
 }

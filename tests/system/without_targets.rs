@@ -182,3 +182,32 @@ fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     archive.finish().unwrap();
     bytes
 }
+
+/// Images are not resized without a word: a job whose images had one size takes new ones of that size.
+#[tokio::test]
+async fn new_images_have_the_size_of_training_or_are_told_to_be_resized() {
+    let root = tempfile::tempdir().unwrap();
+    for number in 0..4 {
+        put(root.path(), &format!("train/{}/{number}.png", ["cat", "dog"][number % 2]), &png(6, 5));
+        put(root.path(), &format!("same/{number}.png"), &png(6, 5));
+        put(root.path(), &format!("other/{number}.png"), &png(8, 9));
+        put(root.path(), &format!("mixed/{number}.png"), &png(6 + number as u32 % 2, 5));
+    }
+    let daemon = Setup::new().data_root(root.path()).start();
+    let trained = succeed(&daemon, job(Format::ImageFolder(folder("train")))).await;
+    let predict = |path: &str, size: &[u32]| {
+        let set = v1::ImageFolderDataset { size: size.into(), ..folder(path) };
+        on(v1::Mode::Predict, &trained, Format::ImageFolder(set))
+    };
+    for (path, found, count) in [("other", "0.png is an image of 8x9", 4), ("mixed", "1.png is an image of 7x5", 2)] {
+        let told = refused(&daemon, predict(path, &[])).await;
+        assert!(told.len() == 1 && told[0].starts_with("spec.data.test.image_folder.size: is not set: "), "{told:?}");
+        let words = format!(
+            "{found} pixels (height x width), and the model was trained on images of 6x5; {count} of 4 images \
+             differ; size = [6, 5] resizes all to the size of training"
+        );
+        assert!(told[0].ends_with(&words), "{told:?}");
+        succeed(&daemon, predict(path, &[6, 5])).await;
+    }
+    succeed(&daemon, predict("same", &[])).await;
+}

@@ -28,6 +28,9 @@ pub(super) struct Residence {
     is_ranged: Vec<bool>,
     /// The memory that the job needs; None where no array stays in its files.
     pub(super) memory: Option<InFiles>,
+    /// The reason why more than the share is in memory all the same, and the remedy; None where it
+    /// is not.
+    pub(super) whole: Option<String>,
 }
 
 impl Residence {
@@ -52,7 +55,7 @@ impl Residence {
             is_ranged[place] |= field.dtype == Dtype::I64 || has_target && number == facts.inputs.len();
         }
         let weights = weighing.map_or(0, |_| WEIGHT_BYTES.saturating_mul(facts.examples));
-        let mut residence = Self { in_files: vec![false; arrays.len()], is_ranged, memory: None };
+        let mut residence = Self { in_files: vec![false; arrays.len()], is_ranged, memory: None, whole: None };
         let Some(most) = reading.memory_bytes else { return Ok(residence) };
         let total = |bytes: &[u64]| bytes.iter().fold(weights, |sum, bytes| sum.saturating_add(*bytes));
         let mut order: Vec<usize> = (0..arrays.len()).filter(|place| Some(*place) != weighing).collect();
@@ -71,16 +74,27 @@ impl Residence {
             (residence.in_files[place], bytes[place]) = (true, 0);
         }
         let in_memory = total(&bytes);
+        // The largest array, where it could be read in parts if its file were another.
+        let whole = arrays.iter().zip(&bytes).max_by_key(|(_, bytes)| **bytes);
+        let whole = whole.and_then(|(array, bytes)| {
+            let (part, remedy) = array.parts.iter().find_map(|part| Some((part, array.is_placed(part).err()?)))?;
+            Some((array, bytes, part, remedy))
+        });
         if in_memory > all {
-            // One that could be read in parts if its file were another.
-            let whole = arrays.iter().zip(&bytes).max_by_key(|(_, bytes)| **bytes);
-            let refused = whole.and_then(|(array, bytes)| {
-                let (part, remedy) = array.parts.iter().find_map(|part| Some((part, array.is_placed(part).err()?)))?;
+            let refused = whole.map(|(array, bytes, part, remedy)| {
                 let what = format!("takes {bytes} bytes of memory, as it is read as a whole, and the job has {all}");
                 let what = format!("has {:?}, which {what}; {remedy}, so that rows can be read one by one", array.name);
-                Some(part.file.problem(what))
+                part.file.problem(what)
             });
             return refused.map_or(Ok(residence), |problem| Err(vec![problem]));
+        }
+        if in_memory > most {
+            residence.whole = whole.map(|(array, _, _, remedy)| {
+                let remedy = format!("for {:?} {remedy}, so that rows can be read one by one", array.name);
+                format!(
+                    "take {in_memory} bytes of memory, as they are read as a whole, and the job has {all}; {remedy}"
+                )
+            });
         }
         if residence.in_files.contains(&true) {
             let ahead_bytes = window_bytes(most);

@@ -53,6 +53,7 @@ pub(super) fn not_a_number(text: &[u8], remedy_for_words: &str) -> String {
     if unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.') && word.parse::<f64>().is_ok() {
         return format!("{found} is beyond 32-bit floats, which end at 3.4e38");
     }
+    let a_word = format!("mend the value; {remedy_for_words}");
     let yes_or_no = format!("write 1 and 0; {remedy_for_words}");
     let hint = if is_date(text) {
         "it looks like a date: make it numbers, such as days or year and month, or list the column in `ignore`"
@@ -65,7 +66,7 @@ pub(super) fn not_a_number(text: &[u8], remedy_for_words: &str) -> String {
     } else if ["true", "false", "yes", "no"].contains(&word.as_str()) {
         &yes_or_no
     } else {
-        remedy_for_words
+        &a_word
     };
     format!("{found} is no number; {hint}")
 }

@@ -259,7 +259,11 @@ fn every_fault_of_a_text_is_told_with_its_file_line_and_column() {
         (plain(), b"", "path: a.csv is empty"),
         (plain(), b"\n\n", "path: a.csv has no rows"),
         (plain(), b"x,y\n", "path: a.csv has no rows that can be taken"),
-        (plain(), b"x,y\n1,2\nred,3\n", "path: a.csv line 3, column \"x\": \"red\" is no number; a column of words"),
+        (
+            plain(),
+            b"x,y\n1,2\nred,3\n",
+            "path: a.csv line 3, column \"x\": \"red\" is no number; mend the value; a column of words",
+        ),
         (
             plain(),
             b"x,y\n\n1,2\n2024-01-31,3\n",
@@ -299,9 +303,22 @@ fn every_fault_of_a_text_is_told_with_its_file_line_and_column() {
         let told = problems(set, text);
         assert!(told.contains(words), "{words}: {told}");
     }
-    // The first ten are told.
-    let many = format!("x,y\n{}", "a,1\n".repeat(50));
-    assert_eq!(problems(plain(), many.as_bytes()).lines().count(), 10);
+    // Values of a column that are alike are one mistake, with the lines of the first ten.
+    let many = |rows: usize| problems(plain(), format!("x,y\n1,\n{}", "a,1\n".repeat(rows)).as_bytes());
+    let told = many(50);
+    let (missing, words) = told.split_once('\n').unwrap();
+    assert!(missing.contains("a.csv line 2, column \"y\": the value is missing"), "{missing}");
+    assert!(words.starts_with("path: a.csv line 3, column \"x\": \"a\" is no number; mend the value; a"), "{words}");
+    assert!(
+        words.ends_with("(and 49 more rows of this column: the next lines 4, 5, 6, 7, 8, 9, 10, 11, 12)"),
+        "{words}"
+    );
+    assert!(many(2).ends_with("(and 1 more row of this column: line 4)"));
+    assert!(many(5000).contains("(and at least 998 more rows of this column: the next lines 4, 5,"));
+    let wide =
+        |line: usize| (0..12).map(|n| if line == 0 { format!("c{n},") } else { "a,".to_owned() }).collect::<String>();
+    let told = problems(plain(), format!("{}y\n{}1\n", wide(0), wide(1)).as_bytes());
+    assert!(told.lines().count() == 10 && told.ends_with("there may be others)"), "{told}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::list::List;
 use super::listed;
 use super::planes::by_channel;
 use super::resize::resize;
-use super::{Files, Fit, IMAGES, MOST_TOLD, PATH, unreadable};
+use super::{Files, Fit, IMAGES, MOST_TOLD, PATH, SIZE, unreadable};
 use crate::beneath::Folder;
 use crate::dataset::content::{Moments, Preparation};
 use crate::dataset::draw::{mix, shuffle};
@@ -50,10 +50,13 @@ pub(super) struct Images {
     fit: Fit,
     /// Whether images of other sizes become this one.
     is_resized: bool,
+    /// Whether it is that of the images that a model was trained on.
+    is_of_training: bool,
 }
 
 impl Images {
-    /// Those of an open folder with that path. Without a size they have that of the first one.
+    /// Those of an open folder with that path. Without a size they have that of the images that a
+    /// model was `trained` on, height and width, else that of the first one.
     ///
     /// # Errors
     /// The mistake of the first image.
@@ -62,13 +65,16 @@ impl Images {
         root: PathBuf,
         names: Names,
         files: &Files<P>,
+        trained: Option<[u64; 2]>,
     ) -> Result<Self, Vec<Problem>> {
         let &Files { size, channels, fit, .. } = files;
         let is_resized = size.is_some();
-        let [height, width] = size.unwrap_or_default().map(|side| side as usize);
+        let named = size.map(|size| size.map(u64::from)).or(trained);
+        let [height, width] = named.unwrap_or_default().map(|side| side as usize);
         let size = Size { height, width };
-        let mut images = Self { folder, root, names, size, channels: channels.into(), fit, is_resized };
-        if !is_resized {
+        let is_of_training = !is_resized && named.is_some();
+        let mut images = Self { folder, root, names, size, channels: channels.into(), fit, is_resized, is_of_training };
+        if named.is_none() {
             images.size = images.header(0).map_err(|problem| vec![problem])?;
         }
         Ok(images)
@@ -149,31 +155,44 @@ impl Images {
     }
 
     /// Whether an image of that size can be an input.
-    fn judge_size(&self, row: u64, found: Size) -> Result<(), Problem> {
-        if self.is_resized || found == self.size {
-            return Ok(());
-        }
+    fn is_of_size(&self, found: Size) -> bool {
+        self.is_resized || found == self.size
+    }
+
+    /// The problem of an image of another size, with the count of those like it in a sample.
+    fn other_size(&self, row: u64, found: Size, of_sample: Option<[u64; 2]>) -> Problem {
         let Size { height, width } = self.size;
-        let first = self.path(0);
-        let what = format!(
-            "is an image of {}x{} pixels, and {first} has {height}x{width}; set size, so that all become the same",
-            found.height, found.width
-        );
-        Err(self.problem(row, &what))
+        let mut what = format!("is an image of {}x{} pixels (height x width), and ", found.height, found.width);
+        what += &match self.is_of_training {
+            true => format!("the model was trained on images of {height}x{width}"),
+            false => format!("{} has {height}x{width}", self.path(0)),
+        };
+        if let Some([count, sample]) = of_sample {
+            what += &format!("; {count} of {sample} images differ");
+        }
+        if self.is_of_training {
+            let image = self.root.join(self.path(row));
+            let right = format!("size = [{height}, {width}] resizes all to the size of training");
+            return Problem::of_field(SIZE, format!("is not set: {} {what}; {right}", image.display()));
+        }
+        self.problem(row, &format!("{what}; set size, so that all become the same"))
     }
 
     /// The pixels of an image, row by row, with its channels side by side.
     fn pixels(&self, row: u64) -> Result<Vec<u8>, Problem> {
         let image = decode::decode(&self.bytes(row)?, self.channels).map_err(|what| self.problem(row, &what))?;
-        self.judge_size(row, image.size)?;
+        if !self.is_of_size(image.size) {
+            return Err(self.other_size(row, image.size, None));
+        }
         let Image { pixels, .. } = if image.size == self.size { image } else { resize(image, self.size, self.fit) };
         Ok(pixels)
     }
 
     /// Judges some images, spread over all: their headers, and the pixels of the first of them.
+    /// Images of other sizes are one mistake.
     pub(super) fn judge_sample(&self, wanted: &Wanted) -> Result<(), Vec<Problem>> {
         let count = self.count();
-        let mut wrong = Vec::new();
+        let (mut wrong, mut unlike) = (Vec::new(), None);
         let (mut bytes_left, mut pixels_left) = (DECODED_BYTES, DECODED_PIXELS);
         for number in 0..count.min(SAMPLE) {
             let row = number * count / count.min(SAMPLE);
@@ -185,7 +204,11 @@ impl Images {
                     Err(_) if !is_whole => self.header(row)?,
                     found => found.map_err(told)?,
                 };
-                self.judge_size(row, size)?;
+                if !self.is_of_size(size) {
+                    let (_, _, _, count) = unlike.get_or_insert((wrong.len(), row, size, 0));
+                    *count += 1;
+                    return Ok(());
+                }
                 let pixels = size.height as u64 * size.width as u64;
                 let left = (bytes_left.checked_sub(bytes.len() as u64), pixels_left.checked_sub(pixels));
                 if let (Some(bytes_then), Some(pixels_then), true) = (left.0, left.1, is_whole) {
@@ -198,6 +221,10 @@ impl Images {
             if wrong.len() == MOST_TOLD {
                 break;
             }
+        }
+        if let Some((place, row, size, images)) = unlike {
+            wrong.insert(place, self.other_size(row, size, Some([images, count.min(SAMPLE)])));
+            wrong.truncate(MOST_TOLD);
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }

@@ -1,6 +1,7 @@
 //! The images of a folder: each folder in it is a class, and all images below that are its own.
 //! Those that are to be answered may lie in the folder itself.
 
+use super::MOST_TOLD;
 use crate::beneath::{self, Folder};
 use crate::gate::Wanted;
 
@@ -40,6 +41,19 @@ pub(super) enum Wrong {
     Unreadable(String, std::io::Error),
     /// Something else.
     Found(String, String),
+    /// Images of other formats, by their names: the first of them, and how many there are.
+    Others(Vec<(String, String)>, u64),
+}
+
+/// The images that a walk over a folder meets.
+#[derive(Default)]
+struct Met {
+    /// Those that are read.
+    images: Vec<Entry>,
+    /// The first of those of other formats.
+    others: Vec<(String, String)>,
+    /// How many of these there are.
+    count: u64,
 }
 
 impl List {
@@ -49,7 +63,7 @@ impl List {
     pub(super) fn of(root: &Folder, may_lack_classes: bool, wanted: &Wanted) -> Result<Self, Wrong> {
         let unreadable = |error| Wrong::Unreadable(String::new(), error);
         let entries = root.entries_of_others(is_shown).map_err(unreadable)?;
-        let (mut classes, mut images) = (Vec::new(), Vec::new());
+        let (mut classes, mut met) = (Vec::new(), Met::default());
         let has_loose = entries.iter().any(|entry| entry.is_file && is_image(&entry.name));
         for entry in entries.iter().filter(|entry| is_shown(&entry.name)) {
             if !entry.is_folder {
@@ -59,9 +73,9 @@ impl List {
                 continue;
             }
             let class = u32::try_from(classes.len()).unwrap_or(u32::MAX);
-            let before = images.len();
-            add(root, &entry.name, class, 1, &mut images, wanted)?;
-            if images.len() == before {
+            let before = (met.images.len(), met.count);
+            add(root, &entry.name, class, 1, &mut met, wanted)?;
+            if (met.images.len(), met.count) == before {
                 let what = "holds no image (.jpg, .jpeg, .png), and each folder is a class".into();
                 return Err(Wrong::Found(entry.name.clone(), what));
             }
@@ -69,11 +83,15 @@ impl List {
         }
         if classes.is_empty() && may_lack_classes {
             for entry in entries.iter().filter(|entry| is_shown(&entry.name)) {
-                add_file(entry, entry.name.clone(), 0, &mut images)?;
+                add_file(entry, entry.name.clone(), 0, &mut met)?;
             }
-            if !images.is_empty() {
-                return Ok(Self { classes, images });
-            }
+        }
+        let Met { images, others, count } = met;
+        if count > 0 {
+            return Err(Wrong::Others(others, count));
+        }
+        if classes.is_empty() && !images.is_empty() {
+            return Ok(Self { classes, images });
         }
         let found = |what: String| Err(Wrong::Found(String::new(), what));
         if classes.is_empty() {
@@ -90,14 +108,7 @@ impl List {
 }
 
 /// Adds the images of a folder below the root and of those in it.
-fn add(
-    root: &Folder,
-    path: &str,
-    class: u32,
-    depth: usize,
-    images: &mut Vec<Entry>,
-    wanted: &Wanted,
-) -> Result<(), Wrong> {
+fn add(root: &Folder, path: &str, class: u32, depth: usize, met: &mut Met, wanted: &Wanted) -> Result<(), Wrong> {
     let unreadable = |error| Wrong::Unreadable(path.into(), error);
     wanted.check().map_err(unreadable)?;
     let entries = root.folder(path).and_then(|folder| folder.entries_of_others(is_shown)).map_err(unreadable)?;
@@ -107,9 +118,9 @@ fn add(
             if depth == MAX_DEPTH {
                 return Err(Wrong::Found(path, format!("lies deeper than {MAX_DEPTH} folders")));
             }
-            add(root, &path, class, depth + 1, images, wanted)?;
+            add(root, &path, class, depth + 1, met, wanted)?;
         } else {
-            add_file(&entry, path, class, images)?;
+            add_file(&entry, path, class, met)?;
         }
     }
     Ok(())
@@ -121,9 +132,14 @@ fn is_shown(name: &str) -> bool {
 }
 
 /// Adds what is no folder, where it is an image.
-fn add_file(entry: &beneath::Entry, path: String, class: u32, images: &mut Vec<Entry>) -> Result<(), Wrong> {
+fn add_file(entry: &beneath::Entry, path: String, class: u32, met: &mut Met) -> Result<(), Wrong> {
+    let Met { images, others, count } = met;
     if let Some(end) = end_of(&entry.name, &NOT_READ) {
-        return Err(Wrong::Found(path, format!("is a .{end} file; images are .jpg, .jpeg or .png: convert it")));
+        *count += 1;
+        if others.len() < MOST_TOLD {
+            others.push((path, format!("is a .{end} file; images are .jpg, .jpeg or .png: convert it")));
+        }
+        return Ok(());
     }
     if !entry.is_file {
         return Err(neither(path));
@@ -170,6 +186,7 @@ mod tests {
         List::of(&Folder::open(root).unwrap(), may_lack_classes, &wanted).map_err(|wrong| match wrong {
             Wrong::Unreadable(path, error) => format!("{path} {error}"),
             Wrong::Found(path, what) => format!("{path} {what}"),
+            Wrong::Others(others, count) => format!("{} {} of {count}", others[0].0, others[0].1),
         })
     }
 
@@ -225,6 +242,8 @@ mod tests {
         assert!(told(&|root| put(root, "a.png")).contains("holds images, and no folder of them"));
         assert!(told(&|root| put(root, "cat/a.txt")).starts_with("cat holds no image"));
         assert!(told(&|root| put(root, "cat/a.webp")).starts_with("cat/a.webp is a .webp file"));
+        let many = told(&|root| (0..12).for_each(|n| put(root, &format!("cat/{n:02}.gif"))));
+        assert!(many.starts_with("cat/00.gif is a .gif file") && many.ends_with(" of 12"), "{many}");
         let sets = told(&|root| ["train/cat/a.png", "val/cat/a.png"].iter().for_each(|file| put(root, file)));
         assert!(sets.contains("holds the folders train, val, which are sets and no classes"), "{sets}");
         let linked = told(&|root| {

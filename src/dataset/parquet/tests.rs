@@ -129,9 +129,8 @@ fn words_are_classes_and_rows_without_them_are_told_or_dropped() {
     write(&path, 2, Compression::SNAPPY);
     let features = names(&["age"]);
     let told = judge(Roles { features: features.clone(), ..roles("kind") }, &path).unwrap_err();
-    for row in ["row 2", "row 5"] {
-        assert!(told.contains(&format!("pets.parquet {row}, column \"kind\": the value is missing")), "{told}");
-    }
+    assert!(told.contains("pets.parquet row 2, column \"kind\": the value is missing"), "{told}");
+    assert!(told.ends_with("(and 1 more row of this column: row 5)"), "{told}");
     let missing = vec![MissingRule { columns: vec![], by: Missing::Drop }];
     let mut sets = open(Roles { features, missing, ..roles("kind") }, &path);
     let (inputs, targets) = batch(&mut sets);

@@ -4,7 +4,7 @@ use super::data::{Augment, Normalize};
 use super::loss::{Answer, Misfit};
 use super::model::{Batches, Set, Task};
 use super::module::Module;
-use super::{Data, Loss, Metric, Mode, Model, ModelWork, Optimizer, Predictions, Recipe, Schedule, Weight};
+use super::{Data, Loss, Metric, Mode, Model, ModelWork, Optimizer, Predictions, Recipe, Schedule, Weight, remedy};
 use crate::dataset::{Facts, Field};
 use crate::job::Violations;
 use crate::job::length::{Length, Place};
@@ -282,10 +282,10 @@ impl Demands {
         let Some(answer) = answer else { return };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(Misfit::Target(what)) => return wrong.add(set.file(target), what),
-            Err(Misfit::Output(what)) => return wrong.add(format!("model.{}", model.name()), what),
-            Err(Misfit::Loss(what)) => return wrong.add(format!("loss.{}", loss.name()), what),
-            Err(Misfit::Setting(field, what)) => return wrong.add(format!("loss.{}.{field}", loss.name()), what),
+            Err(misfit) => {
+                let (field, what) = remedy::of_misfit(misfit, train, set, loss, model);
+                return wrong.add(field, what);
+            }
         };
         for (place, metric) in aim.metrics.iter().enumerate() {
             if let Err(what) = metric.fits(answer) {
@@ -346,10 +346,11 @@ impl Demands {
 /// A network is judged by examples of the shape that it has learned from.
 fn judge_alike(train: &Set<'_>, validation: &Set<'_>, wrong: &mut Violations) {
     let (had, has) = (&train.facts.inputs, &validation.facts.inputs);
-    let (names, others): (Vec<_>, Vec<_>) =
-        (had.iter().map(|f| &f.name).collect(), has.iter().map(|f| &f.name).collect());
+    let [names, others] = [had, has].map(|fields| fields.iter().map(|field| &field.name).collect::<Vec<_>>());
     if names.len() != others.len() {
-        return wrong.add(&validation.path, format!("has the inputs {others:?}, and {} has {names:?}", train.path));
+        let remedy = remedy::of_inputs(validation);
+        let what = format!("has the inputs {others:?}, and {} has {names:?}{remedy}", train.path);
+        return wrong.add(&validation.path, what);
     }
     let targets = validation.facts.has_target().then_some((&train.facts.target, &validation.facts.target));
     let pairs = had.iter().zip(has).chain(targets);

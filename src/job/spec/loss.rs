@@ -108,8 +108,12 @@ pub enum Misfit {
     Target(String),
     /// The shape of the output.
     Output(String),
+    /// The shape of the output, for a single number that may be meant as a class.
+    Single(String),
     /// The loss: another one is needed.
     Loss(String),
+    /// The loss, or the type of the target: the one that it takes.
+    Type(String, Dtype),
     /// A setting of the loss.
     Setting(&'static str, String),
 }
@@ -170,9 +174,7 @@ fn takes_classes(target: &Field) -> Result<(), Misfit> {
         return Ok(());
     }
     let (name, dtype) = (&target.name, target.dtype.name());
-    Err(Misfit::Loss(format!(
-        "needs classes, and {name:?} has {dtype}; mse takes those, and 64-bit integers, {name}.long(), are classes"
-    )))
+    Err(Misfit::Type(format!("needs classes, and {name:?} has {dtype}; mse takes those"), Dtype::I64))
 }
 
 /// Whether an output of that shape has scores of the classes of a target, for a loss with these
@@ -257,15 +259,11 @@ fn as_many(output: &[u64], target: &Field, what: &str) -> Result<u64, Misfit> {
 /// Whether an output of that shape is as many numbers as a target.
 fn fits_numbers(output: &[u64], target: &Field) -> Result<Answer, Misfit> {
     if target.dtype == Dtype::I64 {
-        return Err(Misfit::Loss(format!(
-            "needs numbers, and {0:?} has classes; cross_entropy and nll take those, and 32-bit floats, {0}.float(), are \
-             numbers",
-            target.name
-        )));
+        let what = format!("needs numbers, and {:?} has classes; cross_entropy and nll take those", target.name);
+        return Err(Misfit::Type(what, Dtype::F32));
     }
-    let hint = |what| format!("{what}; where they are classes, save them as 64-bit integers, {}.long()", target.name);
     let numbers = as_many(output, target, "numbers").map_err(|misfit| match misfit {
-        Misfit::Output(what) if target.values() == 1 => Misfit::Output(hint(what)),
+        Misfit::Output(what) if target.values() == 1 => Misfit::Single(what),
         other => other,
     })?;
     Ok(Answer::Numbers(numbers))
@@ -350,8 +348,8 @@ mod tests {
         ] {
             let told = match loss.fits(output, &target, "mlp").unwrap_err() {
                 Misfit::Target(what) => format!("Target: {what}"),
-                Misfit::Output(what) => format!("Output: {what}"),
-                Misfit::Loss(what) => format!("Loss: {what}"),
+                Misfit::Output(what) | Misfit::Single(what) => format!("Output: {what}"),
+                Misfit::Loss(what) | Misfit::Type(what, _) => format!("Loss: {what}"),
                 Misfit::Setting(field, what) => format!("{field}: {what}"),
             };
             assert!(told.starts_with(wrong), "{wrong}: {told}");

@@ -10,8 +10,9 @@ use crate::dataset::{Facts, SHARE_OF_DATA};
 use crate::job::Violations;
 
 /// Memory that a runner has of its own at least when it trains the smallest of models: tables of
-/// libtorch, above all. Measured with libtorch 2.11: 65 MiB.
-pub const RUNNER_BYTES: u64 = 60 << 20;
+/// libtorch, above all. Measured with libtorch 2.11 on one thread, with one parameter and three
+/// rows: 69.2 MB, so that 66 MiB do not suffice and 67 do.
+pub const RUNNER_BYTES: u64 = 67 << 20;
 
 /// Memory that jobs can have.
 #[derive(Debug, Clone, Copy)]

@@ -14,6 +14,7 @@ mod vit;
 use super::layer::Flow;
 use super::loss::Loss;
 use super::module::{Misfit, Module};
+use super::remedy;
 use super::section::{Fields, registry};
 use crate::dataset::{Dtype, Facts, Field};
 use crate::exported::summary::Role;
@@ -153,6 +154,11 @@ impl Set<'_> {
     /// The path of the file that a field of the set comes from.
     pub fn file(&self, field: &Field) -> String {
         format!("{}.{}", self.path, field.file)
+    }
+
+    /// Its format, as the spec names it.
+    pub fn format(&self) -> &str {
+        self.path.rsplit('.').next().unwrap_or_default()
     }
 }
 
@@ -302,7 +308,8 @@ fn demand_one_input(set: &Set<'_>, name: &str, wrong: &mut Violations) -> bool {
     let inputs = &set.facts.inputs;
     if inputs.len() != 1 {
         let names: Vec<_> = inputs.iter().map(|input| input.name.as_str()).collect();
-        wrong.add(&set.path, format!("has the inputs {}; {name} takes one", names.join(", ")));
+        let (names, remedy) = (names.join(", "), remedy::of_inputs(set));
+        wrong.add(&set.path, format!("has the inputs {names}; {name} takes one{remedy}"));
     }
     inputs.len() == 1
 }
@@ -314,7 +321,8 @@ fn demand_numbers(set: &Set<'_>, name: &str, wrong: &mut Violations) -> bool {
     let are_numbers = integers.peek().is_none();
     for input in integers {
         let found = format!("has {:?} as {}", input.name, input.dtype.name());
-        wrong.add(set.file(input), format!("{found}; {name} takes 32-bit floats, as of x.astype(np.float32)"));
+        let remedy = remedy::of_integers(set, input);
+        wrong.add(set.file(input), format!("{found}; {name} takes 32-bit floats: {remedy}"));
     }
     are_numbers
 }

@@ -64,7 +64,7 @@ impl Resources {
         if let Some(limit) = message.memory_limit_bytes.filter(|limit| *limit <= RUNNER_BYTES) {
             fields.wrong(
                 "memory_limit_bytes",
-                format!("is {limit}; a runner takes {RUNNER_BYTES} before it has any data"),
+                format!("is {limit}; a runner takes {RUNNER_BYTES} before it has any data, so that more is needed"),
             );
         }
         let v1::Resources { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes } = message;

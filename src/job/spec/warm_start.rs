@@ -50,7 +50,11 @@ impl WarmStart {
             }
         };
         if text.is_empty() || text.contains('\0') {
-            fields.wrong(field, format!("is {text:?}, which names nothing"));
+            let right = match field {
+                "checkpoint" => "jobs/{id} or jobs/{id}/checkpoints/step-{step} is needed",
+                _ => "the path of a file below the data roots is needed",
+            };
+            fields.wrong(field, format!("is {text:?}, which names nothing; {right}"));
         }
         let rules = rules(message);
         let found = [
