@@ -63,8 +63,9 @@ pub(super) struct Teller {
     kept: Kept,
     /// The highest step so far.
     step: u64,
-    /// Whether the journal has yet to be told where this attempt goes on.
-    is_resume_due: bool,
+    /// The step from which this attempt goes on, as the journal has it, until the first value that
+    /// it tells; None behind that, and in the first attempt.
+    goes_on_from: Option<Resumed>,
     values: Rate,
     tags: BTreeSet<String>,
     /// The journal takes no values when it has so many bytes.
@@ -80,6 +81,15 @@ pub(super) struct Teller {
     /// Checkpoints that were none.
     absent: u64,
     artifacts: Artifacts,
+}
+
+/// The step from which an attempt goes on, by the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resumed {
+    /// It has no checkpoint, and the journal has no step yet.
+    Nowhere,
+    /// The step of its checkpoint.
+    At(u64),
 }
 
 /// Reasons for which values were dropped that the log has.
@@ -105,7 +115,7 @@ impl Teller {
             events: None,
             event_bytes: order.max_event_bytes.saturating_sub(held),
             step: kept.step,
-            is_resume_due: order.attempt > 1 && kept.checkpoint.is_none(),
+            goes_on_from: (order.attempt > 1).then_some(Resumed::Nowhere),
             kept,
             values: Rate::new(MOST_VALUES_A_SECOND),
             tags: BTreeSet::new(),
@@ -118,7 +128,9 @@ impl Teller {
             artifacts: Artifacts::of(folder),
         };
         if order.attempt > 1 && teller.kept.checkpoint.is_some() {
-            teller.resume(teller.kept.step)?;
+            let step = teller.kept.step;
+            teller.resume(step, false)?;
+            teller.goes_on_from = Some(Resumed::At(step));
         }
         Ok(teller)
     }
@@ -217,10 +229,15 @@ impl Teller {
         if values.is_empty() {
             return Ok(());
         }
-        if std::mem::take(&mut self.is_resume_due) {
-            // Nothing tells where the program goes on: at its first value, and what an earlier
-            // attempt told from there on counts no longer.
-            self.resume(step.saturating_sub(1))?;
+        // An attempt that begins before its checkpoint, or has none, goes on at its first value,
+        // and the values of earlier attempts from there on count no longer.
+        let is_earlier = match self.goes_on_from.take() {
+            Some(Resumed::Nowhere) => true,
+            Some(Resumed::At(before)) => step <= before,
+            None => false,
+        };
+        if is_earlier {
+            self.resume(step.saturating_sub(1), step == 0)?;
         }
         self.step = self.step.max(step);
         let told = values.iter().map(|(tag, value)| ScalarValue { tag: tag.clone(), value: *value }).collect();
@@ -279,10 +296,13 @@ impl Teller {
         self.append(What::Checkpoint(CheckpointSaved { step, path: format!("{PROGRAM}/{path}"), size_bytes: 0 }))
     }
 
-    fn resume(&mut self, step: u64) -> io::Result<()> {
-        crate::tensorboard::cut_after(&self.folder.tensorboard(), step as i64)?;
+    /// Tells that what stands behind a step counts no longer, and that of step 0 either where the
+    /// program tells it anew.
+    fn resume(&mut self, step: u64, replaces_first: bool) -> io::Result<()> {
+        let last = if replaces_first { -1 } else { step as i64 };
+        crate::tensorboard::cut_after(&self.folder.tensorboard(), last)?;
         let path = self.kept.checkpoint.as_ref().map(|path| format!("{PROGRAM}/{path}")).unwrap_or_default();
-        self.append(What::Resumed(RunnerResumed { step, path }))
+        self.append(What::Resumed(RunnerResumed { step, path, replaces_first }))
     }
 
     /// The last word of the attempt.
