@@ -56,6 +56,7 @@ mod queue;
 mod recipes;
 mod repair;
 mod resume;
+mod run;
 mod sets;
 mod settings;
 mod shards;
