@@ -9,11 +9,11 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, Scope, make_bitflags,
 };
-use nix::errno::Errno;
 
 use super::say;
 use crate::attempt::READABLE;
 use crate::job::order::{Launch, Order};
+use crate::node::landlock_abi;
 
 /// The newest ABI of Landlock whose rights are asked for.
 const NEWEST: ABI = ABI::V8;
@@ -58,7 +58,7 @@ const LIMITS: [(i64, &str, &str); 5] = [
 /// The rules that a program is kept to; None where the kernel takes none. The log is told which
 /// limits the kernel does not enforce.
 pub(super) fn rules(place: &Path, order: &Order, launch: &Launch) -> Option<RulesetCreated> {
-    let (rules, missing) = match (create(place, order, launch), abi()) {
+    let (rules, missing) = match (create(place, order, launch), landlock_abi()) {
         (Ok(rules), Ok(abi)) => (Some(rules), missing(abi)),
         (Ok(_), Err(why)) => (None, vec![why]),
         (Err(error), _) => (None, vec![format!("Landlock refuses: {error}")]),
@@ -73,20 +73,6 @@ pub(super) fn rules(place: &Path, order: &Order, launch: &Launch) -> Option<Rule
 fn missing(abi: i64) -> Vec<String> {
     let newer = LIMITS.iter().filter(|(since, ..)| *since > abi);
     newer.map(|(_, kernel, what)| format!("{what} (from Linux {kernel} on)")).collect()
-}
-
-/// The ABI of this kernel, or why it has none. The process that is confined learns it too late to
-/// tell anybody.
-fn abi() -> Result<i64, String> {
-    const ONLY_VERSION: u32 = 1;
-    let nothing = std::ptr::null::<u8>();
-    // SAFETY: with this flag the call reads no memory, and returns a number. (landlock(7))
-    let abi = unsafe { nix::libc::syscall(nix::libc::SYS_landlock_create_ruleset, nothing, 0_usize, ONLY_VERSION) };
-    match Errno::result(abi) {
-        Ok(abi) => Ok(abi),
-        Err(Errno::EOPNOTSUPP) => Err("Landlock is not among the kernel's lsm= parameters".into()),
-        Err(_) => Err("the kernel has no Landlock, or a container forbids it".into()),
-    }
 }
 
 fn create(place: &Path, order: &Order, launch: &Launch) -> Result<RulesetCreated, landlock::RulesetError> {
@@ -132,6 +118,5 @@ mod tests {
         );
         assert_eq!(missing(2).len(), 3);
         assert_eq!(missing(0).len(), LIMITS.len());
-        assert!(abi().is_ok_and(|abi| abi > 0) || abi().is_err_and(|why| why.contains("Landlock")));
     }
 }
