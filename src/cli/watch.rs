@@ -218,7 +218,7 @@ impl Screen {
     fn program(&mut self, progress: &v1::JobProgress) {
         self.bar.set_length(PARTS);
         self.bar.set_position((progress.progress_ratio * PARTS as f64) as u64);
-        self.bar.set_prefix(format!("step {}", progress.step));
+        self.bar.set_prefix(if progress.step > 0 { format!("step {}", progress.step) } else { String::new() });
         let values = progress.latest_scalars.iter();
         let words: Vec<_> = values.map(|(tag, value)| format!("{} {value:.4}", shown_in_line(tag))).collect();
         self.bar.set_message(words.join("  "));
