@@ -154,6 +154,14 @@ impl Teller {
     /// A line that the program has reported. Its checkpoint waits for `tell_checkpoint`.
     pub(super) fn report(&mut self, report: Report) -> io::Result<()> {
         let Report { step, scalars, nulls: _, epoch, epochs, progress, checkpoint, artifact, is_finished: _ } = report;
+        // A program that reports values of a step before its checkpoint has gone back there. Event
+        // files tell that of nobody: their tags may count epochs beside steps.
+        if let (Some(step), Some(Resumed::At(before)), false) = (step, self.goes_on_from, scalars.is_empty())
+            && step <= before
+        {
+            self.goes_on_from = None;
+            self.resume(step.saturating_sub(1), step == 0)?;
+        }
         let step = step.unwrap_or(self.step).min(MOST_STEP);
         if self.values.takes(scalars.len(), Instant::now()) {
             self.values(step, scalars)?;
@@ -229,14 +237,9 @@ impl Teller {
         if values.is_empty() {
             return Ok(());
         }
-        // An attempt that begins before its checkpoint, or has none, goes on at its first value,
-        // and the values of earlier attempts from there on count no longer.
-        let is_earlier = match self.goes_on_from.take() {
-            Some(Resumed::Nowhere) => true,
-            Some(Resumed::At(before)) => step <= before,
-            None => false,
-        };
-        if is_earlier {
+        if let Some(Resumed::Nowhere) = self.goes_on_from.take() {
+            // Nothing tells where the program goes on: at its first value, and what an earlier
+            // attempt told from there on counts no longer.
             self.resume(step.saturating_sub(1), step == 0)?;
         }
         self.step = self.step.max(step);

@@ -180,6 +180,7 @@ async fn the_newer_value_of_a_step_counts_where_a_program_begins_anew_or_before_
         (&saved, &[(3, 40.0)], &[(0, 1.0), (1, 2.0), (2, 3.0), (3, 40.0)]),
         (&saved, &[(1, 20.0), (0, 10.0)], &[(0, 1.0), (1, 20.0), (0, 10.0)]),
         (&saved, &[(0, 10.0)], &[(0, 10.0)]),
+        (&saved, &[(3, 40.0), (1, 20.0)], &[(0, 1.0), (1, 2.0), (2, 3.0), (3, 40.0), (1, 20.0)]),
     ] {
         let job = daemon.watch_to_end(&daemon.create(two_attempts(&first, last, second)).await.name).await;
         assert_eq!((job.state(), job.attempt), (JobState::Succeeded, 2), "{:?} {}", job.end, log(&daemon, &job));
