@@ -422,11 +422,6 @@ impl Manager {
         });
     }
 
-    /// Whether jobs may run programs of the user's own, which need no libtorch.
-    pub fn runs_programs(&self) -> bool {
-        self.settings.programs.enabled
-    }
-
     /// The result of the probe so far.
     pub fn probe(&self) -> ProbeState {
         self.probe.borrow().clone()

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::ManagerSettings;
+use super::{Manager, ManagerSettings};
 use crate::job::Violations;
 use crate::job::order::{Launch, ProgramLimits};
 use crate::job::spec::Program;
@@ -54,6 +54,13 @@ pub(super) fn judge(program: &Program, settings: &ManagerSettings, wrong: &mut V
             wrong.add_found("program.command[0]", what, unjudged);
             None
         }
+    }
+}
+
+impl Manager {
+    /// Whether jobs may run programs of the user's own, which need no libtorch.
+    pub fn runs_programs(&self) -> bool {
+        self.settings.programs.enabled
     }
 }
 
