@@ -2003,16 +2003,18 @@ class ListCheckpointsResponse(Message):
     def __init__(self, *, checkpoints: Iterable[SavedCheckpoint] | None = ..., next_page_token: str | None = ..., damaged: Iterable[CheckpointDamaged] | None = ...) -> None: ...
 
 class SavedCheckpoint(Message):
-    """A checkpoint on disk: everything that training needs to go on."""
+    """A checkpoint on disk: everything that training needs to go on. A program has those that it
+    has reported and that are still there, the last 30 of them."""
     name: str
-    """`jobs/{id}/checkpoints/step-{step}`."""
+    """`jobs/{id}/checkpoints/step-{step}`; of a program `jobs/{id}/program/` and the path that it
+    has reported."""
     step: int
-    """Optimizer steps done."""
+    """Optimizer steps done; of a program the step that it has reported."""
     epochs: int
-    """Epochs done."""
+    """Epochs done; 0 for a program."""
     @property
     def create_time(self) -> Timestamp:
-        """When it was taken."""
+        """When it was taken; of a program when its files were last written."""
     size_bytes: int
     """Bytes of its files."""
     @property
@@ -2020,7 +2022,8 @@ class SavedCheckpoint(Message):
         """The newest scalars of the validation pass at that step; empty where there was none."""
     @property
     def files(self) -> RepeatedCompositeFieldContainer[Artifact]:
-        """Its files, with their checksums."""
+        """Its files, with their checksums; of a program at most 50 of them, and without
+        checksums."""
     def __init__(self, *, name: str | None = ..., step: int | None = ..., epochs: int | None = ..., create_time: Timestamp | Mapping[str, object] | None = ..., size_bytes: int | None = ..., metrics: Mapping[str, float] | None = ..., files: Iterable[Artifact] | None = ...) -> None: ...
 
 class ListArtifactsRequest(Message):

@@ -14,11 +14,10 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::confine;
-use super::tell::{Kept, PROGRAM};
 use crate::beneath::Folder;
 use crate::job::order::{Launch, LeasedDevice, Order, ProgramLimits};
 use crate::job::spec::Program;
-use crate::journal::JobFolder;
+use crate::journal::{JobFolder, PROGRAM, ProgramCheckpoint};
 use crate::shortage::is_shortage;
 
 /// A program that was started.
@@ -48,7 +47,7 @@ pub(super) fn start(
     order: &Order,
     program: &Program,
     launch: &Launch,
-    kept: &Kept,
+    goes_on_from: Option<&ProgramCheckpoint>,
 ) -> io::Result<Started> {
     let place = folder.path().join(PROGRAM);
     let told = |what: &str, error: io::Error, hint: &str| match is_shortage(&error) {
@@ -69,7 +68,7 @@ pub(super) fn start(
         .args(program.command.iter().skip(1))
         .arg0(program.command.first().map(String::as_str).unwrap_or_default())
         .env_clear()
-        .envs(environment(folder, &place, order, program, kept, theirs.as_raw_fd()))
+        .envs(environment(folder, &place, order, program, goes_on_from, theirs.as_raw_fd()))
         .current_dir(launch.working_dir.as_deref().unwrap_or(&place))
         .stdin(Stdio::null());
     let theirs_number = theirs.as_raw_fd();
@@ -135,7 +134,7 @@ fn environment(
     place: &Path,
     order: &Order,
     program: &Program,
-    kept: &Kept,
+    goes_on_from: Option<&ProgramCheckpoint>,
     reports: i32,
 ) -> Vec<(OsString, OsString)> {
     // The daemon has left us those that the settings pass on.
@@ -164,7 +163,7 @@ fn environment(
         ("TORCHD_PROGRAM_DIR".into(), place.into()),
         ("TORCHD_REPORT_FD".into(), reports.to_string().into()),
     ]);
-    environment.extend(kept.checkpoint.as_ref().map(|path| ("TORCHD_RESUME_FROM".into(), at(path))));
+    environment.extend(goes_on_from.map(|checkpoint| ("TORCHD_RESUME_FROM".into(), at(&checkpoint.path))));
     environment
 }
 

@@ -10,9 +10,9 @@ use super::say;
 /// Bytes of a line.
 const MOST_LINE_BYTES: usize = 64 << 10;
 /// Bytes of a tag.
-pub(super) const MOST_TAG_BYTES: usize = 1000;
+pub const MOST_TAG_BYTES: usize = 1000;
 /// Values of a line, and of an event of an event file.
-pub(super) const MOST_VALUES: usize = 1000;
+pub const MOST_VALUES: usize = 1000;
 /// Odd things of a kind that are told one by one.
 pub(super) const MOST_TOLD: u64 = 5;
 /// Characters of an error that are told.
@@ -27,7 +27,7 @@ const MOST_SHOWN: usize = 60;
 
 /// A line.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Report {
+pub struct Report {
     /// The step, counted from whatever the program counts from.
     pub step: Option<u64>,
     /// Tags and values.
@@ -166,7 +166,7 @@ fn mistake(line: &[u8], error: &serde_json::Error) -> String {
 
 /// Bytes that have come, cut into lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub struct Lines {
     begun: Vec<u8>,
     /// The line in hand is too long, and passed over.
     is_too_long: bool,
@@ -176,7 +176,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// The reports that these bytes complete.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> Vec<Report> {
+    pub fn add(&mut self, bytes: &[u8]) -> Vec<Report> {
         let mut reports = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (piece, is_whole) = match piece.strip_suffix(b"\n") {

@@ -50,6 +50,7 @@ mod predict;
 mod priority;
 mod private;
 mod processor;
+mod program_checkpoints;
 mod programs;
 mod programs_alone;
 mod prometheus;
