@@ -2384,15 +2384,18 @@ class Program(Message):
     counts from 1; - `TORCHD_TENSORBOARD_DIR`: the scalars of event files that it writes below this
     folder are those of the job; - `TORCHD_REPORT_FD`: the number of a descriptor for lines of JSON,
     in UTF-8 and at most 64 KiB each, with any of `{"step": 10, "scalars": {"loss/train": 0.3},
-    "epoch": 1, "epochs": 3, "progress": 0.1, "checkpoint": "checkpoints/10", "finished": true}`.
-    `progress` is the share that is done, and `checkpoint` the path of something that it could go on
-    from, below its own folder; - `TORCHD_CHECKPOINT_DIR`, a folder for checkpoints, and, where an
-    earlier attempt has told of a checkpoint, `TORCHD_RESUME_FROM`, the path of the last one; -
-    `CUDA_VISIBLE_DEVICES` with the GPU that it holds, or nothing, and `OMP_NUM_THREADS` with its
-    CPU threads; - `HOME` and `TMPDIR` in its own folder, `jobs/<id>/program`, which survives from
-    one attempt to the next and is the only place where it may write.  SIGTERM asks it to save and
-    to leave. Exit code 0 means that it has finished, unless it was asked to stop and has not told
-    `finished`: then the job is paused, or goes back to the queue."""
+    "epoch": 1, "epochs": 3, "progress": 0.1, "checkpoint": "checkpoints/10", "artifact":
+    "model.pt", "finished": true}`. `progress` is the share that is done, `checkpoint` the path of
+    something that it could go on from, and `artifact` that of a result, both below its own folder;
+    - `TORCHD_CHECKPOINT_DIR`, a folder for checkpoints, and, where an earlier attempt has told of a
+    checkpoint, `TORCHD_RESUME_FROM`, the path of the last one; - where it waited for other jobs,
+    `TORCHD_AFTER_DIRS`, their folders in the order of `after`, with colons between them; it may
+    read `artifacts`, `checkpoints` and `program/checkpoints` in each; - `CUDA_VISIBLE_DEVICES` with
+    the GPU that it holds, or nothing, and `OMP_NUM_THREADS` with its CPU threads; - `HOME` and
+    `TMPDIR` in its own folder, `jobs/<id>/program`, which survives from one attempt to the next and
+    is the only place where it may write.  SIGTERM asks it to save and to leave. Exit code 0 means
+    that it has finished, unless it was asked to stop and has not told `finished`: then the job is
+    paused, or goes back to the queue."""
     @property
     def command(self) -> RepeatedScalarFieldContainer[str]:
         """The program and its arguments, 1 to 1024, with at most 128 KiB. The program is an

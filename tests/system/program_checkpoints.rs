@@ -181,3 +181,37 @@ async fn a_program_whose_last_checkpoint_is_gone_goes_on_from_the_one_before() {
     // Step 2 counts no longer.
     assert_eq!(scalars(&daemon, &job.name, "loss").await, [(1, 1.0), (3, 3.0)]);
 }
+
+#[tokio::test]
+async fn a_program_reads_the_results_of_the_jobs_that_it_has_waited_for_and_of_no_others() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let script = format!(
+        "echo result > result; echo saved > checkpoints/at-1; echo mine > mine\n{}{}",
+        report(r#"{"artifact": "result"}"#),
+        report(r#"{"step": 1, "checkpoint": "checkpoints/at-1"}"#),
+    );
+    let first = daemon.watch_to_end(&daemon.create(shell(&script)).await.name).await;
+    assert_eq!(first.state(), JobState::Succeeded, "{:?}", first.end);
+    let reads = "for dir in ${TORCHD_AFTER_DIRS:-$OTHER}; do cd $dir; cat artifacts/result program/checkpoints/at-1;\n\
+                 cat program/mine job.json; echo forged >> artifacts/result && echo wrote; done; exit 0";
+    let run = async |is_after: bool| {
+        let mut spec = shell(reads);
+        let env = [("OTHER".to_owned(), daemon.job_folder(&first.name).display().to_string())];
+        spec.program.as_mut().unwrap().env = env.into();
+        if is_after {
+            spec.after = vec![v1::Dependency { job: first.name.clone(), ..Default::default() }];
+        }
+        let job = daemon.watch_to_end(&daemon.create(spec).await.name).await;
+        assert_eq!(job.state(), JobState::Succeeded, "{:?}", job.end);
+        log(&daemon, &job)
+    };
+    let words = run(true).await;
+    assert!(words.contains("result\n") && words.contains("saved\n"), "{words}");
+    if super::tools::landlock().is_some() {
+        assert!(!words.contains("mine\n") && !words.contains("generation") && !words.contains("wrote"), "{words}");
+        let words = run(false).await;
+        assert!(!words.contains("result\n") && !words.contains("saved\n"), "{words}");
+    }
+    assert_eq!(fs::read_to_string(daemon.job_folder(&first.name).join("artifacts/result")).unwrap(), "result\n");
+}
