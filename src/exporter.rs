@@ -227,6 +227,9 @@ async fn readyz(State(exporter): State<Exporter>) -> Response {
     }
     match (exporter.ready.load(Ordering::Relaxed), exporter.manager.probe()) {
         (true, Some(Ok(_))) => "ready\n".into_response(),
+        (true, Some(Err(reason))) if exporter.manager.runs_programs() => {
+            format!("ready for programs; no model can run here: {reason}\n").into_response()
+        }
         (true, Some(Err(reason))) => unready(&format!("no model can run here: {reason}")),
         (true, None) => unready("the runner is being asked which libraries it finds"),
         (false, _) => unready("torchd is starting or shutting down"),

@@ -5,6 +5,7 @@
 mod databricks;
 mod filesystem;
 mod gpus;
+mod landlock;
 mod libraries;
 mod machine;
 mod memory;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Environment;
 use crate::proto::v1;
 pub use filesystem::unsuitable_filesystem;
+pub use landlock::landlock_abi;
 pub use libraries::SystemLibraries;
 pub use memory::Memory;
 pub use process::{ProcessStat, process_stat};
@@ -87,12 +89,14 @@ impl NodeSource {
         gpus::on_the_bus(self)
     }
 
-    /// The cluster as it is now. `cuda` is what the runner found: None while it has not been asked.
-    pub fn cluster(&self, cpus: u32, cuda: Option<Result<u32, String>>) -> v1::Cluster {
+    /// The cluster as it is now. `devices` is the answer of the runner: None while it has not been
+    /// asked, an error where it does not work; in it the GPUs that it can use, or why it can use
+    /// none.
+    pub fn cluster(&self, cpus: u32, devices: Option<Result<Result<u32, String>, String>>) -> v1::Cluster {
         let node = machine::node(self, cpus);
         let runtime = databricks::presence(self);
         let spark = spark::presence(self);
-        let capabilities = capabilities(&node, cuda);
+        let capabilities = capabilities(&node, devices);
         v1::Cluster {
             mode: v1::ClusterMode::DriverOnly.into(),
             workers: 0,
@@ -119,26 +123,31 @@ impl NodeSource {
     }
 }
 
-fn capabilities(node: &v1::Node, cuda: Option<Result<u32, String>>) -> Vec<v1::Capability> {
+fn capabilities(node: &v1::Node, devices: Option<Result<Result<u32, String>, String>>) -> Vec<v1::Capability> {
     let capability = |name: &str, available, reason: String| v1::Capability { name: name.into(), available, reason };
-    let cuda = match cuda {
-        Some(Ok(devices)) => capability(
+    let unasked = || "the runner has not been asked yet; ask again in a second".to_owned();
+    let cpu = match &devices {
+        Some(Ok(_)) => {
+            let words = format!("{} CPUs, {} GB of memory", node.cpu_count, node.memory_bytes / 1_000_000_000);
+            capability("cpu_training", true, words)
+        }
+        Some(Err(reason)) => capability("cpu_training", false, reason.clone()),
+        None => capability("cpu_training", false, unasked()),
+    };
+    let cuda = match devices {
+        Some(Ok(Ok(devices))) => capability(
             "cuda_training",
             true,
             format!("the runner's libtorch can use {devices} GPU(s); jobs with device cuda run there"),
         ),
-        Some(Err(reason)) if node.gpus.is_empty() => {
+        Some(Ok(Err(reason)) | Err(reason)) if node.gpus.is_empty() => {
             capability("cuda_training", false, format!("the kernel driver lists no NVIDIA GPU, and {reason}"))
         }
-        Some(Err(reason)) => capability("cuda_training", false, reason),
-        None => capability("cuda_training", false, "the runner has not been asked yet; ask again in a second".into()),
+        Some(Ok(Err(reason)) | Err(reason)) => capability("cuda_training", false, reason),
+        None => capability("cuda_training", false, unasked()),
     };
     vec![
-        capability(
-            "cpu_training",
-            true,
-            format!("{} CPUs, {} GB of memory", node.cpu_count, node.memory_bytes / 1_000_000_000),
-        ),
+        cpu,
         cuda,
         capability(
             "data_parallel_training",
@@ -205,11 +214,15 @@ mod tests {
     fn what_is_absent_is_told_as_absent() {
         let root = tempfile::tempdir().unwrap();
         let source = NodeSource::at(root.path().into(), Environment::new(), None);
-        let cluster = source.cluster(2, Some(Err("no libtorch_cuda.so".into())));
+        let cluster = source.cluster(2, Some(Ok(Err("no libtorch_cuda.so".into()))));
         let runtime = cluster.databricks_runtime.unwrap();
         assert!(!runtime.present && runtime.evidence.contains("DATABRICKS_RUNTIME_VERSION"));
         assert!(!cluster.spark.unwrap().present);
-        let cuda = cluster.capabilities.into_iter().find(|capability| capability.name == "cuda_training").unwrap();
-        assert!(!cuda.available && cuda.reason.contains("no libtorch_cuda.so"), "{}", cuda.reason);
+        let [cpu, cuda] = &cluster.capabilities[..2] else { panic!("{:?}", cluster.capabilities) };
+        assert!(cpu.available && !cuda.available && cuda.reason.contains("no libtorch_cuda.so"), "{}", cuda.reason);
+        // Without libtorch nothing is trained anywhere.
+        for capability in &source.cluster(2, Some(Err("no libtorch".into()))).capabilities[..2] {
+            assert!(!capability.available && capability.reason.contains("no libtorch"), "{capability:?}");
+        }
     }
 }

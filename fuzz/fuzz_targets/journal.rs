@@ -98,7 +98,7 @@ fn encode(told: &Told) -> Vec<u8> {
             message: "over".into(),
             ..v1::RunnerEnded::default()
         }),
-        &Event::Resumed { step } => What::Resumed(v1::RunnerResumed { step, path: String::new() }),
+        &Event::Resumed { step } => What::Resumed(v1::RunnerResumed { step, ..v1::RunnerResumed::default() }),
         &Event::Damaged { step } => {
             let path = "checkpoints/step-1".into();
             What::Damaged(v1::CheckpointDamaged { step, path, problem: "it cannot be read".into() })

@@ -1703,7 +1703,10 @@ class RunnerResumed(Message):
     """Optimizer steps done at the checkpoint that it goes on from; 0 where it begins anew."""
     path: str
     """The checkpoint's folder, relative to the job's; empty where it begins anew."""
-    def __init__(self, *, step: int | None = ..., path: str | None = ...) -> None: ...
+    replaces_first: bool
+    """Scalars of step 0 that were told before count no longer either, as a program tells that step
+    anew."""
+    def __init__(self, *, step: int | None = ..., path: str | None = ..., replaces_first: bool | None = ...) -> None: ...
 
 class RunnerStarted(Message):
     """The runner has loaded everything and begins."""

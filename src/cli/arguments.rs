@@ -69,7 +69,8 @@ pub(super) enum Command {
     Validate {
         /// Spec file, TOML or JSON
         spec: PathBuf,
-        /// Train on one batch as well, on one thread of the CPU, with bounded time and memory
+        /// Train on one batch as well, on one thread of the CPU, with bounded time and memory; not for
+        /// a program, which is judged without it, or by `torchctl run --dry-run`
         #[arg(long)]
         dry_run: bool,
         /// Change a field of the spec, for example training.epochs=3; may be given several times
@@ -281,13 +282,16 @@ pub(super) struct RunArguments {
     /// Restarts after failures
     #[arg(long)]
     pub(super) retries: Option<u32>,
+    /// Make one job, however often this is asked with the same id and program
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true, conflicts_with = "array")]
+    pub(super) request_id: String,
     #[command(flatten)]
     pub(super) after: AfterArguments,
     /// Make a job of each of these numbers, such as 0-9, which finds its own in TORCHD_ARRAY_INDEX,
     /// print their names and leave; with 0-9%2 only two of them run at a time
     #[arg(long, value_name = "NUMBERS")]
     pub(super) array: Option<Array>,
-    /// Judge it without running it
+    /// Judge it without running it, as `torchctl validate` judges a spec
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Print the name of the job and leave

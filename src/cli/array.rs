@@ -11,6 +11,8 @@ use crate::proto::v1;
 
 /// The variable that has the number of a job.
 const VARIABLE: &str = "TORCHD_ARRAY_INDEX";
+/// The label that the jobs of an array have in common.
+const LABEL: &str = "array";
 /// Jobs of an array.
 const MOST: usize = 1000;
 
@@ -57,6 +59,15 @@ impl FromStr for Array {
     }
 }
 
+/// The label of the array that a job is of, and its number there; None where it is of none.
+pub(super) fn place(spec: &v1::JobSpec) -> Option<String> {
+    let number = spec.program.as_ref()?.env.get(VARIABLE)?;
+    Some(match spec.labels.get(LABEL) {
+        Some(label) => format!("{label}-{number}"),
+        None => number.clone(),
+    })
+}
+
 /// Makes the jobs of an array, each told as it is made. Where only so many may run at a time, each
 /// waits for the end of the job that is so many places before it.
 pub(super) async fn create(
@@ -80,7 +91,8 @@ pub(super) async fn create(
             Err(status) if names.is_empty() => return Err(status.into()),
             Err(status) => {
                 let (made, all) = (names.len(), array.indices.len());
-                let rest = format!("{made} of {all} jobs were made; `torchctl jobs --label array={label}` lists them");
+                let rest =
+                    format!("{made} of {all} jobs were made; `torchctl jobs --label {LABEL}={label}` lists them");
                 return Err(Failure::Other(format!("job {index} was refused: {}; {rest}", status.message())));
             }
         }
@@ -94,7 +106,7 @@ fn one(spec: &v1::JobSpec, index: u32, label: &str, before: Option<&String>) -> 
     if !spec.display_name.is_empty() {
         spec.display_name = format!("{}-{index}", spec.display_name);
     }
-    spec.labels.insert("array".into(), label.into());
+    spec.labels.insert(LABEL.into(), label.into());
     if let Some(program) = &mut spec.program {
         program.env.insert(VARIABLE.into(), index.to_string());
     }

@@ -41,7 +41,31 @@ impl From<Status> for Failure {
     }
 }
 
+/// A flag of the command line, with the field of the request that it sets, and a way on where the
+/// field is refused; empty where the refusal tells it.
+pub(super) struct Flag(pub(super) &'static str, pub(super) &'static str, pub(super) &'static str);
+
 impl Failure {
+    /// The failure with each field by the flag that set it, where one did.
+    pub(super) fn with_flags(self, flags: &[Flag]) -> Self {
+        let Self::Refused(status) = self else { return self };
+        let fields = status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
+        if status.code() != Code::InvalidArgument || fields.is_empty() {
+            return Self::Refused(status);
+        }
+        let mistakes = fields.into_iter().map(|wrong| {
+            let field = wrong.field.trim_start_matches("spec.");
+            let is_of = |Flag(_, whole, _): &&Flag| {
+                field.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            match flags.iter().find(is_of) {
+                Some(Flag(flag, _, remedy)) => format!("{flag} ({field}) {}{remedy}", wrong.description),
+                None => format!("{field} {}", wrong.description),
+            }
+        });
+        Self::Spec { file: "the request".into(), mistakes: mistakes.collect() }
+    }
+
     /// Prints the failure; the exit code that it means.
     pub(super) fn print(&self) -> ExitCode {
         match self {

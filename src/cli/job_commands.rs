@@ -7,16 +7,24 @@ use std::time::SystemTime;
 
 use super::arguments::{AfterArguments, ResumeArguments, StateFilter};
 use super::connection::Connection;
-use super::failure::Failure;
+use super::failure::{Failure, Flag};
 use super::following::Following;
 use super::output::{Output, tell, write};
 use super::progress::size;
-use super::{after, description, spec_file, table, watch};
+use super::{after, array, description, spec_file, table, watch};
 use crate::proto::{json, v1};
 use crate::terminal::shown_in_line;
 
 /// A job whose share of time that it waits for its data is larger says so.
 const WAITS_MUCH: f64 = 0.2;
+
+/// The flags of `resume` that set fields which torchd may refuse.
+const RESUME_FLAGS: [Flag; 4] = [
+    Flag("--epochs", "edits.epochs", ""),
+    Flag("--max-steps", "edits.max_steps", ""),
+    Flag("--learning-rate", "edits.learning_rate", ""),
+    Flag("--batch-size", "edits.batch_size", ""),
+];
 
 type Done = Result<ExitCode, Failure>;
 
@@ -58,7 +66,9 @@ pub(super) async fn validate(
     dry_run: bool,
     set: &[String],
 ) -> Done {
-    let spec = Some(spec_file::read(spec, set)?);
+    let spec: v1::JobSpec = spec_file::read(spec, set)?;
+    let is_program = spec.program.is_some();
+    let spec = Some(spec);
     let answer = connection.jobs().validate_job(v1::ValidateJobRequest { spec, dry_run }).await?.into_inner();
     output.print(&answer, |answer| {
         let steps = match answer.first_step {
@@ -70,8 +80,11 @@ pub(super) async fn validate(
             [("training set", &answer.train), ("validation set", &answer.validation), ("test set", &answer.test)];
         facts.extend(sets.into_iter().filter_map(|(name, set)| Some((name, description::data(set.as_ref()?)))));
         facts.extend(answer.model_outline.iter().map(|outline| ("model", description::model(outline))));
-        facts.push(("memory", format!("{} at least", size(answer.memory_bytes))));
-        facts.push((if answer.test.is_some() { "batches" } else { "steps" }, steps));
+        // Nobody knows what a program takes, and how long it is.
+        if !is_program {
+            facts.push(("memory", format!("{} at least", size(answer.memory_bytes))));
+            facts.push((if answer.test.is_some() { "batches" } else { "steps" }, steps));
+        }
         facts.extend(answer.notes.iter().map(|note| ("note", note.clone())));
         facts.extend(answer.dry_run.iter().flat_map(tried));
         table::facts(&facts)
@@ -118,7 +131,8 @@ pub(super) async fn list(
     }
     output.print(&all, |all| {
         let rows: Vec<_> = all.jobs.iter().map(row).collect();
-        table::columns(["JOB", "NAME", "STATE", "PROGRESS", "AGE", "NOTE"], &rows)
+        let heading = ["JOB", "NAME", "ARRAY", "STATE", "PRIORITY", "PROGRESS", "AGE", "NOTE"];
+        table::columns_but_empty(heading, &rows, &["ARRAY", "PRIORITY"])
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -136,7 +150,7 @@ fn job_state(filter: StateFilter) -> v1::JobState {
     }
 }
 
-fn row(job: &v1::Job) -> [String; 6] {
+fn row(job: &v1::Job) -> [String; 8] {
     let age = job.create_time.and_then(|time| SystemTime::try_from(time).ok()).and_then(|time| time.elapsed().ok());
     let note = match &job.end {
         Some(end) if job.state() == v1::JobState::Succeeded => {
@@ -153,14 +167,31 @@ fn row(job: &v1::Job) -> [String; 6] {
         }
         None => job.waiting_reason.clone(),
     };
+    let spec = job.spec.as_ref();
+    let priority = spec.map_or(0, |spec| spec.priority);
     [
         job.name.clone(),
-        job.spec.as_ref().map(|spec| spec.display_name.clone()).unwrap_or_default(),
+        spec.map(|spec| spec.display_name.clone()).unwrap_or_default(),
+        spec.and_then(array::place).unwrap_or_default(),
         table::state(job.state()),
-        job.progress.as_ref().map(|progress| format!("{:.0} %", progress.progress_ratio * 100.0)).unwrap_or_default(),
+        if priority == 0 { String::new() } else { priority.to_string() },
+        job.progress.as_ref().map(|progress| how_far(job, progress)).unwrap_or_default(),
         age.map(table::duration).unwrap_or_default(),
         note,
     ]
+}
+
+/// How far a job is: a share, or the step of a program that tells no share.
+fn how_far(job: &v1::Job, progress: &v1::JobProgress) -> String {
+    match (is_program(job), progress.progress_ratio, progress.step) {
+        (true, 0.0, 0) => "-".into(),
+        (true, 0.0, step) => format!("step {step}"),
+        (_, ratio, _) => format!("{:.0} %", ratio * 100.0),
+    }
+}
+
+fn is_program(job: &v1::Job) -> bool {
+    job.spec.as_ref().is_some_and(|spec| spec.program.is_some())
 }
 
 fn waiting_state(job: &v1::Job) -> String {
@@ -192,7 +223,9 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
     if let Some(progress) = &job.progress {
         // A program may tell of one and not of the other.
         let of = |count: u64, total: u64| if total > 0 { format!("{count} of {total}") } else { count.to_string() };
-        facts.push(("step", of(progress.step, progress.total_steps)));
+        if !is_program(job) || progress.step > 0 || progress.total_steps > 0 {
+            facts.push(("step", of(progress.step, progress.total_steps)));
+        }
         if progress.total_epochs > 0 || progress.epoch > 0 {
             facts.push(("epoch", of(progress.epoch.into(), progress.total_epochs.into())));
         }
@@ -310,7 +343,8 @@ pub(super) async fn resume(connection: Connection, output: Output, arguments: Re
     let length = epochs.map(v1::job_edits::Length::Epochs).or(max_steps.map(v1::job_edits::Length::MaxSteps));
     let edits = Some(v1::JobEdits { length, learning_rate, batch_size, set });
     let request = v1::ResumeJobRequest { name: name(&job), edits, from_scratch, accept_new_data };
-    let job = connection.jobs().resume_job(request).await?.into_inner();
+    let refused = |status| Failure::from(status).with_flags(&RESUME_FLAGS);
+    let job = connection.jobs().resume_job(request).await.map_err(refused)?.into_inner();
     output.print(&job, |job| {
         let from = match &job.resume_from {
             Some(point) => format!("goes on from step {}", point.step),

@@ -1,6 +1,7 @@
 //! `run`: submits a program, follows its log, and ends with its exit code.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,31 +9,53 @@ use std::time::Duration;
 use super::arguments::RunArguments;
 use super::array;
 use super::connection::Connection;
-use super::failure::Failure;
+use super::failure::{Failure, Flag};
 use super::job_commands;
 use super::output::{Output, tell};
+use super::watch::{EXIT_INTERRUPTED, paused, tell_goes_on};
 use crate::proto::v1;
 use crate::terminal::shown_in_line;
 
 /// The exit code that a shell gives a program that a signal ended: 128 and the signal.
 const BY_SIGNAL: i32 = 128;
 
+/// The interval between two looks at what the log does not tell.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// The flags that set fields which torchd may refuse.
+const FLAGS: [Flag; 12] = [
+    Flag("--gpus", "resources.device", "; --gpus 0 runs the program on the CPU"),
+    Flag("--gpus", "resources.gpu_count", "; --gpus 0 or 1 is right"),
+    Flag("--cpus", "resources.cpu_threads", ""),
+    Flag("--name", "display_name", ""),
+    Flag("--priority", "priority", ""),
+    Flag("--label", "labels", ""),
+    Flag("--env", "program.env", ""),
+    Flag("--cwd", "program.working_dir", ""),
+    Flag("--time", "max_duration", ""),
+    Flag("--retries", "retry.max_restarts", ""),
+    Flag("--after", "after", ""),
+    Flag("--request-id", "request_id", ""),
+];
+
 /// Runs a program as a job.
 pub(super) async fn run(connection: Connection, output: Output, arguments: RunArguments) -> Result<ExitCode, Failure> {
     let (detach, dry_run, array) = (arguments.detach, arguments.dry_run, arguments.array.clone());
+    let request_id = arguments.request_id.clone();
     let spec = spec(arguments)?;
     if let Some(array) = array.filter(|_| !dry_run) {
-        return array::create(connection, output, &spec, &array).await;
+        return array::create(connection, output, &spec, &array).await.map_err(|failure| failure.with_flags(&FLAGS));
     }
+    let refused = |status| Failure::from(status).with_flags(&FLAGS);
     let spec = Some(spec);
     if dry_run {
         let request = v1::ValidateJobRequest { spec, dry_run: false };
-        let answer = connection.jobs().validate_job(request).await?.into_inner();
+        let answer = connection.jobs().validate_job(request).await.map_err(refused)?.into_inner();
         output.print(&answer, |_| "the job can be run; it was not submitted\n".into())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let request = v1::CreateJobRequest { spec, ..Default::default() };
-    let job = connection.jobs().create_job(request).await?.into_inner();
+    let request = v1::CreateJobRequest { spec, request_id };
+    let job = connection.jobs().create_job(request).await.map_err(refused)?.into_inner();
     if detach {
         output.print(&job, |job| format!("{}\n", job.name))?;
         return Ok(ExitCode::SUCCESS);
@@ -41,7 +64,18 @@ pub(super) async fn run(connection: Connection, output: Output, arguments: RunAr
     if !job.open_dependencies.is_empty() {
         tell(&format!("it {}", shown_in_line(&job.waiting_reason)));
     }
-    job_commands::logs(connection.clone(), output, &job.name, true, 0).await?;
+    {
+        let log = job_commands::logs(connection.clone(), output, &job.name, true, 0);
+        let news = tell_news(connection.clone(), &job.name);
+        tokio::select! {
+            done = log => done?,
+            never = news => match never {},
+            _ = tokio::signal::ctrl_c() => {
+                tell_goes_on(&job.name);
+                return Ok(ExitCode::from(EXIT_INTERRUPTED));
+            }
+        };
+    }
     let request = v1::GetJobRequest { name: job.name.clone() };
     let job = connection.jobs().get_job(request).await?.into_inner();
     let Some(end) = &job.end else {
@@ -60,6 +94,50 @@ pub(super) async fn run(connection: Connection, output: Output, arguments: RunAr
     Ok(ExitCode::from(u8::try_from(code).ok().filter(|code| *code > 0).unwrap_or(1)))
 }
 
+/// Tells what the log does not: that a job waits between two attempts, or is paused. A daemon that
+/// does not answer is told by who follows the log.
+async fn tell_news(connection: Connection, name: &str) -> Infallible {
+    let mut told = News::default();
+    loop {
+        tokio::time::sleep(ASK_EVERY).await;
+        let request = v1::GetJobRequest { name: name.to_owned() };
+        if let Ok(job) = connection.jobs().get_job(request).await
+            && let Some(words) = told.of(&job.into_inner())
+        {
+            tell(&words);
+        }
+    }
+}
+
+/// The news of a job that were told: each once for an attempt.
+#[derive(Debug, Default)]
+struct News {
+    restart: Option<u32>,
+    attempt: Option<u32>,
+    was_paused: bool,
+}
+
+impl News {
+    /// The news that a job has.
+    fn of(&mut self, job: &v1::Job) -> Option<String> {
+        let is_paused = job.state() == v1::JobState::Paused;
+        let was_paused = std::mem::replace(&mut self.was_paused, is_paused);
+        match job.state() {
+            v1::JobState::Queued if job.attempt > 0 && !job.waiting_reason.is_empty() => {
+                let is_new = self.restart.replace(job.attempt) != Some(job.attempt);
+                is_new.then(|| format!("queued: {}", shown_in_line(&job.waiting_reason)))
+            }
+            v1::JobState::Paused if !was_paused => Some(paused(job)),
+            v1::JobState::Running => {
+                let before = self.attempt.replace(job.attempt);
+                let is_new = job.attempt > 1 && before != Some(job.attempt);
+                is_new.then(|| format!("attempt {} begins", job.attempt))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The spec of a command line.
 fn spec(arguments: RunArguments) -> Result<v1::JobSpec, Failure> {
     let RunArguments { gpus, cpus, name, priority, labels, env, cwd, venv, time, retries, after, .. } = arguments;
@@ -72,7 +150,9 @@ fn spec(arguments: RunArguments) -> Result<v1::JobSpec, Failure> {
     };
     let mut variables: BTreeMap<String, String> = env.into_iter().collect();
     if let Some(venv) = venv {
-        in_environment(&absolute(&venv)?, &mut command, &mut variables);
+        let venv = absolute(&venv)?;
+        judge_environment(&venv)?;
+        in_environment(&venv, &mut command, &mut variables);
     }
     let duration = |time: Duration| prost_types::Duration::try_from(time).ok();
     let mut spec = v1::JobSpec {
@@ -101,6 +181,19 @@ fn spec(arguments: RunArguments) -> Result<v1::JobSpec, Failure> {
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::Mistake(format!("{}: {error}", path.display())))
+}
+
+/// Refuses a folder that is no virtual environment: the program would run with another Python, or
+/// with none.
+fn judge_environment(venv: &Path) -> Result<(), Failure> {
+    let found = match venv.metadata() {
+        Ok(about) if !about.is_dir() => "is no folder".to_owned(),
+        Ok(_) if venv.join("bin/python").exists() => return Ok(()),
+        Ok(_) => "has no bin/python".to_owned(),
+        Err(error) => format!("cannot be looked at: {error}"),
+    };
+    let venv = venv.display();
+    Err(Failure::Mistake(format!("--venv is {venv}, which {found}; `python3 -m venv {venv}` makes one")))
 }
 
 /// Makes a command one of a virtual environment, as its `activate` does.

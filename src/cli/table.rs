@@ -8,16 +8,20 @@ use crate::terminal::shown_in_line;
 
 /// Lines of cells under a heading, each column as wide as its widest cell.
 pub(super) fn columns<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
-    // A cell cannot begin a line, and its width is that of the escaped text.
-    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| shown_in_line(cell))).collect();
-    let mut widths = heading.map(|cell| cell.chars().count());
+    columns_but_empty(heading, rows, &[])
+}
+
+/// Lines of cells that are escaped: one cannot begin a line, and its width is that of the escaped
+/// text.
+fn lines(rows: Vec<Vec<String>>) -> String {
+    let mut widths = vec![0; rows.first().map_or(0, Vec::len)];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
-    for row in std::iter::once(&heading.map(str::to_owned)).chain(&rows) {
+    for row in &rows {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
             let _ = write!(line, "{cell:width$}  ");
@@ -26,6 +30,17 @@ pub(super) fn columns<const N: usize>(heading: [&str; N], rows: &[[String; N]]) 
         text.push('\n');
     }
     text
+}
+
+/// The same without those of these columns that have no cell with anything in it.
+pub(super) fn columns_but_empty<const N: usize>(heading: [&str; N], rows: &[[String; N]], optional: &[&str]) -> String {
+    let is_shown = |place: &usize| {
+        !optional.contains(&heading[*place]) || rows.iter().any(|row: &[String; N]| !row[*place].is_empty())
+    };
+    let shown: Vec<usize> = (0..N).filter(is_shown).collect();
+    let heading: Vec<String> = shown.iter().map(|place| heading[*place].to_owned()).collect();
+    let rows = rows.iter().map(|row| shown.iter().map(|place| shown_in_line(&row[*place])).collect());
+    lines(std::iter::once(heading).chain(rows).collect())
 }
 
 /// Lines of a name and a value; names without a value stay out.
@@ -88,6 +103,9 @@ mod tests {
         assert_eq!(text, "A    LONGER\nxyz  1\né\n");
         let text = columns(["A", "B"], &[["x\ny".into(), "1".into()], ["\u{1b}c".into(), "2".into()]]);
         assert_eq!(text, "A        B\nx\\ny     1\n\\u{1b}c  2\n");
+        let rows = [["x", "", ""], ["y", "", "2"]].map(|row| row.map(str::to_owned));
+        assert_eq!(columns_but_empty(["A", "B", "C"], &rows, &["B", "C"]), "A  C\nx\ny  2\n");
+        assert_eq!(columns_but_empty(["A", "B", "C"], &rows[..1], &["C"]), "A  B\nx\n");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::proto::v1::{self, job_record::What, watch_event::Event};
 use crate::terminal::shown_in_line;
 
 /// The exit code that a shell gives a program that Ctrl-C ended: 128 and SIGINT.
-const EXIT_INTERRUPTED: u8 = 130;
+pub(super) const EXIT_INTERRUPTED: u8 = 130;
 
 /// Follows a job to its end.
 pub(super) async fn watch(
@@ -45,7 +45,7 @@ async fn follow(mut following: Following<Watched>, output: Output, name: &str) -
             message = following.next(|words| screen.bar.suspend(|| tell(&format!("torchctl: {words}")))) => message?,
             _ = tokio::signal::ctrl_c() => {
                 screen.finish();
-                tell(&format!("{0} goes on: `torchctl watch {0}` follows it, `torchctl cancel {0}` ends it", name));
+                tell_goes_on(name);
                 return Ok(ExitCode::from(EXIT_INTERRUPTED));
             }
         };
@@ -69,6 +69,19 @@ async fn follow(mut following: Following<Watched>, output: Output, name: &str) -
         write(&ending(&job))?;
     }
     Ok(if job.state() == v1::JobState::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells that a job goes on although nobody follows it.
+pub(super) fn tell_goes_on(name: &str) {
+    tell(&format!("{name} goes on: `torchctl watch {name}` follows it, `torchctl cancel {name}` ends it"));
+}
+
+/// Tells that a job is paused, why, and the way on.
+pub(super) fn paused(job: &v1::Job) -> String {
+    let why = job.last_attempt_end.as_ref().map(|end| shown_in_line(&end.message)).unwrap_or_default();
+    let why = why.trim_start_matches("paused; ").trim_end_matches('.');
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    format!("paused{why}; `torchctl resume {}` puts it back into the queue", job.name)
 }
 
 fn ending(job: &v1::Job) -> String {
@@ -175,11 +188,7 @@ impl Screen {
         }
         let is_paused = job.state() == v1::JobState::Paused;
         if is_paused && !self.was_paused && !self.is_silent {
-            let why = job.last_attempt_end.as_ref().map(|end| shown_in_line(&end.message)).unwrap_or_default();
-            let why = why.trim_start_matches("paused; ").trim_end_matches('.');
-            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-            self.bar
-                .suspend(|| tell(&format!("paused{why}; `torchctl resume {}` puts it back into the queue", job.name)));
+            self.bar.suspend(|| tell(&paused(job)));
         }
         self.was_paused = is_paused;
         let Some(progress) = &job.progress else { return };
@@ -209,7 +218,7 @@ impl Screen {
     fn program(&mut self, progress: &v1::JobProgress) {
         self.bar.set_length(PARTS);
         self.bar.set_position((progress.progress_ratio * PARTS as f64) as u64);
-        self.bar.set_prefix(format!("step {}", progress.step));
+        self.bar.set_prefix(if progress.step > 0 { format!("step {}", progress.step) } else { String::new() });
         let values = progress.latest_scalars.iter();
         let words: Vec<_> = values.map(|(tag, value)| format!("{} {value:.4}", shown_in_line(tag))).collect();
         self.bar.set_message(words.join("  "));

@@ -10,11 +10,11 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, Scope, make_bitflags,
 };
-use nix::errno::Errno;
 
 use super::say;
 use crate::attempt::READABLE;
 use crate::job::order::{Launch, Order};
+use crate::node::landlock_abi;
 
 /// The newest ABI of Landlock whose rights are asked for.
 const NEWEST: ABI = ABI::V8;
@@ -62,7 +62,7 @@ const LIMITS: [(i64, &str, &str); 5] = [
 /// The rules that a program is kept to, which may read results of the jobs before it; None where
 /// the kernel takes none. The log is told which limits the kernel does not enforce.
 pub(super) fn rules(place: &Path, before: &[PathBuf], order: &Order, launch: &Launch) -> Option<RulesetCreated> {
-    let (rules, missing) = match (create(place, before, order, launch), abi()) {
+    let (rules, missing) = match (create(place, before, order, launch), landlock_abi()) {
         (Ok(rules), Ok(abi)) => (Some(rules), missing(abi)),
         (Ok(_), Err(why)) => (None, vec![why]),
         (Err(error), _) => (None, vec![format!("Landlock refuses: {error}")]),
@@ -77,20 +77,6 @@ pub(super) fn rules(place: &Path, before: &[PathBuf], order: &Order, launch: &La
 fn missing(abi: i64) -> Vec<String> {
     let newer = LIMITS.iter().filter(|(since, ..)| *since > abi);
     newer.map(|(_, kernel, what)| format!("{what} (from Linux {kernel} on)")).collect()
-}
-
-/// The ABI of this kernel, or why it has none. The process that is confined learns it too late to
-/// tell anybody.
-fn abi() -> Result<i64, String> {
-    const ONLY_VERSION: u32 = 1;
-    let nothing = std::ptr::null::<u8>();
-    // SAFETY: with this flag the call reads no memory, and returns a number. (landlock(7))
-    let abi = unsafe { nix::libc::syscall(nix::libc::SYS_landlock_create_ruleset, nothing, 0_usize, ONLY_VERSION) };
-    match Errno::result(abi) {
-        Ok(abi) => Ok(abi),
-        Err(Errno::EOPNOTSUPP) => Err("Landlock is not among the kernel's lsm= parameters".into()),
-        Err(_) => Err("the kernel has no Landlock, or a container forbids it".into()),
-    }
 }
 
 fn create(
@@ -145,6 +131,5 @@ mod tests {
         );
         assert_eq!(missing(2).len(), 3);
         assert_eq!(missing(0).len(), LIMITS.len());
-        assert!(abi().is_ok_and(|abi| abi > 0) || abi().is_err_and(|why| why.contains("Landlock")));
     }
 }

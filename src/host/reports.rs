@@ -1,9 +1,9 @@
 //! Lines of JSON that a program reports by its descriptor. They are hostile input: each has a
 //! bound, and what is odd is counted and dropped.
 
-use std::collections::BTreeMap;
-
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::error::Category;
 
 use super::say;
 
@@ -18,7 +18,12 @@ pub(super) const MOST_TOLD: u64 = 5;
 /// Characters of an error that are told.
 const MOST_ERROR: usize = 300;
 /// The fields of a report.
-const FIELDS: &str = "step, scalars, epoch, epochs, progress, checkpoint, artifact and finished";
+const FIELDS: [&str; 8] = ["step", "scalars", "epoch", "epochs", "progress", "checkpoint", "artifact", "finished"];
+/// The values that steps and epochs may have, in words.
+const WHOLE: &str = "a whole number from 0 to 18446744073709551615";
+const SMALL: &str = "a whole number from 0 to 4294967295";
+/// Characters of a line or of a value that are told.
+const MOST_SHOWN: usize = 60;
 
 /// A line.
 #[derive(Debug, Default, PartialEq)]
@@ -59,23 +64,28 @@ impl<'a> Deserialize<'a> for Report {
                     if seen.contains(&field) {
                         return Err(A::Error::custom(format!("{field} stands there twice")));
                     }
-                    let named = |error: A::Error| A::Error::custom(format!("{field}: {error}"));
+                    // A value that is no JSON has another error than one that is not right.
+                    let value: Value = if FIELDS.contains(&&*field) { map.next_value()? } else { Value::Null };
+                    let small = |value: &Value| value.as_u64().and_then(|value| u32::try_from(value).ok());
+                    let text = |value: &Value| value.as_str().map(str::to_owned);
                     match &*field {
-                        "step" => report.step = map.next_value().map_err(named)?,
-                        "scalars" => {
-                            let values: BTreeMap<String, Option<f64>> = map.next_value().map_err(named)?;
-                            let count = values.len();
-                            report.scalars =
-                                values.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect();
-                            report.nulls = count - report.scalars.len();
+                        "step" => report.step = taken(&field, value, WHOLE, Value::as_u64)?,
+                        "scalars" => report.take_scalars(value).map_err(A::Error::custom)?,
+                        "epoch" => report.epoch = taken(&field, value, SMALL, small)?,
+                        "epochs" => report.epochs = taken(&field, value, SMALL, small)?,
+                        "progress" => report.progress = taken(&field, value, "a share from 0 to 1", Value::as_f64)?,
+                        "checkpoint" => report.checkpoint = taken(&field, value, "a path", text)?,
+                        "artifact" => report.artifact = taken(&field, value, "a path", text)?,
+                        "finished" => {
+                            let is_finished = taken(&field, value, "true or false", Value::as_bool)?;
+                            report.is_finished = is_finished.unwrap_or_default();
                         }
-                        "epoch" => report.epoch = map.next_value().map_err(named)?,
-                        "epochs" => report.epochs = map.next_value().map_err(named)?,
-                        "progress" => report.progress = map.next_value().map_err(named)?,
-                        "checkpoint" => report.checkpoint = map.next_value().map_err(named)?,
-                        "artifact" => report.artifact = map.next_value().map_err(named)?,
-                        "finished" => report.is_finished = map.next_value().map_err(named)?,
-                        _ => return Err(A::Error::custom(format!("{field:?} is no field; there are {FIELDS}"))),
+                        _ => {
+                            return Err(A::Error::custom(format!(
+                                "{field:?} is no field; there are {}",
+                                FIELDS.join(", ")
+                            )));
+                        }
                     }
                     seen.push(field);
                 }
@@ -83,6 +93,74 @@ impl<'a> Deserialize<'a> for Report {
             }
         }
         from.deserialize_map(Fields)
+    }
+}
+
+impl Report {
+    /// Takes tags with their values, or tells the one that is wrong.
+    fn take_scalars(&mut self, value: Value) -> Result<(), String> {
+        let values = match value {
+            Value::Object(values) => values,
+            Value::Null => return Ok(()),
+            other => {
+                return Err(format!("scalars is {}, and an object of numbers is right", shown(&other.to_string())));
+            }
+        };
+        for (tag, value) in values {
+            match (value.as_f64(), value.is_null()) {
+                (Some(value), _) => self.scalars.push((tag, value)),
+                (None, true) => self.nulls += 1,
+                (None, false) => {
+                    let (tag, value) = (shown(&tag), shown(&value.to_string()));
+                    return Err(format!("scalars.{tag:?} is {value}, and a number or null is right"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value of a field; None for null, which says nothing.
+fn taken<T, E: Error>(
+    field: &str,
+    value: Value,
+    right: &str,
+    take: impl FnOnce(&Value) -> Option<T>,
+) -> Result<Option<T>, E> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let wrong = || E::custom(format!("{field} is {}, and {right} is right", shown(&value.to_string())));
+    take(&value).map(Some).ok_or_else(wrong)
+}
+
+/// The beginning of a text.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The mistake of a line that is no report, in words.
+fn mistake(line: &[u8], error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    // The parser counts lines, of which there is one.
+    let words = words.rsplit_once(" at line ").map_or(&*words, |(words, _)| words);
+    let at = error.column();
+    // The part around the mistake, where the line is long.
+    let begins = at.saturating_sub(MOST_SHOWN / 2);
+    let part = line.get(begins..line.len().min(begins + MOST_SHOWN)).unwrap_or_default();
+    let text = String::from_utf8_lossy(part);
+    match error.classify() {
+        Category::Data if line.trim_ascii_start().starts_with(b"{") => words.chars().take(MOST_ERROR).collect(),
+        Category::Data => format!("{text:?} is no object, such as {{\"step\": 1}}"),
+        Category::Eof => format!("{text:?} is no whole JSON: it ends at byte {at}"),
+        Category::Syntax | Category::Io => match words {
+            "number out of range" => format!("the number before byte {at} is too large"),
+            "recursion limit exceeded" => format!("{text:?} is nested too deeply at byte {at}"),
+            _ => format!("{text:?} is no JSON at byte {at}"),
+        },
     }
 }
 
@@ -128,7 +206,7 @@ impl Lines {
         let mut report: Report = match serde_json::from_slice(line) {
             Ok(report) => report,
             Err(error) => {
-                let error: String = error.to_string().chars().take(MOST_ERROR).collect();
+                let error = mistake(line, &error);
                 let has = |word: &str| line.windows(word.len()).any(|part| part == word.as_bytes());
                 let hint =
                     if has("NaN") || has("Infinity") { "; for NaN and Infinity JSON has null alone" } else { "" };
@@ -188,7 +266,7 @@ mod tests {
         let read = lines.add(b"cc\": null, \"b\": 2}, \"epoch\": 1}\n\n{\"finished\": true}\nnot JSON\n");
         let expected = Report {
             step: Some(7),
-            scalars: vec![("b".into(), 2.0), ("loss".into(), 0.5)],
+            scalars: vec![("loss".into(), 0.5), ("b".into(), 2.0)],
             nulls: 1,
             epoch: Some(1),
             ..Report::default()
@@ -237,12 +315,26 @@ mod tests {
             // JSON has no rule for names that stand there twice: the last one is usual.
             assert_eq!(lines.odd > 0, !line.contains("\"y\": 1, \"y\": 2"), "{start}");
         }
-        let told = |line: &str| serde_json::from_str::<Report>(line).unwrap_err().to_string();
-        assert_eq!(
-            told("{\"step\": 1.5}"),
-            "step: invalid type: floating point `1.5`, expected u64 at line 1 column 12"
-        );
-        assert!(told("{\"stop\": 1}").starts_with("\"stop\" is no field; there are step, scalars"));
+        let told = |line: &str| mistake(line.as_bytes(), &serde_json::from_str::<Report>(line).unwrap_err());
+        for (line, words) in [
+            ("{\"step\": 1.5}", "step is 1.5, and a whole number from 0 to 18446744073709551615 is right"),
+            ("{\"step\": -1}", "step is -1, and a whole number from 0 to 18446744073709551615 is right"),
+            ("{\"epoch\": 4294967296}", "epoch is 4294967296, and a whole number from 0 to 4294967295 is right"),
+            ("{\"finished\": 1}", "finished is 1, and true or false is right"),
+            ("{\"checkpoint\": [1]}", "checkpoint is [1], and a path is right"),
+            ("{\"progress\": \"7 %\"}", "progress is \"7 %\", and a share from 0 to 1 is right"),
+            ("{\"scalars\": [1]}", "scalars is [1], and an object of numbers is right"),
+            ("{\"scalars\": {\"x\": \"a\"}}", "scalars.\"x\" is \"a\", and a number or null is right"),
+            ("{\"step\": 1, \"step\": 2}", "step stands there twice"),
+            ("{\"stop\": 1}", "\"stop\" is no field; there are step, scalars, epoch"),
+            ("[1]", "\"[1]\" is no object, such as {\"step\": 1}"),
+            ("this is no JSON", "\"this is no JSON\" is no JSON at byte 2"),
+            ("{\"step\": 1", "\"{\\\"step\\\": 1\" is no whole JSON: it ends at byte 10"),
+            ("{\"step\": 1e999}", "the number before byte 14 is too large"),
+        ] {
+            assert!(told(line).starts_with(words), "{line}: {}", told(line));
+        }
+        assert!(told(&deep).ends_with("[[[\" is nested too deeply at byte 139"), "{}", told(&deep));
         assert!(Lines::default().add(&[0xff, 0xfe, b'\n']).is_empty());
     }
 }

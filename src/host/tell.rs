@@ -47,8 +47,9 @@ pub(super) struct Teller {
     checkpoints: ProgramCheckpoints,
     /// The highest step so far.
     step: u64,
-    /// Whether the journal has yet to be told where this attempt goes on.
-    is_resume_due: bool,
+    /// The step from which this attempt goes on, as the journal has it, until the first value that
+    /// it tells; None behind that, and in the first attempt.
+    resumed: Option<Resumed>,
     values: Rate,
     tags: BTreeSet<String>,
     /// The journal takes no values when it has so many bytes.
@@ -64,6 +65,15 @@ pub(super) struct Teller {
     /// Checkpoints that were none.
     absent: u64,
     artifacts: Artifacts,
+}
+
+/// The step from which an attempt goes on, by the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resumed {
+    /// It has no checkpoint, and the journal has no step yet.
+    Nowhere,
+    /// The step of its checkpoint.
+    At(u64),
 }
 
 /// Reasons for which values were dropped that the log has.
@@ -90,7 +100,7 @@ impl Teller {
             events: None,
             event_bytes: order.max_event_bytes.saturating_sub(held),
             step: resume_step.unwrap_or(0),
-            is_resume_due: order.attempt > 1 && resume_step.is_none(),
+            resumed: (order.attempt > 1).then_some(Resumed::Nowhere),
             checkpoints,
             values: Rate::new(MOST_VALUES_A_SECOND),
             tags: BTreeSet::new(),
@@ -103,7 +113,8 @@ impl Teller {
             artifacts: Artifacts::of(folder),
         };
         if let Some(step) = resume_step.filter(|_| order.attempt > 1) {
-            teller.resume(step)?;
+            teller.resume(step, false)?;
+            teller.resumed = Some(Resumed::At(step));
         }
         Ok(teller)
     }
@@ -127,6 +138,14 @@ impl Teller {
     /// A line that the program has reported. Its checkpoint waits for `tell_checkpoint`.
     pub(super) fn report(&mut self, report: Report) -> io::Result<()> {
         let Report { step, scalars, nulls: _, epoch, epochs, progress, checkpoint, artifact, is_finished: _ } = report;
+        // A program that reports values of a step before its checkpoint has gone back there. Event
+        // files tell that of nobody: their tags may count epochs beside steps.
+        if let (Some(step), Some(Resumed::At(before)), false) = (step, self.resumed, scalars.is_empty())
+            && step <= before
+        {
+            self.resumed = None;
+            self.resume(step.saturating_sub(1), step == 0)?;
+        }
         let step = step.unwrap_or(self.step).min(MOST_STEP);
         if self.values.takes(scalars.len(), Instant::now()) {
             self.values(step, scalars)?;
@@ -202,10 +221,10 @@ impl Teller {
         if values.is_empty() {
             return Ok(());
         }
-        if std::mem::take(&mut self.is_resume_due) {
+        if let Some(Resumed::Nowhere) = self.resumed.take() {
             // Nothing tells where the program goes on: at its first value, and what an earlier
             // attempt told from there on counts no longer.
-            self.resume(step.saturating_sub(1))?;
+            self.resume(step.saturating_sub(1), step == 0)?;
         }
         self.step = self.step.max(step);
         let told = values.iter().map(|(tag, value)| ScalarValue { tag: tag.clone(), value: *value }).collect();
@@ -268,11 +287,14 @@ impl Teller {
         self.append(What::Checkpoint(CheckpointSaved { step, path, size_bytes }))
     }
 
-    fn resume(&mut self, step: u64) -> io::Result<()> {
-        crate::tensorboard::cut_after(&self.folder.tensorboard(), step as i64)?;
+    /// Tells that what stands behind a step counts no longer, and that of step 0 either where the
+    /// program tells it anew.
+    fn resume(&mut self, step: u64, replaces_first: bool) -> io::Result<()> {
+        let last = if replaces_first { -1 } else { step as i64 };
+        crate::tensorboard::cut_after(&self.folder.tensorboard(), last)?;
         let path =
             self.checkpoints.newest().map(|checkpoint| format!("{PROGRAM}/{}", checkpoint.path)).unwrap_or_default();
-        self.append(What::Resumed(RunnerResumed { step, path }))
+        self.append(What::Resumed(RunnerResumed { step, path, replaces_first }))
     }
 
     /// The last word of the attempt.

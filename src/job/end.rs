@@ -73,6 +73,13 @@ pub const EXIT_MACHINE: i32 = 71;
 pub const CHANGED_DATA_REMEDY: &str =
     "put them back and resume it, or take them with accept_new_data (torchctl resume --accept-new-data)";
 
+/// The words for EACCES in the C library, in Python and in others: Landlock refuses with that.
+const DENIALS: [&str; 3] = ["ermission denied", "PermissionError", "EACCES"];
+/// The way on from a denial, in words.
+const DENIED_HINT: &str = "its log tells of a denied permission: a program writes below $TORCHD_PROGRAM_DIR (its \
+                           jobs/{id}/program) and in /dev/shm alone, and reads the system, the data roots and \
+                           programs.allowed";
+
 /// Judges an end: `said` is the runner's last record if it wrote one, `stop` why it was asked to
 /// end if it was.
 ///
@@ -201,6 +208,17 @@ pub fn no_memory(verdict: Verdict, exit: Exit, log_tail: &[String]) -> Verdict {
         }
         _ => verdict,
     }
+}
+
+/// The end of a program that the kernel keeps to its own folder, where its log tells that something
+/// was denied: that may come of it.
+pub fn denied(verdict: Verdict, log_tail: &[String]) -> Verdict {
+    let is_denial = |line: &String| DENIALS.iter().any(|words| line.contains(words));
+    if verdict.reason != JobEndReason::ProgramFailed || !log_tail.iter().any(is_denial) {
+        return verdict;
+    }
+    let message = format!("{}; {DENIED_HINT}", verdict.message);
+    Verdict { message, ..verdict }
 }
 
 /// The end of a job whose GPU has failed, as `fault` says: what looked like another failure came of
@@ -332,6 +350,20 @@ mod tests {
         assert_eq!(judged(Exit::Signal(6), line), JobEndReason::OutOfMemory);
         assert_eq!(judged(Exit::Signal(6), "terminate called"), JobEndReason::KilledBySignal);
         assert_eq!(judged(Exit::Signal(9), line), JobEndReason::KilledBySignal);
+    }
+
+    #[test]
+    fn a_program_that_was_denied_something_is_told_where_it_may_write() {
+        let message = |reason, line: &str| {
+            let verdict = judge(Exit::Code(1), Some(&said(reason)), None, true);
+            denied(verdict, &["Traceback".to_owned(), line.to_owned()]).message
+        };
+        for line in ["sh: 1: cannot create x: Permission denied", "PermissionError: [Errno 13] x", "Error: EACCES"] {
+            let told = message(JobEndReason::ProgramFailed, line);
+            assert!(told.starts_with("word; ") && told.contains("below $TORCHD_PROGRAM_DIR"), "{told}");
+        }
+        assert_eq!(message(JobEndReason::ProgramFailed, "KeyError: 'x'"), "word");
+        assert_eq!(message(JobEndReason::OutOfMemory, "Permission denied"), "word");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct JournalIndex {
     /// Where every thousandth record begins.
     marks: Vec<Position>,
     /// The records of later attempts that say where they took up: number and step.
-    resumes: Vec<(u64, u64)>,
+    resumes: Vec<(u64, Option<u64>)>,
     /// How far that was looked for.
     known: Position,
     tags: BTreeMap<String, Known>,
@@ -96,7 +96,7 @@ impl JournalIndex {
         }
         for record in records {
             if let Some(What::Resumed(resumed)) = &record.what {
-                self.resumes.push((record.sequence, resumed.step));
+                self.resumes.push((record.sequence, Some(resumed.step).filter(|_| !resumed.replaces_first)));
                 self.tags.clear();
                 self.counted = Position::default();
             }
@@ -177,8 +177,8 @@ impl JournalIndex {
     }
 }
 
-fn is_superseded(resumes: &[(u64, u64)], sequence: u64, step: u64) -> bool {
-    resumes.iter().any(|&(later, from)| later > sequence && from < step)
+fn is_superseded(resumes: &[(u64, Option<u64>)], sequence: u64, step: u64) -> bool {
+    resumes.iter().any(|&(later, from)| later > sequence && from.is_none_or(|from| from < step))
 }
 
 /// The part of a journal that holds points of a tag. It is read without the index, which others
@@ -191,7 +191,7 @@ pub struct Span {
     after: u64,
     /// There are none behind this record.
     last: u64,
-    resumes: Vec<(u64, u64)>,
+    resumes: Vec<(u64, Option<u64>)>,
 }
 
 impl Span {

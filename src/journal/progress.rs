@@ -72,7 +72,7 @@ impl ProgressFold {
             Some(What::Resumed(resumed)) => {
                 self.step = resumed.step;
                 self.saved = Some(resumed.step).filter(|step| *step > 0);
-                self.latest.retain(|_, (step, _)| *step <= resumed.step);
+                self.latest.retain(|_, (step, _)| *step <= resumed.step && !resumed.replaces_first);
                 // Steps only rise within it.
                 self.window.clear();
             }
@@ -367,7 +367,11 @@ mod tests {
         assert!(fold.ended(1).is_some() && fold.started(1).is_some() && fold.ended(2).is_none());
         assert_eq!((fold.span(1), fold.span(2)), (Duration::from_secs(3), Duration::ZERO));
 
-        fold.add(&of(2, 10, What::Resumed(v1::RunnerResumed { step: 40, path: "checkpoints/step-40".into() })));
+        fold.add(&of(
+            2,
+            10,
+            What::Resumed(v1::RunnerResumed { step: 40, path: "checkpoints/step-40".into(), ..Default::default() }),
+        ));
         assert!(fold.ended(2).is_none() && fold.started(2).is_none());
         let progress = fold.progress().unwrap();
         assert_eq!((progress.step, progress.latest_scalars.len()), (40, 1));
@@ -388,7 +392,7 @@ mod tests {
         for (second, what) in [
             (100, What::Started(started)),
             (101, progress(9)),
-            (102, What::Resumed(v1::RunnerResumed { step: 5, path: String::new() })),
+            (102, What::Resumed(v1::RunnerResumed { step: 5, ..Default::default() })),
             (103, progress(6)),
             (104, progress(7)),
         ] {

@@ -23,7 +23,11 @@ impl Manager {
     /// memory that jobs can have.
     pub async fn dry_run(&self, spec: &v1::JobSpec, owner: Owner) -> Result<(Admitted, DryRun), JobError> {
         let mistake = match spec::read(spec).model {
-            None => Some(("program", "is set, and a dry run trains a model on one batch; leave dry_run out")),
+            None => {
+                let what = "is set, and a dry run trains a model on one batch; leave dry_run out, which judges the \
+                            program without running it, as `torchctl run --dry-run` does";
+                Some(("program", what))
+            }
             Some(model) if model.demands.mode.applies() => {
                 Some(("mode", "is one that trains nothing, and a dry run trains on one batch; leave dry_run out"))
             }

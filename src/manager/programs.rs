@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::ManagerSettings;
+use super::{Manager, ManagerSettings};
 use crate::job::Violations;
 use crate::job::order::{Launch, ProgramLimits};
 use crate::job::spec::Program;
@@ -57,6 +57,13 @@ pub(super) fn judge(program: &Program, settings: &ManagerSettings, wrong: &mut V
     }
 }
 
+impl Manager {
+    /// Whether jobs may run programs of the user's own, which need no libtorch.
+    pub fn runs_programs(&self) -> bool {
+        self.settings.programs.enabled
+    }
+}
+
 impl ProgramRules {
     /// The programs and folders that jobs may run, which a program may start in its turn, as a
     /// shell does, and the installation of the Python of its virtual environment.
@@ -96,7 +103,14 @@ impl ProgramRules {
         let path = parent.join(path.file_name().unwrap_or_default());
         let real = path.canonicalize().map_err(unreadable)?;
         if !is_executable(&path) {
-            return Err(told(format!("is {name:?}, and {} is no program", path.display())));
+            let path = path.display();
+            return Err(told(match real.is_file() {
+                true => format!(
+                    "is {name:?}, and {path} is not executable; `chmod +x` makes it so, or name its interpreter \
+                     first, as in `python3 {name}`"
+                ),
+                false => format!("is {name:?}, and {path} is no file; name a program"),
+            }));
         }
         let is_allowed = |allowed: &PathBuf| path.starts_with(allowed) || real.starts_with(allowed);
         if !self.allowed.iter().any(is_allowed) {
@@ -174,9 +188,9 @@ mod tests {
         for (command, path, words) in [
             (at("other/train"), None, "is not among the programs"),
             (at("env/../other/train"), None, "is not among the programs"),
-            (at("env/bin/notes"), None, "is no program"),
+            (at("env/bin/notes"), None, "is not executable; `chmod +x` makes it so"),
             (at("env/bin/gone"), None, "is not there"),
-            (at("env/bin"), None, "is no program"),
+            (at("env/bin"), None, "is no file; name a program"),
             ("train".into(), Some(at("nowhere")), "is in no folder of the PATH"),
             ("bin/train".into(), None, "a path from program.working_dir, which is not set"),
         ] {

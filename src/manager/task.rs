@@ -26,6 +26,7 @@ use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
 use crate::mirror;
+use crate::node::landlock_abi;
 use crate::proto::v1;
 use crate::store::Store;
 use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor};
@@ -234,8 +235,11 @@ impl Task {
                 self.schedule().await;
             }
             Command::SetPriority { id, priority, reply } => {
-                let _ = reply.send(self.set_priority(&id, priority).await);
+                let result = self.set_priority(&id, priority).await;
                 self.schedule().await;
+                // The answer tells where it stands by its new priority.
+                let now = self.live.get(&id).map(|live| Arc::new(live.view()));
+                let _ = reply.send(result.map(|before| now.unwrap_or(before)));
             }
             Command::Delete { id, reply } => {
                 let _ = reply.send(self.delete(&id).await);
@@ -309,6 +313,9 @@ impl Task {
                 let is_started = live.fold.started(attempt).is_some();
                 let mut verdict = end::judge(exit, live.fold.ended(attempt), live.stop, is_started);
                 verdict = end::no_memory(verdict, exit, &log_tail);
+                if live.job.spec.program().is_some() && landlock_abi().is_ok() {
+                    verdict = end::denied(verdict, &log_tail);
+                }
                 let mut of_machine = None;
                 // A runner that could not be loaded leaves the loader's words, and these say what
                 // to do.

@@ -161,6 +161,11 @@ pub(super) fn open_job(name: &str, id: &JobId, settings: &ManagerSettings) -> Re
     let place = folder(&settings.jobs_dir, id);
     let job = present(Folder::open(place.path())).map_err(unreadable)?;
     let job = job.ok_or_else(|| format!("is {name:?}, and there is no such job"))?;
+    // One whose request cannot be read has a folder that is judged by itself.
+    if place.read_spec().is_ok_and(|spec| spec.program.is_some()) {
+        let what = format!("is {name:?}, and that job runs a program and has no model of torchd's");
+        return Err(format!("{what}; name weights that it has written as warm_start.file, with the model").into());
+    }
     Ok((place, job))
 }
 

@@ -201,7 +201,7 @@ fn resume(folder: &JobFolder, order: &Order, report: &mut Report) -> Result<(Opt
     let loaded = checkpoint::newest_good(folder, order.resume_step, |damaged| report.damaged(damaged))?;
     let resumed = loaded.as_ref().map_or_else(RunnerResumed::default, |loaded| {
         let step = loaded.manifest.place.step;
-        RunnerResumed { step, path: JobFolder::checkpoint_name(step) }
+        RunnerResumed { step, path: JobFolder::checkpoint_name(step), replaces_first: false }
     });
     if order.attempt > 1 {
         tracing::info!(step = resumed.step, "attempt {} goes on from step {}", order.attempt, resumed.step);

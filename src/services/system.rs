@@ -109,13 +109,21 @@ impl SystemService for System {
     async fn get_cluster(&self, _request: Request<v1::GetClusterRequest>) -> Result<Response<v1::Cluster>, Status> {
         let probe = self.manager.probe();
         let confinement = probe.as_ref().and_then(|told| told.as_ref().ok()).map(|report| report.confinement.clone());
-        let cuda = probe.map(|told| match told {
-            Ok(report) if report.cuda_devices > 0 => Ok(report.cuda_devices),
-            Ok(report) => Err(report.cuda.absent_reason),
-            Err(reason) => Err(reason),
+        let devices = probe.map(|told| {
+            told.map(|report| match report.cuda_devices {
+                0 => Err(report.cuda.absent_reason),
+                devices => Ok(devices),
+            })
         });
         let (node, cpus) = (self.node.clone(), self.cpus);
-        let mut cluster = self.clients.read(move |_| node.cluster(cpus, cuda)).await?;
+        let mut cluster = self.clients.read(move |_| node.cluster(cpus, devices)).await?;
+        let runs_programs = self.manager.runs_programs();
+        let reason = match runs_programs {
+            true => "programs.allowed in the settings lists those that jobs may run; they need no libtorch of torchd",
+            false => "programs.enabled in the settings is not set",
+        };
+        let (name, reason) = ("programs".into(), reason.into());
+        cluster.capabilities.push(v1::Capability { name, available: runs_programs, reason });
         let source = self.watcher.source();
         cluster.capabilities.push(v1::Capability {
             name: "gpu_watching".into(),

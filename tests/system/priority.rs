@@ -33,6 +33,8 @@ async fn two_jobs_in_the_queue_swap_and_stay_so_over_a_restart() {
     assert!(daemon.get(&other.name).await.waiting_reason.contains(&one.name), "the order of arrival");
     let job = set(&daemon, &other, 7).await.unwrap();
     assert_eq!((priority(&job), job.state(), job.generation), (7, JobState::Queued, other.generation + 1));
+    // The answer tells where it stands by its new priority: behind the one that runs alone.
+    assert!(!job.waiting_reason.is_empty() && !job.waiting_reason.contains(&one.name), "{}", job.waiting_reason);
     daemon.watch_until(&one.name, |job| job.waiting_reason.contains(&other.name)).await;
     // Nothing is changed by what is so already.
     assert_eq!(set(&daemon, &other, 7).await.unwrap().generation, job.generation);

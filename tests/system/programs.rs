@@ -1,15 +1,16 @@
 //! Programs of the user's own as jobs.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
 use tonic::Code;
 use tonic_types::StatusExt;
+use torchd::proto::tensorboard::{Event, event::What, summary};
 use torchd::proto::v1::{self, JobEndReason, JobState};
-use torchd::tensorboard::EventFileWriter;
+use torchd::tensorboard::{EventFileWriter, EventReader};
 
 use super::daemon::{Daemon, Setup, is_gone, wait_for};
 use super::torchctl::told;
@@ -70,7 +71,7 @@ async fn a_program_runs_with_its_environment_and_what_it_reports_is_that_of_a_jo
     assert_eq!(job.state(), JobState::Succeeded, "{:?} {log}", job.end);
     assert_eq!(job.end.as_ref().unwrap().exit_code, Some(0));
     assert!(log.contains(&format!("{}\nof the data root{} 1 [] yes", root.display(), job.name)), "{log}");
-    assert!(log.contains("a report is not as it should be"), "{log}");
+    assert!(log.contains("a report is not as it should be: \"this is no JSON\" is no JSON at byte 2;"), "{log}");
     assert!(log.contains("accuracy/epoch is NaN at step 30 of the event file"), "{log}");
     assert_eq!(scalars(&daemon, &job.name, "loss/train").await, [(1, 0.5), (2, 0.25)]);
     assert_eq!(scalars(&daemon, &job.name, "accuracy/epoch").await, [(10, 10.0), (20, 20.0)]);
@@ -134,6 +135,76 @@ async fn a_program_is_paused_and_goes_on_from_what_it_has_saved() {
     // before are not told again.
     assert_eq!(scalars(&daemon, &job.name, "of a file").await, [(7, 1.0)]);
     assert_eq!(scalars(&daemon, &job.name, "loss").await, [(7, 1.0), (8, 2.0)]);
+}
+
+/// A script of two attempts that each report these values of a tag, of which the first fails.
+fn two_attempts(first: &[(u64, f64)], last: &str, second: &[(u64, f64)]) -> v1::JobSpec {
+    let told = |values: &[(u64, f64)]| -> String {
+        values
+            .iter()
+            .map(|(step, value)| report(&format!(r#"{{"step": {step}, "scalars": {{"loss": {value}}}}}"#)))
+            .collect()
+    };
+    let script = format!("if [ $TORCHD_ATTEMPT = 1 ]; then\n{}{last}exit 1; fi\n{}", told(first), told(second));
+    let retry = v1::Retry { max_restarts: 1, initial_backoff: Some(Default::default()), ..v1::Retry::default() };
+    v1::JobSpec { retry: Some(retry), ..shell(&script) }
+}
+
+/// Steps and values of the job's event files.
+fn in_event_files(daemon: &Daemon, name: &str) -> Vec<(u64, f64)> {
+    let files = fs::read_dir(daemon.job_folder(name).join("tensorboard")).unwrap();
+    let mut paths: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let events = paths.iter().flat_map(|path| EventReader::new(File::open(path).unwrap()).read_all().unwrap());
+    let value = |event: Event| match event.what? {
+        What::Summary(summary) => match summary.value.into_iter().next()?.value? {
+            summary::value::Value::SimpleValue(value) => Some((event.step as u64, f64::from(value))),
+            _ => None,
+        },
+        _ => None,
+    };
+    events.filter_map(value).collect()
+}
+
+#[tokio::test]
+async fn the_newer_value_of_a_step_counts_where_a_program_begins_anew_or_before_its_checkpoint() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).start();
+    let first = [(0, 1.0), (1, 2.0), (2, 3.0)];
+    let saved = "echo > checkpoints/at-2\n".to_owned() + &report(r#"{"step": 2, "checkpoint": "checkpoints/at-2"}"#);
+    for (last, second, expected) in [
+        // From the beginning, and from a step that it has kept by itself.
+        ("", &[(0, 10.0), (1, 20.0)][..], &[(0, 10.0), (1, 20.0)][..]),
+        ("", &[(1, 20.0)], &[(0, 1.0), (1, 20.0)]),
+        // From its checkpoint, and from a step before that; steps backwards count within an attempt.
+        (&saved, &[(3, 40.0)], &[(0, 1.0), (1, 2.0), (2, 3.0), (3, 40.0)]),
+        (&saved, &[(1, 20.0), (0, 10.0)], &[(0, 1.0), (1, 20.0), (0, 10.0)]),
+        (&saved, &[(0, 10.0)], &[(0, 10.0)]),
+        (&saved, &[(3, 40.0), (1, 20.0)], &[(0, 1.0), (1, 2.0), (2, 3.0), (3, 40.0), (1, 20.0)]),
+    ] {
+        let job = daemon.watch_to_end(&daemon.create(two_attempts(&first, last, second)).await.name).await;
+        assert_eq!((job.state(), job.attempt), (JobState::Succeeded, 2), "{:?} {}", job.end, log(&daemon, &job));
+        assert_eq!(scalars(&daemon, &job.name, "loss").await, expected, "{}", log(&daemon, &job));
+        assert_eq!(in_event_files(&daemon, &job.name), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_was_denied_a_file_is_told_where_it_may_write() {
+    let Some(_) = super::tools::landlock() else { return };
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path().canonicalize().unwrap();
+    let daemon = setup(&root).start();
+    let ended = async |script: &str| {
+        let mut spec = shell(script);
+        spec.program.as_mut().unwrap().working_dir = root.display().to_string();
+        daemon.watch_to_end(&daemon.create(spec).await.name).await.end.unwrap()
+    };
+    let end = ended("echo result > result.txt || exit 3").await;
+    assert_eq!((end.reason(), end.exit_code), (JobEndReason::ProgramFailed, Some(3)), "{end:?}");
+    assert!(end.message.contains("a program writes below $TORCHD_PROGRAM_DIR"), "{end:?}");
+    let end = ended("echo some other mistake; exit 3").await;
+    assert_eq!(end.message, "the program ended with exit code 3");
 }
 
 #[tokio::test]

@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use tonic::Code;
 use torchd::proto::v1::{self, JobState};
 
+use super::daemon::wait_for;
 use super::nvml::{FakeGpus, gpus, uuid};
 use super::spec;
+use super::torchctl::told;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn programs_need_no_libtorch_and_lease_the_gpus_that_the_driver_tells_of() {
     let fake = FakeGpus::new(&gpus(2));
     let runner = fake.path("broken-runner");
@@ -32,6 +34,19 @@ async fn programs_need_no_libtorch_and_lease_the_gpus_that_the_driver_tells_of()
     let seen = |job: &v1::Job| fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap();
     for (job, gpu) in [(&first, 0), (&second, 1)] {
         assert!(seen(job).contains(&format!("[{}]", uuid(gpu))), "{} {}", uuid(gpu), seen(job));
+    }
+    // It is ready for them, and says so; everybody tells the same of models.
+    let ready = || Some(daemon.page("/readyz")).filter(|(code, _)| *code == 200);
+    let (_, words) = tokio::task::block_in_place(|| wait_for("ready", ready));
+    assert!(words.contains("ready for programs; no model can run here: the runner does not work"), "{words}");
+    for command in ["cluster", "doctor"] {
+        let (_, out, err) = told(&daemon.ctl(&[command]));
+        let here = |name: &str| {
+            let line = out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{out} {err}"));
+            line.split_whitespace().nth(1).map(str::to_owned)
+        };
+        let told = ["cpu_training", "cuda_training", "programs"].map(here);
+        assert_eq!(told.map(Option::unwrap), ["no", "no", "yes"], "{command}: {out}");
     }
     // Models do need it.
     let request = v1::CreateJobRequest { spec: Some(spec::short()), ..Default::default() };

@@ -193,7 +193,7 @@ async fn a_log_is_followed_until_the_job_has_ended() {
 }
 
 /// torchctl, with what it writes in reach, while it runs.
-fn begin(daemon: &Daemon, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
+pub(super) fn begin(daemon: &Daemon, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_torchctl"));
     command.env("TORCHD_SERVER", daemon.grpc.to_string()).args(arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -202,7 +202,7 @@ fn begin(daemon: &Daemon, arguments: &[&str]) -> (Child, BufReader<ChildStdout>)
 }
 
 /// Reads up to a line that has these words.
-fn read_until(out: &mut BufReader<ChildStdout>, words: &str) -> String {
+pub(super) fn read_until(out: &mut BufReader<ChildStdout>, words: &str) -> String {
     let mut text = String::new();
     while !text.lines().last().is_some_and(|line| line.contains(words)) {
         assert!(out.read_line(&mut text).unwrap() > 0, "{text}");

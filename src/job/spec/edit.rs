@@ -44,6 +44,12 @@ const OTHERS: [(&str, &str); 15] = [
     ("output", "the copy of its results goes on where it was begun"),
 ];
 
+/// Those of them that programs have too.
+const OF_PROGRAMS: [&str; 4] = ["resources", "program", "after", "output"];
+/// The reason why a program has no fields of models that may change.
+const NO_RECIPE: &str = "the job runs a program, which has no recipe to edit; submit it with other arguments as \
+                         another job, or edit its priority, labels, retry and max_duration";
+
 /// All edits as fields, in the order in which they are made.
 fn edits_in_order(spec: &Spec, edits: &v1::JobEdits) -> Vec<FieldEdit> {
     let v1::JobEdits { length, learning_rate, batch_size, set } = edits;
@@ -59,6 +65,21 @@ fn edits_in_order(spec: &Spec, edits: &v1::JobEdits) -> Vec<FieldEdit> {
     });
     let batch_size = batch_size.map(|size| edit("training.batch_size".into(), size.to_string()));
     length.into_iter().chain(rate).chain(batch_size).chain(set.iter().cloned()).collect()
+}
+
+/// Refuses the edits that are of a recipe alone, as a program has none.
+fn refuse_recipe(edits: &v1::JobEdits, wrong: &mut Violations) {
+    let v1::JobEdits { length, learning_rate, batch_size, set: _ } = edits;
+    for (field, is_set) in [
+        ("edits.epochs", matches!(length, Some(Length::Epochs(_)))),
+        ("edits.max_steps", matches!(length, Some(Length::MaxSteps(_)))),
+        ("edits.learning_rate", learning_rate.is_some()),
+        ("edits.batch_size", batch_size.is_some()),
+    ] {
+        if is_set {
+            wrong.add(field, format!("is set, and {NO_RECIPE}"));
+        }
+    }
 }
 
 /// The edits of earlier resumes and those of a new one, which win.
@@ -77,6 +98,12 @@ impl Spec {
     /// The fields that may not change, with the reason, and those that are wrong.
     pub fn edited(&self, edits: &v1::JobEdits) -> Result<Self, Violations> {
         let mut wrong = Violations::default();
+        if self.program().is_some() {
+            refuse_recipe(edits, &mut wrong);
+            if !wrong.0.is_empty() {
+                return Err(wrong);
+            }
+        }
         let edits = edits_in_order(self, edits);
         let mut message = self.dynamic()?;
         for (place, FieldEdit { path, value }) in edits.iter().enumerate() {
@@ -162,6 +189,9 @@ impl Spec {
             return Err(format!("the job has {section}.{kind}, and no other takes its place"));
         }
         let reason = OTHERS.iter().find(|(other, _)| *other == section);
+        if reason.is_some() && self.program().is_some() && !OF_PROGRAMS.contains(&section) {
+            return Err(NO_RECIPE.into());
+        }
         Err(reason.map_or("it is no section of a spec", |(_, reason)| reason).into())
     }
 

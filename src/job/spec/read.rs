@@ -78,7 +78,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     if on_storage_failure.is_err() {
         wrong.add("on_storage_failure", format!("is {}; pause or fail is right", message.on_storage_failure));
     }
-    let resources = Resources::read(message.resources.as_ref(), &mut wrong);
+    let resources = Resources::read(message.resources.as_ref(), model.is_some(), &mut wrong);
     judge_labels(&message.labels, &mut wrong);
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     judge_name(&message.display_name, &mut wrong);

@@ -32,8 +32,9 @@ pub enum Device {
 }
 
 impl Resources {
-    /// Reads the section of a spec, as far as it is right.
-    pub(super) fn read(message: Option<&v1::Resources>, wrong: &mut Violations) -> Self {
+    /// Reads the section of a spec, as far as it is right. A program may take any little memory; a
+    /// model comes with libtorch.
+    pub(super) fn read(message: Option<&v1::Resources>, is_model: bool, wrong: &mut Violations) -> Self {
         let message = message.copied().unwrap_or_default();
         let mut fields = Fields::new("resources", wrong);
         let device = match v1::Device::try_from(message.device) {
@@ -48,7 +49,7 @@ impl Resources {
         match (message.gpu_count, device) {
             (Some(count @ 2..), _) => fields.wrong(
                 "gpu_count",
-                format!("is {count}; this version trains on one GPU, there is no data-parallel training"),
+                format!("is {count}; this version gives a job one GPU at most, and has no data-parallel training"),
             ),
             (Some(0), Device::Cuda) => fields.wrong("gpu_count", "is 0 while resources.device is cuda; 1 is needed"),
             (Some(1), Device::Cpu) => fields.wrong("gpu_count", "is 1 while resources.device is cpu; 0 is needed"),
@@ -61,10 +62,16 @@ impl Resources {
         if message.gpu_memory_bytes.is_some() && (device == Device::Cpu || message.gpu_count == Some(0)) {
             fields.wrong("gpu_memory_bytes", "is set, and the job computes on the CPU");
         }
-        if let Some(limit) = message.memory_limit_bytes.filter(|limit| *limit <= RUNNER_BYTES) {
+        let least = if is_model { RUNNER_BYTES } else { 0 };
+        if let Some(limit) = message.memory_limit_bytes.filter(|limit| *limit <= least) {
             fields.wrong(
                 "memory_limit_bytes",
-                format!("is {limit}; a runner takes {RUNNER_BYTES} before it has any data, so that more is needed"),
+                match is_model {
+                    true => {
+                        format!("is {limit}; a runner takes {least} before it has any data, so that more is needed")
+                    }
+                    false => "is 0; leave it out for no limit".to_owned(),
+                },
             );
         }
         let v1::Resources { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes } = message;
@@ -90,7 +97,17 @@ mod tests {
     #[test]
     fn two_gpus_are_refused() {
         let mut wrong = Violations::default();
-        Resources::read(Some(&v1::Resources { gpu_count: Some(2), ..v1::Resources::default() }), &mut wrong);
+        Resources::read(Some(&v1::Resources { gpu_count: Some(2), ..v1::Resources::default() }), true, &mut wrong);
         assert!(wrong.to_string().contains("resources.gpu_count: is 2"), "{wrong}");
+    }
+
+    #[test]
+    fn the_memory_of_a_program_has_no_least_limit_but_one() {
+        let limited = |limit| v1::Resources { memory_limit_bytes: Some(limit), ..v1::Resources::default() };
+        for (limit, is_model, is_right) in [(RUNNER_BYTES, true, false), (1, false, true), (0, false, false)] {
+            let mut wrong = Violations::default();
+            Resources::read(Some(&limited(limit)), is_model, &mut wrong);
+            assert_eq!(wrong.to_string().is_empty(), is_right, "{limit} {is_model} {wrong}");
+        }
     }
 }
