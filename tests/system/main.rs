@@ -77,6 +77,7 @@ mod torchctl_uploads;
 mod torchscript;
 mod training;
 mod turns;
+mod upgrade;
 mod uploads;
 mod warm_start;
 mod weights;
