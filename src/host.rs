@@ -7,10 +7,10 @@
 
 mod artifacts;
 mod confine;
-mod events;
+pub mod events;
 mod launch;
 mod rate;
-mod reports;
+pub mod reports;
 mod tell;
 mod tree;
 
@@ -127,7 +127,7 @@ fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
     let place = launch::prepare(folder).map_err(Refused::storage("the folder of the program cannot be made"))?;
     // Before the program begins: the files of earlier attempts were told then.
     let events = place.filter(|_| program.reads_events).map(EventFiles::new);
-    let started = start(folder, &order, program, launch, teller.kept());
+    let started = start(folder, &order, &spec, launch, teller.goes_on_from());
     let Started { child, reports } = match started {
         Ok(started) => started,
         Err(error) if is_of_machine(&error) => return Err(Refused::new(error.to_string(), EXIT_MACHINE as u8)),

@@ -13,6 +13,7 @@ mod folder;
 mod index;
 mod lock;
 mod manifest;
+mod program;
 mod progress;
 mod recent;
 mod survey;
@@ -28,6 +29,7 @@ pub use folder::{JobFolder, entries, sync_folder, write_whole, write_whole_and, 
 pub use index::{JournalIndex, JournalIndexes, Points, Span};
 pub use lock::{JobLock, Signature};
 pub use manifest::{Context, FileSum, Manifest};
+pub use program::{PROGRAM, ProgramCheckpoint, ProgramCheckpoints};
 pub use progress::ProgressFold;
 pub use recent::{Batch, Recent};
 pub use survey::{Damaged, Survey, damage, set_aside};

@@ -209,7 +209,8 @@ impl Mirror {
     /// Removes the checkpoints and event files of the copy that the job does not have any more. The
     /// steps of a removed event file were done again. Files that others have put beside them stay.
     fn remove_old(&mut self, pass: &Pass<'_>, wanted: &BTreeSet<&str>) -> io::Result<()> {
-        let may_go = |path: &str| path.starts_with("checkpoints/") || path.starts_with("tensorboard/");
+        let may_go =
+            |path: &str| ["checkpoints/", "program/", "tensorboard/"].iter().any(|folder| path.starts_with(folder));
         let is_old = |path: &&String| may_go(path) && !wanted.contains(path.as_str());
         let mut old: Vec<String> = self.given.iter().filter(is_old).cloned().collect();
         // Without it the rest is no checkpoint.

@@ -2003,16 +2003,18 @@ class ListCheckpointsResponse(Message):
     def __init__(self, *, checkpoints: Iterable[SavedCheckpoint] | None = ..., next_page_token: str | None = ..., damaged: Iterable[CheckpointDamaged] | None = ...) -> None: ...
 
 class SavedCheckpoint(Message):
-    """A checkpoint on disk: everything that training needs to go on."""
+    """A checkpoint on disk: everything that training needs to go on. A program has those that it
+    has reported and that are still there, the last 30 of them."""
     name: str
-    """`jobs/{id}/checkpoints/step-{step}`."""
+    """`jobs/{id}/checkpoints/step-{step}`; of a program `jobs/{id}/program/` and the path that it
+    has reported."""
     step: int
-    """Optimizer steps done."""
+    """Optimizer steps done; of a program the step that it has reported."""
     epochs: int
-    """Epochs done."""
+    """Epochs done; 0 for a program."""
     @property
     def create_time(self) -> Timestamp:
-        """When it was taken."""
+        """When it was taken; of a program when its files were last written."""
     size_bytes: int
     """Bytes of its files."""
     @property
@@ -2020,7 +2022,8 @@ class SavedCheckpoint(Message):
         """The newest scalars of the validation pass at that step; empty where there was none."""
     @property
     def files(self) -> RepeatedCompositeFieldContainer[Artifact]:
-        """Its files, with their checksums."""
+        """Its files, with their checksums; of a program at most 50 of them, and without
+        checksums."""
     def __init__(self, *, name: str | None = ..., step: int | None = ..., epochs: int | None = ..., create_time: Timestamp | Mapping[str, object] | None = ..., size_bytes: int | None = ..., metrics: Mapping[str, float] | None = ..., files: Iterable[Artifact] | None = ...) -> None: ...
 
 class ListArtifactsRequest(Message):
@@ -2381,15 +2384,18 @@ class Program(Message):
     counts from 1; - `TORCHD_TENSORBOARD_DIR`: the scalars of event files that it writes below this
     folder are those of the job; - `TORCHD_REPORT_FD`: the number of a descriptor for lines of JSON,
     in UTF-8 and at most 64 KiB each, with any of `{"step": 10, "scalars": {"loss/train": 0.3},
-    "epoch": 1, "epochs": 3, "progress": 0.1, "checkpoint": "checkpoints/10", "finished": true}`.
-    `progress` is the share that is done, and `checkpoint` the path of something that it could go on
-    from, below its own folder; - `TORCHD_CHECKPOINT_DIR`, a folder for checkpoints, and, where an
-    earlier attempt has told of a checkpoint, `TORCHD_RESUME_FROM`, the path of the last one; -
-    `CUDA_VISIBLE_DEVICES` with the GPU that it holds, or nothing, and `OMP_NUM_THREADS` with its
-    CPU threads; - `HOME` and `TMPDIR` in its own folder, `jobs/<id>/program`, which survives from
-    one attempt to the next and is the only place where it may write.  SIGTERM asks it to save and
-    to leave. Exit code 0 means that it has finished, unless it was asked to stop and has not told
-    `finished`: then the job is paused, or goes back to the queue."""
+    "epoch": 1, "epochs": 3, "progress": 0.1, "checkpoint": "checkpoints/10", "artifact":
+    "model.pt", "finished": true}`. `progress` is the share that is done, `checkpoint` the path of
+    something that it could go on from, and `artifact` that of a result, both below its own folder;
+    - `TORCHD_CHECKPOINT_DIR`, a folder for checkpoints, and, where an earlier attempt has told of a
+    checkpoint, `TORCHD_RESUME_FROM`, the path of the last one; - where it waited for other jobs,
+    `TORCHD_AFTER_DIRS`, their folders in the order of `after`, with colons between them; it may
+    read `artifacts`, `checkpoints` and `program/checkpoints` in each; - `CUDA_VISIBLE_DEVICES` with
+    the GPU that it holds, or nothing, and `OMP_NUM_THREADS` with its CPU threads; - `HOME` and
+    `TMPDIR` in its own folder, `jobs/<id>/program`, which survives from one attempt to the next and
+    is the only place where it may write.  SIGTERM asks it to save and to leave. Exit code 0 means
+    that it has finished, unless it was asked to stop and has not told `finished`: then the job is
+    paused, or goes back to the queue."""
     @property
     def command(self) -> RepeatedScalarFieldContainer[str]:
         """The program and its arguments, 1 to 1024, with at most 128 KiB. The program is an

@@ -63,9 +63,34 @@ pub(super) async fn download(connection: Connection, output: Output, arguments: 
         Some(path) => {
             let own = Path::new(&path).file_name().map(PathBuf::from);
             let to = to.or(own).ok_or_else(|| Failure::Mistake(format!("{path:?} names no file")))?;
-            fetch(connection, output, &format!("{}/{path}", name(&job)), &to).await
+            let job = name(&job);
+            match fetch(&connection, output, &format!("{job}/{path}"), &to).await? {
+                Some(done) => Ok(done),
+                None => fetch_all(&connection, output, &job, path.trim_end_matches('/'), &to).await,
+            }
         }
     }
+}
+
+/// Fetches all files below a path of a job.
+async fn fetch_all(connection: &Connection, output: Output, job: &str, path: &str, to: &Path) -> Done {
+    let all = all_of(connection, job).await?;
+    let inside = |artifact: &v1::Artifact| {
+        within(job, artifact).strip_prefix(path)?.strip_prefix('/').map(|rest| (artifact.name.clone(), to.join(rest)))
+    };
+    let files: Vec<_> = all.artifacts.iter().filter_map(inside).collect();
+    if files.is_empty() {
+        return Err(missing(job, path, &all));
+    }
+    for (name, to) in files {
+        let parent = to.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(parent)
+            .map_err(|error| Failure::Other(format!("{} cannot be made: {error}", parent.display())))?;
+        if fetch(connection, output, &name, &to).await?.is_none() {
+            return Err(Failure::Other(format!("{name} was removed meanwhile; ask again")));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(connection: Connection, output: Output, job: &str) -> Done {
@@ -87,14 +112,9 @@ fn within<'a>(job: &str, artifact: &'a v1::Artifact) -> &'a str {
 }
 
 /// Why a file that a job does not have cannot be fetched, with the one that may be meant.
-async fn missing(connection: &Connection, name: &str, status: tonic::Status) -> Failure {
-    let mut parts = name.splitn(3, '/');
-    let (Some(jobs), Some(id), Some(path)) = (parts.next(), parts.next(), parts.next()) else { return status.into() };
-    let job = format!("{jobs}/{id}");
-    // Where the job itself is missing, the daemon has said so.
-    let Ok(all) = all_of(connection, &job).await else { return status.into() };
+fn missing(job: &str, path: &str, all: &v1::ListArtifactsResponse) -> Failure {
     let ending = format!("/{path}");
-    let meant = all.artifacts.iter().map(|artifact| within(&job, artifact)).find(|found| found.ends_with(&ending));
+    let meant = all.artifacts.iter().map(|artifact| within(job, artifact)).find(|found| found.ends_with(&ending));
     Failure::Other(match meant {
         Some(meant) => format!("{job} has no file {path:?}; did you mean {meant}?"),
         None => format!("{job} has no file {path:?}; `torchctl download {job}` lists its files"),
@@ -117,8 +137,9 @@ async fn all_of(connection: &Connection, name: &str) -> Result<v1::ListArtifacts
     Ok(all)
 }
 
-/// Fetches a file into one beside its place, and moves it there once it is whole and right.
-async fn fetch(connection: Connection, output: Output, name: &str, to: &Path) -> Done {
+/// Fetches a file into one beside its place, and moves it there once it is whole and right; None
+/// where there is no such file.
+async fn fetch(connection: &Connection, output: Output, name: &str, to: &Path) -> Result<Option<ExitCode>, Failure> {
     let cannot = |error: io::Error| Failure::Other(format!("{} cannot be written: {error}", to.display()));
     let mut part = to.as_os_str().to_owned();
     part.push(".part");
@@ -128,13 +149,13 @@ async fn fetch(connection: Connection, output: Output, name: &str, to: &Path) ->
         Ok(mut begun) => io::copy(&mut begun, &mut digest).map_err(cannot)?,
         Err(_) => 0,
     };
-    let mut stream = match begin(&connection, name, have).await {
+    let mut stream = match begin(connection, name, have).await {
         // The part that is there is longer than the file is now: another file.
         Err(status) if status.code() == tonic::Code::OutOfRange => {
             (have, digest) = (0, Sha256::default());
-            begin(&connection, name, 0).await?
+            begin(connection, name, 0).await?
         }
-        Err(status) if status.code() == tonic::Code::NotFound => return Err(missing(&connection, name, status).await),
+        Err(status) if status.code() == tonic::Code::NotFound => return Ok(None),
         other => other?,
     };
     let file = OpenOptions::new().write(true).create(true).truncate(have == 0).open(&part).map_err(cannot)?;
@@ -185,7 +206,7 @@ async fn fetch(connection: Connection, output: Output, name: &str, to: &Path) ->
     }
     fs::rename(&part, to).map_err(cannot)?;
     output.print(&about, |about| format!("{}: {}, sha256 {}\n", to.display(), size(about.size_bytes), about.sha256))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Some(ExitCode::SUCCESS))
 }
 
 async fn begin(

@@ -9,9 +9,8 @@ use std::path::Path;
 
 use super::reports::MOST_TOLD;
 use super::say;
-use super::tell::PROGRAM;
 use crate::beneath::{Entry, Folder};
-use crate::journal::JobFolder;
+use crate::journal::{JobFolder, PROGRAM};
 use crate::shortage::is_shortage;
 
 /// Files that a program may name in an attempt.

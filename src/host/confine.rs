@@ -1,6 +1,7 @@
 //! The confinement of a program. Landlock (landlock(7)) keeps it, and all that it starts, to
-//! reading libraries, its installation and the data roots, and to writing in its own folder. It may
-//! start programs and speak to the network, as programs that train on several processes do.
+//! reading libraries, its installation, the data roots and results of the jobs that it waited for,
+//! and to writing in its own folder. It may start programs and speak to the network, as programs
+//! that train on several processes do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,20 +46,23 @@ const PROGRAMS_READ: [&str; 18] = [
     "/dev/zero",
 ];
 
+/// Folders of a job that a program may read which waited for it.
+const RESULTS: [&str; 3] = ["artifacts", "checkpoints", "program/checkpoints"];
+
 /// The limits of a program, each with the ABI of Landlock and the kernel that brought it.
 /// (Documentation/userspace-api/landlock.rst in Linux)
 const LIMITS: [(i64, &str, &str); 5] = [
-    (1, "5.13", "it reads only the system, its installation and the data roots"),
+    (1, "5.13", "it reads only the system, its installation, the data roots and results of jobs that it waited for"),
     (1, "5.13", "it makes, writes and removes files only in its own folder and in /dev/shm"),
     (3, "6.2", "it cuts no file elsewhere"),
     (5, "6.10", "it controls no device but its GPU"),
     (6, "6.12", "it signals no process outside and connects to no abstract socket"),
 ];
 
-/// The rules that a program is kept to; None where the kernel takes none. The log is told which
-/// limits the kernel does not enforce.
-pub(super) fn rules(place: &Path, order: &Order, launch: &Launch) -> Option<RulesetCreated> {
-    let (rules, missing) = match (create(place, order, launch), abi()) {
+/// The rules that a program is kept to, which may read results of the jobs before it; None where
+/// the kernel takes none. The log is told which limits the kernel does not enforce.
+pub(super) fn rules(place: &Path, before: &[PathBuf], order: &Order, launch: &Launch) -> Option<RulesetCreated> {
+    let (rules, missing) = match (create(place, before, order, launch), abi()) {
         (Ok(rules), Ok(abi)) => (Some(rules), missing(abi)),
         (Ok(_), Err(why)) => (None, vec![why]),
         (Err(error), _) => (None, vec![format!("Landlock refuses: {error}")]),
@@ -89,7 +93,12 @@ fn abi() -> Result<i64, String> {
     }
 }
 
-fn create(place: &Path, order: &Order, launch: &Launch) -> Result<RulesetCreated, landlock::RulesetError> {
+fn create(
+    place: &Path,
+    before: &[PathBuf],
+    order: &Order,
+    launch: &Launch,
+) -> Result<RulesetCreated, landlock::RulesetError> {
     let own = AccessFs::from_all(NEWEST) & !make_bitflags!(AccessFs::{MakeChar | MakeBlock | IoctlDev});
     let nvidia = || {
         let devices = fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
@@ -100,6 +109,10 @@ fn create(place: &Path, order: &Order, launch: &Launch) -> Result<RulesetCreated
     let rules = [
         (READ, system.chain(launch.reads.iter().cloned()).collect::<Vec<_>>()),
         (READ, launch.executable.parent().map(Path::to_owned).into_iter().collect()),
+        (
+            AccessFs::ReadFile | AccessFs::ReadDir,
+            before.iter().flat_map(|job| RESULTS.map(|part| job.join(part))).collect(),
+        ),
         (own, vec![place.to_owned()]),
         // Processes that share tensors do so there.
         (own, vec!["/dev/shm".into()]),

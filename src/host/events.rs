@@ -69,8 +69,8 @@ struct Told {
 }
 
 /// A file that may grow. It is open while it is read.
-#[derive(Default)]
-struct Tail {
+#[derive(Debug, Default)]
+pub struct Tail {
     is_given_up: bool,
     /// Which file has been read; another one may get its name.
     identity: Option<(u64, u64)>,
@@ -250,14 +250,22 @@ fn give_up(path: &str, why: &str, count: &mut u64) {
 }
 
 /// Scalars of a step.
-type Scalars = (u64, Vec<(String, f64)>);
+pub type Scalars = (u64, Vec<(String, f64)>);
 
 /// Why a file is not read now.
-enum Odd {
+#[derive(Debug)]
+pub enum Odd {
     /// It is gone, or the machine is short of something.
     Passing,
     /// It is given up, for this reason, after this was read.
-    Told { why: String, found: Vec<Scalars>, bytes: u64 },
+    Told {
+        /// The reason, in words.
+        why: String,
+        /// The values before the damage.
+        found: Vec<Scalars>,
+        /// The bytes that were read for them.
+        bytes: u64,
+    },
 }
 
 impl Tail {
@@ -269,7 +277,10 @@ impl Tail {
 
     /// The scalars of the whole records that are new, of about `may` bytes, and the bytes that were
     /// read for them.
-    fn read(&mut self, root: &Folder, path: &str, may: u64) -> Result<(Vec<Scalars>, u64), Odd> {
+    ///
+    /// # Errors
+    /// The file is gone, or a record is damaged.
+    pub fn read(&mut self, root: &Folder, path: &str, may: u64) -> Result<(Vec<Scalars>, u64), Odd> {
         self.is_due = false;
         let (mut found, mut bytes) = (Vec::new(), 0);
         let odd = |why, found, bytes| Odd::Told { why, found, bytes };

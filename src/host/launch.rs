@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -14,11 +14,10 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::confine;
-use super::tell::{Kept, PROGRAM};
 use crate::beneath::Folder;
 use crate::job::order::{Launch, LeasedDevice, Order, ProgramLimits};
-use crate::job::spec::Program;
-use crate::journal::JobFolder;
+use crate::job::spec::{Program, Spec};
+use crate::journal::{JobFolder, PROGRAM, ProgramCheckpoint};
 use crate::shortage::is_shortage;
 
 /// A program that was started.
@@ -46,10 +45,12 @@ pub(super) fn prepare(folder: &JobFolder) -> io::Result<Option<Folder>> {
 pub(super) fn start(
     folder: &JobFolder,
     order: &Order,
-    program: &Program,
+    spec: &Spec,
     launch: &Launch,
-    kept: &Kept,
+    goes_on_from: Option<&ProgramCheckpoint>,
 ) -> io::Result<Started> {
+    let program = spec.program().ok_or_else(|| io::Error::other("the job is no program"))?;
+    let before: Vec<_> = spec.after.iter().map(|other| folder.path().with_file_name(other.job.to_string())).collect();
     let place = folder.path().join(PROGRAM);
     let told = |what: &str, error: io::Error, hint: &str| match is_shortage(&error) {
         // By its number others know it again.
@@ -62,14 +63,14 @@ pub(super) fn start(
     }
     let (reports, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&reports, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    let mut confinement = confine::rules(&place, order, launch);
+    let mut confinement = confine::rules(&place, &before, order, launch);
     let limits = order.limits.clone();
     let mut command = Command::new(&launch.executable);
     command
         .args(program.command.iter().skip(1))
         .arg0(program.command.first().map(String::as_str).unwrap_or_default())
         .env_clear()
-        .envs(environment(folder, &place, order, program, kept, theirs.as_raw_fd()))
+        .envs(environment(folder, &place, &before, order, program, goes_on_from, theirs.as_raw_fd()))
         .current_dir(launch.working_dir.as_deref().unwrap_or(&place))
         .stdin(Stdio::null());
     let theirs_number = theirs.as_raw_fd();
@@ -133,9 +134,10 @@ fn make_folder(path: &Path) -> io::Result<()> {
 fn environment(
     folder: &JobFolder,
     place: &Path,
+    before: &[PathBuf],
     order: &Order,
     program: &Program,
-    kept: &Kept,
+    goes_on_from: Option<&ProgramCheckpoint>,
     reports: i32,
 ) -> Vec<(OsString, OsString)> {
     // The daemon has left us those that the settings pass on.
@@ -164,7 +166,10 @@ fn environment(
         ("TORCHD_PROGRAM_DIR".into(), place.into()),
         ("TORCHD_REPORT_FD".into(), reports.to_string().into()),
     ]);
-    environment.extend(kept.checkpoint.as_ref().map(|path| ("TORCHD_RESUME_FROM".into(), at(path))));
+    environment.extend(goes_on_from.map(|checkpoint| ("TORCHD_RESUME_FROM".into(), at(&checkpoint.path))));
+    if let (false, Ok(before)) = (before.is_empty(), std::env::join_paths(before)) {
+        environment.push(("TORCHD_AFTER_DIRS".into(), before));
+    }
     environment
 }
 

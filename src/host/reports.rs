@@ -10,9 +10,9 @@ use super::say;
 /// Bytes of a line.
 const MOST_LINE_BYTES: usize = 64 << 10;
 /// Bytes of a tag.
-pub(super) const MOST_TAG_BYTES: usize = 1000;
+pub const MOST_TAG_BYTES: usize = 1000;
 /// Values of a line, and of an event of an event file.
-pub(super) const MOST_VALUES: usize = 1000;
+pub const MOST_VALUES: usize = 1000;
 /// Odd things of a kind that are told one by one.
 pub(super) const MOST_TOLD: u64 = 5;
 /// Characters of an error that are told.
@@ -22,7 +22,7 @@ const FIELDS: &str = "step, scalars, epoch, epochs, progress, checkpoint, artifa
 
 /// A line.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Report {
+pub struct Report {
     /// The step, counted from whatever the program counts from.
     pub step: Option<u64>,
     /// Tags and values.
@@ -88,7 +88,7 @@ impl<'a> Deserialize<'a> for Report {
 
 /// Bytes that have come, cut into lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub struct Lines {
     begun: Vec<u8>,
     /// The line in hand is too long, and passed over.
     is_too_long: bool,
@@ -98,7 +98,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// The reports that these bytes complete.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> Vec<Report> {
+    pub fn add(&mut self, bytes: &[u8]) -> Vec<Report> {
         let mut reports = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (piece, is_whole) = match piece.strip_suffix(b"\n") {

@@ -7,8 +7,6 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
 use super::artifacts::Artifacts;
 use super::rate::Rate;
 use super::reports::{MOST_TOLD, Report};
@@ -16,17 +14,13 @@ use super::say;
 use crate::beneath::Folder;
 use crate::fault;
 use crate::job::order::{LeasedDevice, Order};
-use crate::journal::{JobFolder, JournalWriter, write_whole};
+use crate::journal::{JobFolder, JournalWriter, PROGRAM, ProgramCheckpoint, ProgramCheckpoints};
 use crate::proto::journal::record::What;
 use crate::proto::v1::{
     CheckpointSaved, RunnerEnded, RunnerResumed, RunnerStarted, ScalarValue, ScalarValues, StepProgress,
 };
 use crate::tensorboard::EventFileWriter;
 
-/// The name of a program's folder in that of its job.
-pub(super) const PROGRAM: &str = "program";
-/// The file that remembers where a program can go on. It lies beside that folder.
-const KEPT: &str = "program.json";
 /// Values that are taken in a second; more are dropped and counted.
 const MOST_VALUES_A_SECOND: usize = 10_000;
 /// Tags that are taken from an attempt.
@@ -42,17 +36,6 @@ const MOST_PATH_TOLD: usize = 300;
 /// Steps fit into event files, which have 63 bits for them.
 const MOST_STEP: u64 = i64::MAX as u64;
 
-/// State that one attempt hands to the next.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Kept {
-    /// The last checkpoint that the program has told of, from its folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<String>,
-    /// Its step.
-    pub step: u64,
-}
-
 /// Tells what happens.
 pub(super) struct Teller {
     folder: JobFolder,
@@ -60,7 +43,8 @@ pub(super) struct Teller {
     events: Option<EventFileWriter>,
     /// Bytes that the event file may hold.
     event_bytes: u64,
-    kept: Kept,
+    /// The checkpoints that the program has reported, one attempt after another.
+    checkpoints: ProgramCheckpoints,
     /// The highest step so far.
     step: u64,
     /// Whether the journal has yet to be told where this attempt goes on.
@@ -95,7 +79,8 @@ impl Teller {
     /// counts no longer.
     pub(super) fn begin(folder: &JobFolder, order: &Order, journal: JournalWriter) -> io::Result<Self> {
         let goes_on = order.resume_step.is_some();
-        let kept = read_kept(folder).filter(|kept| goes_on && is_there(folder, kept)).unwrap_or_default();
+        let checkpoints = if goes_on { there(folder) } else { ProgramCheckpoints::default() };
+        let resume_step = checkpoints.newest().map(|checkpoint| checkpoint.step);
         fs::create_dir_all(folder.tensorboard())?;
         let held = fs::read_dir(folder.tensorboard())?.flatten().filter_map(|entry| entry.metadata().ok());
         let held: u64 = held.map(|about| about.len()).sum();
@@ -104,9 +89,9 @@ impl Teller {
             journal,
             events: None,
             event_bytes: order.max_event_bytes.saturating_sub(held),
-            step: kept.step,
-            is_resume_due: order.attempt > 1 && kept.checkpoint.is_none(),
-            kept,
+            step: resume_step.unwrap_or(0),
+            is_resume_due: order.attempt > 1 && resume_step.is_none(),
+            checkpoints,
             values: Rate::new(MOST_VALUES_A_SECOND),
             tags: BTreeSet::new(),
             journal_bytes: order.max_event_bytes.saturating_mul(JOURNAL_FACTOR),
@@ -117,15 +102,15 @@ impl Teller {
             absent: 0,
             artifacts: Artifacts::of(folder),
         };
-        if order.attempt > 1 && teller.kept.checkpoint.is_some() {
-            teller.resume(teller.kept.step)?;
+        if let Some(step) = resume_step.filter(|_| order.attempt > 1) {
+            teller.resume(step)?;
         }
         Ok(teller)
     }
 
     /// Where the program can go on.
-    pub(super) fn kept(&self) -> &Kept {
-        &self.kept
+    pub(super) fn goes_on_from(&self) -> Option<&ProgramCheckpoint> {
+        self.checkpoints.newest()
     }
 
     /// The program runs.
@@ -259,29 +244,34 @@ impl Teller {
     pub(super) fn tell_checkpoint(&mut self) -> io::Result<()> {
         let Some((step, path)) = self.checkpoint.0.take() else { return Ok(()) };
         self.checkpoint.1 = Some(Instant::now());
-        let kept = Kept { checkpoint: Some(path.clone()), step };
-        if let Err(error) = found(&self.folder, &path) {
-            self.absent += 1;
-            if self.absent <= MOST_TOLD {
-                let path: String = path.chars().take(MOST_PATH_TOLD).collect();
-                say(&format!("the checkpoint {path:?} is nothing to go on from: {error}"));
+        let checkpoint = ProgramCheckpoint { step, path };
+        let size_bytes = match size(&self.folder, &checkpoint) {
+            Ok(size_bytes) => size_bytes,
+            Err(error) => {
+                self.absent += 1;
+                if self.absent <= MOST_TOLD {
+                    let path: String = checkpoint.path.chars().take(MOST_PATH_TOLD).collect();
+                    say(&format!("the checkpoint {path:?} is nothing to go on from: {error}"));
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
+        };
         self.journal.sync()?;
         if let Some(events) = &mut self.events {
             events.sync()?;
         }
-        let text = serde_json::to_vec_pretty(&kept)?;
-        write_whole(&self.folder.path().join(KEPT), &text)?;
-        self.kept = kept;
+        let path = format!("{PROGRAM}/{}", checkpoint.path);
+        let checkpoints = self.checkpoints.with(checkpoint);
+        checkpoints.write(&self.folder)?;
+        self.checkpoints = checkpoints;
         fault::point("program-kept");
-        self.append(What::Checkpoint(CheckpointSaved { step, path: format!("{PROGRAM}/{path}"), size_bytes: 0 }))
+        self.append(What::Checkpoint(CheckpointSaved { step, path, size_bytes }))
     }
 
     fn resume(&mut self, step: u64) -> io::Result<()> {
         crate::tensorboard::cut_after(&self.folder.tensorboard(), step as i64)?;
-        let path = self.kept.checkpoint.as_ref().map(|path| format!("{PROGRAM}/{path}")).unwrap_or_default();
+        let path =
+            self.checkpoints.newest().map(|checkpoint| format!("{PROGRAM}/{}", checkpoint.path)).unwrap_or_default();
         self.append(What::Resumed(RunnerResumed { step, path }))
     }
 
@@ -314,22 +304,31 @@ fn is_due(told: Option<Instant>) -> bool {
     told.is_none_or(|told| told.elapsed() >= TELL_EVERY)
 }
 
-/// Finds a file or a folder of a program. Links are not followed.
-fn found(folder: &JobFolder, path: &str) -> io::Result<()> {
+/// Finds a file or a folder of a program, and tells the bytes of its files. Links are not followed.
+fn size(folder: &JobFolder, checkpoint: &ProgramCheckpoint) -> io::Result<u64> {
     let place = Folder::open(folder.path())?.folder(PROGRAM)?;
-    place.folder(path).map(drop).or_else(|_| place.file(path).map(drop))
+    place.folder(&checkpoint.path).map(drop).or_else(|_| place.file(&checkpoint.path).map(drop))?;
+    let (files, are_all) = checkpoint.files(folder)?.unwrap_or_default();
+    if !are_all {
+        let path = &checkpoint.path;
+        say(&format!("the checkpoint {path:?} has too many files; {} are listed and copied", files.len()));
+    }
+    Ok(files.iter().map(|file| file.size_bytes).sum())
 }
 
-/// Whether the checkpoint of the attempt before is still there.
-fn is_there(folder: &JobFolder, kept: &Kept) -> bool {
-    let Some(path) = &kept.checkpoint else { return false };
-    found(folder, path)
-        .map_err(|error| say(&format!("the checkpoint {path:?} is gone, and the program begins anew: {error}")))
-        .is_ok()
-}
-
-/// The state of the attempt before; None where there is none, or it cannot be read.
-fn read_kept(folder: &JobFolder) -> Option<Kept> {
-    let text = fs::read(folder.path().join(KEPT)).ok()?;
-    serde_json::from_slice(&text).map_err(|error| say(&format!("{KEPT} cannot be read: {error}"))).ok()
+/// The checkpoints of the attempts before, up to the newest one that is still there.
+fn there(folder: &JobFolder) -> ProgramCheckpoints {
+    let read = ProgramCheckpoints::read(folder);
+    let mut checkpoints =
+        read.map_err(|error| say(&format!("program.json cannot be read: {error}"))).unwrap_or_default();
+    while let Some(newest) = checkpoints.newest() {
+        let Err(error) = size(folder, newest) else { break };
+        let path = checkpoints.forget_newest().map(|newest| newest.path).unwrap_or_default();
+        let then = match checkpoints.newest() {
+            Some(earlier) => format!("{:?} is tried", earlier.path),
+            None => "the program begins anew".to_owned(),
+        };
+        say(&format!("the checkpoint {path:?} is gone, and {then}: {error}"));
+    }
+    checkpoints
 }

@@ -9,12 +9,14 @@ use std::time::SystemTime;
 
 use super::checkpoint::Checkpoint;
 use super::folder::JobFolder;
+use super::program::{PROGRAM, ProgramCheckpoints};
 use super::survey::damage;
 use crate::beneath::{Entry, Folder, NotAFile, present};
 use crate::gate::Wanted;
 
-/// Folders of a job's folder whose files are the user's.
-const OPEN: [&str; 3] = ["artifacts", "checkpoints", "tensorboard"];
+/// Folders of a job's folder whose files are the user's, sorted; of a program's folder those of its
+/// checkpoints alone.
+const OPEN: [&str; 4] = ["artifacts", "checkpoints", PROGRAM, "tensorboard"];
 
 /// A file for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,9 @@ pub fn artifacts_after(folder: &JobFolder, after: &str, most: usize, wanted: &Wa
     let mut page = Page { after, most, wanted, found: Vec::new() };
     if let Some(place) = present(Folder::open(folder.path()))? {
         for open in OPEN {
-            if page.is_behind(&format!("{open}/"))
+            if open == PROGRAM {
+                page.add_checkpoints_of_program(folder)?;
+            } else if page.is_behind(&format!("{open}/"))
                 && let Some(below) = present(place.folder(open))?
             {
                 page.walk(&below, open)?;
@@ -89,6 +93,9 @@ pub fn artifact_path(folder: &JobFolder, path: &str) -> Option<PathBuf> {
 pub fn open_artifact(folder: &JobFolder, path: &str) -> io::Result<File> {
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     artifact_path(folder, path).ok_or_else(missing)?;
+    if path.starts_with(PROGRAM) && !ProgramCheckpoints::read(folder)?.has(path) {
+        return Err(missing());
+    }
     let opened = Folder::open(folder.path()).and_then(|folder| folder.file(path));
     opened.map_err(|error| match error.kind() {
         // No file has such a name, or it lies below one that is no folder.
@@ -111,6 +118,21 @@ impl Page<'_> {
     /// page begins.
     fn is_behind(&self, path: &str) -> bool {
         path > self.after || path.ends_with('/') && self.after.starts_with(path)
+    }
+
+    /// Adds the files of the checkpoints of a program.
+    fn add_checkpoints_of_program(&mut self, folder: &JobFolder) -> io::Result<()> {
+        // A list that cannot be read is told where the program goes on from it.
+        let checkpoints = ProgramCheckpoints::read(folder).unwrap_or_default();
+        let mut files = Vec::new();
+        for checkpoint in checkpoints.outermost() {
+            self.wanted.check()?;
+            files.extend(checkpoint.files(folder)?.unwrap_or_default().0);
+        }
+        files.retain(|file| self.is_behind(&file.path));
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        self.found.extend(files.into_iter().take(self.most - self.found.len()));
+        Ok(())
     }
 
     /// Adds the files of a folder and of the folders in it. Links are not followed, and what

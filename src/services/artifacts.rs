@@ -14,7 +14,9 @@ use super::jobs::job_id;
 use super::{paging, status};
 use crate::gate::Wanted;
 use crate::job::JobId;
-use crate::journal::{self, Checkpoint, Damaged, JobFolder, Survey, open_artifact};
+use crate::journal::{
+    self, Checkpoint, Damaged, JobFolder, PROGRAM, ProgramCheckpoint, ProgramCheckpoints, Survey, open_artifact,
+};
 use crate::manager::Manager;
 use crate::proto::v1::{self, download_artifact_response::Part};
 use crate::sha256::Sha256;
@@ -24,6 +26,10 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Approximate bytes of a checkpoint and of a file in a list.
 const CHECKPOINT_BYTES: usize = 1024;
 const ARTIFACT_BYTES: usize = 512;
+/// Files of a program's checkpoint in a list of checkpoints, and approximate bytes of such a
+/// checkpoint.
+const MOST_FILES_TOLD: usize = 50;
+const PROGRAM_CHECKPOINT_BYTES: usize = MOST_FILES_TOLD * ARTIFACT_BYTES;
 
 /// The messages of a file.
 pub(super) type Download = Pin<Box<dyn Stream<Item = Result<v1::DownloadArtifactResponse, Status>> + Send>>;
@@ -36,6 +42,9 @@ pub(super) async fn checkpoints(
 ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
     let (id, folder) = folder_of(manager, &request.name).await?;
     let size = paging::size(request.page_size, 100, 1000)?;
+    if manager.get(&id).await.map_err(status::of)?.job.spec.program().is_some() {
+        return of_program(id, folder, clients, size, &request.page_token).await;
+    }
     let before: Option<u64> = paging::token(&request.page_token)?;
     // The first page tells of all that are damaged; no other looks at more than it holds.
     let most = if before.is_none() { usize::MAX } else { size + 1 };
@@ -72,6 +81,68 @@ fn saved(id: &JobId, checkpoint: &Checkpoint) -> v1::SavedCheckpoint {
     }
 }
 
+/// The checkpoints of a program, the highest step first. A token is the step and the path of the
+/// last one that was told.
+async fn of_program(
+    id: JobId,
+    folder: JobFolder,
+    clients: &Clients,
+    size: usize,
+    token: &str,
+) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
+    let after: Option<After> = paging::token(token)?;
+    let look = move |wanted: &Wanted| -> io::Result<_> {
+        let (mut checkpoints, mut next_page_token) = (Vec::new(), String::new());
+        for checkpoint in ProgramCheckpoints::read(&folder)?.by_step() {
+            wanted.check()?;
+            if after.as_ref().is_some_and(|After(after)| checkpoint >= after) {
+                continue;
+            }
+            // The program may have removed it.
+            let Some((files, _)) = checkpoint.files(&folder)? else { continue };
+            if checkpoints.len() == size {
+                next_page_token = checkpoints.last().map(After::token).unwrap_or_default();
+                break;
+            }
+            checkpoints.push((checkpoint.clone(), files));
+        }
+        let checkpoints = checkpoints.into_iter().map(|(checkpoint, files)| reported(&id, &checkpoint, files));
+        Ok(v1::ListCheckpointsResponse { checkpoints: checkpoints.collect(), next_page_token, damaged: Vec::new() })
+    };
+    let (found, room) = clients.read_into(size.min(ProgramCheckpoints::MOST) * PROGRAM_CHECKPOINT_BYTES, look).await?;
+    Ok(Hold::from(room).of(found.map_err(failed)?))
+}
+
+/// Where a page of a program's checkpoints begins: behind this one.
+struct After(ProgramCheckpoint);
+
+impl After {
+    fn token((checkpoint, _): &(ProgramCheckpoint, Vec<journal::Artifact>)) -> String {
+        format!("{} {}", checkpoint.step, checkpoint.path)
+    }
+}
+
+impl std::str::FromStr for After {
+    type Err = ();
+
+    fn from_str(token: &str) -> Result<Self, ()> {
+        let (step, path) = token.split_once(' ').ok_or(())?;
+        Ok(Self(ProgramCheckpoint { step: step.parse().map_err(drop)?, path: path.to_owned() }))
+    }
+}
+
+fn reported(id: &JobId, checkpoint: &ProgramCheckpoint, files: Vec<journal::Artifact>) -> v1::SavedCheckpoint {
+    v1::SavedCheckpoint {
+        name: format!("{}/{PROGRAM}/{}", id.name(), checkpoint.path),
+        step: checkpoint.step,
+        epochs: 0,
+        create_time: files.iter().map(|file| file.updated).max().map(Into::into),
+        size_bytes: files.iter().map(|file| file.size_bytes).sum(),
+        metrics: Default::default(),
+        files: files.into_iter().take(MOST_FILES_TOLD).map(|file| message(id, file)).collect(),
+    }
+}
+
 /// The files of a job, by path. A token is the path of the last one that was told.
 pub(super) async fn list(
     manager: &Manager,
@@ -86,14 +157,17 @@ pub(super) async fn list(
     let is_more = page.len() > size;
     page.truncate(size);
     let next_page_token = page.last().filter(|_| is_more).map(|last| last.path.clone()).unwrap_or_default();
-    let message = |artifact: journal::Artifact| v1::Artifact {
+    let artifacts = page.into_iter().map(|artifact| message(&id, artifact)).collect();
+    Ok(Hold::from(room).of(v1::ListArtifactsResponse { artifacts, next_page_token }))
+}
+
+fn message(id: &JobId, artifact: journal::Artifact) -> v1::Artifact {
+    v1::Artifact {
         name: format!("{}/{}", id.name(), artifact.path),
         size_bytes: artifact.size_bytes,
         update_time: Some(artifact.updated.into()),
         sha256: artifact.sha256.unwrap_or_default(),
-    };
-    Ok(Hold::from(room)
-        .of(v1::ListArtifactsResponse { artifacts: page.into_iter().map(message).collect(), next_page_token }))
+    }
 }
 
 /// A file in pieces, from a byte on. Each is read when its client takes the message before.

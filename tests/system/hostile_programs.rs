@@ -265,16 +265,20 @@ async fn thousands_of_event_files_and_one_that_grows_for_ever_are_read_within_bo
     fs::write(root.path().join("first"), events(root.path(), "first", 1)).unwrap();
     fs::write(root.path().join("good"), events(root.path(), "good", 3)).unwrap();
     let daemon = setup(root.path()).set("jobs.max_event_bytes", "2000000").start();
-    // The two files that count are known before the others come.
+    // The two files that count are known before the others come, and the few values of the one have
+    // their turn while the other has more than a look reads. Then that fills the journal.
     let script = "cd $TORCHD_TENSORBOARD_DIR\n\
-                  while :; do cat $DATA/chunk >> a-grows.tfevents; sleep 0.05; done &\n\
-                  cat $DATA/first > b-good.tfevents; while [ ! -e $DATA/seen ]; do sleep 0.05; done\n\
+                  cat $DATA/chunk > a-grows.tfevents; cat $DATA/first > b-good.tfevents\n\
+                  while [ ! -e $DATA/seen ]; do sleep 0.05; done\n\
                   i=0; while [ $i -lt 5000 ]; do : > many-$i.tfevents; i=$((i+1)); done\n\
-                  cat $DATA/good >> b-good.tfevents\n";
+                  cat $DATA/chunk $DATA/chunk >> a-grows.tfevents; cat $DATA/good >> b-good.tfevents\n\
+                  while [ ! -e $DATA/told ]; do sleep 0.05; done\n\
+                  while :; do cat $DATA/chunk >> a-grows.tfevents; sleep 0.05; done &\n";
     let job = daemon.create(with_data(root.path(), &(script.to_owned() + WAIT))).await;
     daemon.watch_until(&job.name, |job| has_told(job, "first") && has_told(job, "grows")).await;
     fs::write(root.path().join("seen"), "").unwrap();
     daemon.watch_until(&job.name, |job| has_told(job, "good")).await;
+    fs::write(root.path().join("told"), "").unwrap();
     wait_for_log(&daemon, &job, "takes no more values");
     let ended = cancel(&daemon, &job).await;
     assert_eq!(ended.end.clone().unwrap().exit_code, Some(0), "{:?}", ended.end);

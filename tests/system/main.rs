@@ -48,6 +48,7 @@ mod predict;
 mod priority;
 mod private;
 mod processor;
+mod program_checkpoints;
 mod programs;
 mod programs_alone;
 mod prometheus;
