@@ -88,7 +88,7 @@ async fn torchd(client: &mut JobServiceClient<Channel>) -> (f64, f64) {
     let (asked, begun) = (SystemTime::now(), Instant::now());
     let request = v1::CreateJobRequest { spec: Some(spec()), ..v1::CreateJobRequest::default() };
     let name = client.create_job(request).await.expect("a job").into_inner().name;
-    let request = v1::WatchJobRequest { name: name.clone(), after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: name.clone(), after_sequence: 0, ..Default::default() };
     let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
     let mut found = None;
     while let Some(message) = stream.message().await.expect("the watch goes on") {

@@ -143,7 +143,7 @@ async fn fill_queue(address: String) -> u32 {
             .expect("a job");
         first.get_or_insert(job.into_inner().name);
     }
-    let request = v1::WatchJobRequest { name: first.expect("a job"), after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: first.expect("a job"), after_sequence: 0, ..Default::default() };
     let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
     loop {
         let message = stream.message().await.expect("the watch goes on").expect("it does not end");

@@ -116,7 +116,7 @@ async fn create(client: &mut Client, spec: v1::JobSpec) -> String {
 
 async fn end(client: &mut Client, name: &str) {
     client.cancel_job(v1::CancelJobRequest { name: name.into(), now: true }).await.expect("it is ours");
-    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0, ..Default::default() };
     let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
     while stream.message().await.expect("the watch goes on").is_some() {}
 }
@@ -272,7 +272,7 @@ async fn clients(address: String, name: String) {
         let endpoint = Channel::from_shared(address.clone()).expect("an address");
         let mut grpc = tonic::client::Grpc::new(endpoint.connect().await.expect("torchd serves"));
         for _ in 0..WATCHERS / CONNECTIONS {
-            let request = v1::WatchJobRequest { name: name.clone(), after_sequence: after };
+            let request = v1::WatchJobRequest { name: name.clone(), after_sequence: after, ..Default::default() };
             let path = http::uri::PathAndQuery::from_static("/torchd.v1.JobService/WatchJob");
             grpc.ready().await.expect("torchd serves");
             let answer = grpc.server_streaming(tonic::Request::new(request), path, Uncoded).await;
@@ -336,7 +336,7 @@ fn processor_seconds(pid: u32) -> f64 {
 
 /// The number of the record that tells of a step.
 async fn last_record(client: &mut Client, name: &str, step: u64) -> u64 {
-    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0, ..Default::default() };
     let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
     while let Some(message) = stream.message().await.expect("the watch goes on") {
         for event in message.events {

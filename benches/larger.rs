@@ -84,7 +84,7 @@ async fn train(daemon: &Daemon, limit: Option<u64>) {
     let begun = Instant::now();
     let job = client.create_job(v1::CreateJobRequest { spec: Some(spec), ..Default::default() }).await.unwrap();
     let name = job.into_inner().name;
-    let request = v1::WatchJobRequest { name: name.clone(), after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: name.clone(), after_sequence: 0, ..Default::default() };
     let mut stream = client.watch_job(request).await.unwrap().into_inner();
     let (mut pid, mut own, mut peak, mut ratios, mut loss) = (None, 0, 0, Vec::new(), f64::NAN);
     let mut times: [Option<SystemTime>; 2] = [None; 2];

@@ -38,7 +38,7 @@ async fn measure(address: String, pid: u32) {
             .await
             .expect("a job")
             .into_inner();
-        let request = v1::WatchJobRequest { name: job.name, after_sequence: 0 };
+        let request = v1::WatchJobRequest { name: job.name, after_sequence: 0, ..Default::default() };
         let mut stream = client.watch_job(request).await.expect("a watch").into_inner();
         let (mut first_step, mut started, mut ended) = (None, None, None);
         let (mut accuracy, mut speeds) = (0.0, Vec::new());

@@ -70,7 +70,8 @@ pub struct Settings {
     pub programs_max_file_bytes: Option<u64>,
     /// Type of the virtual machine, where the environment does not tell it.
     pub cluster_node_type: Option<String>,
-    /// The Python whose PyTorch is told; None for the one of PYSPARK_PYTHON or the PATH.
+    /// The Python whose PyTorch is told; None for the one of PYSPARK_PYTHON, of the
+    /// environment that torchd is installed in, or of the PATH.
     pub cluster_python: Option<PathBuf>,
     /// Folder with rows of the catalogue that add to ours or take their place.
     pub catalogue_dir: Option<PathBuf>,

@@ -70,7 +70,6 @@ use going_on::GoingOn;
 pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
-use probing::probe_until_it_works;
 pub use programs::ProgramRules;
 pub use rebuild::{NotRebuilt, Old, Rebuilt, rebuild};
 use room::Promised;
@@ -235,7 +234,7 @@ impl Manager {
         let supervisor = Supervisor::new(settings.runner.clone(), events);
         let (prober, lister) = (supervisor.clone(), supervisor.clone());
         let is_short = Arc::<AtomicBool>::default();
-        tokio::spawn(probe_until_it_works(prober, probe_sender, is_short.clone(), settings.catalogue.clone()));
+        tokio::spawn(probing::keep(prober, probe_sender, is_short.clone(), settings.catalogue.clone()));
         let (slots_sender, slots) = watch::channel(None);
         let visible = settings.visible_devices.clone();
         tokio::spawn(gpus::keep(watcher.clone(), probe.clone(), visible, slots_sender));

@@ -10,6 +10,7 @@
 mod dry_run;
 mod environment;
 mod hearing;
+mod installed;
 mod kernel;
 mod leftover;
 mod libtorch;
@@ -31,6 +32,7 @@ use crate::job::end::Exit;
 use crate::journal::{Batch, ProgressFold};
 use crate::shortage::is_shortage;
 pub use dry_run::DryRunError;
+pub use installed::Installed;
 pub use log::last_lines;
 pub use probe::ProbeError;
 pub use python::{PythonReport, ask_python};

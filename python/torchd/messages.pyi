@@ -1644,7 +1644,10 @@ class WatchJobRequest(Message):
     after_sequence: int
     """The last record that the client has: 0 for all. Beyond the journal's end it is
     OUT_OF_RANGE."""
-    def __init__(self, *, name: str | None = ..., after_sequence: int | None = ...) -> None: ...
+    without_records: bool
+    """Snapshots alone, for who waits for the job: no record is sent, and after_sequence has to be
+    0."""
+    def __init__(self, *, name: str | None = ..., after_sequence: int | None = ..., without_records: bool | None = ...) -> None: ...
 
 class WatchJobResponse(Message):
     """The events since the message before."""
@@ -3924,7 +3927,8 @@ class GetVersionResponse(Message):
         """The newest CUDA that the NVIDIA driver speaks."""
     @property
     def python(self) -> LibraryVersion:
-        """Python, as `cluster.python` of the settings, PYSPARK_PYTHON or the PATH name it."""
+        """Python, as `cluster.python` of the settings or PYSPARK_PYTHON name it, else that of the
+        environment that torchd is installed in, else the one on the PATH."""
     @property
     def pytorch(self) -> LibraryVersion:
         """PyTorch, as that Python would import it."""

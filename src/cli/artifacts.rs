@@ -1,6 +1,7 @@
 //! Checkpoints and files of jobs, and fetching them: a download that broke off goes on where it
 //! stopped, and what arrived is held against its checksum before it gets its name.
 
+use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use super::arguments::DownloadArguments;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::job_commands::name;
-use super::output::Output;
+use super::output::{Output, tell};
 use super::progress::{bar, size};
 use super::table;
 use crate::proto::v1::{self, download_artifact_response::Part};
@@ -162,7 +163,22 @@ async fn fetch(connection: &Connection, output: Output, name: &str, to: &Path) -
     io::Seek::seek(&mut file, io::SeekFrom::Start(have)).map_err(cannot)?;
     let mut about = v1::Artifact::default();
     let bar = bar(output);
-    while let Some(message) = stream.message().await? {
+    loop {
+        let message = match stream.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            // A status of the daemon has no source; a fault of the connection has one.
+            Err(status) if status.source().is_some() => {
+                bar.abandon();
+                file.flush().map_err(cannot)?;
+                tell(&format!(
+                    "{name} broke off after {have} bytes of {}; the same command fetches the rest",
+                    about.size_bytes
+                ));
+                return Err(connection.lost(&status));
+            }
+            Err(status) => return Err(status.into()),
+        };
         match message.part {
             Some(Part::Artifact(artifact)) => {
                 bar.set_length(artifact.size_bytes);

@@ -145,7 +145,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(name: String, after_sequence: u64) -> Self {
-        Self { request: v1::WatchJobRequest { name, after_sequence }, last: None }
+        Self { request: v1::WatchJobRequest { name, after_sequence, ..Default::default() }, last: None }
     }
 }
 

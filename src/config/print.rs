@@ -58,7 +58,11 @@ pub fn to_toml(settings: &Settings) -> String {
         "\n[cluster]\nworkers = 0\nrole = \"driver\"\n".to_owned(),
         chosen("runtime", settings.cluster_runtime.as_deref().map(quoted), "taken from DATABRICKS_RUNTIME_VERSION"),
         chosen("node_type", settings.cluster_node_type.as_deref().map(quoted), "taken from DB_INSTANCE_TYPE"),
-        chosen("python", settings.cluster_python.as_deref().map(path), "PYSPARK_PYTHON, else python3 on the PATH"),
+        chosen(
+            "python",
+            settings.cluster_python.as_deref().map(path),
+            "PYSPARK_PYTHON, else that of the environment of torchd, else python3 on the PATH",
+        ),
         "\n[compatibility]\n".to_owned(),
         chosen("catalogue_dir", settings.catalogue_dir.as_deref().map(path), "the catalogue that is built in"),
         format!("on_catalogue_error = \"{}\"\n", if settings.catalogue_falls_back { "embedded" } else { "refuse" }),

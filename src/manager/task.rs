@@ -181,7 +181,7 @@ impl Task {
                     None => break,
                 },
                 Some(event) = events.recv() => self.hear(event).await,
-                Ok(()) = probe.changed(), if self.runner.is_err() => {
+                Ok(()) = probe.changed() => {
                     let told = probe.borrow_and_update().clone();
                     if let Some(told) = told {
                         self.runner = told;

@@ -135,8 +135,13 @@ impl JobService for Jobs {
     }
 
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
-        let v1::WatchJobRequest { name, after_sequence } = request.into_inner();
-        watch::watch(self.manager.clone(), self.clients.clone(), job_id(&name)?, after_sequence).await
+        let v1::WatchJobRequest { name, after_sequence, without_records } = request.into_inner();
+        if without_records && after_sequence > 0 {
+            let found = format!("is {after_sequence}, and without_records is set; 0 is right with it");
+            return Err(status::invalid_field("after_sequence", found));
+        }
+        let after = (!without_records).then_some(after_sequence);
+        watch::watch(self.manager.clone(), self.clients.clone(), job_id(&name)?, after).await
     }
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {

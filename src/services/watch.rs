@@ -29,20 +29,20 @@ const RECORDS_BYTES: usize = 64 << 10;
 /// The messages of a watch.
 pub(super) type Watch = Pin<Box<dyn Stream<Item = Result<EncodedWatch, Status>> + Send>>;
 
-/// A stream of what happens to a job after a record.
+/// A stream of what happens to a job after a record; of its snapshots alone where that is None.
 pub(super) async fn watch(
     manager: Manager,
     clients: Clients,
     id: JobId,
-    after: u64,
+    after: Option<u64>,
 ) -> Result<Response<Watch>, Status> {
     let views = manager.observe(&id).await.map_err(status::of)?;
     let folder = manager.folder(&id);
     let (is_there, position) = match after {
-        0 => (true, Position::default()),
-        _ => find(&clients, folder.clone(), after).await?,
+        None | Some(0) => (true, Position::default()),
+        Some(after) => find(&clients, folder.clone(), after).await?,
     };
-    if !is_there {
+    if let (false, Some(after)) = (is_there, after) {
         let end = position.sequence;
         return Err(status::out_of_range(
             "after_sequence",
@@ -50,8 +50,17 @@ pub(super) async fn watch(
         ));
     }
     let hold = Hold::default();
-    let follower =
-        Follower { manager, clients, folder, views, position, told: None, is_over: false, hold: hold.clone() };
+    let follower = Follower {
+        manager,
+        clients,
+        folder,
+        views,
+        has_records: after.is_some(),
+        position,
+        told: None,
+        is_over: false,
+        hold: hold.clone(),
+    };
     Ok(hold.of(Box::pin(try_unfold(follower, Follower::next))))
 }
 
@@ -73,6 +82,8 @@ struct Follower {
     clients: Clients,
     folder: JobFolder,
     views: Receiver<Arc<View>>,
+    /// Records are told.
+    has_records: bool,
     /// The last record that was told.
     position: Position,
     /// The newest snapshot that was told; not kept alive by us.
@@ -89,7 +100,7 @@ impl Follower {
             let now = self.views.borrow_and_update().clone();
             let mut pieces = Vec::new();
             if self.told.is_some() {
-                let is_level = self.records(&now, &mut pieces).await?;
+                let is_level = !self.has_records || self.records(&now, &mut pieces).await?;
                 // Once the end is known the journal does not grow any more.
                 self.is_over = is_level && now.job.state.is_final();
                 if is_level && (self.is_over || !self.has_told(&now)) {

@@ -55,7 +55,7 @@ pub(crate) fn is_lost(code: tonic::Code) -> bool {
 async fn stream(name: &str, address: SocketAddr, pace: Duration, seen: &mut Seen) -> Result<(), tonic::Code> {
     let connected = JobServiceClient::connect(format!("http://{address}")).await;
     let mut jobs = connected.map_err(|_| tonic::Code::Unavailable)?;
-    let request = v1::WatchJobRequest { name: name.into(), after_sequence: seen.sequence };
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: seen.sequence, ..Default::default() };
     let mut stream = jobs.watch_job(request).await.map_err(|status| status.code())?.into_inner();
     seen.streams += 1;
     let mut is_first = true;

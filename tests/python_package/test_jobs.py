@@ -1,5 +1,6 @@
 """What can be done with a job."""
 
+import contextlib
 import pathlib
 import tempfile
 import unittest
@@ -66,6 +67,23 @@ class Jobs(WithDaemon):
         numbers = [event.record.sequence for event in job.watch() if event.HasField("record")]
         self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
         self.assertEqual([event.record.sequence for event in job.watch(after=numbers[3]) if event.HasField("record")], numbers[4:])
+
+    def test_a_wait_reads_no_records(self):
+        job = self.client.submit(LINEAR)
+        connection = job._core._connection
+        follow, seen = connection.follow, []
+
+        async def noting(name, request, advance):
+            async with contextlib.aclosing(follow(name, request, advance)) as answers:
+                async for answer in answers:
+                    seen.extend(answer.events)
+                    yield answer
+
+        connection.follow = noting
+        self.addCleanup(delattr, connection, "follow")
+        self.assertEqual(job.wait(progress=False).state, "SUCCEEDED")
+        self.assertEqual([event for event in seen if event.HasField("record")], [])
+        self.assertGreater(len(seen), 0)
 
     def test_it_is_paused_edited_resumed_and_cancelled(self):
         job = self.client.submit(ENDLESS)

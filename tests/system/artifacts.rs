@@ -1,6 +1,8 @@
 //! The files of a job: listed, fetched whole or in part, and no other files.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -190,4 +192,60 @@ async fn torchctl_goes_on_with_what_it_has_and_notices_what_is_wrong() {
     let (code, _, err) = told(&daemon.ctl(&["download", &name, "artifacts/none", "--to", to.to_str().unwrap()]));
     assert!(code == 1 && err.contains("has no file \"artifacts/none\"; `torchctl download"), "{err}");
     assert!(fs::read(&to).unwrap() == bytes && !part.exists(), "what is there stays");
+}
+
+/// A way to the daemon that hands on so many bytes of what it sends, and then breaks off.
+fn breaks_after(daemon: SocketAddr, mut left: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        let upstream = TcpStream::connect(daemon).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let (mut source, mut sink) = (&upstream, &client);
+        let mut data = [0; 4096];
+        while left > 0 {
+            let wanted = left.min(data.len());
+            let Ok(count @ 1..) = source.read(&mut data[..wanted]) else { break };
+            if sink.write_all(&data[..count]).is_err() {
+                break;
+            }
+            left -= count;
+        }
+        let _ = (client.shutdown(Shutdown::Both), upstream.shutdown(Shutdown::Both));
+    });
+    address
+}
+
+#[tokio::test]
+async fn torchctl_keeps_a_part_that_broke_off_and_says_how_to_go_on() {
+    let daemon = Daemon::start();
+    let name = ended(&daemon).await;
+    // Bytes that do not become fewer on the way, in many messages.
+    let mut state = 1_u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let bytes: Vec<u8> = (0..1_000_000).map(|_| random()).collect();
+    fs::write(daemon.job_folder(&name).join("artifacts/large.bin"), &bytes).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let (to, part) = (home.path().join("large"), home.path().join("large.part"));
+    let fetch = |server: SocketAddr| {
+        let (server, to) = (server.to_string(), to.to_str().unwrap());
+        told(&daemon.ctl(&["--server", &server, "download", &name, "artifacts/large.bin", "--to", to]))
+    };
+    let mut had = 0;
+    for _ in 0..2 {
+        let (code, _, err) = fetch(breaks_after(daemon.grpc, 400_000));
+        let have = fs::read(&part).unwrap();
+        assert!(!to.exists() && bytes.starts_with(&have) && have.len() > had, "{} bytes: {err}", have.len());
+        let words =
+            format!("{name}/artifacts/large.bin broke off after {} bytes of 1000000; the same command", have.len());
+        assert!(code == 69 && err.contains(&words), "{code} {err}");
+        had = have.len();
+    }
+    let (code, _, err) = fetch(daemon.grpc);
+    assert!(code == 0 && fs::read(&to).unwrap() == bytes && !part.exists(), "{err}");
 }

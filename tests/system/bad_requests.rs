@@ -174,7 +174,10 @@ async fn a_job_that_is_not_there_or_not_in_the_right_state_is_told() {
         client.get_job(v1::GetJobRequest { name: unknown.into() }).await.unwrap_err(),
         client.cancel_job(v1::CancelJobRequest { name: unknown.into(), now: false }).await.unwrap_err(),
         client.delete_job(v1::DeleteJobRequest { name: unknown.into() }).await.unwrap_err(),
-        client.watch_job(v1::WatchJobRequest { name: unknown.into(), after_sequence: 0 }).await.unwrap_err(),
+        client
+            .watch_job(v1::WatchJobRequest { name: unknown.into(), after_sequence: 0, ..Default::default() })
+            .await
+            .unwrap_err(),
         client.read_job_log(v1::ReadJobLogRequest { name: unknown.into(), ..Default::default() }).await.unwrap_err(),
         client
             .list_scalar_tags(v1::ListScalarTagsRequest { name: unknown.into(), ..Default::default() })
@@ -310,7 +313,8 @@ async fn a_stream_goes_on_no_longer_than_its_client_wants_to_wait() {
         .body(())
         .unwrap();
     let (answer, mut body) = client.ready().await.unwrap().send_request(request, false).unwrap();
-    let message = prost::Message::encode_to_vec(&v1::WatchJobRequest { name: job.name, after_sequence: 0 });
+    let message =
+        prost::Message::encode_to_vec(&v1::WatchJobRequest { name: job.name, after_sequence: 0, ..Default::default() });
     let framed = [vec![0], (message.len() as u32).to_be_bytes().to_vec(), message].concat();
     body.send_data(framed.into(), true).unwrap();
     let mut events = answer.await.unwrap().into_body();

@@ -279,7 +279,7 @@ impl Daemon {
 
     /// Follows a job until a snapshot is as wanted.
     pub(crate) async fn watch_until(&self, name: &str, is_wanted: impl Fn(&v1::Job) -> bool) -> v1::Job {
-        let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+        let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0, ..Default::default() };
         let mut stream = self.jobs().await.watch_job(request).await.unwrap().into_inner();
         let follow = async {
             while let Some(message) = stream.message().await.unwrap() {
@@ -324,7 +324,7 @@ impl Daemon {
 
     /// The process id of a job's runner.
     pub(crate) async fn runner_pid(&self, name: &str) -> i32 {
-        let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+        let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0, ..Default::default() };
         let mut stream = self.jobs().await.watch_job(request).await.unwrap().into_inner();
         while let Some(message) = stream.message().await.unwrap() {
             for event in message.events {

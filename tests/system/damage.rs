@@ -41,7 +41,7 @@ async fn resume(daemon: &Daemon, name: &str, from_scratch: bool) -> Result<v1::J
 /// The checkpoints that the records of an attempt name: the damaged ones, and the step that it
 /// begins with.
 async fn told(daemon: &Daemon, name: &str, attempt: u32) -> (Vec<v1::CheckpointDamaged>, Option<u64>) {
-    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0, ..Default::default() };
     let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();
     let (mut damaged, mut from) = (Vec::new(), None);
     while let Some(message) = stream.message().await.unwrap() {

@@ -105,7 +105,7 @@ async fn a_job_is_watched_from_the_moment_that_it_is_listed() {
     while watched.len() < 8 {
         for job in jobs.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs {
             if watched.insert(job.name.clone()) {
-                let watch = v1::WatchJobRequest { name: job.name, after_sequence: 0 };
+                let watch = v1::WatchJobRequest { name: job.name, after_sequence: 0, ..Default::default() };
                 let mut stream = jobs.watch_job(watch).await.unwrap().into_inner();
                 stream.message().await.unwrap().unwrap();
             }

@@ -22,7 +22,7 @@ const TAGS: [&str; 9] = [
 ];
 
 async fn watch(daemon: &Daemon, name: &str, after_sequence: u64) -> Vec<Event> {
-    let request = v1::WatchJobRequest { name: name.into(), after_sequence };
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence, ..Default::default() };
     let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();
     let mut events = Vec::new();
     while let Some(message) = stream.message().await.unwrap() {
@@ -129,10 +129,31 @@ async fn a_watch_goes_on_after_the_record_that_a_client_has() {
     let last = all.len() as u64;
     let none = watch(&daemon, &job.name, last).await;
     assert!(records(&none).is_empty() && matches!(none.last(), Some(Event::Snapshot(job)) if job.end.is_some()));
-    let request = v1::WatchJobRequest { name: job.name.clone(), after_sequence: last + 1 };
+    let request = v1::WatchJobRequest { name: job.name.clone(), after_sequence: last + 1, ..Default::default() };
     let status = daemon.jobs().await.watch_job(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::OutOfRange);
     assert!(status.message().contains(&format!("ends with record {last}")), "{}", status.message());
+}
+
+#[tokio::test]
+async fn a_watch_without_records_tells_the_states_up_to_the_end() {
+    let daemon = Daemon::start();
+    let job = daemon.create(spec::short()).await;
+    let ask = |after_sequence| v1::WatchJobRequest { name: job.name.clone(), after_sequence, without_records: true };
+    let mut stream = daemon.jobs().await.watch_job(ask(0)).await.unwrap().into_inner();
+    let mut events = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        events.extend(message.events.into_iter().map(|event| event.event.unwrap()));
+    }
+    assert!(records(&events).is_empty());
+    assert!(
+        matches!(events.last(), Some(Event::Snapshot(job)) if job.state() == v1::JobState::Succeeded && job.end.is_some()),
+        "{:?}",
+        events.last()
+    );
+    let status = daemon.jobs().await.watch_job(ask(1)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    assert!(status.message().contains("after_sequence is 1, and without_records is set"), "{}", status.message());
 }
 
 #[tokio::test]
@@ -147,7 +168,7 @@ async fn a_watch_tells_every_record_before_a_damage_and_then_the_damage() {
     let in_the_last_record = bytes.len() - 6;
     bytes[in_the_last_record] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let request = v1::WatchJobRequest { name: job.name.clone(), after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: job.name.clone(), after_sequence: 0, ..Default::default() };
     let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();
     let mut found = Vec::new();
     let status = loop {

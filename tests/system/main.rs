@@ -81,6 +81,7 @@ mod torchctl_uploads;
 mod torchscript;
 mod training;
 mod turns;
+mod upgrade;
 mod uploads;
 mod warm_start;
 mod weights;

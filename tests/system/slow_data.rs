@@ -22,7 +22,7 @@ fn job() -> v1::JobSpec {
 
 /// Waits until the runner of an attempt tells that it waits for its data. The step.
 async fn waits(daemon: &Daemon, name: &str, attempt: u32) -> u64 {
-    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0, ..Default::default() };
     let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();
     while let Some(message) = stream.message().await.unwrap() {
         for event in message.events {

@@ -29,7 +29,7 @@ async fn a_checkpoint_that_takes_long_to_write_is_told_by_the_job() {
     let ended = daemon.watch_to_end(&job.name).await;
     assert_eq!((ended.state(), ended.waiting_reason.as_str()), (v1::JobState::Succeeded, ""));
 
-    let request = v1::WatchJobRequest { name: job.name, after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: job.name, after_sequence: 0, ..Default::default() };
     let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();
     let (mut waited, mut saved) = (Vec::new(), Vec::new());
     while let Some(message) = stream.message().await.unwrap() {

@@ -33,7 +33,7 @@ async fn validations(daemon: &Daemon, name: &str) -> Vec<(u64, u64)> {
 
 /// Waits until the runner of a job that was asked to stop has said that it lives, that many times.
 async fn alive(daemon: &Daemon, name: &str, times: usize) {
-    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0 };
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0, ..Default::default() };
     let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();
     let (mut is_stopping, mut count) = (false, 0);
     while let Some(message) = stream.message().await.unwrap() {

@@ -33,7 +33,7 @@ fn at_once() -> v1::Retry {
 /// The numbers of the records of a job behind `after`, as far as a watcher gets them before the
 /// stream ends, or `most`.
 async fn sequences(daemon: &Daemon, name: &str, after: u64, most: usize) -> Vec<u64> {
-    let request = v1::WatchJobRequest { name: name.into(), after_sequence: after };
+    let request = v1::WatchJobRequest { name: name.into(), after_sequence: after, ..Default::default() };
     let mut stream = daemon.jobs().await.watch_job(request).await.unwrap().into_inner();
     let mut numbers = Vec::new();
     while let Ok(Some(message)) = stream.message().await {

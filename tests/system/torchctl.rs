@@ -202,12 +202,33 @@ pub(super) fn begin(daemon: &Daemon, arguments: &[&str]) -> (Child, BufReader<Ch
 }
 
 /// Reads up to a line that has these words.
-pub(super) fn read_until(out: &mut BufReader<ChildStdout>, words: &str) -> String {
+pub(super) fn read_until(out: &mut impl BufRead, words: &str) -> String {
     let mut text = String::new();
     while !text.lines().last().is_some_and(|line| line.contains(words)) {
         assert!(out.read_line(&mut text).unwrap() > 0, "{text}");
     }
     text
+}
+
+#[tokio::test]
+async fn who_watches_a_paused_job_hears_once_how_to_resume_it() {
+    let daemon = Daemon::start();
+    let name = daemon.create(spec::endless()).await.name;
+    daemon.watch_until(&name, |job| job.progress.as_ref().is_some_and(|progress| progress.step > 3)).await;
+    assert_eq!(told(&daemon.ctl(&["pause", &name])).0, 0);
+    daemon.watch_until(&name, |job| job.state() == v1::JobState::Paused).await;
+    let (mut watcher, _out) = begin(&daemon, &["watch", &name]);
+    let mut err = BufReader::new(watcher.stderr.take().unwrap());
+    let resume = format!("`torchctl resume {name}` puts it back into the queue");
+    let mut said = read_until(&mut err, &resume);
+    // A change that leaves it paused is told to the watcher too, and says nothing new.
+    assert_eq!(told(&daemon.ctl(&["priority", &name, "3"])).0, 0);
+    assert_eq!(told(&daemon.ctl(&["resume", &name])).0, 0);
+    daemon.watch_until(&name, |job| job.state() == v1::JobState::Running).await;
+    assert_eq!(told(&daemon.ctl(&["cancel", &name, "--now"])).0, 0);
+    err.read_to_string(&mut said).unwrap();
+    assert_eq!(said.matches(&resume).count(), 1, "{said}");
+    assert_eq!(watcher.wait().unwrap().code(), Some(1), "it was watched to its end: {said}");
 }
 
 #[tokio::test]

@@ -56,7 +56,9 @@ class Environment:
         for name in ("torch", "nvidia"):
             if (from_here / name).exists():
                 (self.packages / name).symlink_to(from_here / name)
-        (self.packages / f"torch-{version}.dist-info").mkdir()
+        about = self.packages / f"torch-{version}.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
         return version
 
     def run(self, script, **variables):
@@ -88,11 +90,15 @@ class Wheel(unittest.TestCase):
 
     def test_a_job_trains_with_the_pytorch_of_the_environment(self):
         version = self.environment.take_pytorch()
-        told = self.environment.run("version = client.version().libtorch\nprint(version.found_by, version.path)\n"
+        told = self.environment.run("told = client.version()\nversion = told.libtorch\nprint(version.found_by, version.path)\n"
+                                    "print('Python:', told.python.found_by, told.python.path)\n"
+                                    "print('PyTorch:', told.pytorch.version, told.pytorch.path)\n"
                                     "job = client.submit('" + str(TOP / "examples" / "mnist.toml") + "', set={'training.epochs': 1})\n"
                                     "print(job.wait(progress=False).state)")
         self.assertIn("the Python environment of the runner", told, version)
         self.assertIn(str((self.environment.packages / "torch" / "lib").resolve()), told)
+        self.assertIn(f"Python: the Python environment of torchd {self.environment.python}\n", told)
+        self.assertIn(f"PyTorch: {version} {self.environment.packages / 'torch'}\n", told)
         self.assertIn("succeeded", told.lower())
 
     def test_no_pytorch_and_another_one_are_told_with_the_line_that_installs_it(self):

@@ -76,7 +76,12 @@ class Job:
         """Follows it to its end: events, each with a `snapshot` of the job or with a `record` of
         its journal. Records come in order and without gaps, from the one behind `after`; where the
         connection is lost, it goes on behind the last one."""
-        request = messages.WatchJobRequest(name=self.name, after_sequence=after)
+        async with contextlib.aclosing(self._events(messages.WatchJobRequest(name=self.name, after_sequence=after))) as events:
+            async for event in events:
+                yield event
+
+    async def _events(self, request: messages.WatchJobRequest) -> AsyncGenerator[messages.WatchEvent, None]:
+        """The events of a watch, each once: a stream that is lost is asked for again."""
         known: messages.Job | None = None
         repeats = False
 
@@ -102,7 +107,8 @@ class Job:
         interruption, as by Ctrl-C, leaves the job as it is."""
         show = shown(progress)
         try:
-            async with contextlib.aclosing(self.watch()) as events:
+            # A long job has many records, and none is needed here.
+            async with contextlib.aclosing(self._events(messages.WatchJobRequest(name=self.name, without_records=True))) as events:
                 async for event in events:
                     if not event.HasField("snapshot"):
                         continue
