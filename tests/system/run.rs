@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use torchd::proto::v1::{self, JobState};
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::{Daemon, Setup, wait_for};
 use super::programs::{report, setup, shell};
 use super::torchctl::{begin, read_until, told};
 
@@ -174,5 +174,6 @@ fn a_program_whose_follower_is_interrupted_goes_on_and_that_is_told() {
     let name = err.split_whitespace().next().unwrap();
     let words = format!("{name} goes on: `torchctl watch {name}` follows it, `torchctl cancel {name}` ends it");
     assert!(err.contains(&words), "{err}");
-    assert!(out(&daemon, &["show", name]).contains("running"));
+    // The program may have written before the daemon has heard that it runs.
+    wait_for("the job that runs", || out(&daemon, &["show", name]).contains("running").then_some(()));
 }
