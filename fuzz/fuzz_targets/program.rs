@@ -98,7 +98,8 @@ fn events(bytes: &[u8], portion: usize) {
     for (step, tag, value) in expected {
         // Values in tensors stand between them.
         let is_it = |(at, (name, told)): &(u64, (String, f64))| {
-            *at == step && *name == tag && (*told as f32).to_bits() == value.to_bits() || told.is_nan() && value.is_nan()
+            *at == step && *name == tag && (*told as f32).to_bits() == value.to_bits()
+                || told.is_nan() && value.is_nan()
         };
         assert!(found.any(|told| is_it(&told)), "{tag} at step {step}");
     }
