@@ -2118,11 +2118,11 @@ Predictions: EnumTypeWrapper
 PREDICTIONS_UNSPECIFIED: int
 """The same as csv."""
 PREDICTIONS_CSV: int
-"""artifacts/predictions.csv, with the columns `row` (counted from 0), for images `path` (below
-their folder), `prediction` (the class, by its name where it has one; for labels 0 or 1; or the
-number), `probability_<class>`, and where the data have targets `target` and `loss`. Where an
-example has several answers, these are numbered: `prediction_0`. At most 4,096 numbers for an
-example."""
+"""artifacts/predictions.csv, with the columns `row` (counted from 0, without rows that `missing`
+drops), for images `path` (below their folder), `prediction` (the class, by its name where it has
+one; for labels 0 or 1; or the number), `probability_<class>`, and where the data have targets
+`target` and `loss`. Where an example has several answers, these are numbered: `prediction_0`. At
+most 4,096 numbers for an example."""
 PREDICTIONS_SAFETENSORS: int
 """artifacts/predictions.safetensors, with arrays of as many rows: `predictions` (I64 for classes
 and labels, F32 for numbers), `probabilities` (F32, classes in the dimension in which the model
@@ -3400,9 +3400,8 @@ class Training(Message):
     """Examples in a training step, at least 1 and at most the training set. The last batch of an
     epoch may be smaller. Default 64."""
     validation_batch_size: int
-    """Examples in a step of the validation pass, at least 1 and at most the validation set. No
-    influence on the numbers beyond rounding. Default 1000, or the validation set where that is
-    smaller."""
+    """Examples in a step of the validation pass, at least 1; more than the validation set are that
+    set. No influence on the numbers beyond rounding. Default 1000."""
     gradient_clip_norm: float
     """Gradients are scaled down together where their norm is larger than this, as
     torch.nn.utils.clip_grad_norm_ does. Above 0."""

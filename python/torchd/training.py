@@ -2,18 +2,26 @@
 
 import contextlib
 import dataclasses
+import difflib
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from . import data as sets
 from .arguments import Arguments
-from .errors import InvalidData
+from .errors import InvalidData, Mistake
+from .protocol import NAMES
+from .refusal import invalid_spec
 from .spec import merged
 
 OPTIMIZER = {"adamw": {"learning_rate": 0.001}}
+_EXPORTS = threading.Lock()
+"""torch.export keeps its state in the process: one at a time."""
+ARGUMENTS = ("epochs", "batch_size", "optimizer", "loss", "validation", "target", "example_inputs")
+"""What `train` takes beside the fields of a spec."""
 DEFAULT_LOSSES = {"torch.int64": "cross_entropy", "torch.float32": "mse"}
 
 
@@ -27,6 +35,25 @@ class Plan:
     validation: sets.Prepared | None
     sections: dict[str, Any]
     """The sections that need no file."""
+
+
+def judge(loss: Any, optimizer: Any = None, more: Iterable[str] = ()) -> None:
+    """Refuses what people bring from a loop of their own, and names of `train` that are misspelt."""
+    mistakes = []
+    if not isinstance(loss, (str, Mapping, type(None))):
+        told = getattr(loss, "__name__", type(loss).__name__)
+        mistakes.append(Mistake("loss", f"is {told}; a name such as \"cross_entropy\" or \"mse\", or a section of a spec is needed. "
+                                        "For a loss of your own let forward take the target and give back the loss"))
+    if not isinstance(optimizer, (str, Mapping, type(None))):
+        told = getattr(optimizer, "__name__", type(optimizer).__name__)
+        mistakes.append(Mistake("optimizer", f"is {told}; a name, or a section of a spec such as {{\"sgd\": {{\"learning_rate\": 0.1}}}} is needed"))
+    fields = NAMES["JobSpec"].DESCRIPTOR.fields_by_name
+    for name in more:
+        near = difflib.get_close_matches(name, (*ARGUMENTS, *fields), 1)
+        if near and name not in fields:
+            mistakes.append(Mistake(name, f"no such argument; did you mean {near[0]}?"))
+    if mistakes:
+        raise invalid_spec(mistakes)
 
 
 def prepare(module: Any, example: Any, data: Any, validation: Any, target: str | None, loss: Any, dynamic: Any, room: int) -> Plan:
@@ -43,6 +70,7 @@ def _prepare(folder: tempfile.TemporaryDirectory, module: Any, example: Any, dat
              room: int) -> Plan:
     from .export import LOSSES, export
 
+    judge(loss)
     arguments = Arguments(module, example)
     loss_name = next(iter(loss)) if isinstance(loss, Mapping) else loss
     place = Path(folder.name)
@@ -63,7 +91,7 @@ def _prepare(folder: tempfile.TemporaryDirectory, module: Any, example: Any, dat
         name = loss_name or DEFAULT_LOSSES.get(str(train.target.dtype))
         if name in LOSSES and example is None:
             seeded = {"loss": name, "target": train.target}
-    with _without_advice():
+    with _EXPORTS, _without_advice():
         export(module, inputs, model, dynamic=dynamic, **seeded)
     return Plan(folder, model, train, held, sections)
 

@@ -34,7 +34,7 @@ const FLAGS: [Flag; 12] = [
     Flag("--cwd", "program.working_dir", ""),
     Flag("--time", "max_duration", ""),
     Flag("--retries", "retry.max_restarts", ""),
-    Flag("--after", "after", ""),
+    Flag("--after, --after-success or --after-failure", "after", ""),
     Flag("--request-id", "request_id", ""),
 ];
 
@@ -61,9 +61,6 @@ pub(super) async fn run(connection: Connection, output: Output, arguments: RunAr
         return Ok(ExitCode::SUCCESS);
     }
     tell(&format!("{0} in {1}; Ctrl-C leaves it as it is, `torchctl cancel {0}` ends it", job.name, job.directory));
-    if !job.open_dependencies.is_empty() {
-        tell(&format!("it {}", shown_in_line(&job.waiting_reason)));
-    }
     {
         let log = job_commands::logs(connection.clone(), output, &job.name, true, 0);
         let news = tell_news(connection.clone(), &job.name);
@@ -94,7 +91,7 @@ pub(super) async fn run(connection: Connection, output: Output, arguments: RunAr
     Ok(ExitCode::from(u8::try_from(code).ok().filter(|code| *code > 0).unwrap_or(1)))
 }
 
-/// Tells what the log does not: that a job waits between two attempts, or is paused. A daemon that
+/// Tells what the log does not: that a job waits for its first attempt or another one, or is paused. A daemon that
 /// does not answer is told by who follows the log.
 async fn tell_news(connection: Connection, name: &str) -> Infallible {
     let mut told = News::default();
@@ -112,7 +109,8 @@ async fn tell_news(connection: Connection, name: &str) -> Infallible {
 /// The news of a job that were told: each once for an attempt.
 #[derive(Debug, Default)]
 struct News {
-    restart: Option<u32>,
+    /// The attempt behind which it waits; 0 before the first.
+    waited: Option<u32>,
     attempt: Option<u32>,
     was_paused: bool,
 }
@@ -123,8 +121,8 @@ impl News {
         let is_paused = job.state() == v1::JobState::Paused;
         let was_paused = std::mem::replace(&mut self.was_paused, is_paused);
         match job.state() {
-            v1::JobState::Queued if job.attempt > 0 && !job.waiting_reason.is_empty() => {
-                let is_new = self.restart.replace(job.attempt) != Some(job.attempt);
+            v1::JobState::Queued if !job.waiting_reason.is_empty() => {
+                let is_new = self.waited.replace(job.attempt) != Some(job.attempt);
                 is_new.then(|| format!("queued: {}", shown_in_line(&job.waiting_reason)))
             }
             v1::JobState::Paused if !was_paused => Some(paused(job)),

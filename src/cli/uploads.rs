@@ -49,11 +49,13 @@ async fn send(
     overwrite: bool,
 ) -> Result<(), Failure> {
     let cannot = |error: io::Error| Failure::Other(format!("{} cannot be read: {error}", path.display()));
-    let mut file = File::open(path).map_err(cannot)?;
-    let about = file.metadata().map_err(cannot)?;
+    // To open a pipe would wait for whoever writes to it.
+    let about = std::fs::metadata(path).map_err(cannot)?;
     if !about.is_file() {
-        return Err(Failure::Mistake(format!("{} is no file", path.display())));
+        let found = if about.is_dir() { "a folder" } else { "a pipe, socket or device" };
+        return Err(Failure::Mistake(format!("{} is {found}, and a file is needed", path.display())));
     }
+    let mut file = File::open(path).map_err(cannot)?;
     let size_bytes = about.len();
     let bar = bar(output);
     bar.set_length(size_bytes);

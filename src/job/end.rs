@@ -131,7 +131,11 @@ pub fn judge(exit: Exit, said: Option<&RunnerEnded>, stop: Option<StopCause>, st
     let verdict = |outcome, reason, message| Verdict { outcome, reason, message };
     match (stop, exit) {
         (Some(StopCause::Cancel), _) => {
-            let how = if said.is_some() { &how } else { "stopped before it had saved anything new" };
+            let how = match (said, exit) {
+                (Some(_), _) => &how,
+                (None, Exit::Signal(nix::libc::SIGKILL)) => "was killed",
+                (None, _) => "stopped before it had saved anything new",
+            };
             let message = format!("cancelled; the runner {how}");
             verdict(Outcome::Cancelled, JobEndReason::Cancelled, message)
         }

@@ -271,6 +271,12 @@ fn judge(
     if !applies && !is_sample && details.classes.len() == 1 {
         notes.push("the target has one class: nothing can be learned from it".into());
     }
+    let lowest = details.classes.iter().map(|class| class.number).filter(|number| *number >= 0).min();
+    if let Some(lowest @ 1..) = lowest.filter(|_| !applies && !is_sample) {
+        notes.push(format!(
+            "the lowest label is {lowest}; labels count from 0, so that no example has the first output"
+        ));
+    }
     let work = fitted.into();
     let admitted = plan.map(|plan| Admitted {
         spec: Spec { work, resources, ttl_after_end, mirror: copy, ..spec },

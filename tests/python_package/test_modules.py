@@ -1,5 +1,6 @@
 """Modules of PyTorch, trained by one line, and what is refused of them."""
 
+import concurrent.futures
 import unittest
 
 import torch
@@ -144,6 +145,25 @@ class Modules(WithDaemon):
         with self.assertRaises(torchd.InvalidSpec) as caught:
             self.client.train(network(), (X, Y), epochs=1, batch_size=0)
         self.assertEqual([tuple(field) for field in caught.exception.fields], [("training.batch_size", "is 0; at least 1 is needed")])
+
+    def test_what_a_loop_of_pytorch_has_is_refused_with_what_is_needed(self):
+        for arguments, path, words in [
+            ({"loss": nn.CrossEntropyLoss()}, "loss", 'is CrossEntropyLoss; a name such as "cross_entropy"'),
+            ({"loss": nn.functional.cross_entropy}, "loss", "is cross_entropy; a name such as"),
+            ({"optimizer": torch.optim.SGD(network().parameters())}, "optimizer", 'is SGD; a name, or a section of a spec such as {"sgd"'),
+            ({"epoch": 1}, "epoch", "did you mean epochs?"),
+            ({"batchsize": 4}, "batchsize", "did you mean batch_size?"),
+        ]:
+            with self.assertRaises(torchd.InvalidSpec) as caught:
+                self.client.train(network(), (X, Y), **arguments)
+            self.assertEqual(caught.exception.fields[0].path, path)
+            self.assertIn(words, caught.exception.fields[0].text)
+
+    def test_modules_are_trained_from_several_threads_at_once(self):
+        with concurrent.futures.ThreadPoolExecutor(3) as threads:
+            jobs = list(threads.map(lambda _: self.client.train(network(), (X, Y), epochs=1), range(3)))
+        for job in jobs:
+            self.assertEqual(job.wait(progress=False).state, "SUCCEEDED")
 
     def test_the_same_module_and_data_are_sent_once(self):
         def sent():

@@ -51,11 +51,7 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
     let cases = [
         (batch(Some(0), None), "training.batch_size", "is 0; at least 1 is needed"),
         (batch(Some(4001), None), "training.batch_size", "is 4001, and the training set has 4000 examples"),
-        (
-            batch(None, Some(1001)),
-            "training.validation_batch_size",
-            "is 1001, and the validation set has 1000 examples",
-        ),
+        (batch(None, Some(0)), "training.validation_batch_size", "is 0; at least 1 is needed"),
         (spec::mnist(Length::Epochs(0)), "training.epochs", "is 0; at least 1 is needed"),
         (spec::mnist(Length::MaxSteps(0)), "training.max_steps", "is 0; at least 1 is needed"),
         (spec::mnist(Length::MaxSteps(u64::MAX)), "training", "makes more steps than can be counted"),

@@ -356,3 +356,34 @@ async fn a_job_goes_on_with_its_table_of_images_and_not_with_one_that_has_change
     fs::write(&image, &whole).unwrap();
     resumed(&daemon, request(&job.name, false)).await;
 }
+
+#[tokio::test]
+async fn fewer_data_that_are_accepted_need_no_other_size_of_a_validation_step() {
+    let root = tempfile::tempdir().unwrap();
+    write_set(root.path(), 1000);
+    let daemon = Setup::new().data_root(root.path()).start();
+    let mut spec = endless();
+    spec.data.as_mut().unwrap().split =
+        Some(v1::Split { by: Some(v1::split::By::Fraction(0.2)), ..Default::default() });
+    let job = paused(&daemon, spec).await;
+    assert_eq!(job.spec.as_ref().unwrap().training.as_ref().unwrap().validation_batch_size, Some(200));
+    write_set(root.path(), 700);
+    let resumed = resumed(&daemon, request(&job.name, true)).await;
+    assert_eq!(resumed.state(), v1::JobState::Running);
+}
+
+#[tokio::test]
+async fn labels_that_do_not_begin_at_0_are_noted() {
+    let root = tempfile::tempdir().unwrap();
+    write_set(root.path(), 10);
+    let daemon = Setup::new().data_root(root.path()).start();
+    let spec = endless();
+    let notes = async || {
+        let request = v1::ValidateJobRequest { spec: Some(spec.clone()), dry_run: false };
+        daemon.jobs().await.validate_job(request).await.unwrap().into_inner().notes
+    };
+    let words = "the lowest label is 3; labels count from 0, so that no example has the first output";
+    assert!(notes().await.iter().any(|note| note == words), "{:?}", notes().await);
+    File::options().write(true).open(root.path().join("labels")).unwrap().write_all_at(&[0], 8).unwrap();
+    assert!(!notes().await.iter().any(|note| note.contains("lowest label")), "{:?}", notes().await);
+}

@@ -121,7 +121,7 @@ async fn mistakes_of_a_command_line_are_told_by_its_flags() {
         (["--priority", "7000"], "--priority (priority) is 7000"),
         (["--cwd", "/etc"], "--cwd (program.working_dir) \"/etc\" leads out of the data roots"),
         (["--env", "TORCHD_JOB=x"], "--env (program.env."),
-        (["--after", "x"], "--after (after[0].job) "),
+        (["--after", "x"], "--after, --after-success or --after-failure (after[0].job) "),
     ] {
         let err = match options {
             ["--cwd", folder] => refused(&daemon, &["run", "--cwd", folder, "--", script], 64),
@@ -149,14 +149,30 @@ async fn who_runs_a_program_hears_of_its_next_attempt_and_of_its_pause() {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut next = |words: &str| lines.by_ref().map(Result::unwrap).find(|line| line.contains(words)).unwrap();
     let name = next("Ctrl-C leaves it").split_whitespace().next().unwrap().to_owned();
-    let told = next("queued: ");
-    assert!(told.contains("restart 1 of 1 follows in ") && told.contains("ended with exit code 5"), "{told}");
+    let told = next("restart 1 of 1 follows in ");
+    assert!(told.starts_with("queued: ") && told.contains("ended with exit code 5"), "{told}");
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: name.clone() }).await.unwrap();
     assert!(next("paused").contains(&format!("`torchctl resume {name}` puts it back into the queue")));
     let request = v1::ResumeJobRequest { name: name.clone(), ..Default::default() };
     daemon.jobs().await.resume_job(request).await.unwrap();
     daemon.watch_to_end(&name).await;
     assert_eq!(child.wait().unwrap().code(), Some(5));
+}
+
+#[tokio::test]
+async fn who_runs_a_program_hears_that_it_waits_for_its_turn() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).set("jobs.cpu_slots", "1").start();
+    let first = daemon.create(shell("while :; do sleep 0.05; done")).await;
+    daemon.watch_until(&first.name, |job| job.state() == JobState::Running).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_torchctl"));
+    command.env("TORCHD_SERVER", daemon.grpc.to_string()).args(["run", "--cpus", "1", "--cwd"]);
+    let mut child = command.arg(root.path()).args(["--", "true"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = lines.find(|line| line.starts_with("queued: ")).unwrap();
+    assert!(told.contains("slot"), "{told}");
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: first.name, now: true }).await.unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -62,7 +62,10 @@ async fn mistakes_with_torchctl_are_told_with_the_way_out() {
     let (code, _, err) = told(&daemon.ctl(&["upload", &path("a"), &path("b"), "--as", "c"]));
     assert!(code == 64 && err.contains("--as names one file, and 2 are given"), "{code} {err}");
     let (code, _, err) = told(&daemon.ctl(&["upload", &path("")]));
-    assert!(code == 64 && err.contains("is no file"), "{code} {err}");
+    assert!(code == 64 && err.contains("is a folder, and a file is needed"), "{code} {err}");
+    nix::unistd::mkfifo(path("pipe").as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (code, _, err) = told(&daemon.ctl(&["upload", &path("pipe")]));
+    assert!(code == 64 && err.contains("is a pipe, socket or device, and a file is needed"), "{code} {err}");
     let (code, _, err) = told(&daemon.ctl(&["upload", &path("none")]));
     assert!(code == 1 && err.contains("cannot be read: No such file"), "{code} {err}");
     let (code, _, err) = told(&daemon.ctl(&["upload", &path("a"), "--as", "../a"]));

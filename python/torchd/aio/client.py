@@ -69,6 +69,7 @@ class Client:
         `training={"max_steps": 500}` or `checkpoint={"every_epochs": 1}`. The module stays as it
         is: `job.load_into(module)` gives it the trained weights.
         """
+        training.judge(loss, optimizer, spec)
         sections = await self.from_module(module, example_inputs, data=data, validation=validation, target=target, loss=loss)
         return await self.submit(training.request(module, sections, epochs, batch_size, optimizer, spec))
 

@@ -183,14 +183,6 @@ impl Demands {
             let size = self.recipe.part(self.batch_size);
             model.judge_batches(&Batches { training: Some(size), task, validation }, wrong);
         }
-        if let (Some(set), Some(size)) = (validation, self.validation_batch_size)
-            && u64::from(size) > set.facts.examples
-        {
-            wrong.add(
-                "training.validation_batch_size",
-                format!("is {size}, and the validation set has {} examples", set.facts.examples),
-            );
-        }
     }
 
     /// The numbers that the job is about; None where the model or the loss is not known.
@@ -249,7 +241,8 @@ impl Demands {
 
     /// Examples at a time in validation.
     fn validation_size(&self, validation: &Facts) -> u64 {
-        self.validation_batch_size.map_or_else(|| validation.examples.min(DEFAULT_VALIDATION_BATCH), u64::from)
+        // The set may have become smaller since the spec was completed.
+        self.validation_batch_size.map_or(DEFAULT_VALIDATION_BATCH, u64::from).min(validation.examples)
     }
 
     /// A model that computes its own loss leaves no choice of one.

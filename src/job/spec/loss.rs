@@ -222,7 +222,7 @@ fn fits_range(target: &Field, model: &str, classes: u64, ignored: i64) -> Result
     if range.lowest < 0 && range.lowest != ignored {
         let found = range.lowest;
         return Err(Misfit::Target(format!(
-            "holds the label {found}; {model} has scores for 0 to {last}, and {ignored} for what does not count"
+            "holds the label {found}; labels count from 0, and {ignored} stands for what does not count"
         )));
     }
     Ok(())
