@@ -91,8 +91,8 @@ pub(super) async fn run(connection: Connection, output: Output, arguments: RunAr
     Ok(ExitCode::from(u8::try_from(code).ok().filter(|code| *code > 0).unwrap_or(1)))
 }
 
-/// Tells what the log does not: that a job waits for its first attempt or another one, or is paused. A daemon that
-/// does not answer is told by who follows the log.
+/// Tells what the log does not: that a job waits for its first attempt or another one, or is
+/// paused. A daemon that does not answer is told by who follows the log.
 async fn tell_news(connection: Connection, name: &str) -> Infallible {
     let mut told = News::default();
     loop {
