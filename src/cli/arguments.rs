@@ -69,8 +69,8 @@ pub(super) enum Command {
     Validate {
         /// Spec file, TOML or JSON
         spec: PathBuf,
-        /// Train on one batch as well, on one thread of the CPU, with bounded time and memory; not for
-        /// a program, which is judged without it, or by `torchctl run --dry-run`
+        /// Train on one batch as well, on one thread of the CPU, with bounded time and memory; not
+        /// for a program, which is judged without it, or by `torchctl run --dry-run`
         #[arg(long)]
         dry_run: bool,
         /// Change a field of the spec, for example training.epochs=3; may be given several times

@@ -25,8 +25,8 @@ struct InHand {
     begun: Vec<u8>,
     /// The kept bytes of the files before.
     kept: usize,
-    /// Of a file in the order of columns the place in an example of each column's value; empty where
-    /// the values of an example lie side by side.
+    /// Of a file in the order of columns the place in an example of each column's value; empty
+    /// where the values of an example lie side by side.
     slots: Vec<usize>,
 }
 

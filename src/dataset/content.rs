@@ -88,8 +88,8 @@ pub trait Content: Send {
         false
     }
 
-    /// The reason why its values take more than their share of the memory, with the remedy, in words
-    /// that follow "the data"; None where they do not.
+    /// The reason why its values take more than their share of the memory, with the remedy, in
+    /// words that follow "the data"; None where they do not.
     fn whole(&self) -> Option<&str> {
         None
     }

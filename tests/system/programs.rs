@@ -176,7 +176,8 @@ async fn the_newer_value_of_a_step_counts_where_a_program_begins_anew_or_before_
         // From the beginning, and from a step that it has kept by itself.
         ("", &[(0, 10.0), (1, 20.0)][..], &[(0, 10.0), (1, 20.0)][..]),
         ("", &[(1, 20.0)], &[(0, 1.0), (1, 20.0)]),
-        // From its checkpoint, and from a step before that; steps backwards count within an attempt.
+        // From its checkpoint, and from a step before that; steps backwards count within an
+        // attempt.
         (&saved, &[(3, 40.0)], &[(0, 1.0), (1, 2.0), (2, 3.0), (3, 40.0)]),
         (&saved, &[(1, 20.0), (0, 10.0)], &[(0, 1.0), (1, 20.0), (0, 10.0)]),
         (&saved, &[(0, 10.0)], &[(0, 10.0)]),

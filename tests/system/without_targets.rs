@@ -183,7 +183,8 @@ fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// Images are not resized without a word: a job whose images had one size takes new ones of that size.
+/// Images are not resized without a word: a job whose images had one size takes new ones of that
+/// size.
 #[tokio::test]
 async fn new_images_have_the_size_of_training_or_are_told_to_be_resized() {
     let root = tempfile::tempdir().unwrap();
