@@ -49,7 +49,7 @@ async fn send(
     overwrite: bool,
 ) -> Result<(), Failure> {
     let cannot = |error: io::Error| Failure::Other(format!("{} cannot be read: {error}", path.display()));
-    // To open a pipe would wait for whoever writes to it.
+    // Opening a pipe blocks until a process writes to it.
     let about = std::fs::metadata(path).map_err(cannot)?;
     if !about.is_file() {
         let found = if about.is_dir() { "a folder" } else { "a pipe, socket or device" };

@@ -19,6 +19,7 @@ use crate::proto::journal::record::What;
 use crate::proto::v1::{
     CheckpointSaved, RunnerEnded, RunnerResumed, RunnerStarted, ScalarValue, ScalarValues, StepProgress,
 };
+use crate::shortage::is_shortage;
 use crate::tensorboard::EventFileWriter;
 
 /// Values that are taken in a second; more are dropped and counted.
@@ -89,7 +90,7 @@ impl Teller {
     /// counts no longer.
     pub(super) fn begin(folder: &JobFolder, order: &Order, journal: JournalWriter) -> io::Result<Self> {
         let goes_on = order.resume_step.is_some();
-        let checkpoints = if goes_on { there(folder) } else { ProgramCheckpoints::default() };
+        let checkpoints = if goes_on { there(folder)? } else { ProgramCheckpoints::default() };
         let resume_step = checkpoints.newest().map(|checkpoint| checkpoint.step);
         fs::create_dir_all(folder.tensorboard())?;
         let held = fs::read_dir(folder.tensorboard())?.flatten().filter_map(|entry| entry.metadata().ok());
@@ -339,12 +340,23 @@ fn size(folder: &JobFolder, checkpoint: &ProgramCheckpoint) -> io::Result<u64> {
 }
 
 /// The checkpoints of the attempts before, up to the newest one that is still there.
-fn there(folder: &JobFolder) -> ProgramCheckpoints {
-    let read = ProgramCheckpoints::read(folder);
-    let mut checkpoints =
-        read.map_err(|error| say(&format!("program.json cannot be read: {error}"))).unwrap_or_default();
+///
+/// # Errors
+/// The machine is short of something, so that nothing is known of them.
+fn there(folder: &JobFolder) -> io::Result<ProgramCheckpoints> {
+    let mut checkpoints = match ProgramCheckpoints::read(folder) {
+        Ok(checkpoints) => checkpoints,
+        Err(error) if is_shortage(&error) => return Err(error),
+        Err(error) => {
+            say(&format!("program.json cannot be read: {error}"));
+            ProgramCheckpoints::default()
+        }
+    };
     while let Some(newest) = checkpoints.newest() {
         let Err(error) = size(folder, newest) else { break };
+        if is_shortage(&error) {
+            return Err(error);
+        }
         let path = checkpoints.forget_newest().map(|newest| newest.path).unwrap_or_default();
         let then = match checkpoints.newest() {
             Some(earlier) => format!("{:?} is tried", earlier.path),
@@ -352,5 +364,5 @@ fn there(folder: &JobFolder) -> ProgramCheckpoints {
         };
         say(&format!("the checkpoint {path:?} is gone, and {then}: {error}"));
     }
-    checkpoints
+    Ok(checkpoints)
 }

@@ -13,6 +13,7 @@ use super::program::{PROGRAM, ProgramCheckpoints};
 use super::survey::damage;
 use crate::beneath::{Entry, Folder, NotAFile, present};
 use crate::gate::Wanted;
+use crate::shortage::is_shortage;
 
 /// Folders of a job's folder whose files are the user's, sorted; of a program's folder those of its
 /// checkpoints alone.
@@ -122,8 +123,13 @@ impl Page<'_> {
 
     /// Adds the files of the checkpoints of a program.
     fn add_checkpoints_of_program(&mut self, folder: &JobFolder) -> io::Result<()> {
-        // A list that cannot be read is told where the program goes on from it.
-        let checkpoints = ProgramCheckpoints::read(folder).unwrap_or_default();
+        // A damaged list is told where the program goes on from it. In a shortage nothing is known
+        // of the files, and a copy must not lose them.
+        let checkpoints = match ProgramCheckpoints::read(folder) {
+            Ok(checkpoints) => checkpoints,
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(_) => ProgramCheckpoints::default(),
+        };
         let mut files = Vec::new();
         for checkpoint in checkpoints.outermost() {
             self.wanted.check()?;

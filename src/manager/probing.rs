@@ -14,7 +14,7 @@ use crate::supervisor::Supervisor;
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// ... and so on up to this.
 const PROBE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-/// The files that runners need are looked at so often: while pip writes them, two looks differ.
+/// Poll interval of the files that runners need. Two polls differ while pip writes them.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Asks the runner which libraries it finds: at once, again while it does not work, and whenever
