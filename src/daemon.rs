@@ -220,6 +220,7 @@ async fn run(
         jobs_dir: state.jobs(),
         max_queued: settings.jobs_max_queued,
         cpu_slots: settings.jobs_cpu_slots,
+        thread_wait: settings.jobs_thread_wait,
         data_roots: startup::data_roots(&settings)?,
         uploads: uploads.clone(),
         programs: ProgramRules {

@@ -50,7 +50,7 @@ pub use program::Program;
 pub(crate) use read::tests::{example, example_work};
 pub use read::{ModelReading, Reading, judge_priority, read};
 pub use recipe::{EarlyStopping, OnDivergence, Precision, Recipe};
-pub use resources::{Device, Resources};
+pub use resources::{Device, Resources, ThreadWait};
 pub use schedule::Schedule;
 pub use training::Clip;
 pub use warm_start::{WarmSource, WarmStart};

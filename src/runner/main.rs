@@ -41,6 +41,7 @@ mod stateful;
 mod step;
 mod stop;
 mod sums;
+mod team;
 mod train;
 mod validation;
 mod warm_start;
