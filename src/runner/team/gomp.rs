@@ -75,7 +75,7 @@ interface! {
     fn omp_get_thread_num() -> c_int, |_| region::number() as c_int;
     fn omp_get_num_threads() -> c_int, |region| region.size as c_int;
     fn omp_in_parallel() -> c_int, |_| region::is_parallel().into();
-    fn GOMP_barrier() -> (), |region| region.barrier.wait(region.size);
+    fn GOMP_barrier() -> (), |region| region.wait();
     fn GOMP_single_start() -> bool, |region| region.shares.is_first(next_share(), region.size);
     fn GOMP_sections_start(count: c_uint) -> c_uint, |region, count| {
         section(begin(region, Share::new(1, i64::from(count) + 1, 1, 1)))
@@ -83,7 +83,7 @@ interface! {
     fn GOMP_sections_next() -> c_uint, |_| section(share::next());
     fn GOMP_sections_end() -> (), |region| {
         share::end();
-        region.barrier.wait(region.size);
+        region.wait();
     };
     fn GOMP_sections_end_nowait() -> (), |_| share::end();
     fn GOMP_loop_dynamic_start(
@@ -107,7 +107,7 @@ interface! {
     fn GOMP_ordered_end() -> (), |_| {};
     fn GOMP_loop_end() -> (), |region| {
         share::end();
-        region.barrier.wait(region.size);
+        region.wait();
     };
     fn GOMP_loop_end_nowait() -> (), |_| share::end();
 }

@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Regions between two looks at the clock.
 const REGIONS: u32 = 8;
 /// The part of the time for which a thread waits for a core, above which the machine is busy.
-const BUSY: f64 = 0.2;
+const BUSY: f64 = 0.3;
 /// How long it counts as busy after that was seen, in milliseconds.
 const BUSY_FOR: u64 = 300;
 
@@ -41,6 +41,7 @@ pub(super) struct Patience {
     /// The same on a busy machine.
     short: AtomicU32,
     is_adaptive: AtomicBool,
+    is_busy: AtomicBool,
     /// The time until which the machine counts as busy, in milliseconds.
     busy_until: AtomicU64,
 }
@@ -60,6 +61,7 @@ impl Patience {
             long: AtomicU32::new(0),
             short: AtomicU32::new(0),
             is_adaptive: AtomicBool::new(false),
+            is_busy: AtomicBool::new(false),
             busy_until: AtomicU64::new(0),
         }
     }
@@ -84,6 +86,7 @@ impl Patience {
             self.busy_until.store(now + BUSY_FOR, Ordering::Relaxed);
         }
         let is_busy = self.busy_until.load(Ordering::Relaxed) > now;
+        self.is_busy.store(is_busy, Ordering::Relaxed);
         let pauses = if is_busy { &self.short } else { &self.long };
         self.pauses.store(pauses.load(Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -144,10 +147,15 @@ thread_local! {
     static WAITS: RefCell<Waits> = const { RefCell::new(Waits { regions: 0, last: None }) };
 }
 
-/// Looks at the load if it is time, and adapts to it.
-pub(super) fn look() {
+/// Whether the machine counts as busy.
+pub(super) fn is_busy() -> bool {
+    PATIENCE.is_busy.load(Ordering::Relaxed)
+}
+
+/// Looks at the load if it is time, and adapts to it. Whether the machine counts as busy.
+pub(super) fn look() -> bool {
     if !PATIENCE.is_adaptive.load(Ordering::Relaxed) {
-        return;
+        return false;
     }
     WAITS.with_borrow_mut(|waits| {
         waits.regions += 1;
@@ -170,6 +178,7 @@ pub(super) fn look() {
             Some(_) => {}
         }
     });
+    is_busy()
 }
 
 /// Milliseconds since the first call.

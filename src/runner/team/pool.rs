@@ -1,10 +1,19 @@
 //! The workers of a thread that begins regions, and how they and that thread share the parts.
+//!
+//! On a quiet machine all parts are offered to the workers. On a busy one the thread that began a
+//! region does all of them one after the other: a worker that takes a part, and then loses its core
+//! to another program, holds up the region for much longer than the part takes. That may not be all
+//! there is to it, since parts of some kernels wait for each other: the first worker looks from time
+//! to time, and calls the others once a region has taken long, or is at a barrier.
 
 use std::cell::RefCell;
 use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+use nix::libc;
 
 use super::patience;
 use super::region::Region;
@@ -22,12 +31,31 @@ const OVER: u32 = 4;
 /// In `Pool::undone`, beside the number: the thread that began the region sleeps.
 const BEGINNER_SLEEPS: u32 = 1 << 31;
 
+/// The interval at which the first worker looks on a busy machine, and the time of computation
+/// after which a region has taken long.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Looks in which no region was begun before it stops to look.
+const IDLE_LOOKS: u32 = 50;
+
 /// The workers of one thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pool {
     workers: Vec<Arc<Worker>>,
+    common: Arc<Common>,
+}
+
+/// The knowledge that a thread shares with its workers.
+#[derive(Debug)]
+pub(super) struct Common {
     /// Parts of the region in hand that are not done, besides the first.
-    undone: Arc<OwnLine<AtomicU32>>,
+    undone: OwnLine<AtomicU32>,
+    /// Regions that were begun without a call.
+    uncalled: OwnLine<AtomicU32>,
+    /// Whether the first worker looks.
+    is_watched: AtomicBool,
+    /// The clock of the processor time of the thread that begins regions.
+    clock: libc::clockid_t,
+    workers: Mutex<Vec<Arc<Worker>>>,
 }
 
 /// A value that shares no cache line with others.
@@ -45,7 +73,7 @@ struct Worker {
 }
 
 thread_local! {
-    static POOL: RefCell<Pool> = RefCell::default();
+    static POOL: RefCell<Pool> = RefCell::new(Pool::new());
 }
 
 /// Runs a region, until all its parts are done.
@@ -58,19 +86,49 @@ pub(super) fn run(region: &Region) {
         while pool.workers.len() + 1 < region.size as usize {
             pool.start_worker();
         }
-        patience::look();
-        pool.run(region);
+        let is_busy = patience::look();
+        pool.run(region, is_busy);
     });
 }
 
 impl Pool {
+    fn new() -> Self {
+        let mut clock = libc::CLOCK_MONOTONIC;
+        // SAFETY: it writes the clock of this thread, or leaves it.
+        let _ = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+        let common = Common {
+            undone: OwnLine::default(),
+            uncalled: OwnLine::default(),
+            is_watched: AtomicBool::new(false),
+            clock,
+            workers: Mutex::default(),
+        };
+        Self { workers: Vec::new(), common: Arc::new(common) }
+    }
+
     /// Runs a region of at least two parts.
-    fn run(&self, region: &Region) {
+    fn run(&self, region: &Region, is_busy: bool) {
         let others = region.size - 1;
         let workers = &self.workers[..others as usize];
-        let undone = &self.undone.0;
+        let undone = &self.common.undone.0;
         undone.store(others, Ordering::Relaxed);
-        workers.iter().for_each(|worker| worker.offer(region));
+        if is_busy {
+            region.leave_uncalled(&self.common);
+            for worker in workers {
+                let _ = worker.offer(region);
+            }
+            self.common.uncalled.0.fetch_add(1, Ordering::Relaxed);
+            // The first worker says that it no longer looks before it sleeps.
+            if !self.common.is_watched.load(Ordering::SeqCst) {
+                workers[0].call();
+            }
+        } else {
+            for worker in workers {
+                if worker.offer(region) & ASLEEP != 0 {
+                    patience::wake_all(&worker.state);
+                }
+            }
+        }
         region.run(0);
         let mut taken = 0;
         for (worker, number) in workers.iter().zip(1..) {
@@ -92,14 +150,15 @@ impl Pool {
 
     fn start_worker(&mut self) {
         let worker = Arc::new(Worker::default());
-        let (own, undone) = (Arc::clone(&worker), Arc::clone(&self.undone));
+        let (own, common) = (Arc::clone(&worker), Arc::clone(&self.common));
         let number = self.workers.len() as u32 + 1;
         let thread = thread::Builder::new().name(format!("team-{number}")).stack_size(STACK_BYTES);
-        if let Err(error) = thread.spawn(move || own.work(number, &undone.0)) {
+        if let Err(error) = thread.spawn(move || own.work(number, &common)) {
             // Only this thread could do its parts, and those of a barrier need a thread each.
             eprintln!("torchd-runner: a thread of computation cannot be started: {error}");
             std::process::abort();
         }
+        self.common.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&worker));
         self.workers.push(worker);
     }
 }
@@ -113,11 +172,32 @@ impl Drop for Pool {
     }
 }
 
+impl Common {
+    /// Calls the workers to whom parts are offered.
+    pub(super) fn call(&self) {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().for_each(|worker| worker.call());
+    }
+
+    /// The processor time of the thread that begins regions.
+    fn computed(&self) -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: it writes the time. Where the thread is over there is none.
+        let _ = unsafe { libc::clock_gettime(self.clock, &raw mut time) };
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    }
+}
+
 impl Worker {
-    /// Offers a part of a region, which is there until the part is done.
-    fn offer(&self, region: &Region) {
+    /// Offers a part of a region, which is there until the part is done. The state before.
+    fn offer(&self, region: &Region) -> u32 {
         self.region.store(ptr::from_ref(region).cast_mut(), Ordering::Relaxed);
-        if self.state.fetch_or(OFFERED, Ordering::AcqRel) & ASLEEP != 0 {
+        self.state.fetch_or(OFFERED, Ordering::SeqCst)
+    }
+
+    /// Wakes the worker, if a part is offered to it.
+    fn call(&self) {
+        if self.state.load(Ordering::SeqCst) & (OFFERED | ASLEEP) == OFFERED | ASLEEP {
             patience::wake_all(&self.state);
         }
     }
@@ -127,8 +207,38 @@ impl Worker {
         self.state.fetch_and(!OFFERED, Ordering::AcqRel) & OFFERED != 0
     }
 
+    /// Looks from time to time whether the region in hand has taken long, and calls all workers if
+    /// so. Whether this worker can sleep, since no region is begun any more.
+    fn watch(&self, common: &Common) -> bool {
+        let look = || (common.uncalled.0.load(Ordering::Relaxed), common.computed());
+        let is_offered = || self.state.load(Ordering::SeqCst) & OFFERED != 0;
+        common.is_watched.store(true, Ordering::SeqCst);
+        let (mut before, mut idle) = (look(), 0);
+        while patience::is_busy() && idle < IDLE_LOOKS && self.state.load(Ordering::Relaxed) & OVER == 0 {
+            thread::sleep(LOOK_EVERY);
+            let now = look();
+            if now.0 != before.0 {
+                idle = 0;
+            } else if !is_offered() {
+                idle += 1;
+            } else if now.1.saturating_sub(before.1) >= LOOK_EVERY / 2 {
+                break;
+            } else {
+                // The thread has no core. It will go on from where it is.
+                continue;
+            }
+            before = now;
+        }
+        common.is_watched.store(false, Ordering::SeqCst);
+        if is_offered() {
+            common.call();
+        }
+        idle == IDLE_LOOKS
+    }
+
     /// Does the parts of that number, until it is told to end.
-    fn work(&self, number: u32, undone: &AtomicU32) {
+    fn work(&self, number: u32, common: &Common) {
+        let undone = &common.undone.0;
         loop {
             let state = self.state.load(Ordering::Acquire);
             if state & OVER != 0 {
@@ -148,7 +258,9 @@ impl Worker {
             }
             let is_called = patience::spin(|| self.state.load(Ordering::Acquire) != 0);
             if !is_called && self.state.compare_exchange(0, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                patience::sleep(&self.state, ASLEEP);
+                if number != 1 || !patience::is_busy() || self.watch(common) {
+                    patience::sleep(&self.state, ASLEEP);
+                }
                 self.state.fetch_and(!ASLEEP, Ordering::AcqRel);
             }
         }

@@ -3,8 +3,10 @@
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::barrier::Barrier;
+use super::pool::Common;
 use super::share::Shares;
 
 /// The code of a region, which every part runs.
@@ -20,7 +22,9 @@ pub(super) struct Region {
     pub(super) size: u32,
     /// Whether this region or one around it has several parts.
     is_parallel: bool,
-    pub(super) barrier: Barrier,
+    /// The workers that have yet to be called; null where they are.
+    uncalled: AtomicPtr<Common>,
+    barrier: Barrier,
     pub(super) shares: Shares,
 }
 
@@ -48,7 +52,30 @@ impl Region {
     /// `body` can be called with `data` by several threads at once, as long as the region is there.
     pub(super) unsafe fn new(body: Body, data: *mut c_void, size: u32) -> Self {
         let is_parallel = size > 1 || is_parallel();
-        Self { body, data, size, is_parallel, barrier: Barrier::default(), shares: Shares::default() }
+        Self {
+            body,
+            data,
+            size,
+            is_parallel,
+            uncalled: AtomicPtr::default(),
+            barrier: Barrier::default(),
+            shares: Shares::default(),
+        }
+    }
+
+    /// Notes that the workers are not called, who are there as long as the region is.
+    pub(super) fn leave_uncalled(&self, common: &Common) {
+        self.uncalled.store(ptr::from_ref(common).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Blocks until all parts are here.
+    pub(super) fn wait(&self) {
+        let uncalled = self.uncalled.swap(ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: as `leave_uncalled` says.
+        if let Some(common) = unsafe { uncalled.as_ref() } {
+            common.call();
+        }
+        self.barrier.wait(self.size);
     }
 
     /// Does a part on this thread.

@@ -63,10 +63,10 @@ fn a_barrier_lets_nobody_through_before_all_are_there() {
     run(4, &|_| {
         for round in 1..=500 {
             before.fetch_add(1, Ordering::SeqCst);
-            region::within(|region| region.barrier.wait(region.size)).unwrap();
+            region::within(Region::wait).unwrap();
             assert_eq!(before.load(Ordering::SeqCst), 4 * round);
             after.fetch_add(1, Ordering::SeqCst);
-            region::within(|region| region.barrier.wait(region.size)).unwrap();
+            region::within(Region::wait).unwrap();
         }
     });
     assert_eq!(after.into_inner(), 2000);
