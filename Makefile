@@ -7,7 +7,8 @@
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
-# make bench-pytorch torchd beside loops in PyTorch, as a table: CASES="cnn64 gpt", ROUNDS=5, SECONDS=2.5, COMPILE=0, JSON=FILE for the ratios
+# make bench-pytorch  torchd beside loops in PyTorch, as a table: CASES="cnn64 gpt", ROUNDS=5, SECONDS=2.5, COMPILE=0, JSON=FILE for the ratios;
+#                    BUSY=1 for a busy machine and several jobs, KNOBS=1 for the settings that change bits of a result
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
 # make libtorch      fetches libtorch, which the other targets do by themselves
 # make pytorch       fetches PyTorch (2 GB, 3.5 GB on disk), which test-pytorch does by itself; or PYTORCH=/path/to/python that has it
