@@ -9,6 +9,8 @@
 
 #[path = "harness/daemon.rs"]
 mod daemon;
+#[path = "harness/figures.rs"]
+mod figures;
 #[path = "harness/python.rs"]
 mod python;
 #[path = "harness/rounds.rs"]
@@ -73,6 +75,7 @@ async fn measure(address: String, root: &Path) {
             theirs.push(peer);
         }
     }
+    figures::note_beside("first_step/loss", "s", &ours, "PyTorch", &theirs);
     let shares = Spread::of(ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs));
     let [ours, made, theirs] = [ours, made, theirs].map(Spread::of);
     println!(
