@@ -103,7 +103,7 @@ def job_with_scalars(client, data):
     tensor_file.write(data / "x.safetensors", arrays)
     spec = {"model": {"linear": {}}, "data": {"train": {"safetensors": {"path": "x.safetensors", "target": "y"}}},
             "training": {"max_steps": POINTS // TAGS + 1, "batch_size": 8}, "optimizer": {"sgd": {"learning_rate": 1e-6}},
-            "logging": {"scalar_every_steps": 1}, "checkpoint": {"every_steps": POINTS}}
+            "resources": {"cpu_threads": 1}, "logging": {"scalar_every_steps": 1}, "checkpoint": {"every_steps": POINTS}}
     return client.submit(spec).wait(progress=False)
 
 
@@ -143,7 +143,7 @@ def scalars():
 
             assert len(ours()) == len(theirs())
             tell("scalars to pandas beside TensorBoard's reader", by_turns(lambda: timed(ours), lambda: timed(theirs)),
-                 entry="client/scalars", peer="TensorBoard's reader")
+                 entry="client_scalars/pandas", peer="TensorBoard's reader")
 
 
 OURS = """
