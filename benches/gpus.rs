@@ -38,7 +38,8 @@ const EVENTS: u64 = 10_000;
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let benches: [(&str, fn()); 4] = [("pass", pass), ("memory", memory), ("processor", cpu_time), ("scrapes", scrapes)];
+    let benches: [(&str, fn()); 4] =
+        [("pass", pass), ("memory", memory), ("processor", cpu_time), ("scrapes", scrapes)];
     for (name, bench) in benches {
         if chosen.is_empty() || chosen.iter().any(|wanted| wanted == name) {
             bench();
@@ -170,7 +171,9 @@ fn one_after_the_other(daemon: &Daemon, other: &NodeExporter) {
     let [ours, theirs, worked, worked_there] = seen;
     figures::note_beside("metrics/wall", "ms", &ours, PEER, &theirs);
     figures::note_beside("metrics/processor", "ms", &worked, PEER, &worked_there);
-    println!("one scraper: torchd {ours:.2?} ms, {worked:.2?} ms of processor; {PEER} {theirs:.2?} ms, {worked_there:.2?} ms");
+    println!(
+        "one scraper: torchd {ours:.2?} ms, {worked:.2?} ms of processor; {PEER} {theirs:.2?} ms, {worked_there:.2?} ms"
+    );
 }
 
 /// 100 jobs: one that runs, and stands still so that it does not disturb, and those behind it.

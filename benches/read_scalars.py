@@ -68,16 +68,24 @@ def main():
             before = figures.memory(daemon.pid)
             # The peak counts from here on.
             pathlib.Path(f"/proc/{daemon.pid}/clear_refs").write_text("5")
-            points = sum(len(steps) for steps, _ in read(call, job.name).values())
+            points = 0
+
+            def count():
+                nonlocal points
+                points = sum(len(steps) for steps, _ in read(call, job.name).values())
+
+            # The first reader waits for the index of the journal, too.
+            seconds = timed(count)
             first = figures.memory(daemon.pid, "VmHWM")
             assert points >= POINTS, points
+            print(f"{points} scalars: {seconds:.2f} s for the first reader; the daemon had {before:.1f} MB, and {first:.1f} MB at most", flush=True)
             events = event_reader(pathlib.Path(job.message.directory) / "tensorboard")
             pairs = by_turns(lambda: timed(lambda: read(call, job.name)), lambda: timed(events), ROUNDS)
             peak = figures.memory(daemon.pid, "VmHWM")
         finally:
             daemon.stop()
     tell(f"{points} scalars by a plain gRPC client beside TensorBoard's reader", pairs, entry="scalars/read", peer="TensorBoard's reader")
-    print(f"memory of the daemon: {before:.1f} MB before, {first:.1f} MB at most for the first reader, {peak:.1f} MB at most after {ROUNDS + 1} more")
+    print(f"memory of the daemon: {peak:.1f} MB at most after {ROUNDS + 1} more readers")
     figures.note(figures.Figure("scalars/memory", "MB more", [peak - before], bound=MOST_GROWN))
 
 
