@@ -1,5 +1,5 @@
-"""Holds the ratios of benches against those of benches/ratios.json, and fails where one is lower than
-its margin allows. Times are never compared: they are the machine's.
+"""Holds the ratios of benches against those of benches/ratios.json, and fails where one is lower
+than its margin allows. Times are never compared: they are the machine's.
 
     export TORCHD_PROGRAM=target/release/torchd PYTHONPATH=python:.python
     .package/bin/python benches/check.py [--table FILE] [--found FILE] [--update] [CASE ...]
@@ -9,8 +9,9 @@ benches/service.py and, those that it does not know, by benches/pytorch.py. `--f
 ratios of a run before (`--json` of both) instead of measuring. `--update` writes ratios that were
 found into the table, and adds entries that it lacks.
 
-The table has {"case/measure": {"ratio": x, "margin": y}}: an entry is worse where its ratio is below
-x * (1 - y), y being 0.25 by default. The exit code is 1 where an entry is worse or was not found.
+The table has {"case/measure": {"ratio": x, "margin": y}}: an entry is worse where its ratio is
+below x * (1 - y), y being 0.25 by default. The exit code is 1 where an entry is worse or was not
+found.
 """
 
 import argparse
