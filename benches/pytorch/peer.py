@@ -11,6 +11,7 @@ fused optimizer, then of every optimizer with the best loader.
 
 import json
 import logging
+import os
 import pathlib
 import statistics
 import sys
@@ -27,6 +28,7 @@ from pytorch.workloads import TOP, WORKLOADS  # noqa: E402
 LOSSES = {"nll": F.nll_loss, "cross_entropy": F.cross_entropy}
 OPTIMIZERS = {"plain": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 """Arguments of torch.optim."""
+BENCH = os.getppid()
 WINDOWS = 3
 """Times that each variant is looked at."""
 
@@ -80,6 +82,8 @@ def losses(workload, data, loader, optimizer, compiled=False):
         update.step()
         if step == 1 or step % workload.every == 0:
             yield step, loss.item()
+            if os.getppid() != BENCH:
+                sys.exit("the bench has ended")
 
 
 def tell(answer):
