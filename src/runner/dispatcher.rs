@@ -49,11 +49,9 @@ pub(crate) enum Argument<'a> {
     Device(&'a str),
     /// A list of tensors.
     Tensors(&'a [Handle<'a>]),
-    /// A list of tensors, some of which are None.
-    OptionalTensors(&'a [Handle<'a>]),
 }
 
-/// A tensor in a list, or None.
+/// A tensor in a list.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Handle<'a> {
@@ -190,11 +188,6 @@ impl Drop for Outputs {
     }
 }
 
-impl<'a> Handle<'a> {
-    /// None in a list.
-    pub(crate) const NONE: Self = Self { tensor: std::ptr::null(), lives: PhantomData };
-}
-
 impl<'a> From<&'a Tensor> for Handle<'a> {
     fn from(tensor: &'a Tensor) -> Self {
         Self { tensor: tensor.as_ptr(), lives: PhantomData }
@@ -228,7 +221,6 @@ impl Argument<'_> {
             Self::Text(text) => list(ffi::STRING, text.as_bytes()),
             Self::Device(text) => list(ffi::DEVICE, text.as_bytes()),
             Self::Tensors(items) => list(ffi::TENSORS, items),
-            Self::OptionalTensors(items) => list(ffi::OPTIONAL_TENSORS, items),
         }
     }
 }
@@ -327,11 +319,6 @@ mod tests {
         let item = Call::prepare("aten::sym_size", "int", &[Argument::Tensor(&x), Argument::Number(Number::Int(0))]);
         let size: Vec<_> = item.unwrap().run(&[], &[]).unwrap().collect();
         assert!(matches!(size[..], [Output::Number(Number::Int(6))]), "{size:?}");
-        let index = Call::prepare("aten::index", "Tensor", &[Argument::None, Argument::None]).unwrap();
-        let (rows, at) = (x.view([2, 3]), Tensor::from_slice(&[1i64]));
-        let at = [Handle::NONE, Handle::from(&at)];
-        let taken = one(index.run(&[0, 1], &[Argument::Tensor(&rows), Argument::OptionalTensors(&at)]).unwrap());
-        assert_eq!(taken.size(), [2, 1]);
     }
 
     #[test]

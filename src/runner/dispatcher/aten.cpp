@@ -126,14 +126,6 @@ c10::IValue to_ivalue(const torchd_aten_value &value, const c10::Argument &argum
     for (size_t place = 0; place < value.length; place++) list.push_back(*first[place]);
     return list;
   }
-  case TORCHD_ATEN_OPTIONAL_TENSORS: {
-    const auto *const *first = static_cast<const at::Tensor *const *>(value.pointer);
-    c10::List<std::optional<at::Tensor>> list;
-    list.reserve(value.length);
-    for (size_t place = 0; place < value.length; place++)
-      list.push_back(first[place] ? std::optional<at::Tensor>(*first[place]) : std::nullopt);
-    return list;
-  }
   case TORCHD_ATEN_DEVICE:
     return c10::Device(text(value));
   case TORCHD_ATEN_DEFAULT:

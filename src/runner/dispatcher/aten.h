@@ -23,7 +23,6 @@ enum torchd_aten_tag {
   TORCHD_ATEN_BOOLS = 7,             // pointer: uint8_t[length]
   TORCHD_ATEN_STRING = 8,            // pointer: char[length]
   TORCHD_ATEN_TENSORS = 9,           // pointer: at::Tensor *[length]
-  TORCHD_ATEN_OPTIONAL_TENSORS = 10, // the same; NULL is None
   TORCHD_ATEN_DEVICE = 11,           // pointer: char[length], such as "cuda:0"
   TORCHD_ATEN_DEFAULT = 12,          // the default of the operator's schema
   TORCHD_ATEN_WRAPPED_INT = 13,      // a number where the operator takes a tensor

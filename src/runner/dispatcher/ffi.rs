@@ -41,8 +41,6 @@ pub(super) const BOOLS: i64 = 7;
 pub(super) const STRING: i64 = 8;
 /// A list of pointers to tensors.
 pub(super) const TENSORS: i64 = 9;
-/// The same; null stands for None.
-pub(super) const OPTIONAL_TENSORS: i64 = 10;
 /// A device as a text.
 pub(super) const DEVICE: i64 = 11;
 /// The default of the operator's schema.

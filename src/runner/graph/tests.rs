@@ -141,3 +141,20 @@ fn a_run_finds_nothing_of_the_one_before() {
     let told = run(&[tensor(2), tensor(1), Value::Number(Number::Float(5.0))]).unwrap_err();
     assert!(told.contains("is used as a whole number"), "{told}");
 }
+
+/// `x[:, places]`: a list in which None stands for a dimension that is taken whole.
+#[test]
+fn lists_have_places_without_a_tensor() {
+    let columns = Given::OptionalTensors(vec![None, Some(1)]);
+    let taking = call("aten::index", "Tensor", vec![Given::Tensor(0), columns]);
+    let plan = Plan {
+        slots: 3,
+        inputs: vec![Some(0), Some(1)],
+        steps: vec![step(taking, vec![Place::One(2)], vec![0, 1])],
+        outputs: vec![Returned::Slot(2)],
+    };
+    let x = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]);
+    let returned = run(&plan, vec![Value::Tensor(x), Value::Tensor(Tensor::from_slice(&[2i64]))]).unwrap();
+    let [Value::Tensor(found)] = &returned[..] else { panic!("{returned:?}") };
+    assert_eq!((found.size(), Vec::<f32>::try_from(found.view(-1)).unwrap()), (vec![2, 1], vec![2.0, 5.0]));
+}
