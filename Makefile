@@ -7,6 +7,8 @@
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
+# make bench-service the daemon's figures in one table, beside peers: CASES="metrics scalars" for some, JSON=FILE for the ratios too
+# make bench-check   the ratios of benches held against benches/ratios.json, before a release: CASES="metrics"; UPDATE=1 writes the table anew
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
 # make libtorch      fetches libtorch, which the other targets do by themselves
 # make pytorch       fetches PyTorch (2 GB, 3.5 GB on disk), which test-pytorch does by itself; or PYTORCH=/path/to/python that has it
@@ -15,7 +17,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench fuzz libtorch pytorch prerequisites
+.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-service bench-check fuzz libtorch pytorch prerequisites
 
 demo: libtorch
 	cargo build --release --locked
@@ -60,6 +62,12 @@ $(machete):
 
 bench: libtorch
 	cargo bench --locked
+
+bench-service: libtorch pytorch
+	@scripts/bench service.py $(if $(JSON),--json $(JSON)) $(CASES)
+
+bench-check: libtorch pytorch
+	@scripts/bench check.py $(if $(UPDATE),--update) $(CASES)
 
 fuzz: prerequisites
 	@scripts/fuzz
