@@ -318,7 +318,7 @@ fn copied(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Tensor> {
         return Err(TchError::Shape(format!("{found} bytes are not a tensor {shape:?} of {wanted} bytes")).into());
     }
     if found > 0 {
-        // SAFETY: a new tensor is contiguous, nobody else has it, and it has room for as many bytes.
+        // SAFETY: a new tensor is contiguous, nobody else has it, and it has room for these bytes.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), values.data_ptr().cast::<u8>(), found) };
     }
     Ok(values)

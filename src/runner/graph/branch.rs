@@ -8,8 +8,8 @@ use torchd::exported::plan::Operand;
 use super::values::{Input, Value, Values};
 use super::{Graph, Result, Step};
 
-/// Runs a branch as a step of the graph of `values`, so that every input which it does not use has a
-/// gradient of zeros. No number of the results changes.
+/// Runs a branch as a step of the graph of `values`, so that every input which it does not use has
+/// a gradient of zeros. No number of the results changes.
 pub(super) fn with_all_inputs(taken: &Graph, step: &Step, inputs: &[Operand], values: &mut Values<'_>) -> Result<()> {
     let mut unused = Vec::new();
     for (slot, operand) in taken.inputs.iter().zip(inputs) {
