@@ -148,6 +148,15 @@ impl Stateful for Metric {
     }
 }
 
+/// Adds how many targets count to a sum.
+fn add_count(sum: &mut Tensor, targets: &Tensor, ignored: Option<i64>) -> std::result::Result<(), TchError> {
+    match ignored {
+        // A number takes no tensor of its own.
+        None => sum.f_add_scalar_(targets.numel() as f64).map(drop),
+        Some(_) => sum.f_add_(&count(targets, ignored)?).map(drop),
+    }
+}
+
 /// How many targets count.
 fn count(targets: &Tensor, ignored: Option<i64>) -> std::result::Result<Tensor, TchError> {
     match ignored {
