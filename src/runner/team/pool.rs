@@ -2,9 +2,10 @@
 //!
 //! On a quiet machine all parts are offered to the workers. On a busy one the thread that began a
 //! region does all of them one after the other: a worker that takes a part, and then loses its core
-//! to another program, holds up the region for much longer than the part takes. That may not be all
-//! there is to it, since parts of some kernels wait for each other: the first worker looks from time
-//! to time, and calls the others once a region has taken long, or is at a barrier.
+//! to another program, holds up the region for much longer than the part takes. But parts of some
+//! kernels wait for each other, and long ones are better shared. So the first worker looks from time
+//! to time, and calls the others once a region has taken long; they are called at once at a barrier,
+//! and for code whose regions have taken long before.
 
 use std::cell::RefCell;
 use std::ptr;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use nix::libc;
 
 use super::patience;
-use super::region::Region;
+use super::region::{Body, Region};
 
 /// The stack of a worker: as large as that of a program's first thread.
 const STACK_BYTES: usize = 8 << 20;
@@ -37,10 +38,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Looks in which no region was begun before it stops to look.
 const IDLE_LOOKS: u32 = 50;
 
+/// Codes that are remembered at most.
+const MOST_SLOW: usize = 64;
+
 /// The workers of one thread.
 #[derive(Debug)]
 struct Pool {
     workers: Vec<Arc<Worker>>,
+    /// Code of which a region has taken long on a busy machine.
+    slow: Vec<Body>,
     common: Arc<Common>,
 }
 
@@ -51,6 +57,8 @@ pub(super) struct Common {
     undone: OwnLine<AtomicU32>,
     /// Regions that were begun without a call.
     uncalled: OwnLine<AtomicU32>,
+    /// Whether the region in hand has taken long, as the first worker saw.
+    is_slow: AtomicBool,
     /// Whether the first worker looks.
     is_watched: AtomicBool,
     /// The clock of the processor time of the thread that begins regions.
@@ -99,20 +107,22 @@ impl Pool {
         let common = Common {
             undone: OwnLine::default(),
             uncalled: OwnLine::default(),
+            is_slow: AtomicBool::new(false),
             is_watched: AtomicBool::new(false),
             clock,
             workers: Mutex::default(),
         };
-        Self { workers: Vec::new(), common: Arc::new(common) }
+        Self { workers: Vec::new(), slow: Vec::new(), common: Arc::new(common) }
     }
 
     /// Runs a region of at least two parts.
-    fn run(&self, region: &Region, is_busy: bool) {
+    fn run(&mut self, region: &Region, is_busy: bool) {
         let others = region.size - 1;
         let workers = &self.workers[..others as usize];
         let undone = &self.common.undone.0;
         undone.store(others, Ordering::Relaxed);
-        if is_busy {
+        let is_alone = is_busy && !self.slow.iter().any(|slow| std::ptr::fn_addr_eq(*slow, region.body));
+        if is_alone {
             region.leave_uncalled(&self.common);
             for worker in workers {
                 let _ = worker.offer(region);
@@ -136,6 +146,9 @@ impl Pool {
                 region.run(number);
                 taken += 1;
             }
+        }
+        if is_alone && self.common.is_slow.swap(false, Ordering::Relaxed) && self.slow.len() < MOST_SLOW {
+            self.slow.push(region.body);
         }
         if undone.fetch_sub(taken, Ordering::AcqRel) == taken || patience::spin(|| undone.load(Ordering::Acquire) == 0)
         {
@@ -222,6 +235,7 @@ impl Worker {
             } else if !is_offered() {
                 idle += 1;
             } else if now.1.saturating_sub(before.1) >= LOOK_EVERY / 2 {
+                common.is_slow.store(true, Ordering::Relaxed);
                 break;
             } else {
                 // The thread has no core. It will go on from where it is.

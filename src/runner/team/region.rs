@@ -16,7 +16,7 @@ pub(super) type Body = unsafe extern "C" fn(*mut c_void);
 /// when all parts are done.
 #[derive(Debug)]
 pub(super) struct Region {
-    body: Body,
+    pub(super) body: Body,
     data: *mut c_void,
     /// Parts.
     pub(super) size: u32,
