@@ -8,6 +8,7 @@
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
+# make cuda-graphs   builds the library by which the runner captures steps as CUDA graphs; needs g++, neither nvcc nor a GPU
 # make libtorch      fetches libtorch, which the other targets do by themselves
 # make pytorch       fetches PyTorch (2 GB, 3.5 GB on disk), which test-pytorch does by itself; or PYTORCH=/path/to/python that has it
 
@@ -15,7 +16,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench fuzz libtorch pytorch prerequisites
+.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench fuzz cuda-graphs libtorch pytorch prerequisites
 
 demo: libtorch
 	cargo build --release --locked
@@ -63,6 +64,9 @@ bench: libtorch
 
 fuzz: prerequisites
 	@scripts/fuzz
+
+cuda-graphs: libtorch
+	@scripts/cuda-graphs
 
 libtorch: prerequisites
 	@scripts/libtorch
