@@ -90,6 +90,13 @@ int torchd_graphs_end(torchd_graphs *graphs, size_t *graph) {
   });
 }
 
+int torchd_graphs_clear(torchd_graphs *graphs) {
+  return guarded([&] {
+    graphs->stream.synchronize();
+    graphs->graphs.clear();
+  });
+}
+
 int torchd_graphs_replay(torchd_graphs *graphs, size_t graph) {
   return guarded([&] { graphs->graphs.at(graph)->replay(); });
 }

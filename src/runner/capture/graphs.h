@@ -36,6 +36,9 @@ int torchd_graphs_begin(torchd_graphs *graphs);
 // Ends the capture, and tells the number of its graph, counted from 0.
 int torchd_graphs_end(torchd_graphs *graphs, size_t *graph);
 
+// Waits for the work on the stream, and frees all graphs: the next one has the number 0.
+int torchd_graphs_clear(torchd_graphs *graphs);
+
 // Puts the work of a graph on the stream, and does not wait for it. Random numbers are those that
 // the same work would have drawn by itself from the seed that is set.
 int torchd_graphs_replay(torchd_graphs *graphs, size_t graph);
