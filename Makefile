@@ -7,6 +7,7 @@
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
+# make bench-pytorch torchd beside loops in PyTorch, as a table: CASES="cnn64 gpt", ROUNDS=5, SECONDS=2.5, COMPILE=0, JSON=FILE for the ratios
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
 # make cuda-graphs   builds the library by which the runner captures steps as CUDA graphs; needs g++, neither nvcc nor a GPU
 # make libtorch      fetches libtorch, which the other targets do by themselves
@@ -16,7 +17,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench fuzz cuda-graphs libtorch pytorch prerequisites
+.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-pytorch fuzz cuda-graphs libtorch pytorch prerequisites
 
 demo: libtorch
 	cargo build --release --locked
@@ -61,6 +62,12 @@ $(machete):
 
 bench: libtorch
 	cargo bench --locked
+
+bench-pytorch: libtorch pytorch
+	cargo build --release --locked
+	@scripts/python-package-tools
+	@.package/bin/python scripts/python-package target/release/torchctl
+	@.package/bin/python -W ignore benches/pytorch.py $(if $(JSON),--json "$(JSON)")
 
 fuzz: prerequisites
 	@scripts/fuzz
