@@ -8,6 +8,8 @@
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
 # make bench-pytorch torchd beside loops in PyTorch, as a table: CASES="cnn64 gpt", ROUNDS=5, SECONDS=2.5, COMPILE=0, JSON=FILE for the ratios
+# make bench-gpu     the same on this machine's GPU, with ResNet-50 in bfloat16; not run on one yet
+# make gpu-bundle    target/gpu-bundle/, for scripts/gpu-trial on another machine with a GPU, which compiles nothing
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
 # make cuda-graphs   builds the library by which the runner captures steps as CUDA graphs; needs g++, neither nvcc nor a GPU
 # make libtorch      fetches libtorch, which the other targets do by themselves
@@ -17,7 +19,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-pytorch fuzz cuda-graphs libtorch pytorch prerequisites
+.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-pytorch bench-gpu gpu-bundle fuzz cuda-graphs libtorch pytorch prerequisites
 
 demo: libtorch
 	cargo build --release --locked
@@ -68,6 +70,19 @@ bench-pytorch: libtorch pytorch
 	@scripts/python-package-tools
 	@.package/bin/python scripts/python-package target/release/torchctl
 	@.package/bin/python -W ignore benches/pytorch.py $(if $(JSON),--json "$(JSON)")
+
+bench-gpu: libtorch pytorch
+	cargo build --release --locked
+	@scripts/cuda-graphs
+	@scripts/python-package-tools
+	@.package/bin/python scripts/python-package target/release/torchctl
+	@DEVICE=cuda .package/bin/python -W ignore benches/pytorch.py $(if $(JSON),--json "$(JSON)")
+
+gpu-bundle: libtorch pytorch
+	TORCHD_PACKAGE=1 cargo build --release --locked
+	@scripts/python-package-tools
+	@.package/bin/python scripts/python-package target/release/torchctl
+	@scripts/gpu-bundle
 
 fuzz: prerequisites
 	@scripts/fuzz

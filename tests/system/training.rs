@@ -256,11 +256,7 @@ async fn ways_of_training_that_cannot_be_are_refused_by_their_fields() {
             "is set, and the job computes on the CPU, where there are no CUDA graphs; leave it out",
         ),
         (
-            training(v1::Training {
-                cuda_graphs: true,
-                on_divergence: v1::OnDivergence::SkipStep.into(),
-                ..default()
-            }),
+            training(v1::Training { cuda_graphs: true, on_divergence: v1::OnDivergence::SkipStep.into(), ..default() }),
             "training.cuda_graphs",
             "is set, and training.on_divergence is skip_step, which decides on the host after each step; take fail or",
         ),

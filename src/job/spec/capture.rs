@@ -60,7 +60,6 @@ pub(super) fn judge(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::job::spec::read::{read, tests::good};
     use crate::proto::json;
     use crate::proto::v1;

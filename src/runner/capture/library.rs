@@ -54,7 +54,8 @@ impl Library {
         };
         let bad = |what: &dyn std::fmt::Display| format!("{} cannot be used: {what}", path.display());
         // SAFETY: it is ours; its initialisers make an empty text and nothing else.
-        let library = unsafe { unix::Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| bad(&error))?;
+        let library =
+            unsafe { unix::Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| bad(&error))?;
         // SAFETY: the signatures are those of `graphs.h`.
         let (found, built_for) = unsafe { (Self::of(&library), version(&library)) };
         let (found, built_for) = (found.map_err(|error| bad(&error))?, built_for.map_err(|error| bad(&error))?);
