@@ -30,9 +30,9 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from pytorch import sides, speed  # noqa: E402
+from pytorch import crowded, knobs, sides, speed  # noqa: E402
 from pytorch.table import cores, load, machine  # noqa: E402
-from pytorch.workloads import CASES  # noqa: E402
+from pytorch.workloads import CASES, WORKLOADS  # noqa: E402
 
 
 def chosen(allowed):
@@ -75,10 +75,16 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--json", type=pathlib.Path, metavar="FILE", help="the file of the ratios")
     given = arguments.parse_args()
+    is_busy, is_knobs = (os.environ.get(name, "0") not in ("", "0") for name in ("BUSY", "KNOBS"))
+    if is_busy and is_knobs:
+        sys.exit("BUSY and KNOBS are both set; one of them at a time is measured")
+    cases = chosen(WORKLOADS if is_knobs else crowded.CASES if is_busy else CASES)
     options = speed.Options(rounds=whole("ROUNDS", 5), threads=whole("THREADS", cores()), seconds=seconds(), compiled=os.environ.get("COMPILE") != "0")
-    cases = chosen(CASES)
     print(versions() + "\n", flush=True)
-    told = speed.run(cases, options)
+    if is_knobs:
+        knobs.run(cases)
+        return
+    told = (crowded if is_busy else speed).run(cases, options)
     if given.json:
         given.json.write_text(json.dumps(told, indent=1) + "\n")
 
