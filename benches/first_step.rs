@@ -9,6 +9,8 @@
 
 #[path = "harness/daemon.rs"]
 mod daemon;
+#[path = "harness/figures.rs"]
+mod figures;
 #[path = "harness/python.rs"]
 mod python;
 #[path = "harness/rounds.rs"]
@@ -62,7 +64,9 @@ async fn measure(address: String, root: &Path) {
     for round in 0..=ROUNDS {
         // The first turn of each does not count, and neither side always comes after the other.
         let first = if round % 2 == 0 { Some(torchd(&mut client).await) } else { None };
-        let peer = pytorch(root);
+        // The connection has to answer the daemon meanwhile.
+        let files = root.to_owned();
+        let peer = tokio::task::spawn_blocking(move || pytorch(&files)).await.expect("the peer runs");
         let (seen, written) = match first {
             Some(first) => first,
             None => torchd(&mut client).await,
@@ -73,6 +77,7 @@ async fn measure(address: String, root: &Path) {
             theirs.push(peer);
         }
     }
+    figures::note_beside("first_step/loss", "s", &ours, "PyTorch", &theirs);
     let shares = Spread::of(ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs));
     let [ours, made, theirs] = [ours, made, theirs].map(Spread::of);
     println!(

@@ -1,11 +1,13 @@
 //! Measures the cost of watching GPUs: a pass over eight replayed GPUs, the daemon's CPU time for
-//! it, `/metrics` with 64 scrapers at once beside node_exporter where that is installed, and memory
-//! over many samples and events.
+//! it, `/metrics` beside node_exporter where that is installed, by one scraper and by 64 at once,
+//! and memory over many samples and events. `cargo bench --bench gpus -- scrapes` runs that alone.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot run stops")]
 
 #[path = "harness/daemon.rs"]
 mod daemon;
+#[path = "harness/figures.rs"]
+mod figures;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,16 +26,25 @@ use torchd::proto::v1::{self, job_service_client::JobServiceClient};
 const PROFILE: &str = "8xh100:load";
 const SCRAPERS: usize = 64;
 const SCRAPES_EACH: usize = 50;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
+/// Scrapes of a round, one after the other: so many that the ticks in which the kernel counts the
+/// time of a processor are small beside them.
+const SCRAPES: usize = 300;
+/// The peer of `/metrics`.
+const PEER: &str = "node_exporter";
 const JOBS: usize = 100;
 const SAMPLES: u64 = 100_000;
 const EVENTS: u64 = 10_000;
 
 fn main() {
-    pass();
-    memory();
-    cpu_time();
-    scrapes();
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let benches: [(&str, fn()); 4] =
+        [("pass", pass), ("memory", memory), ("processor", cpu_time), ("scrapes", scrapes)];
+    for (name, bench) in benches {
+        if chosen.is_empty() || chosen.iter().any(|wanted| wanted == name) {
+            bench();
+        }
+    }
 }
 
 /// One pass, as the daemon's thread makes it.
@@ -112,6 +123,10 @@ fn scrapes() {
     let ours = daemon.http();
     let size = scrape(&ours).len();
     println!("/metrics with 8 GPUs (dcgm names too) and {JOBS} jobs: {} kB a page", size / 1000);
+    if let Some(other) = &other {
+        one_after_the_other(&daemon, other);
+    }
+    let (mut own, mut others) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
         let (middle, most) = hammer(&ours);
         print!("round {round}, {SCRAPERS} scrapers at once: torchd {middle:.1} ms in the middle, {most:.1} ms at 99 %");
@@ -119,12 +134,46 @@ fn scrapes() {
             Some(other) => {
                 let (other_middle, other_most) = hammer(&other.address);
                 let ratio = other_middle / middle;
+                own.push(middle);
+                others.push(other_middle);
                 println!("; node_exporter {other_middle:.1} and {other_most:.1} ms, {ratio:.1} times torchd's");
             }
             None => println!("; node_exporter is not installed"),
         }
     }
+    if other.is_some() {
+        figures::note_beside("metrics/crowd", "ms", &own, PEER, &others);
+    }
     signal(runner, nix::sys::signal::Signal::SIGCONT);
+}
+
+/// Scrapes by one scraper, of both by turns: how long one takes, and how long processors work for
+/// it. The first round does not count.
+fn one_after_the_other(daemon: &Daemon, other: &NodeExporter) {
+    let sides = [(daemon.http(), daemon.pid()), (other.address.clone(), other.child.id())];
+    let mut seen = [(); 4].map(|()| Vec::new());
+    for round in 0..=ROUNDS {
+        for turn in 0..2 {
+            // Neither side always comes after the other.
+            let side = (turn + round) % 2;
+            let (address, pid) = &sides[side];
+            let (before, begun) = (cpu_seconds(*pid), Instant::now());
+            for _ in 0..SCRAPES {
+                scrape(address);
+            }
+            let (taken, worked) = (begun.elapsed().as_secs_f64(), cpu_seconds(*pid) - before);
+            if round > 0 {
+                seen[side].push(taken * 1e3 / SCRAPES as f64);
+                seen[side + 2].push(worked * 1e3 / SCRAPES as f64);
+            }
+        }
+    }
+    let [ours, theirs, worked, worked_there] = seen;
+    figures::note_beside("metrics/wall", "ms", &ours, PEER, &theirs);
+    figures::note_beside("metrics/processor", "ms", &worked, PEER, &worked_there);
+    println!(
+        "one scraper: torchd {ours:.2?} ms, {worked:.2?} ms of processor; {PEER} {theirs:.2?} ms, {worked_there:.2?} ms"
+    );
 }
 
 /// 100 jobs: one that runs, and stands still so that it does not disturb, and those behind it.

@@ -5,6 +5,8 @@
 
 #[path = "harness/daemon.rs"]
 mod daemon;
+#[path = "harness/figures.rs"]
+mod figures;
 
 use std::fs;
 use std::io::{BufRead, Write};
@@ -25,6 +27,9 @@ const RUNNING: usize = 50;
 const QUEUED: usize = 1_000;
 /// Jobs of the long queue.
 const LONG_QUEUE: usize = 10_000;
+/// CreateJob is compared by the medians of so many jobs, of the first and of the last so often.
+const HUNDRED: usize = 100;
+const MEDIANS: usize = 5;
 /// Watchers of one job.
 const WATCHERS: usize = 1_000;
 /// Connections that the watchers share.
@@ -32,8 +37,19 @@ const CONNECTIONS: usize = 20;
 /// Time of one measurement of throughput; the measurements take turns.
 const SPAN: Duration = Duration::from_secs(10);
 const TURNS: usize = 3;
-/// Memory of a daemon that has nothing to do, in megabytes.
-const MOST_IDLE: f64 = 24.0;
+/// Memory of its own of a daemon that has nothing to do, in megabytes. Pages of its program that
+/// are resident come on top: the page cache decides how many.
+const MOST_IDLE: f64 = 16.0;
+/// Memory that the daemon may take for all watchers, in megabytes: for each a window of HTTP/2, and
+/// as much that is on its way there.
+const MOST_WATCHED: f64 = 128.0;
+/// Memory that it may take for a queued job, in kilobytes.
+const MOST_QUEUED: f64 = 16.0;
+/// Milliseconds of a page of a thousand jobs.
+const MOST_PAGE: f64 = 100.0;
+/// Seconds from the start of a daemon until it serves, and until it knows how far all jobs are.
+const MOST_TO_READY: f64 = 2.0;
+const MOST_TO_KNOWN: f64 = 5.0;
 
 fn main() {
     let runtime =
@@ -145,9 +161,14 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Memory of its own that a process has, in megabytes.
 fn megabytes(pid: u32) -> f64 {
+    memory(pid, "RssAnon:")
+}
+
+fn memory(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("torchd runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
+    let line = status.lines().find(|line| line.starts_with(field)).expect("a process has memory");
     line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<f64>().ok()).unwrap_or(0.0) / 1e3
 }
 
@@ -163,7 +184,12 @@ fn idle() {
         std::thread::sleep(Duration::from_millis(50));
     }
     std::thread::sleep(SPAN);
-    println!("idle: {:.1} MB; {MOST_IDLE:.0} at most are promised", megabytes(daemon.pid()));
+    let (own, resident) = (megabytes(daemon.pid()), memory(daemon.pid(), "VmRSS:"));
+    figures::note("idle/memory", "MB of its own", &[own], Some(MOST_IDLE));
+    figures::note("idle/resident", "MB with pages of its program", &[resident], None);
+    println!(
+        "idle: {own:.1} MB of its own, {MOST_IDLE:.0} at most are promised; {resident:.1} MB with pages of its program"
+    );
 }
 
 /// One job at a time, with a checkpoint every ten steps and with none, in turns.
@@ -178,6 +204,7 @@ async fn checkpoints() {
             end(&mut client, &name).await;
         }
     }
+    figures::note_rate_beside("checkpoints/speed", "steps/s", &with, "without checkpoints", &without);
     let (with, without) = (median(with), median(without));
     let milliseconds = (1.0 / with - 1.0 / without) * 10.0 * 1e3;
     println!(
@@ -209,6 +236,8 @@ async fn watchers() {
         most = most.max(megabytes(daemon.pid()));
     }
     end(&mut client, &name).await;
+    figures::note_rate_beside("watchers/speed", "steps/s", &watched, "without watchers", &alone);
+    figures::note("watchers/memory", "MB more", &[most - idle], Some(MOST_WATCHED));
     let (watched, alone) = (median(watched), median(alone));
     let seconds = TURNS as f64 * SPAN.as_secs_f64();
     println!(
@@ -365,13 +394,17 @@ async fn long_queue() {
         times.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     let all = begun.elapsed().as_secs_f64();
-    let last: Vec<f64> = times[LONG_QUEUE - 100..].to_vec();
+    let after = megabytes(daemon.pid());
+    let medians = |times: &[f64]| times.chunks(HUNDRED).take(MEDIANS).map(|part| median(part.to_vec())).collect();
+    let (late, early): (Vec<f64>, Vec<f64>) = (medians(&times[LONG_QUEUE - HUNDRED * MEDIANS..]), medians(&times));
+    figures::note_beside("queue/create", "ms", &late, "the first jobs", &early);
+    let each = (after - before) * 1e3 / LONG_QUEUE as f64;
+    figures::note("queue/memory", "kB a job", &[each], Some(MOST_QUEUED));
     println!(
-        "queue: {LONG_QUEUE} jobs in {all:.1} s; CreateJob {:.2} ms in the middle, {:.2} ms for the last hundred; daemon {before:.1} MB before, \
-         {:.1} MB after",
+        "queue: {LONG_QUEUE} jobs in {all:.1} s; CreateJob {:.2} ms in the middle, {:.2} ms for the last hundreds; daemon {before:.1} MB before, \
+         {after:.1} MB after",
         median(times),
-        median(last),
-        megabytes(daemon.pid())
+        median(late),
     );
     let (mut pages, mut jobs, mut token) = (Vec::new(), 0, String::new());
     loop {
@@ -385,6 +418,7 @@ async fn long_queue() {
             break;
         }
     }
+    figures::note("queue/list", "ms a page of 1000", &pages, Some(MOST_PAGE));
     println!("list: {jobs} jobs in {} pages, {:.0} ms a page in the middle", pages.len(), median(pages));
     end(&mut client, &first).await;
 }
@@ -413,9 +447,11 @@ async fn restart() {
     for name in &running {
         step(&mut client, name, 0).await;
     }
+    let (known, memory) = (begun.elapsed().as_secs_f64(), megabytes(daemon.pid()));
+    figures::note("restart/ready", "s", &[ready], Some(MOST_TO_READY));
+    figures::note("restart/known", "s", &[known], Some(MOST_TO_KNOWN));
     println!(
-        "restart with {RUNNING} running and {QUEUED} queued jobs: {ready:.2} s to ready, {:.2} s until the progress of all is known; {:.1} MB",
-        begun.elapsed().as_secs_f64(),
-        megabytes(daemon.pid())
+        "restart with {RUNNING} running and {QUEUED} queued jobs: {ready:.2} s to ready, {known:.2} s until the progress of all is known; \
+         {memory:.1} MB"
     );
 }

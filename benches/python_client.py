@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+import figures
+
 TOP = pathlib.Path(__file__).resolve().parents[1]
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
 CALLS = 2000
@@ -35,8 +37,11 @@ def by_turns(ours, theirs, rounds=ROUNDS):
     return pairs[1:]
 
 
-def tell(what, pairs, unit="s", scale=1.0):
-    """A line: both medians, and the ratio of ours to theirs."""
+def tell(what, pairs, unit="s", scale=1.0, entry="", peer=""):
+    """A line: both medians, and the ratio of ours to theirs. With an entry also a figure."""
+    if entry:
+        both = [[seconds * scale for seconds in column] for column in zip(*pairs)]
+        figures.note(figures.Figure(entry, unit, both[0], peer, both[1]))
     ratios = sorted(ours / theirs for ours, theirs in pairs)
     ours, theirs = (statistics.median(column) * scale for column in zip(*pairs))
     print(f"{what}: {ours:.4g} and {theirs:.4g} {unit}; ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})", flush=True)
@@ -61,7 +66,8 @@ def process(code, *arguments):
 
 def imports():
     tell("import torchd beside import torch", by_turns(lambda: process("import torchd; print(1, flush=True)"),
-                                                       lambda: process("import torch; print(1, flush=True)")))
+                                                       lambda: process("import torch; print(1, flush=True)")),
+         entry="client/import", peer="import torch")
 
 
 def calls():
@@ -84,45 +90,60 @@ def calls():
                 bare(method.request(name=job.name))
 
         pairs = by_turns(lambda: timed(ours), lambda: timed(theirs))
-        tell("a call (GetJob) beside a bare stub", pairs, "ms", 1000 / CALLS)
+        tell("a call (GetJob) beside a bare stub", pairs, "ms", 1000 / CALLS, "client/call", "a bare stub")
         print(f"  calls a second: {CALLS / statistics.median(ours for ours, _ in pairs):.0f} and {CALLS / statistics.median(bare for _, bare in pairs):.0f}")
 
 
-def scalars():
-    import torchd
+def job_with_scalars(client, data):
+    """A job that has ended, with POINTS scalars; its data are written into that folder."""
     from torchd import tensor_file
+
+    # An epoch has a thousand steps: after each a checkpoint is saved.
+    arrays = [tensor_file.Array("x", "F32", (8000, 1), bytes(32000)), tensor_file.Array("y", "F32", (8000,), bytes(32000))]
+    tensor_file.write(data / "x.safetensors", arrays)
+    spec = {"model": {"linear": {}}, "data": {"train": {"safetensors": {"path": "x.safetensors", "target": "y"}}},
+            "training": {"max_steps": POINTS // TAGS + 1, "batch_size": 8}, "optimizer": {"sgd": {"learning_rate": 1e-6}},
+            "resources": {"cpu_threads": 1}, "logging": {"scalar_every_steps": 1}, "checkpoint": {"every_steps": POINTS}}
+    return client.submit(spec).wait(progress=False)
+
+
+def event_reader(folder):
+    """A task that reads all scalars of event files with TensorBoard's reader, as rows."""
     from tensorboard.backend.event_processing import event_accumulator
+
+    def read():
+        reader = event_accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+        reader.Reload()
+        tags = reader.Tags()
+        rows = [(tag, event.step, event.wall_time, event.value) for tag in tags["scalars"] for event in reader.Scalars(tag)]
+        rows += [(tag, event.step, event.wall_time, event.tensor_proto.float_val[0]) for tag in tags["tensors"] for event in reader.Tensors(tag)]
+        return rows
+
+    return read
+
+
+def scalars():
+    import pandas
+    import torchd
 
     with tempfile.TemporaryDirectory() as folder:
         data = pathlib.Path(folder) / "data"
         data.mkdir()
-        # An epoch has a thousand steps: after each a checkpoint is saved.
-        arrays = [tensor_file.Array("x", "F32", (8000, 1), bytes(32000)), tensor_file.Array("y", "F32", (8000,), bytes(32000))]
-        tensor_file.write(data / "x.safetensors", arrays)
         with torchd.local(data, state_dir=pathlib.Path(folder) / "state", settings={"jobs.max_event_bytes": 1 << 30}) as client:
-            spec = {"model": {"linear": {}}, "data": {"train": {"safetensors": {"path": "x.safetensors", "target": "y"}}},
-                    "training": {"max_steps": POINTS // TAGS + 1, "batch_size": 8}, "optimizer": {"sgd": {"learning_rate": 1e-6}},
-                    "logging": {"scalar_every_steps": 1}, "checkpoint": {"every_steps": POINTS}}
-            job = client.submit(spec).wait(progress=False)
+            job = job_with_scalars(client, data)
             found = job.scalars()
             print(f"{sum(map(len, found.values()))} points under {len(found)} tags")
-            events = str(pathlib.Path(job.message.directory) / "tensorboard")
+            read = event_reader(pathlib.Path(job.message.directory) / "tensorboard")
 
             def ours():
                 return job.scalars().to_pandas()
 
             def theirs():
-                import pandas
-                reader = event_accumulator.EventAccumulator(events, size_guidance={"scalars": 0, "tensors": 0})
-                reader.Reload()
-                tags = reader.Tags()
-                rows = [(tag, event.step, event.wall_time, event.value) for tag in tags["scalars"] for event in reader.Scalars(tag)]
-                rows += [(tag, event.step, event.wall_time, event.tensor_proto.float_val[0])
-                         for tag in tags["tensors"] for event in reader.Tensors(tag)]
-                return pandas.DataFrame(rows, columns=["tag", "step", "time", "value"])
+                return pandas.DataFrame(read(), columns=["tag", "step", "time", "value"])
 
             assert len(ours()) == len(theirs())
-            tell("scalars to pandas beside TensorBoard's reader", by_turns(lambda: timed(ours), lambda: timed(theirs)))
+            tell("scalars to pandas beside TensorBoard's reader", by_turns(lambda: timed(ours), lambda: timed(theirs)),
+                 entry="client_scalars/pandas", peer="TensorBoard's reader")
 
 
 OURS = """
@@ -157,7 +178,7 @@ def start():
 
     with torchd.local() as client:
         pairs = by_turns(lambda: process(OURS, client.address), lambda: process(THEIRS))
-        tell("a program that calls client.train to its first step beside a plain loop", pairs)
+        tell("a program that calls client.train to its first step beside a plain loop", pairs, entry="client/start", peer="a plain loop")
         # In a notebook PyTorch has been imported, and something has been exported before.
         x, y = torch.randn(4000, 20), torch.randint(2, (4000,))
         seconds = []

@@ -126,7 +126,9 @@ fn main() {
         let questions: Vec<_> = questions.iter().map(|(name, question)| (*name, question.as_str())).collect();
         let ours = || seconds(&files, &path, rows);
         match &mut peer {
-            Some(peer) => by_turns(&format!("{what}, {rows} rows of {COLUMNS}"), unit, ours, peer, &questions),
+            Some(peer) => {
+                by_turns(&format!("{what}, {rows} rows of {COLUMNS}"), unit, ours, peer, &questions);
+            }
             None => println!("{what}: {:.3} s", ours()),
         }
         std::fs::remove_file(&path).unwrap();

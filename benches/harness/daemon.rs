@@ -1,4 +1,5 @@
 //! A daemon for a bench: on free ports, with a state folder of its own, ended with the bench.
+//! TORCHD_PROGRAM names another program than the one that was built with the bench.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -23,7 +24,8 @@ impl Daemon {
         let ready_file = state.path().join("ready.json");
         // Of a daemon before, if there was one.
         let _ = fs::remove_file(&ready_file);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
+        let program = std::env::var_os("TORCHD_PROGRAM");
+        let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_torchd").into()));
         command.args(["--config", "/dev/null", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.args(flags).arg("--ready-file").arg(&ready_file).arg("--state-dir").arg(state.path().join("state"));
         // Where a bench is ended from outside, its runners do not go on for long.

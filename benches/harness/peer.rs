@@ -59,14 +59,15 @@ pub(crate) fn worked_for(task: impl FnOnce()) -> f64 {
 
 /// Lets this process and a peer do the same by turns, and tells the times of both and how many
 /// times ours the peer takes. A question is a name and what the peer is asked; `unit` makes
-/// something of seconds that people think in. The first turn of each does not count.
+/// something of seconds that people think in. The first turn of each does not count. Returns the
+/// seconds of all others: ours, and those of the peer for each question.
 pub(crate) fn by_turns(
     what: &str,
     unit: impl Fn(f64) -> String,
     mut ours: impl FnMut() -> f64,
     peer: &mut Peer,
     questions: &[(&str, &str)],
-) {
+) -> (Vec<f64>, Vec<Vec<f64>>) {
     let (mut own, mut others) = (Vec::new(), vec![Vec::new(); questions.len()]);
     for round in 0..=ROUNDS {
         // Neither side always comes after the other.
@@ -79,14 +80,15 @@ pub(crate) fn by_turns(
         }
     }
     println!("{what}: torchd {}", unit(Spread::of(own.iter().copied()).median));
-    for ((name, _), other) in questions.iter().zip(others) {
+    for ((name, _), other) in questions.iter().zip(&others) {
         let times = Spread::of(other.iter().zip(&own).map(|(other, own)| other / own));
         println!(
             "  {name} {}: {:.2} times ({:.2} to {:.2} in {ROUNDS} rounds)",
-            unit(Spread::of(other).median),
+            unit(Spread::of(other.iter().copied()).median),
             times.median,
             times.least,
             times.most
         );
     }
+    (own, others)
 }
