@@ -7,7 +7,8 @@
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
-# make bench-pytorch torchd beside loops in PyTorch, as a table: CASES="cnn64 gpt", ROUNDS=5, SECONDS=2.5, COMPILE=0, JSON=FILE for the ratios
+# make bench-pytorch  torchd beside loops in PyTorch, as a table: CASES="cnn64 gpt", ROUNDS=5, SECONDS=2.5, COMPILE=0, JSON=FILE for the ratios;
+#                    BUSY=1 for a busy machine and several jobs, KNOBS=1 for the settings that change bits of a result
 # make bench-gpu     the same on this machine's GPU, with ResNet-50 in bfloat16; not run on one yet
 # make gpu-bundle    target/gpu-bundle/, for scripts/gpu-trial on another machine with a GPU, which compiles nothing
 # make bench-service the daemon's figures in one table, beside peers: CASES="metrics scalars" for some, JSON=FILE for the ratios too

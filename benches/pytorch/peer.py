@@ -12,6 +12,7 @@ fused optimizer, then of every optimizer with the best loader.
 import contextlib
 import json
 import logging
+import os
 import pathlib
 import statistics
 import sys
@@ -28,6 +29,7 @@ from pytorch.workloads import DEVICE, ON_GPU, TOP, WORKLOADS  # noqa: E402
 LOSSES = {"nll": F.nll_loss, "cross_entropy": F.cross_entropy}
 OPTIMIZERS = {"plain": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 """Arguments of torch.optim."""
+BENCH = os.getppid()
 WINDOWS = 3
 """Times that each variant is looked at."""
 
@@ -91,6 +93,8 @@ def losses(workload, data, loader, optimizer, compiled=False):
         update.step()
         if step == 1 or step % workload.every == 0:
             yield step, loss.item()
+            if os.getppid() != BENCH:
+                sys.exit("the bench has ended")
 
 
 def tell(answer):

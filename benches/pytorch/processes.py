@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 
-SETTINGS = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "TORCHD_", "TORCHINDUCTOR_")
+SETTINGS = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "TORCHD_", "TORCHINDUCTOR_", "PYTHONPATH")
 """Beginnings of variables that would change the figures of a side."""
 LOOK_EVERY = 0.05
 
 
 def environment(settings=None):
     """That of this process without what changes figures, and with `settings`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS) or name in ("TORCHD_BIN", "TORCHD_PROGRAM")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
     return kept | (settings or {})
 
 

@@ -20,7 +20,7 @@ from .workloads import ON_GPU, TOP, Workload
 LOOK_EVERY = 0.5
 LOSS = "loss/train"
 PEER = pathlib.Path(__file__).with_name("peer.py")
-PROGRAMS = pathlib.Path(os.environ.get("TORCHD_BIN", TOP / "target" / "release"))
+PROGRAMS = pathlib.Path(os.environ.get("TORCHD_BIN") or pathlib.Path(os.environ.get("TORCHD_PROGRAM") or TOP / "target" / "release" / "torchd").parent)
 
 
 @dataclasses.dataclass
@@ -59,9 +59,16 @@ SETTINGS = {"default": {}, "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}, "one threa
 """Variables by which users set PyTorch's threads."""
 
 
+@contextlib.contextmanager
 def start_peer(settings, role, name, *arguments):
+    """A peer that runs, and has ended behind the block."""
     command = [sys.executable, "-W", "ignore", PEER, role, name, *map(str, arguments)]
-    return subprocess.Popen(command, env=processes.environment(settings), stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, env=processes.environment(settings), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def ask_peer(settings, role, name, *arguments):
