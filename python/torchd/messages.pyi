@@ -3432,7 +3432,23 @@ class Training(Message):
     data.validation. Default false."""
     on_divergence: int
     """The reaction to a step whose loss or gradients are not finite. Default fail."""
-    def __init__(self, *, epochs: int | None = ..., max_steps: int | None = ..., batch_size: int | None = ..., validation_batch_size: int | None = ..., gradient_clip_norm: float | None = ..., gradient_clip_value: float | None = ..., init_seed: int | None = ..., precision: int | str | None = ..., accumulate_steps: int | None = ..., ema_decay: float | None = ..., early_stopping: EarlyStopping | Mapping[str, object] | None = ..., restore_best: bool | None = ..., on_divergence: int | str | None = ...) -> None: ...
+    cuda_graphs: bool
+    """Capture the training step as a CUDA graph and replay it, so that a step of many small
+    operators does not wait for the host to start each of them. Three steps of `batch_size` examples
+    are taken as without, then each is replayed; a smaller last batch of an epoch is taken as
+    without. The learning rate is a 32-bit float, as in PyTorch's optimizers with capturable=True,
+    so that the last bits of the weights are others. Needs a GPU, and one of the optimizers sgd,
+    adam and adamw. Refused beside precision float16, on_divergence skip_step, the metric auc,
+    mix_up, cut_mix and model.torchscript. A job whose steps cannot be captured for another reason
+    (the runner lacks libtorchd_graphs.so, an exported graph waits for values on the host, the
+    training set has no whole batch) trains as without, and its log says why. Default false: it has
+    not been run on a GPU yet."""
+    channels_last: bool
+    """Keep the weights of two-dimensional convolutions with the channels last in memory, as
+    torch.channels_last does, and with them what they compute: faster on GPUs in 16 bits. Other
+    kernels compute it, so that the last bits are others. For the models mnist_cnn and resnet, and
+    sequential with conv2d. Default false."""
+    def __init__(self, *, epochs: int | None = ..., max_steps: int | None = ..., batch_size: int | None = ..., validation_batch_size: int | None = ..., gradient_clip_norm: float | None = ..., gradient_clip_value: float | None = ..., init_seed: int | None = ..., precision: int | str | None = ..., accumulate_steps: int | None = ..., ema_decay: float | None = ..., early_stopping: EarlyStopping | Mapping[str, object] | None = ..., restore_best: bool | None = ..., on_divergence: int | str | None = ..., cuda_graphs: bool | None = ..., channels_last: bool | None = ...) -> None: ...
 
 class EarlyStopping(Message):
     """The end of a job whose validation does not get better. The job succeeds."""

@@ -3,11 +3,13 @@
 //! again what every default became.
 
 mod applied;
+mod capture;
 pub mod data;
 mod edit;
 mod fit;
 mod labels;
 pub mod layer;
+mod layout;
 pub mod loss;
 mod memory;
 pub mod metric;

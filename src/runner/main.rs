@@ -9,6 +9,7 @@ mod apply;
 mod assemble;
 mod augment;
 mod average;
+mod capture;
 mod checkpoint;
 mod confine;
 mod cuda;

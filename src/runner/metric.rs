@@ -39,6 +39,11 @@ trait Rule {
 
     /// The value.
     fn value(&mut self, sums: &[&Tensor]) -> Result<Finding>;
+
+    /// Forgets what it keeps besides the sums.
+    fn clear(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The value of a metric over all that it has taken in.
@@ -119,6 +124,12 @@ impl Metric {
     pub(crate) fn add(&mut self, outputs: &Outputs, pair: &Pair) -> Result<()> {
         let mut sums: Vec<_> = self.sums.iter_mut().map(|(_, sum)| sum).collect();
         tch::no_grad(|| self.rule.add(&mut sums, outputs, pair))
+    }
+
+    /// Forgets all that was taken in.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.sums.iter_mut().try_for_each(|(_, sum)| sum.f_zero_().map(drop))?;
+        self.rule.clear()
     }
 
     /// Its value over all that was taken in.

@@ -152,7 +152,8 @@ fn train(
         return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
     let is_new = loaded.is_none();
-    let mut training = assemble(*work, order, opened.inputs, folder, device, loaded)?;
+    let graphs = opened.cuda.map(|cuda| cuda.graphs);
+    let mut training = assemble(*work, order, opened.inputs, folder, device, loaded, graphs)?;
     // Jobs that an earlier version began have none.
     if is_new || !folder.preprocessing().exists() {
         keep_preprocessing(&training)?;

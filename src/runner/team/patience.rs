@@ -23,13 +23,18 @@ const LONG: Duration = Duration::from_millis(3);
 /// The same on a busy machine: less than it takes to wake a thread.
 const SHORT: Duration = Duration::from_micros(5);
 /// The least time between two looks at the load.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Regions between two looks at the clock.
 const REGIONS: u32 = 8;
-/// The part of the time for which a thread waits for a core, above which the machine is busy.
-const BUSY: f64 = 0.3;
-/// How long it counts as busy after that was seen, in milliseconds.
-const BUSY_FOR: u64 = 300;
+/// The part of the time for which a thread waits for a core, above which the machine is busy. A few
+/// hundredths are nothing: every machine has other work, and its slices take some milliseconds each.
+const BUSY: f64 = 0.25;
+/// How long it counts as busy after that was seen, in milliseconds: at first, and at most. A machine
+/// that is found busy again soon after counts as busy for twice as long, since a job that leaves a
+/// core to others may not see them until it wants that core back.
+const BUSY_FOR: [u64; 2] = [1_000, 16_000];
+/// The time after a busy one that is soon, in milliseconds.
+const SOON: u64 = 500;
 
 /// How long the threads of a process spin.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub(super) struct Patience {
     short: AtomicU32,
     is_adaptive: AtomicBool,
     is_busy: AtomicBool,
+    /// The time for which it counts as busy, in milliseconds.
+    busy_for: AtomicU64,
     /// The time until which the machine counts as busy, in milliseconds.
     busy_until: AtomicU64,
 }
@@ -62,6 +69,7 @@ impl Patience {
             short: AtomicU32::new(0),
             is_adaptive: AtomicBool::new(false),
             is_busy: AtomicBool::new(false),
+            busy_for: AtomicU64::new(0),
             busy_until: AtomicU64::new(0),
         }
     }
@@ -82,8 +90,18 @@ impl Patience {
     /// Adapts to the part of the time for which a thread has waited for a core until `now`, in
     /// milliseconds.
     pub(super) fn adapt(&self, share: f64, now: u64) {
+        let until = self.busy_until.load(Ordering::Relaxed);
         if share > BUSY {
-            self.busy_until.store(now + BUSY_FOR, Ordering::Relaxed);
+            let before = self.busy_for.load(Ordering::Relaxed);
+            let busy_for = match before {
+                0 => BUSY_FOR[0],
+                // It is busy still.
+                _ if until > now => before,
+                _ if until + SOON > now => (2 * before).min(BUSY_FOR[1]),
+                _ => BUSY_FOR[0],
+            };
+            self.busy_for.store(busy_for, Ordering::Relaxed);
+            self.busy_until.store(now + busy_for, Ordering::Relaxed);
         }
         let is_busy = self.busy_until.load(Ordering::Relaxed) > now;
         self.is_busy.store(is_busy, Ordering::Relaxed);

@@ -175,7 +175,21 @@ fn a_thread_that_waits_much_for_a_core_makes_the_others_patient() {
     let patience = Patience::new();
     patience.set(ThreadWait::Adaptive, 3000, 5);
     // The machine is busy for as long as that is seen, and a while longer.
-    for (share, millis, pauses) in [(0.0, 0, 3000), (0.5, 20, 5), (0.0, 100, 5), (0.01, 400, 3000)] {
+    let looks = [
+        (0.0, 0, 3000),
+        (0.5, 100, 5),
+        (0.0, 1000, 5),
+        (0.5, 1050, 5),
+        (0.01, 2100, 3000),
+        // Found busy again soon: for twice as long from now on.
+        (0.4, 2200, 5),
+        (0.0, 4100, 5),
+        (0.0, 4300, 3000),
+        // And after a while as at first.
+        (0.4, 9000, 5),
+        (0.0, 10_100, 3000),
+    ];
+    for (share, millis, pauses) in looks {
         patience.adapt(share, millis);
         assert_eq!(patience.pauses(), pauses, "{millis}");
     }
