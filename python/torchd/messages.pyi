@@ -1410,7 +1410,11 @@ class JobProgress(Message):
     @property
     def gpu(self) -> GpuShare:
         """Its share of the GPU that it holds; absent on the CPU."""
-    def __init__(self, *, step: int | None = ..., total_steps: int | None = ..., epoch: int | None = ..., total_epochs: int | None = ..., progress_ratio: float | None = ..., examples_per_second: float | None = ..., remaining: Duration | Mapping[str, object] | None = ..., latest_scalars: Mapping[str, float] | None = ..., gpu: GpuShare | Mapping[str, object] | None = ...) -> None: ...
+    cpu_threads: int
+    """Threads of computation of the newest attempt."""
+    thread_wait: int
+    """How they wait for each other; unspecified for a program."""
+    def __init__(self, *, step: int | None = ..., total_steps: int | None = ..., epoch: int | None = ..., total_epochs: int | None = ..., progress_ratio: float | None = ..., examples_per_second: float | None = ..., remaining: Duration | Mapping[str, object] | None = ..., latest_scalars: Mapping[str, float] | None = ..., gpu: GpuShare | Mapping[str, object] | None = ..., cpu_threads: int | None = ..., thread_wait: int | str | None = ...) -> None: ...
 
 class GpuShare(Message):
     """A job's share of a GPU, as its runner reads it."""
@@ -1735,7 +1739,10 @@ class RunnerStarted(Message):
     """Optimizer steps that are left of that epoch."""
     total_epochs: int
     """Epochs in all; the last may be a part of one."""
-    def __init__(self, *, pid: int | None = ..., device: str | None = ..., cpu_threads: int | None = ..., libtorch_version: str | None = ..., total_steps: int | None = ..., steps_per_epoch: int | None = ..., parameter_count: int | None = ..., first_step: int | None = ..., first_epoch: int | None = ..., steps_left_in_epoch: int | None = ..., total_epochs: int | None = ...) -> None: ...
+    thread_wait: int
+    """How the threads of computation wait for each other. `openmp` where libtorch needs its own
+    runtime, whatever the spec says; unspecified for a program."""
+    def __init__(self, *, pid: int | None = ..., device: str | None = ..., cpu_threads: int | None = ..., libtorch_version: str | None = ..., total_steps: int | None = ..., steps_per_epoch: int | None = ..., parameter_count: int | None = ..., first_step: int | None = ..., first_epoch: int | None = ..., steps_left_in_epoch: int | None = ..., total_epochs: int | None = ..., thread_wait: int | str | None = ...) -> None: ...
 
 class ScalarValues(Message):
     """Values at a step."""
@@ -2244,6 +2251,22 @@ ON_DIVERGENCE_RESTORE_BEST: int
 `checkpoint.keep_best`, or those of the newest without that, and training goes on with the next
 batch at half the learning rate. Without a checkpoint, or after the fifth time, the job ends as
 `diverged`."""
+
+ThreadWait: EnumTypeWrapper
+"""How threads of computation wait for each other. A thread that spins is back at once, and takes a
+core meanwhile; one that sleeps takes a while to come back."""
+THREAD_WAIT_UNSPECIFIED: int
+"""The default of the daemon."""
+THREAD_WAIT_ADAPTIVE: int
+"""They spin for some milliseconds where the machine has cores for all of them, and hardly where
+others want the cores: the load decides, while the job runs."""
+THREAD_WAIT_PASSIVE: int
+"""They sleep at once."""
+THREAD_WAIT_ACTIVE: int
+"""They spin for some milliseconds, whatever else runs."""
+THREAD_WAIT_OPENMP: int
+"""The threads are those of the OpenMP runtime that libtorch comes with. OMP_WAIT_POLICY and
+GOMP_SPINCOUNT in the environment of the daemon decide."""
 
 Device: EnumTypeWrapper
 """Where a job computes."""
@@ -3898,7 +3921,11 @@ class Resources(Message):
     in shards. A job that cannot stay within it is refused, as far as that can be told before; one
     that does not ends as out_of_memory. Without it a job has what the machine, or the control group
     of torchd, has."""
-    def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ...) -> None: ...
+    thread_wait: int
+    """How the job's threads of computation wait for each other. It decides how fast a job is beside
+    others, and no number that it computes. Default: jobs.thread_wait of the daemon. Refused for a
+    program, which has threads of its own."""
+    def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ..., thread_wait: int | str | None = ...) -> None: ...
 
 ClusterMode: EnumTypeWrapper
 """Modes of a cluster."""
