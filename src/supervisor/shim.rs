@@ -416,8 +416,11 @@ fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
         .current_dir(&arguments.job)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
-        .stderr(output)
-        .process_group(0);
+        .stderr(output);
+    // A session of its own, and so a process group. Within ours the kernel would send SIGHUP to a
+    // runner that is stopped when we die. (setpgid(2), orphaned process groups)
+    // SAFETY: setsid is called between fork and exec, and allocates nothing.
+    unsafe { runner.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from)) };
     if arguments.group_reads { umask::where_group_reads(|| runner.spawn()) } else { runner.spawn() }
 }
 
