@@ -74,11 +74,19 @@ impl Patience {
         }
     }
 
-    /// Threads wait like this, with so many pauses on a quiet machine and on a busy one.
+    /// Threads wait like this, with so many pauses on a quiet machine and on a busy one. Before the
+    /// first look the machine counts as busy: that costs a job on a quiet one a tenth of a second,
+    /// and many short jobs at once would do nothing but spin.
     pub(super) fn set(&self, wait: ThreadWait, long: u32, short: u32) {
         self.long.store(long, Ordering::Relaxed);
         self.short.store(short, Ordering::Relaxed);
-        self.pauses.store(if wait == ThreadWait::Passive { 0 } else { long }, Ordering::Relaxed);
+        let pauses = match wait {
+            ThreadWait::Passive => 0,
+            ThreadWait::Adaptive => short,
+            ThreadWait::Active | ThreadWait::Openmp => long,
+        };
+        self.pauses.store(pauses, Ordering::Relaxed);
+        self.is_busy.store(wait == ThreadWait::Adaptive, Ordering::Relaxed);
         self.is_adaptive.store(wait == ThreadWait::Adaptive, Ordering::Relaxed);
     }
 

@@ -191,6 +191,7 @@ fn a_thread_that_waits_much_for_a_core_makes_the_others_patient() {
         (0.4, 9000, 5),
         (0.0, 10_100, 3000),
     ];
+    assert_eq!(patience.pauses(), 5);
     for (share, millis, pauses) in looks {
         patience.adapt(share, millis);
         assert_eq!(patience.pauses(), pauses, "{millis}");
