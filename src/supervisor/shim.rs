@@ -417,9 +417,7 @@ fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
-    // A session of its own, and so a process group. Within ours the kernel would send SIGHUP to a
-    // runner that is stopped when we die. (setpgid(2), orphaned process groups)
-    // SAFETY: setsid is called between fork and exec, and allocates nothing.
+    // SAFETY: it allocates nothing. In our session a stopped runner would get SIGHUP when we die.
     unsafe { runner.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from)) };
     if arguments.group_reads { umask::where_group_reads(|| runner.spawn()) } else { runner.spawn() }
 }
