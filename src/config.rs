@@ -21,8 +21,6 @@ pub use print::to_toml;
 pub use read::{DEFAULT_FILE, Flags, Invalid, load};
 pub use values::{LONGEST_SOCKET, MOST_MESSAGE_BYTES};
 
-use crate::job::spec::ThreadWait;
-
 /// Settings that are right.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -118,7 +116,7 @@ pub struct Settings {
     /// CPU cores that jobs may take together.
     pub jobs_cpu_slots: u32,
     /// How threads of computation wait for each other, where specs do not say.
-    pub jobs_thread_wait: ThreadWait,
+    pub jobs_thread_wait: String,
     /// Folders that results may be copied to.
     pub output_mirror_roots: Vec<PathBuf>,
     /// The interval at which new results of a job are copied.

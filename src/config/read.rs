@@ -13,7 +13,6 @@ use super::values::{
     log_level, long_duration, mode, path, paths, thread_wait, variables,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
-use crate::job::spec::ThreadWait;
 
 /// The settings file that is read where no other is named.
 pub const DEFAULT_FILE: &str = "/etc/torchd/torchd.toml";
@@ -263,7 +262,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_dry_run_timeout,
         runner_dry_run_memory_bytes: runner_dry_run_memory_bytes.map(|bytes| bytes as u64),
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
-        jobs_thread_wait: jobs_thread_wait.unwrap_or(ThreadWait::Adaptive),
+        jobs_thread_wait: jobs_thread_wait.unwrap_or_else(|| "adaptive".to_owned()),
         jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
         output_mirror_roots,
         output_mirror_interval: output_mirror_interval.unwrap_or(Duration::from_secs(30)),

@@ -8,7 +8,6 @@ use config::{Value, ValueKind};
 
 use super::LogFormat;
 use super::keys::{parsed, text};
-use crate::job::spec::ThreadWait;
 
 /// An address to listen on; None for an empty text.
 pub(super) fn listen(value: &Value) -> Result<Option<SocketAddr>, String> {
@@ -134,10 +133,11 @@ pub(super) fn in_range(least: usize, most: usize, unit: &'static str) -> impl Fn
     }
 }
 
-pub(super) fn thread_wait(value: &Value) -> Result<ThreadWait, String> {
-    let text = text(value)?;
-    let found = ThreadWait::ALL.into_iter().find(|wait| wait.name() == text);
-    found.ok_or_else(|| format!("is {text:?}; adaptive, passive, active or openmp is right"))
+pub(super) fn thread_wait(value: &Value) -> Result<String, String> {
+    match text(value)? {
+        text if ["adaptive", "passive", "active", "openmp"].contains(&text.as_str()) => Ok(text),
+        other => Err(format!("is {other:?}; adaptive, passive, active or openmp is right")),
+    }
 }
 
 pub(super) fn log_format(value: &Value) -> Result<LogFormat, String> {

@@ -60,6 +60,11 @@ impl ThreadWait {
         }
     }
 
+    /// The one of that name; adaptive where there is none.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|wait| wait.name() == name).unwrap_or(Self::Adaptive)
+    }
+
     /// The value of the message; None for none.
     ///
     /// # Errors
