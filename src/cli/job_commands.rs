@@ -12,7 +12,6 @@ use super::following::Following;
 use super::output::{Output, tell, write};
 use super::progress::size;
 use super::{after, array, description, spec_file, table, watch};
-use crate::job::spec::ThreadWait;
 use crate::proto::{json, v1};
 use crate::terminal::shown_in_line;
 
@@ -185,8 +184,14 @@ fn row(job: &v1::Job) -> [String; 8] {
 /// The threads of computation that the newest attempt of a model has.
 fn threads(job: &v1::Job) -> String {
     let Some(progress) = job.progress.as_ref() else { return String::new() };
-    let wait = ThreadWait::from_proto(progress.thread_wait).ok().flatten();
-    wait.map(|wait| format!("{}, {}", progress.cpu_threads, wait.name())).unwrap_or_default()
+    let wait = match progress.thread_wait() {
+        v1::ThreadWait::Unspecified => return String::new(),
+        v1::ThreadWait::Adaptive => "adaptive",
+        v1::ThreadWait::Passive => "passive",
+        v1::ThreadWait::Active => "active",
+        v1::ThreadWait::Openmp => "openmp",
+    };
+    format!("{}, {wait}", progress.cpu_threads)
 }
 
 /// How far a job is: a share, or the step of a program that tells no share.
