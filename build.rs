@@ -38,6 +38,9 @@ mod cpp {
     /// Sources, each with the header beside it.
     const SOURCES: [&str; 2] = ["src/runner/dispatcher/aten", "src/runner/script/script"];
 
+    /// The header that all of them include.
+    const COMMON: &str = "src/runner/guarded.h";
+
     /// Compiles it and links it to the runner: the other programs are to load no libtorch.
     pub(super) fn link() -> Result<(), Box<dyn std::error::Error>> {
         let libtorch = PathBuf::from(env::var_os("LIBTORCH").ok_or("LIBTORCH names no folder with libtorch")?);
@@ -60,10 +63,11 @@ mod cpp {
         let [source, header] = ["cpp", "h"].map(|extension| source.with_extension(extension));
         println!("cargo:rerun-if-changed={}", source.display());
         println!("cargo:rerun-if-changed={}", header.display());
+        println!("cargo:rerun-if-changed={COMMON}");
         let mark = out.join(format!("{name}.mark"));
-        let contents = [&source, &header].map(fs::read_to_string);
-        let [text, declarations] = contents;
-        let now = format!("{}\n{}\n{}", libtorch.display(), text?, declarations?);
+        let contents = [&source, &header, &PathBuf::from(COMMON)].map(fs::read_to_string);
+        let [text, declarations, common] = contents;
+        let now = format!("{}\n{}\n{}\n{}", libtorch.display(), text?, declarations?, common?);
         if fs::read_to_string(&mark).is_ok_and(|before| before == now) {
             return Ok(());
         }

@@ -6,8 +6,8 @@
 //! - on the CPU, and where the library that captures is not there or of another libtorch;
 //! - where an exported graph asks for values on the host (`exported/waits.rs`);
 //! - where the training set has no whole batch; and else
-//! - for the first [`WARM_UP`] steps of whole batches, in which libtorch and the optimizer make what
-//!   they keep;
+//! - for the first [`WARM_UP`] steps of whole batches, in which libtorch and the optimizer make
+//!   what they keep;
 //! - for a batch of another size, as the last one of an epoch may be.
 //!
 //! The first three hold for a whole attempt, and the log says them. What of a spec cannot be
@@ -16,7 +16,8 @@
 //! Recorded work reads and writes tensors at their places in memory: the batch is copied into one
 //! that stays, the learning rate lies on the device, sums are cleared and not replaced. A
 //! checkpoint that comes back brings new tensors, and the graphs are forgotten. Random numbers are
-//! a function of seed and step as in plain steps: a replay begins at the seed that is set before it.
+//! a function of seed and step as in plain steps: a replay begins at the seed that is set before
+//! it.
 //!
 //! Plain steps of such a job run the same operators on the same stream, so that it is of no account
 //! which steps are captured; a resumed job has others in the plain way. None of this has been run

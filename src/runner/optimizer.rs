@@ -127,8 +127,8 @@ impl Optimizer {
     }
 
     /// Moves each parameter that is trained by its gradient, at that learning rate of the job, or
-    /// at that which was set on the device. A parameter without a gradient stays. The gradients are laid out in memory as the parameters
-    /// are.
+    /// at that which was set on the device. A parameter without a gradient stays. The gradients are
+    /// laid out in memory as the parameters are.
     pub(crate) fn step(&mut self, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
         let Self { groups, count, .. } = self;
         let _ = count.f_add_scalar_(1)?;

@@ -125,8 +125,8 @@ fn train(
         }
         None => spec,
     };
-    // As many as when the job was taken, also where the machine has become smaller since: the numbers
-    // depend on them.
+    // As many as when the job was taken, also where the machine has become smaller since: the
+    // numbers depend on them.
     let cpu_threads = spec.resources.cpu_threads.unwrap_or(order.lease.cpu_threads);
     tch::set_num_threads(i32::try_from(cpu_threads).unwrap_or(i32::MAX));
     tch::set_num_interop_threads(1);

@@ -1,4 +1,5 @@
-//! Whether the weights of a model can have their channels last in memory (`training.channels_last`).
+//! Whether the weights of a model can have their channels last in memory
+//! (`training.channels_last`).
 
 use super::layer::Layer;
 use super::{Model, Recipe};

@@ -4,6 +4,8 @@
 // has opened with RTLD_GLOBAL before. It has not been run on a GPU yet.
 #include "graphs.h"
 
+#include "../guarded.h"
+
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/Exception.h>
@@ -13,7 +15,6 @@
 #include <string>
 #include <vector>
 
-
 struct torchd_graphs {
   c10::cuda::CUDAStream stream;
   at::cuda::MempoolId_t pool;
@@ -21,27 +22,6 @@ struct torchd_graphs {
   std::vector<std::unique_ptr<at::cuda::CUDAGraph>> graphs;
   std::unique_ptr<at::cuda::CUDAGraph> begun;
 };
-
-namespace {
-
-thread_local std::string last_error;
-
-// Runs `work`; 0, or 1 with the reason kept.
-template <typename Work> int guarded(const Work &work) {
-  try {
-    work();
-    return 0;
-  } catch (const c10::Error &error) {
-    last_error = error.what_without_backtrace();
-  } catch (const std::exception &error) {
-    last_error = error.what();
-  } catch (...) {
-    last_error = "libtorch threw something that is no exception";
-  }
-  return 1;
-}
-
-} // namespace
 
 const char *torchd_graphs_built_for(void) {
   return TORCH_VERSION;

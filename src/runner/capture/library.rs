@@ -1,5 +1,5 @@
-//! The library that captures CUDA graphs, `libtorchd_graphs.so`: found beside the runner, and opened
-//! where libtorch's CUDA half is. `graphs.h` documents its functions.
+//! The library that captures CUDA graphs, `libtorchd_graphs.so`: found beside the runner, and
+//! opened where libtorch's CUDA half is. `graphs.h` documents its functions.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 // ATen's dispatcher behind the C interface of aten.h.
 #include "aten.h"
 
+#include "../guarded.h"
+
 #include <ATen/autocast_mode.h>
 #include <ATen/core/List.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -61,23 +63,6 @@ struct torchd_aten_frame {
 namespace {
 
 using Frame = torchd_aten_frame;
-
-thread_local std::string last_error;
-
-// Runs `work`; 0, or 1 with the reason kept.
-template <typename Work> int guarded(const Work &work) {
-  try {
-    work();
-    return 0;
-  } catch (const c10::Error &error) {
-    last_error = error.what_without_backtrace();
-  } catch (const std::exception &error) {
-    last_error = error.what();
-  } catch (...) {
-    last_error = "libtorch threw something that is no exception";
-  }
-  return 1;
-}
 
 // The tensor that Python makes of a number where an operator takes a tensor. A wrapped number takes
 // part in type promotion as a number does, not as a tensor.

@@ -1,6 +1,8 @@
 // TorchScript modules behind the C interface of script.h.
 #include "script.h"
 
+#include "../guarded.h"
+
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/jit/api/module.h>
@@ -15,23 +17,6 @@ struct torchd_script {
 };
 
 namespace {
-
-thread_local std::string last_error;
-
-// Runs `work`; 0, or 1 with the reason kept.
-template <typename Work> int guarded(const Work &work) {
-  try {
-    work();
-    return 0;
-  } catch (const c10::Error &error) {
-    last_error = error.what_without_backtrace();
-  } catch (const std::exception &error) {
-    last_error = error.what();
-  } catch (...) {
-    last_error = "libtorch threw something that is no exception";
-  }
-  return 1;
-}
 
 void hand_over(const c10::IValue &value, const std::string &path, void *context, torchd_script_take take) {
   const auto below = [&](const std::string &part) { return path.empty() ? part : path + "." + part; };

@@ -27,11 +27,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Regions between two looks at the clock.
 const REGIONS: u32 = 8;
 /// The part of the time for which a thread waits for a core, above which the machine is busy. A few
-/// hundredths are nothing: every machine has other work, and its slices take some milliseconds each.
+/// hundredths are nothing: every machine has other work, and its slices take some milliseconds
+/// each.
 const BUSY: f64 = 0.25;
-/// How long it counts as busy after that was seen, in milliseconds: at first, and at most. A machine
-/// that is found busy again soon after counts as busy for twice as long, since a job that leaves a
-/// core to others may not see them until it wants that core back.
+/// How long it counts as busy after that was seen, in milliseconds: at first, and at most. A
+/// machine that is found busy again soon after counts as busy for twice as long, since a job that
+/// leaves a core to others may not see them until it wants that core back.
 const BUSY_FOR: [u64; 2] = [1_000, 16_000];
 /// The time after a busy one that is soon, in milliseconds.
 const SOON: u64 = 500;

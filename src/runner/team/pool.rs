@@ -3,9 +3,9 @@
 //! On a quiet machine all parts are offered to the workers. On a busy one the thread that began a
 //! region does all of them one after the other: a worker that takes a part, and then loses its core
 //! to another program, holds up the region for much longer than the part takes. But parts of some
-//! kernels wait for each other, and long ones are better shared. So the first worker looks from time
-//! to time, and calls the others once a region has taken long; they are called at once at a barrier,
-//! and for code whose regions have taken long before.
+//! kernels wait for each other, and long ones are better shared. So the first worker looks from
+//! time to time, and calls the others once a region has taken long; they are called at once at a
+//! barrier, and for code whose regions have taken long before.
 
 use std::cell::RefCell;
 use std::ptr;

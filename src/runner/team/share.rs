@@ -50,8 +50,8 @@ thread_local! {
 }
 
 impl Shares {
-    /// The construct at that place: a new one for the first part that comes to it. Whether this part
-    /// is the first.
+    /// The construct at that place: a new one for the first part that comes to it. Whether this
+    /// part is the first.
     fn enter(&self, place: u64, size: u32, new: Share) -> (Arc<Share>, bool) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = open.iter().position(|open| open.place == place) {
