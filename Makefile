@@ -7,6 +7,8 @@
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
 # make lint          what a change has to pass besides the tests
 # make bench         figures on speed
+# make bench-pytorch  torchd beside loops in PyTorch, as a table: CASES="cnn64 gpt", ROUNDS=5, SECONDS=2.5, COMPILE=0, JSON=FILE for the ratios;
+#                    BUSY=1 for a busy machine and several jobs, KNOBS=1 for the settings that change bits of a result
 # make bench-service the daemon's figures in one table, beside peers: CASES="metrics scalars" for some, JSON=FILE for the ratios too
 # make bench-check   the ratios of benches held against benches/ratios.json, before a release: CASES="metrics"; UPDATE=1 writes the table anew
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
@@ -17,7 +19,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-service bench-check fuzz libtorch pytorch prerequisites
+.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-pytorch bench-service bench-check fuzz libtorch pytorch prerequisites
 
 demo: libtorch
 	cargo build --release --locked
@@ -62,6 +64,12 @@ $(machete):
 
 bench: libtorch
 	cargo bench --locked
+
+bench-pytorch: libtorch pytorch
+	cargo build --release --locked
+	@scripts/python-package-tools
+	@.package/bin/python scripts/python-package target/release/torchctl
+	@.package/bin/python -W ignore benches/pytorch.py $(if $(JSON),--json "$(JSON)")
 
 bench-service: libtorch pytorch
 	@scripts/bench service.py $(if $(JSON),--json $(JSON)) $(CASES)
