@@ -9,9 +9,12 @@
 # make bench         figures on speed
 # make bench-pytorch  torchd beside loops in PyTorch, as a table: CASES="cnn64 gpt", ROUNDS=5, SECONDS=2.5, COMPILE=0, JSON=FILE for the ratios;
 #                    BUSY=1 for a busy machine and several jobs, KNOBS=1 for the settings that change bits of a result
+# make bench-gpu     the same on this machine's GPU, with ResNet-50 in bfloat16; not run on one yet
+# make gpu-bundle    target/gpu-bundle/, for scripts/gpu-trial on another machine with a GPU, which compiles nothing
 # make bench-service the daemon's figures in one table, beside peers: CASES="metrics scalars" for some, JSON=FILE for the ratios too
 # make bench-check   the ratios of benches held against benches/ratios.json, before a release: CASES="metrics"; UPDATE=1 writes the table anew
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
+# make cuda-graphs   builds the library by which the runner captures steps as CUDA graphs; needs g++, neither nvcc nor a GPU
 # make libtorch      fetches libtorch, which the other targets do by themselves
 # make pytorch       fetches PyTorch (2 GB, 3.5 GB on disk), which test-pytorch does by itself; or PYTORCH=/path/to/python that has it
 
@@ -19,7 +22,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-pytorch bench-service bench-check fuzz libtorch pytorch prerequisites
+.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-pytorch bench-gpu gpu-bundle fuzz cuda-graphs libtorch pytorch prerequisites bench-service bench-check
 
 demo: libtorch
 	cargo build --release --locked
@@ -71,6 +74,19 @@ bench-pytorch: libtorch pytorch
 	@.package/bin/python scripts/python-package target/release/torchctl
 	@.package/bin/python -W ignore benches/pytorch.py $(if $(JSON),--json "$(JSON)")
 
+bench-gpu: libtorch pytorch
+	cargo build --release --locked
+	@scripts/cuda-graphs
+	@scripts/python-package-tools
+	@.package/bin/python scripts/python-package target/release/torchctl
+	@DEVICE=cuda .package/bin/python -W ignore benches/pytorch.py $(if $(JSON),--json "$(JSON)")
+
+gpu-bundle: libtorch pytorch
+	TORCHD_PACKAGE=1 cargo build --release --locked
+	@scripts/python-package-tools
+	@.package/bin/python scripts/python-package target/release/torchctl
+	@scripts/gpu-bundle
+
 bench-service: libtorch pytorch
 	@scripts/bench service.py $(if $(JSON),--json $(JSON)) $(CASES)
 
@@ -79,6 +95,9 @@ bench-check: libtorch pytorch
 
 fuzz: prerequisites
 	@scripts/fuzz
+
+cuda-graphs: libtorch
+	@scripts/cuda-graphs
 
 libtorch: prerequisites
 	@scripts/libtorch

@@ -10,6 +10,8 @@ ROUNDS=5            rounds that count
 SECONDS=2.5         time of a turn in the steady state
 COMPILE=0           without torch.compile, which takes minutes to compile
 THREADS=2           threads of torchd's jobs; by default all cores
+DEVICE=cuda         both sides on a GPU, with ResNet-50 besides and torch.compile(mode="reduce-overhead");
+                    torchd's steps are captured as CUDA graphs, unless GRAPHS=0
 BUSY=1              another table: on a machine that is busy, and with several jobs at once
 KNOBS=1             another table: which settings of a process change the numbers of a result
 TORCHD_BIN=FOLDER   the programs, else those of target/release

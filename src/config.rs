@@ -115,6 +115,8 @@ pub struct Settings {
     pub jobs_max_queued: usize,
     /// CPU cores that jobs may take together.
     pub jobs_cpu_slots: u32,
+    /// How threads of computation wait for each other, where specs do not say.
+    pub jobs_thread_wait: String,
     /// Folders that results may be copied to.
     pub output_mirror_roots: Vec<PathBuf>,
     /// The interval at which new results of a job are copied.

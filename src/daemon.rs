@@ -35,6 +35,7 @@ use crate::exporter::{self, Exporter};
 use crate::host;
 use crate::job::end;
 use crate::job::order::ProgramLimits;
+use crate::job::spec::ThreadWait;
 use crate::judging;
 use crate::manager::{Manager, ManagerSettings, ProgramRules};
 use crate::metrics::Metrics;
@@ -220,6 +221,7 @@ async fn run(
         jobs_dir: state.jobs(),
         max_queued: settings.jobs_max_queued,
         cpu_slots: settings.jobs_cpu_slots,
+        thread_wait: ThreadWait::named(&settings.jobs_thread_wait),
         data_roots: startup::data_roots(&settings)?,
         uploads: uploads.clone(),
         programs: ProgramRules {

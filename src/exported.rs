@@ -29,6 +29,7 @@ pub mod stored;
 pub mod summary;
 pub mod trace;
 pub mod tree;
+pub mod waits;
 mod write;
 
 pub use archive::{Archive, Model};

@@ -51,7 +51,7 @@ use crate::compat::Catalogue;
 use crate::dataset::DataRoots;
 use crate::gpu::Watcher;
 use crate::job::probe::ProbeReport;
-use crate::job::spec::Work;
+use crate::job::spec::{ThreadWait, Work};
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
 use crate::metrics::Metrics;
@@ -91,6 +91,8 @@ pub struct ManagerSettings {
     pub max_queued: usize,
     /// CPU cores that jobs may take together.
     pub cpu_slots: u32,
+    /// How threads of computation wait for each other, where specs do not say.
+    pub thread_wait: ThreadWait,
     /// Facts about this machine.
     pub node: NodeSource,
     /// Where data may lie.

@@ -9,6 +9,7 @@ each loss was read, as [step, seconds], of a steady state of so many seconds. `t
 fused optimizer, then of every optimizer with the best loader.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from pytorch.marks import lasts, steady  # noqa: E402
-from pytorch.workloads import TOP, WORKLOADS  # noqa: E402
+from pytorch.workloads import DEVICE, ON_GPU, TOP, WORKLOADS  # noqa: E402
 
 LOSSES = {"nll": F.nll_loss, "cross_entropy": F.cross_entropy}
 OPTIMIZERS = {"plain": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
@@ -34,14 +35,17 @@ WINDOWS = 3
 
 
 def loaders(data):
-    """The ways in which batches of this set can be made, those that take least memory first."""
+    """The ways in which batches of this set can be made, those that take least memory first. On a
+    GPU the set lies there: these sets are small."""
+    if ON_GPU:
+        return ["bytes indexed", "floats indexed"] if data.prepare else ["tensors indexed"]
     return ["bytes indexed", "floats indexed", "DataLoader", "DataLoader, 2 workers"] if data.prepare else ["tensors indexed", "DataLoader", "DataLoader, 2 workers"]
 
 
 def indexed(inputs, targets, size, prepare=None):
     """Batches without end of tensors in memory, in a new order each epoch."""
     while True:
-        for places in torch.randperm(len(inputs)).split(size):
+        for places in torch.randperm(len(inputs), device=inputs.device).split(size):
             batch = inputs[places]
             yield (prepare(batch) if prepare else batch), targets[places]
 
@@ -53,11 +57,12 @@ def repeated(loader):
 
 def batches(data, loader, size):
     """Batches without end, as the loader's name says."""
+    inputs, targets = data.inputs.to(DEVICE), data.targets.to(DEVICE)
     if loader == "bytes indexed":
-        return indexed(data.inputs, data.targets, size, data.prepare)
-    inputs = data.prepare(data.inputs) if data.prepare else data.inputs
+        return indexed(inputs, targets, size, data.prepare)
+    inputs = data.prepare(inputs) if data.prepare else inputs
     if not loader.startswith("DataLoader"):
-        return indexed(inputs, data.targets, size)
+        return indexed(inputs, targets, size)
     workers = 2 if loader.endswith("workers") else 0
     dataset = torch.utils.data.TensorDataset(inputs, data.targets)
     return repeated(torch.utils.data.DataLoader(dataset, batch_size=size, shuffle=True, num_workers=workers, persistent_workers=workers > 0))
@@ -71,13 +76,19 @@ def optimizer_of(workload, parameters, name):
 
 def losses(workload, data, loader, optimizer, compiled=False):
     """Trains without end; the steps done and the loss, of the first step and whenever it is read."""
-    module = workload.module().train()
+    module = workload.module().to(DEVICE).train()
+    if workload.channels_last:
+        module.to(memory_format=torch.channels_last)
     update = optimizer_of(workload, module.parameters(), optimizer)
     loss_of = LOSSES[workload.loss]
-    forward = torch.compile(module) if compiled else module
+    # On a GPU that mode captures the step as CUDA graphs.
+    forward = torch.compile(module, mode="reduce-overhead" if ON_GPU else None) if compiled else module
     for step, (inputs, targets) in enumerate(batches(data, loader, workload.batch), 1):
         update.zero_grad()
-        loss = loss_of(forward(inputs), targets)
+        if workload.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(DEVICE, torch.bfloat16) if workload.bfloat16 else contextlib.nullcontext():
+            loss = loss_of(forward(inputs), targets)
         loss.backward()
         update.step()
         if step == 1 or step % workload.every == 0:

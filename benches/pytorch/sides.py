@@ -3,6 +3,7 @@ process of its own, from its start to its end."""
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ import time
 
 from . import processes
 from .marks import lasts, pace, steady
-from .workloads import TOP, Workload
+from .workloads import ON_GPU, TOP, Workload
 
 LOOK_EVERY = 0.5
 LOSS = "loss/train"
@@ -97,6 +98,12 @@ def pytorch(name, workload: Workload, folder, variant: Variant, seconds, cache=N
 # torchd.
 
 
+def libtorch():
+    """The setting that names the libtorch of the peer on a GPU: that of the build is one for the CPU."""
+    found = importlib.util.find_spec("torch") if ON_GPU else None
+    return {"runner.libtorch_dir": str(pathlib.Path(found.origin).resolve().parent / "lib")} if found else {}
+
+
 @contextlib.contextmanager
 def daemon(folder, settings=None, variables=None):
     """A client of a daemon of its own, which reads `folder`. `variables` are those of its
@@ -108,7 +115,7 @@ def daemon(folder, settings=None, variables=None):
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(processes.environment({"TORCHD_PROGRAM": str(PROGRAMS / "torchd")} | (variables or {})))
-    started = torchd.local(folder, settings={"jobs.orphan_timeout": "20s"} | (settings or {}))
+    started = torchd.local(folder, settings={"jobs.orphan_timeout": "20s"} | libtorch() | (settings or {}))
     try:
         client = started.__enter__()
     finally:

@@ -6,11 +6,11 @@ import functools
 from . import sides
 from .sides import Variant
 from .table import Spread, head, load, megabytes, note, number, ratios, row
-from .workloads import EXPORTED, WORKLOADS
+from .workloads import EXPORTED, ON_GPU, WORKLOADS
 
 TRIED_SHARE = 0.4
 """Time of each variant of the peer before the turns, as a share of that of a turn."""
-TRIED = ("default", "PASSIVE", "one thread")
+TRIED = ("default",) if ON_GPU else ("default", "PASSIVE", "one thread")
 COMPILED_ROUNDS = 3
 """Rounds with torch.compile, the first of which fills its cache and does not count."""
 CLOSE = 0.98

@@ -7,12 +7,16 @@ time of a peer counts from its start.
 
 import dataclasses
 import functools
+import os
 import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+DEVICE = os.environ.get("DEVICE") or "cpu"
+"""`cpu`, or `cuda` for both sides."""
+ON_GPU = DEVICE == "cuda"
 SEED = 1
 MEAN, STD = 0.1307, 0.3081
 """Of the pixels of MNIST."""
@@ -48,14 +52,28 @@ class Workload:
     """Steps from one reading of the loss to the next, on both sides."""
     lean: bool = False
     """The set holds bytes, which a loop can keep as they are, or make floats of beforehand."""
+    bfloat16: bool = False
+    """Computed under autocast."""
+    channels_last: bool = False
+    """Weights and images have their channels last in memory."""
+
+    def training(self, exported: bool) -> dict:
+        """The section of the spec that tells how it is trained, but for its length. On a GPU steps
+        are captured, as far as GRAPHS=0 does not say otherwise."""
+        ways = {"precision": "PRECISION_BFLOAT16"} if self.bfloat16 else {}
+        if self.channels_last and not exported:
+            ways["channels_last"] = True
+        if ON_GPU and os.environ.get("GRAPHS") != "0":
+            ways["cuda_graphs"] = True
+        return {"batch_size": self.batch} | ways
 
     def spec(self, threads: int, steps: int = 1_000_000_000, every: int | None = None, exported: str | None = None) -> dict:
         """The request of a job. Without checkpoints but that of the end, which the loop in Python
         does not write either."""
         return {"seed": SEED, "model": self.model if exported is None else {"exported": {"path": exported}}, "data": self.data,
-                "loss": {self.loss: {}}, "optimizer": self.optimizer, "training": {"max_steps": steps, "batch_size": self.batch},
+                "loss": {self.loss: {}}, "optimizer": self.optimizer, "training": {"max_steps": steps} | self.training(exported is not None),
                 "checkpoint": {"every_epochs": 1_000_000}, "logging": {"scalar_every_steps": every or self.every},
-                "resources": {"device": "cpu", "cpu_threads": threads}}
+                "resources": {"device": DEVICE, "cpu_threads": threads}}
 
 
 # Digits: 64,000 grey images in IDX files, a multiple of each batch, so that all batches are whole.
@@ -194,6 +212,33 @@ def digits(title: str, batch: int, every: int) -> Workload:
                     batch=batch, optimizer=SGD, loss="nll", every=every, lean=True)
 
 
+# Photographs: 2,048 colour images of 224x224 in NumPy arrays, on a GPU alone.
+
+PHOTOGRAPHS, WIDE = 2_048, 224
+
+
+def write_photographs(folder: pathlib.Path) -> None:
+    import numpy
+
+    draw = numpy.random.default_rng(SEED)
+    numpy.save(folder / "photographs.npy", draw.integers(0, 256, (PHOTOGRAPHS, 3, WIDE, WIDE), numpy.uint8))
+    numpy.save(folder / "kinds.npy", draw.integers(0, 1000, PHOTOGRAPHS))
+
+
+def read_photographs(folder: pathlib.Path) -> Data:
+    import numpy
+    import torch
+
+    photographs, kinds = (torch.from_numpy(numpy.load(folder / name)) for name in ("photographs.npy", "kinds.npy"))
+    return Data(photographs, kinds, functools.partial(normalized, mean=0.5, std=0.25))
+
+
+def make_resnet50() -> Any:
+    import torchvision
+
+    return torchvision.models.resnet50(num_classes=1000)
+
+
 WORKLOADS = {
     "cnn64": digits("the notebook's CNN, batch 64", 64, 10),
     "cnn1000": digits("the notebook's CNN, batch 1000", 1000, 10),
@@ -213,6 +258,12 @@ WORKLOADS = {
         model={"gpt": {"layers": LAYERS, "heads": HEADS, "width": WIDTH, "vocabulary": 256}},
         data={"train": {"text": {"path": "text.txt", "context": CONTEXT}}}, batch=32, optimizer=ADAMW),
 }
+if ON_GPU:
+    WORKLOADS["resnet50"] = Workload(
+        title="ResNet-50 on 224x224 images in bfloat16, channels last, batch 128", write=write_photographs, read=read_photographs, module=make_resnet50,
+        model={"resnet": {"depth": 50, "stem": "STEM_IMAGENET", "outputs": 1000}},
+        data={"train": {"npy": {"input": "photographs.npy", "target": "kinds.npy"}}, "normalize": {"mean": [0.5] * 3, "std": [0.25] * 3}},
+        batch=128, optimizer={"sgd": {"learning_rate": 0.01, "momentum": 0.9}}, lean=True, bfloat16=True, channels_last=True)
 EXPORTED = "-exported"
-CASES = ["cnn64", "cnn1000", "mlp256", "resnet18", "gpt", *(name + EXPORTED for name in ("cnn64", "mlp256", "resnet18", "gpt"))]
+CASES = ["cnn64", "cnn1000", "mlp256", "resnet18", "gpt", *(name + EXPORTED for name in ("cnn64", "mlp256", "resnet18", "gpt")), *(["resnet50"] if ON_GPU else [])]
 """What a run measures: networks of torchd, and the same as archives of torch.export."""

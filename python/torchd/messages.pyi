@@ -1410,7 +1410,11 @@ class JobProgress(Message):
     @property
     def gpu(self) -> GpuShare:
         """Its share of the GPU that it holds; absent on the CPU."""
-    def __init__(self, *, step: int | None = ..., total_steps: int | None = ..., epoch: int | None = ..., total_epochs: int | None = ..., progress_ratio: float | None = ..., examples_per_second: float | None = ..., remaining: Duration | Mapping[str, object] | None = ..., latest_scalars: Mapping[str, float] | None = ..., gpu: GpuShare | Mapping[str, object] | None = ...) -> None: ...
+    cpu_threads: int
+    """Threads of computation of the newest attempt."""
+    thread_wait: int
+    """How they wait for each other; unspecified for a program."""
+    def __init__(self, *, step: int | None = ..., total_steps: int | None = ..., epoch: int | None = ..., total_epochs: int | None = ..., progress_ratio: float | None = ..., examples_per_second: float | None = ..., remaining: Duration | Mapping[str, object] | None = ..., latest_scalars: Mapping[str, float] | None = ..., gpu: GpuShare | Mapping[str, object] | None = ..., cpu_threads: int | None = ..., thread_wait: int | str | None = ...) -> None: ...
 
 class GpuShare(Message):
     """A job's share of a GPU, as its runner reads it."""
@@ -1735,7 +1739,10 @@ class RunnerStarted(Message):
     """Optimizer steps that are left of that epoch."""
     total_epochs: int
     """Epochs in all; the last may be a part of one."""
-    def __init__(self, *, pid: int | None = ..., device: str | None = ..., cpu_threads: int | None = ..., libtorch_version: str | None = ..., total_steps: int | None = ..., steps_per_epoch: int | None = ..., parameter_count: int | None = ..., first_step: int | None = ..., first_epoch: int | None = ..., steps_left_in_epoch: int | None = ..., total_epochs: int | None = ...) -> None: ...
+    thread_wait: int
+    """How the threads of computation wait for each other. `openmp` where libtorch needs its own
+    runtime, whatever the spec says; unspecified for a program."""
+    def __init__(self, *, pid: int | None = ..., device: str | None = ..., cpu_threads: int | None = ..., libtorch_version: str | None = ..., total_steps: int | None = ..., steps_per_epoch: int | None = ..., parameter_count: int | None = ..., first_step: int | None = ..., first_epoch: int | None = ..., steps_left_in_epoch: int | None = ..., total_epochs: int | None = ..., thread_wait: int | str | None = ...) -> None: ...
 
 class ScalarValues(Message):
     """Values at a step."""
@@ -2244,6 +2251,22 @@ ON_DIVERGENCE_RESTORE_BEST: int
 `checkpoint.keep_best`, or those of the newest without that, and training goes on with the next
 batch at half the learning rate. Without a checkpoint, or after the fifth time, the job ends as
 `diverged`."""
+
+ThreadWait: EnumTypeWrapper
+"""How threads of computation wait for each other. A thread that spins is back at once, and takes a
+core meanwhile; one that sleeps takes a while to come back."""
+THREAD_WAIT_UNSPECIFIED: int
+"""The default of the daemon."""
+THREAD_WAIT_ADAPTIVE: int
+"""They spin for some milliseconds where the machine has cores for all of them, and hardly where
+others want the cores: the load decides, while the job runs."""
+THREAD_WAIT_PASSIVE: int
+"""They sleep at once."""
+THREAD_WAIT_ACTIVE: int
+"""They spin for some milliseconds, whatever else runs."""
+THREAD_WAIT_OPENMP: int
+"""The threads are those of the OpenMP runtime that libtorch comes with. OMP_WAIT_POLICY and
+GOMP_SPINCOUNT in the environment of the daemon decide."""
 
 Device: EnumTypeWrapper
 """Where a job computes."""
@@ -3432,7 +3455,23 @@ class Training(Message):
     data.validation. Default false."""
     on_divergence: int
     """The reaction to a step whose loss or gradients are not finite. Default fail."""
-    def __init__(self, *, epochs: int | None = ..., max_steps: int | None = ..., batch_size: int | None = ..., validation_batch_size: int | None = ..., gradient_clip_norm: float | None = ..., gradient_clip_value: float | None = ..., init_seed: int | None = ..., precision: int | str | None = ..., accumulate_steps: int | None = ..., ema_decay: float | None = ..., early_stopping: EarlyStopping | Mapping[str, object] | None = ..., restore_best: bool | None = ..., on_divergence: int | str | None = ...) -> None: ...
+    cuda_graphs: bool
+    """Capture the training step as a CUDA graph and replay it, so that a step of many small
+    operators does not wait for the host to start each of them. Three steps of `batch_size` examples
+    are taken as without, then each is replayed; a smaller last batch of an epoch is taken as
+    without. The learning rate is a 32-bit float, as in PyTorch's optimizers with capturable=True,
+    so that the last bits of the weights are others. Needs a GPU, and one of the optimizers sgd,
+    adam and adamw. Refused beside precision float16, on_divergence skip_step, the metric auc,
+    mix_up, cut_mix and model.torchscript. A job whose steps cannot be captured for another reason
+    (the runner lacks libtorchd_graphs.so, an exported graph waits for values on the host, the
+    training set has no whole batch) trains as without, and its log says why. Default false: it has
+    not been run on a GPU yet."""
+    channels_last: bool
+    """Keep the weights of two-dimensional convolutions with the channels last in memory, as
+    torch.channels_last does, and with them what they compute: faster on GPUs in 16 bits. Other
+    kernels compute it, so that the last bits are others. For the models mnist_cnn and resnet, and
+    sequential with conv2d. Default false."""
+    def __init__(self, *, epochs: int | None = ..., max_steps: int | None = ..., batch_size: int | None = ..., validation_batch_size: int | None = ..., gradient_clip_norm: float | None = ..., gradient_clip_value: float | None = ..., init_seed: int | None = ..., precision: int | str | None = ..., accumulate_steps: int | None = ..., ema_decay: float | None = ..., early_stopping: EarlyStopping | Mapping[str, object] | None = ..., restore_best: bool | None = ..., on_divergence: int | str | None = ..., cuda_graphs: bool | None = ..., channels_last: bool | None = ...) -> None: ...
 
 class EarlyStopping(Message):
     """The end of a job whose validation does not get better. The job succeeds."""
@@ -3882,7 +3921,11 @@ class Resources(Message):
     in shards. A job that cannot stay within it is refused, as far as that can be told before; one
     that does not ends as out_of_memory. Without it a job has what the machine, or the control group
     of torchd, has."""
-    def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ...) -> None: ...
+    thread_wait: int
+    """How the job's threads of computation wait for each other. It decides how fast a job is beside
+    others, and no number that it computes. Default: jobs.thread_wait of the daemon. Refused for a
+    program, which has threads of its own."""
+    def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ..., thread_wait: int | str | None = ...) -> None: ...
 
 ClusterMode: EnumTypeWrapper
 """Modes of a cluster."""

@@ -181,6 +181,19 @@ fn row(job: &v1::Job) -> [String; 8] {
     ]
 }
 
+/// The threads of computation that the newest attempt of a model has.
+fn threads(job: &v1::Job) -> String {
+    let Some(progress) = job.progress.as_ref() else { return String::new() };
+    let wait = match progress.thread_wait() {
+        v1::ThreadWait::Unspecified => return String::new(),
+        v1::ThreadWait::Adaptive => "adaptive",
+        v1::ThreadWait::Passive => "passive",
+        v1::ThreadWait::Active => "active",
+        v1::ThreadWait::Openmp => "openmp",
+    };
+    format!("{}, {wait}", progress.cpu_threads)
+}
+
 /// How far a job is: a share, or the step of a program that tells no share.
 fn how_far(job: &v1::Job, progress: &v1::JobProgress) -> String {
     match (is_program(job), progress.progress_ratio, progress.step) {
@@ -234,6 +247,7 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
         facts.push(("scalars", values.join("\n")));
     }
     facts.push(("data", data_wait(job)));
+    facts.push(("threads", threads(job)));
     if job.attempt > 1 || job.restarts > 0 {
         facts.push(("attempt", format!("{}, restarts after failures: {}", job.attempt, job.restarts)));
     }
@@ -388,5 +402,15 @@ mod tests {
         assert!(told(0.43, v1::JobState::Running).contains(words));
         assert!(!told(0.2, v1::JobState::Running).contains("training waits"));
         assert!(!told(0.43, v1::JobState::Succeeded).contains("training waits"));
+    }
+
+    #[test]
+    fn the_threads_of_a_model_are_told_with_how_they_wait() {
+        let told = |thread_wait: v1::ThreadWait| {
+            let progress = v1::JobProgress { cpu_threads: 3, thread_wait: thread_wait.into(), ..Default::default() };
+            threads(&v1::Job { progress: Some(progress), ..v1::Job::default() })
+        };
+        assert_eq!(told(v1::ThreadWait::Openmp), "3, openmp");
+        assert_eq!(told(v1::ThreadWait::Unspecified), "");
     }
 }

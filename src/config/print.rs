@@ -96,6 +96,7 @@ pub fn to_toml(settings: &Settings) -> String {
             "half of what jobs can have",
         ),
         format!("\n[jobs]\nmax_queued = {}\ncpu_slots = {}\n", settings.jobs_max_queued, settings.jobs_cpu_slots),
+        format!("thread_wait = {}\n", quoted(&settings.jobs_thread_wait)),
         format!("preemption = {}\n", settings.jobs_preemption),
         chosen("ttl_after_end", settings.jobs_ttl_after_end.map(time), "ended jobs stay until somebody deletes them"),
         format!("orphan_timeout = {}\n", time(settings.jobs_orphan_timeout)),

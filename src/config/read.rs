@@ -10,7 +10,7 @@ use super::keys::{Keys, Mistake, parsed, text};
 use super::sources::merge;
 use super::values::{
     INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, MOST_MESSAGE_BYTES, duration, hosts, in_range, listen, log_format,
-    log_level, long_duration, mode, path, paths, variables,
+    log_level, long_duration, mode, path, paths, thread_wait, variables,
 };
 use super::{Environment, LogFormat, Settings, ShutdownRunners};
 
@@ -178,6 +178,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let runner_stop_grace = keys.take("runner.stop_grace", duration).unwrap_or(Duration::from_secs(10));
     let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
     let jobs_cpu_slots = keys.take("jobs.cpu_slots", in_range(1, 4096, "cores"));
+    let jobs_thread_wait = keys.take("jobs.thread_wait", thread_wait);
     let output_mirror_roots = keys.take("output.mirror_roots", paths).unwrap_or_default();
     for root in output_mirror_roots.iter().filter(|root| !root.is_absolute()) {
         keys.add("output.mirror_roots", format!("names {}; absolute paths are needed", root.display()));
@@ -261,6 +262,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_dry_run_timeout,
         runner_dry_run_memory_bytes: runner_dry_run_memory_bytes.map(|bytes| bytes as u64),
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
+        jobs_thread_wait: jobs_thread_wait.unwrap_or_else(|| "adaptive".to_owned()),
         jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
         output_mirror_roots,
         output_mirror_interval: output_mirror_interval.unwrap_or(Duration::from_secs(30)),

@@ -133,6 +133,13 @@ pub(super) fn in_range(least: usize, most: usize, unit: &'static str) -> impl Fn
     }
 }
 
+pub(super) fn thread_wait(value: &Value) -> Result<String, String> {
+    match text(value)? {
+        text if ["adaptive", "passive", "active", "openmp"].contains(&text.as_str()) => Ok(text),
+        other => Err(format!("is {other:?}; adaptive, passive, active or openmp is right")),
+    }
+}
+
 pub(super) fn log_format(value: &Value) -> Result<LogFormat, String> {
     match text(value)?.as_str() {
         "auto" => Ok(LogFormat::Auto),

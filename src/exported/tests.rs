@@ -287,6 +287,28 @@ fn an_archive_that_lacks_an_entry_or_ends_early_is_refused() {
 }
 
 #[test]
+fn graphs_that_ask_the_device_are_told_from_those_that_do_not() {
+    for (name, reason) in [
+        ("mlp", None),
+        ("cnn", None),
+        ("gpt", None),
+        ("masks", None),
+        ("branch", Some(" takes a branch by a value on the host")),
+        ("lstm", Some(" keeps random numbers of its own")),
+    ] {
+        let plan = judged(&format!("{name}/net.pt2")).ok().unwrap().plan;
+        let told = super::waits::first(&plan);
+        match reason {
+            None => assert_eq!(told, None, "{name}"),
+            Some(reason) => {
+                let told = told.unwrap();
+                assert!(told.starts_with("node ") && told.ends_with(reason), "{name}: {told}");
+            }
+        }
+    }
+}
+
+#[test]
 fn other_files_are_named() {
     for (bytes, words) in [
         (&b"version https://git-lfs.github.com/spec/v1"[..], "Git LFS"),

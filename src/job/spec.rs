@@ -3,11 +3,13 @@
 //! again what every default became.
 
 mod applied;
+mod capture;
 pub mod data;
 mod edit;
 mod fit;
 mod labels;
 pub mod layer;
+mod layout;
 pub mod loss;
 mod memory;
 pub mod metric;
@@ -50,7 +52,7 @@ pub use program::Program;
 pub(crate) use read::tests::{example, example_work};
 pub use read::{ModelReading, Reading, judge_priority, read};
 pub use recipe::{EarlyStopping, OnDivergence, Precision, Recipe};
-pub use resources::{Device, Resources};
+pub use resources::{Device, Resources, ThreadWait};
 pub use schedule::Schedule;
 pub use training::Clip;
 pub use warm_start::{WarmSource, WarmStart};

@@ -220,7 +220,7 @@ impl JobFolder {
     /// Removes the half-written files of earlier processes of the job. None of them may run: the
     /// caller holds the job's lock.
     pub fn sweep(&self, _held: &JobLock) -> io::Result<()> {
-        remove_from(&self.path, |name| name.starts_with(".exit.json."))?;
+        remove_from(&self.path, |name| name.starts_with(".exit.json.") || name == ".program.json.new")?;
         remove_from(&self.checkpoints(), |name| name.starts_with('.'))?;
         remove_from(&self.artifacts(), |name| name.starts_with('.'))
     }
@@ -357,7 +357,13 @@ mod tests {
         let folder = JobFolder::new(place.path().into());
         let lock = JobLock::take(&folder).unwrap().unwrap();
         let (gone, stays) = (
-            ["checkpoints/.step-3/model", "checkpoints/.old-2/model", "artifacts/.model.new", ".exit.json.room"],
+            [
+                "checkpoints/.step-3/model",
+                "checkpoints/.old-2/model",
+                "artifacts/.model.new",
+                ".exit.json.room",
+                ".program.json.new",
+            ],
             ["checkpoints/step-3/model", "artifacts/model", ".job.json.new", "exit.json", "lock"],
         );
         for path in gone.iter().chain(&stays) {

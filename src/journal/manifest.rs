@@ -66,6 +66,9 @@ pub struct Context {
     pub cpu_threads: u32,
     /// The CPU, or the GPU, by its name.
     pub processor: String,
+    /// Training steps are captured as CUDA graphs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub captured: bool,
 }
 
 /// A file with its checksum.
@@ -133,7 +136,7 @@ impl Manifest {
         if time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|time| time > LATEST) {
             return Err("time lies beyond the year 9999".into());
         }
-        let Context { libtorch, device, cpu_threads: _, processor } = context;
+        let Context { libtorch, device, cpu_threads: _, processor, captured: _ } = context;
         let texts = [libtorch, device, processor].into_iter().chain(metrics.keys());
         if let Some(text) = texts.into_iter().find(|text| text.len() > MOST_TEXT) {
             return Err(format!("a text has {} bytes, and can have {MOST_TEXT} at most", text.len()));

@@ -207,6 +207,8 @@ impl ProgressFold {
             },
             latest_scalars: self.latest.iter().map(|(tag, (_, value))| (tag.clone(), *value)).collect(),
             gpu: self.gpu_share(),
+            cpu_threads: started.cpu_threads,
+            thread_wait: started.thread_wait,
         })
     }
 

@@ -191,6 +191,7 @@ fn judge(
         _ => Vec::new(),
     };
     place(&mut resources, cpu_slots, no_gpu, &mut wrong);
+    resources.thread_wait.get_or_insert(settings.thread_wait);
     judge_memory(resources, slots, &mut wrong);
     let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
     let applies = demands.mode.applies();

@@ -108,8 +108,14 @@ impl Application {
         let Told { output, weights, answer, modules } = network.ok_or_else(no_classes)?;
         let plan = work.plan(feed.facts().examples, Place::default());
         let plan = plan.ok_or_else(|| bad_data("more batches than can be counted".into()))?;
-        let beginning =
-            Beginning { output: &output, weights: &weights, modules: modules.as_ref(), seed: work.seed, is_new: true };
+        let beginning = Beginning {
+            output: &output,
+            weights: &weights,
+            modules: modules.as_ref(),
+            seed: work.seed,
+            channels_last: false,
+            is_new: true,
+        };
         let network = model::build(&work.model, opened, &beginning, device)?;
         if let Some(wanted) = &work.warm_start {
             warm_start::take(folder, wanted, network.as_ref())?;

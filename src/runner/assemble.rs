@@ -31,7 +31,7 @@ use crate::schedule::Schedule;
 use crate::stateful::Hidden;
 use crate::sums::Sums;
 use crate::train::Training;
-use crate::{cuda, loss, model, warm_start};
+use crate::{capture, cuda, loss, model, warm_start};
 
 /// Threads that read a set at most.
 const MOST_READERS: usize = 16;
@@ -40,7 +40,8 @@ const MOST_READERS: usize = 16;
 const DEVICE_SHARE: u64 = 4;
 
 /// Reads the data, judges it once more (it may have changed since the request, and large files were
-/// judged by their headers), and builds everything on the device.
+/// judged by their headers), and builds everything on the device. `graphs` is the library that
+/// captures steps, or why there is none; None for a job on the CPU.
 pub(crate) fn assemble(
     mut work: ModelWork,
     order: &Order,
@@ -48,6 +49,7 @@ pub(crate) fn assemble(
     folder: &JobFolder,
     device: Device,
     loaded: Option<Loaded>,
+    graphs: Option<capture::Found>,
 ) -> Result<Training> {
     let known = loaded.as_ref().map(|_| kept_preparation(folder)).transpose()?.flatten();
     let data = data(order)?;
@@ -96,6 +98,7 @@ pub(crate) fn assemble(
         weights: &weights,
         modules: modules.as_ref(),
         seed: work.init_seed.unwrap_or(work.seed),
+        channels_last: work.recipe.channels_last,
         is_new: loaded.is_none(),
     };
     let network = model::build(&work.model, opened, &beginning, device)?;
@@ -120,6 +123,7 @@ pub(crate) fn assemble(
             Purpose::LrRange(range) => Some(LrRange::new(range)),
         },
         schedule: Schedule::new(&work.schedule)?,
+        capture: None,
         hidden: Hidden(network.hidden()),
         network,
         plan,
@@ -135,6 +139,7 @@ pub(crate) fn assemble(
         meter: None,
     };
     training.sums = Sums::new(training.metrics(Mode::Train)?, device)?;
+    training.begin_capture(graphs)?;
     if let Some(loaded) = loaded {
         training.restore(loaded).map_err(of_data)?;
     } else if let Some(wanted) = &training.work.warm_start {
@@ -270,5 +275,5 @@ fn context(device: Device, order: &Order) -> Context {
         _ => ("cpu", cpu()),
     };
     let cpu_threads = u32::try_from(tch::get_num_threads()).unwrap_or(0);
-    Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor }
+    Context { libtorch: libtorch_version(), device: kind.into(), cpu_threads, processor, captured: false }
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
+use crate::capture;
+
 /// The CUDA half of libtorch.
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
@@ -15,6 +17,8 @@ const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 pub(crate) struct Cuda {
     /// The library that was opened, or why there is none.
     pub(crate) library: Result<PathBuf, Absent>,
+    /// The library that captures steps, or why there is none.
+    pub(crate) graphs: capture::Found,
 }
 
 /// Why the CUDA half is not loaded.
@@ -29,7 +33,12 @@ impl Cuda {
     /// Opens the CUDA half, once per process and before libtorch is asked. The driver is not asked
     /// yet, and no thread started.
     pub(crate) fn open() -> Self {
-        Self { library: open_library() }
+        let library = open_library();
+        let graphs = match &library {
+            Ok(_) => capture::Library::open(),
+            Err(_) => Err("the CUDA half of libtorch is not loaded".into()),
+        };
+        Self { library, graphs }
     }
 
     /// CUDA devices that libtorch can use.

@@ -4,6 +4,7 @@
 //! A call is prepared once, with the arguments that never change, and run with the others.
 
 mod ffi;
+mod frame;
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::marker::PhantomData;
@@ -12,8 +13,12 @@ use std::ptr::NonNull;
 use tch::{TchError, Tensor};
 use torchd::exported::arithmetic::Number;
 
+pub(crate) use self::frame::{Bound, Form, Frame, Item, Place, Source};
+
 /// Results of an operator, at most: the largest number in libtorch 2.11 is 7.
 const MOST_RESULTS: usize = 16;
+/// Arguments that change from call to call, at most.
+const MOST_CHANGED: usize = 8;
 
 /// An operator with the arguments that are the same in each call.
 #[derive(Debug)]
@@ -44,11 +49,9 @@ pub(crate) enum Argument<'a> {
     Device(&'a str),
     /// A list of tensors.
     Tensors(&'a [Handle<'a>]),
-    /// A list of tensors, some of which are None.
-    OptionalTensors(&'a [Handle<'a>]),
 }
 
-/// A tensor in a list, or None.
+/// A tensor in a list.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Handle<'a> {
@@ -99,11 +102,17 @@ impl Call {
 
     /// Calls it with other arguments at some places of the schema.
     pub(crate) fn run(&self, places: &[usize], arguments: &[Argument<'_>]) -> Result<Outputs, TchError> {
-        let values: Vec<_> = arguments.iter().map(Argument::value).collect();
-        let length = places.len().min(values.len());
+        let length = places.len().min(arguments.len());
+        if length > MOST_CHANGED {
+            return Err(TchError::Torch(format!("{length} arguments are given; {MOST_CHANGED} at most are taken")));
+        }
+        let mut values = [NOTHING; MOST_CHANGED];
+        for (value, argument) in values.iter_mut().zip(arguments) {
+            *value = argument.value();
+        }
         let mut results = Outputs { values: [NOTHING; MOST_RESULTS], next: 0, found: 0 };
-        // SAFETY: the call lives; places and values have `length` items, and the values point to
-        // what `arguments` borrows; there is room for MOST_RESULTS results.
+        // SAFETY: the call lives; places and values have `length` items or more, and the values
+        // point to what `arguments` borrows; there is room for MOST_RESULTS results.
         let status = unsafe {
             ffi::torchd_aten_run(
                 self.0.as_ptr(),
@@ -143,23 +152,32 @@ impl Iterator for Outputs {
         }
         let value = self.values[self.next];
         self.next += 1;
-        Some(match value.tag {
-            // SAFETY: the pointer is a new tensor, which is ours.
-            ffi::TENSOR => Output::Tensor(unsafe { Tensor::from_ptr(value.pointer.cast_mut().cast()) }),
-            ffi::INT => Output::Number(Number::Int(value.integer)),
-            ffi::DOUBLE => Output::Number(Number::Float(value.number)),
-            ffi::BOOL => Output::Number(Number::Bool(value.integer != 0)),
-            ffi::TENSORS => {
-                let list = value.pointer.cast::<*mut ffi::C_tensor>();
-                // SAFETY: the list has so many new tensors, which are ours, and so is the list.
-                Output::Tensors(unsafe {
-                    let tensors = (0..value.length).map(|place| Tensor::from_ptr(*list.add(place))).collect();
-                    nix::libc::free(list.cast_mut().cast());
-                    tensors
-                })
-            }
-            _ => Output::None,
-        })
+        // SAFETY: libtorch wrote it, and it is taken once.
+        Some(unsafe { output(value) })
+    }
+}
+
+/// The value that libtorch has written.
+///
+/// # Safety
+/// A tensor, or a list of them, in the value is taken over: it may be done once.
+unsafe fn output(value: ffi::Value) -> Output {
+    match value.tag {
+        // SAFETY: the pointer is a new tensor, which is ours.
+        ffi::TENSOR => Output::Tensor(unsafe { Tensor::from_ptr(value.pointer.cast_mut().cast()) }),
+        ffi::INT => Output::Number(Number::Int(value.integer)),
+        ffi::DOUBLE => Output::Number(Number::Float(value.number)),
+        ffi::BOOL => Output::Number(Number::Bool(value.integer != 0)),
+        ffi::TENSORS => {
+            let list = value.pointer.cast::<*mut ffi::C_tensor>();
+            // SAFETY: the list has so many new tensors, which are ours, and so is the list.
+            Output::Tensors(unsafe {
+                let tensors = (0..value.length).map(|place| Tensor::from_ptr(*list.add(place))).collect();
+                nix::libc::free(list.cast_mut().cast());
+                tensors
+            })
+        }
+        _ => Output::None,
     }
 }
 
@@ -168,11 +186,6 @@ impl Drop for Outputs {
         // Results that nobody took are freed.
         self.for_each(drop);
     }
-}
-
-impl<'a> Handle<'a> {
-    /// None in a list.
-    pub(crate) const NONE: Self = Self { tensor: std::ptr::null(), lives: PhantomData };
 }
 
 impl<'a> From<&'a Tensor> for Handle<'a> {
@@ -208,7 +221,6 @@ impl Argument<'_> {
             Self::Text(text) => list(ffi::STRING, text.as_bytes()),
             Self::Device(text) => list(ffi::DEVICE, text.as_bytes()),
             Self::Tensors(items) => list(ffi::TENSORS, items),
-            Self::OptionalTensors(items) => list(ffi::OPTIONAL_TENSORS, items),
         }
     }
 }
@@ -307,11 +319,6 @@ mod tests {
         let item = Call::prepare("aten::sym_size", "int", &[Argument::Tensor(&x), Argument::Number(Number::Int(0))]);
         let size: Vec<_> = item.unwrap().run(&[], &[]).unwrap().collect();
         assert!(matches!(size[..], [Output::Number(Number::Int(6))]), "{size:?}");
-        let index = Call::prepare("aten::index", "Tensor", &[Argument::None, Argument::None]).unwrap();
-        let (rows, at) = (x.view([2, 3]), Tensor::from_slice(&[1i64]));
-        let at = [Handle::NONE, Handle::from(&at)];
-        let taken = one(index.run(&[0, 1], &[Argument::Tensor(&rows), Argument::OptionalTensors(&at)]).unwrap());
-        assert_eq!(taken.size(), [2, 1]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     let spec = Spec::stored(&message).map_err(internal)?;
     let loaded = checkpoint::newest_good(folder, order.resume_step, |_| Ok(()))?;
     let Work::Model(work) = spec.work else { return Err(internal("a program is not tried".into())) };
-    let mut training = assemble(*work, &order, inputs, folder, Device::Cpu, loaded)?;
+    let mut training = assemble(*work, &order, inputs, folder, Device::Cpu, loaded, None)?;
     let batch = training.next_batch(&mut |_| Ok(true))?.ok_or_else(Failure::no_examples)?;
     let begun = Instant::now();
     let stepped = training.train_step(&batch, true)?;

@@ -15,7 +15,7 @@ use torchd::exported::summary::{Held, Role};
 use torchd::tensor_file::ReaderAt;
 
 use self::state::Reader;
-use crate::graph::{Graph, Value};
+use crate::graph::{self, Graph, Value};
 use crate::model::Mode;
 
 /// A graph with the tensors that it gets besides the user's.
@@ -156,17 +156,16 @@ impl Exported {
             (Mode::Evaluate, Some(eval)) => eval,
             (Mode::Evaluate, None) => return Err(TchError::Torch("it has no graph for evaluation".into())),
         };
+        let wanted = bound.inputs.iter().filter(|source| matches!(source, Source::User)).count();
+        if wanted > inputs.len() {
+            return Err(TchError::Torch(format!("{} inputs are not as many as it takes: {wanted}", inputs.len())));
+        }
         let mut users = inputs.iter();
-        let value = |source: &Source| match source {
-            Source::Kept(tensor) => Ok(Value::Tensor(tensor.shallow_clone())),
-            Source::Fixed => Ok(Value::Nothing),
-            Source::User => match users.next() {
-                Some(tensor) => Ok(Value::Tensor(tensor.shallow_clone())),
-                None => Err(TchError::Torch(format!("{} inputs are not as many as it takes", inputs.len()))),
-            },
-        };
-        let inputs = bound.inputs.iter().map(value).collect::<Result<_, _>>()?;
-        bound.graph.run(inputs)
+        bound.graph.run(bound.inputs.iter().map(|source| match source {
+            Source::Kept(tensor) => graph::Input::Tensor(tensor),
+            Source::Fixed => graph::Input::Nothing,
+            Source::User => users.next().map_or(graph::Input::Nothing, |tensor| graph::Input::Tensor(tensor)),
+        }))
     }
 }
 

@@ -225,7 +225,10 @@ impl Feed {
         let mut inputs = values.collect::<Result<Vec<_>>>()?;
         let targets = inputs.pop().ok_or_else(Failure::no_examples)?;
         for (place, input) in inputs.iter_mut().enumerate() {
-            *input = self.normalized(place, input)?;
+            // In place: nobody else has the values of a batch.
+            if let Some((mean, std)) = self.normalizer.get(place).and_then(Option::as_ref) {
+                let _ = input.f_sub_(mean)?.f_div_(std)?;
+            }
         }
         Ok(Examples { inputs, targets, mixed: None })
     }
@@ -244,7 +247,7 @@ fn network_values(field: &Field, values: Tensor) -> Result<Tensor> {
     if field.dtype != Dtype::Pixel {
         return Ok(values);
     }
-    Ok(values.f_to_kind(Kind::Float)?.f_div_scalar(PIXEL_SCALE)?)
+    Ok(values.f_to_kind(Kind::Float)?.f_div_scalar_(PIXEL_SCALE)?)
 }
 
 /// How values of the inputs of a set, in its order, become those of a network that has learned from
@@ -304,7 +307,21 @@ fn read(
 
 /// The bytes of a field of some examples, as a tensor.
 fn on_device(field: &Field, bytes: &[u8], examples: u64, device: Device) -> Result<Tensor> {
-    moved(&Tensor::f_from_data_size(bytes, &shape(field, examples), kind(field))?, device)
+    moved(&copied(bytes, &shape(field, examples), kind(field))?, device)
+}
+
+/// A tensor of the host with these bytes. tch's own way fills it with zeros first.
+fn copied(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Tensor> {
+    let values = Tensor::f_empty(shape, (kind, Device::Cpu))?;
+    let (wanted, found) = (values.numel() * kind.elt_size_in_bytes(), bytes.len());
+    if wanted != found {
+        return Err(TchError::Shape(format!("{found} bytes are not a tensor {shape:?} of {wanted} bytes")).into());
+    }
+    if found > 0 {
+        // SAFETY: a new tensor is contiguous, nobody else has it, and it has room for these bytes.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), values.data_ptr().cast::<u8>(), found) };
+    }
+    Ok(values)
 }
 
 /// Values of the host on a device.

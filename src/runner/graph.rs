@@ -10,13 +10,14 @@ mod arguments;
 mod branch;
 mod values;
 
+use std::cell::RefCell;
+
 use tch::{Device, TchError};
 use torchd::exported::plan::{self, Action, Operand, Place, Plan, Returned};
 
-use self::arguments::Prepared;
-pub(crate) use self::values::Value;
-use self::values::Values;
-use crate::dispatcher::{Autocast, Output};
+pub(crate) use self::values::{Input, Value};
+use self::values::{Slots, Values};
+use crate::dispatcher::{Autocast, Bound};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -24,7 +25,7 @@ type Result<T> = std::result::Result<T, TchError>;
 #[derive(Debug)]
 pub(crate) struct Graph {
     device: Device,
-    slots: usize,
+    slots: Slots,
     inputs: Vec<Option<usize>>,
     steps: Vec<Step>,
     outputs: Vec<Returned>,
@@ -41,11 +42,25 @@ struct Step {
 /// An action with its operator.
 #[derive(Debug)]
 enum Ready {
-    Call(Prepared),
+    /// The call frees the slots whose last use it is by itself.
+    Call(RefCell<Bound>),
     Compute(torchd::exported::arithmetic::Arithmetic, Operand, Operand),
-    SetGrad { is_enabled: bool, graph: Box<Graph>, inputs: Vec<Operand> },
-    Autocast { autocast: plan::Autocast, graph: Box<Graph>, inputs: Vec<Operand> },
-    Cond { condition: Operand, yes: Box<Graph>, no: Box<Graph>, inputs: Vec<Operand> },
+    SetGrad {
+        is_enabled: bool,
+        graph: Box<Graph>,
+        inputs: Vec<Operand>,
+    },
+    Autocast {
+        autocast: plan::Autocast,
+        graph: Box<Graph>,
+        inputs: Vec<Operand>,
+    },
+    Cond {
+        condition: Operand,
+        yes: Box<Graph>,
+        no: Box<Graph>,
+        inputs: Vec<Operand>,
+    },
 }
 
 impl Graph {
@@ -58,8 +73,8 @@ impl Graph {
         let step = |step: &plan::Step| {
             let action = match &step.action {
                 Action::Call { name, overload, arguments } => {
-                    let call = Prepared::new(name, overload, arguments, device);
-                    Ready::Call(call.map_err(|error| at(&step.origin, error))?)
+                    let call = arguments::prepare(name, overload, arguments, step, device);
+                    Ready::Call(RefCell::new(call.map_err(|error| at(&step.origin, error))?))
                 }
                 Action::Compute(function, one, other) => Ready::Compute(*function, *one, *other),
                 Action::SetGrad { is_enabled, plan, inputs } => {
@@ -78,7 +93,7 @@ impl Graph {
         };
         Ok(Self {
             device,
-            slots: plan.slots,
+            slots: Slots::new(plan.slots)?,
             inputs: plan.inputs.clone(),
             steps: plan.steps.iter().map(step).collect::<Result<_>>()?,
             outputs: plan.outputs.clone(),
@@ -90,92 +105,89 @@ impl Graph {
     ///
     /// # Errors
     /// The error of an operator, with its node and the user's line.
-    pub(crate) fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>> {
-        let mut values = Values::new(self.slots);
-        for (slot, value) in self.inputs.iter().zip(inputs) {
+    pub(crate) fn run<'a>(&self, inputs: impl Iterator<Item = Input<'a>>) -> Result<Vec<Value>> {
+        let mut values = self.slots.begin()?;
+        for (slot, input) in self.inputs.iter().zip(inputs) {
             if let Some(slot) = slot {
-                values.set(*slot, value);
+                values.set(*slot, input)?;
             }
         }
-        for step in &self.steps {
-            self.step(step, &mut values).map_err(|error| at(&step.origin, error))?;
-            for slot in &step.last_uses {
-                values.free(*slot);
-            }
-        }
-        let returned = |output: &Returned| match output {
-            Returned::Slot(slot) => values.get(*slot).map(Value::share),
-            Returned::Number(number) => Ok(Value::Number(*number)),
-            Returned::Nothing => Ok(Value::Nothing),
-        };
-        self.outputs.iter().map(returned).collect()
+        self.compute(&mut values)?;
+        self.outputs.iter().map(|output| values.returned(*output)).collect()
     }
 
-    fn step(&self, step: &Step, values: &mut Values) -> Result<()> {
-        let (inner, inputs) = match &step.action {
-            Ready::Call(call) => return put(step, call.run(values)?, values),
+    /// Carries all steps out.
+    fn compute(&self, values: &mut Values<'_>) -> Result<()> {
+        self.steps.iter().try_for_each(|step| self.step(step, values).map_err(|error| at(&step.origin, error)))
+    }
+
+    fn step(&self, step: &Step, values: &mut Values<'_>) -> Result<()> {
+        match &step.action {
+            Ready::Call(call) => {
+                let mut call =
+                    call.try_borrow_mut().map_err(|_| TchError::Torch("it is called within itself".into()))?;
+                return call.run(values);
+            }
             Ready::Compute(function, one, other) => {
                 let number = function.of(values.number(*one)?, values.number(*other)?).map_err(TchError::Torch)?;
-                return put(step, [Output::Number(number)].into_iter(), values);
+                for place in &step.results {
+                    if let Place::One(slot) = place {
+                        values.set_number(*slot, number)?;
+                    }
+                }
             }
-            Ready::SetGrad { graph, inputs, .. } | Ready::Autocast { graph, inputs, .. } => (graph, inputs),
-            Ready::Cond { condition, yes, no, inputs } => (if values.truth(*condition)? { yes } else { no }, inputs),
-        };
-        let given = inputs.iter().map(|input| values.operand(*input)).collect::<Result<Vec<_>>>()?;
-        // The inner graph frees the values that only it needs.
-        step.last_uses.iter().for_each(|slot| values.free(*slot));
-        let results = match &step.action {
-            Ready::SetGrad { is_enabled: true, .. } => tch::with_grad(|| inner.run(given)),
-            Ready::SetGrad { is_enabled: false, .. } => tch::no_grad(|| inner.run(given)),
-            Ready::Autocast { autocast, .. } => {
+            Ready::SetGrad { is_enabled: true, graph, inputs } => {
+                tch::with_grad(|| graph.within(step, inputs, values))?;
+            }
+            Ready::SetGrad { is_enabled: false, graph, inputs } => {
+                tch::no_grad(|| graph.within(step, inputs, values))?;
+            }
+            Ready::Autocast { autocast, graph, inputs } => {
                 let is_cuda = if autocast.is_for_job { self.device.is_cuda() } else { true };
                 let _region = Autocast::enter(is_cuda, autocast.is_enabled, autocast.dtype, autocast.is_cached)?;
-                inner.run(given)
+                graph.within(step, inputs, values)?;
             }
-            Ready::Cond { .. } => branch::with_all_inputs(inner, given),
-            Ready::Call(_) | Ready::Compute(..) => inner.run(given),
-        }?;
-        let places = step.results.iter().flat_map(|place| match place {
-            Place::Nothing => vec![None],
-            Place::One(slot) => vec![Some(*slot)],
-            Place::Many(slots) => slots.iter().copied().map(Some).collect(),
-        });
-        for (place, value) in places.zip(results) {
-            if let Some(slot) = place {
-                values.set(slot, value);
+            Ready::Cond { condition, yes, no, inputs } => {
+                let taken = if values.truth(*condition)? { yes } else { no };
+                branch::with_all_inputs(taken, step, inputs, values)?;
+            }
+        }
+        step.last_uses.iter().for_each(|slot| values.free(*slot));
+        Ok(())
+    }
+
+    /// Runs it as a step of the graph of `values`, with operands of that one, and puts its outputs
+    /// there.
+    fn within(&self, step: &Step, inputs: &[Operand], values: &mut Values<'_>) -> Result<()> {
+        let mut inner = self.slots.begin()?;
+        for (slot, operand) in self.inputs.iter().zip(inputs) {
+            if let Some(slot) = slot {
+                values.hand_over(*operand, &mut inner, *slot)?;
+            }
+        }
+        // The inner graph frees the values that only it needs.
+        step.last_uses.iter().for_each(|slot| values.free(*slot));
+        self.compute(&mut inner)?;
+        for (slot, output) in step.slots().zip(&self.outputs) {
+            if let Some(slot) = slot {
+                inner.hand_back(*output, values, slot)?;
             }
         }
         Ok(())
     }
 }
 
-/// Puts the results of an operator where they go.
-fn put(step: &Step, mut outputs: impl Iterator<Item = Output>, values: &mut Values) -> Result<()> {
-    for place in &step.results {
-        match (place, outputs.next()) {
-            (Place::Nothing, _) => {}
-            (Place::One(slot), Some(Output::Tensor(tensor))) => values.set(*slot, Value::Tensor(tensor)),
-            (Place::One(slot), Some(Output::Number(number))) => values.set(*slot, Value::Number(number)),
-            (Place::Many(slots), Some(Output::Tensors(tensors))) if tensors.len() == slots.len() => {
-                for (slot, tensor) in slots.iter().zip(tensors) {
-                    values.set(*slot, Value::Tensor(tensor));
-                }
-            }
-            (Place::One(_) | Place::Many(_), found) => {
-                let what = format!("it returned {}, and the graph wants {place:?}", described(found.as_ref()));
-                return Err(TchError::Torch(what));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn described(output: Option<&Output>) -> String {
-    match output {
-        None | Some(Output::None) => "nothing".into(),
-        Some(Output::Tensor(tensor)) => format!("a tensor {:?}", tensor.size()),
-        Some(Output::Number(number)) => format!("the number {number:?}"),
-        Some(Output::Tensors(tensors)) => format!("a list of {} tensors", tensors.len()),
+impl Step {
+    /// The slots of the outputs of an inner graph, in their order; None for one that goes nowhere.
+    fn slots(&self) -> impl Iterator<Item = Option<usize>> {
+        self.results.iter().flat_map(|place| {
+            let (one, many) = match place {
+                Place::Nothing => (Some(None), &[][..]),
+                Place::One(slot) => (Some(Some(*slot)), &[][..]),
+                Place::Many(slots) => (None, &slots[..]),
+            };
+            one.into_iter().chain(many.iter().copied().map(Some))
+        })
     }
 }
 

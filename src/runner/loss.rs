@@ -115,8 +115,14 @@ fn numbers(settings: &[f64], device: Device) -> std::result::Result<Tensor, TchE
 }
 
 /// The values of targets, each of which counts as one.
-fn count(targets: &Tensor) -> Tensor {
-    Tensor::from(targets.numel() as f64)
+fn count(targets: &Tensor) -> Result<Tensor> {
+    beside(targets, targets.numel() as f64)
+}
+
+/// A number on the device of targets. It is filled in there: a copy from the host would be waited
+/// for.
+fn beside(targets: &Tensor, number: f64) -> Result<Tensor> {
+    Ok(Tensor::f_full([], number, (Kind::Double, targets.device()))?)
 }
 
 /// The examples of a batch.

@@ -39,6 +39,11 @@ trait Rule {
 
     /// The value.
     fn value(&mut self, sums: &[&Tensor]) -> Result<Finding>;
+
+    /// Forgets what it keeps besides the sums.
+    fn clear(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The value of a metric over all that it has taken in.
@@ -121,6 +126,12 @@ impl Metric {
         tch::no_grad(|| self.rule.add(&mut sums, outputs, pair))
     }
 
+    /// Forgets all that was taken in.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.sums.iter_mut().try_for_each(|(_, sum)| sum.f_zero_().map(drop))?;
+        self.rule.clear()
+    }
+
     /// Its value over all that was taken in.
     pub(crate) fn value(&mut self) -> Result<Finding> {
         let sums: Vec<_> = self.sums.iter().map(|(_, sum)| sum).collect();
@@ -145,6 +156,15 @@ impl Stateful for Metric {
             }
         }
         Ok(())
+    }
+}
+
+/// Adds how many targets count to a sum.
+fn add_count(sum: &mut Tensor, targets: &Tensor, ignored: Option<i64>) -> std::result::Result<(), TchError> {
+    match ignored {
+        // A number takes no tensor of its own.
+        None => sum.f_add_scalar_(targets.numel() as f64).map(drop),
+        Some(_) => sum.f_add_(&count(targets, ignored)?).map(drop),
     }
 }
 

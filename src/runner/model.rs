@@ -48,6 +48,11 @@ pub(crate) trait Network: Stateful {
         Vec::new()
     }
 
+    /// Why a step of it cannot be captured as a CUDA graph, as far as is known; None where it can.
+    fn waits(&self) -> Option<String> {
+        None
+    }
+
     /// Writes what is left of a trained job besides the weights.
     fn write_artifacts(&self, _: &JobFolder) -> io::Result<()> {
         Ok(())
@@ -156,6 +161,8 @@ pub(crate) struct Beginning<'a> {
     pub(crate) modules: Option<&'a Module>,
     /// The seed of those that are drawn.
     pub(crate) seed: u64,
+    /// Weights of four dimensions have the second one last in memory.
+    pub(crate) channels_last: bool,
     /// Whether the job begins here, and does not go on from a checkpoint.
     pub(crate) is_new: bool,
 }
@@ -167,13 +174,13 @@ pub(crate) fn build(
     beginning: &Beginning<'_>,
     device: Device,
 ) -> Result<Box<dyn Network>> {
-    let Beginning { output, weights, modules, seed, is_new } = *beginning;
+    let Beginning { output, weights, modules, seed, channels_last, is_new } = *beginning;
     match opened {
         Opened::Exported(opened) => return Ok(Box::new(exported::Net::new(*opened, output, device, is_new)?)),
         Opened::Script(net) => return Ok(net),
         Opened::Family => {}
     }
-    let held = Held::draw(weights, seed, device)?;
+    let held = Held::draw(weights, seed, device, channels_last)?;
     let forward: Box<dyn Forward> = match (model, modules) {
         (_, Some(modules)) => Box::new(tree::Tree::new(modules, "", &held)),
         (Model::Vit(settings), None) => Box::new(vit::Vit::new(*settings, &held)?),

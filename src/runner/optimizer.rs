@@ -34,6 +34,8 @@ struct Step<'a> {
     gradients: &'a [Option<Tensor>],
     /// The learning rate.
     rate: f64,
+    /// The same as a 32-bit float on the device, by which the step goes where it is there.
+    rate_there: Option<&'a Tensor>,
     /// The steps so far, this one included, as PyTorch counts them: a 32-bit float on the device.
     count: &'a Tensor,
 }
@@ -54,6 +56,7 @@ struct Group {
     places: Vec<usize>,
     weights: Vec<Tensor>,
     rate_scale: f64,
+    rate_there: Option<Tensor>,
     method: Box<dyn Method>,
 }
 
@@ -93,7 +96,7 @@ impl Optimizer {
             let rate_scale = group.map_or(1.0, |place| settings.groups.groups[place].rate_scale);
             let parameters = Parameters::of(named.into_iter());
             let method = build(&settings.of_group(group), &parameters)?;
-            Ok(Group { places, weights: parameters.into_tensors(), rate_scale, method })
+            Ok(Group { places, weights: parameters.into_tensors(), rate_scale, rate_there: None, method })
         };
         let groups = members.into_iter().map(group).collect::<Result<_>>()?;
         let device = parameters.tensors().first().map_or(Device::Cpu, Tensor::device);
@@ -106,14 +109,31 @@ impl Optimizer {
         &self.trained
     }
 
-    /// Moves each parameter that is trained by its gradient, at that learning rate of the job. A
-    /// parameter without a gradient stays. The gradients are laid out in memory as the parameters
+    /// Keeps the learning rate on the device from here on, as a 32-bit float, so that a captured
+    /// step reads it there. Of use to methods whose operators take it so: sgd, adam and adamw.
+    pub(crate) fn keep_rate_there(&mut self) -> Result<()> {
+        let device = self.count.device();
+        self.groups.iter_mut().try_for_each(|group| {
+            group.rate_there = Some(Tensor::f_zeros([], (Kind::Float, device))?);
+            Ok(())
+        })
+    }
+
+    /// Sets the learning rate on the device, where it is kept there, without waiting.
+    pub(crate) fn set_rate(&mut self, rate: f64) -> Result<()> {
+        self.groups.iter_mut().try_for_each(|Group { rate_scale, rate_there, .. }| {
+            rate_there.as_mut().map_or(Ok(()), |there| Ok(there.f_fill_(rate * *rate_scale).map(drop)?))
+        })
+    }
+
+    /// Moves each parameter that is trained by its gradient, at that learning rate of the job, or
+    /// at that which was set on the device. A parameter without a gradient stays. The gradients are laid out in memory as the parameters
     /// are.
     pub(crate) fn step(&mut self, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
         let Self { groups, count, .. } = self;
         let _ = count.f_add_scalar_(1)?;
-        for Group { places, weights, rate_scale, method } in groups {
-            let rate = rate * *rate_scale;
+        for Group { places, weights, rate_scale, rate_there, method } in groups {
+            let (rate, rate_there) = (rate * *rate_scale, rate_there.as_ref());
             let chosen: Vec<_>;
             let gradients = if places.len() == gradients.len() {
                 gradients
@@ -122,7 +142,7 @@ impl Optimizer {
                 chosen = places.iter().map(taken).collect();
                 &chosen
             };
-            tch::no_grad(|| method.step(&Step { weights, gradients, rate, count }))?;
+            tch::no_grad(|| method.step(&Step { weights, gradients, rate, rate_there, count }))?;
         }
         Ok(())
     }

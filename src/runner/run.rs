@@ -13,7 +13,7 @@ use torchd::job::Spec;
 use torchd::job::end::{EXIT_MACHINE, EXIT_STORAGE};
 use torchd::job::length::{Place, Plan};
 use torchd::job::order::{LeasedDevice, Order};
-use torchd::job::spec::Work;
+use torchd::job::spec::{ThreadWait, Work};
 use torchd::journal::JobFolder;
 use torchd::proto::v1::{JobEndReason, RunnerEnded, RunnerResumed, RunnerStarted};
 use torchd::tensorboard::{EventFileWriter, cut_after};
@@ -30,6 +30,7 @@ use crate::probe::libtorch_version;
 use crate::pulse::Pulse;
 use crate::report::Report;
 use crate::stop::Stop;
+use crate::team;
 use crate::train::Finish;
 use crate::{FAILURE, SUCCESS};
 
@@ -113,8 +114,6 @@ fn train(
         None => tracing::warn!("the event files hold as much as jobs.max_event_bytes allows; the journal has the rest"),
     }
     let device = device(opened.cuda.as_ref())?;
-    tch::set_num_threads(i32::try_from(order.lease.cpu_threads).unwrap_or(i32::MAX));
-    tch::set_num_interop_threads(1);
     let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
     let spec = Spec::stored(&message).map_err(|what| Failure::new(JobEndReason::Internal, what))?;
     let spec = match &order.edits {
@@ -126,6 +125,12 @@ fn train(
         }
         None => spec,
     };
+    // As many as when the job was taken, also where the machine has become smaller since: the numbers
+    // depend on them.
+    let cpu_threads = spec.resources.cpu_threads.unwrap_or(order.lease.cpu_threads);
+    tch::set_num_threads(i32::try_from(cpu_threads).unwrap_or(i32::MAX));
+    tch::set_num_interop_threads(1);
+    let wait = team::begin(spec.resources.thread_wait.unwrap_or(ThreadWait::Adaptive));
     if let Some(limit) = spec.resources.memory_limit_bytes {
         let watched = memory_limit::watch(limit, report.journal().clone());
         watched
@@ -138,7 +143,7 @@ fn train(
     if work.mode.applies() {
         let mut application = Application::assemble(*work, order, opened.inputs?, folder, device)?;
         let count = application.parameter_count();
-        report.started(started(device, order, application.plan, Place::default(), count))?;
+        report.started(started(device, order, wait, application.plan, Place::default(), count))?;
         let _pulse = pulse(report, stop, stall_timeout)?;
         return application.run(report, stop, step);
     }
@@ -147,7 +152,8 @@ fn train(
         return Err(Failure::new(JobEndReason::BadCheckpoint, what));
     }
     let is_new = loaded.is_none();
-    let mut training = assemble(*work, order, opened.inputs, folder, device, loaded)?;
+    let graphs = opened.cuda.map(|cuda| cuda.graphs);
+    let mut training = assemble(*work, order, opened.inputs, folder, device, loaded, graphs)?;
     // Jobs that an earlier version began have none.
     if is_new || !folder.preprocessing().exists() {
         keep_preprocessing(&training)?;
@@ -158,7 +164,8 @@ fn train(
             Err(error) => tracing::warn!(%error, "the GPU's readings will be missing: no thread can be started"),
         }
     }
-    report.started(started(device, order, training.plan, training.place, training.network.parameters().count()))?;
+    let count = training.network.parameters().count();
+    report.started(started(device, order, wait, training.plan, training.place, count))?;
     let total_steps = training.plan.total_steps;
     tracing::info!(device = device_name(device, order), step = training.place.step, "training for {total_steps} steps");
     let saver = report.files().and_then(|files| Saver::start(folder.clone(), training.work.checkpoints, files));
@@ -172,7 +179,14 @@ fn train(
 }
 
 /// Everything is loaded, and the job goes on from `place`.
-fn started(device: Device, order: &Order, plan: Plan, place: Place, parameter_count: u64) -> RunnerStarted {
+fn started(
+    device: Device,
+    order: &Order,
+    wait: ThreadWait,
+    plan: Plan,
+    place: Place,
+    parameter_count: u64,
+) -> RunnerStarted {
     let Plan { total_steps, steps_per_epoch, total_epochs, left_in_epoch } = plan;
     RunnerStarted {
         pid: std::process::id(),
@@ -186,6 +200,7 @@ fn started(device: Device, order: &Order, plan: Plan, place: Place, parameter_co
         first_epoch: u32::try_from(place.epoch + 1).unwrap_or(u32::MAX),
         steps_left_in_epoch: left_in_epoch,
         total_epochs,
+        thread_wait: wait.to_proto().into(),
     }
 }
 

@@ -84,7 +84,8 @@ impl Tensors {
         copied.map(|_| ()).map_err(|error| words(&error))
     }
 
-    /// A tensor of the shape, the type and the device of another one.
+    /// A tensor of the shape, the type and the device of another one, which lies in memory as that
+    /// does: operators over lists of tensors go over them as they lie.
     pub(crate) fn like(&mut self, name: &str, other: &Tensor) -> std::result::Result<Tensor, String> {
         let values = self.left.remove(name).ok_or_else(|| format!("{name} is missing"))?;
         let (found, needed) = ((values.size(), values.kind()), (other.size(), other.kind()));
@@ -96,7 +97,8 @@ impl Tensors {
                 found.0, found.1, needed.0, needed.1
             ));
         }
-        values.f_view(needed.0.as_slice()).and_then(|values| values.f_to_device(other.device())).map_err(|e| words(&e))
+        let values = values.f_view(needed.0.as_slice()).and_then(|values| values.f_to_device(other.device()));
+        values.and_then(|values| laid_out_like(other, values)).map_err(|error| words(&error))
     }
 
     /// A number of 64 bits.
@@ -112,6 +114,16 @@ impl Tensors {
             None => Ok(()),
         }
     }
+}
+
+/// A tensor that lies in memory as another one of its shape does.
+pub(crate) fn laid_out_like(other: &Tensor, tensor: Tensor) -> std::result::Result<Tensor, TchError> {
+    if tensor.stride() == other.stride() {
+        return Ok(tensor);
+    }
+    let mut copy = other.detach().f_empty_like()?;
+    copy.f_copy_(&tensor)?;
+    Ok(copy)
 }
 
 /// A number of 64 bits on a device, to sum up in.

@@ -10,6 +10,7 @@ use crate::model::{Mode, Network, Outputs};
 use crate::optimizer::{clip_norm, clip_value, gradient_norm};
 use crate::precision::Precision;
 use crate::seed::{Stream, derive};
+use crate::stateful::laid_out_like;
 use crate::train::Training;
 
 /// The outcome of a step.
@@ -83,11 +84,13 @@ impl Training {
     /// One optimizer step.
     pub(crate) fn train_step(&mut self, batch: &Batch, want_norm: bool) -> Result<Stepped> {
         tch::manual_seed(derive(self.work.seed, Stream::Step(self.place.step)) as i64);
-        let Computed { loss, compared, mut gradients } = self.gradients(batch)?;
+        if let Some(stepped) = self.captured_step(batch, want_norm)? {
+            return Ok(stepped);
+        }
+        let Computed { loss, compared, gradients } = self.gradients(batch)?;
         let is_finite = self.scaler.as_mut().map(|scaler| scaler.unscale(&gradients)).transpose()?;
-        let clips = self.work.clip;
         let skips = self.work.recipe.on_divergence == OnDivergence::SkipStep;
-        let wants = want_norm || skips || matches!(clips, Some(Clip::Norm(_)));
+        let wants = want_norm || skips || matches!(self.work.clip, Some(Clip::Norm(_)));
         let norm = if wants { Some(gradient_norm(&gradients)?) } else { None };
         let told = norm.as_ref().filter(|_| want_norm || skips).map(f64::try_from).transpose()?;
         let is_bad = is_finite == Some(false)
@@ -99,7 +102,26 @@ impl Training {
         if is_bad {
             return Ok(Stepped::Skipped);
         }
-        match (clips, &norm) {
+        self.optimizer.set_rate(rate)?;
+        self.descend(Computed { loss, compared, gradients }, norm.as_ref(), batch.size, rate)?;
+        self.sums.examples += batch.size as u64;
+        Ok(Stepped::Moved(told.filter(|_| want_norm)))
+    }
+
+    /// The part of a step that the device does by itself: it asks the host for nothing, and changes
+    /// nothing but tensors. Without a skip, a scaler and a first step of the optimizer, that is all
+    /// of it. The norm of the gradients where it is wanted.
+    pub(crate) fn step_on_device(&mut self, batch: &Batch, wants_norm: bool, rate: f64) -> Result<Option<Tensor>> {
+        let computed = self.gradients(batch)?;
+        let norm = wants_norm.then(|| gradient_norm(&computed.gradients)).transpose()?;
+        self.descend(computed, norm.as_ref(), batch.size, rate)?;
+        Ok(norm)
+    }
+
+    /// From the gradients of a batch of that size to new weights and sums.
+    fn descend(&mut self, computed: Computed, norm: Option<&Tensor>, size: i64, rate: f64) -> Result<()> {
+        let Computed { loss, compared, mut gradients } = computed;
+        match (self.work.clip, norm) {
             (Some(Clip::Norm(longest)), Some(norm)) => clip_norm(&mut gradients, norm, longest)?,
             (Some(Clip::Value(largest)), _) => clip_value(&mut gradients, largest)?,
             (Some(Clip::Norm(_)), None) | (None, _) => {}
@@ -108,9 +130,8 @@ impl Training {
         if let Some(average) = &mut self.average {
             average.update()?;
         }
-        self.sums.add_loss(&loss, batch.size)?;
-        compared.iter().try_for_each(|(outputs, pair)| self.sums.add(outputs, pair))?;
-        Ok(Stepped::Moved(told.filter(|_| want_norm)))
+        self.sums.add_loss(&loss, size)?;
+        compared.iter().try_for_each(|(outputs, pair)| self.sums.add(outputs, pair))
     }
 
     /// The outputs of a network for examples, arranged for the loss, and that loss.
@@ -159,22 +180,12 @@ impl Training {
         let trained = self.optimizer.trained();
         let gradients = Tensor::f_run_backward(&[scaled.as_ref().unwrap_or(loss)], trained, false, false)?;
         let laid_out = trained.iter().zip(gradients).map(|(parameter, gradient)| {
-            // The loss need not depend on every parameter.
+            // The fused operators go over both as they lie. The loss need not depend on every
+            // parameter.
             gradient.defined().then(|| laid_out_like(parameter, gradient)).transpose()
         });
         Ok(laid_out.collect::<std::result::Result<_, _>>()?)
     }
-}
-
-/// A gradient that lies in memory as its parameter does: the fused operators go over both as they
-/// lie.
-fn laid_out_like(parameter: &Tensor, gradient: Tensor) -> std::result::Result<Tensor, TchError> {
-    if gradient.stride() == parameter.stride() {
-        return Ok(gradient);
-    }
-    let mut copy = parameter.detach().f_empty_like()?;
-    copy.f_copy_(&gradient)?;
-    Ok(copy)
 }
 
 /// Two gradients of one parameter, added.

@@ -38,10 +38,18 @@ impl Sums {
         })
     }
 
-    /// Takes in the mean loss of a batch of that many examples.
+    /// Takes in the mean loss of a batch of that many examples, which are counted by themselves.
     pub(crate) fn add_loss(&mut self, loss: &Tensor, examples: i64) -> Result<()> {
         let _ = self.loss.f_add_(&loss.f_mul_scalar(examples as f64)?)?;
-        self.examples += examples as u64;
+        Ok(())
+    }
+
+    /// Becomes sums of nothing, in the tensors that they are: a captured step goes on with these.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        let _ = self.loss.f_zero_()?;
+        self.metrics.iter_mut().try_for_each(Metric::clear)?;
+        (self.examples, self.examples_before) = (0, 0);
+        (self.since, self.apart, self.waited) = (Instant::now(), Duration::ZERO, Duration::ZERO);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use torchd::tensor_file::Values;
 
 use crate::augment::Augmentation;
 use crate::average::Average;
+use crate::capture::Capture;
 use crate::checkpoint::{self, Saver, Snapshot};
 use crate::divergence::{Restores, Skips};
 use crate::early_stopping::EarlyStopping;
@@ -25,7 +26,7 @@ use crate::feed::{Batch, Feed, Patience, Shuffle};
 use crate::loss::Loss;
 use crate::lr_range::LrRange;
 use crate::metric::Finding;
-use crate::model::{Mode, Network};
+use crate::model::Network;
 use crate::optimizer::Optimizer;
 use crate::precision::{Precision, Scaler};
 use crate::report::Report;
@@ -49,6 +50,8 @@ pub(crate) struct Training {
     /// How values become inputs and targets, as the training set taught it.
     pub(crate) preparation: Preparation,
     pub(crate) network: Box<dyn Network>,
+    /// Steps as CUDA graphs, where they are wanted and can be.
+    pub(crate) capture: Option<Capture>,
     /// Its buffers that are no weights.
     pub(crate) hidden: Hidden,
     pub(crate) loss: Box<dyn Loss>,
@@ -182,7 +185,7 @@ impl Training {
                     if let Some(words) = self.lr_range_ends()? {
                         return Ok(Finish::Complete(words));
                     }
-                    self.sums = Sums::new(self.metrics(Mode::Train)?, self.device)?;
+                    self.sums.clear()?;
                 } else {
                     report.progress(self.place.step, examples)?;
                 }
@@ -278,6 +281,8 @@ impl Training {
         let taken = take_up(&mut [self.network.as_mut()], Tensors::new(weights, 0))
             .and_then(|()| take_up(&mut parts, Tensors::new(state, manifest.summed_examples)));
         taken.map_err(|what| Failure::new(JobEndReason::BadData, format!("the checkpoint does not fit: {what}")))?;
+        // The parts have taken up new tensors.
+        self.capture.as_mut().map_or(Ok(()), Capture::forget)?;
         self.place = manifest.place_in(self.train.facts().examples, self.trained_on.train.shards.as_deref());
         if let Some(range) = &mut self.lr_range {
             range.cut(self.place.step);

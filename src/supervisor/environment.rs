@@ -8,7 +8,7 @@ use crate::journal::JobFolder;
 
 // The last one means something in debug builds only: see `fault`.
 const NAMES: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "TORCHD_FAULT"];
-const PREFIXES: [&str; 4] = ["CUDA_", "NVIDIA_", "OMP_", "MKL_"];
+const PREFIXES: [&str; 5] = ["CUDA_", "NVIDIA_", "OMP_", "GOMP_", "MKL_"];
 
 /// Prefixes of the variables by which a Python interpreter finds its packages.
 const PYTHON_PREFIXES: [&str; 3] = ["PYTHON", "PYENV_", "VIRTUAL_ENV"];
@@ -88,13 +88,22 @@ mod tests {
             ("PATH", "/bin"),
             ("NOTIFY_SOCKET", "/n"),
             ("OMP_SCHEDULE", "static"),
+            ("GOMP_SPINCOUNT", "1000"),
             ("SECRET", "x"),
             ("LD_LIBRARY_PATH", "/a"),
         ];
         let ours = ours.map(|(name, value)| (name.into(), value.into())).into_iter();
         let kept = of_runner(ours, Some(Path::new("/libtorch/lib")));
         let kept: Vec<_> = kept.iter().map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap())).collect();
-        assert_eq!(kept, [("PATH", "/bin"), ("OMP_SCHEDULE", "static"), ("LD_LIBRARY_PATH", "/libtorch/lib:/a")]);
+        assert_eq!(
+            kept,
+            [
+                ("PATH", "/bin"),
+                ("OMP_SCHEDULE", "static"),
+                ("GOMP_SPINCOUNT", "1000"),
+                ("LD_LIBRARY_PATH", "/libtorch/lib:/a")
+            ]
+        );
     }
 
     #[test]

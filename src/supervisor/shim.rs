@@ -416,8 +416,9 @@ fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
         .current_dir(&arguments.job)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
-        .stderr(output)
-        .process_group(0);
+        .stderr(output);
+    // SAFETY: it allocates nothing. In our session a stopped runner would get SIGHUP when we die.
+    unsafe { runner.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from)) };
     if arguments.group_reads { umask::where_group_reads(|| runner.spawn()) } else { runner.spawn() }
 }
 

@@ -39,6 +39,7 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
             cpu_threads,
             gpu_memory_bytes: None,
             memory_limit_bytes: None,
+            ..Default::default()
         };
         v1::JobSpec { resources: Some(resources), ..spec::short() }
     };
@@ -81,6 +82,11 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
         ),
         (on(v1::Device::Cpu, None, Some(100_000)), "resources.cpu_threads", "is 100000; jobs may take"),
         (
+            v1::JobSpec { resources: Some(v1::Resources { thread_wait: 9, ..Default::default() }), ..spec::short() },
+            "resources.thread_wait",
+            "is 9; adaptive, passive, active or openmp is needed",
+        ),
+        (
             v1::JobSpec { display_name: "x".repeat(129), ..spec::short() },
             "display_name",
             "has 129 characters; at most 128",
@@ -117,6 +123,7 @@ async fn all_mistakes_are_told_at_once() {
         cpu_threads: Some(99_999),
         gpu_memory_bytes: None,
         memory_limit_bytes: None,
+        ..Default::default()
     });
     let status = daemon
         .jobs()

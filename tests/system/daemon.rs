@@ -324,6 +324,11 @@ impl Daemon {
 
     /// The process id of a job's runner.
     pub(crate) async fn runner_pid(&self, name: &str) -> i32 {
+        self.started(name).await.pid as i32
+    }
+
+    /// The beginning of a job's first attempt.
+    pub(crate) async fn started(&self, name: &str) -> v1::RunnerStarted {
         let request = v1::WatchJobRequest { name: name.into(), after_sequence: 0, ..Default::default() };
         let mut stream = self.jobs().await.watch_job(request).await.unwrap().into_inner();
         while let Some(message) = stream.message().await.unwrap() {
@@ -331,7 +336,7 @@ impl Daemon {
                 if let Some(v1::watch_event::Event::Record(record)) = event.event
                     && let Some(v1::job_record::What::Started(started)) = record.what
                 {
-                    return started.pid as i32;
+                    return started;
                 }
             }
         }

@@ -75,6 +75,7 @@ mod tables;
 mod tensorboard;
 mod terminal;
 mod text;
+mod threads;
 mod tools;
 mod torchctl;
 mod torchctl_uploads;

@@ -251,6 +251,24 @@ async fn ways_of_training_that_cannot_be_are_refused_by_their_fields() {
             "is float16, which needs a GPU",
         ),
         (
+            training(v1::Training { cuda_graphs: true, ..default() }),
+            "training.cuda_graphs",
+            "is set, and the job computes on the CPU, where there are no CUDA graphs; leave it out",
+        ),
+        (
+            training(v1::Training { cuda_graphs: true, on_divergence: v1::OnDivergence::SkipStep.into(), ..default() }),
+            "training.cuda_graphs",
+            "is set, and training.on_divergence is skip_step, which decides on the host after each step; take fail or",
+        ),
+        (
+            v1::JobSpec {
+                model: Some(v1::Model { family: Some(v1::model::Family::Mlp(v1::Mlp::default())) }),
+                ..training(v1::Training { channels_last: true, ..default() })
+            },
+            "training.channels_last",
+            "is set, and mlp has no layers that gain by it; leave it out",
+        ),
+        (
             training(v1::Training { accumulate_steps: Some(3), ..default() }),
             "training.accumulate_steps",
             "is 3, which does not divide training.batch_size, 64",

@@ -9,7 +9,7 @@ use super::recipe::Recipe;
 use super::training::Training;
 use super::{
     Data, Demands, Loss, Metric, Mode, Model, ModelWork, Optimizer, Program, Resources, Schedule, Spec, WarmStart,
-    Work, applied,
+    Work, applied, capture, layout,
 };
 use crate::job::length::Length;
 use crate::job::retention::Checkpoints;
@@ -155,6 +155,8 @@ fn read_model(message: &v1::JobSpec, wrong: &mut Violations) -> (Option<ModelWor
                     the scores against them";
         wrong.add("loss.next_token", what);
     }
+    capture::judge(&recipe, model.as_ref(), optimizer.as_ref(), &metrics, data.as_ref(), wrong);
+    layout::judge(&recipe, model.as_ref(), wrong);
     let demands = Demands {
         model: model.clone(),
         loss: Some(loss.clone()).filter(|loss| loss.is_some() || message.loss.is_none()),

@@ -21,6 +21,10 @@ pub struct Recipe {
     pub restores_best: bool,
     /// The reaction to a step whose numbers are not finite.
     pub on_divergence: OnDivergence,
+    /// Steps are captured as CUDA graphs where they can be.
+    pub cuda_graphs: bool,
+    /// Weights of two-dimensional convolutions have their channels last in memory.
+    pub channels_last: bool,
 }
 
 /// The type that a network computes in where that is safe. Weights are 32-bit floats throughout.
@@ -103,6 +107,8 @@ impl Recipe {
             early_stopping,
             restores_best: message.restore_best,
             on_divergence,
+            cuda_graphs: message.cuda_graphs,
+            channels_last: message.channels_last,
         }
     }
 
@@ -128,6 +134,8 @@ impl Recipe {
         });
         message.restore_best = self.restores_best;
         message.on_divergence = on_divergence.into();
+        message.cuda_graphs = self.cuda_graphs;
+        message.channels_last = self.channels_last;
     }
 
     /// Examples that are computed at once in a training step of that many.
@@ -154,6 +162,10 @@ impl Recipe {
         if self.precision == Precision::Float16 && !on_gpu {
             let what = "is float16, which needs a GPU; bfloat16 works on the CPU as well";
             wrong.add("training.precision", what);
+        }
+        if self.cuda_graphs && !on_gpu {
+            let what = "is set, and the job computes on the CPU, where there are no CUDA graphs; leave it out";
+            wrong.add("training.cuda_graphs", what);
         }
     }
 }

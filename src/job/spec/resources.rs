@@ -18,6 +18,8 @@ pub struct Resources {
     pub gpu_memory_bytes: Option<u64>,
     /// Memory of the host that the runner has resident at most, if the client said.
     pub memory_limit_bytes: Option<u64>,
+    /// How threads of computation wait for each other, if the client said.
+    pub thread_wait: Option<ThreadWait>,
 }
 
 /// Where to compute.
@@ -29,6 +31,64 @@ pub enum Device {
     Cpu,
     /// A CUDA GPU.
     Cuda,
+}
+
+/// How threads of computation wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreadWait {
+    /// They spin where there are cores for all of them.
+    Adaptive,
+    /// They sleep.
+    Passive,
+    /// They spin.
+    Active,
+    /// As libtorch's own OpenMP runtime has it.
+    Openmp,
+}
+
+impl ThreadWait {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Adaptive, Self::Passive, Self::Active, Self::Openmp];
+
+    /// Its name in settings and spec files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adaptive => "adaptive",
+            Self::Passive => "passive",
+            Self::Active => "active",
+            Self::Openmp => "openmp",
+        }
+    }
+
+    /// The one of that name; adaptive where there is none.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|wait| wait.name() == name).unwrap_or(Self::Adaptive)
+    }
+
+    /// The value of the message; None for none.
+    ///
+    /// # Errors
+    /// The number means nothing.
+    pub fn from_proto(number: i32) -> Result<Option<Self>, String> {
+        match v1::ThreadWait::try_from(number) {
+            Ok(v1::ThreadWait::Unspecified) => Ok(None),
+            Ok(v1::ThreadWait::Adaptive) => Ok(Some(Self::Adaptive)),
+            Ok(v1::ThreadWait::Passive) => Ok(Some(Self::Passive)),
+            Ok(v1::ThreadWait::Active) => Ok(Some(Self::Active)),
+            Ok(v1::ThreadWait::Openmp) => Ok(Some(Self::Openmp)),
+            Err(_) => Err(format!("is {number}; adaptive, passive, active or openmp is needed")),
+        }
+    }
+
+    /// The value of a message.
+    pub fn to_proto(self) -> v1::ThreadWait {
+        match self {
+            Self::Adaptive => v1::ThreadWait::Adaptive,
+            Self::Passive => v1::ThreadWait::Passive,
+            Self::Active => v1::ThreadWait::Active,
+            Self::Openmp => v1::ThreadWait::Openmp,
+        }
+    }
 }
 
 impl Resources {
@@ -74,8 +134,16 @@ impl Resources {
                 },
             );
         }
-        let v1::Resources { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes } = message;
-        Self { device, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes }
+        let thread_wait = ThreadWait::from_proto(message.thread_wait).unwrap_or_else(|problem| {
+            fields.wrong("thread_wait", problem);
+            None
+        });
+        if thread_wait.is_some() && !is_model {
+            fields.wrong("thread_wait", "is set, and a program has threads of its own: its environment decides");
+        }
+        let v1::Resources { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, thread_wait: _ } =
+            message;
+        Self { device, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, thread_wait }
     }
 
     /// The message that it was read from.
@@ -85,8 +153,15 @@ impl Resources {
             Device::Cpu => v1::Device::Cpu,
             Device::Cuda => v1::Device::Cuda,
         };
-        let Self { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes } = self;
-        v1::Resources { device: device.into(), gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes }
+        let Self { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, thread_wait } = self;
+        v1::Resources {
+            device: device.into(),
+            gpu_count,
+            cpu_threads,
+            gpu_memory_bytes,
+            memory_limit_bytes,
+            thread_wait: thread_wait.map_or(v1::ThreadWait::Unspecified, ThreadWait::to_proto).into(),
+        }
     }
 }
 
@@ -99,6 +174,16 @@ mod tests {
         let mut wrong = Violations::default();
         Resources::read(Some(&v1::Resources { gpu_count: Some(2), ..v1::Resources::default() }), true, &mut wrong);
         assert!(wrong.to_string().contains("resources.gpu_count: is 2"), "{wrong}");
+    }
+
+    #[test]
+    fn the_threads_of_a_program_are_its_own() {
+        let waiting = v1::Resources { thread_wait: v1::ThreadWait::Passive.into(), ..v1::Resources::default() };
+        for (is_model, is_right) in [(true, true), (false, false)] {
+            let mut wrong = Violations::default();
+            let read = Resources::read(Some(&waiting), is_model, &mut wrong);
+            assert_eq!((read.thread_wait, wrong.0.is_empty()), (Some(ThreadWait::Passive), is_right), "{wrong}");
+        }
     }
 
     #[test]

@@ -41,8 +41,6 @@ pub(super) const BOOLS: i64 = 7;
 pub(super) const STRING: i64 = 8;
 /// A list of pointers to tensors.
 pub(super) const TENSORS: i64 = 9;
-/// The same; null stands for None.
-pub(super) const OPTIONAL_TENSORS: i64 = 10;
 /// A device as a text.
 pub(super) const DEVICE: i64 = 11;
 /// The default of the operator's schema.
@@ -58,6 +56,56 @@ pub(super) const WRAPPED_BOOL: i64 = 15;
 #[repr(C)]
 pub(super) struct Call {
     _opaque: [u8; 0],
+}
+
+/// Slots for the values of a graph; only ever behind a pointer.
+#[repr(C)]
+pub(super) struct Frame {
+    _opaque: [u8; 0],
+}
+
+/// The tensor in a slot.
+pub(super) const FORM_TENSOR: i64 = 0;
+/// A list of tensors.
+pub(super) const FORM_TENSORS: i64 = 1;
+/// The same; a slot below 0 is None.
+pub(super) const FORM_OPTIONAL_TENSORS: i64 = 2;
+/// The number in a slot.
+pub(super) const FORM_NUMBER: i64 = 3;
+/// The same, as a double.
+pub(super) const FORM_DOUBLE: i64 = 4;
+/// The same, where the operator takes a tensor.
+pub(super) const FORM_WRAPPED: i64 = 5;
+/// The same, so many times in a list of whole numbers.
+pub(super) const FORM_REPEATED: i64 = 6;
+/// A list of whole numbers.
+pub(super) const FORM_INTS: i64 = 7;
+
+/// An argument that comes out of slots.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source {
+    /// In the operator's schema.
+    pub(super) place: usize,
+    /// One of the forms.
+    pub(super) form: i64,
+    /// `length` slots; one of a number that is repeated.
+    pub(super) slots: *const i64,
+    /// Of whole numbers `length` of them, for slots below 0.
+    pub(super) numbers: *const i64,
+    /// Of a number that is repeated the times.
+    pub(super) length: usize,
+}
+
+/// The slots of a result.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// 0: one slot, below 0 for nowhere. 1: a slot for each tensor of a list.
+    pub(super) is_list: i64,
+    /// `length` slots.
+    pub(super) slots: *const i64,
+    pub(super) length: usize,
 }
 
 /// The state of autocast on a type of device.
@@ -100,6 +148,32 @@ unsafe extern "C" {
         most: usize,
         found: *mut usize,
     ) -> c_int;
+    /// Makes empty slots; null on failure.
+    pub(super) fn torchd_aten_frame_new(slots: usize) -> *mut Frame;
+    /// Frees them with their values.
+    pub(super) fn torchd_aten_frame_free(frame: *mut Frame);
+    /// Empties a slot.
+    pub(super) fn torchd_aten_frame_drop(frame: *mut Frame, slot: usize);
+    /// Empties all slots.
+    pub(super) fn torchd_aten_frame_clear(frame: *mut Frame);
+    /// Puts a value into a slot. 0 on success.
+    pub(super) fn torchd_aten_frame_set(frame: *mut Frame, slot: usize, value: Value) -> c_int;
+    /// Tells the value in a slot. 0 on success.
+    pub(super) fn torchd_aten_frame_get(frame: *const Frame, slot: usize, value: *mut Value) -> c_int;
+    /// Puts a value of one frame into another. 0 on success.
+    pub(super) fn torchd_aten_frame_pass(from: *const Frame, slot: usize, to: *mut Frame, place: usize) -> c_int;
+    /// Tells a call its slots. 0 on success.
+    pub(super) fn torchd_aten_bind(
+        call: *mut Call,
+        sources: *const Source,
+        sources_length: usize,
+        places: *const Place,
+        places_length: usize,
+        last_uses: *const usize,
+        last_uses_length: usize,
+    ) -> c_int;
+    /// Calls with arguments out of slots, and puts the results into slots. 0 on success.
+    pub(super) fn torchd_aten_step(call: *mut Call, frame: *mut Frame) -> c_int;
     /// Enters a region of autocast. 0 on success.
     pub(super) fn torchd_aten_autocast_enter(
         device_type: *const c_char,

@@ -3,7 +3,7 @@
 use tch::{Device, Tensor};
 use torchd::dataset::{HostBatch, Source};
 
-use super::{kind, on_device, pass, shape};
+use super::{kind, moved, on_device, pass, shape};
 use crate::failure::Result;
 
 /// Bytes that are copied to the device at a time.
@@ -40,7 +40,7 @@ impl Held {
     /// The values of the examples of these places: the inputs, and the target.
     pub(super) fn select(&self, places: &[u64]) -> Result<Vec<Tensor>> {
         let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
-        let places = Tensor::f_from_slice(&places)?.f_to_device(self.device)?;
+        let places = moved(&Tensor::f_from_slice(&places)?, self.device)?;
         Ok(self
             .columns
             .iter()

@@ -3,31 +3,34 @@
 //! moving such a parameter.
 
 use tch::Tensor;
+use torchd::exported::plan::Operand;
 
-use super::values::Value;
-use super::{Graph, Result};
+use super::values::{Input, Value, Values};
+use super::{Graph, Result, Step};
 
-/// The results of a branch, so that every input which it does not use has a gradient of zeros. No
-/// number of the results changes.
-pub(super) fn with_all_inputs(taken: &Graph, inputs: Vec<Value>) -> Result<Vec<Value>> {
-    let is_unused = |place: usize| taken.inputs.get(place).is_some_and(Option::is_none);
-    let unused: Vec<_> = inputs
-        .iter()
-        .enumerate()
-        .filter_map(|(place, value)| match value {
-            Value::Tensor(tensor) if is_unused(place) && tensor.requires_grad() => Some(tensor.shallow_clone()),
-            Value::Tensor(_) | Value::Number(_) | Value::Nothing => None,
-        })
-        .collect();
-    let results = taken.run(inputs)?;
-    if unused.is_empty() {
-        return Ok(results);
+/// Runs a branch as a step of the graph of `values`, so that every input which it does not use has
+/// a gradient of zeros. No number of the results changes.
+pub(super) fn with_all_inputs(taken: &Graph, step: &Step, inputs: &[Operand], values: &mut Values<'_>) -> Result<()> {
+    let mut unused = Vec::new();
+    for (slot, operand) in taken.inputs.iter().zip(inputs) {
+        if let (None, Value::Tensor(tensor)) = (slot, values.operand(*operand)?)
+            && tensor.requires_grad()
+        {
+            unused.push(tensor);
+        }
     }
-    let joined = |result| match result {
-        Value::Tensor(tensor) if tensor.is_floating_point() => join(&tensor, &unused).map(Value::Tensor),
-        other => Ok(other),
-    };
-    results.into_iter().map(joined).collect()
+    taken.within(step, inputs, values)?;
+    if unused.is_empty() {
+        return Ok(());
+    }
+    for slot in step.slots().flatten() {
+        if let Value::Tensor(tensor) = values.value(slot)?
+            && tensor.is_floating_point()
+        {
+            values.set(slot, Input::Tensor(&join(&tensor, &unused)?))?;
+        }
+    }
+    Ok(())
 }
 
 /// The tensor, behind which nothing of the others is appended: their gradients are zeros.

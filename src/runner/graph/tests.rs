@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 use torchd::exported::arithmetic::{Arithmetic, Number};
 use torchd::exported::plan::{Action, Constant, Form, Given, Operand, Origin, Place, Plan, Returned, Step};
 
-use super::{Graph, Value};
+use super::{Graph, Input, Value};
 
 fn step(action: Action, results: Vec<Place>, last_uses: Vec<usize>) -> Step {
     let origin = Origin { node: "node".into(), target: "torch.ops.aten.x.default".into(), trace: None };
@@ -17,7 +17,7 @@ fn call(name: &str, overload: &str, arguments: Vec<Given>) -> Action {
 
 fn run(plan: &Plan, inputs: Vec<Value>) -> Result<Vec<Value>, String> {
     let graph = Graph::prepare(plan, Device::Cpu).map_err(|error| error.to_string())?;
-    graph.run(inputs).map_err(|error| error.to_string())
+    graph.run(inputs.iter().map(Input::from)).map_err(|error| error.to_string())
 }
 
 /// `x.view(-1, x.size(0) * 2)`: sizes are computed outside of tensors.
@@ -108,4 +108,53 @@ fn a_region_without_gradients_ends_where_it_ends() {
     assert!(!without.requires_grad() && with.requires_grad());
     with.backward();
     assert_eq!(f64::try_from(x.grad()).unwrap(), 3.0);
+}
+
+/// Slots and lists are kept from run to run, and what was in them is not.
+#[test]
+fn a_run_finds_nothing_of_the_one_before() {
+    let joined = call("aten::cat", "", vec![Given::Tensors(vec![0, 1, 0]), Given::Default]);
+    let row = Given::Ints(vec![Operand::Number(Number::Int(1)), Operand::Slot(3)]);
+    let plan = Plan {
+        slots: 5,
+        inputs: vec![Some(0), Some(1), Some(3)],
+        steps: vec![
+            step(joined, vec![Place::One(2)], vec![0, 1]),
+            step(call("aten::view", "", vec![Given::Tensor(2), row]), vec![Place::One(4)], vec![2, 3]),
+        ],
+        outputs: vec![Returned::Slot(4)],
+    };
+    let graph = Graph::prepare(&plan, Device::Cpu).unwrap();
+    let tensor = |size| Value::Tensor(Tensor::ones([size], (Kind::Float, Device::Cpu)));
+    let run = |values: &[Value]| graph.run(values.iter().map(Input::from)).map_err(|error| error.to_string());
+    let length = |number| Value::Number(Number::Int(number));
+    for size in [2, 2, 3] {
+        let returned = run(&[tensor(size), tensor(1), length(2 * size + 1)]).unwrap();
+        let [Value::Tensor(found)] = &returned[..] else { panic!("{returned:?}") };
+        assert_eq!(found.size(), [1, 2 * size + 1]);
+    }
+    let told = run(&[tensor(2), tensor(1), length(7)]).unwrap_err();
+    assert!(told.contains("shape '[1, 7]' is invalid"), "{told}");
+    let told = run(&[tensor(2)]).unwrap_err();
+    assert!(told.contains("the value 1 is used, and not there"), "{told}");
+    assert!(run(&[tensor(2), tensor(1), length(5)]).is_ok());
+    let told = run(&[tensor(2), tensor(1), Value::Number(Number::Float(5.0))]).unwrap_err();
+    assert!(told.contains("is used as a whole number"), "{told}");
+}
+
+/// `x[:, places]`: a list in which None stands for a dimension that is taken whole.
+#[test]
+fn lists_have_places_without_a_tensor() {
+    let columns = Given::OptionalTensors(vec![None, Some(1)]);
+    let taking = call("aten::index", "Tensor", vec![Given::Tensor(0), columns]);
+    let plan = Plan {
+        slots: 3,
+        inputs: vec![Some(0), Some(1)],
+        steps: vec![step(taking, vec![Place::One(2)], vec![0, 1])],
+        outputs: vec![Returned::Slot(2)],
+    };
+    let x = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]);
+    let returned = run(&plan, vec![Value::Tensor(x), Value::Tensor(Tensor::from_slice(&[2i64]))]).unwrap();
+    let [Value::Tensor(found)] = &returned[..] else { panic!("{returned:?}") };
+    assert_eq!((found.size(), Vec::<f32>::try_from(found.view(-1)).unwrap()), (vec![2, 1], vec![2.0, 5.0]));
 }

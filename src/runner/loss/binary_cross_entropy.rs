@@ -22,6 +22,6 @@ impl Loss for BinaryCrossEntropy {
     }
 
     fn weight(&self, targets: &Tensor) -> Result<Tensor> {
-        Ok(count(targets))
+        count(targets)
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Reduction, Tensor};
 
-use super::{Loss, Pair, examples};
+use super::{Loss, Pair, beside, examples};
 use crate::failure::Result;
 
 /// The loss.
@@ -22,6 +22,6 @@ impl Loss for KlDivergence {
     }
 
     fn weight(&self, targets: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::from(examples(targets) as f64))
+        beside(targets, examples(targets) as f64)
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use super::{Loss, Pair, examples};
+use super::{Loss, Pair, beside, examples};
 use crate::failure::Result;
 
 /// The loss.
@@ -21,6 +21,6 @@ impl Loss for Own {
     }
 
     fn weight(&self, targets: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::from(examples(targets) as f64))
+        beside(targets, examples(targets) as f64)
     }
 }

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 use torchd::job::spec::loss::Answer;
 
-use super::{Finding, Rule, count, quotient};
+use super::{Finding, Rule, add_count, quotient};
 use crate::failure::Result;
 use crate::loss::Pair;
 use crate::model::Outputs;
@@ -23,7 +23,7 @@ impl Rule for Accuracy {
             Some(ignored) => hits.f_logical_and(&pair.targets.f_ne(ignored)?)?,
         };
         let _ = correct.f_add_(&hits.f_sum(Kind::Double)?)?;
-        let _ = labels.f_add_(&count(&pair.targets, self.ignored)?)?;
+        add_count(labels, &pair.targets, self.ignored)?;
         Ok(())
     }
 

@@ -54,6 +54,12 @@ impl Rule for Auc {
             None => Finding::Nothing("the targets are all of one kind, and it compares two".into()),
         })
     }
+
+    fn clear(&mut self) -> Result<()> {
+        self.held.clear();
+        self.rest.clear();
+        Ok(())
+    }
 }
 
 /// The share of pairs, one of each list, in which the one of the first is higher; equal ones count

@@ -59,6 +59,10 @@ impl Rule for ConfusionMatrix {
         let names = || (0..self.classes).map(|class| class.to_string()).collect();
         Ok(Finding::Matrix(Matrix { target_classes: names(), answer_classes: names(), matrix }))
     }
+
+    fn clear(&mut self) -> Result<()> {
+        Ok(self.cells.f_zero_().map(drop)?)
+    }
 }
 
 impl Matrix {

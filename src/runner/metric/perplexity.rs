@@ -2,7 +2,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use super::{Finding, Rule, count, quotient};
+use super::{Finding, Rule, add_count, quotient};
 use crate::failure::Result;
 use crate::loss::Pair;
 use crate::model::Outputs;
@@ -20,7 +20,7 @@ impl Rule for Perplexity {
         // Of log-probabilities this is the negative log-likelihood: their exponentials add up to 1.
         let each = output.f_cross_entropy_loss(targets, None::<Tensor>, Reduction::None, ignored, 0.0)?;
         let _ = nats.f_add_(&each.f_sum(Kind::Double)?)?;
-        let _ = counted.f_add_(&count(targets, self.ignored)?)?;
+        add_count(counted, targets, self.ignored)?;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Finding, Rule, count, quotient};
+use super::{Finding, Rule, add_count, quotient};
 use crate::failure::Result;
 use crate::loss::Pair;
 use crate::model::Outputs;
@@ -31,7 +31,7 @@ impl Rule for TopK {
         let ahead = ahead.f_sum_dim_intlist(1, false, Kind::Int64)?;
         let hits = ahead.f_lt(i64::from(self.k))?.f_logical_and(&counts)?;
         let _ = correct.f_add_(&hits.f_sum(Kind::Double)?)?;
-        let _ = counted.f_add_(&count(targets, self.ignored)?)?;
+        add_count(counted, targets, self.ignored)?;
         Ok(())
     }
 

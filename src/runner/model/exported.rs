@@ -210,6 +210,11 @@ impl Network for Net {
         hidden.collect()
     }
 
+    fn waits(&self) -> Option<String> {
+        let found = exported::waits::first(&self.opened.verdict.train.plan);
+        found.map(|what| format!("model.exported: {what}"))
+    }
+
     fn write_artifacts(&self, folder: &JobFolder) -> io::Result<()> {
         let Opened { path, eval_path, bundle, .. } = &self.opened;
         if !bundle.archive.can_be_written() {

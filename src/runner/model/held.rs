@@ -2,6 +2,7 @@
 //! the order of its `state_dict`. They are drawn here, and every part of the network shares them.
 
 use tch::{Device, Kind, TchError, Tensor};
+use torchd::exported::arithmetic::Number;
 use torchd::exported::summary::Role;
 use torchd::job::spec::Weight;
 use torchd::job::spec::model::Initial;
@@ -9,6 +10,7 @@ use torchd::proto::v1::JobEndReason;
 use torchd::tensor_file::Dtype;
 
 use super::Parameters;
+use crate::dispatcher::{Argument, Call, Output};
 use crate::failure::{Failure, Result};
 use crate::seed::{Stream, derive};
 use crate::stateful::{Stateful, Tensors};
@@ -28,15 +30,22 @@ struct Named {
 
 impl Held {
     /// Initial tensors, drawn in the order of the list. They are drawn on the CPU, so that every
-    /// device begins with the same.
-    pub(crate) fn draw(wanted: &[Weight], seed: u64, device: Device) -> Result<Self> {
+    /// device begins with the same. With `channels_last` those of four dimensions lie in memory
+    /// with the second one last.
+    pub(crate) fn draw(wanted: &[Weight], seed: u64, device: Device, channels_last: bool) -> Result<Self> {
         tch::manual_seed(derive(seed, Stream::Weights) as i64);
         let mut tensors: Vec<Named> = Vec::new();
         let mut learned = Vec::new();
         for weight in wanted {
             let tensor = match &weight.same_as {
                 Some(first) => find(&tensors, first)?,
-                None => drawn(weight)?.f_to_device(device)?.f_set_requires_grad(weight.role == Role::Learned)?,
+                None => {
+                    let mut tensor = drawn(weight)?.f_to_device(device)?;
+                    if channels_last && tensor.dim() == 4 {
+                        tensor = with_channels_last(&tensor)?;
+                    }
+                    tensor.f_set_requires_grad(weight.role == Role::Learned)?
+                }
             };
             if weight.is_learned() {
                 learned.push((weight.name.clone(), tensor.shallow_clone()));
@@ -84,6 +93,18 @@ impl Stateful for Held {
     }
 }
 
+/// The same numbers with the channels last in memory. A copy, as the strides are then those of the
+/// format also where a kernel has a single place.
+fn with_channels_last(tensor: &Tensor) -> Result<Tensor> {
+    /// c10's number of the memory format.
+    const CHANNELS_LAST: i64 = 2;
+    let format = Argument::Number(Number::Int(CHANNELS_LAST));
+    match Call::prepare("aten::clone", "", &[Argument::Tensor(tensor), format])?.run(&[], &[])?.next() {
+        Some(Output::Tensor(copy)) => Ok(copy),
+        other => Err(Failure::new(JobEndReason::Internal, format!("aten::clone returned {other:?}"))),
+    }
+}
+
 fn find(tensors: &[Named], name: &str) -> Result<Tensor> {
     let found = tensors.iter().find(|named| named.name == name);
     let missing = || Failure::new(JobEndReason::Internal, format!("the model has no tensor {name}"));
@@ -120,7 +141,7 @@ mod tests {
     fn initial_values_have_their_distribution() {
         let _alone = generator();
         let drawn = |initial| {
-            let held = Held::draw(&[Weight::learned("weight", &[500, 400], initial)], 3, Device::Cpu).unwrap();
+            let held = Held::draw(&[Weight::learned("weight", &[500, 400], initial)], 3, Device::Cpu, false).unwrap();
             held.at("weight").unwrap().detach().to_kind(Kind::Double)
         };
         // Deviation, largest value.
@@ -148,7 +169,7 @@ mod tests {
         let first = Weight::learned("first", &[2], Initial::Normal(1.0));
         let second = Weight { name: "second".into(), same_as: Some("first".into()), ..first.clone() };
         let counter = Weight::kept("counter", Dtype::I64, &[], 0.0);
-        let held = Held::draw(&[first, counter, second], 3, Device::Cpu).unwrap();
+        let held = Held::draw(&[first, counter, second], 3, Device::Cpu, false).unwrap();
         type Put<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
         let names = |tensors: &dyn Fn(Put<'_>) -> Result<()>| {
             let mut names = Vec::new();

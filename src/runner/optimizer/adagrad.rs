@@ -38,7 +38,7 @@ impl Adagrad {
 }
 
 impl Method for Adagrad {
-    fn step(&mut self, &Step { weights, gradients, rate, count }: &Step<'_>) -> Result<()> {
+    fn step(&mut self, &Step { weights, gradients, rate, count, .. }: &Step<'_>) -> Result<()> {
         self.sums.begin(self.initial)?;
         let sums = self.sums.moved(0, gradients);
         let (weights, gradients) = (moved(weights, gradients), given(gradients));

@@ -17,6 +17,8 @@ pub(super) struct Adam {
     /// Means of gradients, means of squared gradients, and with amsgrad the largest of the latter.
     slots: Slots,
     step: Call,
+    /// The same with a learning rate on the device.
+    step_there: Call,
 }
 
 /// The places of the arguments that each step has of its own: parameters, gradients, the three
@@ -48,16 +50,21 @@ impl Adam {
             none, none, none, none, none, none, none, number(beta1), number(beta2),
             number(weight_decay), number(epsilon), truth(amsgrad), truth(false), none, none,
         ];
-        Ok(Self { slots: Slots::new(slots, parameters), step: Call::prepare(operator, "", &arguments)? })
+        let call = |overload| Call::prepare(operator, overload, &arguments);
+        Ok(Self { slots: Slots::new(slots, parameters), step: call("")?, step_there: call("tensor_lr")? })
     }
 }
 
 impl Method for Adam {
-    fn step(&mut self, &Step { weights, gradients, rate, count }: &Step<'_>) -> Result<()> {
+    fn step(&mut self, &Step { weights, gradients, rate, rate_there, count }: &Step<'_>) -> Result<()> {
         self.slots.begin(0.0)?;
         let [means, squares, largest] = [0, 1, 2].map(|slot| self.slots.moved(slot, gradients));
         let (weights, gradients) = (moved(weights, gradients), given(gradients));
         let counts = vec![Handle::from(count); weights.len()];
+        let (step, rate) = match rate_there {
+            Some(there) => (&self.step_there, Argument::Tensor(there)),
+            None => (&self.step, Argument::Number(Number::Float(rate))),
+        };
         let arguments = [
             Argument::Tensors(&weights),
             Argument::Tensors(&gradients),
@@ -65,9 +72,9 @@ impl Method for Adam {
             Argument::Tensors(&squares),
             Argument::Tensors(&largest),
             Argument::Tensors(&counts),
-            Argument::Number(Number::Float(rate)),
+            rate,
         ];
-        self.step.run(&PLACES, &arguments)?;
+        step.run(&PLACES, &arguments)?;
         Ok(())
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Sgd {
     lists: Lists,
     /// parameters, directions, learning rate
     descend: Call,
+    /// The same with a learning rate on the device.
+    descend_there: Call,
 }
 
 impl Sgd {
@@ -44,6 +46,7 @@ impl Sgd {
             velocities: Slots::new(settings.slots(), parameters),
             lists: Lists::new()?,
             descend: Call::prepare("aten::_fused_sgd_", "", &arguments)?,
+            descend_there: Call::prepare("aten::_fused_sgd_", "tensor_lr", &arguments)?,
         })
     }
 
@@ -75,15 +78,18 @@ impl Sgd {
 }
 
 impl Method for Sgd {
-    fn step(&mut self, &Step { weights, gradients, rate, .. }: &Step<'_>) -> Result<()> {
+    fn step(&mut self, &Step { weights, gradients, rate, rate_there, .. }: &Step<'_>) -> Result<()> {
         let is_first = self.velocities.begin(0.0)?;
         let weights = moved(weights, gradients);
         let mut direction = given(gradients);
         if self.settings.momentum != 0.0 {
             direction = self.direction(&weights, direction, self.velocities.moved(0, gradients), is_first)?;
         }
-        let rate = Argument::Number(Number::Float(rate));
-        self.descend.run(&[0, 1, 5], &[Argument::Tensors(&weights), Argument::Tensors(&direction), rate])?;
+        let (descend, rate) = match rate_there {
+            Some(there) => (&self.descend_there, Argument::Tensor(there)),
+            None => (&self.descend, Argument::Number(Number::Float(rate))),
+        };
+        descend.run(&[0, 1, 5], &[Argument::Tensors(&weights), Argument::Tensors(&direction), rate])?;
         Ok(())
     }
 }

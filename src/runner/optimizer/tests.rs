@@ -20,7 +20,7 @@ fn both(settings: &Choice, mut formula: impl FnMut(&mut Tensor, &Tensor, usize, 
     let _alone = generator();
     let [weight, _] = Weight::layer("layer", &[7, 5]);
     let wanted = [Weight { initial: Initial::Uniform(1.0), ..weight }];
-    let held = Held::draw(&wanted, 3, Device::Cpu).unwrap();
+    let held = Held::draw(&wanted, 3, Device::Cpu, false).unwrap();
     let parameters = held.parameters();
     let mut plain = parameters.tensors()[0].detach().copy();
     let settings = Settings::from(settings.clone());
@@ -175,7 +175,7 @@ fn a_parameter_without_a_gradient_stays_and_has_its_slots() {
             r#""model": {"mlp": {}}, "data": {"train": {"safetensors": {"path": "p"}}}, "training": {"epochs": 1}"#;
         let request = json::from_str(&format!(r#"{{"optimizer": {settings}, {rest}}}"#)).unwrap();
         let settings = Spec::stored(&request).unwrap().model().unwrap().optimizer.clone();
-        let held = Held::draw(&Weight::layer("layer", &[7, 5]), 3, Device::Cpu).unwrap();
+        let held = Held::draw(&Weight::layer("layer", &[7, 5]), 3, Device::Cpu, false).unwrap();
         let parameters = held.parameters();
         let [weight, bias] = [0, 1].map(|place| parameters.tensors()[place].detach().copy());
         let mut optimizer = Optimizer::new(&settings, parameters).unwrap();

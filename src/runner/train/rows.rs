@@ -1,6 +1,7 @@
 //! Every row of every registry goes on from a checkpoint as if it had never been stopped, bit for
 //! bit: a new row fails here until it has an example.
 
+mod captured;
 mod data;
 mod table;
 
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use tch::Tensor;
 use torchd::dataset::{Access, DataFile, OpenFiles, Selection, Source};
+use torchd::job::Violations;
 use torchd::job::spec::data::{Augment, FORMATS};
 use torchd::job::spec::layer::Layer;
 use torchd::job::spec::optimizer::Method;
@@ -186,8 +188,18 @@ fn changes_go_for_training_batches_alone() {
 
 /// Training of a row, from a checkpoint or from its beginning.
 fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training {
+    let tried = new_with(row, r#""max_steps": 6, "batch_size": 16"#, folder, loaded);
+    tried.unwrap_or_else(|mistakes| panic!("{}: {mistakes}", row.name))
+}
+
+/// The same with `rest` in the section of training, or the mistakes of the spec.
+fn new_with(
+    row: &Row,
+    rest: &str,
+    folder: &Path,
+    loaded: Option<checkpoint::Loaded>,
+) -> std::result::Result<Training, Violations> {
     let files = data(row.data, folder);
-    let rest = r#""max_steps": 6, "batch_size": 16"#;
     let mut told = row.spec.replace("MLP", MLP).replace("SGD", SGD).replace("REST", rest);
     if !told.contains("training\"") {
         told = format!(r#"{told}, "training": {{{rest}}}"#);
@@ -200,11 +212,11 @@ fn new(row: &Row, folder: &Path, loaded: Option<checkpoint::Loaded>) -> Training
     let is_split = told.split.is_some();
     request.data = Some(v1::Data { validation: (!is_split).then(|| train.clone()), train: Some(train), ..told });
     let reading = spec::read(&request);
-    let spec = reading.spec.unwrap_or_else(|| panic!("{}: {}", row.name, reading.mistakes));
+    let spec = reading.spec.ok_or(reading.mistakes)?;
     let order = order(files.clone(), (!is_split).then_some(files));
     let folder = JobFolder::new(folder.into());
-    match assemble(spec.model().unwrap().clone(), &order, open_inputs(&order), &folder, Device::Cpu, loaded) {
-        Ok(training) => training,
+    match assemble(spec.model().unwrap().clone(), &order, open_inputs(&order), &folder, Device::Cpu, loaded, None) {
+        Ok(training) => Ok(training),
         Err(failure) => panic!("{}: {}", row.name, failure.message),
     }
 }

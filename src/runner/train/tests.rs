@@ -86,7 +86,7 @@ fn training() -> Training {
     };
     let work = work();
     let order = order(files("train"), Some(files("t10k")));
-    assemble(work, &order, open_inputs(&order), &JobFolder::new("unused".into()), Device::Cpu, None).unwrap()
+    assemble(work, &order, open_inputs(&order), &JobFolder::new("unused".into()), Device::Cpu, None, None).unwrap()
 }
 
 /// The same with the weights that PyTorch began with.

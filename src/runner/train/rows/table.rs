@@ -324,6 +324,21 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         section: "training",
+        name: "channels_last",
+        spec: r#""model": {"resnet": {"depth": 18, "stem": "STEM_SMALL"}}, "optimizer": {"adamw": {}}, "training": {"channels_last": true, "ema_decay": 0.9, REST}"#,
+        data: Data::Pictures,
+    },
+    Row {
+        section: "training",
+        name: "channels_last",
+        spec: r#""model": {"sequential": {"layers": [
+            {"conv2d": {"out_channels": 6, "kernel_size": 3, "padding": 1}}, {"relu": {}}, {"conv2d": {"out_channels": 4, "kernel_size": 1}},
+            {"max_pool2d": {"kernel_size": 2}}, {"flatten": {}}, {"linear": {}}
+        ]}}, SGD, "training": {"channels_last": true, REST}"#,
+        data: Data::Pictures,
+    },
+    Row {
+        section: "training",
         name: "on_divergence",
         spec: r#"MLP, SGD, "training": {"on_divergence": "ON_DIVERGENCE_SKIP_STEP", REST}"#,
         data: Data::Classes,
