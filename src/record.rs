@@ -34,26 +34,34 @@ pub fn append(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     buffer.extend_from_slice(&footer);
 }
 
-/// Whether a whole record begins anywhere in a file from byte `from` on. Holds a block of the file
-/// at a time.
+/// Whether a whole record begins anywhere in a file from byte `from` on.
 pub fn holds_record(file: &File, from: u64) -> io::Result<bool> {
+    let mut from = from;
+    while let Some(start) = next_header(file, from)? {
+        let mut at = file;
+        at.seek(io::SeekFrom::Start(start))?;
+        match RecordReader::new(at).next() {
+            Ok(Next::Record(_)) => return Ok(true),
+            Err(FrameError::Io(error)) => return Err(error),
+            Ok(Next::End | Next::Torn) | Err(FrameError::Damaged { .. }) => from = start + 1,
+        }
+    }
+    Ok(false)
+}
+
+/// The first place in a file, from byte `from` on, with a length and its checksum. Whether a record
+/// begins there its data tell. Holds a block of the file at a time.
+pub fn next_header(file: &File, from: u64) -> io::Result<Option<u64>> {
     let mut block = vec![0; BLOCK];
     let mut offset = from;
     loop {
         let filled = fill(file, &mut block, offset)?;
         let begins = |header: &[u8]| header[8..] == masked_crc(&header[..8]).to_le_bytes();
-        let starts = block[..filled].windows(HEADER_BYTES).enumerate().filter(|(_, header)| begins(header));
-        for (start, _) in starts {
-            let mut at = file;
-            at.seek(io::SeekFrom::Start(offset + start as u64))?;
-            match RecordReader::new(at).next() {
-                Ok(Next::Record(_)) => return Ok(true),
-                Err(FrameError::Io(error)) => return Err(error),
-                Ok(Next::End | Next::Torn) | Err(FrameError::Damaged { .. }) => {}
-            }
+        if let Some(start) = block[..filled].windows(HEADER_BYTES).position(begins) {
+            return Ok(Some(offset + start as u64));
         }
         if filled < block.len() {
-            return Ok(false);
+            return Ok(None);
         }
         // A header may lie across two blocks.
         offset += (filled - HEADER_BYTES + 1) as u64;

@@ -10,12 +10,14 @@
 //! Where the settings want it, running jobs of a lower priority make room for the first that waits.
 
 mod gpus;
+mod line;
 mod wait;
 
 use crate::gpu::GpuSlot;
 use crate::job::JobId;
 use crate::job::order::{Lease, LeasedDevice, LeasedGpu};
 use gpus::{NoGpu, choose};
+pub use line::Line;
 pub use wait::Wait;
 
 /// The machine's resources for jobs.
@@ -73,6 +75,8 @@ pub struct Plan {
     pub wait: Vec<(JobId, Wait)>,
     /// Running jobs that have to make room.
     pub preempt: Vec<JobId>,
+    /// Those that wait for others, for a job that comes next.
+    pub line: Line,
 }
 
 /// Plans: `queue` is in order of arrival, `held` what running jobs have.
@@ -83,8 +87,9 @@ pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
     let mut ahead = Ahead::default();
     let mut queue: Vec<&Request> = queue.iter().collect();
     queue.sort_by_key(|request| std::cmp::Reverse(request.priority));
+    let lowest = queue.last().map(|request| request.priority);
     for request in queue {
-        if ahead.holds_back(request) {
+        if ahead.line.holds_back(request) {
             plan.wait_behind(request, &mut ahead);
             continue;
         }
@@ -104,14 +109,14 @@ pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
                 "needs {} of the machine's {} CPU slots, {free_slots} are free",
                 request.cpu_threads, machine.cpu_slots
             );
-            ahead.for_slots = true;
+            ahead.line.for_slots();
             plan.wait_for_room(request, reason, &mut ahead, running, machine);
             continue;
         }
         let started = plan.start.iter().map(|(_, lease)| lease);
         let kept = ahead.kept_slots(running.iter().map(|held| &held.lease).chain(started), machine.gpus.len());
         if request.cpu_threads > free_slots.saturating_sub(kept) {
-            ahead.for_slots = true;
+            ahead.line.for_slots();
             plan.wait_behind(request, &mut ahead);
             continue;
         }
@@ -120,30 +125,22 @@ pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
         held.extend(gpu.clone());
         plan.start.push((request.id.clone(), Lease { device, cpu_threads: request.cpu_threads, gpu }));
     }
+    plan.line = ahead.line.below(lowest);
     plan
 }
 
 /// The jobs that wait for others, as far as the queue was looked through.
 #[derive(Default)]
 struct Ahead<'a> {
-    first: Option<&'a JobId>,
-    jobs: usize,
-    /// One of them waits for CPU slots, which all jobs need.
-    for_slots: bool,
+    line: Line,
     /// Those that wait for a GPU.
     for_gpus: Vec<&'a Request>,
 }
 
 impl<'a> Ahead<'a> {
     fn add(&mut self, request: &'a Request) {
-        self.first.get_or_insert(&request.id);
-        self.jobs += 1;
+        self.line.add(request);
         self.for_gpus.extend(request.gpu.is_some().then_some(request));
-    }
-
-    /// Whether what a job needs belongs to a job ahead of it.
-    fn holds_back(&self, request: &Request) -> bool {
-        self.for_slots || (request.gpu.is_some() && !self.for_gpus.is_empty())
     }
 
     /// The CPU slots that jobs on GPUs can come to need together, beyond those that they have: as
@@ -167,8 +164,7 @@ impl<'a> Ahead<'a> {
 impl Plan {
     /// A job waits for those ahead of it.
     fn wait_behind<'a>(&mut self, request: &'a Request, ahead: &mut Ahead<'a>) {
-        let first = ahead.first.unwrap_or(&request.id).clone();
-        self.wait.push((request.id.clone(), Wait::Behind { first, jobs: ahead.jobs }));
+        self.wait.push((request.id.clone(), ahead.line.behind(request)));
         ahead.add(request);
     }
 
@@ -181,7 +177,7 @@ impl Plan {
         running: &[Held],
         machine: &Machine,
     ) {
-        let is_first = ahead.first.is_none();
+        let is_first = ahead.line.is_empty();
         ahead.add(request);
         if machine.preempts && is_first {
             self.preempt = in_the_way(request, &self.start, running, machine);

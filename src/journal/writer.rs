@@ -12,6 +12,11 @@ use super::lock::JobLock;
 use crate::proto::journal::{Record, record::What};
 use crate::record::{self, FrameError, Next, RecordReader};
 
+/// Bytes at the end of a journal in which its last whole record is looked for.
+const NEAR_END: u64 = 4 << 20;
+/// Bytes of the longest record.
+const LONGEST_RECORD: u64 = (record::HEADER_BYTES + record::MAX_DATA_BYTES + record::FOOTER_BYTES) as u64;
+
 /// Appends records. A record is in the file when `append` returns, so that a tail sees it; the disk
 /// has it after `sync`.
 #[derive(Debug)]
@@ -30,7 +35,7 @@ impl JournalWriter {
         // The runner's umask may allow the group to read.
         let mut open = OpenOptions::new();
         let mut file = open.read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.journal())?;
-        let length = whole_bytes(&file)?;
+        let length = whole_bytes(&file, 0)?;
         file.set_len(length)?;
         file.seek(io::SeekFrom::Start(length))?;
         Ok(Self { file, attempt, length, buffer: Vec::new() })
@@ -73,15 +78,21 @@ impl JournalWriter {
 }
 
 /// Cuts off what a crash has left half-written, so that readers need not stop there; whether there
-/// was anything. Nobody may write: the caller holds the lock.
+/// was anything. Nobody may write: the caller holds the lock. A long journal is looked at near its
+/// end alone, since a daemon that starts waits for this: a damage far before that is told by those
+/// who read on to it.
 pub fn cut_torn_end(folder: &JobFolder, _held: &JobLock) -> io::Result<bool> {
     let file = match OpenOptions::new().read(true).write(true).open(folder.journal()) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    let whole = whole_bytes(&file)?;
-    if whole == file.metadata()?.len() {
+    let length = file.metadata()?.len();
+    let whole = match whole_bytes_by_end(&file, length)? {
+        Some(whole) => whole,
+        None => whole_bytes(&file, 0)?,
+    };
+    if whole == length {
         return Ok(false);
     }
     file.set_len(whole)?;
@@ -89,11 +100,22 @@ pub fn cut_torn_end(folder: &JobFolder, _held: &JobLock) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Where the last whole record ends. When a machine goes down, what was not synced may come back as
-/// zeros or as something else: behind that nothing is whole. A damage with whole records behind it
-/// is another matter, and is not cut away.
-fn whole_bytes(file: &File) -> io::Result<u64> {
-    let mut reader = RecordReader::new(file);
+/// The same as `whole_bytes`, from the last bytes of a file of that length. None where these do not
+/// tell: the file is short, or more of its end is lost.
+fn whole_bytes_by_end(file: &File, length: u64) -> io::Result<Option<u64>> {
+    let Some(from) = length.checked_sub(NEAR_END) else { return Ok(None) };
+    let Some(start) = record::next_header(file, from)? else { return Ok(None) };
+    // The data of a record may look like records, but not for longer than a record is.
+    let is_told = |whole: &u64| whole - start > LONGEST_RECORD;
+    Ok(whole_bytes(file, start).ok().filter(is_told))
+}
+
+/// Where the last whole record ends, in a file with a record at byte `start`. When a machine goes
+/// down, what was not synced may come back as zeros or as something else: behind that nothing is
+/// whole. A damage with whole records behind it is another matter, and is not cut away.
+fn whole_bytes(mut file: &File, start: u64) -> io::Result<u64> {
+    file.seek(io::SeekFrom::Start(start))?;
+    let mut reader = RecordReader::at(file, start);
     let damage = loop {
         match reader.next() {
             Ok(Next::Record(_)) => {}
@@ -223,5 +245,49 @@ mod tests {
             assert!(cut_torn_end(&folder, &lock).unwrap() && !cut_torn_end(&folder, &lock).unwrap(), "{zeros}");
             assert!(fs::read(folder.journal()).unwrap() == bytes);
         }
+    }
+    #[test]
+    fn the_end_of_a_long_journal_is_found_near_it_whatever_its_records_hold() {
+        let (_place, folder, lock) = folder();
+        let framed = |data: &[u8]| {
+            let mut bytes = Vec::new();
+            record::append(&mut bytes, |buffer| buffer.extend_from_slice(data));
+            bytes
+        };
+        let plain = framed(&[7; 100_000]);
+        // A record within a record, and as much behind it as is looked at: the place from which the
+        // end is looked for lies before the inner ones.
+        let inner = framed(&[vec![0; 20], framed(b"inner").repeat(40_000)].concat());
+        let behind = plain.repeat((NEAR_END as usize - 100_000) / plain.len());
+        let whole = [framed(b"first"), plain.repeat(20), inner.clone(), behind].concat();
+        let fill = NEAR_END as usize - (whole.len() - framed(b"first").len() - plain.len() * 20 - inner.len());
+        assert!(fill < inner.len(), "the place lies within the record");
+        let cut = |bytes: &[u8]| {
+            fs::write(folder.journal(), bytes).unwrap();
+            let is_cut = cut_torn_end(&folder, &lock).unwrap();
+            (is_cut, fs::metadata(folder.journal()).unwrap().len())
+        };
+        let length = whole.len() as u64;
+        assert_eq!(cut(&whole), (false, length));
+        for torn in [&plain[..1], &plain[..50_000], &[0; 2_000_000], &vec![0; NEAR_END as usize + 1]] {
+            assert_eq!(cut(&[&whole, torn].concat()), (true, length), "{}", torn.len());
+        }
+        // The last one is cut where it begins, and not behind those within it.
+        for kept in [inner.len() - 1, inner.len() / 2] {
+            assert_eq!(cut(&[&whole, &inner[..kept]].concat()), (true, length), "{kept}");
+        }
+        // Readers tell of a damage far before the end. What is torn goes all the same.
+        let mut damaged = [framed(b"first"), plain.repeat(60)].concat();
+        damaged[14] ^= 1;
+        let length = damaged.len() as u64;
+        assert_eq!(cut(&damaged), (false, length));
+        assert_eq!(cut(&[&damaged[..], &[0; 7]].concat()), (true, length));
+        assert!(JournalWriter::open(&folder, &lock, 2).is_err());
+        // Near the end it is not cut away.
+        let near = damaged.len() - plain.len() * 2;
+        damaged[near] ^= 1;
+        fs::write(folder.journal(), &damaged).unwrap();
+        assert!(cut_torn_end(&folder, &lock).is_err());
+        assert_eq!(fs::metadata(folder.journal()).unwrap().len(), length);
     }
 }

@@ -227,14 +227,17 @@ impl Task {
         }
         tracing::info!(job.id = %job.id, job.state = %job.state, "job created");
         self.keep_copy(&job);
-        let live = Live::new(job);
+        let mut live = Live::new(job);
         let view = live.view.subscribe();
         // One of many: the others are told already.
         self.views.send_modify(|views| drop(Arc::make_mut(views).insert(live.job.id.clone(), live.view.subscribe())));
         let job = live.job.clone();
         self.write_job_file(&job).await;
+        let has_joined = self.join_line(&mut live);
         self.live.push(live);
-        self.schedule().await;
+        if !has_joined {
+            self.schedule().await;
+        }
         let now = view.borrow().clone();
         Ok(now)
     }

@@ -10,7 +10,7 @@ use crate::job::end::StopCause;
 use crate::job::order::{Lease, LeasedDevice};
 use crate::job::{Job, State};
 use crate::proto::v1;
-use crate::scheduler::{self, GpuWish, Held, Machine, Request, Wait};
+use crate::scheduler::{self, GpuWish, Held, Line, Machine, Request, Wait};
 use crate::shortage::is_shortage;
 
 impl Task {
@@ -78,6 +78,7 @@ impl Task {
     pub(super) async fn schedule(&mut self) {
         let now = Instant::now();
         self.planned = now;
+        self.line = Line::default();
         if !self.closing.is_empty() {
             return;
         }
@@ -135,6 +136,7 @@ impl Task {
                 let mut plan = scheduler::plan(&queue, &held, &machine);
                 plan.wait.extend(blocked);
                 if let Some(reason) = shortfall {
+                    plan.line = Line::default();
                     if plan.start.is_empty() {
                         self.shortfall.untried(now);
                     }
@@ -145,9 +147,11 @@ impl Task {
                 plan
             }
         };
+        let mut is_as_planned = true;
         for (id, lease) in plan.start {
             let Some((place, mut live)) = self.live.take(&id) else { continue };
             let started = self.start(&mut live, lease).await;
+            is_as_planned &= live.runner.is_some();
             if let (Err(error), State::Queued) = (&started, live.job.state) {
                 let words = format!("it could not be started and will be tried again: {error}");
                 if let JobError::Folder { cause, .. } = error {
@@ -179,7 +183,23 @@ impl Task {
                 live.waits_for(wait);
             }
         }
+        if is_as_planned {
+            self.line = plan.line;
+        }
         self.tell_bound();
+    }
+
+    /// Tells a new job why it waits, where that follows from the last plan because all others are
+    /// ahead of it: in a long queue a plan takes long. False where a plan is needed.
+    pub(super) fn join_line(&mut self, live: &mut Live) -> bool {
+        let request = self.request(&live.job);
+        if live.is_bound() || self.blocked(live, &request).is_some() {
+            return false;
+        }
+        let wait = self.line.join(&request);
+        let has_joined = wait.is_some();
+        wait.into_iter().for_each(|wait| live.waits_for(wait));
+        has_joined
     }
 
     /// The assumed lease of a runner whose order cannot be read: the resources that its job asked

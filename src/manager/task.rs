@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::mirror;
 use crate::node::landlock_abi;
 use crate::proto::v1;
+use crate::scheduler::Line;
 use crate::store::Store;
 use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor};
 
@@ -69,6 +70,8 @@ pub(super) struct Task {
     leaves_runners: bool,
     /// The time of the last plan: who may begin later than that has not been planned for.
     pub(super) planned: Instant,
+    /// The jobs that wait for others by that plan; none where it did not come true.
+    pub(super) line: Line,
     pub(super) expiry: Expiry,
     /// Ends may have to be recorded in jobs that wait for them.
     pub(super) has_unrecorded: bool,
@@ -127,6 +130,7 @@ impl Task {
             closing: Vec::new(),
             leaves_runners: false,
             planned: Instant::now(),
+            line: Line::default(),
             expiry: Expiry::new(Instant::now()),
             has_unrecorded: false,
         };

@@ -234,6 +234,37 @@ proptest! {
     }
 
     #[test]
+    fn a_job_that_joins_the_line_waits_as_in_the_plan_with_it_and_changes_nothing_else(
+        jobs in prop::collection::vec((0..3i32, 1..5u32, prop::option::of(prop::option::of(1..30u64))), 0..12),
+        queued in 0..12usize,
+        running in prop::collection::vec((0..3i32, 1..3u32), 0..3),
+        gpus in 0..3u32,
+        preempts in any::<bool>(),
+    ) {
+        let machine = Machine { preempts, ..machine(6, gpus) };
+        let lease = |cpu_threads| Lease { device: LeasedDevice::Cpu, cpu_threads, gpu: None };
+        let running: Vec<Held> =
+            (100..).zip(&running).map(|(number, &(priority, threads))| held(number, priority, lease(threads))).collect();
+        let wish = |gpu: Option<Option<u64>>| gpu.map(|memory| GpuWish { memory_bytes: memory.map(|memory| memory * GB) });
+        let of = |(number, &(priority, threads, gpu)): (u32, &_)| {
+            Request { priority, gpu: wish(gpu), ..request(number, threads, false) }
+        };
+        let mut queue: Vec<Request> = (0..).zip(&jobs).map(of).collect();
+        let later = queue.split_off(queued.min(queue.len()));
+        let mut expected = plan(&queue, &running, &machine);
+        for request in later {
+            queue.push(request.clone());
+            let now = plan(&queue, &running, &machine);
+            match expected.line.join(&request) {
+                Some(wait) => expected.wait.push((request.id, wait)),
+                // It may have been started, or stand before others.
+                None => expected = now.clone(),
+            }
+            prop_assert_eq!(now, expected.clone());
+        }
+    }
+
+    #[test]
     fn nothing_is_given_twice_and_nobody_is_overtaken(
         wants in prop::collection::vec((1..5u32, prop::option::of(prop::option::of(1..30u64))), 0..12),
         slots in 1..8u32,
