@@ -44,6 +44,8 @@ async fn a_full_disk_pauses_or_fails_jobs_as_they_want_it_harms_nothing_and_all_
         daemon.watch_until(&job.name, says_so).await;
     }
     assert_eq!(daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs.len(), 2);
+    // The ends of the runners have left some room.
+    disk.fill();
     let refused = v1::CreateJobRequest { spec: Some(spec::short()), ..v1::CreateJobRequest::default() };
     let refused = daemon.jobs().await.create_job(refused).await.unwrap_err();
     assert!(refused.message().contains("No space left") || refused.message().contains("full"), "{refused}");

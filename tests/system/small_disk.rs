@@ -31,9 +31,9 @@ impl SmallDisk {
         self.path().join("ballast")
     }
 
-    /// Takes all the room that is left.
+    /// Takes all the room that is left. May be called again.
     pub(crate) fn fill(&self) {
-        let mut file = File::create(self.ballast()).unwrap();
+        let mut file = File::options().append(true).create(true).open(self.ballast()).unwrap();
         for size in [1 << 20, 1 << 12, 1] {
             let block = vec![0; size];
             while file.write_all(&block).is_ok() {}
