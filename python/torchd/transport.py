@@ -5,6 +5,7 @@ await has been done by the time that it is awaited; so `run` gets the result of 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ OPTIONS = [
 UNIX_OPTIONS = [("grpc.default_authority", "localhost")]
 """The path of a socket, which gRPC would tell as the authority, is none to the daemon."""
 Metadata = tuple[tuple[str, str], ...]
+
+LOG = logging.getLogger("torchd")
 
 
 def options(target: str) -> list[tuple[str, Any]]:
@@ -55,6 +58,19 @@ class Transport(Protocol):
         """Ends the connection."""
 
 
+def _reader(method: Method) -> Callable[[bytes], Any]:
+    """Makes messages of answers. gRPC tells that one cannot be read, and keeps the reason to itself."""
+
+    def read(answer: bytes) -> Any:
+        try:
+            return method.response.FromString(answer)
+        except Exception as error:
+            LOG.error("an answer of %s, %d bytes, cannot be read: %r", method.name, len(answer), error)
+            raise
+
+    return read
+
+
 class _Callables:
     """The callables of a channel, each of which is made once."""
 
@@ -69,7 +85,7 @@ class _Callables:
         made = self._made.get(method.path)
         if made is None:
             made = getattr(self.channel, kind)(method.path, request_serializer=method.request.SerializeToString,
-                                               response_deserializer=method.response.FromString)
+                                               response_deserializer=_reader(method))
             self._made[method.path] = made
         return made
 

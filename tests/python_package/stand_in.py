@@ -13,17 +13,17 @@ from torchd.protocol import METHODS
 @contextlib.contextmanager
 def serving(**answers):
     """Answers each method by its name: a function of request and context gives the fields of the
-    answer. Yields the address."""
+    answer, or its bytes. Yields the address."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
     for name, answer in answers.items():
         method = METHODS[name]
         service, _, short = method.path.removeprefix("/").partition("/")
 
         def handle(request, context, answer=answer, method=method):
-            return method.response(**answer(request, context))
+            told = answer(request, context)
+            return told if isinstance(told, bytes) else method.response(**told).SerializeToString()
 
-        handler = grpc.unary_unary_rpc_method_handler(handle, request_deserializer=method.request.FromString,
-                                                      response_serializer=method.response.SerializeToString)
+        handler = grpc.unary_unary_rpc_method_handler(handle, request_deserializer=method.request.FromString)
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {short: handler})])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -71,6 +71,12 @@ class Connecting(WithDaemon):
             with self.assertRaisesRegex(torchd.WrongVersion, "has no GetCluster: it is older than this package"):
                 client.cluster()
 
+    def test_the_reason_why_an_answer_cannot_be_read_is_logged(self):
+        with serving(GetVersion=tells("0.1.0"), GetCluster=lambda *_: b"\xff") as place, torchd.connect(place) as client:
+            with self.assertLogs("torchd", "ERROR") as logged, self.assertRaises(torchd.ServerLost):
+                client.cluster()
+            self.assertRegex(logged.output[0], "an answer of GetCluster, 1 bytes, cannot be read: DecodeError")
+
     def test_a_token_goes_with_each_call(self):
         seen = []
 
