@@ -63,7 +63,8 @@ SETTINGS = {"default": {}, "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}, "one threa
 def start_peer(settings, role, name, *arguments):
     """A peer that runs, and has ended behind the block."""
     command = [sys.executable, "-W", "ignore", PEER, role, name, *map(str, arguments)]
-    with subprocess.Popen(command, env=processes.environment(settings), stdout=subprocess.PIPE, text=True) as process:
+    # In a session of its own, as a runner is: the kernel shares the cores out among sessions.
+    with subprocess.Popen(command, env=processes.environment(settings), stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             yield process
         except BaseException:
