@@ -5,9 +5,10 @@ than its margin allows. Times are never compared: they are the machine's.
     .package/bin/python benches/check.py [--table FILE] [--found FILE] [--update] [CASE ...]
 
 A case is the part of an entry before its slash. By default all cases of the table are measured, by
-benches/service.py and, those that it does not know, by benches/pytorch.py. `--found` takes the
-ratios of a run before (`--json` of both) instead of measuring. `--update` writes ratios that were
-found into the table, and adds entries that it lacks.
+benches/service.py and, those that it does not know, by benches/pytorch.py: alone, and those that it
+measures on a busy machine there too. `--found` takes the ratios of a run before (`--json` of both)
+instead of measuring. `--update` writes ratios that were found into the table, and adds entries that
+it lacks.
 
 The table has {"case/measure": {"ratio": x, "margin": y}}: an entry is worse where its ratio is
 below x * (1 - y), y being 0.25 by default. The exit code is 1 where an entry is worse or was not
@@ -23,6 +24,7 @@ import sys
 import tempfile
 
 import service
+from pytorch import crowded, workloads as pytorch
 
 MARGIN = 0.25
 TABLE = service.TOP / "benches" / "ratios.json"
@@ -54,22 +56,31 @@ def judge(committed, found):
     return "better" if found["ratio"] > committed["ratio"] * (1 + margin) else "as before"
 
 
-def measure(cases):
-    """The ratios of these cases, by the bench that has them."""
-    ours = [case for case in cases if case in service.CASES]
+def runs(cases):
+    """The scripts that measure these cases: each with its arguments and variables."""
     others = [case for case in cases if case not in service.CASES]
+    unknown = [case for case in others if case not in pytorch.CASES]
+    if unknown:
+        sys.exit(f"CASES names {', '.join(unknown)}; one of {', '.join([*service.CASES, *pytorch.CASES])} is needed")
+    ours = [case for case in cases if case in service.CASES]
+    if ours:
+        yield "service.py", ours, {}
+    # torch.compile has no entry.
+    if others:
+        yield "pytorch.py", [], {"CASES": " ".join(others), "COMPILE": "0"}
+    busy = [case for case in others if case in crowded.CASES]
+    if busy:
+        yield "pytorch.py", [], {"CASES": " ".join(busy), "BUSY": "1"}
+
+
+def measure(cases):
+    """The ratios of these cases, by the benches that have them."""
     found = {}
-    for script, chosen in (("service.py", ours), ("pytorch.py", others)):
-        if not chosen:
-            continue
-        if not (service.TOP / "benches" / script).exists():
-            sys.exit(f"CASES names {', '.join(chosen)}; one of {', '.join(service.CASES)} is needed")
-        # The one takes cases as arguments, the other by a variable.
-        arguments, environment = (chosen, {}) if script == "service.py" else ([], {"CASES": " ".join(chosen)})
+    for script, arguments, variables in runs(cases):
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder) / "ratios.json"
             command = service.in_python(script, "--json", str(file), *arguments)
-            ended = subprocess.run(command, stdout=sys.stderr, env={**os.environ, **environment})
+            ended = subprocess.run(command, stdout=sys.stderr, env={**os.environ, **variables})
             # Without a file the entries are missing, and the table says so.
             found |= json.loads(file.read_text()) if file.exists() else {}
             if ended.returncode != 0:
