@@ -24,7 +24,7 @@ import sys
 import tempfile
 
 import service
-from pytorch import crowded, workloads as pytorch
+from pytorch import crowded, workloads
 
 MARGIN = 0.25
 TABLE = service.TOP / "benches" / "ratios.json"
@@ -59,9 +59,9 @@ def judge(committed, found):
 def runs(cases):
     """The scripts that measure these cases: each with its arguments and variables."""
     others = [case for case in cases if case not in service.CASES]
-    unknown = [case for case in others if case not in pytorch.CASES]
+    unknown = [case for case in others if case not in workloads.CASES]
     if unknown:
-        sys.exit(f"CASES names {', '.join(unknown)}; one of {', '.join([*service.CASES, *pytorch.CASES])} is needed")
+        sys.exit(f"CASES names {', '.join(unknown)}; one of {', '.join([*service.CASES, *workloads.CASES])} is needed")
     ours = [case for case in cases if case in service.CASES]
     if ours:
         yield "service.py", ours, {}

@@ -59,7 +59,7 @@ class Transport(Protocol):
 
 
 def _reader(method: Method) -> Callable[[bytes], Any]:
-    """Makes messages of answers. gRPC tells that one cannot be read, and keeps the reason to itself."""
+    """Makes messages of answers. It logs why one cannot be read: gRPC keeps that to itself."""
 
     def read(answer: bytes) -> Any:
         try:

@@ -1,5 +1,5 @@
-//! The jobs of a queue that wait for others, as one number and a name: the place of a job that comes
-//! next follows from these, whatever their number.
+//! The jobs of a queue that wait for others, as one number and a name: the place of the next job
+//! follows from these, whatever their number.
 
 use super::{Request, Wait};
 use crate::job::JobId;
