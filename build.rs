@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::{env, fs, process::Command};
 
 const PROTOS: &[&str] = &[
+    "torchd/v1/access.proto",
     "torchd/v1/end.proto",
     "torchd/v1/spec.proto",
     "torchd/v1/job.proto",
@@ -91,9 +92,12 @@ mod cpp {
 /// protox is a protocol compiler in Rust: nobody has to install protoc.
 fn compile_protos() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let set = protox::compile(PROTOS, ["proto"])?;
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true).open_files(PROTOS)?;
+    let set = compiler.file_descriptor_set();
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&set))?;
+    // With the options of our own, which the messages of prost have no field for.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names().btree_map(["."]);
     tonic_prost_build::configure().build_server(false).compile_fds_with_config(set.clone(), config)?;

@@ -21,6 +21,7 @@ mod run_program;
 mod scalars;
 mod spec_file;
 mod table;
+mod tokens;
 mod uploads;
 mod watch;
 
@@ -59,9 +60,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Arguments { server, output, command } = arguments;
+    let Arguments { access, output, command } = arguments;
     let output = Output::new(output);
-    let connection = || Connection::open(&server);
+    let connection = || Connection::open(&access);
     match command {
         Command::Submit { spec, set, after, watch, request_id } => {
             job_commands::submit(connection().await?, output, spec_file::read(&spec, &set)?, after, watch, request_id)
@@ -75,8 +76,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Validate { spec, dry_run, set } => {
             job_commands::validate(connection().await?, output, &spec, dry_run, &set).await
         }
-        Command::Jobs { states, labels, limit } => {
-            job_commands::list(connection().await?, output, &states, labels, limit).await
+        Command::Jobs { states, labels, owner, limit } => {
+            job_commands::list(connection().await?, output, &states, labels, owner, limit).await
         }
         Command::Show { job } => job_commands::show(connection().await?, output, &job).await,
         Command::Watch { job, after } => watch::watch(connection().await?, output, &job, after).await,
@@ -106,7 +107,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::PlanInstall(arguments) => compatibility::plan(connection().await?, output, arguments).await,
         Command::Check { facts, as_of, local } => {
-            compatibility::check(&server, output, facts.as_deref(), as_of.unwrap_or_default(), local).await
+            compatibility::check(&access, output, facts.as_deref(), as_of.unwrap_or_default(), local).await
         }
         Command::Doctor => compatibility::doctor(connection().await?, output).await,
         Command::Version { licenses: true } => licenses::print(output),
@@ -117,6 +118,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             output::write_bytes(proto::DESCRIPTORS)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Token { command } => tokens::token(connection().await?, output, command).await,
+        Command::Whoami => tokens::whoami(connection().await?, output).await,
         Command::Cluster => cluster::cluster(connection().await?, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -8,6 +8,7 @@ mod environment;
 mod keys;
 mod print;
 mod read;
+mod security;
 mod sources;
 mod values;
 
@@ -19,6 +20,7 @@ pub use environment::{Environment, first_folder, gather};
 pub use keys::Mistake;
 pub use print::to_toml;
 pub use read::{DEFAULT_FILE, Flags, Invalid, load};
+pub use security::{Security, Tls};
 pub use values::{LONGEST_SOCKET, MOST_MESSAGE_BYTES};
 
 /// Settings that are right.
@@ -47,9 +49,14 @@ pub struct Settings {
     /// Names by which clients ask there, as behind a proxy, besides `localhost`, addresses and the
     /// name of the machine.
     pub http_allowed_hosts: Vec<String>,
-    /// Addresses that are not loopback are meant, although anybody who reaches them may use the
-    /// daemon.
-    pub allow_unauthenticated_remote: bool,
+    /// Who may use the daemon.
+    pub security: Security,
+    /// The audit's file is begun anew when it is larger.
+    pub audit_max_file_bytes: u64,
+    /// Files of the audit that stay.
+    pub audit_files: usize,
+    /// The audit tells calls that only read, too.
+    pub audit_reads: bool,
     /// Folders that data files may lie in.
     pub data_roots: Vec<PathBuf>,
     /// The most bytes that an owner may have uploaded.
@@ -113,6 +120,13 @@ pub struct Settings {
     pub runner_dry_run_memory_bytes: Option<u64>,
     /// Jobs that may wait.
     pub jobs_max_queued: usize,
+    /// Jobs of one owner that may wait; None for no limit.
+    pub jobs_max_queued_per_owner: Option<usize>,
+    /// Jobs of one owner that may run; None for no limit.
+    pub jobs_max_running_per_owner: Option<u32>,
+    /// No job of an owner is taken while the folders of that owner's jobs hold more, in bytes; None
+    /// for no limit.
+    pub jobs_max_state_bytes_per_owner: Option<u64>,
     /// CPU cores that jobs may take together.
     pub jobs_cpu_slots: u32,
     /// How threads of computation wait for each other, where specs do not say.

@@ -6,8 +6,10 @@
 
 mod arguments;
 mod doctor;
+mod doors;
 mod file_size;
 mod handshake;
+mod handshakes;
 mod heartbeat;
 mod limits;
 mod listeners;
@@ -17,6 +19,8 @@ mod owner;
 mod slow_clients;
 mod startup;
 mod systemd;
+mod terminal;
+mod tls;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -26,9 +30,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Access, Audit};
 use crate::compat::Date;
 use crate::config::{self, Environment, Invalid, Settings, ShutdownRunners};
 use crate::exporter::{self, Exporter};
@@ -37,7 +42,7 @@ use crate::job::end;
 use crate::job::order::ProgramLimits;
 use crate::job::spec::ThreadWait;
 use crate::judging;
-use crate::manager::{Manager, ManagerSettings, ProgramRules};
+use crate::manager::{Manager, ManagerSettings, OwnerQuotas, ProgramRules};
 use crate::metrics::Metrics;
 use crate::mirror;
 use crate::proto::json;
@@ -49,18 +54,21 @@ use arguments::{Arguments, Command};
 use heartbeat::Heartbeat;
 use modes::GroupReads;
 use startup::{StartError, StateDir};
+use terminal::Terminal;
+use tls::Certificates;
 
 /// Once the runners are gone, answers in hand get this long to reach clients that read them.
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
 
 /// The names that health answers for: the server, and each service.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "",
     "torchd.v1.JobService",
     "torchd.v1.SystemService",
     "torchd.v1.CompatibilityService",
     "torchd.v1.GpuService",
     "torchd.v1.FileService",
+    "torchd.v1.TokenService",
 ];
 
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is
@@ -174,6 +182,23 @@ async fn beat(manager: Manager) {
     let _ = manager.beat().await;
 }
 
+/// Returns when the terminal that the daemon was started in is gone. Any other SIGHUP means that
+/// certificates are to be read again.
+async fn closed(hangup: &mut Signal, started_in: &Terminal, certificates: Option<&Arc<Certificates>>) {
+    loop {
+        if hangup.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        if started_in.is_gone() {
+            return;
+        }
+        match certificates.cloned() {
+            Some(certificates) => drop(tokio::task::spawn_blocking(move || certificates.renew()).await),
+            None => tracing::info!("SIGHUP: there are no certificates to be read again"),
+        }
+    }
+}
+
 fn refuse(invalid: &Invalid) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "torchd: {invalid}");
     ExitCode::from(startup::EXIT_SETTINGS)
@@ -193,6 +218,7 @@ async fn run(
     // Closing the terminal ends a daemon that was started there, in order.
     let mut hangup =
         signal(SignalKind::hangup()).map_err(|error| StartError::internal("SIGHUP cannot be received", error))?;
+    let started_in = Terminal::of_this_process();
     let catalogue = startup::catalogue(&settings)?;
     let state = StateDir::open(&settings.state_dir, GroupReads(settings.state_group_read))?;
     if let Some(path) = &arguments.ready_file {
@@ -208,6 +234,15 @@ async fn run(
     let metrics =
         Metrics::new(&reasons, &methods).map_err(|error| StartError::internal("metrics cannot be made", error))?;
     let store = state.open_store()?;
+    let certificates = startup::certificates(&settings, &metrics)?;
+    if let Some(certificates) = &certificates {
+        tokio::spawn(certificates.clone().watch());
+    }
+    let audit =
+        Audit::open(state.audit(&settings)).map_err(|error| StartError::unavailable("the file of the audit", error))?;
+    let access = Access::open(&settings.security, store.clone(), &state.token_file(), metrics.clone(), audit).await;
+    let access = access.map_err(StartError::of_access)?;
+    startup::tell_open_doors(&settings, &listeners.addresses);
     let watcher = startup::watcher(&settings)?;
     tokio::spawn(watcher.clone().log_changes());
     if let Some(folder) = &settings.metrics_hpc_job_mapping_dir {
@@ -220,6 +255,11 @@ async fn run(
         node: node.clone(),
         jobs_dir: state.jobs(),
         max_queued: settings.jobs_max_queued,
+        quotas: OwnerQuotas {
+            queued: settings.jobs_max_queued_per_owner,
+            running: settings.jobs_max_running_per_owner,
+            bytes: settings.jobs_max_state_bytes_per_owner,
+        },
         cpu_slots: settings.jobs_cpu_slots,
         thread_wait: ThreadWait::named(&settings.jobs_thread_wait),
         data_roots: startup::data_roots(&settings)?,
@@ -264,6 +304,7 @@ async fn run(
         cpus,
         max_message_bytes: settings.grpc_max_message_bytes,
         clients: clients.clone(),
+        tokens: access.tokens().clone(),
     };
     let (routes, health) =
         services::routes(parts).await.map_err(|error| StartError::internal("reflection cannot be served", error))?;
@@ -286,18 +327,20 @@ async fn run(
         &startup::hostname(),
         &settings.http_allowed_hosts,
         Arc::new(move || beats.standstill()),
+        access.clone(),
+        settings.security.http_behind_proxy,
     );
     let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
-    let mut servers =
-        listeners.serve(routes, AnswerLayer::new(metrics, methods, clients), exporter.clone().router(), stop.clone());
+    let layer = AnswerLayer::new(metrics, methods, clients, access);
+    let mut servers = listeners.serve(routes, layer, exporter.clone().router(), certificates.as_ref(), stop.clone());
 
     for service in SERVICES {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
     }
     exporter.set_ready(true);
     if let Some(path) = &arguments.ready_file {
-        startup::write_ready_file(path, &addresses)?;
+        startup::write_ready_file(path, &addresses, &state.token_file())?;
     }
     tracing::info!(grpc = addresses.grpc.map(tracing::field::display), http = addresses.http.map(tracing::field::display), state_dir = %settings.state_dir.display(), "torchd serves");
     systemd::ready(&addresses, heartbeat);
@@ -313,8 +356,8 @@ async fn run(
             tracing::info!("SIGINT: shutting down");
             false
         }
-        _ = hangup.recv() => {
-            tracing::info!("SIGHUP: shutting down");
+        () = closed(&mut hangup, &started_in, certificates.as_ref()) => {
+            tracing::info!("SIGHUP, and the terminal is gone: shutting down");
             false
         }
         () = manager.gone() => {

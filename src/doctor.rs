@@ -65,7 +65,7 @@ mod tests {
             let data = Data { train, validation: None, ..example_work().data };
             let spec = Spec { work: ModelWork { data, ..example_work() }.into(), ..example() };
             let inputs = DataInputs { train: self.files(), validation: None, outline: None, memory_bytes: None }.into();
-            let job = Job::queued(JobId::new(created, 7), spec, inputs, created);
+            let job = Job::queued(JobId::new(created, 7), "alice".into(), spec, inputs, created);
             self.folder(&job.id).create(&job.spec.to_proto()).unwrap();
             self.mirror(&job, None);
             job
@@ -189,7 +189,8 @@ mod tests {
         assert!(state.folder(&job.id).spec().exists());
         fs::remove_file(&state.places.database).unwrap();
         assert_eq!(state.repair().rebuilt, 1);
-        assert_eq!(state.rows().remove(0).0, job);
+        // Nothing but job.json tells the owner.
+        assert_eq!(state.rows().remove(0).0, Job { owner: "".into(), ..job });
     }
 
     #[test]

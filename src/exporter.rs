@@ -2,6 +2,7 @@
 //! (jobs are taken, and every part makes progress) for programs that restart and route. Counters
 //! come from `metrics`; what is state is collected here at each scrape.
 
+mod credentials;
 mod dcgm;
 mod gpu;
 mod host;
@@ -22,11 +23,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
 
+use crate::access::Access;
 use crate::checkup::Checkup;
 use crate::gpu::{Holder, Snapshot, Watcher, xid};
 use crate::manager::Manager;
 use crate::metrics::Metrics;
 use crate::proto::v1::{self, GpuSourceState};
+use credentials::Door;
 pub use mapping::keep as keep_job_mapping;
 
 /// The sources of the pages.
@@ -44,6 +47,7 @@ pub struct Exporter {
     last_success: Arc<std::sync::Mutex<Option<f64>>>,
     standstill: Standstill,
     names: host::Names,
+    door: Door,
 }
 
 /// Names the part that makes no progress, in words; None if all do.
@@ -69,6 +73,8 @@ impl Exporter {
         host: &str,
         allowed_hosts: &[String],
         standstill: Standstill,
+        access: Access,
+        is_behind_proxy: bool,
     ) -> Self {
         Self {
             manager,
@@ -82,6 +88,7 @@ impl Exporter {
             last_success: Arc::default(),
             standstill,
             names: host::Names::new(host, allowed_hosts),
+            door: Door { access, is_behind_proxy },
         }
     }
 
@@ -92,12 +99,13 @@ impl Exporter {
 
     /// The pages.
     pub fn router(self) -> Router {
-        let names = self.names.clone();
+        let (names, door) = (self.names.clone(), self.door.clone());
         Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .with_state(self)
+            .layer(middleware::from_fn_with_state(door, credentials::check))
             .layer(middleware::from_fn_with_state(names, host::check))
     }
 

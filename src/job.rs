@@ -33,6 +33,8 @@ pub use violation::{Violation, Violations};
 pub struct Job {
     /// Its identity, and the name of its folder.
     pub id: JobId,
+    /// In whose name it was made; empty for one of an earlier version.
+    pub owner: Arc<str>,
     /// The request, defaults filled in, with the edits of resumes.
     pub spec: Arc<Spec>,
     /// The files that the request names, found under the data roots.
@@ -59,10 +61,11 @@ pub struct Job {
 
 impl Job {
     /// A job that has just been taken and waits, also for every job that its spec names.
-    pub fn queued(id: JobId, spec: Spec, inputs: Inputs, created: SystemTime) -> Self {
+    pub fn queued(id: JobId, owner: Arc<str>, spec: Spec, inputs: Inputs, created: SystemTime) -> Self {
         let course = Course { waits_for: spec.after.clone(), ..Course::default() };
         Self {
             id,
+            owner,
             spec: Arc::new(spec),
             inputs,
             state: State::Queued,

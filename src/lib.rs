@@ -3,6 +3,8 @@
 
 pub mod proto;
 
+pub mod role;
+
 pub mod config;
 
 pub mod metrics;
@@ -54,6 +56,8 @@ pub mod mirror;
 pub mod uploads;
 
 pub mod store;
+
+pub mod access;
 
 pub mod scheduler;
 

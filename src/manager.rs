@@ -21,6 +21,7 @@ mod left_alone;
 mod live;
 mod mirrors;
 mod model_files;
+mod owners;
 mod priority;
 mod probing;
 mod programs;
@@ -39,7 +40,7 @@ mod view;
 mod warm_start;
 mod weights;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,7 +59,8 @@ use crate::metrics::Metrics;
 use crate::mirror::Roots;
 use crate::node::NodeSource;
 use crate::proto::v1;
-use crate::store::{Asked, ListQuery, Store};
+pub use crate::store::ListQuery;
+use crate::store::{Asked, Store};
 pub use crate::supervisor::PythonReport;
 use crate::supervisor::{RunnerSettings, Supervisor, ask_python};
 use crate::uploads::{Owner, Uploads};
@@ -70,9 +72,10 @@ use going_on::GoingOn;
 pub use job_json::{JobFile, JobFileError};
 use known_data::KnownData;
 use mirrors::Mirrors;
+pub use owners::{Author, OwnerQuotas};
 pub use programs::ProgramRules;
 pub use rebuild::{NotRebuilt, Old, Rebuilt, rebuild};
-use room::Promised;
+use room::{HeldBytes, Promised};
 pub use runs::RUNS;
 use staging::Staged;
 pub use view::View;
@@ -89,6 +92,8 @@ pub struct ManagerSettings {
     pub jobs_dir: PathBuf,
     /// Jobs that may wait.
     pub max_queued: usize,
+    /// How much one owner may have.
+    pub quotas: OwnerQuotas,
     /// CPU cores that jobs may take together.
     pub cpu_slots: u32,
     /// How threads of computation wait for each other, where specs do not say.
@@ -150,7 +155,7 @@ pub struct Manager {
     /// Requests that are tried.
     dry_runs: Arc<Semaphore>,
     /// The bytes in the jobs' folders, as last measured.
-    held_bytes: watch::Receiver<u64>,
+    held_bytes: watch::Receiver<Arc<HeldBytes>>,
     /// Bytes that unfinished copies will add.
     promised: Promised,
     /// Asks the runner for its operators.
@@ -165,6 +170,7 @@ pub struct Manager {
 enum Command {
     Create {
         admitted: Box<Admitted>,
+        owner: Arc<str>,
         asked: Option<Asked>,
         staged: Option<Staged>,
         reply: oneshot::Sender<Result<Arc<View>, JobError>>,
@@ -240,7 +246,7 @@ impl Manager {
         let (slots_sender, slots) = watch::channel(None);
         let visible = settings.visible_devices.clone();
         tokio::spawn(gpus::keep(watcher.clone(), probe.clone(), visible, slots_sender));
-        let (held_sender, held_bytes) = watch::channel(0);
+        let (held_sender, held_bytes) = watch::channel(Arc::default());
         tokio::spawn(room::measure(settings.jobs_dir.clone(), held_sender));
         let settings = Arc::new(settings);
         let (live_sender, live) = watch::channel(LiveViews::default());
@@ -298,16 +304,9 @@ impl Manager {
         }
     }
 
-    /// Jobs in these states (none for all) with all of these labels, newest first, from before that
-    /// place on.
-    pub async fn list(
-        &self,
-        states: Vec<State>,
-        labels: BTreeMap<String, String>,
-        before: Option<i64>,
-        limit: usize,
-    ) -> Result<JobPage, JobError> {
-        let page = self.store.list(ListQuery { states, labels, before, limit }).await?;
+    /// The jobs that are asked for, newest first.
+    pub async fn list(&self, query: ListQuery) -> Result<JobPage, JobError> {
+        let page = self.store.list(query).await?;
         let live = self.live.borrow();
         let stored = |job: Job| Arc::new(View::of_stored(Arc::new(job)));
         let view = |job: Job| match live.get(&job.id) {
@@ -324,7 +323,7 @@ impl Manager {
 
     /// The bytes in the jobs' folders, as last measured.
     pub fn held_bytes(&self) -> u64 {
-        *self.held_bytes.borrow()
+        self.held_bytes.borrow().total()
     }
 
     /// Jobs that have not ended.

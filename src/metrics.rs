@@ -1,7 +1,7 @@
 //! Counters and histograms, injected where things happen; what is state is collected at scrape by
 //! `exporter`. There is no global registry.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
 /// The daemon's metrics.
 #[derive(Debug, Clone)]
@@ -18,6 +18,12 @@ pub struct Metrics {
     pub queue_wait: prometheus::Histogram,
     /// Seconds from the start of a runner to the end of the job.
     pub job_duration: prometheus::Histogram,
+    /// Calls that were refused for want of credentials or of a role, by door and reason.
+    pub auth_failures: IntCounterVec,
+    /// TLS handshakes that came to no end, or to a refusal.
+    pub tls_failures: IntCounter,
+    /// When certificates expire, in seconds since 1970.
+    pub certificate_expiry: GaugeVec,
     /// RPCs begun.
     pub grpc_started: IntCounterVec,
     /// RPCs ended, by code.
@@ -85,6 +91,24 @@ impl Metrics {
             )?,
             queue_wait: histogram("torchd_job_queue_wait_seconds", "Time from creation of a job to its start.", waits)?,
             job_duration: histogram("torchd_job_duration_seconds", "Time from start of a job to its end.", durations)?,
+            auth_failures: IntCounterVec::new(
+                Opts::new(
+                    "torchd_auth_failures_total",
+                    "Calls that were refused for want of credentials or of a role, by the way in and the reason.",
+                ),
+                &["door", "reason"],
+            )?,
+            tls_failures: IntCounter::new(
+                "torchd_tls_handshake_failures_total",
+                "TLS handshakes that were refused, broke off or took too long.",
+            )?,
+            certificate_expiry: GaugeVec::new(
+                Opts::new(
+                    "torchd_tls_certificate_expiry_timestamp_seconds",
+                    "When a certificate of torchd expires, in seconds since 1970; of a chain the first that does.",
+                ),
+                &["certificate"],
+            )?,
             grpc_started: IntCounterVec::new(
                 Opts::new("grpc_server_started_total", "RPCs started on the server."),
                 &grpc,
@@ -102,12 +126,15 @@ impl Metrics {
             )?,
             registry,
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 8] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(metrics.jobs_finished.clone()),
             Box::new(metrics.runner_restarts.clone()),
             Box::new(metrics.checkpoints_damaged.clone()),
             Box::new(metrics.queue_wait.clone()),
             Box::new(metrics.job_duration.clone()),
+            Box::new(metrics.auth_failures.clone()),
+            Box::new(metrics.tls_failures.clone()),
+            Box::new(metrics.certificate_expiry.clone()),
             Box::new(metrics.grpc_started.clone()),
             Box::new(metrics.grpc_handled.clone()),
             Box::new(metrics.grpc_seconds.clone()),

@@ -1,8 +1,8 @@
 //! Decides which waiting jobs start now: a pure plan from the queue, what runs, and what the
 //! machine has.
 //!
-//! The highest priority first, and among equals strictly first come, first served: a job that does
-//! not fit holds back those behind it, so that a large job is never overtaken for ever by small
+//! The highest priority first, and among equals owners take turns, each with its jobs in the order
+//! in which they came (`turns`): a job that does not fit holds back those behind it, so that a large job is never overtaken for ever by small
 //! ones. It holds them back over what they share with it, and over nothing else: behind a job that
 //! waits for a GPU, jobs that need none start as far as they leave the CPU slots that GPU jobs
 //! ahead of them can come to need. A job that waits for something other than jobs (a GPU that has
@@ -11,13 +11,17 @@
 
 mod gpus;
 mod line;
+mod turns;
 mod wait;
+
+use std::sync::Arc;
 
 use crate::gpu::GpuSlot;
 use crate::job::JobId;
 use crate::job::order::{Lease, LeasedDevice, LeasedGpu};
 use gpus::{NoGpu, choose};
 pub use line::Line;
+pub use turns::Turns;
 pub use wait::Wait;
 
 /// The machine's resources for jobs.
@@ -31,6 +35,8 @@ pub struct Machine {
     pub share_with_foreign: bool,
     /// Running jobs make room for one of a higher priority.
     pub preempts: bool,
+    /// Jobs of one owner that may run at once; None for no limit.
+    pub max_running_per_owner: Option<u32>,
 }
 
 /// The resources of a running job.
@@ -38,6 +44,8 @@ pub struct Machine {
 pub struct Held {
     /// The job.
     pub id: JobId,
+    /// Its owner.
+    pub owner: Arc<str>,
     /// The higher the longer it stays.
     pub priority: i32,
     /// Its part of the machine.
@@ -51,6 +59,8 @@ pub struct Held {
 pub struct Request {
     /// The job.
     pub id: JobId,
+    /// Its owner.
+    pub owner: Arc<str>,
     /// The higher the earlier.
     pub priority: i32,
     /// Cores.
@@ -79,16 +89,22 @@ pub struct Plan {
     pub line: Line,
 }
 
-/// Plans: `queue` is in order of arrival, `held` what running jobs have.
-pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
+/// Plans: `queue` is in order of arrival, `running` what running jobs have, `turns` which owners had
+/// theirs.
+pub fn plan(queue: &[Request], running: &[Held], turns: &Turns, machine: &Machine) -> Plan {
     let mut plan = Plan::default();
+    let at_work = turns::running(running);
+    let mut owners = at_work.clone();
     let mut free_slots = free_slots(running.iter().map(|held| &held.lease), machine);
     let mut held: Vec<LeasedGpu> = running.iter().filter_map(|held| held.lease.gpu.clone()).collect();
     let mut ahead = Ahead::default();
-    let mut queue: Vec<&Request> = queue.iter().collect();
-    queue.sort_by_key(|request| std::cmp::Reverse(request.priority));
-    let lowest = queue.last().map(|request| request.priority);
-    for request in queue {
+    let queue = turns::ordered(queue, &at_work, turns);
+    for (_, request) in &queue {
+        let owned = owners.entry(request.owner.clone()).or_default();
+        if let Some(most) = machine.max_running_per_owner.filter(|most| *owned >= *most) {
+            plan.wait.push((request.id.clone(), Wait::For(all_running(&request.owner, most).into())));
+            continue;
+        }
         if ahead.line.holds_back(request) {
             plan.wait_behind(request, &mut ahead);
             continue;
@@ -120,13 +136,20 @@ pub fn plan(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
             plan.wait_behind(request, &mut ahead);
             continue;
         }
+        *owned += 1;
         free_slots -= request.cpu_threads;
         let device = if gpu.is_some() { LeasedDevice::Cuda } else { LeasedDevice::Cpu };
         held.extend(gpu.clone());
         plan.start.push((request.id.clone(), Lease { device, cpu_threads: request.cpu_threads, gpu }));
     }
-    plan.line = ahead.line.below(lowest);
+    plan.line = ahead.line.behind_all(&queue, at_work, turns);
     plan
+}
+
+/// Why a job waits whose owner has all the jobs that may run.
+fn all_running(owner: &str, most: u32) -> String {
+    let jobs = if most == 1 { "1 job runs".to_owned() } else { format!("{most} jobs run") };
+    format!("{jobs} for {owner}, and jobs.max_running_per_owner allows no more")
 }
 
 /// The jobs that wait for others, as far as the queue was looked through.

@@ -1,5 +1,6 @@
 //! gRPC adapters: convert, call one method, convert back. No SQL, no state logic, no processes.
 
+mod access;
 mod artifacts;
 mod bodies;
 mod clients;
@@ -12,14 +13,15 @@ mod job_log;
 mod jobs;
 mod layer;
 mod paging;
-mod peer;
 mod scalars;
 mod status;
 mod system;
+mod tokens;
 mod watch;
 
 use tonic::service::Routes;
 
+use crate::access::Tokens;
 use crate::checkup::Checkup;
 use crate::gpu::Watcher;
 use crate::manager::Manager;
@@ -60,6 +62,8 @@ pub struct Parts {
     pub max_message_bytes: usize,
     /// The limits that clients share.
     pub clients: Clients,
+    /// The tokens.
+    pub tokens: Tokens,
 }
 
 /// All services, with health and reflection, and the handle that tells health.
@@ -73,8 +77,18 @@ pub async fn routes(
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let Parts { manager, uploads, checkup, watcher, show_foreign_processes, node, cpus, max_message_bytes, clients } =
-        parts;
+    let Parts {
+        manager,
+        uploads,
+        checkup,
+        watcher,
+        show_foreign_processes,
+        node,
+        cpus,
+        max_message_bytes,
+        clients,
+        tokens,
+    } = parts;
     let jobs = jobs::Jobs::new(manager.clone(), clients.clone());
     let files = files::Files::new(uploads, clients.clone());
     let gpus = gpu::Gpus::new(watcher.clone(), show_foreign_processes);
@@ -110,6 +124,12 @@ pub async fn routes(
         .add_service(
             server::file_service_server::FileServiceServer::new(files)
                 .max_decoding_message_size(max_message_bytes.max(files::MESSAGE_BYTES))
+                .accept_compressed(gzip)
+                .send_compressed(gzip),
+        )
+        .add_service(
+            server::token_service_server::TokenServiceServer::new(tokens::TokenList::new(tokens))
+                .max_decoding_message_size(max_message_bytes)
                 .accept_compressed(gzip)
                 .send_compressed(gzip),
         )

@@ -13,7 +13,10 @@ mod error;
 mod jobs;
 mod migrations;
 mod offline;
+mod owners;
+mod requests;
 mod rows;
+mod tokens;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -26,8 +29,10 @@ use tokio::time::timeout;
 
 use crate::fault;
 pub use error::{Odd, StoreError};
-pub use jobs::{Asked, ListQuery, Page, Unfinished};
+pub use jobs::{ListQuery, Page, Unfinished};
 pub use offline::{Contents, born, look, make};
+pub use requests::Asked;
+pub use tokens::StoredToken;
 
 /// Another program that looks into the database, such as sqlite3, may hold it for a moment.
 const PATIENCE: Duration = Duration::from_secs(5);

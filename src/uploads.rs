@@ -138,8 +138,8 @@ impl Uploads {
 
     /// The folder that the jobs of an owner may read: a canonical path. None where the owner has
     /// none. Asks no file system.
-    pub fn root(&self, owner: Owner) -> Option<PathBuf> {
-        locked(&self.shared.owners).contains(&owner).then(|| self.shared.place.join(owner.to_string()))
+    pub fn root(&self, owner: &Owner) -> Option<PathBuf> {
+        locked(&self.shared.owners).contains(owner).then(|| self.shared.place.join(owner.to_string()))
     }
 
     /// The owner of a file by its canonical path; None for one that was not uploaded. Asks no file
@@ -155,7 +155,7 @@ impl Uploads {
     }
 
     /// All that an owner has.
-    pub fn list(&self, owner: Owner, wanted: &Wanted) -> Result<Listing, UploadError> {
+    pub fn list(&self, owner: &Owner, wanted: &Wanted) -> Result<Listing, UploadError> {
         let place = self.shared.folder()?;
         let mut files = BTreeMap::<_, Stored>::new();
         if let Some(folder) = present(place.folder(owner.to_string()))? {
@@ -174,7 +174,7 @@ impl Uploads {
     }
 
     /// The files of a name, with the checksum of the one that is whole: it is read for that.
-    pub fn stat(&self, owner: Owner, name: &Name, wanted: &Wanted) -> Result<Stored, UploadError> {
+    pub fn stat(&self, owner: &Owner, name: &Name, wanted: &Wanted) -> Result<Stored, UploadError> {
         let place = self.shared.folder()?;
         let mut stored = Stored::default();
         if let Some(folder) = present(place.folder(owner.to_string()))?
@@ -193,7 +193,7 @@ impl Uploads {
     }
 
     /// Removes a file, and a partial upload of that name. A process that has it open may read on.
-    pub fn delete(&self, owner: Owner, name: &Name) -> Result<(), UploadError> {
+    pub fn delete(&self, owner: &Owner, name: &Name) -> Result<(), UploadError> {
         // Nobody begins to send a file of that name meanwhile.
         let _claim = self.shared.claim(owner, name)?;
         let _changes = locked(&self.shared.changes);
@@ -242,7 +242,7 @@ impl Uploads {
         let Some(folder) = present(place.folder(PARTIAL))? else { return Ok(()) };
         for entry in folder.entries()? {
             if let Some(owner) = Owner::of_folder(&entry.name).filter(|_| entry.is_folder) {
-                self.shared.remove_expired_of(owner, &folder.folder(&entry.name)?)?;
+                self.shared.remove_expired_of(&owner, &folder.folder(&entry.name)?)?;
             }
         }
         Ok(())
@@ -250,7 +250,7 @@ impl Uploads {
 }
 
 /// Where the partial uploads of an owner lie.
-fn partial_folder(owner: Owner) -> String {
+fn partial_folder(owner: &Owner) -> String {
     format!("{PARTIAL}/{owner}")
 }
 
@@ -259,18 +259,18 @@ impl Shared {
         Folder::open(&self.place)
     }
 
-    fn remove_expired_of(&self, owner: Owner, folder: &Folder) -> io::Result<()> {
-        partial::remove_expired(folder, |name| locked(&self.active).contains_key(&(owner, name.clone())))
+    fn remove_expired_of(&self, owner: &Owner, folder: &Folder) -> io::Result<()> {
+        partial::remove_expired(folder, |name| locked(&self.active).contains_key(&(owner.clone(), name.clone())))
     }
 
     /// Makes the caller the only one that changes the files of a name, until the claim is dropped.
-    fn claim(self: &Arc<Self>, owner: Owner, name: &Name) -> Result<Claim, UploadError> {
+    fn claim(self: &Arc<Self>, owner: &Owner, name: &Name) -> Result<Claim, UploadError> {
         let mut active = locked(&self.active);
-        let key = (owner, name.clone());
+        let key = (owner.clone(), name.clone());
         if active.contains_key(&key) {
             return Err(UploadError::Active(name.clone()));
         }
-        if active.keys().filter(|(other, _)| *other == owner).count() >= MOST_AT_ONCE {
+        if active.keys().filter(|(other, _)| other == owner).count() >= MOST_AT_ONCE {
             return Err(UploadError::TooManyAtOnce(MOST_AT_ONCE));
         }
         active.insert(key.clone(), 0);

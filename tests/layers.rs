@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that all may use, wherever they stand.
-const LEAVES: [&str; 10] =
-    ["config", "metrics", "fault", "beneath", "umask", "terminal", "shortage", "looks", "gate", "sha256"];
+const LEAVES: [&str; 11] =
+    ["role", "config", "metrics", "fault", "beneath", "umask", "terminal", "shortage", "looks", "gate", "sha256"];
 
 /// Pairs that must not know each other although their places would allow it.
 const FORBIDDEN: [(&str, &str); 6] = [

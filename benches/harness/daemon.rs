@@ -21,15 +21,27 @@ impl Daemon {
 
     /// The same in a state folder that is there already.
     pub(crate) fn start_in(state: tempfile::TempDir, flags: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::start_at_in("127.0.0.1:0", state, flags, settings)
+    }
+
+    /// The same that listens there, for gRPC and HTTP.
+    #[allow(dead_code, reason = "not every bench comes from elsewhere")]
+    pub(crate) fn start_at(listen: &str, flags: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::start_at_in(listen, tempfile::tempdir().expect("a temporary folder"), flags, settings)
+    }
+
+    fn start_at_in(listen: &str, state: tempfile::TempDir, flags: &[&str], settings: &[(&str, &str)]) -> Self {
         let ready_file = state.path().join("ready.json");
         // Of a daemon before, if there was one.
         let _ = fs::remove_file(&ready_file);
         let program = std::env::var_os("TORCHD_PROGRAM");
         let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_torchd").into()));
-        command.args(["--config", "/dev/null", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.args(["--config", "/dev/null", "--grpc-listen", listen, "--http-listen", listen]);
         command.args(flags).arg("--ready-file").arg(&ready_file).arg("--state-dir").arg(state.path().join("state"));
         // Where a bench is ended from outside, its runners do not go on for long.
         command.env("TORCHD__JOBS__ORPHAN_TIMEOUT", "20s");
+        // Clients of benches come over TCP without a token; what a token costs has a bench of its own.
+        command.env("TORCHD__SECURITY__LOOPBACK", "open");
         for (key, value) in settings {
             command.env(format!("TORCHD__{}", key.replace('.', "__").to_uppercase()), value);
         }
@@ -60,6 +72,26 @@ impl Daemon {
     #[allow(dead_code, reason = "not every bench asks for pages")]
     pub(crate) fn http(&self) -> String {
         self.ready["http"].as_str().expect("an address").to_owned()
+    }
+
+    /// The port of an address.
+    #[allow(dead_code, reason = "not every bench comes from elsewhere")]
+    pub(crate) fn port(&self, name: &str) -> u16 {
+        let address = self.ready[name].as_str().expect("an address");
+        address.parse::<std::net::SocketAddr>().expect("host:port").port()
+    }
+
+    /// The path of its Unix socket.
+    #[allow(dead_code, reason = "not every bench asks there")]
+    pub(crate) fn unix(&self) -> &str {
+        self.ready["unix"].as_str().expect("a path")
+    }
+
+    /// The token of its user.
+    #[allow(dead_code, reason = "not every bench needs one")]
+    pub(crate) fn token(&self) -> String {
+        let file = self.ready["token_file"].as_str().expect("a path");
+        fs::read_to_string(file).expect("the token is ours").trim_end().to_owned()
     }
 
     /// Its process.

@@ -179,12 +179,14 @@ class Client:
     def close(self) -> None:
         """Ends the connection. Jobs go on."""
 
-def connect(address: str | None=None, *, token: str | None=None, patience: float=PATIENCE) -> Client:
-    """A client of the daemon at `host:port` or `unix:PATH`.
+def connect(address: str | None=None, *, token: str | None=None, ca_file: str | None=None, cert_file: str | None=None, key_file: str | None=None, patience: float=PATIENCE) -> Client:
+    """A client of the daemon at `host:port`, `https://host:port` or `unix:PATH`.
 
     Without an address it is the one of TORCHD_SERVER, else the first that answers: at the Unix
-    socket of the user, of the machine, or at 127.0.0.1:7080. `token`, else TORCHD_TOKEN, goes with
-    each call. What waits for a job waits `patience` seconds for a daemon that has gone away.
+    socket of the user, of the machine, or at 127.0.0.1:7080. `token`, else TORCHD_TOKEN or the
+    content of TORCHD_TOKEN_FILE, goes with each call; a Unix socket needs none. With https:// the
+    server's certificate has to be signed by one of `ca_file` (TORCHD_CA_FILE), else by one that
+    gRPC knows; `cert_file` and `key_file` (TORCHD_CERT_FILE, TORCHD_KEY_FILE) are a client's own. What waits for a job waits `patience` seconds for a daemon that has gone away.
     """
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import grpc
 
 from . import errors, version
-from .address import Address, metadata, parse, usual
+from .address import Address, parse, usual
+from .credentials import Credentials
 from .protocol import METHODS
 from .refusal import exception
 from .transport import Transport
@@ -105,13 +107,14 @@ class Waits:
         self.next = min(2 * self.next, LONGEST_PAUSE)
 
 
-async def open_connection(make: Callable[..., Transport], address: str | None, token: str | None, patience: float) -> Connection:
+async def open_connection(make: Callable[..., Transport], address: str | None, credentials: Credentials, patience: float) -> Connection:
     """Connects to an address, or to the first of the usual ones at which a daemon answers."""
     tried = []
+    is_named = bool(address or os.environ.get("TORCHD_SERVER"))
     for place in [parse(address)] if address else usual():
         why = place.why_not()
         if why is None:
-            connection = Connection(make(place.target, metadata(token)), place, patience)
+            connection = Connection(make(place.target, credentials.metadata(place, is_named), credentials.channel(place)), place, patience)
             try:
                 told = await connection.call("GetVersion", timeout=FIRST_ANSWER)
                 version.check(told.torchd_version, place.told)

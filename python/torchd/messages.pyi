@@ -8,6 +8,84 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+Role: EnumTypeWrapper
+"""What a caller may do."""
+ROLE_UNSPECIFIED: int
+"""Not told."""
+ROLE_VIEWER: int
+"""Reads everything that torchd tells: jobs, results, GPUs, versions."""
+ROLE_SUBMITTER: int
+"""Creates jobs and sends files; changes and deletes its own."""
+ROLE_ADMIN: int
+"""Does everything: changes jobs of all owners, makes and revokes tokens."""
+
+class Token(Message):
+    """A token, without its secret."""
+    name: str
+    """`tokens/{id}`."""
+    role: int
+    """What its holder may do."""
+    owner: str
+    """In whose name its holder acts: jobs and uploads are this owner's. The name of a user of the
+    machine makes them that user's."""
+    @property
+    def create_time(self) -> Timestamp:
+        """When it was made."""
+    @property
+    def expire_time(self) -> Timestamp:
+        """When it ends; absent for never."""
+    @property
+    def revoke_time(self) -> Timestamp:
+        """When it was revoked; absent where it was not."""
+    def __init__(self, *, name: str | None = ..., role: int | str | None = ..., owner: str | None = ..., create_time: Timestamp | Mapping[str, object] | None = ..., expire_time: Timestamp | Mapping[str, object] | None = ..., revoke_time: Timestamp | Mapping[str, object] | None = ...) -> None: ...
+
+class CreateTokenRequest(Message):
+    """Request of CreateToken."""
+    token_id: str
+    """What it is to be called: letters, digits and `.`, `_`, `-`, `@`, `+`. Required. At most 64
+    bytes. No other token may have the name, revoked ones included."""
+    role: int
+    """What its holder may do."""
+    owner: str
+    """In whose name its holder acts, with the same characters; empty for the name of the token. At
+    most 64 bytes."""
+    @property
+    def ttl(self) -> Duration:
+        """How long it is good, at least a minute; absent for ever."""
+    def __init__(self, *, token_id: str | None = ..., role: int | str | None = ..., owner: str | None = ..., ttl: Duration | Mapping[str, object] | None = ...) -> None: ...
+
+class CreateTokenResponse(Message):
+    """Answer of CreateToken."""
+    @property
+    def token(self) -> Token:
+        """The token."""
+    secret: str
+    """Its secret: what callers send as `authorization: Bearer SECRET`."""
+    def __init__(self, *, token: Token | Mapping[str, object] | None = ..., secret: str | None = ...) -> None: ...
+
+class ListTokensRequest(Message):
+    """Request of ListTokens."""
+    page_size: int
+    """Tokens in an answer: 0 means 50, more than 1000 means 1000."""
+    page_token: str
+    """`next_page_token` of the answer before; empty for the first page. At most 4,096 bytes."""
+    def __init__(self, *, page_size: int | None = ..., page_token: str | None = ...) -> None: ...
+
+class ListTokensResponse(Message):
+    """Answer of ListTokens."""
+    @property
+    def tokens(self) -> RepeatedCompositeFieldContainer[Token]:
+        """The tokens."""
+    next_page_token: str
+    """Empty at the end of the list."""
+    def __init__(self, *, tokens: Iterable[Token] | None = ..., next_page_token: str | None = ...) -> None: ...
+
+class RevokeTokenRequest(Message):
+    """Request of RevokeToken."""
+    name: str
+    """`tokens/{id}`. Required. At most 256 bytes."""
+    def __init__(self, *, name: str | None = ...) -> None: ...
+
 Support: EnumTypeWrapper
 """Support of a runtime on a day."""
 SUPPORT_UNSPECIFIED: int
@@ -1337,7 +1415,11 @@ class Job(Message):
     @property
     def open_dependencies(self) -> RepeatedCompositeFieldContainer[Dependency]:
         """The jobs of `spec.after` that it still waits for."""
-    def __init__(self, *, name: str | None = ..., spec: JobSpec | Mapping[str, object] | None = ..., state: int | str | None = ..., generation: int | None = ..., create_time: Timestamp | Mapping[str, object] | None = ..., start_time: Timestamp | Mapping[str, object] | None = ..., end_time: Timestamp | Mapping[str, object] | None = ..., waiting_reason: str | None = ..., progress: JobProgress | Mapping[str, object] | None = ..., end: JobEnd | Mapping[str, object] | None = ..., directory: str | None = ..., attempt: int | None = ..., restarts: int | None = ..., last_attempt_end: JobEnd | Mapping[str, object] | None = ..., resume_from: ResumePoint | Mapping[str, object] | None = ..., expire_time: Timestamp | Mapping[str, object] | None = ..., mirror: MirrorState | Mapping[str, object] | None = ..., model_outline: ModelOutline | Mapping[str, object] | None = ..., edits: JobEdits | Mapping[str, object] | None = ..., open_dependencies: Iterable[Dependency] | None = ...) -> None: ...
+    owner: str
+    """In whose name it was made: a user of the machine, the owner of a token, or a name in a
+    client's certificate. `local` where nobody was asked, empty for jobs of earlier versions. Only
+    the owner and admins change it."""
+    def __init__(self, *, name: str | None = ..., spec: JobSpec | Mapping[str, object] | None = ..., state: int | str | None = ..., generation: int | None = ..., create_time: Timestamp | Mapping[str, object] | None = ..., start_time: Timestamp | Mapping[str, object] | None = ..., end_time: Timestamp | Mapping[str, object] | None = ..., waiting_reason: str | None = ..., progress: JobProgress | Mapping[str, object] | None = ..., end: JobEnd | Mapping[str, object] | None = ..., directory: str | None = ..., attempt: int | None = ..., restarts: int | None = ..., last_attempt_end: JobEnd | Mapping[str, object] | None = ..., resume_from: ResumePoint | Mapping[str, object] | None = ..., expire_time: Timestamp | Mapping[str, object] | None = ..., mirror: MirrorState | Mapping[str, object] | None = ..., model_outline: ModelOutline | Mapping[str, object] | None = ..., edits: JobEdits | Mapping[str, object] | None = ..., open_dependencies: Iterable[Dependency] | None = ..., owner: str | None = ...) -> None: ...
 
 class ModelOutline(Message):
     """A model by layers."""
@@ -1630,7 +1712,9 @@ class ListJobsRequest(Message):
     def labels(self) -> MutableMapping[str, str]:
         """Only jobs that have all of these labels with these values; empty for all. At most 16
         entries."""
-    def __init__(self, *, page_size: int | None = ..., page_token: str | None = ..., states: Iterable[int] | None = ..., labels: Mapping[str, str] | None = ...) -> None: ...
+    owner: str
+    """Only jobs of this owner; empty for all. At most 256 bytes."""
+    def __init__(self, *, page_size: int | None = ..., page_token: str | None = ..., states: Iterable[int] | None = ..., labels: Mapping[str, str] | None = ..., owner: str | None = ...) -> None: ...
 
 class ListJobsResponse(Message):
     """Answer of ListJobs."""
@@ -3933,6 +4017,20 @@ CLUSTER_MODE_UNSPECIFIED: int
 """Never sent."""
 CLUSTER_MODE_DRIVER_ONLY: int
 """One driver node, no workers."""
+
+class GetCallerRequest(Message):
+    """Request of GetCaller."""
+    def __init__(self) -> None: ...
+
+class Caller(Message):
+    """A caller, as torchd knows it."""
+    owner: str
+    """Its jobs and uploads are this owner's."""
+    role: int
+    """What it may do."""
+    known_by: str
+    """How that is known: `socket`, `token NAME`, `certificate`, or `nobody asked`."""
+    def __init__(self, *, owner: str | None = ..., role: int | str | None = ..., known_by: str | None = ...) -> None: ...
 
 class GetVersionRequest(Message):
     """Request of GetVersion."""

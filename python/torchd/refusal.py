@@ -39,8 +39,10 @@ def _made(code: grpc.StatusCode, told: str, found: dict, method: Method, address
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         conditions = found["PreconditionFailure"].violations if "PreconditionFailure" in found else ()
         return errors.Refused(told, [Mistake(entry.subject, entry.description) for entry in conditions])
-    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+    if code is grpc.StatusCode.UNAUTHENTICATED:
         return errors.NotAllowed(f"torchd at {address} refuses: {told}. A token is given as connect(token=...), or in TORCHD_TOKEN")
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return errors.NotAllowed(f"torchd at {address} refuses: {told}")
     if reason == "UPLOAD_QUOTA":
         return errors.TooLargeToSend(f"{told}. {elsewhere()}")
     if "RetryInfo" in found:

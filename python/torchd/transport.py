@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from .credentials import Metadata
 from .protocol import Method
 
 OPTIONS = [
@@ -26,7 +27,6 @@ OPTIONS = [
 ]
 UNIX_OPTIONS = [("grpc.default_authority", "localhost")]
 """The path of a socket, which gRPC would tell as the authority, is none to the daemon."""
-Metadata = tuple[tuple[str, str], ...]
 
 LOG = logging.getLogger("torchd")
 
@@ -93,8 +93,9 @@ class _Callables:
 class Blocking(_Callables):
     """Calls that block the thread."""
 
-    def __init__(self, target: str, metadata: Metadata):
-        super().__init__(grpc.insecure_channel(target, options(target)), metadata)
+    def __init__(self, target: str, metadata: Metadata, tls: grpc.ChannelCredentials | None = None):
+        channel = grpc.secure_channel(target, tls, options(target)) if tls else grpc.insecure_channel(target, options(target))
+        super().__init__(channel, metadata)
 
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         return self.of(method, "unary_unary")(request, timeout=timeout, metadata=self.metadata)
@@ -123,8 +124,9 @@ class Blocking(_Callables):
 class Asyncio(_Callables):
     """Calls on the loop that runs."""
 
-    def __init__(self, target: str, metadata: Metadata):
-        super().__init__(grpc.aio.insecure_channel(target, options(target)), metadata)
+    def __init__(self, target: str, metadata: Metadata, tls: grpc.ChannelCredentials | None = None):
+        channel = grpc.aio.secure_channel(target, tls, options(target)) if tls else grpc.aio.insecure_channel(target, options(target))
+        super().__init__(channel, metadata)
 
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         return await self.of(method, "unary_unary")(request, timeout=timeout, metadata=self.metadata)

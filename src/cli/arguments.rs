@@ -1,10 +1,13 @@
 //! The command line.
 
+mod access;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::array::Array;
+pub(super) use access::{AccessArguments, CreateArguments, RoleChoice, TokenCommand};
 
 /// Talks to torchd: submits training jobs and shows how they go.
 ///
@@ -14,9 +17,8 @@ use super::array::Array;
 #[derive(Debug, Parser)]
 #[command(name = "torchctl", version = version(), about)]
 pub(super) struct Arguments {
-    /// Address of torchd: host:port, or unix: and a path
-    #[arg(long, global = true, env = "TORCHD_SERVER", default_value = "127.0.0.1:7080")]
-    pub(super) server: String,
+    #[command(flatten)]
+    pub(super) access: AccessArguments,
     /// How to print: tables for people, json for scripts
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     pub(super) output: Format,
@@ -85,6 +87,9 @@ pub(super) enum Command {
         /// Only jobs with this label, for example team=vision; may be given several times
         #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
         labels: Vec<(String, String)>,
+        /// Only jobs of this owner
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        owner: String,
         /// List at most this many
         #[arg(long, default_value_t = 50)]
         limit: usize,
@@ -202,6 +207,14 @@ pub(super) enum Command {
     },
     /// Print what torchd knows of its machine
     Cluster,
+    /// Make, list and revoke tokens, by which programs and people from elsewhere are known; for
+    /// admins
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Tell in whose name torchd takes these calls, and what they may do
+    Whoami,
     /// Tell what is in a file of weights (safetensors or .pt) or of an exported model (.pt2), and
     /// whether torchd would refuse it; reads it here and asks no daemon. Exits with 1 where it
     /// would

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use super::arguments::{AcceleratorChoice, PlanArguments};
+use super::arguments::{AcceleratorChoice, AccessArguments, PlanArguments};
 use super::connection::Connection;
 use super::failure::Failure;
 use super::output::{Output, tell};
@@ -85,9 +85,15 @@ fn describe_plan(plan: &v1::InstallPlan) -> String {
 
 /// Judges this machine, or the one whose facts stand in a file. Without a daemon this machine is
 /// judged by `torchd` itself.
-pub(super) async fn check(server: &str, output: Output, facts: Option<&Path>, as_of: String, is_local: bool) -> Done {
+pub(super) async fn check(
+    access: &AccessArguments,
+    output: Output,
+    facts: Option<&Path>,
+    as_of: String,
+    is_local: bool,
+) -> Done {
     let facts = facts.map(|file| spec_file::read::<v1::MachineFacts>(file, &[])).transpose()?;
-    let report = if is_local { local()? } else { remote(server, facts, as_of).await? };
+    let report = if is_local { local()? } else { remote(access, facts, as_of).await? };
     output.print(&report, |report| describe(report, facts_table(report)))?;
     Ok(exit_code(report.verdict()))
 }
@@ -105,8 +111,12 @@ pub(super) async fn doctor(connection: Connection, output: Output) -> Done {
     Ok(exit_code(report.verdict()))
 }
 
-async fn remote(server: &str, facts: Option<v1::MachineFacts>, as_of: String) -> Result<CompatibilityReport, Failure> {
-    let connection = match Connection::open(server).await {
+async fn remote(
+    access: &AccessArguments,
+    facts: Option<v1::MachineFacts>,
+    as_of: String,
+) -> Result<CompatibilityReport, Failure> {
+    let connection = match Connection::open(access).await {
         Ok(connection) => connection,
         Err(Failure::Unreachable { server, cause }) if facts.is_none() && as_of.is_empty() => {
             tell(&format!("torchd cannot be reached at {server} ({cause}); `torchd --check-machine` looks instead"));

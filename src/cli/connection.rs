@@ -1,43 +1,101 @@
 //! The way to the daemon.
 
+mod credentials;
+mod listener;
+mod place;
+
 use std::error::Error;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint, Uri};
 
+use super::arguments::AccessArguments;
 use super::failure::Failure;
 use crate::proto::v1::compatibility_service_client::CompatibilityServiceClient;
 use crate::proto::v1::file_service_client::FileServiceClient;
 use crate::proto::v1::gpu_service_client::GpuServiceClient;
 use crate::proto::v1::job_service_client::JobServiceClient;
 use crate::proto::v1::system_service_client::SystemServiceClient;
+use crate::proto::v1::token_service_client::TokenServiceClient;
+use credentials::{Files, Token};
+use place::{Kind, Place};
+
+/// A connection is there within this time, or never.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection, and the credentials that each call gets.
+type Link = InterceptedService<Channel, Token>;
 
 /// An open connection.
 #[derive(Clone)]
 pub(super) struct Connection {
     server: String,
-    channel: Channel,
+    link: Link,
 }
 
 impl Connection {
-    /// Connects to `host:port`, `http://host:port` or `unix:path`.
-    pub(super) async fn open(server: &str) -> Result<Self, Failure> {
-        let wrong =
-            |why: String| Failure::Mistake(format!("--server {server}: {why}; host:port or unix:PATH is right"));
-        if server.starts_with("https://") {
-            return Err(wrong("this version of torchd has no TLS".into()));
+    /// Connects to the server that is named, else to the first of the usual places at which one
+    /// answers.
+    pub(super) async fn open(access: &AccessArguments) -> Result<Self, Failure> {
+        if let Some(server) = &access.server {
+            let place = Place::read(server).map_err(|why| Failure::Mistake(format!("--server {server}: {why}")))?;
+            return Self::at(place, access).await;
         }
-        let address = match server {
-            _ if server.starts_with("http://") || server.starts_with("unix:") => server.to_owned(),
-            _ if server.contains(':') => format!("http://{server}"),
-            _ => return Err(wrong("the port is missing".into())),
+        let mut tried = Vec::new();
+        for place in place::usual() {
+            match Self::at(place, access).await {
+                Err(Failure::Unreachable { server, cause }) => tried.push(format!("{server}: {cause}")),
+                opened => return opened,
+            }
+        }
+        Err(Failure::Unreachable { server: "the usual places".into(), cause: tried.join("; ") })
+    }
+
+    async fn at(place: Place, access: &AccessArguments) -> Result<Self, Failure> {
+        let unreachable = |cause| Failure::Unreachable { server: place.told.clone(), cause };
+        let given = Token::given(access)?;
+        let (channel, token) = match &place.kind {
+            Kind::Unix(path) => {
+                let path = path.clone();
+                let connector = tower::service_fn(move |_: Uri| {
+                    let path = path.clone();
+                    async move {
+                        let stream = UnixStream::connect(&path).await?;
+                        listener::check_socket(&path, stream.peer_cred()?.uid())?;
+                        Ok::<_, std::io::Error>(TokioIo::new(stream))
+                    }
+                });
+                let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT_LIMIT);
+                // The kernel says who we are. A token counts where the server was named with it.
+                let token = given.filter(|_| access.server.is_some());
+                (endpoint.connect_with_connector(connector).await, token)
+            }
+            Kind::Plain { authority, loopback } => {
+                let token = match (given, loopback) {
+                    (Some(_), None) => {
+                        let why =
+                            "the connection would not be encrypted, and others could read the token; https:// is right";
+                        return Err(Failure::Mistake(format!("{}: {why}", place.told)));
+                    }
+                    (given @ Some(_), Some(_)) => given,
+                    (None, Some(port)) => Token::of_this_machine(*port),
+                    (None, None) => None,
+                };
+                (endpoint(&place, format!("http://{authority}"))?.connect().await, token)
+            }
+            Kind::Tls { authority } => {
+                let tls = Files::read(access)?.tls();
+                let endpoint = endpoint(&place, format!("https://{authority}"))?;
+                let endpoint = endpoint.tls_config(tls).map_err(|error| unreachable(root(&error)))?;
+                (endpoint.connect().await, given)
+            }
         };
-        let endpoint = Endpoint::from_shared(address).map_err(|error| wrong(error.to_string()))?;
-        let channel = endpoint.connect_timeout(Duration::from_secs(10)).connect().await;
-        let channel =
-            channel.map_err(|error| Failure::Unreachable { server: server.to_owned(), cause: root(&error) })?;
-        Ok(Self { server: server.to_owned(), channel })
+        let channel = channel.map_err(|error| unreachable(root(&error)))?;
+        Ok(Self { server: place.told, link: InterceptedService::new(channel, token.unwrap_or_default()) })
     }
 
     /// A daemon that answered once and does not any more.
@@ -46,25 +104,34 @@ impl Connection {
         Failure::Unreachable { server: self.server.clone(), cause }
     }
 
-    pub(super) fn jobs(&self) -> JobServiceClient<Channel> {
-        JobServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    pub(super) fn jobs(&self) -> JobServiceClient<Link> {
+        JobServiceClient::new(self.link.clone()).max_decoding_message_size(64 << 20)
     }
 
-    pub(super) fn compatibility(&self) -> CompatibilityServiceClient<Channel> {
-        CompatibilityServiceClient::new(self.channel.clone())
+    pub(super) fn compatibility(&self) -> CompatibilityServiceClient<Link> {
+        CompatibilityServiceClient::new(self.link.clone())
     }
 
-    pub(super) fn files(&self) -> FileServiceClient<Channel> {
-        FileServiceClient::new(self.channel.clone())
+    pub(super) fn files(&self) -> FileServiceClient<Link> {
+        FileServiceClient::new(self.link.clone())
     }
 
-    pub(super) fn gpus(&self) -> GpuServiceClient<Channel> {
-        GpuServiceClient::new(self.channel.clone())
+    pub(super) fn gpus(&self) -> GpuServiceClient<Link> {
+        GpuServiceClient::new(self.link.clone())
     }
 
-    pub(super) fn system(&self) -> SystemServiceClient<Channel> {
-        SystemServiceClient::new(self.channel.clone())
+    pub(super) fn system(&self) -> SystemServiceClient<Link> {
+        SystemServiceClient::new(self.link.clone())
     }
+
+    pub(super) fn tokens(&self) -> TokenServiceClient<Link> {
+        TokenServiceClient::new(self.link.clone())
+    }
+}
+
+fn endpoint(place: &Place, uri: String) -> Result<Endpoint, Failure> {
+    let wrong = |error: tonic::transport::Error| Failure::Mistake(format!("{}: {error}", place.told));
+    Ok(Endpoint::from_shared(uri).map_err(wrong)?.connect_timeout(CONNECT_LIMIT))
 }
 
 /// The innermost cause says what happened; the outer ones say "transport error".

@@ -113,6 +113,7 @@ pub(super) async fn list(
     output: Output,
     states: &[StateFilter],
     labels: Vec<(String, String)>,
+    owner: String,
     limit: usize,
 ) -> Done {
     let labels: BTreeMap<String, String> = labels.into_iter().collect();
@@ -120,8 +121,8 @@ pub(super) async fn list(
     let states: Vec<i32> = states.iter().map(|state| job_state(*state).into()).collect();
     while all.jobs.len() < limit {
         let page_size = i32::try_from((limit - all.jobs.len()).min(1000)).unwrap_or(1000);
-        let (states, labels) = (states.clone(), labels.clone());
-        let request = v1::ListJobsRequest { page_size, page_token: all.next_page_token, states, labels };
+        let (states, labels, owner) = (states.clone(), labels.clone(), owner.clone());
+        let request = v1::ListJobsRequest { page_size, page_token: all.next_page_token, states, labels, owner };
         let page = connection.jobs().list_jobs(request).await?.into_inner();
         all.jobs.extend(page.jobs);
         all.next_page_token = page.next_page_token;
@@ -130,9 +131,11 @@ pub(super) async fn list(
         }
     }
     output.print(&all, |all| {
-        let rows: Vec<_> = all.jobs.iter().map(row).collect();
-        let heading = ["JOB", "NAME", "ARRAY", "STATE", "PRIORITY", "PROGRESS", "AGE", "NOTE"];
-        table::columns_but_empty(heading, &rows, &["ARRAY", "PRIORITY"])
+        // One owner alone is no news.
+        let are_several = all.jobs.windows(2).any(|two| two[0].owner != two[1].owner);
+        let rows: Vec<_> = all.jobs.iter().map(|job| row(job, are_several)).collect();
+        let heading = ["JOB", "NAME", "ARRAY", "OWNER", "STATE", "PRIORITY", "PROGRESS", "AGE", "NOTE"];
+        table::columns_but_empty(heading, &rows, &["ARRAY", "OWNER", "PRIORITY"])
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -150,7 +153,7 @@ fn job_state(filter: StateFilter) -> v1::JobState {
     }
 }
 
-fn row(job: &v1::Job) -> [String; 8] {
+fn row(job: &v1::Job, has_owner: bool) -> [String; 9] {
     let age = job.create_time.and_then(|time| SystemTime::try_from(time).ok()).and_then(|time| time.elapsed().ok());
     let note = match &job.end {
         Some(end) if job.state() == v1::JobState::Succeeded => {
@@ -173,6 +176,7 @@ fn row(job: &v1::Job) -> [String; 8] {
         job.name.clone(),
         spec.map(|spec| spec.display_name.clone()).unwrap_or_default(),
         spec.and_then(array::place).unwrap_or_default(),
+        if has_owner { job.owner.clone() } else { String::new() },
         table::state(job.state()),
         if priority == 0 { String::new() } else { priority.to_string() },
         job.progress.as_ref().map(|progress| how_far(job, progress)).unwrap_or_default(),
@@ -227,6 +231,7 @@ fn describe(job: &v1::Job, damaged: &[v1::CheckpointDamaged]) -> String {
     let mut facts = vec![
         ("job", job.name.clone()),
         ("name", job.spec.as_ref().map(|spec| spec.display_name.clone()).unwrap_or_default()),
+        ("owner", job.owner.clone()),
         ("state", waiting_state(job)),
         ("waits for", after::open(job)),
         ("created", table::time(job.create_time)),

@@ -12,7 +12,8 @@ use super::read::{Flags, Invalid, load};
 pub type Environment = BTreeMap<String, String>;
 
 /// Variables that are read as text, by their full names.
-const READ: [&str; 4] = ["HOME", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CUDA_VISIBLE_DEVICES"];
+const READ: [&str; 5] =
+    ["HOME", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY", "CUDA_VISIBLE_DEVICES"];
 /// Prefixes of the names of others.
 const PREFIXES: [&str; 5] = ["TORCHD__", "DATABRICKS_", "DB_", "SPARK_", "PYSPARK_"];
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{LogFormat, Settings, ShutdownRunners};
+use super::{LogFormat, Settings, ShutdownRunners, security};
 
 /// The settings as TOML that reads back the same. Values that are found at run time stay out, as a
 /// comment.
@@ -16,6 +16,7 @@ pub fn to_toml(settings: &Settings) -> String {
         Some(value) => format!("{name} = {value}\n"),
         None => format!("# {name} is not set: {otherwise}\n"),
     };
+    let (http, security) = security::to_toml(&settings.security, quoted);
     let roots: Vec<_> = settings.data_roots.iter().map(|root| path(root)).collect();
     let hosts: Vec<_> = settings.http_allowed_hosts.iter().map(|name| quoted(name)).collect();
     let format = match settings.log_format {
@@ -45,7 +46,10 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("unix_socket_mode = \"{:04o}\"\n", settings.grpc_unix_socket_mode),
         format!("\n[http]\nlisten = {}\n", listen(settings.http_listen)),
         format!("allowed_hosts = [{}]\n", hosts.join(", ")),
-        format!("\n[security]\nallow_unauthenticated_remote = {}\n", settings.allow_unauthenticated_remote),
+        http,
+        security,
+        format!("\n[audit]\nmax_file_bytes = {}\n", settings.audit_max_file_bytes),
+        format!("files = {}\nreads = {}\n", settings.audit_files, settings.audit_reads),
         format!("\n[data]\nroots = [{}]\n", roots.join(", ")),
         format!("\n[uploads]\nquota_bytes = {}\n", settings.uploads_quota_bytes),
         format!("max_files = {}\n", settings.uploads_max_files),
@@ -103,6 +107,13 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("log_max_bytes = {}\n", settings.jobs_log_max_bytes),
         format!("max_event_bytes = {}\n", settings.jobs_max_event_bytes),
         chosen("max_state_bytes", settings.jobs_max_state_bytes.map(|bytes| bytes.to_string()), "no limit"),
+        chosen("max_queued_per_owner", settings.jobs_max_queued_per_owner.map(|jobs| jobs.to_string()), "no limit"),
+        chosen("max_running_per_owner", settings.jobs_max_running_per_owner.map(|jobs| jobs.to_string()), "no limit"),
+        chosen(
+            "max_state_bytes_per_owner",
+            settings.jobs_max_state_bytes_per_owner.map(|bytes| bytes.to_string()),
+            "no limit",
+        ),
         format!("\n[output]\nmirror_roots = [{}]\n", mirrors.join(", ")),
         format!("mirror_interval = {}\n", time(settings.output_mirror_interval)),
         format!("\n[shutdown]\ntimeout = {}\n", time(settings.shutdown_timeout)),

@@ -12,7 +12,7 @@ use super::values::{
     INTERVALS, LONGEST_SOCKET, LONGEST_STATE_DIR, MOST_MESSAGE_BYTES, duration, hosts, in_range, listen, log_format,
     log_level, long_duration, mode, path, paths, thread_wait, variables,
 };
-use super::{Environment, LogFormat, Settings, ShutdownRunners};
+use super::{Environment, LogFormat, Settings, ShutdownRunners, security};
 
 /// The settings file that is read where no other is named.
 pub const DEFAULT_FILE: &str = "/etc/torchd/torchd.toml";
@@ -71,19 +71,10 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let grpc_listen = keys.take("grpc.listen", listen).unwrap_or(default(7080));
     let http_listen = keys.take("http.listen", listen).unwrap_or(default(7081));
     let http_allowed_hosts = keys.take("http.allowed_hosts", hosts).unwrap_or_default();
-    let allow_unauthenticated_remote =
-        keys.take("security.allow_unauthenticated_remote", parsed("true or false is needed")).unwrap_or(false);
-    for (key, listen) in [("grpc.listen", grpc_listen), ("http.listen", http_listen)] {
-        if let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback() && !allow_unauthenticated_remote) {
-            keys.add(
-                key,
-                format!(
-                    "is {listen}, which other machines can reach, and nobody is asked who they are; use 127.0.0.1, or set \
-                     security.allow_unauthenticated_remote = true if that is meant"
-                ),
-            );
-        }
-    }
+    let security = security::read(keys, environment, grpc_listen, http_listen);
+    let audit_max_file_bytes = keys.take("audit.max_file_bytes", in_range(4096, 1 << 40, "bytes"));
+    let audit_files = keys.take("audit.files", in_range(1, 1000, "files"));
+    let audit_reads = keys.take("audit.reads", parsed("true or false is needed"));
     let grpc_max_message_bytes = keys.take("grpc.max_message_bytes", in_range(1024, MOST_MESSAGE_BYTES, "bytes"));
     let grpc_max_streams = keys.take("grpc.max_streams", in_range(1, 1 << 20, "calls"));
     let grpc_keepalive_interval = interval(keys, "grpc.keepalive_interval");
@@ -177,6 +168,9 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let runner_dry_run_memory_bytes = keys.take("runner.dry_run_memory_bytes", in_range(1 << 26, 1 << 46, "bytes"));
     let runner_stop_grace = keys.take("runner.stop_grace", duration).unwrap_or(Duration::from_secs(10));
     let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
+    let jobs_max_queued_per_owner = keys.take("jobs.max_queued_per_owner", in_range(1, 100_000, "jobs"));
+    let jobs_max_running_per_owner = keys.take("jobs.max_running_per_owner", in_range(1, 4096, "jobs"));
+    let jobs_max_state_bytes_per_owner = keys.take("jobs.max_state_bytes_per_owner", in_range(1, 1 << 50, "bytes"));
     let jobs_cpu_slots = keys.take("jobs.cpu_slots", in_range(1, 4096, "cores"));
     let jobs_thread_wait = keys.take("jobs.thread_wait", thread_wait);
     let output_mirror_roots = keys.take("output.mirror_roots", paths).unwrap_or_default();
@@ -230,7 +224,10 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         grpc_unix_socket_mode: grpc_unix_socket_mode.unwrap_or(0o660),
         http_listen,
         http_allowed_hosts,
-        allow_unauthenticated_remote,
+        security,
+        audit_max_file_bytes: audit_max_file_bytes.map_or(16 << 20, |bytes| bytes as u64),
+        audit_files: audit_files.unwrap_or(5),
+        audit_reads: audit_reads.unwrap_or(false),
         data_roots,
         uploads_quota_bytes: uploads_quota_bytes.map_or(50 << 30, |bytes| bytes as u64),
         uploads_max_files: uploads_max_files.unwrap_or(10_000),
@@ -262,6 +259,9 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_dry_run_timeout,
         runner_dry_run_memory_bytes: runner_dry_run_memory_bytes.map(|bytes| bytes as u64),
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
+        jobs_max_queued_per_owner,
+        jobs_max_running_per_owner: jobs_max_running_per_owner.map(|jobs| jobs as u32),
+        jobs_max_state_bytes_per_owner: jobs_max_state_bytes_per_owner.map(|bytes| bytes as u64),
         jobs_thread_wait: jobs_thread_wait.unwrap_or_else(|| "adaptive".to_owned()),
         jobs_cpu_slots: jobs_cpu_slots.map_or(cpus, |slots| slots as u32),
         output_mirror_roots,
@@ -395,7 +395,7 @@ mod tests {
         assert!(jobs.contains("jobs.max_runing") && jobs.contains("jobs has cpu_slots, "), "{jobs}");
         for file in ["[colour]\nx = 1", "[colour]"] {
             let odd = told(file);
-            assert!(odd.contains("colour") && odd.contains("there are cluster, compatibility, data, "), "{odd}");
+            assert!(odd.contains("colour") && odd.contains("there are audit, cluster, compatibility, data, "), "{odd}");
         }
         assert!(with_file("[jobs]", &[], Flags::default()).is_ok());
     }

@@ -1,4 +1,5 @@
-//! Cuts off gRPC connections that do not send the preface of HTTP/2 in time.
+//! Cuts off gRPC connections that do not send the preface of HTTP/2 in time, and tells each request
+//! over which connection it came.
 //!
 //! Keep-alive pings reach a client only after its preface. Without this limit silent connections
 //! would use up the descriptors.
@@ -14,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
 
+use crate::access::Connection;
+
 /// From connecting to the last byte of the preface.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// `PRI * HTTP/2.0`, two empty lines and `SM` between them. (RFC 9113, 3.4)
@@ -27,13 +30,14 @@ pin_project! {
         // None once the preface is there.
         limit: Option<Pin<Box<Sleep>>>,
         received: usize,
+        connection: Connection,
     }
 }
 
 impl<C> Punctual<C> {
     /// The time begins now.
-    pub(super) fn new(inner: C) -> Self {
-        Self { inner, limit: Some(Box::pin(sleep(LIMIT))), received: 0 }
+    pub(super) fn new(inner: C, connection: Connection) -> Self {
+        Self { inner, limit: Some(Box::pin(sleep(LIMIT))), received: 0, connection }
     }
 }
 
@@ -80,11 +84,11 @@ impl<C: AsyncWrite> AsyncWrite for Punctual<C> {
     }
 }
 
-impl<C: Connected> Connected for Punctual<C> {
-    type ConnectInfo = C::ConnectInfo;
+impl<C> Connected for Punctual<C> {
+    type ConnectInfo = Connection;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.inner.connect_info()
+    fn connect_info(&self) -> Connection {
+        self.connection.clone()
     }
 }
 
@@ -98,7 +102,8 @@ mod tests {
     async fn who_says_hello_may_be_silent_afterwards_and_who_dribbles_is_cut_off() {
         for (sent, is_cut) in [(PREFACE_BYTES, false), (PREFACE_BYTES - 1, true), (0, true)] {
             let (mut client, server) = tokio::io::duplex(100);
-            let mut server = Punctual::new(server);
+            let from = "127.0.0.1:1".parse().unwrap();
+            let mut server = Punctual::new(server, Connection::Plain { from, is_loopback: true });
             client.write_all(&vec![1; sent]).await.unwrap();
             let mut received = vec![0; sent];
             server.read_exact(&mut received).await.unwrap();

@@ -6,22 +6,23 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::UnixListenerStream;
-use tokio_stream::{Stream, StreamExt};
+use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, TcpIncoming};
 
+use super::doors::{self, Visitor, Visitors};
 use super::handshake::Punctual;
 use super::slow_clients::Impatient;
 use super::startup::StartError;
+use super::tls::{self, Certificates};
+use crate::access::Connection;
 use crate::config::{LONGEST_SOCKET, Settings};
 use crate::services::AnswerLayer;
 
@@ -68,9 +69,6 @@ impl fmt::Display for Addresses {
 /// taken those before.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
-
-/// From failing to accept a connection to trying again.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Binds all addresses. `socket_dir` is where the Unix socket lies if the settings name no other
 /// place.
@@ -133,68 +131,52 @@ fn bind_unix(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
 }
 
 impl Listeners {
-    /// Serves until `stop`, and then to the end of what is in hand.
+    /// Serves until `stop`, and then to the end of what is in hand. Addresses that are not loopback
+    /// speak TLS where there are certificates.
     pub(super) fn serve(
         self,
         routes: Routes,
         layer: AnswerLayer,
         pages: Router,
+        certificates: Option<&Arc<Certificates>>,
         stop: CancellationToken,
     ) -> JoinSet<Result<(), String>> {
         let (mut servers, limits) = (JoinSet::new(), self.limits);
+        let open = |listener: TcpListener, address: Option<SocketAddr>, protocol| match certificates
+            .filter(|_| address.is_none_or(|address| !address.ip().is_loopback()))
+        {
+            Some(certificates) => doors::tls(listener, certificates.clone(), protocol),
+            None => doors::plain(listener),
+        };
         if let Some(unix) = self.unix {
-            servers.spawn(serve_grpc(
-                UnixListenerStream::new(unix),
-                routes.clone(),
-                layer.clone(),
-                limits,
-                stop.clone(),
-            ));
+            servers.spawn(serve_grpc(doors::unix(unix), routes.clone(), layer.clone(), limits, stop.clone()));
         }
-        // An answer is several small writes; held back until the first is acknowledged they would
-        // take 40 ms.
         if let Some(grpc) = self.grpc {
-            let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
-            servers.spawn(serve_grpc(incoming, routes, layer, limits, stop.clone()));
+            let visitors = open(grpc, self.addresses.grpc, tls::HTTP_2);
+            servers.spawn(serve_grpc(visitors, routes, layer, limits, stop.clone()));
         }
         if let Some(http) = self.http {
+            let visitors = open(http, self.addresses.http, tls::HTTP_1);
+            let pages = pages.into_make_service_with_connect_info::<Connection>();
             servers.spawn(async move {
-                let served = axum::serve(Impatient(http), pages).with_graceful_shutdown(stop.cancelled_owned()).await;
-                served.map_err(|error| format!("HTTP: {error}"))
+                let served = axum::serve(Impatient(visitors), pages).with_graceful_shutdown(stop.cancelled_owned());
+                served.await.map_err(|error| format!("HTTP: {error}"))
             });
         }
         servers
     }
 }
 
-/// A connection cannot be accepted while there are no descriptors left, and is there again at once:
-/// who does not wait then computes for nothing, and takes the time of those who could give
-/// descriptors back.
-fn paced<C>(incoming: impl Stream<Item = std::io::Result<C>>) -> impl Stream<Item = std::io::Result<C>> {
-    incoming.then(async |accepted| {
-        if let Err(error) = &accepted
-            && !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
-        {
-            tracing::error!(%error, "no connection can be accepted");
-            tokio::time::sleep(ACCEPT_AGAIN).await;
-        }
-        accepted
-    })
-}
-
 /// The same API on any kind of connection.
-async fn serve_grpc<I, C>(
-    incoming: I,
+async fn serve_grpc(
+    visitors: Visitors,
     routes: Routes,
     layer: AnswerLayer,
     limits: Limits,
     stop: CancellationToken,
-) -> Result<(), String>
-where
-    I: Stream<Item = std::io::Result<C>> + Send + 'static,
-    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
-    let incoming = paced(incoming).map(|accepted| accepted.map(Punctual::new));
+) -> Result<(), String> {
+    let known = |Visitor { io, connection }| Punctual::new(io, connection);
+    let incoming = visitors.map(move |accepted| accepted.map(known));
     Server::builder()
         .max_concurrent_streams(Some(limits.max_streams))
         .initial_stream_window_size(Some(STREAM_WINDOW))
@@ -206,27 +188,4 @@ where
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
         .map_err(|error| format!("gRPC: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Error;
-
-    use tokio::time::Instant;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failure_to_accept_is_waited_out_and_one_of_a_client_is_not() {
-        let failed = [24, 104, 103].map(|code| Err(Error::from_raw_os_error(code)));
-        let accepted = paced(tokio_stream::iter(failed.into_iter().chain([Ok(7)])));
-        let mut accepted = std::pin::pin!(accepted);
-        let begun = Instant::now();
-        let mut times = Vec::new();
-        while let Some(one) = accepted.next().await {
-            times.push((one.ok(), begun.elapsed().as_secs()));
-        }
-        // EMFILE, ECONNRESET, ECONNABORTED.
-        assert_eq!(times, [(None, 1), (None, 1), (None, 1), (Some(7), 1)]);
-    }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, fchmod, fstat};
 
+use super::startup::AUDIT;
 use crate::beneath::{Folder, present};
 use crate::journal::JobFolder;
 use crate::manager::RUNS;
@@ -38,8 +39,10 @@ impl GroupReads {
         // The operator may have put the jobs on another disk by a link.
         let jobs = Folder::open(&state_dir.join("jobs"))?;
         let is_settled = mode_of(&jobs)? == self.shown();
-        // Database, lock, and their copies have such names. Other files there are not torchd's.
-        for entry in state.entries()?.into_iter().filter(|entry| entry.is_file && entry.name.starts_with("torchd.")) {
+        // Database, lock, audit, and their copies have such names. Other files there are not
+        // torchd's; the token's may not have had another mode at all.
+        let is_ours = |name: &str| name.starts_with("torchd.") || name.starts_with(AUDIT);
+        for entry in state.entries()?.into_iter().filter(|entry| entry.is_file && is_ours(&entry.name)) {
             set_file(&state, &entry.name, 0o600);
         }
         match state.make_folder(RUNS) {

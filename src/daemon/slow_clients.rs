@@ -7,16 +7,19 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_stream::StreamExt;
+
+use super::doors::{Io, Visitor, Visitors};
+use crate::access::Connection;
 
 /// From connecting, and from the first byte of every further request, to the end of its head.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -29,21 +32,32 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// How the preface of HTTP/2 begins. No method is called like this. (RFC 9113, 3.4)
 const PREFACE: &[u8] = b"PRI ";
 
-/// Accepts connections that are cut off when they are slow. Where none can be accepted, axum waits
-/// for a second.
-pub(super) struct Impatient(pub(super) TcpListener);
+/// Accepts connections that are cut off when they are slow.
+pub(super) struct Impatient(pub(super) Visitors);
 
 impl Listener for Impatient {
-    type Io = Timed<TcpStream>;
-    type Addr = SocketAddr;
+    type Io = Timed<Io>;
+    type Addr = Connection;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (connection, address) = Listener::accept(&mut self.0).await;
-        (Timed::new(connection), address)
+        loop {
+            match self.0.next().await {
+                Some(Ok(Visitor { io, connection })) => return (Timed::new(io), connection),
+                // It was told and waited out.
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.0.local_addr()
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Connected<IncomingStream<'_, Impatient>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Impatient>) -> Self {
+        stream.remote_addr().clone()
     }
 }
 

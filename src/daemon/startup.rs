@@ -1,20 +1,24 @@
 //! The needs of the daemon before it can serve, and the errors when one is not met.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::listeners::Addresses;
 use super::modes::GroupReads;
+use super::tls::Certificates;
+use crate::access::{AccessError, AuditSettings};
 use crate::beneath::folder_of;
 use crate::checkup::Checkup;
 use crate::compat::{Catalogue, CatalogueFile};
-use crate::config::{Environment, Invalid, Mistake, Settings};
+use crate::config::{Environment, Invalid, Mistake, Security, Settings};
 use crate::dataset::DataRoots;
 use crate::doctor::Places;
 use crate::gpu::{self, NvmlOptions, NvmlSource, Watcher, WatcherSettings};
 use crate::journal::{FileLock, Holder, JobFolder, is_held, write_whole_and};
+use crate::metrics::Metrics;
 use crate::node::{NodeSource, unsuitable_filesystem};
 use crate::store::{Store, StoreError};
 use crate::supervisor::RunnerSettings;
@@ -27,6 +31,9 @@ pub(super) const EXIT_SETTINGS: u8 = 64;
 const EXIT_UNAVAILABLE: u8 = 69;
 /// Anything else (EX_SOFTWARE).
 const EXIT_INTERNAL: u8 = 70;
+
+/// The file of the audit, in the state folder.
+pub(super) const AUDIT: &str = "audit.jsonl";
 
 /// Why the daemon ends.
 #[derive(Debug)]
@@ -42,6 +49,17 @@ impl StartError {
 
     pub(super) fn internal(what: &str, why: impl fmt::Display) -> Self {
         Self { code: EXIT_INTERNAL, message: format!("{what}: {why}") }
+    }
+}
+
+impl StartError {
+    pub(super) fn of_access(error: AccessError) -> Self {
+        match error {
+            AccessError::Settings(message) => Self { code: EXIT_SETTINGS, message },
+            error @ (AccessError::Store(_) | AccessError::TokenFile { .. }) => {
+                Self { code: EXIT_UNAVAILABLE, message: error.to_string() }
+            }
+        }
     }
 }
 
@@ -91,6 +109,21 @@ impl StateDir {
     /// Remembers what marks the folders that copies may go to.
     pub(super) fn mirror_roots(&self) -> PathBuf {
         self.path.join("mirror_roots.json")
+    }
+
+    /// The file with the token of the daemon's user.
+    pub(super) fn token_file(&self) -> PathBuf {
+        self.path.join("token")
+    }
+
+    /// Where the audit goes.
+    pub(super) fn audit(&self, settings: &Settings) -> AuditSettings {
+        AuditSettings {
+            path: self.path.join(AUDIT),
+            max_bytes: settings.audit_max_file_bytes,
+            files: settings.audit_files,
+            reads: settings.audit_reads,
+        }
     }
 
     /// Opens the folder of uploads.
@@ -273,6 +306,36 @@ fn catalogue_files(folder: &Path) -> std::io::Result<Vec<CatalogueFile>> {
     Ok(files)
 }
 
+/// The certificates of the settings, if there are any.
+pub(super) fn certificates(settings: &Settings, metrics: &Metrics) -> Result<Option<Arc<Certificates>>, StartError> {
+    let Some(tls) = settings.security.tls.clone() else { return Ok(None) };
+    let opened = Certificates::open(tls, metrics.clone());
+    opened.map(|opened| Some(Arc::new(opened))).map_err(|message| StartError { code: EXIT_SETTINGS, message })
+}
+
+/// Says which settings let callers in whom nobody knows.
+pub(super) fn tell_open_doors(settings: &Settings, addresses: &Addresses) {
+    let Security { loopback_is_open, allow_unauthenticated_remote, http_behind_proxy, .. } = &settings.security;
+    let on = |address: Option<SocketAddr>, is_loopback| address.filter(|at| at.ip().is_loopback() == is_loopback);
+    if let Some(address) = on(addresses.grpc, true).filter(|_| *loopback_is_open) {
+        tracing::warn!(%address, "security.loopback = \"open\": every program on this machine is an admin there");
+    }
+    if *allow_unauthenticated_remote {
+        for address in [on(addresses.grpc, false), on(addresses.http, false)].into_iter().flatten() {
+            tracing::warn!(%address, "security.allow_unauthenticated_remote: everybody who reaches this address is an admin there");
+        }
+    }
+    if let Some(address) = on(addresses.http, false).filter(|_| *http_behind_proxy && settings.security.tls.is_none()) {
+        tracing::warn!(%address, "http.behind_proxy: tokens and passwords come in clear there; nobody but the proxy may reach it");
+    }
+    if settings.grpc_unix_socket_mode & 0o006 != 0 {
+        tracing::warn!(
+            mode = format!("{:04o}", settings.grpc_unix_socket_mode),
+            "grpc.unix_socket_mode lets every user of this machine connect; those with a role or a token may call"
+        );
+    }
+}
+
 /// The data roots as canonical paths.
 pub(super) fn data_roots(settings: &Settings) -> Result<DataRoots, StartError> {
     DataRoots::new(settings.data_roots.iter().cloned())
@@ -296,11 +359,12 @@ pub(super) fn remove_ready_file(path: &Path) -> Result<(), StartError> {
 }
 
 /// Writes the addresses of the daemon. Those that the settings switch off are null.
-pub(super) fn write_ready_file(path: &Path, addresses: &Addresses) -> Result<(), StartError> {
+pub(super) fn write_ready_file(path: &Path, addresses: &Addresses, token_file: &Path) -> Result<(), StartError> {
     let ready = serde_json::json!({
         "grpc": addresses.grpc.map(|address| address.to_string()),
         "http": addresses.http.map(|address| address.to_string()),
         "unix": addresses.unix,
+        "token_file": token_file,
         "pid": std::process::id(),
     });
     // A program that waits for the file reads it the moment that it is there.

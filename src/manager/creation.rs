@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use super::admission::Machine;
 use super::file_work::Files;
 use super::live::Live;
+use super::owners::made_by;
 use super::staging::{self, Copies, Staged};
 use super::task::{Task, blocking};
-use super::{Admitted, Command, JobError, Manager, ManagerSettings, View, admission, gpus, trained};
+use super::{Admitted, Author, Command, JobError, Manager, ManagerSettings, View, admission, gpus, trained};
 use crate::dataset;
 use crate::gate::Wanted;
 use crate::job::probe::{Found, ProbeReport};
@@ -32,9 +33,8 @@ pub(super) struct Listed {
 
 impl Manager {
     /// Judges a request and queues its job. A request that was made before under this id gets the
-    /// job of then, whatever has become of the data since; an empty id is none. The job may read
-    /// the uploads of `owner`.
-    pub async fn create(&self, spec: &v1::JobSpec, request_id: String, owner: Owner) -> Result<Arc<View>, JobError> {
+    /// job of then, whatever has become of the data since; an empty id is none.
+    pub async fn create(&self, spec: &v1::JobSpec, request_id: String, author: Author) -> Result<Arc<View>, JobError> {
         let asked = if request_id.is_empty() {
             None
         } else {
@@ -46,19 +46,21 @@ impl Manager {
         if let Some(asked) = &asked
             && let Some(id) = made_before(&self.store, asked).await?
         {
-            return self.get(&id).await;
+            return self.get(&id).await.and_then(|view| made_by(&author.owner, asked, view));
         }
         self.room()?;
+        self.room_of(&author.owner).await?;
         let copies = spec.warm_start.is_some() || has_model_files(spec);
         let line = copies.then(|| self.copy_line.try_acquire());
         let _in_line = line.transpose().map_err(|_| {
             let (most, what) = (staging::COPY_LINE, "requests wait for the copies that their jobs begin with");
             JobError::FilesUnavailable(format!("{most} {what}"))
         })?;
-        let mut admitted = Box::new(self.admit(spec, owner).await?);
+        let mut admitted = Box::new(self.admit(spec, author.uploads).await?);
         let copies = std::mem::take(&mut admitted.copies);
         let staged = if copies.is_empty() { None } else { Some(self.stage(copies).await?) };
-        self.ask(|reply| Command::Create { admitted, asked, staged, reply }).await?
+        let owner = author.owner;
+        self.ask(|reply| Command::Create { admitted, owner, asked, staged, reply }).await?
     }
 
     /// Copies what a job will begin with, once it is known that there is room for it and for the
@@ -86,7 +88,7 @@ impl Manager {
 
     /// Refuses what would grow where the jobs' folders hold more than they may.
     pub(super) fn room(&self) -> Result<(), JobError> {
-        let held = *self.held_bytes.borrow();
+        let held = self.held_bytes();
         match self.settings.max_state_bytes.filter(|limit| held > *limit) {
             Some(limit) => Err(JobError::StateFull { held, limit }),
             None => Ok(()),
@@ -132,7 +134,7 @@ impl Manager {
     /// The settings by which the requests of an owner are judged: the owner's uploads are the last
     /// data root.
     pub(super) fn settings_for(&self, owner: Owner) -> Arc<ManagerSettings> {
-        match self.settings.uploads.root(owner) {
+        match self.settings.uploads.root(&owner) {
             None => self.settings.clone(),
             Some(root) => {
                 let data_roots = self.settings.data_roots.with(root);
@@ -164,6 +166,7 @@ impl Task {
     pub(super) async fn create(
         &mut self,
         admitted: Admitted,
+        owner: Arc<str>,
         asked: Option<Asked>,
         staged: Option<Staged>,
     ) -> Result<Arc<View>, JobError> {
@@ -171,10 +174,11 @@ impl Task {
         if let Some(asked) = &asked
             && let Some(id) = made_before(&self.store, asked).await?
         {
-            return match self.live.get(&id) {
-                Some(live) => Ok(Arc::new(live.view())),
-                None => Ok(Arc::new(View::of_stored(Arc::new(self.stored(&id).await?)))),
+            let view = match self.live.get(&id) {
+                Some(live) => live.view(),
+                None => View::of_stored(Arc::new(self.stored(&id).await?)),
             };
+            return made_by(&owner, asked, Arc::new(view));
         }
         if !self.closing.is_empty() {
             return Err(JobError::ShuttingDown);
@@ -183,6 +187,7 @@ impl Task {
         if self.live.queued() >= limit {
             return Err(JobError::QueueFull { limit });
         }
+        self.judge_queued_of(&owner)?;
         let Admitted { spec, inputs, .. } = admitted;
         let now = SystemTime::now();
         let id = loop {
@@ -193,7 +198,7 @@ impl Task {
                 break id;
             }
         };
-        let mut job = Job::queued(id, spec, inputs, now);
+        let mut job = Job::queued(id, owner, spec, inputs, now);
         job.course.waits_for = self.open_dependencies(&job.spec.after).await?;
         let (folder, spec, id, runs) = (self.folder(&job.id), job.spec.clone(), job.id.clone(), self.runs.clone());
         let group_reads = self.settings.runner.group_reads;

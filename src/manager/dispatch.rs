@@ -122,6 +122,7 @@ impl Task {
                     share_with_foreign: self.settings.share_with_foreign,
                     // Whether the room that others make can be used is not known in a shortfall.
                     preempts: self.settings.preempts && shortfall.is_none(),
+                    max_running_per_owner: self.settings.quotas.running,
                 };
                 // Jobs that cannot run hold back nobody.
                 let (mut queue, mut blocked) = (Vec::new(), Vec::new());
@@ -133,7 +134,7 @@ impl Task {
                     }
                 }
                 let held: Vec<Held> = self.live.busy().filter_map(held).collect();
-                let mut plan = scheduler::plan(&queue, &held, &machine);
+                let mut plan = scheduler::plan(&queue, &held, &self.turns, &machine);
                 plan.wait.extend(blocked);
                 if let Some(reason) = shortfall {
                     plan.line = Line::default();
@@ -147,11 +148,15 @@ impl Task {
                 plan
             }
         };
-        let mut is_as_planned = true;
+        // A turn that is taken now may change the order behind it.
+        let mut is_as_planned = plan.start.is_empty() || plan.line.is_of_one_owner();
         for (id, lease) in plan.start {
             let Some((place, mut live)) = self.live.take(&id) else { continue };
             let started = self.start(&mut live, lease).await;
             is_as_planned &= live.runner.is_some();
+            if live.runner.is_some() {
+                self.turns.took(&live.job.owner);
+            }
             if let (Err(error), State::Queued) = (&started, live.job.state) {
                 let words = format!("it could not be started and will be tried again: {error}");
                 if let JobError::Folder { cause, .. } = error {
@@ -193,7 +198,8 @@ impl Task {
     /// ahead of it: in a long queue a plan takes long. False where a plan is needed.
     pub(super) fn join_line(&mut self, live: &mut Live) -> bool {
         let request = self.request(&live.job);
-        if live.is_bound() || self.blocked(live, &request).is_some() {
+        // A line knows nothing of the limit of owners.
+        if live.is_bound() || self.blocked(live, &request).is_some() || self.settings.quotas.running.is_some() {
             return false;
         }
         let wait = self.line.join(&request);
@@ -235,6 +241,7 @@ impl Task {
         let resources = job.spec.resources;
         Request {
             id: job.id.clone(),
+            owner: job.owner.clone(),
             priority: job.spec.priority,
             // The machine may have become smaller since the job was taken.
             cpu_threads: resources.cpu_threads.unwrap_or(1).min(self.settings.cpu_slots),
@@ -246,7 +253,13 @@ impl Task {
 /// The resources that a job holds.
 fn held(live: &Live) -> Option<Held> {
     let lease = live.lease.clone()?;
-    Some(Held { id: live.job.id.clone(), priority: live.job.spec.priority, lease, is_leaving: live.stop.is_some() })
+    Some(Held {
+        id: live.job.id.clone(),
+        owner: live.job.owner.clone(),
+        priority: live.job.spec.priority,
+        lease,
+        is_leaving: live.stop.is_some(),
+    })
 }
 
 /// Why a job that failed waits before it is started again.

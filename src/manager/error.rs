@@ -1,6 +1,7 @@
 //! The errors of requests about jobs.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::job::state::Refusal;
 use crate::job::{JobId, Violations};
@@ -18,6 +19,27 @@ pub enum JobError {
     QueueFull {
         /// Jobs that may wait.
         limit: usize,
+    },
+    /// An owner has as many jobs in the queue as one may.
+    #[error("{limit} jobs of {owner} wait, and jobs.max_queued_per_owner in the settings is {limit}")]
+    OwnerQueueFull {
+        /// The owner.
+        owner: Arc<str>,
+        /// Jobs that may wait.
+        limit: usize,
+    },
+    /// The folders of an owner's jobs hold more than one may have.
+    #[error(
+        "the folders of the jobs of {owner} hold {held} bytes, and jobs.max_state_bytes_per_owner in the settings is {limit}; delete jobs \
+         that nobody needs"
+    )]
+    OwnerStateFull {
+        /// The owner.
+        owner: Arc<str>,
+        /// Bytes that they hold.
+        held: u64,
+        /// Bytes that they may hold.
+        limit: u64,
     },
     /// The jobs' folders hold more than the settings allow.
     #[error(

@@ -112,6 +112,7 @@ mod tests {
         let created = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_454_095);
         Job::queued(
             JobId::new(created, number),
+            "alice".into(),
             spec,
             DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             created,

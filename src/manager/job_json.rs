@@ -140,6 +140,7 @@ fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, Strin
         mirror: _,
         // It is in the inputs.
         model_outline: _,
+        owner,
     } = message;
     let time = |what: &str, time: prost_types::Timestamp| {
         std::time::SystemTime::try_from(time).map_err(|error| format!("{what}: {error}"))
@@ -147,6 +148,7 @@ fn to_job(message: v1::Job, inputs: Inputs, course: Course) -> Result<Job, Strin
     let state = v1::JobState::try_from(state).ok().and_then(|state| State::try_from(state).ok());
     Ok(Job {
         id: name.parse().map_err(|error| format!("name: {error}"))?,
+        owner: owner.into(),
         spec: Arc::new(Spec::stored(&spec.ok_or("it has no spec")?)?),
         inputs,
         state: state.ok_or("it has no state")?,
@@ -191,6 +193,7 @@ mod tests {
         let other = |condition| Dependency { job: JobId::new(SystemTime::UNIX_EPOCH, 7), condition };
         Job {
             id: "20261123-171455-k7qm".parse().unwrap(),
+            owner: "alice".into(),
             spec: Arc::new(Spec {
                 display_name: "all of it".into(),
                 labels: [("team".to_owned(), "vision".to_owned())].into(),

@@ -276,6 +276,7 @@ mod tests {
         let created = SystemTime::UNIX_EPOCH;
         let job = Job::queued(
             JobId::new(created, 1),
+            "alice".into(),
             spec,
             DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             created,

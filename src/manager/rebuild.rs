@@ -191,7 +191,8 @@ fn from_spec(id: &JobId, folder: &JobFolder, roots: &DataRoots) -> Result<Job, N
         Some(order) => order.inputs,
         None => find_inputs(&spec, roots).map_err(NotRebuilt::Unusable)?,
     };
-    let mut job = Job::queued(id.clone(), spec, inputs, created);
+    // Nothing but job.json tells the owner.
+    let mut job = Job::queued(id.clone(), String::new().into(), spec, inputs, created);
     job.course.edits = edits;
     job.course.accepted_data_at = accepted_data_at;
     if attempt == 0 {

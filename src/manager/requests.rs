@@ -121,6 +121,7 @@ impl Task {
         if self.live.queued() >= limit {
             return Err(JobError::QueueFull { limit });
         }
+        self.judge_queued_of(&live.job.owner)?;
         let folder = self.folder(&live.job.id);
         let warm_start = live.job.spec.model().and_then(|work| work.warm_start.as_ref());
         if from_scratch && warm_start.is_some_and(|warm| warm.resume) {

@@ -1,8 +1,10 @@
 //! How much the jobs' folders hold, measured at an interval, and how much copies in the making will
 //! add. Beyond the limit of the settings no job is taken, and no copy is begun.
 
+use std::collections::HashMap;
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,22 +12,53 @@ use tokio::sync::watch;
 
 use super::JobError;
 use crate::beneath::bytes_below;
+use crate::job::JobId;
 
 /// From one measurement to the next.
 const MEASURE_EVERY: Duration = Duration::from_secs(30);
 
 /// Measures until nobody wants to know.
-pub(super) async fn measure(jobs_dir: PathBuf, told: watch::Sender<u64>) {
+pub(super) async fn measure(jobs_dir: PathBuf, told: watch::Sender<Arc<HeldBytes>>) {
     loop {
         let place = jobs_dir.clone();
-        match tokio::task::spawn_blocking(move || bytes_below(&place)).await.map_err(io::Error::other).flatten() {
-            Ok(bytes) => drop(told.send_replace(bytes)),
+        let measured = tokio::task::spawn_blocking(move || HeldBytes::below(&place)).await;
+        match measured.map_err(io::Error::other).flatten() {
+            Ok(held) => drop(told.send_replace(Arc::new(held))),
             Err(error) => tracing::error!(%error, "how much the jobs' folders hold cannot be measured"),
         }
         tokio::select! {
             () = told.closed() => return,
             () = tokio::time::sleep(MEASURE_EVERY) => {}
         }
+    }
+}
+
+/// Bytes in the jobs' folders, by the names of these.
+#[derive(Debug, Default)]
+pub(super) struct HeldBytes(HashMap<String, u64>);
+
+impl HeldBytes {
+    /// Those below the folder of all of them. What goes away meanwhile does not count.
+    fn below(jobs_dir: &Path) -> io::Result<Self> {
+        let mut held = HashMap::new();
+        for entry in fs::read_dir(jobs_dir)? {
+            let entry = entry?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                held.insert(entry.file_name().to_string_lossy().into_owned(), bytes_below(&entry.path())?);
+            }
+        }
+        Ok(Self(held))
+    }
+
+    /// All of them.
+    pub(super) fn total(&self) -> u64 {
+        self.0.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    /// Those of these jobs.
+    pub(super) fn of(&self, jobs: &[JobId]) -> u64 {
+        let bytes = jobs.iter().filter_map(|id| self.0.get(id.as_str()));
+        bytes.fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 }
 

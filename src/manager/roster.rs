@@ -1,7 +1,9 @@
 //! The jobs that have not ended, in order of arrival. Thousands may wait while a few run: a pass
 //! over the running jobs does not walk past those that wait.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::live::Live;
 use crate::job::{JobId, State};
@@ -19,6 +21,7 @@ pub(super) struct Roster {
     /// Those that wait for other jobs to end.
     bound: BTreeSet<Arrival>,
     queued: usize,
+    queued_of: HashMap<Arc<str>, usize>,
 }
 
 /// Where a job stands in the order of arrival.
@@ -40,7 +43,16 @@ impl Roster {
         self.early.remove(&place);
         self.bound.remove(&place);
         let live = self.jobs.remove(&place)?;
-        self.queued -= usize::from(live.job.state == State::Queued);
+        if live.job.state == State::Queued {
+            self.queued -= 1;
+            if let Entry::Occupied(mut count) = self.queued_of.entry(live.job.owner.clone()) {
+                *count.get_mut() -= 1;
+                // Owners come and go.
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
         Some((place, live))
     }
 
@@ -55,7 +67,10 @@ impl Roster {
         if live.is_bound() {
             self.bound.insert(place);
         }
-        self.queued += usize::from(live.job.state == State::Queued);
+        if live.job.state == State::Queued {
+            self.queued += 1;
+            *self.queued_of.entry(live.job.owner.clone()).or_default() += 1;
+        }
         self.arrivals.insert(live.job.id.clone(), place);
         self.jobs.insert(place, live);
     }
@@ -103,5 +118,10 @@ impl Roster {
     /// How many wait in the queue.
     pub(super) fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// How many of them are of this owner.
+    pub(super) fn queued_of(&self, owner: &str) -> usize {
+        self.queued_of.get(owner).copied().unwrap_or(0)
     }
 }

@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::mirror;
 use crate::node::landlock_abi;
 use crate::proto::v1;
-use crate::scheduler::Line;
+use crate::scheduler::{Line, Turns};
 use crate::store::Store;
 use crate::supervisor::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor};
 
@@ -72,6 +72,8 @@ pub(super) struct Task {
     pub(super) planned: Instant,
     /// The jobs that wait for others by that plan; none where it did not come true.
     pub(super) line: Line,
+    /// Which owners had their turns, since this daemon began.
+    pub(super) turns: Turns,
     pub(super) expiry: Expiry,
     /// Ends may have to be recorded in jobs that wait for them.
     pub(super) has_unrecorded: bool,
@@ -131,6 +133,7 @@ impl Task {
             leaves_runners: false,
             planned: Instant::now(),
             line: Line::default(),
+            turns: Turns::default(),
             expiry: Expiry::new(Instant::now()),
             has_unrecorded: false,
         };
@@ -223,8 +226,8 @@ impl Task {
     async fn obey(&mut self, command: Command) {
         // A client that has gone away does not undo what it asked for.
         match command {
-            Command::Create { admitted, asked, staged, reply } => {
-                let _ = reply.send(self.create(*admitted, asked, staged).await);
+            Command::Create { admitted, owner, asked, staged, reply } => {
+                let _ = reply.send(self.create(*admitted, owner, asked, staged).await);
             }
             Command::Cancel { id, now, reply } => {
                 let _ = reply.send(self.cancel(&id, now).await);

@@ -57,7 +57,7 @@ impl View {
 
     /// The message that clients get.
     pub fn to_proto(&self, folder: &JobFolder) -> v1::Job {
-        let Job { id, spec, state, generation, created, started, ended, end, attempt, course, .. } = &*self.job;
+        let Job { id, owner, spec, state, generation, created, started, ended, end, attempt, course, .. } = &*self.job;
         v1::Job {
             name: id.name(),
             spec: Some(spec.to_proto()),
@@ -78,6 +78,7 @@ impl View {
             open_dependencies: course.waits_for.iter().map(Dependency::to_proto).collect(),
             expire_time: self.expires(),
             model_outline: self.job.inputs.data().and_then(|data| data.outline.as_ref()).map(Outline::to_proto),
+            owner: owner.to_string(),
             // Known elsewhere.
             mirror: None,
         }

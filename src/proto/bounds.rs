@@ -27,7 +27,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     // 63 characters.
     (252, &["ListJobsRequest.LabelsEntry.value", "JobSpec.LabelsEntry.value"]),
     (64, &[
-        "UploadBegin.sha256", "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
+        "UploadBegin.sha256", "CreateTokenRequest.token_id", "CreateTokenRequest.owner", "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "NpzDataset.inputs", "CifarDataset.paths", "TextDataset.paths", "WarmStart.rename", "WarmStart.only",
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set", "JobSpec.after", "RedoJobRequest.after",
         "CsvDataset.paths", "CsvDataset.missing", "CsvDataset.inputs",
@@ -53,7 +53,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "Program.EnvEntry.key", "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
         "ResumeJobRequest.name", "SetJobPriorityRequest.name", "RedoJobRequest.name", "DeleteJobRequest.name", "Dependency.job", "ReadJobLogRequest.name", "ListScalarTagsRequest.name",
         "ReadScalarsRequest.name", "ListCheckpointsRequest.name", "ListArtifactsRequest.name", "GetGpuRequest.name",
-        "GetRuntimeRequest.name", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
+        "GetRuntimeRequest.name", "RevokeTokenRequest.name", "ListJobsRequest.owner", "ListGpuProcessesRequest.gpu", "ListGpuEventsRequest.gpu", "WarmStart.checkpoint",
         "WarmStart.only[]", "Optimizer.freeze[]", "ParameterGroup.parameters[]", "Rename.prefix", "Rename.name",
         "Gelu.approximate", "KeepBest.metric", "EarlyStopping.metric", "Plateau.metric", "FieldEdit.path", "JobSpec.metrics[]", "SafetensorsDataset.target", "ImageFolderDataset.image_column", "SafetensorsDataset.inputs[]", "NpzDataset.target", "NpzDataset.inputs[]", "Split.column", "Sampling.weights", "ListRuntimesRequest.pytorch_version", "ListRuntimesRequest.as_of",
         "GetRuntimeRequest.as_of", "CheckCompatibilityRequest.as_of", "PlanInstallRequest.runtime",
@@ -80,7 +80,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "CifarDataset.paths[]", "TextDataset.path", "TextDataset.paths[]", "ImageFolderDataset.path", "MachineFacts.forward_compatibility_dir",
         "ListJobsRequest.page_token", "ListScalarTagsRequest.page_token", "ReadScalarsRequest.page_token",
         "ListCheckpointsRequest.page_token", "ListArtifactsRequest.page_token", "ListGpusRequest.page_token",
-        "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token", "ListFilesRequest.page_token",
+        "ListGpuProcessesRequest.page_token", "ListGpuEventsRequest.page_token", "ListRuntimesRequest.page_token", "ListFilesRequest.page_token", "ListTokensRequest.page_token",
     ]),
     (WORDS, &["Program.command[]", "TorchFacts.load_error", "TorchFacts.cuda_load_error"]),
 ];
@@ -92,7 +92,13 @@ static SHAPES: LazyLock<HashMap<String, Shape>> = LazyLock::new(|| {
         names.iter().map(move |name| (format!("torchd.v1.{name}"), most)).collect::<Vec<_>>()
     };
     let bounds = BOUNDS.iter().flat_map(named).collect();
-    super::descriptors().all_messages().map(|kind| (kind.full_name().to_owned(), Shape::of(&kind, &bounds))).collect()
+    // Nobody sends the messages of which descriptors are made: the options of methods need them.
+    let is_sent = |kind: &MessageDescriptor| kind.parent_file().name() != "google/protobuf/descriptor.proto";
+    super::descriptors()
+        .all_messages()
+        .filter(is_sent)
+        .map(|kind| (kind.full_name().to_owned(), Shape::of(&kind, &bounds)))
+        .collect()
 });
 
 /// A message as far as its size goes.

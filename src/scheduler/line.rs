@@ -1,6 +1,10 @@
 //! The jobs of a queue that wait for others, as one number and a name: the place of the next job
 //! follows from these, whatever their number.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::turns::{Place, Turns};
 use super::{Request, Wait};
 use crate::job::JobId;
 
@@ -15,22 +19,48 @@ pub struct Line {
     for_slots: bool,
     /// One of them waits for a GPU.
     for_gpus: bool,
-    /// The lowest priority in the queue.
-    lowest: Option<i32>,
+    /// The last job of the queue.
+    last: Option<Last>,
+    /// Jobs that run, by owner.
+    running: HashMap<Arc<str>, u32>,
+    /// Jobs of the lowest priority that wait, by owner.
+    waiting: HashMap<Arc<str>, u32>,
+    turns: Turns,
+}
+
+/// Where a queue ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Last {
+    priority: i32,
+    place: Place,
 }
 
 impl Line {
     /// Puts a job at its end: why it waits there. None where the plan has to tell: it may be
     /// started, or is ahead of some.
     pub fn join(&mut self, request: &Request) -> Option<Wait> {
-        let is_last = self.lowest.is_some_and(|lowest| request.priority <= lowest);
+        let last = self.last.as_ref()?;
+        let is_of_lowest = request.priority == last.priority;
+        let waiting = if is_of_lowest { self.waiting.get(&request.owner).copied().unwrap_or(0) } else { 0 };
+        let turn = self.running.get(&request.owner).copied().unwrap_or(0) + waiting;
+        let place = (turn, self.turns.last(&request.owner));
+        let is_last = request.priority < last.priority || (is_of_lowest && place >= last.place);
         if !is_last || !self.holds_back(request) {
             return None;
         }
         let wait = self.behind(request);
         self.add(request);
-        self.lowest = Some(request.priority);
+        if !is_of_lowest {
+            self.waiting.clear();
+        }
+        *self.waiting.entry(request.owner.clone()).or_default() += 1;
+        self.last = Some(Last { priority: request.priority, place });
         Some(wait)
+    }
+
+    /// Whether only one owner has jobs, so that no turn can change their order.
+    pub fn is_of_one_owner(&self) -> bool {
+        self.running.keys().chain(self.waiting.keys()).all(|owner| self.waiting.keys().next() == Some(owner))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,9 +78,20 @@ impl Line {
         self.for_slots = true;
     }
 
-    /// The line of a queue with that lowest priority.
-    pub(super) fn below(self, lowest: Option<i32>) -> Self {
-        Self { lowest, ..self }
+    /// The line at the end of this queue, which is in the order of turns.
+    pub(super) fn behind_all(
+        self,
+        queue: &[(Place, &Request)],
+        running: HashMap<Arc<str>, u32>,
+        turns: &Turns,
+    ) -> Self {
+        let last = queue.last().map(|(place, request)| Last { priority: request.priority, place: *place });
+        let lowest = last.as_ref().map(|last| last.priority);
+        let mut waiting = HashMap::new();
+        for (_, request) in queue.iter().rev().take_while(|(_, request)| Some(request.priority) == lowest) {
+            *waiting.entry(request.owner.clone()).or_default() += 1;
+        }
+        Self { last, running, waiting, turns: turns.clone(), ..self }
     }
 
     /// Whether what a job needs belongs to a job ahead of it.

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::bodies::Taken;
 use super::clients::{Clients, Hold};
 use super::server::file_service_server::FileService;
-use super::{paging, peer, status};
+use super::{access, paging, status};
 use crate::gate::Wanted;
 use crate::job::Violations;
 use crate::proto::v1::{self, upload_file_request::Part};
@@ -34,7 +34,7 @@ impl Files {
 
     async fn begin(&self, owner: Owner, begin: Begin) -> Result<Upload, Status> {
         let uploads = self.uploads.clone();
-        self.write(move |wanted| uploads.begin(owner, begin, wanted)).await
+        self.write(move |wanted| uploads.begin(&owner, begin, wanted)).await
     }
 
     async fn write<T: Send + 'static>(
@@ -51,7 +51,8 @@ impl FileService for Files {
         &self,
         request: Request<Streaming<v1::UploadFileRequest>>,
     ) -> Result<Response<v1::UploadedFile>, Status> {
-        let owner = peer::owner(&request)?;
+        let owner = access::uploader(&access::caller(&request)?);
+        let target = access::Target::of(&request);
         let taken = request.extensions().get::<Taken>().cloned().unwrap_or_default();
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|first| first.part);
@@ -60,6 +61,7 @@ impl FileService for Files {
         };
         let begin = read(begin)?;
         let name = begin.name.clone();
+        target.tell(name.as_str());
         let mut upload = self.begin(owner, begin).await?;
         taken.mark();
         while let Some(message) = parts.message().await? {
@@ -84,7 +86,7 @@ impl FileService for Files {
         &self,
         request: Request<v1::ListFilesRequest>,
     ) -> Result<Response<v1::ListFilesResponse>, Status> {
-        let owner = peer::owner(&request)?;
+        let owner = access::uploader(&access::caller(&request)?);
         let v1::ListFilesRequest { page_size, page_token } = request.into_inner();
         let size = paging::size(page_size, 100, 1000)?;
         let after = match page_token.is_empty() {
@@ -96,7 +98,7 @@ impl FileService for Files {
             }
         };
         let uploads = self.uploads.clone();
-        let look = move |wanted: &Wanted| uploads.list(owner, wanted);
+        let look = move |wanted: &Wanted| uploads.list(&owner, wanted);
         let (listing, room) = self.clients.scan_into(size * FILE_BYTES, look).await?;
         let mut listing = listing.map_err(status::of_upload)?;
         let used_bytes = listing.used_bytes;
@@ -111,10 +113,10 @@ impl FileService for Files {
     }
 
     async fn stat_file(&self, request: Request<v1::StatFileRequest>) -> Result<Response<v1::UploadedFile>, Status> {
-        let owner = peer::owner(&request)?;
+        let owner = access::uploader(&access::caller(&request)?);
         let name = named(request.into_inner().name)?;
         let (uploads, asked) = (self.uploads.clone(), name.clone());
-        let (stored, _) = self.clients.sum_into(0, move |wanted| uploads.stat(owner, &asked, wanted)).await?;
+        let (stored, _) = self.clients.sum_into(0, move |wanted| uploads.stat(&owner, &asked, wanted)).await?;
         Ok(Response::new(message(&name, stored.map_err(status::of_upload)?)))
     }
 
@@ -122,9 +124,10 @@ impl FileService for Files {
         &self,
         request: Request<v1::DeleteFileRequest>,
     ) -> Result<Response<v1::DeleteFileResponse>, Status> {
-        let owner = peer::owner(&request)?;
+        let owner = access::uploader(&access::caller(&request)?);
+        access::Target::of(&request).tell(&request.get_ref().name);
         let (uploads, name) = (self.uploads.clone(), named(request.into_inner().name)?);
-        self.write(move |_| uploads.delete(owner, &name)).await?;
+        self.write(move |_| uploads.delete(&owner, &name)).await?;
         Ok(Response::new(v1::DeleteFileResponse {}))
     }
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::access::{self, Target};
 use super::clients::Clients;
 use super::server::job_service_server::JobService;
-use super::{artifacts, description, job_log, paging, peer, scalars, status, watch};
+use super::{artifacts, description, job_log, paging, scalars, status, watch};
 use crate::job::spec::{judge_labels, judge_priority};
 use crate::job::{JobId, State, Violations};
-use crate::manager::{Manager, Resume, View};
+use crate::manager::{ListQuery, Manager, Resume, View};
 use crate::proto::v1;
+use crate::role::Role;
 
 /// Approximate bytes of a job in a list.
 const JOB_BYTES: usize = 4096;
@@ -25,6 +27,20 @@ pub(super) struct Jobs {
 impl Jobs {
     pub(super) fn new(manager: Manager, clients: Clients) -> Self {
         Self { manager, clients }
+    }
+
+    /// The job that a request wants to change, where its caller may.
+    async fn own<T>(&self, request: &Request<T>, name: &str) -> Result<JobId, Status> {
+        Target::of(request).tell(name);
+        let (id, caller) = (job_id(name)?, access::caller(request)?);
+        if caller.role == Role::Admin {
+            return Ok(id);
+        }
+        let owner = &self.manager.get(&id).await.map_err(status::of)?.job.owner;
+        match caller.may_change(owner) {
+            true => Ok(id),
+            false => Err(status::not_owner(&id, owner, &caller.owner)),
+        }
     }
 
     async fn message(&self, view: Arc<View>) -> Result<v1::Job, Status> {
@@ -75,10 +91,11 @@ impl JobService for Jobs {
     type ReadJobLogStream = job_log::Log;
 
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let owner = peer::owner(&request)?;
+        let (author, target) = (access::author(&access::caller(&request)?), Target::of(&request));
         let v1::CreateJobRequest { spec: asked, request_id } = request.into_inner();
         judge_request_id(&request_id)?;
-        let view = self.manager.create(&spec(asked)?, request_id, owner).await.map_err(status::of)?;
+        let view = self.manager.create(&spec(asked)?, request_id, author).await.map_err(status::of)?;
+        target.tell(&view.job.id.name());
         Ok(Response::new(self.message(view).await?))
     }
 
@@ -86,7 +103,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ValidateJobRequest>,
     ) -> Result<Response<v1::ValidateJobResponse>, Status> {
-        let owner = peer::owner(&request)?;
+        let owner = access::uploader(&access::caller(&request)?);
         let v1::ValidateJobRequest { spec: asked, dry_run } = request.into_inner();
         let spec = spec(asked)?;
         let (admitted, tried) = match dry_run {
@@ -105,7 +122,7 @@ impl JobService for Jobs {
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let v1::ListJobsRequest { page_size, page_token, states, labels } = request.into_inner();
+        let v1::ListJobsRequest { page_size, page_token, states, labels, owner } = request.into_inner();
         let mut wrong = Violations::default();
         judge_labels(&labels, &mut wrong);
         if !wrong.0.is_empty() {
@@ -120,7 +137,8 @@ impl JobService for Jobs {
         let states: HashSet<State> = states.iter().enumerate().map(state).collect::<Result<_, _>>()?;
         let (before, limit) = (paging::token(&page_token)?, paging::size(page_size, 50, 1000)?);
         let hold = self.clients.hold(limit * JOB_BYTES).await?;
-        let page = self.manager.list(states.into_iter().collect(), labels, before, limit).await.map_err(status::of)?;
+        let query = ListQuery { states: states.into_iter().collect(), labels, owner, before, limit };
+        let page = self.manager.list(query).await.map_err(status::of)?;
         let views_block = page.jobs.iter().any(|view| self.manager.message_blocks(view));
         let (manager, views) = (self.manager.clone(), page.jobs);
         let messages = move || views.iter().map(|view| without_logs(manager.message(view))).collect();
@@ -145,28 +163,30 @@ impl JobService for Jobs {
     }
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::CancelJobRequest { name, now } = request.into_inner();
-        let view = self.manager.cancel(job_id(&name)?, now).await.map_err(status::of)?;
+        let id = self.own(&request, &request.get_ref().name).await?;
+        let view = self.manager.cancel(id, request.get_ref().now).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 
     async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let view = self.manager.pause(job_id(&request.get_ref().name)?).await.map_err(status::of)?;
+        let id = self.own(&request, &request.get_ref().name).await?;
+        let view = self.manager.pause(id).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 
     async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let caller = peer::owner(&request)?;
-        let v1::ResumeJobRequest { name, edits, from_scratch, accept_new_data } = request.into_inner();
+        let id = self.own(&request, &request.get_ref().name).await?;
+        let caller = access::uploader(&access::caller(&request)?);
+        let v1::ResumeJobRequest { name: _, edits, from_scratch, accept_new_data } = request.into_inner();
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
         let resume = Resume { edits, from_scratch, accepts_new_data: accept_new_data };
-        let view = self.manager.resume(job_id(&name)?, resume, caller).await.map_err(status::of)?;
+        let view = self.manager.resume(id, resume, caller).await.map_err(status::of)?;
         Ok(Response::new(self.message(view).await?))
     }
 
     async fn set_job_priority(&self, request: Request<v1::SetJobPriorityRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::SetJobPriorityRequest { name, priority } = request.into_inner();
-        let (id, mut wrong) = (job_id(&name)?, Violations::default());
+        let id = self.own(&request, &request.get_ref().name).await?;
+        let (priority, mut wrong) = (request.get_ref().priority, Violations::default());
         judge_priority(priority, &mut wrong);
         if !wrong.0.is_empty() {
             return Err(status::invalid(&wrong, ""));
@@ -176,18 +196,20 @@ impl JobService for Jobs {
     }
 
     async fn redo_job(&self, request: Request<v1::RedoJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let owner = peer::owner(&request)?;
+        let (author, target) = (access::author(&access::caller(&request)?), Target::of(&request));
         let v1::RedoJobRequest { name, request_id, after, priority } = request.into_inner();
         judge_request_id(&request_id)?;
         let before = self.manager.get(&job_id(&name)?).await.map_err(status::of)?;
         let mut spec = before.job.spec.to_proto();
         (spec.after, spec.priority) = (after, priority.unwrap_or(spec.priority));
-        let view = self.manager.create(&spec, request_id, owner).await.map_err(status::of)?;
+        let view = self.manager.create(&spec, request_id, author).await.map_err(status::of)?;
+        target.tell(&view.job.id.name());
         Ok(Response::new(self.message(view).await?))
     }
 
     async fn delete_job(&self, request: Request<v1::DeleteJobRequest>) -> Result<Response<()>, Status> {
-        self.manager.delete(job_id(&request.get_ref().name)?).await.map_err(status::of)?;
+        let id = self.own(&request, &request.get_ref().name).await?;
+        self.manager.delete(id).await.map_err(status::of)?;
         Ok(Response::new(()))
     }
 

@@ -5,20 +5,21 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::access::{self, Admission, Audited, End};
 use super::bodies::{Incoming, Outgoing, Reading, Taken, trailers};
 use super::clients::{Clients, Hold};
 use super::status::plain;
+use crate::access::Access;
 use crate::metrics::{GRPC_CODES, Method, Metrics};
 
 /// The method that many clients call at once.
@@ -34,14 +35,16 @@ struct Shared {
     metrics: Metrics,
     methods: HashMap<String, Method>,
     clients: Clients,
+    access: Access,
 }
 
 impl AnswerLayer {
-    /// A layer that counts these methods, and holds all clients to their limits.
-    pub fn new(metrics: Metrics, methods: Vec<Method>, clients: Clients) -> Self {
+    /// A layer that lets in those who may call, counts these methods, and holds all clients to
+    /// their limits.
+    pub fn new(metrics: Metrics, methods: Vec<Method>, clients: Clients, access: Access) -> Self {
         let methods =
             methods.into_iter().map(|method| (format!("/{}/{}", method.service, method.name), method)).collect();
-        Self { shared: Arc::new(Shared { metrics, methods, clients }) }
+        Self { shared: Arc::new(Shared { metrics, methods, clients, access }) }
     }
 }
 
@@ -62,8 +65,9 @@ pub struct AnswerService<S> {
 
 impl<S> Service<Request<Body>> for AnswerService<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>> + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
+    S::Error: Send,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -84,7 +88,7 @@ where
         let kind = self.shared.methods.get(request.uri().path()).map_or("unary", |method| method.kind);
         let streams = matches!(kind, "server_stream" | "bidi_stream");
         let requests = self.shared.clients.requests();
-        let request = match kind {
+        let mut request = match kind {
             // One request after the other, with as much time between them as the client wants;
             // those are small.
             "bidi_stream" => request,
@@ -95,18 +99,29 @@ where
             }
             _ => request.map(|body| Body::new(Incoming::new(body, requests))),
         };
-        let answer = self.inner.call(request);
+        // The one that was made ready answers; its copy waits for the next call.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let (shared, changes) = (self.shared.clone(), self.shared.access.changes(request.uri().path()));
         Box::pin(async move {
-            let mut response = match deadline {
+            let answer = async {
+                match access::admit(&shared.access, &mut request, changes).await {
+                    Ok(admission) => Ok((inner.call(request).await?, admission)),
+                    Err(status) => Ok((status.into_http(), Admission::default())),
+                }
+            };
+            let (mut response, admission) = match deadline {
                 Some(limit) => match tokio::time::timeout(limit, answer).await {
                     Ok(answer) => answer?,
                     Err(_) => {
                         let message = format!("the client's deadline of {limit:?} has passed");
-                        plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into_http()
+                        let status = plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
+                        (status.into_http(), Admission::default())
                     }
                 },
                 None => answer.await?,
             };
+            count.audited = admission.audited;
             complete(&mut response);
             // An answer without a body has its status in the headers.
             count.code = code(response.headers());
@@ -121,8 +136,8 @@ where
             };
             // A stream goes on behind its headers, and no longer than its client wants to wait.
             let left = deadline.map(|limit| limit.saturating_sub(count.begun.elapsed()));
-            let limit = left.map(|left| Box::pin(tokio::time::sleep(left)));
-            Ok(Response::from_parts(parts, Body::new(Counted { body, count, limit, is_over: false })))
+            let ends = [left.map(deadline_end), admission.caller.and_then(|caller| access::end_of(caller.until))];
+            Ok(Response::from_parts(parts, Body::new(Counted { body, count, ends, is_over: false })))
         })
     }
 }
@@ -146,6 +161,14 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
         _ => return None,
     };
     Some(limit.saturating_sub(BEFORE_TONIC))
+}
+
+/// The end of a stream whose client wants to wait no longer.
+fn deadline_end(left: Duration) -> End {
+    Box::pin(async move {
+        tokio::time::sleep(left).await;
+        plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the client's deadline has passed")
+    })
 }
 
 /// Adds an ErrorInfo to an error that tonic answered by itself. A message that is too large becomes
@@ -196,6 +219,8 @@ struct Count {
     path: String,
     begun: Instant,
     code: Option<usize>,
+    /// Its line in the audit.
+    audited: Option<Audited>,
 }
 
 impl Count {
@@ -203,15 +228,18 @@ impl Count {
         if let Some(Method { kind, service, name }) = shared.methods.get(path) {
             shared.metrics.grpc_started.with_label_values(&[*kind, service, name]).inc();
         }
-        Self { shared: shared.clone(), path: path.to_owned(), begun: Instant::now(), code: None }
+        Self { shared: shared.clone(), path: path.to_owned(), begun: Instant::now(), code: None, audited: None }
     }
 }
 
 impl Drop for Count {
     fn drop(&mut self) {
+        let code = self.code.and_then(|code| GRPC_CODES.get(code)).unwrap_or(&"Canceled");
+        if let Some(audited) = &self.audited {
+            audited.tell(&self.shared.access, &self.path, code);
+        }
         // A path that is no method of ours is not counted: its label could be anything.
         let Some(Method { kind, service, name }) = self.shared.methods.get(&self.path) else { return };
-        let code = self.code.and_then(|code| GRPC_CODES.get(code)).unwrap_or(&"Canceled");
         self.shared.metrics.grpc_handled.with_label_values(&[*kind, service, name, code]).inc();
         let seconds = self.begun.elapsed().as_secs_f64();
         self.shared.metrics.grpc_seconds.with_label_values(&[*kind, service, name]).observe(seconds);
@@ -225,8 +253,9 @@ pin_project! {
         #[pin]
         body: Body,
         count: Count,
-        limit: Option<Pin<Box<Sleep>>>,
-        // The deadline has passed, and was told.
+        // It may go no further than the first of these.
+        ends: [Option<End>; 2],
+        // One of them has come, and was told.
         is_over: bool,
     }
 }
@@ -241,10 +270,12 @@ impl HttpBody for Counted {
             return Poll::Ready(None);
         }
         let Poll::Ready(frame) = this.body.poll_frame(cx) else {
-            let Some(limit) = this.limit else { return Poll::Pending };
-            ready!(limit.as_mut().poll(cx));
+            let mut come = this.ends.iter_mut().flatten().filter_map(|end| match end.as_mut().poll(cx) {
+                Poll::Ready(status) => Some(status),
+                Poll::Pending => None,
+            });
+            let Some(status) = come.next() else { return Poll::Pending };
             *this.is_over = true;
-            let status = plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the client's deadline has passed");
             let end = trailers(&status);
             this.count.code = end.trailers_ref().and_then(code);
             return Poll::Ready(Some(Ok(end)));
@@ -269,6 +300,7 @@ impl HttpBody for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Connection, Peer};
 
     #[test]
     fn deadlines_are_read_as_grpc_writes_them() {
@@ -289,12 +321,20 @@ mod tests {
         let free = || clients.answers().available_permits();
         let all = free();
         let methods = super::super::methods();
-        let layer = AnswerLayer::new(Metrics::new(&[], &methods).unwrap(), methods, clients.clone());
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new(&[], &methods).unwrap();
+        let access = Access::alone(folder.path(), metrics.clone()).await;
+        let layer = AnswerLayer::new(metrics, methods, clients.clone(), access);
         let mut large = layer.layer(tower::service_fn(async |_| {
             let frame: Result<_, Status> = Ok(Frame::data(vec![7_u8; 40_000].into()));
             Ok::<_, Status>(Response::new(Body::new(Told(Some(frame)))))
         }));
-        let ask = |path: &str| Request::post(path).body(Body::empty()).unwrap();
+        let uid = nix::unistd::Uid::effective().as_raw();
+        let connection = Connection::Unix(Peer { uid, groups: [].into(), is_of_job: false });
+        let ask = |path: &str| {
+            let request = Request::post(path).header("content-type", "application/grpc").extension(connection.clone());
+            request.body(Body::empty()).unwrap()
+        };
         let mut answers = Vec::new();
         for (path, counted) in [
             ("/torchd.v1.SystemService/GetVersion", 40_000),

@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViol
 
 use crate::compat::UnknownRuntime;
 use crate::job::state::Refusal;
-use crate::job::{Violation, Violations};
+use crate::job::{JobId, Violation, Violations};
 use crate::journal::{Damaged, JobFolder, JournalError};
 use crate::manager::JobError;
 use crate::shortage::is_shortage;
@@ -103,6 +103,14 @@ pub(super) fn not_found(kind: &str, name: &str, message: String) -> Status {
     status(Code::NotFound, "NOT_FOUND", message, details)
 }
 
+/// A job of somebody else.
+pub(super) fn not_owner(id: &JobId, owner: &str, caller: &str) -> Status {
+    let whose = if owner.is_empty() { "was made before jobs had owners" } else { &format!("belongs to {owner}") };
+    let message = format!("{} {whose}, and {caller} is no admin here; only its owner and admins change it", id.name());
+    let details = ErrorDetails::with_resource_info("torchd.v1.Job", id.name(), owner, abridged(&message));
+    status(Code::PermissionDenied, "NOT_OWNER", message, details)
+}
+
 /// A runtime that the catalogue does not have.
 pub(super) fn unknown_runtime(unknown: &UnknownRuntime) -> Status {
     not_found("torchd.v1.Runtime", &unknown.asked, unknown.to_string())
@@ -119,6 +127,8 @@ pub(super) fn of(error: JobError) -> Status {
     let message = error.to_string();
     match error {
         JobError::Invalid(violations) => invalid(&violations, "spec."),
+        JobError::OwnerQueueFull { ref owner, .. } => owner_quota(owner, RETRY_FULL_QUEUE, message),
+        JobError::OwnerStateFull { ref owner, .. } => owner_quota(owner, RETRY_FULL_STATE, message),
         JobError::QueueFull { .. } => status(
             Code::ResourceExhausted,
             "QUEUE_FULL",
@@ -232,6 +242,13 @@ pub(super) fn of_upload(error: UploadError) -> Status {
         UploadError::WrongChecksum { .. } => plain(Code::DataLoss, "WRONG_CHECKSUM", message),
         UploadError::Io(cause) => of_io("the folder of uploads cannot be used", cause),
     }
+}
+
+/// An owner has as much as one may.
+fn owner_quota(owner: &str, retry: Duration, message: String) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(retry));
+    details.set_quota_failure(vec![QuotaViolation::new(abridged(owner), abridged(&message))]);
+    status(Code::ResourceExhausted, "OWNER_QUOTA", message, details)
 }
 
 /// The machine lacks something for the moment.

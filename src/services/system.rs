@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::clients::Clients;
 use super::server::system_service_server::SystemService;
-use super::status;
+use super::{access, status};
 use crate::checkup::Checkup;
 use crate::gate::Kept;
 use crate::gpu::{NvmlReading, Watcher};
@@ -55,6 +55,15 @@ fn limits(confinement: Confinement) -> v1::Confinement {
 
 #[tonic::async_trait]
 impl SystemService for System {
+    async fn get_caller(&self, request: Request<v1::GetCallerRequest>) -> Result<Response<v1::Caller>, Status> {
+        let caller = access::caller(&request)?;
+        Ok(Response::new(v1::Caller {
+            owner: caller.owner.to_string(),
+            role: v1::Role::from(caller.role).into(),
+            known_by: caller.known_by(),
+        }))
+    }
+
     async fn get_version(
         &self,
         _request: Request<v1::GetVersionRequest>,

@@ -8,6 +8,7 @@ use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::Odd;
+use super::requests::Asked;
 use super::rows::{Encoded, columns, decode, micros};
 use super::{Store, StoreError};
 use crate::job::{Job, JobId, State};
@@ -29,15 +30,6 @@ pub struct Unfinished {
     pub odd: Vec<(JobId, Odd)>,
 }
 
-/// A request that can be told apart from others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The id that the client gave it.
-    pub request_id: String,
-    /// The spec as it was asked for, in its JSON mapping.
-    pub spec: String,
-}
-
 /// Which jobs to list.
 #[derive(Debug, Clone, Default)]
 pub struct ListQuery {
@@ -45,6 +37,8 @@ pub struct ListQuery {
     pub states: Vec<State>,
     /// Only jobs with all of these labels.
     pub labels: BTreeMap<String, String>,
+    /// Only jobs of this owner; empty for all.
+    pub owner: String,
     /// Only jobs before that place; None from the newest on.
     pub before: Option<i64>,
     /// The most jobs; fewer are returned where they are large.
@@ -64,7 +58,7 @@ pub struct Page {
 const MOST_PAGE_BYTES: usize = 2 << 20;
 
 const COLUMNS: &str =
-    "seq, id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course";
+    "seq, id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course, owner";
 
 impl Store {
     /// Adds a job, with the request that asked for it if that had an id.
@@ -75,28 +69,6 @@ impl Store {
             insert(&transaction, &job, request.as_ref())?;
             transaction.commit()?;
             Ok(())
-        })
-        .await
-    }
-
-    /// The job that a request of that id has made, and the spec that it asked for.
-    pub async fn requested(&self, request_id: String) -> Result<Option<(JobId, String)>, StoreError> {
-        self.read(move |connection| {
-            let sql = "SELECT job_id, asked FROM request WHERE id = ?1";
-            let row = connection.query_row(sql, [&request_id], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
-            let Some((id, asked)) = row.optional()? else { return Ok(None) };
-            let odd = |error: &dyn std::fmt::Display| Odd::new(&id, error);
-            Ok(Some((id.parse().map_err(|error| odd(&error))?, asked)))
-        })
-        .await
-    }
-
-    /// The request that made a job, if that had an id.
-    pub async fn request_of(&self, id: JobId) -> Result<Option<Asked>, StoreError> {
-        self.read(move |connection| {
-            let sql = "SELECT id, asked FROM request WHERE job_id = ?1";
-            let asked = |row: &Row<'_>| Ok(Asked { request_id: row.get(0)?, spec: row.get(1)? });
-            Ok(connection.query_row(sql, [id.as_str()], asked).optional()?)
         })
         .await
     }
@@ -154,7 +126,7 @@ impl Store {
             // The row keeps its place in the order of arrival.
             let sql =
                 "UPDATE job SET state = ?2, generation = ?3, attempt = ?4, created = ?5, started = ?6, ended = ?7,
-                         spec = ?8, inputs = ?9, end = ?10, final_progress = ?11, course = ?12 WHERE id = ?1";
+                         spec = ?8, inputs = ?9, end = ?10, final_progress = ?11, course = ?12, owner = ?13 WHERE id = ?1";
             if transaction.execute(sql, columns(&job, &row))? == 0 {
                 insert(&transaction, &job, None)?;
             }
@@ -186,8 +158,11 @@ impl Store {
             // The names cannot hold what would end a path within JSON: they have been judged.
             let label = "AND json_extract(spec, '$.labels.\"' || ? || '\"') = ?";
             let labels = vec![label; query.labels.len()].join(" ");
-            let sql = format!("SELECT {COLUMNS} FROM job WHERE seq < ? {states} {labels} ORDER BY seq DESC LIMIT ?");
+            let owner = if query.owner.is_empty() { "" } else { "AND owner = ?" };
+            let sql =
+                format!("SELECT {COLUMNS} FROM job WHERE seq < ? {owner} {states} {labels} ORDER BY seq DESC LIMIT ?");
             let mut values: Vec<rusqlite::types::Value> = vec![query.before.unwrap_or(i64::MAX).into()];
+            values.extend((!query.owner.is_empty()).then(|| query.owner.clone().into()));
             values.extend(query.states.iter().map(|state| state.label().to_owned().into()));
             for (name, value) in &query.labels {
                 values.extend([name.clone().into(), value.clone().into()]);
@@ -300,8 +275,8 @@ impl Store {
 pub(super) fn insert(connection: &Connection, job: &Job, request: Option<&Asked>) -> Result<(), StoreError> {
     let row = Encoded::new(job)?;
     connection.execute(
-        "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO job (id, state, generation, attempt, created, started, ended, spec, inputs, end, final_progress, course, owner)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         columns(job, &row),
     )?;
     if let Some(Asked { request_id, spec }) = request {
@@ -362,6 +337,7 @@ mod tests {
         let work = ModelWork { seed: u64::MAX, ..example_work() }.into();
         Job {
             id: JobId::new(time(1_795_454_095_000_000), number),
+            owner: if number.is_multiple_of(2) { "alice".into() } else { "bob".into() },
             spec: Arc::new(Spec { display_name: format!("job {number}"), work, ..example() }),
             inputs: DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             state: State::Queued,

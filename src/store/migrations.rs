@@ -35,6 +35,21 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE job ADD COLUMN course TEXT NOT NULL DEFAULT '{}';
 ",
+    // Tokens by the hashes of their secrets, and the owner of a job: empty for one of an earlier
+    // version.
+    "
+    CREATE TABLE token (
+        name    TEXT    NOT NULL PRIMARY KEY,
+        hash    TEXT    NOT NULL,
+        role    TEXT    NOT NULL,
+        owner   TEXT    NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER,
+        revoked INTEGER
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE job ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+    CREATE INDEX job_by_owner ON job (owner, seq);
+",
 ];
 
 /// The newest form.

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::jobs::{self, Asked};
+use super::jobs;
+use super::requests::Asked;
 use super::{StoreError, check, migrations};
 use crate::job::Job;
 

@@ -26,6 +26,7 @@ pub(super) fn columns<'a>(job: &'a Job, row: &'a Encoded) -> impl rusqlite::Para
         &row.end,
         &row.final_progress,
         &row.course,
+        &*job.owner,
     )
 }
 
@@ -75,6 +76,7 @@ fn job(row: &Row<'_>) -> Result<Job, StoreError> {
     let spec = json::from_str(&row.get::<_, String>("spec")?).map_err(|error| odd(&error))?;
     Ok(Job {
         id: id.parse().map_err(|error| odd(&error))?,
+        owner: row.get::<_, String>("owner")?.into(),
         spec: Arc::new(Spec::stored(&spec).map_err(|error| odd(&error))?),
         inputs: serde_json::from_str(&row.get::<_, String>("inputs")?).map_err(|error| odd(&error))?,
         state: State::from_label(&state).ok_or_else(|| odd(&format!("the state {state:?}")))?,

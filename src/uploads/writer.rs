@@ -41,7 +41,7 @@ pub struct Upload {
 impl Uploads {
     /// Begins an upload, or goes on with one, where there is room for it. The whole file counts for
     /// the quota from here on.
-    pub fn begin(&self, owner: Owner, begin: Begin, wanted: &Wanted) -> Result<Upload, UploadError> {
+    pub fn begin(&self, owner: &Owner, begin: Begin, wanted: &Wanted) -> Result<Upload, UploadError> {
         let Begin { name, size_bytes, sha256, offset_bytes, overwrite } = &begin;
         let claim = self.shared.claim(owner, name)?;
         // Each of two that looked at once would find room.
@@ -50,7 +50,7 @@ impl Uploads {
         let parts = place.make_folder(partial_folder(owner))?;
         self.shared.remove_expired_of(owner, &parts)?;
         let folder = place.make_folder(owner.to_string())?;
-        locked(&self.shared.owners).insert(owner);
+        locked(&self.shared.owners).insert(owner.clone());
         if tree::open(&folder, name)?.is_some() && !overwrite {
             return Err(UploadError::Exists(name.clone()));
         }
@@ -133,7 +133,7 @@ impl Upload {
     /// stays where it is not.
     pub fn finish(mut self, wanted: &Wanted) -> Result<Stored, UploadError> {
         let Begin { name, sha256, .. } = &self.begin;
-        let (shared, owner) = (&self.claim.shared, self.claim.key.0);
+        let (shared, owner) = (&self.claim.shared, &self.claim.key.0);
         self.file.sync_all()?;
         self.file.rewind()?;
         let found = Sha256::of_reader(&mut wanted.reads(&self.file))?;
@@ -163,7 +163,7 @@ impl Upload {
 
     /// The partial upload as it stands.
     pub fn pause(self) -> Result<Stored, UploadError> {
-        let parts = self.claim.shared.folder()?.folder(partial_folder(self.claim.key.0))?;
+        let parts = self.claim.shared.folder()?.folder(partial_folder(&self.claim.key.0))?;
         let partial = partial::read(&parts, &self.begin.name)?;
         // Nobody else removes it while this is here.
         let partial = partial.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;

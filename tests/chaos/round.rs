@@ -151,7 +151,7 @@ impl Round {
             disk.free();
         }
         for _ in 0..20 {
-            let mut setup = serving_all(Setup::in_state(&self.state_dir));
+            let mut setup = serving_all(Setup::in_state(&self.state_dir)).open();
             for (key, value) in &self.settings {
                 setup = setup.set(key, value);
             }

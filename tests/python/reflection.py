@@ -6,8 +6,10 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 
 class Client:
-    def __init__(self, version, address):
-        self.channel = grpc.insecure_channel(address)
+    def __init__(self, version, channel):
+        if isinstance(channel, str):
+            channel = grpc.insecure_channel(channel, [("grpc.default_authority", "localhost")])
+        self.channel = channel
         # The messages of both versions are the same on the wire.
         self.ask = self.channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",

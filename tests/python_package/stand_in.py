@@ -11,9 +11,9 @@ from torchd.protocol import METHODS
 
 
 @contextlib.contextmanager
-def serving(**answers):
+def serving(tls=None, /, **answers):
     """Answers each method by its name: a function of request and context gives the fields of the
-    answer, or its bytes. Yields the address."""
+    answer, or its bytes; over TLS with these credentials. Yields the address."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
     for name, answer in answers.items():
         method = METHODS[name]
@@ -25,7 +25,7 @@ def serving(**answers):
 
         handler = grpc.unary_unary_rpc_method_handler(handle, request_deserializer=method.request.FromString)
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {short: handler})])
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_secure_port("127.0.0.1:0", tls) if tls else server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
         yield f"127.0.0.1:{port}"

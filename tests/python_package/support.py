@@ -12,7 +12,7 @@ EXAMPLES = TOP / "examples"
 sys.path.insert(0, str(TOP / "python"))
 os.environ.setdefault("TORCHD_PROGRAM", str(TOP / "target" / "debug" / "torchd"))
 # What a person has set is not for these.
-for name in ("TORCHD_SERVER", "TORCHD_TOKEN"):
+for name in ("TORCHD_SERVER", "TORCHD_TOKEN", "TORCHD_TOKEN_FILE", "TORCHD_CA_FILE", "TORCHD_CERT_FILE", "TORCHD_KEY_FILE"):
     os.environ.pop(name, None)
 
 import torchd  # noqa: E402

@@ -12,7 +12,7 @@ from stand_in import serving
 from support import LINEAR, WithDaemon
 
 import torchd
-from torchd import address, version
+from torchd import address, credentials, version
 
 
 def tells(number):
@@ -35,8 +35,8 @@ class Connecting(WithDaemon):
         self.assertEqual(address.usual({})[-1].told, "127.0.0.1:7080")
 
     def test_a_wrong_address_says_what_is_right(self):
-        for text, words in (("localhost", "has no port"), ("https://box:1", "asks for TLS"), (":7080", "has no port")):
-            with self.assertRaisesRegex(ValueError, f"{words}.*host:port or unix:PATH is right"):
+        for text, words in (("localhost", "has no port"), ("https://box", "has no port"), (":7080", "has no port")):
+            with self.assertRaisesRegex(ValueError, f"{words}.*host:port, https://host:port or unix:PATH is right"):
                 torchd.connect(text)
 
     def test_where_no_server_is_every_place_is_told(self):
@@ -84,12 +84,76 @@ class Connecting(WithDaemon):
             seen.append(dict(context.invocation_metadata()).get("authorization"))
             return {"torchd_version": "0.1.0"}
 
-        with serving(GetVersion=note) as place:
+        with serving(GetVersion=note) as place, mock.patch.object(credentials, "of_this_machine", lambda port: None):
             torchd.connect(place, token="secret")
             with mock.patch.dict(os.environ, {"TORCHD_TOKEN": "from the environment"}):
                 torchd.connect(place)
             torchd.connect(place)
         self.assertEqual(seen, ["Bearer secret", "Bearer from the environment", None])
+
+    def test_a_token_lies_in_a_file_and_goes_to_no_other_machine_in_clear(self):
+        seen = []
+
+        def note(request, context):
+            seen.append(dict(context.invocation_metadata()).get("authorization"))
+            return {"torchd_version": "0.1.0"}
+
+        with serving(GetVersion=note) as place, tempfile.TemporaryDirectory() as home:
+            file = pathlib.Path(home) / "a.token"
+            file.write_text("of the file\n")
+            with mock.patch.dict(os.environ, {"TORCHD_TOKEN_FILE": str(file)}):
+                torchd.connect(place)
+            # The user's own daemon has left one: who listens is that user.
+            own = pathlib.Path(home) / ".local/state/torchd"
+            own.mkdir(parents=True)
+            (own / "token").write_text("of the state folder\n")
+            with mock.patch.dict(os.environ, {"HOME": home}):
+                torchd.connect(place)
+                with mock.patch.object(credentials, "listening", lambda port: 4_000_000_001):
+                    torchd.connect(place)
+        self.assertEqual(seen, ["Bearer of the file", "Bearer of the state folder", None])
+        with self.assertRaisesRegex(ValueError, "would not be encrypted.*https:// is right"):
+            torchd.connect("192.0.2.1:7080", token="secret")
+
+    def test_the_user_who_listens_on_a_port_is_told_by_the_kernel(self):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            port = listener.getsockname()[1]
+            self.assertEqual(credentials.listening(port), os.geteuid())
+        self.assertIsNone(credentials.listening(port))
+
+    def test_a_server_with_tls_is_known_by_its_authority(self):
+        tls = pathlib.Path(__file__).parents[1] / "data" / "tls"
+        key, certificate = ((tls / name).read_bytes() for name in ("localhost.key", "localhost.crt"))
+        seen = []
+
+        def note(request, context):
+            seen.append(dict(context.invocation_metadata()).get("authorization"))
+            return {"torchd_version": "0.1.0"}
+
+        with serving(grpc.ssl_server_credentials([(key, certificate)]), GetVersion=note) as place:
+            place = place.replace("127.0.0.1", "https://localhost")
+            torchd.connect(place, token="secret", ca_file=tls / "ca.pem")
+            with mock.patch.dict(os.environ, {"TORCHD_CA_FILE": str(tls / "ca.pem")}):
+                torchd.connect(place)
+            with self.assertRaises(torchd.NoServer):
+                torchd.connect(place)
+        self.assertEqual(seen, ["Bearer secret", None])
+        with self.assertRaisesRegex(ValueError, "go together"):
+            torchd.connect("https://localhost:1", cert_file=tls / "localhost.crt")
+
+    def test_a_socket_of_a_stranger_is_no_daemon(self):
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            path = pathlib.Path(folder) / "torchd.sock"
+            listener.bind(str(path))
+            listener.listen()
+            place = address.parse(f"unix:{path}")
+            self.assertIsNone(place.why_not())
+            # The kernel tells the user of the listener, who is compared with us and the folder's owner.
+            with mock.patch.object(address.os, "geteuid", lambda: 4_000_000_001), \
+                    mock.patch.object(address.struct, "unpack", lambda *_: (1, 4_000_000_002, 1)):
+                self.assertIn("uid 4000000002 listens there", place.why_not())
 
     def test_a_refused_token_says_how_one_is_given(self):
         def refuse(request, context):

@@ -12,6 +12,7 @@ from support import LINEAR, WithDaemon, enter
 import torchd
 from torchd import aio, transport
 from torchd.connection import open_connection
+from torchd.credentials import Credentials
 from torchd.transport import Asyncio
 
 NAME = "artifacts/large.bin"
@@ -122,7 +123,7 @@ class Downloads(WithDaemon):
 
     def test_two_at_once_do_not_disturb_each_other(self):
         async def both():
-            client = aio.Client(await open_connection(Asyncio, self.relay.address, None, 60.0))
+            client = aio.Client(await open_connection(Asyncio, self.relay.address, Credentials(), 60.0))
             job = await client.job(self.job.name)
             paths = await asyncio.gather(*(job.download(self.to, only=NAME) for _ in range(4)))
             await client.close()

@@ -172,7 +172,7 @@ class Daemon:
             if self.process.poll() is not None:
                 sys.exit(f"torchd ended with {self.process.returncode}:\n{(folder / 'torchd.log').read_text()}")
             time.sleep(0.02)
-        self.environment = {**os.environ, "TORCHD_SERVER": json.loads(ready.read_text())["grpc"], "NO_COLOR": "1"}
+        self.environment = {**os.environ, "TORCHD_SERVER": f"unix:{json.loads(ready.read_text())['unix']}", "NO_COLOR": "1"}
 
     def ctl(self, *arguments):
         """What a command of torchctl says; for a job's end its output as well."""

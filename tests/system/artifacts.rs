@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use torchd::proto::v1;
 use torchd::proto::v1::download_artifact_response::Part;
 
-use super::daemon::{Daemon, LIMIT};
+use super::daemon::{Daemon, LIMIT, Setup};
 use super::spec;
 use super::torchctl::told;
 
@@ -220,7 +220,7 @@ fn breaks_after(daemon: SocketAddr, mut left: usize) -> SocketAddr {
 
 #[tokio::test]
 async fn torchctl_keeps_a_part_that_broke_off_and_says_how_to_go_on() {
-    let daemon = Daemon::start();
+    let daemon = Setup::new().open().start();
     let name = ended(&daemon).await;
     // Bytes that do not become fewer on the way, in many messages.
     let mut state = 1_u32;

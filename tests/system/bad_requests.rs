@@ -285,7 +285,7 @@ async fn what_the_library_answers_by_itself_has_details_too() {
 /// The clients of tonic and grpcio give up by themselves, so this one speaks HTTP/2.
 #[tokio::test]
 async fn a_deadline_that_has_passed_is_told() {
-    let daemon = Daemon::start();
+    let daemon = Setup::new().open().start();
     let stream = tokio::net::TcpStream::connect(daemon.grpc).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
@@ -304,7 +304,7 @@ async fn a_deadline_that_has_passed_is_told() {
 
 #[tokio::test]
 async fn a_stream_goes_on_no_longer_than_its_client_wants_to_wait() {
-    let daemon = Daemon::start();
+    let daemon = Setup::new().open().start();
     let job = daemon.create(spec::endless()).await;
     let stream = tokio::net::TcpStream::connect(daemon.grpc).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();

@@ -25,7 +25,7 @@ fn field(status: &Status) -> (String, String) {
 async fn a_python_client_gets_what_people_ask_for() {
     let Some(mut python) = tools::python() else { return };
     let daemon = Daemon::start();
-    let output = python.args(["tests/python/compatibility_client.py", &daemon.grpc.to_string()]).output().unwrap();
+    let output = python.args(["tests/python/compatibility_client.py", &daemon.server()]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let row = |name: &str, pytorch: &str, is_supported: bool| {

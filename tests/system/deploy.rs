@@ -85,13 +85,23 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
         "#cpu_slots",
         "#ttl_after_end",
         "#max_state_bytes",
+        "#max_queued_per_owner",
+        "#max_running_per_owner",
+        "#web_config",
+        "#users",
+        "#groups",
+        "#certificate",
+        "#key ",
+        "#client_ca",
+        "#client_names",
+        "#min_version",
     ];
     let mut compared = 0;
     for line in shown.lines().filter(|line| is_value(line) && !depends.iter().any(|name| line.starts_with(name))) {
         assert!(defaults.contains(&format!("\n{}\n", &line[1..])), "{line}\n{defaults}");
         compared += 1;
     }
-    assert_eq!(compared, 38);
+    assert_eq!(compared, 42);
     let all: String =
         shown.lines().map(|line| if is_value(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n");
     let file = folder.path().join("all.toml");

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use torchd::proto::v1;
 
 use super::daemon::{Setup, is_gone, wait_for};
-use super::spec;
+use super::{spec, tools};
 
 #[tokio::test]
 async fn a_daemon_whose_log_nobody_reads_goes_on() {
@@ -114,14 +115,33 @@ async fn a_job_is_watched_from_the_moment_that_it_is_listed() {
     created.await.unwrap();
 }
 
-#[tokio::test]
-async fn a_terminal_that_is_closed_ends_the_daemon_in_order() {
-    let mut daemon = Setup::new().start();
-    let job = daemon.create(spec::endless()).await;
-    daemon.watch_until(&job.name, |job| job.progress.is_some()).await;
-    daemon.signal(Signal::SIGHUP);
-    assert_eq!(daemon.wait().code(), Some(0));
-    assert!(daemon.log().contains("torchd has shut down"), "{}", daemon.log());
+#[test]
+fn a_terminal_that_is_closed_ends_the_daemon_in_order_and_another_hangup_does_not() {
+    if !tools::is_there("script", "apt-get install bsdutils") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (state, ready, log) = (place.path().join("state"), place.path().join("ready"), place.path().join("log"));
+    // `script` gives it a terminal, which goes with `script`.
+    let command = format!(
+        "exec {} --config /dev/null --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --state-dir {} --ready-file {} 2>{}",
+        env!("CARGO_BIN_EXE_torchd"),
+        state.display(),
+        ready.display(),
+        log.display()
+    );
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut script = script.spawn().unwrap();
+    let told: serde_json::Value = wait_for("the ready file", || serde_json::from_slice(&fs::read(&ready).ok()?).ok());
+    let pid = i32::try_from(told["pid"].as_i64().unwrap()).unwrap();
+    let words = || fs::read_to_string(&log).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
+    wait_for("the hangup", || words().contains("there are no certificates to be read again").then_some(()));
+    script.kill().unwrap();
+    script.wait().unwrap();
+    wait_for("the end of torchd", || is_gone(pid).then_some(()));
+    assert!(words().contains("the terminal is gone") && words().contains("torchd has shut down"), "{}", words());
 }
 
 #[tokio::test]

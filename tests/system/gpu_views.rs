@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use tonic::transport::Channel;
 use tonic_types::StatusExt;
 use torchd::proto::v1;
 use torchd::proto::v1::gpu_service_client::GpuServiceClient;
@@ -150,7 +149,7 @@ async fn a_client_that_reads_slowly_misses_samples_and_delays_nobody() {
         let interval = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
         // As much as HTTP/2 has by default goes ahead of the reader, and not the megabytes of this
         // client.
-        let endpoint = Channel::from_shared(format!("http://{}", daemon.grpc)).unwrap();
+        let endpoint = tonic::transport::Endpoint::from_shared(daemon.server()).unwrap();
         let channel = endpoint.initial_stream_window_size(65_535).connect().await.unwrap();
         GpuServiceClient::new(channel).watch_gpus(v1::WatchGpusRequest { interval }).await.unwrap().into_inner()
     };
@@ -179,7 +178,7 @@ async fn torchctl_goes_on_showing_gpus_and_refuses_what_makes_no_sense() {
     let daemon = Setup::new().set("gpu.replay", "h100-mig:load").start();
     watch_until(&daemon, "the GPU", has_gpus(1)).await;
     let mut child = Command::new(env!("CARGO_BIN_EXE_torchctl"))
-        .env("TORCHD_SERVER", daemon.grpc.to_string())
+        .env("TORCHD_SERVER", daemon.server())
         .args(["gpus", "--watch", "--interval", "100ms", "-o", "json"])
         .stdout(std::process::Stdio::piped())
         .spawn()

@@ -28,8 +28,9 @@ fn modes(state_dir: &Path) -> Vec<(PathBuf, u32)> {
     found
 }
 
-/// Gives everything in a state folder the modes that earlier versions left.
+/// Gives everything in a state folder the modes that earlier versions left, which had no token.
 fn as_before(state_dir: &Path) {
+    fs::remove_file(state_dir.join("token")).unwrap();
     for (path, _) in modes(state_dir) {
         let mode = if path.is_dir() { 0o755 } else { 0o644 };
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();

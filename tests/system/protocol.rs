@@ -11,8 +11,7 @@ async fn a_python_client_that_knows_only_reflection_runs_a_job() {
     for version in ["v1", "v1alpha"] {
         let Some(mut python) = tools::python() else { return };
         let daemon = Daemon::start();
-        let output =
-            python.args(["tests/python/reflection_client.py", version, &daemon.grpc.to_string()]).output().unwrap();
+        let output = python.args(["tests/python/reflection_client.py", version, &daemon.server()]).output().unwrap();
         assert!(output.status.success(), "{version}: {}", String::from_utf8_lossy(&output.stderr));
         let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(told["health"], "SERVING");
@@ -53,7 +52,8 @@ async fn the_python_client_of_the_readme_runs_as_it_stands() {
     let readme = std::fs::read_to_string("README.md").unwrap();
     let blocks = readme.split("```python\n").skip(1).filter_map(|rest| rest.split("```").next());
     let program = blocks.filter(|block| block.contains("insecure_channel")).collect::<String>();
-    let program = program.replace("127.0.0.1:7080", &daemon.grpc.to_string());
+    let program =
+        program.replace("pathlib.Path.home() / \".local/state/torchd/torchd.sock\"", &format!("{:?}", daemon.unix));
     let output = python.args(["-c", &program]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told = String::from_utf8(output.stdout).unwrap();
@@ -166,7 +166,7 @@ mod frame {
 #[test]
 fn a_connection_whose_client_does_not_answer_any_more_is_cut() {
     use std::io::{Read, Write};
-    let daemon = Setup::new().set("grpc.keepalive_interval", "1s").start();
+    let daemon = Setup::new().set("grpc.keepalive_interval", "1s").open().start();
     let mut connection = std::net::TcpStream::connect(daemon.grpc).unwrap();
     connection.set_read_timeout(Some(super::daemon::LIMIT)).unwrap();
     connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();

@@ -143,7 +143,7 @@ async fn who_runs_a_program_hears_of_its_next_attempt_and_of_its_pause() {
     let root = tempfile::tempdir().unwrap();
     let daemon = setup(root.path()).start();
     let mut command = Command::new(env!("CARGO_BIN_EXE_torchctl"));
-    command.env("TORCHD_SERVER", daemon.grpc.to_string()).args(["run", "--cpus", "1", "--retries", "1", "--cwd"]);
+    command.env("TORCHD_SERVER", daemon.server()).args(["run", "--cpus", "1", "--retries", "1", "--cwd"]);
     command.arg(root.path()).args(["--", "sh", "-c", "exit 5"]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -166,7 +166,7 @@ async fn who_runs_a_program_hears_that_it_waits_for_its_turn() {
     let first = daemon.create(shell("while :; do sleep 0.05; done")).await;
     daemon.watch_until(&first.name, |job| job.state() == JobState::Running).await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_torchctl"));
-    command.env("TORCHD_SERVER", daemon.grpc.to_string()).args(["run", "--cpus", "1", "--cwd"]);
+    command.env("TORCHD_SERVER", daemon.server()).args(["run", "--cpus", "1", "--cwd"]);
     let mut child = command.arg(root.path()).args(["--", "true"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let told = lines.find(|line| line.starts_with("queued: ")).unwrap();

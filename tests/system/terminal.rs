@@ -77,7 +77,7 @@ async fn a_log_on_a_terminal_is_escaped() {
     // `script` gives it a terminal for its standard output.
     let command = format!("{} logs {}", env!("CARGO_BIN_EXE_torchctl"), job.name);
     let mut script = Command::new("script");
-    let output = script.args(["-qec", &command, "/dev/null"]).env("TORCHD_SERVER", daemon.grpc.to_string()).output();
+    let output = script.args(["-qec", &command, "/dev/null"]).env("TORCHD_SERVER", daemon.server()).output();
     let (code, out, _) = torchctl::told(&output.unwrap());
     // A terminal ends lines with CR and LF.
     assert_eq!((code, out.as_str()), (0, format!("{SHOWN}\r\n{SHOWN}\\r\r\n").as_str()));

@@ -50,6 +50,15 @@ pub(crate) fn landlock() -> Option<u32> {
     abi
 }
 
+/// Whether programs can be started as other users; if not, the test that asks is told as skipped.
+pub(crate) fn is_root() -> bool {
+    let is_root = nix::unistd::Uid::effective().is_root();
+    if !is_root {
+        tell(Skip::CannotRun, "only root starts programs as other users");
+    }
+    is_root
+}
+
 /// The thing that was made with a right of the machine; None, and told as skipped, where it was
 /// refused. Root of the whole machine may do all that tests ask for: a skip for it is reported as
 /// one that the machine could run.

@@ -180,7 +180,7 @@ async fn a_log_is_followed_until_the_job_has_ended() {
     let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
     let job = daemon.create(spec::endless()).await;
     let follower = std::process::Command::new(env!("CARGO_BIN_EXE_torchctl"))
-        .env("TORCHD_SERVER", daemon.grpc.to_string())
+        .env("TORCHD_SERVER", daemon.server())
         .args(["logs", "-f", &job.name])
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -195,7 +195,7 @@ async fn a_log_is_followed_until_the_job_has_ended() {
 /// torchctl, with what it writes in reach, while it runs.
 pub(super) fn begin(daemon: &Daemon, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_torchctl"));
-    command.env("TORCHD_SERVER", daemon.grpc.to_string()).args(arguments);
+    command.env("TORCHD_SERVER", daemon.server()).args(arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
     (child, out)

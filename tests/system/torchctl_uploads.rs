@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use super::daemon::{Daemon, Setup, wait_for};
 use super::tools;
 use super::torchctl::told;
-use super::uploads::{PIECE, apart, large, local, sha256, until_received};
+use super::uploads::{PIECE, apart, large, own, sha256, until_received};
 
 #[tokio::test]
 async fn a_torchctl_that_is_killed_goes_on_where_it_was_and_damage_to_what_is_there_is_noticed() {
@@ -17,7 +17,7 @@ async fn a_torchctl_that_is_killed_goes_on_where_it_was_and_damage_to_what_is_th
     let fault = format!("upload-piece:1@{}", hold.display());
     let daemon = Setup::new().env("TORCHD_FAULT", fault).start();
     let mut killed = Command::new(env!("CARGO_BIN_EXE_torchctl"))
-        .args(["--server", &daemon.grpc.to_string(), "upload", path.to_str().unwrap()])
+        .args(["--server", &daemon.server(), "upload", path.to_str().unwrap()])
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -47,7 +47,7 @@ async fn a_torchctl_that_is_killed_goes_on_where_it_was_and_damage_to_what_is_th
     assert!(code == 1 && err.contains("did not arrive as it was sent"), "{code} {err}");
     let (code, out, err) = upload();
     assert!(code == 0 && out.contains(&sha256(&whole)), "{code} {out}{err}");
-    assert!(fs::read(local(&daemon, "large.bin")).unwrap() == whole);
+    assert!(fs::read(own(&daemon, "large.bin")).unwrap() == whole);
     let (code, out, err) = upload();
     assert!(code == 0 && out == "large.bin: is there already\n", "{code} {out}{err}");
 }
@@ -77,7 +77,7 @@ async fn mistakes_with_torchctl_are_told_with_the_way_out() {
     let (code, out, err) = told(&daemon.ctl(&["upload", &path("b"), "--as", "a", "--overwrite", "-o", "json"]));
     let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert!(code == 0 && shown["sha256"] == sha256(b"two").as_str(), "{code} {out}{err}");
-    assert_eq!(fs::read(local(&daemon, "a")).unwrap(), b"two");
+    assert_eq!(fs::read(own(&daemon, "a")).unwrap(), b"two");
     // A refusal arrives although more is on its way.
     let (large, _) = large(home.path());
     let (code, _, err) = told(&daemon.ctl(&["upload", large.to_str().unwrap(), "--as", "a"]));
@@ -95,7 +95,7 @@ async fn a_terminal_shows_how_far_an_upload_is() {
     let (path, whole) = large(home.path());
     let command = format!("{} upload {}", env!("CARGO_BIN_EXE_torchctl"), path.display());
     let mut script = Command::new("script");
-    let output = script.args(["-qec", &command, "/dev/null"]).env("TORCHD_SERVER", daemon.grpc.to_string());
+    let output = script.args(["-qec", &command, "/dev/null"]).env("TORCHD_SERVER", daemon.server());
     // Without one the terminal is taken for one that cannot show a bar.
     let output = output.env("TERM", "xterm").output();
     let (code, out, _) = told(&output.unwrap());

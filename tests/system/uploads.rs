@@ -12,8 +12,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use torchd::proto::v1::file_service_client::FileServiceClient;
+use torchd::proto::v1::job_service_client::JobServiceClient;
 use torchd::proto::v1::{self, upload_file_request::Part};
 
+use super::credentials::{Headers, over_tcp};
 use super::daemon::{Daemon, LIMIT, Setup};
 use super::small_disk::SmallDisk;
 use super::torchctl::told;
@@ -50,9 +52,13 @@ async fn client(daemon: &Daemon) -> FileServiceClient<Channel> {
 }
 
 async fn send(daemon: &Daemon, begin: v1::UploadBegin, data: &[u8]) -> Result<v1::UploadedFile, Status> {
+    Ok(client(daemon).await.upload_file(tokio_stream::iter(parts(begin, data))).await?.into_inner())
+}
+
+/// The messages of an upload.
+fn parts(begin: v1::UploadBegin, data: &[u8]) -> Vec<v1::UploadFileRequest> {
     let pieces = data.chunks(1000).map(|piece| part(Part::Data(piece.to_vec())));
-    let parts: Vec<_> = std::iter::once(part(Part::Begin(begin))).chain(pieces).collect();
-    Ok(client(daemon).await.upload_file(tokio_stream::iter(parts)).await?.into_inner())
+    std::iter::once(part(Part::Begin(begin))).chain(pieces).collect()
 }
 
 async fn stat(daemon: &Daemon, name: &str) -> Result<v1::UploadedFile, Status> {
@@ -87,14 +93,19 @@ fn is(code: Code, reason: &str) -> (Code, String) {
     (code, reason.into())
 }
 
-/// Where the files of callers over TCP lie.
-pub(super) fn local(daemon: &Daemon, name: &str) -> PathBuf {
-    daemon.state_dir.join("uploads/local").join(name)
+/// The folder of our files: the kernel tells torchd who we are.
+fn owner() -> String {
+    format!("uid-{}", nix::unistd::Uid::effective())
+}
+
+/// Where our files lie.
+pub(super) fn own(daemon: &Daemon, name: &str) -> PathBuf {
+    daemon.state_dir.join("uploads").join(owner()).join(name)
 }
 
 /// The files that lie apart.
 pub(super) fn apart(daemon: &Daemon) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(daemon.state_dir.join("uploads/.partial/local")) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(daemon.state_dir.join("uploads/.partial").join(owner())) else { return Vec::new() };
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
@@ -120,7 +131,7 @@ async fn a_file_comes_in_several_calls_and_has_its_name_once_it_is_whole() {
     let expires = SystemTime::try_from(partial.expire_time.unwrap()).unwrap();
     let left = expires.duration_since(SystemTime::now()).unwrap();
     assert!(left > Duration::from_secs(23 * 3600) && left <= Duration::from_secs(24 * 3600), "{left:?}");
-    assert!(!local(&daemon, name).exists() && !local(&daemon, "train").exists(), "it is no data file");
+    assert!(!own(&daemon, name).exists() && !own(&daemon, "train").exists(), "it is no data file");
     assert_eq!(stat(&daemon, name).await.unwrap(), half);
     let all = list(&daemon).await;
     assert_eq!((all.files, all.used_bytes, all.quota_bytes), (vec![half], 10_000, 50 << 30));
@@ -131,8 +142,8 @@ async fn a_file_comes_in_several_calls_and_has_its_name_once_it_is_whole() {
     assert_eq!(refusal(gap), is(Code::OutOfRange, "BEYOND_THE_END"));
     let file = send(&daemon, begin(name, &whole, 3000), &whole[3000..]).await.unwrap();
     assert_eq!((file.size_bytes, file.sha256.as_str(), &file.partial), (Some(10_000), &*sha256(&whole), &None));
-    assert_eq!(fs::read(local(&daemon, name)).unwrap(), whole);
-    assert_eq!(fs::metadata(local(&daemon, name)).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read(own(&daemon, name)).unwrap(), whole);
+    assert_eq!(fs::metadata(own(&daemon, name)).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(daemon.state_dir.join("uploads")).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(stat(&daemon, name).await.unwrap(), file);
     assert!(apart(&daemon).is_empty());
@@ -150,7 +161,7 @@ async fn a_file_comes_in_several_calls_and_has_its_name_once_it_is_whole() {
     assert!(status.code() == Code::InvalidArgument && status.message().contains("page_token"), "{status:?}");
 
     files.delete_file(v1::DeleteFileRequest { name: name.into() }).await.unwrap();
-    assert!(!local(&daemon, "train").exists(), "its folder is empty");
+    assert!(!own(&daemon, "train").exists(), "its folder is empty");
     assert_eq!(refusal(stat(&daemon, name).await), is(Code::NotFound, "NOT_FOUND"));
     let status = files.delete_file(v1::DeleteFileRequest { name: name.into() }).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
@@ -181,9 +192,9 @@ async fn nothing_but_a_whole_and_right_file_replaces_another_and_only_where_that
     assert!(words.contains(&sha256(&new)) && words.contains(&sha256(&wrong)), "{words}");
     assert_eq!(refusal(refused), is(Code::DataLoss, "WRONG_CHECKSUM"));
     assert!(apart(&daemon).is_empty(), "wrong bytes are removed");
-    assert_eq!(fs::read(local(&daemon, "a")).unwrap(), old);
+    assert_eq!(fs::read(own(&daemon, "a")).unwrap(), old);
     send(&daemon, over(0), &new).await.unwrap();
-    assert_eq!(fs::read(local(&daemon, "a")).unwrap(), new);
+    assert_eq!(fs::read(own(&daemon, "a")).unwrap(), new);
 }
 
 #[tokio::test]
@@ -228,9 +239,9 @@ async fn messages_that_are_out_of_order_and_names_that_lead_elsewhere_are_refuse
     let outside = daemon.state_dir.join("outside");
     fs::create_dir(&outside).unwrap();
     send(&daemon, begin("folder/file", &whole, 0), &whole).await.unwrap();
-    symlink(&outside, local(&daemon, "link")).unwrap();
+    symlink(&outside, own(&daemon, "link")).unwrap();
     fs::write(outside.join("secret"), "secret").unwrap();
-    symlink(outside.join("secret"), local(&daemon, "file-link")).unwrap();
+    symlink(outside.join("secret"), own(&daemon, "file-link")).unwrap();
     for name in ["link/x", "link", "file-link", "folder", "folder/file/x"] {
         let over = v1::UploadBegin { overwrite: true, ..begin(name, &whole, 0) };
         assert_eq!(refusal(send(&daemon, over, &whole).await), is(Code::FailedPrecondition, "NOT_A_FILE"), "{name}");
@@ -315,10 +326,10 @@ async fn a_daemon_that_dies_at_any_point_of_an_upload_leaves_it_to_be_gone_on_wi
         assert!(log.contains("[fault: dies at upload-"), "the fault was not provoked: {log}");
         let daemon = Setup::in_state(&state_dir).start();
         assert_eq!(received(&daemon, "a/b").await, left.map(|bytes| bytes as u64), "{point}");
-        assert_eq!(local(&daemon, "a/b").exists(), left.is_none(), "{point}");
+        assert_eq!(own(&daemon, "a/b").exists(), left.is_none(), "{point}");
         let (code, out, err) = told(&daemon.ctl(&["upload", path.to_str().unwrap(), "--as", "a/b"]));
         assert!(code == 0 && out.contains("already") == left.is_none(), "{point}: {out}{err}");
-        assert!(fs::read(local(&daemon, "a/b")).unwrap() == whole && apart(&daemon).is_empty(), "{point}");
+        assert!(fs::read(own(&daemon, "a/b")).unwrap() == whole && apart(&daemon).is_empty(), "{point}");
     }
 }
 
@@ -345,13 +356,13 @@ async fn a_disk_that_becomes_full_stops_an_upload_and_harms_nothing() {
     assert!(refused.as_ref().unwrap_err().message().contains("is full"), "{refused:?}");
     assert_eq!(refusal(refused), is(Code::ResourceExhausted, "DISK_FULL"));
     assert_eq!(refusal(send(&daemon, over(4096), &[]).await), is(Code::ResourceExhausted, "DISK_FULL"));
-    assert_eq!(fs::read(local(&daemon, "a")).unwrap(), old);
+    assert_eq!(fs::read(own(&daemon, "a")).unwrap(), old);
 
     disk.free();
     let there = received(&daemon, "a").await.unwrap() as usize;
     assert!(there >= 4096, "{there}");
     send(&daemon, over(there), &new[there..]).await.unwrap();
-    assert!(fs::read(local(&daemon, "a")).unwrap() == new);
+    assert!(fs::read(own(&daemon, "a")).unwrap() == new);
 }
 
 #[tokio::test]
@@ -361,7 +372,7 @@ async fn an_upload_that_nobody_goes_on_with_expires_after_a_day() {
         send(&daemon, begin(name, &bytes(100), 0), &bytes(50)).await.unwrap();
     }
     let day = Duration::from_secs(24 * 3600);
-    let old = daemon.state_dir.join("uploads/.partial/local").join(sha256(b"old") + ".part");
+    let old = daemon.state_dir.join("uploads/.partial").join(owner()).join(sha256(b"old") + ".part");
     File::options().write(true).open(&old).unwrap().set_modified(SystemTime::now() - day).unwrap();
     let (_, state_dir, _guard) = daemon.stop();
     let daemon = Setup::in_state(&state_dir).start();
@@ -372,17 +383,15 @@ async fn an_upload_that_nobody_goes_on_with_expires_after_a_day() {
 
 #[tokio::test]
 async fn a_job_trains_on_the_uploads_of_its_owner_and_on_those_of_nobody_else() {
-    let daemon = Setup::new().data_root("tests/data/exported".as_ref()).start();
-    let socket = format!("unix:{}", daemon.unix.display());
-    let ctl = |arguments: &[&str]| daemon.ctl(&[&["--server", &socket][..], arguments].concat());
+    let daemon = Setup::new().data_root("tests/data/exported".as_ref()).open().start();
+    let ctl = |arguments: &[&str]| daemon.ctl(arguments);
     let names = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"];
     for name in names {
         let (code, out, err) =
             told(&ctl(&["upload", &format!("examples/mnist-5k/{name}"), "--as", &format!("own/{name}")]));
         assert!(code == 0 && out.starts_with(&format!("own/{name}: ")), "{code} {out}{err}");
     }
-    let owner = format!("uid-{}", nix::unistd::Uid::current());
-    assert!(daemon.state_dir.join("uploads").join(owner).join("own").join(names[0]).is_file());
+    assert!(own(&daemon, "own").join(names[0]).is_file());
 
     let [images, labels] = names.map(|name| format!("own/{name}"));
     let mut asked = spec::short();
@@ -393,18 +402,22 @@ async fn a_job_trains_on_the_uploads_of_its_owner_and_on_those_of_nobody_else() 
     let file = file.to_str().unwrap();
     let (code, out, err) = told(&ctl(&["submit", file, "--watch"]));
     assert!(code == 0 && out.contains("succeeded"), "{code} {out}{err}");
-    // Over TCP they are somebody else's: neither trained on nor seen, by any name.
+    // Over TCP, where nobody is asked, they are somebody else's: neither trained on nor seen, by any
+    // name.
+    let other = over_tcp(&daemon, Headers::default()).await;
+    let mut other_files = FileServiceClient::new(other.clone());
     let whole = daemon.state_dir.join("uploads").canonicalize().unwrap();
     let uid = nix::unistd::Uid::current();
-    send(&daemon, begin("mine", b"1", 0), b"1").await.unwrap();
+    other_files.upload_file(tokio_stream::iter(parts(begin("mine", b"1", 0), b"1"))).await.unwrap();
     for path in [images.clone(), format!("../uid-{uid}/{images}"), format!("{}/uid-{uid}/{images}", whole.display())] {
         asked.data = Some(v1::Data { train: Some(spec::idx(&path, &path)), ..v1::Data::default() });
         let request = v1::ValidateJobRequest { spec: Some(asked.clone()), dry_run: false };
-        let status = daemon.jobs().await.validate_job(request).await.unwrap_err();
+        let status = JobServiceClient::new(other.clone()).validate_job(request).await.unwrap_err();
         let words = status.message();
         assert!(words.contains("is not there") || words.contains("leads out of the data roots"), "{path}: {status:?}");
     }
-    assert_eq!(list(&daemon).await.files.len(), 1);
+    let listed = other_files.list_files(v1::ListFilesRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.files.len(), 1);
     let (code, _, err) = told(&ctl(&["files", "stat", "mine"]));
     assert!(code == 1 && err.contains("there is no uploaded file \"mine\""), "{code} {err}");
     // An edit by another caller keeps the data that the job was made with.
@@ -412,8 +425,12 @@ async fn a_job_trains_on_the_uploads_of_its_owner_and_on_those_of_nobody_else() 
     let job = out.split_whitespace().next().unwrap_or_else(|| panic!("{err}"));
     assert_eq!(told(&ctl(&["pause", job])).0, 0);
     daemon.watch_until(job, |job| job.state() == v1::JobState::Paused).await;
-    let (code, _, err) = told(&daemon.ctl(&["resume", job, "--set", "logging.scalar_every_steps=5"]));
-    assert_eq!(code, 0, "{err}");
+    let edits = v1::JobEdits {
+        set: vec![v1::FieldEdit { path: "logging.scalar_every_steps".into(), value: "5".into() }],
+        ..Default::default()
+    };
+    let request = v1::ResumeJobRequest { name: job.into(), edits: Some(edits), ..Default::default() };
+    JobServiceClient::new(other.clone()).resume_job(request).await.unwrap();
     assert_eq!(told(&ctl(&["cancel", job])).0, 0);
 
     // A model may be an upload too, beside data that are none.

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import messages, sending, spec as specs, training
 from ..connection import PATIENCE, Connection, open_connection
+from ..credentials import given
 from ..daemon import Daemon
 from ..errors import Mistake
 from ..fill import fill
@@ -158,10 +159,11 @@ def _filled(method: str, fields: Mapping[str, Any]) -> Any:
     return message
 
 
-async def connect(address: str | None = None, *, token: str | None = None, patience: float = PATIENCE) -> Client:
-    """A client of the daemon at `host:port` or `unix:PATH`, or where TORCHD_SERVER says, or at the
-    usual places. What waits for a job waits `patience` seconds for a daemon that has gone away."""
-    return Client(await open_connection(Asyncio, address, token, patience))
+async def connect(address: str | None = None, *, token: str | None = None, ca_file: str | None = None, cert_file: str | None = None,
+                  key_file: str | None = None, patience: float = PATIENCE) -> Client:
+    """A client of the daemon at an address, or where TORCHD_SERVER says, or at the usual places: see
+    `torchd.connect`."""
+    return Client(await open_connection(Asyncio, address, given(token, ca_file, cert_file, key_file), patience))
 
 
 @contextlib.asynccontextmanager
