@@ -43,6 +43,7 @@ CASES = {
     "idle": in_rust("jobs", "idle"),
     "first_step": in_rust("first_step"),
     "metrics": in_rust("gpus", "scrapes"),
+    "access": in_rust("access"),
     "event_files": in_rust("event_writer"),
     "client": in_python("python_client.py", "import", "calls", "start"),
     "client_scalars": in_python("python_client.py", "scalars"),
