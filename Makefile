@@ -63,7 +63,7 @@ lint: libtorch $(machete)
 	$(machete) .
 
 $(machete):
-	cargo install --locked --root $(machete_root) --version $(machete_version) cargo-machete
+	cargo install --debug --locked --root $(machete_root) --version $(machete_version) cargo-machete
 
 bench: libtorch
 	cargo bench --locked
