@@ -32,7 +32,7 @@ pub use caller::{Caller, KnownBy, NOBODY_ASKED, Until};
 pub use connection::{Connection, Peer};
 use failures::{Failures, Noted};
 use method::{Methods, Needs};
-use passwords::Passwords;
+use passwords::{Checked, Passwords};
 pub use refusal::Refusal;
 pub use secret::Secret;
 pub use tokens::{Token, TokenError, Tokens};
@@ -212,7 +212,12 @@ impl Access {
         match connection {
             Connection::Unix(peer) => self.by_user(peer).await,
             Connection::Tls { certificate: Some(names), .. } => self.by_certificate(names).await,
-            Connection::Plain { is_loopback: true, .. } if shared.loopback_is_open => Ok(nobody_asked()),
+            // Behind a proxy they come from anywhere.
+            Connection::Plain { is_loopback: true, .. }
+                if shared.loopback_is_open && !page.is_some_and(|page| page.is_behind_proxy) =>
+            {
+                Ok(nobody_asked())
+            }
             Connection::Plain { is_loopback: true, .. } => Err(Refusal::NoCredentials(
                 "; on this machine the Unix socket needs none, and the file `token` of the state folder holds one",
             )),
@@ -264,8 +269,11 @@ impl Access {
         };
         let user = match passwords.remembered(pair) {
             Some(user) => user,
-            None if self.shared.failures.are_many(connection) => return Err(Refusal::TooMany),
-            None => passwords.check(pair).await.ok_or(Refusal::WrongPassword)?,
+            None => match passwords.check(pair, || self.shared.failures.are_many(connection)).await {
+                Checked::Right(user) => user,
+                Checked::Wrong => return Err(Refusal::WrongPassword),
+                Checked::Unchecked => return Err(Refusal::TooMany),
+            },
         };
         Ok(Caller { owner: user, role: Role::Viewer, by: KnownBy::Password, uid: None, until: Until::default() })
     }

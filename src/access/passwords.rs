@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Right passwords that are remembered.
 const MOST_REMEMBERED: usize = 100;
@@ -51,6 +51,17 @@ struct Users {
     remembered: HashMap<[u8; 32], Arc<str>>,
 }
 
+/// The result of a check.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// It is the password of this user.
+    Right(Arc<str>),
+    /// It is nobody's.
+    Wrong,
+    /// It was not looked at.
+    Unchecked,
+}
+
 /// The users of the pages.
 #[derive(Debug)]
 pub(super) struct Passwords {
@@ -58,7 +69,7 @@ pub(super) struct Passwords {
     users: Mutex<Users>,
     /// Hashed in place of those of users that there are not, so that the time tells nothing.
     decoy: String,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
 }
 
 impl Passwords {
@@ -70,7 +81,7 @@ impl Passwords {
         let (mark, hashes) = read(path)?;
         let users = Users { mark, hashes: Arc::new(hashes), remembered: HashMap::new() };
         let decoy = bcrypt::hash("", bcrypt::DEFAULT_COST).map_err(|error| error.to_string())?;
-        Ok(Self { path: path.to_owned(), users: Mutex::new(users), decoy, turn: Semaphore::new(1) })
+        Ok(Self { path: path.to_owned(), users: Mutex::new(users), decoy, turn: Arc::new(Semaphore::new(1)) })
     }
 
     /// The user of a pair that was right before; None where it has to be checked.
@@ -80,12 +91,25 @@ impl Passwords {
         users.remembered.get(&key(pair)).cloned()
     }
 
-    /// The user of base64 of `user:password`; None where that is wrong.
-    pub(super) async fn check(&self, pair: &str) -> Option<Arc<str>> {
-        let _turn = self.turn.acquire().await.ok()?;
-        if let Some(user) = self.remembered(pair) {
-            return Some(user);
+    /// Checks base64 of `user:password`, unless there were too many failures by the time of its
+    /// turn.
+    pub(super) async fn check(&self, pair: &str, are_many: impl Fn() -> bool) -> Checked {
+        if are_many() {
+            return Checked::Unchecked;
         }
+        let Ok(turn) = self.turn.clone().acquire_owned().await else { return Checked::Unchecked };
+        if let Some(user) = self.remembered(pair) {
+            return Checked::Right(user);
+        }
+        if are_many() {
+            return Checked::Unchecked;
+        }
+        self.computed(pair, turn).await.map_or(Checked::Wrong, Checked::Right)
+    }
+
+    /// The user of a pair that is right. The turn is over when the hash is computed, also where
+    /// nobody waits for it any more.
+    async fn computed(&self, pair: &str, turn: OwnedSemaphorePermit) -> Option<Arc<str>> {
         let decoded = STANDARD.decode(pair).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let (user, password) = decoded.as_deref()?.split_once(':')?;
         if password.len() > LONGEST_PASSWORD {
@@ -95,7 +119,10 @@ impl Passwords {
         let known = hashes.get(user).cloned();
         let (is_known, hash) = (known.is_some(), known.unwrap_or_else(|| self.decoy.clone()));
         let password = password.to_owned();
-        let is_right = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false));
+        let is_right = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            bcrypt::verify(password, &hash).unwrap_or(false)
+        });
         if !(is_right.await.unwrap_or(false) && is_known) {
             return None;
         }
@@ -171,6 +198,14 @@ fn read(path: &Path) -> Result<(Option<Mark>, BTreeMap<String, String>), String>
 mod tests {
     use super::*;
 
+    async fn right(passwords: &Passwords, pair: &str) -> Option<String> {
+        match passwords.check(pair, || false).await {
+            Checked::Right(user) => Some(user.to_string()),
+            Checked::Wrong => None,
+            Checked::Unchecked => panic!("it was not looked at"),
+        }
+    }
+
     fn pair(text: &str) -> String {
         STANDARD.encode(text)
     }
@@ -193,18 +228,18 @@ mod tests {
             "",
             &format!("prometheus:{}", "x".repeat(100)),
         ] {
-            assert_eq!(passwords.check(&pair(wrong)).await, None, "{wrong}");
+            assert_eq!(right(&passwords, &pair(wrong)).await, None, "{wrong}");
         }
-        assert_eq!(passwords.check("not base64").await, None);
-        let right = pair("prometheus:secret");
-        assert_eq!(passwords.remembered(&right), None);
-        assert_eq!(passwords.check(&right).await.as_deref(), Some("prometheus"));
-        assert_eq!(passwords.remembered(&right).as_deref(), Some("prometheus"));
+        assert_eq!(right(&passwords, "not base64").await, None);
+        let good = pair("prometheus:secret");
+        assert_eq!(passwords.remembered(&good), None);
+        assert_eq!(right(&passwords, &good).await.as_deref(), Some("prometheus"));
+        assert_eq!(passwords.remembered(&good).as_deref(), Some("prometheus"));
         write("another one");
-        assert_eq!(passwords.remembered(&right), None);
-        assert_eq!(passwords.check(&right).await, None);
+        assert_eq!(passwords.remembered(&good), None);
+        assert_eq!(right(&passwords, &good).await, None);
         fs::write(file.path(), "basic_auth_users: [").unwrap();
-        assert_eq!(passwords.check(&pair("other:another one")).await.as_deref(), Some("other"));
+        assert_eq!(right(&passwords, &pair("other:another one")).await.as_deref(), Some("other"));
     }
 
     #[test]

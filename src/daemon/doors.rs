@@ -77,7 +77,7 @@ pub(super) fn plain(listener: TcpListener) -> Visitors {
 /// TCP with TLS, by the certificates of the moment. `protocol` is what is spoken inside, as ALPN
 /// names it.
 pub(super) fn tls(listener: TcpListener, certificates: Arc<Certificates>, protocol: &'static [u8]) -> Visitors {
-    Box::pin(paced(handshakes::made(listener, certificates, protocol)))
+    Box::pin(handshakes::made(listener, certificates, protocol))
 }
 
 /// A connection cannot be accepted while there are no descriptors left, and is there again at once:
@@ -85,14 +85,19 @@ pub(super) fn tls(listener: TcpListener, certificates: Arc<Certificates>, protoc
 /// descriptors back.
 fn paced<C>(incoming: impl Stream<Item = io::Result<C>>) -> impl Stream<Item = io::Result<C>> {
     incoming.then(async |accepted| {
-        if let Err(error) = &accepted
-            && !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
-        {
-            tracing::error!(%error, "no connection can be accepted");
-            tokio::time::sleep(ACCEPT_AGAIN).await;
+        if let Err(error) = &accepted {
+            accept_again(error).await;
         }
         accepted
     })
+}
+
+/// Tells an error of accepting a connection, and waits until the next may be tried.
+pub(super) async fn accept_again(error: &io::Error) {
+    if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
+        tracing::error!(%error, "no connection can be accepted");
+        tokio::time::sleep(ACCEPT_AGAIN).await;
+    }
 }
 
 /// User and groups of the process at the other end, as they were when it connected.
@@ -110,12 +115,32 @@ const SHIM: &str = "--shim";
 /// Longer lines of parents are taken for those of a job.
 const MOST_PARENTS: usize = 256;
 
-/// Whether a process is below a shim, or that cannot be told. A shim takes over all processes that
-/// its job leaves without a parent, so that none gets out of that line.
+/// Whether a process is of a job, or that cannot be told.
+///
+/// A program of a job can gain no privileges, which it hands on to all that it starts and cannot
+/// take back. That tells nothing where the whole machine, a container, is like that: there the
+/// parents tell, since a shim takes over what its job leaves without one.
 fn may_be_of_job(pid: Option<i32>) -> bool {
-    let Some(mut pid) = pid else { return true };
+    let Some(pid) = pid else { return true };
+    // 0 is outside of what we see, and nothing of a job is.
+    if pid == 0 {
+        return false;
+    }
+    let is_mark = gains_no_privileges(1) == Some(false);
+    (is_mark && gains_no_privileges(pid).unwrap_or(true)) || is_below_shim(pid)
+}
+
+/// Whether a process, and all that it starts, can gain no privileges; None where that cannot be
+/// told.
+fn gains_no_privileges(pid: i32) -> Option<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let told = status.lines().find_map(|line| line.strip_prefix("NoNewPrivs:"))?;
+    Some(told.trim() != "0")
+}
+
+/// Whether a process is below a shim, or that cannot be told.
+fn is_below_shim(mut pid: i32) -> bool {
     for _ in 0..MOST_PARENTS {
-        // 0 is outside of what we see, and nothing of a job is.
         if pid <= 1 || pid == std::process::id() as i32 {
             return false;
         }

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::doors::{Io, Visitor};
+use super::doors::{Io, Visitor, accept_again};
 use super::tls::{Certificates, names_of};
 use crate::access::Connection;
 
@@ -29,7 +29,7 @@ const MOST: usize = 256;
 /// Connections that wait to be served.
 const MOST_WAITING: usize = 64;
 
-/// Connections with their handshakes made, and errors of accepting. Ends when nobody takes them.
+/// Connections with their handshakes made. Ends when nobody takes them.
 pub(super) fn made(
     listener: TcpListener,
     certificates: Arc<Certificates>,
@@ -49,9 +49,7 @@ pub(super) fn made(
             let (stream, from) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    if sender.send(Err(error)).await.is_err() {
-                        return;
-                    }
+                    accept_again(&error).await;
                     continue;
                 }
             };

@@ -39,6 +39,8 @@ pub(super) struct Certificates {
     now: RwLock<Ready>,
     /// The files as they were when they were last read.
     seen: Mutex<Vec<Option<Mark>>>,
+    /// The files with a mistake, and the mistake, that were told last.
+    told: Mutex<Option<(Vec<Option<Mark>>, String)>>,
 }
 
 /// Configurations that differ in their protocol alone.
@@ -63,7 +65,7 @@ impl Certificates {
     pub(super) fn open(settings: Tls, metrics: Metrics) -> Result<Self, String> {
         let seen = Mutex::new(marks(&settings));
         let now = RwLock::new(read(&settings, &metrics)?);
-        Ok(Self { settings, metrics, now, seen })
+        Ok(Self { settings, metrics, now, seen, told: Mutex::default() })
     }
 
     /// An acceptor with the certificates of the moment.
@@ -96,13 +98,22 @@ impl Certificates {
 
     /// Reads the files again. It blocks.
     pub(super) fn renew(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = marks(&self.settings);
+        // One at a time: the last read is the newest.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = marks(&self.settings);
         match read(&self.settings, &self.metrics) {
             Ok(ready) => {
+                *told = None;
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
                 *self.now.write().unwrap_or_else(PoisonError::into_inner) = ready;
                 tracing::info!(certificate = %self.settings.certificate.display(), "certificates are read again; new connections get them");
             }
-            Err(why) => tracing::error!(why, "certificates stay as they were"),
+            // It is tried again at the next look, and told once.
+            Err(why) if told.as_ref() == Some(&(now.clone(), why.clone())) => {}
+            Err(why) => {
+                tracing::error!(why, "certificates stay as they were");
+                *told = Some((now, why));
+            }
         }
     }
 }

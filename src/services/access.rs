@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use http::{HeaderMap, Request as HttpRequest, header};
 use tonic::body::Body;
@@ -125,12 +124,15 @@ pub(super) fn end_of(until: Until) -> Option<End> {
                 None => std::future::pending().await,
             }
         };
-        // The clock of the machine may be set meanwhile; tokens that live longer than this end with
-        // their connections.
-        let left = left.unwrap_or(Duration::from_secs(365 * 86_400));
+        let expiry = async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = revocation => plain(Code::Unauthenticated, "REVOKED_TOKEN", "the token was revoked"),
-            () = tokio::time::sleep(left) => plain(Code::Unauthenticated, "EXPIRED_TOKEN", "the token has expired"),
+            () = expiry => plain(Code::Unauthenticated, "EXPIRED_TOKEN", "the token has expired"),
         }
     }))
 }

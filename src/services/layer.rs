@@ -105,23 +105,35 @@ where
         let (shared, changes) = (self.shared.clone(), self.shared.access.changes(request.uri().path()));
         Box::pin(async move {
             let answer = async {
-                match access::admit(&shared.access, &mut request, changes).await {
-                    Ok(admission) => Ok((inner.call(request).await?, admission)),
-                    Err(status) => Ok((status.into_http(), Admission::default())),
-                }
+                let Admission { caller, audited } = match access::admit(&shared.access, &mut request, changes).await {
+                    Ok(admission) => admission,
+                    Err(status) => return Ok((status.into_http(), None)),
+                };
+                // From here on the call may do something, and is told however it ends.
+                count.audited = audited;
+                let mut end = caller.and_then(|caller| access::end_of(caller.until));
+                let called = inner.call(request);
+                let answer = match end.as_mut() {
+                    // What such a call does it does before its answer begins.
+                    Some(end) if kind == "client_stream" => tokio::select! {
+                        answer = called => answer?,
+                        status = end => status.into_http(),
+                    },
+                    _ => called.await?,
+                };
+                Ok((answer, end))
             };
-            let (mut response, admission) = match deadline {
+            let (mut response, end) = match deadline {
                 Some(limit) => match tokio::time::timeout(limit, answer).await {
                     Ok(answer) => answer?,
                     Err(_) => {
                         let message = format!("the client's deadline of {limit:?} has passed");
                         let status = plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
-                        (status.into_http(), Admission::default())
+                        (status.into_http(), None)
                     }
                 },
                 None => answer.await?,
             };
-            count.audited = admission.audited;
             complete(&mut response);
             // An answer without a body has its status in the headers.
             count.code = code(response.headers());
@@ -136,7 +148,7 @@ where
             };
             // A stream goes on behind its headers, and no longer than its client wants to wait.
             let left = deadline.map(|limit| limit.saturating_sub(count.begun.elapsed()));
-            let ends = [left.map(deadline_end), admission.caller.and_then(|caller| access::end_of(caller.until))];
+            let ends = [left.map(deadline_end), end];
             Ok(Response::from_parts(parts, Body::new(Counted { body, count, ends, is_over: false })))
         })
     }
@@ -269,17 +281,17 @@ impl HttpBody for Counted {
         if *this.is_over {
             return Poll::Ready(None);
         }
-        let Poll::Ready(frame) = this.body.poll_frame(cx) else {
-            let mut come = this.ends.iter_mut().flatten().filter_map(|end| match end.as_mut().poll(cx) {
-                Poll::Ready(status) => Some(status),
-                Poll::Pending => None,
-            });
-            let Some(status) = come.next() else { return Poll::Pending };
+        let mut come = this.ends.iter_mut().flatten().filter_map(|end| match end.as_mut().poll(cx) {
+            Poll::Ready(status) => Some(status),
+            Poll::Pending => None,
+        });
+        if let Some(status) = come.next() {
             *this.is_over = true;
             let end = trailers(&status);
             this.count.code = end.trailers_ref().and_then(code);
             return Poll::Ready(Some(Ok(end)));
-        };
+        }
+        let Poll::Ready(frame) = this.body.poll_frame(cx) else { return Poll::Pending };
         if let Some(Ok(frame)) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {

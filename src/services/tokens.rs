@@ -35,7 +35,9 @@ fn judge_name(field: &str, name: &str, wrong: &mut Violations) {
     let right = "1 to 64 letters, digits and . _ - @ + are right";
     if name.is_empty() {
         wrong.add(field, format!("is missing; {right}"));
-    } else if name.len() > LONGEST_NAME || !name.bytes().all(is_right) {
+    } else if name.len() > LONGEST_NAME {
+        wrong.add(field, format!("has {} characters; {right}", name.len()));
+    } else if !name.bytes().all(is_right) {
         wrong.add(field, format!("is {name:?}; {right}"));
     }
 }
@@ -89,10 +91,14 @@ impl TokenService for TokenList {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        access::Target::of(&request).tell(&format!("{COLLECTION}{}", request.get_ref().token_id));
+        let target = access::Target::of(&request);
         let v1::CreateTokenRequest { token_id, role, owner, ttl } = request.into_inner();
         let mut wrong = Violations::default();
         judge_name("token_id", &token_id, &mut wrong);
+        if wrong.0.is_empty() {
+            // A secret in the place of a name is told nowhere.
+            target.tell(&format!("{COLLECTION}{token_id}"));
+        }
         let owner = if owner.is_empty() { token_id.clone() } else { owner };
         if owner != token_id {
             judge_name("owner", &owner, &mut wrong);
@@ -125,7 +131,7 @@ impl TokenService for TokenList {
     }
 
     async fn revoke_token(&self, request: Request<v1::RevokeTokenRequest>) -> Result<Response<v1::Token>, Status> {
-        access::Target::of(&request).tell(&request.get_ref().name);
+        let target = access::Target::of(&request);
         let name = request.into_inner().name;
         let Some(id) = name.strip_prefix(COLLECTION) else {
             let right = if name.is_empty() {
@@ -135,6 +141,12 @@ impl TokenService for TokenList {
             };
             return Err(status::invalid_field("name", right));
         };
+        let mut wrong = Violations::default();
+        judge_name("name", id, &mut wrong);
+        if !wrong.0.is_empty() {
+            return Err(status::invalid(&wrong, ""));
+        }
+        target.tell(&name);
         let token = self.tokens.revoke(id).await.map_err(of)?;
         tracing::info!(token = id, "a token is revoked");
         Ok(Response::new(message(token)))
