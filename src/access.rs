@@ -1,7 +1,7 @@
-//! Who may do what: finds out in whose name a call is made, by the connection that it came over and
+//! Access: finds out in whose name a call is made, by the connection that it came over and
 //! the credentials that it carries, and whether that caller has the role that the method needs.
 //!
-//! What a request says of itself counts nowhere: a user is told by the kernel, a certificate by
+//! The words of a request about itself count nowhere: a user is told by the kernel, a certificate by
 //! TLS, a token by its hash. Knows nothing of gRPC and HTTP but the text of a header.
 
 mod audit;

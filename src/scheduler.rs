@@ -2,12 +2,13 @@
 //! machine has.
 //!
 //! The highest priority first, and among equals owners take turns, each with its jobs in the order
-//! in which they came (`turns`): a job that does not fit holds back those behind it, so that a large job is never overtaken for ever by small
-//! ones. It holds them back over what they share with it, and over nothing else: behind a job that
-//! waits for a GPU, jobs that need none start as far as they leave the CPU slots that GPU jobs
-//! ahead of them can come to need. A job that waits for something other than jobs (a GPU that has
-//! failed, or that others compute on) holds back nobody. Each waiting job is told why it waits.
-//! Where the settings want it, running jobs of a lower priority make room for the first that waits.
+//! in which they came (`turns`): a job that does not fit holds back those behind it, so that a
+//! large job is never overtaken for ever by small ones. It holds them back over what they share
+//! with it, and over nothing else: behind a job that waits for a GPU, jobs that need none start as
+//! far as they leave the CPU slots that GPU jobs ahead of them can come to need. A job that waits
+//! for something other than jobs (a GPU that has failed, or that others compute on) holds back
+//! nobody. Each waiting job is told why it waits. Where the settings want it, running jobs of a
+//! lower priority make room for the first that waits.
 
 mod gpus;
 mod line;

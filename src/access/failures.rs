@@ -48,7 +48,7 @@ struct Count {
     failures: u32,
 }
 
-/// What becomes of a failure.
+/// The treatment of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noted {
     /// It is told.

@@ -25,7 +25,7 @@ pub(in crate::cli) struct AccessArguments {
     pub(in crate::cli) key: Option<PathBuf>,
 }
 
-/// What is done with tokens.
+/// The commands about tokens.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum TokenCommand {
     /// Make a token and print its secret, which nobody can ask for again

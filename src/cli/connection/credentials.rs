@@ -91,7 +91,7 @@ impl Files {
         Ok(Self { authorities, identity })
     }
 
-    /// What a connection needs: the system's authorities unless others are named.
+    /// The settings of a connection: the system's authorities unless others are named.
     pub(super) fn tls(self) -> ClientTlsConfig {
         let tls = match self.authorities {
             Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),

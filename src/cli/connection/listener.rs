@@ -1,4 +1,5 @@
-//! Who listens at an address of this machine: another user may have taken it while no daemon ran.
+//! The user who listens at an address of this machine: a stranger may have taken it while no daemon
+//! ran.
 
 use std::fs;
 use std::io;
