@@ -83,7 +83,7 @@ pub enum AccessError {
 }
 
 impl Access {
-    /// Reads what there is: the rules of the settings, the tokens, the one in `token_file`.
+    /// Reads the rules of the settings, the tokens of the database, and the one in `token_file`.
     pub async fn open(
         security: &Security,
         store: Store,
@@ -137,7 +137,7 @@ impl Access {
         &self.shared.audit
     }
 
-    /// Whether a method changes something: whoever only reads needs the least role.
+    /// Whether a method changes something: reading needs the least role.
     pub fn changes(&self, path: &str) -> bool {
         matches!(self.shared.methods.needs(path), Needs::Role(role) if role > Role::Viewer)
     }
@@ -175,14 +175,14 @@ impl Access {
         found.inspect_err(|refusal| self.refused(path, connection, refusal))
     }
 
-    /// Refuses a call by what its headers say of it.
+    /// Refuses a call because of its headers.
     pub fn refuse(&self, path: &str, connection: &Connection, refusal: Refusal) -> Refusal {
         self.refused(path, connection, &refusal);
         refusal
     }
 
-    /// In whose name a call is made. Credentials decide before the connection does: who shows some
-    /// means to be known by them.
+    /// In whose name a call is made. Credentials decide before the connection does: a client that
+    /// shows some wants to be known by them.
     async fn identify(
         &self,
         connection: &Connection,

@@ -1,5 +1,6 @@
-//! The audit: one line for each call that changes something, and for each that was refused, in the
-//! log and in a file. It holds names, and neither tokens nor what a request has in it.
+//! The audit: one line for each call that changes something, and for refused ones, in the log and in
+//! a file. It holds names, and neither tokens nor contents of requests. `failures` bounds the lines
+//! about refusals.
 //!
 //! Lines go through a queue to a thread that writes the file, so that a slow disk holds up nobody.
 //! A full queue loses lines of the file, which the log has, and tells how many.

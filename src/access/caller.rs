@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::role::Role;
 
-/// The owner of what callers do whom nobody asks for credentials.
+/// The owner of jobs and uploads of callers without credentials, where the settings let them in.
 pub const NOBODY_ASKED: &str = "local";
 
-/// Somebody who may call.
+/// The caller of a method.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// In whose name the call is made: jobs and uploads are this owner's.

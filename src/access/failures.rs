@@ -1,7 +1,7 @@
-//! How often callers fail to say who they are, by where they come from: bounds what that costs.
+//! Counts failed authentication by origin, and bounds its cost.
 //!
 //! A right token is never held up: it is cheap to check, and users behind one address must not lock
-//! each other out. What costs more, a password, is not looked at where there were many failures.
+//! each other out. A password costs more, and is not checked after many failures.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

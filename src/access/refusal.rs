@@ -32,7 +32,7 @@ pub enum Refusal {
     /// The user or password is wrong.
     #[error("the user or the password is wrong")]
     WrongPassword,
-    /// It failed so often that this was not looked at.
+    /// Too many failures came from there; the password was not checked.
     #[error("too many wrong credentials came from there within a minute; wait, and try again")]
     TooMany,
     /// The certificate is good, and none of its names is in the settings.

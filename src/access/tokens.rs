@@ -1,7 +1,7 @@
 //! Tokens: made, found by their secrets, revoked. The database has them; all are in memory too.
 //!
-//! One more lies in a file of the state folder, for the user whose daemon this is: whoever reads
-//! the file is that user, or root.
+//! One more lies in a file of the state folder, for the user of the daemon. Only that user and root
+//! can read the file.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -200,7 +200,7 @@ impl Tokens {
     }
 }
 
-/// A row of the database; None for one that a later version wrote, whose holder is nobody here.
+/// A row of the database; None for one of a later version, which grants no role here.
 fn known(row: StoredToken) -> Option<Known> {
     let StoredToken { name, hash, role, owner, created, expires, revoked } = row;
     let read = Role::from_label(&role).zip(Hash::from_hex(&hash));

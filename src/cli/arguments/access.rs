@@ -42,9 +42,9 @@ pub(in crate::cli) enum TokenCommand {
 /// A token that is to be made.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CreateArguments {
-    /// What it is to be called: letters, digits and . _ - @ +
+    /// The name of the token: letters, digits and . _ - @ +
     pub(in crate::cli) name: String,
-    /// What its holder may do: a viewer reads, a submitter also makes jobs and changes its own, an
+    /// The role of its holder: a viewer reads, a submitter also makes jobs and changes its own, an
     /// admin does everything
     #[arg(long, value_enum)]
     pub(in crate::cli) role: RoleChoice,

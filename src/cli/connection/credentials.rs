@@ -53,8 +53,8 @@ impl Token {
         Self::new(&text, &path.display().to_string()).map(Some)
     }
 
-    /// The token that a daemon on this machine has left for its user, if whoever listens on that
-    /// port is that user or root: others must not be given it.
+    /// The token in the state folder of a daemon on this machine, if that user or root listens on the
+    /// port. No other listener gets it.
     pub(super) fn of_this_machine(port: u16) -> Option<Self> {
         let listener = listener::of_port(port)?;
         let files = place::own_state().map(|state| state.join("token")).into_iter().chain([PathBuf::from(OF_MACHINE)]);
