@@ -148,8 +148,7 @@ impl Task {
                 plan
             }
         };
-        // A turn that is taken now may change the order behind it.
-        let mut is_as_planned = plan.start.is_empty() || plan.line.is_of_one_owner();
+        let mut is_as_planned = plan.start.is_empty() || plan.line.outlasts_starts();
         for (id, lease) in plan.start {
             let Some((place, mut live)) = self.live.take(&id) else { continue };
             let started = self.start(&mut live, lease).await;

@@ -26,6 +26,7 @@ pub struct Line {
     /// Jobs of the lowest priority that wait, by owner.
     waiting: HashMap<Arc<str>, u32>,
     turns: Turns,
+    outlasts_starts: bool,
 }
 
 /// Where a queue ends.
@@ -50,6 +51,7 @@ impl Line {
         }
         let wait = self.behind(request);
         self.add(request);
+        self.outlasts_starts &= is_of_lowest && self.waiting.contains_key(&request.owner);
         if !is_of_lowest {
             self.waiting.clear();
         }
@@ -58,9 +60,11 @@ impl Line {
         Some(wait)
     }
 
-    /// Whether only one owner has jobs, so that no turn can change their order.
-    pub fn is_of_one_owner(&self) -> bool {
-        self.running.keys().chain(self.waiting.keys()).all(|owner| self.waiting.keys().next() == Some(owner))
+    /// Whether it stays as it is when jobs of its plan are started: a turn that is taken changes
+    /// the order among several owners, and the start of a job counts at other priorities from then
+    /// on.
+    pub fn outlasts_starts(&self) -> bool {
+        self.outlasts_starts
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -91,7 +95,11 @@ impl Line {
         for (_, request) in queue.iter().rev().take_while(|(_, request)| Some(request.priority) == lowest) {
             *waiting.entry(request.owner.clone()).or_default() += 1;
         }
-        Self { last, running, waiting, turns: turns.clone(), ..self }
+        let mut owners = running.keys().chain(queue.iter().map(|(_, request)| &request.owner));
+        let first = owners.next();
+        let outlasts_starts = owners.all(|owner| Some(owner) == first)
+            && queue.iter().all(|(_, request)| Some(request.priority) == lowest);
+        Self { last, running, waiting, turns: turns.clone(), outlasts_starts, ..self }
     }
 
     /// Whether what a job needs belongs to a job ahead of it.

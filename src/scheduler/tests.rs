@@ -353,6 +353,38 @@ proptest! {
     }
 
     #[test]
+    fn a_line_that_outlasts_starts_tells_what_a_plan_after_them_tells(
+        jobs in prop::collection::vec((0..2i32, 1..4u32, any::<bool>(), 0..2usize), 1..8),
+        running in prop::option::of((0..2i32, 1..3u32, 0..2usize)),
+        joins in (0..3i32, 1..4u32, any::<bool>(), 0..3usize),
+    ) {
+        let machine = machine(4, 1);
+        let owners: [Arc<str>; 3] = ["a".into(), "b".into(), "c".into()];
+        let of = |(number, &(priority, threads, gpu, owner)): (u32, &(i32, u32, bool, usize))| {
+            Request { owner: owners[owner].clone(), priority, ..request(number, threads, gpu) }
+        };
+        let mut running: Vec<Held> = running.iter().map(|&(priority, cpu_threads, owner)| {
+            let lease = Lease { device: LeasedDevice::Cpu, cpu_threads, gpu: None };
+            Held { owner: owners[owner].clone(), ..held(100, priority, lease) }
+        }).collect();
+        let mut queue: Vec<Request> = (0..).zip(&jobs).map(of).collect();
+        let mut turns = Turns::default();
+        let mut before = plan(&queue, &running, &turns, &machine);
+        for (id, lease) in std::mem::take(&mut before.start) {
+            let Request { owner, priority, .. } = queue.remove(queue.iter().position(|request| request.id == id).unwrap());
+            turns.took(&owner);
+            running.push(Held { id, owner, ..held(0, priority, lease) });
+        }
+        let joining = of((50, &joins));
+        if before.line.outlasts_starts() && let Some(wait) = before.line.join(&joining) {
+            queue.push(joining.clone());
+            let after = plan(&queue, &running, &turns, &machine);
+            let told = after.wait.iter().find(|(id, _)| *id == joining.id).map(|(_, wait)| wait);
+            prop_assert_eq!(told, Some(&wait));
+        }
+    }
+
+    #[test]
     fn nothing_is_given_twice_and_nobody_is_overtaken(
         wants in prop::collection::vec((1..5u32, prop::option::of(prop::option::of(1..30u64))), 0..12),
         slots in 1..8u32,
