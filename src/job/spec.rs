@@ -58,7 +58,7 @@ pub use training::Clip;
 pub use warm_start::{WarmSource, WarmStart};
 pub use weights::{
     RESTORES, SCALER_NUMBERS, SKIPS, SUM_LOSS, TakenFrom, average_name, hidden_name, judge_state, judge_weights,
-    may_hold_infinities,
+    lane_name, may_hold_infinities,
 };
 
 /// A request that can be run.

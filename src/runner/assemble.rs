@@ -23,7 +23,7 @@ use crate::failure::{Failure, Result};
 use crate::feed::{self, Feed};
 use crate::inputs::{data, failure};
 use crate::lr_range::LrRange;
-use crate::model::{Beginning, Mode};
+use crate::model::Beginning;
 use crate::optimizer::Optimizer;
 use crate::precision::{Precision, Scaler};
 use crate::probe::libtorch_version;
@@ -138,7 +138,7 @@ pub(crate) fn assemble(
         trained_on,
         meter: None,
     };
-    training.sums = Sums::new(training.metrics(Mode::Train)?, device)?;
+    training.sums = training.no_sums()?;
     training.begin_capture(graphs)?;
     if let Some(loaded) = loaded {
         training.restore(loaded).map_err(of_data)?;

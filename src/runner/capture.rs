@@ -228,7 +228,13 @@ fn put<'a>(batch: &Batch, fixed: &'a mut Option<Batch>) -> Result<&'a Batch> {
     }
     let inputs = batch.inputs.iter().map(copy).collect::<std::result::Result<_, _>>()?;
     // Mixed examples are refused with the request.
-    Ok(fixed.insert(Batch { inputs, targets: copy(&batch.targets)?, mixed: None, size: batch.size }))
+    Ok(fixed.insert(Batch {
+        inputs,
+        targets: copy(&batch.targets)?,
+        mixed: None,
+        size: batch.size,
+        slices: Vec::new(),
+    }))
 }
 
 /// The failure of a recording: no step of the job can be captured, and the process cannot go on

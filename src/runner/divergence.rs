@@ -7,10 +7,8 @@ use torchd::proto::v1::JobEndReason;
 
 use crate::checkpoint::{self, Saver};
 use crate::failure::{Failure, Result};
-use crate::model::Mode;
 use crate::report::Report;
 use crate::stateful::{Stateful, Tensors};
-use crate::sums::Sums;
 use crate::train::Training;
 
 /// Steps in a row that change nothing, at most.
@@ -118,7 +116,7 @@ impl Training {
         self.restore(loaded)?;
         (self.place, self.validation_due) = (place, validation_due);
         self.restores = Some(Restores(restores + 1));
-        self.sums = Sums::new(self.metrics(Mode::Train)?, self.device)?;
+        self.sums = self.no_sums()?;
         let why = failure.message;
         tracing::warn!(
             step = place.step,

@@ -71,9 +71,9 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     };
     let loss = training.sums.mean_loss()?;
     let mut metrics = BTreeMap::new();
-    for metric in &mut training.sums.metrics {
-        if let Finding::Number(number) = metric.value()? {
-            metrics.insert(metric.name().to_owned(), number);
+    for (name, finding) in training.sums.metrics()? {
+        if let Finding::Number(number) = finding {
+            metrics.insert(name, number);
         }
     }
     if let Some(feed) = &mut training.validation {

@@ -78,6 +78,9 @@ pub(crate) struct Batch {
     pub(crate) targets: Tensor,
     pub(crate) mixed: Option<Mixed>,
     pub(crate) size: i64,
+    /// Its slices by shard, where it is computed in shards; None for one without an example. Random
+    /// changes are those of the slices: the batch itself has none then.
+    pub(crate) slices: Vec<Option<Batch>>,
 }
 
 impl Examples {
@@ -90,6 +93,20 @@ impl Examples {
     pub(crate) fn device(&self) -> Device {
         self.targets.device()
     }
+
+    /// So many of them from one on, which share their memory.
+    pub(crate) fn part(&self, start: i64, size: i64) -> Result<Self> {
+        let part = |tensor: &Tensor| tensor.f_narrow(0, start, size);
+        let inputs = self.inputs.iter().map(part).collect::<std::result::Result<_, _>>()?;
+        let mixed = self.mixed.as_ref().map(|mixed| mixed.part(start, size)).transpose()?;
+        Ok(Self { inputs, targets: part(&self.targets)?, mixed })
+    }
+}
+
+impl Mixed {
+    fn part(&self, start: i64, size: i64) -> Result<Self> {
+        Ok(Self { targets: self.targets.f_narrow(0, start, size)?, shares: self.shares })
+    }
 }
 
 impl Batch {
@@ -97,11 +114,8 @@ impl Batch {
     pub(crate) fn part(&self, start: i64, size: i64) -> Result<Self> {
         let part = |tensor: &Tensor| tensor.f_narrow(0, start, size);
         let inputs = self.inputs.iter().map(part).collect::<std::result::Result<_, _>>()?;
-        let mixed = self
-            .mixed
-            .as_ref()
-            .map(|Mixed { targets, shares }| -> Result<_> { Ok(Mixed { targets: part(targets)?, shares: *shares }) });
-        Ok(Self { inputs, targets: part(&self.targets)?, mixed: mixed.transpose()?, size })
+        let mixed = self.mixed.as_ref().map(|mixed| mixed.part(start, size)).transpose()?;
+        Ok(Self { inputs, targets: part(&self.targets)?, mixed, size, slices: Vec::new() })
     }
 }
 
@@ -238,7 +252,7 @@ impl Feed {
         let size = examples.size();
         let Examples { inputs, targets, mixed } = examples;
         let arranged = self.places.iter().map(|place| place.map_or(&targets, |place| &inputs[place]).shallow_clone());
-        Batch { inputs: arranged.collect(), targets, mixed, size }
+        Batch { inputs: arranged.collect(), targets, mixed, size, slices: Vec::new() }
     }
 }
 

@@ -38,6 +38,7 @@ mod run;
 mod schedule;
 mod script;
 mod seed;
+mod shards;
 mod stateful;
 mod step;
 mod stop;

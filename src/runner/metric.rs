@@ -21,7 +21,7 @@ pub(crate) use self::confusion_matrix::Matrix;
 use crate::failure::Result;
 use crate::loss::Pair;
 use crate::model::Outputs;
-use crate::stateful::{Stateful, Tensors};
+use crate::stateful::Tensors;
 
 /// A metric of outputs and targets, with its sums. They stay on the device, so that a step on a GPU
 /// waits for nothing.
@@ -39,6 +39,12 @@ trait Rule {
 
     /// The value.
     fn value(&mut self, sums: &[&Tensor]) -> Result<Finding>;
+
+    /// Adds the sums of another one to these. Of metrics that keep something besides sums, which are
+    /// of validation alone, it is not asked.
+    fn merge(&self, sums: &mut [&mut Tensor], others: &[&Tensor]) -> Result<()> {
+        sums.iter_mut().zip(others).try_for_each(|(sum, other)| Ok(sum.f_add_(other).map(drop)?))
+    }
 
     /// Forgets what it keeps besides the sums.
     fn clear(&mut self) -> Result<()> {
@@ -134,28 +140,46 @@ impl Metric {
 
     /// Its value over all that was taken in.
     pub(crate) fn value(&mut self) -> Result<Finding> {
-        let sums: Vec<_> = self.sums.iter().map(|(_, sum)| sum).collect();
-        Ok(match self.rule.value(&sums)? {
+        self.value_with(&[])
+    }
+
+    /// Its value over all that this and others of its kind have taken in, by their sums alone.
+    pub(crate) fn value_with(&mut self, others: &[&Self]) -> Result<Finding> {
+        let mut sums: Vec<_> = self.sums.iter().map(|(_, sum)| sum.shallow_clone()).collect();
+        if !others.is_empty() {
+            sums = sums.iter().map(Tensor::copy).collect();
+        }
+        for other in others {
+            let theirs: Vec<_> = other.sums.iter().map(|(_, sum)| sum).collect();
+            let mut sums: Vec<_> = sums.iter_mut().collect();
+            self.rule.merge(&mut sums, &theirs)?;
+        }
+        Ok(match self.rule.value(&sums.iter().collect::<Vec<_>>())? {
             Finding::Number(number) if !number.is_finite() => Finding::Nothing(format!("it is {number}")),
             found => found,
         })
     }
-}
 
-impl Stateful for Metric {
-    fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
-        self.sums.iter().try_for_each(|(told, sum)| put(&told.name, sum))
-    }
-
-    fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
+    /// Takes its sums up, which the file has under these names.
+    pub(crate) fn load(
+        &mut self,
+        name: &dyn Fn(&str) -> String,
+        tensors: &mut Tensors,
+    ) -> std::result::Result<(), String> {
         for (told, sum) in &mut self.sums {
-            if told.can_be_absent && !tensors.has(&told.name) {
+            let name = name(&told.name);
+            if told.can_be_absent && !tensors.has(&name) {
                 let _ = sum.f_fill_(tensors.examples as f64).map_err(|error| error.to_string())?;
             } else {
-                tensors.copy_to(&told.name, sum)?;
+                tensors.copy_to(&name, sum)?;
             }
         }
         Ok(())
+    }
+
+    /// Hands out its sums by name.
+    pub(crate) fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
+        self.sums.iter().try_for_each(|(told, sum)| put(&told.name, sum))
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) enum Stream {
     Shards(u64),
     /// Dropout of a step, counted from 0.
     Step(u64),
+    /// Everything of a shard of a batch, counted from 0, but for the first.
+    Shard(u64),
     /// A change of the examples of a step: its place in the list. Both are counted from 0.
     Change { step: u64, place: u64 },
 }
@@ -26,6 +28,7 @@ pub(crate) fn derive(seed: u64, stream: Stream) -> u64 {
         Stream::Step(step) => (3, step, 0),
         Stream::Shards(epoch) => (4, epoch, 0),
         Stream::Change { step, place } => (5, step, place),
+        Stream::Shard(shard) => (6, shard, 0),
     };
     // The first part has the seed that places had before there were parts: `finish` keeps 0.
     mix(mix(mix(seed).wrapping_add(kind)).wrapping_add(place)) ^ finish(part)
@@ -59,6 +62,8 @@ pub(crate) mod tests {
             Stream::Change { step: 0, place: 0 },
             Stream::Change { step: 1, place: 0 },
             Stream::Change { step: 0, place: 1 },
+            Stream::Shard(0),
+            Stream::Shard(1),
         ];
         let derived: std::collections::HashSet<_> = seeds.iter().map(|&stream| derive(1, stream)).collect();
         assert_eq!(derived.len(), seeds.len());

@@ -36,13 +36,21 @@ pub(crate) enum Over<'a> {
 }
 
 /// Loss and gradients of a batch.
-struct Computed {
+pub(crate) struct Computed {
     /// The mean over the batch, without a gradient.
-    loss: Tensor,
-    /// Outputs with what they are compared with, without gradients.
-    compared: Vec<(Outputs, Pair)>,
+    pub(crate) loss: Tensor,
+    /// Its parts, for the metrics.
+    pub(crate) compared: Vec<Compared>,
     /// In the order of the parameters that are trained; None where the loss does not depend on one.
-    gradients: Vec<Option<Tensor>>,
+    pub(crate) gradients: Vec<Option<Tensor>>,
+}
+
+/// Outputs and the targets that they are compared with, without gradients.
+pub(crate) struct Compared {
+    /// The metrics that take them in: of which shard they are.
+    pub(crate) lane: usize,
+    pub(crate) outputs: Outputs,
+    pub(crate) pair: Pair,
 }
 
 /// The parts of a job that compute outputs and losses.
@@ -131,7 +139,7 @@ impl Training {
             average.update()?;
         }
         self.sums.add_loss(&loss, size)?;
-        compared.iter().try_for_each(|(outputs, pair)| self.sums.add(outputs, pair))
+        compared.iter().try_for_each(|Compared { lane, outputs, pair }| self.sums.add(*lane, outputs, pair))
     }
 
     /// The outputs of a network for examples, arranged for the loss, and that loss.
@@ -146,11 +154,14 @@ impl Training {
 
     /// The gradients of the mean loss over a batch, part by part where the spec says so.
     fn gradients(&self, batch: &Batch) -> Result<Computed> {
+        if !batch.slices.is_empty() {
+            return self.gradients_of_slices(batch);
+        }
         let part = i64::from(self.work.recipe.part(self.work.batch_size));
         if batch.size <= part {
             let (outputs, pair, loss) = self.compute(batch, Mode::Train, Over::Mean)?;
             let gradients = self.backward(&loss)?;
-            let compared = vec![(outputs.detach(), pair.detach())];
+            let compared = vec![Compared { lane: 0, outputs: outputs.detach(), pair: pair.detach() }];
             return Ok(Computed { loss: loss.detach(), compared, gradients });
         }
         let targets = [&batch.targets].into_iter().chain(batch.mixed.as_ref().map(|mixed| &mixed.targets));
@@ -167,7 +178,7 @@ impl Training {
             });
             let loss = loss.detach();
             whole = Some(whole.map_or_else(|| Ok(loss.shallow_clone()), |sum| sum.f_add(&loss))?);
-            compared.push((outputs.detach(), pair.detach()));
+            compared.push(Compared { lane: 0, outputs: outputs.detach(), pair: pair.detach() });
             start += part;
         }
         let nothing = || TchError::Torch("the batch has no examples".into());
@@ -175,7 +186,7 @@ impl Training {
     }
 
     /// The gradients of a loss, laid out in memory as the parameters are.
-    fn backward(&self, loss: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    pub(crate) fn backward(&self, loss: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let scaled = self.scaler.as_ref().map(|scaler| scaler.scaled(loss)).transpose()?;
         let trained = self.optimizer.trained();
         let gradients = Tensor::f_run_backward(&[scaled.as_ref().unwrap_or(loss)], trained, false, false)?;
@@ -189,7 +200,7 @@ impl Training {
 }
 
 /// Two gradients of one parameter, added.
-fn added((one, other): (Option<Tensor>, Option<Tensor>)) -> std::result::Result<Option<Tensor>, TchError> {
+pub(crate) fn added((one, other): (Option<Tensor>, Option<Tensor>)) -> std::result::Result<Option<Tensor>, TchError> {
     match (one, other) {
         (Some(mut one), Some(other)) => one.f_add_(&other).map(Some),
         (one, other) => Ok(one.or(other)),

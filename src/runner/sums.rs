@@ -3,18 +3,20 @@
 use std::time::{Duration, Instant};
 
 use tch::{Device, Tensor};
-use torchd::job::spec::SUM_LOSS;
+use torchd::job::spec::{SUM_LOSS, lane_name};
 
 use crate::failure::Result;
 use crate::loss::Pair;
-use crate::metric::Metric;
+use crate::metric::{Finding, Metric};
 use crate::model::Outputs;
 use crate::stateful::{Stateful, Tensors, zero};
 
 /// Sums since the last scalars. They stay on the device, so that a step on a GPU waits for nothing.
 pub(crate) struct Sums {
     pub(crate) loss: Tensor,
-    pub(crate) metrics: Vec<Metric>,
+    /// The metrics by shard: each takes in the slices of one, so that the order of additions is that
+    /// of the shards. One set of them where steps are not computed in shards.
+    lanes: Vec<Vec<Metric>>,
     pub(crate) examples: u64,
     /// Time spent training, without validation and checkpoints, for the examples of this attempt.
     since: Instant,
@@ -25,11 +27,11 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    /// Sums of nothing, with metrics that have taken nothing in.
-    pub(crate) fn new(metrics: Vec<Metric>, device: Device) -> Result<Self> {
+    /// Sums of nothing, with metrics that have taken nothing in, by shard.
+    pub(crate) fn new(lanes: Vec<Vec<Metric>>, device: Device) -> Result<Self> {
         Ok(Self {
             loss: zero(device)?,
-            metrics,
+            lanes,
             examples: 0,
             since: Instant::now(),
             apart: Duration::ZERO,
@@ -47,15 +49,25 @@ impl Sums {
     /// Becomes sums of nothing, in the tensors that they are: a captured step goes on with these.
     pub(crate) fn clear(&mut self) -> Result<()> {
         let _ = self.loss.f_zero_()?;
-        self.metrics.iter_mut().try_for_each(Metric::clear)?;
+        self.lanes.iter_mut().flatten().try_for_each(Metric::clear)?;
         (self.examples, self.examples_before) = (0, 0);
         (self.since, self.apart, self.waited) = (Instant::now(), Duration::ZERO, Duration::ZERO);
         Ok(())
     }
 
-    /// Takes in outputs for the metrics.
-    pub(crate) fn add(&mut self, outputs: &Outputs, pair: &Pair) -> Result<()> {
-        self.metrics.iter_mut().try_for_each(|metric| metric.add(outputs, pair))
+    /// Takes in outputs for the metrics of a shard.
+    pub(crate) fn add(&mut self, lane: usize, outputs: &Outputs, pair: &Pair) -> Result<()> {
+        self.lanes[lane].iter_mut().try_for_each(|metric| metric.add(outputs, pair))
+    }
+
+    /// The metrics by name, each over all shards.
+    pub(crate) fn metrics(&mut self) -> Result<Vec<(String, Finding)>> {
+        let Some((first, others)) = self.lanes.split_first_mut() else { return Ok(Vec::new()) };
+        let value = |(place, metric): (usize, &mut Metric)| {
+            let others: Vec<_> = others.iter().map(|lane| &lane[place]).collect();
+            Ok((metric.name().to_owned(), metric.value_with(&others)?))
+        };
+        first.iter_mut().enumerate().map(value).collect()
     }
 
     /// The mean loss.
@@ -81,12 +93,18 @@ impl Sums {
 impl Stateful for Sums {
     fn save(&self, put: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<()> {
         put(SUM_LOSS, &self.loss)?;
-        self.metrics.iter().try_for_each(|metric| metric.save(put))
+        for (place, lane) in self.lanes.iter().enumerate() {
+            let mut put = |name: &str, tensor: &Tensor| put(&lane_name(name, place), tensor);
+            lane.iter().try_for_each(|metric| metric.save(&mut put))?;
+        }
+        Ok(())
     }
 
     fn load(&mut self, tensors: &mut Tensors) -> std::result::Result<(), String> {
         tensors.copy_to(SUM_LOSS, &self.loss)?;
-        self.metrics.iter_mut().try_for_each(|metric| metric.load(tensors))?;
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            lane.iter_mut().try_for_each(|metric| metric.load(&|name| lane_name(name, place), tensors))?;
+        }
         self.examples = tensors.examples;
         self.examples_before = self.examples;
         Ok(())
@@ -108,12 +126,12 @@ mod tests {
     fn a_state_without_sums_is_told_by_name_and_one_of_an_earlier_version_counts_its_examples() {
         let about = metric::About { answer: Answer::Class(10), ignored: None, device: Device::Cpu };
         let accuracy = metric::build(Settings::Accuracy(Accuracy), about).unwrap();
-        let mut sums = Sums::new(vec![accuracy], Device::Cpu).unwrap();
+        let mut sums = Sums::new(vec![vec![accuracy]], Device::Cpu).unwrap();
         let saved =
             [("sums.loss", 2.5f64), ("sums.correct", 6.0)].map(|(name, sum)| (name.to_owned(), Tensor::from(sum)));
         sums.load(&mut Tensors::new(BTreeMap::from(saved), 8)).unwrap();
-        let value = sums.metrics[0].value().unwrap();
-        assert!(matches!(value, metric::Finding::Number(0.75)), "{value:?}");
+        let values = sums.metrics().unwrap();
+        assert!(matches!(values[..], [(_, Finding::Number(0.75))]), "{values:?}");
         assert_eq!(sums.mean_loss().unwrap(), 2.5 / 8.0);
         let told = sums.load(&mut Tensors::new(BTreeMap::new(), 7)).unwrap_err();
         assert_eq!(told, "sums.loss is missing");

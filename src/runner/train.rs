@@ -316,8 +316,12 @@ impl Training {
         let Some(mut examples) = self.train.examples(shuffle, examples, self.work.batch_size.into(), go_on)? else {
             return Ok(None);
         };
-        self.augmentation.change(self.work.seed, self.place.step, &mut examples)?;
-        Ok(Some(self.train.arranged(examples)))
+        let Some(shards) = self.work.recipe.shards else {
+            self.augmentation.change(self.work.seed, self.place.step, &mut examples)?;
+            return Ok(Some(self.train.arranged(examples)));
+        };
+        let slices = (0..shards).map(|shard| self.slice(shards, shard, &examples)).collect::<Result<_>>()?;
+        Ok(Some(Batch { slices, ..self.train.arranged(examples) }))
     }
 
     /// Tells the scalars of a step. The norm is None where the step changed nothing, and the means
@@ -327,10 +331,10 @@ impl Training {
         let loss = if self.sums.examples > 0 { Some(self.sums.mean_loss()?) } else { None };
         if let Some(loss) = loss {
             values.push(("loss/train".to_owned(), loss));
-            for metric in &mut self.sums.metrics {
+            for (name, finding) in self.sums.metrics()? {
                 // One that is no finite number is left out, and nothing stands or falls with it.
-                if let Finding::Number(number) = metric.value()? {
-                    values.push((format!("{}/train", metric.name()), number));
+                if let Finding::Number(number) = finding {
+                    values.push((format!("{name}/train"), number));
                 }
             }
         }

@@ -16,6 +16,7 @@ use crate::metric::{self, About, Finding, Matrix, Metric};
 use crate::model::Mode;
 use crate::stateful::zero;
 use crate::step::{Computation, Over};
+use crate::sums::Sums;
 use crate::train::Training;
 
 /// The values of a validation pass.
@@ -47,6 +48,13 @@ impl Training {
     /// Exchanges the weights with their average, where there is one.
     pub(crate) fn exchange_average(&mut self) -> Result<()> {
         self.average.as_mut().map_or(Ok(()), Average::exchange)
+    }
+
+    /// The sums of nothing: with metrics of each shard where steps are computed in shards.
+    pub(crate) fn no_sums(&self) -> Result<Sums> {
+        let lanes = 0..self.work.recipe.shards.unwrap_or(1);
+        let lanes = lanes.map(|_| self.metrics(Mode::Train)).collect::<Result<_>>()?;
+        Sums::new(lanes, self.device)
     }
 
     /// Metrics of training or of validation that have taken nothing in.

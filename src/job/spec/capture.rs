@@ -28,6 +28,9 @@ pub(super) fn judge(
         let why = "whose scaling of the loss decides on the host after each step";
         refuse(format!("training.precision is float16, {why}; take bfloat16"));
     }
+    if recipe.shards.is_some() {
+        refuse("training.shards is set, whose slices have random numbers and sizes of their own".into());
+    }
     if recipe.on_divergence == OnDivergence::SkipStep {
         let why = "which decides on the host after each step";
         refuse(format!("training.on_divergence is skip_step, {why}; take fail or restore_best"));

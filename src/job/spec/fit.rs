@@ -113,7 +113,7 @@ impl Demands {
         }
         self.judge_own_loss(model, wrong);
         let validation = Some((u64::from(self.batch_size), test.facts.examples));
-        model.judge_batches(&Batches { training: None, task: None, validation }, wrong);
+        model.judge_batches(&Batches { training: None, shards: None, task: None, validation }, wrong);
         if let Mode::Predict(format) = self.mode {
             self.judge_predictions(model, format, trained_on.facts, wrong);
         }
@@ -181,7 +181,8 @@ impl Demands {
             self.judge_own_loss(model, wrong);
             let validation = validation.map(|set| (self.validation_size(set.facts), set.facts.examples));
             let size = self.recipe.part(self.batch_size);
-            model.judge_batches(&Batches { training: Some(size), task, validation }, wrong);
+            let batches = Batches { training: Some(size), shards: self.recipe.shards, task, validation };
+            model.judge_batches(&batches, wrong);
         }
     }
 

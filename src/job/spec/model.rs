@@ -167,6 +167,8 @@ impl Set<'_> {
 pub struct Batches<'a> {
     /// Examples in a training step; None where nothing is trained, and a test set is gone over.
     pub training: Option<u32>,
+    /// Slices in which it is computed; None for the whole at once.
+    pub shards: Option<u32>,
     /// The task, with the training set; None where it is not known.
     pub task: Option<Task<'a>>,
     /// Examples at a time in validation, and those of the validation set.
@@ -186,11 +188,23 @@ impl Batches<'_> {
         const FIELD: &str = "training.batch_size";
         let Some(size) = self.training else { return };
         let what = format!("the model normalises over each batch, which needs 2 examples at least: {line}");
-        if size == 1 {
-            wrong.add(FIELD, format!("is 1; {what}"));
-        } else if let Some((1, examples)) = self.last() {
-            wrong.add(FIELD, format!("is {size}, which leaves 1 of {examples} examples for the last batch; {what}"));
+        let of_slices =
+            self.shards.map_or_else(String::new, |shards| format!(", in {shards} slices by training.shards"));
+        if self.slices(size.into()).contains(&1) {
+            wrong.add(FIELD, format!("is {size}{of_slices}; {what}"));
+        } else if let Some((rest, examples)) = self.last().filter(|(rest, _)| self.slices(*rest).contains(&1)) {
+            let left = format!("leaves {rest} of {examples} examples for the last batch{of_slices}");
+            wrong.add(FIELD, format!("is {size}, which {left}; {what}"));
         }
+    }
+
+    /// The sizes in which a batch of that many examples is computed.
+    pub fn slices(&self, size: u64) -> Vec<u64> {
+        let shards = u64::from(self.shards.unwrap_or(1));
+        let mut sizes = vec![size / shards, size.div_ceil(shards)];
+        sizes.dedup();
+        sizes.retain(|size| *size > 0);
+        sizes
     }
 
     /// The size of the last batch of that many examples, where it is a smaller one.
@@ -441,7 +455,10 @@ mod tests {
                 for model in &models {
                     let mut wrong = Violations::default();
                     model.judge(&set, Some(&task), &mut wrong);
-                    model.judge_batches(&Batches { training: Some(1), task: Some(task), validation: None }, &mut wrong);
+                    model.judge_batches(
+                        &Batches { training: Some(1), shards: None, task: Some(task), validation: None },
+                        &mut wrong,
+                    );
                     let _ = (model.gives(&task), model.weights(&task).iter().map(Weight::bytes).count());
                 }
             }

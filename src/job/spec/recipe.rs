@@ -13,6 +13,9 @@ pub struct Recipe {
     pub precision: Precision,
     /// Parts that a training step computes one after the other; 0 and 1 for the whole at once.
     pub accumulate_steps: u32,
+    /// Slices of a batch that are computed one by one, and added in a fixed order; None for the whole
+    /// at once.
+    pub shards: Option<u32>,
     /// Share of the averaged weights that each step keeps; None where nothing is averaged.
     pub ema_decay: Option<f64>,
     /// The end of a job that does not get better.
@@ -76,6 +79,10 @@ impl Recipe {
             }
         };
         let accumulate_steps = fields.at_least_one("accumulate_steps", message.accumulate_steps, 1);
+        let shards = message.shards.map(|shards| fields.at_least_one("shards", Some(shards), 1).max(1));
+        if shards.is_some() && accumulate_steps > 1 {
+            fields.wrong("shards", "is set beside accumulate_steps; slices of a batch save as much memory as parts do");
+        }
         let ema_decay = message.ema_decay.map(|decay| fields.share("ema_decay", decay));
         let early_stopping = message.early_stopping.as_ref().map(|message| {
             let mut fields = fields.within("early_stopping");
@@ -103,6 +110,7 @@ impl Recipe {
         Self {
             precision,
             accumulate_steps,
+            shards,
             ema_decay,
             early_stopping,
             restores_best: message.restore_best,
@@ -126,6 +134,7 @@ impl Recipe {
         };
         message.precision = precision.into();
         message.accumulate_steps = Some(self.accumulate_steps);
+        message.shards = self.shards;
         message.ema_decay = self.ema_decay;
         message.early_stopping = self.early_stopping.map(|stopping| v1::EarlyStopping {
             metric: stopping.by.map(Quantity::tag).unwrap_or_default(),
@@ -154,6 +163,10 @@ impl Recipe {
         if parts > 1 && !batch_size.is_multiple_of(parts) {
             let what = format!("is {parts}, which does not divide training.batch_size, {batch_size}");
             wrong.add("training.accumulate_steps", what);
+        }
+        if let Some(shards) = self.shards.filter(|shards| *shards > batch_size) {
+            let what = format!("is {shards}, and training.batch_size is {batch_size}: each slice needs an example");
+            wrong.add("training.shards", what);
         }
     }
 

@@ -31,6 +31,12 @@ pub fn average_name(weight: &str) -> String {
     format!("{AVERAGE}{weight}")
 }
 
+/// The name of a sum of a metric over the slices of a shard, counted from 0, in the state of a
+/// checkpoint. The first has the name of the sum itself.
+pub fn lane_name(sum: &str, shard: usize) -> String {
+    if shard == 0 { sum.to_owned() } else { format!("shard-{shard}.{sum}") }
+}
+
 /// The names of the numbers that a scaled loss goes on with, in the state of a checkpoint: the
 /// factor, and steps since it changed.
 pub const SCALER_NUMBERS: [&str; 2] = ["scaler.scale", "scaler.good_steps"];
@@ -69,13 +75,15 @@ pub fn judge_state(
 ) -> Result<TakenFrom, Vec<Mistake>> {
     let (weights, ModelWork { optimizer, schedule, recipe, mode, .. }) = (&network.weights, work);
     let mut needed = vec![number(SUM_LOSS, Dtype::F64, false)];
-    let sums = |answer| metrics.iter().flat_map(move |metric| metric.sums(answer));
-    needed.extend(network.answer.into_iter().flat_map(sums).map(|Sum { name, count, can_be_absent }| Needed {
-        shape: count.into_iter().collect(),
-        ..number(&name, Dtype::F64, can_be_absent)
-    }));
-    let own_sums = own_metrics.iter().flat_map(|metric| own_sums(metric));
-    needed.extend(own_sums.map(|sum| number(&sum, Dtype::F64, false)));
+    for lane in 0..recipe.shards.unwrap_or(1) as usize {
+        let sums = |answer| metrics.iter().flat_map(move |metric| metric.sums(answer));
+        needed.extend(network.answer.into_iter().flat_map(sums).map(|Sum { name, count, can_be_absent }| Needed {
+            shape: count.into_iter().collect(),
+            ..number(&lane_name(&name, lane), Dtype::F64, can_be_absent && lane == 0)
+        }));
+        let own_sums = own_metrics.iter().flat_map(|metric| own_sums(metric));
+        needed.extend(own_sums.map(|sum| number(&lane_name(&sum, lane), Dtype::F64, false)));
+    }
     let hidden = weights.iter().filter(|told| told.role == Role::Hidden && told.same_as.is_none());
     needed.extend(hidden.map(|told| need(&hidden_name(&told.name), told, weights)));
     let standing = schedule.plateau().map_or(&[][..], |_| &Standing::NAMES);

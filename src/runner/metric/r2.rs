@@ -34,6 +34,22 @@ impl Rule for R2 {
         Ok(())
     }
 
+    fn merge(&self, sums: &mut [&mut Tensor], others: &[&Tensor]) -> Result<()> {
+        let ([examples, means, deviations, residuals], [count, mean, deviation, residual]) = (sums, others) else {
+            return Ok(());
+        };
+        if f64::try_from(*count)? == 0.0 {
+            return Ok(());
+        }
+        let _ = (residuals.f_add_(residual)?, deviations.f_add_(deviation)?);
+        let (apart, together) = (mean.f_sub(means)?, examples.f_add(count)?);
+        let share = count.f_div(&together)?;
+        let _ = deviations.f_add_(&apart.f_square()?.f_mul(&examples.f_mul(&share)?)?)?;
+        let _ = means.f_add_(&apart.f_mul(&share)?)?;
+        examples.f_copy_(&together)?;
+        Ok(())
+    }
+
     fn value(&mut self, sums: &[&Tensor]) -> Result<Finding> {
         if f64::try_from(sums[0])? < 2.0 {
             return Ok(Finding::Nothing("it needs two examples".into()));

@@ -3,6 +3,7 @@
 
 mod captured;
 mod data;
+mod sliced;
 mod table;
 
 use std::collections::BTreeMap;

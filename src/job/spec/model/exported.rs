@@ -91,10 +91,18 @@ impl Family for Exported {
         let of_rest = |rest: u64, examples: u64| format!("leaves {rest} of {examples} examples for the last batch");
         if let Some(size) = batches.training {
             let field = "training.batch_size";
-            judge_batch(summary.batch, size.into(), || format!("is {size}"), field, wrong);
+            let of_slice = |slice: u64| match batches.shards {
+                Some(shards) => format!(", and training.shards = {shards} makes a slice of {slice} of it"),
+                None => String::new(),
+            };
+            for slice in batches.slices(size.into()) {
+                judge_batch(summary.batch, slice, || format!("is {size}{}", of_slice(slice)), field, wrong);
+            }
             if let Some((rest, examples)) = batches.last() {
-                let found = || format!("is {size}, which {}", of_rest(rest, examples));
-                judge_batch(summary.batch, rest, found, field, wrong);
+                for slice in batches.slices(rest) {
+                    let found = || format!("is {size}, which {}{}", of_rest(rest, examples), of_slice(slice));
+                    judge_batch(summary.batch, slice, found, field, wrong);
+                }
             }
         }
         if let Some(line) = &summary.needs_two {

@@ -18,7 +18,7 @@ const STEPS: u64 = 8;
 const BREAK: u64 = 5;
 
 /// Rows that a spec with captured steps cannot be.
-const REFUSED: [(&str, &str); 8] = [
+const REFUSED: [(&str, &str); 9] = [
     ("model", "torchscript"),
     ("augment", "mix_up"),
     ("augment", "cut_mix"),
@@ -27,6 +27,7 @@ const REFUSED: [(&str, &str); 8] = [
     ("optimizer", "lion"),
     ("metrics", "auc"),
     ("training", "on_divergence"),
+    ("training", "shards"),
 ];
 
 /// The next step, with the norm of the gradients where that is wanted.

@@ -18,6 +18,19 @@ pub(super) const SGD: &str = r#""optimizer": {"sgd": {"learning_rate": 0.05, "mo
 pub(super) const ROWS: &[Row] = &[
     Row { section: "model", name: "mnist_cnn", spec: r#""model": {"mnist_cnn": {}}, SGD"#, data: Data::Images },
     Row { section: "model", name: "mlp", spec: "MLP, SGD", data: Data::Classes },
+    // In slices, of which some of the last batch are smaller.
+    Row {
+        section: "training",
+        name: "shards",
+        spec: r#"MLP, SGD, "metrics": ["accuracy", "perplexity"], "data": {"augment": [{"mix_up": {"alpha": 0.4}}]}, "training": {"shards": 3, REST}"#,
+        data: Data::Classes,
+    },
+    Row {
+        section: "training",
+        name: "shards",
+        spec: r#""model": {"linear": {}}, SGD, "metrics": ["r2", "mae"], "training": {"shards": 5, REST}"#,
+        data: Data::Numbers,
+    },
     Row { section: "model", name: "linear", spec: r#""model": {"linear": {}}, SGD"#, data: Data::Numbers },
     Row {
         section: "model",
